@@ -1,0 +1,76 @@
+"""Ensembles of deep networks that fit a budget: search, select, allocate and serve them.
+
+    run = ripieno.tune("images/", run="run", hours=1)
+    ensembles = ripieno.select(run, budgets=[5, 20])
+    bundle = ripieno.allocate(run, ensembles[-1], bundle="bundle")
+    with ripieno.Engine(bundle) as engine:
+        probabilities = engine.predict(images)
+
+Names are looked up on first use, so that importing ripieno costs nothing and pulls in neither torch nor ray.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ripieno.engine import Engine as Engine
+    from ripieno.engine import bench as bench
+    from ripieno.errors import RipienoError as RipienoError
+    from ripieno.library import Library as Library
+    from ripieno.pipeline import allocate as allocate
+    from ripieno.pipeline import measure as measure
+    from ripieno.pipeline import predict as predict
+    from ripieno.pipeline import select as select
+    from ripieno.pipeline import tune as tune
+    from ripieno.reports import report as report
+    from ripieno.selection import Choice as Choice
+    from ripieno.selection import select_members as select_members
+    from ripieno.server import serve as serve
+    from ripieno.types import Allocation as Allocation
+    from ripieno.types import Bundle as Bundle
+    from ripieno.types import Dataset as Dataset
+    from ripieno.types import Device as Device
+    from ripieno.types import Ensemble as Ensemble
+    from ripieno.types import Member as Member
+    from ripieno.types import Placement as Placement
+    from ripieno.types import Profile as Profile
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Engine": "engine",
+    "bench": "engine",
+    "RipienoError": "errors",
+    "Library": "library",
+    "allocate": "pipeline",
+    "measure": "pipeline",
+    "predict": "pipeline",
+    "select": "pipeline",
+    "tune": "pipeline",
+    "report": "reports",
+    "Choice": "selection",
+    "select_members": "selection",
+    "serve": "server",
+    "Allocation": "types",
+    "Bundle": "types",
+    "Dataset": "types",
+    "Device": "types",
+    "Ensemble": "types",
+    "Member": "types",
+    "Placement": "types",
+    "Profile": "types",
+}
+
+__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"ripieno.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'ripieno' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,72 @@
+"""Errors for users: each message says what it was, what it must be and how to mend it, in one line."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+EXTRAS = {
+    "torch": "train",
+    "kornia": "train",
+    "optuna": "train",
+    "onnxscript": "train",
+    "onnx": "train",
+    "onnxruntime": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "orjson": "serve",
+    "httpx": "serve",
+    "openvino": "openvino",
+    "ray": "cluster",
+    "smac": "smac",
+    "matplotlib": "report",
+    "jinja2": "report",
+    "sklearn": "demo",
+}
+"""Which extra installs a module."""
+
+
+class RipienoError(Exception):
+    """A mistake that a user can mend. The command line prints the message without a traceback and exits with 2."""
+
+
+class DataError(RipienoError):
+    """Images, labels or splits that cannot be used."""
+
+
+class LibraryError(RipienoError):
+    """A library, member, profile, ensemble or bundle on disk that is absent, broken or of a newer version."""
+
+
+class SearchError(RipienoError):
+    """A search that cannot start or go on."""
+
+
+class SelectionError(RipienoError):
+    """Arrays, budgets or methods that selection cannot use."""
+
+
+class AllocationError(RipienoError):
+    """An ensemble that does not fit the devices, or devices that do not exist."""
+
+
+class EngineError(RipienoError):
+    """A request or a bundle the engine cannot answer."""
+
+
+class MissingExtra(RipienoError):
+    """A part of ripieno that is not installed."""
+
+    def __init__(self, module: str) -> None:
+        extra = EXTRAS.get(module, "all")
+        super().__init__(f"this needs {module}, which is not installed: pip install 'ripieno[{extra}]'")
+
+
+def need(module: str) -> ModuleType:
+    """Import `module`, which an extra brings. Raises `MissingExtra` with the line that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] == module.partition(".")[0]:
+            raise MissingExtra(module.partition(".")[0]) from error
+        raise

@@ -1,0 +1,222 @@
+"""A library: a run's folder, and the one class that knows its names.
+
+    RUN/run.json                       how the search was asked for
+    RUN/dataset/                       images.npy labels.npy split.npy dataset.json
+    RUN/journal.log                    the study (search)
+    RUN/library/ID/member.json         written last: a member exists when this does
+    RUN/library/ID/weights.safetensors or model.onnx, valid.npy, truth.npy (and test.npy once evaluated)
+    RUN/library/labels-valid.npy       labels the cached predictions answer to
+    RUN/checkpoints/TRIAL.safetensors  last finished epoch of a trial, with optimiser state
+    RUN/profiles/DEVICE.json           measured costs
+    RUN/ensembles/B80.json             selected ensembles
+    RUN/allocations/NAME.json          where they run
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno import files
+from ripieno.errors import LibraryError
+from ripieno.types import Allocation, Ensemble, Member, Profile, Split
+
+
+class Library:
+    """A folder of members with their predictions, costs, ensembles and allocations; safe for many writers.
+
+    `path` is the run's folder; it need not exist yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    # names
+
+    @property
+    def dataset_path(self) -> Path:
+        """Folder of the data set."""
+        return self.path / "dataset"
+
+    @property
+    def journal_path(self) -> Path:
+        """The study's journal."""
+        return self.path / "journal.log"
+
+    @property
+    def report_path(self) -> Path:
+        """The report."""
+        return self.path / "report.html"
+
+    @property
+    def logs_path(self) -> Path:
+        """Folder of logs of workers."""
+        return self.path / "logs"
+
+    def member_path(self, member: str) -> Path:
+        """Folder of a member, present or not."""
+        return self.path / "library" / _plain_name(member)
+
+    def checkpoint_path(self, trial: int) -> Path:
+        """Checkpoint of a trial, present or not."""
+        return self.path / "checkpoints" / f"{trial:05d}.safetensors"
+
+    def weights_path(self, member: str) -> Path:
+        """Weights of a trained member, present or not."""
+        return self.member_path(member) / "weights.safetensors"
+
+    def onnx_path(self, member: str) -> Path:
+        """ONNX file of a member, imported or exported, present or not."""
+        return self.member_path(member) / "model.onnx"
+
+    # members
+
+    def ids(self) -> list[str]:
+        """Ids of all members, sorted."""
+        return sorted(p.parent.name for p in (self.path / "library").glob("*/member.json"))
+
+    def __len__(self) -> int:
+        return len(self.ids())
+
+    def __contains__(self, member: object) -> bool:
+        return isinstance(member, str) and (self.member_path(member) / "member.json").exists()
+
+    def member(self, member: str) -> Member:
+        """One member. Raises LibraryError naming it when it is absent or broken."""
+        if member not in self:
+            raise LibraryError(f"no member {member!r} in {self.path}: `ripieno show {self.path}` lists them")
+        return files.read_json(self.member_path(member) / "member.json", Member)
+
+    def members(self) -> list[Member]:
+        """All members, sorted by id."""
+        return [self.member(i) for i in self.ids()]
+
+    def add(
+        self,
+        member: Member,
+        valid: NDArray[Any],
+        labels: NDArray[np.int64],
+        weights: bytes | memoryview | None = None,
+    ) -> None:
+        """Add a trained or imported member with its validation probabilities.
+
+        `valid` is (samples, classes), rows summing to one; `labels` (samples,). `weights` is the content of
+        `weights.safetensors` or of `model.onnx` after `member.format`, None for a member known by predictions only.
+        Adding a member again replaces it. Raises LibraryError when the samples do not match those of the library.
+        """
+        folder = self.member_path(member.id)
+        self._keep_labels("valid", labels)
+        if weights is not None:
+            files.write_bytes(folder / {"onnx": "model.onnx"}.get(member.format, "weights.safetensors"), weights)
+        self.write_probabilities(member.id, "valid", valid, labels)
+        files.write_json(folder / "member.json", member)
+
+    def remove(self, member: str) -> None:
+        """Remove a member; its profiles stay."""
+        (self.member_path(member) / "member.json").unlink(missing_ok=True)
+        files.remove_tree(self.member_path(member))
+
+    def _keep_labels(self, split: Split, labels: NDArray[np.int64]) -> None:
+        path = self.path / "library" / f"labels-{split}.npy"
+        if not path.exists():
+            files.write_array(path, np.asarray(labels, dtype=np.int64))
+        elif not np.array_equal(files.read_array(path), labels):
+            raise LibraryError(
+                f"these {len(labels)} {split} labels differ from those of {self.path}: "
+                "all members of a library must be judged on the same samples in the same order"
+            )
+
+    # predictions
+
+    def write_probabilities(
+        self, member: str, split: Split, probabilities: NDArray[Any], labels: NDArray[np.int64]
+    ) -> None:
+        """Cache probabilities (samples, classes) of a member, and on "valid" those of the true class (`truth.npy`)."""
+        if probabilities.ndim != 2 or len(probabilities) != len(labels):
+            raise LibraryError(
+                f"predictions of {member} have shape {probabilities.shape}, must be ({len(labels)}, classes)"
+            )
+        self._keep_labels(split, labels)
+        folder = self.member_path(member)
+        files.write_array(folder / f"{split}.npy", np.ascontiguousarray(probabilities))
+        truth = np.asarray(probabilities[np.arange(len(labels)), labels], dtype=np.float32)
+        files.write_array(folder / ("truth.npy" if split == "valid" else f"truth-{split}.npy"), truth)
+
+    def has_probabilities(self, member: str, split: Split) -> bool:
+        """Whether predictions on `split` are cached."""
+        return (self.member_path(member) / f"{split}.npy").exists()
+
+    def probabilities(self, member: str, split: Split = "valid") -> NDArray[Any]:
+        """Cached probabilities (samples, classes), memory-mapped. Raises LibraryError when absent."""
+        return files.read_array(self.member_path(member) / f"{split}.npy")
+
+    def truth(self, members: Iterable[str], split: Split = "valid") -> NDArray[np.float32]:
+        """Probabilities of the true class, (members, samples): all that the cross-entropy of a mean needs."""
+        name = "truth.npy" if split == "valid" else f"truth-{split}.npy"
+        return np.stack([files.read_array(self.member_path(m) / name, mapped=False) for m in members])
+
+    def labels(self, split: Split = "valid") -> NDArray[np.int64]:
+        """Labels the cached predictions of `split` answer to. Raises LibraryError when there are none."""
+        return files.read_array(self.path / "library" / f"labels-{split}.npy", mapped=False)
+
+    # profiles
+
+    def profiles(self, device: str) -> dict[str, Profile]:
+        """Profiles measured on devices of kind `device`, by member; empty when there are none."""
+        path = self.path / "profiles" / f"{_plain_name(device)}.json"
+        if not path.exists():
+            return {}
+        return {p.member: p for p in files.read_json(path, dict[str, list[Profile]])["items"]}
+
+    def profile_devices(self) -> list[str]:
+        """Kinds of device that profiles exist for, sorted."""
+        return sorted(p.stem for p in (self.path / "profiles").glob("*.json"))
+
+    def write_profiles(self, device: str, profiles: Iterable[Profile]) -> Path:
+        """Keep profiles of devices of kind `device`, replacing those of the same members."""
+        merged = {**self.profiles(device), **{p.member: p for p in profiles}}
+        path = self.path / "profiles" / f"{_plain_name(device)}.json"
+        files.write_json(path, [merged[m] for m in sorted(merged)])
+        return path
+
+    # ensembles and allocations
+
+    def write_ensemble(self, ensemble: Ensemble) -> Path:
+        """Write an ensemble under its name."""
+        path = self.path / "ensembles" / f"{_plain_name(ensemble.name)}.json"
+        files.write_json(path, ensemble)
+        return path
+
+    def ensemble(self, name: str) -> Ensemble:
+        """One ensemble by name. Raises LibraryError that lists the names there are."""
+        path = self.path / "ensembles" / f"{_plain_name(name)}.json"
+        if not path.exists():
+            known = ", ".join(e.name for e in self.ensembles()) or f"none yet: ripieno select {self.path} --budget B"
+            raise LibraryError(f"no ensemble {name!r} in {self.path}; there are: {known}")
+        return files.read_json(path, Ensemble)
+
+    def ensembles(self) -> list[Ensemble]:
+        """All ensembles, cheapest budget first."""
+        paths = (self.path / "ensembles").glob("*.json")
+        return sorted((files.read_json(p, Ensemble) for p in paths), key=lambda e: (*e.budget.values(), e.name))
+
+    def write_allocation(self, allocation: Allocation) -> Path:
+        """Write an allocation under its name."""
+        path = self.path / "allocations" / f"{_plain_name(allocation.name)}.json"
+        files.write_json(path, allocation)
+        return path
+
+    def allocations(self) -> list[Allocation]:
+        """All allocations, by name."""
+        return [files.read_json(p, Allocation) for p in sorted((self.path / "allocations").glob("*.json"))]
+
+
+def _plain_name(name: str) -> str:
+    """`name` if it is a plain file name; LibraryError when it could leave its folder."""
+    if not name or name.startswith(".") or any(c in name for c in "/\\\0"):
+        raise LibraryError(f"{name!r} is not a name: it must not be empty, start with a dot or contain a slash")
+    return name

@@ -1,0 +1,253 @@
+"""The words of ripieno: frozen, passive, without input or output.
+
+Every stage speaks in these and in nothing else; how they lie on disk is said in :mod:`ripieno.files` (JSON) and
+:mod:`ripieno.library` (names). Seconds and bytes are the units throughout; image arrays are NHWC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+type_version = 1
+"""Version written into every JSON file; readers refuse what is newer."""
+
+Value = bool | int | float | str
+Configuration = Mapping[str, Value]
+"""One value per hyperparameter name."""
+
+Metric = Literal["accuracy", "macro-f1"]
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+Combiner = Literal["mean", "weighted", "vote", "median"]
+
+COST_SAMPLES = 2000
+"""A cost in seconds is the time to predict this many samples (section 2.1: "time to predict 2000 images")."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """What one sample is: `shape` without the batch axis (height, width, channels), `dtype` as NumPy names it."""
+
+    shape: tuple[int, ...]
+    dtype: str = "uint8"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images with labels in three splits, usually memory-mapped."""
+
+    name: str
+    images: NDArray[np.generic]
+    """(samples, height, width, channels), uint8 or float32"""
+    labels: NDArray[np.int64]
+    """(samples,), an index into `classes`"""
+    split: NDArray[np.uint8]
+    """(samples,), an index into `SPLITS`"""
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    """per channel over the training split, in the unit of `images`"""
+    std: tuple[float, ...]
+    metric: Metric = "accuracy"
+    path: Path | None = None
+    """the folder it is mapped from; None for arrays in memory"""
+
+    @property
+    def input(self) -> Input:
+        """What one sample is."""
+        return Input(tuple(int(n) for n in self.images.shape[1:]), str(self.images.dtype))
+
+    def rows(self, split: Split) -> NDArray[np.int64]:
+        """Indices of the samples of `split`, ascending."""
+        return np.flatnonzero(self.split == SPLITS.index(split))
+
+
+@dataclass(frozen=True)
+class Job:
+    """Train trial `trial` from the end of epoch `start` to the end of epoch `stop`."""
+
+    trial: int
+    configuration: Configuration
+    start: int
+    stop: int
+
+    @property
+    def member(self) -> str:
+        """Id of the member this job makes: `00042-e027`."""
+        return f"{self.trial:05d}-e{self.stop:03d}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job made no member; `message` is one line, `detail` a traceback or empty, `log` a path or empty."""
+
+    reason: Literal["diverged", "memory", "crash", "error"]
+    message: str
+    detail: str = ""
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of a learning curve; `seconds` is its duration."""
+
+    epoch: int
+    train_cross_entropy: float
+    valid_cross_entropy: float
+    valid_score: float
+    """the data set's metric on the validation split, in 0..1, larger is better"""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trained network, at one epoch."""
+
+    id: str
+    trial: int
+    epoch: int
+    family: str
+    """a built-in family, `module:function`, or `onnx` / `predictions` for imported ones"""
+    configuration: Configuration
+    input: Input
+    classes: tuple[str, ...]
+    losses: Mapping[str, float]
+    """`valid_cross_entropy`, `valid_accuracy`, `valid_macro_f1`; the same with `test_` once evaluated"""
+    parameters: int
+    seconds: float
+    """training time of the trial so far"""
+    curve: tuple[Epoch, ...] = ()
+    format: Literal["safetensors", "onnx", "predictions"] = "safetensors"
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """costs the user brought; measured ones live in profiles"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: with a member or a failure, never both; wall-clock times are Unix seconds."""
+
+    job: Job
+    member: Member | None = None
+    failure: Failure | None = None
+    slot: int = 0
+    started: float = 0.0
+    finished: float = 0.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """A measurement at one batch size: median `seconds` per batch, relative `spread`, peak `bytes`."""
+
+    batch_size: int
+    seconds: float
+    spread: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Time and memory of a member per batch size on a kind of device."""
+
+    member: str
+    device: str
+    """kind of device: see `Device.kind`"""
+    backend: str
+    points: tuple[Point, ...]
+    idle: bool = True
+    """False when other processes kept the machine busy while it was measured"""
+
+    @property
+    def best(self) -> Point:
+        """The point with the most samples per second (ties: the smaller batch)."""
+        return min(self.points, key=lambda p: (p.seconds / p.batch_size, p.batch_size))
+
+    @property
+    def cost(self) -> float:
+        """Seconds to predict `COST_SAMPLES` samples at the best batch size."""
+        return self.best.seconds / self.best.batch_size * COST_SAMPLES
+
+    def at(self, batch_size: int) -> Point:
+        """The measurement at `batch_size`. Raises KeyError when it was not measured."""
+        for point in self.points:
+            if point.batch_size == batch_size:
+                return point
+        raise KeyError(batch_size)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Members that answer together, chosen under a budget."""
+
+    name: str
+    members: tuple[str, ...]
+    """in the order chosen"""
+    weights: tuple[float, ...]
+    """same order, sum 1"""
+    method: str
+    budget: Mapping[str, float]
+    """bound per cost, e.g. {"seconds": 20.0}"""
+    cost: Mapping[str, float]
+    losses: Mapping[str, float]
+    combiner: Combiner = "mean"
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where members run: `cpu:0`, `cuda:1`. `kind` names what profiles can be shared between."""
+
+    name: str
+    kind: str
+    memory: int
+    cores: tuple[int, ...] = ()
+    """processor ids its lanes may use; empty: not pinned"""
+
+    @property
+    def type(self) -> str:
+        """`cpu` or `cuda`."""
+        return self.name.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """This member on this device in batches of this size; `lane` numbers the slot of the device it sits in."""
+
+    member: str
+    device: str
+    batch_size: int
+    lane: int = 0
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Placements of an ensemble's members: replicas are two placements of one member."""
+
+    name: str
+    ensemble: str
+    devices: tuple[Device, ...]
+    placements: tuple[Placement, ...]
+    throughput: float | None = None
+    """measured samples per second; None when only planned"""
+    start_throughput: float | None = None
+    """the same of the allocation the refinement started from"""
+    benches: int = 0
+    """benches the refinement ran"""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A deployment: a folder that can be copied and needs nothing else."""
+
+    ensemble: Ensemble
+    allocation: Allocation
+    members: tuple[Member, ...]
+    input: Input
+    classes: tuple[str, ...]
+    backend: str
+    """`onnx` or `torch`: what the files under `members/` are run by"""
+    path: Path = Path()
+    """where it was read from; not stored"""
