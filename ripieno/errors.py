@@ -54,7 +54,7 @@ class EngineError(RipienoError):
     """A request or a bundle the engine cannot answer."""
 
 
-class MissingExtra(RipienoError):
+class MissingExtraError(RipienoError):
     """A part of ripieno that is not installed."""
 
     def __init__(self, module: str) -> None:
@@ -63,10 +63,10 @@ class MissingExtra(RipienoError):
 
 
 def need(module: str) -> ModuleType:
-    """Import `module`, which an extra brings. Raises `MissingExtra` with the line that installs it."""
+    """Import `module`, which an extra brings. Raises `MissingExtraError` with the line that installs it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] == module.partition(".")[0]:
-            raise MissingExtra(module.partition(".")[0]) from error
+            raise MissingExtraError(module.partition(".")[0]) from error
         raise

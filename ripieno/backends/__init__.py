@@ -27,7 +27,7 @@ class Backend(Protocol):
 def load(backend: str, path: Path, member: Member, device: Device, threads: int) -> Backend:
     """Load the file at `path` (`model.onnx` or `weights.safetensors`) with `threads` compute threads.
 
-    Raises EngineError for an unknown backend, MissingExtra when its library is not installed.
+    Raises EngineError for an unknown backend, MissingExtraError when its library is not installed.
     """
     if backend == "onnx":
         from ripieno.backends.onnx import OnnxBackend
