@@ -1,0 +1,27 @@
+# Two commands: `make demo` runs the whole flow on real images, `make test` runs every test.
+PYTHON ?= python3
+PIP = .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check clean
+
+demo: .venv/.demo
+	.venv/bin/ripieno demo
+
+test: .venv/.test
+	scripts/test
+
+check: .venv/.test
+	scripts/check
+
+# a stamp an extra: a second run reuses the environment, a changed pyproject or constraint brings it up to date
+.venv/.%: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing ripieno[$*] into .venv (a minute or two the first time)"
+	$(PIP) --editable ".[$*]"
+	@touch $@
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ripieno needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+
+clean:
+	rm -rf .venv demo-run
