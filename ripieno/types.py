@@ -160,6 +160,8 @@ class Profile:
     points: tuple[Point, ...]
     idle: bool = True
     """False when other processes kept the machine busy while it was measured"""
+    base: int = 0
+    """bytes of a process on the device before it holds any member: a lane's own share, not in the points' bytes"""
 
     @property
     def best(self) -> Point:

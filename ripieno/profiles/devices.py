@@ -1,0 +1,195 @@
+"""The devices of this machine: every GPU, and the CPU whole or cut in parts of equal cores.
+
+Nothing heavy is imported to find them: GPUs are asked of `nvidia-smi`, torch only where that is missing and a driver is
+there; memory is what is free now, within the limits of this process's control group.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from ripieno.errors import AllocationError, need
+from ripieno.types import Device
+
+_QUERY = "index,uuid,name,memory.used,memory.free"
+
+
+def local_devices(spec: str = "auto", backend: str | None = None) -> tuple[Device, ...]:
+    """Devices of this machine named by `spec`, with the bytes free on each.
+
+    `spec` is `auto` (every GPU, then the CPU) or a list such as `cuda:0,cpu`: `cuda` every GPU, `cuda:1` one of them,
+    `cpu` all cores this process may use as one device `cpu:0`, `cpu:2` the same cores and memory cut in two equal
+    devices `cpu:0` and `cpu:1`. With a `backend` (`onnx` or `torch`), GPUs it cannot run on are left out of `auto`.
+
+    Raises AllocationError when a part of `spec` is unknown, named twice or not on this machine.
+    """
+    parts = [part.strip() for part in spec.split(",")]
+    if parts == ["auto"]:
+        return (*(gpus() if _runs_on_gpus(backend) else ()), *_cpus(1))
+    devices = [device for part in parts for device in _named(part, backend)]
+    names = [device.name for device in devices]
+    for name in names:
+        if names.count(name) > 1:
+            raise AllocationError(f"devices {spec!r} name {name} more than once: name each device once")
+    return tuple(devices)
+
+
+def _named(part: str, backend: str | None) -> Sequence[Device]:
+    kind, _, number = part.partition(":")
+    if kind not in ("cpu", "cuda") or (":" in part and not number.isdecimal()):
+        raise AllocationError(f"no device {part!r}: use auto, cpu, cpu:2 (the CPU in two parts), cuda or cuda:0")
+    if kind == "cpu":
+        return _cpus(int(number) if number else 1)
+    found = gpus()
+    chosen = [gpu for gpu in found if not number or gpu.name == f"cuda:{int(number)}"]
+    if not chosen:
+        there = ", ".join(gpu.name for gpu in found) or "none"
+        raise AllocationError(f"no device {part!r} on this machine (GPUs: {there}): use one of them, or cpu")
+    if not _runs_on_gpus(backend):
+        mend = "pip install onnxruntime-gpu" if backend == "onnx" else "install a build of torch with CUDA"
+        raise AllocationError(f"the {backend} backend installed here cannot run on {part!r}: {mend}, or use cpu")
+    return chosen
+
+
+def _runs_on_gpus(backend: str | None) -> bool:
+    """Whether the installed `backend` can use a GPU; True without one to ask. Only asked where it matters."""
+    if backend is None or not gpus():
+        return backend is None
+    if backend == "onnx":
+        return "CUDAExecutionProvider" in need("onnxruntime").get_available_providers()
+    return bool(need("torch").cuda.is_available())
+
+
+# CPU
+
+
+def cpu_kind(model: str, cores: int) -> str:
+    """Kind of a CPU device: `amd-epyc-9r14-2-cores`, a plain file name."""
+    return f"{_slug(model)}-{cores}-{'core' if cores == 1 else 'cores'}"
+
+
+def part_of_kind(kind: str, parts: int) -> str | None:
+    """Kind of an equal part of a CPU of `kind`: half of `x-4-cores` is `x-2-cores`; None when it cannot be cut so."""
+    match = re.fullmatch(r"(.+)-(\d+)-cores?", kind)
+    if match is None or int(match[2]) % parts:
+        return None
+    return cpu_kind(match[1], int(match[2]) // parts)
+
+
+def _slug(text: str) -> str:
+    """`AMD EPYC 9R14 @ 2.6GHz` as `amd-epyc-9r14`: lower case, without clock speed, trade marks and filler."""
+    text = re.sub(r"\((r|tm|c)\)|@.*|\b(cpu|processor|\d+-core)\b", " ", text.lower())
+    return re.sub(r"[^a-z0-9]+", "-", text).strip("-") or "cpu"
+
+
+def _cpus(parts: int) -> tuple[Device, ...]:
+    """All cores this process may use, cut in `parts` equal devices; cores left over are not used."""
+    cores = sorted(os.sched_getaffinity(0))
+    if not 1 <= parts <= len(cores):
+        few = "cpu" if len(cores) == 1 else f"cpu:2 to cpu:{len(cores)}, or cpu"
+        raise AllocationError(f"cannot cut {len(cores)} cores in {parts} devices: use {few}")
+    each = len(cores) // parts
+    kind = cpu_kind(_cpu_model(), each)
+    memory = free_memory() // parts
+    return tuple(Device(f"cpu:{i}", kind, memory, tuple(cores[i * each : (i + 1) * each])) for i in range(parts))
+
+
+def _cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name as the kernel gives it; the architecture where it gives none."""
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "cpu") and value.strip():
+                return value.strip()
+    return os.uname().machine
+
+
+def free_memory(group: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes this process could still take: what the machine has free, or what its control groups leave."""
+    limits = [int(psutil.virtual_memory().available)]
+    for line in group.read_text().splitlines() if group.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            limits += _group_limits(mount / controllers if controllers else mount, path)
+    return max(0, min(limits))
+
+
+def _group_limits(root: Path, path: str) -> list[int]:
+    """Bytes left by the group at `path` and each group above it; version 2 first, then version 1's names."""
+    found = []
+    here = root / path.strip("/")
+    for folder in (here, *(p for p in here.parents if p == root or root in p.parents)):
+        for most, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            try:
+                limit = (folder / most).read_text().strip()
+                if limit != "max":
+                    found.append(int(limit) - int((folder / used).read_text()) + _reclaimable(folder))
+            except (OSError, ValueError):
+                continue
+    return found
+
+
+def _reclaimable(folder: Path) -> int:
+    """Bytes of file cache that the kernel drops before it refuses memory."""
+    for line in (folder / "memory.stat").read_text().splitlines() if (folder / "memory.stat").exists() else ():
+        if line.startswith("inactive_file "):
+            return int(line.split()[1])
+    return 0
+
+
+# GPUs
+
+
+def gpus() -> tuple[Device, ...]:
+    """Every NVIDIA GPU this process may use, numbered as CUDA numbers them (`CUDA_VISIBLE_DEVICES` is heeded)."""
+    text = _nvidia_smi()
+    if text is None:
+        return _gpus_by_torch() if Path("/proc/driver/nvidia/gpus").is_dir() else ()
+    rows = _visible(text, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return tuple(Device(f"cuda:{i}", _slug(row[2]), int(row[4]) << 20) for i, row in enumerate(rows))
+
+
+def used_gpu_memory(device: str) -> int:
+    """Bytes taken on `device` (`cuda:1`) by everybody; 0 where nobody can say."""
+    rows = _visible(_nvidia_smi() or "", os.environ.get("CUDA_VISIBLE_DEVICES"))
+    number = int(device.partition(":")[2])
+    return int(rows[number][3]) << 20 if number < len(rows) else 0
+
+
+def _nvidia_smi() -> str | None:
+    """One line per GPU: index, uuid, name, MiB used, MiB free; None where there is no such command."""
+    command = ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _visible(text: str, visible: str | None) -> list[list[str]]:
+    """Rows of `nvidia-smi` in the order of `CUDA_VISIBLE_DEVICES`, which stops at the first it does not know."""
+    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.count(",") == 4]
+    rows = [row for row in rows if row[3].isdecimal() and row[4].isdecimal()]
+    if visible is None:
+        return rows
+    chosen: list[list[str]] = []
+    for wanted in filter(None, visible.split(",")):
+        match = [row for row in rows if wanted.strip() == row[0] or row[1].startswith(wanted.strip())]
+        if not match:
+            break
+        chosen.append(match[0])
+    return chosen
+
+
+def _gpus_by_torch() -> tuple[Device, ...]:
+    try:
+        cuda = need("torch").cuda
+    except ImportError:
+        return ()
+    count = range(cuda.device_count())
+    return tuple(Device(f"cuda:{i}", _slug(cuda.get_device_name(i)), cuda.mem_get_info(i)[0]) for i in count)

@@ -1,0 +1,80 @@
+"""Small ONNX networks for tests: what an exported member looks like, without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ripieno.types import Input, Member
+
+
+def write_network(
+    path: Path,
+    *,
+    name: str = "00000-e001",
+    shape: tuple[int, int, int] = (8, 8, 3),
+    dtype: str = "uint8",
+    classes: int = 4,
+    filters: int = 8,
+    layers: int = 1,
+    seed: int = 0,
+) -> Member:
+    """Write a network of `layers` 3x3 convolutions of `filters` to `path` and return its member.
+
+    Input `images` (batch, *shape) of `dtype`, output `probabilities` (batch, classes) float32; the batch is dynamic.
+    """
+    generator = np.random.default_rng(seed)
+    weights: list[onnx.TensorProto] = []
+
+    def constant(name: str, value: np.ndarray) -> str:
+        weights.append(numpy_helper.from_array(value.astype(np.float32), name))
+        return name
+
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["float", constant("scale", np.array(255.0))], ["unit"]),
+        helper.make_node("Transpose", ["unit"], ["map0"], perm=[0, 3, 1, 2]),
+    ]
+    channels = shape[2]
+    for layer in range(layers):
+        kernel = generator.standard_normal((filters, channels, 3, 3)) / np.sqrt(9 * channels)
+        names = [f"map{layer}", constant(f"kernel{layer}", kernel)]
+        nodes.append(helper.make_node("Conv", names, [f"conv{layer}"], pads=[1, 1, 1, 1]))
+        nodes.append(helper.make_node("Relu", [f"conv{layer}"], [f"map{layer + 1}"]))
+        channels = filters
+    head = constant("head", generator.standard_normal((channels, classes)) * 4)
+    bias = constant("bias", generator.standard_normal(classes))
+    nodes += [
+        helper.make_node("GlobalAveragePool", [f"map{layers}"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["features"]),
+        helper.make_node("Gemm", ["features", head, bias], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("images", element, ["batch", *shape])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", classes])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(model.SerializeToString())
+    return Member(
+        id=name,
+        trial=int(name.partition("-")[0]),
+        epoch=1,
+        family="onnx",
+        configuration={},
+        input=Input(shape, dtype),
+        classes=tuple(f"class{i}" for i in range(classes)),
+        losses={},
+        parameters=sum(int(np.prod(w.dims)) for w in weights),
+        seconds=0.0,
+        format="onnx",
+    )
