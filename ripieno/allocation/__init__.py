@@ -1,1 +1,8 @@
-"""."""
+"""Which member runs on which device in batches of which size."""
+
+from ripieno.allocation.costs import Costs
+from ripieno.allocation.plan import plan
+from ripieno.allocation.refine import Measurement, Refined, refine
+from ripieno.allocation.worst_fit import worst_fit
+
+__all__ = ["Costs", "Measurement", "Refined", "plan", "refine", "worst_fit"]

@@ -1,0 +1,45 @@
+"""Bytes that placements take on each device, and whether they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ripieno.allocation.costs import Costs
+from ripieno.errors import AllocationError
+from ripieno.types import Device, Placement
+
+
+def used(placements: Sequence[Placement], devices: Sequence[Device], costs: Costs) -> dict[str, int]:
+    """Bytes taken on each device: every lane's own share, and every placement at its batch size.
+
+    Raises AllocationError for a placement on a device that is not among `devices`.
+    """
+    by_name = {device.name: device for device in devices}
+    taken = dict.fromkeys(by_name, 0)
+    for name, _ in {(p.device, p.lane) for p in placements}:
+        taken[name] = taken.get(name, 0) + costs.base(_found(by_name, name))
+    for placement in placements:
+        device = _found(by_name, placement.device)
+        taken[device.name] += costs.bytes(placement.member, device, placement.batch_size)
+    return taken
+
+
+def fits(placements: Sequence[Placement], devices: Sequence[Device], costs: Costs) -> bool:
+    """Whether no device is asked for more bytes than it has."""
+    taken = used(placements, devices, costs)
+    return all(taken[device.name] <= device.memory for device in devices)
+
+
+def in_words(count: float) -> str:
+    """`3221225472` as `3.0 GiB`."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _found(by_name: dict[str, Device], name: str) -> Device:
+    if name not in by_name:
+        raise AllocationError(f"no device {name!r}; there are: {', '.join(by_name) or 'none'}")
+    return by_name[name]

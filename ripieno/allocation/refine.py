@@ -1,0 +1,136 @@
+"""Algorithm 1: refine an allocation by benches of its neighbours; line numbers are the paper's.
+
+Corrected as printed slips need: neighbours of every member (line 9), the bound counts benches really run (line 17), the
+new allocation comes from the better allocations (line 25), and a whole neighbourhood without improvement ends it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ripieno.errors import RipienoError
+from ripieno.types import Device, Placement
+
+Placements = tuple[Placement, ...]
+Neighbours = Callable[[Placements], Iterable[Placements]]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a bench reports: a `throughput` (any figure that is better when larger) and its relative `spread`."""
+
+    throughput: float
+    spread: float = 0.0
+
+    def beats(self, other: Measurement) -> bool:
+        """Whether it is larger beyond the noise of both: the ranges of half a spread each way do not meet."""
+        return self.throughput * (1 - self.spread / 2) > other.throughput * (1 + other.spread / 2)
+
+
+Bench = Callable[[Placements], Measurement | float]
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Where a refinement ended: `start` is the measurement it began with, `benches` those really run."""
+
+    placements: Placements
+    measurement: Measurement
+    start: Measurement
+    benches: int
+
+
+class CachedBench:
+    """A bench that never measures the same placements twice, counts what it ran and has a bound.
+
+    An allocation that the engine refuses (`RipienoError`) measures 0, unless it is the first: then there is nothing to
+    refine and the error is raised.
+    """
+
+    def __init__(self, bench: Bench, max_benches: int) -> None:
+        self.bench = bench
+        self.max_benches = max_benches
+        self.results: dict[frozenset[Placement], Measurement] = {}
+
+    @property
+    def benches(self) -> int:
+        """How many were really run."""
+        return len(self.results)
+
+    def __contains__(self, placements: Placements) -> bool:
+        return frozenset(placements) in self.results
+
+    def __call__(self, placements: Placements) -> Measurement:
+        """The measurement of `placements`, in any order."""
+        key = frozenset(placements)
+        if key not in self.results:
+            try:
+                result = self.bench(placements)
+            except RipienoError:
+                if not self.results:
+                    raise
+                result = Measurement(0.0)
+            self.results[key] = result if isinstance(result, Measurement) else Measurement(float(result))
+        return self.results[key]
+
+    @property
+    def spent(self) -> bool:
+        """Whether the bound is reached."""
+        return self.benches >= self.max_benches
+
+
+def refine(
+    placements: Placements,
+    devices: Sequence[Device],
+    batch_sizes: Sequence[int],
+    bench: Bench,
+    max_benches: int,
+    *,
+    fits: Callable[[Placements], bool] = lambda _: True,
+    neighbours: Neighbours | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Refined:
+    """Climb from `placements` to the best neighbour until none is better or `max_benches` benches were run.
+
+    `bench` measures placements (samples per second); an improvement must exceed the noise it reports, so what comes
+    back never measured worse than the start. Neighbours that do not `fits` are not benched. `neighbours` are those of
+    algorithm 1 unless given. `progress` is called after each bench with how many were run, the bound, and the best
+    throughput. The start is always measured, even when `max_benches` is 0.
+    """
+    cached = bench if isinstance(bench, CachedBench) else CachedBench(bench, max_benches)
+    around = neighbours or (lambda current: algorithm_1_neighbours(current, devices, batch_sizes))
+    current, score = placements, cached(placements)  # line 5
+    start = score
+    if progress is not None:
+        progress(cached.benches, cached.max_benches, score.throughput)
+    improved = True
+    while improved and not cached.spent:  # line 6
+        better: list[tuple[Measurement, Placements]] = []  # lines 7 and 8
+        for candidate in around(current):  # lines 9 to 11
+            if not fits(candidate):
+                continue
+            if candidate not in cached and cached.spent:  # line 17
+                break
+            measured = cached(candidate)  # line 12
+            if measured.beats(score):  # line 13
+                better.append((measured, candidate))  # lines 14 and 15
+            if progress is not None:
+                best = max([score.throughput, *(m.throughput for m, _ in better)])
+                progress(cached.benches, cached.max_benches, best)
+        improved = bool(better)
+        if improved:  # lines 23 to 26
+            score, current = max(better, key=lambda pair: pair[0].throughput)
+    return Refined(current, score, start, cached.benches)  # line 29
+
+
+def algorithm_1_neighbours(
+    placements: Placements, devices: Sequence[Device], batch_sizes: Sequence[int]
+) -> Iterator[Placements]:
+    """One update away: each other batch size and each other device of every member, n(B-1) + n(M-1) of them."""
+    for i, placement in enumerate(placements):
+        others = [dataclasses.replace(placement, batch_size=b) for b in batch_sizes if b != placement.batch_size]
+        others += [dataclasses.replace(placement, device=d.name, lane=0) for d in devices if d.name != placement.device]
+        for other in others:
+            yield (*placements[:i], other, *placements[i + 1 :])

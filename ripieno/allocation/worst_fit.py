@@ -1,0 +1,102 @@
+"""Worst-fit decreasing by memory: the allocation that everything starts from (section 2.4).
+
+"We give a priority on the GPU because we make the assumption it is faster. If it is not possible, it allocates on the
+CPU because more memory is present."
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from ripieno.allocation.costs import Costs
+from ripieno.allocation.memory import in_words
+from ripieno.errors import AllocationError
+from ripieno.types import Device, Placement
+
+DEFAULT_BATCH_SIZE = 8
+"""Batch size of every member before the refinement."""
+
+
+def worst_fit(
+    members: Sequence[str],
+    devices: Sequence[Device],
+    costs: Costs,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    smaller: Sequence[int] = (),
+) -> tuple[Placement, ...]:
+    """Place each member, largest first, on the GPU with the most memory left, or on a CPU when it fits on none.
+
+    All have `batch_size` and share one lane a device. `smaller` batch sizes are only named in the refusal.
+
+    Raises AllocationError when a member fits nowhere, with the smallest change that makes all fit.
+    """
+    if not devices:
+        raise AllocationError("there are no devices to place members on: name at least cpu")
+    placed = _place(members, devices, costs, batch_size)
+    if isinstance(placed, str):
+        raise AllocationError(_refusal(placed, members, devices, costs, batch_size, smaller))
+    return placed
+
+
+def _place(
+    members: Sequence[str], devices: Sequence[Device], costs: Costs, batch_size: int
+) -> tuple[Placement, ...] | str:
+    """Placements in the order of `members`, or the member that fits nowhere."""
+    left = {device.name: device.memory for device in devices}
+    home: dict[str, str] = {}
+    for member in sorted(members, key=lambda m: -max(costs.bytes(m, d, batch_size) for d in devices)):
+        needs = {d.name: _needs(member, d, costs, batch_size, d.name not in home.values()) for d in devices}
+        roomy = [d for d in devices if needs[d.name] <= left[d.name]]
+        # GPUs come first, the CPU is the overflow; then most room, then the order given
+        best = max(roomy, key=lambda d: (d.type != "cpu", left[d.name]), default=None)
+        if best is None:
+            return member
+        home[member] = best.name
+        left[best.name] -= needs[best.name]
+    return tuple(Placement(member, home[member], batch_size) for member in members)
+
+
+def _needs(member: str, device: Device, costs: Costs, batch_size: int, empty: bool) -> int:
+    """Bytes that `member` adds to `device`; the first one there brings the lane's own share."""
+    return costs.bytes(member, device, batch_size) + (costs.base(device) if empty else 0)
+
+
+def _refusal(
+    member: str,
+    members: Sequence[str],
+    devices: Sequence[Device],
+    costs: Costs,
+    batch_size: int,
+    smaller: Sequence[int],
+) -> str:
+    """What does not fit, and the smallest changes that make all fit, each of them tried."""
+    mends = []
+    for size in sorted((s for s in smaller if s < batch_size), reverse=True):
+        if not isinstance(_place(members, devices, costs, size), str):
+            mends.append(f"use batch size {size}")
+            break
+    extras = {d: _extra(d, members, devices, costs, batch_size) for d in devices}
+    device = min(devices, key=lambda d: extras[d])
+    mends.append(f"give {device.name} {in_words(extras[device])} more than its {in_words(device.memory)}")
+    mends.append("leave members out")
+    needs = min(costs.bytes(member, d, batch_size) for d in devices)
+    return (
+        f"{len(members)} members do not fit in the memory of {', '.join(d.name for d in devices)}: no room for "
+        f"{member} ({in_words(needs)} in batches of {batch_size}): {', or '.join(mends)}"
+    )
+
+
+def _extra(device: Device, members: Sequence[str], devices: Sequence[Device], costs: Costs, batch_size: int) -> int:
+    """Fewest bytes more on `device` with which all members are placed, to a thousandth."""
+
+    def enough(extra: int) -> bool:
+        grown = [dataclasses.replace(d, memory=d.memory + extra) if d is device else d for d in devices]
+        return not isinstance(_place(members, grown, costs, batch_size), str)
+
+    low = 0
+    high = costs.base(device) + sum(costs.bytes(m, device, batch_size) for m in members)  # room for all of them
+    while high - low > max(1, high // 1000):
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
