@@ -34,6 +34,10 @@ class DataError(RipienoError):
     """Images, labels or splits that cannot be used."""
 
 
+class ModelError(RipienoError):
+    """A family or configuration that no network can be built from."""
+
+
 class LibraryError(RipienoError):
     """A library, member, profile, ensemble or bundle on disk that is absent, broken or of a newer version."""
 

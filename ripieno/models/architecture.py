@@ -1,0 +1,140 @@
+"""What a configuration says about a residual network: its defaults, its stages, the size of its maps. Pure Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+from ripieno.errors import ModelError
+from ripieno.types import Configuration, Input
+
+Convolution = Literal["v1", "v2", "next"]
+Activation = Literal["tanh", "relu", "elu"]
+
+SMALL = 64
+"""Images whose longer side is at most this get the 3x3 stem of stride 1 (appendix A.2: CIFAR's), larger ones 7x7."""
+
+LEAST = 2
+"""No stride shrinks a map's shorter side below this many pixels, so that every tap of a 3x3 kernel can learn."""
+
+CARDINALITY = 32
+"""Most groups of a grouped convolution, as in ResNeXt 32x4d."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A residual network's hyperparameters (the "NN architecture" rows of table 5) and their defaults."""
+
+    convolution: Convolution = "v1"
+    """`v1` post-activation and `v2` pre-activation basic blocks, `next` grouped bottlenecks"""
+    activation: Activation = "relu"
+    stem_filters: int = 32
+    width: int = 32
+    """base width w: the four stages have w, 2w, 4w, 8w filters"""
+    blocks_1: int = 2
+    blocks_2: int = 2
+    blocks_3: int = 2
+    blocks_4: int = 2
+
+    @property
+    def blocks(self) -> tuple[int, int, int, int]:
+        """Blocks per stage."""
+        return self.blocks_1, self.blocks_2, self.blocks_3, self.blocks_4
+
+    @property
+    def expansion(self) -> int:
+        """Channels a block puts out per filter of its stage: ResNeXt's bottlenecks double them."""
+        return 2 if self.convolution == "next" else 1
+
+
+NAMES = frozenset(f.name for f in fields(Architecture))
+"""The hyperparameters this module reads; the others of a configuration belong to training and augmentation."""
+
+
+def architecture(configuration: Configuration) -> Architecture:
+    """The architecture in `configuration`, absent names at their defaults. Raises ModelError naming a bad value."""
+    chosen = {name: value for name, value in configuration.items() if name in NAMES}
+    for name, value in chosen.items():
+        allowed = {"convolution": get_args(Convolution), "activation": get_args(Activation)}.get(name)
+        if allowed is not None:
+            if value not in allowed:
+                raise ModelError(f"{name} is {value!r}: it must be one of {', '.join(allowed)}")
+        elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ModelError(f"{name} is {value!r}: it must be a whole number of at least 1")
+    return Architecture(**chosen)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the four stages: `blocks` blocks of `filters` filters, the first with `stride`."""
+
+    blocks: int
+    filters: int
+    stride: int
+    channels_in: int
+    channels_out: int
+    before: int
+    """pixels of the map that enters"""
+    after: int
+    """pixels of the map that leaves"""
+
+
+@dataclass(frozen=True)
+class Stem:
+    """The first convolution: `kernel` and `stride`; `pool`: a 3x3 max pool of stride 2 follows; `after`: its pixels."""
+
+    kernel: int
+    stride: int
+    pool: bool
+    after: int
+
+
+def image_shape(input: Input) -> tuple[int, int, int]:
+    """Height, width and channels of one sample. Raises ModelError when it is no image."""
+    if len(input.shape) != 3 or min(input.shape) < 1:
+        raise ModelError(f"samples have shape {input.shape}: networks need (height, width, channels)")
+    height, width, channels = input.shape
+    return height, width, channels
+
+
+def stem(input: Input) -> Stem:
+    """The stem for images of this size."""
+    height, width, _ = image_shape(input)
+    if max(height, width) <= SMALL:
+        return Stem(kernel=3, stride=1, pool=False, after=height * width)
+    return Stem(kernel=7, stride=2, pool=True, after=_half(height) * _half(width))
+
+
+def stages(network: Architecture, input: Input) -> Iterator[Stage]:
+    """The four stages with their strides and maps.
+
+    Every kernel is padded by half its size, so that stride 2 gives ceil(side / 2).
+    """
+    height, width, _ = image_shape(input)
+    if stem(input).pool:
+        height, width = _half(_half(height)), _half(_half(width))
+    channels = network.stem_filters
+    for index, blocks in enumerate(network.blocks):
+        before = height * width
+        stride = 2 if index > 0 and _half(min(height, width)) >= LEAST else 1
+        if stride == 2:
+            height, width = _half(height), _half(width)
+        filters = network.width * 2**index
+        out = filters * network.expansion
+        yield Stage(blocks, filters, stride, channels, out, before, height * width)
+        channels = out
+
+
+def groups(filters: int) -> tuple[int, int]:
+    """Groups of a grouped convolution and its channels, for a stage of `filters` filters.
+
+    Four channels a group until there are 32 groups, wider ones after; the channels are rounded up to a multiple of the
+    groups, so that every width can be grouped.
+    """
+    count = max(1, min(CARDINALITY, filters // 4))
+    return count, -(-filters // count) * count
+
+
+def _half(side: int) -> int:
+    return -(-side // 2)

@@ -1,0 +1,129 @@
+"""Networks by name of their family: `resnet`, or a user's own `module:function`.
+
+A family's function takes (configuration, input, classes) and gives a module from normalised float32 images NCHW to
+logits. `build` wraps it into `Network`, which takes images as the data set has them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ripieno.errors import ModelError
+from ripieno.models.architecture import image_shape
+from ripieno.models.resnet import resnet
+from ripieno.types import Configuration, Input
+
+Family = Callable[[Configuration, Input, int], nn.Module]
+FAMILIES: dict[str, Family] = {"resnet": resnet}
+"""The built-in families."""
+
+
+class Network(nn.Module):
+    """A family's module behind the data set's form: images NHWC, uint8 or float32, in; logits (batch, classes) out.
+
+    `mean` and `std` (channels,), in the unit of the images, are buffers: they travel with the weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.body = body
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        # a channel that never varies would divide by zero
+        self.register_buffer("std", torch.tensor([s or 1.0 for s in std], dtype=torch.float32))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (batch, classes) of `images` (batch, height, width, channels)."""
+        normalised = (images.to(torch.float32) - self.mean) / self.std
+        # NHWC seen as NCHW is channels-last: no copy
+        logits: Tensor = self.body(normalised.permute(0, 3, 1, 2))
+        return logits
+
+
+def build(
+    family: str,
+    configuration: Configuration,
+    input: Input,
+    classes: int,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    trusted: Collection[str] = (),
+) -> Network:
+    """The network of `configuration`: images (batch, *input.shape) of `input.dtype` in, logits (batch, classes) out.
+
+    `family` is `resnet` or `module:function`; the latter is imported only when it is in `trusted`, the names the user
+    gave: a name read from a file is data, and importing it would run it. `mean` and `std` are the data set's, per
+    channel (default 0 and 1, which weights loaded later replace). Initial weights come from torch's generator.
+
+    Raises ModelError for an unknown family or one that gives no such network, and for a bad configuration.
+    """
+    function = _function(family, trusted)
+    _, _, channels = image_shape(input)
+    body = function(configuration, input, classes)
+    if not isinstance(body, nn.Module):
+        raise ModelError(f"family {family!r} gave a {type(body).__name__}: its function must return a torch nn.Module")
+    network = Network(body, mean or (0.0,) * channels, std or (1.0,) * channels)
+    if family not in FAMILIES:
+        _check(family, network, input, classes)
+    return network
+
+
+def _function(family: str, trusted: Collection[str]) -> Family:
+    """The function of a family."""
+    if family in FAMILIES:
+        return FAMILIES[family]
+    module_name, colon, name = family.partition(":")
+    if not (module_name and colon and name):
+        raise ModelError(f"no family {family!r}: it must be {' or '.join(FAMILIES)}, or your own as module:function")
+    if family not in trusted:
+        raise ModelError(f"family {family!r} is code of yours that ripieno runs only when told: pass --family {family}")
+    try:
+        module = _import(module_name)
+    except Exception as error:  # whatever a user's module raises while it is imported
+        mend = "it must be importable from here or from PYTHONPATH"
+        raise ModelError(f"family {family!r}: cannot import {module_name} ({_line(error)}): {mend}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        what = "has no" if function is None else "has, but not as a function,"
+        must = "it must be a function of (configuration, input, classes)"
+        raise ModelError(f"family {family!r}: {module_name} {what} {name}: {must}")
+    return cast(Family, function)
+
+
+def _import(name: str) -> object:
+    """Import a user's module, from the working folder too (a console script does not look there by itself)."""
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    return importlib.import_module(name)
+
+
+def _check(family: str, network: Network, input: Input, classes: int) -> None:
+    """Run two blank images through a user's network, so that a wrong shape is said here and not in the loop."""
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            logits = network(torch.zeros((2, *input.shape), dtype=getattr(torch, input.dtype)))
+    except Exception as error:  # whatever a user's network raises
+        raise ModelError(f"family {family!r} cannot take images of shape {input.shape}: {_line(error)}") from error
+    finally:
+        network.train(was_training)
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (2, classes):
+        raise ModelError(f"family {family!r} gave {shape} for 2 images: it must give logits of shape (2, {classes})")
+
+
+def _line(error: BaseException) -> str:
+    """An error in one line."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

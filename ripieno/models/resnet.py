@@ -1,0 +1,140 @@
+"""Residual networks: post-activation (v1), pre-activation (v2, He et al. 2016) and grouped (next, Xie et al. 2017).
+
+Input is float NCHW, normalised; output are logits (batch, classes). The family of the paper's table 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ripieno.models.architecture import Architecture, Stage, architecture, groups, image_shape, stages, stem
+from ripieno.types import Configuration, Input
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "elu": nn.functional.elu,
+}
+
+
+def _conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution without bias (a norm follows or precedes it) that keeps the map's size but for the stride."""
+    return nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+
+
+class _Block(nn.Module):
+    """Base of the three blocks: the activation and the projection of the shortcut."""
+
+    def __init__(self, network: Architecture, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        self.act = _ACTIVATIONS[network.activation]
+        self.project = _conv(c_in, c_out, 1, stride) if stride != 1 or c_in != c_out else None
+
+
+class PostActivation(_Block):
+    """v1: conv, norm, act, conv, norm, add, act."""
+
+    def __init__(self, network: Architecture, stage: Stage, c_in: int, stride: int) -> None:
+        c_out = stage.channels_out
+        super().__init__(network, c_in, c_out, stride)
+        self.conv1, self.norm1 = _conv(c_in, c_out, 3, stride), nn.BatchNorm2d(c_out)
+        self.conv2, self.norm2 = _conv(c_out, c_out), nn.BatchNorm2d(c_out)
+        self.norm = None if self.project is None else nn.BatchNorm2d(c_out)
+        nn.init.zeros_(self.norm2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map of `stage.channels_out` channels."""
+        shortcut = x if self.project is None or self.norm is None else self.norm(self.project(x))
+        y = self.act(self.norm1(self.conv1(x)))
+        return self.act(self.norm2(self.conv2(y)) + shortcut)
+
+
+class PreActivation(_Block):
+    """v2: norm, act, conv, norm, act, conv, add; the projection sees the activated map."""
+
+    def __init__(self, network: Architecture, stage: Stage, c_in: int, stride: int) -> None:
+        c_out = stage.channels_out
+        super().__init__(network, c_in, c_out, stride)
+        self.norm1, self.conv1 = nn.BatchNorm2d(c_in), _conv(c_in, c_out, 3, stride)
+        self.norm2, self.conv2 = nn.BatchNorm2d(c_out), _conv(c_out, c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map of `stage.channels_out` channels."""
+        y = self.act(self.norm1(x))
+        shortcut = x if self.project is None else self.project(y)
+        out: Tensor = self.conv2(self.act(self.norm2(self.conv1(y)))) + shortcut
+        return out
+
+
+class Grouped(_Block):
+    """next: a bottleneck 1x1, 3x3 in groups, 1x1, each with its norm; add, act."""
+
+    def __init__(self, network: Architecture, stage: Stage, c_in: int, stride: int) -> None:
+        c_out = stage.channels_out
+        super().__init__(network, c_in, c_out, stride)
+        count, middle = groups(stage.filters)
+        self.conv1, self.norm1 = _conv(c_in, middle, 1), nn.BatchNorm2d(middle)
+        self.conv2, self.norm2 = _conv(middle, middle, 3, stride, count), nn.BatchNorm2d(middle)
+        self.conv3, self.norm3 = _conv(middle, c_out, 1), nn.BatchNorm2d(c_out)
+        self.norm = None if self.project is None else nn.BatchNorm2d(c_out)
+        nn.init.zeros_(self.norm3.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map of `stage.channels_out` channels."""
+        shortcut = x if self.project is None or self.norm is None else self.norm(self.project(x))
+        y = self.act(self.norm1(self.conv1(x)))
+        y = self.act(self.norm2(self.conv2(y)))
+        return self.act(self.norm3(self.conv3(y)) + shortcut)
+
+
+_BLOCKS: dict[str, Callable[[Architecture, Stage, int, int], _Block]] = {
+    "v1": PostActivation,
+    "v2": PreActivation,
+    "next": Grouped,
+}
+
+
+class ResNet(nn.Module):
+    """Stem, four stages, mean over the map, classifier."""
+
+    def __init__(self, network: Architecture, input: Input, classes: int) -> None:
+        super().__init__()
+        first = stem(input)
+        pre = network.convolution == "v2"
+        _, _, channels = image_shape(input)
+        self.act = _ACTIVATIONS[network.activation]
+        self.conv = _conv(channels, network.stem_filters, first.kernel, first.stride)
+        self.norm = None if pre else nn.BatchNorm2d(network.stem_filters)
+        self.pool = nn.MaxPool2d(3, 2, padding=1) if first.pool else None
+        blocks: list[nn.Module] = []
+        for stage in stages(network, input):
+            for index in range(stage.blocks):
+                c_in, stride = (stage.channels_in, stage.stride) if index == 0 else (stage.channels_out, 1)
+                blocks.append(_BLOCKS[network.convolution](network, stage, c_in, stride))
+        self.blocks = nn.Sequential(*blocks)
+        self.last_norm = nn.BatchNorm2d(stage.channels_out) if pre else None
+        self.classifier = nn.Linear(stage.channels_out, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (batch, classes) of normalised images (batch, channels, height, width)."""
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.act(self.norm(x))
+        if self.pool is not None:
+            x = self.pool(x)
+        x = self.blocks(x)
+        if self.last_norm is not None:
+            x = self.act(self.last_norm(x))
+        logits: Tensor = self.classifier(x.mean((2, 3)))
+        return logits
+
+
+def resnet(configuration: Configuration, input: Input, classes: int) -> nn.Module:
+    """The residual network of `configuration`. Raises ModelError naming a bad value."""
+    return ResNet(architecture(configuration), input, classes)
