@@ -1,0 +1,87 @@
+"""The only writer of bytes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ripieno import files
+from ripieno.errors import LibraryError, RipienoError
+from ripieno.types import Allocation, Device, Ensemble, Placement
+
+ENSEMBLE = Ensemble("B5", ("a", "b"), (0.5, 0.5), "smobf", {"seconds": 5.0}, {"seconds": 4.5}, {"valid_accuracy": 0.9})
+
+
+def test_a_word_comes_back_as_it_was(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "x.json", ENSEMBLE)
+    assert files.read_json(tmp_path / "x.json", Ensemble) == ENSEMBLE
+
+
+def test_nested_words_come_back_as_they_were(tmp_path: Path) -> None:
+    word = Allocation("B5", "B5", (Device("cpu:0", "x", 2**30, (0, 1)),), (Placement("a", "cpu:0", 8),), throughput=3.5)
+    files.write_json(tmp_path / "x.json", word)
+    assert files.read_json(tmp_path / "x.json", Allocation) == word
+
+
+def test_the_same_word_gives_the_same_bytes() -> None:
+    assert files.to_json(ENSEMBLE) == files.to_json(ENSEMBLE)
+    assert json.loads(files.to_json(ENSEMBLE))["version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"{", "cannot be read"),
+        (b"[1]", 'has no "version"'),
+        (b'{"version": 99}', "upgrade"),
+        (b'{"version": 1, "name": 3}', "name"),
+        (b'{"version": 1}', "missing required field"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "broken.json"
+    path.write_bytes(content)
+    with pytest.raises(LibraryError, match=r"broken\.json") as caught:
+        files.read_json(path, Ensemble)
+    assert says in str(caught.value)
+
+
+def test_an_absent_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LibraryError, match=r"nowhere\.json does not exist"):
+        files.read_json(tmp_path / "nowhere.json", Ensemble)
+
+
+def test_arrays_come_back_memory_mapped(tmp_path: Path) -> None:
+    array = np.arange(12, dtype=np.float32).reshape(3, 4)
+    files.write_array(tmp_path / "a.npy", array)
+    back = files.read_array(tmp_path / "a.npy")
+    assert isinstance(back, np.memmap)
+    assert np.array_equal(back, array)
+
+
+def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "evil.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(LibraryError, match=r"evil\.npy"):
+        files.read_array(tmp_path / "evil.npy")
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
+    files.write_bytes(tmp_path / "kept", b"old")
+    with pytest.raises(RipienoError, match="cannot write"):
+        files.write_bytes(tmp_path / "kept" / "below", b"new")
+    assert (tmp_path / "kept").read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_lock_refuses_a_second_process_and_names_the_first(tmp_path: Path) -> None:
+    code = f"from pathlib import Path; from ripieno import files\nwith files.locked(Path({str(tmp_path / 'lock')!r}), 'a search'): pass"
+    with files.locked(tmp_path / "lock", "a search"):
+        refused = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert "in use by a search" in refused.stderr
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

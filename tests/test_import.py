@@ -1,0 +1,44 @@
+"""Importing ripieno is free."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import ripieno
+
+HEAVY = ("torch", "ray", "optuna", "onnxruntime", "starlette", "matplotlib", "scipy")
+
+
+def _run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_importing_ripieno_pulls_in_nothing_heavy() -> None:
+    loaded = _run("import ripieno, sys; print(*sys.modules)").split()
+    assert not set(loaded) & set(HEAVY)
+
+
+@pytest.mark.parametrize("module", ["search", "selection", "allocation"])
+def test_decisions_import_neither_torch_nor_ray(module: str) -> None:
+    loaded = _run(f"import ripieno.{module}, sys; print(*sys.modules)").split()
+    assert not set(loaded) & {"torch", "ray"}
+
+
+def test_every_public_name_exists() -> None:
+    for name in ripieno.__all__:
+        assert getattr(ripieno, name) is not None
+
+
+def test_public_functions_stay_functions_after_all_is_imported() -> None:
+    code = "import ripieno.reports, ripieno.profiles, ripieno.engine.bench, ripieno.pipeline, ripieno.server, ripieno\n"
+    verbs = ("tune", "measure", "select", "allocate", "bench", "serve", "predict", "report", "show", "doctor")
+    code += f"print(*[n for n in {verbs!r} if not callable(getattr(ripieno, n))])"
+    assert _run(code).split() == []
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'tuen'"):
+        _ = ripieno.tuen
