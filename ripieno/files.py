@@ -11,14 +11,14 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ripieno.errors import LibraryError, RipienoError
 from ripieno.types import type_version
@@ -102,6 +102,57 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
     write_bytes(path, buffer.getbuffer())
 
 
+@contextmanager
+def array_writer(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterator[Callable[[NDArray[Any]], None]]:
+    """Write a .npy file row block by row block: yields a function that appends blocks (rows, *shape) of `dtype`.
+
+    The file is moved to `path` when the block of code ends, and dropped when it fails, so arrays larger than the
+    memory can be made and are whole or absent. Raises RipienoError when it cannot be written.
+    """
+    rows = 0
+
+    def header(stream: IO[bytes]) -> None:
+        # NumPy pads the header so that the first axis can grow in place
+        fields = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+        np.lib.format.write_array_header_1_0(stream, {**fields, "shape": (rows, *shape)})
+
+    def append(block: NDArray[Any]) -> None:
+        nonlocal rows
+        assert block.shape[1:] == shape, f"{block.shape} appended to rows of {shape}"
+        with _explained(path):
+            stream.write(np.ascontiguousarray(block, dtype).data)
+        rows += len(block)
+
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            header(stream)
+            yield append
+            with _explained(path):
+                stream.flush()
+                stream.seek(0)
+                header(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+        with _explained(path):
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Make of an OSError the line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise RipienoError(f"cannot write {path}: {error.strerror}: free the disk or choose another folder") from error
+
+
 def read_array(path: Path, mapped: bool = True) -> NDArray[Any]:
     """Read a .npy file, memory-mapped unless `mapped` is False. Raises LibraryError naming the file."""
     try:
@@ -116,6 +167,15 @@ def read_array(path: Path, mapped: bool = True) -> NDArray[Any]:
 def copy_file(source: Path, target: Path) -> None:
     """Copy one file atomically."""
     write_bytes(target, source.read_bytes())
+
+
+def mend_lines(path: Path) -> int:
+    """Cut off the unfinished last line of a file of lines that a killed writer left; returns how many bytes it had."""
+    data = path.read_bytes() if path.exists() else b""
+    torn = len(data) - (data.rfind(b"\n") + 1)
+    if torn:
+        os.truncate(path, len(data) - torn)
+    return torn
 
 
 def remove_tree(path: Path) -> None:

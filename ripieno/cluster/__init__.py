@@ -1,1 +1,35 @@
-"""."""
+"""Where jobs run: pools of workers that outlive the jobs they lose.
+
+Names are looked up on first use: a starting worker passes through here before its threads are set, and NumPy, which the
+pools import, reads them as it loads.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ripieno.cluster.inline import InlinePool as InlinePool
+    from ripieno.cluster.local import LocalPool as LocalPool
+    from ripieno.cluster.pool import Function as Function
+    from ripieno.cluster.pool import Pool as Pool
+    from ripieno.cluster.slots import cpu_slots as cpu_slots
+    from ripieno.cluster.slots import gpu_slots as gpu_slots
+
+_HOMES = {
+    "Function": "pool",
+    "InlinePool": "inline",
+    "LocalPool": "local",
+    "Pool": "pool",
+    "cpu_slots": "slots",
+    "gpu_slots": "slots",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"ripieno.cluster.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'ripieno.cluster' has no attribute {name!r}")

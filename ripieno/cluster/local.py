@@ -1,0 +1,220 @@
+"""A pool of worker processes on this machine.
+
+Theory of operation. Each slot is a thread of ours that owns a `ProcessPoolExecutor` of one worker. The thread takes
+the oldest job from the common queue, hands it to its worker, waits, and puts the outcome into the common results: a
+slot is busy again without the owner of the pool lifting a finger, and jobs start in the order submitted. A worker that
+dies breaks its own executor only; the thread makes a new one and runs the job again, `RETRIES` times at most. Workers
+are spawned, not forked (threads and CUDA do not survive a fork), and do not run the caller's script again: a script
+needs no `if __name__ == "__main__"`.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import partial
+from multiprocessing.context import SpawnContext, SpawnProcess
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self
+
+from ripieno.cluster.pool import Function
+from ripieno.cluster.slots import Slot, cpu_slots
+from ripieno.cluster.start import begin
+from ripieno.cluster.worker import failure, perform
+from ripieno.errors import SearchError
+from ripieno.types import Failure, Job, Outcome
+
+RETRIES = 2
+"""How often a job that killed its worker is run again before it is a failure."""
+
+
+class LocalPool:
+    """One worker process per slot: a worker killed costs its job's progress, never the pool or another job.
+
+    `slots` is a number of CPU slots, or environments made by `cpu_slots` or `gpu_slots`. `function` must be importable
+    by name (or a `functools.partial` of such a function). With `logs`, what workers write goes to `logs/slot-0.log` and
+    so on. Raises SearchError when `function` is not importable or a slot is missing.
+    """
+
+    def __init__(self, function: Function, slots: int | Sequence[Slot] = 1, *, logs: Path | None = None) -> None:
+        _check_importable(function)
+        environments = cpu_slots(slots) if isinstance(slots, int) else tuple(slots)
+        if not environments:
+            raise SearchError("a pool without slots runs nothing: give it at least one")
+        if logs is not None:
+            logs.mkdir(parents=True, exist_ok=True)
+        self.slots = len(environments)
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._outstanding = 0
+        self._closing = threading.Event()
+        self._workers = [
+            _Worker(number, function, environment, "" if logs is None else str(logs / f"slot-{number}.log"))
+            for number, environment in enumerate(environments)
+        ]
+        self._threads = [
+            threading.Thread(target=self._serve, args=(worker,), name=f"slot-{worker.number}", daemon=True)
+            for worker in self._workers
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Queue `job`."""
+        assert not self._closing.is_set(), "submit after close"
+        self._outstanding += 1
+        self._jobs.put(job)
+
+    def wait(self, timeout: float | None = None) -> list[Outcome]:
+        """Outcomes of jobs that finished since the last call; see `Pool.wait`."""
+        outcomes: list[Outcome] = []
+        try:
+            while len(outcomes) < self._outstanding:
+                outcomes.append(self._outcomes.get_nowait() if outcomes else self._outcomes.get(timeout=timeout))
+        except queue.Empty:
+            pass
+        self._outstanding -= len(outcomes)
+        return outcomes
+
+    def close(self, cancel: bool = False) -> None:
+        """Forget the queued jobs and end the workers; see `Pool.close`."""
+        self._closing.set()
+        for _ in self._threads:
+            self._jobs.put(None)
+        if cancel:
+            for worker in self._workers:
+                worker.kill()
+        for thread in self._threads:
+            thread.join()
+        self._outstanding = 0
+
+    def _serve(self, worker: _Worker) -> None:
+        """A slot's life."""
+        while (job := self._jobs.get()) is not None and not self._closing.is_set():
+            self._outcomes.put(self._run(worker, job))
+        worker.end()
+
+    def _run(self, worker: _Worker, job: Job) -> Outcome:
+        started, attempts, why = time.time(), 0, "was stopped"
+        while attempts < 1 + RETRIES and not self._closing.is_set():
+            attempts += 1
+            try:
+                return replace(worker.run(job), slot=worker.number)
+            except BrokenProcessPool:
+                why = worker.bury()
+            except Exception as error:  # what cannot travel between processes
+                failed = failure("error", error)
+                return Outcome(job, failure=failed, slot=worker.number, started=started, finished=time.time())
+        crash = Failure("crash", f"the worker {why}, {attempts} times", log=worker.log)
+        return Outcome(job, failure=crash, slot=worker.number, started=started, finished=time.time())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.close(cancel=kind is not None)
+
+
+class _Worker:
+    """A process that runs one job at a time, replaced when it died. `kill` may come from another thread."""
+
+    def __init__(self, number: int, function: Function, environment: Slot, log: str) -> None:
+        self.number = number
+        self.log = log
+        self._function = function
+        self._initargs = (dict(environment), os.getpid(), log)
+        self._lock = threading.Lock()
+        self._killed = False
+        self._context = _Context()
+        self._executor: ProcessPoolExecutor | None = None
+
+    def run(self, job: Job) -> Outcome:
+        """Raises BrokenProcessPool when the process dies."""
+        return self._hand(job).result()
+
+    def _hand(self, job: Job) -> Future[Outcome]:
+        with self._lock:
+            if self._killed:
+                raise BrokenProcessPool("killed")
+            if self._executor is None:
+                self._executor = ProcessPoolExecutor(1, self._context, begin, self._initargs)
+            return self._executor.submit(perform, self._function, job)
+
+    def bury(self) -> str:
+        """Clear a dead process away; says how it died."""
+        self.end()
+        code = self._context.exit_code()
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+        return f"ended with exit code {code}"
+
+    def end(self) -> None:
+        """Let the process finish what it does and end."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True)
+            self._executor = None
+
+    def kill(self) -> None:
+        """End the process now, for good."""
+        with self._lock:
+            self._killed = True
+            self._context.kill()
+
+
+_starting = threading.Lock()
+
+
+class _Process(SpawnProcess):
+    """A spawned process that does not import the caller's `__main__`: nothing of it is needed there."""
+
+    def start(self) -> None:
+        with _starting:  # of several slots, one at a time
+            main = sys.modules["__main__"]
+            sys.modules["__main__"] = ModuleType("__main__")
+            # inherited: Ctrl-C waits until the worker has said that it ignores it
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                super().start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                sys.modules["__main__"] = main
+
+
+class _Context(SpawnContext):
+    """Remembers the process an executor started last: its exit code says why it died."""
+
+    process: _Process | None = None
+
+    def Process(self, *args: Any, **kwargs: Any) -> _Process:  # type: ignore[override]  # noqa: N802
+        self.process = _Process(*args, **kwargs)
+        return self.process
+
+    def exit_code(self) -> int | None:
+        return None if self.process is None else self.process.exitcode
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.pid is not None:
+            self.process.kill()
+
+
+def _check_importable(function: Function) -> None:
+    """A clear line now instead of a worker's traceback later."""
+    inner: Any = function
+    while isinstance(inner, partial):
+        inner = inner.func
+    module, name = getattr(inner, "__module__", None), getattr(inner, "__qualname__", "")
+    if module is None or module == "__main__" or "<" in name:
+        raise SearchError(
+            f"jobs cannot run {name or inner!r} of {module or 'no module'} in other processes: "
+            "it must be a function at the top of a module that can be imported"
+        )

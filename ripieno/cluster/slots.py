@@ -1,0 +1,41 @@
+"""Slots of this machine: what each worker process finds in its environment. Decides, starts nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from ripieno.errors import SearchError
+
+Slot = Mapping[str, str]
+"""Environment variables of one worker."""
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def cpu_slots(count: int | None = None, threads: int | None = None) -> tuple[Slot, ...]:
+    """`count` slots of `threads` threads each.
+
+    By default one slot per core this process may use, and the cores divided between the slots: never more threads than
+    cores. Raises SearchError when `count` or `threads` is below one.
+    """
+    cores = len(os.sched_getaffinity(0))
+    count = cores if count is None else count
+    if count < 1 or (threads is not None and threads < 1):
+        raise SearchError(f"{count} slots of {threads} threads: both must be at least 1")
+    return (_threads(threads or max(1, cores // count)),) * count
+
+
+def gpu_slots(devices: Sequence[int | str], per_device: int = 1, threads: int | None = None) -> tuple[Slot, ...]:
+    """`per_device` slots on each of `devices` (indices or UUIDs), each seeing its own device as `cuda:0`.
+
+    The first slots are spread over the devices. Raises SearchError without a device or with `per_device` below one.
+    """
+    if not devices or per_device < 1:
+        raise SearchError(f"{per_device} slots on each of {len(devices)} devices: there must be at least 1 of both")
+    share = threads or max(1, len(os.sched_getaffinity(0)) // (len(devices) * per_device))
+    return tuple({**_threads(share), "CUDA_VISIBLE_DEVICES": str(d)} for _ in range(per_device) for d in devices)
+
+
+def _threads(count: int) -> dict[str, str]:
+    return dict.fromkeys(THREAD_VARIABLES, str(count))

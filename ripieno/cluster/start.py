@@ -1,0 +1,43 @@
+"""The first thing a worker process does. Imports the standard library only: the environment must be set before NumPy,
+PyTorch or CUDA read it."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+
+CHECK_SECONDS = 0.5
+"""How often a worker looks whether its parent lives."""
+
+
+def begin(environment: Mapping[str, str], parent: int, log: str) -> None:
+    """Set the environment, leave Ctrl-C to the parent, write to the file `log` if named, and die with `parent`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.environ.update(environment)
+    if log:
+        _write_to(log)
+    faulthandler.enable()
+    threading.Thread(target=_die_with, args=(parent,), name="watch-parent", daemon=True).start()
+
+
+def _write_to(log: str) -> None:
+    """Send standard output and error, of C libraries too, to the end of the file `log`."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _die_with(parent: int) -> None:
+    """End this process, unasked and at once, when it has been orphaned: nobody would take its results."""
+    while os.getppid() == parent:
+        time.sleep(CHECK_SECONDS)
+    os._exit(1)

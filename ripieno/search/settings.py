@@ -1,0 +1,87 @@
+"""How a search was asked for, kept in the run's `run.json`: a search that goes on must be the same search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ripieno import files
+from ripieno.errors import SearchError
+from ripieno.search.algorithms import find_algorithm
+from ripieno.search.order import OrderName
+from ripieno.search.space import Space, space_from_plain, space_to_plain
+
+SAME = ("space", "algorithm", "epochs", "eta", "seed", "metric")
+"""What must not change when a search goes on; `trials` may."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to search, how, and how much."""
+
+    space: Space
+    algorithm: str = "hyperband"
+    trials: int | None = None
+    """how many trials are started at most; None: as many as time allows"""
+    epochs: int = 27
+    """how many epochs a trial is trained at most"""
+    eta: int = 3
+    seed: int = 0
+    metric: str = "valid_cross_entropy"
+    """the loss of members that trials are ranked by, smaller is better"""
+    order: OrderName | None = None
+    """how results are ordered; None: "virtual" (reproducible), or "arrival" when the search has a deadline"""
+    window: int | None = None
+    """workers of the virtual order; None: twice the slots there are at the first start"""
+
+    def __post_init__(self) -> None:
+        find_algorithm(self.algorithm)
+        if self.seed < 0:
+            raise SearchError(f"seed {self.seed}: it must not be negative")
+
+
+def settle(path: Path, asked: Settings, slots: int, deadline: float | None) -> Settings:
+    """The settings of the run whose `run.json` is `path`, written there; a first start fills the gaps of `asked`.
+
+    Raises SearchError that says what differs when `asked` contradicts an earlier start.
+    """
+    kept: dict[str, Any] = files.read_json(path, dict[str, Any]) if path.exists() else {}
+    if kept:
+        before = _from_plain(path, kept)
+        _check_same(path.parent, before, asked)
+        settings = replace(asked, order=before.order, window=before.window)
+    else:
+        order: OrderName = asked.order or ("virtual" if deadline is None else "arrival")
+        settings = replace(asked, order=order, window=asked.window or 2 * slots)
+    plain = kept | {f.name: getattr(settings, f.name) for f in fields(Settings)}
+    plain["space"] = space_to_plain(settings.space)
+    if plain != kept:
+        files.write_json(path, plain)
+    return settings
+
+
+def _from_plain(path: Path, plain: Mapping[str, Any]) -> Settings:
+    try:
+        values = {f.name: plain[f.name] for f in fields(Settings)}
+        return Settings(**{**values, "space": space_from_plain(values["space"])})
+    except (KeyError, TypeError, SearchError) as error:
+        raise SearchError(f"{path} is not the record of a search ({error}): use another folder") from error
+
+
+def _check_same(run: Path, before: Settings, asked: Settings) -> None:
+    differing = [name for name in SAME if _shown(before, name) != _shown(asked, name)]
+    if differing:
+        had, wants = (" and ".join(f"{n} {_short(s, n)}" for n in differing) for s in (before, asked))
+        raise SearchError(f"{run} holds a search with {had}, asked is {wants}: ask for the same, or use another folder")
+
+
+def _shown(settings: Settings, name: str) -> Any:
+    return space_to_plain(settings.space) if name == "space" else getattr(settings, name)
+
+
+def _short(settings: Settings, name: str) -> str:
+    if name == "space":
+        return f"{settings.space.name} of {len(settings.space.ranges)} ranges for {settings.space.family}"
+    return str(getattr(settings, name))

@@ -1,0 +1,240 @@
+"""What a search may choose: ranges of hyperparameters, and the spaces that come with ripieno."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ripieno.errors import SearchError
+from ripieno.types import Configuration, Value
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """A real number in [low, high], even in its logarithm when `log`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        _check_bounds(self.low, self.high, self.log)
+
+
+@dataclass(frozen=True)
+class Integer:
+    """An integer low, low + step, ... up to `high`, even in its logarithm when `log`."""
+
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+
+    def __post_init__(self) -> None:
+        _check_bounds(self.low, self.high, self.log)
+        if self.step < 1 or (self.log and self.step != 1):
+            raise SearchError(f"step {self.step}: it must be at least 1, and exactly 1 in a logarithmic range")
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """One of `choices`, without an order."""
+
+    choices: tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        if not self.choices:
+            raise SearchError("no choices: a categorical range needs at least one")
+
+
+Range = Continuous | Integer | Categorical
+_KINDS: dict[str, type[Range]] = {"continuous": Continuous, "integer": Integer, "categorical": Categorical}
+
+
+def _check_bounds(low: float, high: float, log: bool) -> None:
+    if not low <= high or (log and low <= 0):
+        raise SearchError(f"range [{low}, {high}]: low must not exceed high" + (", and exceed 0 if log" if log else ""))
+
+
+@dataclass(frozen=True)
+class Space:
+    """The configurations of a family that a search draws from: one value of every range, and the `fixed` values."""
+
+    name: str
+    family: str
+    ranges: Mapping[str, Range]
+    fixed: Configuration = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.ranges:
+            raise SearchError(f"space {self.name!r} has no ranges: it needs at least one hyperparameter to choose")
+        if both := self.ranges.keys() & self.fixed.keys():
+            raise SearchError(f"space {self.name!r} both ranges over and fixes {', '.join(sorted(both))}")
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """The ranges as Optuna knows them."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    def of(choice: Range) -> BaseDistribution:
+        if isinstance(choice, Continuous):
+            return FloatDistribution(choice.low, choice.high, choice.log)
+        if isinstance(choice, Integer):
+            return IntDistribution(choice.low, choice.high, choice.log, choice.step)
+        return CategoricalDistribution(choice.choices)
+
+    return {name: of(choice) for name, choice in space.ranges.items()}
+
+
+# on disk
+
+
+def space_to_plain(space: Space) -> dict[str, Any]:
+    """`space` as plain values, as they stand in a JSON file."""
+    kinds = {kind: name for name, kind in _KINDS.items()}
+    ranges = {name: {"kind": kinds[type(choice)], **asdict(choice)} for name, choice in space.ranges.items()}
+    return {"name": space.name, "family": space.family, "ranges": ranges, "fixed": dict(space.fixed)}
+
+
+def space_from_plain(fields: Mapping[str, Any]) -> Space:
+    """The inverse of `space_to_plain`. Raises SearchError naming the field that is wrong."""
+    unknown = fields.keys() - {"name", "family", "ranges", "fixed", "version"}
+    if unknown:
+        raise SearchError(f"a space has no field {sorted(unknown)[0]!r}: only name, family, ranges and fixed")
+    if not isinstance(fields.get("ranges"), Mapping):
+        raise SearchError('a space needs "ranges": {"width": {"kind": "integer", "low": 4, "high": 16}, ...}')
+    ranges = {str(name): _range(str(name), choice) for name, choice in fields["ranges"].items()}
+    return Space(
+        str(fields.get("name", "space")), str(fields.get("family", "resnet")), ranges, dict(fields.get("fixed", {}))
+    )
+
+
+def _range(name: str, fields: Any) -> Range:
+    kind = fields.get("kind") if isinstance(fields, Mapping) else None
+    if kind not in _KINDS:
+        raise SearchError(f'{name}: "kind" must be one of {", ".join(_KINDS)}, it is {kind!r}')
+    values = {key: value for key, value in fields.items() if key != "kind"}
+    wanted = {"choices": list, "log": bool, "low": int | float, "high": int | float, "step": int}
+    if kind == "integer":
+        wanted |= {"low": int, "high": int}
+    for key, value in values.items():
+        if key not in wanted or not isinstance(value, wanted[key] if key != "choices" else (list, tuple)):
+            raise SearchError(f"{name}: {key} = {value!r} does not fit a range of kind {kind}")
+    if "choices" in values:
+        values["choices"] = tuple(values["choices"])
+    try:
+        return _KINDS[kind](**values)
+    except TypeError as error:
+        raise SearchError(f"{name}: {str(error).partition(' ')[2]} for a range of kind {kind}") from error
+    except SearchError as error:
+        raise SearchError(f"{name}: {error}") from error
+
+
+def space_from_json(path: str | Path) -> Space:
+    """Read a space from a JSON file of `name`, `family`, `ranges` and `fixed`.
+
+    A range is `{"kind": "continuous", "low": .., "high": .., "log": true}`, `{"kind": "integer", ..., "step": 1}` or
+    `{"kind": "categorical", "choices": [...]}`. Raises SearchError naming the file and what is wrong in it.
+    """
+    try:
+        fields = json.loads(Path(path).read_text())
+        if not isinstance(fields, dict):
+            raise SearchError("it must hold one JSON object")
+        return space_from_plain({"name": Path(path).stem, **fields})
+    except OSError as error:
+        raise SearchError(f"space {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise SearchError(f"space {path} is not JSON: {error}") from error
+    except SearchError as error:
+        raise SearchError(f"space {path}: {error}") from error
+
+
+def find_space(name: str | Path) -> Space:
+    """The space called `name`, or that of the JSON file `name`. Raises SearchError that lists the names there are."""
+    if str(name) in SPACES:
+        return SPACES[str(name)]
+    if str(name).endswith(".json"):
+        return space_from_json(name)
+    raise SearchError(f"no space {str(name)!r}; there are: {', '.join(SPACES)}, or a .json file of your own")
+
+
+# the spaces
+
+_BLOCKS = ("blocks_1", "blocks_2", "blocks_3", "blocks_4")
+
+_PAPER = Space(
+    "resnet-paper",
+    "resnet",
+    {  # table 5, row by row
+        "learning_rate": Continuous(0.001, 0.01),
+        "batch_size": Integer(8, 48),
+        "weight_decay": Continuous(0.0, 0.1),
+        "convolution": Categorical(("v1", "v2", "next")),
+        "activation": Categorical(("tanh", "relu", "elu")),
+        "stem_filters": Integer(32, 128),
+        "width": Integer(32, 128),
+        **dict.fromkeys(_BLOCKS, Integer(1, 11)),
+        "max_zoom": Continuous(0.0, 0.6),
+        "max_translation": Continuous(0.0, 0.6),
+        "max_shear": Continuous(0.0, 0.3),
+        "max_channel_shift": Continuous(0.0, 0.3),
+        "max_rotation": Integer(0, 90),
+    },
+    {"optimizer": "adam", "schedule": "constant", "flip": False, "label_smoothing": 0.0},
+)
+"""Section A.2: "we use Adam"; a constant learning rate, as none is said."""
+
+_RESNET = Space(
+    "resnet",
+    "resnet",
+    {
+        "learning_rate": Continuous(0.001, 0.03, log=True),
+        "batch_size": Integer(32, 128, log=True),
+        "weight_decay": Continuous(1e-5, 0.03, log=True),
+        "optimizer": Categorical(("adamw", "sgd")),
+        "label_smoothing": Continuous(0.0, 0.1),
+        "convolution": Categorical(("v1", "v2", "next")),
+        "activation": Categorical(("relu", "elu")),
+        "stem_filters": Integer(16, 64, log=True),
+        "width": Integer(16, 64, log=True),
+        **dict.fromkeys(_BLOCKS, Integer(1, 3)),
+        "max_zoom": Continuous(0.0, 0.2),
+        "max_translation": Continuous(0.0, 0.15),
+        "max_shear": Continuous(0.0, 0.1),
+        "max_channel_shift": Continuous(0.0, 0.1),
+        "max_rotation": Integer(0, 15),
+        "flip": Categorical((False, True)),
+    },
+    {"schedule": "rung"},
+)
+"""Logarithmic rates, annealed jobs, moderate augmentation, networks about thirty times cheaper than the paper's."""
+
+_TINY = Space(
+    "resnet-tiny",
+    "resnet",
+    {
+        "learning_rate": Continuous(0.002, 0.03, log=True),
+        "batch_size": Integer(32, 128, log=True),
+        "weight_decay": Continuous(1e-5, 0.03, log=True),
+        "convolution": Categorical(("v1", "v2", "next")),
+        "activation": Categorical(("relu", "elu")),
+        "stem_filters": Integer(8, 16),
+        "width": Integer(4, 16),
+        **dict.fromkeys(_BLOCKS, Integer(1, 2)),
+        "max_zoom": Continuous(0.0, 0.15),
+        "max_translation": Continuous(0.0, 0.12),
+        "max_shear": Continuous(0.0, 0.1),
+        "max_rotation": Integer(0, 15),
+    },
+    {"optimizer": "adamw", "schedule": "rung", "flip": False, "label_smoothing": 0.0, "max_channel_shift": 0.0},
+)
+"""For images of 8 x 8 pixels and processors."""
+
+SPACES: dict[str, Space] = {space.name: space for space in (_TINY, _RESNET, _PAPER)}
+"""The spaces by name."""

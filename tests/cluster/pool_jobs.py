@@ -1,0 +1,55 @@
+"""What the tests let pools do: `configuration["do"]` says it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from ripieno.types import Failure, Input, Job, Member, Outcome
+
+
+def job(number: int, do: str = "work", **values: str | float) -> Job:
+    return Job(number, {"do": do, **values}, 0, 1)
+
+
+def work(folder: str, job: Job) -> Outcome:
+    note(folder, f"{job.trial}:{os.getpid()}")
+    do = job.configuration["do"]
+    if do == "raise":
+        raise ValueError("no such layer\nmore")
+    if do == "exit":
+        raise SystemExit(3)
+    if do == "memory":
+        raise MemoryError("too large")
+    if do == "diverge":
+        return Outcome(job, failure=Failure("diverged", "loss is nan"))
+    if do == "leave":
+        os._exit(7)
+    if do == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if do == "die once" and not first(folder, job):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if do == "sleep":
+        time.sleep(float(job.configuration["seconds"]))
+    if do == "environment":
+        note(folder, f"{os.environ['OMP_NUM_THREADS']} {os.environ['CUDA_VISIBLE_DEVICES']!r}")
+    if do == "speak":
+        os.write(2, b"a word from the worker\n")
+    member = Member(job.member, job.trial, 1, "none", job.configuration, Input((1,)), ("a", "b"), {}, 0, 0.0)
+    return Outcome(job, member)
+
+
+def first(folder: str, job: Job) -> bool:
+    return sum(line.startswith(f"{job.trial}:") for line in notes(folder)) > 1
+
+
+def note(folder: str, line: str) -> None:
+    with open(Path(folder) / "notes", "a") as stream:
+        stream.write(line + "\n")
+
+
+def notes(folder: str | Path) -> list[str]:
+    path = Path(folder) / "notes"
+    return path.read_text().splitlines() if path.exists() else []

@@ -1,0 +1,168 @@
+"""What only processes can do: die, hang, be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pool_jobs
+import pytest
+from pool_jobs import job, notes
+
+from ripieno.cluster import LocalPool, cpu_slots, gpu_slots
+from ripieno.errors import SearchError
+from ripieno.types import Job, Outcome
+
+
+def pool_of(folder: Path, slots: int = 1) -> LocalPool:
+    return LocalPool(partial(pool_jobs.work, str(folder)), slots, logs=folder / "logs")
+
+
+def pids(folder: Path) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for line in notes(folder):
+        trial, _, pid = line.partition(":")
+        found.setdefault(int(trial), []).append(int(pid))
+    return found
+
+
+def until(condition: partial[bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def is_dead(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def started(folder: Path, trial: int) -> bool:
+    return trial in pids(folder)
+
+
+def test_a_worker_killed_costs_its_job_a_retry_and_the_other_slot_nothing(tmp_path: Path) -> None:
+    with pool_of(tmp_path, 2) as pool:
+        pool.submit(job(0, "die once"))
+        pool.submit(job(1, "sleep", seconds=0.3))
+        outcomes = {}
+        while finished := pool.wait(30):
+            outcomes |= {o.job.trial: o for o in finished}
+    assert outcomes[0].member is not None
+    assert outcomes[1].member is not None
+    assert len(set(pids(tmp_path)[0])) == 2
+    assert len(pids(tmp_path)[1]) == 1
+
+
+def test_a_job_that_kills_every_worker_is_a_failure_after_three_and_the_slot_goes_on(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as pool:
+        pool.submit(job(0, "die"))
+        pool.submit(job(1))
+        (outcome,) = pool.wait(30)
+        (after,) = pool.wait(30)
+    assert outcome.failure is not None
+    assert outcome.failure.reason == "crash"
+    assert outcome.failure.message == "the worker was killed by SIGKILL (out of memory?), 3 times"
+    assert outcome.failure.log == str(tmp_path / "logs" / "slot-0.log")
+    assert len(pids(tmp_path)[0]) == 3
+    assert after.member is not None
+
+
+def test_a_crash_names_the_exit_code(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as pool:
+        pool.submit(job(0, "leave"))
+        (outcome,) = pool.wait(30)
+    assert outcome.failure is not None
+    assert outcome.failure.message == "the worker ended with exit code 7, 3 times"
+
+
+def test_cancel_kills_the_running_job_at_once(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path)
+    pool.submit(job(0, "sleep", seconds=60))
+    until(partial(started, tmp_path, 0))
+    before = time.monotonic()
+    pool.close(cancel=True)
+    assert time.monotonic() - before < 5
+    assert is_dead(pids(tmp_path)[0][0])
+    assert len(pids(tmp_path)[0]) == 1
+
+
+def test_workers_leave_control_c_to_the_parent(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as pool:
+        pool.submit(job(0, "sleep", seconds=0.3))
+        until(partial(started, tmp_path, 0))
+        os.kill(pids(tmp_path)[0][0], signal.SIGINT)
+        (outcome,) = pool.wait(30)
+    assert outcome.member is not None
+
+
+def test_a_slot_brings_its_environment_and_its_log(tmp_path: Path) -> None:
+    slots = gpu_slots(["GPU-7"], threads=3)
+    with LocalPool(partial(pool_jobs.work, str(tmp_path)), slots, logs=tmp_path / "logs") as pool:
+        pool.submit(job(0, "environment"))
+        pool.submit(job(1, "speak"))
+        assert all(pool.wait(30) + pool.wait(1))
+    assert "3 'GPU-7'" in notes(tmp_path)
+    assert (tmp_path / "logs" / "slot-0.log").read_text() == "a word from the worker\n"
+
+
+def test_threads_are_divided_and_gpus_are_spread() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert [s["OMP_NUM_THREADS"] for s in cpu_slots(1)] == [str(cores)]
+    assert len(cpu_slots()) == cores
+    assert {s["OMP_NUM_THREADS"] for s in cpu_slots(cores + 1)} == {"1"}
+    assert [s["CUDA_VISIBLE_DEVICES"] for s in gpu_slots([0, 1], per_device=2)] == ["0", "1", "0", "1"]
+    with pytest.raises(SearchError, match="at least 1"):
+        cpu_slots(0)
+
+
+def test_a_function_that_workers_cannot_import_is_refused_in_one_line(tmp_path: Path) -> None:
+    def inside(job: Job) -> Outcome:
+        return Outcome(job)
+
+    with pytest.raises(SearchError, match="must be a function at the top of a module"):
+        LocalPool(inside)
+
+
+SCRIPT = """
+import sys
+from functools import partial
+sys.path.insert(0, {here!r})
+import pool_jobs
+from ripieno.cluster import LocalPool
+
+pool_jobs.note({folder!r}, "script")
+pool = LocalPool(partial(pool_jobs.work, {folder!r}), 1)
+pool.submit(pool_jobs.job(0, "sleep", seconds={seconds}))
+pool.wait()
+pool.close()
+"""
+
+
+def script(folder: Path, seconds: float) -> subprocess.Popen[bytes]:
+    path = folder / "script.py"
+    path.write_text(SCRIPT.format(here=str(Path(__file__).parent), folder=str(folder), seconds=seconds))
+    return subprocess.Popen([sys.executable, str(path)])
+
+
+def test_a_script_needs_no_main_guard_and_runs_once(tmp_path: Path) -> None:
+    assert script(tmp_path, 0).wait(60) == 0
+    assert notes(tmp_path)[0] == "script"
+    assert len(notes(tmp_path)) == 2
+
+
+def test_workers_die_with_their_parent(tmp_path: Path) -> None:
+    parent = script(tmp_path, 60)
+    until(lambda: len(notes(tmp_path)) == 2)  # type: ignore[arg-type]
+    parent.kill()
+    parent.wait()
+    worker = int(notes(tmp_path)[1].partition(":")[2])
+    until(partial(is_dead, worker), 5)
