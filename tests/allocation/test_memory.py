@@ -64,6 +64,8 @@ def test_batch_sizes_are_those_measured_everywhere() -> None:
     assert costs.batch_sizes(["a"], [CPU, Device("cuda:0", "gpu", 1)]) == (8, 32)
 
 
-@pytest.mark.parametrize(("count", "words"), [(0, "0 bytes"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB"), (2e6, "1.9 MiB")])
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 bytes"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB"), (2e6, "1.9 MiB")]
+)
 def test_bytes_in_words(count: float, words: str) -> None:
     assert memory.in_words(count) == words

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ripieno.errors import AllocationError
+from ripieno.profiles import devices
+from ripieno.profiles.devices import cpu_kind, free_memory, local_devices, part_of_kind
+
+SMI = """\
+0, GPU-aaa, NVIDIA H200, 512, 140000
+1, GPU-bbb, Tesla V100-SXM2-16GB, 0, 16160
+"""
+CORES = sorted(os.sched_getaffinity(0))
+
+
+@pytest.fixture
+def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "gpus", lambda: ())
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(devices, "_nvidia_smi", lambda: SMI)
+
+
+@pytest.mark.usefixtures("no_gpus")
+def test_the_cpu_is_one_device_with_every_core_this_process_may_use() -> None:
+    (cpu,) = local_devices("cpu")
+    assert (cpu.name, cpu.type, list(cpu.cores)) == ("cpu:0", "cpu", CORES)
+    assert local_devices("auto")[-1].cores == cpu.cores
+
+
+@pytest.mark.skipif(len(CORES) < 2, reason="needs two cores")
+def test_a_cut_cpu_shares_out_cores_and_memory() -> None:
+    whole = local_devices("cpu")[0]
+    parts = local_devices(f"cpu:{len(CORES)}")
+    assert [p.cores for p in parts] == [(core,) for core in CORES]
+    assert len({p.kind for p in parts}) == 1
+    assert parts[0].kind == part_of_kind(whole.kind, len(CORES))
+    assert sum(p.memory for p in parts) <= whole.memory * 1.1
+
+
+def test_a_kind_is_a_plain_file_name() -> None:
+    assert cpu_kind("AMD EPYC 9R14", 2) == "amd-epyc-9r14-2-cores"
+    assert cpu_kind("Intel(R) Core(TM) i9-10940X CPU @ 3.30GHz", 28) == "intel-core-i9-10940x-28-cores"
+    assert cpu_kind("AMD EPYC 7763 64-Core Processor", 1) == "amd-epyc-7763-1-core"
+
+
+def test_a_part_of_a_kind_has_its_part_of_the_cores() -> None:
+    assert part_of_kind("x-4-cores", 4) == "x-1-core"
+    assert part_of_kind("x-4-cores", 3) is None
+    assert part_of_kind("nvidia-h200", 2) is None
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_gpus_come_before_the_cpu_with_their_free_memory() -> None:
+    first, second, cpu = local_devices("auto")
+    assert (first.name, first.kind, first.memory) == ("cuda:0", "nvidia-h200", 140000 << 20)
+    assert (second.name, second.kind, cpu.name) == ("cuda:1", "tesla-v100-sxm2-16gb", "cpu:0")
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_list_takes_devices_in_its_order() -> None:
+    assert [d.name for d in local_devices("cpu, cuda:1")] == ["cpu:0", "cuda:1"]
+    assert [d.name for d in local_devices("cuda")] == ["cuda:0", "cuda:1"]
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(
+    ("visible", "kinds"), [("1", ["tesla-v100-sxm2-16gb"]), ("GPU-b,0", None), ("", []), ("7,0", [])]
+)
+def test_hidden_gpus_are_not_there(monkeypatch: pytest.MonkeyPatch, visible: str, kinds: list[str] | None) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    expected = ["tesla-v100-sxm2-16gb", "nvidia-h200"] if kinds is None else kinds
+    assert [d.kind for d in devices.gpus()] == expected
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_memory_taken_on_a_gpu_is_that_of_its_number() -> None:
+    assert devices.used_gpu_memory("cuda:0") == 512 << 20
+    assert devices.used_gpu_memory("cuda:5") == 0
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_backend_that_cannot_use_gpus_leaves_them_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Runtime:
+        @staticmethod
+        def get_available_providers() -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr(devices, "need", lambda _: Runtime)
+    assert [d.name for d in local_devices("auto", "onnx")] == ["cpu:0"]
+    with pytest.raises(AllocationError, match="onnx backend installed here cannot run on 'cuda:0': pip install"):
+        local_devices("cuda:0", "onnx")
+
+
+@pytest.mark.usefixtures("no_gpus")
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("tpu", "no device 'tpu': use auto"),
+        ("cpu:x", "no device 'cpu:x'"),
+        ("", "no device ''"),
+        ("cpu:0", "cannot cut"),
+        ("cpu:9999", "cannot cut"),
+        ("cuda:0", r"no device 'cuda:0' on this machine \(GPUs: none\)"),
+        ("cpu,cpu", "name cpu:0 more than once"),
+    ],
+)
+def test_a_wrong_device_is_refused_in_one_line(spec: str, message: str) -> None:
+    with pytest.raises(AllocationError, match=message) as caught:
+        local_devices(spec)
+    assert "\n" not in str(caught.value)
+
+
+def test_memory_heeds_the_tightest_control_group(tmp_path: Path) -> None:
+    group = tmp_path / "cgroup"
+    group.write_text("0::/job/task\n")
+    for folder, most, used in (("job", "9000", "4000"), ("job/task", "max", "1000")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "memory.max").write_text(most)
+        (tmp_path / folder / "memory.current").write_text(used)
+    assert free_memory(group, tmp_path) == 5000
+    (tmp_path / "job" / "memory.stat").write_text("anon 3000\ninactive_file 1000\n")
+    assert free_memory(group, tmp_path) == 6000
+
+
+def test_memory_heeds_the_older_names_of_control_groups(tmp_path: Path) -> None:
+    group = tmp_path / "cgroup"
+    group.write_text("4:cpu,cpuacct:/x\n5:memory:/job\n")
+    (tmp_path / "memory" / "job").mkdir(parents=True)
+    (tmp_path / "memory" / "job" / "memory.limit_in_bytes").write_text("700")
+    (tmp_path / "memory" / "job" / "memory.usage_in_bytes").write_text("100")
+    assert free_memory(group, tmp_path) == 600
+
+
+def test_without_control_groups_the_machine_sets_the_limit(tmp_path: Path) -> None:
+    assert free_memory(tmp_path / "absent") > 0

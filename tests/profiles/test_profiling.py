@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ripieno.errors import EngineError, RipienoError
+from ripieno.library import Library
+from ripieno.profiles import local_devices, measure_library, profile
+from ripieno.types import Device, Member, Point, Profile
+from tests.onnx_networks import write_network
+
+QUICK = {"window": 0.003, "spread": 10.0}
+CPU = Device("cpu:0", "test-1-core", 1 << 34, local_devices("cpu")[0].cores[:1])
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> tuple[Path, Member]:
+    return tmp_path / "model.onnx", write_network(tmp_path / "model.onnx")
+
+
+def test_every_batch_size_is_measured_once_ascending(network: tuple[Path, Member]) -> None:
+    told: list[Point] = []
+    found = profile(*network, CPU, batch_sizes=(16, 1, 16), progress=told.append, **QUICK)
+    assert [p.batch_size for p in found.points] == [1, 16]
+    assert list(found.points) == told
+    assert (found.member, found.device, found.backend) == ("00000-e001", "test-1-core", "onnx")
+    assert all(p.seconds > 0 for p in found.points)
+
+
+def test_a_larger_batch_of_a_larger_network_takes_longer_and_more(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    member = write_network(path, shape=(32, 32, 3), filters=64, layers=4)
+    small, large = profile(path, member, CPU, batch_sizes=(1, 32), **QUICK).points
+    assert large.seconds > 5 * small.seconds
+    # a map of 32 x 32 x 64 floats is 256 KiB a sample; at least two are alive at once
+    assert large.bytes - small.bytes > 31 * 2 * 32 * 32 * 64 * 4 * 0.9
+
+
+def test_the_base_is_a_runtime_and_not_in_the_members_bytes(network: tuple[Path, Member]) -> None:
+    found = profile(*network, CPU, batch_sizes=(1,), **QUICK)
+    assert 20 << 20 < found.base < 400 << 20
+    assert found.points[0].bytes < found.base
+
+
+def test_weights_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    member = write_network(path, filters=512, layers=3)
+    found = profile(path, member, CPU, batch_sizes=(1,), **QUICK)
+    assert found.points[0].bytes > 4 * member.parameters
+
+
+def test_given_samples_are_repeated_to_fill_a_batch(network: tuple[Path, Member]) -> None:
+    samples = np.zeros((3, 8, 8, 3), np.uint8)
+    assert profile(*network, CPU, batch_sizes=(8,), samples=samples, **QUICK).at(8).seconds > 0
+
+
+@pytest.mark.parametrize("samples", [np.zeros((3, 8, 8, 1), np.uint8), np.zeros((3, 8, 8, 3)), np.zeros((0, 8, 8, 3))])
+def test_samples_of_another_kind_are_refused(network: tuple[Path, Member], samples: np.ndarray) -> None:
+    with pytest.raises(EngineError, match=r"must be \(n, 8, 8, 3\) uint8"):
+        profile(*network, CPU, samples=samples)
+
+
+def test_no_batch_size_is_refused(network: tuple[Path, Member]) -> None:
+    with pytest.raises(EngineError, match="batch sizes"):
+        profile(*network, CPU, batch_sizes=())
+
+
+def test_a_broken_file_is_one_line_naming_the_member(tmp_path: Path, network: tuple[Path, Member]) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"not a network")
+    with pytest.raises(EngineError, match=r"00000-e001 cannot be measured on cpu:0 by onnx") as caught:
+        profile(tmp_path / "broken.onnx", network[1], CPU)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_process_is_left_behind(network: tuple[Path, Member]) -> None:
+    import psutil
+
+    before = {p.pid for p in psutil.Process().children()}
+    profile(*network, CPU, batch_sizes=(1,), **QUICK)
+    assert {p.pid for p in psutil.Process().children()} <= before
+
+
+def test_the_child_ends_with_its_parent() -> None:
+    child = subprocess.Popen([sys.executable, "-m", "ripieno.profiles.child"], stdin=subprocess.PIPE, stderr=-3)
+    assert child.stdin is not None
+    child.stdin.close()
+    started = time.monotonic()
+    child.wait(10)
+    assert time.monotonic() - started < 10
+
+
+class Shelf:
+    """A library in memory whose members all have an ONNX file."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder = folder
+        self.all = {
+            f"{i:05d}-e001": write_network(self.onnx_path(f"{i:05d}-e001"), name=f"{i:05d}-e001") for i in range(count)
+        }
+        self.kept: dict[str, Profile] = {}
+
+    def ids(self) -> list[str]:
+        return sorted(self.all)
+
+    def member(self, member: str) -> Member:
+        return self.all[member]
+
+    def weights_path(self, member: str) -> Path:
+        raise AssertionError("there is an ONNX file")
+
+    def onnx_path(self, member: str) -> Path:
+        return self.folder / f"{member}.onnx"
+
+    def profiles(self, device: str) -> dict[str, Profile]:
+        return dict(self.kept)
+
+    def write_profiles(self, device: str, profiles: list[Profile]) -> Path:
+        self.kept.update({p.member: p for p in profiles})
+        return self.folder
+
+
+def test_a_library_is_measured_once_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, 3)
+    told: list[tuple[str, int, int]] = []
+
+    def tell(found: Profile, done: int, count: int) -> None:
+        told.append((found.member, done, count))
+
+    first = measure_library(shelf, CPU, shelf.ids()[:1], batch_sizes=(1,), **QUICK)
+    found = measure_library(shelf, CPU, batch_sizes=(1,), progress=tell, **QUICK)
+    assert list(found) == shelf.ids()
+    assert found[shelf.ids()[0]] == first[shelf.ids()[0]]
+    assert told == [(m, i, 3) for i, m in enumerate(shelf.ids(), 1)]
+    assert shelf.kept == found
+
+
+def test_a_batch_size_not_measured_yet_is_measured(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, 1)
+    measure_library(shelf, CPU, batch_sizes=(1,), **QUICK)
+    found = measure_library(shelf, CPU, batch_sizes=(1, 2), **QUICK)
+    assert [p.batch_size for p in found["00000-e001"].points] == [1, 2]
+
+
+def test_a_member_that_fails_is_told_and_the_others_are_measured(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, 2)
+    shelf.onnx_path("00000-e001").write_bytes(b"broken")
+    failures: list[str] = []
+
+    def fail(member: str, error: RipienoError) -> None:
+        failures.append(member)
+
+    found = measure_library(shelf, CPU, batch_sizes=(1,), failed=fail, **QUICK)
+    assert (failures, list(found)) == (["00000-e001"], ["00001-e001"])
+    with pytest.raises(EngineError, match="00000-e001"):
+        measure_library(shelf, CPU, batch_sizes=(1,), **QUICK)
+
+
+def test_the_real_library_is_a_shelf(tmp_path: Path) -> None:
+    assert measure_library(Library(tmp_path), CPU) == {}
