@@ -1,0 +1,109 @@
+"""Augmentation of table 5, for a whole batch at once on the device it trains on.
+
+Each `max_` means what Keras' `ImageDataGenerator`, which the paper used, means by it; where its versions differ, what
+table 5's ranges make sense with. Every sample draws its own values, uniformly:
+
+    zoom         the visible window is 1 - z to 1 + z times the image, for each axis on its own
+    translation  -t to t of the width, and of the height
+    shear        -s to s radians, as in Keras of the time (table 5: up to 0.3, some 17 degrees)
+    channel      -c to c of the value range, added to each channel on its own; not clipped
+    rotation     -r to r degrees
+
+What comes into sight from outside repeats the border.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ripieno.errors import DataError, need
+
+_LIMITS = {"max_zoom": 1.0, "max_translation": 1.0, "max_shear": 1.57, "max_channel_shift": 1.0, "max_rotation": 180.0}
+"""What each maximum must stay below; rotation may equal it."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes to images; all zero, the default, changes nothing.
+
+    `value_range` is the span of the images' values: 255 for uint8 data. Raises DataError for a maximum out of range.
+    """
+
+    max_zoom: float = 0.0
+    max_translation: float = 0.0
+    max_shear: float = 0.0
+    max_channel_shift: float = 0.0
+    max_rotation: float = 0.0
+    flip: bool = False
+    """mirror left and right, every second image"""
+    value_range: float = 255.0
+
+    def __post_init__(self) -> None:
+        for name, limit in _LIMITS.items():
+            value = getattr(self, name)
+            if not (0 <= value < limit or (name == "max_rotation" and value == limit)):
+                raise DataError(f"{name} is {value}: it must be at least 0 and below {limit:g}")
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it changes nothing, and so draws nothing."""
+        return not (self._warps or self.flip or self.max_channel_shift)
+
+    @property
+    def _warps(self) -> bool:
+        return any((self.max_zoom, self.max_translation, self.max_shear, self.max_rotation))
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Changed copies of `images` (samples, channels, height, width), floating point; same shape, type and device.
+
+        The randomness is `generator`'s alone, drawn on its device: the same state gives the same batch. The images
+        themselves are given back when nothing changes.
+        """
+        assert images.ndim == 4, "images must be NCHW"
+        assert images.is_floating_point(), "images must be floating point"
+        if self.is_identity or not len(images):
+            return images
+        samples, channels = images.shape[:2]
+        # one draw whatever is switched on, so that one maximum does not change what another draws
+        draws = torch.rand(samples, 7 + channels, generator=generator, device=generator.device).to(images.device)
+        signed = draws * 2 - 1
+        if self._warps:
+            images = warp(
+                images,
+                zoom=1 + self.max_zoom * signed[:, 0:2],
+                translation=self.max_translation * signed[:, 2:4],
+                shear=self.max_shear * signed[:, 4],
+                rotation=self.max_rotation * signed[:, 5],
+            )
+        if self.flip:
+            images = torch.where(draws[:, 6, None, None, None] < 0.5, images.flip(3), images)
+        if self.max_channel_shift:
+            shift = self.max_channel_shift * self.value_range * signed[:, 7:, None, None]
+            images = images + shift.to(images.dtype)
+        return images
+
+
+def warp(images: Tensor, zoom: Tensor, translation: Tensor, shear: Tensor, rotation: Tensor) -> Tensor:
+    """Each image (samples, channels, height, width) through its own affine map about its centre, bilinear.
+
+    `zoom` (samples, 2) is the visible window's width and height relative to the image's (below 1 enlarges),
+    `translation` (samples, 2) is right and down as fractions of width and height, `shear` (samples,) is in radians,
+    `rotation` (samples,) in degrees counter-clockwise. All float32 on the images' device.
+    """
+    transform = need("kornia.geometry.transform")
+    samples, _, height, width = images.shape
+    extent = torch.tensor([width, height], dtype=zoom.dtype, device=zoom.device)
+    matrices = transform.get_affine_matrix2d(
+        translations=translation * extent,
+        center=((extent - 1) / 2).expand(samples, 2),
+        scale=1 / zoom,
+        angle=-rotation,  # kornia turns clockwise
+        sx=shear,
+    )
+    warped: Tensor = transform.warp_affine(
+        images, matrices[:, :2], (height, width), mode="bilinear", padding_mode="border", align_corners=True
+    )
+    return warped

@@ -1,0 +1,153 @@
+"""The prepared data set: a folder of arrays that every trial maps and none copies.
+
+    FOLDER/images.npy     (samples, height, width, channels) uint8 or float32
+    FOLDER/labels.npy     (samples,) int64
+    FOLDER/split.npy      (samples,) uint8
+    FOLDER/dataset.json   names, mean, std, metric; written last: a data set exists when this does
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno import files
+from ripieno.data.samples import blocks
+from ripieno.errors import DataError, LibraryError
+from ripieno.types import SPLITS, Dataset, Metric
+
+Moments = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """What `dataset.json` holds."""
+
+    name: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    metric: Metric
+
+
+def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
+    """Write `dataset` to `folder`, block by block, and give it back memory-mapped from there.
+
+    Arrays that are mapped from the folder already are left as they are. Raises DataError when the data set is not
+    consistent, RipienoError when it cannot be written.
+    """
+    folder = Path(folder)
+    check_dataset(dataset, dataset.path or dataset.name)
+    arrays = {"images": dataset.images, "labels": dataset.labels, "split": dataset.split}
+    for name, array in arrays.items():
+        if not is_mapped(array, folder / f"{name}.npy"):
+            unfinish(folder)
+            _write_blocks(folder / f"{name}.npy", array)
+    sheet = Sheet(dataset.name, dataset.classes, dataset.mean, dataset.std, dataset.metric)
+    files.write_json(folder / "dataset.json", sheet)
+    return open_dataset(folder)
+
+
+def open_dataset(folder: str | Path) -> Dataset:
+    """Map the data set in `folder`.
+
+    Raises DataError when the folder holds none, a file is broken or the files do not belong together.
+    """
+    folder = Path(folder)
+    if not (folder / "dataset.json").is_file():
+        raise DataError(f"{folder} holds no data set (it has no dataset.json): prepare it again from its source")
+    try:
+        sheet = files.read_json(folder / "dataset.json", Sheet)
+        images, labels, split = (files.read_array(folder / f"{name}.npy") for name in ("images", "labels", "split"))
+    except LibraryError as error:
+        raise DataError(f"{error}: prepare the data set again from its source") from error
+    words = (sheet.classes, sheet.mean, sheet.std, sheet.metric)
+    dataset = Dataset(sheet.name, images, labels, split, *words, path=folder)
+    check_dataset(dataset, folder)
+    return dataset
+
+
+def check_dataset(dataset: Dataset, where: str | Path) -> None:
+    """Raise DataError, naming `where`, unless arrays, classes, mean and std belong together.
+
+    Looks at labels and splits, not at the images' pixels.
+    """
+    images, labels, split = dataset.images, dataset.labels, dataset.split
+    classes, samples = len(dataset.classes), len(images)
+    channels = images.shape[-1] if images.ndim else 0
+    rules = (
+        (images.ndim == 4, f"images have shape {images.shape}, they must be (samples, height, width, channels)"),
+        (images.dtype in (np.uint8, np.float32), f"images hold {images.dtype}, they must hold uint8 or float32"),
+        (labels.shape == (samples,), f"labels have shape {labels.shape}, they must be ({samples},) like the images"),
+        (split.shape == (samples,), f"split has shape {split.shape}, it must be ({samples},) like the images"),
+        (labels.dtype == np.int64, f"labels hold {labels.dtype}, they must hold int64"),
+        (split.dtype == np.uint8, f"split holds {split.dtype}, it must hold uint8"),
+        (classes >= 2, f"there are {classes} classes, there must be at least 2"),
+        (len(set(dataset.classes)) == classes, "class names repeat, each class must have its own name"),
+        (len(dataset.mean) == channels == len(dataset.std), f"mean and std must have {channels} values, one a channel"),
+        (samples > 0, "there are no images"),
+    )
+    for holds, message in rules:
+        if not holds:
+            raise DataError(f"the data set {where} is inconsistent: {message}; prepare it again")
+    if labels.min() < 0 or labels.max() >= classes:
+        span = f"labels run from {labels.min()} to {labels.max()}, they must be 0 to {classes - 1}"
+        raise DataError(f"the data set {where} is inconsistent: {span}; prepare it again")
+    if split.max() >= len(SPLITS):
+        raise DataError(f"the data set {where} is inconsistent: split holds {split.max()}, it must hold 0, 1 and 2")
+    absent = np.flatnonzero(np.bincount(labels[split == 0], minlength=classes) == 0)
+    if len(absent):
+        name = dataset.classes[absent[0]]
+        raise DataError(f"the data set {where} has no training image of class {name!r}: add some or leave it out")
+    for i in (1, 2):
+        if not (split == i).any():
+            raise DataError(f"the data set {where} has an empty {SPLITS[i]} split: every split must hold images")
+
+
+def moments(images: NDArray[Any], rows: NDArray[np.int64]) -> Moments:
+    """Mean and standard deviation per channel of the images at `rows`, in their own unit; 1 for a constant channel.
+
+    Blocks are merged by the update of Chan, Golub and LeVeque (1979), so that no pixel is squared before the mean is
+    taken off and at most one block lies in memory as float64.
+    """
+    count, mean, squares = 0, np.zeros(images.shape[3]), np.zeros(images.shape[3])
+    starts = blocks(images)
+    for start in range(0, len(rows), starts.step):
+        block = images[rows[start : start + starts.step]].reshape(-1, images.shape[3])
+        for channel in range(images.shape[3]):
+            values = block[:, channel].astype(np.float64)
+            middle = float(values.mean())
+            values -= middle
+            share = len(values) / (count + len(values))
+            off = middle - mean[channel]
+            mean[channel] += off * share
+            squares[channel] += float(values @ values) + off * off * count * share
+        count += len(block)
+    std = np.sqrt(squares / max(1, count))
+    # rounding leaves a constant channel a deviation of about 1e-17 of its value
+    std[std <= 1e-7 * np.abs(mean)] = 1.0
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def is_mapped(array: NDArray[Any], path: Path) -> bool:
+    """Whether `array` is the memory map of the whole file `path`, not of a part of it."""
+    if not isinstance(array, np.memmap) or not isinstance(array.base, mmap.mmap):
+        return False
+    return array.filename is not None and path.exists() and path.samefile(array.filename)
+
+
+def unfinish(folder: Path) -> None:
+    """Let the folder hold no data set until `dataset.json` is written again: never the old one with new arrays."""
+    (folder / "dataset.json").unlink(missing_ok=True)
+
+
+def _write_blocks(path: Path, array: NDArray[Any]) -> None:
+    starts = blocks(array)
+    with files.array_writer(path, array.shape[1:], array.dtype) as append:
+        for start in starts:
+            append(array[start : start + starts.step])

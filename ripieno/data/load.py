@@ -1,0 +1,138 @@
+"""A `Dataset` from whatever the user has."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ripieno.data.cifar import is_cifar, is_tar, read_cifar
+from ripieno.data.dataset import check_dataset, moments, open_dataset, write_dataset
+from ripieno.data.folder import Progress, read_folder
+from ripieno.data.idx import is_idx, read_idx
+from ripieno.data.npz import read_npz
+from ripieno.data.pictures import sized
+from ripieno.data.samples import Part, Samples, join
+from ripieno.data.splits import balance_notes, check_ratios, split_samples
+from ripieno.errors import DataError
+from ripieno.types import Dataset, Metric
+
+Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike]
+
+FORMS = "an image folder, an .npz file, a CIFAR archive (.tar.gz or folder) or a folder of idx files"
+
+
+def load_dataset(
+    source: Source,
+    *,
+    size: int | None = None,
+    split: Sequence[float] = (0.72, 0.08, 0.20),
+    seed: int = 0,
+    metric: Metric = "accuracy",
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+    notes: list[str] | None = None,
+    folder: str | Path | None = None,
+) -> Dataset:
+    """Read images and labels, and split them into train, valid and test.
+
+    `source` is the path of an image folder, an `.npz` file, a CIFAR-10 or -100 archive (python or binary, packed or
+    not), a folder of idx files or a data set prepared before; or a pair of arrays (images, labels); or a `Dataset`.
+
+    - `size`: every image becomes `size` x `size` pixels; its aspect ratio is kept and its border repeated.
+    - `split`: shares of train, valid and test (appendix A.1: 72/8/20), stratified by class and seeded by `seed`.
+      A test or validation split that the source brings is kept, and the shares of the others apply to the rest.
+      A prepared data set keeps its splits.
+    - `metric`: what a trial is judged by; a prepared data set keeps its own unless it is asked for another than
+      the default here.
+    - `skip_bad`: leave out broken image files instead of raising.
+    - `progress`: called with images done and images in all while an image folder is decoded.
+    - `notes`: lines a user should see are appended: images left out, imbalance, ...
+    - `folder`: write the data set there as well and give it back memory-mapped; an image folder is then decoded
+      straight into its file, so that it may be larger than the memory.
+
+    Raises DataError, in one line, for anything that cannot be used.
+    """
+    notes = [] if notes is None else notes
+    _check_arguments(size, split, metric)
+    target = None if folder is None else Path(folder)
+    try:
+        dataset = _prepared(source, size, metric)
+        if dataset is None:
+            images = None if target is None else target / "images.npy"
+            samples = _read(source, size, skip_bad, progress, notes, images)
+            dataset = _split(samples, size, split, seed, metric, notes)
+    except PermissionError as error:
+        raise DataError(f"{error.filename} may not be read: mend its permissions") from error
+    return dataset if target is None else write_dataset(dataset, target)
+
+
+def _check_arguments(size: int | None, split: Sequence[float], metric: str) -> None:
+    check_ratios(split)
+    if size is not None and size < 1:
+        raise DataError(f"size is {size}: it must be a number of pixels, at least 1")
+    if metric not in get_args(Metric):
+        raise DataError(f"metric is {metric!r}: it must be {' or '.join(get_args(Metric))}")
+
+
+def _prepared(source: Source, size: int | None, metric: Metric) -> Dataset | None:
+    """A source that is a data set already; None when it is not."""
+    if isinstance(source, str | Path):
+        if not (Path(source) / "dataset.json").is_file():
+            return None
+        source = open_dataset(source)
+    if not isinstance(source, Dataset):
+        return None
+    check_dataset(source, source.path or source.name)
+    if size is not None and source.images.shape[1:3] != (size, size):
+        images = sized(source.images, size)
+        mean, std = moments(images, source.rows("train"))
+        source = dataclasses.replace(source, images=images, mean=mean, std=std, path=None)
+    if metric not in ("accuracy", source.metric):
+        source = dataclasses.replace(source, metric=metric)
+    return source
+
+
+def _read(
+    source: Source, size: int | None, skip_bad: bool, progress: Progress | None, notes: list[str], target: Path | None
+) -> Samples:
+    if not isinstance(source, str | Path):
+        return _arrays(source, notes)
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"{path} does not exist: it must be {FORMS}")
+    if path.is_file() and path.suffix == ".npz":
+        return read_npz(path, notes)
+    if (path.is_file() and is_tar(path)) or (path.is_dir() and is_cifar(path)):
+        return read_cifar(path, notes)
+    if path.is_file():
+        raise DataError(f"{path} is a file of no known kind: it must be {FORMS}")
+    if is_idx(path):
+        return read_idx(path, notes)
+    return read_folder(path, size=size, skip_bad=skip_bad, progress=progress, notes=notes, target=target)
+
+
+def _arrays(source: Any, notes: list[str]) -> Samples:
+    if not isinstance(source, tuple) or len(source) != 2:
+        raise DataError(f"data is {type(source).__name__}: it must be a path, a Dataset or a pair (images, labels)")
+    try:
+        images, labels = (np.asanyarray(a) for a in source)
+    except ValueError as error:
+        raise DataError(f"images or labels are no arrays: {error}") from error
+    return join("arrays", [Part(images, labels, "the arrays")], None, notes)
+
+
+def _split(
+    samples: Samples, size: int | None, ratios: Sequence[float], seed: int, metric: Metric, notes: list[str]
+) -> Dataset:
+    images = samples.images
+    if size is not None and images.shape[1:3] != (size, size):
+        images = sized(images, size)
+    split = split_samples(samples.labels, samples.given, samples.classes, ratios, seed)
+    notes += balance_notes(samples.labels, split, samples.classes, metric)
+    mean, std = moments(images, np.flatnonzero(split == 0))
+    return Dataset(samples.name, images, samples.labels, split, samples.classes, mean, std, metric)

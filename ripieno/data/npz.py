@@ -1,0 +1,113 @@
+"""`.npz` files of arrays, under the names people give them.
+
+A name is a kind (`images`, `x`, `data`; `labels`, `y`, `target`; ...) and perhaps a split (`train`, `val`, `test`;
+...), in any order: `images`, `x_train`, `train_images` (MedMNIST), `X_test`, `val-labels`. Beside them may lie the
+names of the classes (`classes`, `class_names`, ...) and, for arrays without splits, `split` (0 train, 1 valid, 2 test).
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.data.samples import Part, Samples, join
+from ripieno.errors import DataError
+from ripieno.types import SPLITS, Split
+
+IMAGES = {"images", "image", "imgs", "img", "x", "data", "inputs", "input", "features"}
+LABELS = {"labels", "label", "y", "targets", "target"}
+SPLIT_WORDS: dict[str, Split] = {
+    "train": "train", "training": "train",
+    "valid": "valid", "val": "valid", "validation": "valid", "dev": "valid",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+CLASSES = ("classes", "class_names", "label_names", "names")
+EXPECTED = "images and labels, x and y, x_train y_train x_test y_test, or train_images train_labels test_images ..."
+
+
+def read_npz(path: Path, notes: list[str]) -> Samples:
+    """The arrays of an `.npz` file. Raises DataError when names, shapes, types or values cannot be used."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files if _known(key)}
+            found = ", ".join(archive.files) or "nothing"
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        if "allow_pickle" in str(error):
+            raise DataError(f"{path} holds Python objects: it must hold plain arrays; save names as strings") from error
+        raise DataError(f"{path} is not a readable .npz file: {error}") from error
+    return join(path.stem, _parts(path, arrays, found), _class_names(arrays), notes)
+
+
+def read_key(key: str) -> tuple[str, Split | None] | None:
+    """What an array's name says: "images" or "labels", and of which split; None for any other name.
+
+    >>> read_key("X_val"), read_key("train_labels"), read_key("weights")
+    (('images', 'valid'), ('labels', 'train'), None)
+    """
+    kinds, splits = [], []
+    for word in re.split(r"[^a-z0-9]+", key.lower()):
+        if word in IMAGES or word in LABELS:
+            kinds.append("images" if word in IMAGES else "labels")
+        elif word in SPLIT_WORDS:
+            splits.append(SPLIT_WORDS[word])
+        else:
+            return None
+    if len(kinds) != 1 or len(splits) > 1:
+        return None
+    return kinds[0], splits[0] if splits else None
+
+
+def _known(key: str) -> bool:
+    return key == "split" or key in CLASSES or read_key(key) is not None
+
+
+def _parts(path: Path, arrays: Mapping[str, NDArray[Any]], found: str) -> list[Part]:
+    keys: dict[tuple[str, Split | None], str] = {}
+    for key in arrays:
+        role = read_key(key)
+        if role is not None and role in keys:
+            raise DataError(f"{path} holds {keys[role]!r} and {key!r}, which mean the same: leave one out")
+        if role is not None:
+            keys[role] = key
+    whole = ("images", None) in keys and ("labels", None) in keys
+    splits = [s for s in SPLITS if ("images", s) in keys or ("labels", s) in keys]
+    if not whole and "train" not in splits:
+        raise DataError(f"{path} holds {found}: it must hold {EXPECTED}")
+    if whole and splits:
+        raise DataError(f"{path} holds {found}: it must hold its arrays either whole or by split, not both")
+    for split in splits:
+        if ("images", split) not in keys or ("labels", split) not in keys:
+            raise DataError(f"{path} holds {found}: it must hold both images and labels of {split}")
+    if whole:
+        return _whole(path, arrays, keys[("images", None)], keys[("labels", None)])
+    pairs = [(s, keys[("images", s)], keys[("labels", s)]) for s in splits]
+    return [Part(arrays[x], arrays[y], f"{path} ({x}, {y})", s) for s, x, y in pairs]
+
+
+def _whole(path: Path, arrays: Mapping[str, NDArray[Any]], x: str, y: str) -> list[Part]:
+    images, labels, where = arrays[x], arrays[y], f"{path} ({x}, {y})"
+    if "split" not in arrays:
+        return [Part(images, labels, where)]
+    split = arrays["split"]
+    if not images.shape[:1] == labels.shape[:1] == split.shape:
+        shapes = f"images of shape {images.shape}, labels of {labels.shape}, split of {split.shape}"
+        raise DataError(f"{path} holds {shapes}: there must be one label and one split an image")
+    if not np.isin(split, range(len(SPLITS))).all():
+        raise DataError(f"split of {path} must hold 0 (train), 1 (valid) and 2 (test) only")
+    present = [i for i in range(len(SPLITS)) if (split == i).any()]
+    return [Part(images[split == i], labels[split == i], where, SPLITS[i]) for i in present]
+
+
+def _class_names(arrays: Mapping[str, NDArray[Any]]) -> list[str] | None:
+    for key in CLASSES:
+        if key in arrays:
+            names = np.asarray(arrays[key]).ravel()
+            return [n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist()]
+    return None

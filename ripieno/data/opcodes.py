@@ -1,0 +1,162 @@
+"""A reader of the CIFAR python archives that executes nothing.
+
+Theory of operation. The published files are pickles (protocol 2, written by Python 2): programs for a small stack
+machine whose full instruction set can call anything. `pickletools.genops` only disassembles them; here the few
+instructions that build dicts, lists, tuples, strings and integers are interpreted, and two calls are recognised by
+name and answered with passive objects: `numpy...._reconstruct`, an array to be filled, and `numpy.dtype("u1")`. BUILD
+fills them with shape and bytes. Every other instruction or name is refused, so a file can at worst be an error.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+NAMES = {
+    "numpy.core.multiarray _reconstruct": "array",
+    "numpy._core.multiarray _reconstruct": "array",
+    "numpy ndarray": "class",
+    "numpy dtype": "dtype",
+}
+"""Names a file may mention, as genops spells them."""
+
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+PUSHES = {"BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"}
+STRINGS = {"BINSTRING", "SHORT_BINSTRING"}
+"""Python 2's byte strings: genops decodes them as latin-1, which is undone, so they come out as bytes."""
+
+_MARK = object()
+
+
+class _Name:
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+
+class _Built:
+    """An array or a dtype under construction; `array` stays None for a dtype."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.array: NDArray[np.uint8] | None = None
+
+
+def read_program(data: bytes) -> dict[str, Any]:
+    """The dict that a CIFAR python file holds: keys as str, strings as bytes or str, arrays as uint8.
+
+    Raises ValueError, saying what was met, for anything but such a file; nothing in it is ever executed.
+    """
+    machine = _Machine()
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name == "STOP":
+                break
+            machine.step(opcode.name, argument)
+        (result,) = machine.stack
+    except (IndexError, KeyError, TypeError, AttributeError, OverflowError, UnicodeError) as error:
+        raise ValueError(f"malformed ({type(error).__name__})") from error
+    if not isinstance(result, dict):
+        raise ValueError("holds no dict")
+    return {_text(key): value.array if isinstance(value, _Built) else value for key, value in result.items()}
+
+
+def _text(key: object) -> str:
+    return key.decode("latin-1") if isinstance(key, bytes) else str(key)
+
+
+class _Machine:
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+        self.actions: dict[str, Callable[[Any], None]] = {
+            "PROTO": lambda _: None,
+            "FRAME": lambda _: None,
+            "MARK": lambda _: self.stack.append(_MARK),
+            "EMPTY_DICT": lambda _: self.stack.append({}),
+            "EMPTY_LIST": lambda _: self.stack.append([]),
+            "EMPTY_TUPLE": lambda _: self.stack.append(()),
+            "TUPLE1": lambda _: self.stack.append(self.take(1)),
+            "TUPLE2": lambda _: self.stack.append(self.take(2)),
+            "TUPLE3": lambda _: self.stack.append(self.take(3)),
+            "TUPLE": lambda _: self.stack.append(tuple(self.since_mark())),
+            "BINPUT": self.put,
+            "LONG_BINPUT": self.put,
+            "MEMOIZE": lambda _: self.put(len(self.memo)),
+            "BINGET": self.get,
+            "LONG_BINGET": self.get,
+            "APPEND": lambda _: self.extend(list(self.take(1))),
+            "APPENDS": lambda _: self.extend(self.since_mark()),
+            "SETITEM": lambda _: self.update(list(self.take(2))),
+            "SETITEMS": lambda _: self.update(self.since_mark()),
+            "GLOBAL": self.name,
+            "REDUCE": lambda _: self.call(),
+            "BUILD": lambda _: self.build(),
+        }
+
+    def step(self, opcode: str, argument: Any) -> None:
+        if opcode in PUSHES:
+            self.stack.append(argument)
+        elif opcode in STRINGS:
+            self.stack.append(argument.encode("latin-1"))
+        elif opcode in CONSTANTS:
+            self.stack.append(CONSTANTS[opcode])
+        elif opcode in self.actions:
+            self.actions[opcode](argument)
+        else:
+            raise ValueError(f"holds the instruction {opcode}, which no CIFAR file has")
+
+    def take(self, count: int) -> tuple[Any, ...]:
+        if len(self.stack) < count:
+            raise IndexError(count)
+        taken = tuple(self.stack[-count:])
+        del self.stack[-count:]
+        return taken
+
+    def since_mark(self) -> list[Any]:
+        taken: list[Any] = []
+        while (top := self.stack.pop()) is not _MARK:
+            taken.append(top)
+        return taken[::-1]
+
+    def put(self, slot: int) -> None:
+        self.memo[slot] = self.stack[-1]
+
+    def get(self, slot: int) -> None:
+        self.stack.append(self.memo[slot])
+
+    def extend(self, items: list[Any]) -> None:
+        if not isinstance(self.stack[-1], list):
+            raise TypeError
+        self.stack[-1].extend(items)
+
+    def update(self, items: list[Any]) -> None:
+        if not isinstance(self.stack[-1], dict):
+            raise TypeError
+        self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
+
+    def name(self, name: str) -> None:
+        if name not in NAMES:
+            raise ValueError(f"asks for {name.replace(' ', '.')}, which no CIFAR file needs")
+        self.stack.append(_Name(NAMES[name]))
+
+    def call(self) -> None:
+        callee, arguments = self.take(2)
+        kind = callee.kind if isinstance(callee, _Name) else "class"
+        if kind == "class" or (kind == "dtype" and arguments[0] not in (b"u1", "u1")):
+            raise ValueError("makes something other than an array of unsigned bytes")
+        self.stack.append(_Built(kind))
+
+    def build(self) -> None:
+        target, state = self.take(2)
+        if not isinstance(target, _Built):
+            raise ValueError("sets the state of something other than an array")
+        if target.kind == "array":
+            _, shape, dtype, fortran, data = state
+            if not (isinstance(dtype, _Built) and dtype.kind == "dtype" and isinstance(data, bytes)):
+                raise TypeError
+            target.array = np.frombuffer(data, np.uint8).reshape(shape, order="F" if fortran else "C")
+        self.stack.append(target)

@@ -1,0 +1,187 @@
+"""Arrays of images and labels as readers find them, brought to one form: NHWC uint8 or float32, labels from 0.
+
+A reader hands over one `Part` per split it found; `join` checks them and makes them one `Samples`. Arrays that have the
+form already are never copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.errors import DataError
+from ripieno.types import SPLITS, Split
+
+FREE = -1
+"""In `Samples.given`: the sample belongs to no split yet."""
+
+BLOCK_BYTES = 1 << 22
+"""Whole arrays are looked through in blocks of about this size, so that a mapped one never lies in memory at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Images (samples, height, width[, channels]) and labels of one split, as they were found.
+
+    What is found as "train" is split further when the source brings no validation or test split. `where` names the
+    arrays in messages.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[Any]
+    where: str
+    split: Split = "train"
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """All a source holds: images NHWC (uint8 or float32), labels (samples,) as indices into `classes`.
+
+    `given` (samples,) is an index into `SPLITS` where the source itself says valid or test, else `FREE`.
+    """
+
+    name: str
+    images: NDArray[Any]
+    labels: NDArray[np.int64]
+    given: NDArray[np.int8]
+    classes: tuple[str, ...]
+
+
+def join(name: str, parts: Sequence[Part], classes: Sequence[str] | None, notes: list[str]) -> Samples:
+    """One `Samples` of all parts; without `classes` the classes are named by the label values found.
+
+    Raises DataError (one line) for shapes, types, values or labels that cannot be used.
+    """
+    images = _one_type([_nhwc(p, notes) for p in parts], parts)
+    labels, names = _encode([_flat_labels(p, len(i)) for p, i in zip(parts, images, strict=True)], parts, classes)
+    given = [given_of(p.split, len(i)) for p, i in zip(parts, images, strict=True)]
+    if len(parts) == 1:
+        return Samples(name, images[0], labels[0], given[0], names)
+    return Samples(name, np.concatenate(images), np.concatenate(labels), np.concatenate(given), names)
+
+
+def given_of(split: Split, samples: int) -> NDArray[np.int8]:
+    """`Samples.given` of `samples` samples found in `split`."""
+    return np.full(samples, FREE if split == "train" else SPLITS.index(split), np.int8)
+
+
+def blocks(array: NDArray[Any]) -> range:
+    """Starts of blocks of rows of about `BLOCK_BYTES`; the step is the block's rows."""
+    row = max(1, array.nbytes // max(1, len(array)))
+    return range(0, len(array), max(1, BLOCK_BYTES // row))
+
+
+def check_finite(images: NDArray[Any], where: str) -> None:
+    """Raise DataError naming the first image that holds NaN or infinity."""
+    starts = blocks(images)
+    for start in starts:
+        block = images[start : start + starts.step]
+        finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
+        if not finite.all():
+            bad = start + int(np.argmin(finite))
+            raise DataError(f"image {bad} of {where} holds NaN or infinity: pixels must be finite numbers; mend it")
+
+
+def _nhwc(part: Part, notes: list[str]) -> NDArray[Any]:
+    """The images as (samples, height, width, channels), a view."""
+    images, where = np.asanyarray(part.images), part.where
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.ndim != 4:
+        must = "(samples, height, width) or (samples, height, width, channels)"
+        raise DataError(f"images of {where} have shape {images.shape}: they must be {must}; reshape them")
+    if images.shape[1] in (1, 3) and images.shape[3] not in (1, 3, 4):
+        notes.append(f"images of {where} have shape {images.shape}: read as channels first")
+        images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    if 0 in images.shape:
+        raise DataError(f"images of {where} have shape {images.shape}: there must be at least one sample and pixel")
+    return images
+
+
+def _one_type(arrays: list[NDArray[Any]], parts: Sequence[Part]) -> list[NDArray[Any]]:
+    """All arrays as uint8 (whole numbers from 0 to 255, or booleans) or all as float32; one shape of image."""
+    first = parts[0].where
+    for array, part in zip(arrays, parts, strict=True):
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"images of {part.where} hold {array.dtype}: they must be numbers; convert them")
+        if array.shape[1:] != arrays[0].shape[1:]:
+            shapes = f"{arrays[0].shape[1:]} and {array.shape[1:]}"
+            raise DataError(f"images of {first} and {part.where} have shapes {shapes}: they must be the same")
+        if (array.dtype.kind == "f") != (arrays[0].dtype.kind == "f"):
+            types = f"{arrays[0].dtype} and {array.dtype}"
+            raise DataError(f"images of {first} and {part.where} hold {types}: they must have one type and one unit")
+    if all(a.dtype == np.uint8 for a in arrays):
+        return arrays
+    if arrays[0].dtype.kind == "f":
+        # a float64 beyond the range of float32 becomes infinity, which check_finite then reports
+        with np.errstate(over="ignore"):
+            arrays = [a.astype(np.float32, copy=False) for a in arrays]
+        for array, part in zip(arrays, parts, strict=True):
+            check_finite(array, part.where)
+        return arrays
+    if all(a.dtype.kind == "b" for a in arrays):
+        return [a.view(np.uint8) * np.uint8(255) for a in arrays]
+    bytes_only = all(int(a.min()) >= 0 and int(a.max()) <= 255 for a in arrays)
+    return [a.astype(np.uint8 if bytes_only else np.float32) for a in arrays]
+
+
+def _flat_labels(part: Part, samples: int) -> NDArray[Any]:
+    """Labels (samples,) of integers or strings; a column or one-hot rows are flattened."""
+    labels, where = np.asarray(part.labels), part.where
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    elif labels.ndim == 2 and _one_hot(labels):
+        labels = labels.argmax(axis=1)
+    if labels.ndim != 1:
+        raise DataError(f"labels of {where} have shape {labels.shape}: there must be one label an image")
+    if len(labels) != samples:
+        raise DataError(f"{where}: {samples:,} images but {len(labels):,} labels: there must be one label an image")
+    if labels.dtype.kind == "S":
+        return np.char.decode(labels, "utf-8")
+    if labels.dtype.kind == "U":
+        return labels
+    if labels.dtype.kind == "f" and (labels == np.floor(labels)).all() and np.isfinite(labels).all():
+        return labels.astype(np.int64)
+    if labels.dtype.kind not in "biu":
+        raise DataError(f"labels of {where} hold {labels.dtype}: they must be whole numbers or names; convert them")
+    return labels.astype(np.int64)
+
+
+def _one_hot(labels: NDArray[Any]) -> bool:
+    if labels.dtype.kind not in "biuf":
+        return False
+    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all())
+
+
+def _encode(
+    labels: list[NDArray[Any]], parts: Sequence[Part], classes: Sequence[str] | None
+) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
+    """Labels as indices into the names of the classes, and those names."""
+    if len({a.dtype.kind for a in labels}) > 1:
+        wheres = " and ".join(p.where for p in parts)
+        raise DataError(f"labels of {wheres} are numbers in one and names in the other: they must be the same")
+    if classes is None:
+        values = np.unique(np.concatenate(labels))
+        return [np.searchsorted(values, a).astype(np.int64) for a in labels], tuple(str(v) for v in values)
+    names = tuple(str(c) for c in classes)
+    if len(set(names)) != len(names):
+        raise DataError(f"the class names of {parts[0].where} repeat: each class must have its own name")
+    return [_by_name(a, p.where, names) for a, p in zip(labels, parts, strict=True)], names
+
+
+def _by_name(labels: NDArray[Any], where: str, names: tuple[str, ...]) -> NDArray[np.int64]:
+    if labels.dtype.kind == "U":
+        index = {name: i for i, name in enumerate(names)}
+        unknown = sorted(set(labels.tolist()) - set(names))
+        if unknown:
+            raise DataError(f"labels of {where} hold {unknown[0]!r}, which is none of the {len(names)} class names")
+        return np.array([index[v] for v in labels.tolist()], np.int64)
+    outside = labels[(labels < 0) | (labels >= len(names))]
+    if len(outside):
+        must = f"they must be 0 to {len(names) - 1}, one for each of the {len(names)} classes"
+        raise DataError(f"labels of {where} hold {outside[0]}: {must}")
+    return labels

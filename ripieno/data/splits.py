@@ -1,0 +1,105 @@
+"""Which sample trains, validates or tests: stratified, seeded, and never without a class.
+
+What a source brings as validation or test split is kept. Its other samples are shared among the splits it does not
+bring, by their ratios: all three of them usually, train and valid for a source with a test split of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.data.samples import FREE
+from ripieno.errors import DataError
+from ripieno.types import SPLITS
+
+
+def check_ratios(ratios: Sequence[float]) -> None:
+    """Raise DataError unless these are three positive numbers (they need not sum to 1)."""
+    if len(ratios) != len(SPLITS) or not all(math.isfinite(r) and r > 0 for r in ratios):
+        must = "three positive numbers, for train, valid and test, such as 0.72, 0.08, 0.20"
+        raise DataError(f"split is {tuple(ratios)}: it must be {must}")
+
+
+def check_classes(labels: NDArray[np.int64], given: NDArray[np.int8], classes: Sequence[str]) -> None:
+    """Raise DataError naming a class with too few samples to be in every split that we make."""
+    makes = _makes(given)
+    counts = np.bincount(labels[given == FREE], minlength=len(classes))
+    short = np.flatnonzero(counts < len(makes))
+    if len(classes) < 2:
+        raise DataError(f"there is only the class {classes[0]!r}: there must be at least two")
+    if not len(short):
+        return
+    others = f" (so do {len(short) - 1} more classes)" if len(short) > 1 else ""
+    names = ", ".join(SPLITS[s] for s in makes)
+    raise DataError(
+        f"class {classes[short[0]]!r} has {_images(int(counts[short[0]]))} for {names}{others}: "
+        f"it must have at least {len(makes)}; add some or leave the class out"
+    )
+
+
+def split_samples(
+    labels: NDArray[np.int64],
+    given: NDArray[np.int8],
+    classes: Sequence[str],
+    ratios: Sequence[float],
+    seed: int,
+) -> NDArray[np.uint8]:
+    """Index into `SPLITS` of every sample, (samples,).
+
+    Appendix A.1 of the paper splits 72/8/20. Each class is shuffled by a generator of its own, so that the split of
+    a class depends on its samples and `seed` only. Raises DataError as `check_ratios` and `check_classes` do.
+    """
+    check_ratios(ratios)
+    check_classes(labels, given, classes)
+    makes = _makes(given)
+    split = np.where(given == FREE, 0, given).astype(np.uint8)
+    for label in range(len(classes)):
+        rows = np.flatnonzero((labels == label) & (given == FREE))
+        shuffled = np.random.default_rng([seed, label]).permutation(rows)
+        split[shuffled] = np.repeat(np.array(makes, np.uint8), shares(len(rows), [ratios[s] for s in makes]))
+    return split
+
+
+def shares(samples: int, ratios: Sequence[float]) -> list[int]:
+    """How many of `samples` each ratio gets, by largest remainder, at least one each; they sum to `samples`."""
+    assert samples >= len(ratios)
+    exact = [samples * r / sum(ratios) for r in ratios]
+    counts = [int(e) for e in exact]
+    by_remainder = sorted(range(len(ratios)), key=lambda i: (counts[i] - exact[i], i))
+    for i in by_remainder[: samples - sum(counts)]:
+        counts[i] += 1
+    while 0 in counts:
+        counts[counts.index(max(counts))] -= 1
+        counts[counts.index(0)] += 1
+    return counts
+
+
+def balance_notes(
+    labels: NDArray[np.int64], split: NDArray[np.uint8], classes: Sequence[str], metric: str
+) -> list[str]:
+    """What a user should know of the classes: imbalance, and classes that a split of the source lacks."""
+    notes = []
+    counts = np.bincount(labels, minlength=len(classes))
+    if counts.max() >= 3 * counts.min():
+        advice = "; consider --metric macro-f1" if metric == "accuracy" else ""
+        notes.append(f"classes hold {counts.min():,} to {counts.max():,} images{advice}")
+    for i, name in enumerate(SPLITS[1:], start=1):
+        absent = np.flatnonzero(np.bincount(labels[split == i], minlength=len(classes)) == 0)
+        if len(absent):
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            notes.append(f"the source's {name} split has no image of class {classes[absent[0]]!r}{more}")
+    return notes
+
+
+def _makes(given: NDArray[np.int8]) -> list[int]:
+    """Splits that we make: train always, valid and test where the source brings none."""
+    brought = set(np.unique(given).tolist())
+    return [0, *(i for i in range(1, len(SPLITS)) if i not in brought)]
+
+
+def _images(count: int) -> str:
+    return {0: "no image", 1: "1 image"}.get(count, f"{count:,} images")
