@@ -1,0 +1,109 @@
+"""Costs of members and the bounds on their sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ripieno.errors import SelectionError
+from ripieno.selection.objective import Floats
+
+Budget = float | Mapping[str, float] | None
+ROUNDING = 1e-9
+"""A sum of costs may pass its budget by this share: 0.1 + 0.2 + 0.3 fits 0.6."""
+
+
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """Costs `values` (members, kinds) of `kinds`; each ensemble's cost of a kind is the sum of its members'."""
+
+    kinds: tuple[str, ...]
+    values: Floats
+
+    def limits(self, budget: Budget) -> Floats:
+        """Bound per kind, infinite where there is none. Raises SelectionError for a budget that cannot be one."""
+        if budget is None:
+            return np.full(len(self.kinds), np.inf)
+        if isinstance(budget, Mapping):
+            unknown = [kind for kind in budget if kind not in self.kinds]
+            if unknown:
+                raise SelectionError(f"budget on {unknown[0]!r}, but the costs are: {', '.join(self.kinds)}")
+            bounds = [budget.get(kind, np.inf) for kind in self.kinds]
+        elif len(self.kinds) == 1:
+            bounds = [budget]
+        else:
+            kinds = ", ".join(self.kinds)
+            raise SelectionError(f"one budget, but several costs ({kinds}): give a mapping, a bound a kind")
+        for kind, bound in zip(self.kinds, bounds, strict=True):
+            if isinstance(bound, bool) or not isinstance(bound, int | float | np.number) or not bound > 0:
+                raise SelectionError(f"budget of {bound!r} {kind}: it must be a number above 0")
+        return np.array(bounds, dtype=np.float64)
+
+    def fits(self, limits: Floats, used: Floats | None = None) -> NDArray[np.bool_]:
+        """Which members fit into what `used` (kinds,) leaves of `limits`."""
+        values = self.values if used is None else self.values + used
+        return np.asarray((values <= limits * (1 + ROUNDING)).all(axis=1))
+
+    def shares(self, limits: Floats, used: Floats) -> Floats:
+        """r = C/B with each member added (equation 2): the largest share of a budget, 0 without any bound."""
+        return np.asarray(((self.values + used) / limits).max(axis=1), dtype=np.float64)
+
+    def total(self, members: Iterable[int]) -> Floats:
+        """Sum (kinds,) over the distinct `members`."""
+        distinct = list(dict.fromkeys(members))
+        total: Floats = self.values[distinct].sum(axis=0)
+        return total
+
+    def named(self, total: Floats) -> dict[str, float]:
+        """`total` by kind."""
+        return {kind: float(value) for kind, value in zip(self.kinds, total, strict=True)}
+
+
+def read_costs(costs: ArrayLike | Mapping[str, ArrayLike] | None, budget: Budget, names: Sequence[str]) -> Costs:
+    """Costs from what a user brings: (members,), (members, kinds) or a mapping of kinds; None: each member costs 1.
+
+    The kinds of an array are named by a budget that is a mapping, in its order. Raises SelectionError naming the
+    member whose cost cannot be one.
+    """
+    if isinstance(costs, Mapping):
+        kinds = tuple(str(kind) for kind in costs)
+        if not kinds:
+            raise SelectionError("costs are an empty mapping: give at least one kind, or None")
+        columns = [_column(costs[kind], kind, len(names)) for kind in costs]
+        values = np.stack(columns, axis=1)
+    else:
+        values = np.ones(len(names)) if costs is None else _numbers(costs, "costs")
+        values = values[:, None] if values.ndim == 1 else values
+        if values.ndim != 2 or len(values) != len(names) or not values.shape[1]:
+            raise SelectionError(f"costs of shape {values.shape}: must be ({len(names)},) or ({len(names)}, kinds)")
+        kinds = _kinds(values.shape[1], budget, "members" if costs is None else "cost")
+    for row, name in zip(values, names, strict=True):
+        if not (np.isfinite(row).all() and (row >= 0).all()):
+            shown = ", ".join(f"{v:g}" for v in row)
+            raise SelectionError(f"{name} costs {shown}: a cost must be finite and not negative")
+    return Costs(kinds, values)
+
+
+def _kinds(count: int, budget: Budget, single: str) -> tuple[str, ...]:
+    if isinstance(budget, Mapping):
+        if len(budget) != count:
+            raise SelectionError(f"{len(budget)} budgets for {count} columns of costs: name each column in the mapping")
+        return tuple(str(kind) for kind in budget)
+    return (single,) if count == 1 else tuple(f"cost {k}" for k in range(count))
+
+
+def _column(values: ArrayLike, kind: str, count: int) -> Floats:
+    column = _numbers(values, f"costs of {kind!r}")
+    if column.shape != (count,):
+        raise SelectionError(f"costs of {kind!r} have shape {column.shape}: must be ({count},), one a member")
+    return column
+
+
+def _numbers(values: ArrayLike, what: str) -> Floats:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise SelectionError(f"{what} are not numbers: {error}") from error

@@ -1,0 +1,93 @@
+"""Cross-entropy of a mean, from the probabilities of the true class alone.
+
+Theory of operation. The cross-entropy of the mean of k members needs one number per member and sample, t, the
+probability of the true class: with the running sum S of the members chosen, a candidate's loss is
+`log(k+1) - mean log(S + t)`. Three things make it fast and none changes the result:
+
+- One logarithm per 16 factors: S + t >= 1e-15, so a product of 16 cannot underflow a double (1e-240). The matrix is
+  padded to a multiple of 16 with ones, whose mean is one and whose logarithm is nothing.
+- A floor under every candidate by one matrix-vector product. The logarithm is concave, so with u = t/S (Jensen)
+  `mean log(S + t) = mean log S + mean log(1 + u) <= mean log S + log(1 + mean u)`; this is tighter than the tangent
+  `mean u` at the same price. The caller looks at candidates in the order of their floors and stops when a floor passes
+  the best loss found. The product runs in single precision and is raised by its worst rounding error, so that
+  a floor is a floor.
+- The clip at 1e-15 is skipped when S alone is already above it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.selection.metrics import FLOOR
+from ripieno.selection.objective import Floats, Ints
+
+FACTORS = 16
+"""Probabilities multiplied before one logarithm is taken: 1e-15 ** 16 is still a normal double."""
+
+
+class Sum(NamedTuple):
+    """Running sum of true-class probabilities (padded samples,) of that many `members`."""
+
+    total: Floats
+    members: int
+    lowest: float
+    """smallest entry of `total`"""
+
+
+class CrossEntropy:
+    """Objective over a matrix `truth` (members, samples) that fits in memory twice; any float dtype, 0..1."""
+
+    def __init__(self, truth: NDArray[Any]) -> None:
+        self.size, self.samples = truth.shape
+        padding = -self.samples % FACTORS
+        self._exact = np.ones((self.size, self.samples + padding))
+        self._exact[:, : self.samples] = truth
+        self._single = self._exact.astype(np.float32)
+        # relative error of a dot product of non-negative numbers in single precision, and of its rounded factors
+        self._slack = 1.0 + (self.samples + 4) * 2.0**-24
+
+    def state(self, members: tuple[int, ...]) -> Sum:
+        """Sum of `members` in their order."""
+        state = Sum(np.zeros(self._exact.shape[1]), 0, 0.0)
+        for member in members:
+            state = self.extend(state, member)
+        return state
+
+    def extend(self, state: Sum, member: int) -> Sum:
+        """Sum with one more."""
+        total = state.total + self._exact[member]
+        return Sum(total, state.members + 1, float(total.min()))
+
+    def losses(self, state: Sum, candidates: Ints) -> Floats:
+        """Cross-entropy of the mean with each candidate."""
+        count = state.members + 1
+        sums = self._exact[candidates]
+        sums += state.total
+        if state.lowest < count * FLOOR:
+            np.maximum(sums, count * FLOOR, out=sums)
+        products = np.multiply.reduce(sums.reshape(len(candidates), FACTORS, -1), axis=1)
+        logarithms = np.log(products, out=products).sum(axis=1)
+        losses: Floats = (sums.shape[1] * math.log(count) - logarithms) / self.samples
+        return losses
+
+    def floors(self, state: Sum, loss: float) -> Floats:
+        """`loss` less what the best case (Jensen) can gain."""
+        if state.members == 0:
+            return np.full(self.size, -1e300)
+        inverse = 1.0 / np.maximum(state.total, state.members * FLOOR)
+        inverse[self.samples :] = 0.0
+        # a clipped candidate is at most t + 1e-15: max(a + b, x + y) <= max(a, x) + max(b, y)
+        clipped = FLOOR * float(inverse.sum()) / self.samples
+        ratios = (self._single @ inverse.astype(np.float32)).astype(np.float64)
+        ratios *= self._slack / self.samples
+        gains: Floats = np.log1p(ratios + clipped)
+        rounding = 1e-12 * (1.0 + abs(loss))
+        return loss + math.log1p(1 / state.members) - rounding - gains
+
+    def nbytes(self) -> int:
+        """Bytes of a running sum."""
+        return int(self._exact.shape[1]) * 8

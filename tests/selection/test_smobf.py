@@ -1,0 +1,75 @@
+"""Equation 2 by hand, and against a search that looks at everything."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ripieno.errors import SelectionError
+from ripieno.selection import front, select_members
+from ripieno.selection.metrics import cross_entropy
+
+# members a, b, c on two samples: a and b err on different samples, c is middling on both
+TRUTH = np.array([[0.9, 0.3], [0.3, 0.9], [0.55, 0.55]])
+
+
+def plain_smobf(truth: NDArray[np.float64], costs: NDArray[np.float64], budget: float, w: float) -> tuple[int, ...]:
+    """Equation 2 as it is read, one candidate at a time."""
+    chosen: tuple[int, ...] = ()
+    score = np.inf
+    while True:
+        best = (score, -1)
+        for member in set(range(len(truth))) - set(chosen):
+            r = costs[[*chosen, member]].sum() / budget
+            if r <= 1:
+                found = (1 - w) * cross_entropy(truth[[*chosen, member]].mean(axis=0)) + w * r
+                best = min(best, (found, member)) if found < score else best
+        if best[1] < 0:
+            return chosen
+        score, chosen = best[0], (*chosen, best[1])
+
+
+def test_the_first_member_is_the_best_alone_and_the_second_the_one_that_complements_it() -> None:
+    choice = select_members(TRUTH, costs=[1.0, 1.0, 9.0], budget=2.0)
+    assert choice.members == (0, 1)
+    assert choice.loss == pytest.approx(-np.log(0.6))
+    assert choice.cost == 2.0
+    assert choice.weights == (0.5, 0.5)
+
+
+def test_a_costly_member_is_left_when_its_gain_is_below_its_price() -> None:
+    # E(a) = 0.6547, E(a, b) = 0.5108 and b costs 15/16 of the budget, 0.9375: at w = 0.7 the gain 0.3 * 0.1438 = 0.043
+    # is below the price 0.7 * 0.9375 = 0.656; at w = 0.1 the gain 0.129 is above the price 0.094
+    choice = select_members(TRUTH[:2], costs=[1.0, 15.0], budget=16.0, weights=(0.7,))
+    assert choice.members == (0,)
+    assert select_members(TRUTH[:2], costs=[1.0, 15.0], budget=16.0, weights=(0.1,)).members == (0, 1)
+
+
+def test_of_the_three_weights_the_ensemble_of_lowest_loss_is_kept() -> None:
+    separate = [select_members(TRUTH[:2], costs=[1.0, 15.0], budget=16.0, weights=(w,)) for w in (0.7, 0.1)]
+    assert select_members(TRUTH[:2], costs=[1.0, 15.0], budget=16.0, weights=(0.7, 0.1)) == separate[1]
+
+
+def test_nothing_that_fits_is_one_line_naming_the_cheapest() -> None:
+    with pytest.raises(SelectionError, match=r"no member fits a budget of 0\.5: the cheapest, b, costs 1"):
+        select_members(TRUTH, costs=[2.0, 1.0, 9.0], budget=0.5, names=["a", "b", "c"])
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("w", [0.1, 0.01, 0.001])
+def test_members_and_order_are_those_of_equation_2(seed: int, w: float) -> None:
+    rng = np.random.default_rng(seed)
+    truth, costs = rng.beta(2, 1, (15, 50)), rng.uniform(1, 5, 15)
+    choice = select_members(truth, costs=costs, budget=20.0, weights=(w,))
+    assert choice.members == plain_smobf(truth, costs, 20.0, w)
+    assert choice.loss == pytest.approx(cross_entropy(truth[list(choice.members)].mean(axis=0)), abs=1e-12)
+
+
+def test_more_budget_never_gives_a_higher_loss() -> None:
+    rng = np.random.default_rng(3)
+    truth, costs = rng.beta(2, 1, (25, 40)), rng.uniform(1, 5, 25)
+    choices = front(truth, costs=costs, budgets=np.linspace(2, 40, 15).tolist())
+    assert all(a.loss >= b.loss for a, b in itertools.pairwise(choices))
