@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from ripieno.errors import RipienoError as RipienoError
     from ripieno.library import Library as Library
     from ripieno.pipeline import allocate as allocate
+    from ripieno.pipeline import doctor as doctor
     from ripieno.pipeline import measure as measure
     from ripieno.pipeline import predict as predict
     from ripieno.pipeline import select as select
+    from ripieno.pipeline import show as show
     from ripieno.pipeline import tune as tune
     from ripieno.reports import report as report
     from ripieno.selection import Choice as Choice
@@ -45,9 +47,11 @@ _HOMES = {
     "RipienoError": "errors",
     "Library": "library",
     "allocate": "pipeline",
+    "doctor": "pipeline",
     "measure": "pipeline",
     "predict": "pipeline",
     "select": "pipeline",
+    "show": "pipeline",
     "tune": "pipeline",
     "report": "reports",
     "Choice": "selection",

@@ -20,3 +20,38 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the real data in ../shared/data, which is not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def digit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image folder: 360 of scikit-learn's handwritten digits as PNG files, a folder a class."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    root = tmp_path_factory.mktemp("digits") / "images"
+    digits = load_digits()
+    for number in range(360):
+        folder = root / f"digit-{digits.target[number]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((digits.images[number] * 15).astype("uint8")).save(folder / f"{number:04d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def finished_run(digit_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a real small library, two ensembles and a bundle; tests that write copy it first."""
+    import ripieno
+
+    path = tmp_path_factory.mktemp("runs") / "run"
+    run = ripieno.tune(digit_folder, path, trials=4, epochs=3, space="resnet-tiny", pool="inline", seed=1)
+    profiles = ripieno.measure(run)
+    dearest = max(p.cost for p in profiles.values())
+    ensembles = ripieno.select(run, [dearest, 4 * dearest], prune=1.0)
+    ripieno.allocate(run, ensembles[-1], devices="cpu", bundle=path.parent / "bundle", max_benches=2)
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished_bundle(finished_run: Path) -> Path:
+    """The deployment of `finished_run`."""
+    return finished_run.parent / "bundle"

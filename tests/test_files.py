@@ -79,7 +79,8 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) ->
 
 
 def test_a_lock_refuses_a_second_process_and_names_the_first(tmp_path: Path) -> None:
-    code = f"from pathlib import Path; from ripieno import files\nwith files.locked(Path({str(tmp_path / 'lock')!r}), 'a search'): pass"
+    code = "from pathlib import Path; from ripieno import files\n"
+    code += f"with files.locked(Path({str(tmp_path / 'lock')!r}), 'a search'): pass"
     with files.locked(tmp_path / "lock", "a search"):
         refused = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert refused.returncode != 0

@@ -1,0 +1,144 @@
+"""The whole flow on real handwritten digits: search, costs, selection, allocation, a server and a client."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno import pipeline
+from ripieno.cli import console
+from ripieno.cli.watch import watching
+from ripieno.data import open_dataset
+from ripieno.errors import RipienoError, need
+from ripieno.library import Library
+from ripieno.types import Bundle, Ensemble
+
+EPOCHS = 9
+SERVED_SECONDS = 2.0
+"""How long each ensemble is asked over HTTP."""
+
+
+def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images (1797, 8, 8, 1) in 0..255 and labels (1797,) of the digits that scikit-learn ships."""
+    loaded = need("sklearn.datasets").load_digits()
+    images = np.rint(loaded.images * (255 / 16)).astype(np.uint8)[..., None]
+    return images, loaded.target.astype(np.int64)
+
+
+def run_demo(run: Path, trials: int) -> None:
+    """Run the demo in the folder `run`; interrupted, the same call goes on. Raises RipienoError when a check fails."""
+    began = time.monotonic()
+    say = console.out.print
+    with console.progress() as progress:
+        say(f"[bold]1. search[/] {trials} configurations by asynchronous Hyperband; every network is kept")
+        with watching() as watch:
+            library = pipeline.tune(
+                digits(),
+                run,
+                trials=trials,
+                epochs=EPOCHS,
+                space="resnet-tiny",
+                split=(0.6, 0.2, 0.2),
+                progress=progress,
+                watch=watch,
+            )
+        say(f"   {len(library)} members in {run}/library")
+        say("[bold]2. measure[/] the better half alone: seconds for 2,000 images on this CPU")
+        profiles = pipeline.measure(library, prune=0.5, progress=progress)
+        costs = sorted(p.cost for p in profiles.values())
+        say(f"   {len(costs)} costs between {costs[0]:.3g} and {costs[-1]:.3g} s")
+        median = costs[len(costs) // 2]
+        budgets = [float(f"{k * median:.2g}") for k in (1, 3, 9)]
+        say(f"[bold]3. select[/] the best ensembles for budgets of {', '.join(map(str, budgets))} s (SMOBF)")
+        ensembles = pipeline.select(library, budgets, prune=0.5, progress=progress)
+        baselines = _baselines(library, {m: p.cost for m, p in profiles.items()}, progress)
+        middle = ensembles[1]
+        say(f"[bold]4. allocate[/] {middle.name} to this machine: worst-fit, then algorithm 1")
+        bundle = pipeline.allocate(library, middle, max_benches=12, progress=progress)
+        say("[bold]5. serve[/] each on loopback and send it the test images over HTTP")
+        rates = {middle.name: _served(bundle, library)}
+        for other in (*baselines, ensembles[0], ensembles[2]):
+            progress("serving", len(rates), 5)
+            placed = pipeline.allocate(library, other, max_benches=0, progress=progress)
+            rates[other.name] = _served(placed, library)
+        progress("serving", 5, 5)
+    made = console.table(
+        "on the test images", "", "accuracy", "cross-entropy", "cost (s)", "members", "served images/s"
+    )
+    for ensemble in (*baselines, *ensembles):
+        made.add_row(
+            ensemble.name,
+            console.percent(ensemble.losses["test_accuracy"]),
+            f"{ensemble.losses['test_cross_entropy']:.4f}",
+            f"{ensemble.cost['seconds']:.3g}",
+            str(len(ensemble.members)),
+            f"{rates[ensemble.name]:.0f}",
+        )
+    from ripieno.reports import report
+
+    written = report(library)
+    say()
+    say(made)
+    say(f"served predictions equal the engine's and the plain average's; {time.monotonic() - began:.0f} s in all\n")
+    say(f"run     {run}\nreport  {written}\n\nthe same by hand:", soft_wrap=True)
+    for line in _by_hand(run, budgets, middle.name):
+        say(f"  [bold cyan]{line}[/]", soft_wrap=True)
+
+
+def _by_hand(run: Path, budgets: list[float], ensemble: str) -> list[str]:
+    options = f"--space resnet-tiny --epochs {EPOCHS} --trials 30 --split 0.6,0.2,0.2"
+    return [
+        f"ripieno tune {run}/dataset --run my-run {options}",
+        f"ripieno show {run}",
+        f"ripieno measure {run}",
+        f"ripieno select {run} --budget " + " ".join(f"{b:g}" for b in budgets),
+        f"ripieno allocate {run} {ensemble} --devices cpu --bundle my-bundle",
+        f"ripieno bench {run}/bundles/{ensemble}",
+        f"ripieno serve {run}/bundles/{ensemble}",
+        f"ripieno report {run}",
+    ]
+
+
+def _baselines(library: Library, costs: dict[str, float], progress: pipeline.Progress) -> list[Ensemble]:
+    """The best single network and the plain mean of the five best, among those measured."""
+    ranked = sorted(costs, key=lambda m: (library.member(m).losses["valid_cross_entropy"], m))
+    made = []
+    for name, members in (("best-single", ranked[:1]), ("top-5-mean", ranked[:5])):
+        cost = {"seconds": sum(costs[m] for m in members)}
+        weights = (1 / len(members),) * len(members)
+        made.append(Ensemble(name, tuple(members), weights, name, budget=cost, cost=cost, losses={}))
+    pipeline.evaluate(library, sorted({m for e in made for m in e.members}), progress)
+    return [dataclasses.replace(e, losses=pipeline.ensemble_losses(library, e)) for e in made]
+
+
+def _served(bundle: Bundle, library: Library) -> float:
+    """Images per second over HTTP; checks that answers equal the engine's and the plain average of the members'."""
+    from ripieno.server import start
+    from ripieno.server.client import infer
+
+    dataset = open_dataset(library.dataset_path)
+    rows = dataset.rows("test")
+    images = np.ascontiguousarray(dataset.images[rows])
+    average = np.mean([library.probabilities(m, "test") for m in bundle.ensemble.members], axis=0)
+    engine = pipeline.predict(bundle, images)
+    with start(bundle) as server:
+        served = infer(server.url, images)
+        _must_equal(bundle, "the engine's", served, engine)
+        _must_equal(bundle, "the plain average's", served, average)
+        answered, began = 0, time.perf_counter()
+        while (passed := time.perf_counter() - began) < SERVED_SECONDS:
+            answered += len(infer(server.url, images))
+    return answered / passed
+
+
+def _must_equal(bundle: Bundle, whose: str, served: NDArray[Any], other: NDArray[Any]) -> None:
+    if not np.allclose(served, other, atol=1e-5):
+        worst = float(np.abs(served - other).max())
+        raise RipienoError(
+            f"{bundle.ensemble.name}: served predictions differ from {whose} by {worst:.2g}: a bug, report it"
+        )

@@ -1,0 +1,29 @@
+"""The flow as code: dataset -> tune -> library -> select -> ensemble -> allocate -> bundle -> Engine.
+
+Stages never import each other; they meet here. Every function works alone on what an earlier one left in the run's
+folder and returns the words of :mod:`ripieno.types`.
+"""
+
+from ripieno.pipeline.checkup import Checkup, doctor
+from ripieno.pipeline.costs import export, measure
+from ripieno.pipeline.deployment import allocate, predict
+from ripieno.pipeline.ensembles import ensemble_losses, evaluate, select
+from ripieno.pipeline.runs import Overview, Progress, open_run, show
+from ripieno.pipeline.tuning import tune
+
+__all__ = [
+    "Checkup",
+    "Overview",
+    "Progress",
+    "allocate",
+    "doctor",
+    "ensemble_losses",
+    "evaluate",
+    "export",
+    "measure",
+    "open_run",
+    "predict",
+    "select",
+    "show",
+    "tune",
+]

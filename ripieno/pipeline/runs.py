@@ -1,0 +1,65 @@
+"""A run on disk, and what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ripieno.errors import LibraryError
+from ripieno.library import Library
+from ripieno.types import Allocation, Ensemble, Member
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many are done and how many there are."""
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    """No progress."""
+
+
+def open_run(run: str | Path | Library) -> Library:
+    """The library of a run. Raises LibraryError when the folder holds none."""
+    library = run if isinstance(run, Library) else Library(run)
+    if not (library.path / "library").is_dir():
+        raise LibraryError(f"{library.path} is no run: `ripieno tune DATA --run {library.path}` makes one")
+    return library
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What a run holds."""
+
+    path: Path
+    metric: str
+    members: tuple[Member, ...]
+    """by validation cross-entropy, the best first"""
+    costs: Mapping[str, float]
+    """seconds for 2,000 samples of those measured, on `device`"""
+    device: str
+    """kind of device, empty when nothing was measured"""
+    ensembles: tuple[Ensemble, ...]
+    allocations: tuple[Allocation, ...]
+
+
+def show(run: str | Path | Library) -> Overview:
+    """What a run holds: members, costs, ensembles, allocations. Raises LibraryError when the folder is no run."""
+    library = open_run(run)
+    devices = library.profile_devices()
+    return Overview(
+        path=library.path,
+        metric=metric_of(library),
+        members=tuple(sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))),
+        costs={m: p.cost for m, p in library.profiles(devices[0]).items()} if devices else {},
+        device=devices[0] if devices else "",
+        ensembles=tuple(library.ensembles()),
+        allocations=tuple(library.allocations()),
+    )
+
+
+def metric_of(library: Library) -> str:
+    """The metric a run is judged by: its data set's, accuracy when it has none."""
+    from ripieno.data import open_dataset
+
+    found = (library.dataset_path / "dataset.json").exists()
+    return open_dataset(library.dataset_path).metric if found else "accuracy"

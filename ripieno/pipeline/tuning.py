@@ -1,0 +1,173 @@
+"""Data set -> library: the search, on the pool at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno import files
+from ripieno.errors import SearchError, need
+from ripieno.library import Library
+from ripieno.pipeline.runs import Progress, quiet
+from ripieno.types import Configuration, Dataset, Input, Job, Metric, Outcome
+
+if TYPE_CHECKING:
+    from ripieno.cluster import Pool
+    from ripieno.cluster.slots import Slot
+    from ripieno.search.progress import Snapshot
+
+Source = str | Path | Dataset | tuple[NDArray[Any], NDArray[Any]]
+
+
+def tune(
+    data: Source,
+    run: str | Path = "run",
+    *,
+    hours: float | None = None,
+    trials: int | None = None,
+    epochs: int = 27,
+    space: str = "resnet",
+    algorithm: str = "hyperband",
+    eta: int = 3,
+    seed: int = 0,
+    slots: int | None = None,
+    pool: str = "local",
+    device: str = "auto",
+    family: str | None = None,
+    size: int | None = None,
+    split: tuple[float, float, float] = (0.72, 0.08, 0.20),
+    metric: Metric = "accuracy",
+    skip_bad: bool = False,
+    progress: Progress = quiet,
+    watch: Callable[[Snapshot], None] | None = None,
+) -> Library:
+    """Search hyperparameters on `data` and keep every network trained in the folder `run` (section 2.1).
+
+    Bounded by `hours`, by `trials`, or by both; one hour when neither is given. Called again with the same arguments it
+    goes on where it was stopped, however it was stopped. Bounded by trials alone, its result depends on the seed only.
+
+    Raises DataError for data that cannot be used, SearchError for settings that contradict the run's.
+    """
+    from ripieno.search import run_search
+    from ripieno.search.settings import Settings
+    from ripieno.search.space import find_space
+    from ripieno.train import Task, train_job
+
+    need("torch")
+    library = Library(run)
+    found = find_space(space)
+    if family:
+        found = dataclasses.replace(found, family=family)
+    if hours is None and trials is None:
+        hours = 1.0
+    if hours is not None and not hours > 0:
+        raise SearchError(f"hours {hours:g}: must be more than 0")
+    settings = Settings(found, algorithm, trials=trials, epochs=epochs, eta=eta, seed=seed)
+    places = _slots(pool, device, slots)
+    deadline = None if hours is None else time.time() + 3600 * hours
+    dataset = prepare(data, library, size, split, seed, metric, skip_bad, progress)
+    task = Task(
+        run=library.path.resolve(),
+        dataset=library.dataset_path.resolve(),
+        family=found.family,
+        epochs=epochs,
+        seed=seed,
+        threads=int(places[0]["OMP_NUM_THREADS"]),
+        device="cuda" if "CUDA_VISIBLE_DEVICES" in places[0] else "cpu",
+        deadline=deadline,
+    )
+    work = functools.partial(train_job, task)
+    weight = functools.partial(job_weight, found.family, dataset.input, len(dataset.rows("train")))
+    with _pool(pool, work, places, library) as workers:
+        run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch)
+    if not library.ids():
+        raise SearchError(f"no network was trained in the time given: see {library.logs_path}, or give more --hours")
+    return library
+
+
+def _slots(pool: str, device: str, count: int | None) -> tuple[Slot, ...]:
+    """Where trials train: `count` slots on every GPU (one by default), or on the CPU (one a core by default)."""
+    from ripieno.cluster import cpu_slots, gpu_slots
+    from ripieno.profiles import local_devices
+
+    if pool not in ("local", "inline"):
+        raise SearchError(f"pool {pool!r}: must be local (a process a slot) or inline (this process)")
+    if device not in ("auto", "cpu", "cuda"):
+        raise SearchError(f"device {device!r}: must be auto, cpu or cuda")
+    gpus = [d for d in local_devices("auto", "torch") if d.type == "cuda"] if device != "cpu" else []
+    if device == "cuda" and not gpus:
+        raise SearchError("device cuda: this machine has no GPU that PyTorch can use: `ripieno doctor` lists devices")
+    if count is not None and count < 1:
+        raise SearchError(f"slots {count}: must be at least 1")
+    if gpus:
+        return gpu_slots([d.name.partition(":")[2] for d in gpus], count or 1)
+    return cpu_slots(1 if pool == "inline" else count)
+
+
+def _pool(pool: str, work: Callable[[Job], Outcome], slots: tuple[Slot, ...], library: Library) -> Pool:
+    from ripieno.cluster import InlinePool, LocalPool
+
+    return InlinePool(work) if pool == "inline" else LocalPool(work, slots, logs=library.logs_path)
+
+
+def prepare(
+    data: Source,
+    library: Library,
+    size: int | None = None,
+    split: tuple[float, float, float] = (0.72, 0.08, 0.20),
+    seed: int = 0,
+    metric: Metric = "accuracy",
+    skip_bad: bool = False,
+    progress: Progress = quiet,
+) -> Dataset:
+    """The run's memory-mapped data set, made from `data` unless the run has it already.
+
+    Raises SearchError when the run was made from other data, or from the same split otherwise.
+    """
+    from ripieno.data import load_dataset, open_dataset, write_dataset
+
+    asked = {"source": _named(data), "size": size, "split": list(split), "seed": seed, "skip_bad": skip_bad}
+    record = library.dataset_path / "source.json"
+    if record.exists():
+        before = files.read_json(record, dict[str, Any])
+        if before != asked:
+            differing = ", ".join(k for k in asked if before.get(k) != asked[k])
+            raise SearchError(
+                f"{library.path} was made from {before.get('source')} with another {differing}: "
+                "ask for the same, or use another folder with --run"
+            )
+        return open_dataset(library.dataset_path)
+    told = functools.partial(progress, "reading images")
+    dataset = load_dataset(data, size=size, split=split, seed=seed, metric=metric, skip_bad=skip_bad, progress=told)
+    written = write_dataset(dataset, library.dataset_path)
+    files.write_json(record, asked)
+    return written
+
+
+def _named(data: Source) -> str:
+    """What a source is called in the run's record: its path, or a checksum of arrays."""
+    if isinstance(data, str | Path):
+        return str(Path(data).resolve())
+    labels = data.labels if isinstance(data, Dataset) else data[1]
+    return f"{len(labels)} samples in arrays, labels' crc32 {zlib.crc32(np.asarray(labels).tobytes()):08x}"
+
+
+def job_weight(family: str, shape: Input, samples: int, configuration: Configuration) -> float:
+    """Rough milliseconds of one epoch: what orders results reproducibly, whatever the real timing.
+
+    Only ratios between configurations matter, and only roughly: a wrong guess costs waiting, never a wrong decision.
+    """
+    from ripieno.models.cost import megaflops
+
+    steps = samples / float(configuration.get("batch_size", 64))
+    work = megaflops(configuration, shape) if family == "resnet" else 0.0
+    # a step costs some milliseconds however small the network; forward and backward are three times the forward
+    return steps * 5.0 + samples * 3.0 * work / 20.0

@@ -1,0 +1,55 @@
+"""The report: everything a run knows, in one HTML file that opens from disk without a network."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from ripieno import files
+from ripieno.data import open_dataset
+from ripieno.errors import LibraryError, need
+from ripieno.library import Library
+from ripieno.reports import plots
+
+
+def report(run: str | Path | Library) -> Path:
+    """Write `report.html` into the run's folder and return its path.
+
+    Raises LibraryError when the run has no members, MissingExtraError without the `report` extra.
+    """
+    library = run if isinstance(run, Library) else Library(run)
+    members = library.members()
+    if not members:
+        raise LibraryError(f"{library.path} has no members: `ripieno tune DATA --run {library.path}` makes some")
+    jinja2 = need("jinja2")
+    # costs of one kind of device only: seconds of two kinds cannot stand on one axis
+    devices = library.profile_devices()
+    profiles = library.profiles(devices[0]) if devices else {}
+    costs = {m: p.cost for m, p in profiles.items()}
+    ensembles = [e for e in library.ensembles() if set(e.budget) == {"seconds"}]
+    dataset = open_dataset(library.dataset_path) if (library.dataset_path / "dataset.json").exists() else None
+    metric = dataset.metric if dataset else "accuracy"
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(resources.files("ripieno.reports").joinpath("report.html").read_text("utf-8"))
+    by_loss = sorted(members, key=lambda m: (m.losses["valid_cross_entropy"], m.id))
+    page = template.render(
+        run=library.path.resolve().name,
+        dataset=dataset,
+        samples={s: len(dataset.rows(s)) for s in ("train", "valid", "test")} if dataset else {},
+        members=by_loss,
+        trials=len({m.trial for m in members}),
+        device=devices[0] if devices else "",
+        costs=costs,
+        ensembles=ensembles,
+        allocations=library.allocations(),
+        metric=metric,
+        score=metric.replace("-", "_"),
+        curves=plots.learning_curves(members),
+        scatter=plots.library(members, costs, ensembles),
+        front=plots.front(ensembles, metric),
+    )
+    files.write_bytes(library.report_path, page.encode())
+    return library.report_path

@@ -1,0 +1,100 @@
+"""Mistakes at the command line get one line; nothing is lost."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def ripieno(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ripieno", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+MISTAKES = [
+    (["tune", "nowhere"], "nowhere"),
+    (["tune", "images", "--space", "nonsense"], "nonsense"),
+    (["tune", "images", "--algorithm", "magic"], "magic"),
+    (["tune", "images", "--split", "0.5,0.5"], "--split"),
+    (["tune", "images", "--metric", "luck"], "--metric"),
+    (["tune", "images", "--epochs", "0"], "epochs"),
+    (["tune", "images", "--trials", "0"], "trials"),
+    (["tune", "images", "--hours", "-1"], "hours"),
+    (["tune", "images", "--eta", "1"], "eta"),
+    (["tune", "images", "--slots", "-2"], "slots"),
+    (["tune", "images", "--pool", "cloud"], "pool"),
+    (["tune", "images", "--device", "tpu"], "tpu"),
+    (["show", "nowhere"], "nowhere is no run"),
+    (["measure", "nowhere"], "nowhere is no run"),
+    (["measure", "run", "--device", "cuda:7"], "cuda"),
+    (["measure", "run", "--prune", "0"], "prune"),
+    (["select", "run", "--budget", "-1"], "budget"),
+    (["select", "run", "--budget", "much"], "much"),
+    (["select", "run", "--budget", "1e-9"], "cheapest"),
+    (["select", "run", "--method", "magic"], "magic"),
+    (["select", "run", "--prune", "7"], "prune"),
+    (["allocate", "run", "B404"], "B404"),
+    (["allocate", "run", "../escape"], "name"),
+    (["bench", "nowhere"], "nowhere is no bundle"),
+    (["serve", "nowhere"], "nowhere is no bundle"),
+    (["predict", "nowhere", "images"], "nowhere is no bundle"),
+    (["predict", "bundle", "nowhere.png"], "nowhere.png"),
+    (["predict", "bundle", "broken.png"], "broken.png"),
+    (["predict", "bundle", "wrong.npy"], "wrong.npy"),
+    (["report", "nowhere"], "nowhere"),
+    (["demo", "--trials", "0"], "trials"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(
+    digit_folder: Path, finished_run: Path, finished_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    path = tmp_path_factory.mktemp("cli")
+    shutil.copytree(digit_folder, path / "images")
+    shutil.copytree(finished_run, path / "run")
+    shutil.copytree(finished_bundle, path / "bundle")
+    (path / "broken.png").write_bytes(b"\x89PNG nonsense")
+    np.save(path / "wrong.npy", np.zeros((2, 3, 3, 3), np.uint8))
+    return path
+
+
+@pytest.mark.parametrize(("words", "says"), MISTAKES, ids=[" ".join(w) for w, _ in MISTAKES])
+def test_a_mistake_gets_one_line_and_exit_code_2(folder: Path, words: list[str], says: str) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (folder / "run").rglob("*.json")}
+    done = ripieno(*words, cwd=folder)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1, done.stderr
+    assert says in errors[0]
+    assert before == {p: p.stat().st_mtime_ns for p in (folder / "run").rglob("*.json")}
+
+
+def test_without_a_verb_the_help_is_shown() -> None:
+    assert "tune" in ripieno("--help").stdout
+
+
+def test_select_twice_writes_the_same_bytes(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    written = []
+    for _ in range(2):
+        assert ripieno("select", tmp_path / "run", "--budget", "5", "20").returncode == 0
+        written.append({p.name: p.read_bytes() for p in (tmp_path / "run" / "ensembles").iterdir()})
+    assert {"B5.json", "B20.json"} <= set(written[0])
+    assert written[0] == written[1]
+
+
+def test_a_copied_bundle_predicts_the_same(finished_bundle: Path, digit_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_bundle, tmp_path / "elsewhere")
+    arrays = []
+    for number, bundle in enumerate((finished_bundle, tmp_path / "elsewhere")):
+        output = tmp_path / f"{number}.npy"
+        assert ripieno("predict", bundle, digit_folder / "digit-3", "--output", output).returncode == 0
+        arrays.append(np.load(output))
+    assert np.array_equal(arrays[0], arrays[1])
