@@ -103,7 +103,9 @@ def warp(images: Tensor, zoom: Tensor, translation: Tensor, shear: Tensor, rotat
         angle=-rotation,  # kornia turns clockwise
         sx=shear,
     )
+    # coordinates need more than the 8 or 11 bits of half precision
+    pixels = images if images.dtype == torch.float64 else images.float()
     warped: Tensor = transform.warp_affine(
-        images, matrices[:, :2], (height, width), mode="bilinear", padding_mode="border", align_corners=True
+        pixels, matrices[:, :2], (height, width), mode="bilinear", padding_mode="border", align_corners=True
     )
-    return warped
+    return warped.to(images.dtype)

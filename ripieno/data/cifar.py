@@ -142,7 +142,7 @@ def _python(path: Path, data: bytes, version: Version) -> Arrays:
     batch = _program(path, data)
     pixels, labels = batch.get("data"), batch.get(version.label)
     if not (isinstance(pixels, np.ndarray) and pixels.ndim == 2 and pixels.shape[1] == PIXELS):
-        raise DataError(f"{path} has no \"data\" of {PIXELS:,} bytes an image: it is no batch of {version.name}")
+        raise DataError(f'{path} has no "data" of {PIXELS:,} bytes an image: it is no batch of {version.name}')
     if not (isinstance(labels, list) and all(isinstance(v, int) for v in labels)):
         raise DataError(f"{path} has no list of {version.label}: it is no batch of {version.name}")
     return pixels, np.array(labels, np.int64)

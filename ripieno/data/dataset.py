@@ -1,9 +1,9 @@
 """The prepared data set: a folder of arrays that every trial maps and none copies.
 
-    FOLDER/images.npy     (samples, height, width, channels) uint8 or float32
-    FOLDER/labels.npy     (samples,) int64
-    FOLDER/split.npy      (samples,) uint8
-    FOLDER/dataset.json   names, mean, std, metric; written last: a data set exists when this does
+FOLDER/images.npy     (samples, height, width, channels) uint8 or float32
+FOLDER/labels.npy     (samples,) int64
+FOLDER/split.npy      (samples,) uint8
+FOLDER/dataset.json   names, mean, std, metric; written last: a data set exists when this does
 """
 
 from __future__ import annotations

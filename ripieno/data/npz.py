@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +35,15 @@ EXPECTED = "images and labels, x and y, x_train y_train x_test y_test, or train_
 def read_npz(path: Path, notes: list[str]) -> Samples:
     """The arrays of an `.npz` file. Raises DataError when names, shapes, types or values cannot be used."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files if _known(key)}
-            found = ", ".join(archive.files) or "nothing"
+        with open(path, "rb") as stream:
+            if not zipfile.is_zipfile(stream):
+                raise DataError(f"{path} is not a readable .npz file: it is no zip archive; save it again")
+            stream.seek(0)
+            arrays, found = _load(stream)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         if "allow_pickle" in str(error):
             raise DataError(f"{path} holds Python objects: it must hold plain arrays; save names as strings") from error
-        raise DataError(f"{path} is not a readable .npz file: {error}") from error
+        raise DataError(f"{path} is not a readable .npz file: {error}; save it again") from error
     return join(path.stem, _parts(path, arrays, found), _class_names(arrays), notes)
 
 
@@ -62,6 +64,13 @@ def read_key(key: str) -> tuple[str, Split | None] | None:
     if len(kinds) != 1 or len(splits) > 1:
         return None
     return kinds[0], splits[0] if splits else None
+
+
+def _load(stream: IO[bytes]) -> tuple[dict[str, NDArray[Any]], str]:
+    """The arrays whose names mean something, and all names for messages."""
+    with np.load(stream, allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in archive.files if _known(key)}
+        return arrays, ", ".join(archive.files) or "nothing"
 
 
 def _known(key: str) -> bool:

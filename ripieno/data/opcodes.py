@@ -134,7 +134,8 @@ class _Machine:
         self.stack[-1].extend(items)
 
     def update(self, items: list[Any]) -> None:
-        if not isinstance(self.stack[-1], dict):
+        # no other keys: hashing deeply nested tuples would exhaust the C stack
+        if not isinstance(self.stack[-1], dict) or not all(isinstance(k, str | bytes) for k in items[::2]):
             raise TypeError
         self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
 

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from ripieno.data.augment import Augmentation, warp  # noqa: E402
+from ripieno.errors import DataError  # noqa: E402
+
+EVERY = Augmentation(0.6, 0.6, 0.3, 0.3, 90.0, flip=True)
+"""Table 5 at its widest."""
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(5, 3, 9, 9, generator=seeded(9)) * 255
+
+
+def still(samples: int) -> dict[str, torch.Tensor]:
+    one, two = torch.zeros(samples), torch.zeros(samples, 2)
+    return {"zoom": two + 1, "translation": two, "shear": one, "rotation": one}
+
+
+def test_zero_gives_back_the_images_and_draws_nothing(images):
+    generator = seeded()
+    before = generator.get_state()
+    assert Augmentation()(images, generator) is images
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_the_same_seed_gives_the_same_batch_and_another_seed_another(images):
+    assert torch.equal(EVERY(images, seeded(1)), EVERY(images, seeded(1)))
+    assert not torch.equal(EVERY(images, seeded(1)), EVERY(images, seeded(2)))
+
+
+def test_a_second_batch_is_another(images):
+    generator = seeded()
+    assert not torch.equal(EVERY(images, generator), EVERY(images, generator))
+
+
+def test_global_randomness_is_neither_read_nor_moved(images):
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    first = EVERY(images, seeded())
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(1)
+    assert torch.equal(EVERY(images, seeded()), first)
+
+
+def test_the_images_handed_in_are_left_alone(images):
+    before = images.clone()
+    EVERY(images, seeded())
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(4, 1, 28, 28), (2, 3, 5, 8), (1, 2, 1, 1), (0, 3, 8, 8)])
+def test_shape_and_type_are_kept(shape, dtype):
+    changed = EVERY(torch.rand(shape).to(dtype), seeded())
+    assert changed.shape == shape
+    assert changed.dtype == dtype
+    assert changed.isfinite().all()
+
+
+def test_no_change_within_the_warp_is_the_identity(images):
+    assert torch.allclose(warp(images, **still(5)), images, atol=1e-2)
+
+
+@pytest.mark.parametrize(("angle", "turns"), [(90, 1), (-90, -1), (180, 2)])
+def test_rotation_is_counter_clockwise_like_rot90(images, angle, turns):
+    turned = warp(images, **still(5) | {"rotation": torch.full((5,), float(angle))})
+    assert torch.allclose(turned, torch.rot90(images, turns, (2, 3)), atol=1e-2)
+
+
+def test_translation_is_right_and_down_by_fractions_and_repeats_the_border(images):
+    moved = warp(images, **still(5) | {"translation": torch.tensor([[1 / 9, 2 / 9]]).expand(5, 2)})
+    assert torch.allclose(moved[:, :, 2:, 1:], images[:, :, :-2, :-1], atol=1e-2)
+    assert torch.allclose(moved[:, :, 2:, 0], images[:, :, :-2, 0], atol=1e-2)
+
+
+def test_a_window_of_half_the_width_doubles_the_width():
+    ramp = torch.arange(9.0).expand(1, 1, 9, 9)
+    seen = warp(ramp, **still(1) | {"zoom": torch.tensor([[0.5, 1.0]])})
+    assert torch.allclose(seen[0, 0, 0], torch.linspace(2, 6, 9), atol=1e-4)
+
+
+def test_shear_moves_rows_by_their_height_in_radians():
+    ramp = torch.arange(9.0).expand(1, 1, 9, 9)
+    sheared = warp(ramp, **still(1) | {"shear": torch.tensor([0.3])})
+    steps = sheared[0, 0, 1:, 4] - sheared[0, 0, :-1, 4]
+    assert torch.allclose(steps.abs(), torch.tan(torch.tensor(0.3)).expand(8), atol=1e-4)
+
+
+def test_every_sample_draws_its_own():
+    same = torch.rand(1, 3, 9, 9, generator=seeded(9)).expand(6, 3, 9, 9)
+    changed = EVERY(same, seeded())
+    assert len({tuple(image.flatten().tolist()) for image in changed}) == 6
+
+
+def test_channel_shift_adds_up_to_a_fraction_of_the_range_to_each_channel(images):
+    many = images[:1].expand(400, 3, 9, 9)
+    shift = Augmentation(max_channel_shift=0.2, value_range=10.0)(many, seeded()) - many
+    assert torch.allclose(shift, shift[:, :, :1, :1].expand_as(shift), atol=1e-4)
+    by_channel = shift[:, :, 0, 0]
+    assert 1.9 < by_channel.abs().max() <= 2.0 + 1e-4
+    assert not torch.allclose(by_channel[:, 0], by_channel[:, 1])
+
+
+def test_a_flip_mirrors_about_half_of_the_images_and_changes_no_other(images):
+    many = images[:1].expand(200, 3, 9, 9)
+    flipped = Augmentation(flip=True)(many, seeded())
+    mirrored = sum(bool(torch.equal(f, i.flip(2))) for f, i in zip(flipped, many, strict=True))
+    untouched = sum(bool(torch.equal(f, i)) for f, i in zip(flipped, many, strict=True))
+    assert mirrored + untouched == 200
+    assert 70 < mirrored < 130
+
+
+def test_values_stay_within_those_of_the_image_without_a_channel_shift(images):
+    changed = dataclasses.replace(EVERY, max_channel_shift=0.0)(images, seeded())
+    assert changed.min() >= images.min() - 1e-3
+    assert changed.max() <= images.max() + 1e-3
+
+
+@pytest.mark.parametrize("name", ["max_zoom", "max_translation", "max_shear", "max_rotation"])
+def test_each_maximum_changes_the_images_by_itself(images, name):
+    changed = Augmentation(**{name: 20.0 if name == "max_rotation" else 0.3})(images, seeded())
+    assert not torch.allclose(changed, images, atol=1.0)
+
+
+@pytest.mark.parametrize("name", ["max_zoom", "max_translation", "max_shear", "max_channel_shift", "max_rotation"])
+@pytest.mark.parametrize("value", [-0.1, 181.0, float("nan")])
+def test_maxima_out_of_range_are_told(name, value):
+    with pytest.raises(DataError, match=f"{name} is {value}"):
+        Augmentation(**{name: value})
+
+
+def test_a_half_turn_is_allowed():
+    assert Augmentation(max_rotation=180).max_rotation == 180

@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import io
+import lzma
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ripieno.data import load_dataset
+from ripieno.errors import DataError
+
+
+def error_of(source, **options) -> str:
+    with pytest.raises(DataError) as caught:
+        load_dataset(source, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_folders_are_classes_and_rows_are_in_order_of_class_and_file(image_folder):
+    dataset = load_dataset(image_folder(count=10))
+    assert dataset.classes == ("a", "b")
+    assert dataset.labels.tolist() == [0] * 10 + [1] * 10
+    assert dataset.images.shape == (20, 8, 8, 3)
+    assert dataset.name == "images"
+
+
+def test_pixels_are_those_of_the_file(image_folder):
+    folder = image_folder()
+    dataset = load_dataset(folder)
+    assert np.array_equal(dataset.images[3], np.asarray(Image.open(folder / "a" / "a003.png")))
+
+
+def test_more_pictures_than_a_block_keep_their_order(image_folder):
+    folder = image_folder(count=150, size=(2, 2))
+    dataset = load_dataset(folder)
+    assert np.array_equal(dataset.images[299], np.asarray(Image.open(folder / "b" / "b149.png")))
+    assert len(dataset.images) == 300
+
+
+def test_grey_pictures_keep_one_channel(image_folder):
+    assert load_dataset(image_folder(mode="L")).images.shape == (20, 8, 8, 1)
+
+
+def test_one_colour_picture_among_grey_makes_all_rgb(image_folder, make):
+    folder = image_folder(mode="L")
+    make.picture(folder / "b" / "b000.png", mode="RGB")
+    assert load_dataset(folder).images.shape == (20, 8, 8, 3)
+
+
+def test_a_grey_palette_is_grey(image_folder):
+    folder = image_folder(mode="L")
+    Image.open(folder / "a" / "a000.png").convert("P").save(folder / "a" / "a000.png")
+    assert load_dataset(folder).images.shape[3] == 1
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "tif", "webp", "ppm"])
+def test_every_format_of_pillow_is_read(image_folder, suffix):
+    folder = image_folder(value=200)
+    for path in folder.rglob("*.png"):
+        Image.open(path).save(path.with_suffix(f".{suffix}"))
+        if suffix != "png":
+            path.unlink()
+    assert np.abs(load_dataset(folder).images.astype(int) - 200).max() <= 2
+
+
+def test_transparent_pictures_are_laid_on_white(image_folder):
+    folder = image_folder(value=0)
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(folder / "a" / "a000.png")
+    assert (load_dataset(folder).images[0] == 255).all()
+
+
+def test_pictures_of_16_bits_become_float32_in_their_own_unit(image_folder):
+    folder = image_folder()
+    for i, path in enumerate(sorted(folder.rglob("*.png"))):
+        Image.fromarray(np.full((8, 8), 1000 * i, np.uint16)).save(path)
+    dataset = load_dataset(folder)
+    assert dataset.images.dtype == np.float32
+    assert dataset.images[:, 0, 0, 0].tolist() == [1000 * i for i in range(20)]
+
+
+def test_16_and_8_bits_together_are_refused(image_folder):
+    folder = image_folder()
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(folder / "a" / "a000.png")
+    assert "a000.png has more than 8 bits a sample and" in error_of(folder)
+
+
+def test_nan_in_a_float_picture_names_its_file(image_folder):
+    folder = image_folder()
+    for path in folder.rglob("*.png"):
+        value = np.nan if path.stem == "b003" else 1
+        Image.fromarray(np.full((8, 8), value, np.float32)).save(path.with_suffix(".tif"))
+        path.unlink()
+    message = error_of(folder)
+    assert "b003.tif" in message
+    assert "NaN" in message
+
+
+def test_photographs_are_turned_upright(image_folder):
+    folder = image_folder(size=(4, 8))
+    pixels = np.zeros((4, 8, 3), np.uint8)
+    pixels[:, :4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its left side: its left is its top
+    Image.fromarray(pixels).save(folder / "a" / "a000.jpg", exif=exif, quality=100)
+    (folder / "a" / "a000.png").unlink()
+    upright = load_dataset(folder).images[0]
+    assert upright.shape == (8, 4, 3)
+    assert upright[:4].min() > 200
+    assert upright[4:].max() < 50
+
+
+def test_mixed_sizes_name_two_files_and_say_size(image_folder, make):
+    folder = image_folder()
+    make.picture(folder / "b" / "b005.png", size=(9, 8))
+    message = error_of(folder)
+    assert "a000.png has 8 x 8 pixels but" in message
+    assert "b005.png has 9 x 8 pixels" in message
+    assert "--size N" in message
+
+
+def test_size_brings_mixed_sizes_to_one(image_folder, make):
+    folder = image_folder()
+    make.picture(folder / "b" / "b005.png", size=(30, 20))
+    assert load_dataset(folder, size=16).images.shape == (20, 16, 16, 3)
+
+
+def test_size_keeps_the_aspect_ratio_and_repeats_the_border(image_folder, make):
+    folder = image_folder()
+    pixels = np.zeros((4, 8), np.uint8)
+    pixels[0], pixels[-1] = 10, 20
+    Image.fromarray(pixels).convert("RGB").save(folder / "a" / "a000.png")
+    image = load_dataset(folder, size=8).images[0, :, :, 0]
+    assert image[:, 0].tolist() == [10, 10, 10, 0, 0, 20, 20, 20]
+
+
+@pytest.mark.parametrize("name", ["valid", "val", "validation"])
+def test_train_valid_and_test_folders_are_kept(image_folder, name):
+    for top, count in (("train", 6), (name, 3), ("test", 4)):
+        image_folder(count=count, top=f"images/{top}")
+    dataset = load_dataset(image_folder(classes="", count=0))
+    assert dataset.classes == ("a", "b")
+    assert [len(dataset.rows(s)) for s in ("train", "valid", "test")] == [12, 6, 8]
+
+
+def test_folders_for_train_and_test_only_get_a_validation_split(image_folder):
+    image_folder(count=20, top="images/train")
+    dataset = load_dataset(image_folder(count=5, top="images/test").parent)
+    assert [len(dataset.rows(s)) for s in ("train", "valid", "test")] == [36, 4, 10]
+
+
+def test_a_class_only_in_test_is_named(image_folder):
+    image_folder(count=5, top="images/train")
+    assert "class 'c' has no image for train" in error_of(image_folder("abc", top="images/test").parent)
+
+
+def test_folders_without_train_are_refused(image_folder):
+    image_folder(top="images/valid")
+    assert "has test and valid but no train folder" in error_of(image_folder(top="images/test").parent)
+
+
+def test_two_folders_for_one_split_are_refused(image_folder):
+    image_folder(top="images/train")
+    image_folder(top="images/val")
+    assert "two folders for one split" in error_of(image_folder(top="images/valid").parent)
+
+
+def test_pictures_deeper_down_belong_to_the_class_above(image_folder, make):
+    folder = image_folder()
+    make.picture(folder / "a" / "monday" / "x.png")
+    assert np.bincount(load_dataset(folder).labels).tolist() == [11, 10]
+
+
+def test_an_empty_folder_says_what_it_must_hold(tmp_path):
+    assert "is empty: it must hold one folder of images a class" in error_of(tmp_path)
+
+
+def test_a_folder_of_pictures_without_classes_says_what_it_must_hold(tmp_path, make):
+    make.picture(tmp_path / "a.png")
+    assert "holds no folder: it must hold one folder of images a class" in error_of(tmp_path)
+
+
+def test_folders_without_pictures_say_so(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.txt").touch()
+    assert "holds no image that Pillow can read" in error_of(tmp_path)
+
+
+def test_a_single_class_is_refused(image_folder):
+    assert "only the class 'a'" in error_of(image_folder("a"))
+
+
+def test_an_empty_class_folder_is_named(image_folder):
+    folder = image_folder()
+    (folder / "c").mkdir()
+    assert "class 'c' has no image for train, valid, test: it must have at least 3" in error_of(folder)
+
+
+def test_a_class_with_too_few_images_is_named_before_anything_is_decoded(image_folder, make):
+    folder = image_folder()
+    make.picture(folder / "c" / "c0.png")
+    done = []
+    message = error_of(folder, progress=lambda *p: done.append(p))
+    assert "class 'c' has 1 image" in message
+    assert not done
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text"])
+def test_a_broken_picture_names_its_file(image_folder, damage):
+    folder = image_folder()
+    path = folder / "b" / "b004.png"
+    path.write_bytes({"cut": path.read_bytes()[:-60], "empty": b"", "text": b"hello"}[damage])
+    message = error_of(folder)
+    assert message.startswith(f"{path} is broken (")
+    assert "--skip-bad" in message
+
+
+def test_skip_bad_leaves_broken_pictures_out_and_counts_them(image_folder):
+    folder = image_folder()
+    (folder / "a" / "a000.png").write_bytes(b"")
+    path = folder / "b" / "b004.png"
+    path.write_bytes(path.read_bytes()[:-60])
+    notes = []
+    dataset = load_dataset(folder, skip_bad=True, notes=notes)
+    assert np.bincount(dataset.labels).tolist() == [9, 9]
+    assert np.array_equal(dataset.images[9 + 4], np.asarray(Image.open(folder / "b" / "b005.png")))
+    assert "left out 2 broken images, the first" in notes[0]
+    assert "a000.png" in notes[0]
+
+
+def test_a_class_left_with_too_few_images_by_skip_bad_is_named(image_folder):
+    folder = image_folder(count=3)
+    path = folder / "b" / "b001.png"
+    path.write_bytes(path.read_bytes()[:-60])
+    assert "class 'b' has 2 images" in error_of(folder, skip_bad=True)
+
+
+def test_only_broken_pictures_say_so_even_when_skipped(image_folder):
+    folder = image_folder(count=3)
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"")
+    assert "holds no readable picture" in error_of(folder, skip_bad=True)
+
+
+def test_other_and_hidden_files_are_ignored_and_only_the_visible_noted(image_folder):
+    folder = image_folder()
+    (folder / "a" / "README.txt").touch()
+    (folder / "a" / ".DS_Store").touch()
+    (folder / ".cache").mkdir()
+    notes = []
+    assert len(load_dataset(folder, notes=notes).images) == 20
+    assert notes == [f"ignored 1 file that by name are no images, the first: {folder / 'a' / 'README.txt'}"]
+
+
+def test_progress_ends_with_all_pictures_done(image_folder):
+    done = []
+    load_dataset(image_folder(count=150, size=(2, 2)), progress=lambda *p: done.append(p))
+    assert done == [(256, 300), (300, 300)]
+
+
+def test_a_folder_is_decoded_straight_into_the_data_sets_file(image_folder, tmp_path):
+    source = image_folder()
+    (source / "a" / "a005.png").write_bytes(b"")
+    dataset = load_dataset(source, skip_bad=True, folder=tmp_path / "prepared")
+    assert isinstance(dataset.images, np.memmap)
+    assert np.array_equal(dataset.images, load_dataset(source, skip_bad=True).images)
+    assert sorted(os.listdir(tmp_path / "prepared")) == ["dataset.json", "images.npy", "labels.npy", "split.npy"]
+
+
+def test_a_broken_picture_leaves_the_data_set_there_as_it_was(image_folder, tmp_path):
+    source, prepared = image_folder(), tmp_path / "prepared"
+    load_dataset(source, folder=prepared)
+    before = {p.name: p.read_bytes() for p in prepared.iterdir()}
+    path = source / "b" / "b004.png"
+    path.write_bytes(path.read_bytes()[:-60])
+    error_of(source, folder=prepared)
+    assert {p.name: p.read_bytes() for p in prepared.iterdir()} == before
+
+
+def test_real_plankton_of_mixed_sizes_loads(shared_data: Path, tmp_path: Path):
+    packed = np.load(io.BytesIO(lzma.decompress((shared_data / "plankton" / "plankton.npz.xz").read_bytes())))
+    labels, offset, jpeg = packed["label"], packed["offset"], packed["jpeg"]
+    common = np.argsort(-np.bincount(labels))[:3]
+    for label in common:
+        for i in np.flatnonzero(labels == label)[:25]:
+            path = tmp_path / "plankton" / f"class {label}" / f"{i}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(jpeg[offset[i] : offset[i + 1]].tobytes())
+    assert "--size N" in error_of(tmp_path / "plankton")
+    dataset = load_dataset(tmp_path / "plankton", size=32)
+    assert dataset.images.shape == (75, 32, 32, 1)
+    assert dataset.mean[0] > 200  # the background is white, and so must be what is filled up
+    assert [len(dataset.rows(s)) for s in ("train", "valid", "test")] == [54, 6, 15]

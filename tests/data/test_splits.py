@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given as over
+from hypothesis import strategies as st
+
+from ripieno.data.samples import FREE
+from ripieno.data.splits import balance_notes, check_classes, shares, split_samples
+from ripieno.errors import DataError
+
+RATIOS = (0.72, 0.08, 0.20)
+
+
+def split(labels, given=None, ratios=RATIOS, seed=0):
+    labels = np.asarray(labels)
+    given = np.full(len(labels), FREE, np.int8) if given is None else np.asarray(given, np.int8)
+    names = [f"c{i}" for i in range(labels.max() + 1)]
+    return split_samples(labels, given, names, ratios, seed)
+
+
+def counts(labels, split):
+    return [np.bincount(labels[split == s]).tolist() for s in range(3)]
+
+
+def test_the_papers_split_is_72_8_20_within_every_class():
+    labels = np.repeat([0, 1], [100, 500])
+    assert counts(labels, split(labels)) == [[72, 360], [8, 40], [20, 100]]
+
+
+def test_the_same_seed_splits_the_same_and_another_differently():
+    labels = np.arange(300) % 3
+    assert np.array_equal(split(labels, seed=4), split(labels, seed=4))
+    assert not np.array_equal(split(labels, seed=4), split(labels, seed=5))
+
+
+def test_the_split_of_a_class_does_not_depend_on_the_other_classes():
+    few, more = np.repeat([0, 1], 50), np.repeat([0, 1, 2], 50)
+    assert np.array_equal(split(few), split(more)[:100])
+
+
+def test_splits_are_shuffled_not_cut_from_the_ends():
+    first = split(np.repeat([0, 1], 100))[:100]
+    assert 0 in first[-20:]
+    assert 2 in first[:72]
+
+
+def test_a_class_of_three_is_in_every_split():
+    labels = np.repeat([0, 1], [100, 3])
+    assert [c[1] for c in counts(labels, split(labels))] == [1, 1, 1]
+
+
+def test_a_class_of_two_is_one_clear_line():
+    with pytest.raises(DataError) as caught:
+        split(np.repeat([0, 1, 2], [100, 2, 1]))
+    assert str(caught.value) == (
+        "class 'c1' has 2 images for train, valid, test (so do 1 more classes): "
+        "it must have at least 3; add some or leave the class out"
+    )
+
+
+def test_a_given_test_split_is_kept_and_the_rest_shared_in_proportion():
+    labels = np.tile([0, 1], 120)
+    given = np.where(np.arange(240) < 40, 2, FREE)
+    result = split(labels, given)
+    assert np.array_equal(np.flatnonzero(result == 2), np.arange(40))
+    assert counts(labels, result)[:2] == [[90, 90], [10, 10]]
+
+
+def test_a_given_valid_split_leaves_train_and_test_to_be_made():
+    labels = np.tile([0, 1], 112)
+    given = np.where(np.arange(224) < 40, 1, FREE)
+    assert counts(labels, split(labels, given)) == [[72, 72], [20, 20], [20, 20]]
+
+
+def test_all_given_is_kept():
+    labels = np.tile([0, 1], 30)
+    given = np.repeat([FREE, 1, 2], 20)
+    assert np.array_equal(split(labels, given), np.repeat([0, 1, 2], 20))
+
+
+def test_a_class_that_is_only_in_the_given_test_split_is_told():
+    with pytest.raises(DataError, match="class 'c2' has no image for train, valid"):
+        split([0, 0, 0, 1, 1, 1, 2], [FREE] * 6 + [2])
+
+
+def test_a_single_class_is_told():
+    with pytest.raises(DataError, match="only the class 'x'"):
+        check_classes(np.zeros(9, np.int64), np.full(9, FREE, np.int8), ["x"])
+
+
+@pytest.mark.parametrize("ratios", [(0.8, 0.2), (0.8, 0.2, 0), (1, 1, -1), (1, 1, float("nan")), (1, 1, float("inf"))])
+def test_ratios_must_be_three_positive_numbers(ratios):
+    with pytest.raises(DataError, match="three positive numbers"):
+        split([0, 1] * 9, ratios=ratios)
+
+
+def test_ratios_need_not_sum_to_one():
+    labels = np.arange(300) % 3
+    assert np.array_equal(split(labels, ratios=(72, 8, 20)), split(labels))
+
+
+@over(st.integers(3, 3000), st.lists(st.floats(0.01, 100), min_size=3, max_size=3))
+def test_shares_sum_to_all_and_are_never_zero_nor_far_from_exact(samples, ratios):
+    found = shares(samples, ratios)
+    assert sum(found) == samples
+    assert min(found) >= 1
+    exact = [samples * r / sum(ratios) for r in ratios]
+    assert all(abs(f - e) < 1 or min(exact) < 1 for f, e in zip(found, exact, strict=True))
+
+
+def test_imbalance_is_noted_with_the_advice_that_mends_it():
+    labels = np.repeat([0, 1], [9, 1979])
+    names = ["a", "b"]
+    notes = balance_notes(labels, split(labels), names, "accuracy")
+    assert notes == ["classes hold 9 to 1,979 images; consider --metric macro-f1"]
+    assert balance_notes(labels, split(labels), names, "macro-f1") == ["classes hold 9 to 1,979 images"]
+
+
+def test_balanced_classes_need_no_note():
+    labels = np.arange(60) % 2
+    assert balance_notes(labels, split(labels), ["a", "b"], "accuracy") == []
+
+
+def test_a_class_that_the_sources_test_split_lacks_is_noted():
+    labels = np.array([0, 1] * 20 + [0] * 5)
+    result = split(labels, [FREE] * 40 + [2] * 5)
+    assert balance_notes(labels, result, ["a", "b"], "accuracy") == [
+        "the source's test split has no image of class 'b'"
+    ]
