@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -24,10 +25,13 @@ class Backend(Protocol):
         ...
 
 
-def load(backend: str, path: Path, member: Member, device: Device, threads: int) -> Backend:
+def load(
+    backend: str, path: Path, member: Member, device: Device, threads: int, trusted: Collection[str] = ()
+) -> Backend:
     """Load the file at `path` (`model.onnx` or `weights.safetensors`) with `threads` compute threads.
 
-    Raises EngineError for an unknown backend, MissingExtraError when its library is not installed.
+    `trusted` names the families (`module:function`) the user gave, which the torch backend may import. Raises
+    EngineError for an unknown backend, MissingExtraError when its library is not installed.
     """
     if backend == "onnx":
         from ripieno.backends.onnx import OnnxBackend
@@ -36,5 +40,5 @@ def load(backend: str, path: Path, member: Member, device: Device, threads: int)
     if backend == "torch":
         from ripieno.backends.torch import TorchBackend
 
-        return TorchBackend(path, member, device, threads)
+        return TorchBackend(path, member, device, threads, trusted=trusted)
     raise EngineError(f"no backend {backend!r}; there are: onnx, torch")

@@ -41,11 +41,14 @@ class Network(nn.Module):
         # a channel that never varies would divide by zero
         self.register_buffer("std", torch.tensor([s or 1.0 for s in std], dtype=torch.float32))
 
+    def normalise(self, images: Tensor) -> Tensor:
+        """`images` (batch, height, width, channels) as `body` takes them: float32 (batch, channels, height, width)."""
+        # NHWC seen as NCHW is channels-last: no copy
+        return ((images.to(torch.float32) - self.mean) / self.std).permute(0, 3, 1, 2)
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits (batch, classes) of `images` (batch, height, width, channels)."""
-        normalised = (images.to(torch.float32) - self.mean) / self.std
-        # NHWC seen as NCHW is channels-last: no copy
-        logits: Tensor = self.body(normalised.permute(0, 3, 1, 2))
+        logits: Tensor = self.body(self.normalise(images))
         return logits
 
 

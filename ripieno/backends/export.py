@@ -1,0 +1,131 @@
+"""A trained member as an ONNX file, proven equal to what PyTorch answers.
+
+The file takes `images` (batch, height, width, channels) in the data set's dtype and gives `probabilities`
+(batch, classes) float32: normalisation and softmax are inside, the batch is dynamic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ripieno import files
+from ripieno.backends.torch import load_network
+from ripieno.errors import EngineError, need
+from ripieno.types import Input, Member
+
+TOLERANCE = 1e-4
+"""Most that a probability of the exported network may differ."""
+
+
+class _Probabilities(nn.Module):
+    """A network with the softmax."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.softmax(self.network(images).float(), 1)
+
+
+def export_onnx(member: Member, weights: Path, target: Path, trusted: Collection[str] = ()) -> float:
+    """Write the member with `weights` (`weights.safetensors`) to `target` as ONNX; returns the largest difference.
+
+    The difference is of probabilities on random images in batches of 1 and 5, by ONNX Runtime and by PyTorch. The
+    tracing exporter goes first (0.03 s for a small network), torch.export (1 to 3 s) when that fails or its graph
+    differs by more than `TOLERANCE`.
+
+    Raises EngineError when both do, LibraryError for unfit weights, ModelError for a family not in `trusted`.
+    """
+    need("onnxscript")
+    network = _Probabilities(load_network(member, weights, trusted)).eval()
+    reasons = []
+    for method in (_by_trace, _by_export):
+        try:
+            with _quiet():
+                content = method(network, _random(member.input, 2))
+            worst = _difference(content, network, member)
+        except Exception as error:  # exporters raise whatever the network's code makes them
+            reasons.append(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
+            continue
+        if worst <= TOLERANCE:
+            files.write_bytes(target, content)
+            return worst
+        reasons.append(f"probabilities differ by {worst:.1g}, at most {TOLERANCE:g} is allowed")
+    raise EngineError(f"{member.id} cannot be exported to ONNX ({'; '.join(reasons)}): use the torch backend")
+
+
+def _by_trace(network: nn.Module, images: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    axes = {"images": {0: "batch"}, "probabilities": {0: "batch"}}
+    names = {"input_names": ["images"], "output_names": ["probabilities"]}
+    torch.onnx.export(network, (images,), buffer, dynamo=False, dynamic_axes=axes, **names)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _by_export(network: nn.Module, images: Tensor) -> bytes:
+    shapes = {"images": {0: torch.export.Dim("batch")}}
+    names = {"input_names": ["images"], "output_names": ["probabilities"]}
+    program = torch.onnx.export(
+        network,
+        (images,),
+        dynamo=True,
+        verbose=False,
+        dynamic_shapes=shapes,
+        **names,  # type: ignore[arg-type]
+    )
+    assert program is not None, "torch.onnx.export gave no program"
+    content: bytes = program.model_proto.SerializeToString()
+    return content
+
+
+def _difference(content: bytes, network: Callable[[Tensor], Tensor], member: Member) -> float:
+    """Largest difference of a probability, in batches of 1 and of 5."""
+    runtime = need("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for batch in (1, 5):
+        images = _random(member.input, batch)
+        with torch.inference_mode():
+            expected = network(images).numpy()
+        (answers,) = session.run(["probabilities"], {"images": images.numpy()})
+        if answers.shape != expected.shape or not np.isfinite(answers).all():
+            return float("inf")
+        worst = max(worst, float(np.abs(answers - expected).max()))
+    return worst
+
+
+def _random(input: Input, batch: int) -> Tensor:
+    """Random images (batch, *input.shape) of its dtype; the same each time."""
+    generator = np.random.default_rng(batch)
+    if input.dtype == "uint8":
+        return torch.from_numpy(generator.integers(0, 256, (batch, *input.shape), np.uint8))
+    return torch.from_numpy(generator.standard_normal((batch, *input.shape), np.float32))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters from talking: they print, log and warn about themselves."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

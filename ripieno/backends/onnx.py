@@ -1,0 +1,67 @@
+"""ONNX Runtime: small, quick, no torch in the process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.backends.images import checked
+from ripieno.errors import EngineError, LibraryError, need
+from ripieno.types import Device, Member
+
+
+class OnnxBackend:
+    """A member's ONNX file run by ONNX Runtime. Not thread-safe: one lane owns it."""
+
+    def __init__(self, path: Path, member: Member, device: Device, threads: int = 1, *, spinning: bool = False) -> None:
+        """Load `path` on `device` with `threads` threads within an operator and one across operators.
+
+        `spinning` lets idle threads wait in a busy loop: quicker for a session alone on its cores, ruinous for sessions
+        that share them. Raises LibraryError when the file is absent or broken, EngineError when this ONNX Runtime
+        cannot use the device.
+        """
+        runtime = need("onnxruntime")
+        if not path.exists():
+            raise LibraryError(f"{path} does not exist: {member.id} has no ONNX file; export it")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3  # errors only
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+        try:
+            self._session: Any = runtime.InferenceSession(path, options, providers=_providers(runtime, device))
+        except Exception as error:  # its exceptions have no common base but this
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise LibraryError(f"{path} cannot be run by ONNX Runtime: {line}") from error
+        self.member = member
+        # ours are `images` and `probabilities`; an imported network has names of its own
+        self._input = self._session.get_inputs()[0].name
+        self._output = self._session.get_outputs()[0].name
+
+    def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
+        images = checked(images, self.member)
+        if self._session is None:
+            raise EngineError(f"{self.member.id} is closed: load it again")
+        if not len(images):
+            return np.empty((0, len(self.member.classes)), np.float32)
+        answers: NDArray[np.float32] = self._session.run([self._output], {self._input: images})[0]
+        return answers
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+
+def _providers(runtime: Any, device: Device) -> list[Any]:
+    """What runs the graph on `device`."""
+    if device.type == "cpu":
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in runtime.get_available_providers():
+        mend = "install onnxruntime-gpu, or use cpu:0 or the torch backend"
+        raise EngineError(f"{device.name} is not there for this ONNX Runtime (it has no CUDA provider): {mend}")
+    return [("CUDAExecutionProvider", {"device_id": int(device.name.partition(":")[2] or 0)}), "CPUExecutionProvider"]

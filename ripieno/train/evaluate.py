@@ -1,0 +1,47 @@
+"""What a network answers, and how good the answers are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+LEAST = 1e-12
+"""Probabilities are kept above this in logarithms."""
+
+
+def predict(
+    network: nn.Module, images: NDArray[Any], batch_size: int = 256, device: str | torch.device = "cpu"
+) -> NDArray[np.float32]:
+    """Probabilities (samples, classes) of `images` (samples, height, width, channels), in evaluation mode, float32."""
+    was_training = network.training
+    network.eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(images), batch_size):
+            block = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
+            parts.append(torch.softmax(network(block).float(), 1).cpu())
+    network.train(was_training)
+    probabilities: NDArray[np.float32] = torch.cat(parts).numpy()
+    return probabilities
+
+
+def scores(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+    """`cross_entropy`, `accuracy` and `macro_f1` of probabilities (samples, classes) for labels (samples,).
+
+    A macro-F1 is the mean over the classes that occur, in the labels or in the answers.
+    """
+    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    answers = probabilities.argmax(1)
+    classes = probabilities.shape[1]
+    hits = np.bincount(labels[answers == labels], minlength=classes)
+    total = np.bincount(labels, minlength=classes) + np.bincount(answers, minlength=classes)
+    present = total > 0
+    return {
+        "cross_entropy": float(-np.log(np.maximum(true, LEAST)).mean()),
+        "accuracy": float((answers == labels).mean()),
+        "macro_f1": float((2 * hits[present] / total[present]).mean()),
+    }
