@@ -1,1 +1,27 @@
-"""."""
+"""Which networks to train: spaces, schedulers, samplers, and the driver that keeps a pool busy with them."""
+
+from ripieno.search.algorithms import ALGORITHMS, SCHEDULERS, Algorithm
+from ripieno.search.progress import Snapshot, Summary
+from ripieno.search.run import run_search
+from ripieno.search.samplers import SAMPLERS
+from ripieno.search.settings import Settings
+from ripieno.search.space import SPACES, Categorical, Continuous, Integer, Range, Space, find_space, space_from_json
+
+__all__ = [
+    "ALGORITHMS",
+    "SAMPLERS",
+    "SCHEDULERS",
+    "SPACES",
+    "Algorithm",
+    "Categorical",
+    "Continuous",
+    "Integer",
+    "Range",
+    "Settings",
+    "Snapshot",
+    "Space",
+    "Summary",
+    "find_space",
+    "run_search",
+    "space_from_json",
+]

@@ -2,8 +2,9 @@
 
 Theory of operation. A bracket is a ladder of rungs, integer numbers of epochs. A trial is trained to its bracket's
 first rung and pauses there. Whenever a worker is free, the best trial of a rung that is in the rung's top 1/eta and was
-not promoted yet is trained on to the next rung; the highest such rung goes first. When there is none, a new trial starts.
-Nobody ever waits for a rung to fill, so no worker is idle; the price is that early promotions rest on few results.
+not promoted yet is trained on to the next rung; the highest such rung goes first. When there is none, a new trial
+starts. Nobody ever waits for a rung to fill, so no worker is idle; the price is that early promotions rest on few
+results.
 
 Hyperband hedges against first rungs too short to tell trials apart: its brackets leave out more and more of the low
 rungs, and new trials are dealt out between them in Hyperband's proportions. One bracket of one rung is random search.

@@ -1,12 +1,12 @@
 """In which order results reach the scheduler: as they arrive, or as they would in a reproducible virtual time.
 
-Theory of operation. An asynchronous search decides by the results it has, so its decisions depend on which job
-happened to finish first: on the machine's load, on kills, on the number of slots. `ArrivalOrder` accepts that.
-`VirtualOrder` does not: it imagines a fixed number of workers (the window) on which every job takes exactly its cost,
-which is computed from its configuration, and tells results in the order in which *those* workers would deliver them. A
-result that arrives early is kept; when the next one in virtual time has not arrived, no decision is taken. As the window
-is wider than the number of real slots, the jobs issued meanwhile keep the slots busy. The jobs decided then depend on
-the results alone.
+Theory of operation. An asynchronous search decides by the results it has, so its decisions depend on which job happened
+to finish first: on the machine's load, on kills, on the number of slots. `ArrivalOrder` accepts that. `VirtualOrder`
+does not: it imagines a fixed number of workers (the window) on which every job takes exactly its cost, which is
+computed from its configuration, and tells results in the order in which *those* workers would deliver them. A result
+that arrives early is kept; when the next one in virtual time has not arrived, no decision is taken. As the window is
+wider than the number of real slots, the jobs issued meanwhile keep the slots busy. The jobs decided then depend on the
+results alone.
 
 Decides only: it reads no clock.
 """

@@ -1,15 +1,17 @@
 """The journal of a search: an Optuna study in one file of JSON lines, which any of Optuna's tools can read.
 
-Theory of operation. All that happens is a list of events: a job is issued, a result is here. Event 41 is the study's user
-attribute `event:000041`; the search's state is a fold over them (:mod:`ripieno.search.run`). The study's trials carry the
-configurations, one line each, and, for Optuna's samplers and dashboard, the losses at rungs and how the trial ended; the
-fold needs only the configurations. Lines are appended whole and synced to disk before a job is submitted. A driver that is
-killed, or a disk that fills up, can leave half a last line: it is cut off on opening. One driver at a time writes (it
-holds the run's lock), so Optuna's own file locks, which survive a kill, are not used.
+Theory of operation. All that happens is a list of events: a job is issued, a result is here. Event 41 is the study's
+user attribute `event:000041`; the search's state is a fold over them (:mod:`ripieno.search.driver`). The study's trials
+carry the configurations, one line each, and, for Optuna's samplers and dashboard, the losses at rungs and how the trial
+ended; the fold needs only the configurations. Lines are appended whole and synced to disk before a job is submitted. A
+driver that is killed, or a disk that fills up, can leave half a last line: it is not read, and cut off before more is
+written. One driver at a time writes (it holds the run's lock), so Optuna's own file locks, which survive a kill, are
+not used.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -27,7 +29,7 @@ from ripieno import files
 from ripieno.errors import SearchError
 from ripieno.search.samplers import sample
 from ripieno.search.space import Space, distributions
-from ripieno.types import Configuration
+from ripieno.types import Configuration, Failure
 
 STUDY = "ripieno"
 """Name of the study."""
@@ -46,18 +48,16 @@ class Issued:
 
 @dataclass(frozen=True)
 class Arrived:
-    """The job that trains `trial` up to epoch `stop` ended after `seconds`, with a loss or with a reason why not."""
+    """The job that trains `trial` up to epoch `stop` ended after `seconds`, with a loss or with a failure."""
 
     trial: int
     stop: int
     loss: float | None
     seconds: float
-    reason: str = ""
-    message: str = ""
+    failure: Failure | None = None
 
 
 Event = Issued | Arrived
-_KINDS: dict[str, type[Event]] = {"issued": Issued, "arrived": Arrived}
 
 
 class Journal:
@@ -85,21 +85,17 @@ class Journal:
         """All events, in the order they happened."""
         attributes = self._storage.get_study_user_attrs(self._id)
         plain = [attributes[name] for name in sorted(attributes) if name.startswith("event:")]
-        return [_KINDS[p["event"]](**{k: v for k, v in p.items() if k != "event"}) for p in plain]
+        return [_event(**fields) for fields in plain]
 
     def append(self, event: Event) -> None:
         """Add an event; `sync` makes it durable."""
-        kind = next(name for name, kind in _KINDS.items() if isinstance(event, kind))
-        self._storage.set_study_user_attr(self._id, f"event:{self._events:06d}", {"event": kind, **asdict(event)})
+        plain = {"event": type(event).__name__.lower(), **asdict(event)}
+        self._storage.set_study_user_attr(self._id, f"event:{self._events:06d}", plain)
         self._events += 1
 
     def sync(self) -> None:
         """Return when all that was written is on disk."""
         self._log.sync()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._log.close()
 
     # trials
 
@@ -139,39 +135,44 @@ class Journal:
         return self._storage.get_trial_id_from_study_id_trial_number(self._id, trial)
 
 
+def _event(event: str, failure: Mapping[str, Any] | None = None, **fields: Any) -> Event:
+    if event == "issued":
+        return Issued(**fields)
+    return Arrived(**fields, failure=None if failure is None else Failure(**failure))
+
+
 class _Log(JournalFileBackend):
     """Optuna's journal file with one writer: no lock files, and a sync when we say so instead of one per line."""
 
     def __init__(self, path: Path) -> None:
-        try:
+        self._mended = False
+        with _writing(str(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
-            files.mend_lines(path)
             super().__init__(str(path))
-            self._stream = open(path, "ab", buffering=0)
-        except OSError as error:
-            raise _unwritable(str(path), error.strerror) from error
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         data = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        try:
-            whole = self._stream.write(data) == len(data)
-        except OSError as error:
-            raise _unwritable(self._file_path, error.strerror) from error
-        if not whole:
-            raise _unwritable(self._file_path, "the disk is full")
+        with _writing(self._file_path):
+            if not self._mended:  # not before: who only reads must not touch a line that is being written
+                files.mend_lines(Path(self._file_path))
+                self._mended = True
+            with open(self._file_path, "ab", buffering=0) as stream:
+                if stream.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def sync(self) -> None:
-        try:
-            os.fsync(self._stream.fileno())
-        except OSError as error:
-            raise _unwritable(self._file_path, error.strerror) from error
-
-    def close(self) -> None:
-        self._stream.close()
+        with _writing(self._file_path), open(self._file_path, "ab") as stream:
+            os.fsync(stream.fileno())
 
 
-def _unwritable(path: str, why: str | None) -> SearchError:
-    return SearchError(f"cannot write the journal {path}: {why}: mend that and start the search again, it goes on")
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SearchError(
+            f"cannot write the journal {path}: {error.strerror}: mend that and start the search again, it goes on"
+        ) from error
 
 
 @contextmanager

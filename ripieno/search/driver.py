@@ -1,0 +1,260 @@
+"""The driver of a search: fold the journal, then fill, wait, tell, again and again.
+
+Theory of operation. The state (scheduler, order, results) is a fold over the journal's events. `_replay` applies those
+an earlier start left: before each job it issued, the scheduler is told as many results as it had been told then, so the
+state is the same whenever the earlier driver died. Jobs without a result are run again before anything new (a worker
+that finished after its driver died has left its member: that is the result). Then the loop: as long as there is room,
+issue the scheduler's most urgent job; else tell it the result that is due; else wait. An event is on disk before what
+follows from it happens.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from ripieno.cluster.pool import Pool
+from ripieno.errors import SearchError
+from ripieno.library import Library
+from ripieno.search.algorithms import SCHEDULERS, find_algorithm
+from ripieno.search.order import Order, make_order
+from ripieno.search.progress import Ending, Pace, Snapshot, Summary, Tally
+from ripieno.search.scheduler import Decision, Scheduler
+from ripieno.search.settings import Settings
+from ripieno.search.study import Arrived, Issued, Journal
+from ripieno.types import Configuration, Failure, Job, Outcome
+
+Weight = Callable[[Configuration], float]
+"""What an epoch of a configuration costs, in any unit; deterministic."""
+
+EARLY = 20
+"""More than half failures among this many first jobs stop the search."""
+TICK_SECONDS = 1.0
+"""How often the watcher is called when nothing happens."""
+
+
+class Driver:
+    """One start of a search on a run whose lock the caller holds."""
+
+    def __init__(
+        self,
+        library: Library,
+        settings: Settings,
+        pool: Pool,
+        journal: Journal,
+        weight: Weight,
+        deadline: float | None,
+        watch: Callable[[Snapshot], None],
+    ) -> None:
+        self._library = library
+        self._settings = settings
+        self._pool = pool
+        self._journal = journal
+        self._weight = weight
+        self._deadline = deadline
+        self._watch = watch
+        make = SCHEDULERS[find_algorithm(settings.algorithm).scheduler]
+        self._scheduler: Scheduler = make(settings.epochs, settings.eta, settings.trials)
+        virtual = settings.order == "virtual" and settings.window
+        self._order: Order = make_order(settings.order or "arrival", virtual or pool.slots)
+        self._costs: dict[Decision, float] = {}
+        self._jobs: dict[Decision, Job] = {}  # issued, without a result
+        self._cut: set[Decision] = set()  # of these, stopped by the deadline
+        self._results: dict[Decision, Arrived] = {}  # not told yet
+        self._last: dict[int, Arrived] = {}  # the last result told of each trial
+        self._tally = Tally()
+        self._pace = Pace()
+        self._early: list[Failure | None] = []
+        self._started = time.time()
+
+    def run(self) -> Summary:
+        """Replay, then fill, wait and tell until nothing is left."""
+        self._replay()
+        new = self._left_over()
+        while True:
+            new += self._decide()
+            self._journal.sync()
+            for job in new:
+                self._pool.submit(job)
+            new = []
+            if len(self._jobs) == len(self._cut):
+                break
+            outcomes = self._pool.wait(TICK_SECONDS)
+            for outcome in outcomes:
+                self._take(outcome)
+            self._watch(self._snapshot(tuple(outcomes)))
+        self._end_trials()
+        last = self._snapshot((), "deadline" if self._cut or any(self._scheduler.options()) else "trials")
+        self._watch(last)
+        return last
+
+    # what was
+
+    def _replay(self) -> None:
+        """Apply the events of earlier starts."""
+        open_jobs: dict[tuple[int, int], Decision] = {}
+        for event in self._journal.events():
+            if isinstance(event, Issued):
+                while self._order.told < event.told:
+                    self._tell(self._order.due())
+                decision = Decision(event.trial, event.start, event.stop)
+                open_jobs[event.trial, event.stop] = decision
+                self._apply(decision, event.cost)
+            else:
+                self._arrive(open_jobs.pop((event.trial, event.stop)), event)
+
+    def _left_over(self) -> list[Job]:
+        """Issued jobs without a result, but for those whose member is there: these have one now."""
+        for job in list(self._jobs.values()):
+            if job.member in self._library:
+                self._take(Outcome(job, self._library.member(job.member)))
+        return list(self._jobs.values())
+
+    # what is decided
+
+    def _decide(self) -> list[Job]:
+        """Issue and tell until the next thing to do is to wait; returns the jobs issued."""
+        new = []
+        while True:
+            while self._order.room and (decision := self._choose()) is not None:
+                new.append(self._issue(decision))
+            if (due := self._order.due()) is None:
+                return new
+            self._tell(due)
+
+    def _choose(self) -> Decision | None:
+        return next((d for d in self._scheduler.options() if self._deadline is None or self._fits(d)), None)
+
+    def _fits(self, decision: Decision) -> bool:
+        """Whether `decision` would end before the deadline at the pace so far."""
+        assert self._deadline is not None
+        ahead = sum(self._costs[d] for d in self._jobs) / self._pool.slots if self._waiting else 0.0
+        end = time.time() + self._pace.seconds(ahead + self._cost(decision))
+        return time.time() < self._deadline and end <= self._deadline
+
+    @property
+    def _waiting(self) -> bool:
+        """Whether a job issued now would wait for a slot."""
+        return len(self._jobs) - len(self._cut) >= self._pool.slots
+
+    def _cost(self, decision: Decision) -> float:
+        """Virtual duration of a job."""
+        return (decision.stop - decision.start) * self._weight(self._journal.configuration(decision.trial))
+
+    def _issue(self, decision: Decision) -> Job:
+        cost = self._cost(decision)
+        self._journal.append(Issued(decision.trial, decision.start, decision.stop, cost, self._order.told))
+        return self._apply(decision, cost)
+
+    def _apply(self, decision: Decision, cost: float) -> Job:
+        self._scheduler.issue(decision)
+        self._order.issued(decision, cost)
+        self._costs[decision] = cost
+        configuration = self._journal.configuration(decision.trial)
+        job = Job(decision.trial, configuration, decision.start, decision.stop)
+        self._jobs[decision] = job
+        return job
+
+    def _tell(self, decision: Decision | None) -> None:
+        assert decision is not None, "the journal issues a job before the result it rests on"
+        result = self._results.pop(decision)
+        self._scheduler.tell(decision, result.loss)
+        self._last[decision.trial] = result
+        if result.loss is not None:
+            self._journal.report(decision.trial, decision.stop, result.loss)
+
+    # what comes in
+
+    def _take(self, outcome: Outcome) -> None:
+        """Journal the result of a job."""
+        job, member, failure = outcome.job, outcome.member, outcome.failure
+        decision = Decision(job.trial, job.start, job.stop)
+        self._tally.busy += outcome.finished - outcome.started
+        if member is not None and member.epoch < job.stop:  # the deadline cut it short: a later start goes on with it
+            self._cut.add(decision)
+            return
+        loss = self._loss(outcome)
+        seconds = outcome.finished - outcome.started
+        if loss is None and failure is None:
+            failure = Failure("diverged", f"{self._settings.metric} of {job.member} is not a finite number")
+        if failure is not None:
+            self._check_failure(failure)
+        event = Arrived(job.trial, job.stop, loss, seconds, failure)
+        self._journal.append(event)
+        self._arrive(decision, event)
+        self._early.append(failure)
+        self._check_early()
+
+    def _loss(self, outcome: Outcome) -> float | None:
+        if outcome.member is None:
+            return None
+        metric = self._settings.metric
+        if metric not in outcome.member.losses:
+            known = ", ".join(outcome.member.losses)
+            raise SearchError(f"members have no loss {metric!r} to rank by; they have: {known}")
+        loss = outcome.member.losses[metric]
+        return loss if abs(loss) < float("inf") else None
+
+    def _arrive(self, decision: Decision, result: Arrived) -> None:
+        job = self._jobs.pop(decision)
+        self._results[decision] = result
+        self._order.arrived(decision)
+        self._tally.add(job.member, result.loss)
+        self._pace.add(self._costs[decision], result.seconds if result.loss is not None else 0.0)
+
+    def _check_failure(self, failure: Failure) -> None:
+        """A full disk is not the trial's fault: stop, and leave the job to be run again."""
+        if os.strerror(errno.ENOSPC) in failure.message:
+            raise SearchError(f"{failure.message}: free the disk and start the search again, it goes on")
+
+    def _check_early(self) -> None:
+        first = min(EARLY, self._settings.trials or EARLY)
+        failures = [f for f in self._early[:first] if f is not None]
+        if len(self._early) <= first and 2 * len(failures) > first:
+            often, times = Counter(f.message for f in failures).most_common(1)[0]
+            log = next((f.log for f in failures if f.message == often and f.log), "")
+            raise SearchError(
+                f"{len(failures)} of the first {len(self._early)} jobs failed, {times} of them with: {often}"
+                + (f" (see {log})" if log else "")
+                + ": mend the cause and start the search again, it goes on"
+            )
+
+    # what is said
+
+    def _end_trials(self) -> None:
+        """Tell Optuna how the trials ended; trials the deadline cut stay running."""
+        cut = {decision.trial for decision in self._cut}
+        self._journal.end(
+            {
+                trial: "FAIL" if r.loss is None else "COMPLETE" if r.stop == self._settings.epochs else "PRUNED"
+                for trial, r in self._last.items()
+                if trial not in cut
+            }
+        )
+        self._journal.sync()
+
+    def _snapshot(self, finished: tuple[Outcome, ...], ended: Ending = "") -> Snapshot:
+        jobs = [job for decision, job in self._jobs.items() if decision not in self._cut]
+        now, slots = time.time(), self._pool.slots
+        loss, best = self._tally.best
+        return Snapshot(
+            running=tuple(jobs[:slots]),
+            queued=max(0, len(jobs) - slots),
+            slots=slots,
+            trials=self._scheduler.started,
+            most_trials=self._settings.trials,
+            jobs=self._tally.jobs,
+            members=self._tally.members,
+            failures=self._tally.failures,
+            best=best,
+            best_loss=loss,
+            top_loss=self._tally.top,
+            seconds=now - self._started,
+            left=None if self._deadline is None else max(0.0, self._deadline - now),
+            occupancy=min(1.0, self._tally.busy / max(1e-9, slots * (now - self._started))),
+            finished=finished,
+            ended=ended,
+        )

@@ -1,0 +1,99 @@
+"""What a search says of itself while it runs and when it ends."""
+
+from __future__ import annotations
+
+from bisect import insort
+from dataclasses import dataclass
+from typing import Literal
+
+from ripieno.types import Job, Outcome
+
+Ending = Literal["", "trials", "deadline"]
+"""Why a search ended: all trials are done, or the time is up; empty while it runs."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A search at one moment; seconds are of this start of it, counts of all starts."""
+
+    running: tuple[Job, ...]
+    """jobs in the slots"""
+    queued: int
+    """jobs issued that wait for a slot"""
+    slots: int
+    trials: int
+    """trials started"""
+    most_trials: int | None
+    jobs: int
+    """jobs that ended"""
+    members: int
+    failures: int
+    best: str | None
+    """id of the member with the smallest loss"""
+    best_loss: float | None
+    top_loss: float | None
+    """mean loss of the ten best members"""
+    seconds: float
+    left: float | None
+    """seconds to the deadline, None without one"""
+    occupancy: float
+    """share of the slots' time that jobs ran in"""
+    finished: tuple[Outcome, ...] = ()
+    """jobs that ended since the last snapshot"""
+    ended: Ending = ""
+
+
+Summary = Snapshot
+"""The last snapshot: how the search ended."""
+
+
+class Tally:
+    """Counts what a search did."""
+
+    def __init__(self) -> None:
+        self.jobs = 0
+        self.failures = 0
+        self.busy = 0.0
+        self._ranking: list[tuple[float, str]] = []
+
+    def add(self, member: str, loss: float | None) -> None:
+        """The job that was to make `member` ended with `loss`; None: it failed."""
+        self.jobs += 1
+        if loss is None:
+            self.failures += 1
+        else:
+            insort(self._ranking, (loss, member))
+
+    @property
+    def members(self) -> int:
+        """How many members there are."""
+        return len(self._ranking)
+
+    @property
+    def best(self) -> tuple[float, str] | tuple[None, None]:
+        """Loss and id of the best member."""
+        return self._ranking[0] if self._ranking else (None, None)
+
+    @property
+    def top(self) -> float | None:
+        """Mean loss of the ten best members."""
+        ten = [loss for loss, _ in self._ranking[:10]]
+        return sum(ten) / len(ten) if ten else None
+
+
+class Pace:
+    """How long jobs take, learnt from those that ended: seconds per unit of cost."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._cost = 0.0
+
+    def add(self, cost: float, seconds: float) -> None:
+        """A job of `cost` took `seconds`."""
+        if seconds > 0:
+            self._seconds += seconds
+            self._cost += cost
+
+    def seconds(self, cost: float) -> float:
+        """Predicted seconds of a job of `cost`; 0 while nothing is known."""
+        return self._seconds / self._cost * cost if self._cost else 0.0

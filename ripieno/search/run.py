@@ -1,0 +1,64 @@
+"""The door to a search: its settings, its lock and its journal are seen to here; the loop is the driver's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ripieno import files
+from ripieno.cluster.pool import Pool
+from ripieno.errors import need
+from ripieno.library import Library
+from ripieno.search.algorithms import find_algorithm
+from ripieno.search.progress import Snapshot, Summary
+from ripieno.search.settings import Settings, settle
+
+if TYPE_CHECKING:
+    from ripieno.search.driver import Weight
+
+__all__ = ["Settings", "Snapshot", "Summary", "run_search"]
+
+
+def run_search(
+    library: Library,
+    settings: Settings,
+    pool: Pool,
+    *,
+    weight: Weight | None = None,
+    deadline: float | None = None,
+    watch: Callable[[Snapshot], None] | None = None,
+) -> Summary:
+    """Search until all trials are done or the `deadline` (Unix seconds) is near (section 2.1).
+
+    Started again on the same run it goes on, however it was stopped. With the virtual order (the default without a
+    deadline) members and configurations depend on the settings, on `weight` and on what training gives, on nothing
+    else. `weight` says what an epoch of a configuration costs, in any unit; by default all cost the same. Near the
+    deadline no job starts that, at the pace of those before it, cannot finish. `watch` is called after every event and
+    every second.
+
+    Raises SearchError when the settings contradict the run's, when the journal cannot be read or written, or when more
+    than half of the first jobs fail; RipienoError when another search holds the run. On any exception,
+    KeyboardInterrupt included, the pool is closed and the run can be started again.
+    """
+    need("optuna")
+    from ripieno.search.driver import Driver
+    from ripieno.search.study import Journal
+
+    try:
+        with files.locked(library.path / "lock", "another search"):
+            settings = settle(library.path / "run.json", settings, pool.slots, deadline)
+            sampler = find_algorithm(settings.algorithm).sampler
+            journal = Journal(library.journal_path, settings.space, sampler, settings.seed)
+            return Driver(library, settings, pool, journal, weight or _even, deadline, watch or _silent).run()
+    except BaseException:
+        pool.close(cancel=True)
+        raise
+
+
+def _even(_configuration: object) -> float:
+    """All epochs cost the same."""
+    return 1.0
+
+
+def _silent(_snapshot: Snapshot) -> None:
+    """Nobody watches."""

@@ -1,0 +1,262 @@
+"""The driver, with jobs that take no time in the caller's process."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+from synthetic import LABELS, member_of
+
+from ripieno import files
+from ripieno.cluster import InlinePool
+from ripieno.errors import RipienoError, SearchError
+from ripieno.library import Library
+from ripieno.search import Settings, Snapshot, Summary, run_search
+from ripieno.search.study import Arrived, Issued, Journal
+from ripieno.types import Failure, Job, Outcome
+
+SETTINGS = Settings(synthetic.SPACE, trials=30, epochs=9)
+
+
+class ShuffledPool:
+    """Many slots in one process; which running job ends next is drawn at random. After `most` results, it is killed."""
+
+    def __init__(self, function: Callable[[Job], Outcome], slots: int, seed: int, most: int = 10**9) -> None:
+        self.slots = slots
+        self.jobs: list[Job] = []
+        self.closed = False
+        self._function = function
+        self._queue: list[Job] = []
+        self._random = random.Random(seed)
+        self._most = most
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+        self._queue.append(job)
+
+    def wait(self, timeout: float | None = None) -> list[Outcome]:
+        if self._most == 0:
+            raise KeyboardInterrupt
+        self._most -= 1
+        number = self._random.randrange(min(self.slots, len(self._queue)))
+        return [self._function(self._queue.pop(number))]
+
+    def close(self, cancel: bool = False) -> None:
+        self.closed = True
+
+    def __enter__(self) -> ShuffledPool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def keep(run: Path, job: Job) -> Outcome:
+    """Like real training: the member is in the library."""
+    if job.trial % 7 == 5:
+        return Outcome(job, failure=Failure("diverged", "the loss is not a number"))
+    member = member_of(job)
+    Library(run).add(member, np.full((3, 2), 0.5), LABELS)
+    return Outcome(job, member)
+
+
+def members(run: Path) -> dict[str, object]:
+    return {m.id: m.configuration for m in Library(run).members()}
+
+
+def search(run: Path, pool: object = None, settings: Settings = SETTINGS, **more: object) -> Summary:
+    pool = pool or ShuffledPool(partial(keep, run), 3, 0)
+    return run_search(Library(run), settings, pool, weight=synthetic.weight, **more)  # type: ignore[arg-type]
+
+
+def jobs_issued(run: Path) -> list[tuple[int, int]]:
+    journal = Journal(Library(run).journal_path, synthetic.SPACE, "random", 0)
+    return [(e.trial, e.stop) for e in journal.events() if isinstance(e, Issued)]
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run nobody disturbed."""
+    run = tmp_path_factory.mktemp("quiet")
+    search(run)
+    return run
+
+
+def test_every_trial_stopped_is_in_the_library(quiet: Path) -> None:
+    issued = jobs_issued(quiet)
+    assert len(set(issued)) == len(issued)
+    assert {trial for trial, _ in issued} == set(range(30))
+    assert {f"{trial:05d}-e{stop:03d}" for trial, stop in issued if trial % 7 != 5} == set(members(quiet))
+    assert len({m.trial for m in Library(quiet).members()}) < len(members(quiet))  # some were promoted
+
+
+def test_the_library_does_not_depend_on_timing_or_slots_or_kills(tmp_path: Path, quiet: Path) -> None:
+    settings = replace(SETTINGS, window=6)  # that of three slots
+    for seed in range(4):
+        run, kills = tmp_path / str(seed), random.Random(seed)
+        for start in itertools.count():
+            pool = ShuffledPool(partial(keep, run), 1 + (seed + start) % 4, seed, kills.randrange(14))
+            try:
+                search(run, pool, settings)
+                break
+            except KeyboardInterrupt:
+                assert pool.closed
+        assert start > 2
+        assert jobs_issued(run) == jobs_issued(quiet)
+        assert members(run) == members(quiet)
+
+
+def test_jobs_without_a_result_run_first_and_results_left_in_the_library_are_taken(tmp_path: Path) -> None:
+    pool = ShuffledPool(partial(keep, tmp_path), 3, 0, most=4)
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path, pool)
+    journal = Journal(Library(tmp_path).journal_path, synthetic.SPACE, "random", 0)
+    done = {(e.trial, e.stop) for e in journal.events() if isinstance(e, Arrived)}
+    left = [job for job in pool.jobs if (job.trial, job.stop) not in done]
+    assert len(left) > 2
+    keep(tmp_path, left[0])  # a worker finished after its driver had died
+    again = ShuffledPool(partial(keep, tmp_path), 3, 0)
+    search(tmp_path, again)
+    assert again.jobs[: len(left) - 1] == left[1:]
+    assert left[0] not in again.jobs
+
+
+def test_a_finished_search_runs_nothing_again_and_more_trials_go_on(tmp_path: Path) -> None:
+    first = search(tmp_path)
+    pool = ShuffledPool(partial(keep, tmp_path), 3, 0)
+    again = search(tmp_path, pool)
+    assert pool.jobs == []
+    assert (again.jobs, again.members, again.best, again.ended) == (first.jobs, first.members, first.best, "trials")
+    before = members(tmp_path)
+    more = search(tmp_path, pool, replace(SETTINGS, trials=40))
+    assert more.trials == 40
+    assert {job.trial for job in pool.jobs} >= set(range(30, 40))
+    assert before.items() <= members(tmp_path).items()
+
+
+def test_random_search_in_arrival_order_trains_each_to_the_end(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, algorithm="random", order="arrival", trials=8)
+    search(tmp_path, InlinePool(partial(keep, tmp_path)), settings)
+    assert jobs_issued(tmp_path) == [(trial, 9) for trial in range(8)]
+
+
+def test_snapshots_count_what_happens(tmp_path: Path) -> None:
+    seen: list[Snapshot] = []
+    pool = ShuffledPool(partial(keep, tmp_path), 3, 0)
+    last = search(tmp_path, pool, watch=seen.append)
+    assert last == seen[-1]
+    assert sum(len(s.finished) for s in seen) == last.jobs == len(pool.jobs)
+    assert last.members == len(members(tmp_path))
+    assert last.failures == last.jobs - last.members
+    assert max(len(s.running) for s in seen) == 3
+    losses = sorted(m.losses["valid_cross_entropy"] for m in Library(tmp_path).members())
+    assert last.best_loss == losses[0]
+    assert last.best is not None
+    assert Library(tmp_path).member(last.best).losses["valid_cross_entropy"] == losses[0]
+    assert last.top_loss == pytest.approx(sum(losses[:10]) / 10)
+
+
+def test_a_second_driver_on_the_same_run_is_refused(tmp_path: Path) -> None:
+    with files.locked(tmp_path / "lock", "a test"), pytest.raises(RipienoError, match="in use by another search"):
+        search(tmp_path)
+
+
+def test_the_lock_is_of_processes_and_dies_with_its_holder(tmp_path: Path) -> None:
+    code = "import sys,time\nfrom pathlib import Path\nfrom ripieno import files\n" + (
+        "with files.locked(Path(sys.argv[1]), 'x'):\n print('held', flush=True)\n time.sleep(60)"
+    )
+    held = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE)
+    assert held.stdout is not None
+    with held.stdout:
+        held.stdout.readline()
+        with pytest.raises(RipienoError, match=f"process {held.pid}"):
+            search(tmp_path)
+        held.kill()
+        held.wait()
+    assert search(tmp_path).ended == "trials"
+
+
+def broken(run: Path, job: Job) -> Outcome:
+    message = "no module named torchvision" if job.trial % 3 else "too wide"
+    return Outcome(job, failure=Failure("error", message, log="logs/slot-0.log"))
+
+
+def test_many_early_failures_stop_the_search_with_the_likely_cause_and_it_can_go_on(tmp_path: Path) -> None:
+    with pytest.raises(SearchError) as error:
+        search(tmp_path, ShuffledPool(partial(broken, tmp_path), 3, 0))
+    assert "11 of the first 11 jobs failed, " in str(error.value)
+    assert "of them with: no module named torchvision (see logs/slot-0.log): mend the cause" in str(error.value)
+    assert search(tmp_path).trials == 30  # mended
+
+
+def test_a_full_disk_stops_the_search_and_the_job_is_run_again(tmp_path: Path) -> None:
+    def full(job: Job) -> Outcome:
+        if job.trial == 4:
+            return Outcome(job, failure=Failure("error", "RipienoError: cannot write x: No space left on device"))
+        return keep(tmp_path, job)
+
+    with pytest.raises(SearchError, match="No space left on device: free the disk"):
+        search(tmp_path, ShuffledPool(full, 3, 0))
+    pool = ShuffledPool(partial(keep, tmp_path), 3, 0)
+    search(tmp_path, pool)
+    assert 4 in {job.trial for job in pool.jobs}
+
+
+def test_a_loss_that_is_not_a_number_is_a_failure_and_a_missing_one_an_error(tmp_path: Path) -> None:
+    def odd(job: Job) -> Outcome:
+        member = member_of(job)
+        return Outcome(job, replace(member, losses={"valid_cross_entropy": float("nan")}) if job.trial == 1 else member)
+
+    assert search(tmp_path / "a", ShuffledPool(odd, 3, 0)).failures == 1
+    with pytest.raises(SearchError, match="no loss 'f1' to rank by; they have: valid_cross_entropy"):
+        search(tmp_path / "b", settings=replace(SETTINGS, metric="f1"))
+
+
+# the deadline
+
+
+def timed(run: Path, deadline: float, job: Job) -> Outcome:
+    """20 ms an epoch; like real training it stops at the end of the epoch in which the deadline passes."""
+    started, epoch = time.time(), job.start
+    while epoch < job.stop and (epoch == job.start or time.time() < deadline):
+        time.sleep(0.02)
+        epoch += 1
+    member = member_of(job, epoch)
+    Library(run).add(member, np.full((3, 2), 0.5), LABELS)
+    return Outcome(job, member, started=started, finished=time.time())
+
+
+def test_near_the_deadline_only_jobs_that_fit_are_started(tmp_path: Path) -> None:
+    deadline = time.time() + 1.0
+    settings = replace(SETTINGS, trials=None)
+    summary = run_search(Library(tmp_path), settings, InlinePool(partial(timed, tmp_path, deadline)), deadline=deadline)
+    assert summary.ended == "deadline"
+    assert abs(time.time() - deadline) < 0.3
+    assert summary.left is not None
+    assert summary.left < 0.2
+    # nothing was begun in vain: at most the last job was cut short
+    assert len(members(tmp_path).keys() - {f"{t:05d}-e{s:03d}" for t, s in jobs_issued(tmp_path)}) <= 1
+
+
+def test_a_job_the_deadline_cut_short_goes_on_in_a_later_start(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, algorithm="random", trials=2)
+    deadline = time.time() + 0.1
+    pool = InlinePool(partial(timed, tmp_path, deadline))
+    summary = run_search(Library(tmp_path), settings, pool, deadline=deadline)
+    assert summary.ended == "deadline"
+    (cut,) = Library(tmp_path).members()
+    assert cut.epoch < 9
+    later = ShuffledPool(partial(keep, tmp_path), 1, 0)
+    assert search(tmp_path, later, settings).ended == "trials"
+    assert later.jobs[0] == Job(0, cut.configuration, 0, 9)
+    assert {"00000-e009", "00001-e009"} < set(members(tmp_path))

@@ -1,0 +1,59 @@
+"""A search that goes on is the same search."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import synthetic
+
+from ripieno.errors import RipienoError, SearchError
+from ripieno.search import Settings
+from ripieno.search.settings import settle
+
+ASKED = Settings(synthetic.SPACE, trials=10, epochs=9)
+
+
+def test_a_first_start_fills_the_gaps_and_later_ones_keep_them(tmp_path: Path) -> None:
+    first = settle(tmp_path / "run.json", ASKED, 2, None)
+    assert (first.order, first.window) == ("virtual", 4)
+    assert settle(tmp_path / "run.json", ASKED, 8, 1e12) == first
+
+
+def test_a_deadline_makes_the_order_that_of_arrival(tmp_path: Path) -> None:
+    assert settle(tmp_path / "run.json", ASKED, 2, 1e12).order == "arrival"
+
+
+def test_more_trials_may_be_asked_for(tmp_path: Path) -> None:
+    settle(tmp_path / "run.json", ASKED, 2, None)
+    assert settle(tmp_path / "run.json", replace(ASKED, trials=20), 2, None).trials == 20
+    assert settle(tmp_path / "run.json", replace(ASKED, trials=None), 2, None).trials is None
+
+
+def test_a_contradiction_says_what_differs_and_what_to_do(tmp_path: Path) -> None:
+    settle(tmp_path / "run.json", ASKED, 2, None)
+    before = (tmp_path / "run.json").read_bytes()
+    with pytest.raises(SearchError) as error:
+        settle(tmp_path / "run.json", replace(ASKED, epochs=27, seed=1), 2, None)
+    assert str(error.value) == (
+        f"{tmp_path} holds a search with epochs 9 and seed 0, asked is epochs 27 and seed 1: "
+        "ask for the same, or use another folder"
+    )
+    with pytest.raises(SearchError, match="space other of 3 ranges"):
+        settle(tmp_path / "run.json", replace(ASKED, space=replace(synthetic.SPACE, name="other")), 2, None)
+    assert (tmp_path / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["{", '{"version": 1, "seed": 0}', '{"version": 99}'])
+def test_a_broken_record_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RipienoError, match=r"run\.json"):
+        settle(tmp_path / "run.json", ASKED, 2, None)
+
+
+def test_settings_that_no_search_can_have_are_refused() -> None:
+    with pytest.raises(SearchError, match="no algorithm 'bohp'"):
+        Settings(synthetic.SPACE, algorithm="bohp")
+    with pytest.raises(SearchError, match="seed -1"):
+        Settings(synthetic.SPACE, seed=-1)
