@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     """Run the command line; exit 0 when all went well, 2 for a mistake that a user can mend, 130 for Ctrl-C."""
-    import click
+    import typer
 
     from ripieno.cli.app import app
     from ripieno.cli.console import log
@@ -18,10 +18,10 @@ def main() -> None:
     except RipienoError as error:
         log.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(2)
-    except click.ClickException as error:
+    except typer.TyperException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         log.print("[yellow]stopped.[/] What is finished is kept: the same command goes on from there.", highlight=False)
         sys.exit(130)
     except BrokenPipeError:

@@ -11,8 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-out = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
-log = Console(stderr=True, highlight=False)
+WIDTH = 200
+"""Columns without a terminal: no line of a table is cut for a reader that is a file or a pipe."""
+
+out = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+log = Console(width=None if sys.stderr.isatty() else WIDTH, stderr=True, highlight=False)
 
 LINE_EVERY = 5.0
 """Seconds between lines of progress without a terminal."""
@@ -27,14 +30,12 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=log) as bars:
         tasks: dict[str, TaskID] = {}
-        kind: dict[str, str] = {}
 
         def show(what: str, done: int, total: int) -> None:
             # one bar a stage: what stands before the colon names it, what follows says how it stands
             name = what.partition(":")[0]
             if name not in tasks:
                 tasks[name] = bars.add_task(what, total=total)
-            kind[name] = what
             bars.update(tasks[name], description=what, completed=done, total=total)
 
         yield show
@@ -62,7 +63,8 @@ def table(title: str, *columns: str) -> Table:
 
 def closing(wrote: str, next_command: str) -> None:
     """The last lines of every verb: what it wrote and the next command to type."""
-    out.print(f"wrote [bold]{wrote}[/]" if wrote else "", soft_wrap=True) if wrote else None
+    if wrote:
+        out.print(f"wrote [bold]{wrote}[/]", soft_wrap=True)
     out.print(f"next  [bold cyan]{next_command}[/]", soft_wrap=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.pipeline.runs import Progress, open_run, quiet
 from ripieno.types import Device, Member, Profile
@@ -28,6 +29,8 @@ def measure(
     from ripieno.profiles import local_devices
 
     library = open_run(run)
+    if not 0 < prune <= 1:
+        raise LibraryError(f"prune {prune:g}: must be a share of the library, above 0 and at most 1")
     here = local_devices(device)[0]
     if members is None:
         ranked = sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))

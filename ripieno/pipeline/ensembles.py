@@ -16,7 +16,7 @@ from ripieno.pipeline.runs import Progress, open_run, quiet
 from ripieno.types import Ensemble, Split
 
 if TYPE_CHECKING:
-    from ripieno.selection.choice import Method
+    from ripieno.selection.check import Method
 
 
 def select(
@@ -57,7 +57,7 @@ def select(
     labels = library.labels()
     ensembles = []
     for budget in budgets:
-        choice = select_members(truth, labels, seconds, budget, method=method, prune=prune)
+        choice = select_members(truth, labels, seconds, budget, method=method, prune=prune, names=ids)
         ensemble = Ensemble(
             name=f"B{budget:g}",
             members=tuple(ids[i] for i in choice.members),
