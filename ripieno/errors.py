@@ -58,6 +58,14 @@ class EngineError(RipienoError):
     """A request or a bundle the engine cannot answer."""
 
 
+class EngineBusyError(EngineError):
+    """The engine has no room for a request within the time it was given."""
+
+
+class EngineTimeoutError(EngineError):
+    """A request's deadline passed before its answer was complete."""
+
+
 class MissingExtraError(RipienoError):
     """A part of ripieno that is not installed."""
 

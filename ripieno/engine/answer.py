@@ -1,0 +1,71 @@
+"""What the engine gives back, and what it tells about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The answer to one request of `samples` samples."""
+
+    probabilities: NDArray[np.float32]
+    """(samples, classes)"""
+    members: tuple[str, ...]
+    """ids of the members in it"""
+    partial: bool = False
+    """True when members that were asked for are missing"""
+    spread: NDArray[np.float32] | None = None
+    """(samples,), if asked for: standard deviation over the members of the probability of the class answered"""
+    each: NDArray[np.float32] | None = None
+    """(members, samples, classes), if asked for: the members' own probabilities"""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What was predicted since the start; times in seconds."""
+
+    batches: int
+    samples: int
+    waiting: float
+    """sum over batches of the time their oldest sample waited to be claimed"""
+    computing: float
+    """sum of the time inside the backend"""
+
+
+@dataclass(frozen=True)
+class LaneWork(Work):
+    """What a lane did."""
+
+    device: str
+    lane: int
+    up: bool
+    restarts: int
+    process: int
+    """its process id; that of this process for a thread"""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What an engine did since its start; times in seconds."""
+
+    requests: int
+    """answered"""
+    samples: int
+    """answered"""
+    partial: int
+    """requests answered without all their members"""
+    failed: int
+    """requests that ended in an error"""
+    pending: int
+    """samples in the ring now"""
+    capacity: int
+    """samples the ring holds"""
+    combining: float
+    """time spent combining predictions into answers"""
+    members: Mapping[str, Work]
+    lanes: tuple[LaneWork, ...]

@@ -1,0 +1,108 @@
+"""The members a lane holds, loaded and ready: what runs inside a lane, in a thread or in a process of its own.
+
+Imports NumPy and the backend of the members, nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.backends import Backend
+from ripieno.engine.memory import Memory, Slots
+from ripieno.errors import EngineError, RipienoError
+from ripieno.types import Device, Member
+
+Load = Callable[[str, Path, Member, Device, int], Backend]
+"""The form of `ripieno.backends.load`."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A member of a lane: its index in the ensemble and its file."""
+
+    index: int
+    member: Member
+    path: Path
+
+
+@dataclass(frozen=True)
+class Orders:
+    """All a lane must know: who sits in it, with how many threads, on which cores (empty: not pinned)."""
+
+    backend: str
+    device: Device
+    threads: int
+    cores: tuple[int, ...]
+    seats: tuple[Seat, ...]
+
+
+def find_load(name: str) -> Load:
+    """The function that `load_name` named. Raises EngineError when it is not there."""
+    module, _, function = name.partition(":")
+    try:
+        found: Load = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise EngineError(f"a lane process cannot import {name}: put the function in an importable module") from error
+    return found
+
+
+def load_name(load: Load) -> str:
+    """`module:function`, by which another process finds `load`. Raises EngineError when it has no such name."""
+    name = f"{getattr(load, '__module__', None)}:{getattr(load, '__qualname__', None)}"
+    if "<" in name or "." in name.partition(":")[2] or name.startswith(("None:", "__main__:")):
+        raise EngineError(f"{load!r} must be a function at the top of a module for lanes in processes")
+    return name
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line; an error of ripieno's speaks for itself."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, RipienoError) else f"{type(error).__name__}: {text}"
+
+
+class Crew:
+    """Loaded members of one lane. Lives in one thread, which it pins to the lane's cores."""
+
+    def __init__(self, load: Load, orders: Orders, memory: Memory) -> None:
+        self._memory = memory
+        self._backends: dict[int, Backend] = {}
+        if orders.cores:
+            os.sched_setaffinity(0, orders.cores)
+        try:
+            for seat in orders.seats:
+                self._backends[seat.index] = load(orders.backend, seat.path, seat.member, orders.device, orders.threads)
+        except BaseException:
+            self.close()
+            raise
+
+    def rehearse(self) -> dict[int, float]:
+        """Run every member on one blank sample, twice; seconds of the second run by member index."""
+        blank = np.zeros((1, *self._memory.samples.shape[1:]), self._memory.samples.dtype)
+        seconds = {}
+        for index, backend in self._backends.items():
+            backend.infer(blank)
+            start = time.perf_counter()
+            backend.infer(blank)
+            seconds[index] = time.perf_counter() - start
+        return seconds
+
+    def play(self, member: int, slots: Slots) -> tuple[NDArray[np.float32], float]:
+        """Probabilities of the samples in `slots` by `member`, and the seconds it took."""
+        images = self._memory.gather(slots)
+        start = time.perf_counter()
+        probabilities = self._backends[member].infer(images)
+        return probabilities, time.perf_counter() - start
+
+    def close(self) -> None:
+        """Free the members."""
+        for backend in self._backends.values():
+            backend.close()
+        self._backends.clear()

@@ -1,0 +1,75 @@
+"""The buffers that lanes share: samples written once, predictions written in place.
+
+For lanes in processes they lie in a memfd: anonymous memory with a file descriptor that the lanes inherit. It has no
+name, so it cannot outlive its processes, however they die, and there is nothing to unlink.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.errors import EngineError
+from ripieno.types import Input
+
+Slots = Sequence[tuple[int, int]]
+"""Pairs (first slot, number of slots)."""
+_ALIGNMENT = 4096
+
+
+class Memory:
+    """`samples` (capacity, *input.shape) and `predictions` (members, capacity, classes) float32.
+
+    With `shared`, both lie in a memfd whose descriptor is `descriptor`; with a `descriptor` given, they are mapped
+    from it. Untouched pages cost nothing.
+    """
+
+    def __init__(
+        self, capacity: int, members: int, classes: int, input: Input, *, shared: bool = False, descriptor: int = -1
+    ) -> None:
+        dtype = np.dtype(input.dtype)
+        row = int(np.prod(input.shape)) * dtype.itemsize
+        edge = -(-capacity * row // _ALIGNMENT) * _ALIGNMENT
+        size = edge + members * capacity * classes * 4
+        self.descriptor = descriptor
+        if shared:
+            self.descriptor = os.memfd_create("ripieno-ring", os.MFD_CLOEXEC)
+            os.ftruncate(self.descriptor, size)
+        buffer = mmap.mmap(self.descriptor, size)
+        self.samples: NDArray[np.generic] = np.frombuffer(buffer, dtype, capacity * row // dtype.itemsize).reshape(
+            capacity, *input.shape
+        )
+        self.predictions: NDArray[np.float32] = np.frombuffer(
+            buffer, np.float32, members * capacity * classes, edge
+        ).reshape(members, capacity, classes)
+
+    def gather(self, slots: Slots) -> NDArray[np.generic]:
+        """Samples of `slots` as one batch: a view when they are consecutive, else a copy."""
+        if len(slots) == 1:
+            slot, count = slots[0]
+            return self.samples[slot : slot + count]
+        return np.concatenate([self.samples[slot : slot + count] for slot, count in slots])
+
+    def scatter(self, member: int, slots: Slots, probabilities: NDArray[np.float32]) -> None:
+        """Write the predictions of one batch. Raises EngineError when their shape is wrong."""
+        samples = sum(count for _, count in slots)
+        target = self.predictions[member]
+        if probabilities.shape != (samples, target.shape[1]):
+            right = (samples, target.shape[1])
+            raise EngineError(f"a backend answered shape {probabilities.shape} where {right} was due")
+        done = 0
+        for slot, count in slots:
+            target[slot : slot + count] = probabilities[done : done + count]
+            done += count
+
+    def close(self) -> None:
+        """Let go of the memory; what was handed out of it must not be used after."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+        empty = np.empty((0,), np.float32)
+        self.samples = self.predictions = empty

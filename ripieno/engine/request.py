@@ -1,0 +1,86 @@
+"""A request on its way through the engine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.engine.answer import Answer
+from ripieno.engine.ring import Span
+
+
+class Plan(NamedTuple):
+    """What is to be done with samples; spans of equal plans are combined together."""
+
+    members: tuple[int, ...]
+    spread: bool = False
+    each: bool = False
+
+
+class Part(NamedTuple):
+    """Answers to consecutive samples of a request, from sample `offset` on."""
+
+    offset: int
+    probabilities: NDArray[np.float32]
+    spread: NDArray[np.float32] | None
+    each: NDArray[np.float32] | None
+
+
+class AnswerFuture(Future[Answer]):
+    """A future that tells the engine when its caller has lost interest."""
+
+    dropped: Callable[[], None] | None = None
+
+    def cancel(self) -> bool:
+        """Cancel; what no lane has begun is not predicted."""
+        cancelled = super().cancel()
+        if cancelled and self.dropped:
+            dropped, self.dropped = self.dropped, None
+            dropped()
+        return cancelled
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """State of a request; changed under the dispatcher's lock, save `parts`, which any lane may append to."""
+
+    samples: int
+    plan: Plan
+    left: int
+    """samples not yet answered"""
+    future: AnswerFuture = field(default_factory=AnswerFuture)
+    spans: list[Span] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    partial: bool = False
+    closed: bool = False
+    """answered, failed or cancelled: what still comes is thrown away"""
+
+    def answer(self, names: tuple[str, ...]) -> Answer:
+        """Put the parts together; `names` are the ids of the plan's members."""
+        if len(self.parts) == 1:
+            _, probabilities, spread, each = self.parts[0]
+        else:
+            unique = {part.offset: part for part in self.parts}  # a deadline may combine what is just being combined
+            parts = [unique[offset] for offset in sorted(unique)]
+            probabilities = np.concatenate([part.probabilities for part in parts])
+            spreads = [part.spread for part in parts if part.spread is not None]
+            spread = np.concatenate(spreads) if spreads else None
+            eaches = [part.each for part in parts if part.each is not None]
+            each = np.concatenate(eaches, axis=1) if eaches else None
+        return Answer(probabilities, names, self.partial, spread, each)
+
+    def resolve(self, answer: Answer) -> None:
+        """Hand the answer over; a caller that has cancelled meanwhile gets none."""
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_result(answer)
+
+    def reject(self, error: Exception) -> None:
+        """Hand an error over."""
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_exception(error)

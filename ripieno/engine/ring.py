@@ -1,0 +1,360 @@
+"""The ring's bookkeeping: which lane predicts which samples next, and when a request is answered. Pure.
+
+Theory of operation. Samples get consecutive *positions*, counted from the engine's start and never reused; sample `p`
+lies in slot `p % capacity` of the shared buffer. A `Span` is a run of one request's samples that lies in consecutive
+slots. Every member keeps a queue `todo` of position ranges it has yet to predict: `publish` appends to it, `claim`
+takes from its front, a dead lane's claims are put back at its front. Replicas of a member are lanes that claim from
+the same queue. A span counts the (sample, member) pairs it still waits for; at zero it is handed out as finished, and
+once the caller has combined its predictions and calls `free`, its slots may be written again. Nothing here knows of
+processes, arrays, locks or clocks: the time is an argument, and whoever calls holds a lock.
+
+Which task next: the one whose samples wait at the lowest position (members stay in step, so that answers leave in
+order), among equals the longest. A claim takes what is there up to the placement's batch size, and less when few
+seconds of work are left, so that all lanes end together (guided self-scheduling), never less than the post's `floor`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+MOST_HELD = 16
+"""Most claims a lane holds, so that their tokens always fit the socket."""
+MOST_RANGES = 64
+"""Most separate ranges in one claim, so that its token stays small."""
+SMOOTHING = 0.2
+"""Weight of the newest measurement in the running seconds per sample."""
+SHORTEST = 0.001
+"""Seconds below which a task is not cut further: handing it over would cost too much of it."""
+_NOBODY: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class Span:
+    """Samples `offset`... of `request` at positions `start` to `stop` (exclusive)."""
+
+    request: Any
+    offset: int
+    start: int
+    stop: int
+    arrival: float
+    left: list[int]
+    """per member, how many of the samples it has yet to predict"""
+    remaining: int
+    """sum of `left`"""
+    unwanted: frozenset[int]
+    """members withdrawn from it"""
+    freed: bool = False
+
+
+@dataclass(slots=True)
+class Claim:
+    """`lane` predicts the samples of `ranges` (pairs start, stop of positions) with `member`."""
+
+    id: int
+    lane: int
+    member: int
+    ranges: list[tuple[int, int]]
+    samples: int
+    tries: int
+    """how often a lane has died over these samples"""
+    since: float
+    """when it was handed out"""
+    waited: float
+    """seconds its oldest sample had waited by then"""
+    seconds: float
+    """expected duration"""
+
+
+@dataclass(slots=True)
+class Post:
+    """One placement: `member` in a lane, in batches of `batch_size`, cut to no less than `floor` samples."""
+
+    member: int
+    batch_size: int
+    floor: int = 8
+    rate: float = 0.0
+    """measured seconds per sample; 0 while unknown"""
+
+
+@dataclass(slots=True)
+class _Lane:
+    posts: list[Post]
+    held: dict[int, Claim] = field(default_factory=dict)
+    """claims handed out, oldest (the running one) first"""
+    up: bool = False
+
+
+@dataclass(slots=True)
+class _Member:
+    todo: deque[list[int]] = field(default_factory=deque)
+    """ranges [start, stop, tries], front first"""
+    waiting: int = 0
+    """samples in `todo`"""
+    rate: float = 0.0
+
+
+class Ring:
+    """Bookkeeping of `capacity` slots read by `members` members in lanes given by their posts.
+
+    `ahead` seconds of work may wait in a lane beside the running claim (0: none); `max_delay` seconds at most may a
+    sample wait for its batch to fill; a range over which lanes died `deaths` times is given up.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        members: int,
+        lanes: Sequence[Sequence[Post]],
+        *,
+        ahead: float = 0.0,
+        max_delay: float = 0.0,
+        deaths: int = 3,
+    ) -> None:
+        assert capacity > 0
+        assert members > 0
+        self.capacity, self.ahead, self.max_delay, self.deaths = capacity, ahead, max_delay, deaths
+        self.head = self.tail = 0
+        self.lanes = [_Lane(list(posts)) for posts in lanes]
+        self.members = [_Member() for _ in range(members)]
+        self.claims: dict[int, Claim] = {}
+        self._spans: deque[Span] = deque()
+        self._owner: list[Span | None] = [None] * capacity
+        self._next = 0
+
+    # writers
+
+    def piece(self, samples: int) -> int:
+        """How many of `samples` can be written from `head` on now; they lie in consecutive slots."""
+        return min(samples, self.capacity - (self.head - self.tail), self.capacity - self.head % self.capacity)
+
+    def publish(self, request: Any, offset: int, samples: int, members: Sequence[int], now: float) -> Span:
+        """Show the `samples` that were written from `head` on to `members`."""
+        assert 0 < samples <= self.piece(samples)
+        start, stop = self.head, self.head + samples
+        left = [0] * len(self.members)
+        span = Span(request, offset, start, stop, now, left, samples * len(members), _NOBODY)
+        for member in members:
+            left[member] = samples
+            self._append(self.members[member], start, stop)
+        slot = start % self.capacity
+        if samples == 1:
+            self._owner[slot] = span
+        else:
+            self._owner[slot : slot + samples] = [span] * samples
+        self._spans.append(span)
+        self.head = stop
+        return span
+
+    def extend(self, span: Span, member: int, start: int, stop: int) -> None:
+        """Show positions of an unfinished or finished, not yet freed, span to one more member."""
+        assert span.start <= start < stop <= span.stop
+        assert not span.freed
+        span.left[member] += stop - start
+        span.remaining += stop - start
+        self._append(self.members[member], start, stop)
+
+    def free(self, span: Span) -> None:
+        """Give back the slots of a finished span."""
+        assert span.remaining == 0
+        span.freed = True
+        spans = self._spans
+        while spans and spans[0].freed:
+            self.tail = spans.popleft().stop
+
+    # readers
+
+    def assign(self, now: float) -> dict[int, list[Claim]]:
+        """Claims for every lane that can take one now, by lane: idle lanes first, then work ahead."""
+        taken: dict[int, list[Claim]] = {}
+        for index, lane in enumerate(self.lanes):
+            if lane.up and not lane.held and (claim := self._claim(index, lane, now)):
+                taken[index] = [claim]
+        if self.ahead > 0:
+            for index, lane in enumerate(self.lanes):
+                while lane.up and lane.held and (claim := self._claim(index, lane, now)):
+                    taken.setdefault(index, []).append(claim)
+        return taken
+
+    def due(self) -> float | None:
+        """When the oldest waiting sample has waited `max_delay`: claims may be possible then. None: nothing waits."""
+        arrivals = [self._arrival(m) for m in self.members if m.todo]
+        return min(arrivals) + self.max_delay if arrivals else None
+
+    def complete(self, claim_id: int, seconds: float) -> list[Span]:
+        """A claim's predictions are written; the spans that were waiting for nothing else. Unknown claims are late."""
+        claim = self.claims.pop(claim_id, None)
+        if claim is None:
+            return []
+        lane = self.lanes[claim.lane]
+        del lane.held[claim_id]
+        self.measured(claim.lane, claim.member, seconds / claim.samples)
+        finished = []
+        member = claim.member
+        for span, start, stop in self._pieces(claim.ranges):
+            if self._count(span, member, stop - start):
+                finished.append(span)
+        return finished
+
+    def measured(self, lane: int, member: int, rate: float) -> None:
+        """Take `rate` seconds per sample of `member` in `lane` into account."""
+        for post in self.lanes[lane].posts:
+            if post.member == member:
+                post.rate = rate if post.rate == 0 else post.rate + SMOOTHING * (rate - post.rate)
+                self.members[member].rate = post.rate
+
+    # what goes wrong
+
+    def raise_lane(self, lane: int) -> None:
+        """The lane is ready for claims."""
+        assert not self.lanes[lane].held
+        self.lanes[lane].up = True
+
+    def release(self, lane: int) -> tuple[list[tuple[Span, int]], list[Span]]:
+        """The lane died: its claims go back to the front.
+
+        Returns the (span, member) pairs that died too often, and the spans that finished because their members had
+        been withdrawn. Only the oldest claim was running and is suspected; it is cut at request boundaries, so that a
+        request that kills lanes dies alone.
+        """
+        dead = self.lanes[lane]
+        dead.up = False
+        hopeless: list[tuple[Span, int]] = []
+        finished: list[Span] = []
+        for age, claim in reversed(list(enumerate(dead.held.values()))):
+            del self.claims[claim.id]
+            tries = claim.tries + 1 if age == 0 else claim.tries
+            member = self.members[claim.member]
+            back: list[list[int]] = []
+            for span, start, stop in self._pieces(claim.ranges):
+                if claim.member in span.unwanted:
+                    if self._count(span, claim.member, stop - start):
+                        finished.append(span)
+                    continue
+                member.waiting += stop - start
+                if tries >= self.deaths:
+                    hopeless.append((span, claim.member))
+                if back and tries == 0 and back[-1][1] == start and start % self.capacity:
+                    back[-1][1] = stop
+                else:
+                    back.append([start, stop, tries])
+            member.todo.extendleft(reversed(back))
+        dead.held.clear()
+        return hopeless, finished
+
+    def withdraw(self, span: Span, members: Iterable[int]) -> bool:
+        """`members` need not predict `span` any more, save what is already claimed. True when it finished by this."""
+        finished = False
+        span.unwanted = span.unwanted.union(members)
+        for index in members:
+            if not span.left[index]:
+                continue
+            member = self.members[index]
+            kept: deque[list[int]] = deque()
+            for start, stop, tries in member.todo:
+                low, high = max(start, span.start), min(stop, span.stop)
+                if low >= high:
+                    kept.append([start, stop, tries])
+                    continue
+                if start < low:
+                    kept.append([start, low, tries])
+                if high < stop:
+                    kept.append([high, stop, tries])
+                member.waiting -= high - low
+                finished = self._count(span, index, high - low)
+            member.todo = kept
+        return finished
+
+    # inner
+
+    def _pieces(self, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[Span, int, int]]:
+        """Ranges cut at span boundaries."""
+        for start, stop in ranges:
+            while start < stop:
+                span = self._owner[start % self.capacity]
+                assert span is not None
+                end = min(stop, span.stop)
+                yield span, start, end
+                start = end
+
+    def _count(self, span: Span, member: int, samples: int) -> bool:
+        """`samples` of `span` need nothing more from `member`. True when the span needs nothing more at all."""
+        span.left[member] -= samples
+        span.remaining -= samples
+        assert span.left[member] >= 0
+        return span.remaining == 0
+
+    def _append(self, member: _Member, start: int, stop: int) -> None:
+        """Queue positions; they join the last range unless the buffer ends between them."""
+        todo = member.todo
+        member.waiting += stop - start
+        if todo and todo[-1][1] == start and todo[-1][2] == 0 and start % self.capacity:
+            todo[-1][1] = stop
+        else:
+            todo.append([start, stop, 0])
+
+    def _arrival(self, member: _Member) -> float:
+        span = self._owner[member.todo[0][0] % self.capacity]
+        assert span is not None
+        return span.arrival
+
+    def _claim(self, index: int, lane: _Lane, now: float) -> Claim | None:
+        """The best task for a lane, taken; None when there is none or the lane holds enough."""
+        held = {claim.member for claim in lane.held.values()} if lane.held else ()
+        if held and (len(lane.held) >= MOST_HELD or sum(c.seconds for c in lane.held.values()) >= self.ahead):
+            return None
+        best: tuple[int, float] | None = None
+        chosen = None
+        for post in lane.posts:
+            member = self.members[post.member]
+            if not member.todo:
+                continue
+            full = member.waiting >= post.batch_size
+            if post.member in held and not full:
+                continue  # its next samples had better wait for more of them
+            if self.max_delay and not full and now < self._arrival(member) + self.max_delay:
+                continue
+            key = (member.todo[0][0], -post.rate * min(member.waiting, post.batch_size))
+            if best is None or key < best:
+                best, chosen = key, post
+        if chosen is None:
+            return None
+        member = self.members[chosen.member]
+        waited = now - self._arrival(member)
+        ranges, samples, tries = self._take(member, self._size(chosen))
+        claim = Claim(
+            self._next, index, chosen.member, ranges, samples, tries, now, waited, chosen.rate * samples
+        )
+        self._next += 1
+        self.claims[claim.id] = lane.held[claim.id] = claim
+        return claim
+
+    def _size(self, post: Post) -> int:
+        """Most samples the next claim of `post` takes: half of a lane's even share of the seconds that wait."""
+        if post.rate <= 0 or post.floor >= post.batch_size:
+            return post.batch_size
+        seconds = sum(member.waiting * member.rate for member in self.members if member.waiting)
+        share = seconds / (2 * sum(lane.up for lane in self.lanes))
+        return min(post.batch_size, max(post.floor, int(max(share, SHORTEST) / post.rate)))
+
+    def _take(self, member: _Member, limit: int) -> tuple[list[tuple[int, int]], int, int]:
+        """Ranges of at most `limit` samples from the front; suspected ones (tries > 0) stay alone."""
+        todo = member.todo
+        tries = todo[0][2]
+        ranges: list[tuple[int, int]] = []
+        samples = 0
+        while todo and samples < limit and len(ranges) < MOST_RANGES:
+            if ranges and (tries or todo[0][2]):
+                break
+            start, stop, _ = todo[0]
+            end = min(stop, start + limit - samples)
+            ranges.append((start, end))
+            samples += end - start
+            if end == stop:
+                todo.popleft()
+            else:
+                todo[0][0] = end
+        member.waiting -= samples
+        return ranges, samples, tries

@@ -1,0 +1,251 @@
+"""`bench`: throughput and latency of a bundle; `AllocationBench`: the same, quickly and often, for the allocator.
+
+Algorithm 1, line 2: "bench instantiates the pipeline with the given allocation settings on the fake images and returns
+the performance metrics".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno import backends
+from ripieno.backends import Backend
+from ripieno.engine.answer import Answer, LaneWork, Stats, Work
+from ripieno.engine.crew import Load
+from ripieno.engine.engine import Engine, Isolation
+from ripieno.errors import EngineError
+from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member
+
+W = TypeVar("W", bound=Work)
+WINDOWS = 4
+"""Equal parts of the measured time, from which the spread is computed."""
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What a bench measured."""
+
+    throughput: float
+    """samples per second"""
+    spread: float
+    """relative standard error of it, from `WINDOWS` windows"""
+    p50: float
+    """median seconds from submitting a request to its answer"""
+    p99: float
+    batch: int
+    """samples per request"""
+    in_flight: int
+    """requests outstanding at any time"""
+    seconds: float
+    """measured time"""
+    lanes: tuple[LaneWork, ...]
+    """work of the measured time"""
+    members: Mapping[str, Work]
+    combining: float
+    """seconds spent combining in the measured time"""
+
+
+def bench(
+    bundle: str | Path | Bundle,
+    *,
+    seconds: float = 1.0,
+    batch: int = 64,
+    in_flight: int | None = None,
+    images: NDArray[np.generic] | None = None,
+    isolation: Isolation = "auto",
+    engine: Engine | None = None,
+    load: Load = backends.load,
+    seed: int = 0,
+) -> BenchResult:
+    """Measure `seconds` of a bundle (or of a running `engine`), `in_flight` requests of `batch` samples outstanding.
+
+    `images` (samples, *input.shape) are sent in turn; without them random ones, as in algorithm 1. `in_flight` is by
+    default enough to keep every lane busy. A quarter of `seconds` is spent warming up first. Raises as `Engine`.
+    """
+    warm = seconds / 4
+    with _running(bundle, engine, isolation, load) as running:
+        requests = _requests(running, batch, images, seed)
+        outstanding = in_flight or _enough(running, batch)
+        done, before = _drive(running, requests, outstanding, warm, warm + seconds)
+        after = running.stats()
+    times = np.array([when for when, _ in done])
+    latencies = [latency for when, latency in done if when >= warm]
+    # an answer that comes after the end of a window counts by the share of its time that fell inside
+    edges = np.linspace(warm, warm + seconds, WINDOWS + 1)
+    reached = np.interp(edges, [0.0, *times], batch * np.arange(len(times) + 1))
+    speeds = np.diff(reached) / np.diff(edges)
+    mean = float(speeds.mean())
+    error = float(speeds.std(ddof=1) / np.sqrt(WINDOWS) / mean) if mean else 0.0
+    p50, p99 = (float(q) for q in np.percentile(latencies, [50, 99]))
+    lanes = tuple(_minus(a, b) for a, b in zip(after.lanes, before.lanes, strict=True))
+    members = {m: _minus(after.members[m], before.members[m]) for m in after.members}
+    combining = after.combining - before.combining
+    return BenchResult(mean, error, p50, p99, batch, outstanding, seconds, lanes, members, combining)
+
+
+class AllocationBench:
+    """Benches allocations of one ensemble before a bundle of it exists; the allocator's `bench` argument.
+
+    `paths` leads to each member's file. Members stay loaded between benches, so that a bench of a neighbouring
+    allocation costs little more than its `seconds`; `close` (or the `with` block) frees them.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        members: Mapping[str, Member],
+        paths: Mapping[str, Path],
+        backend: str = "onnx",
+        *,
+        seconds: float = 0.3,
+        batch: int = 16,
+        load: Load = backends.load,
+    ) -> None:
+        first = members[ensemble.members[0]]
+        self._members = tuple(members[m] for m in ensemble.members)
+        self._ensemble, self._backend, self._seconds, self._batch = ensemble, backend, seconds, batch
+        self._input: Input = first.input
+        self._classes = first.classes
+        self._stock = Stock(paths, load)
+
+    def __call__(self, allocation: Allocation) -> float:
+        """Samples per second of an allocation."""
+        return self.measure(allocation).throughput
+
+    def measure(self, allocation: Allocation) -> BenchResult:
+        """The whole result. Raises EngineError when a member cannot be loaded."""
+        bundle = Bundle(self._ensemble, allocation, self._members, self._input, self._classes, self._backend)
+        return bench(bundle, seconds=self._seconds, batch=self._batch, isolation="thread", load=self._stock.load)
+
+    def close(self) -> None:
+        """Free all members."""
+        self._stock.close()
+
+    def __enter__(self) -> AllocationBench:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Stock:
+    """Loaded members, lent to one lane at a time: its `load` stands in for `backends.load`."""
+
+    def __init__(self, paths: Mapping[str, Path], load: Load) -> None:
+        self._paths, self._load = paths, load
+        self._free: dict[tuple[str, str, int], list[Backend]] = {}
+        self._lock = threading.Lock()
+
+    def load(self, backend: str, path: Path, member: Member, device: Device, threads: int) -> Backend:  # noqa: ARG002
+        """A member that is free, or a newly loaded one; closing it gives it back."""
+        key = (member.id, device.name, threads)
+        with self._lock:
+            free = self._free.setdefault(key, [])
+            loaded = free.pop() if free else None
+        loaded = loaded or self._load(backend, self._paths[member.id], member, device, threads)
+        return _Lent(loaded, lambda: self._take_back(key, loaded))
+
+    def close(self) -> None:
+        """Free all."""
+        with self._lock:
+            for loaded in [loaded for free in self._free.values() for loaded in free]:
+                loaded.close()
+            self._free.clear()
+
+    def _take_back(self, key: tuple[str, str, int], loaded: Backend) -> None:
+        with self._lock:
+            self._free.setdefault(key, []).append(loaded)
+
+
+class _Lent:
+    """A backend whose closing gives it back."""
+
+    def __init__(self, backend: Backend, give_back: Callable[[], None]) -> None:
+        self.infer = backend.infer
+        self.close = give_back
+
+
+@contextmanager
+def _running(bundle: str | Path | Bundle, engine: Engine | None, isolation: Isolation, load: Load) -> Iterator[Engine]:
+    if engine:
+        yield engine
+        return
+    with Engine(bundle, isolation=isolation, load=load) as own:
+        yield own
+
+
+def _requests(engine: Engine, batch: int, images: NDArray[np.generic] | None, seed: int) -> list[NDArray[np.generic]]:
+    """A few different requests."""
+    input = engine.bundle.input
+    if images is None:
+        generator = np.random.default_rng(seed)
+        shape = (max(batch, 8), *input.shape)
+        if input.dtype == "uint8":
+            images = generator.integers(0, 256, shape, np.uint8)
+        else:
+            images = generator.standard_normal(shape, np.float32)
+    if len(images) < batch:
+        images = np.concatenate([images] * -(-batch // len(images)))
+    return [images[i : i + batch] for i in range(0, len(images) - batch + 1, batch)]
+
+
+def _enough(engine: Engine, batch: int) -> int:
+    """Requests that keep every lane in full batches, twice over."""
+    placements = engine.bundle.allocation.placements
+    return max(2, -(-2 * sum(p.batch_size for p in placements) // (batch * len(engine.bundle.ensemble.members))) + 1)
+
+
+def _drive(
+    engine: Engine, requests: list[NDArray[np.generic]], in_flight: int, warm: float, seconds: float
+) -> tuple[list[tuple[float, float]], Stats]:
+    """Keep `in_flight` requests outstanding for `seconds`.
+
+    Returns (time of answer, latency) of each, by time of answer, and the engine's stats at the time `warm`.
+    """
+    slots = threading.Semaphore(in_flight)
+    done: list[tuple[float, float]] = []
+    errors: list[BaseException] = []
+    begin = time.perf_counter()
+
+    def finish(future: Future[Answer], sent: float) -> None:
+        now = time.perf_counter()
+        if error := future.exception():
+            errors.append(error)
+        done.append((now - begin, now - sent))
+        slots.release()
+
+    before = None
+    sent = 0
+    while (now := time.perf_counter()) - begin < seconds and not errors:
+        if before is None and now - begin >= warm:
+            before = engine.stats()
+        slots.acquire()
+        at = time.perf_counter()
+        future = engine.submit(requests[sent % len(requests)])
+        future.add_done_callback(functools.partial(finish, sent=at))
+        sent += 1
+    for _ in range(in_flight):
+        slots.acquire()
+    if errors:
+        raise EngineError(f"a request failed: {errors[0]}") from errors[0]
+    return sorted(done), before or engine.stats()
+
+
+def _minus(after: W, before: W) -> W:
+    names = ("batches", "samples", "waiting", "computing")
+    return dataclasses.replace(after, **{name: getattr(after, name) - getattr(before, name) for name in names})

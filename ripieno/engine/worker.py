@@ -1,0 +1,70 @@
+"""A lane's process: reads its setup, loads its members, then answers tokens until its engine is gone.
+
+Two sockets lead to the engine. Tasks come and news go over one; the other is the lifeline: a thread answers its pings,
+and ends the process when its far end closes, which the kernel does however the engine dies. Should that thread be
+stopped too, the kernel's parent-death signal ends the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import NoReturn
+
+from ripieno.engine.crew import Crew, describe, find_load
+from ripieno.engine.memory import Memory
+from ripieno.engine.tokens import LONGEST, Kind, News, Setup, pack_news, unpack_setup, unpack_tasks
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(memory: int, tasks: int, lifeline: int) -> NoReturn:
+    """Run a lane over the inherited descriptors; the setup is read from standard input."""
+    # the engine decides when a lane ends: a Ctrl-C in the terminal reaches the whole process group
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    setup = unpack_setup(sys.stdin.buffer.read())
+    _die_with(setup.parent)
+    life = socket.socket(fileno=lifeline)
+    threading.Thread(target=_live, args=(life,), daemon=True).start()
+    _serve(setup, memory, socket.socket(fileno=tasks))
+    os._exit(0)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def _live(life: socket.socket) -> None:
+    while life.recv(1):
+        life.send(b".")
+    os._exit(0)
+
+
+def _serve(setup: Setup, descriptor: int, channel: socket.socket) -> None:
+    """Load the members, then predict what the tokens say, until the engine closes its end."""
+    try:
+        memory = Memory(setup.capacity, setup.members, setup.classes, setup.input, descriptor=descriptor)
+        crew = Crew(find_load(setup.load), setup.orders, memory)
+        for index, seconds in crew.rehearse().items():
+            channel.send(pack_news(News(Kind.READY, index, 0, seconds)))
+        channel.send(pack_news(News(Kind.UP)))
+        while message := channel.recv(LONGEST):
+            for task in unpack_tasks(message):
+                probabilities, seconds = crew.play(task.member, task.slots)
+                memory.scatter(task.member, task.slots, probabilities)
+                channel.send(pack_news(News(Kind.DONE, task.member, task.claim, seconds)))
+    except (BrokenPipeError, ConnectionResetError):
+        return
+    except BaseException as error:
+        # whatever it was, a fresh process is the cure: a CUDA error, say, spoils the whole context
+        with contextlib.suppress(OSError):
+            channel.send(pack_news(News(Kind.FAILED, text=describe(error))))

@@ -1,0 +1,104 @@
+"""Members without networks: exact to predict, slow or broken on demand. Lane processes import `load` by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, Placement
+
+SHAPE = (2, 2, 1)
+CLASSES = 3
+KILL, RAISE, HANG = 251, 252, 253
+"""first pixels at which a member with that habit misbehaves"""
+
+
+class FakeBackend:
+    """Softmax of a random linear map of the pixels; `configuration` holds its habits."""
+
+    def __init__(self, path: Path, member: Member) -> None:
+        self.habits = dict(member.configuration)
+        generator = np.random.default_rng(int(self.habits.get("seed", 0)))
+        self.weights = generator.standard_normal((int(np.prod(member.input.shape)), len(member.classes))) / 255
+        if marker := self.habits.get("load_fails"):
+            raise RuntimeError(str(marker))
+
+    def infer(self, images):
+        time.sleep(float(self.habits.get("delay", 0.0)) * len(images))
+        first = images.reshape(len(images), -1)[:, 0]
+        once = self.habits.get("once")
+        for pixel, act in ((KILL, _die), (RAISE, _raise), (HANG, _hang)):
+            if self.habits.get("bad") == pixel and (first == pixel).any():
+                if once and os.path.exists(str(once)):
+                    continue
+                if once:
+                    Path(str(once)).touch()
+                act()
+        logits = images.reshape(len(images), -1).astype(np.float64) @ self.weights
+        powers = np.exp(logits - logits.max(1, keepdims=True))
+        return (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+
+    def close(self) -> None:
+        pass
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _raise() -> None:
+    raise ValueError("a bad pixel")
+
+
+def _hang() -> None:
+    time.sleep(1000)
+
+
+def load(backend: str, path: Path, member: Member, device: Device, threads: int) -> FakeBackend:
+    return FakeBackend(path, member)
+
+
+def member(index: int, **habits: bool | int | float | str) -> Member:
+    classes = tuple(f"c{i}" for i in range(CLASSES))
+    return Member(f"{index:05d}-e001", index, 1, "onnx", {"seed": index, **habits}, Input(SHAPE), classes, {}, 0, 0.0)
+
+
+def bundle(
+    members: int | Sequence[Member] = 3,
+    lanes: int = 2,
+    batch_size: int = 8,
+    combiner: str = "mean",
+    weights: Sequence[float] | None = None,
+    cores: tuple[int, ...] = (),
+    spread_out: bool = False,
+) -> Bundle:
+    """Every member in every lane, or with `spread_out` member i in lane i modulo `lanes` alone."""
+    crew = [member(i) for i in range(members)] if isinstance(members, int) else list(members)
+    ids = tuple(m.id for m in crew)
+    shares = tuple(weights or [1 / len(ids)] * len(ids))
+    ensemble = Ensemble("test", ids, shares, "hand", {}, {}, {}, combiner)
+    places = tuple(
+        Placement(m, "cpu:0", batch_size, lane)
+        for lane in range(lanes)
+        for i, m in enumerate(ids)
+        if not spread_out or i % lanes == lane
+    )
+    allocation = Allocation("test", "test", (Device("cpu:0", "cpu", 1 << 30, cores),), places)
+    return Bundle(ensemble, allocation, tuple(crew), crew[0].input, crew[0].classes, "onnx", Path("nowhere"))
+
+
+def images(samples: int, seed: int = 0) -> np.ndarray:
+    """Random images that make no member misbehave."""
+    return np.random.default_rng(seed).integers(0, 250, (samples, *SHAPE), np.uint8)
+
+
+def each(of: Bundle, inputs: np.ndarray) -> np.ndarray:
+    """Every member's probabilities, (members, samples, classes), computed without an engine."""
+    plain = [Member(m.id, m.trial, 1, m.family, {"seed": m.configuration["seed"]}, m.input, m.classes, {}, 0, 0.0)
+             for m in of.members]
+    return np.stack([FakeBackend(Path(), m).infer(inputs) for m in plain])

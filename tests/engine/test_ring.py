@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ripieno.engine.ring import Post, Ring
+
+
+def ring(capacity=16, members=2, lanes=2, batch_size=4, **options) -> Ring:
+    made = Ring(capacity, members, [[Post(m, batch_size) for m in range(members)] for _ in range(lanes)], **options)
+    for lane in range(lanes):
+        made.raise_lane(lane)
+    return made
+
+
+def flat(taken):
+    return [claim for claims in taken.values() for claim in claims]
+
+
+def finish(some: Ring, now: float = 0.0):
+    """Complete and assign until nothing is left; the spans that finished, in order."""
+    spans = []
+    claims = flat(some.assign(now)) + list(some.claims.values())
+    while claims:
+        for claim in claims:
+            spans += some.complete(claim.id, 0.001)
+        claims = flat(some.assign(now))
+    return spans
+
+
+def test_every_member_predicts_every_sample_once_and_then_the_span_is_finished():
+    some = ring()
+    span = some.publish("request", 0, 6, [0, 1], 0.0)
+    seen = {0: set(), 1: set()}
+    claims = flat(some.assign(0.0))
+    finished = []
+    while claims:
+        for claim in claims:
+            positions = {p for start, stop in claim.ranges for p in range(start, stop)}
+            assert not positions & seen[claim.member]
+            seen[claim.member] |= positions
+            finished += some.complete(claim.id, 0.001)
+        claims = flat(some.assign(0.0))
+    assert seen == {0: set(range(6)), 1: set(range(6))}
+    assert finished == [span]
+
+
+def test_small_requests_share_a_batch():
+    some = ring(lanes=1, members=1)
+    for i in range(3):
+        some.publish(i, 0, 1, [0], 0.0)
+    (claim,) = flat(some.assign(0.0))
+    assert claim.samples == 3
+    assert [span.request for span in some.complete(claim.id, 0.001)] == [0, 1, 2]
+
+
+def test_a_full_ring_has_no_room_until_a_span_is_freed():
+    some = ring(capacity=8)
+    first = some.publish("a", 0, 8, [0, 1], 0.0)
+    assert some.piece(1) == 0
+    assert finish(some) == [first]
+    assert some.piece(1) == 0
+    some.free(first)
+    assert some.piece(100) == 8
+
+
+def test_slots_are_freed_in_order_so_that_none_is_written_over():
+    some = ring(capacity=8)
+    first = some.publish("a", 0, 4, [0], 0.0)
+    second = some.publish("b", 0, 4, [1], 0.0)
+    finish(some)
+    some.free(second)
+    assert some.piece(8) == 0
+    some.free(first)
+    assert some.piece(8) == 8
+
+
+def test_the_member_that_is_behind_goes_first_and_among_equals_the_longest():
+    some = ring(lanes=1, members=2)
+    some.measured(0, 0, 0.001)
+    some.measured(0, 1, 0.003)
+    some.publish("a", 0, 4, [0, 1], 0.0)
+    (longest,) = flat(some.assign(0.0))
+    assert longest.member == 1
+    some.publish("b", 0, 4, [0, 1], 0.0)
+    some.complete(longest.id, 0.012)
+    (behind,) = flat(some.assign(0.0))
+    assert behind.member == 0
+
+
+def test_idle_lanes_share_the_last_work_evenly():
+    some = ring(capacity=64, members=1, lanes=2, batch_size=64)
+    for lane in range(2):
+        some.measured(lane, 0, 0.01)
+    some.publish("a", 0, 64, [0], 0.0)
+    first, second = flat(some.assign(0.0))
+    assert first.samples == 16
+    assert second.samples == 12
+
+
+def test_a_batch_waits_for_more_until_max_delay():
+    some = ring(lanes=1, members=1, max_delay=0.5)
+    some.publish("a", 0, 1, [0], 10.0)
+    assert not some.assign(10.0)
+    assert some.due() == 10.5
+    assert flat(some.assign(10.5))[0].samples == 1
+
+
+def test_a_full_batch_does_not_wait():
+    some = ring(lanes=1, members=1, max_delay=0.5)
+    some.publish("a", 0, 4, [0], 10.0)
+    assert flat(some.assign(10.0))[0].samples == 4
+
+
+def test_work_ahead_goes_to_a_busy_lane_only_up_to_its_seconds():
+    some = ring(capacity=64, lanes=1, members=1, ahead=0.002)
+    some.measured(0, 0, 0.0002)
+    some.publish("a", 0, 64, [0], 0.0)
+    assert len(flat(some.assign(0.0))) == 3
+
+
+def test_the_claims_of_a_dead_lane_are_given_out_again():
+    some = ring(lanes=2, members=1)
+    span = some.publish("a", 0, 4, [0], 0.0)
+    (claim,) = flat(some.assign(0.0))
+    assert some.release(claim.lane) == ([], [])
+    assert some.complete(claim.id, 0.001) == []
+    (again,) = flat(some.assign(0.0))
+    assert again.lane != claim.lane
+    assert some.complete(again.id, 0.001) == [span]
+
+
+def test_samples_over_which_lanes_died_are_retried_request_by_request_and_then_given_up():
+    some = ring(lanes=1, members=1, deaths=2)
+    first, second = (some.publish(name, 0, 1, [0], 0.0) for name in "ab")
+    assert flat(some.assign(0.0))[0].samples == 2
+    assert some.release(0) == ([], [])
+    some.raise_lane(0)
+    (alone,) = flat(some.assign(0.0))
+    assert alone.samples == 1
+    hopeless, _ = some.release(0)
+    assert hopeless == [(first, 0)]
+    assert second.left == [1]
+
+
+def test_claims_behind_the_running_one_are_not_suspected():
+    some = ring(lanes=1, members=2, ahead=1.0, deaths=1)
+    span = some.publish("a", 0, 1, [0, 1], 0.0)
+    running, _ = flat(some.assign(0.0))
+    hopeless, _ = some.release(0)
+    assert hopeless == [(span, running.member)]
+
+
+def test_a_withdrawn_span_finishes_when_its_last_claim_returns():
+    some = ring(capacity=8, lanes=1, members=2)
+    span = some.publish("a", 0, 2, [0, 1], 0.0)
+    (claim,) = flat(some.assign(0.0))
+    assert not some.withdraw(span, [0, 1])
+    assert some.complete(claim.id, 0.001) == [span]
+
+
+def test_a_withdrawn_span_finishes_when_its_lane_dies():
+    some = ring(capacity=8, lanes=1, members=1)
+    span = some.publish("a", 0, 2, [0], 0.0)
+    some.assign(0.0)
+    some.withdraw(span, [0])
+    assert some.release(0) == ([], [span])
+    some.raise_lane(0)
+    assert not some.assign(0.0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    capacity=st.integers(1, 24),
+    members=st.integers(1, 4),
+    lanes=st.integers(1, 4),
+    ahead=st.sampled_from([0.0, 0.004]),
+)
+def test_whatever_happens_every_sample_is_predicted_once_by_every_member_in_its_own_slot(
+    seed, capacity, members, lanes, ahead
+):
+    dice = random.Random(seed)
+    posts = [[Post(m, dice.randint(1, 8)) for m in range(members) if m % lanes == lane or dice.random() < 0.5]
+             for lane in range(lanes)]
+    for m in range(members):  # everybody sits somewhere
+        if not any(post.member == m for lane in posts for post in lane):
+            posts[0].append(Post(m, 4))
+    some = Ring(capacity, members, posts, ahead=ahead, deaths=10**9)
+    down = set(range(lanes))
+    slots: list[int | None] = [None] * capacity  # the position whose sample lies in a slot
+    done: dict[tuple[int, int], int] = {}  # (position, member) -> times
+    wanted: dict[int, tuple[int, ...]] = {}
+    dropped: list = []
+    live: list = []
+    freed = []
+
+    def publish():
+        count = some.piece(dice.randint(1, 12))
+        if not count:
+            return
+        chosen = sorted(dice.sample(range(members), dice.randint(1, members)))
+        for position in range(some.head, some.head + count):
+            assert slots[position % capacity] is None
+            slots[position % capacity] = position
+            wanted[position] = tuple(chosen)
+        live.append(some.publish(object(), 0, count, chosen, 0.0))
+
+    def check(claim):
+        post = next(p for p in posts[claim.lane] if p.member == claim.member)
+        assert claim.samples == sum(stop - start for start, stop in claim.ranges) <= post.batch_size
+        for start, stop in claim.ranges:
+            assert start % capacity + stop - start <= capacity
+            for position in range(start, stop):
+                assert slots[position % capacity] == position
+                assert claim.member in wanted[position]
+
+    def settle(spans):
+        for span in spans:
+            if span not in dropped:
+                for position in range(span.start, span.stop):
+                    assert all(done.get((position, m)) == 1 for m in wanted[position])
+            for position in range(span.start, span.stop):
+                slots[position % capacity] = None
+            some.free(span)
+            freed.append(span)
+            live.remove(span)
+
+    def complete():
+        if some.claims:
+            claim = dice.choice(list(some.claims.values()))
+            for start, stop in claim.ranges:
+                for position in range(start, stop):
+                    done[position, claim.member] = done.get((position, claim.member), 0) + 1
+            settle(some.complete(claim.id, dice.random() * 0.01))
+
+    def die():
+        lane = dice.randrange(lanes)
+        if lane not in down:
+            down.add(lane)
+            settle(some.release(lane)[1])
+
+    def rise():
+        if down:
+            lane = dice.choice(sorted(down))
+            down.remove(lane)
+            some.raise_lane(lane)
+
+    def withdraw():
+        if live:
+            span = dice.choice(live)
+            dropped.append(span)
+            if some.withdraw(span, range(members)):
+                settle([span])
+
+    acts = [publish] * 4 + [complete] * 4 + [die, rise, rise, withdraw]
+    for _ in range(150):
+        dice.choice(acts)()
+        for claim in flat(some.assign(0.0)):
+            check(claim)
+        assert 0 <= some.head - some.tail <= capacity
+    while down:
+        rise()
+    for claim in flat(some.assign(0.0)):
+        check(claim)
+    while some.claims:
+        complete()
+        for claim in flat(some.assign(0.0)):
+            check(claim)
+    assert not live
+    assert some.head == some.tail
+    assert all(not m.todo and m.waiting == 0 for m in some.members)
+
+
+@pytest.mark.parametrize("bad", [0, -1])
+def test_a_ring_has_at_least_one_slot(bad):
+    with pytest.raises(AssertionError):
+        Ring(bad, 1, [[Post(0, 1)]])
