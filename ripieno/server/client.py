@@ -1,0 +1,92 @@
+"""A small client of any server that speaks the Open Inference Protocol: arrays in, probabilities out."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.errors import RipienoError, need
+from ripieno.server.signature import DATATYPES, ENSEMBLE, INPUT
+
+
+class Client:
+    """A connection to a server at `url`, kept open between calls; a context manager."""
+
+    def __init__(self, url: str, model: str = ENSEMBLE, timeout: float = 60.0, token: str | None = None) -> None:
+        httpx = need("httpx")
+        self.url = url.rstrip("/")
+        self.model = model
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(timeout=timeout, headers=headers, trust_env=False)
+
+    def infer(self, images: NDArray[np.generic], batch: int = 256) -> NDArray[np.float32]:
+        """Probabilities (samples, classes) of `images` (samples, *shape), sent `batch` at a time as raw tensors.
+
+        Raises RipienoError with the server's own line when it refuses, or when it cannot be reached.
+        """
+        if len(images) == 0:
+            raise RipienoError("no images were given: send at least one")
+        return np.concatenate([self._infer(images[i : i + batch]) for i in range(0, len(images), batch)])
+
+    def metadata(self) -> dict[str, Any]:
+        """The model's metadata: name, inputs, outputs."""
+        return self._checked("GET", f"/v2/models/{self.model}").json()  # type: ignore[no-any-return]
+
+    def _infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
+        import orjson
+
+        if str(images.dtype) not in DATATYPES:
+            raise RipienoError(f"images are {images.dtype}, must be uint8 or float32")
+        raw = np.ascontiguousarray(images, images.dtype.newbyteorder("<")).tobytes()
+        tensor = {
+            "name": INPUT,
+            "shape": images.shape,
+            "datatype": DATATYPES[str(images.dtype)],
+            "parameters": {"binary_data_size": len(raw)},
+        }
+        wanted = {"name": "probabilities", "parameters": {"binary_data": True}}
+        head = orjson.dumps({"inputs": [tensor], "outputs": [wanted]})
+        headers = {"inference-header-content-length": str(len(head)), "content-type": "application/octet-stream"}
+        response = self._checked("POST", f"/v2/models/{self.model}/infer", content=head + raw, headers=headers)
+        length = int(response.headers["inference-header-content-length"])
+        shape = orjson.loads(response.content[:length])["outputs"][0]["shape"]
+        return np.frombuffer(response.content, np.dtype("<f4"), offset=length).reshape(shape)
+
+    def _checked(self, method: str, path: str, **request: Any) -> Any:
+        import httpx
+
+        try:
+            response = self._http.request(method, self.url + path, **request)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise RipienoError(f"no answer from {self.url}: {error}: is a server running there?") from error
+        if response.status_code != 200:
+            raise RipienoError(f"{self.url} answered {response.status_code}: {_error_of(response)}")
+        return response
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def infer(url: str, images: NDArray[np.generic], batch: int = 256) -> NDArray[np.float32]:
+    """Probabilities (samples, classes) of `images` from the ensemble served at `url`; see `Client.infer`."""
+    with Client(url) as client:
+        return client.infer(images, batch)
+
+
+def _error_of(response: Any) -> str:
+    try:
+        return str(response.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return "no reason given"

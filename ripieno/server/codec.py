@@ -1,0 +1,244 @@
+"""The Open Inference Protocol v2, inwards: the bytes of a request become an array.
+
+Pure: no sockets, no clocks. Every function returns, or raises `RefusedError` with a 4xx and one line, whatever the
+bytes.
+
+Theory of operation. A body is JSON, or JSON followed by raw tensors (the binary tensor data extension; the header
+`Inference-Header-Content-Length` says where the JSON ends). The JSON's frame is decoded into typed structures in which
+nothing can nest, so it cannot be made to grow in memory; a tensor's `data` stays an undecoded piece of text until its
+declared shape has been judged against the model's input and its commas counted against the shape: only then are numbers
+made of it. Binary tensors become views of the body, never copies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.server.refusal import RefusedError, bad
+from ripieno.server.signature import INPUT, Signature
+
+Parameter: TypeAlias = bool | int | float | str
+Bytes: TypeAlias = bytes | memoryview
+
+WIDTHS = {"UINT8": 1, "FP32": 4}
+"""Bytes of a number of each datatype a request's images may have."""
+
+
+class _Tensor(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: dict[str, Parameter] = {}
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class _Output(msgspec.Struct):
+    name: str
+    parameters: dict[str, Parameter] = {}
+
+
+class _Frame(msgspec.Struct):
+    inputs: list[_Tensor]
+    id: str = ""
+    parameters: dict[str, Parameter] = {}
+    outputs: list[_Output] = []
+
+
+_decode_frame = msgspec.json.Decoder(_Frame).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An output asked for: in raw bytes or JSON; `top` > 0 asks for that many classes as "value:index:name"."""
+
+    name: str
+    binary: bool = False
+    top: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that can be answered."""
+
+    images: NDArray[np.generic]
+    """(samples, *input.shape), of the model's dtype; often a read-only view of the body"""
+    outputs: tuple[Wanted, ...]
+    id: str = ""
+    timeout: float | None = None
+    """seconds the client will wait"""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+def read_request(body: Bytes, header_length: int | None, signature: Signature) -> Request:
+    """A request from its body; `header_length` is the value of `Inference-Header-Content-Length`, None without it.
+
+    Raises RefusedError (400) for whatever is not a request that `signature` can answer.
+    """
+    if header_length is None:
+        frame, rest = body, memoryview(b"")
+    elif header_length == 0:
+        return Request(_raw_images(body, signature), tuple(Wanted(o, binary=True) for o in signature.outputs[:2]))
+    elif 0 < header_length <= len(body):
+        view = memoryview(body)
+        frame, rest = view[:header_length], view[header_length:]
+    else:
+        raise bad(f"Inference-Header-Content-Length is {header_length}, must be within the body's {len(body)} bytes")
+    try:
+        asked = _decode_frame(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise bad(f"the request's JSON cannot be read: {error}") from None
+    images = _images(asked.inputs, rest, signature)
+    return Request(images, _wanted(asked, signature), asked.id, _timeout(asked.parameters), asked.parameters)
+
+
+def _images(inputs: Sequence[_Tensor], rest: memoryview, signature: Signature) -> NDArray[np.generic]:
+    """The one input, from JSON or from the bytes after it."""
+    if len(inputs) != 1 or inputs[0].name != INPUT:
+        names = ", ".join(repr(t.name[:40]) for t in inputs[:4]) or "none"
+        raise bad(f"inputs are {names}, must be the one input {INPUT!r}")
+    tensor = inputs[0]
+    check_shape(tensor.shape, tensor.datatype, signature)
+    size = tensor.parameters.get("binary_data_size")
+    if "shared_memory_region" in tensor.parameters:
+        raise bad("shared memory regions are not offered: send the tensor's data in the request")
+    if size is None:
+        if len(rest):
+            raise bad(f"{len(rest)} bytes follow the JSON but {INPUT!r} has no binary_data_size")
+        return finish(_numbers(tensor.data, tensor.shape), tensor.shape, tensor.datatype, signature)
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise bad(f"binary_data_size is {size!r}, must be a whole number of bytes")
+    if bytes(tensor.data):
+        raise bad(f"{INPUT!r} has both data and binary_data_size: send one of them")
+    if size != len(rest):
+        raise bad(f"binary_data_size is {size} but {len(rest)} bytes follow the JSON")
+    return from_bytes(rest, tensor.shape, tensor.datatype, signature)
+
+
+def check_shape(shape: Sequence[int], datatype: str, signature: Signature) -> None:
+    """Refuse a declared shape or datatype that `signature` cannot answer, before anything is made of it."""
+    if datatype != signature.datatype and not (datatype == "FP32" and signature.datatype == "UINT8"):
+        also = " (or FP32 of whole numbers 0 to 255)" if signature.datatype == "UINT8" else ""
+        raise bad(f"{INPUT!r} has datatype {datatype[:20]!r}, must be {signature.datatype}{also}")
+    sample = signature.input.shape
+    if len(shape) != len(sample) + 1 or tuple(shape[1:]) != sample:
+        said = ", ".join(str(n) for n in shape[:8]) + (", ..." if len(shape) > 8 else "")
+        raise bad(f"{INPUT!r} has shape [{said}], must be [samples, {', '.join(map(str, sample))}]")
+    if not 1 <= shape[0] <= signature.max_samples:
+        raise bad(f"{INPUT!r} has {shape[0]} samples, must have 1 to {signature.max_samples}")
+
+
+def from_bytes(raw: Bytes, shape: Sequence[int], datatype: str, signature: Signature) -> NDArray[np.generic]:
+    """Images as a view of raw little-endian bytes, of an already checked shape."""
+    declared = math.prod(shape) * WIDTHS[datatype]
+    if len(raw) != declared:
+        raise bad(f"{INPUT!r} holds {len(raw)} bytes, its shape and datatype need {declared}")
+    array: NDArray[Any] = np.frombuffer(raw, dtype="<f4" if datatype == "FP32" else np.uint8)
+    return finish(array, shape, datatype, signature)
+
+
+def _raw_images(body: Bytes, signature: Signature) -> NDArray[np.generic]:
+    """A body that is nothing but samples, in the model's own dtype (`Inference-Header-Content-Length: 0`)."""
+    size = signature.elements * WIDTHS[signature.datatype]
+    if len(body) % size:
+        raise bad(f"the body has {len(body)} bytes, must be a multiple of a sample's {size}")
+    shape = [len(body) // size, *signature.input.shape]
+    check_shape(shape, signature.datatype, signature)
+    return from_bytes(body, shape, signature.datatype, signature)
+
+
+def _numbers(data: msgspec.Raw, shape: Sequence[int]) -> NDArray[Any]:
+    """JSON numbers, in flat or nested lists, as an array; as many as `shape` declares or a refusal."""
+    text = bytes(data)
+    declared = math.prod(shape)
+    if not text:
+        raise bad(f"{INPUT!r} has neither data nor binary_data_size")
+    # a list of n numbers has n - 1 commas however it is nested: counted before anything is made of them
+    if text.count(b",") + 1 != declared:
+        raise bad(f"{INPUT!r} has about {text.count(b',') + 1} numbers, its shape declares {declared}")
+    import orjson
+
+    try:
+        array = np.array(orjson.loads(text))
+    except (ValueError, OverflowError) as error:  # JSON that is none; lists of unequal lengths
+        raise bad(f"the data of {INPUT!r} is no list of numbers of equal rows: {error}") from None
+    if array.dtype.kind not in "iuf":
+        raise bad(f"the data of {INPUT!r} must be numbers only")
+    if array.size != declared or array.shape not in ((declared,), tuple(shape)):
+        raise bad(f"the data of {INPUT!r} has shape {list(array.shape)}, must be flat or {list(shape)}")
+    return array
+
+
+def finish(array: NDArray[Any], shape: Sequence[int], datatype: str, signature: Signature) -> NDArray[np.generic]:
+    """Numbers as images of the model's dtype: whole and within 0 to 255 for uint8, finite for float32."""
+    array = array.reshape(tuple(shape))
+    if signature.input.dtype == "uint8":
+        if array.dtype == np.uint8:
+            return array
+        with np.errstate(invalid="ignore"):
+            whole = array.astype(np.uint8)
+        if not np.array_equal(whole, array):
+            raise bad(f"{INPUT!r} must be whole numbers from 0 to 255, as the model's {signature.datatype} input takes")
+        return whole
+    with np.errstate(over="ignore", invalid="ignore"):
+        floats = array.astype(np.float32, copy=False)
+        # one sum is enough to see that all is finite; only a sum that is not needs the longer look
+        if not math.isfinite(float(floats.sum())) and not np.isfinite(floats).all():
+            raise bad(f"{INPUT!r} holds NaN or infinite numbers (of {datatype}): all must be finite")
+    return floats
+
+
+def _wanted(frame: _Frame, signature: Signature) -> tuple[Wanted, ...]:
+    """The outputs asked for, the first two of the model when none are named."""
+    binary = frame.parameters.get("binary_data_output", False)
+    if not isinstance(binary, bool):
+        raise bad(f"binary_data_output is {binary!r}, must be true or false")
+    if not frame.outputs:
+        return tuple(Wanted(name, binary) for name in signature.outputs[:2])
+    if len(frame.outputs) > len(signature.outputs):
+        raise bad(f"{len(frame.outputs)} outputs are asked for, the model has {len(signature.outputs)}")
+    return tuple(_one_wanted(output, binary, signature) for output in frame.outputs)
+
+
+def _one_wanted(output: _Output, binary: bool, signature: Signature) -> Wanted:
+    check_output(output.name, signature)
+    binary_here = output.parameters.get("binary_data", binary)
+    top = output.parameters.get("classification", 0)
+    if not isinstance(binary_here, bool):
+        raise bad(f"binary_data of output {output.name!r} is {binary_here!r}, must be true or false")
+    if isinstance(top, bool) or not isinstance(top, int) or top < 0:
+        raise bad(f"classification of output {output.name!r} is {top!r}, must be a number of classes")
+    if top and output.name != "probabilities":
+        raise bad(f"classification is for the output 'probabilities', not for {output.name!r}")
+    if "shared_memory_region" in output.parameters:
+        raise bad("shared memory regions are not offered: take the output in the response")
+    return Wanted(output.name, binary_here, min(top, len(signature.classes)))
+
+
+def check_output(name: str, signature: Signature) -> None:
+    """Refuse an output that the model does not have."""
+    if name not in signature.outputs:
+        raise bad(f"no output {name[:40]!r}; {signature.name} has: {', '.join(signature.outputs)}")
+
+
+def _timeout(parameters: Mapping[str, Parameter]) -> float | None:
+    """Triton's `timeout` parameter is in microseconds; 0 means none."""
+    micros = parameters.get("timeout", 0)
+    if isinstance(micros, (bool, str)) or not math.isfinite(micros) or micros < 0:
+        raise bad(f"timeout is {micros!r}, must be microseconds, or 0 for none")
+    return micros / 1e6 if micros else None
+
+
+def read_header_length(value: bytes | None) -> int | None:
+    """The value of `Inference-Header-Content-Length`. Raises RefusedError when it is no number."""
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > 12:
+        raise RefusedError(400, f"Inference-Header-Content-Length is {value[:20]!r}, must be a number of bytes")
+    return int(value)

@@ -1,0 +1,79 @@
+"""How much a server takes on at once, and the counting that holds it to that. Pure: no sockets, no clocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ripieno.server.refusal import RefusedError
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a server; sizes in bytes, times in seconds."""
+
+    body: int = 64 * MIB
+    """longest body of a request"""
+    json: int = 16 * MIB
+    """longest JSON within it: numbers grow when they are parsed, raw tensors do not"""
+    samples: int = 65536
+    """samples in one request"""
+    requests: int = 1024
+    """requests under way at once, waiting ones included; one more is answered 503"""
+    held: int = 256 * MIB
+    """bytes of bodies under way at once; likewise"""
+    timeout: float = 30.0
+    """longest wait for an answer, then 504; a request may ask for less"""
+    body_timeout: float = 30.0
+    """longest a client may take over sending a body, then 408"""
+    grace: float = 30.0
+    """longest a stopping server waits for requests under way"""
+
+
+class Admission:
+    """Counts requests under way and the bytes they hold; refuses with 503 what would be too many."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.requests = 0
+        self.held = 0
+
+    def enter(self) -> Ticket:
+        """Count one more request; leave the ticket when it is answered."""
+        if self.requests >= self.limits.requests:
+            raise RefusedError(503, f"{self.requests} requests are under way, as many as are taken: try again", 1)
+        self.requests += 1
+        return Ticket(self)
+
+
+class Ticket:
+    """One request's place among those under way."""
+
+    __slots__ = ("admission", "held")
+
+    def __init__(self, admission: Admission) -> None:
+        self.admission = admission
+        self.held = 0
+
+    def hold(self, size: int) -> None:
+        """Count `size` bytes in all for this request (not more than were counted before: nothing happens).
+
+        Raises RefusedError: 413 over the limit of one body, 503 over that of all.
+        """
+        limits = self.admission.limits
+        if size > limits.body:
+            raise RefusedError(413, f"the body has {size} bytes or more, at most {limits.body} are taken: send less")
+        more = size - self.held
+        if more <= 0:
+            return
+        if self.admission.held + more > limits.held and self.admission.held > self.held:
+            raise RefusedError(503, f"requests under way hold {self.admission.held} bytes: try again", 1)
+        self.held += more
+        self.admission.held += more
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self.admission.requests -= 1
+        self.admission.held -= self.held
+        self.held = 0

@@ -1,0 +1,126 @@
+"""The line in front of an engine: whoever finds its ring full waits in turn, without holding up the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.errors import EngineBusyError, EngineError, EngineTimeoutError
+from ripieno.server.refusal import RefusedError
+from ripieno.types import Bundle
+
+if TYPE_CHECKING:
+    from ripieno.engine.answer import Answer, Stats
+
+
+class Asked(Protocol):
+    """What the server needs of an engine; `ripieno.engine.Engine` is one."""
+
+    bundle: Bundle
+
+    def submit(
+        self,
+        images: NDArray[np.generic],
+        members: Sequence[str] | None = None,
+        *,
+        spread: bool = False,
+        each: bool = False,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        partial: bool = False,
+    ) -> Future[Answer]:
+        """The answer of the ensemble, or of `members`; `timeout` seconds to wait for room, 0 for not at all."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answers."""
+        ...
+
+    def stats(self) -> Stats:
+        """What it did since its start."""
+        ...
+
+    def close(self) -> None:
+        """Answer what is under way, then free everything."""
+        ...
+
+
+class Line:
+    """Requests to one engine, first come, first served; belongs to one event loop."""
+
+    def __init__(self, engine: Asked) -> None:
+        self.engine = engine
+        self.waiting = 0
+        """requests that found the engine full"""
+        self.asked = 0
+        """requests under way, waiting ones included"""
+        self._turn = asyncio.Lock()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="ripieno-line")
+
+    async def ask(
+        self,
+        images: NDArray[np.generic],
+        members: Sequence[str] | None,
+        timeout: float,
+        *,
+        spread: bool = False,
+        each: bool = False,
+        partial: bool = False,
+    ) -> Answer:
+        """The answer, within `timeout` seconds; with `partial`, that of the members which finished by then.
+
+        Raises RefusedError: 503 when the engine cannot take it, 504 when it is late, 500 when the engine failed.
+        """
+        until = time.monotonic() + timeout
+        # an early answer needs the engine's own deadline; the wait here is then only a backstop
+        deadline = timeout if partial else None
+        submit = functools.partial(self.engine.submit, spread=spread, each=each, deadline=deadline, partial=partial)
+        self.asked += 1
+        try:
+            async with asyncio.timeout(timeout + (1.0 if partial else 0.0)):
+                if not self.waiting:
+                    try:
+                        return await asyncio.wrap_future(submit(images, members, timeout=0.0))
+                    except EngineBusyError:
+                        pass
+                self.waiting += 1
+                try:
+                    async with self._turn:
+                        left = max(0.001, until - time.monotonic())
+                        future = await self._in_thread(functools.partial(submit, images, members, timeout=left))
+                finally:
+                    self.waiting -= 1
+                return await asyncio.wrap_future(future)
+        except (TimeoutError, EngineTimeoutError, EngineBusyError):
+            message = f"no answer within {timeout:g} s: the server is busy or the request too large"
+            raise RefusedError(504, message) from None
+        except EngineError as error:
+            raise RefusedError(500, str(error)) from error
+        finally:
+            self.asked -= 1
+
+    async def _in_thread(self, submit: functools.partial[Future[Answer]]) -> Future[Answer]:
+        """Submit in the one writing thread; a caller that gives up takes its request back."""
+        writing = asyncio.get_running_loop().run_in_executor(self._writer, submit)
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            writing.add_done_callback(_take_back)
+            raise
+
+    def close(self) -> None:
+        """Let go of the thread; the engine is closed by whoever opened it."""
+        self._writer.shutdown(wait=False, cancel_futures=True)
+
+
+def _take_back(writing: asyncio.Future[Future[Answer]]) -> None:
+    if not writing.cancelled() and writing.exception() is None:
+        writing.result().cancel()

@@ -1,0 +1,26 @@
+"""Why the server will not answer a request: one line for the client, a status for each protocol."""
+
+from __future__ import annotations
+
+from ripieno.errors import RipienoError
+
+
+class RefusedError(RipienoError):
+    """A request that gets no answer. `status` is HTTP's; `retry_after` seconds are said where trying again helps."""
+
+    def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
+        super().__init__(one_line(message))
+        self.status = status
+        self.retry_after = retry_after
+
+
+def bad(message: str) -> RefusedError:
+    """The client's mistake: 400."""
+    return RefusedError(400, message)
+
+
+def one_line(message: str, longest: int = 300) -> str:
+    """`message` without line breaks and control characters, cut to `longest` characters."""
+    line = " ".join(message.split())
+    line = "".join(c if c.isprintable() else "?" for c in line)
+    return line if len(line) <= longest else line[: longest - 3] + "..."

@@ -1,0 +1,102 @@
+"""A bundle of real small networks, and an engine that tests can hold up, fill or break."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from ripieno import files
+from ripieno.engine.answer import Answer
+from ripieno.errors import EngineBusyError, EngineError
+from ripieno.library.bundle import model_path
+from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Placement
+from tests.onnx_networks import write_network
+
+MEMBERS = ("00000-e003", "00001-e009")
+CLASSES = ("cat", "dog", "owl", "fübär")
+SHAPE = (8, 8, 3)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write_small_bundle(path: Path, dtype: str = "uint8", members: Sequence[str] = MEMBERS, seed: int = 0) -> Bundle:
+    """Write a bundle of real ONNX networks of 8x8x3 images and four classes."""
+    made = []
+    for number, name in enumerate(members):
+        file = path / "members" / name / "model.onnx"
+        member = write_network(file, name=name, shape=SHAPE, dtype=dtype, seed=seed + number)
+        made.append(dataclasses.replace(member, classes=CLASSES))
+    weights = (1 / len(members),) * len(members)
+    ensemble = Ensemble("B1", tuple(members), weights, "smobf", {"seconds": 1.0}, {"seconds": 0.5}, {})
+    device = Device("cpu:0", "cpu", 1 << 30)
+    placements = tuple(Placement(m, "cpu:0", 8, lane=0) for m in members)
+    allocation = Allocation("small", "B1", (device,), placements)
+    bundle = Bundle(ensemble, allocation, tuple(made), Input(SHAPE, dtype), CLASSES, "onnx")
+    files.write_json(path / "bundle.json", bundle)
+    return dataclasses.replace(bundle, path=path)
+
+
+def direct_answers(bundle: Bundle, images: NDArray[np.generic]) -> NDArray[np.float32]:
+    """(members, samples, classes) by ONNX Runtime alone: what every server must say."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    answers = []
+    for member in bundle.ensemble.members:
+        session = onnxruntime.InferenceSession(str(model_path(bundle, member)), options)
+        answers.append(session.run(None, {"images": images})[0])
+    return np.stack(answers)
+
+
+class StandIn:
+    """An engine with a gate: while `gate` is clear nothing is answered; `full` and `broken` make it refuse or fail."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.gate = threading.Event()
+        self.gate.set()
+        self.full = self.broken = self.partial = self.closed = False
+        self._pool = ThreadPoolExecutor(2)
+
+    def submit(
+        self,
+        images: NDArray[np.generic],
+        members: Sequence[str] | None = None,
+        *,
+        spread: bool = False,
+        each: bool = False,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        partial: bool = False,
+    ) -> Future[Answer]:
+        while self.full and timeout:
+            time.sleep(0.02)
+            timeout = max(0.0, timeout - 0.02)
+        if self.full:
+            raise EngineBusyError("the ring is full")
+        return self._pool.submit(self._answer, np.array(images), members, spread, each)
+
+    def _answer(self, images: NDArray[np.generic], members: Sequence[str] | None, spread: bool, each: bool) -> Answer:
+        self.gate.wait(20)
+        if self.broken:
+            raise EngineError("member 00000-e003 died three times:\nno memory")
+        asked = tuple(members or self.bundle.ensemble.members)
+        answers = direct_answers(self.bundle, images)[[self.bundle.ensemble.members.index(m) for m in asked]]
+        mean = answers.mean(axis=0)
+        spreads = answers.std(axis=0)[np.arange(len(images)), mean.argmax(axis=1)] if spread else None
+        return Answer(mean, asked, self.partial, spreads, answers if each else None)
+
+    @property
+    def ready(self) -> bool:
+        return not self.closed
+
+    def close(self) -> None:
+        self.gate.set()
+        self._pool.shutdown(cancel_futures=True)
+        self.closed = True

@@ -1,0 +1,141 @@
+"""The protocol's bytes, without a server: parsing, its bounds, and a fuzz of both."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ripieno.server.codec import read_request
+from ripieno.server.refusal import RefusedError, one_line
+from ripieno.server.reply import strings_to_bytes
+from ripieno.server.signature import Signature
+from ripieno.types import Input
+
+BYTES = Signature("ensemble", Input((2, 3, 1)), ("a", "b"), ("m", "n"), ("probabilities", "label", "spread", "members"))
+FLOATS = Signature("ensemble", Input((2, 3, 1), "float32"), ("a", "b"), ("m",))
+
+
+def body(shape: list[int], datatype: str, raw: bytes) -> tuple[bytes, int]:
+    tensor = {"name": "images", "shape": shape, "datatype": datatype, "parameters": {"binary_data_size": len(raw)}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    return head + raw, len(head)
+
+
+@pytest.mark.parametrize(("signature", "dtype"), [(BYTES, np.uint8), (FLOATS, np.float32)])
+def test_raw_images_are_a_view_of_the_body(signature: Signature, dtype: type) -> None:
+    images = np.arange(12, dtype=dtype).reshape(2, 2, 3, 1)
+    whole, length = body([2, 2, 3, 1], signature.datatype, images.tobytes())
+    request = read_request(whole, length, signature)
+    np.testing.assert_array_equal(request.images, images)
+    assert np.shares_memory(request.images, np.frombuffer(whole, np.uint8))
+
+
+@given(st.lists(st.floats(width=32), min_size=6, max_size=6))
+def test_floats_pass_exactly_when_they_are_finite(numbers: list[float]) -> None:
+    whole, length = body([1, 2, 3, 1], "FP32", np.array(numbers, np.float32).tobytes())
+    if np.isfinite(numbers).all():
+        np.testing.assert_array_equal(read_request(whole, length, FLOATS).images.ravel(), np.array(numbers, np.float32))
+    else:
+        with pytest.raises(RefusedError, match="finite"):
+            read_request(whole, length, FLOATS)
+
+
+@given(st.lists(st.one_of(st.integers(-300, 600), st.floats(-10, 300)), min_size=6, max_size=6), st.booleans())
+def test_numbers_become_bytes_exactly_when_they_are_whole_and_in_range(numbers: list[float], nested: bool) -> None:
+    data = np.reshape(numbers, (1, 2, 3, 1)).tolist() if nested else numbers
+    tensor = {"name": "images", "shape": [1, 2, 3, 1], "datatype": "FP32", "data": data}
+    text = json.dumps({"inputs": [tensor]}).encode()
+    if all(n == int(n) and 0 <= n <= 255 for n in numbers):
+        assert read_request(text, None, BYTES).images.ravel().tolist() == numbers
+    else:
+        with pytest.raises(RefusedError, match="whole numbers"):
+            read_request(text, None, BYTES)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=7) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+_tensor = st.fixed_dictionaries(
+    {
+        "name": st.just("images") | _json,
+        "shape": st.just([1, 2, 3, 1]) | st.lists(st.integers(-2, 4), max_size=5) | _json,
+        "datatype": st.sampled_from(["UINT8", "FP32", "BYTES"]) | _json,
+    },
+    optional={"data": st.lists(st.integers(0, 255), min_size=5, max_size=7) | _json, "parameters": _json},
+)
+_frame = st.fixed_dictionaries(
+    {"inputs": st.lists(_tensor, max_size=2) | _json}, optional={"id": _json, "parameters": _json, "outputs": _json}
+)
+
+
+@settings(max_examples=400)
+@given(_frame, st.none() | st.integers(-2, 300), st.binary(max_size=20))
+def test_whatever_json_comes_is_answered_or_refused_in_one_line(frame: object, length: int | None, tail: bytes) -> None:
+    refused_or_read(json.dumps(frame).encode() + tail, length)
+
+
+@settings(max_examples=400)
+@given(st.data())
+def test_a_good_request_with_bytes_changed_is_answered_or_refused(data: st.DataObject) -> None:
+    whole, length = body([1, 2, 3, 1], "UINT8", bytes(6))
+    broken = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(broken)) | st.just(len(broken)))
+    refused_or_read(bytes(broken[:cut]), length)
+
+
+def refused_or_read(whole: bytes, length: int | None) -> None:
+    for signature in (BYTES, FLOATS):
+        try:
+            request = read_request(whole, length, signature)
+        except RefusedError as error:
+            refusal = error
+        else:
+            assert request.images.shape[1:] == signature.input.shape
+            assert str(request.images.dtype) == signature.input.dtype
+            continue
+        assert refusal.status == 400
+        assert "\n" not in str(refusal)
+
+
+@pytest.mark.parametrize("element", ["[],", "{},", '"",', "[[[]]],"])
+def test_a_json_bomb_makes_no_more_memory_than_its_own_size(element: str) -> None:
+    count = 300_000
+    data = "[" + element * count + "0]"
+    text = f'{{"inputs":[{{"name":"images","shape":[1,2,3,1],"datatype":"UINT8","data":{data}}}]}}'.encode()
+    other = f'{{"inputs":[],"parameters":{{"a":{data}}}}}'.encode()
+    for whole in (text, other):
+        tracemalloc.start()
+        with pytest.raises(RefusedError):
+            read_request(whole, None, BYTES)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 3 * len(whole) + 100_000
+
+
+def test_a_declared_shape_is_judged_before_anything_is_made_of_it() -> None:
+    whole, length = body([1 << 40, 2, 3, 1], "UINT8", b"")
+    tracemalloc.start()
+    with pytest.raises(RefusedError, match="must have 1 to"):
+        read_request(whole, length, BYTES)
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
+
+
+def test_strings_carry_their_length_in_bytes() -> None:
+    assert strings_to_bytes(["a", "fü"]) == b"\x01\0\0\0a\x03\0\0\0f\xc3\xbc"
+
+
+@given(st.text())
+def test_a_message_is_one_printable_line(text: str) -> None:
+    line = one_line(text)
+    assert len(line.splitlines()) <= 1
+    assert len(line) <= 300

@@ -1,0 +1,125 @@
+"""The server as a process: ports, signals, draining, and the thread beside a program."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ripieno.errors import RipienoError
+from ripieno.server import Client, infer, serve, start
+from ripieno.types import Bundle
+from tests.server.stand_in import ROOT, StandIn, direct_answers
+
+CHILD = """
+import pathlib, sys, threading, time
+from ripieno.library.bundle import read_bundle
+from ripieno.server import serve
+from tests.server.stand_in import StandIn
+engine = StandIn(read_bundle(sys.argv[1]))
+slow = float(sys.argv[2])
+answer = engine._answer
+def slowly(*arguments):
+    time.sleep(slow)
+    return answer(*arguments)
+engine._answer = slowly
+serve(engine, port=0, ready=lambda url: print(url, flush=True))
+print("returned", flush=True)
+engine.close()
+"""
+
+
+@contextmanager
+def child(bundle: Bundle, slow: float = 0.0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A real process that serves; its requests take `slow` seconds."""
+    command = [sys.executable, "-c", CHILD, str(bundle.path), str(slow)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    try:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_sigterm_finishes_requests_under_way_and_exits_0(bundle: Bundle, images: NDArray[np.uint8]) -> None:
+    with child(bundle, slow=0.5) as (process, url):
+        answers: list[NDArray[np.float32]] = []
+        asking = [threading.Thread(target=lambda: answers.append(infer(url, images))) for _ in range(4)]
+        for thread in asking:
+            thread.start()
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        for thread in asking:
+            thread.join()
+        out, err = process.communicate(timeout=20)
+        assert process.returncode == 0
+        assert (out, err) == ("returned\n", "")
+        assert len(answers) == 4
+        for answer in answers:
+            np.testing.assert_allclose(answer, direct_answers(bundle, images).mean(axis=0), atol=1e-6)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(url + "/v2", trust_env=False)
+
+
+def test_an_idle_server_ends_at_once_on_sigint(bundle: Bundle) -> None:
+    with child(bundle) as (process, url), httpx.Client(trust_env=False) as http:
+        assert http.get(url + "/v2/health/ready").status_code == 200
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.wait(10)
+        assert process.returncode == 0
+        assert time.monotonic() - began < 3
+
+
+def test_a_taken_port_is_one_line(bundle: Bundle) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(RipienoError, match=f"port {port} of 127.0.0.1 is in use by another process") as caught:
+            serve(StandIn(bundle), port=port)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("host", "port"), [("no.such.host.invalid", 0), ("127.0.0.1", 70000), ("203.0.113.7", 0)])
+def test_an_address_that_cannot_be_had_is_one_line(bundle: Bundle, host: str, port: int) -> None:
+    with pytest.raises(RipienoError) as caught:
+        serve(StandIn(bundle), host, port)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_server_in_a_thread_answers_and_stops(bundle: Bundle, images: NDArray[np.uint8]) -> None:
+    engine = StandIn(bundle)
+    with start(engine) as running:
+        np.testing.assert_allclose(infer(running.url, images), direct_answers(bundle, images).mean(axis=0), atol=1e-6)
+    with pytest.raises(RipienoError, match="is a server running there"):
+        infer(running.url, images)
+    assert not engine.closed, "an engine that was handed in is the caller's to close"
+    running.stop()
+    engine.close()
+
+
+def test_the_client_sends_many_images_in_batches(bundle: Bundle) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (21, 8, 8, 3), dtype=np.uint8)
+    engine = StandIn(bundle)
+    with start(engine) as running, Client(running.url) as client:
+        expected = direct_answers(bundle, images).mean(axis=0)
+        np.testing.assert_allclose(client.infer(images, batch=8), expected, atol=1e-6)
+        with pytest.raises(RipienoError, match="answered 400: 'images' has shape"):
+            client.infer(images[:, :4])
+        with pytest.raises(RipienoError, match="images are int64"):
+            client.infer(images.astype(np.int64))
+    engine.close()

@@ -1,0 +1,84 @@
+"""The real engine behind the real server: answers equal ONNX Runtime's own, also while everything is asked at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ripieno.server import Client, Running, infer, start
+from ripieno.types import Bundle
+from tests.server.stand_in import MEMBERS, ROOT, direct_answers
+
+
+@pytest.fixture(scope="module", params=["thread", "process"])
+def served(bundle: Bundle, request: pytest.FixtureRequest) -> Iterator[Running]:
+    with start(bundle.path, isolation=request.param) as running:
+        yield running
+
+
+def test_the_served_ensemble_equals_the_mean_of_its_members(served: Running, bundle: Bundle) -> None:
+    images = np.random.default_rng(5).integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)
+    np.testing.assert_allclose(infer(served.url, images), direct_answers(bundle, images).mean(axis=0), atol=1e-5)
+
+
+def test_a_member_served_alone_equals_itself(served: Running, bundle: Bundle, images: NDArray[np.uint8]) -> None:
+    with Client(served.url, model=MEMBERS[1]) as client:
+        np.testing.assert_allclose(client.infer(images), direct_answers(bundle, images)[1], atol=1e-5)
+
+
+def test_each_of_many_clients_gets_its_own_answer(served: Running, bundle: Bundle) -> None:
+    images = np.random.default_rng(6).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    expected = direct_answers(bundle, images).mean(axis=0)
+
+    def ask(first: int) -> None:
+        with Client(served.url) as client:
+            for i in range(first, 40, 8):
+                np.testing.assert_allclose(client.infer(images[i : i + 3]), expected[i : i + 3], atol=1e-5)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(8)))
+
+
+def test_spread_and_members_come_from_the_engine(served: Running, bundle: Bundle, images: NDArray[np.uint8]) -> None:
+    tensor = {"name": "images", "shape": [5, 8, 8, 3], "datatype": "UINT8", "data": images.ravel().tolist()}
+    asked = {"inputs": [tensor], "outputs": [{"name": "members"}, {"name": "spread"}]}
+    reply = httpx.post(served.url + "/v2/models/ensemble/infer", json=asked, trust_env=False).json()
+    members, spread = (np.reshape(o["data"], o["shape"]) for o in reply["outputs"])
+    np.testing.assert_allclose(members, direct_answers(bundle, images).transpose(1, 0, 2), atol=1e-5)
+    assert spread.shape == (5,)
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_the_process_leaves_nothing_behind_after_sigterm(bundle: Bundle, isolation: str) -> None:
+    code = (
+        "import sys; from ripieno.server import serve;"
+        "serve(sys.argv[1], port=0, isolation=sys.argv[2], ready=lambda url: print(url, flush=True))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(bundle.path), isolation],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out, err) == (0, "", "")
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
+    finally:
+        process.kill()
+        process.communicate()
