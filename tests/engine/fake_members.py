@@ -27,6 +27,8 @@ class FakeBackend:
         self.weights = generator.standard_normal((int(np.prod(member.input.shape)), len(member.classes))) / 255
         if marker := self.habits.get("load_fails"):
             raise RuntimeError(str(marker))
+        if os.path.exists(str(self.habits.get("absent_while", ""))):
+            raise RuntimeError("its file is gone")
 
     def infer(self, images):
         time.sleep(float(self.habits.get("delay", 0.0)) * len(images))
