@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from ripieno.cli import console, tables
 from ripieno.errors import RipienoError
+from ripieno.selection.check import Method
+from ripieno.types import Metric
 
 app = typer.Typer(
     help="Ensembles of deep networks that fit a budget: search, select, allocate and serve them.",
@@ -85,7 +87,7 @@ def tune(
             family=family,
             size=size,
             split=_shares(split),
-            metric=_metric(metric),
+            metric=one_of(Metric, "--metric", metric),
             skip_bad=skip_bad,
             progress=progress,
             watch=watch,
@@ -116,9 +118,11 @@ def _budgets(first: list[str] | None, more: list[str] | None) -> list[float] | N
     return budgets or None
 
 
-def _metric(text: str) -> Any:
-    if text not in ("accuracy", "macro-f1"):
-        raise RipienoError(f"--metric {text!r} must be accuracy or macro-f1")
+def one_of(words: Any, option: str, text: str) -> Any:
+    """`text`, which must be one of a Literal's words."""
+    known = get_args(words)
+    if text not in known:
+        raise RipienoError(f"{option} {text!r} must be one of {', '.join(known)}")
     return text
 
 
@@ -182,7 +186,7 @@ def select(
         ensembles = pipeline.select(
             run,
             _budgets(budget, more),
-            method=method,
+            method=one_of(Method, "--method", method),
             prune=prune,
             device=device,
             trusted=family or (),

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ripieno.cli import console
-from ripieno.cli.app import BundlePath, app
+from ripieno.cli.app import BundlePath, app, one_of
 from ripieno.errors import EXTRAS
 
 Isolation = Annotated[str, typer.Option(help="Lanes in threads or in processes: `auto`, `thread`, `process`.")]
+
+
+def _isolation(text: str) -> Any:
+    from ripieno.engine.engine import Isolation as Known
+
+    return one_of(Known, "--isolation", text)
 
 
 @app.command()
@@ -26,7 +32,7 @@ def bench(
     from ripieno.engine import bench as run_bench
 
     with console.log.status(f"answering requests of {batch} images for {seconds:g} s"):
-        result = run_bench(bundle, seconds=seconds, batch=batch, isolation=isolation)
+        result = run_bench(bundle, seconds=seconds, batch=batch, isolation=_isolation(isolation))
     made = console.table(f"{bundle}", "requests of", "images/s", "spread", "p50 (ms)", "p99 (ms)")
     made.add_row(
         f"{batch} images",
@@ -55,7 +61,7 @@ def serve(
         console.out.print(f"serving [bold]{bundle}[/] at {url}")
         console.out.print(f"next  [bold cyan]curl {url}/v2/models/ensemble[/]  (Ctrl-C stops)", soft_wrap=True)
 
-    run_server(bundle, host=host, port=port, isolation=isolation, ready=ready)
+    run_server(bundle, host=host, port=port, isolation=_isolation(isolation), ready=ready)
 
 
 @app.command()

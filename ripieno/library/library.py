@@ -73,6 +73,10 @@ class Library:
         """ONNX file of a member, imported or exported, present or not."""
         return self.member_path(member) / "model.onnx"
 
+    def model_path(self, member: str, backend: str) -> Path:
+        """The file of a member that `backend` (`onnx` or `torch`) runs, present or not."""
+        return self.onnx_path(member) if backend == "onnx" else self.weights_path(member)
+
     # members
 
     def ids(self) -> list[str]:

@@ -14,7 +14,7 @@ from ripieno.errors import AllocationError
 from ripieno.library import Library, write_bundle
 from ripieno.pipeline.costs import profiles_on
 from ripieno.pipeline.runs import Progress, open_run, quiet
-from ripieno.types import Bundle, Device, Ensemble
+from ripieno.types import Allocation, Bundle, Device, Ensemble, Placement
 
 
 def allocate(
@@ -32,8 +32,8 @@ def allocate(
 
     The bundle lies in `bundle`, by default `RUN/bundles/ENSEMBLE`. Raises AllocationError when a member fits nowhere.
     """
-    from ripieno.allocation import plan
-    from ripieno.engine.bench import Bench
+    from ripieno.allocation import Measurement, plan
+    from ripieno.engine import AllocationBench
     from ripieno.profiles import local_devices
 
     library = open_run(run)
@@ -52,7 +52,14 @@ def allocate(
 
     placed = functools.partial(plan, chosen, here, profiles, name=chosen.name)
     if max_benches > 0:
-        with Bench(library, chosen, here, backend) as bench:
+        members = {m: library.member(m) for m in chosen.members}
+        paths = {m: library.model_path(m, backend) for m in chosen.members}
+        with AllocationBench(chosen, members, paths, backend) as measured:
+
+            def bench(placements: tuple[Placement, ...]) -> Measurement:
+                result = measured.measure(Allocation(chosen.name, chosen.name, here, placements))
+                return Measurement(result.throughput, result.spread)
+
             allocation = placed(bench=bench, max_benches=max_benches, progress=told)
     else:
         allocation = placed()
