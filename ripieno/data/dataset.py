@@ -129,7 +129,7 @@ def moments(images: NDArray[Any], rows: NDArray[np.int64]) -> Moments:
             squares[channel] += float(values @ values) + off * off * count * share
         count += len(block)
     std = np.sqrt(squares / max(1, count))
-    # rounding leaves a constant channel a deviation of about 1e-17 of its value
+    # less than float32 can tell apart is no deviation
     std[std <= 1e-7 * np.abs(mean)] = 1.0
     return tuple(mean.tolist()), tuple(std.tolist())
 

@@ -86,10 +86,10 @@ def read_folder(
                 decoded += [p for p, _ in kept]
                 if progress is not None:
                     progress(start + len(block), len(readable))
+            labels = np.array([index[p.label] for p in decoded], np.int64)
+            check_classes(labels, _given(decoded), names)  # again, while the file can still be dropped
     if bad:
         notes.append(f"left out {len(bad):,} broken image{'s' * (len(bad) > 1)}, the first: {bad[0]}")
-    labels = np.array([index[p.label] for p in decoded], np.int64)
-    check_classes(labels, _given(decoded), names)
     return Samples(folder.resolve().name, images(), labels, _given(decoded), names)
 
 

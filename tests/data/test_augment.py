@@ -109,7 +109,7 @@ def test_channel_shift_adds_up_to_a_fraction_of_the_range_to_each_channel(images
     assert torch.allclose(shift, shift[:, :, :1, :1].expand_as(shift), atol=1e-4)
     by_channel = shift[:, :, 0, 0]
     assert 1.9 < by_channel.abs().max() <= 2.0 + 1e-4
-    assert not torch.allclose(by_channel[:, 0], by_channel[:, 1])
+    assert not torch.allclose(by_channel[:, 0], by_channel[:, 1], atol=1e-2)
 
 
 def test_a_flip_mirrors_about_half_of_the_images_and_changes_no_other(images):

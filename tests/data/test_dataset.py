@@ -8,7 +8,7 @@ import pytest
 
 from ripieno.data import load_dataset, open_dataset, write_dataset
 from ripieno.data.dataset import moments
-from ripieno.errors import DataError
+from ripieno.errors import DataError, RipienoError
 from ripieno.types import Dataset
 
 
@@ -134,6 +134,14 @@ def test_files_that_do_not_belong_together_are_told(folder, name, change, messag
     assert message in refused(folder)
 
 
+def test_a_write_that_fails_half_way_leaves_no_data_set_rather_than_a_mixed_one(dataset, folder):
+    (folder / "split.npy").unlink()
+    (folder / "split.npy").mkdir()
+    with pytest.raises(RipienoError, match="cannot write"):
+        write_dataset(dataset, folder)
+    assert "holds no data set" in refused(folder)
+
+
 def test_a_data_set_that_is_not_consistent_is_not_written(dataset, tmp_path):
     with pytest.raises(DataError, match="class names repeat"):
         write_dataset(dataclasses.replace(dataset, classes=("a", "a", "b")), tmp_path / "x")
@@ -158,11 +166,16 @@ def test_moments_do_not_depend_on_the_blocks(monkeypatch):
     assert np.allclose(whole, moments(images, np.arange(50)), rtol=1e-9)
 
 
-@pytest.mark.parametrize("value", [0, 7, 0.1])
+def test_a_black_channel_has_deviation_1():
+    assert moments(np.zeros((5, 2, 2, 1), np.uint8), np.arange(5)) == ((0.0,), (1.0,))
+
+
+@pytest.mark.parametrize("value", [7, 0.1])
 def test_a_constant_channel_has_deviation_1(value):
-    images = np.random.default_rng(0).random((30, 4, 4, 2)).astype(np.float32)
+    images = np.random.default_rng(0).random((31, 4, 9, 2)).astype(np.float32)
     images[..., 1] = value
-    mean, std = moments(images, np.arange(30))
+    images[0, 0, 0, 1] = np.nextafter(np.float32(value), np.float32(9))  # all but rounding
+    mean, std = moments(images, np.arange(31))
     assert mean[1] == pytest.approx(value)
     assert std[1] == 1.0
     assert std[0] < 1

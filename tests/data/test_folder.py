@@ -280,6 +280,16 @@ def test_a_broken_picture_leaves_the_data_set_there_as_it_was(image_folder, tmp_
     assert {p.name: p.read_bytes() for p in prepared.iterdir()} == before
 
 
+def test_a_class_that_loses_too_many_pictures_leaves_the_data_set_there_as_it_was(image_folder, tmp_path):
+    source, prepared = image_folder(count=3), tmp_path / "prepared"
+    load_dataset(source, folder=prepared)
+    before = {p.name: p.read_bytes() for p in prepared.iterdir()}
+    path = source / "b" / "b001.png"
+    path.write_bytes(path.read_bytes()[:-60])
+    error_of(source, folder=prepared, skip_bad=True)
+    assert {p.name: p.read_bytes() for p in prepared.iterdir()} == before
+
+
 def test_real_plankton_of_mixed_sizes_loads(shared_data: Path, tmp_path: Path):
     packed = np.load(io.BytesIO(lzma.decompress((shared_data / "plankton" / "plankton.npz.xz").read_bytes())))
     labels, offset, jpeg = packed["label"], packed["offset"], packed["jpeg"]

@@ -58,7 +58,8 @@ def test_booleans_become_0_and_255(arrays):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
-def test_values_that_are_no_finite_float32_name_the_image(arrays, value):
+def test_values_that_are_no_finite_float32_name_the_image(arrays, value, monkeypatch):
+    monkeypatch.setattr("ripieno.data.samples.BLOCK_BYTES", 4 * 6 * 5 * 3 * 4)  # blocks of four images
     images = arrays[0] / 255
     images[17, 0, 0, 0] = value
     assert "image 17 of the arrays holds NaN or infinity" in refused(images, arrays[1])
