@@ -16,6 +16,8 @@ EXTRAS = {
     "uvicorn": "serve",
     "orjson": "serve",
     "httpx": "serve",
+    "prometheus_client": "serve",
+    "grpc": "serve",
     "openvino": "openvino",
     "ray": "cluster",
     "smac": "smac",
