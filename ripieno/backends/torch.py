@@ -30,7 +30,8 @@ class TorchBackend:
         if device.type == "cuda" and not self._torch.cuda.is_available():
             raise EngineError(f"{device.name} is not there: this PyTorch sees no CUDA device; use cpu:0")
         self._device = device.name if device.type == "cuda" else "cpu"
-        self._network: Any = load_network(member, path, trusted).to(self._device)
+        network = load_network(member, path, trusted)
+        self._network: Any = network.to(self._device, memory_format=self._torch.channels_last)
 
     def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
         """Probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""

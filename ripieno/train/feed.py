@@ -60,7 +60,7 @@ class Feed:
         for start in range(0, len(order), block):
             images = self._gather(order[start : start + block])
             if not augment.is_identity:
-                images = augment(images.permute(0, 3, 1, 2).float(), draws).permute(0, 2, 3, 1)
+                images = augment(images.permute(0, 3, 1, 2).float(), draws).permute(0, 2, 3, 1).contiguous()
             parts = torch.split(network.normalise(images), batch_size)
             yield list(zip(parts, torch.split(labels[start : start + block], batch_size), strict=True))
 

@@ -1,0 +1,147 @@
+"""One kit that every backend passes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ripieno import backends
+from ripieno.backends.torch import load_network
+from ripieno.errors import EngineError, LibraryError, ModelError
+from ripieno.train.evaluate import predict
+from tests.backends.made import CPU, Made
+
+NAMES = ("onnx", "torch")
+
+
+def load(made: Made, backend: str, threads: int = 1) -> backends.Backend:
+    return backends.load(backend, made.path(backend), made.member, CPU, threads)
+
+
+@pytest.fixture(params=["digit", "coloured"])
+def made(request: pytest.FixtureRequest) -> Made:
+    found: Made = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def expected(made: Made) -> NDArray[np.float32]:
+    return predict(load_network(made.member, made.path("torch")), made.images)
+
+
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_probabilities_are_those_of_the_trained_network(
+    made: Made, expected: NDArray[np.float32], backend: str, threads: int
+) -> None:
+    answers = load(made, backend, threads).infer(made.images)
+    assert answers.dtype == np.float32
+    assert np.abs(answers - expected).max() < 1e-5
+    assert np.ptp(expected, axis=0).max() > 0.05, "images must be told apart for this test to say anything"
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_a_batch_of_any_size_is_answered(made: Made, expected: NDArray[np.float32], backend: str) -> None:
+    loaded = load(made, backend)
+    for size in (3, 1, 2, 7, 33, 1):
+        assert np.abs(loaded.infer(made.images[:size]) - expected[:size]).max() < 1e-5
+    assert loaded.infer(made.images[:0]).shape == (0, 5)
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_images_may_be_strided_or_read_only(made: Made, expected: NDArray[np.float32], backend: str) -> None:
+    loaded = load(made, backend)
+    assert np.abs(loaded.infer(made.images[::-2]) - expected[::-2]).max() < 1e-5
+    locked = made.images.copy()
+    locked.flags.writeable = False
+    assert np.abs(loaded.infer(locked) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_answers_stay_when_the_next_batch_is_answered(made: Made, backend: str) -> None:
+    loaded = load(made, backend)
+    first = loaded.infer(made.images[:2])
+    kept = first.copy()
+    loaded.infer(made.images[2:4])
+    assert np.array_equal(first, kept)
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_images_of_another_shape_or_dtype_are_refused(made: Made, backend: str) -> None:
+    loaded = load(made, backend)
+    for wrong in (made.images.astype(np.float64), made.images[:, :-1], made.images[0]):
+        with pytest.raises(EngineError, match="they must be"):
+            loaded.infer(wrong)
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_a_closed_backend_says_so(digit: Made, backend: str) -> None:
+    loaded = load(digit, backend)
+    loaded.close()
+    loaded.close()
+    with pytest.raises(EngineError, match="closed"):
+        loaded.infer(digit.images)
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_a_file_that_is_absent_or_broken_is_named(digit: Made, backend: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    for content in (None, b"", digit.path(backend).read_bytes()[:500]):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(LibraryError, match="weights") as caught:
+            backends.load(backend, path, digit.member, CPU, 1)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_a_device_that_is_not_there_is_named(digit: Made, backend: str) -> None:
+    from ripieno.types import Device
+
+    if backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("needs a machine without CUDA")
+    with pytest.raises(EngineError, match="cuda:0 is not there"):
+        backends.load(backend, digit.path(backend), digit.member, Device("cuda:0", "gpu", 1), 1)
+
+
+def test_weights_of_another_network_are_refused(digit: Made, coloured: Made) -> None:
+    with pytest.raises(LibraryError, match="another network"):
+        backends.load("torch", coloured.path("torch"), digit.member, CPU, 1)
+
+
+def test_a_users_family_in_a_member_is_not_imported_by_itself(digit: Made) -> None:
+    import dataclasses
+
+    member = dataclasses.replace(digit.member, family="antigravity:fly")
+    with pytest.raises(ModelError, match="--family antigravity:fly"):
+        backends.load("torch", digit.path("torch"), member, CPU, 1)
+    assert "antigravity" not in sys.modules
+
+
+def test_no_other_backend_is_known() -> None:
+    with pytest.raises(EngineError, match="onnx, torch"):
+        backends.load("abacus", Path("x"), None, CPU, 1)  # type: ignore[arg-type]
+
+
+def test_a_process_with_onnx_runtime_imports_no_torch_and_stays_small(digit: Made) -> None:
+    code = f"""
+import pathlib, sys
+import numpy as np, psutil
+from ripieno import backends
+from ripieno.types import Device, Input, Member
+member = Member("a", 1, 1, "resnet", {{}}, Input((8, 8, 1)), tuple("abcde"), {{}}, 1, 1.0)
+loaded = backends.load("onnx", pathlib.Path({str(digit.path("onnx"))!r}), member, Device("cpu:0", "cpu", 1), 1)
+loaded.infer(np.zeros((64, 8, 8, 1), np.uint8))
+assert "torch" not in sys.modules
+megabytes = psutil.Process().memory_info().rss >> 20
+assert megabytes < 120, megabytes
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

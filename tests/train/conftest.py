@@ -1,0 +1,27 @@
+"""A small data set of real digits, prepared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from ripieno.data import load_dataset, write_dataset
+from ripieno.train import Task
+from ripieno.types import Dataset
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """300 digits of 8x8 pixels: 216 to train on, 24 to validate."""
+    source = load_digits()
+    images = (source.images[:300, :, :, None] * 15).astype(np.uint8)
+    return write_dataset(load_dataset((images, source.target[:300])), tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture
+def task(digits: Dataset, tmp_path: Path) -> Task:
+    assert digits.path is not None
+    return Task(run=tmp_path / "run", dataset=digits.path, family="resnet", epochs=9, seed=7)
