@@ -11,12 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import SelectionError
 from ripieno.selection.objective import Ints
-from ripieno.types import Combiner
 
 Loss = Literal["cross-entropy", "squared-error", "accuracy", "macro-f1"]
 Method = Literal["smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]
 SUM_TOLERANCE = 0.02
 """How far the probabilities of a sample may sum from one: what 100 rounded float16 can lose."""
+ONE_AND_A_BIT = 0x3C01
+"""Bits of the float16 after one: rounding may leave it."""
+Predictions = list[NDArray[Any]]
+"""One array for each member."""
 
 
 def one_of(value: object, kind: Any, what: str) -> None:
@@ -25,21 +28,34 @@ def one_of(value: object, kind: Any, what: str) -> None:
         raise SelectionError(f"no {what} {value!r}; there are: {', '.join(get_args(kind))}")
 
 
-def read_predictions(predictions: ArrayLike, loss: Loss) -> NDArray[Any]:
-    """An array of floats (members, samples) or (members, samples, classes), neither empty nor anything else."""
-    try:
-        array = np.asarray(predictions)
-    except ValueError as error:
-        raise SelectionError("predictions of the members differ in shape: all must answer the same samples") from error
-    if array.dtype.kind not in "fiu":
-        raise SelectionError(f"predictions are of type {array.dtype}: must be float16, float32 or float64")
-    if array.ndim not in (2, 3):
-        raise SelectionError(f"predictions have shape {array.shape}: must be (members, samples[, classes])")
-    if 0 in array.shape:
-        raise SelectionError(f"predictions have shape {array.shape}: there must be at least one of each")
-    if array.ndim == 3 and array.shape[2] < 2 and loss != "squared-error":
-        raise SelectionError(f"predictions have shape {array.shape}: there must be at least two classes")
-    return array
+def read_predictions(predictions: ArrayLike | Sequence[NDArray[Any]], loss: Loss) -> Predictions:
+    """One array of floats for each member, (samples[, classes]) and all of one shape; mapped ones stay so."""
+    if isinstance(predictions, list | tuple) and all(isinstance(p, np.ndarray) for p in predictions):
+        shapes = sorted({p.shape for p in predictions})
+        if len(shapes) > 1:
+            raise SelectionError(f"predictions of members have shapes {shapes[0]} and {shapes[1]}: make them the same")
+        arrays: list[NDArray[Any]] = list(predictions)
+    else:
+        try:
+            array = np.asanyarray(predictions)
+        except ValueError as error:
+            raise SelectionError("predictions of members differ in shape: all must answer the same samples") from error
+        arrays = list(array) if array.ndim > 1 else [array]
+        if array.ndim < 2:
+            raise SelectionError(f"predictions have shape {array.shape}: must be (members, samples[, classes])")
+    if not arrays:
+        raise SelectionError("predictions of no member: there must be at least one")
+    shape = (len(arrays), *arrays[0].shape)
+    if len(shape) not in (2, 3):
+        raise SelectionError(f"predictions have shape {shape}: must be (members, samples[, classes])")
+    if 0 in shape:
+        raise SelectionError(f"predictions have shape {shape}: there must be at least one of each")
+    if len(shape) == 3 and shape[2] < 2 and loss != "squared-error":
+        raise SelectionError(f"predictions have shape {shape}: there must be at least two classes")
+    wrong = [p.dtype for p in arrays if p.dtype.kind not in "fiu"]
+    if wrong:
+        raise SelectionError(f"predictions are of type {wrong[0]}: must be float16, float32 or float64")
+    return [p if p.dtype.isnative and p.dtype.kind == "f" else p.astype(np.float64) for p in arrays]
 
 
 def check_names(names: Sequence[str] | None, count: int) -> Sequence[str]:
@@ -54,10 +70,14 @@ def check_names(names: Sequence[str] | None, count: int) -> Sequence[str]:
     return names
 
 
-def check_probabilities(array: NDArray[Any], names: Sequence[str]) -> None:
+def check_probabilities(predictions: Predictions, names: Sequence[str]) -> None:
     """Probabilities are finite, in 0..1 and, over the classes of a sample, sum to one."""
-    for name, rows in zip(names, array, strict=True):
-        low, high = float(rows.min()), float(rows.max())
+    for name, rows in zip(names, predictions, strict=True):
+        # the bits of a float16 order like integers, which compare many times faster; a sign, NaN or infinity is above
+        if rows.dtype == np.float16 and rows.flags.c_contiguous and rows.view(np.uint16).max() <= ONE_AND_A_BIT:
+            low, high = 0.0, 1.0
+        else:
+            low, high = float(rows.min()), float(rows.max())
         if np.isnan(low) or np.isnan(high):
             count = int(np.isnan(rows).sum())
             raise SelectionError(f"{name} predicts NaN for {count} values: leave it out or predict again")
@@ -70,40 +90,40 @@ def check_probabilities(array: NDArray[Any], names: Sequence[str]) -> None:
                 raise SelectionError(f"{name} predicts classes that sum {off:.3g} off one: divide each by the sum")
 
 
-def check_finite(array: NDArray[Any], names: Sequence[str]) -> None:
+def check_finite(predictions: Predictions, names: Sequence[str]) -> None:
     """Predictions of a regression are finite."""
-    for name, rows in zip(names, array, strict=True):
+    for name, rows in zip(names, predictions, strict=True):
         if not np.isfinite(rows).all():
             raise SelectionError(f"{name} predicts NaN or infinity: leave it out or predict again")
 
 
-def read_labels(labels: ArrayLike | None, array: NDArray[Any], loss: Loss) -> Ints | None:
-    """Class of each sample; None is right for true-class probabilities under cross-entropy only."""
+def read_labels(labels: ArrayLike | None, shape: tuple[int, ...], loss: Loss) -> Ints | None:
+    """Class of each sample of predictions of one member's `shape`; None is right for true-class probabilities only."""
     if labels is None:
-        if array.ndim == 3 or loss != "cross-entropy":
-            raise SelectionError(f"{loss} of predictions of shape {array.shape} needs labels: ({array.shape[1]},)")
+        if len(shape) == 2 or loss != "cross-entropy":
+            raise SelectionError(f"{loss} of predictions of shape {shape} a member needs labels, ({shape[0]},)")
         return None
     values = np.asarray(labels)
-    if values.shape != (array.shape[1],):
-        raise SelectionError(f"labels have shape {values.shape}: must be ({array.shape[1]},), one a sample")
+    if values.shape != shape[:1]:
+        raise SelectionError(f"labels have shape {values.shape}: must be ({shape[0]},), one a sample")
     if values.dtype.kind not in "iu" and not (values.dtype.kind == "f" and (values == np.floor(values)).all()):
         raise SelectionError(f"labels are of type {values.dtype}: must be integers, an index into the classes")
-    if array.ndim == 3 and not (values.min() >= 0 and values.max() < array.shape[2]):
+    if len(shape) == 2 and not (values.min() >= 0 and values.max() < shape[1]):
         wrong = values.min() if values.min() < 0 else values.max()
-        raise SelectionError(f"label {wrong} with {array.shape[2]} classes: labels are 0 to {array.shape[2] - 1}")
+        raise SelectionError(f"label {wrong} with {shape[1]} classes: labels are 0 to {shape[1] - 1}")
     return values.astype(np.int64)
 
 
-def read_targets(targets: ArrayLike | None, array: NDArray[Any]) -> NDArray[np.float64]:
-    """Targets of a regression, of the shape of one member's predictions."""
+def read_targets(targets: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Targets of a regression, of the `shape` of one member's predictions."""
     if targets is None:
-        raise SelectionError(f"squared-error needs labels: the targets, {array.shape[1:]}")
+        raise SelectionError(f"squared-error needs labels: the targets, {shape}")
     try:
         values = np.asarray(targets, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise SelectionError(f"targets are not numbers: {error}") from error
-    if values.shape != array.shape[1:]:
-        raise SelectionError(f"targets have shape {values.shape}: must be {array.shape[1:]}, as a member's predictions")
+    if values.shape != shape:
+        raise SelectionError(f"targets have shape {values.shape}: must be {shape}, as a member's predictions")
     if not np.isfinite(values).all():
         raise SelectionError("targets contain NaN or infinity: leave those samples out")
     return values
@@ -117,6 +137,3 @@ def check_numbers(weights: Sequence[float], prune: float, size: int | None) -> N
         raise SelectionError(f"prune {prune!r}: must be a share of the library above 0 and at most 1")
     if size is not None and (isinstance(size, bool) or not isinstance(size, Integral) or size < 1):
         raise SelectionError(f"size {size!r}: must be a whole number of members, at least 1")
-
-
-__all__ = ["Combiner", "Loss", "Method"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ripieno.types import Combiner
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -20,7 +22,9 @@ class Choice:
     """sum over the members; with several kinds of cost, the largest share of its budget"""
     costs: Mapping[str, float] = field(default_factory=dict)
     """sum over the members for each kind of cost"""
+    combiner: Combiner = "mean"
+    """how the members answer together: "weighted" where the weights differ"""
     steps: tuple[int, ...] = ()
     """every pick in its order: a member may come again under "replacement" """
     certificate: float | None = None
-    """under "replacement" with cross-entropy: no weights over the candidates have a loss lower by more"""
+    """when asked for: no weights over the candidates, hence no mean of any of them, have a loss lower by more"""

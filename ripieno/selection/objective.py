@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,13 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 S = TypeVar("S")
+
+
+class Above(NamedTuple):
+    """What is known of the ensemble without its last member: its loss, and floors under it with each other member."""
+
+    loss: float
+    floors: Floats
 
 
 class Objective(Protocol[S]):
@@ -30,7 +37,7 @@ class Objective(Protocol[S]):
         """Loss of the ensemble plus each one of `candidates`; the same bits whichever candidates are asked together."""
         ...
 
-    def floors(self, state: S, loss: float) -> Floats:
+    def floors(self, state: S, loss: float, above: Above | None, /) -> Floats:
         """A number no larger than what `losses` gives, for every member; `loss` is that of the ensemble itself."""
         ...
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ripieno.errors import SelectionError
-from ripieno.selection.costs import Costs
+from ripieno.selection.costs import ROUNDING, Costs
 from ripieno.selection.objective import Floats, Ints
 from ripieno.selection.tree import Tree
 
@@ -56,7 +56,7 @@ class Problem:
 
     def within(self, members: Members, limits: Floats) -> bool:
         """Whether the distinct members keep the budget."""
-        return bool(self.costs.fits(limits, self.costs.total(members[1:]))[members[0]])
+        return bool((self.costs.total(members) <= limits * (1 + ROUNDING)).all())
 
     def better(self, members: Members) -> tuple[float, ...]:
         """Sort key of ensembles: the lower loss, then the cheaper, then the fewer."""

@@ -7,21 +7,32 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import SelectionError
-from ripieno.selection import check
-from ripieno.selection.check import Combiner, Loss, Method
+from ripieno.selection.blocks import Pool
+from ripieno.selection.build import Options, build
+from ripieno.selection.check import Loss, Method
 from ripieno.selection.choice import Choice
-from ripieno.selection.costs import Budget, read_costs
-from ripieno.selection.metrics import true_class
+from ripieno.selection.costs import Budget
+from ripieno.selection.forward import best, forward, replacement, top_k
+from ripieno.selection.mixture import best_weights
 from ripieno.selection.objective import Floats
 from ripieno.selection.problem import Members, Problem
 from ripieno.selection.smobf import smobf
-from ripieno.selection.tree import Tree
+from ripieno.selection.swap import exact, swap
 from ripieno.selection.truth import CrossEntropy
+from ripieno.types import Combiner
 
-METHODS: Mapping[str, Callable[[Problem, Floats], list[Members]]] = {"smobf": smobf}
+METHODS: Mapping[Method, Callable[[Problem, Floats], list[Members]]] = {
+    "smobf": smobf,
+    "forward": forward,
+    "replacement": replacement,
+    "top-k": top_k,
+    "best": best,
+    "swap": swap,
+    "exact": exact,
+}
 """Each gives one ensemble or more that keep the limits; the best of them is chosen."""
 
 WEIGHTS = (0.1, 0.01, 0.001)
@@ -29,7 +40,7 @@ WEIGHTS = (0.1, 0.01, 0.001)
 
 
 def select_members(
-    predictions: ArrayLike,
+    predictions: ArrayLike | Sequence[NDArray[Any]],
     labels: ArrayLike | None = None,
     costs: ArrayLike | Mapping[str, ArrayLike] | None = None,
     budget: Budget = None,
@@ -41,24 +52,38 @@ def select_members(
     size: int | None = None,
     combiner: Combiner = "mean",
     names: Sequence[str] | None = None,
+    certify: bool = False,
+    pool: Pool | None = None,
+    device: str = "cpu",
 ) -> Choice:
     """Choose the members that together predict best and cost at most `budget` (sections 2.1 and 2.3).
 
     `predictions` is (members, samples), probabilities of the true class, or (members, samples, classes), which needs
-    `labels` (samples,). `costs` is (members,), (members, kinds) or a mapping of kinds to (members,); `budget` one
-    number or a mapping of kinds to numbers, in the unit of the costs. Without costs each member costs 1. Of the
-    members that fit the budget alone, the best by their own loss are looked at: a share `prune` of the library, at
-    least 20. `weights` are the w of equation 2; `size` bounds the number of members; `names` are used in messages.
+    `labels` (samples,); also a list with an array a member, which may be memory-mapped. Of a regression (`loss`
+    "squared-error") they are (members, samples[, outputs]) and `labels` the targets. `costs` is (members,), (members,
+    kinds) or a mapping of kinds to (members,); `budget` one number or a mapping of kinds to numbers, in the unit of the
+    costs. Without costs each member costs 1. A cost is summed over the members, whatever its kind.
+
+    Methods: "smobf" (equation 2), "swap" (smobf, then exchanges), "forward" (the plain greedy), "replacement" (the
+    same where a member may come again and then weighs more), "top-k", "best", and "exact" (all ensembles, at most a
+    million). All but "best" take `size`: just that for "forward", "replacement" (steps) and "top-k", else at most.
+    Of the members that fit the budget alone, the best by their own loss are looked at: a share `prune` of the library,
+    at least 20. `weights` are the w of equation 2; `names` are used in messages.
+
+    `certify` bounds what any other ensemble could gain, see `Choice.certificate`. What is large is read in blocks, by
+    threads here, by those that `pool.map` hands them to, or from the memory of a torch `device`.
 
     Raises SelectionError when an argument cannot be used or nothing fits the budget.
     """
-    problem = _problem(predictions, labels, costs, budget, method, loss, weights, prune, size, combiner, names)
+    options = Options(loss, weights, prune, size, combiner, names, pool, device)
+    problem = build(predictions, labels, costs, budget, method, options)
     limits = problem.costs.limits(budget)
-    return _choice(problem, min(METHODS[method](problem, limits), key=problem.better), limits)
+    chosen = min(METHODS[method](problem, limits), key=problem.better)
+    return _choice(problem, chosen, limits, _rule(method, combiner), certify)
 
 
 def front(
-    predictions: ArrayLike,
+    predictions: ArrayLike | Sequence[NDArray[Any]],
     labels: ArrayLike | None = None,
     costs: ArrayLike | Mapping[str, ArrayLike] | None = None,
     budgets: Iterable[float | Mapping[str, float]] | None = None,
@@ -71,6 +96,9 @@ def front(
     size: int | None = None,
     combiner: Combiner = "mean",
     names: Sequence[str] | None = None,
+    certify: bool = False,
+    pool: Pool | None = None,
+    device: str = "cpu",
 ) -> tuple[Choice, ...]:
     """Choose for every budget at once; more budget never gives a higher loss.
 
@@ -83,20 +111,24 @@ def front(
     wanted = None if budgets is None else list(budgets)
     if wanted is not None and not wanted:
         raise SelectionError("no budgets: give at least one, or None for all")
-    first = wanted[0] if wanted else None
-    problem = _problem(predictions, labels, costs, first, method, loss, weights, prune, size, combiner, names)
+    options = Options(loss, weights, prune, size, combiner, names, pool, device)
+    problem = build(predictions, labels, costs, wanted[0] if wanted else None, method, options)
     limits = [problem.costs.limits(b) for b in (_budgets(problem, points) if wanted is None else wanted)]
-    for limit in limits:
-        METHODS[method](problem, limit)
-    met = sorted((members for members in problem.tree.nodes if members), key=problem.better)
+    found = {members for limit in limits for members in METHODS[method](problem, limit)}
+    met = sorted(found.union(problem.tree.nodes) - {()}, key=problem.better)
+    rule = _rule(method, combiner)
     if wanted is not None:
         best = [next(members for members in met if problem.within(members, limit)) for limit in limits]
-        return tuple(_choice(problem, members, limit) for members, limit in zip(best, limits, strict=True))
+        return tuple(_choice(problem, m, limit, rule, certify) for m, limit in zip(best, limits, strict=True))
     staircase: list[Members] = []
     for members in met:
         if not staircase or problem.costs.total(members)[0] < problem.costs.total(staircase[-1])[0]:
             staircase.append(members)
-    return tuple(_choice(problem, members, limits[-1]) for members in reversed(staircase))
+    return tuple(_choice(problem, members, limits[-1], rule, certify) for members in reversed(staircase))
+
+
+def _rule(method: Method, combiner: Combiner) -> Combiner:
+    return "weighted" if method == "replacement" and combiner == "mean" else combiner
 
 
 def _budgets(problem: Problem, points: int) -> list[float]:
@@ -112,40 +144,25 @@ def _budgets(problem: Problem, points: int) -> list[float]:
     return [float(b) for b in np.geomspace(lowest, highest, points)]
 
 
-def _problem(
-    predictions: ArrayLike,
-    labels: ArrayLike | None,
-    costs: ArrayLike | Mapping[str, ArrayLike] | None,
-    budget: Budget,
-    method: Method,
-    loss: Loss,
-    weights: Sequence[float],
-    prune: float,
-    size: int | None,
-    combiner: Combiner,
-    names: Sequence[str] | None,
-) -> Problem:
-    for word, kind, what in ((method, Method, "method"), (loss, Loss, "loss"), (combiner, Combiner, "combiner")):
-        check.one_of(word, kind, what)
-    check.check_numbers(weights, prune, size)
-    array = check.read_predictions(predictions, loss)
-    names = check.check_names(names, len(array))
-    checked = read_costs(costs, budget, names)
-    check.check_probabilities(array, names)
-    classes = check.read_labels(labels, array, loss)
-    truth = array if array.ndim == 2 or classes is None else true_class(array, classes)
-    tree: Tree[Any] = Tree(CrossEntropy(truth))
-    return Problem(tree, checked, names, tuple(weights), prune, size)
-
-
-def _choice(problem: Problem, members: Members, limits: Floats) -> Choice:
+def _choice(problem: Problem, members: Members, limits: Floats, rule: Combiner, certify: bool) -> Choice:
     counts = Counter(members)
     total = problem.costs.total(members)
+    loss = problem.loss(members)
     return Choice(
         members=tuple(int(m) for m in counts),
         weights=tuple(count / len(members) for count in counts.values()),
-        loss=problem.loss(members),
+        loss=loss,
         cost=float(total[0]) if len(total) == 1 else float((total / limits).max()),
         costs=problem.costs.named(total),
+        combiner=rule,
         steps=tuple(int(m) for m in members),
+        certificate=max(0.0, loss - _lowest(problem, limits)) if certify else None,
     )
+
+
+def _lowest(problem: Problem, limits: Floats) -> float:
+    """A cross-entropy below which no weights over the candidates can go."""
+    objective = problem.tree.objective
+    if not isinstance(objective, CrossEntropy):
+        raise SelectionError("certify: there is a bound only for cross-entropy on a matrix that fits in memory")
+    return best_weights(objective.truth[problem.candidates(limits)])[2]

@@ -14,19 +14,19 @@ def smobf(problem: Problem, limits: Floats) -> list[Members]:
     return [climb(problem, limits, candidates, w) for w in problem.weights]
 
 
-def climb(problem: Problem, limits: Floats, candidates: Ints, w: float, size: int | None = None) -> Members:
+def climb(problem: Problem, limits: Floats, candidates: Ints, w: float, to_size: bool = False) -> Members:
     """Add the member of lowest score until no feasible addition lowers the score.
 
     Equation 2 with our reading: `score = (1 - w) * E + w * r` with r = C/B; what makes r > 1 is not feasible. With
-    `size`, stop there too.
+    `to_size`, go on to the problem's size even when the score rises.
     """
-    most = min(size or problem.size or len(candidates), len(candidates))
+    most = min(problem.size or len(candidates), len(candidates))
     node, score, used = problem.tree.root, np.inf, np.zeros(len(limits))
     free = np.ones(len(problem.names), dtype=bool)
     while len(node.members) < most:
         left = candidates[(free & problem.costs.fits(limits, used))[candidates]]
         shares = problem.costs.shares(limits, used)
-        member = problem.tree.step(node, left, 1 - w, w * shares[left], score)
+        member = problem.tree.step(node, left, 1 - w, w * shares[left], np.inf if to_size else score)
         if member is None:
             break
         node = problem.tree.child(node, member)

@@ -14,7 +14,7 @@ from typing import Generic
 
 import numpy as np
 
-from ripieno.selection.objective import Floats, Ints, Objective, S
+from ripieno.selection.objective import Above, Floats, Ints, Objective, S
 
 CHUNK = 8
 """Children evaluated together at first; doubled at each further look."""
@@ -101,8 +101,15 @@ class Tree(Generic[S]):
         if not self.bounded:
             return np.full(self.objective.size, UNKNOWN)
         if node.floors is None:
-            node.floors = self.objective.floors(self._state(node), node.loss)
+            node.floors = self.objective.floors(self._state(node), node.loss, self._above(node))
         return node.floors
+
+    def _above(self, node: Node[S]) -> Above | None:
+        parent = self.nodes.get(node.members[:-1])
+        if parent is None or not parent.members:
+            return None
+        new = np.isnan(parent.known)
+        return Above(parent.loss, np.where(new, self._floors(parent), parent.known) if new.any() else parent.known)
 
     def _state(self, node: Node[S]) -> S:
         if node.state is None:

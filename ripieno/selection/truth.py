@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.selection.metrics import FLOOR
-from ripieno.selection.objective import Floats, Ints
+from ripieno.selection.objective import Above, Floats, Ints
 
 FACTORS = 16
 """Probabilities multiplied before one logarithm is taken: 1e-15 ** 16 is still a normal double."""
@@ -50,6 +50,11 @@ class CrossEntropy:
         # relative error of a dot product of non-negative numbers in single precision, and of its rounded factors
         self._slack = 1.0 + (self.samples + 4) * 2.0**-24
 
+    @property
+    def truth(self) -> Floats:
+        """The matrix (members, samples)."""
+        return self._exact[:, : self.samples]
+
     def state(self, members: tuple[int, ...]) -> Sum:
         """Sum of `members` in their order."""
         state = Sum(np.zeros(self._exact.shape[1]), 0, 0.0)
@@ -74,7 +79,7 @@ class CrossEntropy:
         losses: Floats = (sums.shape[1] * math.log(count) - logarithms) / self.samples
         return losses
 
-    def floors(self, state: Sum, loss: float) -> Floats:
+    def floors(self, state: Sum, loss: float, _above: Above | None) -> Floats:
         """`loss` less what the best case (Jensen) can gain."""
         if state.members == 0:
             return np.full(self.size, -1e300)

@@ -1,0 +1,127 @@
+"""From what a user brings to what the methods work on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ripieno.errors import SelectionError
+from ripieno.selection import check, combine, metrics
+from ripieno.selection.blocks import BlockedCrossEntropy, Pool
+from ripieno.selection.check import Loss, Method, Predictions
+from ripieno.selection.costs import Budget, read_costs
+from ripieno.selection.cube import MeanOfClasses, Measure, MedianOfClasses
+from ripieno.selection.device import DeviceCrossEntropy
+from ripieno.selection.gram import SquaredError
+from ripieno.selection.objective import Objective
+from ripieno.selection.problem import Problem
+from ripieno.selection.tree import Tree
+from ripieno.selection.truth import CrossEntropy
+from ripieno.types import Combiner
+
+IN_MEMORY = 1 << 24
+"""Entries of a true-class matrix above which it is read block by block; below, three copies fit 200 MB."""
+
+MEASURES: Mapping[str, Measure] = {
+    "cross-entropy": metrics.cross_entropy,
+    "accuracy": lambda probabilities, labels: 1.0 - metrics.accuracy(probabilities, labels),
+    "macro-f1": lambda probabilities, labels: 1.0 - metrics.macro_f1(probabilities, labels),
+    "squared-error": lambda rows, labels: metrics.squared_error(rows, _one_hot(rows, labels)),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one call, as `select_members` explains them."""
+
+    loss: Loss
+    weights: Sequence[float]
+    prune: float
+    size: int | None
+    combiner: Combiner
+    names: Sequence[str] | None
+    pool: Pool | None
+    device: str
+
+
+def build(
+    predictions: ArrayLike | Sequence[NDArray[Any]],
+    labels: ArrayLike | None,
+    costs: ArrayLike | Mapping[str, ArrayLike] | None,
+    budget: Budget,
+    method: Method,
+    options: Options,
+) -> Problem:
+    """The problem these arguments pose. Raises SelectionError for the first that cannot be used."""
+    words = ((method, Method, "method"), (options.loss, Loss, "loss"), (options.combiner, Combiner, "combiner"))
+    for word, kind, what in words:
+        check.one_of(word, kind, what)
+    arrays = check.read_predictions(predictions, options.loss)
+    check.check_numbers(options.weights, options.prune, options.size)
+    _check_together(arrays, labels, method, options)
+    names = check.check_names(options.names, len(arrays))
+    checked = read_costs(costs, budget, names)
+    tree: Tree[Any] = Tree(_objective(arrays, labels, names, options))
+    return Problem(tree, checked, names, tuple(options.weights), options.prune, options.size)
+
+
+def _check_together(
+    arrays: Predictions, labels: ArrayLike | None, method: Method, options: Options
+) -> None:
+    """Options that exclude each other."""
+    if options.combiner == "weighted" and method != "replacement":
+        raise SelectionError(f"method {method} gives no weights: combine by mean, or choose method replacement")
+    if options.combiner == "median" and method == "replacement":
+        raise SelectionError("a median has no weights: combine by mean or vote, or choose another method")
+    if options.combiner in ("vote", "median") and arrays[0].ndim == 1:
+        raise SelectionError(f"a {options.combiner} needs predictions (members, samples, classes), with labels")
+    if options.loss in ("accuracy", "macro-f1") and arrays[0].ndim == 1:
+        raise SelectionError(f"{options.loss} needs predictions (members, samples, classes), with labels")
+    if options.loss == "squared-error" and options.combiner in ("vote", "median") and _axes(labels) != 1:
+        raise SelectionError(f"a regression has no {options.combiner} here: combine by mean")
+    if options.size is not None and options.size > len(arrays) and method != "replacement":
+        raise SelectionError(f"size {options.size} of a library of {len(arrays)}: it must be at most {len(arrays)}")
+
+
+def _objective(
+    arrays: Predictions, labels: ArrayLike | None, names: Sequence[str], options: Options
+) -> Objective[Any]:
+    if options.loss == "squared-error" and (arrays[0].ndim == 1 or _axes(labels) == 2):
+        check.check_finite(arrays, names)
+        return SquaredError(np.stack(arrays), check.read_targets(labels, arrays[0].shape))
+    check.check_probabilities(arrays, names)
+    classes = check.read_labels(labels, arrays[0].shape, options.loss)
+    if arrays[0].ndim == 1:
+        return _cross_entropy(arrays, options)
+    assert classes is not None  # read_labels insists on them
+    if options.combiner == "median":
+        return MedianOfClasses(np.stack(arrays), classes, MEASURES[options.loss])
+    if options.combiner == "vote":
+        arrays = [combine.one_hot(p) for p in arrays]
+    if options.loss == "cross-entropy":
+        return _cross_entropy([metrics.true_class(p, classes) for p in arrays], options)
+    if options.loss == "squared-error":
+        return SquaredError(np.stack(arrays), _one_hot(arrays[0], classes))
+    return MeanOfClasses(np.stack(arrays), classes, MEASURES[options.loss])
+
+
+def _cross_entropy(truth: Predictions, options: Options) -> Objective[Any]:
+    if options.device != "cpu":
+        return DeviceCrossEntropy(truth, options.device)
+    if options.pool is None and len(truth) * len(truth[0]) <= IN_MEMORY:
+        return CrossEntropy(np.stack(truth))
+    return BlockedCrossEntropy(truth, options.pool)
+
+
+def _one_hot(probabilities: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(np.eye(probabilities.shape[-1])[labels])
+
+
+
+
+def _axes(labels: ArrayLike | None) -> int:
+    return 0 if labels is None else np.asarray(labels).ndim

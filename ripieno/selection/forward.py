@@ -1,0 +1,59 @@
+"""The methods SMOBF is compared with, in terms of the same greedy steps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ripieno.selection.objective import Floats
+from ripieno.selection.problem import Members, Problem
+from ripieno.selection.smobf import climb
+
+REPEATS = 50
+"""Steps of `replacement` when no size is given."""
+
+
+def forward(problem: Problem, limits: Floats) -> list[Members]:
+    """Plain forward greedy (Caruana et al. 2004), the paper's baseline (section 3.3.3): each step the lowest loss.
+
+    With a size it goes on to that size even where the loss rises, else until no member that fits lowers it.
+    """
+    candidates = problem.candidates(limits)
+    return [climb(problem, limits, candidates, 0.0, to_size=problem.size is not None)]
+
+
+def replacement(problem: Problem, limits: Floats) -> list[Members]:
+    """Greedy with replacement: `size` (default 50) steps, a member may come again and then weighs more.
+
+    A member is paid for once. Every prefix is an ensemble; the caller keeps the best.
+    """
+    candidates = problem.candidates(limits)
+    node, used = problem.tree.root, np.zeros(len(limits))
+    chosen = np.zeros(len(problem.names), dtype=bool)
+    nothing = np.zeros(len(problem.names))
+    prefixes = []
+    for _ in range(problem.size or REPEATS):
+        left = candidates[(chosen | problem.costs.fits(limits, used))[candidates]]
+        member = problem.tree.step(node, left, 1.0, nothing[left], np.inf)
+        assert member is not None  # members chosen before always fit
+        node = problem.tree.child(node, member)
+        if not chosen[member]:
+            used, chosen[member] = used + problem.costs.values[member], True
+        prefixes.append(node.members)
+    return prefixes
+
+
+def top_k(problem: Problem, limits: Floats) -> list[Members]:
+    """The members of lowest own loss, as many as `size` and the budget allow; without a size every k is an answer."""
+    taken: Members = ()
+    prefixes = []
+    used = np.zeros(len(limits))
+    for member in problem.order(limits):
+        if problem.costs.fits(limits, used)[member] and len(taken) < (problem.size or len(problem.names)):
+            taken, used = (*taken, int(member)), used + problem.costs.values[member]
+            prefixes.append(taken)
+    return prefixes if problem.size is None else prefixes[-1:]
+
+
+def best(problem: Problem, limits: Floats) -> list[Members]:
+    """The one member of lowest loss that fits."""
+    return [(int(problem.order(limits)[0]),)]
