@@ -147,7 +147,10 @@ class _Worker:
                 raise BrokenProcessPool("killed")
             if self._executor is None:
                 self._executor = ProcessPoolExecutor(1, self._context, begin, self._initargs)
-            return self._executor.submit(perform, self._function, job)
+            try:
+                return self._executor.submit(perform, self._function, job)
+            except OSError as error:  # the process could not be started: not the job's fault
+                raise BrokenProcessPool(str(error)) from error
 
     def bury(self) -> str:
         """Clear a dead process away; says how it died."""
@@ -156,7 +159,7 @@ class _Worker:
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        return f"ended with exit code {code}"
+        return "could not be started" if code is None else f"ended with exit code {code}"
 
     def end(self) -> None:
         """Let the process finish what it does and end."""
