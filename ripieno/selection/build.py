@@ -113,7 +113,7 @@ def _cross_entropy(truth: Predictions, options: Options) -> Objective[Any]:
     if options.device != "cpu":
         return DeviceCrossEntropy(truth, options.device)
     if options.pool is None and len(truth) * len(truth[0]) <= IN_MEMORY:
-        return CrossEntropy(np.stack(truth))
+        return CrossEntropy(truth)
     return BlockedCrossEntropy(truth, options.pool)
 
 

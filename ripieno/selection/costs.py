@@ -80,10 +80,10 @@ def read_costs(costs: ArrayLike | Mapping[str, ArrayLike] | None, budget: Budget
         if values.ndim != 2 or len(values) != len(names) or not values.shape[1]:
             raise SelectionError(f"costs of shape {values.shape}: must be ({len(names)},) or ({len(names)}, kinds)")
         kinds = _kinds(values.shape[1], budget, "members" if costs is None else "cost")
-    for row, name in zip(values, names, strict=True):
-        if not (np.isfinite(row).all() and (row >= 0).all()):
-            shown = ", ".join(f"{v:g}" for v in row)
-            raise SelectionError(f"{name} costs {shown}: a cost must be finite and not negative")
+    wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0)).all(axis=1))
+    if len(wrong):
+        shown = ", ".join(f"{v:g}" for v in values[wrong[0]])
+        raise SelectionError(f"{names[wrong[0]]} costs {shown}: a cost must be finite and not negative")
     return Costs(kinds, values)
 
 

@@ -17,6 +17,7 @@ probability of the true class: with the running sum S of the members chosen, a c
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,13 +40,14 @@ class Sum(NamedTuple):
 
 
 class CrossEntropy:
-    """Objective over a matrix `truth` (members, samples) that fits in memory twice; any float dtype, 0..1."""
+    """Objective over a matrix `truth` (members, samples), or its rows, that fits in memory twice; floats in 0..1."""
 
-    def __init__(self, truth: NDArray[Any]) -> None:
-        self.size, self.samples = truth.shape
-        padding = -self.samples % FACTORS
-        self._exact = np.ones((self.size, self.samples + padding))
-        self._exact[:, : self.samples] = truth
+    def __init__(self, truth: NDArray[Any] | Sequence[NDArray[Any]]) -> None:
+        self.size, self.samples = len(truth), len(truth[0])
+        self._exact = np.empty((self.size, self.samples + -self.samples % FACTORS))
+        self._exact[:, self.samples :] = 1.0
+        for target, row in zip(self._exact, truth, strict=True):
+            target[: self.samples] = row
         self._single = self._exact.astype(np.float32)
         # relative error of a dot product of non-negative numbers in single precision, and of its rounded factors
         self._slack = 1.0 + (self.samples + 4) * 2.0**-24
