@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +42,7 @@ class BenchResult:
     throughput: float
     """samples per second"""
     spread: float
-    """relative standard error of it, from `WINDOWS` windows"""
+    """relative width of plus and minus one standard error of it, from `WINDOWS` windows"""
     p50: float
     """median seconds from submitting a request to its answer"""
     p99: float
@@ -73,27 +74,27 @@ def bench(
     """Measure `seconds` of a bundle (or of a running `engine`), `in_flight` requests of `batch` samples outstanding.
 
     `images` (samples, *input.shape) are sent in turn; without them random ones, as in algorithm 1. `in_flight` is by
-    default enough to keep every lane busy. A quarter of `seconds` is spent warming up first. Raises as `Engine`.
+    default enough to keep every lane busy. Measuring begins once so many were answered, and ends after `seconds` or, if
+    requests take longer, a few answers. Raises as `Engine`.
     """
-    warm = seconds / 4
     with _running(bundle, engine, isolation, load) as running:
         requests = _requests(running, batch, images, seed)
         outstanding = in_flight or _enough(running, batch)
-        done, before = _drive(running, requests, outstanding, warm, warm + seconds)
+        done, begin, before = _drive(running, requests, outstanding, seconds)
         after = running.stats()
-    times = np.array([when for when, _ in done])
-    latencies = [latency for when, latency in done if when >= warm]
+    times = [when for when, _ in done]
     # an answer that comes after the end of a window counts by the share of its time that fell inside
-    edges = np.linspace(warm, warm + seconds, WINDOWS + 1)
-    reached = np.interp(edges, [0.0, *times], batch * np.arange(len(times) + 1))
+    edges = np.linspace(begin, max(begin + seconds, times[-outstanding - 1]), WINDOWS + 1)
+    reached = np.interp(edges, times, batch * np.arange(1, len(times) + 1))
     speeds = np.diff(reached) / np.diff(edges)
     mean = float(speeds.mean())
     error = float(speeds.std(ddof=1) / np.sqrt(WINDOWS) / mean) if mean else 0.0
-    p50, p99 = (float(q) for q in np.percentile(latencies, [50, 99]))
+    p50, p99 = (float(q) for q in np.percentile([latency for when, latency in done if when > begin], [50, 99]))
     lanes = tuple(_minus(a, b) for a, b in zip(after.lanes, before.lanes, strict=True))
     members = {m: _minus(after.members[m], before.members[m]) for m in after.members}
     combining = after.combining - before.combining
-    return BenchResult(mean, error, p50, p99, batch, outstanding, seconds, lanes, members, combining)
+    took = float(edges[-1] - begin)
+    return BenchResult(mean, 2 * error, p50, p99, batch, outstanding, took, lanes, members, combining)
 
 
 class AllocationBench:
@@ -211,39 +212,39 @@ def _enough(engine: Engine, batch: int) -> int:
 
 
 def _drive(
-    engine: Engine, requests: list[NDArray[np.generic]], in_flight: int, warm: float, seconds: float
-) -> tuple[list[tuple[float, float]], Stats]:
-    """Keep `in_flight` requests outstanding for `seconds`.
+    engine: Engine, requests: list[NDArray[np.generic]], in_flight: int, seconds: float
+) -> tuple[list[tuple[float, float]], float, Stats]:
+    """Keep `in_flight` requests outstanding, for `seconds` after the first so many were answered.
 
-    Returns (time of answer, latency) of each, by time of answer, and the engine's stats at the time `warm`.
+    Returns (time of answer, latency) of each, by time of answer; when measuring began, and the engine's stats then.
     """
     slots = threading.Semaphore(in_flight)
     done: list[tuple[float, float]] = []
     errors: list[BaseException] = []
-    begin = time.perf_counter()
 
     def finish(future: Future[Answer], sent: float) -> None:
         now = time.perf_counter()
         if error := future.exception():
             errors.append(error)
-        done.append((now - begin, now - sent))
+        done.append((now, now - sent))
         slots.release()
 
-    before = None
-    sent = 0
-    while (now := time.perf_counter()) - begin < seconds and not errors:
-        if before is None and now - begin >= warm:
-            before = engine.stats()
+    images = itertools.cycle(requests)
+    began = float("inf")
+    before = engine.stats()
+    enough = 0
+    while not errors and not (len(done) >= enough and time.perf_counter() >= began + seconds):
+        if began == float("inf") and len(done) >= in_flight:
+            began, before, enough = time.perf_counter(), engine.stats(), len(done) + 2 * WINDOWS
         slots.acquire()
         at = time.perf_counter()
-        future = engine.submit(requests[sent % len(requests)])
+        future = engine.submit(next(images))
         future.add_done_callback(functools.partial(finish, sent=at))
-        sent += 1
     for _ in range(in_flight):
         slots.acquire()
     if errors:
         raise EngineError(f"a request failed: {errors[0]}") from errors[0]
-    return sorted(done), before or engine.stats()
+    return sorted(done), began, before
 
 
 def _minus(after: W, before: W) -> W:

@@ -1,0 +1,151 @@
+"""The floor: the best hand-tuned loop around the same backend, which the engine is measured against.
+
+One worker per core, pinned, with one thread; each runs the whole ensemble back to back on batches of its own, in the
+best of several batch sizes. No requests, no queues, no copies, no combination: what the cores can do at most.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from ripieno.backends.onnx import OnnxBackend
+from ripieno.library.bundle import model_path
+from ripieno.types import Bundle
+
+
+class Loop:
+    """The whole ensemble in one thread of one core."""
+
+    def __init__(self, bundle: Bundle, core: int) -> None:
+        self.core = core
+        os.sched_setaffinity(0, [core])
+        device = bundle.allocation.devices[0]
+        self.members = [OnnxBackend(model_path(bundle, m.id), m, device, 1) for m in bundle.members]
+        self.images = np.random.default_rng(core).integers(0, 256, (256, *bundle.input.shape), np.uint8)
+
+    def run(self, batch: int, seconds: float) -> float:
+        """Samples a second through all members."""
+        samples = self.images[:batch]
+        begin = time.perf_counter()
+        count = 0
+        while (now := time.perf_counter()) - begin < seconds or not count:
+            for member in self.members:
+                member.infer(samples)
+            count += batch
+        return count / (now - begin) if now > begin else 0.0
+
+
+class ThreadFloor:
+    """Loops in threads of this process."""
+
+    def __init__(self, bundle: Bundle, cores: int) -> None:
+        self.bundle, self.cores = bundle, cores
+        self.loops: list[Loop] = [None] * cores  # type: ignore[list-item]
+        self._each(self._load)
+
+    def _load(self, core: int) -> None:
+        self.loops[core] = Loop(self.bundle, core)
+
+    def _each(self, call) -> None:  # noqa: ANN001
+        threads = [threading.Thread(target=call, args=(core,)) for core in range(self.cores)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def run(self, batch: int, seconds: float) -> float:
+        """Samples a second of all loops together."""
+        speeds = [0.0] * self.cores
+
+        def one(core: int) -> None:
+            os.sched_setaffinity(0, [core])
+            speeds[core] = self.loops[core].run(batch, seconds)
+
+        self._each(one)
+        return sum(speeds)
+
+    def close(self) -> None:
+        """Free the members."""
+        self.loops.clear()
+
+
+class ProcessFloor:
+    """Loops in processes."""
+
+    def __init__(self, bundle: Bundle, cores: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipes: list[Connection] = []
+        self.processes = []
+        for core in range(cores):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_process, args=(bundle, core, theirs), daemon=True)
+            process.start()
+            self.pipes.append(ours)
+            self.processes.append(process)
+        for pipe in self.pipes:
+            pipe.recv()
+
+    def run(self, batch: int, seconds: float) -> float:
+        """Samples a second of all loops together."""
+        for pipe in self.pipes:
+            pipe.send((batch, seconds))
+        return sum(pipe.recv() for pipe in self.pipes)
+
+    def close(self) -> None:
+        """End the processes."""
+        for pipe in self.pipes:
+            pipe.close()
+        for process in self.processes:
+            process.join()
+
+
+def _process(bundle: Bundle, core: int, pipe: Connection) -> None:
+    loop = Loop(bundle, core)
+    pipe.send(None)
+    try:
+        while True:
+            pipe.send(loop.run(*pipe.recv()))
+    except EOFError:
+        pass
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and its children so far: steadier than the clock on a busy machine."""
+    own = psutil.Process()
+    family = [own, *own.children(recursive=True)]
+    return sum(sum(p.cpu_times()[:2]) for p in family)
+
+
+def seconds_alone(bundle: Bundle, batch: int, repeats: int, cut: int | None = None) -> float:
+    """Median seconds of one core for a batch through all members, in pieces of `cut` samples: the ideal, unsplit."""
+    times = []
+
+    def measure() -> None:
+        loop = Loop(bundle, 0)
+        pieces = [loop.images[i : i + (cut or batch)] for i in range(0, batch, cut or batch)]
+        for _ in range(repeats + 1):
+            begin = time.perf_counter()
+            for member in loop.members:
+                for piece in pieces:
+                    member.infer(piece)
+            times.append(time.perf_counter() - begin)
+
+    thread = threading.Thread(target=measure)  # its affinity dies with it
+    thread.start()
+    thread.join()
+    return float(np.median(times[1:]))
+
+
+def copy_of(bundle: Bundle, folder: Path) -> Bundle:
+    """The same bundle read from another folder."""
+    from dataclasses import replace
+
+    return replace(bundle, path=folder)
