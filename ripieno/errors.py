@@ -8,6 +8,7 @@ from types import ModuleType
 EXTRAS = {
     "torch": "train",
     "kornia": "train",
+    "safetensors": "train",
     "optuna": "train",
     "onnxscript": "train",
     "onnx": "train",

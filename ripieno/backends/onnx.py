@@ -34,7 +34,7 @@ class OnnxBackend:
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
         providers = _providers(runtime, device)
         try:
-            self._session: Any = runtime.InferenceSession(path, options, providers=providers)
+            self._session: Any = runtime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # its exceptions have no common base but this
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise LibraryError(f"{path} cannot be run by ONNX Runtime: {line}") from error

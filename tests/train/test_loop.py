@@ -192,6 +192,15 @@ def test_seed_and_trial_change_the_weights_and_nothing_else_does(task: Task) -> 
     assert weights(task, same) != weights(other, train(other, TINY, 0, 1))
 
 
+def test_every_epoch_has_an_order_and_an_augmentation_of_its_own(task: Task, digits: Dataset) -> None:
+    trial = loop._Trial(task, Job(3, TINY, 0, 3), digits)
+    drawn = set()
+    for number in (1, 2, 3):
+        with trial._seeded(number) as (order, draws):
+            drawn.add((*order.permutation(50), *torch.rand(5, generator=draws).tolist()))
+    assert len({d[:50] for d in drawn}) == len({d[50:] for d in drawn}) == 3
+
+
 def test_training_leaves_the_process_as_it_was(task: Task) -> None:
     torch.manual_seed(1)
     before, threads = torch.random.get_rng_state(), torch.get_num_threads()
