@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ripieno.errors import AllocationError
 from ripieno.profiles.devices import part_of_kind
@@ -17,6 +17,8 @@ class Costs:
     """Profiles by kind of device, then by member: `{d.kind: library.profiles(d.kind) for d in devices}`."""
 
     profiles: Mapping[str, Mapping[str, Profile]]
+    _known: dict[tuple[str, str, int, int], float] = field(default_factory=dict, compare=False, repr=False)
+    """what was read before, for searches ask the same again and again: by member, kind, batch size and lanes"""
 
     def profile(self, member: str, kind: str) -> Profile:
         """The profile of `member` on `kind`. Raises AllocationError when it was not measured."""
@@ -32,16 +34,28 @@ class Costs:
         A lane of a GPU has the whole of it, in turns. One of a CPU has its part of the cores: the profile of such a
         part is used where there is one; without it a part is taken to be as much slower as it is smaller.
         """
-        if lanes > 1 and device.type == "cpu":
-            part = part_of_kind(device.kind, lanes)
-            if part is not None and member in self.profiles.get(part, {}):
-                return seconds_at(self.profiles[part][member].points, batch_size)
-            return seconds_at(self.profile(member, device.kind).points, batch_size) * lanes
-        return seconds_at(self.profile(member, device.kind).points, batch_size)
+        key = (member, device.kind, batch_size, lanes)
+        if key not in self._known:
+            part = self._part(member, device, lanes)
+            slower = 1 if part is not None or device.type != "cpu" else lanes
+            profile = part or self.profile(member, device.kind)
+            self._known[key] = seconds_at(profile.points, batch_size) * slower
+        return self._known[key]
+
+    def measured(self, member: str, device: Device, lanes: int) -> bool:
+        """Whether `member` was measured on a lane of `device` cut in `lanes`."""
+        return self._part(member, device, lanes) is not None or lanes == 1
+
+    def _part(self, member: str, device: Device, lanes: int) -> Profile | None:
+        kind = part_of_kind(device.kind, lanes) if lanes > 1 and device.type == "cpu" else None
+        return self.profiles.get(kind, {}).get(member) if kind else None
 
     def bytes(self, member: str, device: Device, batch_size: int) -> int:
         """Bytes of `member` loaded on `device` and run in batches of `batch_size`, without the lane's own share."""
-        return bytes_at(self.profile(member, device.kind).points, batch_size)
+        key = (member, device.kind, batch_size, 0)
+        if key not in self._known:
+            self._known[key] = bytes_at(self.profile(member, device.kind).points, batch_size)
+        return int(self._known[key])
 
     def base(self, device: Device) -> int:
         """Bytes of a lane of `device` before it holds a member."""
