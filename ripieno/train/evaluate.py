@@ -13,16 +13,29 @@ LEAST = 1e-12
 """Probabilities are kept above this in logarithms."""
 
 
+PIXELS = 1 << 21
+"""Most pixels of a batch unless a batch size is given: 41 images of 224x224."""
+
+
 def predict(
-    network: nn.Module, images: NDArray[Any], batch_size: int = 256, device: str | torch.device = "cpu"
+    network: nn.Module,
+    images: NDArray[Any],
+    batch_size: int | None = None,
+    device: str | torch.device = "cpu",
+    rows: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
-    """Probabilities (samples, classes) of `images` (samples, height, width, channels), in evaluation mode, float32."""
+    """Probabilities (samples, classes) of `images` (samples, height, width, channels), in evaluation mode, float32.
+
+    Only of those at `rows`, in their order, when given: mapped images are read a batch at a time.
+    """
+    rows = np.arange(len(images)) if rows is None else rows
+    size = batch_size or max(1, min(256, PIXELS // (images.shape[1] * images.shape[2])))
     was_training = network.training
     network.eval()
     parts = []
     with torch.inference_mode():
-        for start in range(0, len(images), batch_size):
-            block = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
+        for start in range(0, len(rows), size):
+            block = torch.from_numpy(images[rows[start : start + size]]).to(device)
             parts.append(torch.softmax(network(block).float(), 1).cpu())
     network.train(was_training)
     probabilities: NDArray[np.float32] = torch.cat(parts).numpy()

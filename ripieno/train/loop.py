@@ -191,7 +191,7 @@ class _Trial:
 
     def answers(self) -> NDArray[np.float32]:
         """Probabilities (samples, classes) of the validation split."""
-        return predict(self.network, self.dataset.images[self.rows], device=self.device)
+        return predict(self.network, self.dataset.images, device=self.device, rows=self.rows)
 
     def member(self, name: str, progress: Progress, answers: NDArray[np.float32]) -> Member:
         """The network as it stands."""
