@@ -23,7 +23,8 @@ README = (ROOT / "README.md").read_text()
 
 def blocks(language: str) -> list[str]:
     """Fenced blocks of a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return [text for name, text in fenced if name == language]
 
 
 def quick(text: str) -> str:
@@ -96,13 +97,14 @@ def test_arrays_go_straight_into_selection() -> None:
         "probabilities": probabilities,
         "labels": rng.integers(0, 4, 50),
         "costs": np.arange(1, 7),
+        "print": lambda *_: None,
     }
-    exec(compile(blocks("python")[1].replace("print", "str"), "README.md", "exec"), names)
+    exec(compile(blocks("python")[1], "README.md", "exec"), names)
     assert names["choice"].cost <= 20
 
 
 def test_the_tree_names_folders_that_exist() -> None:
-    tree = next(b for b in blocks("") if b.startswith("ripieno/\n"))
+    tree = next(b for b in blocks("") if "ripieno/\n" in b)
     for name in re.findall(r"(\w+)/", tree):
         assert (ROOT / "ripieno" / name).is_dir() or (ROOT / name).is_dir(), name
 

@@ -53,7 +53,12 @@ def tune(
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Configurations to start.")] = None,
     epochs: Annotated[int, typer.Option(help="The most epochs any trial trains.")] = 27,
-    space: Annotated[str, typer.Option(help="`resnet`, `resnet-tiny`, `resnet-paper` or a JSON file.")] = "resnet",
+    space: Annotated[
+        str,
+        typer.Option(
+            help="`auto` (by device), `resnet`, `resnet-small`, `resnet-tiny`, `resnet-paper` or a JSON file."
+        ),
+    ] = "auto",
     algorithm: Annotated[str, typer.Option(help="`hyperband`, `asha` or `random`.")] = "hyperband",
     eta: Annotated[int, typer.Option(help="Halving factor.")] = 3,
     seed: Annotated[int, typer.Option(help="The same seed and trials give the same library.")] = 0,
@@ -70,6 +75,7 @@ def tune(
     from ripieno import pipeline
     from ripieno.cli.watch import watching
 
+    notes: list[str] = []
     with console.progress() as progress, watching() as watch:
         library = pipeline.tune(
             data,
@@ -90,8 +96,11 @@ def tune(
             metric=one_of(Metric, "--metric", metric),
             skip_bad=skip_bad,
             progress=progress,
+            notes=notes,
             watch=watch,
         )
+    for note in notes:
+        console.log.print(f"note: {note}")
     ranked = sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))
     console.out.print(tables.members(ranked[:5], {}, metric))
     console.closing(f"{run} ({len(ranked)} members)", f"ripieno measure {run}")

@@ -32,6 +32,8 @@ def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 def run_demo(run: Path, trials: int) -> None:
     """Run the demo in the folder `run`; interrupted, the same call goes on. Raises RipienoError when a check fails."""
+    if trials < 5:
+        raise RipienoError(f"trials {trials}: the demo needs at least 5 to have something to choose from")
     began = time.monotonic()
     say = console.out.print
     with console.progress() as progress:

@@ -34,7 +34,7 @@ def tune(
     hours: float | None = None,
     trials: int | None = None,
     epochs: int = 27,
-    space: str = "resnet",
+    space: str = "auto",
     algorithm: str = "hyperband",
     eta: int = 3,
     seed: int = 0,
@@ -47,12 +47,14 @@ def tune(
     metric: Metric = "accuracy",
     skip_bad: bool = False,
     progress: Progress = quiet,
+    notes: list[str] | None = None,
     watch: Callable[[Snapshot], None] | None = None,
 ) -> Library:
     """Search hyperparameters on `data` and keep every network trained in the folder `run` (section 2.1).
 
     Bounded by `hours`, by `trials`, or by both; one hour when neither is given. Called again with the same arguments it
     goes on where it was stopped, however it was stopped. Bounded by trials alone, its result depends on the seed only.
+    The space is by default `resnet` on a GPU, `resnet-small` on a CPU. `notes` gathers what one should know of the data.
 
     Raises DataError for data that cannot be used, SearchError for settings that contradict the run's.
     """
@@ -63,7 +65,9 @@ def tune(
 
     need("torch")
     library = Library(run)
-    found = find_space(space)
+    places = _slots(pool, device, slots)
+    on_gpu = "CUDA_VISIBLE_DEVICES" in places[0]
+    found = find_space({True: "resnet", False: "resnet-small"}[on_gpu] if space == "auto" else space)
     if family:
         found = dataclasses.replace(found, family=family)
     if hours is None and trials is None:
@@ -71,9 +75,8 @@ def tune(
     if hours is not None and not hours > 0:
         raise SearchError(f"hours {hours:g}: must be more than 0")
     settings = Settings(found, algorithm, trials=trials, epochs=epochs, eta=eta, seed=seed)
-    places = _slots(pool, device, slots)
     deadline = None if hours is None else time.time() + 3600 * hours
-    dataset = prepare(data, library, size, split, seed, metric, skip_bad, progress)
+    dataset = prepare(data, library, size, split, seed, metric, skip_bad, progress, notes)
     task = Task(
         run=library.path.resolve(),
         dataset=library.dataset_path.resolve(),
@@ -81,7 +84,7 @@ def tune(
         epochs=epochs,
         seed=seed,
         threads=int(places[0]["OMP_NUM_THREADS"]),
-        device="cuda" if "CUDA_VISIBLE_DEVICES" in places[0] else "cpu",
+        device="cuda" if on_gpu else "cpu",
         deadline=deadline,
     )
     work = functools.partial(train_job, task)
@@ -127,12 +130,13 @@ def prepare(
     metric: Metric = "accuracy",
     skip_bad: bool = False,
     progress: Progress = quiet,
+    notes: list[str] | None = None,
 ) -> Dataset:
     """The run's memory-mapped data set, made from `data` unless the run has it already.
 
     Raises SearchError when the run was made from other data, or from the same split otherwise.
     """
-    from ripieno.data import load_dataset, open_dataset, write_dataset
+    from ripieno.data import load_dataset, open_dataset
 
     asked = {"source": _named(data), "size": size, "split": list(split), "seed": seed, "skip_bad": skip_bad}
     record = library.dataset_path / "source.json"
@@ -146,10 +150,19 @@ def prepare(
             )
         return open_dataset(library.dataset_path)
     told = functools.partial(progress, "reading images")
-    dataset = load_dataset(data, size=size, split=split, seed=seed, metric=metric, skip_bad=skip_bad, progress=told)
-    written = write_dataset(dataset, library.dataset_path)
+    dataset = load_dataset(
+        data,
+        size=size,
+        split=split,
+        seed=seed,
+        metric=metric,
+        skip_bad=skip_bad,
+        progress=told,
+        notes=notes,
+        folder=library.dataset_path,
+    )
     files.write_json(record, asked)
-    return written
+    return dataset
 
 
 def _named(data: Source) -> str:

@@ -38,6 +38,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         find_algorithm(self.algorithm)
+        for name, least in (("epochs", 1), ("eta", 2), ("trials", 1), ("window", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise SearchError(f"{name} {value}: must be at least {least}")
         if self.seed < 0:
             raise SearchError(f"seed {self.seed}: it must not be negative")
 

@@ -215,6 +215,19 @@ _RESNET = Space(
 )
 """Logarithmic rates, annealed jobs, moderate augmentation, networks about thirty times cheaper than the paper's."""
 
+_SMALL = Space(
+    "resnet-small",
+    "resnet",
+    {
+        **_RESNET.ranges,
+        "stem_filters": Integer(8, 24, log=True),
+        "width": Integer(6, 16, log=True),
+        **dict.fromkeys(_BLOCKS, Integer(1, 2)),
+    },
+    _RESNET.fixed,
+)
+"""`resnet` at a processor's size: 1 to 16 million multiply-adds for 28 x 28 pixels, seconds an epoch, not minutes."""
+
 _TINY = Space(
     "resnet-tiny",
     "resnet",
@@ -236,5 +249,5 @@ _TINY = Space(
 )
 """For images of 8 x 8 pixels and processors."""
 
-SPACES: dict[str, Space] = {space.name: space for space in (_TINY, _RESNET, _PAPER)}
+SPACES: dict[str, Space] = {space.name: space for space in (_TINY, _SMALL, _RESNET, _PAPER)}
 """The spaces by name."""

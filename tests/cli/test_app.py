@@ -17,15 +17,15 @@ def ripieno(*words: str | Path, cwd: Path | None = None) -> subprocess.Completed
 
 
 MISTAKES = [
-    (["tune", "nowhere"], "nowhere"),
+    (["tune", "nowhere", "--run", "new"], "nowhere"),
     (["tune", "images", "--space", "nonsense"], "nonsense"),
     (["tune", "images", "--algorithm", "magic"], "magic"),
     (["tune", "images", "--split", "0.5,0.5"], "--split"),
     (["tune", "images", "--metric", "luck"], "--metric"),
-    (["tune", "images", "--epochs", "0"], "epochs"),
-    (["tune", "images", "--trials", "0"], "trials"),
+    (["tune", "images", "--epochs", "0"], "epochs 0"),
+    (["tune", "images", "--trials", "0"], "trials 0"),
     (["tune", "images", "--hours", "-1"], "hours"),
-    (["tune", "images", "--eta", "1"], "eta"),
+    (["tune", "images", "--eta", "1"], "eta 1"),
     (["tune", "images", "--slots", "-2"], "slots"),
     (["tune", "images", "--pool", "cloud"], "pool"),
     (["tune", "images", "--device", "tpu"], "tpu"),
