@@ -50,6 +50,11 @@ def export_onnx(member: Member, weights: Path, target: Path, trusted: Collection
     """
     need("onnxscript")
     network = _Probabilities(load_network(member, weights, trusted)).eval()
+    with _one_thread():
+        return _export(network, member, target)
+
+
+def _export(network: nn.Module, member: Member, target: Path) -> float:
     reasons = []
     for method in (_by_trace, _by_export):
         try:
@@ -115,6 +120,17 @@ def _random(input: Input, batch: int) -> Tensor:
     if input.dtype == "uint8":
         return torch.from_numpy(generator.integers(0, 256, (batch, *input.shape), np.uint8))
     return torch.from_numpy(generator.standard_normal((batch, *input.shape), np.float32))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """For a few small batches more threads only wait for each other: on a busy machine up to 30 times longer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager
