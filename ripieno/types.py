@@ -238,6 +238,10 @@ class Allocation:
     """the same of the allocation the refinement started from"""
     benches: int = 0
     """benches the refinement ran"""
+    predicted: float | None = None
+    """samples per second by the model"""
+    bound: float | None = None
+    """samples per second that no allocation on these devices can exceed, by the model"""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Which member runs on which device in batches of which size."""
 
 from ripieno.allocation.costs import Costs
-from ripieno.allocation.plan import plan
+from ripieno.allocation.plan import Options, plan
+from ripieno.allocation.problem import Pin, parse_pins
 from ripieno.allocation.refine import Measurement, Refined, refine
 from ripieno.allocation.worst_fit import worst_fit
 
-__all__ = ["Costs", "Measurement", "Refined", "plan", "refine", "worst_fit"]
+__all__ = ["Costs", "Measurement", "Options", "Pin", "Refined", "parse_pins", "plan", "refine", "worst_fit"]

@@ -112,9 +112,7 @@ class _Rows:
         return LinearConstraint(matrix, -np.inf, np.array(self.limits))
 
 
-def best(
-    problem: Problem, seconds: float = 10.0, known: Placements | None = None, relaxed: bool = False
-) -> Optimum:
+def best(problem: Problem, seconds: float = 10.0, known: Placements | None = None, relaxed: bool = False) -> Optimum:
     """The placements of greatest predicted throughput, searched for at most `seconds`.
 
     `known` placements make the search shorter, and are the answer when it finds none better in time. `relaxed` drops

@@ -2,18 +2,53 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
-from ripieno.allocation import memory
+from ripieno.allocation import simulate
+from ripieno.allocation.climb import climb, longest_first
+from ripieno.allocation.confirm import confirm
 from ripieno.allocation.costs import Costs
-from ripieno.allocation.refine import Bench, Placements, refine
+from ripieno.allocation.problem import Pin, Placements, Problem, canonical
+from ripieno.allocation.refine import Bench, CachedBench, Refined, refine
 from ripieno.allocation.worst_fit import DEFAULT_BATCH_SIZE, worst_fit
 from ripieno.errors import AllocationError
 from ripieno.types import Allocation, Device, Ensemble, Profile
 
-MAX_BENCHES = 100
-"""Benches the refinement may run unless told otherwise."""
+Method = Literal["model", "algorithm-1", "worst-fit"]
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to plan; each default stands here once."""
+
+    method: Method = "model"
+    """`model`: plan by the model, confirm by bench; `algorithm-1`: the paper's; `worst-fit`: nothing after it"""
+    batch_size: int = DEFAULT_BATCH_SIZE
+    """of worst-fit"""
+    max_benches: int = 100
+    pins: Mapping[str, Pin] = field(default_factory=dict)
+    replicas: bool = True
+    """whether a member may run on several devices"""
+    lanes: int = 4
+    """most lanes of one CPU"""
+    seconds: float = 5.0
+    """most that the optimum is searched for; 0: not at all"""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What the model alone comes to: worst-fit's `start` (None where it fails), its own `best`, and a bound."""
+
+    start: Placements | None
+    best: Placements
+    predicted: float
+    bound: float
 
 
 def plan(
@@ -22,61 +57,109 @@ def plan(
     profiles: Mapping[str, Mapping[str, Profile]],
     batch_sizes: Sequence[int] = (),
     bench: Bench | None = None,
-    max_benches: int = MAX_BENCHES,
+    max_benches: int | None = None,
     *,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    options: Options | None = None,
     name: str = "",
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Allocation:
-    """Place the members of `ensemble` on `devices`: worst-fit, then algorithm 1 when there is a `bench`.
+    """Place the members of `ensemble` on `devices` as fast as they go within memory.
 
-    `profiles` are by kind of device, then by member: `{d.kind: library.profiles(d.kind) for d in devices}`.
-    `batch_sizes` to choose from are those measured everywhere, unless given. `bench` measures placements in samples
-    per second, at most `max_benches` times. Where the ensemble does not fit in batches of `batch_size`, smaller ones
-    are tried.
+    `profiles` are by kind of device, then by member: `{d.kind: library.profiles(d.kind) for d in devices}`; with those
+    of parts of a CPU's kind, cutting it in lanes is planned too. `batch_sizes` to choose from are those measured
+    everywhere, unless given. `bench` measures placements in samples per second, at most `max_benches` times (when None
+    `options.max_benches`); without it the plan is the model's. `progress` is called after each bench with how many were
+    run, the bound and the best throughput.
 
-    Raises AllocationError when it fits in none, or a profile is missing.
+    Raises AllocationError when the members do not fit, with the smallest change that makes them, or a profile is
+    missing.
     """
-    costs = Costs(profiles)
-    sizes = tuple(sorted(batch_sizes or costs.batch_sizes(ensemble.members, devices)))
-    if not sizes:
-        raise AllocationError(f"no batch size was measured for all members of {ensemble.name}: measure them again")
-    start = first_fit_size(ensemble.members, devices, costs, sizes, batch_size)
-    placements, throughput, started, benches = start, None, None, 0
+    options = options or Options()
+    problem = problem_of(ensemble.members, devices, Costs(profiles), batch_sizes, options)
+    planned = by_model(problem, options)
+    found = None
     if bench is not None:
-        refined = refine(
-            start,
-            devices,
-            sizes,
-            bench,
-            max_benches,
-            fits=lambda candidate: memory.fits(candidate, devices, costs),
-            progress=progress,
-        )
-        placements, benches = refined.placements, refined.benches
-        throughput, started = refined.measurement.throughput, refined.start.throughput
+        cached = CachedBench(bench, options.max_benches if max_benches is None else max_benches)
+        found = _measured(planned, problem, cached, options, progress)
+    placements = found.placements if found else planned.best
+    placements = tuple(sorted(placements, key=lambda p: (ensemble.members.index(p.member), p.device, p.lane)))
     return Allocation(
         name=name or default_name(ensemble, devices),
         ensemble=ensemble.name,
         devices=tuple(devices),
         placements=placements,
-        throughput=throughput,
-        start_throughput=started,
-        benches=benches,
+        throughput=found.measurement.throughput if found else None,
+        start_throughput=found.start.throughput if found else None,
+        benches=found.benches if found else 0,
+        predicted=simulate.predict(placements, devices, problem.costs).throughput,
+        bound=planned.bound if math.isfinite(planned.bound) else None,
     )
 
 
-def first_fit_size(
-    members: Sequence[str], devices: Sequence[Device], costs: Costs, sizes: Sequence[int], batch_size: int
-) -> Placements:
-    """Worst-fit at the largest of `sizes` up to `batch_size` that fits. Raises AllocationError when none does."""
-    usable = sorted((s for s in sizes if s <= batch_size), reverse=True) or [min(sizes)]
-    for size in usable[:-1]:
+def problem_of(
+    members: Sequence[str], devices: Sequence[Device], costs: Costs, batch_sizes: Sequence[int], options: Options
+) -> Problem:
+    """The problem to be solved, checked. Raises AllocationError."""
+    if not devices:
+        raise AllocationError("there are no devices to place members on: name at least cpu")
+    sizes = tuple(sorted(set(batch_sizes) or costs.batch_sizes(members, devices)))
+    if not sizes:
+        raise AllocationError("no batch size was measured for all members on all devices: measure them again")
+    replicas = options.replicas and options.method == "model"
+    lanes = options.lanes if options.method == "model" else 1
+    return Problem(members, tuple(devices), costs, sizes, options.pins, replicas, lanes).with_pins()
+
+
+def by_model(problem: Problem, options: Options) -> Planned:
+    """Plan without benches: worst-fit, ascents from it, and the optimum where it is found in time.
+
+    Raises AllocationError, worst-fit's, when nothing fits.
+    """
+    starts, refusal = _starts(problem, options.batch_size)
+    if options.method != "model":
+        if not starts:
+            raise refusal
+        predicted = simulate.predict(starts[0], problem.devices, problem.costs).throughput
+        return Planned(starts[0], starts[0], predicted, math.inf)
+    first = longest_first(problem)
+    tops = [climb(start, problem) for start in (*starts, *([first] if first else []))]
+    best = max(tops, key=lambda p: simulate.predict(p, problem.devices, problem.costs).throughput, default=None)
+    bound = math.inf
+    if options.seconds > 0 or best is None:
+        from ripieno.allocation import optimum  # brings SciPy
+
+        solved = optimum.best(problem, options.seconds or 1.0, known=best)
+        best, bound = solved.placements, solved.bound
+    if best is None:
+        raise refusal
+    predicted = simulate.predict(best, problem.devices, problem.costs).throughput
+    return Planned(starts[0] if starts else None, best, predicted, bound)
+
+
+def _starts(problem: Problem, batch_size: int) -> tuple[list[Placements], AllocationError]:
+    """Worst-fit at `batch_size` and at each smaller one measured, as far as they fit, and the last refusal."""
+    refusal = AllocationError("no batch size to place members in")
+    sizes = sorted((s for s in problem.batch_sizes if s <= batch_size), reverse=True) or [min(problem.batch_sizes)]
+    starts = []
+    fit = functools.partial(worst_fit, problem.members, problem.devices, problem.costs, pins=problem.pins)
+    for size in sizes:
         try:
-            return worst_fit(members, devices, costs, size)
-        except AllocationError:
-            continue
-    return worst_fit(members, devices, costs, usable[-1])
+            starts.append(fit(size, smaller=problem.batch_sizes))
+        except AllocationError as error:
+            refusal = error
+    return starts, refusal
+
+
+def _measured(
+    planned: Planned, problem: Problem, bench: CachedBench, options: Options, progress: Progress | None
+) -> Refined:
+    start = planned.start or planned.best
+    if options.method == "model":
+        starts = list(dict.fromkeys([canonical(start), canonical(planned.best)]))
+        return confirm(starts, problem, bench, progress=progress)
+    bound = bench.max_benches if options.method == "algorithm-1" else 0
+    bench.max_benches = bound
+    return refine(start, problem.devices, problem.batch_sizes, bench, bound, fits=problem.allows, progress=progress)
 
 
 def default_name(ensemble: Ensemble, devices: Sequence[Device]) -> str:

@@ -7,10 +7,12 @@ CPU because more memory is present."
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 from ripieno.allocation.costs import Costs
 from ripieno.allocation.memory import in_words
+from ripieno.allocation.problem import FREE, Pin
 from ripieno.errors import AllocationError
 from ripieno.types import Device, Placement
 
@@ -24,37 +26,45 @@ def worst_fit(
     costs: Costs,
     batch_size: int = DEFAULT_BATCH_SIZE,
     smaller: Sequence[int] = (),
+    pins: Mapping[str, Pin] | None = None,
 ) -> tuple[Placement, ...]:
     """Place each member, largest first, on the GPU with the most memory left, or on a CPU when it fits on none.
 
-    All have `batch_size` and share one lane a device. `smaller` batch sizes are only named in the refusal.
+    All have `batch_size` and share one lane a device; `pins` fix a member's device or batch size. `smaller` batch sizes
+    are only named in the refusal.
 
     Raises AllocationError when a member fits nowhere, with the smallest change that makes all fit.
     """
     if not devices:
         raise AllocationError("there are no devices to place members on: name at least cpu")
-    placed = _place(members, devices, costs, batch_size)
+    place = functools.partial(_place, members, costs=costs, pins=pins or {})
+    placed = place(devices, batch_size)
     if isinstance(placed, str):
-        raise AllocationError(_refusal(placed, members, devices, costs, batch_size, smaller))
+        raise AllocationError(_refusal(placed, place, devices, costs, batch_size, smaller))
     return placed
 
 
+Place = Callable[[Sequence[Device], int], "tuple[Placement, ...] | str"]
+
+
 def _place(
-    members: Sequence[str], devices: Sequence[Device], costs: Costs, batch_size: int
+    members: Sequence[str], devices: Sequence[Device], batch_size: int, costs: Costs, pins: Mapping[str, Pin]
 ) -> tuple[Placement, ...] | str:
     """Placements in the order of `members`, or the member that fits nowhere."""
     left = {device.name: device.memory for device in devices}
     home: dict[str, str] = {}
-    for member in sorted(members, key=lambda m: -max(costs.bytes(m, d, batch_size) for d in devices)):
-        needs = {d.name: _needs(member, d, costs, batch_size, d.name not in home.values()) for d in devices}
-        roomy = [d for d in devices if needs[d.name] <= left[d.name]]
+    size = {m: pins.get(m, FREE).batch_size or batch_size for m in members}
+    for member in sorted(members, key=lambda m: -max(costs.bytes(m, d, size[m]) for d in devices)):
+        needs = {d.name: _needs(member, d, costs, size[member], d.name not in home.values()) for d in devices}
+        allowed = [d for d in devices if pins.get(member, FREE).allows(d.name, size[member])]
+        roomy = [d for d in allowed if needs[d.name] <= left[d.name]]
         # GPUs come first, the CPU is the overflow; then most room, then the order given
         best = max(roomy, key=lambda d: (d.type != "cpu", left[d.name]), default=None)
         if best is None:
             return member
         home[member] = best.name
         left[best.name] -= needs[best.name]
-    return tuple(Placement(member, home[member], batch_size) for member in members)
+    return tuple(Placement(member, home[member], size[member]) for member in members)
 
 
 def _needs(member: str, device: Device, costs: Costs, batch_size: int, empty: bool) -> int:
@@ -63,39 +73,38 @@ def _needs(member: str, device: Device, costs: Costs, batch_size: int, empty: bo
 
 
 def _refusal(
-    member: str,
-    members: Sequence[str],
-    devices: Sequence[Device],
-    costs: Costs,
-    batch_size: int,
-    smaller: Sequence[int],
+    member: str, place: Place, devices: Sequence[Device], costs: Costs, batch_size: int, smaller: Sequence[int]
 ) -> str:
     """What does not fit, and the smallest changes that make all fit, each of them tried."""
     mends = []
     for size in sorted((s for s in smaller if s < batch_size), reverse=True):
-        if not isinstance(_place(members, devices, costs, size), str):
+        if not isinstance(place(devices, size), str):
             mends.append(f"use batch size {size}")
             break
-    extras = {d: _extra(d, members, devices, costs, batch_size) for d in devices}
-    device = min(devices, key=lambda d: extras[d])
-    mends.append(f"give {device.name} {in_words(extras[device])} more than its {in_words(device.memory)}")
+    extras = {d: extra for d in devices if (extra := _extra(d, place, devices, batch_size)) is not None}
+    if extras:
+        device = min(extras, key=lambda d: extras[d])
+        mends.append(f"give {device.name} {in_words(extras[device])} more than its {in_words(device.memory)}")
     mends.append("leave members out")
     needs = min(costs.bytes(member, d, batch_size) for d in devices)
     return (
-        f"{len(members)} members do not fit in the memory of {', '.join(d.name for d in devices)}: no room for "
-        f"{member} ({in_words(needs)} in batches of {batch_size}): {', or '.join(mends)}"
+        f"the members do not fit in the memory of {', '.join(d.name for d in devices)}: no room for {member} "
+        f"({in_words(needs)} in batches of {batch_size}): {', or '.join(mends)}"
     )
 
 
-def _extra(device: Device, members: Sequence[str], devices: Sequence[Device], costs: Costs, batch_size: int) -> int:
-    """Fewest bytes more on `device` with which all members are placed, to a thousandth."""
+def _extra(device: Device, place: Place, devices: Sequence[Device], batch_size: int) -> int | None:
+    """Fewest bytes more on `device` with which all members are placed, to a thousandth; None when none are enough."""
 
     def enough(extra: int) -> bool:
         grown = [dataclasses.replace(d, memory=d.memory + extra) if d is device else d for d in devices]
-        return not isinstance(_place(members, grown, costs, batch_size), str)
+        return not isinstance(place(grown, batch_size), str)
 
-    low = 0
-    high = costs.base(device) + sum(costs.bytes(m, device, batch_size) for m in members)  # room for all of them
+    low, high = 0, 1 << 20
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > 1 << 50:  # others than `device` are too small, and pins keep it from helping
+            return None
     while high - low > max(1, high // 1000):
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)

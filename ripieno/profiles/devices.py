@@ -71,7 +71,7 @@ def _runs_on_gpus(backend: str | None) -> bool:
 
 def cpu_kind(model: str, cores: int) -> str:
     """Kind of a CPU device: `amd-epyc-9r14-2-cores`, a plain file name."""
-    return f"{_slug(model)}-{cores}-{'core' if cores == 1 else 'cores'}"
+    return f"{slug(model)}-{cores}-{'core' if cores == 1 else 'cores'}"
 
 
 def part_of_kind(kind: str, parts: int) -> str | None:
@@ -82,7 +82,7 @@ def part_of_kind(kind: str, parts: int) -> str | None:
     return cpu_kind(match[1], int(match[2]) // parts)
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
     """`AMD EPYC 9R14 @ 2.6GHz` as `amd-epyc-9r14`: lower case, without clock speed, trade marks and filler."""
     text = re.sub(r"\((r|tm|c)\)|@.*|\b(cpu|processor|\d+-core)\b", " ", text.lower())
     return re.sub(r"[^a-z0-9]+", "-", text).strip("-") or "cpu"
@@ -152,7 +152,7 @@ def gpus() -> tuple[Device, ...]:
     if text is None:
         return _gpus_by_torch() if Path("/proc/driver/nvidia/gpus").is_dir() else ()
     rows = _visible(text, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return tuple(Device(f"cuda:{i}", _slug(row[2]), int(row[4]) << 20) for i, row in enumerate(rows))
+    return tuple(Device(f"cuda:{i}", slug(row[2]), int(row[4]) << 20) for i, row in enumerate(rows))
 
 
 def used_gpu_memory(device: str) -> int:
@@ -192,4 +192,4 @@ def _gpus_by_torch() -> tuple[Device, ...]:
     except ImportError:
         return ()
     count = range(cuda.device_count())
-    return tuple(Device(f"cuda:{i}", _slug(cuda.get_device_name(i)), cuda.mem_get_info(i)[0]) for i in count)
+    return tuple(Device(f"cuda:{i}", slug(cuda.get_device_name(i)), cuda.mem_get_info(i)[0]) for i in count)

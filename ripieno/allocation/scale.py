@@ -1,0 +1,72 @@
+"""What more devices would give: table 3 of the paper, for hardware one need not have."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ripieno.allocation.costs import Costs
+from ripieno.allocation.plan import Options, by_model, problem_of
+from ripieno.errors import AllocationError
+from ripieno.types import Device
+
+COUNTS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+PLATEAU = 0.05
+"""A plateau begins where all that more devices add is less than this share."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Predicted samples per second with `gpus` GPUs beside the other devices; None where the members do not fit."""
+
+    gpus: int
+    worst_fit: float | None
+    planned: float | None
+    bound: float | None
+
+
+def scale(
+    members: Sequence[str],
+    gpu: Device,
+    others: Sequence[Device],
+    costs: Costs,
+    counts: Sequence[int] = COUNTS,
+    options: Options | None = None,
+) -> list[Row]:
+    """Plan `members` for each of `counts` GPUs like `gpu` beside `others` (the CPU).
+
+    Without `options.replicas`, each member on one device as in the paper, there is a plateau: the slowest member alone
+    on a GPU. With replicas there is none.
+    """
+    rows: list[Row] = []
+    options = options or Options()
+    for count in sorted(counts):
+        devices = [dataclasses.replace(gpu, name=f"cuda:{i}") for i in range(count)] + list(others)
+        try:
+            problem = problem_of(members, devices, costs, (), options)
+            planned = by_model(problem, options)
+        except AllocationError:
+            rows.append(Row(count, None, None, None))
+            continue
+        start = None
+        if planned.start is not None:
+            from ripieno.allocation import simulate
+
+            start = simulate.predict(planned.start, problem.devices, costs).throughput
+        best, bound = planned.predicted, planned.bound
+        # what fewer devices can do, more can: their plan with the new ones idle
+        if rows and rows[-1].planned is not None:
+            best = max(best, rows[-1].planned)
+        rows.append(Row(count, start, best, bound))
+    return rows
+
+
+def plateau(rows: Sequence[Row]) -> int | None:
+    """Fewest GPUs that give all but `PLATEAU` of what the most give; None when that is the most there are."""
+    known = [row for row in rows if row.planned is not None]
+    if not known:
+        return None
+    top = known[-1].planned or 0.0
+    first = next(row for row in known if (row.planned or 0.0) >= (1 - PLATEAU) * top)
+    return None if first is known[-1] else first.gpus
