@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ def read_header(path: Path) -> Header:
         return Header(width, height, _kind(image))
 
 
-def read_pixels(path: Path, kind: Kind, size: int | None) -> NDArray[Any]:
+def read_pixels(path: Path | IO[bytes], kind: Kind, size: int | None) -> NDArray[Any]:
     """Pixels (height, width, channels) of a picture, upright: uint8, or float32 for deep ones.
 
     Transparent pictures are laid on white. Raises whatever Pillow's plugins raise for a broken one.

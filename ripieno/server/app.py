@@ -1,4 +1,4 @@
-"""The door: the Open Inference Protocol v2 over HTTP, as an ASGI application around an engine.
+"""The door: the Open Inference Protocol v2 over HTTP, as an ASGI application around engines.
 
 Life of a request, in steps: (1) the route names a model; (2) admission counts it, or answers 503; (3) the body is read
 within its limits, or 413, 408; (4) the codec makes an array of it, or 400; (5) the engine is asked and awaited, or 504;
@@ -8,61 +8,79 @@ within its limits, or 413, 408; (4) the codec makes an array of it, or 400; (5) 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
-from collections.abc import Callable
-from typing import Any
+import secrets
+import time
+from itertools import count
 
 import orjson
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.requests import ClientDisconnect
+from starlette.routing import Router
+from starlette.types import Message, Receive, Scope, Send
 
-from ripieno import __version__
-from ripieno.server import codec, signature
+from ripieno.server import codec, uploads
 from ripieno.server.body import linger, read_body
+from ripieno.server.house import House, Sources
 from ripieno.server.limits import Admission, Limits
-from ripieno.server.line import Asked
-from ripieno.server.models import Model, Models, models_of
+from ripieno.server.metrics import CONTENT_TYPE, Metrics
 from ripieno.server.refusal import RefusedError
 from ripieno.server.reply import write_response
+from ripieno.server.routes import routes
+from ripieno.server.signature import VERSION
 
 log = logging.getLogger("ripieno.server")
 
 JSON = (b"content-type", b"application/json")
 BINARY = (b"content-type", b"application/octet-stream")
+OPEN = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
+"""What needs no token: probes have none, and the page is empty without answers."""
 
 
-def build_app(engine: Asked, limits: Limits | None = None) -> Door:
-    """The ASGI application that answers for `engine` within `limits`."""
+def build_app(engine: Sources, limits: Limits | None = None, token: str | None = None) -> Door:
+    """The ASGI application that answers for an engine (or bundles, which it opens) within `limits`."""
     limits = limits or Limits()
-    return Door(models_of(engine, limits.samples), limits)
+    return Door(House(engine, "auto", limits.samples), limits, token)
 
 
 class Door:
     """The ASGI application. `draining` makes it answer "not ready" while requests under way are finished."""
 
-    def __init__(self, models: Models, limits: Limits) -> None:
-        self.models = models
+    def __init__(self, house: House, limits: Limits, token: str | None = None, reload: bool = False) -> None:
+        self.house = house
+        self.models = house.models
         self.limits = limits
-        self.admission = Admission(limits)
+        self.token = token
+        self.reload = reload
+        """whether the repository's `load` exchanges bundles"""
         self.draining = False
-        self.router = Router(routes=_routes(self), redirect_slashes=False)
+        self.admission = Admission(limits)
+        self.metrics = Metrics(self.models, self.admission)
+        self.router = Router(routes=routes(self), redirect_slashes=False)
+        self._series, self._numbers = secrets.token_hex(4), count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every failure becomes a status and one line."""
         if scope["type"] != "http":
-            raise HTTPException(404)  # websockets: uvicorn closes the handshake
+            return  # a websocket is not accepted: uvicorn closes its handshake
         scope["app"] = self  # makes the router raise its 404 and 405 instead of answering in plain text
+        # a cheap id for every request; one that came is kept, so that it can be followed through many servers
+        scope["request_id"] = f"{self._series}-{next(self._numbers)}"
         try:
+            if self.token is not None and scope["path"] not in OPEN:
+                self._check_token(scope)
             await self.router(scope, receive, send)
         except RefusedError as refusal:
-            await _refuse(refusal, scope, receive, send)
+            await self._refuse(refusal, scope, receive, send)
         except HTTPException as error:
-            await _refuse(_unrouted(error, scope), scope, receive, send)
+            await self._refuse(_unrouted(error, scope), scope, receive, send)
         except ClientDisconnect:
-            log.debug("client left %s", scope["path"])
+            log.info("the client left", extra={"request": scope["request_id"]})
+        except Exception as error:
+            log.exception("a mistake of ours", extra={"request": scope["request_id"]})
+            ours = RefusedError(500, f"a mistake of the server: {type(error).__name__} (request {scope['request_id']})")
+            await self._refuse(ours, scope, receive, send)
 
     def ready(self) -> bool:
         """Whether requests are answered."""
@@ -70,99 +88,88 @@ class Door:
 
     async def infer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v2/models/M[/versions/V]/infer`."""
-        model = self._model(scope["path_params"])
-        ticket = self.admission.enter()
-        try:
-            headers = dict(scope["headers"])
-            body, header_length = await read_body(headers, receive, ticket, self.limits)
+        path = scope["path_params"]
+        began = time.perf_counter()
+        with self.models.held(path["model"], path.get("version", VERSION)) as model, self.admission.enter() as ticket:
+            body, header_length = await read_body(scope, receive, ticket, self.limits)
             request = codec.read_request(body, header_length, model.signature)
-            answer = await model.answer(request, min(self.limits.timeout, request.timeout or self.limits.timeout))
-            pieces, json_length = write_response(request, answer, model.signature, signature.VERSION)
-        finally:
-            ticket.leave()
+            answer = await model.answer(request, self.limits.timeout)
+            pieces, json_length = write_response(request, answer, model.signature, VERSION)
         content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        start = [(b"content-length", str(len(content)).encode()), JSON if json_length is None else BINARY]
-        if json_length is not None:
-            start.append((b"inference-header-content-length", str(json_length).encode()))
-        await send({"type": "http.response.start", "status": 200, "headers": start})
-        await send({"type": "http.response.body", "body": content})
+        await reply(scope, send, 200, content, JSON if json_length is None else BINARY, length=json_length)
+        if log.isEnabledFor(logging.INFO):
+            said = {"model": model.signature.name, "samples": len(request.images), "status": 200}
+            log.info("answered", extra={"request": request_id(scope), "seconds": time.perf_counter() - began, **said})
 
-    def _model(self, path: dict[str, str]) -> Model:
-        return self.models.find(path["model"], path.get("version", signature.VERSION))
+    async def pictures(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """`POST /v2/models/M/images` and `POST /predict`."""
+        name = scope["path_params"].get("model") or next(iter(self.models.lines))
+        with self.models.held(name) as model, self.admission.enter() as ticket:
+            body, _ = await read_body(scope, receive, ticket, self.limits, json=False)
+            said = await uploads.answer(scope, body, model, self.limits)
+        await reply(scope, send, 200, orjson.dumps(said), JSON)
+
+    async def show_metrics(self, scope: Scope, _: Receive, send: Send) -> None:
+        """`GET /metrics`."""
+        await reply(scope, send, 200, self.metrics.text(), (b"content-type", CONTENT_TYPE))
+
+    def _check_token(self, scope: Scope) -> None:
+        assert self.token is not None
+        said = dict(scope["headers"]).get(b"authorization", b"")
+        if not hmac.compare_digest(said, b"Bearer " + self.token.encode()):
+            raise RefusedError(401, "the request must carry the header 'Authorization: Bearer TOKEN'")
+
+    async def _refuse(self, refusal: RefusedError, scope: Scope, receive: Receive, send: Send) -> None:
+        self.admission.refused[refusal.status] += 1
+        level = logging.WARNING if refusal.status >= 500 else logging.INFO
+        if log.isEnabledFor(level):
+            log.log(level, "%s", refusal, extra={"request": request_id(scope), "status": refusal.status})
+        headers = []
+        if refusal.retry_after is not None:
+            headers.append((b"retry-after", str(refusal.retry_after).encode()))
+        if refusal.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        # what is left of a refused body would be read for nothing, or be taken for the next request
+        unread = scope["method"] in ("POST", "PUT", "PATCH") and "body_read" not in scope
+        if unread:
+            headers.append((b"connection", b"close"))
+        content = orjson.dumps({"error": str(refusal)})
+        try:
+            await reply(scope, send, refusal.status, content, JSON, *headers, more=unread)
+            if unread:
+                await asyncio.shield(linger(receive))
+                await send({"type": "http.response.body", "body": b""})
+        except RuntimeError:
+            log.debug("the answer had already begun")
 
 
-class _Raw:
-    """An ASGI endpoint for a route: what is not a function Starlette hands the bare request."""
-
-    def __init__(self, answer: Callable[[Scope, Receive, Send], Any]) -> None:
-        self.answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.answer(scope, receive, send)
+def request_id(scope: Scope) -> str:
+    """The client's `x-request-id` if it is short and plain, else the one given here."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and len(value) <= 128 and value.isascii() and value.decode("ascii").isprintable():
+            return str(value.decode("ascii"))
+    return str(scope["request_id"])
 
 
-def _routes(door: Door) -> list[Route]:
-    def document(build: Callable[[Request], Any]) -> Callable[[Request], Any]:
-        async def answer(request: Request) -> Response:
-            return Response(orjson.dumps(build(request)), media_type="application/json")
-
-        return answer
-
-    def ready(request: Request) -> Any:
-        if "model" in request.path_params:
-            door._model(request.path_params)
-        if not door.ready():
-            raise RefusedError(503, "the server is stopping or has no engine: not ready", 1)
-        return {"ready": True}
-
-    def of_model(build: Callable[[Model], Any]) -> Callable[[Request], Any]:
-        return lambda request: build(door._model(request.path_params))
-
-    def get(path: str, build: Callable[[Request], Any]) -> Route:
-        return Route(path, document(build), methods=["GET"])
-
-    def statistics(models: list[Model]) -> Any:
-        return {"model_stats": [m.statistics() for m in models]}
-
-    routes = []
-    for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-        routes += [
-            Route(f"{model}/infer", _Raw(door.infer), methods=["POST"]),
-            get(f"{model}/ready", ready),
-            get(f"{model}/config", of_model(lambda m: signature.model_config(m.signature))),
-            get(f"{model}/stats", of_model(lambda m: statistics([m]))),
-            get(model, of_model(lambda m: signature.model_metadata(m.signature))),
-        ]
-    index = document(lambda _: signature.repository_index(dict.fromkeys(door.models.by_name, door.ready())))
-    return [
-        get("/v2/models/stats", lambda _: statistics(list(door.models.by_name.values()))),
-        *routes,
-        get("/v2/health/live", lambda _: {"live": True}),
-        get("/v2/health/ready", ready),
-        get("/v2", lambda _: signature.server_metadata(__version__)),
-        Route("/v2/repository/index", index, methods=["POST"]),
-    ]
+async def reply(
+    scope: Scope,
+    send: Send,
+    status: int,
+    content: codec.Bytes,
+    *headers: tuple[bytes, bytes],
+    length: int | None = None,
+    more: bool = False,
+) -> None:
+    """Send one response; `length` is that of the JSON when raw tensors follow it."""
+    said = [(b"content-length", str(len(content)).encode()), (b"x-request-id", request_id(scope).encode()), *headers]
+    if length is not None:
+        said.append((b"inference-header-content-length", str(length).encode()))
+    start: Message = {"type": "http.response.start", "status": status, "headers": said}
+    await send(start)
+    await send({"type": "http.response.body", "body": content, "more_body": more})
 
 
 def _unrouted(error: HTTPException, scope: Scope) -> RefusedError:
     if error.status_code == 405:
         return RefusedError(405, f"{scope['method']} is not answered at {scope['path'][:80]}")
     return RefusedError(404, f"nothing is at {scope['path'][:80]}: the protocol's routes begin at /v2")
-
-
-async def _refuse(refusal: RefusedError, scope: Scope, receive: Receive, send: Send) -> None:
-    content = orjson.dumps({"error": str(refusal)})
-    headers = [(b"content-length", str(len(content)).encode()), JSON]
-    if refusal.retry_after is not None:
-        headers.append((b"retry-after", str(refusal.retry_after).encode()))
-    # a body that was refused unread would otherwise be taken for the next request's time and bandwidth
-    unread = refusal.status in (408, 413) or (refusal.status == 503 and scope["method"] == "POST")
-    if unread:
-        headers.append((b"connection", b"close"))
-    if refusal.status >= 500:
-        log.warning("%s %s: %d %s", scope["method"], scope["path"], refusal.status, refusal)
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": content, "more_body": unread})
-    if unread:
-        await asyncio.shield(linger(receive))
-        await send({"type": "http.response.body", "body": b""})

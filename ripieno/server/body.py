@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Mapping
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive
+from starlette.types import Receive, Scope
 
 from ripieno.server.codec import read_header_length
 from ripieno.server.limits import Limits, Ticket
@@ -18,13 +18,16 @@ LINGER_BYTES = 64 << 20
 
 
 async def read_body(
-    headers: Mapping[bytes, bytes], receive: Receive, ticket: Ticket, limits: Limits
+    scope: Scope, receive: Receive, ticket: Ticket, limits: Limits, json: bool = True
 ) -> tuple[bytes, int | None]:
     """The whole body, and the length of its JSON head when raw tensors follow (None without that header).
+
+    `scope["body_read"]` is set when nothing of it is left to come; `json` False leaves out the bound on JSON.
 
     Raises RefusedError: 413 as soon as the declared or the arrived length is over a limit, 408 when it takes too long,
     415 for an encoding that is not offered.
     """
+    headers = dict(scope["headers"])
     header_length = read_header_length(headers.get(b"inference-header-content-length"))
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and len(declared) < 20:
@@ -35,9 +38,10 @@ async def read_body(
     else:
         body = _chunk(message)
         ticket.hold(len(body))
+    scope["body_read"] = True
     body = _decoded(body, headers.get(b"content-encoding", b"").lower(), ticket)
     json_length = len(body) if header_length is None else min(header_length, len(body))
-    if json_length > limits.json:
+    if json and json_length > limits.json:
         raise RefusedError(
             413, f"the JSON has {json_length} bytes, at most {limits.json} are read: send binary tensors"
         )

@@ -31,7 +31,9 @@ WIDTHS = {"UINT8": 1, "FP32": 4}
 """Bytes of a number of each datatype a request's images may have."""
 
 
-class _Tensor(msgspec.Struct):
+class Tensor(msgspec.Struct):
+    """An input as a request declares it."""
+
     name: str
     shape: list[int]
     datatype: str
@@ -39,19 +41,23 @@ class _Tensor(msgspec.Struct):
     data: msgspec.Raw = msgspec.Raw()
 
 
-class _Output(msgspec.Struct):
+class Output(msgspec.Struct):
+    """An output as a request asks for it."""
+
     name: str
     parameters: dict[str, Parameter] = {}
 
 
-class _Frame(msgspec.Struct):
-    inputs: list[_Tensor]
+class Frame(msgspec.Struct):
+    """A request without its numbers."""
+
+    inputs: list[Tensor]
     id: str = ""
     parameters: dict[str, Parameter] = {}
-    outputs: list[_Output] = []
+    outputs: list[Output] = []
 
 
-_decode_frame = msgspec.json.Decoder(_Frame).decode
+_decode_frame = msgspec.json.Decoder(Frame).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +101,10 @@ def read_request(body: Bytes, header_length: int | None, signature: Signature) -
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad(f"the request's JSON cannot be read: {error}") from None
     images = _images(asked.inputs, rest, signature)
-    return Request(images, _wanted(asked, signature), asked.id, _timeout(asked.parameters), asked.parameters)
+    return Request(images, wanted(asked, signature), asked.id, timeout_of(asked.parameters), asked.parameters)
 
 
-def _images(inputs: Sequence[_Tensor], rest: memoryview, signature: Signature) -> NDArray[np.generic]:
+def _images(inputs: Sequence[Tensor], rest: memoryview, signature: Signature) -> NDArray[np.generic]:
     """The one input, from JSON or from the bytes after it."""
     if len(inputs) != 1 or inputs[0].name != INPUT:
         names = ", ".join(repr(t.name[:40]) for t in inputs[:4]) or "none"
@@ -194,7 +200,7 @@ def finish(array: NDArray[Any], shape: Sequence[int], datatype: str, signature: 
     return floats
 
 
-def _wanted(frame: _Frame, signature: Signature) -> tuple[Wanted, ...]:
+def wanted(frame: Frame, signature: Signature) -> tuple[Wanted, ...]:
     """The outputs asked for, the first two of the model when none are named."""
     binary = frame.parameters.get("binary_data_output", False)
     if not isinstance(binary, bool):
@@ -206,7 +212,7 @@ def _wanted(frame: _Frame, signature: Signature) -> tuple[Wanted, ...]:
     return tuple(_one_wanted(output, binary, signature) for output in frame.outputs)
 
 
-def _one_wanted(output: _Output, binary: bool, signature: Signature) -> Wanted:
+def _one_wanted(output: Output, binary: bool, signature: Signature) -> Wanted:
     check_output(output.name, signature)
     binary_here = output.parameters.get("binary_data", binary)
     top = output.parameters.get("classification", 0)
@@ -227,7 +233,7 @@ def check_output(name: str, signature: Signature) -> None:
         raise bad(f"no output {name[:40]!r}; {signature.name} has: {', '.join(signature.outputs)}")
 
 
-def _timeout(parameters: Mapping[str, Parameter]) -> float | None:
+def timeout_of(parameters: Mapping[str, Parameter]) -> float | None:
     """Triton's `timeout` parameter is in microseconds; 0 means none."""
     micros = parameters.get("timeout", 0)
     if isinstance(micros, (bool, str)) or not math.isfinite(micros) or micros < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from ripieno.server.refusal import RefusedError
@@ -17,16 +18,28 @@ class Limits:
     """longest body of a request"""
     json: int = 16 * MIB
     """longest JSON within it: numbers grow when they are parsed, raw tensors do not"""
+    headers: int = 64 * 1024
+    """longest headers of a request"""
     samples: int = 65536
     """samples in one request"""
     requests: int = 1024
     """requests under way at once, waiting ones included; one more is answered 503"""
     held: int = 256 * MIB
     """bytes of bodies under way at once; likewise"""
+    connections: int = 1024
+    """open at once; one more is answered 503"""
+    pictures: int = 256
+    """pictures in one upload"""
+    pixels: int = 50_000_000
+    """pixels of one picture: they are unpacked before they are made small"""
     timeout: float = 30.0
     """longest wait for an answer, then 504; a request may ask for less"""
     body_timeout: float = 30.0
     """longest a client may take over sending a body, then 408"""
+    header_timeout: float = 10.0
+    """longest a client may take over sending a request's headers, then 408"""
+    keep_alive: float = 75.0
+    """longest an idle connection is kept"""
     grace: float = 30.0
     """longest a stopping server waits for requests under way"""
 
@@ -38,9 +51,11 @@ class Admission:
         self.limits = limits
         self.requests = 0
         self.held = 0
+        self.refused: Counter[int] = Counter()
+        """refusals by status"""
 
     def enter(self) -> Ticket:
-        """Count one more request; leave the ticket when it is answered."""
+        """Count one more request, for as long as the ticket's `with` block runs."""
         if self.requests >= self.limits.requests:
             raise RefusedError(503, f"{self.requests} requests are under way, as many as are taken: try again", 1)
         self.requests += 1
@@ -71,6 +86,12 @@ class Ticket:
             raise RefusedError(503, f"requests under way hold {self.admission.held} bytes: try again", 1)
         self.held += more
         self.admission.held += more
+
+    def __enter__(self) -> Ticket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
     def leave(self) -> None:
         """Give the place back."""

@@ -60,8 +60,8 @@ class Line:
         self.engine = engine
         self.waiting = 0
         """requests that found the engine full"""
-        self.asked = 0
-        """requests under way, waiting ones included"""
+        self.users = 0
+        """requests under way, from the reading of their bodies on"""
         self._turn = asyncio.Lock()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ripieno-line")
 
@@ -83,7 +83,6 @@ class Line:
         # an early answer needs the engine's own deadline; the wait here is then only a backstop
         deadline = timeout if partial else None
         submit = functools.partial(self.engine.submit, spread=spread, each=each, deadline=deadline, partial=partial)
-        self.asked += 1
         try:
             async with asyncio.timeout(timeout + (1.0 if partial else 0.0)):
                 if not self.waiting:
@@ -104,8 +103,6 @@ class Line:
             raise RefusedError(504, message) from None
         except EngineError as error:
             raise RefusedError(500, str(error)) from error
-        finally:
-            self.asked -= 1
 
     async def _in_thread(self, submit: functools.partial[Future[Answer]]) -> Future[Answer]:
         """Submit in the one writing thread; a caller that gives up takes its request back."""

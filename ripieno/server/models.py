@@ -1,43 +1,21 @@
-"""The models a server offers: an ensemble, and each of its members alone."""
+"""The models a server offers: ensembles, and each of their members alone."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ripieno.server.codec import Request
 from ripieno.server.line import Asked, Line
 from ripieno.server.refusal import RefusedError
 from ripieno.server.signature import ENSEMBLE, VERSION, Signature, signatures
+from ripieno.server.tally import Tally
 
 if TYPE_CHECKING:
     from ripieno.engine.answer import Answer
-
-
-@dataclass
-class Tally:
-    """What a model answered so far; times are sums in nanoseconds."""
-
-    requests: int = 0
-    samples: int = 0
-    seconds_ns: int = 0
-    failures: int = 0
-    failed_ns: int = 0
-    last_ms: int = 0
-    """Unix milliseconds of the last request"""
-
-    def add(self, samples: int, ns: int, failed: bool) -> None:
-        """Count one request that took `ns`."""
-        self.last_ms = time.time_ns() // 1_000_000
-        if failed:
-            self.failures += 1
-            self.failed_ns += ns
-        else:
-            self.requests += 1
-            self.samples += samples
-            self.seconds_ns += ns
 
 
 @dataclass
@@ -51,62 +29,63 @@ class Model:
     tally: Tally = field(default_factory=Tally)
 
     async def answer(self, request: Request, timeout: float) -> Answer:
-        """Ask the engine, and count it. Raises RefusedError as `Line.ask`."""
-        start = time.perf_counter_ns()
-        failed = True
+        """Ask the engine for at most `timeout` seconds, or less if the request says so, and count it.
+
+        Raises RefusedError as `Line.ask`.
+        """
+        start = time.perf_counter()
         names = {w.name for w in request.outputs}
         try:
             answer = await self.line.ask(
                 request.images,
                 self.alone,
-                timeout,
+                min(timeout, request.timeout or timeout),
                 spread="spread" in names,
                 each="members" in names,
                 partial=request.parameters.get("partial") is True,
             )
-            failed = False
-            return answer
-        finally:
-            self.tally.add(len(request.images), time.perf_counter_ns() - start, failed)
+        except RefusedError as refusal:
+            self.tally.failed(refusal.status, time.perf_counter() - start)
+            raise
+        self.tally.answered(len(request.images), time.perf_counter() - start, answer.partial)
+        return answer
 
-    def statistics(self) -> dict[str, Any]:
-        """`GET /v2/models/M/stats`, in Triton's words."""
-        tally = self.tally
-
-        def times(count: int, ns: int) -> dict[str, int]:
-            return {"count": count, "ns": ns}
-
-        ok = times(tally.requests, tally.seconds_ns)
-        none = times(0, 0)
-        return {
-            "name": self.signature.name,
-            "version": VERSION,
-            "last_inference": tally.last_ms,
-            "inference_count": tally.samples,
-            "execution_count": tally.requests,
-            "inference_stats": {
-                "success": ok,
-                "fail": times(tally.failures, tally.failed_ns),
-                "queue": none,
-                "compute_input": none,
-                "compute_infer": ok,
-                "compute_output": none,
-                "cache_hit": none,
-                "cache_miss": none,
-            },
-            "batch_stats": [],
-        }
+    def statistics(self) -> dict[str, object]:
+        """`GET /v2/models/M/stats`."""
+        return self.tally.statistics(self.signature.name, VERSION)
 
 
 class Models:
-    """All models of a server by name; `ready` once their engine answers."""
+    """All models of a server by name. An engine can be exchanged for another while requests are under way."""
 
-    def __init__(self, models: Iterable[Model]) -> None:
-        self.by_name = {m.signature.name: m for m in models}
+    def __init__(self, max_samples: int) -> None:
+        self.max_samples = max_samples
+        self.by_name: dict[str, Model] = {}
+        self.lines: dict[str, Line] = {}
+        """by the name of the ensemble"""
+
+    def put(self, engine: Asked, name: str = ENSEMBLE) -> Line | None:
+        """Offer an engine's ensemble as `name`, from the next request on.
+
+        Members are offered by their ids, and as `name.ID` where the ensemble is not the default one. Returns the line
+        that it replaced, which may still hold requests.
+        """
+        before, line = self.lines.get(name), Line(engine)
+        kept = {n: m for n, m in self.by_name.items() if m.line is not before}
+        made = signatures(engine.bundle, prefix="" if name == ENSEMBLE else name, max_samples=self.max_samples)
+        for signature in made:
+            tally = self.by_name[signature.name].tally if signature.name in self.by_name else Tally()
+            kept[signature.name] = Model(signature, line, None if signature.name == name else signature.members, tally)
+        self.by_name, self.lines = kept, {**self.lines, name: line}
+        return before
 
     def ready(self) -> bool:
-        """Whether the engines answer."""
-        return all(m.line.engine.ready for m in self.by_name.values())
+        """Whether every engine answers."""
+        return bool(self.lines) and all(line.engine.ready for line in self.lines.values())
+
+    def names(self) -> Mapping[str, bool]:
+        """Whether each model is ready."""
+        return {name: model.line.engine.ready for name, model in self.by_name.items()}
 
     def find(self, name: str, version: str = VERSION) -> Model:
         """A model. Raises RefusedError (404) that says which there are."""
@@ -114,13 +93,16 @@ class Models:
         if model is None:
             known = ", ".join(list(self.by_name)[:8])
             raise RefusedError(404, f"no model {name[:80]!r}; there are: {known}")
-        if version != VERSION:
+        if version not in (VERSION, ""):
             raise RefusedError(404, f"model {name!r} has version {VERSION} only, not {version[:20]!r}")
         return model
 
-
-def models_of(engine: Asked, max_samples: int) -> Models:
-    """The models one engine can answer as: `ensemble`, and each member by its id."""
-    line = Line(engine)
-    made = signatures(engine.bundle, max_samples=max_samples)
-    return Models(Model(s, line, None if s.name == ENSEMBLE else s.members) for s in made)
+    @contextmanager
+    def held(self, name: str, version: str = VERSION) -> Iterator[Model]:
+        """A model whose engine stays open while the block runs. Raises RefusedError as `find`."""
+        model = self.find(name, version)
+        model.line.users += 1
+        try:
+            yield model
+        finally:
+            model.line.users -= 1

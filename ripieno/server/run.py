@@ -1,75 +1,113 @@
-"""Running the server: the socket, the signals, the drain.
+"""Running the server: the sockets, the signals, the drain.
 
 `serve` blocks until SIGTERM or SIGINT; `start` runs the same server in a thread of this process. Order at the start:
-the port is bound (so that a taken one is said at once), the engine is loaded, connections are taken. Order at the end:
-"not ready", the port is closed, requests under way are finished within the grace period, the engine is closed.
+the port is bound (so that a taken one is said at once), the engines are loaded, connections are taken. At the end:
+"not ready", the port is closed, requests under way are finished within the grace period, the engines are closed.
+SIGHUP exchanges the bundles for what lies in their folders now.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import errno
+import dataclasses
 import logging
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import uvicorn
 
 from ripieno.errors import RipienoError
-from ripieno.server.app import Door, build_app
+from ripieno.server.address import Tls, bound, is_loopback, url_of
+from ripieno.server.app import Door
+from ripieno.server.connection import bounded
+from ripieno.server.house import House, Sources
 from ripieno.server.limits import Limits
-from ripieno.server.line import Asked
-from ripieno.types import Bundle
-
-if TYPE_CHECKING:
-    from ripieno.engine.engine import Isolation
 
 log = logging.getLogger("ripieno.server")
 
-Served: TypeAlias = str | Path | Bundle | Asked
+
+@dataclass(frozen=True)
+class Options:
+    """How to serve; the defaults are those of a server for this machine alone."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    """0 takes a free one"""
+    isolation: str = "auto"
+    """of the engines' lanes: auto, thread, process"""
+    limits: Limits = field(default_factory=Limits)
+    grpc_port: int | None = None
+    """serve the protocol over gRPC too, on this port (0: a free one)"""
+    token: str | None = None
+    """what requests must carry as `Authorization: Bearer TOKEN`"""
+    certificate: str | Path | None = None
+    """PEM file of the certificate chain: serve over TLS"""
+    key: str | Path | None = None
+    """PEM file of its private key"""
+    reload: bool = False
+    """let the repository's `load` exchange bundles, as SIGHUP does"""
+    ready: Callable[[str], None] | None = None
+    """called with the URL once the server answers"""
+    grpc_ready: Callable[[str], None] | None = None
+    """called with host:port of gRPC, just before `ready`"""
 
 
 def serve(
-    bundle: Served,
+    bundle: Sources,
     host: str = "127.0.0.1",
     port: int = 8000,
     *,
     isolation: str = "auto",
     limits: Limits | None = None,
+    grpc_port: int | None = None,
+    token: str | None = None,
+    certificate: str | Path | None = None,
+    key: str | Path | None = None,
+    reload: bool = False,
     ready: Callable[[str], None] | None = None,
+    grpc_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve a bundle over the Open Inference Protocol until SIGTERM or SIGINT, then drain and return.
 
-    `bundle` is a bundle's folder, a Bundle, or an engine (which is then left open). `port` 0 takes a free one; `ready`
-    is called with the server's URL once it answers. Only this machine can connect unless `host` says otherwise.
-    Raises RipienoError when the port is taken, LibraryError or EngineError when the bundle cannot be loaded.
+    `bundle` is a bundle's folder, a Bundle, an engine (which is then left open), or several of these by the names of
+    their models. The other arguments are those of `Options`. Only this machine can connect unless `host` says
+    otherwise. Raises RipienoError when a port is taken or a certificate unusable, LibraryError or EngineError when a
+    bundle cannot be loaded.
     """
-    limits = limits or Limits()
-    with _bound(host, port) as listener, _engine(bundle, isolation) as engine:
-        _server(engine, listener, limits, ready).run(sockets=[listener])
+    options = Options(
+        host, port, isolation, limits or Limits(), grpc_port, token, certificate, key, reload, ready, grpc_ready
+    )
+    with _prepared(bundle, options) as (server, listener):
+        server.run(sockets=[listener])
+        server.check()
 
 
 class Running:
     """A server in a thread of this process; `url` is where it answers. A context manager that stops it."""
 
-    def __init__(self, bundle: Served, host: str, port: int, isolation: str, limits: Limits) -> None:
+    def __init__(self, bundle: Sources, options: Options) -> None:
         self.url = ""
+        self.grpc = ""
+        """host:port of gRPC, where it is served"""
         self._up = threading.Event()
+        told = dataclasses.replace(options, ready=self._ready, grpc_ready=self._grpc_ready)
         with contextlib.ExitStack() as stack:
-            listener = stack.enter_context(_bound(host, port))
-            engine = stack.enter_context(_engine(bundle, isolation))
-            self._server = _server(engine, listener, limits, self._ready)
+            self._server, listener = stack.enter_context(_prepared(bundle, told))
             self._thread = threading.Thread(target=self._run, args=[listener], name="ripieno-server", daemon=True)
             self._stack = stack.pop_all()
         self._thread.start()
         self._up.wait()
         if not self.url:
+            self._thread.join()
             self._stack.close()
+            self._server.check()
             raise RipienoError("the server did not start: see the log of ripieno.server")
 
     def _run(self, listener: socket.socket) -> None:
@@ -81,6 +119,13 @@ class Running:
     def _ready(self, url: str) -> None:
         self.url = url
         self._up.set()
+
+    def _grpc_ready(self, address: str) -> None:
+        self.grpc = address
+
+    def exchange(self) -> bool:
+        """Load the bundles again from their folders; see `House.exchange`."""
+        return self._server.exchange().result()
 
     def stop(self) -> None:
         """Drain, stop and close what was opened; stopping twice is fine."""
@@ -98,35 +143,70 @@ class Running:
 
 
 def start(
-    bundle: Served,
+    bundle: Sources,
     host: str = "127.0.0.1",
     port: int = 0,
     *,
     isolation: str = "auto",
     limits: Limits | None = None,
+    grpc_port: int | None = None,
+    token: str | None = None,
+    certificate: str | Path | None = None,
+    key: str | Path | None = None,
+    reload: bool = False,
 ) -> Running:
     """Serve in a thread of this process, on a free port by default; returns once it answers. Raises as `serve` does."""
-    return Running(bundle, host, port, isolation, limits or Limits())
+    options = Options(host, port, isolation, limits or Limits(), grpc_port, token, certificate, key, reload)
+    return Running(bundle, options)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server with signals that end in a return, not in the signal again, and a word when it is up."""
+    """uvicorn's server with signals that end in a return, not in the signal again, and with gRPC beside it."""
 
-    def __init__(self, config: uvicorn.Config, door: Door, up: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, door: Door, options: Options, tls: Tls | None, url: str) -> None:
         super().__init__(config)
         self.door = door
-        self.up = up
+        self.options = options
+        self.tls = tls
+        self.url = url
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._failure: RipienoError | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take connections, and say so."""
+        self._loop = asyncio.get_running_loop()
+        self._grpc = None
+        if self.options.grpc_port is not None:
+            from ripieno.server.grpc_door import GrpcDoor
+
+            try:
+                self._grpc = await GrpcDoor.open(self.door, self.options.host, self.options.grpc_port, self.tls)
+            except RipienoError as error:
+                self._failure, self.should_exit = error, True
+                return
+            if self.options.grpc_ready is not None:
+                self.options.grpc_ready(self._grpc.address)
         await super().startup(sockets)
-        self.up()
+        log.info("serving %s at %s", ", ".join(self.door.models.lines), self.url)
+        if self.options.ready is not None:
+            self.options.ready(self.url)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is under way on both protocols, within one grace period."""
+        self.door.draining = True
+        over = [super().shutdown(sockets)]
+        if self._grpc is not None:
+            over.append(self._grpc.close(self.options.limits.grace))
+        await asyncio.gather(*over)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Handle signals while the server runs, in the main thread; they are not raised again afterwards."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {s: signal.signal(s, self.handle_exit) for s in (signal.SIGINT, signal.SIGTERM)}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: self._exchange_soon())
         try:
             yield
         finally:
@@ -143,69 +223,46 @@ class _Server(uvicorn.Server):
         self.door.draining = True
         self.should_exit = True
 
+    def exchange(self) -> Future[bool]:
+        """Exchange the bundles; thread-safe."""
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(self.door.house.exchange(), self._loop)
 
-def _server(engine: Asked, listener: socket.socket, limits: Limits, ready: Callable[[str], None] | None) -> _Server:
+    def _exchange_soon(self) -> None:
+        if self._loop is not None:
+            self.exchange()
+
+    def check(self) -> None:
+        """Raise what kept the server from starting."""
+        if self._failure is not None:
+            raise self._failure
+
+
+@contextlib.contextmanager
+def _prepared(bundle: Sources, options: Options) -> Iterator[tuple[_Server, socket.socket]]:
+    """A server ready to run, and its listening socket; both closed at the end, with the engines."""
     logging.getLogger("uvicorn").addHandler(logging.NullHandler())  # its words go to handlers the user set, or nowhere
-    door = build_app(engine, limits)
-    options: dict[str, Any] = {"lifespan": "off", "log_config": None, "access_log": False, "server_header": False}
-    config = uvicorn.Config(
-        door,
-        ws="none",
-        timeout_graceful_shutdown=max(1, round(limits.grace)),
-        timeout_keep_alive=75,
-        proxy_headers=False,
-        **options,
-    )
-    url = url_of(listener)
-
-    def up() -> None:
-        log.info("serving %s at %s", engine.bundle.ensemble.name, url)
-        if ready is not None:
-            ready(url)
-
-    return _Server(config, door, up)
-
-
-@contextlib.contextmanager
-def _engine(bundle: Served, isolation: str) -> Iterator[Asked]:
-    """The engine of a bundle, closed at the end; an engine that was handed in is left open."""
-    if not isinstance(bundle, (str, Path, Bundle)):
-        yield bundle
-        return
-    from ripieno.engine import Engine
-
-    engine = Engine(bundle, isolation=cast("Isolation", isolation))  # it says what others there are
-    try:
-        yield engine
-    finally:
-        engine.close()
-
-
-@contextlib.contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    """A listening socket. Raises RipienoError when the address cannot be had."""
-    if not 0 <= port <= 65535:
-        raise RipienoError(f"port is {port}, must be 1 to 65535, or 0 for a free one")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-    except (OSError, UnicodeError) as error:
-        raise RipienoError(f"{host}:{port} is no address to serve at: {error}") from error
-    with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-            listener.listen(2048)
-        except OSError as error:
-            taken = error.errno == errno.EADDRINUSE
-            mend = "choose another with --port, or 0 for a free one" if taken else "choose another address"
-            why = "is in use by another process" if taken else f"cannot be served at ({error})"
-            raise RipienoError(f"port {port} of {host} {why}: {mend}") from error
-        yield listener
-
-
-def url_of(listener: socket.socket) -> str:
-    """The URL a listening socket answers at; an address that means "all" is given as this machine's loopback."""
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    limits = options.limits
+    tls = Tls.read(options.certificate, options.key)
+    if not is_loopback(options.host) and options.token is None:
+        log.warning("%s can be reached from other machines and no token is asked for", options.host)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(bound(options.host, options.port))
+        house = House(bundle, options.isolation, limits.samples)
+        stack.callback(house.close)
+        door = Door(house, limits, options.token, options.reload)
+        config = uvicorn.Config(
+            door,
+            http=bounded(limits),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=max(1, round(limits.keep_alive)),
+            timeout_graceful_shutdown=max(1, round(limits.grace)),
+            ssl_certfile=tls.certificate if tls else None,
+            ssl_keyfile=tls.key if tls else None,
+        )
+        yield _Server(config, door, options, tls, url_of(listener, tls is not None)), listener

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
 import httpx
 import numpy as np
 import pytest

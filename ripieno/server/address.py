@@ -1,0 +1,88 @@
+"""Where a server listens: sockets, URLs, certificates."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ripieno.errors import RipienoError
+
+
+@contextmanager
+def bound(host: str, port: int) -> Iterator[socket.socket]:
+    """A listening socket. Raises RipienoError when the address cannot be had."""
+    if not 0 <= port <= 65535:
+        raise RipienoError(f"port is {port}, must be 1 to 65535, or 0 for a free one")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:
+        raise RipienoError(f"{host}:{port} is no address to serve at: {error}") from error
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+            listener.listen(2048)
+        except OSError as error:
+            raise cannot_bind(host, port, error) from error
+        yield listener
+
+
+def cannot_bind(host: str, port: int, error: OSError | None) -> RipienoError:
+    """The error for an address that cannot be listened at; without its reason the port is taken."""
+    if error is None or error.errno == errno.EADDRINUSE:
+        why, mend = "is in use by another process", "choose another port, or 0 for a free one"
+    else:
+        why, mend = f"cannot be served at ({error})", "choose another address"
+    return RipienoError(f"port {port} of {host} {why}: {mend}")
+
+
+def url_of(listener: socket.socket, tls: bool = False) -> str:
+    """The URL a listening socket answers at; an address that means "all" is given as this machine's loopback."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Paths of a certificate chain and its private key, in PEM."""
+
+    certificate: Path
+    key: Path
+
+    @classmethod
+    def read(cls, certificate: str | Path | None, key: str | Path | None) -> Tls | None:
+        """The pair, tried out; None when neither is given. Raises RipienoError when they cannot be used."""
+        if certificate is None and key is None:
+            return None
+        if certificate is None or key is None:
+            raise RipienoError("TLS needs both a certificate and its key: give both, or neither")
+        for path in (certificate, key):
+            if not Path(path).is_file():
+                raise RipienoError(f"{path} is no file: give a PEM file")
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=_no_password)
+        except (ssl.SSLError, OSError) as error:
+            raise RipienoError(f"{certificate} and {key} are no certificate and its key in PEM: {error}") from error
+        return cls(Path(certificate), Path(key))
+
+
+def _no_password() -> str:
+    """Keys with a password would make the server wait at a terminal."""
+    return ""

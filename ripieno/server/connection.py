@@ -1,0 +1,91 @@
+"""uvicorn's HTTP connection with bounds: silence, long headers and too many connections are cut."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from ripieno.server.limits import Limits
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection. `limits` is set by `bounded`."""
+
+    limits = Limits()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Refuse a connection too many; expect the first request's headers in time."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._header_bytes = 0
+        self._patience: asyncio.TimerHandle | None = None
+        if len(self.connections) > self.limits.connections:
+            self._cut(
+                503, f"{self.limits.connections} connections are open, as many as are taken", "retry-after: 1\r\n"
+            )
+        else:
+            self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        self._heard()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """A request begins: its headers must come in time."""
+        super().on_message_begin()
+        self._header_bytes = 0
+        if self._patience is None:
+            self._expect_headers()
+
+    def on_url(self, url: bytes) -> None:
+        """Count the target among the headers."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a header."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """From here on the application watches over the time; a request that was cut is not begun."""
+        self._heard()
+        if not self.transport.is_closing():
+            super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is answered as every other mistake."""
+        if not self.transport.is_closing():
+            self._cut(400, msg)
+
+    def _count(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > self.limits.headers and not self.transport.is_closing():
+            self._cut(431, f"the headers have more than {self.limits.headers} bytes")
+
+    def _expect_headers(self) -> None:
+        self._patience = self.loop.call_later(self.limits.header_timeout, self._too_slow)
+
+    def _heard(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _too_slow(self) -> None:
+        self._patience = None
+        if not self.transport.is_closing():
+            self._cut(408, f"no whole request came within {self.limits.header_timeout:g} s")
+
+    def _cut(self, status: int, message: str, header: str = "") -> None:
+        content = f'{{"error":"{message}"}}'
+        head = f"content-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n{header}\r\n"
+        self.transport.write(STATUS_LINE[status] + (head + content).encode())
+        self.transport.close()
+
+
+def bounded(limits: Limits) -> type[Connection]:
+    """The connection class that holds clients to `limits`."""
+    attributes: dict[str, Any] = {"limits": limits}
+    return type("BoundedConnection", (Connection,), attributes)

@@ -1,0 +1,150 @@
+"""The door for gRPC: the same protocol, models, limits and token as HTTP, in the same event loop."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from ripieno import __version__
+from ripieno.errors import need
+from ripieno.server import grpc_codec, signature
+from ripieno.server.address import Tls, bound, cannot_bind
+from ripieno.server.proto import SERVICE, message, methods
+from ripieno.server.refusal import RefusedError
+
+if TYPE_CHECKING:
+    from ripieno.server.app import Door
+
+log = logging.getLogger("ripieno.server")
+
+STATUS = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    404: "NOT_FOUND",
+    413: "RESOURCE_EXHAUSTED",
+    503: "RESOURCE_EXHAUSTED",
+    504: "DEADLINE_EXCEEDED",
+}
+"""HTTP's status in gRPC's words; INTERNAL for others."""
+PROBES = ("ServerLive", "ServerReady")
+"""What needs no token."""
+
+
+class GrpcDoor:
+    """A gRPC server in front of the models of `door`."""
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+        self.grpc = need("grpc")
+        self.address = ""
+        limits = door.limits
+        self.server = self.grpc.aio.server(
+            maximum_concurrent_rpcs=limits.connections,
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", limits.body),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_metadata_size", limits.headers),
+                # a client that is gone without a word is found out by an unanswered ping
+                ("grpc.keepalive_time_ms", int(1000 * limits.keep_alive)),
+                ("grpc.keepalive_timeout_ms", int(1000 * limits.header_timeout)),
+            ],
+        )
+        handlers = {
+            name: self.grpc.unary_unary_rpc_method_handler(
+                self._checked(name, getattr(self, f"_{name}")),
+                request_deserializer=asked.FromString,
+                response_serializer=answered.SerializeToString,
+            )
+            for name, (asked, answered) in methods().items()
+        }
+        self.server.add_generic_rpc_handlers((self.grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    @classmethod
+    async def open(cls, door: Door, host: str, port: int, tls: Tls | None) -> GrpcDoor:
+        """A door that answers at `address`. Raises RipienoError when the port cannot be had."""
+        made = cls(door)
+        with bound(host, port) as listener:  # says in words what gRPC only fails at; the port is free again after it
+            number = listener.getsockname()[1]
+        address = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+        try:
+            if tls is None:
+                made.server.add_insecure_port(address)
+            else:
+                pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+                made.server.add_secure_port(address, made.grpc.ssl_server_credentials([pair]))
+        except RuntimeError as error:
+            raise cannot_bind(host, number, None) from error
+        await made.server.start()
+        made.address = address
+        log.info("serving gRPC at %s", address)
+        return made
+
+    async def close(self, grace: float) -> None:
+        """Take no more calls, finish those under way within `grace` seconds."""
+        await self.server.stop(grace)
+
+    def _checked(self, name: str, answer: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+        """`answer`, with its refusals as statuses and its token checked."""
+
+        async def checked(asked: Any, context: Any) -> Any:
+            try:
+                if self.door.token is not None and name not in PROBES:
+                    self._check_token(context)
+                return await answer(asked, context)
+            except RefusedError as error:
+                refusal = error
+            except Exception as error:
+                log.exception("a mistake of ours")
+                refusal = RefusedError(500, f"a mistake of the server: {type(error).__name__}")
+            self.door.admission.refused[refusal.status] += 1
+            log.log(logging.WARNING if refusal.status >= 500 else logging.INFO, "%s: %s", name, refusal)
+            status = self.grpc.StatusCode[STATUS.get(refusal.status, "INTERNAL")]
+            return await context.abort(status, str(refusal))
+
+        return checked
+
+    def _check_token(self, context: Any) -> None:
+        said = dict(context.invocation_metadata() or ()).get("authorization", "")
+        if not hmac.compare_digest(str(said).encode(), f"Bearer {self.door.token}".encode()):
+            raise RefusedError(401, "the call must carry the metadata 'authorization: Bearer TOKEN'")
+
+    async def _ModelInfer(self, asked: Any, context: Any) -> Any:  # noqa: N802
+        left = context.time_remaining()
+        timeout = self.door.limits.timeout if left is None else min(self.door.limits.timeout, max(0.001, left))
+        held = self.door.models.held(asked.model_name, asked.model_version)
+        with held as model, self.door.admission.enter() as ticket:
+            ticket.hold(asked.ByteSize())
+            request = grpc_codec.read_request(asked, model.signature)
+            answer = await model.answer(request, timeout)
+            return grpc_codec.write_response(request, answer, model.signature)
+
+    async def _ServerLive(self, asked: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        return message("ServerLiveResponse")(live=True)
+
+    async def _ServerReady(self, asked: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        return message("ServerReadyResponse")(ready=self.door.ready())
+
+    async def _ModelReady(self, asked: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        self.door.models.find(asked.name, asked.version)
+        return message("ModelReadyResponse")(ready=self.door.ready())
+
+    async def _ServerMetadata(self, asked: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        return message("ServerMetadataResponse")(**signature.server_metadata(__version__))
+
+    async def _ModelMetadata(self, asked: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        return grpc_codec.metadata(self.door.models.find(asked.name, asked.version).signature)
+
+    async def _ModelConfig(self, asked: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        return grpc_codec.config(self.door.models.find(asked.name, asked.version).signature)
+
+    async def _ModelStatistics(self, asked: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        models = self.door.models
+        found = [models.find(asked.name, asked.version)] if asked.name else list(models.by_name.values())
+        return grpc_codec.statistics([m.statistics() for m in found])
+
+    async def _RepositoryIndex(self, asked: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        index = signature.repository_index(self.door.models.names())
+        return grpc_codec.IndexResponse(models=[m for m in index if not asked.ready or m["state"] == "READY"])

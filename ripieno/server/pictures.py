@@ -1,0 +1,83 @@
+"""Uploaded pictures: their bytes become a model's input, and its answer becomes words."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ripieno.data.pictures import Kind, read_pixels
+from ripieno.server.refusal import RefusedError, bad
+from ripieno.server.signature import Signature
+from ripieno.types import Input
+
+if TYPE_CHECKING:
+    from ripieno.engine.answer import Answer
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+"""What is decoded: of these, a header tells the size before any pixel is unpacked."""
+
+
+def picture_to_sample(data: bytes, name: str, wanted: Input, most_pixels: int) -> NDArray[np.generic]:
+    """One picture as a sample of `wanted.shape`, sized as training pictures are.
+
+    Raises RefusedError: 413 for more than `most_pixels`, 415 for another format or a model that takes no pictures,
+    400 for a broken one.
+    """
+    height, width, channels = wanted.shape if len(wanted.shape) == 3 else (0, 0, 0)
+    kinds: dict[tuple[str, int], Kind] = {("uint8", 1): "grey", ("uint8", 3): "colour", ("float32", 1): "deep"}
+    kind = kinds.get((wanted.dtype, channels))
+    if kind is None:
+        raise RefusedError(
+            415, f"the model takes {wanted.dtype} of shape {list(wanted.shape)}, not pictures: send tensors"
+        )
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            if picture.width * picture.height > most_pixels:
+                size = f"{picture.width} x {picture.height} pixels"
+                raise RefusedError(413, f"{name} has {size}, at most {most_pixels} are decoded: send it smaller")
+        pixels = read_pixels(io.BytesIO(data), kind, width if width == height else None)
+        if pixels.shape != wanted.shape:  # not square: stretched, as no training picture could be
+            image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+            pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)).reshape(wanted.shape)
+    except UnidentifiedImageError:
+        raise RefusedError(415, f"{name} is no picture that is read here: send {', '.join(FORMATS)}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise RefusedError(413, f"{name} has too many pixels, at most {most_pixels} are decoded") from None
+    except RefusedError:
+        raise
+    except Exception as error:  # Pillow's plugins raise nearly anything for a broken file
+        raise bad(f"{name} is a broken picture: {error}") from None
+    return np.ascontiguousarray(pixels)
+
+
+def words(names: Sequence[str], answer: Answer, signature: Signature, top: int) -> list[dict[str, Any]]:
+    """For each picture its label, the `top` classes with probabilities, and what the members said if known."""
+    return [_words(name, row, answer, signature, top) for row, name in enumerate(names)]
+
+
+def _words(name: str, row: int, answer: Answer, signature: Signature, top: int) -> dict[str, Any]:
+    probabilities = answer.probabilities[row]
+    best = np.argsort(-probabilities, kind="stable")[:top]
+    said: dict[str, Any] = {
+        "picture": name,
+        "label": signature.classes[best[0]],
+        "probability": float(probabilities[best[0]]),
+        "classes": {signature.classes[i]: float(probabilities[i]) for i in best},
+    }
+    if answer.spread is not None:
+        said["spread"] = float(answer.spread[row])
+    if answer.each is not None:
+        said["members"] = [
+            {
+                "member": member,
+                "label": signature.classes[int(vote[row].argmax())],
+                "probability": float(vote[row].max()),
+            }
+            for member, vote in zip(answer.members, answer.each, strict=True)
+        ]
+    return said

@@ -1,0 +1,85 @@
+"""Uploads: the pictures in a body, bare or as multipart form data, asked as one request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+import numpy as np
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.types import Scope
+
+from ripieno.server.codec import Request, Wanted
+from ripieno.server.limits import Limits
+from ripieno.server.models import Model
+from ripieno.server.pictures import picture_to_sample, words
+from ripieno.server.refusal import RefusedError, bad
+from ripieno.server.signature import VERSION
+
+
+async def answer(scope: Scope, body: bytes, model: Model, limits: Limits) -> dict[str, Any]:
+    """The JSON document that answers an upload; `?top=3` names more classes, `?members=true` each member's vote.
+
+    Raises RefusedError for what is no picture, for too many, and as the engine does.
+    """
+    top, members = _options(scope["query_string"], model)
+    found = await _pictures(dict(scope["headers"]), body, limits)
+    samples = []
+    try:
+        async with asyncio.timeout(limits.timeout):
+            for name, data in found:
+                sample = asyncio.to_thread(picture_to_sample, data, name, model.signature.input, limits.pixels)
+                samples.append(await sample)
+    except TimeoutError:
+        raise RefusedError(504, f"the pictures were not decoded within {limits.timeout:g} s: send fewer") from None
+    outputs = ("probabilities", *(("spread", "members") if members else ()))
+    said = await model.answer(Request(np.stack(samples), tuple(Wanted(o) for o in outputs)), limits.timeout)
+    document: dict[str, Any] = {
+        "model_name": model.signature.name,
+        "model_version": VERSION,
+        "predictions": words([name for name, _ in found], said, model.signature, top),
+    }
+    if said.partial:
+        document["partial"] = True
+    return document
+
+
+def _options(query: bytes, model: Model) -> tuple[int, bool]:
+    asked = parse_qs(query.decode("latin-1"), max_num_fields=8) if query.count(b"&") < 8 else {}
+    top = asked.get("top", ["5"])[-1]
+    members = asked.get("members", ["false"])[-1]
+    if not top.isdecimal() or len(top) > 6 or int(top) < 1:
+        raise bad(f"top is {top[:20]!r}, must be a number of classes")
+    if members not in ("true", "false"):
+        raise bad(f"members is {members[:20]!r}, must be true or false")
+    if members == "true" and "members" not in model.signature.outputs:
+        raise bad(f"{model.signature.name} is one member: ask the ensemble for its members")
+    return min(int(top), len(model.signature.classes)), members == "true"
+
+
+async def _pictures(headers: Mapping[bytes, bytes], body: bytes, limits: Limits) -> list[tuple[str, bytes]]:
+    """Names and bytes of the pictures in a body."""
+    kind = headers.get(b"content-type", b"")
+    if not kind.lower().startswith(b"multipart/form-data"):
+        if not body:
+            raise bad("the body is empty: send a picture, or pictures as multipart/form-data")
+        return [("picture", body)]
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = MultiPartParser(Headers({"content-type": kind.decode("latin-1")}), stream(), max_files=limits.pictures)
+    parser.spool_max_size = limits.body  # the body is in memory already: nothing is written to disk
+    try:
+        form = await parser.parse()
+    except (MultiPartException, UnicodeDecodeError, KeyError) as error:
+        raise bad(f"the form cannot be read: {getattr(error, 'message', error)}") from None
+    files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
+    if not files:
+        raise RefusedError(400, "the form holds no file: send pictures as files")
+    found = [(file.filename or "picture", await file.read()) for file in files]
+    await form.close()
+    return found
