@@ -1,0 +1,245 @@
+"""Clients that are slow, silent, many, strangers or speak no HTTP; what is seen of the server."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import io
+import json
+import logging
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from prometheus_client.parser import text_string_to_metric_families
+
+from ripieno.errors import RipienoError
+from ripieno.server import Client, Limits, Running, infer, start
+from ripieno.server.logs import log_to
+from ripieno.types import Bundle
+from tests.server.stand_in import MEMBERS, StandIn
+
+
+@pytest.fixture(scope="module")
+def strict(engine: StandIn) -> Iterator[Running]:
+    limits = Limits(header_timeout=0.4, connections=5, headers=2000, keep_alive=1)
+    with start(engine, limits=limits) as running:
+        yield running
+
+
+def connect(running: Running) -> socket.socket:
+    host, port = running.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def all_of(client: socket.socket) -> bytes:
+    said = b""
+    while chunk := client.recv(65536):
+        said += chunk
+    return said
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /v2 HT", b"GET /v2 HTTP/1.1\r\nHost: x\r\nX-Slow: 1"])
+def test_a_client_that_does_not_finish_its_headers_is_cut(strict: Running, sent: bytes) -> None:
+    began = time.monotonic()
+    with connect(strict) as client:
+        client.sendall(sent)
+        assert all_of(client).startswith(b"HTTP/1.1 408")
+    assert 0.3 < time.monotonic() - began < 3
+
+
+def test_headers_sent_drop_by_drop_are_cut_all_the_same(strict: Running) -> None:
+    sent = 0
+    with connect(strict) as client, contextlib.suppress(OSError):
+        client.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n")
+        for sent in range(100):  # noqa: B007 (how far it came is the result)
+            client.sendall(b"X-Drop: 1\r\n")
+            time.sleep(0.02)
+    assert 10 < sent < 90
+
+
+def test_a_second_request_on_a_connection_is_watched_too(strict: Running) -> None:
+    with connect(strict) as client:
+        client.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        client.sendall(b"GET /v2 HTTP/1.1\r\n")
+        assert all_of(client).startswith(b"HTTP/1.1 408")
+
+
+def test_an_idle_connection_is_closed(strict: Running) -> None:
+    with connect(strict) as client:
+        client.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        assert all_of(client) == b""
+
+
+@pytest.mark.parametrize("where", ["target", "one header", "many headers"])
+def test_long_headers_are_431(strict: Running, where: str) -> None:
+    target = "/v2/models/" + "x" * 3000 if where == "target" else "/v2"
+    headers = {"one header": {"x": "y" * 3000}, "many headers": {f"x-{i}": "y" * 50 for i in range(60)}}.get(where, {})
+    response = httpx.get(strict.url + target, headers=headers, trust_env=False)
+    assert response.status_code == 431
+    assert "more than 2000 bytes" in response.json()["error"]
+
+
+@pytest.mark.parametrize("sent", [b"hello\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"GET\r\n\r\n"])
+def test_what_is_no_http_is_400_in_json(strict: Running, sent: bytes) -> None:
+    with connect(strict) as client:
+        client.sendall(sent)
+        head, _, content = all_of(client).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400")
+        assert json.loads(content)["error"]
+
+
+def test_a_connection_too_many_is_503_and_the_others_stay(strict: Running) -> None:
+    time.sleep(0.1)
+    opened = [connect(strict) for _ in range(5)]
+    try:
+        time.sleep(0.05)
+        with connect(strict) as sixth:
+            assert all_of(sixth).startswith(b"HTTP/1.1 503")
+        opened[0].sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert opened[0].recv(65536).startswith(b"HTTP/1.1 200")
+    finally:
+        for client in opened:
+            client.close()
+    time.sleep(0.05)
+    assert httpx.get(strict.url + "/v2", trust_env=False).status_code == 200
+
+
+def test_a_token_guards_all_but_probes_and_the_page(engine: StandIn, images: NDArray[np.uint8]) -> None:
+    with start(engine, token="s3cret") as running:
+        for path in ("/v2/health/live", "/v2/health/ready", "/"):
+            assert httpx.get(running.url + path, trust_env=False).status_code == 200
+        for path in ("/v2", "/metrics", "/overview", "/v2/models/ensemble"):
+            response = httpx.get(running.url + path, trust_env=False)
+            assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
+        wrong = {"authorization": "Bearer s3cre"}
+        assert httpx.get(running.url + "/v2", headers=wrong, trust_env=False).status_code == 401
+        with Client(running.url, token="s3cret") as client:
+            assert client.infer(images).shape == (5, 4)
+
+
+def test_a_token_guards_grpc_too(engine: StandIn) -> None:
+    import tritonclient.grpc as triton
+    from tritonclient.utils import InferenceServerException
+
+    with start(engine, token="s3cret", grpc_port=0) as running, triton.InferenceServerClient(running.grpc) as client:
+        assert client.is_server_live()
+        with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
+            client.get_server_metadata()
+        assert client.get_server_metadata(headers={"authorization": "Bearer s3cret"}).name == "ripieno"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("tls")
+    pair = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2"]
+    try:
+        subprocess.run(
+            [*command, *names, "-out", str(pair[0]), "-keyout", str(pair[1])], check=True, capture_output=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the command openssl to make a certificate")
+    return pair
+
+
+def test_tls_serves_both_protocols(engine: StandIn, certificate: tuple[Path, Path], images: NDArray[np.uint8]) -> None:
+    import grpc
+    import tritonclient.grpc as triton
+
+    with start(engine, certificate=certificate[0], key=certificate[1], grpc_port=0) as running:
+        assert running.url.startswith("https://")
+        trusting = ssl.create_default_context(cafile=certificate[0])
+        assert httpx.get(running.url + "/v2", verify=trusting, trust_env=False).status_code == 200
+        with pytest.raises(RipienoError):
+            infer(running.url.replace("https", "http"), images)
+        credentials = grpc.ssl_channel_credentials(certificate[0].read_bytes())
+        with triton.InferenceServerClient(running.grpc, ssl=True, creds=credentials) as client:
+            assert client.is_server_live()
+
+
+def test_a_certificate_that_cannot_be_used_is_one_line(
+    engine: StandIn, certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "no.pem").write_text("no certificate")
+    for pair in [(certificate[0], None), (tmp_path / "absent", certificate[1]), (tmp_path / "no.pem", certificate[1])]:
+        with pytest.raises(RipienoError) as caught:
+            start(engine, certificate=pair[0], key=pair[1])
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_serving_other_machines_without_a_token_is_warned_of(engine: StandIn, caplog: pytest.LogCaptureFixture) -> None:
+    with start(engine, host="0.0.0.0") as running:
+        assert running.url.startswith("http://127.0.0.1:")
+    assert "can be reached from other machines" in caplog.text
+
+
+def test_metrics_count_what_happened(bundle: Bundle, images: NDArray[np.uint8]) -> None:
+    with start(bundle.path) as running:
+        infer(running.url, images)
+        infer(running.url, images)
+        httpx.get(running.url + "/nowhere", trust_env=False)
+        text = httpx.get(running.url + "/metrics", trust_env=False).text
+    found = {(s.name, *s.labels.values()): s.value for f in text_string_to_metric_families(text) for s in f.samples}
+    assert found["ripieno_inference_requests_total", "ensemble", "success"] == 2
+    assert found["ripieno_inference_samples_total", "ensemble"] == 10
+    assert found["ripieno_inference_request_duration_seconds_count", "ensemble"] == 2
+    assert found["ripieno_inference_request_samples_bucket", "8.0", "ensemble"] == 2
+    assert found["ripieno_refused_total", "404"] == 1
+    assert found["ripieno_partial_answers_total", "ensemble"] == 0
+    for member in MEMBERS:
+        assert found["ripieno_member_samples_total", "ensemble", member] == 10
+        assert found["ripieno_member_compute_seconds_total", "ensemble", member] > 0
+    assert found["ripieno_lane_up", "ensemble", "cpu:0", "0"] == 1
+    assert found["ripieno_lane_restarts_total", "ensemble", "cpu:0", "0"] == 0
+    assert found["process_resident_memory_bytes",] > 0
+
+
+def test_the_overview_says_what_a_terminal_view_needs(bundle: Bundle, images: NDArray[np.uint8]) -> None:
+    with start(bundle.path) as running:
+        infer(running.url, images)
+        said = httpx.get(running.url + "/overview", trust_env=False).json()
+    assert said["models"]["ensemble"]["samples"] == 5
+    assert said["models"]["ensemble"]["p99"] > 0
+    assert said["bundles"]["ensemble"]["engine"]["samples"] == 5
+    assert said["bundles"]["ensemble"]["engine"]["lanes"][0]["up"]
+
+
+def test_requests_are_logged_as_json_lines_with_their_ids(engine: StandIn, images: NDArray[np.uint8]) -> None:
+    stream = io.StringIO()
+    handler = log_to(stream)
+    try:
+        with start(engine) as running:
+            body = images[:1].tobytes()
+            headers = {"x-request-id": "walk-7", "inference-header-content-length": "0"}
+            path = "/v2/models/ensemble/infer"
+            response = httpx.post(running.url + path, content=body, headers=headers, trust_env=False)
+            assert response.headers["x-request-id"] == "walk-7"
+            other = httpx.post(running.url + path, content=b"x", trust_env=False)
+    finally:
+        for name in ("ripieno", "uvicorn"):
+            logging.getLogger(name).removeHandler(handler)
+            logging.getLogger(name).setLevel(logging.NOTSET)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    answered = next(line for line in lines if line.get("request") == "walk-7")
+    assert (answered["model"], answered["samples"], answered["status"]) == ("ensemble", 1, 200)
+    refused = next(line for line in lines if line.get("request") == other.headers["x-request-id"])
+    assert refused["status"] == 400
+    assert abs(answered["time"] - datetime.datetime.now().timestamp()) < 60
+
+
+@pytest.mark.parametrize("said", ["a" * 200, "two\twords"])
+def test_a_strange_request_id_is_replaced(engine: StandIn, said: str) -> None:
+    with start(engine) as running:
+        response = httpx.get(running.url + "/nowhere", headers={"x-request-id": said}, trust_env=False)
+        assert response.headers["x-request-id"] != said

@@ -1,0 +1,139 @@
+"""Bundles exchanged under load, several at once, and memory checked before they are loaded."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ripieno.errors import RipienoError
+from ripieno.server import Client, start
+from ripieno.server.house import BASE_BYTES, check_memory, needed_bytes
+from ripieno.types import Bundle
+from tests.server.stand_in import ROOT, StandIn, direct_answers, write_small_bundle
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Bundle, Bundle]:
+    """Two bundles of the same members' names and other weights."""
+    return write_small_bundle(tmp_path / "one", seed=1), write_small_bundle(tmp_path / "two", seed=50)
+
+
+def test_an_exchange_under_load_fails_no_request(
+    two: tuple[Bundle, Bundle], images: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    served = tmp_path / "served"
+    shutil.copytree(two[0].path, served)
+    either = [direct_answers(b, images).mean(axis=0) for b in two]
+    over = threading.Event()
+    seen: list[int] = []
+
+    def ask() -> None:
+        with Client(running.url) as client:
+            while not over.is_set():
+                said = client.infer(images)
+                fits = [np.allclose(said, expected, atol=1e-5) for expected in either]
+                seen.append(fits.index(True))
+
+    with start(served) as running:
+        asking = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in asking:
+            thread.start()
+        time.sleep(0.2)
+        for source in (two[1], two[0], two[1]):
+            shutil.copytree(source.path, served, dirs_exist_ok=True)
+            assert running.exchange()
+        seen_before = len(seen)
+        time.sleep(0.2)
+        over.set()
+        for thread in asking:
+            thread.join()
+        assert len(seen) > seen_before > 3
+        assert set(seen) == {0, 1}
+        assert seen[-1] == 1
+        stats = httpx.get(running.url + "/v2/models/ensemble/stats", trust_env=False).json()["model_stats"][0]
+        assert stats["inference_count"] == 5 * len(seen), "counts go on over an exchange"
+
+
+def test_a_broken_bundle_leaves_the_old_one_in_place(
+    two: tuple[Bundle, Bundle], images: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    with start(two[0].path) as running, Client(running.url) as client:
+        before = client.infer(images)
+        (two[0].path / "bundle.json").write_text("{}")
+        assert not running.exchange()
+        np.testing.assert_array_equal(client.infer(images), before)
+    assert "was not exchanged, the old bundle goes on" in caplog.text
+
+
+def test_sighup_exchanges_the_bundle(two: tuple[Bundle, Bundle], images: NDArray[np.uint8]) -> None:
+    code = (
+        "import sys; from ripieno.server import serve; serve(sys.argv[1], port=0, ready=lambda u: print(u, flush=True))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(two[0].path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        with Client(url) as client:
+            client.infer(images)
+            expected = direct_answers(two[1], images).mean(axis=0)
+            shutil.copytree(two[1].path, two[0].path, dirs_exist_ok=True)
+            process.send_signal(signal.SIGHUP)
+            until = time.monotonic() + 20
+            while not np.allclose(client.infer(images), expected, atol=1e-5):
+                assert time.monotonic() < until, "the new bundle never answered"
+                time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_repository_loads_only_when_allowed_and_only_what_is_served(two: tuple[Bundle, Bundle]) -> None:
+    load = "/v2/repository/models/{}/load"
+    with start(two[0].path) as running:
+        assert httpx.post(running.url + load.format("ensemble"), trust_env=False).status_code == 403
+    with start(two[0].path, reload=True) as running:
+        assert httpx.post(running.url + load.format("ensemble"), trust_env=False).status_code == 200
+        assert httpx.post(running.url + load.format("other"), trust_env=False).status_code == 404
+        assert httpx.post(running.url + load.format("..%2f..%2fetc"), trust_env=False).status_code == 404
+        (two[0].path / "bundle.json").unlink()
+        assert httpx.post(running.url + load.format("ensemble"), trust_env=False).status_code == 500
+
+
+def test_several_bundles_answer_side_by_side(two: tuple[Bundle, Bundle], images: NDArray[np.uint8]) -> None:
+    with start({"left": two[0].path, "right": two[1].path}) as running:
+        for name, bundle in zip(("left", "right"), two, strict=True):
+            each = direct_answers(bundle, images)
+            with Client(running.url, model=name) as client:
+                np.testing.assert_allclose(client.infer(images), each.mean(axis=0), atol=1e-5)
+            with Client(running.url, model=f"{name}.{bundle.ensemble.members[1]}") as client:
+                np.testing.assert_allclose(client.infer(images), each[1], atol=1e-5)
+        index = httpx.post(running.url + "/v2/repository/index", trust_env=False).json()
+        assert len(index) == 6
+
+
+@pytest.mark.parametrize("names", [[], ["a/b"], [".."], [""], ["ensemble", "x" * 65]])
+def test_names_of_models_are_plain(bundle: Bundle, names: list[str]) -> None:
+    with pytest.raises(RipienoError, match="model names are"):
+        start({name: StandIn(bundle) for name in names})
+
+
+def test_a_bundle_that_does_not_fit_is_refused_before_it_is_loaded(bundle: Bundle) -> None:
+    needed = needed_bytes(bundle)
+    assert needed > BASE_BYTES
+    check_memory(bundle, needed)
+    with pytest.raises(RipienoError, match=r"needs about 9[67] MiB, 50 MiB are free"):
+        check_memory(bundle, 50 << 20)
