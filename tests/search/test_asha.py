@@ -69,6 +69,11 @@ def test_new_trials_are_dealt_between_brackets_in_their_proportions() -> None:
     assert set(stops[:7]) == {1, 3, 9, 27}
 
 
+def test_of_brackets_equally_behind_that_with_more_rungs_goes_first() -> None:
+    assert shares(3, 2) == (4, 3, 3)
+    assert [d.stop for d in start(Asha(hyperband(4, 2), 2), [None] * 3)] == [1, 2, 4]
+
+
 def test_a_trial_is_promoted_when_it_is_in_the_top_third_of_its_rung() -> None:
     asha = Asha((rungs(9),), trials=6)
     start(asha, [0.5, 0.4])

@@ -17,7 +17,7 @@ import pytest
 
 from ripieno.library import Library
 
-TRIALS, EPOCHS = 40, 9
+TRIALS, EPOCHS = 30, 9
 
 
 def start(run: Path, slots: int, seconds: float = 0.01, bytes_a_file: int | None = None) -> subprocess.Popen[str]:

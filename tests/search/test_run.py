@@ -236,16 +236,28 @@ def timed(run: Path, deadline: float, job: Job) -> Outcome:
     return Outcome(job, member, started=started, finished=time.time())
 
 
-def test_near_the_deadline_only_jobs_that_fit_are_started(tmp_path: Path) -> None:
-    deadline = time.time() + 1.0
-    settings = replace(SETTINGS, trials=None)
+def test_near_the_deadline_no_job_is_started_that_cannot_finish(tmp_path: Path) -> None:
+    deadline = time.time() + 0.55  # two jobs and a half
+    settings = replace(SETTINGS, algorithm="random", trials=None)
     summary = run_search(Library(tmp_path), settings, InlinePool(partial(timed, tmp_path, deadline)), deadline=deadline)
     assert summary.ended == "deadline"
-    assert abs(time.time() - deadline) < 0.3
+    assert time.time() < deadline
+    assert {m.epoch for m in Library(tmp_path).members()} == {9}
+    assert summary.trials == summary.jobs == 2
+
+
+def test_near_the_deadline_shorter_jobs_fill_the_time_left(tmp_path: Path) -> None:
+    deadline = time.time() + 0.6
+    settings = replace(SETTINGS, trials=None)
+    summary = run_search(Library(tmp_path), settings, InlinePool(partial(timed, tmp_path, deadline)), deadline=deadline)
     assert summary.left is not None
-    assert summary.left < 0.2
-    # nothing was begun in vain: at most the last job was cut short
-    assert len(members(tmp_path).keys() - {f"{t:05d}-e{s:03d}" for t, s in jobs_issued(tmp_path)}) <= 1
+    assert summary.left < 0.1
+    assert jobs_issued(tmp_path)[-1][1] == 1
+
+
+def test_a_search_whose_time_is_up_starts_nothing(tmp_path: Path) -> None:
+    summary = search(tmp_path, deadline=time.time() - 1)
+    assert (summary.jobs, summary.ended) == (0, "deadline")
 
 
 def test_a_job_the_deadline_cut_short_goes_on_in_a_later_start(tmp_path: Path) -> None:

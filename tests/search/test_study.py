@@ -25,6 +25,12 @@ def journal_of(folder: Path, seed: int = 0) -> Journal:
     return Journal(folder / "journal.log", synthetic.SPACE, "random", seed)
 
 
+def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
+    """As Optuna's own tools read them."""
+    backend = optuna.storages.journal.JournalFileBackend(str(folder / "journal.log"))
+    return optuna.load_study(study_name=STUDY, storage=optuna.storages.JournalStorage(backend)).trials
+
+
 def test_events_are_read_back_in_order(tmp_path: Path) -> None:
     journal = journal_of(tmp_path)
     for event in EVENTS[:3]:
@@ -43,6 +49,7 @@ def test_configurations_depend_on_seed_and_trial_only_and_survive_a_restart(tmp_
         journal = journal_of(tmp_path / "b")
         assert [journal.configuration(n) for n in range(trial)] == broken
         broken.append(journal.configuration(trial))
+    assert len(trials(tmp_path / "b")) == 4
     assert through == broken
     assert len({str(c) for c in through}) == 4
     assert journal_of(tmp_path / "c", seed=1).configuration(0) != through[0]
@@ -95,11 +102,10 @@ def test_optuna_reads_the_trials_with_their_losses_and_how_they_ended(tmp_path: 
     journal.end({0: "COMPLETE", 1: "PRUNED", 2: "FAIL"})
     journal.report(1, 3, 0.7)  # promoted by a later start: only the events count
     journal.end({1: "COMPLETE"})
-    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal.log"))
-    study = optuna.load_study(study_name=STUDY, storage=optuna.storages.JournalStorage(backend))
-    assert [t.state.name for t in study.trials] == ["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
-    assert study.trials[0].intermediate_values == {1: 0.9, 3: 0.5}
-    assert study.best_value == 0.5
+    seen = trials(tmp_path)
+    assert [t.state.name for t in seen] == ["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
+    assert seen[0].intermediate_values == {1: 0.9, 3: 0.5}
+    assert [t.value for t in seen] == [0.5, 0.8, None, None]
 
 
 def test_opening_says_nothing_and_leaves_optunas_voice_as_it_was(
