@@ -23,6 +23,7 @@ EXTRAS = {
     "ray": "cluster",
     "smac": "smac",
     "matplotlib": "report",
+    "pyarrow": "parquet",
     "jinja2": "report",
     "sklearn": "demo",
 }

@@ -1,6 +1,8 @@
 """A folder of members, and the deployments made of them."""
 
 from ripieno.library.bundle import read_bundle, write_bundle
+from ripieno.library.import_ import import_predictions
 from ripieno.library.library import Library
+from ripieno.library.quota import enforce_quota
 
-__all__ = ["Library", "read_bundle", "write_bundle"]
+__all__ = ["Library", "enforce_quota", "import_predictions", "read_bundle", "write_bundle"]

@@ -119,6 +119,11 @@ class Library:
         self.write_probabilities(member.id, "valid", valid, labels)
         files.write_json(folder / "member.json", member)
 
+    def update(self, member: Member) -> None:
+        """Write what is known of a member that is there. Raises LibraryError when it is not."""
+        self.member(member.id)
+        files.write_json(self.member_path(member.id) / "member.json", member)
+
     def remove(self, member: str) -> None:
         """Remove a member; its profiles stay."""
         (self.member_path(member) / "member.json").unlink(missing_ok=True)
@@ -147,12 +152,17 @@ class Library:
         self._keep_labels(split, labels)
         folder = self.member_path(member)
         files.write_array(folder / f"{split}.npy", np.ascontiguousarray(probabilities))
-        truth = np.asarray(probabilities[np.arange(len(labels)), labels], dtype=np.float32)
-        files.write_array(folder / ("truth.npy" if split == "valid" else f"truth-{split}.npy"), truth)
+        truth = np.asarray(probabilities[np.arange(len(labels)), labels])
+        half = truth.dtype == np.float16
+        files.write_array(folder / _truth_name(split), truth if half else truth.astype(np.float32))
 
     def has_probabilities(self, member: str, split: Split) -> bool:
         """Whether predictions on `split` are cached."""
         return (self.member_path(member) / f"{split}.npy").exists()
+
+    def has_truth(self, member: str, split: Split = "valid") -> bool:
+        """Whether probabilities of the true class on `split` are cached."""
+        return (self.member_path(member) / _truth_name(split)).exists()
 
     def probabilities(self, member: str, split: Split = "valid") -> NDArray[Any]:
         """Cached probabilities (samples, classes), memory-mapped. Raises LibraryError when absent."""
@@ -160,8 +170,12 @@ class Library:
 
     def truth(self, members: Iterable[str], split: Split = "valid") -> NDArray[np.float32]:
         """Probabilities of the true class, (members, samples): all that the cross-entropy of a mean needs."""
-        name = "truth.npy" if split == "valid" else f"truth-{split}.npy"
-        return np.stack([files.read_array(self.member_path(m) / name, mapped=False) for m in members])
+        rows = [files.read_array(self.member_path(m) / _truth_name(split), mapped=False) for m in members]
+        return np.stack(rows).astype(np.float32, copy=False)
+
+    def mapped_truth(self, members: Iterable[str], split: Split = "valid") -> list[NDArray[Any]]:
+        """The same as a memory-mapped row a member, of the dtype kept: for samples by the million."""
+        return [files.read_array(self.member_path(m) / _truth_name(split)) for m in members]
 
     def labels(self, split: Split = "valid") -> NDArray[np.int64]:
         """Labels the cached predictions of `split` answer to. Raises LibraryError when there are none."""
@@ -217,6 +231,10 @@ class Library:
     def allocations(self) -> list[Allocation]:
         """All allocations, by name."""
         return [files.read_json(p, Allocation) for p in sorted((self.path / "allocations").glob("*.json"))]
+
+
+def _truth_name(split: Split) -> str:
+    return "truth.npy" if split == "valid" else f"truth-{split}.npy"
 
 
 def _plain_name(name: str) -> str:

@@ -1,0 +1,141 @@
+"""What others bring, checked before anything is written: one line says what is wrong with which model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.errors import LibraryError
+from ripieno.library.library import Library
+from ripieno.library.metrics import true_class
+
+Ints = NDArray[np.int64]
+SUM_TOLERANCE = 0.02
+"""How far the probabilities of a sample may sum from one: what 100 rounded float16 can lose."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+
+
+def check_name(name: str) -> None:
+    """A member's id is a folder's name, and is typed on command lines."""
+    if not NAME.fullmatch(name):
+        rule = "letters, digits and . _ + - after a letter or digit, at most 100"
+        raise LibraryError(f"{name!r} cannot name a member: it must be {rule}")
+
+
+def check_names(names: Sequence[str], library: Library, replace: bool) -> None:
+    """Names differ, and none is in the library unless `replace`."""
+    for place, name in enumerate(names):
+        check_name(name)
+        if name in names[:place]:
+            raise LibraryError(f"two models are named {name!r}: each must have its own name")
+        if not replace and name in library:
+            raise LibraryError(f"{library.path} has a member {name!r} already: rename this one, or replace that")
+
+
+def check_probabilities(name: str, values: NDArray[Any], labels: Ints, classes: int) -> NDArray[Any]:
+    """`values` as floats if they are probabilities (samples, classes) of the samples of `labels`."""
+    if values.dtype.kind not in "fiub":
+        raise LibraryError(f"{name}: predictions are of type {values.dtype}, must be numbers")
+    if values.ndim != 2:
+        raise LibraryError(f"{name}: predictions have shape {values.shape}, must be (samples, classes)")
+    if len(values) != len(labels):
+        raise LibraryError(f"{name}: predictions of {len(values)} samples, but there are {len(labels)} labels")
+    if values.shape[1] != classes:
+        raise LibraryError(f"{name}: predictions of {values.shape[1]} classes, must be of {classes}")
+    values = values if values.dtype.kind == "f" else values.astype(np.float64)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row = int(np.flatnonzero(bad.any(axis=1))[0])
+        raise LibraryError(f"{name}: {int(bad.sum())} predictions are NaN or infinite, first of sample {row}")
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 1 + SUM_TOLERANCE:
+        value = low if low < 0 else high
+        raise LibraryError(f"{name}: a prediction is {value:g}, probabilities are in 0..1; logits need a softmax first")
+    sums = values.sum(axis=1, dtype=np.float64)
+    row = int(np.abs(sums - 1).argmax())
+    if abs(sums[row] - 1) > SUM_TOLERANCE:
+        raise LibraryError(f"{name}: predictions of sample {row} sum to {sums[row]:.4g}, must sum to 1: divide by it")
+    return values
+
+
+def check_new(members: Mapping[str, NDArray[Any]], labels: Ints, library: Library) -> None:
+    """No two models predict the same, to the bit: one of them would be a copy under another name."""
+    seen = {}
+    for name in library.ids():
+        if name not in members and library.has_truth(name):
+            seen[library.truth([name]).tobytes()] = name
+    for name, values in members.items():
+        truth = true_class(values, labels).astype(np.float32).tobytes()
+        if truth in seen:
+            raise LibraryError(f"{name} predicts exactly what {seen[truth]} does: leave one of them out")
+        seen[truth] = name
+
+
+def read_classes(classes: Sequence[str] | None, count: int, library: Library) -> tuple[str, ...]:
+    """Class names: those given, else the library's, else numbers."""
+    ids = library.ids()
+    known = library.member(ids[0]).classes if ids else None
+    names = tuple(map(str, classes)) if classes is not None else known or tuple(str(c) for c in range(count))
+    if len(set(names)) != len(names):
+        raise LibraryError("class names repeat: each class must have its own name")
+    if len(names) < 2:
+        raise LibraryError(f"there are {len(names)} classes: there must be at least 2")
+    if known is not None and names != known:
+        raise LibraryError(f"the classes differ from those of {library.path} ({', '.join(known[:4])}, ...)")
+    return names
+
+
+def read_labels(values: NDArray[Any] | None, classes: tuple[str, ...], library: Library, split: str) -> Ints:
+    """Labels as indices into `classes`, from indices or names; None: those of the library."""
+    path = library.path / "library" / f"labels-{split}.npy"
+    known = library.labels("test" if split == "test" else "valid") if path.exists() else None
+    if values is None:
+        if known is None:
+            raise LibraryError(f"there are no {split} labels: give them as a file or an array")
+        return known
+    if values.ndim != 1 or not len(values):
+        raise LibraryError(f"labels have shape {values.shape}: must be (samples,), at least one")
+    labels = _indices(values, classes)
+    if known is not None and not np.array_equal(known, labels):
+        where = "number" if len(known) != len(labels) else f"sample {int(np.flatnonzero(known != labels)[0])} and on"
+        raise LibraryError(
+            f"the labels differ from those of {library.path} ({where}): all members must answer the same samples"
+        )
+    return labels
+
+
+def _indices(values: NDArray[Any], classes: tuple[str, ...]) -> Ints:
+    if values.dtype.kind in "US":
+        places = {name: index for index, name in enumerate(classes)}
+        unknown = [str(v) for v in values if str(v) not in places]
+        if unknown:
+            raise LibraryError(f"label {unknown[0]!r} is no class: the classes are {', '.join(classes[:4])}, ...")
+        return np.array([places[str(v)] for v in values], dtype=np.int64)
+    if values.dtype.kind not in "fiu" or not (values == np.floor(values)).all():
+        raise LibraryError(f"labels are of type {values.dtype}: must be class indices or class names")
+    if values.min() < 0 or values.max() >= len(classes):
+        wrong = values.min() if values.min() < 0 else values.max()
+        raise LibraryError(f"label {wrong:g} with {len(classes)} classes: labels are 0 to {len(classes) - 1}")
+    return values.astype(np.int64)
+
+
+def check_costs(costs: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> None:
+    """Costs are of the models that are brought, of the same kinds for each, finite and not negative."""
+    if not costs:
+        return
+    kinds = set(next(iter(costs.values())))
+    for name in costs:
+        if name not in names:
+            raise LibraryError(f"there is a cost of {name!r}, but no such model")
+    for name in names:
+        if name not in costs:
+            raise LibraryError(f"{name} has no cost: give one for each model, or for none")
+        if set(costs[name]) != kinds or not kinds:
+            raise LibraryError(f"{name} has costs {sorted(costs[name])}, others {sorted(kinds)}: give each the same")
+        for kind, value in costs[name].items():
+            if isinstance(value, bool | str) or not np.isfinite(value) or value < 0:
+                raise LibraryError(f"{name} costs {value} {kind}: must be a number, finite and not negative")

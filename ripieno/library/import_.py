@@ -1,0 +1,236 @@
+"""Anybody's models into a library: matrices of predictions, ONNX files, PyTorch weights.
+
+Everything is read and checked before the first byte is written; when a model is wrong, the library stays as it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ripieno.errors import LibraryError, RipienoError
+from ripieno.library import check, metrics
+from ripieno.library.library import Library
+from ripieno.library.tables import numbers_of, read_arrays, read_table
+from ripieno.types import Input, Member, Split
+
+Costs = Mapping[str, Mapping[str, float]]
+RESERVED = ("labels", "costs", "classes")
+"""Stems of files in a folder, and names in an .npz, that are no model."""
+NO_TRIAL = -1
+"""The trial of a member that no search made."""
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What a source holds: predictions by name, and what else lies beside them."""
+
+    predictions: dict[str, NDArray[Any]]
+    labels: NDArray[Any] | None = None
+    classes: tuple[str, ...] | None = None
+    costs: Costs = field(default_factory=dict)
+
+
+def import_predictions(
+    library: Library,
+    source: str | Path | Mapping[str, ArrayLike],
+    labels: str | Path | ArrayLike | None = None,
+    costs: str | Path | Costs | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    split: Split = "valid",
+    half: bool = False,
+    replace: bool = False,
+) -> tuple[Member, ...]:
+    """Add models of which nothing is known but their predictions; gives the members added.
+
+    `source` is a mapping from name to (samples, classes), or a file: .npy (samples, classes) or (models, samples,
+    classes); .npz of one array a model or with `predictions` (models, samples, classes) and `names`, and with `labels`,
+    `classes`, `costs` (models,) where there are any; .csv or .parquet of one model, a column a class, and with `label`;
+    or a folder of such files, with `labels` and `costs` files. `labels` are class indices or names; None: those of the
+    source, else those of the library. `costs` is a mapping from name to kinds, or a table with a column `name` and one
+    for each kind (`seconds`, `bytes`, ...). `half` keeps them as float16. With `split` "test" the predictions are added
+    to members that are there.
+
+    Raises LibraryError naming the model and what is wrong with it; the library is then unchanged.
+    """
+    brought = _from_mapping(source) if isinstance(source, Mapping) else _from_path(Path(source))
+    names = list(brought.predictions)
+    if not names:
+        raise LibraryError("there are no models: give at least one")
+    counts = {v.shape[-1] for v in brought.predictions.values() if v.ndim == 2}
+    known = check.read_classes(classes or brought.classes, min(counts, default=0), library)
+    found = _read_labels(labels) if labels is not None else brought.labels
+    indices = check.read_labels(found, known, library, split)
+    priced = brought.costs if costs is None else costs if isinstance(costs, Mapping) else _read_costs(Path(costs))
+    check.check_costs(priced, names)
+    checked = {n: check.check_probabilities(n, v, indices, len(known)) for n, v in brought.predictions.items()}
+    if split != "valid":
+        return _add_split(library, checked, indices, split, half)
+    check.check_names(names, library, replace)
+    check.check_new(checked, indices, library)
+    input = library.member(library.ids()[0]).input if len(library) else Input(())
+    members = [
+        Member(
+            id=name,
+            trial=NO_TRIAL,
+            epoch=0,
+            family="predictions",
+            configuration={},
+            input=input,
+            classes=known,
+            losses=metrics.losses(values, indices),
+            parameters=0,
+            seconds=0.0,
+            format="predictions",
+            costs={kind: float(value) for kind, value in priced.get(name, {}).items()},
+        )
+        for name, values in checked.items()
+    ]
+    add_all(library, [(member, stored(checked[member.id], half), None) for member in members], indices)
+    return tuple(members)
+
+
+def add_all(
+    library: Library, members: Sequence[tuple[Member, NDArray[Any], bytes | None]], labels: NDArray[np.int64]
+) -> None:
+    """Add all of `members` with their predictions and weights, or, when one cannot be written, none."""
+    added: list[str] = []
+    try:
+        for member, values, weights in members:
+            new = member.id not in library
+            if new:
+                added.append(member.id)
+            library.add(member, values, labels, weights)
+    except RipienoError:
+        for name in added:
+            library.remove(name)
+        raise
+
+
+def stored(values: NDArray[Any], half: bool) -> NDArray[Any]:
+    """Predictions as they are kept: float16 or float32."""
+    return values.astype(np.float16 if half else np.float32, copy=False)
+
+
+def _add_split(
+    library: Library, checked: Mapping[str, NDArray[Any]], labels: NDArray[np.int64], split: Split, half: bool
+) -> tuple[Member, ...]:
+    for name in checked:
+        if name not in library:
+            raise LibraryError(f"{library.path} has no member {name!r}: add its validation predictions first")
+    members = []
+    for name, values in checked.items():
+        member = library.member(name)
+        library.write_probabilities(name, split, stored(values, half), labels)
+        losses = {**member.losses, **metrics.losses(values, labels, split)}
+        members.append(dataclasses.replace(member, losses=losses))
+        library.update(members[-1])
+    return tuple(members)
+
+
+def _from_mapping(source: Mapping[str, ArrayLike]) -> Brought:
+    arrays = {}
+    for name, values in source.items():
+        try:
+            arrays[str(name)] = np.asarray(values)
+        except ValueError as error:
+            raise LibraryError(f"{name}: predictions are no array: {error}") from error
+    return Brought(arrays)
+
+
+def _from_path(path: Path) -> Brought:
+    if path.is_dir():
+        return _from_folder(path)
+    if path.suffix in (".csv", ".parquet"):
+        return _from_table(path)
+    arrays = read_arrays(path)
+    if path.suffix == ".npy":
+        return Brought(_split_cube(path.stem, arrays[path.stem], None))
+    labels, classes = arrays.pop("labels", None), arrays.pop("classes", None)
+    names, costs = arrays.pop("names", None), arrays.pop("costs", None)
+    if "predictions" in arrays:
+        arrays = _split_cube(path.stem, arrays["predictions"], names)
+    if costs is not None and (costs.shape != (len(arrays),) or costs.dtype.kind not in "fiu"):
+        raise LibraryError(f"{path}: costs have shape {costs.shape}, must be numbers ({len(arrays)},), one a model")
+    priced = {} if costs is None else {n: {"cost": float(c)} for n, c in zip(arrays, costs, strict=True)}
+    return Brought(arrays, labels, None if classes is None else tuple(map(str, classes)), priced)
+
+
+def _split_cube(stem: str, values: NDArray[Any], names: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
+    if values.ndim != 3:
+        return {stem: values}
+    if names is not None and len(names) != len(values):
+        raise LibraryError(f"{stem}: {len(names)} names for {len(values)} models: give one a model")
+    known = [str(n) for n in names] if names is not None else [f"{stem}-{i:03d}" for i in range(len(values))]
+    double = [n for i, n in enumerate(known) if n in known[:i]]
+    if double:
+        raise LibraryError(f"two models are named {double[0]!r}: each must have its own name")
+    return dict(zip(known, values, strict=True))
+
+
+def _from_table(path: Path) -> Brought:
+    table = read_table(path)
+    classes = [name for name in table.columns if name != "label"]
+    if not classes:
+        raise LibraryError(f"{path} has no columns of classes")
+    return Brought({path.stem: numbers_of(table, path, classes)}, table.columns.get("label"), tuple(classes))
+
+
+def _from_folder(path: Path) -> Brought:
+    sources = sorted(p for p in path.iterdir() if p.suffix in (".npy", ".npz", ".csv", ".parquet"))
+    beside = {p.stem: p for p in sources if p.stem in RESERVED}
+    parts = [_from_path(p) for p in sources if p.stem not in RESERVED]
+    if not parts:
+        raise LibraryError(f"{path} holds no predictions: put one .npy, .csv or .parquet file a model there")
+    predictions: dict[str, NDArray[Any]] = {}
+    for part in parts:
+        for name in part.predictions:
+            if name in predictions:
+                raise LibraryError(f"{path}: two files give a model named {name!r}: rename one")
+        predictions |= part.predictions
+    labels = _read_labels(beside["labels"]) if "labels" in beside else None
+    for part in parts:
+        if labels is None:
+            labels = part.labels
+        elif part.labels is not None and not np.array_equal(part.labels, labels):
+            raise LibraryError(f"{path}: {next(iter(part.predictions))} has other labels than the models before it")
+    named = {part.classes for part in parts if part.classes is not None}
+    if len(named) > 1:
+        raise LibraryError(f"{path}: the files name different classes, or in a different order: make them agree")
+    costs = _read_costs(beside["costs"]) if "costs" in beside else {}
+    return Brought(predictions, labels, next(iter(named), None), costs)
+
+
+def _read_labels(source: str | Path | ArrayLike) -> NDArray[Any]:
+    if not isinstance(source, str | Path):
+        return np.asarray(source)
+    path = Path(source)
+    if path.suffix in (".csv", ".parquet"):
+        columns = read_table(path).columns
+        if "label" not in columns and len(columns) != 1:
+            raise LibraryError(f"{path} has no column `label`: it must, or have one column only")
+        return columns.get("label", next(iter(columns.values())))
+    arrays = read_arrays(path)
+    if "labels" not in arrays and len(arrays) != 1:
+        raise LibraryError(f"{path} has no array `labels`")
+    return arrays.get("labels", next(iter(arrays.values())))
+
+
+def _read_costs(path: Path) -> Costs:
+    table = read_table(path)
+    kinds = [name for name in table.columns if name != "name"]
+    if "name" not in table.columns or not kinds:
+        raise LibraryError(f"{path} must have a column `name` and one for each kind of cost, such as `seconds`")
+    names = [str(name) for name in table.columns["name"]]
+    double = [name for i, name in enumerate(names) if name in names[:i]]
+    if double:
+        raise LibraryError(f"{path} has two costs of {double[0]!r}: give one a model")
+    values = numbers_of(table, path, kinds)
+    return {name: dict(zip(kinds, map(float, row), strict=True)) for name, row in zip(names, values, strict=True)}

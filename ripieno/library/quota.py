@@ -1,0 +1,69 @@
+"""Room for a library: what it takes on disk, and which members it can lose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ripieno.errors import LibraryError
+from ripieno.library.library import Library
+
+
+@dataclass(frozen=True)
+class Eviction:
+    """A member that was removed, for being worse and dearer than the member `by`; `bytes` came free."""
+
+    member: str
+    by: str
+    bytes: int
+
+
+def bytes_of(library: Library, member: str) -> int:
+    """Bytes a member takes on disk."""
+    return sum(p.stat().st_size for p in library.member_path(member).iterdir() if p.is_file())
+
+
+def dominated(library: Library, costs: Mapping[str, float] | None = None) -> dict[str, str]:
+    """Members that another is better than in loss and no worse than in cost, or the reverse; with that other one.
+
+    `costs` are by member, by default those each member brought as `seconds`, else its parameters. A member without a
+    cost is never dominated. The one named is the best by loss among those that dominate.
+    """
+    members = library.members()
+    if costs is None:
+        costs = {m.id: m.costs.get("seconds", float(m.parameters)) for m in members}
+    points = {m.id: (m.losses["valid_cross_entropy"], costs[m.id]) for m in members if m.id in costs}
+    ranked = sorted(points, key=lambda i: (*points[i], i))
+    found = {}
+    for place, name in enumerate(ranked):
+        loss, cost = points[name]
+        better = [o for o in ranked[:place] if points[o][1] <= cost and points[o] != (loss, cost)]
+        if better:
+            found[name] = better[0]
+    return found
+
+
+def enforce_quota(
+    library: Library, quota: int, costs: Mapping[str, float] | None = None
+) -> tuple[tuple[Eviction, ...], int]:
+    """Remove dominated members, the worst first, until all take at most `quota` bytes; gives them and the bytes left.
+
+    Members of a written ensemble stay. When too few are dominated, more than `quota` is left: what an ensemble may need
+    is not thrown away. Raises LibraryError for a quota that is no positive number.
+    """
+    if isinstance(quota, bool) or not quota > 0:
+        raise LibraryError(f"a quota of {quota!r} bytes: it must be above 0")
+    sizes = {member: bytes_of(library, member) for member in library.ids()}
+    left = sum(sizes.values())
+    used = {member for ensemble in library.ensembles() for member in ensemble.members}
+    losers = dominated(library, costs) if left > quota else {}
+    order = sorted(losers, key=lambda i: library.member(i).losses["valid_cross_entropy"], reverse=True)
+    evictions = []
+    for member in order:
+        if left <= quota:
+            break
+        if member not in used:
+            library.remove(member)
+            left -= sizes[member]
+            evictions.append(Eviction(member, losers[member], sizes[member]))
+    return tuple(evictions), left

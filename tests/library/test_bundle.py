@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ripieno.errors import LibraryError
+from ripieno.library import Library, read_bundle, write_bundle
+from ripieno.library.bundle import model_path
+from ripieno.types import Allocation, Device, Ensemble, Input, Member, Placement
+
+LABELS = np.array([0, 1, 1])
+ENSEMBLE = Ensemble("B5", ("m0", "m1"), (0.5, 0.5), "smobf", {"seconds": 5.0}, {"seconds": 4.0}, {})
+DEVICE = Device("cpu:0", "cpu-x", 10)
+ALLOCATION = Allocation("a", "B5", (DEVICE,), tuple(Placement(m, "cpu:0", 8) for m in ENSEMBLE.members))
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    library = Library(tmp_path / "run")
+    for name in ("m0", "m1"):
+        member = Member(name, 0, 1, "onnx", {}, Input((8, 8, 3)), ("a", "b"), {}, 1, 0.0, format="onnx")
+        library.add(member, np.full((3, 2), 0.5, np.float32), LABELS, name.encode())
+    return library
+
+
+def test_a_bundle_is_read_back_from_wherever_it_was_copied_to(library: Library, tmp_path: Path) -> None:
+    write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
+    shutil.rmtree(library.path)
+    shutil.move(tmp_path / "bundle", tmp_path / "elsewhere")
+    bundle = read_bundle(tmp_path / "elsewhere")
+    assert (bundle.ensemble, bundle.allocation, bundle.classes) == (ENSEMBLE, ALLOCATION, ("a", "b"))
+    assert [model_path(bundle, m).read_bytes() for m in ENSEMBLE.members] == [b"m0", b"m1"]
+
+
+def test_a_bundle_may_be_written_over_a_bundle_but_nothing_else(library: Library, tmp_path: Path) -> None:
+    for _ in range(2):
+        write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(LibraryError, match="holds no bundle: choose another folder"):
+        write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "mine")
+
+
+def test_members_that_cannot_answer_together_are_refused(library: Library, tmp_path: Path) -> None:
+    library.update(dataclasses.replace(library.member("m1"), classes=("a", "c")))
+    with pytest.raises(LibraryError, match="m1 and m0 differ in input or classes"):
+        write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_member_without_the_backends_file_is_named(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(LibraryError, match=r"m0 has no weights\.safetensors"):
+        write_bundle(library, ENSEMBLE, ALLOCATION, "torch", tmp_path / "bundle")
+
+
+def test_a_bundle_that_lost_a_file_is_named(library: Library, tmp_path: Path) -> None:
+    bundle = write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
+    model_path(bundle, "m1").unlink()
+    with pytest.raises(LibraryError, match=r"model\.onnx is missing"):
+        read_bundle(tmp_path / "bundle")
+
+
+def test_a_folder_without_a_bundle_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(LibraryError, match="ripieno allocate"):
+        read_bundle(tmp_path)

@@ -1,0 +1,144 @@
+"""Matrices of predictions become members, from every kind of file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ripieno.errors import RipienoError
+from ripieno.library import Library, import_predictions
+from ripieno.library.tables import read_table
+from ripieno.selection import select_members
+
+LABELS = np.array([0, 1, 2, 1])
+
+
+def answers(seed: int) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).dirichlet([1, 1, 1], 4)
+
+
+def write_csv(path: Path, values: NDArray[np.float64], labels: bool = False) -> None:
+    lines = ["cat,dog,eel" + (",label" if labels else "")]
+    names = ["cat", "dog", "eel"]
+    for row, label in zip(values, LABELS, strict=True):
+        lines.append(",".join(repr(float(v)) for v in row) + (f",{names[label]}" if labels else ""))
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    return Library(tmp_path / "run")
+
+
+def test_a_mapping_of_arrays_becomes_members_with_losses_and_costs(library: Library) -> None:
+    costs = {"ann": {"seconds": 2.0, "bytes": 10}, "bob": {"seconds": 3, "bytes": 20}}
+    members = import_predictions(library, {"ann": answers(0), "bob": answers(1)}, LABELS, costs)
+    assert [m.id for m in members] == library.ids() == ["ann", "bob"]
+    assert library.member("bob").costs == {"seconds": 3.0, "bytes": 20.0}
+    assert library.member("ann").classes == ("0", "1", "2")
+    truth = answers(0)[np.arange(4), LABELS]
+    assert library.member("ann").losses["valid_cross_entropy"] == pytest.approx(-np.log(truth).mean())
+    assert library.probabilities("ann").dtype == np.float32
+
+
+def test_a_cube_in_npy_becomes_one_member_a_model(library: Library, tmp_path: Path) -> None:
+    np.save(tmp_path / "zoo.npy", np.stack([answers(0), answers(1)]))
+    np.save(tmp_path / "labels.npy", LABELS)
+    import_predictions(library, tmp_path / "zoo.npy", tmp_path / "labels.npy", half=True)
+    assert library.ids() == ["zoo-000", "zoo-001"]
+    assert library.probabilities("zoo-000").dtype == np.float16
+
+
+def test_an_npz_brings_names_labels_classes_and_costs(library: Library, tmp_path: Path) -> None:
+    cube = np.stack([answers(0), answers(1)])
+    beside = {"names": np.array(["ann", "bob"]), "labels": LABELS, "classes": np.array(["cat", "dog", "eel"])}
+    np.savez(tmp_path / "zoo.npz", predictions=cube, costs=np.array([1.0, 2.0]), **beside)
+    import_predictions(library, tmp_path / "zoo.npz")
+    assert library.ids() == ["ann", "bob"]
+    assert library.member("bob").costs == {"cost": 2.0}
+    assert library.member("bob").classes == ("cat", "dog", "eel")
+
+
+def test_a_csv_names_classes_and_labels(library: Library, tmp_path: Path) -> None:
+    write_csv(tmp_path / "ann.csv", answers(0), labels=True)
+    import_predictions(library, tmp_path / "ann.csv")
+    assert library.member("ann").classes == ("cat", "dog", "eel")
+    assert library.labels().tolist() == LABELS.tolist()
+    assert library.probabilities("ann") == pytest.approx(answers(0), abs=1e-7)
+
+
+def test_parquet_is_read_like_csv(library: Library, tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = dict(zip(["cat", "dog", "eel"], answers(0).T, strict=True))
+    table = arrow.table({**columns, "label": ["cat", "dog", "eel", "dog"]})
+    parquet.write_table(table, tmp_path / "ann.parquet")
+    import_predictions(library, tmp_path / "ann.parquet")
+    assert library.labels().tolist() == LABELS.tolist()
+    assert library.probabilities("ann") == pytest.approx(answers(0), abs=1e-7)
+
+
+def test_a_folder_brings_a_model_a_file_with_labels_and_costs(library: Library, tmp_path: Path) -> None:
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    write_csv(folder / "ann.csv", answers(0))
+    np.save(folder / "bob.npy", answers(1))
+    (folder / "labels.csv").write_text("label\ncat\ndog\neel\ndog\n")
+    (folder / "costs.csv").write_text("name,seconds,bytes\nann,1.5,10\nbob,2,20\n")
+    import_predictions(library, folder)
+    assert library.ids() == ["ann", "bob"]
+    assert library.labels().tolist() == LABELS.tolist()
+    assert library.member("ann").costs == {"seconds": 1.5, "bytes": 10.0}
+
+
+def test_labels_of_the_library_serve_later_imports(library: Library) -> None:
+    import_predictions(library, {"ann": answers(0)}, LABELS, classes=["cat", "dog", "eel"])
+    import_predictions(library, {"bob": answers(1)})
+    assert library.member("bob").classes == ("cat", "dog", "eel")
+
+
+def test_test_predictions_are_added_to_members_that_are_there(library: Library) -> None:
+    import_predictions(library, {"ann": answers(0)}, LABELS)
+    import_predictions(library, {"ann": answers(5)[:3]}, LABELS[:3], split="test")
+    member = library.member("ann")
+    assert set(member.losses) >= {"valid_cross_entropy", "test_cross_entropy", "test_accuracy"}
+    assert library.truth(["ann"], "test").shape == (1, 3)
+
+
+def test_a_member_is_replaced_only_when_asked(library: Library) -> None:
+    import_predictions(library, {"ann": answers(0)}, LABELS)
+    import_predictions(library, {"ann": answers(1)}, LABELS, replace=True)
+    assert library.probabilities("ann") == pytest.approx(answers(1), abs=1e-7)
+
+
+def test_what_is_imported_can_be_selected_from(library: Library) -> None:
+    import_predictions(library, {f"m{i}": answers(i) for i in range(6)}, LABELS)
+    choice = select_members(library.truth(library.ids()), costs=np.ones(6), budget=3.0, names=library.ids())
+    mapped = select_members(library.mapped_truth(library.ids()), costs=np.ones(6), budget=3.0)
+    assert choice == mapped
+
+
+def test_a_disk_that_fills_up_leaves_none_of_the_models(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    import_predictions(library, {"ann": answers(0)}, LABELS)
+    add, calls = Library.add, []
+
+    def full(self: Library, *arguments: object) -> None:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise RipienoError("cannot write: No space left on device")
+        add(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Library, "add", full)
+    with pytest.raises(RipienoError, match="No space"):
+        import_predictions(library, {"bob": answers(1), "cid": answers(2)})
+    assert library.ids() == ["ann"]
+
+
+def test_a_table_keeps_text_as_text_and_numbers_as_numbers(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("\ufeffname, seconds\n ann ,1e-3\nbob,2\n", encoding="utf-8")
+    columns = read_table(tmp_path / "t.csv").columns
+    assert columns["name"].tolist() == ["ann", "bob"]
+    assert columns["seconds"].tolist() == [0.001, 2.0]

@@ -1,0 +1,162 @@
+"""The folder and its names: what is written is read back, and what is broken is said in a line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ripieno.errors import LibraryError
+from ripieno.library import Library
+from ripieno.types import Allocation, Device, Ensemble, Input, Member, Placement, Point, Profile
+
+LABELS = np.array([0, 1, 1])
+MEMBER = Member("00001-e003", 1, 3, "resnet", {"width": 8}, Input((8, 8, 3)), ("a", "b"), {}, 100, 2.5)
+
+
+def answers(seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).dirichlet([1, 1], 3).astype(np.float32)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    library = Library(tmp_path / "run")
+    library.add(MEMBER, answers(), LABELS, b"weights")
+    return library
+
+
+def test_a_member_is_read_back_as_it_was_written(library: Library) -> None:
+    assert library.member(MEMBER.id) == MEMBER
+    assert library.members() == [MEMBER]
+    assert library.weights_path(MEMBER.id).read_bytes() == b"weights"
+    assert (library.probabilities(MEMBER.id) == answers()).all()
+    assert (library.labels() == LABELS).all()
+
+
+def test_the_true_class_is_kept_beside_the_predictions(library: Library) -> None:
+    assert (library.truth([MEMBER.id])[0] == answers()[[0, 1, 2], LABELS]).all()
+    assert (library.mapped_truth([MEMBER.id])[0] == answers()[[0, 1, 2], LABELS]).all()
+    assert library.has_truth(MEMBER.id)
+    assert not library.has_truth(MEMBER.id, "test")
+
+
+def test_half_precision_stays_half_on_disk(library: Library) -> None:
+    half = answers(1).astype(np.float16)
+    library.add(dataclasses.replace(MEMBER, id="half"), half, LABELS)
+    assert library.probabilities("half").dtype == np.float16
+    assert library.mapped_truth(["half"])[0].dtype == np.float16
+    assert library.truth(["half", MEMBER.id]).dtype == np.float32
+
+
+def test_a_member_without_its_json_does_not_exist(library: Library) -> None:
+    (library.member_path(MEMBER.id) / "member.json").unlink()
+    assert library.ids() == []
+    assert MEMBER.id not in library
+    with pytest.raises(LibraryError, match="no member '00001-e003'"):
+        library.member(MEMBER.id)
+
+
+def test_adding_a_member_again_replaces_it(library: Library) -> None:
+    library.add(dataclasses.replace(MEMBER, seconds=9.0), answers(2), LABELS)
+    assert len(library) == 1
+    assert library.member(MEMBER.id).seconds == 9.0
+    assert (library.probabilities(MEMBER.id) == answers(2)).all()
+
+
+def test_other_labels_are_refused_and_nothing_is_added(library: Library) -> None:
+    with pytest.raises(LibraryError, match="labels differ"):
+        library.add(dataclasses.replace(MEMBER, id="other"), answers(), np.array([1, 1, 1]))
+    assert library.ids() == [MEMBER.id]
+
+
+def test_predictions_of_another_shape_are_refused(library: Library) -> None:
+    with pytest.raises(LibraryError, match=r"shape \(2, 2\), must be \(3, classes\)"):
+        library.write_probabilities(MEMBER.id, "test", answers()[:2], LABELS)
+
+
+def test_a_member_can_be_updated_only_when_it_is_there(library: Library) -> None:
+    library.update(dataclasses.replace(MEMBER, costs={"seconds": 2.0}))
+    assert library.member(MEMBER.id).costs == {"seconds": 2.0}
+    with pytest.raises(LibraryError, match="no member 'ghost'"):
+        library.update(dataclasses.replace(MEMBER, id="ghost"))
+
+
+def test_a_removed_member_is_gone_and_its_profile_stays(library: Library) -> None:
+    library.write_profiles("cpu-x", [Profile(MEMBER.id, "cpu-x", "onnx", (Point(1, 0.1, 0.0, 10),))])
+    library.remove(MEMBER.id)
+    assert len(library) == 0
+    assert not library.member_path(MEMBER.id).exists()
+    assert list(library.profiles("cpu-x")) == [MEMBER.id]
+
+
+def test_profiles_of_the_same_member_are_replaced_and_others_kept(library: Library) -> None:
+    first, second = (Profile(m, "cpu-x", "onnx", (Point(1, 0.1, 0.0, 10),)) for m in ("a", "b"))
+    library.write_profiles("cpu-x", [first, second])
+    library.write_profiles("cpu-x", [dataclasses.replace(first, idle=False)])
+    assert library.profiles("cpu-x") == {"a": dataclasses.replace(first, idle=False), "b": second}
+    assert library.profile_devices() == ["cpu-x"]
+    assert library.profiles("gpu-y") == {}
+
+
+def test_ensembles_are_listed_from_the_cheapest_budget(library: Library) -> None:
+    for budget in (80.0, 5.0, 20.0):
+        cost = {"seconds": budget}
+        library.write_ensemble(Ensemble(f"B{budget:g}", (MEMBER.id,), (1.0,), "smobf", cost, cost, {}))
+    assert [e.name for e in library.ensembles()] == ["B5", "B20", "B80"]
+    assert library.ensemble("B20").budget == {"seconds": 20.0}
+    with pytest.raises(LibraryError, match=r"no ensemble 'B7' .* there are: B5, B20, B80"):
+        library.ensemble("B7")
+
+
+def test_an_allocation_is_read_back_as_it_was_written(library: Library) -> None:
+    device = Device("cpu:0", "cpu-x", 10, (0, 1))
+    allocation = Allocation("a", "B5", (device,), (Placement(MEMBER.id, "cpu:0", 16),))
+    library.write_allocation(allocation)
+    assert library.allocations() == [allocation]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../out", "a/b", "a\\b", ".hidden", "a\0b"])
+def test_no_name_leaves_its_folder(library: Library, name: str) -> None:
+    with pytest.raises(LibraryError, match="is not a name"):
+        library.member_path(name)
+    with pytest.raises(LibraryError, match="is not a name"):
+        library.write_ensemble(Ensemble(name, (), (), "smobf", {}, {}, {}))
+
+
+def test_a_broken_member_names_its_file(library: Library) -> None:
+    path = library.member_path(MEMBER.id) / "member.json"
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(LibraryError, match=r"member\.json cannot be read"):
+        library.member(MEMBER.id)
+
+
+def test_a_member_of_a_newer_version_says_upgrade(library: Library) -> None:
+    path = library.member_path(MEMBER.id) / "member.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 99}))
+    with pytest.raises(LibraryError, match=r"version 99.*upgrade"):
+        library.member(MEMBER.id)
+
+
+def test_broken_predictions_name_their_file(library: Library) -> None:
+    (library.member_path(MEMBER.id) / "valid.npy").write_bytes(b"no array")
+    with pytest.raises(LibraryError, match=r"valid\.npy is not a readable"):
+        library.probabilities(MEMBER.id)
+    with pytest.raises(LibraryError, match=r"test\.npy does not exist"):
+        library.probabilities(MEMBER.id, "test")
+
+
+def test_many_writers_add_members_at_once(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    members = [dataclasses.replace(MEMBER, id=f"m{i}") for i in range(16)]
+    threads = [threading.Thread(target=library.add, args=(m, answers(), LABELS)) for m in members]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert library.ids() == sorted(m.id for m in members)
+    assert not list(tmp_path.rglob("*.tmp"))
