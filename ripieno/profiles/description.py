@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ripieno.errors import AllocationError
-from ripieno.profiles.devices import cpu_kind, slug
+from ripieno.profiles.devices import cpu_kind, local_devices, slug
 from ripieno.types import Device
 
 UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
@@ -50,6 +50,13 @@ def read_devices(path: str | Path) -> tuple[Device, ...]:
         raise AllocationError(f"{path} describes no devices: {error}") from error
     except AllocationError as error:
         raise AllocationError(f"{path}: {error}") from error
+
+
+def find_devices(spec: str = "auto", backend: str | None = None) -> tuple[Device, ...]:
+    """Devices by whatever names them: a file, a description, or those of this machine (see `local_devices`)."""
+    if spec.endswith((".toml", ".json", ".txt")) or Path(spec).is_file():
+        return read_devices(spec)
+    return describe(spec) if is_description(spec) else local_devices(spec, backend)
 
 
 def describe(text: str) -> tuple[Device, ...]:

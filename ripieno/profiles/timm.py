@@ -1,9 +1,9 @@
 """Profiles of other people's networks: the tables of speeds that timm publishes (`benchmark-infer-*.csv`).
 
-A row has one measurement: samples per second at the largest power of two that fitted. What lies below it is an
-estimate, and says so by its spread of 1: a batch takes its samples' share of that time but never less than `FLOOR`
+A row has one measurement: samples per second at the largest batch that fitted (1 on a CPU). Other batch sizes are
+estimates, and say so by a spread of 1: a batch takes its samples' share of that time but never less than `FLOOR`
 seconds on a GPU (the launches of a network's kernels); bytes are the parameters, and `LIVE` of a sample's activations,
-which are freed as the next layers need them.
+which are freed as the next layers need them, and no more than the card's memory proves, which held the batch measured.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ FLOOR = 0.005
 LIVE = 0.15
 RUNTIME = 500 << 20
 """Bytes of a CUDA context and its libraries."""
+CARD = 24 << 30
+"""Bytes of the GPUs of the tables, an RTX 3090 and an RTX 4090."""
 COLUMNS = ("model", "infer_samples_per_sec", "infer_batch_size", "param_count", "infer_macts")
 
 
@@ -30,9 +32,8 @@ def timm_profiles(
 ) -> dict[str, Profile]:
     """Profiles on devices of `kind` by network name, of all networks in the table or of `names`.
 
-    Tables of `amp` are read as 2 bytes a number, others as 4; those whose name has `-cpu-` as a CPU's. Batch sizes
-    above the one measured are left out, and that one is added. Raises LibraryError when the file is no such table or
-    lacks a name.
+    Networks without a figure of activations are left out. Tables of `amp` are read as 2 bytes a number, others as 4; those whose name has `-cpu-` as a CPU's. On a GPU, batch
+    sizes above the one measured are left out. Raises LibraryError when the file is no such table or lacks a name.
     """
     path = Path(path)
     width = 2 if "-amp-" in path.name else 4
@@ -44,10 +45,10 @@ def timm_profiles(
         raise LibraryError(f"{path} cannot be read as a table of timm: {error}") from error
     if not rows or any(column not in rows[0] for column in COLUMNS):
         raise LibraryError(f"{path} is no table of timm's: it must have the columns {', '.join(COLUMNS)}")
-    table = {row["model"]: row for row in rows}
+    table = {row["model"]: row for row in rows if row["infer_macts"]}
     missing = sorted(set(names or ()) - set(table))
     if missing:
-        raise LibraryError(f"{path} has no network {missing[0]!r}")
+        raise LibraryError(f"{path} has no network {missing[0]!r} with all its figures")
     chosen = table if names is None else {name: table[name] for name in names}
     return {name: _profile(row, kind, width, floor, base, batch_sizes) for name, row in chosen.items()}
 
@@ -59,8 +60,10 @@ def _profile(
     sample = 1 / float(row["infer_samples_per_sec"])
     weights = float(row["param_count"]) * 1e6 * width
     live = float(row["infer_macts"]) * 1e6 * width * LIVE
+    if floor:
+        live = min(live, (CARD - base - weights) / measured)
+    sizes = sorted({b for b in batch_sizes if b <= measured or not floor} | {measured})
     points = tuple(
-        Point(b, max(floor, b * sample), 0.0 if b == measured else 1.0, round(weights + b * live))
-        for b in sorted({b for b in batch_sizes if b <= measured} | {measured})
+        Point(b, max(floor, b * sample), 0.0 if b == measured else 1.0, round(weights + b * live)) for b in sizes
     )
     return Profile(row["model"], kind, "timm", points, True, base)

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from ripieno import files
-from ripieno.allocation import plan
+from ripieno.allocation import Options, Pin, plan
+from ripieno.allocation.plan import Method
 from ripieno.allocation.refine import Placements
 from ripieno.errors import AllocationError
 from ripieno.types import Allocation, Device, Ensemble, Point, Profile
@@ -22,18 +23,22 @@ def larger_is_faster(placements: Placements) -> float:
     return float(sum(p.batch_size for p in placements))
 
 
-def test_without_a_bench_it_is_worst_fit_and_says_nothing_of_speed() -> None:
-    allocation = plan(ENSEMBLE, [CPU], profiles())
+PAPER = Options(method="algorithm-1")
+
+
+def test_without_a_bench_worst_fit_says_nothing_of_measured_speed() -> None:
+    allocation = plan(ENSEMBLE, [CPU], profiles(), options=Options(method="worst-fit"))
     assert [(p.member, p.device, p.batch_size) for p in allocation.placements] == [("a", "cpu:0", 8), ("b", "cpu:0", 8)]
     assert (allocation.throughput, allocation.start_throughput, allocation.benches) == (None, None, 0)
     assert (allocation.name, allocation.ensemble) == ("B80-on-1-cpu", "B80")
+    assert allocation.predicted == pytest.approx(50)
 
 
-def test_with_a_bench_it_is_refined_within_memory() -> None:
-    allocation = plan(ENSEMBLE, [CPU], profiles(), bench=larger_is_faster)
+def test_algorithm_1_refines_within_memory() -> None:
+    allocation = plan(ENSEMBLE, [CPU], profiles(), bench=larger_is_faster, options=PAPER)
     assert sorted(p.batch_size for p in allocation.placements) == [32, 32]
     assert (allocation.throughput, allocation.start_throughput) == (64, 16)
-    allocation = plan(ENSEMBLE, [CPU], profiles(load=20), bench=larger_is_faster)
+    allocation = plan(ENSEMBLE, [CPU], profiles(load=20), bench=larger_is_faster, options=PAPER)
     assert sorted(p.batch_size for p in allocation.placements) == [8, 32]  # 2 x 640 do not fit in 1000
 
 
@@ -42,9 +47,67 @@ def test_a_smaller_batch_is_taken_where_the_default_does_not_fit() -> None:
     assert {p.batch_size for p in allocation.placements} == {1}
 
 
-def test_what_fits_at_no_batch_size_is_refused() -> None:
+@pytest.mark.parametrize("method", ["model", "algorithm-1", "worst-fit"])
+def test_what_fits_at_no_batch_size_is_refused(method: Method) -> None:
     with pytest.raises(AllocationError, match=r"no room for b .* in batches of 1"):
-        plan(ENSEMBLE, [CPU], profiles(load=600))
+        plan(ENSEMBLE, [CPU], profiles(load=600), options=Options(method=method))
+
+
+def test_the_model_plans_without_a_bench_and_says_how_near_the_best_it_is() -> None:
+    falling = {8: 0.02, 1: 0.01, 32: 0.04}
+    points = tuple(Point(b, falling[b], 0.0, 10 * b) for b in (1, 8, 32))
+    kinds = {"cpu-2-cores": {m: Profile(m, "cpu-2-cores", "onnx", points) for m in "ab"}}
+    allocation = plan(ENSEMBLE, [CPU], kinds)
+    assert {p.batch_size for p in allocation.placements} == {32}
+    assert allocation.predicted == pytest.approx(400)
+    assert allocation.bound == pytest.approx(400, rel=1e-4)
+    assert allocation.throughput is None
+
+
+def test_the_model_is_confirmed_by_few_benches_and_never_below_worst_fit() -> None:
+    def contrary(placements: Placements) -> float:
+        return 100.0 / sum(p.batch_size for p in placements)
+
+    points = tuple(Point(b, 0.01, 0.0, 10 * b) for b in (1, 8, 32))  # the model thinks that 32 is best
+    kinds = {"cpu-2-cores": {m: Profile(m, "cpu-2-cores", "onnx", points) for m in "ab"}}
+    allocation = plan(ENSEMBLE, [CPU], kinds, bench=contrary)
+    assert allocation.start_throughput == pytest.approx(100 / 16)
+    assert allocation.throughput is not None
+    assert allocation.throughput >= 100 / 16
+    assert allocation.benches <= 30
+    assert plan(ENSEMBLE, [CPU], kinds, bench=contrary, max_benches=1).benches == 1
+
+
+def test_a_plan_is_found_where_worst_fit_finds_none() -> None:
+    sizes = {"a": 5, "b": 4, "c": 3, "d": 3, "e": 3}
+    kinds = {"gpu": {m: Profile(m, "gpu", "onnx", (Point(8, 0.01, 0.0, s),)) for m, s in sizes.items()}}
+    ensemble = Ensemble("B1", tuple(sizes), (0.2,) * 5, "smobf", {}, {}, {})
+    devices = [Device("cuda:0", "gpu", 9), Device("cuda:1", "gpu", 9)]
+    assert len(plan(ensemble, devices, kinds).placements) == 5
+    with pytest.raises(AllocationError, match="no room"):
+        plan(ensemble, devices, kinds, options=PAPER)
+
+
+@pytest.mark.parametrize("method", ["model", "algorithm-1", "worst-fit"])
+def test_pins_hold_by_every_method(method: Method) -> None:
+    options = Options(method=method, pins={"a": Pin(None, 1)})
+    allocation = plan(ENSEMBLE, [CPU], profiles(), bench=larger_is_faster, options=options)
+    assert {p.batch_size for p in allocation.placements if p.member == "a"} == {1}
+
+
+def test_no_devices_and_no_common_batch_size_are_refused() -> None:
+    with pytest.raises(AllocationError, match="no devices"):
+        plan(ENSEMBLE, [], profiles())
+    mixed = profiles()
+    mixed["cpu-2-cores"]["a"] = Profile("a", "cpu-2-cores", "onnx", (Point(4, 0.1, 0.0, 1),))
+    with pytest.raises(AllocationError, match="no batch size was measured for all"):
+        plan(ENSEMBLE, [CPU], mixed)
+
+
+def test_placements_come_in_the_order_of_the_members() -> None:
+    allocation = plan(ENSEMBLE, [CPU], profiles(), bench=larger_is_faster)
+    members = [p.member for p in allocation.placements]
+    assert members == sorted(members, key=ENSEMBLE.members.index)
 
 
 def test_it_is_stored_and_read_back() -> None:

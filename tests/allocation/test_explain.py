@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from ripieno.allocation.costs import Costs
+from ripieno.allocation.explain import explain
+from ripieno.types import Allocation, Device, Placement, Point, Profile
+
+DEVICES = (Device("cuda:0", "gpu", 100), Device("cuda:1", "gpu", 100), Device("cpu:0", "cpu-2-cores", 100, (0, 1)))
+COSTS = Costs(
+    {
+        kind: {
+            "a": Profile("a", kind, "onnx", (Point(8, 0.08 * slow, 0.0, 20),), base=5),
+            "b": Profile("b", kind, "onnx", (Point(8, 0.02 * slow, 0.0, 30),), base=5),
+        }
+        for kind, slow in (("gpu", 1), ("cpu-2-cores", 10))
+    }
+)
+PLACEMENTS = (Placement("a", "cuda:0", 8), Placement("b", "cuda:1", 8))
+FOUND = explain(Allocation("x", "B1", DEVICES, PLACEMENTS, bound=200.0), COSTS, {("a", "cuda:0", 0): 0.9})
+
+
+def test_each_seat_has_its_memory_rate_and_share_of_time() -> None:
+    a, b = FOUND.seats
+    assert (a.member, a.device, a.batch_size, a.bytes, a.seconds) == ("a", "cuda:0", 8, 20, 0.08)
+    assert (a.rate, a.share, a.measured) == (pytest.approx(100), pytest.approx(1), 0.9)
+    assert (b.rate, b.share, b.measured) == (pytest.approx(100), pytest.approx(0.25), None)
+
+
+def test_each_device_has_what_is_used_and_left() -> None:
+    first, second, cpu = FOUND.devices
+    assert (first.used, first.left, first.busy) == (25, 75, pytest.approx(1))
+    assert (second.used, second.left, second.busy) == (35, 65, pytest.approx(0.25))
+    assert (cpu.used, cpu.left, cpu.busy) == (0, 100, 0)
+
+
+def test_one_line_says_what_limits_the_pace() -> None:
+    assert FOUND.limits == "cuda:0 always busy, by a (100%); idle: cpu:0"
+    assert (FOUND.throughput, FOUND.bound) == (pytest.approx(100), 200.0)

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from ripieno.allocation import optimum, simulate
+from ripieno.allocation.climb import climb, longest_first, settled
+from ripieno.allocation.costs import Costs
+from ripieno.allocation.problem import Pin, Problem
+from ripieno.allocation.worst_fit import worst_fit
+from ripieno.errors import AllocationError
+from ripieno.types import Device, Placement, Point, Profile
+from tests.allocation.instances import exhaustive, random_problem
+
+SHAPES = [(2, 3, 2, False), (3, 2, 2, False), (2, 2, 2, True), (2, 3, 1, True), (3, 2, 1, True)]
+INSTANCES = 100
+"""of each shape: 500 in all"""
+
+
+def speed(placements: tuple[Placement, ...], problem: Problem) -> float:
+    return simulate.predict(placements, problem.devices, problem.costs).throughput
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_program_agrees_with_the_search_of_all_allocations(shape: tuple[int, int, int, bool]) -> None:
+    for seed in range(INSTANCES):
+        problem = random_problem(seed, *shape)
+        best, _ = exhaustive(problem)
+        found = optimum.best(problem)
+        assert found.throughput == pytest.approx(best, rel=1e-5)
+        assert best * (1 - 1e-6) <= found.bound <= best * (1 + 1e-4)
+        if found.placements:
+            assert problem.allows(found.placements)
+        else:
+            assert best == 0
+
+
+def test_the_relaxed_program_is_a_bound() -> None:
+    for seed in range(10):
+        problem = random_problem(seed, 2, 3, 2, True)
+        assert optimum.best(problem, relaxed=True).bound >= optimum.best(problem).throughput * (1 - 1e-6)
+
+
+def test_known_placements_are_never_lost() -> None:
+    problem = random_problem(3, 3, 4, 3, True)
+    whole = optimum.best(problem)
+    assert whole.placements is not None
+    again = optimum.best(problem, known=whole.placements)
+    assert again.throughput == pytest.approx(whole.throughput, rel=1e-6)
+
+
+def test_greedy_is_near_the_optimum_and_never_below_its_start() -> None:
+    ratios = []
+    for seed in range(20):
+        problem = random_problem(seed, 3, 3, 3, seed % 2 == 0)
+        best = optimum.best(problem).throughput
+        starts = [longest_first(problem)]
+        for size in problem.batch_sizes:
+            try:
+                starts.append(worst_fit(problem.members, problem.devices, problem.costs, size))
+            except AllocationError:
+                continue
+        reached = []
+        for start in filter(None, starts):
+            top = climb(start, problem)
+            assert problem.allows(top)
+            assert speed(top, problem) >= speed(start, problem) * (1 - 1e-9)
+            reached.append(speed(top, problem))
+        if best:
+            ratios.append(max(reached, default=0.0) / best)
+    assert sum(ratios) / len(ratios) > 0.95
+
+
+def profile(member: str, kind: str, size: int = 1, seconds: float = 0.01) -> Profile:
+    return Profile(member, kind, "onnx", (Point(8, seconds, 0.0, size),))
+
+
+def test_twelve_heavy_members_fill_four_devices_that_hold_three_each() -> None:
+    members = [f"m{i}" for i in range(12)]
+    costs = Costs({"gpu": {m: profile(m, "gpu", 10) for m in members}})
+    devices = tuple(Device(f"cuda:{i}", "gpu", 39) for i in range(4))
+    problem = Problem(members, devices, costs, (8,))
+    found = optimum.best(problem)
+    assert found.placements is not None
+    assert found.throughput == pytest.approx(8 / 0.03)
+    assert {d.name: sum(p.device == d.name for p in found.placements) for d in devices} == {
+        f"cuda:{i}": 3 for i in range(4)
+    }
+    assert climb(worst_fit(members, devices, costs), problem)
+
+
+def test_one_member_takes_sixteen_devices() -> None:
+    costs = Costs({"gpu": {"a": profile("a", "gpu")}})
+    problem = Problem(["a"], tuple(Device(f"cuda:{i}", "gpu", 5) for i in range(16)), costs, (8,))
+    assert optimum.best(problem).throughput == pytest.approx(16 * 800)
+    assert speed(climb((Placement("a", "cuda:0", 8),), problem), problem) == pytest.approx(16 * 800)
+
+
+def test_what_fits_nowhere_has_no_optimum() -> None:
+    costs = Costs({"gpu": {"a": profile("a", "gpu", 10)}})
+    found = optimum.best(Problem(["a"], (Device("cuda:0", "gpu", 9),), costs, (8,)))
+    assert (found.feasible, found.bound) == (False, 0)
+
+
+def test_a_plan_is_found_where_worst_fit_fails() -> None:
+    sizes = {"a": 5, "b": 4, "c": 3, "d": 3, "e": 3}  # 5 + 4 and 3 + 3 + 3 fill two devices of 9
+    costs = Costs({"gpu": {m: profile(m, "gpu", s) for m, s in sizes.items()}})
+    devices = (Device("cuda:0", "gpu", 9), Device("cuda:1", "gpu", 9))
+    with pytest.raises(AllocationError):
+        worst_fit(list(sizes), devices, costs)
+    assert optimum.best(Problem(list(sizes), devices, costs, (8,))).feasible
+
+
+def test_pins_are_obeyed() -> None:
+    problem = random_problem(1, 3, 3, 3, True, tightness=4)
+    pinned = dataclasses.replace(problem, pins={"m0": Pin("cpu:0", 1), "m1": Pin(None, 8)})
+    found = optimum.best(pinned)
+    assert found.placements is not None
+    assert [(p.device, p.batch_size) for p in found.placements if p.member == "m0"] == [("cpu:0", 1)]
+    assert {p.batch_size for p in found.placements if p.member == "m1"} == {8}
+    start = worst_fit(pinned.members, pinned.devices, pinned.costs, 8, pins=pinned.pins)
+    top = climb(start, pinned)
+    assert pinned.allows(start)
+    assert pinned.allows(top)
+    assert speed(top, pinned) <= found.bound * (1 + 1e-6)
+
+
+def test_a_cpu_is_cut_where_its_parts_are_measured_to_be_worth_it() -> None:
+    kinds = {"cpu-2-cores": 0.010, "cpu-1-core": 0.012}
+    costs = Costs({kind: {m: profile(m, kind, 1, s) for m in "ab"} for kind, s in kinds.items()})
+    problem = Problem(["a", "b"], (Device("cpu:0", "cpu-2-cores", 100, (0, 1)),), costs, (8,), lanes=2)
+    found = optimum.best(problem)
+    assert found.placements is not None
+    assert {p.lane for p in found.placements} == {0, 1}
+    assert found.throughput == pytest.approx(8 / 0.012)
+    start = worst_fit(["a", "b"], problem.devices, costs)
+    assert speed(climb(start, problem), problem) == pytest.approx(8 / 0.012)
+    whole = dataclasses.replace(problem, lanes=1)
+    assert optimum.best(whole).throughput == pytest.approx(8 / 0.020)
+
+
+def test_settling_takes_the_batches_that_save_most_time_per_byte() -> None:
+    def curve(member: str, times: tuple[float, float], sizes: tuple[int, int]) -> Profile:
+        return Profile(member, "gpu", "onnx", tuple(Point(b, t, 0.0, s) for b, t, s in zip((1, 8), times, sizes)))  # noqa: B905
+
+    costs = Costs({"gpu": {"a": curve("a", (0.01, 0.04), (10, 20)), "b": curve("b", (0.01, 0.02), (10, 20))}})
+    problem = Problem(["a", "b"], (Device("cuda:0", "gpu", 30),), costs, (1, 8))
+    placements = settled((Placement("a", "cuda:0", 1), Placement("b", "cuda:0", 1)), problem, ["cuda:0"])
+    assert {p.member: p.batch_size for p in placements} == {"a": 1, "b": 8}

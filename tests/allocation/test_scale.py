@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from ripieno.allocation.costs import Costs
+from ripieno.allocation.plan import Options
+from ripieno.allocation.scale import Row, plateau, scale
+from ripieno.types import Device, Point, Profile
+
+MEMBERS = ("a", "b", "c")
+
+
+def one(member: str, kind: str, slower: float) -> Profile:
+    points = tuple(Point(b, slower * 0.01 * (1 + "abc".index(member)), 0.0, 10) for b in (8,))
+    return Profile(member, kind, "onnx", points)
+
+
+COSTS = Costs({kind: {m: one(m, kind, slow) for m in MEMBERS} for kind, slow in (("gpu", 1), ("cpu-4-cores", 40))})
+GPU, CPU = Device("cuda:0", "gpu", 100), Device("cpu:0", "cpu-4-cores", 100, (0, 1, 2, 3))
+
+
+def test_without_replicas_the_slowest_member_alone_is_the_plateau() -> None:
+    rows = scale(MEMBERS, GPU, [CPU], COSTS, (0, 1, 2, 3, 4), Options(replicas=False, lanes=1))
+    speeds = [row.planned for row in rows]
+    # all on the CPU 8/2.4; one GPU 8/0.06; two: c against a + b, 8/0.03; then c alone, 8/0.03
+    assert speeds == [pytest.approx(x) for x in (8 / 2.4, 8 / 0.06, 8 / 0.03, 8 / 0.03, 8 / 0.03)]
+    assert plateau(rows) == 2
+
+
+def test_with_replicas_each_device_adds_its_part() -> None:
+    rows = scale(MEMBERS, GPU, [], COSTS, (1, 2, 4), Options(lanes=1))
+    assert [row.planned for row in rows] == [pytest.approx(n * 8 / 0.06) for n in (1, 2, 4)]
+    assert plateau(rows) is None
+
+
+def test_more_devices_are_never_slower_and_never_beyond_the_bound() -> None:
+    rows = scale(MEMBERS, GPU, [CPU], COSTS, (0, 1, 2, 3), Options(lanes=1))
+    planned = [row.planned or 0.0 for row in rows]
+    assert planned == sorted(planned)
+    for row in rows:
+        assert row.worst_fit is not None
+        assert row.planned is not None
+        assert row.bound is not None
+        assert row.worst_fit <= row.planned * (1 + 1e-9) <= row.bound * (1 + 1e-4)
+
+
+def test_counts_that_cannot_hold_the_members_have_no_figures() -> None:
+    rows = scale(MEMBERS, GPU, [], COSTS, (0, 1), Options(lanes=1))
+    assert rows[0] == Row(0, None, None, None)
+    assert rows[1].planned is not None
+    assert plateau([rows[0]]) is None
