@@ -3,11 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ripieno.server.limits import Limits
+
+
+class Corked:
+    """A transport that sends a response's head together with the first of its body: one system call instead of two."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        # what is called for every request is looked up once
+        self.is_closing = transport.is_closing
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send `data`, or keep it if it is the head of an answer (1xx are sent at once: no body follows them)."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head + data)
+        elif data.startswith(b"HTTP/1.1 ") and data.endswith(b"\r\n\r\n") and not data.startswith(b"HTTP/1.1 1"):
+            self._head = data
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Send a head that no body follows, as the answer to HEAD."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        """Send what is kept, then close."""
+        self.flush()
+        self._transport.close()
 
 
 class Connection(HttpToolsProtocol):
@@ -17,7 +52,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuse a connection too many; expect the first request's headers in time."""
-        super().connection_made(transport)  # type: ignore[arg-type]
+        self._corked = Corked(cast("asyncio.Transport", transport))
+        super().connection_made(cast("asyncio.Transport", self._corked))
         self._header_bytes = 0
         self._patience: asyncio.TimerHandle | None = None
         if len(self.connections) > self.limits.connections:
@@ -54,6 +90,11 @@ class Connection(HttpToolsProtocol):
         self._heard()
         if not self.transport.is_closing():
             super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer is given; nothing of it may be kept back."""
+        self._corked.flush()
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is answered as every other mistake."""

@@ -73,6 +73,24 @@ def test_a_second_request_on_a_connection_is_watched_too(strict: Running) -> Non
         assert all_of(client).startswith(b"HTTP/1.1 408")
 
 
+def test_head_is_answered_without_a_body(strict: Running) -> None:
+    with httpx.Client(trust_env=False) as http:
+        for _ in range(2):
+            response = http.head(strict.url + "/v2")
+            assert (response.status_code, response.content) == (200, b"")
+            assert int(response.headers["content-length"]) > 0
+
+
+def test_requests_sent_ahead_are_answered_in_order(strict: Running) -> None:
+    with connect(strict) as client:
+        ask = "GET {} HTTP/1.1\r\nHost: x\r\n{}\r\n"
+        client.sendall(
+            (ask.format("/v2", "") + ask.format("/no", "") + ask.format("/", "Connection: close\r\n")).encode()
+        )
+        said = all_of(client)
+    assert [part[:3] for part in said.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404", b"200"]
+
+
 def test_an_idle_connection_is_closed(strict: Running) -> None:
     with connect(strict) as client:
         client.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
