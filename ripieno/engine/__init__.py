@@ -11,20 +11,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ripieno.engine.answer import Answer as Answer
     from ripieno.engine.answer import Stats as Stats
-    from ripieno.engine.dispatch import Patience as Patience
+    from ripieno.engine.cascade import Cascade as Cascade
+    from ripieno.engine.cascade import plan_cascade as plan_cascade
     from ripieno.engine.engine import Engine as Engine
     from ripieno.engine.stopwatch import AllocationBench as AllocationBench
     from ripieno.engine.stopwatch import BenchResult as BenchResult
     from ripieno.engine.stopwatch import bench as bench
+    from ripieno.engine.watch import Patience as Patience
 
 _HOMES = {
     "AllocationBench": "stopwatch",
     "Answer": "answer",
     "BenchResult": "stopwatch",
+    "Cascade": "cascade",
     "Engine": "engine",
-    "Patience": "dispatch",
+    "Patience": "watch",
     "Stats": "answer",
     "bench": "stopwatch",
+    "plan_cascade": "cascade",
 }
 
 __all__ = list(_HOMES)

@@ -23,6 +23,8 @@ class Answer:
     """(samples,), if asked for: standard deviation over the members of the probability of the class answered"""
     each: NDArray[np.float32] | None = None
     """(members, samples, classes), if asked for: the members' own probabilities"""
+    depth: NDArray[np.int32] | None = None
+    """(samples,), of a cascade: how many of the members, in the cascade's order, each sample passed"""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import os
+import dataclasses
 import time
 import weakref
 from collections.abc import Iterable, Sequence
@@ -23,27 +23,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import backends
-from ripieno.engine.answer import Answer, LaneWork, Stats, Work
-from ripieno.engine.crew import Load, Orders, Seat
-from ripieno.engine.dispatch import Dispatcher, Patience
+from ripieno.engine.answer import Answer, LaneWork, Stats
+from ripieno.engine.cascade import Cascade
+from ripieno.engine.crew import Load, Orders
+from ripieno.engine.dispatch import Dispatcher
 from ripieno.engine.inputs import check_images
 from ripieno.engine.lane import Lane, ProcessLane, ThreadLane
+from ripieno.engine.layout import capacity_of, lanes_of, orders_of, post_of
 from ripieno.engine.memory import Memory
 from ripieno.engine.request import Plan, Request
-from ripieno.engine.ring import Post, Ring
+from ripieno.engine.ring import Ring
 from ripieno.engine.supervisor import Supervisor
+from ripieno.engine.watch import Patience, Watch
 from ripieno.errors import EngineBusyError, EngineError
-from ripieno.library.bundle import model_path, read_bundle
-from ripieno.types import Bundle, Device, Placement
+from ripieno.library.bundle import read_bundle
+from ripieno.types import Bundle
 
 Isolation = Literal["auto", "thread", "process"]
 AHEAD = 0.002
 """Seconds of work a lane process holds beside its running task, so that short tasks need not wait for a hand-over."""
-RING_BYTES = 64 << 20
-"""Most bytes of samples in a ring whose capacity is not given, unless four batches take more."""
-RING_SAMPLES = 4096
-"""Most samples in a ring whose capacity is not given."""
-
 _open: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
@@ -65,6 +63,7 @@ class Engine:
         capacity: int | None = None,
         max_delay: float = 0.0,
         min_members: int | None = None,
+        cascade: Cascade | None = None,
         patience: Patience | None = None,
         load: Load = backends.load,
     ) -> None:
@@ -72,17 +71,19 @@ class Engine:
         if isolation not in ("auto", "thread", "process"):
             raise EngineError(f"no isolation {isolation!r}; there are: auto, thread, process")
         self.isolation: Literal["thread", "process"] = "process" if isolation == "process" else "thread"
+        self.cascade = cascade
+        patience = patience or Patience()
         self._indices = {member: i for i, member in enumerate(self.bundle.ensemble.members)}
-        groups = _lanes(self.bundle)
-        posts = [[self._post(p) for p in group] for group in groups]
+        groups = lanes_of(self.bundle)
+        posts = [[post_of(self.bundle, p) for p in group] for group in groups]
         largest = max(post.batch_size for lane in posts for post in lane)
         ring = Ring(
-            capacity or _capacity(self.bundle, largest),
+            capacity or capacity_of(self.bundle, largest),
             len(self._indices),
             posts,
             ahead=AHEAD if self.isolation == "process" else 0.0,
             max_delay=max_delay,
-            deaths=(patience or Patience()).deaths,
+            deaths=patience.deaths,
         )
         self._memory = Memory(
             ring.capacity,
@@ -93,13 +94,14 @@ class Engine:
         )
         self._ring = ring
         self._supervisor = Supervisor(lambda error: self._dispatcher.panic(error))
+        self._watch = Watch([tuple(post.member for post in lane) for lane in posts], patience, self._supervisor)
         self._dispatcher = Dispatcher(
-            self.bundle.ensemble, ring, self._memory, self._supervisor, patience or Patience(), min_members
+            self.bundle.ensemble, ring, self._memory, self._supervisor, self._watch, min_members
         )
         self._plans: dict[tuple[object, ...], Plan] = {}
         self._closed = False
         self._lanes: list[Lane] = [
-            self._lane(index, self._orders(group, groups), load) for index, group in enumerate(groups)
+            self._lane(index, orders_of(self.bundle, group, groups), load) for index, group in enumerate(groups)
         ]
         self._groups = groups
         self._supervisor.start()
@@ -126,23 +128,28 @@ class Engine:
         timeout: float | None = None,
         deadline: float | None = None,
         partial: bool = False,
+        cascade: bool = False,
     ) -> Future[Answer]:
         """Ask for the answer to `images` (samples, *input.shape) of the bundle's dtype; returns when they are copied.
 
         `members` asks some only, by id; `spread` and `each` ask for more in the answer. A full ring blocks, at most
         `timeout` seconds (0: not at all; then the request must fit whole). `deadline` seconds from now the future
-        fails with EngineTimeoutError or, with `partial`, is answered by the members that finished.
+        fails with EngineTimeoutError or, with `partial`, is answered by the members that finished. `cascade` asks the
+        members one after the other, each only about samples that are not yet sure. Callbacks of the future run in a
+        lane's or the engine's thread: keep them short, and do not wait in them.
 
         Raises EngineError for wrong images or members, EngineBusyError when there was no room in time.
         """
         array = check_images(images, self.bundle.input)
-        request = Request(len(array), self._plan(members, spread, each), len(array))
+        plan = self._cascaded(members, spread, each) if cascade else self._plan(members, spread, each)
+        request = Request(len(array), plan, len(array))
         dispatcher = self._dispatcher
         if not len(array):
             request.resolve(self._empty(request.plan))
             return request.future
         if deadline is not None:
-            self._supervisor.at(time.monotonic() + deadline, lambda: dispatcher.expire(request, partial))
+            late = time.monotonic() + deadline
+            request.timer = self._supervisor.at(late, lambda: dispatcher.expire(request, partial))
             timeout = deadline if timeout is None else min(timeout, deadline)
         request.future.dropped = lambda: dispatcher.drop(request)
         dispatcher.admit(request, array, timeout)
@@ -167,23 +174,32 @@ class Engine:
     @property
     def ready(self) -> bool:
         """Whether every lane is up."""
-        return not self._closed and all(state.up for state in self._dispatcher.states)
+        return not self._closed and self._watch.all_up
 
     def stats(self) -> Stats:
         """What was done since the start."""
         dispatcher = self._dispatcher
         lanes = []
-        for lane, state, group in zip(self._lanes, dispatcher.states, self._groups, strict=True):
-            pid = lane.pid if isinstance(lane, ProcessLane) else os.getpid()
-            first = group[0]
-            lanes.append(LaneWork(*_work(state.work), first.device, first.lane, state.up, state.restarts, pid))
-        members = {m: Work(*_work(w)) for m, w in zip(self._indices, dispatcher.member_work, strict=True)}
+        tally = dispatcher.desk.tally
+        for index, (state, group) in enumerate(zip(self._watch.states, self._groups, strict=True)):
+            seen = LaneWork(
+                **dataclasses.asdict(tally.lane(index)),
+                device=group[0].device,
+                lane=group[0].lane,
+                up=state.up,
+                restarts=state.restarts,
+                process=self._lanes[index].process,
+            )
+            lanes.append(seen)
         return Stats(
-            **dispatcher.counts,
-            pending=dispatcher.pending,
+            requests=tally.requests,
+            samples=tally.samples,
+            partial=tally.partial,
+            failed=tally.failed,
+            pending=dispatcher.desk.pending,
             capacity=self._ring.capacity,
-            combining=dispatcher.combining,
-            members=members,
+            combining=tally.combining,
+            members={member: tally.member(index) for member, index in self._indices.items()},
             lanes=tuple(lanes),
         )
 
@@ -212,6 +228,7 @@ class Engine:
     # inner
 
     def _close_lanes(self) -> None:
+        self._watch.end()
         for lane in self._lanes:
             lane.close()
 
@@ -227,32 +244,23 @@ class Engine:
         self._plans[key] = Plan(tuple(sorted(self._indices[m] for m in names)), spread, each)
         return self._plans[key]
 
+    def _cascaded(self, members: Sequence[str] | None, spread: bool, each: bool) -> Plan:
+        """The plan of the engine's cascade, of the chosen members."""
+        if self.cascade is None:
+            raise EngineError("this engine has no cascade: plan one, and open it with Engine(..., cascade=...)")
+        if spread or each or self.bundle.ensemble.combiner not in ("mean", "weighted"):
+            raise EngineError("a cascade answers with a mean alone: no spread, no members' answers, no vote or median")
+        chosen = self._plan(members, False, False).members
+        order = [self._indices[m] for m in self.cascade.order if m in self._indices]
+        if set(order) != set(self._indices.values()):
+            raise EngineError("the cascade orders other members than the bundle has: plan it again")
+        return Plan(tuple(m for m in order if m in chosen), threshold=self.cascade.threshold)
+
     def _empty(self, plan: Plan) -> Answer:
         names = tuple(self.bundle.ensemble.members[m] for m in plan.members)
         none = np.empty((0, len(self.bundle.classes)), np.float32)
         each = np.empty((len(names), *none.shape), np.float32) if plan.each else None
         return Answer(none, names, False, none[:, 0] if plan.spread else None, each)
-
-    def _post(self, placement: Placement) -> Post:
-        """On a processor small batches cost little, so tasks may be cut for balance; on a GPU they do not pay."""
-        member = self._indices[placement.member]
-        small = placement.device.startswith("cpu")
-        return Post(member, placement.batch_size, 8 if small else placement.batch_size)
-
-    def _orders(self, group: Sequence[Placement], groups: Sequence[Sequence[Placement]]) -> Orders:
-        """A lane's share of its device: its cores divided by the lanes on it."""
-        device = _device(self.bundle, group[0].device)
-        beside = [g[0].lane for g in groups if g[0].device == device.name]
-        place = beside.index(group[0].lane)
-        number = len(device.cores or os.sched_getaffinity(0)) if device.type == "cpu" else 1
-        threads = max(1, number // len(beside))
-        wheel = device.cores * (threads * len(beside))
-        cores = wheel[place * threads : (place + 1) * threads]
-        members = {member.id: member for member in self.bundle.members}
-        seats = tuple(
-            Seat(self._indices[p.member], members[p.member], model_path(self.bundle, p.member)) for p in group
-        )
-        return Orders(self.bundle.backend, device, threads, cores, seats)
 
     def _lane(self, index: int, orders: Orders, load: Load) -> Lane:
         if self.isolation == "thread":
@@ -260,41 +268,6 @@ class Engine:
         return ProcessLane(
             index, orders, load, self._memory, self._dispatcher, supervisor=self._supervisor, input=self.bundle.input
         )
-
-
-def _work(numbers: Sequence[float]) -> tuple[int, int, float, float]:
-    return int(numbers[0]), int(numbers[1]), numbers[2], numbers[3]
-
-
-def _device(bundle: Bundle, name: str) -> Device:
-    for device in bundle.allocation.devices:
-        if device.name == name:
-            return device
-    known = ", ".join(device.name for device in bundle.allocation.devices)
-    raise EngineError(f"the allocation uses {name}, which is none of its devices ({known}): allocate again")
-
-
-def _lanes(bundle: Bundle) -> list[list[Placement]]:
-    """Placements by (device, lane). Raises EngineError when members and placements do not match."""
-    groups: dict[tuple[str, int], list[Placement]] = {}
-    for placement in bundle.allocation.placements:
-        if placement.member not in bundle.ensemble.members:
-            raise EngineError(f"the allocation places {placement.member}, which is no member: allocate again")
-        if placement.batch_size < 1:
-            raise EngineError(f"{placement.member} has batch size {placement.batch_size}, must be at least 1")
-        group = groups.setdefault((placement.device, placement.lane), [])
-        if all(placement.member != other.member for other in group):  # twice in one lane is once
-            group.append(placement)
-    placed = {p.member for p in bundle.allocation.placements}
-    if missing := [m for m in bundle.ensemble.members if m not in placed]:
-        raise EngineError(f"member {missing[0]} has no place in the allocation: allocate again")
-    return [groups[key] for key in sorted(groups)]
-
-
-def _capacity(bundle: Bundle, largest: int) -> int:
-    row = int(np.prod(bundle.input.shape)) * np.dtype(bundle.input.dtype).itemsize
-    fitting = min(RING_SAMPLES, RING_BYTES // row) // largest * largest
-    return max(fitting, 4 * largest)
 
 
 @atexit.register

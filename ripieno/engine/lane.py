@@ -50,6 +50,10 @@ class House(Protocol):
 class Lane(Protocol):
     """One lane."""
 
+    @property
+    def process(self) -> int:
+        """Id of the process it runs in."""
+
     def start(self) -> None:
         """(Re)start; supervisor's thread."""
 
@@ -76,6 +80,11 @@ class ThreadLane:
         self._index, self._orders, self._load, self._memory, self._house = index, orders, load, memory, house
         self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+
+    @property
+    def process(self) -> int:
+        """This process."""
+        return os.getpid()
 
     def start(self) -> None:
         """A new thread with a new inbox; a thread that was given up finds itself without a name and ends."""
@@ -153,22 +162,23 @@ class ProcessLane:
             for s in orders.seats
         )
         orders = dataclasses.replace(orders, seats=seats)
-        self._setup = Setup(os.getpid(), load_name(load), orders, capacity, members, classes, input)
+        self._setup = Setup(load_name(load), orders, capacity, members, classes, input)
         self._process: subprocess.Popen[bytes] | None = None
         self._tasks: socket.socket | None = None
         self._life: socket.socket | None = None
         self._asked: float | None = None
         self._cause = ""
-        self._up = self._raised = False
+        self._up = self._raised = self._lives = False
 
     @property
-    def pid(self) -> int:
-        """Process id of the lane, 0 when there is none."""
+    def process(self) -> int:
+        """Process id of the lane, 0 before its start."""
         return self._process.pid if self._process else 0
 
     def start(self) -> None:
         """Start a process; it inherits one end of two socket pairs and the shared memory."""
-        self._cause, self._up, self._raised, self._asked = "", False, False, None
+        self._cause, self._asked = "", None
+        self._up = self._raised = self._lives = False
         self._tasks, tasks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._life, life = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         setup = os.memfd_create("ripieno-setup", os.MFD_CLOEXEC)
@@ -176,10 +186,10 @@ class ProcessLane:
             stdin.write(pack_setup(self._setup))
             stdin.seek(0)
             inherited = (self._memory.descriptor, tasks.fileno(), life.fileno())
-            boot = f"import sys; sys.path[:] = {sys.path!r}; from ripieno.engine.worker import main; main{inherited!r}"
+            call = f"from ripieno.engine.worker import main; main{(os.getpid(), *inherited)!r}"
             threads = str(self._setup.orders.threads)
             self._process = subprocess.Popen(
-                [sys.executable, "-c", boot],
+                [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {call}"],
                 stdin=stdin,
                 stdout=subprocess.DEVNULL,
                 pass_fds=inherited,
@@ -204,10 +214,10 @@ class ProcessLane:
             self._process.kill()
 
     def ping(self, now: float) -> float:
-        """Ask over the lifeline unless a question is open."""
+        """Ask over the lifeline unless a question is open; not before it has spoken first."""
         if self._asked is not None:
             return now - self._asked
-        if self._life:
+        if self._life and self._lives:
             with contextlib.suppress(OSError):
                 self._life.send(b"?")
                 self._asked = now
@@ -235,7 +245,7 @@ class ProcessLane:
         assert self._life
         try:
             if self._life.recv(16):
-                self._asked = None
+                self._lives, self._asked = True, None
                 return
         except OSError:
             pass

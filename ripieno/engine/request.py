@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.engine.answer import Answer
-from ripieno.engine.ring import Span
+from ripieno.engine.claims import Span
+from ripieno.engine.supervisor import Timer
+
+T = TypeVar("T", bound=np.generic)
 
 
 class Plan(NamedTuple):
     """What is to be done with samples; spans of equal plans are combined together."""
 
     members: tuple[int, ...]
+    """in the ensemble's order, or in that of the cascade"""
     spread: bool = False
     each: bool = False
+    threshold: float | None = None
+    """of a cascade: members are asked one after the other, for samples that are not yet sure"""
 
 
 class Part(NamedTuple):
@@ -30,6 +36,7 @@ class Part(NamedTuple):
     probabilities: NDArray[np.float32]
     spread: NDArray[np.float32] | None
     each: NDArray[np.float32] | None
+    depth: NDArray[np.int32] | None = None
 
 
 class AnswerFuture(Future[Answer]):
@@ -58,29 +65,41 @@ class Request:
     spans: list[Span] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
     partial: bool = False
+    timer: Timer | None = None
+    """its deadline"""
     closed: bool = False
     """answered, failed or cancelled: what still comes is thrown away"""
 
     def answer(self, names: tuple[str, ...]) -> Answer:
         """Put the parts together; `names` are the ids of the plan's members."""
         if len(self.parts) == 1:
-            _, probabilities, spread, each = self.parts[0]
-        else:
-            unique = {part.offset: part for part in self.parts}  # a deadline may combine what is just being combined
-            parts = [unique[offset] for offset in sorted(unique)]
-            probabilities = np.concatenate([part.probabilities for part in parts])
-            spreads = [part.spread for part in parts if part.spread is not None]
-            spread = np.concatenate(spreads) if spreads else None
-            eaches = [part.each for part in parts if part.each is not None]
-            each = np.concatenate(eaches, axis=1) if eaches else None
-        return Answer(probabilities, names, self.partial, spread, each)
+            _, probabilities, spread, each, depth = self.parts[0]
+            return Answer(probabilities, names, self.partial, spread, each, depth)
+        unique = {part.offset: part for part in self.parts}  # a deadline may combine what is just being combined
+        parts = [unique[offset] for offset in sorted(unique)]
+        return Answer(
+            np.concatenate([part.probabilities for part in parts]),
+            names,
+            self.partial,
+            _join([part.spread for part in parts]),
+            _join([part.each for part in parts], axis=1),
+            _join([part.depth for part in parts]),
+        )
 
     def resolve(self, answer: Answer) -> None:
         """Hand the answer over; a caller that has cancelled meanwhile gets none."""
+        self.future.dropped = None
         with contextlib.suppress(InvalidStateError):
             self.future.set_result(answer)
 
     def reject(self, error: Exception) -> None:
         """Hand an error over."""
+        self.future.dropped = None
         with contextlib.suppress(InvalidStateError):
             self.future.set_exception(error)
+
+
+def _join(arrays: Sequence[NDArray[T] | None], axis: int = 0) -> NDArray[T] | None:
+    """Parts in one; None when they are absent."""
+    there = [array for array in arrays if array is not None]
+    return np.concatenate(there, axis=axis) if there else None

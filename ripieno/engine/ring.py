@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ripieno.engine.claims import Claim, Post, Span
+
 MOST_HELD = 16
 """Most claims a lane holds, so that their tokens always fit the socket."""
 MOST_RANGES = 64
@@ -29,54 +31,6 @@ SMOOTHING = 0.2
 SHORTEST = 0.001
 """Seconds below which a task is not cut further: handing it over would cost too much of it."""
 _NOBODY: frozenset[int] = frozenset()
-
-
-@dataclass(slots=True)
-class Span:
-    """Samples `offset`... of `request` at positions `start` to `stop` (exclusive)."""
-
-    request: Any
-    offset: int
-    start: int
-    stop: int
-    arrival: float
-    left: list[int]
-    """per member, how many of the samples it has yet to predict"""
-    remaining: int
-    """sum of `left`"""
-    unwanted: frozenset[int]
-    """members withdrawn from it"""
-    freed: bool = False
-
-
-@dataclass(slots=True)
-class Claim:
-    """`lane` predicts the samples of `ranges` (pairs start, stop of positions) with `member`."""
-
-    id: int
-    lane: int
-    member: int
-    ranges: list[tuple[int, int]]
-    samples: int
-    tries: int
-    """how often a lane has died over these samples"""
-    since: float
-    """when it was handed out"""
-    waited: float
-    """seconds its oldest sample had waited by then"""
-    seconds: float
-    """expected duration"""
-
-
-@dataclass(slots=True)
-class Post:
-    """One placement: `member` in a lane, in batches of `batch_size`, cut to no less than `floor` samples."""
-
-    member: int
-    batch_size: int
-    floor: int = 8
-    rate: float = 0.0
-    """measured seconds per sample; 0 while unknown"""
 
 
 @dataclass(slots=True)

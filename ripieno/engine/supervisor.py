@@ -15,6 +15,31 @@ import time
 from collections.abc import Callable
 
 
+class Timer:
+    """A callback yet to be run."""
+
+    __slots__ = ("_call", "_cancelled")
+
+    def __init__(self, call: Callable[[], None], cancelled: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+        self._cancelled = cancelled
+
+    @property
+    def pending(self) -> bool:
+        """Whether it will still run."""
+        return self._call is not None
+
+    def take(self) -> Callable[[], None] | None:
+        """The callback, once; None when it was taken or cancelled."""
+        call, self._call = self._call, None
+        return call
+
+    def cancel(self) -> None:
+        """Run it no more; what it refers to is let go at once."""
+        if self.take():
+            self._cancelled()
+
+
 class Supervisor:
     """An event loop of callbacks; they must not block. Times are those of `time.monotonic`."""
 
@@ -24,7 +49,8 @@ class Supervisor:
         self._epoll = select.epoll()
         self._epoll.register(self._wake, select.EPOLLIN)
         self._readers: dict[int, Callable[[], None]] = {}
-        self._times: list[tuple[float, int, Callable[[], None]]] = []
+        self._times: list[tuple[float, int, Timer]] = []
+        self._cancelled = 0
         self._order = itertools.count()
         self._lock = threading.Lock()
         self._stopping = False
@@ -34,15 +60,17 @@ class Supervisor:
         """Begin."""
         self._thread.start()
 
-    def at(self, when: float, call: Callable[[], None]) -> None:
+    def at(self, when: float, call: Callable[[], None]) -> Timer:
         """Run `call` in the supervisor's thread at `when` or soon after. Any thread may ask."""
+        timer = Timer(call, self._forget)
         with self._lock:
             if self._stopping:
-                return
+                return timer
             first = not self._times or when < self._times[0][0]
-            heapq.heappush(self._times, (when, next(self._order), call))
+            heapq.heappush(self._times, (when, next(self._order), timer))
             if first and threading.current_thread() is not self._thread:
                 os.eventfd_write(self._wake, 1)
+        return timer
 
     def soon(self, call: Callable[[], None]) -> None:
         """Run `call` in the supervisor's thread."""
@@ -94,8 +122,9 @@ class Supervisor:
                         os.eventfd_read(self._wake)
                 elif call := self._readers.get(descriptor):
                     self._guarded(call)
-            for call in self._passed():
-                self._guarded(call)
+            for timer in self._passed():
+                if call := timer.take():
+                    self._guarded(call)
         self._epoll.close()
         os.close(self._wake)
 
@@ -106,11 +135,20 @@ class Supervisor:
         except Exception as error:
             self._panic(error)
 
-    def _passed(self) -> list[Callable[[], None]]:
-        """Callbacks whose time has come."""
-        calls = []
+    def _passed(self) -> list[Timer]:
+        """Timers whose time has come."""
+        timers = []
         now = time.monotonic()
         with self._lock:
             while self._times and self._times[0][0] <= now:
-                calls.append(heapq.heappop(self._times)[2])
-        return calls
+                timers.append(heapq.heappop(self._times)[2])
+        return timers
+
+    def _forget(self) -> None:
+        """A timer was cancelled; when half of them are, they are swept out."""
+        with self._lock:
+            self._cancelled += 1
+            if 2 * self._cancelled > len(self._times):
+                self._times = [entry for entry in self._times if entry[2].pending]
+                heapq.heapify(self._times)
+                self._cancelled = 0

@@ -28,8 +28,6 @@ LONGEST = 1 << 16
 class Setup:
     """What a lane in a process reads first."""
 
-    parent: int
-    """process id of the engine"""
     load: str
     """`module:function` of the backend loader"""
     orders: Orders

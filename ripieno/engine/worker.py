@@ -16,23 +16,17 @@ import sys
 import threading
 from typing import NoReturn
 
-from ripieno.engine.crew import Crew, describe, find_load
-from ripieno.engine.memory import Memory
-from ripieno.engine.tokens import LONGEST, Kind, News, Setup, pack_news, unpack_setup, unpack_tasks
-
 _PR_SET_PDEATHSIG = 1
 
 
-def main(memory: int, tasks: int, lifeline: int) -> NoReturn:
+def main(parent: int, memory: int, tasks: int, lifeline: int) -> NoReturn:
     """Run a lane over the inherited descriptors; the setup is read from standard input."""
     # the engine decides when a lane ends: a Ctrl-C in the terminal reaches the whole process group
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    setup = unpack_setup(sys.stdin.buffer.read())
-    _die_with(setup.parent)
-    life = socket.socket(fileno=lifeline)
-    threading.Thread(target=_live, args=(life,), daemon=True).start()
-    _serve(setup, memory, socket.socket(fileno=tasks))
+    _die_with(parent)
+    threading.Thread(target=_live, args=(socket.socket(fileno=lifeline),), daemon=True).start()
+    _serve(memory, socket.socket(fileno=tasks))
     os._exit(0)
 
 
@@ -44,14 +38,23 @@ def _die_with(parent: int) -> None:
 
 
 def _live(life: socket.socket) -> None:
-    while life.recv(1):
+    """Say that it lives, now and whenever asked."""
+    with contextlib.suppress(OSError):
         life.send(b".")
+        while life.recv(1):
+            life.send(b".")
     os._exit(0)
 
 
-def _serve(setup: Setup, descriptor: int, channel: socket.socket) -> None:
+def _serve(descriptor: int, channel: socket.socket) -> None:
     """Load the members, then predict what the tokens say, until the engine closes its end."""
+    # imported here, so that the lifeline is answered while they are read from a cold disk
+    from ripieno.engine.crew import Crew, describe, find_load
+    from ripieno.engine.memory import Memory
+    from ripieno.engine.tokens import LONGEST, Kind, News, pack_news, unpack_setup, unpack_tasks
+
     try:
+        setup = unpack_setup(sys.stdin.buffer.read())
         memory = Memory(setup.capacity, setup.members, setup.classes, setup.input, descriptor=descriptor)
         crew = Crew(find_load(setup.load), setup.orders, memory)
         for index, seconds in crew.rehearse().items():

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripieno.engine.ring import Post, Ring
+from ripieno.engine.claims import Post
+from ripieno.engine.ring import Ring
 
 
 def ring(capacity=16, members=2, lanes=2, batch_size=4, **options) -> Ring:

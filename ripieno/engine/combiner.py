@@ -1,0 +1,108 @@
+"""The combiner: predictions in the shared memory become parts of answers, as soon as all members have passed a span.
+
+It sums when the last member arrives, not as each arrives: the order of summation is then the members' order, so that a
+request gets the same bytes again, and votes, medians and disagreement cost nothing more. (The paper's running sum saves
+no time here: a sum over four members of 64 x 100 probabilities takes 10 microseconds.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.engine.claims import Span
+from ripieno.engine.memory import Memory
+from ripieno.engine.request import Part, Plan
+from ripieno.types import Combiner as Kind
+from ripieno.types import Ensemble
+
+Array = NDArray[np.float32]
+
+
+class Combiner:
+    """Combines what lies in `memory` as `ensemble` says. Keeps no state; any thread may call."""
+
+    def __init__(self, ensemble: Ensemble, memory: Memory) -> None:
+        self._kind = ensemble.combiner
+        self._memory = memory
+        shares = [1.0] * len(ensemble.members) if ensemble.combiner == "mean" else list(ensemble.weights)
+        self._shares = np.asarray(shares, np.float64)
+
+    def finish(self, spans: Iterable[Span]) -> None:
+        """Give the requests of finished spans their parts; neighbours are combined together."""
+        for plan, run in runs(spans, len(self._memory.samples)):
+            self.combine(run, plan)
+
+    def combine(self, run: Sequence[Span], plan: Plan) -> None:
+        """Combine spans that lie in consecutive slots by the members of `plan`."""
+        memory, members = self._memory.predictions, list(plan.members)
+        slot = run[0].start % memory.shape[1]
+        stop = slot + run[-1].stop - run[0].start
+        predictions = memory[:, slot:stop] if len(members) == len(memory) else memory[members, slot:stop]
+        weights = self.weights(members)
+        answer = combine(self._kind, predictions, weights)
+        doubt = spread(predictions, answer, weights) if plan.spread else None
+        each = predictions.copy() if plan.each else None
+        for span in run:
+            low, high = span.start - run[0].start, span.stop - run[0].start
+            span.request.parts.append(
+                Part(
+                    span.offset,
+                    answer[low:high],
+                    None if doubt is None else doubt[low:high],
+                    None if each is None else each[:, low:high],
+                )
+            )
+
+    def weights(self, members: Sequence[int]) -> NDArray[np.float32]:
+        """Shares of `members` among themselves; sum 1."""
+        shares = self._shares[members]
+        total = shares.sum()
+        return np.asarray(shares / total if total > 0 else np.full(len(shares), 1 / len(shares)), np.float32)
+
+
+def runs(spans: Iterable[Span], capacity: int) -> list[tuple[Plan, list[Span]]]:
+    """Spans grouped so that each group has one plan and lies in consecutive slots."""
+    groups: list[tuple[Plan, list[Span]]] = []
+    stop = -1
+    for span in spans:
+        plan = span.request.plan
+        if span.start == stop and span.start % capacity and groups[-1][0] == plan:
+            groups[-1][1].append(span)
+        else:
+            groups.append((plan, [span]))
+        stop = span.stop
+    return groups
+
+
+def combine(kind: Kind, predictions: Array, weights: Array) -> Array:
+    """Answer (samples, classes) of `predictions` (members, samples, classes); `weights` (members,) sum to 1.
+
+    `mean` and `weighted` are the weighted mean (the mean has equal weights), `vote` is each class's share of the
+    members' weighted votes, `median` the median per class, scaled to sum 1.
+    """
+    if kind == "vote":
+        ballots = np.zeros(predictions.shape[1:], np.float32)
+        rows = np.arange(len(ballots))
+        for row, weight in zip(predictions.argmax(2), weights, strict=True):
+            ballots[rows, row] += weight
+        return ballots
+    if kind == "median":
+        middle = np.median(predictions, axis=0)
+        total = middle.sum(axis=1, keepdims=True)
+        return np.asarray(np.where(total > 0, middle / np.where(total > 0, total, 1), predictions.mean(0)), np.float32)
+    answer: Array = predictions[0] * weights[0]
+    for index in range(1, len(weights)):
+        answer += predictions[index] * weights[index]
+    return answer
+
+
+def spread(predictions: Array, answer: Array, weights: Array) -> Array:
+    """How much the members disagree, (samples,): the weighted standard deviation of their probabilities of the class
+    that the ensemble answers."""
+    label = answer.argmax(1)
+    chosen = np.take_along_axis(predictions, label[None, :, None], 2)[:, :, 0]
+    away: Array = np.sqrt(weights @ (chosen - weights @ chosen) ** 2, dtype=np.float32)
+    return away

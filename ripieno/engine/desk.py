@@ -1,0 +1,115 @@
+"""The desk: which requests are under way, how each ends, and the one lock that guards them and the ring's bookkeeping.
+
+The lock is never held while images are copied in, members predict, predictions are combined or futures are resolved.
+Methods without "locks" in their docstring are called with it held.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from ripieno.engine.claims import Span
+from ripieno.engine.request import Request
+from ripieno.engine.ring import Ring
+from ripieno.engine.tally import Tally
+from ripieno.errors import EngineError
+
+
+class Desk:
+    """Requests under way over `ring`; `names` are the members' ids."""
+
+    def __init__(self, ring: Ring, names: Sequence[str], min_members: int | None, deaths: int) -> None:
+        self.ring, self.names = ring, names
+        self._min_members, self._deaths = min_members, deaths
+        self.lock = threading.Lock()
+        self.room = threading.Condition(self.lock)
+        self.idle = threading.Condition(self.lock)
+        self.writer_waits = False
+        """someone waits for `room`"""
+        self.requests: set[Request] = set()
+        self.broken: dict[int, str] = {}
+        """members that cannot be loaded for now, and why"""
+        self.closed = ""
+        """why no more requests are taken"""
+        self.drains = False
+        """requests that are in part in the ring may still be written whole"""
+        self.tally = Tally(len(names), len(ring.lanes))
+
+    @property
+    def pending(self) -> int:
+        """Samples in the ring."""
+        return self.ring.head - self.ring.tail
+
+    @property
+    def over(self) -> bool:
+        """Closed, and nothing left to do."""
+        return bool(self.closed) and not self.requests
+
+    def check_open(self, request: Request) -> None:
+        """Raises EngineError when a request comes too late."""
+        if self.closed and not (self.drains and request.spans):
+            request.closed = True
+            raise EngineError(self.closed)
+
+    def check(self, request: Request) -> None:
+        """Raises EngineError when a request cannot be answered any more; makes do without broken members, if it may."""
+        if request.closed:
+            return
+        self.check_open(request)
+        for member in [m for m in request.plan.members if m in self.broken]:
+            self.lose(request, member)
+            if request.closed:
+                raise EngineError(self.lost(member, self.broken[member]))
+
+    def finish(self, request: Request) -> None:
+        """A request has all the parts of its answer."""
+        self.tally.answered(request)
+        self._forget(request)
+
+    def drop(self, request: Request) -> None:
+        """Predict no more of a request; its slots come free when lanes have finished what they began."""
+        self._forget(request)
+        for span in request.spans:
+            if not span.freed and self.ring.withdraw(span, range(len(self.names))):
+                self.ring.free(span)
+        self.say_room()
+
+    def lose(self, request: Request, member: int) -> list[Span]:
+        """A request must do without a member, if it may, else it is dropped. Returns the spans this finishes."""
+        if request.closed or member not in request.plan.members:
+            return []
+        others = tuple(m for m in request.plan.members if m != member)
+        if self._min_members is None or len(others) < max(1, self._min_members):
+            self.drop(request)
+            return []
+        request.plan = request.plan._replace(members=others)
+        request.partial = True
+        return [span for span in request.spans if not span.freed and self.ring.withdraw(span, [member])]
+
+    def lost(self, member: int, cause: str) -> str:
+        """Why a request failed for want of a member."""
+        return f"member {self.names[member]} died {self._deaths} times and cannot answer: {cause}"
+
+    def fail_all(self, message: str) -> None:
+        """Fail every request; locks."""
+        with self.lock:
+            rest = list(self.requests)
+            for request in rest:
+                self.drop(request)
+            self.room.notify_all()
+        for request in rest:
+            request.reject(EngineError(message))
+
+    def say_room(self) -> None:
+        """Slots may have come free."""
+        if self.writer_waits:
+            self.room.notify_all()
+
+    def _forget(self, request: Request) -> None:
+        request.closed = True
+        if request.timer:
+            request.timer.cancel()
+        self.requests.discard(request)
+        if self.over:
+            self.idle.notify_all()

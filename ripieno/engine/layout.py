@@ -1,0 +1,79 @@
+"""How a bundle's allocation becomes lanes: who sits where, with how many threads, on which cores; the ring's size.
+
+Thread pools are explicit, always: default ones, of several lanes on the same cores, cost 2 to 40 times the throughput.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from ripieno.engine.claims import Post
+from ripieno.engine.crew import Orders, Seat
+from ripieno.errors import EngineError
+from ripieno.library.bundle import model_path
+from ripieno.types import Bundle, Device, Placement
+
+RING_BYTES = 32 << 20
+"""Most bytes of samples and predictions in a ring whose capacity is not given, unless four batches take more."""
+RING_SAMPLES = 1024
+"""Most samples in a ring whose capacity is not given."""
+FLOOR = 8
+"""Fewest samples a task of a processor lane is cut to: smaller batches cost more than 3 % there. On a GPU it is not
+cut at all."""
+
+
+def lanes_of(bundle: Bundle) -> list[list[Placement]]:
+    """Placements by (device, lane). Raises EngineError when members, placements and devices do not match."""
+    groups: dict[tuple[str, int], list[Placement]] = {}
+    for placement in bundle.allocation.placements:
+        if placement.member not in bundle.ensemble.members:
+            raise EngineError(f"the allocation places {placement.member}, which is no member: allocate again")
+        if placement.batch_size < 1:
+            raise EngineError(f"{placement.member} has batch size {placement.batch_size}, must be at least 1")
+        group = groups.setdefault((placement.device, placement.lane), [])
+        if all(placement.member != other.member for other in group):  # twice in one lane is once
+            group.append(placement)
+    placed = {p.member for p in bundle.allocation.placements}
+    if missing := [m for m in bundle.ensemble.members if m not in placed]:
+        raise EngineError(f"member {missing[0]} has no place in the allocation: allocate again")
+    return [groups[key] for key in sorted(groups)]
+
+
+def post_of(bundle: Bundle, placement: Placement) -> Post:
+    """A placement as the ring sees it."""
+    member = bundle.ensemble.members.index(placement.member)
+    small = placement.device.startswith("cpu")
+    return Post(member, placement.batch_size, FLOOR if small else placement.batch_size)
+
+
+def orders_of(bundle: Bundle, lane: Sequence[Placement], lanes: Sequence[Sequence[Placement]]) -> Orders:
+    """A lane's members, and its share of its device: the cores divided by the lanes on it."""
+    device = _device(bundle, lane[0].device)
+    beside = [other[0].lane for other in lanes if other[0].device == device.name]
+    place = beside.index(lane[0].lane)
+    number = len(device.cores or os.sched_getaffinity(0)) if device.type == "cpu" else 1
+    threads = max(1, number // len(beside))
+    wheel = device.cores * (threads * len(beside))
+    members = {member.id: member for member in bundle.members}
+    seats = tuple(
+        Seat(bundle.ensemble.members.index(p.member), members[p.member], model_path(bundle, p.member)) for p in lane
+    )
+    return Orders(bundle.backend, device, threads, wheel[place * threads : (place + 1) * threads], seats)
+
+
+def capacity_of(bundle: Bundle, largest: int) -> int:
+    """Samples in the ring: whole batches of the `largest` size."""
+    row = int(np.prod(bundle.input.shape)) * np.dtype(bundle.input.dtype).itemsize
+    row += 4 * len(bundle.ensemble.members) * len(bundle.classes)
+    return max(min(RING_SAMPLES, RING_BYTES // row) // largest * largest, 4 * largest)
+
+
+def _device(bundle: Bundle, name: str) -> Device:
+    for device in bundle.allocation.devices:
+        if device.name == name:
+            return device
+    known = ", ".join(device.name for device in bundle.allocation.devices)
+    raise EngineError(f"the allocation uses {name}, which is none of its devices ({known}): allocate again")

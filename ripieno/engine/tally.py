@@ -1,0 +1,50 @@
+"""What the engine counts while it works."""
+
+from __future__ import annotations
+
+from ripieno.engine.answer import Work
+from ripieno.engine.claims import Claim
+from ripieno.engine.request import Request
+
+
+class Tally:
+    """Sums since the start; changed under the dispatcher's lock."""
+
+    def __init__(self, members: int, lanes: int) -> None:
+        self.requests = self.samples = self.partial = self.failed = 0
+        self.combining = 0.0
+        self._members = [_Sum() for _ in range(members)]
+        self._lanes = [_Sum() for _ in range(lanes)]
+
+    def count(self, claim: Claim, seconds: float) -> None:
+        """A claim was predicted in `seconds`."""
+        for work in (self._members[claim.member], self._lanes[claim.lane]):
+            work.batches += 1
+            work.samples += claim.samples
+            work.waiting += claim.waited
+            work.computing += seconds
+
+    def answered(self, request: Request) -> None:
+        """A request has its answer."""
+        self.requests += 1
+        self.samples += request.samples
+        self.partial += request.partial
+
+    def member(self, index: int) -> Work:
+        """Work of a member."""
+        return self._members[index].work()
+
+    def lane(self, index: int) -> Work:
+        """Work of a lane."""
+        return self._lanes[index].work()
+
+
+class _Sum:
+    __slots__ = ("batches", "computing", "samples", "waiting")
+
+    def __init__(self) -> None:
+        self.batches = self.samples = 0
+        self.waiting = self.computing = 0.0
+
+    def work(self) -> Work:
+        return Work(self.batches, self.samples, self.waiting, self.computing)

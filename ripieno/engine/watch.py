@@ -1,0 +1,140 @@
+"""The watch over lanes: which are up, when one that died is started again, and which hang and must be killed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ripieno.engine.claims import Claim
+from ripieno.engine.lane import Lane
+from ripieno.engine.supervisor import Supervisor
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When lanes are given up and tried again; seconds."""
+
+    ping: float = 10.0
+    """longest unanswered ping of a lane process"""
+    stall: float = 60.0
+    """longest a task may take, or 20 times its expected duration where that is more"""
+    loading: float = 300.0
+    """longest a lane may take to load its members"""
+    check: float = 1.0
+    """time between two looks"""
+    deaths: int = 3
+    """lane deaths over the same samples, or in a row, before those requests fail"""
+    back_off: float = 0.1
+    """wait before the second restart in a row (the first is at once); doubles with each"""
+    longest_back_off: float = 5.0
+
+
+@dataclass
+class LaneState:
+    """What is known of a lane."""
+
+    members: tuple[int, ...]
+    up: bool = False
+    waiting: bool = True
+    """for its start"""
+    strikes: int = 0
+    """deaths since its last finished task"""
+    restarts: int = 0
+    news: float = field(default_factory=time.monotonic)
+    """when it last started, came up, or finished a task"""
+
+
+class Watch:
+    """States of all lanes. Changed under the desk's lock, save in `_look` and `_start`, which the supervisor runs."""
+
+    def __init__(self, members: Sequence[tuple[int, ...]], patience: Patience, supervisor: Supervisor) -> None:
+        self.states = [LaneState(own) for own in members]
+        self.patience = patience
+        self._supervisor = supervisor
+        self._lanes: Sequence[Lane] = ()
+        self._running: Callable[[int], Claim | None]
+        self._dead: Callable[[int, str, bool], None]
+        self._closed = False
+
+    def begin(
+        self,
+        lanes: Sequence[Lane],
+        running: Callable[[int], Claim | None],
+        dead: Callable[[int, str, bool], None],
+    ) -> None:
+        """Start all lanes. `running` tells a lane's oldest claim; `dead` is called for a lane that cannot start."""
+        self._lanes, self._running, self._dead = lanes, running, dead
+        for index in range(len(lanes)):
+            self._supervisor.soon(lambda index=index: self._start(index))  # type: ignore[misc]
+        self._supervisor.at(time.monotonic() + self.patience.check, self._look)
+
+    def end(self) -> None:
+        """Start none again. Supervisor's thread, after which the lanes can be closed."""
+        self._closed = True
+
+    @property
+    def all_up(self) -> bool:
+        """Whether every lane can work."""
+        return all(state.up for state in self.states)
+
+    def rose(self, lane: int, now: float) -> None:
+        """A lane has loaded its members."""
+        self.states[lane].up, self.states[lane].news = True, now
+
+    def worked(self, lane: int, now: float) -> None:
+        """A lane has finished a task."""
+        self.states[lane].strikes, self.states[lane].news = 0, now
+
+    def died(self, lane: int, now: float) -> list[int]:
+        """A lane died and will be started again, at once or after a wait. Returns members without hope for now: all
+        their lanes died too often in a row."""
+        state = self.states[lane]
+        state.up, state.waiting = False, True
+        state.strikes += 1
+        state.restarts += 1
+        wait = 0.0
+        if state.strikes > 1:
+            wait = min(self.patience.back_off * 2 ** (state.strikes - 2), self.patience.longest_back_off)
+        self._supervisor.at(now + wait, lambda: self._start(lane))
+        return [member for member in state.members if self._hopeless(member)]
+
+    def gives_up(self, lane: int) -> bool:
+        """Whether a lane died too often in a row."""
+        return self.states[lane].strikes >= self.patience.deaths
+
+    def _hopeless(self, member: int) -> bool:
+        homes = [state for state in self.states if member in state.members]
+        return all(not state.up and state.strikes >= self.patience.deaths for state in homes)
+
+    def _start(self, lane: int) -> None:
+        if self._closed:
+            return
+        state = self.states[lane]
+        state.waiting, state.news = False, time.monotonic()
+        try:
+            self._lanes[lane].start()
+        except OSError as error:  # no memory, no processes: it may get better
+            self._dead(lane, f"it cannot be started: {error}", False)
+
+    def _look(self) -> None:
+        """Kill lanes that hang; runs every `patience.check` seconds."""
+        now = time.monotonic()
+        for index, state in enumerate(self.states):
+            if not state.waiting and (cause := self._hangs(index, state, now)):
+                self._lanes[index].kill(cause)
+        self._supervisor.at(now + self.patience.check, self._look)
+
+    def _hangs(self, index: int, state: LaneState, now: float) -> str:
+        """Why a lane must be killed; empty when it need not."""
+        silent = self._lanes[index].ping(now)
+        if silent > self.patience.ping:
+            return f"it did not answer a ping for {silent:.1f} s"
+        if not state.up:
+            late = now - state.news > self.patience.loading
+            return f"it did not load within {self.patience.loading:g} s" if late else ""
+        claim = self._running(index)
+        idle = now - max(claim.since, state.news) if claim else 0.0
+        if claim and idle > max(self.patience.stall, 20 * claim.seconds):
+            return f"it made no progress for {idle:.1f} s"
+        return ""
