@@ -83,7 +83,7 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line(tmp_path: Path, content: 
 
 
 def test_an_unknown_space_lists_those_there_are() -> None:
-    with pytest.raises(SearchError, match="there are: resnet-tiny, .*resnet-paper"):
+    with pytest.raises(SearchError, match=r"there are: resnet-tiny, .*resnet-paper"):
         find_space("resnet50")
     with pytest.raises(SearchError, match="cannot be read"):
         find_space("absent.json")
