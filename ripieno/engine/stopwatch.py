@@ -241,7 +241,8 @@ def _drive(
         future = engine.submit(next(images))
         future.add_done_callback(functools.partial(finish, sent=at))
     for _ in range(in_flight):
-        slots.acquire()
+        if not errors:
+            slots.acquire()
     if errors:
         raise EngineError(f"a request failed: {errors[0]}") from errors[0]
     return sorted(done), began, before

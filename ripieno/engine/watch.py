@@ -24,9 +24,9 @@ class Patience:
     check: float = 1.0
     """time between two looks"""
     deaths: int = 3
-    """lane deaths over the same samples, or in a row, before those requests fail"""
+    """lane deaths over the same samples, or before coming up, after which requests fail"""
     back_off: float = 0.1
-    """wait before the second restart in a row (the first is at once); doubles with each"""
+    """wait before the second restart in a row (the first is at once); doubles while the lane does not come up"""
     longest_back_off: float = 5.0
 
 
@@ -40,6 +40,8 @@ class LaneState:
     """for its start"""
     strikes: int = 0
     """deaths since its last finished task"""
+    barren: int = 0
+    """deaths since it was last up: they are held against its members, others against the samples it worked on"""
     restarts: int = 0
     news: float = field(default_factory=time.monotonic)
     """when it last started, came up, or finished a task"""
@@ -80,7 +82,8 @@ class Watch:
 
     def rose(self, lane: int, now: float) -> None:
         """A lane has loaded its members."""
-        self.states[lane].up, self.states[lane].news = True, now
+        state = self.states[lane]
+        state.up, state.barren, state.news = True, 0, now
 
     def worked(self, lane: int, now: float) -> None:
         """A lane has finished a task."""
@@ -88,24 +91,25 @@ class Watch:
 
     def died(self, lane: int, now: float) -> list[int]:
         """A lane died and will be started again, at once or after a wait. Returns members without hope for now: all
-        their lanes died too often in a row."""
+        their lanes died too often before they came up."""
         state = self.states[lane]
+        state.barren += not state.up
         state.up, state.waiting = False, True
         state.strikes += 1
         state.restarts += 1
-        wait = 0.0
-        if state.strikes > 1:
-            wait = min(self.patience.back_off * 2 ** (state.strikes - 2), self.patience.longest_back_off)
+        wait = self.patience.back_off if state.strikes > 1 else 0.0
+        if state.barren > 1:
+            wait = min(wait * 2 ** (state.barren - 2), self.patience.longest_back_off)
         self._supervisor.at(now + wait, lambda: self._start(lane))
         return [member for member in state.members if self._hopeless(member)]
 
     def gives_up(self, lane: int) -> bool:
-        """Whether a lane died too often in a row."""
-        return self.states[lane].strikes >= self.patience.deaths
+        """Whether a lane died too often before it came up."""
+        return self.states[lane].barren >= self.patience.deaths
 
     def _hopeless(self, member: int) -> bool:
         homes = [state for state in self.states if member in state.members]
-        return all(not state.up and state.strikes >= self.patience.deaths for state in homes)
+        return all(not state.up and state.barren >= self.patience.deaths for state in homes)
 
     def _start(self, lane: int) -> None:
         if self._closed:

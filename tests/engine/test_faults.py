@@ -120,6 +120,18 @@ def test_a_request_that_kills_its_lanes_fails_alone_with_the_cause(isolation):
         assert engine.stats().pending == 0
 
 
+def test_requests_that_wait_behind_a_poisonous_one_are_still_answered(isolation):
+    bundle = fake.bundle([fake.member(0, bad=fake.RAISE)], lanes=1, batch_size=1)
+    with started(bundle, isolation) as engine:
+        poison = engine.submit(spoilt(fake.RAISE))
+        others = [engine.submit(fake.images(1, seed=i)) for i in range(4)]
+        with pytest.raises(EngineError, match="a bad pixel"):
+            poison.result(timeout=30)
+        for i, other in enumerate(others):
+            expected = fake.each(bundle, fake.images(1, seed=i))[0]
+            np.testing.assert_allclose(other.result(timeout=30).probabilities, expected, atol=1e-6)
+
+
 def test_with_min_members_a_request_is_answered_without_the_member_that_dies_and_says_so(isolation):
     bundle = fake.bundle([fake.member(0, bad=fake.RAISE), fake.member(1), fake.member(2)], lanes=2)
     with started(bundle, isolation, min_members=2) as engine:

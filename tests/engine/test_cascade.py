@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import fake_members as fake
+import numpy as np
+import pytest
+
+from ripieno.engine import Cascade, Engine, Patience, plan_cascade
+from ripieno.errors import EngineError
+
+
+def validation(members=3, samples=400, classes=4, seed=0):
+    """Probabilities of members of growing skill, and labels."""
+    dice = np.random.default_rng(seed)
+    labels = dice.integers(0, classes, samples)
+    logits = dice.normal(size=(members, samples, classes))
+    logits[:, np.arange(samples), labels] += np.linspace(2, 4, members)[:, None] * dice.random(samples)
+    powers = np.exp(logits)
+    return powers / powers.sum(2, keepdims=True), labels
+
+
+def stepwise(bundle, images, cascade):
+    """The cascade's answer and depth, one sample at a time."""
+    own = fake.each(bundle, images)
+    order = [bundle.ensemble.members.index(m) for m in cascade.order]
+    answers, depths = [], []
+    for sample in range(len(images)):
+        for depth in range(1, len(order) + 1):
+            mean = own[order[:depth], sample].mean(0)
+            if mean.max() >= cascade.threshold:
+                break
+        answers.append(mean)
+        depths.append(depth)
+    return np.array(answers), np.array(depths)
+
+
+def test_a_cascade_stays_within_its_tolerance_and_says_what_it_saves_and_costs():
+    predictions, labels = validation()
+    cascade = plan_cascade(["a", "b", "c"], predictions, labels, [1.0, 2.0, 4.0], tolerance=0.05)
+    assert sorted(cascade.order) == ["a", "b", "c"]
+    assert cascade.cross_entropy <= 0.05
+    assert 0 < cascade.saved < 1
+
+
+def test_without_tolerance_to_spare_no_sample_stops_early():
+    predictions, labels = validation()
+    cascade = plan_cascade(["a", "b", "c"], predictions, labels, [1.0, 1.0, 1.0], tolerance=-1.0)
+    assert cascade.saved == 0
+    assert cascade.threshold > 1
+
+
+def test_the_member_with_the_most_benefit_per_cost_comes_first():
+    predictions, labels = validation()
+    assert plan_cascade(["a", "b", "c"], predictions, labels, [1.0, 1.0, 1.0]).order[0] == "c"
+    assert plan_cascade(["a", "b", "c"], predictions, labels, [1.0, 1.0, 50.0]).order[0] != "c"
+
+
+def test_shapes_that_disagree_are_refused():
+    predictions, labels = validation()
+    with pytest.raises(EngineError, match="must be"):
+        plan_cascade(["a", "b"], predictions, labels, [1.0, 1.0])
+
+
+def test_sure_samples_stop_and_the_others_go_on(isolation):
+    bundle = fake.bundle(lanes=2, batch_size=5)
+    ids = bundle.ensemble.members
+    cascade = Cascade((ids[1], ids[2], ids[0]), 0.55)
+    all_depths: list[int] = []
+    with Engine(bundle, isolation=isolation, load=fake.load, cascade=cascade, capacity=16) as engine:
+        for samples in (1, 7, 40):
+            images = fake.images(samples, seed=samples)
+            answers, depths = stepwise(bundle, images, cascade)
+            all_depths += depths.tolist()
+            answer = engine.submit(images, cascade=True).result(timeout=30)
+            np.testing.assert_allclose(answer.probabilities, answers, atol=1e-5)
+            assert answer.depth is not None
+            assert answer.depth.tolist() == depths.tolist()
+        assert set(all_depths) == {1, 2, 3}
+        work = engine.stats().members
+        assert [work[m].samples for m in cascade.order] == [sum(d > k for d in all_depths) for k in range(3)]
+        np.testing.assert_allclose(engine.predict(images), fake.each(bundle, images).mean(0), atol=1e-6)
+
+
+def test_a_cascade_goes_on_without_a_member_that_dies_if_it_may():
+    bundle = fake.bundle([fake.member(0, bad=fake.RAISE), fake.member(1), fake.member(2)], lanes=1)
+    cascade = Cascade(bundle.ensemble.members, 2.0)
+    images = fake.images(3)
+    images[0].flat[0] = fake.RAISE
+    patience = Patience(back_off=0.01)
+    with Engine(bundle, load=fake.load, cascade=cascade, min_members=1, patience=patience) as engine:
+        answer = engine.submit(images, cascade=True).result(timeout=30)
+    assert answer.partial
+    assert answer.members == bundle.ensemble.members[1:]
+    np.testing.assert_allclose(answer.probabilities, fake.each(bundle, images)[1:].mean(0), atol=1e-5)
+
+
+def test_a_late_cascade_answers_with_the_members_that_finished():
+    bundle = fake.bundle([fake.member(0), fake.member(1, delay=0.2)], lanes=2, spread_out=True)
+    images = fake.images(2)
+    with Engine(bundle, load=fake.load, cascade=Cascade(bundle.ensemble.members, 2.0)) as engine:
+        answer = engine.submit(images, cascade=True, deadline=0.15, partial=True).result(timeout=30)
+    assert answer.partial
+    np.testing.assert_allclose(answer.probabilities, fake.each(bundle, images)[0], atol=1e-5)
+
+
+def test_what_a_cascade_cannot_give_is_refused():
+    bundle = fake.bundle()
+    with Engine(bundle, load=fake.load) as engine, pytest.raises(EngineError, match="no cascade"):
+        engine.submit(fake.images(1), cascade=True)
+    cascade = Cascade(bundle.ensemble.members, 0.5)
+    with Engine(bundle, load=fake.load, cascade=cascade) as engine, pytest.raises(EngineError, match="a mean alone"):
+        engine.submit(fake.images(1), cascade=True, spread=True)

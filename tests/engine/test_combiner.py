@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ripieno.engine.combiner import combine, spread
+
+
+def cube(members=4, samples=6, classes=3, seed=0):
+    raw = np.random.default_rng(seed).random((members, samples, classes), np.float32)
+    return raw / raw.sum(2, keepdims=True)
+
+
+EQUAL = np.full(4, 0.25, np.float32)
+
+
+def test_the_mean_is_the_plain_average():
+    np.testing.assert_allclose(combine("mean", cube(), EQUAL), cube().mean(0), rtol=1e-6)
+
+
+def test_a_weighted_mean_counts_weights():
+    weights = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
+    np.testing.assert_allclose(combine("weighted", cube(), weights), np.average(cube(), 0, weights), rtol=1e-6)
+
+
+def test_a_vote_gives_each_class_its_share_of_the_votes():
+    votes = np.zeros((4, 1, 3), np.float32)
+    for member, label in enumerate([2, 0, 2, 1]):
+        votes[member, 0, label] = 1
+    np.testing.assert_allclose(combine("vote", votes, EQUAL), [[0.25, 0.25, 0.5]])
+
+
+def test_a_median_is_per_class_and_sums_to_one():
+    answer = combine("median", cube(), EQUAL)
+    middle = np.median(cube(), axis=0)
+    np.testing.assert_allclose(answer, middle / middle.sum(1, keepdims=True), rtol=1e-5)
+
+
+def test_a_median_that_is_nought_everywhere_gives_way_to_the_mean():
+    votes = np.eye(3, dtype=np.float32)[:, None, :]
+    np.testing.assert_allclose(combine("median", votes, np.full(3, 1 / 3, np.float32)), [[1 / 3] * 3], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["mean", "weighted", "vote", "median"])
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), members=st.integers(1, 7), classes=st.integers(2, 6))
+def test_every_combiner_answers_with_probabilities_and_leaves_its_input_alone(kind, seed, members, classes):
+    predictions = cube(members, 5, classes, seed)
+    before = predictions.copy()
+    answer = combine(kind, predictions, np.full(members, 1 / members, np.float32))
+    assert answer.dtype == np.float32
+    np.testing.assert_allclose(answer.sum(1), 1, rtol=1e-5)
+    assert (predictions == before).all()
+
+
+def test_the_spread_is_the_deviation_of_the_answered_class():
+    predictions = np.array([[[0.9, 0.1]], [[0.5, 0.5]]], np.float32)
+    weights = np.array([0.5, 0.5], np.float32)
+    np.testing.assert_allclose(spread(predictions, combine("mean", predictions, weights), weights), [0.2], rtol=1e-5)
+
+
+def test_members_that_agree_have_no_spread():
+    predictions = np.repeat(cube(1), 4, axis=0)
+    np.testing.assert_allclose(spread(predictions, predictions[0], EQUAL), 0, atol=1e-6)

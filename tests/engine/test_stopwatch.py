@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from pathlib import Path
+
+import fake_members as fake
+import pytest
+
+import ripieno.engine
+from ripieno.engine import AllocationBench, Engine, bench
+from ripieno.errors import EngineError
+
+
+def test_throughput_is_what_the_slowest_member_allows(isolation):
+    bundle = fake.bundle([fake.member(0, delay=0.002), fake.member(1)], lanes=2, spread_out=True)
+    result = bench(bundle, seconds=0.3, batch=4, isolation=isolation, load=fake.load)
+    assert 50 < result.throughput < 500
+    assert result.spread >= 0
+    assert 0.008 < result.p50 <= result.p99
+    assert result.seconds >= 0.3
+    assert all(work.batches > 0 and work.computing > 0 for work in result.members.values())
+    assert sum(lane.samples for lane in result.lanes) > 0
+
+
+def test_few_slow_answers_are_waited_for():
+    bundle = fake.bundle([fake.member(0, delay=0.01)], lanes=1)
+    result = bench(bundle, seconds=0.01, batch=2, in_flight=2, load=fake.load)
+    assert 20 < result.throughput < 100
+
+
+def test_a_running_engine_can_be_measured_and_stays_open():
+    with Engine(fake.bundle(), load=fake.load) as engine:
+        assert bench(engine.bundle, engine=engine, seconds=0.02, images=fake.images(10), batch=3).batch == 3
+        assert engine.predict(fake.images(1)).shape == (1, fake.CLASSES)
+
+
+def test_a_request_that_fails_ends_the_bench_with_its_cause():
+    bundle = fake.bundle([fake.member(0, bad=fake.RAISE)], lanes=1)
+    images = fake.images(4)
+    images[:] = fake.RAISE
+    with pytest.raises(EngineError, match="a bad pixel"):
+        bench(bundle, seconds=0.05, batch=4, images=images, load=fake.load)
+
+
+def test_allocations_are_benched_one_after_the_other_without_loading_members_again():
+    loaded = []
+
+    def load(backend, path, member, device, threads):
+        loaded.append((member.id, str(path), threads))
+        return fake.FakeBackend(path, member)
+
+    bundle = fake.bundle(members=2, lanes=1)
+    members = {m.id: m for m in bundle.members}
+    paths = {m: Path("run") / m for m in members}
+    with AllocationBench(bundle.ensemble, members, paths, seconds=0.02, load=load) as measure:
+        for batch_size in (2, 4, 8):
+            places = tuple(dataclasses.replace(p, batch_size=batch_size) for p in bundle.allocation.placements)
+            assert measure(dataclasses.replace(bundle.allocation, placements=places)) > 0
+    assert [member for member, _, _ in loaded] == list(members)
+    assert loaded[0][1] == "run/00000-e001"
+
+
+def test_the_public_bench_is_the_function_whatever_was_imported_before():
+    importlib.import_module("ripieno.engine.stopwatch")
+    assert callable(ripieno.engine.bench)

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import fake_members as fake
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ripieno.engine.crew import Orders, Seat
+from ripieno.engine.ring import MOST_HELD, MOST_RANGES
+from ripieno.engine.tokens import (
+    LONGEST,
+    Kind,
+    News,
+    Setup,
+    Task,
+    pack_news,
+    pack_setup,
+    pack_tasks,
+    unpack_news,
+    unpack_setup,
+    unpack_tasks,
+)
+from ripieno.types import Device, Input
+
+small = st.integers(0, 2**16 - 1)
+slots = st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)), min_size=1, max_size=5).map(tuple)
+
+
+@given(st.lists(st.builds(Task, st.integers(0, 2**64 - 1), small, slots), max_size=6))
+def test_tasks_arrive_as_they_were_sent(tasks):
+    assert list(unpack_tasks(pack_tasks(tasks))) == tasks
+
+
+@given(st.builds(News, st.sampled_from(Kind), small, st.integers(0, 2**64 - 1), st.floats(0, 1e9), st.text()))
+def test_news_arrive_as_they_were_sent(news):
+    assert unpack_news(pack_news(news)) == news
+
+
+def test_the_most_a_lane_may_hold_fits_one_message():
+    worst = [Task(0, 0, ((0, 0),) * MOST_RANGES)] * MOST_HELD
+    assert len(pack_tasks(worst)) < LONGEST
+
+
+def test_a_setup_survives_json():
+    seat = Seat(3, fake.member(3, delay=0.5), Path("a/model.onnx"))
+    orders = Orders("onnx", Device("cpu:0", "cpu", 1, (0, 1)), 2, (1,), (seat,))
+    setup = Setup("module:load", orders, 64, 4, 3, Input((2, 2, 1)))
+    assert unpack_setup(pack_setup(setup)) == setup
