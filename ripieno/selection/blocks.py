@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from ripieno.selection.metrics import FLOOR
 from ripieno.selection.objective import Above, Floats, Ints
 
-BLOCK = 1 << 15
+BLOCK = 1 << 16
 """Samples of a block: its sum, a candidate and two products stay in a core's cache."""
 TASK = 1 << 20
 """Samples of a task."""
@@ -85,6 +85,8 @@ class BlockedCrossEntropy:
     `pool` shares ranges of samples out; None: threads here, one a core. With a pool of processes the rows should be
     mapped from files, or they are sent along. A state is the tuple of members; the newest's running sum is held.
     """
+
+    diminishing = True
 
     def __init__(self, rows: Sequence[NDArray[Any]], pool: Pool | None = None) -> None:
         self.size, self.samples = len(rows), len(rows[0])

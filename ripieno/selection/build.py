@@ -92,29 +92,29 @@ def _objective(
 ) -> Objective[Any]:
     if options.loss == "squared-error" and (arrays[0].ndim == 1 or _axes(labels) == 2):
         check.check_finite(arrays, names)
-        return SquaredError(np.stack(arrays), check.read_targets(labels, arrays[0].shape))
+        return SquaredError(np.asarray(arrays), check.read_targets(labels, arrays[0].shape))
     check.check_probabilities(arrays, names)
     classes = check.read_labels(labels, arrays[0].shape, options.loss)
     if arrays[0].ndim == 1:
         return _cross_entropy(arrays, options)
     assert classes is not None  # read_labels insists on them
     if options.combiner == "median":
-        return MedianOfClasses(np.stack(arrays), classes, MEASURES[options.loss])
+        return MedianOfClasses(np.asarray(arrays), classes, MEASURES[options.loss])
     if options.combiner == "vote":
         arrays = [combine.one_hot(p) for p in arrays]
     if options.loss == "cross-entropy":
         return _cross_entropy([metrics.true_class(p, classes) for p in arrays], options)
     if options.loss == "squared-error":
-        return SquaredError(np.stack(arrays), _one_hot(arrays[0], classes))
-    return MeanOfClasses(np.stack(arrays), classes, MEASURES[options.loss])
+        return SquaredError(np.asarray(arrays), _one_hot(arrays[0], classes))
+    return MeanOfClasses(np.asarray(arrays), classes, MEASURES[options.loss])
 
 
 def _cross_entropy(truth: Predictions, options: Options) -> Objective[Any]:
     if options.device != "cpu":
-        return DeviceCrossEntropy(truth, options.device)
+        return DeviceCrossEntropy(list(truth), options.device)
     if options.pool is None and len(truth) * len(truth[0]) <= IN_MEMORY:
         return CrossEntropy(truth)
-    return BlockedCrossEntropy(truth, options.pool)
+    return BlockedCrossEntropy(list(truth), options.pool)
 
 
 def _one_hot(probabilities: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:

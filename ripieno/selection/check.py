@@ -18,8 +18,8 @@ SUM_TOLERANCE = 0.02
 """How far the probabilities of a sample may sum from one: what 100 rounded float16 can lose."""
 ONE_AND_A_BIT = 0x3C01
 """Bits of the float16 after one: rounding may leave it."""
-Predictions = list[NDArray[Any]]
-"""One array for each member."""
+Predictions = Sequence[NDArray[Any]] | NDArray[Any]
+"""One array for each member, or all as one."""
 
 
 def one_of(value: object, kind: Any, what: str) -> None:
@@ -55,7 +55,13 @@ def read_predictions(predictions: ArrayLike | Sequence[NDArray[Any]], loss: Loss
     wrong = [p.dtype for p in arrays if p.dtype.kind not in "fiu"]
     if wrong:
         raise SelectionError(f"predictions are of type {wrong[0]}: must be float16, float32 or float64")
-    return [p if p.dtype.isnative and p.dtype.kind == "f" else p.astype(np.float64) for p in arrays]
+    if isinstance(predictions, np.ndarray) and _plain(predictions):
+        return predictions
+    return [p if _plain(p) else p.astype(np.float64) for p in arrays]
+
+
+def _plain(array: NDArray[Any]) -> bool:
+    return array.dtype.isnative and array.dtype.kind == "f"
 
 
 def check_names(names: Sequence[str] | None, count: int) -> Sequence[str]:
@@ -72,12 +78,10 @@ def check_names(names: Sequence[str] | None, count: int) -> Sequence[str]:
 
 def check_probabilities(predictions: Predictions, names: Sequence[str]) -> None:
     """Probabilities are finite, in 0..1 and, over the classes of a sample, sum to one."""
+    if isinstance(predictions, np.ndarray) and predictions.ndim == 2 and _within(predictions):
+        return  # in one go: a look at each row costs more than a search
     for name, rows in zip(names, predictions, strict=True):
-        # the bits of a float16 order like integers, which compare many times faster; a sign, NaN or infinity is above
-        if rows.dtype == np.float16 and rows.flags.c_contiguous and rows.view(np.uint16).max() <= ONE_AND_A_BIT:
-            low, high = 0.0, 1.0
-        else:
-            low, high = float(rows.min()), float(rows.max())
+        low, high = (0.0, 1.0) if _within(rows) else (float(rows.min()), float(rows.max()))
         if np.isnan(low) or np.isnan(high):
             count = int(np.isnan(rows).sum())
             raise SelectionError(f"{name} predicts NaN for {count} values: leave it out or predict again")
@@ -88,6 +92,14 @@ def check_probabilities(predictions: Predictions, names: Sequence[str]) -> None:
             off = np.abs(rows.sum(axis=1, dtype=np.float32) - 1).max()
             if off > SUM_TOLERANCE:
                 raise SelectionError(f"{name} predicts classes that sum {off:.3g} off one: divide each by the sum")
+
+
+def _within(values: NDArray[Any]) -> bool:
+    """Whether all are numbers in 0..1, give or take a rounding."""
+    if values.dtype == np.float16 and values.flags.c_contiguous:
+        # the bits of a float16 order like integers, which compare many times faster; a sign, NaN or infinity is above
+        return bool(values.view(np.uint16).max() <= ONE_AND_A_BIT)
+    return bool(values.min() >= 0 and values.max() <= 1)
 
 
 def check_finite(predictions: Predictions, names: Sequence[str]) -> None:

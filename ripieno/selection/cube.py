@@ -18,6 +18,8 @@ Measure = Callable[[Floats, NDArray[Any]], float]
 class MeanOfClasses:
     """Objective over `predictions` (members, samples, classes); `measure` sees sums: only their order may matter."""
 
+    diminishing = False
+
     def __init__(self, predictions: NDArray[Any], labels: NDArray[Any], measure: Measure) -> None:
         self.size = len(predictions)
         self._predictions, self._labels, self._measure = predictions, labels, measure
@@ -49,6 +51,8 @@ class MeanOfClasses:
 
 class MedianOfClasses:
     """Objective over `predictions` (members, samples, classes) of members that answer by their median."""
+
+    diminishing = False
 
     def __init__(self, predictions: NDArray[Any], labels: NDArray[Any], measure: Measure) -> None:
         self.size = len(predictions)

@@ -32,6 +32,8 @@ class DeviceCrossEntropy:
     Raises SelectionError when torch sees no such device or it has too little memory, MissingExtraError without torch.
     """
 
+    diminishing = True
+
     def __init__(self, rows: Sequence[NDArray[Any]], device: str) -> None:
         self._torch = need("torch")
         self.size, self.samples = len(rows), len(rows[0])

@@ -28,6 +28,8 @@ class Products(NamedTuple):
 class SquaredError:
     """Objective over `predictions` (members, samples[, outputs]) and `targets` of the shape of one member's."""
 
+    diminishing = False
+
     def __init__(self, predictions: NDArray[Any], targets: NDArray[Any]) -> None:
         self.size, self.samples = predictions.shape[:2]
         self._gram = np.zeros((self.size, self.size))

@@ -24,6 +24,8 @@ class Objective(Protocol[S]):
     """The loss of ensembles of `size` candidate members. A state `S` is what is known of an ensemble: never changed."""
 
     size: int
+    diminishing: bool
+    """whether what a member gains is known to fall as the ensemble grows, so that old gains bound new ones"""
 
     def state(self, members: tuple[int, ...]) -> S:
         """State of an ensemble (members may repeat), built from nothing."""

@@ -106,7 +106,7 @@ class Tree(Generic[S]):
 
     def _above(self, node: Node[S]) -> Above | None:
         parent = self.nodes.get(node.members[:-1])
-        if parent is None or not parent.members:
+        if not self.objective.diminishing or parent is None or not parent.members:
             return None
         new = np.isnan(parent.known)
         return Above(parent.loss, np.where(new, self._floors(parent), parent.known) if new.any() else parent.known)

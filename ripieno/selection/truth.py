@@ -42,38 +42,36 @@ class Sum(NamedTuple):
 class CrossEntropy:
     """Objective over a matrix `truth` (members, samples), or its rows, that fits in memory twice; floats in 0..1."""
 
+    diminishing = False
+
     def __init__(self, truth: NDArray[Any] | Sequence[NDArray[Any]]) -> None:
         self.size, self.samples = len(truth), len(truth[0])
-        self._exact = np.empty((self.size, self.samples + -self.samples % FACTORS))
-        self._exact[:, self.samples :] = 1.0
-        for target, row in zip(self._exact, truth, strict=True):
-            target[: self.samples] = row
-        self._single = self._exact.astype(np.float32)
+        self._rows = _padded(truth)
+        self._single = self._rows.astype(np.float32, copy=False)
         # relative error of a dot product of non-negative numbers in single precision, and of its rounded factors
         self._slack = 1.0 + (self.samples + 4) * 2.0**-24
 
     @property
-    def truth(self) -> Floats:
+    def truth(self) -> NDArray[Any]:
         """The matrix (members, samples)."""
-        return self._exact[:, : self.samples]
+        return self._rows[:, : self.samples]
 
     def state(self, members: tuple[int, ...]) -> Sum:
         """Sum of `members` in their order."""
-        state = Sum(np.zeros(self._exact.shape[1]), 0, 0.0)
+        state = Sum(np.zeros(self._rows.shape[1]), 0, 0.0)
         for member in members:
             state = self.extend(state, member)
         return state
 
     def extend(self, state: Sum, member: int) -> Sum:
         """Sum with one more."""
-        total = state.total + self._exact[member]
+        total = state.total + self._rows[member]
         return Sum(total, state.members + 1, float(total.min()))
 
     def losses(self, state: Sum, candidates: Ints) -> Floats:
         """Cross-entropy of the mean with each candidate."""
         count = state.members + 1
-        sums = self._exact[candidates]
-        sums += state.total
+        sums: Floats = self._rows[candidates] + state.total
         if state.lowest < count * FLOOR:
             np.maximum(sums, count * FLOOR, out=sums)
         products = np.multiply.reduce(sums.reshape(len(candidates), FACTORS, -1), axis=1)
@@ -83,18 +81,32 @@ class CrossEntropy:
 
     def floors(self, state: Sum, loss: float, _above: Above | None) -> Floats:
         """`loss` less what the best case (Jensen) can gain."""
-        if state.members == 0:
+        count = state.members
+        if count == 0:
             return np.full(self.size, -1e300)
-        inverse = 1.0 / np.maximum(state.total, state.members * FLOOR)
+        total = state.total if state.lowest >= count * FLOOR else np.maximum(state.total, count * FLOOR)
+        inverse = np.reciprocal(total.astype(np.float32))
         inverse[self.samples :] = 0.0
         # a clipped candidate is at most t + 1e-15: max(a + b, x + y) <= max(a, x) + max(b, y)
         clipped = FLOOR * float(inverse.sum()) / self.samples
-        ratios = (self._single @ inverse.astype(np.float32)).astype(np.float64)
-        ratios *= self._slack / self.samples
-        gains: Floats = np.log1p(ratios + clipped)
+        ratios = (self._single @ inverse).astype(np.float64)
+        gains: Floats = np.log1p((ratios / self.samples + clipped) * self._slack)
         rounding = 1e-12 * (1.0 + abs(loss))
-        return loss + math.log1p(1 / state.members) - rounding - gains
+        return loss + math.log1p(1 / count) - rounding - gains
 
     def nbytes(self) -> int:
         """Bytes of a running sum."""
-        return int(self._exact.shape[1]) * 8
+        return int(self._rows.shape[1]) * 8
+
+
+def _padded(truth: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """`truth` in single precision, or double where it is that, with ones up to a multiple of 16; if so, no copy."""
+    dtype = np.float64 if any(row.dtype == np.float64 for row in truth) else np.float32
+    samples = len(truth[0])
+    if isinstance(truth, np.ndarray) and truth.dtype == dtype and samples % FACTORS == 0:
+        return np.ascontiguousarray(truth)
+    rows = np.empty((len(truth), samples + -samples % FACTORS), dtype=dtype)
+    rows[:, samples:] = 1.0
+    for target, row in zip(rows, truth, strict=True):
+        target[:samples] = row
+    return rows
