@@ -75,7 +75,9 @@ class Door:
             await self._refuse(refusal, scope, receive, send)
         except HTTPException as error:
             await self._refuse(_unrouted(error, scope), scope, receive, send)
-        except ClientDisconnect:
+        except (ClientDisconnect, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and "left" not in scope:
+                raise
             log.info("the client left", extra={"request": scope["request_id"]})
         except Exception as error:
             log.exception("a mistake of ours", extra={"request": scope["request_id"]})
@@ -91,6 +93,7 @@ class Door:
         path = scope["path_params"]
         began = time.perf_counter()
         with self.models.held(path["model"], path.get("version", VERSION)) as model, self.admission.enter() as ticket:
+            _cancel_when_left(scope)
             body, header_length = await read_body(scope, receive, ticket, self.limits)
             request = codec.read_request(body, header_length, model.signature)
             answer = await model.answer(request, self.limits.timeout)
@@ -105,6 +108,7 @@ class Door:
         """`POST /v2/models/M/images` and `POST /predict`."""
         name = scope["path_params"].get("model") or next(iter(self.models.lines))
         with self.models.held(name) as model, self.admission.enter() as ticket:
+            _cancel_when_left(scope)
             body, _ = await read_body(scope, receive, ticket, self.limits, json=False)
             said = await uploads.answer(scope, body, model, self.limits)
         await reply(scope, send, 200, orjson.dumps(said), JSON)
@@ -141,6 +145,18 @@ class Door:
                 await send({"type": "http.response.body", "body": b""})
         except RuntimeError:
             log.debug("the answer had already begun")
+
+
+def _cancel_when_left(scope: Scope) -> None:
+    """Work for a client that has closed its connection is given up: `connection.Connection` calls it then."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    def leave() -> None:
+        scope["left"] = True
+        task.cancel()
+
+    scope.setdefault("state", {})["leaving"] = [leave]
 
 
 def request_id(scope: Scope) -> str:

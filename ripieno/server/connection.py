@@ -64,8 +64,11 @@ class Connection(HttpToolsProtocol):
             self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Forget the timer, and the request that nobody waits for any more."""
         self._heard()
+        if self.cycle is not None and not self.cycle.response_complete:
+            for leave in self.cycle.scope["state"].get("leaving", ()):
+                leave()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:

@@ -14,7 +14,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ripieno import files
-from ripieno.engine.answer import Answer
+from ripieno.engine.answer import Answer, Stats
 from ripieno.errors import EngineBusyError, EngineError
 from ripieno.library.bundle import model_path
 from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Placement
@@ -95,6 +95,9 @@ class StandIn:
     @property
     def ready(self) -> bool:
         return not self.closed
+
+    def stats(self) -> Stats:
+        return Stats(0, 0, 0, 0, 0, 0, 0.0, {}, ())
 
     def close(self) -> None:
         self.gate.set()

@@ -263,6 +263,15 @@ def test_a_streamed_body_is_refused_at_the_limit(narrow: tuple[Running, StandIn]
     assert "at most 20000" in response.json()["error"]
 
 
+def test_a_client_that_sends_all_before_it_reads_gets_its_refusal(narrow: tuple[Running, StandIn]) -> None:
+    host, port = narrow[0].url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as client:
+        client.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n".encode())
+        client.sendall(bytes(9_000_000))
+        time.sleep(0.1)
+        assert client.recv(12) == b"HTTP/1.1 413"
+
+
 def test_long_json_is_refused_in_favour_of_raw_tensors(narrow: tuple[Running, StandIn]) -> None:
     response = httpx.post(narrow[0].url + INFER, content=b" " * 6000, trust_env=False)
     assert response.status_code == 413

@@ -73,6 +73,24 @@ def test_a_second_request_on_a_connection_is_watched_too(strict: Running) -> Non
         assert all_of(client).startswith(b"HTTP/1.1 408")
 
 
+def test_work_for_a_client_that_left_is_given_up(strict: Running, engine: StandIn) -> None:
+    def under_way() -> float:
+        return float(httpx.get(strict.url + "/overview", trust_env=False).json()["flight"]["requests"])
+
+    engine.gate.clear()
+    try:
+        with connect(strict) as client:
+            body = bytes(192)
+            head = "POST /v2/models/ensemble/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: 0\r\n"
+            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            time.sleep(0.1)
+            assert under_way() == 1
+        time.sleep(0.1)
+        assert under_way() == 0
+    finally:
+        engine.gate.set()
+
+
 def test_head_is_answered_without_a_body(strict: Running) -> None:
     with httpx.Client(trust_env=False) as http:
         for _ in range(2):

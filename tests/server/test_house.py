@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -62,6 +63,23 @@ def test_an_exchange_under_load_fails_no_request(
         assert seen[-1] == 1
         stats = httpx.get(running.url + "/v2/models/ensemble/stats", trust_env=False).json()["model_stats"][0]
         assert stats["inference_count"] == 5 * len(seen), "counts go on over an exchange"
+
+
+def test_a_body_half_sent_at_an_exchange_is_answered(two: tuple[Bundle, Bundle], images: NDArray[np.uint8]) -> None:
+    with start(two[0].path) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as client:
+            body = images.tobytes()
+            head = "POST /v2/models/ensemble/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: 0\r\n"
+            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:300])
+            time.sleep(0.1)
+            exchange = threading.Thread(target=running.exchange)
+            exchange.start()
+            time.sleep(0.5)
+            client.sendall(body[300:])
+            said = client.recv(65536)
+            exchange.join()
+    assert said.startswith(b"HTTP/1.1 200")
 
 
 def test_a_broken_bundle_leaves_the_old_one_in_place(
