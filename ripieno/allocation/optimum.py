@@ -167,12 +167,13 @@ def _quiet() -> Iterator[None]:
 
 
 def _ceiling(problem: Problem, modes: list[tuple[Device, int]], seats: list[_Seat]) -> float:
-    """Samples per second that nothing exceeds: of the slowest member, had it all devices for itself."""
+    """Samples per second that nothing exceeds: of the slowest member, had it all devices, or its one, for itself."""
     speeds: dict[str, dict[str, float]] = {m: {} for m in problem.members}
     for s in seats:
         mine, device = speeds[s.placement.member], s.placement.device
-        mine[device] = max(mine.get(device, 0.0), modes[s.mode][1] / s.seconds)
-    return min(sum(mine.values()) for mine in speeds.values())
+        lanes = modes[s.mode][1] if problem.replicas else 1
+        mine[device] = max(mine.get(device, 0.0), lanes / s.seconds)
+    return min(sum(mine.values()) if problem.replicas else max(mine.values()) for mine in speeds.values())
 
 
 def _known(problem: Problem, device: Device, lanes: int) -> bool:

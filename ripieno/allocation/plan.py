@@ -21,6 +21,10 @@ from ripieno.types import Allocation, Device, Ensemble, Profile
 
 Method = Literal["model", "algorithm-1", "worst-fit"]
 Progress = Callable[[int, int, float], None]
+NEAR = 0.999
+"""Share of the bound from which on a plan is good enough."""
+SMALL = 64
+"""Devices times members up to which the model climbs from every start."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Options:
     lanes: int = 4
     """most lanes of one CPU"""
     seconds: float = 5.0
-    """most that the optimum is searched for; 0: not at all"""
+    """most that the optimum is searched for; 0: not at all, when anything else is found"""
 
 
 @dataclass(frozen=True)
@@ -121,19 +125,32 @@ def by_model(problem: Problem, options: Options) -> Planned:
             raise refusal
         predicted = simulate.predict(starts[0], problem.devices, problem.costs).throughput
         return Planned(starts[0], starts[0], predicted, math.inf)
-    first = longest_first(problem)
-    tops = [climb(start, problem) for start in (*starts, *([first] if first else []))]
-    best = max(tops, key=lambda p: simulate.predict(p, problem.devices, problem.costs).throughput, default=None)
-    bound = math.inf
-    if options.seconds > 0 or best is None:
-        from ripieno.allocation import optimum  # brings SciPy
-
-        solved = optimum.best(problem, options.seconds or 1.0, known=best)
-        best, bound = solved.placements, solved.bound
+    best, bound = _search(problem, starts, options.seconds)
     if best is None:
         raise refusal
     predicted = simulate.predict(best, problem.devices, problem.costs).throughput
     return Planned(starts[0] if starts else None, best, predicted, bound)
+
+
+def _search(problem: Problem, starts: list[Placements], seconds: float) -> tuple[Placements | None, float]:
+    """The best placements by the model and a bound: the cheap ways first, until one is near the bound."""
+
+    def speed(placements: Placements) -> float:
+        return simulate.predict(placements, problem.devices, problem.costs).throughput
+
+    from ripieno.allocation import optimum, wrap  # bring SciPy
+
+    bound = optimum.best(problem, max(seconds, 1.0), relaxed=True).bound
+    found = [p for p in (wrap.wrap_around(problem), longest_first(problem), *starts) if p is not None]
+    best = max(found, key=speed, default=None)
+    if best is not None and speed(best) < bound * NEAR:
+        # a climb over many devices takes long: then only from the best
+        small = len(problem.devices) * len(problem.members) <= SMALL
+        best = max((climb(p, problem) for p in (found if small else [best])), key=speed)
+    if best is None or (seconds > 0 and speed(best) < bound * NEAR):
+        solved = optimum.best(problem, seconds or 1.0, known=best)
+        best, bound = solved.placements, min(bound, solved.bound)
+    return best, bound
 
 
 def _starts(problem: Problem, batch_size: int) -> tuple[list[Placements], AllocationError]:

@@ -32,8 +32,10 @@ def timm_profiles(
 ) -> dict[str, Profile]:
     """Profiles on devices of `kind` by network name, of all networks in the table or of `names`.
 
-    Networks without a figure of activations are left out. Tables of `amp` are read as 2 bytes a number, others as 4; those whose name has `-cpu-` as a CPU's. On a GPU, batch
-    sizes above the one measured are left out. Raises LibraryError when the file is no such table or lacks a name.
+    Networks without a figure of activations are left out. Tables of `amp` are read as 2 bytes a number, others as 4;
+    those whose name has `-cpu-` as a CPU's. On a GPU, batch sizes above the one measured are left out.
+
+    Raises LibraryError when the file is no such table or lacks a name.
     """
     path = Path(path)
     width = 2 if "-amp-" in path.name else 4

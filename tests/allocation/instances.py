@@ -66,3 +66,78 @@ def exhaustive(problem: Problem) -> tuple[float, Placements | None]:
             if sum(1 / s for s in loads.seconds) > best[0]:
                 best = max(best, (simulate.solve(loads).throughput, placements), key=lambda pair: pair[0])
     return best
+
+
+def best_of_all(problem: Problem, most: int = 20_000_000) -> float | None:
+    """What `exhaustive` finds, for problems too large for it, by tables over every allocation.
+
+    Without replicas devices are independent once it is known who sits where. With replicas each device has a table of
+    its contents that none of the others there beat; all combinations stand in one array with a bound, lowered by the
+    prices of those solved, from the highest bound down. None when there are more than `most` combinations.
+    """
+    return _with_replicas(problem, most) if problem.replicas else _without_replicas(problem)
+
+
+def _contents(problem: Problem, device: Device, members: list[str]) -> list[tuple[Placement, ...]]:
+    """Everything that `device` can hold of `members`, all of them, within memory."""
+    sizes = [[Placement(m, device.name, size) for size in problem.sizes(m)] for m in members]
+    return [c for c in itertools.product(*sizes) if problem.fits(c)]
+
+
+def _subsets(problem: Problem, device: Device) -> list[list[str]]:
+    free = [m for m in problem.members if device in problem.homes(m)]
+    return [list(s) for n in range(len(free) + 1) for s in itertools.combinations(free, n)]
+
+
+def _without_replicas(problem: Problem) -> float:
+    seconds: dict[tuple[str, frozenset[str]], float] = {}
+    for device in problem.devices:
+        for members in _subsets(problem, device):
+            totals = [
+                sum(simulate.load(c, problem.devices, problem.costs).seconds)
+                for c in _contents(problem, device, members)
+            ]
+            seconds[device.name, frozenset(members)] = min(totals, default=np.inf)
+    best = np.inf
+    for homes in itertools.product([d.name for d in problem.devices], repeat=len(problem.members)):
+        held = {d.name: frozenset(m for m, h in zip(problem.members, homes, strict=True) if h == d.name)
+                for d in problem.devices}  # fmt: skip
+        best = min(best, max(seconds[name, members] for name, members in held.items()))
+    return 0.0 if np.isinf(best) else 1 / best
+
+
+def _with_replicas(problem: Problem, most: int) -> float | None:
+    tables = []
+    for device in problem.devices:
+        contents = [c for members in _subsets(problem, device) for c in _contents(problem, device, members)]
+        speeds = np.array([[_speed(c, m, problem) for m in problem.members] for c in contents])
+        keep = [
+            i for i in range(len(contents))
+            if not ((speeds >= speeds[i]).all(1) & ((speeds > speeds[i]).any(1) | (np.arange(len(contents)) < i))).any()
+        ]  # fmt: skip
+        tables.append(([contents[i] for i in keep], speeds[keep]))
+    shape = tuple(len(contents) for contents, _ in tables)
+    if np.prod(shape, dtype=float) > most:
+        return None
+    bound = np.full(shape, np.inf)
+
+    def lower(prices: np.ndarray) -> None:
+        each = [(speeds * prices).max(1) for _, speeds in tables]
+        np.minimum(bound, sum(np.ix_(*each)), out=bound)
+
+    for i in range(len(problem.members)):
+        lower(np.eye(len(problem.members))[i])
+    best = 0.0
+    while bound.max() > best * (1 + 1e-9):
+        index = np.unravel_index(int(bound.argmax()), shape)
+        placements = tuple(p for (contents, _), i in zip(tables, index, strict=True) for p in contents[i])
+        found = simulate.predict(placements, problem.devices, problem.costs)
+        best = max(best, found.throughput)
+        lower(np.array([found.prices[m] for m in problem.members]))
+        bound[index] = min(bound[index], found.throughput)
+    return best
+
+
+def _speed(placements: tuple[Placement, ...], member: str, problem: Problem) -> float:
+    loads = simulate.load(placements, problem.devices, problem.costs)
+    return sum(1 / s for m, s in zip(loads.members, loads.seconds, strict=True) if m == member)

@@ -11,7 +11,7 @@ from ripieno.allocation.problem import Pin, Problem
 from ripieno.allocation.worst_fit import worst_fit
 from ripieno.errors import AllocationError
 from ripieno.types import Device, Placement, Point, Profile
-from tests.allocation.instances import exhaustive, random_problem
+from tests.allocation.instances import best_of_all, exhaustive, random_problem
 
 SHAPES = [(2, 3, 2, False), (3, 2, 2, False), (2, 2, 2, True), (2, 3, 1, True), (3, 2, 1, True)]
 INSTANCES = 100
@@ -148,3 +148,15 @@ def test_settling_takes_the_batches_that_save_most_time_per_byte() -> None:
     problem = Problem(["a", "b"], (Device("cuda:0", "gpu", 30),), costs, (1, 8))
     placements = settled((Placement("a", "cuda:0", 1), Placement("b", "cuda:0", 1)), problem, ["cuda:0"])
     assert {p.member: p.batch_size for p in placements} == {"a": 1, "b": 8}
+
+
+def test_the_program_agrees_with_tables_over_all_allocations_of_larger_problems() -> None:
+    for seed in range(6):
+        problem = random_problem(seed, 3, 4, 3, seed % 2 == 0)
+        assert optimum.best(problem).throughput == pytest.approx(best_of_all(problem), rel=1e-5)
+
+
+def test_the_tables_agree_with_the_plain_search() -> None:
+    for seed in range(10):
+        problem = random_problem(seed, 2, 3, 2, seed % 2 == 0)
+        assert best_of_all(problem) == pytest.approx(exhaustive(problem)[0], rel=1e-6)

@@ -1,0 +1,137 @@
+"""How near the best: worst-fit, algorithm 1, matrix greedy and the program against every allocation there is.
+
+    python benchmarks/allocation/optimality.py [--quick] [--instances N]
+
+Random problems of up to 4 devices, 5 members and 4 batch sizes, memory tight in most, judged by the model of throughput
+(no network runs). Half of them allow replicas. Writes benchmarks/results/allocation-optimality.{json,txt}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+from record import record
+
+from ripieno.allocation import optimum, simulate
+from ripieno.allocation.climb import climb, longest_first
+from ripieno.allocation.problem import Placements, Problem
+from ripieno.allocation.refine import refine
+from ripieno.allocation.worst_fit import worst_fit
+from ripieno.errors import AllocationError
+from tests.allocation.instances import best_of_all, random_problem
+
+Solver = Callable[[Problem], Placements | None]
+
+
+def first_fit(problem: Problem) -> Placements | None:
+    """Worst-fit in batches of 8, or of the largest smaller size that fits."""
+    for size in sorted((s for s in problem.batch_sizes if s <= 8), reverse=True):
+        try:
+            return worst_fit(problem.members, problem.devices, problem.costs, size)
+        except AllocationError:
+            continue
+    return None
+
+
+def algorithm_1(problem: Problem) -> Placements | None:
+    """The paper's, from worst-fit, without a bound on benches."""
+    start = first_fit(problem)
+    if start is None:
+        return None
+    bench = lambda p: speed(p, problem)  # noqa: E731
+    return refine(start, problem.devices, problem.batch_sizes, bench, 10**9, fits=problem.fits).placements
+
+
+def matrix_greedy(problem: Problem) -> Placements | None:
+    """Ascents from worst-fit at each batch size and from longest-first."""
+    starts = [longest_first(problem)]
+    for size in problem.batch_sizes:
+        try:
+            starts.append(worst_fit(problem.members, problem.devices, problem.costs, size))
+        except AllocationError:
+            continue
+    return max((climb(s, problem) for s in starts if s), key=lambda p: speed(p, problem), default=None)
+
+
+def program(problem: Problem) -> Placements | None:
+    """The mixed-integer program."""
+    return optimum.best(problem, 60).placements
+
+
+SOLVERS: dict[str, Solver] = {
+    "worst-fit": first_fit,
+    "algorithm 1": algorithm_1,
+    "matrix greedy": matrix_greedy,
+    "program": program,
+}
+
+
+def speed(placements: Placements, problem: Problem) -> float:
+    """Predicted samples per second."""
+    return simulate.predict(placements, problem.devices, problem.costs).throughput
+
+
+def draw(seed: int) -> Problem:
+    """Problem number `seed`: its size, replicas and tightness drawn too."""
+    dice = np.random.default_rng([seed, 1])
+    devices, members, sizes = int(dice.integers(1, 5)), int(dice.integers(1, 6)), int(dice.integers(1, 5))
+    return random_problem(seed, devices, members, sizes, seed % 2 == 1, float(dice.choice([1.3, 1.6, 2.5, 5.0])))
+
+
+def main() -> None:
+    """Solve every problem by every method."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="40 instances")
+    parser.add_argument("--instances", type=int, default=600)
+    options = parser.parse_args()
+    count = 40 if options.quick else options.instances
+    ratios: dict[tuple[str, bool], list[float]] = {(name, kind): [] for name in SOLVERS for kind in (False, True)}
+    seconds = dict.fromkeys(SOLVERS, 0.0)
+    unsolved = infeasible = 0
+    for seed in range(count):
+        problem = draw(seed)
+        best = best_of_all(problem)
+        if best is None:
+            unsolved += 1
+            continue
+        infeasible += best == 0
+        for name, solver in SOLVERS.items():
+            begin = time.perf_counter()
+            found = solver(problem)
+            seconds[name] += time.perf_counter() - begin
+            assert found is None or problem.allows(found), (seed, name)
+            reached = speed(found, problem) if found else 0.0
+            assert reached <= best * (1 + 1e-6), (seed, name, reached, best)
+            if best:
+                ratios[name, problem.replicas].append(reached / best)
+    rows = []
+    for (name, replicas), found in ratios.items():
+        placed = [r for r in found if r > 0]
+        rows.append({
+            "method": name,
+            "replicas": "yes" if replicas else "no",
+            "instances": len(found),
+            "finds none": len(found) - len(placed),
+            "mean": float(np.mean(placed)),
+            "median": float(np.median(placed)),
+            "worst": float(min(placed)),
+            "best found": f"{np.mean(np.array(found) > 1 - 1e-5):.0%}",
+            "ms each": 1000 * seconds[name] / (count - unsolved),
+        })
+    note = (
+        "mean, median and worst: throughput as a share of the best of all allocations, where the method finds any; "
+        f"{infeasible} problems have no solution, by every method; {unsolved} were too large to enumerate"
+    )
+    record("allocation-optimality", {"instances": count}, rows, note)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ripieno.allocation import optimum, simulate
+from ripieno.allocation.costs import Costs
+from ripieno.allocation.problem import Pin, Problem
+from ripieno.allocation.wrap import wrap_around
+from ripieno.types import Device, Point, Profile
+
+
+def fleet(times: list[float], counts: dict[str, tuple[int, float]], memory: int = 10**9) -> Problem:
+    """Members that take `times` a sample; `counts` of devices of each kind, and how much slower each is."""
+    members = [f"m{i}" for i in range(len(times))]
+    costs = Costs(
+        {
+            kind: {m: Profile(m, kind, "onnx", (Point(8, 8 * t * slow, 0.0, 10),)) for m, t in zip(members, times)}  # noqa: B905
+            for kind, (_, slow) in counts.items()
+        }
+    )
+    devices = [Device(f"cuda:{kind}{i}", kind, memory) for kind, (count, _) in counts.items() for i in range(count)]
+    return Problem(members, tuple(devices), costs, (8,))
+
+
+times = st.lists(st.floats(0.001, 0.1), min_size=1, max_size=6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(times, st.integers(1, 12), st.integers(0, 3))
+def test_where_memory_is_plenty_nothing_is_lost_against_the_bound(times: list[float], fast: int, slow: int) -> None:
+    problem = fleet(times, {"a": (fast, 1.0), **({"b": (slow, 3.0)} if slow else {})})
+    placements = wrap_around(problem)
+    assert placements is not None
+    assert problem.allows(placements)
+    reached = simulate.predict(placements, problem.devices, problem.costs).throughput
+    assert reached == pytest.approx(optimum.best(problem, relaxed=True).bound, rel=1e-4)
+
+
+def test_a_device_is_shared_by_neighbours_only() -> None:
+    problem = fleet([0.01] * 3, {"a": (2, 1.0)})  # each needs two thirds of a device
+    placements = wrap_around(problem)
+    assert placements is not None
+    assert [(p.member, p.device) for p in placements] == [
+        ("m0", "cuda:a0"), ("m1", "cuda:a0"), ("m1", "cuda:a1"), ("m2", "cuda:a1"),
+    ]  # fmt: skip
+
+
+def test_it_gives_up_where_memory_pins_or_single_places_forbid_it() -> None:
+    assert wrap_around(fleet([0.01, 0.01], {"a": (1, 1.0)}, memory=15)) is None
+    problem = fleet([0.01, 0.01], {"a": (2, 1.0)})
+    assert wrap_around(dataclasses.replace(problem, replicas=False)) is None
+    assert wrap_around(dataclasses.replace(problem, pins={"m0": Pin("cuda:a1")})) is None
