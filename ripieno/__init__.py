@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ripieno.library import Library as Library
     from ripieno.pipeline import allocate as allocate
     from ripieno.pipeline import doctor as doctor
+    from ripieno.pipeline import evict as evict
+    from ripieno.pipeline import front as front
+    from ripieno.pipeline import import_ as import_
     from ripieno.pipeline import measure as measure
     from ripieno.pipeline import predict as predict
     from ripieno.pipeline import select as select
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from ripieno.types import Dataset as Dataset
     from ripieno.types import Device as Device
     from ripieno.types import Ensemble as Ensemble
+    from ripieno.types import Front as Front
     from ripieno.types import Member as Member
     from ripieno.types import Placement as Placement
     from ripieno.types import Profile as Profile
@@ -48,6 +52,9 @@ _HOMES = {
     "Library": "library",
     "allocate": "pipeline",
     "doctor": "pipeline",
+    "evict": "pipeline",
+    "front": "pipeline",
+    "import_": "pipeline",
     "measure": "pipeline",
     "predict": "pipeline",
     "select": "pipeline",
@@ -62,6 +69,7 @@ _HOMES = {
     "Dataset": "types",
     "Device": "types",
     "Ensemble": "types",
+    "Front": "types",
     "Member": "types",
     "Placement": "types",
     "Profile": "types",

@@ -199,6 +199,21 @@ class Ensemble:
 
 
 @dataclass(frozen=True)
+class Front:
+    """The best ensemble for every budget in one kind of cost: the best for a budget is the last that it pays for."""
+
+    kind: str
+    method: str
+    ensembles: tuple[Ensemble, ...]
+    """cheapest first; the validation loss falls from each to the next"""
+
+    def best(self, budget: float) -> Ensemble | None:
+        """The ensemble for `budget`; None when it pays for none."""
+        paid = [e for e in self.ensembles if e.cost[self.kind] <= budget]
+        return paid[-1] if paid else None
+
+
+@dataclass(frozen=True)
 class Device:
     """Where members run: `cpu:0`, `cuda:1`. `kind` names what profiles can be shared between."""
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated
 
 import typer
 
-from ripieno.cli import console, tables
-from ripieno.errors import RipienoError
-from ripieno.selection.check import Method
+from ripieno.cli import console, tables, words
 from ripieno.types import Metric
 
 app = typer.Typer(
@@ -92,8 +90,8 @@ def tune(
             device=device,
             family=family,
             size=size,
-            split=_shares(split),
-            metric=one_of(Metric, "--metric", metric),
+            split=words.shares("--split", split),
+            metric=words.one_of(Metric, "--metric", metric),
             skip_bad=skip_bad,
             progress=progress,
             notes=notes,
@@ -102,57 +100,8 @@ def tune(
     for note in notes:
         console.log.print(f"note: {note}")
     ranked = sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))
-    console.out.print(tables.members(ranked[:5], {}, metric))
+    console.out.print(tables.members(ranked[:5], {}, {}, metric))
     console.closing(f"{run} ({len(ranked)} members)", f"ripieno measure {run}")
-
-
-def _shares(text: str) -> tuple[float, float, float]:
-    try:
-        train, valid, test = (float(part) for part in text.split(","))
-    except ValueError:
-        raise RipienoError(f"--split {text!r} must be three shares, such as 0.72,0.08,0.20") from None
-    return train, valid, test
-
-
-def _budgets(first: list[str] | None, more: list[str] | None) -> list[float] | None:
-    """`--budget 5 20 80`: what follows the option arrives as further arguments."""
-    if more and not first:
-        raise RipienoError(f"{more[0]!r} is not expected here: budgets follow --budget")
-    budgets = []
-    for text in [*(first or ()), *(more or ())]:
-        try:
-            budgets.append(float(text))
-        except ValueError:
-            raise RipienoError(f"--budget {text!r} must be a number of seconds, such as 20") from None
-    return budgets or None
-
-
-def one_of(words: Any, option: str, text: str) -> Any:
-    """`text`, which must be one of a Literal's words."""
-    known = get_args(words)
-    if text not in known:
-        raise RipienoError(f"{option} {text!r} must be one of {', '.join(known)}")
-    return text
-
-
-@app.command()
-def show(run: Run, top: Annotated[int, typer.Option(help="How many members to list.")] = 10) -> None:
-    """List a run's members and ensembles: `ripieno show run`."""
-    from ripieno import pipeline
-
-    held = pipeline.show(run)
-    trials = len({m.trial for m in held.members})
-    console.out.print(f"{run}: {len(held.members)} members of {trials} trials")
-    console.out.print(tables.members(held.members[:top], held.costs, held.metric))
-    if held.ensembles:
-        console.out.print(tables.ensembles(held.ensembles, held.metric))
-    for allocation in held.allocations:
-        console.out.print(tables.allocation(allocation))
-    if held.ensembles:
-        following = f"ripieno allocate {run} {held.ensembles[-1].name} --bundle bundle"
-    else:
-        following = f"ripieno select {run} --budget B" if held.costs else f"ripieno measure {run}"
-    console.closing("", following)
 
 
 @app.command()
@@ -160,50 +109,23 @@ def measure(
     run: Run,
     device: Devices = "cpu",
     prune: Annotated[float, typer.Option(help="Measure the best share of the library only.")] = 0.4,
+    again: Annotated[bool, typer.Option(help="Measure again what was measured before.")] = False,
     family: Trust = None,
 ) -> None:
     """Time members alone on an idle device: `ripieno measure run`."""
     from ripieno import pipeline
 
     with console.progress() as progress:
-        profiles = pipeline.measure(run, device=device, prune=prune, trusted=family or (), progress=progress)
+        profiles = pipeline.measure(
+            run, device=device, prune=prune, again=again, trusted=family or (), progress=progress
+        )
     console.out.print(tables.profiles(list(profiles.values())))
+    busy = sum(not p.idle for p in profiles.values())
+    if busy:
+        console.log.print(f"note: the machine was busy while {busy} were measured: --again on an idle one")
     costs = sorted(p.cost for p in profiles.values())
     budget = f"{4 * costs[len(costs) // 2]:.2g}"
     console.closing(f"{run}/profiles ({len(profiles)} members)", f"ripieno select {run} --budget {budget}")
-
-
-@app.command()
-def select(
-    run: Run,
-    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Seconds that all members together may need for 2,000 images; several may follow.", metavar="B..."
-        ),
-    ] = None,
-    method: Annotated[str, typer.Option(help="How members are chosen.")] = "smobf",
-    prune: Annotated[float, typer.Option(help="Keep the best share of the library by validation loss.")] = 0.2,
-    device: Devices = "cpu",
-    family: Trust = None,
-) -> None:
-    """Choose the most accurate ensemble for each budget: `ripieno select run --budget 5 20`."""
-    from ripieno import pipeline
-
-    with console.progress() as progress:
-        ensembles = pipeline.select(
-            run,
-            _budgets(budget, more),
-            method=one_of(Method, "--method", method),
-            prune=prune,
-            device=device,
-            trusted=family or (),
-            progress=progress,
-        )
-    console.out.print(tables.ensembles(ensembles, pipeline.show(run).metric))
-    wrote = ", ".join(f"{run}/ensembles/{e.name}.json" for e in ensembles)
-    console.closing(wrote, f"ripieno allocate {run} {ensembles[-1].name} --bundle bundle")
 
 
 @app.command()
@@ -250,5 +172,7 @@ def report(run: Run) -> None:
     console.closing(str(path), f"open {path}")
 
 
-# verbs on a deployment stand in a file of their own; importing it registers them
+# the other verbs stand in files of their own; importing them registers them
+from ripieno.cli import chosen as chosen  # noqa: E402
 from ripieno.cli import deployed as deployed  # noqa: E402
+from ripieno.cli import kept as kept  # noqa: E402

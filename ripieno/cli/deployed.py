@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ripieno.cli import console
-from ripieno.cli.app import BundlePath, app, one_of
+from ripieno.cli import console, words
+from ripieno.cli.app import BundlePath, app
 from ripieno.errors import EXTRAS
 
 Isolation = Annotated[str, typer.Option(help="Lanes in threads or in processes: `auto`, `thread`, `process`.")]
@@ -18,7 +18,7 @@ Isolation = Annotated[str, typer.Option(help="Lanes in threads or in processes: 
 def _isolation(text: str) -> Any:
     from ripieno.engine.engine import Isolation as Known
 
-    return one_of(Known, "--isolation", text)
+    return words.one_of(Known, "--isolation", text)
 
 
 @app.command()

@@ -10,32 +10,38 @@ from ripieno.cli.console import number, percent, table
 from ripieno.types import Allocation, Ensemble, Member, Profile
 
 
-def members(rows: Sequence[Member], costs: Mapping[str, float], score: str) -> Table:
-    """Members by validation cross-entropy."""
-    made = table("members", "id", "epochs", "valid cross-entropy", f"valid {score}", "parameters", "cost (s)")
+def members(rows: Sequence[Member], costs: Mapping[str, float], diversity: Mapping[str, float], score: str) -> Table:
+    """Members, in the order given."""
+    columns = "epochs", "valid cross-entropy", f"valid {score}", "parameters", "cost (s)", "diversity"
+    made = table("members", "id", *columns)
     for m in rows:
         loss, valid = m.losses["valid_cross_entropy"], m.losses.get(f"valid_{score.replace('-', '_')}")
         cells = str(m.epoch), f"{loss:.4f}", percent(valid), f"{m.parameters:,}", number(costs.get(m.id))
-        made.add_row(m.id, *cells)
+        made.add_row(m.id, *cells, percent(diversity.get(m.id)))
     return made
 
 
-def ensembles(rows: Sequence[Ensemble], score: str) -> Table:
-    """Ensembles by budget."""
+def ensembles(rows: Sequence[Ensemble], score: str, kind: str = "seconds") -> Table:
+    """Ensembles by budget, in one kind of cost."""
     key = score.replace("-", "_")
-    columns = "budget (s)", "cost (s)", "members", "valid cross-entropy", f"valid {score}", f"test {score}"
+    columns = f"budget ({kind})", f"cost ({kind})", "members", "valid cross-entropy", f"valid {score}", f"test {score}"
     made = table("ensembles", "name", *columns)
     for e in rows:
         made.add_row(
             e.name,
-            number(e.budget.get("seconds")),
-            number(e.cost.get("seconds")),
+            _bounds(e.budget, kind),
+            _bounds(e.cost, kind),
             str(len(e.members)),
             number(e.losses.get("valid_cross_entropy"), ".4f"),
             percent(e.losses.get(f"valid_{key}")),
             percent(e.losses.get(f"test_{key}")),
         )
     return made
+
+
+def _bounds(values: Mapping[str, float], kind: str) -> str:
+    """The value of `kind`, or all values with their kinds where that one is not among them."""
+    return number(values[kind]) if set(values) == {kind} else " ".join(f"{k} {v:.3g}" for k, v in values.items())
 
 
 def profiles(rows: Sequence[Profile]) -> Table:

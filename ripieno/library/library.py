@@ -9,6 +9,7 @@
     RUN/checkpoints/TRIAL.safetensors  last finished epoch of a trial, with optimiser state
     RUN/profiles/DEVICE.json           measured costs
     RUN/ensembles/B80.json             selected ensembles
+    RUN/front.json                     the best ensemble for every budget
     RUN/allocations/NAME.json          where they run
 """
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from ripieno import files
 from ripieno.errors import LibraryError
-from ripieno.types import Allocation, Ensemble, Member, Profile, Split
+from ripieno.types import Allocation, Ensemble, Front, Member, Profile, Split
 
 
 class Library:
@@ -221,6 +222,17 @@ class Library:
         """All ensembles, cheapest budget first."""
         paths = (self.path / "ensembles").glob("*.json")
         return sorted((files.read_json(p, Ensemble) for p in paths), key=lambda e: (*e.budget.values(), e.name))
+
+    def write_front(self, front: Front) -> Path:
+        """Keep the front of all budgets."""
+        path = self.path / "front.json"
+        files.write_json(path, front)
+        return path
+
+    def front(self) -> Front | None:
+        """The front of all budgets, None when there is none yet."""
+        path = self.path / "front.json"
+        return files.read_json(path, Front) if path.exists() else None
 
     def write_allocation(self, allocation: Allocation) -> Path:
         """Write an allocation under its name."""

@@ -4,11 +4,12 @@ Stages never import each other; they meet here. Every function works alone on wh
 folder and returns the words of :mod:`ripieno.types`.
 """
 
+from ripieno.pipeline.brought import evict, import_
 from ripieno.pipeline.checkup import Checkup, doctor
 from ripieno.pipeline.costs import export, measure
 from ripieno.pipeline.deployment import allocate, predict
-from ripieno.pipeline.ensembles import ensemble_losses, evaluate, select
-from ripieno.pipeline.runs import Overview, Progress, open_run, show
+from ripieno.pipeline.ensembles import ensemble_losses, evaluate, front, select
+from ripieno.pipeline.runs import Overview, Progress, metric_of, open_run, show
 from ripieno.pipeline.tuning import tune
 
 __all__ = [
@@ -19,8 +20,12 @@ __all__ = [
     "doctor",
     "ensemble_losses",
     "evaluate",
+    "evict",
     "export",
+    "front",
+    "import_",
     "measure",
+    "metric_of",
     "open_run",
     "predict",
     "select",

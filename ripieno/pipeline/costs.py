@@ -1,14 +1,19 @@
-"""Library -> profiles: what members cost, measured alone."""
+"""Library -> profiles: what members cost, measured alone, and every kind of cost that a budget may bound."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from ripieno.errors import LibraryError
+from ripieno.errors import LibraryError, SelectionError
 from ripieno.library import Library
 from ripieno.pipeline.runs import Progress, open_run, quiet
 from ripieno.types import Device, Member, Profile
+
+MEASURED = ("seconds", "memory", "latency")
+"""Kinds of cost that a profile gives: seconds for 2,000 samples, bytes, seconds of one sample."""
+COUNTED = ("parameters", "flops")
+"""Kinds that are counted in the network itself: its numbers, and its operations for one sample."""
 
 
 def measure(
@@ -18,10 +23,11 @@ def measure(
     device: str = "cpu",
     prune: float = 1.0,
     backend: str = "onnx",
+    again: bool = False,
     trusted: Sequence[str] = (),
     progress: Progress = quiet,
 ) -> dict[str, Profile]:
-    """Profile members alone, one at a time, on one device; those measured before are not measured again.
+    """Profile members alone, one at a time, on one device; those measured before only `again`.
 
     `members` are ids, by default the top share `prune` of the library by validation cross-entropy.
     Returns the profiles of the device's kind by member.
@@ -35,7 +41,7 @@ def measure(
     if members is None:
         ranked = sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))
         members = [m.id for m in ranked[: max(1, round(prune * len(ranked)))]]
-    return profiles_on(library, members, here, backend, trusted=trusted, progress=progress)
+    return profiles_on(library, members, here, backend, again=again, trusted=trusted, progress=progress)
 
 
 def profiles_on(
@@ -44,6 +50,7 @@ def profiles_on(
     device: Device,
     backend: str,
     *,
+    again: bool = False,
     trusted: Sequence[str] = (),
     progress: Progress = quiet,
 ) -> dict[str, Profile]:
@@ -57,7 +64,7 @@ def profiles_on(
     def told(_: Profile, done: int, total: int) -> None:
         progress(f"measuring on {device.kind}", done, total)
 
-    return measure_library(library, device, [m.id for m in runnable], backend, progress=told)
+    return measure_library(library, device, [m.id for m in runnable], backend, again=again, progress=told)
 
 
 def export(
@@ -73,3 +80,41 @@ def export(
         progress("exporting to ONNX", done, len(missing))
         export_onnx(member, library.weights_path(member.id), library.onnx_path(member.id), trusted=trusted)
     progress("exporting to ONNX", len(missing), len(missing))
+
+
+def cost_table(library: Library, kinds: Collection[str], device: str) -> dict[str, dict[str, float]]:
+    """Costs of `kinds` by member, of those members that have them all; `device` is a kind of device.
+
+    A cost the user brought stands before a measured one of the same kind. Raises SelectionError naming what the kinds
+    can be when no member has one of them.
+    """
+    profiles = library.profiles(device)
+    table: dict[str, dict[str, float]] = {}
+    for member in library.members():
+        costs = {k: _cost(library, member, profiles.get(member.id), k) for k in kinds}
+        found = {k: v for k, v in costs.items() if v is not None}
+        if len(found) == len(costs):
+            table[member.id] = found
+    if not table:
+        brought = {k for m in library.members() for k in m.costs}
+        known = ", ".join([*MEASURED, *COUNTED, *sorted(brought - {*MEASURED, *COUNTED})])
+        raise SelectionError(
+            f"no member of {library.path} has costs in {' and '.join(kinds)} on {device}: "
+            f"`ripieno measure {library.path}` measures them; a budget may bound {known}"
+        )
+    return table
+
+
+def _cost(library: Library, member: Member, profile: Profile | None, kind: str) -> float | None:
+    if kind in member.costs:
+        return member.costs[kind]
+    if profile is not None and kind in MEASURED:
+        latency = min(profile.points, key=lambda p: p.batch_size)
+        return {"seconds": profile.cost, "memory": float(profile.best.bytes), "latency": latency.seconds}[kind]
+    if kind == "parameters" and member.parameters:
+        return float(member.parameters)
+    if kind == "flops" and library.onnx_path(member.id).exists():
+        from ripieno.backends.flops import onnx_flops
+
+        return onnx_flops(library.onnx_path(member.id))
+    return None

@@ -1,30 +1,39 @@
-"""Library -> ensembles: the most accurate one for each budget."""
+"""Library -> ensembles: the most accurate one for each budget, and the front of all budgets."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ripieno.errors import SelectionError
 from ripieno.library import Library
-from ripieno.pipeline.costs import measure
+from ripieno.library.metrics import losses
+from ripieno.pipeline.costs import cost_table, measure
 from ripieno.pipeline.runs import Progress, open_run, quiet
-from ripieno.types import Ensemble, Split
+from ripieno.types import Combiner, Ensemble, Front, Split
 
 if TYPE_CHECKING:
-    from ripieno.selection.check import Method
+    from ripieno.selection import Choice
+    from ripieno.selection.check import Loss, Method
+
+Budget = float | Mapping[str, float]
+"""Seconds for 2,000 samples, or a bound for each of several kinds of cost."""
 
 
 def select(
     run: str | Path | Library,
-    budgets: Sequence[float] | None = None,
+    budgets: Budget | Sequence[Budget] | None = None,
     *,
     method: Method = "smobf",
     prune: float = 0.2,
+    size: int | None = None,
+    loss: Loss = "cross-entropy",
+    combiner: Combiner = "mean",
     device: str = "cpu",
     test: bool = True,
     trusted: Sequence[str] = (),
@@ -32,48 +41,144 @@ def select(
 ) -> list[Ensemble]:
     """The most accurate ensemble for each budget (section 2.1, equation 2), written to the run.
 
-    A budget is a bound on the seconds all members together need for 2,000 images on `device`; by default 1, 2, 4 and 8
-    times the cost of the best network. Costs that were not measured yet are measured first. With `test`, the ensembles'
-    figures on the test split are added: they are reported, never selected by.
+    A budget bounds the seconds that all members together need for 2,000 images on `device`, or, as a mapping, several
+    kinds of cost at once: `seconds`, `memory` (bytes), `latency` (seconds of one sample), `parameters`, `flops`, or any
+    the members brought. By default 1, 2, 4 and 8 times the cost of the best network. Costs that were never measured are
+    measured first. With `test`, the ensembles' figures on the test split are added: reported, never selected by.
     """
-    from ripieno.profiles import local_devices
     from ripieno.selection import select_members
 
     library = open_run(run)
-    kind = local_devices(device)[0].kind
-    profiles = library.profiles(kind)
-    if not profiles:
-        profiles = measure(library, device=device, prune=min(1.0, 2 * prune), trusted=trusted, progress=progress)
-    costs = {m.id: m.costs["seconds"] for m in library.members() if "seconds" in m.costs}
-    costs |= {m: p.cost for m, p in profiles.items() if m in library}
-    ids = sorted(costs)
-    if not ids:
-        raise SelectionError(f"no member of {library.path} has a cost: `ripieno measure {library.path}` measures them")
-    truth = library.truth(ids)
-    seconds = np.array([costs[m] for m in ids])
-    if budgets is None:
-        best = seconds[int(np.argmin(-np.log(np.clip(truth, 1e-15, 1)).mean(axis=1)))]
-        budgets = [float(f"{best * k:.2g}") for k in (1, 2, 4, 8)]
-    labels = library.labels()
+    wanted = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
+    kinds = _kinds(wanted)
+    pool = _candidates(library, kinds, loss, combiner, device, prune, trusted, progress)
+    if wanted is None:
+        best = _best_cost(library, pool)
+        wanted = [float(f"{best * k:.2g}") for k in (1, 2, 4, 8)]
     ensembles = []
-    for budget in budgets:
-        choice = select_members(truth, labels, seconds, budget, method=method, prune=prune, names=ids)
-        ensemble = Ensemble(
-            name=f"B{budget:g}",
-            members=tuple(ids[i] for i in choice.members),
-            weights=choice.weights,
-            method=method,
-            budget={"seconds": float(budget)},
-            cost={"seconds": float(choice.cost)},
-            losses={},
+    for asked in wanted:
+        budget = _named(asked)
+        choice = select_members(
+            *pool.arrays(), budget, method, prune=prune, size=size, loss=loss, combiner=combiner, names=pool.ids
         )
-        ensembles.append(ensemble)
-    if test:
-        evaluate(library, sorted({m for e in ensembles for m in e.members}), progress)
-    ensembles = [dataclasses.replace(e, losses=ensemble_losses(library, e)) for e in ensembles]
+        ensembles.append(_ensemble(pool, choice, method, budget, _name(asked)))
+    ensembles = _judged(library, ensembles, test, progress)
     for ensemble in ensembles:
         library.write_ensemble(ensemble)
     return ensembles
+
+
+def front(
+    run: str | Path | Library,
+    *,
+    kind: str = "seconds",
+    points: int = 20,
+    method: Method = "smobf",
+    prune: float = 0.2,
+    loss: Loss = "cross-entropy",
+    combiner: Combiner = "mean",
+    device: str = "cpu",
+    test: bool = True,
+    trusted: Sequence[str] = (),
+    progress: Progress = quiet,
+) -> Front:
+    """The best ensemble for every budget, in one sweep; more budget never gives a higher validation loss.
+
+    The best for a budget is the last ensemble that it pays for. Written to the run as `front.json`.
+    """
+    from ripieno.selection import front as sweep
+
+    library = open_run(run)
+    pool = _candidates(library, (kind,), loss, combiner, device, prune, trusted, progress)
+    choices = sweep(
+        *pool.arrays(), method=method, points=points, prune=prune, loss=loss, combiner=combiner, names=pool.ids
+    )
+    ensembles = [_ensemble(pool, c, method, {kind: c.costs[kind]}, f"front-{n:02d}") for n, c in enumerate(choices)]
+    found = Front(kind, method, tuple(_judged(library, ensembles, test, progress)))
+    library.write_front(found)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Pool:
+    """What selection chooses from: ids, predictions, labels, costs by kind."""
+
+    ids: list[str]
+    predictions: Any
+    labels: Any
+    costs: dict[str, list[float]]
+
+    def arrays(self) -> tuple[Any, Any, dict[str, list[float]]]:
+        return self.predictions, self.labels, self.costs
+
+
+def _candidates(
+    library: Library,
+    kinds: Sequence[str],
+    loss: Loss,
+    combiner: Combiner,
+    device: str,
+    prune: float,
+    trusted: Sequence[str],
+    progress: Progress,
+) -> _Pool:
+    from ripieno.profiles import local_devices
+
+    kind = local_devices(device)[0].kind
+    runnable = any(m.format != "predictions" and "seconds" not in m.costs for m in library.members())
+    if runnable and not library.profiles(kind):
+        measure(library, device=device, prune=min(1.0, 2 * prune), trusted=trusted, progress=progress)
+    table = cost_table(library, kinds, kind)
+    ids = sorted(table)
+    # cross-entropy of a mean needs the true class's probability alone: a matrix, `classes` times smaller than the cube
+    narrow = loss == "cross-entropy" and combiner in ("mean", "weighted")
+    predictions = library.mapped_truth(ids) if narrow else [library.probabilities(m) for m in ids]
+    return _Pool(ids, predictions, library.labels(), {k: [table[m][k] for m in ids] for k in kinds})
+
+
+def _kinds(budgets: Sequence[Budget] | None) -> tuple[str, ...]:
+    """Kinds of cost that the budgets bound; all budgets must bound the same."""
+    named = [tuple(_named(b)) for b in budgets or ({"seconds": 1.0},)]
+    if not named:
+        raise SelectionError("no budgets: give at least one, or None for a few around the best network's cost")
+    if any(set(n) != set(named[0]) for n in named):
+        raise SelectionError("all budgets must bound the same kinds of cost: select them one after the other")
+    return named[0]
+
+
+def _named(budget: Budget) -> dict[str, float]:
+    return {k: float(v) for k, v in budget.items()} if isinstance(budget, Mapping) else {"seconds": float(budget)}
+
+
+def _name(budget: Budget) -> str:
+    """`B20`; `B-seconds20-memory4.29e+09` for a mapping."""
+    if not isinstance(budget, Mapping):
+        return f"B{budget:g}"
+    return "-".join(["B", *(f"{kind}{bound:.3g}" for kind, bound in budget.items())])
+
+
+def _best_cost(library: Library, pool: _Pool) -> float:
+    best = min(pool.ids, key=lambda m: (library.member(m).losses["valid_cross_entropy"], m))
+    return pool.costs["seconds"][pool.ids.index(best)]
+
+
+def _ensemble(pool: _Pool, choice: Choice, method: str, budget: dict[str, float], name: str) -> Ensemble:
+    return Ensemble(
+        name=name,
+        members=tuple(pool.ids[i] for i in choice.members),
+        weights=choice.weights,
+        method=method,
+        budget=budget,
+        cost=dict(choice.costs),
+        losses={},
+        combiner=choice.combiner,
+    )
+
+
+def _judged(library: Library, ensembles: Sequence[Ensemble], test: bool, progress: Progress) -> list[Ensemble]:
+    if test:
+        evaluate(library, sorted({m for e in ensembles for m in e.members}), progress)
+    return [dataclasses.replace(e, losses=ensemble_losses(library, e)) for e in ensembles]
 
 
 def evaluate(library: Library, members: Sequence[str], progress: Progress = quiet) -> None:
@@ -87,6 +192,8 @@ def evaluate(library: Library, members: Sequence[str], progress: Progress = quie
         return
     dataset = open_dataset(library.dataset_path)
     rows = dataset.rows("test")
+    if not len(rows):
+        return
     device = local_devices("cpu")[0]
     for done, member in enumerate(missing):
         progress("predicting the test images", done, len(missing))
@@ -99,17 +206,13 @@ def evaluate(library: Library, members: Sequence[str], progress: Progress = quie
 
 def ensemble_losses(library: Library, ensemble: Ensemble) -> dict[str, float]:
     """Cross-entropy, accuracy and macro-F1 of an ensemble on every split its members have predictions for."""
-    from ripieno.selection.metrics import accuracy, cross_entropy, macro_f1
+    from ripieno.selection.combine import combine
 
-    losses: dict[str, float] = {}
+    found: dict[str, float] = {}
     splits: tuple[Split, ...] = ("valid", "test")
     for split in splits:
-        if not all(library.has_probabilities(m, split) for m in ensemble.members):
-            continue
-        weighted = zip(ensemble.members, ensemble.weights, strict=True)
-        mean = np.sum([w * np.asarray(library.probabilities(m, split), dtype=np.float64) for m, w in weighted], axis=0)
-        labels = library.labels(split)
-        losses[f"{split}_cross_entropy"] = cross_entropy(mean, labels)
-        losses[f"{split}_accuracy"] = accuracy(mean, labels)
-        losses[f"{split}_macro_f1"] = macro_f1(mean, labels)
-    return losses
+        if all(library.has_probabilities(m, split) for m in ensemble.members):
+            predictions = np.stack([library.probabilities(m, split) for m in ensemble.members])
+            together = combine(predictions, ensemble.weights, ensemble.combiner)
+            found |= losses(together, library.labels(split), split)
+    return found

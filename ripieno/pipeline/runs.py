@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ripieno.errors import LibraryError
 from ripieno.library import Library
+from ripieno.pipeline.diversity import diversity
 from ripieno.types import Allocation, Ensemble, Member
 
 Progress = Callable[[str, int, int], None]
@@ -38,6 +39,8 @@ class Overview:
     """seconds for 2,000 samples of those measured, on `device`"""
     device: str
     """kind of device, empty when nothing was measured"""
+    diversity: Mapping[str, float]
+    """mean share of validation samples on which a member answers otherwise than another"""
     ensembles: tuple[Ensemble, ...]
     allocations: tuple[Allocation, ...]
 
@@ -46,12 +49,15 @@ def show(run: str | Path | Library) -> Overview:
     """What a run holds: members, costs, ensembles, allocations. Raises LibraryError when the folder is no run."""
     library = open_run(run)
     devices = library.profile_devices()
+    costs = {m.id: m.costs["seconds"] for m in library.members() if "seconds" in m.costs}
+    costs |= {m: p.cost for m, p in library.profiles(devices[0]).items()} if devices else {}
     return Overview(
         path=library.path,
         metric=metric_of(library),
         members=tuple(sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))),
-        costs={m: p.cost for m, p in library.profiles(devices[0]).items()} if devices else {},
+        costs=costs,
         device=devices[0] if devices else "",
+        diversity=diversity(library, library.ids()),
         ensembles=tuple(library.ensembles()),
         allocations=tuple(library.allocations()),
     )

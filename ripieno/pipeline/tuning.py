@@ -54,7 +54,7 @@ def tune(
 
     Bounded by `hours`, by `trials`, or by both; one hour when neither is given. Called again with the same arguments it
     goes on where it was stopped, however it was stopped. Bounded by trials alone, its result depends on the seed only.
-    The space is by default `resnet` on a GPU, `resnet-small` on a CPU. `notes` gathers what one should know of the data.
+    The space is by default `resnet` on a GPU, `resnet-small` on a CPU. `notes` gathers what to know of the data.
 
     Raises DataError for data that cannot be used, SearchError for settings that contradict the run's.
     """

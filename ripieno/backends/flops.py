@@ -1,0 +1,45 @@
+"""How much a network computes, counted in its ONNX graph."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from ripieno.errors import LibraryError, need
+
+
+def onnx_flops(path: Path) -> float:
+    """Floating-point operations of one sample: twice the multiply-adds of convolutions and matrix products.
+
+    Everything else (normalisation, activations, pooling) is left out, as tables of networks do.
+    Raises LibraryError when the graph's shapes cannot be inferred.
+    """
+    onnx = need("onnx")
+    try:
+        model = onnx.load(str(path))
+        for given in model.graph.input:
+            given.type.tensor_type.shape.dim[0].dim_value = 1
+        graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    except Exception as error:
+        raise LibraryError(f"{path}: the shapes in this ONNX file cannot be inferred: {error}") from error
+    shapes = {v.name: _dims(v) for v in (*graph.input, *graph.value_info, *graph.output)}
+    shapes |= {w.name: list(w.dims) for w in graph.initializer}
+    return 2.0 * sum(_multiply_adds(node, shapes) for node in graph.node)
+
+
+def _dims(value: Any) -> list[int]:
+    return [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
+
+
+def _multiply_adds(node: Any, shapes: dict[str, list[int]]) -> float:
+    out = shapes.get(node.output[0], [])
+    if node.op_type == "Conv":
+        # every output value is a sum over the filter's window and its group's channels
+        return math.prod(out) * math.prod(shapes[node.input[1]][1:])
+    if node.op_type == "Gemm":
+        transposed = any(a.name == "transA" and a.i for a in node.attribute)
+        return math.prod(out) * shapes[node.input[0]][0 if transposed else 1]
+    if node.op_type == "MatMul":
+        return math.prod(out) * shapes[node.input[0]][-1]
+    return 0.0

@@ -1,0 +1,118 @@
+"""The verbs on what a run keeps: import, show, evict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ripieno.cli import console, tables, words
+from ripieno.cli.app import Run, app
+from ripieno.types import Member
+
+Sort = Literal["loss", "cost", "size", "diversity"]
+Layout = Literal["auto", "NHWC", "NCHW"]
+Outputs = Literal["probabilities", "logits"]
+Splits = Literal["valid", "test"]
+
+
+@app.command("import")
+def import_(
+    sources: Annotated[
+        list[str], typer.Argument(help="ONNX files, .safetensors, or predictions (.npy .npz .csv .parquet, a folder).")
+    ],
+    run: Annotated[Path, typer.Option(help="Folder of the run; it may be new.")] = Path("run"),
+    data: Annotated[str | None, typer.Option(help="Images to judge networks by, as for `tune`.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Labels of predictions: .npy, .csv or .parquet.")] = None,
+    costs: Annotated[Path | None, typer.Option(help="Table with a column `name` and one for each kind.")] = None,
+    split: Annotated[str, typer.Option(help="Split that predictions belong to: `valid` or `test`.")] = "valid",
+    family: Annotated[str | None, typer.Option(help="`module:function` that builds the network of weights.")] = None,
+    layout: Annotated[str, typer.Option(help="Of images in ONNX files: `auto`, `NHWC`, `NCHW`.")] = "auto",
+    outputs: Annotated[str, typer.Option(help="Of ONNX files: `probabilities` or `logits`.")] = "probabilities",
+    scale: Annotated[float, typer.Option(help="Images are multiplied by this first, such as 0.00392.")] = 1.0,
+    mean: Annotated[str, typer.Option(help="Then a mean per channel is subtracted: 0.485,0.456,0.406.")] = "",
+    std: Annotated[str, typer.Option(help="Then each channel is divided by this: 0.229,0.224,0.225.")] = "",
+    half: Annotated[bool, typer.Option(help="Keep predictions as float16.")] = False,
+    replace: Annotated[bool, typer.Option(help="Replace members of the same name.")] = False,
+    size: Annotated[int | None, typer.Option(help="Resize images of --data to this many pixels a side.")] = None,
+) -> None:
+    """Add models that others trained: `ripieno import a.onnx b.onnx --run run --data images`."""
+    from ripieno import pipeline
+
+    with console.progress() as progress:
+        added = pipeline.import_(
+            run,
+            sources,
+            data=data,
+            labels=labels,
+            costs=costs,
+            split=words.one_of(Splits, "--split", split),
+            family=family,
+            layout=words.one_of(Layout, "--layout", layout),
+            outputs=words.one_of(Outputs, "--outputs", outputs),
+            scale=scale,
+            mean=words.numbers("--mean", mean),
+            std=words.numbers("--std", std),
+            half=half,
+            replace=replace,
+            size=size,
+            progress=progress,
+        )
+    ranked = sorted(added, key=lambda m: (m.losses["valid_cross_entropy"], m.id))
+    priced = {m.id: m.costs["seconds"] for m in ranked if "seconds" in m.costs}
+    console.out.print(tables.members(ranked[:10], priced, {}, "accuracy"))
+    runnable = any(m.format != "predictions" for m in added)
+    following = f"ripieno measure {run}" if runnable else f"ripieno select {run} --budget B"
+    console.closing(f"{run} ({len(added)} members)", following)
+
+
+@app.command()
+def show(
+    run: Run,
+    top: Annotated[int, typer.Option(help="How many members to list.")] = 10,
+    sort: Annotated[str, typer.Option(help="`loss`, `cost`, `size` or `diversity`.")] = "loss",
+) -> None:
+    """List a run's members and ensembles: `ripieno show run --sort cost`."""
+    from ripieno import pipeline
+
+    order = words.one_of(Sort, "--sort", sort)
+    held = pipeline.show(run)
+    infinite = float("inf")
+    keys: dict[str, Callable[[Member], float]] = {
+        "loss": lambda m: m.losses["valid_cross_entropy"],
+        "cost": lambda m: held.costs.get(m.id, infinite),
+        "size": lambda m: m.parameters,
+        "diversity": lambda m: -held.diversity[m.id],
+    }
+    ranked = sorted(held.members, key=lambda m: (keys[order](m), m.id))
+    trials = len({m.trial for m in held.members})
+    console.out.print(f"{run}: {len(held.members)} members of {trials} trials")
+    console.out.print(tables.members(ranked[:top], held.costs, held.diversity, held.metric))
+    if held.ensembles:
+        console.out.print(tables.ensembles(held.ensembles, held.metric))
+    for allocation in held.allocations:
+        console.out.print(tables.allocation(allocation))
+    if held.ensembles:
+        following = f"ripieno allocate {run} {held.ensembles[-1].name} --bundle bundle"
+    else:
+        following = f"ripieno select {run} --budget B" if held.costs else f"ripieno measure {run}"
+    console.closing("", following)
+
+
+@app.command()
+def evict(run: Run, quota: Annotated[str, typer.Option(help="Bytes all members may take, such as 2GiB.")]) -> None:
+    """Remove members that no ensemble can use until the library fits: `ripieno evict run --quota 2GiB`."""
+    from ripieno import pipeline
+
+    evicted, left = pipeline.evict(run, int(words.number("--quota", quota)))
+    made = console.table("evicted", "member", "for", "MiB")
+    for e in evicted:
+        made.add_row(e.member, e.by, f"{e.bytes / 2**20:.1f}")
+    if evicted:
+        console.out.print(made)
+    console.out.print(f"{len(evicted)} evicted, {left / 2**20:.1f} MiB left")
+    if left > words.number("--quota", quota):
+        console.log.print("note: more than the quota is left: an ensemble may need every member that remains")
+    console.closing("", f"ripieno show {run}")

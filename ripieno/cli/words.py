@@ -1,0 +1,62 @@
+"""What people type, read: budgets, sizes, shares, one word of several."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from ripieno.errors import RipienoError
+
+SUFFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+
+
+def one_of(words: Any, option: str, text: str) -> Any:
+    """`text`, which must be one of a Literal's words."""
+    known = get_args(words)
+    if text not in known:
+        raise RipienoError(f"{option} {text!r} must be one of {', '.join(known)}")
+    return text
+
+
+def number(option: str, text: str) -> float:
+    """`20`, `1.5G`, `4GiB`."""
+    found = re.fullmatch(r"([-+0-9.eE]+?)\s*([kMGT]|KiB|MiB|GiB)?", text)
+    try:
+        return float(found[1]) * SUFFIXES[found[2] or ""] if found else float("x")
+    except ValueError:
+        mend = "such as 20, 1.5G or 4GiB"
+        raise RipienoError(f"{option} {text!r} must be a number, {mend}") from None
+
+
+def shares(option: str, text: str) -> tuple[float, float, float]:
+    """`0.72,0.08,0.20`."""
+    try:
+        train, valid, test = (float(part) for part in text.split(","))
+    except ValueError:
+        raise RipienoError(f"{option} {text!r} must be three shares, such as 0.72,0.08,0.20") from None
+    return train, valid, test
+
+
+def numbers(option: str, text: str) -> tuple[float, ...]:
+    """`0.485,0.456,0.406`; empty gives none."""
+    return tuple(number(option, part) for part in text.split(",")) if text else ()
+
+
+def budgets(first: Sequence[str], more: Sequence[str]) -> list[float | dict[str, float]] | None:
+    """`--budget 5 20 80` (three budgets) or `--budget seconds=20 memory=4GiB` (one with two bounds).
+
+    What follows the option arrives as further arguments, `more`.
+    """
+    if more and not first:
+        raise RipienoError(f"{more[0]!r} is not expected here: budgets follow --budget")
+    texts = [*first, *more]
+    if not any("=" in text for text in texts):
+        return [number("--budget", text) for text in texts] or None
+    bounds: dict[str, float] = {}
+    for text in texts:
+        kind, equals, bound = text.partition("=")
+        if not equals or not kind or kind in bounds:
+            raise RipienoError(f"--budget {text!r} must be kind=bound, each kind once, such as seconds=20 memory=4GiB")
+        bounds[kind] = number("--budget", bound)
+    return [bounds]
