@@ -18,6 +18,7 @@ EXTRAS = {
     "orjson": "serve",
     "httpx": "serve",
     "prometheus_client": "serve",
+    "python_multipart": "serve",
     "grpc": "serve",
     "openvino": "openvino",
     "ray": "cluster",

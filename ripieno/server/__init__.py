@@ -32,7 +32,8 @@ _HOMES = {
     "serve": "run",
     "start": "run",
 }
-_NEEDS = {"app": ("orjson", "starlette"), "client": ("orjson", "httpx"), "run": ("orjson", "starlette", "uvicorn")}
+_SERVER = ("orjson", "starlette", "uvicorn", "prometheus_client", "python_multipart")
+_NEEDS = {"app": _SERVER, "run": _SERVER, "client": ("orjson", "httpx")}
 
 __all__ = list(_HOMES)
 

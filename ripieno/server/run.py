@@ -23,7 +23,7 @@ from types import FrameType, TracebackType
 
 import uvicorn
 
-from ripieno.errors import RipienoError
+from ripieno.errors import RipienoError, need
 from ripieno.server.address import Tls, bound, is_loopback, url_of
 from ripieno.server.app import Door
 from ripieno.server.connection import bounded
@@ -177,9 +177,10 @@ class _Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         self._grpc = None
         if self.options.grpc_port is not None:
-            from ripieno.server.grpc_door import GrpcDoor
-
             try:
+                need("grpc")
+                from ripieno.server.grpc_door import GrpcDoor
+
                 self._grpc = await GrpcDoor.open(self.door, self.options.host, self.options.grpc_port, self.tls)
             except RipienoError as error:
                 self._failure, self.should_exit = error, True

@@ -100,6 +100,26 @@ def test_a_request_given_up_while_it_is_predicted_is_cancelled() -> None:
     assert asyncio.run(run()).futures[0].cancelled()
 
 
+def test_a_request_given_up_while_it_waits_takes_its_room_back() -> None:
+    async def run() -> Narrow:
+        engine = Narrow()
+        line = Line(engine)  # type: ignore[arg-type]
+        engine.patient.clear()
+        waiting = ask(line, 99)
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        engine.room.release()
+        engine.patient.set()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await asyncio.sleep(0.1)
+        line.close()
+        return engine
+
+    engine = asyncio.run(run())
+    assert [future.cancelled() for future in engine.futures] == [True]
+
+
 def test_the_event_loop_goes_on_while_a_request_waits_for_room() -> None:
     async def run() -> int:
         line = Line(Narrow())  # type: ignore[arg-type]
