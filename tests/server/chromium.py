@@ -18,6 +18,8 @@ import os, sys
 commands, answers = (os.dup(int(n)) for n in sys.argv[1:3])  # copies first: they may be 3 and 4 in the wrong order
 os.dup2(commands, 3)
 os.dup2(answers, 4)
+os.set_inheritable(3, True)
+os.set_inheritable(4, True)
 os.execvp(sys.argv[3], sys.argv[3:])
 """
 """The browser reads commands from descriptor 3 and answers on 4."""
