@@ -122,6 +122,8 @@ class Member:
     seconds: float
     """training time of the trial so far"""
     curve: tuple[Epoch, ...] = ()
+    created: float = 0.0
+    """when it was made, Unix seconds; 0 when unknown"""
     format: Literal["safetensors", "onnx", "predictions"] = "safetensors"
     costs: Mapping[str, float] = field(default_factory=dict)
     """costs the user brought; measured ones live in profiles"""
@@ -257,6 +259,10 @@ class Allocation:
     """samples per second by the model"""
     bound: float | None = None
     """samples per second that no allocation on these devices can exceed, by the model"""
+    rate: float | None = None
+    """samples per second it was planned to answer at the least latency; None when planned for throughput"""
+    latency: float | None = None
+    """seconds within which 99 of 100 samples are answered at `rate`: measured, or by the model without a bench"""
 
 
 @dataclass(frozen=True)

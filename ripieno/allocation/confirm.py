@@ -13,10 +13,11 @@ from ripieno.allocation import matrix, simulate
 from ripieno.allocation.problem import Placements, Problem
 from ripieno.allocation.refine import CachedBench, Refined
 
+Score = Callable[[Placements], float]
 PATIENCE = 6
 """Neighbours in a row that may bring nothing before it ends."""
 SLACK = 0.2
-"""Neighbours predicted slower than the present allocation by more than this share are not measured."""
+"""Neighbours predicted worse than the present allocation by more than this share are not measured."""
 
 
 def confirm(
@@ -25,56 +26,59 @@ def confirm(
     bench: CachedBench,
     patience: int = PATIENCE,
     progress: Callable[[int, int, float], None] | None = None,
+    score: Score | None = None,
 ) -> Refined:
     """The best measured allocation on a way from the best of `starts`; the first of them is the start reported.
 
-    Never measured worse than any of `starts` that was measured; at most `bench.max_benches` are, but always the first.
+    `score` is what the model expects a bench to report, throughput when None. Never measured worse than any of `starts`
+    that was measured; at most `bench.max_benches` are, but always the first.
     """
 
     def tell() -> None:
         if progress is not None:
-            progress(bench.benches, bench.max_benches, score.throughput)
+            progress(bench.benches, bench.max_benches, now.throughput)
 
-    current, score = starts[0], bench(starts[0])
-    start = score
+    current, now = starts[0], bench(starts[0])
+    start = now
     tell()
     for other in starts[1:]:
         if other not in bench and bench.spent:
             break
         measured = bench(other)
-        if measured.throughput > score.throughput:
-            current, score = other, measured
+        if measured.throughput > now.throughput:
+            current, now = other, measured
         tell()
     failures = 0
     while failures < patience and not bench.spent:
         failures = 0
-        for candidate in promising(current, problem):
+        for candidate in promising(current, problem, score):
             if candidate in bench:
                 continue
             measured = bench(candidate)
             tell()
             failures += 1
-            if measured.beats(score):
-                current, score = candidate, measured
+            if measured.beats(now):
+                current, now, failures = candidate, measured, 0
                 break
             if failures >= patience or bench.spent:
                 break
         else:  # nobody is left
             break
-    return Refined(current, score, start, bench.benches)
+    return Refined(current, now, start, bench.benches)
 
 
-def promising(placements: Placements, problem: Problem) -> list[Placements]:
-    """Neighbours of `placements` by predicted throughput, the best first, without those predicted much slower."""
-    now = simulate.predict(placements, problem.devices, problem.costs).throughput * (1 - SLACK)
-    ranked = [
-        (-simulate.solve(loads).throughput, number, candidate)
-        for number, candidate in enumerate(matrix.neighbours(placements, problem))
-        if (loads := simulate.load(candidate, problem.devices, problem.costs)).bound(_equal(problem)) >= now
-    ]
-    return [candidate for speed, _, candidate in sorted(ranked) if -speed >= now]
-
-
-def _equal(problem: Problem) -> dict[str, float]:
-    """Prices that rule out what is far too slow at the cost of a sum."""
-    return dict.fromkeys(problem.members, 1 / len(problem.members))
+def promising(placements: Placements, problem: Problem, score: Score | None = None) -> list[Placements]:
+    """Neighbours of `placements` by what the model expects, the best first, without those expected much worse."""
+    if score is None:
+        now = simulate.predict(placements, problem.devices, problem.costs).throughput * (1 - SLACK)
+        # equal prices rule out what is far too slow at the cost of a sum
+        prices = dict.fromkeys(problem.members, 1 / len(problem.members))
+        ranked = [
+            (-simulate.solve(loads).throughput, number, candidate)
+            for number, candidate in enumerate(matrix.neighbours(placements, problem))
+            if (loads := simulate.load(candidate, problem.devices, problem.costs)).bound(prices) >= now
+        ]
+    else:
+        now = score(placements) * (1 - SLACK)
+        ranked = [(-score(p), number, p) for number, p in enumerate(matrix.neighbours(placements, problem))]
+    return [candidate for worse, _, candidate in sorted(ranked) if -worse >= now]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections import Counter
@@ -9,10 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ripieno.allocation import simulate
+import numpy as np
+
+from ripieno.allocation import matrix, simulate
 from ripieno.allocation.climb import climb, longest_first
 from ripieno.allocation.confirm import confirm
 from ripieno.allocation.costs import Costs
+from ripieno.allocation.latency import arrivals, p99
 from ripieno.allocation.problem import Pin, Placements, Problem, canonical
 from ripieno.allocation.refine import Bench, CachedBench, Refined, refine
 from ripieno.allocation.worst_fit import DEFAULT_BATCH_SIZE, worst_fit
@@ -23,6 +27,10 @@ Method = Literal["model", "algorithm-1", "worst-fit"]
 Progress = Callable[[int, int, float], None]
 NEAR = 0.999
 """Share of the bound from which on a plan is good enough."""
+SAMPLES = 1000
+"""Arrivals that a latency is taken from."""
+TRIALS = 300
+"""Allocations whose latency the model tries."""
 SMALL = 64
 """Devices times members up to which the model climbs from every start."""
 
@@ -43,6 +51,8 @@ class Options:
     """most lanes of one CPU"""
     seconds: float = 5.0
     """most that the optimum is searched for; 0: not at all, when anything else is found"""
+    rate: float | None = None
+    """samples per second at which the p99 latency is to be least; None: the throughput is to be most"""
 
 
 @dataclass(frozen=True)
@@ -51,8 +61,9 @@ class Planned:
 
     start: Placements | None
     best: Placements
-    predicted: float
     bound: float
+    score: Callable[[Placements], float] | None = None
+    """what a bench is expected to report, when that is not the throughput"""
 
 
 def plan(
@@ -72,8 +83,8 @@ def plan(
     `profiles` are by kind of device, then by member: `{d.kind: library.profiles(d.kind) for d in devices}`; with those
     of parts of a CPU's kind, cutting it in lanes is planned too. `batch_sizes` to choose from are those measured
     everywhere, unless given. `bench` measures placements in samples per second, at most `max_benches` times (when None
-    `options.max_benches`); without it the plan is the model's. `progress` is called after each bench with how many were
-    run, the bound and the best throughput.
+    `options.max_benches`); without it the plan is the model's. With `options.rate` it must report 1 / p99 seconds at
+    that rate instead. `progress` is called after each bench with how many were run, the bound and the best figure.
 
     Raises AllocationError when the members do not fit, with the smallest change that makes them, or a profile is
     missing.
@@ -87,17 +98,22 @@ def plan(
         found = _measured(planned, problem, cached, options, progress)
     placements = found.placements if found else planned.best
     placements = tuple(sorted(placements, key=lambda p: (ensemble.members.index(p.member), p.device, p.lane)))
-    return Allocation(
+    made = Allocation(
         name=name or default_name(ensemble, devices),
         ensemble=ensemble.name,
         devices=tuple(devices),
         placements=placements,
-        throughput=found.measurement.throughput if found else None,
-        start_throughput=found.start.throughput if found else None,
         benches=found.benches if found else 0,
         predicted=simulate.predict(placements, devices, problem.costs).throughput,
         bound=planned.bound if math.isfinite(planned.bound) else None,
+        rate=options.rate,
     )
+    if planned.score is not None:
+        figure = found.measurement.throughput if found else planned.score(placements)
+        return dataclasses.replace(made, latency=1 / figure if figure > 0 else None)
+    if found is None:
+        return made
+    return dataclasses.replace(made, throughput=found.measurement.throughput, start_throughput=found.start.throughput)
 
 
 def problem_of(
@@ -123,13 +139,41 @@ def by_model(problem: Problem, options: Options) -> Planned:
     if options.method != "model":
         if not starts:
             raise refusal
-        predicted = simulate.predict(starts[0], problem.devices, problem.costs).throughput
-        return Planned(starts[0], starts[0], predicted, math.inf)
+        return Planned(starts[0], starts[0], math.inf, _score(problem, options))
     best, bound = _search(problem, starts, options.seconds)
     if best is None:
         raise refusal
-    predicted = simulate.predict(best, problem.devices, problem.costs).throughput
-    return Planned(starts[0] if starts else None, best, predicted, bound)
+    score = _score(problem, options)
+    if score is not None:
+        best = _quickest(best, starts, problem, score, options.rate or 0.0, bound)
+    return Planned(starts[0] if starts else None, best, bound, score)
+
+
+def _score(problem: Problem, options: Options) -> Callable[[Placements], float] | None:
+    """1 / p99 seconds by the model at the rate asked for; None when the throughput is what counts."""
+    if options.rate is None:
+        return None
+    times = arrivals(options.rate, SAMPLES, np.random.default_rng(0))
+    return lambda placements: 1 / p99(placements, problem.devices, problem.costs, times)
+
+
+def _quickest(
+    best: Placements,
+    starts: list[Placements],
+    problem: Problem,
+    score: Callable[[Placements], float],
+    rate: float,
+    bound: float,
+) -> Placements:
+    """The placements of least latency that an ascent by the model finds from the best of those known.
+
+    Raises AllocationError when the rate is beyond what any allocation can do.
+    """
+    if rate > bound:
+        raise AllocationError(f"{rate:g} samples/s are more than these devices can do ({bound:.4g}): add devices")
+    start = max([best, *starts], key=score)
+    around = functools.partial(matrix.neighbours, problem=problem)
+    return refine(start, problem.devices, problem.batch_sizes, score, TRIALS, neighbours=around).placements
 
 
 def _search(problem: Problem, starts: list[Placements], seconds: float) -> tuple[Placements | None, float]:
@@ -173,7 +217,7 @@ def _measured(
     start = planned.start or planned.best
     if options.method == "model":
         starts = list(dict.fromkeys([canonical(start), canonical(planned.best)]))
-        return confirm(starts, problem, bench, progress=progress)
+        return confirm(starts, problem, bench, progress=progress, score=planned.score)
     bound = bench.max_benches if options.method == "algorithm-1" else 0
     bench.max_benches = bound
     return refine(start, problem.devices, problem.batch_sizes, bench, bound, fits=problem.allows, progress=progress)

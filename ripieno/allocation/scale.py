@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ripieno.allocation import simulate
 from ripieno.allocation.costs import Costs
 from ripieno.allocation.plan import Options, by_model, problem_of
 from ripieno.errors import AllocationError
@@ -49,16 +50,12 @@ def scale(
         except AllocationError:
             rows.append(Row(count, None, None, None))
             continue
-        start = None
-        if planned.start is not None:
-            from ripieno.allocation import simulate
-
-            start = simulate.predict(planned.start, problem.devices, costs).throughput
-        best, bound = planned.predicted, planned.bound
+        best = simulate.predict(planned.best, problem.devices, costs).throughput
+        start = simulate.predict(planned.start, problem.devices, costs).throughput if planned.start else None
         # what fewer devices can do, more can: their plan with the new ones idle
         if rows and rows[-1].planned is not None:
             best = max(best, rows[-1].planned)
-        rows.append(Row(count, start, best, bound))
+        rows.append(Row(count, start, best, planned.bound))
     return rows
 
 

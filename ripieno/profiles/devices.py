@@ -82,6 +82,21 @@ def part_of_kind(kind: str, parts: int) -> str | None:
     return cpu_kind(match[1], int(match[2]) // parts)
 
 
+def parts(devices: Sequence[Device], lanes: int = 4) -> tuple[Device, ...]:
+    """One device for each kind of part that the CPUs among `devices` can be cut in, up to `lanes` parts each.
+
+    Members measured on these let the plan tell a CPU cut in lanes from a whole one.
+    """
+    found: dict[str, Device] = {}
+    for device in devices:
+        for count in range(2, min(lanes, len(device.cores)) + 1):
+            kind = part_of_kind(device.kind, count)
+            if device.type == "cpu" and kind is not None and len(device.cores) % count == 0:
+                cores = device.cores[: len(device.cores) // count]
+                found.setdefault(kind, Device(device.name, kind, device.memory // count, cores))
+    return tuple(found.values())
+
+
 def slug(text: str) -> str:
     """`AMD EPYC 9R14 @ 2.6GHz` as `amd-epyc-9r14`: lower case, without clock speed, trade marks and filler."""
     text = re.sub(r"\((r|tm|c)\)|@.*|\b(cpu|processor|\d+-core)\b", " ", text.lower())

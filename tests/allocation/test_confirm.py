@@ -52,3 +52,10 @@ def test_it_keeps_its_bound_and_never_ends_below_its_start(salt: int, bound: int
     assert found.benches == len(runs) == len(set(runs)) <= max(1, bound)
     assert found.measurement.throughput >= found.start.throughput
     assert all(PROBLEM.allows(p) for p in runs)
+
+
+def test_a_better_one_at_the_last_try_is_gone_on_from() -> None:
+    order = [START, *promising(START, PROBLEM)]
+    speeds = {p: 1.0 for p in order} | {order[PATIENCE]: 2.0}
+    found = confirm([START], PROBLEM, CachedBench(lambda p: speeds.get(p, 3.0), 100))
+    assert found.measurement.throughput == 3.0

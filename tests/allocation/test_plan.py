@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 import pytest
 
 from ripieno import files
 from ripieno.allocation import Options, Pin, plan
+from ripieno.allocation.costs import Costs
+from ripieno.allocation.latency import arrivals, p99
 from ripieno.allocation.plan import Method
 from ripieno.allocation.refine import Placements
 from ripieno.errors import AllocationError
@@ -116,3 +119,25 @@ def test_it_is_stored_and_read_back() -> None:
     fields = msgspec.json.decode(files.to_json(allocation))
     del fields["version"]
     assert msgspec.convert(fields, Allocation) == allocation
+
+
+def test_at_a_rate_the_plan_is_the_quickest_to_answer() -> None:
+    points = (Point(1, 0.01, 0.0, 10), Point(8, 0.04, 0.0, 10), Point(32, 0.12, 0.0, 10))
+    kinds = {"gpu": {m: Profile(m, "gpu", "onnx", points) for m in "ab"}}
+    devices = [Device("cuda:0", "gpu", 1000), Device("cuda:1", "gpu", 1000)]
+    slow = plan(ENSEMBLE, devices, kinds)
+    quick = plan(ENSEMBLE, devices, kinds, options=Options(rate=60.0))
+    assert (slow.latency, slow.rate, quick.rate, quick.throughput) == (None, None, 60.0, None)
+    times = arrivals(60.0, 1000, np.random.default_rng(0))
+    assert quick.latency == pytest.approx(p99(quick.placements, devices, Costs(kinds), times))
+    assert quick.latency <= p99(slow.placements, devices, Costs(kinds), times)
+
+
+def test_a_measured_latency_is_what_the_bench_says() -> None:
+    found = plan(ENSEMBLE, [CPU], profiles(), bench=lambda _: 4.0, options=Options(rate=5.0))
+    assert (found.latency, found.throughput, found.start_throughput) == (0.25, None, None)
+
+
+def test_a_rate_beyond_the_bound_is_refused() -> None:
+    with pytest.raises(AllocationError, match=r"1e\+06 samples/s are more than these devices can do \(50\)"):
+        plan(ENSEMBLE, [CPU], profiles(), options=Options(rate=1e6))

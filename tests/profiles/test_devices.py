@@ -7,7 +7,8 @@ import pytest
 
 from ripieno.errors import AllocationError
 from ripieno.profiles import devices
-from ripieno.profiles.devices import cpu_kind, free_memory, local_devices, part_of_kind
+from ripieno.profiles.devices import cpu_kind, free_memory, local_devices, part_of_kind, parts
+from ripieno.types import Device
 
 SMI = """\
 0, GPU-aaa, NVIDIA H200, 512, 140000
@@ -140,3 +141,12 @@ def test_memory_heeds_the_older_names_of_control_groups(tmp_path: Path) -> None:
 
 def test_without_control_groups_the_machine_sets_the_limit(tmp_path: Path) -> None:
     assert free_memory(tmp_path / "absent") > 0
+
+
+def test_parts_of_a_cpu_are_what_its_lanes_would_have() -> None:
+    whole = Device("cpu:0", "x-6-cores", 600, (1, 2, 3, 4, 5, 6))
+    gpu = Device("cuda:0", "nvidia-h200", 1)
+    assert parts([gpu, whole]) == (
+        Device("cpu:0", "x-3-cores", 300, (1, 2, 3)),
+        Device("cpu:0", "x-2-cores", 200, (1, 2)),
+    )
