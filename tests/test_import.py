@@ -33,8 +33,8 @@ def test_every_public_name_exists() -> None:
 
 
 def test_public_functions_stay_functions_after_all_is_imported() -> None:
-    code = "import ripieno.reports, ripieno.profiles, ripieno.engine.bench, ripieno.pipeline, ripieno.server, ripieno\n"
-    verbs = ("tune", "measure", "select", "allocate", "bench", "serve", "predict", "report", "show", "doctor")
+    code = "import ripieno.reports, ripieno.profiles, ripieno.engine.engine, ripieno.pipeline, ripieno.server, ripieno\n"
+    verbs = ("tune", "measure", "select", "allocate", "bench", "serve", "predict", "report", "show", "doctor", "front", "import_", "evict")
     code += f"print(*[n for n in {verbs!r} if not callable(getattr(ripieno, n))])"
     assert _run(code).split() == []
 

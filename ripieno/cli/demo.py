@@ -16,6 +16,7 @@ from ripieno.cli.watch import watching
 from ripieno.data import open_dataset
 from ripieno.errors import RipienoError, need
 from ripieno.library import Library
+from ripieno.library.evaluate import evaluate
 from ripieno.types import Bundle, Ensemble
 
 EPOCHS = 9
@@ -114,7 +115,7 @@ def _baselines(library: Library, costs: dict[str, float], progress: pipeline.Pro
         cost = {"seconds": sum(costs[m] for m in members)}
         weights = (1 / len(members),) * len(members)
         made.append(Ensemble(name, tuple(members), weights, name, budget=cost, cost=cost, losses={}))
-    pipeline.evaluate(library, sorted({m for e in made for m in e.members}), progress)
+    evaluate(library, sorted({m for e in made for m in e.members}), progress)
     return [dataclasses.replace(e, losses=pipeline.ensemble_losses(library, e)) for e in made]
 
 

@@ -15,7 +15,8 @@ from ripieno.errors import EXTRAS
 Isolation = Annotated[str, typer.Option(help="Lanes in threads or in processes: `auto`, `thread`, `process`.")]
 
 
-def _isolation(text: str) -> Any:
+def known_isolation(text: str) -> Any:
+    """The isolation that `text` names, or an error that lists them."""
     from ripieno.engine.engine import Isolation as Known
 
     return words.one_of(Known, "--isolation", text)
@@ -32,7 +33,7 @@ def bench(
     from ripieno.engine import bench as run_bench
 
     with console.log.status(f"answering requests of {batch} images for {seconds:g} s"):
-        result = run_bench(bundle, seconds=seconds, batch=batch, isolation=_isolation(isolation))
+        result = run_bench(bundle, seconds=seconds, batch=batch, isolation=known_isolation(isolation))
     made = console.table(f"{bundle}", "requests of", "images/s", "spread", "p50 (ms)", "p99 (ms)")
     made.add_row(
         f"{batch} images",
@@ -43,25 +44,6 @@ def bench(
     )
     console.out.print(made)
     console.closing("", f"ripieno serve {bundle}")
-
-
-@app.command()
-def serve(
-    bundle: BundlePath,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; only this machine unless told otherwise.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
-    isolation: Isolation = "auto",
-) -> None:
-    """Serve a deployment by the Open Inference Protocol v2: `ripieno serve bundle`."""
-    from ripieno.server import serve as run_server
-
-    def ready(url: str) -> None:
-        console.out.print(f"serving [bold]{bundle}[/] at {url}")
-        console.out.print(f"next  [bold cyan]curl {url}/v2/models/ensemble[/]  (Ctrl-C stops)", soft_wrap=True)
-
-    run_server(bundle, host=host, port=port, isolation=_isolation(isolation), ready=ready)
 
 
 @app.command()

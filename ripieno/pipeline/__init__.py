@@ -8,7 +8,7 @@ from ripieno.pipeline.brought import evict, import_
 from ripieno.pipeline.checkup import Checkup, doctor
 from ripieno.pipeline.costs import export, measure
 from ripieno.pipeline.deployment import allocate, predict
-from ripieno.pipeline.ensembles import ensemble_losses, evaluate, front, select
+from ripieno.pipeline.ensembles import ensemble_losses, front, select
 from ripieno.pipeline.runs import Overview, Progress, metric_of, open_run, show
 from ripieno.pipeline.tuning import tune
 
@@ -19,7 +19,6 @@ __all__ = [
     "allocate",
     "doctor",
     "ensemble_losses",
-    "evaluate",
     "evict",
     "export",
     "front",

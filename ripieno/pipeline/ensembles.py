@@ -12,6 +12,7 @@ import numpy as np
 
 from ripieno.errors import SelectionError
 from ripieno.library import Library
+from ripieno.library.evaluate import evaluate
 from ripieno.library.metrics import losses
 from ripieno.pipeline.costs import cost_table, measure
 from ripieno.pipeline.runs import Progress, open_run, quiet
@@ -179,29 +180,6 @@ def _judged(library: Library, ensembles: Sequence[Ensemble], test: bool, progres
     if test:
         evaluate(library, sorted({m for e in ensembles for m in e.members}), progress)
     return [dataclasses.replace(e, losses=ensemble_losses(library, e)) for e in ensembles]
-
-
-def evaluate(library: Library, members: Sequence[str], progress: Progress = quiet) -> None:
-    """Cache the test predictions of members that have none yet, by running their ONNX files."""
-    from ripieno import backends
-    from ripieno.data import open_dataset
-    from ripieno.profiles import local_devices
-
-    missing = [m for m in members if not library.has_probabilities(m, "test") and library.onnx_path(m).exists()]
-    if not missing or not (library.dataset_path / "dataset.json").exists():
-        return
-    dataset = open_dataset(library.dataset_path)
-    rows = dataset.rows("test")
-    if not len(rows):
-        return
-    device = local_devices("cpu")[0]
-    for done, member in enumerate(missing):
-        progress("predicting the test images", done, len(missing))
-        runner = backends.load("onnx", library.onnx_path(member), library.member(member), device, len(device.cores))
-        parts = [runner.infer(np.asarray(dataset.images[rows[i : i + 256]])) for i in range(0, len(rows), 256)]
-        runner.close()
-        library.write_probabilities(member, "test", np.concatenate(parts), dataset.labels[rows])
-    progress("predicting the test images", len(missing), len(missing))
 
 
 def ensemble_losses(library: Library, ensemble: Ensemble) -> dict[str, float]:

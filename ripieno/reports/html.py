@@ -10,6 +10,7 @@ from ripieno.data import open_dataset
 from ripieno.errors import LibraryError, need
 from ripieno.library import Library
 from ripieno.reports import plots
+from ripieno.reports.figures import figures
 
 
 def report(run: str | Path | Library) -> Path:
@@ -35,6 +36,7 @@ def report(run: str | Path | Library) -> Path:
     )
     template = environment.from_string(resources.files("ripieno.reports").joinpath("report.html").read_text("utf-8"))
     by_loss = sorted(members, key=lambda m: (m.losses["valid_cross_entropy"], m.id))
+    found = figures(library, costs, metric.replace("-", "_"))
     page = template.render(
         run=library.path.resolve().name,
         dataset=dataset,
@@ -50,6 +52,8 @@ def report(run: str | Path | Library) -> Path:
         curves=plots.learning_curves(members),
         scatter=plots.library(members, costs, ensembles),
         front=plots.front(ensembles, metric),
+        by_time=plots.error_by_time(found, metric) if found else "",
+        rivals=plots.smobf_and_forward(found, metric) if found else "",
     )
     files.write_bytes(library.report_path, page.encode())
     return library.report_path

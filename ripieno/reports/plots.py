@@ -6,7 +6,10 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ripieno.errors import need
+from ripieno.reports.figures import Figures
 from ripieno.types import Ensemble, Member
 
 if TYPE_CHECKING:
@@ -118,4 +121,30 @@ def front(ensembles: Sequence[Ensemble], metric: str) -> str:
             )
     if ensembles:
         _legend(axes)
+    return _svg(figure)
+
+
+def error_by_time(found: Figures, metric: str) -> str:
+    """Figures 3 and 4: test error against the training time of the search, a line a budget."""
+    figure, axes = _axes("training hours, all slots together", f"test error: 100 - {metric} (%)")
+    shades = np.linspace(0.35, 1.0, len(found.budgets))
+    for budget, shade in zip(found.budgets, shades, strict=True):
+        known = [(h, 100 * e) for h, e in zip(found.hours, found.error_by_time[budget], strict=True) if e is not None]
+        if known:
+            hours, errors = zip(*known, strict=True)
+            axes.plot(hours, errors, color=BLUE, alpha=float(shade), marker=".", label=f"B={budget:g}")
+    _legend(axes)
+    return _svg(figure)
+
+
+def smobf_and_forward(found: Figures, metric: str) -> str:
+    """Figures 5 and 6: cost against test error of SMOBF (a budget a point) and of forward (a size a point)."""
+    figure, axes = _axes(f"test error: 100 - {metric} (%)", "cost (seconds for 2,000 images)")
+    for method, color in (("smobf", BLUE), ("forward", ORANGE)):
+        points = [p for p in found.points if p.method == method]
+        axes.plot([100 * p.error for p in points], [p.cost for p in points], color=color, marker="o", label=method)
+        for p in points:
+            label = p.label if method == "forward" else f"{p.label} #{p.members}"
+            axes.annotate(label, (100 * p.error, p.cost), (4, 4), textcoords="offset points", color=INK, fontsize=8)
+    _legend(axes)
     return _svg(figure)

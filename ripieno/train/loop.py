@@ -206,6 +206,7 @@ class _Trial:
             losses={f"valid_{key}": value for key, value in scores(answers, self.labels).items()},
             parameters=sum(p.numel() for p in self.network.parameters()),
             seconds=progress.seconds,
+            created=time.time(),
             curve=progress.curve,
         )
 

@@ -1,0 +1,38 @@
+"""Test predictions of members, made when they are asked for: most members are never in an ensemble."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ripieno import backends
+from ripieno.data import open_dataset
+from ripieno.library.library import Library
+from ripieno.types import Device
+
+BATCH = 256
+
+
+def evaluate(library: Library, members: Sequence[str], progress: Callable[[str, int, int], None] | None = None) -> None:
+    """Cache the predictions on the test split of members that have none yet, by running their ONNX files.
+
+    Members without an ONNX file, and libraries without a data set, are left as they are.
+    """
+    missing = [m for m in members if not library.has_probabilities(m, "test") and library.onnx_path(m).exists()]
+    if not missing or not (library.dataset_path / "dataset.json").exists():
+        return
+    dataset = open_dataset(library.dataset_path)
+    rows = dataset.rows("test")
+    if not len(rows):
+        return
+    threads = len(os.sched_getaffinity(0))
+    for done, member in enumerate(missing, 1):
+        device = Device("cpu:0", "cpu", 0)
+        runner = backends.load("onnx", library.onnx_path(member), library.member(member), device, threads)
+        parts = [runner.infer(np.asarray(dataset.images[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
+        runner.close()
+        library.write_probabilities(member, "test", np.concatenate(parts), dataset.labels[rows])
+        if progress is not None:
+            progress("predicting the test images", done, len(missing))

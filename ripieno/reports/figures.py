@@ -1,0 +1,107 @@
+"""Numbers behind figures 3 to 6 of the paper, from any run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ripieno.errors import SelectionError
+from ripieno.library import Library
+from ripieno.library.evaluate import evaluate
+from ripieno.library.metrics import losses
+from ripieno.selection import Choice, select_members
+from ripieno.selection.check import Method
+from ripieno.types import Member
+
+BUDGETS = 6
+"""Lines of figures 3 and 4."""
+MOMENTS = 8
+"""Points of each line."""
+SIZES = (1, 2, 3, 4, 6, 8, 12)
+"""Sizes that forward selects in figures 5 and 6."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An ensemble as a point: its `label` (`B20` or `#4`), cost in seconds, error on the test split in 0..1."""
+
+    method: Method
+    label: str
+    cost: float
+    members: int
+    error: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures 3 and 4: `error_by_time[budget]` at training `hours`; figures 5 and 6: SMOBF and forward as points."""
+
+    budgets: tuple[float, ...]
+    hours: tuple[float, ...]
+    """training time spent by all slots together"""
+    error_by_time: Mapping[float, tuple[float | None, ...]]
+    """None where nothing fits the budget yet"""
+    points: tuple[Chosen, ...]
+
+
+def figures(library: Library, costs: Mapping[str, float], score: str) -> Figures | None:
+    """The numbers, None when fewer than two members have a cost and test predictions.
+
+    `costs` are seconds by member; `score` is `accuracy` or `macro_f1`; errors are one minus it on the test split.
+    """
+    priced = sorted(m for m in library.ids() if m in costs)
+    evaluate(library, priced)
+    ids = [m for m in priced if library.has_probabilities(m, "test")]
+    if len(ids) < 2:
+        return None
+    truth, labels = library.truth(ids), library.labels("test")
+    seconds = np.array([costs[m] for m in ids])
+    budgets = tuple(
+        float(f"{b:.2g}")
+        for b in np.geomspace(np.median(seconds), min(seconds.sum(), 32 * np.median(seconds)), BUDGETS)
+    )
+
+    def error(choice: Choice) -> float:
+        weights = zip(choice.members, choice.weights, strict=True)
+        mean = np.sum([w * library.probabilities(ids[i], "test").astype(np.float64) for i, w in weights], axis=0)
+        return 1 - losses(mean, labels, "test")[f"test_{score}"]
+
+    def chosen(
+        among: Sequence[int], budget: float | None, method: Method = "smobf", size: int | None = None
+    ) -> Choice | None:
+        """The choice among some of the members, as indices into all of them."""
+        try:
+            found = select_members(truth[list(among)], None, seconds[list(among)], budget, method, size=size)
+        except SelectionError:
+            return None  # nothing fits the budget, or there are fewer members than asked for
+        return Choice(tuple(among[i] for i in found.members), found.weights, found.loss, found.cost)
+
+    at = _training_hours(library.members())
+    hours = [at[m] for m in ids]
+    moments = np.linspace(0, max(hours), MOMENTS + 1)[1:]
+    lines: dict[float, tuple[float | None, ...]] = {}
+    for budget in budgets:
+        then = [chosen([i for i, h in enumerate(hours) if h <= moment + 1e-9], budget) for moment in moments]
+        lines[budget] = tuple(None if c is None else error(c) for c in then)
+    everybody = range(len(ids))
+    points = []
+    asked: list[tuple[Method, str, float | None, int | None]] = [("smobf", f"B{b:g}", b, None) for b in budgets]
+    asked += [("forward", f"#{size}", None, size) for size in SIZES]
+    for method, label, limit, size in asked:
+        choice = chosen(everybody, limit, method, size)
+        if choice is not None:
+            points.append(Chosen(method, label, choice.cost, len(choice.members), error(choice)))
+    return Figures(budgets, tuple(float(m) for m in moments), lines, tuple(points))
+
+
+def _training_hours(members: Sequence[Member]) -> dict[str, float]:
+    """Training time of the whole search, over all slots together, when each member was made."""
+    spent, at = 0.0, {}
+    last: dict[int, float] = {}
+    for member in sorted(members, key=lambda m: (m.created, m.id)):
+        spent += member.seconds - last.get(member.trial, 0.0)
+        last[member.trial] = member.seconds
+        at[member.id] = spent / 3600
+    return at

@@ -1,0 +1,103 @@
+"""Costs, ensembles and the front of a real run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ripieno
+from ripieno.backends.flops import onnx_flops
+from ripieno.errors import SelectionError
+from ripieno.models.cost import megaflops
+from ripieno.pipeline.diversity import diversity
+
+
+@pytest.fixture
+def run(finished_run: Path, tmp_path: Path) -> ripieno.Library:
+    shutil.copytree(finished_run, tmp_path / "run")
+    return ripieno.Library(tmp_path / "run")
+
+
+def test_an_ensemble_keeps_its_budget_and_its_figures_are_those_of_the_mean(run: ripieno.Library) -> None:
+    ensemble = ripieno.select(run, 5.0)[0]
+    assert ensemble.cost["seconds"] <= 5.0
+    mean = np.mean([run.probabilities(m) for m in ensemble.members], axis=0)
+    truth = mean[np.arange(len(mean)), run.labels()]
+    assert ensemble.losses["valid_cross_entropy"] == pytest.approx(-np.log(truth).mean(), abs=1e-6)
+    assert 0 <= ensemble.losses["test_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("kind", ["seconds", "memory", "latency", "parameters", "flops"])
+def test_every_kind_of_cost_can_bound_a_budget(run: ripieno.Library, kind: str) -> None:
+    found = ripieno.front(run, kind=kind, prune=1.0)
+    costs = [e.cost[kind] for e in found.ensembles]
+    losses = [e.losses["valid_cross_entropy"] for e in found.ensembles]
+    assert costs == sorted(costs)
+    assert losses == sorted(losses, reverse=True)
+    bounded = ripieno.select(run, {kind: costs[-1]})[0]
+    assert bounded.cost[kind] <= costs[-1]
+
+
+def test_a_budget_may_bound_several_costs_at_once(run: ripieno.Library) -> None:
+    free = ripieno.select(run, {"seconds": 100.0, "parameters": 1e9}, prune=1.0)[0]
+    tight = ripieno.select(run, {"seconds": 100.0, "parameters": free.cost["parameters"] - 1}, prune=1.0)[0]
+    assert tight.cost["parameters"] < free.cost["parameters"]
+
+
+def test_a_cost_nobody_has_names_those_there_are(run: ripieno.Library) -> None:
+    with pytest.raises(SelectionError, match="a budget may bound seconds, memory, latency, parameters, flops"):
+        ripieno.select(run, {"watts": 3.0})
+
+
+def test_the_best_of_a_front_is_the_last_it_pays_for(run: ripieno.Library) -> None:
+    found = ripieno.front(run, prune=1.0)
+    assert run.front() == found
+    first, last = found.ensembles[0], found.ensembles[-1]
+    assert found.best(first.cost["seconds"] * 0.99) is None
+    assert found.best(last.cost["seconds"] * 2) == last
+
+
+def test_operations_in_the_graph_are_twice_the_multiply_adds_of_the_formula(run: ripieno.Library) -> None:
+    members = [m for m in run.members() if run.onnx_path(m.id).exists()]
+    assert members
+    for member in members:
+        counted = onnx_flops(run.onnx_path(member.id)) / 2e6
+        assert counted == pytest.approx(megaflops(member.configuration, member.input), rel=0.01)
+
+
+def test_diversity_is_the_mean_pairwise_disagreement(run: ripieno.Library) -> None:
+    ids = run.ids()
+    answers = [run.probabilities(m).argmax(axis=1) for m in ids]
+    wanted = {
+        m: np.mean([np.mean(answers[i] != other) for k, other in enumerate(answers) if k != i])
+        for i, m in enumerate(ids)
+    }
+    assert diversity(run, ids) == pytest.approx(wanted)
+
+
+def test_predictions_alone_become_an_ensemble(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, 60)
+    sharp = np.eye(3)[labels] * 0.6 + rng.dirichlet(np.ones(3), 60) * 0.4
+    models = {"good": sharp, "other": rng.dirichlet(np.ones(3), 60)}
+    ripieno.import_(tmp_path / "run", models, labels=labels, costs={"good": {"seconds": 2.0}, "other": {"seconds": 1.0}})
+    assert ripieno.select(tmp_path / "run", 2.5)[0].members == ("good",)
+
+
+def test_somebody_elses_onnx_files_are_measured_selected_and_deployed(
+    run: ripieno.Library, digit_folder: Path, tmp_path: Path
+) -> None:
+    files = []
+    for member in run.ids()[:8]:
+        if run.onnx_path(member).exists():
+            shutil.copy(run.onnx_path(member), tmp_path / f"net-{member}.onnx")
+            files.append(tmp_path / f"net-{member}.onnx")
+    added = ripieno.import_(tmp_path / "new", files, data=digit_folder)
+    assert {m.id for m in added} == {f.stem for f in files}
+    ensembles = ripieno.select(tmp_path / "new", 10.0, prune=1.0)
+    bundle = ripieno.allocate(tmp_path / "new", ensembles[0], devices="cpu", max_benches=0)
+    images = np.zeros((2, 8, 8, 1), np.uint8)
+    assert ripieno.predict(bundle, images).shape == (2, 10)
