@@ -15,6 +15,7 @@ from ripieno.selection import blocks, build, select_members
 from ripieno.selection.blocks import BlockedCrossEntropy, Row, row_of
 from ripieno.selection.device import DeviceCrossEntropy
 from ripieno.selection.metrics import cross_entropy
+from ripieno.selection.objective import Above
 from ripieno.selection.tree import Tree
 
 SAMPLES = 5001
@@ -53,6 +54,27 @@ def test_losses_are_within_1e_6_of_the_exact_ones(truth: NDArray[np.float16], dt
         exact = [cross_entropy(rows[[*members, c]].astype(np.float64).mean(axis=0)) for c in range(12)]
         assert losses == pytest.approx(exact, abs=1e-6)
         members = (*members, member)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_members_that_rule_the_truth_out_cost_the_log_of_1e_15(count: int) -> None:
+    objective = BlockedCrossEntropy(list(np.zeros((4, 40), np.float16)))
+    members = tuple(range(count))
+    assert objective.losses(members, np.array([3])) == pytest.approx([15 * np.log(10)], abs=1e-6)
+
+
+def test_floors_from_gains_are_never_above_the_losses(small_blocks: None) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.beta(rng.uniform(0.1, 3, (20, 1)), 1, (20, 500)).astype(np.float16)
+    objective = BlockedCrossEntropy(list(rows))
+    for members in [(3, 1), (3, 1, 1), (0, 5, 7, 9, 11)]:
+        before = float(objective.losses(members[:-2], np.array(members[-2:-1]))[0])
+        above = Above(before, objective.losses(members[:-1], np.arange(20)))
+        loss = float(above.floors[members[-1]])
+        losses = objective.losses(members, np.arange(20))
+        floors = objective.floors(members, loss, above)
+        assert (floors <= losses).all()
+        assert (floors > losses - 0.7).any()
 
 
 def test_going_back_to_a_smaller_ensemble_gives_the_same_losses(truth: NDArray[np.float16], small_blocks: None) -> None:

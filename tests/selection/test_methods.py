@@ -20,8 +20,11 @@ METHODS: list[Method] = ["smobf", "forward", "replacement", "top-k", "best", "sw
 
 
 def library(seed: int, members: int = 9, samples: int = 40) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Networks of different quality that find the same samples hard."""
     rng = np.random.default_rng(seed)
-    return rng.beta(rng.uniform(0.5, 3, (members, 1)), 1, (members, samples)), rng.uniform(1, 5, members)
+    ease = rng.normal(size=samples)
+    logits = ease + rng.normal(size=(members, samples)) * rng.uniform(0.8, 2.5, (members, 1)) + 1
+    return 1 / (1 + np.exp(-logits)), rng.uniform(1, 5, members)
 
 
 def loss_of(truth: NDArray[np.float64], members: list[int]) -> float:
@@ -57,12 +60,13 @@ def test_no_exchange_betters_what_swap_answers(seed: int) -> None:
             assert costs[members].sum() > 9 or loss_of(truth, members) > choice.loss - 1e-11
 
 
-def test_swap_escapes_where_the_greedy_is_caught() -> None:
-    # the best alone, 0, is in no best pair: 1 and 2 complement each other
-    truth = np.array([[0.6, 0.6], [0.95, 0.2], [0.2, 0.95]])
-    assert set(select_members(truth, budget=2, method="smobf").members) != {1, 2}
-    assert set(select_members(truth, budget=2, method="swap").members) in ({0}, {1, 2})
-    assert select_members(truth, budget=2, method="swap").loss <= select_members(truth, budget=2).loss
+@pytest.mark.parametrize("seed", [8, 17, 22, 46])
+def test_swap_escapes_where_the_greedy_is_caught(seed: int) -> None:
+    truth, costs = library(seed)
+    smobf, swap, exact = (select_members(truth, costs=costs, budget=9.0, method=m) for m in ("smobf", "swap", "exact"))
+    assert swap.loss == pytest.approx(exact.loss, abs=1e-12)
+    assert swap.loss < smobf.loss
+    assert len(set(smobf.members) - set(swap.members)) > 0
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -81,14 +85,16 @@ def test_forward_of_a_size_goes_on_though_the_loss_rises_and_without_a_size_stop
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_replacement_takes_the_lowest_loss_at_each_step_and_keeps_the_best_prefix(seed: int) -> None:
-    truth, _ = library(seed)
+@pytest.mark.parametrize("budget", [100.0, 12.0])
+def test_replacement_takes_the_lowest_loss_at_each_step_and_keeps_the_best_prefix(seed: int, budget: float) -> None:
+    truth, costs = library(seed)
     picks: list[int] = []
     losses = []
     for _ in range(12):
-        picks.append(min(range(9), key=lambda m: loss_of(truth, [*picks, m])))
+        fitting = [m for m in range(9) if costs[list({*picks, m})].sum() <= budget]
+        picks.append(min(fitting, key=lambda m: loss_of(truth, [*picks, m])))
         losses.append(loss_of(truth, picks))
-    choice = select_members(truth, method="replacement", size=12)
+    choice = select_members(truth, costs=costs, budget=budget, method="replacement", size=12)
     assert choice.steps == tuple(picks[: int(np.argmin(losses)) + 1])
     assert choice.combiner == "weighted"
     assert choice.loss == pytest.approx(-np.log(choice.weights @ truth[list(choice.members)]).mean(), abs=1e-12)

@@ -53,6 +53,11 @@ def test_of_the_three_weights_the_ensemble_of_lowest_loss_is_kept() -> None:
     assert select_members(TRUTH[:2], costs=[1.0, 15.0], budget=16.0, weights=(0.7, 0.1)) == separate[1]
 
 
+def test_of_equal_losses_the_cheaper_ensemble_is_kept() -> None:
+    # w = 0 takes the lowest index, w = 1 the lowest cost; both have the same loss
+    assert select_members(TRUTH[[0, 0]], costs=[2.0, 1.0], budget=2.5, weights=(0.0, 1.0)).members == (1,)
+
+
 def test_nothing_that_fits_is_one_line_naming_the_cheapest() -> None:
     with pytest.raises(SelectionError, match=r"no member fits a budget of 0\.5: the cheapest, b, costs 1"):
         select_members(TRUTH, costs=[2.0, 1.0, 9.0], budget=0.5, names=["a", "b", "c"])

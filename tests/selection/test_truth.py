@@ -71,6 +71,44 @@ def test_a_tie_goes_to_the_lowest_index() -> None:
     assert tree.step(node, np.arange(30), 1.0, np.zeros(30), np.inf) == 0
 
 
+class Table:
+    """An objective that reads its answers from a table."""
+
+    diminishing = False
+
+    def __init__(self, losses: list[float], floors: list[float]) -> None:
+        self.size = len(losses)
+        self._losses, self._floors = np.array(losses), np.array(floors)
+
+    def state(self, members: tuple[int, ...]) -> tuple[int, ...]:
+        return members
+
+    def extend(self, state: tuple[int, ...], member: int) -> tuple[int, ...]:
+        return (*state, member)
+
+    def losses(self, state: tuple[int, ...], candidates: np.ndarray) -> np.ndarray:
+        return self._losses[candidates]
+
+    def floors(self, state: tuple[int, ...], loss: float, above: object, /) -> np.ndarray:
+        return self._floors
+
+    def nbytes(self) -> int:
+        return 1
+
+
+def test_a_tie_goes_to_the_lowest_index_also_when_it_is_looked_at_later() -> None:
+    # the first eight looked at have the lowest floors; member 0, whose floor is its loss, comes after them
+    tree = Tree(Table([1.0] + [2.0] * 8 + [1.0], [1.0] + [0.1] * 9))
+    assert tree.step(tree.at((1,)), np.arange(10), 1.0, np.zeros(10), np.inf) == 0
+
+
+def test_the_mean_is_clipped_not_the_members() -> None:
+    truth = np.array([[5e-16], [0.0], [3e-15]])
+    objective = CrossEntropy(truth)
+    losses = objective.losses(objective.state((0,)), np.arange(3))
+    assert losses == pytest.approx([15 * np.log(10), 15 * np.log(10), -np.log(1.75e-15)], rel=1e-12)
+
+
 def test_nothing_below_the_ceiling_is_no_step() -> None:
     truth = np.array([[0.9, 0.9], [0.1, 0.1]])
     tree = Tree(CrossEntropy(truth))
