@@ -61,6 +61,7 @@ class Request:
     window: float
     spread: float
     seconds: float
+    trusted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,9 @@ def measure(request: Request, reply: Callable[[Reply], None]) -> None:
     images = _images(request, sizes[-1])
 
     def load() -> backends.Backend:
-        return backends.load(request.backend, request.path, request.member, request.device, request.threads)
+        return backends.load(
+            request.backend, request.path, request.member, request.device, request.threads, request.trusted
+        )
 
     memory = GpuMemory(request.device.name) if request.device.type == "cuda" else HostMemory()
     before = memory.peak()

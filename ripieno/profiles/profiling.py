@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -34,7 +34,8 @@ def profile(
     samples: NDArray[np.generic] | None = None,
     window: float = 0.15,
     spread: float = 0.05,
-    max_seconds: float = 20.0,
+    max_seconds: float = 8.0,
+    trusted: Collection[str] = (),
     progress: Callable[[Point], None] | None = None,
 ) -> Profile:
     """Measure the member whose `backend` file is at `path`, alone on `device`, with as many threads as it has cores.
@@ -43,7 +44,8 @@ def profile(
     for `window` seconds and on until its spread is at most `spread`, all of them within about `max_seconds`. A point's
     bytes are the growth of a fresh process, or of what is taken on the GPU, by the load and the batches so far;
     `Profile.base` is that process's own share. A batch size that fails (out of memory) ends the profile with the
-    smaller ones. `progress` is called with each point.
+    smaller ones. `trusted` names the families of the user's own that the torch backend may import. `progress` is called
+    with each point.
 
     Raises EngineError when the member cannot be loaded or run.
     """
@@ -66,6 +68,7 @@ def profile(
             window=window,
             spread=spread,
             seconds=max_seconds,
+            trusted=tuple(trusted),
         )
         for reply in _ask(request):
             base = base if reply.base is None else reply.base
@@ -165,7 +168,8 @@ def measure_library(
     again: bool = False,
     window: float = 0.15,
     spread: float = 0.05,
-    max_seconds: float = 20.0,
+    max_seconds: float = 8.0,
+    trusted: Collection[str] = (),
     progress: Callable[[Profile, int, int], None] | None = None,
     failed: Callable[[str, RipienoError], None] | None = None,
 ) -> dict[str, Profile]:
@@ -186,7 +190,7 @@ def measure_library(
             if got is None or got.backend != backend or not set(batch_sizes) <= {p.batch_size for p in got.points}:
                 member = library.member(name)
                 got = profile(
-                    model_file(library, member, backend),
+                    model_file(library, member, backend, trusted),
                     member,
                     device,
                     backend,
@@ -194,6 +198,7 @@ def measure_library(
                     window=window,
                     spread=spread,
                     max_seconds=max_seconds,
+                    trusted=trusted,
                 )
                 library.write_profiles(device.kind, [got])
         except RipienoError as error:
@@ -207,7 +212,7 @@ def measure_library(
     return found
 
 
-def model_file(library: Shelf, member: Member, backend: str) -> Path:
+def model_file(library: Shelf, member: Member, backend: str, trusted: Collection[str] = ()) -> Path:
     """The file of `member` that `backend` runs, made when it is an ONNX file that is not there yet."""
     if backend != "onnx":
         return library.weights_path(member.id)
@@ -215,5 +220,5 @@ def model_file(library: Shelf, member: Member, backend: str) -> Path:
     if not target.exists():
         from ripieno.backends.export import export_onnx
 
-        export_onnx(member, library.weights_path(member.id), target)
+        export_onnx(member, library.weights_path(member.id), target, trusted)
     return target
