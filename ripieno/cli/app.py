@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ripieno.allocation.plan import Method
 from ripieno.cli import console, tables, words
 from ripieno.types import Metric
 
@@ -136,8 +137,13 @@ def allocate(
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of the deployment; RUN/bundles/ENSEMBLE by default.")
     ] = None,
-    max_benches: Annotated[int, typer.Option(help="The most benches algorithm 1 may run.")] = 20,
+    max_benches: Annotated[int, typer.Option(help="The most benches that may be run; 0 plans only.")] = 20,
     backend: Annotated[str, typer.Option(help="`onnx` or `torch`.")] = "onnx",
+    method: Annotated[str, typer.Option(help="`model`, `algorithm-1` (the paper's) or `worst-fit`.")] = "model",
+    pin: Annotated[
+        list[str] | None, typer.Option(help="Fix a member: ID=cuda:0, ID=@32 or ID=cuda:0@32; repeat for several.")
+    ] = None,
+    replicas: Annotated[bool, typer.Option(help="Whether a member may run on several devices.")] = True,
     family: Trust = None,
 ) -> None:
     """Place an ensemble on devices and write a deployment: `ripieno allocate run B20 --bundle bundle`."""
@@ -151,15 +157,14 @@ def allocate(
             bundle=bundle,
             max_benches=max_benches,
             backend=backend,
+            method=words.one_of(Method, "--method", method),
+            pins=pin or (),
+            replicas=replicas,
             trusted=family or (),
             progress=progress,
         )
     console.out.print(tables.allocation(made.allocation))
-    if made.allocation.throughput and made.allocation.start_throughput:
-        gain = made.allocation.throughput / made.allocation.start_throughput
-        console.out.print(
-            f"{made.allocation.throughput:.0f} images/s, {gain:.2f} x worst-fit, {made.allocation.benches} benches"
-        )
+    console.out.print(tables.speed(made.allocation))
     console.closing(str(made.path), f"ripieno serve {made.path}")
 
 

@@ -35,6 +35,10 @@ class Client:
         """The model's metadata: name, inputs, outputs."""
         return self._checked("GET", f"/v2/models/{self.model}").json()  # type: ignore[no-any-return]
 
+    def overview(self) -> dict[str, Any]:
+        """What a ripieno server counts: see `routes.overview`."""
+        return self._checked("GET", "/overview").json()  # type: ignore[no-any-return]
+
     def _infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
         import orjson
 

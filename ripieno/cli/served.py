@@ -1,0 +1,145 @@
+"""The verbs on a server: serve, top."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+
+from ripieno.cli import console
+from ripieno.cli.app import app
+from ripieno.cli.deployed import Isolation, known_isolation
+from ripieno.errors import RipienoError
+
+Secret = Annotated[
+    str | None, typer.Option(envvar="RIPIENO_TOKEN", help="Token that requests carry; better given in the variable.")
+]
+
+
+@app.command()
+def serve(
+    bundle: Annotated[
+        list[str], typer.Argument(help="The deployment's folder; several as NAME=FOLDER.", metavar="BUNDLE...")
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; only this machine unless told otherwise.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
+    grpc_port: Annotated[int | None, typer.Option(help="Serve gRPC too, on this port; 0 takes a free one.")] = None,
+    isolation: Isolation = "auto",
+    token: Secret = None,
+    certificate: Annotated[Path | None, typer.Option(help="Certificate chain (PEM): serve over TLS.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
+    log: Annotated[bool, typer.Option("--log", help="Log requests to standard error, a JSON object a line.")] = False,
+) -> None:
+    """Serve a deployment by the Open Inference Protocol v2: `ripieno serve bundle`."""
+    from ripieno.server import serve as run_server
+
+    bundles = _bundles(bundle)
+    model = next(iter(bundles)) if isinstance(bundles, dict) else "ensemble"
+
+    def ready(url: str) -> None:
+        console.out.print(f"serving [bold]{', '.join(bundle)}[/] at {url}")
+        console.out.print(f"next  [bold cyan]curl {url}/v2/models/{model}[/]  (Ctrl-C stops)", soft_wrap=True)
+
+    if log:
+        from ripieno.server.logs import log_to
+
+        log_to(sys.stderr)
+    run_server(
+        bundles,
+        host,
+        port,
+        isolation=known_isolation(isolation),
+        grpc_port=grpc_port,
+        token=token,
+        certificate=certificate,
+        key=key,
+        ready=ready,
+        grpc_ready=lambda address: console.out.print(f"serving gRPC at {address}"),
+    )
+
+
+def _bundles(said: list[str]) -> str | dict[str, str]:
+    """One folder, or folders by the names of their models."""
+    if len(said) == 1 and ("=" not in said[0] or Path(said[0]).exists()):
+        return said[0]
+    pairs = [(name, folder) for name, _, folder in (one.partition("=") for one in said)]
+    if not all(folder for _, folder in pairs) or len(dict(pairs)) < len(pairs):
+        raise RipienoError(
+            f"bundles are {' '.join(said)}, must be one folder, or NAME=FOLDER each with a name of its own"
+        )
+    return dict(pairs)
+
+
+@app.command()
+def top(
+    url: Annotated[str, typer.Argument(help="Where the server answers.")] = "http://127.0.0.1:8000",
+    every: Annotated[float, typer.Option(help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once (two looks, for the rates) and end.")] = False,
+    token: Secret = None,
+) -> None:
+    """Watch a server: requests, latencies, members, lanes: `ripieno top http://127.0.0.1:8000`."""
+    from ripieno.server import Client
+
+    with Client(url, token=token) as client:
+        before, then = client.overview(), time.monotonic()
+        time.sleep(every)
+        now, at = client.overview(), time.monotonic()
+        if once or not console.out.is_terminal:
+            console.out.print(_view(before, now, at - then))
+            return
+        with Live(_view(before, now, at - then), console=console.out, screen=True) as live:
+            while True:
+                time.sleep(every)
+                before, then, now, at = now, at, client.overview(), time.monotonic()
+                live.update(_view(before, now, at - then))
+
+
+def _view(before: Mapping[str, Any], now: Mapping[str, Any], seconds: float) -> Group:
+    """Tables of what changed in `seconds` between two overviews."""
+    flight = now["flight"]
+    refused = ", ".join(f"{count} x {status}" for status, count in flight["refused"].items()) or "none"
+    state = "ready" if now["ready"] else "not ready"
+    made = console.table(
+        f"{state}, {flight['requests']} requests under way, refused: {refused}",
+        *("model", "requests/s", "samples/s", "p50 (ms)", "p99 (ms)", "failed", "partial"),
+    )
+    for name, model in now["models"].items():
+        old = before["models"].get(name, model)
+        made.add_row(
+            name,
+            f"{(model['requests'] - old['requests']) / seconds:.1f}",
+            f"{(model['samples'] - old['samples']) / seconds:.1f}",
+            f"{1000 * model['p50']:.4g}",
+            f"{1000 * model['p99']:.4g}",
+            str(model["failures"]),
+            str(model["partial"]),
+        )
+    return Group(made, *(_engine(name, before, bundle, seconds) for name, bundle in now["bundles"].items()))
+
+
+def _engine(name: str, before: Mapping[str, Any], bundle: Mapping[str, Any], seconds: float) -> Table:
+    engine = bundle["engine"]
+    old = before["bundles"].get(name, bundle)["engine"]
+    title = f"{name}: {engine['pending']} of {engine['capacity']} places taken, {bundle['waiting']} requests wait"
+    made = console.table(title, "lane or member", "busy", "samples/s", "samples/batch", "restarts")
+    rows = [(f"{x['device']} lane {x['lane']}", x, y) for x, y in zip(engine["lanes"], old["lanes"], strict=False)]
+    rows += [(m, work, old["members"].get(m, work)) for m, work in engine["members"].items()]
+    for label, work, earlier in rows:
+        batches, samples = work["batches"] - earlier["batches"], work["samples"] - earlier["samples"]
+        made.add_row(
+            label if work.get("up", True) else f"{label} (down)",
+            console.percent((work["computing"] - earlier["computing"]) / seconds),
+            f"{samples / seconds:.1f}",
+            f"{samples / batches:.1f}" if batches else "-",
+            str(work.get("restarts", "")),
+        )
+    return made
