@@ -158,6 +158,12 @@ def test_torch_gives_the_same_members_within_the_tolerance(truth: NDArray[np.flo
         assert device.losses(device.state(members), np.arange(12)) == pytest.approx(here_losses, abs=1e-6)
 
 
+def test_torch_too_counts_what_is_ruled_out_as_1e_15() -> None:
+    pytest.importorskip("torch")
+    device = DeviceCrossEntropy(list(np.zeros((4, 40), np.float16)), "cpu")
+    assert device.losses(device.state((0, 1)), np.array([3])) == pytest.approx([15 * np.log(10)], abs=1e-5)
+
+
 def test_a_device_that_is_not_there_is_one_line(truth: NDArray[np.float16]) -> None:
     pytest.importorskip("torch")
     with pytest.raises(SelectionError, match="cannot hold the predictions"):

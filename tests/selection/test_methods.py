@@ -69,6 +69,13 @@ def test_swap_escapes_where_the_greedy_is_caught(seed: int) -> None:
     assert len(set(smobf.members) - set(swap.members)) > 0
 
 
+@pytest.mark.parametrize("method", ["smobf", "swap", "exact"])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_size_is_never_passed(method: Method, size: int) -> None:
+    truth, _ = library(8, members=12)
+    assert len(select_members(truth, method=method, size=size).members) <= size
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_forward_takes_the_lowest_loss_at_each_step(seed: int) -> None:
     truth, _ = library(seed)
