@@ -39,6 +39,20 @@ def ensembles(rows: Sequence[Ensemble], score: str, kind: str = "seconds") -> Ta
     return made
 
 
+def speed(allocation: Allocation) -> str:
+    """One line: images per second predicted, measured, of worst-fit, and how far from the bound they are."""
+    parts = []
+    if allocation.throughput:
+        parts.append(f"{allocation.throughput:.0f} images/s measured in {allocation.benches} benches")
+        if allocation.start_throughput:
+            parts.append(f"{allocation.throughput / allocation.start_throughput:.2f} x the start")
+    if allocation.predicted:
+        parts.append(f"{allocation.predicted:.0f} predicted")
+    if allocation.bound:
+        parts.append(f"at most {allocation.bound:.0f} by the model")
+    return ", ".join(parts)
+
+
 def _bounds(values: Mapping[str, float], kind: str) -> str:
     """The value of `kind`, or all values with their kinds where that one is not among them."""
     return number(values[kind]) if set(values) == {kind} else " ".join(f"{k} {v:.3g}" for k, v in values.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,14 @@ from ripieno.errors import AllocationError
 from ripieno.library import Library, write_bundle
 from ripieno.pipeline.costs import profiles_on
 from ripieno.pipeline.runs import Progress, open_run, quiet
+from ripieno.profiles import local_devices, parts
 from ripieno.types import Allocation, Bundle, Device, Ensemble, Placement
+
+if TYPE_CHECKING:
+    from ripieno.allocation.plan import Method
+
+LANES = 4
+"""Most lanes a CPU is cut in."""
 
 
 def allocate(
@@ -24,24 +31,30 @@ def allocate(
     devices: str | Sequence[Device] = "auto",
     bundle: str | Path | None = None,
     backend: str = "onnx",
+    method: Method = "model",
     max_benches: int = 20,
+    pins: Sequence[str] = (),
+    replicas: bool = True,
     trusted: Sequence[str] = (),
     progress: Progress = quiet,
 ) -> Bundle:
-    """Place an ensemble on devices (section 2.4: worst-fit, then algorithm 1) and write the deployment folder.
+    """Place an ensemble on devices (section 2.4) and write the deployment folder.
 
-    The bundle lies in `bundle`, by default `RUN/bundles/ENSEMBLE`. Raises AllocationError when a member fits nowhere.
+    `method` is `model` (plan by the profiles, confirm by benches), `algorithm-1` (worst-fit, then the paper's greedy by
+    benches) or `worst-fit`. At most `max_benches` are run, none at 0. `pins` fix a member's device or batch size
+    (`MEMBER=cuda:0@32`); without `replicas` each member sits on one device. The bundle lies in `bundle`, by default
+    `RUN/bundles/ENSEMBLE`. Raises AllocationError when the members do not fit, with the smallest change that mends it.
     """
-    from ripieno.allocation import Measurement, plan
+    from ripieno.allocation import Measurement, Options, parse_pins, plan
     from ripieno.engine import AllocationBench
-    from ripieno.profiles import local_devices
 
     library = open_run(run)
     chosen = library.ensemble(ensemble) if isinstance(ensemble, str) else ensemble
     here = local_devices(devices, backend) if isinstance(devices, str) else tuple(devices)
     if not here:
         raise AllocationError("no devices to place members on: `ripieno doctor` lists those of this machine")
-    kinds = {d.kind: d for d in here}
+    # the model weighs cutting a CPU in lanes, so what a lane costs is measured too
+    kinds = {d.kind: d for d in (*here, *(parts(here, LANES) if method == "model" else ()))}
     profiles = {
         kind: profiles_on(library, chosen.members, device, backend, trusted=trusted, progress=progress)
         for kind, device in kinds.items()
@@ -50,8 +63,9 @@ def allocate(
     def told(benches: int, limit: int, throughput: float) -> None:
         progress(f"refining the allocation: {throughput:.0f} images/s", benches, limit)
 
-    placed = functools.partial(plan, chosen, here, profiles, name=chosen.name)
-    if max_benches > 0:
+    options = Options(method, max_benches=max_benches, pins=parse_pins(pins), replicas=replicas, lanes=LANES)
+    placed = functools.partial(plan, chosen, here, profiles, options=options, name=chosen.name)
+    if max_benches > 0 and method != "worst-fit":
         members = {m: library.member(m) for m in chosen.members}
         paths = {m: library.model_path(m, backend) for m in chosen.members}
         with AllocationBench(chosen, members, paths, backend) as measured:
@@ -60,7 +74,7 @@ def allocate(
                 result = measured.measure(Allocation(chosen.name, chosen.name, here, placements))
                 return Measurement(result.throughput, result.spread)
 
-            allocation = placed(bench=bench, max_benches=max_benches, progress=told)
+            allocation = placed(bench=bench, progress=told)
     else:
         allocation = placed()
     library.write_allocation(allocation)
