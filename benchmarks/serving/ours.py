@@ -1,0 +1,100 @@
+"""The server against the floor of its backend: A B A B in one run, client on the same cores.
+
+    python benchmarks/serving/ours.py [--quick]
+
+The engine's four networks (32x32x3, 100 classes), ONNX Runtime, float32, lanes in threads and in processes. Writes
+benchmarks/results/serving-ours.{json,txt}. Targets: 0.97 of the floor with 64 single images in flight and on 64-image
+requests, 0.94 with 8 in flight.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "engine"))
+sys.path.insert(0, str(HERE))
+from client import LOADS, ask
+from floor import ProcessFloor
+from networks import lay_out, write_members
+from record import record
+
+from ripieno import files
+
+SERVE = (
+    "import sys; from ripieno.server import serve;"
+    "serve(sys.argv[1], port=0, isolation=sys.argv[2], ready=lambda url: print(url, flush=True))"
+)
+
+
+def main() -> None:
+    """Measure in turns, report medians of ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short windows, few rounds")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    options = parser.parse_args()
+    rounds, seconds = (3, 0.7) if options.quick else (options.rounds, options.seconds)
+    cores = len(os.sched_getaffinity(0))
+    images = np.random.default_rng(0).integers(0, 256, (160, 32, 32, 3), dtype=np.uint8)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        members, _ = write_members(Path(folder))
+        bundle = lay_out(Path(folder), members, [range(len(members))] * cores, 64, cores)
+        files.write_json(Path(folder) / "bundle.json", bundle)
+        floor = ProcessFloor(bundle, cores)
+        tuned = max((8, 16, 32, 64), key=lambda batch: floor.run(batch, seconds))
+        for isolation in ("thread", "process"):
+            command = [sys.executable, "-c", SERVE, folder, isolation]
+            server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            try:
+                url = server.stdout.readline().strip()
+                for load in LOADS:
+                    ask(url, load, images, 0.3)
+                taken = {load: [] for load in LOADS}
+                for _ in range(rounds):
+                    for load in LOADS:
+                        low = floor.run(tuned, seconds)
+                        seen = ask(url, load, images, seconds)
+                        taken[load].append((low, seen.throughput, seen.p50, seen.p99))
+                memory = _memory(server.pid)
+            finally:
+                server.terminate()
+                server.wait()
+            for load, numbers in taken.items():
+                low, high, p50, p99 = np.median(numbers, axis=0)
+                shares = [b / a for a, b, *_ in numbers]
+                rows.append(
+                    {
+                        "isolation": isolation,
+                        "load": load.name,
+                        "floor /s": low,
+                        "server /s": high,
+                        "share": float(np.median(shares)),
+                        "from": min(shares),
+                        "to": max(shares),
+                        "p50 ms": p50,
+                        "p99 ms": p99,
+                        "MiB": memory,
+                    }
+                )
+        floor.close()
+    record("serving-ours", {"rounds": rounds, "seconds": seconds, "floor batch": tuned}, rows)
+
+
+def _memory(pid: int) -> float:
+    """MiB of a process and its children, shared pages counted once."""
+    own = psutil.Process(pid)
+    return sum(p.memory_full_info().pss for p in [own, *own.children(recursive=True)]) / (1 << 20)
+
+
+if __name__ == "__main__":
+    main()
