@@ -59,7 +59,8 @@ def main() -> None:
                     shares = [b / a for a, b, *_ in taken]
                     rows.append({
                         "isolation": isolation, "load": name, "floor /s": low, "engine /s": high,
-                        "share": float(np.median(shares)), "from": min(shares), "to": max(shares), "per CPU s": effort, "p50 ms": p50 * 1e3,
+                        "share": float(np.median(shares)), "from": min(shares), "to": max(shares), "per CPU s": effort,
+                        "p50 ms": p50 * 1e3,
                     })
                 splits = []
                 for _ in range(rounds):

@@ -54,7 +54,7 @@ class ThreadFloor:
     def _load(self, core: int) -> None:
         self.loops[core] = Loop(self.bundle, core)
 
-    def _each(self, call) -> None:  # noqa: ANN001
+    def _each(self, call) -> None:
         threads = [threading.Thread(target=call, args=(core,)) for core in range(self.cores)]
         for thread in threads:
             thread.start()

@@ -27,7 +27,8 @@ def record(name: str, settings: Mapping[str, object], rows: Sequence[Mapping[str
     columns = list(dict.fromkeys(key for row in rows for key in row))
     cells = [[_cell(row.get(column, "")) for column in columns] for row in rows]
     widths = [max(len(column), *(len(line[i]) for line in cells)) for i, column in enumerate(columns)]
-    lines = ["  ".join(f"{text:>{width}}" for text, width in zip(line, widths, strict=True)) for line in [columns, *cells]]
+    pad = [[f"{text:>{width}}" for text, width in zip(line, widths, strict=True)] for line in [columns, *cells]]
+    lines = ["  ".join(line) for line in pad]
     said = ", ".join(f"{key} {value}" for key, value in settings.items())
     table = "\n".join([f"{name} on {machine()}; {said}", *lines, *([note] if note else [])])
     RESULTS.mkdir(exist_ok=True)

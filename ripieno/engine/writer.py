@@ -80,7 +80,7 @@ class Writer:
                     desk.room.wait(wait)
             finally:
                 desk.writer_waits = False
-        return 0 if request.closed else count
+        return count
 
     def _busy(self, request: Request) -> EngineBusyError:
         taken = f"{self._desk.pending} of {self._desk.ring.capacity} places are taken"

@@ -40,7 +40,7 @@ class FakeBackend:
                     continue
                 if once:
                     Path(str(once)).touch()
-                act()
+                act(float(self.habits.get("hang", 1000)))
         logits = images.reshape(len(images), -1).astype(np.float64) @ self.weights
         powers = np.exp(logits - logits.max(1, keepdims=True))
         return (powers / powers.sum(1, keepdims=True)).astype(np.float32)
@@ -49,16 +49,16 @@ class FakeBackend:
         pass
 
 
-def _die() -> None:
+def _die(seconds: float) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _raise() -> None:
+def _raise(seconds: float) -> None:
     raise ValueError("a bad pixel")
 
 
-def _hang() -> None:
-    time.sleep(1000)
+def _hang(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 def load(backend: str, path: Path, member: Member, device: Device, threads: int) -> FakeBackend:

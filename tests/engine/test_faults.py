@@ -93,6 +93,18 @@ def test_a_task_without_progress_is_given_to_a_new_lane(isolation, tmp_path):
         assert engine.stats().lanes[0].restarts == 1
 
 
+def test_what_a_thread_that_was_given_up_brings_late_is_not_taken():
+    bundle = fake.bundle([fake.member(0, bad=fake.HANG, hang=1.0)], lanes=1, batch_size=4)
+    patience = Patience(check=0.05, stall=0.2, deaths=2, back_off=0.01)
+    with started(bundle, "thread", patience, capacity=4) as engine:
+        with pytest.raises(EngineError, match="no progress"):
+            engine.submit(spoilt(fake.HANG)).result(timeout=30)
+        until = time.monotonic() + 1.2
+        while time.monotonic() < until:
+            check(engine, 4)
+        assert engine.stats().members[bundle.ensemble.members[0]].samples == 4 * (engine.stats().requests)
+
+
 def test_a_member_that_raises_once_is_loaded_again(isolation, tmp_path):
     bundle = fake.bundle([fake.member(0, bad=fake.RAISE, once=str(tmp_path / "once")), fake.member(1)], lanes=1)
     with started(bundle, isolation) as engine:
@@ -150,13 +162,20 @@ def test_a_member_that_can_no_longer_be_loaded_fails_requests_until_it_can(isola
         marker.touch()
         with pytest.raises(EngineError, match="cannot answer"):
             engine.submit(spoilt(fake.RAISE)).result(timeout=30)
-        with pytest.raises(EngineError, match="cannot answer"):
-            engine.submit(fake.images(1)).result(timeout=30)
+        with pytest.raises(EngineError, match="its file is gone"):
+            submit_until_refused(engine)
         marker.unlink()
         until = time.monotonic() + 20
         while not engine.ready and time.monotonic() < until:
             time.sleep(0.01)
         check(engine)
+
+
+def submit_until_refused(engine):
+    """It may take a moment until nobody believes in the member any more."""
+    for _ in range(200):
+        engine.submit(fake.images(1), deadline=0.05)
+        time.sleep(0.05)
 
 
 PARENT = """

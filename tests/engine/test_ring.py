@@ -134,6 +134,26 @@ def test_the_claims_of_a_dead_lane_are_given_out_again():
     assert some.complete(again.id, 0.001) == [span]
 
 
+def test_what_a_dead_lane_held_goes_before_what_came_later():
+    some = ring(lanes=1, members=1, batch_size=2)
+    some.publish("a", 0, 6, [0], 0.0)
+    (claim,) = flat(some.assign(0.0))
+    some.release(0)
+    some.raise_lane(0)
+    (again,) = flat(some.assign(0.0))
+    assert again.ranges == claim.ranges == [(0, 2)]
+
+
+def test_a_lane_that_holds_a_member_waits_for_its_next_batch_to_fill():
+    some = ring(capacity=64, lanes=1, members=1, ahead=1.0)
+    some.publish("a", 0, 1, [0], 0.0)
+    assert len(flat(some.assign(0.0))) == 1
+    some.publish("b", 0, 3, [0], 0.0)
+    assert not some.assign(0.0)
+    some.publish("c", 0, 1, [0], 0.0)
+    assert flat(some.assign(0.0))[0].samples == 4
+
+
 def test_samples_over_which_lanes_died_are_retried_request_by_request_and_then_given_up():
     some = ring(lanes=1, members=1, deaths=2)
     first, second = (some.publish(name, 0, 1, [0], 0.0) for name in "ab")

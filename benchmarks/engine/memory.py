@@ -1,0 +1,73 @@
+"""Resident memory of an engine's whole process tree, against the weights it holds.
+
+    python benchmarks/engine/memory.py [--quick]
+
+Each case runs in a fresh process; shared pages are counted once (proportional set size). Writes
+benchmarks/results/engine-memory.{json,txt}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parent))
+from networks import SHAPE, TWELVE, lay_out, write_members
+from record import record
+
+from ripieno.engine import Engine
+
+MIB = 1 << 20
+
+
+def held(folder: str, count: int, lanes: int, isolation: str, samples: int) -> dict[str, float]:
+    """MiB of the tree: with nothing but imports, with the engine up, after `samples` samples and at rest again."""
+    base = _tree()
+    members, _ = write_members(Path(folder), TWELVE[:count])
+    bundle = lay_out(Path(folder), members, [range(count)] * lanes, 64, lanes)
+    with Engine(bundle, isolation=isolation) as engine:
+        up = _tree()
+        images = np.random.default_rng(0).integers(0, 256, (samples, *SHAPE), np.uint8)
+        engine.predict(images)
+        loaded = _tree() - images.nbytes / MIB
+        engine.predict(images)
+        again = _tree() - images.nbytes / MIB
+    return {"imports": base, "up": up, "after load": loaded, "after twice": again}
+
+
+def _tree() -> float:
+    own = psutil.Process()
+    return sum(p.memory_full_info().pss for p in [own, *own.children(recursive=True)]) / MIB
+
+
+def main() -> None:
+    """All cases."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--case", help="used by itself")
+    options = parser.parse_args()
+    if options.case:
+        print(json.dumps(held(*json.loads(options.case))))
+        return
+    rows = []
+    for count in (4, 7, 12):
+        for isolation in ("thread", "process"):
+            with tempfile.TemporaryDirectory() as folder:
+                case = json.dumps([folder, count, 2, isolation, 2000 if options.quick else 20000])
+                command = [sys.executable, __file__, "--case", case]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                weights = sum(p.stat().st_size for p in Path(folder).rglob("model.onnx")) / MIB
+            rows.append({"members": count, "isolation": isolation, "lanes": 2, "weights MiB": weights,
+                         **{f"{k} MiB": v for k, v in json.loads(done.stdout).items()}})
+    record("engine-memory", {"lanes": 2}, rows)
+
+
+if __name__ == "__main__":
+    main()

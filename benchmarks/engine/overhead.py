@@ -1,0 +1,78 @@
+"""What the engine itself costs: members that compute nothing, in thread and in process lanes.
+
+    python benchmarks/engine/overhead.py [--quick]
+
+Writes benchmarks/results/engine-overhead.{json,txt}. Targets: an idle single-sample request spends at most 100 us in
+the engine with thread lanes, 200 us with process lanes (p50).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+import null
+from record import record
+
+from ripieno.engine import Engine, bench
+
+LOADS = {"idle, 1 image": (1, 1), "8 x 1 image": (1, 8), "64 x 1 image": (1, 64), "4 x 64 images": (64, 4)}
+
+
+def main() -> None:
+    """Rounds in turns over lanes and loads; medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    options = parser.parse_args()
+    rounds, seconds = (3, 0.3) if options.quick else (options.rounds, options.seconds)
+    rows = []
+    for members, lanes in ((1, 1), (4, 2), (12, 2)):
+        bundle = null.bundle(members, lanes)
+        taken: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+        with (
+            Engine(bundle, isolation="thread", load=null.load) as threads,
+            Engine(bundle, isolation="process", load=null.load) as processes,
+        ):
+            for _ in range(rounds):
+                for engine in (threads, processes):
+                    for load, (batch, in_flight) in LOADS.items():
+                        if in_flight == 1:
+                            figures = alone(engine, seconds)
+                        else:
+                            result = bench(bundle, engine=engine, seconds=seconds, batch=batch, in_flight=in_flight)
+                            figures = (result.throughput, result.p50, result.p99)
+                        taken.setdefault((engine.isolation, load), []).append(figures)
+        for (isolation, load), figures in taken.items():
+            speed, p50, p99 = np.median(figures, axis=0)
+            speeds = [f[0] for f in figures]
+            rows.append({
+                "members": members, "lanes": lanes, "isolation": isolation, "load": load, "samples/s": float(speed),
+                "from": min(speeds), "to": max(speeds), "p50 us": p50 * 1e6, "p99 us": p99 * 1e6,
+            })
+    record("engine-overhead", {"rounds": rounds, "seconds": seconds}, rows)
+
+
+def alone(engine: Engine, seconds: float) -> tuple[float, float, float]:
+    """One caller that waits for each answer before it asks again: samples a second, p50 and p99 seconds."""
+    import time
+
+    image = np.zeros((1, *engine.bundle.input.shape), np.uint8)
+    for _ in range(50):
+        engine.predict(image)
+    times = []
+    begin = time.perf_counter()
+    while (now := time.perf_counter()) - begin < seconds:
+        engine.predict(image)
+        times.append(time.perf_counter() - now)
+    p50, p99 = np.percentile(times, [50, 99])
+    return len(times) / sum(times), float(p50), float(p99)
+
+
+if __name__ == "__main__":
+    main()
