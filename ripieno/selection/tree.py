@@ -16,7 +16,7 @@ import numpy as np
 
 from ripieno.selection.objective import Above, Floats, Ints, Objective, S
 
-CHUNK = 8
+CHUNK = 16
 """Children evaluated together at first; doubled at each further look."""
 UNKNOWN = -1e300
 """A floor that says nothing: finite, so that a slope of zero leaves zero."""

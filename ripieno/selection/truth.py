@@ -28,6 +28,8 @@ from ripieno.selection.objective import Above, Floats, Ints
 
 FACTORS = 16
 """Probabilities multiplied before one logarithm is taken: 1e-15 ** 16 is still a normal double."""
+CACHED = 1 << 15
+"""Sums of candidates computed together: what stays in a core's cache."""
 
 
 class Sum(NamedTuple):
@@ -48,6 +50,7 @@ class CrossEntropy:
         self.size, self.samples = len(truth), len(truth[0])
         self._rows = _padded(truth)
         self._single = self._rows.astype(np.float32, copy=False)
+        self._sums = np.empty((max(1, CACHED // self._rows.shape[1]), self._rows.shape[1]))
         # relative error of a dot product of non-negative numbers in single precision, and of its rounded factors
         self._slack = 1.0 + (self.samples + 4) * 2.0**-24
 
@@ -71,12 +74,15 @@ class CrossEntropy:
     def losses(self, state: Sum, candidates: Ints) -> Floats:
         """Cross-entropy of the mean with each candidate."""
         count = state.members + 1
-        sums: Floats = self._rows[candidates] + state.total
-        if state.lowest < count * FLOOR:
-            np.maximum(sums, count * FLOOR, out=sums)
-        products = np.multiply.reduce(sums.reshape(len(candidates), FACTORS, -1), axis=1)
-        logarithms = np.log(products, out=products).sum(axis=1)
-        losses: Floats = (sums.shape[1] * math.log(count) - logarithms) / self.samples
+        logarithms = np.empty(len(candidates))
+        for start in range(0, len(candidates), len(self._sums)):
+            part = candidates[start : start + len(self._sums)]
+            sums = np.add(self._rows[part], state.total, out=self._sums[: len(part)])
+            if state.lowest < count * FLOOR:
+                np.maximum(sums, count * FLOOR, out=sums)
+            products = np.multiply.reduce(sums.reshape(len(part), FACTORS, -1), axis=1)
+            logarithms[start : start + len(part)] = np.log(products, out=products).sum(axis=1)
+        losses: Floats = (self._rows.shape[1] * math.log(count) - logarithms) / self.samples
         return losses
 
     def floors(self, state: Sum, loss: float, _above: Above | None) -> Floats:

@@ -97,9 +97,9 @@ class Table:
 
 
 def test_a_tie_goes_to_the_lowest_index_also_when_it_is_looked_at_later() -> None:
-    # the first eight looked at have the lowest floors; member 0, whose floor is its loss, comes after them
-    tree = Tree(Table([1.0] + [2.0] * 8 + [1.0], [1.0] + [0.1] * 8 + [0.0]))
-    assert tree.step(tree.at((1,)), np.arange(10), 1.0, np.zeros(10), np.inf) == 0
+    # the first sixteen looked at have the lowest floors; member 0, whose floor is its loss, comes after them
+    tree = Tree(Table([1.0] + [2.0] * 16 + [1.0], [1.0] + [0.1] * 16 + [0.0]))
+    assert tree.step(tree.at((1,)), np.arange(18), 1.0, np.zeros(18), np.inf) == 0
 
 
 def test_the_mean_is_clipped_not_the_members() -> None:
