@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from ripieno.errors import SearchError
 from ripieno.search.asha import Asha, hyperband, rungs
+from ripieno.search.generations import Generations
+from ripieno.search.samplers import SAMPLERS, find_sampler
 from ripieno.search.scheduler import Scheduler
 
 MakeScheduler = Callable[[int, int, int | None], Scheduler]
@@ -25,8 +27,17 @@ def _hyperband(epochs: int, eta: int, trials: int | None) -> Scheduler:
     return Asha(hyperband(epochs, eta), eta, trials)
 
 
-SCHEDULERS: dict[str, MakeScheduler] = {"full": _full, "asha": _asha, "hyperband": _hyperband}
-"""Schedulers by name: every trial to its last epoch; one bracket; all of Hyperband's brackets."""
+def _generations(epochs: int, eta: int, trials: int | None) -> Scheduler:  # noqa: ARG001
+    return Generations(epochs, trials=trials)
+
+
+SCHEDULERS: dict[str, MakeScheduler] = {
+    "full": _full,
+    "asha": _asha,
+    "hyperband": _hyperband,
+    "generations": _generations,
+}
+"""Schedulers by name: every trial to its last epoch; one bracket; all of Hyperband's brackets; a dozen at a time."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +52,26 @@ ALGORITHMS = {
     "hyperband": Algorithm("hyperband", "random"),
     "asha": Algorithm("asha", "random"),
     "random": Algorithm("full", "random"),
+    "bohb": Algorithm("hyperband", "multivariate-tpe"),
+    "tpe": Algorithm("full", "tpe"),
+    "gp": Algorithm("full", "gp"),
+    "smac": Algorithm("full", "smac"),
+    "genetic": Algorithm("generations", "genetic"),
 }
-"""Algorithms by name."""
+"""Algorithms by name; any other pair goes by the names of both, as in `hyperband+gp`."""
 
 
 def find_algorithm(name: str) -> Algorithm:
-    """The algorithm called `name`. Raises SearchError that lists those there are."""
-    if name not in ALGORITHMS:
-        raise SearchError(f"no algorithm {name!r}; there are: {', '.join(ALGORITHMS)}")
-    return ALGORITHMS[name]
+    """The algorithm called `name`, or `scheduler+sampler`. Raises SearchError that lists those there are."""
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    scheduler, plus, sampler = name.partition("+")
+    if not plus:
+        raise SearchError(
+            f"no algorithm {name!r}; there are: {', '.join(ALGORITHMS)}, or a scheduler ({', '.join(SCHEDULERS)}) "
+            f"and a sampler ({', '.join(SAMPLERS)}) as in hyperband+tpe"
+        )
+    if scheduler not in SCHEDULERS:
+        raise SearchError(f"no scheduler {scheduler!r}; there are: {', '.join(SCHEDULERS)}")
+    find_sampler(sampler)
+    return Algorithm(scheduler, sampler)

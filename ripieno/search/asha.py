@@ -14,7 +14,7 @@ Decides only: time, randomness and processes are the caller's.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_right, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -59,13 +59,24 @@ class _Rung:
     """Results at one rung, best first; a failed trial stands last, with an infinite loss."""
 
     ranking: list[tuple[float, int]] = field(default_factory=list)
-    promoted: set[int] = field(default_factory=set)
+    waiting: list[tuple[float, int]] = field(default_factory=list)  # of these, not promoted
 
-    def promotable(self, eta: int) -> Iterator[tuple[float, int]]:
+    def add(self, loss: float, trial: int) -> None:
+        """`trial` is here, with `loss`."""
+        insort(self.ranking, (loss, trial))
+        insort(self.waiting, (loss, trial))
+
+    def promotable(self, eta: int) -> list[tuple[float, int]]:
         """(loss, trial) in the top 1/eta that were not promoted, best first."""
-        for loss, trial in self.ranking[: len(self.ranking) // eta]:
-            if trial not in self.promoted and isfinite(loss):
-                yield loss, trial
+        top = len(self.ranking) // eta
+        last = self.ranking[top - 1] if top else (-inf, 0)
+        return [found for found in self.waiting[: bisect_right(self.waiting, last)] if isfinite(found[0])]
+
+    def promote(self, trial: int) -> None:
+        """`trial` trains on; what is promoted stands at the head of those that wait."""
+        place = next((n for n, (_, waiting) in enumerate(self.waiting) if waiting == trial), None)
+        assert place is not None, f"trial {trial} promoted twice"
+        del self.waiting[place]
 
 
 class Asha:
@@ -116,14 +127,12 @@ class Asha:
             self._dealt[number] += 1
             self._bracket[decision.trial] = number
         else:
-            promoted = self._rungs[self._bracket[decision.trial]][decision.start].promoted
-            assert decision.trial not in promoted, f"{decision} issued twice"
-            promoted.add(decision.trial)
+            self._rungs[self._bracket[decision.trial]][decision.start].promote(decision.trial)
 
     def tell(self, decision: Decision, loss: float | None) -> None:
         """`decision` ended with `loss`; None, infinite or not a number: it failed, and is worse than all others."""
         worth = loss if loss is not None and isfinite(loss) else inf
-        insort(self._rungs[self._bracket[decision.trial]][decision.stop].ranking, (worth, decision.trial))
+        self._rungs[self._bracket[decision.trial]][decision.stop].add(worth, decision.trial)
 
     def _next_bracket(self) -> int:
         """The bracket furthest behind its share; of equals, that with the most rungs. Depends on no total."""

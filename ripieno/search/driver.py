@@ -20,7 +20,7 @@ from ripieno.cluster.pool import Pool
 from ripieno.errors import SearchError
 from ripieno.library import Library
 from ripieno.search.algorithms import SCHEDULERS, find_algorithm
-from ripieno.search.order import Order, make_order
+from ripieno.search.order import ArrivalOrder, Order, make_order
 from ripieno.search.progress import Ending, Pace, Snapshot, Summary, Tally
 from ripieno.search.scheduler import Decision, Scheduler
 from ripieno.search.settings import Settings
@@ -32,6 +32,8 @@ Weight = Callable[[Configuration], float]
 
 EARLY = 20
 """More than half failures among this many first jobs stop the search."""
+HOLD_SECONDS = 0.02
+"""How long jobs issued are held back to be journalled and submitted together."""
 TICK_SECONDS = 1.0
 """How often the watcher is called when nothing happens."""
 
@@ -48,6 +50,7 @@ class Driver:
         weight: Weight,
         deadline: float | None,
         watch: Callable[[Snapshot], None],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._library = library
         self._settings = settings
@@ -56,10 +59,10 @@ class Driver:
         self._weight = weight
         self._deadline = deadline
         self._watch = watch
+        self._clock = clock
         make = SCHEDULERS[find_algorithm(settings.algorithm).scheduler]
         self._scheduler: Scheduler = make(settings.epochs, settings.eta, settings.trials)
-        virtual = settings.order == "virtual" and settings.window
-        self._order: Order = make_order(settings.order or "arrival", virtual or pool.slots)
+        self._order: Order = make_order(settings.order or "arrival", settings.window or pool.slots)
         self._costs: dict[Decision, float] = {}
         self._jobs: dict[Decision, Job] = {}  # issued, without a result
         self._cut: set[Decision] = set()  # of these, stopped by the deadline
@@ -68,20 +71,20 @@ class Driver:
         self._tally = Tally()
         self._pace = Pace()
         self._early: list[Failure | None] = []
-        self._started = time.time()
+        self._new: list[Job] = []  # issued, not submitted yet
+        self._held = 0.0  # since when, in real seconds
+        self._started = self._looked = clock()
+        self._capacity = 0.0  # seconds of all slots since the start
 
     def run(self) -> Summary:
         """Replay, then fill, wait and tell until nothing is left."""
         self._replay()
-        new = self._left_over()
+        self._left_over()
         while True:
-            new += self._decide()
-            self._journal.sync()
-            for job in new:
-                self._pool.submit(job)
-            new = []
+            self._decide()
             if len(self._jobs) == len(self._cut):
                 break
+            self._look_ahead()
             outcomes = self._pool.wait(TICK_SECONDS)
             for outcome in outcomes:
                 self._take(outcome)
@@ -106,34 +109,59 @@ class Driver:
             else:
                 self._arrive(open_jobs.pop((event.trial, event.stop)), event)
 
-    def _left_over(self) -> list[Job]:
-        """Issued jobs without a result, but for those whose member is there: these have one now."""
+    def _left_over(self) -> None:
+        """Issued jobs without a result run first, but for those whose member is there: these have one now."""
         for job in list(self._jobs.values()):
             if job.member in self._library:
                 self._take(Outcome(job, self._library.member(job.member)))
-        return list(self._jobs.values())
+        self._new = list(self._jobs.values())
+        self._submit()
 
     # what is decided
 
-    def _decide(self) -> list[Job]:
-        """Issue and tell until the next thing to do is to wait; returns the jobs issued."""
-        new = []
+    def _decide(self) -> None:
+        """Issue and tell until the next thing to do is to wait, and submit what was issued."""
+        if isinstance(self._order, ArrivalOrder):  # slots may come and go
+            self._order.window = self._pool.slots
         while True:
             while self._order.room and (decision := self._choose()) is not None:
-                new.append(self._issue(decision))
+                self._new.append(self._issue(decision))
+                if time.monotonic() - self._held > HOLD_SECONDS:  # a slow sampler: let workers have what there is
+                    self._submit()
             if (due := self._order.due()) is None:
-                return new
+                return self._submit()
             self._tell(due)
 
+    def _look_ahead(self) -> None:
+        """Choose the next trial's configuration while workers train: they must not wait for a slow sampler.
+
+        The virtual order needs no such thing, it has jobs in the queue; that of arrival decides when a slot is free.
+        """
+        if isinstance(self._order, ArrivalOrder):
+            for decision in self._scheduler.options():
+                if decision.start == 0:
+                    self._journal.configuration(decision.trial)
+
+    def _submit(self) -> None:
+        """Hand the jobs issued to the pool, once the journal that says so is on disk."""
+        self._journal.sync()
+        for job in self._new:
+            self._pool.submit(job)
+        self._new = []
+        self._held = time.monotonic()
+
     def _choose(self) -> Decision | None:
-        return next((d for d in self._scheduler.options() if self._deadline is None or self._fits(d)), None)
+        if self._deadline is None:
+            return next(self._scheduler.options(), None)
+        if self._clock() >= self._deadline:
+            return None
+        return next((d for d in self._scheduler.options() if self._fits(d)), None)
 
     def _fits(self, decision: Decision) -> bool:
         """Whether `decision` would end before the deadline at the pace so far."""
         assert self._deadline is not None
-        ahead = sum(self._costs[d] for d in self._jobs) / self._pool.slots if self._waiting else 0.0
-        end = time.time() + self._pace.seconds(ahead + self._cost(decision))
-        return time.time() < self._deadline and end <= self._deadline
+        queued = sum(self._costs[d] for d in self._jobs) / self._pool.slots if self._waiting else 0.0
+        return self._clock() + self._pace.seconds(queued + self._cost(decision)) <= self._deadline
 
     @property
     def _waiting(self) -> bool:
@@ -163,8 +191,7 @@ class Driver:
         result = self._results.pop(decision)
         self._scheduler.tell(decision, result.loss)
         self._last[decision.trial] = result
-        if result.loss is not None:
-            self._journal.report(decision.trial, decision.stop, result.loss)
+        self._journal.tell(decision.trial, decision.stop, result.loss, decision.stop == self._settings.epochs)
 
     # what comes in
 
@@ -207,7 +234,7 @@ class Driver:
 
     def _check_failure(self, failure: Failure) -> None:
         """A full disk is not the trial's fault: stop, and leave the job to be run again."""
-        if os.strerror(errno.ENOSPC) in failure.message:
+        if any(os.strerror(full) in failure.message for full in (errno.ENOSPC, errno.EDQUOT)):
             raise SearchError(f"{failure.message}: free the disk and start the search again, it goes on")
 
     def _check_early(self) -> None:
@@ -238,7 +265,9 @@ class Driver:
 
     def _snapshot(self, finished: tuple[Outcome, ...], ended: Ending = "") -> Snapshot:
         jobs = [job for decision, job in self._jobs.items() if decision not in self._cut]
-        now, slots = time.time(), self._pool.slots
+        now, slots = self._clock(), self._pool.slots
+        self._capacity += slots * (now - self._looked)
+        self._looked = now
         loss, best = self._tally.best
         return Snapshot(
             running=tuple(jobs[:slots]),
@@ -254,7 +283,7 @@ class Driver:
             top_loss=self._tally.top,
             seconds=now - self._started,
             left=None if self._deadline is None else max(0.0, self._deadline - now),
-            occupancy=min(1.0, self._tally.busy / max(1e-9, slots * (now - self._started))),
+            occupancy=min(1.0, self._tally.busy / max(1e-9, self._capacity)),
             finished=finished,
             ended=ended,
         )

@@ -47,18 +47,18 @@ class Order(Protocol):
 
 
 class ArrivalOrder:
-    """First come, first told; at most `window` jobs without a result."""
+    """First come, first told; at most `window` jobs without a result, a number that may change."""
 
     def __init__(self, window: int) -> None:
         self.told = 0
-        self._window = window
+        self.window = window
         self._running = 0
         self._arrived: deque[Decision] = deque()
 
     @property
     def room(self) -> bool:
         """See `Order.room`."""
-        return self._running < self._window
+        return self._running < self.window
 
     def issued(self, decision: Decision, cost: float) -> None:  # noqa: ARG002
         """See `Order.issued`."""

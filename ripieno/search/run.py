@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from ripieno.errors import need
 from ripieno.library import Library
 from ripieno.search.algorithms import find_algorithm
 from ripieno.search.progress import Snapshot, Summary
+from ripieno.search.samplers import find_sampler
 from ripieno.search.settings import Settings, settle
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ def run_search(
     weight: Weight | None = None,
     deadline: float | None = None,
     watch: Callable[[Snapshot], None] | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> Summary:
     """Search until all trials are done or the `deadline` (Unix seconds) is near (section 2.1).
 
@@ -34,11 +37,11 @@ def run_search(
     deadline) members and configurations depend on the settings, on `weight` and on what training gives, on nothing
     else. `weight` says what an epoch of a configuration costs, in any unit; by default all cost the same. Near the
     deadline no job starts that, at the pace of those before it, cannot finish. `watch` is called after every event and
-    every second.
+    every second. `clock` tells Unix seconds; it is a simulated pool's own where time is simulated.
 
     Raises SearchError when the settings contradict the run's, when the journal cannot be read or written, or when more
-    than half of the first jobs fail; RipienoError when another search holds the run. On any exception,
-    KeyboardInterrupt included, the pool is closed and the run can be started again.
+    than half of the first jobs fail; RipienoError when another search holds the run; MissingExtraError when the sampler
+    is not installed. On any exception, KeyboardInterrupt included, the pool is closed and the run can be started again.
     """
     need("optuna")
     from ripieno.search.driver import Driver
@@ -48,17 +51,18 @@ def run_search(
         with files.locked(library.path / "lock", "another search"):
             settings = settle(library.path / "run.json", settings, pool.slots, deadline)
             sampler = find_algorithm(settings.algorithm).sampler
+            find_sampler(sampler)(0)  # a missing extra is missed now, not a dozen trials later
             journal = Journal(library.journal_path, settings.space, sampler, settings.seed)
-            return Driver(library, settings, pool, journal, weight or _even, deadline, watch or _silent).run()
+            return Driver(library, settings, pool, journal, weight or even, deadline, watch or silent, clock).run()
     except BaseException:
         pool.close(cancel=True)
         raise
 
 
-def _even(_configuration: object) -> float:
+def even(_configuration: object) -> float:
     """All epochs cost the same."""
     return 1.0
 
 
-def _silent(_snapshot: Snapshot) -> None:
+def silent(_snapshot: Snapshot) -> None:
     """Nobody watches."""

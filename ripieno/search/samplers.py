@@ -1,20 +1,19 @@
-"""Which configuration a new trial gets. A sampler is one of Optuna's, made anew for every trial from (seed, trial)."""
+"""Which configuration a new trial gets. A sampler is one of Optuna's kind, made anew for every trial from a seed."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripieno.errors import SearchError
-from ripieno.search.space import Space, distributions
+from ripieno.errors import SearchError, need
 
 if TYPE_CHECKING:
-    from optuna import Study
     from optuna.samplers import BaseSampler
+
+    from ripieno.search.view import View
 
 
 def _random(seed: int) -> BaseSampler:
@@ -23,8 +22,57 @@ def _random(seed: int) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {"random": _random}
-"""Samplers by name: each makes Optuna's from a seed."""
+def _tpe(seed: int) -> BaseSampler:
+    from optuna.samplers import TPESampler
+
+    return TPESampler(seed=seed, multivariate=False)
+
+
+def _multivariate_tpe(seed: int) -> BaseSampler:
+    from optuna.samplers import TPESampler
+
+    return TPESampler(seed=seed, multivariate=True)
+
+
+def _gp(seed: int) -> BaseSampler:
+    from optuna.samplers import GPSampler
+
+    need("torch")
+    return GPSampler(seed=seed, warn_independent_sampling=False)
+
+
+def _genetic(seed: int) -> BaseSampler:
+    from ripieno.search.genetic import Genetic
+
+    return Genetic(seed)
+
+
+def _smac(seed: int) -> BaseSampler:
+    need("smac")
+    from ripieno.search.smac import Smac
+
+    return Smac(seed)
+
+
+MakeSampler = Callable[[int], "BaseSampler"]
+"""From the seed of one trial. It may look at all trials of the study it is asked with, but keeps nothing."""
+
+SAMPLERS: dict[str, MakeSampler] = {
+    "random": _random,
+    "tpe": _tpe,
+    "multivariate-tpe": _multivariate_tpe,
+    "gp": _gp,
+    "genetic": _genetic,
+    "smac": _smac,
+}
+"""Samplers by name; add your own here."""
+
+
+def find_sampler(name: str) -> MakeSampler:
+    """The sampler called `name`. Raises SearchError that lists those there are."""
+    if name not in SAMPLERS:
+        raise SearchError(f"no sampler {name!r}; there are: {', '.join(SAMPLERS)}")
+    return SAMPLERS[name]
 
 
 def trial_seed(seed: int, trial: int) -> int:
@@ -32,36 +80,15 @@ def trial_seed(seed: int, trial: int) -> int:
     return int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
 
 
-def sample(name: str, study: Study, space: Space, seed: int, trial: int) -> dict[str, Any]:
-    """Choose a value of every range of `space` for trial number `trial`, given the trials of `study`.
-
-    Raises SearchError for a sampler that does not exist.
-    """
-    from optuna.trial import FrozenTrial, TrialState
-
-    if name not in SAMPLERS:
-        raise SearchError(f"no sampler {name!r}; there are: {', '.join(SAMPLERS)}")
-    ranges = distributions(space)
-    # not in the study before it is complete: a kill must not leave half a configuration
-    new = FrozenTrial(
-        number=trial,
-        trial_id=trial,
-        state=TrialState.RUNNING,
-        value=None,
-        datetime_start=datetime.now(),
-        datetime_complete=None,
-        params={},
-        distributions={},
-        user_attrs={},
-        system_attrs={},
-        intermediate_values={},
-    )
+def sample(make: MakeSampler, view: View, seed: int) -> dict[str, Any]:
+    """Choose a value of every range for the next trial of `view`, which shows the trials before it."""
+    study, new = view.study(), view.new()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a sampler is experimental
-        sampler = SAMPLERS[name](trial_seed(seed, trial))
+        sampler = make(trial_seed(seed, new.number))
         joint = sampler.infer_relative_search_space(study, new)
         values = sampler.sample_relative(study, new, joint)
         return {
             key: values[key] if key in values else sampler.sample_independent(study, new, key, choice)
-            for key, choice in ranges.items()
+            for key, choice in view.ranges.items()
         }

@@ -22,13 +22,14 @@ from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import TrialState
 
 from ripieno import files
 from ripieno.errors import SearchError
-from ripieno.search.samplers import sample
+from ripieno.search.samplers import find_sampler, sample
 from ripieno.search.space import Space, distributions
+from ripieno.search.view import View, quiet
 from ripieno.types import Configuration, Failure
 
 STUDY = "ripieno"
@@ -61,23 +62,30 @@ Event = Issued | Arrived
 
 
 class Journal:
-    """The study of a run at `path`, made when absent. Raises SearchError when it is broken or cannot be written."""
+    """The study of a run at `path`, made when absent; None: in memory only, for simulations.
 
-    def __init__(self, path: Path, space: Space, sampler: str, seed: int) -> None:
+    Raises SearchError when it is broken or cannot be written.
+    """
+
+    def __init__(self, path: Path | None, space: Space, sampler: str, seed: int) -> None:
         self._space = space
-        self._sampler = sampler
+        self._sampler = find_sampler(sampler)
         self._seed = seed
         try:
-            self._log = _Log(path)
+            self._log: _Memory | _Log = _Memory() if path is None else _Log(path)
             self._storage = JournalStorage(self._log)
         except (ValueError, KeyError) as error:
             raise SearchError(f"{path} is broken ({error}): restore it, or use another folder") from error
-        with _quiet():
-            self._study = optuna.create_study(
-                storage=self._storage, study_name=STUDY, direction="minimize", load_if_exists=True
-            )
+        self._view = View(distributions(space))
+        with quiet():
+            optuna.create_study(storage=self._storage, study_name=STUDY, direction="minimize", load_if_exists=True)
         self._id = self._storage.get_study_id_from_name(STUDY)
         self._events = len(self.events())
+        trials = self._storage.get_all_trials(self._id, deepcopy=False)
+        self._values = [t.params for t in trials]
+        self._ids = [t._trial_id for t in trials]
+        self._reported = {(t.number, epoch) for t in trials for epoch in t.intermediate_values}
+        self._ended = {t.number for t in trials if t.state.is_finished()}
 
     # events
 
@@ -101,38 +109,39 @@ class Journal:
 
     def configuration(self, trial: int) -> Configuration:
         """Configuration of trial number `trial`: as it was chosen, or chosen now when it is the next new one."""
-        trials = self._trials()
-        assert trial <= len(trials), f"trial {trial} asked for, {len(trials)} is next"
-        if trial < len(trials):
-            values = trials[trial].params
-        else:
-            values = sample(self._sampler, self._study, self._space, self._seed, trial)
-            new = optuna.trial.create_trial(
-                state=TrialState.RUNNING, params=values, distributions=distributions(self._space)
-            )
-            self._storage.create_new_trial(self._id, new)
+        assert trial <= len(self._values), f"trial {trial} asked for, {len(self._values)} is next"
+        if trial == len(self._values):
+            self._choose()
+        values = self._values[trial]
+        if trial == len(self._view):
+            self._view.start(values)
         return {**{name: values[name] for name in self._space.ranges}, **self._space.fixed}
 
-    def report(self, trial: int, epoch: int, loss: float) -> None:
-        """Note the loss of a trial at a rung, for Optuna's eyes; nothing if it is there or the trial was ended."""
-        known = self._trials()[trial]
-        if not known.state.is_finished() and epoch not in known.intermediate_values:
-            self._storage.set_trial_intermediate_value(self._trial_id(trial), epoch, loss)
+    def _choose(self) -> None:
+        """Choose the values of the next trial; whole or not at all in the journal, whenever we are killed."""
+        values = sample(self._sampler, self._view, self._seed)
+        new = optuna.trial.create_trial(state=TrialState.RUNNING, params=values, distributions=self._view.ranges)
+        self._ids.append(self._storage.create_new_trial(self._id, new))
+        self._values.append(values)
+
+    def tell(self, trial: int, epoch: int, loss: float | None, last: bool) -> None:
+        """`trial` got to `epoch`, the `last` it can, with `loss`; None: it failed. Samplers and Optuna's tools see it.
+
+        To be told again in the same order after a restart; what Optuna was told is not written twice.
+        """
+        self._view.tell(trial, epoch, loss, last)
+        if loss is not None and trial not in self._ended and (trial, epoch) not in self._reported:
+            self._storage.set_trial_intermediate_value(self._ids[trial], epoch, loss)
+            self._reported.add((trial, epoch))
 
     def end(self, states: Mapping[int, str]) -> None:
         """Note how trials ended: "COMPLETE", "PRUNED" or "FAIL"; a trial that was ended before stays as it is."""
-        trials = self._trials()
         for trial, state in states.items():
-            if not trials[trial].state.is_finished():
-                reported = trials[trial].intermediate_values
+            if trial not in self._ended:
+                reported = self._storage.get_trial(self._ids[trial]).intermediate_values
                 values = None if state == "FAIL" or not reported else [reported[max(reported)]]
-                self._storage.set_trial_state_values(self._trial_id(trial), TrialState[state], values)
-
-    def _trials(self) -> list[optuna.trial.FrozenTrial]:
-        return self._storage.get_all_trials(self._id, deepcopy=False)
-
-    def _trial_id(self, trial: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._id, trial)
+                self._storage.set_trial_state_values(self._ids[trial], TrialState[state], values)
+                self._ended.add(trial)
 
 
 def _event(event: str, failure: Mapping[str, Any] | None = None, **fields: Any) -> Event:
@@ -165,6 +174,22 @@ class _Log(JournalFileBackend):
             os.fsync(stream.fileno())
 
 
+class _Memory(BaseJournalBackend):
+    """A journal that dies with its process."""
+
+    def __init__(self) -> None:
+        self._logs: list[dict[str, Any]] = []
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self._logs += logs
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        return iter(self._logs[log_number_from:])
+
+    def sync(self) -> None:
+        pass
+
+
 @contextmanager
 def _writing(path: str) -> Iterator[None]:
     try:
@@ -173,14 +198,3 @@ def _writing(path: str) -> Iterator[None]:
         raise SearchError(
             f"cannot write the journal {path}: {error.strerror}: mend that and start the search again, it goes on"
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Optuna's announcements."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)

@@ -139,7 +139,7 @@ def test_random_search_trains_every_trial_to_the_end() -> None:
 
 def test_every_algorithm_names_a_scheduler_and_unknown_ones_are_refused() -> None:
     assert all(a.scheduler in SCHEDULERS for a in ALGORITHMS.values())
-    with pytest.raises(SearchError, match="there are: hyperband, asha, random"):
+    with pytest.raises(SearchError, match="there are: hyperband, asha, random, bohb"):
         find_algorithm("grid")
 
 

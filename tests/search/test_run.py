@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
+from optuna.samplers import BaseSampler
 from synthetic import LABELS, member_of
 
 from ripieno import files
 from ripieno.cluster import InlinePool
-from ripieno.errors import RipienoError, SearchError
+from ripieno.errors import MissingExtraError, RipienoError, SearchError
 from ripieno.library import Library
-from ripieno.search import Settings, Snapshot, Summary, run_search
+from ripieno.search import Settings, Snapshot, Summary, run_search, samplers
 from ripieno.search.study import Arrived, Issued, Journal
 from ripieno.types import Failure, Job, Outcome
 
@@ -142,6 +143,47 @@ def test_a_finished_search_runs_nothing_again_and_more_trials_go_on(tmp_path: Pa
     assert more.trials == 40
     assert {job.trial for job in pool.jobs} >= set(range(30, 40))
     assert before.items() <= members(tmp_path).items()
+
+
+@pytest.mark.parametrize("algorithm", ["bohb", "genetic", "tpe"])
+def test_what_a_sampler_learns_survives_kills_and_does_not_depend_on_timing(tmp_path: Path, algorithm: str) -> None:
+    settings = replace(SETTINGS, algorithm=algorithm, window=6, trials=26)
+    search(tmp_path / "quiet", ShuffledPool(partial(keep, tmp_path / "quiet"), 3, 0), settings)
+    run, kills = tmp_path / "killed", random.Random(1)
+    for start in itertools.count():
+        try:
+            search(run, ShuffledPool(partial(keep, run), 1 + start % 4, start, kills.randrange(14)), settings)
+            break
+        except KeyboardInterrupt:
+            continue
+    assert start > 1
+    assert members(run) == members(tmp_path / "quiet")
+
+
+def test_a_missing_extra_is_missed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "smac", None)  # as if it were not installed
+    with pytest.raises(MissingExtraError, match=r"ripieno\[smac\]"):
+        search(tmp_path, settings=replace(SETTINGS, algorithm="smac"))
+
+
+def test_in_arrival_order_the_next_configuration_is_chosen_while_workers_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    plain = samplers.SAMPLERS["random"]
+
+    def counted(seed: int) -> BaseSampler:
+        asked.append(seed)
+        return plain(seed)
+
+    class Watched(ShuffledPool):
+        def wait(self, timeout: float | None = None) -> list[Outcome]:
+            assert len(asked) - 1 == min(8, len(self.jobs) + 1)  # one was made to see that it can be
+            return super().wait(timeout)
+
+    monkeypatch.setitem(samplers.SAMPLERS, "random", counted)
+    settings = replace(SETTINGS, algorithm="random", order="arrival", trials=8)
+    search(tmp_path, Watched(partial(keep, tmp_path), 3, 0), settings)
 
 
 def test_random_search_in_arrival_order_trains_each_to_the_end(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_space_from_a_file_takes_its_name(tmp_path: Path) -> None:
         ("[]", "one JSON object"),
         ('{"range": {}}', "no field 'range'"),
         ('{"ranges": {}}', "no ranges"),
-        ('{"ranges": {"a": {"kind": "real"}}}', "a: \"kind\" must be one of continuous, integer, categorical"),
+        ('{"ranges": {"a": {"kind": "real"}}}', 'a: "kind" must be one of continuous, integer, categorical'),
         ('{"ranges": {"a": {"kind": "integer", "low": 1}}}', "a: .*'high'"),
         ('{"ranges": {"a": {"kind": "integer", "low": 1, "high": 2.5}}}', "a: high = 2.5 does not fit"),
         ('{"ranges": {"a": {"kind": "continuous", "low": 0, "high": 1, "log": true}}}', "a: range .* exceed 0"),

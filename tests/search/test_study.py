@@ -98,9 +98,9 @@ def test_optuna_reads_the_trials_with_their_losses_and_how_they_ended(tmp_path: 
     for trial in range(4):
         journal.configuration(trial)
     for trial, epoch, loss in ((0, 1, 0.9), (0, 3, 0.5), (1, 1, 0.8)):
-        journal.report(trial, epoch, loss)
+        journal.tell(trial, epoch, loss, epoch == 9)
     journal.end({0: "COMPLETE", 1: "PRUNED", 2: "FAIL"})
-    journal.report(1, 3, 0.7)  # promoted by a later start: only the events count
+    journal.tell(1, 3, 0.7, False)  # promoted by a later start: only the events count
     journal.end({1: "COMPLETE"})
     seen = trials(tmp_path)
     assert [t.state.name for t in seen] == ["COMPLETE", "PRUNED", "FAIL", "RUNNING"]

@@ -1,0 +1,69 @@
+"""An evolutionary sampler: children of the best trials so far, by tournament, uniform crossover and mutation.
+
+Optuna's NSGA-II keeps the generation of a trial in the study and breeds from COMPLETE trials only; this one needs
+nothing but the results, so it goes on after a restart and with any scheduler.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial
+
+from ripieno.search.generations import POPULATION
+from ripieno.search.view import ranked
+
+CROSSOVER = 0.9
+"""Share of the children that have two parents."""
+
+
+class Genetic(BaseSampler):
+    """Random trials in the first generation; later ones inherit from the `POPULATION` best trials with a result."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+        self._fresh = RandomSampler(seed)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All ranges, once there are parents."""
+        parents = ranked(study)
+        return dict(parents[0].distributions) if trial.number >= POPULATION and len(parents) > 1 else {}
+
+    def sample_relative(
+        self,
+        study: Study,
+        trial: FrozenTrial,  # noqa: ARG002
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        """The values that the child inherits; those left out mutate: they are drawn at random.
+
+        Each mutates with probability 1/ranges, and one does in any case, so that a child is hardly ever its parent.
+        """
+        if not search_space:
+            return {}
+        parents, names = ranked(study)[:POPULATION], list(search_space)
+        mother, father = self._tournament(parents), self._tournament(parents)
+        if self._random.random() >= CROSSOVER:
+            father = mother
+        mutable = [name for name in names if not search_space[name].single()] or names
+        mutant = mutable[self._random.integers(len(mutable))]
+        child = {}
+        for name in names:
+            chosen = mother if self._random.random() < 0.5 else father
+            if self._random.random() >= 1 / len(names) and name != mutant:
+                child[name] = chosen.params[name]
+        return child
+
+    def _tournament(self, parents: list[FrozenTrial]) -> FrozenTrial:
+        """The better of two drawn at random; `parents` are ranked."""
+        return parents[int(self._random.integers(len(parents), size=2).min())]
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """A value drawn at random."""
+        return self._fresh.sample_independent(study, trial, param_name, param_distribution)

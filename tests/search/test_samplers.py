@@ -1,0 +1,169 @@
+"""What every sampler must do, whatever it is; and what each sees of the trials."""
+
+from __future__ import annotations
+
+from math import log
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from ripieno.errors import SearchError
+from ripieno.search.algorithms import ALGORITHMS, SCHEDULERS, find_algorithm
+from ripieno.search.generations import POPULATION, Generations
+from ripieno.search.samplers import SAMPLERS, find_sampler, sample
+from ripieno.search.scheduler import Decision
+from ripieno.search.space import Categorical, Continuous, Integer, Space, distributions
+from ripieno.search.view import View, ranked
+
+SPACE = Space(
+    "mixed",
+    "none",
+    {
+        "rate": Continuous(1e-4, 1.0, log=True),
+        "share": Continuous(0.0, 1.0),
+        "width": Integer(4, 64, log=True),
+        "blocks": Integer(2, 10, step=2),
+        "kind": Categorical(("a", "b", True)),
+        "only": Integer(3, 3),
+    },
+)
+
+
+def loss_of(values: dict[str, Any]) -> float:
+    """Best at rate 0.01, share 0.3, many blocks, kind b; always above zero."""
+    near = abs(log(values["rate"] / 0.01)) / 4 + abs(values["share"] - 0.3)
+    return float(near + (10 - values["blocks"]) / 20 + (values["kind"] != "b") * 0.5) + 0.1
+
+
+def search(name: str, trials: int, seed: int = 0) -> View:
+    """Trials one after the other, each told at once but for the seventh, which fails."""
+    view = View(distributions(SPACE))
+    for trial in range(trials):
+        view.start(sample(find_sampler(name), view, seed))
+        values = view.get_all_trials(0)[trial].params
+        view.tell(trial, 9, None if trial == 7 else loss_of(values), last=True)
+    return view
+
+
+def values_of(view: View) -> list[dict[str, Any]]:
+    return [t.params for t in view.get_all_trials(0)]
+
+
+@pytest.fixture(params=SAMPLERS)
+def sampler(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    if name == "smac":
+        pytest.importorskip("smac", reason="needs the extra smac")
+    return name
+
+
+def test_a_sampler_asked_again_with_the_same_results_answers_the_same(sampler: str) -> None:
+    view = search(sampler, 14)
+    answers = [sample(find_sampler(sampler), view, 3) for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert sample(find_sampler(sampler), view, 4) != answers[0]
+    assert len(view) == 14  # asking leaves no trace
+
+
+def test_every_value_is_one_its_range_allows(sampler: str) -> None:
+    for values in values_of(search(sampler, 14)):
+        assert values.keys() == SPACE.ranges.keys()
+        assert 1e-4 <= values["rate"] <= 1.0
+        assert type(values["width"]) is int
+        assert 4 <= values["width"] <= 64
+        assert values["blocks"] in (2, 4, 6, 8, 10)
+        assert values["kind"] in ("a", "b", True)
+        assert values["only"] == 3
+
+
+@pytest.mark.parametrize("name", [s for s in SAMPLERS if s not in ("random", "smac", "gp")])
+def test_a_sampler_that_learns_finds_better_trials_than_random_draws(name: str) -> None:
+    late = {n: [loss_of(v) for s in range(2) for v in values_of(search(n, 60, s))[40:]] for n in (name, "random")}
+    assert sum(late[name]) < 0.8 * sum(late["random"])
+
+
+@pytest.mark.parametrize("name", ["gp", "smac"])
+def test_a_slow_sampler_that_learns_finds_better_trials_than_random_draws(name: str) -> None:
+    if name == "smac":
+        pytest.importorskip("smac", reason="needs the extra smac")
+    late = {n: sorted(loss_of(v) for v in values_of(search(n, 18))[12:])[3] for n in (name, "random")}
+    assert late[name] < 0.8 * late["random"]  # the median of six
+
+
+def test_samplers_see_a_paused_trial_with_its_losses_and_a_promoted_one_as_it_was() -> None:
+    view = View(distributions(SPACE))
+    for _ in range(4):
+        view.start(sample(find_sampler("random"), view, 0))
+    view.tell(0, 1, 0.9, last=False)
+    view.tell(1, 1, 0.8, last=False)
+    view.tell(0, 3, 0.5, last=True)
+    view.tell(2, 1, 0.1, last=False)
+    view.tell(2, 3, None, last=True)
+    seen = view.study().get_trials()
+    assert [t.state for t in seen] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED, TrialState.RUNNING]
+    assert [t.intermediate_values for t in seen] == [{1: 0.9, 3: 0.5}, {1: 0.8}, {}, {}]
+    assert [t.value for t in seen] == [0.5, 0.8, None, None]
+    assert [t.number for t in ranked(view.study())] == [0, 1]  # further is better; what failed has no rank
+
+
+def test_trials_of_a_higher_rung_rank_before_better_losses_of_a_lower_one() -> None:
+    view = View(distributions(SPACE))
+    for trial, (epoch, loss) in enumerate([(1, 0.1), (9, 0.7), (3, 0.3), (9, 0.6)]):
+        view.start(sample(find_sampler("random"), view, 0))
+        view.tell(trial, epoch, loss, last=epoch == 9)
+    assert [t.number for t in ranked(view.study())] == [3, 1, 2, 0]
+
+
+def test_a_child_has_only_values_of_its_parents_and_new_ones_and_is_hardly_ever_a_copy() -> None:
+    view = search("genetic", POPULATION)
+    known = values_of(view)
+    parents = [t.params for t in ranked(view.study())[:POPULATION]]
+    inherited = copies = 0
+    for seed in range(30):
+        child = sample(find_sampler("genetic"), view, seed)
+        copies += child in known
+        inherited += sum(any(child[name] == p[name] for p in parents) for name in ("rate", "share"))
+    assert copies <= 3  # a draw anew may give the same of three kinds
+    assert inherited > 30  # of 60 that could be; a draw anew hits none of them
+
+
+def test_a_generation_waits_for_all_of_the_one_before() -> None:
+    scheduler = Generations(9, population=3, trials=7)
+    for trial in range(3):
+        (decision,) = scheduler.options()
+        assert decision == Decision(trial, 0, 9)
+        scheduler.issue(decision)
+    for trial in (2, 0):
+        assert list(scheduler.options()) == []
+        scheduler.tell(Decision(trial, 0, 9), 0.5)
+    scheduler.tell(Decision(1, 0, 9), None)  # a failure is a result too
+    for _ in range(3, 6):
+        (decision,) = scheduler.options()
+        scheduler.issue(decision)
+    for trial in range(3, 6):
+        assert list(scheduler.options()) == []
+        scheduler.tell(Decision(trial, 0, 9), 0.5)
+    assert list(scheduler.options()) == [Decision(6, 0, 9)]
+    scheduler.issue(Decision(6, 0, 9))
+    scheduler.tell(Decision(6, 0, 9), 0.1)
+    assert list(scheduler.options()) == []
+    with pytest.raises(SearchError, match="at least 1"):
+        Generations(9, trials=0)
+
+
+def test_every_algorithm_is_a_scheduler_and_a_sampler_there_are() -> None:
+    assert {"random", "hyperband", "gp", "bohb", "smac", "tpe", "genetic"} <= ALGORITHMS.keys()
+    for name, algorithm in ALGORITHMS.items():
+        assert find_algorithm(name) == algorithm
+        assert algorithm.scheduler in SCHEDULERS
+        assert algorithm.sampler in SAMPLERS
+
+
+def test_any_scheduler_and_sampler_make_an_algorithm() -> None:
+    assert find_algorithm("asha+tpe").scheduler == "asha"
+    assert find_algorithm("asha+tpe").sampler == "tpe"
+    with pytest.raises(SearchError, match="no scheduler 'ash'; there are: full"):
+        find_algorithm("ash+tpe")
+    with pytest.raises(SearchError, match="no sampler 'tpee'; there are: random"):
+        find_algorithm("asha+tpee")
