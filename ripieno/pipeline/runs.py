@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ripieno.errors import LibraryError
 from ripieno.library import Library
-from ripieno.pipeline.diversity import diversity
+from ripieno.library.diversity import disagreement
 from ripieno.types import Allocation, Ensemble, Member
 
 Progress = Callable[[str, int, int], None]
@@ -57,7 +57,7 @@ def show(run: str | Path | Library) -> Overview:
         members=tuple(sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))),
         costs=costs,
         device=devices[0] if devices else "",
-        diversity=diversity(library, library.ids()),
+        diversity=disagreement(library),
         ensembles=tuple(library.ensembles()),
         allocations=tuple(library.allocations()),
     )

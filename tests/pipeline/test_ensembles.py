@@ -12,7 +12,6 @@ import ripieno
 from ripieno.backends.flops import onnx_flops
 from ripieno.errors import SelectionError
 from ripieno.models.cost import megaflops
-from ripieno.pipeline.diversity import diversity
 
 
 @pytest.fixture
@@ -66,16 +65,6 @@ def test_operations_in_the_graph_are_twice_the_multiply_adds_of_the_formula(run:
     for member in members:
         counted = onnx_flops(run.onnx_path(member.id)) / 2e6
         assert counted == pytest.approx(megaflops(member.configuration, member.input), rel=0.01)
-
-
-def test_diversity_is_the_mean_pairwise_disagreement(run: ripieno.Library) -> None:
-    ids = run.ids()
-    answers = [run.probabilities(m).argmax(axis=1) for m in ids]
-    wanted = {
-        m: np.mean([np.mean(answers[i] != other) for k, other in enumerate(answers) if k != i])
-        for i, m in enumerate(ids)
-    }
-    assert diversity(run, ids) == pytest.approx(wanted)
 
 
 def test_predictions_alone_become_an_ensemble(tmp_path: Path) -> None:
