@@ -19,9 +19,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "engine"))
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+sys.path.insert(0, str(Path(__file__).parent))
 from client import LOADS, ask
 from floor import ProcessFloor
 from networks import lay_out, write_members

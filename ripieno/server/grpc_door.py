@@ -12,7 +12,7 @@ from ripieno.errors import need
 from ripieno.server import grpc_codec, signature
 from ripieno.server.address import Tls, bound, cannot_bind
 from ripieno.server.proto import SERVICE, message, methods
-from ripieno.server.refusal import RefusedError
+from ripieno.server.refusal import RefusedError, bad
 
 if TYPE_CHECKING:
     from ripieno.server.app import Door
@@ -54,8 +54,7 @@ class GrpcDoor:
         )
         handlers = {
             name: self.grpc.unary_unary_rpc_method_handler(
-                self._checked(name, getattr(self, f"_{name}")),
-                request_deserializer=asked.FromString,
+                self._checked(name, asked, getattr(self, f"_{name}")),
                 response_serializer=answered.SerializeToString,
             )
             for name, (asked, answered) in methods().items()
@@ -86,14 +85,16 @@ class GrpcDoor:
         """Take no more calls, finish those under way within `grace` seconds."""
         await self.server.stop(grace)
 
-    def _checked(self, name: str, answer: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-        """`answer`, with its refusals as statuses and its token checked."""
+    def _checked(
+        self, name: str, kind: Any, answer: Callable[[Any, Any], Awaitable[Any]]
+    ) -> Callable[[bytes, Any], Awaitable[Any]]:
+        """`answer` for a message of `kind` that comes as bytes: its token checked, its refusals as statuses."""
 
-        async def checked(asked: Any, context: Any) -> Any:
+        async def checked(raw: bytes, context: Any) -> Any:
             try:
                 if self.door.token is not None and name not in PROBES:
                     self._check_token(context)
-                return await answer(asked, context)
+                return await answer(_parsed(raw, kind), context)
             except RefusedError as error:
                 refusal = error
             except Exception as error:
@@ -116,7 +117,7 @@ class GrpcDoor:
         timeout = self.door.limits.timeout if left is None else min(self.door.limits.timeout, max(0.001, left))
         held = self.door.models.held(asked.model_name, asked.model_version)
         with held as model, self.door.admission.enter() as ticket:
-            ticket.hold(asked.ByteSize())
+            ticket.hold(asked.ByteSize())  # it is in memory by now; its length was bounded as it came
             request = grpc_codec.read_request(asked, model.signature)
             answer = await model.answer(request, timeout)
             return grpc_codec.write_response(request, answer, model.signature)
@@ -148,3 +149,10 @@ class GrpcDoor:
     async def _RepositoryIndex(self, asked: Any, context: Any) -> Any:  # noqa: ARG002, N802
         index = signature.repository_index(self.door.models.names())
         return grpc_codec.IndexResponse(models=[m for m in index if not asked.ready or m["state"] == "READY"])
+
+
+def _parsed(raw: bytes, kind: Any) -> Any:
+    try:
+        return kind.FromString(raw)
+    except Exception:  # protobuf's DecodeError, whose module differs between its implementations
+        raise bad(f"the bytes are no {kind.DESCRIPTOR.name}") from None

@@ -15,6 +15,7 @@ import logging
 import signal
 import socket
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 import uvicorn
+from PIL.Image import DecompressionBombWarning
 
 from ripieno.errors import RipienoError, need
 from ripieno.server.address import Tls, bound, is_loopback, url_of
@@ -84,6 +86,8 @@ def serve(
     options = Options(
         host, port, isolation, limits or Limits(), grpc_port, token, certificate, key, reload, ready, grpc_ready
     )
+    # pictures are judged by their pixels before they are unpacked: Pillow need not warn on our standard error
+    warnings.simplefilter("ignore", DecompressionBombWarning)
     with _prepared(bundle, options) as (server, listener):
         server.run(sockets=[listener])
         server.check()
@@ -242,7 +246,8 @@ class _Server(uvicorn.Server):
 @contextlib.contextmanager
 def _prepared(bundle: Sources, options: Options) -> Iterator[tuple[_Server, socket.socket]]:
     """A server ready to run, and its listening socket; both closed at the end, with the engines."""
-    logging.getLogger("uvicorn").addHandler(logging.NullHandler())  # its words go to handlers the user set, or nowhere
+    for library in ("uvicorn", "python_multipart"):  # their words go to handlers the user set, or nowhere
+        logging.getLogger(library).addHandler(logging.NullHandler())
     limits = options.limits
     tls = Tls.read(options.certificate, options.key)
     if not is_loopback(options.host) and options.token is None:

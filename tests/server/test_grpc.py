@@ -130,6 +130,14 @@ def test_a_malformed_call_is_an_invalid_argument_in_one_line(running: Running, f
     assert len(caught.value.details().splitlines()) == 1
 
 
+@pytest.mark.parametrize("raw", [b"\xff\xff", b"\n\xff", bytes(100)])
+def test_bytes_that_are_no_message_are_an_invalid_argument(running: Running, raw: bytes) -> None:
+    with grpc.insecure_channel(running.grpc) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(f"/{SERVICE}/ModelInfer")(raw, timeout=10)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "the bytes are no ModelInferRequest"
+
+
 def test_other_refusals_have_their_status(
     running: Running, client: triton.InferenceServerClient, engine: StandIn, images: NDArray[np.uint8]
 ) -> None:
