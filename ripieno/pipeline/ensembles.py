@@ -45,9 +45,10 @@ def select(
     A budget bounds the seconds that all members together need for 2,000 images on `device`, or, as a mapping, several
     kinds of cost at once: `seconds`, `memory` (bytes), `latency` (seconds of one sample), `parameters`, `flops`, or any
     the members brought. By default 1, 2, 4 and 8 times the cost of the best network. Costs that were never measured are
-    measured first. With `test`, the ensembles' figures on the test split are added: reported, never selected by.
+    measured first. Budgets asked for together share what is found for any of them: more never gives a worse ensemble.
+    With `test`, the ensembles' figures on the test split are added: reported, never selected by.
     """
-    from ripieno.selection import select_members
+    from ripieno.selection import front as sweep
 
     library = open_run(run)
     wanted = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
@@ -56,13 +57,14 @@ def select(
     if wanted is None:
         best = _best_cost(library, pool)
         wanted = [float(f"{best * k:.2g}") for k in (1, 2, 4, 8)]
-    ensembles = []
-    for asked in wanted:
-        budget = _named(asked)
-        choice = select_members(
-            *pool.arrays(), budget, method, prune=prune, size=size, loss=loss, combiner=combiner, names=pool.ids
-        )
-        ensembles.append(_ensemble(pool, choice, method, budget, _name(asked)))
+    bounds = [_named(asked) for asked in wanted]
+    choices = sweep(
+        *pool.arrays(), bounds, method, prune=prune, size=size, loss=loss, combiner=combiner, names=pool.ids
+    )
+    ensembles = [
+        _ensemble(pool, choice, method, bound, _name(asked))
+        for choice, bound, asked in zip(choices, bounds, wanted, strict=True)
+    ]
     ensembles = _judged(library, ensembles, test, progress)
     for ensemble in ensembles:
         library.write_ensemble(ensemble)

@@ -72,7 +72,8 @@ def test_predictions_alone_become_an_ensemble(tmp_path: Path) -> None:
     labels = rng.integers(0, 3, 60)
     sharp = np.eye(3)[labels] * 0.6 + rng.dirichlet(np.ones(3), 60) * 0.4
     models = {"good": sharp, "other": rng.dirichlet(np.ones(3), 60)}
-    ripieno.import_(tmp_path / "run", models, labels=labels, costs={"good": {"seconds": 2.0}, "other": {"seconds": 1.0}})
+    costs = {"good": {"seconds": 2.0}, "other": {"seconds": 1.0}}
+    ripieno.import_(tmp_path / "run", models, labels=labels, costs=costs)
     assert ripieno.select(tmp_path / "run", 2.5)[0].members == ("good",)
 
 
