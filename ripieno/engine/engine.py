@@ -29,7 +29,7 @@ from ripieno.engine.crew import Load, Orders
 from ripieno.engine.dispatch import Dispatcher
 from ripieno.engine.inputs import check_images
 from ripieno.engine.lane import Lane, ProcessLane, ThreadLane
-from ripieno.engine.layout import capacity_of, lanes_of, orders_of, post_of
+from ripieno.engine.layout import capacity_of, isolation_of, lanes_of, orders_of, post_of
 from ripieno.engine.memory import Memory
 from ripieno.engine.request import Plan, Request
 from ripieno.engine.ring import Ring
@@ -48,9 +48,11 @@ _open: weakref.WeakSet[Engine] = weakref.WeakSet()
 class Engine:
     """A bundle's ensemble, loaded and answering; thread-safe. Use it in a `with` block, or `close` it.
 
-    `isolation` puts lanes in threads of this process or in processes of their own (`auto`: threads). The ring holds
-    `capacity` samples; a batch waits at most `max_delay` seconds to fill (0: a lane takes what is there). With
-    `min_members`, requests are answered without members that keep dying, flagged, while so many remain.
+    `isolation` puts lanes in threads of this process, which need less memory, or in processes of their own, which
+    survive crashes of a backend (`auto`: threads, but processes for several lanes of PyTorch on a processor). The ring
+    holds `capacity` samples; a batch waits at most `max_delay` seconds to fill (0: a lane takes what is there). With
+    `min_members`, requests are answered without members that keep dying, flagged, while so many remain. `trusted` names
+    the user's own families (`module:function`) that the PyTorch backend may import.
 
     Raises LibraryError when `bundle` is none, EngineError when a member cannot be loaded or the allocation is wrong.
     """
@@ -64,17 +66,18 @@ class Engine:
         max_delay: float = 0.0,
         min_members: int | None = None,
         cascade: Cascade | None = None,
+        trusted: Sequence[str] = (),
         patience: Patience | None = None,
         load: Load = backends.load,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         if isolation not in ("auto", "thread", "process"):
             raise EngineError(f"no isolation {isolation!r}; there are: auto, thread, process")
-        self.isolation: Literal["thread", "process"] = "process" if isolation == "process" else "thread"
         self.cascade = cascade
         patience = patience or Patience()
         self._indices = {member: i for i, member in enumerate(self.bundle.ensemble.members)}
         groups = lanes_of(self.bundle)
+        self.isolation = isolation if isolation != "auto" else isolation_of(self.bundle, len(groups))
         posts = [[post_of(self.bundle, p) for p in group] for group in groups]
         largest = max(post.batch_size for lane in posts for post in lane)
         ring = Ring(
@@ -100,9 +103,8 @@ class Engine:
         )
         self._plans: dict[tuple[object, ...], Plan] = {}
         self._closed = False
-        self._lanes: list[Lane] = [
-            self._lane(index, orders_of(self.bundle, group, groups), load) for index, group in enumerate(groups)
-        ]
+        orders = [orders_of(self.bundle, group, groups, trusted) for group in groups]
+        self._lanes: list[Lane] = [self._lane(index, own, load) for index, own in enumerate(orders)]
         self._groups = groups
         self._supervisor.start()
         self._dispatcher.start(self._lanes)

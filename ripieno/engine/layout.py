@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -49,7 +50,9 @@ def post_of(bundle: Bundle, placement: Placement) -> Post:
     return Post(member, placement.batch_size, FLOOR if small else placement.batch_size)
 
 
-def orders_of(bundle: Bundle, lane: Sequence[Placement], lanes: Sequence[Sequence[Placement]]) -> Orders:
+def orders_of(
+    bundle: Bundle, lane: Sequence[Placement], lanes: Sequence[Sequence[Placement]], trusted: Sequence[str] = ()
+) -> Orders:
     """A lane's members, and its share of its device: the cores divided by the lanes on it."""
     device = _device(bundle, lane[0].device)
     beside = [other[0].lane for other in lanes if other[0].device == device.name]
@@ -61,7 +64,14 @@ def orders_of(bundle: Bundle, lane: Sequence[Placement], lanes: Sequence[Sequenc
     seats = tuple(
         Seat(bundle.ensemble.members.index(p.member), members[p.member], model_path(bundle, p.member)) for p in lane
     )
-    return Orders(bundle.backend, device, threads, wheel[place * threads : (place + 1) * threads], seats)
+    cores = wheel[place * threads : (place + 1) * threads]
+    return Orders(bundle.backend, device, threads, cores, seats, tuple(trusted))
+
+
+def isolation_of(bundle: Bundle, lanes: int) -> Literal["thread", "process"]:
+    """What `auto` means: threads, unless eager PyTorch would fight over Python's lock in several of them."""
+    processor = all(p.device.startswith("cpu") for p in bundle.allocation.placements)
+    return "process" if bundle.backend == "torch" and processor and lanes > 1 else "thread"
 
 
 def capacity_of(bundle: Bundle, largest: int) -> int:

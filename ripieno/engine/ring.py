@@ -53,8 +53,9 @@ class _Member:
 class Ring:
     """Bookkeeping of `capacity` slots read by `members` members in lanes given by their posts.
 
-    `ahead` seconds of work may wait in a lane beside the running claim (0: none); `max_delay` seconds at most may a
-    sample wait for its batch to fill; a range over which lanes died `deaths` times is given up.
+    With `ahead`, a lane gets its next claim before it has finished the last: while it holds less than `ahead` seconds
+    of work, or while so much waits that all lanes can still end together. `max_delay` seconds at most may a sample wait
+    for its batch to fill; a range over which lanes died `deaths` times is given up.
     """
 
     def __init__(
@@ -257,7 +258,8 @@ class Ring:
     def _claim(self, index: int, lane: _Lane, now: float) -> Claim | None:
         """The best task for a lane, taken; None when there is none or the lane holds enough."""
         held = {claim.member for claim in lane.held.values()} if lane.held else ()
-        if held and (len(lane.held) >= MOST_HELD or sum(c.seconds for c in lane.held.values()) >= self.ahead):
+        short = not held or sum(claim.seconds for claim in lane.held.values()) < self.ahead
+        if len(lane.held) >= (MOST_HELD if short else 2):
             return None
         best: tuple[int, float] | None = None
         chosen = None
@@ -276,8 +278,13 @@ class Ring:
         if chosen is None:
             return None
         member = self.members[chosen.member]
+        work = sum(member.waiting * member.rate for member in self.members if member.waiting)
+        share = work / (2 * sum(lane.up for lane in self.lanes))
+        size = self._size(chosen, share)
+        if not short and chosen.rate * min(size, member.waiting) > share / 2:
+            return None  # what is left must still suffice to let all lanes end together
         waited = now - self._arrival(member)
-        ranges, samples, tries = self._take(member, self._size(chosen))
+        ranges, samples, tries = self._take(member, size)
         claim = Claim(
             self._next, index, chosen.member, ranges, samples, tries, now, waited, chosen.rate * samples
         )
@@ -285,12 +292,10 @@ class Ring:
         self.claims[claim.id] = lane.held[claim.id] = claim
         return claim
 
-    def _size(self, post: Post) -> int:
-        """Most samples the next claim of `post` takes: half of a lane's even share of the seconds that wait."""
+    def _size(self, post: Post, share: float) -> int:
+        """Most samples the next claim of `post` takes: `share` seconds of work, half of what a lane would do of all."""
         if post.rate <= 0 or post.floor >= post.batch_size:
             return post.batch_size
-        seconds = sum(member.waiting * member.rate for member in self.members if member.waiting)
-        share = seconds / (2 * sum(lane.up for lane in self.lanes))
         return min(post.batch_size, max(post.floor, int(max(share, SHORTEST) / post.rate)))
 
     def _take(self, member: _Member, limit: int) -> tuple[list[tuple[int, int]], int, int]:

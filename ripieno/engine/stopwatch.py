@@ -11,7 +11,7 @@ import functools
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ripieno import backends
 from ripieno.backends import Backend
 from ripieno.engine.answer import Answer, LaneWork, Stats, Work
-from ripieno.engine.crew import Load
+from ripieno.engine.crew import Load, trusting
 from ripieno.engine.engine import Engine, Isolation
 from ripieno.errors import EngineError
 from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member
@@ -113,6 +113,7 @@ class AllocationBench:
         *,
         seconds: float = 0.3,
         batch: int = 16,
+        trusted: Sequence[str] = (),
         load: Load = backends.load,
     ) -> None:
         first = members[ensemble.members[0]]
@@ -120,7 +121,7 @@ class AllocationBench:
         self._ensemble, self._backend, self._seconds, self._batch = ensemble, backend, seconds, batch
         self._input: Input = first.input
         self._classes = first.classes
-        self._stock = Stock(paths, load)
+        self._stock = Stock(paths, trusting(load, trusted))
 
     def __call__(self, allocation: Allocation) -> float:
         """Samples per second of an allocation."""

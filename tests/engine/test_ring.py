@@ -123,6 +123,19 @@ def test_work_ahead_goes_to_a_busy_lane_only_up_to_its_seconds():
     assert len(flat(some.assign(0.0))) == 3
 
 
+def test_a_busy_lane_gets_a_second_claim_only_while_much_more_waits():
+    some = ring(capacity=256, lanes=2, members=2, batch_size=16, ahead=0.002)
+    for lane in range(2):
+        for member in range(2):
+            some.measured(lane, member, 0.01)
+    some.publish("a", 0, 16, [0, 1], 0.0)
+    assert [len(claims) for claims in some.assign(0.0).values()] == [1, 1]
+    some.publish("b", 0, 200, [0, 1], 0.0)
+    assert [len(claims) for claims in some.assign(0.0).values()] == [1, 1]
+    assert not some.assign(0.0)
+    assert [len(lane.held) for lane in some.lanes] == [2, 2]
+
+
 def test_the_claims_of_a_dead_lane_are_given_out_again():
     some = ring(lanes=2, members=1)
     span = some.publish("a", 0, 4, [0], 0.0)
