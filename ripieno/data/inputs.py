@@ -1,23 +1,44 @@
-"""Images to predict: a file, a folder of files or an array, brought to a member's input."""
+"""Images to predict: a file, a folder of files or an array, brought to a member's input as training pictures are."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ripieno import files
+from ripieno.data.pictures import Kind, read_pixels, suffixes
 from ripieno.errors import DataError
 from ripieno.types import Input
+
+_KINDS: dict[tuple[str, int], Kind] = {("uint8", 1): "grey", ("uint8", 3): "colour", ("float32", 1): "deep"}
+
+
+def takes_pictures(wanted: Input) -> bool:
+    """Whether a picture file can be brought to `wanted`."""
+    return len(wanted.shape) == 3 and (wanted.dtype, wanted.shape[2]) in _KINDS
+
+
+def fit_picture(source: Path | IO[bytes], wanted: Input) -> NDArray[Any]:
+    """A picture as one sample of `wanted` (which `takes_pictures`): square ones are sized as in training.
+
+    For inputs that are not square pictures are stretched, as no training picture could be. Raises whatever Pillow's
+    plugins raise for a broken file.
+    """
+    height, width, channels = wanted.shape
+    pixels = read_pixels(source, _KINDS[wanted.dtype, channels], width if width == height else None)
+    if pixels.shape != wanted.shape:
+        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)).reshape(wanted.shape)
+    return np.ascontiguousarray(pixels)
 
 
 def read_inputs(source: Path, wanted: Input) -> tuple[list[str], NDArray[Any]]:
     """Names and images (samples, *wanted.shape) of `source`: an image, a folder of images (searched whole) or a .npy.
 
-    Images are converted to the channels wanted and resized when their size differs.
     Raises DataError naming the file that cannot be read or does not fit.
     """
     if source.suffix == ".npy":
@@ -29,23 +50,18 @@ def read_inputs(source: Path, wanted: Input) -> tuple[list[str], NDArray[Any]]:
         return [f"{source.name}[{i}]" for i in range(len(array))], np.asarray(array)
     if not source.exists():
         raise DataError(f"{source} does not exist: give an image, a folder of images or a .npy file")
-    Image.init()
-    known = set(Image.registered_extensions())
+    if not takes_pictures(wanted):
+        raise DataError(f"{source}: the members take {wanted.dtype} of shape {wanted.shape}, not pictures: give a .npy")
+    known = suffixes()
     paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in known) if source.is_dir() else [source]
     if not paths:
         raise DataError(f"{source} holds no images: give an image, a folder of images or a .npy file")
-    return [str(p.relative_to(source)) if source.is_dir() else p.name for p in paths], np.stack(
-        [_read(p, wanted) for p in paths]
-    )
+    names = [str(p.relative_to(source)) if source.is_dir() else p.name for p in paths]
+    return names, np.stack([_read(p, wanted) for p in paths])
 
 
 def _read(path: Path, wanted: Input) -> NDArray[Any]:
-    height, width, channels = wanted.shape
     try:
-        with Image.open(path) as opened:
-            image = opened.convert("L" if channels == 1 else "RGB")
-            if image.size != (width, height):
-                image = image.resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        return fit_picture(path, wanted)
+    except Exception as error:  # Pillow's plugins raise nearly anything for a broken file
         raise DataError(f"{path} is not a readable image: {error}") from error
-    return np.asarray(image, dtype=wanted.dtype).reshape(wanted.shape)

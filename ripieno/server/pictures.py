@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ripieno.data.pictures import Kind, read_pixels
+from ripieno.data.inputs import fit_picture, takes_pictures
 from ripieno.server.refusal import RefusedError, bad
 from ripieno.server.signature import Signature
 from ripieno.types import Input
@@ -28,10 +28,7 @@ def picture_to_sample(data: bytes, name: str, wanted: Input, most_pixels: int) -
     Raises RefusedError: 413 for more than `most_pixels`, 415 for another format or a model that takes no pictures,
     400 for a broken one.
     """
-    height, width, channels = wanted.shape if len(wanted.shape) == 3 else (0, 0, 0)
-    kinds: dict[tuple[str, int], Kind] = {("uint8", 1): "grey", ("uint8", 3): "colour", ("float32", 1): "deep"}
-    kind = kinds.get((wanted.dtype, channels))
-    if kind is None:
+    if not takes_pictures(wanted):
         raise RefusedError(
             415, f"the model takes {wanted.dtype} of shape {list(wanted.shape)}, not pictures: send tensors"
         )
@@ -40,10 +37,7 @@ def picture_to_sample(data: bytes, name: str, wanted: Input, most_pixels: int) -
             if picture.width * picture.height > most_pixels:
                 size = f"{picture.width} x {picture.height} pixels"
                 raise RefusedError(413, f"{name} has {size}, at most {most_pixels} are decoded: send it smaller")
-        pixels = read_pixels(io.BytesIO(data), kind, width if width == height else None)
-        if pixels.shape != wanted.shape:  # not square: stretched, as no training picture could be
-            image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-            pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)).reshape(wanted.shape)
+        return fit_picture(io.BytesIO(data), wanted)
     except UnidentifiedImageError:
         raise RefusedError(415, f"{name} is no picture that is read here: send {', '.join(FORMATS)}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -52,7 +46,6 @@ def picture_to_sample(data: bytes, name: str, wanted: Input, most_pixels: int) -
         raise
     except Exception as error:  # Pillow's plugins raise nearly anything for a broken file
         raise bad(f"{name} is a broken picture: {error}") from None
-    return np.ascontiguousarray(pixels)
 
 
 def words(names: Sequence[str], answer: Answer, signature: Signature, top: int) -> list[dict[str, Any]]:
