@@ -192,14 +192,20 @@ print(json.dumps([lane.process for lane in engine.stats().lanes]), flush=True)
 
 @pytest.mark.parametrize(
     ("then", "number"),
-    [("time.sleep(60)", signal.SIGKILL), ("time.sleep(60)", signal.SIGTERM), ("sys.exit(0)", None), ("1 / 0", None)],
+    [
+        ("time.sleep(60)", signal.SIGKILL),
+        ("time.sleep(60)", signal.SIGTERM),
+        ("time.sleep(0.2); sys.exit(0)", None),
+        ("time.sleep(0.2); 1 / 0", None),
+    ],
 )
 def test_nothing_is_left_however_the_parent_ends(then, number):
     shared_before = set(os.listdir("/dev/shm"))
     script = PARENT.format(here=str(Path(__file__).parent), then=then)
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     with parent:
-        lanes = [psutil.Process(pid) for pid in json.loads(parent.stdout.readline())]
+        pids = json.loads(parent.stdout.readline())
+        lanes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]  # the parent may have ended already
         if number == signal.SIGKILL:
             os.kill(lanes[0].pid, signal.SIGSTOP)  # even a lane that cannot notice
         if number:
