@@ -111,7 +111,7 @@ def refine(
         for candidate in around(current):  # lines 9 to 11
             if not fits(candidate):
                 continue
-            if candidate not in cached and cached.spent:  # line 17
+            if cached.spent:  # line 17
                 break
             measured = cached(candidate)  # line 12
             if measured.beats(score):  # line 13

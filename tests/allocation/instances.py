@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from ripieno.allocation import simulate
 from ripieno.allocation.costs import Costs
 from ripieno.allocation.problem import Placements, Problem
+from ripieno.profiles.devices import part_of_kind
 from ripieno.types import Device, Placement, Point, Profile
 
 SIZES = (1, 8, 32, 128)
@@ -47,25 +49,55 @@ def random_problem(
     return Problem(names, tuple(found), Costs(profiles), batch_sizes, replicas=replicas)
 
 
+def with_lanes(problem: Problem, seed: int, lanes: int = 2) -> Problem:
+    """`problem` whose CPU may be cut: parts of it are measured too, now worth it and now not."""
+    generator = np.random.default_rng([seed, 2])
+    whole = "cpu-4-cores"
+    profiles = dict(problem.costs.profiles)
+    for count in (2, 4):
+        kind = part_of_kind(whole, count)
+        assert kind is not None
+        profiles[kind] = {
+            m: dataclasses.replace(
+                p,
+                device=kind,
+                points=tuple(
+                    dataclasses.replace(x, seconds=x.seconds * float(generator.uniform(1, 1.5 * count)))
+                    for x in p.points
+                ),
+            )
+            for m, p in profiles[whole].items()
+        }
+    return dataclasses.replace(problem, costs=Costs(profiles), lanes=lanes)
+
+
 def exhaustive(problem: Problem) -> tuple[float, Placements | None]:
-    """The best predicted throughput of all allocations there are, one lane a device; 0 when nothing fits."""
-    options = [
-        [None if size == 0 else Placement(m, d.name, size) for size in (0, *problem.sizes(m))]
-        for d in problem.devices
-        for m in problem.members
-    ]
-    if not problem.replicas:
-        options = [
-            [Placement(m, d.name, size) for d in problem.homes(m) for size in problem.sizes(m)] for m in problem.members
-        ]
+    """The best predicted throughput of all allocations there are; 0 when nothing fits."""
     best: tuple[float, Placements | None] = (0.0, None)
-    for choice in itertools.product(*options):
-        placements = tuple(p for p in choice if p is not None)
-        if problem.allows(placements):
-            loads = simulate.load(placements, problem.devices, problem.costs)
-            if sum(1 / s for s in loads.seconds) > best[0]:
-                best = max(best, (simulate.solve(loads).throughput, placements), key=lambda pair: pair[0])
+    for counts in itertools.product(*(problem.lane_counts(d) for d in problem.devices)):
+        lanes = [(d.name, lane) for d, count in zip(problem.devices, counts, strict=True) for lane in range(count)]
+        for choice in itertools.product(*_options(problem, lanes)):
+            placements = tuple(p for p in choice if p is not None)
+            used = {(p.device, p.lane) for p in placements}
+            whole = all(lane in used or not any(d == lane[0] for d, _ in used) for lane in lanes)
+            if whole and problem.allows(placements):
+                loads = simulate.load(placements, problem.devices, problem.costs)
+                if sum(1 / s for s in loads.seconds) > best[0]:
+                    best = max(best, (simulate.solve(loads).throughput, placements), key=lambda pair: pair[0])
     return best
+
+
+def _options(problem: Problem, lanes: list[tuple[str, int]]) -> list[list[Placement | None]]:
+    """What there is to choose from: with replicas for each lane and member, without for each member."""
+    if problem.replicas:
+        return [
+            [None, *(Placement(m, name, size, lane) for size in problem.sizes(m))]
+            for name, lane in lanes
+            for m in problem.members
+        ]
+    return [
+        [Placement(m, name, size, lane) for name, lane in lanes for size in problem.sizes(m)] for m in problem.members
+    ]
 
 
 def best_of_all(problem: Problem, most: int = 20_000_000) -> float | None:

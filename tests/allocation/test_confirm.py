@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from ripieno.allocation import matrix, simulate
 from ripieno.allocation.climb import climb
-from ripieno.allocation.confirm import PATIENCE, confirm, promising
+from ripieno.allocation.confirm import PATIENCE, SLACK, confirm, promising
 from ripieno.allocation.problem import Placements, canonical
 from ripieno.allocation.refine import CachedBench, Measurement, refine
 from ripieno.allocation.worst_fit import worst_fit
@@ -39,6 +39,13 @@ def test_neighbours_are_tried_in_the_order_of_the_model() -> None:
     assert set(promising(BEST, PROBLEM)) <= set(matrix.neighbours(BEST, PROBLEM))
 
 
+def test_what_is_expected_to_be_much_slower_is_not_measured() -> None:
+    promised = set(promising(BEST, PROBLEM))
+    left = [p for p in matrix.neighbours(BEST, PROBLEM) if p not in promised]
+    assert left
+    assert max(map(model, left)) < (1 - SLACK) * model(BEST) <= min(map(model, promised))
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 1000), st.integers(0, 12), st.floats(0, 0.2))
 def test_it_keeps_its_bound_and_never_ends_below_its_start(salt: int, bound: int, spread: float) -> None:
@@ -56,6 +63,6 @@ def test_it_keeps_its_bound_and_never_ends_below_its_start(salt: int, bound: int
 
 def test_a_better_one_at_the_last_try_is_gone_on_from() -> None:
     order = [START, *promising(START, PROBLEM)]
-    speeds = {p: 1.0 for p in order} | {order[PATIENCE]: 2.0}
+    speeds = dict.fromkeys(order, 1.0) | {order[PATIENCE]: 2.0}
     found = confirm([START], PROBLEM, CachedBench(lambda p: speeds.get(p, 3.0), 100))
     assert found.measurement.throughput == 3.0

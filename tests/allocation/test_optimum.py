@@ -11,7 +11,7 @@ from ripieno.allocation.problem import Pin, Problem
 from ripieno.allocation.worst_fit import worst_fit
 from ripieno.errors import AllocationError
 from ripieno.types import Device, Placement, Point, Profile
-from tests.allocation.instances import best_of_all, exhaustive, random_problem
+from tests.allocation.instances import best_of_all, exhaustive, random_problem, with_lanes
 
 SHAPES = [(2, 3, 2, False), (3, 2, 2, False), (2, 2, 2, True), (2, 3, 1, True), (3, 2, 1, True)]
 INSTANCES = 100
@@ -36,6 +36,21 @@ def test_the_program_agrees_with_the_search_of_all_allocations(shape: tuple[int,
             assert best == 0
 
 
+@pytest.mark.parametrize("shape", [(2, 2, 1, True), (1, 3, 2, False), (1, 2, 2, True)])
+def test_the_program_agrees_where_the_cpu_may_be_cut(shape: tuple[int, int, int, bool]) -> None:
+    cut = 0
+    for seed in range(20):
+        problem = with_lanes(random_problem(seed, *shape, tightness=4), seed)
+        best, _ = exhaustive(problem)
+        found = optimum.best(problem)
+        assert found.throughput == pytest.approx(best, rel=1e-5)
+        assert best * (1 - 1e-6) <= found.bound <= best * (1 + 1e-4)
+        if found.placements:
+            assert problem.allows(found.placements)
+            cut += any(p.lane for p in found.placements)
+    assert cut > 2
+
+
 def test_the_relaxed_program_is_a_bound() -> None:
     for seed in range(10):
         problem = random_problem(seed, 2, 3, 2, True)
@@ -48,6 +63,36 @@ def test_known_placements_are_never_lost() -> None:
     assert whole.placements is not None
     again = optimum.best(problem, known=whole.placements)
     assert again.throughput == pytest.approx(whole.throughput, rel=1e-6)
+    start = worst_fit(problem.members, problem.devices, problem.costs, 1)
+    assert speed(start, problem) < 0.9 * whole.throughput
+    assert optimum.best(problem, known=start).throughput == pytest.approx(whole.throughput, rel=1e-5)
+
+
+def test_without_replicas_the_relaxed_bound_is_no_more_than_the_slowest_member_alone() -> None:
+    costs = Costs({"gpu": {"a": profile("a", "gpu"), "b": profile("b", "gpu", 1, 0.02)}})
+    problem = Problem(["a", "b"], tuple(Device(f"cuda:{i}", "gpu", 5) for i in range(9)), costs, (8,), replicas=False)
+    assert optimum.best(problem, relaxed=True).bound == pytest.approx(8 / 0.02)
+    many = dataclasses.replace(problem, replicas=True)
+    assert optimum.best(many, relaxed=True).bound == pytest.approx(9 * 8 / 0.03)
+
+
+def test_an_ascent_crosses_plateaus_where_two_devices_are_equally_slow() -> None:
+    members = ["a", "b", "c", "d"]
+    costs = Costs({"gpu": {m: profile(m, "gpu") for m in members}})
+    problem = Problem(members, tuple(Device(f"cuda:{i}", "gpu", 5) for i in range(4)), costs, (8,), replicas=False)
+    start = tuple(Placement(m, f"cuda:{i // 2}", 8) for i, m in enumerate(members))
+    assert speed(start, problem) == pytest.approx(400)
+    assert speed(climb(start, problem), problem) == pytest.approx(800)
+
+
+def test_an_ascent_moves_where_only_another_batch_size_fits() -> None:
+    points = (Point(1, 0.008, 0.0, 10), Point(8, 0.040, 0.0, 20))
+    costs = Costs({"gpu": {m: Profile(m, "gpu", "onnx", points) for m in "ab"}})
+    devices = (Device("cuda:0", "gpu", 40), Device("cuda:1", "gpu", 12))
+    problem = Problem(["a", "b"], devices, costs, (1, 8), replicas=False)
+    start = (Placement("a", "cuda:0", 8), Placement("b", "cuda:0", 8))
+    assert speed(start, problem) == pytest.approx(100)
+    assert speed(climb(start, problem), problem) == pytest.approx(125)
 
 
 def test_greedy_is_near_the_optimum_and_never_below_its_start() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripieno.allocation.refine import Measurement, Placements, algorithm_1_neighbours, refine
+from ripieno.allocation.refine import CachedBench, Measurement, Placements, algorithm_1_neighbours, refine
 from ripieno.errors import EngineError
 from ripieno.types import Device, Placement
 
@@ -33,6 +33,17 @@ def test_every_member_changes_its_batch_or_its_device_one_at_a_time() -> None:
         (("a", "cuda:0", 8), ("b", "cuda:1", 8)),
         (("a", "cuda:0", 8), ("b", "cpu:0", 8)),
     }
+
+
+def test_who_moves_sits_in_the_first_lane_there() -> None:
+    start = (Placement("a", "cuda:0", 8, 2),)
+    assert {p[0].lane for p in algorithm_1_neighbours(start, DEVICES, (8,))} == {0}
+
+
+def test_the_order_of_placements_makes_no_other_bench() -> None:
+    bench = CachedBench(spread_out, 10)
+    assert bench(START) == bench(START[::-1])
+    assert (bench.benches, START[::-1] in bench) == (1, True)
 
 
 def test_it_climbs_to_the_top_of_a_hill_by_its_steepest_side() -> None:
