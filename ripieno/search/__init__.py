@@ -5,6 +5,7 @@ from ripieno.search.progress import Snapshot, Summary
 from ripieno.search.run import run_search
 from ripieno.search.samplers import SAMPLERS
 from ripieno.search.settings import Settings
+from ripieno.search.simulate import Simulation, simulate
 from ripieno.search.space import SPACES, Categorical, Continuous, Integer, Range, Space, find_space, space_from_json
 
 __all__ = [
@@ -18,10 +19,12 @@ __all__ = [
     "Integer",
     "Range",
     "Settings",
+    "Simulation",
     "Snapshot",
     "Space",
     "Summary",
     "find_space",
     "run_search",
+    "simulate",
     "space_from_json",
 ]

@@ -35,10 +35,10 @@ def _multivariate_tpe(seed: int) -> BaseSampler:
 
 
 def _gp(seed: int) -> BaseSampler:
-    from optuna.samplers import GPSampler
-
     need("torch")
-    return GPSampler(seed=seed, warn_independent_sampling=False)
+    from ripieno.search.gaussian import Gaussian
+
+    return Gaussian(seed=seed, warn_independent_sampling=False)
 
 
 def _genetic(seed: int) -> BaseSampler:

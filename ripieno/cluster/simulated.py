@@ -1,0 +1,111 @@
+"""A pool in virtual time: any number of slots, whose jobs end when a table or a surrogate of learning curves says so.
+
+The search that runs on it is the real one, its clock apart: it shows what an algorithm would do on a cluster we do not
+have. A job takes the seconds of its epochs; what a search itself needs to decide takes none.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from typing import Self
+
+from ripieno.cluster.worker import failure
+from ripieno.errors import SearchError
+from ripieno.types import Configuration, Input, Job, Member, Outcome
+
+Curve = Callable[[Configuration, int], tuple[float, float]]
+"""Of a configuration and a number of epochs: the loss after them, and the seconds they take together."""
+
+
+class SimulatedPool:
+    """`slots` slots; `clock` tells their time, which passes in `wait` only.
+
+    A member's loss is called `metric`. `overhead` is how many seconds a slot needs for a job beside its epochs: to load
+    a checkpoint, to write one. A job that runs at the `deadline` ends with its epoch. What `curve` raises is the job's
+    failure, which takes no time. Raises SearchError without a slot.
+    """
+
+    def __init__(
+        self,
+        curve: Curve,
+        slots: int = 1,
+        *,
+        metric: str = "valid_cross_entropy",
+        overhead: float = 0.0,
+        deadline: float | None = None,
+    ) -> None:
+        if slots < 1:
+            raise SearchError(f"{slots} simulated slots: there must be at least 1")
+        self.slots = slots
+        self._curve = curve
+        self._metric = metric
+        self._overhead = overhead
+        self._deadline = deadline
+        self._now = 0.0
+        self._queue: deque[Job] = deque()
+        self._free = list(range(slots))
+        heapify(self._free)
+        self._running: list[tuple[float, int, Outcome]] = []  # a heap by the time they end
+        self._submitted = 0
+
+    def clock(self) -> float:
+        """Seconds since the pool was made, in virtual time."""
+        return self._now
+
+    def submit(self, job: Job) -> None:
+        """Start `job` on a free slot, or queue it."""
+        self._queue.append(job)
+        self._fill()
+
+    def wait(self, timeout: float | None = None) -> list[Outcome]:  # noqa: ARG002
+        """Let time pass until the next job ends; all that end at that moment."""
+        if not self._running:
+            return []
+        self._now, ended = self._running[0][0], []
+        while self._running and self._running[0][0] <= self._now:
+            outcome = heappop(self._running)[2]
+            heappush(self._free, outcome.slot)
+            ended.append(outcome)
+        self._fill()
+        return ended
+
+    def close(self, cancel: bool = False) -> None:  # noqa: ARG002
+        """Forget all jobs."""
+        self._queue.clear()
+        self._running.clear()
+
+    def _fill(self) -> None:
+        while self._queue and self._free:
+            outcome = self._run(self._queue.popleft(), heappop(self._free))
+            heappush(self._running, (outcome.finished, self._submitted, outcome))
+            self._submitted += 1
+
+    def _run(self, job: Job, slot: int) -> Outcome:
+        try:
+            before = self._curve(job.configuration, job.start)[1] if job.start else 0.0
+            epoch = self._last_epoch(job, before)
+            loss, seconds = self._curve(job.configuration, epoch)
+        except Exception as error:
+            return Outcome(job, failure=failure("error", error), slot=slot, started=self._now, finished=self._now)
+        name = f"{job.trial:05d}-e{epoch:03d}"
+        losses, values = {self._metric: float(loss)}, job.configuration
+        member = Member(name, job.trial, epoch, "simulated", values, Input(()), (), losses, 0, float(seconds))
+        end = self._now + self._overhead + max(0.0, float(seconds) - before)
+        return Outcome(job, member, slot=slot, started=self._now, finished=end)
+
+    def _last_epoch(self, job: Job, before: float) -> int:
+        """Where `job` ends: at its stop, or with the epoch that runs at the deadline."""
+        if self._deadline is None:
+            return job.stop
+        left = self._deadline - self._now - self._overhead + before
+        if self._curve(job.configuration, job.stop)[1] <= left:
+            return job.stop
+        return next(e for e in range(job.start + 1, job.stop + 1) if self._curve(job.configuration, e)[1] > left)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.close()

@@ -1,0 +1,111 @@
+"""Searches in virtual time, against what can be worked out by hand."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import synthetic
+from synthetic import loss_of
+
+from ripieno.cluster import SimulatedPool
+from ripieno.errors import SearchError
+from ripieno.search import Settings, simulate
+from ripieno.types import Configuration, Job
+
+SETTINGS = Settings(synthetic.SPACE, trials=200, epochs=9)
+
+
+def curve(configuration: Configuration, epoch: int) -> tuple[float, float]:
+    return loss_of(configuration, epoch), epoch * synthetic.weight(configuration)
+
+
+def even(configuration: Configuration, epoch: int) -> tuple[float, float]:
+    """Two seconds an epoch."""
+    return 1 / epoch, 2.0 * epoch
+
+
+def job(trial: int, start: int, stop: int) -> Job:
+    return Job(trial, {"rate": 0.1}, start, stop)
+
+
+def test_jobs_take_the_seconds_of_their_epochs_and_wait_for_a_slot() -> None:
+    pool = SimulatedPool(even, 2, overhead=0.5)
+    for one in (job(0, 0, 3), job(1, 1, 2), job(2, 0, 1)):
+        pool.submit(one)
+    ended = []
+    while outcomes := pool.wait():
+        ended += [(o.job.trial, o.slot, o.started, o.finished, pool.clock()) for o in outcomes]
+    assert ended == [(1, 1, 0.0, 2.5, 2.5), (2, 1, 2.5, 5.0, 5.0), (0, 0, 0.0, 6.5, 6.5)]
+
+
+def test_jobs_that_end_at_the_same_moment_come_together() -> None:
+    pool = SimulatedPool(even, 3)
+    for trial in range(3):
+        pool.submit(job(trial, 0, 1 + trial // 2))
+    assert [[o.job.trial for o in pool.wait()] for _ in range(3)] == [[0, 1], [2], []]
+
+
+def test_a_job_that_runs_at_the_deadline_ends_with_its_epoch() -> None:
+    pool = SimulatedPool(even, 1, deadline=6.5)
+    pool.submit(job(0, 0, 2))
+    pool.submit(job(1, 3, 9))
+    members = [pool.wait()[0].member for _ in range(2)]
+    assert [m.id for m in members if m is not None] == ["00000-e002", "00001-e005"]
+    assert pool.clock() == 8.0  # the epoch from 6 to 8 ran
+
+
+def test_what_a_curve_raises_is_the_jobs_failure() -> None:
+    pool = SimulatedPool(lambda configuration, epoch: (1 / 0, 1.0))
+    pool.submit(job(0, 0, 1))
+    (outcome,) = pool.wait()
+    assert outcome.failure is not None
+    assert outcome.failure.message.startswith("ZeroDivisionError")
+    with pytest.raises(SearchError, match="at least 1"):
+        SimulatedPool(even, 0)
+
+
+def test_a_simulation_gives_the_same_again() -> None:
+    first, again = (simulate(SETTINGS, curve, 7) for _ in range(2))
+    assert first.outcomes == again.outcomes
+    assert len(first.outcomes) == first.summary.jobs
+    other = simulate(replace(SETTINGS, seed=1), curve, 7)
+    assert first.outcomes != other.outcomes
+
+
+def test_the_time_given_is_used_up_and_hardly_exceeded() -> None:
+    run = simulate(replace(SETTINGS, trials=None), curve, 4, seconds=600, weight=synthetic.weight)
+    assert run.summary.ended == "deadline"
+    assert 560 < run.seconds < 600 + 17
+    assert run.summary.occupancy > 0.95
+
+
+def test_twenty_workers_are_nearly_twenty_times_as_fast() -> None:
+    one, many = (simulate(SETTINGS, curve, slots) for slots in (1, 20))
+    assert one.seconds == pytest.approx(sum(o.finished - o.started for o in one.outcomes))  # never idle
+    work = sum(o.finished - o.started for o in many.outcomes)
+    assert work / many.seconds > 0.85 * 20  # the last trials leave slots idle
+
+
+def test_hyperband_fills_the_library_faster_than_random_search() -> None:
+    settings = replace(SETTINGS, trials=None)
+    random, hyperband = (
+        simulate(replace(settings, algorithm=a), curve, 6, seconds=2000) for a in ("random", "hyperband")
+    )
+    assert hyperband.summary.members > 2 * random.summary.members
+
+
+def test_lcbench_curves_are_losses_and_growing_times(shared_data: Path) -> None:
+    sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "search"))
+    from lcbench import EPOCHS, LCBench  # type: ignore[import-not-found]
+
+    bench = LCBench(shared_data / "lcbench")
+    assert len(bench.tasks) == 34
+    run = simulate(Settings(bench.space, epochs=EPOCHS, trials=20), bench.curve(bench.tasks[3]), 6)
+    assert run.summary.trials == 20
+    assert run.summary.failures == 0
+    assert all(o.finished > o.started for o in run.outcomes)
+    assert run.summary.best_loss is not None
+    assert 0 < run.summary.best_loss < 1
