@@ -63,6 +63,7 @@ def test_known_placements_are_never_lost() -> None:
     assert whole.placements is not None
     again = optimum.best(problem, known=whole.placements)
     assert again.throughput == pytest.approx(whole.throughput, rel=1e-6)
+    assert again.bound == pytest.approx(whole.throughput, rel=1e-4)
     start = worst_fit(problem.members, problem.devices, problem.costs, 1)
     assert speed(start, problem) < 0.9 * whole.throughput
     assert optimum.best(problem, known=start).throughput == pytest.approx(whole.throughput, rel=1e-5)

@@ -5,13 +5,16 @@ import numpy as np
 import pytest
 
 from ripieno import files
-from ripieno.allocation import Options, Pin, plan
+from ripieno.allocation import Options, Pin, optimum, plan, simulate
+from ripieno.allocation.climb import climb, longest_first
 from ripieno.allocation.costs import Costs
 from ripieno.allocation.latency import arrivals, p99
-from ripieno.allocation.plan import Method
+from ripieno.allocation.plan import Method, by_model
+from ripieno.allocation.problem import Problem
 from ripieno.allocation.refine import Placements
 from ripieno.errors import AllocationError
 from ripieno.types import Allocation, Device, Ensemble, Point, Profile
+from tests.allocation.instances import random_problem
 
 CPU = Device("cpu:0", "cpu-2-cores", 1000, (0, 1))
 ENSEMBLE = Ensemble("B80", ("a", "b"), (0.5, 0.5), "smobf", {"seconds": 80.0}, {"seconds": 3.0}, {})
@@ -141,3 +144,18 @@ def test_a_measured_latency_is_what_the_bench_says() -> None:
 def test_a_rate_beyond_the_bound_is_refused() -> None:
     with pytest.raises(AllocationError, match=r"1e\+06 samples/s are more than these devices can do \(50\)"):
         plan(ENSEMBLE, [CPU], profiles(), options=Options(rate=1e6))
+
+
+def test_where_ascents_end_below_the_optimum_the_optimum_is_planned() -> None:
+    below = 0
+    for seed in (8, 9, 10, 11):
+        problem = random_problem(seed, 3, 3, 3, seed % 2 == 0)
+        best = optimum.best(problem).throughput
+        tops = [climb(p, problem) for p in (longest_first(problem), by_model(problem, Options()).start) if p]
+        below += max(speed(p, problem) for p in tops) < 0.95 * best
+        assert speed(by_model(problem, Options()).best, problem) == pytest.approx(best, rel=1e-3)
+    assert below
+
+
+def speed(placements: Placements, problem: Problem) -> float:
+    return simulate.predict(placements, problem.devices, problem.costs).throughput
