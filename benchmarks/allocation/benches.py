@@ -82,17 +82,19 @@ def main() -> None:
             for name, (result, took) in found.items():
                 ratios = [turn[name] / turn["algorithm 1"] for turn in turns]
                 problem = held.problem
-                rows.append({
-                    "networks": count,
-                    "method": name,
-                    "benches": result.benches,
-                    "seconds": took,
-                    "images/s": float(np.median([turn[name] for turn in turns])),
-                    "x algorithm 1": float(np.median(ratios)),
-                    "range": f"{min(ratios):.2f}-{max(ratios):.2f}",
-                    "predicted": simulate.predict(result.placements, problem.devices, problem.costs).throughput,
-                    "memory": described(result.placements, problem.devices, problem.costs),
-                })
+                rows.append(
+                    {
+                        "networks": count,
+                        "method": name,
+                        "benches": result.benches,
+                        "seconds": took,
+                        "images/s": float(np.median([turn[name] for turn in turns])),
+                        "x algorithm 1": float(np.median(ratios)),
+                        "range": f"{min(ratios):.2f}-{max(ratios):.2f}",
+                        "predicted": simulate.predict(result.placements, problem.devices, problem.costs).throughput,
+                        "memory": described(result.placements, problem.devices, problem.costs),
+                    }
+                )
     note = "images/s and ratios: medians of turns, each method once a turn"
     record("allocation-benches", {"rounds": rounds, "bench seconds": seconds, "devices": options.devices}, rows, note)
 

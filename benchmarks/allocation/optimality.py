@@ -115,17 +115,19 @@ def main() -> None:
     rows = []
     for (name, replicas), found in ratios.items():
         placed = [r for r in found if r > 0]
-        rows.append({
-            "method": name,
-            "replicas": "yes" if replicas else "no",
-            "instances": len(found),
-            "finds none": len(found) - len(placed),
-            "mean": float(np.mean(placed)),
-            "median": float(np.median(placed)),
-            "worst": float(min(placed)),
-            "best found": f"{np.mean(np.array(found) > 1 - 1e-5):.0%}",
-            "ms each": 1000 * seconds[name] / (count - unsolved),
-        })
+        rows.append(
+            {
+                "method": name,
+                "replicas": "yes" if replicas else "no",
+                "instances": len(found),
+                "finds none": len(found) - len(placed),
+                "mean": float(np.mean(placed)),
+                "median": float(np.median(placed)),
+                "worst": float(min(placed)),
+                "best found": f"{np.mean(np.array(found) > 1 - 1e-5):.0%}",
+                "ms each": 1000 * seconds[name] / (count - unsolved),
+            }
+        )
     note = (
         "mean, median and worst: throughput as a share of the best of all allocations, where the method finds any; "
         f"{infeasible} problems have no solution, by every method; {unsolved} were too large to enumerate"

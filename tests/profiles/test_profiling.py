@@ -146,6 +146,12 @@ def test_a_batch_size_not_measured_yet_is_measured(tmp_path: Path) -> None:
     assert [p.batch_size for p in found["00000-e001"].points] == [1, 2]
 
 
+def test_a_profile_by_another_backend_is_none_for_this_one(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, 1)
+    shelf.write_profiles(CPU.kind, [Profile("00000-e001", CPU.kind, "torch", (Point(1, 1.0, 0.0, 1),))])
+    assert measure_library(shelf, CPU, batch_sizes=(1,), **QUICK)["00000-e001"].backend == "onnx"
+
+
 def test_a_member_that_fails_is_told_and_the_others_are_measured(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, 2)
     shelf.onnx_path("00000-e001").write_bytes(b"broken")
