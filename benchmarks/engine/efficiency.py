@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from floor import ProcessFloor, ThreadFloor, cpu_seconds, seconds_alone
+from floor import ProcessFloor, ThreadFloor, cpu_seconds
 from networks import lay_out, write_members
 from record import record
 
@@ -57,21 +57,34 @@ def main() -> None:
                 for name, taken in ratios.items():
                     low, high, p50, effort = np.median(taken, axis=0)
                     shares = [b / a for a, b, *_ in taken]
-                    rows.append({
-                        "isolation": isolation, "load": name, "floor /s": low, "engine /s": high,
-                        "share": float(np.median(shares)), "from": min(shares), "to": max(shares), "per CPU s": effort,
-                        "p50 ms": p50 * 1e3,
-                    })
+                    rows.append(
+                        {
+                            "isolation": isolation,
+                            "load": name,
+                            "floor /s": low,
+                            "engine /s": high,
+                            "share": float(np.median(shares)),
+                            "from": min(shares),
+                            "to": max(shares),
+                            "per CPU s": effort,
+                            "p50 ms": p50 * 1e3,
+                        }
+                    )
                 splits = []
                 for _ in range(rounds):
-                    alone = seconds_alone(bundle, 64, 3) / cores
+                    alone = 64 / floor.run(tuned, seconds)  # all cores busy, nothing lost
                     result = bench(bundle, engine=engine, seconds=seconds, batch=64, in_flight=1)
                     splits.append((alone, result.p50))
                 alone, p50 = np.median(splits, axis=0)
-                rows.append({
-                    "isolation": isolation, "load": "one batch of 64 outstanding", "ideal ms": alone * 1e3,
-                    "p50 ms": p50 * 1e3, "x ideal": float(np.median([b / a for a, b in splits])),
-                })
+                rows.append(
+                    {
+                        "isolation": isolation,
+                        "load": "one batch of 64 outstanding",
+                        "ideal ms": alone * 1e3,
+                        "p50 ms": p50 * 1e3,
+                        "x ideal": float(np.median([b / a for a, b in splits])),
+                    }
+                )
             floor.close()
     settings = {"rounds": rounds, "seconds": seconds, "floor batch": tuned, "lane batch": options.lane_batch}
     record("engine-efficiency", settings, rows)

@@ -124,16 +124,28 @@ def main() -> None:
         left = [p.pid for p in psutil.Process().children(recursive=True)]
     rows = [
         {
-            "fault": signal.Signals(number).name, "times": len(taken), "recovery p50 s": float(np.median(taken)),
-            "p99 s": float(np.percentile(taken, 99)), "longest s": max(taken),
+            "fault": signal.Signals(number).name,
+            "times": len(taken),
+            "recovery p50 s": float(np.median(taken)),
+            "p99 s": float(np.percentile(taken, 99)),
+            "longest s": max(taken),
         }
-        for number, taken in times.items() if taken
+        for number, taken in times.items()
+        if taken
     ]
-    rows.append({
-        "fault": "all", "times": len(acts), "requests": clients.asked, "right": clients.right, "wrong": clients.wrong,
-        "lost": clients.lost, "doubled": clients.called_back - clients.asked,
-        "restarts": sum(lane.restarts for lane in stats.lanes), "processes left": len(left),
-    })
+    rows.append(
+        {
+            "fault": "all",
+            "times": len(acts),
+            "requests": clients.asked,
+            "right": clients.right,
+            "wrong": clients.wrong,
+            "lost": clients.lost,
+            "doubled": clients.called_back - clients.asked,
+            "restarts": sum(lane.restarts for lane in stats.lanes),
+            "processes left": len(left),
+        }
+    )
     record("engine-faults", {"seconds": seconds, "seed": options.seed}, rows, "; ".join(sorted(set(clients.errors))))
     if clients.wrong or clients.lost or clients.called_back != clients.asked or left:
         sys.exit(1)

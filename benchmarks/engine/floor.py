@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -122,30 +121,3 @@ def cpu_seconds() -> float:
     own = psutil.Process()
     family = [own, *own.children(recursive=True)]
     return sum(sum(p.cpu_times()[:2]) for p in family)
-
-
-def seconds_alone(bundle: Bundle, batch: int, repeats: int, cut: int | None = None) -> float:
-    """Median seconds of one core for a batch through all members, in pieces of `cut` samples: the ideal, unsplit."""
-    times = []
-
-    def measure() -> None:
-        loop = Loop(bundle, 0)
-        pieces = [loop.images[i : i + (cut or batch)] for i in range(0, batch, cut or batch)]
-        for _ in range(repeats + 1):
-            begin = time.perf_counter()
-            for member in loop.members:
-                for piece in pieces:
-                    member.infer(piece)
-            times.append(time.perf_counter() - begin)
-
-    thread = threading.Thread(target=measure)  # its affinity dies with it
-    thread.start()
-    thread.join()
-    return float(np.median(times[1:]))
-
-
-def copy_of(bundle: Bundle, folder: Path) -> Bundle:
-    """The same bundle read from another folder."""
-    from dataclasses import replace
-
-    return replace(bundle, path=folder)

@@ -64,8 +64,15 @@ def main() -> None:
                 command = [sys.executable, __file__, "--case", case]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 weights = sum(p.stat().st_size for p in Path(folder).rglob("model.onnx")) / MIB
-            rows.append({"members": count, "isolation": isolation, "lanes": 2, "weights MiB": weights,
-                         **{f"{k} MiB": v for k, v in json.loads(done.stdout).items()}})
+            rows.append(
+                {
+                    "members": count,
+                    "isolation": isolation,
+                    "lanes": 2,
+                    "weights MiB": weights,
+                    **{f"{k} MiB": v for k, v in json.loads(done.stdout).items()},
+                }
+            )
     record("engine-memory", {"lanes": 2}, rows)
 
 

@@ -1,6 +1,6 @@
 """Residual networks of chosen sizes as ONNX files and bundles, with random weights: what they cost is what matters.
 
-    python benchmarks/engine/networks.py FOLDER     writes the four networks of the benchmarks and says their sizes
+python benchmarks/engine/networks.py FOLDER     writes the four networks of the benchmarks and says their sizes
 """
 
 from __future__ import annotations

@@ -51,10 +51,19 @@ def main() -> None:
         for (isolation, load), figures in taken.items():
             speed, p50, p99 = np.median(figures, axis=0)
             speeds = [f[0] for f in figures]
-            rows.append({
-                "members": members, "lanes": lanes, "isolation": isolation, "load": load, "samples/s": float(speed),
-                "from": min(speeds), "to": max(speeds), "p50 us": p50 * 1e6, "p99 us": p99 * 1e6,
-            })
+            rows.append(
+                {
+                    "members": members,
+                    "lanes": lanes,
+                    "isolation": isolation,
+                    "load": load,
+                    "samples/s": float(speed),
+                    "from": min(speeds),
+                    "to": max(speeds),
+                    "p50 us": p50 * 1e6,
+                    "p99 us": p99 * 1e6,
+                }
+            )
     record("engine-overhead", {"rounds": rounds, "seconds": seconds}, rows)
 
 

@@ -39,6 +39,8 @@ def record(name: str, settings: Mapping[str, object], rows: Sequence[Mapping[str
 
 
 def _cell(value: object) -> str:
-    return f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1000 else (
-        f"{value:,.0f}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:,.4g}"
+        if isinstance(value, float) and abs(value) < 1000
+        else (f"{value:,.0f}" if isinstance(value, float) else str(value))
     )

@@ -88,13 +88,15 @@ def near_exact(library: Predictions, count: int) -> list[dict[str, object]]:
             gaps.setdefault((budget, "front"), []).append(loss - best)
     for (budget, method), values in gaps.items():
         array = np.array(values)
-        rows.append({
-            "budget": float(budget),
-            "method": method,
-            "mean gap": float(array.mean()),
-            "worst gap": float(array.max()),
-            "optimal %": 100 * float((array < 1e-9).mean()),
-        })
+        rows.append(
+            {
+                "budget": float(budget),
+                "method": method,
+                "mean gap": float(array.mean()),
+                "worst gap": float(array.max()),
+                "optimal %": 100 * float((array < 1e-9).mean()),
+            }
+        )
     return rows
 
 
@@ -125,15 +127,17 @@ def main() -> None:
     for budget in BUDGETS:
         difference = found["smobf", budget] - found["forward", budget]
         noise = difference.std(axis=0, ddof=1) / np.sqrt(count)
-        pairs.append({
-            "budget": float(budget),
-            "test error, smobf - forward": float(difference[:, 1].mean()),
-            "+-": float(noise[1]),
-            "test loss, smobf - forward": float(difference[:, 2].mean()),
-            "+- ": float(noise[2]),
-            "cost, smobf - forward": float(difference[:, 3].mean()),
-            "smobf dominated": bool((difference.mean(axis=0)[1:] > 2 * noise[1:] + 1e-12).all()),
-        })
+        pairs.append(
+            {
+                "budget": float(budget),
+                "test error, smobf - forward": float(difference[:, 1].mean()),
+                "+-": float(noise[1]),
+                "test loss, smobf - forward": float(difference[:, 2].mean()),
+                "+- ": float(noise[2]),
+                "cost, smobf - forward": float(difference[:, 3].mean()),
+                "smobf dominated": bool((difference.mean(axis=0)[1:] > 2 * noise[1:] + 1e-12).all()),
+            }
+        )
     record(f"selection-quality-pairs{suffix}", settings, pairs, "means over the splits of paired differences")
     record(f"selection-quality-exact{suffix}", settings, near_exact(library, count), f"{HALF} of the 23 networks")
 

@@ -88,18 +88,20 @@ def main() -> None:
             choice = select_members(truth, method=method, prune=1.0, device=options.device)
             took = time.perf_counter() - start
             read = sum(evaluations) * pixels * 2
-            rows.append({
-                "method": method,
-                "seconds": took,
-                "members": len(choice.members),
-                "evaluations": sum(evaluations),
-                "read GB": read / 1e9,
-                "GB/s": read / took / 1e9,
-                "bandwidth GB/s": speed / 1e9,
-                "over the floor": took / (read / speed),
-                "peak GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-                "loss": choice.loss,
-            })
+            rows.append(
+                {
+                    "method": method,
+                    "seconds": took,
+                    "members": len(choice.members),
+                    "evaluations": sum(evaluations),
+                    "read GB": read / 1e9,
+                    "GB/s": read / took / 1e9,
+                    "bandwidth GB/s": speed / 1e9,
+                    "over the floor": took / (read / speed),
+                    "peak GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+                    "loss": choice.loss,
+                }
+            )
         name = "selection-segmentation" + "-quick" * options.quick + "-gpu" * (options.device != "cpu")
         settings = {"pixels": pixels, "networks": MEMBERS, "device": options.device, **versions()}
         record(name, settings, rows, "peak memory counts the pages of the mapped file")

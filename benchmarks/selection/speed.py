@@ -86,10 +86,16 @@ def measure(members: int, rounds: int, peer: str | None) -> dict[str, object]:
         for name, run in runs.items():
             taken[name].append(seconds(run))
     middle = {name: float(np.median(times)) for name, times in taken.items()}
-    cube = float(np.median([
-        seconds(lambda: select_members(library.cube, library.labels, method="replacement", size=STEPS, prune=1.0))
-        for _ in range(3)
-    ]))
+    cube = float(
+        np.median(
+            [
+                seconds(
+                    lambda: select_members(library.cube, library.labels, method="replacement", size=STEPS, prune=1.0)
+                )
+                for _ in range(3)
+            ]
+        )
+    )
     choice = select_members(truth, method="replacement", size=STEPS, prune=1.0)
     picks: list[int] = []
     slow = seconds(lambda: picks.extend(plain(library, STEPS)))
