@@ -112,9 +112,10 @@ class Ring:
         self._append(self.members[member], start, stop)
 
     def free(self, span: Span) -> None:
-        """Give back the slots of a finished span."""
+        """Give back the slots of a finished span, which lets go of its request."""
         assert span.remaining == 0
         span.freed = True
+        span.request = None
         spans = self._spans
         while spans and spans[0].freed:
             self.tail = spans.popleft().stop

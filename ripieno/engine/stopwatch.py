@@ -7,8 +7,8 @@ the performance metrics".
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -219,33 +219,31 @@ def _drive(
 
     Returns (time of answer, latency) of each, by time of answer; when measuring began, and the engine's stats then.
     """
-    slots = threading.Semaphore(in_flight)
+    answers: queue.SimpleQueue[tuple[float, float, Future[Answer]]] = queue.SimpleQueue()
     done: list[tuple[float, float]] = []
-    errors: list[BaseException] = []
-
-    def finish(future: Future[Answer], sent: float) -> None:
-        now = time.perf_counter()
-        if error := future.exception():
-            errors.append(error)
-        done.append((now, now - sent))
-        slots.release()
-
     images = itertools.cycle(requests)
-    began = float("inf")
-    before = engine.stats()
-    enough = 0
-    while not errors and not (len(done) >= enough and time.perf_counter() >= began + seconds):
-        if began == float("inf") and len(done) >= in_flight:
-            began, before, enough = time.perf_counter(), engine.stats(), len(done) + 2 * WINDOWS
-        slots.acquire()
+
+    def send() -> None:
         at = time.perf_counter()
         future = engine.submit(next(images))
-        future.add_done_callback(functools.partial(finish, sent=at))
+        future.add_done_callback(lambda answered: answers.put((time.perf_counter(), at, answered)))
+
+    def receive() -> None:
+        when, at, future = answers.get()
+        if error := future.exception():
+            raise EngineError(f"a request failed: {error}") from error
+        done.append((when, when - at))
+
     for _ in range(in_flight):
-        if not errors:
-            slots.acquire()
-    if errors:
-        raise EngineError(f"a request failed: {errors[0]}") from errors[0]
+        send()
+    began, before, enough = float("inf"), engine.stats(), 0
+    while len(done) < enough or not done or done[-1][0] < began + seconds:
+        receive()
+        if len(done) == in_flight:
+            began, before, enough = time.perf_counter(), engine.stats(), len(done) + 2 * WINDOWS
+        send()
+    for _ in range(in_flight):
+        receive()
     return sorted(done), began, before
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 
@@ -307,3 +308,19 @@ def test_a_processor_lane_is_pinned_to_its_share_of_the_cores(isolation):
 
 def test_patience_has_defaults():
     assert Patience().deaths == 3
+
+
+def test_an_answered_request_leaves_no_cycle_for_the_collector(isolation):
+    with started(fake.bundle(), isolation, capacity=64) as engine:
+        engine.predict(fake.images(5))
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                engine.predict(fake.images(3))
+            engine.predict(fake.images(200))
+            engine.submit(fake.images(1), deadline=30.0).result()
+            time.sleep(0.05)
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
