@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ripieno.cluster.local import LocalPool as LocalPool
     from ripieno.cluster.pool import Function as Function
     from ripieno.cluster.pool import Pool as Pool
+    from ripieno.cluster.ray_pool import RayPool as RayPool
     from ripieno.cluster.simulated import Curve as Curve
     from ripieno.cluster.simulated import SimulatedPool as SimulatedPool
     from ripieno.cluster.slots import cpu_slots as cpu_slots
@@ -25,6 +26,7 @@ _HOMES = {
     "InlinePool": "inline",
     "LocalPool": "local",
     "Pool": "pool",
+    "RayPool": "ray_pool",
     "SimulatedPool": "simulated",
     "cpu_slots": "slots",
     "gpu_slots": "slots",

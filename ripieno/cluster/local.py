@@ -27,6 +27,7 @@ from types import ModuleType
 from typing import Any, Self
 
 from ripieno.cluster.pool import Function
+from ripieno.cluster.results import Results, hung, seconds_of
 from ripieno.cluster.slots import Slot, cpu_slots
 from ripieno.cluster.start import begin
 from ripieno.cluster.worker import failure, perform
@@ -42,11 +43,19 @@ class LocalPool:
 
     `slots` is a number of CPU slots, or environments made by `cpu_slots` or `gpu_slots`. `function` must be importable
     by name (or a `functools.partial` of such a function). With `logs`, what workers write goes to `logs/slot-0.log` and
-    so on. Raises SearchError when `function` is not importable or a slot is missing.
+    so on. A job that takes longer than `limit` seconds for each of its epochs, its worker's start included, is ended
+    and not tried again. Raises SearchError when `function` is not importable or a slot is missing.
     """
 
-    def __init__(self, function: Function, slots: int | Sequence[Slot] = 1, *, logs: Path | None = None) -> None:
-        _check_importable(function)
+    def __init__(
+        self,
+        function: Function,
+        slots: int | Sequence[Slot] = 1,
+        *,
+        logs: Path | None = None,
+        limit: float | None = None,
+    ) -> None:
+        check_importable(function)
         environments = cpu_slots(slots) if isinstance(slots, int) else tuple(slots)
         if not environments:
             raise SearchError("a pool without slots runs nothing: give it at least one")
@@ -54,8 +63,8 @@ class LocalPool:
             logs.mkdir(parents=True, exist_ok=True)
         self.slots = len(environments)
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self._outstanding = 0
+        self._results = Results()
+        self._limit = limit
         self._closing = threading.Event()
         self._workers = [
             _Worker(number, function, environment, "" if logs is None else str(logs / f"slot-{number}.log"))
@@ -71,19 +80,12 @@ class LocalPool:
     def submit(self, job: Job) -> None:
         """Queue `job`."""
         assert not self._closing.is_set(), "submit after close"
-        self._outstanding += 1
+        self._results.expect()
         self._jobs.put(job)
 
     def wait(self, timeout: float | None = None) -> list[Outcome]:
         """Outcomes of jobs that finished since the last call; see `Pool.wait`."""
-        outcomes: list[Outcome] = []
-        try:
-            while len(outcomes) < self._outstanding:
-                outcomes.append(self._outcomes.get_nowait() if outcomes else self._outcomes.get(timeout=timeout))
-        except queue.Empty:
-            pass
-        self._outstanding -= len(outcomes)
-        return outcomes
+        return self._results.wait(timeout)
 
     def close(self, cancel: bool = False) -> None:
         """Forget the queued jobs and end the workers; see `Pool.close`."""
@@ -95,12 +97,12 @@ class LocalPool:
                 worker.kill()
         for thread in self._threads:
             thread.join()
-        self._outstanding = 0
+        self._results.forget()
 
     def _serve(self, worker: _Worker) -> None:
         """A slot's life."""
         while (job := self._jobs.get()) is not None and not self._closing.is_set():
-            self._outcomes.put(self._run(worker, job))
+            self._results.put(self._run(worker, job))
         worker.end()
 
     def _run(self, worker: _Worker, job: Job) -> Outcome:
@@ -108,7 +110,11 @@ class LocalPool:
         while attempts < 1 + RETRIES and not self._closing.is_set():
             attempts += 1
             try:
-                return replace(worker.run(job), slot=worker.number)
+                return replace(worker.run(job, seconds_of(job, self._limit)), slot=worker.number)
+            except TimeoutError:
+                worker.stop()
+                failed = hung(job, self._limit or 0.0, worker.log)
+                return Outcome(job, failure=failed, slot=worker.number, started=started, finished=time.time())
             except BrokenProcessPool:
                 why = worker.bury()
             except Exception as error:  # what cannot travel between processes
@@ -137,9 +143,9 @@ class _Worker:
         self._context = _Context()
         self._executor: ProcessPoolExecutor | None = None
 
-    def run(self, job: Job) -> Outcome:
-        """Raises BrokenProcessPool when the process dies."""
-        return self._hand(job).result()
+    def run(self, job: Job, seconds: float | None) -> Outcome:
+        """Raises BrokenProcessPool when the process dies, TimeoutError when it needs more than `seconds`."""
+        return self._hand(job).result(seconds)
 
     def _hand(self, job: Job) -> Future[Outcome]:
         with self._lock:
@@ -166,6 +172,11 @@ class _Worker:
         if self._executor is not None:
             self._executor.shutdown(wait=True)
             self._executor = None
+
+    def stop(self) -> None:
+        """End the process now; the next job gets a new one."""
+        self._context.kill()
+        self.end()
 
     def kill(self) -> None:
         """End the process now, for good."""
@@ -210,7 +221,7 @@ class _Context(SpawnContext):
             self.process.kill()
 
 
-def _check_importable(function: Function) -> None:
+def check_importable(function: Function) -> None:
     """A clear line now instead of a worker's traceback later."""
     inner: Any = function
     while isinstance(inner, partial):

@@ -84,6 +84,20 @@ def test_a_crash_names_the_exit_code(tmp_path: Path) -> None:
     assert outcome.failure.message == "the worker ended with exit code 7, 3 times"
 
 
+def test_a_job_that_hangs_is_ended_once_and_its_slot_goes_on(tmp_path: Path) -> None:
+    with LocalPool(partial(pool_jobs.work, str(tmp_path)), 1, logs=tmp_path / "logs", limit=1.0) as pool:
+        pool.submit(job(0, "sleep", seconds=60))
+        pool.submit(job(1))
+        (outcome,) = pool.wait(30)
+        (after,) = pool.wait(30)
+    assert outcome.failure is not None
+    assert outcome.failure.message.startswith("did not end within 1 s, 1 for each of 1 epochs")
+    assert outcome.failure.log == str(tmp_path / "logs" / "slot-0.log")
+    assert len(pids(tmp_path)[0]) == 1
+    assert is_dead(pids(tmp_path)[0][0])
+    assert after.member is not None
+
+
 def test_cancel_kills_the_running_job_at_once(tmp_path: Path) -> None:
     pool = pool_of(tmp_path)
     pool.submit(job(0, "sleep", seconds=60))

@@ -11,18 +11,21 @@ import pool_jobs
 import pytest
 from pool_jobs import job, notes
 
-from ripieno.cluster import InlinePool, LocalPool, Pool
+from ripieno.cluster import InlinePool, LocalPool, Pool, RayPool
 from ripieno.types import Outcome
 
 POOLS: dict[str, Callable[[partial[Outcome]], Pool]] = {
     "inline": InlinePool,
     "local-1": partial(LocalPool, slots=1),
     "local-2": partial(LocalPool, slots=2),
+    "ray": RayPool,
 }
 
 
 @pytest.fixture(params=POOLS)
 def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pool]:
+    if request.param == "ray":
+        request.getfixturevalue("cluster")
     with POOLS[request.param](partial(pool_jobs.work, str(tmp_path))) as pool:
         yield pool
 

@@ -59,7 +59,7 @@ def sampler(request: pytest.FixtureRequest) -> str:
 
 
 def test_a_sampler_asked_again_with_the_same_results_answers_the_same(sampler: str) -> None:
-    view = search(sampler, 14)
+    view = search("random", 14)
     answers = [sample(find_sampler(sampler), view, 3) for _ in range(2)]
     assert answers[0] == answers[1]
     assert sample(find_sampler(sampler), view, 4) != answers[0]
@@ -67,7 +67,7 @@ def test_a_sampler_asked_again_with_the_same_results_answers_the_same(sampler: s
 
 
 def test_every_value_is_one_its_range_allows(sampler: str) -> None:
-    for values in values_of(search(sampler, 14)):
+    for values in values_of(search(sampler, 12)):
         assert values.keys() == SPACE.ranges.keys()
         assert 1e-4 <= values["rate"] <= 1.0
         assert type(values["width"]) is int
@@ -87,8 +87,8 @@ def test_a_sampler_that_learns_finds_better_trials_than_random_draws(name: str) 
 def test_a_slow_sampler_that_learns_finds_better_trials_than_random_draws(name: str) -> None:
     if name == "smac":
         pytest.importorskip("smac", reason="needs the extra smac")
-    late = {n: sorted(loss_of(v) for v in values_of(search(n, 18))[12:])[3] for n in (name, "random")}
-    assert late[name] < 0.8 * late["random"]  # the median of six
+    late = {n: sorted(loss_of(v) for v in values_of(search(n, 16))[11:])[2] for n in (name, "random")}
+    assert late[name] < 0.8 * late["random"]  # the median of five
 
 
 def test_samplers_see_a_paused_trial_with_its_losses_and_a_promoted_one_as_it_was() -> None:

@@ -1,0 +1,50 @@
+"""What pools with threads of their own share: outcomes on their way to the owner, and jobs that do not end."""
+
+from __future__ import annotations
+
+import queue
+
+from ripieno.types import Failure, Job, Outcome
+
+
+class Results:
+    """Outcomes put by any thread, taken by the pool's owner; `wait` is that of `Pool`."""
+
+    def __init__(self) -> None:
+        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._outstanding = 0
+
+    def expect(self) -> None:
+        """One more job was submitted."""
+        self._outstanding += 1
+
+    def put(self, outcome: Outcome) -> None:
+        """A job ended."""
+        self._outcomes.put(outcome)
+
+    def wait(self, timeout: float | None) -> list[Outcome]:
+        """Outcomes since the last call; see `Pool.wait`."""
+        outcomes: list[Outcome] = []
+        try:
+            while len(outcomes) < self._outstanding:
+                outcomes.append(self._outcomes.get_nowait() if outcomes else self._outcomes.get(timeout=timeout))
+        except queue.Empty:
+            pass
+        self._outstanding -= len(outcomes)
+        return outcomes
+
+    def forget(self) -> None:
+        """Nothing is outstanding any more."""
+        self._outstanding = 0
+
+
+def seconds_of(job: Job, limit: float | None) -> float | None:
+    """How long `job` may take at `limit` seconds an epoch."""
+    return None if limit is None else limit * (job.stop - job.start)
+
+
+def hung(job: Job, limit: float, log: str = "") -> Failure:
+    """The failure of a job that took longer."""
+    epochs = job.stop - job.start
+    message = f"did not end within {limit * epochs:g} s, {limit:g} for each of {epochs} epochs: it was ended as hung"
+    return Failure("crash", message, log=log)

@@ -1,0 +1,133 @@
+"""What only a cluster can do: nodes that join, nodes that die. Needs the extra `cluster`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pool_jobs
+import pytest
+from pool_jobs import job, notes
+
+from ripieno.cluster import RayPool
+from ripieno.errors import SearchError
+from ripieno.types import Outcome
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def collect(pool: RayPool, outcomes: list[Outcome], count: int, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while len(outcomes) < count:
+        outcomes += pool.wait(1)
+        assert time.monotonic() < end, f"{len(outcomes)} of {count} jobs"
+
+
+def test_a_node_joins_and_another_dies_in_mid_run_and_no_job_is_lost(cluster: Any, tmp_path: Path) -> None:
+    outcomes: list[Outcome] = []
+    with RayPool(partial(pool_jobs.work, str(tmp_path))) as pool:
+        assert pool.slots == 1
+        for n in range(30):
+            pool.submit(job(n, "sleep", seconds=0.2))
+        collect(pool, outcomes, 2)
+        node = cluster.add_node(num_cpus=2)
+        try:
+            while len({o.slot for o in outcomes}) < 3:
+                collect(pool, outcomes, len(outcomes) + 1)
+            assert pool.slots == 3
+        finally:
+            cluster.remove_node(node, allow_graceful=False)
+        left = 30 - len(outcomes)
+        assert left > 2
+        collect(pool, outcomes, 30)
+        end = time.monotonic() + 30
+        while pool.slots > 1:  # Ray goes on counting the dead node for a while
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    assert sorted(o.job.trial for o in outcomes) == list(range(30))
+    assert all(o.member is not None for o in outcomes)
+    assert len(notes(tmp_path)) > 30  # what ran on the node that died ran again
+
+
+def test_a_dead_actor_costs_a_retry_and_the_third_time_the_job(cluster: Any, tmp_path: Path) -> None:
+    with RayPool(partial(pool_jobs.work, str(tmp_path))) as pool:
+        for n, do in enumerate(["die once", "die", "work"]):
+            pool.submit(job(n, do))
+        outcomes: list[Outcome] = []
+        collect(pool, outcomes, 3)
+    by_trial = {o.job.trial: o for o in outcomes}
+    assert by_trial[0].member is not None
+    assert by_trial[2].member is not None
+    failure = by_trial[1].failure
+    assert failure is not None
+    assert failure.reason == "crash"
+    assert failure.message.startswith("the worker died, 3 times: ")
+    assert sum(line.startswith("1:") for line in notes(tmp_path)) == 3
+
+
+def test_a_job_that_hangs_is_ended_and_its_slot_goes_on(cluster: Any, tmp_path: Path) -> None:
+    with RayPool(partial(pool_jobs.work, str(tmp_path)), limit=1.5) as pool:
+        pool.submit(job(0, "sleep", seconds=60))
+        pool.submit(job(1))
+        outcomes: list[Outcome] = []
+        collect(pool, outcomes, 2)
+    hung, after = outcomes
+    assert hung.failure is not None
+    assert hung.failure.message.startswith("did not end within 1.5 s, 1.5 for each of 1 epochs")
+    assert after.member is not None
+
+
+def test_cancel_ends_the_running_job_at_once(cluster: Any, tmp_path: Path) -> None:
+    pool = RayPool(partial(pool_jobs.work, str(tmp_path)))
+    pool.submit(job(0, "sleep", seconds=60))
+    while not notes(tmp_path):
+        time.sleep(0.02)
+    before = time.monotonic()
+    pool.close(cancel=True)
+    assert time.monotonic() - before < 5
+    worker = int(notes(tmp_path)[0].partition(":")[2])
+    while True:
+        try:
+            os.kill(worker, signal.SIGCONT)
+        except ProcessLookupError:
+            break
+        assert time.monotonic() - before < 10
+        time.sleep(0.05)
+
+
+def test_a_slot_too_large_for_every_node_is_refused_in_one_line(cluster: Any, tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match="no node of the Ray cluster has 9 CPUs"):
+        RayPool(partial(pool_jobs.work, str(tmp_path)), cpus=9)
+
+
+SCRIPT = """
+import sys, warnings
+from functools import partial
+sys.path.insert(0, {here!r})
+import pool_jobs
+from ripieno.cluster import RayPool
+
+with RayPool(partial(pool_jobs.work, {folder!r}), "local", slots=2) as pool:
+    for n in range(4):
+        pool.submit(pool_jobs.job(n))
+    done = []
+    while len(done) < 4:
+        done += pool.wait(30)
+    import ray
+    assert pool.slots == 2
+    assert all(o.member for o in done), done
+assert not ray.is_initialized()
+"""
+
+
+def test_a_local_cluster_is_started_for_the_pool_and_ends_with_it(tmp_path: Path) -> None:
+    script = SCRIPT.format(here=str(Path(__file__).parent), folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    assert len(notes(tmp_path)) == 4
