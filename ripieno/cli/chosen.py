@@ -63,7 +63,7 @@ def select(
 @app.command()
 def front(
     run: Run,
-    kind: Annotated[str, typer.Option(help="Kind of cost: seconds, memory, latency, parameters, flops.")] = "seconds",
+    kind: Annotated[str | None, typer.Option(help="Kind of cost: seconds, memory, latency, parameters, flops.")] = None,
     points: Annotated[int, typer.Option(help="Budgets that the sweep tries.")] = 20,
     method: MethodOption = "smobf",
     prune: Prune = 0.2,
@@ -88,7 +88,7 @@ def front(
             trusted=family or (),
             progress=progress,
         )
-    console.out.print(tables.ensembles(found.ensembles, pipeline.metric_of(pipeline.open_run(run)), kind))
-    middle = found.ensembles[len(found.ensembles) // 2].cost[kind]
-    bound = f"{middle:.3g}" if kind == "seconds" else f"{kind}={middle:.3g}"
+    console.out.print(tables.ensembles(found.ensembles, pipeline.metric_of(pipeline.open_run(run)), found.kind))
+    middle = found.ensembles[len(found.ensembles) // 2].cost[found.kind]
+    bound = f"{middle:.3g}" if found.kind == "seconds" else f"{found.kind}={middle:.3g}"
     console.closing(f"{run}/front.json", f"ripieno select {run} --budget {bound}")

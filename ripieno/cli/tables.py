@@ -21,8 +21,9 @@ def members(rows: Sequence[Member], costs: Mapping[str, float], diversity: Mappi
     return made
 
 
-def ensembles(rows: Sequence[Ensemble], score: str, kind: str = "seconds") -> Table:
-    """Ensembles by budget, in one kind of cost."""
+def ensembles(rows: Sequence[Ensemble], score: str, kind: str = "") -> Table:
+    """Ensembles by budget, in one kind of cost: by default that of the first."""
+    kind = kind or next((k for e in rows for k in e.budget), "seconds")
     key = score.replace("-", "_")
     columns = f"budget ({kind})", f"cost ({kind})", "members", "valid cross-entropy", f"valid {score}", f"test {score}"
     made = table("ensembles", "name", *columns)

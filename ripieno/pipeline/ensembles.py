@@ -14,7 +14,7 @@ from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
 from ripieno.library.metrics import losses
-from ripieno.pipeline.costs import cost_table, measure
+from ripieno.pipeline.costs import cost_table, default_kind, measure
 from ripieno.pipeline.runs import Progress, open_run, quiet
 from ripieno.types import Combiner, Ensemble, Front, Split
 
@@ -42,9 +42,9 @@ def select(
 ) -> list[Ensemble]:
     """The most accurate ensemble for each budget (section 2.1, equation 2), written to the run.
 
-    A budget bounds the seconds that all members together need for 2,000 images on `device`, or, as a mapping, several
-    kinds of cost at once: `seconds`, `memory` (bytes), `latency` (seconds of one sample), `parameters`, `flops`, or any
-    the members brought. By default 1, 2, 4 and 8 times the cost of the best network. Costs that were never measured are
+    A budget bounds the seconds that all members together need for 2,000 images on `device`; or the one cost that members
+    brought which cannot be run; or, as a mapping, several kinds of cost at once: `seconds`, `memory` (bytes), `latency`
+    (seconds of one sample), `parameters`, `flops`, or any the members brought. By default 1, 2, 4 and 8 times the cost of the best network. Costs that were never measured are
     measured first. Budgets asked for together share what is found for any of them: more never gives a worse ensemble.
     With `test`, the ensembles' figures on the test split are added: reported, never selected by.
     """
@@ -52,12 +52,13 @@ def select(
 
     library = open_run(run)
     wanted = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
-    kinds = _kinds(wanted)
+    plain = default_kind(library)
+    kinds = _kinds(wanted, plain)
     pool = _candidates(library, kinds, loss, combiner, device, prune, trusted, progress)
     if wanted is None:
-        best = _best_cost(library, pool)
+        best = _best_cost(library, pool, plain)
         wanted = [float(f"{best * k:.2g}") for k in (1, 2, 4, 8)]
-    bounds = [_named(asked) for asked in wanted]
+    bounds = [_named(asked, plain) for asked in wanted]
     choices = sweep(
         *pool.arrays(), bounds, method, prune=prune, size=size, loss=loss, combiner=combiner, names=pool.ids
     )
@@ -74,7 +75,7 @@ def select(
 def front(
     run: str | Path | Library,
     *,
-    kind: str = "seconds",
+    kind: str | None = None,
     points: int = 20,
     method: Method = "smobf",
     prune: float = 0.2,
@@ -87,11 +88,13 @@ def front(
 ) -> Front:
     """The best ensemble for every budget, in one sweep; more budget never gives a higher validation loss.
 
-    The best for a budget is the last ensemble that it pays for. Written to the run as `front.json`.
+    The best for a budget is the last ensemble that it pays for. Without `kind` the cost is that of a plain number given
+    to `select`. Written to the run as `front.json`.
     """
     from ripieno.selection import front as sweep
 
     library = open_run(run)
+    kind = kind or default_kind(library)
     pool = _candidates(library, (kind,), loss, combiner, device, prune, trusted, progress)
     choices = sweep(
         *pool.arrays(), method=method, points=points, prune=prune, loss=loss, combiner=combiner, names=pool.ids
@@ -139,9 +142,9 @@ def _candidates(
     return _Pool(ids, predictions, library.labels(), {k: [table[m][k] for m in ids] for k in kinds})
 
 
-def _kinds(budgets: Sequence[Budget] | None) -> tuple[str, ...]:
+def _kinds(budgets: Sequence[Budget] | None, plain: str) -> tuple[str, ...]:
     """Kinds of cost that the budgets bound; all budgets must bound the same."""
-    named = [tuple(_named(b)) for b in budgets or ({"seconds": 1.0},)]
+    named = [(plain,)] if budgets is None else [tuple(_named(b, plain)) for b in budgets]
     if not named:
         raise SelectionError("no budgets: give at least one, or None for a few around the best network's cost")
     if any(set(n) != set(named[0]) for n in named):
@@ -149,8 +152,8 @@ def _kinds(budgets: Sequence[Budget] | None) -> tuple[str, ...]:
     return named[0]
 
 
-def _named(budget: Budget) -> dict[str, float]:
-    return {k: float(v) for k, v in budget.items()} if isinstance(budget, Mapping) else {"seconds": float(budget)}
+def _named(budget: Budget, plain: str) -> dict[str, float]:
+    return {k: float(v) for k, v in budget.items()} if isinstance(budget, Mapping) else {plain: float(budget)}
 
 
 def _name(budget: Budget) -> str:
@@ -160,9 +163,9 @@ def _name(budget: Budget) -> str:
     return "-".join(["B", *(f"{kind}{bound:.3g}" for kind, bound in budget.items())])
 
 
-def _best_cost(library: Library, pool: _Pool) -> float:
+def _best_cost(library: Library, pool: _Pool, kind: str) -> float:
     best = min(pool.ids, key=lambda m: (library.member(m).losses["valid_cross_entropy"], m))
-    return pool.costs["seconds"][pool.ids.index(best)]
+    return pool.costs[kind][pool.ids.index(best)]
 
 
 def _ensemble(pool: _Pool, choice: Choice, method: str, budget: dict[str, float], name: str) -> Ensemble:

@@ -47,6 +47,18 @@ MISTAKES = [
     (["predict", "bundle", "broken.png"], "broken.png"),
     (["predict", "bundle", "wrong.npy"], "wrong.npy"),
     (["report", "nowhere"], "nowhere"),
+    (["front", "run", "--kind", "watts"], "watts"),
+    (["select", "run", "--budget", "seconds=5", "20"], "kind=bound"),
+    (["select", "run", "5"], "budgets follow --budget"),
+    (["show", "run", "--sort", "luck"], "--sort"),
+    (["evict", "run", "--quota", "lots"], "lots"),
+    (["evict", "run", "--quota", "0"], "quota"),
+    (["import", "nowhere.onnx", "--run", "run"], "nowhere.onnx"),
+    (["import", "broken.onnx", "--run", "run"], "broken.onnx"),
+    (["import", "wrong.npy", "--run", "run"], "wrong"),
+    (["import", "broken.onnx", "wrong.npy", "--run", "run"], "one kind at a time"),
+    (["import", "wrong.npy", "--run", "run", "--split", "train"], "--split"),
+    (["allocate", "run", "B1", "--pin", "nonsense"], "B1"),
     (["demo", "--trials", "0"], "trials"),
 ]
 
@@ -60,6 +72,7 @@ def folder(
     shutil.copytree(finished_run, path / "run")
     shutil.copytree(finished_bundle, path / "bundle")
     (path / "broken.png").write_bytes(b"\x89PNG nonsense")
+    (path / "broken.onnx").write_bytes(b"nonsense")
     np.save(path / "wrong.npy", np.zeros((2, 3, 3, 3), np.uint8))
     return path
 
@@ -98,3 +111,28 @@ def test_a_copied_bundle_predicts_the_same(finished_bundle: Path, digit_folder: 
         assert ripieno("predict", bundle, digit_folder / "digit-3", "--output", output).returncode == 0
         arrays.append(np.load(output))
     assert np.array_equal(arrays[0], arrays[1])
+
+
+def test_predictions_are_imported_selected_and_listed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 40)
+    models = {f"net-{n}": rng.dirichlet(np.ones(3) * 0.5, 40) * 0.5 + np.eye(3)[labels] * 0.5 for n in range(4)}
+    np.savez(tmp_path / "library.npz", labels=labels, costs=np.arange(1.0, 5.0), **models)
+    brought = ripieno("import", "library.npz", "--run", "run", cwd=tmp_path)
+    assert brought.returncode == 0, brought.stderr
+    assert "4 members" in brought.stdout
+    chosen = ripieno("select", "run", "--budget", "3", cwd=tmp_path)
+    assert chosen.returncode == 0, chosen.stderr
+    listed = ripieno("show", "run", "--sort", "cost", cwd=tmp_path).stdout
+    assert listed.index("net-0") < listed.index("net-3")
+    assert "B3" in listed
+
+
+def test_the_front_rises_in_cost_and_falls_in_loss(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    done = ripieno("front", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("front-")]
+    costs, losses = [float(r[2]) for r in rows], [float(r[4]) for r in rows]
+    assert costs == sorted(costs)
+    assert losses == sorted(losses, reverse=True)
