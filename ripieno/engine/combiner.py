@@ -22,13 +22,15 @@ Array = NDArray[np.float32]
 
 
 class Combiner:
-    """Combines what lies in `memory` as `ensemble` says. Keeps no state; any thread may call."""
+    """Combines what lies in `memory` as `ensemble` says; any thread may call."""
 
     def __init__(self, ensemble: Ensemble, memory: Memory) -> None:
         self._kind = ensemble.combiner
         self._memory = memory
         shares = [1.0] * len(ensemble.members) if ensemble.combiner == "mean" else list(ensemble.weights)
         self._shares = np.asarray(shares, np.float64)
+        self._weights: dict[tuple[int, ...], NDArray[np.float32]] = {}
+        """by members; a race only computes one twice"""
 
     def finish(self, spans: Iterable[Span]) -> None:
         """Give the requests of finished spans their parts; neighbours are combined together."""
@@ -37,43 +39,43 @@ class Combiner:
 
     def combine(self, run: Sequence[Span], plan: Plan) -> None:
         """Combine spans that lie in consecutive slots by the members of `plan`."""
-        memory, members = self._memory.predictions, list(plan.members)
+        memory, members = self._memory.predictions, plan.members
         slot = run[0].start % memory.shape[1]
         stop = slot + run[-1].stop - run[0].start
-        predictions = memory[:, slot:stop] if len(members) == len(memory) else memory[members, slot:stop]
+        predictions = memory[:, slot:stop] if len(members) == len(memory) else memory[list(members), slot:stop]
         weights = self.weights(members)
         answer = combine(self._kind, predictions, weights)
         doubt = spread(predictions, answer, weights) if plan.spread else None
         each = predictions.copy() if plan.each else None
+        first = run[0].start
         for span in run:
-            low, high = span.start - run[0].start, span.stop - run[0].start
-            span.request.parts.append(
-                Part(
-                    span.offset,
-                    answer[low:high],
-                    None if doubt is None else doubt[low:high],
-                    None if each is None else each[:, low:high],
-                )
-            )
+            low, high = span.start - first, span.stop - first
+            own_doubt = None if doubt is None else doubt[low:high]
+            own_each = None if each is None else each[:, low:high]
+            span.request.parts.append(Part(span.offset, answer[low:high], own_doubt, own_each))
 
     def weights(self, members: Sequence[int]) -> NDArray[np.float32]:
         """Shares of `members` among themselves; sum 1."""
-        shares = self._shares[members]
-        total = shares.sum()
-        return np.asarray(shares / total if total > 0 else np.full(len(shares), 1 / len(shares)), np.float32)
+        key = tuple(members)
+        if key not in self._weights:
+            shares = self._shares[list(members)]
+            total = shares.sum()
+            shares = shares / total if total > 0 else np.full(len(shares), 1 / len(shares))
+            self._weights[key] = shares.astype(np.float32)
+        return self._weights[key]
 
 
 def runs(spans: Iterable[Span], capacity: int) -> list[tuple[Plan, list[Span]]]:
     """Spans grouped so that each group has one plan and lies in consecutive slots."""
     groups: list[tuple[Plan, list[Span]]] = []
-    stop = -1
+    stop, last = -1, None
     for span in spans:
         plan = span.request.plan
-        if span.start == stop and span.start % capacity and groups[-1][0] == plan:
+        if span.start == stop and plan is last and span.start % capacity:
             groups[-1][1].append(span)
         else:
             groups.append((plan, [span]))
-        stop = span.stop
+        stop, last = span.stop, plan
     return groups
 
 

@@ -49,6 +49,8 @@ class Dispatcher:
         largest = max(post.batch_size for lane in ring.lanes for post in lane.posts)
         piece = max(largest, ring.capacity // 4 // largest * largest)
         self._writer = Writer(self.desk, memory, piece, self._publish)
+        self._names: dict[tuple[int, ...], tuple[str, ...]] = {}
+        """ids of the members of each plan"""
         self.started = threading.Event()
         """all lanes are up, or one cannot be started"""
         self.refusal = ""
@@ -240,7 +242,11 @@ class Dispatcher:
         return bool(steps)
 
     def _deliver(self, request: Request) -> None:
-        request.resolve(request.answer(tuple(self.desk.names[m] for m in request.plan.members)))
+        members = request.plan.members
+        names = self._names.get(members)
+        if names is None:
+            names = self._names[members] = tuple(self.desk.names[m] for m in members)
+        request.resolve(request.answer(names))
 
     def _answer_early(self, request: Request) -> bool:
         """Combine what the members that finished predicted. False when some sample has no prediction at all."""

@@ -2,7 +2,7 @@
 
 Theory of operation. Samples get consecutive *positions*, counted from the engine's start and never reused; sample `p`
 lies in slot `p % capacity` of the shared buffer. A `Span` is a run of one request's samples that lies in consecutive
-slots. Every member keeps a queue `todo` of position ranges it has yet to predict: `publish` appends to it, `claim`
+slots. Every member keeps a queue (`Todo`) of position ranges it has yet to predict: `publish` appends to it, `claim`
 takes from its front, a dead lane's claims are put back at its front. Replicas of a member are lanes that claim from
 the same queue. A span counts the (sample, member) pairs it still waits for; at zero it is handed out as finished, and
 once the caller has combined its predictions and calls `free`, its slots may be written again. Nothing here knows of
@@ -21,11 +21,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ripieno.engine.claims import Claim, Post, Span
+from ripieno.engine.todo import Todo
 
 MOST_HELD = 16
 """Most claims a lane holds, so that their tokens always fit the socket."""
-MOST_RANGES = 64
-"""Most separate ranges in one claim, so that its token stays small."""
 SMOOTHING = 0.2
 """Weight of the newest measurement in the running seconds per sample."""
 SHORTEST = 0.001
@@ -40,14 +39,6 @@ class _Lane:
     """claims handed out, oldest (the running one) first"""
     up: bool = False
 
-
-@dataclass(slots=True)
-class _Member:
-    todo: deque[list[int]] = field(default_factory=deque)
-    """ranges [start, stop, tries], front first"""
-    waiting: int = 0
-    """samples in `todo`"""
-    rate: float = 0.0
 
 
 class Ring:
@@ -73,11 +64,13 @@ class Ring:
         self.capacity, self.ahead, self.max_delay, self.deaths = capacity, ahead, max_delay, deaths
         self.head = self.tail = 0
         self.lanes = [_Lane(list(posts)) for posts in lanes]
-        self.members = [_Member() for _ in range(members)]
+        self.members = [Todo(capacity) for _ in range(members)]
         self.claims: dict[int, Claim] = {}
         self._spans: deque[Span] = deque()
         self._owner: list[Span | None] = [None] * capacity
         self._next = 0
+        self.idle = 0
+        """lanes that are up and hold no claim"""
 
     # writers
 
@@ -93,7 +86,7 @@ class Ring:
         span = Span(request, offset, start, stop, now, left, samples * len(members), _NOBODY)
         for member in members:
             left[member] = samples
-            self._append(self.members[member], start, stop)
+            self.members[member].append(start, stop)
         slot = start % self.capacity
         if samples == 1:
             self._owner[slot] = span
@@ -109,7 +102,7 @@ class Ring:
         assert not span.freed
         span.left[member] += stop - start
         span.remaining += stop - start
-        self._append(self.members[member], start, stop)
+        self.members[member].append(start, stop)
 
     def free(self, span: Span) -> None:
         """Give back the slots of a finished span, which lets go of its request."""
@@ -125,9 +118,10 @@ class Ring:
     def assign(self, now: float) -> dict[int, list[Claim]]:
         """Claims for every lane that can take one now, by lane: idle lanes first, then work ahead."""
         taken: dict[int, list[Claim]] = {}
-        for index, lane in enumerate(self.lanes):
-            if lane.up and not lane.held and (claim := self._claim(index, lane, now)):
-                taken[index] = [claim]
+        if self.idle:
+            for index, lane in enumerate(self.lanes):
+                if lane.up and not lane.held and (claim := self._claim(index, lane, now)):
+                    taken[index] = [claim]
         if self.ahead > 0:
             for index, lane in enumerate(self.lanes):
                 while lane.up and lane.held and (claim := self._claim(index, lane, now)):
@@ -136,7 +130,7 @@ class Ring:
 
     def due(self) -> float | None:
         """When the oldest waiting sample has waited `max_delay`: claims may be possible then. None: nothing waits."""
-        arrivals = [self._arrival(m) for m in self.members if m.todo]
+        arrivals = [self._arrival(m) for m in self.members if m]
         return min(arrivals) + self.max_delay if arrivals else None
 
     def complete(self, claim_id: int, seconds: float) -> list[Span]:
@@ -147,12 +141,8 @@ class Ring:
         lane = self.lanes[claim.lane]
         del lane.held[claim_id]
         self.measured(claim.lane, claim.member, seconds / claim.samples)
-        finished = []
-        member = claim.member
-        for span, start, stop in self._pieces(claim.ranges):
-            if self._count(span, member, stop - start):
-                finished.append(span)
-        return finished
+        self.idle += lane.up and not lane.held
+        return self._passed(claim.member, claim.ranges)
 
     def measured(self, lane: int, member: int, rate: float) -> None:
         """Take `rate` seconds per sample of `member` in `lane` into account."""
@@ -167,6 +157,7 @@ class Ring:
         """The lane is ready for claims."""
         assert not self.lanes[lane].held
         self.lanes[lane].up = True
+        self.idle += 1
 
     def release(self, lane: int) -> tuple[list[tuple[Span, int]], list[Span]]:
         """The lane died: its claims go back to the front.
@@ -176,27 +167,23 @@ class Ring:
         request that kills lanes dies alone.
         """
         dead = self.lanes[lane]
+        self.idle -= dead.up and not dead.held
         dead.up = False
         hopeless: list[tuple[Span, int]] = []
         finished: list[Span] = []
         for age, claim in reversed(list(enumerate(dead.held.values()))):
             del self.claims[claim.id]
             tries = claim.tries + 1 if age == 0 else claim.tries
-            member = self.members[claim.member]
-            back: list[list[int]] = []
+            back = []
             for span, start, stop in self._pieces(claim.ranges):
                 if claim.member in span.unwanted:
                     if self._count(span, claim.member, stop - start):
                         finished.append(span)
                     continue
-                member.waiting += stop - start
+                back.append((start, stop))
                 if tries >= self.deaths:
                     hopeless.append((span, claim.member))
-                if back and tries == 0 and back[-1][1] == start and start % self.capacity:
-                    back[-1][1] = stop
-                else:
-                    back.append([start, stop, tries])
-            member.todo.extendleft(reversed(back))
+            self.members[claim.member].put_back(back, tries)
         dead.held.clear()
         return hopeless, finished
 
@@ -207,20 +194,8 @@ class Ring:
         for index in members:
             if not span.left[index]:
                 continue
-            member = self.members[index]
-            kept: deque[list[int]] = deque()
-            for start, stop, tries in member.todo:
-                low, high = max(start, span.start), min(stop, span.stop)
-                if low >= high:
-                    kept.append([start, stop, tries])
-                    continue
-                if start < low:
-                    kept.append([start, low, tries])
-                if high < stop:
-                    kept.append([high, stop, tries])
-                member.waiting -= high - low
-                finished = self._count(span, index, high - low)
-            member.todo = kept
+            if count := self.members[index].cut(span.start, span.stop):
+                finished = self._count(span, index, count)
         return finished
 
     # inner
@@ -235,6 +210,22 @@ class Ring:
                 yield span, start, end
                 start = end
 
+    def _passed(self, member: int, ranges: Iterable[tuple[int, int]]) -> list[Span]:
+        """`member` has predicted `ranges`; the spans that need nothing more. The busiest loop there is."""
+        owner, capacity = self._owner, self.capacity
+        finished = []
+        for start, stop in ranges:
+            while start < stop:
+                span = owner[start % capacity]
+                assert span is not None
+                end = span.stop if span.stop < stop else stop
+                span.left[member] -= end - start
+                span.remaining -= end - start
+                if not span.remaining:
+                    finished.append(span)
+                start = end
+        return finished
+
     def _count(self, span: Span, member: int, samples: int) -> bool:
         """`samples` of `span` need nothing more from `member`. True when the span needs nothing more at all."""
         span.left[member] -= samples
@@ -242,17 +233,8 @@ class Ring:
         assert span.left[member] >= 0
         return span.remaining == 0
 
-    def _append(self, member: _Member, start: int, stop: int) -> None:
-        """Queue positions; they join the last range unless the buffer ends between them."""
-        todo = member.todo
-        member.waiting += stop - start
-        if todo and todo[-1][1] == start and todo[-1][2] == 0 and start % self.capacity:
-            todo[-1][1] = stop
-        else:
-            todo.append([start, stop, 0])
-
-    def _arrival(self, member: _Member) -> float:
-        span = self._owner[member.todo[0][0] % self.capacity]
+    def _arrival(self, member: Todo) -> float:
+        span = self._owner[member.front % self.capacity]
         assert span is not None
         return span.arrival
 
@@ -266,14 +248,14 @@ class Ring:
         chosen = None
         for post in lane.posts:
             member = self.members[post.member]
-            if not member.todo:
+            if not member:
                 continue
             full = member.waiting >= post.batch_size
             if post.member in held and not full:
                 continue  # its next samples had better wait for more of them
             if self.max_delay and not full and now < self._arrival(member) + self.max_delay:
                 continue
-            key = (member.todo[0][0], -post.rate * min(member.waiting, post.batch_size))
+            key = (member.front, -post.rate * min(member.waiting, post.batch_size))
             if best is None or key < best:
                 best, chosen = key, post
         if chosen is None:
@@ -285,11 +267,11 @@ class Ring:
         if not short and chosen.rate * min(size, member.waiting) > share / 2:
             return None  # what is left must still suffice to let all lanes end together
         waited = now - self._arrival(member)
-        ranges, samples, tries = self._take(member, size)
-        claim = Claim(
-            self._next, index, chosen.member, ranges, samples, tries, now, waited, chosen.rate * samples
-        )
+        ranges, samples, tries = member.take(size)
+        seconds = chosen.rate * samples
+        claim = Claim(self._next, index, chosen.member, ranges, samples, tries, now, waited, seconds)
         self._next += 1
+        self.idle -= not lane.held
         self.claims[claim.id] = lane.held[claim.id] = claim
         return claim
 
@@ -298,23 +280,3 @@ class Ring:
         if post.rate <= 0 or post.floor >= post.batch_size:
             return post.batch_size
         return min(post.batch_size, max(post.floor, int(max(share, SHORTEST) / post.rate)))
-
-    def _take(self, member: _Member, limit: int) -> tuple[list[tuple[int, int]], int, int]:
-        """Ranges of at most `limit` samples from the front; suspected ones (tries > 0) stay alone."""
-        todo = member.todo
-        tries = todo[0][2]
-        ranges: list[tuple[int, int]] = []
-        samples = 0
-        while todo and samples < limit and len(ranges) < MOST_RANGES:
-            if ranges and (tries or todo[0][2]):
-                break
-            start, stop, _ = todo[0]
-            end = min(stop, start + limit - samples)
-            ranges.append((start, end))
-            samples += end - start
-            if end == stop:
-                todo.popleft()
-            else:
-                todo[0][0] = end
-        member.waiting -= samples
-        return ranges, samples, tries

@@ -306,7 +306,7 @@ def test_whatever_happens_every_sample_is_predicted_once_by_every_member_in_its_
             check(claim)
     assert not live
     assert some.head == some.tail
-    assert all(not m.todo and m.waiting == 0 for m in some.members)
+    assert all(not member and member.waiting == 0 for member in some.members)
 
 
 @pytest.mark.parametrize("bad", [0, -1])

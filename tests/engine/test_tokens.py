@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ripieno.engine.crew import Orders, Seat
-from ripieno.engine.ring import MOST_HELD, MOST_RANGES
+from ripieno.engine.ring import MOST_HELD
+from ripieno.engine.todo import MOST_RANGES
 from ripieno.engine.tokens import (
     LONGEST,
     Kind,
