@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short windows, few rounds")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=1.5)
-    parser.add_argument("--lane-batch", type=int, default=64, help="largest batch of a lane")
+    parser.add_argument("--lane-batch", type=int, default=0, help="largest batch of a lane; 0: the floor's best")
     options = parser.parse_args()
     rounds, seconds = (3, 0.4) if options.quick else (options.rounds, options.seconds)
     cores = len(os.sched_getaffinity(0))
@@ -39,10 +39,11 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         members, _ = write_members(Path(folder))
-        bundle = lay_out(Path(folder), members, [range(len(members))] * cores, options.lane_batch, cores)
+        groups = [range(len(members))] * cores
         for isolation, kind in (("thread", ThreadFloor), ("process", ProcessFloor)):
-            floor = kind(bundle, cores)
-            tuned = max((8, 16, 32, 64), key=lambda batch: floor.run(batch, seconds))
+            floor = kind(lay_out(Path(folder), members, groups, 64, cores), cores)
+            tuned = max((8, 16, 32, 64), key=lambda batch, floor=floor: floor.run(batch, seconds))
+            bundle = lay_out(Path(folder), members, groups, options.lane_batch or tuned, cores)
             with Engine(bundle, isolation=isolation) as engine:
                 ratios: dict[str, list[tuple[float, float, float]]] = {name: [] for name in loads}
                 for _ in range(rounds):
@@ -61,6 +62,7 @@ def main() -> None:
                         {
                             "isolation": isolation,
                             "load": name,
+                            "batch": tuned,
                             "floor /s": low,
                             "engine /s": high,
                             "share": float(np.median(shares)),
@@ -86,8 +88,8 @@ def main() -> None:
                     }
                 )
             floor.close()
-    settings = {"rounds": rounds, "seconds": seconds, "floor batch": tuned, "lane batch": options.lane_batch}
-    record("engine-efficiency", settings, rows)
+    settings = {"rounds": rounds, "seconds": seconds, "lane batch": options.lane_batch or "as the floor's"}
+    record("engine-efficiency" + "-quick" * options.quick, settings, rows)
 
 
 if __name__ == "__main__":

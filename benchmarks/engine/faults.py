@@ -146,7 +146,7 @@ def main() -> None:
             "processes left": len(left),
         }
     )
-    record("engine-faults", {"seconds": seconds, "seed": options.seed}, rows, "; ".join(sorted(set(clients.errors))))
+    record("engine-faults" + "-quick" * options.quick, {"seconds": seconds, "seed": options.seed}, rows, "; ".join(sorted(set(clients.errors))))
     if clients.wrong or clients.lost or clients.called_back != clients.asked or left:
         sys.exit(1)
 

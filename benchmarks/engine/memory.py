@@ -73,7 +73,7 @@ def main() -> None:
                     **{f"{k} MiB": v for k, v in json.loads(done.stdout).items()},
                 }
             )
-    record("engine-memory", {"lanes": 2}, rows)
+    record("engine-memory" + "-quick" * options.quick, {"lanes": 2}, rows)
 
 
 if __name__ == "__main__":

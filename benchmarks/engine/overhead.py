@@ -64,7 +64,7 @@ def main() -> None:
                     "p99 us": p99 * 1e6,
                 }
             )
-    record("engine-overhead", {"rounds": rounds, "seconds": seconds}, rows)
+    record("engine-overhead" + "-quick" * options.quick, {"rounds": rounds, "seconds": seconds}, rows)
 
 
 def alone(engine: Engine, seconds: float) -> tuple[float, float, float]:
