@@ -89,7 +89,7 @@ def show(
     ranked = sorted(held.members, key=lambda m: (keys[order](m), m.id))
     trials = len({m.trial for m in held.members})
     console.out.print(f"{run}: {len(held.members)} members of {trials} trials")
-    console.out.print(tables.members(ranked[:top], held.costs, held.diversity, held.metric))
+    console.out.print(tables.members(ranked[:top], held.costs, held.diversity, held.metric, held.cost_kind))
     if held.ensembles:
         console.out.print(tables.ensembles(held.ensembles, held.metric))
     for allocation in held.allocations:

@@ -10,9 +10,15 @@ from ripieno.cli.console import number, percent, table
 from ripieno.types import Allocation, Ensemble, Member, Profile
 
 
-def members(rows: Sequence[Member], costs: Mapping[str, float], diversity: Mapping[str, float], score: str) -> Table:
+def members(
+    rows: Sequence[Member],
+    costs: Mapping[str, float],
+    diversity: Mapping[str, float],
+    score: str,
+    kind: str = "seconds",
+) -> Table:
     """Members, in the order given."""
-    columns = "epochs", "valid cross-entropy", f"valid {score}", "parameters", "cost (s)", "diversity"
+    columns = "epochs", "valid cross-entropy", f"valid {score}", "parameters", f"cost ({kind})", "diversity"
     made = table("members", "id", *columns)
     for m in rows:
         loss, valid = m.losses["valid_cross_entropy"], m.losses.get(f"valid_{score.replace('-', '_')}")

@@ -82,14 +82,6 @@ def export(
     progress("exporting to ONNX", len(missing), len(missing))
 
 
-def default_kind(library: Library) -> str:
-    """What a budget without a kind bounds: seconds, or the only kind that members brought who cannot be measured."""
-    members = library.members()
-    kinds = {kind for m in members for kind in m.costs}
-    measurable = any(m.format != "predictions" for m in members)
-    return next(iter(kinds)) if len(kinds) == 1 and not measurable else "seconds"
-
-
 def cost_table(library: Library, kinds: Collection[str], device: str) -> dict[str, dict[str, float]]:
     """Costs of `kinds` by member, of those members that have them all; `device` is a kind of device.
 

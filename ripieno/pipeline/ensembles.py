@@ -14,8 +14,8 @@ from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
 from ripieno.library.metrics import losses
-from ripieno.pipeline.costs import cost_table, default_kind, measure
-from ripieno.pipeline.runs import Progress, open_run, quiet
+from ripieno.pipeline.costs import cost_table, measure
+from ripieno.pipeline.runs import Progress, default_kind, open_run, quiet
 from ripieno.types import Combiner, Ensemble, Front, Split
 
 if TYPE_CHECKING:
@@ -42,9 +42,10 @@ def select(
 ) -> list[Ensemble]:
     """The most accurate ensemble for each budget (section 2.1, equation 2), written to the run.
 
-    A budget bounds the seconds that all members together need for 2,000 images on `device`; or the one cost that members
-    brought which cannot be run; or, as a mapping, several kinds of cost at once: `seconds`, `memory` (bytes), `latency`
-    (seconds of one sample), `parameters`, `flops`, or any the members brought. By default 1, 2, 4 and 8 times the cost of the best network. Costs that were never measured are
+    A budget bounds the seconds that all members together need for 2,000 images on `device`; or the one cost that was
+    brought with members which cannot be run; or, as a mapping, several kinds of cost at once: `seconds`, `memory`
+    (bytes), `latency` (seconds of one sample), `parameters`, `flops`, or any the members brought. By default budgets
+    are 1, 2, 4 and 8 times the cost of the best network. Costs that were never measured are
     measured first. Budgets asked for together share what is found for any of them: more never gives a worse ensemble.
     With `test`, the ensembles' figures on the test split are added: reported, never selected by.
     """
@@ -52,7 +53,7 @@ def select(
 
     library = open_run(run)
     wanted = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
-    plain = default_kind(library)
+    plain = default_kind(library.members())
     kinds = _kinds(wanted, plain)
     pool = _candidates(library, kinds, loss, combiner, device, prune, trusted, progress)
     if wanted is None:
@@ -94,7 +95,7 @@ def front(
     from ripieno.selection import front as sweep
 
     library = open_run(run)
-    kind = kind or default_kind(library)
+    kind = kind or default_kind(library.members())
     pool = _candidates(library, (kind,), loss, combiner, device, prune, trusted, progress)
     choices = sweep(
         *pool.arrays(), method=method, points=points, prune=prune, loss=loss, combiner=combiner, names=pool.ids

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,13 @@ def open_run(run: str | Path | Library) -> Library:
     return library
 
 
+def default_kind(members: Sequence[Member]) -> str:
+    """What a cost without a kind is: seconds, or the only kind brought with members that cannot be run."""
+    kinds = {kind for m in members for kind in m.costs}
+    measurable = any(m.format != "predictions" for m in members)
+    return next(iter(kinds)) if len(kinds) == 1 and not measurable else "seconds"
+
+
 @dataclass(frozen=True)
 class Overview:
     """What a run holds."""
@@ -35,8 +42,10 @@ class Overview:
     metric: str
     members: tuple[Member, ...]
     """by validation cross-entropy, the best first"""
+    cost_kind: str
+    """what `costs` are: `seconds`, or the only kind that members brought who cannot be run"""
     costs: Mapping[str, float]
-    """seconds for 2,000 samples of those measured, on `device`"""
+    """of those measured on `device`, or brought"""
     device: str
     """kind of device, empty when nothing was measured"""
     diversity: Mapping[str, float]
@@ -49,12 +58,16 @@ def show(run: str | Path | Library) -> Overview:
     """What a run holds: members, costs, ensembles, allocations. Raises LibraryError when the folder is no run."""
     library = open_run(run)
     devices = library.profile_devices()
-    costs = {m.id: m.costs["seconds"] for m in library.members() if "seconds" in m.costs}
-    costs |= {m: p.cost for m, p in library.profiles(devices[0]).items()} if devices else {}
+    members = library.members()
+    kind = default_kind(members)
+    costs = {m.id: m.costs[kind] for m in members if kind in m.costs}
+    if kind == "seconds" and devices:
+        costs |= {m: p.cost for m, p in library.profiles(devices[0]).items()}
     return Overview(
         path=library.path,
         metric=metric_of(library),
-        members=tuple(sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))),
+        members=tuple(sorted(members, key=lambda m: (m.losses["valid_cross_entropy"], m.id))),
+        cost_kind=kind,
         costs=costs,
         device=devices[0] if devices else "",
         diversity=disagreement(library),
