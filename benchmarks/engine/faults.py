@@ -146,7 +146,8 @@ def main() -> None:
             "processes left": len(left),
         }
     )
-    record("engine-faults" + "-quick" * options.quick, {"seconds": seconds, "seed": options.seed}, rows, "; ".join(sorted(set(clients.errors))))
+    settings = {"seconds": seconds, "seed": options.seed}
+    record("engine-faults" + "-quick" * options.quick, settings, rows, "; ".join(sorted(set(clients.errors))))
     if clients.wrong or clients.lost or clients.called_back != clients.asked or left:
         sys.exit(1)
 
