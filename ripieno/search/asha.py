@@ -112,7 +112,10 @@ class Asha:
             ]
             yield from (Decision(trial, start, stop) for _, trial, stop in sorted(found))
         if self.trials is None or self.started < self.trials:
-            yield Decision(self.started, 0, self._brackets[self._next_bracket()][0])
+            # that of the bracket whose turn it is; the others, shortest first, for when there is no time for it
+            turn = self._brackets[self._next_bracket()][0]
+            yield Decision(self.started, 0, turn)
+            yield from (Decision(self.started, 0, ladder[0]) for ladder in self._brackets if ladder[0] != turn)
 
     def ask(self) -> Decision | None:
         """The most urgent option; None: wait for results, or, when none is outstanding, the search has ended."""
@@ -122,7 +125,7 @@ class Asha:
         """`decision`, one of the options, is being carried out."""
         if decision.start == 0:
             assert decision.trial == self.started, f"trial {decision.trial} issued, {self.started} is next"
-            number = self._next_bracket()
+            number = next(n for n, ladder in enumerate(self._brackets) if ladder[0] == decision.stop)
             self.started += 1
             self._dealt[number] += 1
             self._bracket[decision.trial] = number

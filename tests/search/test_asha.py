@@ -69,6 +69,18 @@ def test_new_trials_are_dealt_between_brackets_in_their_proportions() -> None:
     assert set(stops[:7]) == {1, 3, 9, 27}
 
 
+def test_when_there_is_no_time_for_the_bracket_whose_turn_it_is_another_may_start_the_trial() -> None:
+    asha = Asha(hyperband(9), trials=40)
+    start(asha, [None] * 3)
+    turn, *others = [d for d in asha.options() if d.start == 0]
+    assert {d.stop for d in (turn, *others)} == {1, 3, 9}
+    assert {d.trial for d in (turn, *others)} == {3}
+    short = min(others, key=lambda d: d.stop)
+    asha.issue(short)
+    asha.tell(short, 0.5)
+    assert next(d for d in asha.options() if d.start == 0).stop == turn.stop  # it is still its turn
+
+
 def test_of_brackets_equally_behind_that_with_more_rungs_goes_first() -> None:
     assert shares(3, 2) == (4, 3, 3)
     assert [d.stop for d in start(Asha(hyperband(4, 2), 2), [None] * 3)] == [1, 2, 4]

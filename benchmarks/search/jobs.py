@@ -1,0 +1,21 @@
+"""Jobs that do nothing or sleep, importable by workers."""
+
+from __future__ import annotations
+
+import time
+
+from ripieno.types import Input, Job, Member, Outcome
+
+
+def nothing(job: Job) -> Outcome:
+    """A member at once."""
+    losses = {"valid_cross_entropy": 1.0 / (1 + job.trial % 97) / job.stop}
+    return Outcome(
+        job, Member(job.member, job.trial, job.stop, "none", job.configuration, Input(()), (), losses, 0, 0.0)
+    )
+
+
+def sleep(seconds: float, job: Job) -> Outcome:
+    """The same after `seconds` for each epoch."""
+    time.sleep(seconds * (job.stop - job.start))
+    return nothing(job)

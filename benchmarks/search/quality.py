@@ -1,0 +1,120 @@
+"""Which algorithm fills a library best: simulated searches on the 34 tasks of LCBench, equal virtual time.
+
+    python benchmarks/search/quality.py [--quick] [--seeds N] [--tasks N] [--workers N] [--hours H] [--algorithms ...]
+
+Per task and seed every algorithm gets the same time on the same number of workers; the time is `--trainings` times a
+median full training of that task for each worker. Told are the best validation cross-entropy, the mean of the ten best
+members, and members, each as the mean over tasks of its value relative to random search, with a 95 % bootstrap
+interval over tasks, and Wilcoxon's signed-rank test against hyperband over tasks. Simulated time counts training only.
+The algorithms that ask a model are slow (gp, smac). Writes benchmarks/results/search-quality.{json,txt}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+sys.path.insert(0, str(Path(__file__).parent))
+import numpy as np
+from lcbench import EPOCHS, LCBench
+from record import record
+from scipy.stats import wilcoxon
+
+from ripieno.search import Settings, simulate
+
+PAPER = ("random", "hyperband", "gp", "bohb", "smac", "tpe", "genetic")
+
+
+@dataclass(frozen=True)
+class Found:
+    """One search."""
+
+    best: float
+    top: float
+    members: int
+    occupancy: float
+
+
+@cache
+def bench() -> LCBench:
+    """One a process."""
+    return LCBench()
+
+
+@cache
+def full_seconds(task: str) -> float:
+    """A median full training of `task`, over configurations drawn at random."""
+    run = simulate(Settings(bench().space, "random", epochs=EPOCHS, trials=31, seed=99), bench().curve(task), 1)
+    return statistics.median(o.finished - o.started for o in run.outcomes)
+
+
+def search(case: tuple[str, str, int, int, float]) -> Found:
+    """`algorithm` on `task` with `seed`."""
+    algorithm, task, seed, workers, trainings = case
+    settings = Settings(bench().space, algorithm, epochs=EPOCHS, seed=seed)
+    run = simulate(settings, bench().curve(task), workers, seconds=trainings * full_seconds(task))
+    summary = run.summary
+    assert summary.best_loss is not None
+    assert summary.top_loss is not None
+    return Found(summary.best_loss, summary.top_loss, summary.members, summary.occupancy)
+
+
+def interval(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
+    """The mean's 95 % bootstrap interval."""
+    generator = np.random.default_rng(0)
+    means = generator.choice(values, (2000, len(values))).mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return f"{low:.3f}..{high:.3f}"
+
+
+def main() -> None:
+    """Search, compare, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--tasks", type=int, default=34)
+    parser.add_argument("--workers", type=int, default=6)
+    parser.add_argument("--trainings", type=float, default=7.0)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--algorithms", nargs="+", default=[*PAPER, "asha"])
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seeds, arguments.tasks = 1, 3
+        arguments.algorithms = [a for a in arguments.algorithms if a not in ("gp", "smac")]
+    tasks = bench().tasks[: arguments.tasks]
+    runs = list(product(arguments.algorithms, tasks, range(arguments.seeds)))
+    cases = [(*run, arguments.workers, arguments.trainings) for run in runs]
+    with ProcessPoolExecutor(arguments.processes) as executor:
+        found = dict(zip(runs, executor.map(search, cases, chunksize=4), strict=True))
+
+    def of(algorithm: str, what: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """Per task, the mean over seeds."""
+        seeds = range(arguments.seeds)
+        means = [statistics.mean(float(getattr(found[algorithm, t, s], what)) for s in seeds) for t in tasks]
+        return np.array(means)
+
+    rows: list[dict[str, object]] = []
+    for algorithm in arguments.algorithms:
+        row: dict[str, object] = {"algorithm": algorithm}
+        for what in ("best", "top", "members"):
+            relative = of(algorithm, what) / of("random", what)
+            row |= {what: float(relative.mean()), f"{what} 95 %": interval(relative)}
+            if "hyperband" in arguments.algorithms and algorithm != "hyperband" and len(tasks) > 5:
+                row[f"{what} p"] = float(wilcoxon(of(algorithm, what), of("hyperband", what)).pvalue)
+        row["occupancy"] = float(of(algorithm, "occupancy").mean())
+        rows.append(row)
+    name = "search-quality" + ("-quick" if arguments.quick else "")
+    settings = {k: getattr(arguments, k) for k in ("seeds", "tasks", "workers", "trainings")}
+    record(name, settings, rows, "relative to random search; below 1 is better for best and top, above for members")
+
+
+if __name__ == "__main__":
+    main()
