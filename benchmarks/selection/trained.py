@@ -26,7 +26,7 @@ from ripieno.selection import Choice, front, select_members
 from ripieno.selection.check import Method
 from ripieno.selection.combine import combine
 
-MULTIPLES = (0.5, 1, 2, 4, 8, 16)
+MULTIPLES = (1, 2, 4, 8, 16)
 """Budgets, in costs of the median member."""
 
 
@@ -47,7 +47,9 @@ def table(run: Path) -> list[dict[str, Any]]:
             if method == "exact" and len(ids) > 18:
                 continue
             found[method] = select_members(truth, None, costs, budget, method, prune=1.0)
-        found["front"] = front(truth, None, costs, [budget * k for k in (0.25, 0.5, 0.75, 1)], prune=1.0)[-1]
+        found["front"] = front(
+            truth, None, costs, sorted({max(budget * k, costs.min()) for k in (0.25, 0.5, 0.75, 1)}), prune=1.0
+        )[-1]
         for method, choice in found.items():
             predictions = np.stack([library.probabilities(ids[i], "test") for i in choice.members])
             judged = losses(combine(predictions, choice.weights, choice.combiner), labels, "test")
