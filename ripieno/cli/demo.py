@@ -61,7 +61,7 @@ def run_demo(run: Path, trials: int) -> None:
         ensembles = pipeline.select(library, budgets, prune=0.5, progress=progress)
         baselines = _baselines(library, {m: p.cost for m, p in profiles.items()}, progress)
         middle = ensembles[1]
-        say(f"[bold]4. allocate[/] {middle.name} to this machine: worst-fit, then algorithm 1")
+        say(f"[bold]4. allocate[/] {middle.name} to this machine: planned from the profiles, confirmed by benches")
         bundle = pipeline.allocate(library, middle, max_benches=12, progress=progress)
         say("[bold]5. serve[/] each on loopback and send it the test images over HTTP")
         rates = {middle.name: _served(bundle, library)}
