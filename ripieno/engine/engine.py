@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ripieno import backends
 from ripieno.engine.answer import Answer, LaneWork, Stats
 from ripieno.engine.cascade import Cascade
-from ripieno.engine.crew import Load, Orders
+from ripieno.engine.crew import Load, Orders, load_name
 from ripieno.engine.dispatch import Dispatcher
 from ripieno.engine.inputs import check_images
 from ripieno.engine.lane import Lane, ProcessLane, ThreadLane
@@ -78,6 +78,9 @@ class Engine:
         self._indices = {member: i for i, member in enumerate(self.bundle.ensemble.members)}
         groups = lanes_of(self.bundle)
         self.isolation = isolation if isolation != "auto" else isolation_of(self.bundle, len(groups))
+        orders = [orders_of(self.bundle, group, groups, trusted) for group in groups]
+        if self.isolation == "process":
+            load_name(load)  # refuse what cannot be found from another process before anything is opened
         posts = [[post_of(self.bundle, p) for p in group] for group in groups]
         largest = max(post.batch_size for lane in posts for post in lane)
         ring = Ring(
@@ -103,7 +106,6 @@ class Engine:
         )
         self._plans: dict[tuple[object, ...], Plan] = {}
         self._closed = False
-        orders = [orders_of(self.bundle, group, groups, trusted) for group in groups]
         self._lanes: list[Lane] = [self._lane(index, own, load) for index, own in enumerate(orders)]
         self._groups = groups
         self._supervisor.start()

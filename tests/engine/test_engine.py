@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import time
 
@@ -294,8 +295,6 @@ def test_an_allocation_that_leaves_a_member_out_is_refused():
 
 
 def test_a_processor_lane_is_pinned_to_its_share_of_the_cores(isolation):
-    import os
-
     cores = tuple(sorted(os.sched_getaffinity(0)))
     before = os.sched_getaffinity(0)
     with started(fake.bundle(cores=cores), isolation) as engine:
@@ -324,3 +323,14 @@ def test_an_answered_request_leaves_no_cycle_for_the_collector(isolation):
             assert gc.collect() == 0
         finally:
             gc.enable()
+
+
+def test_a_refused_start_leaves_nothing_open():
+    before = set(os.listdir("/proc/self/fd"))
+    bundle = fake.bundle()
+    with pytest.raises(EngineError, match="at the top of a module"):
+        Engine(bundle, isolation="process", load=lambda *_: fake.load(*_))
+    object.__setattr__(bundle.allocation, "devices", ())
+    with pytest.raises(EngineError, match="none of its devices"):
+        started(bundle, "process")
+    assert set(os.listdir("/proc/self/fd")) == before
