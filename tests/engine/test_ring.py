@@ -296,6 +296,7 @@ def test_whatever_happens_every_sample_is_predicted_once_by_every_member_in_its_
         for claim in flat(some.assign(0.0)):
             check(claim)
         assert 0 <= some.head - some.tail <= capacity
+        assert some.idle == sum(lane.up and not lane.held for lane in some.lanes)
     while down:
         rise()
     for claim in flat(some.assign(0.0)):
