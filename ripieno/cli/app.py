@@ -9,6 +9,7 @@ import typer
 
 from ripieno.allocation.plan import Method
 from ripieno.cli import console, tables, words
+from ripieno.pipeline.places import PoolName
 from ripieno.types import Metric
 
 app = typer.Typer(
@@ -58,12 +59,18 @@ def tune(
             help="`auto` (by device), `resnet`, `resnet-small`, `resnet-tiny`, `resnet-paper` or a JSON file."
         ),
     ] = "auto",
-    algorithm: Annotated[str, typer.Option(help="`hyperband`, `asha` or `random`.")] = "hyperband",
+    algorithm: Annotated[
+        str, typer.Option(help="`hyperband`, `asha`, `random`, `bohb`, `tpe`, `gp`, `smac`, `genetic`.")
+    ] = "hyperband",
     eta: Annotated[int, typer.Option(help="Halving factor.")] = 3,
     seed: Annotated[int, typer.Option(help="The same seed and trials give the same library.")] = 0,
-    slots: Annotated[int | None, typer.Option(help="Trials at a time; by default one a core.")] = None,
-    pool: Annotated[str, typer.Option(help="`local` (a process a slot) or `inline`.")] = "local",
+    slots: Annotated[int | None, typer.Option(help="Trials at a time; by default one a core or a GPU.")] = None,
+    pool: Annotated[str, typer.Option(help="`local` (a process a slot), `inline` or `ray`.")] = "local",
     device: Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`.")] = "auto",
+    per_device: Annotated[int, typer.Option(help="Trials that share a GPU.")] = 1,
+    address: Annotated[str, typer.Option(help="Of the Ray cluster; `local` starts one for the run.")] = "local",
+    cpus: Annotated[float, typer.Option(help="Cores of a trial on the Ray cluster.")] = 1.0,
+    limit: Annotated[float | None, typer.Option(help="Seconds after which an epoch is taken to hang.")] = None,
     family: Annotated[str | None, typer.Option(help="Your own networks: `module:function`.")] = None,
     size: Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")] = None,
     split: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "0.72,0.08,0.20",
@@ -87,8 +94,12 @@ def tune(
             eta=eta,
             seed=seed,
             slots=slots,
-            pool=pool,
+            pool=words.one_of(PoolName, "--pool", pool),
             device=device,
+            per_device=per_device,
+            address=address,
+            cpus=cpus,
+            limit=limit,
             family=family,
             size=size,
             split=words.shares("--split", split),

@@ -14,8 +14,10 @@ Function = Callable[[Job], Outcome]
 class Pool(Protocol):
     """Slots that run jobs, first come first served. One thread owns a pool."""
 
-    slots: int
-    """how many jobs run at once"""
+    @property
+    def slots(self) -> int:
+        """How many jobs run at once; of a cluster, now."""
+        ...
 
     def submit(self, job: Job) -> None:
         """Queue `job`: it starts when those submitted before it have started and a slot is free."""

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.errors import SearchError, need
 from ripieno.library import Library
+from ripieno.pipeline.places import Places, PoolName
 from ripieno.pipeline.runs import Progress, quiet
-from ripieno.types import Configuration, Dataset, Input, Job, Metric, Outcome
+from ripieno.types import Configuration, Dataset, Input, Metric
 
 if TYPE_CHECKING:
-    from ripieno.cluster import Pool
-    from ripieno.cluster.slots import Slot
     from ripieno.search.progress import Snapshot
 
 Source = str | Path | Dataset | tuple[NDArray[Any], NDArray[Any]]
@@ -39,8 +38,12 @@ def tune(
     eta: int = 3,
     seed: int = 0,
     slots: int | None = None,
-    pool: str = "local",
+    pool: PoolName = "local",
     device: str = "auto",
+    per_device: int = 1,
+    address: str = "local",
+    cpus: float = 1.0,
+    limit: float | None = None,
     family: str | None = None,
     size: int | None = None,
     split: tuple[float, float, float] = (0.72, 0.08, 0.20),
@@ -54,7 +57,8 @@ def tune(
 
     Bounded by `hours`, by `trials`, or by both; one hour when neither is given. Called again with the same arguments it
     goes on where it was stopped, however it was stopped. Bounded by trials alone, its result depends on the seed only.
-    The space is by default `resnet` on a GPU, `resnet-small` on a CPU. `notes` gathers what to know of the data.
+    The space is by default `resnet` on a GPU, `resnet-small` on a CPU. `pool`, `device`, `slots` and the four after
+    them say where trials train: see `Places`. `notes` gathers what to know of the data.
 
     Raises DataError for data that cannot be used, SearchError for settings that contradict the run's.
     """
@@ -65,8 +69,8 @@ def tune(
 
     need("torch")
     library = Library(run)
-    places = _slots(pool, device, slots)
-    on_gpu = "CUDA_VISIBLE_DEVICES" in places[0]
+    places = Places(pool, device, slots, per_device, address, cpus, limit)
+    on_gpu = places.on_gpu()
     found = find_space({True: "resnet", False: "resnet-small"}[on_gpu] if space == "auto" else space)
     if family:
         found = dataclasses.replace(found, family=family)
@@ -83,42 +87,17 @@ def tune(
         family=found.family,
         epochs=epochs,
         seed=seed,
-        threads=int(places[0]["OMP_NUM_THREADS"]),
+        threads=places.threads(),
         device="cuda" if on_gpu else "cpu",
         deadline=deadline,
     )
     work = functools.partial(train_job, task)
     weight = functools.partial(job_weight, found.family, dataset.input, len(dataset.rows("train")))
-    with _pool(pool, work, places, library) as workers:
+    with places.open(work, library.logs_path) as workers:
         run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch)
     if not library.ids():
         raise SearchError(f"no network was trained in the time given: see {library.logs_path}, or give more --hours")
     return library
-
-
-def _slots(pool: str, device: str, count: int | None) -> tuple[Slot, ...]:
-    """Where trials train: `count` slots on every GPU (one by default), or on the CPU (one a core by default)."""
-    from ripieno.cluster import cpu_slots, gpu_slots
-    from ripieno.profiles import local_devices
-
-    if pool not in ("local", "inline"):
-        raise SearchError(f"pool {pool!r}: must be local (a process a slot) or inline (this process)")
-    if device not in ("auto", "cpu", "cuda"):
-        raise SearchError(f"device {device!r}: must be auto, cpu or cuda")
-    gpus = [d for d in local_devices("auto", "torch") if d.type == "cuda"] if device != "cpu" else []
-    if device == "cuda" and not gpus:
-        raise SearchError("device cuda: this machine has no GPU that PyTorch can use: `ripieno doctor` lists devices")
-    if count is not None and count < 1:
-        raise SearchError(f"slots {count}: must be at least 1")
-    if gpus:
-        return gpu_slots([d.name.partition(":")[2] for d in gpus], count or 1)
-    return cpu_slots(1 if pool == "inline" else count)
-
-
-def _pool(pool: str, work: Callable[[Job], Outcome], slots: tuple[Slot, ...], library: Library) -> Pool:
-    from ripieno.cluster import InlinePool, LocalPool
-
-    return InlinePool(work) if pool == "inline" else LocalPool(work, slots, logs=library.logs_path)
 
 
 def prepare(

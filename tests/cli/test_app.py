@@ -29,6 +29,8 @@ MISTAKES = [
     (["tune", "images", "--slots", "-2"], "slots"),
     (["tune", "images", "--pool", "cloud"], "pool"),
     (["tune", "images", "--device", "tpu"], "tpu"),
+    (["tune", "images", "--limit", "0"], "limit 0"),
+    (["tune", "images", "--per-device", "0"], "per_device 0"),
     (["show", "nowhere"], "nowhere is no run"),
     (["measure", "nowhere"], "nowhere is no run"),
     (["measure", "run", "--device", "cuda:7"], "cuda"),
@@ -136,3 +138,11 @@ def test_the_front_rises_in_cost_and_falls_in_loss(finished_run: Path, tmp_path:
     costs, losses = [float(r[2]) for r in rows], [float(r[4]) for r in rows]
     assert costs == sorted(costs)
     assert losses == sorted(losses, reverse=True)
+
+
+def test_a_search_runs_on_a_ray_cluster_of_its_own(digit_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the extra `cluster`")
+    words = ["--pool", "ray", "--trials", "2", "--epochs", "1", "--space", "resnet-tiny", "--algorithm", "random"]
+    done = ripieno("tune", digit_folder, "--run", "run", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "run" / "library").glob("*/member.json"))) == 2

@@ -1,0 +1,81 @@
+"""Where trials train: pools and the slots they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from ripieno.errors import SearchError
+from ripieno.types import Job, Outcome
+
+if TYPE_CHECKING:
+    from ripieno.cluster import Pool
+    from ripieno.cluster.slots import Slot
+
+PoolName = Literal["local", "inline", "ray"]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where trials train. `local` is a process a slot on this machine, `inline` this process, `ray` a cluster."""
+
+    pool: PoolName = "local"
+    device: str = "auto"
+    """`auto`, `cpu` or `cuda`"""
+    slots: int | None = None
+    """trials at a time; by default one a core, or `per_device` a GPU"""
+    per_device: int = 1
+    """trials that share a GPU"""
+    address: str = "local"
+    """of the Ray cluster; `local` starts one for the run"""
+    cpus: float = 1.0
+    """cores of a Ray slot"""
+    limit: float | None = None
+    """seconds after which an epoch is taken to hang, and its trial ended"""
+
+    def __post_init__(self) -> None:
+        if self.pool not in get_args(PoolName):
+            raise SearchError(f"pool {self.pool!r}: must be one of {', '.join(get_args(PoolName))}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise SearchError(f"device {self.device!r}: must be auto, cpu or cuda")
+        for name in ("slots", "per_device", "cpus", "limit"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise SearchError(f"{name} {value:g}: must be more than 0")
+
+    def gpus(self) -> list[str]:
+        """Numbers of the GPUs of this machine that trials train on. Raises SearchError for `cuda` without one."""
+        from ripieno.profiles import local_devices
+
+        found = [d for d in local_devices("auto", "torch") if d.type == "cuda"] if self.device != "cpu" else []
+        if self.device == "cuda" and not found and self.pool != "ray":
+            raise SearchError("device cuda: this machine has no GPU that PyTorch can use: see `ripieno doctor`")
+        return [d.name.partition(":")[2] for d in found]
+
+    def on_gpu(self) -> bool:
+        """Whether trials train on GPUs; the nodes of a Ray cluster have some only if the user says so."""
+        return self.device == "cuda" if self.pool == "ray" else bool(self.gpus())
+
+    def threads(self) -> int:
+        """Threads of one trial."""
+        return max(1, int(self.cpus)) if self.pool == "ray" else int(self._local()[0]["OMP_NUM_THREADS"])
+
+    def open(self, work: Callable[[Job], Outcome], logs: Path) -> Pool:
+        """The pool that runs `work`; what its workers print goes to the folder `logs`."""
+        from ripieno.cluster import InlinePool, LocalPool, RayPool
+
+        if self.pool == "inline":
+            return InlinePool(work)
+        if self.pool == "local":
+            return LocalPool(work, self._local(), logs=logs, limit=self.limit)
+        gpus = 1 / self.per_device if self.on_gpu() else 0
+        return RayPool(work, self.address, slots=self.slots, cpus=self.cpus, gpus=gpus, limit=self.limit)
+
+    def _local(self) -> tuple[Slot, ...]:
+        from ripieno.cluster import cpu_slots, gpu_slots
+
+        if gpus := self.gpus():
+            return gpu_slots(gpus, self.per_device)[: self.slots]
+        return cpu_slots(1 if self.pool == "inline" else self.slots)
