@@ -79,7 +79,7 @@ def read_json(path: Path, kind: type[T]) -> T:
         fields = msgspec.json.decode(path.read_bytes())
         version = fields.pop("version", None) if isinstance(fields, dict) else None
         if not isinstance(version, int):
-            raise LibraryError(f"{path} has no \"version\": it must be a JSON file written by ripieno")
+            raise LibraryError(f'{path} has no "version": it must be a JSON file written by ripieno')
         if version > type_version:
             raise LibraryError(f"{path} has version {version}, this ripieno reads up to {type_version}: upgrade it")
         return msgspec.convert(fields, kind, dec_hook=_from_plain)

@@ -40,7 +40,6 @@ class _Lane:
     up: bool = False
 
 
-
 class Ring:
     """Bookkeeping of `capacity` slots read by `members` members in lanes given by their posts.
 

@@ -1,7 +1,7 @@
 """A deployment: a folder that can be copied and needs nothing else.
 
-    BUNDLE/bundle.json           the ensemble, its allocation, input, class names, members
-    BUNDLE/members/ID/model.onnx or weights.safetensors
+BUNDLE/bundle.json           the ensemble, its allocation, input, class names, members
+BUNDLE/members/ID/model.onnx or weights.safetensors
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """A library: a run's folder, and the one class that knows its names.
 
-    RUN/run.json                       how the search was asked for
-    RUN/dataset/                       images.npy labels.npy split.npy dataset.json
-    RUN/journal.log                    the study (search)
-    RUN/library/ID/member.json         written last: a member exists when this does
-    RUN/library/ID/weights.safetensors or model.onnx, valid.npy, truth.npy (and test.npy once evaluated)
-    RUN/library/labels-valid.npy       labels the cached predictions answer to
-    RUN/checkpoints/TRIAL.safetensors  last finished epoch of a trial, with optimiser state
-    RUN/profiles/DEVICE.json           measured costs
-    RUN/ensembles/B80.json             selected ensembles
-    RUN/front.json                     the best ensemble for every budget
-    RUN/allocations/NAME.json          where they run
+RUN/run.json                       how the search was asked for
+RUN/dataset/                       images.npy labels.npy split.npy dataset.json
+RUN/journal.log                    the study (search)
+RUN/library/ID/member.json         written last: a member exists when this does
+RUN/library/ID/weights.safetensors or model.onnx, valid.npy, truth.npy (and test.npy once evaluated)
+RUN/library/labels-valid.npy       labels the cached predictions answer to
+RUN/checkpoints/TRIAL.safetensors  last finished epoch of a trial, with optimiser state
+RUN/profiles/DEVICE.json           measured costs
+RUN/ensembles/B80.json             selected ensembles
+RUN/front.json                     the best ensemble for every budget
+RUN/allocations/NAME.json          where they run
 """
 
 from __future__ import annotations

@@ -69,9 +69,7 @@ def build(
     return Problem(tree, checked, names, tuple(options.weights), options.prune, options.size)
 
 
-def _check_together(
-    arrays: Predictions, labels: ArrayLike | None, method: Method, options: Options
-) -> None:
+def _check_together(arrays: Predictions, labels: ArrayLike | None, method: Method, options: Options) -> None:
     """Options that exclude each other."""
     if options.combiner == "weighted" and method != "replacement":
         raise SelectionError(f"method {method} gives no weights: combine by mean, or choose method replacement")
@@ -87,9 +85,7 @@ def _check_together(
         raise SelectionError(f"size {options.size} of a library of {len(arrays)}: it must be at most {len(arrays)}")
 
 
-def _objective(
-    arrays: Predictions, labels: ArrayLike | None, names: Sequence[str], options: Options
-) -> Objective[Any]:
+def _objective(arrays: Predictions, labels: ArrayLike | None, names: Sequence[str], options: Options) -> Objective[Any]:
     if options.loss == "squared-error" and (arrays[0].ndim == 1 or _axes(labels) == 2):
         check.check_finite(arrays, names)
         return SquaredError(np.asarray(arrays), check.read_targets(labels, arrays[0].shape))
@@ -119,8 +115,6 @@ def _cross_entropy(truth: Predictions, options: Options) -> Objective[Any]:
 
 def _one_hot(probabilities: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(np.eye(probabilities.shape[-1])[labels])
-
-
 
 
 def _axes(labels: ArrayLike | None) -> int:

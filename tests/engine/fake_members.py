@@ -101,6 +101,8 @@ def images(samples: int, seed: int = 0) -> np.ndarray:
 
 def each(of: Bundle, inputs: np.ndarray) -> np.ndarray:
     """Every member's probabilities, (members, samples, classes), computed without an engine."""
-    plain = [Member(m.id, m.trial, 1, m.family, {"seed": m.configuration["seed"]}, m.input, m.classes, {}, 0, 0.0)
-             for m in of.members]
+    plain = [
+        Member(m.id, m.trial, 1, m.family, {"seed": m.configuration["seed"]}, m.input, m.classes, {}, 0, 0.0)
+        for m in of.members
+    ]
     return np.stack([FakeBackend(Path(), m).infer(inputs) for m in plain])

@@ -137,9 +137,7 @@ def test_a_full_ring_makes_a_patient_caller_wait_and_never_grows(isolation):
         futures = [engine.submit(fake.images(3, seed=i)) for i in range(10)]
         assert engine.stats().pending <= 4
         for i, future in enumerate(futures):
-            np.testing.assert_allclose(
-                future.result().probabilities, mean(bundle, fake.images(3, seed=i)), atol=1e-6
-            )
+            np.testing.assert_allclose(future.result().probabilities, mean(bundle, fake.images(3, seed=i)), atol=1e-6)
 
 
 def test_a_cancelled_request_makes_room(isolation):

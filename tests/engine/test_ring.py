@@ -218,8 +218,10 @@ def test_whatever_happens_every_sample_is_predicted_once_by_every_member_in_its_
     seed, capacity, members, lanes, ahead
 ):
     dice = random.Random(seed)
-    posts = [[Post(m, dice.randint(1, 8)) for m in range(members) if m % lanes == lane or dice.random() < 0.5]
-             for lane in range(lanes)]
+    posts = [
+        [Post(m, dice.randint(1, 8)) for m in range(members) if m % lanes == lane or dice.random() < 0.5]
+        for lane in range(lanes)
+    ]
     for m in range(members):  # everybody sits somewhere
         if not any(post.member == m for lane in posts for post in lane):
             posts[0].append(Post(m, 4))
