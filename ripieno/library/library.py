@@ -195,6 +195,13 @@ class Library:
         """Kinds of device that profiles exist for, sorted."""
         return sorted(p.stem for p in (self.path / "profiles").glob("*.json"))
 
+    def usual_device(self) -> str:
+        """Kind of device that most members were measured on (ties: the first name); empty when none was.
+
+        Seconds of two kinds do not compare: what stands on one axis must come from one kind.
+        """
+        return max(self.profile_devices(), key=lambda kind: len(self.profiles(kind)), default="")
+
     def write_profiles(self, device: str, profiles: Iterable[Profile]) -> Path:
         """Keep profiles of devices of kind `device`, replacing those of the same members."""
         merged = {**self.profiles(device), **{p.member: p for p in profiles}}

@@ -99,7 +99,7 @@ def evict(run: str | Path | Library, quota: int) -> tuple[tuple[Eviction, ...], 
     from ripieno.library import enforce_quota
 
     library = open_run(run)
-    devices = library.profile_devices()
-    profiles = library.profiles(devices[0]) if devices else {}
+    device = library.usual_device()
+    profiles = library.profiles(device) if device else {}
     costs: dict[str, Any] = {m: p.cost for m, p in profiles.items() if m in library}
     return enforce_quota(library, quota, costs or None)

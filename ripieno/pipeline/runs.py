@@ -57,19 +57,19 @@ class Overview:
 def show(run: str | Path | Library) -> Overview:
     """What a run holds: members, costs, ensembles, allocations. Raises LibraryError when the folder is no run."""
     library = open_run(run)
-    devices = library.profile_devices()
+    device = library.usual_device()
     members = library.members()
     kind = default_kind(members)
     costs = {m.id: m.costs[kind] for m in members if kind in m.costs}
-    if kind == "seconds" and devices:
-        costs |= {m: p.cost for m, p in library.profiles(devices[0]).items()}
+    if kind == "seconds" and device:
+        costs |= {m: p.cost for m, p in library.profiles(device).items()}
     return Overview(
         path=library.path,
         metric=metric_of(library),
         members=tuple(sorted(members, key=lambda m: (m.losses["valid_cross_entropy"], m.id))),
         cost_kind=kind,
         costs=costs,
-        device=devices[0] if devices else "",
+        device=device,
         diversity=disagreement(library),
         ensembles=tuple(library.ensembles()),
         allocations=tuple(library.allocations()),

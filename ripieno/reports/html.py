@@ -23,9 +23,8 @@ def report(run: str | Path | Library) -> Path:
     if not members:
         raise LibraryError(f"{library.path} has no members: `ripieno tune DATA --run {library.path}` makes some")
     jinja2 = need("jinja2")
-    # costs of one kind of device only: seconds of two kinds cannot stand on one axis
-    devices = library.profile_devices()
-    profiles = library.profiles(devices[0]) if devices else {}
+    device = library.usual_device()
+    profiles = library.profiles(device) if device else {}
     costs = {m: p.cost for m, p in profiles.items()}
     ensembles = [e for e in library.ensembles() if set(e.budget) == {"seconds"}]
     dataset = open_dataset(library.dataset_path) if (library.dataset_path / "dataset.json").exists() else None
@@ -43,7 +42,7 @@ def report(run: str | Path | Library) -> Path:
         samples={s: len(dataset.rows(s)) for s in ("train", "valid", "test")} if dataset else {},
         members=by_loss,
         trials=len({m.trial for m in members}),
-        device=devices[0] if devices else "",
+        device=device,
         costs=costs,
         ensembles=ensembles,
         allocations=library.allocations(),

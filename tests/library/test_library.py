@@ -160,3 +160,12 @@ def test_many_writers_add_members_at_once(tmp_path: Path) -> None:
         thread.join()
     assert library.ids() == sorted(m.id for m in members)
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_costs_come_from_the_device_that_most_members_were_measured_on(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    assert library.usual_device() == ""
+    point = Point(1, 0.1, 0.0, 1)
+    library.write_profiles("a-part", [Profile("x", "a-part", "onnx", (point,))])
+    library.write_profiles("whole", [Profile(m, "whole", "onnx", (point,)) for m in ("x", "y")])
+    assert library.usual_device() == "whole"

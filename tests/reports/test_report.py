@@ -66,7 +66,7 @@ def test_an_empty_run_says_what_to_do(tmp_path: Path) -> None:
 def test_more_search_time_only_adds_members_to_choose_from(finished_run: Path, tmp_path: Path) -> None:
     shutil.copytree(finished_run, tmp_path / "run")
     library = ripieno.Library(tmp_path / "run")
-    costs = {m: p.cost for m, p in library.profiles(library.profile_devices()[0]).items()}
+    costs = {m: p.cost for m, p in library.profiles(library.usual_device()).items()}
     found = figures(library, costs, "accuracy")
     assert found is not None
     assert list(found.hours) == sorted(found.hours)
