@@ -16,7 +16,7 @@ import numpy as np
 
 from ripieno.selection.objective import Above, Floats, Ints, Objective, S
 
-CHUNK = 16
+CHUNK = 24
 """Children evaluated together at first; doubled at each further look."""
 UNKNOWN = -1e300
 """A floor that says nothing: finite, so that a slope of zero leaves zero."""
@@ -68,8 +68,11 @@ class Tree(Generic[S]):
 
     def at(self, members: tuple[int, ...]) -> Node[S]:
         """The ensemble of `members`, in their order."""
-        node = self.root
-        for member in members:
+        known = len(members)
+        while known and members[:known] not in self.nodes:
+            known -= 1
+        node = self.nodes[members[:known]] if known else self.root
+        for member in members[known:]:
             node = self.child(node, member)
         return node
 
