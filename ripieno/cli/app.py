@@ -131,7 +131,8 @@ def measure(
         profiles = pipeline.measure(
             run, device=device, prune=prune, again=again, trusted=family or (), progress=progress
         )
-    console.out.print(tables.profiles(list(profiles.values())))
+    counts = pipeline.counted(pipeline.open_run(run), profiles)
+    console.out.print(tables.profiles(list(profiles.values()), counts))
     busy = sum(not p.idle for p in profiles.values())
     if busy:
         console.log.print(f"note: the machine was busy while {busy} were measured: --again on an idle one")

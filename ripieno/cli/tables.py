@@ -65,12 +65,22 @@ def _bounds(values: Mapping[str, float], kind: str) -> str:
     return number(values[kind]) if set(values) == {kind} else " ".join(f"{k} {v:.3g}" for k, v in values.items())
 
 
-def profiles(rows: Sequence[Profile]) -> Table:
-    """Measured costs, cheapest first."""
-    made = table("costs", "member", "seconds for 2,000", "best batch", "MiB", "machine")
+def profiles(rows: Sequence[Profile], counts: Mapping[str, Mapping[str, float]]) -> Table:
+    """Measured costs, cheapest first, beside what is counted in the network."""
+    columns = "seconds for 2,000", "at batch", "ms for 1", "MiB", "parameters", "MFLOPs", "machine"
+    made = table("costs", "member", *columns)
     for p in sorted(rows, key=lambda p: (p.cost, p.member)):
-        memory = max(point.bytes for point in p.points) / 2**20
-        made.add_row(p.member, number(p.cost), str(p.best.batch_size), f"{memory:.0f}", "idle" if p.idle else "busy")
+        one, count = min(p.points, key=lambda point: point.batch_size), counts.get(p.member, {})
+        made.add_row(
+            p.member,
+            number(p.cost),
+            str(p.best.batch_size),
+            f"{1000 * one.seconds:.3g}" if one.batch_size == 1 else "-",
+            f"{p.best.bytes / 2**20:.0f}",
+            number(count.get("parameters"), ",.0f"),
+            number(count["flops"] / 1e6 if "flops" in count else None),
+            "idle" if p.idle else "busy",
+        )
     return made
 
 

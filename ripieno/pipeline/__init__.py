@@ -6,7 +6,7 @@ folder and returns the words of :mod:`ripieno.types`.
 
 from ripieno.pipeline.brought import evict, import_
 from ripieno.pipeline.checkup import Checkup, doctor
-from ripieno.pipeline.costs import export, measure
+from ripieno.pipeline.costs import counted, export, measure
 from ripieno.pipeline.deployment import allocate, predict
 from ripieno.pipeline.ensembles import ensemble_losses, front, select
 from ripieno.pipeline.runs import Overview, Progress, metric_of, open_run, show
@@ -17,6 +17,7 @@ __all__ = [
     "Overview",
     "Progress",
     "allocate",
+    "counted",
     "doctor",
     "ensemble_losses",
     "evict",

@@ -105,6 +105,12 @@ def cost_table(library: Library, kinds: Collection[str], device: str) -> dict[st
     return table
 
 
+def counted(library: Library, members: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Parameters and FLOPs of one sample by member, of those whose network is at hand."""
+    found = {m: {k: _cost(library, library.member(m), None, k) for k in COUNTED} for m in members}
+    return {m: {k: v for k, v in costs.items() if v is not None} for m, costs in found.items()}
+
+
 def _cost(library: Library, member: Member, profile: Profile | None, kind: str) -> float | None:
     if kind in member.costs:
         return member.costs[kind]

@@ -12,6 +12,7 @@ import ripieno
 from ripieno.backends.flops import onnx_flops
 from ripieno.errors import SelectionError
 from ripieno.models.cost import megaflops
+from ripieno.pipeline import counted
 
 
 @pytest.fixture
@@ -65,6 +66,13 @@ def test_operations_in_the_graph_are_twice_the_multiply_adds_of_the_formula(run:
     for member in members:
         counted = onnx_flops(run.onnx_path(member.id)) / 2e6
         assert counted == pytest.approx(megaflops(member.configuration, member.input), rel=0.01)
+
+
+def test_parameters_and_operations_are_counted_for_networks_at_hand(run: ripieno.Library) -> None:
+    counts = counted(run, run.ids())
+    for member in run.members():
+        assert counts[member.id]["parameters"] == member.parameters
+        assert ("flops" in counts[member.id]) == run.onnx_path(member.id).exists()
 
 
 def test_predictions_alone_become_an_ensemble(tmp_path: Path) -> None:
