@@ -31,8 +31,9 @@ def replacement(problem: Problem, limits: Floats) -> list[Members]:
     chosen = np.zeros(len(problem.names), dtype=bool)
     nothing = np.zeros(len(problem.names))
     prefixes = []
+    bounded = np.isfinite(limits).any()
     for _ in range(problem.size or REPEATS):
-        left = candidates[(chosen | problem.costs.fits(limits, used))[candidates]]
+        left = candidates[(chosen | problem.costs.fits(limits, used))[candidates]] if bounded else candidates
         member = problem.tree.step(node, left, 1.0, nothing[left], np.inf)
         assert member is not None  # members chosen before always fit
         node = problem.tree.child(node, member)

@@ -58,6 +58,12 @@ class Problem:
         """Whether the distinct members keep the budget."""
         return bool((self.costs.total(members) <= limits * (1 + ROUNDING)).all())
 
+    def best(self, found: Sequence[Members]) -> Members:
+        """The best of several ensembles; what they cost is added up only for those of the lowest loss."""
+        losses = [self.loss(members) for members in found]
+        lowest = min(losses)
+        return min((m for m, loss in zip(found, losses, strict=True) if loss == lowest), key=self.better)
+
     def better(self, members: Members) -> tuple[float, ...]:
         """Sort key of ensembles: the lower loss, then the cheaper, then the fewer."""
         return (self.loss(members), *self.costs.total(members).tolist(), len(members))

@@ -78,7 +78,7 @@ def select_members(
     options = Options(loss, weights, prune, size, combiner, names, pool, device)
     problem = build(predictions, labels, costs, budget, method, options)
     limits = problem.costs.limits(budget)
-    chosen = min(METHODS[method](problem, limits), key=problem.better)
+    chosen = problem.best(METHODS[method](problem, limits))
     return _choice(problem, chosen, limits, _rule(method, combiner), certify)
 
 
