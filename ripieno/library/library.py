@@ -111,8 +111,12 @@ class Library:
 
         `valid` is (samples, classes), rows summing to one; `labels` (samples,). `weights` is the content of
         `weights.safetensors` or of `model.onnx` after `member.format`, None for a member known by predictions only.
-        Adding a member again replaces it. Raises LibraryError when the samples do not match those of the library.
+        Adding a member again replaces it. Raises LibraryError when they are no probabilities of the member's classes or
+        the samples do not match those of the library; it is then unchanged.
         """
+        from ripieno.library.check import check_probabilities  # it knows this class
+
+        valid = check_probabilities(member.id, valid, labels, len(member.classes))
         folder = self.member_path(member.id)
         self._keep_labels("valid", labels)
         if weights is not None:

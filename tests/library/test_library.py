@@ -169,3 +169,12 @@ def test_costs_come_from_the_device_that_most_members_were_measured_on(tmp_path:
     library.write_profiles("a-part", [Profile("x", "a-part", "onnx", (point,))])
     library.write_profiles("whole", [Profile(m, "whole", "onnx", (point,)) for m in ("x", "y")])
     assert library.usual_device() == "whole"
+
+
+@pytest.mark.parametrize("wrong", [np.nan, -0.5, 3.0])
+def test_what_is_no_probability_is_not_added(tmp_path: Path, wrong: float) -> None:
+    member = Member("x", 0, 1, "resnet", {}, Input((2, 2, 1)), ("a", "b"), {}, 1, 0.0)
+    values = np.array([[0.5, 0.5], [wrong, 0.5]])
+    with pytest.raises(LibraryError, match="x"):
+        Library(tmp_path).add(member, values, np.array([0, 1]))
+    assert len(Library(tmp_path)) == 0
