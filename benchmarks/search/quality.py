@@ -6,16 +6,17 @@ Per task and seed every algorithm gets the same time on the same number of worke
 median full training of that task for each worker. Told are the best validation cross-entropy, the mean of the ten best
 members, and members, each as the mean over tasks of its value relative to random search, with a 95 % bootstrap
 interval over tasks, and Wilcoxon's signed-rank test against hyperband over tasks. Simulated time counts training only.
-The algorithms that ask a model are slow (gp, smac). Writes benchmarks/results/search-quality.{json,txt}.
+The algorithms that ask a model are slow (gp, smac): about 100 minutes of a core in all. Writes benchmarks/results/search-quality.{json,txt}.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -30,6 +31,8 @@ from scipy.stats import wilcoxon
 
 from ripieno.search import Settings, simulate
 
+OURS = ("asha", "asha-stopping+random", "hyperband-stopping+random")
+"""Beside the paper's seven: one bracket alone, and what stops for good instead of pausing."""
 PAPER = ("random", "hyperband", "gp", "bohb", "smac", "tpe", "genetic")
 
 
@@ -67,6 +70,30 @@ def search(case: tuple[str, str, int, int, float]) -> Found:
     return Found(summary.best_loss, summary.top_loss, summary.members, summary.occupancy)
 
 
+Run = tuple[str, str, int]
+"""Algorithm, task, seed."""
+
+
+def searched(runs: list[Run], workers: int, trainings: float, processes: int) -> dict[Run, Found]:
+    """What was found in each run; what an earlier call found is read from runs/, so that hours may be cut in pieces."""
+    kept = Path(__file__).parents[2] / "runs" / f"search-quality-{workers}-{trainings:g}.jsonl"
+    kept.parent.mkdir(exist_ok=True)
+    found: dict[Run, Found] = {}
+    if kept.exists():
+        for line in kept.read_text().splitlines():
+            algorithm, task, seed, *values = json.loads(line)
+            found[algorithm, task, seed] = Found(*values)
+    left = [run for run in runs if run not in found]
+    with ProcessPoolExecutor(processes) as executor, kept.open("a") as file:
+        cases = [(*run, workers, trainings) for run in left]
+        for number, (run, one) in enumerate(zip(left, executor.map(search, cases, chunksize=4), strict=True), 1):
+            found[run] = one
+            file.write(json.dumps([*run, *astuple(one)]) + "\n")
+            file.flush()
+            print(f"\r{number} of {len(left)} searches", end="" if number < len(left) else "\n", file=sys.stderr)
+    return found
+
+
 def interval(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
     """The mean's 95 % bootstrap interval."""
     generator = np.random.default_rng(0)
@@ -84,16 +111,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=6)
     parser.add_argument("--trainings", type=float, default=7.0)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--algorithms", nargs="+", default=[*PAPER, "asha"])
+    parser.add_argument("--algorithms", nargs="+", default=[*PAPER, *OURS])
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.seeds, arguments.tasks = 1, 3
         arguments.algorithms = [a for a in arguments.algorithms if a not in ("gp", "smac")]
     tasks = bench().tasks[: arguments.tasks]
-    runs = list(product(arguments.algorithms, tasks, range(arguments.seeds)))
-    cases = [(*run, arguments.workers, arguments.trainings) for run in runs]
-    with ProcessPoolExecutor(arguments.processes) as executor:
-        found = dict(zip(runs, executor.map(search, cases, chunksize=4), strict=True))
+    runs = [(a, t, s) for s, t, a in product(range(arguments.seeds), tasks, arguments.algorithms)]
+    found = searched(runs, arguments.workers, arguments.trainings, arguments.processes)
 
     def of(algorithm: str, what: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """Per task, the mean over seeds."""

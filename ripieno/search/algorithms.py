@@ -27,6 +27,14 @@ def _hyperband(epochs: int, eta: int, trials: int | None) -> Scheduler:
     return Asha(hyperband(epochs, eta), eta, trials)
 
 
+def _asha_stopping(epochs: int, eta: int, trials: int | None) -> Scheduler:
+    return Asha((rungs(epochs, eta),), eta, trials, stopping=True)
+
+
+def _hyperband_stopping(epochs: int, eta: int, trials: int | None) -> Scheduler:
+    return Asha(hyperband(epochs, eta), eta, trials, stopping=True)
+
+
 def _generations(epochs: int, eta: int, trials: int | None) -> Scheduler:  # noqa: ARG001
     return Generations(epochs, trials=trials)
 
@@ -35,9 +43,12 @@ SCHEDULERS: dict[str, MakeScheduler] = {
     "full": _full,
     "asha": _asha,
     "hyperband": _hyperband,
+    "asha-stopping": _asha_stopping,
+    "hyperband-stopping": _hyperband_stopping,
     "generations": _generations,
 }
-"""Schedulers by name: every trial to its last epoch; one bracket; all of Hyperband's brackets; a dozen at a time."""
+"""Schedulers by name: every trial to its last epoch; one bracket; all of Hyperband's brackets; both again, stopping for
+good instead of pausing; a dozen trials at a time."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ Decides only: time, randomness and processes are the caller's.
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -66,6 +66,12 @@ class _Rung:
         insort(self.ranking, (loss, trial))
         insort(self.waiting, (loss, trial))
 
+    def admit(self, loss: float, trial: int, eta: int) -> None:
+        """`trial` is here, with `loss`, and trains on now or never."""
+        insort(self.ranking, (loss, trial))
+        if bisect_left(self.ranking, (loss, trial)) < -(-len(self.ranking) // eta) and isfinite(loss):
+            insort(self.waiting, (loss, trial))
+
     def promotable(self, eta: int) -> list[tuple[float, int]]:
         """(loss, trial) in the top 1/eta that were not promoted, best first."""
         top = len(self.ranking) // eta
@@ -85,11 +91,14 @@ class Asha:
     A `Scheduler`: `options` lists what could be done now, `issue` says what is done, `tell` how it ended.
     """
 
-    def __init__(self, brackets: tuple[tuple[int, ...], ...], eta: int = 3, trials: int | None = None) -> None:
+    def __init__(
+        self, brackets: tuple[tuple[int, ...], ...], eta: int = 3, trials: int | None = None, stopping: bool = False
+    ) -> None:
         if trials is not None and trials < 1:
             raise SearchError(f"{trials} trials: a search needs at least 1")
         self.eta = eta
         self.trials = trials
+        self.stopping = stopping
         self.started = 0
         self._brackets = brackets
         self._shares = shares(len(brackets), eta)
@@ -108,7 +117,7 @@ class Asha:
             found = [
                 (loss, trial, stop)
                 for number, stop in self._steps[start]
-                for loss, trial in self._rungs[number][start].promotable(self.eta)
+                for loss, trial in self._ready(self._rungs[number][start])
             ]
             yield from (Decision(trial, start, stop) for _, trial, stop in sorted(found))
         if self.trials is None or self.started < self.trials:
@@ -135,7 +144,14 @@ class Asha:
     def tell(self, decision: Decision, loss: float | None) -> None:
         """`decision` ended with `loss`; None, infinite or not a number: it failed, and is worse than all others."""
         worth = loss if loss is not None and isfinite(loss) else inf
-        self._rungs[self._bracket[decision.trial]][decision.stop].add(worth, decision.trial)
+        rung = self._rungs[self._bracket[decision.trial]][decision.stop]
+        if self.stopping:
+            rung.admit(worth, decision.trial, self.eta)
+        else:
+            rung.add(worth, decision.trial)
+
+    def _ready(self, rung: _Rung) -> list[tuple[float, int]]:
+        return rung.waiting if self.stopping else rung.promotable(self.eta)
 
     def _next_bracket(self) -> int:
         """The bracket furthest behind its share; of equals, that with the most rungs. Depends on no total."""

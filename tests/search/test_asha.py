@@ -222,3 +222,28 @@ def test_no_job_twice_no_promotion_below_the_top_share_and_nobody_idle(
     assert len(watched.jobs) == len(watched.results)
     # nothing that could be promoted was left
     assert watched.asha.ask() is None
+
+
+def test_stopping_trains_a_trial_on_at_once_when_it_is_in_the_top_share_of_those_before_it_and_else_never() -> None:
+    # ranks of 0.5, 0.4, 0.6, 0.45, 0.7, 0.3 among those before them: 1 of 1, 1 of 2, 3 of 3, 2 of 4, 5 of 5, 1 of 6;
+    # the top third, rounded up, is 1, 1, 1, 2, 2, 2
+    asha = Asha((rungs(3),), stopping=True)
+    went_on = []
+    for loss in (0.5, 0.4, 0.6, 0.45, 0.7, 0.3):
+        (first,) = start(asha, [loss])
+        decision = asha.ask()
+        assert decision is not None
+        if decision.trial == first.trial:
+            assert (decision.start, decision.stop) == (1, 3)
+            asha.issue(decision)
+            asha.tell(decision, loss)
+            went_on.append(decision.trial)
+    assert went_on == [0, 1, 3, 5]
+
+
+def test_stopping_never_trains_a_failed_trial_on() -> None:
+    asha = Asha((rungs(3),), stopping=True)
+    start(asha, [None, nan])
+    decision = asha.ask()
+    assert decision is not None
+    assert decision.start == 0
