@@ -25,6 +25,7 @@ EXTRAS = {
     "smac": "smac",
     "matplotlib": "report",
     "pyarrow": "parquet",
+    "yaml": "yaml",
     "jinja2": "report",
     "sklearn": "demo",
 }

@@ -1,4 +1,7 @@
-"""Devices one need not have, from a description: `4x V100-16GB, 1x cpu 32 cores 256GB`, or the same as TOML or JSON.
+"""Devices one need not have, from a description: `4x V100-16GB, 1x cpu 32 cores 256GB`, or the same in a file.
+
+The file may be text, TOML, JSON or YAML (with the extra `yaml`); in YAML and JSON a list will do too, and an item of it
+may be a line of such words.
 
 [[device]]
 count = 4
@@ -20,10 +23,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ripieno.errors import AllocationError
+from ripieno.errors import AllocationError, need
 from ripieno.profiles.devices import cpu_kind, local_devices, slug
 from ripieno.types import Device
 
+SUFFIXES = (".toml", ".json", ".yaml", ".yml", ".txt")
 UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 MEMORY_A_CORE = 4 * UNITS["gib"]
 """Memory of a CPU whose description says none."""
@@ -33,18 +37,16 @@ _CORES = re.compile(r"(\d+)\s*[- ]?cores?\b", re.IGNORECASE)
 
 
 def read_devices(path: str | Path) -> tuple[Device, ...]:
-    """Devices described in a file: `.toml`, `.json`, or text with one or more items a line and `#` comments.
+    """Devices described in a file: `.toml`, `.json`, `.yaml`, or text with one or more items a line and `#` comments.
 
-    Raises AllocationError naming the file when it cannot be read.
+    Raises AllocationError naming the file when it cannot be read, MissingExtraError for YAML without the extra `yaml`.
     """
     path = Path(path)
     try:
         text = path.read_text()
-        if path.suffix == ".toml":
-            return _from_tables(tomllib.loads(text).get("device"))
-        if path.suffix == ".json":
-            fields = json.loads(text)
-            return _from_tables(fields.get("device") if isinstance(fields, dict) else fields)
+        if path.suffix in (".toml", ".json", ".yaml", ".yml"):
+            fields = _parsed(text, path.suffix)
+            return _from_tables(fields.get("device", fields.get("devices")) if isinstance(fields, dict) else fields)
         return describe(",".join(line.partition("#")[0] for line in text.splitlines()))
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise AllocationError(f"{path} describes no devices: {error}") from error
@@ -52,11 +54,30 @@ def read_devices(path: str | Path) -> tuple[Device, ...]:
         raise AllocationError(f"{path}: {error}") from error
 
 
+def _parsed(text: str, suffix: str) -> Any:
+    """The content of a file of that kind. Raises ValueError, on one line, when it is broken."""
+    if suffix == ".toml":
+        return tomllib.loads(text)
+    if suffix == ".json":
+        return json.loads(text)
+    yaml = need("yaml")
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
 def find_devices(spec: str = "auto", backend: str | None = None) -> tuple[Device, ...]:
     """Devices by whatever names them: a file, a description, or those of this machine (see `local_devices`)."""
-    if spec.endswith((".toml", ".json", ".txt")) or Path(spec).is_file():
+    found = described(spec)
+    return local_devices(spec, backend) if found is None else found
+
+
+def described(spec: str) -> tuple[Device, ...] | None:
+    """Devices that `spec`, a file or a description, tells of; None when it names those of this machine."""
+    if spec.endswith(SUFFIXES) or Path(spec).is_file():
         return read_devices(spec)
-    return describe(spec) if is_description(spec) else local_devices(spec, backend)
+    return describe(spec) if is_description(spec) else None
 
 
 def describe(text: str) -> tuple[Device, ...]:
@@ -92,8 +113,12 @@ def _item(text: str) -> dict[str, Any]:
 
 
 def _from_tables(tables: object) -> tuple[Device, ...]:
-    if not isinstance(tables, Sequence) or not tables or not all(isinstance(t, Mapping) for t in tables):
+    if isinstance(tables, str):
+        return describe(tables)
+    known = isinstance(tables, Sequence) and tables and all(isinstance(t, Mapping | str) for t in tables)
+    if not isinstance(tables, Sequence) or not known:
         raise AllocationError("no devices described: write e.g. `4x V100-16GB, 1x cpu 32 cores 256GB`")
+    tables = [_item(t) if isinstance(t, str) else t for t in tables]
     gpus: list[Device] = []
     cpus: list[Device] = []
     for table in tables:

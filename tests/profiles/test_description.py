@@ -66,6 +66,27 @@ def test_the_same_from_files(tmp_path: Path) -> None:
     assert [d.kind for d in find_devices(str(tmp_path / "c.txt"))] == ["v100-16gb", "v100-16gb", "cpu-2-cores"]
 
 
+YAML = """
+# ours
+device:
+  - {count: 2, kind: nvidia-h200, memory: 141GB}
+  - amd-epyc 2 cores 1kB
+"""
+
+
+def test_yaml_may_mix_tables_and_words(tmp_path: Path) -> None:
+    pytest.importorskip("yaml", reason="needs the extra `yaml`")
+    (tmp_path / "a.yaml").write_text(YAML)
+    (tmp_path / "b.toml").write_text(TOML)
+    assert find_devices(str(tmp_path / "a.yaml")) == find_devices(str(tmp_path / "b.toml"))
+    (tmp_path / "c.yml").write_text("4x V100-16GB, 1x cpu 32 cores")
+    assert len(find_devices(str(tmp_path / "c.yml"))) == 5
+    (tmp_path / "d.yaml").write_text("device: [")
+    with pytest.raises(AllocationError, match=r"d\.yaml describes no devices: while parsing") as caught:
+        find_devices(str(tmp_path / "d.yaml"))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
