@@ -6,7 +6,8 @@ Per task and seed every algorithm gets the same time on the same number of worke
 median full training of that task for each worker. Told are the best validation cross-entropy, the mean of the ten best
 members, and members, each as the mean over tasks of its value relative to random search, with a 95 % bootstrap
 interval over tasks, and Wilcoxon's signed-rank test against hyperband over tasks. Simulated time counts training only.
-The algorithms that ask a model are slow (gp, smac): about 100 minutes of a core in all. Writes benchmarks/results/search-quality.{json,txt}.
+The algorithms that ask a model are slow (gp, smac): about 100 minutes of a core in all. Writes
+benchmarks/results/search-quality.{json,txt}.
 """
 
 from __future__ import annotations
