@@ -4,34 +4,48 @@ from __future__ import annotations
 
 import sys
 
+MISTAKE = 2
+"""Exit code of what a user can mend."""
 INTERRUPTED = 130
 """Exit code of Ctrl-C; typer returns it too."""
 
 
 def main() -> None:
     """Run the command line; exit 0 when all went well, 2 for a mistake that a user can mend, 130 for Ctrl-C."""
-    import typer
-    from rich.markup import escape
+    try:
+        code = _run(sys.argv[1:])
+    except KeyboardInterrupt:  # while modules were imported
+        code = _stopped(sys.argv[1:])
+    sys.exit(code)
 
+
+def _run(words: list[str]) -> int:
+    import typer
+
+    from ripieno.cli import console
     from ripieno.cli.app import app
-    from ripieno.cli.console import log
     from ripieno.errors import RipienoError
 
+    console.manner.json = "--json" in words  # also for words that cannot be read
     try:
-        code = int(app(standalone_mode=False) or 0)
+        code = int(app(words, prog_name="ripieno", standalone_mode=False) or 0)
     except RipienoError as error:
-        log.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-        code = 2
+        return console.failed(str(error), MISTAKE)
     except typer.TyperException as error:
-        log.print(
-            f"[bold red]error:[/] {escape(error.format_message())}: `ripieno --help` lists the verbs", soft_wrap=True
-        )
-        code = 2
-    except (KeyboardInterrupt, typer.Abort):
+        return console.failed(f"{error.format_message()}: `ripieno --help` lists the verbs", MISTAKE)
+    except typer.Abort:
         code = INTERRUPTED
-    if code == INTERRUPTED:
-        log.print("[yellow]stopped.[/] What is finished is kept: the same command goes on from there.")
-    sys.exit(code)
+    return _stopped(words) if code == INTERRUPTED else code
+
+
+def _stopped(words: list[str]) -> int:
+    import shlex
+    import signal
+
+    from ripieno.cli import console
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # who presses it again must not read a traceback
+    return console.stopped(shlex.join(["ripieno", *words]), INTERRUPTED)
 
 
 if __name__ == "__main__":

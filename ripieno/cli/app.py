@@ -9,10 +9,11 @@ import typer
 
 from ripieno.allocation.plan import Method
 from ripieno.cli import console, tables, words
+from ripieno.cli.verbs import Verbs
 from ripieno.pipeline.places import PoolName
 from ripieno.types import Metric
 
-app = typer.Typer(
+app = Verbs(
     help="Ensembles of deep networks that fit a budget: search, select, allocate and serve them.",
     no_args_is_help=True,
     add_completion=True,
@@ -38,7 +39,11 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
     """Ensembles of deep networks that fit a budget: search, select, allocate and serve them."""
 
 
@@ -79,7 +84,7 @@ def tune(
 ) -> None:
     """Search hyperparameters and keep every network: `ripieno tune images/ --run run --hours 1`."""
     from ripieno import pipeline
-    from ripieno.cli.watch import watching
+    from ripieno.cli.watch import plain, summary, watching
 
     notes: list[str] = []
     with console.progress() as progress, watching() as watch:
@@ -110,10 +115,12 @@ def tune(
             watch=watch,
         )
     for note in notes:
-        console.log.print(f"note: {note}")
+        console.note(note)
     ranked = sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))
+    console.out.print(summary(watch, run))
     console.out.print(tables.members(ranked[:5], {}, {}, metric))
-    console.closing(f"{run} ({len(ranked)} members)", f"ripieno measure {run}")
+    members = [tables.plain_member(m) for m in ranked]
+    console.closing(run, f"ripieno measure {run}", f"{len(ranked)} members", **plain(watch), library=members)
 
 
 @app.command()
@@ -135,10 +142,16 @@ def measure(
     console.out.print(tables.profiles(list(profiles.values()), counts))
     busy = sum(not p.idle for p in profiles.values())
     if busy:
-        console.log.print(f"note: the machine was busy while {busy} were measured: --again on an idle one")
+        console.note(f"the machine was busy while {busy} were measured: --again on an idle one")
     costs = sorted(p.cost for p in profiles.values())
     budget = f"{4 * costs[len(costs) // 2]:.2g}"
-    console.closing(f"{run}/profiles ({len(profiles)} members)", f"ripieno select {run} --budget {budget}")
+    console.closing(
+        f"{run}/profiles",
+        f"ripieno select {run} --budget {budget}",
+        f"{len(profiles)} members",
+        costs={member: p.cost for member, p in profiles.items()},
+        counts=counts,
+    )
 
 
 @app.command()
@@ -177,7 +190,7 @@ def allocate(
         )
     console.out.print(tables.allocation(made.allocation))
     console.out.print(tables.speed(made.allocation))
-    console.closing(str(made.path), f"ripieno serve {made.path}")
+    console.closing(made.path, f"ripieno serve {made.path}", allocation=made.allocation)
 
 
 @app.command()
@@ -186,7 +199,7 @@ def report(run: Run) -> None:
     from ripieno.reports import report as write
 
     path = write(run)
-    console.closing(str(path), f"open {path}")
+    console.closing(path, f"open {path}")
 
 
 # the other verbs stand in files of their own; importing them registers them

@@ -56,8 +56,9 @@ def select(
             progress=progress,
         )
     console.out.print(tables.ensembles(ensembles, pipeline.metric_of(pipeline.open_run(run))))
-    wrote = ", ".join(f"{run}/ensembles/{e.name}.json" for e in ensembles)
-    console.closing(wrote, f"ripieno allocate {run} {ensembles[-1].name} --bundle bundle")
+    wrote = [f"{run}/ensembles/{e.name}.json" for e in ensembles]
+    following = f"ripieno allocate {run} {ensembles[-1].name} --bundle bundle"
+    console.closing(wrote, following, ensembles=ensembles)
 
 
 @app.command()
@@ -91,4 +92,4 @@ def front(
     console.out.print(tables.ensembles(found.ensembles, pipeline.metric_of(pipeline.open_run(run)), found.kind))
     middle = found.ensembles[len(found.ensembles) // 2].cost[found.kind]
     bound = f"{middle:.3g}" if found.kind == "seconds" else f"{found.kind}={middle:.3g}"
-    console.closing(f"{run}/front.json", f"ripieno select {run} --budget {bound}")
+    console.closing(f"{run}/front.json", f"ripieno select {run} --budget {bound}", front=found)

@@ -1,13 +1,20 @@
-"""How the command line looks: results on standard output, progress and errors on standard error."""
+"""How the command line speaks: results on standard output, progress and errors on standard error.
+
+With `--json` standard output is one JSON object and all that people read goes to standard error; with `--quiet` there
+are results and errors only. Without a terminal there are lines instead of bars, and no line is cut.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -21,10 +28,33 @@ LINE_EVERY = 5.0
 """Seconds between lines of progress without a terminal."""
 
 
+@dataclass
+class _Manner:
+    json: bool = False
+    quiet: bool = False
+
+
+manner = _Manner()
+"""How this call was asked to speak."""
+
+
+def behave(json: bool, quiet: bool) -> None:
+    """Speak as asked from here on."""
+    manner.json, manner.quiet = json, quiet
+    log.quiet, out.quiet = quiet, quiet and json
+    if json:
+        out.file = sys.stderr  # what people read: standard output is for the object
+
+
+def lively() -> bool:
+    """Whether standard error is a terminal that can redraw what it shows."""
+    return log.is_terminal and not log.is_dumb_terminal and not log.quiet
+
+
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """A callback (what, done, total): a bar on a terminal, a line now and then without one."""
-    if not log.is_terminal:
+    if not lively():
         yield _lines()
         return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -61,11 +91,47 @@ def table(title: str, *columns: str) -> Table:
     return made
 
 
-def closing(wrote: str, next_command: str) -> None:
-    """The last lines of every verb: what it wrote and the next command to type."""
-    if wrote:
-        out.print(f"wrote [bold]{wrote}[/]", soft_wrap=True)
-    out.print(f"next  [bold cyan]{next_command}[/]", soft_wrap=True)
+def closing(wrote: str | Path | Sequence[str | Path], next_command: str, detail: str = "", **result: object) -> None:
+    """The last lines of every verb: what it wrote and the next command to type; with `--json`, the `result` as well."""
+    paths = [str(path) for path in ([wrote] if isinstance(wrote, str | Path) else wrote) if str(path)]
+    if manner.json:
+        say_json({**result, "wrote": paths, "next": next_command})
+    elif not manner.quiet:
+        if paths:
+            out.print(f"wrote [bold]{escape(', '.join(paths))}[/]{detail and f' ({detail})'}", soft_wrap=True)
+        out.print(f"next  [bold cyan]{escape(next_command)}[/]", soft_wrap=True)
+
+
+def say_json(fields: dict[str, object]) -> None:
+    """The one object of `--json`."""
+    from ripieno.files import to_json
+
+    sys.stdout.write(to_json(fields).decode())
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """What is good to know and stops nothing."""
+    log.print(f"note: {escape(text)}", soft_wrap=True)
+
+
+def failed(message: str, code: int) -> int:
+    """An error in one line, to be seen however quiet it should be; gives back the exit code."""
+    log.quiet = False
+    log.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    if manner.json:
+        say_json({"error": message, "code": code})
+    return code
+
+
+def stopped(resume: str, code: int) -> int:
+    """Ctrl-C: nothing is lost, and this command goes on; gives back the exit code."""
+    log.quiet = False
+    text = f"[yellow]stopped.[/] What is finished is kept; to go on: [bold cyan]{escape(resume)}[/]"
+    log.print(text, soft_wrap=True)
+    if manner.json:
+        say_json({"error": "stopped", "code": code, "next": resume})
+    return code
 
 
 def number(value: float | None, form: str = ".4g") -> str:

@@ -88,9 +88,10 @@ def run_demo(run: Path, trials: int) -> None:
     say()
     say(made)
     say(f"served predictions equal the engine's and the plain average's; {time.monotonic() - began:.0f} s in all\n")
-    say(f"run     {run}\nreport  {written}\n\nthe same by hand:", soft_wrap=True)
+    say("the same by hand:")
     for line in _by_hand(run, budgets, middle.name):
         say(f"  [bold cyan]{line}[/]", soft_wrap=True)
+    console.closing([run, written], f"open {written}", ensembles=[*baselines, *ensembles], images_per_second=rates)
 
 
 def _by_hand(run: Path, budgets: list[float], ensemble: str) -> list[str]:

@@ -43,7 +43,7 @@ def bench(
         f"{1000 * result.p99:.2f}",
     )
     console.out.print(made)
-    console.closing("", f"ripieno serve {bundle}")
+    console.closing("", f"ripieno serve {bundle}", bench=result)
 
 
 @app.command()
@@ -67,7 +67,11 @@ def predict(
     console.out.print(made)
     if output is not None:
         files.write_array(output, probabilities)
-    console.closing(str(output or ""), f"ripieno serve {bundle}")
+    answers = [
+        {"image": name, "class": deployment.classes[int(row.argmax())], "probability": float(row.max())}
+        for name, row in zip(names, probabilities, strict=True)
+    ]
+    console.closing(output or "", f"ripieno serve {bundle}", predictions=answers)
 
 
 @app.command()
@@ -86,7 +90,7 @@ def doctor() -> None:
     console.out.print(parts)
     if found.missing:
         console.out.print(f"to add what is missing: pip install 'ripieno\\[{','.join(found.missing)}]'", soft_wrap=True)
-    console.closing("", "ripieno demo")
+    console.closing("", "ripieno demo", devices=found.devices, parts=found.parts, missing=found.missing)
 
 
 @app.command()

@@ -65,7 +65,7 @@ def import_(
     console.out.print(tables.members(ranked[:10], priced, {}, "accuracy"))
     runnable = any(m.format != "predictions" for m in added)
     following = f"ripieno measure {run}" if runnable else f"ripieno select {run} --budget B"
-    console.closing(f"{run} ({len(added)} members)", following)
+    console.closing(run, following, f"{len(added)} members", added=[tables.plain_member(m) for m in ranked])
 
 
 @app.command()
@@ -98,7 +98,16 @@ def show(
         following = f"ripieno allocate {run} {held.ensembles[-1].name} --bundle bundle"
     else:
         following = f"ripieno select {run} --budget B" if held.costs else f"ripieno measure {run}"
-    console.closing("", following)
+    console.closing(
+        "",
+        following,
+        members=[tables.plain_member(m) for m in ranked],
+        costs=held.costs,
+        cost_kind=held.cost_kind,
+        diversity=held.diversity,
+        ensembles=held.ensembles,
+        allocations=held.allocations,
+    )
 
 
 @app.command()
@@ -114,5 +123,5 @@ def evict(run: Run, quota: Annotated[str, typer.Option(help="Bytes all members m
         console.out.print(made)
     console.out.print(f"{len(evicted)} evicted, {left / 2**20:.1f} MiB left")
     if left > words.number("--quota", quota):
-        console.log.print("note: more than the quota is left: an ensemble may need every member that remains")
-    console.closing("", f"ripieno show {run}")
+        console.note("more than the quota is left: an ensemble may need every member that remains")
+    console.closing("", f"ripieno show {run}", evicted=evicted, left=left)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,9 +46,16 @@ def serve(
     bundles = _bundles(bundle)
     model = next(iter(bundles)) if isinstance(bundles, dict) else "ensemble"
 
+    grpc: list[str] = []
+
+    def grpc_ready(address: str) -> None:
+        grpc.append(address)
+        console.out.print(f"serving gRPC at {address}")
+
     def ready(url: str) -> None:
-        console.out.print(f"serving [bold]{', '.join(bundle)}[/] at {url}")
-        console.out.print(f"next  [bold cyan]curl {url}/v2/models/{model}[/]  (Ctrl-C stops)", soft_wrap=True)
+        console.out.print(f"serving [bold]{', '.join(bundle)}[/] at {url}", soft_wrap=True)
+        console.log.print("[dim]Ctrl-C stops, after the requests under way[/]")
+        console.closing("", f"curl {url}/v2/models/{model}", url=url, grpc=next(iter(grpc), None), bundles=bundle)
 
     if log:
         from ripieno.server.logs import log_to
@@ -63,7 +71,7 @@ def serve(
         certificate=certificate,
         key=key,
         ready=ready,
-        grpc_ready=lambda address: console.out.print(f"serving gRPC at {address}"),
+        grpc_ready=grpc_ready,
     )
 
 
@@ -93,11 +101,13 @@ def top(
         before, then = client.overview(), time.monotonic()
         time.sleep(every)
         now, at = client.overview(), time.monotonic()
-        if once or not console.out.is_terminal:
+        if once or console.manner.json or not console.out.is_terminal:
             console.out.print(_view(before, now, at - then))
+            if console.manner.json:
+                console.closing("", f"ripieno top {url}", before=before, now=now, seconds=at - then)
             return
-        with Live(_view(before, now, at - then), console=console.out, screen=True) as live:
-            while True:
+        with Live(_view(before, now, at - then), console=console.out, screen=True) as live, suppress(KeyboardInterrupt):
+            while True:  # Ctrl-C is how one leaves
                 time.sleep(every)
                 before, then, now, at = now, at, client.overview(), time.monotonic()
                 live.update(_view(before, now, at - then))

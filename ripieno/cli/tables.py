@@ -27,6 +27,12 @@ def members(
     return made
 
 
+def plain_member(member: Member) -> dict[str, object]:
+    """A member for scripts: what `member.json` says of it, but for its learning curve and its classes."""
+    names = ("id", "trial", "epoch", "family", "configuration", "losses", "parameters", "seconds", "format", "costs")
+    return {name: getattr(member, name) for name in names}
+
+
 def ensembles(rows: Sequence[Ensemble], score: str, kind: str = "") -> Table:
     """Ensembles by budget, in one kind of cost: by default that of the first."""
     kind = kind or next((k for e in rows for k in e.budget), "seconds")

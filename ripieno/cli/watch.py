@@ -1,74 +1,107 @@
-"""A search as it runs: a live view on a terminal, a line per event without one."""
+"""A search seen: a picture on a terminal, a line an event without one, and a word at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from rich.console import Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ripieno.cli.console import log
+from ripieno.cli import console, live
 from ripieno.search.progress import Snapshot
-from ripieno.types import Outcome
+from ripieno.types import Failure, Job, Outcome
 
-RUNNING_SHOWN = 12
-"""How many running jobs a terminal shows."""
+ENDINGS = {"": "stopped", "trials": "all trials are done", "deadline": "the time is up"}
+
+
+class Watch:
+    """A callback for `tune(..., watch=...)` that remembers the end."""
+
+    def __init__(self, picture: live.Live | None, brief: live.Brief) -> None:
+        self.last: Snapshot | None = None
+        self.failures: list[Failure] = []
+        """of this start"""
+        self._picture = picture
+        self._brief = brief
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        """Show a snapshot."""
+        self.last = snapshot
+        self.failures += [outcome.failure for outcome in snapshot.finished if outcome.failure is not None]
+        for job in snapshot.started:
+            self._brief.see(job.configuration)
+        ended = [end_of(outcome) for outcome in snapshot.finished]
+        if self._picture is not None:  # which shows what has started
+            self._picture.update(snapshot, ended)
+            return
+        for event in (*ended, *(start_of(job, self._brief) for job in snapshot.started)):
+            console.log.print(Text(f"{progress_of(snapshot)}  ").append(event), soft_wrap=True)
 
 
 @contextmanager
-def watching() -> Iterator[Callable[[Snapshot], None]]:
-    """A callback for `tune(..., watch=...)`."""
-    if not log.is_terminal:
-        yield _say
+def watching() -> Iterator[Watch]:
+    """A watcher that shows a search on standard error while the block runs."""
+    brief = live.Brief()
+    if not console.lively():
+        yield Watch(None, brief)
         return
-    with Live(console=log, refresh_per_second=4, transient=True) as live:
-        yield lambda snapshot: live.update(_view(snapshot))
+    picture = live.Live(brief)
+    with Live(picture, console=console.log, refresh_per_second=4, transient=True):
+        yield Watch(picture, brief)
 
 
-def _say(snapshot: Snapshot) -> None:
-    for outcome in snapshot.finished:
-        log.print(f"{_progress(snapshot)}  {_ended(outcome)}")
+def progress_of(snapshot: Snapshot) -> str:
+    """`4:10  37 %  trial 12 of 30  15 members`."""
+    share = live.done(snapshot)
+    most = f" of {snapshot.most_trials}" if snapshot.most_trials else ""
+    far = "" if share is None else f"{100 * share:3.0f} %  "
+    return f"{live.clock(snapshot.seconds):>7}  {far}trial {snapshot.trials}{most}  {snapshot.members} members"
 
 
-def _ended(outcome: Outcome) -> str:
-    job = outcome.job
-    if outcome.failure is not None:
-        return (
-            f"trial {job.trial} epochs {job.start} to {job.stop}: {outcome.failure.reason}: {outcome.failure.message}"
-        )
-    assert outcome.member is not None
-    loss = outcome.member.losses["valid_cross_entropy"]
-    return f"{outcome.member.id}  cross-entropy {loss:.4f}  {outcome.finished - outcome.started:.1f} s"
+def start_of(job: Job, brief: live.Brief) -> Text:
+    """One line: a trial started or was promoted."""
+    word = Text.assemble((f"{'promoted' if job.start else 'started':8}", "cyan"))
+    return word.append(f"  trial {job.trial}, epochs {job.start} to {job.stop}  {brief.words(job.configuration)}")
 
 
-def _progress(snapshot: Snapshot) -> str:
-    most = f"/{snapshot.most_trials}" if snapshot.most_trials else ""
-    return f"trial {snapshot.trials}{most}, {snapshot.members} members"
+def end_of(outcome: Outcome) -> Text:
+    """One line: a job ended in a member, or failed."""
+    job, failure, member = outcome.job, outcome.failure, outcome.member
+    seconds = live.clock(outcome.finished - outcome.started)
+    if failure is not None:
+        see = f" (see {failure.log})" if failure.log else ""
+        text = f"  trial {job.trial}, epochs {job.start} to {job.stop}  {failure.reason}: {failure.message}{see}"
+        return Text.assemble((f"{'failed':8}", "bold red"), text)
+    assert member is not None
+    value = live.loss(member.losses["valid_cross_entropy"])
+    return Text.assemble((f"{'ended':8}", "green"), f"  {member.id}  cross-entropy {value}  {seconds}")
 
 
-def _view(snapshot: Snapshot) -> Group:
-    facts = Table.grid(padding=(0, 3))
-    facts.add_row(
-        _fact("trials", f"{snapshot.trials}" + (f" of {snapshot.most_trials}" if snapshot.most_trials else "")),
-        _fact("members", str(snapshot.members)),
-        _fact("failed", str(snapshot.failures)),
-        _fact("best", "-" if snapshot.best_loss is None else f"{snapshot.best_loss:.4f}  {snapshot.best}"),
-        _fact("best ten", "-" if snapshot.top_loss is None else f"{snapshot.top_loss:.4f}"),
-        _fact("slots busy", f"{100 * snapshot.occupancy:.0f} %"),
-        _fact("left", "-" if snapshot.left is None else f"{snapshot.left / 60:.1f} min"),
+def summary(watch: Watch, run: Path) -> Table:
+    """What a search came to."""
+    made = Table.grid(padding=(0, 3, 0, 0))
+    last = watch.last
+    if last is None:
+        return made
+    made.add_row("search", f"{ENDINGS[last.ended]} after {live.clock(last.seconds)}")
+    made.add_row(
+        "best",
+        f"{last.best or '-'}, cross-entropy {live.loss(last.best_loss)}; of the best ten {live.loss(last.top_loss)}",
     )
-    running = Table.grid(padding=(0, 3))
-    for job in snapshot.running[:RUNNING_SHOWN]:
-        running.add_row(Text(f"trial {job.trial}", style="cyan"), f"epochs {job.start} to {job.stop}")
-    shown: list[Table | ProgressBar] = [facts, running]
-    if snapshot.most_trials:
-        shown.insert(1, ProgressBar(total=snapshot.most_trials, completed=snapshot.trials, width=60))
-    return Group(*shown)
+    made.add_row("library", f"{last.members} members of {last.trials} trials")
+    made.add_row("slots", f"{last.slots}, {100 * last.occupancy:.0f} % of their time spent training")
+    if last.failures:
+        why = f": the last by {watch.failures[-1].message}" if watch.failures else ""
+        made.add_row(Text("failed", style="bold red"), Text(f"{last.failures} jobs{why}; logs in {run}/logs"))
+    return made
 
 
-def _fact(name: str, value: str) -> Text:
-    return Text.assemble((f"{name} ", "dim"), value)
+def plain(watch: Watch) -> dict[str, object]:
+    """The same for scripts."""
+    if (last := watch.last) is None:
+        return {}
+    names = ("ended", "seconds", "trials", "jobs", "members", "failures", "best", "best_loss", "top_loss", "occupancy")
+    return {**{name: getattr(last, name) for name in names}, "slots": last.slots}

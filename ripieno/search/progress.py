@@ -13,11 +13,22 @@ Ending = Literal["", "trials", "deadline"]
 
 
 @dataclass(frozen=True)
+class Running:
+    """A job in a slot."""
+
+    job: Job
+    since: float
+    """Unix seconds"""
+    loss: float | None
+    """of its trial at the last rung it reached; None for a new trial"""
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A search at one moment; seconds are of this start of it, counts of all starts."""
 
-    running: tuple[Job, ...]
-    """jobs in the slots"""
+    running: tuple[Running, ...]
+    """jobs in the slots, the oldest first"""
     queued: int
     """jobs issued that wait for a slot"""
     slots: int
@@ -33,11 +44,15 @@ class Snapshot:
     best_loss: float | None
     top_loss: float | None
     """mean loss of the ten best members"""
+    now: float
+    """Unix seconds"""
     seconds: float
     left: float | None
     """seconds to the deadline, None without one"""
     occupancy: float
     """share of the slots' time that jobs ran in"""
+    started: tuple[Job, ...] = ()
+    """jobs that got a slot since the last snapshot"""
     finished: tuple[Outcome, ...] = ()
     """jobs that ended since the last snapshot"""
     ended: Ending = ""
@@ -55,14 +70,20 @@ class Tally:
         self.failures = 0
         self.busy = 0.0
         self._ranking: list[tuple[float, str]] = []
+        self._losses: dict[int, float] = {}
 
-    def add(self, member: str, loss: float | None) -> None:
-        """The job that was to make `member` ended with `loss`; None: it failed."""
+    def add(self, job: Job, loss: float | None) -> None:
+        """`job` ended with `loss`; None: it failed."""
         self.jobs += 1
         if loss is None:
             self.failures += 1
         else:
-            insort(self._ranking, (loss, member))
+            insort(self._ranking, (loss, job.member))
+            self._losses[job.trial] = loss
+
+    def loss(self, trial: int) -> float | None:
+        """Loss of a trial at the last rung it reached; None for a new one."""
+        return self._losses.get(trial)
 
     @property
     def members(self) -> int:
@@ -79,21 +100,3 @@ class Tally:
         """Mean loss of the ten best members."""
         ten = [loss for loss, _ in self._ranking[:10]]
         return sum(ten) / len(ten) if ten else None
-
-
-class Pace:
-    """How long jobs take, learnt from those that ended: seconds per unit of cost."""
-
-    def __init__(self) -> None:
-        self._seconds = 0.0
-        self._cost = 0.0
-
-    def add(self, cost: float, seconds: float) -> None:
-        """A job of `cost` took `seconds`."""
-        if seconds > 0:
-            self._seconds += seconds
-            self._cost += cost
-
-    def seconds(self, cost: float) -> float:
-        """Predicted seconds of a job of `cost`; 0 while nothing is known."""
-        return self._seconds / self._cost * cost if self._cost else 0.0
