@@ -7,7 +7,7 @@ RUN/library/ID/member.json         written last: a member exists when this does
 RUN/library/ID/weights.safetensors or model.onnx, valid.npy, truth.npy (and test.npy once evaluated)
 RUN/library/labels-valid.npy       labels the cached predictions answer to
 RUN/checkpoints/TRIAL.safetensors  last finished epoch of a trial, with optimiser state
-RUN/profiles/DEVICE.json           measured costs
+RUN/profiles/DEVICE.json           measured costs, a profile a member and backend
 RUN/ensembles/B80.json             selected ensembles
 RUN/front.json                     the best ensemble for every budget
 RUN/allocations/NAME.json          where they run
@@ -15,6 +15,7 @@ RUN/allocations/NAME.json          where they run
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import files
+from ripieno.backends.names import file_of
 from ripieno.errors import LibraryError
 from ripieno.types import Allocation, Ensemble, Front, Member, Profile, Split
 
@@ -75,8 +77,8 @@ class Library:
         return self.member_path(member) / "model.onnx"
 
     def model_path(self, member: str, backend: str) -> Path:
-        """The file of a member that `backend` (`onnx` or `torch`) runs, present or not."""
-        return self.onnx_path(member) if backend == "onnx" else self.weights_path(member)
+        """The file of a member that `backend` runs (see `ripieno.backends.names`), present or not."""
+        return self.member_path(member) / file_of(backend)
 
     # members
 
@@ -188,12 +190,20 @@ class Library:
 
     # profiles
 
-    def profiles(self, device: str) -> dict[str, Profile]:
-        """Profiles measured on devices of kind `device`, by member; empty when there are none."""
+    def profiles(self, device: str, backend: str | None = None) -> dict[str, Profile]:
+        """Profiles measured on devices of kind `device` by `backend` (`onnx`, `openvino:bf16`), by member; maybe none.
+
+        Without a backend, by the one that most members were measured with (ties: the first name), for seconds of two
+        backends do not compare.
+        """
+        found = self._all_profiles(device)
+        counts = Counter(p.backend for p in found)
+        backend = backend or max(sorted(counts), key=lambda name: counts[name], default="")
+        return {p.member: p for p in found if p.backend == backend}
+
+    def _all_profiles(self, device: str) -> list[Profile]:
         path = self.path / "profiles" / f"{_plain_name(device)}.json"
-        if not path.exists():
-            return {}
-        return {p.member: p for p in files.read_json(path, dict[str, list[Profile]])["items"]}
+        return files.read_json(path, dict[str, list[Profile]])["items"] if path.exists() else []
 
     def profile_devices(self) -> list[str]:
         """Kinds of device that profiles exist for, sorted."""
@@ -207,10 +217,10 @@ class Library:
         return max(self.profile_devices(), key=lambda kind: len(self.profiles(kind)), default="")
 
     def write_profiles(self, device: str, profiles: Iterable[Profile]) -> Path:
-        """Keep profiles of devices of kind `device`, replacing those of the same members."""
-        merged = {**self.profiles(device), **{p.member: p for p in profiles}}
+        """Keep profiles of devices of kind `device`, replacing those of the same members by the same backends."""
+        merged = {(p.member, p.backend): p for p in (*self._all_profiles(device), *profiles)}
         path = self.path / "profiles" / f"{_plain_name(device)}.json"
-        files.write_json(path, [merged[m] for m in sorted(merged)])
+        files.write_json(path, [merged[key] for key in sorted(merged)])
         return path
 
     # ensembles and allocations

@@ -9,6 +9,7 @@ allocator and hides what the next one takes. So each member gets a process of it
 3. loads the member and runs it at each batch size, ascending: the peak of resident memory since, less the base, is
    what the member takes in batches of that size. Smaller batches ran before, as a lane's last batches do, so what they
    leave behind is counted, and a point is never less than that of a smaller batch;
+   Time is what a quiet machine would have taken, see `timing`;
 4. answers one `Reply` a line: the base, a point per batch size, and at last whether the machine was idle.
 
 On a GPU the same is read from the driver, and the base (a CUDA context, the runtime's libraries) is what the first of
@@ -19,9 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import os
-import statistics
 import sys
 import threading
 import time
@@ -39,10 +38,9 @@ from ripieno import backends
 from ripieno.errors import need
 from ripieno.files import read_array
 from ripieno.profiles.devices import used_gpu_memory
+from ripieno.profiles.timing import Waits, time_calls
 from ripieno.types import Device, Input, Member, Point
 
-STRETCHES = 3
-"""A window is cut in this many stretches; the quickest ones of them must agree."""
 BUSY = 0.1
 """The machine is idle when other processes took less than this share of its processors."""
 
@@ -72,41 +70,6 @@ class Reply:
     point: Point | None = None
     idle: bool | None = None
     error: str | None = None
-
-
-def time_calls(
-    call: Callable[[], object],
-    window: float,
-    spread: float,
-    seconds: float,
-    clock: Callable[[], float] = time.perf_counter,
-) -> tuple[float, float]:
-    """Median seconds of `call()` and the relative spread of its measurements.
-
-    After a warm-up, calls are timed in stretches of a third of `window` seconds until the medians of the three
-    quickest stretches differ by no more than `spread`, or `seconds` have passed. The quickest, because what else runs
-    on a machine only ever slows a network down.
-    """
-    stretch = window / STRETCHES
-    started = clock()
-    warm = _stretch(call, stretch, clock)
-    medians: list[float] = []
-    while True:
-        medians.append(_stretch(call, stretch, clock))
-        best = sorted(medians)[:STRETCHES]
-        # with one stretch only the warm-up can tell how far it may be off
-        apart = (best[-1] - best[0]) / best[0] if len(best) > 1 else abs(warm - best[0]) / best[0]
-        if clock() - started >= seconds or (len(best) == STRETCHES and apart <= spread):
-            return statistics.median(best), apart
-
-
-def _stretch(call: Callable[[], object], seconds: float, clock: Callable[[], float]) -> float:
-    """Median seconds of `call()`, called for `seconds` and at least once."""
-    times = [clock()]
-    while times[-1] - times[0] < seconds or len(times) == 1:
-        call()
-        times.append(clock())
-    return statistics.median(b - a for a, b in itertools.pairwise(times))
 
 
 def random_samples(kind: Input, count: int) -> NDArray[np.generic]:
@@ -187,12 +150,14 @@ def measure(request: Request, reply: Callable[[Reply], None]) -> None:
         before += base
     else:
         reply(Reply(base=before))
-    others = Load()
+    others, waits = Load(), Waits()
     finish = time.perf_counter() + request.seconds
     for i, size in enumerate(sizes):
         share = (finish - time.perf_counter()) / (len(sizes) - i)
         infer = functools.partial(backend.infer, images[:size])
-        seconds, apart = time_calls(infer, request.window, request.spread, share)
+        infer()  # whatever threads it needs are there now
+        waits.look()
+        seconds, apart = time_calls(infer, request.window, request.spread, share, waited=waits)
         reply(Reply(point=Point(size, seconds, apart, max(0, memory.peak() - before))))
     reply(Reply(idle=others.others() < BUSY))
     backend.close()

@@ -151,8 +151,8 @@ class Shelf(Protocol):
     def onnx_path(self, member: str) -> Path:
         """ONNX file of a member, present or not."""
 
-    def profiles(self, device: str) -> dict[str, Profile]:
-        """Profiles on a kind of device, by member."""
+    def profiles(self, device: str, backend: str | None = None) -> dict[str, Profile]:
+        """Profiles on a kind of device by a backend, by member."""
 
     def write_profiles(self, device: str, profiles: Iterable[Profile]) -> Path:
         """Keep profiles on a kind of device."""
@@ -182,12 +182,12 @@ def measure_library(
     `failed` its error is raised.
     """
     wanted = list(library.ids() if members is None else members)
-    known = {} if again else library.profiles(device.kind)
+    known = {} if again else library.profiles(device.kind, backend)
     found: dict[str, Profile] = {}
     for done, name in enumerate(wanted, 1):
         try:
             got = known.get(name)
-            if got is None or got.backend != backend or not set(batch_sizes) <= {p.batch_size for p in got.points}:
+            if got is None or not set(batch_sizes) <= {p.batch_size for p in got.points}:
                 member = library.member(name)
                 got = profile(
                     model_file(library, member, backend, trusted),

@@ -103,6 +103,15 @@ def test_profiles_of_the_same_member_are_replaced_and_others_kept(library: Libra
     assert library.profiles("gpu-y") == {}
 
 
+def test_profiles_by_two_backends_stand_beside_each_other(library: Library) -> None:
+    point = Point(1, 0.1, 0.0, 10)
+    library.write_profiles("cpu-x", [Profile(m, "cpu-x", "onnx", (point,)) for m in ("a", "b")])
+    library.write_profiles("cpu-x", [Profile("a", "cpu-x", "openvino:bf16", (point,))])
+    assert list(library.profiles("cpu-x")) == ["a", "b"]  # by the backend most were measured with
+    assert library.profiles("cpu-x", "openvino:bf16")["a"].backend == "openvino:bf16"
+    assert library.profiles("cpu-x", "torch") == {}
+
+
 def test_ensembles_are_listed_from_the_cheapest_budget(library: Library) -> None:
     for budget in (80.0, 5.0, 20.0):
         cost = {"seconds": budget}

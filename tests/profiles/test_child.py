@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ripieno.profiles.child import random_samples, time_calls
+from ripieno.profiles.child import random_samples
+from ripieno.profiles.timing import Waits, time_calls
 from ripieno.types import Input
 
 
@@ -72,3 +78,41 @@ def test_noise_is_of_the_members_kind_and_always_the_same(dtype: str) -> None:
     assert (samples.shape, str(samples.dtype)) == ((7, 4, 5, 3), dtype)
     assert np.array_equal(samples, random_samples(Input((4, 5, 3), dtype), 7))
     assert samples.std() > 0.5
+
+
+def test_time_lost_to_others_is_not_the_calls() -> None:
+    clock = Clock([0.03])  # of which 0.02 s are lost each time
+    median, spread = time_calls(clock.work, 0.3, 0.05, 100.0, clock, waited=lambda: 0.02)
+    assert (median, spread) == (pytest.approx(0.01), pytest.approx(0.0, abs=1e-9))
+
+
+def test_waits_are_of_the_thread_that_waited_longest_since_they_were_last_asked(tmp_path: Path) -> None:
+    waited = {"1": 5, "2": 7}
+    for task, nanoseconds in waited.items():
+        (tmp_path / task).mkdir()
+        (tmp_path / task / "schedstat").write_text(f"100 {nanoseconds} 3\n")
+    waits = Waits(tmp_path)
+    assert waits() == 0
+    (tmp_path / "1" / "schedstat").write_text("200 3000000005 9\n")
+    (tmp_path / "2" / "schedstat").write_text("200 1000000007 9\n")
+    assert waits() == pytest.approx(3.0)
+    assert waits() == 0
+    waits.close()
+
+
+def test_a_core_shared_with_a_neighbour_is_noticed() -> None:
+    core = min(os.sched_getaffinity(0))
+    spin = [sys.executable, "-c", f"import os; os.sched_setaffinity(0, [{core}])\nwhile True: pass"]
+    before = os.sched_getaffinity(0)
+    with subprocess.Popen(spin) as neighbour:
+        try:
+            os.sched_setaffinity(0, [core])
+            waits, began, used = Waits(), time.perf_counter(), time.thread_time()
+            while time.perf_counter() < began + 0.5:
+                pass
+            took, used = time.perf_counter() - began, time.thread_time() - used
+            assert waits() == pytest.approx(took - used, abs=0.1)
+            assert took - used > 0.05
+        finally:
+            os.sched_setaffinity(0, before)
+            neighbour.kill()

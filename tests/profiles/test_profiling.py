@@ -102,7 +102,7 @@ class Shelf:
         self.all = {
             f"{i:05d}-e001": write_network(self.onnx_path(f"{i:05d}-e001"), name=f"{i:05d}-e001") for i in range(count)
         }
-        self.kept: dict[str, Profile] = {}
+        self.kept: dict[tuple[str, str], Profile] = {}
 
     def ids(self) -> list[str]:
         return sorted(self.all)
@@ -116,11 +116,11 @@ class Shelf:
     def onnx_path(self, member: str) -> Path:
         return self.folder / f"{member}.onnx"
 
-    def profiles(self, device: str) -> dict[str, Profile]:
-        return dict(self.kept)
+    def profiles(self, device: str, backend: str | None = None) -> dict[str, Profile]:
+        return {m: p for (m, by), p in self.kept.items() if by == backend}
 
     def write_profiles(self, device: str, profiles: list[Profile]) -> Path:
-        self.kept.update({p.member: p for p in profiles})
+        self.kept.update({(p.member, p.backend): p for p in profiles})
         return self.folder
 
 
@@ -136,7 +136,7 @@ def test_a_library_is_measured_once_and_goes_on_where_it_stopped(tmp_path: Path)
     assert list(found) == shelf.ids()
     assert found[shelf.ids()[0]] == first[shelf.ids()[0]]
     assert told == [(m, i, 3) for i, m in enumerate(shelf.ids(), 1)]
-    assert shelf.kept == found
+    assert shelf.profiles(CPU.kind, "onnx") == found
 
 
 def test_a_batch_size_not_measured_yet_is_measured(tmp_path: Path) -> None:
