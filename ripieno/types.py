@@ -102,6 +102,8 @@ class Epoch:
     valid_score: float
     """the data set's metric on the validation split, in 0..1, larger is better"""
     seconds: float
+    waited: float = 0.0
+    """seconds of these in which the trainer had no batch to train on"""
 
 
 @dataclass(frozen=True)
@@ -263,6 +265,10 @@ class Allocation:
     """samples per second it was planned to answer at the least latency; None when planned for throughput"""
     latency: float | None = None
     """seconds within which 99 of 100 samples are answered at `rate`: measured, or by the model without a bench"""
+    shares: tuple[float, ...] = ()
+    """share of its resource's time that each placement computed in the last bench; empty when there was none"""
+    errors: tuple[float, ...] = ()
+    """of each bench: how much larger (0.1: a tenth) the model's figure was than the one measured"""
 
 
 @dataclass(frozen=True)
@@ -275,6 +281,8 @@ class Bundle:
     input: Input
     classes: tuple[str, ...]
     backend: str
-    """`onnx` or `torch`: what the files under `members/` are run by"""
+    """what members are run by where `chosen` says nothing else: see `ripieno.backends.names`"""
     path: Path = Path()
     """where it was read from; not stored"""
+    chosen: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """backend by member and device, where it is not `backend`"""

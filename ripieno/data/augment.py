@@ -50,10 +50,11 @@ class Augmentation:
     @property
     def is_identity(self) -> bool:
         """Whether it changes nothing, and so draws nothing."""
-        return not (self._warps or self.flip or self.max_channel_shift)
+        return not (self.warps or self.flip or self.max_channel_shift)
 
     @property
-    def _warps(self) -> bool:
+    def warps(self) -> bool:
+        """Whether pixels move: what costs most."""
         return any((self.max_zoom, self.max_translation, self.max_shear, self.max_rotation))
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -62,15 +63,23 @@ class Augmentation:
         The randomness is `generator`'s alone, drawn on its device: the same state gives the same batch. The images
         themselves are given back when nothing changes.
         """
-        assert images.ndim == 4, "images must be NCHW"
-        assert images.is_floating_point(), "images must be floating point"
         if self.is_identity or not len(images):
             return images
-        samples, channels = images.shape[:2]
-        # one draw whatever is switched on, so that one maximum does not change what another draws
-        draws = torch.rand(samples, 7 + channels, generator=generator, device=generator.device).to(images.device)
+        return self.apply(images, self.draw(len(images), images.shape[1], generator).to(images.device))
+
+    def draw(self, samples: int, channels: int, generator: torch.Generator) -> Tensor:
+        """What `apply` needs for as many images: (samples, 7 + channels) numbers in 0..1, on `generator`'s device.
+
+        One draw whatever is switched on, so that one maximum does not change what another draws.
+        """
+        return torch.rand(samples, 7 + channels, generator=generator, device=generator.device)
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        """`images` changed as `draws`, made by `draw`, says: each depends on its own row alone. See `__call__`."""
+        assert images.ndim == 4, "images must be NCHW"
+        assert images.is_floating_point(), "images must be floating point"
         signed = draws * 2 - 1
-        if self._warps:
+        if self.warps:
             images = warp(
                 images,
                 zoom=1 + self.max_zoom * signed[:, 0:2],

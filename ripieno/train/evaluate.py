@@ -36,9 +36,9 @@ def predict(
     with torch.inference_mode():
         for start in range(0, len(rows), size):
             block = torch.from_numpy(images[rows[start : start + size]]).to(device)
-            parts.append(torch.softmax(network(block).float(), 1).cpu())
+            parts.append(torch.softmax(network(block).float(), 1))
     network.train(was_training)
-    probabilities: NDArray[np.float32] = torch.cat(parts).numpy()
+    probabilities: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
     return probabilities
 
 

@@ -1,71 +1,186 @@
-"""The training images of a trial, shuffled, augmented and normalised on its device, in blocks of many batches.
+"""The preprocessor beside the trainer (section 2.2): batches of a trial, ready on its device when they are asked for.
 
-On a GPU the images move there once, as they are (uint8), when they fit in half of its free memory. On a CPU they stay
-in the memory map, whose pages all trials of the machine share; a block is gathered from it at a time. A block is
-augmented and normalised whole: on tiny images the overhead of a call weighs more than its work.
+Theory of operation. `Plan` says what the batches are, `Trials` which way they are prepared: by the trainer between its
+steps, by a thread, or by loader processes (`Crew`), the latter two some blocks ahead, into the next epoch too, so that
+they work while the trainer validates. On a GPU the images move there once, as they are (uint8), when they fit in half
+of its free memory, and "inline" means there. Elsewhere they stay in the memory map, whose pages all trials of the
+machine share. Ways change between blocks; on a CPU they change nothing else (on a GPU: the last bits, where augmented).
 """
 
 from __future__ import annotations
 
+import itertools
+import time
+from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ripieno.data.augment import Augmentation
-from ripieno.models.build import Network
+from ripieno import files
+from ripieno.errors import RipienoError
+from ripieno.train.crew import LoadersDied, crew, dismiss
+from ripieno.train.plan import Block, Plan, Preparation
+from ripieno.train.preparers import Beside, Inline, Preparer
+from ripieno.train.ways import INLINE, Found, Trials, Way, ways
 from ripieno.types import Dataset
 
-BLOCK_BYTES = 32 << 20
-"""Most bytes of a block once it is float32."""
+Batches = list[tuple[Tensor, Tensor]]
 
 
 class Feed:
-    """The training split of `dataset` for `network` on `device`."""
+    """The training split of `dataset` as `plan` says, for a trainer on `device` up to epoch `last`.
 
-    def __init__(self, dataset: Dataset, device: torch.device) -> None:
-        self.images = dataset.images
-        self.rows = dataset.rows("train")
-        self.labels = torch.from_numpy(dataset.labels[self.rows]).to(device)
-        self.device = device
-        self.resident: Tensor | None = None
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            if len(self.rows) * self.images[0].nbytes <= free // 2:
-                self.resident = torch.from_numpy(self.images[self.rows]).to(device)
+    `spare` is the number of cores that may prepare data beside the trainer. `record` is where the way chosen is kept
+    for the next trial like this one. A `way` given is taken, not measured.
+    """
 
-    def steps(self, batch_size: int) -> int:
-        """Batches in an epoch."""
-        return -(-self._used(batch_size) // batch_size)
-
-    def _used(self, batch_size: int) -> int:
-        """Samples of an epoch: a last batch of one, on which a batch norm may fail, is left out (others each time)."""
-        samples = len(self.rows)
-        return samples - 1 if samples % batch_size == 1 and samples > 1 else samples
-
-    def batches(
+    def __init__(
         self,
-        network: Network,
-        augment: Augmentation,
-        batch_size: int,
-        shuffle: np.random.Generator,
-        draws: torch.Generator,
-    ) -> Iterator[list[tuple[Tensor, Tensor]]]:
-        """Blocks of one epoch, each a list of batches: normalised images NCHW and labels."""
-        order = shuffle.permutation(len(self.rows))[: self._used(batch_size)]
-        sample_bytes = self.images[0].size * 4
-        block = max(1, BLOCK_BYTES // (sample_bytes * batch_size)) * batch_size
-        labels = self.labels[torch.from_numpy(order).to(self.device)]
-        for start in range(0, len(order), block):
-            images = self._gather(order[start : start + block])
-            if not augment.is_identity:
-                images = augment(images.permute(0, 3, 1, 2).float(), draws).permute(0, 2, 3, 1).contiguous()
-            parts = torch.split(network.normalise(images), batch_size)
-            yield list(zip(parts, torch.split(labels[start : start + block], batch_size), strict=True))
+        dataset: Dataset,
+        plan: Plan,
+        device: torch.device,
+        last: int,
+        spare: int = 0,
+        record: Path | None = None,
+        way: Way | None = None,
+    ) -> None:
+        self.dataset, self.plan, self.device, self.last = dataset, plan, device, last
+        self.labels = torch.from_numpy(np.array(dataset.labels)).to(device)
+        self._record = record
+        candidates = ways(spare if dataset.path else 0) if way is None else (way,)
+        self.trials = Trials(candidates, _known(record) if len(candidates) > 1 else None)
+        self._inline = Inline(dataset, self._preparation(device), device)
+        self._way = INLINE
+        self._preparer: Preparer = self._inline
+        self._blocks: Iterator[Block] = iter(())
+        self._pending: deque[Block] = deque()
+        self._next = 0
+        self._waited = 0.0
 
-    def _gather(self, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:
-        """Images (samples, height, width, channels) at positions `order` of the split, on the device."""
-        if self.resident is not None:
-            return self.resident[torch.from_numpy(order).to(self.device)]
-        return torch.from_numpy(self.images[self.rows[order]]).to(self.device)
+    def _preparation(self, device: torch.device) -> Preparation:
+        mean, std = self.dataset.mean, [s or 1.0 for s in self.dataset.std]
+        return Preparation(self.plan.augment, torch.tensor(mean, device=device), torch.tensor(std, device=device))
+
+    def batches(self, epoch: int) -> Iterator[Batches]:
+        """Blocks of `epoch`, each a list of batches: normalised images NCHW (channels-last) and labels.
+
+        They may be overwritten once the next block is asked for.
+        """
+        if epoch != self._next:
+            self._pending.clear()
+            self._blocks = itertools.chain.from_iterable(self.plan.blocks(e) for e in range(epoch, self.last + 1))
+            self._go(self._way)
+        last = False
+        while not last:
+            started = time.perf_counter()
+            self._follow()
+            block, images = self._take()
+            labels = self.labels[torch.from_numpy(block.rows).to(self.device)]
+            batches = (torch.split(t, self.plan.batch_size) for t in (images.permute(0, 3, 1, 2), labels))
+            taken = time.perf_counter()
+            last = block.last
+            self._next = epoch + 1 if last else 0  # an epoch left in the middle starts again
+            yield list(zip(*batches, strict=True))
+            self._count(len(block.rows), started, taken)
+
+    def waited(self) -> float:
+        """Seconds without a batch since the last call; to be called when the device has done its work."""
+        seconds, self._waited = self._waited + self._inline.seconds(), 0.0
+        return seconds
+
+    def close(self) -> None:
+        """Let go of the thread; loaders stay for the next job of this process."""
+        self._pending.clear()
+        self._go(INLINE)
+
+    def _count(self, images: int, started: float, taken: float) -> None:
+        """A block was trained on."""
+        self._waited += taken - started
+        if self.trials.settled or self._way != self.trials.way:
+            return
+        waited = taken - started
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            on_device = self._inline.seconds()
+            waited += on_device
+            self._waited += on_device
+        self.trials.add(images, time.perf_counter() - started, waited)
+        if self.trials.settled and self._record is not None:
+            files.write_json(self._record, Found(self.trials.way, tuple(self.trials.speeds)))
+
+    def _take(self) -> tuple[Block, Tensor]:
+        """The next block; those after it are handed out."""
+        try:
+            self._fill()
+            images = self._preparer.take()
+            block = self._pending.popleft()
+            self._fill()
+        except LoadersDied:  # all they had is prepared here, like all that follows
+            dismiss()
+            self.trials.drop()
+            self._way, self._preparer = INLINE, self._inline
+            self._inline.reset()
+            for block in self._pending:
+                self._inline.submit(block)
+            images, block = self._inline.take(), self._pending.popleft()
+        return block, images.to(self.device)
+
+    def _fill(self) -> None:
+        while len(self._pending) < self._preparer.ahead and (block := next(self._blocks, None)) is not None:
+            self._pending.append(block)
+            self._preparer.submit(block)
+
+    # ways
+
+    def _follow(self) -> None:
+        """Go over to the way chosen, once it has started."""
+        way = self.trials.way
+        if way == self._way:
+            return
+        if way.loaders:
+            assert self.dataset.path is not None
+            if self._way.loaders:  # of another number: they end
+                self._go(INLINE)
+            try:
+                if not crew(self.dataset.path, self.dataset.input, way.loaders).ready():
+                    return
+            except LoadersDied:
+                dismiss()
+                self.trials.drop()
+                return
+        self._go(way)
+
+    def _go(self, way: Way) -> None:
+        """Let `way` prepare what is pending and all that follows."""
+        try:
+            self._preparer.reset()
+            self._way, self._preparer = way, self._preparer_of(way)
+            for block in self._pending:
+                self._preparer.submit(block)
+        except LoadersDied:
+            dismiss()
+            self.trials.drop()
+            self._go(INLINE)
+
+    def _preparer_of(self, way: Way) -> Preparer:
+        if way.name == "thread":
+            return Beside(self.dataset, self._preparation(torch.device("cpu")))
+        if not way.loaders:
+            return self._inline
+        assert self.dataset.path is not None
+        found = crew(self.dataset.path, self.dataset.input, way.loaders)
+        found.fit(self.plan.block, self.plan.augment)
+        return found
+
+
+def _known(record: Path | None) -> Way | None:
+    """The way an earlier trial found best."""
+    if record is None or not record.exists():
+        return None
+    try:
+        return files.read_json(record, Found).way
+    except RipienoError:  # torn or of another version: measured again
+        return None

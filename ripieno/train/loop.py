@@ -3,8 +3,8 @@
 Theory of operation. A trial lives in its checkpoint. A job restores it, trains epoch after epoch, each ending with a
 validation and a new checkpoint, and ends with the member of its last epoch. All randomness of an epoch comes from
 (seed, trial, epoch) and the learning rate from (start, stop, epoch), so that a trial killed anywhere goes on from its
-last finished epoch to bit-equal weights (same machine, same threads, on a CPU). Losses are summed on the device and
-read once a block of batches: nothing in the loop waits for the device.
+last finished epoch to bit-equal weights (same machine, same threads, on a CPU), whoever prepares its batches: see
+`Feed`. Losses are summed on the device and on a GPU read once an epoch: nothing in the loop waits for the device.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,11 +29,13 @@ from ripieno.data.augment import Augmentation
 from ripieno.errors import ModelError, RipienoError
 from ripieno.library import Library
 from ripieno.models import architecture
-from ripieno.models.build import FAMILIES, Network, build
+from ripieno.models.build import FAMILIES, build
+from ripieno.models.cost import megaflops
 from ripieno.train import optim
 from ripieno.train.checkpoint import Progress, fingerprint, read_checkpoint, weights_bytes, write_checkpoint
 from ripieno.train.evaluate import predict, scores
 from ripieno.train.feed import Feed
+from ripieno.train.plan import Plan
 from ripieno.types import Configuration, Dataset, Epoch, Failure, Job, Member, Outcome
 
 
@@ -53,6 +55,10 @@ class Task:
     threads: int = 1
     device: str = "cpu"
     """as torch names it: `cpu`, `cuda:0`"""
+    spare: int = 0
+    """cores that may prepare data beside each trainer"""
+    compiled: bool = False
+    """whether networks are trained through torch.compile: worth its minute on a GPU, for trials of hours"""
     deadline: float | None = None
     """Unix time after which a job stops at the end of its running epoch"""
 
@@ -91,11 +97,12 @@ def _train(task: Task, job: Job) -> Member:
     path = library.checkpoint_path(job.trial)
     progress = read_checkpoint(path, trial.fingerprint, job.stop, trial.network, trial.optimizer)
     answers = None
-    while progress.epoch < job.stop:
-        if progress.epoch and task.deadline is not None and time.time() >= task.deadline:
-            break
-        progress, answers = trial.epoch(progress)
-        write_checkpoint(path, progress, trial.network, trial.optimizer)
+    with closing(trial.feed):
+        while progress.epoch < job.stop:
+            if progress.epoch and task.deadline is not None and time.time() >= task.deadline:
+                break
+            progress, answers = trial.epoch(progress)
+            write_checkpoint(path, progress, trial.network, trial.optimizer)
     name = dataclasses.replace(job, stop=progress.epoch).member
     if name in library:
         return library.member(name)
@@ -129,64 +136,83 @@ class _Trial:
         # channels-last: what the images are, and quicker than NCHW on CPUs (1.1 to 1.9 times) as on GPUs
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = optim.make_optimizer(self.recipe, self.network)
-        self.feed = Feed(dataset, self.device)
+        self.body = torch.compile(self.network.body) if task.compiled else self.network.body
+        plan = Plan(dataset, self.recipe.batch_size, self.augment, self._generators, self.device.type)
+        record = Library(task.run).path / "feeds" / f"{self._kind()}.json"
+        self.feed = Feed(dataset, plan, self.device, job.stop, task.spare, record)
         self.rows = dataset.rows("valid")
         self.labels: NDArray[np.int64] = dataset.labels[self.rows]
 
-    @contextmanager
-    def _seeded(self, epoch: int) -> Iterator[tuple[np.random.Generator, torch.Generator]]:
-        """Generators of an epoch, for the order and for augmentation.
+    def _kind(self) -> str:
+        """What trials have in common for which the same way of preparing data is best: a plain name."""
+        if self.task.family == "resnet":
+            family, work = "resnet", int(megaflops(self.job.configuration, self.dataset.input) * 1e6)
+        else:
+            family, work = "own", sum(p.numel() for p in self.network.parameters())
+        changed = "plain" if self.augment.is_identity else "warped" if self.augment.warps else "light"
+        # within a factor of four they are of one size
+        size = max(0, work.bit_length() - 1) // 2
+        return f"{self.device.type}-{self.task.threads}-{self.task.spare}-{changed}-{family}-{size}"
 
-        Initial weights and dropout draw from torch's global generator, which is seeded inside and given back after.
-        """
+    def _seeds(self, epoch: int) -> tuple[int, int, int]:
+        """Of an epoch: for the order, for augmentation, for the layers."""
         sequence = np.random.SeedSequence((self.task.seed, self.job.trial, epoch))
         order, draws, layers = (int(n) >> 1 for n in sequence.generate_state(3, np.uint64))
+        return order, draws, layers
+
+    def _generators(self, epoch: int) -> tuple[np.random.Generator, torch.Generator]:
+        """Of an epoch, for the order and for augmentation."""
+        order, draws, _ = self._seeds(epoch)
+        return np.random.default_rng(order), torch.Generator().manual_seed(draws)
+
+    @contextmanager
+    def _seeded(self, epoch: int) -> Iterator[None]:
+        """Initial weights and dropout draw from torch's global generator: it is seeded inside and given back after."""
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(layers)
-            yield np.random.default_rng(order), torch.Generator(self.device).manual_seed(draws)
+            torch.manual_seed(self._seeds(epoch)[2])
+            yield
 
     def epoch(self, progress: Progress) -> tuple[Progress, NDArray[np.float32]]:
         """Train one epoch and validate: the progress after it, and the validation probabilities."""
         started = time.perf_counter()
         number = progress.epoch + 1
-        with self._seeded(number) as (order, draws):
-            loss = self._pass(number, order, draws)
+        with self._seeded(number):
+            loss = self._pass(number)
+        waited = self.feed.waited()
         answers = self.answers()
         found = scores(answers, self.labels)
         if not math.isfinite(found["cross_entropy"]):
             raise Diverged(f"the validation loss is not finite after epoch {number}")
         score = found["macro_f1" if self.dataset.metric == "macro-f1" else "accuracy"]
         seconds = time.perf_counter() - started
-        curve = (*progress.curve, Epoch(number, loss, found["cross_entropy"], score, seconds))
+        curve = (*progress.curve, Epoch(number, loss, found["cross_entropy"], score, seconds, waited))
         return Progress(self.fingerprint, number, progress.seconds + seconds, curve), answers
 
-    def _pass(self, epoch: int, order: np.random.Generator, draws: torch.Generator) -> float:
+    def _pass(self, epoch: int) -> float:
         """One pass over the training split; the mean loss (label smoothing and augmentation included)."""
-        network, optimizer, size = self.network, self.optimizer, self.recipe.batch_size
-        smoothing = self.recipe.label_smoothing
-        steps = self.feed.steps(size)
-        rates = iter(optim.learning_rates(self.recipe, self.job.start, self.job.stop, epoch, steps))
-        total, seen = torch.zeros((), device=self.device), 0
+        network, optimizer, smoothing = self.network, self.optimizer, self.recipe.label_smoothing
+        plan = self.feed.plan
+        rates = iter(optim.learning_rates(self.recipe, self.job.start, self.job.stop, epoch, plan.steps))
+        total, on_cpu = torch.zeros((), device=self.device), self.device.type == "cpu"
         network.train()
-        for batches in self.feed.batches(network, self.augment, size, order, draws):
+        for batches in self.feed.batches(epoch):
             for images, labels in batches:
                 rate = next(rates)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                loss = self._loss(network, images, labels, smoothing)
+                loss = self._loss(images, labels, smoothing)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 total += loss.detach() * len(labels)
-                seen += len(labels)
-            if not math.isfinite(total.item()):
-                raise Diverged(f"the training loss is not finite in epoch {epoch}")
-        return total.item() / seen
+            if on_cpu:  # where looking costs nothing
+                _check_loss(total, epoch)
+        return _check_loss(total, epoch) / plan.samples
 
-    def _loss(self, network: Network, images: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    def _loss(self, images: Tensor, labels: Tensor, smoothing: float) -> Tensor:
         # bfloat16 where the device gains; the loss stays float32
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits = network.body(images)
+            logits = self.body(images)
         return torch.nn.functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
 
     def answers(self) -> NDArray[np.float32]:
@@ -209,6 +235,14 @@ class _Trial:
             created=time.time(),
             curve=progress.curve,
         )
+
+
+def _check_loss(total: Tensor, epoch: int) -> float:
+    """`total` as a number; waits for the device. Raises Diverged when it is none."""
+    value = total.item()
+    if not math.isfinite(value):
+        raise Diverged(f"the training loss is not finite in epoch {epoch}")
+    return value
 
 
 _AUGMENTATION = frozenset(f.name for f in dataclasses.fields(Augmentation)) - {"value_range"}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import ripieno
 from ripieno.library import Library
-from ripieno.train import Task, loop, train_job
+from ripieno.train import Task, crew, loop, plan, train_job, ways
 from ripieno.train.evaluate import predict, scores
 from ripieno.types import Configuration, Dataset, Job, Member
 
@@ -141,6 +141,20 @@ def test_a_process_killed_at_any_moment_loses_at_most_an_epoch(task: Task) -> No
     assert len(Library(task.run)) == 1
 
 
+def test_the_time_waited_for_data_is_kept_with_the_epoch(task: Task) -> None:
+    member = train(task, {**TINY, "max_rotation": 10}, 0, 2)
+    assert all(0 < e.waited < e.seconds for e in member.curve)
+
+
+def test_cores_that_prepare_data_change_nothing_but_time(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plan.BLOCK_BYTES, "cpu", 24 * 64 * 4)
+    monkeypatch.setattr(ways, "SECONDS", 0.0)
+    monkeypatch.setattr(ways, "GOAL", 0.0)
+    beside = dataclasses.replace(elsewhere(task), spare=1)
+    assert weights(task, train(task, MOVED, 0, 3)) == weights(beside, train(beside, MOVED, 0, 3))
+    crew.dismiss()
+
+
 def test_jobs_of_one_trial_go_on_from_each_other(task: Task) -> None:
     first, second = train(task, TINY, 0, 1), train(task, TINY, 1, 3)
     assert second.curve[:1] == first.curve
@@ -196,8 +210,8 @@ def test_every_epoch_has_an_order_and_an_augmentation_of_its_own(task: Task, dig
     trial = loop._Trial(task, Job(3, TINY, 0, 3), digits)
     drawn = set()
     for number in (1, 2, 3):
-        with trial._seeded(number) as (order, draws):
-            drawn.add((*order.permutation(50), *torch.rand(5, generator=draws).tolist()))
+        order, draws = trial._generators(number)
+        drawn.add((*order.permutation(50), *torch.rand(5, generator=draws).tolist()))
     assert len({d[:50] for d in drawn}) == len({d[50:] for d in drawn}) == 3
 
 
