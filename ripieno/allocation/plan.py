@@ -92,10 +92,12 @@ def plan(
     options = options or Options()
     problem = problem_of(ensemble.members, devices, Costs(profiles), batch_sizes, options)
     planned = by_model(problem, options)
-    found = None
+    found: Refined | None = None
+    errors: tuple[float, ...] = ()
     if bench is not None:
         cached = CachedBench(bench, options.max_benches if max_benches is None else max_benches)
         found = _measured(planned, problem, cached, options, progress)
+        errors = _errors(cached, problem, planned.score)
     placements = found.placements if found else planned.best
     placements = tuple(sorted(placements, key=lambda p: (ensemble.members.index(p.member), p.device, p.lane)))
     made = Allocation(
@@ -107,6 +109,7 @@ def plan(
         predicted=simulate.predict(placements, devices, problem.costs).throughput,
         bound=planned.bound if math.isfinite(planned.bound) else None,
         rate=options.rate,
+        errors=errors,
     )
     if planned.score is not None:
         figure = found.measurement.throughput if found else planned.score(placements)
@@ -221,6 +224,16 @@ def _measured(
     bound = bench.max_benches if options.method == "algorithm-1" else 0
     bench.max_benches = bound
     return refine(start, problem.devices, problem.batch_sizes, bench, bound, fits=problem.allows, progress=progress)
+
+
+def _errors(bench: CachedBench, problem: Problem, score: Callable[[Placements], float] | None) -> tuple[float, ...]:
+    """How much larger the model's figure was than the one measured, of each bench that came to its end."""
+
+    def expected(placements: Placements) -> float:
+        return score(placements) if score else simulate.predict(placements, problem.devices, problem.costs).throughput
+
+    known = ((canonical(key), found.throughput) for key, found in bench.results.items())
+    return tuple(expected(placements) / measured - 1 for placements, measured in known if measured > 0)
 
 
 def default_name(ensemble: Ensemble, devices: Sequence[Device]) -> str:
