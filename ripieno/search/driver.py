@@ -10,10 +10,7 @@ follows from it happens.
 
 from __future__ import annotations
 
-import errno
-import os
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from ripieno.cluster.pool import Pool
@@ -21,17 +18,18 @@ from ripieno.errors import SearchError
 from ripieno.library import Library
 from ripieno.search.algorithms import SCHEDULERS, find_algorithm
 from ripieno.search.order import ArrivalOrder, Order, make_order
-from ripieno.search.progress import Ending, Pace, Snapshot, Summary, Tally
+from ripieno.search.pace import Pace
+from ripieno.search.progress import Ending, Running, Snapshot, Summary, Tally
+from ripieno.search.queue import Queue
 from ripieno.search.scheduler import Decision, Scheduler
 from ripieno.search.settings import Settings
 from ripieno.search.study import Arrived, Issued, Journal
+from ripieno.search.trouble import Trouble
 from ripieno.types import Configuration, Failure, Job, Outcome
 
 Weight = Callable[[Configuration], float]
 """What an epoch of a configuration costs, in any unit; deterministic."""
 
-EARLY = 20
-"""More than half failures among this many first jobs stop the search."""
 HOLD_SECONDS = 0.02
 """How long jobs issued are held back to be journalled and submitted together."""
 TICK_SECONDS = 1.0
@@ -63,14 +61,15 @@ class Driver:
         make = SCHEDULERS[find_algorithm(settings.algorithm).scheduler]
         self._scheduler: Scheduler = make(settings.epochs, settings.eta, settings.trials)
         self._order: Order = make_order(settings.order or "arrival", settings.window or pool.slots)
-        self._costs: dict[Decision, float] = {}
+        self._weights: dict[int, float] = {}  # of each trial
         self._jobs: dict[Decision, Job] = {}  # issued, without a result
         self._cut: set[Decision] = set()  # of these, stopped by the deadline
+        self._queue = Queue()  # the others
         self._results: dict[Decision, Arrived] = {}  # not told yet
         self._last: dict[int, Arrived] = {}  # the last result told of each trial
         self._tally = Tally()
         self._pace = Pace()
-        self._early: list[Failure | None] = []
+        self._trouble = Trouble(settings.trials)
         self._new: list[Job] = []  # issued, not submitted yet
         self._held = 0.0  # since when, in real seconds
         self._started = self._looked = clock()
@@ -78,13 +77,22 @@ class Driver:
 
     def run(self) -> Summary:
         """Replay, then fill, wait and tell until nothing is left."""
+        try:
+            return self._run()
+        finally:
+            self._journal.sync()
+
+    def _run(self) -> Summary:
         self._replay()
         self._left_over()
+        self._queue.started = list(self._queue.running)  # of what ran before, what runs again
         while True:
             self._decide()
-            if len(self._jobs) == len(self._cut):
+            if not self._queue:
                 break
             self._look_ahead()
+            if self._queue.started:
+                self._watch(self._snapshot(()))
             outcomes = self._pool.wait(TICK_SECONDS)
             for outcome in outcomes:
                 self._take(outcome)
@@ -153,24 +161,21 @@ class Driver:
     def _choose(self) -> Decision | None:
         if self._deadline is None:
             return next(self._scheduler.options(), None)
-        if self._clock() >= self._deadline:
+        now, slots = self._clock(), self._pool.slots
+        if now >= self._deadline:
             return None
-        return next((d for d in self._scheduler.options() if self._fits(d)), None)
+        left = self._deadline - self._queue.free(self._seconds, slots, now)
+        return next((d for d in self._scheduler.options() if self._seconds(d) <= left), None)
 
-    def _fits(self, decision: Decision) -> bool:
-        """Whether `decision` would end before the deadline at the pace so far."""
-        assert self._deadline is not None
-        queued = sum(self._costs[d] for d in self._jobs) / self._pool.slots if self._waiting else 0.0
-        return self._clock() + self._pace.seconds(queued + self._cost(decision)) <= self._deadline
-
-    @property
-    def _waiting(self) -> bool:
-        """Whether a job issued now would wait for a slot."""
-        return len(self._jobs) - len(self._cut) >= self._pool.slots
+    def _seconds(self, decision: Decision) -> float:
+        """Predicted duration of a job."""
+        return self._pace.seconds(decision, self._cost(decision))
 
     def _cost(self, decision: Decision) -> float:
         """Virtual duration of a job."""
-        return (decision.stop - decision.start) * self._weight(self._journal.configuration(decision.trial))
+        if decision.trial not in self._weights:
+            self._weights[decision.trial] = self._weight(self._journal.configuration(decision.trial))
+        return (decision.stop - decision.start) * self._weights[decision.trial]
 
     def _issue(self, decision: Decision) -> Job:
         cost = self._cost(decision)
@@ -180,11 +185,13 @@ class Driver:
     def _apply(self, decision: Decision, cost: float) -> Job:
         self._scheduler.issue(decision)
         self._order.issued(decision, cost)
-        self._costs[decision] = cost
+        self._queue.add(decision, self._pool.slots, self._clock())
+        self._jobs[decision] = self._job(decision)
+        return self._jobs[decision]
+
+    def _job(self, decision: Decision) -> Job:
         configuration = self._journal.configuration(decision.trial)
-        job = Job(decision.trial, configuration, decision.start, decision.stop)
-        self._jobs[decision] = job
-        return job
+        return Job(decision.trial, configuration, decision.start, decision.stop)
 
     def _tell(self, decision: Decision | None) -> None:
         assert decision is not None, "the journal issues a job before the result it rests on"
@@ -202,18 +209,17 @@ class Driver:
         self._tally.busy += outcome.finished - outcome.started
         if member is not None and member.epoch < job.stop:  # the deadline cut it short: a later start goes on with it
             self._cut.add(decision)
+            self._queue.remove(decision, self._pool.slots, self._clock())
             return
         loss = self._loss(outcome)
         seconds = outcome.finished - outcome.started
         if loss is None and failure is None:
             failure = Failure("diverged", f"{self._settings.metric} of {job.member} is not a finite number")
-        if failure is not None:
-            self._check_failure(failure)
+        self._trouble.check_disk(failure)
         event = Arrived(job.trial, job.stop, loss, seconds, failure)
         self._journal.append(event)
         self._arrive(decision, event)
-        self._early.append(failure)
-        self._check_early()
+        self._trouble.check_early(failure)
 
     def _loss(self, outcome: Outcome) -> float | None:
         if outcome.member is None:
@@ -228,26 +234,10 @@ class Driver:
     def _arrive(self, decision: Decision, result: Arrived) -> None:
         job = self._jobs.pop(decision)
         self._results[decision] = result
+        self._queue.remove(decision, self._pool.slots, self._clock())
         self._order.arrived(decision)
-        self._tally.add(job.member, result.loss)
-        self._pace.add(self._costs[decision], result.seconds if result.loss is not None else 0.0)
-
-    def _check_failure(self, failure: Failure) -> None:
-        """A full disk is not the trial's fault: stop, and leave the job to be run again."""
-        if any(os.strerror(full) in failure.message for full in (errno.ENOSPC, errno.EDQUOT)):
-            raise SearchError(f"{failure.message}: free the disk and start the search again, it goes on")
-
-    def _check_early(self) -> None:
-        first = min(EARLY, self._settings.trials or EARLY)
-        failures = [f for f in self._early[:first] if f is not None]
-        if len(self._early) <= first and 2 * len(failures) > first:
-            often, times = Counter(f.message for f in failures).most_common(1)[0]
-            log = next((f.log for f in failures if f.message == often and f.log), "")
-            raise SearchError(
-                f"{len(failures)} of the first {len(self._early)} jobs failed, {times} of them with: {often}"
-                + (f" (see {log})" if log else "")
-                + ": mend the cause and start the search again, it goes on"
-            )
+        self._tally.add(job, result.loss)
+        self._pace.add(decision, self._cost(decision), result.seconds if result.loss is not None else 0.0)
 
     # what is said
 
@@ -264,16 +254,17 @@ class Driver:
         self._journal.sync()
 
     def _snapshot(self, finished: tuple[Outcome, ...], ended: Ending = "") -> Snapshot:
-        jobs = [job for decision, job in self._jobs.items() if decision not in self._cut]
         now, slots = self._clock(), self._pool.slots
         self._capacity += slots * (now - self._looked)
         self._looked = now
         loss, best = self._tally.best
+        started, self._queue.started = self._queue.started, []
+        busy = self._tally.busy + sum(now - since for since in self._queue.running.values())
         return Snapshot(
-            running=tuple(jobs[:slots]),
-            queued=max(0, len(jobs) - slots),
+            running=tuple(self._running(decision, since) for decision, since in self._queue.running.items()),
+            queued=len(self._queue.waiting),
             slots=slots,
-            trials=self._scheduler.started,
+            trials=self._scheduler.started - sum(decision.start == 0 for decision in self._queue.waiting),
             most_trials=self._settings.trials,
             jobs=self._tally.jobs,
             members=self._tally.members,
@@ -281,9 +272,14 @@ class Driver:
             best=best,
             best_loss=loss,
             top_loss=self._tally.top,
+            now=now,
             seconds=now - self._started,
             left=None if self._deadline is None else max(0.0, self._deadline - now),
-            occupancy=min(1.0, self._tally.busy / max(1e-9, self._capacity)),
+            occupancy=min(1.0, busy / max(1e-9, self._capacity)),
+            started=tuple(self._job(decision) for decision in started),
             finished=finished,
             ended=ended,
         )
+
+    def _running(self, decision: Decision, since: float) -> Running:
+        return Running(self._jobs[decision], since, self._tally.loss(decision.trial))

@@ -3,10 +3,10 @@
 Theory of operation. All that happens is a list of events: a job is issued, a result is here. Event 41 is the study's
 user attribute `event:000041`; the search's state is a fold over them (:mod:`ripieno.search.driver`). The study's trials
 carry the configurations, one line each, and, for Optuna's samplers and dashboard, the losses at rungs and how the trial
-ended; the fold needs only the configurations. Lines are appended whole and synced to disk before a job is submitted. A
-driver that is killed, or a disk that fills up, can leave half a last line: it is not read, and cut off before more is
-written. One driver at a time writes (it holds the run's lock), so Optuna's own file locks, which survive a kill, are
-not used.
+ended; the fold needs only the configurations. Lines are kept until `sync`, which writes them and returns when they are
+on disk: once for all that is decided at a time, before any of it is done. A driver that is killed, or a disk that fills
+up, can leave half a last line: it is not read, and cut off before more is written. One driver at a time writes (it
+holds the run's lock), so Optuna's own file locks, which survive a kill, are not used.
 """
 
 from __future__ import annotations
@@ -96,13 +96,13 @@ class Journal:
         return [_event(**fields) for fields in plain]
 
     def append(self, event: Event) -> None:
-        """Add an event; `sync` makes it durable."""
+        """Add an event, which `sync` writes."""
         plain = {"event": type(event).__name__.lower(), **asdict(event)}
         self._storage.set_study_user_attr(self._id, f"event:{self._events:06d}", plain)
         self._events += 1
 
     def sync(self) -> None:
-        """Return when all that was written is on disk."""
+        """Write what was added; it is on disk when this returns."""
         self._log.sync()
 
     # trials
@@ -150,48 +150,56 @@ def _event(event: str, failure: Mapping[str, Any] | None = None, **fields: Any) 
     return Arrived(**fields, failure=None if failure is None else Failure(**failure))
 
 
-class _Log(JournalFileBackend):
-    """Optuna's journal file with one writer: no lock files, and a sync when we say so instead of one per line."""
-
-    def __init__(self, path: Path) -> None:
-        self._mended = False
-        with _writing(str(path)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            super().__init__(str(path))
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        data = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        with _writing(self._file_path):
-            if not self._mended:  # not before: who only reads must not touch a line that is being written
-                files.mend_lines(Path(self._file_path))
-                self._mended = True
-            with open(self._file_path, "ab", buffering=0) as stream:
-                if stream.write(data) != len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def sync(self) -> None:
-        with _writing(self._file_path), open(self._file_path, "ab") as stream:
-            os.fsync(stream.fileno())
-
-
 class _Memory(BaseJournalBackend):
-    """A journal that dies with its process."""
+    """A journal that dies with its process. Its one reader is its writer: what was read is not kept."""
 
     def __init__(self) -> None:
-        self._logs: list[dict[str, Any]] = []
+        self._unread: list[dict[str, Any]] = []
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        self._logs += logs
+        self._unread += logs
 
-    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        return iter(self._logs[log_number_from:])
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # noqa: ARG002
+        unread, self._unread = self._unread, []
+        return iter(unread)
 
     def sync(self) -> None:
         pass
 
 
+class _Log(_Memory):
+    """Optuna's journal file with one writer: no lock files, read once, written and synced when we say so."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._unwritten: list[dict[str, Any]] = []
+        self._mended = False
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._unread += JournalFileBackend(str(path)).read_logs(0)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        super().append_logs(logs)
+        self._unwritten += logs
+
+    def sync(self) -> None:
+        if not self._unwritten:
+            return
+        data = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in self._unwritten).encode()
+        self._unwritten = []  # never again, should it fail: the file may then end in half a line
+        with _writing(self._path):
+            if not self._mended:  # not before: who only reads must not touch a line that is being written
+                files.mend_lines(self._path)
+                self._mended = True
+            with open(self._path, "ab", buffering=0) as stream:
+                if stream.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(stream.fileno())
+
+
 @contextmanager
-def _writing(path: str) -> Iterator[None]:
+def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -278,25 +278,6 @@ def timed(run: Path, deadline: float, job: Job) -> Outcome:
     return Outcome(job, member, started=started, finished=time.time())
 
 
-def test_near_the_deadline_no_job_is_started_that_cannot_finish(tmp_path: Path) -> None:
-    deadline = time.time() + 0.55  # two jobs and a half
-    settings = replace(SETTINGS, algorithm="random", trials=None)
-    summary = run_search(Library(tmp_path), settings, InlinePool(partial(timed, tmp_path, deadline)), deadline=deadline)
-    assert summary.ended == "deadline"
-    assert time.time() < deadline
-    assert {m.epoch for m in Library(tmp_path).members()} == {9}
-    assert summary.trials == summary.jobs == 2
-
-
-def test_near_the_deadline_shorter_jobs_fill_the_time_left(tmp_path: Path) -> None:
-    deadline = time.time() + 1.2
-    settings = replace(SETTINGS, trials=None)
-    summary = run_search(Library(tmp_path), settings, InlinePool(partial(timed, tmp_path, deadline)), deadline=deadline)
-    assert summary.left is not None
-    assert summary.left < 0.6
-    assert jobs_issued(tmp_path)[-1][1] == 1
-
-
 def test_a_search_whose_time_is_up_starts_nothing(tmp_path: Path) -> None:
     summary = search(tmp_path, deadline=time.time() - 1)
     assert (summary.jobs, summary.ended) == (0, "deadline")

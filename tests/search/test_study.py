@@ -35,9 +35,12 @@ def test_events_are_read_back_in_order(tmp_path: Path) -> None:
     journal = journal_of(tmp_path)
     for event in EVENTS[:3]:
         journal.append(event)
+    journal.sync()
     journal = journal_of(tmp_path)
     journal.append(EVENTS[3])
     assert journal.events() == EVENTS
+    assert journal_of(tmp_path).events() == EVENTS[:3]
+    journal.sync()
     assert journal_of(tmp_path).events() == EVENTS
 
 
@@ -49,6 +52,7 @@ def test_configurations_depend_on_seed_and_trial_only_and_survive_a_restart(tmp_
         journal = journal_of(tmp_path / "b")
         assert [journal.configuration(n) for n in range(trial)] == broken
         broken.append(journal.configuration(trial))
+        journal.sync()
     assert len(trials(tmp_path / "b")) == 4
     assert through == broken
     assert len({str(c) for c in through}) == 4
@@ -73,19 +77,24 @@ def test_a_torn_last_line_is_cut_off_and_the_journal_goes_on(tmp_path: Path, kee
     journal = journal_of(tmp_path)
     configuration = journal.configuration(0)
     journal.append(EVENTS[0])
+    journal.sync()
     whole = path.read_bytes()
     journal = journal_of(tmp_path)
     journal.append(EVENTS[1])
+    journal.sync()
     path.write_bytes(path.read_bytes()[: len(whole) + keep])
     journal = journal_of(tmp_path)
     assert journal.events() == EVENTS[:1]
     journal.append(EVENTS[1])
+    journal.sync()
     assert journal_of(tmp_path).events() == EVENTS[:2]
     assert journal_of(tmp_path).configuration(0) == configuration
 
 
 def test_a_line_broken_in_the_middle_is_an_error_in_one_line(tmp_path: Path) -> None:
-    journal_of(tmp_path).append(EVENTS[0])
+    journal = journal_of(tmp_path)
+    journal.append(EVENTS[0])
+    journal.sync()
     path = tmp_path / "journal.log"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0][:20] + b"\n" + lines[1])
@@ -102,6 +111,7 @@ def test_optuna_reads_the_trials_with_their_losses_and_how_they_ended(tmp_path: 
     journal.end({0: "COMPLETE", 1: "PRUNED", 2: "FAIL"})
     journal.tell(1, 3, 0.7, False)  # promoted by a later start: only the events count
     journal.end({1: "COMPLETE"})
+    journal.sync()
     seen = trials(tmp_path)
     assert [t.state.name for t in seen] == ["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
     assert seen[0].intermediate_values == {1: 0.9, 3: 0.5}
