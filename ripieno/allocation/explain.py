@@ -35,6 +35,9 @@ class DeviceUse:
     used: int
     left: int
     busy: float
+    kind: str = ""
+    base: int = 0
+    """bytes of `used` that its lanes take before they hold a member"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,14 @@ class Explanation:
     """predicted, samples per second"""
     bound: float | None
     limits: str
+    measured: float | None = None
+    """samples per second in the last bench"""
+    name: str = ""
+
+    @property
+    def short_of_bound(self) -> float | None:
+        """By what share the prediction stays below the bound: 0 when no allocation can be faster by the model."""
+        return max(0.0, 1 - self.throughput / self.bound) if self.bound else None
 
 
 def explain(
@@ -54,14 +65,17 @@ def explain(
 ) -> Explanation:
     """Explain `allocation` by the profiles in `costs`.
 
-    `measured` are shares of time that placements (member, device, lane) really computed. Raises AllocationError for a
-    missing profile.
+    `measured` are shares of time that placements (member, device, lane) really computed, by default those that the
+    allocation has of its last bench. Raises AllocationError for a missing profile.
     """
     placements, devices = allocation.placements, allocation.devices
     loads = simulate.load(placements, devices, costs)
     found = simulate.solve(loads)
     by_name = {d.name: d for d in devices}
     lanes = {d.name: len({p.lane for p in placements if p.device == d.name}) for d in devices}
+    if measured is None and len(allocation.shares) == len(placements):
+        keys = [(p.member, p.device, p.lane) for p in placements]
+        measured = dict(zip(keys, allocation.shares, strict=True))
     seats = tuple(
         Seat(
             p.member,
@@ -83,17 +97,28 @@ def explain(
             taken[d.name],
             d.memory - taken[d.name],
             max((b for (name, _), b in found.busy.items() if name == d.name), default=0.0),
+            d.kind,
+            lanes[d.name] * costs.base(d),
         )
         for d in devices
     )
-    return Explanation(seats, uses, found.throughput, allocation.bound, _limits(found, devices))
+    limits = _limits(found, devices)
+    return Explanation(seats, uses, found.throughput, allocation.bound, limits, allocation.throughput, allocation.name)
 
 
 def _limits(found: simulate.Prediction, devices: Sequence[Device]) -> str:
-    """What sets the pace: the members with a price, and the devices that are always busy."""
+    """One sentence: the devices that are always busy, the members that cost the pace there, and who is idle."""
+    if not found.rates:
+        return "Nobody is placed."
     full = sorted({name for (name, _), busy in found.busy.items() if busy > 0.999})
     idle = [d.name for d in devices if not any(name == d.name for name, _ in found.busy)]
     dear = [m for m, price in sorted(found.prices.items(), key=lambda pair: (-pair[1], pair[0])) if price > 0.01]
-    most = ", ".join(f"{m} ({found.prices[m]:.0%})" for m in dear[:4]) + (", ..." if len(dear) > 4 else "")
-    text = f"{', '.join(full)} always busy, by {most}"
-    return f"{text}; idle: {', '.join(idle)}" if idle else text
+    most = _some([f"{m} ({found.prices[m]:.0%})" for m in dear])
+    verb = "sets" if len(full) == 1 else "set"
+    text = f"{_some(full)} {verb} the pace, always busy; what costs it most: {most}"
+    return f"{text}; idle: {_some(idle)}." if idle else f"{text}."
+
+
+def _some(words: Sequence[str], most: int = 4) -> str:
+    """The first of `words`, and how many more there are."""
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")

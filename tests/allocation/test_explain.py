@@ -35,5 +35,21 @@ def test_each_device_has_what_is_used_and_left() -> None:
 
 
 def test_one_line_says_what_limits_the_pace() -> None:
-    assert FOUND.limits == "cuda:0 always busy, by a (100%); idle: cpu:0"
+    assert FOUND.limits == "cuda:0 sets the pace, always busy; what costs it most: a (100%); idle: cpu:0."
     assert (FOUND.throughput, FOUND.bound) == (pytest.approx(100), 200.0)
+
+
+def test_what_a_bench_measured_stands_beside_the_prediction() -> None:
+    benched = Allocation("x", "B1", DEVICES, PLACEMENTS, throughput=90.0, shares=(0.8, 0.2), bound=125.0)
+    found = explain(benched, COSTS)
+    assert [s.measured for s in found.seats] == [0.8, 0.2]
+    assert (found.measured, found.short_of_bound) == (90.0, pytest.approx(0.2))
+
+
+def test_a_long_list_is_cut_short() -> None:
+    devices = tuple(Device(f"cuda:{i}", "gpu", 100) for i in range(9))
+    found = explain(Allocation("x", "B1", devices, tuple(Placement("a", d.name, 8) for d in devices[:7])), COSTS)
+    assert found.limits == (
+        "cuda:0, cuda:1, cuda:2, cuda:3 and 3 more set the pace, always busy; what costs it most: a (100%); "
+        "idle: cuda:7, cuda:8."
+    )
