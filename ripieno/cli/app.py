@@ -119,6 +119,7 @@ def tune(
     ranked = sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))
     console.out.print(summary(watch, run))
     console.out.print(tables.members(ranked[:5], {}, {}, metric))
+    console.out.print(tables.waited(ranked))
     members = [tables.plain_member(m) for m in ranked]
     console.closing(run, f"ripieno measure {run}", f"{len(ranked)} members", **plain(watch), library=members)
 

@@ -89,6 +89,8 @@ def show(
     ranked = sorted(held.members, key=lambda m: (keys[order](m), m.id))
     trials = len({m.trial for m in held.members})
     console.out.print(f"{run}: {len(held.members)} members of {trials} trials")
+    if waited := tables.waited(held.members):
+        console.out.print(waited)
     console.out.print(tables.members(ranked[:top], held.costs, held.diversity, held.metric, held.cost_kind))
     if held.ensembles:
         console.out.print(tables.ensembles(held.ensembles, held.metric))

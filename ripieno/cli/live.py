@@ -20,8 +20,10 @@ from ripieno.types import Configuration, Value
 
 EVENTS = 4
 """How many of the last events are shown."""
-AROUND = 5
-"""Lines of a terminal that are not running trials: bar, facts, the table's head, the line below the last."""
+GAP = 3
+"""Blanks between facts."""
+AROUND = 4
+"""Lines beside facts, running trials and events: bars of the data and of the search, the table's head, the cursor's."""
 
 BRIEF = {
     "learning_rate": "lr",
@@ -99,13 +101,14 @@ class Live:
             yield Text("the search is starting", style="dim")
             return
         snapshot, later = self._snapshot, max(0.0, self._now() - self._snapshot.now)
-        height = options.max_height or console.size.height
-        rows = max(1, height - AROUND - len(self._events))
+        facts = _facts(snapshot, options.max_width)
+        room = console.size.height - AROUND - facts.row_count
+        events = max(0, min(EVENTS, room - 2))
         yield Group(
             _bar(snapshot, later, options.max_width),
-            _facts(snapshot, options.max_width),
-            self._running(snapshot, later, rows),
-            *self._events,
+            facts,
+            self._running(snapshot, later, max(1, room - events)),
+            *list(self._events)[len(self._events) - min(events, len(self._events)) :],
         )
 
     def _running(self, snapshot: Snapshot, later: float, rows: int) -> Table:
@@ -161,7 +164,7 @@ def _bar(snapshot: Snapshot, later: float, width: int) -> Table:
 
 
 def _facts(snapshot: Snapshot, width: int) -> Table:
-    """What the search has come to: in one row where there is room, else in two."""
+    """What the search has come to, in as few rows as there is room for."""
     busy = f"{len(snapshot.running)} of {snapshot.slots} ({100 * snapshot.occupancy:.0f} %)"
     facts = (
         ("members", str(snapshot.members), ""),
@@ -172,8 +175,14 @@ def _facts(snapshot: Snapshot, width: int) -> Table:
         ("failed", str(snapshot.failures), "bold red" if snapshot.failures else ""),
     )
     cells = [Text.assemble((f"{name} ", "dim"), (value, style)) for name, value, style in facts]
-    made = Table.grid(padding=(0, 3, 0, 0))
-    in_a_row = len(cells) if sum(cell.cell_len + 3 for cell in cells) <= width else 3
-    for first in range(0, len(cells), in_a_row):
-        made.add_row(*cells[first : first + in_a_row])
+    columns = next((n for n in (6, 3, 2) if _width(cells, n) <= width), 1)
+    made = Table.grid(padding=(0, GAP, 0, 0))
+    for _ in range(columns):
+        made.add_column(no_wrap=True, overflow="ellipsis")
+    for first in range(0, len(cells), columns):
+        made.add_row(*cells[first : first + columns])
     return made
+
+
+def _width(cells: Sequence[Text], columns: int) -> int:
+    return sum(GAP + max(cell.cell_len for cell in cells[n::columns]) for n in range(columns)) - GAP

@@ -17,13 +17,15 @@ def members(
     score: str,
     kind: str = "seconds",
 ) -> Table:
-    """Members, in the order given."""
-    columns = "epochs", "valid cross-entropy", f"valid {score}", "parameters", f"cost ({kind})", "diversity"
-    made = table("members", "id", *columns)
+    """Members, in the order given; without the columns that nothing is known for."""
+    more = ([kind] if costs else []) + (["diversity"] if diversity else [])
+    made = table("members (on validation samples)", "id", "epochs", "cross-entropy", score, "parameters", *more)
     for m in rows:
         loss, valid = m.losses["valid_cross_entropy"], m.losses.get(f"valid_{score.replace('-', '_')}")
-        cells = str(m.epoch), f"{loss:.4f}", percent(valid), f"{m.parameters:,}", number(costs.get(m.id))
-        made.add_row(m.id, *cells, percent(diversity.get(m.id)))
+        cells = [str(m.epoch), f"{loss:.4f}", percent(valid), f"{m.parameters:,}"]
+        cells += [number(costs.get(m.id))] if costs else []
+        cells += [percent(diversity.get(m.id))] if diversity else []
+        made.add_row(m.id, *cells)
     return made
 
 
@@ -33,12 +35,23 @@ def plain_member(member: Member) -> dict[str, object]:
     return {name: getattr(member, name) for name in names}
 
 
+def waited(rows: Sequence[Member]) -> str:
+    """One line: how long training waited for data; empty when nobody knows."""
+    last = {m.trial: m for m in sorted(rows, key=lambda m: m.epoch)}.values()
+    curves = [e for m in last for e in m.curve]
+    seconds = sum(e.seconds for e in curves)
+    if not seconds:
+        return ""
+    share = sum(e.waited for e in curves) / seconds
+    return f"trained for {seconds:,.0f} s, {percent(share)} of them waiting for data (goal: under 3 %)"
+
+
 def ensembles(rows: Sequence[Ensemble], score: str, kind: str = "") -> Table:
     """Ensembles by budget, in one kind of cost: by default that of the first."""
     kind = kind or next((k for e in rows for k in e.budget), "seconds")
     key = score.replace("-", "_")
-    columns = f"budget ({kind})", f"cost ({kind})", "members", "valid cross-entropy", f"valid {score}", f"test {score}"
-    made = table("ensembles", "name", *columns)
+    columns = "budget", "cost", "members", "cross-entropy", score, f"test {score}"
+    made = table(f"ensembles (costs in {kind}; on validation samples)", "name", *columns)
     for e in rows:
         made.add_row(
             e.name,
