@@ -130,6 +130,12 @@ class Member:
     costs: Mapping[str, float] = field(default_factory=dict)
     """costs the user brought; measured ones live in profiles"""
 
+    @property
+    def waited(self) -> float | None:
+        """Share of its training time in which it waited for data; None when that is not known."""
+        seconds = sum(e.seconds for e in self.curve)
+        return sum(e.waited for e in self.curve) / seconds if seconds else None
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -265,6 +271,8 @@ class Allocation:
     """samples per second it was planned to answer at the least latency; None when planned for throughput"""
     latency: float | None = None
     """seconds within which 99 of 100 samples are answered at `rate`: measured, or by the model without a bench"""
+    planned: Mapping[str, int] = field(default_factory=dict)
+    """bytes each lane is planned to take, by `DEVICE/LANE`; empty when nobody planned, then nothing is enforced"""
     shares: tuple[float, ...] = ()
     """share of its resource's time that each placement computed in the last bench; empty when there was none"""
     errors: tuple[float, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ripieno.allocation.costs import Costs
@@ -24,10 +25,30 @@ def used(placements: Sequence[Placement], devices: Sequence[Device], costs: Cost
     return taken
 
 
+def of_lanes(placements: Sequence[Placement], devices: Sequence[Device], costs: Costs) -> dict[str, int]:
+    """Bytes that each lane takes, by `DEVICE/LANE`: its own share, and its placements at their batch sizes.
+
+    Raises AllocationError for a placement on a device that is not among `devices`.
+    """
+    by_name = {device.name: device for device in devices}
+    taken: dict[str, int] = {}
+    for p in placements:
+        device = _found(by_name, p.device)
+        key = f"{p.device}/{p.lane}"
+        taken[key] = taken.get(key, costs.base(device)) + costs.bytes(p.member, device, p.batch_size)
+    return taken
+
+
 def fits(placements: Sequence[Placement], devices: Sequence[Device], costs: Costs) -> bool:
     """Whether no device is asked for more bytes than it has."""
     taken = used(placements, devices, costs)
     return all(taken[device.name] <= device.memory for device in devices)
+
+
+def at_least(count: int) -> str:
+    """As `in_words`, but never rounded down: who gives so much gives enough."""
+    unit = 1 << max(0, min(30, 10 * ((count.bit_length() - 1) // 10)))
+    return in_words(unit * math.ceil(10 * count / unit) / 10)
 
 
 def in_words(count: float) -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from ripieno.allocation import matrix, simulate
+from ripieno.allocation import matrix, memory, simulate
 from ripieno.allocation.climb import climb, longest_first
 from ripieno.allocation.confirm import confirm
 from ripieno.allocation.costs import Costs
@@ -110,6 +110,7 @@ def plan(
         bound=planned.bound if math.isfinite(planned.bound) else None,
         rate=options.rate,
         errors=errors,
+        planned=memory.of_lanes(placements, devices, problem.costs),
     )
     if planned.score is not None:
         figure = found.measurement.throughput if found else planned.score(placements)
@@ -136,20 +137,30 @@ def problem_of(
 def by_model(problem: Problem, options: Options) -> Planned:
     """Plan without benches: worst-fit, ascents from it, and the optimum where it is found in time.
 
-    Raises AllocationError, worst-fit's, when nothing fits.
+    Raises AllocationError when nothing fits, with the smallest changes that make it.
     """
     starts, refusal = _starts(problem, options.batch_size)
     if options.method != "model":
         if not starts:
-            raise refusal
+            raise _refused(problem, refusal, f"{refusal}, or plan by the model, which finds room for all")
         return Planned(starts[0], starts[0], math.inf, _score(problem, options))
     best, bound = _search(problem, starts, options.seconds)
     if best is None:
-        raise refusal
+        raise _refused(problem, refusal)
     score = _score(problem, options)
     if score is not None:
         best = _quickest(best, starts, problem, score, options.rate or 0.0, bound)
     return Planned(starts[0] if starts else None, best, bound, score)
+
+
+def _refused(problem: Problem, refusal: AllocationError, fits: str = "") -> AllocationError:
+    """Why nothing fits, and what would; `fits` is said when it is worst-fit alone that finds no room, its `refusal`."""
+    from ripieno.allocation import mend  # brings SciPy
+
+    why = mend.refusal(problem)
+    if why is None:
+        return AllocationError(fits) if fits else refusal
+    return refusal if fits else AllocationError(why)
 
 
 def _score(problem: Problem, options: Options) -> Callable[[Placements], float] | None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ripieno.engine.cap import exceeded
 from ripieno.engine.claims import Claim
 from ripieno.engine.lane import Lane
 from ripieno.engine.supervisor import Supervisor
@@ -50,7 +51,15 @@ class LaneState:
 class Watch:
     """States of all lanes. Changed under the desk's lock, save in `_look` and `_start`, which the supervisor runs."""
 
-    def __init__(self, members: Sequence[tuple[int, ...]], patience: Patience, supervisor: Supervisor) -> None:
+    def __init__(
+        self,
+        members: Sequence[tuple[int, ...]],
+        patience: Patience,
+        supervisor: Supervisor,
+        caps: Sequence[int] = (),
+    ) -> None:
+        """`caps` are the most bytes that each lane's process may take, 0 for any; without them all may take any."""
+        self._caps = caps or (0,) * len(members)
         self.states = [LaneState(own) for own in members]
         self.patience = patience
         self._supervisor = supervisor
@@ -131,6 +140,8 @@ class Watch:
 
     def _hangs(self, index: int, state: LaneState, now: float) -> str:
         """Why a lane must be killed; empty when it need not."""
+        if cause := exceeded(self._caps[index], self._lanes[index].process):
+            return cause
         silent = self._lanes[index].ping(now)
         if silent > self.patience.ping:
             return f"it did not answer a ping for {silent:.1f} s"

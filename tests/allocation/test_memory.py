@@ -69,3 +69,11 @@ def test_batch_sizes_are_those_measured_everywhere() -> None:
 )
 def test_bytes_in_words(count: float, words: str) -> None:
     assert memory.in_words(count) == words
+
+
+def test_bytes_of_lanes_add_up_to_those_of_their_device() -> None:
+    placed = (Placement("a", "cpu:0", 32), Placement("a", "cpu:0", 8, 1))
+    lanes = memory.of_lanes(placed, [CPU], COSTS)
+    assert set(lanes) == {"cpu:0/0", "cpu:0/1"}
+    assert sum(lanes.values()) == memory.used(placed, [CPU], COSTS)["cpu:0"]
+    assert lanes["cpu:0/0"] > lanes["cpu:0/1"]
