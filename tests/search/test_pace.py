@@ -40,7 +40,7 @@ def test_a_job_takes_what_jobs_about_as_long_took() -> None:
     assert pace.seconds(job(100, 0, 1), 1.0) == pytest.approx(7.0)
     assert pace.seconds(job(100, 0, 27), 27.0) == pytest.approx(59.0)
     assert pace.seconds(job(100, 0, 18), 18.0) == pytest.approx(18 * 59 / 27)
-    assert pace.seconds(job(0, 1, 28), 27.0) == pytest.approx(59.0)  # trial 0 took an epoch's usual time
+    assert pace.seconds(job(10, 1, 28), 27.0) == pytest.approx(59.0)  # trial 10 took an epoch's usual time
 
 
 def test_a_trial_that_was_slow_is_slow_when_it_trains_on() -> None:
@@ -64,6 +64,9 @@ def test_the_less_durations_can_be_told_the_more_time_is_kept_for_a_job() -> Non
         took = (1 - 2 * spread, 1 - spread, 1.0, 1 + spread, 1 + 2 * spread)
         pace = learnt(*((job(n, 0, 3), 3.0 * took[n % 5]) for n in range(3 * RECENT)))
         assert pace.seconds(job(1000, 0, 3), 3.0) == pytest.approx(3.0 * (1 + spread))
+        first = ((job(n, 0, 3), 3.0) for n in range(3 * RECENT))
+        pace = learnt(*first, *((job(n, 3, 4), took[n % 5]) for n in range(3 * RECENT)), (job(1000, 0, 3), 3.0))
+        assert pace.seconds(job(1000, 3, 4), 1.0) == pytest.approx(1 + spread)
 
 
 def test_a_trial_that_trains_on_needs_no_margin_for_what_is_not_known_of_new_ones() -> None:
