@@ -40,7 +40,7 @@ def test_a_job_takes_what_jobs_about_as_long_took() -> None:
     assert pace.seconds(job(100, 0, 1), 1.0) == pytest.approx(7.0)
     assert pace.seconds(job(100, 0, 27), 27.0) == pytest.approx(59.0)
     assert pace.seconds(job(100, 0, 18), 18.0) == pytest.approx(18 * 59 / 27)
-    assert pace.seconds(job(10, 1, 28), 27.0) == pytest.approx(59.0)  # trial 10 took an epoch's usual time
+    assert pace.seconds(job(11, 27, 28), 1.0) == pytest.approx(7.0)  # trial 11 took what is usual for as long
 
 
 def test_a_trial_that_was_slow_is_slow_when_it_trains_on() -> None:
