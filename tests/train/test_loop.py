@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 import ripieno
 from ripieno.library import Library
 from ripieno.train import Task, crew, loop, plan, train_job, ways
+from ripieno.train.checkpoint import Progress
 from ripieno.train.evaluate import predict, scores
+from ripieno.train.trial import Trial
 from ripieno.types import Configuration, Dataset, Job, Member
 
 TINY = {"stem_filters": 4, "width": 4, "blocks_1": 1, "blocks_2": 1, "blocks_3": 1, "blocks_4": 1, "batch_size": 24}
@@ -58,7 +60,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     """End training with an exception that nothing catches once the checkpoint of `epoch` is written."""
     real = loop.write_checkpoint
 
-    def write(path: Path, progress: loop.Progress, *rest: object) -> None:
+    def write(path: Path, progress: Progress, *rest: object) -> None:
         real(path, progress, *rest)  # type: ignore[arg-type]
         if progress.epoch == epoch:
             raise KeyboardInterrupt
@@ -207,7 +209,7 @@ def test_seed_and_trial_change_the_weights_and_nothing_else_does(task: Task) -> 
 
 
 def test_every_epoch_has_an_order_and_an_augmentation_of_its_own(task: Task, digits: Dataset) -> None:
-    trial = loop._Trial(task, Job(3, TINY, 0, 3), digits)
+    trial = Trial(task, Job(3, TINY, 0, 3), digits)
     drawn = set()
     for number in (1, 2, 3):
         order, draws = trial._generators(number)

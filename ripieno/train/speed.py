@@ -1,0 +1,61 @@
+"""How fast a configuration trains here: real steps, nothing kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import torch
+
+from ripieno.data import open_dataset
+from ripieno.train.task import Task
+from ripieno.train.trial import Trial
+from ripieno.train.ways import Speed, Way
+from ripieno.types import Configuration, Job
+
+
+def measure_speed(
+    task: Task,
+    configuration: Configuration,
+    seconds: float,
+    way: Way | None = None,
+    batches: int | None = None,
+    ready: Callable[[], None] = lambda: None,
+) -> Speed:
+    """Train a network of `configuration` for `seconds` after its first block, and forget it.
+
+    Gives images per second, and the share of the time waited for data prepared the `way` given (by default in the
+    trainer). `batches` makes blocks smaller than they would be, for slow networks. `ready` is called before the clock starts: what trains beside this one can be waited for there.
+    """
+    way = way or Way()
+    trial = Trial(task, Job(0, configuration, 0, 1 << 20), open_dataset(task.dataset), way)
+    plan = trial.feed.plan
+    plan.block = min(plan.block, (batches or plan.steps) * plan.batch_size)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(task.threads)
+    images, started, counted = 0, 0.0, 0
+    try:
+        with closing(trial.feed), trial.seeded(1):
+            trial.network.train()
+            for epoch in range(1, 1 << 20):
+                for block in trial.feed.batches(epoch):
+                    for pixels, labels in block:
+                        trial.step(pixels, labels, 0.0)
+                        images += len(labels)
+                    _wait(trial.device)
+                    now = time.perf_counter()
+                    if not counted:
+                        ready()
+                        trial.feed.waited()
+                        started, counted = time.perf_counter(), images
+                    elif now - started >= seconds:
+                        return Speed(way, (images - counted) / (now - started), trial.feed.waited() / (now - started))
+        raise AssertionError("epochs end")
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
