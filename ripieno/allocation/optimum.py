@@ -132,7 +132,7 @@ def best(problem: Problem, seconds: float = 10.0, known: Placements | None = Non
     whole = np.concatenate([np.zeros(1 + n), np.full(n + k, 0.0 if relaxed else 1.0)])
     lower, upper = np.zeros(columns), np.ones(columns)
     lower[0] = min(1.0, floor * scale * (1 - GAP))
-    with _quiet():
+    with quiet():
         result = milp(
             objective,
             integrality=whole,
@@ -154,7 +154,7 @@ def best(problem: Problem, seconds: float = 10.0, known: Placements | None = Non
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Send to standard error what HiGHS now and then writes to standard output whatever it is told."""
     sys.stdout.flush()
     kept = os.dup(1)

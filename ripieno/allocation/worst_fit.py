@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from ripieno.allocation.costs import Costs
-from ripieno.allocation.memory import in_words
+from ripieno.allocation.memory import at_least, in_words
 from ripieno.allocation.problem import FREE, Pin
 from ripieno.errors import AllocationError
 from ripieno.types import Device, Placement
@@ -84,7 +84,7 @@ def _refusal(
     extras = {d: extra for d in devices if (extra := _extra(d, place, devices, batch_size)) is not None}
     if extras:
         device = min(extras, key=lambda d: extras[d])
-        mends.append(f"give {device.name} {in_words(extras[device])} more than its {in_words(device.memory)}")
+        mends.append(f"give {device.name} {at_least(extras[device])} more than its {in_words(device.memory)}")
     mends.append("leave members out")
     needs = min(costs.bytes(member, d, batch_size) for d in devices)
     return (

@@ -1,0 +1,165 @@
+"""What would make members fit that do not: the smallest of each kind of change, found by mixed-integer programs.
+
+Imported only when something does not fit, for it brings SciPy. Each program packs every member at its smallest batch
+size once, on one lane a device, which is the least memory there is:
+
+    minimise the change  where  sum of x over devices = 1 - left out        for each member
+                                sum of bytes x + base z <= memory + extra   for each device
+                                x <= z                                      for each (member, device)
+
+The change is bytes more on one device, devices like one of these, or members left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from ripieno.allocation.memory import at_least, in_words
+from ripieno.allocation.optimum import quiet
+from ripieno.allocation.problem import Problem
+from ripieno.types import Device
+
+MORE_DEVICES = 64
+"""Devices that are thought of adding at most."""
+SECONDS = 2.0
+"""Of each program."""
+
+
+def refusal(problem: Problem) -> str | None:
+    """One line: what does not fit and the smallest changes that make it; None when it does fit."""
+    if not _lacks(problem):
+        return None
+    names = ", ".join(d.name for d in problem.devices[:6]) + (", ..." if len(problem.devices) > 6 else "")
+    size = {m: min(problem.sizes(m)) for m in problem.members}
+    takes = {m: min(problem.costs.bytes(m, d, size[m]) for d in problem.homes(m)) for m in problem.members}
+    total = sum(takes.values())
+    room = sum(d.memory for d in problem.devices)
+    largest = max(takes, key=lambda m: takes[m])
+    what = (
+        f"no room for the {len(takes)} members on {names}: even in their smallest batches they take {in_words(total)} "
+        f"({largest} {in_words(takes[largest])}), and there are {in_words(room)}"
+    )
+    return f"{what}: {', or '.join(mends(problem))}"
+
+
+def mends(problem: Problem) -> list[str]:
+    """The smallest change of each kind that makes the members fit, in words; leaving out members always does."""
+    found = []
+    free = dataclasses.replace(problem, pins={})
+    if problem.pins and not _lacks(free):
+        found.append("free the pinned members")
+    extras = {d: extra for d in _one_of_each(problem.devices) if (extra := _extra(problem, d)) is not None}
+    if extras:
+        device = min(extras, key=lambda d: extras[d])
+        found.append(f"give {device.name} {at_least(extras[device])} more than its {in_words(device.memory)}")
+    counts = {d.kind: count for d in _one_of_each(problem.devices) if (count := _more(problem, d)) is not None}
+    if counts:
+        kind = min(counts, key=lambda k: counts[k])
+        found.append(f"add {counts[kind]} more {kind}")
+    out = _left_out(problem)
+    found.append(f"leave out {', '.join(out)}" if len(out) <= 4 else f"leave out {len(out)} members ({out[0]}, ...)")
+    return found
+
+
+def _lacks(problem: Problem) -> bool:
+    """Whether some member has no place."""
+    return bool(_left_out(problem))
+
+
+def _left_out(problem: Problem) -> list[str]:
+    """The fewest members without which the others fit; the largest of these sets of equal size."""
+    solved = _solve(problem, dropping=True)
+    assert solved is not None, "leaving everybody out always fits"
+    placed, _ = solved
+    return [m for m, row in zip(problem.members, placed, strict=True) if not row.any()]
+
+
+def _extra(problem: Problem, device: Device) -> int | None:
+    """Fewest bytes more on `device` with which all fit; None when no number is enough."""
+    solved = _solve(problem, growing=device)
+    return None if solved is None else solved[1]
+
+
+def _more(problem: Problem, device: Device) -> int | None:
+    """Fewest devices more like `device` with which all fit; None when `MORE_DEVICES` are not enough."""
+
+    def enough(count: int) -> bool:
+        more = [dataclasses.replace(device, name=f"{device.name}+{i}") for i in range(count)]
+        return not _lacks(dataclasses.replace(problem, devices=(*problem.devices, *more)))
+
+    count = 1
+    while not enough(count):
+        count *= 2
+        if count > MORE_DEVICES:
+            return None
+    low = count // 2
+    while count - low > 1:
+        middle = (low + count) // 2
+        low, count = (low, middle) if enough(middle) else (middle, count)
+    return count
+
+
+def _one_of_each(devices: Sequence[Device]) -> list[Device]:
+    """The first device of each kind and size."""
+    return list({(d.kind, d.memory): d for d in reversed(devices)}.values())[::-1]
+
+
+def _solve(
+    problem: Problem, growing: Device | None = None, dropping: bool = False
+) -> tuple[NDArray[np.bool_], int] | None:
+    """Who sits where, (members, devices), and the bytes that `growing` must have more; None when nothing fits."""
+    members, devices = list(problem.members), list(problem.devices)
+    n, k = len(members), len(devices)
+    unit = max(d.memory for d in devices) or 1
+    takes = np.array([[problem.costs.bytes(m, d, min(problem.sizes(m))) / unit for d in devices] for m in members])
+    base = np.array([problem.costs.base(d) / unit for d in devices])
+    memory = np.array([d.memory / unit for d in devices])
+    columns = n * k + k + 1 + n  # x, z, extra, left out
+    x, z, extra, out = np.arange(n * k).reshape(n, k), n * k + np.arange(k), n * k + k, n * k + k + 1 + np.arange(n)
+    rows: list[NDArray[np.float64]] = []
+    limits: list[tuple[float, float]] = []
+
+    def row(lower: float, upper: float, *terms: tuple[Any, Any]) -> None:
+        made = np.zeros(columns)
+        for at, value in terms:
+            made[at] = value
+        rows.append(made)
+        limits.append((lower, upper))
+
+    for i in range(n):
+        row(1.0, 1.0, (x[i], 1.0), (int(out[i]), 1.0))
+    for j, device in enumerate(devices):
+        grown = [(extra, -1.0)] if device is growing else []
+        row(-np.inf, memory[j], (x[:, j], takes[:, j]), (int(z[j]), base[j]), *grown)
+        for i in range(n):
+            row(-np.inf, 0.0, (int(x[i, j]), 1.0), (int(z[j]), -1.0))
+    upper = np.ones(columns)
+    upper[extra] = np.inf if growing else 0.0
+    upper[out] = 1.0 if dropping else 0.0
+    for i, member in enumerate(members):
+        homes = {d.name for d in problem.homes(member)}
+        upper[x[i]] = [1.0 if d.name in homes else 0.0 for d in devices]
+    objective = np.zeros(columns)
+    objective[extra] = 1.0
+    # of sets of equal size the one of the least bytes left out, so that most of the work stays
+    objective[out] = 1.0 + 1e-3 * takes.min(axis=1) / takes.min(axis=1).sum()
+    whole = np.ones(columns)
+    whole[extra] = 0.0
+    lower_limits, upper_limits = zip(*limits, strict=True)
+    with quiet():
+        result = milp(
+            objective,
+            integrality=whole,
+            bounds=Bounds(np.zeros(columns), upper),
+            constraints=LinearConstraint(np.array(rows), lower_limits, upper_limits),
+            options={"time_limit": SECONDS},
+        )
+    if result.x is None:
+        return None
+    return result.x[x] > 0.5, int(np.ceil(result.x[extra] * unit))

@@ -1,0 +1,133 @@
+"""The extremes: what cannot fit is refused with the smallest change that makes it fit, and that change does."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+
+import numpy as np
+import pytest
+
+from ripieno.allocation import Options, Pin, memory, mend, simulate
+from ripieno.allocation.costs import Costs
+from ripieno.allocation.memory import at_least, in_words
+from ripieno.allocation.plan import by_model
+from ripieno.allocation.problem import Problem
+from ripieno.errors import AllocationError
+from ripieno.types import Device, Point, Profile
+from tests.allocation.instances import random_problem
+
+MIB = 1 << 20
+
+
+def problem_of(sizes: list[int], rooms: list[int], pins: dict[str, Pin] | None = None, **other: object) -> Problem:
+    """Members that take `sizes` MiB in batches of 1 and twice that in batches of 8, on GPUs of `rooms` MiB."""
+    names = [f"m{i}" for i in range(len(sizes))]
+    profiles = {
+        m: Profile(m, "gpu", "onnx", (Point(1, 0.01, 0.0, s * MIB), Point(8, 0.02, 0.0, 2 * s * MIB)), base=MIB)
+        for m, s in zip(names, sizes, strict=True)
+    }
+    devices = tuple(Device(f"cuda:{i}", "gpu", room * MIB) for i, room in enumerate(rooms))
+    return Problem(names, devices, Costs({"gpu": profiles}), (1, 8), pins or {}, **other)  # type: ignore[arg-type]
+
+
+def test_twelve_heavy_members_fill_four_devices_that_hold_three_each() -> None:
+    heavy = problem_of([100] * 12, [301] * 4)
+    begin = time.perf_counter()
+    found = by_model(heavy, Options(seconds=2.0))
+    assert time.perf_counter() - begin < 20
+    assert heavy.allows(found.best)
+    assert sorted(p.device for p in found.best) == sorted(d.name for d in heavy.devices for _ in range(3))
+    assert {p.batch_size for p in found.best} == {1}
+    # a byte less on one of them and somebody has no place
+    less = dataclasses.replace(heavy, devices=(*heavy.devices[1:], Device("cuda:0", "gpu", 301 * MIB - 1000)))
+    with pytest.raises(AllocationError, match=r"no room for the 12 members .*leave out m\d+$"):
+        by_model(less, Options())
+
+
+def test_twelve_uneven_members_that_worst_fit_cannot_place_are_placed() -> None:
+    # 5 + 4 and 3 + 3 + 3 on each pair of devices: the largest first, where most room is, strands one
+    sizes = [5, 4, 3, 3, 3, 5, 4, 3, 3, 3]
+    tight = problem_of(sizes, [10] * 4)
+    found = by_model(tight, Options())
+    assert found.start is None
+    assert tight.allows(found.best)
+
+
+def test_one_member_on_sixteen_devices_is_sixteen_times_as_fast() -> None:
+    lone = problem_of([100], [300] * 16)
+    found = by_model(lone, Options())
+    assert sorted(p.device for p in found.best) == sorted(d.name for d in lone.devices)
+    assert simulate.predict(found.best, lone.devices, lone.costs).throughput == pytest.approx(16 * 8 / 0.02)
+    assert found.bound == pytest.approx(16 * 8 / 0.02)
+    alone = by_model(dataclasses.replace(lone, replicas=False), Options())
+    assert len(alone.best) == 1
+
+
+def test_more_than_there_is_memory_anywhere_is_refused_with_the_smallest_changes() -> None:
+    with pytest.raises(AllocationError) as caught:
+        by_model(problem_of([60, 50, 40, 30], [101, 61]), Options())
+    assert str(caught.value) == (
+        "no room for the 4 members on cuda:0, cuda:1: even in their smallest batches they take 180.0 MiB "
+        "(m0 60.0 MiB), and there are 162.0 MiB: give cuda:0 20.0 MiB more than its 101.0 MiB, or add 1 more gpu, or leave out m3"
+    )
+
+
+def test_a_member_too_large_for_any_device_is_named() -> None:
+    with pytest.raises(AllocationError, match=r"\(m0 500\.0 MiB\).*give cuda:0 400\.0 MiB more .*, or leave out m0$"):
+        by_model(problem_of([500, 10], [101, 61]), Options())
+
+
+def test_a_pin_that_is_in_the_way_is_told() -> None:
+    crowded = problem_of([60, 60], [100, 100], {"m0": Pin("cuda:0"), "m1": Pin("cuda:0")})
+    with pytest.raises(AllocationError, match="free the pinned members"):
+        by_model(crowded, Options())
+    large = problem_of([60], [100], {"m0": Pin(None, 8)})
+    with pytest.raises(AllocationError, match="free the pinned members"):
+        by_model(large, Options())
+
+
+def test_what_fits_is_not_refused() -> None:
+    assert mend.refusal(problem_of([60, 40], [101])) is None
+    for seed in range(6):
+        problem = random_problem(seed, 3, 5, 3, tightness=0.6)
+        placed = by_model(problem, Options()).best if mend.refusal(problem) is None else None
+        assert placed is None or problem.allows(placed)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_each_change_makes_it_fit_and_a_little_less_does_not(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    sizes = [int(s) for s in generator.integers(10, 90, 6)]
+    problem = problem_of(sizes, [int(r) for r in generator.integers(60, 120, 3)])
+    message = mend.refusal(problem)
+    if message is None:
+        pytest.skip("these fit")
+
+    def fits(devices: tuple[Device, ...], members: list[str]) -> bool:
+        return mend.refusal(dataclasses.replace(problem, devices=devices, members=members)) is None
+
+    everybody = list(problem.members)
+    give = re.search(r"give (\S+) ([\d.]+) (KiB|MiB|GiB) more", message)
+    assert give is not None
+    extra = float(give[2]) * {"KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB}[give[3]]
+    grown = tuple(
+        dataclasses.replace(d, memory=d.memory + int(extra)) if d.name == give[1] else d for d in problem.devices
+    )
+    less = tuple(
+        dataclasses.replace(d, memory=d.memory + int(0.95 * extra)) if d.name == give[1] else d for d in problem.devices
+    )
+    assert fits(grown, everybody)
+    assert not fits(less, everybody)
+    out = re.search(r"leave out (m\d(?:, m\d)*)$", message)
+    assert out is not None
+    without = out[1].split(", ")
+    assert fits(problem.devices, [m for m in everybody if m not in without])
+    assert all(not fits(problem.devices, [m for m in everybody if m not in without[1:]]) for _ in without)
+
+
+def test_words_that_are_to_be_enough_are_rounded_up() -> None:
+    assert (in_words(int(3.04 * 2**30)), at_least(int(3.04 * 2**30))) == ("3.0 GiB", "3.1 GiB")
+    assert (at_least(1), at_least(1024), at_least(1500), at_least(0)) == ("1 bytes", "1.0 KiB", "1.5 KiB", "0 bytes")
+    assert memory.at_least(20 * MIB) == "20.0 MiB"
