@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.errors import EngineError
+from ripieno.backends.names import split
 from ripieno.types import Device, Member
 
 
@@ -28,17 +28,21 @@ class Backend(Protocol):
 def load(
     backend: str, path: Path, member: Member, device: Device, threads: int, trusted: Collection[str] = ()
 ) -> Backend:
-    """Load the file at `path` (`model.onnx` or `weights.safetensors`) with `threads` compute threads.
+    """Load the file at `path` with `threads` compute threads; see `names` for what `backend` may be, and its file.
 
-    `trusted` names the families (`module:function`) the user gave, which the torch backend may import. Raises
-    EngineError for an unknown backend, MissingExtraError when its library is not installed.
+    `trusted` names the families (`module:function`) the user gave, which the torch backends may import. Raises
+    EngineError for an unknown backend, or one that cannot run on the device, MissingExtraError when its library is not
+    installed.
     """
-    if backend == "onnx":
+    name, precision = split(backend)
+    if name == "openvino":
+        from ripieno.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(path, member, device, threads, precision=precision)
+    if name == "onnx" or name == "tensorrt":
         from ripieno.backends.onnx import OnnxBackend
 
-        return OnnxBackend(path, member, device, threads)
-    if backend == "torch":
-        from ripieno.backends.torch import TorchBackend
+        return OnnxBackend(path, member, device, threads, backend=name, precision=precision)
+    from ripieno.backends.torch import TorchBackend
 
-        return TorchBackend(path, member, device, threads, trusted=trusted)
-    raise EngineError(f"no backend {backend!r}; there are: onnx, torch")
+    return TorchBackend(path, member, device, threads, trusted=trusted, backend=name, precision=precision)

@@ -1,15 +1,16 @@
-"""ONNX Runtime: small, quick, no torch in the process."""
+"""ONNX Runtime: small, quick, no torch in the process; on a GPU by its CUDA or its TensorRT provider."""
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.backends.images import checked
+from ripieno.backends.names import Precision
 from ripieno.errors import EngineError, LibraryError, need
 from ripieno.types import Device, Member
 
@@ -17,12 +18,23 @@ from ripieno.types import Device, Member
 class OnnxBackend:
     """A member's ONNX file run by ONNX Runtime. Not thread-safe: one lane owns it."""
 
-    def __init__(self, path: Path, member: Member, device: Device, threads: int = 1, *, spinning: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        member: Member,
+        device: Device,
+        threads: int = 1,
+        *,
+        spinning: bool = False,
+        backend: Literal["onnx", "tensorrt"] = "onnx",
+        precision: Precision = "fp32",
+    ) -> None:
         """Load `path` on `device` with `threads` threads within an operator and one across operators.
 
-        `spinning` lets idle threads wait in a busy loop: quicker for a session alone on its cores, ruinous for sessions
-        that share them. Raises LibraryError when the file is absent or broken, EngineError when this ONNX Runtime
-        cannot use the device.
+        The file is of its precision already, but TensorRT is told to lower it itself. `spinning` lets idle threads
+        wait in a busy loop: quicker for a session alone on its cores, ruinous for sessions that share them. Raises
+        LibraryError when the file is absent or broken, EngineError when this ONNX Runtime has no provider for the
+        device.
         """
         runtime = need("onnxruntime")
         if not path.exists():
@@ -35,7 +47,7 @@ class OnnxBackend:
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
         if _share_arena():
             options.add_session_config_entry("session.use_env_allocators", "1")
-        providers = _providers(runtime, device)
+        providers = _providers(runtime, device, backend, precision)
         try:
             self._session: Any = runtime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # its exceptions have no common base but this
@@ -77,11 +89,34 @@ def _share_arena() -> bool:
     return True
 
 
-def _providers(runtime: Any, device: Device) -> list[Any]:
-    """What runs the graph on `device`."""
+def providers_of(device: Device, backend: str = "onnx") -> tuple[str, ...]:
+    """Names of the providers that run a graph on `device`, the first one most of it."""
     if device.type == "cpu":
-        return ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" not in runtime.get_available_providers():
-        mend = "install onnxruntime-gpu, or use cpu:0 or the torch backend"
-        raise EngineError(f"{device.name} is not there for this ONNX Runtime (it has no CUDA provider): {mend}")
-    return [("CUDAExecutionProvider", {"device_id": int(device.name.partition(":")[2] or 0)}), "CPUExecutionProvider"]
+        return ("CPUExecutionProvider",)
+    cuda = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    return ("TensorrtExecutionProvider", *cuda) if backend == "tensorrt" else cuda
+
+
+def _providers(runtime: Any, device: Device, backend: str, precision: str) -> list[Any]:
+    """The same with their options. Raises EngineError naming the one that this ONNX Runtime lacks."""
+    if backend == "tensorrt" and device.type == "cpu":
+        raise EngineError(f"{device.name} is not there for TensorRT, which runs on GPUs: use onnx or openvino")
+    wanted = providers_of(device, backend)
+    there = runtime.get_available_providers()
+    for name in wanted:
+        if name not in there:
+            kind = name.removesuffix("ExecutionProvider").upper()
+            mend = "install onnxruntime-gpu" + (" and TensorRT" if kind == "TENSORRT" else "")
+            raise EngineError(
+                f"{device.name} is not there for this ONNX Runtime (it has no {kind} provider): "
+                f"{mend}, or use cpu:0 or the torch backend"
+            )
+    number = int(device.name.partition(":")[2] or 0)
+    lowered = {"fp16": {"trt_fp16_enable": True}, "int8": {"trt_int8_enable": True}}.get(precision, {})
+    options: dict[str, dict[str, Any]] = {
+        "TensorrtExecutionProvider": {"device_id": number, **lowered},
+        # TF32 would round what is asked for in fp32
+        "CUDAExecutionProvider": {"device_id": number, "use_tf32": int(precision != "fp32")},
+        "CPUExecutionProvider": {},
+    }
+    return [(name, options[name]) for name in wanted]

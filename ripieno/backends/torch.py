@@ -1,37 +1,62 @@
-"""PyTorch, eager: the reference every other backend is compared with."""
+"""PyTorch: eager, the reference every other backend is compared with; compiled; or replaying CUDA graphs."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.backends.images import checked
+from ripieno.backends.names import Precision
+from ripieno.backends.openvino import without_telemetry
 from ripieno.errors import EngineError, LibraryError, need
 from ripieno.types import Device, Member
+
+GRAPHS = 8
+"""Most batch sizes that a member keeps a CUDA graph for; other batches are padded to one of them, or run eagerly."""
+WARM_UP = 3
+"""Batches before a CUDA graph is recorded, as PyTorch asks for."""
 
 
 class TorchBackend:
     """A member's weights run by PyTorch. Not thread-safe: one lane owns it."""
 
     def __init__(
-        self, path: Path, member: Member, device: Device, threads: int = 1, *, trusted: Collection[str] = ()
+        self,
+        path: Path,
+        member: Member,
+        device: Device,
+        threads: int = 1,
+        *,
+        trusted: Collection[str] = (),
+        backend: Literal["torch", "torch-compile", "torch-graphs"] = "torch",
+        precision: Precision = "fp32",
     ) -> None:
         """Build the member's network on `device` with the weights at `path` (`weights.safetensors`).
 
-        `trusted` names the families of the user's own that may be imported. Raises LibraryError when the weights are
-        absent or another network's, EngineError when the device is not there, ModelError for an untrusted family.
+        `precision` other than fp32 is autocast's. `trusted` names the families of the user's own that may be imported.
+        Raises LibraryError when the weights are absent or another network's, EngineError when the device is not there
+        or the network cannot be compiled, ModelError for an untrusted family.
         """
-        self._torch = need("torch")
+        torch = self._torch = need("torch")
         self.member, self.threads = member, threads
-        if device.type == "cuda" and not self._torch.cuda.is_available():
+        if device.type == "cuda" and not torch.cuda.is_available():
             raise EngineError(f"{device.name} is not there: this PyTorch sees no CUDA device; use cpu:0")
+        if backend == "torch-graphs" and device.type != "cuda":
+            raise EngineError(f"{device.name} is not there for CUDA graphs, which run on GPUs: use torch")
         self._device = device.name if device.type == "cuda" else "cpu"
+        if device.type == "cuda" and precision == "fp32":
+            torch.backends.cudnn.allow_tf32 = False  # on by default, and no fp32
+        self._lowered = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         network = load_network(member, path, trusted)
-        self._network: Any = network.to(self._device, memory_format=self._torch.channels_last)
+        self._network: Any = network.to(self._device, memory_format=torch.channels_last)
+        self._graphs: dict[int, _Graph] | None = {} if backend == "torch-graphs" else None
+        if backend == "torch-compile":
+            self._compile()
 
     def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
         """Probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
@@ -45,13 +70,70 @@ class TorchBackend:
             torch.set_num_threads(self.threads)
         with torch.inference_mode():
             # torch cannot see memory that may not be written
-            batch = torch.from_numpy(images if images.flags.writeable else images.copy()).to(self._device)
-            answers: NDArray[np.float32] = torch.softmax(self._network(batch).float(), 1).cpu().numpy()
+            batch = torch.from_numpy(images if images.flags.writeable else images.copy())
+            run = self._probabilities if self._graphs is None else self._replay
+            answers: NDArray[np.float32] = run(batch.to(self._device)).cpu().numpy()
         return answers
 
     def close(self) -> None:
         """Free the network."""
-        self._network = None
+        self._network = self._graphs = None
+
+    def _probabilities(self, batch: Any) -> Any:
+        torch = self._torch
+        kind = self._device.partition(":")[0]
+        with torch.autocast(kind, self._lowered, enabled=self._lowered is not None):
+            return torch.softmax(self._network(batch).float(), 1)
+
+    def _compile(self) -> None:
+        """Compile for any batch, now: a lane must not find out at its first request that there is no compiler."""
+        images = np.zeros((2, *self.member.input.shape), self.member.input.dtype)
+        try:
+            # the compiler asks every package with a compiler of its own, and warns about itself
+            with without_telemetry(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._network = self._torch.compile(self._network, dynamic=True)
+                for size in (2, 1):  # a batch of one is compiled apart
+                    self.infer(images[:size])
+        except Exception as error:  # compilers fail in ways of their own
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise EngineError(f"{self.member.id} cannot be compiled ({line[:200]}): use the torch backend") from error
+
+    def _replay(self, batch: Any) -> Any:
+        """The answer by a recorded graph of the batch's size, or of a larger one."""
+        assert self._graphs is not None
+        size = len(batch)
+        wide = 1 << (size - 1).bit_length()
+        if wide not in self._graphs:
+            if len(self._graphs) == GRAPHS:
+                return self._probabilities(batch)
+            self._graphs[wide] = _Graph(self._torch, self._probabilities, batch, wide)
+        return self._graphs[wide].run(batch)
+
+
+class _Graph:
+    """What a network does to a batch of one size, recorded on the GPU: replaying it costs one launch."""
+
+    def __init__(self, torch: Any, call: Any, batch: Any, size: int) -> None:
+        self._torch = torch
+        self._images = torch.zeros((size, *batch.shape[1:]), dtype=batch.dtype, device=batch.device)
+        with torch.cuda.device(batch.device):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UP):
+                    call(self._images)
+            torch.cuda.current_stream().wait_stream(stream)
+            self._graph = torch.cuda.CUDAGraph()
+            # other lanes may use the GPU from their threads while this one records
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self._answers = call(self._images)
+
+    def run(self, batch: Any) -> Any:
+        with self._torch.cuda.device(self._images.device):
+            self._images[: len(batch)].copy_(batch)
+            self._graph.replay()
+        return self._answers[: len(batch)]
 
 
 def load_network(member: Member, path: Path, trusted: Collection[str] = ()) -> Any:

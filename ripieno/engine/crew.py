@@ -5,6 +5,7 @@ Imports NumPy and the backend of the members, nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
@@ -18,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.backends import Backend
+from ripieno.backends.names import module_of
 from ripieno.engine.memory import Memory, Slots
-from ripieno.errors import EngineError, RipienoError
+from ripieno.errors import EngineError, RipienoError, need
 from ripieno.types import Device, Member
 
 Load = Callable[[str, Path, Member, Device, int], Backend]
@@ -33,6 +35,8 @@ class Seat:
     index: int
     member: Member
     path: Path
+    backend: str = ""
+    """what it is run by; empty: what its lane says"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Orders:
     seats: tuple[Seat, ...]
     trusted: tuple[str, ...] = ()
     """the user's own families (`module:function`) that may be imported"""
+    cap: int = 0
+    """most bytes it may take; 0: nothing was planned"""
 
 
 def find_load(name: str) -> Load:
@@ -64,6 +70,13 @@ def load_name(load: Load) -> str:
     if "<" in name or "." in name.partition(":")[2] or name.startswith(("None:", "__main__:")):
         raise EngineError(f"{load!r} must be a function at the top of a module for lanes in processes")
     return name
+
+
+def import_runtime(orders: Orders) -> None:
+    """Import what runs a lane's members, so that what it takes is not held against them."""
+    for backend in {seat.backend or orders.backend for seat in orders.seats}:
+        with contextlib.suppress(RipienoError, ImportError):  # who needs it will say so
+            need(module_of(backend))
 
 
 def trusting(load: Load, trusted: Sequence[str]) -> Load:
@@ -89,7 +102,8 @@ class Crew:
         load = trusting(load, orders.trusted)
         try:
             for seat in orders.seats:
-                self._backends[seat.index] = load(orders.backend, seat.path, seat.member, orders.device, orders.threads)
+                backend = seat.backend or orders.backend
+                self._backends[seat.index] = load(backend, seat.path, seat.member, orders.device, orders.threads)
         except BaseException:
             self.close()
             raise

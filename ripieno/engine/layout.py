@@ -5,16 +5,18 @@ Thread pools are explicit, always: default ones, of several lanes on the same co
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
+from ripieno.engine.cap import mib, resident
 from ripieno.engine.claims import Post
 from ripieno.engine.crew import Orders, Seat
 from ripieno.errors import EngineError
-from ripieno.library.bundle import model_path
+from ripieno.library.bundle import backend_of, model_path
 from ripieno.types import Bundle, Device, Placement
 
 RING_BYTES = 32 << 20
@@ -62,16 +64,59 @@ def orders_of(
     wheel = device.cores * (threads * len(beside))
     members = {member.id: member for member in bundle.members}
     seats = tuple(
-        Seat(bundle.ensemble.members.index(p.member), members[p.member], model_path(bundle, p.member)) for p in lane
+        Seat(
+            bundle.ensemble.members.index(p.member),
+            members[p.member],
+            model_path(bundle, p.member, p.device),
+            backend_of(bundle, p.member, p.device),
+        )
+        for p in lane
     )
     cores = wheel[place * threads : (place + 1) * threads]
-    return Orders(bundle.backend, device, threads, cores, seats, tuple(trusted))
+    cap = cap_of(bundle, device, lane[0].lane)
+    if cap and device.type == "cuda":  # backends take what is free of a GPU unless told otherwise
+        device = dataclasses.replace(device, memory=cap)
+    return Orders(bundle.backend, device, threads, cores, seats, tuple(trusted), cap)
+
+
+def cap_of(bundle: Bundle, device: Device, lane: int) -> int:
+    """Most bytes a lane may take: its plan and its part of what its device has left over; 0 without a plan.
+
+    Raises EngineError when more is planned for the device than it has.
+    """
+    names = {f"{p.device}/{p.lane}" for p in bundle.allocation.placements if p.device == device.name}
+    plans = {name: size for name, size in bundle.allocation.planned.items() if name in names}
+    if len(plans) < len(names):
+        return 0
+    left = device.memory - sum(plans.values())
+    if left < 0:
+        raise EngineError(
+            f"{mib(device.memory - left)} are planned on {device.name}, which has {mib(device.memory)}: allocate again"
+        )
+    return plans[f"{device.name}/{lane}"] + left // len(plans)
+
+
+def check_room(bundle: Bundle, isolation: str) -> None:
+    """Refuse, before anything is loaded, what this machine's memory cannot hold now. Raises EngineError."""
+    planned = sum(size for name, size in bundle.allocation.planned.items() if name.startswith("cpu"))
+    if not planned:
+        return
+    from ripieno.profiles.devices import free_memory
+
+    needs = planned - (resident() if isolation == "thread" else 0)  # a thread's runtime may be here already
+    free = free_memory()
+    if needs > free:
+        raise EngineError(
+            f"the members are planned to take {mib(planned)} of this machine's memory, {mib(free)} are free: "
+            "end other programs, or allocate again"
+        )
 
 
 def isolation_of(bundle: Bundle, lanes: int) -> Literal["thread", "process"]:
     """What `auto` means: threads, unless eager PyTorch would fight over Python's lock in several of them."""
     processor = all(p.device.startswith("cpu") for p in bundle.allocation.placements)
-    return "process" if bundle.backend == "torch" and processor and lanes > 1 else "thread"
+    used = {backend_of(bundle, p.member, p.device).partition(":")[0] for p in bundle.allocation.placements}
+    return "process" if used & {"torch", "torch-compile"} and processor and lanes > 1 else "thread"
 
 
 def capacity_of(bundle: Bundle, largest: int) -> int:

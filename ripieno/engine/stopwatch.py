@@ -24,9 +24,11 @@ from numpy.typing import NDArray
 
 from ripieno import backends
 from ripieno.backends import Backend
+from ripieno.backends.names import file_of
 from ripieno.engine.answer import Answer, LaneWork, Stats, Work
 from ripieno.engine.crew import Load, trusting
 from ripieno.engine.engine import Engine, Isolation
+from ripieno.engine.paced import Latency, latency_at
 from ripieno.errors import EngineError
 from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member
 
@@ -100,7 +102,8 @@ def bench(
 class AllocationBench:
     """Benches allocations of one ensemble before a bundle of it exists; the allocator's `bench` argument.
 
-    `paths` leads to each member's file. Members stay loaded between benches, so that a bench of a neighbouring
+    `paths` leads to a file of each member, beside which lie those of other backends; `chosen` are these, by member and
+    device, where they are not `backend`. Members stay loaded between benches, so that a bench of a neighbouring
     allocation costs little more than its `seconds`; `close` (or the `with` block) frees them.
     """
 
@@ -111,6 +114,7 @@ class AllocationBench:
         paths: Mapping[str, Path],
         backend: str = "onnx",
         *,
+        chosen: Mapping[str, Mapping[str, str]] | None = None,
         seconds: float = 0.3,
         batch: int = 16,
         trusted: Sequence[str] = (),
@@ -119,9 +123,10 @@ class AllocationBench:
         first = members[ensemble.members[0]]
         self._members = tuple(members[m] for m in ensemble.members)
         self._ensemble, self._backend, self._seconds, self._batch = ensemble, backend, seconds, batch
+        self._chosen = chosen or {}
         self._input: Input = first.input
         self._classes = first.classes
-        self._stock = Stock(paths, trusting(load, trusted))
+        self._stock = Stock(paths, file_of(backend), trusting(load, trusted))
 
     def __call__(self, allocation: Allocation) -> float:
         """Samples per second of an allocation."""
@@ -129,8 +134,22 @@ class AllocationBench:
 
     def measure(self, allocation: Allocation) -> BenchResult:
         """The whole result. Raises EngineError when a member cannot be loaded."""
+        return bench(
+            self._bundle(allocation),
+            seconds=self._seconds,
+            batch=self._batch,
+            isolation="thread",
+            load=self._stock.load,
+        )
+
+    def latency(self, allocation: Allocation, rate: float) -> Latency:
+        """Latency of single samples that come `rate` a second. Raises as `measure`."""
+        with Engine(self._bundle(allocation), isolation="thread", load=self._stock.load) as engine:
+            return latency_at(engine, rate, self._seconds)
+
+    def _bundle(self, allocation: Allocation) -> Bundle:
         bundle = Bundle(self._ensemble, allocation, self._members, self._input, self._classes, self._backend)
-        return bench(bundle, seconds=self._seconds, batch=self._batch, isolation="thread", load=self._stock.load)
+        return dataclasses.replace(bundle, chosen=self._chosen)
 
     def close(self) -> None:
         """Free all members."""
@@ -148,18 +167,21 @@ class AllocationBench:
 class Stock:
     """Loaded members, lent to one lane at a time: its `load` stands in for `backends.load`."""
 
-    def __init__(self, paths: Mapping[str, Path], load: Load) -> None:
-        self._paths, self._load = paths, load
-        self._free: dict[tuple[str, str, int], list[Backend]] = {}
+    def __init__(self, paths: Mapping[str, Path], usual: str, load: Load) -> None:
+        self._paths, self._usual, self._load = paths, usual, load
+        self._free: dict[tuple[str, str, int, str], list[Backend]] = {}
         self._lock = threading.Lock()
 
-    def load(self, backend: str, path: Path, member: Member, device: Device, threads: int) -> Backend:  # noqa: ARG002
+    def load(self, backend: str, path: Path, member: Member, device: Device, threads: int) -> Backend:
         """A member that is free, or a newly loaded one; closing it gives it back."""
-        key = (member.id, device.name, threads)
+        key = (member.id, device.name, threads, backend)
         with self._lock:
             free = self._free.setdefault(key, [])
             loaded = free.pop() if free else None
-        loaded = loaded or self._load(backend, self._paths[member.id], member, device, threads)
+        file = self._paths[member.id]
+        # a bench's bundle has no folder of its own: only the name of the file tells what is wanted
+        file = file if path.name == self._usual else file.with_name(path.name)
+        loaded = loaded or self._load(backend, file, member, device, threads)
         return _Lent(loaded, lambda: self._take_back(key, loaded))
 
     def close(self) -> None:
@@ -169,7 +191,7 @@ class Stock:
                 loaded.close()
             self._free.clear()
 
-    def _take_back(self, key: tuple[str, str, int], loaded: Backend) -> None:
+    def _take_back(self, key: tuple[str, str, int, str], loaded: Backend) -> None:
         with self._lock:
             self._free.setdefault(key, []).append(loaded)
 

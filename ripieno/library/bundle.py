@@ -1,7 +1,7 @@
 """A deployment: a folder that can be copied and needs nothing else.
 
-BUNDLE/bundle.json           the ensemble, its allocation, input, class names, members
-BUNDLE/members/ID/model.onnx or weights.safetensors
+BUNDLE/bundle.json           the ensemble, its allocation, input, class names, members, backends and their proof
+BUNDLE/members/ID/           what its backends run: weights.safetensors, model.onnx, model-fp16.onnx, model-int8.onnx
 """
 
 from __future__ import annotations
@@ -10,24 +10,43 @@ import dataclasses
 from pathlib import Path
 
 from ripieno import files
-from ripieno.errors import LibraryError
+from ripieno.backends.names import file_of
+from ripieno.errors import EngineError, LibraryError
 from ripieno.library.library import Library
+from ripieno.library.proof import Proof
 from ripieno.types import Allocation, Bundle, Ensemble
 
-FILES = {"onnx": "model.onnx", "torch": "weights.safetensors"}
-"""What each backend runs."""
+
+def backend_of(bundle: Bundle, member: str, device: str) -> str:
+    """What `member` is run by on `device`, both by name."""
+    return bundle.chosen.get(member, {}).get(device, bundle.backend)
 
 
-def model_path(bundle: Bundle, member: str) -> Path:
-    """File of a member that the bundle's backend runs."""
-    return bundle.path / "members" / member / FILES[bundle.backend]
+def model_path(bundle: Bundle, member: str, device: str | None = None) -> Path:
+    """File of a member that is run on `device`, by default the first it is placed on."""
+    if device is None:
+        device = next((p.device for p in bundle.allocation.placements if p.member == member), "")
+    return bundle.path / "members" / member / file_of(backend_of(bundle, member, device))
 
 
-def write_bundle(library: Library, ensemble: Ensemble, allocation: Allocation, backend: str, path: Path) -> Bundle:
+def files_of(bundle: Bundle, member: str) -> tuple[str, ...]:
+    """Names of the files of a member that are run on the devices it is placed on. Raises EngineError as `file_of`."""
+    backends = {backend_of(bundle, member, p.device) for p in bundle.allocation.placements if p.member == member}
+    return tuple(sorted({file_of(backend) for backend in backends or {bundle.backend}}))
+
+
+def write_bundle(
+    library: Library,
+    ensemble: Ensemble,
+    allocation: Allocation,
+    backend: str,
+    path: Path,
+    proof: Proof | None = None,
+) -> Bundle:
     """Copy an ensemble's members and its allocation into the folder `path`; `bundle.json` is written last.
 
-    Raises LibraryError when the folder holds something else, a member has no file for `backend`, or the members
-    disagree on their input or classes.
+    Members are run by `backend`, or as `proof` says. Raises LibraryError when the folder holds something else, a member
+    has no file for its backend, or the members disagree on their input or classes.
     """
     if path.exists() and any(path.iterdir()) and not (path / "bundle.json").exists():
         raise LibraryError(f"{path} is not empty and holds no bundle: choose another folder")
@@ -36,12 +55,17 @@ def write_bundle(library: Library, ensemble: Ensemble, allocation: Allocation, b
         if (member.input, member.classes) != (members[0].input, members[0].classes):
             pair = f"{member.id} and {members[0].id}"
             raise LibraryError(f"{pair} differ in input or classes: they cannot answer together")
-        if not (library.member_path(member.id) / FILES[backend]).exists():
-            raise LibraryError(f"{member.id} has no {FILES[backend]}, which the {backend} backend needs")
-    bundle = Bundle(ensemble, allocation, members, members[0].input, members[0].classes, backend)
-    for member in members:
-        files.copy_file(library.member_path(member.id) / FILES[backend], path / "members" / member.id / FILES[backend])
-    files.write_json(path / "bundle.json", bundle)
+    chosen: dict[str, dict[str, str]] = {}
+    for fit in proof.fits if proof else ():
+        chosen.setdefault(fit.member, {})[fit.device] = fit.backend
+    bundle = Bundle(ensemble, allocation, members, members[0].input, members[0].classes, backend, chosen=chosen)
+    wanted = [(one.id, name) for one in members for name in files_of(bundle, one.id)]
+    for owner, name in wanted:
+        if not (library.member_path(owner) / name).exists():
+            raise LibraryError(f"{owner} has no {name}, which the {backend} backend needs")
+    for owner, name in wanted:
+        files.copy_file(library.member_path(owner) / name, path / "members" / owner / name)
+    files.write_bytes(path / "bundle.json", files.to_json(bundle, **({"proof": proof} if proof else {})))
     return dataclasses.replace(bundle, path=path)
 
 
@@ -52,9 +76,12 @@ def read_bundle(path: str | Path) -> Bundle:
         mend = f"make one with `ripieno allocate RUN ENSEMBLE --bundle {path}`"
         raise LibraryError(f"{path} is no bundle (it has no bundle.json): {mend}")
     bundle = dataclasses.replace(files.read_json(path / "bundle.json", Bundle), path=path)
-    if bundle.backend not in FILES:
-        raise LibraryError(f"{path} asks for backend {bundle.backend!r}; there are: {', '.join(FILES)}")
     for member in bundle.ensemble.members:
-        if not model_path(bundle, member).exists():
-            raise LibraryError(f"{model_path(bundle, member)} is missing: copy the bundle again, whole")
+        try:
+            names = files_of(bundle, member)
+        except EngineError as error:
+            raise LibraryError(f"{path} cannot be run: {error}") from error
+        for name in names:
+            if not (path / "members" / member / name).exists():
+                raise LibraryError(f"{path / 'members' / member / name} is missing: copy the bundle again, whole")
     return bundle

@@ -6,6 +6,7 @@ there; memory is what is free now, within the limits of this process's control g
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -14,9 +15,12 @@ from pathlib import Path
 
 import psutil
 
+from ripieno.backends.names import module_of, split
 from ripieno.errors import AllocationError, need
 from ripieno.types import Device
 
+_PROVIDERS = {"onnx": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+_ON_GPUS = (("onnxruntime", "onnx"), ("torch", "torch"))
 _QUERY = "index,uuid,name,memory.used,memory.free"
 
 
@@ -25,7 +29,8 @@ def local_devices(spec: str = "auto", backend: str | None = None) -> tuple[Devic
 
     `spec` is `auto` (every GPU, then the CPU) or a list such as `cuda:0,cpu`: `cuda` every GPU, `cuda:1` one of them,
     `cpu` all cores this process may use as one device `cpu:0`, `cpu:2` the same cores and memory cut in two equal
-    devices `cpu:0` and `cpu:1`. With a `backend` (`onnx` or `torch`), GPUs it cannot run on are left out of `auto`.
+    devices `cpu:0` and `cpu:1`. With a `backend` (see
+    `ripieno.backends.names`, or `auto`), GPUs it cannot run on are left out of `auto`.
 
     Raises AllocationError when a part of `spec` is unknown, named twice or not on this machine.
     """
@@ -52,7 +57,7 @@ def _named(part: str, backend: str | None) -> Sequence[Device]:
         there = ", ".join(gpu.name for gpu in found) or "none"
         raise AllocationError(f"no device {part!r} on this machine (GPUs: {there}): use one of them, or cpu")
     if not _runs_on_gpus(backend):
-        mend = "pip install onnxruntime-gpu" if backend == "onnx" else "install a build of torch with CUDA"
+        mend = "install a build of torch with CUDA" if "torch" in str(backend) else "pip install onnxruntime-gpu"
         raise AllocationError(f"the {backend} backend installed here cannot run on {part!r}: {mend}, or use cpu")
     return chosen
 
@@ -61,9 +66,12 @@ def _runs_on_gpus(backend: str | None) -> bool:
     """Whether the installed `backend` can use a GPU; True without one to ask. Only asked where it matters."""
     if backend is None or not gpus():
         return backend is None
-    if backend == "onnx":
-        return "CUDAExecutionProvider" in need("onnxruntime").get_available_providers()
-    return bool(need("torch").cuda.is_available())
+    if backend == "auto":
+        return any(importlib.util.find_spec(m) and _runs_on_gpus(b) for m, b in _ON_GPUS)
+    name, _ = split(backend)
+    if module_of(backend) == "onnxruntime":
+        return _PROVIDERS[name] in need("onnxruntime").get_available_providers()
+    return name != "openvino" and bool(need("torch").cuda.is_available())
 
 
 # CPU

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.backends.names import MODEL, WEIGHTS, file_of
 from ripieno.errors import EngineError, RipienoError
 from ripieno.files import write_array
 from ripieno.profiles.child import Reply, Request
@@ -214,9 +215,12 @@ def measure_library(
 
 def model_file(library: Shelf, member: Member, backend: str, trusted: Collection[str] = ()) -> Path:
     """The file of `member` that `backend` runs, made when it is an ONNX file that is not there yet."""
-    if backend != "onnx":
+    name = file_of(backend)
+    if name == WEIGHTS:
         return library.weights_path(member.id)
     target = library.onnx_path(member.id)
+    if name != MODEL:
+        return target.with_name(name)
     if not target.exists():
         from ripieno.backends.export import export_onnx
 

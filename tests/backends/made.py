@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from ripieno import files
 from ripieno.backends.export import export_onnx
+from ripieno.backends.names import HALF, QUANTISED, file_of
+from ripieno.backends.quantise import write_fp16, write_int8
 from ripieno.models.build import build
 from ripieno.train.checkpoint import weights_bytes
 from ripieno.types import Configuration, Device, Input, Member
@@ -28,7 +30,13 @@ class Made:
     images: NDArray[np.generic]
 
     def path(self, backend: str) -> Path:
-        return self.folder / {"torch": "weights.safetensors", "onnx": "model.onnx"}[backend]
+        """The file that `backend` runs, made when it is asked for."""
+        path = self.folder / file_of(backend)
+        if not path.exists() and path.name == QUANTISED:
+            write_int8(self.path("onnx"), path, self.images)
+        if not path.exists() and path.name == HALF:
+            write_fp16(self.path("onnx"), path)
+        return path
 
 
 def make(folder: Path, configuration: Configuration, input: Input, family: str = "resnet", export: bool = True) -> Made:

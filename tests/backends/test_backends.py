@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +17,30 @@ from ripieno import backends
 from ripieno.backends.torch import load_network
 from ripieno.errors import EngineError, LibraryError, ModelError
 from ripieno.train.evaluate import predict
+from ripieno.types import Device
 from tests.backends.made import CPU, Made
 
-NAMES = ("onnx", "torch")
+GPU = Device("cuda:0", "gpu", 1)
+
+NAMES = ("onnx", "openvino", "torch")
+"""Of fp32, which are exact but for rounding."""
+LOWERED = {"onnx:fp16": 5e-3, "onnx:int8": 0.2, "openvino:bf16": 0.05, "openvino:int8": 0.2, "torch:bf16": 0.05}
+"""How far off each may be: random networks on random images are the worst case."""
 
 
 def load(made: Made, backend: str, threads: int = 1) -> backends.Backend:
+    installed(backend)
     return backends.load(backend, made.path(backend), made.member, CPU, threads)
+
+
+def installed(backend: str) -> None:
+    if backend.startswith("openvino"):
+        if importlib.util.find_spec("openvino") is None:
+            pytest.skip("needs pip install 'ripieno[openvino]'")
+        from ripieno.backends.openvino import can
+
+        if backend.endswith("bf16") and not can("bf16"):
+            pytest.skip("needs a processor with instructions for bf16")
 
 
 @pytest.fixture(params=["digit", "coloured"])
@@ -43,6 +63,15 @@ def test_probabilities_are_those_of_the_trained_network(
     assert answers.dtype == np.float32
     assert np.abs(answers - expected).max() < 1e-5
     assert np.ptp(expected, axis=0).max() > 0.05, "images must be told apart for this test to say anything"
+
+
+@pytest.mark.parametrize("backend", LOWERED)
+def test_lower_precision_answers_nearly_the_same(made: Made, expected: NDArray[np.float32], backend: str) -> None:
+    loaded = load(made, backend)
+    answers = np.concatenate([loaded.infer(made.images[i : i + 16]) for i in (0, 16, 32)])
+    assert answers.dtype == np.float32
+    difference = np.abs(answers - expected).max()
+    assert 1e-6 < difference < LOWERED[backend], "no difference would mean that it computed in fp32"
 
 
 @pytest.mark.parametrize("backend", NAMES)
@@ -90,6 +119,7 @@ def test_a_closed_backend_says_so(digit: Made, backend: str) -> None:
 
 @pytest.mark.parametrize("backend", NAMES)
 def test_a_file_that_is_absent_or_broken_is_named(digit: Made, backend: str, tmp_path: Path) -> None:
+    installed(backend)
     path = tmp_path / "weights"
     for content in (None, b"", digit.path(backend).read_bytes()[:500]):
         if content is not None:
@@ -101,15 +131,29 @@ def test_a_file_that_is_absent_or_broken_is_named(digit: Made, backend: str, tmp
 
 @pytest.mark.parametrize("backend", NAMES)
 def test_a_device_that_is_not_there_is_named(digit: Made, backend: str) -> None:
-    from ripieno.types import Device
-
+    installed(backend)
     if backend == "torch":
         import torch
 
         if torch.cuda.is_available():
             pytest.skip("needs a machine without CUDA")
     with pytest.raises(EngineError, match="cuda:0 is not there"):
-        backends.load(backend, digit.path(backend), digit.member, Device("cuda:0", "gpu", 1), 1)
+        backends.load(backend, digit.path(backend), digit.member, GPU, 1)
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "torch-graphs"])
+def test_backends_for_gpus_say_so_on_a_processor(digit: Made, backend: str) -> None:
+    with pytest.raises(EngineError, match=r"cpu:0 is not there for .* GPUs: use"):
+        backends.load(backend, digit.path(backend), digit.member, CPU, 1)
+
+
+def test_a_provider_that_onnx_runtime_lacks_is_named(digit: Made) -> None:
+    import onnxruntime
+
+    if "TensorrtExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("needs an ONNX Runtime without TensorRT")
+    with pytest.raises(EngineError, match="no TENSORRT provider"):
+        backends.load("tensorrt", digit.path("tensorrt"), digit.member, GPU, 1)
 
 
 def test_weights_of_another_network_are_refused(digit: Made, coloured: Made) -> None:
@@ -126,22 +170,38 @@ def test_a_users_family_in_a_member_is_not_imported_by_itself(digit: Made) -> No
     assert "antigravity" not in sys.modules
 
 
-def test_no_other_backend_is_known() -> None:
-    with pytest.raises(EngineError, match="onnx, torch"):
-        backends.load("abacus", Path("x"), None, CPU, 1)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("backend", "words"),
+    [("abacus", "onnx, tensorrt"), ("torch:int8", "it can in: fp32"), ("onnx:", "it can in"), ("onnx:bf16", "int8")],
+)
+def test_no_other_backend_is_known(backend: str, words: str) -> None:
+    with pytest.raises(EngineError, match=words):
+        backends.load(backend, Path("x"), None, CPU, 1)  # type: ignore[arg-type]
 
 
-def test_a_process_with_onnx_runtime_imports_no_torch_and_stays_small(digit: Made) -> None:
+def test_a_compiled_network_answers_the_same(digit: Made) -> None:
+    if "RIPIENO_SLOW_TESTS" not in os.environ or not any(map(shutil.which, ("g++", "clang++"))):
+        pytest.skip("needs RIPIENO_SLOW_TESTS=1, a C++ compiler and a minute")
+    loaded = load(digit, "torch-compile")
+    eager = load(digit, "torch")
+    for size in (3, 1, 33):
+        assert np.abs(loaded.infer(digit.images[:size]) - eager.infer(digit.images[:size])).max() < 1e-5
+
+
+@pytest.mark.parametrize(("backend", "most"), [("onnx", 120), ("openvino", 220)])
+def test_a_process_that_serves_imports_no_torch_and_stays_small(digit: Made, backend: str, most: int) -> None:
+    installed(backend)
     code = f"""
 import pathlib, sys
 import numpy as np, psutil
 from ripieno import backends
 from ripieno.types import Device, Input, Member
 member = Member("a", 1, 1, "resnet", {{}}, Input((8, 8, 1)), tuple("abcde"), {{}}, 1, 1.0)
-loaded = backends.load("onnx", pathlib.Path({str(digit.path("onnx"))!r}), member, Device("cpu:0", "cpu", 1), 1)
+loaded = backends.load("{backend}", pathlib.Path({str(digit.path(backend))!r}), member, Device("cpu:0", "cpu", 1), 1)
 loaded.infer(np.zeros((64, 8, 8, 1), np.uint8))
 assert "torch" not in sys.modules
 megabytes = psutil.Process().memory_info().rss >> 20
-assert megabytes < 120, megabytes
+assert megabytes < {most}, megabytes
+assert "openvino_telemetry" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,115 @@
+"""OpenVINO: the quickest on most x86 processors, in bf16 where the processor has it. No torch in the process."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.backends.images import checked
+from ripieno.backends.names import Precision
+from ripieno.errors import EngineError, LibraryError, need
+from ripieno.types import Device, Member
+
+# an int8 file says itself what is in int8; the rest of its network stays in fp32
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+_NEEDED = {"bf16": "BF16", "fp16": "FP16"}
+_lock = threading.Lock()
+_cores: list[Any] = []
+
+
+class OpenVinoBackend:
+    """A member's ONNX file run by OpenVINO on a processor. Not thread-safe: one lane owns it."""
+
+    def __init__(
+        self, path: Path, member: Member, device: Device, threads: int = 1, *, precision: Precision = "fp32"
+    ) -> None:
+        """Load `path` with `threads` threads in one stream, which stay on the cores of the calling thread.
+
+        The precision is what is asked for and nothing else: left alone, OpenVINO takes bf16 where it thinks fit.
+        Raises LibraryError when the file is absent or broken, EngineError when the device is no CPU or this one cannot
+        compute in `precision`.
+        """
+        core = _core()
+        if device.type != "cpu":
+            raise EngineError(f"{device.name} is not there for OpenVINO, which runs on cpu:0: use onnx or torch")
+        if precision in _NEEDED and not can(precision):
+            raise EngineError(f"this processor has no instructions for {precision}: use fp32 or int8")
+        if not path.exists():
+            raise LibraryError(f"{path} does not exist: {member.id} has no such file; export it")
+        options = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            # a lane pins its own thread; OpenVINO's pinning puts every lane on the first cores, at half the speed
+            "ENABLE_CPU_PINNING": False,
+        }
+        try:
+            compiled = core.compile_model(core.read_model(str(path)), "CPU", options)
+            self._request: Any = compiled.create_infer_request()
+        except Exception as error:  # its exceptions have no common base but this
+            raise LibraryError(f"{path} cannot be run by OpenVINO: {_last_line(error)}") from error
+        self.member = member
+        self._tensor = _runtime().Tensor
+
+    def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
+        images = checked(images, self.member)
+        if self._request is None:
+            raise EngineError(f"{self.member.id} is closed: load it again")
+        if not len(images):
+            return np.empty((0, len(self.member.classes)), np.float32)
+        # shared: no copy is made; a read-only array is only read, but OpenVINO wants it writeable
+        shared = images if images.flags.writeable else images.copy()
+        self._request.set_input_tensor(self._tensor(shared, shared_memory=True))
+        self._request.infer()
+        # the next batch is written over this one's output
+        return np.array(self._request.get_output_tensor(0).data, np.float32)
+
+    def close(self) -> None:
+        """Free the network."""
+        self._request = None
+
+
+def can(precision: str) -> bool:
+    """Whether OpenVINO computes in `precision` on this processor without emulating it."""
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return {"fp32": "FP32", "int8": "INT8", **_NEEDED}[precision] in capabilities
+
+
+def _core() -> Any:
+    """OpenVINO's core, one for the process. Raises MissingExtraError when it is not installed."""
+    with _lock:
+        if not _cores:
+            _cores.append(_runtime().Core())
+        return _cores[0]
+
+
+def _runtime() -> Any:
+    with without_telemetry():
+        return need("openvino")
+
+
+@contextlib.contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Have OpenVINO, should the block import it, find no telemetry: else importing it reports to its maker."""
+    name = "openvino_telemetry"
+    if "openvino" in sys.modules or name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.modules.pop(name, None)
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__

@@ -1,0 +1,114 @@
+"""A member's ONNX file in lower precision: int8 by calibration, or fp16. What they cost in accuracy, others decide.
+
+Static quantisation, QDQ form: every convolution and matrix product is wrapped in pairs of QuantizeLinear and
+DequantizeLinear that the runtimes fold into int8 kernels. Weights are signed, a scale a filter; activations unsigned,
+with the range seen on the calibration images. The images as they come in and the softmax stay as they are. The same
+file and images give the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno import files
+from ripieno.errors import EngineError, need
+
+BATCH = 32
+"""Images of a calibration batch."""
+QUANTISED = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat")
+"""Operators that int8 kernels exist for; between them values need not go back to fp32."""
+
+
+def write_int8(source: Path, target: Path, images: NDArray[np.generic]) -> None:
+    """Write the ONNX file `source` to `target` in int8, calibrated on `images` (samples, height, width, channels).
+
+    Raises EngineError when its graph cannot be quantised, MissingExtraError without `onnx` and `onnxruntime`.
+    """
+    need("onnx")
+    need("onnxruntime")
+    with tempfile.TemporaryDirectory(prefix="ripieno-") as folder, _quiet():
+        made = Path(folder) / "made.onnx"
+        try:
+            _quantise(source, made, images)
+        except Exception as error:  # the tool raises whatever a stranger's graph makes it
+            line = (str(error).strip().splitlines() or [""])[0]
+            raise EngineError(f"{source} cannot be quantised: {type(error).__name__}: {line[:200]}") from error
+        files.copy_file(made, target)
+
+
+def write_fp16(source: Path, target: Path) -> None:
+    """Write the ONNX file `source` to `target` in fp16; its input and output keep their types.
+
+    Raises EngineError when its graph cannot be converted, MissingExtraError without `onnx` and `onnxruntime`.
+    """
+    onnx = need("onnx")
+    try:
+        with _quiet():
+            convert = need("onnxruntime.transformers.float16").convert_float_to_float16
+            model = convert(onnx.load(str(source)), keep_io_types=True)
+    except Exception as error:  # as above
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise EngineError(f"{source} cannot be converted to fp16: {type(error).__name__}: {line[:200]}") from error
+    files.write_bytes(target, model.SerializeToString(deterministic=True))
+
+
+def _quantise(source: Path, target: Path, images: NDArray[np.generic]) -> None:
+    tool = need("onnxruntime.quantization")
+    prepared = target.with_name("prepared.onnx")
+    # folds constants and batch normalisation, and infers the shapes that the quantiser asks for
+    need("onnxruntime.quantization.shape_inference").quant_pre_process(
+        str(source), str(prepared), skip_symbolic_shape=True
+    )
+    tool.quantize_static(
+        str(prepared),
+        str(target),
+        _Reader(_input_name(prepared), images),
+        quant_format=tool.QuantFormat.QDQ,
+        activation_type=tool.QuantType.QUInt8,
+        weight_type=tool.QuantType.QInt8,
+        per_channel=True,
+        op_types_to_quantize=list(QUANTISED),
+    )
+
+
+def _input_name(path: Path) -> str:
+    return str(need("onnx").load(str(path), load_external_data=False).graph.input[0].name)
+
+
+class _Reader:
+    """Calibration images in batches, as the quantiser asks for them."""
+
+    def __init__(self, name: str, images: NDArray[np.generic]) -> None:
+        self._name, self._images, self._next = name, images, 0
+
+    def get_next(self) -> dict[str, NDArray[np.generic]] | None:
+        """The next batch; None after the last."""
+        batch = np.ascontiguousarray(self._images[self._next : self._next + BATCH])
+        self._next += BATCH
+        return {self._name: batch} if len(batch) else None
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        while (batch := self.get_next()) is not None:
+            yield batch
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the tools from talking: they log and print about themselves, through the root logger."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.setLevel(level)
