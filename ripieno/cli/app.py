@@ -199,7 +199,8 @@ def report(run: Run) -> None:
     """Write a run's report, one HTML file: `ripieno report run`."""
     from ripieno.reports import report as write
 
-    path = write(run)
+    with console.progress() as progress:
+        path = write(run, progress=progress)
     console.closing(path, f"open {path}")
 
 

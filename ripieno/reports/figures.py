@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,13 +46,18 @@ class Figures:
     points: tuple[Chosen, ...]
 
 
-def figures(library: Library, costs: Mapping[str, float], score: str) -> Figures | None:
+def figures(
+    library: Library,
+    costs: Mapping[str, float],
+    score: str,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Figures | None:
     """The numbers, None when fewer than two members have a cost and test predictions.
 
     `costs` are seconds by member; `score` is `accuracy` or `macro_f1`; errors are one minus it on the test split.
     """
     priced = sorted(m for m in library.ids() if m in costs)
-    evaluate(library, priced)
+    evaluate(library, priced, progress)
     ids = [m for m in priced if library.has_probabilities(m, "test")]
     if len(ids) < 2:
         return None
@@ -82,9 +87,11 @@ def figures(library: Library, costs: Mapping[str, float], score: str) -> Figures
     hours = [at[m] for m in ids]
     moments = np.linspace(0, max(hours), MOMENTS + 1)[1:]
     lines: dict[float, tuple[float | None, ...]] = {}
-    for budget in budgets:
+    for done, budget in enumerate(budgets):
+        progress("choosing for the paper's figures", done, len(budgets) + 1)
         then = [chosen([i for i, h in enumerate(hours) if h <= moment + 1e-9], budget) for moment in moments]
         lines[budget] = tuple(None if c is None else error(c) for c in then)
+    progress("choosing for the paper's figures", len(budgets), len(budgets) + 1)
     everybody = range(len(ids))
     points = []
     asked: list[tuple[Method, str, float | None, int | None]] = [("smobf", f"B{b:g}", b, None) for b in budgets]
@@ -93,6 +100,7 @@ def figures(library: Library, costs: Mapping[str, float], score: str) -> Figures
         choice = chosen(everybody, limit, method, size)
         if choice is not None:
             points.append(Chosen(method, label, choice.cost, len(choice.members), error(choice)))
+    progress("choosing for the paper's figures", len(budgets) + 1, len(budgets) + 1)
     return Figures(budgets, tuple(float(m) for m in moments), lines, tuple(points))
 
 

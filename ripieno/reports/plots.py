@@ -1,150 +1,172 @@
-"""Figures of a run, as SVG text that works on a light or a dark page."""
+"""Plots of a search and its library. Each returns a figure and draws in `canvas.style()`."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ripieno.errors import need
-from ripieno.reports.figures import Figures
+from ripieno.reports import canvas
+from ripieno.reports.canvas import BLUE, GREEN, INK, ORANGE
+from ripieno.reports.search import Stay, Trial, busy, numeric
 from ripieno.types import Ensemble, Member
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, BLUE, ORANGE = "#7a7f87", "#3d85c6", "#e07b39"
-"""Mid-tones that read on white and on black alike."""
+T = TypeVar("T")
+
+CURVES = 150
+"""Learning curves at most: the best, and others evenly."""
+BARS = 300
+"""Jobs drawn one by one at most; more are drawn as a sum."""
+DOTS = 300
+"""Dots of one plot at most."""
+CHOICES = 8
+"""Words named on one axis at most."""
 
 
-def _axes(x: str, y: str) -> tuple[Figure, Axes]:
-    need("matplotlib")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel=x, ylabel=y)
-    figure.patch.set_alpha(0)
-    axes.patch.set_alpha(0)
-    axes.grid(color=INK, alpha=0.2)
-    for spine in axes.spines.values():
-        spine.set_color(INK)
-    axes.tick_params(colors=INK, which="both")
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
-    return figure, axes
-
-
-def _svg(figure: Figure) -> str:
-    """The figure as an `<svg>` element; without a date or random ids, so that the same run gives the same report."""
-    import matplotlib as mpl
-
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "ripieno", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+def learning_curves(trials: Sequence[Trial]) -> Figure:
+    """Validation cross-entropy against epochs, a line a trial with a dot where it was stopped; the best stands out."""
+    figure, axes = canvas.axes("epoch", "validation cross-entropy")
+    best = min(trials, key=lambda t: t.loss, default=None)
+    stops = sorted({t.stopped for t in trials})
+    drawn = _some(trials, CURVES, best)
+    for trial in drawn:
+        epochs = [e.epoch for e in trial.curve]
+        losses = [e.valid_cross_entropy for e in trial.curve]
+        far = (1 + stops.index(trial.stopped)) / len(stops)
+        look: dict[str, Any] = {"color": BLUE, "alpha": round(0.15 + 0.5 * far, 2), "linewidth": 0.6 + 0.8 * far}
+        if trial is best:
+            look = {"color": ORANGE, "linewidth": 2.2, "zorder": 4, "label": f"best: trial {trial.number}"}
+        axes.plot(epochs, losses, **look)
+    ends = [(t.curve[-1].epoch, t.curve[-1].valid_cross_entropy) for t in drawn]
+    if ends:
+        axes.plot(*zip(*ends, strict=True), "o", color=BLUE, markersize=2.5, alpha=0.8, label="stopped here")
+    canvas.logarithmic(axes.yaxis, [e.valid_cross_entropy for t in drawn for e in t.curve])
+    canvas.logarithmic(axes.xaxis, [e.epoch for t in drawn for e in t.curve])
+    canvas.legend(axes)
+    return figure
 
 
-def _legend(axes: Axes) -> None:
-    axes.legend(frameon=False, labelcolor=INK)
+def halving(rungs: Sequence[tuple[int, int, int]]) -> Figure:
+    """How many trials got to each rung, and how many went on from it."""
+    figure, axes = canvas.axes("epochs trained", "trials")
+    places = range(len(rungs))
+    on = [came - stopped for _, came, stopped in rungs]
+    axes.bar(places, [came for _, came, _ in rungs], color=BLUE, alpha=0.35, width=0.62, label="stopped")
+    axes.bar(places, on, color=ORANGE, alpha=0.9, width=0.62, label="went on")
+    for place, (_, came, _stopped) in zip(places, rungs, strict=True):
+        axes.annotate(str(came), (place, came), (0, 3), "data", "offset points", ha="center", color=INK, fontsize=8)
+    axes.set_xticks(list(places), [str(epoch) for epoch, *_ in rungs])
+    axes.margins(y=0.12)
+    canvas.integers(axes.yaxis, [0])
+    canvas.legend(axes)
+    return figure
 
 
-def learning_curves(members: Sequence[Member]) -> str:
-    """Validation cross-entropy against epochs, a line a trial; the best trial stands out."""
-    figure, axes = _axes("epoch", "validation cross-entropy")
-    last: dict[int, Member] = {}
-    for member in members:
-        if member.curve and member.epoch >= last.get(member.trial, member).epoch:
-            last[member.trial] = member
-    best = min(last.values(), key=lambda m: m.losses["valid_cross_entropy"], default=None)
-    for member in last.values():
-        epochs = [e.epoch for e in member.curve]
-        losses = [e.valid_cross_entropy for e in member.curve]
-        strong = member is best
-        style: dict[str, Any] = (
-            {"color": ORANGE, "linewidth": 2, "zorder": 3} if strong else {"color": BLUE, "alpha": 0.4}
-        )
-        axes.plot(epochs, losses, marker=".", markersize=4, **style, label=f"best: {member.id}" if strong else None)
-    if last:
-        axes.set_yscale("log")
-        _legend(axes)
-    return _svg(figure)
+def slots(stays: Sequence[Stay]) -> Figure:
+    """Which slot trained when; with many jobs, how many slots were busy."""
+    hours = max(s.end for s in stays)
+    scale, unit = (60, "minutes") if hours < 2 else (1, "hours")
+    figure, axes = canvas.axes(f"{unit} since the first job", "slot" if len(stays) <= BARS else "slots busy")
+    if len(stays) > BARS:
+        moments, numbers = busy(stays)
+        few = np.unique(np.linspace(0, len(moments) - 1, min(600, len(moments))).astype(int))
+        times, counts = [moments[i] * scale for i in few], [numbers[i] for i in few]
+        axes.fill_between(times, counts, step="post", color=BLUE, alpha=0.4, linewidth=0)
+        return figure
+    epochs = sorted({s.epoch for s in stays})
+    for epoch in epochs:
+        far = (1 + epochs.index(epoch)) / len(epochs)
+        own = [s for s in stays if s.epoch == epoch]
+        lengths = [(s.end - s.start) * scale for s in own]
+        axes.barh(
+            [s.slot for s in own], lengths, left=[s.start * scale for s in own], height=0.7,
+            color=BLUE, alpha=round(0.2 + 0.7 * far, 2), label=f"to epoch {epoch}" if len(epochs) <= 6 else None,
+            linewidth=0,
+        )  # fmt: skip
+    axes.set_yticks(range(1 + max(s.slot for s in stays)))
+    axes.grid(visible=False, axis="y")
+    if len(epochs) <= 6:
+        axes.legend(frameon=False, labelcolor=INK, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
 
 
-def library(members: Sequence[Member], costs: Mapping[str, float], ensembles: Sequence[Ensemble]) -> str:
+def hyperparameter(trials: Sequence[Trial], name: str) -> Figure:
+    """A hyperparameter against the lowest validation cross-entropy, a dot a trial, the stronger the longer trained."""
+    figure, axes = canvas.axes("", "", canvas.SMALL)
+    best = min(trials, key=lambda t: t.loss)
+    known = [t for t in _some(trials, DOTS, best) if name in t.configuration]
+    values = [t.configuration[name] for t in known]
+    losses = [t.loss for t in known]
+    if all(numeric(v) for v in values):
+        xs = [float(v) for v in values]
+        if min(xs) > 0 and max(xs) / min(xs) > 8:
+            canvas.logarithmic(axes.xaxis, xs, 4)
+        else:
+            axes.locator_params(axis="x", nbins=4)
+            canvas.integers(axes.xaxis, xs)
+    else:
+        words = sorted({str(v) for v in values})
+        xs = [words.index(str(v)) + 0.25 * np.sin(7.0 * i) for i, v in enumerate(values)]  # apart, the same each time
+        axes.set_xticks(range(len(words)), [canvas.short(w, 11) for w in words])
+        if len(words) > CHOICES:
+            axes.set_xticks([])
+    far = max(t.stopped for t in known)
+    for level in (0.25, 0.5, 0.85):
+        own = [i for i, t in enumerate(known) if _level(t.stopped / far) == level]
+        axes.plot([xs[i] for i in own], [losses[i] for i in own], "o", color=BLUE, alpha=level, markersize=3)
+    if best in known:
+        place = known.index(best)
+        axes.plot([xs[place]], [losses[place]], "o", color=ORANGE, markersize=5)
+    canvas.logarithmic(axes.yaxis, losses, 5)
+    return figure
+
+
+def library(
+    members: Sequence[Member], costs: Mapping[str, float], ensembles: Sequence[Ensemble], kind: str, unit: str
+) -> Figure:
     """Validation cross-entropy against cost: every measured network, and the ensembles among them."""
-    figure, axes = _axes("seconds for 2,000 images", "validation cross-entropy")
-    measured = [m for m in members if m.id in costs]
-    axes.scatter(
-        [costs[m.id] for m in measured],
-        [m.losses["valid_cross_entropy"] for m in measured],
-        s=14,
-        color=BLUE,
-        alpha=0.6,
-        label="networks",
-    )
-    if ensembles:
-        axes.plot(
-            [e.cost["seconds"] for e in ensembles],
-            [e.losses["valid_cross_entropy"] for e in ensembles],
-            color=ORANGE,
-            marker="o",
-            label="ensembles",
-        )
-        for e in ensembles:
-            point = (e.cost["seconds"], e.losses["valid_cross_entropy"])
-            label = f"{e.name} #{len(e.members)}"
-            axes.annotate(label, point, (4, 4), textcoords="offset points", color=INK, fontsize=8)
-    if measured:
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        _legend(axes)
-    return _svg(figure)
+    figure, axes = canvas.axes(f"cost ({unit})", "validation cross-entropy")
+    measured = _some([m for m in members if m.id in costs], DOTS * 3, None)
+    xs = [costs[m.id] for m in measured]
+    ys = [m.losses["valid_cross_entropy"] for m in measured]
+    axes.plot(xs, ys, "o", markersize=3.5, color=BLUE, alpha=0.55, label="networks")
+    shown = [e for e in ensembles if "valid_cross_entropy" in e.losses]
+    if shown:
+        points = [(e.cost[kind], e.losses["valid_cross_entropy"]) for e in shown]
+        axes.plot(*zip(*points, strict=True), color=ORANGE, marker="o", markersize=4, linewidth=1.4, label="ensembles")
+        xs, ys = xs + [x for x, _ in points], ys + [y for _, y in points]
+    canvas.logarithmic(axes.xaxis, xs)
+    canvas.logarithmic(axes.yaxis, ys)
+    canvas.legend(axes)
+    return figure
 
 
-def front(ensembles: Sequence[Ensemble], metric: str) -> str:
-    """Error of the ensembles against their budget, on validation and test samples."""
-    figure, axes = _axes("budget (seconds for 2,000 images)", f"error: 100 - {metric} (%)")
-    key = metric.replace("-", "_")
-    for split, color in (("valid", BLUE), ("test", ORANGE)):
-        shown = [e for e in ensembles if f"{split}_{key}" in e.losses]
-        if shown:
-            axes.plot(
-                [e.budget["seconds"] for e in shown],
-                [100 - 100 * e.losses[f"{split}_{key}"] for e in shown],
-                color=color,
-                marker="o",
-                label=split,
-            )
-    if ensembles:
-        _legend(axes)
-    return _svg(figure)
+def diversity(members: Sequence[Member], differ: Mapping[str, float], chosen: frozenset[str]) -> Figure:
+    """Validation cross-entropy against disagreement with the other members; those of the front stand out."""
+    figure, axes = canvas.axes("answers otherwise than another member (%)", "validation cross-entropy")
+    drawn = _some(members, DOTS * 3, None)
+    groups = (("members", BLUE, 0.55, False), ("in an ensemble of the front", GREEN, 0.95, True))
+    for label, colour, alpha, inside in groups:
+        own = [m for m in drawn if (m.id in chosen) == inside]
+        if own:
+            xs = [100 * differ[m.id] for m in own]
+            ys = [m.losses["valid_cross_entropy"] for m in own]
+            axes.plot(xs, ys, "o", color=colour, alpha=alpha, markersize=3.5, label=label)
+    canvas.logarithmic(axes.yaxis, [m.losses["valid_cross_entropy"] for m in drawn])
+    canvas.legend(axes)
+    return figure
 
 
-def error_by_time(found: Figures, metric: str) -> str:
-    """Figures 3 and 4: test error against the training time of the search, a line a budget."""
-    figure, axes = _axes("training hours, all slots together", f"test error: 100 - {metric} (%)")
-    shades = np.linspace(0.35, 1.0, len(found.budgets))
-    for budget, shade in zip(found.budgets, shades, strict=True):
-        known = [(h, 100 * e) for h, e in zip(found.hours, found.error_by_time[budget], strict=True) if e is not None]
-        if known:
-            hours, errors = zip(*known, strict=True)
-            axes.plot(hours, errors, color=BLUE, alpha=float(shade), marker=".", label=f"B={budget:g}")
-    _legend(axes)
-    return _svg(figure)
+def _level(share: float) -> float:
+    return 0.25 if share < 0.2 else 0.5 if share < 0.7 else 0.85
 
 
-def smobf_and_forward(found: Figures, metric: str) -> str:
-    """Figures 5 and 6: cost against test error of SMOBF (a budget a point) and of forward (a size a point)."""
-    figure, axes = _axes(f"test error: 100 - {metric} (%)", "cost (seconds for 2,000 images)")
-    for method, color in (("smobf", BLUE), ("forward", ORANGE)):
-        points = [p for p in found.points if p.method == method]
-        axes.plot([100 * p.error for p in points], [p.cost for p in points], color=color, marker="o", label=method)
-        for p in points:
-            label = p.label if method == "forward" else f"{p.label} #{p.members}"
-            axes.annotate(label, (100 * p.error, p.cost), (4, 4), textcoords="offset points", color=INK, fontsize=8)
-    _legend(axes)
-    return _svg(figure)
+def _some(items: Sequence[T], most: int, always: T | None) -> list[T]:
+    """At most about `most` of the items, evenly, with the one that must be there."""
+    places = np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))
+    found = [items[i] for i in places]
+    return found if always is None or always in found else [*found, always]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ripieno.server import Running
 from ripieno.types import Bundle
-from tests.server.chromium import COMMAND, Page
+from tests.chromium import COMMAND, Page
 from tests.server.stand_in import CLASSES, MEMBERS, direct_answers
 from tests.server.test_pictures import png
 

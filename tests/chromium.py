@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -45,9 +46,12 @@ class Page:
         self._buffer = b""
         self._number = 0
         self._page: dict[str, str] = {}
+        self.errors: list[str] = []
+        """what the console said that is an error: exceptions, refused scripts and styles, addresses not found"""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._page = {"sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
-        self.call("Page.enable")
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
         self.call("Page.navigate", url=url)
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
 
@@ -63,9 +67,38 @@ class Page:
                 self._buffer += chunk
             line, _, self._buffer = self._buffer.partition(b"\0")
             said = json.loads(line)
+            self._hear(said.get("method", ""), said.get("params", {}))
             if said.get("id") == self._number:
                 assert "error" not in said, said
                 return said["result"]
+
+    def _hear(self, event: str, told: dict[str, Any]) -> None:
+        if event == "Runtime.exceptionThrown":
+            self.errors.append(str(told["exceptionDetails"]))
+        elif event == "Runtime.consoleAPICalled" and told["type"] in ("error", "assert"):
+            self.errors.append(str(told["args"]))
+        elif event == "Log.entryAdded" and told["entry"]["level"] == "error":
+            self.errors.append(told["entry"]["text"])
+
+    def look(self, width: int, height: int, dark: bool = False) -> None:
+        """Show the page as on a screen of that size, to a reader who wishes it light or dark."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        wish = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[wish])
+
+    def press(self, key: str) -> None:
+        """Press and release a key, such as `ArrowLeft`, where the focus is."""
+        codes = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Tab": 9}
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key])
+
+    def shot(self, path: Path, whole: bool = True) -> None:
+        """Write what is seen as PNG: the whole page, or what the window shows."""
+        taken = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(base64.b64decode(taken["data"]))
 
     def run(self, code: str) -> Any:
         """The value of a JavaScript expression in the page, awaited."""

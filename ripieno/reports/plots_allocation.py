@@ -1,0 +1,79 @@
+"""An allocation as a picture: devices, their lanes, who sits in each, and for how much of its time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ripieno.allocation.costs import Costs
+from ripieno.allocation.explain import Seat, explain
+from ripieno.errors import AllocationError
+from ripieno.library import Library
+from ripieno.reports import canvas
+from ripieno.reports.canvas import BLUE, GREEN, INK, ORANGE, TEXT
+from ripieno.types import Allocation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LANES = 64
+"""Lanes drawn at most."""
+
+
+def seats(library: Library, allocation: Allocation) -> tuple[Seat, ...]:
+    """Each placement with its share of its lane's time by the model; none when profiles it needs are not in the run."""
+    profiles = {kind: library.profiles(kind) for kind in library.profile_devices()}
+    try:
+        return explain(allocation, Costs(profiles)).seats
+    except AllocationError:
+        return ()
+
+
+def picture(allocation: Allocation, seats: Sequence[Seat]) -> Figure:
+    """A bar a lane, a segment a placement: as long as its share of the lane's time, equal ones when it is unknown."""
+    lanes = sorted({(p.device, p.lane) for p in allocation.placements})[:LANES]
+    figure, axes = canvas.axes(
+        "share of the lane's time (%)" if seats else "", "", (canvas.WIDE[0], 0.8 + 0.4 * len(lanes))
+    )
+    share = {(s.member, s.device, s.lane): 100 * s.share for s in seats}
+    colours = (BLUE, GREEN, ORANGE)
+    members = sorted({p.member for p in allocation.placements})
+    for row, lane in enumerate(lanes):
+        own = [p for p in allocation.placements if (p.device, p.lane) == lane]
+        left = 0.0
+        for p in own:
+            width = share.get((p.member, *lane), 0.0) if seats else 100 / len(own)
+            colour = colours[members.index(p.member) % len(colours)]
+            axes.barh([row], [width], left=[left], height=0.72, color=colour, alpha=0.4, edgecolor=INK, linewidth=0.4)
+            text = f"{canvas.short(p.member, 12)} ×{p.batch_size}"
+            if width > 26:
+                axes.text(left + width / 2, row, text, ha="center", va="center", fontsize=7.5, color=TEXT)
+            left += width
+    axes.set_yticks(range(len(lanes)), [f"{canvas.short(device, 12)} lane {lane}" for device, lane in lanes])
+    axes.set_xlim(0, 100)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    if not seats:
+        axes.set_xticks([])
+    return figure
+
+
+def speed(allocations: Sequence[Allocation]) -> Figure:
+    """Samples a second of each allocation: where it started, measured, by the model, and what none can exceed."""
+    figure, axes = canvas.axes("images a second", "", (canvas.WIDE[0], 1.1 + 0.6 * len(allocations)))
+    kinds = (
+        ("start", INK, [a.start_throughput for a in allocations]),
+        ("measured", ORANGE, [a.throughput for a in allocations]),
+        ("by the model", BLUE, [a.predicted for a in allocations]),
+        ("bound", GREEN, [a.bound for a in allocations]),
+    )
+    for place, (label, colour, values) in enumerate(kinds):
+        known = [(row + 0.2 * (place - 1.5), v) for row, v in enumerate(values) if v is not None]
+        if known:
+            rows, lengths = zip(*known, strict=True)
+            axes.barh(rows, lengths, height=0.17, color=colour, alpha=0.8, label=label)
+    axes.set_yticks(range(len(allocations)), [canvas.short(a.name, 18) for a in allocations])
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    canvas.legend(axes)
+    return figure
