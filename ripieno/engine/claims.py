@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+MOST_HELD = 16
+"""Most claims a lane holds, so that their tokens always fit the socket."""
 
 
 @dataclass(slots=True)
@@ -54,3 +57,27 @@ class Post:
     floor: int = 8
     rate: float = 0.0
     """measured seconds per sample; 0 while unknown"""
+
+
+@dataclass(slots=True)
+class Reader:
+    """A lane as the ring sees it."""
+
+    posts: dict[int, Post]
+    """by member"""
+    held: dict[int, Claim] = field(default_factory=dict)
+    """claims handed out, oldest (the running one) first"""
+    load: float = 0.0
+    """expected seconds until all it holds is done; of an idle lane, what it takes to wake it"""
+    alone: bool = False
+    """what it holds is suspected of killing lanes, and predicted alone"""
+    up: bool = False
+
+    def wants(self, ahead: float, second: bool) -> bool:
+        """Whether it may take a claim if there is one; see `Ring` for `ahead` and `second`."""
+        held = len(self.held)
+        if not held or not self.up:
+            return self.up
+        if self.load < ahead:
+            return held < MOST_HELD and not self.alone
+        return second and held < 2 and not self.alone

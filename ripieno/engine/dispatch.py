@@ -28,6 +28,9 @@ from ripieno.engine.writer import Writer
 from ripieno.errors import EngineError, EngineTimeoutError
 from ripieno.types import Ensemble
 
+SHORT = 50e-6
+"""Seconds below which a task is short: less than it takes to wake whoever waits for it."""
+
 
 class Dispatcher:
     """Ties ring, memory and lanes together; see the head of this file. Implements `lane.House`."""
@@ -46,7 +49,7 @@ class Dispatcher:
         self._lanes: Sequence[Lane] = ()
         self.desk = Desk(ring, ensemble.members, min_members, watch.patience.deaths)
         # a large request is written in pieces, so that slots come free at its head while its tail is written
-        largest = max(post.batch_size for lane in ring.lanes for post in lane.posts)
+        largest = max(post.batch_size for lane in ring.lanes for post in lane.posts.values())
         piece = max(largest, ring.capacity // 4 // largest * largest)
         self._writer = Writer(self.desk, memory, piece, self._publish)
         self._names: dict[tuple[int, ...], tuple[str, ...]] = {}
@@ -128,6 +131,7 @@ class Dispatcher:
         """Claims are done; reports on claims that were taken back are late and ignored."""
         now = time.monotonic()
         finished: list[Span] = []
+        worked = False
         with self.desk.lock:
             for claim_id, seconds, probabilities in reports:
                 claim = self._ring.claims.get(claim_id)
@@ -136,8 +140,10 @@ class Dispatcher:
                 if probabilities is not None:
                     self._memory.scatter(claim.member, self._slots(claim), probabilities)
                 self.desk.tally.count(claim, seconds)
-                self._watch.worked(lane, now)
                 finished += self._ring.complete(claim_id, seconds)
+                worked = True
+            if worked:
+                self._watch.worked(lane, now)
             self._pump(now)
         if finished:
             self._settle(finished)
@@ -175,6 +181,11 @@ class Dispatcher:
         with self.desk.lock:
             return next(iter(self._ring.lanes[lane].held.values()), None)
 
+    def _tasks(self, claims: Sequence[Claim]) -> list[Task]:
+        """What a lane is told; it reports a task together with the next when that one is short."""
+        held = [claim.seconds < SHORT for claim in claims[1:]] + [False]
+        return [Task(c.id, c.member, self._slots(c), hold) for c, hold in zip(claims, held, strict=True)]
+
     def _slots(self, claim: Claim) -> tuple[tuple[int, int], ...]:
         capacity = self._ring.capacity
         return tuple([(start % capacity, stop - start) for start, stop in claim.ranges])
@@ -198,7 +209,7 @@ class Dispatcher:
     def _pump(self, now: float) -> None:
         """Hand out every task a lane can take now."""
         for lane, claims in self._ring.assign(now).items():
-            self._lanes[lane].send([Task(claim.id, claim.member, self._slots(claim)) for claim in claims])
+            self._lanes[lane].send(self._tasks(claims))
         if self._ring.max_delay and (due := self._ring.due()) is not None and due > now:
             self._supervisor.at(due, self._pump_later)
 

@@ -28,9 +28,10 @@ from ripieno.engine.cascade import Cascade
 from ripieno.engine.crew import Load, Orders, load_name
 from ripieno.engine.dispatch import Dispatcher
 from ripieno.engine.inputs import check_images
-from ripieno.engine.lane import Lane, ProcessLane, ThreadLane
-from ripieno.engine.layout import capacity_of, isolation_of, lanes_of, orders_of, post_of
+from ripieno.engine.lane import Lane, ThreadLane
+from ripieno.engine.layout import capacity_of, check_room, isolation_of, lanes_of, orders_of, post_of
 from ripieno.engine.memory import Memory
+from ripieno.engine.process import ProcessLane
 from ripieno.engine.request import Plan, Request
 from ripieno.engine.ring import Ring
 from ripieno.engine.supervisor import Supervisor
@@ -40,8 +41,8 @@ from ripieno.library.bundle import read_bundle
 from ripieno.types import Bundle
 
 Isolation = Literal["auto", "thread", "process"]
-AHEAD = 0.002
-"""Seconds of work a lane process holds beside its running task, so that short tasks need not wait for a hand-over."""
+AHEAD = {"thread": 0.0002, "process": 0.002}
+"""Seconds of work a lane holds beside its running task, so that short tasks need not wait for a hand-over."""
 _open: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
@@ -79,6 +80,7 @@ class Engine:
         groups = lanes_of(self.bundle)
         self.isolation = isolation if isolation != "auto" else isolation_of(self.bundle, len(groups))
         orders = [orders_of(self.bundle, group, groups, trusted) for group in groups]
+        check_room(self.bundle, self.isolation)
         if self.isolation == "process":
             load_name(load)  # refuse what cannot be found from another process before anything is opened
         posts = [[post_of(self.bundle, p) for p in group] for group in groups]
@@ -87,7 +89,8 @@ class Engine:
             capacity or capacity_of(self.bundle, largest),
             len(self._indices),
             posts,
-            ahead=AHEAD if self.isolation == "process" else 0.0,
+            ahead=AHEAD[self.isolation],
+            second=self.isolation == "process",
             max_delay=max_delay,
             deaths=patience.deaths,
         )
@@ -100,7 +103,9 @@ class Engine:
         )
         self._ring = ring
         self._supervisor = Supervisor(lambda error: self._dispatcher.panic(error))
-        self._watch = Watch([tuple(post.member for post in lane) for lane in posts], patience, self._supervisor)
+        # a thread's share of this process nobody knows, a GPU's memory its driver watches
+        caps = [o.cap if self.isolation == "process" and o.device.type == "cpu" else 0 for o in orders]
+        self._watch = Watch([tuple(post.member for post in lane) for lane in posts], patience, self._supervisor, caps)
         self._dispatcher = Dispatcher(
             self.bundle.ensemble, ring, self._memory, self._supervisor, self._watch, min_members
         )
@@ -193,6 +198,7 @@ class Engine:
                 up=state.up,
                 restarts=state.restarts,
                 process=self._lanes[index].process,
+                seats={p.member: tally.computing(index, self._indices[p.member]) for p in group},
             )
             lanes.append(seen)
         return Stats(

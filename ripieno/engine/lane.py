@@ -1,18 +1,12 @@
-"""A lane as the engine sees it: in a thread of this process, or in a process of its own. Same interface, same results.
+"""A lane as the engine sees it, and the one in a thread of this process; `process` has the one in a process of its own.
 
 A lane is started, given claims, and tells what became of them to its `House`. It decides nothing.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import os
 import queue
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -21,11 +15,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.engine.crew import Crew, Load, Orders, describe, load_name
+from ripieno.engine.crew import Crew, Load, Orders, describe
 from ripieno.engine.memory import Memory
-from ripieno.engine.supervisor import Supervisor
-from ripieno.engine.tokens import LONGEST, Kind, Setup, Task, pack_setup, pack_tasks, unpack_news
-from ripieno.types import Input
+from ripieno.engine.tokens import Task
 
 Report = tuple[int, float, "NDArray[np.float32] | None"]
 """A claim done: its id, the seconds it took, and the predictions unless they are in place already."""
@@ -122,6 +114,7 @@ class ThreadLane:
         house, index = self._house, self._index
         crew = None
         loading = True
+        reports: list[Report] = []
         try:
             crew = Crew(self._load, self._orders, self._memory)
             for member, seconds in crew.rehearse().items():
@@ -131,165 +124,15 @@ class ThreadLane:
             loading = False
             while task := inbox.get():
                 probabilities, seconds = crew.play(task.member, task.slots)
-                house.done(index, [(task.claim, seconds, probabilities)])
+                reports.append((task.claim, seconds, probabilities))
+                if not task.hold:
+                    house.done(index, reports)
+                    reports = []
         except Exception as error:
+            if reports:
+                house.done(index, reports)
             if self._inbox is inbox:
                 house.dead(index, describe(error), loading)
         finally:
             if crew:
                 crew.close()
-
-
-class ProcessLane:
-    """A lane in a process, started with nothing but Python, NumPy and its backend (see `worker`)."""
-
-    def __init__(
-        self,
-        index: int,
-        orders: Orders,
-        load: Load,
-        memory: Memory,
-        house: House,
-        *,
-        supervisor: Supervisor,
-        input: Input,
-    ) -> None:
-        self._index, self._memory, self._house, self._supervisor = index, memory, house, supervisor
-        members, capacity, classes = memory.predictions.shape
-        # what a backend needs of a member; learning curves and class names would only swell the setup
-        seats = tuple(
-            dataclasses.replace(s, member=dataclasses.replace(s.member, curve=(), losses={}, costs={}))
-            for s in orders.seats
-        )
-        orders = dataclasses.replace(orders, seats=seats)
-        self._setup = Setup(load_name(load), orders, capacity, members, classes, input)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._tasks: socket.socket | None = None
-        self._life: socket.socket | None = None
-        self._asked: float | None = None
-        self._cause = ""
-        self._up = self._raised = self._lives = False
-
-    @property
-    def process(self) -> int:
-        """Process id of the lane, 0 before its start."""
-        return self._process.pid if self._process else 0
-
-    def start(self) -> None:
-        """Start a process; it inherits one end of two socket pairs and the shared memory."""
-        self._cause, self._asked = "", None
-        self._up = self._raised = self._lives = False
-        self._tasks, tasks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._life, life = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        setup = os.memfd_create("ripieno-setup", os.MFD_CLOEXEC)
-        with tasks, life, os.fdopen(setup, "r+b") as stdin:
-            stdin.write(pack_setup(self._setup))
-            stdin.seek(0)
-            inherited = (self._memory.descriptor, tasks.fileno(), life.fileno())
-            call = f"from ripieno.engine.worker import main; main{(os.getpid(), *inherited)!r}"
-            threads = str(self._setup.orders.threads)
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {call}"],
-                stdin=stdin,
-                stdout=subprocess.DEVNULL,
-                pass_fds=inherited,
-                env={**os.environ, **dict.fromkeys(_THREAD_NAMES, threads)},
-            )
-        for end in (self._tasks, self._life):
-            end.setblocking(False)
-        self._supervisor.watch(self._tasks.fileno(), self._hear)
-        self._supervisor.watch(self._life.fileno(), self._pong)
-
-    def send(self, tasks: Sequence[Task]) -> None:
-        """Hand over tasks in one message; a lane that cannot take it is dying, which is heard elsewhere."""
-        end = self._tasks
-        if end:
-            with contextlib.suppress(OSError):
-                end.send(pack_tasks(tasks))
-
-    def kill(self, cause: str) -> None:
-        """SIGKILL; the end of its socket brings the news."""
-        self._cause = self._cause or cause
-        if self._process:
-            self._process.kill()
-
-    def ping(self, now: float) -> float:
-        """Ask over the lifeline unless a question is open; not before it has spoken first."""
-        if self._asked is not None:
-            return now - self._asked
-        if self._life and self._lives:
-            with contextlib.suppress(OSError):
-                self._life.send(b"?")
-                self._asked = now
-        return 0.0
-
-    def close(self) -> None:
-        """Close both sockets: the process ends itself."""
-        for end in (self._tasks, self._life):
-            if end:
-                self._supervisor.unwatch(end.fileno())
-                end.close()
-        self._tasks = self._life = None
-
-    def join(self, until: float) -> None:
-        """Wait for its end; SIGKILL at `until`."""
-        if not self._process:
-            return
-        try:
-            self._process.wait(max(0.0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _pong(self) -> None:
-        assert self._life
-        try:
-            if self._life.recv(16):
-                self._lives, self._asked = True, None
-                return
-        except OSError:
-            pass
-        self._supervisor.unwatch(self._life.fileno())  # it is dying; its other socket brings the news
-
-    def _hear(self) -> None:
-        """Read all news there are."""
-        assert self._tasks
-        reports: list[Report] = []
-        gone = False
-        while True:
-            try:
-                message = self._tasks.recv(LONGEST)
-            except BlockingIOError:
-                break
-            except OSError:
-                message = b""
-            if not message:
-                gone = True
-                break
-            news = unpack_news(message)
-            if news.kind is Kind.DONE:
-                reports.append((news.claim, news.seconds, None))
-            elif news.kind is Kind.READY:
-                self._house.ready(self._index, news.member, news.seconds)
-            elif news.kind is Kind.UP:
-                self._up = True
-                self._house.up(self._index)
-            else:
-                self._cause, self._raised = news.text, True
-        if reports:
-            self._house.done(self._index, reports)
-        if gone:
-            self._bury()
-
-    def _bury(self) -> None:
-        """The process has closed its end: make sure it is dead, then tell."""
-        assert self._process
-        self.close()
-        self._process.kill()
-        code = self._process.wait()
-        if not self._cause:
-            self._cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
-        self._house.dead(self._index, self._cause, self._raised and not self._up)
-
-
-_THREAD_NAMES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -17,14 +17,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from ripieno.engine.claims import Claim, Post, Span
+from ripieno.engine.claims import Claim, Post, Reader, Span
 from ripieno.engine.todo import Todo
 
-MOST_HELD = 16
-"""Most claims a lane holds, so that their tokens always fit the socket."""
+WAKING, HANDING = 50e-6, 10e-6
+"""Seconds it takes to wake an idle lane, and to hand one task over: a little work is not spread over more lanes."""
 SMOOTHING = 0.2
 """Weight of the newest measurement in the running seconds per sample."""
 SHORTEST = 0.001
@@ -32,20 +31,12 @@ SHORTEST = 0.001
 _NOBODY: frozenset[int] = frozenset()
 
 
-@dataclass(slots=True)
-class _Lane:
-    posts: list[Post]
-    held: dict[int, Claim] = field(default_factory=dict)
-    """claims handed out, oldest (the running one) first"""
-    up: bool = False
-
-
 class Ring:
     """Bookkeeping of `capacity` slots read by `members` members in lanes given by their posts.
 
-    With `ahead`, a lane gets its next claim before it has finished the last: while it holds less than `ahead` seconds
-    of work, or while so much waits that all lanes can still end together. `max_delay` seconds at most may a sample wait
-    for its batch to fill; a range over which lanes died `deaths` times is given up.
+    With `ahead`, a lane gets further claims before it has finished the last: while it holds less than `ahead` seconds
+    of work, or (`second`) one more while so much waits that all lanes can still end together. `max_delay` seconds at
+    most may a sample wait for its batch to fill; a range over which lanes died `deaths` times is given up.
     """
 
     def __init__(
@@ -55,19 +46,23 @@ class Ring:
         lanes: Sequence[Sequence[Post]],
         *,
         ahead: float = 0.0,
+        second: bool = True,
         max_delay: float = 0.0,
         deaths: int = 3,
     ) -> None:
         assert capacity > 0
         assert members > 0
         self.capacity, self.ahead, self.max_delay, self.deaths = capacity, ahead, max_delay, deaths
+        self._second = second and ahead > 0
         self.head = self.tail = 0
-        self.lanes = [_Lane(list(posts)) for posts in lanes]
+        self.lanes = [Reader({post.member: post for post in posts}) for posts in lanes]
         self.members = [Todo(capacity) for _ in range(members)]
         self.claims: dict[int, Claim] = {}
         self._spans: deque[Span] = deque()
         self._owner: list[Span | None] = [None] * capacity
         self._next = 0
+        self._work, self._share = 0.0, 0.5
+        """seconds of all that waits, and the part of it that one claim may take; up to date while claims are made"""
         self.idle = 0
         """lanes that are up and hold no claim"""
 
@@ -115,16 +110,22 @@ class Ring:
     # readers
 
     def assign(self, now: float) -> dict[int, list[Claim]]:
-        """Claims for every lane that can take one now, by lane: idle lanes first, then work ahead."""
+        """Claims for every lane that can take one now, by lane: always the lane first that would be done first."""
         taken: dict[int, list[Claim]] = {}
-        if self.idle:
-            for index, lane in enumerate(self.lanes):
-                if lane.up and not lane.held and (claim := self._claim(index, lane, now)):
-                    taken[index] = [claim]
-        if self.ahead > 0:
-            for index, lane in enumerate(self.lanes):
-                while lane.up and lane.held and (claim := self._claim(index, lane, now)):
-                    taken.setdefault(index, []).append(claim)
+        if not self.idle and not self.ahead:
+            return taken  # the usual case under load
+        free = [i for i, lane in enumerate(self.lanes) if lane.wants(self.ahead, self._second)]
+        if free:
+            self._work = sum([member.waiting * member.rate for member in self.members])
+            self._share = 0.5 / sum([lane.up for lane in self.lanes])
+        while free:
+            index = free[0] if len(free) == 1 else min(free, key=lambda i: self.lanes[i].load)
+            lane = self.lanes[index]
+            claim = self._claim(index, lane, now)
+            if claim:
+                taken.setdefault(index, []).append(claim)
+            if not claim or not lane.wants(self.ahead, self._second):
+                free.remove(index)
         return taken
 
     def due(self) -> float | None:
@@ -139,16 +140,16 @@ class Ring:
             return []
         lane = self.lanes[claim.lane]
         del lane.held[claim_id]
+        lane.load = lane.load - claim.seconds - HANDING if lane.held else WAKING
         self.measured(claim.lane, claim.member, seconds / claim.samples)
         self.idle += lane.up and not lane.held
         return self._passed(claim.member, claim.ranges)
 
     def measured(self, lane: int, member: int, rate: float) -> None:
         """Take `rate` seconds per sample of `member` in `lane` into account."""
-        for post in self.lanes[lane].posts:
-            if post.member == member:
-                post.rate = rate if post.rate == 0 else post.rate + SMOOTHING * (rate - post.rate)
-                self.members[member].rate = post.rate
+        post = self.lanes[lane].posts[member]
+        post.rate = rate if post.rate == 0 else post.rate + SMOOTHING * (rate - post.rate)
+        self.members[member].rate = post.rate
 
     # what goes wrong
 
@@ -156,6 +157,7 @@ class Ring:
         """The lane is ready for claims."""
         assert not self.lanes[lane].held
         self.lanes[lane].up = True
+        self.lanes[lane].load = WAKING
         self.idle += 1
 
     def release(self, lane: int) -> tuple[list[tuple[Span, int]], list[Span]]:
@@ -237,40 +239,45 @@ class Ring:
         assert span is not None
         return span.arrival
 
-    def _claim(self, index: int, lane: _Lane, now: float) -> Claim | None:
-        """The best task for a lane, taken; None when there is none or the lane holds enough."""
-        held = {claim.member for claim in lane.held.values()} if lane.held else ()
-        short = not held or sum(claim.seconds for claim in lane.held.values()) < self.ahead
-        if len(lane.held) >= (MOST_HELD if short else 2):
-            return None
-        best: tuple[int, float] | None = None
-        chosen = None
-        for post in lane.posts:
+    def _claim(self, index: int, lane: Reader, now: float) -> Claim | None:
+        """The best task for a lane that wants one, taken; None when there is none or it had better wait."""
+        held = {claim.member for claim in lane.held.values()} if lane.held else _NOBODY
+        front, longest, chosen = self.head, -1.0, None
+        for post in lane.posts.values():
             member = self.members[post.member]
-            if not member:
+            waiting = member.waiting
+            if not waiting or (start := member.front) > front:
                 continue
-            full = member.waiting >= post.batch_size
-            if post.member in held and not full:
-                continue  # its next samples had better wait for more of them
-            if self.max_delay and not full and now < self._arrival(member) + self.max_delay:
-                continue
-            key = (member.front, -post.rate * min(member.waiting, post.batch_size))
-            if best is None or key < best:
-                best, chosen = key, post
+            if waiting < post.batch_size:
+                if post.member in held:
+                    continue  # its next samples had better wait for more of them
+                if self.max_delay and now < self._arrival(member) + self.max_delay:
+                    continue
+                seconds = post.rate * waiting
+            else:
+                seconds = post.rate * post.batch_size
+            if start < front or seconds > longest:
+                front, longest, chosen = start, seconds, post
         if chosen is None:
             return None
         member = self.members[chosen.member]
-        work = sum(member.waiting * member.rate for member in self.members if member.waiting)
-        share = work / (2 * sum(lane.up for lane in self.lanes))
-        size = self._size(chosen, share)
-        if not short and chosen.rate * min(size, member.waiting) > share / 2:
+        share = self._work * self._share
+        size = chosen.batch_size if longest <= SHORTEST else self._size(chosen, share)
+        if held and member.suspected:
+            return None  # it must be predicted alone
+        if held and lane.load >= self.ahead and chosen.rate * min(size, member.waiting) > share / 2:
             return None  # what is left must still suffice to let all lanes end together
         waited = now - self._arrival(member)
         ranges, samples, tries = member.take(size)
         seconds = chosen.rate * samples
         claim = Claim(self._next, index, chosen.member, ranges, samples, tries, now, waited, seconds)
         self._next += 1
-        self.idle -= not lane.held
+        self._work -= member.rate * samples
+        if not held:
+            self.idle -= 1
+            lane.load = 0.0
+        lane.load += seconds + HANDING
+        lane.alone = tries > 0
         self.claims[claim.id] = lane.held[claim.id] = claim
         return claim
 

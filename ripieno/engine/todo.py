@@ -31,6 +31,11 @@ class Todo:
         """Position of the first sample that waits."""
         return self._ranges[0][0]
 
+    @property
+    def suspected(self) -> bool:
+        """Whether a lane died over what is at the front."""
+        return self._ranges[0][2] > 0
+
     def append(self, start: int, stop: int) -> None:
         """Queue positions; they join the last range unless the buffer ends between them."""
         self.waiting += stop - start

@@ -17,9 +17,9 @@ import msgspec
 from ripieno.engine.crew import Orders
 from ripieno.types import Input
 
-_TASK = struct.Struct("<QHH")
+_TASK = struct.Struct("<QHHB")
 _RANGE = struct.Struct("<II")
-_NEWS = struct.Struct("<BHQd")
+_NEWS = struct.Struct("<BHQdH")
 LONGEST = 1 << 16
 """Most bytes of a message."""
 
@@ -44,6 +44,8 @@ class Task:
     claim: int
     member: int
     slots: tuple[tuple[int, int], ...]
+    hold: bool = False
+    """its report may wait for that of the next task, which is short"""
 
 
 class Kind(IntEnum):
@@ -61,7 +63,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """One message of a lane."""
+    """What a lane tells."""
 
     kind: Kind
     member: int = 0
@@ -84,7 +86,7 @@ def pack_tasks(tasks: Iterable[Task]) -> bytes:
     """Tasks as one message."""
     parts = []
     for task in tasks:
-        parts.append(_TASK.pack(task.claim, task.member, len(task.slots)))
+        parts.append(_TASK.pack(task.claim, task.member, len(task.slots), task.hold))
         parts.extend(_RANGE.pack(*pair) for pair in task.slots)
     return b"".join(parts)
 
@@ -93,19 +95,26 @@ def unpack_tasks(data: bytes) -> Iterator[Task]:
     """The inverse of `pack_tasks`."""
     at = 0
     while at < len(data):
-        claim, member, count = _TASK.unpack_from(data, at)
+        claim, member, count, hold = _TASK.unpack_from(data, at)
         at += _TASK.size
         slots = tuple(_RANGE.unpack_from(data, at + i * _RANGE.size) for i in range(count))
         at += count * _RANGE.size
-        yield Task(claim, member, slots)
+        yield Task(claim, member, slots, bool(hold))
 
 
-def pack_news(news: News) -> bytes:
-    """One message of a lane."""
-    return _NEWS.pack(news.kind, news.member, news.claim, news.seconds) + news.text.encode()[: LONGEST // 2]
+def pack_news(many: Iterable[News]) -> bytes:
+    """What a lane tells, as one message."""
+    parts = []
+    for news in many:
+        text = news.text.encode()[: LONGEST // 4]
+        parts.append(_NEWS.pack(news.kind, news.member, news.claim, news.seconds, len(text)) + text)
+    return b"".join(parts)
 
 
-def unpack_news(data: bytes) -> News:
+def unpack_news(data: bytes) -> Iterator[News]:
     """The inverse of `pack_news`."""
-    kind, member, claim, seconds = _NEWS.unpack_from(data)
-    return News(Kind(kind), member, claim, seconds, data[_NEWS.size :].decode("utf-8", "replace"))
+    at = 0
+    while at < len(data):
+        kind, member, claim, seconds, length = _NEWS.unpack_from(data, at)
+        at += _NEWS.size + length
+        yield News(Kind(kind), member, claim, seconds, data[at - length : at].decode("utf-8", "replace"))

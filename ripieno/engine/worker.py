@@ -49,25 +49,36 @@ def _live(life: socket.socket) -> None:
 def _serve(descriptor: int, channel: socket.socket) -> None:
     """Load the members, then predict what the tokens say, until the engine closes its end."""
     # imported here, so that the lifeline is answered while they are read from a cold disk
-    from ripieno.engine.crew import Crew, describe, find_load
+    from ripieno.engine.cap import enforce, refused
+    from ripieno.engine.crew import Crew, describe, find_load, import_runtime
     from ripieno.engine.memory import Memory
     from ripieno.engine.tokens import LONGEST, Kind, News, pack_news, unpack_setup, unpack_tasks
 
+    news: list[News] = []
+    cap = 0
     try:
         setup = unpack_setup(sys.stdin.buffer.read())
         memory = Memory(setup.capacity, setup.members, setup.classes, setup.input, descriptor=descriptor)
-        crew = Crew(find_load(setup.load), setup.orders, memory)
+        load = find_load(setup.load)
+        if setup.orders.cap and setup.orders.device.type == "cpu":
+            import_runtime(setup.orders)
+            cap = setup.orders.cap
+            enforce(cap, len(setup.orders.seats) * (setup.orders.threads - 1))
+        crew = Crew(load, setup.orders, memory)
         for index, seconds in crew.rehearse().items():
-            channel.send(pack_news(News(Kind.READY, index, 0, seconds)))
-        channel.send(pack_news(News(Kind.UP)))
+            channel.send(pack_news([News(Kind.READY, index, 0, seconds)]))
+        channel.send(pack_news([News(Kind.UP)]))
         while message := channel.recv(LONGEST):
             for task in unpack_tasks(message):
                 probabilities, seconds = crew.play(task.member, task.slots)
                 memory.scatter(task.member, task.slots, probabilities)
-                channel.send(pack_news(News(Kind.DONE, task.member, task.claim, seconds)))
+                news.append(News(Kind.DONE, task.member, task.claim, seconds))
+                if not task.hold:
+                    channel.send(pack_news(news))
+                    news = []
     except (BrokenPipeError, ConnectionResetError):
         return
     except BaseException as error:
         # whatever it was, a fresh process is the cure: a CUDA error, say, spoils the whole context
         with contextlib.suppress(OSError):
-            channel.send(pack_news(News(Kind.FAILED, text=describe(error))))
+            channel.send(pack_news([*news, News(Kind.FAILED, text=refused(error, cap) or describe(error))]))

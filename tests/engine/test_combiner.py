@@ -42,6 +42,14 @@ def test_a_weighted_mean_counts_weights():
     np.testing.assert_allclose(combine("weighted", cube(), weights), np.average(cube(), 0, weights), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("members", "samples", "classes"), [(4, 1, 100), (12, 1, 2), (40, 3, 10), (12, 16, 100)])
+def test_few_samples_get_the_same_bytes_as_among_many(members, samples, classes):
+    many = cube(members, 4096, classes)
+    weights = np.full(members, 1 / members, np.float32)
+    few = combine("mean", many[:, 7 : 7 + samples], weights)
+    assert few.tobytes() == combine("mean", many, weights)[7 : 7 + samples].tobytes()
+
+
 def test_a_vote_gives_each_class_its_share_of_the_votes():
     votes = np.zeros((4, 1, 3), np.float32)
     for member, label in enumerate([2, 0, 2, 1]):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -121,6 +122,29 @@ def test_work_ahead_goes_to_a_busy_lane_only_up_to_its_seconds():
     some.measured(0, 0, 0.0002)
     some.publish("a", 0, 64, [0], 0.0)
     assert len(flat(some.assign(0.0))) == 3
+
+
+def test_work_shorter_than_a_wake_up_stays_in_one_lane_and_longer_work_is_spread():
+    for rate, lanes in ((1e-7, 1), (1e-3, 2)):
+        some = ring(lanes=2, members=4, ahead=0.0002)
+        for lane, member in itertools.product(range(2), range(4)):
+            some.measured(lane, member, rate)
+        some.publish("a", 0, 1, range(4), 0.0)
+        assert len(some.assign(0.0)) == lanes
+
+
+def test_a_lane_takes_nothing_beside_what_is_suspected_of_killing_lanes():
+    some = ring(lanes=1, members=3, ahead=1.0)
+    some.publish("a", 0, 1, range(3), 0.0)
+    assert len(flat(some.assign(0.0))) == 3
+    some.release(0)
+    some.raise_lane(0)
+    held = []
+    while claims := flat(some.assign(0.0)):
+        held.append([claim.tries for claim in claims])
+        for claim in claims:
+            some.complete(claim.id, 0.001)
+    assert sorted(held, key=len) == [[1], [0, 0]]
 
 
 def test_a_busy_lane_gets_a_second_claim_only_while_much_more_waits():
