@@ -42,8 +42,7 @@ def behave(json: bool, quiet: bool) -> None:
     """Speak as asked from here on."""
     manner.json, manner.quiet = json, quiet
     log.quiet, out.quiet = quiet, quiet and json
-    if json:
-        out.file = sys.stderr  # what people read: standard output is for the object
+    out.file = sys.stderr if json else sys.stdout  # with --json, standard output is for the object
 
 
 def lively() -> bool:

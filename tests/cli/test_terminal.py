@@ -1,0 +1,96 @@
+"""`ripieno tune` in a real terminal, as a person sees it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import shlex
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def in_terminal(
+    words: list[str], cwd: Path, interrupt: Callable[[str], bool] = lambda _: False, **environment: str
+) -> tuple[int, str]:
+    """Exit code and all that was drawn on 24 rows of 80 columns; Ctrl-C is pressed once `interrupt` says so."""
+    child, terminal = pty.fork()
+    if child == 0:  # pragma: no cover - becomes another program
+        os.chdir(cwd)
+        settings = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": os.pathsep.join(sys.path), **environment}
+        os.execve(sys.executable, [sys.executable, "-m", "ripieno", *words], settings)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    seen, pressed, until = b"", False, time.monotonic() + 120
+    try:
+        while time.monotonic() < until:
+            if select.select([terminal], [], [], 0.2)[0]:
+                try:
+                    seen += os.read(terminal, 65536)
+                except OSError:  # the other end is closed
+                    break
+            if not pressed and interrupt(seen.decode(errors="replace")):
+                os.write(terminal, b"\x03")
+                pressed = True
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen.decode(errors="replace")
+    finally:
+        os.close(terminal)
+
+
+SMALL = ["--epochs", "3", "--space", "resnet-tiny", "--pool", "inline"]
+
+
+def test_a_search_is_seen_and_summed_up(digit_folder: Path, tmp_path: Path) -> None:
+    code, drawn = in_terminal(["tune", str(digit_folder), "--run", "run", "--trials", "2", *SMALL], tmp_path)
+    plain = ESCAPES.sub("", drawn)
+    assert code == 0, plain
+    for word in ("trial 1 of 2", "slots busy 1 of 1", "0 → ", "all trials are done", "members of 2 trials"):
+        assert word in plain, plain[-3000:]
+    assert "next  ripieno measure run" in plain
+    left = plain[plain.rindex("all trials are done") :]
+    assert "slots busy" not in left, "the picture goes when the search ends"
+
+
+def test_ctrl_c_says_that_the_state_is_kept_and_which_command_resumes(digit_folder: Path, tmp_path: Path) -> None:
+    words = ["tune", str(digit_folder), "--run", "a run", "--trials", "2", *SMALL]
+    code, drawn = in_terminal(words, tmp_path, lambda seen: "slots busy" in seen)
+    plain = ESCAPES.sub("", drawn).replace("\r\n", " ")
+    assert code == 130, plain
+    assert "Traceback" not in plain
+    assert "What is finished is kept" in plain
+    said = shlex.split(plain[plain.rindex("to go on:") :].removeprefix("to go on:"))
+    assert said == ["ripieno", *words]
+    resumed = subprocess.run([sys.executable, "-m", *said], cwd=tmp_path, capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "members of 2 trials" in resumed.stdout
+
+
+def test_ctrl_c_while_it_starts_is_no_traceback(digit_folder: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    words = ["tune", str(digit_folder), "--run", "run", "--trials", "2", *SMALL]
+    code, drawn = in_terminal(words, tmp_path, lambda _: time.monotonic() - began > 0.6)
+    assert code in (130, -2), drawn
+    assert "Traceback" not in drawn
+
+
+def test_no_color_is_respected(tmp_path: Path) -> None:
+    colours = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7]|38;[0-9;]*)m")
+    for words in (["show", "nowhere"], ["--help"]):
+        assert colours.search(in_terminal(words, tmp_path)[1]), words
+        assert not colours.search(in_terminal(words, tmp_path, NO_COLOR="1")[1]), words
+
+
+def test_a_terminal_that_cannot_redraw_gets_lines(digit_folder: Path, tmp_path: Path) -> None:
+    words = ["tune", str(digit_folder), "--run", "run", "--trials", "1", "--algorithm", "random", *SMALL]
+    code, drawn = in_terminal(words, tmp_path, TERM="dumb")
+    assert code == 0, drawn
+    assert "started   trial 0" in drawn
+    assert "\x1b[1A" not in drawn
