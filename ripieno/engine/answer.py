@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,8 @@ class LaneWork(Work):
     restarts: int
     process: int
     """its process id; that of this process for a thread"""
+    seats: Mapping[str, float] = field(default_factory=dict)
+    """the time inside the backend of each member it holds"""
 
 
 @dataclass(frozen=True)

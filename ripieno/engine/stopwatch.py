@@ -30,7 +30,7 @@ from ripieno.engine.crew import Load, trusting
 from ripieno.engine.engine import Engine, Isolation
 from ripieno.engine.paced import Latency, latency_at
 from ripieno.errors import EngineError
-from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member
+from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, Placement
 
 W = TypeVar("W", bound=Work)
 WINDOWS = 4
@@ -60,6 +60,11 @@ class BenchResult:
     combining: float
     """seconds spent combining in the measured time"""
 
+    def shares(self, placements: Sequence[Placement]) -> tuple[float, ...]:
+        """Share of the measured time that each of `placements` computed."""
+        seats = {(m, lane.device, lane.lane): s for lane in self.lanes for m, s in lane.seats.items()}
+        return tuple(seats.get((p.member, p.device, p.lane), 0.0) / self.seconds for p in placements)
+
 
 def bench(
     bundle: str | Path | Bundle,
@@ -82,8 +87,7 @@ def bench(
     with _running(bundle, engine, isolation, load) as running:
         requests = _requests(running, batch, images, seed)
         outstanding = in_flight or _enough(running, batch)
-        done, begin, before = _drive(running, requests, outstanding, seconds)
-        after = running.stats()
+        done, begin, before, after = _drive(running, requests, outstanding, seconds)
     times = [when for when, _ in done]
     # an answer that comes after the end of a window counts by the share of its time that fell inside
     edges = np.linspace(begin, max(begin + seconds, times[-outstanding - 1]), WINDOWS + 1)
@@ -236,10 +240,11 @@ def _enough(engine: Engine, batch: int) -> int:
 
 def _drive(
     engine: Engine, requests: list[NDArray[np.generic]], in_flight: int, seconds: float
-) -> tuple[list[tuple[float, float]], float, Stats]:
+) -> tuple[list[tuple[float, float]], float, Stats, Stats]:
     """Keep `in_flight` requests outstanding, for `seconds` after the first so many were answered.
 
-    Returns (time of answer, latency) of each, by time of answer; when measuring began, and the engine's stats then.
+    Returns (time of answer, latency) of each, by time of answer; when measuring began, and the engine's stats then and
+    when it ended, before the last of them were answered.
     """
     answers: queue.SimpleQueue[tuple[float, float, Future[Answer]]] = queue.SimpleQueue()
     done: list[tuple[float, float]] = []
@@ -264,11 +269,15 @@ def _drive(
         if len(done) == in_flight:
             began, before, enough = time.perf_counter(), engine.stats(), len(done) + 2 * WINDOWS
         send()
+    after = engine.stats()
     for _ in range(in_flight):
         receive()
-    return sorted(done), began, before
+    return sorted(done), began, before, after
 
 
 def _minus(after: W, before: W) -> W:
     names = ("batches", "samples", "waiting", "computing")
-    return dataclasses.replace(after, **{name: getattr(after, name) - getattr(before, name) for name in names})
+    work = dataclasses.replace(after, **{name: getattr(after, name) - getattr(before, name) for name in names})
+    if isinstance(work, LaneWork) and isinstance(before, LaneWork):
+        return dataclasses.replace(work, seats={m: s - before.seats[m] for m, s in work.seats.items()})
+    return work

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from ripieno.engine.answer import Work
 from ripieno.engine.claims import Claim
 from ripieno.engine.request import Request
@@ -15,6 +17,7 @@ class Tally:
         self.combining = 0.0
         self._members = [_Sum() for _ in range(members)]
         self._lanes = [_Sum() for _ in range(lanes)]
+        self._seats: defaultdict[tuple[int, int], float] = defaultdict(float)
 
     def count(self, claim: Claim, seconds: float) -> None:
         """A claim was predicted in `seconds`."""
@@ -23,6 +26,7 @@ class Tally:
             work.samples += claim.samples
             work.waiting += claim.waited
             work.computing += seconds
+        self._seats[claim.lane, claim.member] += seconds
 
     def answered(self, request: Request) -> None:
         """A request has its answer."""
@@ -37,6 +41,10 @@ class Tally:
     def lane(self, index: int) -> Work:
         """Work of a lane."""
         return self._lanes[index].work()
+
+    def computing(self, lane: int, member: int) -> float:
+        """Seconds that a lane spent on a member."""
+        return self._seats.get((lane, member), 0.0)
 
 
 class _Sum:

@@ -64,3 +64,12 @@ def test_allocations_are_benched_one_after_the_other_without_loading_members_aga
 def test_the_public_bench_is_the_function_whatever_was_imported_before():
     importlib.import_module("ripieno.engine.stopwatch")
     assert callable(ripieno.engine.bench)
+
+
+def test_each_placement_has_its_share_of_the_time():
+    bundle = fake.bundle([fake.member(0, delay=0.004), fake.member(1, delay=0.001)], lanes=1)
+    result = bench(bundle, seconds=0.2, batch=4, load=fake.load)
+    slow, quick = result.shares(bundle.allocation.placements)
+    assert slow > quick > 0
+    assert slow + quick < 1.6  # a batch under way when it ends counts whole
+    assert slow * result.seconds == pytest.approx(result.members[bundle.ensemble.members[0]].computing)
