@@ -28,6 +28,9 @@ EXTRAS = {
     "yaml": "yaml",
     "jinja2": "report",
     "sklearn": "demo",
+    "optuna_dashboard": "dashboard",
+    "tensorboardX": "tensorboard",
+    "mlflow": "mlflow",
 }
 """Which extra installs a module."""
 

@@ -81,12 +81,20 @@ def tune(
     split: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "0.72,0.08,0.20",
     metric: Annotated[str, typer.Option(help="`accuracy` or `macro-f1`.")] = "accuracy",
     skip_bad: Annotated[bool, typer.Option(help="Leave broken images out and count them.")] = False,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Tell `tensorboard` (files in RUN/tensorboard) or `mlflow` (MLFLOW_TRACKING_URI) too; repeat."
+        ),
+    ] = None,
 ) -> None:
     """Search hyperparameters and keep every network: `ripieno tune images/ --run run --hours 1`."""
     from ripieno import pipeline
-    from ripieno.cli.watch import plain, summary, watching
+    from ripieno.cli.watch import logging_to, plain, summary, watching
+    from ripieno.search.callbacks import together
 
     notes: list[str] = []
+    loggers, show_with = logging_to(log or (), run)
     with console.progress() as progress, watching() as watch:
         library = pipeline.tune(
             data,
@@ -112,7 +120,7 @@ def tune(
             skip_bad=skip_bad,
             progress=progress,
             notes=notes,
-            watch=watch,
+            watch=together(watch, *loggers, lost=notes.append),
         )
     for note in notes:
         console.note(note)
@@ -120,6 +128,8 @@ def tune(
     console.out.print(summary(watch, run))
     console.out.print(tables.members(ranked[:5], {}, {}, metric))
     console.out.print(tables.waited(ranked))
+    for command in show_with:
+        console.out.print(f"to see it  [bold cyan]{command}[/]", soft_wrap=True)
     members = [tables.plain_member(m) for m in ranked]
     console.closing(run, f"ripieno measure {run}", f"{len(ranked)} members", **plain(watch), library=members)
 
@@ -164,7 +174,20 @@ def allocate(
         Path | None, typer.Option(help="Folder of the deployment; RUN/bundles/ENSEMBLE by default.")
     ] = None,
     max_benches: Annotated[int, typer.Option(help="The most benches that may be run; 0 plans only.")] = 20,
-    backend: Annotated[str, typer.Option(help="`onnx` or `torch`.")] = "onnx",
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="`onnx`, `openvino`, `torch`, `torch-compile`, on GPUs also `tensorrt` and `torch-graphs`; `auto` takes "
+            "the quickest for each member and device that answers the same: --backend auto --precision auto"
+        ),
+    ] = "onnx",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="`fp32` is exact. `bf16`, `fp16`, `int8` or `auto` (whichever is quickest) change answers a little: "
+            "members whose validation loss worsens by 1 % stay in fp32, and the ensemble's loss is told again."
+        ),
+    ] = "fp32",
     method: Annotated[str, typer.Option(help="`model`, `algorithm-1` (the paper's) or `worst-fit`.")] = "model",
     pin: Annotated[
         list[str] | None, typer.Option(help="Fix a member: ID=cuda:0, ID=@32 or ID=cuda:0@32; repeat for several.")
@@ -174,6 +197,7 @@ def allocate(
 ) -> None:
     """Place an ensemble on devices and write a deployment: `ripieno allocate run B20 --bundle bundle`."""
     from ripieno import pipeline
+    from ripieno.library import read_proof
 
     with console.progress() as progress:
         made = pipeline.allocate(
@@ -183,6 +207,7 @@ def allocate(
             bundle=bundle,
             max_benches=max_benches,
             backend=backend,
+            precision=precision,
             method=words.one_of(Method, "--method", method),
             pins=pin or (),
             replicas=replicas,
@@ -191,6 +216,9 @@ def allocate(
         )
     console.out.print(tables.allocation(made.allocation))
     console.out.print(tables.speed(made.allocation))
+    proof = read_proof(made.path)
+    if proof:
+        console.out.print(tables.proof(proof))
     console.closing(made.path, f"ripieno serve {made.path}", allocation=made.allocation)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from ripieno.cli.console import number, percent, table
+from ripieno.library.proof import Proof
 from ripieno.types import Allocation, Ensemble, Member, Profile
 
 
@@ -109,3 +110,25 @@ def allocation(made_of: Allocation) -> Table:
     for p in made_of.placements:
         made.add_row(p.member, p.device, str(p.lane), str(p.batch_size))
     return made
+
+
+def proof(made: Proof) -> Table:
+    """What each member is run by, and what that does to its answers and to the ensemble's."""
+    figures = f"cross-entropy {made.reference_loss:.4f} in fp32, {made.loss:.4f} now"
+    figures += f"; accuracy {percent(made.reference_accuracy)}, {percent(made.accuracy)} now"
+    title = f"backends (the ensemble on {made.samples} validation images: {figures})"
+    made_of = table(
+        title, "member", "device", "backend", "x quicker", "most a probability differs", "loss", "in fp32", "not"
+    )
+    for fit in made.fits:
+        made_of.add_row(
+            fit.member,
+            fit.device,
+            fit.backend,
+            f"{fit.reference_seconds / fit.seconds:.2f}",
+            f"{fit.difference:.1g}",
+            f"{fit.loss:.4f}",
+            f"{fit.reference_loss:.4f}",
+            ", ".join(fit.refused),
+        )
+    return made_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ripieno.cli import console, live
+from ripieno.search.callbacks import Watcher, logger
 from ripieno.search.progress import Snapshot
 from ripieno.types import Failure, Job, Outcome
 
@@ -51,6 +52,12 @@ def watching() -> Iterator[Watch]:
     picture = live.Live(brief)
     with Live(picture, console=console.log, refresh_per_second=4, transient=True):
         yield Watch(picture, brief)
+
+
+def logging_to(names: Sequence[str], run: Path) -> tuple[list[Watcher], list[str]]:
+    """The watchers that `--log` names, and the commands that show what they wrote."""
+    found = [logger(name, run) for name in dict.fromkeys(names)]
+    return [watcher for watcher, _ in found], [command for _, command in found]
 
 
 def progress_of(snapshot: Snapshot) -> str:

@@ -1,0 +1,87 @@
+"""Optuna's dashboard opens a run's journal as it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import synthetic
+from synthetic import LABELS, member_of
+
+from ripieno.cluster import InlinePool
+from ripieno.library import Library
+from ripieno.search import Settings, run_search
+from ripieno.types import Failure, Job, Outcome
+
+
+def keep(run: Path, job: Job) -> Outcome:
+    if job.trial == 5:
+        return Outcome(job, failure=Failure("diverged", "the loss is not a number"))
+    Library(run).add(member_of(job), np.full((3, 2), 0.5), LABELS)
+    return Outcome(job, member_of(job))
+
+
+@contextmanager
+def dashboard(journal: Path) -> Iterator[str]:
+    """The dashboard of `journal`, as a person starts it; gives its address."""
+    program = shutil.which("optuna-dashboard", path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.skip("needs the extra `dashboard`: pip install 'ripieno[dashboard]'")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [program, str(journal), "--host", "127.0.0.1", "--port", str(port), "--server", "wsgiref"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def ask(url: str, patience: float = 60.0) -> Any:
+    """The JSON at `url`, as soon as somebody answers."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    until = time.monotonic() + patience
+    while True:
+        try:
+            with opener.open(url, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.URLError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+
+
+def test_the_dashboard_shows_our_trials_and_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
+    settings = Settings(synthetic.SPACE, trials=12, epochs=9)
+    run_search(Library(tmp_path), settings, InlinePool(partial(keep, tmp_path)))
+    journal = Library(tmp_path).journal_path
+    before = journal.read_bytes()
+    with dashboard(journal) as url:
+        (study,) = ask(f"{url}/api/studies")["study_summaries"]
+        assert (study["study_name"], study["directions"]) == ("ripieno", ["minimize"])
+        trials = ask(f"{url}/api/studies/{study['study_id']}")["trials"]
+    assert journal.read_bytes() == before
+    held: dict[int, dict[int, float]] = {}
+    for member in Library(tmp_path).members():
+        held.setdefault(member.trial, {})[member.epoch] = member.losses["valid_cross_entropy"]
+    assert [t["number"] for t in trials] == list(range(12))
+    for trial in trials:
+        rungs = {point["step"]: point["value"] for point in trial["intermediate_values"]}
+        assert rungs == pytest.approx(held.get(trial["number"], {}))
+        assert {p["name"] for p in trial["params"]} == set(synthetic.SPACE.ranges)
+    assert {t["state"] for t in trials} == {"Complete", "Pruned", "Fail"}
