@@ -3,7 +3,8 @@
 Theory of operation. Each slot is a thread of ours that owns a `ProcessPoolExecutor` of one worker. The thread takes
 the oldest job from the common queue, hands it to its worker, waits, and puts the outcome into the common results: a
 slot is busy again without the owner of the pool lifting a finger, and jobs start in the order submitted. A worker that
-dies breaks its own executor only; the thread makes a new one and runs the job again, `RETRIES` times at most. Workers
+dies breaks its own executor only; the thread makes a new one and runs the job again, as often as
+:mod:`ripieno.cluster.deaths` allows. Workers
 are spawned, not forked (threads and CUDA do not survive a fork), and do not run the caller's script again: a script
 needs no `if __name__ == "__main__"`.
 """
@@ -26,6 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
+from ripieno.cluster.deaths import Deaths, Progress, unseen
 from ripieno.cluster.pool import Function
 from ripieno.cluster.results import Results, hung, seconds_of
 from ripieno.cluster.slots import Slot, cpu_slots
@@ -34,9 +36,6 @@ from ripieno.cluster.worker import failure, perform
 from ripieno.errors import SearchError
 from ripieno.types import Failure, Job, Outcome
 
-RETRIES = 2
-"""How often a job that killed its worker is run again before it is a failure."""
-
 
 class LocalPool:
     """One worker process per slot: a worker killed costs its job's progress, never the pool or another job.
@@ -44,7 +43,8 @@ class LocalPool:
     `slots` is a number of CPU slots, or environments made by `cpu_slots` or `gpu_slots`. `function` must be importable
     by name (or a `functools.partial` of such a function). With `logs`, what workers write goes to `logs/slot-0.log` and
     so on. A job that takes longer than `limit` seconds for each of its epochs, its worker's start included, is ended
-    and not tried again. Raises SearchError when `function` is not importable or a slot is missing.
+    and not tried again; one that kills its workers is a failure when it does so without `progress`. Raises SearchError
+    when `function` is not importable or a slot is missing.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class LocalPool:
         *,
         logs: Path | None = None,
         limit: float | None = None,
+        progress: Progress = unseen,
     ) -> None:
         check_importable(function)
         environments = cpu_slots(slots) if isinstance(slots, int) else tuple(slots)
@@ -65,6 +66,7 @@ class LocalPool:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._results = Results()
         self._limit = limit
+        self._progress = progress
         self._closing = threading.Event()
         self._workers = [
             _Worker(number, function, environment, "" if logs is None else str(logs / f"slot-{number}.log"))
@@ -106,9 +108,8 @@ class LocalPool:
         worker.end()
 
     def _run(self, worker: _Worker, job: Job) -> Outcome:
-        started, attempts, why = time.time(), 0, "was stopped"
-        while attempts < 1 + RETRIES and not self._closing.is_set():
-            attempts += 1
+        started, deaths, why = time.time(), Deaths(job, self._progress), "was stopped"
+        while not self._closing.is_set():
             try:
                 return replace(worker.run(job, seconds_of(job, self._limit)), slot=worker.number)
             except TimeoutError:
@@ -117,10 +118,12 @@ class LocalPool:
                 return Outcome(job, failure=failed, slot=worker.number, started=started, finished=time.time())
             except BrokenProcessPool:
                 why = worker.bury()
+                if not deaths.again():
+                    break
             except Exception as error:  # what cannot travel between processes
                 failed = failure("error", error)
                 return Outcome(job, failure=failed, slot=worker.number, started=started, finished=time.time())
-        crash = Failure("crash", f"the worker {why}, {attempts} times", log=worker.log)
+        crash = Failure("crash", f"the worker {why}, {len(deaths)} times", log=worker.log)
         return Outcome(job, failure=crash, slot=worker.number, started=started, finished=time.time())
 
     def __enter__(self) -> Self:

@@ -4,8 +4,9 @@ Theory of operation. A slot is an actor, pinned to the node whose resources it t
 queue of events: a job is submitted, an actor has answered or died, or nothing happened for a moment. It hands the
 oldest job to an idle slot and, every `LOOK_SECONDS`, compares the cluster with its slots: each living node has as many
 as fit in its resources. A slot that is not yet up gets no job, so a node that is dead, which Ray may go on listing for
-several seconds, costs none. When an actor dies its job goes back to the head of the queue: free of charge when Ray says
-that the node has died with it, else up to `RETRIES` times. The function travels once, into the object store, and what
+several seconds, costs none. When an actor dies its job goes back to the head of the queue, as often as
+:mod:`ripieno.cluster.deaths` allows: what died with its node, or on one that is gone since, is not the job's fault. The
+function travels once, into the object store, and what
 it holds (arrays too) is mapped from there by all actors of a machine, not copied.
 """
 
@@ -21,7 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
-from ripieno.cluster.local import RETRIES, check_importable
+from ripieno.cluster.deaths import Deaths, Progress, unseen
+from ripieno.cluster.local import check_importable
 from ripieno.cluster.pool import Function
 from ripieno.cluster.results import Results, hung, seconds_of
 from ripieno.cluster.worker import failure, perform
@@ -67,7 +69,8 @@ class RayPool:
     of a running cluster, "auto" for the one on this machine; a connection the caller made to Ray is used as it is. Each
     slot takes `cpus`, `gpus` and `memory` (bytes) of one node; a fraction of a GPU shares it, by bookkeeping only.
     `function` must be importable by name on all nodes, and what it writes must reach a folder that they share. A job
-    that takes longer than `limit` seconds for each of its epochs is ended and not tried again.
+    that takes longer than `limit` seconds for each of its epochs is ended and not tried again; one that kills its
+    workers is a failure when it does so without `progress`.
 
     Raises MissingExtraError without Ray, SearchError when `function` is not importable, when the cluster cannot be
     reached, or when no node has room for a slot.
@@ -83,6 +86,7 @@ class RayPool:
         gpus: float = 0,
         memory: int | None = None,
         limit: float | None = None,
+        progress: Progress = unseen,
     ) -> None:
         check_importable(function)
         self._ray = need("ray")
@@ -91,6 +95,7 @@ class RayPool:
         self._needs = {"CPU": cpus, "GPU": gpus, "memory": memory or 0}
         self._most = slots
         self._limit = limit
+        self._progress = progress
         self._owned = not self._ray.is_initialized()
         if self._owned:
             self._connect(address)
@@ -98,7 +103,7 @@ class RayPool:
         self._results = Results()
         self._events: queue.SimpleQueue[tuple[str, Any, Any]] = queue.SimpleQueue()
         self._jobs: deque[Job] = deque()
-        self._attempts: dict[str, int] = {}
+        self._deaths: dict[str, Deaths] = {}  # of each running job
         self._slots: list[_Slot] = []
         self._numbers = 0
         self._closing = False
@@ -168,6 +173,8 @@ class RayPool:
                 return
             if slot.state == "idle":
                 slot.job, slot.state, slot.since = self._jobs.popleft(), "busy", time.time()
+                if slot.job.member not in self._deaths:
+                    self._deaths[slot.job.member] = Deaths(slot.job, self._progress)
                 self._expect(slot, slot.actor.run.remote(slot.job))
 
     def _expect(self, slot: _Slot, reference: Any) -> None:
@@ -179,7 +186,7 @@ class RayPool:
             return
         error = future.exception()
         if isinstance(error, self._ray.exceptions.RayActorError):
-            self._lost(slot, free="node has died" in str(error), why=error)
+            self._lost(slot, error)
         elif slot.job is not None:
             if error is None:
                 outcome = replace(future.result(), slot=slot.number)
@@ -192,26 +199,26 @@ class RayPool:
         else:
             self._drop(slot)
 
-    def _lost(self, slot: _Slot, free: bool, why: BaseException) -> None:
-        """An actor died. Its job goes to the next free slot, `free` of charge when its node died with it."""
+    def _lost(self, slot: _Slot, why: BaseException) -> None:
+        """An actor died. Its job goes to the next free slot, unless it has killed too many."""
         self._drop(slot)
         if (job := slot.job) is None or self._closing:
             return
-        attempts = self._attempts.get(job.member, 0) + (not free)
-        self._attempts[job.member] = attempts
-        if attempts <= RETRIES:
+        self._looked = 0.0  # for another slot
+        deaths = self._deaths[job.member]
+        if deaths.again(slot.node, self._nodes()):
             self._jobs.appendleft(job)
         else:
             lines = str(why).strip().splitlines()
             reason = next((line.strip() for line in lines if "exit" in line.lower()), lines[0])
-            crash = Failure("crash", f"the worker died, {attempts} times: {reason}", detail=str(why))
+            crash = Failure("crash", f"the worker died, {len(deaths)} times: {reason}", detail=str(why))
             self._finish(job, self._failed(slot, job, crash))
 
     def _failed(self, slot: _Slot, job: Job, why: Failure) -> Outcome:
         return Outcome(job, failure=why, slot=slot.number, started=slot.since, finished=time.time())
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
-        self._attempts.pop(job.member, None)
+        self._deaths.pop(job.member, None)
         self._results.put(outcome)
 
     def _end_hung(self) -> None:
@@ -231,15 +238,19 @@ class RayPool:
     def _look(self) -> None:
         """Make slots on nodes that have room, drop those of nodes that are gone."""
         self._looked = time.monotonic()
-        nodes = {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
+        nodes = self._nodes()
         for slot in [slot for slot in self._slots if slot.node not in nodes]:
-            self._lost(slot, free=True, why=RuntimeError("its node is gone"))
+            self._lost(slot, RuntimeError("its node is gone"))
         for node, resources in nodes.items():
             room = min(int(resources.get(name, 0) / much + 1e-9) for name, much in self._needs.items() if much)
             there = sum(slot.node == node for slot in self._slots)
             for _ in range(room - there):
                 if self._most is None or len(self._slots) < self._most:
                     self._start(node)
+
+    def _nodes(self) -> dict[str, dict[str, float]]:
+        """Resources of the living nodes."""
+        return {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
 
     def _start(self, node: str) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -31,6 +31,8 @@ def work(folder: str, job: Job) -> Outcome:
         os.kill(os.getpid(), signal.SIGKILL)
     if do == "die once" and not first(folder, job):
         os.kill(os.getpid(), signal.SIGKILL)
+    if do == "get on" and times(folder, job) < 4:
+        os.kill(os.getpid(), signal.SIGKILL)
     if do == "sleep":
         time.sleep(float(job.configuration["seconds"]))
     if do == "environment":
@@ -42,7 +44,12 @@ def work(folder: str, job: Job) -> Outcome:
 
 
 def first(folder: str, job: Job) -> bool:
-    return sum(line.startswith(f"{job.trial}:") for line in notes(folder)) > 1
+    return times(folder, job) > 1
+
+
+def times(folder: str, job: Job) -> int:
+    """How often `job` was started: its progress."""
+    return sum(line.startswith(f"{job.trial}:") for line in notes(folder))
 
 
 def note(folder: str, line: str) -> None:

@@ -76,6 +76,15 @@ def test_a_job_that_kills_every_worker_is_a_failure_after_three_and_the_slot_goe
     assert after.member is not None
 
 
+def test_a_job_that_gets_on_between_kills_is_not_at_fault(tmp_path: Path) -> None:
+    progress = partial(pool_jobs.times, str(tmp_path))
+    with LocalPool(partial(pool_jobs.work, str(tmp_path)), 1, progress=progress) as pool:
+        pool.submit(job(0, "get on"))
+        (outcome,) = pool.wait(60)
+    assert outcome.member is not None
+    assert len(set(pids(tmp_path)[0])) == 4
+
+
 def test_a_crash_names_the_exit_code(tmp_path: Path) -> None:
     with pool_of(tmp_path) as pool:
         pool.submit(job(0, "leave"))

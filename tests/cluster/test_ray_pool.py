@@ -15,9 +15,9 @@ import pool_jobs
 import pytest
 from pool_jobs import job, notes
 
-from ripieno.cluster import RayPool
+from ripieno.cluster import RayPool, deaths
 from ripieno.errors import SearchError
-from ripieno.types import Outcome
+from ripieno.types import Job, Outcome
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -29,7 +29,10 @@ def collect(pool: RayPool, outcomes: list[Outcome], count: int, seconds: float =
         assert time.monotonic() < end, f"{len(outcomes)} of {count} jobs"
 
 
-def test_a_node_joins_and_another_dies_in_mid_run_and_no_job_is_lost(cluster: Any, tmp_path: Path) -> None:
+def test_a_node_joins_and_another_dies_in_mid_run_and_no_job_is_lost(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deaths, "RETRIES", 0)  # a node that leaves uses up none
     outcomes: list[Outcome] = []
     with RayPool(partial(pool_jobs.work, str(tmp_path))) as pool:
         assert pool.slots == 1
@@ -55,9 +58,12 @@ def test_a_node_joins_and_another_dies_in_mid_run_and_no_job_is_lost(cluster: An
     assert len(notes(tmp_path)) > 30  # what ran on the node that died ran again
 
 
-def test_a_dead_actor_costs_a_retry_and_the_third_time_the_job(cluster: Any, tmp_path: Path) -> None:
-    with RayPool(partial(pool_jobs.work, str(tmp_path))) as pool:
-        for n, do in enumerate(["die once", "die", "work"]):
+def test_a_dead_actor_costs_a_retry_and_the_third_time_without_progress_the_job(cluster: Any, tmp_path: Path) -> None:
+    def progress(one: Job) -> int:
+        return pool_jobs.times(str(tmp_path), one) if one.trial == 0 else 0
+
+    with RayPool(partial(pool_jobs.work, str(tmp_path)), progress=progress) as pool:
+        for n, do in enumerate(["get on", "die", "work"]):
             pool.submit(job(n, do))
         outcomes: list[Outcome] = []
         collect(pool, outcomes, 3)

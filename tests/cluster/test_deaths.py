@@ -1,0 +1,45 @@
+"""How often a job may kill its worker."""
+
+from __future__ import annotations
+
+import pool_jobs
+
+from ripieno.cluster.deaths import Deaths, unseen
+from ripieno.types import Job
+
+JOB = pool_jobs.job(0)
+
+
+def test_the_third_death_without_progress_is_the_last() -> None:
+    deaths = Deaths(JOB, unseen)
+    assert [deaths.again() for _ in range(3)] == [True, True, False]
+    assert len(deaths) == 3
+
+
+def test_a_job_that_gets_on_between_deaths_is_never_at_fault() -> None:
+    epochs = iter(range(100))
+    deaths = Deaths(JOB, lambda job: next(epochs))
+    assert all(deaths.again() for _ in range(20))
+    assert len(deaths) == 1
+
+
+def test_deaths_count_from_the_last_progress_on() -> None:
+    epochs = iter([0, 0, 0, 1, 1, 1])  # when made, then at each death
+    deaths = Deaths(JOB, lambda job: next(epochs))
+    assert [deaths.again() for _ in range(5)] == [True, True, True, True, False]
+
+
+def test_progress_is_that_of_the_job() -> None:
+    asked: list[Job] = []
+    Deaths(JOB, asked.append).again()
+    assert asked == [JOB, JOB]
+
+
+def test_what_happened_on_a_machine_that_is_gone_does_not_count() -> None:
+    deaths = Deaths(JOB, unseen)
+    assert deaths.again("b", {"a", "b"})  # a worker dies first,
+    assert deaths.again("b", {"a", "b"})
+    assert deaths.again("a", {"a"})  # and its machine after it
+    assert deaths.again("b", {"a"})
+    assert deaths.again("a", {"a"})
+    assert not deaths.again("a", {"a"})
