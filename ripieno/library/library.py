@@ -261,6 +261,14 @@ class Library:
         files.write_json(path, allocation)
         return path
 
+    def allocation(self, name: str) -> Allocation:
+        """One allocation by name. Raises LibraryError that lists the names there are."""
+        path = self.path / "allocations" / f"{_plain_name(name)}.json"
+        if not path.exists():
+            known = ", ".join(a.name for a in self.allocations()) or f"none yet: ripieno allocate {self.path} ENSEMBLE"
+            raise LibraryError(f"no allocation {name!r} in {self.path}; there are: {known}")
+        return files.read_json(path, Allocation)
+
     def allocations(self) -> list[Allocation]:
         """All allocations, by name."""
         return [files.read_json(p, Allocation) for p in sorted((self.path / "allocations").glob("*.json"))]

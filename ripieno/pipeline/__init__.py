@@ -9,11 +9,14 @@ from ripieno.pipeline.checkup import Checkup, doctor
 from ripieno.pipeline.costs import counted, export, measure
 from ripieno.pipeline.deployment import allocate, predict
 from ripieno.pipeline.ensembles import ensemble_losses, front, select
+from ripieno.pipeline.explained import explain
+from ripieno.pipeline.foreseen import Forecast, foresee
 from ripieno.pipeline.runs import Overview, Progress, metric_of, open_run, show
 from ripieno.pipeline.tuning import tune
 
 __all__ = [
     "Checkup",
+    "Forecast",
     "Overview",
     "Progress",
     "allocate",
@@ -21,7 +24,9 @@ __all__ = [
     "doctor",
     "ensemble_losses",
     "evict",
+    "explain",
     "export",
+    "foresee",
     "front",
     "import_",
     "measure",

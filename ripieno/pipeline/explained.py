@@ -1,0 +1,28 @@
+"""A stored allocation explained by the profiles of its run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ripieno.library import Library
+from ripieno.pipeline.runs import open_run
+from ripieno.types import Allocation
+
+if TYPE_CHECKING:
+    from ripieno.allocation.explain import Explanation
+
+
+def explain(run: str | Path | Library, allocation: str | Allocation) -> Explanation:
+    """Who sits where, memory used and left, shares of time, and what limits the throughput.
+
+    `allocation` is one of the run's or its name. Raises LibraryError for an unknown name, AllocationError when a
+    profile that it was planned by is no longer there.
+    """
+    from ripieno.allocation.costs import ENGINE, Costs
+    from ripieno.allocation.explain import explain as explain_by
+
+    library = open_run(run)
+    chosen = library.allocation(allocation) if isinstance(allocation, str) else allocation
+    profiles = {kind: library.profiles(kind) for kind in library.profile_devices()}
+    return explain_by(chosen, Costs(profiles, ENGINE))
