@@ -1,20 +1,26 @@
 """Benches needed: plan by model and confirm, against algorithm 1 from worst-fit, on real networks and real benches.
 
-    python benchmarks/allocation/benches.py [--quick]
+    python benchmarks/allocation/benches.py [--quick] [--networks 4 7 12]
 
-Ensembles of 4, 7 and 12 residual networks on this machine's cores, each a device with a memory cap that binds. Every
-method benches by the real engine; what each ends with is measured again, in turns, and compared as ratios within a
-turn (medians and ranges). `batches only` tunes batch sizes from worst-fit and moves nobody: the baseline of the
-follow-up paper. Writes benchmarks/results/allocation-benches.{json,txt}. Target: at least algorithm 1's throughput with
-a tenth of its benches.
+Ensembles of 4, 7 and 12 residual networks on this machine's cores, each a device with a memory cap that binds and
+lanes pinned to it. Every method benches by the real engine; what each ends with is measured again, in turns, and
+compared as ratios within a turn (medians and ranges). `batches only` tunes batch sizes from worst-fit and moves nobody:
+the baseline of the follow-up paper. At the end each allocation runs with lanes in processes whose caps are enforced.
+
+Target: at least algorithm 1's throughput with a tenth of its benches. About ten minutes; each ensemble's rows are kept
+as soon as they are there, and `--networks` runs some and keeps the others'. Writes
+benchmarks/results/allocation-benches.{json,txt}.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import json
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,80 +29,101 @@ sys.path.insert(0, str(Path(__file__).parent))
 from setting import Setting, described, setting
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
-from record import record
+from record import RESULTS, record
 
-from ripieno.allocation import matrix, simulate
+from ripieno.allocation import matrix
 from ripieno.allocation.confirm import confirm
 from ripieno.allocation.plan import Options, by_model
 from ripieno.allocation.problem import canonical
 from ripieno.allocation.refine import CachedBench, Refined, refine
 
-MANY = 10_000
+SHARE = 10
+"""The model may bench an allocation for every so many of algorithm 1's, and two at least: worst-fit's and its own."""
 
 
-def methods(held: Setting, most: int) -> dict[str, tuple[Refined, float]]:
+def methods(held: Setting, most: int, seconds: float) -> dict[str, tuple[Refined, float]]:
     """What each method ends with, and how long it took."""
     problem, found = held.problem, {}
     planned = by_model(problem, Options())
     start = canonical(planned.start or planned.best)
+    bench = functools.partial(held.bench, seconds=seconds)
+    greedy = functools.partial(refine, start, problem.devices, problem.batch_sizes, bench, fits=problem.fits)
 
-    def timed(name: str, result: Refined, begin: float) -> None:
+    def model() -> Refined:
+        best = canonical(by_model(problem, Options()).best)
+        return confirm([start, best], problem, CachedBench(bench, max(2, found["algorithm 1"][0].benches // SHARE)))
+
+    ways = {
+        "worst-fit": lambda: greedy(0),
+        "batches only": lambda: greedy(most, neighbours=lambda p: matrix.batches(p, problem)),
+        "algorithm 1": lambda: greedy(most),
+        "model, confirmed": model,
+    }
+    for name, way in ways.items():
+        begin = time.perf_counter()
+        result = way()
         found[name] = (result, time.perf_counter() - begin)
-
-    begin = time.perf_counter()
-    timed("worst-fit", refine(start, problem.devices, problem.batch_sizes, held.bench, 0), begin)
-    begin = time.perf_counter()
-    only = refine(
-        start, problem.devices, problem.batch_sizes, held.bench, most,
-        fits=problem.fits, neighbours=lambda p: matrix.batches(p, problem),
-    )  # fmt: skip
-    timed("batches only", only, begin)
-    begin = time.perf_counter()
-    paper = refine(start, problem.devices, problem.batch_sizes, held.bench, most, fits=problem.fits)
-    timed("algorithm 1", paper, begin)
-    begin = time.perf_counter()
-    bench = CachedBench(held.bench, max(3, paper.benches // 10))
-    planned = by_model(problem, Options())
-    timed("model, confirmed", confirm([start, canonical(planned.best)], problem, bench), begin)
+        print(f"{len(held.members)} networks, {name}: {result.benches} benches", file=sys.stderr, flush=True)
     return found
+
+
+def compare(
+    held: Setting, found: Mapping[str, tuple[Refined, float]], rounds: int, seconds: float
+) -> list[dict[str, object]]:
+    """Measure the methods' ends in turns; a row each."""
+    turns = [
+        {name: held.bench(r.placements, seconds).throughput for name, (r, _) in found.items()} for _ in range(rounds)
+    ]
+    rows = []
+    for name, (result, took) in found.items():
+        ratios = [turn[name] / turn["algorithm 1"] for turn in turns]
+        gains = [turn[name] / turn["batches only"] for turn in turns]
+        rows.append(
+            {
+                "networks": len(held.members),
+                "method": name,
+                "benches": result.benches,
+                "seconds": took,
+                "images/s": float(np.median([turn[name] for turn in turns])),
+                "x algorithm 1": f"{np.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})",
+                "x batches only": f"{np.median(gains):.2f} ({min(gains):.2f}-{max(gains):.2f})",
+                "predicted": held.predicted(result.placements),
+                "memory planned": described(result.placements, held.problem.devices, held.problem.costs),
+                "taken / planned": f"{max(held.memory(result.placements)):.2f}",
+            }
+        )  # fmt: skip
+    return rows
 
 
 def main() -> None:
     """Run every method on every ensemble, then measure their ends in turns."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="4 networks, short benches")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of one bench")
-    parser.add_argument("--most", type=int, default=400, help="benches of a method")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="4 networks, short benches, no more than 30 of them")
+    parser.add_argument("--networks", type=int, nargs="+", default=[4, 7, 12], help="sizes of ensembles")
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--seconds", type=float, default=0.2, help="of a method's bench; those of the turns are 0.5")
+    parser.add_argument("--most", type=int, default=300, help="benches of a method")
     parser.add_argument("--devices", default="cpu:2")
     options = parser.parse_args()
-    rounds, seconds, counts = (3, 0.1, (4,)) if options.quick else (options.rounds, options.seconds, (4, 7, 12))
-    rows = []
+    name, counts, rounds, seconds, last, most = (
+        ("allocation-benches-quick", [4], 3, 0.1, 0.2, 30)
+        if options.quick
+        else ("allocation-benches", options.networks, options.rounds, options.seconds, 0.5, options.most)
+    )
+    settings = {"rounds": rounds, "bench seconds": seconds, "most": most, "devices": options.devices}
+    rows = [row for row in kept(name, settings) if row["networks"] not in counts]
     for count in counts:
-        with tempfile.TemporaryDirectory() as folder, setting(Path(folder), count, options.devices, seconds) as held:
-            found = methods(held, 40 if options.quick else options.most)
-            turns = [
-                {name: held.bench(result.placements).throughput for name, (result, _) in found.items()}
-                for _ in range(rounds)
-            ]
-            for name, (result, took) in found.items():
-                ratios = [turn[name] / turn["algorithm 1"] for turn in turns]
-                problem = held.problem
-                rows.append(
-                    {
-                        "networks": count,
-                        "method": name,
-                        "benches": result.benches,
-                        "seconds": took,
-                        "images/s": float(np.median([turn[name] for turn in turns])),
-                        "x algorithm 1": float(np.median(ratios)),
-                        "range": f"{min(ratios):.2f}-{max(ratios):.2f}",
-                        "predicted": simulate.predict(result.placements, problem.devices, problem.costs).throughput,
-                        "memory": described(result.placements, problem.devices, problem.costs),
-                    }
-                )
-    note = "images/s and ratios: medians of turns, each method once a turn"
-    record("allocation-benches", {"rounds": rounds, "bench seconds": seconds, "devices": options.devices}, rows, note)
+        with tempfile.TemporaryDirectory() as folder, setting(Path(folder), count, options.devices) as held:
+            rows += compare(held, methods(held, most, seconds), rounds, last)
+        rows.sort(key=lambda row: row["networks"])
+        record(name, settings, rows, "images/s and ratios: medians (ranges) of turns, each method once a turn")
+
+
+def kept(name: str, settings: Mapping[str, object]) -> list[dict[str, object]]:
+    """Rows of an earlier run under the same settings."""
+    path = RESULTS / f"{name}.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return found["rows"] if all(found.get(key) == value for key, value in settings.items()) else []
 
 
 if __name__ == "__main__":

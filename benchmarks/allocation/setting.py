@@ -1,22 +1,32 @@
-"""What the measured benchmarks share: real ONNX networks, two cores as two devices with memory caps, real benches."""
+"""What the measured benchmarks share: real ONNX networks, cores of this machine as devices with caps, benches."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from networks import Size, write_members
 
-from ripieno.allocation import Costs, Measurement, memory
+from ripieno.allocation import Costs, Measurement, memory, simulate
+from ripieno.allocation.costs import ENGINE
 from ripieno.allocation.problem import Placements, Problem
-from ripieno.engine import AllocationBench
+from ripieno.backends import load
+from ripieno.engine import Engine, bench
+from ripieno.engine.cap import resident
+from ripieno.engine.stopwatch import Stock
 from ripieno.profiles import local_devices, profile
-from ripieno.types import Allocation, Device, Ensemble, Member
+from ripieno.types import Allocation, Bundle, Device, Ensemble, Member, Profile
 
 SIZES = {
     4: (Size(8, 2), Size(16, 1), Size(16, 3), Size(24, 3)),
@@ -28,49 +38,122 @@ BATCH_SIZES = (1, 4, 16, 64)
 
 
 @dataclass(frozen=True)
+class Seen:
+    """A bench: samples a second, its spread, and the share of its time that each lane waited for a core, or was not
+    given one because others held it, by (device, lane)."""
+
+    throughput: float
+    spread: float
+    lost: dict[tuple[str, int], float]
+
+
+@dataclass(frozen=True)
 class Setting:
     """An ensemble measured on devices, and what benches it."""
 
     ensemble: Ensemble
     members: Sequence[Member]
     problem: Problem
-    bench: Callable[[Placements], Measurement]
     folder: Path
+    stock: Stock
 
-    def allocation(self, placements: Placements) -> Allocation:
-        """`placements` as the engine takes them."""
-        return Allocation("bench", self.ensemble.name, tuple(self.problem.devices), placements)
+    def bundle(self, placements: Placements) -> Bundle:
+        """`placements` as the engine takes them, their memory planned."""
+        devices, first = tuple(self.problem.devices), self.members[0]
+        planned = memory.of_lanes(placements, devices, self.problem.costs)
+        allocation = Allocation("bench", self.ensemble.name, devices, placements, planned=planned)
+        return Bundle(
+            self.ensemble, allocation, tuple(self.members), first.input, first.classes, "onnx", self.folder
+        )  # fmt: skip
+
+    def see(self, placements: Placements, seconds: float) -> Seen:
+        """Bench `placements` for `seconds`, lanes in threads whose members stay loaded from bench to bench."""
+        with Engine(self.bundle(placements), isolation="thread", load=self.stock.load) as engine:
+            lanes = [(lane.device, lane.lane) for lane in engine.stats().lanes]
+            threads = {t.name: t.native_id for t in threading.enumerate()}
+            ids = [threads[f"ripieno-lane-{i}"] for i in range(len(lanes))]
+            pool = [int(t) for t in os.listdir("/proc/self/task") if int(t) not in threads.values()]
+            before, began, own = [_times(i) for i in (*ids, *pool)], time.perf_counter(), time.process_time()
+            result = bench(self.bundle(placements), seconds=seconds, batch=64, engine=engine)
+            after, took, own = (
+                [_times(i) for i in (*ids, *pool)],
+                time.perf_counter() - began,
+                time.process_time() - own,
+            )
+        used, waited = (np.array(after) - np.array(before)).T
+        # lanes also wait for the engine's own threads, which are no neighbours
+        ours = max(0.0, own - used.sum()) / len(lanes)
+        # a lane of several threads waits for the one that waits
+        helpers = waited[len(lanes) :].sum() if len(lanes) == 1 else 0.0
+        lost = {
+            lane: min(0.99, max(0.0, waited[i] - ours, helpers - ours) / took) for i, lane in enumerate(lanes)
+        }  # fmt: skip
+        return Seen(result.throughput, result.spread, lost)
+
+    def bench(self, placements: Placements, seconds: float) -> Measurement:
+        """What a bench reports to a planner."""
+        seen = self.see(placements, seconds)
+        return Measurement(seen.throughput, seen.spread)
+
+    def predicted(self, placements: Placements, lost: dict[tuple[str, int], float] | None = None) -> float:
+        """Samples a second by the model; of lanes that others leave only a part of their time, with `lost`."""
+        loads = simulate.load(placements, self.problem.devices, self.problem.costs)
+        left = [1 - (lost or {}).get(r, 0.0) for r in loads.resources]
+        slower = tuple(s / share for s, share in zip(loads.seconds, left, strict=True))
+        return simulate.solve(dataclasses.replace(loads, seconds=slower)).throughput
+
+    def memory(self, placements: Placements, seconds: float = 0.3) -> list[float]:
+        """Resident bytes of each lane in a process of its own, caps enforced, as a share of what was planned for it."""
+        made = self.bundle(placements)
+        with Engine(made, isolation="process") as engine:
+            bench(made, engine=engine, seconds=seconds, batch=64)
+            lanes = engine.stats().lanes
+            if any(lane.restarts for lane in lanes):
+                raise SystemExit(f"a lane had to be started again under its cap: {placements}")
+            return [resident(lane.process) / made.allocation.planned[f"{lane.device}/{lane.lane}"] for lane in lanes]
 
 
 @contextlib.contextmanager
-def setting(
-    folder: Path, count: int, devices: str, seconds: float, room: float | None = 1.5, lanes: int = 1
-) -> Iterator[Setting]:
+def setting(folder: Path, count: int, devices: str, room: float | None = 1.5, lanes: int = 1) -> Iterator[Setting]:
     """`count` networks on `devices` of this machine, profiled there and on halves of them.
 
     All devices together have `room` times the memory that all members take in batches of 16, shared out equally;
-    no cap when None. A bench lasts `seconds`.
+    no cap when None.
     """
     members, _ = write_members(folder, SIZES[count])
     paths = {m.id: folder / "members" / m.id / "model.onnx" for m in members}
     here = local_devices(devices)
     kinds = {d.kind: d for d in (*here, *(local_devices("cpu:2") if lanes > 1 else ()))}
-    profiles = {
-        kind: {m.id: profile(paths[m.id], m, d, batch_sizes=BATCH_SIZES) for m in members} for kind, d in kinds.items()
-    }
-    costs = Costs(profiles)
+    costs = Costs({kind: _profiles(count, d, folder) for kind, d in kinds.items()}, ENGINE)
     if room is not None:
         total = sum(costs.bytes(m.id, here[0], 16) for m in members) * room
         here = tuple(dataclasses.replace(d, memory=int(total / len(here)) + costs.base(d)) for d in here)
     ids = tuple(m.id for m in members)
     ensemble = Ensemble(f"of-{count}", ids, (1 / count,) * count, "hand", {}, {}, {})
-    with AllocationBench(ensemble, {m.id: m for m in members}, paths, seconds=seconds, batch=64) as engine:
+    stock = Stock(paths, "onnx", load)
+    try:
+        yield Setting(ensemble, members, Problem(ids, here, costs, BATCH_SIZES, lanes=lanes), folder, stock)
+    finally:
+        stock.close()
 
-        def bench(placements: Placements) -> Measurement:
-            result = engine.measure(Allocation("bench", ensemble.name, here, placements))
-            return Measurement(result.throughput, result.spread)
 
-        yield Setting(ensemble, members, Problem(ids, here, costs, BATCH_SIZES, lanes=lanes), bench, folder)
+_measured: dict[tuple[int, str], dict[str, Profile]] = {}
+
+
+def _profiles(count: int, device: Device, folder: Path) -> dict[str, Profile]:
+    """Profiles of the `count` networks in `folder` on a kind of device, measured once a run."""
+    key = (count, device.kind)
+    if key not in _measured:
+        members, _ = write_members(folder, SIZES[count])
+        measure = functools.partial(profile, batch_sizes=BATCH_SIZES, max_seconds=4.0)
+        _measured[key] = {m.id: measure(folder / "members" / m.id / "model.onnx", m, device) for m in members}
+    return _measured[key]
+
+
+def _times(thread: int) -> tuple[float, float]:
+    """Seconds a thread of this process has run, and has waited for a core."""
+    ran, waited, _ = Path(f"/proc/self/task/{thread}/schedstat").read_text().split()
+    return int(ran) / 1e9, int(waited) / 1e9
 
 
 def described(placements: Placements, devices: Sequence[Device], costs: Costs) -> str:

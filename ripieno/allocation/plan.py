@@ -15,7 +15,7 @@ import numpy as np
 from ripieno.allocation import matrix, memory, simulate
 from ripieno.allocation.climb import climb, longest_first
 from ripieno.allocation.confirm import confirm
-from ripieno.allocation.costs import Costs
+from ripieno.allocation.costs import ENGINE, Costs
 from ripieno.allocation.latency import arrivals, p99
 from ripieno.allocation.problem import Pin, Placements, Problem, canonical
 from ripieno.allocation.refine import Bench, CachedBench, Refined, refine
@@ -90,7 +90,7 @@ def plan(
     missing.
     """
     options = options or Options()
-    problem = problem_of(ensemble.members, devices, Costs(profiles), batch_sizes, options)
+    problem = problem_of(ensemble.members, devices, Costs(profiles, ENGINE), batch_sizes, options)
     planned = by_model(problem, options)
     found: Refined | None = None
     errors: tuple[float, ...] = ()

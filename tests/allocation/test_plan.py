@@ -7,7 +7,7 @@ import pytest
 from ripieno import files
 from ripieno.allocation import Options, Pin, optimum, plan, simulate
 from ripieno.allocation.climb import climb, longest_first
-from ripieno.allocation.costs import Costs
+from ripieno.allocation.costs import ENGINE, Costs
 from ripieno.allocation.latency import arrivals, p99
 from ripieno.allocation.plan import Method, by_model
 from ripieno.allocation.problem import Problem
@@ -37,7 +37,7 @@ def test_without_a_bench_worst_fit_says_nothing_of_measured_speed() -> None:
     assert [(p.member, p.device, p.batch_size) for p in allocation.placements] == [("a", "cpu:0", 8), ("b", "cpu:0", 8)]
     assert (allocation.throughput, allocation.start_throughput, allocation.benches) == (None, None, 0)
     assert (allocation.name, allocation.ensemble) == ("B80-on-1-cpu", "B80")
-    assert allocation.predicted == pytest.approx(50)
+    assert allocation.predicted == pytest.approx(50, rel=0.01)
 
 
 def test_algorithm_1_refines_within_memory() -> None:
@@ -48,9 +48,14 @@ def test_algorithm_1_refines_within_memory() -> None:
     assert sorted(p.batch_size for p in allocation.placements) == [8, 32]  # 2 x 640 do not fit in 1000
 
 
+def test_the_plan_of_each_lanes_memory_goes_with_the_allocation() -> None:
+    allocation = plan(ENSEMBLE, [CPU], profiles(), options=Options(method="worst-fit"))
+    assert allocation.planned == {"cpu:0/0": 160}
+
+
 def test_a_smaller_batch_is_taken_where_the_default_does_not_fit() -> None:
     allocation = plan(ENSEMBLE, [CPU], profiles(load=100))
-    assert {p.batch_size for p in allocation.placements} == {1}
+    assert sorted(p.batch_size for p in allocation.placements) == [1, 8]
 
 
 @pytest.mark.parametrize("method", ["model", "algorithm-1", "worst-fit"])
@@ -66,8 +71,8 @@ def test_the_model_plans_without_a_bench_and_says_how_near_the_best_it_is() -> N
     kinds = {"cpu-2-cores": {m: Profile(m, "cpu-2-cores", "onnx", points) for m in "ab"}}
     allocation = plan(ENSEMBLE, [CPU], kinds)
     assert {p.batch_size for p in allocation.placements} == {32}
-    assert allocation.predicted == pytest.approx(400)
-    assert allocation.bound == pytest.approx(400, rel=1e-4)
+    assert allocation.predicted == pytest.approx(400, rel=0.01)
+    assert allocation.bound == pytest.approx(400, rel=0.01)
     assert allocation.throughput is None
 
 
@@ -133,8 +138,8 @@ def test_at_a_rate_the_plan_is_the_quickest_to_answer() -> None:
     quick = plan(ENSEMBLE, devices, kinds, options=Options(rate=60.0))
     assert (slow.latency, slow.rate, quick.rate, quick.throughput) == (None, None, 60.0, None)
     times = arrivals(60.0, 1000, np.random.default_rng(0))
-    assert quick.latency == pytest.approx(p99(quick.placements, devices, Costs(kinds), times))
-    assert quick.latency <= p99(slow.placements, devices, Costs(kinds), times)
+    assert quick.latency == pytest.approx(p99(quick.placements, devices, Costs(kinds, ENGINE), times))
+    assert quick.latency <= p99(slow.placements, devices, Costs(kinds, ENGINE), times) * (1 + 1e-9)
 
 
 def test_a_measured_latency_is_what_the_bench_says() -> None:
