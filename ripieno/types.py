@@ -172,6 +172,8 @@ class Profile:
     """False when other processes kept the machine busy while it was measured"""
     base: int = 0
     """bytes of a process on the device before it holds any member: a lane's own share, not in the points' bytes"""
+    load: int = 0
+    """bytes of the member before its first batch: its weights, the runtime's graph; in the points' too. 0: unknown"""
 
     @property
     def best(self) -> Point:

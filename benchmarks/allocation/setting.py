@@ -130,7 +130,7 @@ def setting(folder: Path, count: int, devices: str, room: float | None = 1.5, la
         here = tuple(dataclasses.replace(d, memory=int(total / len(here)) + costs.base(d)) for d in here)
     ids = tuple(m.id for m in members)
     ensemble = Ensemble(f"of-{count}", ids, (1 / count,) * count, "hand", {}, {}, {})
-    stock = Stock(paths, "onnx", load)
+    stock = Stock(paths, "model.onnx", load)
     try:
         yield Setting(ensemble, members, Problem(ids, here, costs, BATCH_SIZES, lanes=lanes), folder, stock)
     finally:

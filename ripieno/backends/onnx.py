@@ -116,7 +116,13 @@ def _providers(runtime: Any, device: Device, backend: str, precision: str) -> li
     options: dict[str, dict[str, Any]] = {
         "TensorrtExecutionProvider": {"device_id": number, **lowered},
         # TF32 would round what is asked for in fp32
-        "CUDAExecutionProvider": {"device_id": number, "use_tf32": int(precision != "fp32")},
+        "CUDAExecutionProvider": {
+            "device_id": number,
+            "use_tf32": int(precision != "fp32"),
+            # no more than the device, or the lane's cap, has; and no doubling, or what was measured would not fit
+            "gpu_mem_limit": device.memory,
+            "arena_extend_strategy": "kSameAsRequested",
+        },
         "CPUExecutionProvider": {},
     }
     return [(name, options[name]) for name in wanted]

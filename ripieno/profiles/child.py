@@ -68,6 +68,7 @@ class Reply:
     """One line of the answer; what is absent is None."""
 
     base: int | None = None
+    load: int | None = None
     point: Point | None = None
     idle: bool | None = None
     error: str | None = None
@@ -150,7 +151,7 @@ def measure(request: Request, reply: Callable[[Reply], None]) -> None:
         reply(Reply(base=base))
         before += base
     else:
-        reply(Reply(base=before))
+        reply(Reply(base=before, load=max(0, memory.peak() - before)))
     others, waits = Load(), Waits()
     finish = time.perf_counter() + request.seconds
     for i, size in enumerate(sizes):

@@ -54,7 +54,7 @@ def profile(
     if not sizes or sizes[0] < 1:
         raise EngineError(f"batch sizes {tuple(batch_sizes)} must be one or more numbers of at least 1")
     points: list[Point] = []
-    base, idle, error = 0, True, ""
+    base, held, idle, error = 0, 0, True, ""
     with tempfile.TemporaryDirectory(prefix="ripieno-") as folder:
         if samples is not None:
             write_array(Path(folder) / "samples.npy", _checked(samples, member))
@@ -73,6 +73,7 @@ def profile(
         )
         for reply in _ask(request):
             base = base if reply.base is None else reply.base
+            held = held if reply.load is None else reply.load
             idle = idle if reply.idle is None else reply.idle
             error = error if reply.error is None else reply.error
             if reply.point is not None:
@@ -81,7 +82,7 @@ def profile(
                     progress(reply.point)
     if not points:
         raise EngineError(f"{member.id} cannot be measured on {device.name} by {backend}: {error}")
-    return Profile(member.id, device.kind, backend, tuple(points), idle, base)
+    return Profile(member.id, device.kind, backend, tuple(points), idle, base, held)
 
 
 def _checked(samples: NDArray[np.generic], member: Member) -> NDArray[np.generic]:

@@ -51,7 +51,7 @@ def test_weights_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     member = write_network(path, filters=512, layers=3)
     found = profile(path, member, CPU, batch_sizes=(1,), **QUICK)
-    assert found.points[0].bytes > 4 * member.parameters
+    assert found.points[0].bytes >= found.load > 4 * member.parameters
 
 
 def test_given_samples_are_repeated_to_fill_a_batch(network: tuple[Path, Member]) -> None:
