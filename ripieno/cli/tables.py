@@ -75,8 +75,9 @@ def speed(allocation: Allocation) -> str:
             parts.append(f"{allocation.throughput / allocation.start_throughput:.2f} x the start")
     if allocation.predicted:
         parts.append(f"{allocation.predicted:.0f} predicted")
-    if allocation.bound:
-        parts.append(f"at most {allocation.bound:.0f} by the model")
+        if allocation.bound:
+            short = max(0.0, 1 - allocation.predicted / allocation.bound)
+            parts.append(f"{short:.1%} below the bound of {allocation.bound:.0f} that no plan can exceed")
     return ", ".join(parts)
 
 
@@ -117,9 +118,8 @@ def proof(made: Proof) -> Table:
     figures = f"cross-entropy {made.reference_loss:.4f} in fp32, {made.loss:.4f} now"
     figures += f"; accuracy {percent(made.reference_accuracy)}, {percent(made.accuracy)} now"
     title = f"backends (the ensemble on {made.samples} validation images: {figures})"
-    made_of = table(
-        title, "member", "device", "backend", "x quicker", "most a probability differs", "loss", "in fp32", "not"
-    )
+    columns = "device", "backend", "x quicker", "most a probability differs", "loss", "in fp32", "refused"
+    made_of = table(title, "member", *columns)
     for fit in made.fits:
         made_of.add_row(
             fit.member,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from ripieno.backends.names import MODEL, file_of
 from ripieno.errors import LibraryError, SelectionError
 from ripieno.library import Library
 from ripieno.pipeline.runs import Progress, open_run, quiet
@@ -58,13 +59,15 @@ def profiles_on(
     from ripieno.profiles import measure_library
 
     runnable = [m for m in map(library.member, members) if m.format != "predictions"]
-    if backend == "onnx":
+    if file_of(backend) == MODEL:
         export(library, runnable, trusted, progress)
 
     def told(_: Profile, done: int, total: int) -> None:
         progress(f"measuring on {device.kind}", done, total)
 
-    return measure_library(library, device, [m.id for m in runnable], backend, again=again, progress=told)
+    return measure_library(
+        library, device, [m.id for m in runnable], backend, again=again, trusted=trusted, progress=told
+    )
 
 
 def export(
