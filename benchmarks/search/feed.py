@@ -4,9 +4,9 @@
 
 Fashion-MNIST and CIFAR-100, with light augmentation (mirrored, channels shifted) and heavy (zoomed, moved, sheared and
 rotated too), a small and a larger network, trained with real steps by one thread: data prepared by the trainer between
-steps, by a thread, by loader processes on the other cores; ways alternate within a round, medians are given. "prepared" is
-what the preparation alone does, without a trainer. "chosen" marks what `Trials` would take on a machine with cores to
-spare; where all cores train, the trainer prepares (see `ways`). Writes benchmarks/results/search-feed.{json,txt}.
+steps, by a thread, by loader processes on the other cores; ways alternate within a round, medians are given.
+"prepared" is what the preparation alone does, without a trainer. "chosen" marks what `Trials` would take on a machine
+with cores to spare; where all cores train, the trainer prepares. Writes benchmarks/results/search-feed.{json,txt}.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ripieno.errors import SearchError
+from ripieno.pipeline.packing import Pack
 from ripieno.types import Job, Outcome
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Places:
     device: str = "auto"
     """`auto`, `cpu` or `cuda`"""
     slots: int | None = None
-    """trials at a time; by default one a core, or `per_device` a GPU"""
+    """trials at a time; by default as many as a profile says, else one a core, or `per_device` a GPU"""
     per_device: int = 1
     """trials that share a GPU"""
     address: str = "local"
@@ -34,6 +35,8 @@ class Places:
     """cores of a Ray slot"""
     limit: float | None = None
     """seconds after which an epoch is taken to hang, and its trial ended"""
+    pack: Pack | None = None
+    """how trials share this machine, when a profile decided"""
 
     def __post_init__(self) -> None:
         if self.pool not in get_args(PoolName):
@@ -58,24 +61,45 @@ class Places:
         """Whether trials train on GPUs; the nodes of a Ray cluster have some only if the user says so."""
         return self.device == "cuda" if self.pool == "ray" else bool(self.gpus())
 
+    @property
+    def open_to_profile(self) -> bool:
+        """Whether the user leaves it to ripieno how many trials share this machine."""
+        return self.pool == "local" and self.slots is None and self.per_device == 1
+
+    def spare(self) -> int:
+        """Cores of one trial that may prepare its data: those its GPU leaves idle; on CPUs what a profile gave."""
+        if self.pack is not None:
+            return self.pack.spare
+        return max(0, self.threads() - 1) if self.on_gpu() else 0
+
     def threads(self) -> int:
         """Threads of one trial."""
         return max(1, int(self.cpus)) if self.pool == "ray" else int(self._local()[0]["OMP_NUM_THREADS"])
 
-    def open(self, work: Callable[[Job], Outcome], logs: Path) -> Pool:
-        """The pool that runs `work`; what its workers print goes to the folder `logs`."""
+    def open(
+        self, work: Callable[[Job], Outcome], logs: Path, progress: Callable[[Job], object] = lambda _job: None
+    ) -> Pool:
+        """The pool that runs `work`; what its workers print goes to the folder `logs`.
+
+        What `progress` says of a job changes when it gets on: workers killed meanwhile are not its fault.
+        """
         from ripieno.cluster import InlinePool, LocalPool, RayPool
 
         if self.pool == "inline":
             return InlinePool(work)
         if self.pool == "local":
-            return LocalPool(work, self._local(), logs=logs, limit=self.limit)
+            return LocalPool(work, self._local(), logs=logs, limit=self.limit, progress=progress)
         gpus = 1 / self.per_device if self.on_gpu() else 0
-        return RayPool(work, self.address, slots=self.slots, cpus=self.cpus, gpus=gpus, limit=self.limit)
+        most, cpus, limit = self.slots, self.cpus, self.limit
+        return RayPool(work, self.address, slots=most, cpus=cpus, gpus=gpus, limit=limit, progress=progress)
 
     def _local(self) -> tuple[Slot, ...]:
         from ripieno.cluster import cpu_slots, gpu_slots
 
+        if self.pack is not None:
+            gpus = self.gpus()
+            each = self.pack.slots, self.pack.threads
+            return gpu_slots(gpus, *each) if gpus else cpu_slots(*each)
         if gpus := self.gpus():
             return gpu_slots(gpus, self.per_device)[: self.slots]
         return cpu_slots(1 if self.pool == "inline" else self.slots)

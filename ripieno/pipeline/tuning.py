@@ -18,7 +18,7 @@ from ripieno.errors import SearchError, need
 from ripieno.library import Library
 from ripieno.pipeline.places import Places, PoolName
 from ripieno.pipeline.runs import Progress, quiet
-from ripieno.types import Configuration, Dataset, Input, Metric
+from ripieno.types import Configuration, Dataset, Input, Job, Metric
 
 if TYPE_CHECKING:
     from ripieno.search.progress import Snapshot
@@ -58,10 +58,12 @@ def tune(
     Bounded by `hours`, by `trials`, or by both; one hour when neither is given. Called again with the same arguments it
     goes on where it was stopped, however it was stopped. Bounded by trials alone, its result depends on the seed only.
     The space is by default `resnet` on a GPU, `resnet-small` on a CPU. `pool`, `device`, `slots` and the four after
-    them say where trials train: see `Places`. `notes` gathers what to know of the data.
+    them say where trials train: see `Places`. Without `slots`, a profile decides how many trials share this machine,
+    when it takes at most 2 % of `hours`: see `pipeline.packing`. `notes` gathers what to know of the data and of that.
 
     Raises DataError for data that cannot be used, SearchError for settings that contradict the run's.
     """
+    from ripieno.pipeline.packed import packed
     from ripieno.search import run_search
     from ripieno.search.settings import Settings
     from ripieno.search.space import find_space
@@ -87,13 +89,19 @@ def tune(
         family=found.family,
         epochs=epochs,
         seed=seed,
-        threads=places.threads(),
         device="cuda" if on_gpu else "cpu",
         deadline=deadline,
     )
-    work = functools.partial(train_job, task)
     weight = functools.partial(job_weight, found.family, dataset.input, len(dataset.rows("train")))
-    with places.open(work, library.logs_path) as workers:
+    if places.open_to_profile:
+        seconds = None if hours is None else 3600 * hours
+        if pack := packed(task, found, weight, places.gpus(), seconds, progress):
+            places = dataclasses.replace(places, pack=pack[0])
+            notes = [] if notes is None else notes
+            notes.append(pack[1])
+    task = dataclasses.replace(task, threads=places.threads(), spare=places.spare())
+    work = functools.partial(train_job, task)
+    with places.open(work, library.logs_path, functools.partial(trained, library)) as workers:
         run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch)
     if not library.ids():
         raise SearchError(f"no network was trained in the time given: see {library.logs_path}, or give more --hours")
@@ -150,6 +158,12 @@ def _named(data: Source) -> str:
         return str(Path(data).resolve())
     labels = data.labels if isinstance(data, Dataset) else data[1]
     return f"{len(labels)} samples in arrays, labels' crc32 {zlib.crc32(np.asarray(labels).tobytes()):08x}"
+
+
+def trained(library: Library, job: Job) -> int:
+    """What changes with every epoch that the job's trial has behind it: when its checkpoint was written."""
+    path = library.checkpoint_path(job.trial)
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def job_weight(family: str, shape: Input, samples: int, configuration: Configuration) -> float:

@@ -26,7 +26,8 @@ def measure_speed(
     """Train a network of `configuration` for `seconds` after its first block, and forget it.
 
     Gives images per second, and the share of the time waited for data prepared the `way` given (by default in the
-    trainer). `batches` makes blocks smaller than they would be, for slow networks. `ready` is called before the clock starts: what trains beside this one can be waited for there.
+    trainer). At most `batches` make a block: fewer, for slow networks. `ready` is called before the clock starts: what
+    trains beside this one can be waited for there.
     """
     way = way or Way()
     trial = Trial(task, Job(0, configuration, 0, 1 << 20), open_dataset(task.dataset), way)

@@ -1,0 +1,103 @@
+"""How many trials share a machine, decided by a profile. Decides, starts nothing.
+
+Theory of operation. An equal split gives each core (or each GPU) a trial of its own. Where trials share caches and
+memory, fewer trials of more threads can train more images a second; on a GPU, several small trials can. How much is
+measured with real networks of the search's space, a small, a middling and a large one (`profile`), all trials of a pack
+at once. A search trains about as many images of each size, so that the seconds an image takes are averaged, not the
+images a second. The equal split stays unless another pack is clearly quicker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ripieno.types import Configuration
+
+GAIN = 1.05
+"""How many times quicker than the equal split a pack must be: less is noise."""
+SECONDS = 1.5
+"""How long a pack trains networks of one size to be measured."""
+START_SECONDS = 5.0
+"""What starting a pack's workers takes, and each size's first steps half of that."""
+SHARE = 0.02
+"""The most that a profile may take of the time given to a search."""
+SIZES = ("small", "middling", "large")
+
+
+@dataclass(frozen=True)
+class Pack:
+    """`slots` trials at a time (on a CPU, or on each GPU), of `threads` threads, with `spare` cores each for data."""
+
+    slots: int
+    threads: int
+    spare: int = 0
+
+    def __str__(self) -> str:
+        trials = f"{self.slots} trial{'s' * (self.slots > 1)} of {self.threads} thread{'s' * (self.threads > 1)}"
+        return trials + (f" and {self.spare} for data" if self.spare else "")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Images per second of all trials of a pack together, networks of one size."""
+
+    pack: Pack
+    size: str
+    images: float
+
+
+def cpu_packs(cores: int) -> tuple[Pack, ...]:
+    """Packs of a machine with as many cores, none with more threads than cores; the equal split first."""
+    threads = [1 << n for n in range(cores.bit_length()) if 1 << n <= cores]
+    whole = [Pack(cores // t, t) for t in threads]
+    beside = [Pack(cores // (t + 1), t, 1) for t in threads if t < cores]
+    return tuple(whole + beside)
+
+
+def gpu_packs(cores: int, gpus: int) -> tuple[Pack, ...]:
+    """Packs of each of `gpus` GPUs of a machine with as many cores; the equal split, one trial a GPU, first."""
+    share = max(1, cores // gpus)
+    return tuple(Pack(n, 1, min(4, share // n - 1)) for n in (1, 2, 4, 8) if n == 1 or n <= share)
+
+
+def worth(packs: Sequence[Pack], seconds: float | None) -> bool:
+    """Whether a profile of `packs` takes at most `SHARE` of a search of `seconds`; None: no time was given.
+
+    Without a time the search is bounded by trials, and what it finds must not depend on what the machine measured.
+    """
+    if seconds is None or len(packs) < 2:
+        return False
+    return len(packs) * (START_SECONDS + len(SIZES) * (SECONDS + START_SECONDS / 2)) <= SHARE * seconds
+
+
+def sizes(
+    configurations: Sequence[Configuration], cost: Callable[[Configuration], float]
+) -> Mapping[str, Configuration]:
+    """The configuration in the middle of the cheapest, the middling and the dearest third."""
+    ranked = sorted(configurations, key=cost)
+    return {size: ranked[(2 * n + 1) * len(ranked) // (2 * len(SIZES))] for n, size in enumerate(SIZES)}
+
+
+def predicted(pack: Pack, rates: Sequence[Rate]) -> float:
+    """Images per second of a search on `pack`: the harmonic mean over the sizes measured; 0 when one did not train."""
+    found = [rate.images for rate in rates if rate.pack == pack]
+    if not found or len(found) < len({rate.size for rate in rates}) or not all(images > 0 for images in found):
+        return 0.0
+    return len(found) / sum(1 / images for images in found)
+
+
+def choose(packs: Sequence[Pack], rates: Sequence[Rate]) -> Pack:
+    """The quickest of `packs` by `rates`, or the first of them, the equal split, when none is `GAIN` times quicker."""
+    equal = packs[0]
+    quickest = max(packs, key=lambda pack: predicted(pack, rates))
+    return quickest if predicted(quickest, rates) > GAIN * predicted(equal, rates) else equal
+
+
+def said(pack: Pack, packs: Sequence[Pack], rates: Sequence[Rate]) -> str:
+    """The decision in one line."""
+    equal = predicted(packs[0], rates)
+    if not equal:
+        return f"packing: {pack} at a time: the profile failed, see the logs"
+    times = [f"{other}: {predicted(other, rates) / equal:.2f}" for other in packs]
+    return f"packing: {pack} at a time (images/s, the equal split 1: {', '.join(times)})"

@@ -1,0 +1,178 @@
+"""How many trials share a machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+
+from ripieno import files
+from ripieno.data import load_dataset, write_dataset
+from ripieno.errors import SearchError
+from ripieno.pipeline import packed as packed_module
+from ripieno.pipeline.packed import Record, drawn, packed, profile
+from ripieno.pipeline.packing import GAIN, Pack, Rate, choose, cpu_packs, gpu_packs, predicted, said, sizes, worth
+from ripieno.pipeline.places import Places
+from ripieno.search.space import find_space
+from ripieno.train import Task
+
+TINY = {"stem_filters": 4, "width": 4, "blocks_1": 1, "blocks_2": 1, "blocks_3": 1, "blocks_4": 1, "batch_size": 24}
+EQUAL, OTHER = Pack(2, 1), Pack(1, 2)
+
+packs_of = st.one_of(
+    st.integers(1, 70).map(cpu_packs), st.tuples(st.integers(1, 70), st.integers(1, 8)).map(lambda c: gpu_packs(*c))
+)
+
+
+@st.composite
+def profiles(draw: st.DrawFn) -> tuple[tuple[Pack, ...], tuple[Rate, ...]]:
+    packs = draw(packs_of)
+    speed = st.one_of(st.just(0.0), st.floats(0.01, 1e6))
+    return packs, tuple(Rate(pack, size, draw(speed)) for pack in packs for size in ("small", "large"))
+
+
+@given(profiles())
+def test_what_is_chosen_is_never_predicted_slower_than_the_equal_split(
+    profiled: tuple[tuple[Pack, ...], tuple[Rate, ...]],
+) -> None:
+    packs, rates = profiled
+    chosen = choose(packs, rates)
+    assert predicted(chosen, rates) >= predicted(packs[0], rates)
+    assert chosen == packs[0] or predicted(chosen, rates) > GAIN * predicted(packs[0], rates)
+
+
+@given(st.integers(1, 300))
+def test_no_pack_has_more_threads_than_there_are_cores_and_the_equal_split_comes_first(cores: int) -> None:
+    packs = cpu_packs(cores)
+    assert packs[0] == Pack(cores, 1)
+    assert len(set(packs)) == len(packs)
+    assert all(p.slots >= 1 and p.slots * (p.threads + p.spare) <= cores for p in packs)
+
+
+def test_packs_of_two_cores() -> None:
+    assert cpu_packs(2) == (Pack(2, 1), Pack(1, 2), Pack(1, 1, 1))
+    assert cpu_packs(1) == (Pack(1, 1),)
+
+
+def test_packs_of_a_gpu_leave_cores_to_prepare_data() -> None:
+    assert gpu_packs(16, 2) == (Pack(1, 1, 4), Pack(2, 1, 3), Pack(4, 1, 1), Pack(8, 1, 0))
+    assert gpu_packs(1, 4) == (Pack(1, 1, 0),)
+
+
+def test_seconds_an_image_are_averaged_over_the_sizes() -> None:
+    rates = [Rate(EQUAL, "small", 100.0), Rate(EQUAL, "large", 10.0), Rate(OTHER, "small", 60.0)]
+    rates.append(Rate(OTHER, "large", 20.0))
+    assert predicted(EQUAL, rates) == pytest.approx(2 / (1 / 100 + 1 / 10))
+    assert choose((EQUAL, OTHER), rates) == OTHER
+
+
+def test_a_pack_that_failed_is_not_chosen_and_a_failed_equal_split_only_for_one_that_works() -> None:
+    rates = [Rate(EQUAL, "small", 100.0), Rate(OTHER, "small", 0.0)]
+    assert choose((EQUAL, OTHER), rates) == EQUAL
+    assert choose((OTHER, EQUAL), rates) == EQUAL
+    assert choose((EQUAL, OTHER), []) == EQUAL
+    assert "failed" in said(EQUAL, (EQUAL, OTHER), [])
+
+
+def test_the_decision_is_one_line() -> None:
+    rates = [Rate(EQUAL, "small", 100.0), Rate(OTHER, "small", 120.0)]
+    line = said(OTHER, (EQUAL, OTHER), rates)
+    assert line == (
+        "packing: 1 trial of 2 threads at a time "
+        "(images/s, the equal split 1: 2 trials of 1 thread: 1.00, 1 trial of 2 threads: 1.20)"
+    )
+
+
+def test_a_profile_is_made_for_searches_of_hours_only() -> None:
+    assert worth(cpu_packs(2), 3600)
+    assert not worth(cpu_packs(2), 600)
+    assert not worth(cpu_packs(1), 1e9)
+    assert not worth(cpu_packs(2), None), "a search bounded by trials must not depend on the machine"
+
+
+def test_sizes_are_the_middles_of_three_thirds() -> None:
+    configurations = [{"width": n} for n in (9, 1, 5, 2, 8, 3, 7, 4, 6)]
+    assert sizes(configurations, lambda c: float(c["width"])) == {
+        "small": {"width": 2},
+        "middling": {"width": 5},
+        "large": {"width": 8},
+    }
+
+
+def test_configurations_are_drawn_from_the_seed() -> None:
+    space = find_space("resnet-tiny")
+    assert drawn(space, 3, 5) == drawn(space, 3, 5) != drawn(space, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("places", "open_to_profile"),
+    [(Places(), True), (Places(slots=2), False), (Places(per_device=2), False), (Places(pool="inline"), False)],
+)
+def test_what_the_user_says_is_not_profiled(places: Places, open_to_profile: bool) -> None:
+    assert places.open_to_profile == open_to_profile
+
+
+def test_slots_are_those_of_the_pack() -> None:
+    places = Places(device="cpu", pack=Pack(3, 2, 1))
+    assert len(places._local()) == 3
+    assert (places.threads(), places.spare()) == (2, 1)
+    assert Places(device="cpu").spare() == 0
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    source = load_digits()
+    images = (source.images[:300, :, :, None] * 15).astype("uint8")
+    folder = tmp_path_factory.mktemp("packed")
+    write_dataset(load_dataset((images, source.target[:300])), folder / "dataset")
+    return Task(run=folder / "run", dataset=folder / "dataset", family="resnet", epochs=9, seed=7)
+
+
+def test_all_trials_of_a_pack_are_measured_together_and_a_failed_one_is_no_speed(task: Task) -> None:
+    middles = {"small": TINY, "broken": {**TINY, "batch_size": 1}}
+    rates = profile(task, [Pack(2, 1), Pack(1, 1, 1)], middles, seconds=0.05)
+    assert [(r.pack, r.size, r.images > 0) for r in rates] == [
+        (Pack(2, 1), "small", True),
+        (Pack(2, 1), "broken", False),
+        (Pack(1, 1, 1), "small", True),
+        (Pack(1, 1, 1), "broken", False),
+    ]
+    assert not task.run.exists(), "a profile keeps nothing of what it trained"
+
+
+def test_the_first_start_decides_and_later_ones_follow(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    task = dataclasses.replace(task, run=tmp_path)
+    made: list[int] = []
+
+    def measured(_task: Task, packs: tuple[Pack, ...], *_: object, **__: object) -> tuple[Rate, ...]:
+        made.append(1)
+        return tuple(Rate(pack, "small", float(n + 1)) for n, pack in enumerate(packs))
+
+    monkeypatch.setattr(packed_module, "profile", measured)
+    monkeypatch.setattr(packed_module.os, "sched_getaffinity", lambda _: {0, 1})
+    space = find_space("resnet-tiny")
+
+    def asked(seconds: float | None) -> Pack | None:
+        found = packed(task, space, lambda _: 1.0, (), seconds)
+        return found[0] if found else None
+
+    assert asked(60.0) is None
+    assert asked(None) is None
+    assert asked(3600.0) == Pack(1, 1, 1)
+    files.write_json(tmp_path / "run.json", {"any": 1})
+    assert (asked(60.0), asked(None), len(made)) == (Pack(1, 1, 1), Pack(1, 1, 1), 1)
+    assert files.read_json(tmp_path / "packing.json", Record).chosen == Pack(1, 1, 1)
+    (tmp_path / "packing.json").unlink()
+    assert asked(3600.0) is None, "it began with an equal split"
+
+
+def test_bad_places_are_told() -> None:
+    with pytest.raises(SearchError, match="slots 0"):
+        Places(slots=0)
