@@ -1,0 +1,72 @@
+"""AutoKeras on arrays, for so many minutes: run by table4.py with the Python of an environment of its own.
+
+    PYTHON autokeras_peer.py ARRAYS.npz MINUTES TRIALS SEED THREADS
+
+Its defaults but for the number of trials, as in the paper; validation is ours, never its own. At the deadline the
+search is stopped at the end of the batch and the best network kept so far predicts. Prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+
+def main() -> None:
+    """Search, predict the test images, print."""
+    path, minutes, trials, seed, threads = sys.argv[1], float(sys.argv[2]), *(int(v) for v in sys.argv[3:6])
+    import autokeras
+    import keras
+    import keras_tuner
+    import numpy as np
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    with np.load(path) as arrays:
+        data = {name: arrays[name] for name in arrays.files}
+    deadline = time.time() + 60 * minutes
+
+    class Stop(keras.callbacks.Callback):  # type: ignore[misc]
+        """Ends the whole search at the deadline."""
+
+        epochs = 0
+
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:  # noqa: ARG002
+            Stop.epochs += 1
+
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+            if time.time() > deadline:
+                raise keras_tuner.errors.FatalError("the time is up")
+
+    with tempfile.TemporaryDirectory() as folder:
+        search = autokeras.ImageClassifier(max_trials=trials, directory=folder, seed=seed, overwrite=True)
+        ended = "all trials"
+        try:
+            search.fit(
+                data["train"],
+                data["train_labels"],
+                validation_data=(data["valid"], data["valid_labels"]),
+                callbacks=[Stop()],
+                verbose=0,
+            )
+        except keras_tuner.errors.FatalError:
+            ended = "deadline"
+        done = [t for t in search.tuner.oracle.trials.values() if t.score is not None]
+        answer = {"ended": ended, "trials": len(done), "epochs": Stop.epochs, "version": autokeras.__version__}
+        try:
+            model = search.tuner.get_best_models(1)[0]
+            predicted = np.asarray(model.predict(data["test"], verbose=0)).argmax(1)
+            answer["predicted"] = predicted.tolist()
+        except Exception as error:  # whatever it raises, the table says so
+            answer["error"] = f"{type(error).__name__}: {error}"[:300]
+    sys.stdout.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()
