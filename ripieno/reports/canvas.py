@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ripieno.errors import need
 
@@ -39,8 +39,8 @@ def style() -> Iterator[None]:
     settings = {
         "svg.hashsalt": "ripieno",
         "svg.fonttype": "none",
-        "font.size": 9,
-        "axes.labelsize": 9,
+        "font.size": 9.5,
+        "axes.labelsize": 9.5,
         "text.parse_math": False,
         "axes.unicode_minus": True,
     }
@@ -63,7 +63,7 @@ def axes(x: str = "", y: str = "", size: tuple[float, float] = WIDE) -> tuple[Fi
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(INK)
         spine.set_alpha(0.5)
-    made.tick_params(colors=INK, which="both", labelsize=8, length=3)
+    made.tick_params(colors=INK, which="both", labelsize=9 if size == WIDE else 8, length=3)
     made.tick_params(which="minor", length=0)
     made.xaxis.label.set_color(INK)
     made.yaxis.label.set_color(INK)
@@ -105,10 +105,13 @@ def integers(axis: Axis, values: Sequence[float]) -> None:
         axis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
 
 
-def legend(axes: Axes) -> None:
-    """A legend without a frame, when there is anything to name."""
+def legend(axes: Axes, where: str = "upper right") -> None:
+    """A legend without a frame, when there is anything to name: `where` in the plot, or "above" it."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+        place: dict[str, Any] = {"loc": where}
+        if where == "above":
+            place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 4, "columnspacing": 1.0}
+        axes.legend(frameon=False, labelcolor=INK, fontsize=8.5, handlelength=1.4, **place)
 
 
 def plain(text: str) -> str:
@@ -126,6 +129,7 @@ def svg(figure: Figure) -> str:
     """The figure as an `<svg>` element in its own colours."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
+    figure.set_layout_engine("none")  # all has its place now: another format need not look for it again
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 

@@ -62,7 +62,7 @@ def halving(rungs: Sequence[tuple[int, int, int]]) -> Figure:
     axes.set_xticks(list(places), [str(epoch) for epoch, *_ in rungs])
     axes.margins(y=0.12)
     canvas.integers(axes.yaxis, [0])
-    canvas.legend(axes)
+    canvas.legend(axes, "above")
     return figure
 
 
@@ -76,6 +76,7 @@ def slots(stays: Sequence[Stay]) -> Figure:
         few = np.unique(np.linspace(0, len(moments) - 1, min(600, len(moments))).astype(int))
         times, counts = [moments[i] * scale for i in few], [numbers[i] for i in few]
         axes.fill_between(times, counts, step="post", color=BLUE, alpha=0.4, linewidth=0)
+        canvas.integers(axes.yaxis, [0])
         return figure
     epochs = sorted({s.epoch for s in stays})
     for epoch in epochs:
@@ -89,8 +90,7 @@ def slots(stays: Sequence[Stay]) -> Figure:
         )  # fmt: skip
     axes.set_yticks(range(1 + max(s.slot for s in stays)))
     axes.grid(visible=False, axis="y")
-    if len(epochs) <= 6:
-        axes.legend(frameon=False, labelcolor=INK, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    canvas.legend(axes, "above")
     return figure
 
 
@@ -157,7 +157,7 @@ def diversity(members: Sequence[Member], differ: Mapping[str, float], chosen: fr
             ys = [m.losses["valid_cross_entropy"] for m in own]
             axes.plot(xs, ys, "o", color=colour, alpha=alpha, markersize=3.5, label=label)
     canvas.logarithmic(axes.yaxis, [m.losses["valid_cross_entropy"] for m in drawn])
-    canvas.legend(axes)
+    canvas.legend(axes, "upper left")
     return figure
 
 

@@ -75,5 +75,5 @@ def speed(allocations: Sequence[Allocation]) -> Figure:
     axes.set_yticks(range(len(allocations)), [canvas.short(a.name, 18) for a in allocations])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    canvas.legend(axes)
+    canvas.legend(axes, "above")
     return figure

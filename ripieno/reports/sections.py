@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 from ripieno.reports import numbers, plots, plots_allocation, plots_front
 from ripieno.reports.explorer import Explorer
@@ -238,5 +239,6 @@ def _speed(folder: Folder, allocations: Sequence[Allocation]) -> Plot:
 
 
 def _file(name: str) -> str:
-    """`name` as a file may be called, and as it may stand in an address."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in name)
+    """`name` as a file may be called and an address may hold it; another one for every name."""
+    clean = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in name)
+    return clean if clean == name else f"{clean[:80]}-{crc32(name.encode('utf-8', 'replace')):08x}"

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import csv
+import dataclasses
+import hashlib
+import json
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 import ripieno
 from ripieno.errors import LibraryError
+from ripieno.files import remove_tree
+from ripieno.reports import report
 from ripieno.reports.figures import figures
+from tests.reports.conftest import EVIL, HARM, Made
+from tests.reports.made_run import make_run
 
 
 @pytest.fixture(scope="module")
@@ -21,17 +31,22 @@ def page(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return ripieno.report(run).read_text()
 
 
-def test_it_needs_no_network(page: str) -> None:
-    assert not re.findall(r"(?:src|href)=\"(?!#)", page)
+def test_it_needs_no_network(made: Made) -> None:
+    page = made.page.partition('<script type="application/json"')[0]
+    addresses = re.findall(r"(?:src|href)=\"([^\"]*)", page)
+    assert addresses
+    assert not [a for a in addresses if not a.startswith(("#", "report/", "data:"))]
     assert "<script src" not in page
+    assert "<link" not in page
+    assert "@import" not in page
 
 
-def test_its_tags_are_balanced(page: str) -> None:
+def test_its_tags_are_balanced(made: Made) -> None:
     open_tags: list[str] = []
 
     class Checker(HTMLParser):
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            if tag not in ("meta", "br", "path", "use", "rect", "stop"):
+            if tag not in ("meta", "br", "path", "use", "rect", "stop", "input"):
                 open_tags.append(tag)
 
         def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -41,7 +56,7 @@ def test_its_tags_are_balanced(page: str) -> None:
             if open_tags and open_tags[-1] == tag:
                 open_tags.pop()
 
-    Checker().feed(page)
+    Checker().feed(made.page)
     assert open_tags == []
 
 
@@ -53,9 +68,92 @@ def test_it_names_every_ensemble_and_its_best_members(page: str, finished_run: P
     assert best.id in page
 
 
-def test_the_same_run_gives_the_same_page(finished_run: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished_run, tmp_path / "run")
-    assert ripieno.report(tmp_path / "run").read_bytes() == ripieno.report(tmp_path / "run").read_bytes()
+def test_the_same_run_gives_the_same_page_and_files(tmp_path: Path) -> None:
+    library = make_run(tmp_path / "run", ("a", "b"), members=6)
+
+    def everything() -> dict[str, bytes]:
+        page = ripieno.report(library)
+        return {p.name: p.read_bytes() for p in [page, *(page.parent / "report").iterdir()]}
+
+    assert everything() == everything()
+
+
+def test_every_link_leads_to_a_file_and_every_file_is_linked(made: Made) -> None:
+    folder = made.path.parent / "report"
+    linked = {a.removeprefix("report/") for a in re.findall(r'href="(report/[^"]*)"', made.page)}
+    assert linked == {p.name for p in folder.iterdir()}
+    assert {p.suffix for p in folder.iterdir()} == {".svg", ".png", ".csv"}
+
+
+def test_pictures_of_a_former_report_are_removed(tmp_path: Path) -> None:
+    library = make_run(tmp_path / "run", ("a", "b"), members=6)
+    old = tmp_path / "run" / "report" / "hyperparameter-gone.svg"
+    old.parent.mkdir()
+    old.write_text("<svg/>")
+    ripieno.report(library)
+    assert not old.exists()
+    assert (tmp_path / "run" / "report" / "hyperparameter-width.svg").exists()
+
+
+def test_ids_on_the_page_are_unique(made: Made) -> None:
+    ids = re.findall(r'\bid="([^"]+)"', made.page.partition('<script type="application/json"')[0])
+    assert len(ids) == len(set(ids))
+
+
+def test_names_are_text_wherever_they_stand(made: Made) -> None:
+    markup, _, rest = made.page.partition('<script type="application/json" id="data">')
+    data, _, after = rest.partition("</script>")
+    assert after.startswith("\n<script>"), "a class name ended the data"
+    assert "<" not in data
+    assert json.loads(data)["classes"] == list(EVIL)
+    assert "<img" not in markup
+    assert "<svg onload" not in markup
+    assert f"<script>{HARM}" not in made.page
+    for picture in (made.path.parent / "report").glob("*.svg"):
+        ElementTree.parse(picture)
+
+
+def test_a_name_is_no_formula_in_a_spreadsheet(made: Made) -> None:
+    with open(made.path.parent / "report" / "confusion.csv", newline="") as stream:
+        rows = list(csv.reader(stream))
+    classes = {row[1] for row in rows[1:]}
+    assert "'=1+1" in classes
+    assert not [c for row in rows for c in row if c.startswith("=")]
+
+
+def test_the_browser_is_told_to_run_one_script_and_fetch_nothing(made: Made) -> None:
+    script = made.page.rpartition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'" in made.page
+
+
+def test_a_report_of_many_members_and_classes_stays_small(tmp_path: Path) -> None:
+    library = make_run(tmp_path / "run", [f"class {i}" for i in range(100)], members=60, samples=(100, 150, 300))
+    written = ripieno.report(library)
+    assert written.stat().st_size < 1_000_000
+
+
+def test_members_that_were_brought_without_costs_have_a_report_too(tmp_path: Path) -> None:
+    library = make_run(tmp_path / "run", ("a", "b"), members=3)
+    remove_tree(tmp_path / "run" / "profiles")
+    remove_tree(tmp_path / "run" / "dataset")
+    for member in library.members():
+        library.update(dataclasses.replace(member, curve=(), format="predictions"))
+    page = ripieno.report(library).read_text()
+    assert "ripieno measure" in page
+    assert "there was no search here" in page
+
+
+def test_what_takes_long_tells_how_far_it_is(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    library = make_run(tmp_path / "run", ("a", "b"), members=6)
+    report(library, progress=lambda what, done, total: told.append((what, done, total)))
+    stages = list(dict.fromkeys(what for what, *_ in told))
+    assert stages == ["explaining the front", "choosing for the paper's figures", "drawing"]
+    for stage in stages:
+        steps = [(done, total) for what, done, total in told if what == stage]
+        assert steps == sorted(steps)
+        assert steps[-1][0] == steps[-1][1], "it ends"
 
 
 def test_an_empty_run_says_what_to_do(tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+"""What a search did, from its members and its journal."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from ripieno.reports.search import busy, failures, rungs, stays, trend, trials, use, varied
+from ripieno.types import Epoch, Input, Member, Value
+
+
+def member(trial: int, epoch: int, *, end: float, trained: float, loss: float = 1.0, **configuration: Value) -> Member:
+    curve = (Epoch(epoch, 1.0, loss, 0.5, 1.0),)
+    losses = {"valid_cross_entropy": loss}
+    name = f"{trial:05d}-e{epoch:03d}"
+    return Member(
+        name, trial, epoch, "resnet", configuration, Input((1, 1, 1)), ("a", "b"), losses, 1, trained, curve, end
+    )
+
+
+HOUR = 3600.0
+MEMBERS = (
+    member(0, 1, end=1 * HOUR, trained=1 * HOUR, loss=2.0),
+    member(1, 1, end=2 * HOUR, trained=2 * HOUR, loss=1.0),
+    member(1, 3, end=4 * HOUR, trained=3.5 * HOUR, loss=0.5),
+)
+
+
+def test_a_trial_stopped_at_its_last_member() -> None:
+    assert [(t.number, t.stopped, t.stops, t.loss) for t in trials(MEMBERS)] == [(0, 1, (1,), 2.0), (1, 3, (1, 3), 0.5)]
+
+
+def test_a_rung_counts_who_came_and_who_stopped() -> None:
+    assert rungs(trials(MEMBERS)) == ((1, 2, 1), (3, 1, 1))
+
+
+def test_imported_members_are_no_trials() -> None:
+    assert trials([dataclasses.replace(MEMBERS[0], curve=())]) == ()
+    assert stays([dataclasses.replace(MEMBERS[0], curve=())]) == ()
+
+
+def test_a_job_lasts_as_long_as_its_own_part_of_the_training() -> None:
+    found = {s.member: (s.start, s.end) for s in stays(MEMBERS)}
+    assert found == {"00000-e001": (0, 1), "00001-e001": (0, 2), "00001-e003": (2.5, 4)}
+
+
+def test_jobs_at_the_same_time_sit_in_different_slots() -> None:
+    found = stays(MEMBERS)
+    for one in found:
+        for other in found:
+            together = one.start < other.end - 1e-9 and other.start < one.end - 1e-9
+            assert one is other or not together or one.slot != other.slot
+    assert {s.slot for s in found} == {0, 1}
+
+
+def test_the_number_of_busy_slots_adds_up() -> None:
+    hours, counts = busy(stays(MEMBERS))
+    assert list(zip(hours, counts, strict=True)) == [(0, 2), (1, 1), (2, 0), (2.5, 1), (4, 0)]
+    assert use(stays(MEMBERS)) == pytest.approx(4.5 / 8)
+
+
+def test_hyperparameters_that_never_vary_are_left_out() -> None:
+    made = trials([member(i, 1, end=1.0, trained=1.0, loss=i, width=i, flip=True, kind="xy"[i % 2]) for i in range(4)])
+    assert varied(made) == ("width", "kind")
+
+
+def test_a_trend_is_the_rank_correlation() -> None:
+    made = trials([member(i, 1, end=1.0, trained=1.0, loss=10 - i, width=2**i) for i in range(5)])
+    assert trend(made, "width") == pytest.approx(-1)
+    assert trend(made, "absent") is None
+
+
+def test_failures_are_read_from_the_journal_without_its_torn_last_line(tmp_path: Path) -> None:
+    failure = {"reason": "diverged", "message": "the loss is not a number", "detail": "", "log": ""}
+    event = {"event": "arrived", "trial": 4, "stop": 9, "loss": None, "seconds": 1.0, "failure": failure}
+    line = json.dumps({"op_code": 2, "user_attr": {"event:000000": event}}, separators=(",", ":"))
+    (tmp_path / "journal.log").write_text(f'{{"op_code":0}}\n{line}\n{line[:-9]}')
+    found = failures(tmp_path / "journal.log")
+    assert [(f.trial, f.epoch, f.reason) for f in found] == [(4, 9, "diverged")]
+    assert failures(tmp_path / "absent") == ()
