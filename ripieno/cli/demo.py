@@ -84,7 +84,8 @@ def run_demo(run: Path, trials: int) -> None:
         )
     from ripieno.reports import report
 
-    written = report(library)
+    with console.progress() as progress:
+        written = report(library, progress=progress)
     say()
     say(made)
     say(f"served predictions equal the engine's and the plain average's; {time.monotonic() - began:.0f} s in all\n")
