@@ -26,6 +26,9 @@ def main() -> None:
     import numpy as np
     import tensorflow as tf
 
+    # AutoKeras 3.0 counts classes in NumPy's integers, which newer versions of Keras refuse
+    made = keras.layers.Dense.__init__
+    keras.layers.Dense.__init__ = lambda self, units, *rest, **more: made(self, int(units), *rest, **more)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     with np.load(path) as arrays:
@@ -45,7 +48,8 @@ def main() -> None:
                 raise keras_tuner.errors.FatalError("the time is up")
 
     with tempfile.TemporaryDirectory() as folder:
-        search = autokeras.ImageClassifier(max_trials=trials, directory=folder, seed=seed, overwrite=True)
+        count = int(data["train_labels"].max()) + 1
+        search = autokeras.ImageClassifier(count, max_trials=trials, directory=folder, seed=seed, overwrite=True)
         ended = "all trials"
         try:
             search.fit(
