@@ -2,19 +2,20 @@
 
     python benchmarks/search/overhead.py [--quick] [--jobs N] [--slots N] [--no-ray]
 
-`pool` hands jobs over and takes outcomes; `search` journals them to disk too, with hyperband. The last row keeps 1,000
-workers busy that sleep in threads. Beside them Optuna's own `optimize` on its journal file, and Ray Tune's no-op ASHA
-where Ray Tune is installed. Rounds alternate between the rows. Writes benchmarks/results/search-overhead.{json,txt}.
+`pool` hands jobs over and takes outcomes; `search` journals them to disk too, with hyperband: a job waits for the disk
+(a row of its own) before it starts. The last row keeps 1,000 simulated workers busy in real time, with epochs
+of 3 s. Beside them Optuna's own `optimize` on its journal file, and Ray Tune's no-op ASHA where Ray Tune is installed.
+Rounds alternate between the rows. Writes benchmarks/results/search-overhead.{json,txt}.
 """
 
 from __future__ import annotations
 
 import argparse
-import queue
+import heapq
+import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -29,54 +30,43 @@ from record import record
 
 from ripieno.cluster import InlinePool, LocalPool, Pool, RayPool
 from ripieno.library import Library
-from ripieno.search import Continuous, Settings, Snapshot, Space, run_search
+from ripieno.search import Continuous, Settings, Space, run_search
 from ripieno.types import Job, Outcome
 
 SPACE = Space("one", "none", {"rate": Continuous(0.0, 1.0)})
 
 
-class ThreadPool:
-    """Slots that are threads: for a thousand workers on one machine."""
+class TimedPool:
+    """Simulated workers in real time: a job ends when its time has come, whoever looks. No threads: a thousand of them
+    would measure how Python shares one interpreter."""
 
-    def __init__(self, function: Callable[[Job], Outcome], slots: int) -> None:
+    def __init__(self, slots: int, epoch: float) -> None:
         self.slots = slots
-        self.busy = 0
-        self._lock = threading.Lock()
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self._function = function
-        self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(slots)]
-        for thread in self._threads:
-            thread.start()
-
-    def _serve(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            started = time.time()
-            with self._lock:
-                self.busy += 1
-            outcome = self._function(job)
-            with self._lock:
-                self.busy -= 1
-            self._outcomes.put(Outcome(job, outcome.member, None, 0, started, time.time()))
+        self.spans: list[tuple[float, float]] = []
+        self._epoch = epoch
+        self._running: list[tuple[float, int, float, Job]] = []  # a heap by the time they end
 
     def submit(self, job: Job) -> None:
-        """Queue `job`."""
-        self._jobs.put(job)
+        """Start `job`: the search in arrival order submits no more than there are slots."""
+        assert len(self._running) < self.slots
+        now = time.time()
+        end = now + self._epoch * (job.stop - job.start)
+        heapq.heappush(self._running, (end, len(self.spans), now, job))
+        self.spans.append((now, end))
 
     def wait(self, timeout: float | None = None) -> list[Outcome]:
         """All that have ended, one at least."""
-        try:
-            outcomes = [self._outcomes.get(timeout=timeout)]
-        except queue.Empty:
-            return []
-        while not self._outcomes.empty():
-            outcomes.append(self._outcomes.get())
-        return outcomes
+        left = self._running[0][0] - time.time() if self._running else 0.0
+        time.sleep(max(0.0, min(left, 60 if timeout is None else timeout)))
+        now, ended = time.time(), []
+        while self._running and self._running[0][0] <= now:
+            end, _, started, job = heapq.heappop(self._running)
+            ended.append(Outcome(job, jobs.nothing(job).member, None, 0, started, end))
+        return ended
 
     def close(self, cancel: bool = False) -> None:  # noqa: ARG002
-        """End the threads."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        """Forget what runs."""
+        self._running.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -110,18 +100,22 @@ def searched(pool: Pool, count: int, order: str) -> float:
 
 def thousand(seconds: float, epoch: float) -> dict[str, object]:
     """A thousand workers in real time, whose epochs take `epoch` seconds each; busy in the middle half of the time."""
-    with tempfile.TemporaryDirectory() as folder, ThreadPool(partial(jobs.sleep, epoch), 1000) as pool:
-        busy: list[tuple[float, int]] = []
+    with tempfile.TemporaryDirectory() as folder, TimedPool(1000, epoch) as pool:
         started = time.time()
+        summary = run_search(Library(folder), Settings(SPACE, epochs=9), pool, deadline=started + seconds)
+        first, last = started + seconds / 4, started + 3 * seconds / 4
+        busy = sum(max(0.0, min(end, last) - max(start, first)) for start, end in pool.spans) / (last - first) / 1000
+        return {"what": "1,000 workers", "jobs/s": summary.jobs / summary.seconds, "busy": busy, "jobs": summary.jobs}
 
-        def watch(snapshot: Snapshot) -> None:
-            busy.append((snapshot.seconds, pool.busy))
 
-        settings = Settings(SPACE, epochs=9)
-        summary = run_search(Library(folder), settings, pool, deadline=started + seconds, watch=watch)
-        middle = [count for at, count in busy if seconds / 4 < at < 3 * seconds / 4]
-        rate = summary.jobs / summary.seconds
-        return {"what": "1,000 workers", "jobs/s": rate, "busy": statistics.mean(middle) / 1000, "jobs": summary.jobs}
+def disk(count: int) -> float:
+    """Milliseconds until a line of the journal's length is on disk."""
+    with tempfile.NamedTemporaryFile(buffering=0) as stream:
+        started = time.perf_counter()
+        for _ in range(count):
+            stream.write(b"x" * 400)
+            os.fdatasync(stream.fileno())
+        return (time.perf_counter() - started) / count * 1000
 
 
 def optuna_itself(count: int) -> float:
@@ -190,6 +184,7 @@ def main() -> None:
                 times.setdefault(f"{name}: pool", []).append(alone(pool, count))
                 for order in ("virtual", "arrival"):
                     times.setdefault(f"{name}: search, {order}", []).append(searched(pool, count, order))
+        times.setdefault("a line to disk", []).append(disk(count // 10))
         times.setdefault("Optuna's optimize", []).append(optuna_itself(count))
     note = ""
     if not arguments.no_ray:

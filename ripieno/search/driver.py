@@ -65,6 +65,7 @@ class Driver:
         self._jobs: dict[Decision, Job] = {}  # issued, without a result
         self._cut: set[Decision] = set()  # of these, stopped by the deadline
         self._queue = Queue()  # the others
+        self._seats: dict[Decision, Running] = {}  # of these, what the watcher was told runs
         self._results: dict[Decision, Arrived] = {}  # not told yet
         self._last: dict[int, Arrived] = {}  # the last result told of each trial
         self._tally = Tally()
@@ -131,6 +132,7 @@ class Driver:
         """Issue and tell until the next thing to do is to wait, and submit what was issued."""
         if isinstance(self._order, ArrivalOrder):  # slots may come and go
             self._order.window = self._pool.slots
+        self._held = time.monotonic()
         while True:
             while self._order.room and (decision := self._choose()) is not None:
                 self._new.append(self._issue(decision))
@@ -209,6 +211,7 @@ class Driver:
         self._tally.busy += outcome.finished - outcome.started
         if member is not None and member.epoch < job.stop:  # the deadline cut it short: a later start goes on with it
             self._cut.add(decision)
+            self._seats.pop(decision, None)
             self._queue.remove(decision, self._pool.slots, self._clock())
             return
         loss = self._loss(outcome)
@@ -234,6 +237,7 @@ class Driver:
     def _arrive(self, decision: Decision, result: Arrived) -> None:
         job = self._jobs.pop(decision)
         self._results[decision] = result
+        self._seats.pop(decision, None)
         self._queue.remove(decision, self._pool.slots, self._clock())
         self._order.arrived(decision)
         self._tally.add(job, result.loss)
@@ -259,9 +263,15 @@ class Driver:
         self._looked = now
         loss, best = self._tally.best
         started, self._queue.started = self._queue.started, []
-        busy = self._tally.busy + sum(now - since for since in self._queue.running.values())
+        running = self._queue.running
+        for decision in started:
+            if decision in running:
+                self._seats[decision] = Running(
+                    self._jobs[decision], running[decision], self._tally.loss(decision.trial)
+                )
+        busy = self._tally.busy + len(running) * now - sum(running.values())
         return Snapshot(
-            running=tuple(self._running(decision, since) for decision, since in self._queue.running.items()),
+            running=tuple(self._seats.values()),
             queued=len(self._queue.waiting),
             slots=slots,
             trials=self._scheduler.started - sum(decision.start == 0 for decision in self._queue.waiting),
@@ -280,6 +290,3 @@ class Driver:
             finished=finished,
             ended=ended,
         )
-
-    def _running(self, decision: Decision, since: float) -> Running:
-        return Running(self._jobs[decision], since, self._tally.loss(decision.trial))
