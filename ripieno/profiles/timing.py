@@ -25,7 +25,7 @@ class Waits:
     def __init__(self, tasks: Path = Path("/proc/self/task")) -> None:
         self._tasks = tasks
         self._files: dict[str, int] = {}
-        self._before: dict[str, int] = {}
+        self._before: dict[str, tuple[int, int]] = {}
         self.look()
 
     def look(self) -> None:
@@ -39,17 +39,23 @@ class Waits:
         self()
 
     def __call__(self) -> float:
-        """Seconds since the last call that the thread which waited longest did: the others wait for it."""
-        longest = 0
+        """Seconds since the last call that the thread which waited longest did: the others wait for it.
+
+        Threads that computed less than half of what the busiest did are left out: what they wait for is no part of the
+        call, and most often it is our own computing (OpenVINO keeps such threads).
+        """
+        spent = []
         for name, file in list(self._files.items()):
             try:
-                now = int(os.pread(file, 64, 0).split()[1])
-            except (OSError, IndexError):
+                ran, waited = map(int, os.pread(file, 64, 0).split()[:2])
+            except (OSError, ValueError):
                 os.close(self._files.pop(name))
                 continue
-            longest = max(longest, now - self._before.get(name, now))
-            self._before[name] = now
-        return longest / 1e9
+            before = self._before.get(name, (ran, waited))
+            spent.append((ran - before[0], waited - before[1]))
+            self._before[name] = (ran, waited)
+        busiest = max((ran for ran, _ in spent), default=0)
+        return max((waited for ran, waited in spent if 2 * ran >= busiest), default=0) / 1e9
 
     def close(self) -> None:
         """Forget all threads."""

@@ -100,6 +100,17 @@ def test_waits_are_of_the_thread_that_waited_longest_since_they_were_last_asked(
     waits.close()
 
 
+def test_threads_that_compute_little_may_wait_for_as_long_as_they_like(tmp_path: Path) -> None:
+    for task in "12":
+        (tmp_path / task).mkdir()
+        (tmp_path / task / "schedstat").write_text("0 0 0\n")
+    waits = Waits(tmp_path)
+    (tmp_path / "1" / "schedstat").write_text("9000000000 1000000000 9\n")
+    (tmp_path / "2" / "schedstat").write_text("1000000 8000000000 9\n")
+    assert waits() == pytest.approx(1.0)
+    waits.close()
+
+
 def test_a_core_shared_with_a_neighbour_is_noticed() -> None:
     core = min(os.sched_getaffinity(0))
     spin = [sys.executable, "-c", f"import os; os.sched_setaffinity(0, [{core}])\nwhile True: pass"]
