@@ -98,7 +98,7 @@ def compare(
 def main() -> None:
     """Run every method on every ensemble, then measure their ends in turns."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="4 networks, short benches, no more than 30 of them")
+    parser.add_argument("--quick", action="store_true", help="4 networks, short benches, no more than 20 of them")
     parser.add_argument("--networks", type=int, nargs="+", default=[4, 7, 12], help="sizes of ensembles")
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--seconds", type=float, default=0.2, help="of a method's bench; those of the turns are 0.5")
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--devices", default="cpu:2")
     options = parser.parse_args()
     name, counts, rounds, seconds, last, most = (
-        ("allocation-benches-quick", [4], 3, 0.1, 0.2, 30)
+        ("allocation-benches-quick", [4], 3, 0.1, 0.2, 20)
         if options.quick
         else ("allocation-benches", options.networks, options.rounds, options.seconds, 0.5, options.most)
     )

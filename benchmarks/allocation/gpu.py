@@ -80,7 +80,7 @@ def find_devices(backend: str) -> tuple[Device, ...]:
 def main() -> None:
     """Profile, plan by every method, bench the ends in turns."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="4 networks, short benches")
+    parser.add_argument("--quick", action="store_true", help="3 networks, short benches")
     parser.add_argument("--backend", default="torch", help="torch, torch-graphs, torch:bf16, onnx, ...")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.4, help="of a bench")
@@ -89,13 +89,15 @@ def main() -> None:
     options = parser.parse_args()
     count, rounds, seconds, most, sizes = 7, options.rounds, options.seconds, options.most, (1, 8, 32, 128)
     if options.quick:
-        count, rounds, seconds, most, sizes = 4, 2, 0.2, 10, (1, 16)
+        count, rounds, seconds, most, sizes = 3, 2, 0.2, 6, (1, 16)
     devices = local_devices("cpu:2") if options.cpu_only else find_devices(options.backend)
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as name:
         members, paths = write_networks(Path(name), options.backend, count)
         kinds = {d.kind: d for d in (*devices, *parts(devices, 2))}
-        measure = functools.partial(profile, backend=options.backend, batch_sizes=sizes, max_seconds=6.0)
+        measure = functools.partial(
+            profile, backend=options.backend, batch_sizes=sizes, max_seconds=2.0 if options.quick else 6.0
+        )
         profiles = {kind: {m.id: measure(paths[m.id], m, d) for m in members} for kind, d in kinds.items()}
         costs = Costs(profiles, ENGINE)
         first = devices[0]
@@ -124,7 +126,8 @@ def compare(
     ensemble = Ensemble(f"of-{len(ids)}", ids, (1 / len(ids),) * len(ids), "hand", {}, {}, {})
     costs = Costs(profiles, ENGINE)
     made: dict[str, tuple[Allocation, float]] = {}
-    with AllocationBench(ensemble, {m.id: m for m in members}, paths, backend, seconds=seconds, batch=128) as engine:
+    by_id, batch = {m.id: m for m in members}, 128 if devices[0].type == "cuda" else 8
+    with AllocationBench(ensemble, by_id, paths, backend, seconds=seconds, batch=batch) as engine:
 
         def bench(placements: Placements) -> Measurement:
             result = engine.measure(Allocation("bench", ensemble.name, devices, placements))

@@ -35,6 +35,8 @@ SIZES = {
 }
 """Ensembles of so many networks, 5 to 100 million multiply-adds each."""
 BATCH_SIZES = (1, 4, 16, 64)
+REQUEST = 16
+"""Samples a request: a bench lasts for some requests at least, whatever its seconds."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Setting:
             ids = [threads[f"ripieno-lane-{i}"] for i in range(len(lanes))]
             pool = [int(t) for t in os.listdir("/proc/self/task") if int(t) not in threads.values()]
             before, began, own = [_times(i) for i in (*ids, *pool)], time.perf_counter(), time.process_time()
-            result = bench(self.bundle(placements), seconds=seconds, batch=64, engine=engine)
+            result = bench(self.bundle(placements), seconds=seconds, batch=REQUEST, engine=engine)
             after, took, own = (
                 [_times(i) for i in (*ids, *pool)],
                 time.perf_counter() - began,

@@ -11,7 +11,6 @@ from ripieno.errors import AllocationError
 from ripieno.profiles.devices import part_of_kind
 from ripieno.types import Device, Point, Profile
 
-
 ENGINE = 2e-5
 """Seconds of a lane that the engine takes for each batch: a sixth of a small network on one sample, nothing on 64."""
 

@@ -19,7 +19,7 @@ from ripieno.errors import EngineError
 
 RESERVED = 1.25
 """Private memory a runtime reserves for each byte it touches, as far as it is allowed to."""
-LOOSE = 32 << 20
+LOOSE = 64 << 20
 """Private bytes beyond that: what Python and the runtime map and never touch."""
 STACK = 8 << 20
 """Bytes mapped for the stack of a thread."""
