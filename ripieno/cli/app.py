@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ripieno.allocation.plan import Method
 from ripieno.cli import console, tables, words
 from ripieno.cli.verbs import Verbs
 from ripieno.pipeline.places import PoolName
@@ -166,63 +165,6 @@ def measure(
 
 
 @app.command()
-def allocate(
-    run: Run,
-    ensemble: Annotated[str, typer.Argument(help="Name of the ensemble, such as B20.")],
-    devices: Devices = "auto",
-    bundle: Annotated[
-        Path | None, typer.Option(help="Folder of the deployment; RUN/bundles/ENSEMBLE by default.")
-    ] = None,
-    max_benches: Annotated[int, typer.Option(help="The most benches that may be run; 0 plans only.")] = 20,
-    backend: Annotated[
-        str,
-        typer.Option(
-            help="`onnx`, `openvino`, `torch`, `torch-compile`, on GPUs also `tensorrt` and `torch-graphs`; `auto` takes "
-            "the quickest for each member and device that answers the same: --backend auto --precision auto"
-        ),
-    ] = "onnx",
-    precision: Annotated[
-        str,
-        typer.Option(
-            help="`fp32` is exact. `bf16`, `fp16`, `int8` or `auto` (whichever is quickest) change answers a little: "
-            "members whose validation loss worsens by 1 % stay in fp32, and the ensemble's loss is told again."
-        ),
-    ] = "fp32",
-    method: Annotated[str, typer.Option(help="`model`, `algorithm-1` (the paper's) or `worst-fit`.")] = "model",
-    pin: Annotated[
-        list[str] | None, typer.Option(help="Fix a member: ID=cuda:0, ID=@32 or ID=cuda:0@32; repeat for several.")
-    ] = None,
-    replicas: Annotated[bool, typer.Option(help="Whether a member may run on several devices.")] = True,
-    family: Trust = None,
-) -> None:
-    """Place an ensemble on devices and write a deployment: `ripieno allocate run B20 --bundle bundle`."""
-    from ripieno import pipeline
-    from ripieno.library import read_proof
-
-    with console.progress() as progress:
-        made = pipeline.allocate(
-            run,
-            ensemble,
-            devices=devices,
-            bundle=bundle,
-            max_benches=max_benches,
-            backend=backend,
-            precision=precision,
-            method=words.one_of(Method, "--method", method),
-            pins=pin or (),
-            replicas=replicas,
-            trusted=family or (),
-            progress=progress,
-        )
-    console.out.print(tables.allocation(made.allocation))
-    console.out.print(tables.speed(made.allocation))
-    proof = read_proof(made.path)
-    if proof:
-        console.out.print(tables.proof(proof))
-    console.closing(made.path, f"ripieno serve {made.path}", allocation=made.allocation)
-
-
-@app.command()
 def report(run: Run) -> None:
     """Write a run's report, one HTML file: `ripieno report run`."""
     from ripieno.reports import report as write
@@ -233,6 +175,7 @@ def report(run: Run) -> None:
 
 
 # the other verbs stand in files of their own; importing them registers them
+from ripieno.cli import allocated as allocated  # noqa: E402
 from ripieno.cli import chosen as chosen  # noqa: E402
 from ripieno.cli import deployed as deployed  # noqa: E402
 from ripieno.cli import kept as kept  # noqa: E402

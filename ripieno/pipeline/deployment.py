@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,15 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.backends.candidates import asked
 from ripieno.errors import AllocationError
 from ripieno.library import Library, write_bundle
-from ripieno.pipeline.costs import profiles_on
+from ripieno.pipeline.fitting import Fitter
+from ripieno.pipeline.foreseen import is_elsewhere
 from ripieno.pipeline.runs import Progress, open_run, quiet
+from ripieno.pipeline.settling import Chosen, profiles_by, settle
 from ripieno.profiles import local_devices, parts
 from ripieno.types import Allocation, Bundle, Device, Ensemble, Placement
 
 if TYPE_CHECKING:
+    from ripieno.allocation import Measurement
     from ripieno.allocation.plan import Method
+    from ripieno.engine import AllocationBench
 
 LANES = 4
 """Most lanes a CPU is cut in."""
@@ -31,10 +37,12 @@ def allocate(
     devices: str | Sequence[Device] = "auto",
     bundle: str | Path | None = None,
     backend: str = "onnx",
+    precision: str = "fp32",
     method: Method = "model",
     max_benches: int = 20,
     pins: Sequence[str] = (),
     replicas: bool = True,
+    rate: float | None = None,
     trusted: Sequence[str] = (),
     progress: Progress = quiet,
 ) -> Bundle:
@@ -42,44 +50,96 @@ def allocate(
 
     `method` is `model` (plan by the profiles, confirm by benches), `algorithm-1` (worst-fit, then the paper's greedy by
     benches) or `worst-fit`. At most `max_benches` are run, none at 0. `pins` fix a member's device or batch size
-    (`MEMBER=cuda:0@32`); without `replicas` each member sits on one device. The bundle lies in `bundle`, by default
-    `RUN/bundles/ENSEMBLE`. Raises AllocationError when the members do not fit, with the smallest change that mends it.
+    (`MEMBER=cuda:0@32`); without `replicas` each member sits on one device. With a `rate`, in samples per second, what
+    counts is not the throughput but the p99 latency at that rate. The bundle lies in `bundle`, by default
+    `RUN/bundles/ENSEMBLE`.
+
+    Members are run by `backend` in `precision`, `onnx` in `fp32` unless told otherwise (`ripieno.backends.names`).
+    `auto` takes the quickest backend for each member and device whose answers on validation images are those of the
+    fp32 reference; a precision other than fp32 is taken only by members whose validation loss hardly suffers
+    (`pipeline.fitting.Terms`). `ripieno.library.read_proof` tells what was chosen and what it does to the ensemble.
+
+    Raises AllocationError when the members do not fit, with the smallest change that mends it,
+    and for devices that are described and not here: `pipeline.foresee` plans for these.
     """
-    from ripieno.allocation import Measurement, Options, parse_pins, plan
+    from ripieno.allocation import Options, parse_pins, plan
     from ripieno.engine import AllocationBench
 
+    if rate is not None and not rate > 0:
+        raise AllocationError(f"rate {rate:g} must be samples per second, above 0")
+    backend, precision = asked(backend, precision)
     library = open_run(run)
     chosen = library.ensemble(ensemble) if isinstance(ensemble, str) else ensemble
+    if isinstance(devices, str) and is_elsewhere(devices):
+        raise AllocationError(f"devices {devices!r} are not this machine's: plan for them, or use auto or cpu")
     here = local_devices(devices, backend) if isinstance(devices, str) else tuple(devices)
     if not here:
         raise AllocationError("no devices to place members on: `ripieno doctor` lists those of this machine")
     # the model weighs cutting a CPU in lanes, so what a lane costs is measured too
-    kinds = {d.kind: d for d in (*here, *(parts(here, LANES) if method == "model" else ()))}
-    profiles = {
-        kind: profiles_on(library, chosen.members, device, backend, trusted=trusted, progress=progress)
-        for kind, device in kinds.items()
-    }
+    pieces = parts(here, LANES) if method == "model" else ()
+    kinds = {d.kind: d for d in (*here, *pieces)}
 
-    def told(benches: int, limit: int, throughput: float) -> None:
-        progress(f"refining the allocation: {throughput:.0f} images/s", benches, limit)
+    def told(benches: int, limit: int, best: float) -> None:
+        words = f"{best:.0f} images/s" if rate is None else f"p99 {1000 / best:.3g} ms"
+        progress(f"refining the allocation: {words}", benches, limit)
 
-    options = Options(method, max_benches=max_benches, pins=parse_pins(pins), replicas=replicas, lanes=LANES)
-    placed = functools.partial(plan, chosen, here, profiles, options=options, name=chosen.name)
-    if max_benches > 0 and method != "worst-fit":
-        members = {m: library.member(m) for m in chosen.members}
-        paths = {m: library.model_path(m, backend) for m in chosen.members}
-        with AllocationBench(chosen, members, paths, backend) as measured:
+    options = Options(method, max_benches=max_benches, pins=parse_pins(pins), replicas=replicas, lanes=LANES, rate=rate)
+    # the backend of what no measurement chose
+    usual = backend if backend != "auto" and precision == "fp32" else "onnx"
 
-            def bench(placements: tuple[Placement, ...]) -> Measurement:
-                result = measured.measure(Allocation(chosen.name, chosen.name, here, placements))
-                return Measurement(result.throughput, result.spread)
+    def place(by: Chosen) -> Allocation:
+        profiles = {
+            kind: profiles_by(library, chosen.members, device, by, usual, trusted=trusted, progress=progress)
+            for kind, device in kinds.items()
+        }
+        placed = functools.partial(plan, chosen, here, profiles, options=options, name=chosen.name)
+        if max_benches > 0 and method != "worst-fit":
+            members = {m: library.member(m) for m in chosen.members}
+            paths = {m: library.model_path(m, usual) for m in chosen.members}
+            with AllocationBench(chosen, members, paths, usual, chosen=by, trusted=trusted) as engine:
+                bench = _Bench(engine, Allocation(chosen.name, chosen.name, here, ()), rate)
+                allocation = placed(bench=bench, progress=told)
+                return dataclasses.replace(allocation, shares=bench.shares(allocation.placements))
+        return placed()
 
-            allocation = placed(bench=bench, progress=told)
+    if backend == "auto" or precision != "fp32":
+        fitter = Fitter(library, chosen, backend, precision, trusted=trusted)
+        allocation, fits = settle(fitter, place, chosen, here, _threads(here, pieces), progress)
+        proof = fitter.proof(fits)
     else:
-        allocation = placed()
+        allocation, proof = place({}), None
     library.write_allocation(allocation)
     path = Path(bundle) if bundle is not None else library.path / "bundles" / chosen.name
-    return write_bundle(library, chosen, allocation, backend, path)
+    return write_bundle(library, chosen, allocation, usual, path, proof)
+
+
+class _Bench:
+    """What the planner measures by: throughput, or 1 / p99 at a rate; it keeps who computed how much of the time."""
+
+    def __init__(self, engine: AllocationBench, frame: Allocation, rate: float | None) -> None:
+        self._engine, self._frame, self._rate = engine, frame, rate
+        self._shares: dict[frozenset[Placement], dict[Placement, float]] = {}
+
+    def __call__(self, placements: tuple[Placement, ...]) -> Measurement:
+        from ripieno.allocation import Measurement
+
+        candidate = dataclasses.replace(self._frame, placements=placements)
+        if self._rate is not None:
+            found = self._engine.latency(candidate, self._rate)
+            return Measurement(1 / found.p99, found.spread)
+        result = self._engine.measure(candidate)
+        self._shares[frozenset(placements)] = dict(zip(placements, result.shares(placements), strict=True))
+        return Measurement(result.throughput, result.spread)
+
+    def shares(self, placements: tuple[Placement, ...]) -> tuple[float, ...]:
+        """Shares of time in the order of `placements`; none when they were not benched for throughput."""
+        known = self._shares.get(frozenset(placements), {})
+        return tuple(known[p] for p in placements) if known else ()
+
+
+def _threads(devices: Sequence[Device], pieces: Sequence[Device]) -> dict[str, int]:
+    """Threads that a lane of each device most likely has: those of its smallest part."""
+    return {d.name: max(1, min(len(p.cores) for p in (d, *pieces) if p.name == d.name)) for d in devices}
 
 
 def predict(bundle: str | Path | Bundle, images: NDArray[Any]) -> NDArray[np.float32]:

@@ -1,0 +1,126 @@
+"""An allocation explained in the terminal: tables, bars of text, and one sentence on what limits it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from ripieno.allocation.explain import DeviceUse, Explanation
+from ripieno.allocation.memory import in_words
+from ripieno.cli.console import number, out, percent, table
+from ripieno.types import Allocation
+
+COLOURS = ("blue", "dark_orange", "green", "magenta", "yellow", "cyan", "medium_purple", "red")
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+WIDTH = 40
+"""Characters of a bar."""
+
+
+def show(found: Explanation, errors: Sequence[float] = (), elsewhere: bool = False) -> None:
+    """Print who sits where, the devices as bars, what the pace is and what limits it."""
+    letters = {m: LETTERS[i % len(LETTERS)] for i, m in enumerate(dict.fromkeys(s.member for s in found.seats))}
+    out.print(seats(found, letters))
+    out.print(devices(found, letters))
+    out.print(found.limits)
+    out.print(pace(found, elsewhere))
+    out.print(error(errors, elsewhere))
+
+
+def seats(found: Explanation, letters: dict[str, str]) -> Table:
+    """Who sits where."""
+    columns = "member", "device", "lane", "batch", "memory", "ms a batch", "images/s", "time predicted", "time measured"
+    made = table(f"allocation {found.name}", "", *columns)
+    for s in found.seats:
+        made.add_row(
+            letters[s.member],
+            s.member,
+            s.device,
+            str(s.lane),
+            str(s.batch_size),
+            in_words(s.bytes),
+            f"{1000 * s.seconds:.3g}",
+            f"{s.rate:,.0f}",
+            percent(s.share),
+            percent(s.measured),
+        )
+    return made
+
+
+def devices(found: Explanation, letters: dict[str, str]) -> Table:
+    """Each device: a bar of its memory, and one of each lane's time, by the letters of who takes it."""
+    made = table("devices (the letters are the members', # the runtime's own share)", "device", "kind", "", "", "")
+    colours = {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(letters)}
+    for column in made.columns:
+        column.justify = "left"
+    for use in found.devices:
+        inside = [s for s in found.seats if s.device == use.device]
+        total = max(1, use.used + use.left)
+        held = [("#", "dim", use.base / total)]
+        held += [(letters[s.member], colours[s.member], s.bytes / total) for s in inside]
+        words = f"{in_words(use.used)} of {in_words(total)}, {in_words(use.left)} left"
+        made.add_row(use.device, use.kind, "memory", bar(held), words)
+        made_time = _time_rows(found, use, letters, colours)
+        for row in made_time:
+            made.add_row("", "", *row)
+    return made
+
+
+def _time_rows(
+    found: Explanation, use: DeviceUse, letters: dict[str, str], colours: dict[str, str]
+) -> list[tuple[str, Text, str]]:
+    inside = [s for s in found.seats if s.device == use.device]
+    rows = []
+    for lane in sorted({s.lane for s in inside}):
+        own = [s for s in inside if s.lane == lane]
+        words = f"{sum(s.share for s in own):.0%} predicted"
+        if any(s.measured is not None for s in own):
+            words += f", {sum(s.measured or 0.0 for s in own):.0%} measured"
+        parts = [(letters[s.member], colours[s.member], s.share) for s in own]
+        rows.append((f"time, lane {lane}", bar(parts), words))
+    return rows or [("time", bar([]), "idle")]
+
+
+def bar(parts: Sequence[tuple[str, str, float]], width: int = WIDTH) -> Text:
+    """Shares (letter, colour, 0..1) as a bar `width` long; what is left over is dots."""
+    text, done, total = Text(), 0, 0.0
+    for letter, colour, share in parts:
+        total += share
+        end = min(width, round(total * width))
+        text.append(letter * (end - done), style=colour)
+        done = max(done, end)
+    return text.append("·" * (width - done), style="dim")
+
+
+def pace(found: Explanation, elsewhere: bool = False) -> str:
+    """One line: images per second predicted and measured, and how far the plan is from the bound."""
+    parts = [f"{found.throughput:,.0f} images/s predicted"]
+    if elsewhere:
+        parts[0] += ", not measured: these devices are not here"
+    if found.measured:
+        parts.append(f"{found.measured:,.0f} measured")
+    if found.bound:
+        parts.append(f"{percent(found.short_of_bound)} below the bound of {found.bound:,.0f} that no plan can exceed")
+    return ", ".join(parts)
+
+
+def error(errors: Sequence[float], elsewhere: bool = False) -> str:
+    """One line: how far the model was off."""
+    if not errors:
+        here = "nothing was benched: --max-benches 20 measures it"
+        return f"model error: not known, {'nothing can be benched on devices that are not here' if elsewhere else here}"
+    sizes = [abs(e) for e in errors]
+    where = " of earlier plans of this run, on the devices of that time" if elsewhere else ""
+    middle, worst = statistics.median(sizes), max(sizes)
+    return f"model error: {middle:.1%} in the median of {len(sizes)} benches{where}, {worst:.1%} at worst"
+
+
+def latency(allocation: Allocation) -> str:
+    """One line: the p99 at the rate asked for; empty when throughput was."""
+    if allocation.rate is None:
+        return ""
+    how = "measured" if allocation.benches else "predicted"
+    found = number(1000 * allocation.latency if allocation.latency else None, ".3g")
+    return f"p99 {found} ms at {allocation.rate:g} images/s, {how}"
