@@ -23,9 +23,11 @@ class Trouble:
 
     def check_disk(self, failure: Failure | None) -> None:
         """A full disk is not the trial's fault. Raises SearchError: the job is to be run again."""
-        words = "" if failure is None else failure.message
-        if any(os.strerror(full) in words for full in (errno.ENOSPC, errno.EDQUOT)):
-            raise SearchError(f"{words}: free the disk and start the search again, it goes on")
+        message = "" if failure is None else failure.message
+        for full in map(os.strerror, (errno.ENOSPC, errno.EDQUOT)):
+            what, found, _ = message.partition(full)
+            if found:
+                raise SearchError(f"{what}{full}: free the disk and start the search again, it goes on")
 
     def check_early(self, failure: Failure | None) -> None:
         """One more job ended. Raises SearchError with the likely cause when most of the first ones failed."""
