@@ -17,7 +17,7 @@ from ripieno.pipeline.packing import SECONDS, Pack, Rate, choose, cpu_packs, gpu
 from ripieno.pipeline.runs import Progress, quiet
 from ripieno.search import Space
 from ripieno.train import Task
-from ripieno.train.beside import train_beside
+from ripieno.train.beside import PATIENCE, train_beside
 from ripieno.train.ways import Speed
 from ripieno.types import Configuration, Job, Outcome
 
@@ -100,7 +100,8 @@ def _measured(
     mine = dataclasses.replace(task, threads=pack.threads, spare=pack.spare)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with LocalPool(partial(train_beside, mine, folder, len(slots), seconds), slots) as pool:
+        work = partial(train_beside, mine, folder, len(slots), seconds)
+        with LocalPool(work, slots, limit=PATIENCE + 10 * seconds) as pool:
             for size, configuration in middles.items():
                 for trial in range(len(slots)):
                     pool.submit(Job(trial, configuration, 0, 1))

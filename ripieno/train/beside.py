@@ -11,7 +11,7 @@ from ripieno.train.task import Task
 from ripieno.train.ways import INLINE, Way
 from ripieno.types import Job, Outcome
 
-PATIENCE = 60.0
+PATIENCE = 30.0
 """Seconds to wait for the others."""
 
 

@@ -119,3 +119,21 @@ def test_a_bad_hyperparameter_is_named_in_one_line(configuration: Configuration,
 def test_samples_that_are_no_images_are_refused() -> None:
     with pytest.raises(ModelError, match="height, width, channels"):
         megaflops({}, Input((8,)))
+
+
+@pytest.mark.parametrize("size", [7, 8])
+def test_a_projection_trains_as_the_strided_convolution_it_stands_for(size: int) -> None:
+    from ripieno.models.resnet import _Projection
+
+    torch.manual_seed(0)
+    layer, images = _Projection(14, 28, 2), torch.randn(5, 14, size, size)
+    found = []
+    for training in (True, False):
+        layer.train(training).zero_grad()
+        given = images.clone().requires_grad_()
+        out = layer(given)
+        out.square().sum().backward()
+        assert given.grad is not None
+        assert layer.weight.grad is not None
+        found.append((out.detach(), given.grad, layer.weight.grad.clone()))
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(*found, strict=True))
