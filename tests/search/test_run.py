@@ -241,6 +241,15 @@ def test_many_early_failures_stop_the_search_with_the_likely_cause_and_it_can_go
     assert search(tmp_path).trials == 30  # mended
 
 
+def test_failures_that_come_later_do_not_stop_the_search(tmp_path: Path) -> None:
+    def later(job: Job) -> Outcome:
+        return keep(tmp_path, job) if job.trial < 18 and job.trial % 7 != 5 else broken(tmp_path, job)
+
+    last = search(tmp_path, ShuffledPool(later, 3, 0))
+    assert last.ended == "trials"
+    assert last.failures > 11
+
+
 def test_a_full_disk_stops_the_search_and_the_job_is_run_again(tmp_path: Path) -> None:
     def full(job: Job) -> Outcome:
         if job.trial == 4:
