@@ -111,6 +111,12 @@ def test_a_larger_batch_is_faster_by_its_profile() -> None:
     assert speeds == [pytest.approx(100), pytest.approx(200)]
 
 
+def test_what_the_engine_adds_to_a_batch_weighs_on_small_ones() -> None:
+    slow = Costs(COSTS.profiles, overhead=0.01)
+    speeds = [simulate.predict((Placement("a", "cuda:0", b),), [GPU], slow).throughput for b in (1, 8)]
+    assert speeds == [pytest.approx(50), pytest.approx(160)]
+
+
 def test_an_unknown_device_is_named() -> None:
     with pytest.raises(AllocationError, match="no device 'cuda:7'"):
         simulate.predict((Placement("a", "cuda:7", 1),), [GPU], COSTS)

@@ -103,6 +103,16 @@ def test_profiles_of_the_same_member_are_replaced_and_others_kept(library: Libra
     assert library.profiles("gpu-y") == {}
 
 
+def test_a_file_of_profiles_from_before_backends_and_loads_were_told_apart_is_read(library: Library) -> None:
+    point = '{"batch_size": 1, "seconds": 0.1, "spread": 0.0, "bytes": 10}'
+    old = f'{{"version": 1, "items": [{{"member": "a", "device": "cpu-x", "backend": "onnx", "points": [{point}]}}]}}'
+    folder = library.path / "profiles"
+    folder.mkdir(parents=True)
+    (folder / "cpu-x.json").write_text(old)
+    assert library.profiles("cpu-x") == {"a": Profile("a", "cpu-x", "onnx", (Point(1, 0.1, 0.0, 10),))}
+    assert library.profiles("cpu-x", "torch") == {}
+
+
 def test_profiles_by_two_backends_stand_beside_each_other(library: Library) -> None:
     point = Point(1, 0.1, 0.0, 10)
     library.write_profiles("cpu-x", [Profile(m, "cpu-x", "onnx", (point,)) for m in ("a", "b")])
