@@ -2,8 +2,10 @@
 
     python benchmarks/engine/memory.py [--quick]
 
-Each case runs in a fresh process; shared pages are counted once (proportional set size). Writes
-benchmarks/results/engine-memory.{json,txt}.
+Networks of 0.3 to 10 MiB of weights, every one in both of two lanes, in batches of 64. Each case runs in a fresh
+process; figures are proportional set sizes (PSS: a page shared by n processes counts 1/n in each, so the tree's sum
+counts it once), `own` is the sum of what belongs to one process alone (USS). `x weights` is what was added to the bare
+imports, over the weights. Writes benchmarks/results/engine-memory.{json,txt}.
 """
 
 from __future__ import annotations
@@ -19,16 +21,17 @@ import numpy as np
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
-from networks import SHAPE, TWELVE, lay_out, write_members
+from networks import SHAPE, Size, lay_out, write_members
 from record import record
 
 from ripieno.engine import Engine
 
 MIB = 1 << 20
+TWELVE = tuple(Size(width, blocks) for blocks in (1, 2, 3, 4) for width in (16, 32, 48))
 
 
 def held(folder: str, count: int, lanes: int, isolation: str, samples: int) -> dict[str, float]:
-    """MiB of the tree: with nothing but imports, with the engine up, after `samples` samples and at rest again."""
+    """MiB of the tree: with nothing but imports, with the engine up, after `samples` samples, and after them again."""
     base = _tree()
     members, _ = write_members(Path(folder), TWELVE[:count])
     bundle = lay_out(Path(folder), members, [range(count)] * lanes, 64, lanes)
@@ -38,13 +41,14 @@ def held(folder: str, count: int, lanes: int, isolation: str, samples: int) -> d
         engine.predict(images)
         loaded = _tree() - images.nbytes / MIB
         engine.predict(images)
-        again = _tree() - images.nbytes / MIB
-    return {"imports": base, "up": up, "after load": loaded, "after twice": again}
+        again, own = (_tree(kind) - images.nbytes / MIB for kind in ("pss", "uss"))
+    return {"imports": base, "up": up, "after load": loaded, "after twice": again, "own": own}
 
 
-def _tree() -> float:
-    own = psutil.Process()
-    return sum(p.memory_full_info().pss for p in [own, *own.children(recursive=True)]) / MIB
+def _tree(kind: str = "pss") -> float:
+    parent = psutil.Process()
+    family = [parent, *parent.children(recursive=True)]
+    return sum(getattr(p.memory_full_info(), kind) for p in family) / MIB
 
 
 def main() -> None:
@@ -60,17 +64,19 @@ def main() -> None:
     for count in (4, 7, 12):
         for isolation in ("thread", "process"):
             with tempfile.TemporaryDirectory() as folder:
-                case = json.dumps([folder, count, 2, isolation, 2000 if options.quick else 20000])
+                case = json.dumps([folder, count, 2, isolation, 256 if options.quick else 2048])
                 command = [sys.executable, __file__, "--case", case]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 weights = sum(p.stat().st_size for p in Path(folder).rglob("model.onnx")) / MIB
+            figures = json.loads(done.stdout)
             rows.append(
                 {
                     "members": count,
                     "isolation": isolation,
                     "lanes": 2,
                     "weights MiB": weights,
-                    **{f"{k} MiB": v for k, v in json.loads(done.stdout).items()},
+                    **{f"{k} MiB": v for k, v in figures.items()},
+                    "x weights": (figures["after twice"] - figures["imports"]) / weights,
                 }
             )
     record("engine-memory" + "-quick" * options.quick, {"lanes": 2}, rows)

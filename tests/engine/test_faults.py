@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -63,7 +64,8 @@ def test_lanes_killed_under_load_cost_no_request_its_right_answer():
             thread.start()
         for _ in range(5):
             time.sleep(0.2 + dice.random() * 0.2)
-            os.kill(dice.choice(engine.stats().lanes).process, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # on a busy machine it may still be away from the last time
+                os.kill(dice.choice(engine.stats().lanes).process, signal.SIGKILL)
         stop.set()
         for thread in clients:
             thread.join(30)
