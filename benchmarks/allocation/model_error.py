@@ -30,6 +30,9 @@ from record import record
 from ripieno.allocation.problem import Placements, Problem, canonical
 from ripieno.types import Placement
 
+REQUEST = 64
+"""Samples a request: the model leaves out what requests cost the threads that are no lanes."""
+
 
 def random_placements(problem: Problem, dice: np.random.Generator) -> Placements:
     """Every member on one to all of the lanes there are, in random batches; lanes are cut at random."""
@@ -50,7 +53,7 @@ def measured(held: Setting, chosen: list[Placements], turns: int, seconds: float
     found: list[list[dict[str, float]]] = [[] for _ in chosen]
     for _ in range(turns):
         for placements, mine in zip(chosen, found, strict=True):
-            seen: Seen = held.see(placements, seconds)
+            seen: Seen = held.see(placements, seconds, REQUEST)
             mine.append(
                 {
                     "measured": seen.throughput,

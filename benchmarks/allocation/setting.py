@@ -68,15 +68,18 @@ class Setting:
             self.ensemble, allocation, tuple(self.members), first.input, first.classes, "onnx", self.folder
         )  # fmt: skip
 
-    def see(self, placements: Placements, seconds: float) -> Seen:
-        """Bench `placements` for `seconds`, lanes in threads whose members stay loaded from bench to bench."""
+    def see(self, placements: Placements, seconds: float, request: int = REQUEST) -> Seen:
+        """Bench `placements` for `seconds` in requests of `request` samples.
+
+        Lanes are threads, whose members stay loaded from bench to bench.
+        """
         with Engine(self.bundle(placements), isolation="thread", load=self.stock.load) as engine:
             lanes = [(lane.device, lane.lane) for lane in engine.stats().lanes]
             threads = {t.name: t.native_id for t in threading.enumerate()}
             ids = [threads[f"ripieno-lane-{i}"] for i in range(len(lanes))]
             pool = [int(t) for t in os.listdir("/proc/self/task") if int(t) not in threads.values()]
             before, began, own = [_times(i) for i in (*ids, *pool)], time.perf_counter(), time.process_time()
-            result = bench(self.bundle(placements), seconds=seconds, batch=REQUEST, engine=engine)
+            result = bench(self.bundle(placements), seconds=seconds, batch=request, engine=engine)
             after, took, own = (
                 [_times(i) for i in (*ids, *pool)],
                 time.perf_counter() - began,
