@@ -88,10 +88,13 @@ def predicted(pack: Pack, rates: Sequence[Rate]) -> float:
 
 
 def choose(packs: Sequence[Pack], rates: Sequence[Rate]) -> Pack:
-    """The quickest of `packs` by `rates`, or the first of them, the equal split, when none is `GAIN` times quicker."""
+    """The quickest of `packs` by `rates`, or the first of them, the equal split, when none is `GAIN` times quicker.
+
+    It also stays when it could not be measured: nothing is known to be quicker.
+    """
     equal = packs[0]
     quickest = max(packs, key=lambda pack: predicted(pack, rates))
-    return quickest if predicted(quickest, rates) > GAIN * predicted(equal, rates) else equal
+    return quickest if predicted(quickest, rates) > GAIN * predicted(equal, rates) > 0 else equal
 
 
 def said(pack: Pack, packs: Sequence[Pack], rates: Sequence[Rate]) -> str:

@@ -156,7 +156,7 @@ def test_loaders_end_with_a_trainer_that_is_killed(digits: Dataset) -> None:
     assert len(loaders) == 2
     trainer.kill()
     trainer.communicate()
-    assert psutil.wait_procs(loaders, timeout=5)[1] == []
+    assert psutil.wait_procs(loaders, timeout=30)[1] == []
 
 
 def test_a_sample_left_alone_waits_for_another_epoch(digits: Dataset) -> None:
