@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ripieno.allocation import memory
 from ripieno.allocation.costs import Costs
-from ripieno.allocation.explain import Seat, explain
+from ripieno.allocation.explain import Explanation, Seat, explain
 from ripieno.errors import AllocationError
 from ripieno.library import Library
 from ripieno.reports import canvas
@@ -20,13 +21,19 @@ LANES = 64
 """Lanes drawn at most."""
 
 
-def seats(library: Library, allocation: Allocation) -> tuple[Seat, ...]:
-    """Each placement with its share of its lane's time by the model; none when profiles it needs are not in the run."""
+def explained(library: Library, allocation: Allocation) -> Explanation | None:
+    """The allocation explained by the model; None when profiles it needs are not in the run."""
     profiles = {kind: library.profiles(kind) for kind in library.profile_devices()}
     try:
-        return explain(allocation, Costs(profiles)).seats
+        return explain(allocation, Costs(profiles))
     except AllocationError:
-        return ()
+        return None
+
+
+def in_words(found: Explanation) -> str:
+    """What sets the pace, and what memory is left."""
+    uses = [f"{d.device} {memory.in_words(d.used)} of {memory.in_words(d.used + d.left)}" for d in found.devices]
+    return f"{found.limits.rstrip('.')}. Memory: {', '.join(uses)}."
 
 
 def picture(allocation: Allocation, seats: Sequence[Seat]) -> Figure:
@@ -45,9 +52,10 @@ def picture(allocation: Allocation, seats: Sequence[Seat]) -> Figure:
             width = share.get((p.member, *lane), 0.0) if seats else 100 / len(own)
             colour = colours[members.index(p.member) % len(colours)]
             axes.barh([row], [width], left=[left], height=0.72, color=colour, alpha=0.4, edgecolor=INK, linewidth=0.4)
-            text = f"{canvas.short(p.member, 12)} ×{p.batch_size}"
-            if width > 26:
-                axes.text(left + width / 2, row, text, ha="center", va="center", fontsize=7.5, color=TEXT)
+            apart = " " if width > 26 else "\n"
+            if width > 15:
+                text = f"{canvas.short(p.member, 12)}{apart}×{p.batch_size}"
+                axes.text(left + width / 2, row, text, ha="center", va="center", fontsize=7, color=TEXT)
             left += width
     axes.set_yticks(range(len(lanes)), [f"{canvas.short(device, 12)} lane {lane}" for device, lane in lanes])
     axes.set_xlim(0, 100)
@@ -73,6 +81,7 @@ def speed(allocations: Sequence[Allocation]) -> Figure:
             rows, lengths = zip(*known, strict=True)
             axes.barh(rows, lengths, height=0.17, color=colour, alpha=0.8, label=label)
     axes.set_yticks(range(len(allocations)), [canvas.short(a.name, 18) for a in allocations])
+    axes.set_ylim(-0.5, len(allocations) - 0.5)  # a bar alone is as thin as one of four
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     canvas.legend(axes, "above")

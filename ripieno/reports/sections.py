@@ -208,7 +208,8 @@ def _paper(folder: Folder, reading: Reading, found: Figures) -> list[Plot]:
 
 
 def _allocation(folder: Folder, reading: Reading, allocation: Allocation) -> Plot:
-    seats = plots_allocation.seats(reading.library, allocation)
+    found = plots_allocation.explained(reading.library, allocation)
+    seats = found.seats if found else ()
     name = f"allocation-{_file(allocation.name)}"
     folder.table(
         name,
@@ -220,7 +221,7 @@ def _allocation(folder: Folder, reading: Reading, allocation: Allocation) -> Plo
     )
     lanes = len({(p.device, p.lane) for p in allocation.placements})
     label = f"{len(allocation.placements)} placements in {lanes} lanes of {len(allocation.devices)} devices."
-    note = "Segments are shares of the lane's time by the model." if seats else "Who shares which lane."
+    note = plots_allocation.in_words(found) if found else "Who shares which lane; without profiles, not for how long."
     return folder.plot(name, allocation.name, plots_allocation.picture(allocation, seats), label, name, note)
 
 

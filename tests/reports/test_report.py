@@ -174,3 +174,9 @@ def test_more_search_time_only_adds_members_to_choose_from(finished_run: Path, t
     methods = {p.method for p in found.points}
     assert methods == {"smobf", "forward"}
     assert all(0 <= p.error <= 1 and p.members >= 1 for p in found.points)
+
+
+def test_an_allocation_says_what_sets_its_pace_and_what_memory_it_takes(made: Made) -> None:
+    shown = made.page.partition('id="plot-allocation-made"')[2].partition("<svg")[0]
+    assert "always busy" in shown
+    assert "Memory: cpu:0" in shown
