@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,9 @@ from ripieno.errors import AllocationError, need
 from ripieno.profiles.devices import cpu_kind, local_devices, part_of_kind, slug
 from ripieno.types import Device
 
-SECONDS = 60.0
+SECONDS = 30.0
 """Within which a node must answer."""
+TRIES = 3
 CARDS = {"V100": 16, "P100": 16, "T4": 16, "P4": 8, "K80": 12, "A10G": 24, "L4": 24, "L40S": 48, "A100": 40,
          "A100-40G": 40, "A100-80G": 80, "H100": 80, "H200": 141}  # fmt: skip
 """GB of the cards by Ray's names for them, the smallest of a name; for nodes whose driver does not answer."""
@@ -42,14 +44,13 @@ def cluster_devices(spec: str = "ray") -> tuple[Device, ...]:
     """
     ray = need("ray")
     with _connected(ray, spec):
-        nodes = [n for n in ray.nodes() if n["Alive"]]
-        found = _asked(ray, [n["NodeID"] for n in nodes])
-        names = _names([n["NodeManagerAddress"] for n in nodes])
-        devices = [
-            d
-            for name, node, there in zip(names, nodes, found, strict=True)
-            for d in offered(name, node["Resources"], there)
-        ]
+        nodes, found = _asked(ray)
+    names = _names([n["NodeManagerAddress"] for n in nodes])
+    devices = [
+        d
+        for name, node, there in zip(names, nodes, found, strict=True)
+        for d in offered(name, node["Resources"], there)
+    ]
     if not devices:
         raise AllocationError(f"the nodes of the Ray cluster {spec!r} offer neither CPUs nor GPUs: start one that does")
     return tuple(sorted(devices, key=lambda d: d.type == "cpu"))
@@ -90,23 +91,25 @@ def _names(addresses: Sequence[str]) -> list[str]:
     return names
 
 
-def _asked(ray: Any, nodes: Sequence[str]) -> list[tuple[Device, ...]]:
-    """What each node's own `local_devices` says."""
+def _asked(ray: Any) -> tuple[list[Any], list[tuple[Device, ...]]]:
+    """The living nodes, and what each one's own `local_devices` says."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task = ray.remote(local_devices)
-    answers = [
-        task.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote("auto")
-        for node in nodes
-    ]
-    try:
-        found: list[tuple[Device, ...]] = ray.get(answers, timeout=SECONDS)
-    except ray.exceptions.RayError as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise AllocationError(
-            f"a node of the Ray cluster does not tell its devices ({line}): describe them in a file"
-        ) from error
-    return found
+    for attempt in range(TRIES):
+        nodes = [n for n in ray.nodes() if n["Alive"]]
+        places = [NodeAffinitySchedulingStrategy(n["NodeID"], soft=False) for n in nodes]
+        answers = [task.options(num_cpus=0, scheduling_strategy=place).remote("auto") for place in places]
+        try:
+            return nodes, ray.get(answers, timeout=SECONDS)
+        except ray.exceptions.RayError as error:
+            # one that has just joined takes no task yet, and one may leave while it is asked
+            if attempt == TRIES - 1:
+                line = (str(error).strip() or type(error).__name__).splitlines()[-1]
+                why = f"a node of the Ray cluster does not tell its devices ({line})"
+                raise AllocationError(f"{why}: describe them in a file") from error
+            time.sleep(1)
+    raise AssertionError("the last try returns or raises")
 
 
 @contextmanager
