@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.backends.names import split
+from ripieno.backends.names import module_of, split
+from ripieno.errors import need
 from ripieno.types import Device, Member
 
 
@@ -23,6 +25,14 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free what it holds."""
         ...
+
+
+def runtime(backend: str) -> ModuleType:
+    """The library that `backend` runs members by, imported; quietly. Raises MissingExtraError, and as `split`."""
+    from ripieno.backends.openvino import without_telemetry
+
+    with without_telemetry():
+        return need(module_of(backend))
 
 
 def load(

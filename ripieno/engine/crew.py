@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.backends import Backend
-from ripieno.backends.names import module_of
+from ripieno.backends import Backend, runtime
 from ripieno.engine.memory import Memory, Slots
-from ripieno.errors import EngineError, RipienoError, need
+from ripieno.errors import EngineError, RipienoError
 from ripieno.types import Device, Member
 
 Load = Callable[[str, Path, Member, Device, int], Backend]
@@ -77,7 +76,7 @@ def import_runtime(orders: Orders) -> None:
     """Import what runs a lane's members, so that what it takes is not held against them."""
     for backend in {seat.backend or orders.backend for seat in orders.seats}:
         with contextlib.suppress(RipienoError, ImportError):  # who needs it will say so
-            need(module_of(backend))
+            runtime(backend)
 
 
 def trusting(load: Load, trusted: Sequence[str]) -> Load:

@@ -35,8 +35,6 @@ import psutil
 from numpy.typing import NDArray
 
 from ripieno import backends
-from ripieno.backends.names import module_of
-from ripieno.errors import need
 from ripieno.files import read_array
 from ripieno.profiles.devices import used_gpu_memory
 from ripieno.profiles.timing import Waits, time_calls
@@ -129,7 +127,7 @@ class Load:
 
 def measure(request: Request, reply: Callable[[Reply], None]) -> None:
     """Measure, answering as soon as each figure is known."""
-    need(module_of(request.backend))
+    backends.runtime(request.backend)
     sizes = sorted(set(request.batch_sizes))
     images = _images(request, sizes[-1])
 

@@ -205,3 +205,23 @@ assert megabytes < {most}, megabytes
 assert "openvino_telemetry" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_way_in_lets_openvino_report_to_its_maker(digit: Made, tmp_path: Path) -> None:
+    installed("openvino")
+    home = {**os.environ, "HOME": str(tmp_path)}
+    for code in (
+        'from ripieno.backends import runtime; runtime("openvino:bf16")',
+        'from ripieno.backends.openvino import can; can("int8")',
+    ):
+        subprocess.run([sys.executable, "-c", code], check=True, env=home)
+    child = f"""
+from pathlib import Path
+from ripieno.profiles import profile
+from tests.backends.made import CPU
+from ripieno.types import Input, Member
+member = Member("a", 1, 1, "resnet", {{}}, Input((8, 8, 1)), tuple("abcde"), {{}}, 1, 1.0)
+profile(Path({str(digit.path("openvino"))!r}), member, CPU, "openvino", batch_sizes=(1,), window=0.01, max_seconds=0.1)
+"""
+    subprocess.run([sys.executable, "-c", child], check=True, env=home, cwd=Path(__file__).parents[2])
+    assert not list(tmp_path.iterdir()), "importing its telemetry leaves an identity in the home folder"
