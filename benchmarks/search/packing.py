@@ -86,7 +86,8 @@ def row(
 ) -> dict[str, object]:
     """One pack on one space."""
     each = {f"{rate.size} images/s": rate.images for rate in rates if rate.pack == pack}
-    ratio = predicted(pack, rates) / predicted(packs[0], rates)
+    equal = predicted(packs[0], rates)
+    ratio = predicted(pack, rates) / equal if equal else float("nan")
     return {
         "space": space,
         "pack": str(pack),

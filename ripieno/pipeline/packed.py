@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +15,7 @@ from pathlib import Path
 from ripieno import files
 from ripieno.cluster import LocalPool, cpu_slots, gpu_slots
 from ripieno.errors import RipienoError
-from ripieno.pipeline.packing import SECONDS, Pack, Rate, choose, cpu_packs, gpu_packs, said, sizes, worth
+from ripieno.pipeline.packing import SECONDS, SHARE, Pack, Rate, choose, cpu_packs, gpu_packs, said, sizes, worth
 from ripieno.pipeline.runs import Progress, quiet
 from ripieno.search import Space
 from ripieno.train import Task
@@ -58,7 +60,8 @@ def packed(
         if begun or not worth(packs, seconds):
             return None
         middles = sizes(drawn(space, task.seed), cost)
-        rates = profile(task, packs, middles, gpus[:1], progress=progress)
+        most = SHARE * (seconds or 0.0)
+        rates = profile(task, packs, middles, gpus[:1], most=most, progress=progress)
         kept = Record(machine, packs, rates, choose(packs, rates))
         files.write_json(path, kept)
     line = said(kept.chosen, kept.packs, kept.rates)
@@ -80,11 +83,18 @@ def profile(
     middles: Mapping[str, Configuration],
     gpus: Sequence[str] = (),
     seconds: float = SECONDS,
+    most: float = math.inf,
     progress: Progress = quiet,
 ) -> tuple[Rate, ...]:
-    """Images per second of every pack and size, 0 where one of the trials failed; `gpus` names at most one."""
-    rates = []
+    """Images per second of every pack and size, 0 where one of the trials failed; `gpus` names at most one.
+
+    No pack is begun after `most` seconds: on a busy machine those left are not measured, and so not chosen.
+    """
+    rates: list[Rate] = []
+    started = time.monotonic()
     for done, pack in enumerate(packs):
+        if time.monotonic() - started > most:
+            break
         progress("packing: trying how many trials to run at a time", done, len(packs))
         slots = gpu_slots(gpus, pack.slots, pack.threads) if gpus else cpu_slots(pack.slots, pack.threads)
         rates += [Rate(pack, size, images) for size, images in _measured(task, pack, slots, middles, seconds).items()]

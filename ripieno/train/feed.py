@@ -81,6 +81,7 @@ class Feed:
             labels = self.labels[torch.from_numpy(block.rows).to(self.device)]
             batches = (torch.split(t, self.plan.batch_size) for t in (images.permute(0, 3, 1, 2), labels))
             taken = time.perf_counter()
+            self._waited += taken - started
             last = block.last
             self._next = epoch + 1 if last else 0  # an epoch left in the middle starts again
             yield list(zip(*batches, strict=True))
@@ -97,8 +98,7 @@ class Feed:
         self._go(INLINE)
 
     def _count(self, images: int, started: float, taken: float) -> None:
-        """A block was trained on."""
-        self._waited += taken - started
+        """A block was trained on: what its way is worth."""
         if self.trials.settled or self._way != self.trials.way:
             return
         waited = taken - started

@@ -143,6 +143,7 @@ def test_all_trials_of_a_pack_are_measured_together_and_a_failed_one_is_no_speed
         (Pack(1, 1, 1), "broken", False),
     ]
     assert not task.run.exists(), "a profile keeps nothing of what it trained"
+    assert profile(task, [Pack(2, 1)], middles, most=-1.0) == (), "its time was up before it began"
 
 
 def test_the_first_start_decides_and_later_ones_follow(

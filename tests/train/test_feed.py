@@ -15,9 +15,11 @@ import torch
 import ripieno
 from ripieno.data.augment import Augmentation
 from ripieno.models.build import build
-from ripieno.train import crew, plan
+from ripieno.train import Task, crew, plan
 from ripieno.train.feed import Feed
 from ripieno.train.plan import Plan
+from ripieno.train.preparers import Inline
+from ripieno.train.speed import measure_speed
 from ripieno.train.ways import INLINE, Way
 from ripieno.types import Dataset
 
@@ -180,3 +182,20 @@ def test_the_time_waited_is_counted_once(digits: Dataset) -> None:
     waited = feed.waited()
     assert 0 < waited < time.perf_counter() - started
     assert feed.waited() == 0
+
+
+def test_the_first_block_is_no_part_of_a_speed(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert digits.path is not None
+    slow = [0.5]
+    real = Inline.take
+
+    def take(self: Inline) -> torch.Tensor:
+        time.sleep(slow.pop() if slow else 0)
+        return real(self)
+
+    monkeypatch.setattr(Inline, "take", take)
+    found = measure_speed(Task(tmp_path, digits.path, "resnet", 1, 0), {"width": 2, "batch_size": 24}, 0.05, batches=1)
+    assert found.rate > 0
+    assert found.waited < 1
