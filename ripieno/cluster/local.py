@@ -32,7 +32,7 @@ from ripieno.cluster.pool import Function
 from ripieno.cluster.results import Results, hung, seconds_of
 from ripieno.cluster.slots import Slot, cpu_slots
 from ripieno.cluster.start import begin
-from ripieno.cluster.worker import failure, perform
+from ripieno.cluster.worker import arrive, failure, perform
 from ripieno.errors import SearchError
 from ripieno.types import Failure, Job, Outcome
 
@@ -117,8 +117,9 @@ class LocalPool:
                 failed = hung(job, self._limit or 0.0, worker.log)
                 return Outcome(job, failure=failed, slot=worker.number, started=started, finished=time.time())
             except BrokenProcessPool:
+                counted = deaths.again if worker.up else deaths.starting
                 why = worker.bury()
-                if not deaths.again():
+                if not counted():
                     break
             except Exception as error:  # what cannot travel between processes
                 failed = failure("error", error)
@@ -145,6 +146,12 @@ class _Worker:
         self._killed = False
         self._context = _Context()
         self._executor: ProcessPoolExecutor | None = None
+        self._up: Future[None] | None = None
+
+    @property
+    def up(self) -> bool:
+        """Whether the process had come as far as its job, the function's imports behind it."""
+        return self._up is not None and self._up.done() and self._up.exception() is None
 
     def run(self, job: Job, seconds: float | None) -> Outcome:
         """Raises BrokenProcessPool when the process dies, TimeoutError when it needs more than `seconds`."""
@@ -155,9 +162,14 @@ class _Worker:
             if self._killed:
                 raise BrokenProcessPool("killed")
             if self._executor is None:
+                self._up = None
                 self._executor = ProcessPoolExecutor(1, self._context, begin, self._initargs)
             try:
+                self._up = self._up or self._executor.submit(arrive, self._function)
                 return self._executor.submit(perform, self._function, job)
+            except BrokenProcessPool:  # it died without a job
+                self._up = None
+                raise
             except OSError as error:  # the process could not be started: not the job's fault
                 raise BrokenProcessPool(str(error)) from error
 

@@ -10,6 +10,10 @@ from ripieno.cluster.pool import Function
 from ripieno.types import Failure, Job, Outcome
 
 
+def arrive(function: Function) -> None:
+    """Nothing: who gets here has imported what `function` needs."""
+
+
 def perform(function: Function, job: Job) -> Outcome:
     """Run `job` and time it; what it raises becomes its failure, with the traceback."""
     started = time.time()

@@ -7,14 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pool_jobs
+import psutil
 import pytest
 from pool_jobs import job, notes
 
-from ripieno.cluster import LocalPool, cpu_slots, gpu_slots
+from ripieno.cluster import LocalPool, cpu_slots, deaths, gpu_slots
 from ripieno.errors import SearchError
 from ripieno.types import Job, Outcome
 
@@ -83,6 +85,42 @@ def test_a_job_that_gets_on_between_kills_is_not_at_fault(tmp_path: Path) -> Non
         (outcome,) = pool.wait(60)
     assert outcome.member is not None
     assert len(set(pids(tmp_path)[0])) == 4
+
+
+def kill_new(killed: set[int]) -> bool:
+    """Kill the workers there are; whether one was new."""
+    before = len(killed)
+    with suppress(psutil.Error):
+        for process in psutil.Process().children():
+            if "spawn_main" in " ".join(process.cmdline()):
+                process.kill()
+                killed.add(process.pid)
+    return len(killed) > before
+
+
+def test_workers_killed_while_they_start_are_not_held_against_their_job(tmp_path: Path) -> None:
+    killed: set[int] = set()
+    with pool_of(tmp_path) as pool:
+        pool.submit(job(0))
+        for _ in range(deaths.RETRIES + 1):
+            until(partial(kill_new, killed))
+        (outcome,) = pool.wait(30)
+    assert outcome.member is not None
+    assert len(pids(tmp_path)[0]) == 1
+
+
+def test_workers_that_never_come_up_are_a_failure(tmp_path: Path) -> None:
+    killed: set[int] = set()
+    with pool_of(tmp_path) as pool:
+        pool.submit(job(0))
+        while not (outcomes := pool.wait(0.001)):
+            kill_new(killed)
+    assert outcomes[0].failure is not None
+    assert (
+        outcomes[0].failure.message == f"the worker was killed by SIGKILL (out of memory?), {deaths.STARTS + 1} times"
+    )
+    assert len(killed) == deaths.STARTS + 1
+    assert not notes(tmp_path)
 
 
 def test_a_crash_names_the_exit_code(tmp_path: Path) -> None:
