@@ -73,6 +73,7 @@ class Driver:
         self._trouble = Trouble(settings.trials)
         self._new: list[Job] = []  # issued, not submitted yet
         self._held = 0.0  # since when, in real seconds
+        self._slow = False  # whether the sampler is
         self._started = self._looked = clock()
         self._capacity = 0.0  # seconds of all slots since the start
 
@@ -140,17 +141,25 @@ class Driver:
                     self._submit()
             if (due := self._order.due()) is None:
                 return self._submit()
+            self._look_ahead()
             self._tell(due)
 
     def _look_ahead(self) -> None:
         """Choose the next trial's configuration while workers train: they must not wait for a slow sampler.
 
-        The virtual order needs no such thing, it has jobs in the queue; that of arrival decides when a slot is free.
+        Before the next result is told, whether that is here or not: the configuration rests on those told when the
+        trial before it was issued. The virtual order needs no such thing, it has jobs in the queue; that of arrival
+        decides when a slot is free.
         """
-        if isinstance(self._order, ArrivalOrder):
-            for decision in self._scheduler.options():
-                if decision.start == 0:
-                    self._journal.configuration(decision.trial)
+        if not isinstance(self._order, ArrivalOrder):
+            return
+        new = next((decision for decision in self._scheduler.options() if decision.start == 0), None)
+        if new is not None and new.trial not in self._weights:
+            if self._slow:
+                self._submit()
+            started = time.monotonic()
+            self._cost(new)
+            self._slow = time.monotonic() - started > HOLD_SECONDS
 
     def _submit(self) -> None:
         """Hand the jobs issued to the pool, once the journal that says so is on disk."""

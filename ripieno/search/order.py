@@ -47,26 +47,29 @@ class Order(Protocol):
 
 
 class ArrivalOrder:
-    """First come, first told; at most `window` jobs without a result, a number that may change."""
+    """First come, first told; at most `window` jobs that were not told, a number that may change.
+
+    A result makes room when it is told, not before: the job that takes its place rests on it, and results that arrive
+    together lead to the same jobs as the same results one after the other.
+    """
 
     def __init__(self, window: int) -> None:
         self.told = 0
         self.window = window
-        self._running = 0
+        self._untold = 0
         self._arrived: deque[Decision] = deque()
 
     @property
     def room(self) -> bool:
         """See `Order.room`."""
-        return self._running < self.window
+        return self._untold < self.window
 
     def issued(self, decision: Decision, cost: float) -> None:  # noqa: ARG002
         """See `Order.issued`."""
-        self._running += 1
+        self._untold += 1
 
     def arrived(self, decision: Decision) -> None:
         """See `Order.arrived`."""
-        self._running -= 1
         self._arrived.append(decision)
 
     def due(self) -> Decision | None:
@@ -74,6 +77,7 @@ class ArrivalOrder:
         if not self._arrived:
             return None
         self.told += 1
+        self._untold -= 1
         return self._arrived.popleft()
 
 

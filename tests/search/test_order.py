@@ -42,14 +42,14 @@ def test_virtual_ties_are_told_as_issued() -> None:
     assert [order.due() for _ in range(4)] == [one(n) for n in range(4)]
 
 
-def test_arrival_order_tells_as_they_arrive_and_makes_room_at_once() -> None:
+def test_arrival_order_tells_as_they_arrive_and_a_result_told_makes_room() -> None:
     order = ArrivalOrder(2)
     order.issued(one(0), 1.0)
     order.issued(one(1), 1.0)
-    assert not order.room
     order.arrived(one(1))
-    assert order.room
+    assert not order.room  # what takes its place must know of it
     assert order.due() == one(1)
+    assert order.room
     assert order.due() is None
 
 

@@ -186,6 +186,50 @@ def test_in_arrival_order_the_next_configuration_is_chosen_while_workers_train(
     search(tmp_path, Watched(partial(keep, tmp_path), 3, 0), settings)
 
 
+class InTurn:
+    """Four slots whose results come in the order of the jobs, `together` of them at a time."""
+
+    slots = 4
+
+    def __init__(self, run: Path, together: Callable[[], int]) -> None:
+        self.jobs: list[Job] = []
+        self._run, self._together = run, together
+        self._running: list[Job] = []
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+        self._running.append(job)
+
+    def wait(self, timeout: float | None = None) -> list[Outcome]:
+        count = self._together()
+        ended, self._running = self._running[:count], self._running[count:]
+        return [keep(self._run, job) for job in ended]
+
+    def close(self, cancel: bool = False) -> None:
+        pass
+
+
+@pytest.mark.parametrize("algorithm", ["hyperband", "bohb", "tpe"])
+def test_the_same_order_of_results_gives_the_same_jobs_however_many_come_together(
+    tmp_path: Path, algorithm: str
+) -> None:
+    settings = replace(SETTINGS, algorithm=algorithm, order="arrival", trials=25)
+    alone = InTurn(tmp_path / "alone", lambda: 1)
+    search(tmp_path / "alone", alone, settings)
+    for seed in range(2):
+        run = tmp_path / str(seed)
+        together = InTurn(run, partial(random.Random(seed).randint, 1, 4))
+        search(run, together, settings)
+        assert together.jobs == alone.jobs
+
+
+def test_in_arrival_order_a_result_counts_for_the_job_that_takes_its_place(tmp_path: Path) -> None:
+    pool = InTurn(tmp_path, lambda: 1)
+    pool.slots = 1
+    search(tmp_path, pool, replace(SETTINGS, algorithm="asha", order="arrival", trials=4, epochs=3))
+    assert [(job.start, job.stop) for job in pool.jobs][:4] == [(0, 1), (0, 1), (0, 1), (1, 3)]
+
+
 def test_random_search_in_arrival_order_trains_each_to_the_end(tmp_path: Path) -> None:
     settings = replace(SETTINGS, algorithm="random", order="arrival", trials=8)
     search(tmp_path, InlinePool(partial(keep, tmp_path)), settings)
