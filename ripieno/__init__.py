@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ripieno.pipeline import allocate as allocate
     from ripieno.pipeline import doctor as doctor
     from ripieno.pipeline import evict as evict
+    from ripieno.pipeline import export as export
     from ripieno.pipeline import front as front
     from ripieno.pipeline import import_ as import_
     from ripieno.pipeline import measure as measure
@@ -53,6 +54,7 @@ _HOMES = {
     "allocate": "pipeline",
     "doctor": "pipeline",
     "evict": "pipeline",
+    "export": "pipeline",
     "front": "pipeline",
     "import_": "pipeline",
     "measure": "pipeline",

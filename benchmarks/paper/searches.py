@@ -31,7 +31,7 @@ from sets import RUNS, SETS, prepared
 import ripieno
 from ripieno.library.evaluate import evaluate
 from ripieno.library.metrics import losses
-from ripieno.pipeline.costs import export
+from ripieno.pipeline.costs import export_members
 from ripieno.search import Snapshot
 
 QUICK = {"minutes": 0.5, "seeds": 1, "space": "resnet-tiny", "epochs": 3, "images": 1500}
@@ -101,7 +101,7 @@ class Shelf:
     def __init__(self, run: Path) -> None:
         self.library = ripieno.Library(run)
         members = self.library.members()
-        export(self.library, members)
+        export_members(self.library, members)
         self.ids = [m.id for m in members]
         evaluate(self.library, self.ids)
         self.metric = ripieno.show(self.library).metric.replace("-", "_")

@@ -178,5 +178,6 @@ def report(run: Run) -> None:
 from ripieno.cli import allocated as allocated  # noqa: E402
 from ripieno.cli import chosen as chosen  # noqa: E402
 from ripieno.cli import deployed as deployed  # noqa: E402
+from ripieno.cli import exported as exported  # noqa: E402
 from ripieno.cli import kept as kept  # noqa: E402
 from ripieno.cli import served as served  # noqa: E402

@@ -1,6 +1,7 @@
 """A deployment: a folder that can be copied and needs nothing else.
 
 BUNDLE/bundle.json           the ensemble, its allocation, input, class names, members, backends and their proof
+BUNDLE/README.md             the model card: figures, members, costs, data, how it was made, licence
 BUNDLE/members/ID/           what its backends run: weights.safetensors, model.onnx, model-fp16.onnx, model-int8.onnx
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 from ripieno import files
 from ripieno.backends.names import file_of
 from ripieno.errors import EngineError, LibraryError
+from ripieno.library.card import write_card
 from ripieno.library.library import Library
 from ripieno.library.proof import Proof
 from ripieno.types import Allocation, Bundle, Ensemble
@@ -65,6 +67,7 @@ def write_bundle(
             raise LibraryError(f"{owner} has no {name}, which the {backend} backend needs")
     for owner, name in wanted:
         files.copy_file(library.member_path(owner) / name, path / "members" / owner / name)
+    write_card(bundle, library, path)
     files.write_bytes(path / "bundle.json", files.to_json(bundle, **({"proof": proof} if proof else {})))
     return dataclasses.replace(bundle, path=path)
 

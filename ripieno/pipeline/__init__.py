@@ -6,10 +6,11 @@ folder and returns the words of :mod:`ripieno.types`.
 
 from ripieno.pipeline.brought import evict, import_
 from ripieno.pipeline.checkup import Checkup, doctor
-from ripieno.pipeline.costs import counted, export, measure
+from ripieno.pipeline.costs import counted, measure
 from ripieno.pipeline.deployment import allocate, predict
 from ripieno.pipeline.ensembles import ensemble_losses, front, select
 from ripieno.pipeline.explained import explain
+from ripieno.pipeline.exporting import export
 from ripieno.pipeline.foreseen import Forecast, foresee
 from ripieno.pipeline.runs import Overview, Progress, metric_of, open_run, show
 from ripieno.pipeline.tuning import tune

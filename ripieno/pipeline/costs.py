@@ -60,7 +60,7 @@ def profiles_on(
 
     runnable = [m for m in map(library.member, members) if m.format != "predictions"]
     if file_of(backend) == MODEL:
-        export(library, runnable, trusted, progress)
+        export_members(library, runnable, trusted, progress)
 
     def told(_: Profile, done: int, total: int) -> None:
         progress(f"measuring on {device.kind}", done, total)
@@ -70,7 +70,7 @@ def profiles_on(
     )
 
 
-def export(
+def export_members(
     library: Library, members: Sequence[Member], trusted: Sequence[str] = (), progress: Progress = quiet
 ) -> None:
     """Make the ONNX file of every trained member that has none yet."""

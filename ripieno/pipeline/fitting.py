@@ -27,7 +27,7 @@ from ripieno.backends.race import race
 from ripieno.errors import EngineError, LibraryError, RipienoError
 from ripieno.library import Fit, Library, Proof
 from ripieno.library.metrics import accuracy, cross_entropy
-from ripieno.pipeline.costs import export
+from ripieno.pipeline.costs import export_members
 from ripieno.types import Device, Ensemble
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ class Fitter:
         path = self._library.model_path(name, backend)
         source = self._library.onnx_path(name)
         if file_of(backend) in (MODEL, HALF, QUANTISED):
-            export(self._library, [member], self._trusted)
+            export_members(self._library, [member], self._trusted)
         if path not in self._fresh and path.name in (HALF, QUANTISED):
             from ripieno.backends.quantise import write_fp16, write_int8
 

@@ -44,6 +44,8 @@ MISTAKES = [
     (["allocate", "run", "../escape"], "name"),
     (["bench", "nowhere"], "nowhere is no bundle"),
     (["serve", "nowhere"], "nowhere is no bundle"),
+    (["export", "nowhere"], "nowhere is no bundle"),
+    (["export", "bundle", "--form", "tar"], "--form"),
     (["predict", "nowhere", "images"], "nowhere is no bundle"),
     (["predict", "bundle", "nowhere.png"], "nowhere.png"),
     (["predict", "bundle", "broken.png"], "broken.png"),

@@ -72,6 +72,7 @@ SPOKEN = {
     "front": (["front", "run"], {"front"}),
     "report": (["report", "run"], set()),
     "predict": (["predict", "bundle", "images/digit-3"], {"predictions"}),
+    "export": (["export", "bundle"], {"form", "card"}),
     "doctor": (["doctor"], {"devices", "parts", "missing"}),
     "evict": (["evict", "run", "--quota", "1GiB"], {"evicted", "left"}),
     "bench": (["bench", "bundle", "--seconds", "0.2"], {"bench"}),

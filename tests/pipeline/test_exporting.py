@@ -1,0 +1,130 @@
+"""What an ensemble is handed to others as answers the same as the engine."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+import ripieno
+from ripieno.backends.names import MODEL, WEIGHTS
+from ripieno.errors import LibraryError, RipienoError
+from ripieno.files import copy_file, write_json
+from ripieno.library import read_bundle
+from ripieno.types import Bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(finished_bundle: Path) -> Bundle:
+    return read_bundle(finished_bundle)
+
+
+@pytest.fixture(scope="module")
+def images(finished_run: Path) -> NDArray[np.generic]:
+    from ripieno.data import open_dataset
+
+    dataset = open_dataset(finished_run / "dataset")
+    tests = dataset.images[dataset.rows("test")]
+    return np.concatenate([tests, tests])[:100]
+
+
+def run(path: Path, given: dict[str, NDArray[np.generic]]) -> NDArray[np.float32]:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["probabilities"], given)[0], np.float32)
+
+
+def test_one_onnx_file_answers_as_the_engine(bundle: Bundle, images: NDArray[np.generic], tmp_path: Path) -> None:
+    path = ripieno.export(bundle, tmp_path / "one.onnx", licence="mit")
+    assert np.abs(run(path, {"images": images}) - ripieno.predict(bundle, images)).max() < 1e-6
+    assert "license: mit" in (tmp_path / "one.md").read_text()
+
+
+def test_a_bundle_run_by_torch_is_exported_too(
+    bundle: Bundle, finished_run: Path, images: NDArray[np.generic], tmp_path: Path
+) -> None:
+    for member in bundle.ensemble.members:
+        copy_file(finished_run / "library" / member / WEIGHTS, tmp_path / "members" / member / WEIGHTS)
+    by_torch = dataclasses.replace(bundle, backend="torch", path=tmp_path)
+    write_json(tmp_path / "bundle.json", by_torch)
+    path = ripieno.export(tmp_path)
+    assert path == tmp_path / "ensemble.onnx"
+    assert not list(tmp_path.rglob(MODEL))
+    assert np.abs(run(path, {"images": images}) - ripieno.predict(bundle, images)).max() < 1e-4
+
+
+def test_a_triton_repository_is_valid_and_answers_as_the_engine(
+    bundle: Bundle, images: NDArray[np.generic], tmp_path: Path
+) -> None:
+    ripieno.export(bundle, tmp_path / "models", form="triton", name="digits")
+    configs = read_configs(tmp_path / "models")
+    members = [f"digits-{m}" for m in bundle.ensemble.members]
+    assert set(configs) == {"digits", *members, "digits-combine"}
+    whole = configs["digits"]
+    assert whole.platform == "ensemble"
+    assert (tmp_path / "models" / "digits" / "1").is_dir()
+    labels = (tmp_path / "models" / "digits" / whole.output[0].label_filename).read_text().splitlines()
+    assert tuple(labels) == bundle.classes
+    tensors = {whole.input[0].name: images}
+    for step in whole.ensemble_scheduling.step:
+        model = configs[step.model_name]
+        assert model.max_batch_size == whole.max_batch_size
+        session = onnxruntime.InferenceSession(
+            str(tmp_path / "models" / step.model_name / "1" / "model.onnx"), providers=["CPUExecutionProvider"]
+        )
+        declared = {i.name: list(i.dims) for i in model.input}
+        assert declared == {i.name: list(i.shape[1:]) for i in session.get_inputs()}
+        assert set(step.input_map) == set(declared)
+        given = {name: tensors[ours] for name, ours in step.input_map.items()}
+        names = list(step.output_map)
+        tensors |= dict(zip(step.output_map.values(), session.run(names, given), strict=True))
+    answer = tensors[whole.output[0].name]
+    assert np.abs(answer - ripieno.predict(bundle, images)).max() < 1e-6
+
+
+def test_instances_and_batches_are_those_of_the_allocation(bundle: Bundle, tmp_path: Path) -> None:
+    member = bundle.ensemble.members[0]
+    two = [ripieno.Placement(member, "cuda:1", 32, lane) for lane in (0, 1)]
+    others = [p for p in bundle.allocation.placements if p.member != member]
+    allocation = dataclasses.replace(bundle.allocation, placements=(*two, *others))
+    ripieno.export(dataclasses.replace(bundle, allocation=allocation), tmp_path / "models", form="triton")
+    config = read_configs(tmp_path / "models")[f"ensemble-{member}"]
+    assert [(g.count, list(g.gpus)) for g in config.instance_group] == [(2, [1])]
+    assert list(config.dynamic_batching.preferred_batch_size) == [32]
+
+
+def test_a_repository_may_hold_the_one_file(bundle: Bundle, images: NDArray[np.generic], tmp_path: Path) -> None:
+    ripieno.export(bundle, tmp_path, form="triton-single")
+    config = read_configs(tmp_path)["ensemble"]
+    assert (config.backend, config.input[0].name, config.output[0].name) == ("onnxruntime", "images", "probabilities")
+    answer = run(tmp_path / "ensemble" / "1" / "model.onnx", {"images": images})
+    assert np.abs(answer - ripieno.predict(bundle, images)).max() < 1e-6
+
+
+def test_exports_stand_beside_others_but_not_on_strange_ground(bundle: Bundle, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        ripieno.export(bundle, tmp_path / "models", form="triton-single", name=name)
+    assert set(read_configs(tmp_path / "models")) == {"one", "two"}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(LibraryError, match="holds no model repository"):
+        ripieno.export(bundle, tmp_path / "mine", form="triton")
+    with pytest.raises(LibraryError, match=r"ends in .onnx"):
+        ripieno.export(bundle, tmp_path / "mine")
+    with pytest.raises(RipienoError, match="letters, digits"):
+        ripieno.export(bundle, tmp_path / "models", form="triton", name="../escape")
+
+
+def read_configs(repository: Path) -> dict[str, Any]:
+    """Every model's configuration, as Triton itself reads it: the folder's name is the model's."""
+    text_format = pytest.importorskip("google.protobuf.text_format", reason="needs protobuf")
+    words = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="needs tritonclient[grpc]")
+    found = {}
+    for path in repository.glob("*/config.pbtxt"):
+        found[path.parent.name] = text_format.Parse(path.read_text(), words.ModelConfig())
+        assert found[path.parent.name].name == path.parent.name
+    return found
