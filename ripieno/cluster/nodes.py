@@ -43,7 +43,7 @@ def cluster_devices(spec: str = "ray") -> tuple[Device, ...]:
     which nobody knows the memory.
     """
     ray = need("ray")
-    with _connected(ray, spec):
+    with connected(ray, spec):
         nodes, found = _asked(ray)
     names = _names([n["NodeManagerAddress"] for n in nodes])
     devices = [
@@ -113,7 +113,11 @@ def _asked(ray: Any) -> tuple[list[Any], list[tuple[Device, ...]]]:
 
 
 @contextmanager
-def _connected(ray: Any, spec: str) -> Iterator[None]:
+def connected(ray: Any, spec: str) -> Iterator[None]:
+    """A connection to the cluster that `spec` names (see `cluster_devices`), ended with the block unless it was there.
+
+    Raises AllocationError when nobody answers there.
+    """
     if ray.is_initialized():
         yield
         return

@@ -1,0 +1,204 @@
+"""A fleet of nodes in the place of an engine: what the door asks."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.engine.answer import Answer, LaneWork, Stats, Work
+from ripieno.engine.inputs import check_images
+from ripieno.errors import EngineError
+from ripieno.server.fleet.node import Node
+from ripieno.server.fleet.waiting import Plan, Question, Waiting
+from ripieno.types import Bundle
+
+CAPACITY = 8192
+"""Samples that wait for a node; a request more waits in the door's line."""
+LOOK = 1.0
+"""Seconds between two looks at which nodes there are."""
+
+
+class Ground(Protocol):
+    """Where replicas run; `cluster.Cluster` is the one on Ray."""
+
+    def nodes(self) -> Mapping[str, str]:
+        """Names of the living nodes that can hold a replica, by their ids."""
+        ...
+
+    def place(self, id: str) -> Any:
+        """Begin to run a replica on a node; the handle to it."""
+        ...
+
+    def remove(self, id: str) -> None:
+        """End the replica of a node, if there is one still."""
+        ...
+
+    def refusal(self, id: str) -> str | None:
+        """Why the replica of a node cannot start, None when it can or nobody knows yet."""
+        ...
+
+
+class Fleet:
+    """Answers as `Engine` does, by the nodes of `ground`, which may come and go. Close it."""
+
+    def __init__(self, bundle: Bundle, ground: Ground) -> None:
+        self.bundle, self.ground = bundle, ground
+        self.nodes: dict[str, Node] = {}
+        """by id"""
+        self.refused: dict[str, str] = {}
+        """nodes that cannot hold the bundle, by name, and why"""
+        self._gone = 0
+        self._waiting = Waiting(CAPACITY)
+        self._counts = {"requests": 0, "samples": 0, "partial": 0, "failed": 0}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._look()
+        self._watch = threading.Thread(target=self._look_on, name="ripieno-fleet", daemon=True)
+        self._watch.start()
+
+    # requests
+
+    def submit(
+        self,
+        images: NDArray[np.generic],
+        members: Sequence[str] | None = None,
+        *,
+        spread: bool = False,
+        each: bool = False,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        partial: bool = False,
+    ) -> Future[Answer]:
+        """As `Engine.submit`; without `partial` a `deadline` is the caller's to keep."""
+        array = np.array(check_images(images, self.bundle.input))
+        if not len(array):
+            raise EngineError("no images were given: send at least one")
+        unknown = [m for m in members or () if m not in self.bundle.ensemble.members]
+        if unknown:
+            raise EngineError(f"no member {unknown[0]!r}; there are: {', '.join(self.bundle.ensemble.members)}")
+        until = time.monotonic() + deadline if partial and deadline is not None else None
+        question = Question(array, Plan(None if members is None else tuple(members), spread, each, until))
+        question.future.add_done_callback(lambda future: self._count(future, len(array)))
+        self._waiting.put(question, timeout)
+        return question.future
+
+    def _count(self, future: Future[Answer], samples: int) -> None:
+        with self._lock:
+            if future.cancelled() or future.exception() is not None:
+                self._counts["failed"] += not future.cancelled()
+                return
+            self._counts["requests"] += 1
+            self._counts["samples"] += samples
+            self._counts["partial"] += future.result().partial
+
+    # state
+
+    @property
+    def ready(self) -> bool:
+        """Whether some node answers."""
+        return any(node.up.is_set() for node in self.nodes.values())
+
+    def stats(self) -> Stats:
+        """What was done since the start: requests here, lanes and members as the nodes last told (a second ago)."""
+        lanes: list[LaneWork] = []
+        members: dict[str, Work] = {m: Work(0, 0, 0.0, 0.0) for m in self.bundle.ensemble.members}
+        combining = 0.0
+        for node in list(self.nodes.values()):
+            if node.about is None:
+                continue
+            told = node.about.stats
+            combining += told.combining
+            up = node.up.is_set()
+            lanes += [
+                dataclasses.replace(lane, device=f"{lane.device}@{node.name}", up=lane.up and up) for lane in told.lanes
+            ]
+            members = {m: _sum(work, told.members.get(m)) for m, work in members.items()}
+        return Stats(
+            **self._counts,
+            pending=self._waiting.samples,
+            capacity=self._waiting.capacity,
+            combining=combining,
+            members=members,
+            lanes=tuple(lanes),
+        )
+
+    @property
+    def lost(self) -> int:
+        """Parts of requests that were asked again because their node died."""
+        return self._gone + sum(node.lost for node in list(self.nodes.values()))
+
+    def wait(self, seconds: float, told: Callable[[int, int], None] = lambda _up, _of: None) -> None:
+        """Until every node that is there now answers, or has refused; `told` of how many do.
+
+        Raises EngineError when none does within `seconds`, or all have refused.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            nodes = list(self.nodes.values())
+            up = sum(node.up.is_set() for node in nodes)
+            told(up, len(nodes) + len(self.refused))
+            if nodes and up == len(nodes):
+                return
+            if not nodes or time.monotonic() > until:
+                break
+            time.sleep(0.1)
+        if not self.ready:
+            why = "; ".join(f"{name}: {reason}" for name, reason in self.refused.items())
+            raise EngineError(f"no node of the cluster answers within {seconds:g} s" if not why else why)
+
+    def close(self) -> None:
+        """Fail what waits, end the replicas."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._watch.join()
+        for node in self.nodes.values():
+            node.leave()
+        self._waiting.close()
+        for node in self.nodes.values():
+            node.join()
+        for id in self.nodes:
+            self.ground.remove(id)
+
+    # the watch
+
+    def _look_on(self) -> None:
+        while not self._closed.wait(LOOK):
+            try:
+                self._look()
+            except Exception:  # the cluster is busy with a death of its own: the next look tells
+                continue
+
+    def _look(self) -> None:
+        living = self.ground.nodes()
+        for id in [id for id in self.nodes if id not in living]:
+            self._end(id)
+        for id, name in living.items():
+            if id not in self.nodes and name not in self.refused:
+                self.nodes = {**self.nodes, id: Node(name, self.ground.place(id), self._waiting)}
+            elif id in self.nodes and not self.nodes[id].up.is_set():
+                why = self.ground.refusal(id)
+                if why is not None:
+                    self.refused[name] = why
+                    self._end(id)
+
+    def _end(self, id: str) -> None:
+        node = self.nodes[id]
+        node.leave()
+        self._gone += node.lost
+        self.nodes = {other: kept for other, kept in self.nodes.items() if other != id}
+        self.ground.remove(id)
+
+
+def _sum(one: Work, other: Work | None) -> Work:
+    if other is None:
+        return one
+    pairs = zip(dataclasses.astuple(one), dataclasses.astuple(other), strict=True)
+    return Work(*(a + b for a, b in pairs))

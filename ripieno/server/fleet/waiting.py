@@ -1,0 +1,182 @@
+"""Requests that wait for a node: cut in parts, taken by whoever has time, put back when a node is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.engine.answer import Answer
+from ripieno.errors import EngineBusyError, EngineError
+
+PART = 256
+"""Most samples that travel together: a large request is spread over the nodes, small ones go as one."""
+
+
+class Plan(NamedTuple):
+    """What is asked about the samples; only parts that ask the same travel together."""
+
+    members: tuple[str, ...] | None
+    spread: bool
+    each: bool
+    until: float | None
+    """when the members that are ready must do (`time.monotonic`)"""
+
+
+class Question:
+    """One request: its future, and the answers to its parts as they come."""
+
+    def __init__(self, images: NDArray[np.generic], plan: Plan) -> None:
+        self.plan = plan
+        self.future: Future[Answer] = Future()
+        # an early answer may lack other members in each part: it stays whole
+        size = len(images) if plan.until is not None else PART
+        starts = range(0, len(images), max(1, size))
+        self.parts = [Part(self, number, images[at : at + size]) for number, at in enumerate(starts)]
+        self._answers: list[Answer | None] = [None] * len(self.parts)
+        self._lock = threading.Lock()
+
+    def answered(self, number: int, answer: Answer) -> None:
+        """The answer to one part; the last one resolves the future. An answer that is not awaited is dropped."""
+        with self._lock:
+            if self._answers[number] is not None:
+                return
+            self._answers[number] = answer
+            known = [a for a in self._answers if a is not None]
+            if len(known) < len(self._answers):
+                return
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_result(joined(known))
+
+    def failed(self, error: EngineError) -> None:
+        """The whole request is without an answer."""
+        with self._lock:
+            if not self.future.done() and self.future.set_running_or_notify_cancel():
+                self.future.set_exception(error)
+
+
+class Part:
+    """Samples that one node answers."""
+
+    __slots__ = ("images", "number", "question", "tries")
+
+    def __init__(self, question: Question, number: int, images: NDArray[np.generic]) -> None:
+        self.question, self.number, self.images = question, number, images
+        self.tries = 0
+        """how often it was lost with a node, or failed on one"""
+
+
+class Waiting:
+    """The queue, of at most `capacity` samples; thread-safe."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.samples = 0
+        """that wait now"""
+        self._parts: deque[Part] = deque()
+        self._idle = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, question: Question, timeout: float | None) -> None:
+        """Queue a request, waiting for room at most `timeout` seconds. Raises EngineBusyError, EngineError if closed.
+
+        One that is larger than the queue is taken when nothing else waits.
+        """
+        size = sum(len(p.images) for p in question.parts)
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._closed or self._room(size), timeout):
+                raise EngineBusyError(f"{self.samples} samples wait for a node: no room for {size} more")
+            if self._closed:
+                raise EngineError("the fleet was closed before it could answer")
+            self._parts.extend(question.parts)
+            self.samples += size
+            self._changed.notify_all()
+
+    def _room(self, size: int) -> bool:
+        return not self.samples or self.samples + size <= self.capacity
+
+    def take(self, timeout: float) -> list[Part]:
+        """What a caller may take: its share of what waits among those who are idle; none when nothing came in time."""
+        with self._changed:
+            self._idle += 1
+            try:
+                self._changed.wait_for(lambda: self._closed or self._parts, timeout)
+                most = -(-len(self._parts) // self._idle)
+            finally:
+                self._idle -= 1
+            taken: list[Part] = []
+            rows = 0
+            while self._parts and len(taken) < most:
+                part = self._parts[0]
+                if part.question.future.done():  # cancelled, or failed by another of its parts
+                    self._drop()
+                    continue
+                alone = part.question.plan.until is not None
+                if taken and (alone or rows + len(part.images) > PART or part.question.plan != taken[0].question.plan):
+                    break
+                taken.append(self._drop())
+                rows += len(part.images)
+                if alone:
+                    break
+            self._changed.notify_all()
+            return taken
+
+    def _drop(self) -> Part:
+        part = self._parts.popleft()
+        self.samples -= len(part.images)
+        return part
+
+    def back(self, parts: Sequence[Part]) -> None:
+        """Put parts whose node was lost at the head."""
+        with self._changed:
+            if not self._closed:
+                self._parts.extendleft(reversed(parts))
+                self.samples += sum(len(p.images) for p in parts)
+                self._changed.notify_all()
+                return
+        _fail(parts)
+
+    def close(self) -> None:
+        """Fail what waits."""
+        with self._changed:
+            self._closed = True
+            parts = list(self._parts)
+            self._parts.clear()
+            self.samples = 0
+            self._changed.notify_all()
+        _fail(parts)
+
+
+def _fail(parts: Sequence[Part]) -> None:
+    for part in parts:
+        part.question.failed(EngineError("the fleet was closed before it could answer"))
+
+
+def seconds_left(plan: Plan) -> float | None:
+    """Until an early answer is due; None when none is asked for."""
+    return None if plan.until is None else max(0.001, plan.until - time.monotonic())
+
+
+def cut(answer: Answer, start: int, stop: int) -> Answer:
+    """The answer to samples `start` to `stop` of those it is about."""
+    spread = None if answer.spread is None else answer.spread[start:stop]
+    each = None if answer.each is None else answer.each[:, start:stop]
+    return Answer(answer.probabilities[start:stop], answer.members, answer.partial, spread, each)
+
+
+def joined(answers: Sequence[Answer]) -> Answer:
+    """One answer of those to the parts of a request, in order."""
+    if len(answers) == 1:
+        return answers[0]
+    first = answers[0]
+    spread = None if first.spread is None else np.concatenate([a.spread for a in answers if a.spread is not None])
+    each = None if first.each is None else np.concatenate([a.each for a in answers if a.each is not None], axis=1)
+    probabilities = np.concatenate([a.probabilities for a in answers])
+    return Answer(probabilities, first.members, any(a.partial for a in answers), spread, each)
