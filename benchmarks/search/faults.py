@@ -2,10 +2,12 @@
 
     python benchmarks/search/faults.py [--quick] [--data ../shared/data] [--trials N] [--seed N]
 
-Fashion-MNIST, 5,000 images, `ripieno tune` bounded by trials on 2 slots, twice with the same seed. The second time 20
+Fashion-MNIST, 1,500 images, `ripieno tune` bounded by trials on 2 slots, twice with the same seed. The second time 20
 workers are killed by SIGKILL and the driver 3 times, each as soon as a number of members drawn at random is there and a
 moment drawn at random has passed; a driver killed is started again. Then the two libraries are compared: members lost,
 doubled, with another configuration, and by how much their predictions differ. Fails unless the first three are zero.
+A job killed three times before it ended an epoch is a failure by design, and its member lost: short epochs and many
+trials make that unlikely (with 16 trials on 5,000 images, epochs of 4 s and a kill every 7 s, one or two were).
 Writes benchmarks/results/search-faults.{json,txt}.
 """
 
@@ -136,8 +138,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    trials = options.trials or (6 if options.quick else 16)
-    images, epochs, workers, drivers = (800, 3, 4, 1) if options.quick else (5000, 9, 20, 3)
+    trials = options.trials or (6 if options.quick else 150)
+    images, epochs, workers, drivers = (800, 3, 4, 1) if options.quick else (1500, 9, 20, 3)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         x, y = fashion(options.data)
