@@ -15,8 +15,8 @@ from multiprocessing.connection import Connection
 import numpy as np
 import psutil
 
-from ripieno.backends.onnx import OnnxBackend
-from ripieno.library.bundle import model_path
+from ripieno import backends
+from ripieno.library.bundle import backend_of, model_path
 from ripieno.types import Bundle
 
 
@@ -27,7 +27,11 @@ class Loop:
         self.core = core
         os.sched_setaffinity(0, [core])
         device = bundle.allocation.devices[0]
-        self.members = [OnnxBackend(model_path(bundle, m.id), m, device, 1) for m in bundle.members]
+        names = [backend_of(bundle, m.id, device.name) for m in bundle.members]
+        self.members = [
+            backends.load(name, model_path(bundle, m.id), m, device, 1)
+            for name, m in zip(names, bundle.members, strict=True)
+        ]
         self.images = np.random.default_rng(core).integers(0, 256, (256, *bundle.input.shape), np.uint8)
 
     def run(self, batch: int, seconds: float) -> float:
