@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    trials = options.trials or (6 if options.quick else 150)
+    trials = options.trials or (6 if options.quick else 80)
     images, epochs, workers, drivers = (800, 3, 4, 1) if options.quick else (1500, 9, 20, 3)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
