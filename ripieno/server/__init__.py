@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ripieno.server.app import build_app as build_app
     from ripieno.server.client import Client as Client
     from ripieno.server.client import infer as infer
+    from ripieno.server.fleet.deploy import deploy as deploy
+    from ripieno.server.fleet.deploy import fleet as fleet
     from ripieno.server.limits import Limits as Limits
     from ripieno.server.run import Running as Running
     from ripieno.server.run import serve as serve
@@ -27,13 +29,15 @@ _HOMES = {
     "build_app": "app",
     "Client": "client",
     "infer": "client",
+    "deploy": "fleet.deploy",
+    "fleet": "fleet.deploy",
     "Limits": "limits",
     "Running": "run",
     "serve": "run",
     "start": "run",
 }
 _SERVER = ("orjson", "starlette", "uvicorn", "prometheus_client", "python_multipart")
-_NEEDS = {"app": _SERVER, "run": _SERVER, "client": ("orjson", "httpx")}
+_NEEDS = {"app": _SERVER, "run": _SERVER, "fleet.deploy": (*_SERVER, "ray"), "client": ("orjson", "httpx")}
 
 __all__ = list(_HOMES)
 

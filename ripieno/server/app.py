@@ -29,6 +29,7 @@ from ripieno.server.refusal import RefusedError
 from ripieno.server.reply import write_response
 from ripieno.server.routes import routes
 from ripieno.server.signature import VERSION
+from ripieno.server.traces import Traces, of_http
 
 log = logging.getLogger("ripieno.server")
 
@@ -47,13 +48,21 @@ def build_app(engine: Sources, limits: Limits | None = None, token: str | None =
 class Door:
     """The ASGI application. `draining` makes it answer "not ready" while requests under way are finished."""
 
-    def __init__(self, house: House, limits: Limits, token: str | None = None, reload: bool = False) -> None:
+    def __init__(
+        self,
+        house: House,
+        limits: Limits,
+        token: str | None = None,
+        reload: bool = False,
+        traces: Traces | None = None,
+    ) -> None:
         self.house = house
         self.models = house.models
         self.limits = limits
         self.token = token
         self.reload = reload
         """whether the repository's `load` exchanges bundles"""
+        self.traces = traces
         self.draining = False
         self.admission = Admission(limits)
         self.metrics = Metrics(self.models, self.admission)
@@ -90,6 +99,10 @@ class Door:
 
     async def infer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v2/models/M[/versions/V]/infer`."""
+        with of_http(self.traces, scope):
+            await self._infer(scope, receive, send)
+
+    async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path_params"]
         began = time.perf_counter()
         with self.models.held(path["model"], path.get("version", VERSION)) as model, self.admission.enter() as ticket:
@@ -107,7 +120,11 @@ class Door:
     async def pictures(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v2/models/M/images` and `POST /predict`."""
         name = scope["path_params"].get("model") or next(iter(self.models.lines))
-        with self.models.held(name) as model, self.admission.enter() as ticket:
+        with (
+            of_http(self.traces, scope),
+            self.models.held(name) as model,
+            self.admission.enter() as ticket,
+        ):
             _cancel_when_left(scope)
             body, _ = await read_body(scope, receive, ticket, self.limits, json=False)
             said = await uploads.answer(scope, body, model, self.limits)

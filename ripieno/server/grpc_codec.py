@@ -12,7 +12,7 @@ from ripieno.server import codec
 from ripieno.server.codec import Frame, Output, Parameter, Request, Tensor
 from ripieno.server.proto import message
 from ripieno.server.refusal import bad
-from ripieno.server.reply import output_tensor, tensor_to_bytes
+from ripieno.server.reply import flags, output_tensor, tensor_to_bytes
 from ripieno.server.signature import INPUT, VERSION, Signature, datatype_of, model_config, model_metadata
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ def parameters(said: Mapping[str, Any]) -> dict[str, Parameter]:
 def write_response(request: Request, answer: Answer, signature: Signature) -> Any:
     """A `ModelInferResponse` with raw contents."""
     response = InferResponse(model_name=signature.name, model_version=VERSION, id=request.id)
-    if answer.partial:
-        response.parameters["partial"].bool_param = True
-        response.parameters["members"].string_param = ",".join(answer.members)
+    for name, value in flags(answer).items():
+        kind = "bool" if isinstance(value, bool) else "double" if isinstance(value, float) else "string"
+        setattr(response.parameters[name], f"{kind}_param", value)
     samples = len(answer.probabilities)
     for wanted in request.outputs:
         tensor = output_tensor(wanted, answer, signature)

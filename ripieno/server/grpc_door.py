@@ -13,6 +13,7 @@ from ripieno.server import grpc_codec, signature
 from ripieno.server.address import Tls, bound, cannot_bind
 from ripieno.server.proto import SERVICE, message, methods
 from ripieno.server.refusal import RefusedError, bad
+from ripieno.server.traces import of_grpc
 
 if TYPE_CHECKING:
     from ripieno.server.app import Door
@@ -116,7 +117,8 @@ class GrpcDoor:
         left = context.time_remaining()
         timeout = self.door.limits.timeout if left is None else min(self.door.limits.timeout, max(0.001, left))
         held = self.door.models.held(asked.model_name, asked.model_version)
-        with held as model, self.door.admission.enter() as ticket:
+        span = of_grpc(self.door.traces, "ModelInfer", context.invocation_metadata())
+        with span, held as model, self.door.admission.enter() as ticket:
             ticket.hold(asked.ByteSize())  # it is in memory by now; its length was bounded as it came
             request = grpc_codec.read_request(asked, model.signature)
             answer = await model.answer(request, timeout)

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from ripieno.errors import EngineBusyError, EngineError, EngineTimeoutError
 from ripieno.server.refusal import RefusedError
+from ripieno.server.traces import steps
 from ripieno.types import Bundle
 
 if TYPE_CHECKING:
     from ripieno.engine.answer import Answer, Stats
+    from ripieno.engine.trace import Step
 
 
 class Asked(Protocol):
@@ -35,8 +37,12 @@ class Asked(Protocol):
         timeout: float | None = None,
         deadline: float | None = None,
         partial: bool = False,
+        steps: list[Step] | None = None,
     ) -> Future[Answer]:
-        """The answer of the ensemble, or of `members`; `timeout` seconds to wait for room, 0 for not at all."""
+        """The answer of the ensemble, or of `members`; `timeout` seconds to wait for room, 0 for not at all.
+
+        `steps`, which is given only where a trace is kept, takes what each member did.
+        """
         ...
 
     @property
@@ -83,6 +89,8 @@ class Line:
         # an early answer needs the engine's own deadline; the wait here is then only a backstop
         deadline = timeout if partial else None
         submit = functools.partial(self.engine.submit, spread=spread, each=each, deadline=deadline, partial=partial)
+        if (taken := steps.get()) is not None:
+            submit = functools.partial(submit, steps=taken)
         try:
             async with asyncio.timeout(timeout + (1.0 if partial else 0.0)):
                 if not self.waiting:

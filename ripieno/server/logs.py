@@ -32,7 +32,7 @@ def log_to(stream: IO[str], level: int | str = logging.INFO) -> logging.Handler:
     """Write the server's log to `stream` as JSON lines, requests at INFO. Returns the handler, to take it off."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
-    for name in ("ripieno", "uvicorn"):
+    for name in ("ripieno", "uvicorn", "opentelemetry"):
         logger = logging.getLogger(name)
         logger.addHandler(handler)
         logger.setLevel(level)

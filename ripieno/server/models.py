@@ -38,7 +38,7 @@ class Model:
         try:
             answer = await self.line.ask(
                 request.images,
-                self.alone,
+                self._members(request),
                 min(timeout, request.timeout or timeout),
                 spread="spread" in names,
                 each="members" in names,
@@ -49,6 +49,11 @@ class Model:
             raise
         self.tally.answered(len(request.images), time.perf_counter() - start, answer.partial)
         return answer
+
+    def _members(self, request: Request) -> tuple[str, ...] | None:
+        """Whom a request asks; one that names all members (`cascade: false`) asks them all at once, not in turn."""
+        whole = self.alone is None and request.parameters.get("cascade") is False
+        return self.signature.members if whole else self.alone
 
     def statistics(self) -> dict[str, object]:
         """`GET /v2/models/M/stats`."""

@@ -24,6 +24,9 @@ def output_tensor(wanted: Wanted, answer: Answer, signature: Signature) -> NDArr
     if wanted.name == "spread":
         assert answer.spread is not None
         return answer.spread
+    if wanted.name == "depth":
+        asked = len(answer.members) if answer.depth is None else answer.depth
+        return np.full(len(answer.probabilities), asked, np.float32)
     assert answer.each is not None
     return answer.each.transpose(1, 0, 2)
 
@@ -44,6 +47,17 @@ def strings_to_bytes(strings: Sequence[str]) -> bytes:
 def tensor_to_bytes(tensor: NDArray[np.float32] | list[str]) -> bytes:
     """A tensor's elements, row by row, little-endian."""
     return strings_to_bytes(tensor) if isinstance(tensor, list) else np.ascontiguousarray(tensor, "<f4").tobytes()
+
+
+def flags(answer: Answer) -> dict[str, bool | float | str]:
+    """Parameters of a response that is not simply the answer of all members: `partial` and which `members` are in it,
+    of a cascade `members_asked` about a sample on average."""
+    said: dict[str, bool | float | str] = {}
+    if answer.partial:
+        said |= {"partial": True, "members": ",".join(answer.members)}
+    if answer.depth is not None and len(answer.depth):
+        said["members_asked"] = float(answer.depth.mean())
+    return said
 
 
 def write_response(
@@ -73,7 +87,7 @@ def write_response(
     response: dict[str, Any] = {"model_name": signature.name, "model_version": version, "outputs": outputs}
     if request.id:
         response["id"] = request.id
-    if answer.partial:
-        response["parameters"] = {"partial": True, "members": ",".join(answer.members)}
+    if said := flags(answer):
+        response["parameters"] = said
     head = orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
     return [head, *tail], len(head) if tail else None

@@ -21,6 +21,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 import uvicorn
 from PIL.Image import DecompressionBombWarning
@@ -31,6 +32,7 @@ from ripieno.server.app import Door
 from ripieno.server.connection import bounded
 from ripieno.server.house import House, Sources
 from ripieno.server.limits import Limits
+from ripieno.server.traces import Traces
 
 log = logging.getLogger("ripieno.server")
 
@@ -55,6 +57,8 @@ class Options:
     """PEM file of its private key"""
     reload: bool = False
     """let the repository's `load` exchange bundles, as SIGHUP does"""
+    traces: Any = None
+    """OpenTelemetry traces: True exports them as the environment says, or a provider of them; see `server.traces`"""
     ready: Callable[[str], None] | None = None
     """called with the URL once the server answers"""
     grpc_ready: Callable[[str], None] | None = None
@@ -73,6 +77,7 @@ def serve(
     certificate: str | Path | None = None,
     key: str | Path | None = None,
     reload: bool = False,
+    traces: Any = None,
     ready: Callable[[str], None] | None = None,
     grpc_ready: Callable[[str], None] | None = None,
 ) -> None:
@@ -84,7 +89,7 @@ def serve(
     bundle cannot be loaded.
     """
     options = Options(
-        host, port, isolation, limits or Limits(), grpc_port, token, certificate, key, reload, ready, grpc_ready
+        host, port, isolation, limits or Limits(), grpc_port, token, certificate, key, reload, traces, ready, grpc_ready
     )
     # pictures are judged by their pixels before they are unpacked: Pillow need not warn on our standard error
     warnings.simplefilter("ignore", DecompressionBombWarning)
@@ -158,9 +163,10 @@ def start(
     certificate: str | Path | None = None,
     key: str | Path | None = None,
     reload: bool = False,
+    traces: Any = None,
 ) -> Running:
     """Serve in a thread of this process, on a free port by default; returns once it answers. Raises as `serve` does."""
-    options = Options(host, port, isolation, limits or Limits(), grpc_port, token, certificate, key, reload)
+    options = Options(host, port, isolation, limits or Limits(), grpc_port, token, certificate, key, reload, traces)
     return Running(bundle, options)
 
 
@@ -246,7 +252,8 @@ class _Server(uvicorn.Server):
 @contextlib.contextmanager
 def _prepared(bundle: Sources, options: Options) -> Iterator[tuple[_Server, socket.socket]]:
     """A server ready to run, and its listening socket; both closed at the end, with the engines."""
-    for library in ("uvicorn", "python_multipart"):  # their words go to handlers the user set, or nowhere
+    # the words of others go to handlers the user set, or nowhere
+    for library in ("uvicorn", "python_multipart", "opentelemetry"):
         logging.getLogger(library).addHandler(logging.NullHandler())
     limits = options.limits
     tls = Tls.read(options.certificate, options.key)
@@ -254,9 +261,13 @@ def _prepared(bundle: Sources, options: Options) -> Iterator[tuple[_Server, sock
         log.warning("%s can be reached from other machines and no token is asked for", options.host)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(bound(options.host, options.port))
+        traces = None
+        if options.traces:
+            traces = Traces(None if options.traces is True else options.traces)
+            stack.callback(traces.close)
         house = House(bundle, options.isolation, limits.samples)
         stack.callback(house.close)
-        door = Door(house, limits, options.token, options.reload)
+        door = Door(house, limits, options.token, options.reload, traces)
         config = uvicorn.Config(
             door,
             http=bounded(limits),

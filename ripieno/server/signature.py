@@ -50,14 +50,17 @@ class Signature:
             "probabilities": [-1, len(self.classes)],
             "label": [-1],
             "spread": [-1],
+            "depth": [-1],
             "members": [-1, len(self.members), len(self.classes)],
         }[output]
 
 
 def signatures(bundle: Bundle, *, prefix: str = "", detailed: bool = True, max_samples: int = 65536) -> list[Signature]:
-    """The ensemble, and each of its members alone. `detailed`: the ensemble also offers `spread` and `members`."""
+    """The ensemble, and each of its members alone. `detailed`: the ensemble also offers `spread` and `members`, and
+    with a cascade `depth`, how many members were asked about each sample."""
     members = bundle.ensemble.members
-    outputs = ("probabilities", "label", *(("spread", "members") if detailed else ()))
+    more = ("spread", "members", *(("depth",) if bundle.cascade else ())) if detailed else ()
+    outputs = ("probabilities", "label", *more)
     ensemble = Signature(prefix or ENSEMBLE, bundle.input, bundle.classes, members, outputs, max_samples)
     start = f"{prefix}." if prefix else ""
     alone = [Signature(start + m, bundle.input, bundle.classes, (m,), max_samples=max_samples) for m in members]

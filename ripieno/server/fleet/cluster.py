@@ -82,12 +82,12 @@ class Cluster:
         count = Counter(n["NodeManagerAddress"] for n in living)
         return {n["NodeID"]: _name(n["NodeManagerAddress"], n["NodeID"], count) for n in living}
 
-    def place(self, id: str) -> Any:
+    def place(self, key: str) -> Any:
         """Begin to run a replica that takes all CPUs and GPUs a node gives to Ray; the handle to it."""
         from ray import serve
 
-        resources = self._resources[id]
-        application = self._application(id)
+        resources = self._resources[key]
+        application = self._application(key)
         deployment = serve.deployment(
             Replica,
             name="replica",
@@ -101,37 +101,40 @@ class Cluster:
             ray_actor_options={
                 "num_cpus": resources.get("CPU", 0),
                 "num_gpus": resources.get("GPU", 0),
-                "label_selector": {"ray.io/node-id": id},
+                "label_selector": {"ray.io/node-id": key},
             },
         )
         bound = deployment.bind(self._shelf, application, dict(resources), self._isolation, self._trusted)
-        target = serve.RunTarget(bound, name=application, route_prefix=None)
+        quiet = {"log_level": "WARNING", "enable_access_log": False}  # a line a call costs more than a small call
+        target = serve.RunTarget(bound, name=application, route_prefix=None, logging_config=quiet)
         return serve.run_many([target], wait_for_applications_running=False)[0]
 
-    def remove(self, id: str) -> None:
+    def remove(self, key: str) -> None:
         """End the replica of a node, if there is one still."""
         from ray import serve
 
         with suppress(Exception):  # the node, and what told of it, may be gone
-            serve.delete(self._application(id), _blocking=id in {n["NodeID"] for n in self._ray.nodes() if n["Alive"]})
+            serve.delete(
+                self._application(key), _blocking=key in {n["NodeID"] for n in self._ray.nodes() if n["Alive"]}
+            )
 
-    def refusal(self, id: str) -> str | None:
+    def refusal(self, key: str) -> str | None:
         """Why the replica of a node cannot start; None when it can, or when nobody knows yet."""
         from ray import serve
 
-        found = serve.status().applications.get(self._application(id))
+        found = serve.status().applications.get(self._application(key))
         if found is None or found.status != "DEPLOY_FAILED":
             return None
         said = [d.message for d in found.deployments.values() if d.message] or [found.message]
         return _reason(said[0])
 
-    def _application(self, id: str) -> str:
-        return f"{self.name}-{id[:12]}"
+    def _application(self, key: str) -> str:
+        return f"{self.name}-{key[:12]}"
 
 
-def _name(address: str, id: str, count: Mapping[str, int]) -> str:
+def _name(address: str, key: str, count: Mapping[str, int]) -> str:
     """A node's address, and the beginning of its id where several share one."""
-    return address if count[address] == 1 else f"{address}-{id[:6]}"
+    return address if count[address] == 1 else f"{address}-{key[:6]}"
 
 
 def _offers(resources: Mapping[str, float]) -> bool:

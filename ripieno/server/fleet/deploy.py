@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ripieno.library.bundle import read_bundle
 from ripieno.server.fleet.cluster import Cluster, joined
@@ -72,6 +73,7 @@ def deploy(
     token: str | None = None,
     certificate: str | Path | None = None,
     key: str | Path | None = None,
+    traces: Any = None,
     trusted: Sequence[str] = (),
     progress: Callable[[str, int, int], object] = lambda _what, _done, _of: None,
     deployed: Callable[[list[Place]], object] = lambda _places: None,
@@ -94,6 +96,7 @@ def deploy(
             token=token,
             certificate=certificate,
             key=key,
+            traces=traces,
             ready=ready,
             grpc_ready=grpc_ready,
         )

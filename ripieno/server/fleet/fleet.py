@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ripieno.engine.answer import Answer, LaneWork, Stats, Work
 from ripieno.engine.inputs import check_images
+from ripieno.engine.trace import Step
 from ripieno.errors import EngineError
 from ripieno.server.fleet.node import Node
 from ripieno.server.fleet.waiting import Plan, Question, Waiting
@@ -32,15 +33,15 @@ class Ground(Protocol):
         """Names of the living nodes that can hold a replica, by their ids."""
         ...
 
-    def place(self, id: str) -> Any:
+    def place(self, key: str) -> Any:
         """Begin to run a replica on a node; the handle to it."""
         ...
 
-    def remove(self, id: str) -> None:
+    def remove(self, key: str) -> None:
         """End the replica of a node, if there is one still."""
         ...
 
-    def refusal(self, id: str) -> str | None:
+    def refusal(self, key: str) -> str | None:
         """Why the replica of a node cannot start, None when it can or nobody knows yet."""
         ...
 
@@ -51,7 +52,7 @@ class Fleet:
     def __init__(self, bundle: Bundle, ground: Ground) -> None:
         self.bundle, self.ground = bundle, ground
         self.nodes: dict[str, Node] = {}
-        """by id"""
+        """by the id of the node"""
         self.refused: dict[str, str] = {}
         """nodes that cannot hold the bundle, by name, and why"""
         self._gone = 0
@@ -75,8 +76,9 @@ class Fleet:
         timeout: float | None = None,
         deadline: float | None = None,
         partial: bool = False,
+        steps: list[Step] | None = None,
     ) -> Future[Answer]:
-        """As `Engine.submit`; without `partial` a `deadline` is the caller's to keep."""
+        """As `Engine.submit`; without `partial` a `deadline` is the caller's to keep. Each node's call is a step."""
         array = np.array(check_images(images, self.bundle.input))
         if not len(array):
             raise EngineError("no images were given: send at least one")
@@ -84,7 +86,7 @@ class Fleet:
         if unknown:
             raise EngineError(f"no member {unknown[0]!r}; there are: {', '.join(self.bundle.ensemble.members)}")
         until = time.monotonic() + deadline if partial and deadline is not None else None
-        question = Question(array, Plan(None if members is None else tuple(members), spread, each, until))
+        question = Question(array, Plan(None if members is None else tuple(members), spread, each, until), steps)
         question.future.add_done_callback(lambda future: self._count(future, len(array)))
         self._waiting.put(question, timeout)
         return question.future
@@ -150,8 +152,8 @@ class Fleet:
                 break
             time.sleep(0.1)
         if not self.ready:
-            why = "; ".join(f"{name}: {reason}" for name, reason in self.refused.items())
-            raise EngineError(f"no node of the cluster answers within {seconds:g} s" if not why else why)
+            why = [f"{name}: {reason}" for name, reason in self.refused.items()]
+            raise EngineError("; ".join(why) or f"no node of the cluster answers within {seconds:g} s")
 
     def close(self) -> None:
         """Fail what waits, end the replicas."""
@@ -164,8 +166,8 @@ class Fleet:
         self._waiting.close()
         for node in self.nodes.values():
             node.join()
-        for id in self.nodes:
-            self.ground.remove(id)
+        for key in self.nodes:
+            self.ground.remove(key)
 
     # the watch
 
@@ -178,23 +180,23 @@ class Fleet:
 
     def _look(self) -> None:
         living = self.ground.nodes()
-        for id in [id for id in self.nodes if id not in living]:
-            self._end(id)
-        for id, name in living.items():
-            if id not in self.nodes and name not in self.refused:
-                self.nodes = {**self.nodes, id: Node(name, self.ground.place(id), self._waiting)}
-            elif id in self.nodes and not self.nodes[id].up.is_set():
-                why = self.ground.refusal(id)
+        for key in [key for key in self.nodes if key not in living]:
+            self._end(key)
+        for key, name in living.items():
+            if key not in self.nodes and name not in self.refused:
+                self.nodes = {**self.nodes, key: Node(name, self.ground.place(key), self._waiting)}
+            elif key in self.nodes and not self.nodes[key].up.is_set():
+                why = self.ground.refusal(key)
                 if why is not None:
                     self.refused[name] = why
-                    self._end(id)
+                    self._end(key)
 
-    def _end(self, id: str) -> None:
-        node = self.nodes[id]
+    def _end(self, key: str) -> None:
+        node = self.nodes[key]
         node.leave()
         self._gone += node.lost
-        self.nodes = {other: kept for other, kept in self.nodes.items() if other != id}
-        self.ground.remove(id)
+        self.nodes = {other: kept for other, kept in self.nodes.items() if other != key}
+        self.ground.remove(key)
 
 
 def _sum(one: Work, other: Work | None) -> Work:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ripieno.engine.answer import Answer
+from ripieno.engine.trace import Step
 from ripieno.errors import EngineError, EngineTimeoutError
 from ripieno.server.fleet.replica import About
 from ripieno.server.fleet.waiting import Part, Waiting, cut, seconds_left
@@ -73,8 +74,9 @@ class Node:
                 self.waiting.back(parts)
                 continue
             try:
+                began = time.monotonic()
                 if parts and (answer := self._ask(parts)) is not None:
-                    self._settle(parts, answer)
+                    self._settle(parts, answer, began)
             except EngineTimeoutError as error:  # it was the client's own deadline
                 for part in parts:
                     part.question.failed(EngineTimeoutError(str(error)))
@@ -111,11 +113,13 @@ class Node:
         except Exception as error:  # whatever Ray makes of a node that dies: there are a dozen words for it
             raise LostError(_words(error)) from error
 
-    def _settle(self, parts: Sequence[Part], answer: Answer) -> None:
-        start = 0
+    def _settle(self, parts: Sequence[Part], answer: Answer, began: float) -> None:
+        start, ended = 0, time.monotonic()
         for part in parts:
-            stop = start + len(part.images)
-            part.question.answered(part.number, cut(answer, start, stop))
+            question, stop = part.question, start + len(part.images)
+            if question.steps is not None:
+                question.steps.append(Step(self.name, 0, stop - start, question.arrived, began, ended))
+            question.answered(part.number, cut(answer, start, stop))
             start = stop
 
     def _again(self, parts: Sequence[Part], why: str) -> None:

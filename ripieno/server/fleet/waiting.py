@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.engine.answer import Answer
+from ripieno.engine.trace import Step
 from ripieno.errors import EngineBusyError, EngineError
 
 PART = 256
@@ -32,8 +33,10 @@ class Plan(NamedTuple):
 class Question:
     """One request: its future, and the answers to its parts as they come."""
 
-    def __init__(self, images: NDArray[np.generic], plan: Plan) -> None:
+    def __init__(self, images: NDArray[np.generic], plan: Plan, steps: list[Step] | None = None) -> None:
         self.plan = plan
+        self.steps = steps
+        self.arrived = time.monotonic()
         self.future: Future[Answer] = Future()
         # an early answer may lack other members in each part: it stays whole
         size = len(images) if plan.until is not None else PART
@@ -168,7 +171,8 @@ def cut(answer: Answer, start: int, stop: int) -> Answer:
     """The answer to samples `start` to `stop` of those it is about."""
     spread = None if answer.spread is None else answer.spread[start:stop]
     each = None if answer.each is None else answer.each[:, start:stop]
-    return Answer(answer.probabilities[start:stop], answer.members, answer.partial, spread, each)
+    depth = None if answer.depth is None else answer.depth[start:stop]
+    return Answer(answer.probabilities[start:stop], answer.members, answer.partial, spread, each, depth)
 
 
 def joined(answers: Sequence[Answer]) -> Answer:
@@ -178,5 +182,6 @@ def joined(answers: Sequence[Answer]) -> Answer:
     first = answers[0]
     spread = None if first.spread is None else np.concatenate([a.spread for a in answers if a.spread is not None])
     each = None if first.each is None else np.concatenate([a.each for a in answers if a.each is not None], axis=1)
+    depth = None if first.depth is None else np.concatenate([a.depth for a in answers if a.depth is not None])
     probabilities = np.concatenate([a.probabilities for a in answers])
-    return Answer(probabilities, first.members, any(a.partial for a in answers), spread, each)
+    return Answer(probabilities, first.members, any(a.partial for a in answers), spread, each, depth)
