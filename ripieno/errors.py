@@ -31,6 +31,7 @@ EXTRAS = {
     "optuna_dashboard": "dashboard",
     "tensorboardX": "tensorboard",
     "mlflow": "mlflow",
+    "opentelemetry": "otel",
 }
 """Which extra installs a module."""
 

@@ -1,26 +1,31 @@
-"""The verbs on a server: serve, top."""
+"""The verbs on a server: serve, deploy, top."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from ripieno.cli import console
-from ripieno.cli.app import app
+from ripieno.cli.app import BundlePath, app
 from ripieno.cli.deployed import Isolation, known_isolation
 from ripieno.errors import RipienoError
 
 Secret = Annotated[
     str | None, typer.Option(envvar="RIPIENO_TOKEN", help="Token that requests carry; better given in the variable.")
+]
+Tracing = Annotated[
+    bool,
+    typer.Option("--traces", help="Send OpenTelemetry traces to where the variable OTEL_EXPORTER_OTLP_ENDPOINT says."),
 ]
 
 
@@ -39,6 +44,7 @@ def serve(
     certificate: Annotated[Path | None, typer.Option(help="Certificate chain (PEM): serve over TLS.")] = None,
     key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
     log: Annotated[bool, typer.Option("--log", help="Log requests to standard error, a JSON object a line.")] = False,
+    traces: Tracing = False,
 ) -> None:
     """Serve a deployment by the Open Inference Protocol v2: `ripieno serve bundle`."""
     from ripieno.server import serve as run_server
@@ -70,9 +76,80 @@ def serve(
         token=token,
         certificate=certificate,
         key=key,
+        traces=traces,
         ready=ready,
         grpc_ready=grpc_ready,
     )
+
+
+@app.command()
+def deploy(
+    bundle: BundlePath,
+    address: Annotated[
+        str, typer.Option(help="The Ray cluster, as HOST:PORT; `auto` is the one this machine is part of.")
+    ] = "auto",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; only this machine unless told otherwise.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
+    grpc_port: Annotated[int | None, typer.Option(help="Serve gRPC too, on this port; 0 takes a free one.")] = None,
+    isolation: Isolation = "auto",
+    token: Secret = None,
+    certificate: Annotated[Path | None, typer.Option(help="Certificate chain (PEM): serve over TLS.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
+    log: Annotated[bool, typer.Option("--log", help="Log requests to standard error, a JSON object a line.")] = False,
+    traces: Tracing = False,
+) -> None:
+    """Serve a deployment by every node of a Ray cluster: `ripieno deploy bundle --address 10.0.0.1:6379`."""
+    from ripieno.server import deploy as run_deploy
+
+    if log:
+        from ripieno.server.logs import log_to
+
+        log_to(sys.stderr)
+    grpc: list[str] = []
+    nodes: list[Any] = []
+
+    def grpc_ready(address: str) -> None:
+        grpc.append(address)
+        console.out.print(f"serving gRPC at {address}")
+
+    def deployed(places: list[Any]) -> None:
+        bar.close()
+        nodes.extend(places)
+        made = console.table(f"{bundle} on {len(places)} nodes", "node", "devices", "lanes", "images/s planned")
+        for place in places:
+            if place.allocation is None:
+                made.add_row(place.node, f"[yellow]{escape(place.refusal)}[/]", "", "")
+                continue
+            lanes = {(p.device, p.lane) for p in place.allocation.placements}
+            kinds = ", ".join(d.kind for d in place.allocation.devices)
+            made.add_row(place.node, kinds, str(len(lanes)), console.number(place.allocation.predicted))
+        console.out.print(made)
+
+    def ready(url: str) -> None:
+        console.out.print(f"serving [bold]{bundle}[/] at {url}", soft_wrap=True)
+        console.log.print("[dim]Ctrl-C stops, after the requests under way, and ends what runs on the nodes[/]")
+        console.closing("", f"ripieno top {url}", url=url, grpc=next(iter(grpc), None), nodes=nodes)
+
+    with ExitStack() as bar:
+        progress = bar.enter_context(console.progress())
+        run_deploy(
+            bundle,
+            address,
+            host,
+            port,
+            isolation=known_isolation(isolation),
+            grpc_port=grpc_port,
+            token=token,
+            certificate=certificate,
+            key=key,
+            traces=traces,
+            progress=progress,
+            deployed=deployed,
+            ready=ready,
+            grpc_ready=grpc_ready,
+        )
 
 
 def _bundles(said: list[str]) -> str | dict[str, str]:
