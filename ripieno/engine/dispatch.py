@@ -23,6 +23,7 @@ from ripieno.engine.request import Request
 from ripieno.engine.ring import Ring
 from ripieno.engine.supervisor import Supervisor
 from ripieno.engine.tokens import Task
+from ripieno.engine.trace import Step
 from ripieno.engine.watch import Watch
 from ripieno.engine.writer import Writer
 from ripieno.errors import EngineError, EngineTimeoutError
@@ -58,6 +59,8 @@ class Dispatcher:
         """all lanes are up, or one cannot be started"""
         self.refusal = ""
         """why the engine could not start"""
+        self.traced = False
+        """whether some request wants to know its steps"""
 
     def start(self, lanes: Sequence[Lane]) -> None:
         """Start the lanes; `started` is set when all are up or one is refused."""
@@ -140,6 +143,8 @@ class Dispatcher:
                 if probabilities is not None:
                     self._memory.scatter(claim.member, self._slots(claim), probabilities)
                 self.desk.tally.count(claim, seconds)
+                if self.traced:
+                    self._trace(claim, now - seconds, now)
                 finished += self._ring.complete(claim_id, seconds)
                 worked = True
             if worked:
@@ -216,6 +221,14 @@ class Dispatcher:
     def _pump_later(self) -> None:
         with self.desk.lock:
             self._pump(time.monotonic())
+
+    def _trace(self, claim: Claim, began: float, ended: float) -> None:
+        """Tell the requests in a claim, those that want to know."""
+        for span, start, stop in self._ring.pieces(claim.ranges):
+            steps = span.request.steps
+            if steps is not None:
+                member = self.desk.names[claim.member]
+                steps.append(Step(member, claim.lane, stop - start, span.arrival, max(began, span.arrival), ended))
 
     # inner: answers
 

@@ -35,6 +35,7 @@ from ripieno.engine.process import ProcessLane
 from ripieno.engine.request import Plan, Request
 from ripieno.engine.ring import Ring
 from ripieno.engine.supervisor import Supervisor
+from ripieno.engine.trace import Step
 from ripieno.engine.watch import Patience, Watch
 from ripieno.errors import EngineBusyError, EngineError
 from ripieno.library.bundle import read_bundle
@@ -138,13 +139,15 @@ class Engine:
         deadline: float | None = None,
         partial: bool = False,
         cascade: bool = False,
+        steps: list[Step] | None = None,
     ) -> Future[Answer]:
         """Ask for the answer to `images` (samples, *input.shape) of the bundle's dtype; returns when they are copied.
 
         `members` asks some only, by id; `spread` and `each` ask for more in the answer. A full ring blocks, at most
         `timeout` seconds (0: not at all; then the request must fit whole). `deadline` seconds from now the future
         fails with EngineTimeoutError or, with `partial`, is answered by the members that finished. `cascade` asks the
-        members one after the other, each only about samples that are not yet sure. Callbacks of the future run in a
+        members one after the other, each only about samples that are not yet sure. `steps` is a list that takes what each
+        member did about the request (`ripieno.engine.trace.Step`). Callbacks of the future run in a
         lane's or the engine's thread: keep them short, and do not wait in them.
 
         Raises EngineError for wrong images or members, EngineBusyError when there was no room in time.
@@ -153,6 +156,8 @@ class Engine:
         plan = self._cascaded(members, spread, each) if cascade else self._plan(members, spread, each)
         request = Request(len(array), plan, len(array))
         dispatcher = self._dispatcher
+        if steps is not None:
+            request.steps, dispatcher.traced = steps, True
         if not len(array):
             request.resolve(self._empty(request.plan))
             return request.future

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ripieno.engine.answer import Answer
 from ripieno.engine.claims import Span
 from ripieno.engine.supervisor import Timer
+from ripieno.engine.trace import Step
 
 T = TypeVar("T", bound=np.generic)
 
@@ -67,6 +68,8 @@ class Request:
     partial: bool = False
     timer: Timer | None = None
     """its deadline"""
+    steps: list[Step] | None = None
+    """takes what the members do about it, where somebody asked for that"""
     closed: bool = False
     """answered, failed or cancelled: what still comes is thrown away"""
 

@@ -176,7 +176,7 @@ class Ring:
             del self.claims[claim.id]
             tries = claim.tries + 1 if age == 0 else claim.tries
             back = []
-            for span, start, stop in self._pieces(claim.ranges):
+            for span, start, stop in self.pieces(claim.ranges):
                 if claim.member in span.unwanted:
                     if self._count(span, claim.member, stop - start):
                         finished.append(span)
@@ -201,7 +201,7 @@ class Ring:
 
     # inner
 
-    def _pieces(self, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[Span, int, int]]:
+    def pieces(self, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[Span, int, int]]:
         """Ranges cut at span boundaries."""
         for start, stop in ranges:
             while start < stop:
