@@ -13,22 +13,21 @@ The change is bytes more on one device, devices like one of these, or members le
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 from ripieno.allocation.memory import at_least, in_words
-from ripieno.allocation.optimum import quiet
 from ripieno.allocation.problem import Problem
+from ripieno.allocation.program import Room, Rows, solve
 from ripieno.types import Device
 
 MORE_DEVICES = 64
 """Devices that are thought of adding at most."""
 SECONDS = 2.0
 """Of each program."""
+CLOSER = 8
+"""Times that the fewest bytes more are looked for below those found."""
 
 
 def refusal(problem: Problem) -> str | None:
@@ -50,21 +49,31 @@ def refusal(problem: Problem) -> str | None:
 
 def mends(problem: Problem) -> list[str]:
     """The smallest change of each kind that makes the members fit, in words; leaving out members always does."""
-    found = []
-    free = dataclasses.replace(problem, pins={})
-    if problem.pins and not _lacks(free):
-        found.append("free the pinned members")
-    extras = {d: extra for d in _one_of_each(problem.devices) if (extra := _extra(problem, d)) is not None}
+    found = _freed(problem)
+    extras = {d: extra for d in _one_of_each(problem) if (extra := _extra(problem, d)) is not None}
     if extras:
         device = min(extras, key=lambda d: extras[d])
         found.append(f"give {device.name} {at_least(extras[device])} more than its {in_words(device.memory)}")
-    counts = {d.kind: count for d in _one_of_each(problem.devices) if (count := _more(problem, d)) is not None}
+    counts = {d.kind: count for d in _one_of_each(problem) if (count := _more(problem, d)) is not None}
     if counts:
         kind = min(counts, key=lambda k: counts[k])
         found.append(f"add {counts[kind]} more {kind}")
     out = _left_out(problem)
     found.append(f"leave out {', '.join(out)}" if len(out) <= 4 else f"leave out {len(out)} members ({out[0]}, ...)")
     return found
+
+
+def _freed(problem: Problem) -> list[str]:
+    """The one pinned member to be freed, or all of them where one is not enough; none where all are not."""
+
+    def enough(*names: str) -> bool:
+        pins = {m: pin for m, pin in problem.pins.items() if m not in names}
+        return not _lacks(dataclasses.replace(problem, pins=pins))
+
+    if not problem.pins or not enough(*problem.pins):
+        return []
+    one = next((m for m in problem.pins if enough(m)), None)
+    return [f"free {one} of its pin" if one is not None else "free the pinned members"]
 
 
 def _lacks(problem: Problem) -> bool:
@@ -75,7 +84,8 @@ def _lacks(problem: Problem) -> bool:
 def _left_out(problem: Problem) -> list[str]:
     """The fewest members without which the others fit; the largest of these sets of equal size."""
     solved = _solve(problem, dropping=True)
-    assert solved is not None, "leaving everybody out always fits"
+    if solved is None:  # the time was too short for any answer, and leaving everybody out always is one
+        return list(problem.members)
     placed, _ = solved
     return [m for m, row in zip(problem.members, placed, strict=True) if not row.any()]
 
@@ -83,7 +93,21 @@ def _left_out(problem: Problem) -> list[str]:
 def _extra(problem: Problem, device: Device) -> int | None:
     """Fewest bytes more on `device` with which all fit; None when no number is enough."""
     solved = _solve(problem, growing=device)
-    return None if solved is None else solved[1]
+    if solved is None:
+        return None
+    extra = solved[1]
+    for _ in range(CLOSER):  # the program stops within a millionth of a device's memory: is a byte less enough?
+        if extra <= 1:
+            break
+        less = dataclasses.replace(device, memory=device.memory + extra - 1)
+        others = tuple(less if d is device else d for d in problem.devices)
+        found = _solve(dataclasses.replace(problem, devices=others))
+        if found is None:
+            break
+        inside = [m for m, here in zip(problem.members, found[0][:, others.index(less)], strict=True) if here]
+        needs = sum(problem.costs.bytes(m, device, min(problem.sizes(m))) for m in inside)
+        extra = max(1, needs + problem.costs.base(device) * bool(inside) - device.memory)
+    return extra
 
 
 def _more(problem: Problem, device: Device) -> int | None:
@@ -105,9 +129,10 @@ def _more(problem: Problem, device: Device) -> int | None:
     return count
 
 
-def _one_of_each(devices: Sequence[Device]) -> list[Device]:
-    """The first device of each kind and size."""
-    return list({(d.kind, d.memory): d for d in reversed(devices)}.values())[::-1]
+def _one_of_each(problem: Problem) -> list[Device]:
+    """The first device of each kind and size that the same members are pinned to."""
+    pinned = {d.name: tuple(m for m, pin in problem.pins.items() if pin.device == d.name) for d in problem.devices}
+    return list({(d.kind, d.memory, pinned[d.name]): d for d in reversed(problem.devices)}.values())[::-1]
 
 
 def _solve(
@@ -117,28 +142,21 @@ def _solve(
     members, devices = list(problem.members), list(problem.devices)
     n, k = len(members), len(devices)
     unit = max(d.memory for d in devices) or 1
-    takes = np.array([[problem.costs.bytes(m, d, min(problem.sizes(m))) / unit for d in devices] for m in members])
-    base = np.array([problem.costs.base(d) / unit for d in devices])
-    memory = np.array([d.memory / unit for d in devices])
+    takes = np.array([[problem.costs.bytes(m, d, min(problem.sizes(m))) for d in devices] for m in members])
+    base = [problem.costs.base(d) for d in devices]
     columns = n * k + k + 1 + n  # x, z, extra, left out
     x, z, extra, out = np.arange(n * k).reshape(n, k), n * k + np.arange(k), n * k + k, n * k + k + 1 + np.arange(n)
-    rows: list[NDArray[np.float64]] = []
-    limits: list[tuple[float, float]] = []
-
-    def row(lower: float, upper: float, *terms: tuple[Any, Any]) -> None:
-        made = np.zeros(columns)
-        for at, value in terms:
-            made[at] = value
-        rows.append(made)
-        limits.append((lower, upper))
-
+    rows = Rows()
     for i in range(n):
-        row(1.0, 1.0, (x[i], 1.0), (int(out[i]), 1.0))
+        once = [*((c, 1.0) for c in x[i]), (out[i], 1.0)]
+        rows.add(once, 1.0)
+        rows.add([(c, -value) for c, value in once], -1.0)
     for j, device in enumerate(devices):
         grown = [(extra, -1.0)] if device is growing else []
-        row(-np.inf, memory[j], (x[:, j], takes[:, j]), (int(z[j]), base[j]), *grown)
+        sizes = zip(x[:, j], takes[:, j] / unit, strict=True)
+        rows.add([*sizes, (z[j], base[j] / unit), *grown], device.memory / unit)
         for i in range(n):
-            row(-np.inf, 0.0, (int(x[i, j]), 1.0), (int(z[j]), -1.0))
+            rows.add([(x[i, j], 1.0), (z[j], -1.0)], 0.0)
     upper = np.ones(columns)
     upper[extra] = np.inf if growing else 0.0
     upper[out] = 1.0 if dropping else 0.0
@@ -148,18 +166,20 @@ def _solve(
     objective = np.zeros(columns)
     objective[extra] = 1.0
     # of sets of equal size the one of the least bytes left out, so that most of the work stays
-    objective[out] = 1.0 + 1e-3 * takes.min(axis=1) / takes.min(axis=1).sum()
+    objective[out] = 1.0 + 1e-3 * takes.min(axis=1) / max(1, takes.min(axis=1).sum())
     whole = np.ones(columns)
     whole[extra] = 0.0
-    lower_limits, upper_limits = zip(*limits, strict=True)
-    with quiet():
-        result = milp(
-            objective,
-            integrality=whole,
-            bounds=Bounds(np.zeros(columns), upper),
-            constraints=LinearConstraint(np.array(rows), lower_limits, upper_limits),
-            options={"time_limit": SECONDS},
-        )
-    if result.x is None:
+    rooms = [
+        Room(list(x[:, j]), [int(size) for size in takes[:, j]], device.memory - base[j])
+        for j, device in enumerate(devices)
+        if device is not growing
+    ]
+    found = solve(objective, whole, np.zeros(columns), upper, rows, rooms, SECONDS).x
+    if found is None:
         return None
-    return result.x[x] > 0.5, int(np.ceil(result.x[extra] * unit))
+    placed = found[x] > 0.5
+    if growing is None:
+        return placed, 0
+    j = devices.index(growing)
+    inside = placed[:, j]
+    return placed, max(0, int(takes[inside, j].sum()) + base[j] * bool(inside.any()) - growing.memory)

@@ -18,20 +18,17 @@ The program of `best`, with f the share of a resource's time given to (member, b
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, linprog, milp
-from scipy.sparse import coo_array
+from scipy.optimize import linprog
 
 from ripieno.allocation import simulate
 from ripieno.allocation.problem import Placements, Problem, canonical
+from ripieno.allocation.program import Room, Rows, solve
 from ripieno.types import Device, Placement
 
 GAP = 1e-6
@@ -94,24 +91,6 @@ class _Seat:
     bytes: int
 
 
-class _Rows:
-    """Constraints `row . x <= limit`, gathered entry by entry."""
-
-    def __init__(self) -> None:
-        self.entries: list[tuple[int, int, float]] = []
-        self.limits: list[float] = []
-
-    def add(self, terms: Iterable[tuple[int, float]], limit: float) -> None:
-        row = len(self.limits)
-        self.entries += [(row, column, value) for column, value in terms]
-        self.limits.append(limit)
-
-    def constraint(self, columns: int) -> LinearConstraint:
-        row, column, value = zip(*self.entries, strict=True)
-        matrix = coo_array((value, (row, column)), shape=(len(self.limits), columns)).tocsr()
-        return LinearConstraint(matrix, -np.inf, np.array(self.limits))
-
-
 def best(problem: Problem, seconds: float = 10.0, known: Placements | None = None, relaxed: bool = False) -> Optimum:
     """The placements of greatest predicted throughput, searched for at most `seconds`.
 
@@ -132,18 +111,15 @@ def best(problem: Problem, seconds: float = 10.0, known: Placements | None = Non
     whole = np.concatenate([np.zeros(1 + n), np.full(n + k, 0.0 if relaxed else 1.0)])
     lower, upper = np.zeros(columns), np.ones(columns)
     lower[0] = min(1.0, floor * scale * (1 - GAP))
-    with quiet():
-        result = milp(
-            objective,
-            integrality=whole,
-            bounds=Bounds(lower, upper),
-            constraints=rows.constraint(columns),
-            options={"time_limit": seconds, "mip_rel_gap": GAP},
-        )
-    if result.status == 2 and known is None:
+    rooms = [
+        Room([1 + n + i for i in inside], [seats[i].bytes for i in inside], d.memory - lanes * problem.costs.base(d))
+        for mode, (d, lanes) in enumerate(modes)
+        for inside in [[i for i, s in enumerate(seats) if s.mode == mode]]
+    ]
+    result = solve(objective, whole, lower, upper, rows, rooms, seconds, GAP)
+    if result.infeasible and known is None:
         return Optimum(None, 0.0, 0.0)
-    bound = result.fun if relaxed else getattr(result, "mip_dual_bound", None)
-    ceiling = float("inf") if bound is None or not np.isfinite(bound) else -bound / scale
+    ceiling = float("inf") if result.bound is None else -result.bound / scale
     placements, throughput = known, floor
     if result.x is not None and not relaxed:
         found = _read(seats, result.x[1 : 1 + n], result.x[1 + n : 1 + 2 * n])
@@ -151,19 +127,6 @@ def best(problem: Problem, seconds: float = 10.0, known: Placements | None = Non
         if known is None or then > floor:
             placements, throughput = found, then
     return Optimum(placements, throughput, max(ceiling, throughput))
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Send to standard error what HiGHS now and then writes to standard output whatever it is told."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def _ceiling(problem: Problem, modes: list[tuple[Device, int]], seats: list[_Seat]) -> float:
@@ -193,7 +156,7 @@ def _seats(problem: Problem, mode: int, device: Device, lanes: int) -> Iterable[
                     yield _Seat(Placement(member, device.name, size, lane), mode, seconds, needs)
 
 
-def _constraints(problem: Problem, modes: list[tuple[Device, int]], seats: list[_Seat], scale: float) -> _Rows:
+def _constraints(problem: Problem, modes: list[tuple[Device, int]], seats: list[_Seat], scale: float) -> Rows:
     n = len(seats)
     f, y, z = 1, 1 + n, 1 + 2 * n  # where each kind of column begins
     of_member: dict[str, list[int]] = defaultdict(list)
@@ -205,7 +168,7 @@ def _constraints(problem: Problem, modes: list[tuple[Device, int]], seats: list[
         of_lane[s.mode, s.placement.lane].append(i)
         of_home[s.placement.member, s.mode, s.placement.lane].append(i)
         of_device[s.placement.device].append(i)
-    rows = _Rows()
+    rows = Rows()
     for member in problem.members:
         rows.add([(0, 1.0), *((f + i, -scale / seats[i].seconds) for i in of_member[member])], 0.0)
         rows.add([(y + i, -1.0) for i in of_member[member]], -1.0)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import os
 import re
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from ripieno.allocation.costs import Costs
 from ripieno.allocation.memory import at_least, in_words
 from ripieno.allocation.plan import by_model
 from ripieno.allocation.problem import Problem
+from ripieno.allocation.program import quiet
 from ripieno.errors import AllocationError
 from ripieno.types import Device, Point, Profile
 from tests.allocation.instances import random_problem
@@ -82,11 +87,14 @@ def test_a_member_too_large_for_any_device_is_named() -> None:
 
 def test_a_pin_that_is_in_the_way_is_told() -> None:
     crowded = problem_of([60, 60], [100, 100], {"m0": Pin("cuda:0"), "m1": Pin("cuda:0")})
-    with pytest.raises(AllocationError, match="free the pinned members"):
+    with pytest.raises(AllocationError, match="free m0 of its pin"):
         by_model(crowded, Options())
     large = problem_of([60], [100], {"m0": Pin(None, 8)})
-    with pytest.raises(AllocationError, match="free the pinned members"):
+    with pytest.raises(AllocationError, match="free m0 of its pin"):
         by_model(large, Options())
+    both = problem_of([60, 60], [65, 65], {"m0": Pin(None, 8), "m1": Pin(None, 8)})
+    with pytest.raises(AllocationError, match="free the pinned members"):
+        by_model(both, Options())
 
 
 def test_what_fits_is_not_refused() -> None:
@@ -132,3 +140,46 @@ def test_words_that_are_to_be_enough_are_rounded_up() -> None:
     assert (in_words(int(3.04 * 2**30)), at_least(int(3.04 * 2**30))) == ("3.0 GiB", "3.1 GiB")
     assert (at_least(1), at_least(1024), at_least(1500), at_least(0)) == ("1 bytes", "1.0 KiB", "1.5 KiB", "0 bytes")
     assert memory.at_least(20 * MIB) == "20.0 MiB"
+
+
+@pytest.mark.parametrize("less", [1, 100, 10_000])
+@pytest.mark.parametrize(("sizes", "rooms"), [([8, 8], [16]), ([5, 4, 3, 3, 3], [9, 9]), ([4] * 12, [12] * 4)])
+def test_memory_is_counted_to_the_byte(sizes: list[int], rooms: list[int], less: int) -> None:
+    exact = problem_of([1000 * s for s in sizes], [1000 * r + 1 for r in rooms])
+    assert exact.allows(by_model(exact, Options()).best)
+    last = exact.devices[-1]
+    short = dataclasses.replace(
+        exact, devices=(*exact.devices[:-1], dataclasses.replace(last, memory=last.memory - less))
+    )
+    found = re.escape(f"give {last.name} {at_least(less)} more than its {in_words(last.memory - less)},")
+    with pytest.raises(AllocationError, match=found):
+        by_model(short, Options())
+
+
+def test_what_would_help_is_said_of_the_device_that_members_are_pinned_to() -> None:
+    crowded = problem_of([60, 60, 10], [100, 100], {"m0": Pin("cuda:1"), "m1": Pin("cuda:1")})
+    with pytest.raises(
+        AllocationError, match=r": free m0 of its pin, or give cuda:1 21\.0 MiB more .*, or leave out m1$"
+    ):
+        by_model(crowded, Options())
+
+
+def test_programs_print_nothing_past_their_own_log(capfd: pytest.CaptureFixture[str]) -> None:
+    libc = ctypes.CDLL(None)
+    with quiet():
+        os.write(1, b"at once\n")
+        libc.printf(b"later\n")
+    libc.fflush(None)
+    sys.stdout.write("seen")
+    assert capfd.readouterr() == ("seen", "")
+
+
+def test_programs_of_two_threads_leave_the_output_where_it_was(capfd: pytest.CaptureFixture[str]) -> None:
+    def silent(_: int) -> None:
+        with quiet():
+            time.sleep(0.01)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(silent, range(8)))
+    sys.stdout.write("seen")
+    assert capfd.readouterr() == ("seen", "")
