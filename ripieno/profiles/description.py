@@ -28,12 +28,22 @@ from ripieno.profiles.devices import cpu_kind, local_devices, slug
 from ripieno.types import Device
 
 SUFFIXES = (".toml", ".json", ".yaml", ".yml", ".txt")
-UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
-MEMORY_A_CORE = 4 * UNITS["gib"]
+UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+"""Bytes by unit, without its `b`."""
+MEMORY_A_CORE = 4 * UNITS["gi"]
 """Memory of a CPU whose description says none."""
-_ITEM = re.compile(r"(?:(?P<count>\d+)\s*x\s+)?(?P<words>.+)", re.IGNORECASE)
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?b)\b", re.IGNORECASE)
-_CORES = re.compile(r"(\d+)\s*[- ]?cores?\b", re.IGNORECASE)
+MOST = 100_000
+"""Devices, and cores of one, that a description may have."""
+KEYS = ("count", "kind", "memory", "cores")
+"""What a table may say of devices."""
+_TIMES = "[x×*]"
+_SEPARATOR = re.compile(r"[,;\n]|\s\+\s|\sand\s", re.IGNORECASE)
+_COUNT = re.compile(rf"(\d+)\s*{_TIMES}\s*(?=\S)", re.IGNORECASE)
+# `4 V100`: a small number alone, unless `cores` or `GB` follow
+_COUNT_ALONE = re.compile(r"(\d{1,2})\s+(?=[a-z])(?!cores?\b|[kmgt](i?b)?\b)", re.IGNORECASE)
+_COUNT_AFTER = re.compile(rf"\s+{_TIMES}\s*(\d+)$", re.IGNORECASE)
+_MEMORY = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([kmgt](?:i?b)?)\b", re.IGNORECASE)
+_CORES = re.compile(r"(?<![\w.])(\d+)\s*[- ]?cores?\b", re.IGNORECASE)
 
 
 def read_devices(path: str | Path) -> tuple[Device, ...]:
@@ -44,14 +54,21 @@ def read_devices(path: str | Path) -> tuple[Device, ...]:
     path = Path(path)
     try:
         text = path.read_text()
-        if path.suffix in (".toml", ".json", ".yaml", ".yml"):
-            fields = _parsed(text, path.suffix)
-            return _from_tables(fields.get("device", fields.get("devices")) if isinstance(fields, dict) else fields)
+        if path.suffix.lower() in (".toml", ".json", ".yaml", ".yml"):
+            fields = _parsed(text, path.suffix.lower())
+            return _from_tables(_devices_of(fields))
         return describe(",".join(line.partition("#")[0] for line in text.splitlines()))
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise AllocationError(f"{path} describes no devices: {error}") from error
     except AllocationError as error:
         raise AllocationError(f"{path}: {error}") from error
+
+
+def _devices_of(fields: Any) -> Any:
+    """What a file says of devices: all of it, or what stands under `device` or `devices`."""
+    if isinstance(fields, Mapping) and not set(fields) <= set(KEYS):
+        fields = fields.get("device", fields.get("devices"))
+    return [fields] if isinstance(fields, Mapping) else fields
 
 
 def _parsed(text: str, suffix: str) -> Any:
@@ -75,7 +92,7 @@ def find_devices(spec: str = "auto", backend: str | None = None) -> tuple[Device
 
 def described(spec: str) -> tuple[Device, ...] | None:
     """Devices that `spec`, a file or a description, tells of; None when it names those of this machine."""
-    if spec.endswith(SUFFIXES) or Path(spec).is_file():
+    if spec.lower().endswith(SUFFIXES) or Path(spec).is_file():
         return read_devices(spec)
     return describe(spec) if is_description(spec) else None
 
@@ -83,32 +100,40 @@ def described(spec: str) -> tuple[Device, ...] | None:
 def describe(text: str) -> tuple[Device, ...]:
     """Devices from `4x V100-16GB, 1x cpu 32 cores 256GB`: count, model, cores of a CPU, memory. GPUs come first.
 
+    Between devices stands a comma, a semicolon, a plus, an `and` or a new line.
+
     The kind is the model's slug (`v100-16gb`), for a CPU with its cores (`cpu-32-cores`): profiles are looked up by
     it. A CPU without memory is taken to have 4 GiB a core.
 
     Raises AllocationError for an item that cannot be read.
     """
-    tables = [_item(item.strip()) for item in text.split(",") if item.strip()]
-    return _from_tables(tables)
+    return _from_tables(_items(text))
 
 
 def is_description(spec: str) -> bool:
     """Whether `spec` is such a text and not a list of this machine's devices."""
-    return bool(_MEMORY.search(spec) or _CORES.search(spec) or re.match(r"\s*\d+\s*x\s", spec))
+    return bool(_MEMORY.search(spec) or _CORES.search(spec) or re.match(rf"\s*\d+\s*{_TIMES}", spec))
+
+
+def _items(text: str) -> list[Mapping[str, Any]]:
+    parts = [item.strip() for item in re.split(_SEPARATOR, text)]
+    return [_item(part) for part in parts if part]
 
 
 def _item(text: str) -> dict[str, Any]:
-    match = _ITEM.fullmatch(text)
-    assert match is not None
-    words, count = match["words"], int(match["count"] or 1)
-    memory, cores = _MEMORY.search(words), _CORES.search(words)
-    found: dict[str, Any] = {"count": count}
+    """The table that one item in words stands for."""
+    before, after = _COUNT.match(text) or _COUNT_ALONE.match(text), _COUNT_AFTER.search(text)
+    words = text[before.end() if before else 0 : after.start() if after else len(text)].strip()
+    memory, cores = _MEMORY.findall(words), _CORES.findall(words)
+    if len(memory) > 1 or len(cores) > 1 or re.search(rf"(^|\s)[-+\d.]+\s*{_TIMES}", words) or (before and after):
+        raise AllocationError(f"what is {text!r}? write e.g. `4x V100-16GB`, and a comma between devices")
+    counts = [int(match[1]) for match in (before, after) if match]
+    found: dict[str, Any] = {"count": counts[0] if counts else 1, "kind": words}
     if memory:
-        found["memory"] = memory[0]
+        found["memory"] = "".join(memory[0])
     if cores:
-        found["cores"] = int(cores[1])
-        words = _MEMORY.sub(" ", _CORES.sub(" ", words))
-    found["kind"] = words
+        found["cores"] = int(cores[0])
+        found["kind"] = _MEMORY.sub(" ", _CORES.sub(" ", words)).strip() or "cpu"
     return found
 
 
@@ -118,14 +143,11 @@ def _from_tables(tables: object) -> tuple[Device, ...]:
     known = isinstance(tables, Sequence) and tables and all(isinstance(t, Mapping | str) for t in tables)
     if not isinstance(tables, Sequence) or not known:
         raise AllocationError("no devices described: write e.g. `4x V100-16GB, 1x cpu 32 cores 256GB`")
-    tables = [_item(t) if isinstance(t, str) else t for t in tables]
     gpus: list[Device] = []
     cpus: list[Device] = []
-    for table in tables:
-        count = table.get("count", 1)
-        if not isinstance(count, int) or not 1 <= count <= 100_000:
-            raise AllocationError(f"count {count!r} of {table.get('kind', 'a device')!r} must be a whole number from 1")
-        for _ in range(count):
+    for table in [one for t in tables for one in (_items(t) if isinstance(t, str) else [t])]:
+        _check(table)
+        for _ in range(table.get("count", 1)):
             if "cores" in table:
                 cpus.append(_cpu(table, len(cpus)))
             else:
@@ -133,28 +155,40 @@ def _from_tables(tables: object) -> tuple[Device, ...]:
     return (*gpus, *cpus)
 
 
+def _check(table: Mapping[str, Any]) -> None:
+    """Raise AllocationError for a key that is none, a missing kind, and numbers that cannot be."""
+    unknown = [str(key) for key in table if key not in KEYS]
+    if unknown:
+        raise AllocationError(f"a device has no {unknown[0]!r}; it may have {', '.join(KEYS)}")
+    kind = table.get("kind")
+    if kind is None and "cores" not in table:
+        raise AllocationError(f"which device is it that has {dict(table)}? name its kind, such as `V100`")
+    for key in ("count", "cores"):
+        number = table.get(key, 1)
+        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
+            raise AllocationError(f"{key} {number!r} of {kind or 'cpu'!r} must be a whole number from 1 to {MOST:,}")
+    if "cores" not in table and re.search(r"\bcpus?\b", str(kind), re.IGNORECASE):
+        raise AllocationError(f"how many cores has {kind!r}? write e.g. `cpu 32 cores 256GB`")
+
+
 def _gpu(table: Mapping[str, Any], number: int) -> Device:
-    kind = slug(str(table.get("kind", "")))
-    if kind.startswith("cpu"):
-        raise AllocationError(f"how many cores has {table['kind']!r}? write e.g. `cpu 32 cores 256GB`")
     if "memory" not in table:
-        raise AllocationError(f"how much memory has {table.get('kind', 'a device')!r}? write e.g. `V100-16GB`")
-    return Device(f"cuda:{number}", kind, _bytes(table["memory"]))
+        raise AllocationError(f"how much memory has {table['kind']!r}? write e.g. `V100-16GB`")
+    return Device(f"cuda:{number}", slug(str(table["kind"])), _bytes(table["memory"]))
 
 
 def _cpu(table: Mapping[str, Any], number: int) -> Device:
     cores = table["cores"]
-    if not isinstance(cores, int) or cores < 1:
-        raise AllocationError(f"cores {cores!r} of {table.get('kind', 'cpu')!r} must be a whole number from 1")
     kind = cpu_kind(str(table.get("kind") or "cpu"), cores)
     memory = _bytes(table["memory"]) if "memory" in table else cores * MEMORY_A_CORE
     return Device(f"cpu:{number}", kind, memory, tuple(range(number * cores, (number + 1) * cores)))
 
 
 def _bytes(text: object) -> int:
-    if isinstance(text, int) and text > 0:
+    if isinstance(text, int) and not isinstance(text, bool) and text > 0:
         return text
     match = _MEMORY.fullmatch(str(text).strip())
-    if match is None:
+    count = int(float(match[1]) * UNITS[match[2].lower().removesuffix("b")]) if match else 0
+    if count < 1:
         raise AllocationError(f"memory {text!r} must be bytes, or a number with its unit such as 16GB")
-    return int(float(match[1]) * UNITS[match[2].lower()])
+    return count

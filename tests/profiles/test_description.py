@@ -37,6 +37,32 @@ def test_cpus_of_several_machines_have_cores_of_their_own() -> None:
     assert (first.kind, first.cores, second.cores) == ("amd-epyc-9r14-4-cores", (0, 1, 2, 3), (4, 5, 6, 7))
 
 
+FOUR = describe("4x V100-16GB, 1x cpu 32 cores")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4xV100-16GB,1x CPU 32cores",
+        "4 × V100-16GB; cpu 32 Cores",
+        "4 V100-16GB + 1 cpu 32 cores",
+        "V100-16GB x4 and 32-core cpu",
+        "4X V100-16GB\n\ncpu-32-cores,",
+    ],
+)
+def test_other_spellings_mean_the_same(text: str) -> None:
+    assert is_description(text)
+    assert describe(text) == FOUR
+
+
+def test_a_model_of_digits_is_no_count() -> None:
+    assert [(d.kind, d.memory) for d in describe("2x 4090 24G, 980 Ti 6GB")] == [
+        ("4090-24g", 24 * GB),
+        ("4090-24g", 24 * GB),
+        ("980-ti-6gb", 6 * GB),
+    ]
+
+
 TOML = """
 [[device]]
 count = 2
@@ -62,6 +88,8 @@ def test_the_same_from_files(tmp_path: Path) -> None:
         ("cuda:1", "nvidia-h200", 141 * GB),
         ("cpu:0", "amd-epyc-2-cores", 1000),
     ]
+    (tmp_path / "one.json").write_text('{"count": 2, "kind": "nvidia-h200", "memory": "141GB"}')
+    assert read_devices(tmp_path / "one.json") == found[:2]
     (tmp_path / "c.txt").write_text("# ours\n2x V100-16GB\ncpu 2 cores  # old\n")
     assert [d.kind for d in find_devices(str(tmp_path / "c.txt"))] == ["v100-16gb", "v100-16gb", "cpu-2-cores"]
 
@@ -81,6 +109,8 @@ def test_yaml_may_mix_tables_and_words(tmp_path: Path) -> None:
     assert find_devices(str(tmp_path / "a.yaml")) == find_devices(str(tmp_path / "b.toml"))
     (tmp_path / "c.yml").write_text("4x V100-16GB, 1x cpu 32 cores")
     assert len(find_devices(str(tmp_path / "c.yml"))) == 5
+    (tmp_path / "CLUSTER.YAML").write_text("- 4x V100-16GB, 1x cpu 32 cores")
+    assert find_devices(str(tmp_path / "CLUSTER.YAML")) == FOUR
     (tmp_path / "d.yaml").write_text("device: [")
     with pytest.raises(AllocationError, match=r"d\.yaml describes no devices: while parsing") as caught:
         find_devices(str(tmp_path / "d.yaml"))
@@ -94,6 +124,14 @@ def test_yaml_may_mix_tables_and_words(tmp_path: Path) -> None:
         ("cpu", "how many cores has 'cpu'"),
         ("", "no devices described"),
         ("0x V100-16GB", "count 0"),
+        ("1.5x V100-16GB", "what is '1.5x V100-16GB'"),
+        ("-1x V100-16GB", "what is '-1x V100-16GB'"),
+        ("4x V100-16GB 1x cpu 32 cores", "a comma between devices"),
+        ("A100 40GB 80GB", "what is 'A100 40GB 80GB'"),
+        ("V100-0GB", "memory '0GB' must be"),
+        ("4x cpu 16GB", "how many cores has 'cpu 16GB'"),
+        ("cpu 2.5 cores", "how many cores has"),
+        ("cpu 9999999999 cores", "cores 9999999999 of 'cpu'"),
         ("cpu 0 cores", "cores 0"),
     ],
 )
@@ -110,6 +148,10 @@ def test_what_is_missing_is_asked_for(text: str, message: str) -> None:
         ("a.json", "{"),
         ("a.json", '[{"kind": "x", "memory": "much"}]'),
         ("a.json", '[{"kind": "x", "memory": "1GB", "count": 1.5}]'),
+        ("a.json", '[{"kind": "x", "memory": "1GB", "count": true}]'),
+        ("a.json", '[{"kind": "x", "memory": "1GB", "number": 4}]'),
+        ("a.json", '[{"memory": "1GB", "count": 2}]'),
+        ("a.json", '[{"kind": "cpu", "memory": "1GB"}]'),
         ("a.txt", "nonsense"),
     ],
 )
