@@ -83,7 +83,8 @@ class Door:
         except RefusedError as refusal:
             await self._refuse(refusal, scope, receive, send)
         except HTTPException as error:
-            await self._refuse(_unrouted(error, scope), scope, receive, send)
+            allowed = [(b"allow", v.encode()) for k, v in (error.headers or {}).items() if k.lower() == "allow"]
+            await self._refuse(_unrouted(error, scope), scope, receive, send, *allowed)
         except (ClientDisconnect, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and "left" not in scope:
                 raise
@@ -140,23 +141,25 @@ class Door:
         if not hmac.compare_digest(said, b"Bearer " + self.token.encode()):
             raise RefusedError(401, "the request must carry the header 'Authorization: Bearer TOKEN'")
 
-    async def _refuse(self, refusal: RefusedError, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(
+        self, refusal: RefusedError, scope: Scope, receive: Receive, send: Send, *headers: tuple[bytes, bytes]
+    ) -> None:
         self.admission.refused[refusal.status] += 1
         level = logging.WARNING if refusal.status >= 500 else logging.INFO
         if log.isEnabledFor(level):
             log.log(level, "%s", refusal, extra={"request": request_id(scope), "status": refusal.status})
-        headers = []
+        said = list(headers)
         if refusal.retry_after is not None:
-            headers.append((b"retry-after", str(refusal.retry_after).encode()))
+            said.append((b"retry-after", str(refusal.retry_after).encode()))
         if refusal.status == 401:
-            headers.append((b"www-authenticate", b"Bearer"))
+            said.append((b"www-authenticate", b"Bearer"))
         # what is left of a refused body would be read for nothing, or be taken for the next request
         unread = scope["method"] in ("POST", "PUT", "PATCH") and "body_read" not in scope
         if unread:
-            headers.append((b"connection", b"close"))
+            said.append((b"connection", b"close"))
         content = orjson.dumps({"error": str(refusal)})
         try:
-            await reply(scope, send, refusal.status, content, JSON, *headers, more=unread)
+            await reply(scope, send, refusal.status, content, JSON, *said, more=unread)
             if unread:
                 await asyncio.shield(linger(receive))
                 await send({"type": "http.response.body", "body": b""})

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -25,6 +25,8 @@ from ripieno.server.refusal import RefusedError, bad
 from ripieno.server.signature import INPUT, Signature
 
 Parameter: TypeAlias = bool | int | float | str
+Whole = Annotated[int, msgspec.Meta(ge=-(1 << 53), le=1 << 53)]
+"""Whole numbers as JSON's readers agree on; longer ones can be neither computed with nor quoted."""
 Bytes: TypeAlias = bytes | memoryview
 
 WIDTHS = {"UINT8": 1, "FP32": 4}
@@ -35,9 +37,9 @@ class Tensor(msgspec.Struct):
     """An input as a request declares it."""
 
     name: str
-    shape: list[int]
+    shape: list[Whole]
     datatype: str
-    parameters: dict[str, Parameter] = {}
+    parameters: dict[str, bool | Whole | float | str] = {}
     data: msgspec.Raw = msgspec.Raw()
 
 
@@ -45,7 +47,7 @@ class Output(msgspec.Struct):
     """An output as a request asks for it."""
 
     name: str
-    parameters: dict[str, Parameter] = {}
+    parameters: dict[str, bool | Whole | float | str] = {}
 
 
 class Frame(msgspec.Struct):
@@ -53,7 +55,7 @@ class Frame(msgspec.Struct):
 
     inputs: list[Tensor]
     id: str = ""
-    parameters: dict[str, Parameter] = {}
+    parameters: dict[str, bool | Whole | float | str] = {}
     outputs: list[Output] = []
 
 

@@ -9,6 +9,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ripieno.server.limits import Limits
 
+LEAST_READ = 1 << 16
+"""Bytes of its answers that a client must take in the time it may take over sending a body."""
+
 
 class Corked:
     """A transport that sends a response's head together with the first of its body: one system call instead of two."""
@@ -16,6 +19,8 @@ class Corked:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._head = b""
+        self.sent = 0
+        """bytes handed to the transport"""
         # what is called for every request is looked up once
         self.is_closing = transport.is_closing
         self.pause_reading = transport.pause_reading
@@ -26,6 +31,7 @@ class Corked:
 
     def write(self, data: bytes) -> None:
         """Send `data`, or keep it if it is the head of an answer (1xx are sent at once: no body follows them)."""
+        self.sent += len(data)
         if self._head:
             head, self._head = self._head, b""
             self._transport.write(head + data)
@@ -56,6 +62,8 @@ class Connection(HttpToolsProtocol):
         super().connection_made(cast("asyncio.Transport", self._corked))
         self._header_bytes = 0
         self._patience: asyncio.TimerHandle | None = None
+        self._whole = True
+        self._reading: asyncio.TimerHandle | None = None
         if len(self.connections) > self.limits.connections:
             self._cut(
                 503, f"{self.limits.connections} connections are open, as many as are taken", "retry-after: 1\r\n"
@@ -66,6 +74,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer, and the request that nobody waits for any more."""
         self._heard()
+        if self._reading is not None:
+            self._reading.cancel()
         if self.cycle is not None and not self.cycle.response_complete:
             for leave in self.cycle.scope["state"].get("leaving", ()):
                 leave()
@@ -74,7 +84,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins: its headers must come in time."""
         super().on_message_begin()
-        self._header_bytes = 0
+        self._header_bytes, self._whole = 0, False
         if self._patience is None:
             self._expect_headers()
 
@@ -94,10 +104,21 @@ class Connection(HttpToolsProtocol):
         if not self.transport.is_closing():
             super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """A request is here whole; one that was answered before need not be waited for any more."""
+        self._whole = True
+        if self.cycle.response_complete:
+            self._heard()
+        super().on_message_complete()
+
     def on_response_complete(self) -> None:
-        """An answer is given; nothing of it may be kept back."""
+        """An answer is given; nothing of it may be kept back, and it must be taken in time."""
         self._corked.flush()
         super().on_response_complete()
+        if not self._whole and self.cycle.response_complete and self._patience is None:
+            self._patience = self.loop.call_later(self.limits.header_timeout, self.transport.close)
+        if self._reading is None and self.transport.get_write_buffer_size():
+            self._expect_reading()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is answered as every other mistake."""
@@ -111,6 +132,19 @@ class Connection(HttpToolsProtocol):
 
     def _expect_headers(self) -> None:
         self._patience = self.loop.call_later(self.limits.header_timeout, self._too_slow)
+
+    def _expect_reading(self) -> None:
+        before = self._corked.sent - self.transport.get_write_buffer_size()
+        self._reading = self.loop.call_later(self.limits.body_timeout, self._look_at_reading, before)
+
+    def _look_at_reading(self, before: int) -> None:
+        """Cut a client that takes its answers drop by drop, or not at all: they lie in our memory meanwhile."""
+        self._reading = None
+        kept = self.transport.get_write_buffer_size()
+        if kept and self._corked.sent - kept - before < LEAST_READ:
+            self.transport.abort()
+        elif kept:
+            self._expect_reading()
 
     def _heard(self) -> None:
         if self._patience is not None:

@@ -58,7 +58,8 @@ class House:
         """An engine that answers. Raises RipienoError when it cannot be loaded or would not fit in memory."""
         if not isinstance(source, (str, Path, Bundle)):
             return source
-        bundle = source if isinstance(source, Bundle) else read_bundle(source)
+        # a link is followed now: a lane that dies after it was turned must find the files its engine began with
+        bundle = source if isinstance(source, Bundle) else read_bundle(Path(source).resolve())
         check_memory(bundle, free_bytes())
         from ripieno.engine import Engine
 

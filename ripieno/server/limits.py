@@ -35,7 +35,7 @@ class Limits:
     timeout: float = 30.0
     """longest wait for an answer, then 504; a request may ask for less"""
     body_timeout: float = 30.0
-    """longest a client may take over sending a body, then 408"""
+    """longest a client may take over sending a body, then 408; who takes in no answer for as long is cut"""
     header_timeout: float = 10.0
     """longest a client may take over sending a request's headers, then 408"""
     keep_alive: float = 75.0

@@ -104,6 +104,7 @@ class Metrics(Collector):
                 ("samples", "Samples predicted."),
                 ("queue_seconds", "Time the oldest sample of each batch waited."),
                 ("compute_seconds", "Time inside the backend."),
+                ("combine_seconds", "Time in which predictions became answers."),
             )
         }
         for name, line in self.models.lines.items():
@@ -115,6 +116,7 @@ class Metrics(Collector):
                 families[of, "samples"].add_metric(labels, work.samples)
                 families[of, "queue_seconds"].add_metric(labels, work.waiting)
                 families[of, "compute_seconds"].add_metric(labels, work.computing)
+                families[of, "combine_seconds"].add_metric(labels, work.combining)
             for x in stats.lanes:
                 up.add_metric([name, x.device, str(x.lane)], x.up)
                 restarts.add_metric([name, x.device, str(x.lane)], x.restarts)

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from ripieno import __version__
 from ripieno.server import signature
 from ripieno.server.models import Model
+from ripieno.server.openapi import openapi
 from ripieno.server.refusal import RefusedError
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def routes(door: Door) -> list[Route]:
         Route("/v2/repository/models/{model}/load", _Loading(door), methods=["POST"]),
         Route("/predict", _Raw(door.pictures), methods=["POST"]),
         Route("/metrics", _Raw(door.show_metrics), methods=["GET"]),
+        _get("/openapi.json", lambda _: _described(door)),
         _get("/overview", lambda _: overview(door)),
         Route("/", _page, methods=["GET"]),
     ]
@@ -112,6 +114,11 @@ class _Loading:
         if not await self.door.house.exchange(name):
             raise RefusedError(500, f"{name} could not be loaded again, the old bundle goes on: see the server's log")
         await Response(b"{}", media_type="application/json")(scope, receive, send)
+
+
+def _described(door: Door) -> dict[str, Any]:
+    signatures = {name: model.signature for name, model in door.models.by_name.items()}
+    return openapi(signatures, __version__, door.token is not None)
 
 
 async def _page(_: Request) -> Response:

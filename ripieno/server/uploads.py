@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -19,6 +21,9 @@ from ripieno.server.pictures import picture_to_sample, words
 from ripieno.server.refusal import RefusedError, bad
 from ripieno.server.signature import VERSION
 
+DECODERS = ThreadPoolExecutor(2, thread_name_prefix="ripieno-pictures")
+"""Pictures are unpacked two at a time, whoever sends them: each may take some bytes for every pixel that is allowed."""
+
 
 async def answer(scope: Scope, body: bytes, model: Model, limits: Limits) -> dict[str, Any]:
     """The JSON document that answers an upload; `?top=3` names more classes, `?members=true` each member's vote.
@@ -31,8 +36,8 @@ async def answer(scope: Scope, body: bytes, model: Model, limits: Limits) -> dic
     try:
         async with asyncio.timeout(limits.timeout):
             for name, data in found:
-                sample = asyncio.to_thread(picture_to_sample, data, name, model.signature.input, limits.pixels)
-                samples.append(await sample)
+                decode = functools.partial(picture_to_sample, data, name, model.signature.input, limits.pixels)
+                samples.append(await asyncio.get_running_loop().run_in_executor(DECODERS, decode))
     except TimeoutError:
         raise RefusedError(504, f"the pictures were not decoded within {limits.timeout:g} s: send fewer") from None
     outputs = ("probabilities", *(("spread", "members") if members else ()))

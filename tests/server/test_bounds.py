@@ -29,7 +29,7 @@ from tests.server.stand_in import MEMBERS, StandIn
 
 @pytest.fixture(scope="module")
 def strict(engine: StandIn) -> Iterator[Running]:
-    limits = Limits(header_timeout=0.4, connections=5, headers=2000, keep_alive=1)
+    limits = Limits(header_timeout=0.4, body_timeout=0.5, connections=5, headers=2000, keep_alive=1)
     with start(engine, limits=limits) as running:
         yield running
 
@@ -107,6 +107,44 @@ def test_requests_sent_ahead_are_answered_in_order(strict: Running) -> None:
         )
         said = all_of(client)
     assert [part[:3] for part in said.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404", b"200"]
+
+
+def test_a_client_that_takes_no_answer_is_cut(strict: Running) -> None:
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    host, port = strict.url.removeprefix("http://").split(":")
+    client.settimeout(10)
+    client.connect((host, int(port)))
+
+    def go_on() -> None:
+        for _ in range(60):  # more than the sockets on both sides hold
+            client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+            time.sleep(0.05)
+
+    with client, pytest.raises((ConnectionResetError, BrokenPipeError)):
+        go_on()
+
+
+@pytest.mark.parametrize("path", ["GET /v2/health/live", "POST /v2/repository/index"])
+def test_a_body_that_nobody_asked_for_is_not_waited_for(strict: Running, path: str) -> None:
+    with connect(strict) as client:
+        client.sendall(f"{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode())
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):  # it is cut while it drips
+            while time.monotonic() < began + 5:
+                client.sendall(b"x")
+                time.sleep(0.1)
+        assert time.monotonic() < began + 3
+
+
+def test_a_request_whose_needless_body_comes_is_followed_by_others(strict: Running) -> None:
+    with connect(strict) as client:
+        for _ in range(2):
+            client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+            time.sleep(0.1)
+            client.sendall(b"xxxx")
+            time.sleep(0.5)  # longer than the headers of the next may take
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
 
 
 def test_an_idle_connection_is_closed(strict: Running) -> None:
