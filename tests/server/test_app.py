@@ -93,6 +93,8 @@ MALFORMED: dict[str, Any] = {
     "nested parameter": {**one(), "parameters": {"a": {"b": 1}}},
     "id no string": {**one(), "id": 7},
     "timeout no number": {**one(), "parameters": {"timeout": "soon"}},
+    "timeout endless": {**one(), "parameters": {"timeout": 10**400}},
+    "classification endless": {**one(), "outputs": [{"name": "probabilities", "parameters": {"a": -(10**4000)}}]},
     "timeout below 0": {**one(), "parameters": {"timeout": -1}},
     "binary_data_output no boolean": {**one(), "parameters": {"binary_data_output": 1}},
     "unknown output": {**one(), "outputs": [{"name": "logits"}]},
@@ -163,6 +165,17 @@ def test_what_is_not_there_is_said_in_json(http: httpx.Client, method: str, path
     response = http.request(method, path)
     assert response.status_code == status
     assert is_one_line(response)
+    assert ("allow" in response.headers) == (status == 405)
+
+
+def test_the_interface_is_described(http: httpx.Client, bundle: Bundle) -> None:
+    document = http.get("/openapi.json").json()
+    infer = document["paths"]["/v2/models/{model}/infer"]
+    assert infer["parameters"][0]["schema"]["enum"] == ["ensemble", *bundle.ensemble.members]
+    for path, item in document["paths"].items():
+        for method in set(item) - {"parameters"}:
+            response = http.request(method, path.replace("{model}", "ensemble"))
+            assert str(response.status_code) in item[method]["responses"], (method, path)
 
 
 @pytest.mark.parametrize("nested", [True, False])

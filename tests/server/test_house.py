@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -117,6 +118,19 @@ def test_sighup_exchanges_the_bundle(two: tuple[Bundle, Bundle], images: NDArray
     finally:
         process.kill()
         process.communicate()
+
+
+def test_an_engine_keeps_the_files_it_began_with_when_its_link_is_turned(
+    two: tuple[Bundle, Bundle], images: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(two[0].path)
+    with start(tmp_path / "link", isolation="process") as running, Client(running.url) as client:
+        before = client.infer(images)
+        (tmp_path / "link").unlink()
+        (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+        (lane,) = client.overview()["bundles"]["ensemble"]["engine"]["lanes"]
+        os.kill(lane["process"], signal.SIGKILL)
+        np.testing.assert_array_equal(client.infer(images), before)
 
 
 def test_the_repository_loads_only_when_allowed_and_only_what_is_served(two: tuple[Bundle, Bundle]) -> None:
