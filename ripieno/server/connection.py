@@ -30,7 +30,12 @@ class Corked:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send `data`, or keep it if it is the head of an answer (1xx are sent at once: no body follows them)."""
+        """Send `data`, or keep it if it is the head of an answer (1xx are sent at once: no body follows them).
+
+        What is said to a client that was cut goes nowhere.
+        """
+        if self.is_closing():
+            return
         self.sent += len(data)
         if self._head:
             head, self._head = self._head, b""

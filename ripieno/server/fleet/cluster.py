@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +18,8 @@ from ripieno.server.fleet.replica import Replica, Shelf
 
 HEALTH = 2.0
 """Seconds between two questions of Ray Serve after a replica's health."""
+END_SECONDS = 30.0
+"""Longest wait for replicas to end."""
 
 
 @contextmanager
@@ -110,13 +113,22 @@ class Cluster:
         return serve.run_many([target], wait_for_applications_running=False)[0]
 
     def remove(self, key: str) -> None:
-        """End the replica of a node, if there is one still."""
+        """Have the replica of a node ended, if there is one still."""
         from ray import serve
 
         with suppress(Exception):  # the node, and what told of it, may be gone
-            serve.delete(
-                self._application(key), _blocking=key in {n["NodeID"] for n in self._ray.nodes() if n["Alive"]}
-            )
+            serve.delete(self._application(key), _blocking=False)
+
+    def close(self) -> None:
+        """Wait until all replicas have ended."""
+        from ray import serve
+
+        until = time.monotonic() + END_SECONDS
+        with suppress(Exception):
+            while any(name.startswith(self.name) for name in serve.status().applications):
+                if time.monotonic() > until:
+                    return
+                time.sleep(0.1)
 
     def refusal(self, key: str) -> str | None:
         """Why the replica of a node cannot start; None when it can, or when nobody knows yet."""

@@ -47,12 +47,14 @@ def fleet(
     """
     read = read_bundle(bundle)
     with joined(address) as ray:
-        made = Fleet(read, Cluster(ray, Path(bundle), isolation, trusted))
+        cluster = Cluster(ray, Path(bundle), isolation, trusted)
+        made = Fleet(read, cluster)
         try:
             made.wait(SECONDS, lambda up, of: progress("deploying to the nodes", up, of))
             yield made
         finally:
             made.close()
+            cluster.close()
 
 
 def places(fleet: Fleet) -> list[Place]:

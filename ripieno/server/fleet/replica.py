@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -109,11 +110,13 @@ class Replica:
 
         try:
             await self._shelf.names.remote()
-        except ray.exceptions.RayActorError:
+        except ray.exceptions.ActorDiedError:
             from ray import serve
 
-            serve.delete(self._application, _blocking=False)
+            await asyncio.to_thread(serve.delete, self._application, _blocking=False)
             return
+        except ray.exceptions.ActorUnavailableError:
+            pass  # a network that fails for a moment
         now = time.monotonic()
         self._down = None if self._engine.ready else self._down or now
         if self._down is not None and now - self._down > DOWN_SECONDS:
