@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import httpx
@@ -101,6 +103,36 @@ def test_a_grpc_call_is_a_span_of_the_clients_trace(traced: Running, spans: Any,
     assert spans()[-1].name == "ModelInfer"
     assert {f"{s.context.trace_id:032x}" for s in spans()} == {TRACE}
     assert len(spans()) == 5
+
+
+def test_spans_are_sent_where_the_environment_says(
+    bundle: Bundle, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason=REASON)
+    taken: list[tuple[str, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            taken.append((self.path, self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as collector:
+        thread = threading.Thread(target=collector.serve_forever)
+        thread.start()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "birds")
+        with start(bundle, traces=True) as running:
+            assert ask(running.url, images) == 200
+        collector.shutdown()
+        thread.join()
+    ((path, body),) = taken
+    assert path == "/v1/traces"
+    assert b"birds" in body
+    assert all(f"compute {member}".encode() in body for member in bundle.ensemble.members)
 
 
 def test_without_the_extra_traces_are_refused_in_one_line(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
