@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ripieno.errors import RipienoError as RipienoError
     from ripieno.library import Library as Library
     from ripieno.pipeline import allocate as allocate
+    from ripieno.pipeline import cascade as cascade
     from ripieno.pipeline import doctor as doctor
     from ripieno.pipeline import evict as evict
     from ripieno.pipeline import export as export
@@ -52,6 +53,7 @@ _HOMES = {
     "RipienoError": "errors",
     "Library": "library",
     "allocate": "pipeline",
+    "cascade": "pipeline",
     "doctor": "pipeline",
     "evict": "pipeline",
     "export": "pipeline",

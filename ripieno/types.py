@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.turns import Cascade as Cascade
+
 type_version = 1
 """Version written into every JSON file; readers refuse what is newer."""
 
@@ -187,10 +189,7 @@ class Profile:
 
     def at(self, batch_size: int) -> Point:
         """The measurement at `batch_size`. Raises KeyError when it was not measured."""
-        for point in self.points:
-            if point.batch_size == batch_size:
-                return point
-        raise KeyError(batch_size)
+        return {point.batch_size: point for point in self.points}[batch_size]
 
 
 @dataclass(frozen=True)
@@ -296,3 +295,5 @@ class Bundle:
     """where it was read from; not stored"""
     chosen: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """backend by member and device, where it is not `backend`"""
+    cascade: Cascade | None = None
+    """asks members in turn, if the user chose so"""

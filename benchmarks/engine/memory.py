@@ -66,7 +66,10 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 case = json.dumps([folder, count, 2, isolation, 256 if options.quick else 2048])
                 command = [sys.executable, __file__, "--case", case]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                print(f"{count} members, lanes in {isolation} ...", file=sys.stderr, flush=True)
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300)
+                if done.returncode:
+                    sys.exit(f"{count} members, lanes in {isolation}: ended with {done.returncode}, see above")
                 weights = sum(p.stat().st_size for p in Path(folder).rglob("model.onnx")) / MIB
             figures = json.loads(done.stdout)
             rows.append(

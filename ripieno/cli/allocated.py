@@ -133,7 +133,7 @@ def allocate(
         console.out.print(explained.latency(placed))
     if proof := read_proof(made.path):
         console.out.print(tables.proof(proof))
-    console.closing(str(made.path), f"ripieno serve {made.path}")
+    console.closing(str(made.path), f"ripieno serve {made.path}", allocation=placed, proof=proof)
 
 
 def _foresee(

@@ -1,4 +1,4 @@
-"""The verbs on a deployment and on this machine: bench, serve, predict, doctor, demo."""
+"""The verbs on a deployment and on this machine: bench, cascade, predict, doctor, demo."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ripieno.cli import console, words
-from ripieno.cli.app import BundlePath, app
+from ripieno.cli import console, tables, words
+from ripieno.cli.app import BundlePath, Run, Trust, app
 from ripieno.errors import EXTRAS
+from ripieno.turns import TOLERANCE
 
 Isolation = Annotated[str, typer.Option(help="Lanes in threads or in processes: `auto`, `thread`, `process`.")]
 
@@ -28,12 +29,27 @@ def bench(
     seconds: Annotated[float, typer.Option(help="How long to measure.")] = 3.0,
     batch: Annotated[int, typer.Option(help="Images a request.")] = 64,
     isolation: Isolation = "auto",
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Send these, a folder of images or a .npy array; random ones by default: --images photos."),
+    ] = None,
+    cascade: Annotated[
+        bool, typer.Option(help="Ask the members in turn where the deployment has a cascade: --no-cascade asks all.")
+    ] = True,
 ) -> None:
-    """Measure throughput and latency of a deployment: `ripieno bench bundle`."""
+    """Throughput and latency of a deployment, and where its time goes: `ripieno bench bundle`."""
+    from ripieno.data.inputs import read_inputs
+    from ripieno.engine import Engine
     from ripieno.engine import bench as run_bench
+    from ripieno.library import read_bundle
 
-    with console.log.status(f"answering requests of {batch} images for {seconds:g} s"):
-        result = run_bench(bundle, seconds=seconds, batch=batch, isolation=known_isolation(isolation))
+    deployment = read_bundle(bundle)
+    given = None if images is None else read_inputs(images, deployment.input)[1]
+    with (
+        console.log.status(f"answering requests of {batch} images for {seconds:g} s"),
+        Engine(deployment, isolation=known_isolation(isolation), cascade=cascade) as engine,
+    ):
+        result = run_bench(deployment, seconds=seconds, batch=batch, images=given, engine=engine)
     made = console.table(f"{bundle}", "requests of", "images/s", "spread", "p50 (ms)", "p99 (ms)")
     made.add_row(
         f"{batch} images",
@@ -43,7 +59,37 @@ def bench(
         f"{1000 * result.p99:.2f}",
     )
     console.out.print(made)
+    console.out.print(tables.work(result))
+    if engine.cascade is not None:
+        console.out.print(f"a sample was shown to {result.asked:.2f} of {len(result.members)} members, on average")
+        if given is None:
+            console.note("random images stop a cascade at other members than real ones: --images sends yours")
     console.closing("", f"ripieno serve {bundle}", bench=result)
+
+
+@app.command()
+def cascade(
+    run: Run,
+    bundle: BundlePath,
+    tolerance: Annotated[
+        float, typer.Option(help="By how much the validation cross-entropy may grow, in nats: --tolerance 0.01.")
+    ] = TOLERANCE,
+    off: Annotated[bool, typer.Option("--off", help="Ask all members about every image again: --off.")] = False,
+    family: Trust = None,
+) -> None:
+    """Ask members in turn, each only about images not yet sure, and what that saves: `ripieno cascade run bundle`."""
+    from ripieno import pipeline
+
+    with console.progress() as progress:
+        made, found = pipeline.cascade(
+            run, bundle, tolerance=None if off else tolerance, trusted=family or (), progress=progress
+        )
+    if made.cascade is not None:
+        console.out.print(tables.cascade(found))
+        console.out.print(f"in this order: {', '.join(found.order)}", soft_wrap=True)
+    elif not off:
+        console.note(f"nothing can be saved for {tolerance:g} of cross-entropy: every image is shown to all members")
+    console.closing(bundle / "bundle.json", f"ripieno bench {bundle}", cascade=found)
 
 
 @app.command()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from ripieno.cli.console import number, percent, table
 from ripieno.library.proof import Proof
-from ripieno.types import Allocation, Ensemble, Member, Profile
+from ripieno.types import Allocation, Cascade, Ensemble, Member, Profile
+
+if TYPE_CHECKING:
+    from ripieno.engine.answer import Work
+    from ripieno.engine.stopwatch import BenchResult
 
 
 def members(
@@ -110,6 +115,42 @@ def allocation(made_of: Allocation) -> Table:
     made = table(f"allocation {made_of.name}", "member", "device", "lane", "batch size")
     for p in made_of.placements:
         made.add_row(p.member, p.device, str(p.lane), str(p.batch_size))
+    return made
+
+
+def cascade(turns: Cascade) -> Table:
+    """What a cascade spares and what it costs, by split."""
+    columns = "samples", "members asked", "compute saved", "cross-entropy", "of all members", "accuracy", "of all"
+    made = table(f"members are asked in turn until their mean is {turns.threshold:.4f} sure", "on", *columns)
+    for split, effect in turns.effects.items():
+        made.add_row(
+            split,
+            f"{effect.samples:,}",
+            f"{effect.asked:.2f} of {len(turns.order)}",
+            percent(effect.saved),
+            f"{effect.cross_entropy:.4f}",
+            f"{effect.whole_cross_entropy:.4f}",
+            percent(effect.accuracy),
+            percent(effect.whole_accuracy),
+        )
+    return made
+
+
+def work(result: BenchResult) -> Table:
+    """Who waited, computed and combined for how long, by member and by lane."""
+    columns = "samples/s", "samples/batch", "waited (ms/batch)", "computing", "combining"
+    made = table(f"where the time of {result.seconds:.3g} s went", "member or lane", *columns)
+    rows: list[tuple[str, Work]] = list(result.members.items())
+    rows += [(f"{lane.device} lane {lane.lane}", lane) for lane in result.lanes]
+    for name, done in rows:
+        made.add_row(
+            name,
+            f"{done.samples / result.seconds:.0f}",
+            f"{done.samples / done.batches:.1f}" if done.batches else "-",
+            f"{1000 * done.waiting / done.batches:.2f}" if done.batches else "-",
+            percent(done.computing / result.seconds),
+            percent(done.combining / result.seconds),
+        )
     return made
 
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ripieno.engine.answer import Answer as Answer
     from ripieno.engine.answer import Stats as Stats
-    from ripieno.engine.cascade import Cascade as Cascade
+    from ripieno.engine.cascade import judge_cascade as judge_cascade
     from ripieno.engine.cascade import plan_cascade as plan_cascade
     from ripieno.engine.engine import Engine as Engine
     from ripieno.engine.stopwatch import AllocationBench as AllocationBench
     from ripieno.engine.stopwatch import BenchResult as BenchResult
     from ripieno.engine.stopwatch import bench as bench
     from ripieno.engine.watch import Patience as Patience
+    from ripieno.turns import Cascade as Cascade
 
 _HOMES = {
     "AllocationBench": "stopwatch",
@@ -28,6 +29,7 @@ _HOMES = {
     "Patience": "watch",
     "Stats": "answer",
     "bench": "stopwatch",
+    "judge_cascade": "cascade",
     "plan_cascade": "cascade",
 }
 

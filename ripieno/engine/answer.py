@@ -16,15 +16,15 @@ class Answer:
     probabilities: NDArray[np.float32]
     """(samples, classes)"""
     members: tuple[str, ...]
-    """ids of the members in it"""
+    """ids of the members in it; of a cascade, in the order in which they are asked"""
     partial: bool = False
-    """True when members that were asked for are missing"""
+    """True when members that were asked for are missing; some samples may have been passed by them before"""
     spread: NDArray[np.float32] | None = None
     """(samples,), if asked for: standard deviation over the members of the probability of the class answered"""
     each: NDArray[np.float32] | None = None
     """(members, samples, classes), if asked for: the members' own probabilities"""
     depth: NDArray[np.int32] | None = None
-    """(samples,), of a cascade: how many of the members, in the cascade's order, each sample passed"""
+    """(samples,), of a cascade: how many members were asked about each sample"""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,12 @@ class Work:
     """sum over batches of the time their oldest sample waited to be claimed"""
     computing: float
     """sum of the time inside the backend"""
+    combining: float = 0.0
+    """sum of the time in which predictions became answers: of a lane, in answers that its batches completed; of a
+    member, its part of them by the samples it predicted"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LaneWork(Work):
     """What a lane did."""
 

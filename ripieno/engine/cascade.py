@@ -1,7 +1,7 @@
 """Cascades: members are asked in turn, and a sample whose running mean is already sure is not shown to the rest.
 
-`plan_cascade` chooses the order and the threshold on validation predictions and says what they save and cost; `advance`
-is one step of it in a running engine.
+`plan_cascade` chooses the order and the threshold on validation predictions and says what they save and cost,
+`judge_cascade` what they do to other samples; `advance` is one step in a running engine.
 """
 
 from __future__ import annotations
@@ -15,91 +15,151 @@ from numpy.typing import NDArray
 from ripieno.engine.claims import Span
 from ripieno.engine.request import Part, Plan
 from ripieno.errors import EngineError
+from ripieno.library.metrics import cross_entropy
+from ripieno.turns import NEVER, TOLERANCE, Cascade, Effect
 
 Array = NDArray[np.float32]
-THRESHOLDS = 60
+THRESHOLDS = 200
 """How many thresholds `plan_cascade` tries."""
+LEAST = 1e-12
+"""Weight of a member without any: when it is asked first, its opinion is all there is."""
 
 
-@dataclass(frozen=True)
-class Cascade:
-    """An order of members, and how sure their running mean must be for a sample to stop.
+@dataclass(frozen=True, eq=False)
+class _Walk:
+    """Running means of members in an order, seen on labelled samples; every array is (members, samples)."""
 
-    The rest says what to expect, as measured on the predictions it was planned on.
-    """
+    sure: Array
+    """the largest probability"""
+    truth: Array
+    """that of the true class"""
+    right: NDArray[np.bool_]
+    """whether the largest is the true class's"""
 
-    order: tuple[str, ...]
-    threshold: float
-    """largest probability of the running mean at which a sample stops"""
-    saved: float = 0.0
-    """share of the compute that is saved"""
-    cross_entropy: float = 0.0
-    """by how much the cross-entropy grows"""
-    accuracy: float = 0.0
-    """by how much the accuracy changes; negative is worse"""
+    def stops(self, threshold: float) -> NDArray[np.intp]:
+        """The place in the order at which each sample stops: the first that is sure, else the last."""
+        last = np.ones((1, self.sure.shape[1]), np.bool_)
+        first: NDArray[np.intp] = np.vstack([self.sure[:-1] >= threshold, last]).argmax(0)
+        return first
+
+    def effect(self, threshold: float, paid: NDArray[np.float64]) -> Effect:
+        """What a threshold does; `paid` (members,) is the share of the compute up to each member."""
+        stops = self.stops(threshold)
+        rows = np.arange(len(stops))
+        return Effect(
+            samples=len(stops),
+            saved=1.0 - float(paid[stops].mean()),
+            asked=float(stops.mean()) + 1.0,
+            cross_entropy=cross_entropy(self.truth[stops, rows]),
+            whole_cross_entropy=cross_entropy(self.truth[-1]),
+            accuracy=float(self.right[stops, rows].mean()),
+            whole_accuracy=float(self.right[-1].mean()),
+        )
 
 
 def plan_cascade(
     members: Sequence[str],
-    predictions: NDArray[np.floating],
+    predictions: Sequence[NDArray[np.floating]] | NDArray[np.floating],
     labels: NDArray[np.integer],
     costs: Sequence[float],
     weights: Sequence[float] | None = None,
     *,
-    tolerance: float = 0.002,
+    tolerance: float = TOLERANCE,
 ) -> Cascade:
     """The cascade that saves most while the cross-entropy grows by at most `tolerance`.
 
     `predictions` (members, samples, classes) are probabilities on validation samples with `labels` (samples,), `costs`
     (members,) in any unit, `weights` (members,) those of the mean. Members are ordered by benefit per cost: each next
-    one lowers the cross-entropy of the running mean most for what it costs. Raises EngineError when shapes disagree.
+    one lowers the cross-entropy of the running mean most for what it costs. Where nothing can be saved the threshold is
+    one that no mean reaches. Raises EngineError when shapes disagree.
     """
-    cube = np.asarray(predictions, np.float64)
-    if cube.ndim != 3 or len(cube) != len(members) or len(costs) != len(members) or cube.shape[1] != len(labels):
-        must = f"({len(members)}, {len(labels)}, classes), with {len(members)} costs"
-        raise EngineError(f"predictions have shape {cube.shape}, must be {must}")
+    _check(members, predictions, labels, costs)
     shares = np.asarray(weights if weights is not None else [1.0] * len(members), np.float64)
-    price = np.asarray(costs, np.float64) / np.sum(costs)
-    order = _order(cube, labels, price, shares)
-    means = np.cumsum(shares[order, None, None] * cube[order], 0) / np.cumsum(shares[order])[:, None, None]
-    sure = means.max(2)  # (depth, samples)
-    paid = np.cumsum(price[order])
-    whole = _cross_entropy(means[-1], labels)
-    right = float((means[-1].argmax(1) == labels).mean())
-    names = tuple(members[i] for i in order)
-    best = Cascade(names, 2.0)  # nobody is ever so sure
-    rows = np.arange(len(labels))
-    for threshold in np.unique(np.quantile(sure[:-1], np.linspace(0, 1, THRESHOLDS))) if len(order) > 1 else ():
-        stopped = np.vstack([sure[:-1] >= threshold, np.ones((1, len(labels)), bool)]).argmax(0)
-        mean = means[stopped, rows]
-        grown = _cross_entropy(mean, labels) - whole
-        saved = 1.0 - float(paid[stopped].mean())
-        if grown <= tolerance and saved > best.saved:
-            accuracy = float((mean.argmax(1) == labels).mean()) - right
-            best = Cascade(names, float(threshold), saved, grown, accuracy)
-    return best
+    order = _order(predictions, labels, costs, shares)
+    walk = _walk([predictions[i] for i in order], labels, shares[order])
+    paid = _paid([costs[i] for i in order])
+    best, most = NEVER, walk.effect(NEVER, paid)
+    tried = np.unique(np.quantile(walk.sure[:-1], np.linspace(0, 1, THRESHOLDS))) if len(order) > 1 else ()
+    for threshold in tried:
+        found = walk.effect(float(threshold), paid)
+        if found.cross_entropy - found.whole_cross_entropy <= tolerance and found.saved > most.saved:
+            best, most = float(threshold), found
+    return Cascade(tuple(members[i] for i in order), best, tolerance, {"valid": most})
+
+
+def judge_cascade(
+    cascade: Cascade,
+    members: Sequence[str],
+    predictions: Sequence[NDArray[np.floating]] | NDArray[np.floating],
+    labels: NDArray[np.integer],
+    costs: Sequence[float],
+    weights: Sequence[float] | None = None,
+) -> Effect:
+    """What `cascade` does to other samples; arguments and errors are those of `plan_cascade`."""
+    _check(members, predictions, labels, costs)
+    shares = np.asarray(weights if weights is not None else [1.0] * len(members), np.float64)
+    order = [list(members).index(m) for m in cascade.order]
+    walk = _walk([predictions[i] for i in order], labels, shares[order])
+    return walk.effect(cascade.threshold, _paid([costs[i] for i in order]))
+
+
+def _check(
+    members: Sequence[str],
+    predictions: Sequence[NDArray[np.floating]] | NDArray[np.floating],
+    labels: NDArray[np.integer],
+    costs: Sequence[float],
+) -> None:
+    shapes = {np.shape(p) for p in predictions}
+    right = len(shapes) == 1 and len(next(iter(shapes))) == 2 and next(iter(shapes))[0] == len(labels)
+    if not right or len(predictions) != len(members) or len(costs) != len(members):
+        must = f"({len(members)}, {len(labels)}, classes), with {len(members)} costs"
+        got = f"{len(predictions)} of {', '.join(map(str, sorted(shapes)))}, with {len(costs)} costs"
+        raise EngineError(f"predictions are {got}; they must be {must}")
+
+
+def _paid(costs: Sequence[float]) -> NDArray[np.float64]:
+    paid: NDArray[np.float64] = np.cumsum(np.asarray(costs, np.float64)) / np.sum(costs)
+    return paid
 
 
 def _order(
-    cube: NDArray[np.float64], labels: NDArray[np.integer], price: NDArray[np.float64], shares: NDArray[np.float64]
+    predictions: Sequence[NDArray[np.floating]] | NDArray[np.floating],
+    labels: NDArray[np.integer],
+    costs: Sequence[float],
+    shares: NDArray[np.float64],
 ) -> list[int]:
     """Greedily: the member next that lowers the cross-entropy most per cost; ties to the cheaper."""
-    rest = list(range(len(cube)))
+    truth = np.stack([np.asarray(p[np.arange(len(labels)), labels], np.float64) for p in predictions])
+    rest = list(range(len(truth)))
     order: list[int] = []
-    total = np.zeros(cube.shape[1:])
-    weight, loss = 0.0, float(np.log(cube.shape[2]))
+    total = np.zeros(len(labels))
+    weight, loss = 0.0, float(np.log(predictions[0].shape[1]))
     while rest:
-        losses = {m: _cross_entropy((total + shares[m] * cube[m]) / (weight + shares[m]), labels) for m in rest}
-        best = max(rest, key=lambda m: ((loss - losses[m]) / price[m], -price[m]))
+        # a member without weight changes nothing, and may even be the first
+        losses = {m: cross_entropy((total + shares[m] * truth[m]) / max(weight + shares[m], 1e-12)) for m in rest}
+        best = max(rest, key=lambda m: ((loss - losses[m]) / costs[m], -costs[m]))
         rest.remove(best)
         order.append(best)
-        total += shares[best] * cube[best]
+        total += shares[best] * truth[best]
         weight, loss = weight + shares[best], losses[best]
     return order
 
 
-def _cross_entropy(mean: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
-    return float(-np.log(np.clip(mean[np.arange(len(labels)), labels], 1e-12, None)).mean())
+def _walk(
+    predictions: Sequence[NDArray[np.floating]], labels: NDArray[np.integer], shares: NDArray[np.float64]
+) -> _Walk:
+    """Running means of `predictions`, one (samples, classes) sum at a time, as a running engine forms them."""
+    total = np.zeros(predictions[0].shape, np.float32)
+    rows = np.arange(len(labels))
+    weight = 0.0
+    sure, truth, right = [], [], []
+    for own, share in zip(predictions, shares, strict=True):
+        weight += share or LEAST
+        total += np.float32(share or LEAST) * np.asarray(own, np.float32)
+        sure.append(total.max(1) / weight)
+        truth.append(total[rows, labels] / weight)
+        right.append(total.argmax(1) == labels)
+    return _Walk(np.stack(sure).astype(np.float32), np.stack(truth).astype(np.float32), np.stack(right))
 
 
 @dataclass(slots=True)
@@ -139,7 +199,7 @@ def advance(span: Span, plan: Plan, predictions: Array, shares: Array) -> list[t
     assert plan.threshold is not None
     progress: Progress = span.progress
     if progress.member not in span.unwanted:
-        share = shares[progress.member] or np.float32(1e-12)  # a weightless first member still has an opinion
+        share = shares[progress.member] or np.float32(LEAST)
         progress.total[progress.active] += share * predictions[progress.member][progress.active]
         progress.weight[progress.active] += share
         progress.depth[progress.active] += 1

@@ -67,6 +67,8 @@ class Reader:
     """by member"""
     held: dict[int, Claim] = field(default_factory=dict)
     """claims handed out, oldest (the running one) first"""
+    members: dict[int, int] = field(default_factory=dict)
+    """how many of them are of each member that has any"""
     load: float = 0.0
     """expected seconds until all it holds is done; of an idle lane, what it takes to wake it"""
     alone: bool = False

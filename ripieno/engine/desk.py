@@ -57,7 +57,7 @@ class Desk:
         if request.closed:
             return
         self.check_open(request)
-        for member in [m for m in request.plan.members if m in self.broken]:
+        for member in [m for m in request.plan.members if m in self.broken] if self.broken else ():
             self.lose(request, member)
             if request.closed:
                 raise EngineError(self.lost(member, self.broken[member]))

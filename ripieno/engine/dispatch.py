@@ -151,7 +151,7 @@ class Dispatcher:
                 self._watch.worked(lane, now)
             self._pump(now)
         if finished:
-            self._settle(finished)
+            self._settle(finished, lane)
 
     def dead(self, lane: int, cause: str, loading: bool) -> None:
         """A lane is gone: give its claims out again; the watch starts it anew."""
@@ -175,7 +175,7 @@ class Dispatcher:
             self._pump(now)
         for request, message in failed.items():
             request.reject(EngineError(message))
-        self._settle(finished)
+        self._settle(finished, lane)
         if not self.started.is_set() and (loading or self._watch.gives_up(lane)):
             self.refusal = cause
             self.started.set()
@@ -232,8 +232,8 @@ class Dispatcher:
 
     # inner: answers
 
-    def _settle(self, spans: list[Span]) -> None:
-        """Combine finished spans, free their slots, answer the requests that are complete."""
+    def _settle(self, spans: list[Span], lane: int) -> None:
+        """Combine spans that `lane` finished, free their slots, answer the requests that are complete."""
         if not spans:
             return
         begin = time.perf_counter()
@@ -250,7 +250,7 @@ class Dispatcher:
                     answered.append(request)
                     self.desk.finish(request)
             self.desk.say_room()
-            self.desk.tally.combining += time.perf_counter() - begin
+            self.desk.tally.combined(lane, time.perf_counter() - begin)
         for request in answered:
             self._deliver(request)
 

@@ -13,7 +13,7 @@ import atexit
 import dataclasses
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -24,22 +24,22 @@ from numpy.typing import NDArray
 
 from ripieno import backends
 from ripieno.engine.answer import Answer, LaneWork, Stats
-from ripieno.engine.cascade import Cascade
 from ripieno.engine.crew import Load, Orders, load_name
 from ripieno.engine.dispatch import Dispatcher
 from ripieno.engine.inputs import check_images
 from ripieno.engine.lane import Lane, ThreadLane
 from ripieno.engine.layout import capacity_of, check_room, isolation_of, lanes_of, orders_of, post_of
 from ripieno.engine.memory import Memory
+from ripieno.engine.plans import Plans
 from ripieno.engine.process import ProcessLane
-from ripieno.engine.request import Plan, Request
+from ripieno.engine.request import Request
 from ripieno.engine.ring import Ring
 from ripieno.engine.supervisor import Supervisor
 from ripieno.engine.trace import Step
 from ripieno.engine.watch import Patience, Watch
 from ripieno.errors import EngineBusyError, EngineError
 from ripieno.library.bundle import read_bundle
-from ripieno.types import Bundle
+from ripieno.types import Bundle, Cascade
 
 Isolation = Literal["auto", "thread", "process"]
 AHEAD = {"thread": 0.0002, "process": 0.002}
@@ -53,8 +53,9 @@ class Engine:
     `isolation` puts lanes in threads of this process, which need less memory, or in processes of their own, which
     survive crashes of a backend (`auto`: threads, but processes for several lanes of PyTorch on a processor). The ring
     holds `capacity` samples; a batch waits at most `max_delay` seconds to fill (0: a lane takes what is there). With
-    `min_members`, requests are answered without members that keep dying, flagged, while so many remain. `trusted` names
-    the user's own families (`module:function`) that the PyTorch backend may import.
+    `min_members`, requests are answered without members that keep dying, flagged, while so many remain. `cascade` is by
+    default that of the bundle, where it has one; False asks all members. `trusted` names the user's own families
+    (`module:function`) that the PyTorch backend may import.
 
     Raises LibraryError when `bundle` is none, EngineError when a member cannot be loaded or the allocation is wrong.
     """
@@ -67,7 +68,7 @@ class Engine:
         capacity: int | None = None,
         max_delay: float = 0.0,
         min_members: int | None = None,
-        cascade: Cascade | None = None,
+        cascade: Cascade | bool = True,
         trusted: Sequence[str] = (),
         patience: Patience | None = None,
         load: Load = backends.load,
@@ -75,9 +76,10 @@ class Engine:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         if isolation not in ("auto", "thread", "process"):
             raise EngineError(f"no isolation {isolation!r}; there are: auto, thread, process")
-        self.cascade = cascade
+        self.cascade = cascade if isinstance(cascade, Cascade) else self.bundle.cascade if cascade else None
+        self._plans = Plans(self.bundle, self.cascade)
+        self._indices = self._plans.indices
         patience = patience or Patience()
-        self._indices = {member: i for i, member in enumerate(self.bundle.ensemble.members)}
         groups = lanes_of(self.bundle)
         self.isolation = isolation if isolation != "auto" else isolation_of(self.bundle, len(groups))
         orders = [orders_of(self.bundle, group, groups, trusted) for group in groups]
@@ -110,7 +112,6 @@ class Engine:
         self._dispatcher = Dispatcher(
             self.bundle.ensemble, ring, self._memory, self._supervisor, self._watch, min_members
         )
-        self._plans: dict[tuple[object, ...], Plan] = {}
         self._closed = False
         self._lanes: list[Lane] = [self._lane(index, own, load) for index, own in enumerate(orders)]
         self._groups = groups
@@ -138,28 +139,29 @@ class Engine:
         timeout: float | None = None,
         deadline: float | None = None,
         partial: bool = False,
-        cascade: bool = False,
+        cascade: bool | None = None,
         steps: list[Step] | None = None,
     ) -> Future[Answer]:
         """Ask for the answer to `images` (samples, *input.shape) of the bundle's dtype; returns when they are copied.
 
         `members` asks some only, by id; `spread` and `each` ask for more in the answer. A full ring blocks, at most
         `timeout` seconds (0: not at all; then the request must fit whole). `deadline` seconds from now the future
-        fails with EngineTimeoutError or, with `partial`, is answered by the members that finished. `cascade` asks the
-        members one after the other, each only about samples that are not yet sure. `steps` is a list that takes what each
-        member did about the request (`ripieno.engine.trace.Step`). Callbacks of the future run in a
-        lane's or the engine's thread: keep them short, and do not wait in them.
+        fails with EngineTimeoutError or, with `partial`, is answered by the members that finished. By the engine's
+        cascade, if it has one, members are asked in turn, each only about samples that are not yet sure; not so where
+        `members`, `spread` or `each` want them all, or with `cascade` False. `steps` is a list that takes what each
+        member did about the request (`ripieno.engine.trace.Step`). Callbacks of the future run in a lane's
+        or the engine's thread: keep them short, and do not wait in them.
 
         Raises EngineError for wrong images or members, EngineBusyError when there was no room in time.
         """
         array = check_images(images, self.bundle.input)
-        plan = self._cascaded(members, spread, each) if cascade else self._plan(members, spread, each)
+        plan = self._plans.find(members, spread, each, cascade)
         request = Request(len(array), plan, len(array))
         dispatcher = self._dispatcher
         if steps is not None:
             request.steps, dispatcher.traced = steps, True
         if not len(array):
-            request.resolve(self._empty(request.plan))
+            request.resolve(self._plans.nothing(plan))
             return request.future
         if deadline is not None:
             late = time.monotonic() + deadline
@@ -246,36 +248,6 @@ class Engine:
         self._watch.end()
         for lane in self._lanes:
             lane.close()
-
-    def _plan(self, members: Iterable[str] | None, spread: bool, each: bool) -> Plan:
-        key = (None if members is None else tuple(members), spread, each)
-        if plan := self._plans.get(key):
-            return plan
-        names = tuple(self._indices) if members is None else tuple(members)
-        unknown = [m for m in names if m not in self._indices]
-        if unknown or not names or len(set(names)) < len(names):
-            wrong = f"no member {unknown[0]!r}" if unknown else "members must be named once each, at least one"
-            raise EngineError(f"{wrong}; there are: {', '.join(self._indices)}")
-        self._plans[key] = Plan(tuple(sorted(self._indices[m] for m in names)), spread, each)
-        return self._plans[key]
-
-    def _cascaded(self, members: Sequence[str] | None, spread: bool, each: bool) -> Plan:
-        """The plan of the engine's cascade, of the chosen members."""
-        if self.cascade is None:
-            raise EngineError("this engine has no cascade: plan one, and open it with Engine(..., cascade=...)")
-        if spread or each or self.bundle.ensemble.combiner not in ("mean", "weighted"):
-            raise EngineError("a cascade answers with a mean alone: no spread, no members' answers, no vote or median")
-        chosen = self._plan(members, False, False).members
-        order = [self._indices[m] for m in self.cascade.order if m in self._indices]
-        if set(order) != set(self._indices.values()):
-            raise EngineError("the cascade orders other members than the bundle has: plan it again")
-        return Plan(tuple(m for m in order if m in chosen), threshold=self.cascade.threshold)
-
-    def _empty(self, plan: Plan) -> Answer:
-        names = tuple(self.bundle.ensemble.members[m] for m in plan.members)
-        none = np.empty((0, len(self.bundle.classes)), np.float32)
-        each = np.empty((len(names), *none.shape), np.float32) if plan.each else None
-        return Answer(none, names, False, none[:, 0] if plan.spread else None, each)
 
     def _lane(self, index: int, orders: Orders, load: Load) -> Lane:
         if self.isolation == "thread":

@@ -23,6 +23,10 @@ Report = tuple[int, float, "NDArray[np.float32] | None"]
 """A claim done: its id, the seconds it took, and the predictions unless they are in place already."""
 
 
+_END: Sequence[Task] = ()
+"""No tasks: the thread of a lane ends."""
+
+
 class House(Protocol):
     """Whom lanes tell; any thread may call."""
 
@@ -70,7 +74,7 @@ class ThreadLane:
 
     def __init__(self, index: int, orders: Orders, load: Load, memory: Memory, house: House) -> None:
         self._index, self._orders, self._load, self._memory, self._house = index, orders, load, memory, house
-        self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Sequence[Task]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     @property
@@ -88,12 +92,11 @@ class ThreadLane:
 
     def send(self, tasks: Sequence[Task]) -> None:
         """Hand over tasks."""
-        for task in tasks:
-            self._inbox.put(task)
+        self._inbox.put(tasks)
 
     def kill(self, cause: str) -> None:
         """A thread cannot be killed: it is given up, and what it may still bring is refused as late."""
-        self._inbox.put(None)
+        self._inbox.put(_END)
         self._inbox = queue.SimpleQueue()
         self._house.dead(self._index, cause, loading=False)
 
@@ -102,15 +105,15 @@ class ThreadLane:
         return 0.0
 
     def close(self) -> None:
-        """End after the running task."""
-        self._inbox.put(None)
+        """End after the running tasks."""
+        self._inbox.put(_END)
 
     def join(self, until: float) -> None:
         """Wait for the end."""
         if self._thread and self._thread is not threading.current_thread():
             self._thread.join(max(0.0, until - time.monotonic()))
 
-    def _run(self, inbox: queue.SimpleQueue[Task | None]) -> None:
+    def _run(self, inbox: queue.SimpleQueue[Sequence[Task]]) -> None:
         house, index = self._house, self._index
         crew = None
         loading = True
@@ -122,12 +125,13 @@ class ThreadLane:
             if self._inbox is inbox:
                 house.up(index)
             loading = False
-            while task := inbox.get():
-                probabilities, seconds = crew.play(task.member, task.slots)
-                reports.append((task.claim, seconds, probabilities))
-                if not task.hold:
-                    house.done(index, reports)
-                    reports = []
+            while tasks := inbox.get():
+                for task in tasks:
+                    probabilities, seconds = crew.play(task.member, task.slots)
+                    reports.append((task.claim, seconds, probabilities))
+                    if not task.hold:
+                        house.done(index, reports)
+                        reports = []
         except Exception as error:
             if reports:
                 house.done(index, reports)

@@ -61,8 +61,8 @@ class Ring:
         self._spans: deque[Span] = deque()
         self._owner: list[Span | None] = [None] * capacity
         self._next = 0
-        self._work, self._share = 0.0, 0.5
-        """seconds of all that waits, and the part of it that one claim may take; up to date while claims are made"""
+        self._work, self._share = -1.0, 0.5
+        """seconds of all that waits, and the part of it that one claim may take; negative until a claim needs them"""
         self.idle = 0
         """lanes that are up and hold no claim"""
 
@@ -115,9 +115,7 @@ class Ring:
         if not self.idle and not self.ahead:
             return taken  # the usual case under load
         free = [i for i, lane in enumerate(self.lanes) if lane.wants(self.ahead, self._second)]
-        if free:
-            self._work = sum([member.waiting * member.rate for member in self.members])
-            self._share = 0.5 / sum([lane.up for lane in self.lanes])
+        self._work = -1.0
         while free:
             index = free[0] if len(free) == 1 else min(free, key=lambda i: self.lanes[i].load)
             lane = self.lanes[index]
@@ -140,6 +138,9 @@ class Ring:
             return []
         lane = self.lanes[claim.lane]
         del lane.held[claim_id]
+        lane.members[claim.member] -= 1
+        if not lane.members[claim.member]:
+            del lane.members[claim.member]
         lane.load = lane.load - claim.seconds - HANDING if lane.held else WAKING
         self.measured(claim.lane, claim.member, seconds / claim.samples)
         self.idle += lane.up and not lane.held
@@ -186,6 +187,7 @@ class Ring:
                     hopeless.append((span, claim.member))
             self.members[claim.member].put_back(back, tries)
         dead.held.clear()
+        dead.members.clear()
         return hopeless, finished
 
     def withdraw(self, span: Span, members: Iterable[int]) -> bool:
@@ -241,12 +243,12 @@ class Ring:
 
     def _claim(self, index: int, lane: Reader, now: float) -> Claim | None:
         """The best task for a lane that wants one, taken; None when there is none or it had better wait."""
-        held = {claim.member for claim in lane.held.values()} if lane.held else _NOBODY
+        held, members = lane.members, self.members
         front, longest, chosen = self.head, -1.0, None
         for post in lane.posts.values():
-            member = self.members[post.member]
+            member = members[post.member]
             waiting = member.waiting
-            if not waiting or (start := member.front) > front:
+            if not waiting:
                 continue
             if waiting < post.batch_size:
                 if post.member in held:
@@ -256,11 +258,15 @@ class Ring:
                 seconds = post.rate * waiting
             else:
                 seconds = post.rate * post.batch_size
-            if start < front or seconds > longest:
+            start = member.front
+            if start < front or (start == front and seconds > longest):
                 front, longest, chosen = start, seconds, post
         if chosen is None:
             return None
-        member = self.members[chosen.member]
+        member = members[chosen.member]
+        if self._work < 0:
+            self._work = sum([member.waiting * member.rate for member in members])
+            self._share = 0.5 / sum([lane.up for lane in self.lanes])
         share = self._work * self._share
         size = chosen.batch_size if longest <= SHORTEST else self._size(chosen, share)
         if held and member.suspected:
@@ -272,13 +278,14 @@ class Ring:
         seconds = chosen.rate * samples
         claim = Claim(self._next, index, chosen.member, ranges, samples, tries, now, waited, seconds)
         self._next += 1
-        self._work -= member.rate * samples
+        self._work = max(0.0, self._work - member.rate * samples)
         if not held:
             self.idle -= 1
             lane.load = 0.0
         lane.load += seconds + HANDING
         lane.alone = tries > 0
         self.claims[claim.id] = lane.held[claim.id] = claim
+        held[claim.member] = held.get(claim.member, 0) + 1
         return claim
 
     def _size(self, post: Post, share: float) -> int:

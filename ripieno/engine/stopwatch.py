@@ -59,6 +59,8 @@ class BenchResult:
     members: Mapping[str, Work]
     combining: float
     """seconds spent combining in the measured time"""
+    asked: float = 0.0
+    """members a sample was shown to, on average: fewer than there are by a cascade"""
 
     def shares(self, placements: Sequence[Placement]) -> tuple[float, ...]:
         """Share of the measured time that each of `placements` computed."""
@@ -100,7 +102,9 @@ def bench(
     members = {m: _minus(after.members[m], before.members[m]) for m in after.members}
     combining = after.combining - before.combining
     took = float(edges[-1] - begin)
-    return BenchResult(mean, 2 * error, p50, p99, batch, outstanding, took, lanes, members, combining)
+    seen = [work.samples for work in members.values()]
+    asked = sum(seen) / max(*seen, 1)  # who is asked first sees every sample
+    return BenchResult(mean, 2 * error, p50, p99, batch, outstanding, took, lanes, members, combining, asked)
 
 
 class AllocationBench:
@@ -276,7 +280,7 @@ def _drive(
 
 
 def _minus(after: W, before: W) -> W:
-    names = ("batches", "samples", "waiting", "computing")
+    names = ("batches", "samples", "waiting", "computing", "combining")
     work = dataclasses.replace(after, **{name: getattr(after, name) - getattr(before, name) for name in names})
     if isinstance(work, LaneWork) and isinstance(before, LaneWork):
         return dataclasses.replace(work, seats={m: s - before.seats[m] for m, s in work.seats.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 
 from ripieno.engine.answer import Work
@@ -14,7 +15,6 @@ class Tally:
 
     def __init__(self, members: int, lanes: int) -> None:
         self.requests = self.samples = self.partial = self.failed = 0
-        self.combining = 0.0
         self._members = [_Sum() for _ in range(members)]
         self._lanes = [_Sum() for _ in range(lanes)]
         self._seats: defaultdict[tuple[int, int], float] = defaultdict(float)
@@ -28,6 +28,15 @@ class Tally:
             work.computing += seconds
         self._seats[claim.lane, claim.member] += seconds
 
+    def combined(self, lane: int, seconds: float) -> None:
+        """What a lane had finished was combined in `seconds`."""
+        self._lanes[lane].combining += seconds
+
+    @property
+    def combining(self) -> float:
+        """Seconds spent combining."""
+        return sum(lane.combining for lane in self._lanes)
+
     def answered(self, request: Request) -> None:
         """A request has its answer."""
         self.requests += 1
@@ -35,8 +44,9 @@ class Tally:
         self.partial += request.partial
 
     def member(self, index: int) -> Work:
-        """Work of a member."""
-        return self._members[index].work()
+        """Work of a member; combining takes as long for every prediction, whoever made it."""
+        work, samples = self._members[index].work(), sum(member.samples for member in self._members)
+        return dataclasses.replace(work, combining=self.combining * work.samples / samples if samples else 0.0)
 
     def lane(self, index: int) -> Work:
         """Work of a lane."""
@@ -48,11 +58,11 @@ class Tally:
 
 
 class _Sum:
-    __slots__ = ("batches", "computing", "samples", "waiting")
+    __slots__ = ("batches", "combining", "computing", "samples", "waiting")
 
     def __init__(self) -> None:
         self.batches = self.samples = 0
-        self.waiting = self.computing = 0.0
+        self.waiting = self.computing = self.combining = 0.0
 
     def work(self) -> Work:
-        return Work(self.batches, self.samples, self.waiting, self.computing)
+        return Work(self.batches, self.samples, self.waiting, self.computing, self.combining)

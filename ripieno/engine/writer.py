@@ -42,8 +42,10 @@ class Writer:
             written = 0
             while written < request.samples and not request.closed:
                 count = self._wait_for_room(request, request.samples - written, until)
+                if not count:
+                    break
                 slot = ring.head % ring.capacity
-                self._memory.samples[slot : slot + count] = images[written : written + count]
+                self._memory.write(slot, images[written : written + count])
                 self._publish(request, written, count)
                 written += count
         finally:

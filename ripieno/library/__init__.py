@@ -1,6 +1,6 @@
 """A folder of members, and the deployments made of them."""
 
-from ripieno.library.bundle import read_bundle, write_bundle
+from ripieno.library.bundle import read_bundle, rewrite_bundle, write_bundle
 from ripieno.library.import_ import import_predictions
 from ripieno.library.library import Library
 from ripieno.library.proof import Fit, Proof, read_proof
@@ -14,5 +14,6 @@ __all__ = [
     "import_predictions",
     "read_bundle",
     "read_proof",
+    "rewrite_bundle",
     "write_bundle",
 ]

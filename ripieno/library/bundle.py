@@ -15,7 +15,7 @@ from ripieno.backends.names import file_of
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library.card import write_card
 from ripieno.library.library import Library
-from ripieno.library.proof import Proof
+from ripieno.library.proof import Proof, read_proof
 from ripieno.types import Allocation, Bundle, Ensemble
 
 
@@ -70,6 +70,14 @@ def write_bundle(
     write_card(bundle, library, path)
     files.write_bytes(path / "bundle.json", files.to_json(bundle, **({"proof": proof} if proof else {})))
     return dataclasses.replace(bundle, path=path)
+
+
+def rewrite_bundle(bundle: Bundle) -> Bundle:
+    """Write what changed of a bundle to its `bundle.json`, with the proof that it has; its members stay."""
+    proof = read_proof(bundle.path)
+    stored = files.to_json(dataclasses.replace(bundle, path=Path()), **({"proof": proof} if proof else {}))
+    files.write_bytes(bundle.path / "bundle.json", stored)
+    return bundle
 
 
 def read_bundle(path: str | Path) -> Bundle:

@@ -11,6 +11,7 @@ RUN/profiles/DEVICE.json           measured costs, a profile a member and backen
 RUN/ensembles/B80.json             selected ensembles
 RUN/front.json                     the best ensemble for every budget
 RUN/allocations/NAME.json          where they run
+RUN/cascades/NAME.json             what asking their members in turn saves and costs
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.backends.names import file_of
 from ripieno.errors import LibraryError
-from ripieno.types import Allocation, Ensemble, Front, Member, Profile, Split
+from ripieno.types import Allocation, Cascade, Ensemble, Front, Member, Profile, Split
 
 
 class Library:
@@ -268,6 +269,17 @@ class Library:
             known = ", ".join(a.name for a in self.allocations()) or f"none yet: ripieno allocate {self.path} ENSEMBLE"
             raise LibraryError(f"no allocation {name!r} in {self.path}; there are: {known}")
         return files.read_json(path, Allocation)
+
+    def write_cascade(self, ensemble: str, cascade: Cascade) -> Path:
+        """Keep what a cascade of an ensemble saves and costs."""
+        path = self.path / "cascades" / f"{_plain_name(ensemble)}.json"
+        files.write_json(path, cascade)
+        return path
+
+    def cascade(self, ensemble: str) -> Cascade | None:
+        """The cascade last planned for an ensemble; None when none was."""
+        path = self.path / "cascades" / f"{_plain_name(ensemble)}.json"
+        return files.read_json(path, Cascade) if path.exists() else None
 
     def allocations(self) -> list[Allocation]:
         """All allocations, by name."""

@@ -5,6 +5,7 @@ folder and returns the words of :mod:`ripieno.types`.
 """
 
 from ripieno.pipeline.brought import evict, import_
+from ripieno.pipeline.cascading import cascade
 from ripieno.pipeline.checkup import Checkup, doctor
 from ripieno.pipeline.costs import counted, measure
 from ripieno.pipeline.deployment import allocate, predict
@@ -21,6 +22,7 @@ __all__ = [
     "Overview",
     "Progress",
     "allocate",
+    "cascade",
     "counted",
     "doctor",
     "ensemble_losses",

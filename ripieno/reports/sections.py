@@ -12,6 +12,7 @@ from ripieno.reports.figures import Figures
 from ripieno.reports.folder import Folder, Plot
 from ripieno.reports.reading import Reading
 from ripieno.reports.search import Trial, rungs, stays, trend, trials, use, varied
+from ripieno.turns import NEVER, in_words
 from ripieno.types import Allocation
 
 HYPERPARAMETERS = 24
@@ -222,6 +223,9 @@ def _allocation(folder: Folder, reading: Reading, allocation: Allocation) -> Plo
     lanes = len({(p.device, p.lane) for p in allocation.placements})
     label = f"{len(allocation.placements)} placements in {lanes} lanes of {len(allocation.devices)} devices."
     note = plots_allocation.in_words(found) if found else "Who shares which lane; without profiles, not for how long."
+    if (turns := reading.library.cascade(allocation.ensemble)) and turns.threshold < NEVER:
+        said = (f"{in_words(effect)} ({split})" for split, effect in turns.effects.items())
+        note += f" Asking members in turn {'; '.join(said)}."
     return folder.plot(name, allocation.name, plots_allocation.picture(allocation, seats), label, name, note)
 
 

@@ -43,6 +43,7 @@ MISTAKES = [
     (["allocate", "run", "B404"], "B404"),
     (["allocate", "run", "../escape"], "name"),
     (["bench", "nowhere"], "nowhere is no bundle"),
+    (["cascade", "run", "nowhere"], "nowhere is no bundle"),
     (["serve", "nowhere"], "nowhere is no bundle"),
     (["export", "nowhere"], "nowhere is no bundle"),
     (["export", "bundle", "--form", "tar"], "--form"),

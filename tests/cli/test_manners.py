@@ -76,6 +76,7 @@ SPOKEN = {
     "doctor": (["doctor"], {"devices", "parts", "missing"}),
     "evict": (["evict", "run", "--quota", "1GiB"], {"evicted", "left"}),
     "bench": (["bench", "bundle", "--seconds", "0.2"], {"bench"}),
+    "cascade": (["cascade", "run", "bundle", "--tolerance", "0.1"], {"cascade"}),
 }  # fmt: skip
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
+
 import fake_members as fake
 import numpy as np
 import pytest
 
-from ripieno.engine import Cascade, Engine, Patience, plan_cascade
+from ripieno.engine import Cascade, Engine, Patience, bench, judge_cascade, plan_cascade
 from ripieno.errors import EngineError
 
 
@@ -37,14 +39,37 @@ def test_a_cascade_stays_within_its_tolerance_and_says_what_it_saves_and_costs()
     predictions, labels = validation()
     cascade = plan_cascade(["a", "b", "c"], predictions, labels, [1.0, 2.0, 4.0], tolerance=0.05)
     assert sorted(cascade.order) == ["a", "b", "c"]
-    assert cascade.cross_entropy <= 0.05
-    assert 0 < cascade.saved < 1
+    effect = cascade.effects["valid"]
+    assert effect.cross_entropy - effect.whole_cross_entropy <= 0.05
+    assert 0 < effect.saved < 1
+    assert effect.whole_accuracy == (predictions.mean(0).argmax(1) == labels).mean()
+    whole = -np.log(predictions.mean(0)[np.arange(len(labels)), labels]).mean()
+    assert effect.whole_cross_entropy == pytest.approx(whole, abs=1e-5)
+
+
+def test_what_is_saved_and_lost_is_counted_sample_by_sample():
+    predictions, labels = validation(samples=60)
+    costs, cascade = [1.0, 2.0, 4.0], Cascade(("b", "c", "a"), 0.7)
+    effect = judge_cascade(cascade, ["a", "b", "c"], predictions, labels, costs)
+    paid, asked, losses = [], [], []
+    for sample, label in enumerate(labels):
+        for depth in (1, 2, 3):
+            mean = predictions[[1, 2, 0][:depth], sample].mean(0)
+            if mean.max() >= 0.7:
+                break
+        asked.append(depth)
+        paid.append(sum([2.0, 4.0, 1.0][:depth]) / 7)
+        losses.append(-np.log(mean[label]))
+    assert set(asked) == {1, 2, 3}
+    assert effect.asked == pytest.approx(np.mean(asked))
+    assert effect.saved == pytest.approx(1 - np.mean(paid))
+    assert effect.cross_entropy == pytest.approx(np.mean(losses), abs=1e-5)
 
 
 def test_without_tolerance_to_spare_no_sample_stops_early():
     predictions, labels = validation()
     cascade = plan_cascade(["a", "b", "c"], predictions, labels, [1.0, 1.0, 1.0], tolerance=-1.0)
-    assert cascade.saved == 0
+    assert cascade.effects["valid"].saved == 0
     assert cascade.threshold > 1
 
 
@@ -56,7 +81,7 @@ def test_the_member_with_the_most_benefit_per_cost_comes_first():
 
 def test_shapes_that_disagree_are_refused():
     predictions, labels = validation()
-    with pytest.raises(EngineError, match="must be"):
+    with pytest.raises(EngineError, match="they must be"):
         plan_cascade(["a", "b"], predictions, labels, [1.0, 1.0])
 
 
@@ -70,13 +95,32 @@ def test_sure_samples_stop_and_the_others_go_on(isolation):
             images = fake.images(samples, seed=samples)
             answers, depths = stepwise(bundle, images, cascade)
             all_depths += depths.tolist()
-            answer = engine.submit(images, cascade=True).result(timeout=30)
+            answer = engine.submit(images).result(timeout=30)
             np.testing.assert_allclose(answer.probabilities, answers, atol=1e-5)
             assert answer.depth is not None
             assert answer.depth.tolist() == depths.tolist()
         assert set(all_depths) == {1, 2, 3}
         work = engine.stats().members
         assert [work[m].samples for m in cascade.order] == [sum(d > k for d in all_depths) for k in range(3)]
+        whole = fake.each(bundle, images).mean(0)
+        for answer in (
+            engine.submit(images, cascade=False).result(timeout=30),
+            engine.submit(images, spread=True).result(timeout=30),
+            engine.submit(images, ids).result(timeout=30),
+        ):
+            np.testing.assert_allclose(answer.probabilities, whole, atol=1e-6)
+            assert answer.depth is None
+
+
+def test_a_bundles_cascade_is_used_unless_told_otherwise():
+    bundle = fake.bundle(lanes=1)
+    bundle = dataclasses.replace(bundle, cascade=Cascade(bundle.ensemble.members, 0.0))
+    images = fake.images(5)
+    with Engine(bundle, load=fake.load) as engine:
+        np.testing.assert_allclose(engine.predict(images), fake.each(bundle, images)[0], atol=1e-6)
+        result = bench(bundle, seconds=0.05, batch=4, engine=engine)
+        assert result.asked == pytest.approx(1.0, abs=0.01)
+    with Engine(bundle, load=fake.load, cascade=False) as engine:
         np.testing.assert_allclose(engine.predict(images), fake.each(bundle, images).mean(0), atol=1e-6)
 
 
@@ -87,7 +131,7 @@ def test_a_cascade_goes_on_without_a_member_that_dies_if_it_may():
     images[0].flat[0] = fake.RAISE
     patience = Patience(back_off=0.01)
     with Engine(bundle, load=fake.load, cascade=cascade, min_members=1, patience=patience) as engine:
-        answer = engine.submit(images, cascade=True).result(timeout=30)
+        answer = engine.submit(images).result(timeout=30)
     assert answer.partial
     assert answer.members == bundle.ensemble.members[1:]
     np.testing.assert_allclose(answer.probabilities, fake.each(bundle, images)[1:].mean(0), atol=1e-5)

@@ -21,6 +21,10 @@ def test_throughput_is_what_the_slowest_member_allows(isolation):
     assert result.seconds >= 0.3
     assert all(work.batches > 0 and work.computing > 0 for work in result.members.values())
     assert sum(lane.samples for lane in result.lanes) > 0
+    assert result.combining > 0
+    for parts in (result.members.values(), result.lanes):
+        assert sum(work.combining for work in parts) == pytest.approx(result.combining, rel=0.2)
+    assert result.asked == pytest.approx(2, abs=0.5)
 
 
 def test_few_slow_answers_are_waited_for():

@@ -1,0 +1,117 @@
+"""A cascade planned on a real run: what it says it saves and costs is what the engine then does."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ripieno
+from ripieno import backends
+from ripieno.data import open_dataset, write_dataset
+from ripieno.errors import EngineError, LibraryError
+from ripieno.library import read_bundle, read_proof
+from ripieno.library.metrics import accuracy, cross_entropy
+from ripieno.pipeline import cascade
+from ripieno.pipeline.cascading import costs_of
+from ripieno.pipeline.fitting import Terms
+from ripieno.types import Dataset, Device, Ensemble
+from tests.onnx_networks import write_network
+
+NAMES = ("00000-e001", "00001-e001", "00002-e001")
+CPU = Device("cpu:0", "cpu", 1 << 30)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three networks that nobody trained and images that they tell apart, labelled by chance as they say."""
+    folder = tmp_path_factory.mktemp("cascading")
+    dice = np.random.default_rng(0)
+    images = np.clip(dice.integers(0, 256, (600, 1, 1, 3)) + dice.normal(0, 30, (600, 8, 8, 3)), 0, 255).astype(
+        np.uint8
+    )
+    members = [
+        write_network(folder / f"{n}.onnx", name=n, layers=1 + i, seed=i, filters=4 + 8 * i)
+        for i, n in enumerate(NAMES)
+    ]
+    answers = [backends.load("onnx", folder / f"{m.id}.onnx", m, CPU, 1).infer(images) for m in members]
+    labels = np.array([dice.choice(4, p=row / row.sum()) for row in np.mean(answers, axis=0, dtype=np.float64)])
+    labels[:4] = range(4)
+    split = np.repeat(np.arange(3, dtype=np.uint8), (100, 300, 200))
+    library = ripieno.Library(folder / "run")
+    data = Dataset("colours", images, labels, split, members[0].classes, (0.5,) * 3, (0.5,) * 3)
+    rows = write_dataset(data, library.dataset_path).rows("valid")
+    for member, own in zip(members, answers, strict=True):
+        library.add(member, own[rows], labels[rows], (folder / f"{member.id}.onnx").read_bytes())
+    library.write_ensemble(Ensemble("three", NAMES, (0.5, 0.25, 0.25), "hand", {"seconds": 1.0}, {}, {}, "weighted"))
+    ripieno.allocate(library, "three", devices="cpu", max_benches=0, bundle=folder / "bundle")
+    return folder
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_what_is_foretold_is_what_the_engine_does(
+    made: Path, tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(made / "bundle", tmp_path / "bundle")
+    library = ripieno.Library(made / "run")
+    if precision != "fp32":
+        monkeypatch.setattr(
+            "ripieno.pipeline.fitting.Terms", lambda: Terms(loss=9.0, rounds=1, turn=0.002, samples=150)
+        )
+        ripieno.allocate(
+            library, "three", devices="cpu", max_benches=0, precision=precision, bundle=tmp_path / "bundle"
+        )
+    proof = read_proof(tmp_path / "bundle")
+    bundle, planned = cascade(library, tmp_path / "bundle", tolerance=0.05)
+    assert read_bundle(tmp_path / "bundle").cascade == bundle.cascade == planned == library.cascade("three")
+    assert read_proof(tmp_path / "bundle") == proof
+    valid, test = planned.effects["valid"], planned.effects["test"]
+    assert valid.cross_entropy - valid.whole_cross_entropy <= 0.05
+    assert 0 < valid.saved < 1
+    data = open_dataset(library.dataset_path)
+    images, labels = data.images[data.rows("test")], data.labels[data.rows("test")]
+    with ripieno.Engine(tmp_path / "bundle") as engine:
+        answer = engine.submit(images).result()
+        work = engine.stats().members
+        each = engine.submit(images, each=True).result().each
+    assert answer.depth is not None
+    assert each is not None
+    # the answer of each sample is the mean of exactly the members that were asked about it
+    order = [NAMES.index(m) for m in planned.order]
+    weights = np.array([0.5, 0.25, 0.25])[order, None, None]
+    means = np.cumsum(weights * each[order], 0) / np.cumsum(weights, 0)
+    np.testing.assert_allclose(answer.probabilities, means[answer.depth - 1, np.arange(len(images))], atol=1e-5)
+    # and what was computed, what it saved and what it cost is what was said
+    costs = dict(zip(NAMES, costs_of(library, bundle), strict=True))
+    spent = sum(work[m].samples * costs[m] for m in NAMES)
+    assert sum(w.samples for w in work.values()) == answer.depth.sum()
+    assert 1 - spent / (len(images) * sum(costs.values())) == pytest.approx(test.saved, abs=0.02)
+    assert answer.depth.mean() == pytest.approx(test.asked, abs=0.02)
+    assert cross_entropy(answer.probabilities, labels) == pytest.approx(test.cross_entropy, abs=0.01)
+    assert accuracy(answer.probabilities, labels) == pytest.approx(test.accuracy, abs=0.011)
+    assert test.samples == len(images)
+
+
+def test_what_saves_nothing_is_left_out_and_a_cascade_can_be_taken_back(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "bundle", tmp_path / "bundle")
+    before = (tmp_path / "bundle" / "bundle.json").read_bytes()
+    cascade(made / "run", tmp_path / "bundle", tolerance=0.05)
+    assert (tmp_path / "bundle" / "bundle.json").read_bytes() != before
+    bundle, _ = cascade(made / "run", tmp_path / "bundle", tolerance=None)
+    assert bundle.cascade is None
+    assert (tmp_path / "bundle" / "bundle.json").read_bytes() == before
+
+
+def test_what_can_have_no_cascade_is_refused(made: Path, tmp_path: Path) -> None:
+    library, bundle = ripieno.Library(made / "run"), tmp_path / "bundle"
+    with pytest.raises(EngineError, match="tolerance -1 must be"):
+        cascade(library, made / "bundle", tolerance=-1.0)
+    with pytest.raises(LibraryError, match="no run"):
+        cascade(tmp_path, made / "bundle")
+    voting = dataclasses.replace(library.ensemble("three"), name="votes", combiner="vote")
+    ripieno.allocate(library, voting, devices="cpu", max_benches=0, bundle=bundle)
+    with pytest.raises(EngineError, match="needs a mean"):
+        cascade(library, bundle)
