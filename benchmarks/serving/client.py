@@ -11,16 +11,19 @@ bytes).
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import multiprocessing
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 import numpy as np
 import uvloop
+
+PATIENCE = 30.0
+"""Seconds beyond its time within which a load must be answered."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,6 @@ class Seen:
     p50: float
     p99: float
     worst: float = 0.0
-
-
-Call = Callable[[], Awaitable[bytes]]
-"""Sends the same request once more, gives the body of the answer."""
 
 
 class WrongAnswerError(Exception):
@@ -120,55 +119,91 @@ def http_request(host: str, path: str, body: bytes, headers: list[str]) -> bytes
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-@asynccontextmanager
-async def http_calls(address: str, requests: list[bytes]) -> AsyncIterator[list[Call]]:
-    """A connection for each request; a connection that was closed is opened again."""
-    host, _, port = address.partition(":")
-    opened: list[asyncio.StreamWriter] = []
-
-    async def connect(request: bytes) -> Call:
-        reader, writer = await asyncio.open_connection(host, int(port))
-        opened.append(writer)
-
-        async def call() -> bytes:
-            writer.write(request)
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = int(head.split(b"\ncontent-length: ", 1)[1].split(b"\r\n", 1)[0])
-            body = await reader.readexactly(length)
-            if not head.startswith(b"http/1.1 200"):
-                raise WrongAnswerError(f"{head.splitlines()[0].decode()}: {body[:300]!r}")
-            return body
-
-        return call
-
-    try:
-        yield [await connect(request) for request in requests]
-    finally:
-        for writer in opened:
-            writer.close()
+Take = Callable[[bytes, float], bool]
+"""Given an answer and when its request was sent; whether one more is wanted."""
 
 
-@asynccontextmanager
-async def grpc_calls(address: str, requests: list[bytes]) -> AsyncIterator[list[Call]]:
+class Asker(asyncio.Protocol):
+    """A connection that sends its request again whenever `take` has taken the answer and wants one more."""
+
+    def __init__(self, request: bytes, take: Take) -> None:
+        self._request, self._take = request, take
+        self._came, self._start, self._wanted = b"", 0, 0
+        self.over = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask."""
+        self._transport = transport
+        self._ask()
+
+    def _ask(self) -> None:
+        self._sent = time.perf_counter()
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a whole answer, then ask again."""
+        came = self._came + data if self._came else data
+        if not self._wanted:
+            self._start = came.find(b"\r\n\r\n") + 4
+            if self._start < 4:
+                self._came = came
+                return
+            head = came[: self._start].lower()
+            self._wanted = self._start + int(head.split(b"\ncontent-length: ", 1)[1].split(b"\r", 1)[0])
+        if len(came) < self._wanted:
+            self._came = came
+            return
+        try:
+            if not came.startswith(b"HTTP/1.1 200"):
+                raise WrongAnswerError(came[:15].decode(errors="replace") + came[self._start :][:200].decode())
+            more = self._take(came[self._start : self._wanted], self._sent)
+        except WrongAnswerError as error:
+            self._end(error)
+            return
+        self._came, self._wanted = b"", 0
+        if more:
+            self._ask()
+        else:
+            self._end(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody answers any more."""
+        self._end(exc or WrongAnswerError("the connection was closed"))
+
+    def _end(self, error: Exception | None) -> None:
+        if not self.over.done():
+            self.over.set_exception(error) if error else self.over.set_result(None)
+        self._transport.close()
+
+
+async def ask_http(server: Server, requests: list[bytes], takes: list[Take]) -> None:
+    """A connection for each request."""
+    host, _, port = server.address.partition(":")
+    loop = asyncio.get_running_loop()
+    pairs = zip(requests, takes, strict=True)
+    made = [loop.create_connection(functools.partial(Asker, *pair), host, int(port)) for pair in pairs]
+    await asyncio.gather(*(asker.over for _, asker in await asyncio.gather(*made)))
+
+
+async def ask_grpc(server: Server, requests: list[bytes], takes: list[Take]) -> None:
     """Calls over one channel, of bytes made once."""
     import grpc.aio
 
     from ripieno.server.proto import SERVICE, message
 
     answer = message("ModelInferResponse")
-    async with grpc.aio.insecure_channel(address, [("grpc.max_receive_message_length", -1)]) as channel:
+    async with grpc.aio.insecure_channel(server.address, [("grpc.max_receive_message_length", -1)]) as channel:
         infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
 
-        def caller(request: bytes) -> Call:
-            async def call() -> bytes:
+        async def one(request: bytes, take: Take) -> None:
+            more = True
+            while more:
+                sent = time.perf_counter()
                 said = answer.FromString(await infer(request))
-                if said.raw_output_contents:
-                    return said.raw_output_contents[0]
-                return b"".join(said.outputs[0].contents.bytes_contents)
+                raw = said.raw_output_contents
+                more = take(raw[0] if raw else b"".join(said.outputs[0].contents.bytes_contents), sent)
 
-            return call
-
-        yield [caller(request) for request in requests]
+        await asyncio.gather(*(one(*pair) for pair in zip(requests, takes, strict=True)))
 
 
 def grpc_request(model: str, images: np.ndarray, elements: bool) -> bytes:
@@ -186,34 +221,38 @@ def grpc_request(model: str, images: np.ndarray, elements: bool) -> bytes:
     return asked.SerializeToString()
 
 
-def calls_of(server: Server, batches: list[np.ndarray]) -> object:
-    """The calls that send each of `batches` to a server."""
+def requests_of(server: Server, batches: list[np.ndarray]) -> list[bytes]:
+    """Each of `batches` as a server wants it."""
     if server.protocol.startswith("grpc"):
-        elements = server.protocol == "grpc-bytes"
-        return grpc_calls(server.address, [grpc_request("ensemble", images, elements) for images in batches])
+        return [grpc_request("ensemble", images, server.protocol == "grpc-bytes") for images in batches]
     made = [oip_body(images) if server.protocol == "oip" else (images.tobytes(), []) for images in batches]
-    return http_calls(server.address, [http_request(server.address, server.path, *one) for one in made])
+    return [http_request(server.address, server.path, *one) for one in made]
 
 
 async def _all(server: Server, load: Load, images: np.ndarray, expected: np.ndarray, seconds: float) -> Seen:
     judge, taken = Judge(server.within), list[float]()
     firsts = [i % (len(images) - load.samples + 1) for i in range(load.in_flight)]
+    requests = requests_of(server, [images[i : i + load.samples] for i in firsts])
 
-    async def one(call: Call, first: int) -> None:
+    def taker(first: int) -> Take:
+        """Notes how long each answer took, and looks at it."""
         right = expected[first : first + load.samples]
-        start = began
-        while not taken or start < until:
-            start = time.perf_counter()
-            body = await call()
-            taken.append(time.perf_counter() - start)
+
+        def take(body: bytes, sent: float) -> bool:
+            now = time.perf_counter()
+            taken.append(now - sent)
             # raw tensors come last in an answer
             judge.check(first, right, body[-right.nbytes :])
+            return now < until
 
-    async with calls_of(server, [images[i : i + load.samples] for i in firsts]) as calls:
-        began = time.perf_counter()
-        until = began + seconds
-        await asyncio.gather(*(one(call, first) for call, first in zip(calls, firsts, strict=True)))
-        passed = time.perf_counter() - began
+        return take
+
+    ask = ask_grpc if server.protocol.startswith("grpc") else ask_http
+    began = time.perf_counter()
+    until = began + seconds
+    async with asyncio.timeout(seconds + PATIENCE):
+        await ask(server, requests, [taker(first) for first in firsts])
+    passed = time.perf_counter() - began
     low, high = np.quantile(taken, [0.5, 0.99])
     return Seen(len(taken) * load.samples / passed, 1e3 * float(low), 1e3 * float(high), judge.worst)
 

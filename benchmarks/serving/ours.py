@@ -11,27 +11,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 sys.path.insert(0, str(Path(__file__).parent))
-from client import LOADS, ask
-from floor import ProcessFloor
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+from client import LOADS, Client
+from floor import ProcessFloor, answers
 from networks import lay_out, write_members
 from record import record
+from servers import ours
 
 from ripieno import files
-
-SERVE = (
-    "import sys; from ripieno.server import serve;"
-    "serve(sys.argv[1], port=0, isolation=sys.argv[2], ready=lambda url: print(url, flush=True))"
-)
 
 
 def main() -> None:
@@ -49,25 +44,21 @@ def main() -> None:
         members, _ = write_members(Path(folder))
         bundle = lay_out(Path(folder), members, [range(len(members))] * cores, 64, cores)
         files.write_json(Path(folder) / "bundle.json", bundle)
+        client = Client(images, answers(bundle, images))
         floor = ProcessFloor(bundle, cores)
         tuned = max((8, 16, 32, 64), key=lambda batch: floor.run(batch, seconds))
         for isolation in ("thread", "process"):
-            command = [sys.executable, "-c", SERVE, folder, isolation]
-            server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-            try:
-                url = server.stdout.readline().strip()
+            with ours(Path(folder), isolation) as running:
+                running.wait(client)
                 for load in LOADS:
-                    ask(url, load, images, 0.3)
+                    client.ask(running.server, load, 0.3)
                 taken = {load: [] for load in LOADS}
                 for _ in range(rounds):
                     for load in LOADS:
                         low = floor.run(tuned, seconds)
-                        seen = ask(url, load, images, seconds)
+                        seen = client.ask(running.server, load, seconds)
                         taken[load].append((low, seen.throughput, seen.p50, seen.p99))
-                memory = _memory(server.pid)
-            finally:
-                server.terminate()
-                server.wait()
+                memory = running.memory()
             for load, numbers in taken.items():
                 low, high, p50, p99 = np.median(numbers, axis=0)
                 shares = [b / a for a, b, *_ in numbers]
@@ -86,13 +77,9 @@ def main() -> None:
                     }
                 )
         floor.close()
-    record("serving-ours", {"rounds": rounds, "seconds": seconds, "floor batch": tuned}, rows)
-
-
-def _memory(pid: int) -> float:
-    """MiB of a process and its children, shared pages counted once."""
-    own = psutil.Process(pid)
-    return sum(p.memory_full_info().pss for p in [own, *own.children(recursive=True)]) / (1 << 20)
+        client.close()
+    settings = {"rounds": rounds, "seconds": seconds, "floor batch": tuned}
+    record("serving-ours" + "-quick" * options.quick, settings, rows)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from bundles import bundles_under
 from client import LOADS, Client, Load, Server, WrongAnswerError
-from floor import Loop, ProcessFloor
+from floor import ProcessFloor, answers
 from install import HOMES, NAMES, Peer, install, read_peer, why_not
 from record import machine, record
 from servers import CannotStartError, Running, ours, start
@@ -90,10 +90,7 @@ class Bench:
         self.folder = bundles["onnx"].path
         self.backends = {name: sorted(b.chosen.values(), key=str) for name, b in bundles.items()}
         images = np.random.default_rng(0).integers(0, 256, (160, *bundles["onnx"].input.shape), dtype=np.uint8)
-        affinity = os.sched_getaffinity(0)
-        answers = [member.infer(images) for member in Loop(bundles["onnx"], min(affinity)).members]
-        os.sched_setaffinity(0, affinity)
-        self.client = Client(images, np.mean(answers, axis=0, dtype=np.float32))
+        self.client = Client(images, answers(bundles["onnx"], images))
         self.floors = {name: ProcessFloor(bundle, cores) for name, bundle in bundles.items()}
         self.batches = {
             name: max((8, 16, 32, 64), key=lambda batch, floor=floor: floor.run(batch, min(1.0, seconds)))

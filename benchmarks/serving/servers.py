@@ -19,6 +19,8 @@ from install import Peer
 SERVE = "import sys; from ripieno.server import serve;serve(sys.argv[1], port=int(sys.argv[2]), isolation=sys.argv[3])"
 PATIENCE = 90.0
 """Seconds within which a server must give a right answer."""
+SETTLING = 0.2
+"""Seconds a server is given after a pause."""
 
 
 class CannotStartError(Exception):
@@ -69,8 +71,9 @@ class Running:
         self._signal(signal.SIGSTOP, self.tree())
 
     def resume(self) -> None:
-        """Let them go on, children first."""
+        """Let them go on, children first, and see to the timers that ran out meanwhile."""
         self._signal(signal.SIGCONT, self.tree()[::-1])
+        time.sleep(SETTLING)
 
     def stop(self) -> None:
         """SIGTERM to the server, then SIGKILL to what is left of its tree."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import tempfile
 
@@ -17,7 +18,10 @@ from starlette.responses import Response
 
 TITLE = "Ray Serve, composition"
 PROTOCOL = "raw"
-SETTINGS = "front batches up to 64 requests without delay, two batches at once; a replica a network, one thread each"
+SETTINGS = (
+    "front batches up to 64 requests without delay, two batches at once; a replica a network, one thread each; workers "
+    "at the priority of all others (Ray's own is nice 15)"
+)
 REQUIREMENTS = ("ray[serve]==2.60.0", "onnxruntime==1.31.1")
 
 REPLICA = {"num_cpus": 0}
@@ -56,6 +60,7 @@ class Front:
 def main() -> None:
     """Serve until told to stop."""
     folder, port, cores = arguments()
+    os.environ.update(RAY_worker_niceness="0", RAY_USAGE_STATS_ENABLED="0")
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as place:
         ray.init(
             address="local",
