@@ -13,8 +13,8 @@ from starlette.responses import Response
 TITLE = "BentoML"
 PROTOCOL = "raw"
 SETTINGS = (
-    "a front of raw bytes; a worker process a core, sessions of one thread; adaptive batches up to 64; its inner client "
-    "not renewed every 100 requests, which fails those under way"
+    "a front of raw bytes; a worker process a core, sessions of one thread; adaptive batches up to 64; its inner "
+    "client not renewed every 100 requests, which fails those under way"
 )
 REQUIREMENTS = ("bentoml==1.4.39", "onnxruntime==1.31.1")
 
