@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ripieno.pipeline import select as select
     from ripieno.pipeline import show as show
     from ripieno.pipeline import tune as tune
+    from ripieno.pipeline.classifier import EnsembleClassifier as EnsembleClassifier
     from ripieno.reports import report as report
     from ripieno.selection import Choice as Choice
     from ripieno.selection import select_members as select_members
@@ -49,6 +50,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Engine": "engine",
+    "EnsembleClassifier": "pipeline.classifier",
     "bench": "engine",
     "RipienoError": "errors",
     "Library": "library",

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ripieno.data.brought import Brought, is_brought, read_brought
 from ripieno.data.cifar import is_cifar, is_tar, read_cifar
 from ripieno.data.dataset import check_dataset, moments, open_dataset, write_dataset
 from ripieno.data.folder import Progress, read_folder
@@ -21,7 +22,7 @@ from ripieno.data.splits import balance_notes, check_ratios, split_samples
 from ripieno.errors import DataError
 from ripieno.types import Dataset, Metric
 
-Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike]
+Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike] | Brought
 
 FORMS = "an image folder, an .npz file, a CIFAR archive (.tar.gz or folder) or a folder of idx files"
 
@@ -41,7 +42,8 @@ def load_dataset(
     """Read images and labels, and split them into train, valid and test.
 
     `source` is the path of an image folder, an `.npz` file, a CIFAR-10 or -100 archive (python or binary, packed or
-    not), a folder of idx files or a data set prepared before; or a pair of arrays (images, labels); or a `Dataset`.
+    not), a folder of idx files or a data set prepared before; or a pair of arrays (images, labels); or a `Dataset`; or
+    a Hugging Face data set, a PyTorch one, or a mapping of splits to such (`ripieno.data.brought`).
 
     - `size`: every image becomes `size` x `size` pixels; its aspect ratio is kept and its border repeated.
     - `split`: shares of train, valid and test (appendix A.1: 72/8/20), stratified by class and seeded by `seed`.
@@ -65,7 +67,7 @@ def load_dataset(
         if dataset is None:
             images = None if target is None else target / "images.npy"
             samples = _read(source, size, skip_bad, progress, notes, images)
-            dataset = _split(samples, size, split, seed, metric, notes)
+            dataset = dataset_of(samples, size, split, seed, metric, notes)
     except PermissionError as error:
         raise DataError(f"{error.filename} may not be read: mend its permissions") from error
     return dataset if target is None else write_dataset(dataset, target)
@@ -100,6 +102,8 @@ def _prepared(source: Source, size: int | None, metric: Metric) -> Dataset | Non
 def _read(
     source: Source, size: int | None, skip_bad: bool, progress: Progress | None, notes: list[str], target: Path | None
 ) -> Samples:
+    if is_brought(source):
+        return read_brought(source, size, notes)
     if not isinstance(source, str | Path):
         return _arrays(source, notes)
     path = Path(source)
@@ -118,7 +122,8 @@ def _read(
 
 def _arrays(source: Any, notes: list[str]) -> Samples:
     if not isinstance(source, tuple) or len(source) != 2:
-        raise DataError(f"data is {type(source).__name__}: it must be a path, a Dataset or a pair (images, labels)")
+        must = "a path, a Dataset, a pair (images, labels), or a Hugging Face or PyTorch data set"
+        raise DataError(f"data is {type(source).__name__}: it must be {must}")
     try:
         images, labels = (np.asanyarray(a) for a in source)
     except ValueError as error:
@@ -126,9 +131,10 @@ def _arrays(source: Any, notes: list[str]) -> Samples:
     return join("arrays", [Part(images, labels, "the arrays")], None, notes)
 
 
-def _split(
+def dataset_of(
     samples: Samples, size: int | None, ratios: Sequence[float], seed: int, metric: Metric, notes: list[str]
 ) -> Dataset:
+    """`samples` split; arguments and errors are those of `load_dataset`."""
     images = samples.images
     if size is not None and images.shape[1:3] != (size, size):
         images = sized(images, size)

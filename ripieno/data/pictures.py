@@ -58,11 +58,13 @@ def read_pixels(path: Path | IO[bytes], kind: Kind, size: int | None) -> NDArray
             image.draft(None, (size, size))  # lets a JPEG decode at a half, quarter or eighth of its size
         if image.format in _TURNED:
             ImageOps.exif_transpose(image, in_place=True)
-        flat: Image.Image = image
-        if image.has_transparency_data:
-            layer = image.convert("RGBA")
-            flat = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-        pixels = _sized(flat.convert(MODES[kind]), size)
+        pixels = _sized(_on_white(image).convert(MODES[kind]), size)
+    return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+
+
+def flattened(image: Image.Image) -> NDArray[Any]:
+    """Pixels (height, width, channels) of a picture that is open, in its own kind, transparent ones laid on white."""
+    pixels = np.asarray(_on_white(image).convert(MODES[_kind(image)]))
     return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
 
@@ -73,6 +75,13 @@ def sized(images: NDArray[Any], size: int) -> NDArray[Any]:
         for channel in range(images.shape[3]):
             result[i, :, :, channel] = _sized(Image.fromarray(np.ascontiguousarray(image[..., channel])), size)
     return result
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
 
 
 def _sized(image: Image.Image, size: int | None) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from ripieno.errors import need
 from ripieno.library import Library
 from ripieno.library.diversity import disagreement
 from ripieno.library.evaluate import evaluate
-from ripieno.reports import canvas, explorer, payload, sections
+from ripieno.reports import canvas, explorer, numbers, payload, sections
 from ripieno.reports.figures import figures
 from ripieno.reports.folder import Folder
 from ripieno.reports.reading import Reading, read
@@ -45,6 +45,7 @@ def report(
     found = figures(library, reading.costs, reading.score, progress) if reading.kind == "seconds" else None
     folder = Folder(library.path / library.report_path.stem)
     chosen = frozenset(m for e in front for m in e.members)
+    numbers.write_benches(folder, reading.benches)
     with canvas.style():
         parts = sections.draw(folder, reading, explored, found, disagreement(library), chosen, progress)
     folder.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ripieno.library.benches import Bench
 from ripieno.reports.explorer import Explorer
 from ripieno.reports.figures import Figures
 from ripieno.reports.folder import Cell, Folder
@@ -126,3 +127,11 @@ def write_figures(folder: Folder, found: Figures) -> None:
         ("method", "asked", "cost", "members", "test_error"),
         [(p.method, p.label, p.cost, p.members, p.error) for p in found.points],
     )
+
+
+def write_benches(folder: Folder, benches: Sequence[tuple[str, Bench]]) -> None:
+    """A row a bench of a deployment; nothing when there was none."""
+    names = ("when", "machine", "isolation", "batch", "in_flight", "seconds", "throughput", "spread", "p50", "p99")
+    rows = [(bundle, *(getattr(bench, name) for name in names)) for bundle, bench in benches]
+    if rows:
+        folder.table("benches", ("deployment", *names), rows)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ripieno.data import open_dataset
 from ripieno.errors import LibraryError
 from ripieno.library import Library
+from ripieno.library.benches import Bench, benches_of, bundles_of
 from ripieno.types import Allocation, Dataset, Ensemble, Front, Member, Split
 
 UNITS = {
@@ -36,6 +37,8 @@ class Reading:
     ensembles: tuple[Ensemble, ...]
     """those chosen under a budget of `kind`"""
     allocations: tuple[Allocation, ...]
+    benches: tuple[tuple[str, Bench], ...] = ()
+    """of the run's deployments, by name, those of each in time"""
 
     @property
     def unit(self) -> str:
@@ -80,6 +83,7 @@ def read(library: Library) -> Reading:
         costs,
         tuple(e for e in library.ensembles() if set(e.budget) == {kind} and kind in e.cost),
         tuple(library.allocations()),
+        tuple((path.name, bench) for path in bundles_of(library) for bench in benches_of(path)),
     )
 
 

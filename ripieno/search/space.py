@@ -249,5 +249,20 @@ _TINY = Space(
 )
 """For images of 8 x 8 pixels and processors."""
 
-SPACES: dict[str, Space] = {space.name: space for space in (_TINY, _SMALL, _RESNET, _PAPER)}
+_TABLE = Space(
+    "resnet-table",
+    "resnet",
+    {
+        **{name: _TINY.ranges[name] for name in ("learning_rate", "batch_size", "weight_decay", "activation")},
+        "convolution": Categorical(("v1", "v2")),
+        "label_smoothing": Continuous(0.0, 0.1),
+        "stem_filters": Integer(16, 64, log=True),
+        "width": Integer(8, 32, log=True),
+        **dict.fromkeys(_BLOCKS, Integer(1, 2)),
+    },
+    {"optimizer": "adamw", "schedule": "rung"},
+)
+"""For tables: images of one pixel with a channel a feature, which nothing augments."""
+
+SPACES: dict[str, Space] = {space.name: space for space in (_TINY, _SMALL, _RESNET, _PAPER, _TABLE)}
 """The spaces by name."""

@@ -18,6 +18,7 @@ import pytest
 import ripieno
 from ripieno.errors import LibraryError
 from ripieno.files import remove_tree
+from ripieno.library.benches import Bench, keep_bench
 from ripieno.reports import report
 from ripieno.reports.figures import figures
 from tests.reports.conftest import EVIL, HARM, Made
@@ -180,3 +181,24 @@ def test_an_allocation_says_what_sets_its_pace_and_what_memory_it_takes(made: Ma
     shown = made.page.partition('id="plot-allocation-made"')[2].partition("<svg")[0]
     assert "always busy" in shown
     assert "Memory: cpu:0" in shown
+
+
+def test_what_benches_of_its_deployments_measured_is_in_the_report(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    library = ripieno.Library(tmp_path / "run")
+    here = shutil.copytree(finished_run.parent / "bundle", tmp_path / "run" / "bundles" / "inside")
+    there = ripieno.allocate(library, library.ensembles()[0], devices="cpu", bundle=tmp_path / "there", max_benches=0)
+    for number, path in enumerate((here, there.path, there.path)):
+        keep_bench(path, Bench(1.7e9, "some-cpu", "thread", 64, 3, 1.0, 4321.0 + number, 0.01, 0.002, 0.005))
+    page = ripieno.report(library).read_text()
+    assert re.findall(r'<th scope="row">(\w+)</th><td>64</td><td>3</td><td>(\d+)</td>', page) == [
+        ("inside", "4321"),
+        ("there", "4322"),
+        ("there", "4323"),
+    ]
+    assert "deployment,when,machine" in (tmp_path / "run" / "report" / "benches.csv").read_text()
+
+
+def test_the_papers_four_figures_are_there(page: str) -> None:
+    assert "figures 3 and 4" in page
+    assert "figures 5 and 6" in page

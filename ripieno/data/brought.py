@@ -1,0 +1,183 @@
+"""Data sets of other libraries: Hugging Face `datasets`, PyTorch `Dataset`, and mappings of splits to either.
+
+Nothing of theirs is imported: what they are is told by what they can do. A Hugging Face data set has `features` and
+rows that are mappings; a PyTorch one has items (image, label, ...). Both are read once, item by item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.data.npz import IMAGES, LABELS, SPLIT_WORDS
+from ripieno.data.pictures import flattened, sized
+from ripieno.data.samples import Part, Samples, join
+from ripieno.errors import DataError
+from ripieno.types import Split
+
+CHANNELS = (1, 3, 4)
+"""Numbers of channels that tell which axis of an image they lie on."""
+FEW = 32
+"""Items, about, that tell a data set from another."""
+MEND = "it must give (image, label) items, or rows with an image and a label column"
+
+
+class Items(Protocol):
+    """What a data set of another library can do at least: give its items."""
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """The item, or the column, at `index`."""
+        ...
+
+
+Brought = Items | Mapping[str, Items]
+
+
+def is_brought(source: object) -> bool:
+    """Whether `source` is a data set of another library, or a mapping of splits to such."""
+    if isinstance(source, Mapping):
+        return bool(source) and all(is_brought(part) for part in source.values())
+    if isinstance(source, str | bytes | tuple | list | np.ndarray):
+        return False
+    return hasattr(source, "__getitem__") or hasattr(source, "__iter__")
+
+
+def read_brought(source: Any, size: int | None, notes: list[str]) -> Samples:
+    """The samples of a data set of another library; images of different sizes need `size`.
+
+    A mapping names its splits: train, valid (validation, val, dev), test. Raises DataError saying which item of which
+    split cannot be used, and how it must be.
+    """
+    if isinstance(source, Mapping):
+        unknown = [str(name) for name in source if str(name).lower() not in SPLIT_WORDS]
+        if unknown:
+            raise DataError(
+                f"data has a split {unknown[0]!r}: splits are train, valid and test; leave it out or rename it"
+            )
+        splits = {SPLIT_WORDS[str(name).lower()]: part for name, part in source.items()}
+        if len(splits) < len(source) or "train" not in splits:
+            raise DataError(
+                f"data has the splits {', '.join(map(str, source))}: one must be train, none may come twice"
+            )
+    else:
+        splits = {"train": source}
+    found: dict[Split, tuple[list[NDArray[Any]], list[Any], list[str] | None]] = {}
+    for split, part in splits.items():
+        found[split] = _read(part, f"the {split} split" if len(splits) > 1 else "the data", size)
+    names = next((classes for _, _, classes in found.values() if classes), None)
+    parts = []
+    for split, (images, labels, _) in found.items():
+        where = f"the {split} split" if len(splits) > 1 else "the data"
+        parts.append(Part(_stacked(images, where), np.asarray(labels), where, split))
+    return join(_name(source), parts, names, notes)
+
+
+def named(source: Any) -> str:
+    """What `source` is called in a run's record: the same when it is brought again, from a few of its items."""
+    if isinstance(source, Mapping):
+        return "; ".join(f"{name}: {named(part)}" for name, part in source.items())
+    if fingerprint := getattr(source, "_fingerprint", None):  # Hugging Face's, of all that made the data
+        return f"{_name(source)} {fingerprint}"
+    count = len(source) if hasattr(source, "__len__") else 0
+    rows = range(0, count, max(1, count // FEW))
+    labels = [str(item[1]) if not isinstance(item, Mapping) else "" for item in map(source.__getitem__, rows)]
+    return f"{_name(source)} of {count} items, crc32 {crc32(' '.join(labels).encode()):08x} of some labels"
+
+
+def _read(part: Any, where: str, size: int | None) -> tuple[list[NDArray[Any]], list[Any], list[str] | None]:
+    """Images, labels and, where they are known, the names of the classes."""
+    features = getattr(part, "features", None)
+    columns = _columns(features, where) if isinstance(features, Mapping) else None
+    classes = _classes(part, features, columns)
+    images, labels = [], []
+    for number, item in enumerate(_items(part)):
+        if columns is None and isinstance(item, Mapping):
+            columns = _columns(item, where)
+        try:
+            image, label = (item[columns[0]], item[columns[1]]) if columns else (item[0], item[1])
+            pixels = _pixels(image)
+            labels.append(_label(label))
+        except Exception as error:  # whatever a user's data set makes of an item
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise DataError(f"item {number} of {where} cannot be used ({line}): {MEND}") from error
+        images.append(sized(pixels[None], size)[0] if size is not None else pixels)
+    if not images:
+        raise DataError(f"{where} holds no items: {MEND}")
+    return images, labels, classes
+
+
+def _items(part: Any) -> Iterable[Any]:
+    """Items in their order; PyTorch's have a length and no end of their own."""
+    if hasattr(part, "__getitem__") and hasattr(part, "__len__"):
+        return (part[i] for i in range(len(part)))
+    return iter(part)
+
+
+def _columns(features: Mapping[str, Any], where: str) -> tuple[str, str]:
+    """The columns of images and of labels of a Hugging Face data set: by their types, else by their names."""
+    kinds = {name: type(feature).__name__ for name, feature in features.items()}
+    images = [n for n, kind in kinds.items() if kind in ("Image", "Array2D", "Array3D")]
+    images = images or [n for n in kinds if n.lower() in IMAGES]
+    labels = [n for n, kind in kinds.items() if kind == "ClassLabel"]
+    labels = [n for n in labels if n.lower() in LABELS] or labels or [n for n in kinds if n.lower() in LABELS]
+    if len(images) != 1 or len(labels) != 1:
+        raise DataError(
+            f"{where} has the columns {', '.join(kinds)}: one must hold images and one labels; "
+            "choose two with select_columns, rename them image and label with rename_column"
+        )
+    return images[0], labels[0]
+
+
+def _classes(part: Any, features: Any, columns: tuple[str, str] | None) -> list[str] | None:
+    """Names of the classes: of a ClassLabel column, or as torchvision keeps them (a subset's in the whole)."""
+    names = getattr(features[columns[1]], "names", None) if columns else getattr(part, "classes", None)
+    if names is None and columns is None and hasattr(part, "dataset"):
+        return _classes(part.dataset, None, None)
+    if not isinstance(names, Sequence) or isinstance(names, str) or len(names) < 2:
+        return None
+    return [str(name) for name in names]
+
+
+def _pixels(image: Any) -> NDArray[Any]:
+    """An image as (height, width, channels): of Pillow, a tensor (channels first), or an array."""
+    if hasattr(image, "convert"):
+        return flattened(image)
+    tensor = hasattr(image, "detach")
+    pixels = np.asarray(image.detach().cpu().numpy() if tensor else image)
+    if pixels.dtype.kind == "f":
+        pixels = pixels.astype(np.float32, copy=False)
+    if pixels.ndim == 2:
+        return pixels[..., np.newaxis]
+    if pixels.ndim != 3:
+        raise ValueError(f"an image has shape {pixels.shape}")
+    first = pixels.shape[0] in CHANNELS and (tensor or pixels.shape[2] not in CHANNELS)
+    return np.ascontiguousarray(pixels.transpose(1, 2, 0)) if first else pixels
+
+
+def _label(label: Any) -> Any:
+    """A label as a plain number or name."""
+    plain = label.item() if hasattr(label, "item") else label
+    if not isinstance(plain, int | float | str) or plain is None:
+        raise ValueError(f"a label is {type(label).__name__}")
+    return plain
+
+
+def _stacked(images: list[NDArray[Any]], where: str) -> NDArray[Any]:
+    shapes = {image.shape for image in images}
+    if {shape[2] for shape in shapes} == {1, 3}:  # grey ones among coloured
+        images = [np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image for image in images]
+        shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        few = " and ".join(map(str, sorted(shapes)[:2]))
+        raise DataError(f"images of {where} have shapes {few}: they must be the same; --size (size=) makes them so")
+    return np.stack(images)
+
+
+def _name(source: Any) -> str:
+    part = next(iter(source.values())) if isinstance(source, Mapping) else source
+    info = getattr(getattr(part, "info", None), "dataset_name", None)
+    return str(info) if info else type(part).__name__

@@ -1,0 +1,239 @@
+"""How words show themselves in a notebook: small tables and pictures as HTML, without a script or a colour of paper.
+
+Text is in the notebook's own colour and marks in mid-tones, so that all of it reads in light and in dark. The words
+are told by their names: this module stands below them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ripieno.types import Allocation, Ensemble, Front, Member
+
+BLUE, ORANGE, GREEN = "#3d85c6", "#e07b39", "#4b9a6b"
+COLOURS = (BLUE, ORANGE, GREEN, "#8e6bbf", "#b0803c", "#3f95a0")
+ROWS = 12
+"""Rows of a table at most."""
+LANES = 24
+"""Lanes drawn at most."""
+WIDTH, BAR = 420, 20
+"""Pixels: of a picture, of a lane in it."""
+UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memory": "bytes", "flops": "operations"}
+
+
+class Shown:
+    """Shows itself in a notebook."""
+
+    def _repr_html_(self) -> str:
+        return VIEWS[type(self).__name__](self)
+
+
+def ensemble_view(ensemble: Ensemble) -> str:
+    """An ensemble: its costs under their bounds, its figures, its members and their weights."""
+    figures = [f"{_words(n)} {_figure(n, v)}" for n, v in ensemble.losses.items()]
+    costs = [_cost(k, v, ensemble.budget.get(k)) for k, v in ensemble.cost.items()]
+    pairs = list(zip(ensemble.members, ensemble.weights, strict=True))
+    rows = [(member, _bar(weight), f"{weight:.3g}") for member, weight in pairs]
+    title = f"{ensemble.name}: {len(pairs)} members by {ensemble.method}, answering as their {ensemble.combiner}"
+    return _card(title, [*costs, *figures], _table(("member", "", "weight"), rows))
+
+
+def front_view(front: Front) -> str:
+    """A front: the staircase of loss by cost, and the ensembles."""
+    rows, points = [], []
+    for e in front.ensembles:
+        cost, loss = e.cost[front.kind], e.losses.get("valid_cross_entropy")
+        figures = (e.losses.get(f"{s}_accuracy") for s in ("valid", "test"))
+        rows.append((e.name, f"{cost:.4g}", str(len(e.members)), _number(loss), *map(_percent, figures)))
+        if loss is not None:
+            points.append((cost, loss))
+    title = f"{len(front.ensembles)} ensembles by {front.method}, the best for every budget"
+    columns = ("name", front.kind, "members", "cross-entropy", "accuracy", "test accuracy")
+    return _card(title, [f"cost: {UNITS.get(front.kind, front.kind)}"], _stairs(points), _table(columns, rows))
+
+
+def allocation_view(allocation: Allocation) -> str:
+    """An allocation: a bar a lane, cut up by who sits in it, and the speed."""
+    speeds = (("measured", allocation.throughput), ("by the model", allocation.predicted), ("bound", allocation.bound))
+    facts = [f"{value:,.0f} samples/s {name}" for name, value in speeds if value]
+    if allocation.rate is not None and allocation.latency is not None:
+        facts.append(f"99 of 100 within {1000 * allocation.latency:.3g} ms at {allocation.rate:g} samples/s")
+    devices = ", ".join(f"{d.name} ({d.kind})" for d in allocation.devices)
+    title = f"{allocation.name}: {len(allocation.placements)} placements of {allocation.ensemble} on {devices}"
+    return _card(title, facts, _lanes(allocation))
+
+
+def library_view(library: Any) -> str:
+    """A library: how many members, the best of them with their costs, the ensembles."""
+    members: Sequence[Member] = sorted(
+        library.members(), key=lambda m: (m.losses.get("valid_cross_entropy", math.inf), m.id)
+    )
+    device = library.usual_device()
+    costs = {m: p.cost for m, p in library.profiles(device).items()} if device else {}
+    trials = len({m.trial for m in members})
+    rows = [
+        (
+            m.id,
+            str(m.epoch),
+            _number(m.losses.get("valid_cross_entropy")),
+            _percent(m.losses.get("valid_accuracy")),
+            f"{m.parameters:,}",
+            _number(costs.get(m.id, m.costs.get("seconds")), ".4g"),
+        )
+        for m in members[: ROWS + 1]
+    ]
+    columns = ("member", "epochs", "cross-entropy", "accuracy", "parameters", "seconds")
+    facts = [f"{len(members)} members of {trials} trials"] + ([f"measured on {device}"] if device else [])
+    chosen = [
+        (
+            e.name,
+            " ".join(f"{k} {v:.4g}" for k, v in e.cost.items()),
+            str(len(e.members)),
+            _number(e.losses.get("valid_cross_entropy")),
+            _percent(e.losses.get("test_accuracy")),
+        )
+        for e in library.ensembles()
+    ]
+    more = _table(("ensemble", "cost", "members", "cross-entropy", "test accuracy"), chosen) if chosen else ""
+    return _card(str(library.path), facts, _table(columns, rows, len(members)) if rows else "", more)
+
+
+VIEWS: Mapping[str, Callable[[Any], str]] = {
+    "Ensemble": ensemble_view,
+    "Front": front_view,
+    "Allocation": allocation_view,
+    "Library": library_view,
+}
+"""How each word is shown."""
+
+
+def _stairs(points: Sequence[tuple[float, float]]) -> str:
+    """Loss by cost as stairs: costs in their logarithm where all are above 0."""
+    if len(points) < 2:
+        return ""
+    costs, losses = [c for c, _ in points], [v for _, v in points]
+    scale: Callable[[float], float] = math.log if min(costs) > 0 else float
+    low, high, least, most = scale(min(costs)), scale(max(costs)), min(losses), max(losses)
+    left, top, height = 8, 8, 120
+
+    def at(cost: float, loss: float) -> tuple[float, float]:
+        x = left + (scale(cost) - low) / ((high - low) or 1) * (WIDTH - 2 * left)
+        return x, top + (most - loss) / ((most - least) or 1) * (height - 2 * top)
+
+    places = [at(*point) for point in points]
+    path = f"M{places[0][0]:.1f} {places[0][1]:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in places[1:])
+    dots = "".join(
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{ORANGE}"><title>{c:.4g}: {v:.4f}</title></circle>'
+        for (x, y), (c, v) in zip(places, points, strict=True)
+    )
+    words = (
+        f'<text x="{left}" y="{height + 14}">{min(costs):.3g}</text>'
+        f'<text x="{WIDTH - left}" y="{height + 14}" text-anchor="end">{max(costs):.3g}</text>'
+        f'<text x="{WIDTH / 2}" y="{height + 14}" text-anchor="middle">cost; loss {most:.4f} to {least:.4f}</text>'
+    )
+    line = f'<path d="{path}" fill="none" stroke="{BLUE}" stroke-width="2"/>'
+    return _svg(height + 20, "Validation loss by cost", line + dots + words)
+
+
+def _lanes(allocation: Allocation) -> str:
+    lanes = sorted({(p.device, p.lane) for p in allocation.placements})
+    members = list(dict.fromkeys(p.member for p in allocation.placements))
+    known = len(allocation.shares) == len(allocation.placements)
+    shares = dict(zip(allocation.placements, allocation.shares, strict=True)) if known else {}
+    parts, left = [], 110
+    for row, lane in enumerate(lanes[:LANES]):
+        y = row * (BAR + 6) + 2
+        parts.append(f'<text x="0" y="{y + 14}">{escape(f"{lane[0]} lane {lane[1]}"[:18])}</text>')
+        own = [p for p in allocation.placements if (p.device, p.lane) == lane]
+        x, room = float(left), WIDTH - left
+        # lanes that share cores may add up to more than the whole
+        total = max(1.0, sum(shares[p] for p in own)) if shares else float(len(own))
+        for p in own:
+            width = room * (shares[p] if shares else 1.0) / total
+            width = max(0.0, min(width, WIDTH - x))
+            label = f"{p.member} ×{p.batch_size}"
+            share = f", {shares[p]:.0%} of the time" if shares else ""
+            colour = COLOURS[members.index(p.member) % len(COLOURS)]
+            parts.append(
+                f'<g><title>{escape(label + share)}</title><rect x="{x:.1f}" y="{y}" width="{width:.1f}" '
+                f'height="{BAR}" fill="{colour}" fill-opacity="0.45" stroke="{colour}"/>'
+                + (f'<text x="{x + 4:.1f}" y="{y + 14}">{escape(label)}</text>' if width > 7 * len(label) else "")
+                + "</g>"
+            )
+            x += width
+    rest = len(lanes) - LANES
+    if rest > 0:
+        parts.append(f'<text x="0" y="{LANES * (BAR + 6) + 14}">and {rest} more lanes</text>')
+    height = min(len(lanes), LANES) * (BAR + 6) + (20 if rest > 0 else 4)
+    return _svg(height, "Members by lane", "".join(parts)) if lanes else ""
+
+
+def _svg(height: float, label: str, body: str) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" role="img" '
+        f'aria-label="{escape(label)}" style="max-width:{WIDTH}px;width:100%;display:block;margin:.4em 0" '
+        f'font-family="inherit" font-size="12" fill="currentColor">{body}</svg>'
+    )
+
+
+def _card(title: str, facts: Iterable[str], *parts: str) -> str:
+    said = " · ".join(escape(_plain(f)) for f in facts if f)
+    line = f'<div style="opacity:.75">{said}</div>' if said else ""
+    return f'<div style="overflow-x:auto"><div><b>{escape(_plain(title))}</b></div>{line}{"".join(parts)}</div>'
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], count: int | None = None) -> str:
+    """A table of `ROWS` rows at most of `count`, the first column text, the others numbers."""
+    edge = "border-bottom:1px solid rgba(128,128,128,.35);padding:.15em .7em .15em 0"
+
+    def cell(tag: str, text: str, number: int) -> str:
+        body = text if isinstance(text, _Markup) else escape(_plain(text))
+        return f'<{tag} style="text-align:{"right" if number else "left"};{edge}">{body}</{tag}>'
+
+    head = "".join(cell("th", name, i) for i, name in enumerate(columns))
+    body = "".join(f"<tr>{''.join(cell('td', text, i) for i, text in enumerate(row))}</tr>" for row in rows[:ROWS])
+    rest = (count or len(rows)) - ROWS
+    more = f'<div style="opacity:.75">and {rest} more</div>' if rest > 0 else ""
+    return (
+        f'<table style="border-collapse:collapse;background:none"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table>{more}"
+    )
+
+
+class _Markup(str):
+    """Text of ours that is HTML."""
+
+
+def _bar(share: float) -> str:
+    width = 60 * min(max(share, 0.0), 1.0)
+    return _Markup(
+        f'<svg width="60" height="8" aria-hidden="true"><rect width="{width:.1f}" height="8" fill="{BLUE}"/></svg>'
+    )
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _words(name: str) -> str:
+    return name.replace("cross_entropy", "cross-entropy").replace("macro_f1", "macro-F1").replace("_", " ")
+
+
+def _figure(name: str, value: float) -> str:
+    return _number(value) if name.endswith("cross_entropy") else _percent(value)
+
+
+def _cost(kind: str, value: float, bound: float | None) -> str:
+    return f"{kind} {value:.4g}" + ("" if bound is None else f" of {bound:.4g}")
+
+
+def _number(value: float | None, form: str = ".4f") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"

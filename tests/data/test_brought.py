@@ -1,0 +1,138 @@
+"""Data sets of other libraries become ours, item by item."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+import ripieno
+from ripieno.data import load_dataset
+from ripieno.errors import DataError, SearchError
+from ripieno.pipeline.tuning import prepare
+from ripieno.types import SPLITS
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (24, 6, 5, 3), np.uint8)
+CODES = np.arange(24) % 3
+
+
+class Drawers(Dataset[Any]):
+    """A data set of the user's own, as torchvision's are: pictures, integers, names in `classes`."""
+
+    classes = ("cat", "dog", "owl")
+
+    def __init__(self, pixels: np.ndarray = PIXELS, transform: Any = Image.fromarray) -> None:
+        self.pixels, self.transform = pixels, transform
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(self.pixels[index]), int(CODES[index])
+
+
+def in_order(dataset: ripieno.Dataset) -> None:
+    assert (dataset.images == PIXELS).all()
+    assert (dataset.labels == CODES).all()
+
+
+def test_a_pytorch_data_set_of_pictures_keeps_its_names_and_pixels() -> None:
+    dataset = load_dataset(Drawers())
+    in_order(dataset)
+    assert dataset.classes == Drawers.classes
+    assert load_dataset(Subset(Drawers(), range(24))).classes == Drawers.classes
+
+
+def test_tensors_are_channels_first_as_torchvision_makes_them() -> None:
+    in_order(load_dataset(Drawers(transform=lambda p: torch.from_numpy(p).permute(2, 0, 1))))
+    unit = load_dataset(TensorDataset(torch.from_numpy(PIXELS / 255).float().permute(0, 3, 1, 2), torch.tensor(CODES)))
+    assert unit.input == ripieno.types.Input((6, 5, 3), "float32")
+    assert np.allclose(unit.images, PIXELS / 255, atol=1e-6)
+
+
+def test_a_mapping_names_its_splits() -> None:
+    dataset = load_dataset({"train": Drawers(), "validation": Drawers(PIXELS[:6]), "test": Drawers(PIXELS[:9])})
+    assert [len(dataset.rows(s)) for s in SPLITS] == [24, 6, 9]
+    with pytest.raises(DataError, match="a split 'extra'"):
+        load_dataset({"train": Drawers(), "extra": Drawers()})
+    with pytest.raises(DataError, match="must be train"):
+        load_dataset({"test": Drawers()})
+
+
+def test_images_of_many_sizes_need_a_size() -> None:
+    def cut(pixels: np.ndarray) -> Image.Image:
+        image = Image.fromarray(pixels[: 3 + pixels[0, 0, 0] % 3])
+        return image.convert("L") if pixels[0, 0, 1] % 2 else image
+
+    with pytest.raises(DataError, match=r"have shapes .* --size"):
+        load_dataset(Drawers(transform=cut))
+    assert load_dataset(Drawers(transform=cut), size=4).input.shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("transform", "says"),
+    [
+        (lambda _: "a cat", "item 0 of the data"),
+        (lambda _: np.zeros(3), r"shape \(3,\)"),
+        (lambda _: 1 / 0, "division"),
+    ],
+)
+def test_an_item_that_cannot_be_used_is_named(transform: Any, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        load_dataset(Drawers(transform=transform))
+
+
+@pytest.mark.parametrize("data", [5, None, [1, 2], object()])
+def test_what_is_no_data_set_is_refused_in_a_line(data: Any) -> None:
+    with pytest.raises(DataError, match="it must be a path"):
+        load_dataset(data)
+
+
+def test_a_run_knows_its_data_again(tmp_path: Path) -> None:
+    library = ripieno.Library(tmp_path / "run")
+    first = prepare(Drawers(), library)
+    again = prepare(Drawers(), library)
+    assert (first.images == again.images).all()
+    with pytest.raises(SearchError, match="another source"):
+        prepare(Drawers(PIXELS[:12]), library)
+
+
+def test_rows_of_a_hugging_face_data_set_are_read_by_their_features(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="needs Hugging Face datasets, which is not installed")
+    features = datasets.Features(
+        {"id": datasets.Value("int64"), "picture": datasets.Image(), "kind": datasets.ClassLabel(names=["a", "b", "c"])}
+    )
+    rows = {"id": list(range(24)), "picture": [Image.fromarray(p) for p in PIXELS], "kind": CODES.tolist()}
+    whole = datasets.Dataset.from_dict(rows, features=features)
+    dataset = load_dataset(whole)
+    in_order(dataset)
+    assert dataset.classes == ("a", "b", "c")
+    both = datasets.DatasetDict({"train": whole, "test": whole.select(range(6))})
+    assert len(load_dataset(both).rows("test")) == 6
+    prepare(both, ripieno.Library(tmp_path / "run"))
+    prepare(both, ripieno.Library(tmp_path / "run"))
+    with pytest.raises(DataError, match="has the columns id, kind"):
+        load_dataset(whole.remove_columns("picture"))
+
+
+class Rows:
+    """What a Hugging Face data set looks like from outside, without its library."""
+
+    features = {"image": object(), "label": type("ClassLabel", (), {"names": ["a", "b", "c"]})()}  # noqa: RUF012
+
+    def __len__(self) -> int:
+        return len(PIXELS)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"image": PIXELS[index], "label": int(CODES[index])}
+
+
+def test_columns_are_told_by_their_names_too() -> None:
+    dataset = load_dataset(Rows())
+    in_order(dataset)
+    assert dataset.classes == ("a", "b", "c")
