@@ -193,7 +193,7 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class Ensemble(Shown):
     """Members that answer together, chosen under a budget."""
 
     name: str
@@ -210,7 +210,7 @@ class Ensemble:
 
 
 @dataclass(frozen=True)
-class Front:
+class Front(Shown):
     """The best ensemble for every budget in one kind of cost: the best for a budget is the last that it pays for."""
 
     kind: str
@@ -220,8 +220,7 @@ class Front:
 
     def best(self, budget: float) -> Ensemble | None:
         """The ensemble for `budget`; None when it pays for none."""
-        paid = [e for e in self.ensembles if e.cost[self.kind] <= budget]
-        return paid[-1] if paid else None
+        return next((e for e in reversed(self.ensembles) if e.cost[self.kind] <= budget), None)
 
 
 @dataclass(frozen=True)
@@ -251,7 +250,7 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class Allocation:
+class Allocation(Shown):
     """Placements of an ensemble's members: replicas are two placements of one member."""
 
     name: str

@@ -60,7 +60,8 @@ def tune(
     space: Annotated[
         str,
         typer.Option(
-            help="`auto` (by device), `resnet`, `resnet-small`, `resnet-tiny`, `resnet-paper` or a JSON file."
+            help="`auto` (by device), `resnet`, `resnet-small`, `resnet-tiny`, `resnet-table`, `resnet-paper` "
+            "or a JSON file."
         ),
     ] = "auto",
     algorithm: Annotated[

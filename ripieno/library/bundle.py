@@ -1,6 +1,7 @@
 """A deployment: a folder that can be copied and needs nothing else.
 
 BUNDLE/bundle.json           the ensemble, its allocation, input, class names, members, backends and their proof
+BUNDLE/bench.json            what benches of it measured
 BUNDLE/README.md             the model card: figures, members, costs, data, how it was made, licence
 BUNDLE/members/ID/           what its backends run: weights.safetensors, model.onnx, model-fp16.onnx, model-int8.onnx
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 from ripieno import files
 from ripieno.backends.names import file_of
 from ripieno.errors import EngineError, LibraryError
+from ripieno.library.benches import note_bundle
 from ripieno.library.card import write_card
 from ripieno.library.library import Library
 from ripieno.library.proof import Proof, read_proof
@@ -69,6 +71,7 @@ def write_bundle(
         files.copy_file(library.member_path(owner) / name, path / "members" / owner / name)
     write_card(bundle, library, path)
     files.write_bytes(path / "bundle.json", files.to_json(bundle, **({"proof": proof} if proof else {})))
+    note_bundle(library, path)
     return dataclasses.replace(bundle, path=path)
 
 

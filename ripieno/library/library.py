@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.backends.names import file_of
 from ripieno.errors import LibraryError
+from ripieno.notebook import Shown
 from ripieno.types import Allocation, Cascade, Ensemble, Front, Member, Profile, Split
 
 
-class Library:
+class Library(Shown):
     """A folder of members with their predictions, costs, ensembles and allocations; safe for many writers.
 
     `path` is the run's folder; it need not exist yet.

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import files
+from ripieno.data.brought import Brought, is_brought, named
 from ripieno.errors import SearchError, need
 from ripieno.library import Library
 from ripieno.pipeline.places import Places, PoolName
@@ -23,7 +24,7 @@ from ripieno.types import Configuration, Dataset, Input, Job, Metric
 if TYPE_CHECKING:
     from ripieno.search.progress import Snapshot
 
-Source = str | Path | Dataset | tuple[NDArray[Any], NDArray[Any]]
+Source = str | Path | Dataset | tuple[NDArray[Any], NDArray[Any]] | Brought
 
 
 def tune(
@@ -156,7 +157,9 @@ def _named(data: Source) -> str:
     """What a source is called in the run's record: its path, or a checksum of arrays."""
     if isinstance(data, str | Path):
         return str(Path(data).resolve())
-    labels = data.labels if isinstance(data, Dataset) else data[1]
+    if is_brought(data):
+        return named(data)
+    labels = data.labels if isinstance(data, Dataset) else data[1]  # type: ignore[index]
     return f"{len(labels)} samples in arrays, labels' crc32 {zlib.crc32(np.asarray(labels).tobytes()):08x}"
 
 
