@@ -63,8 +63,12 @@ class Costs:
         return int(self._known[key])
 
     def base(self, device: Device) -> int:
-        """Bytes of a lane of `device` before it holds a member."""
-        return max((p.base for p in self.profiles.get(device.kind, {}).values()), default=0)
+        """Bytes of a lane of `device` before it holds a member: those of every runtime that members are run by."""
+        most: dict[str, int] = {}
+        for profile in self.profiles.get(device.kind, {}).values():
+            runtime = profile.backend.partition(":")[0].partition("-")[0]
+            most[runtime] = max(most.get(runtime, 0), profile.base)
+        return sum(most.values())
 
     def batch_sizes(self, members: Iterable[str], devices: Sequence[Device]) -> tuple[int, ...]:
         """Batch sizes at which every one of `members` was measured on every one of `devices`, ascending."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ripieno.allocation import memory, simulate
-from ripieno.allocation.costs import Costs
-from ripieno.types import Allocation, Device
+from ripieno.allocation.costs import ENGINE, Costs
+from ripieno.profiles.devices import part_of_kind
+from ripieno.types import Allocation, Device, Profile
+
+if TYPE_CHECKING:
+    from ripieno.library import Library
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,21 @@ class Explanation:
     def short_of_bound(self) -> float | None:
         """By what share the prediction stays below the bound: 0 when no allocation can be faster by the model."""
         return max(0.0, 1 - self.throughput / self.bound) if self.bound else None
+
+
+def costs_of(library: Library, allocation: Allocation) -> Costs:
+    """What the placements of `allocation` cost where they sit, by the profiles of what runs each of them."""
+    by_name = {d.name: d for d in allocation.devices}
+    backends = allocation.backends or (None,) * len(allocation.placements)
+    known = functools.cache(library.profiles)
+    found: dict[str, dict[str, Profile]] = {}
+    for p, backend in zip(allocation.placements, backends, strict=True):
+        kind = by_name[p.device].kind
+        lanes = len({q.lane for q in allocation.placements if q.device == p.device})
+        for one in {kind, part_of_kind(kind, lanes) or kind}:
+            if (profile := known(one, backend).get(p.member)) is not None:
+                found.setdefault(one, {})[p.member] = profile
+    return Costs(found, ENGINE)
 
 
 def explain(

@@ -54,6 +54,12 @@ class Options:
     rate: float | None = None
     """samples per second at which the p99 latency is to be least; None: the throughput is to be most"""
 
+    def __post_init__(self) -> None:
+        if self.rate is not None and not self.rate > 0:
+            raise AllocationError(f"rate {self.rate:g} must be samples per second, above 0")
+        if self.max_benches < 0:
+            raise AllocationError(f"max benches {self.max_benches} must be 0 or more")
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -90,7 +96,9 @@ def plan(
     missing.
     """
     options = options or Options()
-    problem = problem_of(ensemble.members, devices, Costs(profiles, ENGINE), batch_sizes, options)
+    # others' profiles would tell of runtimes that no lane here has
+    known = {kind: {m: p for m, p in of.items() if m in ensemble.members} for kind, of in profiles.items()}
+    problem = problem_of(ensemble.members, devices, Costs(known, ENGINE), batch_sizes, options)
     planned = by_model(problem, options)
     found: Refined | None = None
     errors: tuple[float, ...] = ()
@@ -143,7 +151,9 @@ def by_model(problem: Problem, options: Options) -> Planned:
     if options.method != "model":
         if not starts:
             raise _refused(problem, refusal, f"{refusal}, or plan by the model, which finds room for all")
-        return Planned(starts[0], starts[0], math.inf, _score(problem, options))
+        # what any plan could reach, of the model's too
+        whole = dataclasses.replace(problem, replicas=options.replicas, lanes=options.lanes)
+        return Planned(starts[0], starts[0], _relaxed(whole, options.seconds), _score(problem, options))
     best, bound = _search(problem, starts, options.seconds)
     if best is None:
         raise _refused(problem, refusal)
@@ -198,7 +208,7 @@ def _search(problem: Problem, starts: list[Placements], seconds: float) -> tuple
 
     from ripieno.allocation import optimum, wrap  # bring SciPy
 
-    bound = optimum.best(problem, max(seconds, 1.0), relaxed=True).bound
+    bound = _relaxed(problem, seconds)
     found = [p for p in (wrap.wrap_around(problem), longest_first(problem), *starts) if p is not None]
     best = max(found, key=speed, default=None)
     if best is not None and speed(best) < bound * NEAR:
@@ -209,6 +219,13 @@ def _search(problem: Problem, starts: list[Placements], seconds: float) -> tuple
         solved = optimum.best(problem, seconds or 1.0, known=best)
         best, bound = solved.placements, min(bound, solved.bound)
     return best, bound
+
+
+def _relaxed(problem: Problem, seconds: float) -> float:
+    """A quick bound."""
+    from ripieno.allocation import optimum  # brings SciPy
+
+    return optimum.best(problem, max(seconds, 1.0), relaxed=True).bound
 
 
 def _starts(problem: Problem, batch_size: int) -> tuple[list[Placements], AllocationError]:
@@ -230,7 +247,8 @@ def _measured(
 ) -> Refined:
     start = planned.start or planned.best
     if options.method == "model":
-        starts = list(dict.fromkeys([canonical(start), canonical(planned.best)]))
+        # a single bench is the plan's
+        starts = list(dict.fromkeys([canonical(start), canonical(planned.best)]))[-1 if bench.max_benches == 1 else 0 :]
         return confirm(starts, problem, bench, progress=progress, score=planned.score)
     bound = bench.max_benches if options.method == "algorithm-1" else 0
     bench.max_benches = bound

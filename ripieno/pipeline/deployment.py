@@ -17,7 +17,7 @@ from ripieno.library import Library, write_bundle
 from ripieno.pipeline.fitting import Fitter
 from ripieno.pipeline.foreseen import is_elsewhere
 from ripieno.pipeline.runs import Progress, open_run, quiet
-from ripieno.pipeline.settling import Chosen, profiles_by, settle
+from ripieno.pipeline.settling import Chosen, chosen_of, profiles_by, settle
 from ripieno.profiles import local_devices, parts
 from ripieno.types import Allocation, Bundle, Device, Ensemble, Placement
 
@@ -65,11 +65,13 @@ def allocate(
     from ripieno.allocation import Options, parse_pins, plan
     from ripieno.engine import AllocationBench
 
-    if rate is not None and not rate > 0:
-        raise AllocationError(f"rate {rate:g} must be samples per second, above 0")
     backend, precision = asked(backend, precision)
     library = open_run(run)
     chosen = library.ensemble(ensemble) if isinstance(ensemble, str) else ensemble
+    options = Options(method, max_benches=max_benches, pins=parse_pins(pins), replicas=replicas, lanes=LANES, rate=rate)
+    bare = [m for m in chosen.members if library.member(m).format == "predictions"]
+    if bare:
+        raise AllocationError(f"{bare[0]} is predictions only, with no network to place: import its ONNX file")
     if isinstance(devices, str) and is_elsewhere(devices):
         raise AllocationError(f"devices {devices!r} are not this machine's: plan for them, or use auto or cpu")
     here = local_devices(devices, backend) if isinstance(devices, str) else tuple(devices)
@@ -83,7 +85,6 @@ def allocate(
         words = f"{best:.0f} images/s" if rate is None else f"p99 {1000 / best:.3g} ms"
         progress(f"refining the allocation: {words}", benches, limit)
 
-    options = Options(method, max_benches=max_benches, pins=parse_pins(pins), replicas=replicas, lanes=LANES, rate=rate)
     # the backend of what no measurement chose
     usual = backend if backend != "auto" and precision == "fp32" else "onnx"
 
@@ -105,9 +106,14 @@ def allocate(
     if backend == "auto" or precision != "fp32":
         fitter = Fitter(library, chosen, backend, precision, trusted=trusted)
         allocation, fits = settle(fitter, place, chosen, here, _threads(here, pieces), progress)
-        proof = fitter.proof(fits)
+        proof, by = fitter.proof(fits), chosen_of(fits)
+        for device in here:  # what was chosen last for a lane may not be what was planned with
+            placed_here = sorted({p.member for p in allocation.placements if p.device == device.name})
+            profiles_by(library, placed_here, device, by, usual, trusted=trusted, progress=progress)
     else:
-        allocation, proof = place({}), None
+        allocation, proof, by = place({}), None, {}
+    backends = tuple(by.get(p.member, {}).get(p.device, usual) for p in allocation.placements)
+    allocation = dataclasses.replace(allocation, backends=backends)
     library.write_allocation(allocation)
     path = Path(bundle) if bundle is not None else library.path / "bundles" / chosen.name
     return write_bundle(library, chosen, allocation, usual, path, proof)

@@ -19,10 +19,9 @@ def explain(run: str | Path | Library, allocation: str | Allocation) -> Explanat
     `allocation` is one of the run's or its name. Raises LibraryError for an unknown name, AllocationError when a
     profile that it was planned by is no longer there.
     """
-    from ripieno.allocation.costs import ENGINE, Costs
+    from ripieno.allocation.explain import costs_of
     from ripieno.allocation.explain import explain as explain_by
 
     library = open_run(run)
     chosen = library.allocation(allocation) if isinstance(allocation, str) else allocation
-    profiles = {kind: library.profiles(kind) for kind in library.profile_devices()}
-    return explain_by(chosen, Costs(profiles, ENGINE))
+    return explain_by(chosen, costs_of(library, chosen))

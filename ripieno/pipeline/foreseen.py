@@ -88,7 +88,7 @@ def foresee(
     chosen = chosen or _named(names or _common(brought, there))
     _check(brought, chosen.members, there)
     options = Options(method, pins=parse_pins(pins), replicas=replicas, lanes=LANES, rate=rate)
-    costs = Costs(brought, ENGINE)
+    costs = Costs({k: {m: p for m, p in of.items() if m in chosen.members} for k, of in brought.items()}, ENGINE)
     allocation = plan(chosen, there, brought, options=options, name=chosen.name)
     explanation = explain(allocation, costs)
     default = Path("plan") if library is None else library.path / "plans" / chosen.name
@@ -100,7 +100,8 @@ def foresee(
     if scale is not None:
         growth = scaled(chosen.members, there, costs, scale, options)
         written += write_scaling(growth, path)
-    errors = tuple(e for a in (library.allocations() if library else ()) for e in a.errors)
+    past = library.allocations() if library else []
+    errors = tuple(e for a in past if (a.rate is None) == (rate is None) for e in a.errors)
     return Forecast(allocation, explanation, growth, errors, path, tuple(written))
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 INK, BLUE, ORANGE, GREEN = "#7a7f87", "#3d85c6", "#e07b39", "#6aa84f"
 """Mid-tones that read on white and on black alike."""
+MOST = 1000
+"""GPUs that are thought of."""
 LABEL = "predicted, not measured"
 
 
@@ -80,8 +82,8 @@ def scaled(members: Sequence[str], devices: Sequence[Device], costs: Costs, most
     cpus = [d for d in devices if d.type == "cpu"]
     if not gpus:
         raise AllocationError("no GPU to have more of: describe one, such as --devices 'V100-16GB, 1x cpu 32 cores'")
-    if most < 1:
-        raise AllocationError(f"scale {most} must be a number of GPUs, at least 1")
+    if not 1 <= most <= MOST:
+        raise AllocationError(f"scale {most} must be a number of GPUs from 1 to {MOST:,}")
     counts = [n for n in {*COUNTS, most} if n <= most and (n > 0 or cpus)]
     names = {d.name for d in cpus}
     kept = {m: p for m, p in options.pins.items() if p.device is None or p.device in names}

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ripieno.allocation import memory
-from ripieno.allocation.costs import Costs
-from ripieno.allocation.explain import Explanation, Seat, explain
+from ripieno.allocation.explain import Explanation, Seat, costs_of, explain
 from ripieno.errors import AllocationError
 from ripieno.library import Library
 from ripieno.reports import canvas
@@ -23,9 +22,8 @@ LANES = 64
 
 def explained(library: Library, allocation: Allocation) -> Explanation | None:
     """The allocation explained by the model; None when profiles it needs are not in the run."""
-    profiles = {kind: library.profiles(kind) for kind in library.profile_devices()}
     try:
-        return explain(allocation, Costs(profiles))
+        return explain(allocation, costs_of(library, allocation))
     except AllocationError:
         return None
 

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from ripieno.allocation.costs import Costs
+from ripieno import Library, pipeline
+from ripieno.allocation.costs import ENGINE, Costs
 from ripieno.allocation.explain import explain
+from ripieno.errors import AllocationError
 from ripieno.types import Allocation, Device, Placement, Point, Profile
 
 DEVICES = (Device("cuda:0", "gpu", 100), Device("cuda:1", "gpu", 100), Device("cpu:0", "cpu-2-cores", 100, (0, 1)))
@@ -53,3 +57,24 @@ def test_a_long_list_is_cut_short() -> None:
         "cuda:0, cuda:1, cuda:2, cuda:3 and 3 more set the pace, always busy; what costs it most: a (100%); "
         "idle: cuda:7, cuda:8."
     )
+
+
+def test_each_placement_is_explained_by_the_profile_of_what_runs_it(tmp_path: Path) -> None:
+    library, kind = Library(tmp_path), "cpu-2-cores"
+    for backend, members, seconds in (("onnx", "abc", 0.08), ("openvino:bf16", "ab", 0.04)):
+        points = (Point(8, seconds, 0.0, 20),)
+        library.write_profiles(kind, [Profile(m, kind, backend, points, base=5) for m in members])
+    halves = [Profile(m, "cpu-1-core", "openvino:bf16", (Point(8, 0.05, 0.0, 20),)) for m in "ab"]
+    library.write_profiles("cpu-1-core", halves)
+    cpu = Device("cpu:0", kind, 100, (0, 1))
+    whole, cut = ((Placement("a", "cpu:0", 8), Placement("b", "cpu:0", 8, lane)) for lane in (0, 1))
+
+    def seconds_of(placements: tuple[Placement, ...], *backends: str) -> list[float]:
+        made = Allocation("x", "B1", (cpu,), placements, backends=backends)
+        return [round(s.seconds - ENGINE, 9) for s in pipeline.explain(library, made).seats]
+
+    assert seconds_of(whole) == [0.08, 0.08]
+    assert seconds_of(whole, "openvino:bf16", "onnx") == [0.04, 0.08]
+    assert seconds_of(cut, "openvino:bf16", "openvino:bf16") == [0.05, 0.05]
+    with pytest.raises(AllocationError, match="b has no profile on cpu-2-cores"):
+        seconds_of(whole, "onnx", "torch")

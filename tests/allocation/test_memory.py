@@ -35,6 +35,18 @@ def test_each_lane_pays_the_base_and_each_placement_its_bytes() -> None:
     assert not memory.fits((*placements, Placement("a", "cpu:0", 32, lane=1)), [CPU], COSTS)
 
 
+def test_a_lane_pays_for_each_runtime_its_members_are_run_by() -> None:
+    by = (
+        ("a", "onnx", 50),
+        ("b", "onnx:int8", 60),
+        ("c", "openvino", 70),
+        ("d", "torch", 20),
+        ("e", "torch-compile", 30),
+    )
+    mixed = {m: Profile(m, CPU.kind, backend, POINTS, base=base) for m, backend, base in by}
+    assert Costs({CPU.kind: mixed}).base(CPU) == 60 + 70 + 30
+
+
 def test_a_device_may_be_filled_to_its_last_byte() -> None:
     placements = (Placement("a", "cpu:0", 8),)
     assert memory.fits(placements, [Device("cpu:0", "cpu-4-cores", 220)], COSTS)

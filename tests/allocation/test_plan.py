@@ -107,6 +107,43 @@ def test_pins_hold_by_every_method(method: Method) -> None:
     assert {p.batch_size for p in allocation.placements if p.member == "a"} == {1}
 
 
+@pytest.mark.parametrize("method", ["algorithm-1", "worst-fit"])
+def test_every_method_says_how_far_it_is_from_what_any_plan_could_reach(method: Method) -> None:
+    kinds = {"gpu": {m: Profile(m, "gpu", "onnx", (Point(8, 0.01, 0.0, 1),)) for m in "ab"}}
+    devices = [Device(f"cuda:{i}", "gpu", 10) for i in range(4)]
+    allocation = plan(ENSEMBLE, devices, kinds, options=Options(method=method))
+    assert allocation.predicted == pytest.approx(800, rel=0.01)
+    assert allocation.bound == pytest.approx(1600, rel=0.01)  # with replicas
+
+
+def test_a_single_bench_is_the_plans() -> None:
+    kinds = {"gpu": {m: Profile(m, "gpu", "onnx", (Point(8, 0.01, 0.0, 1),)) for m in "ab"}}
+    devices = [Device(f"cuda:{i}", "gpu", 10) for i in range(4)]
+    benched: list[Placements] = []
+
+    def bench(placements: Placements) -> float:
+        benched.append(placements)
+        return 1.0
+
+    allocation = plan(ENSEMBLE, devices, kinds, bench=bench, max_benches=1)
+    assert len(benched) == 1
+    assert len(allocation.placements) == 4
+
+
+def test_members_that_are_not_placed_cost_nothing() -> None:
+    kinds = profiles()
+    kinds["cpu-2-cores"]["z"] = Profile("z", "cpu-2-cores", "torch", (Point(8, 1.0, 0.0, 9),), base=10**9)
+    assert plan(ENSEMBLE, [CPU], kinds, options=Options(method="worst-fit")).planned == {"cpu:0/0": 160}
+
+
+@pytest.mark.parametrize("rate", [0.0, -5.0, float("nan")])
+def test_a_rate_that_is_none_is_refused(rate: float) -> None:
+    with pytest.raises(AllocationError, match="must be samples per second, above 0"):
+        Options(rate=rate)
+    with pytest.raises(AllocationError, match="max benches -1 must be 0 or more"):
+        Options(max_benches=-1)
+
+
 def test_no_devices_and_no_common_batch_size_are_refused() -> None:
     with pytest.raises(AllocationError, match="no devices"):
         plan(ENSEMBLE, [], profiles())

@@ -46,6 +46,7 @@ def run(measured: Path, tmp_path: Path) -> ripieno.Library:
 def test_benches_tell_each_placements_share_and_how_far_the_model_was_off(run: ripieno.Library) -> None:
     made = ripieno.allocate(run, run.ensembles()[-1], devices="cpu", max_benches=3).allocation
     assert 1 <= made.benches <= 3
+    assert made.backends == ("onnx",) * len(made.placements)
     assert len(made.errors) == made.benches
     assert all(e > -1 for e in made.errors)
     assert len(made.shares) == len(made.placements)
