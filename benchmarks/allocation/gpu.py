@@ -135,7 +135,7 @@ def compare(
 
         for name, how in METHODS:
             begin = time.perf_counter()
-            limit = max(2, made["algorithm 1"][0].benches // 10) if how.method == "model" else most
+            limit = max(1, made["algorithm 1"][0].benches // 10) if how.method == "model" else most
             found = plan(ensemble, devices, profiles, bench=bench, max_benches=limit, options=how)
             made[name] = (found, time.perf_counter() - begin)
             print(f"{room} memory, {name}: {found.benches} benches", file=sys.stderr, flush=True)

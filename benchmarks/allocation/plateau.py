@@ -65,7 +65,8 @@ def main() -> None:
                  "planned": r.planned or 0.0, "bound": r.bound or 0.0}
                 for r in found
             ]  # fmt: skip
-    record("allocation-plateau", {"tables": "timm, RTX 3090 and i9-10940X"}, rows, "; ".join(notes))
+    name = "allocation-plateau-quick" if options.quick else "allocation-plateau"
+    record(name, {"tables": "timm, RTX 3090 and i9-10940X"}, rows, "; ".join(notes))
 
 
 if __name__ == "__main__":
