@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.notebook import Shown
 from ripieno.turns import Cascade as Cascade
 
 type_version = 1

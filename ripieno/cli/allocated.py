@@ -179,7 +179,8 @@ def _foresee(
         for sentence in found.scaling.sentences():
             console.out.print(sentence)
     wrote = f"{found.path} ({', '.join(found.written)})"
-    console.closing(wrote, f"open {found.path / found.written[-1]}")
+    following = f"open {found.path / found.written[-1]}"
+    console.closing(wrote, following, allocation=found.allocation, explanation=found.explanation)
 
 
 @app.command()
@@ -201,4 +202,4 @@ def explain(
         console.out.print(explained.latency(allocation))
     path = output or run / "allocations" / f"{name}.svg"
     files.write_bytes(path, allocation_picture(found).encode())
-    console.closing(str(path), f"ripieno report {run}")
+    console.closing(str(path), f"ripieno report {run}", explanation=found)

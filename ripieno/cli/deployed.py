@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import platform
+import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ripieno.cli import console, tables, words
 from ripieno.cli.app import BundlePath, Run, Trust, app
-from ripieno.errors import EXTRAS
+from ripieno.errors import EXTRAS, RipienoError
 from ripieno.turns import TOLERANCE
+
+if TYPE_CHECKING:
+    from ripieno.engine.stopwatch import BenchResult
+    from ripieno.types import Bundle
 
 Isolation = Annotated[str, typer.Option(help="Lanes in threads or in processes: `auto`, `thread`, `process`.")]
 
@@ -64,7 +69,23 @@ def bench(
         console.out.print(f"a sample was shown to {result.asked:.2f} of {len(result.members)} members, on average")
         if given is None:
             console.note("random images stop a cascade at other members than real ones: --images sends yours")
-    console.closing("", f"ripieno serve {bundle}", bench=result)
+    kept = _kept(deployment, engine.isolation, result)
+    console.closing(kept, f"ripieno serve {bundle}", bench=result)
+
+
+def _kept(bundle: Bundle, isolation: str, found: BenchResult) -> str:
+    """Keep a bench in its deployment, where the report finds it; a folder that cannot be written is no error."""
+    from ripieno.library.benches import Bench, keep_bench
+
+    figures = {name: getattr(found, name) for name in ("batch", "in_flight", "seconds", "throughput", "spread")}
+    machine = ", ".join(sorted({d.kind for d in bundle.allocation.devices}))
+    try:
+        return str(
+            keep_bench(bundle.path, Bench(time.time(), machine, isolation, p50=found.p50, p99=found.p99, **figures))
+        )
+    except RipienoError as error:
+        console.note(f"the bench is not kept for the report: {error}")
+        return ""
 
 
 @app.command()

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 
 from ripieno.__main__ import main
 from ripieno.cli import console
 from ripieno.cli.app import app
+from ripieno.library import Library
 from tests.cli.test_app import ripieno
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +62,7 @@ def folder(
     shutil.copytree(finished_run, path / "run")
     shutil.copytree(finished_bundle, path / "bundle")
     shutil.copytree(digit_folder, path / "images")
+    np.savez(path / "brought.npz", labels=[0, 1, 1], net=np.full((3, 2), 0.5), costs=[1.0])
     return path
 
 
@@ -70,6 +73,9 @@ SPOKEN = {
     "measure": (["measure", "run"], {"costs", "counts"}),
     "select": (["select", "run", "--budget", "5"], {"ensembles"}),
     "front": (["front", "run"], {"front"}),
+    "allocate": (["allocate", "run", "@last", "--bundle", "made", "--max-benches", "0"], {"allocation"}),
+    "explain": (["explain", "run", "@last"], {"explanation"}),
+    "import": (["import", "brought.npz", "--run", "brought"], {"added"}),
     "report": (["report", "run"], set()),
     "predict": (["predict", "bundle", "images/digit-3"], {"predictions"}),
     "export": (["export", "bundle"], {"form", "card"}),
@@ -99,7 +105,8 @@ def said(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 @pytest.mark.parametrize("verb", SPOKEN)
 def test_json_is_one_object_and_the_rest_goes_to_standard_error(said: Said, verb: str) -> None:
     words, keys = SPOKEN[verb]
-    code, out, err = said(*words, "--json")
+    last = Library("run").ensembles()[-1].name
+    code, out, err = said(*(last if word == "@last" else word for word in words), "--json")
     assert code == 0, err
     spoken = json.loads(out)
     assert {"version", "wrote", "next"} | keys <= set(spoken)
