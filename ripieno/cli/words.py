@@ -53,10 +53,15 @@ def budgets(first: Sequence[str], more: Sequence[str]) -> list[float | dict[str,
     texts = [*first, *more]
     if not any("=" in text for text in texts):
         return [number("--budget", text) for text in texts] or None
-    bounds: dict[str, float] = {}
+    return [bounds(texts)]
+
+
+def bounds(texts: Sequence[str]) -> dict[str, float]:
+    """`seconds=20 memory=4GiB`."""
+    found: dict[str, float] = {}
     for text in texts:
         kind, equals, bound = text.partition("=")
-        if not equals or not kind or kind in bounds:
+        if not equals or not kind or kind in found:
             raise RipienoError(f"--budget {text!r} must be kind=bound, each kind once, such as seconds=20 memory=4GiB")
-        bounds[kind] = number("--budget", bound)
-    return [bounds]
+        found[kind] = number("--budget", bound)
+    return found

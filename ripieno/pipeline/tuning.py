@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from ripieno import files
 from ripieno.data.brought import Brought, is_brought, named
-from ripieno.errors import SearchError, need
+from ripieno.errors import DataError, SearchError, need
 from ripieno.library import Library
 from ripieno.pipeline.places import Places, PoolName
 from ripieno.pipeline.runs import Progress, quiet
@@ -23,6 +25,7 @@ from ripieno.types import Configuration, Dataset, Input, Job, Metric
 
 if TYPE_CHECKING:
     from ripieno.search.progress import Snapshot
+    from ripieno.search.settings import Promotion
 
 Source = str | Path | Dataset | tuple[NDArray[Any], NDArray[Any]] | Brought
 
@@ -50,6 +53,8 @@ def tune(
     split: tuple[float, float, float] = (0.72, 0.08, 0.20),
     metric: Metric = "accuracy",
     skip_bad: bool = False,
+    promote: Promotion = "loss",
+    budget: Mapping[str, float] | None = None,
     progress: Progress = quiet,
     notes: list[str] | None = None,
     watch: Callable[[Snapshot], None] | None = None,
@@ -62,9 +67,13 @@ def tune(
     them say where trials train: see `Places`. Without `slots`, a profile decides how many trials share this machine,
     when it takes at most 2 % of `hours`: see `pipeline.packing`. `notes` gathers what to know of the data and of that.
 
+    With `promote` "ensemble" trials train on for what they add to the best ensemble under `budget`, in `flops` of a
+    sample or in `parameters`: see `pipeline.promotion`.
+
     Raises DataError for data that cannot be used, SearchError for settings that contradict the run's.
     """
     from ripieno.pipeline.packed import packed
+    from ripieno.pipeline.promotion import ensemble_worth
     from ripieno.search import run_search
     from ripieno.search.settings import Settings
     from ripieno.search.space import find_space
@@ -79,9 +88,11 @@ def tune(
         found = dataclasses.replace(found, family=family)
     if hours is None and trials is None:
         hours = 1.0
-    if hours is not None and not hours > 0:
-        raise SearchError(f"hours {hours:g}: must be more than 0")
-    settings = Settings(found, algorithm, trials=trials, epochs=epochs, eta=eta, seed=seed)
+    if hours is not None and not 0 < hours < math.inf:
+        raise SearchError(f"hours {hours:g}: must be more than 0, and a number")
+    bounds = dict(budget or {})
+    settings = Settings(found, algorithm, trials, epochs, eta, seed, promote=promote, budget=bounds)
+    worth = ensemble_worth(library, found.family, bounds) if promote == "ensemble" else None
     deadline = None if hours is None else time.time() + 3600 * hours
     dataset = prepare(data, library, size, split, seed, metric, skip_bad, progress, notes)
     task = Task(
@@ -103,7 +114,9 @@ def tune(
     task = dataclasses.replace(task, threads=places.threads(), spare=places.spare())
     work = functools.partial(train_job, task)
     with places.open(work, library.logs_path, functools.partial(trained, library)) as workers:
-        run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch)
+        run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch, worth=worth)
+    if worth is not None and notes is not None:
+        notes.append(worth.said())
     if not library.ids():
         raise SearchError(f"no network was trained in the time given: see {library.logs_path}, or give more --hours")
     return library
@@ -115,21 +128,24 @@ def prepare(
     size: int | None = None,
     split: tuple[float, float, float] = (0.72, 0.08, 0.20),
     seed: int = 0,
-    metric: Metric = "accuracy",
+    metric: Metric | None = None,
     skip_bad: bool = False,
     progress: Progress = quiet,
     notes: list[str] | None = None,
 ) -> Dataset:
-    """The run's memory-mapped data set, made from `data` unless the run has it already.
+    """The run's memory-mapped data set, made from `data` unless the run has it already; a `metric` of None is any.
 
-    Raises SearchError when the run was made from other data, or from the same split otherwise.
+    Raises SearchError when the run was made from other data, from the same split otherwise, or for another metric;
+    RipienoError when another process is making it.
     """
     from ripieno.data import load_dataset, open_dataset
 
-    asked = {"source": _named(data), "size": size, "split": list(split), "seed": seed, "skip_bad": skip_bad}
+    asked: dict[str, Any] = {"source": _named(data), "size": size, "split": list(split), "seed": seed}
+    asked["skip_bad"] = skip_bad
     record = library.dataset_path / "source.json"
     if record.exists():
-        before = files.read_json(record, dict[str, Any])
+        before = {"metric": metric} | files.read_json(record, dict[str, Any])  # older ones do not say
+        asked["metric"] = metric or before["metric"]
         if before != asked:
             differing = ", ".join(k for k in asked if before.get(k) != asked[k])
             raise SearchError(
@@ -138,19 +154,35 @@ def prepare(
             )
         return open_dataset(library.dataset_path)
     told = functools.partial(progress, "reading images")
-    dataset = load_dataset(
-        data,
-        size=size,
-        split=split,
-        seed=seed,
-        metric=metric,
-        skip_bad=skip_bad,
-        progress=told,
-        notes=notes,
-        folder=library.dataset_path,
-    )
-    files.write_json(record, asked)
+    asked["metric"] = metric or "accuracy"
+    with _alone(library):
+        dataset = load_dataset(
+            data,
+            size=size,
+            split=split,
+            seed=seed,
+            metric=asked["metric"],
+            skip_bad=skip_bad,
+            progress=told,
+            notes=notes,
+            folder=library.dataset_path,
+        )
+        files.write_json(record, asked)
     return dataset
+
+
+@contextmanager
+def _alone(library: Library) -> Iterator[None]:
+    """Hold the run while its data set is made: two at once would mix theirs. Bad data leave no folder behind."""
+    lock = library.path / "lock"
+    try:
+        with files.locked(lock, "another search"):
+            yield
+    except DataError:
+        with suppress(OSError):
+            lock.unlink()
+            library.path.rmdir()
+        raise
 
 
 def _named(data: Source) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ripieno.errors import SearchError
-from ripieno.search.asha import Asha, hyperband, rungs
+from ripieno.search.asha import Asha, Worth, hyperband, rungs
 from ripieno.search.generations import Generations
 from ripieno.search.samplers import SAMPLERS, find_sampler
 from ripieno.search.scheduler import Scheduler
@@ -86,3 +86,16 @@ def find_algorithm(name: str) -> Algorithm:
         raise SearchError(f"no scheduler {scheduler!r}; there are: {', '.join(SCHEDULERS)}")
     find_sampler(sampler)
     return Algorithm(scheduler, sampler)
+
+
+def make_scheduler(algorithm: str, epochs: int, eta: int, trials: int | None, worth: Worth | None = None) -> Scheduler:
+    """The scheduler of `algorithm`. Raises SearchError when it has no trials to promote by `worth`."""
+    scheduler = SCHEDULERS[find_algorithm(algorithm).scheduler](epochs, eta, trials)
+    if worth is not None:
+        if not isinstance(scheduler, Asha) or not scheduler.pauses:
+            raise SearchError(
+                f"{algorithm} of {epochs} epochs never pauses a trial, so none can be promoted for an ensemble: "
+                "use hyperband, asha or bohb, and more epochs than one"
+            )
+        scheduler.worth = worth
+    return scheduler

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from ripieno.cluster.pool import Pool
 from ripieno.errors import SearchError
 from ripieno.library import Library
-from ripieno.search.algorithms import SCHEDULERS, find_algorithm
 from ripieno.search.order import ArrivalOrder, Order, make_order
 from ripieno.search.pace import Pace
 from ripieno.search.progress import Ending, Running, Snapshot, Summary, Tally
@@ -43,6 +42,7 @@ class Driver:
         self,
         library: Library,
         settings: Settings,
+        scheduler: Scheduler,
         pool: Pool,
         journal: Journal,
         weight: Weight,
@@ -58,8 +58,7 @@ class Driver:
         self._deadline = deadline
         self._watch = watch
         self._clock = clock
-        make = SCHEDULERS[find_algorithm(settings.algorithm).scheduler]
-        self._scheduler: Scheduler = make(settings.epochs, settings.eta, settings.trials)
+        self._scheduler = scheduler
         self._order: Order = make_order(settings.order or "arrival", settings.window or pool.slots)
         self._weights: dict[int, float] = {}  # of each trial
         self._jobs: dict[Decision, Job] = {}  # issued, without a result

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ripieno import files
 from ripieno.errors import SearchError
-from ripieno.search.algorithms import find_algorithm
+from ripieno.search.algorithms import find_algorithm, make_scheduler
 from ripieno.search.order import OrderName
 from ripieno.search.space import Space, space_from_plain, space_to_plain
 
-SAME = ("space", "algorithm", "epochs", "eta", "seed", "metric")
+Promotion = Literal["loss", "ensemble"]
+SAME = ("space", "algorithm", "epochs", "eta", "seed", "metric", "promote", "budget")
 """What must not change when a search goes on; `trials` may."""
 
 
@@ -35,6 +36,10 @@ class Settings:
     """how results are ordered; None: "virtual" (reproducible), or "arrival" when the search has a deadline"""
     window: int | None = None
     """workers of the virtual order; None: twice the slots there are at the first start"""
+    promote: Promotion = "loss"
+    """paused trials go on by their own loss, or by what they add to the best ensemble under `budget`"""
+    budget: Mapping[str, float] = field(default_factory=dict)
+    """bound per kind of cost of that ensemble; empty when promoting by loss"""
 
     def __post_init__(self) -> None:
         find_algorithm(self.algorithm)
@@ -44,6 +49,12 @@ class Settings:
                 raise SearchError(f"{name} {value}: must be at least {least}")
         if self.seed < 0:
             raise SearchError(f"seed {self.seed}: it must not be negative")
+        if self.promote == "ensemble":
+            if not self.budget:
+                raise SearchError("promote 'ensemble' needs a budget for that ensemble: --budget flops=40M")
+            make_scheduler(self.algorithm, self.epochs, self.eta, self.trials, _nothing)
+        elif self.budget:
+            raise SearchError("a budget is for promoting by what a trial adds to an ensemble: --promote ensemble")
 
 
 def settle(path: Path, asked: Settings, slots: int, deadline: float | None) -> Settings:
@@ -68,7 +79,9 @@ def settle(path: Path, asked: Settings, slots: int, deadline: float | None) -> S
 
 def _from_plain(path: Path, plain: Mapping[str, Any]) -> Settings:
     try:
-        values = {f.name: plain[f.name] for f in fields(Settings)}
+        # records of before there was a choice of promotion say nothing of it
+        values = {f.name: plain[f.name] for f in fields(Settings) if f.name not in ("promote", "budget")}
+        values |= {name: plain[name] for name in ("promote", "budget") if name in plain}
         return Settings(**{**values, "space": space_from_plain(values["space"])})
     except (KeyError, TypeError, SearchError) as error:
         raise SearchError(f"{path} is not the record of a search ({error}): use another folder") from error
@@ -88,4 +101,11 @@ def _shown(settings: Settings, name: str) -> Any:
 def _short(settings: Settings, name: str) -> str:
     if name == "space":
         return f"{settings.space.name} of {len(settings.space.ranges)} ranges for {settings.space.family}"
+    if name == "budget":
+        return ", ".join(f"{kind}={bound:g}" for kind, bound in settings.budget.items()) or "none"
     return str(getattr(settings, name))
+
+
+def _nothing(_told: object, waiting: Sequence[object]) -> Sequence[float]:
+    """All that wait are worth the same."""
+    return [0.0] * len(waiting)

@@ -44,7 +44,7 @@ def simulate(
     """
     need("optuna")
     from ripieno.search.driver import Driver
-    from ripieno.search.run import even
+    from ripieno.search.run import even, scheduler_of
     from ripieno.search.study import Journal
 
     outcomes: list[Outcome] = []
@@ -56,5 +56,6 @@ def simulate(
     journal = Journal(None, settings.space, find_algorithm(settings.algorithm).sampler, settings.seed)
     pool = SimulatedPool(curve, slots, metric=settings.metric, overhead=overhead, deadline=seconds)
     nowhere = Library("simulated")  # never written: a new search looks for no members
-    summary = Driver(nowhere, settings, pool, journal, weight or even, seconds, watch, pool.clock).run()
+    scheduler = scheduler_of(settings)
+    summary = Driver(nowhere, settings, scheduler, pool, journal, weight or even, seconds, watch, pool.clock).run()
     return Simulation(summary, tuple(outcomes), pool.clock())
