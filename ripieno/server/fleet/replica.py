@@ -106,16 +106,16 @@ class Replica:
 
     async def check_health(self) -> None:
         """Asked by Ray Serve: raising has this replica replaced. Without who deployed it, it takes itself away."""
-        import ray
+        from ray.exceptions import ActorDiedError, ActorUnavailableError
 
         try:
             await self._shelf.names.remote()
-        except ray.exceptions.ActorDiedError:
+        except ActorDiedError:
             from ray import serve
 
             await asyncio.to_thread(serve.delete, self._application, _blocking=False)
             return
-        except ray.exceptions.ActorUnavailableError:
+        except ActorUnavailableError:
             pass  # a network that fails for a moment
         now = time.monotonic()
         self._down = None if self._engine.ready else self._down or now
