@@ -1,0 +1,61 @@
+"""Writes an image folder to play with: a folder a class, PNG files in it.
+
+    python examples/images.py images                              1,797 handwritten digits that scikit-learn ships
+    python examples/images.py images --idx ../fashion --count 2000    Fashion-MNIST's or MNIST's idx files
+
+Any other folder of that form will do as well: your own photographs, for example.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def digits() -> tuple[NDArray[np.uint8], list[str]]:
+    """Images (samples, 8, 8) and the name of each one's class."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return np.rint(found.images * (255 / 16)).astype(np.uint8), [f"digit-{label}" for label in found.target]
+
+
+def idx(folder: str) -> tuple[NDArray[Any], list[str]]:
+    """Images and class names of the four idx files in `folder`."""
+    from ripieno.data import load_dataset
+
+    dataset = load_dataset(folder)
+    return dataset.images[..., 0], [dataset.classes[label] for label in dataset.labels]
+
+
+def write_folder(folder: Path, images: NDArray[Any], names: list[str], count: int | None = None) -> int:
+    """Write `count` of the images, as many of each class as there are; gives how many were written."""
+    if folder.exists():
+        raise SystemExit(f"{folder} exists already: choose another name")
+    order = np.random.default_rng(0).permutation(len(images))[:count]
+    for number in order:
+        place = folder / names[number].replace("/", "-").replace(" ", "-").lower()
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[number]).save(place / f"{number:05d}.png")
+    return len(order)
+
+
+def main(words: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--idx", help="folder of idx files; without it digits are written")
+    parser.add_argument("--count", type=int, help="how many images; all by default")
+    said = parser.parse_args(words)
+    images, names = idx(said.idx) if said.idx else digits()
+    written = write_folder(said.folder, images, names, said.count)
+    print(f"wrote {written} images of {len(set(names))} classes to {said.folder}")
+
+
+if __name__ == "__main__":
+    main()

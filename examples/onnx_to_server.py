@@ -1,0 +1,92 @@
+"""From somebody else's ONNX files to a server: nothing is trained, and PyTorch is not needed.
+
+    python examples/onnx_to_server.py images a.onnx b.onnx --outputs logits --scale 0.00392
+    python examples/onnx_to_server.py images                      makes three small files itself, to show the form
+
+The files are judged on the validation images, their costs are measured, the ensemble that is best within the budget is
+placed and served. `--layout`, `--scale` and `--outputs` say what the files expect and give, as for `ripieno import`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import ripieno
+from ripieno.data import load_dataset, open_dataset
+from ripieno.server import infer, start
+from ripieno.types import Dataset
+
+
+def make_files(dataset: Dataset, folder: Path) -> list[Path]:
+    """Three classifiers on random features, solved in NumPy: NCHW images of 0..1 in, logits out."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = dataset.rows("train")
+    height, width, channels = dataset.input.shape
+    pixels = dataset.images[rows].transpose(0, 3, 1, 2).reshape(len(rows), -1) / np.float32(255)
+    wanted = np.eye(len(dataset.classes))[dataset.labels[rows]]
+    paths = []
+    for features in (64, 256, 512):
+        generator = np.random.default_rng(features)
+        hidden = generator.standard_normal((pixels.shape[1], features)) / np.sqrt(pixels.shape[1] / 8)
+        seen = np.maximum(pixels @ hidden, 0)
+        # least squares with a little regularisation; eight times as steep, for a softmax to follow
+        head = 8 * np.linalg.solve(seen.T @ seen + np.eye(features), seen.T @ wanted)
+        weights = [numpy_helper.from_array(w.astype(np.float32), n) for n, w in (("hidden", hidden), ("head", head))]
+        nodes = [
+            helper.make_node("Flatten", ["x"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "hidden"], ["raw"]),
+            helper.make_node("Relu", ["raw"], ["seen"]),
+            helper.make_node("MatMul", ["seen", "head"], ["y"]),
+        ]
+        shapes = {"x": ["batch", channels, height, width], "y": ["batch", len(dataset.classes)]}
+        ends = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in shapes.items()}
+        graph = helper.make_graph(nodes, f"features-{features}", [ends["x"]], [ends["y"]], weights)
+        path = folder / f"features-{features}.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+        paths.append(path)
+    return paths
+
+
+def main(words: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", help="a folder with a folder of images per class: what to judge by")
+    parser.add_argument("files", nargs="*", type=Path, help="ONNX files")
+    parser.add_argument("--run", default="onnx-run")
+    parser.add_argument("--outputs", default="logits", choices=["logits", "probabilities"])
+    parser.add_argument("--layout", default="auto", choices=["auto", "NCHW", "NHWC"])
+    parser.add_argument("--scale", type=float, default=1 / 255)
+    parser.add_argument("--budget", type=float, default=20.0, help="seconds for 2,000 images, all members together")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--once", action="store_true", help="end after the test images were answered")
+    said = parser.parse_args(words)
+
+    files = said.files or make_files(load_dataset(said.images), Path(said.run) / "made")
+    members = ripieno.import_(
+        said.run, files, data=said.images, outputs=said.outputs, layout=said.layout, scale=said.scale, replace=True
+    )
+    for member in members:
+        print(f"{member.id}: {member.losses['valid_accuracy']:.2%} of the validation images right")
+
+    (ensemble,) = ripieno.select(said.run, said.budget)  # measures what was never measured
+    print(f"{ensemble.name}: {', '.join(ensemble.members)}, {ensemble.cost['seconds']:.3g} s for 2,000 images")
+    bundle = ripieno.allocate(said.run, ensemble, max_benches=4)
+
+    with start(bundle, port=said.port) as server:
+        dataset = open_dataset(ripieno.Library(said.run).dataset_path)
+        rows = dataset.rows("test")
+        answers = infer(server.url, np.ascontiguousarray(dataset.images[rows]))
+        right = (answers.argmax(axis=1) == dataset.labels[rows]).mean()
+        print(f"served at {server.url}: {right:.2%} of {len(rows)} test images right over HTTP")
+        if not said.once:
+            input("serving; Enter stops it ")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Equations of the documentation become MathML while it is built: browsers draw it themselves, without a script."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+from latex2mathml.converter import convert
+
+INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
+BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Called by mkdocs with the HTML of every page."""
+    content = INLINE.sub(lambda found: convert(html.unescape(found[1])), content)
+    return BLOCK.sub(lambda found: convert(html.unescape(found[1]), display="block"), content)
