@@ -61,6 +61,7 @@ def test_a_long_list_is_cut_short() -> None:
 
 def test_each_placement_is_explained_by_the_profile_of_what_runs_it(tmp_path: Path) -> None:
     library, kind = Library(tmp_path), "cpu-2-cores"
+    (tmp_path / "library").mkdir()
     for backend, members, seconds in (("onnx", "abc", 0.08), ("openvino:bf16", "ab", 0.04)):
         points = (Point(8, seconds, 0.0, 20),)
         library.write_profiles(kind, [Profile(m, kind, backend, points, base=5) for m in members])
