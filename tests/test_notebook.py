@@ -36,9 +36,9 @@ class Balance(HTMLParser):
     """Fails where a tag is not closed, or is one that no table or picture of ours has."""
 
     KNOWN = frozenset(
-        {"div", "b", "table", "thead", "tbody", "tr", "th", "td"} | {"svg", "g", "title", "text"}
+        {"div", "b", "table", "thead", "tbody", "tr", "th", "td"} | {"svg", "g", "title", "text", "circle"}
     )  # fmt: skip
-    EMPTY = frozenset({"rect", "circle", "path"})
+    EMPTY = frozenset({"rect", "path"})
 
     def __init__(self) -> None:
         super().__init__()

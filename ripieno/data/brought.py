@@ -6,7 +6,7 @@ rows that are mappings; a PyTorch one has items (image, label, ...). Both are re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -93,17 +93,25 @@ def _read(part: Any, where: str, size: int | None) -> tuple[list[NDArray[Any]], 
     features = getattr(part, "features", None)
     columns = _columns(features, where) if isinstance(features, Mapping) else None
     classes = _classes(part, features, columns)
-    images, labels = [], []
-    for number, item in enumerate(_items(part)):
-        if columns is None and isinstance(item, Mapping):
-            columns = _columns(item, where)
+    images: list[NDArray[Any]] = []
+    labels: list[Any] = []
+    items: Iterator[Any] = iter(_items(part))
+    end: Any = object()
+    while True:
         try:
+            item = next(items, end)
+            if item is end:
+                break
+            if columns is None and isinstance(item, Mapping):
+                columns = _columns(item, where)
             image, label = (item[columns[0]], item[columns[1]]) if columns else (item[0], item[1])
             pixels = _pixels(image)
             labels.append(_label(label))
+        except DataError:
+            raise
         except Exception as error:  # whatever a user's data set makes of an item
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise DataError(f"item {number} of {where} cannot be used ({line}): {MEND}") from error
+            raise DataError(f"item {len(images)} of {where} cannot be used ({line}): {MEND}") from error
         images.append(sized(pixels[None], size)[0] if size is not None else pixels)
     if not images:
         raise DataError(f"{where} holds no items: {MEND}")
@@ -114,7 +122,8 @@ def _items(part: Any) -> Iterable[Any]:
     """Items in their order; PyTorch's have a length and no end of their own."""
     if hasattr(part, "__getitem__") and hasattr(part, "__len__"):
         return (part[i] for i in range(len(part)))
-    return iter(part)
+    items: Iterable[Any] = part
+    return items
 
 
 def _columns(features: Mapping[str, Any], where: str) -> tuple[str, str]:

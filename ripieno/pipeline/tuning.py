@@ -191,7 +191,7 @@ def _named(data: Source) -> str:
         return str(Path(data).resolve())
     if is_brought(data):
         return named(data)
-    labels = data.labels if isinstance(data, Dataset) else data[1]  # type: ignore[index]
+    labels: Any = data.labels if isinstance(data, Dataset) else data[1]  # type: ignore[index]
     return f"{len(labels)} samples in arrays, labels' crc32 {zlib.crc32(np.asarray(labels).tobytes()):08x}"
 
 

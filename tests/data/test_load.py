@@ -91,7 +91,7 @@ def test_arguments_out_of_range_are_told(arrays, options, message):
 
 @pytest.mark.parametrize("source", [[1, 2], (1, 2, 3), None, 7])
 def test_other_things_are_no_source(source):
-    with pytest.raises(DataError, match="it must be a path, a Dataset or a pair"):
+    with pytest.raises(DataError, match="it must be a path, a Dataset, a pair"):
         load_dataset(source)
 
 
