@@ -39,8 +39,10 @@ def export(
     `ensemble.md`, `README.md`; `licence` is written into it.
 
     Members are exported as the bundle runs them where that is ONNX; those run by PyTorch are exported, with their
-    `trusted` families. A bundle's cascade is left out: elsewhere all members are asked. Raises LibraryError for no bundle or a folder that holds something else, EngineError when a
-    member cannot be exported or all together exceed what one file can hold.
+    `trusted` families. A bundle's cascade is left out: elsewhere all members are asked.
+
+    Raises LibraryError for no bundle or a folder that holds something else, EngineError when a member cannot be
+    exported or all together exceed what one file can hold.
     """
     from ripieno.backends.single import single_onnx
     from ripieno.pipeline.triton import write_repository, write_single
