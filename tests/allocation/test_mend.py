@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import os
 import re
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,7 +14,6 @@ from ripieno.allocation.costs import Costs
 from ripieno.allocation.memory import at_least, in_words
 from ripieno.allocation.plan import by_model
 from ripieno.allocation.problem import Problem
-from ripieno.allocation.program import quiet
 from ripieno.errors import AllocationError
 from ripieno.types import Device, Point, Profile
 from tests.allocation.instances import random_problem
@@ -162,24 +157,3 @@ def test_what_would_help_is_said_of_the_device_that_members_are_pinned_to() -> N
         AllocationError, match=r": free m0 of its pin, or give cuda:1 21\.0 MiB more .*, or leave out m1$"
     ):
         by_model(crowded, Options())
-
-
-def test_programs_print_nothing_past_their_own_log(capfd: pytest.CaptureFixture[str]) -> None:
-    libc = ctypes.CDLL(None)
-    with quiet():
-        os.write(1, b"at once\n")
-        libc.printf(b"later\n")
-    libc.fflush(None)
-    sys.stdout.write("seen")
-    assert capfd.readouterr() == ("seen", "")
-
-
-def test_programs_of_two_threads_leave_the_output_where_it_was(capfd: pytest.CaptureFixture[str]) -> None:
-    def silent(_: int) -> None:
-        with quiet():
-            time.sleep(0.01)
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(silent, range(8)))
-    sys.stdout.write("seen")
-    assert capfd.readouterr() == ("seen", "")
