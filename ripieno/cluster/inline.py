@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Self
 
+from ripieno.cluster.deaths import Deaths, unseen
 from ripieno.cluster.pool import Function
+from ripieno.cluster.results import starved
 from ripieno.cluster.worker import perform
 from ripieno.types import Job, Outcome
 
@@ -25,7 +27,13 @@ class InlinePool:
 
     def wait(self, timeout: float | None = None) -> list[Outcome]:  # noqa: ARG002
         """Run the oldest job; empty when there is none."""
-        return [perform(self._function, self._queue.popleft())] if self._queue else []
+        return [self._run(self._queue.popleft())] if self._queue else []
+
+    def _run(self, job: Job) -> Outcome:
+        outcome, deaths = perform(self._function, job), Deaths(job, unseen)
+        while starved(outcome) and deaths.again():
+            outcome = perform(self._function, job)
+        return outcome
 
     def close(self, cancel: bool = False) -> None:  # noqa: ARG002
         """Forget the queued jobs."""

@@ -20,7 +20,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 from functools import partial
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
@@ -29,12 +28,15 @@ from typing import Any, Self
 
 from ripieno.cluster.deaths import Deaths, Progress, unseen
 from ripieno.cluster.pool import Function
-from ripieno.cluster.results import Results, hung, seconds_of
+from ripieno.cluster.results import Results, hung, placed, seconds_of, starved
 from ripieno.cluster.slots import Slot, cpu_slots
 from ripieno.cluster.start import begin
 from ripieno.cluster.worker import arrive, failure, perform
 from ripieno.errors import SearchError
 from ripieno.types import Failure, Job, Outcome
+
+WORDS = 8000
+"""Most bytes of a worker's log that are told with its crash."""
 
 
 class LocalPool:
@@ -109,9 +111,13 @@ class LocalPool:
 
     def _run(self, worker: _Worker, job: Job) -> Outcome:
         started, deaths, why = time.time(), Deaths(job, self._progress), "was stopped"
+        before = worker.written()
         while not self._closing.is_set():
             try:
-                return replace(worker.run(job, seconds_of(job, self._limit)), slot=worker.number)
+                outcome = worker.run(job, seconds_of(job, self._limit))
+                if not (starved(outcome) and deaths.again()):
+                    return placed(outcome, worker.number, worker.log)
+                worker.stop()  # it may hold what is missing
             except TimeoutError:
                 worker.stop()
                 failed = hung(job, self._limit or 0.0, worker.log)
@@ -124,7 +130,7 @@ class LocalPool:
             except Exception as error:  # what cannot travel between processes
                 failed = failure("error", error)
                 return Outcome(job, failure=failed, slot=worker.number, started=started, finished=time.time())
-        crash = Failure("crash", f"the worker {why}, {len(deaths)} times", log=worker.log)
+        crash = Failure("crash", f"the worker {why}, {len(deaths)} times", worker.words(before), worker.log)
         return Outcome(job, failure=crash, slot=worker.number, started=started, finished=time.time())
 
     def __enter__(self) -> Self:
@@ -181,6 +187,18 @@ class _Worker:
             name = signal.Signals(-code).name
             return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
         return "could not be started" if code is None else f"ended with exit code {code}"
+
+    def written(self) -> int:
+        """Bytes in the log."""
+        return os.path.getsize(self.log) if os.path.exists(self.log) else 0
+
+    def words(self, before: int) -> str:
+        """The end of what was written to the log after as many bytes: of a crash in native code, the traceback."""
+        if not os.path.exists(self.log):
+            return ""
+        with open(self.log, "rb") as stream:
+            stream.seek(max(before, self.written() - WORDS))
+            return stream.read().decode(errors="replace").strip()
 
     def end(self) -> None:
         """Let the process finish what it does and end."""

@@ -18,15 +18,16 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Self
 
+from ripieno.cluster.actor import Actor
 from ripieno.cluster.deaths import Deaths, Progress, unseen
 from ripieno.cluster.local import check_importable
 from ripieno.cluster.pool import Function
-from ripieno.cluster.results import Results, hung, seconds_of
-from ripieno.cluster.worker import failure, perform
+from ripieno.cluster.results import Results, hung, placed, seconds_of, starved
+from ripieno.cluster.worker import failure
 from ripieno.errors import SearchError, need
 from ripieno.types import Failure, Job, Outcome
 
@@ -34,29 +35,12 @@ LOOK_SECONDS = 1.0
 """How often the cluster's nodes are looked at."""
 
 
-class Actor:
-    """What runs in a slot: the function, and jobs handed to it one by one."""
-
-    def __init__(self, paths: Sequence[str], function: Sequence[Any]) -> None:
-        import ray
-
-        sys.path += [path for path in paths if path not in sys.path]
-        self._function: Function = ray.get(function[0])
-
-    def ready(self) -> bool:
-        """Answered when the slot is up."""
-        return True
-
-    def run(self, job: Job) -> Outcome:
-        """Never raises: what the job raises is its failure."""
-        return perform(self._function, job)
-
-
 @dataclass(eq=False)
 class _Slot:
     number: int
     node: str
     actor: Any
+    log: str
     state: Literal["starting", "idle", "busy", "gone"] = "starting"
     job: Job | None = None
     since: float = 0.0
@@ -68,7 +52,8 @@ class RayPool:
     `address` is "local" (a cluster of this machine, started for the pool and ended with it; `slots` bounds it), or that
     of a running cluster, "auto" for the one on this machine; a connection the caller made to Ray is used as it is. Each
     slot takes `cpus`, `gpus` and `memory` (bytes) of one node; a fraction of a GPU shares it, by bookkeeping only.
-    `function` must be importable by name on all nodes, and what it writes must reach a folder that they share. A job
+    `function` must be importable by name on all nodes, and what it writes must reach a folder that they share, where
+    with `logs` what actors write goes too, to `logs/slot-0.log` and so on. A job
     that takes longer than `limit` seconds for each of its epochs is ended and not tried again; one that kills its
     workers is a failure when it does so without `progress`.
 
@@ -85,6 +70,7 @@ class RayPool:
         cpus: float = 1,
         gpus: float = 0,
         memory: int | None = None,
+        logs: Path | None = None,
         limit: float | None = None,
         progress: Progress = unseen,
     ) -> None:
@@ -94,6 +80,9 @@ class RayPool:
             raise SearchError(f"slots of {cpus:g} CPUs and {gpus:g} GPUs: CPUs must be more than 0, GPUs not negative")
         self._needs = {"CPU": cpus, "GPU": gpus, "memory": memory or 0}
         self._most = slots
+        self._logs = logs
+        if logs is not None:
+            logs.mkdir(parents=True, exist_ok=True)
         self._limit = limit
         self._progress = progress
         self._owned = not self._ray.is_initialized()
@@ -189,7 +178,11 @@ class RayPool:
             self._lost(slot, error)
         elif slot.job is not None:
             if error is None:
-                outcome = replace(future.result(), slot=slot.number)
+                outcome = placed(future.result(), slot.number, slot.log)
+                if starved(outcome) and self._deaths[slot.job.member].again(slot.node, self._nodes()):
+                    self._drop(slot)  # it may hold what is missing
+                    self._again(slot.job)
+                    return
             else:  # what cannot travel
                 outcome = self._failed(slot, slot.job, failure("error", error))
             self._finish(slot.job, outcome)
@@ -204,15 +197,20 @@ class RayPool:
         self._drop(slot)
         if (job := slot.job) is None or self._closing:
             return
-        self._looked = 0.0  # for another slot
         deaths = self._deaths[job.member]
         if deaths.again(slot.node, self._nodes()):
-            self._jobs.appendleft(job)
+            self._again(job)
         else:
+            self._looked = 0.0
             lines = str(why).strip().splitlines()
             reason = next((line.strip() for line in lines if "exit" in line.lower()), lines[0])
-            crash = Failure("crash", f"the worker died, {len(deaths)} times: {reason}", detail=str(why))
+            crash = Failure("crash", f"the worker died, {len(deaths)} times: {reason}", str(why), slot.log)
             self._finish(job, self._failed(slot, job, crash))
+
+    def _again(self, job: Job) -> None:
+        """Run `job` before all others, as soon as there is a slot: a new one is looked for at once."""
+        self._jobs.appendleft(job)
+        self._looked = 0.0
 
     def _failed(self, slot: _Slot, job: Job, why: Failure) -> Outcome:
         return Outcome(job, failure=why, slot=slot.number, started=slot.since, finished=time.time())
@@ -225,7 +223,7 @@ class RayPool:
         for slot in list(self._slots):
             seconds = None if slot.job is None else seconds_of(slot.job, self._limit)
             if slot.job is not None and seconds is not None and time.time() - slot.since > seconds:
-                self._finish(slot.job, self._failed(slot, slot.job, hung(slot.job, self._limit or 0.0)))
+                self._finish(slot.job, self._failed(slot, slot.job, hung(slot.job, self._limit or 0.0, slot.log)))
                 self._drop(slot)
 
     def _drop(self, slot: _Slot) -> None:
@@ -255,6 +253,7 @@ class RayPool:
     def _start(self, node: str) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        log = "" if self._logs is None else str(self._logs.resolve() / f"slot-{self._numbers}.log")
         actor = (
             self._ray.remote(Actor)
             .options(
@@ -264,9 +263,9 @@ class RayPool:
                 max_restarts=0,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
             )
-            .remote(sys.path, [self._function])
+            .remote(sys.path, [self._function], log)
         )
-        slot = _Slot(self._numbers, node, actor)
+        slot = _Slot(self._numbers, node, actor, log)
         self._numbers += 1
         self._slots.append(slot)
         self._expect(slot, actor.ready.remote())

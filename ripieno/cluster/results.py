@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from dataclasses import replace
 
 from ripieno.types import Failure, Job, Outcome
 
@@ -36,6 +37,17 @@ class Results:
     def forget(self) -> None:
         """Nothing is outstanding any more."""
         self._outstanding = 0
+
+
+def starved(outcome: Outcome) -> bool:
+    """Whether a job failed for want of memory: others may have taken it, so the job is run again."""
+    return outcome.failure is not None and outcome.failure.reason == "memory"
+
+
+def placed(outcome: Outcome, slot: int, log: str) -> Outcome:
+    """`outcome` as that of a `slot`, whose `log` tells more of a failure that has none of its own."""
+    why = outcome.failure
+    return replace(outcome, slot=slot, failure=why and replace(why, log=why.log or log))
 
 
 def seconds_of(job: Job, limit: float | None) -> float | None:

@@ -27,14 +27,22 @@ def cpu_slots(count: int | None = None, threads: int | None = None) -> tuple[Slo
 
 
 def gpu_slots(devices: Sequence[int | str], per_device: int = 1, threads: int | None = None) -> tuple[Slot, ...]:
-    """`per_device` slots on each of `devices` (indices or UUIDs), each seeing its own device as `cuda:0`.
+    """`per_device` slots on each of `devices`, each seeing its own device as `cuda:0`.
 
+    Devices are numbered as this process sees them (what its own `CUDA_VISIBLE_DEVICES` hides is not there), or UUIDs.
     The first slots are spread over the devices. Raises SearchError without a device or with `per_device` below one.
     """
     if not devices or per_device < 1:
         raise SearchError(f"{per_device} slots on each of {len(devices)} devices: there must be at least 1 of both")
     share = threads or max(1, len(os.sched_getaffinity(0)) // (len(devices) * per_device))
-    return tuple({**_threads(share), "CUDA_VISIBLE_DEVICES": str(d)} for _ in range(per_device) for d in devices)
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    names = [_outside(str(device), visible) for device in devices]
+    return tuple({**_threads(share), "CUDA_VISIBLE_DEVICES": name} for _ in range(per_device) for name in names)
+
+
+def _outside(device: str, visible: Sequence[str]) -> str:
+    """What `device` is called where nothing is hidden: a worker's variable replaces ours."""
+    return visible[int(device)] if device.isdecimal() and int(device) < len(visible) else device
 
 
 def _threads(count: int) -> dict[str, str]:

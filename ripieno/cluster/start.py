@@ -21,14 +21,17 @@ def begin(environment: Mapping[str, str], parent: int, log: str) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.update(environment)
     if log:
-        _write_to(log)
+        write_to(log)
     faulthandler.enable()
     threading.Thread(target=_die_with, args=(parent,), name="watch-parent", daemon=True).start()
 
 
-def _write_to(log: str) -> None:
-    """Send standard output and error, of C libraries too, to the end of the file `log`."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+def write_to(log: str) -> None:
+    """Send standard output and error, of C libraries too, to the end of the file `log`, if it can be opened."""
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:  # a full disk is told by what a job writes
+        return
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(descriptor, 1)

@@ -47,6 +47,8 @@ class Places:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise SearchError(f"{name} {value:g}: must be more than 0")
+        if self.pool == "inline" and self.limit is not None:
+            raise SearchError("limit: the inline pool cannot end a trial that hangs: leave it out or take local")
 
     def gpus(self) -> list[str]:
         """Numbers of the GPUs of this machine that trials train on. Raises SearchError for `cuda` without one."""
@@ -91,7 +93,7 @@ class Places:
             return LocalPool(work, self._local(), logs=logs, limit=self.limit, progress=progress)
         gpus = 1 / self.per_device if self.on_gpu() else 0
         most, cpus, limit = self.slots, self.cpus, self.limit
-        return RayPool(work, self.address, slots=most, cpus=cpus, gpus=gpus, limit=limit, progress=progress)
+        return RayPool(work, self.address, slots=most, cpus=cpus, gpus=gpus, logs=logs, limit=limit, progress=progress)
 
     def _local(self) -> tuple[Slot, ...]:
         from ripieno.cluster import cpu_slots, gpu_slots

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import time
@@ -23,6 +24,10 @@ def work(folder: str, job: Job) -> Outcome:
         raise SystemExit(3)
     if do == "memory":
         raise MemoryError("too large")
+    if do == "memory once" and not first(folder, job):
+        raise MemoryError("others have it")
+    if do == "fault":
+        faulthandler._sigsegv()  # type: ignore[attr-defined]
     if do == "diverge":
         return Outcome(job, failure=Failure("diverged", "loss is nan"))
     if do == "leave":

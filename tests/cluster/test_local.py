@@ -123,6 +123,16 @@ def test_workers_that_never_come_up_are_a_failure(tmp_path: Path) -> None:
     assert not notes(tmp_path)
 
 
+def test_a_crash_in_native_code_has_its_traceback_and_its_log(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as pool:
+        pool.submit(job(0, "fault"))
+        (outcome,) = pool.wait(30)
+    assert outcome.failure is not None
+    assert (outcome.failure.reason, outcome.failure.log) == ("crash", str(tmp_path / "logs" / "slot-0.log"))
+    assert "SIGSEGV" in outcome.failure.message
+    assert "in work" in outcome.failure.detail
+
+
 def test_a_crash_names_the_exit_code(tmp_path: Path) -> None:
     with pool_of(tmp_path) as pool:
         pool.submit(job(0, "leave"))
@@ -183,6 +193,22 @@ def test_threads_are_divided_and_gpus_are_spread() -> None:
     assert [s["CUDA_VISIBLE_DEVICES"] for s in gpu_slots([0, 1], per_device=2)] == ["0", "1", "0", "1"]
     with pytest.raises(SearchError, match="at least 1"):
         cpu_slots(0)
+
+
+@pytest.mark.parametrize(
+    ("ours", "asked", "workers"),
+    [
+        ("2,5", ["0", "1"], ["2", "5"]),
+        ("GPU-a, GPU-b", [1], ["GPU-b"]),
+        ("2,5", ["GPU-c"], ["GPU-c"]),
+        ("", [0, 1], ["0", "1"]),
+    ],
+)
+def test_a_worker_gets_the_gpu_that_we_see_by_that_number(
+    monkeypatch: pytest.MonkeyPatch, ours: str, asked: list[int | str], workers: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ours)
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in gpu_slots(asked)] == workers
 
 
 def test_a_function_that_workers_cannot_import_is_refused_in_one_line(tmp_path: Path) -> None:

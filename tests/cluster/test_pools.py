@@ -78,6 +78,19 @@ def test_what_a_job_raises_is_its_failure_with_the_traceback(pool: Pool) -> None
     assert [failures[n].reason for n in (1, 2, 3)] == ["memory", "diverged", "error"]  # type: ignore[union-attr]
 
 
+def test_a_job_out_of_memory_is_tried_again_twice_and_then_a_failure(pool: Pool, tmp_path: Path) -> None:
+    for n, do in enumerate(["memory once", "memory"]):
+        pool.submit(job(n, do))
+    outcomes = all_of(pool)
+    assert outcomes[0].member is not None
+    failure = outcomes[1].failure
+    assert failure is not None
+    assert failure.reason == "memory"
+    assert "pool_jobs.py" in failure.detail
+    tried = [int(line.partition(":")[0]) for line in notes(tmp_path)]
+    assert (tried.count(0), tried.count(1)) == (2, 3)
+
+
 def test_waiting_for_nothing_returns_at_once(pool: Pool) -> None:
     assert pool.wait(None) == []
 

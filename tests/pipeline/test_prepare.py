@@ -1,0 +1,51 @@
+"""A run's data set: made once, by one process, the same for all who go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ripieno import files
+from ripieno.errors import DataError, RipienoError, SearchError
+from ripieno.library import Library
+from ripieno.pipeline.places import Places
+from ripieno.pipeline.tuning import prepare
+
+ARRAYS = (np.arange(60 * 4 * 4, dtype=np.uint8).reshape(60, 4, 4, 1), np.arange(60) % 3)
+
+
+def test_a_run_that_goes_on_for_another_metric_is_refused_and_for_any_is_not(tmp_path: Path) -> None:
+    run = Library(tmp_path / "run")
+    assert prepare(ARRAYS, run, metric="macro-f1").metric == "macro-f1"
+    assert prepare(ARRAYS, run, metric="macro-f1").metric == "macro-f1"
+    assert prepare(ARRAYS, run).metric == "macro-f1"
+    with pytest.raises(SearchError, match="with another metric: ask for the same"):
+        prepare(ARRAYS, run, metric="accuracy")
+
+
+def test_a_record_that_does_not_say_its_metric_is_gone_on_with(tmp_path: Path) -> None:
+    run = Library(tmp_path / "run")
+    prepare(ARRAYS, run)
+    record = run.dataset_path / "source.json"
+    plain = files.read_json(record, dict[str, object])
+    del plain["metric"]
+    files.write_json(record, plain)
+    assert prepare(ARRAYS, run, metric="accuracy").metric == "accuracy"
+
+
+def test_one_process_makes_it_and_what_cannot_be_made_leaves_no_folder(tmp_path: Path) -> None:
+    run = Library(tmp_path / "run")
+    with files.locked(run.path / "lock", "a test"), pytest.raises(RipienoError, match="in use by another search"):
+        prepare(ARRAYS, run)
+    prepare(ARRAYS, run)
+    other = Library(tmp_path / "other")
+    with pytest.raises(DataError):
+        prepare(tmp_path / "absent", other)
+    assert not other.path.exists()
+
+
+def test_a_pool_that_cannot_end_what_hangs_takes_no_limit() -> None:
+    with pytest.raises(SearchError, match="the inline pool cannot end a trial that hangs"):
+        Places(pool="inline", limit=5.0)
