@@ -1,4 +1,4 @@
-"""The profile behind `packing`: every pack's workers train networks of every size for a moment; kept with the run."""
+"""The profile behind `packing`: workers of every pack train networks of every size for a moment; kept with the run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,21 @@ from pathlib import Path
 from ripieno import files
 from ripieno.cluster import LocalPool, cpu_slots, gpu_slots
 from ripieno.errors import RipienoError
-from ripieno.pipeline.packing import SECONDS, SHARE, Pack, Rate, choose, cpu_packs, gpu_packs, said, sizes, worth
+from ripieno.pipeline.packing import (
+    SECONDS,
+    SHARE,
+    TURN_SECONDS,
+    TURNS,
+    Pack,
+    Rate,
+    choose,
+    cpu_packs,
+    gpu_packs,
+    rival,
+    said,
+    sizes,
+    worth,
+)
 from ripieno.pipeline.runs import Progress, quiet
 from ripieno.search import Space
 from ripieno.train import Task
@@ -35,6 +50,8 @@ class Record:
     packs: tuple[Pack, ...]
     rates: tuple[Rate, ...]
     chosen: Pack
+    turns: tuple[tuple[Rate, ...], ...] = ()
+    """of the equal split and its rival"""
 
 
 def packed(
@@ -61,10 +78,9 @@ def packed(
             return None
         middles = sizes(drawn(space, task.seed), cost)
         most = SHARE * (seconds or 0.0)
-        rates = profile(task, packs, middles, gpus[:1], most=most, progress=progress)
-        kept = Record(machine, packs, rates, choose(packs, rates))
+        kept = decide(task, machine, packs, middles, gpus[:1], most, progress)
         files.write_json(path, kept)
-    line = said(kept.chosen, kept.packs, kept.rates)
+    line = said(kept.chosen, kept.packs, kept.rates, kept.turns)
     progress(line, len(packs), len(packs))
     return kept.chosen, line
 
@@ -77,53 +93,100 @@ def drawn(space: Space, seed: int, count: int = DRAWN) -> list[Configuration]:
     return [journal.configuration(trial) for trial in range(count)]
 
 
+def decide(
+    task: Task,
+    machine: str,
+    packs: Sequence[Pack],
+    middles: Mapping[str, Configuration],
+    gpus: Sequence[str] = (),
+    most: float = math.inf,
+    progress: Progress = quiet,
+) -> Record:
+    """Look at all `packs`, measure the equal split and its rival in turn, choose. `gpus` names at most one.
+
+    Nothing is begun after `most` seconds: on a busy machine what is left is not measured, and so not chosen.
+    """
+    until = time.monotonic() + most
+    rates = profile(task, packs, middles, gpus, until=until, progress=progress)
+    other = rival(packs, rates)
+    turns = () if other is None else duel(task, (packs[0], other), middles, gpus, until)
+    return Record(machine, tuple(packs), rates, choose(packs, rates, turns), turns)
+
+
 def profile(
     task: Task,
     packs: Sequence[Pack],
     middles: Mapping[str, Configuration],
     gpus: Sequence[str] = (),
     seconds: float = SECONDS,
-    most: float = math.inf,
+    until: float = math.inf,
     progress: Progress = quiet,
 ) -> tuple[Rate, ...]:
-    """Images per second of every pack and size, 0 where one of the trials failed; `gpus` names at most one.
+    """Images per second of every pack and size, one after the other; 0 where one of the trials failed.
 
-    No pack is begun after `most` seconds: on a busy machine those left are not measured, and so not chosen.
+    No pack is begun after `until` (of the monotonic clock).
     """
     rates: list[Rate] = []
-    started = time.monotonic()
     for done, pack in enumerate(packs):
-        if time.monotonic() - started > most:
+        if time.monotonic() > until:
             break
         progress("packing: trying how many trials to run at a time", done, len(packs))
-        slots = gpu_slots(gpus, pack.slots, pack.threads) if gpus else cpu_slots(pack.slots, pack.threads)
-        rates += [Rate(pack, size, images) for size, images in _measured(task, pack, slots, middles, seconds).items()]
+        with _workers(task, pack, gpus, seconds) as measure:
+            rates += measure(middles)
     progress("packing: trying how many trials to run at a time", len(packs), len(packs))
     return tuple(rates)
 
 
-def _measured(
-    task: Task, pack: Pack, slots: Sequence[Mapping[str, str]], middles: Mapping[str, Configuration], seconds: float
-) -> dict[str, float]:
-    """Images per second by size."""
-    found = {}
+def duel(
+    task: Task,
+    packs: tuple[Pack, Pack],
+    middles: Mapping[str, Configuration],
+    gpus: Sequence[str] = (),
+    until: float = math.inf,
+    turns: int = TURNS,
+    seconds: float = TURN_SECONDS,
+) -> tuple[tuple[Rate, ...], ...]:
+    """What each of two packs does in each of `turns`, first one, then the other, then the other way round, and so on.
+
+    No turn is begun after `until`. Before the first all workers train once: they start up.
+    """
+    found: list[tuple[Rate, ...]] = []
+    with _workers(task, packs[0], gpus, seconds) as one, _workers(task, packs[1], gpus, seconds) as other:
+        some = dict(list(middles.items())[:1])
+        for measure in (one, other):
+            measure(some)
+        while len(found) < turns and time.monotonic() <= until:
+            order = (one, other) if len(found) % 2 == 0 else (other, one)
+            found.append(tuple(rate for measure in order for rate in measure(middles)))
+    return tuple(found)
+
+
+@contextmanager
+def _workers(
+    task: Task, pack: Pack, gpus: Sequence[str], seconds: float
+) -> Iterator[Callable[[Mapping[str, Configuration]], list[Rate]]]:
+    """The workers of `pack`, as a function that measures configurations by size for `seconds` each."""
+    slots = gpu_slots(gpus, pack.slots, pack.threads) if gpus else cpu_slots(pack.slots, pack.threads)
     mine = dataclasses.replace(task, threads=pack.threads, spare=pack.spare)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         work = partial(train_beside, mine, folder, len(slots), seconds)
         with LocalPool(work, slots, limit=PATIENCE + 10 * seconds) as pool:
-            for size, configuration in middles.items():
-                for trial in range(len(slots)):
-                    pool.submit(Job(trial, configuration, 0, 1))
-                outcomes: list[Outcome] = []
-                while len(outcomes) < len(slots):
-                    outcomes += pool.wait()
-                failed = any(outcome.failure for outcome in outcomes)
-                speeds = [files.read_json(p, Speed) for p in folder.glob("*.json")]
-                found[size] = 0.0 if failed else sum(speed.rate for speed in speeds)
-                for path in folder.iterdir():
-                    path.unlink()
-    return found
+            yield lambda middles: [Rate(pack, size, _images(pool, folder, middles[size])) for size in middles]
+
+
+def _images(pool: LocalPool, folder: Path, configuration: Configuration) -> float:
+    """Images per second of all trials of `configuration` together."""
+    for trial in range(pool.slots):
+        pool.submit(Job(trial, configuration, 0, 1))
+    outcomes: list[Outcome] = []
+    while len(outcomes) < pool.slots:
+        outcomes += pool.wait()
+    failed = any(outcome.failure for outcome in outcomes)
+    speeds = [files.read_json(path, Speed) for path in folder.glob("*.json")]
+    for path in folder.iterdir():
+        path.unlink()
+    return 0.0 if failed else sum(speed.rate for speed in speeds)
 
 
 def _kept(path: Path) -> Record | None:

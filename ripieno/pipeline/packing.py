@@ -4,20 +4,27 @@ Theory of operation. An equal split gives each core (or each GPU) a trial of its
 memory, fewer trials of more threads can train more images a second; on a GPU, several small trials can. How much is
 measured with real networks of the search's space, a small, a middling and a large one (`profile`), all trials of a pack
 at once. A search trains about as many images of each size, so that the seconds an image takes are averaged, not the
-images a second. The equal split stays unless another pack is clearly quicker.
+images a second. One look at each pack finds the equal split's `rival`; then the two are measured in turn, and the rival
+is taken when its worst turn is better than the equal split's best, so that its advantage is more than the spread, and
+is worth it. Else, and whenever something could not be measured, the equal split stays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from ripieno.types import Configuration
 
 GAIN = 1.05
-"""How many times quicker than the equal split a pack must be: less is noise."""
-SECONDS = 1.5
-"""How long a pack trains networks of one size to be measured."""
+"""How many times quicker than the equal split a pack must be, in the middle of its turns."""
+TURNS = 3
+"""How often the equal split and its rival are measured in turn."""
+SECONDS = 1.0
+"""How long a pack trains networks of one size at the first look."""
+TURN_SECONDS = 0.5
+"""The same in a turn; building a network takes about as long again."""
 START_SECONDS = 5.0
 """What starting a pack's workers takes, and each size's first steps half of that."""
 SHARE = 0.02
@@ -68,7 +75,9 @@ def worth(packs: Sequence[Pack], seconds: float | None) -> bool:
     """
     if seconds is None or len(packs) < 2:
         return False
-    return len(packs) * (START_SECONDS + len(SIZES) * (SECONDS + START_SECONDS / 2)) <= SHARE * seconds
+    looks = len(packs) * (START_SECONDS + len(SIZES) * (SECONDS + START_SECONDS / 2))
+    turns = START_SECONDS + 2 * TURNS * len(SIZES) * 2 * TURN_SECONDS
+    return looks + turns <= SHARE * seconds
 
 
 def sizes(
@@ -87,20 +96,29 @@ def predicted(pack: Pack, rates: Sequence[Rate]) -> float:
     return len(found) / sum(1 / images for images in found)
 
 
-def choose(packs: Sequence[Pack], rates: Sequence[Rate]) -> Pack:
-    """The quickest of `packs` by `rates`, or the first of them, the equal split, when none is `GAIN` times quicker.
-
-    It also stays when it could not be measured: nothing is known to be quicker.
-    """
-    equal = packs[0]
+def rival(packs: Sequence[Pack], rates: Sequence[Rate]) -> Pack | None:
+    """The quickest of `packs` by `rates`; None when that is the first, the equal split, or nothing is known of that."""
     quickest = max(packs, key=lambda pack: predicted(pack, rates))
-    return quickest if predicted(quickest, rates) > GAIN * predicted(equal, rates) > 0 else equal
+    return quickest if predicted(quickest, rates) > predicted(packs[0], rates) > 0 else None
 
 
-def said(pack: Pack, packs: Sequence[Pack], rates: Sequence[Rate]) -> str:
+def choose(packs: Sequence[Pack], rates: Sequence[Rate], turns: Sequence[Sequence[Rate]]) -> Pack:
+    """The equal split's rival when it won in `turns` by more than their spread; else the first, the equal split."""
+    equal, other = packs[0], rival(packs, rates)
+    if other is None or len(turns) < TURNS:
+        return equal
+    slow, quick = ([predicted(pack, turn) for turn in turns] for pack in (equal, other))
+    won = min(quick) > max(slow) > 0 and median(q / s for q, s in zip(quick, slow, strict=True)) > GAIN
+    return other if won else equal
+
+
+def said(pack: Pack, packs: Sequence[Pack], rates: Sequence[Rate], turns: Sequence[Sequence[Rate]]) -> str:
     """The decision in one line."""
-    equal = predicted(packs[0], rates)
+    equal, other = predicted(packs[0], rates), rival(packs, rates)
     if not equal:
         return f"packing: {pack} at a time: the profile failed, see the logs"
-    times = [f"{other}: {predicted(other, rates) / equal:.2f}" for other in packs]
-    return f"packing: {pack} at a time (images/s, the equal split 1: {', '.join(times)})"
+    times = ", ".join(f"{one}: {predicted(one, rates) / equal:.2f}" for one in packs)
+    if other is not None and turns:
+        ratios = sorted(predicted(other, turn) / max(1e-9, predicted(packs[0], turn)) for turn in turns)
+        times += f"; {other} in {len(turns)} turns: {ratios[0]:.2f} to {ratios[-1]:.2f}"
+    return f"packing: {pack} at a time (images/s, the equal split 1: {times})"
