@@ -4,7 +4,8 @@
 
 `pool` hands jobs over and takes outcomes; `search` journals them to disk too, with hyperband: a job waits for the disk
 (a row of its own) before it starts. The last row keeps 1,000 simulated workers busy in real time, with epochs
-of 3 s. Beside them Optuna's own `optimize` on its journal file, and Ray Tune's no-op ASHA where Ray Tune is installed.
+of 3 s. Beside them Optuna's own `optimize` on its journal file, and Ray Tune's no-op ASHA, with reused actors and
+without, where it is installed (`pip install 'ray[tune]' -c constraints.txt`).
 Rounds alternate between the rows. Writes benchmarks/results/search-overhead.{json,txt}.
 """
 
@@ -12,12 +13,14 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import io
 import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -139,25 +142,33 @@ def optuna_itself(count: int) -> float:
         return (time.perf_counter() - started) / count * 1000
 
 
-def tune_itself(count: int) -> float:
-    """Ray Tune's no-op trial under its ASHA, with reused actors."""
+def tune_itself(count: int, slots: int, reuse: bool) -> float:
+    """Ray Tune's no-op trial under its ASHA, on a cluster of its own: a bare `init` takes any that it finds."""
+    import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
 
     def trainable(config: dict[str, float]) -> None:
         tune.report({"loss": config["rate"], "training_iteration": 1})
 
-    tuner = tune.Tuner(
-        trainable,
-        param_space={"rate": tune.uniform(0, 1)},
-        tune_config=tune.TuneConfig(
-            num_samples=count, scheduler=ASHAScheduler(metric="loss", mode="min", max_t=27), reuse_actors=True
-        ),
-        run_config=tune.RunConfig(verbose=0, storage_path=tempfile.mkdtemp()),
-    )
-    started = time.perf_counter()
-    tuner.fit()
-    return (time.perf_counter() - started) / count * 1000
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        try:
+            tuner = tune.Tuner(
+                trainable,
+                param_space={"rate": tune.uniform(0, 1)},
+                tune_config=tune.TuneConfig(
+                    num_samples=count,
+                    scheduler=ASHAScheduler(metric="loss", mode="min", max_t=27),
+                    reuse_actors=reuse,
+                ),
+                run_config=tune.RunConfig(verbose=0, storage_path=folder),
+            )
+            started = time.perf_counter()
+            tuner.fit()
+            return (time.perf_counter() - started) / count * 1000
+        finally:
+            ray.shutdown()
 
 
 def main() -> None:
@@ -189,9 +200,11 @@ def main() -> None:
     note = ""
     if not arguments.no_ray:
         try:
-            times["Ray Tune, reused actors"] = [tune_itself(count // 2) for _ in range(min(rounds, 2))]
+            for name, share, reuse in (("Ray Tune, reused actors", 2, True), ("Ray Tune", 20, False)):
+                each = max(2 * arguments.slots, count // share)
+                times[name] = [tune_itself(each, arguments.slots, reuse) for _ in range(min(rounds, 2))]
         except ImportError as error:
-            note = f"Ray Tune left out: {error}"
+            note = f"Ray Tune left out (pip install 'ray[tune]' -c constraints.txt): {error}"
     rows: list[dict[str, object]] = [
         {
             "what": name,
