@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -189,8 +189,10 @@ def locked(path: Path, holder: str) -> Iterator[None]:
 
     Raises RipienoError when another process holds it; `holder` says in the message what that process is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as stream:
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = open(path, "a+b", buffering=0)  # noqa: SIM115
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -199,7 +201,7 @@ def locked(path: Path, holder: str) -> Iterator[None]:
             raise RipienoError(
                 f"{path.parent} is in use by {holder} (process {other or 'unknown'}): wait for it or stop it"
             ) from error
-        stream.truncate(0)
-        stream.write(str(os.getpid()).encode())
-        stream.flush()
+        with suppress(OSError):  # of a full disk: it is held all the same
+            stream.truncate(0)
+            stream.write(str(os.getpid()).encode())
         yield

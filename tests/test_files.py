@@ -86,3 +86,19 @@ def test_a_lock_refuses_a_second_process_and_names_the_first(tmp_path: Path) -> 
     assert refused.returncode != 0
     assert "in use by a search" in refused.stderr
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_lock_is_held_on_a_full_disk_too(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs /dev/full")
+    (tmp_path / "lock").symlink_to(full)
+    with files.locked(tmp_path / "lock", "a test"):
+        pass
+
+
+def test_a_lock_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    lock = tmp_path / "file" / "lock"
+    with pytest.raises(RipienoError, match=r"cannot write .*lock: "), files.locked(lock, "a test"):
+        pass

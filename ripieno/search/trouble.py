@@ -24,7 +24,7 @@ class Trouble:
     def check_disk(self, failure: Failure | None) -> None:
         """A full disk is not the trial's fault. Raises SearchError: the job is to be run again."""
         message = "" if failure is None else failure.message
-        for full in map(os.strerror, (errno.ENOSPC, errno.EDQUOT)):
+        for full in map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
             what, found, _ = message.partition(full)
             if found:
                 raise SearchError(f"{what}{full}: free the disk and start the search again, it goes on")
