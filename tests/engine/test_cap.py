@@ -69,11 +69,15 @@ def test_a_lane_that_takes_what_was_measured_runs_within_its_cap(network: tuple[
 
 
 def test_a_lane_that_needs_more_than_its_cap_fails_with_one_line(network: tuple[Path, Member]) -> None:
-    # enough to load it, too little for the batch
-    small = 90 * MIB
-    with Engine(bundle(network, {"cpu:0/0": small}, small), isolation="process", patience=QUICK) as engine:
-        with pytest.raises(EngineError, match=r"memory.* its 90 MiB: measure and allocate again") as failure:
-            engine.predict(np.concatenate([images(network[1])] * 2))
+    # enough to load it, and so much too little for the batch, whose maps take 384 MiB, that the kernel refuses them at
+    # the first try: the watch, which looks now and then, is not needed
+    small = 150 * MIB
+    made = bundle(network, {"cpu:0/0": small}, small)
+    many = tuple(dataclasses.replace(p, batch_size=1024) for p in made.allocation.placements)
+    made = dataclasses.replace(made, allocation=dataclasses.replace(made.allocation, placements=many))
+    with Engine(made, isolation="process", patience=QUICK) as engine:
+        with pytest.raises(EngineError, match=r"memory.* its 150 MiB: measure and allocate again") as failure:
+            engine.predict(np.concatenate([images(network[1])] * 16))
         assert "\n" not in str(failure.value)
         assert engine.stats().lanes[0].restarts >= 1
 
@@ -124,7 +128,7 @@ def test_the_watch_ends_a_lane_over_its_cap_however_little_the_kernel_refused(ne
     with Engine(small, isolation="process", patience=QUICK) as engine:
         first = engine.stats().lanes[0].process
         engine._watch._caps = (MIB,)  # as if it had grown
-        for _ in range(200):
+        for _ in range(1000):
             if engine.stats().lanes[0].restarts:
                 break
             time.sleep(0.02)
