@@ -68,14 +68,14 @@ class Explanation:
 
 def costs_of(library: Library, allocation: Allocation) -> Costs:
     """What the placements of `allocation` cost where they sit, by the profiles of what runs each of them."""
-    by_name = {d.name: d for d in allocation.devices}
+    kinds = {d.name: d.kind for d in allocation.devices}
     backends = allocation.backends or (None,) * len(allocation.placements)
     known = functools.cache(library.profiles)
     found: dict[str, dict[str, Profile]] = {}
     for p, backend in zip(allocation.placements, backends, strict=True):
-        kind = by_name[p.device].kind
+        kind = kinds.get(p.device, "")
         lanes = len({q.lane for q in allocation.placements if q.device == p.device})
-        for one in {kind, part_of_kind(kind, lanes) or kind}:
+        for one in {kind, part_of_kind(kind, lanes) or kind} - {""}:
             if (profile := known(one, backend).get(p.member)) is not None:
                 found.setdefault(one, {})[p.member] = profile
     return Costs(found, ENGINE)
