@@ -35,6 +35,8 @@ from ripieno.cluster.worker import arrive, failure, perform
 from ripieno.errors import SearchError
 from ripieno.types import Failure, Job, Outcome
 
+STARTING = 300.0
+"""Seconds within which a worker must be up, where jobs have a limit."""
 WORDS = 8000
 """Most bytes of a worker's log that are told with its crash."""
 
@@ -44,7 +46,7 @@ class LocalPool:
 
     `slots` is a number of CPU slots, or environments made by `cpu_slots` or `gpu_slots`. `function` must be importable
     by name (or a `functools.partial` of such a function). With `logs`, what workers write goes to `logs/slot-0.log` and
-    so on. A job that takes longer than `limit` seconds for each of its epochs, its worker's start included, is ended
+    so on. A job that takes longer than `limit` seconds for each of its epochs, its worker's start not counted, is ended
     and not tried again; one that kills its workers is a failure when it does so without `progress`. Raises SearchError
     when `function` is not importable or a slot is missing.
     """
@@ -160,8 +162,11 @@ class _Worker:
         return self._up is not None and self._up.done() and self._up.exception() is None
 
     def run(self, job: Job, seconds: float | None) -> Outcome:
-        """Raises BrokenProcessPool when the process dies, TimeoutError when it needs more than `seconds`."""
-        return self._hand(job).result(seconds)
+        """Raises BrokenProcessPool when the process dies, TimeoutError when the job needs more than `seconds`."""
+        outcome = self._hand(job)
+        if seconds is not None and self._up is not None:
+            self._up.result(STARTING)  # how long imports take says nothing of the job
+        return outcome.result(seconds)
 
     def _hand(self, job: Job) -> Future[Outcome]:
         with self._lock:

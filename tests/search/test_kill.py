@@ -85,7 +85,7 @@ def test_control_c_ends_the_workers_at_once_and_the_search_goes_on_later(tmp_pat
     wait_for_members(run, driver, 3)
     workers = psutil.Process(driver.pid).children()
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: workers hear it too
-    _, err = driver.communicate(timeout=10)
+    _, err = driver.communicate(timeout=60)
     assert driver.returncode == 130
     assert err == ""
     _, alive = psutil.wait_procs(workers, timeout=5)

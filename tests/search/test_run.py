@@ -320,15 +320,24 @@ def test_a_loss_that_is_not_a_number_is_a_failure_and_a_missing_one_an_error(tmp
 # the deadline
 
 
-def timed(run: Path, deadline: float, job: Job) -> Outcome:
-    """20 ms an epoch; like real training it stops at the end of the epoch in which the deadline passes."""
-    started, epoch = time.time(), job.start
-    while epoch < job.stop and (epoch == job.start or time.time() < deadline):
-        time.sleep(0.02)
+class Clock:
+    """Time that passes in jobs only."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def timed(run: Path, clock: Clock, deadline: float, job: Job) -> Outcome:
+    """Two seconds an epoch; like real training it stops at the end of the epoch in which the deadline passes."""
+    started, epoch = clock.now, job.start
+    while epoch < job.stop and (epoch == job.start or clock.now < deadline):
+        clock.now += 2.0
         epoch += 1
     member = member_of(job, epoch)
     Library(run).add(member, np.full((3, 2), 0.5), LABELS)
-    return Outcome(job, member, started=started, finished=time.time())
+    return Outcome(job, member, started=started, finished=clock.now)
 
 
 def test_a_search_whose_time_is_up_starts_nothing(tmp_path: Path) -> None:
@@ -338,12 +347,12 @@ def test_a_search_whose_time_is_up_starts_nothing(tmp_path: Path) -> None:
 
 def test_a_job_the_deadline_cut_short_goes_on_in_a_later_start(tmp_path: Path) -> None:
     settings = replace(SETTINGS, algorithm="random", trials=2)
-    deadline = time.time() + 0.1
-    pool = InlinePool(partial(timed, tmp_path, deadline))
-    summary = run_search(Library(tmp_path), settings, pool, deadline=deadline)
+    clock, deadline = Clock(), 9.0
+    pool = ShuffledPool(partial(timed, tmp_path, clock, deadline), 1, 0)
+    summary = run_search(Library(tmp_path), settings, pool, deadline=deadline, clock=clock)  # type: ignore[arg-type]
     assert summary.ended == "deadline"
     (cut,) = Library(tmp_path).members()
-    assert cut.epoch < 9
+    assert cut.epoch == 5
     later = ShuffledPool(partial(keep, tmp_path), 1, 0)
     assert search(tmp_path, later, settings).ended == "trials"
     assert later.jobs[0] == Job(0, cut.configuration, 0, 9)
