@@ -199,9 +199,8 @@ class Ensemble(Shown):
 
     name: str
     members: tuple[str, ...]
-    """in the order chosen"""
     weights: tuple[float, ...]
-    """same order, sum 1"""
+    """of the members, both in the order chosen; sum 1"""
     method: str
     budget: Mapping[str, float]
     """bound per cost, e.g. {"seconds": 20.0}"""
