@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--install", nargs="*", metavar="NAME", choices=NAMES, help="make environments, then end")
     parser.add_argument("--peers", nargs="+", metavar="NAME", choices=NAMES, default=NAMES, help=", ".join(NAMES))
-    parser.add_argument("--quick", action="store_true", help="short windows, two rounds; a result of its own")
+    parser.add_argument("--quick", action="store_true", help="one short round; a result of its own, never resumed")
     parser.add_argument("--again", action="store_true", help="measure again what was measured before")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=2.0)
@@ -58,16 +58,17 @@ def main() -> None:
         for name in options.install or NAMES:
             sys.stdout.write(f"{name}: {install(read_peer(name)) or 'installed'}\n")
         return
-    rounds, seconds = (2, 0.5) if options.quick else (options.rounds, options.seconds)
+    rounds, seconds = (1, 0.3) if options.quick else (options.rounds, options.seconds)
     settings = {"rounds": rounds, "seconds": seconds, "isolation": options.isolation}
-    known = {} if options.again else read_journal(settings)
+    known = {} if options.again or options.quick else read_journal(settings)
     missing = [read_peer(name) for name in options.peers if name not in known]
     if missing:
         with Bench(len(os.sched_getaffinity(0)), rounds, seconds, options.isolation) as bench:
             for peer in missing:
                 known[peer.name] = {"peer": peer.name, "machine": machine(), **settings, **bench.measure(peer)}
-                with JOURNAL.open("a") as journal:
-                    journal.write(json.dumps(known[peer.name]) + "\n")
+                if not options.quick:
+                    with JOURNAL.open("a") as journal:
+                        journal.write(json.dumps(known[peer.name]) + "\n")
     report([known[name] for name in options.peers], settings, "serving-peers" + "-quick" * options.quick)
 
 
