@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ripieno.server import Client, Running, infer, start
-from ripieno.types import Bundle
+from ripieno.types import Bundle, Cascade
 from tests.server.stand_in import MEMBERS, ROOT, direct_answers
 
 
@@ -55,6 +56,30 @@ def test_spread_and_members_come_from_the_engine(served: Running, bundle: Bundle
     members, spread = (np.reshape(o["data"], o["shape"]) for o in reply["outputs"])
     np.testing.assert_allclose(members, direct_answers(bundle, images).transpose(1, 0, 2), atol=1e-5)
     assert spread.shape == (5,)
+
+
+def test_a_cascade_says_how_many_members_were_asked_and_can_be_left_out(
+    bundle: Bundle, images: NDArray[np.uint8]
+) -> None:
+    own = direct_answers(bundle, images)
+    sure = own[1].max(axis=1)
+    turns = Cascade((MEMBERS[1], MEMBERS[0]), float(np.sort(sure)[2:4].mean()))
+    depth = np.where(sure >= turns.threshold, 1, 2)
+    expected = np.where(depth[:, None] == 1, own[1], own.mean(axis=0))
+    tensor = {"name": "images", "shape": [5, 8, 8, 3], "datatype": "UINT8", "data": images.ravel().tolist()}
+    outputs = [{"name": "probabilities"}, {"name": "depth"}]
+    with start(dataclasses.replace(bundle, cascade=turns)) as running:
+        path = running.url + "/v2/models/ensemble/infer"
+        in_turn = {"inputs": [tensor], "outputs": outputs}
+        reply = httpx.post(path, json=in_turn, trust_env=False).json()
+        whole = httpx.post(path, json={**in_turn, "parameters": {"cascade": False}}, trust_env=False).json()
+    probabilities, asked = (np.reshape(o["data"], o["shape"]) for o in reply["outputs"])
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    assert asked.tolist() == depth.tolist()
+    assert reply["parameters"] == {"members_asked": pytest.approx(depth.mean())}
+    np.testing.assert_allclose(np.reshape(whole["outputs"][0]["data"], (5, 4)), own.mean(axis=0), atol=1e-5)
+    assert whole["outputs"][1]["data"] == [2.0] * 5
+    assert "parameters" not in whole
 
 
 @pytest.mark.parametrize("isolation", ["thread", "process"])
