@@ -32,6 +32,7 @@ SIZES = {
     4: (Size(8, 2), Size(16, 1), Size(16, 3), Size(24, 3)),
     7: (Size(8, 1), Size(8, 3), Size(12, 2), Size(16, 1), Size(16, 3), Size(24, 1), Size(24, 3)),
     12: tuple(Size(width, blocks) for width in (8, 12, 16) for blocks in (1, 2, 3, 4)),
+    14: tuple(Size(width, blocks) for width in (8, 12, 16, 24) for blocks in (1, 2, 3, 4))[:14],
 }
 """Ensembles of so many networks, 5 to 100 million multiply-adds each."""
 BATCH_SIZES = (1, 4, 16, 64)

@@ -57,9 +57,13 @@ class Plan:
             RUNS / f"{self.set}-{self.images}-{self.space}-e{self.epochs}-{self.minutes:g}m-{self.slots}x{self.device}"
         )
 
-    def search(self, algorithm: str, seed: int) -> Path:
-        """The run's folder; searches for the minutes that are left of it."""
-        run = self.folder / f"{algorithm}-{seed}"
+    def run(self, name: str, seed: int) -> Path:
+        """A search's folder."""
+        return self.folder / f"{name}-{seed}"
+
+    def search(self, algorithm: str, seed: int, name: str = "", **more: Any) -> Path:
+        """The run's folder; searches for the minutes that are left of it. `more` is for `ripieno.tune`."""
+        run = self.run(name or algorithm, seed)
         timeline = run / "timeline.jsonl"
         run.mkdir(parents=True, exist_ok=True)
         lines = timeline.read_text().splitlines() if timeline.exists() else []
@@ -90,6 +94,7 @@ class Plan:
                     device=self.device,
                     metric=SETS[self.set].metric,
                     watch=watch,
+                    **more,
                 )
         (run / "done").touch()
         return run

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.errors import SearchError, SelectionError
+from ripieno.errors import SearchError
 from ripieno.library import Library
 from ripieno.models.cost import megaflops
 from ripieno.selection import select_members
@@ -85,13 +85,13 @@ class EnsembleWorth:
             self._rows[trial, epoch] = place
 
     def _ensemble(self) -> tuple[int, ...]:
-        self.selections += 1
-        costs = np.array(self._costs, dtype=np.float64)
-        kinds = {kind: costs[:, i] for i, kind in enumerate(self._budget)} if len(costs) else {}
-        try:
-            return select_members(self._truth[: len(costs)], None, kinds, self._budget).members if kinds else ()
-        except SelectionError:  # nothing fits the budget yet
+        """Rows of the best ensemble's members, in the order chosen; none while nothing fits the budget."""
+        costs = np.array(self._costs, dtype=np.float64).reshape(-1, len(self._limits))
+        if not (costs <= self._limits).all(axis=1).any():
             return ()
+        self.selections += 1
+        kinds = {kind: costs[:, i] for i, kind in enumerate(self._budget)}
+        return select_members(self._truth[: len(costs)], None, kinds, self._budget).members
 
     def _values(self, rows: Sequence[int | None]) -> NDArray[np.float64]:
         values = np.full(len(rows), math.inf)
@@ -124,7 +124,7 @@ class EnsembleWorth:
 def ensemble_worth(library: Library, family: str, budget: Mapping[str, float]) -> EnsembleWorth:
     """Worth by kinds of cost that need no measuring: `parameters`, and `flops` of the built-in family.
 
-    Raises SearchError for any other kind: a search measures nothing while it trains.
+    Raises SearchError for any other kind, for a search measures nothing while it trains, and for a bound not above 0.
     """
     known = {"parameters": _parameters, **({"flops": _flops} if family == "resnet" else {})}
     unknown = [kind for kind in budget if kind not in known]
@@ -133,6 +133,9 @@ def ensemble_worth(library: Library, family: str, budget: Mapping[str, float]) -
             f"a search of {family} cannot bound {unknown[0]}: while it trains it counts {' and '.join(sorted(known))} "
             f"and measures nothing, as in --budget {sorted(known)[0]}=40M"
         )
+    for kind, bound in budget.items():
+        if not bound > 0:
+            raise SearchError(f"budget {kind}={bound:g}: it must be more than 0")
     prices = [known[kind] for kind in budget]
     return EnsembleWorth(library, lambda member: [price(member) for price in prices], budget)
 

@@ -103,7 +103,7 @@ def test_what_it_says_depends_on_what_was_told_and_on_nothing_asked_before(shelf
         often(told[:count], told[:count:2])
     assert often(told, told[3:9]) == once(told, told[3:9])
     assert often(told, told[5:12])[:4] == once(told, told[3:9])[2:]
-    assert (often.selections, once.selections) == (5, 1)  # none while nothing is told
+    assert (often.selections, once.selections) == (5, 1)
 
 
 def test_while_nothing_fits_the_budget_nothing_is_promoted_and_a_member_removed_is_none(shelf: Library) -> None:
@@ -158,6 +158,8 @@ def test_kinds_that_a_search_cannot_count_are_refused(tmp_path: Path) -> None:
     for family, kind in (("resnet", "seconds"), ("my_nets:build", "flops")):
         with pytest.raises(SearchError, match=f"cannot bound {kind}: while it trains it counts"):
             ensemble_worth(Library(tmp_path), family, {kind: 1.0})
+    with pytest.raises(SearchError, match="budget flops=-1: it must be more than 0"):
+        ensemble_worth(Library(tmp_path), "resnet", {"flops": -1.0})
 
 
 def test_a_real_search_promotes_for_the_ensemble_and_says_what_it_took(digit_folder: Path, tmp_path: Path) -> None:
