@@ -33,7 +33,6 @@ import ripieno
 from ripieno.search import Settings, Snapshot, simulate
 
 
-
 def real(data: Path, minutes: float) -> dict[str, object]:
     """Slot-time of a search that trains, from the call to its deadline."""
     trained, failures, slots = 0.0, 0, 2

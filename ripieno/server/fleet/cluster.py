@@ -46,7 +46,7 @@ def joined(address: str) -> Iterator[Any]:
         finally:
             if ours and not _others(serve):
                 with suppress(Exception):
-                    serve.shutdown()
+                    serve.shutdown()  # type: ignore[no-untyped-call,unused-ignore]
 
 
 def _serving(ray: Any) -> bool:
@@ -107,7 +107,9 @@ class Cluster:
                 "label_selector": {"ray.io/node-id": key},
             },
         )
-        bound = deployment.bind(self._shelf, application, dict(resources), self._isolation, self._trusted)
+        bound = deployment.bind(  # type: ignore[attr-defined,unused-ignore]
+            self._shelf, application, dict(resources), self._isolation, self._trusted
+        )
         quiet = {"log_level": "WARNING", "enable_access_log": False}  # a line a call costs more than a small call
         target = serve.RunTarget(bound, name=application, route_prefix=None, logging_config=quiet)
         return serve.run_many([target], wait_for_applications_running=False)[0]

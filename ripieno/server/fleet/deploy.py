@@ -37,7 +37,7 @@ def fleet(
     *,
     isolation: str = "auto",
     trusted: Sequence[str] = (),
-    progress: Callable[[str, int, int], object] = lambda _what, _done, _of: None,
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
 ) -> Iterator[Fleet]:
     """A bundle's engines on all nodes of the Ray cluster at `address`, ready; ended with the block.
 
@@ -77,7 +77,7 @@ def deploy(
     key: str | Path | None = None,
     traces: Any = None,
     trusted: Sequence[str] = (),
-    progress: Callable[[str, int, int], object] = lambda _what, _done, _of: None,
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
     deployed: Callable[[list[Place]], object] = lambda _places: None,
     ready: Callable[[str], None] | None = None,
     grpc_ready: Callable[[str], None] | None = None,
