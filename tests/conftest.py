@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # one thread per library, before any of them is imported: the machine is small and tests must not fight
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+# a machine that does something else for a moment is no failure, and every run tries the same examples
+hypothesis.settings.register_profile("here", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("here")
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 

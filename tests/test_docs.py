@@ -75,7 +75,8 @@ class Reader:
         if block["what"]:
             Path(block["what"]).write_text(text)
         elif block["language"] == "bash":
-            for command in text.strip().splitlines():
+            for command in block["text"].strip().splitlines():
+                command = command.replace(HERE, self.address)  # a server that this block started is elsewhere
                 self.shell(shlex.split(quick(command), comments=True))
         else:
             assert block["language"] == "python", f"{self.page.name}: {block['language']} cannot be run"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def test_a_record_that_does_not_say_its_metric_is_gone_on_with(tmp_path: Path) -
     run = Library(tmp_path / "run")
     prepare(ARRAYS, run)
     record = run.dataset_path / "source.json"
-    plain = files.read_json(record, dict[str, object])
+    plain = files.read_json(record, dict[str, Any])
     del plain["metric"]
     files.write_json(record, plain)
     assert prepare(ARRAYS, run, metric="accuracy").metric == "accuracy"
