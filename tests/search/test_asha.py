@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from itertools import pairwise
-from math import nan
+from math import isfinite, nan
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from watched import walk
 
 from ripieno.errors import SearchError
 from ripieno.search.algorithms import ALGORITHMS, SCHEDULERS, find_algorithm
-from ripieno.search.asha import Asha, hyperband, rungs, shares
+from ripieno.search.asha import Asha, _Rung, hyperband, rungs, shares
 from ripieno.search.scheduler import Decision
 
 
@@ -162,43 +166,6 @@ def test_impossible_numbers_are_refused() -> None:
         Asha(((1,),), trials=0)
 
 
-class Watched:
-    """A scheduler under watch: every decision is checked against a rung table kept beside it."""
-
-    def __init__(self, brackets: tuple[tuple[int, ...], ...], eta: int, trials: int) -> None:
-        self.asha = Asha(brackets, eta, trials)
-        self.eta = eta
-        self.jobs: list[Decision] = []
-        self.results: dict[Decision, float | None] = {}
-
-    def issue(self) -> Decision | None:
-        decision = self.asha.ask()
-        if decision is not None:
-            assert decision not in self.jobs
-            if decision.start:
-                self.check_rank(decision)
-            self.asha.issue(decision)
-            self.jobs.append(decision)
-        return decision
-
-    def check_rank(self, decision: Decision) -> None:
-        """Fewer than a share of 1/eta of the trials that paused in the same rung of the same bracket are better."""
-        first = {d.trial: d.stop for d in self.jobs if d.start == 0}
-        rung = {
-            d.trial: loss
-            for d, loss in self.results.items()
-            if d.stop == decision.start and first[d.trial] == first[decision.trial]
-        }
-        mine = rung[decision.trial]
-        assert mine is not None
-        better = sum(loss is not None and loss < mine for loss in rung.values())
-        assert better + 1 <= len(rung) / self.eta
-
-    def tell(self, decision: Decision, loss: float | None) -> None:
-        self.results[decision] = loss
-        self.asha.tell(decision, loss)
-
-
 LOSSES = st.one_of(st.none(), st.floats(0, 1), st.sampled_from([0.25, 0.5]))
 
 
@@ -207,21 +174,94 @@ LOSSES = st.one_of(st.none(), st.floats(0, 1), st.sampled_from([0.25, 0.5]))
 def test_no_job_twice_no_promotion_below_the_top_share_and_nobody_idle(
     data: st.DataObject, epochs: int, eta: int, trials: int, workers: int, brackets: bool
 ) -> None:
-    watched = Watched(hyperband(epochs, eta) if brackets else (rungs(epochs, eta),), eta, trials)
-    running: list[Decision] = []
-    while True:
-        while len(running) < workers and (decision := watched.issue()) is not None:
-            running.append(decision)
-        if not running:
-            break
-        # a worker is idle only when all trials are started
-        assert len(running) == workers or watched.asha.started == trials
-        done = running.pop(data.draw(st.integers(0, len(running) - 1)))
-        watched.tell(done, data.draw(LOSSES))
-    assert watched.asha.started == trials
-    assert len(watched.jobs) == len(watched.results)
-    # nothing that could be promoted was left
-    assert watched.asha.ask() is None
+    walk(
+        hyperband(epochs, eta) if brackets else (rungs(epochs, eta),),
+        eta,
+        trials,
+        workers,
+        lambda count: data.draw(st.integers(0, count - 1)),
+        lambda: data.draw(LOSSES),
+    )
+
+
+class Mutants:
+    """Ways to be wrong, each a change of one method."""
+
+    @staticmethod
+    def promotes_whoever_waits(rung: _Rung, eta: int) -> list[tuple[float, int]]:
+        return [found for found in rung.waiting if isfinite(found[0])]
+
+    @staticmethod
+    def rounds_the_share_up(rung: _Rung, eta: int) -> list[tuple[float, int]]:
+        top = rung.ranking[: -(-len(rung.ranking) // eta)]
+        return [found for found in rung.waiting if found in top and isfinite(found[0])]
+
+    @staticmethod
+    def promotes_failures(rung: _Rung, eta: int) -> list[tuple[float, int]]:
+        top = rung.ranking[: len(rung.ranking) // eta]
+        return [found for found in rung.waiting if found in top]
+
+    @staticmethod
+    def never_promotes(rung: _Rung, eta: int) -> list[tuple[float, int]]:
+        return []
+
+    @staticmethod
+    def forgets_who_was_promoted(rung: _Rung, trial: int) -> None:
+        pass
+
+    @staticmethod
+    def ranks_backwards(rung: _Rung, loss: float, trial: int) -> None:
+        rung.ranking = sorted([*rung.ranking, (-loss, trial)])
+        rung.waiting = sorted([*rung.waiting, (-loss, trial)])
+
+
+@pytest.mark.parametrize(
+    ("method", "mutant"),
+    [
+        ("promotable", Mutants.promotes_whoever_waits),
+        ("promotable", Mutants.rounds_the_share_up),
+        ("promotable", Mutants.promotes_failures),
+        ("promotable", Mutants.never_promotes),
+        ("promote", Mutants.forgets_who_was_promoted),
+        ("add", Mutants.ranks_backwards),
+    ],
+)
+def test_a_wrong_rung_is_found_out(method: str, mutant: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Rung, method, mutant)
+    with pytest.raises(AssertionError):
+        walks(100)
+
+
+def test_waiting_for_a_full_rung_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Asha.options
+
+    def synchronous(asha: Asha) -> Iterator[Decision]:
+        """No new trial while fewer than eta of the trials started have a result."""
+        told = sum(len(rung.ranking) for ladder in asha._rungs for rung in ladder.values())
+        return (d for d in right(asha) if d.start or asha.started < asha.eta or told >= asha.eta)
+
+    monkeypatch.setattr(Asha, "options", synchronous)
+    with pytest.raises(AssertionError):
+        walks(100)
+
+
+def walks(count: int) -> None:
+    """Searches of all shapes, drawn by a seed."""
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        eta, epochs, trials, workers = (
+            int(rng.integers(low, high)) for low, high in ((2, 5), (1, 31), (1, 31), (1, 7))
+        )
+        brackets = hyperband(epochs, eta) if rng.integers(2) else (rungs(epochs, eta),)
+
+        def loss(rng: np.random.Generator = rng) -> float | None:
+            return None if rng.uniform() < 0.3 else float(rng.choice([0.25, 0.5, rng.uniform()]))
+
+        walk(brackets, eta, trials, workers, lambda count, rng=rng: int(rng.integers(count)), loss)
+
+
+def test_the_same_searches_hold_when_nothing_is_wrong() -> None:
+    walks(100)
 
 
 def test_stopping_trains_a_trial_on_at_once_when_it_is_in_the_top_share_of_those_before_it_and_else_never() -> None:

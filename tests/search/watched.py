@@ -1,0 +1,84 @@
+"""A scheduler under watch: what must hold of promotion, whatever the results and their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from ripieno.search.asha import Asha
+from ripieno.search.scheduler import Decision
+
+
+class Watched:
+    """A scheduler under watch: every decision is checked against a rung table kept beside it."""
+
+    def __init__(self, brackets: tuple[tuple[int, ...], ...], eta: int, trials: int) -> None:
+        self.asha = Asha(brackets, eta, trials)
+        self.eta = eta
+        self.jobs: list[Decision] = []
+        self.results: dict[Decision, float | None] = {}
+
+    def issue(self) -> Decision | None:
+        decision = self.asha.ask()
+        if decision is not None:
+            assert decision not in self.jobs
+            if decision.start:
+                self.check_rank(decision)
+            self.asha.issue(decision)
+            self.jobs.append(decision)
+        return decision
+
+    def check_rank(self, decision: Decision) -> None:
+        """Fewer than a share of 1/eta of the trials that paused in the same rung of the same bracket are better."""
+        first = {d.trial: d.stop for d in self.jobs if d.start == 0}
+        rung = {
+            d.trial: loss
+            for d, loss in self.results.items()
+            if d.stop == decision.start and first[d.trial] == first[decision.trial]
+        }
+        mine = rung[decision.trial]
+        assert mine is not None
+        better = sum(loss is not None and loss < mine for loss in rung.values())
+        assert better + 1 <= len(rung) / self.eta
+
+    def tell(self, decision: Decision, loss: float | None) -> None:
+        self.results[decision] = loss
+        self.asha.tell(decision, loss)
+
+    def check_end(self, brackets: tuple[tuple[int, ...], ...]) -> None:
+        """Of every rung but the last of each bracket, the top share of 1/eta was promoted, failed trials left out."""
+        first = {d.trial: d.stop for d in self.jobs if d.start == 0}
+        promoted = {(d.trial, d.start) for d in self.jobs}
+        for ladder in brackets:
+            for rung, _ in pairwise(ladder):
+                found = [
+                    (loss, d.trial)
+                    for d, loss in self.results.items()
+                    if d.stop == rung and first[d.trial] == ladder[0] and loss is not None
+                ]
+                there = sum(d.stop == rung and first[d.trial] == ladder[0] for d in self.results)
+                assert all((trial, rung) in promoted for _, trial in sorted(found)[: there // self.eta])
+
+
+def walk(
+    brackets: tuple[tuple[int, ...], ...],
+    eta: int,
+    trials: int,
+    workers: int,
+    which: Callable[[int], int],
+    loss: Callable[[], float | None],
+) -> None:
+    """A whole search on `workers`: `which` of so many running jobs ends next, and with what `loss`."""
+    watched = Watched(brackets, eta, trials)
+    running: list[Decision] = []
+    while True:
+        while len(running) < workers and (decision := watched.issue()) is not None:
+            running.append(decision)
+        if not running:
+            break
+        # a worker is idle only when all trials are started
+        assert len(running) == workers or watched.asha.started == trials
+        watched.tell(running.pop(which(len(running))), loss())
+    assert watched.asha.started == trials
+    assert len(watched.jobs) == len(watched.results)
+    watched.check_end(brackets)
