@@ -145,9 +145,11 @@ def test_a_finished_search_runs_nothing_again_and_more_trials_go_on(tmp_path: Pa
     assert before.items() <= members(tmp_path).items()
 
 
-@pytest.mark.parametrize("algorithm", ["bohb", "genetic", "tpe"])
+@pytest.mark.parametrize("algorithm", ["bohb", "genetic", "tpe", "gp", "smac"])
 def test_what_a_sampler_learns_survives_kills_and_does_not_depend_on_timing(tmp_path: Path, algorithm: str) -> None:
-    settings = replace(SETTINGS, algorithm=algorithm, window=6, trials=26)
+    if algorithm == "smac":
+        pytest.importorskip("smac", reason="needs the extra smac")
+    settings = replace(SETTINGS, algorithm=algorithm, window=6, trials=18 if algorithm in ("gp", "smac") else 26)
     search(tmp_path / "quiet", ShuffledPool(partial(keep, tmp_path / "quiet"), 3, 0), settings)
     run, kills = tmp_path / "killed", random.Random(1)
     for start in itertools.count():
