@@ -28,22 +28,27 @@ Tracing = Annotated[
     typer.Option("--traces", help="Send OpenTelemetry traces to where the variable OTEL_EXPORTER_OTLP_ENDPOINT says."),
 ]
 
+Host = Annotated[str, typer.Option(help="Address to listen on; only this machine unless told otherwise.")]
+Port = Annotated[int, typer.Option(help="Port; 0 takes a free one.")]
+GrpcPort = Annotated[int | None, typer.Option(help="Serve gRPC too, on this port; 0 takes a free one.")]
+Certificate = Annotated[Path | None, typer.Option(help="Certificate chain (PEM): serve over TLS.")]
+Key = Annotated[Path | None, typer.Option(help="Its private key (PEM).")]
+Log = Annotated[bool, typer.Option("--log", help="Log requests to standard error, a JSON object a line.")]
+
 
 @app.command()
 def serve(
     bundle: Annotated[
         list[str], typer.Argument(help="The deployment's folder; several as NAME=FOLDER.", metavar="BUNDLE...")
     ],
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; only this machine unless told otherwise.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
-    grpc_port: Annotated[int | None, typer.Option(help="Serve gRPC too, on this port; 0 takes a free one.")] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    grpc_port: GrpcPort = None,
     isolation: Isolation = "auto",
     token: Secret = None,
-    certificate: Annotated[Path | None, typer.Option(help="Certificate chain (PEM): serve over TLS.")] = None,
-    key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
-    log: Annotated[bool, typer.Option("--log", help="Log requests to standard error, a JSON object a line.")] = False,
+    certificate: Certificate = None,
+    key: Key = None,
+    log: Log = False,
     traces: Tracing = False,
 ) -> None:
     """Serve a deployment by the Open Inference Protocol v2: `ripieno serve bundle`."""
@@ -52,21 +57,13 @@ def serve(
     bundles = _bundles(bundle)
     model = next(iter(bundles)) if isinstance(bundles, dict) else "ensemble"
 
-    grpc: list[str] = []
-
-    def grpc_ready(address: str) -> None:
-        grpc.append(address)
-        console.out.print(f"serving gRPC at {address}")
+    grpc = _begin(log)
 
     def ready(url: str) -> None:
         console.out.print(f"serving [bold]{', '.join(bundle)}[/] at {url}", soft_wrap=True)
         console.log.print("[dim]Ctrl-C stops, after the requests under way[/]")
-        console.closing("", f"curl {url}/v2/models/{model}", url=url, grpc=next(iter(grpc), None), bundles=bundle)
+        console.closing("", f"curl {url}/v2/models/{model}", url=url, grpc=grpc.address, bundles=bundle)
 
-    if log:
-        from ripieno.server.logs import log_to
-
-        log_to(sys.stderr)
     run_server(
         bundles,
         host,
@@ -78,7 +75,7 @@ def serve(
         key=key,
         traces=traces,
         ready=ready,
-        grpc_ready=grpc_ready,
+        grpc_ready=grpc.ready,
     )
 
 
@@ -88,31 +85,21 @@ def deploy(
     address: Annotated[
         str, typer.Option(help="The Ray cluster, as HOST:PORT; `auto` is the one this machine is part of.")
     ] = "auto",
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; only this machine unless told otherwise.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
-    grpc_port: Annotated[int | None, typer.Option(help="Serve gRPC too, on this port; 0 takes a free one.")] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    grpc_port: GrpcPort = None,
     isolation: Isolation = "auto",
     token: Secret = None,
-    certificate: Annotated[Path | None, typer.Option(help="Certificate chain (PEM): serve over TLS.")] = None,
-    key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
-    log: Annotated[bool, typer.Option("--log", help="Log requests to standard error, a JSON object a line.")] = False,
+    certificate: Certificate = None,
+    key: Key = None,
+    log: Log = False,
     traces: Tracing = False,
 ) -> None:
     """Serve a deployment by every node of a Ray cluster: `ripieno deploy bundle --address 10.0.0.1:6379`."""
     from ripieno.server import deploy as run_deploy
 
-    if log:
-        from ripieno.server.logs import log_to
-
-        log_to(sys.stderr)
-    grpc: list[str] = []
+    grpc = _begin(log)
     nodes: list[Any] = []
-
-    def grpc_ready(address: str) -> None:
-        grpc.append(address)
-        console.out.print(f"serving gRPC at {address}")
 
     def deployed(places: list[Any]) -> None:
         bar.close()
@@ -130,7 +117,7 @@ def deploy(
     def ready(url: str) -> None:
         console.out.print(f"serving [bold]{bundle}[/] at {url}", soft_wrap=True)
         console.log.print("[dim]Ctrl-C stops, after the requests under way, and ends what runs on the nodes[/]")
-        console.closing("", f"ripieno top {url}", url=url, grpc=next(iter(grpc), None), nodes=nodes)
+        console.closing("", f"ripieno top {url}", url=url, grpc=grpc.address, nodes=nodes)
 
     with ExitStack() as bar:
         progress = bar.enter_context(console.progress())
@@ -148,8 +135,28 @@ def deploy(
             progress=progress,
             deployed=deployed,
             ready=ready,
-            grpc_ready=grpc_ready,
+            grpc_ready=grpc.ready,
         )
+
+
+class _Grpc:
+    """Where gRPC is served, once it is."""
+
+    address: str | None = None
+
+    def ready(self, address: str) -> None:
+        """Say it."""
+        self.address = address
+        console.out.print(f"serving gRPC at {address}")
+
+
+def _begin(log: bool) -> _Grpc:
+    """What comes before any server: its requests' log, if asked for."""
+    if log:
+        from ripieno.server.logs import log_to
+
+        log_to(sys.stderr)
+    return _Grpc()
 
 
 def _bundles(said: list[str]) -> str | dict[str, str]:
