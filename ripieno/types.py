@@ -277,6 +277,8 @@ class Allocation(Shown):
     """share of its resource's time that each placement computed in the last bench; empty when there was none"""
     errors: tuple[float, ...] = ()
     """of each bench: how much larger (0.1: a tenth) the model's figure was than the one measured"""
+    others: float | None = None
+    """share of the machine's processors, 0..1, that other programs took during the benches; None without benches"""
     backends: tuple[str, ...] = ()
     """what runs each placement, and so which profile it was planned by; empty: that of most profiles"""
 

@@ -39,10 +39,12 @@ def refusal(problem: Problem) -> str | None:
     takes = {m: min(problem.costs.bytes(m, d, size[m]) for d in problem.homes(m)) for m in problem.members}
     total = sum(takes.values())
     room = sum(d.memory for d in problem.devices)
+    base = min(problem.costs.base(d) for d in problem.devices)
+    beside = f" beside {in_words(base)} of the runtime a device" if base else ""
     largest = max(takes, key=lambda m: takes[m])
     what = (
         f"no room for the {len(takes)} members on {names}: even in their smallest batches they take {in_words(total)} "
-        f"({largest} {in_words(takes[largest])}), and there are {in_words(room)}"
+        f"({largest} {in_words(takes[largest])}){beside}, and there are {in_words(room)}"
     )
     return f"{what}: {', or '.join(mends(problem))}"
 

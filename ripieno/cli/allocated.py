@@ -124,11 +124,11 @@ def allocate(
         )
     placed = made.allocation
     if explain_it:
-        explained.show(pipeline.explain(run, placed), placed.errors)
+        explained.show(pipeline.explain(run, placed), placed.errors, others=placed.others)
     else:
         console.out.print(tables.allocation(placed))
         console.out.print(tables.speed(placed))
-        console.out.print(explained.error(placed.errors))
+        console.out.print(explained.error(placed.errors, others=placed.others))
     if placed.rate is not None:
         console.out.print(explained.latency(placed))
     if proof := read_proof(made.path):
@@ -197,7 +197,7 @@ def explain(
 
     allocation = pipeline.open_run(run).allocation(name)
     found = pipeline.explain(run, allocation)
-    explained.show(found, allocation.errors)
+    explained.show(found, allocation.errors, others=allocation.others)
     if allocation.rate is not None:
         console.out.print(explained.latency(allocation))
     path = output or run / "allocations" / f"{name}.svg"

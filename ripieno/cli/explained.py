@@ -11,6 +11,7 @@ from rich.text import Text
 from ripieno.allocation.explain import DeviceUse, Explanation
 from ripieno.allocation.memory import in_words
 from ripieno.cli.console import number, out, percent, table
+from ripieno.profiles.timing import BUSY
 from ripieno.types import Allocation
 
 COLOURS = ("blue", "dark_orange", "green", "magenta", "yellow", "cyan", "medium_purple", "red")
@@ -19,14 +20,16 @@ WIDTH = 40
 """Characters of a bar."""
 
 
-def show(found: Explanation, errors: Sequence[float] = (), elsewhere: bool = False) -> None:
+def show(
+    found: Explanation, errors: Sequence[float] = (), elsewhere: bool = False, others: float | None = None
+) -> None:
     """Print who sits where, the devices as bars, what the pace is and what limits it."""
     letters = {m: LETTERS[i % len(LETTERS)] for i, m in enumerate(dict.fromkeys(s.member for s in found.seats))}
     out.print(seats(found, letters))
     out.print(devices(found, letters))
     out.print(found.limits)
     out.print(pace(found, elsewhere))
-    out.print(error(errors, elsewhere))
+    out.print(error(errors, elsewhere, others))
 
 
 def seats(found: Explanation, letters: dict[str, str]) -> Table:
@@ -106,15 +109,18 @@ def pace(found: Explanation, elsewhere: bool = False) -> str:
     return ", ".join(parts)
 
 
-def error(errors: Sequence[float], elsewhere: bool = False) -> str:
-    """One line: how far the model was off."""
+def error(errors: Sequence[float], elsewhere: bool = False, others: float | None = None) -> str:
+    """One line: how far the model was off, and, where they took their `others` share, that others were to blame."""
     if not errors:
         here = "nothing was benched: --max-benches 20 measures it"
         return f"model error: not known, {'nothing can be benched on devices that are not here' if elsewhere else here}"
     sizes = [abs(e) for e in errors]
     where = " of earlier plans of this run, on the devices of that time" if elsewhere else ""
     middle, worst = statistics.median(sizes), max(sizes)
-    return f"model error: {middle:.1%} in the median of {len(sizes)} benches{where}, {worst:.1%} at worst"
+    said = f"model error: {middle:.1%} in the median of {len(sizes)} benches{where}, {worst:.1%} at worst"
+    if (others or 0.0) > BUSY:
+        said += f"; other programs took {others:.0%} of the processors, so what was measured is low: repeat when idle"
+    return said
 
 
 def latency(allocation: Allocation) -> str:

@@ -19,6 +19,7 @@ from ripieno.pipeline.foreseen import is_elsewhere
 from ripieno.pipeline.runs import Progress, open_run, quiet
 from ripieno.pipeline.settling import Chosen, chosen_of, profiles_by, settle
 from ripieno.profiles import local_devices, parts
+from ripieno.profiles.timing import Neighbours
 from ripieno.types import Allocation, Bundle, Device, Ensemble, Placement
 
 if TYPE_CHECKING:
@@ -99,8 +100,10 @@ def allocate(
             paths = {m: library.model_path(m, usual) for m in chosen.members}
             with AllocationBench(chosen, members, paths, usual, chosen=by, trusted=trusted) as engine:
                 bench = _Bench(engine, Allocation(chosen.name, chosen.name, here, ()), rate)
+                neighbours = Neighbours()
                 allocation = placed(bench=bench, progress=told)
-                return dataclasses.replace(allocation, shares=bench.shares(allocation.placements))
+                shares = bench.shares(allocation.placements)
+                return dataclasses.replace(allocation, shares=shares, others=neighbours.share())
         return placed()
 
     if backend == "auto" or precision != "fp32":

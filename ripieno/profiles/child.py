@@ -37,11 +37,8 @@ from numpy.typing import NDArray
 from ripieno import backends
 from ripieno.files import read_array
 from ripieno.profiles.devices import used_gpu_memory
-from ripieno.profiles.timing import Waits, time_calls
+from ripieno.profiles.timing import BUSY, Neighbours, Waits, time_calls
 from ripieno.types import Device, Input, Member, Point
-
-BUSY = 0.1
-"""The machine is idle when other processes took less than this share of its processors."""
 
 
 @dataclass(frozen=True)
@@ -106,25 +103,6 @@ class GpuMemory:
         return used_gpu_memory(self.device)
 
 
-class Load:
-    """What other processes take of the machine's processors."""
-
-    def __init__(self) -> None:
-        self.started = time.perf_counter()
-        self.busy, self.own = self._busy(), time.process_time()
-
-    @staticmethod
-    def _busy() -> float:
-        """Processor seconds of everybody; those of virtual machines are within `user`, those stolen from us count."""
-        times: dict[str, float] = psutil.cpu_times()._asdict()
-        return sum(v for k, v in times.items() if k not in ("idle", "iowait", "guest", "guest_nice"))
-
-    def others(self) -> float:
-        """Share of all processors, 0..1, that others took since this object was made."""
-        others = self._busy() - self.busy - (time.process_time() - self.own)
-        return others / max(1e-3, time.perf_counter() - self.started) / (os.cpu_count() or 1)
-
-
 def measure(request: Request, reply: Callable[[Reply], None]) -> None:
     """Measure, answering as soon as each figure is known."""
     backends.runtime(request.backend)
@@ -150,7 +128,7 @@ def measure(request: Request, reply: Callable[[Reply], None]) -> None:
         before += base
     else:
         reply(Reply(base=before, load=max(0, memory.peak() - before)))
-    others, waits = Load(), Waits()
+    neighbours, waits = Neighbours(), Waits()
     finish = time.perf_counter() + request.seconds
     for i, size in enumerate(sizes):
         share = (finish - time.perf_counter()) / (len(sizes) - i)
@@ -159,7 +137,7 @@ def measure(request: Request, reply: Callable[[Reply], None]) -> None:
         waits.look()
         seconds, apart = time_calls(infer, request.window, request.spread, share, waited=waits)
         reply(Reply(point=Point(size, seconds, apart, max(0, memory.peak() - before))))
-    reply(Reply(idle=others.others() < BUSY))
+    reply(Reply(idle=neighbours.share() < BUSY))
     backend.close()
 
 

@@ -15,8 +15,31 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 STRETCHES = 3
 """A window is cut in this many stretches; the quickest ones of them must agree."""
+BUSY = 0.1
+"""The machine is idle when other processes took less than this share of its processors."""
+
+
+class Neighbours:
+    """What other processes take of the machine's processors."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.busy, self.own = self._busy(), time.process_time()
+
+    @staticmethod
+    def _busy() -> float:
+        """Processor seconds of everybody; those of virtual machines are within `user`, those stolen from us count."""
+        times: dict[str, float] = psutil.cpu_times()._asdict()
+        return sum(v for k, v in times.items() if k not in ("idle", "iowait", "guest", "guest_nice"))
+
+    def share(self) -> float:
+        """Share of all processors, 0..1, that others took since this object was made."""
+        others = self._busy() - self.busy - (time.process_time() - self.own)
+        return max(0.0, others) / max(1e-3, time.perf_counter() - self.started) / (os.cpu_count() or 1)
 
 
 class Waits:

@@ -70,8 +70,8 @@ def test_more_than_there_is_memory_anywhere_is_refused_with_the_smallest_changes
         by_model(problem_of([60, 50, 40, 30], [101, 61]), Options())
     assert str(caught.value) == (
         "no room for the 4 members on cuda:0, cuda:1: even in their smallest batches they take 180.0 MiB "
-        "(m0 60.0 MiB), and there are 162.0 MiB: give cuda:0 20.0 MiB more than its 101.0 MiB, "
-        "or add 1 more gpu, or leave out m3"
+        "(m0 60.0 MiB) beside 1.0 MiB of the runtime a device, and there are 162.0 MiB: "
+        "give cuda:0 20.0 MiB more than its 101.0 MiB, or add 1 more gpu, or leave out m3"
     )
 
 

@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     placements = (Placement("a", "cuda:0", 8), Placement("b", "cuda:0", 8))
     card = Device("cuda:0", "t4", 16 * 10**9)
     figures = {"throughput": 250.0, "benches": 2, "bound": 300.0, "shares": (0.3, 0.6), "errors": (0.1, -0.2)}
-    library.write_allocation(Allocation("B20", "B20", (card,), placements, **figures))  # type: ignore[arg-type]
+    library.write_allocation(Allocation("B20", "B20", (card,), placements, others=0.4, **figures))  # type: ignore[arg-type]
     (tmp_path / "run" / "library").mkdir()
     return tmp_path
 
@@ -57,7 +57,7 @@ def test_an_allocation_is_explained_and_drawn(folder: Path) -> None:
         "cuda:0 sets the pace, always busy; what costs it most: b (67%), a (33%).",
         "250 measured, 11.",
         "below the bound of 300 that no plan can exceed",
-        "model error: 15.0% in the median of 2 benches, 20.0% at worst",
+        "model error: 15.0% in the median of 2 benches, 20.0% at worst; other programs took 40% of the processors",
         "1.9 GiB of 14.9 GiB, 13.0 GiB left",
     ):
         assert said in done.stdout, done.stdout

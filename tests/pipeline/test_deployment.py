@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 import ripieno
 from ripieno.errors import AllocationError, LibraryError
 from ripieno.pipeline import explain
+from ripieno.profiles.timing import BUSY
 from ripieno.types import Ensemble
 from tests.onnx_networks import write_network
 
@@ -59,9 +63,22 @@ def test_benches_tell_each_placements_share_and_how_far_the_model_was_off(run: r
     assert "the pace" in found.limits
 
 
+def test_what_other_programs_took_while_benching_is_kept(run: ripieno.Library) -> None:
+    endless = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(endless) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        made = ripieno.allocate(run, run.ensembles()[-1], devices="cpu", max_benches=1).allocation
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert made.others is not None
+    assert BUSY < made.others <= 1
+
+
 def test_a_plan_without_benches_measures_nothing(run: ripieno.Library) -> None:
     made = ripieno.allocate(run, run.ensembles()[-1], devices="cpu", max_benches=0).allocation
-    assert (made.throughput, made.errors, made.shares) == (None, (), ())
+    assert (made.throughput, made.errors, made.shares, made.others) == (None, (), (), None)
     assert made.predicted is not None
 
 
