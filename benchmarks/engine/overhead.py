@@ -2,6 +2,10 @@
 
     python benchmarks/engine/overhead.py [--quick]
 
+An idle request is handed from its caller to a sleeping lane and back: `hand-over` is what this alone takes on this
+machine, by a queue between two threads or a socket between two processes, in turns with the rest. Where cores are put
+to sleep (most virtual machines do) waking them is the larger part.
+
 Writes benchmarks/results/engine-overhead.{json,txt}. Targets: an idle single-sample request spends at most 100 us in
 the engine with thread lanes, 200 us with process lanes (p50).
 """
@@ -9,7 +13,13 @@ the engine with thread lanes, 200 us with process lanes (p50).
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import queue
+import socket
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +30,7 @@ from record import record
 
 from ripieno.engine import Engine, bench
 
+HAND_OVER = "bare hand-over"
 LOADS = {"idle, 1 image": (1, 1), "8 x 1 image": (1, 8), "64 x 1 image": (1, 64), "4 x 64 images": (64, 4)}
 
 
@@ -35,12 +46,14 @@ def main() -> None:
     for members, lanes in ((1, 1), (4, 2), (12, 2)):
         bundle = null.bundle(members, lanes)
         taken: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+        bare = {"thread": between_threads, "process": between_processes}
         with (
             Engine(bundle, isolation="thread", load=null.load) as threads,
             Engine(bundle, isolation="process", load=null.load) as processes,
         ):
             for _ in range(rounds):
                 for engine in (threads, processes):
+                    taken.setdefault((engine.isolation, HAND_OVER), []).append(bare[engine.isolation](seconds / 4))
                     for load, (batch, in_flight) in LOADS.items():
                         if in_flight == 1:
                             figures = alone(engine, seconds)
@@ -67,17 +80,64 @@ def main() -> None:
     record("engine-overhead" + "-quick" * options.quick, {"rounds": rounds, "seconds": seconds}, rows)
 
 
+def between_threads(seconds: float) -> tuple[float, float, float]:
+    """A word to a sleeping thread and back: a second's worth, p50 and p99 seconds."""
+    there, back = queue.SimpleQueue[int](), queue.SimpleQueue[int]()
+
+    def echo() -> None:
+        while word := there.get():
+            back.put(word)
+
+    thread = threading.Thread(target=echo)
+    thread.start()
+
+    def call() -> None:
+        there.put(1)
+        back.get()
+
+    found = timed(call, seconds)
+    there.put(0)
+    thread.join()
+    return found
+
+
+def between_processes(seconds: float) -> tuple[float, float, float]:
+    """A byte to a sleeping process and back: as `between_threads`."""
+    ours, theirs = socket.socketpair()
+    process = multiprocessing.get_context("fork").Process(target=_echo, args=(ours, theirs), daemon=True)
+    process.start()
+    theirs.close()
+
+    def call() -> None:
+        ours.send(b"1")
+        ours.recv(1)
+
+    found = timed(call, seconds)
+    ours.close()
+    process.join()
+    return found
+
+
+def _echo(ours: socket.socket, theirs: socket.socket) -> None:
+    ours.close()
+    while word := theirs.recv(1):
+        theirs.send(word)
+
+
 def alone(engine: Engine, seconds: float) -> tuple[float, float, float]:
     """One caller that waits for each answer before it asks again: samples a second, p50 and p99 seconds."""
-    import time
-
     image = np.zeros((1, *engine.bundle.input.shape), np.uint8)
+    return timed(lambda: engine.predict(image), seconds)
+
+
+def timed(call: Callable[[], object], seconds: float) -> tuple[float, float, float]:
+    """Calls a second, p50 and p99 seconds of `call`, one after the other."""
     for _ in range(50):
-        engine.predict(image)
+        call()
     times = []
     begin = time.perf_counter()
     while (now := time.perf_counter()) - begin < seconds:
-        engine.predict(image)
+        call()
         times.append(time.perf_counter() - now)
     p50, p99 = np.percentile(times, [50, 99])
     return len(times) / sum(times), float(p50), float(p99)

@@ -27,15 +27,28 @@ MANNERS = {
 }
 
 
+STAGES = {
+    "A library of networks": ("tune", "import", "measure", "show", "evict"),
+    "An ensemble": ("select", "front"),
+    "A deployment": ("allocate", "explain", "bench", "cascade", "predict", "export"),
+    "A server": ("serve", "deploy", "top"),
+    "And": ("report", "doctor", "demo"),
+}
+"""The verbs in the order of the flow, under the heads that the help shows them by."""
+_ORDER = [verb for verbs in STAGES.values() for verb in verbs]
+
+
 class Verbs(typer.Typer):
-    """An application whose every command takes `--json` and `--quiet`."""
+    """An application whose every command takes `--json` and `--quiet`, and stands at its place in the flow."""
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
         """Register a verb; see typer."""
-        register = super().command(name, **settings)
 
         def decorate(function: Callable[..., None]) -> Callable[..., None]:
-            register(_mannered(function))
+            verb = name or function.__name__
+            stage = next(stage for stage, verbs in STAGES.items() if verb in verbs)
+            super(Verbs, self).command(verb, rich_help_panel=stage, **settings)(_mannered(function))
+            self.registered_commands.sort(key=lambda one: _ORDER.index(one.name or ""))
             return function
 
         return decorate

@@ -35,6 +35,7 @@ log = logging.getLogger("ripieno.server")
 
 JSON = (b"content-type", b"application/json")
 BINARY = (b"content-type", b"application/octet-stream")
+MODELS = "/v2/models/"
 OPEN = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
 """What needs no token: probes have none, and the page is empty without answers."""
 
@@ -79,7 +80,10 @@ class Door:
         try:
             if self.token is not None and scope["path"] not in OPEN:
                 self._check_token(scope)
-            await self.router(scope, receive, send)
+            if self._is_infer(scope):
+                await self.infer(scope, receive, send)
+            else:
+                await self.router(scope, receive, send)
         except RefusedError as refusal:
             await self._refuse(refusal, scope, receive, send)
         except HTTPException as error:
@@ -97,6 +101,15 @@ class Door:
     def ready(self) -> bool:
         """Whether requests are answered."""
         return self.models.ready() and not self.draining
+
+    def _is_infer(self, scope: Scope) -> bool:
+        """Whether a model is asked to infer: the path of nearly all requests, which need not try every route."""
+        head, _, rest = scope["path"].partition(MODELS)
+        name, _, verb = rest.partition("/")
+        if head or verb != "infer" or scope["method"] != "POST" or name not in self.models.by_name:
+            return False
+        scope["path_params"] = {"model": name}
+        return True
 
     async def infer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v2/models/M[/versions/V]/infer`."""
