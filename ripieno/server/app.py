@@ -12,6 +12,7 @@ import hmac
 import logging
 import secrets
 import time
+from collections.abc import Iterable
 from itertools import count
 
 import orjson
@@ -22,6 +23,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ripieno.server import codec, uploads
 from ripieno.server.body import linger, read_body
+from ripieno.server.express import Mailbox
 from ripieno.server.house import House, Sources
 from ripieno.server.limits import Admission, Limits
 from ripieno.server.metrics import CONTENT_TYPE, Metrics
@@ -35,7 +37,6 @@ log = logging.getLogger("ripieno.server")
 
 JSON = (b"content-type", b"application/json")
 BINARY = (b"content-type", b"application/octet-stream")
-MODELS = "/v2/models/"
 OPEN = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
 """What needs no token: probes have none, and the page is empty without answers."""
 
@@ -65,6 +66,8 @@ class Door:
         """whether the repository's `load` exchanges bundles"""
         self.traces = traces
         self.draining = False
+        self.mailbox: Mailbox | None = None
+        """answers on their way into the event loop, once there is one"""
         self.admission = Admission(limits)
         self.metrics = Metrics(self.models, self.admission)
         self.router = Router(routes=routes(self), redirect_slashes=False)
@@ -75,12 +78,13 @@ class Door:
         if scope["type"] != "http":
             return  # a websocket is not accepted: uvicorn closes its handshake
         scope["app"] = self  # makes the router raise its 404 and 405 instead of answering in plain text
-        # a cheap id for every request; one that came is kept, so that it can be followed through many servers
-        scope["request_id"] = f"{self._series}-{next(self._numbers)}"
+        scope["request_id"] = self.name_of(scope["headers"])
         try:
             if self.token is not None and scope["path"] not in OPEN:
                 self._check_token(scope)
-            if self._is_infer(scope):
+            model = self.models.by_path.get(scope.get("raw_path", b""))
+            if model is not None and scope["method"] == "POST":  # nearly all requests, which need not try every route
+                scope["path_params"] = {"model": model}
                 await self.infer(scope, receive, send)
             else:
                 await self.router(scope, receive, send)
@@ -98,18 +102,17 @@ class Door:
             ours = RefusedError(500, f"a mistake of the server: {type(error).__name__} (request {scope['request_id']})")
             await self._refuse(ours, scope, receive, send)
 
+    def name_of(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """The id of a request: the client's `x-request-id` if it is short and plain, so that it can be followed through
+        many servers, else a cheap one."""
+        for name, value in headers:
+            if name == b"x-request-id" and len(value) <= 128 and value.isascii() and value.decode().isprintable():
+                return value.decode()
+        return f"{self._series}-{next(self._numbers)}"
+
     def ready(self) -> bool:
         """Whether requests are answered."""
         return self.models.ready() and not self.draining
-
-    def _is_infer(self, scope: Scope) -> bool:
-        """Whether a model is asked to infer: the path of nearly all requests, which need not try every route."""
-        head, _, rest = scope["path"].partition(MODELS)
-        name, _, verb = rest.partition("/")
-        if head or verb != "infer" or scope["method"] != "POST" or name not in self.models.by_name:
-            return False
-        scope["path_params"] = {"model": name}
-        return True
 
     async def infer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v2/models/M[/versions/V]/infer`."""
@@ -129,7 +132,7 @@ class Door:
         await reply(scope, send, 200, content, JSON if json_length is None else BINARY, length=json_length)
         if log.isEnabledFor(logging.INFO):
             said = {"model": model.signature.name, "samples": len(request.images), "status": 200}
-            log.info("answered", extra={"request": request_id(scope), "seconds": time.perf_counter() - began, **said})
+            log.info("answered", extra={"request": scope["request_id"], "seconds": time.perf_counter() - began, **said})
 
     async def pictures(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v2/models/M/images` and `POST /predict`."""
@@ -160,7 +163,7 @@ class Door:
         self.admission.refused[refusal.status] += 1
         level = logging.WARNING if refusal.status >= 500 else logging.INFO
         if log.isEnabledFor(level):
-            log.log(level, "%s", refusal, extra={"request": request_id(scope), "status": refusal.status})
+            log.log(level, "%s", refusal, extra={"request": scope["request_id"], "status": refusal.status})
         said = list(headers)
         if refusal.retry_after is not None:
             said.append((b"retry-after", str(refusal.retry_after).encode()))
@@ -192,14 +195,6 @@ def _cancel_when_left(scope: Scope) -> None:
     scope.setdefault("state", {})["leaving"] = [leave]
 
 
-def request_id(scope: Scope) -> str:
-    """The client's `x-request-id` if it is short and plain, else the one given here."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and len(value) <= 128 and value.isascii() and value.decode("ascii").isprintable():
-            return str(value.decode("ascii"))
-    return str(scope["request_id"])
-
-
 async def reply(
     scope: Scope,
     send: Send,
@@ -210,7 +205,7 @@ async def reply(
     more: bool = False,
 ) -> None:
     """Send one response; `length` is that of the JSON when raw tensors follow it."""
-    said = [(b"content-length", str(len(content)).encode()), (b"x-request-id", request_id(scope).encode()), *headers]
+    said = [(b"content-length", str(len(content)).encode()), (b"x-request-id", scope["request_id"].encode()), *headers]
     if length is not None:
         said.append((b"inference-header-content-length", str(length).encode()))
     start: Message = {"type": "http.response.start", "status": status, "headers": said}

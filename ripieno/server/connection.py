@@ -1,16 +1,27 @@
-"""uvicorn's HTTP connection with bounds: silence, long headers and too many connections are cut."""
+"""uvicorn's HTTP connection with bounds: silence, long headers and too many connections are cut.
+
+Plain requests go the short way, see `express`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from ripieno.server.express import Express, Headers, Mailbox
 from ripieno.server.limits import Limits
+
+if TYPE_CHECKING:
+    from ripieno.server.app import Door
 
 LEAST_READ = 1 << 16
 """Bytes of its answers that a client must take in the time it may take over sending a body."""
+SMALL = 256 << 10
+"""Longest body of a request that may go the short way."""
+SOON = 0.1
+"""Seconds within which it must be there."""
 
 
 class Corked:
@@ -57,9 +68,10 @@ class Corked:
 
 
 class Connection(HttpToolsProtocol):
-    """One client's connection. `limits` is set by `bounded`."""
+    """One client's connection. `limits` and `door` are set by `bounded`."""
 
     limits = Limits()
+    door: Door
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuse a connection too many; expect the first request's headers in time."""
@@ -69,6 +81,10 @@ class Connection(HttpToolsProtocol):
         self._patience: asyncio.TimerHandle | None = None
         self._whole = True
         self._reading: asyncio.TimerHandle | None = None
+        self._early: Express | None = None
+        self._soon: asyncio.TimerHandle | None = None
+        if self.door.mailbox is None:
+            self.door.mailbox = Mailbox(self.loop)
         if len(self.connections) > self.limits.connections:
             self._cut(
                 503, f"{self.limits.connections} connections are open, as many as are taken", "retry-after: 1\r\n"
@@ -79,9 +95,12 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer, and the request that nobody waits for any more."""
         self._heard()
-        if self._reading is not None:
-            self._reading.cancel()
-        if self.cycle is not None and not self.cycle.response_complete:
+        for timer in (self._reading, self._soon):
+            if timer is not None:
+                timer.cancel()
+        if isinstance(self.cycle, Express):
+            self.cycle.leave()
+        elif self.cycle is not None and not self.cycle.response_complete:
             for leave in self.cycle.scope["state"].get("leaving", ()):
                 leave()
         super().connection_lost(exc)
@@ -106,15 +125,77 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """From here on the application watches over the time; a request that was cut is not begun."""
         self._heard()
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        model = self.door.models.by_path.get(self.url)
+        if model is None or not self._may_be_plain():
             super().on_headers_complete()
+            return
+        assert self.door.mailbox is not None
+        self._past, self._early = self.cycle, Express(self.door, self.door.mailbox, self, model)
+        self.cycle = cast("Any", self._early)
 
     def on_message_complete(self) -> None:
         """A request is here whole; one that was answered before need not be waited for any more."""
         self._whole = True
+        if self._early is not None:
+            if self._early.begin(self.loop):
+                self._decided()
+            else:
+                self._go_ordinary()
         if self.cycle.response_complete:
             self._heard()
         super().on_message_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """A request whose body is not there soon is none for the short way."""
+        super().data_received(data)
+        if self._early is not None and not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self._soon is None:
+                self._soon = self.loop.call_later(SOON, self._go_ordinary)
+
+    def _may_be_plain(self) -> bool:
+        """Whether the request could go the short way, by what is known from its head."""
+        parser = self.parser
+        free = self.cycle is None or self.cycle.response_complete
+        lasting = parser.get_http_version() == "1.1" and parser.should_keep_alive()
+        if not free or not lasting or parser.get_method() != b"POST" or self.flow.write_paused:
+            return False
+        size = next((value for name, value in self.headers if name == b"content-length"), b"")
+        return size.isdigit() and len(size) < 9 and int(size) <= SMALL
+
+    def _go_ordinary(self) -> None:
+        """Begin a request anew as uvicorn does, with what has come of its body."""
+        early = self._decided()
+        if self.transport.is_closing():
+            return
+        self.cycle = self._past
+        super().on_headers_complete()
+        self.cycle.keep_alive = self.cycle.keep_alive and early.keep_alive
+        self.cycle.body += early.body
+        self.cycle.message_event.set()
+
+    def _decided(self) -> Express:
+        """The request that could go the short way; from now on it goes there, or does not."""
+        early, self._early = self._early, None
+        assert early is not None
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        return early
+
+    @property
+    def default_headers(self) -> Headers:
+        """What every answer carries."""
+        return self.server_state.default_headers
+
+    def answered(self, content: bytes, keep_alive: bool) -> None:
+        """Send a whole answer; the connection is free for the next request."""
+        self.transport.write(content)
+        if not keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def on_response_complete(self) -> None:
         """An answer is given; nothing of it may be kept back, and it must be taken in time."""
@@ -168,7 +249,7 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
-def bounded(limits: Limits) -> type[Connection]:
-    """The connection class that holds clients to `limits`."""
-    attributes: dict[str, Any] = {"limits": limits}
+def bounded(limits: Limits, door: Door) -> type[Connection]:
+    """The connection class that holds clients of `door` to `limits`."""
+    attributes: dict[str, Any] = {"limits": limits, "door": door}
     return type("BoundedConnection", (Connection,), attributes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -50,6 +51,17 @@ class Model:
         self.tally.answered(len(request.images), time.perf_counter() - start, answer.partial)
         return answer
 
+    def submit(self, request: Request) -> Future[Answer]:
+        """Ask the engine without waiting for room or an answer, and count nothing.
+
+        Raises EngineBusyError when there is no room, EngineError as the engine's `submit`.
+        """
+        names = {w.name for w in request.outputs}
+        asked = self._members(request)
+        return self.line.engine.submit(
+            request.images, asked, spread="spread" in names, each="members" in names, timeout=0.0
+        )
+
     def _members(self, request: Request) -> tuple[str, ...] | None:
         """Whom a request asks; one that names all members (`cascade: false`) asks them all at once, not in turn."""
         whole = self.alone is None and request.parameters.get("cascade") is False
@@ -68,6 +80,8 @@ class Models:
         self.by_name: dict[str, Model] = {}
         self.lines: dict[str, Line] = {}
         """by the name of the ensemble"""
+        self.by_path: dict[bytes, str] = {}
+        """names of models by the path that has them infer"""
 
     def put(self, engine: Asked, name: str = ENSEMBLE) -> Line | None:
         """Offer an engine's ensemble as `name`, from the next request on.
@@ -82,6 +96,7 @@ class Models:
             tally = self.by_name[signature.name].tally if signature.name in self.by_name else Tally()
             kept[signature.name] = Model(signature, line, None if signature.name == name else signature.members, tally)
         self.by_name, self.lines = kept, {**self.lines, name: line}
+        self.by_path = {f"/v2/models/{one}/infer".encode(): one for one in kept}
         return before
 
     def ready(self) -> bool:

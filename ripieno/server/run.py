@@ -270,7 +270,7 @@ def _prepared(bundle: Sources, options: Options) -> Iterator[tuple[_Server, sock
         door = Door(house, limits, options.token, options.reload, traces)
         config = uvicorn.Config(
             door,
-            http=bounded(limits),
+            http=bounded(limits, door),
             ws="none",
             lifespan="off",
             log_config=None,
