@@ -105,12 +105,10 @@ def integers(axis: Axis, values: Sequence[float]) -> None:
         axis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
 
 
-def legend(axes: Axes, where: str = "upper right") -> None:
-    """A legend without a frame, when there is anything to name: `where` in the plot, or "above" it."""
+def legend(axes: Axes) -> None:
+    """A legend without a frame above the plot, where it hides nothing, when there is anything to name."""
     if axes.get_legend_handles_labels()[0]:
-        place: dict[str, Any] = {"loc": where}
-        if where == "above":
-            place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 4, "columnspacing": 1.0}
+        place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 4, "columnspacing": 1.0}
         axes.legend(frameon=False, labelcolor=INK, fontsize=8.5, handlelength=1.4, **place)
 
 

@@ -62,7 +62,7 @@ def halving(rungs: Sequence[tuple[int, int, int]]) -> Figure:
     axes.set_xticks(list(places), [str(epoch) for epoch, *_ in rungs])
     axes.margins(y=0.12)
     canvas.integers(axes.yaxis, [0])
-    canvas.legend(axes, "above")
+    canvas.legend(axes)
     return figure
 
 
@@ -90,7 +90,7 @@ def slots(stays: Sequence[Stay]) -> Figure:
         )  # fmt: skip
     axes.set_yticks(range(1 + max(s.slot for s in stays)))
     axes.grid(visible=False, axis="y")
-    canvas.legend(axes, "above")
+    canvas.legend(axes)
     return figure
 
 
@@ -157,7 +157,7 @@ def diversity(members: Sequence[Member], differ: Mapping[str, float], chosen: fr
             ys = [m.losses["valid_cross_entropy"] for m in own]
             axes.plot(xs, ys, "o", color=colour, alpha=alpha, markersize=3.5, label=label)
     canvas.logarithmic(axes.yaxis, [m.losses["valid_cross_entropy"] for m in drawn])
-    canvas.legend(axes, "upper left")
+    canvas.legend(axes)
     return figure
 
 

@@ -82,5 +82,5 @@ def speed(allocations: Sequence[Allocation]) -> Figure:
     axes.set_ylim(-0.5, len(allocations) - 0.5)  # a bar alone is as thin as one of four
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    canvas.legend(axes, "above")
+    canvas.legend(axes)
     return figure

@@ -45,7 +45,7 @@ def error_by_time(found: Figures, metric: str) -> Figure:
                 [t * scale for t in times], errors, color=ORANGE if last else BLUE, alpha=1.0 if last else float(shade),
                 marker="o", markersize=3, label=f"B = {budget:g}",
             )  # fmt: skip
-    canvas.legend(axes, "above")
+    canvas.legend(axes)
     return figure
 
 

@@ -56,6 +56,12 @@ class Corked:
         else:
             self._transport.write(data)
 
+    def send(self, data: bytes) -> None:
+        """Send `data`, of which nothing is to be kept."""
+        if not self.is_closing():
+            self.sent += len(data)
+            self._transport.write(data)
+
     def flush(self) -> None:
         """Send a head that no body follows, as the answer to HEAD."""
         if self._head:
@@ -79,7 +85,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(cast("asyncio.Transport", self._corked))
         self._header_bytes = 0
         self._patience: asyncio.TimerHandle | None = None
-        self._whole = True
+        self._whole, self._in_head = True, False
         self._reading: asyncio.TimerHandle | None = None
         self._early: Express | None = None
         self._soon: asyncio.TimerHandle | None = None
@@ -108,9 +114,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins: its headers must come in time."""
         super().on_message_begin()
-        self._header_bytes, self._whole = 0, False
-        if self._patience is None:
-            self._expect_headers()
+        self._header_bytes, self._whole, self._in_head = 0, False, True
 
     def on_url(self, url: bytes) -> None:
         """Count the target among the headers."""
@@ -124,6 +128,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """From here on the application watches over the time; a request that was cut is not begun."""
+        self._in_head = False
         self._heard()
         if self.transport.is_closing():
             return
@@ -148,8 +153,10 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
-        """A request whose body is not there soon is none for the short way."""
+        """What is not whole yet is watched: headers must come in time, and a body soon to go the short way."""
         super().data_received(data)
+        if self._in_head and self._patience is None and not self.transport.is_closing():
+            self._expect_headers()
         if self._early is not None and not self.transport.is_closing():
             self.flow.resume_reading()
             if self._soon is None:
@@ -192,7 +199,7 @@ class Connection(HttpToolsProtocol):
 
     def answered(self, content: bytes, keep_alive: bool) -> None:
         """Send a whole answer; the connection is free for the next request."""
-        self.transport.write(content)
+        self._corked.send(content)
         if not keep_alive:
             self.transport.close()
         self.on_response_complete()
