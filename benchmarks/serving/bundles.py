@@ -16,7 +16,7 @@ from ripieno.library import Library, read_bundle, write_bundle
 from ripieno.pipeline.fitting import Fitter
 from ripieno.types import Bundle, Dataset
 
-BATCH = 64
+BATCH = 32
 
 
 def bundles_under(home: Path, cores: int) -> dict[str, Bundle]:

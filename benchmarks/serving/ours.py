@@ -2,7 +2,8 @@
 
     python benchmarks/serving/ours.py [--quick]
 
-The engine's four networks (32x32x3, 100 classes), ONNX Runtime, float32, lanes in threads and in processes. Writes
+The engine's four networks (32x32x3, 100 classes), ONNX Runtime, float32, lanes in threads and in processes, in
+batches as large as are best for the floor. Writes
 benchmarks/results/serving-ours.{json,txt}. Targets: 0.97 of the floor with 64 single images in flight and on 64-image
 requests, 0.94 with 8 in flight.
 """
@@ -42,11 +43,12 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         members, _ = write_members(Path(folder))
-        bundle = lay_out(Path(folder), members, [range(len(members))] * cores, 64, cores)
-        files.write_json(Path(folder) / "bundle.json", bundle)
+        seats = [range(len(members))] * cores
+        bundle = lay_out(Path(folder), members, seats, 64, cores)
         client = Client(images, answers(bundle, images))
         floor = ProcessFloor(bundle, cores)
         tuned = max((8, 16, 32, 64), key=lambda batch: floor.run(batch, seconds))
+        files.write_json(Path(folder) / "bundle.json", lay_out(Path(folder), members, seats, tuned, cores))
         for isolation in ("thread", "process"):
             with ours(Path(folder), isolation) as running:
                 running.wait(client)
