@@ -167,7 +167,9 @@ class Connection(HttpToolsProtocol):
         parser = self.parser
         free = self.cycle is None or self.cycle.response_complete
         lasting = parser.get_http_version() == "1.1" and parser.should_keep_alive()
-        if not free or not lasting or parser.get_method() != b"POST" or self.flow.write_paused:
+        if not free or not lasting or parser.get_method() != b"POST":
+            return False
+        if self.expect_100_continue or self.flow.write_paused:
             return False
         size = next((value for name, value in self.headers if name == b"content-length"), b"")
         return size.isdigit() and len(size) < 9 and int(size) <= SMALL

@@ -165,7 +165,7 @@ class Express:
             answer = self._future.result()
             pieces, length = write_response(self._request, answer, self._model.signature, VERSION)
         except (EngineError, CancelledError) as error:
-            self._fail(500, str(error), took)
+            self._fail(500, str(error) or "the request was cancelled", took)
         except Exception as error:
             log.exception("a mistake of ours")
             self._fail(500, f"a mistake of the server: {type(error).__name__}", took)

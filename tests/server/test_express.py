@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ripieno.server import Limits, Running, start
+from ripieno.server import Limits, Running, connection, start
 from ripieno.server.app import Door
 from ripieno.types import Bundle
 from tests.server.stand_in import StandIn, direct_answers
@@ -124,6 +124,19 @@ def test_a_body_that_takes_its_time_goes_the_ordinary_way(
         client.sendall(sent)
         assert answer(client)[0] == 200
     assert len(ordinary) == 1
+
+
+def test_a_client_that_asks_before_it_sends_is_told_to_go_on_at_once(
+    server: Running, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SOON", 60.0)
+    sent = post(images, INFER, True, "Expect: 100-continue")
+    end = sent.index(b"\r\n\r\n") + 4
+    with connect(server) as client:
+        client.sendall(sent[:end])
+        assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(sent[end:])
+        assert answer(client)[0] == 200
 
 
 def test_a_malformed_request_is_refused_as_ever_and_the_connection_goes_on(
