@@ -7,8 +7,9 @@ Requests of 1 to 16 images come at a steady rate, whether the server keeps up or
 with the reference of the bundle that answered while it was under way (both, while they are exchanged), and any two
 images and both bundles differ by far more than the comparison allows. Memory is that of the server and its lanes,
 shared pages counted once, every 5 s when no exchange is under way; its slope is that of a line through all but the
-first quarter, with the upper end of its 95 % interval. Writes benchmarks/results/serving-soak.{json,txt}. Targets:
-nothing wrong, nothing lost, no growth that would be 5 % in the time.
+first quarter, with the upper end of its 95 % interval. A full server may refuse (503): that is counted, and the request
+sent again. Writes benchmarks/results/serving-soak.{json,txt}. Targets: nothing wrong, nothing lost, no growth that
+would be 5 % in the time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
@@ -49,6 +51,8 @@ SHARE = 0.8
 """Of the capacity."""
 PATIENCE = 30.0
 """Seconds after which a request is lost."""
+AGAIN = 1.0
+"""Seconds after which a request that a full server refused (503) is sent again, as its Retry-After says."""
 SERVE = (
     "import sys; from ripieno.server import serve;"
     "serve(sys.argv[1], port=0, isolation='process', ready=lambda url: print(url, flush=True))"
@@ -103,7 +107,9 @@ class Client:
         before, began = self.valid, time.perf_counter()
         try:
             async with asyncio.timeout(PATIENCE):
-                answer = await self._answer(at, size)
+                while (answer := await self._answer(at, size)) is None:
+                    self.seen.counts["refused"] += 1
+                    await asyncio.sleep(AGAIN)
         except (OSError, ValueError, asyncio.IncompleteReadError, TimeoutError) as error:
             self.seen.counts["lost"] += 1
             self.seen.errors[f"{type(error).__name__}: {error}"[:200]] += 1
@@ -114,13 +120,17 @@ class Client:
         self.seen.counts["images"] += size
         self.seen.seconds.append(time.perf_counter() - began)
 
-    async def _answer(self, at: int, size: int) -> np.ndarray:
+    async def _answer(self, at: int, size: int) -> np.ndarray | None:
+        """What the server says; None when it says that it is full."""
         reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection(self.host, self.port)
         try:
             writer.write(oip_request(self.host, "ensemble", self.images[at : at + size]))
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             lines = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
             body = await reader.readexactly(int(lines[b"content-length"]))
+            if head.startswith(b"http/1.1 503"):
+                writer.close()
+                return None
             if not head.startswith(b"http/1.1 200"):
                 raise ValueError(f"{head[9:12].decode()} {body[:150]!r}")
         except BaseException:
@@ -168,7 +178,15 @@ class Trouble:
 
     async def overview(self) -> dict[str, object]:
         """`GET /overview`."""
-        return json.loads(await asyncio.to_thread(lambda: urllib.request.urlopen(self.url + "/overview").read()))
+        while True:
+            try:
+                return json.loads(
+                    await asyncio.to_thread(lambda: urllib.request.urlopen(self.url + "/overview").read())
+                )
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # as many connections as are taken
+                    raise
+                await asyncio.sleep(AGAIN)
 
     async def lanes(self) -> dict[int, bool]:
         """Processes of the lanes, and whether they are up."""
@@ -262,7 +280,7 @@ async def soak(
         "capacity /s": capacity,
         "asked /s": rate,
         "requests": counts["right"] + counts["wrong"] + counts["lost"],
-        **{key: counts[key] for key in ("images", "right", "wrong", "lost")},
+        **{key: counts[key] for key in ("images", "right", "wrong", "lost", "refused")},
         "kills": trouble.kills,
         "swaps": trouble.swaps,
         "p50 ms": 1e3 * float(p50),
