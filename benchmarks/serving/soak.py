@@ -122,6 +122,8 @@ class Client:
 
     async def _answer(self, at: int, size: int) -> np.ndarray | None:
         """What the server says; None when it says that it is full."""
+        while self.idle and self.idle[-1][0].at_eof():  # closed by the server, as too long idle
+            self.idle.pop()[1].close()
         reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection(self.host, self.port)
         try:
             writer.write(oip_request(self.host, "ensemble", self.images[at : at + size]))
