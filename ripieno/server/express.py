@@ -3,9 +3,9 @@
 Theory of operation. Nearly all requests of a busy server are alike: an inference, its body here as soon as its headers,
 for a model that has room. For these most of a request's time in the server would be the machinery around it
 (a task, an ASGI scope, messages, an asyncio future, timers). `Express` stands in the place of uvicorn's cycle of a
-request and answers it from callbacks instead: decoded by the same codec, counted by the same admission and tally, in
-the same bytes. Whatever is not plain is not begun here: `begin` says no, nothing has happened, and the connection goes
-the ordinary way through `app.Door`, which knows every refusal.
+request and answers it from callbacks instead: decoded by the same codec, counted by the same admission and tally,
+written by the same reply. Whatever is not plain is not begun here: `begin` says no, nothing has happened, and the
+connection goes the ordinary way through `app.Door`, which knows every refusal.
 """
 
 from __future__ import annotations
@@ -62,7 +62,10 @@ class Mailbox:
     def _open(self) -> None:
         self._told = False  # first: what comes from here on is either found below or told again
         while self._came:
-            self._came.popleft()()
+            try:
+                self._came.popleft()()
+            except Exception:  # one that goes wrong must not keep the others waiting
+                log.exception("a mistake of ours")
 
 
 class Wire(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from ripieno.server import Limits, Running, connection, start
 from ripieno.server.app import Door
+from ripieno.server.express import Mailbox
 from ripieno.types import Bundle
 from tests.server.stand_in import StandIn, direct_answers
 
@@ -266,3 +268,17 @@ def test_a_stopping_server_finishes_what_went_the_short_way(bundle: Bundle, imag
     stopping.join(10)
     assert not stopping.is_alive()
     engine.close()
+
+
+def test_an_answer_that_goes_wrong_does_not_keep_the_others_waiting() -> None:
+    came: list[int] = []
+    loop = asyncio.new_event_loop()
+    mailbox = Mailbox(loop)
+    for what in (lambda: came.append(1), lambda: 1 // 0, lambda: came.append(2)):
+        mailbox.put(what)  # type: ignore[arg-type]
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert came == [1, 2]
+    mailbox.put(lambda: came.append(3))  # nobody is there any more, and nothing is raised
+    assert came == [1, 2]
