@@ -8,15 +8,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
 import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ripieno.engine.answer import Answer
 from ripieno.server import Limits, Running, connection, start
 from ripieno.server.app import Door
 from ripieno.server.express import Mailbox
+from ripieno.server.line import Line
 from ripieno.types import Bundle
 from tests.server.stand_in import StandIn, direct_answers
 
@@ -282,3 +285,41 @@ def test_an_answer_that_goes_wrong_does_not_keep_the_others_waiting() -> None:
     assert came == [1, 2]
     mailbox.put(lambda: came.append(3))  # nobody is there any more, and nothing is raised
     assert came == [1, 2]
+
+
+def line_of(running: Running) -> Line:
+    return running._server.door.models.lines["ensemble"]
+
+
+def soon(condition: Callable[[], bool]) -> bool:
+    until = time.monotonic() + 10
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_an_engine_is_let_go_of_and_told_that_nobody_waits(
+    server: Running, engine: StandIn, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Future[Answer]] = []
+
+    def submit(*_: object, **__: object) -> Future[Answer]:
+        asked.append(Future())
+        return asked[-1]
+
+    monkeypatch.setattr(engine, "submit", submit)
+    with connect(server) as client:
+        client.sendall(post(images))
+        assert soon(lambda: line_of(server).users == 1)
+    assert soon(lambda: asked[0].cancelled() and line_of(server).users == 0)
+
+
+def test_nobody_overtakes_who_waits_for_room(server: Running, images: NDArray[np.uint8], ordinary: list[str]) -> None:
+    line_of(server).waiting += 1
+    try:
+        with connect(server) as client:
+            client.sendall(post(images))
+            assert answer(client)[0] == 200
+    finally:
+        line_of(server).waiting -= 1
+    assert len(ordinary) == 1
