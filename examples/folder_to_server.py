@@ -49,7 +49,7 @@ def main(words: list[str] | None = None) -> None:
 
     # the best ensembles for one, three and nine times what a middling network costs
     middling = costs[len(costs) // 2]
-    ensembles = ripieno.select(library, [float(f"{k * middling:.2g}") for k in (1, 3, 9)])
+    ensembles = ripieno.select(library, [k * middling for k in (1, 3, 9)])
     for ensemble in ensembles:
         accuracy, cost = ensemble.losses["test_accuracy"], ensemble.cost["seconds"]
         print(f"{ensemble.name}: {len(ensemble.members)} members, {cost:.3g} s, {accuracy:.2%} right on test")

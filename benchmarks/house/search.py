@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 import ripieno
+from ripieno.selection import round_budget
 from ripieno.types import Metric
 
 SPLITS = {"fashion": (0.72, 0.08, 0.20), "plankton": (0.6, 0.2, 0.2)}
@@ -75,7 +76,7 @@ def main() -> None:
         )
     profiles = ripieno.measure(run, prune=0.4)
     median = float(np.median([p.cost for p in profiles.values()]))
-    budgets = [float(f"{k * median:.2g}") for k in (1, 2, 4, 8, 16)]
+    budgets = [round_budget(k * median) for k in (1, 2, 4, 8, 16)]
     ensembles = ripieno.select(run, budgets, prune=0.4)
     rows = [(e.name, len(e.members), e.cost["seconds"], e.losses) for e in ensembles]
     library = ripieno.Library(run)

@@ -155,6 +155,7 @@ def measure(
 ) -> None:
     """Time members alone on an idle device: `ripieno measure run`."""
     from ripieno import pipeline
+    from ripieno.selection import round_budget
 
     with console.progress() as progress:
         profiles = pipeline.measure(
@@ -166,7 +167,7 @@ def measure(
     if busy:
         console.note(f"the machine was busy while {busy} were measured: --again on an idle one")
     costs = sorted(p.cost for p in profiles.values())
-    budget = f"{4 * costs[len(costs) // 2]:.2g}"
+    budget = f"{round_budget(4 * costs[len(costs) // 2]):g}"
     console.closing(
         f"{run}/profiles",
         f"ripieno select {run} --budget {budget}",

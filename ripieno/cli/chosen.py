@@ -75,6 +75,7 @@ def front(
 ) -> None:
     """The best ensemble for every budget, in one sweep: `ripieno front run`."""
     from ripieno import pipeline
+    from ripieno.selection import round_budget
 
     with console.progress() as progress:
         found = pipeline.front(
@@ -91,5 +92,6 @@ def front(
         )
     console.out.print(tables.ensembles(found.ensembles, pipeline.metric_of(pipeline.open_run(run)), found.kind))
     middle = found.ensembles[len(found.ensembles) // 2].cost[found.kind]
-    bound = f"{middle:.3g}" if found.kind == "seconds" else f"{found.kind}={middle:.3g}"
+    bound = f"{round_budget(middle, 3):g}"
+    bound = bound if found.kind == "seconds" else f"{found.kind}={bound}"
     console.closing(f"{run}/front.json", f"ripieno select {run} --budget {bound}", front=found)

@@ -17,6 +17,7 @@ from ripieno.data import open_dataset
 from ripieno.errors import RipienoError, need
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
+from ripieno.selection import round_budget
 from ripieno.types import Bundle, Ensemble
 
 EPOCHS = 9
@@ -56,7 +57,7 @@ def run_demo(run: Path, trials: int) -> None:
         costs = sorted(p.cost for p in profiles.values())
         say(f"   {len(costs)} costs between {costs[0]:.3g} and {costs[-1]:.3g} s")
         median = costs[len(costs) // 2]
-        budgets = [float(f"{k * median:.2g}") for k in (1, 3, 9)]
+        budgets = [round_budget(k * median) for k in (1, 3, 9)]
         say(f"[bold]3. select[/] the best ensembles for budgets of {', '.join(map(str, budgets))} s (SMOBF)")
         ensembles = pipeline.select(library, budgets, prune=0.5, progress=progress)
         baselines = _baselines(library, {m: p.cost for m, p in profiles.items()}, progress)

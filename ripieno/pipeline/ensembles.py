@@ -45,11 +45,12 @@ def select(
     A budget bounds the seconds that all members together need for 2,000 images on `device`; or the one cost that was
     brought with members which cannot be run; or, as a mapping, several kinds of cost at once: `seconds`, `memory`
     (bytes), `latency` (seconds of one sample), `parameters`, `flops`, or any the members brought. By default budgets
-    are 1, 2, 4 and 8 times the cost of the best network. Costs that were never measured are
+    are 1, 2, 4 and 8 times the cost of the best network, rounded up to two digits. Costs that were never measured are
     measured first. Budgets asked for together share what is found for any of them: more never gives a worse ensemble.
     With `test`, the ensembles' figures on the test split are added: reported, never selected by.
     """
     from ripieno.selection import front as sweep
+    from ripieno.selection import round_budget
 
     library = open_run(run)
     wanted = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
@@ -58,7 +59,7 @@ def select(
     pool = _candidates(library, kinds, loss, combiner, device, prune, trusted, progress)
     if wanted is None:
         best = _best_cost(library, pool, plain)
-        wanted = [float(f"{best * k:.2g}") for k in (1, 2, 4, 8)]
+        wanted = [round_budget(k * best) for k in (1, 2, 4, 8)]
     bounds = [_named(asked, plain) for asked in wanted]
     choices = sweep(
         *pool.arrays(), bounds, method, prune=prune, size=size, loss=loss, combiner=combiner, names=pool.ids

@@ -11,7 +11,7 @@ from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
 from ripieno.library.metrics import losses
-from ripieno.selection import Choice, select_members
+from ripieno.selection import Choice, round_budget, select_members
 from ripieno.selection.check import Method
 from ripieno.types import Member
 
@@ -64,8 +64,7 @@ def figures(
     truth, labels = library.truth(ids), library.labels("test")
     seconds = np.array([costs[m] for m in ids])
     budgets = tuple(
-        float(f"{b:.2g}")
-        for b in np.geomspace(np.median(seconds), min(seconds.sum(), 32 * np.median(seconds)), BUDGETS)
+        round_budget(b) for b in np.geomspace(np.median(seconds), min(seconds.sum(), 32 * np.median(seconds)), BUDGETS)
     )
 
     def error(choice: Choice) -> float:

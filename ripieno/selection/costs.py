@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,6 +61,11 @@ class Costs:
     def named(self, total: Floats) -> dict[str, float]:
         """`total` by kind."""
         return {kind: float(value) for kind, value in zip(self.kinds, total, strict=True)}
+
+
+def round_budget(cost: float, digits: int = 2) -> float:
+    """The least number of `digits` significant digits that `cost` fits: a budget to be read and typed."""
+    return float(Context(prec=digits, rounding=ROUND_CEILING).create_decimal(repr(float(cost))))
 
 
 def read_costs(costs: ArrayLike | Mapping[str, ArrayLike] | None, budget: Budget, names: Sequence[str]) -> Costs:

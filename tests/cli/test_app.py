@@ -143,6 +143,9 @@ def test_the_front_rises_in_cost_and_falls_in_loss(finished_run: Path, tmp_path:
     costs, losses = [float(r[2]) for r in rows], [float(r[4]) for r in rows]
     assert costs == sorted(costs)
     assert losses == sorted(losses, reverse=True)
+    (following,) = (line.split("ripieno ", 1)[1] for line in done.stdout.splitlines() if "ripieno select" in line)
+    chosen = ripieno(*following.split(), cwd=tmp_path)
+    assert chosen.returncode == 0, chosen.stderr
 
 
 def test_a_search_runs_on_a_ray_cluster_of_its_own(digit_folder: Path, tmp_path: Path) -> None:

@@ -85,6 +85,16 @@ def test_predictions_alone_become_an_ensemble(tmp_path: Path) -> None:
     assert ripieno.select(tmp_path / "run", 2.5)[0].members == ("good",)
 
 
+def test_budgets_by_default_fit_the_best_network_whatever_it_costs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, 60)
+    models = {"good": np.eye(3)[labels] * 0.6 + rng.dirichlet(np.ones(3), 60) * 0.4}
+    ripieno.import_(tmp_path / "run", models, labels=labels, costs={"good": {"seconds": 0.0100105}})
+    ensembles = ripieno.select(tmp_path / "run")
+    assert [e.name for e in ensembles] == ["B0.011", "B0.021", "B0.041", "B0.081"]
+    assert all(e.members == ("good",) for e in ensembles)
+
+
 def test_somebody_elses_onnx_files_are_measured_selected_and_deployed(
     run: ripieno.Library, digit_folder: Path, tmp_path: Path
 ) -> None:
