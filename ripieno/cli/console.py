@@ -24,6 +24,9 @@ WIDTH = 200
 out = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
 log = Console(width=None if sys.stderr.isatty() else WIDTH, stderr=True, highlight=False)
 
+WORDS = frozenset({"member", "device", "devices", "kind", "class", "for", "version", "brought by"})
+"""Columns that hold words, wherever they stand in a table."""
+
 LINE_EVERY = 5.0
 """Seconds between lines of progress without a terminal."""
 
@@ -83,10 +86,10 @@ def _lines() -> Callable[[str, int, int], None]:
 
 
 def table(title: str, *columns: str) -> Table:
-    """A table whose first column is text and whose others are numbers."""
+    """A table of numbers, but for its first column and those named in `WORDS`."""
     made = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
     for number, column in enumerate(columns):
-        made.add_column(column, justify="right" if number else "left", no_wrap=True)
+        made.add_column(column, justify="right" if number and column not in WORDS else "left", no_wrap=True)
     return made
 
 

@@ -2,48 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
-import select
 import shlex
-import struct
 import subprocess
 import sys
-import termios
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-def in_terminal(
-    words: list[str], cwd: Path, interrupt: Callable[[str], bool] = lambda _: False, **environment: str
-) -> tuple[int, str]:
-    """Exit code and all that was drawn on 24 rows of 80 columns; Ctrl-C is pressed once `interrupt` says so."""
-    child, terminal = pty.fork()
-    if child == 0:  # pragma: no cover - becomes another program
-        os.chdir(cwd)
-        settings = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": os.pathsep.join(sys.path), **environment}
-        os.execve(sys.executable, [sys.executable, "-m", "ripieno", *words], settings)
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    seen, pressed, until = b"", False, time.monotonic() + 120
-    try:
-        while time.monotonic() < until:
-            if select.select([terminal], [], [], 0.2)[0]:
-                try:
-                    seen += os.read(terminal, 65536)
-                except OSError:  # the other end is closed
-                    break
-            if not pressed and interrupt(seen.decode(errors="replace")):
-                os.write(terminal, b"\x03")
-                pressed = True
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen.decode(errors="replace")
-    finally:
-        os.close(terminal)
-
+from tests.terminal import ESCAPES, in_terminal
 
 SMALL = ["--epochs", "3", "--space", "resnet-tiny", "--pool", "inline"]
 
