@@ -74,7 +74,7 @@ def openapi(models: Mapping[str, Signature], version: str, token: bool) -> Docum
         "/v2/health/live": {"get": _get("Whether the server lives.")},
         "/v2/health/ready": {"get": _get("Whether requests are answered.")},
         "/v2/models/stats": {"get": _get("What all models did.")},
-        "/v2/repository/index": {"post": _get("The models there are.")},
+        "/v2/repository/index": {"post": _index()},
         "/v2/repository/models/{model}/load": {
             "parameters": [named],
             "post": {
@@ -181,6 +181,13 @@ def _pictures() -> Document:
 def _get(summary: str, kind: str = _JSON) -> Document:
     schema: Document = {"schema": {"type": "object" if kind == _JSON else "string"}}
     return {"summary": summary, "responses": _responses({kind: schema}, ANY)}
+
+
+def _index() -> Document:
+    fields = ("name", "version", "state", "reason")
+    listed = {"type": "object", "required": fields, "properties": {field: {"type": "string"} for field in fields}}
+    answer = {_JSON: {"schema": {"type": "array", "items": listed}}}
+    return {"summary": "The models there are.", "responses": _responses(answer, ANY)}
 
 
 def _responses(content: Document, refusals: Sequence[str]) -> Document:

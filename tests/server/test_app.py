@@ -175,7 +175,14 @@ def test_the_interface_is_described(http: httpx.Client, bundle: Bundle) -> None:
     for path, item in document["paths"].items():
         for method in set(item) - {"parameters"}:
             response = http.request(method, path.replace("{model}", "ensemble"))
-            assert str(response.status_code) in item[method]["responses"], (method, path)
+            said = item[method]["responses"][str(response.status_code)]["content"]
+            kind = response.headers["content-type"].partition(";")[0]
+            assert kind in said, (method, path)
+            schema = said[kind]["schema"]
+            if kind == "application/json":
+                named = schema.get("$ref", "").removeprefix("#/components/schemas/")
+                schema = document["components"]["schemas"][named] if named else schema
+                assert isinstance(response.json(), {"object": dict, "array": list}[schema["type"]]), (method, path)
 
 
 @pytest.mark.parametrize("nested", [True, False])
