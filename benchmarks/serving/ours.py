@@ -1,11 +1,12 @@
 """The server against the floor of its backend: A B A B in one run, client on the same cores.
 
-    python benchmarks/serving/ours.py [--quick]
+    python benchmarks/serving/ours.py [--quick] [--wider 1.3]
 
 The engine's four networks (32x32x3, 100 classes), ONNX Runtime, float32, lanes in threads and in processes, in
-batches as large as are best for the floor. Writes
-benchmarks/results/serving-ours.{json,txt}. Targets: 0.97 of the floor with 64 single images in flight and on 64-image
-requests, 0.94 with 8 in flight.
+batches as large as are best for the floor. With `--wider` networks have so many times the filters: the same requests
+cost more computing, and what the server adds weighs less. Writes
+benchmarks/results/serving-ours{,-wider}.{json,txt}. Targets: 0.97 of the floor with 64 single images in flight and on
+64-image requests, 0.94 with 8 in flight.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from client import LOADS, Client
 from floor import ProcessFloor, answers
-from networks import lay_out, write_members
+from networks import FOUR, Size, lay_out, write_members
 from record import record
 from servers import ours
 
@@ -36,13 +37,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short windows, few rounds")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--wider", type=float, default=1.0)
     options = parser.parse_args()
     rounds, seconds = (3, 0.7) if options.quick else (options.rounds, options.seconds)
     cores = len(os.sched_getaffinity(0))
     images = np.random.default_rng(0).integers(0, 256, (160, 32, 32, 3), dtype=np.uint8)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        members, _ = write_members(Path(folder))
+        sizes = [Size(round(options.wider * size.width), size.blocks) for size in FOUR]
+        members, _ = write_members(Path(folder), sizes)
         seats = [range(len(members))] * cores
         bundle = lay_out(Path(folder), members, seats, 64, cores)
         client = Client(images, answers(bundle, images))
@@ -80,8 +83,8 @@ def main() -> None:
                 )
         floor.close()
         client.close()
-    settings = {"rounds": rounds, "seconds": seconds, "floor batch": tuned}
-    record("serving-ours" + "-quick" * options.quick, settings, rows)
+    settings = {"rounds": rounds, "seconds": seconds, "wider": options.wider, "floor batch": tuned}
+    record("serving-ours" + "-wider" * (options.wider > 1) + "-quick" * options.quick, settings, rows)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import typer
 from ripieno.cli import console, tables, words
 from ripieno.cli.verbs import Verbs
 from ripieno.pipeline.places import PoolName
-from ripieno.search.settings import Promotion
 from ripieno.types import Metric
 
 app = Verbs(
@@ -82,14 +81,6 @@ def tune(
     split: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "0.72,0.08,0.20",
     metric: Annotated[str, typer.Option(help="`accuracy` or `macro-f1`.")] = "accuracy",
     skip_bad: Annotated[bool, typer.Option(help="Leave broken images out and count them.")] = False,
-    promote: Annotated[
-        str,
-        typer.Option(help="Train on paused trials by their own `loss`, or by what they add to the best `ensemble`."),
-    ] = "loss",
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(help="What that ensemble may cost: --promote ensemble --budget flops=40M; or parameters=2M."),
-    ] = None,
     log: Annotated[
         list[str] | None,
         typer.Option(
@@ -127,8 +118,6 @@ def tune(
             split=words.shares("--split", split),
             metric=words.one_of(Metric, "--metric", metric),
             skip_bad=skip_bad,
-            promote=words.one_of(Promotion, "--promote", promote),
-            budget=words.bounds(budget or ()),
             progress=progress,
             notes=notes,
             watch=together(watch, *loggers, lost=notes.append),

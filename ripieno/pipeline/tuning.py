@@ -68,7 +68,8 @@ def tune(
     when it takes at most 2 % of `hours`: see `pipeline.packing`. `notes` gathers what to know of the data and of that.
 
     With `promote` "ensemble" trials train on for what they add to the best ensemble under `budget`, in `flops` of a
-    sample or in `parameters`: see `pipeline.promotion`.
+    sample or in `parameters`: see `pipeline.promotion`. It made no difference where it was measured, so no command
+    offers it; it stays for those who compare.
 
     Raises DataError for data that cannot be used, SearchError for settings that contradict the run's.
     """

@@ -102,8 +102,8 @@ class _Rung:
 class Asha:
     """Which trial trains on, and how far. `trials` bounds how many are started; None: no bound.
 
-    A `Scheduler`: `options` lists what could be done now, `issue` says what is done, `tell` how it ended. `worth`
-    ranks trials that wait; None: their loss does. It may be set as long as no result was told.
+    A `Scheduler`: `options` lists what could be done now, `issue` says what is done, `tell` how it ended. The
+    attribute `worth` ranks trials that wait; None: their loss does. It may be set as long as no result was told.
     """
 
     def __init__(
@@ -112,14 +112,13 @@ class Asha:
         eta: int = 3,
         trials: int | None = None,
         stopping: bool = False,
-        worth: Worth | None = None,
     ) -> None:
         if trials is not None and trials < 1:
             raise SearchError(f"{trials} trials: a search needs at least 1")
         self.eta = eta
         self.trials = trials
         self.stopping = stopping
-        self.worth = worth
+        self.worth: Worth | None = None
         self.started = 0
         self._told: list[Reached] = []
         self._brackets = brackets
@@ -171,7 +170,7 @@ class Asha:
     def tell(self, decision: Decision, loss: float | None) -> None:
         """`decision` ended with `loss`; None, infinite or not a number: it failed, and is worse than all others."""
         rank = loss if loss is not None and isfinite(loss) else inf
-        if isfinite(rank):
+        if self.worth is not None and isfinite(rank):
             self._told.append((decision.trial, decision.stop))
         rung = self._rungs[self._bracket[decision.trial]][decision.stop]
         if self.stopping:

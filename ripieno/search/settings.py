@@ -51,10 +51,10 @@ class Settings:
             raise SearchError(f"seed {self.seed}: it must not be negative")
         if self.promote == "ensemble":
             if not self.budget:
-                raise SearchError("promote 'ensemble' needs a budget for that ensemble: --budget flops=40M")
+                raise SearchError("promote='ensemble' needs a budget for that ensemble, such as {'flops': 4e7}")
             make_scheduler(self.algorithm, self.epochs, self.eta, self.trials, _nothing)
         elif self.budget:
-            raise SearchError("a budget is for promoting by what a trial adds to an ensemble: --promote ensemble")
+            raise SearchError("a budget is for promoting by what a trial adds to an ensemble: promote='ensemble'")
 
 
 def settle(path: Path, asked: Settings, slots: int, deadline: float | None) -> Settings:

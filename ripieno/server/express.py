@@ -24,7 +24,7 @@ import orjson
 
 from ripieno.errors import EngineError
 from ripieno.server import codec
-from ripieno.server.refusal import one_line
+from ripieno.server.refusal import late, one_line
 from ripieno.server.reply import write_response
 from ripieno.server.signature import VERSION
 
@@ -183,7 +183,7 @@ class Express:
             assert self._future is not None
             self._future.cancel()
             timeout = self._door.limits.timeout
-            self._fail(504, f"no answer within {timeout:g} s: the server is busy or the request too large", timeout)
+            self._fail(504, str(late(timeout)), timeout)
 
     def _fail(self, status: int, message: str, took: float) -> None:
         self._model.tally.failed(status, took)

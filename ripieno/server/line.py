@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import EngineBusyError, EngineError, EngineTimeoutError
-from ripieno.server.refusal import RefusedError
+from ripieno.server.refusal import RefusedError, late
 from ripieno.server.traces import steps
 from ripieno.types import Bundle
 
@@ -107,8 +107,7 @@ class Line:
                     self.waiting -= 1
                 return await asyncio.wrap_future(future)
         except (TimeoutError, EngineTimeoutError, EngineBusyError):
-            message = f"no answer within {timeout:g} s: the server is busy or the request too large"
-            raise RefusedError(504, message) from None
+            raise late(timeout) from None
         except EngineError as error:
             raise RefusedError(500, str(error)) from error
 

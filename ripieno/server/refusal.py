@@ -19,6 +19,11 @@ def bad(message: str) -> RefusedError:
     return RefusedError(400, message)
 
 
+def late(timeout: float) -> RefusedError:
+    """No answer within `timeout` seconds: 504."""
+    return RefusedError(504, f"no answer within {timeout:g} s: the server is busy or the request too large")
+
+
 def one_line(message: str, longest: int = 300) -> str:
     """`message` without line breaks and control characters, cut to `longest` characters."""
     line = " ".join(message.split())

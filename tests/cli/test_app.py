@@ -27,8 +27,6 @@ MISTAKES = [
     (["tune", "images", "--hours", "-1"], "hours"),
     (["tune", "images", "--eta", "1"], "eta 1"),
     (["tune", "images", "--slots", "-2"], "slots"),
-    (["tune", "images", "--promote", "ensemble"], "--budget flops=40M"),
-    (["tune", "images", "--promote", "ensemble", "--budget", "20"], "kind=bound"),
     (["tune", "images", "--pool", "cloud"], "pool"),
     (["tune", "images", "--device", "tpu"], "tpu"),
     (["tune", "images", "--limit", "0"], "limit 0"),

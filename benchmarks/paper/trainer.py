@@ -1,0 +1,153 @@
+"""How fast trials train, and what share of the device's own matrix rate that is.
+
+    python benchmarks/paper/trainer.py [SET] [--device cpu|cuda] [--together 1 2 4] [--seconds 5] [--rounds 3] [--quick]
+
+Real steps of real trials: data prepared and augmented (mirrored, zoomed, moved), forward, backward, optimiser. Two
+networks: one like ResNet-18 (64 filters, two blocks in each of four stages) and one of 8 filters with one block; on a
+GPU each also through torch.compile. `--together` trials train at once on the device, in processes of their own: images
+per second of all, and how much more that is than of one alone. A step counts as three forwards, each of two operations
+a multiply-add; the matrix rate is that of square products alone, the best of three sizes, by as many processes:
+bfloat16 on a GPU, float32 on a CPU. Medians of rounds. Writes benchmarks/results/paper-trainer-DEVICE.{json,txt}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+sys.path.insert(0, str(Path(__file__).parent))
+import torch
+from record import record
+from sets import SETS, prepared
+
+from ripieno.data import open_dataset
+from ripieno.models.cost import megaflops
+from ripieno.train import Task
+from ripieno.train.speed import measure_speed
+from ripieno.types import Configuration, Input
+
+AUGMENTED: Configuration = {"flip": True, "max_zoom": 0.1, "max_translation": 0.1}
+NETWORKS: dict[str, Configuration] = {
+    "like ResNet-18": {"stem_filters": 64, "width": 64, **{f"blocks_{n}": 2 for n in (1, 2, 3, 4)}},
+    "tiny": {"stem_filters": 8, "width": 8, **{f"blocks_{n}": 1 for n in (1, 2, 3, 4)}},
+}
+BATCH = {"cpu": 64, "cuda": 512}
+SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192, 16384)}
+
+
+def products(device: str, seconds: float, ready: Callable[[], object]) -> float:
+    """Operations a second of square products, at the best of three sizes."""
+    kind, best = device.partition(":")[0], 0.0
+    torch.set_num_threads(1)
+    for size in SIZES[kind]:
+        a, b = (torch.randn(size, size, device=device) for _ in range(2))
+        if kind == "cuda":
+            a, b = a.bfloat16(), b.bfloat16()
+        for _ in range(3):
+            a @ b
+        ready()
+        count, began = 0, time.perf_counter()
+        while (took := time.perf_counter() - began) < seconds:
+            for _ in range(8):
+                a @ b
+            if kind == "cuda":
+                torch.cuda.synchronize()
+            count += 8
+        best = max(best, 2 * size**3 * count / took)
+    return best
+
+
+def work(what: tuple[Task, Configuration] | str, seconds: float, barrier: Barrier) -> float:
+    """One process' part: images a second of a trial, or operations a second of products on the device named."""
+    if isinstance(what, str):
+        return products(what, seconds, barrier.wait)
+    return measure_speed(*what, seconds, ready=barrier.wait).rate
+
+
+def _answer(pipe: object, *asked: object) -> None:
+    pipe.send(work(*asked))  # type: ignore[attr-defined, arg-type]
+
+
+def together(count: int, what: tuple[Task, Configuration] | str, seconds: float) -> float:
+    """The sum of `count` processes that work at once."""
+    context = multiprocessing.get_context("spawn")
+    barrier, pipes = context.Barrier(count), []
+    for _ in range(count):
+        mine, theirs = context.Pipe()
+        process = context.Process(target=_answer, args=(theirs, what, seconds, barrier), daemon=True)
+        process.start()
+        theirs.close()
+        pipes.append((process, mine))
+    found = [mine.recv() for _, mine in pipes]
+    for process, _ in pipes:
+        process.join()
+    return sum(found)
+
+
+def rows_of(
+    name: str, task: Task, seen: Input, given: argparse.Namespace, rates: dict[int, float]
+) -> list[dict[str, object]]:
+    """A row for each number of trials at once; the numbers alternate within a round."""
+    configuration = NETWORKS[name] | AUGMENTED | {"batch_size": given.batch or BATCH[given.device]}
+    taken = [
+        {n: together(n, (task, configuration), given.seconds) for n in given.together} for _ in range(given.rounds)
+    ]
+    operations = 6e6 * megaflops(configuration, seen)
+    first = given.together[0]
+    return [
+        {
+            "network": name + (", compiled" if task.compiled else ""),
+            "million multiply-adds": operations / 6e6,
+            "batch": configuration["batch_size"],
+            "trials at once": count,
+            "images/s": statistics.median(turn[count] for turn in taken),
+            "from": min(turn[count] for turn in taken),
+            "to": max(turn[count] for turn in taken),
+            f"x {first}": statistics.median(turn[count] / turn[first] for turn in taken),
+            "of the matrix rate": statistics.median(turn[count] for turn in taken) * operations / rates[count],
+        }
+        for count in given.together
+    ]
+
+
+def main() -> None:
+    """Measure the products, then the trials."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", choices=SETS, nargs="?", default="cifar100")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--together", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--images", type=int, default=10000)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--quick", action="store_true", help="the tiny network, one round, half a second")
+    given = parser.parse_args()
+    if given.quick:
+        given.seconds, given.rounds = 0.5, 1
+    dataset = prepared(given.set, given.data, given.images)
+    seen = open_dataset(dataset).input
+    rates = {count: together(count, given.device, given.seconds) for count in given.together}
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in ("tiny",) if given.quick else NETWORKS:
+            for compiled in (False, True) if given.device == "cuda" else (False,):
+                task = Task(Path(scratch), dataset.resolve(), "resnet", 1, 0, 1, given.device, compiled=compiled)
+                rows += rows_of(name, task, seen, given, rates)
+    told = ", ".join(f"{count}: {rate / 1e12:.3g}" for count, rate in rates.items())
+    settings = {"set": given.set, "device": given.device, "torch": torch.__version__, "rounds": given.rounds}
+    note = f"the device's own rate with so many processes, million million operations a second: {told}"
+    record(f"paper-trainer-{given.device}" + "-quick" * given.quick, settings, rows, note)
+
+
+if __name__ == "__main__":
+    main()
