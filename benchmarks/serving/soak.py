@@ -2,14 +2,15 @@
 
     python benchmarks/serving/soak.py [--minutes 30] [--quick]
 
-Requests of 1 to 16 images come at a steady rate, whether the server keeps up or not. A lane process gets SIGKILL every
+Requests of 1 to 16 images come at a steady rate, whether the server keeps up or not; those that find the client's
+connections busy wait for one, and their time counts from when they came. A lane process gets SIGKILL every
 20 s; every 2 minutes a link is turned to the other of two bundles and the server gets SIGHUP. Every answer is compared
 with the reference of the bundle that answered while it was under way (both, while they are exchanged), and any two
 images and both bundles differ by far more than the comparison allows. Memory is that of the server and its lanes,
 shared pages counted once, every 5 s when no exchange is under way; its slope is that of a line through all but the
 first quarter, with the upper end of its 95 % interval. A full server may refuse (503): that is counted, and the request
 sent again. Writes benchmarks/results/serving-soak.{json,txt}. Targets: nothing wrong, nothing lost, no growth that
-would be 5 % in the time.
+would be 5 % in the time. A line a minute on standard error says how it stands.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ ROWS = (1, 1, 1, 1, 4, 16)
 SHARE = 0.8
 """Of the capacity."""
 PATIENCE = 30.0
-"""Seconds after which a request is lost."""
+"""Seconds after which a request is lost, the wait for a connection included."""
+CONNECTIONS = 256
+"""Most that the client holds, as clients do: one that opened another for each request that waits would, after any halt
+of the server, spend the cores both share on being refused."""
 AGAIN = 1.0
 """Seconds after which a request that a full server refused (503) is sent again, as its Retry-After says."""
 SERVE = (
@@ -96,6 +100,8 @@ class Client:
         self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self.seen = Seen()
         self.dice = random.Random(seed)
+        self.places = asyncio.Semaphore(CONNECTIONS)
+        self.open = 0
 
     def draw(self) -> tuple[int, int]:
         """Where a request's images begin, and how many they are."""
@@ -105,15 +111,19 @@ class Client:
     async def ask(self, at: int, size: int) -> None:
         """One request, counted as right, wrong or lost."""
         before, began = self.valid, time.perf_counter()
+        self.open += 1
         try:
             async with asyncio.timeout(PATIENCE):
-                while (answer := await self._answer(at, size)) is None:
-                    self.seen.counts["refused"] += 1
-                    await asyncio.sleep(AGAIN)
+                async with self.places:
+                    while (answer := await self._answer(at, size)) is None:
+                        self.seen.counts["refused"] += 1
+                        await asyncio.sleep(AGAIN)
         except (OSError, ValueError, asyncio.IncompleteReadError, TimeoutError) as error:
             self.seen.counts["lost"] += 1
             self.seen.errors[f"{type(error).__name__}: {error}"[:200]] += 1
             return
+        finally:
+            self.open -= 1
         truths = [self.truths[i][at : at + size] for i in before | self.valid]
         good = any(answer.shape == t.shape and np.abs(answer - t).max() < TOLERANCE for t in truths)
         self.seen.counts["right" if good else "wrong"] += 1
@@ -232,6 +242,15 @@ class Trouble:
             async with self.exchanging:
                 self.memory.append((time.monotonic(), await asyncio.to_thread(self._mib)))
 
+    async def say(self, every: float) -> None:
+        """A line now and then: how it stands."""
+        began = time.monotonic()
+        while True:
+            await asyncio.sleep(every)
+            counts = ", ".join(f"{n} {what}" for what, n in sorted(self.client.seen.counts.items()))
+            line = f"{(time.monotonic() - began) / 60:.0f} min: {counts}; {self.client.open} under way"
+            print(f"{line}, {self.kills} kills, {self.swaps} swaps, {self.memory[-1][1]:.0f} MiB", file=sys.stderr)
+
     def _mib(self) -> float:
         total = 0
         for process in [self.server, *self.server.children(recursive=True)]:
@@ -267,7 +286,7 @@ async def soak(
     capacity = await client.busy(4 if options.quick else 15)
     trouble = Trouble(server.pid, url, folder, client, options.seed)
     client.seen = Seen()
-    jobs = [trouble.kill(kill), trouble.swap(swap), trouble.watch(look)]
+    jobs = [trouble.kill(kill), trouble.swap(swap), trouble.watch(look), trouble.say(60)]
     tasks = [asyncio.create_task(job) for job in jobs]
     rate = SHARE * capacity
     await client.steady(rate, seconds)
