@@ -30,6 +30,7 @@ from ripieno.errors import RipienoError, need
 from ripieno.server.address import Tls, bound, is_loopback, url_of
 from ripieno.server.app import Door
 from ripieno.server.connection import bounded
+from ripieno.server.heap import keep_releasing
 from ripieno.server.house import House, Sources
 from ripieno.server.limits import Limits
 from ripieno.server.traces import Traces
@@ -181,6 +182,7 @@ class _Server(uvicorn.Server):
         self.url = url
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: RipienoError | None = None
+        self._releasing: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take connections, and say so."""
@@ -198,6 +200,7 @@ class _Server(uvicorn.Server):
             if self.options.grpc_ready is not None:
                 self.options.grpc_ready(self._grpc.address)
         await super().startup(sockets)
+        self._releasing = self._loop.create_task(keep_releasing())
         log.info("serving %s at %s", ", ".join(self.door.models.lines), self.url)
         if self.options.ready is not None:
             self.options.ready(self.url)
@@ -205,6 +208,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what is under way on both protocols, within one grace period."""
         self.door.draining = True
+        if self._releasing is not None:
+            self._releasing.cancel()
         over = [super().shutdown(sockets)]
         if self._grpc is not None:
             over.append(self._grpc.close(self.options.limits.grace))

@@ -1,0 +1,45 @@
+"""What requests took is given back to the system."""
+
+from __future__ import annotations
+
+import itertools
+import platform
+import threading
+import time
+
+import psutil
+import pytest
+
+from ripieno.server import heap, start
+from tests.server.stand_in import StandIn
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone releases its heap when asked")
+
+
+def test_free_pages_between_used_ones_go_back_to_the_system() -> None:
+    process = psutil.Process()
+    blocks = [bytes([n % 256]) * 20_000 for n in range(5_000)]  # 100 MB in the heap, not mapped each by itself
+    full = process.memory_info().rss
+    kept = blocks[::50]
+    del blocks
+    assert heap.release()
+    assert process.memory_info().rss < full - (60 << 20)
+    assert [block[0] for block in itertools.islice(kept, 3)] == [0, 50, 100]
+
+
+def test_a_server_releases_until_it_ends(engine: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, again = [0], threading.Event()
+
+    def release() -> bool:
+        calls[0] += 1
+        if calls[0] == 3:
+            again.set()
+        return True
+
+    monkeypatch.setattr(heap, "EVERY", 0.01)
+    monkeypatch.setattr(heap, "release", release)
+    with start(engine):
+        assert again.wait(5)
+    ended = calls[0]
+    time.sleep(0.1)
+    assert calls[0] == ended
