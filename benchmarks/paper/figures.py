@@ -33,6 +33,8 @@ mpl.use("svg")
 import matplotlib.pyplot as plt
 
 MULTIPLES = (1, 2, 4, 8, 16, 32)
+PAPER = {36: 27.61, 144: 22.65, 864: 20.56}
+"""Test errors in % of the paper's ensembles on CIFAR-100 (B=320), by hours of a V100 (table 4)."""
 MOMENTS = (0.125, 0.25, 0.5, 0.75, 1.0)
 """Shares of the search's time."""
 
@@ -81,8 +83,11 @@ def rows_of(algorithm: str, shelves: list[Shelf], cost: str) -> list[dict[str, o
     return rows
 
 
-def draw(shelves: dict[str, list[Shelf]], cost: str, target: Path) -> None:
-    """Figures 3 and 4 (left: error against time, a line a budget) and 5 and 6 (right: cost against error)."""
+def draw(shelves: dict[str, list[Shelf]], cost: str, target: Path, beside: dict[int, float]) -> None:
+    """Figures 3 and 4 (left: error against time, a line a budget) and 5 and 6 (right: cost against error).
+
+    `beside` are errors that the paper came to, by its hours.
+    """
     figure, axes = plt.subplots(len(shelves), 2, figsize=(11, 4 * len(shelves)), squeeze=False, layout="constrained")
     for (algorithm, found), (left, right) in zip(shelves.items(), axes, strict=True):
         s = found[0]
@@ -92,6 +97,9 @@ def draw(shelves: dict[str, list[Shelf]], cost: str, target: Path) -> None:
             chosen = [choose(s, costs, multiple * median, "smobf", s.at <= t) for t in times]
             shown = [(t / 60, s.error(list(c.members), c.weights)) for t, c in zip(times, chosen, strict=True) if c]
             left.plot(*zip(*shown, strict=True), marker=".", label=f"B = {multiple} x median")
+        for hours, error in beside.items():
+            left.axhline(error, linestyle=":", color="gray")
+            left.annotate(f"the paper, {hours} GPU-hours", (times[-1] / 60, error), ha="right", fontsize="small")
         marks: tuple[tuple[Method, str], ...] = (("smobf", "o"), ("forward", "s"))
         for method, mark in marks:
             picked = [choose(s, costs, m * median, method) for m in MULTIPLES]
@@ -124,7 +132,7 @@ def main() -> None:
         "two, +1 from B=120 to B=320; its figures 5 and 6: SMOBF dominates forward or equals it."
     )
     record(name, settings, rows, note)
-    draw(shelves, given.cost, RESULTS / f"{name}.svg")
+    draw(shelves, given.cost, RESULTS / f"{name}.svg", PAPER if asked.set == "cifar100" else {})
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python benchmarks/paper/searches.py SET [--minutes 20] [--slots N] [--seeds 2] [--algorithms hyperband random]
                                             [--images N] [--space NAME] [--epochs N] [--device cpu|cuda] [--data FOLDER]
 
-SET is fashion, fashion14 (half the size), plankton or cifar100. Seed by seed, so that a change of the machine meets all
+Trials at a time: `--slots`, by default one a core; on a GPU as many as a profile says, or `--per-device` of them. SET
+is fashion, fashion14 (half the size), plankton or cifar100. Seed by seed, so that a change of the machine meets all
 algorithms. Every search has its own folder under runs/paper/; one that was cut off goes on for the minutes it has left,
 one that is done is left alone: hours may be spread out over days. The tables and figures call the same and then read
 what is there.
@@ -44,18 +45,18 @@ class Plan:
     set: str
     images: int
     minutes: float
-    slots: int
+    slots: int | None
     space: str
     epochs: int
     device: str
     data: Path
+    per_device: int = 1
 
     @property
     def folder(self) -> Path:
         """Of all its searches."""
-        return (
-            RUNS / f"{self.set}-{self.images}-{self.space}-e{self.epochs}-{self.minutes:g}m-{self.slots}x{self.device}"
-        )
+        places = f"{self.slots or self.per_device}x{self.device}"
+        return RUNS / f"{self.set}-{self.images}-{self.space}-e{self.epochs}-{self.minutes:g}m-{places}"
 
     def run(self, name: str, seed: int) -> Path:
         """A search's folder."""
@@ -92,6 +93,7 @@ class Plan:
                     seed=seed,
                     slots=self.slots,
                     device=self.device,
+                    per_device=self.per_device,
                     metric=SETS[self.set].metric,
                     watch=watch,
                     **more,
@@ -155,7 +157,8 @@ def arguments(parser: argparse.ArgumentParser, algorithms: tuple[str, ...], seed
     """What every table can be asked for."""
     parser.add_argument("set", choices=SETS, nargs="?", default="fashion")
     parser.add_argument("--minutes", type=float, default=minutes)
-    parser.add_argument("--slots", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--slots", type=int)
+    parser.add_argument("--per-device", type=int, default=1, help="trials that share a GPU")
     parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--algorithms", nargs="+", default=list(algorithms))
     parser.add_argument("--images", type=int)
@@ -175,11 +178,12 @@ def plan(given: argparse.Namespace) -> Plan:
         given.set,
         given.images or known.images,
         given.minutes,
-        given.slots,
+        given.slots or (len(os.sched_getaffinity(0)) if given.device == "cpu" else None),
         given.space or known.space,
         given.epochs or known.epochs,
         given.device,
         given.data,
+        given.per_device,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +50,8 @@ def peer(python: str, asked: Plan, dataset: Dataset, seed: int) -> dict[str, obj
             found |= {split: dataset.images[rows], f"{split}_labels": dataset.labels[rows]}
         np.savez(arrays, **found)
     script = Path(__file__).with_name("autokeras_peer.py")
-    command = [python, str(script), str(arrays), f"{asked.minutes:g}", "10", str(seed), str(asked.slots)]
+    cores = asked.slots or len(os.sched_getaffinity(0))
+    command = [python, str(script), str(arrays), f"{asked.minutes:g}", "10", str(seed), str(cores)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise SystemExit(f"AutoKeras failed: {ran.stderr.strip().splitlines()[-1:]}")
