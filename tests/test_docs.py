@@ -48,7 +48,17 @@ TINY = {
 """A space of networks that train in no time."""
 HERE = "127.0.0.1:8000"
 """Where pages say that their server answers."""
-STRANGERS = ("curl", "docker", "kubectl", "systemctl", "install", "ray", "optuna-dashboard", "tritonserver")
+STRANGERS = (
+    "perf_analyzer",
+    "curl",
+    "docker",
+    "kubectl",
+    "systemctl",
+    "install",
+    "ray",
+    "optuna-dashboard",
+    "tritonserver",
+)
 """Programs that are not ours: their own words are not checked."""
 
 
