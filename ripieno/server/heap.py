@@ -10,7 +10,7 @@ import asyncio
 import ctypes
 
 EVERY = 30.0
-"""Seconds between releases; one takes 10 ms where 100 MB are to be given back, 0.4 ms or less where hardly anything is."""
+"""Seconds between releases; one takes 10 ms where it gives 100 MB back, and hardly any time where little is free."""
 
 
 def release() -> bool:
