@@ -53,10 +53,10 @@ def budgets(first: Sequence[str], more: Sequence[str]) -> list[float | dict[str,
     texts = [*first, *more]
     if not any("=" in text for text in texts):
         return [number("--budget", text) for text in texts] or None
-    return [bounds(texts)]
+    return [_bounds(texts)]
 
 
-def bounds(texts: Sequence[str]) -> dict[str, float]:
+def _bounds(texts: Sequence[str]) -> dict[str, float]:
     """`seconds=20 memory=4GiB`."""
     found: dict[str, float] = {}
     for text in texts:

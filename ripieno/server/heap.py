@@ -16,7 +16,10 @@ EVERY = 30.0
 def release() -> bool:
     """Give free pages of the heap back; whether the C library can."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
-    return trim is not None and bool(trim(0) >= 0)
+    if trim is None:
+        return False
+    trim(0)
+    return True
 
 
 async def keep_releasing() -> None:
