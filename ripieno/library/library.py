@@ -244,7 +244,7 @@ class Library(Shown):
     def ensembles(self) -> list[Ensemble]:
         """All ensembles, cheapest budget first."""
         paths = (self.path / "ensembles").glob("*.json")
-        return sorted((files.read_json(p, Ensemble) for p in paths), key=lambda e: (*e.budget.values(), e.name))
+        return sorted((files.read_json(p, Ensemble) for p in paths), key=lambda e: (tuple(e.budget.values()), e.name))
 
     def write_front(self, front: Front) -> Path:
         """Keep the front of all budgets."""

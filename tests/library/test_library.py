@@ -126,9 +126,11 @@ def test_ensembles_are_listed_from_the_cheapest_budget(library: Library) -> None
     for budget in (80.0, 5.0, 20.0):
         cost = {"seconds": budget}
         library.write_ensemble(Ensemble(f"B{budget:g}", (MEMBER.id,), (1.0,), "smobf", cost, cost, {}))
-    assert [e.name for e in library.ensembles()] == ["B5", "B20", "B80"]
+    both = {"seconds": 20.0, "memory": 4e9}
+    library.write_ensemble(Ensemble("B-both", (MEMBER.id,), (1.0,), "smobf", both, both, {}))
+    assert [e.name for e in library.ensembles()] == ["B5", "B20", "B-both", "B80"]
     assert library.ensemble("B20").budget == {"seconds": 20.0}
-    with pytest.raises(LibraryError, match=r"no ensemble 'B7' .* there are: B5, B20, B80"):
+    with pytest.raises(LibraryError, match=r"no ensemble 'B7' .* there are: B5, B20, B-both, B80"):
         library.ensemble("B7")
 
 
