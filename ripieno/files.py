@@ -178,6 +178,14 @@ def mend_lines(path: Path) -> int:
     return torn
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file of ours; absent is fine. Raises RipienoError when it may not be removed."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RipienoError(f"cannot remove {path}: {error.strerror}: mend its permissions") from error
+
+
 def remove_tree(path: Path) -> None:
     """Remove a folder of ours and all in it; absent is fine."""
     shutil.rmtree(path, ignore_errors=True)

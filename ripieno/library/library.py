@@ -17,7 +17,7 @@ RUN/cascades/NAME.json             what asking their members in turn saves and c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -115,18 +115,35 @@ class Library(Shown):
 
         `valid` is (samples, classes), rows summing to one; `labels` (samples,). `weights` is the content of
         `weights.safetensors` or of `model.onnx` after `member.format`, None for a member known by predictions only.
-        Adding a member again replaces it. Raises LibraryError when they are no probabilities of the member's classes or
-        the samples do not match those of the library; it is then unchanged.
+        Adding a member again replaces it, and all that was made of the old one goes: files, predictions, profiles.
+        Raises LibraryError when they are no probabilities of the member's classes or the samples do not match those of
+        the library; it is then unchanged.
         """
         from ripieno.library.check import check_probabilities  # it knows this class
 
         valid = check_probabilities(member.id, valid, labels, len(member.classes))
         folder = self.member_path(member.id)
         self._keep_labels("valid", labels)
+        content = {"onnx": "model.onnx"}.get(member.format, "weights.safetensors")
+        self._make_way(member.id, {"valid.npy", _truth_name("valid"), *([content] if weights is not None else [])})
         if weights is not None:
-            files.write_bytes(folder / {"onnx": "model.onnx"}.get(member.format, "weights.safetensors"), weights)
+            files.write_bytes(folder / content, weights)
         self.write_probabilities(member.id, "valid", valid, labels)
         files.write_json(folder / "member.json", member)
+
+    def _make_way(self, member: str, written: Collection[str] = ()) -> None:
+        """Drop a member and all that was made of it, but for files that are `written` next."""
+        folder = self.member_path(member)
+        # member.json first: a writer killed after it leaves no member, not parts of two; names with a dot may be
+        # another writer's, on their way
+        for path in (folder / "member.json", *folder.glob("[!.]*")):
+            if path.name not in written and not path.is_dir():
+                files.remove_file(path)
+        for device in self.profile_devices():
+            known = self._all_profiles(device)
+            kept = [p for p in known if p.member != member]
+            if len(kept) < len(known):
+                self._write("profiles", device, kept)
 
     def update(self, member: Member) -> None:
         """Write what is known of a member that is there. Raises LibraryError when it is not."""
@@ -134,8 +151,8 @@ class Library(Shown):
         files.write_json(self.member_path(member.id) / "member.json", member)
 
     def remove(self, member: str) -> None:
-        """Remove a member; its profiles stay."""
-        (self.member_path(member) / "member.json").unlink(missing_ok=True)
+        """Remove a member with its profiles."""
+        self._make_way(member)
         files.remove_tree(self.member_path(member))
 
     def _keep_labels(self, split: Split, labels: NDArray[np.int64]) -> None:
@@ -204,7 +221,7 @@ class Library(Shown):
         return {p.member: p for p in found if p.backend == backend}
 
     def _all_profiles(self, device: str) -> list[Profile]:
-        path = self.path / "profiles" / f"{_plain_name(device)}.json"
+        path = self._named("profiles", device)
         return files.read_json(path, dict[str, list[Profile]])["items"] if path.exists() else []
 
     def profile_devices(self) -> list[str]:
@@ -216,26 +233,23 @@ class Library(Shown):
 
         Seconds of two kinds do not compare: what stands on one axis must come from one kind.
         """
-        return max(self.profile_devices(), key=lambda kind: len(self.profiles(kind)), default="")
+        measured = {kind: len(self.profiles(kind)) for kind in self.profile_devices()}
+        return max((kind for kind in measured if measured[kind]), key=lambda kind: measured[kind], default="")
 
     def write_profiles(self, device: str, profiles: Iterable[Profile]) -> Path:
         """Keep profiles of devices of kind `device`, replacing those of the same members by the same backends."""
         merged = {(p.member, p.backend): p for p in (*self._all_profiles(device), *profiles)}
-        path = self.path / "profiles" / f"{_plain_name(device)}.json"
-        files.write_json(path, [merged[key] for key in sorted(merged)])
-        return path
+        return self._write("profiles", device, [merged[key] for key in sorted(merged)])
 
     # ensembles and allocations
 
     def write_ensemble(self, ensemble: Ensemble) -> Path:
         """Write an ensemble under its name."""
-        path = self.path / "ensembles" / f"{_plain_name(ensemble.name)}.json"
-        files.write_json(path, ensemble)
-        return path
+        return self._write("ensembles", ensemble.name, ensemble)
 
     def ensemble(self, name: str) -> Ensemble:
         """One ensemble by name. Raises LibraryError that lists the names there are."""
-        path = self.path / "ensembles" / f"{_plain_name(name)}.json"
+        path = self._named("ensembles", name)
         if not path.exists():
             known = ", ".join(e.name for e in self.ensembles()) or f"none yet: ripieno select {self.path} --budget B"
             raise LibraryError(f"no ensemble {name!r} in {self.path}; there are: {known}")
@@ -259,13 +273,11 @@ class Library(Shown):
 
     def write_allocation(self, allocation: Allocation) -> Path:
         """Write an allocation under its name."""
-        path = self.path / "allocations" / f"{_plain_name(allocation.name)}.json"
-        files.write_json(path, allocation)
-        return path
+        return self._write("allocations", allocation.name, allocation)
 
     def allocation(self, name: str) -> Allocation:
         """One allocation by name. Raises LibraryError that lists the names there are."""
-        path = self.path / "allocations" / f"{_plain_name(name)}.json"
+        path = self._named("allocations", name)
         if not path.exists():
             known = ", ".join(a.name for a in self.allocations()) or f"none yet: ripieno allocate {self.path} ENSEMBLE"
             raise LibraryError(f"no allocation {name!r} in {self.path}; there are: {known}")
@@ -273,18 +285,24 @@ class Library(Shown):
 
     def write_cascade(self, ensemble: str, cascade: Cascade) -> Path:
         """Keep what a cascade of an ensemble saves and costs."""
-        path = self.path / "cascades" / f"{_plain_name(ensemble)}.json"
-        files.write_json(path, cascade)
-        return path
+        return self._write("cascades", ensemble, cascade)
 
     def cascade(self, ensemble: str) -> Cascade | None:
         """The cascade last planned for an ensemble; None when none was."""
-        path = self.path / "cascades" / f"{_plain_name(ensemble)}.json"
+        path = self._named("cascades", ensemble)
         return files.read_json(path, Cascade) if path.exists() else None
 
     def allocations(self) -> list[Allocation]:
         """All allocations, by name."""
         return [files.read_json(p, Allocation) for p in sorted((self.path / "allocations").glob("*.json"))]
+
+    def _named(self, folder: str, name: str) -> Path:
+        return self.path / folder / f"{_plain_name(name)}.json"
+
+    def _write(self, folder: str, name: str, word: object) -> Path:
+        path = self._named(folder, name)
+        files.write_json(path, word)
+        return path
 
 
 def _truth_name(split: Split) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ripieno import files
 from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.types import Allocation, Device, Ensemble, Input, Member, Placement, Point, Profile
@@ -68,6 +69,38 @@ def test_adding_a_member_again_replaces_it(library: Library) -> None:
     assert (library.probabilities(MEMBER.id) == answers(2)).all()
 
 
+def test_a_replaced_member_keeps_nothing_of_the_network_before(library: Library) -> None:
+    library.write_probabilities(MEMBER.id, "test", answers(3), LABELS)
+    for name in ("model.onnx", "model-fp16.onnx", "model-int8.onnx"):
+        (library.member_path(MEMBER.id) / name).write_bytes(b"made of the old weights")
+    point = Point(1, 0.1, 0.0, 10)
+    library.write_profiles("cpu-x", [Profile(m, "cpu-x", "onnx", (point,)) for m in (MEMBER.id, "other")])
+    library.write_profiles("cpu-y", [Profile(MEMBER.id, "cpu-y", "onnx", (point,))])
+    library.add(MEMBER, answers(2), LABELS, b"new weights")
+    left = {p.name for p in library.member_path(MEMBER.id).iterdir()}
+    assert left == {"member.json", "valid.npy", "truth.npy", "weights.safetensors"}
+    assert library.weights_path(MEMBER.id).read_bytes() == b"new weights"
+    assert list(library.profiles("cpu-x")) == ["other"]
+    assert library.usual_device() == "cpu-x"
+
+
+def test_a_network_replaced_by_its_predictions_alone_is_gone(library: Library) -> None:
+    library.add(dataclasses.replace(MEMBER, format="predictions"), answers(2), LABELS)
+    assert not library.weights_path(MEMBER.id).exists()
+
+
+def test_a_writer_killed_while_it_replaces_a_member_leaves_none(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "write_bytes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        library.add(MEMBER, answers(2), LABELS, b"new weights")
+    assert MEMBER.id not in library
+
+
 def test_other_labels_are_refused_and_nothing_is_added(library: Library) -> None:
     with pytest.raises(LibraryError, match="labels differ"):
         library.add(dataclasses.replace(MEMBER, id="other"), answers(), np.array([1, 1, 1]))
@@ -86,12 +119,13 @@ def test_a_member_can_be_updated_only_when_it_is_there(library: Library) -> None
         library.update(dataclasses.replace(MEMBER, id="ghost"))
 
 
-def test_a_removed_member_is_gone_and_its_profile_stays(library: Library) -> None:
+def test_a_removed_member_is_gone_with_its_profiles(library: Library) -> None:
     library.write_profiles("cpu-x", [Profile(MEMBER.id, "cpu-x", "onnx", (Point(1, 0.1, 0.0, 10),))])
     library.remove(MEMBER.id)
     assert len(library) == 0
     assert not library.member_path(MEMBER.id).exists()
-    assert list(library.profiles("cpu-x")) == [MEMBER.id]
+    assert library.profiles("cpu-x") == {}
+    assert library.usual_device() == ""
 
 
 def test_profiles_of_the_same_member_are_replaced_and_others_kept(library: Library) -> None:
