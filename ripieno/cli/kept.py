@@ -114,7 +114,9 @@ def show(
 
 @app.command()
 def evict(run: Run, quota: Annotated[str, typer.Option(help="Bytes all members may take, such as 2GiB.")]) -> None:
-    """Remove members that no ensemble can use until the library fits: `ripieno evict run --quota 2GiB`."""
+    """Remove members that another beats in both loss and cost, the worst first, until the library fits:
+    `ripieno evict run --quota 2GiB`.
+    """
     from ripieno import pipeline
 
     evicted, left = pipeline.evict(run, int(words.number("--quota", quota)))
@@ -125,5 +127,5 @@ def evict(run: Run, quota: Annotated[str, typer.Option(help="Bytes all members m
         console.out.print(made)
     console.out.print(f"{len(evicted)} evicted, {left / 2**20:.1f} MiB left")
     if left > words.number("--quota", quota):
-        console.note("more than the quota is left: an ensemble may need every member that remains")
+        console.note("more than the quota is left: what remains is in an ensemble, or beaten by no other in loss and cost")
     console.closing("", f"ripieno show {run}", evicted=evicted, left=left)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from ripieno.errors import LibraryError
 from ripieno.library.library import Library
+from ripieno.types import Member
 
 
 @dataclass(frozen=True)
 class Eviction:
-    """A member that was removed, for being worse and dearer than the member `by`; `bytes` came free."""
+    """A member that was removed because the member `by` beats it in loss and cost; `bytes` came free."""
 
     member: str
     by: str
@@ -23,15 +24,39 @@ def bytes_of(library: Library, member: str) -> int:
     return sum(p.stat().st_size for p in library.member_path(member).iterdir() if p.is_file())
 
 
+def common_costs(library: Library) -> dict[str, float]:
+    """A cost of every member, all in one unit: the first that none of them lacks.
+
+    Seconds, brought or else measured; a kind of their own that all brought (of several, the first by name); parameters.
+    When each is lacked by some, all cost 0, so that the loss alone tells members apart.
+    """
+    members = library.members()
+    device = library.usual_device()
+    measured = library.profiles(device) if device else {}
+
+    def cost(member: Member, kind: str) -> float | None:
+        if kind in member.costs:
+            return member.costs[kind]
+        if kind == "seconds" and member.id in measured:
+            return measured[member.id].cost
+        return float(member.parameters) or None if kind == "parameters" else None
+
+    for kind in ("seconds", *sorted({kind for m in members for kind in m.costs}), "parameters"):
+        found = {m.id: value for m in members if (value := cost(m, kind)) is not None}
+        if len(found) == len(members):
+            return found
+    return {m.id: 0.0 for m in members}
+
+
 def dominated(library: Library, costs: Mapping[str, float] | None = None) -> dict[str, str]:
     """Members that another is better than in loss and no worse than in cost, or the reverse; with that other one.
 
-    `costs` are by member, by default those each member brought as `seconds`, else its parameters. A member without a
-    cost is never dominated. The one named is the best by loss among those that dominate.
+    `costs` are by member, by default `common_costs`. A member without a cost is never dominated. The one named is the
+    best by loss among those that dominate.
     """
     members = library.members()
     if costs is None:
-        costs = {m.id: m.costs.get("seconds", float(m.parameters)) for m in members}
+        costs = common_costs(library)
     points = {m.id: (m.losses["valid_cross_entropy"], costs[m.id]) for m in members if m.id in costs}
     ranked = sorted(points, key=lambda i: (*points[i], i))
     found = {}
@@ -48,14 +73,16 @@ def enforce_quota(
 ) -> tuple[tuple[Eviction, ...], int]:
     """Remove dominated members, the worst first, until all take at most `quota` bytes; gives them and the bytes left.
 
-    Members of a written ensemble stay. When too few are dominated, more than `quota` is left: what an ensemble may need
-    is not thrown away. Raises LibraryError for a quota that is no positive number.
+    Members of a written ensemble and of the kept front stay, and so do members that nothing dominates: then more than
+    `quota` may be left. Raises LibraryError for a quota that is no positive number.
     """
     if isinstance(quota, bool) or not quota > 0:
         raise LibraryError(f"a quota of {quota!r} bytes: it must be above 0")
     sizes = {member: bytes_of(library, member) for member in library.ids()}
     left = sum(sizes.values())
-    used = {member for ensemble in library.ensembles() for member in ensemble.members}
+    front = library.front()
+    kept = (*library.ensembles(), *(front.ensembles if front is not None else ()))
+    used = {member for ensemble in kept for member in ensemble.members}
     losers = dominated(library, costs) if left > quota else {}
     order = sorted(losers, key=lambda i: library.member(i).losses["valid_cross_entropy"], reverse=True)
     evictions = []

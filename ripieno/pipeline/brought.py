@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from numpy.typing import ArrayLike
 
@@ -91,15 +91,12 @@ def import_(
 
 
 def evict(run: str | Path | Library, quota: int) -> tuple[tuple[Eviction, ...], int]:
-    """Remove members that no ensemble can use (dominated in loss and cost) until all take at most `quota` bytes.
+    """Remove members that another beats in loss and cost, the worst first, until all take at most `quota` bytes.
 
-    Costs are measured seconds where there are any, else parameters. Gives the evictions and the bytes left; members of
-    an ensemble stay. Raises LibraryError for a quota that is not positive.
+    All are compared in one unit: seconds where every member has them, brought or measured, else a kind of cost that all
+    brought, else parameters; where some have neither, by loss alone. Members of an ensemble or of the front stay. Gives
+    the evictions and the bytes left. Raises LibraryError for a quota that is not positive.
     """
     from ripieno.library import enforce_quota
 
-    library = open_run(run)
-    device = library.usual_device()
-    profiles = library.profiles(device) if device else {}
-    costs: dict[str, Any] = {m: p.cost for m, p in profiles.items() if m in library}
-    return enforce_quota(library, quota, costs or None)
+    return enforce_quota(open_run(run), quota)

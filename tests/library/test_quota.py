@@ -8,7 +8,8 @@ import pytest
 from ripieno.errors import LibraryError
 from ripieno.library import Library, enforce_quota, import_predictions
 from ripieno.library.quota import bytes_of, dominated
-from ripieno.types import Ensemble
+from ripieno.pipeline import evict
+from ripieno.types import Ensemble, Front, Input, Member, Point, Profile
 
 LABELS = np.zeros(50, dtype=np.int64)
 
@@ -66,6 +67,56 @@ def test_what_an_ensemble_may_need_stays_though_the_quota_is_passed(tmp_path: Pa
 def test_members_of_an_ensemble_stay(tmp_path: Path) -> None:
     library = fill(tmp_path)
     library.write_ensemble(Ensemble("B9", ("d",), (1.0,), "smobf", {}, {}, {}))
+    assert [e.member for e in enforce_quota(library, 1)[0]] == ["c"]
+
+
+def add_trained(library: Library, name: str, truth: float, parameters: int) -> None:
+    """A member that has parameters and no cost of its own."""
+    rows = np.full((50, 1), truth) + np.random.default_rng(parameters).uniform(0, 0.01, (50, 1))
+    answers = np.hstack([rows, 1 - rows])
+    losses = {"valid_cross_entropy": -float(np.log(rows).mean())}
+    library.add(Member(name, 0, 1, "resnet", {}, Input(()), ("0", "1"), losses, parameters, 0.0), answers, LABELS)
+
+
+def test_when_only_the_best_are_measured_parameters_are_compared_and_the_worst_goes_first(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    for name, truth, parameters in (("a", 0.9, 100), ("b", 0.7, 10), ("c", 0.6, 200), ("d", 0.5, 300)):
+        add_trained(library, name, truth, parameters)
+    library.write_profiles("cpu", [Profile(m, "cpu", "onnx", (Point(1, s, 0.0, 1),)) for m, s in (("a", 2), ("b", 5))])
+    assert dominated(library) == {"c": "a", "d": "a"}
+    total = sum(bytes_of(library, m) for m in library.ids())
+    assert [e.member for e in evict(library, total - 1)[0]] == ["d"]
+
+
+def test_seconds_are_compared_when_each_member_has_them_brought_or_measured(tmp_path: Path) -> None:
+    library = fill(tmp_path)
+    add_trained(library, "e", 0.8, 1000)
+    library.write_profiles("cpu", [Profile("e", "cpu", "onnx", (Point(1, 0.001, 0.0, 1),))])
+    assert dominated(library) == {"c": "a", "d": "b"}, "2 seconds for 2,000 samples are on the front"
+
+
+def test_predictions_without_costs_are_not_for_free_beside_networks_and_the_loss_alone_decides(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    add_trained(library, "network", 0.9, 10)
+    rows = np.full((50, 2), 0.5) + [0.2, -0.2]
+    import_predictions(library, {"answers": rows, "worse": rows - [0.1, -0.1]})
+    assert dominated(library) == {"answers": "network", "worse": "network"}
+    evicted, _ = enforce_quota(library, 1)
+    assert [e.member for e in evicted] == ["worse", "answers"]
+
+
+def test_a_kind_of_cost_that_all_brought_is_the_one_compared(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    rows = np.full((50, 2), 0.5) + [0.4, -0.4]
+    costs = {"dear": {"euros": 4.0}, "cheap": {"euros": 1.0}}
+    import_predictions(library, {"dear": rows, "cheap": rows - [0.3, -0.3]}, LABELS, costs)
+    assert dominated(library) == {}
+
+
+def test_members_of_the_kept_front_stay(tmp_path: Path) -> None:
+    library = fill(tmp_path)
+    cost = {"seconds": 1.0}
+    library.write_front(Front("seconds", "smobf", (Ensemble("front-00", ("d",), (1.0,), "smobf", cost, cost, {}),)))
     assert [e.member for e in enforce_quota(library, 1)[0]] == ["c"]
 
 
