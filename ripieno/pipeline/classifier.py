@@ -46,8 +46,8 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
       see `ripieno.select`. None: eight times the cost of the best network.
     - `hours`, `trials`: how long to search; one hour when both are None. By trials alone, and with a budget that is
       counted (`{"parameters": 1e6}`) and not measured, the same data and `random_state` give the same classifier.
-    - `epochs`, `space`, `algorithm`, `metric`, `size`, `slots`, `pool`, `device`: those of `ripieno.tune`; `space` is
-      by default `resnet-table` for tables.
+    - `epochs`, `space`, `family`, `algorithm`, `metric`, `size`, `slots`, `pool`, `device`: those of `ripieno.tune`;
+      `space` is by default `resnet-table` for tables.
     - `split`: shares of the samples that train, that members are chosen by, and that test; each class needs a sample in
       each of the three.
     - `run`: folder of the run, kept and gone on with; None: a temporary one.
@@ -66,6 +66,7 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         trials: int | None = None,
         epochs: int = 27,
         space: str = "auto",
+        family: str | None = None,
         algorithm: str = "hyperband",
         metric: Metric = "accuracy",
         size: int | None = None,
@@ -81,6 +82,7 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.trials = trials
         self.epochs = epochs
         self.space = space
+        self.family = family
         self.algorithm = algorithm
         self.metric = metric
         self.size = size
@@ -137,6 +139,7 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             trials=self.trials,
             epochs=self.epochs,
             space="resnet-table" if table and self.space == "auto" else self.space,
+            family=self.family,
             algorithm=self.algorithm,
             seed=seed,
             slots=self.slots,
@@ -144,8 +147,9 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             device=self.device,
             metric=self.metric,
         )
-        self.ensemble_ = select(library, self.budget)[-1]
-        export_members(library, [library.member(m) for m in self.ensemble_.members])
+        trusted = (self.family,) if self.family else ()
+        self.ensemble_ = select(library, self.budget, trusted=trusted)[-1]
+        export_members(library, [library.member(m) for m in self.ensemble_.members], trusted)
         cpu = local_devices("cpu")[0]
         placements = tuple(Placement(m, cpu.name, BATCH) for m in self.ensemble_.members)
         allocation = Allocation(self.ensemble_.name, self.ensemble_.name, (cpu,), placements)

@@ -63,9 +63,10 @@ def tune(
 
     Bounded by `hours`, by `trials`, or by both; one hour when neither is given. Called again with the same arguments it
     goes on where it was stopped, however it was stopped. Bounded by trials alone, its result depends on the seed only.
-    The space is by default `resnet` on a GPU, `resnet-small` on a CPU. `pool`, `device`, `slots` and the four after
-    them say where trials train: see `Places`. Without `slots`, a profile decides how many trials share this machine,
-    when it takes at most 2 % of `hours`: see `pipeline.packing`. `notes` gathers what to know of the data and of that.
+    The space is by default `resnet` on a GPU, `resnet-small` on a CPU. `family` (`module:function`) is code of yours to
+    be run; one that only a space's file names is refused. `pool`, `device`, `slots` and the four after them
+    say where trials train: see `Places`. Without `slots`, a profile decides how many trials share this machine, when it
+    takes at most 2 % of `hours`: see `pipeline.packing`. `notes` gathers what to know of the data and of that.
 
     With `promote` "ensemble" trials train on for what they add to the best ensemble under `budget`, in `flops` of a
     sample or in `parameters`: see `pipeline.promotion`. It made no difference where it was measured, so no command
@@ -81,12 +82,20 @@ def tune(
     from ripieno.train import Task, train_job
 
     need("torch")
+    from ripieno.models.build import FAMILIES
+
     library = Library(run)
     places = Places(pool, device, slots, per_device, address, cpus, limit)
     on_gpu = places.on_gpu()
     found = find_space({True: "resnet", False: "resnet-small"}[on_gpu] if space == "auto" else space)
     if family:
         found = dataclasses.replace(found, family=family)
+    elif found.family not in FAMILIES:
+        own = found.family
+        raise SearchError(
+            f"space {space} names the family {own!r}: it must be {' or '.join(FAMILIES)}, or code of yours, which is "
+            f"run only when you name it too: --family {own} (family=)"
+        )
     if hours is None and trials is None:
         hours = 1.0
     if hours is not None and not 0 < hours < math.inf:
