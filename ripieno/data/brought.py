@@ -76,16 +76,44 @@ def read_brought(source: Any, size: int | None, notes: list[str]) -> Samples:
     return join(_name(source), parts, names, notes)
 
 
-def named(source: Any) -> str:
-    """What `source` is called in a run's record: the same when it is brought again, from a few of its items."""
+def named(source: Any, images: bool = True) -> str:
+    """What `source` is called in a run's record: the same when it is brought again, from a few of its items.
+
+    Images that are drawn anew whenever they are asked for, by random augmentation, do not count. Without `images` it is
+    called as in records of older versions, which counted the labels only.
+    """
     if isinstance(source, Mapping):
-        return "; ".join(f"{name}: {named(part)}" for name, part in source.items())
+        return "; ".join(f"{name}: {named(part, images)}" for name, part in source.items())
     if fingerprint := getattr(source, "_fingerprint", None):  # Hugging Face's, of all that made the data
         return f"{_name(source)} {fingerprint}"
     count = len(source) if hasattr(source, "__len__") else 0
     rows = range(0, count, max(1, count // FEW))
-    labels = [str(item[1]) if not isinstance(item, Mapping) else "" for item in map(source.__getitem__, rows)]
-    return f"{_name(source)} of {count} items, crc32 {crc32(' '.join(labels).encode()):08x} of some labels"
+    said = f"{_name(source)} of {count} items"
+    try:
+        items = [source[i] for i in rows]
+        labels = [str(item[1]) if not isinstance(item, Mapping) else "" for item in items]
+        said += f", crc32 {crc32(' '.join(labels).encode()):08x} of some labels"
+        if images:
+            features = getattr(source, "features", None)
+            columns = _columns(features, "the data") if isinstance(features, Mapping) else None
+            found = _checksum(items, columns)
+            again = _checksum([source[i] for i in rows], columns)
+            said += f", {found:08x} of some images" if found == again else ""
+    except Exception:  # whatever a user's data set makes of an item: who reads them all says of which
+        return said
+    return said
+
+
+def _checksum(items: Iterable[Any], columns: tuple[str, str] | None) -> int:
+    """Of images and labels."""
+    found = 0
+    for item in items:
+        if columns is None and isinstance(item, Mapping):
+            columns = _columns(item, "the data")
+        image, label = (item[columns[0]], item[columns[1]]) if columns else (item[0], item[1])
+        pixels = _pixels(image)
+        found = crc32(pixels.tobytes(), crc32(f"{pixels.shape} {pixels.dtype} {_label(label)}".encode(), found))
+    return found
 
 
 def _read(part: Any, where: str, size: int | None) -> tuple[list[NDArray[Any]], list[Any], list[str] | None]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ripieno.search.settings import Promotion
 
 Source = str | Path | Dataset | tuple[NDArray[Any], NDArray[Any]] | Brought
+SEEN = 256
+"""Images, at most, that tell arrays from others of the same labels."""
 
 
 def tune(
@@ -156,6 +158,8 @@ def prepare(
     if record.exists():
         before = {"metric": metric} | files.read_json(record, dict[str, Any])  # older ones do not say
         asked["metric"] = metric or before["metric"]
+        if before.get("source") == _named(data, images=False):  # of a version that did not look at the images
+            asked["source"] = before["source"]
         if before != asked:
             differing = ", ".join(k for k in asked if before.get(k) != asked[k])
             raise SearchError(
@@ -195,14 +199,30 @@ def _alone(library: Library) -> Iterator[None]:
         raise
 
 
-def _named(data: Source) -> str:
-    """What a source is called in the run's record: its path, or a checksum of arrays."""
+def _named(data: Source, images: bool = True) -> str:
+    """What a source is called in the run's record: its path, or checksums of arrays.
+
+    Without `images` as records of older versions say it, which counted the labels only.
+    """
     if isinstance(data, str | Path):
         return str(Path(data).resolve())
     if is_brought(data):
-        return named(data)
-    labels: Any = data.labels if isinstance(data, Dataset) else data[1]  # type: ignore[index]
-    return f"{len(labels)} samples in arrays, labels' crc32 {zlib.crc32(np.asarray(labels).tobytes()):08x}"
+        return named(data, images)
+    arrays: Any = (data.images, data.labels) if isinstance(data, Dataset) else data
+    try:
+        pixels, labels = arrays
+        said = f"{len(labels)} samples in arrays, labels' crc32 {zlib.crc32(np.asarray(labels).tobytes()):08x}"
+        split = data.split if isinstance(data, Dataset) else None
+        return f"{said}, images' {_checksum(np.asarray(pixels), split):08x}" if images else said
+    except (TypeError, ValueError):  # no data: who reads it says so better
+        return type(data).__name__
+
+
+def _checksum(images: NDArray[Any], split: NDArray[Any] | None) -> int:
+    """Of the arrays' form, some images spread over them, and the split when there is one."""
+    form = zlib.crc32(f"{images.shape} {images.dtype}".encode())
+    rows = np.linspace(0, len(images), min(len(images), SEEN), endpoint=False).astype(np.int64)
+    return zlib.crc32(b"" if split is None else split.tobytes(), zlib.crc32(images[rows].tobytes(), form))
 
 
 def trained(library: Library, job: Job) -> int:

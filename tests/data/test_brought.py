@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 import ripieno
+from ripieno import files
 from ripieno.data import load_dataset
 from ripieno.errors import DataError, SearchError
 from ripieno.pipeline.tuning import prepare
@@ -98,6 +100,38 @@ def test_a_run_knows_its_data_again(tmp_path: Path) -> None:
     first = prepare(Drawers(), library)
     again = prepare(Drawers(), library)
     assert (first.images == again.images).all()
+    with pytest.raises(SearchError, match="another source"):
+        prepare(Drawers(PIXELS[:12]), library)
+
+
+def test_a_run_tells_other_images_of_the_same_labels(tmp_path: Path) -> None:
+    library = ripieno.Library(tmp_path / "run")
+    prepare({"train": Drawers(), "test": Rows()}, library)
+    prepare({"train": Drawers(), "test": Rows()}, library)
+    with pytest.raises(SearchError, match="another source"):
+        prepare({"train": Drawers(255 - PIXELS), "test": Rows()}, library)
+
+
+def test_images_drawn_anew_each_time_do_not_make_another_source(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1)
+
+    def augmented(pixels: np.ndarray) -> Image.Image:
+        return Image.fromarray(pixels ^ noise.integers(0, 2, pixels.shape, np.uint8))
+
+    library = ripieno.Library(tmp_path / "run")
+    first = prepare(Drawers(transform=augmented), library)
+    again = prepare(Drawers(transform=augmented), library)
+    assert (first.images == again.images).all()
+
+
+def test_a_record_of_a_version_that_looked_at_labels_only_is_gone_on_with(tmp_path: Path) -> None:
+    library = ripieno.Library(tmp_path / "run")
+    prepare(Drawers(), library)
+    record = library.dataset_path / "source.json"
+    plain = files.read_json(record, dict[str, Any])
+    labels = crc32(" ".join(map(str, CODES)).encode())
+    files.write_json(record, {**plain, "source": f"Drawers of 24 items, crc32 {labels:08x} of some labels"})
+    prepare(Drawers(), library)
     with pytest.raises(SearchError, match="another source"):
         prepare(Drawers(PIXELS[:12]), library)
 
