@@ -34,6 +34,8 @@ METHODS: Mapping[Method, Callable[[Problem, Floats], list[Members]]] = {
     "exact": exact,
 }
 """Each gives one ensemble or more that keep the limits; the best of them is chosen."""
+SIZED: tuple[Method, ...] = ("forward", "top-k")
+"""Methods that give just the `size` they are asked for, unless the budget cannot pay for so many."""
 
 WEIGHTS = (0.1, 0.01, 0.001)
 """The paper's three w (section 2.1)."""
@@ -105,8 +107,9 @@ def front(
     With `budgets` (numbers or mappings): one choice for each, in their order: the best of all ensembles met for any of
     them that fits it, thus at least as good as `select_members` for that budget alone. Without: the ensembles met for
     `points` budgets from the cheapest member's cost to that of all, less those that another beats in both cost and
-    loss, cheapest first; the best for a budget is then the last that it pays for. Other arguments and errors are
-    those of `select_members`.
+    loss, cheapest first; the best for a budget is then the last that it pays for. With a `size`, "forward" and "top-k"
+    give just that many members, or the most that a budget pays for, even where fewer have a lower loss. Other arguments
+    and errors are those of `select_members`.
     """
     wanted = None if budgets is None else list(budgets)
     if wanted is not None and not wanted:
@@ -114,14 +117,19 @@ def front(
     options = Options(loss, weights, prune, size, combiner, names, pool, device)
     problem = build(predictions, labels, costs, wanted[0] if wanted else None, method, options)
     limits = [problem.costs.limits(b) for b in (_budgets(problem, points) if wanted is None else wanted)]
-    found = {members for limit in limits for members in METHODS[method](problem, limit)}
-    met = sorted(found.union(problem.tree.nodes) - {()}, key=problem.better)
+    found = {members for limit in limits for members in METHODS[method](problem, limit)} - {()}
     rule = _rule(method, combiner)
+    if size is not None and method in SIZED:
+        # what was met on the way has fewer members; of those found, a budget gets as many as it can pay for
+        met = sorted(found, key=lambda members: (-len(members), *problem.better(members)))
+        steps = [members for members in met if len(members) == len(met[0])]
+    else:
+        met = steps = sorted(found.union(problem.tree.nodes) - {()}, key=problem.better)
     if wanted is not None:
         best = [next(members for members in met if problem.within(members, limit)) for limit in limits]
         return tuple(_choice(problem, m, limit, rule, certify) for m, limit in zip(best, limits, strict=True))
     staircase: list[Members] = []
-    for members in met:
+    for members in steps:
         if not staircase or problem.costs.total(members)[0] < problem.costs.total(staircase[-1])[0]:
             staircase.append(members)
     return tuple(_choice(problem, members, limits[-1], rule, certify) for members in reversed(staircase))

@@ -76,3 +76,22 @@ def test_a_budget_that_buys_nothing_is_named() -> None:
     truth, costs = library(3)
     with pytest.raises(SelectionError, match=r"no member fits a budget of 0\.1"):
         front(truth, costs=costs, budgets=[20.0, 0.1])
+
+
+@pytest.mark.parametrize("method", ["forward", "top-k"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_size_is_kept_though_fewer_members_have_a_lower_loss(method: Method, seed: int) -> None:
+    truth, costs = library(seed)
+    for choice in front(truth, costs=costs, budgets=[200.0, 100.0], method=method, size=8):
+        assert len(choice.members) == 8
+        assert choice.loss == select_members(truth, costs=costs, method=method, size=8).loss
+    assert {len(choice.members) for choice in front(truth, costs=costs, method=method, size=8)} == {8}
+
+
+def test_a_budget_that_cannot_pay_for_the_size_gets_as_many_as_it_pays_for() -> None:
+    truth, costs = library(0)
+    budgets = [float(np.sort(costs)[:2].sum()), 200.0]
+    few, all_of_them = front(truth, costs=costs, budgets=budgets, method="forward", size=8)
+    assert 1 <= len(few.members) <= 2
+    assert few.cost <= budgets[0]
+    assert len(all_of_them.members) == 8
