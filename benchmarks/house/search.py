@@ -77,11 +77,11 @@ def main() -> None:
     profiles = ripieno.measure(run, prune=0.4)
     median = float(np.median([p.cost for p in profiles.values()]))
     budgets = [round_budget(k * median) for k in (1, 2, 4, 8, 16)]
-    ensembles = ripieno.select(run, budgets, prune=0.4)
+    ensembles = ripieno.select(run, budgets)
     rows = [(e.name, len(e.members), e.cost["seconds"], e.losses) for e in ensembles]
     library = ripieno.Library(run)
     single = min(library.members(), key=lambda m: m.losses["valid_cross_entropy"])
-    alone = ripieno.select(run, [profiles[single.id].cost], method="best", prune=1.0)[0]
+    alone = ripieno.select(run, [profiles[single.id].cost], method="best")[0]
     rows.insert(0, (f"best single {single.id}", 1, profiles[single.id].cost, alone.losses))
     result = {
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",

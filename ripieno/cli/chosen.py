@@ -42,6 +42,7 @@ def select(
     """Choose the most accurate ensemble for each budget: `ripieno select run --budget 5 20`."""
     from ripieno import pipeline
 
+    notes: list[str] = []
     with console.progress() as progress:
         ensembles = pipeline.select(
             run,
@@ -54,7 +55,10 @@ def select(
             device=device,
             trusted=family or (),
             progress=progress,
+            notes=notes,
         )
+    for note in notes:
+        console.note(note)
     console.out.print(tables.ensembles(ensembles, pipeline.metric_of(pipeline.open_run(run))))
     wrote = [f"{run}/ensembles/{e.name}.json" for e in ensembles]
     following = f"ripieno allocate {run} {ensembles[-1].name} --bundle bundle"
@@ -77,6 +81,7 @@ def front(
     from ripieno import pipeline
     from ripieno.selection import round_budget
 
+    notes: list[str] = []
     with console.progress() as progress:
         found = pipeline.front(
             run,
@@ -89,7 +94,10 @@ def front(
             device=device,
             trusted=family or (),
             progress=progress,
+            notes=notes,
         )
+    for note in notes:
+        console.note(note)
     console.out.print(tables.ensembles(found.ensembles, pipeline.metric_of(pipeline.open_run(run)), found.kind))
     middle = found.ensembles[len(found.ensembles) // 2].cost[found.kind]
     bound = f"{round_budget(middle, 3):g}"

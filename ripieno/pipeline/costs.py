@@ -40,9 +40,49 @@ def measure(
         raise LibraryError(f"prune {prune:g}: must be a share of the library, above 0 and at most 1")
     here = local_devices(device)[0]
     if members is None:
-        ranked = sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))
-        members = [m.id for m in ranked[: max(1, round(prune * len(ranked)))]]
+        members = [m.id for m in _best(library, prune)]
     return profiles_on(library, members, here, backend, again=again, trusted=trusted, progress=progress)
+
+
+def measure_missing(
+    library: Library,
+    kinds: Collection[str],
+    share: float,
+    device: Device,
+    *,
+    trusted: Sequence[str] = (),
+    progress: Progress = quiet,
+) -> None:
+    """Find what is missing of the costs in `kinds` that a selection among the best `share` of the library needs.
+
+    Of twice that share, for what is too dear for a budget is passed over, and of no fewer members than selection looks
+    at. They are measured by the backend that most were, for seconds of two do not compare. A `share` that is none is
+    left to selection, which says so.
+    """
+    from ripieno.selection.problem import PRUNE_LEAST
+
+    if not 0 < share <= 1:
+        return
+    members = [m for m in _best(library, min(1.0, 2 * share), PRUNE_LEAST) if m.format != "predictions"]
+    known = library.profiles(device.kind)
+    backend = next((p.backend for p in known.values()), "onnx")
+    lacking = [
+        m.id
+        for m in members
+        if m.id not in known
+        and any(k in MEASURED and k not in m.costs for k in kinds)
+        and (file_of(backend) == MODEL or library.model_path(m.id, backend).exists())
+    ]
+    if lacking:
+        profiles_on(library, lacking, device, backend, trusted=trusted, progress=progress)
+    if "flops" in kinds:  # counted in the ONNX file
+        export_members(library, [m for m in members if "flops" not in m.costs], trusted, progress)
+
+
+def _best(library: Library, share: float, least: int = 1) -> list[Member]:
+    """The top `share` of the library by validation cross-entropy, `least` members or more."""
+    ranked = sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))
+    return ranked[: max(least, round(share * len(ranked)))]
 
 
 def profiles_on(

@@ -14,7 +14,7 @@ from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
 from ripieno.library.metrics import losses
-from ripieno.pipeline.costs import cost_table, measure
+from ripieno.pipeline.costs import MEASURED, cost_table, measure_missing
 from ripieno.pipeline.runs import Progress, default_kind, open_run, quiet
 from ripieno.types import Combiner, Ensemble, Front, Split
 
@@ -39,6 +39,7 @@ def select(
     test: bool = True,
     trusted: Sequence[str] = (),
     progress: Progress = quiet,
+    notes: list[str] | None = None,
 ) -> list[Ensemble]:
     """The most accurate ensemble for each budget (section 2.1, equation 2), written to the run.
 
@@ -46,8 +47,9 @@ def select(
     brought with members which cannot be run; or, as a mapping, several kinds of cost at once: `seconds`, `memory`
     (bytes), `latency` (seconds of one sample), `parameters`, `flops`, or any the members brought. By default budgets
     are 1, 2, 4 and 8 times the cost of the best network, rounded up to two digits. Costs that were never measured are
-    measured first. Budgets asked for together share what is found for any of them: more never gives a worse ensemble.
-    With `test`, the ensembles' figures on the test split are added: reported, never selected by.
+    measured first, of the best networks: twice the share `prune`, at least 20; `notes` gathers how many are left out
+    for want of a cost. Budgets asked for together share what is found for any of them: more never gives a worse
+    ensemble. With `test`, the ensembles' figures on the test split are added: reported, never selected by.
     """
     from ripieno.selection import front as sweep
     from ripieno.selection import round_budget
@@ -56,13 +58,13 @@ def select(
     wanted = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
     plain = default_kind(library.members())
     kinds = _kinds(wanted, plain)
-    pool = _candidates(library, kinds, loss, combiner, device, prune, trusted, progress)
+    pool = _candidates(library, kinds, loss, combiner, device, prune, trusted, progress, notes)
     if wanted is None:
         best = _best_cost(library, pool, plain)
         wanted = [round_budget(k * best) for k in (1, 2, 4, 8)]
     bounds = [_named(asked, plain) for asked in wanted]
     choices = sweep(
-        *pool.arrays(), bounds, method, prune=prune, size=size, loss=loss, combiner=combiner, names=pool.ids
+        *pool.arrays(), bounds, method, prune=pool.share, size=size, loss=loss, combiner=combiner, names=pool.ids
     )
     ensembles = [
         _ensemble(pool, choice, method, bound, _name(asked))
@@ -87,19 +89,20 @@ def front(
     test: bool = True,
     trusted: Sequence[str] = (),
     progress: Progress = quiet,
+    notes: list[str] | None = None,
 ) -> Front:
     """The best ensemble for every budget, in one sweep; more budget never gives a higher validation loss.
 
     The best for a budget is the last ensemble that it pays for. Without `kind` the cost is that of a plain number given
-    to `select`. Written to the run as `front.json`.
+    to `select`; `notes` are those of `select`. Written to the run as `front.json`.
     """
     from ripieno.selection import front as sweep
 
     library = open_run(run)
     kind = kind or default_kind(library.members())
-    pool = _candidates(library, (kind,), loss, combiner, device, prune, trusted, progress)
+    pool = _candidates(library, (kind,), loss, combiner, device, prune, trusted, progress, notes)
     choices = sweep(
-        *pool.arrays(), method=method, points=points, prune=prune, loss=loss, combiner=combiner, names=pool.ids
+        *pool.arrays(), method=method, points=points, prune=pool.share, loss=loss, combiner=combiner, names=pool.ids
     )
     ensembles = [_ensemble(pool, c, method, {kind: c.costs[kind]}, f"front-{n:02d}") for n, c in enumerate(choices)]
     found = Front(kind, method, tuple(_judged(library, ensembles, test, progress)))
@@ -109,12 +112,13 @@ def front(
 
 @dataclass(frozen=True, eq=False)
 class _Pool:
-    """What selection chooses from: ids, predictions, labels, costs by kind."""
+    """What selection chooses from: ids, predictions, labels, costs by kind; and the share of these to look at."""
 
     ids: list[str]
     predictions: Any
     labels: Any
     costs: dict[str, list[float]]
+    share: float
 
     def arrays(self) -> tuple[Any, Any, dict[str, list[float]]]:
         return self.predictions, self.labels, self.costs
@@ -129,20 +133,32 @@ def _candidates(
     prune: float,
     trusted: Sequence[str],
     progress: Progress,
+    notes: list[str] | None,
 ) -> _Pool:
     from ripieno.profiles import local_devices
 
-    kind = local_devices(device)[0].kind
-    runnable = any(m.format != "predictions" and "seconds" not in m.costs for m in library.members())
-    # what is counted needs no measuring; operations are counted in the ONNX file, which measuring makes
-    if runnable and set(kinds) != {"parameters"} and not library.profiles(kind):
-        measure(library, device=device, prune=min(1.0, 2 * prune), trusted=trusted, progress=progress)
-    table = cost_table(library, kinds, kind)
+    here = local_devices(device)[0]
+    measure_missing(library, kinds, prune, here, trusted=trusted, progress=progress)
+    table = cost_table(library, kinds, here.kind)
     ids = sorted(table)
+    total = len(library)
+    if len(ids) < total and notes is not None:
+        notes.append(_left_out(library, total - len(ids), kinds, device))
     # cross-entropy of a mean needs the true class's probability alone: a matrix, `classes` times smaller than the cube
     narrow = loss == "cross-entropy" and combiner in ("mean", "weighted")
     predictions = library.mapped_truth(ids) if narrow else [library.probabilities(m) for m in ids]
-    return _Pool(ids, predictions, library.labels(), {k: [table[m][k] for m in ids] for k in kinds})
+    costs = {k: [table[m][k] for m in ids] for k in kinds}
+    # the share of the library that is asked for, not of those that have a cost; one that is none is told by selection
+    share = min(1.0, prune * total / len(ids)) if 0 < prune <= 1 else prune
+    return _Pool(ids, predictions, library.labels(), costs, share)
+
+
+def _left_out(library: Library, count: int, kinds: Sequence[str], device: str) -> str:
+    """That networks without a cost were not looked at, and how they can be."""
+    said = f"{count} of {len(library)} networks have no cost in {' and '.join(kinds)} and were left out"
+    where = "" if device == "cpu" else f" --device {device}"
+    mend = f": `ripieno measure {library.path} --prune 1{where}` measures all that can be run"
+    return said + (mend if any(kind in (*MEASURED, "flops") for kind in kinds) else "")
 
 
 def _kinds(budgets: Sequence[Budget] | None, plain: str) -> tuple[str, ...]:

@@ -129,6 +129,17 @@ def test_quiet_is_the_result_alone(said: Said) -> None:
     assert said("select", "run", "--budget", "5", "--quiet", "--json")[2] == ""
 
 
+def test_select_notes_the_networks_that_have_no_cost(said: Said) -> None:
+    np.savez("priced.npz", labels=[0, 1, 1], net=np.full((3, 2), 0.5), costs=[1.0])
+    np.save("other.npy", np.array([[0.6, 0.4], [0.3, 0.7], [0.2, 0.8]]))
+    for file in ("priced.npz", "other.npy"):
+        assert said("import", file, "--run", "partly")[0] == 0
+    for words in (["select", "partly", "--budget", "3"], ["front", "partly"]):
+        code, _, err = said(*words)
+        assert code == 0, err
+        assert "note: 1 of 2 networks have no cost in cost and were left out" in err
+
+
 def test_without_a_terminal_no_line_is_cut_and_nothing_is_coloured(folder: Path) -> None:
     done = ripieno("show", "run", cwd=folder)
     assert "\x1b" not in done.stdout + done.stderr

@@ -13,6 +13,7 @@ from ripieno.backends.flops import onnx_flops
 from ripieno.errors import SelectionError
 from ripieno.models.cost import megaflops
 from ripieno.pipeline import counted
+from ripieno.profiles import local_devices
 
 
 @pytest.fixture
@@ -93,6 +94,52 @@ def test_budgets_by_default_fit_the_best_network_whatever_it_costs(tmp_path: Pat
     ensembles = ripieno.select(tmp_path / "run")
     assert [e.name for e in ensembles] == ["B0.011", "B0.021", "B0.041", "B0.081"]
     assert all(e.members == ("good",) for e in ensembles)
+
+
+def test_the_best_networks_without_a_cost_are_measured_before_any_is_chosen(run: ripieno.Library) -> None:
+    device = local_devices("cpu")[0].kind
+    known = run.profiles(device)
+    best = min(run.members(), key=lambda m: m.losses["valid_cross_entropy"]).id
+    (run.path / "profiles" / f"{device}.json").unlink()
+    run.write_profiles(device, [p for m, p in known.items() if m != best])
+    told: list[tuple[str, int]] = []
+    notes: list[str] = []
+    ensembles = ripieno.select(run, 1e9, method="best", progress=lambda w, _, of: told.append((w, of)), notes=notes)
+    assert ensembles[0].members == (best,)
+    measured = [of for what, of in told if what.startswith("measuring")]
+    assert measured == [1], "the others were measured before"
+    assert notes == []
+
+
+def test_flops_are_counted_without_measuring(run: ripieno.Library) -> None:
+    shutil.rmtree(run.path / "profiles")
+    ripieno.front(run, kind="flops")
+    assert run.profile_devices() == []
+
+
+def unpriced(path: Path, priced: int, total: int) -> Path:
+    """A run of predictions, of which the first have costs."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, 30)
+    models = {f"m{i:02d}": np.eye(3)[labels] * 0.2 + rng.dirichlet(np.ones(3), 30) * 0.8 for i in range(total)}
+    costs = {name: {"seconds": 1.0} for name in [*models][:priced]}
+    ripieno.import_(path, {n: models[n] for n in costs}, labels=labels, costs=costs)
+    ripieno.import_(path, {n: v for n, v in models.items() if n not in costs})
+    return path
+
+
+def test_how_many_have_no_cost_is_said_and_they_are_left_out(tmp_path: Path) -> None:
+    notes: list[str] = []
+    (ensemble,) = ripieno.select(unpriced(tmp_path / "run", 2, 5), 3.0, notes=notes)
+    assert set(ensemble.members) <= {"m00", "m01"}
+    assert [n.partition(":")[0] for n in notes] == ["3 of 5 networks have no cost in seconds and were left out"]
+    ripieno.front(tmp_path / "run", notes=notes)
+    assert len(notes) == 2
+
+
+def test_the_share_looked_at_is_one_of_the_library_and_not_of_those_with_a_cost(tmp_path: Path) -> None:
+    (ensemble,) = ripieno.select(unpriced(tmp_path / "run", 22, 44), 1e9, prune=0.5, method="forward", size=22)
+    assert len(ensemble.members) == 22
 
 
 def test_somebody_elses_onnx_files_are_measured_selected_and_deployed(
