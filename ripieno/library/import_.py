@@ -60,6 +60,8 @@ def import_predictions(
 
     Raises LibraryError naming the model and what is wrong with it; the library is then unchanged.
     """
+    if costs is not None and split != "valid":
+        raise LibraryError(f"costs are brought with the validation predictions: leave them out with split {split}")
     brought = _from_mapping(source) if isinstance(source, Mapping) else _from_path(Path(source))
     names = list(brought.predictions)
     if not names:

@@ -58,12 +58,13 @@ def import_onnx(
 
 def import_torch(
     library: Library,
-    weights: str | Path,
+    weights: str | Path | Sequence[str | Path],
     family: str,
     dataset: Dataset | None = None,
     *,
     configuration: Configuration | None = None,
     name: str | None = None,
+    scale: float = 1.0,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     half: bool = False,
@@ -73,22 +74,41 @@ def import_torch(
     """Add the network that `family` (`module:function` of yours, or `resnet`) builds, with weights from .safetensors.
 
     The function takes (configuration, input, classes) and gives a module from normalised NCHW images to logits; the
-    weights are that module's `state_dict`, or that of a member of ours. `mean` and `std` normalise, per channel in the
-    unit of the images; the data set's own when left out. The family's code is run.
+    weights are that module's `state_dict`, or that of a member of ours, which brings its own normalisation. Other
+    modules are fed `(images * scale - mean) / std`, the last two per channel; with none of the three, by the moments of
+    the data set. Of several files each is a member, named by its stem. The family's code is run.
 
     Raises LibraryError for weights that do not fit, ModelError for a family that cannot be built; the library is then
     unchanged.
     """
     data = _dataset(library, dataset)
-    path = Path(weights)
-    member = _member(name or path.stem, family, configuration or {}, data, 0, "safetensors")
-    check.check_names([member.id], library, replace)
-    content, parameters = _whole_weights(path, mean or data.mean, std or data.std)
-    member = dataclasses.replace(member, parameters=parameters)
+    paths = [Path(w) for w in ([weights] if isinstance(weights, str | Path) else weights)]
+    names = [name or path.stem for path in paths]
+    check.check_names(names, library, replace)
+    moments = _moments(data, scale, mean, std)
+    told = scale != 1.0 or bool(mean) or bool(std)
+    found = []
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "weights.safetensors").write_bytes(content)
-        values = _predict("torch", Path(folder) / "weights.safetensors", member, data, threads)
-    return _add(library, [(member, content, values)], data, half)
+        file = Path(folder) / "weights.safetensors"
+        for own, path in zip(names, paths, strict=True):
+            content, parameters = _whole_weights(path, *moments, told)
+            member = _member(own, family, configuration or {}, data, parameters, "safetensors")
+            file.write_bytes(content)
+            found.append((member, content, _predict("torch", file, member, data, threads)))
+    return _add(library, found, data, half)
+
+
+def _moments(
+    data: Dataset, scale: float, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel that feed a network, in the unit of the images."""
+    channels = data.input.shape[-1]
+    # who scales says what the network expects: the data set's own moments are of pixels as they are
+    usual = (data.mean, data.std) if scale == 1.0 else ((0.0,) * channels, (1.0,) * channels)
+    means, stds = mean or usual[0], std or usual[1]
+    if len(means) != channels or len(stds) != channels or (std and not min(std) > 0):
+        raise LibraryError(f"mean and std have {len(means)} and {len(stds)} values: {channels} each, std above 0")
+    return [m / scale for m in means], [s / scale for s in stds]
 
 
 def _dataset(library: Library, given: Dataset | None) -> Dataset:
@@ -147,8 +167,11 @@ def _predict(backend: str, path: Path, member: Member, data: Dataset, threads: i
     return check.check_probabilities(member.id, values, data.labels[rows], len(data.classes))
 
 
-def _whole_weights(path: Path, mean: Sequence[float], std: Sequence[float]) -> tuple[bytes, int]:
-    """The weights at `path` as a member keeps them, and how many there are: a bare module's get our wrapper's names."""
+def _whole_weights(path: Path, mean: Sequence[float], std: Sequence[float], told: bool) -> tuple[bytes, int]:
+    """The weights at `path` as a member keeps them, and how many there are: a bare module's get our wrapper's names.
+
+    A member's of ours have moments of their own: LibraryError when the user `told` others.
+    """
     torch_files = need("safetensors.torch")
     torch = need("torch")
     if not path.is_file():
@@ -158,7 +181,11 @@ def _whole_weights(path: Path, mean: Sequence[float], std: Sequence[float]) -> t
     except Exception as error:  # safetensors' error is no OSError
         raise LibraryError(f"{path} is not a readable .safetensors file: {str(error)[:200]}") from error
     parameters = sum(int(t.numel()) for t in tensors.values())
-    if not any(key.startswith("body.") for key in tensors):
+    # a module of the user's may have a part that is called body, too
+    wrapped = {"mean", "std"} <= set(tensors) and all(k.startswith("body.") for k in set(tensors) - {"mean", "std"})
+    if wrapped and told:
+        raise LibraryError(f"{path} is of a member of ours, with its own normalisation: leave scale, mean and std out")
+    if not wrapped:
         tensors = {f"body.{key}": tensor for key, tensor in tensors.items()}
         tensors["mean"] = torch.tensor(list(mean), dtype=torch.float32)
         tensors["std"] = torch.tensor([s or 1.0 for s in std], dtype=torch.float32)

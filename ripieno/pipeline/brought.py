@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,13 @@ from ripieno.library.quota import Eviction
 from ripieno.pipeline.runs import Progress, open_run, quiet
 from ripieno.pipeline.tuning import Source, prepare
 from ripieno.types import Configuration, Member, Split
+
+HEEDED: Mapping[str, tuple[str, ...]] = {
+    "predictions": ("labels", "costs", "classes", "split"),
+    "ONNX files": ("data", "size", "layout", "outputs", "scale", "mean", "std"),
+    "weights": ("data", "size", "family", "configuration", "scale", "mean", "std"),
+}
+"""Options that mean something to each kind of source; `half` and `replace` go with all."""
 
 
 def import_(
@@ -41,53 +49,89 @@ def import_(
 
     `sources` are ONNX files, `.safetensors` weights of the network that `family` (`module:function`, whose code is run)
     builds, files or folders of predictions (.npy, .npz, .csv, .parquet), or a mapping of names to predictions (samples,
-    classes). Networks are run on the validation images of the run's data set, or of `data`, which it then keeps;
-    predictions need `labels`. `costs` are by name and kind. See `ripieno.library.import_` for the forms of files.
+    classes). Networks are run on the validation images of the run's data set, or of `data`, which it then keeps; they
+    are fed `(images * scale - mean) / std`, weights without any of the three by the moments of the data set.
+    Predictions need `labels`. `costs` are by name and kind. See `ripieno.library.import_` for the forms of files.
 
-    Everything is read and checked before a byte is written. Raises LibraryError naming what is wrong with which model.
+    Everything is read and checked before a byte is written. Raises LibraryError naming what is wrong with which model,
+    and for an option that says nothing about such sources.
     """
     from ripieno.library.adapt import Form
     from ripieno.library.import_ import import_predictions
     from ripieno.library.networks import import_onnx, import_torch
 
     library = run if isinstance(run, Library) else Library(run)
-    if isinstance(sources, Mapping):
+    paths: list[Path] = []
+    kind = "predictions"
+    if not isinstance(sources, Mapping):
+        paths = [Path(s) for s in ([sources] if isinstance(sources, str | Path) else sources)]
+        kind = _kind(paths)
+    given = {
+        "data": data is not None,
+        "size": size is not None,
+        "labels": labels is not None,
+        "costs": costs is not None,
+        "classes": classes is not None,
+        "split": split != "valid",
+        "family": family is not None,
+        "configuration": configuration is not None,
+        "layout": layout != "auto",
+        "outputs": outputs != "probabilities",
+        "scale": scale != 1.0,
+        "mean": len(mean) > 0,
+        "std": len(std) > 0,
+    }
+    idle = [option for option, there in given.items() if there and option not in HEEDED[kind]]
+    if idle:
+        taken = ", ".join(HEEDED[kind])
+        raise LibraryError(f"{kind} do not take {', '.join(idle)}: leave that out (they take {taken})")
+    if kind == "predictions":
         return import_predictions(
-            library, sources, labels, costs, classes=classes, split=split, half=half, replace=replace
+            library,
+            sources if isinstance(sources, Mapping) else paths[0],
+            labels,
+            costs,
+            classes=classes,
+            split=split,
+            half=half,
+            replace=replace,
         )
-    paths = [Path(s) for s in ([sources] if isinstance(sources, str | Path) else sources)]
+    if size is not None and data is None:
+        raise LibraryError(f"size {size} is of the images of data: give data too, or leave it out")
+    if not 0 < scale < math.inf:
+        raise LibraryError(f"scale {scale:g}: it must be a number above 0, such as 0.00392 for pixels of 0 to 1")
+    if kind == "weights" and family is None:
+        raise LibraryError(f"{paths[0]}: weights need the network they fit: --family module:function builds it")
+    dataset = prepare(data, library, size=size, progress=progress) if data is not None else None
+    if kind == "ONNX files":
+        form = Form(layout, outputs, scale, tuple(mean), tuple(std))
+        return import_onnx(library, paths, dataset, form=form, half=half, replace=replace)
+    assert family is not None  # of weights, as said above
+    return import_torch(
+        library,
+        paths,
+        family,
+        dataset,
+        configuration=configuration,
+        scale=scale,
+        mean=mean,
+        std=std,
+        half=half,
+        replace=replace,
+    )
+
+
+def _kind(paths: Sequence[Path]) -> str:
+    """What the files at `paths` are, a key of `HEEDED`. Raises LibraryError when they are not there, or not of one."""
     missing = next((p for p in paths if not p.exists()), None)
     if missing is not None or not paths:
         raise LibraryError(f"{missing or 'nothing'} to import does not exist: give ONNX files, weights or predictions")
-    if len({p.suffix in (".onnx", ".safetensors") and p.suffix for p in paths}) > 1:
+    kinds = {{".onnx": "ONNX files", ".safetensors": "weights"}.get(p.suffix, "predictions") for p in paths}
+    if len(kinds) > 1:
         raise LibraryError("import ONNX files, weights and predictions one kind at a time")
-    if paths[0].suffix in (".onnx", ".safetensors"):
-        dataset = prepare(data, library, size=size, progress=progress) if data is not None else None
-        if paths[0].suffix == ".onnx":
-            form = Form(layout, outputs, scale, tuple(mean), tuple(std))
-            return import_onnx(library, paths, dataset, form=form, half=half, replace=replace)
-        if family is None:
-            raise LibraryError(f"{paths[0]}: weights need the network they fit: --family module:function builds it")
-        added: list[Member] = []
-        for path in paths:
-            made = import_torch(
-                library,
-                path,
-                family,
-                dataset,
-                configuration=configuration,
-                mean=mean or None,
-                std=std or None,
-                half=half,
-                replace=replace,
-            )
-            added += made
-        return tuple(added)
-    if len(paths) > 1:
+    if "predictions" in kinds and len(paths) > 1:
         raise LibraryError("predictions come from one file or one folder at a time: put the files into a folder")
-    return import_predictions(
-        library, paths[0], labels, costs, classes=classes, split=split, half=half, replace=replace
-    )
+    return kinds.pop()
 
 
 def evict(run: str | Path | Library, quota: int) -> tuple[tuple[Eviction, ...], int]:

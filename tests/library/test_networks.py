@@ -176,6 +176,17 @@ from torch import nn
 def net(configuration, input, classes):
     height, width, channels = input.shape
     return nn.Sequential(nn.Flatten(), nn.Linear(height * width * channels, classes))
+
+class Whole(nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, images):
+        return self.body(images)
+
+def bodied(configuration, input, classes):
+    return Whole(net(configuration, input, classes))
 """
 
 
@@ -187,11 +198,11 @@ def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "theirfamily:net"
 
 
-def write_weights(path: Path, prefix: str = "") -> Path:
+def write_weights(path: Path, prefix: str = "", factor: float = 1.0) -> Path:
     from safetensors.numpy import save_file
 
     ordered = WEIGHTS.reshape(*SHAPE, 3).transpose(2, 0, 1, 3).reshape(90, 3)
-    tensors = {f"{prefix}1.weight": ordered.T.copy(), f"{prefix}1.bias": np.zeros(3, np.float32)}
+    tensors = {f"{prefix}1.weight": factor * ordered.T.copy(), f"{prefix}1.bias": np.zeros(3, np.float32)}
     save_file(tensors, str(path))
     return path
 
@@ -206,6 +217,51 @@ def test_torch_weights_answer_as_they_did_at_home(library: Library, tmp_path: Pa
     runner = backends.load("torch", library.weights_path("theirs"), member, device, 1, trusted=(family,))
     assert runner.infer(dataset.images[dataset.rows("valid")][:2]) == pytest.approx(expected(fed[:2]), abs=1e-5)
     runner.close()
+
+
+def test_torch_weights_are_fed_scaled_images_as_they_were_at_home(
+    library: Library, tmp_path: Path, family: str
+) -> None:
+    dataset = data()
+    images = dataset.images[dataset.rows("valid")] / 255
+    mean, std = (0.4, 0.5, 0.3), (0.2, 0.3, 0.1)
+    import_torch(library, write_weights(tmp_path / "bare.safetensors"), family, dataset, scale=1 / 255)
+    assert library.probabilities("bare") == pytest.approx(expected(images), abs=1e-5)
+    path = write_weights(tmp_path / "whole.safetensors")
+    import_torch(library, path, family, scale=1 / 255, mean=mean, std=std)
+    fed = (images - np.array(mean)) / np.array(std)
+    assert library.probabilities("whole") == pytest.approx(expected(fed), abs=1e-5)
+    with pytest.raises(LibraryError, match="mean and std have 1 and 3 values"):
+        import_torch(library, write_weights(tmp_path / "c.safetensors"), family, mean=(0.4,))
+
+
+def test_a_part_that_is_called_body_makes_nobodys_network_one_of_ours(
+    library: Library, tmp_path: Path, family: str
+) -> None:
+    dataset = data()
+    path = write_weights(tmp_path / "theirs.safetensors", "body.")
+    import_torch(library, path, "theirfamily:bodied", dataset)
+    fed = (dataset.images[dataset.rows("valid")] - np.array(MEAN)) / np.array(STD)
+    assert library.probabilities("theirs") == pytest.approx(expected(fed), abs=1e-5)
+
+
+def test_weights_of_a_member_of_ours_bring_their_normalisation(library: Library, tmp_path: Path, family: str) -> None:
+    first = Library(tmp_path / "first")
+    import_torch(first, write_weights(tmp_path / "theirs.safetensors"), family, data(), scale=1 / 255)
+    kept = first.weights_path("theirs")
+    import_torch(library, kept, family, data(), name="again")
+    assert (library.probabilities("again") == first.probabilities("theirs")).all()
+    with pytest.raises(LibraryError, match="its own normalisation: leave scale, mean and std out"):
+        import_torch(library, kept, family, name="other", scale=1 / 255)
+
+
+def test_of_several_weights_all_are_added_or_none(library: Library, tmp_path: Path, family: str) -> None:
+    good = [write_weights(tmp_path / f"{i}.safetensors", factor=1.0 + i) for i in range(2)]
+    bad = write_weights(tmp_path / "bad.safetensors", "other.")
+    with pytest.raises(LibraryError, match="weights of another network than bad"):
+        import_torch(library, [*good, bad], family, data())
+    assert not library.path.exists()
+    assert [m.id for m in import_torch(library, good, family, data())] == ["0", "1"]
 
 
 def test_torch_weights_that_do_not_fit_are_one_line_and_change_nothing(
