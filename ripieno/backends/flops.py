@@ -18,14 +18,19 @@ def onnx_flops(path: Path) -> float:
     onnx = need("onnx")
     try:
         model = onnx.load(str(path))
+        weights = {w.name: list(w.dims) for w in model.graph.initializer}
         for given in model.graph.input:
-            given.type.tensor_type.shape.dim[0].dim_value = 1
+            if given.name not in weights:  # older files list their weights among the inputs
+                given.type.tensor_type.shape.dim[0].dim_value = 1
         graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
-    except Exception as error:
-        raise LibraryError(f"{path}: the shapes in this ONNX file cannot be inferred: {error}") from error
-    shapes = {v.name: _dims(v) for v in (*graph.input, *graph.value_info, *graph.output)}
-    shapes |= {w.name: list(w.dims) for w in graph.initializer}
-    return 2.0 * sum(_multiply_adds(node, shapes) for node in graph.node)
+        values = (*graph.input, *graph.value_info, *graph.output)
+        shapes = {v.name: _dims(v) for v in values if v.type.tensor_type.HasField("shape")} | weights
+        return 2.0 * sum(_multiply_adds(node, shapes) for node in graph.node)
+    except KeyError as error:
+        raise LibraryError(f"{path}: the shape of {error} in this ONNX file cannot be inferred") from error
+    except Exception as error:  # what inference raises has no common base
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise LibraryError(f"{path}: the shapes in this ONNX file cannot be inferred: {line[:200]}") from error
 
 
 def _dims(value: Any) -> list[int]:
@@ -33,13 +38,12 @@ def _dims(value: Any) -> list[int]:
 
 
 def _multiply_adds(node: Any, shapes: dict[str, list[int]]) -> float:
-    out = shapes.get(node.output[0], [])
     if node.op_type == "Conv":
         # every output value is a sum over the filter's window and its group's channels
-        return math.prod(out) * math.prod(shapes[node.input[1]][1:])
+        return math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
     if node.op_type == "Gemm":
         transposed = any(a.name == "transA" and a.i for a in node.attribute)
-        return math.prod(out) * shapes[node.input[0]][0 if transposed else 1]
+        return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if transposed else 1]
     if node.op_type == "MatMul":
-        return math.prod(out) * shapes[node.input[0]][-1]
+        return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
     return 0.0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ripieno.backends.names import MODEL, file_of
-from ripieno.errors import LibraryError, SelectionError
+from ripieno.errors import LibraryError, MissingExtraError, SelectionError
 from ripieno.library import Library
 from ripieno.pipeline.runs import Progress, open_run, quiet
 from ripieno.types import Device, Member, Profile
@@ -149,9 +150,15 @@ def cost_table(library: Library, kinds: Collection[str], device: str) -> dict[st
 
 
 def counted(library: Library, members: Iterable[str]) -> dict[str, dict[str, float]]:
-    """Parameters and FLOPs of one sample by member, of those whose network is at hand."""
-    found = {m: {k: _cost(library, library.member(m), None, k) for k in COUNTED} for m in members}
-    return {m: {k: v for k, v in costs.items() if v is not None} for m, costs in found.items()}
+    """Parameters and FLOPs of one sample by member, of those whose network is at hand and can be counted."""
+    found: dict[str, dict[str, float]] = {}
+    for member in map(library.member, members):
+        found[member.id] = {}
+        for kind in COUNTED:
+            with suppress(MissingExtraError):  # without the package to count with, costs that were measured are no less
+                count = _cost(library, member, None, kind)
+                found[member.id] |= {} if count is None else {kind: count}
+    return found
 
 
 def _cost(library: Library, member: Member, profile: Profile | None, kind: str) -> float | None:
@@ -165,5 +172,8 @@ def _cost(library: Library, member: Member, profile: Profile | None, kind: str) 
     if kind == "flops" and library.onnx_path(member.id).exists():
         from ripieno.backends.flops import onnx_flops
 
-        return onnx_flops(library.onnx_path(member.id))
+        try:
+            return onnx_flops(library.onnx_path(member.id))
+        except LibraryError:  # a graph of others whose shapes nobody knows
+            return None
     return None

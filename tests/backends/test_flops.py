@@ -1,0 +1,47 @@
+"""Operations counted in graphs that ripieno did not write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from ripieno.backends.flops import onnx_flops
+from ripieno.errors import LibraryError
+from tests.onnx_networks import write_foreign, write_network
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write_network(tmp_path / "model.onnx", shape=(8, 8, 3), classes=4, filters=8)
+    return tmp_path / "model.onnx"
+
+
+def test_convolutions_and_products_are_counted(path: Path) -> None:
+    convolution, product = 8 * 8 * 8 * (3 * 3 * 3), 8 * 4
+    assert onnx_flops(path) == 2 * (convolution + product)
+
+
+def test_weights_that_stand_among_the_inputs_change_nothing(path: Path) -> None:
+    expected = onnx_flops(path)
+    model = onnx.load(str(path))
+    for w in model.graph.initializer:
+        model.graph.input.append(onnx.helper.make_tensor_value_info(w.name, w.data_type, list(w.dims)))
+    onnx.save(model, str(path))
+    assert onnx_flops(path) == expected
+
+
+def test_a_graph_whose_shapes_cannot_be_inferred_is_one_line(tmp_path: Path) -> None:
+    write_foreign(tmp_path / "theirs.onnx")
+    with pytest.raises(LibraryError, match="cannot be inferred") as caught:
+        onnx_flops(tmp_path / "theirs.onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_input_without_axes_is_one_line(path: Path) -> None:
+    model = onnx.load(str(path))
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, str(path))
+    with pytest.raises(LibraryError, match="cannot be inferred"):
+        onnx_flops(path)

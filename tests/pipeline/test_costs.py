@@ -1,0 +1,39 @@
+"""Costs of networks, also of such that cannot be counted."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ripieno
+from ripieno.pipeline import counted
+from tests.onnx_networks import write_foreign, write_network
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> ripieno.Library:
+    """A network, and one with an operator that nobody here knows."""
+    library = ripieno.Library(tmp_path / "run")
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 4, 20)
+    for name, write in (("00000-e001", write_network), ("00001-e001", write_foreign)):
+        member = write(tmp_path / "model.onnx", name=name)
+        member = dataclasses.replace(member, losses={"valid_cross_entropy": 1.0})
+        library.add(member, generator.dirichlet(np.ones(4), 20), labels, (tmp_path / "model.onnx").read_bytes())
+    return library
+
+
+def test_a_graph_that_cannot_be_counted_is_left_out_of_that_count_alone(library: ripieno.Library) -> None:
+    counts = counted(library, library.ids())
+    assert set(counts["00000-e001"]) == {"parameters", "flops"}
+    assert set(counts["00001-e001"]) == {"parameters"}
+
+
+def test_a_budget_of_flops_leaves_out_who_cannot_be_counted_and_says_so(library: ripieno.Library) -> None:
+    notes: list[str] = []
+    found = ripieno.front(library, kind="flops", notes=notes)
+    assert [e.members for e in found.ensembles] == [("00000-e001",)]
+    assert notes[0].startswith("1 of 2 networks have no cost in flops and were left out")
