@@ -39,6 +39,15 @@ def files_of(bundle: Bundle, member: str) -> tuple[str, ...]:
     return tuple(sorted({file_of(backend) for backend in backends or {bundle.backend}}))
 
 
+def check_target(path: Path) -> None:
+    """Raise LibraryError when no bundle can be written into `path`: it holds something else, or is no folder."""
+    there = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise LibraryError(f"{there} is a file: choose another folder for the bundle")
+    if there == path and any(path.iterdir()) and not (path / "bundle.json").exists():
+        raise LibraryError(f"{path} is not empty and holds no bundle: choose another folder")
+
+
 def write_bundle(
     library: Library,
     ensemble: Ensemble,
@@ -49,11 +58,11 @@ def write_bundle(
 ) -> Bundle:
     """Copy an ensemble's members and its allocation into the folder `path`; `bundle.json` is written last.
 
-    Members are run by `backend`, or as `proof` says. Raises LibraryError when the folder holds something else, a member
-    has no file for its backend, or the members disagree on their input or classes.
+    Members are run by `backend`, or as `proof` says. A bundle that is there is replaced, and its benches go. Raises
+    LibraryError as `check_target`, when a member has no file for its backend, or the members disagree on their input or
+    classes.
     """
-    if path.exists() and any(path.iterdir()) and not (path / "bundle.json").exists():
-        raise LibraryError(f"{path} is not empty and holds no bundle: choose another folder")
+    check_target(path)
     members = tuple(library.member(m) for m in ensemble.members)
     for member in members:
         if (member.input, member.classes) != (members[0].input, members[0].classes):
@@ -69,6 +78,7 @@ def write_bundle(
             raise LibraryError(f"{owner} has no {name}, which the {backend} backend needs")
     for owner, name in wanted:
         files.copy_file(library.member_path(owner) / name, path / "members" / owner / name)
+    files.remove_file(path / "bench.json")  # of the deployment that was there before
     write_card(bundle, library, path)
     files.write_bytes(path / "bundle.json", files.to_json(bundle, **({"proof": proof} if proof else {})))
     note_bundle(library, path)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ripieno.backends.candidates import asked
 from ripieno.errors import AllocationError
 from ripieno.library import Library, write_bundle
+from ripieno.library.bundle import check_target
 from ripieno.pipeline.fitting import Fitter
 from ripieno.pipeline.foreseen import is_elsewhere
 from ripieno.pipeline.runs import Progress, open_run, quiet
@@ -69,6 +70,8 @@ def allocate(
     backend, precision = asked(backend, precision)
     library = open_run(run)
     chosen = library.ensemble(ensemble) if isinstance(ensemble, str) else ensemble
+    path = Path(bundle) if bundle is not None else library.path / "bundles" / chosen.name
+    check_target(path)  # before minutes of benches, not after them
     options = Options(method, max_benches=max_benches, pins=parse_pins(pins), replicas=replicas, lanes=LANES, rate=rate)
     bare = [m for m in chosen.members if library.member(m).format == "predictions"]
     if bare:
@@ -118,7 +121,6 @@ def allocate(
     backends = tuple(by.get(p.member, {}).get(p.device, usual) for p in allocation.placements)
     allocation = dataclasses.replace(allocation, backends=backends)
     library.write_allocation(allocation)
-    path = Path(bundle) if bundle is not None else library.path / "bundles" / chosen.name
     return write_bundle(library, chosen, allocation, usual, path, proof)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from ripieno.errors import LibraryError
 from ripieno.library import Library, read_bundle, write_bundle
+from ripieno.library.benches import Bench, benches_of, keep_bench
 from ripieno.library.bundle import model_path
 from ripieno.types import Allocation, Device, Ensemble, Input, Member, Placement
 
@@ -43,6 +44,20 @@ def test_a_bundle_may_be_written_over_a_bundle_but_nothing_else(library: Library
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(LibraryError, match="holds no bundle: choose another folder"):
         write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "mine")
+
+
+def test_a_bundle_is_not_written_where_a_file_is(library: Library, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    for target in (tmp_path / "letter.txt", tmp_path / "letter.txt" / "bundle"):
+        with pytest.raises(LibraryError, match=r"letter\.txt is a file: choose another folder"):
+            write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", target)
+
+
+def test_a_bundle_over_another_has_none_of_its_benches(library: Library, tmp_path: Path) -> None:
+    write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
+    keep_bench(tmp_path / "bundle", Bench(1.7e9, "some-cpu", "thread", 64, 3, 1.0, 4321.0, 0.01, 0.002, 0.005))
+    write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
+    assert benches_of(tmp_path / "bundle") == []
 
 
 def test_members_that_cannot_answer_together_are_refused(library: Library, tmp_path: Path) -> None:

@@ -105,6 +105,21 @@ def test_devices_that_are_not_here_are_not_deployed_to(run: ripieno.Library) -> 
         ripieno.allocate(run, run.ensembles()[-1], devices="cpu", rate=-1.0)
 
 
+def test_a_folder_that_cannot_hold_the_bundle_is_refused_before_anything_is_benched(
+    run: ripieno.Library, tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "letter.txt").write_text("dear")
+    told: list[str] = []
+    for target in ("images", "images/letter.txt"):
+        with pytest.raises(LibraryError, match="choose another folder"):
+            ripieno.allocate(
+                run, "of-1", devices="cpu", bundle=tmp_path / target, progress=lambda what, *_: told.append(what)
+            )
+    assert told == []
+    assert [a.name for a in run.allocations()] == ["of-3"]
+
+
 def test_an_unknown_allocation_lists_those_there_are(run: ripieno.Library) -> None:
     with pytest.raises(LibraryError, match=r"no allocation 'x' .*there are: of-3"):
         explain(run, "x")
