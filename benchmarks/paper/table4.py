@@ -50,7 +50,7 @@ def peer(python: str, asked: Plan, dataset: Dataset, seed: int) -> dict[str, obj
             found |= {split: dataset.images[rows], f"{split}_labels": dataset.labels[rows]}
         np.savez(arrays, **found)
     script = Path(__file__).with_name("autokeras_peer.py")
-    cores = asked.slots or len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0))  # what our trials share, however many there are at a time
     command = [python, str(script), str(arrays), f"{asked.minutes:g}", "10", str(seed), str(cores)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
