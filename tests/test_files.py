@@ -102,3 +102,10 @@ def test_a_lock_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     lock = tmp_path / "file" / "lock"
     with pytest.raises(RipienoError, match=r"cannot write .*lock: "), files.locked(lock, "a test"):
         pass
+
+
+def test_what_cannot_be_removed_is_named_and_what_is_absent_is_fine(tmp_path: Path) -> None:
+    files.remove_file(tmp_path / "absent")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RipienoError, match=r"cannot remove .*folder"):
+        files.remove_file(tmp_path / "folder")

@@ -134,8 +134,7 @@ class Library(Shown):
     def _make_way(self, member: str, written: Collection[str] = ()) -> None:
         """Drop a member and all that was made of it, but for files that are `written` next."""
         folder = self.member_path(member)
-        # member.json first: a writer killed after it leaves no member, not parts of two; names with a dot may be
-        # another writer's, on their way
+        # member.json first: a writer killed here leaves no member, not parts of two; dots may be another writer's files
         for path in (folder / "member.json", *folder.glob("[!.]*")):
             if path.name not in written and not path.is_dir():
                 files.remove_file(path)

@@ -157,7 +157,8 @@ def counted(library: Library, members: Iterable[str]) -> dict[str, dict[str, flo
         for kind in COUNTED:
             with suppress(MissingExtraError):  # without the package to count with, costs that were measured are no less
                 count = _cost(library, member, None, kind)
-                found[member.id] |= {} if count is None else {kind: count}
+                if count is not None:
+                    found[member.id][kind] = count
     return found
 
 
