@@ -127,5 +127,5 @@ def evict(run: Run, quota: Annotated[str, typer.Option(help="Bytes all members m
         console.out.print(made)
     console.out.print(f"{len(evicted)} evicted, {left / 2**20:.1f} MiB left")
     if left > words.number("--quota", quota):
-        console.note("more than the quota is left: what remains is in an ensemble, or beaten by no other in loss and cost")
+        console.note("more than the quota is left: the rest is in an ensemble, or no other beats it in loss and cost")
     console.closing("", f"ripieno show {run}", evicted=evicted, left=left)
