@@ -4,9 +4,9 @@ Theory of operation. Each slot is a thread of ours that owns a `ProcessPoolExecu
 the oldest job from the common queue, hands it to its worker, waits, and puts the outcome into the common results: a
 slot is busy again without the owner of the pool lifting a finger, and jobs start in the order submitted. A worker that
 dies breaks its own executor only; the thread makes a new one and runs the job again, as often as
-:mod:`ripieno.cluster.deaths` allows. Workers
-are spawned, not forked (threads and CUDA do not survive a fork), and do not run the caller's script again: a script
-needs no `if __name__ == "__main__"`.
+:mod:`ripieno.cluster.deaths` allows. One whose job failed on its GPU, or for want of memory, is replaced. Workers are
+spawned, not forked (threads and CUDA do not survive a fork), and do not run the caller's script again: a script needs
+no `if __name__ == "__main__"`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, Self
 
 from ripieno.cluster.deaths import Deaths, Progress, unseen
 from ripieno.cluster.pool import Function
-from ripieno.cluster.results import Results, hung, placed, seconds_of, starved
+from ripieno.cluster.results import Results, hung, placed, seconds_of, spoilt, starved
 from ripieno.cluster.slots import Slot, cpu_slots
 from ripieno.cluster.start import begin
 from ripieno.cluster.worker import arrive, failure, perform
@@ -117,9 +117,10 @@ class LocalPool:
         while not self._closing.is_set():
             try:
                 outcome = worker.run(job, seconds_of(job, self._limit))
+                if spoilt(outcome):
+                    worker.stop()
                 if not (starved(outcome) and deaths.again()):
                     return placed(outcome, worker.number, worker.log)
-                worker.stop()  # it may hold what is missing
             except TimeoutError:
                 worker.stop()
                 failed = hung(job, self._limit or 0.0, worker.log)

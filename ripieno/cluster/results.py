@@ -44,6 +44,18 @@ def starved(outcome: Outcome) -> bool:
     return outcome.failure is not None and outcome.failure.reason == "memory"
 
 
+def spoilt(outcome: Outcome) -> bool:
+    """Whether the process must run no other job: it may hold the memory that is missing, or have lost its GPU.
+
+    After most CUDA errors every later call fails in that process, whoever makes it. A plain mistake of the user's does
+    no such harm, and need not cost a new process a trial.
+    """
+    why = outcome.failure
+    if why is None:
+        return False
+    return why.reason == "memory" or any(word in why.message + why.detail for word in ("CUDA", "CUDNN", "HIP error"))
+
+
 def placed(outcome: Outcome, slot: int, log: str) -> Outcome:
     """`outcome` as that of a `slot`, whose `log` tells more of a failure that has none of its own."""
     why = outcome.failure

@@ -26,6 +26,17 @@ from ripieno.train.task import Task
 from ripieno.train.trial import Diverged, Trial
 from ripieno.types import Failure, Job, Member, Outcome
 
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "can't allocate memory",
+    "not enough memory",
+    "CUDA out of memory",
+    "CUDA error: out of memory",  # of the driver, not of torch's allocator
+    "CUDA driver error: out of memory",
+    "STATUS_ALLOC_FAILED",  # of cuBLAS and cuDNN, for their own workspaces
+)
+"""Words of errors that are of no class of their own: memory ran out."""
+
 
 def train_job(task: Task, job: Job) -> Outcome:
     """Train the job's trial to epoch `job.stop`, from its checkpoint where there is one, else from the beginning.
@@ -91,6 +102,4 @@ def _failure(task: Task, job: Job, error: Exception) -> Failure:
 
 def _is_memory(error: Exception) -> bool:
     """Whether memory ran out, on the machine or on the device."""
-    text = str(error)
-    words = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory", "CUDA out of memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in text for word in words)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in OUT_OF_MEMORY)

@@ -20,6 +20,8 @@ def work(folder: str, job: Job) -> Outcome:
     do = job.configuration["do"]
     if do == "raise":
         raise ValueError("no such layer\nmore")
+    if do == "lose the GPU":
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nmore")
     if do == "exit":
         raise SystemExit(3)
     if do == "memory":
@@ -38,6 +40,8 @@ def work(folder: str, job: Job) -> Outcome:
         os.kill(os.getpid(), signal.SIGKILL)
     if do == "get on" and times(folder, job) < 4:
         os.kill(os.getpid(), signal.SIGKILL)
+    if do == "hang once" and not first(folder, job):
+        time.sleep(60)
     if do == "sleep":
         time.sleep(float(job.configuration["seconds"]))
     if do == "environment":

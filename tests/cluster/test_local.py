@@ -155,6 +155,21 @@ def test_a_job_that_hangs_is_ended_once_and_its_slot_goes_on(tmp_path: Path) -> 
     assert after.member is not None
 
 
+def test_a_worker_that_lost_its_gpu_is_replaced_and_one_whose_job_was_a_mistake_is_not(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as pool:
+        for n, do in enumerate(["raise", "lose the GPU", "work"]):
+            pool.submit(job(n, do))
+        outcomes = {}
+        while finished := pool.wait(30):
+            outcomes |= {o.job.trial: o for o in finished}
+    failure = outcomes[1].failure
+    assert failure is not None
+    assert failure.reason == "error"
+    assert outcomes[2].member is not None
+    ran = pids(tmp_path)
+    assert ran[0] == ran[1] != ran[2]
+
+
 def test_cancel_kills_the_running_job_at_once(tmp_path: Path) -> None:
     pool = pool_of(tmp_path)
     pool.submit(job(0, "sleep", seconds=60))

@@ -37,6 +37,15 @@ class Hungry(nn.Linear):
         return super().forward(images.flatten(1))
 def hungry(configuration, input, classes):
     return Hungry(64, classes)
+class Failing(nn.Linear):
+    def forward(self, images):
+        if self.training:
+            raise RuntimeError(self.says)
+        return super().forward(images.flatten(1))
+def failing(configuration, input, classes):
+    network = Failing(64, classes)
+    network.says = configuration["says"]
+    return network
 """
 
 
@@ -245,6 +254,23 @@ def test_a_network_too_large_for_memory_fails_for_memory(own: None, task: Task) 
     outcome = train_job(task, Job(3, {}, 0, 1))
     assert outcome.failure is not None
     assert outcome.failure.reason == "memory"
+
+
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [
+        ("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`", "memory"),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "memory"),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "memory"),
+        ("CUDA error: device-side assert triggered", "error"),
+    ],
+)
+def test_a_gpu_that_ran_out_of_memory_says_so_in_many_ways(own: None, task: Task, says: str, reason: str) -> None:
+    task = dataclasses.replace(task, family="own_trained:failing")
+    failure = train_job(task, Job(3, {"says": says}, 0, 1)).failure
+    assert failure is not None
+    assert failure.reason == reason
+    assert failure.message == f"RuntimeError: {says.splitlines()[0]}"
 
 
 @pytest.mark.parametrize(
