@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import faulthandler
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from ripieno.cluster.pool import Function
 from ripieno.cluster.start import write_to
@@ -32,3 +33,38 @@ class Actor:
     def run(self, job: Job) -> Outcome:
         """Never raises: what the job raises is its failure."""
         return perform(self._function, job)
+
+
+@dataclass(eq=False)
+class RaySlot:
+    """A slot as the pool sees it."""
+
+    number: int
+    node: str
+    actor: Any
+    log: str
+    state: Literal["starting", "idle", "busy", "gone"] = "starting"
+    job: Job | None = None
+    since: float = 0.0
+
+
+def start(ray: Any, node: str, needs: Mapping[str, float], function: Any, log: str) -> Any:
+    """An actor on `node` that takes of it what it `needs`; `function` is a reference to what it runs."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    options = {
+        "num_cpus": needs["CPU"],
+        "num_gpus": needs["GPU"],
+        "memory": needs["memory"] or None,
+        "max_restarts": 0,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
+    }
+    return ray.remote(Actor).options(**options).remote(sys.path, [function], log)
+
+
+def last_words(why: BaseException) -> str:
+    """What an actor died of, in one line: what it raised as it started, else how its process ended."""
+    lines = [line.strip() for line in str(why).strip().splitlines()] or [type(why).__name__]
+    if getattr(why, "actor_init_failed", False):  # a traceback, which ends in the error
+        return lines[-1]
+    return next((line for line in lines if "exit" in line.lower()), lines[0])

@@ -14,7 +14,7 @@ from ripieno.types import Job
 RETRIES = 2
 """How often a job that killed its worker is run again before it is a failure."""
 STARTS = 5
-"""How many workers in a row may die before they come as far as the job."""
+"""How many workers in a row may die before they come as far as the job; on a cluster, on each of its nodes."""
 
 Progress = Callable[[Job], object]
 """Of a job: what changes whenever it gets on, as with every epoch. Asked in the process that owns the pool."""

@@ -5,45 +5,34 @@ queue of events: a job is submitted, an actor has answered or died, or nothing h
 oldest job to an idle slot and, every `LOOK_SECONDS`, compares the cluster with its slots: each living node has as many
 as fit in its resources. A slot that is not yet up gets no job, so a node that is dead, which Ray may go on listing for
 several seconds, costs none. When an actor dies its job goes back to the head of the queue, as often as
-:mod:`ripieno.cluster.deaths` allows: what died with its node, or on one that is gone since, is not the job's fault. The
-function travels once, into the object store, and what
-it holds (arrays too) is mapped from there by all actors of a machine, not copied.
+:mod:`ripieno.cluster.deaths` allows: what died with its node, or on one that is gone since, is not the job's fault. A
+node on which actors only die as they start gets no more of them; when that is every node, or Ray itself is lost, `wait`
+says so. The function travels once, into the object store, and what it holds (arrays too) is mapped from there by all
+actors of a machine, not copied.
 """
 
 from __future__ import annotations
 
 import logging
 import queue
-import sys
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from ripieno.cluster.actor import Actor
-from ripieno.cluster.deaths import Deaths, Progress, unseen
+from ripieno.cluster.actor import RaySlot, last_words, start
+from ripieno.cluster.deaths import STARTS, Deaths, Progress, unseen
 from ripieno.cluster.local import check_importable
 from ripieno.cluster.pool import Function
-from ripieno.cluster.results import Results, hung, placed, seconds_of, starved
+from ripieno.cluster.results import Results, hung, placed, seconds_of, spoilt, starved
 from ripieno.cluster.worker import failure
 from ripieno.errors import SearchError, need
 from ripieno.types import Failure, Job, Outcome
 
 LOOK_SECONDS = 1.0
 """How often the cluster's nodes are looked at."""
-
-
-@dataclass(eq=False)
-class _Slot:
-    number: int
-    node: str
-    actor: Any
-    log: str
-    state: Literal["starting", "idle", "busy", "gone"] = "starting"
-    job: Job | None = None
-    since: float = 0.0
 
 
 class RayPool:
@@ -58,7 +47,8 @@ class RayPool:
     workers is a failure when it does so without `progress`.
 
     Raises MissingExtraError without Ray, SearchError when `function` is not importable, when the cluster cannot be
-    reached, or when no node has room for a slot.
+    reached, or when no node has room for a slot. `wait` raises SearchError when no worker can start on any node, and
+    when the cluster is lost.
     """
 
     def __init__(
@@ -93,7 +83,8 @@ class RayPool:
         self._events: queue.SimpleQueue[tuple[str, Any, Any]] = queue.SimpleQueue()
         self._jobs: deque[Job] = deque()
         self._deaths: dict[str, Deaths] = {}  # of each running job
-        self._slots: list[_Slot] = []
+        self._unborn: dict[str, list[str]] = {}  # of each node: the last words of those that died as they started
+        self._slots: list[RaySlot] = []
         self._numbers = 0
         self._closing = False
         self._looked = 0.0
@@ -120,21 +111,37 @@ class RayPool:
         self._events.put(("job", job, None))
 
     def wait(self, timeout: float | None = None) -> list[Outcome]:
-        """Outcomes of jobs that finished since the last call; see `Pool.wait`."""
+        """Outcomes of jobs that finished since the last call; see `Pool.wait`.
+
+        Raises SearchError, with what to do, when no more of them can come.
+        """
         return self._results.wait(timeout)
 
     def close(self, cancel: bool = False) -> None:
         """Forget the queued jobs and end the slots; see `Pool.close`."""
-        if self._thread.is_alive():
-            self._closing = True
-            self._events.put(("close", cancel, None))
-            self._thread.join()
-            self._disconnect()
+        self._closing = True
+        self._events.put(("close", cancel, None))
+        self._thread.join()
+        self._disconnect()
         self._results.forget()
 
     # the thread's side
 
     def _serve(self) -> None:
+        """Live until closed, or until there is nothing to live by: the owner is told, or would wait for ever."""
+        try:
+            self._live()
+        except SearchError as error:
+            self._results.end(str(error))
+        except Exception as error:  # whatever Ray raises where its head is gone
+            line = failure("error", error).message
+            mend = "see that its head runs and can be reached, then start the search again, it goes on"
+            self._results.end(f"the Ray cluster is lost ({line}): {mend}")
+        for slot in self._slots:
+            with suppress(Exception):  # what is lost cannot be told to end its actors
+                self._ray.kill(slot.actor)
+
+    def _live(self) -> None:
         """Live by the events until closed."""
         while not (self._closing and all(slot.state != "busy" for slot in self._slots)):
             try:
@@ -153,8 +160,6 @@ class RayPool:
                 self._look()
             self._end_hung()
             self._hand_out()
-        for slot in self._slots:
-            self._ray.kill(slot.actor)
 
     def _hand_out(self) -> None:
         for slot in self._slots:
@@ -166,45 +171,52 @@ class RayPool:
                     self._deaths[slot.job.member] = Deaths(slot.job, self._progress)
                 self._expect(slot, slot.actor.run.remote(slot.job))
 
-    def _expect(self, slot: _Slot, reference: Any) -> None:
+    def _expect(self, slot: RaySlot, reference: Any) -> None:
         """Make an event of the actor's answer."""
         reference.future().add_done_callback(lambda future: self._events.put(("answer", slot, future)))
 
-    def _answered(self, slot: _Slot, future: Any) -> None:
+    def _answered(self, slot: RaySlot, future: Any) -> None:
         if slot.state == "gone":
             return
-        error = future.exception()
-        if isinstance(error, self._ray.exceptions.RayActorError):
-            self._lost(slot, error)
-        elif slot.job is not None:
-            if error is None:
-                outcome = placed(future.result(), slot.number, slot.log)
-                if starved(outcome) and self._deaths[slot.job.member].again(slot.node, self._nodes()):
-                    self._drop(slot)  # it may hold what is missing
-                    self._again(slot.job)
-                    return
-            else:  # what cannot travel
-                outcome = self._failed(slot, slot.job, failure("error", error))
-            self._finish(slot.job, outcome)
-            slot.job, slot.state = None, "idle"
-        elif error is None:
+        error, known = future.exception(), self._ray.exceptions
+        if slot.job is None and error is None:
             slot.state = "idle"
-        else:
-            self._drop(slot)
+            self._unborn.pop(slot.node, None)
+        elif slot.job is not None and error is None:
+            self._ended(slot, slot.job, placed(future.result(), slot.number, slot.log))
+        elif slot.job is not None and isinstance(error, known.RayTaskError):  # what cannot travel
+            self._ended(slot, slot.job, self._failed(slot, slot.job, failure("error", error)))
+        elif isinstance(error, known.RayError):  # of many kinds: Ray's own killing for want of memory is one
+            self._lost(slot, error)
+        else:  # of the connection, not of an actor: no job may be blamed for it
+            raise error
 
-    def _lost(self, slot: _Slot, why: BaseException) -> None:
+    def _ended(self, slot: RaySlot, job: Job, outcome: Outcome) -> None:
+        """A job came back: it has its outcome, or is run again where memory was missing."""
+        if starved(outcome) and self._deaths[job.member].again(slot.node, self._nodes()):
+            self._again(job)
+        else:
+            self._finish(job, outcome)
+        if spoilt(outcome):
+            self._drop(slot)
+            self._looked = 0.0
+        else:
+            slot.job, slot.state = None, "idle"
+
+    def _lost(self, slot: RaySlot, why: BaseException) -> None:
         """An actor died. Its job goes to the next free slot, unless it has killed too many."""
         self._drop(slot)
-        if (job := slot.job) is None or self._closing:
+        if self._closing:
+            return
+        if (job := slot.job) is None:
+            self._unborn.setdefault(slot.node, []).append(last_words(why))
             return
         deaths = self._deaths[job.member]
         if deaths.again(slot.node, self._nodes()):
             self._again(job)
         else:
             self._looked = 0.0
-            lines = str(why).strip().splitlines()
-            reason = next((line.strip() for line in lines if "exit" in line.lower()), lines[0])
-            crash = Failure("crash", f"the worker died, {len(deaths)} times: {reason}", str(why), slot.log)
+            crash = Failure("crash", f"the worker died, {len(deaths)} times: {last_words(why)}", str(why), slot.log)
             self._finish(job, self._failed(slot, job, crash))
 
     def _again(self, job: Job) -> None:
@@ -212,7 +224,7 @@ class RayPool:
         self._jobs.appendleft(job)
         self._looked = 0.0
 
-    def _failed(self, slot: _Slot, job: Job, why: Failure) -> Outcome:
+    def _failed(self, slot: RaySlot, job: Job, why: Failure) -> Outcome:
         return Outcome(job, failure=why, slot=slot.number, started=slot.since, finished=time.time())
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
@@ -226,7 +238,7 @@ class RayPool:
                 self._finish(slot.job, self._failed(slot, slot.job, hung(slot.job, self._limit or 0.0, slot.log)))
                 self._drop(slot)
 
-    def _drop(self, slot: _Slot) -> None:
+    def _drop(self, slot: RaySlot) -> None:
         slot.state = "gone"
         self._slots.remove(slot)
         self._ray.kill(slot.actor)
@@ -234,41 +246,38 @@ class RayPool:
     # the cluster
 
     def _look(self) -> None:
-        """Make slots on nodes that have room, drop those of nodes that are gone."""
+        """Make slots on nodes with room, drop those of nodes that are gone. Raises SearchError where none can start."""
         self._looked = time.monotonic()
         nodes = self._nodes()
         for slot in [slot for slot in self._slots if slot.node not in nodes]:
             self._lost(slot, RuntimeError("its node is gone"))
+        barred: list[str] = []
         for node, resources in nodes.items():
             room = min(int(resources.get(name, 0) / much + 1e-9) for name, much in self._needs.items() if much)
+            if room and len(self._unborn.get(node, ())) > STARTS:
+                barred.append(node)
+                continue
             there = sum(slot.node == node for slot in self._slots)
             for _ in range(room - there):
                 if self._most is None or len(self._slots) < self._most:
                     self._start(node)
+        if barred and not self._slots:
+            words = self._unborn[barred[-1]]
+            raise SearchError(
+                f"no worker can start on the Ray cluster, {len(words)} died in a row, the last of {words[-1]}: "
+                "mend that on its nodes and start the search again, it goes on"
+            )
 
     def _nodes(self) -> dict[str, dict[str, float]]:
         """Resources of the living nodes."""
         return {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
 
     def _start(self, node: str) -> None:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
         log = "" if self._logs is None else str(self._logs.resolve() / f"slot-{self._numbers}.log")
-        actor = (
-            self._ray.remote(Actor)
-            .options(
-                num_cpus=self._needs["CPU"],
-                num_gpus=self._needs["GPU"],
-                memory=self._needs["memory"] or None,
-                max_restarts=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-            )
-            .remote(sys.path, [self._function], log)
-        )
-        slot = _Slot(self._numbers, node, actor, log)
+        slot = RaySlot(self._numbers, node, start(self._ray, node, self._needs, self._function, log), log)
         self._numbers += 1
         self._slots.append(slot)
-        self._expect(slot, actor.ready.remote())
+        self._expect(slot, slot.actor.ready.remote())
 
     def _connect(self, address: str) -> None:
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -284,6 +293,7 @@ class RayPool:
 
     def _disconnect(self) -> None:
         if self._owned:
+            self._owned = False
             self._ray.shutdown()
 
     def __enter__(self) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from dataclasses import replace
 
+from ripieno.errors import SearchError
 from ripieno.types import Failure, Job, Outcome
 
 
@@ -12,8 +13,9 @@ class Results:
     """Outcomes put by any thread, taken by the pool's owner; `wait` is that of `Pool`."""
 
     def __init__(self) -> None:
-        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._outstanding = 0
+        self._ended = ""
 
     def expect(self) -> None:
         """One more job was submitted."""
@@ -23,12 +25,23 @@ class Results:
         """A job ended."""
         self._outcomes.put(outcome)
 
+    def end(self, why: str) -> None:
+        """Nothing more comes, though jobs be outstanding: whoever waits for them is told `why`."""
+        self._ended = why
+        self._outcomes.put(None)
+
     def wait(self, timeout: float | None) -> list[Outcome]:
-        """Outcomes since the last call; see `Pool.wait`."""
+        """Outcomes since the last call; see `Pool.wait`. Raises SearchError where nothing more comes."""
         outcomes: list[Outcome] = []
         try:
             while len(outcomes) < self._outstanding:
-                outcomes.append(self._outcomes.get_nowait() if outcomes else self._outcomes.get(timeout=timeout))
+                outcome = self._outcomes.get_nowait() if outcomes else self._outcomes.get(timeout=timeout)
+                if outcome is None:
+                    self._outcomes.put(None)  # for the next call
+                    if not outcomes:
+                        raise SearchError(self._ended)
+                    break
+                outcomes.append(outcome)
         except queue.Empty:
             pass
         self._outstanding -= len(outcomes)

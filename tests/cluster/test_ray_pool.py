@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,18 @@ def collect(pool: RayPool, outcomes: list[Outcome], count: int, seconds: float =
     while len(outcomes) < count:
         outcomes += pool.wait(1)
         assert time.monotonic() < end, f"{len(outcomes)} of {count} jobs"
+
+
+def until_noted(folder: Path) -> None:
+    """Until a job has begun."""
+    end = time.monotonic() + 60
+    while not notes(folder):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def ray_errors() -> Any:
+    return importlib.import_module("ray").exceptions
 
 
 def test_a_node_joins_and_another_dies_in_mid_run_and_no_job_is_lost(
@@ -94,6 +108,61 @@ def test_a_job_that_hangs_is_ended_and_its_slot_goes_on(cluster: Any, tmp_path: 
     assert hung.failure is not None
     assert hung.failure.message.startswith("did not end within 1.5 s, 1.5 for each of 1 epochs")
     assert after.member is not None
+
+
+def test_an_actor_that_lost_its_gpu_is_replaced(cluster: Any, tmp_path: Path) -> None:
+    with RayPool(partial(pool_jobs.work, str(tmp_path))) as pool:
+        for n, do in enumerate(["raise", "lose the GPU", "work"]):
+            pool.submit(job(n, do))
+        outcomes: list[Outcome] = []
+        collect(pool, outcomes, 3)
+    assert [o.job.trial for o in outcomes if o.member is None] == [0, 1]
+    workers = [line.partition(":")[2] for line in notes(tmp_path)]
+    assert workers[0] == workers[1] != workers[2]
+
+
+def answer(pool: RayPool, error: Exception) -> None:
+    """Let the pool's one actor end with `error`, as Ray says it."""
+    ended: Future[Outcome] = Future()
+    ended.set_exception(error)
+    pool._events.put(("answer", pool._slots[0], ended))
+
+
+def test_an_actor_that_ray_killed_for_memory_costs_its_job_a_retry(cluster: Any, tmp_path: Path) -> None:
+    with RayPool(partial(pool_jobs.work, str(tmp_path))) as pool:
+        pool.submit(job(0, "hang once"))
+        until_noted(tmp_path)
+        # what its monitor makes of an actor: it looks at the whole machine, which a test must not fill
+        answer(pool, ray_errors().OutOfMemoryError("killed due to the node running low on memory"))
+        outcomes: list[Outcome] = []
+        collect(pool, outcomes, 1)
+    assert outcomes[0].member is not None
+    assert len(set(notes(tmp_path))) == 2
+
+
+def test_a_cluster_that_is_lost_is_said_and_blames_no_job(cluster: Any, tmp_path: Path) -> None:
+    with RayPool(partial(pool_jobs.work, str(tmp_path))) as pool:
+        pool.submit(job(0, "hang once"))
+        until_noted(tmp_path)
+        answer(pool, ConnectionError("the data client has disconnected"))  # what Ray's client makes of a lost head
+        for _ in range(2):
+            with pytest.raises(SearchError, match="the Ray cluster is lost .*has disconnected.* start the search again"):
+                pool.wait(30)
+
+
+def test_workers_that_cannot_start_are_tried_a_few_times_and_then_said(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "driver_only.py"
+    source.write_text("def work(job):\n    return None\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("ripieno.cluster.ray_pool.STARTS", 1)
+    work = importlib.import_module("driver_only").work
+    source.unlink()  # workers import it anew, by its name
+    with RayPool(work) as pool:
+        pool.submit(job(0))
+        with pytest.raises(SearchError, match="no worker can start .*: No module named 'driver_only': mend that"):
+            pool.wait(60)
 
 
 def test_cancel_ends_the_running_job_at_once(cluster: Any, tmp_path: Path) -> None:
