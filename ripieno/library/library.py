@@ -28,7 +28,7 @@ from ripieno import files
 from ripieno.backends.names import file_of
 from ripieno.errors import LibraryError
 from ripieno.notebook import Shown
-from ripieno.types import Allocation, Cascade, Ensemble, Front, Member, Profile, Split
+from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Profile, Split
 
 
 class Library(Shown):
@@ -103,6 +103,11 @@ class Library(Shown):
     def members(self) -> list[Member]:
         """All members, sorted by id."""
         return [self.member(i) for i in self.ids()]
+
+    def made(self, job: Job) -> Member | None:
+        """The member that `job` makes, if it is there; one of that name with another configuration is not it."""
+        found = self.member(job.member) if job.member in self else None
+        return found if found is not None and found.configuration == dict(job.configuration) else None
 
     def add(
         self,

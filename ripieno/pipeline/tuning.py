@@ -126,9 +126,12 @@ def tune(
     task = dataclasses.replace(task, threads=places.threads(), spare=places.spare())
     work = functools.partial(train_job, task)
     with places.open(work, library.logs_path, functools.partial(trained, library)) as workers:
-        run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch, worth=worth)
+        last = run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch, worth=worth)
     if worth is not None and notes is not None:
         notes.append(worth.said())
+    if not library.ids() and last.ended == "trials":  # with the same seed they would all fail again
+        mend = f"see {library.logs_path}, mend the cause and use another folder with --run"
+        raise SearchError(f"no network was trained, all {last.jobs} jobs failed: {mend}")
     if not library.ids():
         raise SearchError(f"no network was trained in the time given: see {library.logs_path}, or give more --hours")
     return library

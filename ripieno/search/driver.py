@@ -121,8 +121,8 @@ class Driver:
     def _left_over(self) -> None:
         """Issued jobs without a result run first, but for those whose member is there: these have one now."""
         for job in list(self._jobs.values()):
-            if job.member in self._library:
-                self._take(Outcome(job, self._library.member(job.member)))
+            if (member := self._library.made(job)) is not None:
+                self._take(Outcome(job, member))
         self._new = list(self._jobs.values())
         self._submit()
 
@@ -228,9 +228,11 @@ class Driver:
             failure = Failure("diverged", f"{self._settings.metric} of {job.member} is not a finite number")
         self._trouble.check_disk(failure)
         event = Arrived(job.trial, job.stop, loss, seconds, failure)
-        self._journal.append(event)
+        number = self._journal.append(event)
         self._arrive(decision, event)
-        self._trouble.check_early(failure)
+        if why := self._trouble.early(failure, number):
+            self._journal.cut(self._trouble.since)  # what failed runs anew, once the cause is mended
+            raise SearchError(why)
 
     def _loss(self, outcome: Outcome) -> float | None:
         if outcome.member is None:

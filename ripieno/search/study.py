@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,20 @@ class Journal:
         plain = [attributes[name] for name in sorted(attributes) if name.startswith("event:")]
         return [_event(**fields) for fields in plain]
 
-    def append(self, event: Event) -> None:
-        """Add an event, which `sync` writes."""
+    def append(self, event: Event) -> int:
+        """Add an event, which `sync` writes; gives its number."""
         plain = {"event": type(event).__name__.lower(), **asdict(event)}
         self._storage.set_study_user_attr(self._id, f"event:{self._events:06d}", plain)
         self._events += 1
+        return self._events - 1
+
+    def cut(self, event: int | None) -> None:
+        """Forget event number `event` and all that came after it, as if we had been killed before; None: nothing.
+
+        It must be the last that is done with a journal: only the next one that is opened knows no more of it.
+        """
+        if event is not None:
+            self._log.cut(f'"event:{event:06d}"'.encode())
 
     def sync(self) -> None:
         """Write what was added; it is on disk when this returns."""
@@ -166,6 +176,9 @@ class _Memory(BaseJournalBackend):
     def sync(self) -> None:
         pass
 
+    def cut(self, word: bytes) -> None:  # noqa: ARG002
+        pass
+
 
 class _Log(_Memory):
     """Optuna's journal file with one writer: no lock files, read once, written and synced when we say so."""
@@ -196,6 +209,13 @@ class _Log(_Memory):
                 if stream.write(data) != len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 _to_disk(stream.fileno())
+
+    def cut(self, word: bytes) -> None:
+        """Drop the first line that holds `word`, and all after it."""
+        self.sync()
+        with _writing(self._path), open(self._path, "r+b") as stream:
+            stream.truncate(sum(len(line) for line in takewhile(lambda line: word not in line, stream)))
+            _to_disk(stream.fileno())
 
 
 _to_disk = getattr(os, "fdatasync", os.fsync)  # the data and the file's size; not its times, at half the price

@@ -20,6 +20,8 @@ class Trouble:
         self._first = min(EARLY, trials or EARLY)
         self._ended = 0
         self._failures: list[Failure] = []
+        self.since: int | None = None
+        """the event from which on the cause, once mended, would have made a difference; None: nowhere"""
 
     def check_disk(self, failure: Failure | None) -> None:
         """A full disk is not the trial's fault. Raises SearchError: the job is to be run again."""
@@ -29,17 +31,22 @@ class Trouble:
             if found:
                 raise SearchError(f"{what}{full}: free the disk and start the search again, it goes on")
 
-    def check_early(self, failure: Failure | None) -> None:
-        """One more job ended. Raises SearchError with the likely cause when most of the first ones failed."""
+    def early(self, failure: Failure | None, event: int) -> str:
+        """One more job ended, says the journal's `event`: the likely cause when most of the first ones failed, or "".
+
+        A loss that is no number is the trial's own fault: with the same seed it comes again, whatever was mended.
+        """
         self._ended += 1
         if self._ended > self._first or failure is None:
-            return
+            return ""
         self._failures.append(failure)
+        if self.since is None and failure.reason != "diverged":
+            self.since = event
         if 2 * len(self._failures) <= self._first:
-            return
+            return ""
         often, times = Counter(f.message for f in self._failures).most_common(1)[0]
         log = next((f.log for f in self._failures if f.message == often and f.log), "")
-        raise SearchError(
+        return (
             f"{len(self._failures)} of the first {self._ended} jobs failed, {times} of them with: {often}"
             + (f" (see {log})" if log else "")
             + ": mend the cause and start the search again, it goes on"

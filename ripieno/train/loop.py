@@ -61,8 +61,8 @@ def train_job(task: Task, job: Job) -> Outcome:
 
 def _train(task: Task, job: Job) -> Member:
     library = Library(task.run)
-    if job.member in library:
-        return library.member(job.member)
+    if (made := library.made(job)) is not None:
+        return made
     dataset = open_dataset(task.dataset)
     trial = Trial(task, job, dataset)
     path = library.checkpoint_path(job.trial)
@@ -74,12 +74,12 @@ def _train(task: Task, job: Job) -> Member:
                 break
             progress, answers = trial.epoch(progress)
             write_checkpoint(path, progress, trial.network, trial.optimizer)
-    name = dataclasses.replace(job, stop=progress.epoch).member
-    if name in library:
-        return library.member(name)
+    ended = dataclasses.replace(job, stop=progress.epoch)
+    if (made := library.made(ended)) is not None:
+        return made
     if answers is None:  # a checkpoint that had no member yet
         answers = trial.answers()
-    member = trial.member(name, progress, answers)
+    member = trial.member(ended.member, progress, answers)
     library.add(member, answers, trial.labels, weights_bytes(trial.network))
     return member
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.errors import LibraryError
 from ripieno.library import Library
-from ripieno.types import Allocation, Device, Ensemble, Input, Member, Placement, Point, Profile
+from ripieno.types import Allocation, Device, Ensemble, Input, Job, Member, Placement, Point, Profile
 
 LABELS = np.array([0, 1, 1])
 MEMBER = Member("00001-e003", 1, 3, "resnet", {"width": 8}, Input((8, 8, 3)), ("a", "b"), {}, 100, 2.5)
@@ -60,6 +60,13 @@ def test_a_member_without_its_json_does_not_exist(library: Library) -> None:
     assert MEMBER.id not in library
     with pytest.raises(LibraryError, match="no member '00001-e003'"):
         library.member(MEMBER.id)
+
+
+def test_a_jobs_member_is_that_of_its_configuration(library: Library) -> None:
+    job = Job(1, {"width": 8}, 1, 3)
+    assert library.made(job) == MEMBER
+    assert library.made(dataclasses.replace(job, configuration={"width": 9})) is None
+    assert library.made(dataclasses.replace(job, stop=9)) is None
 
 
 def test_adding_a_member_again_replaces_it(library: Library) -> None:

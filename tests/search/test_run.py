@@ -23,6 +23,7 @@ from ripieno.cluster import InlinePool
 from ripieno.errors import MissingExtraError, RipienoError, SearchError
 from ripieno.library import Library
 from ripieno.search import Settings, Snapshot, Summary, run_search, samplers
+from ripieno.search.order import OrderName
 from ripieno.search.study import Arrived, Issued, Journal
 from ripieno.types import Failure, Job, Outcome
 
@@ -279,12 +280,56 @@ def broken(run: Path, job: Job) -> Outcome:
     return Outcome(job, failure=Failure("error", message, log="logs/slot-0.log"))
 
 
-def test_many_early_failures_stop_the_search_with_the_likely_cause_and_it_can_go_on(tmp_path: Path) -> None:
+def test_many_early_failures_stop_the_search_with_the_likely_cause_and_once_mended_all_trials_run(
+    tmp_path: Path, quiet: Path
+) -> None:
     with pytest.raises(SearchError) as error:
         search(tmp_path, ShuffledPool(partial(broken, tmp_path), 3, 0))
     assert "11 of the first 11 jobs failed, " in str(error.value)
     assert "of them with: no module named torchvision (see logs/slot-0.log): mend the cause" in str(error.value)
-    assert search(tmp_path).trials == 30  # mended
+    mended = ShuffledPool(partial(keep, tmp_path), 3, 0)
+    assert search(tmp_path, mended).trials == 30
+    assert {job.trial for job in mended.jobs} == set(range(30))
+    assert members(tmp_path) == members(quiet)
+
+
+@pytest.mark.parametrize("order", ["virtual", "arrival"])
+def test_what_failed_early_runs_again_and_what_did_not_stays(tmp_path: Path, order: OrderName) -> None:
+    def some(job: Job) -> Outcome:
+        return keep(tmp_path, job) if job.trial % 4 == 1 else broken(tmp_path, job)
+
+    settings = replace(SETTINGS, order=order)
+    for _ in range(2):  # it stops anew until the cause is mended
+        with pytest.raises(SearchError, match="jobs failed"):
+            search(tmp_path, ShuffledPool(some, 3, 0), settings)
+    there = members(tmp_path)
+    assert there
+    mended = ShuffledPool(partial(keep, tmp_path), 3, 0)
+    assert search(tmp_path, mended, settings).trials == 30
+    assert {m.trial for m in Library(tmp_path).members()} == {n for n in range(30) if n % 7 != 5}
+    assert there.items() <= members(tmp_path).items()
+    issued = jobs_issued(tmp_path)
+    assert len(set(issued)) == len(issued)
+
+
+def test_a_search_of_one_trial_that_failed_runs_it_again(tmp_path: Path) -> None:
+    one = replace(SETTINGS, trials=1)
+    for _ in range(2):
+        with pytest.raises(SearchError, match="1 of the first 1 jobs failed"):
+            search(tmp_path, ShuffledPool(partial(broken, tmp_path), 3, 0), one)
+    search(tmp_path, settings=one)
+    assert {m.trial for m in Library(tmp_path).members()} == {0}
+
+
+def test_trials_that_diverged_are_not_run_again_after_an_early_stop(tmp_path: Path) -> None:
+    def diverging(job: Job) -> Outcome:
+        return Outcome(job, failure=Failure("diverged", "the loss is not a number"))
+
+    first, again = ShuffledPool(diverging, 3, 0), ShuffledPool(partial(keep, tmp_path), 3, 0)
+    with pytest.raises(SearchError, match="11 of the first 11 jobs failed"):
+        search(tmp_path, first)
+    assert search(tmp_path, again).trials == 30
+    assert len({job.trial for job in again.jobs} & {job.trial for job in first.jobs}) < 11
 
 
 def test_failures_that_come_later_do_not_stop_the_search(tmp_path: Path) -> None:

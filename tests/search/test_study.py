@@ -44,6 +44,29 @@ def test_events_are_read_back_in_order(tmp_path: Path) -> None:
     assert journal_of(tmp_path).events() == EVENTS
 
 
+@pytest.mark.parametrize("synced", [True, False])
+def test_a_journal_that_is_cut_is_that_of_a_search_killed_before(tmp_path: Path, synced: bool) -> None:
+    journal = journal_of(tmp_path)
+    first = journal.configuration(0)
+    numbers = [journal.append(event) for event in EVENTS[:2]]
+    journal.sync()
+    whole = (tmp_path / "journal.log").read_bytes()
+    journal.configuration(1)
+    numbers += [journal.append(event) for event in EVENTS[2:]]
+    if synced:
+        journal.sync()
+    assert numbers == [0, 1, 2, 3]
+    journal.cut(None)
+    journal.cut(2)
+    journal = journal_of(tmp_path)
+    assert journal.events() == EVENTS[:2]
+    assert (journal.configuration(0), len(trials(tmp_path))) == (first, 2)  # chosen before the event
+    journal.append(EVENTS[3])
+    journal.sync()
+    assert (tmp_path / "journal.log").read_bytes().startswith(whole)
+    assert journal_of(tmp_path).events() == [*EVENTS[:2], EVENTS[3]]
+
+
 def test_configurations_depend_on_seed_and_trial_only_and_survive_a_restart(tmp_path: Path) -> None:
     journal = journal_of(tmp_path / "a")
     through = [journal.configuration(trial) for trial in range(4)]

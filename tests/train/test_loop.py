@@ -180,6 +180,14 @@ def test_a_members_job_asked_again_returns_it_without_training(task: Task) -> No
     assert not Library(task.run).checkpoint_path(3).exists()
 
 
+def test_a_member_of_another_configuration_by_that_name_is_trained_anew(task: Task) -> None:
+    other = train(task, {**TINY, "learning_rate": 0.5}, 0, 1)
+    member = train(task, TINY, 0, 1)
+    assert member.id == other.id
+    assert Library(task.run).member(member.id).configuration == TINY
+    assert weights(task, member) == weights(elsewhere(task), train(elsewhere(task), TINY, 0, 1))
+
+
 def test_a_checkpoint_without_its_member_makes_it_without_training(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train(elsewhere(task), TINY, 0, 1)
     with monkeypatch.context() as patch:
