@@ -145,7 +145,9 @@ class Feed:
             if self._way.loaders:  # of another number: they end
                 self._go(INLINE)
             try:
-                if not crew(self.dataset.path, self.dataset.input, way.loaders).ready():
+                found = crew(self.dataset.path, self.dataset.input, way.loaders)
+                # as many blocks as more loaders had pending may be more than these can hold
+                if not found.ready() or len(self._pending) > found.ahead:
                     return
             except LoadersDied:
                 dismiss()

@@ -144,6 +144,32 @@ def test_a_way_is_changed_in_the_middle_of_an_epoch_without_losing_a_batch(digit
     assert torch.equal(torch.cat(found).permute(0, 2, 3, 1), expected)
 
 
+def test_fewer_loaders_take_over_when_what_is_pending_fits_them(digits: Dataset, loaders: None) -> None:
+    made = planned(digits, 24, MOVED)
+    with closing(Feed(digits, made, torch.device("cpu"), 2, way=INLINE)) as whole:
+        expected = torch.cat([i for e in (1, 2) for block in whole.batches(e) for i, _ in block])
+    assert digits.path is not None
+    helping = crew.crew(digits.path, digits.input, 2)
+    while not helping.ready():
+        time.sleep(0.01)
+    found, gone = [], []
+    with closing(Feed(digits, made, torch.device("cpu"), 2, way=Way("loaders", 2))) as feed:
+        for number in (1, 2):
+            for block in feed.batches(number):
+                found += [i.clone() for i, _ in block]
+                gone.append(feed._way)
+                if len(gone) == 2:
+                    assert len(feed._pending) > crew.DEPTH - 1
+                    feed.trials.way = Way("loaders", 1)
+                elif len(gone) == 3:  # while the trainer prepares, they come up
+                    helping = crew.crew(digits.path, digits.input, 1)
+                    while not helping.ready():
+                        time.sleep(0.01)
+    assert gone[:3] == [Way("loaders", 2), Way("loaders", 2), INLINE]
+    assert gone[-1] == Way("loaders", 1)
+    assert torch.equal(torch.cat(found), expected)
+
+
 def test_loaders_end_with_a_trainer_that_is_killed(digits: Dataset) -> None:
     code = (
         "import pathlib, time; from ripieno.data import open_dataset; from ripieno.train.crew import Crew\n"
