@@ -22,8 +22,9 @@ from torch import Tensor
 from ripieno import files
 from ripieno.errors import RipienoError
 from ripieno.train.crew import LoadersDied, crew, dismiss
-from ripieno.train.plan import Block, Plan, Preparation
+from ripieno.train.plan import Block, Plan, Preparation, moved
 from ripieno.train.preparers import Beside, Inline, Preparer
+from ripieno.train.waits import Waits
 from ripieno.train.ways import INLINE, Found, Trials, Way, ways
 from ripieno.types import Dataset
 
@@ -48,7 +49,7 @@ class Feed:
         way: Way | None = None,
     ) -> None:
         self.dataset, self.plan, self.device, self.last = dataset, plan, device, last
-        self.labels = torch.from_numpy(np.array(dataset.labels)).to(device)
+        self._labels = torch.from_numpy(np.array(dataset.labels))
         self._record = record
         candidates = ways(spare if dataset.path else 0) if way is None else (way,)
         self.trials = Trials(candidates, _known(record) if len(candidates) > 1 else None)
@@ -58,7 +59,7 @@ class Feed:
         self._blocks: Iterator[Block] = iter(())
         self._pending: deque[Block] = deque()
         self._next = 0
-        self._waited = 0.0
+        self._waits = Waits(device)
 
     def _preparation(self, device: torch.device) -> Preparation:
         mean, std = self.dataset.mean, [s or 1.0 for s in self.dataset.std]
@@ -71,43 +72,41 @@ class Feed:
         """
         if epoch != self._next:
             self._pending.clear()
-            self._blocks = itertools.chain.from_iterable(self.plan.blocks(e) for e in range(epoch, self.last + 1))
+            # of the plan alone: blocks that referred to this feed would keep it, and all it has on the GPU, alive
+            self._blocks = itertools.chain.from_iterable(map(self.plan.blocks, range(epoch, self.last + 1)))
             self._go(self._way)
         last = False
         while not last:
             started = time.perf_counter()
+            self._waits.begin()
             self._follow()
             block, images = self._take()
-            labels = self.labels[torch.from_numpy(block.rows).to(self.device)]
+            labels = moved(self._labels[torch.from_numpy(block.rows)], self.device)
             batches = (torch.split(t, self.plan.batch_size) for t in (images.permute(0, 3, 1, 2), labels))
-            taken = time.perf_counter()
-            self._waited += taken - started
+            self._waits.end()
             last = block.last
             self._next = epoch + 1 if last else 0  # an epoch left in the middle starts again
             yield list(zip(*batches, strict=True))
-            self._count(len(block.rows), started, taken)
+            self._count(len(block.rows), started)
 
     def waited(self) -> float:
         """Seconds without a batch since the last call; to be called when the device has done its work."""
-        seconds, self._waited = self._waited + self._inline.seconds(), 0.0
-        return seconds
+        return self._waits.seconds()
 
     def close(self) -> None:
-        """Let go of the thread; loaders stay for the next job of this process."""
+        """Let go of the thread and of what lies on the GPU; loaders stay for the next job of this process."""
         self._pending.clear()
+        self._blocks = iter(())
         self._go(INLINE)
+        self._inline.close()
 
-    def _count(self, images: int, started: float, taken: float) -> None:
+    def _count(self, images: int, started: float) -> None:
         """A block was trained on: what its way is worth."""
         if self.trials.settled or self._way != self.trials.way:
             return
-        waited = taken - started
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-            on_device = self._inline.seconds()
-            waited += on_device
-            self._waited += on_device
-        self.trials.add(images, time.perf_counter() - started, waited)
+        self.trials.add(images, time.perf_counter() - started, self._waits.last())
         if self.trials.settled and self._record is not None:
             files.write_json(self._record, Found(self.trials.way, tuple(self.trials.speeds)))
 
@@ -126,7 +125,7 @@ class Feed:
             for block in self._pending:
                 self._inline.submit(block)
             images, block = self._inline.take(), self._pending.popleft()
-        return block, images.to(self.device)
+        return block, moved(images, self.device)
 
     def _fill(self) -> None:
         while len(self._pending) < self._preparer.ahead and (block := next(self._blocks, None)) is not None:

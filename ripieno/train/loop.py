@@ -4,7 +4,9 @@ Theory of operation. A trial lives in its checkpoint. A job restores it, trains 
 validation and a new checkpoint, and ends with the member of its last epoch. All randomness of an epoch comes from
 (seed, trial, epoch) and the learning rate from (start, stop, epoch), so that a trial killed anywhere goes on from its
 last finished epoch to bit-equal weights (same machine, same threads, on a CPU), whoever prepares its batches: see
-`Feed`. Losses are summed on the device and on a GPU read once an epoch: nothing in the loop waits for the device.
+`Feed`. Losses are summed on the device and on a GPU read once an epoch, and batches go there from pinned memory. The
+loop waits for a GPU only where pixels move, since kornia looks whether its matrices have an inverse, and while ways to
+prepare batches are measured.
 """
 
 from __future__ import annotations

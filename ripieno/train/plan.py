@@ -80,6 +80,13 @@ class Preparation:
     def __call__(self, images: Tensor, draws: Tensor | None) -> Tensor:
         """`images` (samples, height, width, channels) changed as `draws` says, normalised: float32, same shape."""
         if draws is not None:
-            moved = self.augment.apply(images.permute(0, 3, 1, 2).float(), draws.to(images.device))
-            images = moved.permute(0, 2, 3, 1).contiguous()
+            changed = self.augment.apply(images.permute(0, 3, 1, 2).float(), moved(draws, images.device))
+            images = changed.permute(0, 2, 3, 1).contiguous()
         return (images.to(torch.float32) - self.mean) / self.std
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`. A GPU is not waited for: it copies from pinned memory, which torch keeps until it has."""
+    if device.type != "cuda" or tensor.device.type == "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

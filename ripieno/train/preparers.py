@@ -8,9 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ripieno.train.plan import Block, Preparation
+from ripieno.data.samples import blocks
+from ripieno.train.plan import Block, Preparation, moved
 from ripieno.types import Dataset
 
 
@@ -41,10 +43,9 @@ class Inline:
     def __init__(self, dataset: Dataset, prepare: Preparation, device: torch.device) -> None:
         self._images, self._prepare, self._device = dataset.images, prepare, device
         self._out: deque[Block] = deque()
-        self._spans: list[tuple[Any, Any]] = []
         self._resident: Tensor | None = None
-        if device.type == "cuda" and self._images.nbytes <= torch.cuda.mem_get_info(device)[0] // 2:
-            self._resident = torch.from_numpy(np.array(self._images)).to(device)
+        if device.type == "cuda" and self._images.nbytes <= free_bytes(device) // 2:
+            self._resident = resident(self._images, device)
 
     ahead = 1
 
@@ -55,28 +56,20 @@ class Inline:
     def take(self) -> Tensor:
         """See `Preparer.take`."""
         block = self._out.popleft()
-        if self._device.type == "cpu":
-            return self._prepare(torch.from_numpy(self._images[block.rows]), block.draws)
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        begin.record()
         if self._resident is not None:
-            images = self._resident[torch.from_numpy(block.rows).to(self._device)]
+            images = self._resident[moved(torch.from_numpy(block.rows), self._device)]
         else:
-            images = torch.from_numpy(self._images[block.rows]).to(self._device)
-        images = self._prepare(images, block.draws)
-        end.record()
-        self._spans.append((begin, end))
-        return images
+            images = moved(torch.from_numpy(self._images[block.rows]), self._device)
+        return self._prepare(images, block.draws)
 
     def reset(self) -> None:
         """See `Preparer.reset`."""
         self._out.clear()
 
-    def seconds(self) -> float:
-        """How long the GPU prepared since the last call; all of it must have been done."""
-        total = sum(begin.elapsed_time(end) for begin, end in self._spans) / 1000
-        self._spans = []
-        return float(total)
+    def close(self) -> None:
+        """Let go of what lies on the GPU: the next trial of this process looks for room there."""
+        self._out.clear()
+        self._resident = None
 
 
 class Beside:
@@ -104,3 +97,18 @@ class Beside:
 
     def _one(self, block: Block) -> Tensor:
         return self._prepare(torch.from_numpy(self._images[block.rows]), block.draws)
+
+
+def resident(images: NDArray[Any], device: torch.device) -> Tensor:
+    """A copy of `images` on `device`, made block by block: mapped ones never lie in this machine's memory whole."""
+    copy = torch.empty(images.shape, dtype=getattr(torch, str(images.dtype)), device=device)
+    starts = blocks(images)
+    for start in starts:
+        copy[start : start + starts.step] = torch.from_numpy(np.array(images[start : start + starts.step]))
+    return copy
+
+
+def free_bytes(device: torch.device) -> int:
+    """What this process may still take of a GPU: what is free there, and what torch keeps of it and does not use."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -57,7 +58,11 @@ class Trial:
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = optim.make_optimizer(self.recipe, self.network)
         self.body = torch.compile(self.network.body) if task.compiled else self.network.body
-        plan = Plan(dataset, self.recipe.batch_size, self.augment, self._generators, self.device.type)
+        # cards that only emulate bfloat16 lose by it, and float16 would need its losses scaled: these train in float32
+        self.half = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        # not a method: the plan would keep its trial alive, and all it has on the GPU, until the collector came by
+        drawn = partial(generators, task.seed, job.trial)
+        plan = Plan(dataset, self.recipe.batch_size, self.augment, drawn, self.device.type)
         record = Library(task.run).path / "feeds" / f"{self._kind()}.json"
         self.feed = Feed(dataset, plan, self.device, job.stop, task.spare, record, way)
         self.rows = dataset.rows("valid")
@@ -74,22 +79,11 @@ class Trial:
         size = max(0, work.bit_length() - 1) // 2
         return f"{self.device.type}-{self.task.threads}-{self.task.spare}-{changed}-{family}-{size}"
 
-    def _seeds(self, epoch: int) -> tuple[int, int, int]:
-        """Of an epoch: for the order, for augmentation, for the layers."""
-        sequence = np.random.SeedSequence((self.task.seed, self.job.trial, epoch))
-        order, draws, layers = (int(n) >> 1 for n in sequence.generate_state(3, np.uint64))
-        return order, draws, layers
-
-    def _generators(self, epoch: int) -> tuple[np.random.Generator, torch.Generator]:
-        """Of an epoch, for the order and for augmentation."""
-        order, draws, _ = self._seeds(epoch)
-        return np.random.default_rng(order), torch.Generator().manual_seed(draws)
-
     @contextmanager
     def seeded(self, epoch: int) -> Iterator[None]:
         """Initial weights and dropout draw from torch's global generator: it is seeded inside and given back after."""
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self._seeds(epoch)[2])
+            torch.manual_seed(seeds(self.task.seed, self.job.trial, epoch)[2])
             yield
 
     def epoch(self, progress: Progress) -> tuple[Progress, NDArray[np.float32]]:
@@ -125,8 +119,8 @@ class Trial:
         """One step on a batch of the feed; its loss, on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        # bfloat16 where the device gains; the loss stays float32
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+        # the loss stays float32
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.half):
             logits = self.body(images)
         smoothing = self.recipe.label_smoothing
         loss = torch.nn.functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
@@ -155,6 +149,19 @@ class Trial:
             created=time.time(),
             curve=progress.curve,
         )
+
+
+def seeds(seed: int, trial: int, epoch: int) -> tuple[int, int, int]:
+    """Of an epoch: for the order, for augmentation, for the layers."""
+    sequence = np.random.SeedSequence((seed, trial, epoch))
+    order, draws, layers = (int(n) >> 1 for n in sequence.generate_state(3, np.uint64))
+    return order, draws, layers
+
+
+def generators(seed: int, trial: int, epoch: int) -> tuple[np.random.Generator, torch.Generator]:
+    """Of an epoch, for the order and for augmentation."""
+    order, draws, _ = seeds(seed, trial, epoch)
+    return np.random.default_rng(order), torch.Generator().manual_seed(draws)
 
 
 def _check_loss(total: Tensor, epoch: int) -> float:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -229,9 +232,23 @@ def test_every_epoch_has_an_order_and_an_augmentation_of_its_own(task: Task, dig
     trial = Trial(task, Job(3, TINY, 0, 3), digits)
     drawn = set()
     for number in (1, 2, 3):
-        order, draws = trial._generators(number)
+        order, draws = trial.feed.plan._generators(number)
         drawn.add((*order.permutation(50), *torch.rand(5, generator=draws).tolist()))
     assert len({d[:50] for d in drawn}) == len({d[50:] for d in drawn}) == 3
+
+
+def test_a_trial_is_gone_as_soon_as_nobody_holds_it(task: Task, digits: Dataset) -> None:
+    gc.collect()
+    gc.disable()  # who waits for the collector has two networks on the GPU
+    try:
+        trial = Trial(task, Job(3, MOVED, 0, 3), digits)
+        with closing(trial.feed):
+            trial.epoch(Progress(trial.fingerprint))  # more epochs could follow
+        held = [weakref.ref(o) for o in (trial, trial.feed, trial.network)]
+        del trial
+        assert [ref() for ref in held] == [None] * 3
+    finally:
+        gc.enable()
 
 
 def test_training_leaves_the_process_as_it_was(task: Task) -> None:
