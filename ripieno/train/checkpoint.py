@@ -90,5 +90,16 @@ def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> No
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors wants them: on the CPU, contiguous, none sharing memory."""
-    return {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    """Tensors as safetensors wants them: on the CPU, contiguous, none sharing memory.
+
+    A module that a network uses twice has its weights twice in the state, under two names: both are written, so that
+    the network that is built to read them finds every name it knows.
+    """
+    plain: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        one = tensor.detach().to("cpu").contiguous()
+        memory = one.untyped_storage().data_ptr()
+        plain[name] = one.clone() if memory in seen else one
+        seen.add(memory)
+    return plain

@@ -49,6 +49,9 @@ def failing(configuration, input, classes):
     network = Failing(64, classes)
     network.says = configuration["says"]
     return network
+def sharing(configuration, input, classes):
+    block = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU())
+    return nn.Sequential(nn.Flatten(), block, block, nn.Linear(64, classes))
 """
 
 
@@ -133,6 +136,26 @@ def test_dropout_of_a_users_network_resumes_to_the_same_weights(
             train_job(task, Job(3, {"hidden": 16}, 0, 2))
     torch.rand(5)  # the generator of the process does not matter
     assert weights(task, train(task, {"hidden": 16}, 0, 2)) == weights(elsewhere(task), whole)
+
+
+def test_a_network_that_uses_a_module_twice_is_kept_gone_on_with_and_read_back(
+    own: None, task: Task, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ripieno.backends.torch import load_network
+
+    task = dataclasses.replace(task, family="own_trained:sharing")
+    whole = train(elsewhere(task), {}, 0, 2)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            train_job(task, Job(3, {}, 0, 2))
+    member = train(task, {}, 0, 2)
+    assert weights(task, member) == weights(elsewhere(task), whole)
+    assert [e.valid_cross_entropy for e in member.curve] == [e.valid_cross_entropy for e in whole.curve]
+    network = load_network(member, Library(task.run).weights_path(member.id), trusted=(task.family,))
+    assert network.body[1] is network.body[2]
+    answers = predict(network, digits.images[digits.rows("valid")])
+    assert np.allclose(answers, Library(task.run).probabilities(member.id), atol=1e-5)
 
 
 def test_a_process_killed_at_any_moment_loses_at_most_an_epoch(task: Task) -> None:
