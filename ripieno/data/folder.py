@@ -99,10 +99,12 @@ def _find(folder: Path, notes: list[str]) -> tuple[list[Picture], tuple[str, ...
     if not tops:
         must = "it must hold one folder of images a class, such as cat/1.jpg and dog/2.jpg"
         raise DataError(f"{folder} {'holds no folder' if any(folder.iterdir()) else 'is empty'}: {must}")
-    if all(p.name.lower() in SPLIT_WORDS for p in tops):
-        splits = [(SPLIT_WORDS[p.name.lower()], p) for p in tops]
+    words = [SPLIT_WORDS.get(p.name.lower()) for p in tops]
+    splits = [(word, p) for word, p in zip(words, tops, strict=True) if word is not None]
+    if len(splits) == len(tops):
         _check_tops(folder, [s for s, _ in splits])
     else:
+        _check_mixed(folder, splits, tops[words.index(None)])
         splits = [("train", folder)]
     known, other, pictures = suffixes(), [], []
     for split, top in splits:
@@ -126,6 +128,15 @@ def _check_tops(folder: Path, splits: Sequence[Split]) -> None:
         raise DataError(f"{folder} has two folders for one split: it must have at most train, valid and test")
     if "train" not in splits:
         raise DataError(f"{folder} has {' and '.join(splits)} but no train folder: it must have images to train on")
+
+
+def _check_mixed(folder: Path, splits: Sequence[tuple[Split, Path]], other: Path) -> None:
+    """Raise DataError where folders named as splits would become classes, only because `other` lies beside them."""
+    found = {split for split, _ in splits}
+    if "train" in found and len(found) > 1:
+        names = " and ".join(p.name for _, p in splits)
+        mend = f"move {other.name} elsewhere; or, if all of them are classes, give {names} other names"
+        raise DataError(f"{folder} has folders of splits ({names}) beside {other.name}, which is none: {mend}")
 
 
 def _folders(folder: Path) -> list[Path]:

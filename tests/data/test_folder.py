@@ -168,6 +168,20 @@ def test_two_folders_for_one_split_are_refused(image_folder):
     assert "two folders for one split" in error_of(image_folder(top="images/valid").parent)
 
 
+@pytest.mark.parametrize("splits", [("train", "test"), ("Train", "val", "test"), ("training", "dev")])
+def test_a_folder_beside_those_of_splits_is_named_and_they_become_no_classes(image_folder, splits):
+    for top in (*splits, "unlabeled"):
+        root = image_folder(count=5, top=f"images/{top}").parent
+    message = error_of(root)
+    assert "beside unlabeled, which is none: move unlabeled elsewhere; or, if all of them are classes" in message
+    assert all(name in message for name in splits)
+
+
+@pytest.mark.parametrize("classes", [("train", "car"), ("test", "valid", "car")])
+def test_a_class_may_be_called_as_a_split_where_there_are_no_splits(image_folder, classes):
+    assert load_dataset(image_folder(classes)).classes == tuple(sorted(classes))
+
+
 def test_pictures_deeper_down_belong_to_the_class_above(image_folder, make):
     folder = image_folder()
     make.picture(folder / "a" / "monday" / "x.png")
