@@ -57,6 +57,7 @@ class Dataset:
     """per channel over the training split, in the unit of `images`"""
     std: tuple[float, ...]
     metric: Metric = "accuracy"
+    """the score that is shown; trials are ranked by cross-entropy, ensembles by the loss asked for"""
     path: Path | None = None
     """the folder it is mapped from; None for arrays in memory"""
 

@@ -79,7 +79,9 @@ def tune(
     family: Annotated[str | None, typer.Option(help="Your own networks: `module:function`.")] = None,
     size: Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")] = None,
     split: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "0.72,0.08,0.20",
-    metric: Annotated[str, typer.Option(help="`accuracy` or `macro-f1`.")] = "accuracy",
+    metric: Annotated[
+        str, typer.Option(help="Score that is shown, `accuracy` or `macro-f1`; trials are ranked by cross-entropy.")
+    ] = "accuracy",
     skip_bad: Annotated[bool, typer.Option(help="Leave broken images out and count them.")] = False,
     log: Annotated[
         list[str] | None,

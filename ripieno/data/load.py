@@ -49,8 +49,8 @@ def load_dataset(
     - `split`: shares of train, valid and test (appendix A.1: 72/8/20), stratified by class and seeded by `seed`.
       A test or validation split that the source brings is kept, and the shares of the others apply to the rest.
       A prepared data set keeps its splits.
-    - `metric`: what a trial is judged by; a prepared data set keeps its own unless it is asked for another than
-      the default here.
+    - `metric`: the score shown of trials and ensembles; trials are ranked by cross-entropy whatever it is. A prepared
+      data set keeps its own unless it is asked for another than the default here.
     - `skip_bad`: leave out broken image files instead of raising.
     - `progress`: called with images done and images in all while an image folder is decoded.
     - `notes`: lines a user should see are appended: images left out, imbalance, ...
@@ -139,6 +139,6 @@ def dataset_of(
     if size is not None and images.shape[1:3] != (size, size):
         images = sized(images, size)
     split = split_samples(samples.labels, samples.given, samples.classes, ratios, seed)
-    notes += balance_notes(samples.labels, split, samples.classes, metric)
+    notes += balance_notes(samples.labels, split, samples.classes)
     mean, std = moments(images, np.flatnonzero(split == 0))
     return Dataset(samples.name, images, samples.labels, split, samples.classes, mean, std, metric)

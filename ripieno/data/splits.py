@@ -78,15 +78,13 @@ def shares(samples: int, ratios: Sequence[float]) -> list[int]:
     return counts
 
 
-def balance_notes(
-    labels: NDArray[np.int64], split: NDArray[np.uint8], classes: Sequence[str], metric: str
-) -> list[str]:
+def balance_notes(labels: NDArray[np.int64], split: NDArray[np.uint8], classes: Sequence[str]) -> list[str]:
     """What a user should know of the classes: imbalance, and classes that a split of the source lacks."""
     notes = []
     counts = np.bincount(labels, minlength=len(classes))
     if counts.max() >= 3 * counts.min():
-        advice = "; consider --metric macro-f1" if metric == "accuracy" else ""
-        notes.append(f"classes hold {counts.min():,} to {counts.max():,} images{advice}")
+        advice = "consider select --loss macro-f1, to which all classes count alike"
+        notes.append(f"classes hold {counts.min():,} to {counts.max():,} images; {advice}")
     for i, name in enumerate(SPLITS[1:], start=1):
         absent = np.flatnonzero(np.bincount(labels[split == i], minlength=len(classes)) == 0)
         if len(absent):

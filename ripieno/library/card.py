@@ -159,7 +159,7 @@ def _data(data: Dataset | None) -> list[str]:
     shares = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     return [
         f"{_text(data.name)}: {len(data.labels):,} images of {' × '.join(map(str, data.images.shape[1:]))} "
-        f"({data.images.dtype}) in {len(data.classes)} classes; {shares}. Judged by {data.metric}.",
+        f"({data.images.dtype}) in {len(data.classes)} classes; {shares}.",
     ]
 
 

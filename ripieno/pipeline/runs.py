@@ -40,6 +40,7 @@ class Overview:
 
     path: Path
     metric: str
+    """the score that is shown, `accuracy` or `macro-f1`"""
     members: tuple[Member, ...]
     """by validation cross-entropy, the best first"""
     cost_kind: str
@@ -77,7 +78,7 @@ def show(run: str | Path | Library) -> Overview:
 
 
 def metric_of(library: Library) -> str:
-    """The metric a run is judged by: its data set's, accuracy when it has none."""
+    """The score that is shown of a run: its data set's metric, accuracy when it has none."""
     from ripieno.data import open_dataset
 
     found = (library.dataset_path / "dataset.json").exists()

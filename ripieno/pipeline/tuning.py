@@ -68,7 +68,8 @@ def tune(
     The space is by default `resnet` on a GPU, `resnet-small` on a CPU. `family` (`module:function`) is code of yours to
     be run; one that only a space's file names is refused. `pool`, `device`, `slots` and the four after them
     say where trials train: see `Places`. Without `slots`, a profile decides how many trials share this machine, when it
-    takes at most 2 % of `hours`: see `pipeline.packing`. `notes` gathers what to know of the data and of that.
+    takes at most 2 % of `hours`: see `pipeline.packing`. `notes` gathers what to know of the data and of that. `metric`
+    is the score that is shown; trials are ranked by cross-entropy.
 
     With `promote` "ensemble" trials train on for what they add to the best ensemble under `budget`, in `flops` of a
     sample or in `parameters`: see `pipeline.promotion`. It made no difference where it was measured, so no command

@@ -73,7 +73,7 @@ def test_a_data_set_of_another_size_is_described_anew(arrays):
 def test_imbalance_is_noted(arrays):
     notes = []
     load_dataset((arrays[0], np.repeat([0, 1], [50, 10])), notes=notes)
-    assert notes == ["classes hold 10 to 50 images; consider --metric macro-f1"]
+    assert notes == ["classes hold 10 to 50 images; consider select --loss macro-f1, to which all classes count alike"]
 
 
 @pytest.mark.parametrize(

@@ -112,19 +112,17 @@ def test_shares_sum_to_all_and_are_never_zero_nor_far_from_exact(samples, ratios
 def test_imbalance_is_noted_with_the_advice_that_mends_it():
     labels = np.repeat([0, 1], [9, 1979])
     names = ["a", "b"]
-    notes = balance_notes(labels, split(labels), names, "accuracy")
-    assert notes == ["classes hold 9 to 1,979 images; consider --metric macro-f1"]
-    assert balance_notes(labels, split(labels), names, "macro-f1") == ["classes hold 9 to 1,979 images"]
+    notes = balance_notes(labels, split(labels), names)
+    advice = "consider select --loss macro-f1, to which all classes count alike"
+    assert notes == [f"classes hold 9 to 1,979 images; {advice}"]
 
 
 def test_balanced_classes_need_no_note():
     labels = np.arange(60) % 2
-    assert balance_notes(labels, split(labels), ["a", "b"], "accuracy") == []
+    assert balance_notes(labels, split(labels), ["a", "b"]) == []
 
 
 def test_a_class_that_the_sources_test_split_lacks_is_noted():
     labels = np.array([0, 1] * 20 + [0] * 5)
     result = split(labels, [FREE] * 40 + [2] * 5)
-    assert balance_notes(labels, result, ["a", "b"], "accuracy") == [
-        "the source's test split has no image of class 'b'"
-    ]
+    assert balance_notes(labels, result, ["a", "b"]) == ["the source's test split has no image of class 'b'"]
