@@ -137,6 +137,22 @@ def test_a_profile_is_made_for_searches_of_hours_only() -> None:
     assert not worth(cpu_packs(2), None), "a search bounded by trials must not depend on the machine"
 
 
+@pytest.mark.parametrize(
+    ("packs", "hours"),
+    [
+        (cpu_packs(2), 1.0),
+        (cpu_packs(4), 1.5),
+        (cpu_packs(8), 2.0),
+        (cpu_packs(16), 2.5),
+        (gpu_packs(16, 1), 1.25),
+        (gpu_packs(16, 2), 1.25),
+    ],
+)
+def test_searches_as_long_as_the_documentation_says_begin_with_a_profile(packs: tuple[Pack, ...], hours: float) -> None:
+    assert worth(packs, 3600 * hours)
+    assert not worth(packs, 3600 * (hours - 0.25))
+
+
 def test_sizes_are_the_middles_of_three_thirds() -> None:
     configurations = [{"width": n} for n in (9, 1, 5, 2, 8, 3, 7, 4, 6)]
     assert sizes(configurations, lambda c: float(c["width"])) == {
