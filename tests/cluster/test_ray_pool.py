@@ -146,7 +146,7 @@ def test_a_cluster_that_is_lost_is_said_and_blames_no_job(cluster: Any, tmp_path
         until_noted(tmp_path)
         answer(pool, ConnectionError("the data client has disconnected"))  # what Ray's client makes of a lost head
         for _ in range(2):
-            with pytest.raises(SearchError, match="the Ray cluster is lost .*disconnected.* start the search again"):
+            with pytest.raises(SearchError, match=r"the Ray cluster is lost .*disconnected.* start the search again"):
                 pool.wait(30)
 
 
@@ -161,7 +161,7 @@ def test_workers_that_cannot_start_are_tried_a_few_times_and_then_said(
     source.unlink()  # workers import it anew, by its name
     with RayPool(work) as pool:
         pool.submit(job(0))
-        with pytest.raises(SearchError, match="no worker can start .*: No module named 'driver_only': mend that"):
+        with pytest.raises(SearchError, match=r"no worker can start .*: No module named 'driver_only': mend that"):
             pool.wait(60)
 
 
