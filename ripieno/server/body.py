@@ -32,12 +32,7 @@ async def read_body(
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and len(declared) < 20:
         ticket.hold(int(declared))
-    message = await receive()
-    if message.get("more_body"):
-        body = await _rest(message["body"], receive, ticket, limits)
-    else:
-        body = _chunk(message)
-        ticket.hold(len(body))
+    body = await _whole(receive, ticket, limits)
     scope["body_read"] = True
     body = _decoded(body, headers.get(b"content-encoding", b"").lower(), ticket)
     json_length = len(body) if header_length is None else min(header_length, len(body))
@@ -48,11 +43,12 @@ async def read_body(
     return body, header_length
 
 
-async def _rest(first: bytes, receive: Receive, ticket: Ticket, limits: Limits) -> bytes:
-    chunks, size = [first], len(first)
+async def _whole(receive: Receive, ticket: Ticket, limits: Limits) -> bytes:
+    """The body, as it comes. The first of it is waited for no longer than the rest: it may never come."""
+    chunks: list[bytes] = []
+    size, more = 0, True
     try:
         async with asyncio.timeout(limits.body_timeout):
-            more = True
             while more:
                 message = await receive()
                 chunks.append(_chunk(message))

@@ -1,0 +1,44 @@
+"""Sockets by hand, for what no client library would send."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+
+import httpx
+
+from ripieno.server import Running
+
+
+def connect(running: Running) -> socket.socket:
+    host, port = running.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def all_of(client: socket.socket) -> bytes:
+    """What comes until the server closes the connection."""
+    said = b""
+    while chunk := client.recv(65536):
+        said += chunk
+    return said
+
+
+def flight(running: Running) -> dict[str, float]:
+    """Requests and bytes under way."""
+    said: dict[str, float] = httpx.get(running.url + "/overview", trust_env=False).json()["flight"]
+    return said
+
+
+def refused(running: Running) -> dict[str, int]:
+    """Refusals by status."""
+    said: dict[str, int] = httpx.get(running.url + "/overview", trust_env=False).json()["flight"]["refused"]
+    return said
+
+
+def soon(condition: Callable[[], bool]) -> bool:
+    """Whether `condition` comes true within some seconds."""
+    until = time.monotonic() + 10
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.01)
+    return condition()
