@@ -161,6 +161,8 @@ class Door:
         self, refusal: RefusedError, scope: Scope, receive: Receive, send: Send, *headers: tuple[bytes, bytes]
     ) -> None:
         self.admission.refused[refusal.status] += 1
+        # there is no more work to give up: a client that leaves from here on must not cancel its own refusal
+        scope.get("state", {}).pop("leaving", None)
         level = logging.WARNING if refusal.status >= 500 else logging.INFO
         if log.isEnabledFor(level):
             log.log(level, "%s", refusal, extra={"request": scope["request_id"], "status": refusal.status})

@@ -1,4 +1,4 @@
-"""Bodies that never come."""
+"""Bodies that never come, and clients that leave while they are refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from ripieno.server import Limits, Running, start
 from tests.server.stand_in import StandIn
-from tests.server.wire import connect, flight
+from tests.server.wire import connect, flight, soon
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +41,14 @@ def test_an_endless_trickle_of_a_body_is_408(impatient: Running) -> None:
             except TimeoutError:
                 continue
         assert said == b"HTTP/1.1 408"
+
+
+def test_a_client_that_leaves_once_it_is_refused_is_no_mistake_of_ours(
+    impatient: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connect(impatient) as client:
+        client.sendall(f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {3 << 20}\r\n\r\n".encode())
+        assert client.recv(12) == b"HTTP/1.1 413"
+        assert impatient._server.server_state.tasks, "what is left of the body is still waited for"
+    assert soon(lambda: not impatient._server.server_state.tasks)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
