@@ -161,6 +161,16 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()
             if self._soon is None:
                 self._soon = self.loop.call_later(SOON, self._go_ordinary)
+        if self._idle() and self.timeout_keep_alive_task is None and self._patience is None:
+            # uvicorn stops its timer at whatever comes: an empty line, the last of a body that nobody waited for
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def _idle(self) -> bool:
+        """Whether the last request is here whole and answered, and no other has begun."""
+        answered = self.cycle is not None and self.cycle.response_complete
+        return answered and self._whole and not self.transport.is_closing()
 
     def _may_be_plain(self) -> bool:
         """Whether the request could go the short way, by what is known from its head."""
@@ -252,6 +262,8 @@ class Connection(HttpToolsProtocol):
             self._cut(408, f"no whole request came within {self.limits.header_timeout:g} s")
 
     def _cut(self, status: int, message: str, header: str = "") -> None:
+        """Refuse what never becomes a request, and close."""
+        self.door.admission.refused[status] += 1
         content = f'{{"error":"{message}"}}'
         head = f"content-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n{header}\r\n"
         self.transport.write(STATUS_LINE[status] + (head + content).encode())

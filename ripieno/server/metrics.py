@@ -66,9 +66,10 @@ class Metrics(Collector):
         sizes = HistogramMetricFamily("ripieno_inference_request_samples", "Samples per request.", labels=["model"])
         for name, model in self.models.by_name.items():
             tally = model.tally
-            answered.add_metric([name, "success"], tally.requests)
-            for status, count in sorted(tally.failures.items()):
-                answered.add_metric([name, {503: "busy", 504: "late"}.get(status, "error")], count)
+            late = tally.failures[504]
+            counts = {"success": tally.requests, "late": late, "error": tally.failures.total() - late}
+            for outcome, count in counts.items():
+                answered.add_metric([name, outcome], count)
             samples.add_metric([name], tally.samples.total)
             partial.add_metric([name], tally.partial)
             seconds.add_metric([name], _buckets(tally.seconds), tally.seconds.total)

@@ -25,6 +25,7 @@ from ripieno.server import Client, Limits, Running, infer, start
 from ripieno.server.logs import log_to
 from ripieno.types import Bundle
 from tests.server.stand_in import MEMBERS, StandIn
+from tests.server.wire import all_of, connect
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +33,6 @@ def strict(engine: StandIn) -> Iterator[Running]:
     limits = Limits(header_timeout=0.4, body_timeout=0.5, connections=5, headers=2000, keep_alive=1)
     with start(engine, limits=limits) as running:
         yield running
-
-
-def connect(running: Running) -> socket.socket:
-    host, port = running.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=10)
-
-
-def all_of(client: socket.socket) -> bytes:
-    said = b""
-    while chunk := client.recv(65536):
-        said += chunk
-    return said
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /v2 HT", b"GET /v2 HTTP/1.1\r\nHost: x\r\nX-Slow: 1"])
@@ -266,6 +255,8 @@ def test_metrics_count_what_happened(bundle: Bundle, images: NDArray[np.uint8]) 
         text = httpx.get(running.url + "/metrics", trust_env=False).text
     found = {(s.name, *s.labels.values()): s.value for f in text_string_to_metric_families(text) for s in f.samples}
     assert found["ripieno_inference_requests_total", "ensemble", "success"] == 2
+    outcomes = {labels[1] for name, *labels in found if name == "ripieno_inference_requests_total"}
+    assert outcomes == {"success", "late", "error"}, "only what can happen, and from the start"
     assert found["ripieno_inference_samples_total", "ensemble"] == 10
     assert found["ripieno_inference_request_duration_seconds_count", "ensemble"] == 2
     assert found["ripieno_inference_request_samples_bucket", "8.0", "ensemble"] == 2

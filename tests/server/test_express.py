@@ -22,6 +22,7 @@ from ripieno.server.express import Mailbox
 from ripieno.server.line import Line
 from ripieno.types import Bundle
 from tests.server.stand_in import StandIn, direct_answers
+from tests.server.wire import connect, flight, soon
 
 INFER = "/v2/models/ensemble/infer"
 
@@ -51,11 +52,6 @@ def post(
     lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(head) + len(raw)}", *headers]
     lines += [f"Inference-Header-Content-Length: {len(head)}"] if binary else []
     return "\r\n".join([*lines, "", ""]).encode() + head + raw
-
-
-def connect(running: Running) -> socket.socket:
-    host, port = running.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=10)
 
 
 def answer(client: socket.socket) -> tuple[int, dict[str, str], bytes]:
@@ -172,11 +168,6 @@ def test_requests_sent_at_once_are_answered_in_their_order(
     assert json.loads(bodies[1])["name"] == json.loads(bodies[4])["name"] == "ensemble"
 
 
-def flight(running: Running) -> dict[str, float]:
-    said: dict[str, float] = httpx.get(running.url + "/overview", trust_env=False).json()["flight"]
-    return said
-
-
 def test_a_client_that_leaves_takes_its_request_with_it(
     server: Running, images: NDArray[np.uint8], engine: StandIn
 ) -> None:
@@ -289,13 +280,6 @@ def test_an_answer_that_goes_wrong_does_not_keep_the_others_waiting() -> None:
 
 def line_of(running: Running) -> Line:
     return running._server.door.models.lines["ensemble"]
-
-
-def soon(condition: Callable[[], bool]) -> bool:
-    until = time.monotonic() + 10
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.01)
-    return condition()
 
 
 def test_an_engine_is_let_go_of_and_told_that_nobody_waits(

@@ -1,0 +1,58 @@
+"""Connections that fall silent, or are cut before they bring a request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ripieno.server import Limits, Running, start
+from tests.server.stand_in import StandIn
+from tests.server.wire import all_of, connect, refused, soon
+
+
+@pytest.fixture(scope="module")
+def watched(engine: StandIn) -> Iterator[Running]:
+    with start(engine, limits=Limits(header_timeout=0.4, connections=2, headers=2000, keep_alive=1)) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("head", "after"),
+    [("", b"\r\n"), ("Content-Length: 4\r\n", b"xxxx"), ("Content-Length: 4\r\n", b"xxxx\r\n")],
+    ids=["an empty line", "a needless body", "both"],
+)
+def test_what_comes_after_an_answer_and_is_no_request_keeps_no_connection_open(
+    watched: Running, head: str, after: bytes
+) -> None:
+    with connect(watched) as client:
+        client.sendall(f"GET /v2 HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode())
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        client.sendall(after)
+        assert all_of(client) == b""
+
+
+def test_an_empty_line_between_two_requests_is_none_of_them(watched: Running) -> None:
+    with connect(watched) as client:
+        for _ in range(2):
+            client.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+            client.sendall(b"\r\n")
+
+
+def test_what_is_cut_before_it_is_a_request_is_counted_among_the_refused(watched: Running) -> None:
+    before = refused(watched)
+    for sent, status in (
+        (b"hello\r\n\r\n", b"400"),
+        (b"GET /v2 HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 3000 + b"\r\n\r\n", b"431"),
+        (b"GET /v2", b"408"),
+    ):
+        with connect(watched) as client:
+            client.sendall(sent)
+            assert all_of(client).startswith(b"HTTP/1.1 " + status)
+    assert soon(lambda: not watched._server.server_state.connections)
+    with connect(watched), connect(watched), connect(watched) as third:
+        assert all_of(third).startswith(b"HTTP/1.1 503")
+    assert soon(lambda: not watched._server.server_state.connections)
+    after = refused(watched)
+    assert {s: n - before.get(s, 0) for s, n in after.items()} == {"400": 1, "408": 1, "431": 1, "503": 1}
