@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
@@ -83,26 +83,29 @@ class Line:
     ) -> Answer:
         """The answer, within `timeout` seconds; with `partial`, that of the members which finished by then.
 
-        Raises RefusedError: 503 when the engine cannot take it, 504 when it is late, 500 when the engine failed.
+        Raises RefusedError: 504 when it is late or found no room in time, 500 when the engine failed.
         """
         until = time.monotonic() + timeout
-        # an early answer needs the engine's own deadline; the wait here is then only a backstop
-        deadline = timeout if partial else None
-        submit = functools.partial(self.engine.submit, spread=spread, each=each, deadline=deadline, partial=partial)
+        submit = functools.partial(self.engine.submit, images, members, spread=spread, each=each, partial=partial)
         if (taken := steps.get()) is not None:
             submit = functools.partial(submit, steps=taken)
+
+        def wait_for_room() -> Future[Answer]:
+            left = max(0.001, until - time.monotonic())  # what was waited in line is gone
+            return submit(timeout=left, deadline=left if partial else None)
+
         try:
+            # an early answer needs the engine's own deadline; the wait here is then only a backstop
             async with asyncio.timeout(timeout + (1.0 if partial else 0.0)):
                 if not self.waiting:
                     try:
-                        return await asyncio.wrap_future(submit(images, members, timeout=0.0))
+                        return await asyncio.wrap_future(submit(timeout=0.0, deadline=timeout if partial else None))
                     except EngineBusyError:
                         pass
                 self.waiting += 1
                 try:
                     async with self._turn:
-                        left = max(0.001, until - time.monotonic())
-                        future = await self._in_thread(functools.partial(submit, images, members, timeout=left))
+                        future = await self._in_thread(wait_for_room)
                 finally:
                     self.waiting -= 1
                 return await asyncio.wrap_future(future)
@@ -111,7 +114,7 @@ class Line:
         except EngineError as error:
             raise RefusedError(500, str(error)) from error
 
-    async def _in_thread(self, submit: functools.partial[Future[Answer]]) -> Future[Answer]:
+    async def _in_thread(self, submit: Callable[[], Future[Answer]]) -> Future[Answer]:
         """Submit in the one writing thread; a caller that gives up takes its request back."""
         writing = asyncio.get_running_loop().run_in_executor(self._writer, submit)
         try:

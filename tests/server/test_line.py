@@ -120,6 +120,31 @@ def test_a_request_given_up_while_it_waits_takes_its_room_back() -> None:
     assert [future.cancelled() for future in engine.futures] == [True]
 
 
+def test_what_a_request_for_a_partial_answer_waited_in_line_is_taken_off_its_time() -> None:
+    class Punctual(Narrow):
+        """Answers at the deadline, with the members that have finished."""
+
+        def submit(self, *asked: Any, deadline: float, **more: Any) -> Future[Answer]:
+            future = super().submit(*asked, **more)
+            early = Answer(np.zeros((1, 2), np.float32), ("m",), True)
+            threading.Timer(deadline, future.set_result, [early]).start()
+            return future
+
+    async def run() -> tuple[Answer, float]:
+        engine, began = Punctual(), time.monotonic()
+        line = Line(engine)  # type: ignore[arg-type]
+        waiting = asyncio.create_task(line.ask(np.array([99]), None, 0.5, partial=True))
+        await asyncio.sleep(0.4)
+        engine.room.release()
+        answer = await waiting
+        line.close()
+        return answer, time.monotonic() - began
+
+    answer, took = asyncio.run(run())
+    assert answer.partial
+    assert 0.4 < took < 0.8, "the deadline began anew when there was room"
+
+
 def test_the_event_loop_goes_on_while_a_request_waits_for_room() -> None:
     async def run() -> int:
         line = Line(Narrow())  # type: ignore[arg-type]
