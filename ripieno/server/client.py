@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from ripieno.errors import RipienoError, need
 from ripieno.server.signature import DATATYPES, ENSEMBLE, INPUT
 
+BYTES = 32 << 20
+"""Most bytes of images in one request: half of what a server takes by default."""
+
 
 class Client:
     """A connection to a server at `url`, kept open between calls; a context manager."""
@@ -23,12 +26,15 @@ class Client:
         self._http = httpx.Client(timeout=timeout, headers=headers, trust_env=False)
 
     def infer(self, images: NDArray[np.generic], batch: int = 256) -> NDArray[np.float32]:
-        """Probabilities (samples, classes) of `images` (samples, *shape), sent `batch` at a time as raw tensors.
+        """Probabilities (samples, classes) of `images` (samples, *shape), sent as raw tensors.
+
+        At most `batch` are sent at a time, and fewer where these would be more than `BYTES`.
 
         Raises RipienoError with the server's own line when it refuses, or when it cannot be reached.
         """
         if len(images) == 0:
             raise RipienoError("no images were given: send at least one")
+        batch = max(1, min(batch, BYTES // max(1, images[0].nbytes)))
         return np.concatenate([self._infer(images[i : i + batch]) for i in range(0, len(images), batch)])
 
     def metadata(self) -> dict[str, Any]:
