@@ -49,17 +49,21 @@ class House:
             raise RipienoError(f"model names are {names}, must be letters, digits, '-' and '_', at least one")
         try:
             for name, source in self.sources.items():
-                self.models.put(self._open(source), name)
+                self.models.put(self._open(source, name), name)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, source: Source) -> Asked:
-        """An engine that answers. Raises RipienoError when it cannot be loaded or would not fit in memory."""
+    def _open(self, source: Source, name: str) -> Asked:
+        """An engine that answers as the model `name`.
+
+        Raises RipienoError when it cannot be loaded, would not fit in memory, or has names that are taken.
+        """
         if not isinstance(source, (str, Path, Bundle)):
             return source
         # a link is followed now: a lane that dies after it was turned must find the files its engine began with
         bundle = source if isinstance(source, Bundle) else read_bundle(Path(source).resolve())
+        self.models.offered(bundle, name)  # refused before it is loaded
         check_memory(bundle, free_bytes())
         from ripieno.engine import Engine
 
@@ -82,7 +86,8 @@ class House:
                     done = False
                     continue
                 try:
-                    engine = await asyncio.to_thread(self._open, source.path if isinstance(source, Bundle) else source)
+                    given = source.path if isinstance(source, Bundle) else source
+                    engine = await asyncio.to_thread(self._open, given, model)
                 except RipienoError as error:
                     log.error("%s was not exchanged, the old bundle goes on: %s", model, error)
                     done = False

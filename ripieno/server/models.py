@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ripieno.errors import RipienoError
 from ripieno.server.codec import Request
 from ripieno.server.line import Asked, Line
 from ripieno.server.refusal import RefusedError
 from ripieno.server.signature import ENSEMBLE, VERSION, Signature, signatures
 from ripieno.server.tally import Tally
+from ripieno.types import Bundle
 
 if TYPE_CHECKING:
     from ripieno.engine.answer import Answer
@@ -87,17 +90,32 @@ class Models:
         """Offer an engine's ensemble as `name`, from the next request on.
 
         Members are offered by their ids, and as `name.ID` where the ensemble is not the default one. Returns the line
-        that it replaced, which may still hold requests.
+        that it replaced, which may still hold requests. Raises RipienoError as `offered`.
         """
+        made = self.offered(engine.bundle, name)
         before, line = self.lines.get(name), Line(engine)
         kept = {n: m for n, m in self.by_name.items() if m.line is not before}
-        made = signatures(engine.bundle, prefix="" if name == ENSEMBLE else name, max_samples=self.max_samples)
         for signature in made:
             tally = self.by_name[signature.name].tally if signature.name in self.by_name else Tally()
             kept[signature.name] = Model(signature, line, None if signature.name == name else signature.members, tally)
         self.by_name, self.lines = kept, {**self.lines, name: line}
         self.by_path = {f"/v2/models/{one}/infer".encode(): one for one in kept}
         return before
+
+    def offered(self, bundle: Bundle, name: str) -> list[Signature]:
+        """What `bundle` would offer as `name`: its ensemble and its members.
+
+        Raises RipienoError when two models would have one name: a member's may be that of an ensemble.
+        """
+        made = signatures(bundle, prefix="" if name == ENSEMBLE else name, max_samples=self.max_samples)
+        others = [n for n, m in self.by_name.items() if m.line is not self.lines.get(name)]
+        for again, count in Counter([*others, *(s.name for s in made)]).items():
+            if count > 1:
+                raise RipienoError(
+                    f"two models would be called {again!r}, one of them of {bundle.path}: "
+                    "serve the bundle as NAME=FOLDER, by another NAME"
+                )
+        return made
 
     def ready(self) -> bool:
         """Whether every engine answers."""

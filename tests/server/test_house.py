@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ from ripieno.errors import RipienoError
 from ripieno.server import Client, start
 from ripieno.server.house import BASE_BYTES, check_memory, needed_bytes
 from ripieno.types import Bundle
-from tests.server.stand_in import ROOT, StandIn, direct_answers, write_small_bundle
+from tests.server.stand_in import MEMBERS, ROOT, StandIn, direct_answers, write_small_bundle
 
 
 @pytest.fixture
@@ -161,6 +162,39 @@ def test_several_bundles_answer_side_by_side(two: tuple[Bundle, Bundle], images:
 def test_names_of_models_are_plain(bundle: Bundle, names: list[str]) -> None:
     with pytest.raises(RipienoError, match="model names are"):
         start({name: StandIn(bundle) for name in names})
+
+
+@pytest.mark.parametrize("names", [("ensemble", MEMBERS[0]), (MEMBERS[0], "ensemble")])
+def test_a_bundle_called_as_a_member_of_another_is_refused(bundle: Bundle, names: tuple[str, str]) -> None:
+    engine = StandIn(bundle)
+    with pytest.raises(RipienoError, match=rf"two models would be called '{MEMBERS[0]}', .* by another NAME") as caught:
+        start(dict.fromkeys(names, engine))
+    assert "\n" not in str(caught.value)
+    engine.close()
+
+
+def test_a_member_called_ensemble_is_served_where_the_bundle_has_another_name(bundle: Bundle) -> None:
+    members = ("ensemble", MEMBERS[1])
+    engine = StandIn(dataclasses.replace(bundle, ensemble=dataclasses.replace(bundle.ensemble, members=members)))
+    with pytest.raises(RipienoError, match="two models would be called 'ensemble'"):
+        start(engine)
+    with start({"mine": engine}) as running:
+        index = httpx.post(running.url + "/v2/repository/index", trust_env=False).json()
+    assert [model["name"] for model in index] == ["mine", "mine.ensemble", f"mine.{MEMBERS[1]}"]
+    engine.close()
+
+
+def test_an_exchange_that_would_take_the_name_of_another_model_leaves_the_old_bundle_in_place(
+    two: tuple[Bundle, Bundle], bundle: Bundle, images: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = StandIn(bundle)
+    with start({"ensemble": two[0].path, "00007-e001": engine}) as running, Client(running.url) as client:
+        before = client.infer(images)
+        write_small_bundle(two[0].path, members=("00007-e001",))
+        assert not running.exchange()
+        np.testing.assert_array_equal(client.infer(images), before)
+    assert "ensemble was not exchanged, the old bundle goes on: two models would be called '00007-e001'" in caplog.text
+    engine.close()
 
 
 def test_a_bundle_that_does_not_fit_is_refused_before_it_is_loaded(bundle: Bundle) -> None:
