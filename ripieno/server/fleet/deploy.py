@@ -60,7 +60,7 @@ def fleet(
 def places(fleet: Fleet) -> list[Place]:
     """What each node came to."""
     up = [Place(n.name, n.about.allocation if n.about else None) for n in fleet.nodes.values()]
-    return up + [Place(name, None, why) for name, why in fleet.refused.items()]
+    return up + [Place(name, None, why) for name, why in fleet.refused.values()]
 
 
 def deploy(

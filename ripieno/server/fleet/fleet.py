@@ -53,8 +53,8 @@ class Fleet:
         self.bundle, self.ground = bundle, ground
         self.nodes: dict[str, Node] = {}
         """by the id of the node"""
-        self.refused: dict[str, str] = {}
-        """nodes that cannot hold the bundle, by name, and why"""
+        self.refused: dict[str, tuple[str, str]] = {}
+        """nodes that cannot hold the bundle: name and reason, by the id of the node"""
         self._gone = 0
         self._waiting = Waiting(CAPACITY)
         self._counts = {"requests": 0, "samples": 0, "partial": 0, "failed": 0}
@@ -152,7 +152,7 @@ class Fleet:
                 break
             time.sleep(0.1)
         if not self.ready:
-            why = [f"{name}: {reason}" for name, reason in self.refused.items()]
+            why = [f"{name}: {reason}" for name, reason in self.refused.values()]
             raise EngineError("; ".join(why) or f"no node of the cluster answers within {seconds:g} s")
 
     def close(self) -> None:
@@ -182,13 +182,15 @@ class Fleet:
         living = self.ground.nodes()
         for key in [key for key in self.nodes if key not in living]:
             self._end(key)
+        # one that is gone may come back with more room, by another id
+        self.refused = {key: said for key, said in self.refused.items() if key in living}
         for key, name in living.items():
-            if key not in self.nodes and name not in self.refused:
+            if key not in self.nodes and key not in self.refused:
                 self.nodes = {**self.nodes, key: Node(name, self.ground.place(key), self._waiting)}
             elif key in self.nodes and not self.nodes[key].up.is_set():
                 why = self.ground.refusal(key)
                 if why is not None:
-                    self.refused[name] = why
+                    self.refused = {**self.refused, key: (name, why)}
                     self._end(key)
 
     def _end(self, key: str) -> None:

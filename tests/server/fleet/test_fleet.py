@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ripieno.engine.answer import Answer
 from ripieno.errors import EngineBusyError, EngineError
+from ripieno.server.fleet.deploy import places
 from ripieno.server.fleet.fleet import CAPACITY, Fleet
 from ripieno.server.fleet.node import TRIES
 from ripieno.server.fleet.replica import About
@@ -74,9 +75,11 @@ class Yard:
         self.handles = dict(handles)
         self.refusals: dict[str, str] = {}
         self.removed: list[str] = []
+        self.names: dict[str, str] = {}
+        """names of nodes that are not called by their id"""
 
     def nodes(self) -> Mapping[str, str]:
-        return {name: name for name in self.handles}
+        return {key: self.names.get(key, key) for key in self.handles}
 
     def place(self, key: str) -> Handle:
         return self.handles[key]
@@ -180,8 +183,21 @@ def test_nodes_join_leave_and_are_refused(fleet: Fleet, yard: Yard, bundle: Bund
     assert yard.removed == ["a"]
     yard.refusals["d"], yard.handles["d"] = "AllocationError: no room", Handle(bundle)
     yard.handles["d"].dead = True
-    soon(lambda: fleet.refused == {"d": "AllocationError: no room"})
+    soon(lambda: fleet.refused == {"d": ("d", "AllocationError: no room")})
     assert fleet.ready
+
+
+def test_a_node_that_refused_is_tried_again_when_it_joins_anew(fleet: Fleet, yard: Yard, bundle: Bundle) -> None:
+    yard.names = {"d1": "d", "d2": "d"}
+    small = Handle(bundle)
+    small.dead, yard.refusals["d1"] = True, "AllocationError: no room"
+    yard.handles["d1"] = small
+    soon(lambda: fleet.refused == {"d1": ("d", "AllocationError: no room")})
+    assert [(p.node, p.refusal) for p in places(fleet) if p.refusal] == [("d", "AllocationError: no room")]
+    yard.handles["d2"] = Handle(bundle)
+    del yard.handles["d1"]
+    soon(lambda: "d2" in fleet.nodes and fleet.nodes["d2"].up.is_set())
+    soon(lambda: not fleet.refused)
 
 
 def test_a_cancelled_request_leaves_its_node_up(fleet: Fleet, yard: Yard, images: NDArray[np.uint8]) -> None:
