@@ -3,7 +3,7 @@
 `serve` blocks until SIGTERM or SIGINT; `start` runs the same server in a thread of this process. Order at the start:
 the port is bound (so that a taken one is said at once), the engines are loaded, connections are taken. At the end:
 "not ready", the port is closed, requests under way are finished within the grace period, the engines are closed.
-SIGHUP exchanges the bundles for what lies in their folders now.
+SIGHUP exchanges the bundles for what lies in their folders now; one that comes while they are loaded is kept until then.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from ripieno.server.connection import bounded
 from ripieno.server.heap import keep_releasing
 from ripieno.server.house import House, Sources
 from ripieno.server.limits import Limits
+from ripieno.server.signals import handled
 from ripieno.server.traces import Traces
 
 log = logging.getLogger("ripieno.server")
@@ -94,7 +95,10 @@ def serve(
     )
     # pictures are judged by their pixels before they are unpacked: Pillow need not warn on our standard error
     warnings.simplefilter("ignore", DecompressionBombWarning)
-    with _prepared(bundle, options) as (server, listener):
+    early: list[int] = []
+    keep = handled({signal.SIGHUP: lambda number, _: early.append(number)})  # it would end the process
+    with keep, _prepared(bundle, options) as (server, listener):
+        server.early = early
         server.run(sockets=[listener])
         server.check()
 
@@ -180,6 +184,8 @@ class _Server(uvicorn.Server):
         self.options = options
         self.tls = tls
         self.url = url
+        self.early: list[int] = []
+        """signals to exchange the bundles that came before it could be done"""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: RipienoError | None = None
         self._releasing: asyncio.Task[None] | None = None
@@ -204,6 +210,8 @@ class _Server(uvicorn.Server):
         log.info("serving %s at %s", ", ".join(self.door.models.lines), self.url)
         if self.options.ready is not None:
             self.options.ready(self.url)
+        if self.early:
+            self.exchange()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what is under way on both protocols, within one grace period."""
@@ -218,16 +226,9 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Handle signals while the server runs, in the main thread; they are not raised again afterwards."""
-        if threading.current_thread() is not threading.main_thread():
+        end, exchange = self.handle_exit, self._exchange_soon
+        with handled({signal.SIGINT: end, signal.SIGTERM: end, signal.SIGHUP: exchange}):
             yield
-            return
-        before = {s: signal.signal(s, self.handle_exit) for s in (signal.SIGINT, signal.SIGTERM)}
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: self._exchange_soon())
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Drain at the first signal, give up waiting at the second."""
@@ -244,8 +245,10 @@ class _Server(uvicorn.Server):
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(self.door.house.exchange(), self._loop)
 
-    def _exchange_soon(self) -> None:
-        if self._loop is not None:
+    def _exchange_soon(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self._loop is None:
+            self.early.append(sig)
+        else:
             self.exchange()
 
     def check(self) -> None:

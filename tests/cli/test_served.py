@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +16,12 @@ import numpy as np
 import pytest
 
 from ripieno.server import Client
-from tests.server.stand_in import ROOT, write_small_bundle
+from tests.server.stand_in import MEMBERS, ROOT, write_small_bundle
 
 
 @contextmanager
-def serving(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """`ripieno serve ...` and the lines it printed until it answered."""
+def begun(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """`ripieno serve ...`, as a process that may not answer yet."""
     process = subprocess.Popen(
         [sys.executable, "-m", "ripieno", "serve", "--port", "0", *arguments],
         cwd=ROOT,
@@ -30,14 +31,26 @@ def serving(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Po
         env={**os.environ, **environment},
     )
     try:
-        assert process.stdout is not None
-        lines = [process.stdout.readline()]
-        while lines[-1] and not lines[-1].startswith("next"):
-            lines.append(process.stdout.readline())
-        yield process, lines
+        yield process
     finally:
         process.kill()
         process.communicate()
+
+
+def lines_of(process: subprocess.Popen[str]) -> list[str]:
+    """What it prints until it answers."""
+    assert process.stdout is not None
+    lines = [process.stdout.readline()]
+    while lines[-1] and not lines[-1].startswith("next"):
+        lines.append(process.stdout.readline())
+    return lines
+
+
+@contextmanager
+def serving(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """`ripieno serve ...` and the lines it printed until it answered."""
+    with begun(*arguments, **environment) as process:
+        yield process, lines_of(process)
 
 
 def url_in(lines: list[str]) -> str:
@@ -77,6 +90,39 @@ def test_several_bundles_and_a_token(tmp_path: Path) -> None:
         refused = ripieno("top", url, "--once", "--every", "0.1")
         assert refused.returncode == 2
         assert "answered 401" in refused.stderr
+
+
+def opened(pipe: Path, process: subprocess.Popen[str]) -> int:
+    """The end of `pipe` to write to, once the process reads from it."""
+    until = time.monotonic() + 30
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody reads yet
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+def test_sighup_while_the_bundle_is_loaded_exchanges_it_afterwards(tmp_path: Path) -> None:
+    page = write_small_bundle(tmp_path).path / "bundle.json"
+    both = page.rename(tmp_path / "both.json")
+    alone = (write_small_bundle(tmp_path, members=MEMBERS[:1]).path / "bundle.json").read_bytes()
+    page.unlink()
+    os.mkfifo(page)  # the server waits for it while it loads
+    with begun(str(tmp_path)) as process:
+        pipe = opened(page, process)
+        process.send_signal(signal.SIGHUP)
+        both.replace(page)
+        os.write(pipe, alone)
+        os.close(pipe)
+        url = url_in(lines_of(process))
+        until = time.monotonic() + 20
+        while len(httpx.post(url + "/v2/repository/index", trust_env=False).json()) < 1 + len(MEMBERS):
+            assert time.monotonic() < until, "the bundle was not exchanged"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
 
 
 @pytest.mark.parametrize("said", [["a", "b"], ["x=", "y=b"], ["x=a", "x=b"], ["../x=a", "y=b"]])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from ripieno.server.fleet.cluster import Cluster, joined
 from ripieno.server.fleet.fleet import Fleet
 from ripieno.server.limits import Limits
 from ripieno.server.run import serve
+from ripieno.server.signals import handled
 from ripieno.types import Allocation
 
 SECONDS = 600.0
@@ -87,7 +87,9 @@ def deploy(
     The door is that of `serve`, on this machine; see it, and `fleet`, for the arguments and for what is raised.
     `deployed` is told what each node came to, before `ready`.
     """
-    with _ended_by_sigterm(), fleet(bundle, address, isolation=isolation, trusted=trusted, progress=progress) as made:
+    # SIGTERM while nodes are still being started is Ctrl-C: what was started is ended, too
+    ended = handled({signal.SIGTERM: _interrupt})
+    with ended, fleet(bundle, address, isolation=isolation, trusted=trusted, progress=progress) as made:
         deployed(places(made))
         serve(
             made,
@@ -104,18 +106,5 @@ def deploy(
         )
 
 
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM while nodes are still being started is Ctrl-C: what was started is ended, too."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
