@@ -130,13 +130,12 @@ class Door:
             pieces, json_length = write_response(request, answer, model.signature, VERSION)
         content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         await reply(scope, send, 200, content, JSON if json_length is None else BINARY, length=json_length)
-        if log.isEnabledFor(logging.INFO):
-            said = {"model": model.signature.name, "samples": len(request.images), "status": 200}
-            log.info("answered", extra={"request": scope["request_id"], "seconds": time.perf_counter() - began, **said})
+        self.note_answer(scope["request_id"], model.signature.name, len(request.images), began)
 
     async def pictures(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v2/models/M/images` and `POST /predict`."""
         name = scope["path_params"].get("model") or next(iter(self.models.lines))
+        began = time.perf_counter()
         with (
             of_http(self.traces, scope),
             self.models.held(name) as model,
@@ -146,6 +145,13 @@ class Door:
             body, _ = await read_body(scope, receive, ticket, self.limits, json=False)
             said = await uploads.answer(scope, body, model, self.limits)
         await reply(scope, send, 200, orjson.dumps(said), JSON)
+        self.note_answer(scope["request_id"], model.signature.name, len(said["predictions"]), began)
+
+    def note_answer(self, request: str, model: str, samples: int, began: float) -> None:
+        """Log an answered request, by its id; `began` as `time.perf_counter` said it."""
+        if log.isEnabledFor(logging.INFO):
+            said = {"request": request, "model": model, "samples": samples, "status": 200}
+            log.info("answered", extra={**said, "seconds": time.perf_counter() - began})
 
     async def show_metrics(self, scope: Scope, _: Receive, send: Send) -> None:
         """`GET /metrics`."""

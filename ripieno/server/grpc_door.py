@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,7 @@ class GrpcDoor:
         """`answer` for a message of `kind` that comes as bytes: its token checked, its refusals as statuses."""
 
         async def checked(raw: bytes, context: Any) -> Any:
+            request = self._name_of(context)
             try:
                 if self.door.token is not None and name not in PROBES:
                     self._check_token(context)
@@ -99,14 +101,20 @@ class GrpcDoor:
             except RefusedError as error:
                 refusal = error
             except Exception as error:
-                log.exception("a mistake of ours")
-                refusal = RefusedError(500, f"a mistake of the server: {type(error).__name__}")
+                log.exception("a mistake of ours", extra={"request": request})
+                refusal = RefusedError(500, f"a mistake of the server: {type(error).__name__} (request {request})")
             self.door.admission.refused[refusal.status] += 1
-            log.log(logging.WARNING if refusal.status >= 500 else logging.INFO, "%s: %s", name, refusal)
+            level = logging.WARNING if refusal.status >= 500 else logging.INFO
+            log.log(level, "%s: %s", name, refusal, extra={"request": request, "status": refusal.status})
             status = self.grpc.StatusCode[STATUS.get(refusal.status, "INTERNAL")]
             return await context.abort(status, str(refusal))
 
         return checked
+
+    def _name_of(self, context: Any) -> str:
+        """The id of a call: the client's, if its metadata has one."""
+        said = context.invocation_metadata() or ()
+        return self.door.name_of((str(k).encode(), v.encode()) for k, v in said if isinstance(v, str))
 
     def _check_token(self, context: Any) -> None:
         said = dict(context.invocation_metadata() or ()).get("authorization", "")
@@ -114,6 +122,7 @@ class GrpcDoor:
             raise RefusedError(401, "the call must carry the metadata 'authorization: Bearer TOKEN'")
 
     async def _ModelInfer(self, asked: Any, context: Any) -> Any:  # noqa: N802
+        began = time.perf_counter()
         left = context.time_remaining()
         timeout = self.door.limits.timeout if left is None else min(self.door.limits.timeout, max(0.001, left))
         held = self.door.models.held(asked.model_name, asked.model_version)
@@ -122,7 +131,9 @@ class GrpcDoor:
             ticket.hold(asked.ByteSize())  # it is in memory by now; its length was bounded as it came
             request = grpc_codec.read_request(asked, model.signature)
             answer = await model.answer(request, timeout)
-            return grpc_codec.write_response(request, answer, model.signature)
+            response = grpc_codec.write_response(request, answer, model.signature)
+        self.door.note_answer(self._name_of(context), model.signature.name, len(request.images), began)
+        return response
 
     async def _ServerLive(self, asked: Any, context: Any) -> Any:  # noqa: ARG002, N802
         return message("ServerLiveResponse")(live=True)

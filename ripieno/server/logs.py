@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import orjson
 
-FIELDS = ("request", "model", "samples", "status", "seconds", "client")
+FIELDS = ("request", "model", "samples", "status", "seconds")
 """What a request's record brings."""
 
 

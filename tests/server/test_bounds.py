@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import io
 import json
-import logging
 import socket
 import ssl
 import subprocess
@@ -22,7 +19,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ripieno.errors import RipienoError
 from ripieno.server import Client, Limits, Running, infer, start
-from ripieno.server.logs import log_to
 from ripieno.types import Bundle
 from tests.server.stand_in import MEMBERS, StandIn
 from tests.server.wire import all_of, connect
@@ -278,29 +274,6 @@ def test_the_overview_says_what_a_terminal_view_needs(bundle: Bundle, images: ND
     assert said["models"]["ensemble"]["p99"] > 0
     assert said["bundles"]["ensemble"]["engine"]["samples"] == 5
     assert said["bundles"]["ensemble"]["engine"]["lanes"][0]["up"]
-
-
-def test_requests_are_logged_as_json_lines_with_their_ids(engine: StandIn, images: NDArray[np.uint8]) -> None:
-    stream = io.StringIO()
-    handler = log_to(stream)
-    try:
-        with start(engine) as running:
-            body = images[:1].tobytes()
-            headers = {"x-request-id": "walk-7", "inference-header-content-length": "0"}
-            path = "/v2/models/ensemble/infer"
-            response = httpx.post(running.url + path, content=body, headers=headers, trust_env=False)
-            assert response.headers["x-request-id"] == "walk-7"
-            other = httpx.post(running.url + path, content=b"x", trust_env=False)
-    finally:
-        for name in ("ripieno", "uvicorn"):
-            logging.getLogger(name).removeHandler(handler)
-            logging.getLogger(name).setLevel(logging.NOTSET)
-    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    answered = next(line for line in lines if line.get("request") == "walk-7")
-    assert (answered["model"], answered["samples"], answered["status"]) == ("ensemble", 1, 200)
-    refused = next(line for line in lines if line.get("request") == other.headers["x-request-id"])
-    assert refused["status"] == 400
-    assert abs(answered["time"] - datetime.datetime.now().timestamp()) < 60
 
 
 @pytest.mark.parametrize("said", ["a" * 200, "two\twords"])
