@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from ripieno.server import codec
 from ripieno.server.codec import Frame, Output, Parameter, Request, Tensor
 from ripieno.server.proto import message
-from ripieno.server.refusal import bad
+from ripieno.server.refusal import RefusedError, bad
 from ripieno.server.reply import flags, output_tensor, tensor_to_bytes
 from ripieno.server.signature import INPUT, VERSION, Signature, datatype_of, model_config, model_metadata
 
 if TYPE_CHECKING:
     from ripieno.engine.answer import Answer
 
+InferRequest = message("ModelInferRequest")
 InferResponse = message("ModelInferResponse")
 MetadataResponse = message("ModelMetadataResponse")
 ConfigResponse = message("ModelConfigResponse")
@@ -26,6 +27,69 @@ IndexResponse = message("RepositoryIndexResponse")
 
 CONTENTS = {"UINT8": "uint_contents", "FP32": "fp32_contents"}
 """Where a message that brings no raw bytes keeps the numbers of each datatype."""
+FIELDS = 256
+"""Most fields of a message: one input, some outputs and parameters."""
+RAW = 7
+"""Number of the field `raw_input_contents`: what is in it does not grow when it is parsed."""
+FIXED = {1: 8, 5: 4}
+"""Bytes of protobuf's types of fixed width."""
+
+
+def parsed(raw: bytes, kind: Any, most: int) -> Any:
+    """The message of `kind` that `raw` holds.
+
+    Raises RefusedError: 400 when it holds none, or one of too many fields; 413 when more than `most` of its bytes are
+    no raw tensors.
+    """
+    try:
+        _weigh(raw, most)
+        return kind.FromString(raw)
+    except RefusedError:
+        raise
+    except Exception:  # protobuf's DecodeError, whose module differs between its implementations; or ours below
+        raise bad(f"the bytes are no {kind.DESCRIPTOR.name}") from None
+
+
+def _weigh(raw: bytes, most: int) -> None:
+    """Judge a message by its outermost fields before it is parsed and grows: an input of two bytes becomes an object, a
+    number of one byte takes up to eight.
+
+    Raises RefusedError as `parsed`; IndexError or ValueError where the bytes are no message.
+    """
+    at = fields = others = 0
+    while at < len(raw):
+        fields, begin = fields + 1, at
+        if fields > FIELDS:
+            raise bad(f"the message has more than {FIELDS} fields: send one input, and what is asked about it")
+        tag, at = _number(raw, at)
+        if tag & 7 == 0:
+            _, at = _number(raw, at)
+        elif tag & 7 == 2:
+            size, at = _number(raw, at)
+            at += size
+        elif tag & 7 in FIXED:
+            at += FIXED[tag & 7]
+        else:
+            raise ValueError("no type of a field that the protocol has")
+        if tag >> 3 != RAW:
+            others += at - begin
+    if at > len(raw):
+        raise ValueError("the last field is cut off")
+    if others > most:
+        raise RefusedError(
+            413, f"{others} bytes of the message are no raw contents, at most {most} are read: send raw_input_contents"
+        )
+
+
+def _number(raw: bytes, at: int) -> tuple[int, int]:
+    """A number of protobuf's wire format that begins at `at`, and where it ends."""
+    value = 0
+    for index in range(10):  # the longest there is
+        byte = raw[at + index]
+        value |= (byte & 127) << 7 * index
+        if byte < 128:
+            return value, at + index + 1
+    raise ValueError("a number does not end")
 
 
 def read_request(asked: Any, signature: Signature) -> Request:
@@ -45,7 +109,7 @@ def read_request(asked: Any, signature: Signature) -> Request:
         [Tensor(tensor.name, shape, tensor.datatype)],
         asked.id,
         parameters(asked.parameters),
-        [Output(output.name, parameters(output.parameters)) for output in asked.outputs[:100]],
+        [Output(output.name, parameters(output.parameters)) for output in asked.outputs],
     )
     wanted = codec.wanted(frame, signature)
     return Request(images, wanted, asked.id, codec.timeout_of(frame.parameters), frame.parameters)

@@ -13,7 +13,7 @@ from ripieno.errors import need
 from ripieno.server import grpc_codec, signature
 from ripieno.server.address import Tls, bound, cannot_bind
 from ripieno.server.proto import SERVICE, message, methods
-from ripieno.server.refusal import RefusedError, bad
+from ripieno.server.refusal import RefusedError
 from ripieno.server.traces import of_grpc
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ STATUS = {
     504: "DEADLINE_EXCEEDED",
 }
 """HTTP's status in gRPC's words; INTERNAL for others."""
+INFER = "ModelInfer"
 PROBES = ("ServerLive", "ServerReady")
 """What needs no token."""
 
@@ -97,7 +98,9 @@ class GrpcDoor:
             try:
                 if self.door.token is not None and name not in PROBES:
                     self._check_token(context)
-                return await answer(_parsed(raw, kind), context)
+                # an inference's place is taken before its bytes become a message
+                asked = raw if name == INFER else grpc_codec.parsed(raw, kind, self.door.limits.json)
+                return await answer(asked, context)
             except RefusedError as error:
                 refusal = error
             except Exception as error:
@@ -121,17 +124,18 @@ class GrpcDoor:
         if not hmac.compare_digest(str(said).encode(), f"Bearer {self.door.token}".encode()):
             raise RefusedError(401, "the call must carry the metadata 'authorization: Bearer TOKEN'")
 
-    async def _ModelInfer(self, asked: Any, context: Any) -> Any:  # noqa: N802
+    async def _ModelInfer(self, raw: bytes, context: Any) -> Any:  # noqa: N802
         began = time.perf_counter()
         left = context.time_remaining()
         timeout = self.door.limits.timeout if left is None else min(self.door.limits.timeout, max(0.001, left))
-        held = self.door.models.held(asked.model_name, asked.model_version)
-        span = of_grpc(self.door.traces, "ModelInfer", context.invocation_metadata())
-        with span, held as model, self.door.admission.enter() as ticket:
-            ticket.hold(asked.ByteSize())  # it is in memory by now; its length was bounded as it came
-            request = grpc_codec.read_request(asked, model.signature)
-            answer = await model.answer(request, timeout)
-            response = grpc_codec.write_response(request, answer, model.signature)
+        span = of_grpc(self.door.traces, INFER, context.invocation_metadata())
+        with span, self.door.admission.enter() as ticket:
+            ticket.hold(len(raw))
+            asked = grpc_codec.parsed(raw, grpc_codec.InferRequest, self.door.limits.json)
+            with self.door.models.held(asked.model_name, asked.model_version) as model:
+                request = grpc_codec.read_request(asked, model.signature)
+                answer = await model.answer(request, timeout)
+                response = grpc_codec.write_response(request, answer, model.signature)
         self.door.note_answer(self._name_of(context), model.signature.name, len(request.images), began)
         return response
 
@@ -162,10 +166,3 @@ class GrpcDoor:
     async def _RepositoryIndex(self, asked: Any, context: Any) -> Any:  # noqa: ARG002, N802
         index = signature.repository_index(self.door.models.names())
         return grpc_codec.IndexResponse(models=[m for m in index if not asked.ready or m["state"] == "READY"])
-
-
-def _parsed(raw: bytes, kind: Any) -> Any:
-    try:
-        return kind.FromString(raw)
-    except Exception:  # protobuf's DecodeError, whose module differs between its implementations
-        raise bad(f"the bytes are no {kind.DESCRIPTOR.name}") from None

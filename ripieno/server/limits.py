@@ -17,7 +17,7 @@ class Limits:
     body: int = 64 * MIB
     """longest body of a request"""
     json: int = 16 * MIB
-    """longest JSON within it: numbers grow when they are parsed, raw tensors do not"""
+    """longest JSON within it, and over gRPC what is no raw contents: they grow when parsed, raw tensors do not"""
     headers: int = 64 * 1024
     """longest headers of a request"""
     samples: int = 65536

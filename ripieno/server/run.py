@@ -3,7 +3,7 @@
 `serve` blocks until SIGTERM or SIGINT; `start` runs the same server in a thread of this process. Order at the start:
 the port is bound (so that a taken one is said at once), the engines are loaded, connections are taken. At the end:
 "not ready", the port is closed, requests under way are finished within the grace period, the engines are closed.
-SIGHUP exchanges the bundles for what lies in their folders now; one that comes while they are loaded is kept until then.
+SIGHUP exchanges the bundles for what lies in their folders now; one that comes while they are loaded waits for that.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from ripieno.server import Limits, Running, start
 from ripieno.server.proto import SERVICE, __main__, message, methods
 from ripieno.types import Bundle
 from tests.server.stand_in import CLASSES, MEMBERS, StandIn, direct_answers
+from tests.server.wire import flight, soon
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,27 @@ def test_bytes_that_are_no_message_are_an_invalid_argument(running: Running, raw
         channel.unary_unary(f"/{SERVICE}/ModelInfer")(raw, timeout=10)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.details() == "the bytes are no ModelInferRequest"
+
+
+def test_bytes_take_their_place_before_they_become_a_message(engine: StandIn) -> None:
+    asked, _ = methods()["ModelInfer"]
+    sent = asked(model_name="ensemble", inputs=[ONE], raw_input_contents=[bytes(192)]).SerializeToString()
+    with (
+        start(engine, grpc_port=0, limits=Limits(held=2 * len(sent))) as running,
+        grpc.insecure_channel(running.grpc) as channel,
+    ):
+        infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+        engine.gate.clear()
+        try:
+            first = infer.future(sent, timeout=10)
+            assert soon(lambda: flight(running)["bytes"] == len(sent))
+            with pytest.raises(grpc.RpcError) as caught:
+                infer(b"\xff" * 2 * len(sent), timeout=10)
+            assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "requests under way hold" in caught.value.details()
+        finally:
+            engine.gate.set()
+        assert first.result(10)
 
 
 def test_other_refusals_have_their_status(

@@ -1,0 +1,71 @@
+"""Messages judged before protobuf makes objects of them: no sockets needed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ripieno.server.grpc_codec import FIELDS, InferRequest, parsed
+from ripieno.server.refusal import RefusedError
+
+TENSOR = {"name": "images", "datatype": "UINT8", "shape": [1, 8, 8, 3]}
+MOST = 1000
+
+
+def refusal(raw: bytes) -> tuple[int, str]:
+    with pytest.raises(RefusedError) as caught:
+        parsed(raw, InferRequest, MOST)
+    return caught.value.status, str(caught.value)
+
+
+def test_a_message_is_what_its_client_wrote() -> None:
+    asked = InferRequest(model_name="m", id="7", inputs=[TENSOR], raw_input_contents=[bytes(5000)])
+    asked.parameters["timeout"].int64_param = -1
+    asked.outputs.add(name="label")
+    assert parsed(asked.SerializeToString(), InferRequest, MOST) == asked
+
+
+@pytest.mark.parametrize("field", [b"\x2a\x00", b"\x32\x00", b"\x3a\x00", b"\x22\x00", b"\xf8\x3f\x01"])
+def test_a_message_of_very_many_fields_is_refused_unparsed(field: bytes) -> None:
+    began = time.perf_counter()
+    assert refusal(field * 1_000_000) == (
+        400,
+        f"the message has more than {FIELDS} fields: send one input, and what is asked about it",
+    )
+    assert time.perf_counter() - began < 0.1
+    parsed(field * FIELDS, InferRequest, MOST)
+
+
+def test_numbers_are_bounded_as_json_is_and_raw_contents_are_not() -> None:
+    numbers = InferRequest(inputs=[{**TENSOR, "contents": {"uint_contents": [1] * 2000}}])
+    status, said = refusal(numbers.SerializeToString())
+    assert status == 413
+    assert said.endswith(f"at most {MOST} are read: send raw_input_contents")
+    parsed(InferRequest(raw_input_contents=[bytes(2000)]).SerializeToString(), InferRequest, MOST)
+
+
+NONE = {
+    "a cut tag": b"\xff\xff",
+    "a cut length": b"\n\xff",
+    "a cut field": b"\n\x05abc",
+    "a cut number of fixed width": b"\x09\x00",
+    "a number without an end": b"\x80" * 1_000_000,
+    "a length without an end": b"\n" + b"\xff" * 1_000_000,
+    "a group": b"\x0b\x0c",
+    "field 0": bytes(100),
+}
+
+
+@pytest.mark.parametrize("raw", NONE.values(), ids=NONE.keys())
+def test_bytes_that_are_no_message_are_refused(raw: bytes) -> None:
+    assert refusal(raw) == (400, "the bytes are no ModelInferRequest")
+
+
+@given(st.binary(max_size=200))
+def test_whatever_the_bytes_are_there_is_a_message_or_a_refusal(raw: bytes) -> None:
+    with contextlib.suppress(RefusedError):
+        parsed(raw, InferRequest, MOST)
