@@ -41,6 +41,7 @@ def bench(
     cascade: Annotated[
         bool, typer.Option(help="Ask the members in turn where the deployment has a cascade: --no-cascade asks all.")
     ] = True,
+    family: Trust = None,
 ) -> None:
     """Throughput and latency of a deployment, and where its time goes: `ripieno bench bundle`."""
     from ripieno.data.inputs import read_inputs
@@ -52,7 +53,7 @@ def bench(
     given = None if images is None else read_inputs(images, deployment.input)[1]
     with (
         console.log.status(f"answering requests of {batch} images for {seconds:g} s"),
-        Engine(deployment, isolation=known_isolation(isolation), cascade=cascade) as engine,
+        Engine(deployment, isolation=known_isolation(isolation), cascade=cascade, trusted=family or ()) as engine,
     ):
         result = run_bench(deployment, seconds=seconds, batch=batch, images=given, engine=engine)
     made = console.table(f"{bundle}", "requests of", "images/s", "spread", "p50 (ms)", "p99 (ms)")
@@ -119,6 +120,7 @@ def predict(
     images: Annotated[Path, typer.Argument(help="An image, a folder of images, or a .npy array.", metavar="INPUT")],
     output: Annotated[Path | None, typer.Option(help="Write the probabilities as .npy.")] = None,
     top: Annotated[int, typer.Option(help="How many images to list.")] = 20,
+    family: Trust = None,
 ) -> None:
     """Class and probability of images, without a server: `ripieno predict bundle cat.jpg`."""
     from ripieno import files, pipeline
@@ -127,7 +129,7 @@ def predict(
 
     deployment = read_bundle(bundle)
     names, array = read_inputs(images, deployment.input)
-    probabilities = pipeline.predict(deployment, array)
+    probabilities = pipeline.predict(deployment, array, trusted=family or ())
     made = console.table(f"{len(names)} images", "image", "class", "probability")
     for name, row in list(zip(names, probabilities, strict=True))[:top]:
         made.add_row(name, deployment.classes[int(row.argmax())], f"{row.max():.4f}")

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ripieno.cli import console
-from ripieno.cli.app import BundlePath, app
+from ripieno.cli.app import BundlePath, Trust, app
 from ripieno.cli.deployed import Isolation, known_isolation
 from ripieno.errors import RipienoError
 
@@ -50,6 +50,7 @@ def serve(
     key: Key = None,
     log: Log = False,
     traces: Tracing = False,
+    family: Trust = None,
 ) -> None:
     """Serve a deployment by the Open Inference Protocol v2: `ripieno serve bundle`."""
     from ripieno.server import serve as run_server
@@ -74,6 +75,7 @@ def serve(
         certificate=certificate,
         key=key,
         traces=traces,
+        trusted=family or (),
         ready=ready,
         grpc_ready=grpc.ready,
     )
@@ -94,6 +96,7 @@ def deploy(
     key: Key = None,
     log: Log = False,
     traces: Tracing = False,
+    family: Trust = None,
 ) -> None:
     """Serve a deployment by every node of a Ray cluster: `ripieno deploy bundle --address 10.0.0.1:6379`."""
     from ripieno.server import deploy as run_deploy
@@ -132,6 +135,7 @@ def deploy(
             certificate=certificate,
             key=key,
             traces=traces,
+            trusted=family or (),
             progress=progress,
             deployed=deployed,
             ready=ready,

@@ -77,6 +77,7 @@ def bench(
     images: NDArray[np.generic] | None = None,
     isolation: Isolation = "auto",
     engine: Engine | None = None,
+    trusted: Sequence[str] = (),
     load: Load = backends.load,
     seed: int = 0,
 ) -> BenchResult:
@@ -84,9 +85,9 @@ def bench(
 
     `images` (samples, *input.shape) are sent in turn; without them random ones, as in algorithm 1. `in_flight` is by
     default enough to keep every lane busy. Measuring begins once so many were answered, and ends after `seconds` or, if
-    requests take longer, a few answers. Raises as `Engine`.
+    requests take longer, a few answers. `isolation` and `trusted` are `Engine`'s; raises as it does.
     """
-    with _running(bundle, engine, isolation, load) as running:
+    with _running(bundle, engine, isolation, trusted, load) as running:
         requests = _requests(running, batch, images, seed)
         outstanding = in_flight or _enough(running, batch)
         done, begin, before, after = _drive(running, requests, outstanding, seconds)
@@ -213,11 +214,13 @@ class _Lent:
 
 
 @contextmanager
-def _running(bundle: str | Path | Bundle, engine: Engine | None, isolation: Isolation, load: Load) -> Iterator[Engine]:
+def _running(
+    bundle: str | Path | Bundle, engine: Engine | None, isolation: Isolation, trusted: Sequence[str], load: Load
+) -> Iterator[Engine]:
     if engine:
         yield engine
         return
-    with Engine(bundle, isolation=isolation, load=load) as own:
+    with Engine(bundle, isolation=isolation, trusted=trusted, load=load) as own:
         yield own
 
 

@@ -153,9 +153,12 @@ def _threads(devices: Sequence[Device], pieces: Sequence[Device]) -> dict[str, i
     return {d.name: max(1, min(len(p.cores) for p in (d, *pieces) if p.name == d.name)) for d in devices}
 
 
-def predict(bundle: str | Path | Bundle, images: NDArray[Any]) -> NDArray[np.float32]:
-    """Probabilities (samples, classes) of `images` (samples, height, width, channels) by a bundle, without a server."""
+def predict(bundle: str | Path | Bundle, images: NDArray[Any], trusted: Sequence[str] = ()) -> NDArray[np.float32]:
+    """Probabilities (samples, classes) of `images` (samples, height, width, channels) by a bundle, without a server.
+
+    `trusted` names the user's own families that may be imported, as of `Engine`.
+    """
     from ripieno.engine import Engine
 
-    with Engine(bundle) as engine:
+    with Engine(bundle, trusted=trusted) as engine:
         return engine.predict(images)

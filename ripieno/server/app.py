@@ -12,7 +12,7 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 
 import orjson
@@ -41,10 +41,15 @@ OPEN = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
 """What needs no token: probes have none, and the page is empty without answers."""
 
 
-def build_app(engine: Sources, limits: Limits | None = None, token: str | None = None) -> Door:
-    """The ASGI application that answers for an engine (or bundles, which it opens) within `limits`."""
+def build_app(
+    engine: Sources, limits: Limits | None = None, token: str | None = None, trusted: Sequence[str] = ()
+) -> Door:
+    """The ASGI application that answers for an engine (or bundles, which it opens) within `limits`.
+
+    `trusted` names the user's own families, as of `Engine`.
+    """
     limits = limits or Limits()
-    return Door(House(engine, "auto", limits.samples), limits, token)
+    return Door(House(engine, "auto", limits.samples, trusted), limits, token)
 
 
 class Door:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -38,8 +38,9 @@ BASE_BYTES = 96 << 20
 class House:
     """Opens, exchanges and closes engines; `models` says what they answer."""
 
-    def __init__(self, sources: Sources, isolation: str, max_samples: int) -> None:
+    def __init__(self, sources: Sources, isolation: str, max_samples: int, trusted: Sequence[str] = ()) -> None:
         self.isolation = isolation
+        self.trusted = tuple(trusted)
         self.models = Models(max_samples)
         self.sources = dict(sources) if isinstance(sources, Mapping) else {ENSEMBLE: sources}
         self._ours: list[Asked] = []
@@ -67,7 +68,8 @@ class House:
         check_memory(bundle, free_bytes())
         from ripieno.engine import Engine
 
-        engine = Engine(bundle, isolation=cast("Isolation", self.isolation))  # says itself what others there are
+        isolation = cast("Isolation", self.isolation)  # the engine says itself what others there are
+        engine = Engine(bundle, isolation=isolation, trusted=self.trusted)
         self._ours.append(engine)
         return engine
 

@@ -16,7 +16,7 @@ import signal
 import socket
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +65,8 @@ class Options:
     """called with the URL once the server answers"""
     grpc_ready: Callable[[str], None] | None = None
     """called with host:port of gRPC, just before `ready`"""
+    trusted: Sequence[str] = ()
+    """the user's own families (`module:function`) that engines may import for the PyTorch backend"""
 
 
 def serve(
@@ -80,6 +82,7 @@ def serve(
     key: str | Path | None = None,
     reload: bool = False,
     traces: Any = None,
+    trusted: Sequence[str] = (),
     ready: Callable[[str], None] | None = None,
     grpc_ready: Callable[[str], None] | None = None,
 ) -> None:
@@ -90,8 +93,9 @@ def serve(
     otherwise. Raises RipienoError when a port is taken or a certificate unusable, LibraryError or EngineError when a
     bundle cannot be loaded.
     """
+    limits = limits or Limits()
     options = Options(
-        host, port, isolation, limits or Limits(), grpc_port, token, certificate, key, reload, traces, ready, grpc_ready
+        host, port, isolation, limits, grpc_port, token, certificate, key, reload, traces, ready, grpc_ready, trusted
     )
     # pictures are judged by their pixels before they are unpacked: Pillow need not warn on our standard error
     warnings.simplefilter("ignore", DecompressionBombWarning)
@@ -169,9 +173,12 @@ def start(
     key: str | Path | None = None,
     reload: bool = False,
     traces: Any = None,
+    trusted: Sequence[str] = (),
 ) -> Running:
     """Serve in a thread of this process, on a free port by default; returns once it answers. Raises as `serve` does."""
-    options = Options(host, port, isolation, limits or Limits(), grpc_port, token, certificate, key, reload, traces)
+    options = Options(
+        host, port, isolation, limits or Limits(), grpc_port, token, certificate, key, reload, traces, trusted=trusted
+    )
     return Running(bundle, options)
 
 
@@ -273,7 +280,7 @@ def _prepared(bundle: Sources, options: Options) -> Iterator[tuple[_Server, sock
         if options.traces:
             traces = Traces(None if options.traces is True else options.traces)
             stack.callback(traces.close)
-        house = House(bundle, options.isolation, limits.samples)
+        house = House(bundle, options.isolation, limits.samples, options.trusted)
         stack.callback(house.close)
         door = Door(house, limits, options.token, options.reload, traces)
         config = uvicorn.Config(

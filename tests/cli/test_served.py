@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -16,50 +13,8 @@ import numpy as np
 import pytest
 
 from ripieno.server import Client
-from tests.server.stand_in import MEMBERS, ROOT, write_small_bundle
-
-
-@contextmanager
-def begun(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """`ripieno serve ...`, as a process that may not answer yet."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ripieno", "serve", "--port", "0", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def lines_of(process: subprocess.Popen[str]) -> list[str]:
-    """What it prints until it answers."""
-    assert process.stdout is not None
-    lines = [process.stdout.readline()]
-    while lines[-1] and not lines[-1].startswith("next"):
-        lines.append(process.stdout.readline())
-    return lines
-
-
-@contextmanager
-def serving(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """`ripieno serve ...` and the lines it printed until it answered."""
-    with begun(*arguments, **environment) as process:
-        yield process, lines_of(process)
-
-
-def url_in(lines: list[str]) -> str:
-    return next(word for line in lines for word in line.split() if word.startswith("http")).removesuffix("/v2")
-
-
-def ripieno(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ripieno", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+from tests.cli.serving import begun, lines_of, ripieno, serving, url_in
+from tests.server.stand_in import MEMBERS, write_small_bundle
 
 
 def test_a_bundle_is_served_watched_and_drained(tmp_path: Path) -> None:

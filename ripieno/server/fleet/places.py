@@ -33,11 +33,11 @@ def devices_here(resources: Mapping[str, float], there: Sequence[Device]) -> tup
     return tuple(found)
 
 
-def placed(bundle: Bundle, devices: Sequence[Device]) -> Bundle:
+def placed(bundle: Bundle, devices: Sequence[Device], trusted: Sequence[str] = ()) -> Bundle:
     """`bundle` with an allocation for `devices`: its own where it was made for the like, else one planned here.
 
-    What is planned rests on each member measured for a moment on these very devices. Raises AllocationError when the
-    members do not fit.
+    What is planned rests on each member measured for a moment on these very devices. `trusted` names the user's own
+    families that may be imported for it. Raises AllocationError when the members do not fit.
     """
     names = _same(bundle.allocation, devices)
     if names is not None:
@@ -46,7 +46,9 @@ def placed(bundle: Bundle, devices: Sequence[Device]) -> Bundle:
     from ripieno.profiles import parts
 
     kinds = {device.kind: device for device in (*devices, *parts(devices, LANES))}
-    profiles = {kind: {m.id: _measured(bundle, m, device) for m in bundle.members} for kind, device in kinds.items()}
+    profiles = {
+        kind: {m.id: _measured(bundle, m, device, trusted) for m in bundle.members} for kind, device in kinds.items()
+    }
     options = Options(max_benches=0, lanes=LANES)
     allocation = plan(bundle.ensemble, devices, profiles, options=options, name=bundle.allocation.name)
     chosen = {m.id: {d.name: _backend(bundle, m.id, d) for d in devices} for m in bundle.members}
@@ -86,9 +88,11 @@ def _backend(bundle: Bundle, member: str, device: Device) -> str:
     return backend_of(bundle, member, like[0])
 
 
-def _measured(bundle: Bundle, member: Member, device: Device) -> Profile:
+def _measured(bundle: Bundle, member: Member, device: Device, trusted: Sequence[str]) -> Profile:
     from ripieno.profiles import profile
 
     backend = _backend(bundle, member.id, device)
     path = bundle.path / "members" / member.id / file_of(backend)
-    return profile(path, member, device, backend, batch_sizes=BATCH_SIZES, window=0.05, max_seconds=SECONDS)
+    return profile(
+        path, member, device, backend, batch_sizes=BATCH_SIZES, window=0.05, max_seconds=SECONDS, trusted=trusted
+    )

@@ -74,7 +74,8 @@ class Replica:
         _sweep()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         try:
-            bundle = placed(self._fetch(), devices_here(resources, local_devices("auto")))
+            devices = devices_here(resources, local_devices("auto"))
+            bundle = placed(self._fetch(), devices, trusted)
             self._engine = Engine(bundle, isolation=cast("Isolation", isolation), trusted=trusted)
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,50 @@
+"""Verbs that run a deployment import a user's own code when they are told to, and only then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.main import get_command
+
+from ripieno.cli.app import app
+from ripieno.cli.deployed import bench, predict
+from ripieno.errors import RipienoError
+from ripieno.server import infer
+from tests.cli.serving import serving, url_in
+from tests.own_family import FAMILY, Own, own_deployment
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
+    with own_deployment(tmp_path_factory.mktemp("own")) as made:
+        yield made
+
+
+@pytest.mark.parametrize("verb", ["serve", "deploy", "bench", "predict"])
+def test_every_verb_that_runs_a_deployment_takes_a_family(verb: str) -> None:
+    command = get_command(app).commands[verb]  # type: ignore[attr-defined]
+    assert "--family" in {name for parameter in command.params for name in parameter.opts}
+
+
+def test_predict_answers_by_a_family_that_is_named(own: Own, tmp_path: Path) -> None:
+    images, answers = tmp_path / "images.npy", tmp_path / "answers.npy"
+    np.save(images, own.images)
+    with pytest.raises(RipienoError, match=f"pass --family {FAMILY}"):
+        predict(own.bundle.path, images)
+    predict(own.bundle.path, images, output=answers, family=[FAMILY])
+    np.testing.assert_allclose(np.load(answers), own.truth, atol=1e-5)
+
+
+def test_bench_measures_a_family_that_is_named(own: Own) -> None:
+    with pytest.raises(RipienoError, match=f"pass --family {FAMILY}"):
+        bench(own.bundle.path, seconds=0.1)
+    bench(own.bundle.path, seconds=0.1, family=[FAMILY])
+    assert (own.bundle.path / "bench.json").exists()
+
+
+def test_serve_answers_by_a_family_that_is_named(own: Own) -> None:
+    with serving(str(own.bundle.path), "--family", FAMILY, PYTHONPATH=str(own.code)) as (_, lines):
+        np.testing.assert_allclose(infer(url_in(lines), own.images), own.truth, atol=1e-5)
