@@ -16,13 +16,14 @@ class Answer:
     probabilities: NDArray[np.float32]
     """(samples, classes)"""
     members: tuple[str, ...]
-    """ids of the members in it; of a cascade, in the order in which they are asked"""
+    """ids of the members that every sample has passed; of a cascade, those that may be asked, in their order"""
     partial: bool = False
-    """True when members that were asked for are missing; some samples may have been passed by them before"""
+    """True when members that were asked for are missing; where they had passed some samples before, they are in these
+    samples' `probabilities` and `spread` all the same"""
     spread: NDArray[np.float32] | None = None
     """(samples,), if asked for: standard deviation over the members of the probability of the class answered"""
     each: NDArray[np.float32] | None = None
-    """(members, samples, classes), if asked for: the members' own probabilities"""
+    """(members, samples, classes), if asked for: the own probabilities of each of `members`"""
     depth: NDArray[np.int32] | None = None
     """(samples,), of a cascade: how many members were asked about each sample"""
 

@@ -187,7 +187,7 @@ class Progress:
 
     def part(self, offset: int) -> Part:
         """The answer as it stands."""
-        return Part(offset, self.total / self.weight, None, None, self.depth.copy())
+        return Part(offset, self.total / self.weight, tuple(self.passed), depth=self.depth.copy())
 
 
 def advance(span: Span, plan: Plan, predictions: Array, shares: Array) -> list[tuple[int, int, int]]:

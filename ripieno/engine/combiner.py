@@ -54,7 +54,7 @@ class Combiner:
             low, high = span.start - first, span.stop - first
             own_doubt = None if doubt is None else doubt[low:high]
             own_each = None if each is None else each[:, low:high]
-            span.request.parts.append(Part(span.offset, answer[low:high], own_doubt, own_each))
+            span.request.parts.append(Part(span.offset, answer[low:high], members, own_doubt, own_each))
 
     def weights(self, members: Sequence[int]) -> NDArray[np.float32]:
         """Shares of `members` among themselves; sum 1."""

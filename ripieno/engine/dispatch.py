@@ -83,11 +83,11 @@ class Dispatcher:
         with self.desk.lock:
             if request.closed:
                 return
-            answered = partial and self._answer_early(request)
+            members = self._answer_early(request) if partial else None
             self.desk.drop(request)
-            self.desk.tally.failed += not answered
-        if answered:
-            self._deliver(request)
+            self.desk.tally.failed += members is None
+        if members is not None:
+            self._deliver(request, members)
             return
         late = f"the deadline passed with {request.left} of {request.samples} samples unanswered"
         request.reject(EngineTimeoutError(f"{late}: allow more time, or partial answers"))
@@ -135,22 +135,23 @@ class Dispatcher:
         now = time.monotonic()
         finished: list[Span] = []
         worked = False
-        with self.desk.lock:
-            for claim_id, seconds, probabilities in reports:
-                claim = self._ring.claims.get(claim_id)
-                if claim is None:
-                    continue
-                if probabilities is not None:
-                    self._memory.scatter(claim.member, self._slots(claim), probabilities)
-                self.desk.tally.count(claim, seconds)
-                if self.traced:
-                    self._trace(claim, now - seconds, now)
-                finished += self._ring.complete(claim_id, seconds)
-                worked = True
-            if worked:
-                self._watch.worked(lane, now)
-            self._pump(now)
-        if finished:
+        try:
+            with self.desk.lock:
+                for claim_id, seconds, probabilities in reports:
+                    claim = self._ring.claims.get(claim_id)
+                    if claim is None:
+                        continue
+                    if probabilities is not None:
+                        self._memory.scatter(claim.member, self._slots(claim), probabilities)
+                    self.desk.tally.count(claim, seconds)
+                    if self.traced:
+                        self._trace(claim, now - seconds, now)
+                    finished += self._ring.complete(claim_id, seconds)
+                    worked = True
+                if worked:
+                    self._watch.worked(lane, now)
+                self._pump(now)
+        finally:  # predictions of a wrong shape end their lane, what came before them still counts
             self._settle(finished, lane)
 
     def dead(self, lane: int, cause: str, loading: bool) -> None:
@@ -252,7 +253,7 @@ class Dispatcher:
             self.desk.say_room()
             self.desk.tally.combined(lane, time.perf_counter() - begin)
         for request in answered:
-            self._deliver(request)
+            self._deliver(request, request.plan.members)
 
     def _goes_on(self, span: Span) -> bool:
         """One step of a cascade; whether some of the span's samples are shown to a further member."""
@@ -265,17 +266,22 @@ class Dispatcher:
             self._pump(time.monotonic())
         return bool(steps)
 
-    def _deliver(self, request: Request) -> None:
-        members = request.plan.members
-        names = self._names.get(members)
-        if names is None:
-            names = self._names[members] = tuple(self.desk.names[m] for m in members)
-        request.resolve(request.answer(names))
+    def _deliver(self, request: Request, members: tuple[int, ...]) -> None:
+        """Resolve a request's future; `members` have passed every sample of it."""
+        try:
+            if members not in self._names:
+                self._names[members] = tuple(self.desk.names[m] for m in members)
+            answer = request.answer(members, self._names[members])
+        except Exception as error:  # a bug of ours: it must not take the other requests with it
+            broke = f"the answer could not be put together: {type(error).__name__}: {error}: please report this"
+            request.reject(EngineError(broke))
+            return
+        request.resolve(answer)
 
-    def _answer_early(self, request: Request) -> bool:
-        """Combine what the members that finished predicted. False when some sample has no prediction at all."""
+    def _answer_early(self, request: Request) -> tuple[int, ...] | None:
+        """Combine what the finished members predicted. Who passed every sample; None when some sample has nothing."""
         if sum(span.stop - span.start for span in request.spans) < request.samples:
-            return False
+            return None
         plan = request.plan
         known = {part.offset for part in request.parts}
         members = plan.members
@@ -285,13 +291,12 @@ class Dispatcher:
             staged: Progress | None = span.progress
             done = tuple(staged.passed if staged else (m for m in plan.members if not span.left[m]))
             if not done:
-                return False
+                return None
             if staged:
                 request.parts.append(staged.part(span.offset))
             else:
                 self._combiner.combine([span], plan._replace(members=done))
             members = tuple(m for m in members if m in done)
         request.partial = request.partial or members != plan.members
-        request.plan = plan._replace(members=members)
         self.desk.finish(request)
-        return True
+        return members

@@ -189,8 +189,8 @@ class Engine:
 
     @property
     def ready(self) -> bool:
-        """Whether every lane is up."""
-        return not self._closed and self._watch.all_up
+        """Whether requests are taken and every lane is up."""
+        return not self._closed and not self._dispatcher.desk.closed and self._watch.all_up
 
     def stats(self) -> Stats:
         """What was done since the start."""

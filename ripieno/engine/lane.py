@@ -5,6 +5,7 @@ A lane is started, given claims, and tells what became of them to its `House`. I
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from ripieno.engine.crew import Crew, Load, Orders, describe
 from ripieno.engine.memory import Memory
 from ripieno.engine.tokens import Task
+from ripieno.errors import EngineError
 
 Report = tuple[int, float, "NDArray[np.float32] | None"]
 """A claim done: its id, the seconds it took, and the predictions unless they are in place already."""
@@ -130,11 +132,13 @@ class ThreadLane:
                     probabilities, seconds = crew.play(task.member, task.slots)
                     reports.append((task.claim, seconds, probabilities))
                     if not task.hold:
-                        house.done(index, reports)
-                        reports = []
+                        # let go of first: what is refused must not be brought again below
+                        told, reports = reports, []
+                        house.done(index, told)
         except Exception as error:
-            if reports:
-                house.done(index, reports)
+            with contextlib.suppress(EngineError):  # one of them may be what is wrong: the lane must end all the same
+                if reports:
+                    house.done(index, reports)
             if self._inbox is inbox:
                 house.dead(index, describe(error), loading)
         finally:

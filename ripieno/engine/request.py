@@ -35,9 +35,18 @@ class Part(NamedTuple):
 
     offset: int
     probabilities: NDArray[np.float32]
-    spread: NDArray[np.float32] | None
-    each: NDArray[np.float32] | None
+    members: tuple[int, ...]
+    """who is in it; parts of one request may differ, by a deadline or by a member that died"""
+    spread: NDArray[np.float32] | None = None
+    each: NDArray[np.float32] | None = None
+    """(members, samples, classes)"""
     depth: NDArray[np.int32] | None = None
+
+    def each_of(self, members: tuple[int, ...]) -> NDArray[np.float32] | None:
+        """What each of `members` said, all of whom are in the part; None when nobody asked for that."""
+        if self.each is None or members == self.members:
+            return self.each
+        return self.each[[self.members.index(m) for m in members]]
 
 
 class AnswerFuture(Future[Answer]):
@@ -73,11 +82,12 @@ class Request:
     closed: bool = False
     """answered, failed or cancelled: what still comes is thrown away"""
 
-    def answer(self, names: tuple[str, ...]) -> Answer:
-        """Put the parts together; `names` are the ids of the plan's members."""
+    def answer(self, members: tuple[int, ...], names: tuple[str, ...]) -> Answer:
+        """Put the parts together; `members`, whose ids are `names`, have passed every sample."""
         if len(self.parts) == 1:
-            _, probabilities, spread, each, depth = self.parts[0]
-            return Answer(probabilities, names, self.partial, spread, each, depth)
+            part = self.parts[0]
+            each = part.each_of(members)
+            return Answer(part.probabilities, names, self.partial, part.spread, each, part.depth)
         unique = {part.offset: part for part in self.parts}  # a deadline may combine what is just being combined
         parts = [unique[offset] for offset in sorted(unique)]
         return Answer(
@@ -85,7 +95,7 @@ class Request:
             names,
             self.partial,
             _join([part.spread for part in parts]),
-            _join([part.each for part in parts], axis=1),
+            _join([part.each_of(members) for part in parts], axis=1),
             _join([part.depth for part in parts]),
         )
 
