@@ -34,11 +34,11 @@ class Writer:
         desk, ring = self._desk, self._desk.ring
         until = None if timeout is None else time.monotonic() + timeout
         if not self._enter(timeout):
-            raise self._busy(request)
+            raise self._refused(request)
         try:
             desk.check_open(request)
             if timeout is not None and timeout <= 0 and request.samples > ring.capacity - desk.pending:
-                raise self._busy(request)
+                raise self._refused(request)
             written = 0
             while written < request.samples and not request.closed:
                 count = self._wait_for_room(request, request.samples - written, until)
@@ -83,6 +83,12 @@ class Writer:
             finally:
                 desk.writer_waits = False
         return count
+
+    def _refused(self, request: Request) -> EngineBusyError:
+        """The error for a request that never began; it is dropped, or its deadline would yet count it as failed."""
+        with self._desk.lock:
+            self._desk.drop(request)
+        return self._busy(request)
 
     def _busy(self, request: Request) -> EngineBusyError:
         taken = f"{self._desk.pending} of {self._desk.ring.capacity} places are taken"
