@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +37,7 @@ class OnnxBackend:
         The file is of its precision already, but TensorRT is told to lower it itself. `spinning` lets idle threads
         wait in a busy loop: quicker for a session alone on its cores, ruinous for sessions that share them. Raises
         LibraryError when the file is absent or broken, EngineError when this ONNX Runtime has no provider for the
-        device.
+        device, or one that does not load.
         """
         runtime = need("onnxruntime")
         if not path.exists():
@@ -48,11 +51,16 @@ class OnnxBackend:
         if _share_arena():
             options.add_session_config_entry("session.use_env_allocators", "1")
         providers = _providers(runtime, device, backend, precision)
+        if device.type == "cuda":
+            _load_libraries(runtime)
         try:
-            self._session: Any = runtime.InferenceSession(str(path), options, providers=providers)
+            # no second try elsewhere: a member must run on its device or not at all
+            self._session: Any = runtime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
         except Exception as error:  # its exceptions have no common base but this
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise LibraryError(f"{path} cannot be run by ONNX Runtime: {line}") from error
+        if device.type == "cuda":
+            _check_provider(self._session.get_providers()[0], device, backend)
         self.member = member
         # ours are `images` and `probabilities`; an imported network has names of its own
         self._input = self._session.get_inputs()[0].name
@@ -122,7 +130,33 @@ def _providers(runtime: Any, device: Device, backend: str, precision: str) -> li
             # no more than the device, or the lane's cap, has; and no doubling, or what was measured would not fit
             "gpu_mem_limit": device.memory,
             "arena_extend_strategy": "kSameAsRequested",
+            # a lane takes what is there, a batch of any size: trying every algorithm anew for each size takes seconds
+            "cudnn_conv_algo_search": "HEURISTIC",
         },
         "CPUExecutionProvider": {},
     }
     return [(name, options[name]) for name in wanted]
+
+
+_loading = threading.Lock()
+
+
+def _load_libraries(runtime: Any) -> None:
+    """Load CUDA and cuDNN from where pip puts them, if this ONNX Runtime can: by itself it does not look there."""
+    load = getattr(runtime, "preload_dlls", None)
+    # it prints what it does not find, where `--json` is written; lanes in threads must not turn that away all at once
+    with _loading, contextlib.redirect_stdout(sys.stderr):
+        if load is not None:
+            load()
+
+
+def _check_provider(got: str, device: Device, backend: str) -> None:
+    """Raise EngineError when a session came to run elsewhere than on `device`: ONNX Runtime only logs that."""
+    wanted = providers_of(device, backend)[0]
+    if got != wanted:
+        names = "TensorRT" if backend == "tensorrt" else "CUDA and cuDNN"
+        mend = "install TensorRT" if backend == "tensorrt" else "pip install 'onnxruntime-gpu[cuda,cudnn]'"
+        raise EngineError(
+            f"{device.name} cannot be used: the libraries of {names} that this ONNX Runtime needs did not load "
+            f"(it would run on {got}, not {wanted}): {mend}, or use the torch backend"
+        )

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ripieno import backends
+from ripieno.backends import onnx as onnx_backend
 from ripieno.backends.torch import load_network
 from ripieno.errors import EngineError, LibraryError, ModelError
 from ripieno.train.evaluate import predict
@@ -154,6 +155,44 @@ def test_a_provider_that_onnx_runtime_lacks_is_named(digit: Made) -> None:
         pytest.skip("needs an ONNX Runtime without TensorRT")
     with pytest.raises(EngineError, match="no TENSORRT provider"):
         backends.load("tensorrt", digit.path("tensorrt"), digit.member, GPU, 1)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_session_that_would_fall_back_to_the_processor_is_refused(
+    digit: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("needs an ONNX Runtime without CUDA")
+    # told of a provider that does not load, this one falls back as one whose CUDA libraries are missing
+    there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+    with pytest.raises(EngineError, match=r"cuda:0 cannot be used: .* would run on CPU.*onnxruntime-gpu\[cuda,cudnn\]"):
+        backends.load("onnx", digit.path("onnx"), digit.member, GPU, 1)
+
+
+def test_what_onnx_runtime_prints_about_cuda_is_no_part_of_our_output(capsys: pytest.CaptureFixture[str]) -> None:
+    class Runtime:
+        @staticmethod
+        def preload_dlls() -> None:
+            sys.stdout.write("Failed to load libcudnn.so.9\n")
+
+    onnx_backend._load_libraries(Runtime)
+    onnx_backend._load_libraries(object())  # an older one has no such call
+    assert capsys.readouterr() == ("", "Failed to load libcudnn.so.9\n")
+
+
+def test_cuda_is_told_the_cap_and_not_to_try_every_algorithm_for_every_batch_size() -> None:
+    class Runtime:
+        @staticmethod
+        def get_available_providers() -> list[str]:
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    (name, options), _ = onnx_backend._providers(Runtime, Device("cuda:1", "gpu", 5 << 30), "onnx", "fp32")
+    assert name == "CUDAExecutionProvider"
+    assert (options["device_id"], options["gpu_mem_limit"]) == (1, 5 << 30)
+    assert options["cudnn_conv_algo_search"] == "HEURISTIC"
 
 
 def test_weights_of_another_network_are_refused(digit: Made, coloured: Made) -> None:
