@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import warnings
 from collections.abc import Collection
 from pathlib import Path
@@ -20,6 +22,8 @@ GRAPHS = 8
 """Most batch sizes that a member keeps a CUDA graph for; other batches are padded to one of them, or run eagerly."""
 WARM_UP = 3
 """Batches before a CUDA graph is recorded, as PyTorch asks for."""
+_recording = threading.Lock()
+"""PyTorch records one CUDA graph at a time in a process, and its memory must not be given back meanwhile."""
 
 
 class TorchBackend:
@@ -78,6 +82,10 @@ class TorchBackend:
     def close(self) -> None:
         """Free the network."""
         self._network = self._graphs = None
+        if self._device != "cpu":
+            # PyTorch keeps what it took from a GPU: whoever measures or loads the next member would find it taken
+            with _recording, contextlib.suppress(RuntimeError):  # on a GPU that failed there is nothing to give back
+                self._torch.cuda.empty_cache()
 
     def _probabilities(self, batch: Any) -> Any:
         torch = self._torch
@@ -117,7 +125,7 @@ class _Graph:
     def __init__(self, torch: Any, call: Any, batch: Any, size: int) -> None:
         self._torch = torch
         self._images = torch.zeros((size, *batch.shape[1:]), dtype=batch.dtype, device=batch.device)
-        with torch.cuda.device(batch.device):
+        with _recording, torch.cuda.device(batch.device):
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
@@ -125,8 +133,9 @@ class _Graph:
                     call(self._images)
             torch.cuda.current_stream().wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
-            # other lanes may use the GPU from their threads while this one records
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            # PyTorch's own stream for this is on whichever GPU recorded first: on another one it would record nothing.
+            # Other lanes may use the GPU from their threads meanwhile.
+            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
                 self._answers = call(self._images)
 
     def run(self, batch: Any) -> Any:
