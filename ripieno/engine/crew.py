@@ -37,6 +37,8 @@ class Seat:
     path: Path
     backend: str = ""
     """what it is run by; empty: what its lane says"""
+    batch_size: int = 1
+    """most samples it is given at once"""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class Crew:
     def __init__(self, load: Load, orders: Orders, memory: Memory) -> None:
         self._memory = memory
         self._backends: dict[int, Backend] = {}
+        self._largest = {seat.index: seat.batch_size for seat in orders.seats if orders.device.type == "cuda"}
         if orders.cores:
             os.sched_setaffinity(0, orders.cores)
         load = trusting(load, orders.trusted)
@@ -115,10 +118,16 @@ class Crew:
             raise
 
     def rehearse(self) -> dict[int, float]:
-        """Run every member on one blank sample, twice; seconds of the second run by member index."""
+        """Run every member on one blank sample, twice; seconds of the second run by member index.
+
+        On a GPU each runs on its largest batch before that: TensorRT builds anew for every batch larger than those
+        before, for a minute or more, which must not be while it serves.
+        """
         blank = np.zeros((1, *self._memory.samples.shape[1:]), self._memory.samples.dtype)
         seconds = {}
         for index, backend in self._backends.items():
+            if index in self._largest:
+                backend.infer(np.repeat(blank, self._largest[index], axis=0))
             backend.infer(blank)
             start = time.perf_counter()
             backend.infer(blank)

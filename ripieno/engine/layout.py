@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import numpy as np
@@ -56,7 +56,7 @@ def orders_of(
     bundle: Bundle, lane: Sequence[Placement], lanes: Sequence[Sequence[Placement]], trusted: Sequence[str] = ()
 ) -> Orders:
     """A lane's members, and its share of its device: the cores divided by the lanes on it."""
-    device = _device(bundle, lane[0].device)
+    device = _here(bundle, _device(bundle, lane[0].device))
     beside = [other[0].lane for other in lanes if other[0].device == device.name]
     place = beside.index(lane[0].lane)
     number = len(device.cores or os.sched_getaffinity(0)) if device.type == "cpu" else 1
@@ -69,6 +69,7 @@ def orders_of(
             members[p.member],
             model_path(bundle, p.member, p.device),
             backend_of(bundle, p.member, p.device),
+            p.batch_size,
         )
         for p in lane
     )
@@ -124,6 +125,28 @@ def capacity_of(bundle: Bundle, largest: int) -> int:
     row = int(np.prod(bundle.input.shape)) * np.dtype(bundle.input.dtype).itemsize
     row += 4 * len(bundle.ensemble.members) * len(bundle.classes)
     return max(min(RING_SAMPLES, RING_BYTES // row) // largest * largest, 4 * largest)
+
+
+def cores_here(device: Device, devices: Sequence[Device], allowed: Collection[int]) -> tuple[int, ...]:
+    """Cores of `device`, one of the planned `devices`, among those that are `allowed` here.
+
+    They are the planned ones where all of these may be used. Else the bundle has come to another machine or container:
+    the devices share out what is there, in the planned order, each its part.
+    """
+    planned = sorted({core for one in devices for core in one.cores})
+    there = sorted(allowed)
+    if set(planned) <= set(there):
+        return device.cores
+    most = min(len(planned), len(there))
+    return tuple(dict.fromkeys(there[planned.index(core) * most // len(planned)] for core in device.cores))
+
+
+def _here(bundle: Bundle, device: Device) -> Device:
+    """`device` with the cores it has on this machine."""
+    if device.type != "cpu":
+        return device
+    cores = cores_here(device, bundle.allocation.devices, os.sched_getaffinity(0))
+    return dataclasses.replace(device, cores=cores)
 
 
 def _device(bundle: Bundle, name: str) -> Device:
