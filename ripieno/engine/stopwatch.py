@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import queue
 import threading
 import time
@@ -33,6 +34,8 @@ from ripieno.errors import EngineError
 from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, Placement
 
 W = TypeVar("W", bound=Work)
+_Kind = tuple[str, str, int, str, frozenset[int]]
+"""Of a loaded member: its id, its device, threads, backend, and the cores of the lane it was loaded in."""
 WINDOWS = 4
 """Equal parts of the measured time, from which the spread is computed."""
 
@@ -178,12 +181,13 @@ class Stock:
 
     def __init__(self, paths: Mapping[str, Path], usual: str, load: Load) -> None:
         self._paths, self._usual, self._load = paths, usual, load
-        self._free: dict[tuple[str, str, int, str], list[Backend]] = {}
+        self._free: dict[_Kind, list[Backend]] = {}
         self._lock = threading.Lock()
 
     def load(self, backend: str, path: Path, member: Member, device: Device, threads: int) -> Backend:
         """A member that is free, or a newly loaded one; closing it gives it back."""
-        key = (member.id, device.name, threads, backend)
+        # its threads stay on the cores they began on: lent to the next lane, it would compute on this one's
+        key = (member.id, device.name, threads, backend, frozenset(os.sched_getaffinity(0)))
         with self._lock:
             free = self._free.setdefault(key, [])
             loaded = free.pop() if free else None
@@ -200,7 +204,7 @@ class Stock:
                 loaded.close()
             self._free.clear()
 
-    def _take_back(self, key: tuple[str, str, int, str], loaded: Backend) -> None:
+    def _take_back(self, key: _Kind, loaded: Backend) -> None:
         with self._lock:
             self._free.setdefault(key, []).append(loaded)
 

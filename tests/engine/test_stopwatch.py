@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fake_members as fake
@@ -9,7 +11,9 @@ import pytest
 
 import ripieno.engine
 from ripieno.engine import AllocationBench, Engine, bench
+from ripieno.engine.stopwatch import Stock
 from ripieno.errors import EngineError
+from ripieno.types import Device
 
 
 def test_throughput_is_what_the_slowest_member_allows(isolation):
@@ -63,6 +67,28 @@ def test_allocations_are_benched_one_after_the_other_without_loading_members_aga
             assert measure(dataclasses.replace(bundle.allocation, placements=places)) > 0
     assert [member for member, _, _ in loaded] == list(members)
     assert loaded[0][1] == "run/00000-e001"
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_a_member_is_lent_again_on_the_cores_it_was_loaded_on_and_on_no_others():
+    loaded = []
+
+    def load(backend, path, member, device, threads):
+        loaded.append(os.sched_getaffinity(0))
+        return fake.FakeBackend(path, member)
+
+    member = fake.member(0)
+    stock = Stock({member.id: Path("model.onnx")}, "model.onnx", load)
+
+    def borrow(core):
+        os.sched_setaffinity(0, {core})
+        stock.load("onnx", Path("model.onnx"), member, Device("cpu:0", "cpu", 1), 1).close()
+
+    one, other = sorted(os.sched_getaffinity(0))[:2]
+    for core in (one, other, one, other):
+        with ThreadPoolExecutor(1) as lane:
+            lane.submit(borrow, core).result()
+    assert loaded == [{one}, {other}]
 
 
 def test_the_public_bench_is_the_function_whatever_was_imported_before():
