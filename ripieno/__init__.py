@@ -12,6 +12,7 @@ Names are looked up on first use, so that importing ripieno costs nothing and pu
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from ripieno.types import Member as Member
     from ripieno.types import Placement as Placement
     from ripieno.types import Profile as Profile
+
+# nvidia-smi, which is asked for the GPUs, numbers them by their place on the bus; CUDA, unless told, the fastest first
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 __version__ = "0.1.0"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -43,3 +44,12 @@ def test_public_functions_stay_functions_after_all_is_imported() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'tuen'"):
         _ = ripieno.tuen
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PCI_BUS_ID"), ("FASTEST_FIRST", "FASTEST_FIRST")])
+def test_gpus_are_numbered_as_nvidia_smi_does_unless_the_user_says_otherwise(before: str | None, after: str) -> None:
+    kept = {name: value for name, value in os.environ.items() if name != "CUDA_DEVICE_ORDER"}
+    code = "import ripieno, os; print(os.environ['CUDA_DEVICE_ORDER'])"
+    given = {} if before is None else {"CUDA_DEVICE_ORDER": before}
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=kept | given)
+    assert done.stdout.strip() == after

@@ -1,24 +1,29 @@
 """The devices of this machine: every GPU, and the CPU whole or cut in parts of equal cores.
 
 Nothing heavy is imported to find them: GPUs are asked of `nvidia-smi`, torch only where that is missing and a driver is
-there; memory is what is free now, within the limits of this process's control group.
+there, or where `CUDA_VISIBLE_DEVICES` names parts of a GPU (MIG). Memory is what is free now, cores are those that may
+be used, within the limits of this process's control group.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from ripieno.backends.names import module_of, split
-from ripieno.errors import AllocationError, need
+from ripieno.errors import AllocationError, EngineError, MissingExtraError, need
 from ripieno.types import Device
 
+GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+"""Where a process's control groups are named, and where they are mounted."""
 _PROVIDERS = {"onnx": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 _ON_GPUS = (("onnxruntime", "onnx"), ("torch", "torch"))
 _QUERY = "index,uuid,name,memory.used,memory.free"
@@ -111,16 +116,26 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text).strip("-") or "cpu"
 
 
+def usable_cores(group: Path = GROUP, mount: Path = GROUPS) -> tuple[int, ...]:
+    """Cores this process may use, no more of them than its control groups let it keep busy, and at least one.
+
+    A quota says how many, not which: those of the lowest number are taken.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    quotas = [quota for folder in _groups("cpu", group, mount) for quota in _quotas(folder)]
+    return tuple(cores[: max(1, min(quotas, default=len(cores)))])
+
+
 def _cpus(parts: int) -> tuple[Device, ...]:
     """All cores this process may use, cut in `parts` equal devices; cores left over are not used."""
-    cores = sorted(os.sched_getaffinity(0))
+    cores = usable_cores()
     if not 1 <= parts <= len(cores):
         few = "cpu" if len(cores) == 1 else f"cpu:2 to cpu:{len(cores)}, or cpu"
         raise AllocationError(f"cannot cut {len(cores)} cores in {parts} devices: use {few}")
     each = len(cores) // parts
     kind = cpu_kind(_cpu_model(), each)
     memory = free_memory() // parts
-    return tuple(Device(f"cpu:{i}", kind, memory, tuple(cores[i * each : (i + 1) * each])) for i in range(parts))
+    return tuple(Device(f"cpu:{i}", kind, memory, cores[i * each : (i + 1) * each]) for i in range(parts))
 
 
 def _cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
@@ -133,29 +148,44 @@ def _cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     return os.uname().machine
 
 
-def free_memory(group: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")) -> int:
+def free_memory(group: Path = GROUP, mount: Path = GROUPS) -> int:
     """Bytes this process could still take: what the machine has free, or what its control groups leave."""
-    limits = [int(psutil.virtual_memory().available)]
+    left = [size for folder in _groups("memory", group, mount) for size in _left(folder)]
+    return max(0, min([int(psutil.virtual_memory().available), *left]))
+
+
+# control groups
+
+
+def _groups(controller: str, group: Path, mount: Path) -> Iterator[Path]:
+    """Folders of this process's control groups that may limit what `controller` is about, each with those above it.
+
+    They are version 2's, which know all controllers, and version 1's, mounted by the names of theirs.
+    """
     for line in group.read_text().splitlines() if group.exists() else ():
         _, controllers, path = line.split(":", 2)
-        if controllers in ("", "memory"):
-            limits += _group_limits(mount / controllers if controllers else mount, path)
-    return max(0, min(limits))
+        if not controllers or controller in controllers.split(","):
+            root = mount / controllers if controllers else mount
+            here = root / path.strip("/")
+            yield from (folder for folder in (here, *here.parents) if folder == root or root in folder.parents)
 
 
-def _group_limits(root: Path, path: str) -> list[int]:
-    """Bytes left by the group at `path` and each group above it; version 2 first, then version 1's names."""
-    found = []
-    here = root / path.strip("/")
-    for folder in (here, *(p for p in here.parents if p == root or root in p.parents)):
-        for most, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
-            try:
-                limit = (folder / most).read_text().strip()
-                if limit != "max":
-                    found.append(int(limit) - int((folder / used).read_text()) + _reclaimable(folder))
-            except (OSError, ValueError):
-                continue
-    return found
+def _left(folder: Path) -> Iterator[int]:
+    """Bytes that the group leaves, by version 2's names or version 1's; nothing where it sets no limit."""
+    for most, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+        with contextlib.suppress(OSError, ValueError):  # absent, or `max`
+            yield int((folder / most).read_text()) - int((folder / used).read_text()) + _reclaimable(folder)
+
+
+def _quotas(folder: Path) -> Iterator[int]:
+    """Whole cores that the group lets be kept busy, by version 2's names or version 1's; nothing without a limit."""
+    with contextlib.suppress(OSError, ValueError):  # absent, or `max`
+        quota, period = map(int, (folder / "cpu.max").read_text().split())
+        yield quota // period
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        if quota > 0:  # -1: no limit
+            yield quota // period
 
 
 def _reclaimable(folder: Path) -> int:
@@ -171,18 +201,29 @@ def _reclaimable(folder: Path) -> int:
 
 def gpus() -> tuple[Device, ...]:
     """Every NVIDIA GPU this process may use, numbered as CUDA numbers them (`CUDA_VISIBLE_DEVICES` is heeded)."""
-    text = _nvidia_smi()
-    if text is None:
-        return _gpus_by_torch() if Path("/proc/driver/nvidia/gpus").is_dir() else ()
-    rows = _visible(text, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    text, visible = _nvidia_smi(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    # of the parts that a GPU can be cut in, `MIG-...`, nvidia-smi's table says nothing
+    if text is None or "MIG-" in (visible or ""):
+        driver = text is not None or Path("/proc/driver/nvidia/gpus").is_dir()
+        return _gpus_by_torch() if driver else ()
+    rows = _visible(text, visible)
     return tuple(Device(f"cuda:{i}", slug(row[2]), int(row[4]) << 20) for i, row in enumerate(rows))
 
 
 def used_gpu_memory(device: str) -> int:
-    """Bytes taken on `device` (`cuda:1`) by everybody; 0 where nobody can say."""
+    """Bytes taken on `device` (`cuda:1`) by everybody. Raises EngineError where nobody can say: 0 would be a lie."""
     rows = _visible(_nvidia_smi() or "", os.environ.get("CUDA_VISIBLE_DEVICES"))
     number = int(device.partition(":")[2])
-    return int(rows[number][3]) << 20 if number < len(rows) else 0
+    if number < len(rows):
+        return int(rows[number][3]) << 20
+    cuda = _torch_cuda()
+    if cuda is not None and number < cuda.device_count():
+        free, total = cuda.mem_get_info(number)
+        return int(total - free)
+    raise EngineError(
+        f"what is taken of the memory of {device} cannot be told: nvidia-smi does not list it, and there is no PyTorch "
+        "with CUDA to ask: install one of them"
+    )
 
 
 def _nvidia_smi() -> str | None:
@@ -210,9 +251,14 @@ def _visible(text: str, visible: str | None) -> list[list[str]]:
 
 
 def _gpus_by_torch() -> tuple[Device, ...]:
-    try:
-        cuda = need("torch").cuda
-    except ImportError:
-        return ()
-    count = range(cuda.device_count())
+    cuda = _torch_cuda()
+    count = range(0 if cuda is None else cuda.device_count())
     return tuple(Device(f"cuda:{i}", slug(cuda.get_device_name(i)), cuda.mem_get_info(i)[0]) for i in count)
+
+
+def _torch_cuda() -> Any:
+    """What PyTorch knows of GPUs; None where it is not installed."""
+    try:
+        return need("torch").cuda
+    except (ImportError, MissingExtraError):
+        return None

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from ripieno.errors import AllocationError
+from ripieno.errors import AllocationError, EngineError, MissingExtraError
 from ripieno.profiles import devices
-from ripieno.profiles.devices import cpu_kind, free_memory, local_devices, part_of_kind, parts
+from ripieno.profiles.devices import cpu_kind, free_memory, local_devices, part_of_kind, parts, usable_cores
 from ripieno.types import Device
 
 SMI = """\
 0, GPU-aaa, NVIDIA H200, 512, 140000
 1, GPU-bbb, Tesla V100-SXM2-16GB, 0, 16160
 """
-CORES = sorted(os.sched_getaffinity(0))
+CORES = list(usable_cores())
 
 
 @pytest.fixture
@@ -83,7 +83,46 @@ def test_hidden_gpus_are_not_there(monkeypatch: pytest.MonkeyPatch, visible: str
 @pytest.mark.usefixtures("two_gpus")
 def test_memory_taken_on_a_gpu_is_that_of_its_number() -> None:
     assert devices.used_gpu_memory("cuda:0") == 512 << 20
-    assert devices.used_gpu_memory("cuda:5") == 0
+
+
+class Torch:
+    """A PyTorch that sees one part of a GPU."""
+
+    class cuda:  # noqa: N801
+        @staticmethod
+        def device_count() -> int:
+            return 1
+
+        @staticmethod
+        def get_device_name(number: int) -> str:
+            return "NVIDIA H200 MIG 1g.18gb"
+
+        @staticmethod
+        def mem_get_info(number: int) -> tuple[int, int]:
+            return 700, 1000
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_parts_of_a_gpu_are_asked_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-7a1b")
+    monkeypatch.setattr(devices, "need", lambda _: Torch)
+    assert devices.gpus() == (Device("cuda:0", "nvidia-h200-mig-1g-18gb", 700),)
+    assert devices.used_gpu_memory("cuda:0") == 300
+
+
+@pytest.mark.parametrize("text", [None, SMI])
+def test_memory_of_a_gpu_that_nobody_can_tell_is_an_error_and_not_nought(
+    monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    def absent(module: str) -> None:
+        raise MissingExtraError(module)
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(devices, "_nvidia_smi", lambda: text)
+    for need in (lambda _: Torch, absent):
+        monkeypatch.setattr(devices, "need", need)
+        with pytest.raises(EngineError, match="memory of cuda:5 cannot be told: .*: install one of them"):
+            devices.used_gpu_memory("cuda:5")
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -141,6 +180,40 @@ def test_memory_heeds_the_older_names_of_control_groups(tmp_path: Path) -> None:
 
 def test_without_control_groups_the_machine_sets_the_limit(tmp_path: Path) -> None:
     assert free_memory(tmp_path / "absent") > 0
+
+
+def test_cores_heed_the_tightest_quota(tmp_path: Path) -> None:
+    group = tmp_path / "cgroup"
+    group.write_text("0::/job/task\n")
+    (tmp_path / "job" / "task").mkdir(parents=True)
+    every = tuple(sorted(os.sched_getaffinity(0)))
+    assert usable_cores(group, tmp_path) == every
+    (tmp_path / "job" / "task" / "cpu.max").write_text("max 100000\n")
+    assert usable_cores(group, tmp_path) == every
+    (tmp_path / "job" / "cpu.max").write_text("190000 100000\n")
+    assert usable_cores(group, tmp_path) == every[:1]
+    (tmp_path / "job" / "task" / "cpu.max").write_text("50000 100000\n")
+    assert usable_cores(group, tmp_path) == every[:1]
+
+
+def test_cores_heed_the_older_names_of_control_groups(tmp_path: Path) -> None:
+    group = tmp_path / "cgroup"
+    group.write_text("5:memory:/job\n4:cpu,cpuacct:/job\n")
+    folder = tmp_path / "cpu,cpuacct"  # as in a container, which sees its own group as the root
+    folder.mkdir()
+    (folder / "cpu.cfs_period_us").write_text("50000\n")
+    (folder / "cpu.cfs_quota_us").write_text("-1\n")
+    every = tuple(sorted(os.sched_getaffinity(0)))
+    assert usable_cores(group, tmp_path) == every
+    (folder / "cpu.cfs_quota_us").write_text("60000\n")
+    assert usable_cores(group, tmp_path) == every[:1]
+
+
+def test_a_quota_above_the_cores_there_are_leaves_them_all(tmp_path: Path) -> None:
+    group = tmp_path / "cgroup"
+    group.write_text("0::/\n")
+    (tmp_path / "cpu.max").write_text("99900000 100000\n")
+    assert usable_cores(group, tmp_path) == tuple(sorted(os.sched_getaffinity(0)))
 
 
 def test_parts_of_a_cpu_are_what_its_lanes_would_have() -> None:
