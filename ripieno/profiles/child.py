@@ -164,7 +164,12 @@ def main() -> None:
     try:
         measure(request, reply)
     except Exception as error:  # whatever a runtime raises, our parent says which member it was
-        reply(Reply(error=f"{error or type(error).__name__}".splitlines()[0]))
+        reply(Reply(error=first_line(error)))
+
+
+def first_line(error: Exception) -> str:
+    """The first line that an error says; its name when it says nothing, as a bare MemoryError does."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _end_with(stream: BinaryIO) -> None:
