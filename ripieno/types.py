@@ -178,6 +178,8 @@ class Profile:
     """bytes of a process on the device before it holds any member: a lane's own share, not in the points' bytes"""
     load: int = 0
     """bytes of the member before its first batch: its weights, the runtime's graph; in the points' too. 0: unknown"""
+    tried: tuple[int, ...] = ()
+    """batch sizes that were asked for: those of them without a point did not fit"""
 
     @property
     def best(self) -> Point:

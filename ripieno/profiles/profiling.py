@@ -82,7 +82,7 @@ def profile(
                     progress(reply.point)
     if not points:
         raise EngineError(f"{member.id} cannot be measured on {device.name} by {backend}: {error}")
-    return Profile(member.id, device.kind, backend, tuple(points), idle, base, held)
+    return Profile(member.id, device.kind, backend, tuple(points), idle, base, held, sizes)
 
 
 def _checked(samples: NDArray[np.generic], member: Member) -> NDArray[np.generic]:
@@ -177,11 +177,11 @@ def measure_library(
 ) -> dict[str, Profile]:
     """Profiles of `members` (all when None) on `device`, measured one after the other and kept in the library.
 
-    Those the library has already for this kind of device, backend and batch sizes are not measured again unless
-    `again`; each new one is kept at once, so that an interrupted run goes on where it stopped. Members without an
-    ONNX file get one beside their weights when `backend` is `onnx`. `progress` is called with each profile, how many
-    are done and how many there are. A member that cannot be measured is handed to `failed` and left out; without
-    `failed` its error is raised.
+    Those the library has already for this kind of device, backend and batch sizes (fitting or not) are not measured
+    again unless `again`; each new one is kept at once, so that an interrupted run goes on where it stopped. Members
+    without an ONNX file get one beside their weights when `backend` is `onnx`. `progress` is called with each profile,
+    how many are done and how many there are. A member that cannot be measured is handed to `failed` and left out;
+    without `failed` its error is raised.
     """
     wanted = list(library.ids() if members is None else members)
     known = {} if again else library.profiles(device.kind, backend)
@@ -189,7 +189,8 @@ def measure_library(
     for done, name in enumerate(wanted, 1):
         try:
             got = known.get(name)
-            if got is None or not set(batch_sizes) <= {p.batch_size for p in got.points}:
+            # what was tried and did not fit would not fit again
+            if got is None or not set(batch_sizes) <= {p.batch_size for p in got.points} | set(got.tried):
                 member = library.member(name)
                 got = profile(
                     model_file(library, member, backend, trusted),

@@ -27,6 +27,7 @@ def test_every_batch_size_is_measured_once_ascending(network: tuple[Path, Member
     told: list[Point] = []
     found = profile(*network, CPU, batch_sizes=(16, 1, 16), progress=told.append, **QUICK)
     assert [p.batch_size for p in found.points] == [1, 16]
+    assert found.tried == (1, 16)
     assert list(found.points) == told
     assert (found.member, found.device, found.backend) == ("00000-e001", "test-1-core", "onnx")
     assert all(p.seconds > 0 for p in found.points)
@@ -144,6 +145,17 @@ def test_a_batch_size_not_measured_yet_is_measured(tmp_path: Path) -> None:
     measure_library(shelf, CPU, batch_sizes=(1,), **QUICK)
     found = measure_library(shelf, CPU, batch_sizes=(1, 2), **QUICK)
     assert [p.batch_size for p in found["00000-e001"].points] == [1, 2]
+
+
+def test_a_batch_size_that_did_not_fit_is_not_tried_again_unless_asked_for(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, 1)
+    kept = Profile("00000-e001", CPU.kind, "onnx", (Point(1, 1.0, 0.0, 1),), tried=(1, 4))
+    shelf.write_profiles(CPU.kind, [kept])
+    assert measure_library(shelf, CPU, batch_sizes=(1, 4), **QUICK) == {"00000-e001": kept}
+    again = measure_library(shelf, CPU, batch_sizes=(1, 4), again=True, **QUICK)["00000-e001"]
+    assert [p.batch_size for p in again.points] == [1, 4]
+    larger = measure_library(shelf, CPU, batch_sizes=(1, 8), **QUICK)["00000-e001"]
+    assert [p.batch_size for p in larger.points] == [1, 8]
 
 
 def test_a_profile_by_another_backend_is_none_for_this_one(tmp_path: Path) -> None:
