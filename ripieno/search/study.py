@@ -176,7 +176,7 @@ class _Memory(BaseJournalBackend):
     def sync(self) -> None:
         pass
 
-    def cut(self, word: bytes) -> None:  # noqa: ARG002
+    def cut(self, word: bytes) -> None:
         pass
 
 

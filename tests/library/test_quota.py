@@ -98,7 +98,7 @@ def test_seconds_are_compared_when_each_member_has_them_brought_or_measured(tmp_
 def test_predictions_without_costs_are_not_for_free_beside_networks_and_the_loss_alone_decides(tmp_path: Path) -> None:
     library = Library(tmp_path)
     add_trained(library, "network", 0.9, 10)
-    rows = np.full((50, 2), 0.5) + [0.2, -0.2]
+    rows = np.full((50, 2), 0.5) + np.array([0.2, -0.2])
     import_predictions(library, {"answers": rows, "worse": rows - [0.1, -0.1]})
     assert dominated(library) == {"answers": "network", "worse": "network"}
     evicted, _ = enforce_quota(library, 1)
@@ -107,7 +107,7 @@ def test_predictions_without_costs_are_not_for_free_beside_networks_and_the_loss
 
 def test_a_kind_of_cost_that_all_brought_is_the_one_compared(tmp_path: Path) -> None:
     library = Library(tmp_path)
-    rows = np.full((50, 2), 0.5) + [0.4, -0.4]
+    rows = np.full((50, 2), 0.5) + np.array([0.4, -0.4])
     costs = {"dear": {"euros": 4.0}, "cheap": {"euros": 1.0}}
     import_predictions(library, {"dear": rows, "cheap": rows - [0.3, -0.3]}, LABELS, costs)
     assert dominated(library) == {}

@@ -121,7 +121,7 @@ def test_memory_of_a_gpu_that_nobody_can_tell_is_an_error_and_not_nought(
     monkeypatch.setattr(devices, "_nvidia_smi", lambda: text)
     for need in (lambda _: Torch, absent):
         monkeypatch.setattr(devices, "need", need)
-        with pytest.raises(EngineError, match="memory of cuda:5 cannot be told: .*: install one of them"):
+        with pytest.raises(EngineError, match=r"memory of cuda:5 cannot be told: .*: install one of them"):
             devices.used_gpu_memory("cuda:5")
 
 
