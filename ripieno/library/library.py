@@ -1,4 +1,4 @@
-"""A library: a run's folder, and the one class that knows its names.
+"""A library: a run's folder, and the one class that knows its names (what it keeps beside members: `kept`).
 
 RUN/run.json                       how the search was asked for
 RUN/dataset/                       images.npy labels.npy split.npy dataset.json
@@ -16,7 +16,6 @@ RUN/cascades/NAME.json             what asking their members in turn saves and c
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -27,18 +26,16 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.backends.names import file_of
 from ripieno.errors import LibraryError
+from ripieno.library.kept import Kept, plain_name
 from ripieno.notebook import Shown
-from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Profile, Split
+from ripieno.types import Job, Member, Split
 
 
-class Library(Shown):
+class Library(Kept, Shown):
     """A folder of members with their predictions, costs, ensembles and allocations; safe for many writers.
 
     `path` is the run's folder; it need not exist yet.
     """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
 
     # names
 
@@ -64,7 +61,7 @@ class Library(Shown):
 
     def member_path(self, member: str) -> Path:
         """Folder of a member, present or not."""
-        return self.path / "library" / _plain_name(member)
+        return self.path / "library" / plain_name(member)
 
     def checkpoint_path(self, trial: int) -> Path:
         """Checkpoint of a trial, present or not."""
@@ -143,11 +140,7 @@ class Library(Shown):
         for path in (folder / "member.json", *folder.glob("[!.]*")):
             if path.name not in written and not path.is_dir():
                 files.remove_file(path)
-        for device in self.profile_devices():
-            known = self._all_profiles(device)
-            kept = [p for p in known if p.member != member]
-            if len(kept) < len(known):
-                self._write("profiles", device, kept)
+        self.forget_profiles(member)
 
     def update(self, member: Member) -> None:
         """Write what is known of a member that is there. Raises LibraryError when it is not."""
@@ -211,110 +204,6 @@ class Library(Shown):
         """Labels the cached predictions of `split` answer to. Raises LibraryError when there are none."""
         return files.read_array(self.path / "library" / f"labels-{split}.npy", mapped=False)
 
-    # profiles
-
-    def profiles(self, device: str, backend: str | None = None) -> dict[str, Profile]:
-        """Profiles measured on devices of kind `device` by `backend` (`onnx`, `openvino:bf16`), by member; maybe none.
-
-        Without a backend, by the one that most members were measured with (ties: the first name), for seconds of two
-        backends do not compare.
-        """
-        found = self._all_profiles(device)
-        counts = Counter(p.backend for p in found)
-        backend = backend or max(sorted(counts), key=lambda name: counts[name], default="")
-        return {p.member: p for p in found if p.backend == backend}
-
-    def _all_profiles(self, device: str) -> list[Profile]:
-        path = self._named("profiles", device)
-        return files.read_json(path, dict[str, list[Profile]])["items"] if path.exists() else []
-
-    def profile_devices(self) -> list[str]:
-        """Kinds of device that profiles exist for, sorted."""
-        return sorted(p.stem for p in (self.path / "profiles").glob("*.json"))
-
-    def usual_device(self) -> str:
-        """Kind of device that most members were measured on (ties: the first name); empty when none was.
-
-        Seconds of two kinds do not compare: what stands on one axis must come from one kind.
-        """
-        measured = {kind: len(self.profiles(kind)) for kind in self.profile_devices()}
-        return max((kind for kind in measured if measured[kind]), key=lambda kind: measured[kind], default="")
-
-    def write_profiles(self, device: str, profiles: Iterable[Profile]) -> Path:
-        """Keep profiles of devices of kind `device`, replacing those of the same members by the same backends."""
-        merged = {(p.member, p.backend): p for p in (*self._all_profiles(device), *profiles)}
-        return self._write("profiles", device, [merged[key] for key in sorted(merged)])
-
-    # ensembles and allocations
-
-    def write_ensemble(self, ensemble: Ensemble) -> Path:
-        """Write an ensemble under its name."""
-        return self._write("ensembles", ensemble.name, ensemble)
-
-    def ensemble(self, name: str) -> Ensemble:
-        """One ensemble by name. Raises LibraryError that lists the names there are."""
-        path = self._named("ensembles", name)
-        if not path.exists():
-            known = ", ".join(e.name for e in self.ensembles()) or f"none yet: ripieno select {self.path} --budget B"
-            raise LibraryError(f"no ensemble {name!r} in {self.path}; there are: {known}")
-        return files.read_json(path, Ensemble)
-
-    def ensembles(self) -> list[Ensemble]:
-        """All ensembles, cheapest budget first."""
-        paths = (self.path / "ensembles").glob("*.json")
-        return sorted((files.read_json(p, Ensemble) for p in paths), key=lambda e: (tuple(e.budget.values()), e.name))
-
-    def write_front(self, front: Front) -> Path:
-        """Keep the front of all budgets."""
-        path = self.path / "front.json"
-        files.write_json(path, front)
-        return path
-
-    def front(self) -> Front | None:
-        """The front of all budgets, None when there is none yet."""
-        path = self.path / "front.json"
-        return files.read_json(path, Front) if path.exists() else None
-
-    def write_allocation(self, allocation: Allocation) -> Path:
-        """Write an allocation under its name."""
-        return self._write("allocations", allocation.name, allocation)
-
-    def allocation(self, name: str) -> Allocation:
-        """One allocation by name. Raises LibraryError that lists the names there are."""
-        path = self._named("allocations", name)
-        if not path.exists():
-            known = ", ".join(a.name for a in self.allocations()) or f"none yet: ripieno allocate {self.path} ENSEMBLE"
-            raise LibraryError(f"no allocation {name!r} in {self.path}; there are: {known}")
-        return files.read_json(path, Allocation)
-
-    def write_cascade(self, ensemble: str, cascade: Cascade) -> Path:
-        """Keep what a cascade of an ensemble saves and costs."""
-        return self._write("cascades", ensemble, cascade)
-
-    def cascade(self, ensemble: str) -> Cascade | None:
-        """The cascade last planned for an ensemble; None when none was."""
-        path = self._named("cascades", ensemble)
-        return files.read_json(path, Cascade) if path.exists() else None
-
-    def allocations(self) -> list[Allocation]:
-        """All allocations, by name."""
-        return [files.read_json(p, Allocation) for p in sorted((self.path / "allocations").glob("*.json"))]
-
-    def _named(self, folder: str, name: str) -> Path:
-        return self.path / folder / f"{_plain_name(name)}.json"
-
-    def _write(self, folder: str, name: str, word: object) -> Path:
-        path = self._named(folder, name)
-        files.write_json(path, word)
-        return path
-
 
 def _truth_name(split: Split) -> str:
     return "truth.npy" if split == "valid" else f"truth-{split}.npy"
-
-
-def _plain_name(name: str) -> str:
-    """`name` if it is a plain file name; LibraryError when it could leave its folder."""
-    if not name or name.startswith(".") or any(c in name for c in "/\\\0"):
-        raise LibraryError(f"{name!r} is not a name: it must not be empty, start with a dot or contain a slash")
-    return name
