@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.main import get_command
 
+from ripieno.__main__ import main
 from ripieno.cli.app import app
-from ripieno.cli.deployed import bench, predict
-from ripieno.errors import RipienoError
 from ripieno.server import infer
 from tests.cli.serving import serving, url_in
 from tests.own_family import FAMILY, Own, own_deployment
+
+Said = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
@@ -23,25 +25,42 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
         yield made
 
 
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Said:
+    """What a command comes to in this process: its exit code, and its words on standard error, spaces alike."""
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["ripieno", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(str(ended.value.code)), " ".join(capsys.readouterr().err.split())
+
+    return run
+
+
 @pytest.mark.parametrize("verb", ["serve", "deploy", "bench", "predict"])
 def test_every_verb_that_runs_a_deployment_takes_a_family(verb: str) -> None:
     command = get_command(app).commands[verb]  # type: ignore[attr-defined]
     assert "--family" in {name for parameter in command.params for name in parameter.opts}
 
 
-def test_predict_answers_by_a_family_that_is_named(own: Own, tmp_path: Path) -> None:
+def test_predict_answers_by_a_family_that_is_named(said: Said, own: Own, tmp_path: Path) -> None:
     images, answers = tmp_path / "images.npy", tmp_path / "answers.npy"
     np.save(images, own.images)
-    with pytest.raises(RipienoError, match=f"pass --family {FAMILY}"):
-        predict(own.bundle.path, images)
-    predict(own.bundle.path, images, output=answers, family=[FAMILY])
+    words = ("predict", str(own.bundle.path), str(images), "--output", str(answers))
+    code, err = said(*words)
+    assert code == 2
+    assert f"pass --family {FAMILY}" in err
+    assert said(*words, "--family", FAMILY)[0] == 0
     np.testing.assert_allclose(np.load(answers), own.truth, atol=1e-5)
 
 
-def test_bench_measures_a_family_that_is_named(own: Own) -> None:
-    with pytest.raises(RipienoError, match=f"pass --family {FAMILY}"):
-        bench(own.bundle.path, seconds=0.1)
-    bench(own.bundle.path, seconds=0.1, family=[FAMILY])
+def test_bench_measures_a_family_that_is_named(said: Said, own: Own) -> None:
+    words = ("bench", str(own.bundle.path), "--seconds", "0.1")
+    code, err = said(*words)
+    assert code == 2
+    assert f"pass --family {FAMILY}" in err
+    assert said(*words, "--family", FAMILY)[0] == 0
     assert (own.bundle.path / "bench.json").exists()
 
 

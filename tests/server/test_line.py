@@ -124,18 +124,22 @@ def test_what_a_request_for_a_partial_answer_waited_in_line_is_taken_off_its_tim
     class Punctual(Narrow):
         """Answers at the deadline, with the members that have finished."""
 
-        def submit(self, *asked: Any, deadline: float, **more: Any) -> Future[Answer]:
+        def submit(self, *asked: Any, deadline: float | None, **more: Any) -> Future[Answer]:
             future = super().submit(*asked, **more)
-            early = Answer(np.zeros((1, 2), np.float32), ("m",), True)
-            threading.Timer(deadline, future.set_result, [early]).start()
+            if deadline is not None:
+                early = Answer(np.zeros((1, 2), np.float32), ("m",), True)
+                threading.Timer(deadline, future.set_result, [early]).start()
             return future
 
     async def run() -> tuple[Answer, float]:
         engine, began = Punctual(), time.monotonic()
         line = Line(engine)  # type: ignore[arg-type]
+        before = ask(line, 1)
+        await asyncio.sleep(0.02)
         waiting = asyncio.create_task(line.ask(np.array([99]), None, 0.5, partial=True))
         await asyncio.sleep(0.4)
-        engine.room.release()
+        engine.room.release(2)
+        await before
         answer = await waiting
         line.close()
         return answer, time.monotonic() - began
