@@ -147,10 +147,16 @@ class Shelf:
 
     def error(self, members: list[int], weights: Any = None) -> float:
         """Test error of the mean of `members`, in percent of the data set's own metric."""
+        return 100 * (1 - self._judged(members, weights)[f"test_{self.metric}"])
+
+    def cross_entropy(self, members: list[int], weights: Any = None) -> float:
+        """Of the mean of `members` on test: what selection lowers on validation."""
+        return self._judged(members, weights)["test_cross_entropy"]
+
+    def _judged(self, members: list[int], weights: Any) -> dict[str, float]:
         shares = np.full(len(members), 1 / len(members)) if weights is None else np.asarray(weights)
         parts = [w * self.library.probabilities(self.ids[i], "test") for i, w in zip(members, shares, strict=True)]
-        found = losses(np.asarray(np.sum(parts, axis=0, dtype=np.float64)), self.library.labels("test"), "test")
-        return 100 * (1 - found[f"test_{self.metric}"])
+        return losses(np.asarray(np.sum(parts, axis=0, dtype=np.float64)), self.library.labels("test"), "test")
 
 
 def arguments(parser: argparse.ArgumentParser, algorithms: tuple[str, ...], seeds: int, minutes: float) -> None:
