@@ -56,15 +56,12 @@ def measure_missing(
 ) -> None:
     """Find what is missing of the costs in `kinds` that a selection among the best `share` of the library needs.
 
-    Of twice that share, for what is too dear for a budget is passed over, and of no fewer members than selection looks
-    at. They are measured by the backend that most were, for seconds of two do not compare. A `share` that is none is
-    left to selection, which says so.
+    They are measured by the backend that most were, for seconds of two do not compare. A `share` that is none is left
+    to selection, which says so.
     """
-    from ripieno.selection.problem import PRUNE_LEAST
-
     if not 0 < share <= 1:
         return
-    members = [m for m in _best(library, min(1.0, 2 * share), PRUNE_LEAST) if m.format != "predictions"]
+    members = [m for m in looked_at(library, share) if m.format != "predictions"]
     known = library.profiles(device.kind)
     backend = next((p.backend for p in known.values()), "onnx")
     lacking = [
@@ -78,6 +75,16 @@ def measure_missing(
         profiles_on(library, lacking, device, backend, trusted=trusted, progress=progress)
     if "flops" in kinds:  # counted in the ONNX file
         export_members(library, [m for m in members if "flops" not in m.costs], trusted, progress)
+
+
+def looked_at(library: Library, share: float) -> list[Member]:
+    """Members whose costs a selection among the best `share` of the library needs.
+
+    Twice that share, for what is too dear for a budget is passed over, and no fewer than selection looks at.
+    """
+    from ripieno.selection.problem import PRUNE_LEAST
+
+    return _best(library, min(1.0, 2 * share), PRUNE_LEAST)
 
 
 def _best(library: Library, share: float, least: int = 1) -> list[Member]:

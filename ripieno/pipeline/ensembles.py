@@ -14,7 +14,7 @@ from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
 from ripieno.library.metrics import losses
-from ripieno.pipeline.costs import MEASURED, cost_table, measure_missing
+from ripieno.pipeline.costs import MEASURED, cost_table, looked_at, measure_missing
 from ripieno.pipeline.runs import Progress, default_kind, open_run, quiet
 from ripieno.types import Combiner, Ensemble, Front, Split
 
@@ -47,9 +47,9 @@ def select(
     brought with members which cannot be run; or, as a mapping, several kinds of cost at once: `seconds`, `memory`
     (bytes), `latency` (seconds of one sample), `parameters`, `flops`, or any the members brought. By default budgets
     are 1, 2, 4 and 8 times the cost of the best network, rounded up to two digits. Costs that were never measured are
-    measured first, of the best networks: twice the share `prune`, at least 20; `notes` gathers how many are left out
-    for want of a cost. Budgets asked for together share what is found for any of them: more never gives a worse
-    ensemble. With `test`, the ensembles' figures on the test split are added: reported, never selected by.
+    measured first, of the best networks: twice the share `prune`, at least 20; `notes` gathers how many of these are
+    left out for want of a cost. Budgets asked for together share what is found for any of them: more never gives a
+    worse ensemble. With `test`, the ensembles' figures on the test split are added: reported, never selected by.
     """
     from ripieno.selection import front as sweep
     from ripieno.selection import round_budget
@@ -141,21 +141,23 @@ def _candidates(
     measure_missing(library, kinds, prune, here, trusted=trusted, progress=progress)
     table = cost_table(library, kinds, here.kind)
     ids = sorted(table)
-    total = len(library)
-    if len(ids) < total and notes is not None:
-        notes.append(_left_out(library, total - len(ids), kinds, device))
+    if notes is not None and 0 < prune <= 1:
+        looked = looked_at(library, prune)
+        lacking = sum(m.id not in table for m in looked)
+        if lacking:
+            notes.append(_left_out(library, f"{lacking} of the {len(looked)} best networks", kinds, device))
     # cross-entropy of a mean needs the true class's probability alone: a matrix, `classes` times smaller than the cube
     narrow = loss == "cross-entropy" and combiner in ("mean", "weighted")
     predictions = library.mapped_truth(ids) if narrow else [library.probabilities(m) for m in ids]
     costs = {k: [table[m][k] for m in ids] for k in kinds}
     # the share of the library that is asked for, not of those that have a cost; one that is none is told by selection
-    share = min(1.0, prune * total / len(ids)) if 0 < prune <= 1 else prune
+    share = min(1.0, prune * len(library) / len(ids)) if 0 < prune <= 1 else prune
     return _Pool(ids, predictions, library.labels(), costs, share)
 
 
-def _left_out(library: Library, count: int, kinds: Sequence[str], device: str) -> str:
+def _left_out(library: Library, who: str, kinds: Sequence[str], device: str) -> str:
     """That networks without a cost were not looked at, and how they can be."""
-    said = f"{count} of {len(library)} networks have no cost in {' and '.join(kinds)} and were left out"
+    said = f"{who} have no cost in {' and '.join(kinds)} and were left out"
     where = "" if device == "cpu" else f" --device {device}"
     mend = f": `ripieno measure {library.path} --prune 1{where}` measures all that can be run"
     return said + (mend if any(kind in (*MEASURED, "flops") for kind in kinds) else "")

@@ -132,7 +132,9 @@ def test_how_many_have_no_cost_is_said_and_they_are_left_out(tmp_path: Path) -> 
     notes: list[str] = []
     (ensemble,) = ripieno.select(unpriced(tmp_path / "run", 2, 5), 3.0, notes=notes)
     assert set(ensemble.members) <= {"m00", "m01"}
-    assert [n.partition(":")[0] for n in notes] == ["3 of 5 networks have no cost in seconds and were left out"]
+    assert [n.partition(":")[0] for n in notes] == [
+        "3 of the 5 best networks have no cost in seconds and were left out"
+    ]
     ripieno.front(tmp_path / "run", notes=notes)
     assert len(notes) == 2
 
