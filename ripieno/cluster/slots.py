@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from ripieno.errors import SearchError
+from ripieno.profiles.devices import usable_cores
 
 Slot = Mapping[str, str]
 """Environment variables of one worker."""
@@ -19,7 +20,7 @@ def cpu_slots(count: int | None = None, threads: int | None = None) -> tuple[Slo
     By default one slot per core this process may use, and the cores divided between the slots: never more threads than
     cores. Raises SearchError when `count` or `threads` is below one.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = len(usable_cores())
     count = cores if count is None else count
     if count < 1 or (threads is not None and threads < 1):
         raise SearchError(f"{count} slots of {threads} threads: both must be at least 1")
@@ -34,7 +35,7 @@ def gpu_slots(devices: Sequence[int | str], per_device: int = 1, threads: int | 
     """
     if not devices or per_device < 1:
         raise SearchError(f"{per_device} slots on each of {len(devices)} devices: there must be at least 1 of both")
-    share = threads or max(1, len(os.sched_getaffinity(0)) // (len(devices) * per_device))
+    share = threads or max(1, len(usable_cores()) // (len(devices) * per_device))
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     names = [_outside(str(device), visible) for device in devices]
     return tuple({**_threads(share), "CUDA_VISIBLE_DEVICES": name} for _ in range(per_device) for name in names)

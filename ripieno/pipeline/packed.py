@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from ripieno.pipeline.packing import (
     worth,
 )
 from ripieno.pipeline.runs import Progress, quiet
+from ripieno.profiles.devices import usable_cores
 from ripieno.search import Space
 from ripieno.train import Task
 from ripieno.train.beside import PATIENCE, train_beside
@@ -68,7 +68,7 @@ def packed(
     split goes on with it. `gpus` are the numbers of those to train on.
     """
     path = task.run / "packing.json"
-    cores = len(os.sched_getaffinity(0))
+    cores = len(usable_cores())
     machine = f"{cores} cores, {len(gpus)} GPUs"
     packs = gpu_packs(cores, len(gpus)) if gpus else cpu_packs(cores)
     kept = _kept(path)

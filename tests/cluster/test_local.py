@@ -18,6 +18,7 @@ from pool_jobs import job, notes
 
 from ripieno.cluster import LocalPool, cpu_slots, deaths, gpu_slots
 from ripieno.errors import SearchError
+from ripieno.profiles.devices import usable_cores
 from ripieno.types import Job, Outcome
 
 
@@ -201,7 +202,7 @@ def test_a_slot_brings_its_environment_and_its_log(tmp_path: Path) -> None:
 
 
 def test_threads_are_divided_and_gpus_are_spread() -> None:
-    cores = len(os.sched_getaffinity(0))
+    cores = len(usable_cores())
     assert [s["OMP_NUM_THREADS"] for s in cpu_slots(1)] == [str(cores)]
     assert len(cpu_slots()) == cores
     assert {s["OMP_NUM_THREADS"] for s in cpu_slots(cores + 1)} == {"1"}

@@ -238,7 +238,7 @@ def test_the_first_start_decides_and_later_ones_follow(
 
     monkeypatch.setattr(packed_module, "profile", measured)
     monkeypatch.setattr(packed_module, "duel", in_turn)
-    monkeypatch.setattr(packed_module.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(packed_module, "usable_cores", lambda: (0, 1))
     space = find_space("resnet-tiny")
 
     def asked(seconds: float | None) -> Pack | None:
