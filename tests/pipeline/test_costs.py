@@ -36,4 +36,4 @@ def test_a_budget_of_flops_leaves_out_who_cannot_be_counted_and_says_so(library:
     notes: list[str] = []
     found = ripieno.front(library, kind="flops", notes=notes)
     assert [e.members for e in found.ensembles] == [("00000-e001",)]
-    assert notes[0].startswith("1 of 2 networks have no cost in flops and were left out")
+    assert notes[0].startswith("1 of the 2 best networks have no cost in flops and were left out")
