@@ -92,3 +92,8 @@ def need(module: str) -> ModuleType:
         if error.name and error.name.partition(".")[0] == module.partition(".")[0]:
             raise MissingExtraError(module.partition(".")[0]) from error
         raise
+
+
+def first_line(error: BaseException) -> str:
+    """The first line that a foreign error says; its name when it says nothing, as a bare MemoryError does."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

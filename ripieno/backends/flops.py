@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ripieno.errors import LibraryError, need
+from ripieno.errors import LibraryError, first_line, need
 
 
 def onnx_flops(path: Path) -> float:
@@ -29,7 +29,7 @@ def onnx_flops(path: Path) -> float:
     except KeyError as error:
         raise LibraryError(f"{path}: the shape of {error} in this ONNX file cannot be inferred") from error
     except Exception as error:  # what inference raises has no common base
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         raise LibraryError(f"{path}: the shapes in this ONNX file cannot be inferred: {line[:200]}") from error
 
 

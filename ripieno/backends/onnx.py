@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ripieno.backends.images import checked
 from ripieno.backends.names import Precision
-from ripieno.errors import EngineError, LibraryError, need
+from ripieno.errors import EngineError, LibraryError, first_line, need
 from ripieno.types import Device, Member
 
 
@@ -57,7 +57,7 @@ class OnnxBackend:
             # no second try elsewhere: a member must run on its device or not at all
             self._session: Any = runtime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
         except Exception as error:  # its exceptions have no common base but this
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            line = first_line(error)
             raise LibraryError(f"{path} cannot be run by ONNX Runtime: {line}") from error
         if device.type == "cuda":
             _check_provider(self._session.get_providers()[0], device, backend)

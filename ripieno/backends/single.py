@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripieno.errors import EngineError, LibraryError, need
+from ripieno.errors import EngineError, LibraryError, first_line, need
 from ripieno.types import Combiner, Input
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _read(path: Path) -> ModelProto:
         if not _inputs(model) or not model.graph.output:
             raise ValueError("it has no input or no output")
     except Exception as error:  # a missing file, protobuf's own errors, weights that lie elsewhere
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         raise LibraryError(f"{path} cannot be read as ONNX: {line}") from error
     return model
 
@@ -159,7 +159,7 @@ def _of_one_opset(models: dict[str, ModelProto], paths: Mapping[str, Path]) -> d
             same = _opsets(model).get("", 1) == newest
             found[name] = model if same else onnx.version_converter.convert_version(model, newest)
         except Exception as error:  # the converter's errors have no common base but this
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            line = first_line(error)
             raise LibraryError(f"{paths[name]} cannot be raised to operator set {newest}: {line}") from error
     return found
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ripieno.backends.images import checked
 from ripieno.backends.names import Precision
 from ripieno.backends.openvino import without_telemetry
-from ripieno.errors import EngineError, LibraryError, need
+from ripieno.errors import EngineError, LibraryError, first_line, need
 from ripieno.types import Device, Member
 
 GRAPHS = 8
@@ -104,7 +104,7 @@ class TorchBackend:
                 for size in (2, 1):  # a batch of one is compiled apart
                     self.infer(images[:size])
         except Exception as error:  # compilers fail in ways of their own
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            line = first_line(error)
             raise EngineError(f"{self.member.id} cannot be compiled ({line[:200]}): use the torch backend") from error
 
     def _replay(self, batch: Any) -> Any:

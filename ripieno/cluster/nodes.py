@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ripieno.errors import AllocationError, need
+from ripieno.errors import AllocationError, first_line, need
 from ripieno.profiles.devices import cpu_kind, local_devices, part_of_kind, slug
 from ripieno.types import Device
 
@@ -126,7 +126,7 @@ def connected(ray: Any, spec: str) -> Iterator[None]:
         _reach(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
-        line = str(error).strip().splitlines()[0]
+        line = first_line(error)
         raise AllocationError(f"no Ray cluster at {address!r} ({line}): start one, or describe its devices") from error
     try:
         yield

@@ -28,7 +28,7 @@ from ripieno.cluster.local import check_importable
 from ripieno.cluster.pool import Function
 from ripieno.cluster.results import Results, hung, placed, seconds_of, spoilt, starved
 from ripieno.cluster.worker import failure
-from ripieno.errors import SearchError, need
+from ripieno.errors import SearchError, first_line, need
 from ripieno.types import Failure, Job, Outcome
 
 LOOK_SECONDS = 1.0
@@ -288,7 +288,7 @@ class RayPool:
             else:
                 self._ray.init(address=address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            line = str(error).strip().splitlines()[0]
+            line = first_line(error)
             raise SearchError(f'no Ray cluster at {address!r} ({line}): start one, or take address "local"') from error
 
     def _disconnect(self) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ripieno.data.npz import IMAGES, LABELS, SPLIT_WORDS
 from ripieno.data.pictures import flattened, sized
 from ripieno.data.samples import Part, Samples, join
-from ripieno.errors import DataError
+from ripieno.errors import DataError, first_line
 from ripieno.types import Split
 
 CHANNELS = (1, 3, 4)
@@ -138,7 +138,7 @@ def _read(part: Any, where: str, size: int | None) -> tuple[list[NDArray[Any]], 
         except DataError:
             raise
         except Exception as error:  # whatever a user's data set makes of an item
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            line = first_line(error)
             raise DataError(f"item {len(images)} of {where} cannot be used ({line}): {MEND}") from error
         images.append(sized(pixels[None], size)[0] if size is not None else pixels)
     if not images:

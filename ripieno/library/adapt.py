@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.errors import LibraryError, need
+from ripieno.errors import LibraryError, first_line, need
 from ripieno.types import Input
 
 LARGEST = 2_000_000_000
@@ -50,7 +50,7 @@ def adapt_onnx(path: Path, input: Input, form: Form) -> tuple[bytes, int]:
         model = onnx.load(str(path))
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and the checker's errors have no common base but this
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         raise LibraryError(f"{path} is not a readable ONNX file: {line[:200]}") from error
     weights = {w.name for w in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in weights]

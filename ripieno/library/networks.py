@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ripieno import backends
 from ripieno.data import open_dataset, write_dataset
-from ripieno.errors import LibraryError, need
+from ripieno.errors import LibraryError, first_line, need
 from ripieno.library import check, metrics
 from ripieno.library.adapt import Form, adapt_onnx
 from ripieno.library.import_ import NO_TRIAL, add_all, stored
@@ -160,7 +160,7 @@ def _predict(backend: str, path: Path, member: Member, data: Dataset, threads: i
         parts = [runner.infer(np.asarray(data.images[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
         values = np.concatenate(parts)
     except Exception as error:  # whatever a stranger's graph makes its runtime raise
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         raise LibraryError(f"{member.id} cannot answer batches of images: {line[:200]}") from error
     finally:
         runner.close()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import files
-from ripieno.errors import LibraryError, need
+from ripieno.errors import LibraryError, first_line, need
 
 SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
 
@@ -62,7 +62,7 @@ def _read_parquet(path: Path) -> Table:
     try:
         table = parquet.read_table(path)
     except Exception as error:  # pyarrow's errors have no common base but this
-        line = (str(error).splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         raise LibraryError(f"{path} is not readable as Parquet: {line}") from error
     if not table.num_rows or not table.num_columns:
         raise LibraryError(f"{path} has no rows")

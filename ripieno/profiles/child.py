@@ -35,6 +35,7 @@ import psutil
 from numpy.typing import NDArray
 
 from ripieno import backends
+from ripieno.errors import first_line
 from ripieno.files import read_array
 from ripieno.profiles.devices import used_gpu_memory
 from ripieno.profiles.timing import BUSY, Neighbours, Waits, time_calls
@@ -165,11 +166,6 @@ def main() -> None:
         measure(request, reply)
     except Exception as error:  # whatever a runtime raises, our parent says which member it was
         reply(Reply(error=first_line(error)))
-
-
-def first_line(error: Exception) -> str:
-    """The first line that an error says; its name when it says nothing, as a bare MemoryError does."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _end_with(stream: BinaryIO) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ripieno.profiles.child import first_line, random_samples
+from ripieno.profiles.child import random_samples
 from ripieno.profiles.timing import Waits, time_calls
 from ripieno.types import Input
 
@@ -78,18 +78,6 @@ def test_noise_is_of_the_members_kind_and_always_the_same(dtype: str) -> None:
     assert (samples.shape, str(samples.dtype)) == ((7, 4, 5, 3), dtype)
     assert np.array_equal(samples, random_samples(Input((4, 5, 3), dtype), 7))
     assert samples.std() > 0.5
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (MemoryError(), "MemoryError"),
-        (ValueError(" \n"), "ValueError"),
-        (RuntimeError("\n no room\nat all"), "no room"),
-    ],
-)
-def test_an_error_is_told_in_one_line_even_when_it_says_nothing(error: Exception, line: str) -> None:
-    assert first_line(error) == line
 
 
 def test_time_lost_to_others_is_not_the_calls() -> None:
