@@ -41,6 +41,7 @@ def import_(
     """Add models that others trained: `ripieno import a.onnx b.onnx --run run --data images`."""
     from ripieno import pipeline
 
+    notes: list[str] = []
     with console.progress() as progress:
         added = pipeline.import_(
             run,
@@ -59,7 +60,10 @@ def import_(
             replace=replace,
             size=size,
             progress=progress,
+            notes=notes,
         )
+    for note in notes:
+        console.note(note)
     ranked = sorted(added, key=lambda m: (m.losses["valid_cross_entropy"], m.id))
     priced = {m.id: m.costs["seconds"] for m in ranked if "seconds" in m.costs}
     console.out.print(tables.members(ranked[:10], priced, {}, "accuracy"))

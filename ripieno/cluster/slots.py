@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from ripieno.errors import SearchError
-from ripieno.profiles.devices import usable_cores
+from ripieno.limits import usable_cores
 
 Slot = Mapping[str, str]
 """Environment variables of one worker."""

@@ -27,6 +27,7 @@ from ripieno.data.pictures import Header, Kind, read_header, read_pixels, suffix
 from ripieno.data.samples import Samples, given_of
 from ripieno.data.splits import check_classes
 from ripieno.errors import DataError
+from ripieno.limits import usable_cores
 from ripieno.types import Split
 
 BLOCK = 256
@@ -65,7 +66,7 @@ def read_folder(
     index = {name: i for i, name in enumerate(names)}
     bad: list[str] = []
     # the pool's threads end with this block, whatever is raised in it
-    with ThreadPoolExecutor(min(16, len(os.sched_getaffinity(0)))) as pool:
+    with ThreadPoolExecutor(min(16, len(usable_cores()))) as pool:
         headers = _kept(pictures, pool.map(_attempt(lambda p: read_header(p.path)), pictures), skip_bad, bad)
         if not headers:
             raise DataError(f"{folder} holds no readable picture: {bad[0]}")

@@ -17,6 +17,7 @@ from ripieno.engine.claims import Post
 from ripieno.engine.crew import Orders, Seat
 from ripieno.errors import EngineError
 from ripieno.library.bundle import backend_of, model_path
+from ripieno.limits import free_memory, usable_cores
 from ripieno.types import Bundle, Device, Placement
 
 RING_BYTES = 32 << 20
@@ -59,7 +60,7 @@ def orders_of(
     device = _here(bundle, _device(bundle, lane[0].device))
     beside = [other[0].lane for other in lanes if other[0].device == device.name]
     place = beside.index(lane[0].lane)
-    number = len(device.cores or os.sched_getaffinity(0)) if device.type == "cpu" else 1
+    number = len(device.cores or usable_cores()) if device.type == "cpu" else 1
     threads = max(1, number // len(beside))
     wheel = device.cores * (threads * len(beside))
     members = {member.id: member for member in bundle.members}
@@ -102,8 +103,6 @@ def check_room(bundle: Bundle, isolation: str) -> None:
     planned = sum(size for name, size in bundle.allocation.planned.items() if name.startswith("cpu"))
     if not planned:
         return
-    from ripieno.profiles.devices import free_memory
-
     needs = planned - (resident() if isolation == "thread" else 0)  # a thread's runtime may be here already
     free = free_memory()
     if needs > free:

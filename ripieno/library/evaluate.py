@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from ripieno import backends
 from ripieno.data import open_dataset
 from ripieno.library.library import Library
+from ripieno.limits import usable_cores
 from ripieno.types import Device
 
 BATCH = 256
@@ -27,7 +27,7 @@ def evaluate(library: Library, members: Sequence[str], progress: Callable[[str, 
     rows = dataset.rows("test")
     if not len(rows):
         return
-    threads = len(os.sched_getaffinity(0))
+    threads = len(usable_cores())
     for done, member in enumerate(missing, 1):
         device = Device("cpu:0", "cpu", 0)
         runner = backends.load("onnx", library.onnx_path(member), library.member(member), device, threads)

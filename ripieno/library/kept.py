@@ -89,6 +89,10 @@ class Kept:
         path = self.path / "front.json"
         return files.read_json(path, Front) if path.exists() else None
 
+    def forget_front(self) -> None:
+        """Drop the front; absent is fine."""
+        files.remove_file(self.path / "front.json")
+
     def write_allocation(self, allocation: Allocation) -> Path:
         """Write an allocation under its name."""
         return self._write("allocations", allocation.name, allocation)
@@ -109,6 +113,10 @@ class Kept:
         """The cascade last planned for an ensemble; None when none was."""
         path = self._named("cascades", ensemble)
         return files.read_json(path, Cascade) if path.exists() else None
+
+    def forget_cascade(self, ensemble: str) -> None:
+        """Drop the cascade of an ensemble; absent is fine."""
+        files.remove_file(self._named("cascades", ensemble))
 
     def allocations(self) -> list[Allocation]:
         """All allocations, by name."""

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.quota import Eviction
+from ripieno.pipeline.ensembles import rejudge
 from ripieno.pipeline.runs import Progress, open_run, quiet
 from ripieno.pipeline.tuning import Source, prepare
 from ripieno.types import Configuration, Member, Split
@@ -44,6 +45,7 @@ def import_(
     replace: bool = False,
     size: int | None = None,
     progress: Progress = quiet,
+    notes: list[str] | None = None,
 ) -> tuple[Member, ...]:
     """Add models that others trained to the library of `run`, which need not exist; gives the members added.
 
@@ -52,6 +54,8 @@ def import_(
     classes). Networks are run on the validation images of the run's data set, or of `data`, which it then keeps; they
     are fed `(images * scale - mean) / std`, weights without any of the three by the moments of the data set.
     Predictions need `labels`. `costs` are by name and kind. See `ripieno.library.import_` for the forms of files.
+    Ensembles that hold a replaced member, or one that got test predictions, are judged anew; `notes` gathers which were
+    chosen by what a replaced member answered: what else rested on that, the front and their cascades, goes.
 
     Everything is read and checked before a byte is written. Raises LibraryError naming what is wrong with which model,
     and for an option that says nothing about such sources.
@@ -86,7 +90,7 @@ def import_(
         taken = ", ".join(HEEDED[kind])
         raise LibraryError(f"{kind} do not take {', '.join(idle)}: leave that out (they take {taken})")
     if kind == "predictions":
-        return import_predictions(
+        added = import_predictions(
             library,
             sources if isinstance(sources, Mapping) else paths[0],
             labels,
@@ -96,6 +100,7 @@ def import_(
             half=half,
             replace=replace,
         )
+        return _told(library, added, split, notes)
     if size is not None and data is None:
         raise LibraryError(f"size {size} is of the images of data: give data too, or leave it out")
     if not 0 < scale < math.inf:
@@ -105,9 +110,10 @@ def import_(
     dataset = prepare(data, library, size=size, progress=progress) if data is not None else None
     if kind == "ONNX files":
         form = Form(layout, outputs, scale, tuple(mean), tuple(std))
-        return import_onnx(library, paths, dataset, form=form, half=half, replace=replace)
+        added = import_onnx(library, paths, dataset, form=form, half=half, replace=replace)
+        return _told(library, added, split, notes)
     assert family is not None  # of weights, as said above
-    return import_torch(
+    added = import_torch(
         library,
         paths,
         family,
@@ -119,6 +125,18 @@ def import_(
         half=half,
         replace=replace,
     )
+    return _told(library, added, split, notes)
+
+
+def _told(library: Library, added: tuple[Member, ...], split: Split, notes: list[str] | None) -> tuple[Member, ...]:
+    """`added`, once the ensembles that hold any of them say what they answer now."""
+    touched = rejudge(library, {m.id for m in added}, split)
+    if notes is not None and touched and split == "valid":
+        notes.append(
+            f"{', '.join(touched)} hold members that were replaced: their figures are new, what was chosen and planned "
+            f"for them is not: `ripieno select {library.path}` chooses anew"
+        )
+    return added
 
 
 def _kind(paths: Sequence[Path]) -> str:

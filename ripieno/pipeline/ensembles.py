@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,6 +206,26 @@ def _judged(library: Library, ensembles: Sequence[Ensemble], test: bool, progres
     if test:
         evaluate(library, sorted({m for e in ensembles for m in e.members}), progress)
     return [dataclasses.replace(e, losses=ensemble_losses(library, e)) for e in ensembles]
+
+
+def rejudge(library: Library, changed: Collection[str], split: Split) -> list[str]:
+    """Judge anew the ensembles that hold `changed` members, whose predictions on `split` are new; gives their names.
+
+    New validation predictions void what rests on the old ones: their cascades and a front that holds any are dropped.
+    """
+    touched = [e for e in library.ensembles() if not set(e.members).isdisjoint(changed)]
+    for ensemble in _judged(library, touched, test=False, progress=quiet):
+        library.write_ensemble(ensemble)
+        if split == "valid":
+            library.forget_cascade(ensemble.name)
+    front = library.front()
+    if front is not None and any(not set(e.members).isdisjoint(changed) for e in front.ensembles):
+        if split == "valid":
+            library.forget_front()
+        else:
+            judged = _judged(library, front.ensembles, test=False, progress=quiet)
+            library.write_front(dataclasses.replace(front, ensembles=tuple(judged)))
+    return [e.name for e in touched]
 
 
 def ensemble_losses(library: Library, ensemble: Ensemble) -> dict[str, float]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from ripieno import files
 from ripieno.cluster import LocalPool, cpu_slots, gpu_slots
 from ripieno.errors import RipienoError
+from ripieno.limits import usable_cores
 from ripieno.pipeline.packing import (
     SECONDS,
     SHARE,
@@ -31,7 +32,6 @@ from ripieno.pipeline.packing import (
     worth,
 )
 from ripieno.pipeline.runs import Progress, quiet
-from ripieno.profiles.devices import usable_cores
 from ripieno.search import Space
 from ripieno.train import Task
 from ripieno.train.beside import PATIENCE, train_beside

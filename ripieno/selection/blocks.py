@@ -18,7 +18,6 @@ processor's cache:
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -28,6 +27,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.limits import usable_cores
 from ripieno.selection.metrics import FLOOR
 from ripieno.selection.objective import Above, Floats, Ints
 
@@ -107,7 +107,7 @@ class BlockedCrossEntropy:
         spans = [(start, min(start + TASK, self.samples)) for start in range(0, self.samples, TASK)]
         wanted = tuple(int(c) for c in candidates)
         if self._pool is None:
-            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+            with ThreadPoolExecutor(len(usable_cores())) as threads:
                 parts: Iterable[Floats] = threads.map(partial(self._here, state, wanted), spans)
         else:
             parts = self._pool.map(partial(_far, [row_of(row) for row in self._rows], state, wanted), spans)

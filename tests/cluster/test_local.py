@@ -18,7 +18,7 @@ from pool_jobs import job, notes
 
 from ripieno.cluster import LocalPool, cpu_slots, deaths, gpu_slots
 from ripieno.errors import SearchError
-from ripieno.profiles.devices import usable_cores
+from ripieno.limits import usable_cores
 from ripieno.types import Job, Outcome
 
 

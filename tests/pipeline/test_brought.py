@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import ripieno
 from ripieno.data import open_dataset
 from ripieno.errors import LibraryError
+from ripieno.turns import Cascade
 
 PREDICTIONS = {"net": np.full((3, 2), 0.5)}
 IDLE: list[tuple[Any, dict[str, Any], str]] = [
@@ -69,3 +71,45 @@ def test_weights_are_scaled_and_all_files_of_them_become_members(
     logits = dataset.images[dataset.rows("valid")].reshape(-1, 12) / 255 @ weights[1].T
     powers = np.exp(logits)
     assert run.probabilities("net-1") == pytest.approx(powers / powers.sum(axis=1, keepdims=True), abs=1e-5)
+
+
+def answers(seed: int) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return {name: generator.dirichlet([1, 1], 40).astype(np.float32) for name in "ab"}
+
+
+def test_ensembles_that_hold_a_replaced_member_are_judged_anew(tmp_path: Path) -> None:
+    labels, costs = np.arange(40) % 2, {name: {"seconds": 1.0} for name in "ab"}
+    run = ripieno.Library(tmp_path / "run")
+    ripieno.import_(run, answers(0), labels=labels, costs=costs)
+    both = ripieno.Ensemble("both", ("a", "b"), (0.5, 0.5), "exact", {"seconds": 2.0}, {"seconds": 2.0}, {})
+    run.write_ensemble(both)
+    run.write_ensemble(dataclasses.replace(both, name="alone", members=("a",), weights=(1.0,)))
+    ripieno.front(run)
+    run.write_cascade("both", Cascade(("a", "b"), 0.9))
+    notes: list[str] = []
+    ripieno.import_(run, {"b": answers(1)["b"]}, labels=labels, costs=costs, replace=True, notes=notes)
+    together = (answers(0)["a"] + answers(1)["b"]) / 2
+    right = np.mean(together.argmax(axis=1) == labels)
+    assert run.ensemble("both").losses["valid_accuracy"] == pytest.approx(right)
+    assert run.ensemble("alone").losses == {}
+    assert run.front() is None
+    assert run.cascade("both") is None
+    assert len(notes) == 1
+    assert notes[0].startswith("both hold members that were replaced")
+
+
+def test_test_predictions_reach_the_ensembles_there_are(tmp_path: Path) -> None:
+    labels, costs = np.arange(40) % 2, {name: {"seconds": 1.0} for name in "ab"}
+    run = ripieno.Library(tmp_path / "run")
+    ripieno.import_(run, answers(0), labels=labels, costs=costs)
+    (chosen,) = ripieno.select(run, 2.0, method="exact", prune=1.0)
+    front = ripieno.front(run, prune=1.0)
+    notes: list[str] = []
+    ripieno.import_(run, answers(1), labels=labels[::-1], split="test", notes=notes)
+    after, kept = run.ensemble(chosen.name), run.front()
+    assert kept is not None
+    assert [e.members for e in kept.ensembles] == [e.members for e in front.ensembles]
+    for ensemble in (after, *kept.ensembles):
+        assert {"valid_accuracy", "test_accuracy"} <= set(ensemble.losses)
+    assert notes == []

@@ -1,0 +1,67 @@
+"""What a process may use is what its control groups leave it, by the tightest of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ripieno.limits import free_memory, usable_cores
+
+
+def test_memory_heeds_the_tightest_control_group(tmp_path: Path) -> None:
+    group = tmp_path / "cgroup"
+    group.write_text("0::/job/task\n")
+    for folder, most, used in (("job", "9000", "4000"), ("job/task", "max", "1000")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "memory.max").write_text(most)
+        (tmp_path / folder / "memory.current").write_text(used)
+    assert free_memory(group, tmp_path) == 5000
+    (tmp_path / "job" / "memory.stat").write_text("anon 3000\ninactive_file 1000\n")
+    assert free_memory(group, tmp_path) == 6000
+
+
+def test_memory_heeds_the_older_names_of_control_groups(tmp_path: Path) -> None:
+    group = tmp_path / "cgroup"
+    group.write_text("4:cpu,cpuacct:/x\n5:memory:/job\n")
+    (tmp_path / "memory" / "job").mkdir(parents=True)
+    (tmp_path / "memory" / "job" / "memory.limit_in_bytes").write_text("700")
+    (tmp_path / "memory" / "job" / "memory.usage_in_bytes").write_text("100")
+    assert free_memory(group, tmp_path) == 600
+
+
+def test_without_control_groups_the_machine_sets_the_limit(tmp_path: Path) -> None:
+    assert free_memory(tmp_path / "absent") > 0
+
+
+def test_cores_heed_the_tightest_quota(tmp_path: Path) -> None:
+    group = tmp_path / "cgroup"
+    group.write_text("0::/job/task\n")
+    (tmp_path / "job" / "task").mkdir(parents=True)
+    every = tuple(sorted(os.sched_getaffinity(0)))
+    assert usable_cores(group, tmp_path) == every
+    (tmp_path / "job" / "task" / "cpu.max").write_text("max 100000\n")
+    assert usable_cores(group, tmp_path) == every
+    (tmp_path / "job" / "cpu.max").write_text("190000 100000\n")
+    assert usable_cores(group, tmp_path) == every[:1]
+    (tmp_path / "job" / "task" / "cpu.max").write_text("50000 100000\n")
+    assert usable_cores(group, tmp_path) == every[:1]
+
+
+def test_cores_heed_the_older_names_of_control_groups(tmp_path: Path) -> None:
+    group = tmp_path / "cgroup"
+    group.write_text("5:memory:/job\n4:cpu,cpuacct:/job\n")
+    folder = tmp_path / "cpu,cpuacct"  # as in a container, which sees its own group as the root
+    folder.mkdir()
+    (folder / "cpu.cfs_period_us").write_text("50000\n")
+    (folder / "cpu.cfs_quota_us").write_text("-1\n")
+    every = tuple(sorted(os.sched_getaffinity(0)))
+    assert usable_cores(group, tmp_path) == every
+    (folder / "cpu.cfs_quota_us").write_text("60000\n")
+    assert usable_cores(group, tmp_path) == every[:1]
+
+
+def test_a_quota_above_the_cores_there_are_leaves_them_all(tmp_path: Path) -> None:
+    group = tmp_path / "cgroup"
+    group.write_text("0::/\n")
+    (tmp_path / "cpu.max").write_text("99900000 100000\n")
+    assert usable_cores(group, tmp_path) == tuple(sorted(os.sched_getaffinity(0)))
