@@ -88,7 +88,7 @@ def test_ensembles_that_hold_a_replaced_member_are_judged_anew(tmp_path: Path) -
     ripieno.front(run)
     run.write_cascade("both", Cascade(("a", "b"), 0.9))
     notes: list[str] = []
-    ripieno.import_(run, {"b": answers(1)["b"]}, labels=labels, costs=costs, replace=True, notes=notes)
+    ripieno.import_(run, {"b": answers(1)["b"]}, labels=labels, replace=True, notes=notes)
     together = (answers(0)["a"] + answers(1)["b"]) / 2
     right = np.mean(together.argmax(axis=1) == labels)
     assert run.ensemble("both").losses["valid_accuracy"] == pytest.approx(right)
