@@ -5,7 +5,8 @@
 The searches are those of searches.py, hyperband and random unless `--algorithms` says otherwise. Per library the
 budgets are eight multiples of the median member's cost; the cost is the paper's, seconds for 2,000 images measured
 alone on this machine, or counted operations. Everything is selected on validation and told on test, median over seeds
-and the range. Writes benchmarks/results/paper-figures-SET.{json,txt,svg}.
+and the range. Writes benchmarks/results/paper-figures-SET.{json,txt,svg}, and what SMOBF differs by from the others
+with its intervals in paper-figures-SET-intervals.{json,txt}.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 sys.path.insert(0, str(Path(__file__).parent))
 import matplotlib as mpl
 import numpy as np
+from intervals import difference
 from numpy.typing import NDArray
 from record import RESULTS, record
 from searches import Shelf, arguments, plan, searched
@@ -92,6 +94,25 @@ def chosen(
     return found
 
 
+def differences(shelves: dict[str, list[Shelf]], cost: str) -> list[dict[str, object]]:
+    """SMOBF under the largest budget against what else each library gives, and against the next algorithm's SMOBF."""
+    rows: list[dict[str, object]] = []
+    best: dict[str, list[NDArray[Any]]] = {}
+    for algorithm, found in shelves.items():
+        ends = {method: chosen(found, cost, MULTIPLES[-1], method) for method in ("smobf", "forward")}
+        for seed, (s, members, weights) in enumerate(ends["smobf"]):
+            ours, labels = s.answers(members, weights), s.library.labels("test")
+            best.setdefault(algorithm, []).append(ours)
+            others = {"best single": s.answers([s.single()]), "best five": s.answers(best_five(s))}
+            others["forward"] = s.answers(*ends["forward"][seed][1:])
+            others |= {f"SMOBF of {a}": b[seed] for a, b in best.items() if a != algorithm}
+            for against, theirs in others.items():
+                points, nats = difference(ours, theirs, labels, s.metric)
+                row = {"algorithm": algorithm, "seed": seed, "SMOBF against": against}
+                rows.append(row | {"test error, points": points, "test cross-entropy": nats})
+    return rows
+
+
 def draw(shelves: dict[str, list[Shelf]], cost: str, target: Path, beside: dict[int, float]) -> None:
     """Figures 3 and 4 (left: error against time, a line a budget) and 5 and 6 (right: cost against error).
 
@@ -146,6 +167,8 @@ def main() -> None:
         "figures 5 and 6: SMOBF dominates forward or equals it."
     )
     record(name, settings, rows, note)
+    told = f"SMOBF for {MULTIPLES[-1]} x, less the other; 95 % intervals by the paired bootstrap over test images"
+    record(f"{name}-intervals", settings, differences(shelves, given.cost), told)
     draw(shelves, given.cost, RESULTS / f"{name}.svg", PAPER if asked.set == "cifar100" else {})
 
 

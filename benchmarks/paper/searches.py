@@ -153,10 +153,14 @@ class Shelf:
         """Of the mean of `members` on test: what selection lowers on validation."""
         return self._judged(members, weights)["test_cross_entropy"]
 
-    def _judged(self, members: list[int], weights: Any) -> dict[str, float]:
+    def answers(self, members: list[int], weights: Any = None) -> NDArray[np.float64]:
+        """(samples, classes): mean of `members` on test."""
         shares = np.full(len(members), 1 / len(members)) if weights is None else np.asarray(weights)
         parts = [w * self.library.probabilities(self.ids[i], "test") for i, w in zip(members, shares, strict=True)]
-        return losses(np.asarray(np.sum(parts, axis=0, dtype=np.float64)), self.library.labels("test"), "test")
+        return np.asarray(np.sum(parts, axis=0, dtype=np.float64))
+
+    def _judged(self, members: list[int], weights: Any) -> dict[str, float]:
+        return losses(self.answers(members, weights), self.library.labels("test"), "test")
 
 
 def arguments(parser: argparse.ArgumentParser, algorithms: tuple[str, ...], seeds: int, minutes: float) -> None:
