@@ -32,6 +32,7 @@ from ripieno.selection import Choice, select_members
 from ripieno.selection.check import Method
 
 mpl.use("svg")
+mpl.rcParams["svg.hashsalt"] = "ripieno"  # the same figure, the same file
 import matplotlib.pyplot as plt
 
 MULTIPLES = (0.5, 1, 1.5, 2, 3, 4, 8, 16)
