@@ -32,8 +32,9 @@ from ripieno.selection import Choice, select_members
 from ripieno.selection.check import Method
 
 mpl.use("svg")
-mpl.rcParams["svg.hashsalt"] = "ripieno"  # the same figure, the same file
 import matplotlib.pyplot as plt
+
+mpl.rcParams["svg.hashsalt"] = "ripieno"  # the same figure, the same file
 
 MULTIPLES = (0.5, 1, 1.5, 2, 3, 4, 8, 16)
 PAPER = {36: 27.61, 144: 22.65, 864: 20.56}

@@ -86,6 +86,7 @@ def real(data: Path) -> list[dict[str, object]]:
         one = 0.0
         for slots in (1, 2):
             outcomes: list[Outcome] = []
+            print(f"{algorithm} on {slots} slots", file=sys.stderr)
 
             def watch(snapshot: Snapshot, found: list[Outcome] = outcomes) -> None:
                 found.extend(snapshot.finished)

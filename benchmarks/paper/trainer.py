@@ -136,12 +136,14 @@ def main() -> None:
         given.seconds, given.rounds = 0.5, 1
     dataset = prepared(given.set, given.data, given.images)
     seen = open_dataset(dataset).input
+    print("the device's own rate", file=sys.stderr)
     rates = {count: together(count, given.device, given.seconds) for count in given.together}
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("tiny",) if given.quick else NETWORKS:
             for compiled in (False, True) if given.device == "cuda" else (False,):
                 task = Task(Path(scratch), dataset.resolve(), "resnet", 1, 0, 1, given.device, compiled=compiled)
+                print(f"{name}{', compiled' * compiled}: {given.rounds} rounds", file=sys.stderr)
                 rows += rows_of(name, task, seen, given, rates)
     told = ", ".join(f"{count}: {rate / 1e12:.3g}" for count, rate in rates.items())
     settings = {"set": given.set, "device": given.device, "torch": torch.__version__, "rounds": given.rounds}
