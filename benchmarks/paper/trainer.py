@@ -6,8 +6,9 @@ Real steps of real trials: data prepared and augmented (mirrored, zoomed, moved)
 networks: one like ResNet-18 (64 filters, two blocks in each of four stages) and one of 8 filters with one block; on a
 GPU each also through torch.compile. `--together` trials train at once on the device, in processes of their own: images
 per second of all, and how much more that is than of one alone. A step counts as three forwards, each of two operations
-a multiply-add; the matrix rate is that of square products alone, the best of three sizes, by as many processes:
-bfloat16 on a GPU, float32 on a CPU. Medians of rounds. Writes benchmarks/results/paper-trainer-DEVICE.{json,txt}.
+a multiply-add; the matrix rate is that of products alone, by as many processes: on a GPU square ones in bfloat16, the
+best of three sizes, on a CPU in float32, and a convolution's too. Medians of rounds.
+Writes benchmarks/results/paper-trainer-DEVICE.{json,txt}.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -44,25 +46,34 @@ BATCH = {"cpu": 64, "cuda": 512}
 SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192, 16384)}
 
 
-def products(device: str, seconds: float, ready: Callable[[], object]) -> float:
-    """Operations a second of square products, at the best of three sizes."""
-    kind, best = device.partition(":")[0], 0.0
-    torch.set_num_threads(1)
+def kernels(kind: str) -> Iterator[tuple[Callable[[], object], float]]:
+    """What the device is timed at, and the operations of each."""
     for size in SIZES[kind]:
-        a, b = (torch.randn(size, size, device=device) for _ in range(2))
+        a, b = (torch.randn(size, size, device=kind) for _ in range(2))
         if kind == "cuda":
             a, b = a.bfloat16(), b.bfloat16()
+        yield partial(torch.matmul, a, b), 2 * size**3
+    if kind == "cpu":  # PyTorch's products go another way than its convolutions there, on AMD half as quick
+        x, w = (torch.randn(*s).to(memory_format=torch.channels_last) for s in ((64, 128, 14, 14), (128, 128, 3, 3)))
+        yield partial(torch.conv2d, x, w, padding=1), 2 * 9 * 128**2 * 64 * 14**2
+
+
+def products(device: str, seconds: float, ready: Callable[[], object]) -> float:
+    """Operations a second of large products alone, at the best of several."""
+    kind, best = device.partition(":")[0], 0.0
+    torch.set_num_threads(1)
+    for multiply, operations in kernels(kind):
         for _ in range(3):
-            a @ b
+            multiply()
         ready()
         count, began = 0, time.perf_counter()
         while (took := time.perf_counter() - began) < seconds:
             for _ in range(8):
-                a @ b
+                multiply()
             if kind == "cuda":
                 torch.cuda.synchronize()
             count += 8
-        best = max(best, 2 * size**3 * count / took)
+        best = max(best, operations * count / took)
     return best
 
 
