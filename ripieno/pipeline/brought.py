@@ -89,6 +89,13 @@ def import_(
     if idle:
         taken = ", ".join(HEEDED[kind])
         raise LibraryError(f"{kind} do not take {', '.join(idle)}: leave that out (they take {taken})")
+    if size is not None and data is None:
+        raise LibraryError(f"size {size} is of the images of data: give data too, or leave it out")
+    if not 0 < scale < math.inf:
+        raise LibraryError(f"scale {scale:g}: it must be a number above 0, such as 0.00392 for pixels of 0 to 1")
+    if kind == "weights" and family is None:
+        raise LibraryError(f"{paths[0]}: weights need the network they fit: --family module:function builds it")
+    dataset = prepare(data, library, size=size, progress=progress) if data is not None else None
     if kind == "predictions":
         added = import_predictions(
             library,
@@ -100,36 +107,23 @@ def import_(
             half=half,
             replace=replace,
         )
-        return _told(library, added, split, notes)
-    if size is not None and data is None:
-        raise LibraryError(f"size {size} is of the images of data: give data too, or leave it out")
-    if not 0 < scale < math.inf:
-        raise LibraryError(f"scale {scale:g}: it must be a number above 0, such as 0.00392 for pixels of 0 to 1")
-    if kind == "weights" and family is None:
-        raise LibraryError(f"{paths[0]}: weights need the network they fit: --family module:function builds it")
-    dataset = prepare(data, library, size=size, progress=progress) if data is not None else None
-    if kind == "ONNX files":
+    elif kind == "ONNX files":
         form = Form(layout, outputs, scale, tuple(mean), tuple(std))
         added = import_onnx(library, paths, dataset, form=form, half=half, replace=replace)
-        return _told(library, added, split, notes)
-    assert family is not None  # of weights, as said above
-    added = import_torch(
-        library,
-        paths,
-        family,
-        dataset,
-        configuration=configuration,
-        scale=scale,
-        mean=mean,
-        std=std,
-        half=half,
-        replace=replace,
-    )
-    return _told(library, added, split, notes)
-
-
-def _told(library: Library, added: tuple[Member, ...], split: Split, notes: list[str] | None) -> tuple[Member, ...]:
-    """`added`, once the ensembles that hold any of them say what they answer now."""
+    else:
+        assert family is not None  # of weights, as said above
+        added = import_torch(
+            library,
+            paths,
+            family,
+            dataset,
+            configuration=configuration,
+            scale=scale,
+            mean=mean,
+            std=std,
+            half=half,
+            replace=replace,
+        )
     touched = rejudge(library, {m.id for m in added}, split)
     if notes is not None and touched and split == "valid":
         notes.append(
