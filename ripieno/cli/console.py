@@ -117,6 +117,12 @@ def note(text: str) -> None:
     log.print(f"note: {escape(text)}", soft_wrap=True)
 
 
+def notes(texts: Sequence[str]) -> None:
+    """Print notes."""
+    for text in texts:
+        note(text)
+
+
 def failed(message: str, code: int) -> int:
     """An error in one line, to be seen however quiet it should be; gives back the exit code."""
     log.quiet = False

@@ -50,7 +50,9 @@ def bench(
     from ripieno.library import read_bundle
 
     deployment = read_bundle(bundle)
-    given = None if images is None else read_inputs(images, deployment.input)[1]
+    notes: list[str] = []
+    given = None if images is None else read_inputs(images, deployment.input, notes)[1]
+    console.notes(notes)
     with (
         console.log.status(f"answering requests of {batch} images for {seconds:g} s"),
         Engine(deployment, isolation=known_isolation(isolation), cascade=cascade, trusted=family or ()) as engine,
@@ -128,7 +130,9 @@ def predict(
     from ripieno.library import read_bundle
 
     deployment = read_bundle(bundle)
-    names, array = read_inputs(images, deployment.input)
+    notes: list[str] = []
+    names, array = read_inputs(images, deployment.input, notes)
+    console.notes(notes)
     probabilities = pipeline.predict(deployment, array, trusted=family or ())
     made = console.table(f"{len(names)} images", "image", "class", "probability")
     for name, row in list(zip(names, probabilities, strict=True))[:top]:

@@ -13,9 +13,10 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.npz import IMAGES, LABELS, SPLIT_WORDS
+from ripieno.data.npz import IMAGES, LABELS
 from ripieno.data.pictures import flattened, sized
 from ripieno.data.samples import Part, Samples, join
+from ripieno.data.splits import splits_of
 from ripieno.errors import DataError, first_line
 from ripieno.types import Split
 
@@ -53,12 +54,13 @@ def read_brought(source: Any, size: int | None, notes: list[str]) -> Samples:
     split cannot be used, and how it must be.
     """
     if isinstance(source, Mapping):
-        unknown = [str(name) for name in source if str(name).lower() not in SPLIT_WORDS]
+        named = splits_of(map(str, source))
+        unknown = [name for name, split in named.items() if split is None]
         if unknown:
             raise DataError(
                 f"data has a split {unknown[0]!r}: splits are train, valid and test; leave it out or rename it"
             )
-        splits = {SPLIT_WORDS[str(name).lower()]: part for name, part in source.items()}
+        splits = {split: part for split, part in zip(named.values(), source.values(), strict=True) if split}
         if len(splits) < len(source) or "train" not in splits:
             raise DataError(
                 f"data has the splits {', '.join(map(str, source))}: one must be train, none may come twice"

@@ -9,8 +9,7 @@ Python's lock), block by block, into memory or, for folders larger than that, in
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +21,10 @@ from numpy.typing import NDArray
 
 from ripieno import files
 from ripieno.data.dataset import unfinish
-from ripieno.data.npz import SPLIT_WORDS
 from ripieno.data.pictures import Header, Kind, read_header, read_pixels, suffixes
 from ripieno.data.samples import Samples, given_of
-from ripieno.data.splits import check_classes
+from ripieno.data.splits import check_classes, splits_of
+from ripieno.data.walk import NO_CLASS, NO_IMAGE, OURS, Walk, shown
 from ripieno.errors import DataError
 from ripieno.limits import usable_cores
 from ripieno.types import Split
@@ -56,13 +55,14 @@ def read_folder(
     progress: Progress | None,
     notes: list[str],
     target: Path | None,
+    apart: Collection[Path] = (),
 ) -> Samples:
-    """Decode all pictures below `folder`; to the .npy file `target` and mapped, when given.
+    """Decode all pictures below `folder` but in `apart`; to the .npy file `target` and mapped, when given.
 
     Pictures are one channel if all are grey, else RGB. Raises DataError (one line) for a folder without classes or
     pictures, a broken picture unless `skip_bad`, sizes that differ without `size`, classes with too few pictures.
     """
-    pictures, names = _find(folder, notes)
+    pictures, names = find_pictures(folder, notes, apart)
     index = {name: i for i, name in enumerate(names)}
     bad: list[str] = []
     # the pool's threads end with this block, whatever is raised in it
@@ -91,66 +91,104 @@ def read_folder(
             check_classes(labels, _given(decoded), names)  # again, while the file can still be dropped
     if bad:
         notes.append(f"left out {len(bad):,} broken image{'s' * (len(bad) > 1)}, the first: {bad[0]}")
-    return Samples(folder.resolve().name, images(), labels, _given(decoded), names)
+    return Samples(shown(Path(folder.resolve().name)), images(), labels, _given(decoded), names)
 
 
-def _find(folder: Path, notes: list[str]) -> tuple[list[Picture], tuple[str, ...]]:
-    """All pictures, by class and path, and the names of the classes."""
-    tops = _folders(folder)
-    if not tops:
-        must = "it must hold one folder of images a class, such as cat/1.jpg and dog/2.jpg"
-        raise DataError(f"{folder} {'holds no folder' if any(folder.iterdir()) else 'is empty'}: {must}")
-    words = [SPLIT_WORDS.get(p.name.lower()) for p in tops]
-    splits = [(word, p) for word, p in zip(words, tops, strict=True) if word is not None]
-    if len(splits) == len(tops):
-        _check_tops(folder, [s for s, _ in splits])
-    else:
-        _check_mixed(folder, splits, tops[words.index(None)])
-        splits = [("train", folder)]
-    known, other, pictures = suffixes(), [], []
-    for split, top in splits:
-        for path, label in _walk(top):
+def find_pictures(
+    folder: Path, notes: list[str], apart: Collection[Path] = ()
+) -> tuple[list[Picture], tuple[str, ...]]:
+    """All pictures below `folder`, by class and path, and the names of the classes; folders in `apart` are left out.
+
+    One note counts what is left out. Raises DataError for a folder without classes or pictures, for class names that
+    are not UTF-8, and for folders of which some are splits and some are none.
+    """
+    walk, known = Walk(folder, apart), suffixes()
+    tops, strays = walk.entries(folder)
+    splits = _splits(folder, tops)
+    places: list[tuple[Split, Path]] = [("train", top) for top in tops]
+    if splits:
+        places = []
+        for split, top in splits:
+            classes, plain = walk.entries(top)
+            places += [(split, place) for place in classes]
+            strays += plain
+    pictures: list[Picture] = []
+    names: set[str] = set()
+    for split, place in places:
+        label, found, ours = _class_name(place), len(pictures), walk.left_out.counts.get(OURS, 0)
+        for path in walk.files(place):
             if path.suffix.lower() in known:
                 pictures.append(Picture(path, label, split))
             else:
-                other.append(path)
+                walk.left_out.add(NO_IMAGE, path)
+        # an empty folder is a class, so that its want of images is told; one of nothing but runs of ours is none
+        if len(pictures) > found or walk.left_out.counts.get(OURS, 0) == ours:
+            names.add(label)
+    for path in strays:
+        walk.left_out.add(NO_CLASS if path.suffix.lower() in known else NO_IMAGE, path)
     if not pictures:
-        raise DataError(f"{folder} holds no image that Pillow can read: it must hold one folder of images a class")
-    if other:
-        others = f"{len(other):,} file{'s' * (len(other) > 1)}"
-        notes.append(f"ignored {others} that by name are no images, the first: {other[0]}")
-    # an empty folder counts as a class, so that its want of images is told
-    names = tuple(sorted({p.name for _, top in splits for p in _folders(top)}))
-    return sorted(pictures, key=lambda p: (p.label, str(p.path))), names
+        _refuse_empty(folder, tops, walk.left_out.counts.get(NO_CLASS, 0))
+    notes += walk.left_out.notes()
+    for split in {split for split, _ in splits} - {picture.split for picture in pictures}:
+        notes.append(f"the {split} folder of {shown(folder)} holds no images of a class: other images are split for it")
+    if not splits:
+        _check_nested(folder, pictures, notes)
+    return sorted(pictures, key=lambda p: (p.label, str(p.path))), tuple(sorted(names))
 
 
-def _check_tops(folder: Path, splits: Sequence[Split]) -> None:
-    if len(set(splits)) != len(splits):
-        raise DataError(f"{folder} has two folders for one split: it must have at most train, valid and test")
-    if "train" not in splits:
-        raise DataError(f"{folder} has {' and '.join(splits)} but no train folder: it must have images to train on")
+def _splits(folder: Path, tops: Sequence[Path]) -> list[tuple[Split, Path]]:
+    """The folders of splits among `tops` with their splits, when all of them are; none when they are classes."""
+    named = splits_of(top.name for top in tops)
+    splits = [(split, top) for split, top in zip(named.values(), tops, strict=True) if split is not None]
+    found = [split for split, _ in splits]
+    if splits and len(splits) == len(tops):
+        if len(set(found)) != len(found):
+            raise DataError(f"{folder} has two folders for one split: it must have at most train, valid and test")
+        if "train" not in found:
+            names = " and ".join(found)
+            raise DataError(f"{folder} has {names} but no train folder: it must have images to train on")
+        return splits
+    if "train" in found and len(set(found)) > 1:
+        # folders named as splits would become classes, only because another lies beside them
+        other = next(top.name for top, split in zip(tops, named.values(), strict=True) if split is None)
+        names = " and ".join(top.name for _, top in splits)
+        mend = f"move {other} elsewhere; or, if all of them are classes, give {names} other names"
+        raise DataError(f"{folder} has folders of splits ({names}) beside {other}, which is none: {mend}")
+    return []
 
 
-def _check_mixed(folder: Path, splits: Sequence[tuple[Split, Path]], other: Path) -> None:
-    """Raise DataError where folders named as splits would become classes, only because `other` lies beside them."""
-    found = {split for split, _ in splits}
-    if "train" in found and len(found) > 1:
-        names = " and ".join(p.name for _, p in splits)
-        mend = f"move {other.name} elsewhere; or, if all of them are classes, give {names} other names"
-        raise DataError(f"{folder} has folders of splits ({names}) beside {other.name}, which is none: {mend}")
+def _class_name(folder: Path) -> str:
+    if shown(Path(folder.name)) != folder.name:
+        raise DataError(f"the folder {shown(folder)} has a name that is not UTF-8: rename it, as its name is its class")
+    return folder.name
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _refuse_empty(folder: Path, tops: Sequence[Path], strays: int) -> None:
+    must = "it must hold one folder of images a class, such as cat/1.jpg and dog/2.jpg"
+    if strays:
+        raise DataError(f"{shown(folder)} holds {strays:,} images {NO_CLASS}: {must}")
+    if tops:
+        raise DataError(f"{shown(folder)} holds no image that Pillow can read: {must}")
+    raise DataError(f"{shown(folder)} {'holds no folder' if any(folder.iterdir()) else 'is empty'}: {must}")
 
 
-def _walk(top: Path) -> Iterator[tuple[Path, str]]:
-    """Visible files below the class folders of `top`, at any depth, each with its class."""
-    for folder in _folders(top):
-        for place, _, names in os.walk(folder):
-            for name in names:
-                if not name.startswith("."):
-                    yield Path(place, name), folder.name
+def _check_nested(folder: Path, pictures: Sequence[Picture], notes: list[str]) -> None:
+    """Note that the folders in those read as classes may be the classes; raise DataError where one class is left."""
+    inner: dict[str, set[str]] = {}
+    for picture in pictures:
+        below = picture.path.relative_to(folder).parts[1:-1]
+        inner.setdefault(picture.label, set()).add(below[0] if below else "")
+    common = set.intersection(*inner.values())
+    if len(common) < 2 or any("" in names for names in inner.values()):
+        return
+    few = " and ".join(sorted(common)[:2])
+    if len(inner) == 1:
+        top = folder / next(iter(inner))
+        must = "the folder given must hold the folders of the classes"
+        raise DataError(f"{shown(folder)} holds one folder, which holds {few} ...: {must}; give {shown(top)}")
+    tops = " and ".join(sorted(inner)[:2])
+    mend = "if those are the classes, name the folders above them train, valid and test"
+    notes.append(f"{tops} are read as classes, though each holds folders such as {few}: {mend}")
 
 
 def _given(pictures: Sequence[Picture]) -> NDArray[np.int8]:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.npz import SPLIT_WORDS
 from ripieno.data.samples import Part, Samples, join
+from ripieno.data.splits import SPLIT_WORDS
 from ripieno.errors import DataError
 from ripieno.types import SPLITS, Split
 

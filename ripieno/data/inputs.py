@@ -11,6 +11,7 @@ from PIL import Image
 
 from ripieno import files
 from ripieno.data.pictures import Kind, read_pixels, suffixes
+from ripieno.data.walk import NO_IMAGE, Walk, shown
 from ripieno.errors import DataError
 from ripieno.types import Input
 
@@ -36,12 +37,13 @@ def fit_picture(source: Path | IO[bytes], wanted: Input) -> NDArray[Any]:
     return np.ascontiguousarray(pixels)
 
 
-def read_inputs(source: Path, wanted: Input) -> tuple[list[str], NDArray[Any]]:
+def read_inputs(source: Path, wanted: Input, notes: list[str] | None = None) -> tuple[list[str], NDArray[Any]]:
     """Names and images (samples, *wanted.shape) of `source`: an image, a folder of images (searched whole) or a .npy.
 
-    Raises DataError naming the file that cannot be read or does not fit.
+    A folder is searched as for training, and a note counts what was left out. Raises DataError naming the file that
+    cannot be read or does not fit.
     """
-    if source.suffix == ".npy":
+    if source.suffix.lower() == ".npy":
         array = files.read_array(source)
         if array.ndim == len(wanted.shape):
             array = array[None]
@@ -52,12 +54,27 @@ def read_inputs(source: Path, wanted: Input) -> tuple[list[str], NDArray[Any]]:
         raise DataError(f"{source} does not exist: give an image, a folder of images or a .npy file")
     if not takes_pictures(wanted):
         raise DataError(f"{source}: the members take {wanted.dtype} of shape {wanted.shape}, not pictures: give a .npy")
-    known = suffixes()
-    paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in known) if source.is_dir() else [source]
-    if not paths:
-        raise DataError(f"{source} holds no images: give an image, a folder of images or a .npy file")
-    names = [str(p.relative_to(source)) if source.is_dir() else p.name for p in paths]
+    paths = _pictures(source, [] if notes is None else notes)
+    names = [shown(p.relative_to(source) if source.is_dir() else Path(p.name)) for p in paths]
     return names, np.stack([_read(p, wanted) for p in paths])
+
+
+def _pictures(source: Path, notes: list[str]) -> list[Path]:
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise DataError(f"{source} is neither file nor folder: give an image, a folder of images or a .npy file")
+    walk, known, paths = Walk(source), suffixes(), []
+    for path in walk.files(source):
+        if path.suffix.lower() in known:
+            paths.append(path)
+        else:
+            walk.left_out.add(NO_IMAGE, path)
+    notes += walk.left_out.notes()
+    if not paths:
+        left_out = "".join(f" ({note})" for note in walk.left_out.notes())
+        raise DataError(f"{source} holds no images{left_out}: give an image, a folder of images or a .npy file")
+    return sorted(paths)
 
 
 def _read(path: Path, wanted: Input) -> NDArray[Any]:

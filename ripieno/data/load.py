@@ -65,8 +65,7 @@ def load_dataset(
     try:
         dataset = _prepared(source, size, metric)
         if dataset is None:
-            images = None if target is None else target / "images.npy"
-            samples = _read(source, size, skip_bad, progress, notes, images)
+            samples = _read(source, size, skip_bad, progress, notes, target)
             dataset = dataset_of(samples, size, split, seed, metric, notes)
     except PermissionError as error:
         raise DataError(f"{error.filename} may not be read: mend its permissions") from error
@@ -109,15 +108,19 @@ def _read(
     path = Path(source)
     if not path.exists():
         raise DataError(f"{path} does not exist: it must be {FORMS}")
-    if path.is_file() and path.suffix == ".npz":
+    if path.is_file() and path.suffix.lower() == ".npz":
         return read_npz(path, notes)
     if (path.is_file() and is_tar(path)) or (path.is_dir() and is_cifar(path)):
         return read_cifar(path, notes)
-    if path.is_file():
+    if not path.is_dir():
         raise DataError(f"{path} is a file of no known kind: it must be {FORMS}")
     if is_idx(path):
         return read_idx(path, notes)
-    return read_folder(path, size=size, skip_bad=skip_bad, progress=progress, notes=notes, target=target)
+    images = None if target is None else target / "images.npy"
+    apart = [] if target is None else [target]
+    if target is not None and (target.parent / "lock").exists():  # a run that begins, in the folder of its images
+        apart.append(target.parent)
+    return read_folder(path, size=size, skip_bad=skip_bad, progress=progress, notes=notes, target=images, apart=apart)
 
 
 def _arrays(source: Any, notes: list[str]) -> Samples:

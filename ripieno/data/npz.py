@@ -18,16 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.data.samples import Part, Samples, join
+from ripieno.data.splits import SPLIT_WORDS
 from ripieno.errors import DataError
 from ripieno.types import SPLITS, Split
 
 IMAGES = {"images", "image", "imgs", "img", "x", "data", "inputs", "input", "features"}
 LABELS = {"labels", "label", "y", "targets", "target"}
-SPLIT_WORDS: dict[str, Split] = {
-    "train": "train", "training": "train",
-    "valid": "valid", "val": "valid", "validation": "valid", "dev": "valid",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 CLASSES = ("classes", "class_names", "label_names", "names")
 EXPECTED = "images and labels, x and y, x_train y_train x_test y_test, or train_images train_labels test_images ..."
 
@@ -44,7 +40,9 @@ def read_npz(path: Path, notes: list[str]) -> Samples:
         if "allow_pickle" in str(error):
             raise DataError(f"{path} holds Python objects: it must hold plain arrays; save names as strings") from error
         raise DataError(f"{path} is not a readable .npz file: {error}; save it again") from error
-    return join(path.stem, _parts(path, arrays, found), _class_names(arrays), notes)
+    if unread := [key for key in found if key not in arrays]:
+        notes.append(f"left out of {path}: {', '.join(unread)}, which by name are neither images nor labels of a split")
+    return join(path.stem, _parts(path, arrays, ", ".join(found) or "nothing"), _class_names(arrays), notes)
 
 
 def read_key(key: str) -> tuple[str, Split | None] | None:
@@ -59,18 +57,18 @@ def read_key(key: str) -> tuple[str, Split | None] | None:
             kinds.append("images" if word in IMAGES else "labels")
         elif word in SPLIT_WORDS:
             splits.append(SPLIT_WORDS[word])
-        else:
+        elif word != "set":
             return None
     if len(kinds) != 1 or len(splits) > 1:
         return None
     return kinds[0], splits[0] if splits else None
 
 
-def _load(stream: IO[bytes]) -> tuple[dict[str, NDArray[Any]], str]:
-    """The arrays whose names mean something, and all names for messages."""
+def _load(stream: IO[bytes]) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """The arrays whose names mean something, and all names."""
     with np.load(stream, allow_pickle=False) as archive:
         arrays = {key: archive[key] for key in archive.files if _known(key)}
-        return arrays, ", ".join(archive.files) or "nothing"
+        return arrays, list(archive.files)
 
 
 def _known(key: str) -> bool:

@@ -7,14 +7,45 @@ bring, by their ratios: all three of them usually, train and valid for a source 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.data.samples import FREE
 from ripieno.errors import DataError
-from ripieno.types import SPLITS
+from ripieno.types import SPLITS, Split
+
+SPLIT_WORDS: dict[str, Split] = {
+    "train": "train", "training": "train",
+    "valid": "valid", "val": "valid", "validation": "valid", "dev": "valid", "development": "valid",
+    "test": "test", "testing": "test", "eval": "test", "evaluation": "test", "holdout": "test",
+}  # fmt: skip
+"""What people call the splits. `eval` is a test split, as nobody must choose by what may have been kept to judge by."""
+
+_ABOUT = "(?:set|split|data|images?|imgs?|pictures?|photos?|folder)*"
+_NAME = re.compile(f"{_ABOUT}({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))}){_ABOUT}")
+
+
+def split_of(name: str) -> Split | None:
+    """The split that `name` names; None where it names none.
+
+    >>> split_of("training_set"), split_of("Images-Val"), split_of("test2017"), split_of("trains")
+    ('train', 'valid', 'test', None)
+    """
+    found = _NAME.fullmatch(re.sub(r"[\W\d_]", "", name.lower()))
+    return SPLIT_WORDS[found[1]] if found else None
+
+
+def splits_of(names: Iterable[str]) -> dict[str, Split | None]:
+    """`split_of` every name; `eval` is the validation split beside a folder or an array named test."""
+    found = {name: split_of(name) for name in names}
+    tests = [name for name, split in found.items() if split == "test"]
+    others = [name for name in tests if "eval" in name.lower()]
+    if len(tests) > len(others) and "valid" not in found.values():
+        found |= dict.fromkeys(others, "valid")
+    return found
 
 
 def check_ratios(ratios: Sequence[float]) -> None:

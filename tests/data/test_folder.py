@@ -194,7 +194,7 @@ def test_an_empty_folder_says_what_it_must_hold(tmp_path):
 
 def test_a_folder_of_pictures_without_classes_says_what_it_must_hold(tmp_path, make):
     make.picture(tmp_path / "a.png")
-    assert "holds no folder: it must hold one folder of images a class" in error_of(tmp_path)
+    assert "holds 1 images outside a class folder: it must hold one folder of images a class" in error_of(tmp_path)
 
 
 def test_folders_without_pictures_say_so(tmp_path):
@@ -259,14 +259,121 @@ def test_only_broken_pictures_say_so_even_when_skipped(image_folder):
     assert "holds no readable picture" in error_of(folder, skip_bad=True)
 
 
-def test_other_and_hidden_files_are_ignored_and_only_the_visible_noted(image_folder):
+def test_one_note_counts_all_that_is_left_out_with_the_first_of_each(image_folder, make):
     folder = image_folder()
     (folder / "a" / "README.txt").touch()
+    (folder / "labels.csv").touch()
     (folder / "a" / ".DS_Store").touch()
     (folder / ".cache").mkdir()
+    make.picture(folder / "cover.png")
     notes = []
     assert len(load_dataset(folder, notes=notes).images) == 20
-    assert notes == [f"ignored 1 file that by name are no images, the first: {folder / 'a' / 'README.txt'}"]
+    assert notes == [
+        f"left out of {folder}: 2 hidden or system (first: .cache), 2 not an image by name (first: a/README.txt), "
+        "1 outside a class folder (first: cover.png)"
+    ]
+
+
+@pytest.mark.parametrize("place", [".ipynb_checkpoints", "__MACOSX", "@eaDir"])
+def test_pictures_in_hidden_and_system_folders_inside_a_class_are_not_trained_on(image_folder, make, place):
+    folder = image_folder()
+    make.picture(folder / "a" / place / "x.png")
+    make.picture(folder / "a" / "._x.png")
+    make.picture(folder / place / "b" / "y.png")
+    notes = []
+    assert len(load_dataset(folder, notes=notes).images) == 20
+    assert "3 hidden or system" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("training_set", "test_set"), ("Train", "EVAL"), ("train_images", "test-images"), ("train2017", "testing")],
+)
+def test_folders_called_otherwise_for_a_split_are_splits(image_folder, train, test):
+    image_folder(count=20, top=f"images/{train}")
+    dataset = load_dataset(image_folder(count=5, top=f"images/{test}").parent)
+    assert dataset.classes == ("a", "b")
+    assert [len(dataset.rows(s)) for s in ("train", "valid", "test")] == [36, 4, 10]
+
+
+def test_eval_is_the_validation_split_beside_a_test_folder(image_folder):
+    for top, count in (("train", 6), ("eval", 3), ("test", 4)):
+        root = image_folder(count=count, top=f"images/{top}").parent
+    assert [len(load_dataset(root).rows(s)) for s in ("train", "valid", "test")] == [12, 6, 8]
+
+
+def test_pictures_straight_in_the_folder_of_a_split_are_told(image_folder, make):
+    root = image_folder(top="images/train").parent
+    make.picture(root / "test" / "1.png")
+    notes = []
+    assert len(load_dataset(root, notes=notes).images) == 20
+    assert "1 outside a class folder (first: test/1.png)" in notes[0]
+    assert notes[1] == f"the test folder of {root} holds no images of a class: other images are split for it"
+
+
+def test_pictures_straight_in_train_only_say_what_it_must_hold(tmp_path, make):
+    make.picture(tmp_path / "train" / "cat.1.png")
+    make.picture(tmp_path / "test" / "1.png")
+    assert "holds 2 images outside a class folder" in error_of(tmp_path)
+
+
+def test_classes_that_hold_the_same_folders_are_noted(image_folder):
+    for top in ("north", "south"):
+        root = image_folder(top=f"images/{top}").parent
+    notes = []
+    assert load_dataset(root, notes=notes).classes == ("north", "south")
+    assert "north and south are read as classes, though each holds folders such as a and b" in notes[0]
+
+
+def test_a_folder_around_the_folder_of_classes_says_which_to_give(image_folder):
+    root = image_folder(top="outer/images").parent
+    assert f"give {root / 'images'}" in error_of(root)
+
+
+def test_linked_folders_are_read_and_circles_and_broken_links_are_counted(image_folder, make, tmp_path):
+    folder = image_folder()
+    make.picture(tmp_path / "more" / "x.png")
+    (tmp_path / "more" / "up").symlink_to(folder)
+    (folder / "a" / "more").symlink_to(tmp_path / "more")
+    (folder / "a" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    (folder / "b" / "circle").symlink_to(folder / "b" / "circle")
+    (folder / "b" / "root").symlink_to("/")
+    notes = []
+    assert np.bincount(load_dataset(folder, notes=notes).labels).tolist() == [11, 10]
+    assert "2 linking nowhere (first: a/gone.png)" in notes[0]
+    assert "2 linking back to a folder above" in notes[0]
+
+
+def test_what_is_neither_file_nor_folder_is_left_out(image_folder, tmp_path):
+    folder = image_folder()
+    os.mkfifo(folder / "a" / "pipe.png")
+    (folder / "b" / "null.png").symlink_to(os.devnull)
+    notes = []
+    assert len(load_dataset(folder, notes=notes).images) == 20
+    assert "2 neither file nor folder (first: a/pipe.png)" in notes[0]
+
+
+def test_a_class_whose_name_is_not_utf8_is_named(image_folder):
+    folder = image_folder()
+    os.rename(os.fsencode(folder / "a"), os.fsencode(folder) + b"/caf\xe9")
+    assert "caf\\xe9 has a name that is not UTF-8: rename it" in error_of(folder)
+
+
+def test_a_data_set_and_a_run_in_the_folder_of_images_are_no_classes(image_folder):
+    folder = image_folder()
+    load_dataset(folder, folder=folder / "prepared")
+    (folder / "runs" / "first").mkdir(parents=True)
+    (folder / "runs" / "first" / "run.json").touch()
+    notes = []
+    assert load_dataset(folder, notes=notes, folder=folder / "prepared").classes == ("a", "b")
+    assert "2 made by ripieno (first: prepared)" in notes[0]
+
+
+def test_a_run_that_begins_in_the_folder_of_its_images_is_no_class(image_folder):
+    folder = image_folder()
+    (folder / "run").mkdir()
+    (folder / "run" / "lock").touch()
+    assert load_dataset(folder, folder=folder / "run" / "dataset").classes == ("a", "b")
 
 
 def test_progress_ends_with_all_pictures_done(image_folder):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,28 @@ def test_pictures_to_predict_are_sized_as_those_trained_on(tmp_path: Path) -> No
     names, images = read_inputs(tmp_path / "images", Input((16, 16, 3)))
     assert names[0] == "a/0.png"
     assert {i.tobytes() for i in images} == {i.tobytes() for i in np.asarray(trained.images)}
+
+
+def test_a_folder_is_searched_as_for_training(tmp_path: Path) -> None:
+    for name in ("1.PNG", "deep/2.png", ".cache/3.png", "._4.png", "__MACOSX/5.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / name)
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "list.txt").touch()
+    notes: list[str] = []
+    names, _ = read_inputs(tmp_path, Input((4, 4, 3)), notes)
+    assert names == ["1.PNG", "deep/2.png"]
+    assert notes == [
+        f"left out of {tmp_path}: 3 hidden or system (first: ._4.png), "
+        "1 neither file nor folder (first: pipe.png), 1 not an image by name (first: list.txt)"
+    ]
+
+
+def test_a_pipe_to_predict_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(DataError, match="is neither file nor folder"):
+        read_inputs(tmp_path / "pipe.png", Input((4, 4, 3)))
 
 
 def test_an_array_of_one_image_is_a_batch_of_one(tmp_path: Path) -> None:

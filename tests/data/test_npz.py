@@ -38,6 +38,8 @@ def refused(load):
         ("val_labels", ("labels", "valid")),
         ("Y-Test", ("labels", "test")),
         ("targets", ("labels", None)),
+        ("x_eval", ("images", "test")),
+        ("train_set_x", ("images", "train")),
         ("weights", None),
         ("x_y", None),
         ("train_test_x", None),
@@ -132,3 +134,11 @@ def test_a_broken_file_is_named(tmp_path, arrays, damage):
     (tmp_path / "a.npz").write_bytes(damaged)
     with pytest.raises(DataError, match=r"a\.npz is not a readable \.npz file"):
         load_dataset(tmp_path / "a.npz")
+
+
+def test_arrays_that_are_not_read_are_told(arrays, tmp_path):
+    np.savez(tmp_path / "some.NPZ", x=arrays[0], y=arrays[1], x_extra=arrays[0], weights=arrays[1])
+    (tmp_path / "some.NPZ.npz").rename(tmp_path / "some.NPZ")
+    notes = []
+    load_dataset(tmp_path / "some.NPZ", notes=notes)
+    assert "x_extra, weights, which by name are neither images nor labels" in notes[0]

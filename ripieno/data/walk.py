@@ -1,0 +1,110 @@
+"""Files below a folder, as training and predicting see them: one walk, and a count of what it leaves out.
+
+Links are followed, except those that lead back to a folder above them. Hidden files and folders, those that operating
+systems and tools write, what is neither file nor folder (pipes, sockets, devices) and folders that ripieno wrote are
+left out and counted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ripieno.errors import DataError
+
+SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin"}
+SYSTEM |= {"system volume information", "lost+found", "__pycache__"}
+"""Names, in lower case, of files and folders that operating systems, storage devices and Python write by themselves."""
+
+MADE = ("run.json", "journal.log", "bundle.json", "dataset/dataset.json", "library/labels-valid.npy", "split.npy")
+"""Files that tell a folder that ripieno wrote: a run, a deployment or a prepared data set."""
+
+HIDDEN = "hidden or system"
+NO_IMAGE = "not an image by name"
+NO_CLASS = "outside a class folder"
+NOWHERE = "linking nowhere"
+BACK = "linking back to a folder above"
+NO_FILE = "neither file nor folder"
+OURS = "made by ripieno"
+
+
+@dataclass
+class LeftOut:
+    """Counts, by reason, of the entries below `folder` that were left out, and the first path of each reason."""
+
+    folder: Path
+    counts: dict[str, int] = field(default_factory=dict)
+    firsts: dict[str, Path] = field(default_factory=dict)
+
+    def add(self, reason: str, path: Path) -> None:
+        """Count `path`."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        self.firsts.setdefault(reason, path)
+
+    def notes(self) -> list[str]:
+        """One line that counts all of them; none where nothing was left out."""
+        parts = [
+            f"{count:,} {reason} (first: {shown(self.firsts[reason].relative_to(self.folder))})"
+            for reason, count in self.counts.items()
+        ]
+        return [f"left out of {shown(self.folder)}: {', '.join(parts)}"] if parts else []
+
+
+class Walk:
+    """One walk below `folder`, which leaves `apart`, too, out; what it leaves out is counted in `left_out`."""
+
+    def __init__(self, folder: Path, apart: Collection[Path] = ()) -> None:
+        self.left_out = LeftOut(folder)
+        self._apart = {path.resolve() for path in apart}
+        self._identities: dict[Path, tuple[int, int]] = {}
+
+    def entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
+        """Subfolders and files straight in `folder`, by name. Raises DataError where it may not be read."""
+        folders, plain = [], []
+        try:
+            with os.scandir(folder) as found:
+                for entry in sorted(found, key=lambda e: e.name):
+                    path = Path(entry.path)
+                    kept = entry if not entry.is_symlink() else None  # a link may lead round in a circle
+                    if entry.name.startswith(".") or entry.name.lower() in SYSTEM:
+                        self.left_out.add(HIDDEN, path)
+                    elif kept.is_dir() if kept else os.path.isdir(path):
+                        if self._enters(path):
+                            folders.append(path)
+                    elif kept.is_file() if kept else os.path.isfile(path):
+                        plain.append(path)
+                    else:
+                        self.left_out.add(NO_FILE if os.path.exists(path) else NOWHERE, path)
+        except OSError as error:
+            raise DataError(f"{shown(folder)} cannot be read ({error.strerror}): check its permissions") from error
+        return folders, plain
+
+    def files(self, folder: Path) -> Iterator[Path]:
+        """Files in `folder`, at any depth, by name."""
+        folders, plain = self.entries(folder)
+        yield from plain
+        for inner in folders:
+            yield from self.files(inner)
+
+    def _enters(self, folder: Path) -> bool:
+        if self._identity(folder) in map(self._identity, folder.absolute().parents):
+            self.left_out.add(BACK, folder)
+        elif folder.resolve() in self._apart or any((folder / name).exists() for name in MADE):
+            self.left_out.add(OURS, folder)
+        else:
+            return True
+        return False
+
+    def _identity(self, folder: Path) -> tuple[int, int]:
+        """Device and inode of `folder`, the same whichever links lead to it."""
+        if folder not in self._identities:
+            found = os.stat(folder)
+            self._identities[folder] = (found.st_dev, found.st_ino)
+        return self._identities[folder]
+
+
+def shown(path: Path) -> str:
+    """`path` as text that can be printed and kept: bytes that are not UTF-8 as backslashes and numbers."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
