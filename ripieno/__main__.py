@@ -24,13 +24,16 @@ def _run(words: list[str]) -> int:
 
     from ripieno.cli import console
     from ripieno.cli.app import app
-    from ripieno.errors import RipienoError
+    from ripieno.errors import RipienoError, system_error
 
     console.manner.json = "--json" in words  # also for words that cannot be read
     try:
-        code = int(app(words, prog_name="ripieno", standalone_mode=False) or 0)
+        with console.warnings_as_notes():
+            code = int(app(words, prog_name="ripieno", standalone_mode=False) or 0)
     except RipienoError as error:
         return console.failed(str(error), MISTAKE)
+    except OSError as error:
+        return console.failed(system_error(error), MISTAKE)
     except typer.TyperException as error:
         return console.failed(f"{error.format_message()}: `ripieno --help` lists the verbs", MISTAKE)
     except typer.Abort:

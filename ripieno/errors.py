@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 from types import ModuleType
 
 EXTRAS = {
@@ -76,6 +78,10 @@ class EngineTimeoutError(EngineError):
     """A request's deadline passed before its answer was complete."""
 
 
+class BrokenFileWarning(UserWarning):
+    """Files of a run that cannot be read and were left out. The command line prints it as a note."""
+
+
 class MissingExtraError(RipienoError):
     """A part of ripieno that is not installed."""
 
@@ -97,3 +103,31 @@ def need(module: str) -> ModuleType:
 def first_line(error: BaseException) -> str:
     """The first line that a foreign error says; its name when it says nothing, as a bare MemoryError does."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+_ACTIONS = {
+    errno.ENOSPC: "free the disk or choose another folder",
+    errno.EDQUOT: "free some of your quota or choose another folder",
+    errno.EFBIG: "raise the limit on the size of files or choose another folder",
+    errno.EROFS: "mount it for writing or choose another folder",
+    errno.EACCES: "change its permissions or choose another folder",
+    errno.EPERM: "change its permissions or choose another folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOENT: "check the path",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "close other programs",
+    errno.ENOMEM: "free memory",
+    errno.EIO: "check the disk and the kernel's log",
+    errno.ESTALE: "mount it again",
+}
+
+
+def system_error(error: OSError, verb: str = "use", path: object = None) -> str:
+    """One line for what the operating system refused: the path, its reason, and what to do.
+
+    Without a `path` those that `error` names; `verb` says what was tried.
+    """
+    names = [path] if path is not None else [n for n in (error.filename, error.filename2) if n is not None]
+    named = " and ".join(os.fsdecode(n) if isinstance(n, bytes) else str(n) for n in names)
+    what = f"cannot {verb} {named}" if named else "the system refused a call"
+    return f"{what}: {error.strerror or first_line(error)}: {_ACTIONS.get(error.errno or 0, 'choose another folder')}"

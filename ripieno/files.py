@@ -6,24 +6,28 @@ nobody reads. JSON goes through msgspec, which checks every field against the wo
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import io
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ripieno.errors import LibraryError, RipienoError
+from ripieno.errors import LibraryError, RipienoError, first_line, system_error
 from ripieno.types import type_version
 
 T = TypeVar("T")
+MapMode = Literal["r", "c"]
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -38,13 +42,42 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+            to_disk(stream.fileno())
+        _publish(temporary, path)
     except OSError as error:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise RipienoError(f"cannot write {path}: {error.strerror}: free the disk or choose another folder") from error
+        if temporary:
+            with suppress(OSError):
+                os.unlink(temporary)
+        raise RipienoError(system_error(error, "write", path)) from error
+
+
+def to_disk(descriptor: int, sync: Callable[[int], None] | None = None) -> None:
+    """Return when a file's data is on disk; where the file system has no such call, it is there when written."""
+    try:
+        (sync or os.fsync)(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+
+
+def _publish(temporary: str, path: Path) -> None:
+    """Move a whole file to its name, readable for all where the file system knows permissions."""
+    with suppress(OSError):
+        os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder `path` and those above it; present is fine. Raises RipienoError when it cannot be made."""
+    with _explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise RipienoError when a folder that is there may not be written: before the work, not after it."""
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+        raise RipienoError(system_error(OSError(number, os.strerror(number)), "write to", folder))
 
 
 def _plain(value: object) -> object:
@@ -82,11 +115,18 @@ def read_json(path: Path, kind: type[T]) -> T:
             raise LibraryError(f'{path} has no "version": it must be a JSON file written by ripieno')
         if version > type_version:
             raise LibraryError(f"{path} has version {version}, this ripieno reads up to {type_version}: upgrade it")
-        return msgspec.convert(fields, kind, dec_hook=_from_plain)
+        return convert(fields, kind)
     except FileNotFoundError as error:
         raise LibraryError(f"{path} does not exist") from error
-    except (msgspec.DecodeError, OSError) as error:
-        raise LibraryError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise LibraryError(f"{path} cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise LibraryError(f"{path} cannot be read: {first_line(error)}") from error
+
+
+def convert(fields: object, kind: type[T]) -> T:
+    """A word of `kind` from plain values. Raises msgspec.ValidationError naming the field that is wrong."""
+    return msgspec.convert(fields, kind, dec_hook=_from_plain)
 
 
 def _from_plain(kind: type, value: Any) -> Any:
@@ -135,12 +175,12 @@ def array_writer(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterat
                 stream.seek(0)
                 header(stream)
                 stream.flush()
-                os.fsync(stream.fileno())
+                to_disk(stream.fileno())
         with _explained(path):
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            _publish(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            Path(temporary).unlink(missing_ok=True)
         raise
 
 
@@ -150,18 +190,42 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RipienoError(f"cannot write {path}: {error.strerror}: free the disk or choose another folder") from error
+        raise RipienoError(system_error(error, "write", path)) from error
 
 
 def read_array(path: Path, mapped: bool = True) -> NDArray[Any]:
-    """Read a .npy file, memory-mapped unless `mapped` is False. Raises LibraryError naming the file."""
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    """Read a .npy file, memory-mapped unless `mapped` is False or the file system maps nothing.
+
+    Raises LibraryError naming the file.
+    """
+
+    def load(mode: MapMode | None) -> NDArray[Any]:
+        array: NDArray[Any] = np.load(path, mmap_mode=mode, allow_pickle=False)
         return array
+
+    try:
+        return first_map(load) if mapped else load(None)
     except FileNotFoundError as error:
         raise LibraryError(f"{path} does not exist") from error
     except (OSError, ValueError, EOFError) as error:
         raise LibraryError(f"{path} is not a readable .npy file: {error}") from error
+
+
+def first_map(load: Callable[[MapMode | None], NDArray[Any]]) -> NDArray[Any]:
+    """An array by a shared map; where the file system has none, by a private one; where it maps nothing, in memory.
+
+    `load` takes NumPy's mode: "r", "c", or None for reading. The array may not be written in any case.
+    """
+    modes: tuple[MapMode | None, ...] = ("r", "c", None)
+    for mode in modes:
+        try:
+            array = load(mode)
+            break
+        except OSError:  # ENODEV most often, but file systems differ
+            if mode is None:
+                raise
+    array.flags.writeable = False
+    return array
 
 
 def copy_file(source: Path, target: Path) -> None:
@@ -178,12 +242,22 @@ def mend_lines(path: Path) -> int:
     return torn
 
 
+def set_aside(path: Path) -> Path:
+    """Rename a file that cannot be read, so that a new one can take its name; gives its new path, `NAME.broken`."""
+    number = 0
+    while (aside := path.with_name(f"{path.name}.broken{number or ''}")).exists():
+        number += 1
+    with _explained(path):
+        os.replace(path, aside)
+    return aside
+
+
 def remove_file(path: Path) -> None:
     """Remove a file of ours; absent is fine. Raises RipienoError when it may not be removed."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise RipienoError(f"cannot remove {path}: {error.strerror}: mend its permissions") from error
+        raise RipienoError(system_error(error, "remove", path)) from error
 
 
 def remove_tree(path: Path) -> None:
@@ -195,21 +269,34 @@ def remove_tree(path: Path) -> None:
 def locked(path: Path, holder: str) -> Iterator[None]:
     """Hold an exclusive lock on `path` while the block runs; the kernel drops it when the process dies.
 
+    A file system without locks (Lustre without `-o flock`, some FUSE) is locked for this machine only.
     Raises RipienoError when another process holds it; `holder` says in the message what that process is.
     """
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = open(path, "a+b", buffering=0)  # noqa: SIM115
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    with stream, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as name:
+        if not _hold(stream, name, path):
             stream.seek(0)
             other = stream.read(40).decode("ascii", "replace").strip()
             raise RipienoError(
                 f"{path.parent} is in use by {holder} (process {other or 'unknown'}): wait for it or stop it"
-            ) from error
+            )
         with suppress(OSError):  # of a full disk: it is held all the same
             stream.truncate(0)
             stream.write(str(os.getpid()).encode())
         yield
+
+
+def _hold(stream: IO[bytes], name: socket.socket, path: Path) -> bool:
+    """Lock a file, or a name of the kernel's own where its file system has no locks; False when another holds it."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # ENOSYS, ENOLCK, EOPNOTSUPP: file systems differ
+        try:
+            name.bind(f"\0ripieno-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()}")
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE  # a kernel without such names, too: nothing locks here
+    return True

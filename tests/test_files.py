@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import mmap
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,3 +114,83 @@ def test_what_cannot_be_removed_is_named_and_what_is_absent_is_fine(tmp_path: Pa
     (tmp_path / "folder").mkdir()
     with pytest.raises(RipienoError, match=r"cannot remove .*folder"):
         files.remove_file(tmp_path / "folder")
+
+
+# file systems that lack something
+
+
+@pytest.fixture(params=[errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """No file system has locks, here and in the Python code that is returned."""
+    lines = f"import fcntl\ndef flock(*_): raise OSError({request.param}, 'no locks')\nfcntl.flock = flock\n"
+
+    def flock(*_: object) -> None:
+        raise OSError(request.param, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    return lines
+
+
+def test_without_locks_a_second_process_of_this_machine_is_refused_all_the_same(tmp_path: Path, no_locks: str) -> None:
+    code = f"{no_locks}from pathlib import Path; from ripieno import files\n"
+    code += f"with files.locked(Path({str(tmp_path / 'lock')!r}), 'a search'): pass"
+    with files.locked(tmp_path / "lock", "a search"):
+        refused = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        with files.locked(tmp_path / "other", "a search"):
+            pass
+    assert f"in use by a search (process {os.getpid()})" in refused.stderr
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.fixture
+def no_maps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file can be mapped shared, or, with the parameter "none", at all."""
+    real = mmap.mmap
+
+    class Refusing(real):  # type: ignore[misc, valid-type]
+        def __new__(cls, *words: Any, access: int = mmap.ACCESS_DEFAULT, **named: Any) -> mmap.mmap:
+            if access != mmap.ACCESS_COPY or request.param == "none":
+                raise OSError(errno.ENODEV, "No such device")
+            return real.__new__(cls, *words, access=access, **named)
+
+    monkeypatch.setattr(mmap, "mmap", Refusing)
+
+
+@pytest.mark.parametrize("no_maps", ["private", "none"], indirect=True)
+def test_an_array_is_read_where_nothing_can_be_mapped_shared(tmp_path: Path, no_maps: None) -> None:
+    array = np.arange(12, dtype=np.float32).reshape(3, 4)
+    files.write_array(tmp_path / "a.npy", array)
+    back = files.read_array(tmp_path / "a.npy")
+    assert np.array_equal(back, array)
+    assert not back.flags.writeable, "nobody may think that what is written there is kept"
+
+
+def test_a_file_system_without_permissions_or_syncing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
+    files.write_bytes(tmp_path / "x", b"data")
+    assert (tmp_path / "x").read_bytes() == b"data"
+
+
+def test_what_did_not_reach_the_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(RipienoError, match=r"cannot write .*x: Input/output error: check the disk"):
+        files.write_bytes(tmp_path / "x", b"data")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_set_aside_keep_what_they_hold_whatever_was_set_aside_before(tmp_path: Path) -> None:
+    for text in ("one", "two", "three"):
+        (tmp_path / "x.json").write_text(text)
+        files.set_aside(tmp_path / "x.json")
+    assert not (tmp_path / "x.json").exists()
+    assert sorted(p.read_text() for p in tmp_path.iterdir()) == ["one", "three", "two"]
+    assert not list(tmp_path.glob("*.json"))

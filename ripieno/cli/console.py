@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from ripieno.errors import BrokenFileWarning
 
 WIDTH = 200
 """Columns without a terminal: no line of a table is cut for a reader that is a file or a pipe."""
@@ -123,12 +127,32 @@ def notes(texts: Sequence[str]) -> None:
         note(text)
 
 
+@contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Tell of a run's broken files as notes, each once; other warnings as Python does."""
+    told: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", BrokenFileWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+            if not issubclass(category, BrokenFileWarning):
+                others(message, category, *rest, **named)
+            elif str(message) not in told:
+                told.add(str(message))
+                note(str(message))
+
+        warnings.showwarning = show
+        yield
+
+
 def failed(message: str, code: int) -> int:
     """An error in one line, to be seen however quiet it should be; gives back the exit code."""
     log.quiet = False
     log.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
     if manner.json:
-        say_json({"error": message, "code": code})
+        with suppress(OSError):  # standard output may be what failed
+            say_json({"error": message, "code": code})
     return code
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
+from ripieno import files
 from ripieno.cluster.deaths import Deaths, Progress, unseen
 from ripieno.cluster.pool import Function
 from ripieno.cluster.results import Results, hung, placed, seconds_of, spoilt, starved
@@ -65,7 +66,7 @@ class LocalPool:
         if not environments:
             raise SearchError("a pool without slots runs nothing: give it at least one")
         if logs is not None:
-            logs.mkdir(parents=True, exist_ok=True)
+            files.make_folder(logs)
         self.slots = len(environments)
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._results = Results()

@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from ripieno import files
 from ripieno.cluster.actor import RaySlot, last_words, start
 from ripieno.cluster.deaths import STARTS, Deaths, Progress, unseen
 from ripieno.cluster.local import check_importable
@@ -72,7 +73,7 @@ class RayPool:
         self._most = slots
         self._logs = logs
         if logs is not None:
-            logs.mkdir(parents=True, exist_ok=True)
+            files.make_folder(logs)
         self._limit = limit
         self._progress = progress
         self._owned = not self._ray.is_initialized()

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ripieno import files
-from ripieno.errors import RipienoError
+from ripieno.library.broken import read_or_none, write_over
 from ripieno.library.library import Library
 
 KEPT = 20
@@ -39,17 +37,31 @@ class Bench:
     p99: float
 
 
+@dataclass(frozen=True)
+class _Benches:
+    """`bench.json`."""
+
+    items: list[Bench]
+
+
+@dataclass(frozen=True)
+class _Bundles:
+    """`bundles.json`."""
+
+    items: list[str]
+
+
 def keep_bench(bundle: Path, bench: Bench) -> Path:
     """Add a bench to those of a deployment, for the report. Raises RipienoError when it cannot be written."""
     path = bundle / "bench.json"
-    files.write_json(path, [*benches_of(bundle), bench][-KEPT:])
+    write_over(path, [*benches_of(bundle), bench][-KEPT:], _Benches)
     return path
 
 
 def benches_of(bundle: Path) -> list[Bench]:
-    """Benches of a deployment, the newest last; none when it was never benched. Raises LibraryError for a bad file."""
-    path = bundle / "bench.json"
-    return files.read_json(path, dict[str, list[Bench]])["items"] if path.exists() else []
+    """Benches of a deployment, the newest last; none when it was never benched, or, with a warning, for a bad file."""
+    found = read_or_none(f"the benches of {bundle}", bundle / "bench.json", _Benches)
+    return found.items if found is not None else []
 
 
 def note_bundle(library: Library, bundle: Path) -> None:
@@ -58,7 +70,7 @@ def note_bundle(library: Library, bundle: Path) -> None:
     if path.parent == inside:
         return
     known = [p for p in _noted(library) if p != str(path)]
-    files.write_json(library.path / "bundles.json", [*known, str(path)][-KEPT:])
+    write_over(library.path / "bundles.json", [*known, str(path)][-KEPT:], _Bundles)
 
 
 def bundles_of(library: Library) -> list[Path]:
@@ -68,9 +80,5 @@ def bundles_of(library: Library) -> list[Path]:
 
 
 def _noted(library: Library) -> list[str]:
-    path = library.path / "bundles.json"
-    try:
-        kept: dict[str, Any] = files.read_json(path, dict[str, Any]) if path.exists() else {}
-    except RipienoError:  # a list for the report's sake: nothing fails for it
-        return []
-    return [str(p) for p in kept.get("items", [])]
+    found = read_or_none(f"the bundles of {library.path}", library.path / "bundles.json", _Bundles)
+    return found.items if found is not None else []

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.backends.names import file_of
 from ripieno.errors import LibraryError
+from ripieno.library.broken import read_sound
 from ripieno.library.kept import Kept, plain_name
 from ripieno.notebook import Shown
 from ripieno.types import Job, Member, Split
@@ -36,6 +37,10 @@ class Library(Kept, Shown):
 
     `path` is the run's folder; it need not exist yet.
     """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path)
+        self._seen: dict[str, tuple[tuple[object, ...], Member]] = {}  # sound ones, and what their files were then
 
     # names
 
@@ -82,11 +87,11 @@ class Library(Kept, Shown):
     # members
 
     def ids(self) -> list[str]:
-        """Ids of all members, sorted."""
-        return sorted(p.parent.name for p in (self.path / "library").glob("*/member.json"))
+        """Ids of all members, sorted; see `members` for those that are broken."""
+        return list(self._sound())
 
     def __len__(self) -> int:
-        return len(self.ids())
+        return len(self._sound())
 
     def __contains__(self, member: object) -> bool:
         return isinstance(member, str) and (self.member_path(member) / "member.json").exists()
@@ -95,16 +100,57 @@ class Library(Kept, Shown):
         """One member. Raises LibraryError naming it when it is absent or broken."""
         if member not in self:
             raise LibraryError(f"no member {member!r} in {self.path}: `ripieno show {self.path}` lists them")
-        return files.read_json(self.member_path(member) / "member.json", Member)
+        try:
+            return self._read_member(member)
+        except LibraryError as error:
+            raise LibraryError(f"{error}: restore it from a copy, or do without this member") from error
+
+    def _read_member(self, member: str) -> Member:
+        path = self.member_path(member) / "member.json"
+        found = files.read_json(path, Member)
+        if found.id != member:
+            raise LibraryError(f"{path} is of member {found.id!r}, not of {member!r}")
+        return found
 
     def members(self) -> list[Member]:
-        """All members, sorted by id."""
-        return [self.member(i) for i in self.ids()]
+        """All members, sorted by id.
+
+        Those whose `member.json` or validation predictions cannot be read are left out: one `BrokenFileWarning` names
+        them, and nothing of them is changed.
+        """
+        return list(self._sound().values())
+
+    def _sound(self) -> dict[str, Member]:
+        names = sorted(p.parent.name for p in (self.path / "library").glob("[!.]*/member.json"))
+        path = self.path / "library" / "labels-valid.npy"
+        try:
+            samples = len(files.read_array(path)) if names and path.exists() else None
+        except LibraryError:  # who needs labels says so
+            samples = None
+        return read_sound(f"the members of {self.path}", names, lambda name: self._checked(name, samples))
+
+    def _checked(self, member: str, samples: int | None) -> Member:
+        """One member with its validation predictions. Raises LibraryError when one of them is broken."""
+        folder = self.member_path(member)
+        stamp = (samples, *(_stamp(folder / name) for name in ("member.json", "valid.npy", _truth_name("valid"))))
+        if member in self._seen and self._seen[member][0] == stamp:
+            return self._seen[member][1]
+        found = self._read_member(member)
+        for name, shape in ("valid.npy", (samples, len(found.classes))), (_truth_name("valid"), (samples,)):
+            held = files.read_array(folder / name).shape
+            if len(held) != len(shape) or any(n not in (None, m) for n, m in zip(shape, held, strict=True)):
+                due = ", ".join("samples" if n is None else str(n) for n in shape)
+                raise LibraryError(f"{folder / name} has shape {held}, not ({due}{',' * (len(shape) == 1)})")
+        if "valid_cross_entropy" not in found.losses:
+            raise LibraryError(f"{folder / 'member.json'} has no valid_cross_entropy among its losses")
+        self._seen[member] = stamp, found
+        return found
 
     def made(self, job: Job) -> Member | None:
         """The member that `job` makes, if it is there; one of that name with another configuration is not it."""
-        found = self.member(job.member) if job.member in self else None
-        return found if found is not None and found.configuration == dict(job.configuration) else None
+        found = read_sound(f"the members of {self.path}", [job.member] if job.member in self else [], self._read_member)
+        member = found.get(job.member)
+        return member if member is not None and member.configuration == dict(job.configuration) else None
 
     def add(
         self,
@@ -180,12 +226,16 @@ class Library(Kept, Shown):
         files.write_array(folder / _truth_name(split), truth if half else truth.astype(np.float32))
 
     def has_probabilities(self, member: str, split: Split) -> bool:
-        """Whether predictions on `split` are cached."""
-        return (self.member_path(member) / f"{split}.npy").exists()
+        """Whether predictions on `split` are cached and can be read."""
+        return self._readable(member, f"{split}.npy")
 
     def has_truth(self, member: str, split: Split = "valid") -> bool:
-        """Whether probabilities of the true class on `split` are cached."""
-        return (self.member_path(member) / _truth_name(split)).exists()
+        """Whether probabilities of the true class on `split` are cached and can be read."""
+        return self._readable(member, _truth_name(split))
+
+    def _readable(self, member: str, name: str) -> bool:
+        path = self.member_path(member) / name
+        return path in read_sound(f"predictions in {self.path}", [path] if path.exists() else [], files.read_array)
 
     def probabilities(self, member: str, split: Split = "valid") -> NDArray[Any]:
         """Cached probabilities (samples, classes), memory-mapped. Raises LibraryError when absent."""
@@ -203,6 +253,15 @@ class Library(Kept, Shown):
     def labels(self, split: Split = "valid") -> NDArray[np.int64]:
         """Labels the cached predictions of `split` answer to. Raises LibraryError when there are none."""
         return files.read_array(self.path / "library" / f"labels-{split}.npy", mapped=False)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes whenever a file does; None when it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _truth_name(split: Split) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ripieno.errors import LibraryError
+from ripieno.errors import BrokenFileWarning, LibraryError
 from ripieno.library.library import Library
 from ripieno.types import Member
 
@@ -74,14 +75,20 @@ def enforce_quota(
     """Remove dominated members, the worst first, until all take at most `quota` bytes; gives them and the bytes left.
 
     Members of a written ensemble and of the kept front stay, and so do members that nothing dominates: then more than
-    `quota` may be left. Raises LibraryError for a quota that is no positive number.
+    `quota` may be left. Raises LibraryError for a quota that is no positive number, and when an ensemble or the front
+    cannot be read: nobody knows then which members it holds.
     """
     if isinstance(quota, bool) or not quota > 0:
         raise LibraryError(f"a quota of {quota!r} bytes: it must be above 0")
     sizes = {member: bytes_of(library, member) for member in library.ids()}
     left = sum(sizes.values())
-    front = library.front()
-    kept = (*library.ensembles(), *(front.ensembles if front is not None else ()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", BrokenFileWarning)
+        try:
+            front = library.front()
+            kept = (*library.ensembles(), *(front.ensembles if front is not None else ()))
+        except BrokenFileWarning as error:
+            raise LibraryError(f"cannot tell which members are in use: {error}") from error
     used = {member for ensemble in kept for member in ensemble.members}
     losers = dominated(library, costs) if left > quota else {}
     order = sorted(losers, key=lambda i: library.member(i).losses["valid_cross_entropy"], reverse=True)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from numpy.typing import ArrayLike
 
+from ripieno import files
 from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.quota import Eviction
@@ -65,6 +66,7 @@ def import_(
     from ripieno.library.networks import import_onnx, import_torch
 
     library = run if isinstance(run, Library) else Library(run)
+    files.check_writable(library.path)
     paths: list[Path] = []
     kind = "predictions"
     if not isinstance(sources, Mapping):
@@ -155,4 +157,4 @@ def evict(run: str | Path | Library, quota: int) -> tuple[tuple[Eviction, ...], 
     """
     from ripieno.library import enforce_quota
 
-    return enforce_quota(open_run(run), quota)
+    return enforce_quota(open_run(run, writing=True), quota)

@@ -44,7 +44,7 @@ def cascade(
     """
     from ripieno.engine.cascade import judge_cascade, plan_cascade
 
-    library, made = open_run(run), read_bundle(bundle)
+    library, made = open_run(run, writing=True), read_bundle(bundle)
     names = made.ensemble.members
     if tolerance is None:
         return _kept(library, made, Cascade(names, NEVER))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ripieno.backends.names import MODEL, file_of
-from ripieno.errors import LibraryError, MissingExtraError, SelectionError
+from ripieno.errors import EngineError, LibraryError, MissingExtraError, RipienoError, SelectionError
 from ripieno.library import Library
+from ripieno.library.broken import warn_broken
 from ripieno.pipeline.runs import Progress, open_run, quiet
 from ripieno.types import Device, Member, Profile
 
@@ -31,18 +32,21 @@ def measure(
 ) -> dict[str, Profile]:
     """Profile members alone, one at a time, on one device; those measured before only `again`.
 
-    `members` are ids, by default the top share `prune` of the library by validation cross-entropy.
-    Returns the profiles of the device's kind by member.
+    `members` are ids, by default the top share `prune` of the library by validation cross-entropy. Those whose files
+    are broken are left out with a `BrokenFileWarning`, unless all are. Returns the profiles of the device's kind by
+    member.
     """
     from ripieno.profiles import local_devices
 
-    library = open_run(run)
+    library = open_run(run, writing=True)
     if not 0 < prune <= 1:
         raise LibraryError(f"prune {prune:g}: must be a share of the library, above 0 and at most 1")
     here = local_devices(device)[0]
     if members is None:
         members = [m.id for m in _best(library, prune)]
-    return profiles_on(library, members, here, backend, again=again, trusted=trusted, progress=progress)
+    return profiles_on(
+        library, members, here, backend, again=again, trusted=trusted, progress=progress, skip_broken=True
+    )
 
 
 def measure_missing(
@@ -72,9 +76,12 @@ def measure_missing(
         and (file_of(backend) == MODEL or library.model_path(m.id, backend).exists())
     ]
     if lacking:
-        profiles_on(library, lacking, device, backend, trusted=trusted, progress=progress)
+        profiles_on(library, lacking, device, backend, trusted=trusted, progress=progress, skip_broken=True)
     if "flops" in kinds:  # counted in the ONNX file
-        export_members(library, [m for m in members if "flops" not in m.costs], trusted, progress)
+        reasons: dict[str, RipienoError] = {}
+        counted = [m for m in members if "flops" not in m.costs]
+        export_members(library, counted, trusted, progress, failed=_gather(reasons))
+        warn_broken(f"the members of {library.path}", [str(e) for e in reasons.values()])
 
 
 def looked_at(library: Library, share: float) -> list[Member]:
@@ -102,26 +109,52 @@ def profiles_on(
     again: bool = False,
     trusted: Sequence[str] = (),
     progress: Progress = quiet,
+    skip_broken: bool = False,
 ) -> dict[str, Profile]:
-    """Profiles of `members` on `device` by member; those not measured yet are, one at a time."""
+    """Profiles of `members` on `device` by member; those not measured yet are, one at a time.
+
+    Raises LibraryError or EngineError for one whose files are broken; with `skip_broken` only when all are.
+    """
     from ripieno.profiles import measure_library
 
     runnable = [m for m in map(library.member, members) if m.format != "predictions"]
+    reasons: dict[str, RipienoError] = {}
+    failed = _gather(reasons) if skip_broken else None
     if file_of(backend) == MODEL:
-        export_members(library, runnable, trusted, progress)
+        export_members(library, runnable, trusted, progress, failed)
 
     def told(_: Profile, done: int, total: int) -> None:
         progress(f"measuring on {device.kind}", done, total)
 
-    return measure_library(
-        library, device, [m.id for m in runnable], backend, again=again, trusted=trusted, progress=told
+    wanted = [m.id for m in runnable if m.id not in reasons]
+    found = measure_library(
+        library, device, wanted, backend, again=again, trusted=trusted, progress=told, failed=failed
     )
+    if reasons and not found:
+        raise next(iter(reasons.values()))
+    warn_broken(f"the members of {library.path}", [str(e) for e in reasons.values()])
+    return found
+
+
+def _gather(reasons: dict[str, RipienoError]) -> Callable[[str, RipienoError], None]:
+    """Keep the errors of single members by id; what is wrong with all of them is raised."""
+
+    def failed(member: str, error: RipienoError) -> None:
+        if not isinstance(error, LibraryError | EngineError):
+            raise error
+        reasons[member] = error
+
+    return failed
 
 
 def export_members(
-    library: Library, members: Sequence[Member], trusted: Sequence[str] = (), progress: Progress = quiet
+    library: Library,
+    members: Sequence[Member],
+    trusted: Sequence[str] = (),
+    progress: Progress = quiet,
+    failed: Callable[[str, RipienoError], None] | None = None,
 ) -> None:
-    """Make the ONNX file of every trained member that has none yet."""
+    """Make the ONNX file of every trained member that has none yet; errors go to `failed` where it is given."""
     missing = [m for m in members if not library.onnx_path(m.id).exists()]
     if not missing:
         return
@@ -129,7 +162,12 @@ def export_members(
 
     for done, member in enumerate(missing):
         progress("exporting to ONNX", done, len(missing))
-        export_onnx(member, library.weights_path(member.id), library.onnx_path(member.id), trusted=trusted)
+        try:
+            export_onnx(member, library.weights_path(member.id), library.onnx_path(member.id), trusted=trusted)
+        except RipienoError as error:
+            if failed is None:
+                raise
+            failed(member.id, error)
     progress("exporting to ONNX", len(missing), len(missing))
 
 

@@ -68,7 +68,7 @@ def allocate(
     from ripieno.engine import AllocationBench
 
     backend, precision = asked(backend, precision)
-    library = open_run(run)
+    library = open_run(run, writing=True)
     chosen = library.ensemble(ensemble) if isinstance(ensemble, str) else ensemble
     path = Path(bundle) if bundle is not None else library.path / "bundles" / chosen.name
     check_target(path)  # before minutes of benches, not after them

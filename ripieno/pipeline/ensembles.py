@@ -54,7 +54,7 @@ def select(
     from ripieno.selection import front as sweep
     from ripieno.selection import round_budget
 
-    library = open_run(run)
+    library = open_run(run, writing=True)
     wanted = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
     plain = default_kind(library.members())
     kinds = _kinds(wanted, plain)
@@ -98,7 +98,7 @@ def front(
     """
     from ripieno.selection import front as sweep
 
-    library = open_run(run)
+    library = open_run(run, writing=True)
     kind = kind or default_kind(library.members())
     pool = _candidates(library, (kind,), loss, combiner, device, prune, trusted, progress, notes)
     choices = sweep(

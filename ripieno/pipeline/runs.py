@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ripieno import files
 from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.diversity import disagreement
@@ -19,11 +20,16 @@ def quiet(what: str, done: int, total: int) -> None:
     """No progress."""
 
 
-def open_run(run: str | Path | Library) -> Library:
-    """The library of a run. Raises LibraryError when the folder holds none."""
+def open_run(run: str | Path | Library, *, writing: bool = False) -> Library:
+    """The library of a run. Raises LibraryError when the folder holds none.
+
+    With `writing`, RipienoError when it may not be written: before the work, not after it.
+    """
     library = run if isinstance(run, Library) else Library(run)
     if not (library.path / "library").is_dir():
         raise LibraryError(f"{library.path} is no run: `ripieno tune DATA --run {library.path}` makes one")
+    if writing:
+        files.check_writable(library.path)
     return library
 
 

@@ -38,6 +38,7 @@ def report(
     need("jinja2")
     need("matplotlib")
     library = run if isinstance(run, Library) else Library(run)
+    files.check_writable(library.path)
     reading = read(library)
     front = explorer.the_front(reading)
     evaluate(library, sorted({m for e in front for m in e.members}), progress)

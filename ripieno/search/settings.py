@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ripieno import files
-from ripieno.errors import SearchError
+from ripieno.errors import LibraryError, SearchError
 from ripieno.search.algorithms import find_algorithm, make_scheduler
 from ripieno.search.order import OrderName
 from ripieno.search.space import Space, space_from_plain, space_to_plain
@@ -62,7 +62,10 @@ def settle(path: Path, asked: Settings, slots: int, deadline: float | None) -> S
 
     Raises SearchError that says what differs when `asked` contradicts an earlier start.
     """
-    kept: dict[str, Any] = files.read_json(path, dict[str, Any]) if path.exists() else {}
+    try:
+        kept: dict[str, Any] = files.read_json(path, dict[str, Any]) if path.exists() else {}
+    except LibraryError as error:
+        raise SearchError(f"{error}: restore it from a copy, or use another folder with --run") from error
     if kept:
         before = _from_plain(path, kept)
         _check_same(path.parent, before, asked)

@@ -208,17 +208,17 @@ class _Log(_Memory):
             with open(self._path, "ab", buffering=0) as stream:
                 if stream.write(data) != len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                _to_disk(stream.fileno())
+                files.to_disk(stream.fileno(), _sync)
 
     def cut(self, word: bytes) -> None:
         """Drop the first line that holds `word`, and all after it."""
         self.sync()
         with _writing(self._path), open(self._path, "r+b") as stream:
             stream.truncate(sum(len(line) for line in takewhile(lambda line: word not in line, stream)))
-            _to_disk(stream.fileno())
+            files.to_disk(stream.fileno(), _sync)
 
 
-_to_disk = getattr(os, "fdatasync", os.fsync)  # the data and the file's size; not its times, at half the price
+_sync = getattr(os, "fdatasync", os.fsync)  # the data and the file's size; not its times, at half the price
 
 
 @contextmanager

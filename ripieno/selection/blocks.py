@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.files import MapMode, first_map
 from ripieno.limits import usable_cores
 from ripieno.selection.metrics import FLOOR
 from ripieno.selection.objective import Above, Floats, Ints
@@ -76,7 +77,12 @@ def row_of(array: NDArray[Any]) -> Source:
 
 @lru_cache(maxsize=4096)
 def _open(row: Row) -> NDArray[Any]:
-    return np.memmap(row.path, dtype=np.dtype(row.dtype), mode="r", offset=row.offset, shape=(row.samples,))
+    def load(mode: MapMode | None) -> NDArray[Any]:
+        if mode is None:
+            return np.fromfile(row.path, np.dtype(row.dtype), row.samples, offset=row.offset)
+        return np.memmap(row.path, np.dtype(row.dtype), mode, row.offset, (row.samples,))
+
+    return first_map(load)
 
 
 class BlockedCrossEntropy:

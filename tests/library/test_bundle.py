@@ -23,7 +23,9 @@ ALLOCATION = Allocation("a", "B5", (DEVICE,), tuple(Placement(m, "cpu:0", 8) for
 def library(tmp_path: Path) -> Library:
     library = Library(tmp_path / "run")
     for name in ("m0", "m1"):
-        member = Member(name, 0, 1, "onnx", {}, Input((8, 8, 3)), ("a", "b"), {}, 1, 0.0, format="onnx")
+        member = Member(
+            name, 0, 1, "onnx", {}, Input((8, 8, 3)), ("a", "b"), {"valid_cross_entropy": 0.7}, 1, 0.0, format="onnx"
+        )
         library.add(member, np.full((3, 2), 0.5, np.float32), LABELS, name.encode())
     return library
 

@@ -17,7 +17,8 @@ from ripieno.library import Library
 from ripieno.types import Allocation, Device, Ensemble, Input, Job, Member, Placement, Point, Profile
 
 LABELS = np.array([0, 1, 1])
-MEMBER = Member("00001-e003", 1, 3, "resnet", {"width": 8}, Input((8, 8, 3)), ("a", "b"), {}, 100, 2.5)
+LOSSES = {"valid_cross_entropy": 0.7}
+MEMBER = Member("00001-e003", 1, 3, "resnet", {"width": 8}, Input((8, 8, 3)), ("a", "b"), LOSSES, 100, 2.5)
 
 
 def answers(seed: int = 0) -> NDArray[np.float32]:
@@ -235,7 +236,7 @@ def test_costs_come_from_the_device_that_most_members_were_measured_on(tmp_path:
 
 @pytest.mark.parametrize("wrong", [np.nan, -0.5, 3.0])
 def test_what_is_no_probability_is_not_added(tmp_path: Path, wrong: float) -> None:
-    member = Member("x", 0, 1, "resnet", {}, Input((2, 2, 1)), ("a", "b"), {}, 1, 0.0)
+    member = Member("x", 0, 1, "resnet", {}, Input((2, 2, 1)), ("a", "b"), LOSSES, 1, 0.0)
     values = np.array([[0.5, 0.5], [wrong, 0.5]])
     with pytest.raises(LibraryError, match="x"):
         Library(tmp_path).add(member, values, np.array([0, 1]))
