@@ -9,6 +9,7 @@ import typer
 
 from ripieno.cli import console, tables, words
 from ripieno.cli.verbs import Verbs
+from ripieno.notes import Notes
 from ripieno.pipeline.places import PoolName
 from ripieno.types import Metric
 
@@ -95,7 +96,7 @@ def tune(
     from ripieno.cli.watch import logging_to, plain, summary, watching
     from ripieno.search.callbacks import together
 
-    notes: list[str] = []
+    notes = Notes(console.note)  # at once: what was left out of the data is told before the search
     loggers, show_with = logging_to(log or (), run)
     with console.progress() as progress, watching() as watch:
         library = pipeline.tune(
@@ -124,8 +125,6 @@ def tune(
             notes=notes,
             watch=together(watch, *loggers, lost=notes.append),
         )
-    for note in notes:
-        console.note(note)
     ranked = sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))
     console.out.print(summary(watch, run))
     console.out.print(tables.members(ranked[:5], {}, {}, metric))

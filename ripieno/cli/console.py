@@ -121,12 +121,6 @@ def note(text: str) -> None:
     log.print(f"note: {escape(text)}", soft_wrap=True)
 
 
-def notes(texts: Sequence[str]) -> None:
-    """Print notes."""
-    for text in texts:
-        note(text)
-
-
 @contextmanager
 def warnings_as_notes() -> Iterator[None]:
     """Tell of a run's broken files as notes, each once; other warnings as Python does."""

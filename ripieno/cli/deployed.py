@@ -12,6 +12,7 @@ import typer
 from ripieno.cli import console, tables, words
 from ripieno.cli.app import BundlePath, Run, Trust, app
 from ripieno.errors import EXTRAS, RipienoError
+from ripieno.notes import Notes
 from ripieno.turns import TOLERANCE
 
 if TYPE_CHECKING:
@@ -50,9 +51,7 @@ def bench(
     from ripieno.library import read_bundle
 
     deployment = read_bundle(bundle)
-    notes: list[str] = []
-    given = None if images is None else read_inputs(images, deployment.input, notes)[1]
-    console.notes(notes)
+    given = None if images is None else read_inputs(images, deployment.input, Notes(console.note))[1]
     with (
         console.log.status(f"answering requests of {batch} images for {seconds:g} s"),
         Engine(deployment, isolation=known_isolation(isolation), cascade=cascade, trusted=family or ()) as engine,
@@ -130,9 +129,7 @@ def predict(
     from ripieno.library import read_bundle
 
     deployment = read_bundle(bundle)
-    notes: list[str] = []
-    names, array = read_inputs(images, deployment.input, notes)
-    console.notes(notes)
+    names, array = read_inputs(images, deployment.input, Notes(console.note))
     probabilities = pipeline.predict(deployment, array, trusted=family or ())
     made = console.table(f"{len(names)} images", "image", "class", "probability")
     for name, row in list(zip(names, probabilities, strict=True))[:top]:

@@ -10,6 +10,7 @@ import typer
 
 from ripieno.cli import console, tables, words
 from ripieno.cli.app import Run, app
+from ripieno.notes import Notes
 from ripieno.types import Member
 
 Sort = Literal["loss", "cost", "size", "diversity"]
@@ -41,7 +42,7 @@ def import_(
     """Add models that others trained: `ripieno import a.onnx b.onnx --run run --data images`."""
     from ripieno import pipeline
 
-    notes: list[str] = []
+    notes = Notes(console.note)
     with console.progress() as progress:
         added = pipeline.import_(
             run,
@@ -62,8 +63,6 @@ def import_(
             progress=progress,
             notes=notes,
         )
-    for note in notes:
-        console.note(note)
     ranked = sorted(added, key=lambda m: (m.losses["valid_cross_entropy"], m.id))
     priced = {m.id: m.costs["seconds"] for m in ranked if "seconds" in m.costs}
     console.out.print(tables.members(ranked[:10], priced, {}, "accuracy"))

@@ -23,6 +23,8 @@ from ripieno.types import Split
 CHANNELS = (1, 3, 4)
 """Numbers of channels that tell which axis of an image they lie on."""
 FEW = 32
+"""Items, about, that a data set is called by."""
+MANY = 4096
 """Items, about, that tell a data set from another."""
 MEND = "it must give (image, label) items, or rows with an image and a label column"
 
@@ -106,14 +108,32 @@ def named(source: Any, images: bool = True) -> str:
     return said
 
 
-def _checksum(items: Iterable[Any], columns: tuple[str, str] | None) -> int:
-    """Of images and labels."""
+def sample(source: Any) -> tuple[str, str]:
+    """How large a data set of another library is, in words, and a checksum of its items, or of some thousand of them.
+
+    Images that are drawn anew whenever they are asked for, by random augmentation, do not count; their labels do.
+    """
+    count = len(source) if hasattr(source, "__len__") and hasattr(source, "__getitem__") else 0
+    size, rows = f"{count:,} items of {_name(source)}", range(0, count, max(1, count // MANY))
+    try:
+        features = getattr(source, "features", None)
+        columns = _columns(features, "the data") if isinstance(features, Mapping) else None
+        found, again = (_checksum((source[i] for i in rows), columns) for _ in range(2))
+        if found != again:
+            found = _checksum((source[i] for i in rows), columns, images=False)
+    except Exception:  # whatever a user's data set makes of an item: who reads them all says of which
+        return size, size
+    return size, f"{size}, {found:08x}"
+
+
+def _checksum(items: Iterable[Any], columns: tuple[str, str] | None, images: bool = True) -> int:
+    """Of images and labels, or of labels alone."""
     found = 0
     for item in items:
         if columns is None and isinstance(item, Mapping):
             columns = _columns(item, "the data")
         image, label = (item[columns[0]], item[columns[1]]) if columns else (item[0], item[1])
-        pixels = _pixels(image)
+        pixels = _pixels(image) if images else np.empty(0)
         found = crc32(pixels.tobytes(), crc32(f"{pixels.shape} {pixels.dtype} {_label(label)}".encode(), found))
     return found
 

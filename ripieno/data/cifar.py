@@ -67,6 +67,12 @@ def is_cifar(folder: Path) -> bool:
     return _version(_folder_files(folder)) is not None
 
 
+def cifar_files(folder: Path) -> list[Path]:
+    """The files of a CIFAR archive unpacked to `folder`."""
+    wanted = {name for version in VERSIONS for name in (*version.files, version.names)}
+    return [Path(str(file)) for name, file in sorted(_folder_files(folder).items()) if name in wanted]
+
+
 def read_cifar(path: Path, notes: list[str]) -> Samples:
     """Images, fine labels and class names of a CIFAR archive; its test split is kept.
 

@@ -28,6 +28,12 @@ def is_idx(folder: Path) -> bool:
     return bool(_stems(folder))
 
 
+def idx_files(folder: Path) -> list[Path]:
+    """The idx files of `folder`, and the names of its classes."""
+    known = re.compile(r".*-(images|labels)[-.]idx[13]-ubyte(\.gz)?|classes\.txt")
+    return sorted(path for path in folder.iterdir() if known.fullmatch(path.name) and path.is_file())
+
+
 def read_idx(folder: Path, notes: list[str]) -> Samples:
     """Images and labels of the idx files of a folder; `t10k` or `test` is the test split.
 

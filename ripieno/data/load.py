@@ -18,8 +18,9 @@ from ripieno.data.idx import is_idx, read_idx
 from ripieno.data.npz import read_npz
 from ripieno.data.pictures import sized
 from ripieno.data.samples import Part, Samples, join
-from ripieno.data.splits import balance_notes, check_ratios, split_samples
+from ripieno.data.splits import balance_notes, check_ratios, duplicate_notes, split_samples
 from ripieno.errors import DataError
+from ripieno.notes import Notes
 from ripieno.types import Dataset, Metric
 
 Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike] | Brought
@@ -53,13 +54,13 @@ def load_dataset(
       data set keeps its own unless it is asked for another than the default here.
     - `skip_bad`: leave out broken image files instead of raising.
     - `progress`: called with images done and images in all while an image folder is decoded.
-    - `notes`: lines a user should see are appended: images left out, imbalance, ...
+    - `notes`: lines a user should see are appended: images left out, imbalance, ...; without it they are logged.
     - `folder`: write the data set there as well and give it back memory-mapped; an image folder is then decoded
       straight into its file, so that it may be larger than the memory.
 
     Raises DataError, in one line, for anything that cannot be used.
     """
-    notes = [] if notes is None else notes
+    notes = Notes() if notes is None else notes
     _check_arguments(size, split, metric)
     target = None if folder is None else Path(folder)
     try:
@@ -69,6 +70,7 @@ def load_dataset(
             dataset = dataset_of(samples, size, split, seed, metric, notes)
     except PermissionError as error:
         raise DataError(f"{error.filename} may not be read: mend its permissions") from error
+    notes += duplicate_notes(dataset.images, dataset.split)
     return dataset if target is None else write_dataset(dataset, target)
 
 

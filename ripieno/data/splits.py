@@ -6,9 +6,11 @@ bring, by their ratios: all three of them usually, train and valid for a source 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,9 @@ SPLIT_WORDS: dict[str, Split] = {
 
 _ABOUT = "(?:set|split|data|images?|imgs?|pictures?|photos?|folder)*"
 _NAME = re.compile(f"{_ABOUT}({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))}){_ABOUT}")
+
+TWICE = 0.05
+"""Share of a split above which it is told that its images stand in another split, too."""
 
 
 def split_of(name: str) -> Split | None:
@@ -122,6 +127,23 @@ def balance_notes(labels: NDArray[np.int64], split: NDArray[np.uint8], classes: 
             more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
             notes.append(f"the source's {name} split has no image of class {classes[absent[0]]!r}{more}")
     return notes
+
+
+def duplicate_notes(images: NDArray[Any], split: NDArray[np.uint8]) -> list[str]:
+    """What a user should know of images that stand, pixel by pixel, in two splits; few do so in most data sets."""
+    digests = np.array([int.from_bytes(_digest(image)) for image in images], np.uint64)
+    notes = []
+    for later, earlier in ((1, "training"), (2, "training or validation")):
+        own = digests[split == later]
+        again = int(np.isin(own, digests[split < later]).sum())
+        if again > TWICE * len(own):
+            found = f"{again:,} of {len(own):,} {SPLITS[later]} images are {earlier} images, too"
+            notes.append(f"{found}: figures of the {SPLITS[later]} split say little of new images")
+    return notes
+
+
+def _digest(image: NDArray[Any]) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=8).digest()
 
 
 def _makes(given: NDArray[np.int8]) -> list[int]:

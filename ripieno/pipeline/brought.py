@@ -97,7 +97,7 @@ def import_(
         raise LibraryError(f"scale {scale:g}: it must be a number above 0, such as 0.00392 for pixels of 0 to 1")
     if kind == "weights" and family is None:
         raise LibraryError(f"{paths[0]}: weights need the network they fit: --family module:function builds it")
-    dataset = prepare(data, library, size=size, progress=progress) if data is not None else None
+    dataset = prepare(data, library, size=size, progress=progress, notes=notes) if data is not None else None
     if kind == "predictions":
         added = import_predictions(
             library,

@@ -19,6 +19,7 @@ from ripieno import files
 from ripieno.data.brought import Brought, is_brought, named
 from ripieno.errors import DataError, SearchError, need
 from ripieno.library import Library
+from ripieno.notes import Notes
 from ripieno.pipeline.places import Places, PoolName
 from ripieno.pipeline.runs import Progress, quiet
 from ripieno.types import Configuration, Dataset, Input, Job, Metric
@@ -68,8 +69,8 @@ def tune(
     The space is by default `resnet` on a GPU, `resnet-small` on a CPU. `family` (`module:function`) is code of yours to
     be run; one that only a space's file names is refused. `pool`, `device`, `slots` and the four after them
     say where trials train: see `Places`. Without `slots`, a profile decides how many trials share this machine, when it
-    takes at most 2 % of `hours`: see `pipeline.packing`. `notes` gathers what to know of the data and of that. `metric`
-    is the score that is shown; trials are ranked by cross-entropy.
+    takes at most 2 % of `hours`: see `pipeline.packing`. `notes` gathers what to know of the data and of
+    that, which is logged without it. `metric` is the score that is shown; trials are ranked by cross-entropy.
 
     With `promote` "ensemble" trials train on for what they add to the best ensemble under `budget`, in `flops` of a
     sample or in `parameters`: see `pipeline.promotion`. It made no difference where it was measured, so no command
@@ -87,6 +88,7 @@ def tune(
     need("torch")
     from ripieno.models.build import FAMILIES
 
+    notes = Notes() if notes is None else notes
     library = Library(run)
     places = Places(pool, device, slots, per_device, address, cpus, limit)
     on_gpu = places.on_gpu()
@@ -122,13 +124,12 @@ def tune(
         seconds = None if hours is None else 3600 * hours
         if pack := packed(task, found, weight, places.gpus(), seconds, progress):
             places = dataclasses.replace(places, pack=pack[0])
-            notes = [] if notes is None else notes
             notes.append(pack[1])
     task = dataclasses.replace(task, threads=places.threads(), spare=places.spare())
     work = functools.partial(train_job, task)
     with places.open(work, library.logs_path, functools.partial(trained, library)) as workers:
         last = run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch, worth=worth)
-    if worth is not None and notes is not None:
+    if worth is not None:
         notes.append(worth.said())
     if not library.ids() and last.ended == "trials":  # with the same seed they would all fail again
         mend = f"see {library.logs_path}, mend the cause and use another folder with --run"

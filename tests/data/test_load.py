@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -74,6 +75,41 @@ def test_imbalance_is_noted(arrays):
     notes = []
     load_dataset((arrays[0], np.repeat([0, 1], [50, 10])), notes=notes)
     assert notes == ["classes hold 10 to 50 images; consider select --loss macro-f1, to which all classes count alike"]
+
+
+def test_a_split_that_repeats_another_is_told(arrays, tmp_path):
+    images, labels = arrays
+    np.savez(tmp_path / "same.npz", x_train=images, y_train=labels, x_test=images[:30], y_test=labels[:30])
+    notes = []
+    load_dataset(tmp_path / "same.npz", notes=notes)
+    assert [note.partition(":")[0] for note in notes] == ["30 of 30 test images are training or validation images, too"]
+
+
+@pytest.mark.parametrize("as_path", [False, True])
+def test_a_data_set_whose_test_images_are_training_images_is_told(arrays, tmp_path, as_path):
+    dataset = load_dataset(arrays)
+    twice = dataset.images.copy()
+    twice[dataset.rows("test")] = twice[dataset.rows("train")[:12]]
+    repeated = dataclasses.replace(dataset, images=twice)
+    if as_path:
+        write_dataset(repeated, tmp_path / "x")
+    notes = []
+    load_dataset(tmp_path / "x" if as_path else repeated, notes=notes)
+    assert [note.partition(":")[0] for note in notes] == ["12 of 12 test images are training or validation images, too"]
+
+
+def test_one_image_in_two_splits_is_not_told(arrays):
+    images, labels = np.concatenate([arrays[0]] * 2), np.concatenate([arrays[1]] * 2)
+    images[60:] ^= 1
+    images[60] = images[0]
+    notes = []
+    load_dataset((images, labels), notes=notes)
+    assert notes == []
+
+
+def test_notes_that_nobody_gathers_are_logged(arrays, caplog):
+    load_dataset((arrays[0], np.repeat([0, 1], [50, 10])))
+    assert "classes hold 10 to 50 images" in caplog.text
 
 
 @pytest.mark.parametrize(
