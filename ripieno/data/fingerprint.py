@@ -1,0 +1,135 @@
+"""Fingerprints of sources: the same for a copy and under another path, another when anything that is read changed.
+
+Files are told by their contents and their paths below the source. What the file system says of them (size, times,
+inode) is kept as a stamp: while it is the same, they are not read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.data.brought import is_brought, sample
+from ripieno.data.cifar import is_cifar
+from ripieno.data.dataset import open_dataset
+from ripieno.data.folder import find_pictures
+from ripieno.data.idx import is_idx
+from ripieno.data.samples import blocks
+from ripieno.data.walk import Walk, shown
+from ripieno.errors import DataError
+from ripieno.limits import usable_cores
+from ripieno.types import Dataset
+
+CHUNK = 256
+"""Files between two reports of progress."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells a source from another: `digest` of its contents, and `size` of it in words."""
+
+    digest: str
+    size: str
+    stamp: str = ""
+    """digest of what is quick to look up; while it is the same, so is `digest`; empty where there is none"""
+
+    def __str__(self) -> str:
+        return f"{self.size}, digest {self.digest[:8]}"
+
+
+def fingerprint(
+    source: Any, known: Fingerprint | None = None, progress: Callable[[int, int], None] | None = None
+) -> Fingerprint:
+    """The fingerprint of a source of `load_dataset`; `known` is an older one, given back while its stamp is the same.
+
+    Of a data set of another library at most some thousand items are looked at. Raises DataError for files that cannot
+    be read.
+    """
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if (path / "dataset.json").is_file():
+            return _of_dataset(open_dataset(path))
+        return _of_files(path, source_files(path), known, progress)
+    if isinstance(source, Dataset):
+        return _of_dataset(source)
+    if isinstance(source, Mapping):
+        parts = {str(name): fingerprint(part) for name, part in source.items()}
+        size = "; ".join(f"{name}: {part.size}" for name, part in parts.items())
+        return Fingerprint(_digest(*(f"{name} {part.digest}" for name, part in sorted(parts.items()))), size)
+    if is_brought(source):
+        stamp = str(getattr(source, "_fingerprint", ""))  # Hugging Face's, of all that made the data
+        if known is not None and stamp and known.stamp == stamp:
+            return known
+        size, contents = sample(source)
+        return Fingerprint(_digest(contents), size, stamp)
+    images, labels = (np.asanyarray(array) for array in source)
+    return Fingerprint(_digest(*_array(images), *_array(labels)), f"{len(labels):,} samples in arrays")
+
+
+def source_files(path: Path) -> list[Path]:
+    """The files that `load_dataset` reads of the file or folder `path`."""
+    if not path.is_dir():
+        return [path]
+    if is_cifar(path) or is_idx(path):
+        return Walk(path).entries(path)[1]
+    return [picture.path for picture in find_pictures(path, [])[0]]
+
+
+def _of_files(
+    path: Path, files: Sequence[Path], known: Fingerprint | None, progress: Callable[[int, int], None] | None
+) -> Fingerprint:
+    try:
+        names = [os.fsencode(file.relative_to(path)) for file in files]
+        found = [os.stat(file) for file in files]
+        stamp = _digest(*(f"{n!r} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for n, s in zip(names, found, strict=True)))
+        if known is not None and known.stamp == stamp:
+            return known
+        digests: list[bytes] = []
+        with ThreadPoolExecutor(min(16, len(usable_cores()))) as pool:
+            for start in range(0, len(files), CHUNK):
+                digests += pool.map(_contents, files[start : start + CHUNK])
+                if progress is not None:
+                    progress(len(digests), len(files))
+    except OSError as error:
+        raise DataError(f"{shown(Path(str(error.filename)))} cannot be read ({error.strerror}): check it") from error
+    total = sum(s.st_size for s in found)
+    size = f"{len(files):,} file{'s' * (len(files) != 1)} of {total:,} bytes"
+    return Fingerprint(_digest(*(part for pair in sorted(zip(names, digests, strict=True)) for part in pair)), size, stamp)
+
+
+def _contents(file: Path) -> bytes:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").digest()
+
+
+def _of_dataset(dataset: Dataset) -> Fingerprint:
+    arrays = [part for array in (dataset.images, dataset.labels, dataset.split) for part in _array(array)]
+    return Fingerprint(_digest(*arrays, *dataset.classes), f"{len(dataset.labels):,} samples in a data set")
+
+
+def _array(array: NDArray[Any]) -> list[str | bytes]:
+    """What tells an array from another, in parts for `_digest`."""
+    if array.dtype.hasobject:
+        return [str(array.tolist())]
+    made = hashlib.blake2b()
+    starts = blocks(array) if array.ndim else range(0)
+    for start in starts:
+        made.update(np.ascontiguousarray(array[start : start + starts.step]).view(np.uint8))
+    return [f"{array.shape} {array.dtype}", made.digest()]
+
+
+def _digest(*parts: str | bytes) -> str:
+    """Digest of all `parts`, each told from the next."""
+    made = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode("utf-8", "backslashreplace") if isinstance(part, str) else part
+        made.update(len(data).to_bytes(8, "little") + data)
+    return made.hexdigest()
