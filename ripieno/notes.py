@@ -26,6 +26,6 @@ class Notes(list[str]):
         for note in notes:
             self.append(note)
 
-    def __iadd__(self, notes: Iterable[str]) -> Self:  # type: ignore[override]
+    def __iadd__(self, notes: Iterable[str]) -> Self:  # type: ignore[override,misc]
         self.extend(notes)
         return self

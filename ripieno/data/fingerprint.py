@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.data.brought import is_brought, sample
-from ripieno.data.cifar import is_cifar
+from ripieno.data.cifar import cifar_files, is_cifar
 from ripieno.data.dataset import open_dataset
 from ripieno.data.folder import find_pictures
-from ripieno.data.idx import is_idx
+from ripieno.data.idx import idx_files, is_idx
 from ripieno.data.samples import blocks
-from ripieno.data.walk import Walk, shown
+from ripieno.data.walk import shown
 from ripieno.errors import DataError
 from ripieno.limits import usable_cores
 from ripieno.types import Dataset
@@ -78,8 +78,10 @@ def source_files(path: Path) -> list[Path]:
     """The files that `load_dataset` reads of the file or folder `path`."""
     if not path.is_dir():
         return [path]
-    if is_cifar(path) or is_idx(path):
-        return Walk(path).entries(path)[1]
+    if is_cifar(path):
+        return cifar_files(path)
+    if is_idx(path):
+        return idx_files(path)
     return [picture.path for picture in find_pictures(path, [])[0]]
 
 
@@ -89,7 +91,9 @@ def _of_files(
     try:
         names = [os.fsencode(file.relative_to(path)) for file in files]
         found = [os.stat(file) for file in files]
-        stamp = _digest(*(f"{n!r} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for n, s in zip(names, found, strict=True)))
+        stamp = _digest(
+            *(f"{n!r} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for n, s in zip(names, found, strict=True))
+        )
         if known is not None and known.stamp == stamp:
             return known
         digests: list[bytes] = []
@@ -102,7 +106,8 @@ def _of_files(
         raise DataError(f"{shown(Path(str(error.filename)))} cannot be read ({error.strerror}): check it") from error
     total = sum(s.st_size for s in found)
     size = f"{len(files):,} file{'s' * (len(files) != 1)} of {total:,} bytes"
-    return Fingerprint(_digest(*(part for pair in sorted(zip(names, digests, strict=True)) for part in pair)), size, stamp)
+    pairs = sorted(zip(names, digests, strict=True))
+    return Fingerprint(_digest(*(part for pair in pairs for part in pair)), size, stamp)
 
 
 def _contents(file: Path) -> bytes:
@@ -122,7 +127,7 @@ def _array(array: NDArray[Any]) -> list[str | bytes]:
     made = hashlib.blake2b()
     starts = blocks(array) if array.ndim else range(0)
     for start in starts:
-        made.update(np.ascontiguousarray(array[start : start + starts.step]).view(np.uint8))
+        made.update(array[start : start + starts.step].tobytes())
     return [f"{array.shape} {array.dtype}", made.digest()]
 
 

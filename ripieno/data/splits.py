@@ -143,7 +143,7 @@ def duplicate_notes(images: NDArray[Any], split: NDArray[np.uint8]) -> list[str]
 
 
 def _digest(image: NDArray[Any]) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=8).digest()
+    return hashlib.blake2b(image.tobytes(), digest_size=8).digest()
 
 
 def _makes(given: NDArray[np.int8]) -> list[int]:
