@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -79,6 +80,23 @@ class OnnxBackend:
     def close(self) -> None:
         """Free the session."""
         self._session = None
+
+
+def open_file(content: bytes, threads: int = 1) -> Callable[[NDArray[np.generic]], list[Any]]:
+    """A function from images to all outputs of an ONNX file with one input, on a processor.
+
+    Raises LibraryError when ONNX Runtime cannot load it, and the function whatever ONNX Runtime does.
+    """
+    runtime = need("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # what fails is raised, too
+    try:
+        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common base but this
+        raise LibraryError(f"cannot be run by ONNX Runtime: {first_line(error)}") from error
+    name = session.get_inputs()[0].name
+    return lambda images: list(session.run(None, {name: images}))
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -41,6 +43,22 @@ def shares(option: str, text: str) -> tuple[float, float, float]:
 def numbers(option: str, text: str) -> tuple[float, ...]:
     """`0.485,0.456,0.406`; empty gives none."""
     return tuple(number(option, part) for part in text.split(",")) if text else ()
+
+
+def values(option: str, text: str) -> dict[str, bool | int | float | str]:
+    """`depth=2,activation=relu`; numbers, true and false are read as such, empty gives none."""
+    found: dict[str, bool | int | float | str] = {}
+    for part in text.split(",") if text else ():
+        name, equals, said = (word.strip() for word in part.partition("="))
+        if not equals or not name or not said or name in found:
+            raise RipienoError(f"{option} {part!r} must be name=value, each name once, such as depth=2,width=16")
+        try:
+            value = json.loads(said)
+        except ValueError:
+            value = said
+        number = isinstance(value, bool | int | float) and math.isfinite(value)
+        found[name] = value if number else said
+    return found
 
 
 def budgets(first: Sequence[str], more: Sequence[str]) -> list[float | dict[str, float]] | None:

@@ -20,6 +20,8 @@ from ripieno.types import Input
 
 LARGEST = 2_000_000_000
 """Bytes one ONNX file can have."""
+INNER = "net/"
+"""Before every name of the file's own graph, so that none is one of ours."""
 Layout = Literal["auto", "NHWC", "NCHW"]
 Outputs = Literal["probabilities", "logits"]
 
@@ -36,33 +38,115 @@ class Form:
     scale: float = 1.0
     mean: Sequence[float] = ()
     std: Sequence[float] = ()
+    tensor: str = ""
+    """name of the output that holds the answers; empty: the only one that can"""
 
 
-def adapt_onnx(path: Path, input: Input, form: Form) -> tuple[bytes, int]:
-    """The file at `path` as an ONNX file of our form for images of `input`, and its number of parameters.
+class OnnxNetwork:
+    """An ONNX file that takes images of `input`, read and checked."""
 
-    Raises LibraryError when it is no ONNX file, takes other than one image, or images of another shape.
+    def __init__(self, path: Path, input: Input, form: Form) -> None:
+        """Read the file at `path`.
+
+        Raises LibraryError when it is no ONNX file, takes other than one image, or images of another shape.
+        """
+        self._onnx = onnx = need("onnx")
+        if not path.is_file():
+            raise LibraryError(f"{path} does not exist")
+        try:
+            model = onnx.load(str(path))
+            onnx.checker.check_model(model)
+        except Exception as error:  # protobuf's and the checker's errors have no common base but this
+            line = first_line(error)
+            raise LibraryError(f"{path} is not a readable ONNX file: {line[:200]}") from error
+        weights = {w.name for w in model.graph.initializer}
+        inputs = [i for i in model.graph.input if i.name not in weights]
+        if len(inputs) != 1:
+            names = ", ".join(i.name for i in inputs)
+            raise LibraryError(f"{path} takes {len(inputs)} inputs ({names}): it must take one, the images")
+        self.path, self._input, self._form = path, input, form
+        self._model, self._graph_input = model, inputs[0]
+        self._layout = _layout(path, inputs[0], input, form.layout)
+        self.parameters = count_parameters(model)
+        self.batch = int(inputs[0].type.tensor_type.shape.dim[0].dim_value)
+        """the only batch size that the file says it takes; 0: any"""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of its outputs."""
+        return tuple(output.name for output in self._model.graph.output)
+
+    def fed(self) -> bytes:
+        """The file behind the nodes that feed it: takes `images`, gives all its own outputs in their order."""
+        inner = self._onnx.compose.add_prefix(self._model, INNER)
+        for output in inner.graph.output:
+            if output.type.HasField("tensor_type"):
+                output.type.tensor_type.ClearField("shape")  # of a batch that it may not keep to
+        return self._wrap(inner, [], inner.graph.output)
+
+    def adapted(self, output: str) -> bytes:
+        """The file in our form, with `probabilities` made of its tensor `output`."""
+        onnx = self._onnx
+        after = _Chain(onnx, INNER + output, "after")
+        after.then("Cast", to=onnx.TensorProto.FLOAT)
+        if self._form.outputs == "logits":
+            after.then("Softmax", axis=1, out="probabilities")
+        else:
+            after.then("Identity", out="probabilities")
+        answers = onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["batch", None])
+        return self._wrap(onnx.compose.add_prefix(self._model, INNER), after.nodes, [answers])
+
+    def _wrap(self, inner: Any, after: Sequence[Any], outputs: Sequence[Any]) -> bytes:
+        """The graph `inner` between the nodes that it lacks, as the bytes of a file."""
+        helper, graph = self._onnx.helper, inner.graph
+        before = _before(self._onnx, self._graph_input, self._input, self._form, self._layout)
+        images = helper.np_dtype_to_tensor_dtype(np.dtype(self._input.dtype))
+        weights = {w.name for w in graph.initializer}
+        whole = helper.make_graph(
+            [*before.nodes, *graph.node, *after],
+            "adapted",
+            [
+                helper.make_tensor_value_info("images", images, ["batch", *self._input.shape]),
+                *(i for i in graph.input if i.name in weights),
+            ],
+            outputs,
+            [*before.constants, *graph.initializer],
+            sparse_initializer=list(graph.sparse_initializer),
+        )
+        made = helper.make_model(whole, opset_imports=inner.opset_import, functions=inner.functions)
+        made.ir_version = inner.ir_version
+        if made.ByteSize() > LARGEST:
+            size = f"{made.ByteSize()} bytes with its weights"
+            raise LibraryError(f"{self.path} has {size}: at most {LARGEST} can be imported")
+        content: bytes = made.SerializeToString()
+        return content
+
+
+def count_parameters(model: Any) -> int:
+    """Count the numbers of a model's weights: in initializers and Constant nodes, of subgraphs and functions too.
+
+    A tensor is a weight when it has an axis; 64-bit integers, booleans and strings are shapes, indices and masks.
     """
-    onnx = need("onnx")
-    if not path.is_file():
-        raise LibraryError(f"{path} does not exist")
-    try:
-        model = onnx.load(str(path))
-        onnx.checker.check_model(model)
-    except Exception as error:  # protobuf's and the checker's errors have no common base but this
-        line = first_line(error)
-        raise LibraryError(f"{path} is not a readable ONNX file: {line[:200]}") from error
-    weights = {w.name for w in model.graph.initializer}
-    inputs = [i for i in model.graph.input if i.name not in weights]
-    if len(inputs) != 1:
-        names = ", ".join(i.name for i in inputs)
-        raise LibraryError(f"{path} takes {len(inputs)} inputs ({names}): it must take one, the images")
-    layout = _layout(path, inputs[0], input, form.layout)
-    parameters = sum(int(np.prod(w.dims)) for w in model.graph.initializer)
-    adapted = _wrap(onnx, model, inputs[0], input, form, layout)
-    if adapted.ByteSize() > LARGEST:
-        raise LibraryError(f"{path} has {adapted.ByteSize()} bytes with its weights: at most {LARGEST} can be imported")
-    return adapted.SerializeToString(), parameters
+    kinds = need("onnx").TensorProto
+    other = (kinds.INT64, kinds.BOOL, kinds.STRING)
+
+    def of_tensor(tensor: Any) -> int:
+        return int(np.prod(tensor.dims)) if tensor.dims and tensor.data_type not in other else 0
+
+    def of_nodes(nodes: Any) -> int:
+        total = 0
+        for node in nodes:
+            for attribute in node.attribute:
+                if node.op_type == "Constant":
+                    total += of_tensor(attribute.t) + of_tensor(attribute.sparse_tensor.values) + len(attribute.floats)
+                total += sum(of_graph(graph) for graph in (attribute.g, *attribute.graphs))
+        return total
+
+    def of_graph(graph: Any) -> int:
+        sparse = (s.values for s in graph.sparse_initializer)
+        return sum(map(of_tensor, (*graph.initializer, *sparse))) + of_nodes(graph.node)
+
+    return of_graph(model.graph) + sum(of_nodes(function.node) for function in model.functions)
 
 
 def _layout(path: Path, graph_input: Any, input: Input, asked: Layout) -> Layout:
@@ -102,36 +186,6 @@ class _Chain:
         self.nodes.append(self._onnx.helper.make_node(operator, inputs, [self.now], **attributes))
 
 
-def _wrap(onnx: Any, model: Any, graph_input: Any, input: Input, form: Form, layout: Layout) -> Any:
-    """The model between the nodes that it lacks."""
-    helper, kinds = onnx.helper, onnx.TensorProto
-    inner = onnx.compose.add_prefix(model, "net/")
-    graph = inner.graph
-    before = _before(onnx, graph_input, input, form, layout)
-    after = _Chain(onnx, graph.output[0].name, "after")
-    after.then("Cast", to=kinds.FLOAT)
-    if form.outputs == "logits":
-        after.then("Softmax", axis=1, out="probabilities")
-    else:
-        after.then("Identity", out="probabilities")
-    images = helper.np_dtype_to_tensor_dtype(np.dtype(input.dtype))
-    weights = {w.name for w in graph.initializer}
-    whole = helper.make_graph(
-        [*before.nodes, *graph.node, *after.nodes],
-        "adapted",
-        [
-            helper.make_tensor_value_info("images", images, ["batch", *input.shape]),
-            *(i for i in graph.input if i.name in weights),
-        ],
-        [helper.make_tensor_value_info("probabilities", kinds.FLOAT, ["batch", None])],
-        [*before.constants, *graph.initializer],
-        sparse_initializer=list(graph.sparse_initializer),
-    )
-    adapted = helper.make_model(whole, opset_imports=inner.opset_import, functions=inner.functions)
-    adapted.ir_version = inner.ir_version
-    return adapted
-
-
 def _before(onnx: Any, graph_input: Any, input: Input, form: Form, layout: Layout) -> _Chain:
     """From `images` to what the graph takes."""
     kinds, channels = onnx.TensorProto, input.shape[-1]
@@ -147,5 +201,5 @@ def _before(onnx: Any, graph_input: Any, input: Input, form: Form, layout: Layou
     chain.then("Cast", to=kind)
     if layout == "NCHW":
         chain.then("Transpose", perm=[0, 3, 1, 2])
-    chain.then("Identity", out=f"net/{graph_input.name}")
+    chain.then("Identity", out=INNER + graph_input.name)
     return chain

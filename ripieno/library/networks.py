@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from ripieno import backends
 from ripieno.data import open_dataset, write_dataset
 from ripieno.errors import LibraryError, first_line, need
-from ripieno.library import check, metrics
-from ripieno.library.adapt import Form, adapt_onnx
+from ripieno.library import check, metrics, probe
+from ripieno.library.adapt import Form, OnnxNetwork
 from ripieno.library.import_ import NO_TRIAL, add_all, stored
 from ripieno.library.library import Library
 from ripieno.types import Configuration, Dataset, Device, Member
 
 BATCH = 64
+FEW = 8
+"""Images that are shown to a network alone and together."""
 
 
 def import_onnx(
@@ -35,24 +37,31 @@ def import_onnx(
     half: bool = False,
     replace: bool = False,
     threads: int = 1,
+    notes: list[str] | None = None,
 ) -> tuple[Member, ...]:
     """Add ONNX files as members named by their stems; gives the members added.
 
-    Each takes one batch of images and gives (batch, classes) as its first output; `form` says what the files cannot.
-    They are run on the validation images of the library's data set, or of `dataset`, which a library without one keeps.
+    Each takes a batch of images of any size and gives (batch, classes); `form` says what the files cannot. They are run
+    on the validation images of the library's data set, or of `dataset`, which a library without one keeps. `notes`
+    gathers what to look at: see `ripieno.library.probe`.
 
     Raises LibraryError naming the file and what is wrong with it; the library is then unchanged.
     """
     data = _dataset(library, dataset)
+    form, notes = form or Form(), [] if notes is None else notes
     names = [Path(path).stem for path in paths]
     check.check_names(names, library, replace)
     with tempfile.TemporaryDirectory() as folder:
         found = []
         for name, path in zip(names, map(Path, paths), strict=True):
-            content, parameters = adapt_onnx(path, data.input, form or Form())
+            network = OnnxNetwork(path, data.input, form)
+            few, count = _spread(data, BATCH), len(data.classes)
+            output = probe.choose_output(network, few, count, form.tensor, form.outputs, threads, notes)
+            content = network.adapted(output)
             (Path(folder) / "model.onnx").write_bytes(content)
-            member = _member(name, "onnx", {}, data, parameters, "onnx")
-            found.append((member, content, _predict("onnx", Path(folder) / "model.onnx", member, data, threads)))
+            member = _member(name, "onnx", {}, data, network.parameters, "onnx")
+            values = _predict("onnx", Path(folder) / "model.onnx", member, data, threads, notes)
+            found.append((member, content, values))
     return _add(library, found, data, half)
 
 
@@ -70,32 +79,46 @@ def import_torch(
     half: bool = False,
     replace: bool = False,
     threads: int = 1,
+    notes: list[str] | None = None,
 ) -> tuple[Member, ...]:
     """Add the network that `family` (`module:function` of yours, or `resnet`) builds, with weights from .safetensors.
 
     The function takes (configuration, input, classes) and gives a module from normalised NCHW images to logits; the
-    weights are that module's `state_dict`, or that of a member of ours, which brings its own normalisation. Other
-    modules are fed `(images * scale - mean) / std`, the last two per channel; with none of the three, by the moments of
-    the data set. Of several files each is a member, named by its stem. The family's code is run.
+    weights are that module's `state_dict`, its names behind one prefix or none, or those of a member of ours, which
+    bring their own normalisation. Other modules are fed `(images * scale - mean) / std`, the last two per channel; with
+    none of the three, by the moments of the data set. Of several files each is a member, named by its stem. The
+    family's code is run. `notes` gathers what to look at: see `ripieno.library.probe`.
 
     Raises LibraryError for weights that do not fit, ModelError for a family that cannot be built; the library is then
     unchanged.
     """
     data = _dataset(library, dataset)
+    notes = [] if notes is None else notes
     paths = [Path(w) for w in ([weights] if isinstance(weights, str | Path) else weights)]
     names = [name or path.stem for path in paths]
     check.check_names(names, library, replace)
     moments = _moments(data, scale, mean, std)
     told = scale != 1.0 or bool(mean) or bool(std)
     found = []
+    body, parameters = _build(family, configuration or {}, data)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "weights.safetensors"
         for own, path in zip(names, paths, strict=True):
-            content, parameters = _whole_weights(path, *moments, told)
+            content = _whole_weights(path, body, *moments, told)
             member = _member(own, family, configuration or {}, data, parameters, "safetensors")
             file.write_bytes(content)
-            found.append((member, content, _predict("torch", file, member, data, threads)))
+            found.append((member, content, _predict("torch", file, member, data, threads, notes)))
     return _add(library, found, data, half)
+
+
+def _build(family: str, configuration: Configuration, data: Dataset) -> tuple[dict[str, tuple[int, ...]], int]:
+    """Shapes of the weights of the module that `family` builds, by name, and how many of them are trained."""
+    need("torch")
+    from ripieno.models.build import build
+
+    body = build(family, configuration, data.input, len(data.classes), trusted=(family,)).body
+    shapes = {name: tuple(tensor.shape) for name, tensor in body.state_dict().items()}
+    return shapes, sum(p.numel() for p in body.parameters())
 
 
 def _moments(
@@ -152,25 +175,43 @@ def _member(
     )
 
 
-def _predict(backend: str, path: Path, member: Member, data: Dataset, threads: int) -> NDArray[Any]:
+def _predict(backend: str, path: Path, member: Member, data: Dataset, threads: int, notes: list[str]) -> NDArray[Any]:
     """Probabilities of the validation images, checked."""
     rows = data.rows("valid")
+    labels = np.asarray(data.labels[rows])
     runner = backends.load(backend, path, member, Device("cpu:0", "cpu", 0), threads, trusted=(member.family,))
+
+    def infer(images: NDArray[np.generic]) -> NDArray[np.float32]:
+        try:
+            return runner.infer(images)
+        except Exception as error:  # whatever a stranger's graph makes its runtime raise
+            line = first_line(error)
+            raise LibraryError(f"{member.id} cannot answer batches of images: {line[:200]}") from error
+
     try:
-        parts = [runner.infer(np.asarray(data.images[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
-        values = np.concatenate(parts)
-    except Exception as error:  # whatever a stranger's graph makes its runtime raise
-        line = first_line(error)
-        raise LibraryError(f"{member.id} cannot answer batches of images: {line[:200]}") from error
+        parts = [infer(np.asarray(data.images[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
+        values = check.check_probabilities(member.id, np.concatenate(parts), labels, len(data.classes))
+        probe.check_steady(member.id, infer, _spread(data, FEW), notes)
     finally:
         runner.close()
-    return check.check_probabilities(member.id, values, data.labels[rows], len(data.classes))
+    probe.note_flat(member.id, values, notes)
+    probe.note_class_order(member.id, values, labels, data.classes, notes)
+    return values
 
 
-def _whole_weights(path: Path, mean: Sequence[float], std: Sequence[float], told: bool) -> tuple[bytes, int]:
-    """The weights at `path` as a member keeps them, and how many there are: a bare module's get our wrapper's names.
+def _spread(data: Dataset, count: int) -> NDArray[np.generic]:
+    """Images from all over the data set, at most `count` of them: folders hold theirs by class."""
+    rows = np.linspace(0, len(data.images), min(count, len(data.images)), endpoint=False).astype(np.int64)
+    return np.asarray(data.images[rows])
 
-    A member's of ours have moments of their own: LibraryError when the user `told` others.
+
+def _whole_weights(
+    path: Path, body: Mapping[str, tuple[int, ...]], mean: Sequence[float], std: Sequence[float], told: bool
+) -> bytes:
+    """The weights at `path` as a member keeps them: a bare module's get our wrapper's names.
+
+    `body` holds the shapes of the module's weights by name. A member's of ours have moments of their own: LibraryError
+    when the user `told` others.
     """
     torch_files = need("safetensors.torch")
     torch = need("torch")
@@ -180,17 +221,40 @@ def _whole_weights(path: Path, mean: Sequence[float], std: Sequence[float], told
         tensors = dict(torch_files.load_file(str(path)))
     except Exception as error:  # safetensors' error is no OSError
         raise LibraryError(f"{path} is not a readable .safetensors file: {str(error)[:200]}") from error
-    parameters = sum(int(t.numel()) for t in tensors.values())
     # a module of the user's may have a part that is called body, too
     wrapped = {"mean", "std"} <= set(tensors) and all(k.startswith("body.") for k in set(tensors) - {"mean", "std"})
     if wrapped and told:
         raise LibraryError(f"{path} is of a member of ours, with its own normalisation: leave scale, mean and std out")
-    if not wrapped:
-        tensors = {f"body.{key}": tensor for key, tensor in tensors.items()}
-        tensors["mean"] = torch.tensor(list(mean), dtype=torch.float32)
-        tensors["std"] = torch.tensor([s or 1.0 for s in std], dtype=torch.float32)
-    content: bytes = torch_files.save(tensors)
-    return content, parameters
+    moments = {"mean": torch.tensor(list(mean), dtype=torch.float32)}
+    moments["std"] = torch.tensor([s or 1.0 for s in std], dtype=torch.float32)
+    if wrapped:
+        moments = {name: tensors.pop(name) for name in moments}
+    named = _fit(path, tensors, body)
+    content: bytes = torch_files.save({**{f"body.{name}": tensor for name, tensor in named.items()}, **moments})
+    return content
+
+
+def _fit(path: Path, tensors: Mapping[str, Any], body: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """`tensors` by the names of `body`: their own, without the one prefix that all of them may have.
+
+    DataParallel writes such a prefix (`module.`), torch.compile (`_orig_mod.`), Lightning and many a wrapper.
+    """
+    first = min(body, default="")
+    for name in tensors:
+        prefix = name.removesuffix(first)
+        if name.endswith(first) and {prefix + own for own in body} == set(tensors):
+            tensors = {own: tensors[prefix + own] for own in body}
+            break
+    lacking, extra = sorted(set(body) - set(tensors)), sorted(set(tensors) - set(body))
+    if lacking or extra:
+        parts = [f"it has no {lacking[0]}"] if lacking else []
+        parts += [f"it has {extra[0]}, which the network has not"] if extra else []
+        raise LibraryError(f"{path} holds the weights of another network: {' and '.join(parts)}")
+    for name, shape in body.items():
+        if tuple(tensors[name].shape) != shape:
+            got = tuple(tensors[name].shape)
+            raise LibraryError(f"{path} holds the weights of another network: {name} is {got}, must be {shape}")
+    return dict(tensors)
 
 
 def _add(

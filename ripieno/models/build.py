@@ -15,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ripieno.errors import ModelError
+from ripieno.errors import ModelError, RipienoError
 from ripieno.models.architecture import image_shape
 from ripieno.models.resnet import resnet
 from ripieno.types import Configuration, Input
@@ -71,7 +71,14 @@ def build(
     """
     function = _function(family, trusted)
     _, _, channels = image_shape(input)
-    body = function(configuration, input, classes)
+    try:
+        body = function(configuration, input, classes)
+    except RipienoError:
+        raise
+    except Exception as error:  # whatever a user's function raises, most often for a name that it looks for
+        given = ", ".join(f"{name}={value}" for name, value in configuration.items()) or "no values"
+        mend = "name what it reads in the space, or with --configuration (configuration=) of import"
+        raise ModelError(f"family {family!r} cannot be built with {given} ({_line(error)}): {mend}") from error
     if not isinstance(body, nn.Module):
         raise ModelError(f"family {family!r} gave a {type(body).__name__}: its function must return a torch nn.Module")
     network = Network(body, mean or (0.0,) * channels, std or (1.0,) * channels)
@@ -124,6 +131,9 @@ def _check(family: str, network: Network, input: Input, classes: int) -> None:
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (2, classes):
         raise ModelError(f"family {family!r} gave {shape} for 2 images: it must give logits of shape (2, {classes})")
+    if (logits >= 0).all() and torch.allclose(logits.float().sum(1), torch.ones(2), atol=1e-4):
+        mend = "leave out its softmax, which is applied to its logits anyway"
+        raise ModelError(f"family {family!r} gave probabilities: it must give logits: {mend}")
 
 
 def _line(error: BaseException) -> str:

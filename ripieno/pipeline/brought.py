@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -20,10 +21,22 @@ from ripieno.types import Configuration, Member, Split
 
 HEEDED: Mapping[str, tuple[str, ...]] = {
     "predictions": ("labels", "costs", "classes", "split"),
-    "ONNX files": ("data", "size", "layout", "outputs", "scale", "mean", "std"),
+    "ONNX files": ("data", "size", "layout", "outputs", "tensor", "scale", "mean", "std"),
     "weights": ("data", "size", "family", "configuration", "scale", "mean", "std"),
 }
 """Options that mean something to each kind of source; `half` and `replace` go with all."""
+_TORCH = (
+    "loading it could run code: save its weights with "
+    "safetensors.torch.save_file(network.state_dict(), 'net.safetensors'), or export it with torch.onnx.export"
+)
+_KERAS = "convert it to ONNX with tf2onnx"
+_SKLEARN = "loading it could run code: convert the model to ONNX with skl2onnx"
+CONVERT: Mapping[str, str] = {
+    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".tar", ".pt2", ".mar"), _TORCH),
+    **dict.fromkeys((".h5", ".hdf5", ".keras", ".pb", ".tflite"), _KERAS),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), _SKLEARN),
+}
+"""How to convert files of models that are not read, by suffix."""
 
 
 def import_(
@@ -39,6 +52,7 @@ def import_(
     configuration: Configuration | None = None,
     layout: Literal["auto", "NHWC", "NCHW"] = "auto",
     outputs: Literal["probabilities", "logits"] = "probabilities",
+    tensor: str | None = None,
     scale: float = 1.0,
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
@@ -53,12 +67,14 @@ def import_(
     `sources` are ONNX files, `.safetensors` weights of the network that `family` (`module:function`, whose code is run)
     builds, files or folders of predictions (.npy, .npz, .csv, .parquet), or a mapping of names to predictions (samples,
     classes). Networks are run on the validation images of the run's data set, or of `data`, which it then keeps; they
-    are fed `(images * scale - mean) / std`, weights without any of the three by the moments of the data set.
-    Predictions need `labels`. `costs` are by name and kind. See `ripieno.library.import_` for the forms of files.
-    Ensembles that hold a replaced member, or one that got test predictions, are judged anew; `notes` gathers which were
-    chosen by what a replaced member answered: what else rested on that, the front and their cascades, goes.
+    are fed `(images * scale - mean) / std`, weights without any of the three by the moments of the data set. Of several
+    outputs of ONNX files, `tensor` names the one with the answers. What is refused of a network's answers, and what
+    `notes` gathers of them, is in `ripieno.library.probe`. Predictions need `labels`. `costs` are by name and kind. See
+    `ripieno.library.import_` for the forms of files. Ensembles that hold a replaced member, or one that got test
+    predictions, are judged anew; `notes` gathers which were chosen by what a replaced member answered: what else rested
+    on that, the front and their cascades, goes.
 
-    Everything is read and checked before a byte is written. Raises LibraryError naming what is wrong with which model,
+    An import that fails leaves the run as it was. Raises LibraryError naming what is wrong with which model,
     and for an option that says nothing about such sources.
     """
     from ripieno.library.adapt import Form
@@ -83,6 +99,7 @@ def import_(
         "configuration": configuration is not None,
         "layout": layout != "auto",
         "outputs": outputs != "probabilities",
+        "tensor": tensor is not None,
         "scale": scale != 1.0,
         "mean": len(mean) > 0,
         "std": len(std) > 0,
@@ -97,35 +114,37 @@ def import_(
         raise LibraryError(f"scale {scale:g}: it must be a number above 0, such as 0.00392 for pixels of 0 to 1")
     if kind == "weights" and family is None:
         raise LibraryError(f"{paths[0]}: weights need the network they fit: --family module:function builds it")
-    dataset = prepare(data, library, size=size, progress=progress, notes=notes) if data is not None else None
-    if kind == "predictions":
-        added = import_predictions(
-            library,
-            sources if isinstance(sources, Mapping) else paths[0],
-            labels,
-            costs,
-            classes=classes,
-            split=split,
-            half=half,
-            replace=replace,
-        )
-    elif kind == "ONNX files":
-        form = Form(layout, outputs, scale, tuple(mean), tuple(std))
-        added = import_onnx(library, paths, dataset, form=form, half=half, replace=replace)
-    else:
-        assert family is not None  # of weights, as said above
-        added = import_torch(
-            library,
-            paths,
-            family,
-            dataset,
-            configuration=configuration,
-            scale=scale,
-            mean=mean,
-            std=std,
-            half=half,
-            replace=replace,
-        )
+    with _undone_by_failure(library):
+        dataset = None if data is None else prepare(data, library, size=size, progress=progress, notes=notes)
+        if kind == "predictions":
+            added = import_predictions(
+                library,
+                sources if isinstance(sources, Mapping) else paths[0],
+                labels,
+                costs,
+                classes=classes,
+                split=split,
+                half=half,
+                replace=replace,
+            )
+        elif kind == "ONNX files":
+            form = Form(layout, outputs, scale, tuple(mean), tuple(std), tensor or "")
+            added = import_onnx(library, paths, dataset, form=form, half=half, replace=replace, notes=notes)
+        else:
+            assert family is not None  # of weights, as said above
+            added = import_torch(
+                library,
+                paths,
+                family,
+                dataset,
+                configuration=configuration,
+                scale=scale,
+                mean=mean,
+                std=std,
+                half=half,
+                replace=replace,
+                notes=notes,
+            )
     touched = rejudge(library, {m.id for m in added}, split)
     if notes is not None and touched and split == "valid":
         notes.append(
@@ -135,12 +154,31 @@ def import_(
     return added
 
 
+@contextmanager
+def _undone_by_failure(library: Library) -> Iterator[None]:
+    """Remove the data set, and the folder of the run, that were made in the block if it fails."""
+    made = [path for path in (library.dataset_path, library.path / "lock") if not path.exists()]
+    new = not library.path.exists()
+    try:
+        yield
+    except BaseException:
+        for path in made:
+            files.remove_tree(path) if path.is_dir() else files.remove_file(path)
+        if new:
+            with suppress(OSError):
+                library.path.rmdir()
+        raise
+
+
 def _kind(paths: Sequence[Path]) -> str:
     """What the files at `paths` are, a key of `HEEDED`. Raises LibraryError when they are not there, or not of one."""
     missing = next((p for p in paths if not p.exists()), None)
     if missing is not None or not paths:
         raise LibraryError(f"{missing or 'nothing'} to import does not exist: give ONNX files, weights or predictions")
-    kinds = {{".onnx": "ONNX files", ".safetensors": "weights"}.get(p.suffix, "predictions") for p in paths}
+    for path in paths:
+        if mend := CONVERT.get(path.suffix.lower()):
+            raise LibraryError(f"{path} cannot be imported as it is: {mend}")
+    kinds = {{".onnx": "ONNX files", ".safetensors": "weights"}.get(p.suffix.lower(), "predictions") for p in paths}
     if len(kinds) > 1:
         raise LibraryError("import ONNX files, weights and predictions one kind at a time")
     if "predictions" in kinds and len(paths) > 1:

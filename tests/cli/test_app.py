@@ -63,6 +63,7 @@ MISTAKES = [
     (["import", "wrong.npy", "--run", "run"], "wrong"),
     (["import", "broken.onnx", "wrong.npy", "--run", "run"], "one kind at a time"),
     (["import", "wrong.npy", "--run", "run", "--split", "train"], "--split"),
+    (["import", "w.safetensors", "--run", "run", "--configuration", "depth"], "name=value"),
     (["allocate", "run", "B1", "--pin", "nonsense"], "B1"),
     (["demo", "--trials", "0"], "trials"),
 ]

@@ -126,8 +126,8 @@ CASES: list[tuple[str, dict[str, object], Form]] = [
     (r"takes images \(6, 5, 3\)", {}, Form(layout="NCHW")),
     ("mean and std have 1 and 3 values", {}, Form(mean=[0.5])),
     ("mean and std have 3 and 3 values", {}, Form(std=[1.0, 0.0, 1.0])),
-    ("theirs: a prediction is .* logits need a softmax", {"softmax": False}, Form()),
-    ("cannot answer batches of images", {"dims": [1, *SHAPE], "fixed": True}, Form()),
+    ("y holds numbers from .* pass --outputs logits", {"softmax": False}, Form()),
+    ("cannot answer a batch of 30, being made for batches of 1", {"dims": [1, *SHAPE], "fixed": True}, Form()),
 ]
 
 
@@ -185,6 +185,22 @@ class Whole(nn.Module):
     def forward(self, images):
         return self.body(images)
 
+def normalised(configuration, input, classes):
+    return nn.Sequential(nn.BatchNorm2d(3), *net(configuration, input, classes))
+
+class Softened(Whole):
+    def forward(self, images):
+        return self.body(images).softmax(1)
+
+def softened(configuration, input, classes):
+    return Softened(net(configuration, input, classes))
+
+def dropping(configuration, input, classes):
+    class Dropping(Whole):
+        def forward(self, images):
+            return self.body(nn.functional.dropout(images, 0.5, training=True))
+    return Dropping(net(configuration, input, classes))
+
 def bodied(configuration, input, classes):
     return Whole(net(configuration, input, classes))
 """
@@ -205,6 +221,37 @@ def write_weights(path: Path, prefix: str = "", factor: float = 1.0) -> Path:
     tensors = {f"{prefix}1.weight": factor * ordered.T.copy(), f"{prefix}1.bias": np.zeros(3, np.float32)}
     save_file(tensors, str(path))
     return path
+
+
+def write_tensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> Path:
+    from safetensors.numpy import save_file
+
+    save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, str(path))
+    return path
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model."])
+def test_names_of_weights_may_stand_behind_one_prefix(
+    library: Library, tmp_path: Path, family: str, prefix: str
+) -> None:
+    import_torch(library, write_weights(tmp_path / "plain.safetensors"), family, data())
+    import_torch(library, write_weights(tmp_path / "b.safetensors", prefix), family, replace=True, name="plain")
+    fed = (data().images[data().rows("valid")] - np.array(MEAN)) / np.array(STD)
+    assert library.probabilities("plain") == pytest.approx(expected(fed), abs=1e-5)
+
+
+def test_a_prefix_that_not_all_names_have_is_none(library: Library, tmp_path: Path, family: str) -> None:
+    shapes = {"module.1.weight": (3, 90), "module.1.bias": (3,), "loss.weight": (3,)}
+    with pytest.raises(LibraryError, match=r"it has no 1\.bias and it has loss\.weight"):
+        import_torch(library, write_tensors(tmp_path / "a.safetensors", shapes), family, data())
+
+
+def test_statistics_of_normalisation_are_no_parameters(library: Library, tmp_path: Path, family: str) -> None:
+    shapes = {"0.weight": (3,), "0.bias": (3,), "0.running_mean": (3,), "0.running_var": (3,)}
+    shapes |= {"0.num_batches_tracked": (), "2.weight": (3, 90), "2.bias": (3,)}
+    path = write_tensors(tmp_path / "a.safetensors", shapes)
+    (member,) = import_torch(library, path, "theirfamily:normalised", data())
+    assert member.parameters == 3 + 3 + 270 + 3
 
 
 def test_torch_weights_answer_as_they_did_at_home(library: Library, tmp_path: Path, family: str) -> None:
@@ -245,6 +292,19 @@ def test_a_part_that_is_called_body_makes_nobodys_network_one_of_ours(
     assert library.probabilities("theirs") == pytest.approx(expected(fed), abs=1e-5)
 
 
+def test_a_family_that_ends_in_a_softmax_is_refused(library: Library, tmp_path: Path, family: str) -> None:
+    path = write_weights(tmp_path / "theirs.safetensors", "body.")
+    with pytest.raises(ModelError, match="gave probabilities: it must give logits: leave out its softmax"):
+        import_torch(library, path, "theirfamily:softened", data())
+
+
+def test_a_family_that_drops_pixels_while_it_predicts_is_refused(library: Library, tmp_path: Path, family: str) -> None:
+    path = write_weights(tmp_path / "theirs.safetensors", "body.")
+    with pytest.raises(LibraryError, match="theirs answers the same batch differently each time"):
+        import_torch(library, path, "theirfamily:dropping", data())
+    assert not library.path.exists()
+
+
 def test_weights_of_a_member_of_ours_bring_their_normalisation(library: Library, tmp_path: Path, family: str) -> None:
     first = Library(tmp_path / "first")
     import_torch(first, write_weights(tmp_path / "theirs.safetensors"), family, data(), scale=1 / 255)
@@ -257,8 +317,8 @@ def test_weights_of_a_member_of_ours_bring_their_normalisation(library: Library,
 
 def test_of_several_weights_all_are_added_or_none(library: Library, tmp_path: Path, family: str) -> None:
     good = [write_weights(tmp_path / f"{i}.safetensors", factor=1.0 + i) for i in range(2)]
-    bad = write_weights(tmp_path / "bad.safetensors", "other.")
-    with pytest.raises(LibraryError, match="weights of another network than bad"):
+    bad = write_tensors(tmp_path / "bad.safetensors", {"stem.weight": (3, 90)})
+    with pytest.raises(LibraryError, match=r"bad\.safetensors holds the weights of another network"):
         import_torch(library, [*good, bad], family, data())
     assert not library.path.exists()
     assert [m.id for m in import_torch(library, good, family, data())] == ["0", "1"]
@@ -267,8 +327,11 @@ def test_of_several_weights_all_are_added_or_none(library: Library, tmp_path: Pa
 def test_torch_weights_that_do_not_fit_are_one_line_and_change_nothing(
     library: Library, tmp_path: Path, family: str
 ) -> None:
-    with pytest.raises(LibraryError, match="weights of another network"):
-        import_torch(library, write_weights(tmp_path / "a.safetensors", "other."), family, data())
+    with pytest.raises(LibraryError, match=r"a\.safetensors .* it has no 1\.bias and it has stem\.weight, which the"):
+        import_torch(library, write_tensors(tmp_path / "a.safetensors", {"stem.weight": (3, 90)}), family, data())
+    shapes = {"1.weight": (3, 80), "1.bias": (3,)}
+    with pytest.raises(LibraryError, match=r"f\.safetensors .* 1\.weight is \(3, 80\), must be \(3, 90\)"):
+        import_torch(library, write_tensors(tmp_path / "f.safetensors", shapes), family, data())
     (tmp_path / "b.safetensors").write_bytes(b"nonsense")
     with pytest.raises(LibraryError, match=r"not a readable .safetensors"):
         import_torch(library, tmp_path / "b.safetensors", family, data())

@@ -25,6 +25,10 @@ def flat(configuration, input, classes):
     return nn.Linear(1000, classes)
 def nothing(configuration, input, classes):
     return None
+def needy(configuration, input, classes):
+    return good(configuration["depth"], input, classes)
+def softened(configuration, input, classes):
+    return nn.Sequential(good(configuration, input, classes), nn.Softmax(1))
 def picture(configuration, input, classes):
     return nn.Identity()
 """
@@ -75,6 +79,8 @@ def test_a_familys_own_name_in_a_file_is_not_imported(own: None, tmp_path: Path)
         ("own_networks:wide", r"must give logits of shape \(2, 3\)"),
         ("own_networks:picture", r"must give logits of shape \(2, 3\)"),
         ("own_networks:flat", "cannot take images"),
+        ("own_networks:needy", r"cannot be built with no values \(KeyError: 'depth'\)"),
+        ("own_networks:softened", "gave probabilities: it must give logits"),
     ],
 )
 def test_a_family_that_gives_no_network_is_told_in_one_line(own: None, family: str, word: str) -> None:

@@ -21,6 +21,8 @@ IDLE: list[tuple[Any, dict[str, Any], str]] = [
     ("a.onnx", {"classes": ["x", "y"], "split": "test"}, "ONNX files do not take classes, split: leave that out"),
     ("a.onnx", {"family": "mine:net"}, "ONNX files do not take family"),
     ("a.onnx", {"configuration": {"width": 3}}, "ONNX files do not take configuration"),
+    ("a.safetensors", {"tensor": "y", "family": "mine:net"}, "weights do not take tensor"),
+    (PREDICTIONS, {"tensor": "y"}, "predictions do not take tensor"),
     ("a.onnx", {"size": 8}, "size 8 is of the images of data"),
     ("a.onnx", {"scale": 0.0}, "scale 0: it must be a number above 0"),
     ("a.onnx", {"scale": float("nan")}, "scale nan"),
@@ -71,6 +73,89 @@ def test_weights_are_scaled_and_all_files_of_them_become_members(
     logits = dataset.images[dataset.rows("valid")].reshape(-1, 12) / 255 @ weights[1].T
     powers = np.exp(logits)
     assert run.probabilities("net-1") == pytest.approx(powers / powers.sum(axis=1, keepdims=True), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("net.pt", r"net\.pt cannot be imported .* safetensors\.torch\.save_file"),
+        ("net.PTH", "safetensors"),
+        ("pytorch_model.bin", "safetensors"),
+        ("last.ckpt", "safetensors"),
+        ("net.h5", "tf2onnx"),
+        ("net.keras", "tf2onnx"),
+        ("forest.pkl", "skl2onnx"),
+    ],
+)
+def test_a_file_that_is_not_read_is_refused_with_the_way_to_convert_it(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / name).write_bytes(b"\x80\x04N.")
+    with pytest.raises(LibraryError, match=says):
+        ripieno.import_(tmp_path / "run", tmp_path / name, data="images", family="resnet")
+    assert not (tmp_path / "run").exists()
+
+
+def write_linear(path: Path, side: int, outputs: tuple[str, ...] = ("y",)) -> Path:
+    """A network of images (side, side, 1) that answers two classes by their brightness, once for each of `outputs`."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], axes=[1, 2], keepdims=0),
+        helper.make_node("Mul", ["m", "signs"], ["z"]),
+        *(helper.make_node("Softmax", ["z"], [name], axis=1) for name in outputs),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "theirs",
+        [helper.make_tensor_value_info("x", kind, ["n", side, side, 1])],
+        [helper.make_tensor_value_info(name, kind, ["n", 2]) for name in outputs],
+        [onnx.numpy_helper.from_array(np.array([[0.01, -0.01]], np.float32), "signs")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def dark_and_bright(side: int) -> tuple[np.ndarray, np.ndarray]:
+    labels = np.arange(40) % 2
+    images = np.random.default_rng(0).integers(0, 50, (40, side, side, 1), np.uint8)
+    return images + (100 * labels[:, None, None, None]).astype(np.uint8), labels
+
+
+def test_an_import_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
+    network = write_linear(tmp_path / "net.onnx", 4)
+    with pytest.raises(LibraryError, match=r"takes images \(4, 4, 1\)"):
+        ripieno.import_(tmp_path / "run", network, data=dark_and_bright(8))
+    assert not (tmp_path / "run").exists()
+    ripieno.import_(tmp_path / "run", network, data=dark_and_bright(8), size=4)
+
+
+def test_an_import_that_is_refused_leaves_a_run_as_it_was(tmp_path: Path) -> None:
+    labels = dark_and_bright(8)[1]
+    ripieno.import_(tmp_path / "run", {"a": np.eye(2, dtype=np.float32)[labels] * 0.8 + 0.1}, labels=labels)
+
+    def content() -> dict[str, bytes]:
+        return {str(p): p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+
+    before = content()
+    with pytest.raises(LibraryError, match="labels differ"):
+        ripieno.import_(tmp_path / "run", write_linear(tmp_path / "net.onnx", 8), data=dark_and_bright(8))
+    assert content() == before
+
+
+def test_an_import_that_is_refused_keeps_the_data_set_that_was_there(tmp_path: Path) -> None:
+    ripieno.import_(tmp_path / "run", write_linear(tmp_path / "net.onnx", 8), data=dark_and_bright(8))
+    with pytest.raises(LibraryError, match="takes images"):
+        ripieno.import_(tmp_path / "run", write_linear(tmp_path / "small.onnx", 4), data=dark_and_bright(8))
+    assert ripieno.Library(tmp_path / "run").ids() == ["net"]
+    assert len(open_dataset(tmp_path / "run" / "dataset").images) == 40
+
+
+def test_the_output_that_is_named_is_the_one_that_is_served(tmp_path: Path) -> None:
+    network = write_linear(tmp_path / "net.onnx", 4, ("y", "aux"))
+    with pytest.raises(LibraryError, match=r"\(y, aux\).*--tensor"):
+        ripieno.import_(tmp_path / "run", network, data=dark_and_bright(4))
+    (member,) = ripieno.import_(tmp_path / "run", network, data=dark_and_bright(4), tensor="aux")
+    assert member.id == "net"
 
 
 def answers(seed: int) -> dict[str, np.ndarray]:
