@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from ripieno.errors import LibraryError
 from ripieno.library.library import Library
-from ripieno.library.metrics import true_class
+from ripieno.library.metrics import cross_entropy, true_class
 
 Ints = NDArray[np.int64]
 SUM_TOLERANCE = 0.02
@@ -60,6 +61,42 @@ def check_probabilities(name: str, values: NDArray[Any], labels: Ints, classes: 
     if abs(sums[row] - 1) > SUM_TOLERANCE:
         raise LibraryError(f"{name}: predictions of sample {row} sum to {sums[row]:.4g}, must sum to 1: divide by it")
     return values
+
+
+def note_if_worse_than_chance(
+    labels: Ints, probabilities: NDArray[Any], what: str, classes: Sequence[str] = ()
+) -> str | None:
+    """Return a note on predictions (samples, classes) that are worse than guessing, or right in another class order.
+
+    `what` names them, `classes` are names in the order of the columns. None when there is nothing to note.
+    """
+    samples, count = probabilities.shape
+    names = classes or [str(i) for i in range(count)]
+    hits = np.zeros((count, count), np.int64)
+    np.add.at(hits, (probabilities.argmax(axis=1), labels), 1)
+    own, order = int(hits.trace()), _best_order(hits)
+    best = int(hits[np.arange(count), order].sum())
+    # what chance gains by an order is about the square root
+    if best >= 0.6 * samples and best - own >= max(3 * math.sqrt(samples), samples / 5):
+        named = ", ".join(names[i] for i in order[:10]) + (", ..." if count > 10 else "")
+        return (
+            f"{what} is right for {own / samples:.0%} of {samples} samples, but for {best / samples:.0%} if its "
+            f"columns are the classes {named}: reorder them"
+        )
+    if own * count < samples and cross_entropy(probabilities, labels) > math.log(count):
+        return (
+            f"{what} is right for {own / samples:.0%} of {samples} samples, guessing for {1 / count:.0%}: "
+            "compare the order of its classes, and how its images are scaled, with the data set's"
+        )
+    return None
+
+
+def _best_order(hits: Ints) -> NDArray[np.intp]:
+    """Class of each column so that most samples are right; `hits` (columns, classes) counts samples."""
+    from scipy.optimize import linear_sum_assignment
+
+    order: NDArray[np.intp] = linear_sum_assignment(hits, maximize=True)[1]
+    return order
 
 
 def check_new(members: Mapping[str, NDArray[Any]], labels: Ints, library: Library) -> None:

@@ -195,7 +195,8 @@ def _predict(backend: str, path: Path, member: Member, data: Dataset, threads: i
     finally:
         runner.close()
     probe.note_flat(member.id, values, notes)
-    probe.note_class_order(member.id, values, labels, data.classes, notes)
+    if worse := check.note_if_worse_than_chance(labels, values, member.id, data.classes):
+        notes.append(worse)
     return values
 
 

@@ -5,7 +5,7 @@ Each raises LibraryError for what cannot be right, and appends to `notes` what a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -121,26 +121,6 @@ def note_flat(name: str, values: NDArray[Any], notes: list[str]) -> None:
         notes.append(
             f"{name} is never surer than {values.max():.2f}, as if a softmax were applied to numbers in 0..1: "
             "a network that ends in a softmax or a sigmoid needs no second one"
-        )
-
-
-def note_class_order(
-    name: str, values: NDArray[Any], labels: NDArray[np.int64], classes: Sequence[str], notes: list[str]
-) -> None:
-    """Note a network that is right far more often when its classes are taken in another order."""
-    from scipy.optimize import linear_sum_assignment
-
-    samples, count = values.shape
-    hits = np.zeros((count, count), np.int64)
-    np.add.at(hits, (values.argmax(axis=1), labels), 1)
-    _, order = linear_sum_assignment(hits, maximize=True)
-    own, best = int(hits.trace()), int(hits[np.arange(count), order].sum())
-    if best >= samples / 2 and best - own >= max(3 * np.sqrt(samples), samples / 5):
-        most = 10
-        named = ", ".join(classes[i] for i in order[:most]) + (", ..." if count > most else "")
-        notes.append(
-            f"{name} is right for {own / samples:.0%} of the validation images, but for {best / samples:.0%} if its "
-            f"classes are in the order {named}: reorder its outputs"
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ripieno.errors import LibraryError
-from ripieno.library import Library, probe
+from ripieno.library import Library
 from ripieno.library.adapt import Form, OnnxNetwork
 from ripieno.library.networks import import_onnx
 from ripieno.types import Dataset, Member
@@ -235,17 +235,10 @@ def test_classes_in_another_order_are_said_with_the_order(tmp_path: Path) -> Non
     notes: list[str] = []
     write(tmp_path / "net.onnx", [POOL, node("MatMul", "pooled turned", "z"), SOFTMAX], turned=WEIGHTS[:, [1, 2, 0]])
     imported(tmp_path, notes)
-    assert any("right for 0% of the validation images, but for 100%" in n and "bee, cow, ant" in n for n in notes)
-
-
-def test_chance_is_not_taken_for_another_order_of_classes() -> None:
-    generator = np.random.default_rng(0)
-    for classes, samples in ((2, 40), (3, 16), (10, 60), (100, 500)):
-        for _ in range(20):
-            notes: list[str] = []
-            values, labels = generator.dirichlet(np.ones(classes), samples), generator.integers(0, classes, samples)
-            probe.note_class_order("net", values, labels, [str(i) for i in range(classes)], notes)
-            assert notes == []
+    assert len(notes) == 1
+    assert notes[0].startswith(
+        "net is right for 0% of 20 samples, but for 100% if its columns are the classes bee, cow, ant"
+    )
 
 
 def parameters(path: Path) -> int:
