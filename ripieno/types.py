@@ -210,6 +210,8 @@ class Ensemble(Shown):
     cost: Mapping[str, float]
     losses: Mapping[str, float]
     combiner: Combiner = "mean"
+    loss: str = "cross-entropy"
+    """what was minimised when it was chosen; see `ripieno.selection.check.Loss`"""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import typer
 from ripieno.allocation.plan import Method
 from ripieno.cli import console, explained, tables, words
 from ripieno.cli.app import Run, Trust, app
+from ripieno.commands import command, shell
 from ripieno.errors import RipienoError
 
 SPEC = (
@@ -133,7 +134,7 @@ def allocate(
         console.out.print(explained.latency(placed))
     if proof := read_proof(made.path):
         console.out.print(tables.proof(proof))
-    console.closing(str(made.path), f"ripieno serve {made.path}", allocation=placed, proof=proof)
+    console.closing(str(made.path), command("serve", made.path), allocation=placed, proof=proof)
 
 
 def _foresee(
@@ -151,7 +152,7 @@ def _foresee(
 ) -> None:
     from ripieno import pipeline
 
-    with console.log.status("planning by the model"):
+    with console.status("planning by the model"):
         found = pipeline.foresee(
             run,
             ensemble,
@@ -179,7 +180,7 @@ def _foresee(
         for sentence in found.scaling.sentences():
             console.out.print(sentence)
     wrote = f"{found.path} ({', '.join(found.written)})"
-    following = f"open {found.path / found.written[-1]}"
+    following = shell("open", found.path / found.written[-1])
     console.closing(wrote, following, allocation=found.allocation, explanation=found.explanation)
 
 
@@ -202,4 +203,4 @@ def explain(
         console.out.print(explained.latency(allocation))
     path = output or run / "allocations" / f"{name}.svg"
     files.write_bytes(path, allocation_picture(found).encode())
-    console.closing(str(path), f"ripieno report {run}", explanation=found)
+    console.closing(str(path), command("report", run), explanation=found)

@@ -9,6 +9,7 @@ import typer
 
 from ripieno.cli import console, tables, words
 from ripieno.cli.verbs import Verbs
+from ripieno.commands import command, shell
 from ripieno.notes import Notes
 from ripieno.pipeline.places import PoolName
 from ripieno.types import Metric
@@ -34,7 +35,7 @@ def _version(asked: bool) -> None:
     if asked:
         from ripieno import __version__
 
-        console.out.print(f"ripieno {__version__}")
+        console.say(f"ripieno {__version__}")
         raise typer.Exit
 
 
@@ -129,17 +130,17 @@ def tune(
     console.out.print(summary(watch, run))
     console.out.print(tables.members(ranked[:5], {}, {}, metric))
     console.out.print(tables.waited(ranked))
-    for command in show_with:
-        console.out.print(f"to see it  [bold cyan]{command}[/]", soft_wrap=True)
+    for line in show_with:
+        console.say("to see it  ", (line, "bold cyan"))
     members = [tables.plain_member(m) for m in ranked]
-    console.closing(run, f"ripieno measure {run}", f"{len(ranked)} members", **plain(watch), library=members)
+    console.closing(run, command("measure", run), f"{len(ranked)} members", **plain(watch), library=members)
 
 
 @app.command()
 def measure(
     run: Run,
     device: Devices = "cpu",
-    prune: Annotated[float, typer.Option(help="Measure the best share of the library only.")] = 0.4,
+    prune: Annotated[float, typer.Option(help="Measure what `select` and `front` with this share look at.")] = 0.2,
     again: Annotated[bool, typer.Option(help="Measure again what was measured before.")] = False,
     family: Trust = None,
 ) -> None:
@@ -160,7 +161,7 @@ def measure(
     budget = f"{round_budget(4 * costs[len(costs) // 2]):g}"
     console.closing(
         f"{run}/profiles",
-        f"ripieno select {run} --budget {budget}",
+        command("select", run, budget=budget),
         f"{len(profiles)} members",
         costs={member: p.cost for member, p in profiles.items()},
         counts=counts,
@@ -174,7 +175,7 @@ def report(run: Run) -> None:
 
     with console.progress() as progress:
         path = write(run, progress=progress)
-    console.closing(path, f"open {path}")
+    console.closing(path, shell("open", path))
 
 
 # the other verbs stand in files of their own; importing them registers them

@@ -8,6 +8,7 @@ import typer
 
 from ripieno.cli import console, tables, words
 from ripieno.cli.app import Devices, Run, Trust, app
+from ripieno.commands import command
 from ripieno.selection.check import Loss, Method
 from ripieno.types import Combiner
 
@@ -61,7 +62,7 @@ def select(
         console.note(note)
     console.out.print(tables.ensembles(ensembles, pipeline.metric_of(pipeline.open_run(run))))
     wrote = [f"{run}/ensembles/{e.name}.json" for e in ensembles]
-    following = f"ripieno allocate {run} {ensembles[-1].name} --bundle bundle"
+    following = command("allocate", run, ensembles[-1].name, bundle="bundle")
     console.closing(wrote, following, ensembles=ensembles)
 
 
@@ -102,4 +103,4 @@ def front(
     middle = found.ensembles[len(found.ensembles) // 2].cost[found.kind]
     bound = f"{round_budget(middle, 3):g}"
     bound = bound if found.kind == "seconds" else f"{found.kind}={bound}"
-    console.closing(f"{run}/front.json", f"ripieno select {run} --budget {bound}", front=found)
+    console.closing(f"{run}/front.json", command("select", run, budget=bound), front=found)

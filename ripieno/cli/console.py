@@ -15,18 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
+from ripieno.cli.layout import FittingTable, PlainConsole, visible
 from ripieno.errors import BrokenFileWarning
 
-WIDTH = 200
-"""Columns without a terminal: no line of a table is cut for a reader that is a file or a pipe."""
+WIDTH = 1000
+"""Columns without a terminal: a row stays in one line for a reader that is a file or a pipe."""
 
-out = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
-log = Console(width=None if sys.stderr.isatty() else WIDTH, stderr=True, highlight=False)
+out = PlainConsole(width=None if sys.stdout.isatty() else WIDTH)
+log = PlainConsole(width=None if sys.stderr.isatty() else WIDTH, stderr=True)
 
 WORDS = frozenset({"member", "device", "devices", "kind", "class", "for", "version", "brought by"})
 """Columns that hold words, wherever they stand in a table."""
@@ -63,7 +64,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     if not lively():
         yield _lines()
         return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=log) as bars:
         tasks: dict[str, TaskID] = {}
 
@@ -91,7 +92,9 @@ def _lines() -> Callable[[str, int, int], None]:
 
 def table(title: str, *columns: str) -> Table:
     """A table of numbers, but for its first column and those named in `WORDS`."""
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    made = FittingTable(
+        title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
+    )
     for number, column in enumerate(columns):
         made.add_column(column, justify="right" if number and column not in WORDS else "left", no_wrap=True)
     return made
@@ -104,8 +107,23 @@ def closing(wrote: str | Path | Sequence[str | Path], next_command: str, detail:
         say_json({**result, "wrote": paths, "next": next_command})
     elif not manner.quiet:
         if paths:
-            out.print(f"wrote [bold]{escape(', '.join(paths))}[/]{detail and f' ({detail})'}", soft_wrap=True)
-        out.print(f"next  [bold cyan]{escape(next_command)}[/]", soft_wrap=True)
+            say("wrote ", (", ".join(paths), "bold"), f" ({detail})" if detail else "")
+        say("next  ", (next_command, "bold cyan"))
+
+
+def say(*parts: str | tuple[str, str]) -> None:
+    """Print a result in one line: texts, or texts with a style."""
+    out.print(_styled(*parts), soft_wrap=True)
+
+
+def _styled(*parts: str | tuple[str, str]) -> Text:
+    texts = ((part, "") if isinstance(part, str) else part for part in parts)
+    return Text.assemble(*((visible(text), style) for text, style in texts))
+
+
+def status(text: str) -> Status:
+    """What is going on, shown on a terminal while the block runs."""
+    return log.status(_styled(text))
 
 
 def say_json(fields: dict[str, object]) -> None:
@@ -118,7 +136,7 @@ def say_json(fields: dict[str, object]) -> None:
 
 def note(text: str) -> None:
     """What is good to know and stops nothing."""
-    log.print(f"note: {escape(text)}", soft_wrap=True)
+    log.print(f"note: {text}", soft_wrap=True)
 
 
 @contextmanager
@@ -143,7 +161,7 @@ def warnings_as_notes() -> Iterator[None]:
 def failed(message: str, code: int) -> int:
     """An error in one line, to be seen however quiet it should be; gives back the exit code."""
     log.quiet = False
-    log.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    log.print(_styled(("error:", "bold red"), f" {message}"), soft_wrap=True)
     if manner.json:
         with suppress(OSError):  # standard output may be what failed
             say_json({"error": message, "code": code})
@@ -153,7 +171,7 @@ def failed(message: str, code: int) -> int:
 def stopped(resume: str, code: int) -> int:
     """Ctrl-C: nothing is lost, and this command goes on; gives back the exit code."""
     log.quiet = False
-    text = f"[yellow]stopped.[/] What is finished is kept; to go on: [bold cyan]{escape(resume)}[/]"
+    text = _styled(("stopped.", "yellow"), " What is finished is kept; to go on: ", (resume, "bold cyan"))
     log.print(text, soft_wrap=True)
     if manner.json:
         say_json({"error": "stopped", "code": code, "next": resume})

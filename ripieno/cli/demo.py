@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ripieno import pipeline
 from ripieno.cli import console
 from ripieno.cli.watch import watching
+from ripieno.commands import command, shell
 from ripieno.data import open_dataset
 from ripieno.errors import RipienoError, need
 from ripieno.library import Library
@@ -37,9 +38,9 @@ def run_demo(run: Path, trials: int) -> None:
     if trials < 5:
         raise RipienoError(f"trials {trials}: the demo needs at least 5 to have something to choose from")
     began = time.monotonic()
-    say = console.out.print
+    say = console.say
     with console.progress() as progress:
-        say(f"[bold]1. search[/] {trials} configurations by asynchronous Hyperband; every network is kept")
+        say(("1. search", "bold"), f" {trials} configurations by asynchronous Hyperband; every network is kept")
         with watching() as watch:
             library = pipeline.tune(
                 digits(),
@@ -52,20 +53,19 @@ def run_demo(run: Path, trials: int) -> None:
                 watch=watch,
             )
         say(f"   {len(library)} members in {run}/library")
-        say("[bold]2. measure[/] the better half alone: seconds for 2,000 images on this CPU")
-        profiles = pipeline.measure(library, prune=0.5, progress=progress)
+        say(("2. measure", "bold"), " the best networks alone: seconds for 2,000 images on this CPU")
+        profiles = pipeline.measure(library, prune=0.25, progress=progress)
         costs = sorted(p.cost for p in profiles.values())
         say(f"   {len(costs)} costs between {costs[0]:.3g} and {costs[-1]:.3g} s")
         median = costs[len(costs) // 2]
         budgets = [round_budget(k * median) for k in (1, 3, 9)]
-        say(f"[bold]3. select[/] the best ensembles for budgets of {', '.join(map(str, budgets))} s (SMOBF)")
-        # a quarter of the library: half of those measured
+        say(("3. select", "bold"), f" the best ensembles for budgets of {', '.join(map(str, budgets))} s (SMOBF)")
         ensembles = pipeline.select(library, budgets, prune=0.25, progress=progress)
         baselines = _baselines(library, {m: p.cost for m, p in profiles.items()}, progress)
         middle = ensembles[1]
-        say(f"[bold]4. allocate[/] {middle.name} to this machine: planned from the profiles, confirmed by benches")
+        say(("4. allocate", "bold"), f" {middle.name} to this machine: planned from the profiles, confirmed by benches")
         bundle = pipeline.allocate(library, middle, max_benches=12, progress=progress)
-        say("[bold]5. serve[/] each on loopback and send it the test images over HTTP")
+        say(("5. serve", "bold"), " each on loopback and send it the test images over HTTP")
         rates = {middle.name: _served(bundle, library)}
         for other in (*baselines, ensembles[0], ensembles[2]):
             progress("serving", len(rates), 5)
@@ -89,25 +89,25 @@ def run_demo(run: Path, trials: int) -> None:
     with console.progress() as progress:
         written = report(library, progress=progress)
     say()
-    say(made)
+    console.out.print(made)
     say(f"served predictions equal the engine's and the plain average's; {time.monotonic() - began:.0f} s in all\n")
     say("the same by hand:")
     for line in _by_hand(run, budgets, middle.name):
-        say(f"  [bold cyan]{line}[/]", soft_wrap=True)
-    console.closing([run, written], f"open {written}", ensembles=[*baselines, *ensembles], images_per_second=rates)
+        say("  ", (line, "bold cyan"))
+    console.closing([run, written], shell("open", written), ensembles=[*baselines, *ensembles], images_per_second=rates)
 
 
 def _by_hand(run: Path, budgets: list[float], ensemble: str) -> list[str]:
     options = f"--space resnet-tiny --epochs {EPOCHS} --trials 30 --split 0.6,0.2,0.2"
     return [
-        f"ripieno tune {run}/dataset --run my-run {options}",
-        f"ripieno show {run}",
-        f"ripieno measure {run}",
-        f"ripieno select {run} --budget " + " ".join(f"{b:g}" for b in budgets),
-        f"ripieno allocate {run} {ensemble} --devices cpu --bundle my-bundle",
-        f"ripieno bench {run}/bundles/{ensemble}",
-        f"ripieno serve {run}/bundles/{ensemble}",
-        f"ripieno report {run}",
+        f"{command('tune', run / 'dataset', run='my-run')} {options}",
+        command("show", run),
+        command("measure", run),
+        command("select", run, budget=f"{budgets[0]:g}") + "".join(f" {b:g}" for b in budgets[1:]),
+        command("allocate", run, ensemble, devices="cpu", bundle="my-bundle"),
+        command("bench", run / "bundles" / ensemble),
+        command("serve", run / "bundles" / ensemble),
+        command("report", run),
     ]
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from ripieno.cli import console, tables, words
 from ripieno.cli.app import BundlePath, Run, Trust, app
+from ripieno.commands import command
 from ripieno.errors import EXTRAS, RipienoError
 from ripieno.notes import Notes
 from ripieno.turns import TOLERANCE
@@ -53,7 +55,7 @@ def bench(
     deployment = read_bundle(bundle)
     given = None if images is None else read_inputs(images, deployment.input, Notes(console.note))[1]
     with (
-        console.log.status(f"answering requests of {batch} images for {seconds:g} s"),
+        console.status(f"answering requests of {batch} images for {seconds:g} s"),
         Engine(deployment, isolation=known_isolation(isolation), cascade=cascade, trusted=family or ()) as engine,
     ):
         result = run_bench(deployment, seconds=seconds, batch=batch, images=given, engine=engine)
@@ -72,7 +74,7 @@ def bench(
         if given is None:
             console.note("random images stop a cascade at other members than real ones: --images sends yours")
     kept = _kept(deployment, engine.isolation, result)
-    console.closing(kept, f"ripieno serve {bundle}", bench=result)
+    console.closing(kept, command("serve", bundle), bench=result)
 
 
 def _kept(bundle: Bundle, isolation: str, found: BenchResult) -> str:
@@ -112,7 +114,7 @@ def cascade(
         console.out.print(f"in this order: {', '.join(found.order)}", soft_wrap=True)
     elif not off:
         console.note(f"nothing can be saved for {tolerance:g} of cross-entropy: every image is shown to all members")
-    console.closing(bundle / "bundle.json", f"ripieno bench {bundle}", cascade=found)
+    console.closing(bundle / "bundle.json", command("bench", bundle), cascade=found)
 
 
 @app.command()
@@ -141,7 +143,7 @@ def predict(
         {"image": name, "class": deployment.classes[int(row.argmax())], "probability": float(row.max())}
         for name, row in zip(names, probabilities, strict=True)
     ]
-    console.closing(output or "", f"ripieno serve {bundle}", predictions=answers)
+    console.closing(output or "", command("serve", bundle), predictions=answers)
 
 
 @app.command()
@@ -156,10 +158,10 @@ def doctor() -> None:
     console.out.print(made)
     parts = console.table(f"ripieno on Python {platform.python_version()}", "part", "version", "brought by")
     for part, version in found.parts.items():
-        parts.add_row(part, version or "[yellow]not installed[/]", f"ripieno\\[{EXTRAS[part]}]")
+        parts.add_row(part, version or Text("not installed", style="yellow"), f"ripieno[{EXTRAS[part]}]")
     console.out.print(parts)
     if found.missing:
-        console.out.print(f"to add what is missing: pip install 'ripieno\\[{','.join(found.missing)}]'", soft_wrap=True)
+        console.say(f"to add what is missing: pip install 'ripieno[{','.join(found.missing)}]'")
     console.closing("", "ripieno demo", devices=found.devices, parts=found.parts, missing=found.missing)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from ripieno.cli import console, words
 from ripieno.cli.app import BundlePath, Trust, app
+from ripieno.commands import shell
 
 
 @app.command()
@@ -42,5 +43,5 @@ def export(
             bundle, output, form=known, name=name, licence=licence, trusted=family or (), progress=progress
         )
     card = path.with_suffix(".md") if known == "onnx" else path / CARD
-    following = f"open {card}" if known == "onnx" else f"tritonserver --model-repository {path.resolve()}"
+    following = shell("open", card) if known == "onnx" else shell("tritonserver", "--model-repository", path.resolve())
     console.closing(path, following, f"its card: {card}", form=known, card=str(card))

@@ -10,6 +10,8 @@ import typer
 
 from ripieno.cli import console, tables, words
 from ripieno.cli.app import Run, app
+from ripieno.commands import command
+from ripieno.errors import RipienoError
 from ripieno.notes import Notes
 from ripieno.types import Member
 
@@ -71,7 +73,7 @@ def import_(
     priced = {m.id: m.costs["seconds"] for m in ranked if "seconds" in m.costs}
     console.out.print(tables.members(ranked[:10], priced, {}, "accuracy"))
     runnable = any(m.format != "predictions" for m in added)
-    following = f"ripieno measure {run}" if runnable else f"ripieno select {run} --budget B"
+    following = command("measure", run) if runnable else command("select", run, budget="B")
     console.closing(run, following, f"{len(added)} members", added=[tables.plain_member(m) for m in ranked])
 
 
@@ -83,7 +85,10 @@ def show(
 ) -> None:
     """List a run's members and ensembles: `ripieno show run --sort cost`."""
     from ripieno import pipeline
+    from ripieno.pipeline.budgets import same_ensembles
 
+    if top < 1:
+        raise RipienoError(f"--top {top}: it must be a number of members, at least 1")
     order = words.one_of(Sort, "--sort", sort)
     held = pipeline.show(run)
     infinite = float("inf")
@@ -101,12 +106,14 @@ def show(
     console.out.print(tables.members(ranked[:top], held.costs, held.diversity, held.metric, held.cost_kind))
     if held.ensembles:
         console.out.print(tables.ensembles(held.ensembles, held.metric))
+    for note in same_ensembles(held.ensembles):
+        console.note(note)
     for allocation in held.allocations:
         console.out.print(tables.allocation(allocation))
     if held.ensembles:
-        following = f"ripieno allocate {run} {held.ensembles[-1].name} --bundle bundle"
+        following = command("allocate", run, held.ensembles[-1].name, bundle="bundle")
     else:
-        following = f"ripieno select {run} --budget B" if held.costs else f"ripieno measure {run}"
+        following = command("select", run, budget="B") if held.costs else command("measure", run)
     console.closing(
         "",
         following,
@@ -135,4 +142,4 @@ def evict(run: Run, quota: Annotated[str, typer.Option(help="Bytes all members m
     console.out.print(f"{len(evicted)} evicted, {left / 2**20:.1f} MiB left")
     if left > words.number("--quota", quota):
         console.note("more than the quota is left: the rest is in an ensemble, or no other beats it in loss and cost")
-    console.closing("", f"ripieno show {run}", evicted=evicted, left=left)
+    console.closing("", command("show", run), evicted=evicted, left=left)

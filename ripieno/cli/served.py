@@ -12,12 +12,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ripieno.cli import console
 from ripieno.cli.app import BundlePath, Trust, app
 from ripieno.cli.deployed import Isolation, known_isolation
+from ripieno.commands import command, shell
 from ripieno.errors import RipienoError
 
 Secret = Annotated[
@@ -61,9 +62,9 @@ def serve(
     grpc = _begin(log)
 
     def ready(url: str) -> None:
-        console.out.print(f"serving [bold]{', '.join(bundle)}[/] at {url}", soft_wrap=True)
-        console.log.print("[dim]Ctrl-C stops, after the requests under way[/]")
-        console.closing("", f"curl {url}/v2/models/{model}", url=url, grpc=grpc.address, bundles=bundle)
+        console.say("serving ", (", ".join(bundle), "bold"), f" at {url}")
+        console.log.print("Ctrl-C stops, after the requests under way", style="dim")
+        console.closing("", shell("curl", f"{url}/v2/models/{model}"), url=url, grpc=grpc.address, bundles=bundle)
 
     run_server(
         bundles,
@@ -110,7 +111,7 @@ def deploy(
         made = console.table(f"{bundle} on {len(places)} nodes", "node", "devices", "lanes", "images/s planned")
         for place in places:
             if place.allocation is None:
-                made.add_row(place.node, f"[yellow]{escape(place.refusal)}[/]", "", "")
+                made.add_row(place.node, Text(place.refusal, style="yellow"), "", "")
                 continue
             lanes = {(p.device, p.lane) for p in place.allocation.placements}
             kinds = ", ".join(d.kind for d in place.allocation.devices)
@@ -118,9 +119,9 @@ def deploy(
         console.out.print(made)
 
     def ready(url: str) -> None:
-        console.out.print(f"serving [bold]{bundle}[/] at {url}", soft_wrap=True)
-        console.log.print("[dim]Ctrl-C stops, after the requests under way, and ends what runs on the nodes[/]")
-        console.closing("", f"ripieno top {url}", url=url, grpc=grpc.address, nodes=nodes)
+        console.say("serving ", (str(bundle), "bold"), f" at {url}")
+        console.log.print("Ctrl-C stops, after the requests under way, and ends what runs on the nodes", style="dim")
+        console.closing("", command("top", url), url=url, grpc=grpc.address, nodes=nodes)
 
     with ExitStack() as bar:
         progress = bar.enter_context(console.progress())
@@ -192,7 +193,7 @@ def top(
         if once or console.manner.json or not console.out.is_terminal:
             console.out.print(_view(before, now, at - then))
             if console.manner.json:
-                console.closing("", f"ripieno top {url}", before=before, now=now, seconds=at - then)
+                console.closing("", command("top", url), before=before, now=now, seconds=at - then)
             return
         with Live(_view(before, now, at - then), console=console.out, screen=True) as live, suppress(KeyboardInterrupt):
             while True:  # Ctrl-C is how one leaves

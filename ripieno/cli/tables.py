@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from rich.console import Group
 from rich.table import Table
 
 from ripieno.cli.console import number, percent, table
 from ripieno.library.proof import Proof
-from ripieno.types import Allocation, Cascade, Ensemble, Member, Profile
+from ripieno.types import Allocation, Cascade, Ensemble, Member, Metric, Profile
 
 if TYPE_CHECKING:
     from ripieno.engine.answer import Work
     from ripieno.engine.stopwatch import BenchResult
+
+
+def score_name(score: str) -> str:
+    """A score as people write it."""
+    return {"macro-f1": "macro-F1"}.get(score, score)
 
 
 def members(
@@ -25,7 +31,8 @@ def members(
 ) -> Table:
     """Members, in the order given; without the columns that nothing is known for."""
     more = ([kind] if costs else []) + (["diversity"] if diversity else [])
-    made = table("members (on validation samples)", "id", "epochs", "cross-entropy", score, "parameters", *more)
+    name = score_name(score)
+    made = table("members (on validation samples)", "id", "epochs", "cross-entropy", name, "parameters", *more)
     for m in rows:
         loss, valid = m.losses["valid_cross_entropy"], m.losses.get(f"valid_{score.replace('-', '_')}")
         cells = [str(m.epoch), f"{loss:.4f}", percent(valid), f"{m.parameters:,}"]
@@ -52,12 +59,27 @@ def waited(rows: Sequence[Member]) -> str:
     return f"trained for {seconds:,.0f} s, {percent(share)} of them waiting for data (goal: under 3 %)"
 
 
-def ensembles(rows: Sequence[Ensemble], score: str, kind: str = "") -> Table:
-    """Ensembles by budget, in one kind of cost: by default that of the first."""
+def ensembles(rows: Sequence[Ensemble], metric: str, kind: str = "") -> Group:
+    """Ensembles by budget, in one kind of cost: by default that of the first; a table for each score they aim at.
+
+    Those chosen by a score are shown with it, the others with the run's `metric`.
+    """
     kind = kind or next((k for e in rows for k in e.budget), "seconds")
-    key = score.replace("-", "_")
-    columns = "budget", "cost", "members", "cross-entropy", score, f"test {score}"
-    made = table(f"ensembles (costs in {kind}; on validation samples)", "name", *columns)
+    shown = [e.loss if e.loss in get_args(Metric) else metric for e in rows]
+    return Group(
+        *(
+            _ensembles([e for e, own in zip(rows, shown, strict=True) if own == score], score, kind)
+            for score in dict.fromkeys(shown)
+        )
+    )
+
+
+def _ensembles(rows: Sequence[Ensemble], score: str, kind: str) -> Table:
+    key, name = score.replace("-", "_"), score_name(score)
+    columns = "budget", "cost", "members", "cross-entropy", name, f"test {name}"
+    aimed = all(e.loss == score for e in rows)
+    title = f"ensembles{f' chosen by {name}' if aimed else ''} (costs in {kind}; on validation samples)"
+    made = table(title, "name", *columns)
     for e in rows:
         made.add_row(
             e.name,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ripieno import files
 from ripieno.backends.names import file_of
+from ripieno.commands import command
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library.benches import note_bundle
 from ripieno.library.card import write_card
@@ -97,7 +98,7 @@ def read_bundle(path: str | Path) -> Bundle:
     """Read a deployment. Raises LibraryError when the folder is no bundle or a member's file is missing."""
     path = Path(path)
     if not (path / "bundle.json").exists():
-        mend = f"make one with `ripieno allocate RUN ENSEMBLE --bundle {path}`"
+        mend = f"make one with `{command('allocate', 'RUN', 'ENSEMBLE', bundle=path)}`"
         raise LibraryError(f"{path} is no bundle (it has no bundle.json): {mend}")
     bundle = dataclasses.replace(files.read_json(path / "bundle.json", Bundle), path=path)
     for member in bundle.ensemble.members:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ripieno import files
+from ripieno.commands import command
 from ripieno.errors import LibraryError, first_line
 from ripieno.library.broken import read_or_none, read_sound, warn_broken, write_over
 from ripieno.types import Allocation, Cascade, Ensemble, Front, Profile
@@ -113,7 +114,9 @@ class Kept:
         """One ensemble by name. Raises LibraryError that lists the names there are."""
         path = self._named("ensembles", name)
         if not path.exists():
-            known = ", ".join(e.name for e in self.ensembles()) or f"none yet: ripieno select {self.path} --budget B"
+            known = (
+                ", ".join(e.name for e in self.ensembles()) or f"none yet: `{command('select', self.path, budget='B')}`"
+            )
             raise LibraryError(f"no ensemble {name!r} in {self.path}; there are: {known}")
         try:
             return _read_named(path, Ensemble)
@@ -146,7 +149,10 @@ class Kept:
         """One allocation by name. Raises LibraryError that lists the names there are."""
         path = self._named("allocations", name)
         if not path.exists():
-            known = ", ".join(a.name for a in self.allocations()) or f"none yet: ripieno allocate {self.path} ENSEMBLE"
+            known = (
+                ", ".join(a.name for a in self.allocations())
+                or f"none yet: `{command('allocate', self.path, 'ENSEMBLE')}`"
+            )
             raise LibraryError(f"no allocation {name!r} in {self.path}; there are: {known}")
         try:
             return _read_named(path, Allocation)

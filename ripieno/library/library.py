@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ripieno import files
 from ripieno.backends.names import file_of
+from ripieno.commands import command
 from ripieno.errors import LibraryError
 from ripieno.library.broken import read_sound
 from ripieno.library.kept import Kept, plain_name
@@ -99,7 +100,7 @@ class Library(Kept, Shown):
     def member(self, member: str) -> Member:
         """One member. Raises LibraryError naming it when it is absent or broken."""
         if member not in self:
-            raise LibraryError(f"no member {member!r} in {self.path}: `ripieno show {self.path}` lists them")
+            raise LibraryError(f"no member {member!r} in {self.path}: `{command('show', self.path)}` lists them")
         try:
             return self._read_member(member)
         except LibraryError as error:

@@ -11,6 +11,7 @@ from typing import Literal
 from numpy.typing import ArrayLike
 
 from ripieno import files
+from ripieno.commands import command
 from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.quota import Eviction
@@ -149,7 +150,7 @@ def import_(
     if notes is not None and touched and split == "valid":
         notes.append(
             f"{', '.join(touched)} hold members that were replaced: their figures are new, what was chosen and planned "
-            f"for them is not: `ripieno select {library.path}` chooses anew"
+            f"for them is not: `{command('select', library.path)}` chooses anew"
         )
     return added
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ripieno.backends.names import MODEL, file_of
+from ripieno.commands import command
 from ripieno.errors import EngineError, LibraryError, MissingExtraError, RipienoError, SelectionError
 from ripieno.library import Library
 from ripieno.library.broken import warn_broken
@@ -32,9 +34,9 @@ def measure(
 ) -> dict[str, Profile]:
     """Profile members alone, one at a time, on one device; those measured before only `again`.
 
-    `members` are ids, by default the top share `prune` of the library by validation cross-entropy. Those whose files
-    are broken are left out with a `BrokenFileWarning`, unless all are. Returns the profiles of the device's kind by
-    member.
+    `members` are ids, by default those that `select` and `front` with the same `prune` need the costs of. Those whose
+    files are broken are left out with a `BrokenFileWarning`, unless all are. Returns the profiles of the device's kind
+    by member.
     """
     from ripieno.profiles import local_devices
 
@@ -43,7 +45,7 @@ def measure(
         raise LibraryError(f"prune {prune:g}: must be a share of the library, above 0 and at most 1")
     here = local_devices(device)[0]
     if members is None:
-        members = [m.id for m in _best(library, prune)]
+        members = [m.id for m in looked_at(library, prune)]
     return profiles_on(
         library, members, here, backend, again=again, trusted=trusted, progress=progress, skip_broken=True
     )
@@ -91,13 +93,8 @@ def looked_at(library: Library, share: float) -> list[Member]:
     """
     from ripieno.selection.problem import PRUNE_LEAST
 
-    return _best(library, min(1.0, 2 * share), PRUNE_LEAST)
-
-
-def _best(library: Library, share: float, least: int = 1) -> list[Member]:
-    """The top `share` of the library by validation cross-entropy, `least` members or more."""
     ranked = sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))
-    return ranked[: max(least, round(share * len(ranked)))]
+    return ranked[: max(PRUNE_LEAST, math.ceil(2 * share * len(ranked)))]
 
 
 def profiles_on(
@@ -171,6 +168,19 @@ def export_members(
     progress("exporting to ONNX", len(missing), len(missing))
 
 
+def check_kinds(library: Library, kinds: Iterable[str]) -> None:
+    """Raise SelectionError, listing what a budget may bound, for a kind of cost that no member can have."""
+    known = _known_kinds(library)
+    unknown = [kind for kind in kinds if kind not in known]
+    if unknown:
+        raise SelectionError(f"no cost of kind {unknown[0]!r} in {library.path}: a budget may bound {', '.join(known)}")
+
+
+def _known_kinds(library: Library) -> list[str]:
+    brought = {k for m in library.members() for k in m.costs}
+    return [*MEASURED, *COUNTED, *sorted(brought - {*MEASURED, *COUNTED})]
+
+
 def cost_table(library: Library, kinds: Collection[str], device: str) -> dict[str, dict[str, float]]:
     """Costs of `kinds` by member, of those members that have them all; `device` is a kind of device.
 
@@ -185,11 +195,10 @@ def cost_table(library: Library, kinds: Collection[str], device: str) -> dict[st
         if len(found) == len(costs):
             table[member.id] = found
     if not table:
-        brought = {k for m in library.members() for k in m.costs}
-        known = ", ".join([*MEASURED, *COUNTED, *sorted(brought - {*MEASURED, *COUNTED})])
+        known = ", ".join(_known_kinds(library))
         raise SelectionError(
             f"no member of {library.path} has costs in {' and '.join(kinds)} on {device}: "
-            f"`ripieno measure {library.path}` measures them; a budget may bound {known}"
+            f"`{command('measure', library.path)}` measures them; a budget may bound {known}"
         )
     return table
 

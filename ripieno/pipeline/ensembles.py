@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ripieno.commands import command
 from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
 from ripieno.library.metrics import losses
-from ripieno.pipeline.costs import MEASURED, cost_table, looked_at, measure_missing
+from ripieno.pipeline.budgets import Budget, affordable, bounds_of, kinds_of, name_of, same_ensembles
+from ripieno.pipeline.costs import MEASURED, check_kinds, cost_table, looked_at, measure_missing
 from ripieno.pipeline.runs import Progress, default_kind, open_run, quiet
 from ripieno.types import Combiner, Ensemble, Front, Split
 
 if TYPE_CHECKING:
     from ripieno.selection import Choice
     from ripieno.selection.check import Loss, Method
-
-Budget = float | Mapping[str, float]
-"""Seconds for 2,000 samples, or a bound for each of several kinds of cost."""
 
 
 def select(
@@ -47,9 +46,16 @@ def select(
     brought with members which cannot be run; or, as a mapping, several kinds of cost at once: `seconds`, `memory`
     (bytes), `latency` (seconds of one sample), `parameters`, `flops`, or any the members brought. By default budgets
     are 1, 2, 4 and 8 times the cost of the best network, rounded up to two digits. Costs that were never measured are
-    measured first, of the best networks: twice the share `prune`, at least 20; `notes` gathers how many of these are
-    left out for want of a cost. Budgets asked for together share what is found for any of them: more never gives a
-    worse ensemble. With `test`, the ensembles' figures on the test split are added: reported, never selected by.
+    measured first, of the best networks: twice the share `prune`, at least 20. Budgets asked for together share what is
+    found for any of them: more never gives a worse ensemble. With `test`, the ensembles' figures on the test split are
+    added: reported, never selected by.
+
+    An ensemble is called `B` and its budget, followed by the method, the loss and the combiner where these are not the
+    defaults: `B20`, `B20-swap`, `B20-macro-f1`. `notes` gathers how many networks are left out for want of a cost,
+    which budgets no member fits (they give no ensemble), and which ensembles of the run are one and the same.
+
+    Raises SelectionError for arguments that cannot be used, before anything is measured, and when no budget buys a
+    member.
     """
     from ripieno.selection import front as sweep
     from ripieno.selection import round_budget
@@ -57,22 +63,26 @@ def select(
     library = open_run(run, writing=True)
     wanted = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
     plain = default_kind(library.members())
-    kinds = _kinds(wanted, plain)
+    kinds = kinds_of(wanted, plain)
+    _check(library, kinds, method, loss, combiner, prune, size)
     pool = _candidates(library, kinds, loss, combiner, device, prune, trusted, progress, notes)
     if wanted is None:
         best = _best_cost(library, pool, plain)
         wanted = [round_budget(k * best) for k in (1, 2, 4, 8)]
-    bounds = [_named(asked, plain) for asked in wanted]
+    notes = [] if notes is None else notes
+    wanted = affordable(wanted, plain, pool.costs, notes)
+    bounds = [bounds_of(asked, plain) for asked in wanted]
     choices = sweep(
         *pool.arrays(), bounds, method, prune=pool.share, size=size, loss=loss, combiner=combiner, names=pool.ids
     )
     ensembles = [
-        _ensemble(pool, choice, method, bound, _name(asked))
+        _ensemble(pool, choice, method, loss, bound, name_of(asked, method, loss, combiner))
         for choice, bound, asked in zip(choices, bounds, wanted, strict=True)
     ]
     ensembles = _judged(library, ensembles, test, progress)
     for ensemble in ensembles:
         library.write_ensemble(ensemble)
+    notes += same_ensembles(library.ensembles(), {e.name for e in ensembles})
     return ensembles
 
 
@@ -97,14 +107,19 @@ def front(
     to `select`; `notes` are those of `select`. Written to the run as `front.json`.
     """
     from ripieno.selection import front as sweep
+    from ripieno.selection.check import check_points
 
     library = open_run(run, writing=True)
-    kind = kind or default_kind(library.members())
+    kind = default_kind(library.members()) if kind is None else kind
+    check_points(points)
+    _check(library, (kind,), method, loss, combiner, prune)
     pool = _candidates(library, (kind,), loss, combiner, device, prune, trusted, progress, notes)
     choices = sweep(
         *pool.arrays(), method=method, points=points, prune=pool.share, loss=loss, combiner=combiner, names=pool.ids
     )
-    ensembles = [_ensemble(pool, c, method, {kind: c.costs[kind]}, f"front-{n:02d}") for n, c in enumerate(choices)]
+    ensembles = [
+        _ensemble(pool, c, method, loss, {kind: c.costs[kind]}, f"front-{n:02d}") for n, c in enumerate(choices)
+    ]
     found = Front(kind, method, tuple(_judged(library, ensembles, test, progress)))
     library.write_front(found)
     return found
@@ -158,30 +173,29 @@ def _candidates(
 def _left_out(library: Library, who: str, kinds: Sequence[str], device: str) -> str:
     """That networks without a cost were not looked at, and how they can be."""
     said = f"{who} have no cost in {' and '.join(kinds)} and were left out"
-    where = "" if device == "cpu" else f" --device {device}"
-    mend = f": `ripieno measure {library.path} --prune 1{where}` measures all that can be run"
+    again = command("measure", library.path, prune=1, device=None if device == "cpu" else device)
+    mend = f": `{again}` measures all that can be run"
     return said + (mend if any(kind in (*MEASURED, "flops") for kind in kinds) else "")
 
 
-def _kinds(budgets: Sequence[Budget] | None, plain: str) -> tuple[str, ...]:
-    """Kinds of cost that the budgets bound; all budgets must bound the same."""
-    named = [(plain,)] if budgets is None else [tuple(_named(b, plain)) for b in budgets]
-    if not named:
-        raise SelectionError("no budgets: give at least one, or None for a few around the best network's cost")
-    if any(set(n) != set(named[0]) for n in named):
-        raise SelectionError("all budgets must bound the same kinds of cost: select them one after the other")
-    return named[0]
+def _check(
+    library: Library,
+    kinds: Sequence[str],
+    method: str,
+    loss: str,
+    combiner: str,
+    prune: float,
+    size: int | None = None,
+) -> None:
+    """Raise SelectionError for what cannot be used, before anything is measured."""
+    from ripieno.selection.check import check_numbers, check_words
+    from ripieno.selection.select import WEIGHTS
 
-
-def _named(budget: Budget, plain: str) -> dict[str, float]:
-    return {k: float(v) for k, v in budget.items()} if isinstance(budget, Mapping) else {plain: float(budget)}
-
-
-def _name(budget: Budget) -> str:
-    """`B20`; `B-seconds20-memory4.29e+09` for a mapping."""
-    if not isinstance(budget, Mapping):
-        return f"B{budget:g}"
-    return "-".join(["B", *(f"{kind}{bound:.3g}" for kind, bound in budget.items())])
+    check_words(method, loss, combiner)
+    check_numbers(WEIGHTS, prune, size)
+    check_kinds(library, kinds)
+    if size is not None and size > len(library) and method != "replacement":
+        raise SelectionError(f"size {size} of a library of {len(library)}: it must be at most {len(library)}")
 
 
 def _best_cost(library: Library, pool: _Pool, kind: str) -> float:
@@ -189,7 +203,7 @@ def _best_cost(library: Library, pool: _Pool, kind: str) -> float:
     return pool.costs[kind][pool.ids.index(best)]
 
 
-def _ensemble(pool: _Pool, choice: Choice, method: str, budget: dict[str, float], name: str) -> Ensemble:
+def _ensemble(pool: _Pool, choice: Choice, method: str, loss: str, budget: dict[str, float], name: str) -> Ensemble:
     return Ensemble(
         name=name,
         members=tuple(pool.ids[i] for i in choice.members),
@@ -199,6 +213,7 @@ def _ensemble(pool: _Pool, choice: Choice, method: str, budget: dict[str, float]
         cost=dict(choice.costs),
         losses={},
         combiner=choice.combiner,
+        loss=loss,
     )
 
 

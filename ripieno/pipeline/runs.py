@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ripieno import files
+from ripieno.commands import command
 from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.diversity import disagreement
@@ -27,7 +28,7 @@ def open_run(run: str | Path | Library, *, writing: bool = False) -> Library:
     """
     library = run if isinstance(run, Library) else Library(run)
     if not (library.path / "library").is_dir():
-        raise LibraryError(f"{library.path} is no run: `ripieno tune DATA --run {library.path}` makes one")
+        raise LibraryError(f"{library.path} is no run: `{command('tune', 'DATA', run=library.path)}` makes one")
     if writing:
         files.check_writable(library.path)
     return library

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from ripieno import files
+from ripieno.commands import command
 from ripieno.errors import LibraryError
 from ripieno.profiles.timm import timm_profiles
 from ripieno.types import Device, Profile
@@ -53,7 +54,7 @@ def _read(path: Path, kind: str, devices: Sequence[Device], members: Collection[
         if kind:
             raise LibraryError(f"{path} is a folder of profiles of many kinds: {kind}=FILE names one of its files")
         if not paths:
-            raise LibraryError(f"{path} has no profiles: `ripieno measure {path}` makes them")
+            raise LibraryError(f"{path} has no profiles: `{command('measure', path)}` makes them")
     else:
         paths = [path]
     found: Profiles = {}

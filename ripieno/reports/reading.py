@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ripieno.commands import command
 from ripieno.data import open_dataset
 from ripieno.errors import LibraryError
 from ripieno.library import Library
@@ -63,7 +64,7 @@ def read(library: Library) -> Reading:
     """Read a run. Raises LibraryError when it has no members."""
     members = library.members()
     if not members:
-        raise LibraryError(f"{library.path} has no members: `ripieno tune DATA --run {library.path}` makes some")
+        raise LibraryError(f"{library.path} has no members: `{command('tune', 'DATA', run=library.path)}` makes some")
     dataset = open_dataset(library.dataset_path) if (library.dataset_path / "dataset.json").exists() else None
     kinds = {kind for m in members for kind in m.costs}
     brought = len(kinds) == 1 and all(m.format == "predictions" for m in members)

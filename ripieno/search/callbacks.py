@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ripieno.commands import shell
 from ripieno.errors import SearchError, need
 from ripieno.search.progress import Snapshot
 from ripieno.types import Epoch, Outcome
@@ -121,11 +122,11 @@ def logger(name: str, run: str | Path) -> tuple[Watcher, str]:
     """
     if name == "tensorboard":
         board = TensorBoard(Path(run) / "tensorboard")
-        return board, f"tensorboard --logdir {board.folder}"
+        return board, shell("tensorboard", "--logdir", board.folder)
     if name == "mlflow":
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(run).resolve() / 'mlflow.db'}"
         Path(run).mkdir(parents=True, exist_ok=True)
-        return MLflow(str(Path(run).resolve()), uri), f"mlflow ui --backend-store-uri {uri}"
+        return MLflow(str(Path(run).resolve()), uri), shell("mlflow", "ui", "--backend-store-uri", uri)
     raise SearchError(f"no log {name!r}: it must be one of {', '.join(get_args(LoggerName))}")
 
 

@@ -57,9 +57,7 @@ def build(
     options: Options,
 ) -> Problem:
     """The problem these arguments pose. Raises SelectionError for the first that cannot be used."""
-    words = ((method, Method, "method"), (options.loss, Loss, "loss"), (options.combiner, Combiner, "combiner"))
-    for word, kind, what in words:
-        check.one_of(word, kind, what)
+    check.check_words(method, options.loss, options.combiner)
     arrays = check.read_predictions(predictions, options.loss)
     check.check_numbers(options.weights, options.prune, options.size)
     _check_together(arrays, labels, method, options)
@@ -70,11 +68,7 @@ def build(
 
 
 def _check_together(arrays: Predictions, labels: ArrayLike | None, method: Method, options: Options) -> None:
-    """Options that exclude each other."""
-    if options.combiner == "weighted" and method != "replacement":
-        raise SelectionError(f"method {method} gives no weights: combine by mean, or choose method replacement")
-    if options.combiner == "median" and method == "replacement":
-        raise SelectionError("a median has no weights: combine by mean or vote, or choose another method")
+    """Options that the predictions exclude."""
     if options.combiner in ("vote", "median") and arrays[0].ndim == 1:
         raise SelectionError(f"a {options.combiner} needs predictions (members, samples, classes), with labels")
     if options.loss in ("accuracy", "macro-f1") and arrays[0].ndim == 1:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import SelectionError
 from ripieno.selection.objective import Ints
+from ripieno.types import Combiner
 
 Loss = Literal["cross-entropy", "squared-error", "accuracy", "macro-f1"]
 Method = Literal["smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]
@@ -26,6 +27,22 @@ def one_of(value: object, kind: Any, what: str) -> None:
     """Raise SelectionError when `value` is none of the words of the literal type `kind`."""
     if value not in get_args(kind):
         raise SelectionError(f"no {what} {value!r}; there are: {', '.join(get_args(kind))}")
+
+
+def check_words(method: str, loss: str, combiner: str) -> None:
+    """Raise SelectionError unless these are a method, a loss and a combiner that go together."""
+    for word, kind, what in ((method, Method, "method"), (loss, Loss, "loss"), (combiner, Combiner, "combiner")):
+        one_of(word, kind, what)
+    if combiner == "weighted" and method != "replacement":
+        raise SelectionError(f"method {method} gives no weights: combine by mean, or choose method replacement")
+    if combiner == "median" and method == "replacement":
+        raise SelectionError("a median has no weights: combine by mean or vote, or choose another method")
+
+
+def check_points(points: int) -> None:
+    """Raise SelectionError unless `points` is a number of budgets."""
+    if isinstance(points, bool) or not isinstance(points, Integral) or points < 1:
+        raise SelectionError(f"points {points!r}: must be a whole number of budgets, at least 1")
 
 
 def read_predictions(predictions: ArrayLike | Sequence[NDArray[Any]], loss: Loss) -> Predictions:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ripieno.errors import SelectionError
 from ripieno.selection.blocks import Pool
 from ripieno.selection.build import Options, build
-from ripieno.selection.check import Loss, Method
+from ripieno.selection.check import Loss, Method, check_points
 from ripieno.selection.choice import Choice
 from ripieno.selection.costs import Budget
 from ripieno.selection.forward import best, forward, replacement, top_k
@@ -142,8 +142,7 @@ def _rule(method: Method, combiner: Combiner) -> Combiner:
 def _budgets(problem: Problem, points: int) -> list[float]:
     if len(problem.costs.kinds) > 1:
         raise SelectionError(f"{len(problem.costs.kinds)} kinds of cost: give the budgets, each a mapping of kinds")
-    if isinstance(points, bool) or not isinstance(points, int) or points < 1:
-        raise SelectionError(f"points {points!r}: must be a whole number of budgets, at least 1")
+    check_points(points)
     costs = problem.costs.values[:, 0]
     highest = float(costs.sum())
     if highest == 0:

@@ -108,7 +108,7 @@ def test_the_best_networks_without_a_cost_are_measured_before_any_is_chosen(run:
     assert ensembles[0].members == (best,)
     measured = [of for what, of in told if what.startswith("measuring")]
     assert measured == [1], "the others were measured before"
-    assert notes == []
+    assert not any("cost" in note for note in notes)
 
 
 def test_flops_are_counted_without_measuring(run: ripieno.Library) -> None:

@@ -1,0 +1,110 @@
+"""Tables that fit their console without cutting a cell, and text of others that cannot act on a terminal."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+GAP = "  "
+"""Between the facts of a row that has lines of its own, and before them."""
+BREAK = re.compile(r" |(?<=\w{3}[-/])(?=\w{3})")
+"""Where a header may go on in the next line."""
+
+
+def visible(text: str) -> str:
+    """`text` with what cannot be printed (escape sequences, bytes that are no UTF-8) written out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+class PlainConsole(Console):
+    """A console that prints strings as they are: square brackets, colons and control characters are no commands."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **settings)
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        """Return `text` ready to print."""
+        return super().render_str(visible(text), **settings)
+
+
+class FittingTable(Table):
+    """A table that cuts nothing: on a narrow console headers are broken; where that is not enough each row gets lines.
+
+    Cells are not wrapped inside a table, so that an id can be copied.
+    """
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the widest form that fits."""
+        for form in (self, self._narrow()):
+            if form._natural(console, options) <= options.max_width:
+                yield from Table.__rich_console__(form, console, options)
+                return
+        yield from self._rows_as_lines(console, options)
+
+    def _natural(self, console: Console, options: ConsoleOptions) -> int:
+        return self.__rich_measure__(console, options.update_width(10**6)).maximum
+
+    def _narrow(self) -> FittingTable:
+        made = copy.copy(self)
+        made.columns = [copy.copy(column) for column in self.columns]
+        for column in made.columns:
+            widest = max(
+                (cell_len(cell.plain if isinstance(cell, Text) else str(cell)) for cell in column.cells), default=0
+            )
+            column.header = _broken(str(column.header), widest)
+        made.padding = (0, 1, 0, 0)
+        return made
+
+    def _rows_as_lines(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        """Yield each row as its first cell on a line, and beneath it the others with their headers."""
+        if self.title:
+            yield Text(visible(str(self.title)), style="bold", overflow="fold")
+        first, *others = self.columns
+        names = [str(column.header) for column in others]
+        for row in zip(*(column.cells for column in (first, *others)), strict=True):
+            head, *cells = (cell if isinstance(cell, Text) else console.render_str(str(cell)) for cell in row)
+            if head.plain:
+                yield Text.assemble(head, overflow="fold")
+            facts = [
+                Text.assemble((f"{name} ", "dim"), cell) if name else cell
+                for name, cell in zip(names, cells, strict=True)
+                if cell.plain
+            ]
+            for line in _packed(facts, options.max_width - len(GAP)):
+                yield Padding(line, (0, 0, 0, len(GAP)), expand=False)
+
+
+def _broken(header: str, width: int) -> str:
+    """Return `header` in as many lines as fit `width`, or its longest part where that is wider."""
+    parts = BREAK.split(header)
+    gaps = ["", *(" " if match.group() else "" for match in BREAK.finditer(header))]
+    width = max(width, *map(cell_len, parts))
+    lines = [""]
+    for gap, part in zip(gaps, parts, strict=True):
+        if cell_len(lines[-1] + gap + part) <= width:
+            lines[-1] += gap + part
+        else:
+            lines.append(part)
+    return "\n".join(lines)
+
+
+def _packed(facts: list[Text], width: int) -> Iterator[Text]:
+    """Yield lines of as many of `facts` as fit `width`; one that is longer is wrapped where it is printed."""
+    line = Text(overflow="fold")
+    for fact in facts:
+        if line.plain and cell_len(line.plain) + len(GAP) + cell_len(fact.plain) > width:
+            yield line
+            line = Text(overflow="fold")
+        line = Text.assemble(line, GAP if line.plain else "", fact, overflow="fold")
+    if line.plain:
+        yield line
