@@ -1,0 +1,152 @@
+"""Budgets read, checked, and named; one that buys nothing leaves the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ripieno
+from ripieno.errors import SelectionError
+from ripieno.pipeline.budgets import affordable, kinds_of, name_of, same_ensembles
+from ripieno.pipeline.costs import looked_at
+from ripieno.types import Ensemble
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Predictions of three models that cost 1, 2 and 4 euros; the dearer the better."""
+    path = tmp_path_factory.mktemp("budgets") / "run"
+    dice = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    truth = np.eye(3)[labels]
+    models = {
+        name: (1 - s) * dice.dirichlet(np.ones(3), 90) + s * truth for name, s in (("a", 0.3), ("b", 0.5), ("c", 0.7))
+    }
+    ripieno.import_(path, models, labels=labels, costs={"a": {"euros": 1}, "b": {"euros": 2}, "c": {"euros": 4}})
+    return path
+
+
+def test_a_budget_that_buys_nothing_leaves_the_others(run: Path) -> None:
+    notes: list[str] = []
+    found = ripieno.select(run, [0.5, 2, 0.25, 5], notes=notes)
+    assert [e.name for e in found] == ["B2", "B5"]
+    (note,) = [n for n in notes if "no member fits" in n]
+    assert "0.5 euros or 0.25 euros" in note
+    assert "costs 1 euros" in note
+
+
+def test_only_when_no_budget_buys_a_member_is_it_an_error(run: Path) -> None:
+    with pytest.raises(SelectionError, match="no member fits"):
+        ripieno.select(run, [0.5, 0.25])
+
+
+def test_several_bounds_must_be_kept_by_one_member() -> None:
+    notes: list[str] = []
+    costs = {"seconds": [1.0, 4.0], "memory": [8.0, 2.0]}
+    one, none = {"seconds": 1.0, "memory": 8.0}, {"seconds": 1.0, "memory": 2.0}
+    assert affordable([one, none], "seconds", costs, notes) == [one]
+    assert len(notes) == 1
+
+
+BAD: list[tuple[Any, dict[str, Any], str]] = [
+    (0, {}, "budget of 0 euros"),
+    (-1, {}, "budget of -1"),
+    (float("nan"), {}, "budget of nan"),
+    (float("inf"), {}, "budget of inf"),
+    ([], {}, "no budgets"),
+    ([5, {"seconds": 1}], {}, "same kinds"),
+    ({}, {}, "budget of nothing"),
+    (["much"], {}, "must be a number"),
+    ({"dollars": 5}, {}, "no cost of kind 'dollars'"),
+    (5, {"method": "best-of"}, "no method 'best-of'"),
+    (5, {"loss": "hinge"}, "no loss 'hinge'"),
+    (5, {"combiner": "max"}, "no combiner 'max'"),
+    (5, {"combiner": "weighted"}, "gives no weights"),
+    (5, {"combiner": "median", "method": "replacement"}, "a median has no weights"),
+    (5, {"prune": 0}, "prune 0"),
+    (5, {"prune": 1.5}, "prune 1.5"),
+    (5, {"size": 0}, "size 0"),
+    (5, {"size": 4}, "size 4 of a library of 3"),
+]
+
+
+@pytest.mark.parametrize(("budgets", "more", "message"), BAD)
+def test_bad_arguments_of_select_are_refused_before_costs_are_looked_for(
+    run: Path, budgets: Any, more: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ripieno.pipeline.ensembles.measure_missing", lambda *_, **__: pytest.fail("measured"))
+    with pytest.raises(SelectionError, match=message):
+        ripieno.select(run, budgets, **more)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [({"points": 0}, "points 0"), ({"kind": "dollars"}, "no cost of kind"), ({"kind": ""}, "no cost of kind"),
+     ({"prune": -1}, "prune -1"), ({"method": "x"}, "no method")],
+)  # fmt: skip
+def test_bad_arguments_of_front_are_refused_before_costs_are_looked_for(
+    run: Path, more: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ripieno.pipeline.ensembles.measure_missing", lambda *_, **__: pytest.fail("measured"))
+    with pytest.raises(SelectionError, match=message):
+        ripieno.front(run, **more)
+
+
+def test_what_is_not_the_default_is_part_of_the_name() -> None:
+    assert name_of(20, "smobf", "cross-entropy", "mean") == "B20"
+    assert name_of(20, "swap", "macro-f1", "vote") == "B20-swap-macro-f1-vote"
+    assert name_of({"seconds": 20.0}, "smobf", "accuracy", "mean") == "B-seconds20-accuracy"
+
+
+def test_ensembles_chosen_otherwise_lie_side_by_side(run: Path) -> None:
+    ripieno.select(run, [4])
+    ripieno.select(run, [4], loss="macro-f1")
+    ripieno.select(run, [4], combiner="vote")
+    ripieno.select(run, [4], method="best")
+    library = ripieno.Library(run)
+    names = {e.name: e for e in library.ensembles()}
+    assert {"B4", "B4-macro-f1", "B4-vote", "B4-best"} <= set(names)
+    assert names["B4-macro-f1"].loss == "macro-f1"
+    assert names["B4"].loss == "cross-entropy"
+
+
+def test_ensembles_of_the_same_members_are_said_to_be_the_same(run: Path) -> None:
+    notes: list[str] = []
+    ripieno.select(run, [100, 200, 1], notes=notes)
+    (note,) = [n for n in notes if "same ensemble" in n and "B100" in n]
+    assert "B200" in note
+    assert "B1," not in note
+
+
+def test_members_in_another_order_or_combined_otherwise() -> None:
+    def made(name: str, members: tuple[str, ...], combiner: Any = "mean") -> Ensemble:
+        return Ensemble(name, members, (1 / len(members),) * len(members), "smobf", {}, {}, {}, combiner)
+
+    three = [made("x", ("a", "b")), made("y", ("b", "a")), made("z", ("a", "b"), "vote")]
+    assert len(same_ensembles(three)) == 1
+    assert "x and y" in same_ensembles(three)[0]
+    assert same_ensembles(three, {"z"}) == []
+
+
+def test_what_measure_measures_is_what_select_looks_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.eye(2)[np.arange(40) % 2] * 0.6 + 0.2
+    models = {f"m{i:03d}": np.clip(rows + 0.001 * i * (1 - 2 * rows), 0, 1) for i in range(60)}
+    models = {name: values / values.sum(1, keepdims=True) for name, values in models.items()}
+    ripieno.import_(tmp_path / "run", models, labels=np.arange(40) % 2)
+    library = ripieno.Library(tmp_path / "run")
+    assert len(looked_at(library, 0.2)) == 24
+    assert len(looked_at(library, 0.01)) == 20
+    assert len(looked_at(library, 1.0)) == 60
+    asked: list[str] = []
+    monkeypatch.setattr("ripieno.pipeline.costs.profiles_on", lambda _, members, *__, **___: asked.extend(members))
+    ripieno.measure(library, prune=0.2)
+    assert asked == [m.id for m in looked_at(library, 0.2)]
+
+
+def test_kinds_are_those_of_the_budgets() -> None:
+    assert kinds_of(None, "euros") == ("euros",)
+    assert kinds_of([1, 2], "seconds") == ("seconds",)
+    assert kinds_of([{"seconds": 1, "memory": 2}], "euros") == ("seconds", "memory")
