@@ -25,7 +25,9 @@ def _run(words: list[str]) -> int:
     from ripieno.cli import console
     from ripieno.cli.app import app
     from ripieno.errors import RipienoError, system_error
+    from ripieno.limits import sleep_while_waiting
 
+    sleep_while_waiting()
     console.manner.json = "--json" in words  # also for words that cannot be read
     try:
         with console.warnings_as_notes():

@@ -9,8 +9,27 @@ from pathlib import Path
 
 import psutil
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""Environment variables that libraries take their number of threads from."""
+WAIT_POLICY = ("OMP_WAIT_POLICY", "passive")
+"""How OpenMP's threads wait for each other. By default they spin: beside another busy process, the one that has no core
+keeps all others spinning until it gets one, and training slows down to a fraction. Asleep they cost their share."""
 GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 """Where a process's control groups are named, and where they are mounted."""
+
+
+def thread_variables(threads: int) -> dict[str, str]:
+    """Environment variables of a child process that computes with so many `threads`, asleep while they wait.
+
+    A policy of waiting that this process was given stands. They count only before the libraries are loaded.
+    """
+    name, policy = WAIT_POLICY
+    return {**dict.fromkeys(THREAD_VARIABLES, str(threads)), name: os.environ.get(name, policy)}
+
+
+def sleep_while_waiting() -> None:
+    """Let OpenMP's threads of this process sleep while they wait, unless the user chose; before PyTorch is loaded."""
+    os.environ.setdefault(*WAIT_POLICY)
 
 
 def usable_cores(group: Path = GROUP, mount: Path = GROUPS) -> tuple[int, ...]:

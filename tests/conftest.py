@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +12,9 @@ import pytest
 # one thread per library, before any of them is imported: the machine is small and tests must not fight
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+# a shell's background and nohup ignore Ctrl-C, children inherit that, and tests press it for them
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # a machine that does something else for a moment is no failure, and every run tries the same examples
 hypothesis.settings.register_profile("here", deadline=None, derandomize=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ripieno.limits import free_memory, usable_cores
+import pytest
+
+from ripieno.limits import free_memory, sleep_while_waiting, thread_variables, usable_cores
 
 
 def test_memory_heeds_the_tightest_control_group(tmp_path: Path) -> None:
@@ -65,3 +67,43 @@ def test_a_quota_above_the_cores_there_are_leaves_them_all(tmp_path: Path) -> No
     group.write_text("0::/\n")
     (tmp_path / "cpu.max").write_text("99900000 100000\n")
     assert usable_cores(group, tmp_path) == tuple(sorted(os.sched_getaffinity(0)))
+
+
+def test_threads_sleep_while_they_wait_unless_the_user_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert thread_variables(3)["OMP_WAIT_POLICY"] == "passive"
+    assert thread_variables(3)["OMP_NUM_THREADS"] == "3"
+    sleep_while_waiting()
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    sleep_while_waiting()
+    assert os.environ["OMP_WAIT_POLICY"] == thread_variables(3)["OMP_WAIT_POLICY"] == "active"
+
+
+@pytest.mark.parametrize("chosen", [None, "active"])
+def test_every_process_that_computes_is_told_how_to_wait(
+    chosen: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lanes, loaders, profiles and the command line; trainers: `tests/cluster`."""
+    from ripieno.engine import Engine
+    from ripieno.profiles.child import Request
+    from ripieno.profiles.profiling import _environment
+    from ripieno.train.crew import Crew
+    from ripieno.types import Device, Input
+    from tests.engine import fake_members as fake
+
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if chosen:
+        monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
+    due = f"OMP_WAIT_POLICY={chosen or 'passive'}".encode()
+
+    def told(process: int) -> bool:
+        return due in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+
+    bundle = fake.bundle()
+    with Engine(bundle, isolation="process", load=fake.load) as engine:
+        assert told(engine.stats().lanes[0].process)
+    with Crew(tmp_path, Input((2, 2, 1)), 1) as crew:
+        assert told(crew.processes[0].pid)
+    request = Request(tmp_path, bundle.members[0], Device("cpu:0", "cpu", 1), "torch", 1, (1,), None, 0.1, 0.1, 1.0)
+    assert _environment(request)["OMP_WAIT_POLICY"] == (chosen or "passive")

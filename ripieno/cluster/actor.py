@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ripieno.cluster.pool import Function
 from ripieno.cluster.start import write_to
 from ripieno.cluster.worker import perform
+from ripieno.limits import sleep_while_waiting
 from ripieno.types import Job, Outcome
 
 
@@ -20,6 +21,7 @@ class Actor:
     def __init__(self, paths: Sequence[str], function: Sequence[Any], log: str) -> None:
         import ray
 
+        sleep_while_waiting()
         if log:
             write_to(log)
         faulthandler.enable(2)

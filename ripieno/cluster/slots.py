@@ -6,12 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 
 from ripieno.errors import SearchError
-from ripieno.limits import usable_cores
+from ripieno.limits import thread_variables, usable_cores
 
 Slot = Mapping[str, str]
 """Environment variables of one worker."""
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 def cpu_slots(count: int | None = None, threads: int | None = None) -> tuple[Slot, ...]:
@@ -24,7 +22,7 @@ def cpu_slots(count: int | None = None, threads: int | None = None) -> tuple[Slo
     count = cores if count is None else count
     if count < 1 or (threads is not None and threads < 1):
         raise SearchError(f"{count} slots of {threads} threads: both must be at least 1")
-    return (_threads(threads or max(1, cores // count)),) * count
+    return (thread_variables(threads or max(1, cores // count)),) * count
 
 
 def gpu_slots(devices: Sequence[int | str], per_device: int = 1, threads: int | None = None) -> tuple[Slot, ...]:
@@ -38,13 +36,9 @@ def gpu_slots(devices: Sequence[int | str], per_device: int = 1, threads: int | 
     share = threads or max(1, len(usable_cores()) // (len(devices) * per_device))
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     names = [_outside(str(device), visible) for device in devices]
-    return tuple({**_threads(share), "CUDA_VISIBLE_DEVICES": name} for _ in range(per_device) for name in names)
+    return tuple({**thread_variables(share), "CUDA_VISIBLE_DEVICES": name} for _ in range(per_device) for name in names)
 
 
 def _outside(device: str, visible: Sequence[str]) -> str:
     """What `device` is called where nothing is hidden: a worker's variable replaces ours."""
     return visible[int(device)] if device.isdecimal() and int(device) < len(visible) else device
-
-
-def _threads(count: int) -> dict[str, str]:
-    return dict.fromkeys(THREAD_VARIABLES, str(count))

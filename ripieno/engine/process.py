@@ -17,6 +17,7 @@ from ripieno.engine.lane import House, Report
 from ripieno.engine.memory import Memory
 from ripieno.engine.supervisor import Supervisor
 from ripieno.engine.tokens import LONGEST, Kind, Setup, Task, pack_setup, pack_tasks, unpack_news
+from ripieno.limits import thread_variables
 from ripieno.types import Input
 
 
@@ -67,13 +68,12 @@ class ProcessLane:
             stdin.seek(0)
             inherited = (self._memory.descriptor, tasks.fileno(), life.fileno())
             call = f"from ripieno.engine.worker import main; main{(os.getpid(), *inherited)!r}"
-            threads = str(self._setup.orders.threads)
             self._process = subprocess.Popen(
                 [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {call}"],
                 stdin=stdin,
                 stdout=subprocess.DEVNULL,
                 pass_fds=inherited,
-                env={**os.environ, **dict.fromkeys(_THREAD_NAMES, threads)},
+                env={**os.environ, **thread_variables(self._setup.orders.threads)},
             )
         for end in (self._tasks, self._life):
             end.setblocking(False)
@@ -170,6 +170,3 @@ class ProcessLane:
         if not self._cause:
             self._cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
         self._house.dead(self._index, self._cause, self._raised and not self._up)
-
-
-_THREAD_NAMES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ripieno.backends.names import MODEL, WEIGHTS, file_of
 from ripieno.errors import EngineError, RipienoError
 from ripieno.files import write_array
+from ripieno.limits import thread_variables
 from ripieno.profiles.child import Reply, Request
 from ripieno.types import Device, Member, Point, Profile
 
@@ -134,8 +135,11 @@ def _last_words(code: int, errors: IO[bytes]) -> str:
 
 def _environment(request: Request) -> dict[str, str]:
     """This process's environment with the device's threads, and its import path so that families are found."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(request.threads))
-    return {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
+    return {
+        **os.environ,
+        **thread_variables(request.threads),
+        "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
+    }
 
 
 class Shelf(Protocol):

@@ -24,13 +24,13 @@ import torch
 from torch import Tensor
 
 from ripieno.data.augment import Augmentation
+from ripieno.limits import thread_variables
 from ripieno.train.loader import Desk, Order
 from ripieno.train.plan import Block
 from ripieno.types import Input
 
 DEPTH = 3
 """Blocks of a loader: one that is trained on, one that is ready, one in preparation."""
-_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class LoadersDied(Exception):  # noqa: N818
@@ -57,7 +57,7 @@ class Crew:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=(self.descriptor,),
-                env={**os.environ, **_THREADS, "CUDA_VISIBLE_DEVICES": ""},
+                env={**os.environ, **thread_variables(1), "CUDA_VISIBLE_DEVICES": ""},
             )
             for _ in range(loaders)
         ]

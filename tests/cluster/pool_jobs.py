@@ -45,7 +45,8 @@ def work(folder: str, job: Job) -> Outcome:
     if do == "sleep":
         time.sleep(float(job.configuration["seconds"]))
     if do == "environment":
-        note(folder, f"{os.environ['OMP_NUM_THREADS']} {os.environ['CUDA_VISIBLE_DEVICES']!r}")
+        names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "OMP_WAIT_POLICY")
+        note(folder, " ".join(repr(os.environ.get(name)) for name in names))
     if do == "speak":
         os.write(2, b"a word from the worker\n")
     member = Member(job.member, job.trial, 1, "none", job.configuration, Input((1,)), ("a", "b"), {}, 0, 0.0)

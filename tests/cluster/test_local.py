@@ -191,13 +191,14 @@ def test_workers_leave_control_c_to_the_parent(tmp_path: Path) -> None:
     assert outcome.member is not None
 
 
-def test_a_slot_brings_its_environment_and_its_log(tmp_path: Path) -> None:
+def test_a_slot_brings_its_environment_and_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     slots = gpu_slots(["GPU-7"], threads=3)
     with LocalPool(partial(pool_jobs.work, str(tmp_path)), slots, logs=tmp_path / "logs") as pool:
         pool.submit(job(0, "environment"))
         pool.submit(job(1, "speak"))
         assert all(pool.wait(30) + pool.wait(1))
-    assert "3 'GPU-7'" in notes(tmp_path)
+    assert "'3' 'GPU-7' 'passive'" in notes(tmp_path)
     assert (tmp_path / "logs" / "slot-0.log").read_text() == "a word from the worker\n"
 
 

@@ -21,6 +21,7 @@ from ripieno import files
 from ripieno.engine import Engine
 from ripieno.errors import EngineError
 from ripieno.library.bundle import files_of, read_bundle
+from ripieno.limits import sleep_while_waiting
 from ripieno.profiles import local_devices
 from ripieno.server.fleet.places import devices_here, placed
 from ripieno.types import Allocation, Bundle
@@ -71,6 +72,7 @@ class Replica:
     ) -> None:
         self._shelf, self._application = shelf, application
         self._down: float | None = None
+        sleep_while_waiting()
         _sweep()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         try:
