@@ -44,7 +44,8 @@ class Costs:
             part = self._part(member, device, lanes)
             slower = 1 if part is not None or device.type != "cpu" else lanes
             profile = part or self.profile(member, device.kind)
-            self._known[key] = seconds_at(profile.points, batch_size) * slower + self.overhead
+            # the engine's share grows with it: else a cut that nobody measured would look quicker than the whole
+            self._known[key] = (seconds_at(profile.points, batch_size) + self.overhead) * slower
         return self._known[key]
 
     def measured(self, member: str, device: Device, lanes: int) -> bool:

@@ -98,7 +98,7 @@ def best(problem: Problem, seconds: float = 10.0, known: Placements | None = Non
     that y and z are whole: a quick bound, with no placements.
     """
     floor = simulate.predict(known, problem.devices, problem.costs).throughput if known else 0.0
-    modes = [(d, lanes) for d in problem.devices for lanes in problem.lane_counts(d) if _known(problem, d, lanes)]
+    modes = [(d, lanes) for d in problem.devices for lanes in problem.lane_counts(d) if _pays(problem, d, lanes)]
     seats = [seat for i, mode in enumerate(modes) for seat in _seats(problem, i, *mode)]
     if {s.placement.member for s in seats} != set(problem.members):
         return Optimum(None, 0.0, 0.0)
@@ -139,9 +139,17 @@ def _ceiling(problem: Problem, modes: list[tuple[Device, int]], seats: list[_Sea
     return min(sum(mine.values()) if problem.replicas else max(mine.values()) for mine in speeds.values())
 
 
-def _known(problem: Problem, device: Device, lanes: int) -> bool:
-    """Whether cutting `device` in `lanes` was measured; without it the model cannot tell the cut from the whole."""
-    return lanes == 1 or all(problem.costs.measured(m, device, lanes) for m in problem.members)
+def _pays(problem: Problem, device: Device, lanes: int) -> bool:
+    """Return whether cutting `device` in `lanes` can be quicker than leaving it whole.
+
+    It cannot where no member was measured on such a part: `Costs` takes it to be as much slower as it is smaller. Nor
+    where the lanes' own bytes are more than there are. Any other cut must be in the program, or what it finds is no
+    bound on plans that use the cut.
+    """
+    if lanes == 1:
+        return True
+    room = lanes * problem.costs.base(device) < device.memory
+    return room and any(problem.costs.measured(m, device, lanes) for m in problem.members)
 
 
 def _seats(problem: Problem, mode: int, device: Device, lanes: int) -> Iterable[_Seat]:

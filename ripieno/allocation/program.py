@@ -40,7 +40,7 @@ class Room:
     def cover(self, x: Array) -> tuple[list[int], int] | None:
         """Columns, and how many of them may be taken, where those that `x` takes do not fit together."""
         inside = {c: size for c, size in zip(self.columns, self.sizes, strict=True) if x[c] > 0.5}
-        if sum(inside.values()) <= self.bytes:
+        if not inside or sum(inside.values()) <= self.bytes:
             return None
         largest = max(inside.values())
         columns = [c for c, size in zip(self.columns, self.sizes, strict=True) if c in inside or size >= largest]

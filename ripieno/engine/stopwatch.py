@@ -87,8 +87,8 @@ def bench(
     """Measure `seconds` of a bundle (or of a running `engine`), `in_flight` requests of `batch` samples outstanding.
 
     `images` (samples, *input.shape) are sent in turn; without them random ones, as in algorithm 1. `in_flight` is by
-    default enough to keep every lane busy. Measuring begins once so many were answered, and ends after `seconds` or, if
-    requests take longer, a few answers. `isolation` and `trusted` are `Engine`'s; raises as it does.
+    default enough to keep every lane in full batches. Measuring begins once so many were answered, and ends after
+    `seconds` or, if requests take longer, a few answers. `isolation` and `trusted` are `Engine`'s; raises as it does.
     """
     with _running(bundle, engine, isolation, trusted, load) as running:
         requests = _requests(running, batch, images, seed)
@@ -244,9 +244,18 @@ def _requests(engine: Engine, batch: int, images: NDArray[np.generic] | None, se
 
 
 def _enough(engine: Engine, batch: int) -> int:
-    """Requests that keep every lane in full batches, twice over."""
-    placements = engine.bundle.allocation.placements
-    return max(2, -(-2 * sum(p.batch_size for p in placements) // (batch * len(engine.bundle.ensemble.members))) + 1)
+    """Requests that keep every lane in full batches.
+
+    Twice what all lanes take at once; and on processors, where the ring cuts a batch to half of a lane's share of what
+    waits, so much that half of a lane's share is a full batch of the largest size, beside what the lanes hold.
+    """
+    allocation = engine.bundle.allocation
+    twice = -(-2 * sum(p.batch_size for p in allocation.placements) // len(engine.bundle.ensemble.members))
+    processors = {d.name for d in allocation.devices if d.type == "cpu"}
+    cut = [p for p in allocation.placements if p.device in processors]
+    lanes = len({(p.device, p.lane) for p in cut})
+    samples = max(twice, 3 * lanes * max((p.batch_size for p in cut), default=0))
+    return max(2, -(-samples // batch) + 1)
 
 
 def _drive(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import SelectionError
-from ripieno.selection.objective import Floats
+from ripieno.selection.objective import Floats, Ints
 
 Budget = float | Mapping[str, float] | None
 ROUNDING = 1e-9
@@ -47,6 +47,24 @@ class Costs:
         """Which members fit into what `used` (kinds,) leaves of `limits`."""
         values = self.values if used is None else self.values + used
         return np.asarray((values <= limits * (1 + ROUNDING)).all(axis=1))
+
+    def affordable(self, limits: Floats, members: Ints, most: int) -> int:
+        """How many of `members`, at most `most`, the budgets could pay for if each kind of cost took its cheapest."""
+        totals = np.cumsum(np.sort(self.values[members], axis=0), axis=0)[:most]
+        return int((totals <= limits * (1 + ROUNDING)).all(axis=1).sum())
+
+    def leaves_room(self, limits: Floats, used: Floats, members: Ints, more: int) -> NDArray[np.bool_]:
+        """Which of `members` can be added to what is `used` such that the cheapest `more` of the others still fit.
+
+        With several kinds of cost the cheapest of each are counted, which need not be the same members.
+        """
+        values = self.values[members]
+        cheapest = np.sort(values, axis=0)
+        rest = cheapest[:more].sum(axis=0)
+        # among the cheapest itself, a member leaves the next one in its place
+        beyond = rest + cheapest[min(more, len(cheapest) - 1)]
+        needs = used + np.maximum(values + rest, beyond if more < len(cheapest) else np.inf)
+        return np.asarray((needs <= limits * (1 + ROUNDING)).all(axis=1))
 
     def shares(self, limits: Floats, used: Floats) -> Floats:
         """r = C/B with each member added (equation 2): the largest share of a budget, 0 without any bound."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from ripieno.selection.objective import Floats
 from ripieno.selection.problem import Members, Problem
-from ripieno.selection.smobf import climb
+from ripieno.selection.smobf import climb, keep_room
 
 REPEATS = 50
 """Steps of `replacement` when no size is given."""
@@ -45,14 +45,25 @@ def replacement(problem: Problem, limits: Floats) -> list[Members]:
 
 def top_k(problem: Problem, limits: Floats) -> list[Members]:
     """The members of lowest own loss, as many as `size` and the budget allow; without a size every k is an answer."""
+    order = problem.order(limits)
     taken: Members = ()
     prefixes = []
     used = np.zeros(len(limits))
-    for member in problem.order(limits):
-        if problem.costs.fits(limits, used)[member] and len(taken) < (problem.size or len(problem.names)):
-            taken, used = (*taken, int(member)), used + problem.costs.values[member]
-            prefixes.append(taken)
-    return prefixes if problem.size is None else prefixes[-1:]
+    if problem.size is None:
+        for member in order:
+            if problem.costs.fits(limits, used)[member]:
+                taken, used = (*taken, int(member)), used + problem.costs.values[member]
+                prefixes.append(taken)
+        return prefixes
+    most = max(1, problem.costs.affordable(limits, order, min(problem.size, len(order))))
+    while len(taken) < most:
+        left = order[~np.isin(order, taken)]
+        fits = keep_room(problem, limits, used, left, most - len(taken) - 1)
+        if not fits.any():
+            break
+        member = int(left[fits.argmax()])
+        taken, used = (*taken, member), used + problem.costs.values[member]
+    return [taken]
 
 
 def best(problem: Problem, limits: Floats) -> list[Members]:

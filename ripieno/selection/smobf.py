@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ripieno.selection.objective import Floats, Ints
 from ripieno.selection.problem import Members, Problem
@@ -18,13 +19,20 @@ def climb(problem: Problem, limits: Floats, candidates: Ints, w: float, to_size:
     """Add the member of lowest score until no feasible addition lowers the score.
 
     Equation 2 with our reading: `score = (1 - w) * E + w * r` with r = C/B; what makes r > 1 is not feasible. With
-    `to_size`, go on to the problem's size even when the score rises.
+    `to_size`, go on to the problem's size even when the score rises, and take no member after which the budget could
+    not pay for the rest of that size.
     """
     most = min(problem.size or len(candidates), len(candidates))
+    if to_size:
+        most = max(1, problem.costs.affordable(limits, candidates, most))
     node, score, used = problem.tree.root, np.inf, np.zeros(len(limits))
     free = np.ones(len(problem.names), dtype=bool)
     while len(node.members) < most:
-        left = candidates[(free & problem.costs.fits(limits, used))[candidates]]
+        left = candidates[free[candidates]]
+        fits = problem.costs.fits(limits, used)[left]
+        if to_size:
+            fits = keep_room(problem, limits, used, left, most - len(node.members) - 1)
+        left = left[fits]
         shares = problem.costs.shares(limits, used)
         member = problem.tree.step(node, left, 1 - w, w * shares[left], np.inf if to_size else score)
         if member is None:
@@ -33,3 +41,13 @@ def climb(problem: Problem, limits: Floats, candidates: Ints, w: float, to_size:
         score = (1 - w) * node.loss + w * shares[member]
         used, free[member] = used + problem.costs.values[member], False
     return node.members
+
+
+def keep_room(problem: Problem, limits: Floats, used: Floats, left: Ints, more: int) -> NDArray[np.bool_]:
+    """Which of `left` can be added such that `more` further ones can follow, or as many as can."""
+    while more > 0:
+        fits = problem.costs.leaves_room(limits, used, left, more)
+        if fits.any():
+            return fits
+        more -= 1
+    return problem.costs.fits(limits, used)[left]

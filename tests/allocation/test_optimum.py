@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from ripieno.allocation import optimum, simulate
@@ -10,6 +11,7 @@ from ripieno.allocation.costs import Costs
 from ripieno.allocation.problem import Pin, Problem
 from ripieno.allocation.worst_fit import worst_fit
 from ripieno.errors import AllocationError
+from ripieno.profiles.devices import part_of_kind
 from ripieno.types import Device, Placement, Point, Profile
 from tests.allocation.instances import best_of_all, exhaustive, random_problem, with_lanes
 
@@ -49,6 +51,66 @@ def test_the_program_agrees_where_the_cpu_may_be_cut(shape: tuple[int, int, int,
             assert problem.allows(found.placements)
             cut += any(p.lane for p in found.placements)
     assert cut > 2
+
+
+def partly_measured(problem: Problem, seed: int) -> Problem:
+    """`problem` of which some members, all or none were measured on the parts that its CPU may be cut in."""
+    generator = np.random.default_rng([seed, 5])
+    profiles = {
+        kind: {m: p for m, p in of.items() if generator.random() < 0.5} if part_of(kind) else of
+        for kind, of in problem.costs.profiles.items()
+    }
+    return dataclasses.replace(problem, costs=Costs(profiles, overhead=problem.costs.overhead))
+
+
+def part_of(kind: str) -> bool:
+    return kind in {part_of_kind("cpu-4-cores", lanes) for lanes in (2, 4)}
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 2, False), (2, 2, 1, True), (1, 2, 2, True)])
+@pytest.mark.parametrize("overhead", [0.0, 2e-3])
+def test_the_bound_holds_where_a_cut_was_measured_for_some_members_only(
+    shape: tuple[int, int, int, bool], overhead: float
+) -> None:
+    used = 0
+    for seed in range(20):
+        whole = with_lanes(random_problem(seed, *shape, tightness=4), seed)
+        problem = partly_measured(dataclasses.replace(whole, costs=Costs(whole.costs.profiles, overhead)), seed)
+        best, placements = exhaustive(problem)
+        assert best <= optimum.best(problem).bound * (1 + 1e-6)
+        assert best <= optimum.best(problem, relaxed=True).bound * (1 + 1e-6)
+        assert optimum.best(problem).throughput == pytest.approx(best, rel=1e-5)
+        used += any(p.lane for p in placements or ())
+    assert used
+
+
+def test_a_cut_that_nobody_measured_is_no_quicker_than_the_whole() -> None:
+    problem = random_problem(3, 1, 2, 2)
+    costs = Costs(problem.costs.profiles, overhead=1e-3)
+    device = problem.devices[0]
+    for size in problem.batch_sizes:
+        whole = costs.seconds("m0", device, size)
+        assert costs.seconds("m0", device, size, 4) == pytest.approx(4 * whole)
+
+
+@pytest.mark.parametrize("room", [1, 2, 3])
+def test_a_device_smaller_than_the_runtimes_of_its_cuts_is_planned_whole_or_refused(room: int) -> None:
+    """Four lanes of a runtime of 120 MB do not fit into 130, 250 or 370 MB."""
+    problem = with_lanes(random_problem(0, 1, 2, 2), 0, lanes=4)
+
+    def heavy(profile: Profile) -> Profile:
+        points = tuple(dataclasses.replace(point, bytes=4 << 20) for point in profile.points)
+        return dataclasses.replace(profile, base=120 << 20, points=points)
+
+    profiles = {kind: {m: heavy(p) for m, p in of.items()} for kind, of in problem.costs.profiles.items()}
+    small = dataclasses.replace(problem.devices[0], memory=(120 * room + 10) << 20)
+    tight = dataclasses.replace(problem, devices=(small,), costs=Costs(profiles))
+    found = optimum.best(tight)
+    assert found.placements is not None
+    assert tight.allows(found.placements)
+    assert found.throughput == pytest.approx(exhaustive(tight)[0], rel=1e-5)
+    tiny = dataclasses.replace(tight, devices=(dataclasses.replace(small, memory=100 << 20),))
+    assert optimum.best(tiny).placements is None
 
 
 def test_the_relaxed_program_is_a_bound() -> None:

@@ -57,3 +57,9 @@ def test_programs_of_two_threads_leave_the_output_where_it_was(capfd: pytest.Cap
         list(pool.map(silent, range(8)))
     sys.stdout.write("seen")
     assert capfd.readouterr() == ("seen", "")
+
+
+def test_a_room_of_less_than_nothing_is_kept_by_taking_nothing() -> None:
+    room = Room([0, 1], [5, 7], -3)
+    assert room.cover(np.zeros(2)) is None
+    assert room.cover(np.array([1.0, 0.0])) == ([0, 1], 0)

@@ -13,7 +13,7 @@ import ripieno.engine
 from ripieno.engine import AllocationBench, Engine, bench
 from ripieno.engine.stopwatch import Stock
 from ripieno.errors import EngineError
-from ripieno.types import Device
+from ripieno.types import Allocation, Device, Placement
 
 
 def test_throughput_is_what_the_slowest_member_allows(isolation):
@@ -103,3 +103,13 @@ def test_each_placement_has_its_share_of_the_time():
     assert slow > quick > 0
     assert slow + quick < 1.6  # a batch under way when it ends counts whole
     assert slow * result.seconds == pytest.approx(result.members[bundle.ensemble.members[0]].computing)
+
+
+def test_a_bench_keeps_processor_lanes_in_full_batches():
+    slow = fake.member(0, delay=0.01)
+    devices = tuple(Device(f"cpu:{n}", "cpu", 1 << 30) for n in range(2))
+    placements = tuple(Placement(slow.id, d.name, 32, 0) for d in devices)
+    made = dataclasses.replace(fake.bundle([slow]), allocation=Allocation("two", "t", devices, placements))
+    found = bench(made, seconds=0.5, batch=16, load=fake.load)
+    work = found.members[slow.id]
+    assert work.samples / work.batches > 28

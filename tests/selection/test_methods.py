@@ -197,3 +197,26 @@ def test_the_best_weights_are_those_of_a_fine_grid() -> None:
     weights, loss, _ = best_weights(truth, 5000)
     assert loss <= min(losses) + 1e-6
     assert weights[0] == pytest.approx(grid[int(np.argmin(losses))], abs=0.02)
+
+
+@pytest.mark.parametrize("method", ["forward", "top-k"])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_size_is_kept_whenever_the_budget_can_pay_for_so_many(method: Method, seed: int) -> None:
+    """The best members are dear here: whoever takes one first has too little left for the others."""
+    rng = np.random.default_rng(seed)
+    truth = rng.beta(2, 1, (12, 40))
+    costs = np.empty(12)
+    costs[np.argsort(-np.log(truth).mean(axis=1))] = np.linspace(10, 1, 12)
+    costs = np.stack([costs, rng.permutation(costs)], axis=1)[:, : 1 + seed % 2]
+    cheapest = np.sort(costs, axis=0)[:5].sum(axis=0)
+    if costs.shape[1] == 1:
+        budget = float(cheapest[0]) * 1.1
+        chosen = select_members(truth, costs=costs[:, 0], budget=budget, method=method, size=5)
+        assert len(chosen.members) == 5
+        assert chosen.cost <= budget * (1 + 1e-9)
+        fewer = select_members(truth, costs=costs[:, 0], budget=float(cheapest[0]) * 0.999, method=method, size=5)
+        assert len(fewer.members) == 4, "as many as can be paid for"
+    else:
+        budgets = {"a": float(costs[:, 0].sum()), "b": float(cheapest[1]) * 1.1}
+        priced = {"a": costs[:, 0], "b": costs[:, 1]}
+        assert len(select_members(truth, costs=priced, budget=budgets, method=method, size=5).members) == 5
