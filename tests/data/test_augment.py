@@ -97,6 +97,54 @@ def test_shear_moves_rows_by_their_height_in_radians():
     assert torch.allclose(steps.abs(), torch.tan(torch.tensor(0.3)).expand(8), atol=1e-4)
 
 
+MIDDLE = 0.5
+"""A draw that changes nothing."""
+
+
+@pytest.mark.parametrize(
+    ("column", "changes"),
+    [
+        (0, {"zoom": [[0.6, 1.0]]}),
+        (1, {"zoom": [[1.0, 0.6]]}),
+        (2, {"translation": [[-0.4, 0.0]]}),
+        (3, {"translation": [[0.0, -0.4]]}),
+        (4, {"shear": [-0.3]}),
+        (5, {"rotation": [-30.0]}),
+    ],
+)
+def test_each_draw_moves_pixels_in_one_way_and_each_axis_has_its_own(images, column, changes):
+    draws = torch.full((1, 10), MIDDLE)
+    draws[0, column] = 0.0
+    found = Augmentation(0.4, 0.4, 0.3, 0.0, 30.0).apply(images[:1], draws)
+    wanted = warp(images[:1], **still(1) | {name: torch.tensor(value) for name, value in changes.items()})
+    assert torch.allclose(found, wanted, atol=1e-3)
+    assert not torch.allclose(found, images[:1], atol=1.0)
+
+
+@pytest.mark.parametrize("column", [7, 8, 9])
+def test_each_channel_is_shifted_by_its_own_draw(images, column):
+    draws = torch.full((1, 10), MIDDLE)
+    draws[0, column] = 1.0
+    shift = Augmentation(max_channel_shift=0.1, value_range=200.0).apply(images[:1], draws) - images[:1]
+    assert shift.mean((0, 2, 3)).tolist() == pytest.approx([20.0 * (column == 7 + n) for n in range(3)], abs=1e-4)
+
+
+def test_what_one_maximum_does_depends_on_no_other():
+    same = torch.rand(6, 3, 9, 9, generator=seeded(9))
+    flipped = Augmentation(flip=True)(same, seeded())
+    shifted = Augmentation(flip=True, max_channel_shift=0.1)(same, seeded()) - flipped
+    assert torch.allclose(shifted, Augmentation(max_channel_shift=0.1)(same, seeded()) - same, atol=1e-4)
+
+
+def test_zoomed_images_draw_width_and_height_apart():
+    ramp = torch.arange(9.0).expand(300, 1, 9, 9)
+    across = Augmentation(max_zoom=0.4)(ramp, seeded())[:, 0, 4].diff(dim=1)[:, 4]
+    down = Augmentation(max_zoom=0.4)(ramp.transpose(2, 3), seeded())[:, 0, :, 4].diff(dim=1)[:, 4]
+    assert across.min() < 0.65
+    assert across.max() > 1.35
+    assert abs(torch.corrcoef(torch.stack([across, down]))[0, 1]) < 0.2
+
+
 def test_every_sample_draws_its_own():
     same = torch.rand(1, 3, 9, 9, generator=seeded(9)).expand(6, 3, 9, 9)
     changed = EVERY(same, seeded())

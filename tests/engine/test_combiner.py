@@ -86,6 +86,26 @@ def test_the_spread_is_the_deviation_of_the_answered_class():
     np.testing.assert_allclose(spread(predictions, combine("mean", predictions, weights), weights), [0.2], rtol=1e-5)
 
 
+def test_the_spread_counts_a_member_by_its_weight():
+    # of the answered class 0.9, 0.5 and 0.5 with weights 3, 1, 0: mean 0.8, variance 0.75 * 0.01 + 0.25 * 0.09
+    predictions = np.array([[[0.9, 0.1]], [[0.5, 0.5]], [[0.5, 0.5]]], np.float32)
+    weights = np.array([0.75, 0.25, 0.0], np.float32)
+    answer = combine("weighted", predictions, weights)
+    np.testing.assert_allclose(spread(predictions, answer, weights), [0.03**0.5], rtol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 1000), members=st.integers(1, 6))
+def test_the_spread_is_the_square_root_of_the_weighted_variance(seed, members):
+    predictions = cube(members, 7, 4, seed)
+    weights = np.random.default_rng(seed).dirichlet(np.ones(members)).astype(np.float32)
+    answer = combine("weighted", predictions, weights)
+    for sample, found in enumerate(spread(predictions, answer, weights)):
+        chosen = predictions[:, sample, answer[sample].argmax()].astype(np.float64)
+        variance = np.average((chosen - np.average(chosen, weights=weights)) ** 2, weights=weights)
+        assert found == pytest.approx(variance**0.5, abs=1e-5)
+
+
 def test_members_that_agree_have_no_spread():
     predictions = np.repeat(cube(1), 4, axis=0)
     np.testing.assert_allclose(spread(predictions, predictions[0], EQUAL), 0, atol=1e-6)

@@ -111,6 +111,23 @@ def test_a_batch_waits_for_more_until_max_delay():
     assert flat(some.assign(10.5))[0].samples == 1
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_is_due_first_is_what_waits_longest_whichever_member_it_waits_for(first):
+    some = ring(capacity=64, lanes=1, members=2, max_delay=0.5)
+    some.publish("a", 0, 1, [first], 10.0)
+    some.publish("b", 0, 1, [1 - first], 10.25)
+    assert not some.assign(10.25)
+    assert some.due() == 10.5
+    (claim,) = flat(some.assign(10.5))
+    assert claim.member == first
+    some.complete(claim.id, 0.001)
+    assert some.due() == 10.75
+
+
+def test_nothing_is_due_when_nothing_waits():
+    assert ring(max_delay=0.5).due() is None
+
+
 def test_a_full_batch_does_not_wait():
     some = ring(lanes=1, members=1, max_delay=0.5)
     some.publish("a", 0, 4, [0], 10.0)
@@ -145,6 +162,53 @@ def test_a_lane_takes_nothing_beside_what_is_suspected_of_killing_lanes():
         for claim in claims:
             some.complete(claim.id, 0.001)
     assert sorted(held, key=len) == [[1], [0, 0]]
+
+
+def suspect(some: Ring) -> None:
+    """The lane dies over what it has just been given, and is up again."""
+    some.release(0)
+    some.raise_lane(0)
+
+
+def test_a_lane_that_is_busy_for_long_takes_no_second_claim_beside_what_is_suspected():
+    some = ring(capacity=64, lanes=1, members=2, ahead=0.001)
+    some.measured(0, 0, 1.0)
+    some.measured(0, 1, 0.5)
+    some.publish("a", 0, 4, [0], 0.0)
+    assert [claim.member for claim in flat(some.assign(0.0))] == [0]
+    suspect(some)
+    some.publish("b", 0, 40, [1], 0.0)
+    (alone,) = flat(some.assign(0.0))
+    assert (alone.member, alone.tries) == (0, 1)
+    assert not some.assign(0.0)
+    some.complete(alone.id, 4.0)
+    assert len(flat(some.assign(0.0))) == 2  # what nothing is wrong with is prepared beside another
+
+
+def test_what_is_suspected_is_not_given_to_a_lane_that_holds_something():
+    some = ring(capacity=64, lanes=2, members=2, ahead=1.0)
+    for lane, member in itertools.product(range(2), range(2)):
+        some.measured(lane, member, 0.1)
+    some.publish("a", 0, 4, [0, 1], 0.0)
+    held, lost = (claims[0] for _, claims in sorted(some.assign(0.0).items()))
+    some.release(lost.lane)
+    assert not some.assign(0.0)
+    some.complete(held.id, 0.4)
+    (alone,) = flat(some.assign(0.0))
+    assert (alone.lane, alone.member, alone.tries) == (held.lane, lost.member, 1)
+
+
+def test_what_is_suspected_is_predicted_request_by_request_without_what_came_later():
+    some = ring(capacity=64, lanes=1, members=1, batch_size=8)
+    some.publish("a", 0, 2, [0], 0.0)
+    assert flat(some.assign(0.0))[0].ranges == [(0, 2)]
+    suspect(some)
+    some.publish("b", 0, 2, [0], 0.0)
+    (alone,) = flat(some.assign(0.0))
+    assert (alone.ranges, alone.tries) == ([(0, 2)], 1)
+    some.complete(alone.id, 0.001)
+    (later,) = flat(some.assign(0.0))
+    assert (later.ranges, later.tries) == ([(2, 4)], 0)
 
 
 def test_a_busy_lane_gets_a_second_claim_only_while_much_more_waits():

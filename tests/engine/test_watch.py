@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
+from ripieno.engine import watch as watching
+from ripieno.engine.claims import Claim
 from ripieno.engine.supervisor import Supervisor
 from ripieno.engine.watch import Patience, Watch
 
@@ -99,3 +102,155 @@ def test_after_the_end_no_lane_is_started(supervisor):
     watch.died(0, time.monotonic())
     supervisor.wait_for(lambda: None)
     assert len(lane.starts) == 1
+
+
+class Day:
+    """A supervisor, a clock and one lane of member 0, in a time of their own."""
+
+    process = 0
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.silent = 0.0
+        self.claim: Claim | None = None
+        self.causes: list[str] = []
+        self.starts: list[float] = []
+        self._later: list[tuple[float, Callable[[], None]]] = []
+
+    def begin(self, **patience: float) -> None:
+        self.watch = Watch([(0,)], Patience(**patience), self)  # type: ignore[arg-type]
+        self.watch.begin([self], lambda _: self.claim, lambda *_: None)  # type: ignore[list-item]
+
+    # a supervisor
+
+    def soon(self, act: Callable[[], None]) -> None:
+        self.at(self.now, act)
+
+    def at(self, when: float, act: Callable[[], None]) -> None:
+        self._later.append((when, act))
+
+    # a lane
+
+    def start(self) -> None:
+        self.starts.append(self.now)
+
+    def ping(self, now: float) -> float:
+        return self.silent
+
+    def kill(self, cause: str) -> None:
+        self.causes.append(cause)
+
+    # what happens
+
+    def pass_until(self, end: float) -> list[str]:
+        """Time passes; why the lane was killed meanwhile."""
+        self.causes.clear()
+        while due := [later for later in self._later if later[0] <= end]:
+            first = min(due, key=lambda later: later[0])
+            self._later.remove(first)
+            self.now = max(self.now, first[0])
+            first[1]()
+        self.now = end
+        return list(self.causes)
+
+    def works(self, since: float, seconds: float) -> None:
+        """The lane holds a claim handed out at `since` that takes `seconds`."""
+        self.claim = Claim(0, 0, 0, [(0, 1)], 1, 0, since, 0.0, seconds)
+
+    def dies(self) -> None:
+        self.watch.died(0, self.now)
+
+
+@pytest.fixture
+def day(monkeypatch):
+    """A day whose time is what the watch reads."""
+    some = Day()
+    monkeypatch.setattr(watching.time, "monotonic", lambda: some.now)
+    return some
+
+
+def test_a_lane_that_answers_no_ping_is_killed_and_one_that_does_is_not(day):
+    day.begin(ping=10.0)
+    day.pass_until(0.5)
+    day.watch.rose(0, 0.5)
+    day.silent = 10.0
+    assert day.pass_until(2.5) == []
+    day.silent = 10.5
+    assert day.pass_until(3.5) == ["it did not answer a ping for 10.5 s"]
+
+
+def test_a_lane_that_does_not_load_in_time_is_killed_and_one_that_is_up_may_be_idle_for_ever(day):
+    day.begin(loading=30.0)
+    assert day.pass_until(30.0) == []
+    assert day.pass_until(31.0) == ["it did not load within 30 s"]
+    day.watch.rose(0, 31.0)
+    assert day.pass_until(1000.0) == []
+
+
+def test_a_lane_that_waits_to_be_started_is_not_killed(day):
+    day.begin(loading=30.0, back_off=200.0, longest_back_off=200.0)
+    day.pass_until(0.5)
+    day.dies()
+    day.pass_until(0.6)
+    day.dies()
+    assert day.pass_until(150.0) == []
+    assert day.starts == [0.0, 0.5]
+
+
+def test_a_task_may_take_its_time_and_no_longer(day):
+    day.begin(stall=60.0)
+    day.pass_until(0.5)
+    day.watch.rose(0, 0.5)
+    day.works(100.0, 0.1)
+    assert day.pass_until(160.0) == []
+    assert day.pass_until(161.0) == ["it made no progress for 61.0 s"]
+
+
+def test_a_long_task_may_take_twenty_times_what_is_expected(day):
+    day.begin(stall=60.0)
+    day.pass_until(0.5)
+    day.watch.rose(0, 0.5)
+    day.works(100.0, 10.0)
+    assert day.pass_until(300.0) == []
+    assert day.pass_until(301.0) == ["it made no progress for 201.0 s"]
+
+
+def test_a_task_that_waited_behind_another_is_timed_from_the_end_of_that_one(day):
+    day.begin(stall=60.0)
+    day.pass_until(0.5)
+    day.watch.rose(0, 0.5)
+    day.works(1.0, 0.1)  # handed out ahead
+    day.watch.worked(0, 50.0)
+    assert day.pass_until(110.0) == []
+    assert day.pass_until(111.0) == ["it made no progress for 61.0 s"]
+
+
+def test_restarts_are_spaced_twice_as_far_each_time_up_to_a_limit_and_anew_after_work(day):
+    day.begin(back_off=1.0, longest_back_off=4.0, deaths=100)
+    day.pass_until(0.0)
+    waits = []
+    for _ in range(6):
+        died = day.now
+        day.dies()
+        day.pass_until(died + 10.0)
+        waits.append(day.starts[-1] - died)
+    assert waits == [0.0, 1.0, 2.0, 4.0, 4.0, 4.0]
+    day.watch.rose(0, day.now)
+    day.watch.worked(0, day.now)
+    died = day.now
+    day.dies()
+    day.pass_until(died + 10.0)
+    assert day.starts[-1] == died
+
+
+def test_a_lane_that_dies_at_work_again_and_again_waits_the_same_each_time(day):
+    day.begin(back_off=1.0)
+    day.pass_until(0.0)
+    waits = []
+    for _ in range(4):
+        day.watch.rose(0, day.now)
+        died = day.now
+        day.dies()
+        day.pass_until(died + 10.0)
+        waits.append(day.starts[-1] - died)
+    assert waits == [0.0, 1.0, 1.0, 1.0]

@@ -287,3 +287,35 @@ def test_stopping_never_trains_a_failed_trial_on() -> None:
     decision = asha.ask()
     assert decision is not None
     assert decision.start == 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "order"), [(0.1, [0, 1, 3]), (0.2, [0, 1, 3]), (0.3, [1, 0, 3]), (0.4, [1, 0, 3]), (0.5, [1, 3, 0])]
+)
+def test_of_one_rung_the_best_is_promoted_first_whichever_bracket_it_is_in(loss: float, order: list[int]) -> None:
+    asha = Asha(((1, 3, 9), (3, 9)), 2, trials=8)
+    # even trials start in the bracket from 1, odd ones in that from 3
+    start(asha, [0.7, 0.2, 0.8, 0.4, 0.9, 0.6, 0.9, 0.8])
+    for trial, reached in ((0, loss), (2, 0.9)):
+        promotion = Decision(trial, 1, 3)
+        assert promotion in asha.options()
+        asha.issue(promotion)
+        asha.tell(promotion, reached)
+    # the better of two, the better two of four
+    assert [d.trial for d in asha.options() if d.start == 3] == order
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_a_loss_that_is_no_number_changes_no_decision_that_a_failure_would_not(stopping: bool) -> None:
+    searches = []
+    for failed in (None, nan, float("inf"), -float("inf")):
+        rng = np.random.default_rng(0)
+        asha = Asha(hyperband(9), trials=60, stopping=stopping)
+        searches.append([])
+        while (decision := asha.ask()) is not None:
+            searches[-1].append(decision)
+            asha.issue(decision)
+            draw = float(rng.uniform())
+            asha.tell(decision, failed if draw < 0.3 else draw)
+    assert searches[1:] == searches[:1] * 3
+    assert {d.start for d in searches[0]} == {0, 1, 3}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from math import log
 from typing import Any
 
@@ -126,6 +127,54 @@ def test_a_child_has_only_values_of_its_parents_and_new_ones_and_is_hardly_ever_
         inherited += sum(any(child[name] == p[name] for p in parents) for name in ("rate", "share"))
     assert copies <= 3  # a draw anew may give the same of three kinds
     assert inherited > 30  # of 60 that could be; a draw anew hits none of them
+
+
+WIDE = Space("wide", "none", {name: Continuous(0.0, 1.0) for name in "abcd"} | {"only": Integer(3, 3)})
+"""Each value tells which trial it is of."""
+
+
+def children(trials: int, count: int) -> list[dict[str, int]]:
+    """Of `count` children bred from so many trials: for each value inherited, the rank of the parent it is of."""
+    view = View(distributions(WIDE))
+    for trial in range(trials):
+        view.start(sample(find_sampler("random"), view, 0))
+        view.tell(trial, 9, ((trial * 7) % trials) / trials, last=True)
+    ranks = {t.params[name]: place for place, t in enumerate(ranked(view.study())) for name in "abcd"}
+    study, new = view.study(), view.new()
+    bred = []
+    for seed in range(count):
+        genetic = find_sampler("genetic")(seed)
+        values = genetic.sample_relative(study, new, genetic.infer_relative_search_space(study, new))
+        bred.append({name: ranks[value] for name, value in values.items() if name != "only"})
+    return bred
+
+
+def test_a_parent_is_the_better_of_two_drawn_from_the_best_dozen() -> None:
+    found = [rank for child in children(20, 1500) for rank in child.values()]
+    assert max(found) < POPULATION == 12
+    # of two of twelve the better is of rank r with probability (23 - 2 r) / 144
+    for rank in range(12):
+        assert found.count(rank) / len(found) == pytest.approx((23 - 2 * rank) / 144, abs=0.025)
+
+
+def test_nine_children_of_ten_have_two_parents_and_take_after_each_alike() -> None:
+    pairs = [pair for child in children(12, 3000) for pair in combinations(child.values(), 2)]
+    # two values are of two parents when there are two (0.9), not the same (8/9), and each gave one (1/2)
+    assert sum(a != b for a, b in pairs) / len(pairs) == pytest.approx(0.9 * 8 / 9 / 2, abs=0.02)
+
+
+def test_a_child_has_a_value_of_its_own_and_each_is_drawn_anew_as_often() -> None:
+    bred = children(12, 1500)
+    assert all(len(child) < 4 for child in bred)
+    # one of the four in any case, and each of five ranges with probability 1/5
+    for name in "abcd":
+        drawn = sum(name not in child for child in bred) / len(bred)
+        assert drawn == pytest.approx(1 - 3 / 4 * 4 / 5, abs=0.04)
+
+
+def test_the_first_generation_is_drawn_at_random() -> None:
+    assert all(child == {} for child in children(POPULATION - 1, 20))
+    assert any(child for child in children(POPULATION, 20))
 
 
 def test_a_generation_waits_for_all_of_the_one_before() -> None:

@@ -46,6 +46,16 @@ def test_the_front_of_all_budgets_rises_in_cost_and_falls_in_loss(seed: int) -> 
     assert cheap[-1].loss <= select_members(truth, costs=costs, budget=20.0).loss + 0.05
 
 
+def test_a_budget_gets_an_ensemble_met_on_the_way_to_another_budgets() -> None:
+    # each errs on a sample of its own. For 17 the second costs most of the budget, more than it gains; for 3200 all are
+    # cheap, and on the way to all three lies the pair that 17 can pay for
+    truth, costs = 0.9 - 0.6 * np.eye(3)[::-1], np.array([1.0, 15.0, 16.0])
+    assert select_members(truth, costs=costs, budget=17.0, weights=(0.7,)).members == (0,)
+    assert select_members(truth, costs=costs, budget=3200.0, weights=(0.7,)).members == (0, 1, 2)
+    small, large = front(truth, costs=costs, budgets=[17.0, 3200.0], weights=(0.7,))
+    assert (small.members, large.members) == ((0, 1), (0, 1, 2))
+
+
 def test_the_exact_front_is_the_staircase_of_all_ensembles() -> None:
     truth, costs = library(0, members=8)
     every = [list(s) for k in range(1, 9) for s in combinations(range(8), k)]

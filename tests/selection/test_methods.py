@@ -173,6 +173,16 @@ def test_pruning_keeps_a_share_but_at_least_twenty() -> None:
     assert len(select_members(truth[:25], method="forward", size=25, prune=0.2).members) == 20
 
 
+def test_the_share_that_pruning_keeps_is_one_of_the_whole_library_rounded_up() -> None:
+    truth = np.random.default_rng(1).beta(2, 1, (201, 10))
+    costs = np.where(np.arange(201) < 150, 1.0, 9000.0)  # 51 are too dear for any budget below
+    for prune, kept in ((0.2, 41), (0.4, 81), (0.74, 149), (1.0, 150)):
+        assert (
+            len(select_members(truth, costs=costs, budget=8000.0, method="top-k", size=201, prune=prune).members)
+            == kept
+        )
+
+
 def test_pruning_never_takes_away_all_that_a_budget_can_buy() -> None:
     truth = np.linspace(0.99, 0.1, 100)[:, None] * np.ones((1, 5))
     costs = np.linspace(100, 1, 100)  # the worse, the cheaper
@@ -188,6 +198,58 @@ def test_the_certificate_bounds_what_any_weights_could_gain(method: Method) -> N
     assert lowest <= loss
     assert choice.loss - choice.certificate <= loss
     assert loss - lowest < 1e-3
+
+
+@pytest.mark.parametrize("budget", [2.0, 4.0, 9.0])
+def test_the_certificate_is_no_larger_than_what_the_best_weights_gain(budget: float) -> None:
+    truth, costs = library(5)
+    choice = select_members(truth, costs=costs, budget=budget, certify=True)
+    affordable = truth[costs <= budget]
+    _, loss, _ = best_weights(affordable, 5000)
+    assert choice.certificate is not None
+    assert choice.loss - loss <= choice.certificate <= choice.loss - loss + 1e-4
+
+
+def test_an_ensemble_that_nothing_can_better_has_a_certificate_of_nought() -> None:
+    choice = select_members(np.array([[0.9, 0.8], [0.5, 0.5]]), certify=True)
+    assert choice.members == (0,)
+    assert choice.certificate == pytest.approx(0, abs=1e-6)
+    assert choice.certificate >= 0
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 5, 20, 100, 1000])
+def test_the_best_weights_lie_between_their_loss_and_their_bound_however_few_the_iterations(iterations: int) -> None:
+    for seed in range(4):
+        truth, _ = library(seed, members=30)
+        weights, loss, lowest = best_weights(truth, iterations)
+        _, best, _ = best_weights(truth, 5000)
+        assert weights.sum() == pytest.approx(1)
+        assert weights.min() >= 0
+        assert loss == pytest.approx(-np.log(weights @ truth).mean())
+        assert lowest <= best <= loss + 1e-9
+        assert loss <= cross_entropy(truth.mean(axis=0)) + 1e-12  # never worse than where it began
+
+
+@pytest.mark.parametrize("seed", [10, 20, 25])
+def test_more_iterations_never_weaken_the_bound_on_the_best_weights(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.beta(rng.uniform(0.1, 1), 1, (rng.integers(2, 30), rng.integers(2, 40)))
+    bounds = [best_weights(truth, iterations)[2] for iterations in range(1, 80)]
+    assert bounds == sorted(bounds)
+
+
+@pytest.mark.parametrize("seed", [114, 590, 5481])
+def test_a_step_that_overshoots_is_taken_back_and_the_best_weights_are_found_all_the_same(seed: int) -> None:
+    rng = np.random.default_rng(seed)  # some probabilities are next to nought: the second bold step goes too far
+    truth = rng.beta(0.15, 0.15, (rng.integers(2, 6), rng.integers(1, 6)))
+    _, loss, lowest = best_weights(truth)
+    assert loss - lowest < 1e-4
+
+
+def test_the_best_weights_of_sure_mistakes_are_numbers() -> None:
+    weights, loss, lowest = best_weights(np.array([[0.0, 0.0], [0.0, 0.9]]))
+    assert np.isfinite([*weights, loss, lowest]).all()
+    assert loss == pytest.approx(-np.log(1e-15) / 2 - np.log(0.9) / 2, rel=0.05)
 
 
 def test_the_best_weights_are_those_of_a_fine_grid() -> None:

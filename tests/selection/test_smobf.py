@@ -16,14 +16,16 @@ from ripieno.selection.metrics import cross_entropy
 TRUTH = np.array([[0.9, 0.3], [0.3, 0.9], [0.55, 0.55]])
 
 
-def plain_smobf(truth: NDArray[np.float64], costs: NDArray[np.float64], budget: float, w: float) -> tuple[int, ...]:
-    """Equation 2 as it is read, one candidate at a time."""
+def plain_smobf(
+    truth: NDArray[np.float64], costs: NDArray[np.float64], budget: float | NDArray[np.float64], w: float
+) -> tuple[int, ...]:
+    """Equation 2 as it is read, one candidate at a time; `costs` (members[, kinds]) with a budget for each kind."""
     chosen: tuple[int, ...] = ()
     score = np.inf
     while True:
         best = (score, -1)
         for member in set(range(len(truth))) - set(chosen):
-            r = costs[[*chosen, member]].sum() / budget
+            r = (costs[[*chosen, member]].sum(axis=0) / budget).max()
             if r <= 1:
                 found = (1 - w) * cross_entropy(truth[[*chosen, member]].mean(axis=0)) + w * r
                 best = min(best, (found, member)) if found < score else best
@@ -78,3 +80,24 @@ def test_more_budget_never_gives_a_higher_loss() -> None:
     truth, costs = rng.beta(2, 1, (25, 40)), rng.uniform(1, 5, 25)
     choices = front(truth, costs=costs, budgets=np.linspace(2, 40, 15).tolist())
     assert all(a.loss >= b.loss for a, b in itertools.pairwise(choices))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("w", [0.9, 0.5, 0.1])
+def test_of_several_costs_the_largest_share_of_a_budget_is_what_a_member_costs(seed: int, w: float) -> None:
+    rng = np.random.default_rng(seed)
+    truth, costs = rng.beta(2, 1, (15, 50)), rng.uniform(1, 5, (15, 2))
+    bounds = np.array([20.0, 16.0])
+    choice = select_members(truth, costs=costs, budget={"seconds": 20.0, "bytes": 16.0}, weights=(w,))
+    assert choice.members == plain_smobf(truth, costs, bounds, w)
+    assert choice.cost == (costs[list(choice.members)].sum(axis=0) / bounds).max()
+
+
+def test_a_member_that_all_but_fills_one_budget_is_dearer_than_one_that_half_fills_two() -> None:
+    # with costs of 8 and 1 in budgets of 10 the mean of the shares is 0.45, their largest 0.8
+    choice = select_members(
+        np.array([[0.8], [0.8]]), costs=[[8.0, 1.0], [5.0, 5.0]], budget={"a": 10, "b": 10}, weights=(0.9,)
+    )
+    assert choice.members == (1,)
+    assert choice.cost == 0.5
+    assert choice.costs == {"a": 5.0, "b": 5.0}

@@ -103,6 +103,20 @@ def test_a_job_makes_a_member_with_its_curve_and_its_predictions(task: Task, dig
     assert np.allclose(cached.sum(1), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_a_steps_loss_is_the_cross_entropy_with_labels_smoothed(task: Task, digits: Dataset, smoothing: float) -> None:
+    trial = Trial(task, Job(3, {**TINY, "label_smoothing": smoothing}, 0, 1), digits)
+    with closing(trial.feed):
+        images, labels = next(iter(next(iter(trial.feed.batches(1)))))
+    trial.network.train()
+    with torch.no_grad():
+        logs = trial.body(images).log_softmax(1).double()
+    true = logs[torch.arange(len(labels)), labels]
+    # a true label keeps 1 - smoothing, and all classes share the rest
+    expected = -((1 - smoothing) * true + smoothing * logs.mean(1)).mean()
+    assert trial.step(images, labels, 0.1).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
 def test_training_learns_the_digits(task: Task) -> None:
     member = train(task, {**TINY, "width": 8, "learning_rate": 0.01}, 0, 6)
     assert member.losses["valid_accuracy"] > 0.8
