@@ -286,6 +286,8 @@ class Allocation(Shown):
     """share of the machine's processors, 0..1, that other programs took during the benches; None without benches"""
     backends: tuple[str, ...] = ()
     """what runs each placement, and so which profile it was planned by; empty: that of most profiles"""
+    filled: float | None = None
+    """how full the batches of the busiest member were in the last bench, 0..1 of those planned; None when unknown"""
 
 
 @dataclass(frozen=True)

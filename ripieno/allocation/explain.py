@@ -59,6 +59,27 @@ class Explanation:
     measured: float | None = None
     """samples per second in the last bench"""
     name: str = ""
+    filled: float | None = None
+    """how full the busiest member's batches were in the last bench, 0..1 of those planned"""
+
+    @property
+    def slower(self) -> float | None:
+        """Times as long as in the profiles that a sample took to compute in the last bench; None without one."""
+        if not self.measured or any(s.measured is None for s in self.seats):
+            return None
+        planned = sum(s.share for s in self.seats) / self.throughput
+        return sum(s.measured or 0.0 for s in self.seats) / self.measured / planned
+
+    @property
+    def busiest(self) -> float | None:
+        """Share of the last bench's time that the busiest resource computed; None without one."""
+        total: dict[tuple[str, int], float] = {}
+        for s in self.seats:
+            if s.measured is None:
+                return None
+            lane = s.lane if s.device.startswith("cpu") else 0
+            total[s.device, lane] = total.get((s.device, lane), 0.0) + s.measured
+        return max(total.values(), default=None)
 
     @property
     def short_of_bound(self) -> float | None:
@@ -124,7 +145,8 @@ def explain(
         for d in devices
     )
     limits = _limits(found, devices)
-    return Explanation(seats, uses, found.throughput, allocation.bound, limits, allocation.throughput, allocation.name)
+    known = allocation.throughput, allocation.name, allocation.filled
+    return Explanation(seats, uses, found.throughput, allocation.bound, limits, *known)
 
 
 def _limits(found: simulate.Prediction, devices: Sequence[Device]) -> str:

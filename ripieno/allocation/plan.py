@@ -20,6 +20,7 @@ from ripieno.allocation.latency import arrivals, p99
 from ripieno.allocation.problem import Pin, Placements, Problem, canonical
 from ripieno.allocation.refine import Bench, CachedBench, Refined, refine
 from ripieno.allocation.worst_fit import DEFAULT_BATCH_SIZE, worst_fit
+from ripieno.durations import check_duration
 from ripieno.errors import AllocationError
 from ripieno.types import Allocation, Device, Ensemble, Profile
 
@@ -55,8 +56,9 @@ class Options:
     """samples per second at which the p99 latency is to be least; None: the throughput is to be most"""
 
     def __post_init__(self) -> None:
-        if self.rate is not None and not self.rate > 0:
+        if self.rate is not None and not 0 < self.rate < math.inf:
             raise AllocationError(f"rate {self.rate:g} must be samples per second, above 0")
+        check_duration(self.seconds, "seconds", zero=True, error=AllocationError)
         if self.max_benches < 0:
             raise AllocationError(f"max benches {self.max_benches} must be 0 or more")
 

@@ -124,12 +124,13 @@ def allocate(
             progress=progress,
         )
     placed = made.allocation
+    found = pipeline.explain(run, placed)
     if explain_it:
-        explained.show(pipeline.explain(run, placed), placed.errors, others=placed.others)
+        explained.show(found, placed.errors, others=placed.others)
     else:
         console.out.print(tables.allocation(placed))
         console.out.print(tables.speed(placed))
-        console.out.print(explained.error(placed.errors, others=placed.others))
+        console.out.print(explained.error(placed.errors, others=placed.others, found=found))
     if placed.rate is not None:
         console.out.print(explained.latency(placed))
     if proof := read_proof(made.path):

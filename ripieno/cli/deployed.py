@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from ripieno.cli import console, tables, words
+from ripieno.cli import console, explained, tables, words
 from ripieno.cli.app import BundlePath, Run, Trust, app
 from ripieno.commands import command
+from ripieno.durations import check_duration
 from ripieno.errors import EXTRAS, RipienoError
 from ripieno.notes import Notes
 from ripieno.turns import TOLERANCE
 
 if TYPE_CHECKING:
     from ripieno.engine.stopwatch import BenchResult
-    from ripieno.types import Bundle
+    from ripieno.types import Bundle, Placement
 
 Isolation = Annotated[str, typer.Option(help="Lanes in threads or in processes: `auto`, `thread`, `process`.")]
 
@@ -51,14 +53,21 @@ def bench(
     from ripieno.engine import Engine
     from ripieno.engine import bench as run_bench
     from ripieno.library import read_bundle
+    from ripieno.profiles.timing import Neighbours
 
+    check_duration(seconds, "--seconds")
+    if batch < 1:
+        raise RipienoError(f"--batch {batch} must be at least 1")
     deployment = read_bundle(bundle)
     given = None if images is None else read_inputs(images, deployment.input, Notes(console.note))[1]
     with (
         console.status(f"answering requests of {batch} images for {seconds:g} s"),
         Engine(deployment, isolation=known_isolation(isolation), cascade=cascade, trusted=family or ()) as engine,
     ):
+        neighbours = Neighbours()
         result = run_bench(deployment, seconds=seconds, batch=batch, images=given, engine=engine)
+        # processor time of lanes in other processes is not told from that of other programs
+        others = neighbours.share() if engine.isolation == "thread" else None
     made = console.table(f"{bundle}", "requests of", "images/s", "spread", "p50 (ms)", "p99 (ms)")
     made.add_row(
         f"{batch} images",
@@ -69,12 +78,28 @@ def bench(
     )
     console.out.print(made)
     console.out.print(tables.work(result))
+    for note in doubts(result, deployment.allocation.placements, others):
+        console.note(note)
     if engine.cascade is not None:
         console.out.print(f"a sample was shown to {result.asked:.2f} of {len(result.members)} members, on average")
         if given is None:
             console.note("random images stop a cascade at other members than real ones: --images sends yours")
     kept = _kept(deployment, engine.isolation, result)
     console.closing(kept, command("serve", bundle), bench=result)
+
+
+def doubts(found: BenchResult, placements: Sequence[Placement], others: float | None) -> list[str]:
+    """Return why a bench measured less than the deployment can do, each with its number.
+
+    `others` is the share of the CPUs that other programs took, None where it is not known.
+    """
+    lanes = max(lane.computing for lane in found.lanes) / found.seconds
+    why = explained.reasons(others)
+    if found.asked >= len(found.members) and (full := found.filled(placements)) < explained.FULL:
+        why.append(f"batches were {full:.0%} full: this measures smaller ones than planned")
+    if lanes < explained.FULL:
+        why.append(f"the busiest lane computed {lanes:.0%} of the time: the rest went into handing over and combining")
+    return why
 
 
 def _kept(bundle: Bundle, isolation: str, found: BenchResult) -> str:

@@ -16,6 +16,10 @@ from ripieno.types import Allocation
 
 COLOURS = ("blue", "dark_orange", "green", "magenta", "yellow", "cyan", "medium_purple", "red")
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LARGE = 0.25
+"""A model error above this is said with its reasons."""
+FULL = 0.9
+"""Batches are full, lanes busy and profiles right from this share on."""
 WIDTH = 40
 """Characters of a bar."""
 
@@ -29,7 +33,7 @@ def show(
     out.print(devices(found, letters))
     out.print(found.limits)
     out.print(pace(found, elsewhere))
-    out.print(error(errors, elsewhere, others))
+    out.print(error(errors, elsewhere, others, found))
 
 
 def seats(found: Explanation, letters: dict[str, str]) -> Table:
@@ -109,8 +113,16 @@ def pace(found: Explanation, elsewhere: bool = False) -> str:
     return ", ".join(parts)
 
 
-def error(errors: Sequence[float], elsewhere: bool = False, others: float | None = None) -> str:
-    """One line: how far the model was off, and, where they took their `others` share, that others were to blame."""
+def error(
+    errors: Sequence[float],
+    elsewhere: bool = False,
+    others: float | None = None,
+    found: Explanation | None = None,
+) -> str:
+    """One line: how far the model was off, and why, where it was off by much or other programs took CPU time.
+
+    `others` is the share of the CPUs that other programs took, `found` the allocation that was benched last.
+    """
     if not errors:
         here = "nothing was benched: --max-benches 20 measures it"
         return f"model error: not known, {'nothing can be benched on devices that are not here' if elsewhere else here}"
@@ -118,9 +130,34 @@ def error(errors: Sequence[float], elsewhere: bool = False, others: float | None
     where = " of earlier plans of this run, on the devices of that time" if elsewhere else ""
     middle, worst = statistics.median(sizes), max(sizes)
     said = f"model error: {middle:.1%} in the median of {len(sizes)} benches{where}, {worst:.1%} at worst"
+    why = reasons(others, found)
+    if worst > LARGE and not why:
+        why = ["no cause was recorded in the last bench: measure and allocate again on an idle machine"]
+    return "; ".join([said, *(why if worst > LARGE or (others or 0.0) > BUSY else [])])
+
+
+def reasons(others: float | None = None, found: Explanation | None = None) -> list[str]:
+    """Return what kept the last bench from what the model predicts, each with its number."""
+    why = []
     if (others or 0.0) > BUSY:
-        said += f"; other programs took {others:.0%} of the processors, so what was measured is low: repeat when idle"
-    return said
+        why.append(f"other programs took {others:.0%} of the processors, so what was measured is low: repeat when idle")
+    if found is None or found.measured is None:
+        return why
+    if (found.filled or 1.0) < FULL:
+        why.append(f"batches were {found.filled:.0%} full in the last bench")
+    if (found.busiest or 1.0) < FULL:
+        why.append(f"the busiest lane computed {found.busiest:.0%} of the time: the last bench did not keep it busy")
+    if (found.slower or 1.0) > 1 / FULL:
+        why.append(
+            f"a sample took {found.slower:.1f} times as long to compute as when its member was measured alone: "
+            "`ripieno measure RUN --again` on an idle machine shows whether that was so then"
+        )
+    if (found.slower or 1.0) < FULL:
+        why.append(
+            f"a sample took {found.slower:.2f} times as long to compute as when its member was measured: the machine "
+            "was busy then, so measure again: `ripieno measure RUN --again`"
+        )
+    return why
 
 
 def latency(allocation: Allocation) -> str:

@@ -6,7 +6,6 @@ nothing happens. It fits the terminal: rows that do not fit are counted by rung,
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
@@ -15,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ripieno.clock import now as unix_now
 from ripieno.search.progress import Running, Snapshot
 from ripieno.types import Configuration, Value
 
@@ -85,7 +85,7 @@ def loss(value: float | None) -> str:
 class Live:
     """What `rich.live.Live` shows of a search; `now` tells Unix seconds."""
 
-    def __init__(self, brief: Brief, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, brief: Brief, now: Callable[[], float] = unix_now) -> None:
         self._brief = brief
         self._now = now
         self._snapshot: Snapshot | None = None

@@ -19,6 +19,7 @@ from ripieno.cli import console
 from ripieno.cli.app import BundlePath, Trust, app
 from ripieno.cli.deployed import Isolation, known_isolation
 from ripieno.commands import command, shell
+from ripieno.durations import check_duration
 from ripieno.errors import RipienoError
 
 Secret = Annotated[
@@ -186,6 +187,7 @@ def top(
     """Watch a server: requests, latencies, members, lanes: `ripieno top http://127.0.0.1:8000`."""
     from ripieno.server import Client
 
+    check_duration(every, "--every")
     with Client(url, token=token) as client:
         before, then = client.overview(), time.monotonic()
         time.sleep(every)

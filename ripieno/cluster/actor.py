@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import faulthandler
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ripieno import clock
 from ripieno.cluster.pool import Function
 from ripieno.cluster.start import write_to
 from ripieno.cluster.worker import perform
@@ -32,8 +34,9 @@ class Actor:
         """Answered when the slot is up."""
         return True
 
-    def run(self, job: Job) -> Outcome:
-        """Never raises: what the job raises is its failure."""
+    def run(self, job: Job, now: float) -> Outcome:
+        """Run `job`; what it raises is its failure. `now` is the time of the pool's clock."""
+        clock.follow(now - time.monotonic())
         return perform(self._function, job)
 
 

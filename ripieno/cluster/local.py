@@ -16,7 +16,6 @@ import queue
 import signal
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -26,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
-from ripieno import files
+from ripieno import clock, files
 from ripieno.cluster.deaths import Deaths, Progress, unseen
 from ripieno.cluster.pool import Function
 from ripieno.cluster.results import Results, hung, placed, seconds_of, spoilt, starved
@@ -113,7 +112,7 @@ class LocalPool:
         worker.end()
 
     def _run(self, worker: _Worker, job: Job) -> Outcome:
-        started, deaths, why = time.time(), Deaths(job, self._progress), "was stopped"
+        started, deaths, why = clock.now(), Deaths(job, self._progress), "was stopped"
         before = worker.written()
         while not self._closing.is_set():
             try:
@@ -125,7 +124,7 @@ class LocalPool:
             except TimeoutError:
                 worker.stop()
                 failed = hung(job, self._limit or 0.0, worker.log)
-                return Outcome(job, failure=failed, slot=worker.number, started=started, finished=time.time())
+                return Outcome(job, failure=failed, slot=worker.number, started=started, finished=clock.now())
             except BrokenProcessPool:
                 counted = deaths.again if worker.up else deaths.starting
                 why = worker.bury()
@@ -133,9 +132,9 @@ class LocalPool:
                     break
             except Exception as error:  # what cannot travel between processes
                 failed = failure("error", error)
-                return Outcome(job, failure=failed, slot=worker.number, started=started, finished=time.time())
+                return Outcome(job, failure=failed, slot=worker.number, started=started, finished=clock.now())
         crash = Failure("crash", f"the worker {why}, {len(deaths)} times", worker.words(before), worker.log)
-        return Outcome(job, failure=crash, slot=worker.number, started=started, finished=time.time())
+        return Outcome(job, failure=crash, slot=worker.number, started=started, finished=clock.now())
 
     def __enter__(self) -> Self:
         return self
@@ -151,7 +150,7 @@ class _Worker:
         self.number = number
         self.log = log
         self._function = function
-        self._initargs = (dict(environment), os.getpid(), log)
+        self._initargs = (dict(environment), os.getpid(), log, clock.origin())
         self._lock = threading.Lock()
         self._killed = False
         self._context = _Context()

@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from ripieno import files
+from ripieno import clock, files
 from ripieno.cluster.actor import RaySlot, last_words, start
 from ripieno.cluster.deaths import STARTS, Deaths, Progress, unseen
 from ripieno.cluster.local import check_importable
@@ -167,10 +167,10 @@ class RayPool:
             if not self._jobs:
                 return
             if slot.state == "idle":
-                slot.job, slot.state, slot.since = self._jobs.popleft(), "busy", time.time()
+                slot.job, slot.state, slot.since = self._jobs.popleft(), "busy", clock.now()
                 if slot.job.member not in self._deaths:
                     self._deaths[slot.job.member] = Deaths(slot.job, self._progress)
-                self._expect(slot, slot.actor.run.remote(slot.job))
+                self._expect(slot, slot.actor.run.remote(slot.job, slot.since))
 
     def _expect(self, slot: RaySlot, reference: Any) -> None:
         """Make an event of the actor's answer."""
@@ -226,7 +226,7 @@ class RayPool:
         self._looked = 0.0
 
     def _failed(self, slot: RaySlot, job: Job, why: Failure) -> Outcome:
-        return Outcome(job, failure=why, slot=slot.number, started=slot.since, finished=time.time())
+        return Outcome(job, failure=why, slot=slot.number, started=slot.since, finished=clock.now())
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
         self._deaths.pop(job.member, None)
@@ -235,7 +235,7 @@ class RayPool:
     def _end_hung(self) -> None:
         for slot in list(self._slots):
             seconds = None if slot.job is None else seconds_of(slot.job, self._limit)
-            if slot.job is not None and seconds is not None and time.time() - slot.since > seconds:
+            if slot.job is not None and seconds is not None and clock.now() - slot.since > seconds:
                 self._finish(slot.job, self._failed(slot, slot.job, hung(slot.job, self._limit or 0.0, slot.log)))
                 self._drop(slot)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from dataclasses import replace
 
+from ripieno.durations import LONGEST
 from ripieno.errors import SearchError
 from ripieno.types import Failure, Job, Outcome
 
@@ -77,7 +78,7 @@ def placed(outcome: Outcome, slot: int, log: str) -> Outcome:
 
 def seconds_of(job: Job, limit: float | None) -> float | None:
     """How long `job` may take at `limit` seconds an epoch."""
-    return None if limit is None else limit * (job.stop - job.start)
+    return None if limit is None else min(limit * (job.stop - job.start), LONGEST)
 
 
 def hung(job: Job, limit: float, log: str = "") -> Failure:

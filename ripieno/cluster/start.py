@@ -1,5 +1,5 @@
-"""The first thing a worker process does. Imports the standard library only: the environment must be set before NumPy,
-PyTorch or CUDA read it."""
+"""The first thing a worker process does. Imports neither NumPy, PyTorch nor CUDA: they read the environment, which must
+be set before."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import threading
 import time
 from collections.abc import Mapping
 
+from ripieno import clock
+
 CHECK_SECONDS = 0.5
 """How often a worker looks whether its parent lives."""
 
 
-def begin(environment: Mapping[str, str], parent: int, log: str) -> None:
-    """Set the environment, leave Ctrl-C to the parent, write to the file `log` if named, and die with `parent`."""
+def begin(environment: Mapping[str, str], parent: int, log: str, origin: float) -> None:
+    """Set environment and clock, leave Ctrl-C to the parent, write to the file `log` if named, die with `parent`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.update(environment)
+    clock.follow(origin)
     if log:
         write_to(log)
     faulthandler.enable()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from dataclasses import replace
 
+from ripieno import clock
 from ripieno.cluster.pool import Function
 from ripieno.types import Failure, Job, Outcome
 
@@ -16,14 +16,14 @@ def arrive(function: Function) -> None:
 
 def perform(function: Function, job: Job) -> Outcome:
     """Run `job` and time it; what it raises becomes its failure, with the traceback."""
-    started = time.time()
+    started = clock.now()
     try:
         outcome = function(job)
     except MemoryError as error:
         outcome = Outcome(job, failure=failure("memory", error))
     except (Exception, SystemExit) as error:
         outcome = Outcome(job, failure=failure("error", error))
-    return replace(outcome, started=started, finished=time.time())
+    return replace(outcome, started=started, finished=clock.now())
 
 
 def failure(reason: str, error: BaseException) -> Failure:

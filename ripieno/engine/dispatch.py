@@ -6,6 +6,7 @@ tasks that became possible (`_pump`): there is no dispatching thread between a r
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -59,6 +60,8 @@ class Dispatcher:
         """all lanes are up, or one cannot be started"""
         self.refusal = ""
         """why the engine could not start"""
+        self._alarm = math.inf
+        """when `_pump_later` runs next; a timer for a later time runs as well, and may find nothing to do"""
         self.traced = False
         """whether some request wants to know its steps"""
 
@@ -216,11 +219,13 @@ class Dispatcher:
         """Hand out every task a lane can take now."""
         for lane, claims in self._ring.assign(now).items():
             self._lanes[lane].send(self._tasks(claims))
-        if self._ring.max_delay and (due := self._ring.due()) is not None and due > now:
+        if self._ring.max_delay and (due := self._ring.due(now)) is not None and due < self._alarm:
+            self._alarm = due
             self._supervisor.at(due, self._pump_later)
 
     def _pump_later(self) -> None:
         with self.desk.lock:
+            self._alarm = math.inf
             self._pump(time.monotonic())
 
     def _trace(self, claim: Claim, began: float, ended: float) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import backends
+from ripieno.durations import check_duration
 from ripieno.engine.answer import Answer, LaneWork, Stats
 from ripieno.engine.crew import Load, Orders, load_name
 from ripieno.engine.dispatch import Dispatcher
@@ -76,6 +77,7 @@ class Engine:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         if isolation not in ("auto", "thread", "process"):
             raise EngineError(f"no isolation {isolation!r}; there are: auto, thread, process")
+        max_delay = check_duration(max_delay, "max_delay", zero=True, error=EngineError)
         self.cascade = cascade if isinstance(cascade, Cascade) else self.bundle.cascade if cascade else None
         self._plans = Plans(self.bundle, self.cascade)
         self._indices = self._plans.indices
@@ -152,8 +154,12 @@ class Engine:
         member did about the request (`ripieno.engine.trace.Step`). Callbacks of the future run in a lane's
         or the engine's thread: keep them short, and do not wait in them.
 
-        Raises EngineError for wrong images or members, EngineBusyError when there was no room in time.
+        Raises EngineError for wrong images, members or times, EngineBusyError when there was no room in time.
         """
+        if timeout is not None:
+            timeout = check_duration(timeout, "timeout", zero=True, error=EngineError)
+        if deadline is not None:
+            deadline = check_duration(deadline, "deadline", zero=True, error=EngineError)
         array = check_images(images, self.bundle.input)
         plan = self._plans.find(members, spread, each, cascade)
         request = Request(len(array), plan, len(array))
@@ -222,6 +228,8 @@ class Engine:
 
     def close(self, drain: bool = True, timeout: float | None = None) -> None:
         """Stop: with `drain`, after the requests in flight are answered (at most `timeout` seconds). Idempotent."""
+        if timeout is not None:
+            timeout = check_duration(timeout, "timeout", zero=True, error=EngineError)
         if self._closed:
             return
         self._closed = True

@@ -6,6 +6,7 @@ each sample's time runs from when it was due, even when it could be handed over 
 
 from __future__ import annotations
 
+import math
 import queue
 import time
 from concurrent.futures import Future
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ripieno.durations import check_duration
 from ripieno.engine.answer import Answer
 from ripieno.engine.engine import Engine
 from ripieno.errors import EngineError
@@ -39,8 +41,11 @@ class Latency:
 def latency_at(engine: Engine, rate: float, seconds: float = 1.0, seed: int = 0) -> Latency:
     """Send single samples to `engine`, `rate` a second at random times, for `seconds` and at least `LEAST` of them.
 
-    Raises EngineError when one is not answered.
+    Raises EngineError for a `rate` or `seconds` that are no positive number, and when one is not answered.
     """
+    if not 0 < rate < math.inf:
+        raise EngineError(f"rate {rate:g} must be samples per second, above 0")
+    seconds = check_duration(seconds, "seconds", error=EngineError)
     generator = np.random.default_rng(seed)
     count = max(LEAST, round(rate * seconds))
     kind = engine.bundle.input

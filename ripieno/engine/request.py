@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
@@ -49,18 +50,28 @@ class Part(NamedTuple):
         return self.each[[self.members.index(m) for m in members]]
 
 
+_cancelling = threading.Lock()
+
+
 class AnswerFuture(Future[Answer]):
-    """A future that tells the engine when its caller has lost interest."""
+    """A future that tells the engine when its caller has lost interest, and whoever waits for it that it is over."""
 
     dropped: Callable[[], None] | None = None
+    notified = False
+    """whether `wait` and `as_completed` were told of the cancelling, which may be done once"""
 
     def cancel(self) -> bool:
         """Cancel; what no lane has begun is not predicted."""
-        cancelled = super().cancel()
-        if cancelled and self.dropped:
+        if not super().cancel():
+            return False
+        with _cancelling:
+            first, self.notified = not self.notified, True
+        if first:
+            self.set_running_or_notify_cancel()
+        if self.dropped:
             dropped, self.dropped = self.dropped, None
             dropped()
-        return cancelled
+        return True
 
 
 @dataclass(slots=True, eq=False)

@@ -15,6 +15,7 @@ seconds of work are left, so that all lanes end together (guided self-scheduling
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -126,10 +127,13 @@ class Ring:
                 free.remove(index)
         return taken
 
-    def due(self) -> float | None:
-        """When the oldest waiting sample has waited `max_delay`: claims may be possible then. None: nothing waits."""
-        arrivals = [self._arrival(m) for m in self.members if m]
-        return min(arrivals) + self.max_delay if arrivals else None
+    def due(self, now: float = -math.inf) -> float | None:
+        """Return when, after `now`, a member's oldest sample will next have waited `max_delay`: claims may be possible.
+
+        None: no member waits for time to pass. One that is past it waits for a lane, which asks when it is free.
+        """
+        times = [self._arrival(m) + self.max_delay for m in self.members if m]
+        return min((when for when in times if when > now), default=None)
 
     def complete(self, claim_id: int, seconds: float) -> list[Span]:
         """A claim's predictions are written; the spans that were waiting for nothing else. Unknown claims are late."""

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ripieno import backends
 from ripieno.backends import Backend
 from ripieno.backends.names import file_of
+from ripieno.durations import check_duration
 from ripieno.engine.answer import Answer, LaneWork, Stats, Work
 from ripieno.engine.crew import Load, trusting
 from ripieno.engine.engine import Engine, Isolation
@@ -70,6 +71,16 @@ class BenchResult:
         seats = {(m, lane.device, lane.lane): s for lane in self.lanes for m, s in lane.seats.items()}
         return tuple(seats.get((p.member, p.device, p.lane), 0.0) / self.seconds for p in placements)
 
+    def filled(self, placements: Sequence[Placement]) -> float:
+        """Return how full the batches of the member that computed most were, 0..1 of the size that `placements` plan.
+
+        Of a member placed in batches of several sizes, of the smallest of them.
+        """
+        busiest = max(self.members, key=lambda m: self.members[m].computing)
+        work = self.members[busiest]
+        planned = min(p.batch_size for p in placements if p.member == busiest)
+        return min(1.0, work.samples / max(1, work.batches) / planned)
+
 
 def bench(
     bundle: str | Path | Bundle,
@@ -88,8 +99,13 @@ def bench(
 
     `images` (samples, *input.shape) are sent in turn; without them random ones, as in algorithm 1. `in_flight` is by
     default enough to keep every lane in full batches. Measuring begins once so many were answered, and ends after
-    `seconds` or, if requests take longer, a few answers. `isolation` and `trusted` are `Engine`'s; raises as it does.
+    `seconds` or, if requests take longer, a few answers. `isolation` and `trusted` are `Engine`'s; raises as it does,
+    and EngineError for `seconds`, `batch` or `in_flight` that are not above 0.
     """
+    seconds = check_duration(seconds, "seconds", error=EngineError)
+    for name, value in (("batch", batch), ("in_flight", 1 if in_flight is None else in_flight)):
+        if value < 1:
+            raise EngineError(f"{name} {value} must be at least 1")
     with _running(bundle, engine, isolation, trusted, load) as running:
         requests = _requests(running, batch, images, seed)
         outstanding = in_flight or _enough(running, batch)
@@ -133,6 +149,7 @@ class AllocationBench:
         load: Load = backends.load,
     ) -> None:
         first = members[ensemble.members[0]]
+        seconds = check_duration(seconds, "seconds", error=EngineError)
         self._members = tuple(members[m] for m in ensemble.members)
         self._ensemble, self._backend, self._seconds, self._batch = ensemble, backend, seconds, batch
         self._chosen = chosen or {}

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ripieno.durations import check_duration
 from ripieno.engine.cap import exceeded
 from ripieno.engine.claims import Claim
 from ripieno.engine.lane import Lane
 from ripieno.engine.supervisor import Supervisor
+from ripieno.errors import EngineError
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,12 @@ class Patience:
     back_off: float = 0.1
     """wait before the second restart in a row (the first is at once); doubles while the lane does not come up"""
     longest_back_off: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("ping", "stall", "loading", "check", "back_off", "longest_back_off"):
+            check_duration(getattr(self, name), name, zero=name in ("back_off", "longest_back_off"), error=EngineError)
+        if self.deaths < 1:
+            raise EngineError(f"deaths {self.deaths} must be at least 1")
 
 
 @dataclass

@@ -105,8 +105,8 @@ def allocate(
                 bench = _Bench(engine, Allocation(chosen.name, chosen.name, here, ()), rate)
                 neighbours = Neighbours()
                 allocation = placed(bench=bench, progress=told)
-                shares = bench.shares(allocation.placements)
-                return dataclasses.replace(allocation, shares=shares, others=neighbours.share())
+                shares, filled = bench.shares(allocation.placements), bench.filled(allocation.placements)
+                return dataclasses.replace(allocation, shares=shares, filled=filled, others=neighbours.share())
         return placed()
 
     if backend == "auto" or precision != "fp32":
@@ -130,6 +130,7 @@ class _Bench:
     def __init__(self, engine: AllocationBench, frame: Allocation, rate: float | None) -> None:
         self._engine, self._frame, self._rate = engine, frame, rate
         self._shares: dict[frozenset[Placement], dict[Placement, float]] = {}
+        self._filled: dict[frozenset[Placement], float] = {}
 
     def __call__(self, placements: tuple[Placement, ...]) -> Measurement:
         from ripieno.allocation import Measurement
@@ -140,12 +141,17 @@ class _Bench:
             return Measurement(1 / found.p99, found.spread)
         result = self._engine.measure(candidate)
         self._shares[frozenset(placements)] = dict(zip(placements, result.shares(placements), strict=True))
+        self._filled[frozenset(placements)] = result.filled(placements)
         return Measurement(result.throughput, result.spread)
 
     def shares(self, placements: tuple[Placement, ...]) -> tuple[float, ...]:
         """Shares of time in the order of `placements`; none when they were not benched for throughput."""
         known = self._shares.get(frozenset(placements), {})
         return tuple(known[p] for p in placements) if known else ()
+
+    def filled(self, placements: tuple[Placement, ...]) -> float | None:
+        """Return how full the busiest member's batches were; None when they were not benched for throughput."""
+        return self._filled.get(frozenset(placements))
 
 
 def _threads(devices: Sequence[Device], pieces: Sequence[Device]) -> dict[str, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from ripieno.durations import check_duration
 from ripieno.errors import SearchError
 from ripieno.pipeline.packing import Pack
 from ripieno.types import Job, Outcome
@@ -43,10 +44,12 @@ class Places:
             raise SearchError(f"pool {self.pool!r}: must be one of {', '.join(get_args(PoolName))}")
         if self.device not in ("auto", "cpu", "cuda"):
             raise SearchError(f"device {self.device!r}: must be auto, cpu or cuda")
-        for name in ("slots", "per_device", "cpus", "limit"):
+        for name in ("slots", "per_device", "cpus"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise SearchError(f"{name} {value:g}: must be more than 0")
+        if self.limit is not None:
+            check_duration(self.limit, "limit", error=SearchError)
         if self.pool == "inline" and self.limit is not None:
             raise SearchError("limit: the inline pool cannot end a trial that hangs: leave it out or take local")
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno import files
+from ripieno import clock, files
 from ripieno.data.brought import Brought, is_brought, named
+from ripieno.durations import check_duration
 from ripieno.errors import DataError, SearchError, need
 from ripieno.library import Library
 from ripieno.notes import Notes
@@ -103,12 +102,12 @@ def tune(
         )
     if hours is None and trials is None:
         hours = 1.0
-    if hours is not None and not 0 < hours < math.inf:
-        raise SearchError(f"hours {hours:g}: must be more than 0, and a number")
+    if hours is not None:
+        hours = check_duration(hours, "hours", unit=3600, error=SearchError)
     bounds = dict(budget or {})
     settings = Settings(found, algorithm, trials, epochs, eta, seed, promote=promote, budget=bounds)
     worth = ensemble_worth(library, found.family, bounds) if promote == "ensemble" else None
-    deadline = None if hours is None else time.time() + 3600 * hours
+    deadline = None if hours is None else clock.now() + 3600 * hours
     dataset = prepare(data, library, size, split, seed, metric, skip_bad, progress, notes)
     task = Task(
         run=library.path.resolve(),

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.backends.names import MODEL, WEIGHTS, file_of
+from ripieno.durations import check_duration
 from ripieno.errors import EngineError, RipienoError
 from ripieno.files import write_array
 from ripieno.limits import thread_variables
@@ -51,6 +52,8 @@ def profile(
 
     Raises EngineError when the member cannot be loaded or run.
     """
+    for name, value in (("window", window), ("max_seconds", max_seconds)):
+        check_duration(value, name, error=EngineError)
     sizes = tuple(sorted(set(batch_sizes)))
     if not sizes or sizes[0] < 1:
         raise EngineError(f"batch sizes {tuple(batch_sizes)} must be one or more numbers of at least 1")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ripieno import clock
 from ripieno.cluster.pool import Pool
 from ripieno.errors import SearchError
 from ripieno.library import Library
@@ -48,7 +49,7 @@ class Driver:
         weight: Weight,
         deadline: float | None,
         watch: Callable[[Snapshot], None],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = clock.now,
     ) -> None:
         self._library = library
         self._settings = settings

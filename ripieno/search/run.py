@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ripieno import files
+from ripieno import clock, files
 from ripieno.cluster.pool import Pool
 from ripieno.errors import SearchError, need
 from ripieno.library import Library
@@ -31,7 +30,7 @@ def run_search(
     weight: Weight | None = None,
     deadline: float | None = None,
     watch: Callable[[Snapshot], None] | None = None,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] = clock.now,
     worth: Worth | None = None,
 ) -> Summary:
     """Search until all trials are done or the `deadline` (Unix seconds) is near (section 2.1).

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.durations import check_duration
 from ripieno.errors import RipienoError, need
 from ripieno.server.signature import DATATYPES, ENSEMBLE, INPUT
 
@@ -20,6 +21,7 @@ class Client:
 
     def __init__(self, url: str, model: str = ENSEMBLE, timeout: float = 60.0, token: str | None = None) -> None:
         httpx = need("httpx")
+        timeout = check_duration(timeout, "timeout")
         self.url = url.rstrip("/")
         self.model = model
         headers = {"authorization": f"Bearer {token}"} if token else {}

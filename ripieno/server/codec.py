@@ -21,6 +21,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.durations import check_duration
+from ripieno.errors import RipienoError
 from ripieno.server.refusal import RefusedError, bad
 from ripieno.server.signature import INPUT, Signature
 
@@ -237,9 +239,10 @@ def check_output(name: str, signature: Signature) -> None:
 
 def timeout_of(parameters: Mapping[str, Parameter]) -> float | None:
     """Triton's `timeout` parameter is in microseconds; 0 means none."""
-    micros = parameters.get("timeout", 0)
-    if isinstance(micros, (bool, str)) or not math.isfinite(micros) or micros < 0:
-        raise bad(f"timeout is {micros!r}, must be microseconds, or 0 for none")
+    try:
+        micros = check_duration(parameters.get("timeout", 0), "timeout", zero=True, unit=1e-6)
+    except RipienoError as error:
+        raise bad(str(error)) from None
     return micros / 1e6 if micros else None
 
 

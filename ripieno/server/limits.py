@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from ripieno.durations import check_duration
 from ripieno.server.refusal import RefusedError
 
 MIB = 1 << 20
@@ -42,6 +43,10 @@ class Limits:
     """longest an idle connection is kept"""
     grace: float = 30.0
     """longest a stopping server waits for requests under way"""
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "body_timeout", "header_timeout", "keep_alive", "grace"):
+            check_duration(getattr(self, name), name, zero=name in ("keep_alive", "grace"))
 
 
 class Admission:

@@ -12,14 +12,13 @@ prepare batches are measured.
 from __future__ import annotations
 
 import dataclasses
-import time
 import traceback
 from contextlib import closing
 from pathlib import Path
 
 import torch
 
-from ripieno import files
+from ripieno import clock, files
 from ripieno.data import open_dataset
 from ripieno.errors import RipienoError
 from ripieno.library import Library
@@ -48,7 +47,7 @@ def train_job(task: Task, job: Job) -> Outcome:
     that starts later makes the member of the last finished epoch (of the first one when there is none). Whatever goes
     wrong is told by the outcome's failure: nothing is raised.
     """
-    started = time.time()
+    started = clock.now()
     threads = torch.get_num_threads()
     torch.set_num_threads(task.threads)
     member, failure = None, None
@@ -58,7 +57,7 @@ def train_job(task: Task, job: Job) -> Outcome:
         failure = _failure(task, job, error)
     finally:
         torch.set_num_threads(threads)
-    return Outcome(job, member, failure, started=started, finished=time.time())
+    return Outcome(job, member, failure, started=started, finished=clock.now())
 
 
 def _train(task: Task, job: Job) -> Member:
@@ -72,7 +71,7 @@ def _train(task: Task, job: Job) -> Member:
     answers = None
     with closing(trial.feed):
         while progress.epoch < job.stop:
-            if progress.epoch and task.deadline is not None and time.time() >= task.deadline:
+            if progress.epoch and task.deadline is not None and clock.now() >= task.deadline:
                 break
             progress, answers = trial.epoch(progress)
             write_checkpoint(path, progress, trial.network, trial.optimizer)

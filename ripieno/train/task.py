@@ -27,4 +27,4 @@ class Task:
     compiled: bool = False
     """whether networks are trained through torch.compile: worth its minute on a GPU, for trials of hours"""
     deadline: float | None = None
-    """Unix time after which a job stops at the end of its running epoch"""
+    """time by `ripieno.clock` after which a job stops at the end of its running epoch"""

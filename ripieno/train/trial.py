@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ripieno import clock
 from ripieno.data.augment import Augmentation
 from ripieno.errors import ModelError
 from ripieno.library import Library
@@ -146,7 +147,7 @@ class Trial:
             losses={f"valid_{key}": value for key, value in scores(answers, self.labels).items()},
             parameters=sum(p.numel() for p in self.network.parameters()),
             seconds=progress.seconds,
-            created=time.time(),
+            created=clock.now(),
             curve=progress.curve,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ import pool_jobs
 import pytest
 from pool_jobs import job, notes
 
+from ripieno import clock
 from ripieno.cluster import InlinePool, LocalPool, Pool, RayPool
 from ripieno.types import Outcome
 
@@ -48,10 +48,10 @@ def test_each_job_comes_back_once_with_its_member(pool: Pool) -> None:
 
 
 def test_an_outcome_says_where_and_when_it_ran(pool: Pool) -> None:
-    before = time.time()
+    before = clock.now()
     pool.submit(job(0, "sleep", seconds=0.05))
     (outcome,) = pool.wait(30)
-    assert before <= outcome.started <= outcome.finished - 0.05 <= time.time()
+    assert before <= outcome.started <= outcome.finished - 0.05 <= clock.now()
     assert 0 <= outcome.slot < pool.slots
 
 

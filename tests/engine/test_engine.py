@@ -140,6 +140,38 @@ def test_a_full_ring_makes_a_patient_caller_wait_and_never_grows(isolation):
             np.testing.assert_allclose(future.result().probabilities, mean(bundle, fake.images(3, seed=i)), atol=1e-6)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 1e10, "1", True])
+def test_a_time_that_is_none_is_refused_and_the_engine_goes_on(value):
+    bundle = fake.bundle()
+    with pytest.raises(EngineError, match=r"max_delay .* must be a number of seconds"):
+        started(bundle, "thread", max_delay=value)
+    with pytest.raises(EngineError, match=r"stall .* must be a number of seconds"):
+        Patience(stall=value)
+    with started(bundle, "thread") as engine:
+        for name in ("deadline", "timeout"):
+            with pytest.raises(EngineError, match=rf"{name} .* must be a number of seconds, 0 or more"):
+                engine.submit(fake.images(1), **{name: value})
+        with pytest.raises(EngineError, match="timeout"):
+            engine.close(timeout=value)
+        assert engine.submit(fake.images(1), deadline=1e8).result(5).probabilities.shape == (1, 3)
+        assert engine.stats().failed == 0
+
+
+def test_an_idle_lane_waits_max_delay_and_not_for_a_busy_one():
+    bundle = fake.bundle([fake.member(0, delay=0.2), fake.member(1)], spread_out=True)
+    slow, quick = bundle.ensemble.members
+    with started(bundle, "thread", max_delay=0.02) as engine:
+        first = engine.submit(fake.images(5), [slow])  # a second's work
+        time.sleep(0.1)
+        behind = engine.submit(fake.images(1), [slow])
+        time.sleep(0.1)
+        begin = time.monotonic()
+        engine.submit(fake.images(1), [quick]).result(5)
+        assert time.monotonic() - begin < 0.4
+        first.result(5)
+        behind.result(5)
+
+
 def test_a_cancelled_request_makes_room(isolation):
     bundle = fake.bundle([fake.member(0, delay=0.02)], lanes=1, batch_size=1)
     with started(bundle, isolation, capacity=8) as engine:

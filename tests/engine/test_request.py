@@ -1,8 +1,33 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import as_completed, wait
+
 import numpy as np
 
-from ripieno.engine.request import Part, Plan, Request
+from ripieno.engine.request import AnswerFuture, Part, Plan, Request
+
+
+def test_whoever_waits_for_a_future_is_told_of_its_cancelling():
+    future, dropped = AnswerFuture(), []
+    future.dropped = lambda: dropped.append(1)
+    waiting = threading.Thread(target=wait, args=([future],), daemon=True)
+    waiting.start()
+    assert future.cancel()
+    waiting.join(5)
+    assert not waiting.is_alive()
+    assert list(as_completed([future], timeout=0)) == [future]
+    assert dropped == [1]
+
+
+def test_a_future_can_be_cancelled_twice_and_resolved_after_it(caplog):
+    request = Request(1, Plan((0,)), 1)
+    assert request.future.cancel()
+    assert request.future.cancel()
+    request.resolve(part(0, 1, (0,)))
+    request.reject(ValueError())
+    assert request.future.cancelled()
+    assert not caplog.records
 
 
 def part(offset: int, samples: int, members: tuple[int, ...]) -> Part:

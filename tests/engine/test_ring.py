@@ -128,6 +128,20 @@ def test_nothing_is_due_when_nothing_waits():
     assert ring(max_delay=0.5).due() is None
 
 
+def test_what_is_past_due_behind_a_busy_lane_hides_nothing_that_comes_due_later():
+    some = Ring(64, 2, [[Post(0, 4)], [Post(1, 4)]], max_delay=0.5)
+    some.raise_lane(0)
+    some.raise_lane(1)
+    some.publish("a", 0, 4, [0], 9.0)
+    assert len(some.assign(9.0)) == 1  # lane 0 computes
+    some.publish("b", 0, 1, [0], 9.5)
+    some.publish("c", 0, 1, [1], 10.25)
+    assert not some.assign(10.25)
+    assert some.due(10.25) == 10.75
+    assert some.due(10.75) is None
+    assert flat(some.assign(10.75))[0].member == 1
+
+
 def test_a_full_batch_does_not_wait():
     some = ring(lanes=1, members=1, max_delay=0.5)
     some.publish("a", 0, 4, [0], 10.0)

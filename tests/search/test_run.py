@@ -19,6 +19,7 @@ from optuna.samplers import BaseSampler
 from synthetic import LABELS, member_of
 
 from ripieno import files
+from ripieno.clock import now as unix_now
 from ripieno.cluster import InlinePool
 from ripieno.errors import MissingExtraError, RipienoError, SearchError
 from ripieno.library import Library
@@ -390,6 +391,21 @@ def timed(run: Path, clock: Clock, deadline: float, job: Job) -> Outcome:
 def test_a_search_whose_time_is_up_starts_nothing(tmp_path: Path) -> None:
     summary = search(tmp_path, deadline=time.time() - 1)
     assert (summary.jobs, summary.ended) == (0, "deadline")
+
+
+def test_setting_the_systems_clock_ends_no_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, jobs = time.time, []
+    monkeypatch.setattr(time, "time", lambda: real() + 3600 * (len(jobs) > 2))
+
+    def counted(job: Job) -> Outcome:
+        jobs.append(job)
+        return keep(tmp_path, job)
+
+    settings = replace(SETTINGS, algorithm="random", trials=8)
+    seen: list[Snapshot] = []
+    summary = search(tmp_path, InlinePool(counted), settings, deadline=unix_now() + 60, watch=seen.append)
+    assert (summary.jobs, summary.ended) == (8, "trials")
+    assert all(s.left is not None and 0 < s.left <= 60 and s.seconds < 60 for s in seen)
 
 
 def test_a_job_the_deadline_cut_short_goes_on_in_a_later_start(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.durations import check_duration
 from ripieno.engine.answer import Answer, LaneWork, Stats, Work
 from ripieno.engine.inputs import check_images
 from ripieno.engine.trace import Step
@@ -79,6 +80,10 @@ class Fleet:
         steps: list[Step] | None = None,
     ) -> Future[Answer]:
         """As `Engine.submit`; without `partial` a `deadline` is the caller's to keep. Each node's call is a step."""
+        if timeout is not None:
+            timeout = check_duration(timeout, "timeout", zero=True, error=EngineError)
+        if deadline is not None:
+            deadline = check_duration(deadline, "deadline", zero=True, error=EngineError)
         array = np.array(check_images(images, self.bundle.input))
         if not len(array):
             raise EngineError("no images were given: send at least one")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import InvalidStateError
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.engine.answer import Answer
+from ripieno.engine.request import AnswerFuture
 from ripieno.engine.trace import Step
 from ripieno.errors import EngineBusyError, EngineError
 
@@ -37,7 +39,7 @@ class Question:
         self.plan = plan
         self.steps = steps
         self.arrived = time.monotonic()
-        self.future: Future[Answer] = Future()
+        self.future = AnswerFuture()
         # an early answer may lack other members in each part: it stays whole
         size = len(images) if plan.until is not None else PART
         starts = range(0, len(images), max(1, size))
@@ -54,14 +56,17 @@ class Question:
             known = [a for a in self._answers if a is not None]
             if len(known) < len(self._answers):
                 return
-        if self.future.set_running_or_notify_cancel():
-            self.future.set_result(joined(known))
+        self._resolve(lambda: self.future.set_result(joined(known)))
 
     def failed(self, error: EngineError) -> None:
         """The whole request is without an answer."""
         with self._lock:
-            if not self.future.done() and self.future.set_running_or_notify_cancel():
-                self.future.set_exception(error)
+            self._resolve(lambda: self.future.set_exception(error))
+
+    def _resolve(self, call: Callable[[], None]) -> None:
+        """Resolve the future, unless it was cancelled or has failed."""
+        with contextlib.suppress(InvalidStateError):
+            call()
 
 
 class Part:
