@@ -16,6 +16,7 @@ from ripieno.backends.images import checked
 from ripieno.backends.names import Precision
 from ripieno.backends.openvino import without_telemetry
 from ripieno.errors import EngineError, LibraryError, first_line, need
+from ripieno.limits import sleep_while_waiting
 from ripieno.types import Device, Member
 
 GRAPHS = 8
@@ -46,6 +47,7 @@ class TorchBackend:
         Raises LibraryError when the weights are absent or another network's, EngineError when the device is not there
         or the network cannot be compiled, ModelError for an untrusted family.
         """
+        sleep_while_waiting()
         torch = self._torch = need("torch")
         self.member, self.threads = member, threads
         if device.type == "cuda" and not torch.cuda.is_available():

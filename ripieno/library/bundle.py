@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
+
 from ripieno import files
 from ripieno.backends.names import file_of
 from ripieno.commands import command
@@ -100,7 +102,11 @@ def read_bundle(path: str | Path) -> Bundle:
     if not (path / "bundle.json").exists():
         mend = f"make one with `{command('allocate', 'RUN', 'ENSEMBLE', bundle=path)}`"
         raise LibraryError(f"{path} is no bundle (it has no bundle.json): {mend}")
-    bundle = dataclasses.replace(files.read_json(path / "bundle.json", Bundle), path=path)
+    try:
+        bundle = dataclasses.replace(files.read_json(path / "bundle.json", Bundle), path=path)
+        _check_parts(bundle)
+    except LibraryError as error:
+        raise LibraryError(f"{error}: copy the bundle again, whole, or allocate it again") from error
     for member in bundle.ensemble.members:
         try:
             names = files_of(bundle, member)
@@ -110,3 +116,28 @@ def read_bundle(path: str | Path) -> Bundle:
             if not (path / "members" / member / name).exists():
                 raise LibraryError(f"{path / 'members' / member / name} is missing: copy the bundle again, whole")
     return bundle
+
+
+def _check_parts(bundle: Bundle) -> None:
+    """Raise LibraryError unless the parts of a `bundle.json` belong together."""
+    names, members = bundle.ensemble.members, {m.id: m for m in bundle.members}
+    placed = {p.member for p in bundle.allocation.placements}
+    devices = {d.name for d in bundle.allocation.devices}
+    rules = (
+        (len(names) > 0, "its ensemble has no members"),
+        (len(bundle.ensemble.weights) == len(names), "its ensemble has not as many weights as members"),
+        (members.keys() >= set(names), "it does not describe all members of its ensemble"),
+        (placed >= set(names), "its allocation does not place all members of its ensemble"),
+        (
+            devices >= {p.device for p in bundle.allocation.placements},
+            "its allocation places members on devices that it does not describe",
+        ),
+        (
+            all((m.input, m.classes) == (bundle.input, bundle.classes) for m in members.values()),
+            "its members have another input or other classes than it",
+        ),
+        (bundle.input.dtype in np.sctypeDict, f"its input is of {bundle.input.dtype!r}, which is no type of numbers"),
+    )
+    for holds, message in rules:
+        if not holds:
+            raise LibraryError(f"{bundle.path / 'bundle.json'} is inconsistent: {message}")

@@ -101,7 +101,7 @@ def card_of(bundle: Bundle, licence: str | None = None) -> str:
     path = bundle.path / CARD
     if not path.is_file():
         return card(bundle, licence=licence or UNKNOWN)
-    text = path.read_text("utf-8")
+    text = path.read_text("utf-8", "replace")
     if licence is None:
         return text
     text = re.sub(r"^license: .*$", f"license: {licence}", text, count=1, flags=re.MULTILINE)

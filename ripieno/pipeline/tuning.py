@@ -18,6 +18,7 @@ from ripieno.data.brought import Brought, is_brought, named
 from ripieno.durations import check_duration
 from ripieno.errors import DataError, SearchError, need
 from ripieno.library import Library
+from ripieno.limits import sleep_while_waiting
 from ripieno.notes import Notes
 from ripieno.pipeline.places import Places, PoolName
 from ripieno.pipeline.runs import Progress, quiet
@@ -77,6 +78,7 @@ def tune(
 
     Raises DataError for data that cannot be used, SearchError for settings that contradict the run's.
     """
+    sleep_while_waiting()  # before PyTorch is loaded
     from ripieno.pipeline.packed import packed
     from ripieno.pipeline.promotion import ensemble_worth
     from ripieno.search import run_search

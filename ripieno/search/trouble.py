@@ -1,4 +1,4 @@
-"""What stops a search: a full disk, and failures that are not the trials' fault. Decides only."""
+"""What stops a search: a disk that is full or fails, and failures that are not the trials' fault. Decides only."""
 
 from __future__ import annotations
 
@@ -13,6 +13,17 @@ EARLY = 20
 """More than half failures among this many first jobs stop the search."""
 
 
+DISK = {
+    errno.ENOSPC: "free the disk",
+    errno.EDQUOT: "free the disk",
+    errno.EFBIG: "free the disk",
+    errno.EROFS: "mount it for writing",
+    errno.EIO: "check the disk",
+    errno.ESTALE: "mount it again",
+}
+"""What to do for errors that are the disk's and not a trial's."""
+
+
 class Trouble:
     """Looks at how jobs ended; `trials` bounds how many trials the search has."""
 
@@ -24,12 +35,12 @@ class Trouble:
         """the event from which on the cause, once mended, would have made a difference; None: nowhere"""
 
     def check_disk(self, failure: Failure | None) -> None:
-        """A full disk is not the trial's fault. Raises SearchError: the job is to be run again."""
+        """A disk that is full or fails is not the trial's fault. Raises SearchError: the job is to be run again."""
         message = "" if failure is None else failure.message
-        for full in map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
-            what, found, _ = message.partition(full)
+        for number, action in DISK.items():
+            what, found, _ = message.partition(os.strerror(number))
             if found:
-                raise SearchError(f"{what}{full}: free the disk and start the search again, it goes on")
+                raise SearchError(f"{what}{found}: {action} and start the search again, it goes on")
 
     def early(self, failure: Failure | None, event: int) -> str:
         """One more job ended, says the journal's `event`: the likely cause when most of the first ones failed, or "".

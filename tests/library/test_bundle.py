@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ripieno import files
 from ripieno.errors import LibraryError
 from ripieno.library import Library, read_bundle, write_bundle
 from ripieno.library.benches import Bench, benches_of, keep_bench
@@ -84,3 +85,35 @@ def test_a_bundle_that_lost_a_file_is_named(library: Library, tmp_path: Path) ->
 def test_a_folder_without_a_bundle_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(LibraryError, match="ripieno allocate"):
         read_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"ensemble": dataclasses.replace(ENSEMBLE, members=(), weights=())}, "has no members"),
+        ({"ensemble": dataclasses.replace(ENSEMBLE, weights=(1.0,))}, "not as many weights as members"),
+        ({"members": ()}, "does not describe all members"),
+        ({"allocation": dataclasses.replace(ALLOCATION, placements=())}, "does not place all members"),
+        ({"allocation": dataclasses.replace(ALLOCATION, devices=())}, "devices that it does not describe"),
+        ({"classes": ("a", "b", "c")}, "another input or other classes"),
+        ({"input": Input((8, 8, 1))}, "another input or other classes"),
+    ],
+)
+def test_a_bundle_whose_parts_do_not_belong_together_is_refused(
+    library: Library, tmp_path: Path, changed: dict[str, object], reason: str
+) -> None:
+    bundle = write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
+    files.write_json(tmp_path / "bundle" / "bundle.json", dataclasses.replace(bundle, path=Path(), **changed))
+    with pytest.raises(
+        LibraryError, match=f"bundle.json is inconsistent: .*{reason}.*: copy the bundle again"
+    ) as caught:
+        read_bundle(tmp_path / "bundle")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bundle_of_numbers_that_there_are_not_is_refused(library: Library, tmp_path: Path) -> None:
+    write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
+    path = tmp_path / "bundle" / "bundle.json"
+    path.write_text(path.read_text().replace('"uint8"', '"magic"'))
+    with pytest.raises(LibraryError, match="its input is of 'magic', which is no type of numbers"):
+        read_bundle(tmp_path / "bundle")

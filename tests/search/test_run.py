@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import random
 import subprocess
 import sys
@@ -342,13 +344,26 @@ def test_failures_that_come_later_do_not_stop_the_search(tmp_path: Path) -> None
     assert last.failures > 11
 
 
-def test_a_full_disk_stops_the_search_and_the_job_is_run_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "action"),
+    [
+        (errno.ENOSPC, "free the disk"),
+        (errno.EDQUOT, "free the disk"),
+        (errno.EROFS, "mount it for writing"),
+        (errno.EIO, "check the disk"),
+    ],
+)
+def test_a_disk_that_is_full_or_fails_stops_the_search_and_the_job_is_run_again(
+    tmp_path: Path, number: int, action: str
+) -> None:
+    reason = os.strerror(number)
+
     def full(job: Job) -> Outcome:
         if job.trial == 4:
-            return Outcome(job, failure=Failure("error", "RipienoError: cannot write x: No space left on device"))
+            return Outcome(job, failure=Failure("error", f"RipienoError: cannot write x: {reason}: do something"))
         return keep(tmp_path, job)
 
-    with pytest.raises(SearchError, match="No space left on device: free the disk"):
+    with pytest.raises(SearchError, match=f"cannot write x: {reason}: {action} and start the search again"):
         search(tmp_path, ShuffledPool(full, 3, 0))
     pool = ShuffledPool(partial(keep, tmp_path), 3, 0)
     search(tmp_path, pool)
