@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.engine.claims import Span
+from ripieno.engine.combiner import Fault, is_finite
 from ripieno.engine.request import Part, Plan
 from ripieno.errors import EngineError
 from ripieno.library.metrics import cross_entropy
@@ -188,6 +189,20 @@ class Progress:
     def part(self, offset: int) -> Part:
         """The answer as it stands."""
         return Part(offset, self.total / self.weight, tuple(self.passed), depth=self.depth.copy())
+
+
+def check_step(span: Span, predictions: Array) -> Fault | None:
+    """Return the fault of the member that was asked about a span, unless all its predictions are finite.
+
+    `predictions` are as in `advance`.
+    """
+    progress: Progress = span.progress
+    if progress.member in span.unwanted:
+        return None
+    asked = predictions[progress.member][progress.active]
+    if is_finite(asked) or not len(bad := np.flatnonzero(~np.isfinite(asked).all(axis=1))):
+        return None
+    return Fault(span, progress.member, int(np.flatnonzero(progress.active)[bad[0]]))
 
 
 def advance(span: Span, plan: Plan, predictions: Array, shares: Array) -> list[tuple[int, int, int]]:

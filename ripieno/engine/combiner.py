@@ -7,7 +7,9 @@ no time here: a sum over four members of 64 x 100 probabilities takes 10 microse
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,17 @@ from ripieno.types import Ensemble
 Array = NDArray[np.float32]
 SMALL = 1 << 16
 """Numbers up to which what calls cost outweighs what they compute."""
+BLOCK = 1 << 13
+"""Numbers up to which a product of vectors stays in the thread that asks for it."""
+
+
+class Fault(NamedTuple):
+    """A member that did not answer a span with finite numbers."""
+
+    span: Span
+    member: int
+    sample: int
+    """the first such sample, counted from the start of the span"""
 
 
 class Combiner:
@@ -34,13 +47,19 @@ class Combiner:
         self._weights: dict[tuple[int, ...], NDArray[np.float32]] = {}
         """by members; a race only computes one twice"""
 
-    def finish(self, spans: Iterable[Span]) -> None:
-        """Give the requests of finished spans their parts; neighbours are combined together."""
-        for plan, run in runs(spans, len(self._memory.samples)):
-            self.combine(run, plan)
+    def finish(self, spans: Iterable[Span]) -> list[Fault]:
+        """Give the requests of finished spans their parts; neighbours are combined together.
 
-    def combine(self, run: Sequence[Span], plan: Plan) -> None:
-        """Combine spans that lie in consecutive slots by the members of `plan`."""
+        Returns the faults of members: a span with a fault gets no part.
+        """
+        faults: list[Fault] = []
+        for plan, run in runs(spans, len(self._memory.samples)):
+            faults += self.combine(run, plan)
+        return faults
+
+    @np.errstate(over="ignore", invalid="ignore")  # what comes of it is looked at
+    def combine(self, run: Sequence[Span], plan: Plan) -> list[Fault]:
+        """Combine spans that lie in consecutive slots by the members of `plan`. Returns as `finish`."""
         memory, members = self._memory.predictions, plan.members
         slot = run[0].start % memory.shape[1]
         stop = slot + run[-1].stop - run[0].start
@@ -48,13 +67,20 @@ class Combiner:
         weights = self.weights(members)
         answer = combine(self._kind, predictions, weights)
         doubt = spread(predictions, answer, weights) if plan.spread else None
+        # a vote or a median can hide what is not finite, a sum cannot
+        sound = is_finite(answer if self._kind in ("mean", "weighted") else predictions)
         each = predictions.copy() if plan.each else None
         first = run[0].start
+        faults: list[Fault] = []
         for span in run:
             low, high = span.start - first, span.stop - first
+            if not sound and (found := find_fault(predictions[:, low:high], answer[low:high])):
+                faults.append(Fault(span, members[found[0]], found[1]))
+                continue
             own_doubt = None if doubt is None else doubt[low:high]
             own_each = None if each is None else each[:, low:high]
             span.request.parts.append(Part(span.offset, answer[low:high], members, own_doubt, own_each))
+        return faults
 
     def weights(self, members: Sequence[int]) -> NDArray[np.float32]:
         """Shares of `members` among themselves; sum 1."""
@@ -105,6 +131,30 @@ def combine(kind: Kind, predictions: Array, weights: Array) -> Array:
     for index in range(1, len(weights)):
         answer += predictions[index] * weights[index]
     return answer
+
+
+def is_finite(values: Array) -> bool:
+    """Return whether all of `values` are finite; False also where only the sum of them or of their squares is not."""
+    if values.size <= BLOCK:
+        return math.isfinite(np.vdot(values, values))  # in half the time of a sum
+    return math.isfinite(np.add.reduce(values, axis=None))
+
+
+def find_fault(predictions: Array, answer: Array) -> tuple[int, int] | None:
+    """Return the place of the first member, and its first sample, whose numbers are not finite; None without one.
+
+    `predictions` are (members, samples, classes), `answer` (samples, classes). Where finite numbers add up to what is
+    not, the member with the largest is at fault.
+    """
+    bad = ~np.isfinite(predictions).all(axis=2)
+    if bad.any():
+        member = int(bad.any(axis=1).argmax())
+        return member, int(bad[member].argmax())
+    rows = ~np.isfinite(answer).all(axis=1)
+    if not rows.any():
+        return None
+    sample = int(rows.argmax())
+    return int(np.abs(predictions[:, sample]).max(axis=1).argmax()), sample
 
 
 def spread(predictions: Array, answer: Array, weights: Array) -> Array:

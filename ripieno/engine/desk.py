@@ -91,6 +91,13 @@ class Desk:
         """Why a request failed for want of a member."""
         return f"member {self.names[member]} died {self._deaths} times and cannot answer: {cause}"
 
+    def unsound(self, member: int, sample: int) -> str:
+        """Why a request failed for what a member answered to its `sample`."""
+        return (
+            f"member {self.names[member]} gave predictions that are not finite (NaN or infinite) for sample {sample}: "
+            "check the input, or replace the member"
+        )
+
     def fail_all(self, message: str) -> None:
         """Fail every request; locks."""
         with self.lock:

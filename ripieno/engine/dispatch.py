@@ -10,13 +10,14 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.engine.cascade import Progress, advance
+from ripieno.engine.cascade import Progress, advance, check_step
 from ripieno.engine.claims import Claim, Span
-from ripieno.engine.combiner import Combiner
+from ripieno.engine.combiner import Combiner, Fault
 from ripieno.engine.desk import Desk
 from ripieno.engine.lane import Lane, Report
 from ripieno.engine.memory import Memory
@@ -32,6 +33,16 @@ from ripieno.types import Ensemble
 
 SHORT = 50e-6
 """Seconds below which a task is short: less than it takes to wake whoever waits for it."""
+
+
+@dataclass
+class _Loss:
+    """What it comes to that requests lose members."""
+
+    failed: list[tuple[Request, str]] = field(default_factory=list)
+    """requests that cannot do without them, and why"""
+    finished: list[Span] = field(default_factory=list)
+    """spans that wait for nothing else"""
 
 
 class Dispatcher:
@@ -243,12 +254,18 @@ class Dispatcher:
         if not spans:
             return
         begin = time.perf_counter()
-        self._combiner.finish(s for s in spans if s.progress is None and not s.request.closed)
+        loss = _Loss()
+        whole = [s for s in spans if s.progress is None and not s.request.closed]
+        while faults := self._combiner.finish(whole):
+            with self.desk.lock:
+                for fault in faults:
+                    self._do_without(fault, loss)
+            whole = [fault.span for fault in faults if not fault.span.request.closed]
         answered = []
         with self.desk.lock:
             for span in spans:
                 request = span.request
-                if span.progress is not None and not request.closed and self._goes_on(span):
+                if span.progress is not None and not request.closed and self._goes_on(span, loss):
                     continue
                 self._ring.free(span)
                 request.left -= span.stop - span.start
@@ -259,11 +276,28 @@ class Dispatcher:
             self.desk.tally.combined(lane, time.perf_counter() - begin)
         for request in answered:
             self._deliver(request, request.plan.members)
+        for request, message in loss.failed:
+            request.reject(EngineError(message))
+        self._settle(loss.finished, lane)
 
-    def _goes_on(self, span: Span) -> bool:
+    def _do_without(self, fault: Fault, loss: _Loss) -> None:
+        """A request loses a member that did not answer it with finite numbers."""
+        request = fault.span.request
+        if request.closed:
+            return
+        loss.finished += self.desk.lose(request, fault.member)
+        if request.closed:
+            self.desk.tally.failed += 1
+            loss.failed.append((request, self.desk.unsound(fault.member, fault.span.offset + fault.sample)))
+
+    def _goes_on(self, span: Span, loss: _Loss) -> bool:
         """One step of a cascade; whether some of the span's samples are shown to a further member."""
         slot = span.start % self._ring.capacity
         predictions = self._memory.predictions[:, slot : slot + span.stop - span.start]
+        if fault := check_step(span, predictions):
+            self._do_without(fault, loss)
+            if span.request.closed:
+                return False
         steps = advance(span, span.request.plan, predictions, self._combiner.weights(range(len(predictions))))
         for member, start, stop in steps:
             self._ring.extend(span, member, start, stop)
@@ -300,7 +334,10 @@ class Dispatcher:
             if staged:
                 request.parts.append(staged.part(span.offset))
             else:
-                self._combiner.combine([span], plan._replace(members=done))
+                while done and (faults := self._combiner.combine([span], plan._replace(members=done))):
+                    done = tuple(m for m in done if m != faults[0].member)
+                if not done:
+                    return None
             members = tuple(m for m in members if m in done)
         request.partial = request.partial or members != plan.members
         self.desk.finish(request)

@@ -14,7 +14,7 @@ from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, P
 
 SHAPE = (2, 2, 1)
 CLASSES = 3
-SHORT, KILL, RAISE, HANG = 250, 251, 252, 253
+SHORT, KILL, RAISE, HANG, SPOIL = 250, 251, 252, 253, 254
 """first pixels at which a member with that habit misbehaves"""
 
 
@@ -44,6 +44,8 @@ class FakeBackend:
         logits = images.reshape(len(images), -1).astype(np.float64) @ self.weights
         powers = np.exp(logits - logits.max(1, keepdims=True))
         answers = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+        if self.habits.get("bad") == SPOIL:
+            answers[first == SPOIL, int(self.habits.get("spoilt", 0))] = float(self.habits.get("by", "nan"))
         return answers[:, 1:] if self.habits.get("bad") == SHORT and (first == SHORT).any() else answers
 
     def close(self) -> None:
