@@ -85,11 +85,13 @@ def combining(
 ) -> tuple[list[NodeProto], list[TensorProto]]:
     """Nodes that make `probabilities` of tensors (batch, classes), as the engine's combiner does, and their constants.
 
-    The names they use begin with `combine/`.
+    Where a member's numbers are not finite, so are those of the answer: a graph cannot fail as the engine does. The
+    names that they use begin with `combine/`.
     """
     onnx = need("onnx")
     constants: list[TensorProto] = []
     nodes: list[NodeProto] = []
+    given = answers
 
     def constant(name: str, value: Any, dtype: Any = np.float32) -> str:
         constants.append(onnx.numpy_helper.from_array(np.asarray(value, dtype), f"combine/{name}"))
@@ -110,8 +112,20 @@ def combining(
             answers = [node("OneHot", [c, depth, values], f"vote{i}") for i, c in enumerate(likeliest)]
         parts = [node("Mul", [a, constant(f"weight{i}", shares[i])], f"part{i}") for i, a in enumerate(answers)]
         last = node("Sum", parts, "sum")
+    if combiner in ("vote", "median"):
+        last = node("Sum", [last, *_not_finite(node, constant, given)], "checked")
     nodes.append(onnx.helper.make_node("Identity", [last], [PROBABILITIES], "combine/probabilities"))
     return nodes, constants
+
+
+def _not_finite(node: Any, constant: Any, answers: Sequence[str]) -> list[str]:
+    """A tensor (batch, 1) for each answer: NaN for samples with a number that is not finite, else 0.
+
+    A mean hands on what is not finite; a vote would take it for the first class.
+    """
+    axis = constant("finite-axis", [1], np.int64)
+    noughts = [node("Sub", [a, a], f"nought{i}") for i, a in enumerate(answers)]
+    return [node("ReduceSum", [n, axis], f"finite{i}", keepdims=1) for i, n in enumerate(noughts)]
 
 
 def _median(node: Any, constant: Any, answers: Sequence[str]) -> str:

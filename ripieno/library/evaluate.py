@@ -10,6 +10,8 @@ import numpy as np
 from ripieno import backends
 from ripieno.data import open_dataset
 from ripieno.library.broken import read_sound
+from ripieno.errors import LibraryError
+from ripieno.library.check import check_probabilities
 from ripieno.library.library import Library
 from ripieno.limits import usable_cores
 from ripieno.types import Device
@@ -37,7 +39,12 @@ def evaluate(library: Library, members: Sequence[str], progress: Callable[[str, 
         runner = backends.load("onnx", library.onnx_path(member), library.member(member), device, threads)
         parts = [runner.infer(np.asarray(dataset.images[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
         runner.close()
-        library.write_probabilities(member, "test", np.concatenate(parts), dataset.labels[rows])
+        labels = np.asarray(dataset.labels[rows])
+        try:
+            values = check_probabilities(member, np.concatenate(parts), labels, len(dataset.classes))
+        except LibraryError as error:
+            raise LibraryError(f"{error} (of the test split): replace the member, or remove its folder") from error
+        library.write_probabilities(member, "test", values, labels)
         if progress is not None:
             progress("predicting the test images", next(done), len(missing))
 

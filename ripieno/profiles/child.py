@@ -35,7 +35,7 @@ import psutil
 from numpy.typing import NDArray
 
 from ripieno import backends
-from ripieno.errors import first_line
+from ripieno.errors import EngineError, first_line
 from ripieno.files import read_array
 from ripieno.profiles.devices import used_gpu_memory
 from ripieno.profiles.timing import BUSY, Neighbours, Waits, time_calls
@@ -134,7 +134,11 @@ def measure(request: Request, reply: Callable[[Reply], None]) -> None:
     for i, size in enumerate(sizes):
         share = (finish - time.perf_counter()) / (len(sizes) - i)
         infer = functools.partial(backend.infer, images[:size])
-        infer()  # whatever threads it needs are there now
+        answers = infer()  # whatever threads it needs are there now
+        # noise may be no input for a network of floats
+        meant = request.samples is not None or images.dtype.kind in "iu"
+        if meant and not np.isfinite(answers).all():
+            raise EngineError("its predictions are not finite (NaN or infinite)")
         waits.look()
         seconds, apart = time_calls(infer, request.window, request.spread, share, waited=waits)
         reply(Reply(point=Point(size, seconds, apart, max(0, memory.peak() - before))))

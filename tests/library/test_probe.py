@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ripieno.errors import LibraryError
-from ripieno.library import Library
+from ripieno.library import Library, evaluate
 from ripieno.library.adapt import Form, OnnxNetwork
 from ripieno.library.networks import import_onnx
 from ripieno.types import Dataset, Member
@@ -229,6 +229,18 @@ def test_an_answer_that_is_not_finite_is_refused_with_its_sample(tmp_path: Path)
     write(tmp_path / "net.onnx", [*shifted, node("Softmax", "r", "y", axis=1)])
     with pytest.raises(LibraryError, match="net: 3 predictions are NaN or infinite, first of sample 3"):
         import_onnx(Library(tmp_path / "run"), [tmp_path / "net.onnx"], only)
+
+
+def test_test_predictions_that_are_not_finite_are_refused_with_their_sample(tmp_path: Path) -> None:
+    only = data()
+    only.images[np.flatnonzero(only.split == 2)[5]] = 0
+    shifted = [POOL, HEAD, node("ReduceMax", "z", "most", axes=[1], keepdims=1), node("Div", "z most", "r")]
+    write(tmp_path / "net.onnx", [*shifted, node("Softmax", "r", "y", axis=1)])
+    library = Library(tmp_path / "run")
+    import_onnx(library, [tmp_path / "net.onnx"], only)
+    with pytest.raises(LibraryError, match=r"net: 3 predictions are NaN .* sample 5 \(of the test split\)"):
+        evaluate(library, ["net"])
+    assert not library.has_probabilities("net", "test")
 
 
 def test_classes_in_another_order_are_said_with_the_order(tmp_path: Path) -> None:

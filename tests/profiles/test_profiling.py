@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from ripieno.errors import EngineError, RipienoError
@@ -76,6 +77,16 @@ def test_a_broken_file_is_one_line_naming_the_member(tmp_path: Path, network: tu
     with pytest.raises(EngineError, match=r"00000-e001 cannot be measured on cpu:0 by onnx") as caught:
         profile(tmp_path / "broken.onnx", network[1], CPU)
     assert "\n" not in str(caught.value)
+
+
+def test_a_member_whose_predictions_are_not_finite_is_not_measured(tmp_path: Path) -> None:
+    member = write_network(tmp_path / "model.onnx")
+    model = onnx.load(str(tmp_path / "model.onnx"))
+    bias = next(w for w in model.graph.initializer if w.name == "bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(4, np.nan, np.float32), "bias"))
+    onnx.save(model, str(tmp_path / "model.onnx"))
+    with pytest.raises(EngineError, match="00000-e001 cannot be measured .* not finite"):
+        profile(tmp_path / "model.onnx", member, CPU, batch_sizes=(1,), **QUICK)
 
 
 def test_no_process_is_left_behind(network: tuple[Path, Member]) -> None:
