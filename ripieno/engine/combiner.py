@@ -146,14 +146,13 @@ def find_fault(predictions: Array, answer: Array) -> tuple[int, int] | None:
     `predictions` are (members, samples, classes), `answer` (samples, classes). Where finite numbers add up to what is
     not, the member with the largest is at fault.
     """
-    bad = ~np.isfinite(predictions).all(axis=2)
-    if bad.any():
-        member = int(bad.any(axis=1).argmax())
-        return member, int(bad[member].argmax())
-    rows = ~np.isfinite(answer).all(axis=1)
-    if not rows.any():
+    places = np.argwhere(~np.isfinite(predictions))
+    if len(places):
+        return int(places[0, 0]), int(places[0, 1])
+    rows = np.argwhere(~np.isfinite(answer))
+    if not len(rows):
         return None
-    sample = int(rows.argmax())
+    sample = int(rows[0, 0])
     return int(np.abs(predictions[:, sample]).max(axis=1).argmax()), sample
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from ripieno import backends
 from ripieno.data import open_dataset
 from ripieno.library.broken import read_sound
-from ripieno.errors import LibraryError
 from ripieno.library.check import check_probabilities
 from ripieno.library.library import Library
 from ripieno.limits import usable_cores
@@ -22,8 +21,8 @@ BATCH = 256
 def evaluate(library: Library, members: Sequence[str], progress: Callable[[str, int, int], None] | None = None) -> None:
     """Cache the predictions on the test split of members that have none yet, by running their ONNX files.
 
-    Members without an ONNX file, and libraries without a data set, are left as they are. Those whose file cannot be run
-    are left out with a `BrokenFileWarning`.
+    Members without an ONNX file, and libraries without a data set, are left as they are. Those whose file cannot be
+    run, or whose predictions are no probabilities, are left out with a `BrokenFileWarning`.
     """
     missing = [m for m in members if not library.has_probabilities(m, "test") and library.onnx_path(m).exists()]
     if not missing or not (library.dataset_path / "dataset.json").exists():
@@ -40,10 +39,7 @@ def evaluate(library: Library, members: Sequence[str], progress: Callable[[str, 
         parts = [runner.infer(np.asarray(dataset.images[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
         runner.close()
         labels = np.asarray(dataset.labels[rows])
-        try:
-            values = check_probabilities(member, np.concatenate(parts), labels, len(dataset.classes))
-        except LibraryError as error:
-            raise LibraryError(f"{error} (of the test split): replace the member, or remove its folder") from error
+        values = check_probabilities(member, np.concatenate(parts), labels, len(dataset.classes))
         library.write_probabilities(member, "test", values, labels)
         if progress is not None:
             progress("predicting the test images", next(done), len(missing))

@@ -85,7 +85,7 @@ def test_a_member_whose_predictions_are_not_finite_is_not_measured(tmp_path: Pat
     bias = next(w for w in model.graph.initializer if w.name == "bias")
     bias.CopyFrom(onnx.numpy_helper.from_array(np.full(4, np.nan, np.float32), "bias"))
     onnx.save(model, str(tmp_path / "model.onnx"))
-    with pytest.raises(EngineError, match="00000-e001 cannot be measured .* not finite"):
+    with pytest.raises(EngineError, match=r"00000-e001 cannot be measured .* not finite"):
         profile(tmp_path / "model.onnx", member, CPU, batch_sizes=(1,), **QUICK)
 
 
