@@ -66,6 +66,27 @@ def test_what_is_saved_and_lost_is_counted_sample_by_sample():
     assert effect.cross_entropy == pytest.approx(np.mean(losses), abs=1e-5)
 
 
+@pytest.mark.parametrize(("threshold", "asked"), [(0.75, 1.0), (0.7500001, 2.0)])
+def test_a_mean_that_just_reaches_the_threshold_is_sure(threshold, asked):
+    predictions, labels = np.array([[[0.75, 0.25]], [[0.5, 0.5]]]), np.array([0])
+    effect = judge_cascade(Cascade(("a", "b"), threshold), ["a", "b"], predictions, labels, [1.0, 3.0])
+    assert (effect.asked, effect.saved) == (asked, 0.75 if asked == 1 else 0.0)
+    bundle = fake.bundle(members=2, lanes=1)
+    images = fake.images(1)
+    first = float(fake.each(bundle, images)[0].max())
+    with Engine(bundle, load=fake.load, cascade=Cascade(bundle.ensemble.members, first)) as engine:
+        assert engine.submit(images).result(timeout=30).depth.tolist() == [1]
+
+
+def test_members_are_asked_in_the_order_of_what_they_gain_for_what_they_cost():
+    # a gains most and costs twenty times as much; c gains next to nothing for nothing
+    labels = np.zeros(50, np.int64)
+    truth = [0.9, 0.85, 0.4]
+    predictions = np.stack([np.tile([t, 1 - t], (50, 1)) for t in truth])
+    assert plan_cascade(["a", "b", "c"], predictions, labels, [20.0, 1.0, 1.0]).order == ("b", "a", "c")
+    assert plan_cascade(["a", "b", "c"], predictions, labels, [1.0, 1.0, 1.0]).order == ("a", "b", "c")
+
+
 def test_without_tolerance_to_spare_no_sample_stops_early():
     predictions, labels = validation()
     cascade = plan_cascade(["a", "b", "c"], predictions, labels, [1.0, 1.0, 1.0], tolerance=-1.0)

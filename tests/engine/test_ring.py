@@ -103,6 +103,27 @@ def test_idle_lanes_share_the_last_work_evenly():
     assert second.samples == 12
 
 
+def test_the_newest_measurement_counts_a_fifth():
+    some = ring(lanes=1, members=1)
+    some.measured(0, 0, 1.0)
+    some.measured(0, 0, 2.0)
+    some.publish("a", 0, 4, [0], 0.0)
+    (claim,) = flat(some.assign(0.0))
+    assert claim.seconds == pytest.approx(4 * 1.2)
+    some.complete(claim.id, 4 * 0.2)
+    some.publish("b", 0, 4, [0], 0.0)
+    assert flat(some.assign(0.0))[0].seconds == pytest.approx(4 * 1.0)
+
+
+def test_the_last_work_is_not_cut_below_the_floor_of_a_post():
+    for floor, samples in ((8, 8), (2, 5), (12, 10)):
+        some = Ring(64, 1, [[Post(0, 64, floor)]])
+        some.raise_lane(0)
+        some.measured(0, 0, 0.01)
+        some.publish("a", 0, 10, [0], 0.0)
+        assert flat(some.assign(0.0))[0].samples == samples
+
+
 def test_a_batch_waits_for_more_until_max_delay():
     some = ring(lanes=1, members=1, max_delay=0.5)
     some.publish("a", 0, 1, [0], 10.0)

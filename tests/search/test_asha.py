@@ -39,6 +39,8 @@ def start(asha: Asha, losses: list[float | None]) -> list[Decision]:
         (20, 3, 1, (1, 3, 9, 20)),
         (10, 3, 1, (1, 3, 10)),
         (30, 3, 1, (1, 3, 9, 30)),
+        (8, 4, 1, (1, 4, 8)),  # the last step is sqrt(eta), no shorter
+        (7, 4, 1, (1, 7)),
         (2, 3, 1, (1, 2)),
         (1, 3, 1, (1,)),
     ],

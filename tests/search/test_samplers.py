@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from ripieno.errors import SearchError
 from ripieno.search.algorithms import ALGORITHMS, SCHEDULERS, find_algorithm
 from ripieno.search.generations import POPULATION, Generations
-from ripieno.search.samplers import SAMPLERS, find_sampler, sample
+from ripieno.search.samplers import SAMPLERS, find_sampler, sample, trial_seed
 from ripieno.search.scheduler import Decision
 from ripieno.search.space import Categorical, Continuous, Integer, Space, distributions
 from ripieno.search.view import View, ranked
@@ -114,6 +114,19 @@ def test_trials_of_a_higher_rung_rank_before_better_losses_of_a_lower_one() -> N
         view.start(sample(find_sampler("random"), view, 0))
         view.tell(trial, epoch, loss, last=epoch == 9)
     assert [t.number for t in ranked(view.study())] == [3, 1, 2, 0]
+
+
+def test_equal_trials_rank_in_the_order_of_their_start() -> None:
+    view = View(distributions(SPACE))
+    for trial, loss in enumerate([0.5, 0.3, 0.5, 0.3, 0.5]):
+        view.start(sample(find_sampler("random"), view, 0))
+        view.tell(trial, 9, loss, last=True)
+    assert [t.number for t in ranked(view.study())] == [1, 3, 0, 2, 4]
+
+
+def test_no_two_trials_of_any_seeds_draw_alike() -> None:
+    assert len({trial_seed(seed, trial) for seed in range(30) for trial in range(30)}) == 900
+    assert trial_seed(3, 5) == trial_seed(3, 5)
 
 
 def test_a_child_has_only_values_of_its_parents_and_new_ones_and_is_hardly_ever_a_copy() -> None:

@@ -56,6 +56,17 @@ def test_a_budget_gets_an_ensemble_met_on_the_way_to_another_budgets() -> None:
     assert (small.members, large.members) == ((0, 1), (0, 1, 2))
 
 
+@pytest.mark.parametrize("method", ["forward", "swap", "exact", "top-k"])
+def test_the_front_of_all_budgets_begins_with_the_cheapest_member_and_ends_where_all_are_paid_for(
+    method: Method,
+) -> None:
+    truth, costs = 0.9 - 0.6 * np.eye(3), np.array([16.0, 15.0, 1.0])  # each is needed
+    choices = front(truth, costs=costs, method=method)
+    assert choices[0].members == (2,)
+    assert sorted(choices[-1].members) == [0, 1, 2]
+    assert choices[-1].loss == pytest.approx(select_members(truth, costs=costs, method=method).loss)
+
+
 def test_the_exact_front_is_the_staircase_of_all_ensembles() -> None:
     truth, costs = library(0, members=8)
     every = [list(s) for k in range(1, 9) for s in combinations(range(8), k)]

@@ -69,6 +69,15 @@ def test_swap_escapes_where_the_greedy_is_caught(seed: int) -> None:
     assert len(set(smobf.members) - set(swap.members)) > 0
 
 
+def test_swap_adds_what_the_price_kept_smobf_from() -> None:
+    truth = np.array([[0.9, 0.3], [0.3, 0.9]])
+    smobf, swap = (
+        select_members(truth, costs=[1.0, 15.0], budget=16.0, method=m, weights=(0.7,)).members
+        for m in ("smobf", "swap")
+    )
+    assert (smobf, swap) == ((0,), (0, 1))
+
+
 @pytest.mark.parametrize("method", ["smobf", "swap", "exact"])
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_a_size_is_never_passed(method: Method, size: int) -> None:
@@ -123,6 +132,12 @@ def test_top_k_takes_the_lowest_own_losses_that_fit() -> None:
 def test_best_is_the_lowest_own_loss_that_fits() -> None:
     truth = np.array([[0.5], [0.9], [0.7]])
     assert select_members(truth, costs=[1, 3, 2], budget=2.0, method="best").members == (2,)
+
+
+def test_of_members_equally_good_alone_the_cheaper_goes_first() -> None:
+    truth = np.array([[0.7], [0.9], [0.9], [0.9]])
+    assert select_members(truth, costs=[1, 3, 2, 3], budget=9.0, method="best").members == (2,)
+    assert select_members(truth, costs=[1, 3, 2, 3], budget=9.0, method="top-k", size=3).members == (2, 1, 3)
 
 
 def test_exact_refuses_what_would_take_for_ever() -> None:

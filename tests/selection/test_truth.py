@@ -28,6 +28,16 @@ def test_losses_are_those_of_the_plain_formula(truth: np.ndarray, data: st.DataO
         assert loss == pytest.approx(plain, abs=1e-12, rel=1e-12)
 
 
+@pytest.mark.parametrize("members", [1, 2, 3])
+def test_the_mean_is_clipped_not_each_member(members: int) -> None:
+    # the sum is above 1e-15, the mean of it with a candidate that rules the truth out is not
+    truth = np.full((4, 20), 0.5)
+    truth[:, 0] = [1.5e-15, 0.0, 0.0, 0.0]
+    objective = CrossEntropy(truth)
+    (loss,) = objective.losses(objective.state(tuple(range(members))), np.array([members]))
+    assert loss == pytest.approx(cross_entropy(truth[: members + 1].mean(axis=0)), rel=1e-12)
+
+
 @given(matrices, st.data())
 @settings(max_examples=100, deadline=None)
 def test_a_floor_is_never_above_the_loss(truth: np.ndarray, data: st.DataObject) -> None:
