@@ -24,6 +24,9 @@ Value = bool | int | float | str
 Configuration = Mapping[str, Value]
 """One value per hyperparameter name."""
 
+Range = tuple[float, float]
+"""Least and largest pixel."""
+
 Metric = Literal["accuracy", "macro-f1"]
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -39,6 +42,8 @@ class Input:
 
     shape: tuple[int, ...]
     dtype: str = "uint8"
+    range: Range | None = field(default=None, compare=False)
+    """of the training images' pixels; None when it is not known, and for tables, whose columns have no common unit"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +65,13 @@ class Dataset:
     """the score that is shown; trials are ranked by cross-entropy, ensembles by the loss asked for"""
     path: Path | None = None
     """the folder it is mapped from; None for arrays in memory"""
+    range: Range | None = None
+    """of the pixels of the training split: see `Input.range`"""
 
     @property
     def input(self) -> Input:
         """What one sample is."""
-        return Input(tuple(int(n) for n in self.images.shape[1:]), str(self.images.dtype))
+        return Input(tuple(int(n) for n in self.images.shape[1:]), str(self.images.dtype), self.range)
 
     def rows(self, split: Split) -> NDArray[np.int64]:
         """Indices of the samples of `split`, ascending."""

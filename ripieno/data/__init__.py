@@ -1,6 +1,24 @@
-"""Data sets: read from what people have, split, and kept as one memory-mapped folder."""
+"""Data sets: read from what people have, split, and kept as one memory-mapped folder.
 
-from ripieno.data.dataset import open_dataset, write_dataset
-from ripieno.data.load import load_dataset
+Names are looked up on first use: who checks the pixels of a request reads no pictures.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ripieno.data.dataset import open_dataset as open_dataset
+    from ripieno.data.dataset import write_dataset as write_dataset
+    from ripieno.data.load import load_dataset as load_dataset
+
+_HOMES = {"load_dataset": "load", "open_dataset": "dataset", "write_dataset": "dataset"}
 
 __all__ = ["load_dataset", "open_dataset", "write_dataset"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"ripieno.data.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'ripieno.data' has no attribute {name!r}")

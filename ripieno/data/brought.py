@@ -1,27 +1,27 @@
 """Data sets of other libraries: Hugging Face `datasets`, PyTorch `Dataset`, and mappings of splits to either.
 
-Nothing of theirs is imported: what they are is told by what they can do. A Hugging Face data set has `features` and
-rows that are mappings; a PyTorch one has items (image, label, ...). Both are read once, item by item.
+A split may be a pair of arrays (images, labels), too. Nothing of theirs is imported: what they are is told by what they
+can do. A Hugging Face data set has `features` and rows that are mappings; a PyTorch one has items (image, label, ...).
+Both are read once, item by item.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ripieno.data.npz import IMAGES, LABELS
 from ripieno.data.pictures import flattened, sized
+from ripieno.data.pixels import channels_first
 from ripieno.data.samples import Part, Samples, join
 from ripieno.data.splits import splits_of
 from ripieno.errors import DataError, first_line
-from ripieno.types import Split
 
-CHANNELS = (1, 3, 4)
-"""Numbers of channels that tell which axis of an image they lie on."""
 FEW = 32
 """Items, about, that a data set is called by."""
 MANY = 4096
@@ -37,23 +37,36 @@ class Items(Protocol):
         ...
 
 
-Brought = Items | Mapping[str, Items]
+Pair = tuple[ArrayLike, ArrayLike]
+Brought = Items | Mapping[str, Items | Pair]
 
 
 def is_brought(source: object) -> bool:
-    """Whether `source` is a data set of another library, or a mapping of splits to such."""
+    """Whether `source` is a data set of another library, or a mapping of splits to such or to (images, labels)."""
     if isinstance(source, Mapping):
-        return bool(source) and all(is_brought(part) for part in source.values())
+        return bool(source) and all(is_brought(part) or is_pair(part) for part in source.values())
     if isinstance(source, str | bytes | tuple | list | np.ndarray):
         return False
     return hasattr(source, "__getitem__") or hasattr(source, "__iter__")
 
 
+def is_pair(source: object) -> bool:
+    """Return whether `source` is (images, labels): the labels have one axis, or two as one-hot rows or a column."""
+    if not isinstance(source, tuple) or len(source) != 2:
+        return False
+    try:
+        counts = [len(part) for part in source]
+        axes = np.ndim(source[1])
+        return counts[0] == counts[1] and (axes == 1 or (axes == 2 and np.ndim(source[0]) > 2))
+    except (TypeError, ValueError):
+        return False
+
+
 def read_brought(source: Any, size: int | None, notes: list[str]) -> Samples:
     """The samples of a data set of another library; images of different sizes need `size`.
 
-    A mapping names its splits: train, valid (validation, val, dev), test. Raises DataError saying which item of which
-    split cannot be used, and how it must be.
+    A mapping names its splits: train, valid (validation, val, dev), test; each may be (images, labels), too. Raises
+    DataError saying which item of which split cannot be used, and how it must be.
     """
     if isinstance(source, Mapping):
         named = splits_of(map(str, source))
@@ -69,14 +82,16 @@ def read_brought(source: Any, size: int | None, notes: list[str]) -> Samples:
             )
     else:
         splits = {"train": source}
-    found: dict[Split, tuple[list[NDArray[Any]], list[Any], list[str] | None]] = {}
+    parts: list[Part] = []
+    names: list[str] | None = None
     for split, part in splits.items():
-        found[split] = _read(part, f"the {split} split" if len(splits) > 1 else "the data", size)
-    names = next((classes for _, _, classes in found.values() if classes), None)
-    parts = []
-    for split, (images, labels, _) in found.items():
         where = f"the {split} split" if len(splits) > 1 else "the data"
-        parts.append(Part(_stacked(images, where), np.asarray(labels), where, split))
+        if is_pair(part):
+            parts.append(Part(np.asanyarray(part[0]), np.asarray(part[1]), where, split))
+            continue
+        items, labels, classes = _read(part, where, size)
+        names = names or classes
+        parts.append(Part(_stacked(items, where), np.asarray(labels), where, split, channels_last=True))
     return join(_name(source), parts, names, notes)
 
 
@@ -88,6 +103,11 @@ def named(source: Any, images: bool = True) -> str:
     """
     if isinstance(source, Mapping):
         return "; ".join(f"{name}: {named(part, images)}" for name, part in source.items())
+    if is_pair(source):
+        pixels, codes = source
+        few = [(np.asarray(pixels[i]), str(codes[i])) for i in range(0, len(pixels), max(1, len(pixels) // FEW))]
+        arrays = f"{len(pixels)} samples in arrays, labels' crc32 {crc32(np.asarray(codes).tobytes()):08x}"
+        return f"{arrays}, some images' {_checksum(few, None):08x}" if images else arrays
     if fingerprint := getattr(source, "_fingerprint", None):  # Hugging Face's, of all that made the data
         return f"{_name(source)} {fingerprint}"
     count = len(source) if hasattr(source, "__len__") else 0
@@ -145,50 +165,93 @@ def _read(part: Any, where: str, size: int | None) -> tuple[list[NDArray[Any]], 
     classes = _classes(part, features, columns)
     images: list[NDArray[Any]] = []
     labels: list[Any] = []
-    items: Iterator[Any] = iter(_items(part))
-    end: Any = object()
-    while True:
-        try:
-            item = next(items, end)
-            if item is end:
-                break
+    for item in _items(part, where):
+        with _told(len(images), where):
             if columns is None and isinstance(item, Mapping):
                 columns = _columns(item, where)
             image, label = (item[columns[0]], item[columns[1]]) if columns else (item[0], item[1])
             pixels = _pixels(image)
             labels.append(_label(label))
-        except DataError:
-            raise
-        except Exception as error:  # whatever a user's data set makes of an item
-            line = first_line(error)
-            raise DataError(f"item {len(images)} of {where} cannot be used ({line}): {MEND}") from error
-        images.append(sized(pixels[None], size)[0] if size is not None else pixels)
+            images.append(pixels if size is None else _resized(pixels, size))
     if not images:
         raise DataError(f"{where} holds no items: {MEND}")
     return images, labels, classes
 
 
-def _items(part: Any) -> Iterable[Any]:
+def images_of(source: Any) -> Iterator[tuple[str, Any]]:
+    """Give the images of a data set of another library, or of a mapping of splits, without their labels.
+
+    Each comes with its name: pictures of Pillow as they are, others as arrays (height, width, channels), or whole
+    arrays of images. Raises DataError naming an item that holds none.
+    """
+    if isinstance(source, Mapping):
+        for split, part in source.items():
+            pieces = [("", np.asanyarray(part[0]))] if is_pair(part) else images_of(part)
+            yield from ((f"{split}{name}", image) for name, image in pieces)
+        return
+    features = getattr(source, "features", None)
+    column = _column_of_images(features, "the data") if isinstance(features, Mapping) else None
+    for number, item in enumerate(_items(source, "the data")):
+        with _told(number, "the data"):
+            if column is None and isinstance(item, Mapping):
+                column = _column_of_images(item, "the data")
+            image = item[column] if column else item[0] if isinstance(item, tuple | list) else item
+            image = image if hasattr(image, "convert") else _pixels(image)
+        yield f"[{number}]", image
+
+
+def _items(part: Any, where: str) -> Iterator[Any]:
     """Items in their order; PyTorch's have a length and no end of their own."""
-    if hasattr(part, "__getitem__") and hasattr(part, "__len__"):
-        return (part[i] for i in range(len(part)))
-    items: Iterable[Any] = part
-    return items
+    indexed = hasattr(part, "__getitem__") and hasattr(part, "__len__")
+    number, end = 0, object()
+    items: Iterator[Any] = iter(())
+    with _told(0, where):
+        items = (part[i] for i in range(len(part))) if indexed else iter(part)
+    while True:
+        with _told(number, where):
+            item = next(items, end)
+        if item is end:
+            return
+        yield item
+        number += 1
+
+
+@contextmanager
+def _told(number: int, where: str) -> Iterator[None]:
+    """Make of whatever a user's data set makes of an item the line that names it."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"item {number} of {where} cannot be used ({first_line(error)}): {MEND}") from error
 
 
 def _columns(features: Mapping[str, Any], where: str) -> tuple[str, str]:
     """The columns of images and of labels of a Hugging Face data set: by their types, else by their names."""
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
-    images = [n for n, kind in kinds.items() if kind in ("Image", "Array2D", "Array3D")]
-    images = images or [n for n in kinds if n.lower() in IMAGES]
     labels = [n for n, kind in kinds.items() if kind == "ClassLabel"]
     labels = [n for n in labels if n.lower() in LABELS] or labels or [n for n in kinds if n.lower() in LABELS]
-    if len(images) != 1 or len(labels) != 1:
+    if len(_images(kinds)) != 1 or len(labels) != 1:
         raise DataError(
             f"{where} has the columns {', '.join(kinds)}: one must hold images and one labels; "
             "choose two with select_columns, rename them image and label with rename_column"
         )
-    return images[0], labels[0]
+    return _images(kinds)[0], labels[0]
+
+
+def _column_of_images(features: Mapping[str, Any], where: str) -> str:
+    """The column of images alone."""
+    kinds = {name: type(feature).__name__ for name, feature in features.items()}
+    if len(_images(kinds)) != 1:
+        raise DataError(f"{where} has the columns {', '.join(kinds)}: one must hold images; name it image")
+    return _images(kinds)[0]
+
+
+def _images(kinds: Mapping[str, str]) -> list[str]:
+    """The columns that hold images, of the types of all columns."""
+    typed = [n for n, kind in kinds.items() if kind in ("Image", "Array2D", "Array3D")]
+    return typed or [n for n in kinds if n.lower() in IMAGES]
 
 
 def _classes(part: Any, features: Any, columns: tuple[str, str] | None) -> list[str] | None:
@@ -213,8 +276,14 @@ def _pixels(image: Any) -> NDArray[Any]:
         return pixels[..., np.newaxis]
     if pixels.ndim != 3:
         raise ValueError(f"an image has shape {pixels.shape}")
-    first = pixels.shape[0] in CHANNELS and (tensor or pixels.shape[2] not in CHANNELS)
+    first, _ = channels_first(pixels.shape, tensor)
     return np.ascontiguousarray(pixels.transpose(1, 2, 0)) if first else pixels
+
+
+def _resized(pixels: NDArray[Any], size: int) -> NDArray[Any]:
+    if pixels.dtype in (np.uint8, np.float32):
+        return np.asarray(sized(pixels[None], size)[0])
+    return np.asarray(sized(pixels[None].astype(np.float32), size)[0].round().astype(pixels.dtype))
 
 
 def _label(label: Any) -> Any:
@@ -226,6 +295,11 @@ def _label(label: Any) -> Any:
 
 
 def _stacked(images: list[NDArray[Any]], where: str) -> NDArray[Any]:
+    """Images of one type and shape, one above the other; grey ones among coloured get three channels."""
+    types = {image.dtype: i for i, image in reversed(list(enumerate(images)))}
+    if len({"f" if dtype.kind == "f" else dtype for dtype in types}) > 1:
+        said = " and ".join(f"item {i} {dtype}" for dtype, i in sorted(types.items(), key=lambda t: t[1])[:2])
+        raise DataError(f"images of {where} differ, {said}: all must have one type and one range; convert them")
     shapes = {image.shape for image in images}
     if {shape[2] for shape in shapes} == {1, 3}:  # grey ones among coloured
         images = [np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image for image in images]
@@ -238,5 +312,7 @@ def _stacked(images: list[NDArray[Any]], where: str) -> NDArray[Any]:
 
 def _name(source: Any) -> str:
     part = next(iter(source.values())) if isinstance(source, Mapping) else source
+    if is_pair(part):
+        return "arrays"
     info = getattr(getattr(part, "info", None), "dataset_name", None)
     return str(info) if info else type(part).__name__

@@ -3,7 +3,7 @@
 FOLDER/images.npy     (samples, height, width, channels) uint8 or float32
 FOLDER/labels.npy     (samples,) int64
 FOLDER/split.npy      (samples,) uint8
-FOLDER/dataset.json   names, mean, std, metric; written last: a data set exists when this does
+FOLDER/dataset.json   names, mean, std, metric, range; written last: a data set exists when this does
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.data.samples import blocks
 from ripieno.errors import DataError, LibraryError
-from ripieno.types import SPLITS, Dataset, Metric
+from ripieno.types import SPLITS, Dataset, Metric, Range
 
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -33,6 +33,8 @@ class Sheet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     metric: Metric
+    range: Range | None = None
+    """absent in data sets of older versions"""
 
 
 def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
@@ -48,7 +50,7 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
         if not is_mapped(array, folder / f"{name}.npy"):
             unfinish(folder)
             _write_blocks(folder / f"{name}.npy", array)
-    sheet = Sheet(dataset.name, dataset.classes, dataset.mean, dataset.std, dataset.metric)
+    sheet = Sheet(dataset.name, dataset.classes, dataset.mean, dataset.std, dataset.metric, dataset.range)
     files.write_json(folder / "dataset.json", sheet)
     return open_dataset(folder)
 
@@ -67,7 +69,7 @@ def open_dataset(folder: str | Path) -> Dataset:
     except LibraryError as error:
         raise DataError(f"{error}: prepare the data set again from its source") from error
     words = (sheet.classes, sheet.mean, sheet.std, sheet.metric)
-    dataset = Dataset(sheet.name, images, labels, split, *words, path=folder)
+    dataset = Dataset(sheet.name, images, labels, split, *words, path=folder, range=sheet.range)
     check_dataset(dataset, folder)
     return dataset
 

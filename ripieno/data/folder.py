@@ -9,6 +9,8 @@ Python's lock), block by block, into memory or, for folders larger than that, in
 
 from __future__ import annotations
 
+import math
+import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,7 +32,10 @@ from ripieno.limits import usable_cores
 from ripieno.types import Split
 
 BLOCK = 256
-"""Pictures decoded between two writes, and between two reports of progress."""
+"""Pictures, at most, decoded between two writes, and between two reports of progress."""
+
+BLOCK_BYTES = 1 << 28
+"""Bytes, at most, of pictures decoded between two writes, where one alone does not take more."""
 
 Progress = Callable[[int, int], None]
 """Called with pictures done and pictures in all."""
@@ -72,15 +77,20 @@ def read_folder(
             raise DataError(f"{folder} holds no readable picture: {bad[0]}")
         kind = _one_kind(headers)
         side = _one_size(headers, size)
+        reduced = sum(header.reduced for _, header in headers)
+        if reduced:
+            notes.append(f"{reduced:,} pictures have 16 bits a channel of colour: they are read with 8")
         readable = [p for p, _ in headers]
         labels = np.array([index[p.label] for p in readable], np.int64)
         check_classes(labels, _given(readable), names)  # before the long work, not after
         channels = 3 if kind == "colour" else 1
         dtype = np.float32 if kind == "deep" else np.uint8
+        _check_room(len(readable), (*side, channels), dtype, target)
+        step = max(1, min(BLOCK, BLOCK_BYTES // (math.prod(side) * channels * np.dtype(dtype).itemsize)))
         decoded: list[Picture] = []
         with _room(len(readable), (*side, channels), dtype, target) as (append, images):
-            for start in range(0, len(readable), BLOCK):
-                block = readable[start : start + BLOCK]
+            for start in range(0, len(readable), step):
+                block = readable[start : start + step]
                 kept = _kept(block, pool.map(_attempt(lambda p: _pixels(p, kind, size)), block), skip_bad, bad)
                 if kept:
                     append(np.stack([pixels for _, pixels in kept]))
@@ -223,12 +233,19 @@ def _kept(
         if not isinstance(result, Exception):
             kept.append((picture, result))
             continue
-        reason = str(result).replace(str(picture.path), "file").partition("\n")[0]
         if not skip_bad:
             mend = "mend or remove it, or leave out all such with --skip-bad"
-            raise DataError(f"{picture.path} is broken ({reason}): {mend}") from result
-        bad.append(f"{picture.path} ({reason})")
+            raise DataError(f"{picture.path} {fault(result, picture.path)}: {mend}") from result
+        bad.append(f"{picture.path} {fault(result, picture.path)}")
     return kept
+
+
+def fault(error: Exception, path: Path) -> str:
+    """Return what is wrong with a picture, to be read after its name."""
+    if isinstance(error, DataError):  # ours: it says so itself
+        return str(error).partition(": ")[0]
+    reason = (str(error) or type(error).__name__).replace(str(path), "file").partition("\n")[0]
+    return f"needs more memory than there is ({reason})" if isinstance(error, MemoryError) else f"is broken ({reason})"
 
 
 def _one_kind(headers: Sequence[tuple[Picture, Header]]) -> Kind:
@@ -239,6 +256,10 @@ def _one_kind(headers: Sequence[tuple[Picture, Header]]) -> Kind:
         shallow = next(path for kind, path in kinds.items() if kind != "deep")
         must = "all must have the same depth; convert them"
         raise DataError(f"{kinds['deep']} has more than 8 bits a sample and {shallow} has 8: {must}")
+    depths = {header.depth: picture.path for picture, header in headers}
+    if "floats" in depths and len(depths) > 1:
+        depth = next(depth for depth in depths if depth != "floats")
+        raise DataError(f"{depths['floats']} holds floats and {depths[depth]} {depth}: convert them to one type")
     return next(iter(kinds)) if len(kinds) == 1 else "colour"
 
 
@@ -255,6 +276,17 @@ def _one_size(headers: Sequence[tuple[Picture, Header]], size: int | None) -> tu
 
 def _shape(header: Header) -> tuple[int, int]:
     return header.height, header.width
+
+
+def _check_room(rows: int, shape: tuple[int, ...], dtype: type[np.generic], target: Path | None) -> None:
+    """Raise DataError when the decoded images will not fit on the disk that `target` is to lie on."""
+    if target is None:
+        return
+    there = next(p for p in target.absolute().parents if p.exists())
+    needed, free = rows * math.prod(shape) * np.dtype(dtype).itemsize, shutil.disk_usage(there).free
+    if needed > free:
+        sizes = f"{rows:,} images of {shape[0]} x {shape[1]} pixels take {needed / 1e9:.1f} GB, {there} has"
+        raise DataError(f"{sizes} {free / 1e9:.1f} GB free: choose a smaller --size or another folder")
 
 
 @contextmanager

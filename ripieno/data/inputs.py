@@ -1,7 +1,8 @@
-"""Images to predict: a file, a folder of files or an array, brought to a member's input as training pictures are."""
+"""Images to predict: whatever `tune` takes, and single ones, brought to a network's input as training images are."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -10,75 +11,189 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ripieno import files
-from ripieno.data.pictures import Kind, read_pixels, suffixes
+from ripieno.data.brought import images_of, is_brought, is_pair
+from ripieno.data.cifar import is_cifar, is_tar, read_cifar
+from ripieno.data.dataset import open_dataset
+from ripieno.data.folder import fault
+from ripieno.data.idx import is_idx, read_idx
+from ripieno.data.npz import read_images
+from ripieno.data.pictures import WHITE, Depth, Kind, depth_of, opened, read_pixels, stretched, suffixes
+from ripieno.data.pixels import check_range, fit_array, spoken, white_of
 from ripieno.data.walk import NO_IMAGE, Walk, shown
 from ripieno.errors import DataError
-from ripieno.types import Input
+from ripieno.types import Dataset, Input
 
-_KINDS: dict[tuple[str, int], Kind] = {("uint8", 1): "grey", ("uint8", 3): "colour", ("float32", 1): "deep"}
+FORMS = "an image, a folder of images, an .npy or .npz file, or a data set as for training"
 
 
 def takes_pictures(wanted: Input) -> bool:
-    """Whether a picture file can be brought to `wanted`."""
-    return len(wanted.shape) == 3 and (wanted.dtype, wanted.shape[2]) in _KINDS
+    """Return whether a picture file can be brought to `wanted`."""
+    if len(wanted.shape) != 3 or wanted.shape[2] not in (1, 3):
+        return False
+    return (wanted.dtype, wanted.shape[2]) == ("float32", 1) or white_of(wanted) is not None
 
 
-def fit_picture(source: Path | IO[bytes], wanted: Input) -> NDArray[Any]:
+def fit_picture(source: Path | IO[bytes] | Image.Image, wanted: Input) -> NDArray[Any]:
     """A picture as one sample of `wanted` (which `takes_pictures`): square ones are sized as in training.
 
-    For inputs that are not square pictures are stretched, as no training picture could be. Raises whatever Pillow's
-    plugins raise for a broken file.
+    Its depth is scaled to what the network was trained on: 16 bits to 8, and both to floats of 0 to 1. For inputs that
+    are not square pictures are stretched, as no training picture could be. Raises DataError, to be read after the
+    picture's name, for a depth or range of another unit; whatever Pillow's plugins raise for a broken file.
     """
     height, width, channels = wanted.shape
-    pixels = read_pixels(source, _KINDS[wanted.dtype, channels], width if width == height else None)
-    if pixels.shape != wanted.shape:
-        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-        pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)).reshape(wanted.shape)
-    return np.ascontiguousarray(pixels)
+    with opened(source) as image:
+        depth = depth_of(image)
+        scale = _scale(depth, wanted)
+        shallow: Kind = "colour" if channels == 3 else "grey"
+        pixels = read_pixels(image, shallow if depth == "8 bits" else "deep", width if width == height else None)
+    pixels = stretched(pixels, width, height)
+    if scale != 1:
+        pixels = pixels.astype(np.float32) * np.float32(scale)
+    if wanted.dtype == "uint8" and pixels.dtype != np.uint8:
+        pixels = np.clip(pixels.round(), 0, 255)
+    pixels = np.ascontiguousarray(np.broadcast_to(pixels, wanted.shape), wanted.dtype)
+    check_range(pixels, wanted, "its pixels")
+    return pixels
 
 
-def read_inputs(source: Path, wanted: Input, notes: list[str] | None = None) -> tuple[list[str], NDArray[Any]]:
-    """Names and images (samples, *wanted.shape) of `source`: an image, a folder of images (searched whole) or a .npy.
+def _scale(depth: Depth, wanted: Input) -> float:
+    """What pixels of `depth` are multiplied by. Raises DataError when they cannot be of the unit trained on."""
+    own, white = WHITE.get(depth), white_of(wanted)
+    if wanted.dtype == "uint8" and own is None:
+        raise DataError(f"it holds {depth}, the network was trained on 8 bits: convert it to 8 bits")
+    if depth == "8 bits" and white is None and wanted.range is not None:
+        trained = f"{wanted.dtype} of {spoken(wanted.range)}"
+        raise DataError(f"it holds 8 bits, the network was trained on {trained}: give arrays or pictures of that range")
+    return white / own if white is not None and own is not None and (wanted.dtype == "uint8" or white == 1) else 1.0
 
-    A folder is searched as for training, and a note counts what was left out. Raises DataError naming the file that
-    cannot be read or does not fit.
+
+def read_inputs(
+    source: Any, wanted: Input, notes: list[str] | None = None, *, skip_bad: bool = False
+) -> tuple[list[str], NDArray[Any]]:
+    """Names and images (samples, *wanted.shape) of `source`.
+
+    `source` is an array of samples, or of one; a picture of Pillow; the path of a picture, of a folder of pictures
+    (searched as for training: a note counts what was left out), of an .npy or .npz file or of any other data set that
+    can be trained on; such a data set itself: a pair (images, labels), a `Dataset`, one of Hugging Face or PyTorch, a
+    mapping of splits; or a list of arrays, pictures and paths. Labels are not read.
+
+    With `skip_bad` pictures that cannot be used are left out, each named in a line of `notes`. Raises DataError naming
+    what cannot be used, and why.
     """
-    if source.suffix.lower() == ".npy":
-        array = files.read_array(source)
-        if array.ndim == len(wanted.shape):
-            array = array[None]
-        if array.shape[1:] != wanted.shape:
-            raise DataError(f"{source} has shape {array.shape}, must be (samples, {', '.join(map(str, wanted.shape))})")
-        return [f"{source.name}[{i}]" for i in range(len(array))], np.asarray(array)
-    if not source.exists():
-        raise DataError(f"{source} does not exist: give an image, a folder of images or a .npy file")
-    if not takes_pictures(wanted):
-        raise DataError(f"{source}: the members take {wanted.dtype} of shape {wanted.shape}, not pictures: give a .npy")
-    paths = _pictures(source, [] if notes is None else notes)
-    names = [shown(p.relative_to(source) if source.is_dir() else Path(p.name)) for p in paths]
-    return names, np.stack([_read(p, wanted) for p in paths])
+    notes = [] if notes is None else notes
+    names: list[str] = []
+    parts: list[NDArray[Any]] = []
+    bad: list[str] = []
+    for name, found in _found(source, notes):
+        try:
+            part = _fitted(name, found, wanted)
+        except DataError as error:
+            if not (skip_bad and isinstance(found, Path | Image.Image) and takes_pictures(wanted)):
+                raise
+            bad.append(str(error))
+            continue
+        whole = len(part) == 1 and not (isinstance(found, np.ndarray) and found.ndim > len(wanted.shape))
+        names += [name] if whole else [f"{name}[{i}]" for i in range(len(part))]
+        parts.append(part)
+    if bad and not parts:
+        raise DataError(f"none of {len(bad):,} pictures can be used, the first: {bad[0]}")
+    notes += [f"left out: {line}" for line in bad]
+    if not parts:
+        raise DataError(f"there are no images: give {FORMS}")
+    return names, parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _pictures(source: Path, notes: list[str]) -> list[Path]:
-    if source.is_file():
-        return [source]
-    if not source.is_dir():
-        raise DataError(f"{source} is neither file nor folder: give an image, a folder of images or a .npy file")
-    walk, known, paths = Walk(source), suffixes(), []
-    for path in walk.files(source):
-        if path.suffix.lower() in known:
-            paths.append(path)
-        else:
-            walk.left_out.add(NO_IMAGE, path)
-    notes += walk.left_out.notes()
-    if not paths:
-        left_out = "".join(f" ({note})" for note in walk.left_out.notes())
-        raise DataError(f"{source} holds no images{left_out}: give an image, a folder of images or a .npy file")
-    return sorted(paths)
-
-
-def _read(path: Path, wanted: Input) -> NDArray[Any]:
+def _fitted(name: str, found: Path | Image.Image | NDArray[Any], wanted: Input) -> NDArray[Any]:
+    """What was found under `name`, as samples of `wanted`."""
     try:
-        return fit_picture(path, wanted)
+        if not isinstance(found, Path | Image.Image):
+            return fit_array(found, wanted)
+        if takes_pictures(wanted):
+            return fit_picture(found, wanted)[np.newaxis]
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
     except Exception as error:  # Pillow's plugins raise nearly anything for a broken file
-        raise DataError(f"{path} is not a readable image: {error}") from error
+        path = found if isinstance(found, Path) else Path(name)
+        raise DataError(f"{name} is not a readable image: it {fault(error, path)}") from error
+    what = f"the members take {wanted.dtype} of shape {wanted.shape}"
+    raise DataError(f"{name}: {what}, not pictures: give arrays (an .npy file) of the range trained on")
+
+
+def _found(source: Any, notes: list[str]) -> Iterator[tuple[str, Path | Image.Image | NDArray[Any]]]:
+    """Pictures, and arrays of one or more samples, each with its name."""
+    if isinstance(source, str | Path):
+        yield from _files(Path(source), notes)
+    elif isinstance(source, Image.Image):
+        yield str(getattr(source, "filename", "") or "image"), source
+    elif isinstance(source, Dataset):
+        yield "images", source.images
+    elif is_pair(source):
+        yield from _found(source[0], notes)
+    elif hasattr(source, "__array__") or not (is_brought(source) or isinstance(source, Sequence)):
+        yield "images", _array(source)
+    elif is_brought(source):
+        yield from images_of(source)
+    elif any(isinstance(part, str | Path | Image.Image) for part in source):
+        for number, part in enumerate(source):
+            for name, found in _found(part, notes):
+                yield _in_list(name, part, number), found
+    else:
+        yield "images", _array(source)
+
+
+def _in_list(name: str, part: Any, number: int) -> str:
+    """The name of what `part` holds under `name`, told from that of other parts of a list."""
+    if not isinstance(part, str | Path):
+        return f"{name}[{number}]"
+    path = Path(part)
+    return shown((path if path.is_dir() else path.parent) / name)
+
+
+def _array(source: Any) -> NDArray[Any]:
+    if hasattr(source, "detach"):  # a tensor, which may lie on a GPU
+        source = source.detach().cpu()
+    try:
+        return np.asanyarray(source)
+    except ValueError as error:  # lists of unequal lengths
+        raise DataError(f"images are no array ({error}): all must have one shape") from error
+
+
+def _files(path: Path, notes: list[str]) -> Iterator[tuple[str, Path | NDArray[Any]]]:
+    """Images of a file or folder."""
+    name, suffix = shown(Path(path.name)), path.suffix.lower()
+    if not path.exists():
+        raise DataError(f"{shown(path)} does not exist: give {FORMS}")
+    if path.is_dir():
+        yield from _folder(path, name, notes)
+    elif not path.is_file():
+        raise DataError(f"{shown(path)} is neither file nor folder: give {FORMS}")
+    elif suffix == ".npy":
+        yield name, files.read_array(path)
+    elif suffix == ".npz":
+        yield from ((f"{name}:{key}", array) for key, array in read_images(path).items())
+    elif is_tar(path):
+        yield name, read_cifar(path, notes).images
+    else:
+        yield name, path
+
+
+def _folder(folder: Path, name: str, notes: list[str]) -> Iterator[tuple[str, Path | NDArray[Any]]]:
+    """Images of a folder: a prepared data set, a published one, or pictures at any depth."""
+    if (folder / "dataset.json").is_file():
+        yield name, open_dataset(folder).images
+    elif is_cifar(folder):
+        yield name, read_cifar(folder, notes).images
+    elif is_idx(folder):
+        yield name, read_idx(folder, notes).images
+    else:
+        walk, known, paths = Walk(folder), suffixes(), []
+        for path in walk.files(folder):
+            if path.suffix.lower() in known:
+                paths.append(path)
+            else:
+                walk.left_out.add(NO_IMAGE, path)
+        notes += walk.left_out.notes()
+        if not paths:
+            left_out = "".join(f" ({note})" for note in walk.left_out.notes())
+            raise DataError(f"{shown(folder)} holds no images{left_out}: give {FORMS}")
+        yield from ((shown(path.relative_to(folder)), path) for path in sorted(paths))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ripieno.data.brought import Brought, is_brought, read_brought
 from ripieno.data.cifar import is_cifar, is_tar, read_cifar
@@ -17,11 +17,12 @@ from ripieno.data.folder import Progress, read_folder
 from ripieno.data.idx import is_idx, read_idx
 from ripieno.data.npz import read_npz
 from ripieno.data.pictures import sized
-from ripieno.data.samples import Part, Samples, join
+from ripieno.data.pixels import check_size, training_range
+from ripieno.data.samples import FREE, Part, Samples, extremes, join
 from ripieno.data.splits import balance_notes, check_ratios, duplicate_notes, split_samples
 from ripieno.errors import DataError
 from ripieno.notes import Notes
-from ripieno.types import Dataset, Metric
+from ripieno.types import Dataset, Metric, Range
 
 Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike] | Brought
 
@@ -46,7 +47,7 @@ def load_dataset(
     not), a folder of idx files or a data set prepared before; or a pair of arrays (images, labels); or a `Dataset`; or
     a Hugging Face data set, a PyTorch one, or a mapping of splits to such (`ripieno.data.brought`).
 
-    - `size`: every image becomes `size` x `size` pixels; its aspect ratio is kept and its border repeated.
+    - `size`: every image becomes `size` x `size` pixels, at most 4,096; its aspect ratio is kept, its border repeated.
     - `split`: shares of train, valid and test (appendix A.1: 72/8/20), stratified by class and seeded by `seed`.
       A test or validation split that the source brings is kept, and the shares of the others apply to the rest.
       A prepared data set keeps its splits.
@@ -64,7 +65,7 @@ def load_dataset(
     _check_arguments(size, split, metric)
     target = None if folder is None else Path(folder)
     try:
-        dataset = _prepared(source, size, metric)
+        dataset = _prepared(source, size, metric, notes)
         if dataset is None:
             samples = _read(source, size, skip_bad, progress, notes, target)
             dataset = dataset_of(samples, size, split, seed, metric, notes)
@@ -76,13 +77,12 @@ def load_dataset(
 
 def _check_arguments(size: int | None, split: Sequence[float], metric: str) -> None:
     check_ratios(split)
-    if size is not None and size < 1:
-        raise DataError(f"size is {size}: it must be a number of pixels, at least 1")
+    check_size(size)
     if metric not in get_args(Metric):
         raise DataError(f"metric is {metric!r}: it must be {' or '.join(get_args(Metric))}")
 
 
-def _prepared(source: Source, size: int | None, metric: Metric) -> Dataset | None:
+def _prepared(source: Source, size: int | None, metric: Metric, notes: list[str]) -> Dataset | None:
     """A source that is a data set already; None when it is not."""
     if isinstance(source, str | Path):
         if not (Path(source) / "dataset.json").is_file():
@@ -95,6 +95,9 @@ def _prepared(source: Source, size: int | None, metric: Metric) -> Dataset | Non
         images = sized(source.images, size)
         mean, std = moments(images, source.rows("train"))
         source = dataclasses.replace(source, images=images, mean=mean, std=std, path=None)
+    if source.range is None:  # of an older version, or made by hand
+        splits = [i for i in (1, 2) if (source.split == i).any()]
+        source = dataclasses.replace(source, range=_range(source.images, source.split, splits, notes))
     if metric not in ("accuracy", source.metric):
         source = dataclasses.replace(source, metric=metric)
     return source
@@ -140,10 +143,19 @@ def dataset_of(
     samples: Samples, size: int | None, ratios: Sequence[float], seed: int, metric: Metric, notes: list[str]
 ) -> Dataset:
     """`samples` split; arguments and errors are those of `load_dataset`."""
+    _check_arguments(size, ratios, metric)
     images = samples.images
     if size is not None and images.shape[1:3] != (size, size):
         images = sized(images, size)
     split = split_samples(samples.labels, samples.given, samples.classes, ratios, seed)
     notes += balance_notes(samples.labels, split, samples.classes)
     mean, std = moments(images, np.flatnonzero(split == 0))
-    return Dataset(samples.name, images, samples.labels, split, samples.classes, mean, std, metric)
+    brought = sorted({int(i) for i in np.unique(samples.given)} - {FREE, 0})
+    span = _range(images, split, brought, notes)
+    return Dataset(samples.name, images, samples.labels, split, samples.classes, mean, std, metric, range=span)
+
+
+def _range(images: NDArray[Any], split: NDArray[np.uint8], brought: Collection[int], notes: list[str]) -> Range | None:
+    """The range of the training images' pixels; columns of a table, images of one pixel, have no common one."""
+    table = images.shape[1:3] == (1, 1)
+    return None if table else training_range(extremes(images), split, brought, notes)

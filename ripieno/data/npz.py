@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,19 +30,25 @@ EXPECTED = "images and labels, x and y, x_train y_train x_test y_test, or train_
 
 def read_npz(path: Path, notes: list[str]) -> Samples:
     """The arrays of an `.npz` file. Raises DataError when names, shapes, types or values cannot be used."""
-    try:
-        with open(path, "rb") as stream:
-            if not zipfile.is_zipfile(stream):
-                raise DataError(f"{path} is not a readable .npz file: it is no zip archive; save it again")
-            stream.seek(0)
-            arrays, found = _load(stream)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        if "allow_pickle" in str(error):
-            raise DataError(f"{path} holds Python objects: it must hold plain arrays; save names as strings") from error
-        raise DataError(f"{path} is not a readable .npz file: {error}; save it again") from error
+    arrays, found = _read(path, _known)
     if unread := [key for key in found if key not in arrays]:
         notes.append(f"left out of {path}: {', '.join(unread)}, which by name are neither images nor labels of a split")
     return join(path.stem, _parts(path, arrays, ", ".join(found) or "nothing"), _class_names(arrays), notes)
+
+
+def read_images(path: Path) -> dict[str, NDArray[Any]]:
+    """The images of an `.npz` file by the names of their arrays: those named so, or the only array that it holds.
+
+    Raises DataError as `read_npz`, and when the file holds several arrays of which none is named as images.
+    """
+    arrays, found = _read(path, lambda key: (read_key(key) or ("",))[0] == "images")
+    if not arrays and len(found) == 1:
+        arrays, _ = _read(path, bool)
+    if not arrays:
+        raise DataError(
+            f"{path} holds {', '.join(found) or 'nothing'}: one must be named as images, such as x or images"
+        )
+    return arrays
 
 
 def read_key(key: str) -> tuple[str, Split | None] | None:
@@ -64,11 +70,19 @@ def read_key(key: str) -> tuple[str, Split | None] | None:
     return kinds[0], splits[0] if splits else None
 
 
-def _load(stream: IO[bytes]) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """The arrays whose names mean something, and all names."""
-    with np.load(stream, allow_pickle=False) as archive:
-        arrays = {key: archive[key] for key in archive.files if _known(key)}
-        return arrays, list(archive.files)
+def _read(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """The arrays whose names are `wanted`, and all names. Raises DataError for a file that is none or broken."""
+    try:
+        with open(path, "rb") as stream:
+            if not zipfile.is_zipfile(stream):
+                raise DataError(f"{path} is not a readable .npz file: it is no zip archive; save it again")
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files if wanted(key)}, list(archive.files)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        if "allow_pickle" in str(error):
+            raise DataError(f"{path} holds Python objects: it must hold plain arrays; save names as strings") from error
+        raise DataError(f"{path} is not a readable .npz file: {error}; save it again") from error
 
 
 def _known(key: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.pixels import channels_last
 from ripieno.errors import DataError
 from ripieno.types import SPLITS, Split
 
@@ -35,6 +36,8 @@ class Part:
     labels: NDArray[Any]
     where: str
     split: Split = "train"
+    channels_last: bool = False
+    """whether the reader knows that the channels come last; else the shape decides"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +59,7 @@ def join(name: str, parts: Sequence[Part], classes: Sequence[str] | None, notes:
 
     Raises DataError (one line) for shapes, types, values or labels that cannot be used.
     """
-    images = _one_type([_nhwc(p, notes) for p in parts], parts)
+    images = _one_type([_laid_out(p, notes) for p in parts], parts)
     labels, names = _encode([_flat_labels(p, len(i)) for p, i in zip(parts, images, strict=True)], parts, classes)
     given = [given_of(p.split, len(i)) for p, i in zip(parts, images, strict=True)]
     if len(parts) == 1:
@@ -86,20 +89,22 @@ def check_finite(images: NDArray[Any], where: str) -> None:
             raise DataError(f"image {bad} of {where} holds NaN or infinity: pixels must be finite numbers; mend it")
 
 
-def _nhwc(part: Part, notes: list[str]) -> NDArray[Any]:
-    """The images as (samples, height, width, channels), a view."""
-    images, where = np.asanyarray(part.images), part.where
-    if images.ndim == 3:
-        images = images[..., np.newaxis]
-    if images.ndim != 4:
-        must = "(samples, height, width) or (samples, height, width, channels)"
-        raise DataError(f"images of {where} have shape {images.shape}: they must be {must}; reshape them")
-    if images.shape[1] in (1, 3) and images.shape[3] not in (1, 3, 4):
-        notes.append(f"images of {where} have shape {images.shape}: read as channels first")
-        images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
-    if 0 in images.shape:
-        raise DataError(f"images of {where} have shape {images.shape}: there must be at least one sample and pixel")
-    return images
+def extremes(images: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the least and the largest pixel of each image (samples, 2)."""
+    found = np.empty((len(images), 2))
+    starts = blocks(images)
+    for start in starts:
+        block = images[start : start + starts.step]
+        rows = block.reshape(len(block), -1)
+        found[start : start + len(block), 0], found[start : start + len(block), 1] = rows.min(axis=1), rows.max(axis=1)
+    return found
+
+
+def _laid_out(part: Part, notes: list[str]) -> NDArray[Any]:
+    """Return the images of a part as NHWC; what its reader knows to be so needs no look at the shape."""
+    images = np.asanyarray(part.images)
+    known = part.channels_last and images.ndim == 4 and 0 not in images.shape
+    return images if known else channels_last(images, part.where, notes)
 
 
 def _one_type(arrays: list[NDArray[Any]], parts: Sequence[Part]) -> list[NDArray[Any]]:

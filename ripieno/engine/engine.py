@@ -146,6 +146,7 @@ class Engine:
     ) -> Future[Answer]:
         """Ask for the answer to `images` (samples, *input.shape) of the bundle's dtype; returns when they are copied.
 
+        Whatever `ripieno.data.inputs.read_inputs` reads (pictures, paths, data sets) is taken, too.
         `members` asks some only, by id; `spread` and `each` ask for more in the answer. A full ring blocks, at most
         `timeout` seconds (0: not at all; then the request must fit whole). `deadline` seconds from now the future
         fails with EngineTimeoutError or, with `partial`, is answered by the members that finished. By the engine's

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ripieno.data.pixels import random_images
 from ripieno.durations import check_duration
 from ripieno.engine.answer import Answer
 from ripieno.engine.engine import Engine
@@ -48,11 +49,7 @@ def latency_at(engine: Engine, rate: float, seconds: float = 1.0, seed: int = 0)
     seconds = check_duration(seconds, "seconds", error=EngineError)
     generator = np.random.default_rng(seed)
     count = max(LEAST, round(rate * seconds))
-    kind = engine.bundle.input
-    if kind.dtype == "uint8":
-        images = generator.integers(0, 256, (8, *kind.shape), np.uint8)
-    else:
-        images = generator.standard_normal((8, *kind.shape), np.float32)
+    images = random_images(engine.bundle.input, 8, generator)
     engine.predict(images)  # what the first request has to set up is no waiting
     due = np.cumsum(generator.exponential(1 / rate, count))
     answers: queue.SimpleQueue[tuple[int, float, Future[Answer]]] = queue.SimpleQueue()

@@ -26,10 +26,12 @@ from numpy.typing import NDArray
 from ripieno import backends
 from ripieno.backends import Backend
 from ripieno.backends.names import file_of
+from ripieno.data.pixels import random_images
 from ripieno.durations import check_duration
 from ripieno.engine.answer import Answer, LaneWork, Stats, Work
 from ripieno.engine.crew import Load, trusting
 from ripieno.engine.engine import Engine, Isolation
+from ripieno.engine.inputs import check_images
 from ripieno.engine.paced import Latency, latency_at
 from ripieno.errors import EngineError
 from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, Placement
@@ -247,14 +249,11 @@ def _running(
 
 def _requests(engine: Engine, batch: int, images: NDArray[np.generic] | None, seed: int) -> list[NDArray[np.generic]]:
     """A few different requests."""
-    input = engine.bundle.input
     if images is None:
-        generator = np.random.default_rng(seed)
-        shape = (max(batch, 8), *input.shape)
-        if input.dtype == "uint8":
-            images = generator.integers(0, 256, shape, np.uint8)
-        else:
-            images = generator.standard_normal(shape, np.float32)
+        images = random_images(engine.bundle.input, max(batch, 8), np.random.default_rng(seed))
+    images = check_images(images, engine.bundle.input)
+    if not len(images):
+        raise EngineError("there are no images to send: give at least one")
     if len(images) < batch:
         images = np.concatenate([images] * -(-batch // len(images)))
     return [images[i : i + batch] for i in range(0, len(images) - batch + 1, batch)]

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ripieno import files
 from ripieno.data.load import dataset_of
+from ripieno.data.pixels import fit_array, laid_out
 from ripieno.data.samples import Part, Samples, given_of, join
 from ripieno.errors import DataError, need
 from ripieno.library import read_bundle, write_bundle
@@ -25,7 +26,7 @@ from ripieno.pipeline.deployment import predict
 from ripieno.pipeline.ensembles import select
 from ripieno.pipeline.places import PoolName
 from ripieno.pipeline.tuning import tune
-from ripieno.types import Allocation, Dataset, Metric, Placement
+from ripieno.types import Allocation, Dataset, Input, Metric, Placement
 
 need("sklearn")
 from sklearn.base import BaseEstimator, ClassifierMixin  # noqa: E402
@@ -192,16 +193,13 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             labels = np.zeros(len(rows), np.int64)
             return Samples("X", rows[:, None, None, :], labels, given_of("test", len(rows)), ("0", "1"))
         shape = np.shape(X)[1:]
-        if fitted_pictures and pictures:
-            found = _joined(np.asarray(X), np.zeros(len(np.asarray(X)), np.int64), ["0", "1"])
-            shape, wanted = found.images.shape[1:], self.bundle_.input.dtype
-            if shape == self.sample_shape_ and (wanted == "float32" or found.images.dtype == np.uint8):
-                images = found.images.astype(wanted, copy=False)
-                return Samples(found.name, images, found.labels, found.given, found.classes)
-            if shape == self.sample_shape_:
-                raise ValueError(
-                    "X holds other values than the whole numbers 0 to 255 that the classifier was fitted on"
-                )
+        if fitted_pictures and pictures and laid_out(np.asarray(X), self.sample_shape_) is not None:
+            fitted = self.bundle_.input
+            try:
+                images = fit_array(X, Input(self.sample_shape_, fitted.dtype, fitted.range))
+            except DataError as error:
+                raise ValueError(f"X: {error}") from error
+            return Samples("X", images, np.zeros(len(images), np.int64), given_of("test", len(images)), ("0", "1"))
         raise ValueError(
             f"X has samples of shape {shape}, the classifier was fitted on {self.sample_shape_}: reshape X"
         )

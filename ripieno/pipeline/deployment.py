@@ -159,12 +159,27 @@ def _threads(devices: Sequence[Device], pieces: Sequence[Device]) -> dict[str, i
     return {d.name: max(1, min(len(p.cores) for p in (d, *pieces) if p.name == d.name)) for d in devices}
 
 
-def predict(bundle: str | Path | Bundle, images: NDArray[Any], trusted: Sequence[str] = ()) -> NDArray[np.float32]:
-    """Probabilities (samples, classes) of `images` (samples, height, width, channels) by a bundle, without a server.
+def predict(
+    bundle: str | Path | Bundle,
+    images: Any,
+    trusted: Sequence[str] = (),
+    *,
+    skip_bad: bool = False,
+    notes: list[str] | None = None,
+) -> NDArray[np.float32]:
+    """Probabilities (samples, classes) of `images` by a bundle, without a server.
 
-    `trusted` names the user's own families that may be imported, as of `Engine`.
+    `images` is an array (samples, height, width, channels), a picture, the path of a picture, folder or file of arrays,
+    a list of such, or a data set as `tune` takes it: see `ripieno.data.inputs.read_inputs`. With `skip_bad` pictures
+    that cannot be read are left out, each named in a line of `notes`. `trusted` names the user's own families that may
+    be imported, as of `Engine`. Raises EngineError or DataError for images that cannot be used.
     """
+    from ripieno.data.inputs import read_inputs
     from ripieno.engine import Engine
+    from ripieno.library import read_bundle
 
+    bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+    if not isinstance(images, np.ndarray):
+        images = read_inputs(images, bundle.input, notes, skip_bad=skip_bad)[1]
     with Engine(bundle, trusted=trusted) as engine:
         return engine.predict(images)

@@ -21,8 +21,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.data.pixels import fit_array
 from ripieno.durations import check_duration
-from ripieno.errors import RipienoError
+from ripieno.errors import DataError, RipienoError
 from ripieno.server.refusal import RefusedError, bad
 from ripieno.server.signature import INPUT, Signature
 
@@ -186,22 +187,13 @@ def _numbers(data: msgspec.Raw, shape: Sequence[int]) -> NDArray[Any]:
 
 
 def finish(array: NDArray[Any], shape: Sequence[int], datatype: str, signature: Signature) -> NDArray[np.generic]:
-    """Numbers as images of the model's dtype: whole and within 0 to 255 for uint8, finite for float32."""
-    array = array.reshape(tuple(shape))
-    if signature.input.dtype == "uint8":
-        if array.dtype == np.uint8:
-            return array
-        with np.errstate(invalid="ignore"):
-            whole = array.astype(np.uint8)
-        if not np.array_equal(whole, array):
-            raise bad(f"{INPUT!r} must be whole numbers from 0 to 255, as the model's {signature.datatype} input takes")
-        return whole
-    with np.errstate(over="ignore", invalid="ignore"):
-        floats = array.astype(np.float32, copy=False)
-        # one sum is enough to see that all is finite; only a sum that is not needs the longer look
-        if not math.isfinite(float(floats.sum())) and not np.isfinite(floats).all():
-            raise bad(f"{INPUT!r} holds NaN or infinite numbers (of {datatype}): all must be finite")
-    return floats
+    """Numbers as images of the model's dtype and range: whole and within 0 to 255 for uint8, finite for float32."""
+    try:
+        if datatype == "FP32" and array.dtype.kind != "f":  # JSON has whole numbers for floats
+            array = array.astype(np.float64)
+        return fit_array(array.reshape(tuple(shape)), signature.input, repr(INPUT))
+    except DataError as error:
+        raise bad(str(error)) from None
 
 
 def wanted(frame: Frame, signature: Signature) -> tuple[Wanted, ...]:

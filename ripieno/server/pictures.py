@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ripieno.data.inputs import fit_picture, takes_pictures
+from ripieno.errors import DataError
 from ripieno.server.refusal import RefusedError, bad
 from ripieno.server.signature import Signature
 from ripieno.types import Input
@@ -44,6 +45,8 @@ def picture_to_sample(data: bytes, name: str, wanted: Input, most_pixels: int) -
         raise RefusedError(413, f"{name} has too many pixels, at most {most_pixels} are decoded") from None
     except RefusedError:
         raise
+    except DataError as error:  # its depth or range is not that of the training pictures
+        raise RefusedError(415, f"{name}: {error}") from None
     except Exception as error:  # Pillow's plugins raise nearly anything for a broken file
         raise bad(f"{name} is a broken picture: {error}") from None
 

@@ -170,3 +170,39 @@ def test_columns_are_told_by_their_names_too() -> None:
     dataset = load_dataset(Rows())
     in_order(dataset)
     assert dataset.classes == ("a", "b", "c")
+
+
+def test_a_mapping_may_hold_pairs_of_arrays() -> None:
+    dataset = load_dataset({"train": (PIXELS, CODES), "test": (PIXELS[:9].tolist(), CODES[:9].tolist())})
+    assert [len(dataset.rows(s)) for s in SPLITS][2] == 9
+    assert np.array_equal(dataset.images[:24], PIXELS)
+    assert len(load_dataset({"train": Drawers(), "test": (PIXELS, CODES)}).rows("test")) == 24
+
+
+def test_a_run_knows_pairs_of_arrays_again(tmp_path: Path) -> None:
+    library = ripieno.Library(tmp_path / "run")
+    prepare({"train": (PIXELS, CODES), "test": (PIXELS, CODES)}, library)
+    prepare({"train": (PIXELS, CODES), "test": (PIXELS, CODES)}, library)
+    with pytest.raises(SearchError, match="source"):
+        prepare({"train": (PIXELS, CODES), "test": (255 - PIXELS, CODES)}, library)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 10])
+def test_tensors_with_any_number_of_channels_are_channels_first(channels: int) -> None:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (24, channels, 12, 12), np.uint8))
+    dataset = load_dataset(TensorDataset(images, torch.tensor(CODES)))
+    assert np.array_equal(dataset.images, images.numpy().transpose(0, 2, 3, 1))
+
+
+def test_items_of_two_types_are_refused() -> None:
+    def mixed(pixels: np.ndarray) -> np.ndarray:
+        return pixels if pixels[0, 0, 0] % 2 else pixels.astype(np.float32) / 255
+
+    with pytest.raises(DataError, match=r"item \d+ (uint8|float32) and item \d+ (uint8|float32): all must have one"):
+        load_dataset(Drawers(transform=mixed))
+
+
+def test_whole_numbers_of_any_type_are_resized() -> None:
+    wide = load_dataset(Drawers(transform=lambda p: p.astype(np.int64)), size=4)
+    assert wide.images.dtype == np.uint8
+    assert abs(wide.images.astype(int) - load_dataset(Drawers(), size=4).images).max() <= 1

@@ -3,13 +3,17 @@ from __future__ import annotations
 import io
 import lzma
 import os
+import struct
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ripieno.data import load_dataset
+from ripieno.data.inputs import read_inputs
 from ripieno.errors import DataError
 
 
@@ -425,3 +429,97 @@ def test_real_plankton_of_mixed_sizes_loads(shared_data: Path, tmp_path: Path):
     assert dataset.images.shape == (75, 32, 32, 1)
     assert dataset.mean[0] > 200  # the background is white, and so must be what is filled up
     assert [len(dataset.rows(s)) for s in ("train", "valid", "test")] == [54, 6, 15]
+
+
+def written(folder: Path, save) -> Path:
+    for n, name in enumerate(("a", "b")):
+        (folder / name).mkdir(parents=True)
+        for i in range(5):
+            save(folder / name / f"{i}", np.full((6, 9), 40 * i + n, np.uint8), i)
+    return folder
+
+
+@pytest.mark.parametrize("orientation", [b"6\0\0\0", b"up\0\0"])
+def test_an_orientation_that_is_text_breaks_no_picture(tmp_path, orientation):
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHI4s", 1, 0x112, 2, 2, orientation) + bytes(4)
+    for suffix in ("jpg", "webp"):
+        folder = written(
+            tmp_path / suffix,
+            lambda p, x, i, s=suffix: Image.fromarray(x).save(f"{p}.{s}", exif=exif if i == 2 else b""),
+        )
+        assert load_dataset(folder).images.shape[:3] == (10, 6, 9)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_exif_that_is_broken_breaks_no_picture(tmp_path):
+    folder = written(
+        tmp_path / "images", lambda p, x, i: Image.fromarray(x).save(f"{p}.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    )
+    assert len(load_dataset(folder).images) == 10
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_upright_in_training_as_in_predicting(tmp_path, orientation):
+    upright = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    held = Image.fromarray(upright)
+    held.getexif()[0x0112] = {6: 8, 8: 6}.get(orientation, orientation)  # the inverse of each
+    turned = ImageOps.exif_transpose(held)
+    folder = written(tmp_path / "x", lambda p, x, i: turned.save(f"{p}.webp", lossless=True, exif=exif))
+    dataset = load_dataset(folder)
+    assert np.array_equal(dataset.images[0], upright)
+    assert np.array_equal(read_inputs(folder / "a" / "0.webp", dataset.input)[1][0], upright)
+
+
+def test_a_picture_with_too_many_pixels_is_too_large_and_not_broken(tmp_path, monkeypatch):
+    folder = written(tmp_path / "x", lambda p, x, i: Image.fromarray(x).save(f"{p}.png"))
+    Image.new("1", (300, 200)).save(folder / "a" / "slide.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
+    with pytest.raises(DataError, match=r"slide\.png has more than 0 megapixels, which is too large"):
+        load_dataset(folder, size=6)
+    assert len(load_dataset(folder, size=6, skip_bad=True).images) == 10
+
+
+def test_one_transparent_grey_keeps_16_bits(tmp_path):
+    def save(path, pixels, _):
+        deep = pixels.astype(np.uint16) * 300
+        deep[0, 0] = 1000
+        Image.fromarray(deep).save(f"{path}.png", transparency=1000)
+
+    dataset = load_dataset(written(tmp_path / "x", save))
+    assert dataset.images.dtype == np.float32
+    assert set(dataset.images[:, 0, 0, 0]) == {65535}  # laid on white
+    assert dataset.images[:, 1:].max() == 161 * 300
+
+
+def test_floats_beside_16_bits_are_refused(tmp_path):
+    def save(path, pixels, i):
+        Image.fromarray(pixels / np.float32(255) if i % 2 else pixels.astype(np.uint16)).save(f"{path}.tif")
+
+    with pytest.raises(DataError, match=r"holds floats and .* 16 bits: convert them to one type"):
+        load_dataset(written(tmp_path / "x", save))
+
+
+def test_colour_of_16_bits_is_noted(tmp_path):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    def save(path, pixels, _):
+        rows = np.repeat(pixels.astype(">u2")[..., np.newaxis] * 257, 3, axis=2)
+        data = b"".join(b"\0" + row.tobytes() for row in rows)
+        head = struct.pack(">IIBBBBB", 9, 6, 16, 2, 0, 0, 0)
+        parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+        Path(f"{path}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+    notes = []
+    dataset = load_dataset(written(tmp_path / "x", save), notes=notes)
+    assert dataset.images.max() == 161
+    assert "10 pictures have 16 bits a channel of colour: they are read with 8" in notes
+
+
+def test_images_that_do_not_fit_on_the_disk_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    folder = written(tmp_path / "x", lambda p, x, i: Image.fromarray(x).save(f"{p}.png"))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**6))
+    with pytest.raises(DataError, match=r"10 images of 400 x 400 pixels take 0\.0 GB, .* has 0\.0 GB free"):
+        load_dataset(folder, size=400, folder=tmp_path / "prepared")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import os
 import threading
@@ -9,6 +10,7 @@ import time
 import fake_members as fake
 import numpy as np
 import pytest
+from PIL import Image
 
 from ripieno.engine import Engine, Patience
 from ripieno.errors import EngineBusyError, EngineError, EngineTimeoutError
@@ -293,7 +295,7 @@ def test_stats_say_who_did_what(isolation):
     ("images", "message"),
     [
         (np.zeros((3, 28, 28), np.uint8), r"images have shape \(3, 28, 28\), must be \(samples, 2, 2, 1\) uint8"),
-        (np.zeros((3, 2, 2, 1), np.float64), "images are float64, must be uint8"),
+        (np.zeros((3, 2, 2, 1), np.complex64), "images are complex64, must be uint8"),
         (np.full((1, 2, 2, 1), 0.5, np.float32), "whole numbers 0 to 255"),
         (np.full((1, 2, 2, 1), 256, np.float32), "whole numbers 0 to 255"),
         (np.full((1, 2, 2, 1), np.nan, np.float32), "whole numbers 0 to 255"),
@@ -302,6 +304,29 @@ def test_stats_say_who_did_what(isolation):
 def test_wrong_images_are_refused_in_one_line(images, message):
     with started(fake.bundle(), "thread") as engine, pytest.raises(EngineError, match=message):
         engine.submit(images)
+
+
+def test_the_engine_takes_pictures_and_paths_and_pairs_as_it_takes_arrays(tmp_path):
+    images = fake.images(3)
+    paths = [tmp_path / f"{n}.png" for n in range(3)]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image[..., 0]).save(path)
+    sources = (list(images), paths, [Image.open(p) for p in paths], tmp_path, (images, np.arange(3)))
+    with started(fake.bundle(), "thread") as engine:
+        answers = engine.predict(images)
+        for source in sources:
+            assert (engine.predict(source) == answers).all()
+        with pytest.raises(EngineError, match="does not exist"):
+            engine.predict(tmp_path / "nowhere.png")
+
+
+def test_images_of_another_range_than_that_trained_on_are_refused():
+    bundle = fake.bundle()
+    seen = dataclasses.replace(bundle, input=dataclasses.replace(bundle.input, range=(0.0, 1.0)))
+    with started(seen, "thread") as engine:
+        engine.predict(fake.images(3) % 2)
+        with pytest.raises(EngineError, match="the network was trained on 0 to 1"):
+            engine.predict(fake.images(3) | 128)
 
 
 def test_whole_numbers_as_float32_are_taken_for_uint8():

@@ -158,3 +158,19 @@ def test_without_scikit_learn_the_rest_works_and_this_says_what_to_install() -> 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install 'ripieno[demo]'" in done.stdout, done.stderr
+
+
+def test_images_of_another_range_than_those_fitted_on_are_refused(space: Path) -> None:
+    generator = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    images = (generator.uniform(0, 0.4, (40, 8, 6, 3)) + labels[:, None, None, None] * 0.6).astype(np.float32)
+    fitted = quick(space, epochs=4).fit(images, labels)
+    assert (fitted.predict(images.transpose(0, 3, 1, 2)) == labels).mean() > 0.9
+    for other in ((images * 255).astype(np.uint8), images * 255, images * 2 - 1):
+        with pytest.raises(ValueError, match="the network was trained on"):
+            fitted.predict(other)
+
+
+def test_a_size_that_no_image_can_have_is_refused(space: Path) -> None:
+    with pytest.raises(ValueError, match="size is 99999"):
+        quick(space).set_params(size=99_999).fit(np.zeros((40, 8, 6, 3), np.uint8), np.arange(40) % 2)

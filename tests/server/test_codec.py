@@ -46,15 +46,45 @@ def test_floats_pass_exactly_when_they_are_finite(numbers: list[float]) -> None:
 
 
 @given(st.lists(st.one_of(st.integers(-300, 600), st.floats(-10, 300)), min_size=6, max_size=6), st.booleans())
-def test_numbers_become_bytes_exactly_when_they_are_whole_and_in_range(numbers: list[float], nested: bool) -> None:
+def test_floats_become_bytes_exactly_when_they_are_whole_and_in_range(numbers: list[float], nested: bool) -> None:
     data = np.reshape(numbers, (1, 2, 3, 1)).tolist() if nested else numbers
     tensor = {"name": "images", "shape": [1, 2, 3, 1], "datatype": "FP32", "data": data}
     text = json.dumps({"inputs": [tensor]}).encode()
-    if all(n == int(n) and 0 <= n <= 255 for n in numbers):
+    if 0 < max(map(abs, numbers)) <= 1:
+        with pytest.raises(RefusedError, match=r"range over|whole numbers"):
+            read_request(text, None, BYTES)
+    elif all(n == int(n) and 0 <= n <= 255 for n in numbers):
         assert read_request(text, None, BYTES).images.ravel().tolist() == numbers
     else:
         with pytest.raises(RefusedError, match="whole numbers"):
             read_request(text, None, BYTES)
+
+
+@pytest.mark.parametrize("form", ["raw", "json"])
+def test_floats_of_another_range_than_that_trained_on_are_refused(form: str) -> None:
+    trained = Signature("ensemble", Input((2, 3, 1), "float32", (0.0, 1.0)), ("a", "b"), ("m",))
+    for factor, says in ((1, None), (255, "the network was trained on 0 to 1")):
+        images = np.linspace(0, factor, 6, dtype=np.float32)
+        whole, length = body([1, 2, 3, 1], "FP32", images.tobytes())
+        if form == "json":
+            tensor = {"name": "images", "shape": [1, 2, 3, 1], "datatype": "FP32", "data": images.tolist()}
+            whole, length = json.dumps({"inputs": [tensor]}).encode(), None
+        if says is None:
+            np.testing.assert_array_equal(read_request(whole, length, trained).images.ravel(), images)
+            continue
+        with pytest.raises(RefusedError, match=says) as refused:
+            read_request(whole, length, trained)
+        assert refused.value.status == 400
+
+
+def test_whole_numbers_of_json_are_floats_where_the_datatype_says_so() -> None:
+    tensor = {"name": "images", "shape": [1, 2, 3, 1], "datatype": "FP32", "data": [0, 1, 0, 1, 1, 1]}
+    trained = Signature("ensemble", Input((2, 3, 1), "float32", (0.0, 1.0)), ("a", "b"), ("m",))
+    for signature in (trained, FLOATS):
+        found = read_request(json.dumps({"inputs": [tensor]}).encode(), None, signature)
+        assert found.images.dtype == np.float32
+    dark = tensor | {"datatype": "UINT8"}
+    assert read_request(json.dumps({"inputs": [dark]}).encode(), None, BYTES).images.max() == 1
 
 
 _json = st.recursive(

@@ -135,3 +135,20 @@ def test_the_page_loads_nothing_from_elsewhere(http: httpx.Client) -> None:
     assert "default-src 'none'" in response.headers["content-security-policy"]
     assert "http://" not in response.text
     assert "https://" not in response.text
+
+
+def test_a_picture_of_16_bits_is_answered_as_the_same_with_8(http: httpx.Client) -> None:
+    grey = np.random.default_rng(3).integers(0, 256, (8, 8), dtype=np.uint8)
+    files = [("p", ("8.png", png(grey))), ("p", ("16.png", png(grey.astype(np.uint16) * np.uint16(257))))]
+    eight, sixteen = http.post("/predict", files=files).json()["predictions"]
+    assert eight["classes"] == pytest.approx(sixteen["classes"], abs=1e-6)
+
+
+def test_a_picture_is_scaled_to_floats_of_0_to_1_and_refused_where_no_unit_is_known() -> None:
+    image = np.random.default_rng(4).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    unit = picture_to_sample(png(image), "x", Input((8, 8, 3), "float32", (0.0, 1.0)), 10**6)
+    assert np.allclose(unit, image / 255, atol=1e-6)
+    for wanted in (Input((8, 8, 1), "float32", (0.0, 4000.0)), Input((8, 8, 1), "uint8", (0.0, 1.0))):
+        with pytest.raises(RefusedError, match=r"x: it.*, the network was trained on") as refused:
+            picture_to_sample(png(image), "x", wanted, 10**6)
+        assert refused.value.status == 415

@@ -1,0 +1,256 @@
+"""The layout, type and range of pixels, decided once: for training data and for every way to predict.
+
+A picture file states its depth, so it is scaled to what a network was trained on. An array does not, so it is taken
+as it is, or refused when its layout, type or range differs from that of the training images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.errors import DataError
+from ripieno.types import SPLITS, Input, Range
+
+BYTES: Range = (0.0, 255.0)
+"""Range of uint8 pixels."""
+
+FEW = 4
+"""Channels, at most, that grey, colour and transparent images have."""
+
+FACTOR = 10.0
+"""Ranges that differ by more than this factor are of different units."""
+
+LARGEST = 4096
+"""Pixels a side, at most, that images can be resized to."""
+
+
+def check_size(size: int | None) -> None:
+    """Raise DataError unless `size`, in pixels a side, is None or a whole number that images can be resized to."""
+    if size is None:
+        return
+    if isinstance(size, bool) or not isinstance(size, Integral) or not 1 <= size <= LARGEST:
+        raise DataError(f"size is {size!r}: it must be a number of pixels, 1 to {LARGEST:,}")
+
+
+# layout
+
+
+def channels_first(shape: Sequence[int], tensor: bool = False) -> tuple[bool, bool]:
+    """Return whether the first of three axes of an image holds the channels, and whether its shape leaves no doubt.
+
+    Channels are few, their axis is by far the shortest, or the two other axes are equal; a `tensor` of PyTorch has
+    them first unless its shape says otherwise. Channels last is the default.
+
+    >>> channels_first((4, 32, 32)), channels_first((28, 28, 1)), channels_first((3, 32, 3))
+    ((True, True), (False, True), (False, False))
+    """
+    a, b, c = shape
+    last = (c <= FEW) + (2 * c <= min(a, b)) + (a == b)
+    first = (a <= FEW) + (2 * a <= min(b, c)) + (b == c) + tensor
+    return first > last, first != last
+
+
+def channels_last(images: NDArray[Any], where: str, notes: list[str]) -> NDArray[Any]:
+    """Return images (samples, height, width[, channels]), or with their channels first, as NHWC; doubts are noted.
+
+    Raises DataError for another number of axes, an empty axis, or masked pixels.
+    """
+    if isinstance(images, np.ma.MaskedArray):
+        if np.ma.is_masked(images):
+            raise DataError(f"images of {where} have masked pixels: fill them, for example with images.filled(0)")
+        images = images.data
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.ndim != 4:
+        must = "(samples, height, width) or (samples, height, width, channels)"
+        raise DataError(f"images of {where} have shape {images.shape}: they must be {must}; reshape them")
+    if 0 in images.shape:
+        raise DataError(f"images of {where} have shape {images.shape}: there must be at least one sample and pixel")
+    first, sure = channels_first(images.shape[1:])
+    if first:
+        notes.append(f"images of {where} have shape {images.shape}: read as channels first")
+        return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    if not sure:
+        notes.append(f"images of {where} have shape {images.shape}: read as channels last, {images.shape[3]} channels")
+    return images
+
+
+# range
+
+
+def differ(given: Range, trained: Range) -> bool:
+    """Return whether pixels that range over `given` cannot be of the unit of pixels that range over `trained`.
+
+    They are if they are more than `FACTOR` times as large, lie within -1 to 1 where those are as much larger, or are
+    negative where none of those is. Dark images are of any unit.
+    """
+    size, extent = max(map(abs, trained)), max(map(abs, given))
+    if not size or not extent:
+        return False
+    if extent > FACTOR * size or (extent <= 1 and size > FACTOR):
+        return True
+    return trained[0] >= 0 and given[0] < -extent / 4
+
+
+def training_range(
+    extremes: NDArray[np.float64], split: NDArray[np.uint8], given: Collection[int], notes: list[str]
+) -> Range:
+    """Return the range of the training split of images with `extremes` (samples, 2), least and largest pixel of each.
+
+    A note tells of images of another unit than the rest. Raises DataError when a split that the source brought (one of
+    `given`, indices into `SPLITS`) is of another unit: by the medians of its images, which outliers do not move.
+    """
+    finite = np.isfinite(extremes).all(axis=1)
+    if not finite.all():
+        raise DataError(f"image {int(np.argmin(finite))} holds NaN or infinity: pixels must be finite numbers; mend it")
+    trained = _median(extremes[split == 0])
+    for i in given:
+        other = _median(extremes[split == i])
+        if differ(other, trained) or differ(trained, other):
+            said = f"{spoken(trained)} in the {SPLITS[0]} split but over {spoken(other)} in the {SPLITS[i]} split"
+            raise DataError(f"pixels usually range over {said}: scale them to the same unit")
+    largest = extremes.max()
+    dark = (np.abs(extremes).max(axis=1) <= 1) & (extremes[:, 0] != extremes[:, 1])
+    if dark.any() and differ((0.0, 1.0), (0.0, float(largest))):
+        count = np.count_nonzero(dark)
+        said = "1 image lie" if count == 1 else f"{count:,} images lie"
+        notes.append(
+            f"the pixels of {said} within 0 to 1, the first is image {int(np.argmax(dark))}, "
+            f"others reach {largest:.6g}: scale them to the same unit if that is not how dark they are"
+        )
+    return float(extremes[split == 0, 0].min()), float(extremes[split == 0, 1].max())
+
+
+def _median(extremes: NDArray[np.float64]) -> Range:
+    return float(np.median(extremes[:, 0])), float(np.median(extremes[:, 1]))
+
+
+def spoken(span: Range) -> str:
+    """Return a range as words: "0 to 255"."""
+    return f"{span[0]:.6g} to {span[1]:.6g}"
+
+
+# arrays to predict
+
+
+def fit_array(images: Any, wanted: Input, called: str = "images") -> NDArray[Any]:
+    """Return arrays of pixels as (samples, *wanted.shape) of the dtype of `wanted`, never scaled.
+
+    One sample alone is a batch of one; channels may come first, and be absent where there is one. Whole numbers 0 to
+    255 of any type are bytes. Raises DataError saying what the images are and must be: for another shape or type,
+    masked, NaN or infinite pixels, and a range of another unit than that of the training images.
+    """
+    if isinstance(images, np.ma.MaskedArray) and np.ma.is_masked(images):
+        raise DataError(f"{called} have masked pixels: fill them, for example with images.filled(0)")
+    try:
+        array = np.asarray(images)
+    except ValueError as error:  # lists of unequal lengths
+        raise DataError(f"{called} are no array: {error}") from error
+    found = laid_out(array, wanted.shape)
+    if found is None:
+        must = ", ".join(["samples", *map(str, wanted.shape)])
+        raise DataError(f"{called} have shape {array.shape}, must be ({must}) {wanted.dtype}")
+    array = found
+    if array.dtype != wanted.dtype:
+        array = _cast(array, wanted, called)
+    check_range(array, wanted, called)
+    return array
+
+
+def check_range(array: NDArray[Any], wanted: Input, called: str = "images") -> None:
+    """Raise DataError when the array's values are not finite, or of another unit than those trained on."""
+    kind = array.dtype.kind
+    if not array.size or (kind != "f" and (wanted.range is None or FACTOR * wanted.range[1] >= BYTES[1])):
+        return  # bytes are of one unit, unless the training images used few of their values only
+    given = float(array.min()), float(array.max())  # NaN if any is
+    if not (math.isfinite(given[0]) and math.isfinite(given[1])):
+        raise DataError(f"{called} hold NaN or infinite values, must be finite numbers")
+    if wanted.range is not None and differ(given, wanted.range):
+        raise DataError(_other_unit(called, given, wanted.range))
+
+
+def _other_unit(called: str, given: Range, trained: Range) -> str:
+    mend = "scale them to the same range"
+    return f"{called} range over {spoken(given)}, the network was trained on {spoken(trained)}: {mend}"
+
+
+def laid_out(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any] | None:
+    """Return an array as (samples, *shape), a view where it can be; None when it has no layout of such samples."""
+    shape = tuple(shape)
+    if array.ndim == len(shape) + 1 and array.shape[1:] == shape:
+        return array
+    if array.shape == shape:
+        return array[np.newaxis]
+    if len(shape) == 3:
+        first = (shape[2], shape[0], shape[1])
+        if array.shape == first:
+            array = array[np.newaxis]
+        if array.ndim == 4 and array.shape[1:] == first:
+            return np.ascontiguousarray(array.transpose(0, 2, 3, 1))
+        if shape[2] == 1 and array.shape[-2:] == shape[:2] and array.ndim in (2, 3):
+            return array.reshape(-1, *shape)
+    return None
+
+
+def _cast(array: NDArray[Any], wanted: Input, called: str) -> NDArray[Any]:
+    """Return `array` in the dtype of `wanted`: values that stay what they are."""
+    kind, size = array.dtype.kind, max(map(abs, wanted.range or (0.0, 0.0)))
+    mend = f"convert them with images.astype('{wanted.dtype}')"
+    if kind not in "biuf":
+        raise DataError(f"{called} are {array.dtype}, must be {wanted.dtype}: {mend}")
+    if wanted.dtype != "uint8":
+        if kind == "f":
+            with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+                return array.astype(wanted.dtype)
+        if wanted.range is None or kind == "b":
+            raise DataError(f"{called} are {array.dtype}, must be {wanted.dtype}: {mend}")
+        if (size <= 1 and array.any()) or (array.dtype == np.uint8 and size > BYTES[1]):
+            trained = f"the network was trained on {wanted.dtype} of {spoken(wanted.range)}"
+            raise DataError(f"{called} are {array.dtype}, {trained}: scale them to the same range and convert them")
+        return array.astype(wanted.dtype)
+    if kind == "b":
+        return array.view(np.uint8) * np.uint8(255)
+    with np.errstate(invalid="ignore", over="ignore"):
+        whole = array.astype(np.uint8)
+    if not np.array_equal(whole, array):
+        if not np.isfinite(array).all():
+            raise DataError(f"{called} hold NaN or infinite values, must be whole numbers 0 to 255")
+        must = "other values than the whole numbers 0 to 255: scale or round them"
+        raise DataError(f"{called} are {array.dtype} with {must}")
+    if kind == "f" and array.size:
+        span = float(array.min()), float(array.max())
+        if differ(span, wanted.range or BYTES):
+            raise DataError(_other_unit(called, span, wanted.range or BYTES))
+    return whole
+
+
+# pictures to predict
+
+
+def white_of(wanted: Input) -> float | None:
+    """Return the value of white where `wanted` was trained on: 255 for bytes, 1 for floats of 0 to 1; None if unknown.
+
+    What was trained on 8-bit pictures as floats has white at 255, too.
+    """
+    if wanted.dtype == "uint8":
+        return BYTES[1]
+    if wanted.range is None or wanted.range[0] < 0 or wanted.range[1] > BYTES[1]:
+        return None
+    return 1.0 if wanted.range[1] <= 1 else BYTES[1]
+
+
+def random_images(wanted: Input, count: int, generator: np.random.Generator) -> NDArray[Any]:
+    """Return noise (count, *wanted.shape) in the range of the training images, for benchmarks."""
+    shape = (count, *wanted.shape)
+    low, high = wanted.range or BYTES
+    if wanted.dtype == "uint8":
+        return generator.integers(int(low), int(high) + 1, shape, np.uint8)
+    if wanted.range is None:
+        return generator.standard_normal(shape, np.float32)
+    return generator.uniform(low, high, shape).astype(np.float32)
