@@ -145,6 +145,7 @@ def warnings_as_notes() -> Iterator[None]:
     told: set[str] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("always", BrokenFileWarning)
+        warnings.filterwarnings("ignore", module="PIL")  # of pictures that it reads all the same
         others = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:

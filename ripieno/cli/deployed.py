@@ -145,25 +145,37 @@ def cascade(
 @app.command()
 def predict(
     bundle: BundlePath,
-    images: Annotated[Path, typer.Argument(help="An image, a folder of images, or a .npy array.", metavar="INPUT")],
-    output: Annotated[Path | None, typer.Option(help="Write the probabilities as .npy.")] = None,
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Images, folders of images, .npy or .npz arrays, or data sets.", metavar="INPUT..."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="Write the probabilities: a table as .csv, or an array as .npy.")
+    ] = None,
     top: Annotated[int, typer.Option(help="How many images to list.")] = 20,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave out images that cannot be used, and name them."),
+    ] = False,
     family: Trust = None,
 ) -> None:
     """Class and probability of images, without a server: `ripieno predict bundle cat.jpg`."""
-    from ripieno import files, pipeline
+    from ripieno import pipeline
+    from ripieno.cli.predictions import check_output, write_predictions
     from ripieno.data.inputs import read_inputs
     from ripieno.library import read_bundle
 
+    check_output(output)
     deployment = read_bundle(bundle)
-    names, array = read_inputs(images, deployment.input, Notes(console.note))
+    source = images[0] if len(images) == 1 else images
+    names, array = read_inputs(source, deployment.input, Notes(console.note), skip_bad=skip_bad)
     probabilities = pipeline.predict(deployment, array, trusted=family or ())
     made = console.table(f"{len(names)} images", "image", "class", "probability")
     for name, row in list(zip(names, probabilities, strict=True))[:top]:
         made.add_row(name, deployment.classes[int(row.argmax())], f"{row.max():.4f}")
     console.out.print(made)
     if output is not None:
-        files.write_array(output, probabilities)
+        write_predictions(output, names, deployment.classes, probabilities)
     answers = [
         {"image": name, "class": deployment.classes[int(row.argmax())], "probability": float(row.max())}
         for name, row in zip(names, probabilities, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,11 @@ MISTAKES = [
     (["predict", "bundle", "nowhere.png"], "nowhere.png"),
     (["predict", "bundle", "broken.png"], "broken.png"),
     (["predict", "bundle", "wrong.npy"], "wrong.npy"),
+    (["predict", "bundle", "images", "--output", "said.txt"], "must end in .npy or .csv"),
+    (["predict", "bundle", "images", "--output", "images"], "must end in .npy or .csv"),
+    (["predict", "bundle", "images", "broken.png"], "broken.png"),
+    (["predict", "bundle", "broken.png", "--skip-bad"], "broken.png"),
+    (["tune", "images", "--run", "new", "--size", "99999"], "size is 99999"),
     (["report", "nowhere"], "nowhere"),
     (["front", "run", "--kind", "watts"], "watts"),
     (["select", "run", "--budget", "seconds=5", "20"], "kind=bound"),
@@ -117,6 +123,28 @@ def test_a_copied_bundle_predicts_the_same(finished_bundle: Path, digit_folder: 
         assert ripieno("predict", bundle, digit_folder / "digit-3", "--output", output).returncode == 0
         arrays.append(np.load(output))
     assert np.array_equal(arrays[0], arrays[1])
+
+
+def test_predictions_of_a_folder_with_a_broken_picture_are_a_table_of_the_others(
+    finished_bundle: Path, digit_folder: Path, tmp_path: Path
+) -> None:
+    odd = 'a, "b" [c]\nd.png'
+    sound = sorted((digit_folder / "digit-3").iterdir())[0]
+    for name in ("1.png", odd):
+        shutil.copy(sound, tmp_path / name)
+    (tmp_path / "2.png").write_bytes(sound.read_bytes()[:50])
+    done = ripieno("predict", finished_bundle, ".", sound, "--skip-bad", "--output", "out.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "2.png" in done.stderr
+    with open(tmp_path / "out.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["file"] for row in rows] == ["1.png", odd, str(sound)]
+    classes = [f"digit-{n}" for n in range(10)]
+    assert list(rows[0]) == ["file", "prediction", "probability", *classes]
+    for row in rows:
+        values = [float(row[name]) for name in classes]
+        assert sum(values) == pytest.approx(1, abs=1e-5)
+        assert (row["prediction"], float(row["probability"])) == (classes[int(np.argmax(values))], max(values))
 
 
 def test_predictions_are_imported_selected_and_listed(tmp_path: Path) -> None:
