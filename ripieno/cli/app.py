@@ -50,27 +50,40 @@ def _root(
 
 @app.command()
 def tune(
-    data: Annotated[str, typer.Argument(help="Image folder, .npz, CIFAR archive, idx folder or prepared data set.")],
-    run: Annotated[Path, typer.Option(help="Folder of the run; the same folder goes on where it stopped.")] = Path(
-        "run"
-    ),
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help="Image folder, .npz, CIFAR archive, idx folder or prepared data set; a run that goes on needs none."
+        ),
+    ] = None,
+    run: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the run; the same folder goes on where it stopped, with its own data and settings."
+        ),
+    ] = Path("run"),
     hours: Annotated[
-        float | None, typer.Option(help="Time to search; 1 when neither this nor --trials is given.")
+        float | None, typer.Option(help="Time to search; 1 when neither this nor --trials is given, or as last time.")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Configurations to start.")] = None,
-    epochs: Annotated[int, typer.Option(help="The most epochs any trial trains.")] = 27,
+    epochs: Annotated[int | None, typer.Option(help="The most epochs any trial trains; 27, or the run's.")] = None,
     space: Annotated[
         str,
         typer.Option(
-            help="`auto` (by device), `resnet`, `resnet-small`, `resnet-tiny`, `resnet-table`, `resnet-paper` "
-            "or a JSON file."
+            help="`auto` (the run's, or by device), `resnet`, `resnet-small`, `resnet-tiny`, `resnet-table`, "
+            "`resnet-paper` or a JSON file."
         ),
     ] = "auto",
     algorithm: Annotated[
-        str, typer.Option(help="`hyperband`, `asha`, `random`, `bohb`, `tpe`, `gp`, `smac`, `genetic`.")
-    ] = "hyperband",
-    eta: Annotated[int, typer.Option(help="Halving factor.")] = 3,
-    seed: Annotated[int, typer.Option(help="The same seed and trials give the same library.")] = 0,
+        str | None,
+        typer.Option(
+            help="`hyperband` (unless the run has another), `asha`, `random`, `bohb`, `tpe`, `gp`, `smac`, `genetic`."
+        ),
+    ] = None,
+    eta: Annotated[int | None, typer.Option(help="Halving factor; 3, or the run's.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed and trials give the same library; 0, or the run's.")
+    ] = None,
     slots: Annotated[int | None, typer.Option(help="Trials at a time; by default one a core or a GPU.")] = None,
     pool: Annotated[str, typer.Option(help="`local` (a process a slot), `inline` or `ray`.")] = "local",
     device: Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`.")] = "auto",
@@ -80,10 +93,16 @@ def tune(
     limit: Annotated[float | None, typer.Option(help="Seconds after which an epoch is taken to hang.")] = None,
     family: Annotated[str | None, typer.Option(help="Your own networks: `module:function`.")] = None,
     size: Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")] = None,
-    split: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "0.72,0.08,0.20",
+    split: Annotated[
+        str | None, typer.Option(help="Shares of train, validation and test; 0.72,0.08,0.20, or the run's.")
+    ] = None,
     metric: Annotated[
-        str, typer.Option(help="Score that is shown, `accuracy` or `macro-f1`; trials are ranked by cross-entropy.")
-    ] = "accuracy",
+        str | None,
+        typer.Option(
+            help="Score that is shown, `accuracy` (unless the run has another) or `macro-f1`; trials are ranked by "
+            "cross-entropy."
+        ),
+    ] = None,
     skip_bad: Annotated[bool, typer.Option(help="Leave broken images out and count them.")] = False,
     log: Annotated[
         list[str] | None,
@@ -119,16 +138,16 @@ def tune(
             limit=limit,
             family=family,
             size=size,
-            split=words.shares("--split", split),
-            metric=words.one_of(Metric, "--metric", metric),
-            skip_bad=skip_bad,
+            split=None if split is None else words.shares("--split", split),
+            metric=None if metric is None else words.one_of(Metric, "--metric", metric),
+            skip_bad=skip_bad or None,
             progress=progress,
             notes=notes,
             watch=together(watch, *loggers, lost=notes.append),
         )
     ranked = sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))
     console.out.print(summary(watch, run))
-    console.out.print(tables.members(ranked[:5], {}, {}, metric))
+    console.out.print(tables.members(ranked[:5], {}, {}, pipeline.metric_of(library)))
     console.out.print(tables.waited(ranked))
     for line in show_with:
         console.say("to see it  ", (line, "bold cyan"))

@@ -70,8 +70,13 @@ def fingerprint(
             return known
         size, contents = sample(source)
         return Fingerprint(_digest(contents), size, stamp)
-    images, labels = (np.asanyarray(array) for array in source)
-    return Fingerprint(_digest(*_array(images), *_array(labels)), f"{len(labels):,} samples in arrays")
+    if not isinstance(source, tuple) or len(source) != 2:
+        raise DataError(f"data is {type(source).__name__}: it must be a path, a Dataset or a pair (images, labels)")
+    try:
+        images, labels = (np.asanyarray(array) for array in source)
+    except ValueError as error:
+        raise DataError(f"images or labels are no arrays: {error}") from error
+    return Fingerprint(_digest(*_array(images), *_array(labels)), f"images {images.shape} and labels {labels.shape}")
 
 
 def source_files(path: Path) -> list[Path]:

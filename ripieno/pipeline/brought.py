@@ -16,8 +16,8 @@ from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.quota import Eviction
 from ripieno.pipeline.ensembles import rejudge
+from ripieno.pipeline.preparation import Source, prepare
 from ripieno.pipeline.runs import Progress, open_run, quiet
-from ripieno.pipeline.tuning import Source, prepare
 from ripieno.types import Configuration, Member, Split
 
 HEEDED: Mapping[str, tuple[str, ...]] = {

@@ -40,6 +40,8 @@ class Settings:
     """paused trials go on by their own loss, or by what they add to the best ensemble under `budget`"""
     budget: Mapping[str, float] = field(default_factory=dict)
     """bound per kind of cost of that ensemble; empty when promoting by loss"""
+    hours: float | None = None
+    """how long the last start was to search; None: until all trials are done"""
 
     def __post_init__(self) -> None:
         find_algorithm(self.algorithm)
@@ -62,14 +64,10 @@ def settle(path: Path, asked: Settings, slots: int, deadline: float | None) -> S
 
     Raises SearchError that says what differs when `asked` contradicts an earlier start.
     """
-    try:
-        kept: dict[str, Any] = files.read_json(path, dict[str, Any]) if path.exists() else {}
-    except LibraryError as error:
-        raise SearchError(f"{error}: restore it from a copy, or use another folder with --run") from error
-    if kept:
-        before = _from_plain(path, kept)
-        _check_same(path.parent, before, asked)
-        settings = replace(asked, order=before.order, window=before.window)
+    kept, before = _plain(path), kept_settings(path)
+    if before is not None:
+        check_same(path.parent, before, asked)
+        settings = replace(asked, space=before.space, order=before.order, window=before.window)
     else:
         order: OrderName = asked.order or ("virtual" if deadline is None else "arrival")
         settings = replace(asked, order=order, window=asked.window or 2 * slots)
@@ -80,33 +78,69 @@ def settle(path: Path, asked: Settings, slots: int, deadline: float | None) -> S
     return settings
 
 
+def kept_settings(path: Path) -> Settings | None:
+    """The settings of the last start of the run whose `run.json` is `path`; None when it was not started yet.
+
+    Raises SearchError when the record is broken.
+    """
+    kept = _plain(path)
+    return _from_plain(path, kept) if kept else None
+
+
+def _plain(path: Path) -> dict[str, Any]:
+    try:
+        return files.read_json(path, dict[str, Any]) if path.exists() else {}
+    except LibraryError as error:
+        raise SearchError(f"{error}: restore it from a copy, or use another folder with --run") from error
+
+
 def _from_plain(path: Path, plain: Mapping[str, Any]) -> Settings:
     try:
-        # records of before there was a choice of promotion say nothing of it
-        values = {f.name: plain[f.name] for f in fields(Settings) if f.name not in ("promote", "budget")}
-        values |= {name: plain[name] for name in ("promote", "budget") if name in plain}
+        # records of older versions do not hold the later fields
+        later = ("promote", "budget", "hours")
+        values = {f.name: plain[f.name] for f in fields(Settings) if f.name not in later or f.name in plain}
         return Settings(**{**values, "space": space_from_plain(values["space"])})
     except (KeyError, TypeError, SearchError) as error:
         raise SearchError(f"{path} is not the record of a search ({error}): use another folder") from error
 
 
-def _check_same(run: Path, before: Settings, asked: Settings) -> None:
+def check_same(run: Path, before: Settings, asked: Settings) -> None:
+    """Raise SearchError that shows both values of every setting in which `asked` contradicts the run."""
     differing = [name for name in SAME if _shown(before, name) != _shown(asked, name)]
     if differing:
-        had, wants = (" and ".join(f"{n} {_short(s, n)}" for n in differing) for s in (before, asked))
-        raise SearchError(f"{run} holds a search with {had}, asked is {wants}: ask for the same, or use another folder")
+        had = " and ".join(f"{n} {_short(before, asked, n)}" for n in differing)
+        wants = " and ".join(f"{n} {_short(asked, before, n)}" for n in differing)
+        mend = f"ask for the same, leave {' and '.join(differing)} out to go on, or use another folder with --run"
+        raise SearchError(f"{run} holds a search with {had}, asked is {wants}: {mend}")
 
 
 def _shown(settings: Settings, name: str) -> Any:
-    return space_to_plain(settings.space) if name == "space" else getattr(settings, name)
+    # the same space may lie in a file of another name
+    return {**space_to_plain(settings.space), "name": ""} if name == "space" else getattr(settings, name)
 
 
-def _short(settings: Settings, name: str) -> str:
+def _short(settings: Settings, other: Settings, name: str) -> str:
+    """A setting in words that tell it from the one of `other`."""
     if name == "space":
-        return f"{settings.space.name} of {len(settings.space.ranges)} ranges for {settings.space.family}"
+        plain, others = space_to_plain(settings.space), space_to_plain(other.space)
+        parts = [f"family {plain['family']}"] if plain["family"] != others["family"] else []
+        for part in ("ranges", "fixed"):
+            names = [n for n in plain[part] | others[part] if plain[part].get(n) != others[part].get(n)]
+            parts += [f"{n} {_words(plain[part].get(n))}" for n in names[:2]]
+            parts += [f"{len(names) - 2} more {part}"] if len(names) > 2 else []
+        return f"({', '.join(parts)})"
     if name == "budget":
         return ", ".join(f"{kind}={bound:g}" for kind, bound in settings.budget.items()) or "none"
     return str(getattr(settings, name))
+
+
+def _words(value: Any) -> str:
+    """A range or a fixed value of a space."""
+    if not isinstance(value, Mapping):
+        return "absent" if value is None else str(value)
+    if "choices" in value:
+        return f"of {', '.join(map(str, value['choices']))}"
+    return f"{value['low']} to {value['high']}{' in logarithm' * bool(value.get('log'))}"
 
 
 def _nothing(_told: object, waiting: Sequence[object]) -> Sequence[float]:

@@ -19,6 +19,10 @@ def ripieno(*words: str | Path, cwd: Path | None = None) -> subprocess.Completed
 
 MISTAKES = [
     (["tune", "nowhere", "--run", "new"], "nowhere"),
+    (["tune", "nope"], "nope does not exist"),
+    (["tune", "--run", "new"], "holds no data to go on with"),
+    (["tune", "--epochs", "9"], "epochs 3, asked is epochs 9"),
+    (["tune", "images", "--size", "16"], "size none, asked is size 16"),
     (["tune", "images", "--space", "nonsense"], "nonsense"),
     (["tune", "images", "--algorithm", "magic"], "magic"),
     (["tune", "images", "--split", "0.5,0.5"], "--split"),

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ripieno import files
 from ripieno.data import load_dataset
+from ripieno.data.fingerprint import fingerprint
 from ripieno.errors import DataError, RipienoError, SearchError
 from ripieno.library import Library
 from ripieno.pipeline.places import Places
@@ -25,7 +30,7 @@ def test_a_run_that_goes_on_for_another_metric_is_refused_and_for_any_is_not(tmp
     assert prepare(ARRAYS, run, metric="macro-f1").metric == "macro-f1"
     assert prepare(ARRAYS, run, metric="macro-f1").metric == "macro-f1"
     assert prepare(ARRAYS, run).metric == "macro-f1"
-    with pytest.raises(SearchError, match="with another metric: ask for the same"):
+    with pytest.raises(SearchError, match="made with metric macro-f1, asked is metric accuracy: leave metric out"):
         prepare(ARRAYS, run, metric="accuracy")
 
 
@@ -44,15 +49,118 @@ def test_other_images_of_the_same_labels_are_refused(tmp_path: Path) -> None:
     prepare(ARRAYS, run)
     prepare((images.copy(), labels.copy()), run)
     for other in (255 - images, images.astype(np.float32), images.reshape(60, 2, 8, 1)):
-        with pytest.raises(SearchError, match="another source"):
+        with pytest.raises(SearchError, match="holds other data"):
             prepare((other, labels), run)
+
+
+def test_one_pixel_or_one_label_changed_anywhere_is_refused(tmp_path: Path) -> None:
+    run = Library(tmp_path / "run")
+    images, labels = np.zeros((5000, 2, 2, 1), np.uint8), np.arange(5000) % 3
+    prepare((images, labels), run)
+    for changed in (images, labels):
+        changed[4321] ^= 1
+        with pytest.raises(SearchError, match=r"images \(5000, 2, 2, 1\) and labels \(5000,\), digest"):
+            prepare((images, labels), run)
+        changed[4321] ^= 1
+    prepare((images, labels), run)
+
+
+def pictures(root: Path) -> Path:
+    for n, label in enumerate("ab" * 4):
+        (root / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4), 20 * n, np.uint8)).save(root / label / f"{n}.bmp")
+    return root
+
+
+def changes(root: Path) -> dict[str, Callable[[], object]]:
+    """Ways to change the pictures below `root`."""
+
+    def repaint() -> None:
+        before = (root / "a" / "0.bmp").stat()
+        Image.fromarray(np.full((4, 4), 255, np.uint8)).save(root / "a" / "0.bmp")
+        os.utime(root / "a" / "0.bmp", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    return {
+        "added": lambda: shutil.copy(root / "a" / "0.bmp", root / "a" / "99.bmp"),
+        "removed": lambda: (root / "a" / "0.bmp").unlink(),
+        "moved to another class": lambda: (root / "a" / "0.bmp").rename(root / "b" / "0.bmp"),
+        "of other pixels, the same size and time": repaint,
+    }
+
+
+@pytest.mark.parametrize("change", changes(Path()))
+def test_pictures_changed_in_place_are_refused_with_both_values(tmp_path: Path, change: str) -> None:
+    run, root = Library(tmp_path / "run"), pictures(tmp_path / "images")
+    prepare(root, run)
+    changes(root)[change]()
+    with pytest.raises(SearchError, match=r"files? of .* bytes, digest .*than .* was made from \(8 files of .* bytes"):
+        prepare(root, run)
+    assert len(prepare(None, run).images) == 8
+
+
+def test_pictures_moved_copied_or_linked_are_the_same_data(tmp_path: Path) -> None:
+    run, root = Library(tmp_path / "run"), pictures(tmp_path / "images")
+    prepare(root, run)
+    root = root.rename(tmp_path / "moved")
+    prepare(root, run)
+    shutil.copytree(root, tmp_path / "copy")
+    (tmp_path / "link").symlink_to(root)
+    (root / "notes.txt").touch()
+    for same in (tmp_path / "copy", tmp_path / "link", root, run.dataset_path, run.path):
+        prepare(same, run)
+
+
+def test_a_file_of_arrays_is_told_by_its_contents(tmp_path: Path) -> None:
+    run = Library(tmp_path / "run")
+    np.savez(tmp_path / "a.npz", x=ARRAYS[0], y=ARRAYS[1])
+    prepare(tmp_path / "a.npz", run)
+    (tmp_path / "a.npz").rename(tmp_path / "b.npz")
+    prepare(tmp_path / "b.npz", run)
+    np.savez(tmp_path / "b.npz", x=ARRAYS[0], y=ARRAYS[1][::-1])
+    with pytest.raises(SearchError, match="holds other data"):
+        prepare(tmp_path / "b.npz", run)
+
+
+def test_files_that_were_not_touched_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = pictures(tmp_path / "images")
+    known = fingerprint(root)
+    monkeypatch.setattr("hashlib.file_digest", None)
+    assert fingerprint(root, known) == known
+
+
+def test_a_run_goes_on_without_its_source_and_says_when_it_is_gone(tmp_path: Path) -> None:
+    run, root = Library(tmp_path / "run"), pictures(tmp_path / "images")
+    prepare(root, run, size=3, seed=5)
+    shutil.rmtree(root)
+    notes: list[str] = []
+    assert prepare(None, run).images.shape == prepare(root, run, notes=notes).images.shape == (8, 3, 3, 1)
+    assert notes == [f"{root} is no longer there: the search goes on with the data that the run holds"]
+    with pytest.raises(
+        DataError, match=f"other does not exist, and {run.path} was made from {root}: leave the data out"
+    ):
+        prepare(tmp_path / "other", run)
+
+
+def test_a_contradiction_shows_both_values(tmp_path: Path) -> None:
+    run = Library(tmp_path / "run")
+    prepare(ARRAYS, run, size=3, split=(0.5, 0.3, 0.2))
+    with pytest.raises(
+        SearchError, match=r"made with size 3 and split 0.5,0.3,0.2, asked is size 5 and split 0.6,0.2,0.2"
+    ):
+        prepare(ARRAYS, run, size=5, split=(0.6, 0.2, 0.2))
+
+
+def test_no_data_for_a_new_run_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no data to go on with: give some"):
+        prepare(None, Library(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_data_set_split_otherwise_is_refused(tmp_path: Path) -> None:
     run, dataset = Library(tmp_path / "run"), load_dataset(ARRAYS)
     prepare(dataset, run)
     prepare(load_dataset(ARRAYS), run)
-    with pytest.raises(SearchError, match="another source"):
+    with pytest.raises(SearchError, match="holds other data"):
         prepare(dataclasses.replace(dataset, split=dataset.split[::-1].copy()), run)
 
 
@@ -62,10 +170,11 @@ def test_a_record_that_says_only_the_labels_is_gone_on_with(tmp_path: Path, whol
     prepare(data, run)
     record = run.dataset_path / "source.json"
     plain = files.read_json(record, dict[str, Any])
+    del plain["fingerprint"]
     old = f"60 samples in arrays, labels' crc32 {zlib.crc32(ARRAYS[1].tobytes()):08x}"
     files.write_json(record, {**plain, "source": old})
     assert (prepare(data, run).labels == ARRAYS[1]).all()
-    with pytest.raises(SearchError, match="another source"):
+    with pytest.raises(SearchError, match="was made from 60 samples in arrays"):
         prepare((ARRAYS[0], ARRAYS[1][::-1].copy()), run)
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
+import ripieno
 from ripieno import Library
+from ripieno.errors import SearchError
+from ripieno.search.progress import Snapshot
 
 TUNE = ["--trials", "5", "--epochs", "3", "--space", "resnet-tiny", "--seed", "3", "--slots", "2"]
 
@@ -46,6 +53,48 @@ def test_a_killed_search_ends_with_the_library_of_an_uninterrupted_one(digit_fol
     for member in quiet:
         same = [Library(tmp_path / run).probabilities(member) for run in ("quiet", "killed")]
         assert np.allclose(*same, atol=1e-5), member
+
+
+def test_a_run_goes_on_with_its_own_data_and_settings(finished_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    before = json.loads((run / "run.json").read_text())
+    seen: list[Snapshot] = []
+    # four trials were asked for and are there
+    ripieno.tune(run=run, pool="inline", watch=seen.append)
+    assert contents(run) == contents(finished_run)
+    assert seen[-1].ended == "trials"
+    more = ripieno.tune(run=run, trials=5, pool="inline", slots=1)
+    assert {m.trial for m in more.members()} == {0, 1, 2, 3, 4}
+    after = json.loads((run / "run.json").read_text())
+    assert {**after, "trials": 4} == before
+
+
+def test_what_is_left_out_of_the_data_is_told_before_the_search(digit_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(digit_folder, tmp_path / "copy")
+    (tmp_path / "copy" / "cover.png").touch()
+    notes: list[str] = []
+    seen: list[int] = []
+
+    def watch(_: Snapshot) -> None:
+        seen.append(len(notes))
+        raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"trials": 1, "epochs": 1, "space": "resnet-tiny", "pool": "inline", "slots": 1}
+    with pytest.raises(KeyboardInterrupt):
+        ripieno.tune(tmp_path / "copy", tmp_path / "run", notes=notes, watch=watch, **options)
+    assert seen[0]
+    assert "1 outside a class folder (first: cover.png)" in notes[0]
+
+
+def test_code_of_the_users_is_named_again_to_go_on(finished_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    record = json.loads((run / "run.json").read_text())
+    record["space"]["family"] = "own_family:build"
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(SearchError, match=r"names the family 'own_family:build'.* --family own_family:build"):
+        ripieno.tune(run=run)
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(digit_folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import synthetic
 
 from ripieno.errors import RipienoError, SearchError
 from ripieno.search import Settings
-from ripieno.search.settings import settle
+from ripieno.search.settings import kept_settings, settle
+from ripieno.search.space import Integer
 
 ASKED = Settings(synthetic.SPACE, trials=10, epochs=9)
 
@@ -38,11 +39,31 @@ def test_a_contradiction_says_what_differs_and_what_to_do(tmp_path: Path) -> Non
         settle(tmp_path / "run.json", replace(ASKED, epochs=27, seed=1), 2, None)
     assert str(error.value) == (
         f"{tmp_path} holds a search with epochs 9 and seed 0, asked is epochs 27 and seed 1: "
-        "ask for the same, or use another folder"
+        "ask for the same, leave epochs and seed out to go on, or use another folder with --run"
     )
-    with pytest.raises(SearchError, match="space other of 3 ranges"):
-        settle(tmp_path / "run.json", replace(ASKED, space=replace(synthetic.SPACE, name="other")), 2, None)
     assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_a_space_that_contradicts_shows_what_differs_of_both(tmp_path: Path) -> None:
+    ranges = dict(synthetic.SPACE.ranges)
+    name = next(iter(ranges))
+    spaces = [replace(synthetic.SPACE, ranges={**ranges, name: Integer(1, high)}) for high in (4, 5)]
+    settle(tmp_path / "run.json", replace(ASKED, space=spaces[0]), 2, None)
+    with pytest.raises(SearchError, match=rf"space \({name} 1 to 4\), asked is space \({name} 1 to 5\)"):
+        settle(tmp_path / "run.json", replace(ASKED, space=spaces[1]), 2, None)
+
+
+def test_the_same_space_under_another_name_is_the_same(tmp_path: Path) -> None:
+    settle(tmp_path / "run.json", ASKED, 2, None)
+    other = replace(ASKED, space=replace(synthetic.SPACE, name="other"))
+    assert settle(tmp_path / "run.json", other, 2, None).space == synthetic.SPACE
+
+
+def test_the_settings_of_the_last_start_are_kept(tmp_path: Path) -> None:
+    assert kept_settings(tmp_path / "run.json") is None
+    settle(tmp_path / "run.json", replace(ASKED, hours=2.0), 2, 1e12)
+    kept = kept_settings(tmp_path / "run.json")
+    assert kept == replace(ASKED, hours=2.0, order="arrival", window=4)
 
 
 @pytest.mark.parametrize("content", ["{", '{"version": 1, "seed": 0}', '{"version": 99}'])
