@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ripieno
-from ripieno.pipeline import counted
+from ripieno.errors import BrokenFileWarning, LibraryError
+from ripieno.library.evaluate import evaluate
+from ripieno.pipeline import counted, measure
 from tests.onnx_networks import write_foreign, write_network
 
 
@@ -37,3 +40,32 @@ def test_a_budget_of_flops_leaves_out_who_cannot_be_counted_and_says_so(library:
     found = ripieno.front(library, kind="flops", notes=notes)
     assert [e.members for e in found.ensembles] == [("00000-e001",)]
     assert notes[0].startswith("1 of the 2 best networks have no cost in flops and were left out")
+
+
+def test_members_whose_files_cannot_be_run_are_left_out_and_the_others_measured(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    library = ripieno.Library(tmp_path / "run")
+    shutil.rmtree(library.path / "profiles")
+    sound, no_network, no_weights = library.ids()[:3]
+    library.onnx_path(no_network).write_bytes(b"nonsense")
+    library.onnx_path(no_weights).unlink()
+    library.weights_path(no_weights).write_bytes(b"")
+    with pytest.warns(BrokenFileWarning, match="left out 2 of the members") as told:
+        assert list(measure(library, [sound, no_network, no_weights])) == [sound]
+    assert all(name in str(told[0].message) for name in (no_network, no_weights))
+    with pytest.raises(LibraryError, match=no_weights):
+        measure(library, [no_weights])
+
+
+def test_test_predictions_are_made_of_the_members_that_can_be_run(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    library = ripieno.Library(tmp_path / "run")
+    members = library.ids()[:2]
+    for member in members:
+        (library.member_path(member) / "test.npy").unlink(missing_ok=True)
+    library.onnx_path(members[0]).write_bytes(b"nonsense")
+    with pytest.warns(BrokenFileWarning, match=members[0]):
+        evaluate(library, members)
+    assert [library.has_probabilities(m, "test") for m in members] == [False, True]
