@@ -156,12 +156,13 @@ def no_maps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(mmap, "mmap", Refusing)
 
 
-@pytest.mark.parametrize("no_maps", ["private", "none"], indirect=True)
-def test_an_array_is_read_where_nothing_can_be_mapped_shared(tmp_path: Path, no_maps: None) -> None:
+@pytest.mark.parametrize(("no_maps", "mapped"), [("private", True), ("none", False)], indirect=["no_maps"])
+def test_an_array_is_read_where_nothing_can_be_mapped_shared(tmp_path: Path, no_maps: None, mapped: bool) -> None:
     array = np.arange(12, dtype=np.float32).reshape(3, 4)
     files.write_array(tmp_path / "a.npy", array)
     back = files.read_array(tmp_path / "a.npy")
     assert np.array_equal(back, array)
+    assert isinstance(back, np.memmap) == mapped
     assert not back.flags.writeable, "nobody may think that what is written there is kept"
 
 
