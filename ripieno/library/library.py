@@ -133,7 +133,7 @@ class Library(Kept, Shown):
     def _checked(self, member: str, samples: int | None) -> Member:
         """One member with its validation predictions. Raises LibraryError when one of them is broken."""
         folder = self.member_path(member)
-        stamp = (samples, *(_stamp(folder / name) for name in ("valid.npy", _truth_name("valid"))))
+        stamp = (samples, *(_stamp(folder / name) for name in ("member.json", "valid.npy", _truth_name("valid"))))
         if member in self._seen and self._seen[member][0] == stamp:
             return self._seen[member][1]
         found = self._read_member(member)
