@@ -20,7 +20,8 @@ from ripieno.data.npz import read_images
 from ripieno.data.pictures import WHITE, Depth, Kind, depth_of, opened, read_pixels, stretched, suffixes
 from ripieno.data.pixels import check_range, fit_array, spoken, white_of
 from ripieno.data.walk import NO_IMAGE, Walk, shown
-from ripieno.errors import DataError
+from ripieno.errors import DataError, first_line
+from ripieno.notes import Notes
 from ripieno.types import Dataset, Input
 
 FORMS = "an image, a folder of images, an .npy or .npz file, or a data set as for training"
@@ -77,10 +78,10 @@ def read_inputs(
     can be trained on; such a data set itself: a pair (images, labels), a `Dataset`, one of Hugging Face or PyTorch, a
     mapping of splits; or a list of arrays, pictures and paths. Labels are not read.
 
-    With `skip_bad` pictures that cannot be used are left out, each named in a line of `notes`. Raises DataError naming
-    what cannot be used, and why.
+    With `skip_bad` pictures that cannot be used are left out, each named in a line of `notes`, which are logged where
+    None is given. Raises DataError naming what cannot be used, and why.
     """
-    notes = [] if notes is None else notes
+    notes = Notes() if notes is None else notes
     names: list[str] = []
     parts: list[NDArray[Any]] = []
     bad: list[str] = []
@@ -150,12 +151,12 @@ def _in_list(name: str, part: Any, number: int) -> str:
 
 
 def _array(source: Any) -> NDArray[Any]:
-    if hasattr(source, "detach"):  # a tensor, which may lie on a GPU
-        source = source.detach().cpu()
     try:
-        return np.asanyarray(source)
-    except ValueError as error:  # lists of unequal lengths
-        raise DataError(f"images are no array ({error}): all must have one shape") from error
+        # a tensor may lie on a GPU
+        return np.asanyarray(source.detach().cpu() if hasattr(source, "detach") else source)
+    except (TypeError, ValueError) as error:  # lists of unequal lengths, tensors of bfloat16
+        said = f"images are no array ({first_line(error)})"
+        raise DataError(f"{said}: all must have one shape and a type that NumPy has") from error
 
 
 def _files(path: Path, notes: list[str]) -> Iterator[tuple[str, Path | NDArray[Any]]]:

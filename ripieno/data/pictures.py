@@ -115,7 +115,12 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def depth_of(image: Image.Image) -> Depth:
-    """Return what the picture holds of a pixel of a channel."""
+    """Return what the picture holds of a pixel of a channel, as it is read.
+
+    Raises DataError for 16 bits of grey beside an alpha channel, of which Pillow would read 8.
+    """
+    if any(mode.startswith("LA;16") for mode in _raw_modes(image)):
+        raise DataError("has 16 bits of grey and an alpha channel, which cannot be read: remove the alpha channel")
     if image.mode == "F":
         return "floats"
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
@@ -177,10 +182,13 @@ def _orientation(image: Image.Image) -> int:
 
 def _reduced(image: Image.Image) -> bool:
     """Whether the file has 16 bits a channel of colour, of which Pillow reads 8."""
-    modes = (
-        tile[3] if isinstance(tile[3], str) else next(iter(tile[3] or ()), "") for tile in getattr(image, "tile", ())
-    )
-    return depth_of(image) == "8 bits" and any(";16" in str(mode) for mode in modes)
+    return depth_of(image) == "8 bits" and any(";16" in mode for mode in _raw_modes(image))
+
+
+def _raw_modes(image: Image.Image) -> list[str]:
+    """How the pixels lie in the file, as Pillow calls it; empty once they are decoded."""
+    arguments = [tile[3] for tile in getattr(image, "tile", ())]
+    return [str(a if isinstance(a, str) else next(iter(a or ()), "")) for a in arguments]
 
 
 def _kind(image: Image.Image) -> Kind:

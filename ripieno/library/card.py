@@ -16,7 +16,7 @@ from ripieno.errors import LibraryError, RipienoError
 
 if TYPE_CHECKING:
     from ripieno.library.library import Library
-    from ripieno.types import Allocation, Bundle, Dataset, Ensemble, Member
+    from ripieno.types import Allocation, Bundle, Dataset, Ensemble, Input, Member
 
 CARD = "README.md"
 """Where hubs look for it."""
@@ -43,9 +43,9 @@ def card(
             *_head(data, licence),
             f"# {_text(ensemble.name)}: an ensemble of {len(members)} networks",
             "",
-            f"It takes `images` (batch, {shape.replace(' × ', ', ')}) of {bundle.input.dtype}, not normalised: that is "
-            f"inside. It gives `probabilities` (batch, {len(bundle.classes)}) of float32, the {ensemble.combiner} of "
-            "its members' answers.",
+            f"It takes `images` (batch, {shape.replace(' × ', ', ')}) of {bundle.input.dtype}{_range(bundle.input)}, "
+            f"not normalised: that is inside. It gives `probabilities` (batch, {len(bundle.classes)}) of float32, the "
+            f"{ensemble.combiner} of its members' answers.",
             "",
             f"Classes, in order: {classes}{f' and {rest} more' if rest > 0 else ''}.",
             "",
@@ -107,6 +107,11 @@ def card_of(bundle: Bundle, licence: str | None = None) -> str:
     text = re.sub(r"^license: .*$", f"license: {licence}", text, count=1, flags=re.MULTILINE)
     before, section, _ = text.rpartition(LICENCE)
     return f"{before}{section}\n\n{licence}.\n" if section else text
+
+
+def _range(input: Input) -> str:
+    """The range of the pixels trained on, where it is known."""
+    return "" if input.range is None else " from {:g} to {:g}".format(*input.range)
 
 
 def _head(data: Dataset | None, licence: str) -> list[str]:

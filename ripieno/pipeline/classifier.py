@@ -21,6 +21,7 @@ from ripieno.data.pixels import fit_array, laid_out
 from ripieno.data.samples import Part, Samples, given_of, join
 from ripieno.errors import DataError, need
 from ripieno.library import read_bundle, write_bundle
+from ripieno.notes import Notes
 from ripieno.pipeline.costs import export_members
 from ripieno.pipeline.deployment import predict
 from ripieno.pipeline.ensembles import select
@@ -99,7 +100,7 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         samples = self._samples(X, fitting=True, y=y)
         seed = int(self.random_state or 0)
         try:
-            dataset = dataset_of(samples, self.size, self.split, seed, self.metric, [])
+            dataset = dataset_of(samples, self.size, self.split, seed, self.metric, Notes())
         except DataError as error:
             raise ValueError(str(error)) from error
         self._search(dataset, self._own_folder() if self.run is None else Path(self.run), seed)
@@ -234,6 +235,6 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def _joined(images: NDArray[Any], codes: NDArray[Any], names: list[str]) -> Samples:
     """Images of any shape that people keep them in, as `ripieno.tune` takes them."""
     try:
-        return join("X", [Part(images, codes, "X")], names, [])
+        return join("X", [Part(images, codes, "X")], names, Notes())
     except DataError as error:
         raise ValueError(str(error)) from error

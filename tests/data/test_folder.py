@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from ripieno.data import load_dataset
 from ripieno.data.inputs import read_inputs
 from ripieno.errors import DataError
+from ripieno.types import Input
 
 
 def error_of(source, **options) -> str:
@@ -501,16 +502,21 @@ def test_floats_beside_16_bits_are_refused(tmp_path):
         load_dataset(written(tmp_path / "x", save))
 
 
-def test_colour_of_16_bits_is_noted(tmp_path):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def png_of_16_bits(pixels, kind):
+    """A PNG of `pixels` (height, width, channels), big-endian, of a PNG colour type."""
 
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    data = b"".join(b"\0" + row.tobytes() for row in pixels)
+    head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, kind, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+def test_colour_of_16_bits_is_noted(tmp_path):
     def save(path, pixels, _):
         rows = np.repeat(pixels.astype(">u2")[..., np.newaxis] * 257, 3, axis=2)
-        data = b"".join(b"\0" + row.tobytes() for row in rows)
-        head = struct.pack(">IIBBBBB", 9, 6, 16, 2, 0, 0, 0)
-        parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
-        Path(f"{path}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+        Path(f"{path}.png").write_bytes(png_of_16_bits(rows, kind=2))
 
     notes = []
     dataset = load_dataset(written(tmp_path / "x", save), notes=notes)
@@ -523,3 +529,15 @@ def test_images_that_do_not_fit_on_the_disk_are_refused_before_they_are_read(tmp
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**6))
     with pytest.raises(DataError, match=r"10 images of 400 x 400 pixels take 0\.0 GB, .* has 0\.0 GB free"):
         load_dataset(folder, size=400, folder=tmp_path / "prepared")
+
+
+def test_grey_of_16_bits_with_alpha_is_refused_in_training_and_predicting(tmp_path):
+    def save(path, pixels, _):
+        deep = np.stack([pixels.astype(">u2") * 257, np.full(pixels.shape, 65535, ">u2")], axis=-1)
+        Path(f"{path}.png").write_bytes(png_of_16_bits(deep, kind=4))
+
+    folder = written(tmp_path / "x", save)
+    with pytest.raises(DataError, match=r"0\.png has 16 bits of grey and an alpha channel"):
+        load_dataset(folder)
+    with pytest.raises(DataError, match="has 16 bits of grey and an alpha channel"):
+        read_inputs(folder / "a" / "0.png", Input((6, 9, 1)))
