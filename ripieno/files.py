@@ -80,6 +80,21 @@ def check_writable(folder: Path) -> None:
         raise RipienoError(system_error(OSError(number, os.strerror(number)), "write to", folder))
 
 
+def check_folder(path: Path) -> None:
+    """Raise RipienoError when the folder `path`, there or not, cannot be made or written: before the work."""
+    there = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise RipienoError(f"cannot write to {path}: {there} is a file: choose another folder")
+    check_writable(there)
+
+
+def check_file(path: Path) -> None:
+    """Raise RipienoError when the file `path`, there or not, cannot be written: before the work."""
+    if path.is_dir():
+        raise RipienoError(f"cannot write {path}: it is a folder: give the name of a file")
+    check_folder(path.parent)
+
+
 def _plain(value: object) -> object:
     """What msgspec does not know: paths become strings, NumPy scalars become Python's."""
     if isinstance(value, Path):

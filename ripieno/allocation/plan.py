@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -56,6 +56,8 @@ class Options:
     """samples per second at which the p99 latency is to be least; None: the throughput is to be most"""
 
     def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise AllocationError(f"no method {self.method!r}; there are: {', '.join(get_args(Method))}")
         if self.rate is not None and not 0 < self.rate < math.inf:
             raise AllocationError(f"rate {self.rate:g} must be samples per second, above 0")
         check_duration(self.seconds, "seconds", zero=True, error=AllocationError)

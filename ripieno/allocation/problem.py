@@ -87,13 +87,19 @@ class Problem:
 
     def with_pins(self) -> Problem:
         """This problem, its pins checked. Raises AllocationError for an unknown member or device."""
-        for member, pin in self.pins.items():
-            if member not in self.members:
-                raise AllocationError(f"{member} is pinned but not in the ensemble; it has {', '.join(self.members)}")
-            if pin.device is not None and pin.device not in self.by_name:
-                known = ", ".join(self.by_name)
-                raise AllocationError(f"{member} is pinned to {pin.device}, which is not there: use one of {known}")
+        check_pins(self.pins, self.members, tuple(self.by_name))
         return self
+
+
+def check_pins(pins: Mapping[str, Pin], members: Sequence[str], devices: Sequence[str]) -> None:
+    """Raise AllocationError for a pin of a member or to a device, both by name, that is not there."""
+    for member, pin in pins.items():
+        if member not in members:
+            raise AllocationError(f"{member} is pinned but not in the ensemble; it has {', '.join(members)}")
+        if pin.device is not None and pin.device not in devices:
+            raise AllocationError(
+                f"{member} is pinned to {pin.device}, which is not there: use one of {', '.join(devices)}"
+            )
 
 
 def parse_pins(texts: Iterable[str]) -> dict[str, Pin]:

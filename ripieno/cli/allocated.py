@@ -198,10 +198,11 @@ def explain(
     from ripieno.allocation.picture import allocation_picture
 
     allocation = pipeline.open_run(run).allocation(name)
+    path = output or run / "allocations" / f"{name}.svg"
+    files.check_file(path)
     found = pipeline.explain(run, allocation)
     explained.show(found, allocation.errors, others=allocation.others)
     if allocation.rate is not None:
         console.out.print(explained.latency(allocation))
-    path = output or run / "allocations" / f"{name}.svg"
     files.write_bytes(path, allocation_picture(found).encode())
     console.closing(str(path), command("report", run), explanation=found)

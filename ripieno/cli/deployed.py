@@ -124,22 +124,37 @@ def cascade(
     tolerance: Annotated[
         float, typer.Option(help="By how much the validation cross-entropy may grow, in nats: --tolerance 0.01.")
     ] = TOLERANCE,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the new deployment; BUNDLE-cascade by default: --output quick.")
+    ] = None,
     off: Annotated[bool, typer.Option("--off", help="Ask all members about every image again: --off.")] = False,
     family: Trust = None,
 ) -> None:
     """Ask members in turn, each only about images not yet sure, and what that saves: `ripieno cascade run bundle`."""
     from ripieno import pipeline
 
+    notes: list[str] = []
+    if off and output is not None:
+        raise RipienoError("--off takes the cascade out of BUNDLE: leave --output out")
     with console.progress() as progress:
         made, found = pipeline.cascade(
-            run, bundle, tolerance=None if off else tolerance, trusted=family or (), progress=progress
+            run,
+            bundle,
+            tolerance=None if off else tolerance,
+            output=output,
+            trusted=family or (),
+            progress=progress,
+            notes=notes,
         )
+    for note in notes:
+        console.note(note)
     if made.cascade is not None:
         console.out.print(tables.cascade(found))
         console.out.print(f"in this order: {', '.join(found.order)}", soft_wrap=True)
     elif not off:
         console.note(f"nothing can be saved for {tolerance:g} of cross-entropy: every image is shown to all members")
-    console.closing(bundle / "bundle.json", command("bench", bundle), cascade=found)
+    wrote = "" if made.cascade is None and not off else made.path
+    console.closing(wrote, command("bench", made.path), cascade=found)
 
 
 @app.command()
@@ -165,7 +180,10 @@ def predict(
     from ripieno.data.inputs import read_inputs
     from ripieno.library import read_bundle
 
+    words.at_least("--top", top)
     check_output(output)
+    if output is not None:
+        files.check_file(output)
     deployment = read_bundle(bundle)
     source = images[0] if len(images) == 1 else images
     names, array = read_inputs(source, deployment.input, Notes(console.note), skip_bad=skip_bad)

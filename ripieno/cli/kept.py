@@ -11,7 +11,6 @@ import typer
 from ripieno.cli import console, tables, words
 from ripieno.cli.app import Run, app
 from ripieno.commands import command
-from ripieno.errors import RipienoError
 from ripieno.notes import Notes
 from ripieno.types import Member
 
@@ -87,8 +86,7 @@ def show(
     from ripieno import pipeline
     from ripieno.pipeline.budgets import same_ensembles
 
-    if top < 1:
-        raise RipienoError(f"--top {top}: it must be a number of members, at least 1")
+    words.at_least("--top", top)
     order = words.one_of(Sort, "--sort", sort)
     held = pipeline.show(run)
     infinite = float("inf")

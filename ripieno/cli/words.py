@@ -21,6 +21,12 @@ def one_of(words: Any, option: str, text: str) -> Any:
     return text
 
 
+def at_least(option: str, value: float, least: int = 1) -> None:
+    """Raise RipienoError unless the number that an option was given is at least `least`."""
+    if not value >= least:
+        raise RipienoError(f"{option} {value:g}: it must be at least {least}")
+
+
 def number(option: str, text: str) -> float:
     """`20`, `1.5G`, `4GiB`."""
     found = re.fullmatch(r"([-+0-9.eE]+?)\s*([kMGT]|KiB|MiB|GiB)?", text)

@@ -62,7 +62,7 @@ def load_dataset(
     Raises DataError, in one line, for anything that cannot be used.
     """
     notes = Notes() if notes is None else notes
-    _check_arguments(size, split, metric)
+    check_arguments(size, split, metric)
     target = None if folder is None else Path(folder)
     try:
         dataset = _prepared(source, size, metric, notes)
@@ -75,10 +75,12 @@ def load_dataset(
     return dataset if target is None else write_dataset(dataset, target)
 
 
-def _check_arguments(size: int | None, split: Sequence[float], metric: str) -> None:
-    check_ratios(split)
+def check_arguments(size: int | None, split: Sequence[float] | None, metric: str | None) -> None:
+    """Raise DataError for what cannot be used, before anything is read; None is the default of each."""
+    if split is not None:
+        check_ratios(split)
     check_size(size)
-    if metric not in get_args(Metric):
+    if metric is not None and metric not in get_args(Metric):
         raise DataError(f"metric is {metric!r}: it must be {' or '.join(get_args(Metric))}")
 
 
@@ -143,7 +145,7 @@ def dataset_of(
     samples: Samples, size: int | None, ratios: Sequence[float], seed: int, metric: Metric, notes: list[str]
 ) -> Dataset:
     """`samples` split; arguments and errors are those of `load_dataset`."""
-    _check_arguments(size, ratios, metric)
+    check_arguments(size, ratios, metric)
     images = samples.images
     if size is not None and images.shape[1:3] != (size, size):
         images = sized(images, size)

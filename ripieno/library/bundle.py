@@ -47,6 +47,7 @@ def check_target(path: Path) -> None:
     there = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not there.is_dir():
         raise LibraryError(f"{there} is a file: choose another folder for the bundle")
+    files.check_writable(there)
     if there == path and any(path.iterdir()) and not (path / "bundle.json").exists():
         raise LibraryError(f"{path} is not empty and holds no bundle: choose another folder")
 
@@ -88,12 +89,24 @@ def write_bundle(
     return dataclasses.replace(bundle, path=path)
 
 
-def rewrite_bundle(bundle: Bundle) -> Bundle:
-    """Write what changed of a bundle to its `bundle.json`, with the proof that it has; its members stay."""
+def rewrite_bundle(bundle: Bundle, library: Library, path: Path | None = None) -> Bundle:
+    """Write a bundle that changed, with its card and its proof, into the folder `path`, by default where it lies.
+
+    Elsewhere its members are copied, and a bundle that is there is replaced. Raises LibraryError as `check_target`.
+    """
     proof = read_proof(bundle.path)
+    path = bundle.path if path is None else path
+    if path.resolve() != bundle.path.resolve():
+        check_target(path)
+        for member in bundle.ensemble.members:
+            for name in files_of(bundle, member):
+                files.copy_file(bundle.path / "members" / member / name, path / "members" / member / name)
+        files.remove_file(path / "bench.json")
+    write_card(bundle, library, path)
     stored = files.to_json(dataclasses.replace(bundle, path=Path()), **({"proof": proof} if proof else {}))
-    files.write_bytes(bundle.path / "bundle.json", stored)
-    return bundle
+    files.write_bytes(path / "bundle.json", stored)
+    note_bundle(library, path)
+    return dataclasses.replace(bundle, path=path)
 
 
 def read_bundle(path: str | Path) -> Bundle:

@@ -61,6 +61,7 @@ def card(
             "",
             *_costs(ensemble, bundle.allocation),
             "",
+            *_cascade(bundle),
             "## Data",
             "",
             *_data(data),
@@ -155,6 +156,33 @@ def _costs(ensemble: Ensemble, allocation: Allocation) -> list[str]:
     elif allocation.predicted:
         placed += f": {allocation.predicted:.0f} samples a second by the model, not measured"
     return [*lines, "", f"{_text(placed)}."]
+
+
+def _cascade(bundle: Bundle) -> list[str]:
+    """How members are asked in turn, and what that saves and costs; nothing where all are always asked."""
+    if bundle.cascade is None:
+        return []
+    turns = bundle.cascade
+    rows = [
+        (
+            {"valid": "validation (the threshold was set on it)"}.get(split, split),
+            f"{100 * e.saved:.1f} %",
+            f"{e.asked:.2f} of {len(turns.order)}",
+            f"{e.cross_entropy:.4f} (all: {e.whole_cross_entropy:.4f})",
+            f"{e.accuracy:.4f} (all: {e.whole_accuracy:.4f})",
+        )
+        for split, e in turns.effects.items()
+    ]
+    return [
+        "## Cascade",
+        "",
+        f"Members are asked in turn ({', '.join(map(_text, turns.order))}); a sample stops when its running mean gives "
+        f"a class at least {turns.threshold:.4f}. The validation cross-entropy was allowed to grow by "
+        f"{turns.tolerance:g} (tolerance). The figures above are of all members.",
+        "",
+        *_table(("split", "compute saved", "members asked", "cross-entropy", "accuracy"), rows),
+        "",
+    ]
 
 
 def _data(data: Dataset | None) -> list[str]:

@@ -69,7 +69,7 @@ def build(
 
     Raises ModelError for an unknown family or one that gives no such network, and for a bad configuration.
     """
-    function = _function(family, trusted)
+    function = find_family(family, trusted)
     _, _, channels = image_shape(input)
     try:
         body = function(configuration, input, classes)
@@ -87,8 +87,8 @@ def build(
     return network
 
 
-def _function(family: str, trusted: Collection[str]) -> Family:
-    """The function of a family."""
+def find_family(family: str, trusted: Collection[str] = ()) -> Family:
+    """Return the function of a family. Raises ModelError when there is none, or it may not be imported."""
     if family in FAMILIES:
         return FAMILIES[family]
     module_name, colon, name = family.partition(":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from ripieno.backends.names import split as parted
 from ripieno.data import open_dataset
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library import Library, read_bundle, rewrite_bundle
-from ripieno.library.bundle import backend_of
+from ripieno.library.bundle import backend_of, check_target
 from ripieno.library.evaluate import evaluate
 from ripieno.pipeline.runs import Progress, open_run, quiet
 from ripieno.turns import NEVER, TOLERANCE
 from ripieno.types import Bundle, Cascade, Split
 
 BATCH = 256
+LARGE = 0.1
+"""Share of an ensemble's own cross-entropy above which a tolerance is remarked on."""
 
 
 def cascade(
@@ -28,28 +31,36 @@ def cascade(
     bundle: str | Path,
     *,
     tolerance: float | None = TOLERANCE,
+    output: str | Path | None = None,
     trusted: Sequence[str] = (),
     progress: Progress = quiet,
+    notes: list[str] | None = None,
 ) -> tuple[Bundle, Cascade]:
-    """Have a bundle of `run` ask its members in turn, each only about samples that are not yet sure.
+    """Make of a bundle of `run` one that asks its members in turn, each only about samples that are not yet sure.
 
     Members are ordered by what they bring for their measured cost; a sample stops when its running mean gives a class
     more than a threshold, that one with which most compute is saved while the validation cross-entropy grows by at most
-    `tolerance` nats. Returns the bundle, rewritten, and the cascade with what it saves and costs on validation samples
-    and, where the run has any, on test samples. Where nothing can be saved, or with `tolerance` None, the bundle asks
-    all members about all samples.
+    `tolerance` nats. Returns the new bundle and the cascade with what it saves and costs on validation samples and,
+    where the run has any, on test samples; `notes` gathers what of that to heed.
+
+    The new bundle lies in the folder `output`, by default `BUNDLE-cascade`; `bundle` stays as it is, unless it has a
+    cascade already, which is then replaced. Where nothing can be saved, or with `tolerance` None, the bundle asks all
+    members about all samples: it is given back, and a cascade that it has is taken out.
 
     Raises LibraryError when the bundle is not of the run or has members of unknown cost, EngineError when the ensemble
-    does not answer with a mean.
+    does not answer with a mean or the tolerance is no number.
     """
     from ripieno.engine.cascade import judge_cascade, plan_cascade
 
     library, made = open_run(run, writing=True), read_bundle(bundle)
     names = made.ensemble.members
     if tolerance is None:
-        return _kept(library, made, Cascade(names, NEVER))
-    if not tolerance >= 0:
+        return _kept(library, made, Cascade(names, NEVER), made.path)
+    if not 0 <= tolerance < math.inf:
         raise EngineError(f"tolerance {tolerance:g} must be nats of cross-entropy, at least 0")
+    default = made.path if made.cascade is not None else made.path.with_name(f"{made.path.resolve().name}-cascade")
+    target = default if output is None else Path(output)
+    check_target(target)
     if made.ensemble.combiner not in ("mean", "weighted"):
         raise EngineError(f"{bundle} answers with a {made.ensemble.combiner}: a cascade needs a mean")
     if absent := [m for m in names if m not in library]:
@@ -66,14 +77,40 @@ def cascade(
     if len(labels):
         effect = judge_cascade(planned, names, answers, labels, costs, weights)
         planned = dataclasses.replace(planned, effects={**planned.effects, "test": effect})
-    return _kept(library, made, planned)
+    if notes is not None:
+        notes += warnings_of(planned)
+    return _kept(library, made, planned, target)
 
 
-def _kept(library: Library, bundle: Bundle, cascade: Cascade) -> tuple[Bundle, Cascade]:
-    """A cascade that stops nobody is left out of the bundle; the run keeps what was found, for its report."""
+def _kept(library: Library, bundle: Bundle, cascade: Cascade, target: Path) -> tuple[Bundle, Cascade]:
+    """Write the bundle with `cascade`; one that stops no sample is left out. The run keeps it for its report."""
     library.write_cascade(bundle.ensemble.name, cascade)
-    stops = cascade.threshold < NEVER
-    return rewrite_bundle(dataclasses.replace(bundle, cascade=cascade if stops else None)), cascade
+    if cascade.threshold < NEVER:
+        return rewrite_bundle(dataclasses.replace(bundle, cascade=cascade), library, target), cascade
+    if bundle.cascade is not None:
+        bundle = rewrite_bundle(dataclasses.replace(bundle, cascade=None), library)
+    return bundle, cascade
+
+
+def warnings_of(cascade: Cascade) -> list[str]:
+    """Return what to heed of a cascade: a tolerance that is large, and what it costs beyond it or in accuracy."""
+    if cascade.threshold >= NEVER:
+        return []
+    whole = cascade.effects["valid"].whole_cross_entropy
+    found = []
+    if cascade.tolerance > LARGE * whole:
+        found.append(
+            f"a tolerance of {cascade.tolerance:g} lets the validation cross-entropy grow from {whole:.4f} to "
+            f"{whole + cascade.tolerance:.4f}: see below what it costs, and give a smaller one if that is too much"
+        )
+    for split, effect in cascade.effects.items():
+        name = {"valid": "validation"}.get(split, split)
+        grown, lost = effect.cross_entropy - effect.whole_cross_entropy, effect.whole_accuracy - effect.accuracy
+        if grown > cascade.tolerance:
+            found.append(f"on {name} samples the cross-entropy grows by {grown:.4f}, more than the tolerance")
+        if lost > 0:
+            found.append(f"on {name} samples the cascade costs {100 * lost:.2f} points of accuracy")
+    return found
 
 
 def costs_of(library: Library, bundle: Bundle) -> list[float]:

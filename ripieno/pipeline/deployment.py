@@ -64,7 +64,7 @@ def allocate(
     Raises AllocationError when the members do not fit, with the smallest change that mends it,
     and for devices that are described and not here: `pipeline.foresee` plans for these.
     """
-    from ripieno.allocation import Options, parse_pins, plan
+    from ripieno.allocation import Options, check_pins, parse_pins, plan
     from ripieno.engine import AllocationBench
 
     backend, precision = asked(backend, precision)
@@ -81,6 +81,7 @@ def allocate(
     here = local_devices(devices, backend) if isinstance(devices, str) else tuple(devices)
     if not here:
         raise AllocationError("no devices to place members on: `ripieno doctor` lists those of this machine")
+    check_pins(options.pins, chosen.members, [d.name for d in here])
     # the model weighs cutting a CPU in lanes, so what a lane costs is measured too
     pieces = parts(here, LANES) if method == "model" else ()
     kinds = {d.kind: d for d in (*here, *pieces)}

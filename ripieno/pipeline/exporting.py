@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from ripieno import files
 from ripieno.backends.names import MODEL, WEIGHTS
@@ -80,11 +80,15 @@ def export(
 
 
 def _check_target(path: Path, form: Form) -> None:
+    """Raise RipienoError when `form` cannot be written to `path`: before the work, not after it."""
+    if form not in get_args(Form):
+        raise LibraryError(f"no form {form!r}; there are: {', '.join(get_args(Form))}")
     if form == "onnx":
         if path.suffix != ".onnx" or path.is_dir():
             raise LibraryError(f"{path} must be the name of a file that ends in .onnx")
     elif path.is_file() or (path.is_dir() and any(path.iterdir()) and not any(path.glob("*/config.pbtxt"))):
         raise LibraryError(f"{path} is not empty and holds no model repository: choose another folder")
+    (files.check_file if form == "onnx" else files.check_folder)(path)
 
 
 def _onnx_file(

@@ -71,11 +71,16 @@ def foresee(
 
     Raises AllocationError when members do not fit, with the smallest change that mends it, or a profile is missing.
     """
-    from ripieno.allocation import Costs, Options, parse_pins, plan
+    from ripieno.allocation import Costs, Options, check_pins, parse_pins, plan
     from ripieno.allocation.costs import ENGINE
     from ripieno.allocation.explain import explain
     from ripieno.allocation.picture import allocation_picture
 
+    options = Options(method, pins=parse_pins(pins), replicas=replicas, lanes=LANES, rate=rate)
+    if scale is not None and scale < 1:
+        raise AllocationError(f"scale {scale}: it must be a number of GPUs, at least 1")
+    if output is not None:
+        files.check_folder(Path(output))
     library = None if run is None else open_run(run)
     there = _devices(devices) if isinstance(devices, str) else tuple(devices)
     chosen = ensemble if isinstance(ensemble, Ensemble) else None
@@ -87,7 +92,7 @@ def foresee(
     brought = _profiles(library, profiles, there, names)
     chosen = chosen or _named(names or _common(brought, there))
     _check(brought, chosen.members, there)
-    options = Options(method, pins=parse_pins(pins), replicas=replicas, lanes=LANES, rate=rate)
+    check_pins(options.pins, chosen.members, [d.name for d in there])
     costs = Costs({k: {m: p for m, p in of.items() if m in chosen.members} for k, of in brought.items()}, ENGINE)
     allocation = plan(chosen, there, brought, options=options, name=chosen.name)
     explanation = explain(allocation, costs)

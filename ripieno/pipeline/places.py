@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ripieno.cluster import Pool
     from ripieno.cluster.slots import Slot
 
+MOST = 10**9
+"""Of slots, cores and seconds: what is more was mistyped, and no clock can wait for it."""
 PoolName = Literal["local", "inline", "ray"]
 
 
@@ -46,8 +48,8 @@ class Places:
             raise SearchError(f"device {self.device!r}: must be auto, cpu or cuda")
         for name in ("slots", "per_device", "cpus"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise SearchError(f"{name} {value:g}: must be more than 0")
+            if value is not None and not 0 < value <= MOST:
+                raise SearchError(f"{name} {value:g}: must be more than 0 and at most {MOST:,}")
         if self.limit is not None:
             check_duration(self.limit, "limit", error=SearchError)
         if self.pool == "inline" and self.limit is not None:

@@ -76,16 +76,20 @@ def tune(
     run's.
     """
     sleep_while_waiting()  # before PyTorch is loaded
+    from ripieno.data.load import check_arguments
     from ripieno.pipeline.packed import packed
     from ripieno.pipeline.promotion import ensemble_worth
     from ripieno.search import run_search
+    from ripieno.search.algorithms import check_algorithm
     from ripieno.search.settings import Settings, check_same, kept_settings
     from ripieno.search.space import find_space
     from ripieno.train import Task, train_job
 
     need("torch")
-    from ripieno.models.build import FAMILIES
+    from ripieno.models.build import FAMILIES, find_family
 
+    if pool == "ray":
+        need("ray")
     notes = Notes() if notes is None else notes
     library = Library(run)
     places = Places(pool, device, slots, per_device, address, cpus, limit)
@@ -96,6 +100,7 @@ def tune(
     else:
         found = find_space({True: "resnet", False: "resnet-small"}[on_gpu] if space == "auto" else space)
     if family:
+        find_family(family, (family,))
         found = dataclasses.replace(found, family=family)
     elif found.family not in FAMILIES:
         own = found.family
@@ -109,11 +114,13 @@ def tune(
         hours = 1.0
     if hours is not None:
         hours = check_duration(hours, "hours", unit=3600, error=SearchError)
+    check_arguments(size, split, metric)
     if seed is None and before is None:
         seed = kept_seed(library)
     given = {"algorithm": algorithm, "epochs": epochs, "eta": eta, "seed": seed, "promote": promote, "budget": budget}
     asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     settings = dataclasses.replace(before or Settings(found), space=found, trials=trials, hours=hours, **asked)
+    check_algorithm(settings.algorithm)
     if before is not None:
         check_same(library.path, before, settings)
     worth = ensemble_worth(library, found.family, settings.budget) if settings.promote == "ensemble" else None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ripieno import files
+from ripieno.commands import command
 from ripieno.errors import need
 from ripieno.library import Library
 from ripieno.library.diversity import disagreement
@@ -17,9 +19,10 @@ from ripieno.library.evaluate import evaluate
 from ripieno.reports import canvas, explorer, numbers, payload, sections
 from ripieno.reports.figures import figures
 from ripieno.reports.folder import Folder
-from ripieno.reports.reading import Reading, read
+from ripieno.reports.reading import METRICS, Reading, read
 from ripieno.reports.search import failures
 from ripieno.reports.thumbnails import pick, thumbnails
+from ripieno.types import Ensemble, Metric
 
 LISTED = 20
 """Members in the table of the best."""
@@ -64,12 +67,17 @@ def _render(reading: Reading, explored: explorer.Explorer | None, parts: section
     )
     dataset = reading.dataset
     failed = failures(reading.library.journal_path)
+    ensembles = listed(reading, explored)
     return environment.from_string(_asset("report.html")).render(
         run=canvas.plain(reading.library.path.resolve().name),
         reading=reading,
         dataset=dataset,
         samples={s: len(dataset.rows(s)) for s in ("train", "valid", "test")} if dataset else {},
         explored=explored,
+        ensembles=ensembles,
+        best=min(ensembles, key=lambda e: e.losses.get("valid_cross_entropy", math.inf), default=None),
+        scores=[(score, METRICS.get(score, score)) for score in scores_of(reading, ensembles)],
+        command=command,
         parts=parts,
         failed=failed[:FAILED],
         failures=len(failed),
@@ -80,6 +88,18 @@ def _render(reading: Reading, explored: explorer.Explorer | None, parts: section
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         data=payload.embedded(_data(reading, explored)) if explored else "",
     )
+
+
+def listed(reading: Reading, explored: explorer.Explorer | None) -> list[Ensemble]:
+    """Ensembles in the table: those kept in the run and, where it is none of them, the best of the front."""
+    best = explored.spots[-1] if explored else None
+    return [*reading.ensembles, *([best.ensemble] if best and not best.names else [])]
+
+
+def scores_of(reading: Reading, ensembles: Sequence[Ensemble]) -> list[str]:
+    """Scores that the table shows: the run's own, and those that an ensemble was chosen by."""
+    aimed = [e.loss.replace("-", "_") for e in ensembles if e.loss in get_args(Metric)]
+    return list(dict.fromkeys([reading.score, *aimed]))
 
 
 def _data(reading: Reading, explored: explorer.Explorer) -> dict[str, Any]:

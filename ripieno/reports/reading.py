@@ -12,6 +12,8 @@ from ripieno.library import Library
 from ripieno.library.benches import Bench, benches_of, bundles_of
 from ripieno.types import Allocation, Dataset, Ensemble, Front, Member, Split
 
+METRICS = {"macro_f1": "macro-F1"}
+"""Scores as people write them, where that differs."""
 UNITS = {
     "seconds": "seconds for 2,000 images",
     "memory": "bytes",
@@ -49,7 +51,7 @@ class Reading:
     @property
     def metric(self) -> str:
         """The score as people write it."""
-        return {"macro_f1": "macro-F1"}.get(self.score, self.score)
+        return METRICS.get(self.score, self.score)
 
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -86,6 +87,13 @@ def find_algorithm(name: str) -> Algorithm:
         raise SearchError(f"no scheduler {scheduler!r}; there are: {', '.join(SCHEDULERS)}")
     find_sampler(sampler)
     return Algorithm(scheduler, sampler)
+
+
+def check_algorithm(name: str) -> None:
+    """Raise SearchError when there is no such algorithm, MissingExtraError when what it stands on is not installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a sampler is experimental
+        find_sampler(find_algorithm(name).sampler)(0)
 
 
 def make_scheduler(algorithm: str, epochs: int, eta: int, trials: int | None, worth: Worth | None = None) -> Scheduler:
