@@ -37,6 +37,8 @@ def run_demo(run: Path, trials: int) -> None:
     """Run the demo in the folder `run`; interrupted, the same call goes on. Raises RipienoError when a check fails."""
     if trials < 5:
         raise RipienoError(f"trials {trials}: the demo needs at least 5 to have something to choose from")
+    if run.is_dir() and any(run.iterdir()) and not (run / "dataset" / "dataset.json").exists():
+        raise RipienoError(f"{run} is not empty and holds no demo: give a new folder with --run")
     began = time.monotonic()
     say = console.say
     with console.progress() as progress:

@@ -175,7 +175,7 @@ def predict(
     family: Trust = None,
 ) -> None:
     """Class and probability of images, without a server: `ripieno predict bundle cat.jpg`."""
-    from ripieno import pipeline
+    from ripieno import files, pipeline
     from ripieno.cli.predictions import check_output, write_predictions
     from ripieno.data.inputs import read_inputs
     from ripieno.library import read_bundle

@@ -16,9 +16,10 @@ from ripieno.errors import EngineError, LibraryError
 from ripieno.library import read_bundle, read_proof
 from ripieno.library.metrics import accuracy, cross_entropy
 from ripieno.pipeline import cascade
-from ripieno.pipeline.cascading import costs_of
+from ripieno.pipeline.cascading import costs_of, warnings_of
 from ripieno.pipeline.fitting import Terms
-from ripieno.types import Dataset, Device, Ensemble
+from ripieno.turns import Effect
+from ripieno.types import Cascade, Dataset, Device, Ensemble
 from tests.onnx_networks import write_network
 
 NAMES = ("00000-e001", "00001-e001", "00002-e001")
@@ -65,15 +66,19 @@ def test_what_is_foretold_is_what_the_engine_does(
             library, "three", devices="cpu", max_benches=0, precision=precision, bundle=tmp_path / "bundle"
         )
     proof = read_proof(tmp_path / "bundle")
+    whole = (tmp_path / "bundle" / "bundle.json").read_bytes()
     bundle, planned = cascade(library, tmp_path / "bundle", tolerance=0.05)
-    assert read_bundle(tmp_path / "bundle").cascade == bundle.cascade == planned == library.cascade("three")
-    assert read_proof(tmp_path / "bundle") == proof
+    assert bundle.path == tmp_path / "bundle-cascade"
+    assert (tmp_path / "bundle" / "bundle.json").read_bytes() == whole, "the bundle given stays as it is"
+    assert read_bundle(bundle.path).cascade == bundle.cascade == planned == library.cascade("three")
+    assert read_proof(bundle.path) == proof
     valid, test = planned.effects["valid"], planned.effects["test"]
     assert valid.cross_entropy - valid.whole_cross_entropy <= 0.05
     assert 0 < valid.saved < 1
     data = open_dataset(library.dataset_path)
     images, labels = data.images[data.rows("test")], data.labels[data.rows("test")]
-    with ripieno.Engine(tmp_path / "bundle") as engine:
+    shutil.rmtree(tmp_path / "bundle")  # the new one needs nothing of it
+    with ripieno.Engine(bundle.path) as engine:
         answer = engine.submit(images).result()
         work = engine.stats().members
         each = engine.submit(images, each=True).result().each
@@ -98,17 +103,60 @@ def test_what_is_foretold_is_what_the_engine_does(
 def test_what_saves_nothing_is_left_out_and_a_cascade_can_be_taken_back(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "bundle", tmp_path / "bundle")
     before = (tmp_path / "bundle" / "bundle.json").read_bytes()
-    cascade(made / "run", tmp_path / "bundle", tolerance=0.05)
-    assert (tmp_path / "bundle" / "bundle.json").read_bytes() != before
-    bundle, _ = cascade(made / "run", tmp_path / "bundle", tolerance=None)
+    quick, _ = cascade(made / "run", tmp_path / "bundle", tolerance=0.05, output=tmp_path / "quick")
+    assert quick.path == tmp_path / "quick"
+    assert (quick.path / "bundle.json").read_bytes() != before
+    again, _ = cascade(made / "run", quick.path, tolerance=0.1)
+    assert again.path == quick.path, "a bundle with a cascade gets another one"
+    assert again.cascade is not None
+    assert again.cascade.tolerance == 0.1
+    bundle, _ = cascade(made / "run", quick.path, tolerance=None)
     assert bundle.cascade is None
-    assert (tmp_path / "bundle" / "bundle.json").read_bytes() == before
+    assert bundle.path == quick.path
+    assert (quick.path / "bundle.json").read_bytes() == before
+
+
+def test_what_a_cascade_costs_is_noted_and_stands_in_the_card(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "bundle", tmp_path / "bundle")
+    notes: list[str] = []
+    bundle, planned = cascade(made / "run", tmp_path / "bundle", tolerance=2.0, notes=notes)
+    assert any("tolerance of 2" in note for note in notes)
+    card = (bundle.path / "README.md").read_text()
+    assert "## Cascade" in card
+    assert "by 2 (tolerance)" in card
+    for effect in planned.effects.values():
+        assert f"{effect.cross_entropy:.4f} (all: {effect.whole_cross_entropy:.4f})" in card
+        assert f"{effect.accuracy:.4f} (all: {effect.whole_accuracy:.4f})" in card
+    assert "## Cascade" not in (tmp_path / "bundle" / "README.md").read_text()
+    whole, _ = cascade(made / "run", bundle.path, tolerance=None)
+    assert "## Cascade" not in (whole.path / "README.md").read_text()
+
+
+def test_warnings_say_what_is_large_what_is_lost_and_what_is_broken() -> None:
+    good = Effect(100, 0.5, 1.5, 0.301, 0.3, 0.9, 0.9)
+    worse = Effect(100, 0.5, 1.5, 0.32, 0.3, 0.87, 0.9)
+    assert warnings_of(Cascade(("a", "b"), 0.9, 0.002, {"valid": good, "test": good})) == []
+    large, grown, lost = (
+        warnings_of(Cascade(("a", "b"), 0.9, 0.04, {"valid": good, "test": worse}))
+        + warnings_of(Cascade(("a", "b"), 0.9, 0.002, {"valid": good, "test": worse}))[:1]
+    )
+    assert "from 0.3000 to 0.3400" in large
+    assert "3.00 points of accuracy" in grown
+    assert "grows by 0.0200, more than the tolerance" in lost
+    assert warnings_of(Cascade(("a", "b"), 2.0, 9.0, {"valid": worse})) == [], "it stops no sample"
 
 
 def test_what_can_have_no_cascade_is_refused(made: Path, tmp_path: Path) -> None:
     library, bundle = ripieno.Library(made / "run"), tmp_path / "bundle"
     with pytest.raises(EngineError, match="tolerance -1 must be"):
         cascade(library, made / "bundle", tolerance=-1.0)
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(EngineError, match="must be nats"):
+            cascade(library, made / "bundle", tolerance=wrong)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").touch()
+    with pytest.raises(LibraryError, match="holds no bundle"):
+        cascade(library, made / "bundle", output=tmp_path / "full")
     with pytest.raises(LibraryError, match="no run"):
         cascade(tmp_path, made / "bundle")
     voting = dataclasses.replace(library.ensemble("three"), name="votes", combiner="vote")

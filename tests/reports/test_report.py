@@ -202,3 +202,26 @@ def test_what_benches_of_its_deployments_measured_is_in_the_report(finished_run:
 def test_the_papers_four_figures_are_there(page: str) -> None:
     assert "figures 3 and 4" in page
     assert "figures 5 and 6" in page
+
+
+def test_the_headline_is_the_best_of_the_table_of_ensembles(tmp_path: Path) -> None:
+    library = make_run(tmp_path / "my run", ("a", "b", "c"), members=6)
+    losses = {"valid_cross_entropy": 0.0123, "valid_accuracy": 0.91, "valid_macro_f1": 0.8765, "test_accuracy": 0.8642}
+    first = library.ids()[0]
+    for name, loss, aim in (("B9-swap", 0.0123, "cross-entropy"), ("B9", 0.9, "macro-f1")):
+        library.write_ensemble(
+            ripieno.Ensemble(
+                name, (first,), (1.0,), "swap", {"seconds": 9.0}, {"seconds": 1.0},
+                losses | {"valid_cross_entropy": loss}, loss=aim,
+            )
+        )  # fmt: skip
+    page = report(library).read_text()
+    assert "<b>0.0123</b> best ensemble (B9-swap)" in page
+    assert "<b>86.42 %</b> its test accuracy" in page
+    table = page.partition('aria-label="Ensembles"')[2].partition("</table>")[0]
+    shown = [float(v) for v in re.findall(r"<td>(\d\.\d{4})</td><td>\d+\.\d\d %</td><td>\d", table)]
+    rows = re.findall(r'<th scope="row">([^<]*)</th>', table)
+    assert {"B9-swap", "B9"} < set(rows), "and the best of the front"
+    assert min(shown) == 0.0123
+    assert "valid macro-F1" in table, "one was chosen by it"
+    assert "87.65 %" in table

@@ -1,0 +1,123 @@
+"""Arguments are checked before data is read, a network is measured, or a file is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ripieno
+from ripieno.errors import MissingExtraError, RipienoError
+from ripieno.pipeline import export
+from tests.onnx_networks import write_network
+
+NAME = "00000-e001"
+
+
+def forbidden(what: str) -> Callable[..., Any]:
+    return lambda *_, **__: pytest.fail(what)
+
+
+TUNE: list[tuple[dict[str, Any], str]] = [
+    ({"hours": 0}, "hours 0"),
+    ({"hours": float("nan")}, "hours nan"),
+    ({"hours": 1e300}, "at most"),
+    ({"trials": 0}, "trials 0"),
+    ({"epochs": 0}, "epochs 0"),
+    ({"eta": 1}, "eta 1"),
+    ({"seed": -1}, "seed -1"),
+    ({"slots": 0}, "slots 0"),
+    ({"pool": "cloud"}, "pool 'cloud'"),
+    ({"device": "tpu"}, "device 'tpu'"),
+    ({"per_device": 0}, "per_device 0"),
+    ({"cpus": float("inf")}, "cpus inf"),
+    ({"limit": float("inf")}, "limit inf"),
+    ({"limit": -1.0}, "limit -1"),
+    ({"family": "nowhere_at_all:build"}, "cannot import nowhere_at_all"),
+    ({"family": "resnet50"}, "no family 'resnet50'"),
+    ({"family": "json:nothing"}, "json has no nothing"),
+    ({"size": 0}, "size is 0"),
+    ({"split": (0.8, 0.2, 0.2)}, "sums to 1.2"),
+    ({"split": (72, 8, 20)}, "sums to 100"),
+    ({"split": (0.8, 0.2, 0.0)}, "three positive numbers"),
+    ({"split": (0.8, 0.2)}, "three positive numbers"),
+    ({"metric": "f1"}, "metric is 'f1'"),
+    ({"space": "nope"}, "no space 'nope'"),
+    ({"algorithm": "nope"}, "no algorithm 'nope'"),
+    ({"algorithm": "asha+nope"}, "no sampler 'nope'"),
+]
+
+
+@pytest.mark.parametrize(("more", "message"), TUNE)
+def test_bad_arguments_of_tune_are_refused_before_data_is_read(
+    tmp_path: Path, more: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ripieno.pipeline.tuning.prepare", forbidden("data was read"))
+    with pytest.raises(RipienoError, match=message):
+        ripieno.tune(tmp_path / "images", tmp_path / "run", **more)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("more", "module"), [({"pool": "ray"}, "ray"), ({"algorithm": "smac"}, "smac")])
+def test_a_part_that_is_not_installed_is_missed_before_data_is_read(
+    tmp_path: Path, more: dict[str, Any], module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ripieno.pipeline.tuning.prepare", forbidden("data was read"))
+    monkeypatch.setitem(__import__("sys").modules, module, None)
+    with pytest.raises(MissingExtraError, match=module):
+        ripieno.tune(tmp_path / "images", tmp_path / "run", **more)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("arguments")
+    member = write_network(folder / "net.onnx", name=NAME)
+    labels = np.arange(8) % len(member.classes)
+    rows = np.full((8, len(member.classes)), 1 / len(member.classes), np.float32)
+    library = ripieno.Library(folder / "run")
+    library.add(member, rows, labels, (folder / "net.onnx").read_bytes())
+    library.write_ensemble(ripieno.Ensemble("one", (NAME,), (1.0,), "hand", {"seconds": 1.0}, {}, {}))
+    ripieno.allocate(library, "one", devices="cpu", max_benches=0, bundle=folder / "bundle")
+    return folder
+
+
+ALLOCATE: list[tuple[dict[str, Any], str]] = [
+    ({"pins": ["nobody=@8"]}, "nobody is pinned but not in the ensemble"),
+    ({"pins": [f"{NAME}=cpu:9"]}, "is pinned to cpu:9, which is not there"),
+    ({"pins": [f"{NAME}=@0"]}, "is not a pin"),
+    ({"max_benches": -1}, "max benches -1"),
+    ({"rate": 0}, "rate 0"),
+    ({"rate": float("inf")}, "rate inf"),
+    ({"method": "best"}, "no method 'best'"),
+    ({"backend": "tflite"}, "no backend 'tflite'"),
+    ({"precision": "fp8"}, "fp8"),
+    ({"devices": "tpu"}, "no device 'tpu'"),
+    ({"ensemble": "two"}, "no ensemble 'two'"),
+]
+
+
+@pytest.mark.parametrize(("more", "message"), ALLOCATE)
+def test_bad_arguments_of_allocate_are_refused_before_a_member_is_measured(
+    run: Path, tmp_path: Path, more: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ripieno.pipeline.deployment.profiles_by", forbidden("it was measured"))
+    with pytest.raises(RipienoError, match=message):
+        ripieno.allocate(run / "run", **{"ensemble": "one", "devices": "cpu", "bundle": tmp_path / "bundle", **more})
+
+
+def test_where_nothing_can_be_written_is_said_before_the_work(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("ripieno.pipeline.deployment.profiles_by", forbidden("it was measured"))
+    monkeypatch.setattr("ripieno.backends.single.single_onnx", forbidden("it was exported"))
+    for inside in (tmp_path / "file", tmp_path / "file" / "bundle"):
+        with pytest.raises(RipienoError, match="is a file"):
+            ripieno.allocate(run / "run", "one", devices="cpu", bundle=inside)
+    with pytest.raises(RipienoError, match="is a file"):
+        export(run / "bundle", tmp_path / "file" / "one.onnx")
+    with pytest.raises(RipienoError, match="no form 'caffe'"):
+        export(run / "bundle", form="caffe")  # type: ignore[arg-type]
