@@ -54,11 +54,11 @@ def splits_of(names: Iterable[str]) -> dict[str, Split | None]:
 
 
 def check_ratios(ratios: Sequence[float]) -> None:
-    """Raise DataError unless these are three positive numbers that sum to 1 or less (the rest is shared out)."""
+    """Raise DataError unless these are three positive numbers that sum to at most 1, or to 100 (percent)."""
     if len(ratios) != len(SPLITS) or not all(math.isfinite(r) and r > 0 for r in ratios):
         must = "three positive numbers, for train, valid and test, such as 0.72, 0.08, 0.20"
         raise DataError(f"split is {tuple(ratios)}: it must be {must}")
-    if sum(ratios) > 1 + 1e-6:
+    if sum(ratios) > 1 + 1e-6 and not math.isclose(sum(ratios), 100, abs_tol=1e-6):
         raise DataError(
             f"split is {tuple(ratios)}, which sums to {sum(ratios):g}: shares sum to 1, such as 0.72, 0.08, 0.20"
         )

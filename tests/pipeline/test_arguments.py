@@ -41,7 +41,7 @@ TUNE: list[tuple[dict[str, Any], str]] = [
     ({"family": "json:nothing"}, "json has no nothing"),
     ({"size": 0}, "size is 0"),
     ({"split": (0.8, 0.2, 0.2)}, "sums to 1.2"),
-    ({"split": (72, 8, 20)}, "sums to 100"),
+    ({"split": (72, 8, 40)}, "sums to 120"),
     ({"split": (0.8, 0.2, 0.0)}, "three positive numbers"),
     ({"split": (0.8, 0.2)}, "three positive numbers"),
     ({"metric": "f1"}, "metric is 'f1'"),
