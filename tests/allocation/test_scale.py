@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ripieno.allocation.costs import Costs
-from ripieno.allocation.plan import Options
+from ripieno.allocation.plan import Options, Planned, by_model, problem_of
+from ripieno.allocation.problem import Problem
 from ripieno.allocation.scale import Row, plateau, scale
 from ripieno.types import Device, Point, Profile
 
@@ -42,6 +45,19 @@ def test_more_devices_are_never_slower_and_never_beyond_the_bound() -> None:
         assert row.planned is not None
         assert row.bound is not None
         assert row.worst_fit <= row.planned * (1 + 1e-9) <= row.bound * (1 + 1e-4)
+
+
+def test_a_worse_plan_for_more_devices_gives_way_to_that_for_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = by_model(problem_of(MEMBERS, [GPU], COSTS, (), Options(lanes=1)), Options(lanes=1))
+    slow = (*found.best[:2], dataclasses.replace(found.best[2], device="cpu:0"))
+
+    def poor(problem: Problem, options: Options) -> Planned:
+        made = by_model(problem, options)
+        return dataclasses.replace(made, best=slow) if len(problem.devices) == 3 else made
+
+    monkeypatch.setattr("ripieno.allocation.scale.by_model", poor)
+    one_gpu, two = scale(MEMBERS, GPU, [CPU], COSTS, (1, 2), Options(lanes=1))
+    assert two.planned == one_gpu.planned
 
 
 def test_counts_that_cannot_hold_the_members_have_no_figures() -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ripieno.engine import Engine, Patience
+from ripieno.engine.claims import Claim
 from ripieno.engine.request import Request
 from ripieno.errors import EngineError
 
@@ -57,6 +58,16 @@ def test_a_member_that_dies_between_the_pieces_of_a_request_is_in_none_of_each(i
         check(engine)
 
 
+def test_no_request_is_answered_by_nobody_though_none_need_remain(isolation):
+    bundle = fake.bundle([fake.member(0, bad=fake.RAISE)], lanes=1)
+    images = fake.images(2)
+    images[1].flat[0] = fake.RAISE
+    with started(bundle, isolation, min_members=0) as engine:
+        with pytest.raises(EngineError, match="died 3 times and cannot answer"):
+            engine.submit(images).result(timeout=30)
+        check(engine)
+
+
 def test_an_answer_that_cannot_be_put_together_fails_its_own_request_alone(isolation, monkeypatch):
     with started(fake.bundle(), isolation) as engine:
         monkeypatch.setattr(Request, "answer", lambda *_: 1 / 0)
@@ -98,3 +109,10 @@ def test_what_was_right_before_a_wrong_answer_in_the_same_report_is_delivered():
             engine._dispatcher.done(0, [(claims[0], 0.3, right), (claims[1], 0.3, right[:, 1:])])
         assert first.done()
         assert second.result(timeout=30).probabilities.shape == (1, fake.CLASSES)
+
+
+def test_a_lane_reports_a_task_together_with_the_next_only_when_that_one_is_short():
+    with started(fake.bundle(), "thread") as engine:
+        seconds = [1.0, 1e-6, 1e-6, 1.0]
+        claims = [Claim(n, 0, 0, [(n, n + 1)], 1, 0, 0.0, 0.0, each) for n, each in enumerate(seconds)]
+        assert [task.hold for task in engine._dispatcher._tasks(claims)] == [True, True, False, False]

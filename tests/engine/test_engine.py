@@ -201,7 +201,17 @@ def test_a_late_request_may_be_answered_by_the_members_that_finished(isolation):
         assert answer.partial
         assert answer.members == bundle.ensemble.members[:1]
         np.testing.assert_allclose(answer.probabilities, fake.each(bundle, images)[0], atol=1e-6)
-        assert engine.stats().partial == 1
+        stats = engine.stats()
+        assert (stats.requests, stats.partial, stats.failed) == (1, 1, 0)
+
+
+def test_a_request_that_is_late_is_counted_as_failed_once():
+    with started(fake.bundle([fake.member(0, delay=0.2)], lanes=1), "thread") as engine:
+        future = engine.submit(fake.images(4), deadline=0.02)
+        with pytest.raises(EngineTimeoutError):
+            future.result(timeout=30)
+        stats = engine.stats()
+        assert (stats.requests, stats.partial, stats.failed) == (0, 0, 1)
 
 
 def test_an_answer_in_time_is_not_touched_by_its_deadline(isolation):

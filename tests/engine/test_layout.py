@@ -5,9 +5,10 @@ import os
 
 import fake_members as fake
 import numpy as np
+import pytest
 
 from ripieno.engine import Engine
-from ripieno.engine.layout import cores_here, lanes_of, orders_of
+from ripieno.engine.layout import RING_BYTES, capacity_of, cores_here, lanes_of, orders_of
 from ripieno.types import Device
 
 
@@ -55,3 +56,16 @@ def test_a_lane_knows_the_largest_batch_of_each_of_its_members():
     bundle = dataclasses.replace(bundle, allocation=dataclasses.replace(bundle.allocation, placements=places))
     (lane,) = lanes_of(bundle)
     assert [seat.batch_size for seat in orders_of(bundle, lane, [lane]).seats] == [2, 3]
+
+
+@pytest.mark.parametrize(("largest", "capacity"), [(1, 1024), (8, 1024), (100, 1000), (600, 2400), (5000, 20_000)])
+def test_a_ring_holds_whole_batches_at_least_four_of_the_largest(largest, capacity):
+    assert capacity_of(fake.bundle(members=2), largest) == capacity
+
+
+def test_a_ring_of_large_samples_is_bounded_by_their_bytes():
+    bundle = fake.bundle(members=2)
+    large = dataclasses.replace(bundle, input=dataclasses.replace(bundle.input, shape=(512, 512, 3), dtype="float32"))
+    row = 512 * 512 * 3 * 4 + 4 * 2 * len(bundle.classes)
+    assert capacity_of(large, 2) == RING_BYTES // row // 2 * 2 == 10
+    assert capacity_of(large, 4) == 16

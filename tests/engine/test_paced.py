@@ -20,6 +20,13 @@ def test_a_sample_that_comes_alone_waits_for_its_member_only():
     assert found.spread >= 0
 
 
+def test_a_wait_is_timed_from_when_its_own_sample_was_due():
+    with Engine(fake.bundle([fake.member(0)], lanes=1), load=fake.load) as engine:
+        found = latency_at(engine, 200.0, 0.1)
+    # half of the samples come after half a second
+    assert found.p50 < 0.2
+
+
 def test_samples_that_come_faster_than_they_are_answered_wait_ever_longer():
     bundle = fake.bundle([fake.member(0, delay=0.002)], lanes=1)
     single = tuple(dataclasses.replace(p, batch_size=1) for p in bundle.allocation.placements)

@@ -6,7 +6,7 @@ import time
 import fake_members as fake
 import pytest
 
-from ripieno.engine import Engine
+from ripieno.engine import Engine, writer
 from ripieno.errors import EngineBusyError
 
 
@@ -27,3 +27,19 @@ def test_a_request_refused_for_want_of_room_is_not_held_to_its_deadline(isolatio
         patient.join(30)
         stats = engine.stats()
         assert (stats.requests, stats.failed) == (2, 0)
+
+
+def test_who_may_not_wait_is_refused_at_once_while_another_waits_for_room(monkeypatch):
+    monkeypatch.setattr(writer, "COPYING", 20.0)  # a copy under way would be waited for
+    bundle = fake.bundle([fake.member(0, delay=0.1)], lanes=1, batch_size=1)
+    with Engine(bundle, load=fake.load, capacity=4) as engine:
+        engine.submit(fake.images(4))
+        patient = threading.Thread(target=engine.predict, args=(fake.images(4),))
+        patient.start()
+        until = time.monotonic() + 10
+        while not engine._dispatcher.desk.writer_waits and time.monotonic() < until:
+            time.sleep(0.001)
+        with pytest.raises(EngineBusyError):
+            engine.submit(fake.images(1), timeout=0)
+        assert engine._dispatcher.desk.writer_waits  # the other still does
+        patient.join(30)

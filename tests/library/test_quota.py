@@ -56,6 +56,15 @@ def test_the_worst_dominated_member_goes_first_and_only_as_many_as_needed(tmp_pa
     assert left == sum(bytes_of(library, m) for m in library.ids())
 
 
+def test_a_library_of_just_its_quota_keeps_what_it_has(tmp_path: Path) -> None:
+    library = fill(tmp_path)
+    quota = sum(bytes_of(library, m) for m in "abc")
+    evicted, left = enforce_quota(library, quota)
+    assert [(e.member, e.bytes > 0) for e in evicted] == [("d", True)]
+    assert left == quota
+    assert enforce_quota(library, quota) == ((), quota)
+
+
 def test_what_an_ensemble_may_need_stays_though_the_quota_is_passed(tmp_path: Path) -> None:
     library = fill(tmp_path)
     evicted, left = enforce_quota(library, 1)
