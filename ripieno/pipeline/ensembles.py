@@ -79,7 +79,7 @@ def select(
         _ensemble(pool, choice, method, loss, bound, name_of(asked, method, loss, combiner))
         for choice, bound, asked in zip(choices, bounds, wanted, strict=True)
     ]
-    ensembles = _judged(library, ensembles, test, progress)
+    ensembles = _judged(library, ensembles, test, progress, trusted, notes)
     for ensemble in ensembles:
         library.write_ensemble(ensemble)
     notes += same_ensembles(library.ensembles(), {e.name for e in ensembles})
@@ -120,7 +120,7 @@ def front(
     ensembles = [
         _ensemble(pool, c, method, loss, {kind: c.costs[kind]}, f"front-{n:02d}") for n, c in enumerate(choices)
     ]
-    found = Front(kind, method, tuple(_judged(library, ensembles, test, progress)))
+    found = Front(kind, method, tuple(_judged(library, ensembles, test, progress, trusted, notes)))
     library.write_front(found)
     return found
 
@@ -217,9 +217,17 @@ def _ensemble(pool: _Pool, choice: Choice, method: str, loss: str, budget: dict[
     )
 
 
-def _judged(library: Library, ensembles: Sequence[Ensemble], test: bool, progress: Progress) -> list[Ensemble]:
+def _judged(
+    library: Library,
+    ensembles: Sequence[Ensemble],
+    test: bool,
+    progress: Progress = quiet,
+    trusted: Sequence[str] = (),
+    notes: list[str] | None = None,
+) -> list[Ensemble]:
     if test:
-        evaluate(library, sorted({m for e in ensembles for m in e.members}), progress)
+        members = sorted({m for e in ensembles for m in e.members})
+        evaluate(library, members, progress, trusted=trusted, notes=notes)
     return [dataclasses.replace(e, losses=ensemble_losses(library, e)) for e in ensembles]
 
 
@@ -229,7 +237,7 @@ def rejudge(library: Library, changed: Collection[str], split: Split) -> list[st
     New validation predictions void what rests on the old ones: their cascades and a front that holds any are dropped.
     """
     touched = [e for e in library.ensembles() if not set(e.members).isdisjoint(changed)]
-    for ensemble in _judged(library, touched, test=False, progress=quiet):
+    for ensemble in _judged(library, touched, test=False):
         library.write_ensemble(ensemble)
         if split == "valid":
             library.forget_cascade(ensemble.name)
@@ -238,7 +246,7 @@ def rejudge(library: Library, changed: Collection[str], split: Split) -> list[st
         if split == "valid":
             library.forget_front()
         else:
-            judged = _judged(library, front.ensembles, test=False, progress=quiet)
+            judged = _judged(library, front.ensembles, test=False)
             library.write_front(dataclasses.replace(front, ensembles=tuple(judged)))
     return [e.name for e in touched]
 

@@ -48,6 +48,31 @@ def test_a_budget_may_bound_several_costs_at_once(run: ripieno.Library) -> None:
     assert tight.cost["parameters"] < free.cost["parameters"]
 
 
+@pytest.mark.parametrize("kind", ["parameters", "seconds"])
+def test_the_figures_on_the_test_split_do_not_depend_on_the_files_that_a_cost_left(
+    run: ripieno.Library, kind: str
+) -> None:
+    for member in run.ids():
+        run.onnx_path(member).unlink(missing_ok=True)
+        (run.path / "library" / member / "test.npy").unlink(missing_ok=True)
+    notes: list[str] = []
+    (chosen,) = ripieno.select(run, {kind: 1e12}, notes=notes)
+    assert {"test_cross_entropy", "test_accuracy", "test_macro_f1"} < set(chosen.losses)
+    assert not [note for note in notes if "test figures" in note]
+    (again,) = ripieno.select(run, {kind: 1e12})
+    assert again.losses == chosen.losses
+
+
+def test_that_test_figures_are_lacking_is_noted_with_the_reason(run: ripieno.Library) -> None:
+    for member in run.ids():
+        for path in (run.onnx_path(member), run.weights_path(member), run.path / "library" / member / "test.npy"):
+            path.unlink(missing_ok=True)
+    notes: list[str] = []
+    (chosen,) = ripieno.select(run, {"parameters": 1e12}, notes=notes)
+    assert "test_accuracy" not in chosen.losses
+    assert [note for note in notes if "no test figures for the ensembles of" in note and "no network" in note]
+
+
 def test_a_cost_nobody_has_names_those_there_are(run: ripieno.Library) -> None:
     with pytest.raises(SelectionError, match="a budget may bound seconds, memory, latency, parameters, flops"):
         ripieno.select(run, {"watts": 3.0})
