@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 
 import pytest
 
@@ -26,6 +27,17 @@ def test_importing_ripieno_pulls_in_nothing_heavy() -> None:
 def test_decisions_import_neither_torch_nor_ray(module: str) -> None:
     loaded = _run(f"import ripieno.{module}, sys; print(*sys.modules)").split()
     assert not set(loaded) & {"torch", "ray"}
+
+
+def test_selection_needs_numpy_psutil_and_msgspec_and_nothing_else() -> None:
+    code = "import ripieno.selection as s, numpy, sys; s.select_members(numpy.full((3, 4), 0.5)); print(*sys.modules)"
+    loaded = {name.partition(".")[0] for name in _run(code).split()} & set(_installed())
+    assert loaded - {"typing_extensions", "ripieno"} == {"numpy", "psutil", "msgspec"}
+
+
+def _installed() -> list[str]:
+    """Names of the packages that were installed, not those of the standard library or of an editor's hooks."""
+    return [name for name in packages_distributions() if name not in sys.stdlib_module_names and name[0] != "_"]
 
 
 def test_every_public_name_exists() -> None:

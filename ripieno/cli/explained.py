@@ -129,7 +129,7 @@ def error(
     sizes = [abs(e) for e in errors]
     where = " of earlier plans of this run, on the devices of that time" if elsewhere else ""
     middle, worst = statistics.median(sizes), max(sizes)
-    said = f"model error: {middle:.1%} in the median of {len(sizes)} benches{where}, {worst:.1%} at worst"
+    said = f"model error: {middle:.1%} in the median of {len(sizes)} benches{where}, at most {worst:.1%}"
     why = reasons(others, found)
     if worst > LARGE and not why:
         why = ["no cause was recorded in the last bench: measure and allocate again on an idle machine"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,7 +43,7 @@ class Snapshot:
     """id of the member with the smallest loss"""
     best_loss: float | None
     top_loss: float | None
-    """mean loss of the ten best members"""
+    """mean loss of the ten best trials, each at its best rung"""
     now: float
     """Unix seconds"""
     seconds: float
@@ -71,6 +71,8 @@ class Tally:
         self.busy = 0.0
         self._ranking: list[tuple[float, str]] = []
         self._losses: dict[int, float] = {}
+        self._lowest: dict[int, float] = {}  # of each trial, over its rungs
+        self._trials: list[tuple[float, int]] = []  # the same, ascending
 
     def add(self, job: Job, loss: float | None) -> None:
         """`job` ended with `loss`; None: it failed."""
@@ -80,6 +82,12 @@ class Tally:
         else:
             insort(self._ranking, (loss, job.member))
             self._losses[job.trial] = loss
+            before = self._lowest.get(job.trial)
+            if before is None or loss < before:
+                if before is not None:
+                    del self._trials[bisect_left(self._trials, (before, job.trial))]
+                self._lowest[job.trial] = loss
+                insort(self._trials, (loss, job.trial))
 
     def loss(self, trial: int) -> float | None:
         """Loss of a trial at the last rung it reached; None for a new one."""
@@ -97,6 +105,6 @@ class Tally:
 
     @property
     def top(self) -> float | None:
-        """Mean loss of the ten best members."""
-        ten = [loss for loss, _ in self._ranking[:10]]
+        """Mean loss of the ten best trials, each at its best rung: rungs of one trial are no ten networks."""
+        ten = [loss for loss, _ in self._trials[:10]]
         return sum(ten) / len(ten) if ten else None

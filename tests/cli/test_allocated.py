@@ -57,7 +57,7 @@ def test_an_allocation_is_explained_and_drawn(folder: Path) -> None:
         "cuda:0 sets the pace, always busy; what costs it most: b (67%), a (33%).",
         "250 measured, 11.",
         "below the bound of 300 that no plan can exceed",
-        "model error: 15.0% in the median of 2 benches, 20.0% at worst; other programs took 40% of the processors",
+        "model error: 15.0% in the median of 2 benches, at most 20.0%; other programs took 40% of the processors",
         "1.9 GiB of 14.9 GiB, 13.0 GiB left",
     ):
         assert said in done.stdout, done.stdout

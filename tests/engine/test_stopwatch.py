@@ -37,6 +37,23 @@ def test_few_slow_answers_are_waited_for():
     assert 20 < result.throughput < 100
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"batch": 0}, {"seconds": 0}, {"seconds": float("nan")}, {"in_flight": 0}, {"batch": -1}, {"seconds": -1}]
+)
+def test_a_bench_of_nothing_is_refused(wrong):
+    (name,) = wrong
+    with pytest.raises(EngineError, match=rf"^{name} .* must be"):
+        bench(fake.bundle(), isolation="thread", load=fake.load, **wrong)
+
+
+def test_how_full_the_batches_of_the_busiest_member_were_is_told():
+    bundle = fake.bundle([fake.member(0, delay=0.001), fake.member(1)], lanes=1, batch_size=8)
+    full = bench(bundle, seconds=0.2, batch=8, in_flight=8, isolation="thread", load=fake.load)
+    thin = bench(bundle, seconds=0.2, batch=2, in_flight=1, isolation="thread", load=fake.load)
+    assert full.filled(bundle.allocation.placements) == pytest.approx(1, abs=0.05)
+    assert thin.filled(bundle.allocation.placements) == pytest.approx(0.25, abs=0.05)
+
+
 def test_a_running_engine_can_be_measured_and_stays_open():
     with Engine(fake.bundle(), load=fake.load) as engine:
         assert bench(engine.bundle, engine=engine, seconds=0.02, images=fake.images(10), batch=3).batch == 3
