@@ -31,9 +31,9 @@ from sets import RUNS, SETS, prepared
 
 import ripieno
 from ripieno.library.evaluate import evaluate
-from ripieno.library.metrics import losses
 from ripieno.pipeline.costs import export_members
 from ripieno.search import Snapshot
+from ripieno.tasks.metrics import losses
 
 QUICK = {"minutes": 0.5, "seeds": 1, "space": "resnet-tiny", "epochs": 3, "images": 1500}
 

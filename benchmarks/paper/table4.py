@@ -27,8 +27,8 @@ from sets import prepared
 from table2 import spread
 
 from ripieno.data import open_dataset
-from ripieno.library.metrics import losses
 from ripieno.selection import select_members
+from ripieno.tasks.metrics import losses
 from ripieno.types import Dataset
 
 PAPER = (

@@ -21,10 +21,10 @@ from record import record
 
 import ripieno
 from ripieno.library.evaluate import evaluate
-from ripieno.library.metrics import losses
 from ripieno.selection import Choice, front, select_members
 from ripieno.selection.check import Method
 from ripieno.selection.combine import combine
+from ripieno.tasks.metrics import losses
 
 MULTIPLES = (1, 2, 4, 8, 16)
 """Budgets, in costs of the median member."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripieno.errors import EngineError, LibraryError, first_line, need
+from ripieno.tasks.combiners import GRAIN
 from ripieno.types import Combiner, Input
 
 if TYPE_CHECKING:
@@ -110,8 +111,19 @@ def combining(
             depth, values = constant("classes", classes, np.int64), constant("values", [0, 1])
             likeliest = [node("ArgMax", [a], f"class{i}", axis=1, keepdims=0) for i, a in enumerate(answers)]
             answers = [node("OneHot", [c, depth, values], f"vote{i}") for i, c in enumerate(likeliest)]
-        parts = [node("Mul", [a, constant(f"weight{i}", shares[i])], f"part{i}") for i, a in enumerate(answers)]
-        last = node("Sum", parts, "sum")
+            # as `tasks.combiners.vote`: added in double and rounded, so that equal votes are equal
+            exact = onnx.TensorProto.DOUBLE
+            answers = [node("Cast", [a], f"exact{i}", to=exact) for i, a in enumerate(answers)]
+            parts = [
+                node("Mul", [a, constant(f"weight{i}", shares[i], np.float64)], f"part{i}")
+                for i, a in enumerate(answers)
+            ]
+            grains = node("Div", [node("Sum", parts, "sum"), constant("grain", GRAIN, np.float64)], "grains")
+            rounded = node("Mul", [node("Round", [grains], "whole"), constant("unit", GRAIN, np.float64)], "rounded")
+            last = node("Cast", [rounded], "votes", to=onnx.TensorProto.FLOAT)
+        else:
+            parts = [node("Mul", [a, constant(f"weight{i}", shares[i])], f"part{i}") for i, a in enumerate(answers)]
+            last = node("Sum", parts, "sum")
     if combiner in ("vote", "median"):
         last = node("Sum", [last, *_not_finite(node, constant, given)], "checked")
     nodes.append(onnx.helper.make_node("Identity", [last], [PROBABILITIES], "combine/probabilities"))

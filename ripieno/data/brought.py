@@ -92,7 +92,7 @@ def read_brought(source: Any, size: int | None, notes: list[str]) -> Samples:
         items, labels, classes = _read(part, where, size)
         names = names or classes
         parts.append(Part(_stacked(items, where), np.asarray(labels), where, split, channels_last=True))
-    return join(_name(source), parts, names, notes)
+    return join(_name(source), parts, names, notes, positions=True)
 
 
 def named(source: Any, images: bool = True) -> str:

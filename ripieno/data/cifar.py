@@ -91,7 +91,7 @@ def read_cifar(path: Path, notes: list[str]) -> Samples:
         for split, names in splits
         for name in names
     ]
-    return join(version.name, parts, _class_names(path, files, version), notes)
+    return join(version.name, parts, _class_names(path, files, version), notes, positions=True)
 
 
 def _folder_files(folder: Path) -> Files:

@@ -51,7 +51,7 @@ def read_idx(folder: Path, notes: list[str]) -> Samples:
     for split in (s for s in SPLITS if s in stems):
         where = f"{folder} ({stems[split]}-*)"
         parts.append(Part(_read(folder, stems[split], "images"), _read(folder, stems[split], "labels"), where, split))
-    return join(folder.resolve().name, parts, _class_names(folder), notes)
+    return join(folder.resolve().name, parts, _class_names(folder), notes, positions=True)
 
 
 def _stems(folder: Path) -> list[str]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ripieno.data.pixels import channels_last
 from ripieno.errors import DataError
+from ripieno.tasks.labels import label_indices, label_text
 from ripieno.types import SPLITS, Split
 
 FREE = -1
@@ -54,13 +55,20 @@ class Samples:
     classes: tuple[str, ...]
 
 
-def join(name: str, parts: Sequence[Part], classes: Sequence[str] | None, notes: list[str]) -> Samples:
+def join(
+    name: str, parts: Sequence[Part], classes: Sequence[str] | None, notes: list[str], positions: bool = False
+) -> Samples:
     """One `Samples` of all parts; without `classes` the classes are named by the label values found.
+
+    With `positions`, numbers are indices into `classes` by the definition of the source; without, they are met as names
+    first, see `ripieno.tasks.labels`.
 
     Raises DataError (one line) for shapes, types, values or labels that cannot be used.
     """
     images = _one_type([_laid_out(p, notes) for p in parts], parts)
-    labels, names = _encode([_flat_labels(p, len(i)) for p, i in zip(parts, images, strict=True)], parts, classes)
+    labels, names = _encode(
+        [_flat_labels(p, len(i)) for p, i in zip(parts, images, strict=True)], parts, classes, positions
+    )
     given = [given_of(p.split, len(i)) for p, i in zip(parts, images, strict=True)]
     if len(parts) == 1:
         return Samples(name, images[0], labels[0], given[0], names)
@@ -149,6 +157,10 @@ def _flat_labels(part: Part, samples: int) -> NDArray[Any]:
         return np.char.decode(labels, "utf-8")
     if labels.dtype.kind == "U":
         return labels
+    if labels.dtype.kind == "O":  # of pandas: names, categories, numbers with gaps
+        texts = np.array([label_text(v, i, f"labels of {where}", DataError) for i, v in enumerate(labels.tolist())])
+        named = any(isinstance(value, str | bytes) for value in labels.tolist())
+        return texts if named else texts.astype(np.int64)
     if labels.dtype.kind == "f" and (labels == np.floor(labels)).all() and np.isfinite(labels).all():
         return labels.astype(np.int64)
     if labels.dtype.kind not in "biu":
@@ -163,7 +175,7 @@ def _one_hot(labels: NDArray[Any]) -> bool:
 
 
 def _encode(
-    labels: list[NDArray[Any]], parts: Sequence[Part], classes: Sequence[str] | None
+    labels: list[NDArray[Any]], parts: Sequence[Part], classes: Sequence[str] | None, positions: bool
 ) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
     """Labels as indices into the names of the classes, and those names."""
     if len({a.dtype.kind for a in labels}) > 1:
@@ -175,16 +187,17 @@ def _encode(
     names = tuple(str(c) for c in classes)
     if len(set(names)) != len(names):
         raise DataError(f"the class names of {parts[0].where} repeat: each class must have its own name")
-    return [_by_name(a, p.where, names) for a, p in zip(labels, parts, strict=True)], names
+    find = _by_position if positions else _by_name
+    return [find(a, p.where, names) for a, p in zip(labels, parts, strict=True)], names
 
 
 def _by_name(labels: NDArray[Any], where: str, names: tuple[str, ...]) -> NDArray[np.int64]:
+    return label_indices(labels, names, f"labels of {where}", DataError)
+
+
+def _by_position(labels: NDArray[Any], where: str, names: tuple[str, ...]) -> NDArray[np.int64]:
     if labels.dtype.kind == "U":
-        index = {name: i for i, name in enumerate(names)}
-        unknown = sorted(set(labels.tolist()) - set(names))
-        if unknown:
-            raise DataError(f"labels of {where} hold {unknown[0]!r}, which is none of the {len(names)} class names")
-        return np.array([index[v] for v in labels.tolist()], np.int64)
+        return _by_name(labels, where, names)
     outside = labels[(labels < 0) | (labels >= len(names))]
     if len(outside):
         must = f"they must be 0 to {len(names) - 1}, one for each of the {len(names)} classes"

@@ -16,7 +16,7 @@ from ripieno.engine.claims import Span
 from ripieno.engine.combiner import Fault, is_finite
 from ripieno.engine.request import Part, Plan
 from ripieno.errors import EngineError
-from ripieno.library.metrics import cross_entropy
+from ripieno.tasks.metrics import cross_entropy
 from ripieno.turns import NEVER, TOLERANCE, Cascade, Effect
 
 Array = NDArray[np.float32]

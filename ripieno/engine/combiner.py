@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ripieno.engine.claims import Span
 from ripieno.engine.memory import Memory
 from ripieno.engine.request import Part, Plan
+from ripieno.tasks import combiners
 from ripieno.types import Combiner as Kind
 from ripieno.types import Ensemble
 
@@ -65,7 +66,8 @@ class Combiner:
         stop = slot + run[-1].stop - run[0].start
         predictions = memory[:, slot:stop] if len(members) == len(memory) else memory[list(members), slot:stop]
         weights = self.weights(members)
-        answer = combine(self._kind, predictions, weights)
+        # votes are added in double: shares that were rounded would part classes with equal votes
+        answer = combine(self._kind, predictions, self._exact(members) if self._kind == "vote" else weights)
         doubt = spread(predictions, answer, weights) if plan.spread else None
         # a vote or a median can hide what is not finite, a sum cannot
         sound = is_finite(answer if self._kind in ("mean", "weighted") else predictions)
@@ -86,11 +88,14 @@ class Combiner:
         """Shares of `members` among themselves; sum 1."""
         key = tuple(members)
         if key not in self._weights:
-            shares = self._shares[list(members)]
-            total = shares.sum()
-            shares = shares / total if total > 0 else np.full(len(shares), 1 / len(shares))
-            self._weights[key] = shares.astype(np.float32)
+            self._weights[key] = self._exact(members).astype(np.float32)
         return self._weights[key]
+
+    def _exact(self, members: Sequence[int]) -> NDArray[np.float64]:
+        """`weights` in double."""
+        shares = self._shares[list(members)]
+        total = shares.sum()
+        return np.asarray(shares / total if total > 0 else np.full(len(shares), 1 / len(shares)))
 
 
 def runs(spans: Iterable[Span], capacity: int) -> list[tuple[Plan, list[Span]]]:
@@ -107,22 +112,16 @@ def runs(spans: Iterable[Span], capacity: int) -> list[tuple[Plan, list[Span]]]:
     return groups
 
 
-def combine(kind: Kind, predictions: Array, weights: Array) -> Array:
+def combine(kind: Kind, predictions: Array, weights: NDArray[Any]) -> Array:
     """Answer (samples, classes) of `predictions` (members, samples, classes); `weights` (members,) sum to 1.
 
-    `mean` and `weighted` are the weighted mean (the mean has equal weights), `vote` is each class's share of the
-    members' weighted votes, `median` the median per class, scaled to sum 1.
+    `mean` and `weighted` are the weighted mean (the mean has equal weights); votes and medians are those of
+    `ripieno.tasks.combiners`.
     """
     if kind == "vote":
-        ballots = np.zeros(predictions.shape[1:], np.float32)
-        rows = np.arange(len(ballots))
-        for row, weight in zip(predictions.argmax(2), weights, strict=True):
-            ballots[rows, row] += weight
-        return ballots
+        return combiners.vote(predictions, weights).astype(np.float32)
     if kind == "median":
-        middle = np.median(predictions, axis=0)
-        total = middle.sum(axis=1, keepdims=True)
-        return np.asarray(np.where(total > 0, middle / np.where(total > 0, total, 1), predictions.mean(0)), np.float32)
+        return combiners.median(predictions).astype(np.float32, copy=False)
     if predictions.size <= SMALL and predictions.shape[2] > 1:
         # the same sum in the same order, bit for bit, in two calls: the outermost axis is added row by row
         summed: Array = np.add.reduce(predictions * weights[:, None, None], 0)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ripieno.errors import LibraryError
 from ripieno.library.library import Library
-from ripieno.library.metrics import cross_entropy, true_class
+from ripieno.tasks.labels import label_indices
+from ripieno.tasks.metrics import cross_entropy, true_class
 
 Ints = NDArray[np.int64]
 SUM_TOLERANCE = 0.02
@@ -35,6 +36,20 @@ def check_names(names: Sequence[str], library: Library, replace: bool) -> None:
             raise LibraryError(f"two models are named {name!r}: each must have its own name")
         if not replace and name in library:
             raise LibraryError(f"{library.path} has a member {name!r} already: rename this one, or replace that")
+
+
+def check_indices(labels: NDArray[Any], classes: int) -> Ints:
+    """`labels` (samples,) as int64 if they are indices into `classes` classes."""
+    labels = np.asarray(labels)
+    if labels.ndim != 1:
+        raise LibraryError(f"labels have shape {labels.shape}: must be (samples,)")
+    whole = labels.dtype.kind in "iu" or (labels.dtype.kind == "f" and bool((labels == np.floor(labels)).all()))
+    if not whole:
+        raise LibraryError(f"labels are of type {labels.dtype}: must be indices of classes, whole numbers")
+    if len(labels) and (labels.min() < 0 or labels.max() >= classes):
+        wrong = labels.min() if labels.min() < 0 else labels.max()
+        raise LibraryError(f"labels hold {wrong:g}, must be 0 to {classes - 1}, one for each of the {classes} classes")
+    return labels.astype(np.int64, copy=False)
 
 
 def check_probabilities(name: str, values: NDArray[Any], labels: Ints, classes: int) -> NDArray[Any]:
@@ -83,7 +98,9 @@ def note_if_worse_than_chance(
             f"{what} is right for {own / samples:.0%} of {samples} samples, but for {best / samples:.0%} if its "
             f"columns are the classes {named}: reorder them"
         )
-    if own * count < samples and cross_entropy(probabilities, labels) > math.log(count):
+    chance = samples / count
+    rarely = own < chance - 2 * math.sqrt(chance * (1 - 1 / count))
+    if rarely or (own < chance and cross_entropy(probabilities, labels) > 2 * math.log(count)):
         return (
             f"{what} is right for {own / samples:.0%} of {samples} samples, guessing for {1 / count:.0%}: "
             "compare the order of its classes, and how its images are scaled, with the data set's"
@@ -101,15 +118,19 @@ def _best_order(hits: Ints) -> NDArray[np.intp]:
 
 def check_new(members: Mapping[str, NDArray[Any]], labels: Ints, library: Library) -> None:
     """No two models predict the same, to the bit: one of them would be a copy under another name."""
-    seen = {}
+    seen: dict[bytes, list[str]] = {}
     for name in library.ids():
         if name not in members and library.has_truth(name):
-            seen[library.truth([name]).tobytes()] = name
+            seen.setdefault(library.truth([name]).tobytes(), []).append(name)
     for name, values in members.items():
         truth = true_class(values, labels).astype(np.float32).tobytes()
-        if truth in seen:
-            raise LibraryError(f"{name} predicts exactly what {seen[truth]} does: leave one of them out")
-        seen[truth] = name
+        for other in seen.setdefault(truth, []):
+            known = members.get(other)
+            theirs = library.probabilities(other) if known is None else known
+            # models that are wrong in different ways may be right alike, as those that answer 0 or 1 are
+            if np.array_equal(theirs, values.astype(theirs.dtype)):
+                raise LibraryError(f"{name} predicts exactly what {other} does: leave one of them out")
+        seen[truth].append(name)
 
 
 def read_classes(classes: Sequence[str] | None, count: int, library: Library) -> tuple[str, ...]:
@@ -136,28 +157,13 @@ def read_labels(values: NDArray[Any] | None, classes: tuple[str, ...], library: 
         return known
     if values.ndim != 1 or not len(values):
         raise LibraryError(f"labels have shape {values.shape}: must be (samples,), at least one")
-    labels = _indices(values, classes)
+    labels = label_indices(values, classes, "labels", LibraryError)
     if known is not None and not np.array_equal(known, labels):
         where = "number" if len(known) != len(labels) else f"sample {int(np.flatnonzero(known != labels)[0])} and on"
         raise LibraryError(
             f"the labels differ from those of {library.path} ({where}): all members must answer the same samples"
         )
     return labels
-
-
-def _indices(values: NDArray[Any], classes: tuple[str, ...]) -> Ints:
-    if values.dtype.kind in "US":
-        places = {name: index for index, name in enumerate(classes)}
-        unknown = [str(v) for v in values if str(v) not in places]
-        if unknown:
-            raise LibraryError(f"label {unknown[0]!r} is no class: the classes are {', '.join(classes[:4])}, ...")
-        return np.array([places[str(v)] for v in values], dtype=np.int64)
-    if values.dtype.kind not in "fiu" or not (values == np.floor(values)).all():
-        raise LibraryError(f"labels are of type {values.dtype}: must be class indices or class names")
-    if values.min() < 0 or values.max() >= len(classes):
-        wrong = values.min() if values.min() < 0 else values.max()
-        raise LibraryError(f"label {wrong:g} with {len(classes)} classes: labels are 0 to {len(classes) - 1}")
-    return values.astype(np.int64)
 
 
 def check_costs(costs: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> None:

@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from ripieno.errors import LibraryError, RipienoError
 from ripieno.library import check, metrics
 from ripieno.library.library import Library
-from ripieno.library.tables import numbers_of, read_arrays, read_table
+from ripieno.library.tables import SUFFIXES, numbers_of, read_arrays, read_table
+from ripieno.tasks.labels import label_text, number_of
 from ripieno.types import Input, Member, Split
 
 Costs = Mapping[str, Mapping[str, float]]
@@ -47,6 +48,7 @@ def import_predictions(
     split: Split = "valid",
     half: bool = False,
     replace: bool = False,
+    notes: list[str] | None = None,
 ) -> tuple[Member, ...]:
     """Add models of which nothing is known but their predictions; gives the members added.
 
@@ -56,7 +58,7 @@ def import_predictions(
     or a folder of such files, with `labels` and `costs` files. `labels` are class indices or names; None: those of the
     source, else those of the library. `costs` is a mapping from name to kinds, or a table with a column `name` and one
     for each kind (`seconds`, `bytes`, ...). `half` keeps them as float16. With `split` "test" the predictions are added
-    to members that are there.
+    to members that are there. `notes` gathers models that are worse than guessing.
 
     Raises LibraryError naming the model and what is wrong with it; the library is then unchanged.
     """
@@ -71,8 +73,12 @@ def import_predictions(
     found = _read_labels(labels) if labels is not None else brought.labels
     indices = check.read_labels(found, known, library, split)
     priced = brought.costs if costs is None else costs if isinstance(costs, Mapping) else _read_costs(Path(costs))
+    priced = {str(name): own for name, own in priced.items()}
     check.check_costs(priced, names)
     checked = {n: check.check_probabilities(n, v, indices, len(known)) for n, v in brought.predictions.items()}
+    if notes is not None:
+        found_wrong = (check.note_if_worse_than_chance(indices, values, n, known) for n, values in checked.items())
+        notes += [note for note in found_wrong if note is not None]
     if split != "valid":
         return _add_split(library, checked, indices, split, half)
     check.check_names(names, library, replace)
@@ -141,6 +147,8 @@ def _from_mapping(source: Mapping[str, ArrayLike]) -> Brought:
     arrays = {}
     for name, values in source.items():
         try:
+            if np.ma.is_masked(values):
+                raise LibraryError(f"{name}: predictions are masked at some places: fill them")
             arrays[str(name)] = np.asarray(values)
         except ValueError as error:
             raise LibraryError(f"{name}: predictions are no array: {error}") from error
@@ -150,10 +158,10 @@ def _from_mapping(source: Mapping[str, ArrayLike]) -> Brought:
 def _from_path(path: Path) -> Brought:
     if path.is_dir():
         return _from_folder(path)
-    if path.suffix in (".csv", ".parquet"):
+    if path.suffix.lower() in (".csv", ".parquet"):
         return _from_table(path)
     arrays = read_arrays(path)
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return Brought(_split_cube(path.stem, arrays[path.stem], None))
     labels, classes = arrays.pop("labels", None), arrays.pop("classes", None)
     names, costs = arrays.pop("names", None), arrays.pop("costs", None)
@@ -182,11 +190,12 @@ def _from_table(path: Path) -> Brought:
     classes = [name for name in table.columns if name != "label"]
     if not classes:
         raise LibraryError(f"{path} has no columns of classes")
-    return Brought({path.stem: numbers_of(table, path, classes)}, table.columns.get("label"), tuple(classes))
+    labels = np.asarray(table.names("label")) if "label" in table.columns else None
+    return Brought({path.stem: numbers_of(table, path, classes)}, labels, tuple(classes))
 
 
 def _from_folder(path: Path) -> Brought:
-    sources = sorted(p for p in path.iterdir() if p.suffix in (".npy", ".npz", ".csv", ".parquet"))
+    sources = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
     beside = {p.stem: p for p in sources if p.stem in RESERVED}
     parts = [_from_path(p) for p in sources if p.stem not in RESERVED]
     if not parts:
@@ -214,11 +223,14 @@ def _read_labels(source: str | Path | ArrayLike) -> NDArray[Any]:
     if not isinstance(source, str | Path):
         return np.asarray(source)
     path = Path(source)
-    if path.suffix in (".csv", ".parquet"):
-        columns = read_table(path).columns
-        if "label" not in columns and len(columns) != 1:
+    if path.suffix.lower() in (".csv", ".parquet"):
+        table = read_table(path)
+        if "label" not in table.columns and len(table.columns) != 1:
             raise LibraryError(f"{path} has no column `label`: it must, or have one column only")
-        return columns.get("label", next(iter(columns.values())))
+        name = "label" if "label" in table.columns else next(iter(table.columns))
+        if name != "label" and number_of(name) is not None:
+            raise LibraryError(f"{path} begins with {name}: its first row must be a column name, such as `label`")
+        return np.asarray(table.names(name))
     arrays = read_arrays(path)
     if "labels" not in arrays and len(arrays) != 1:
         raise LibraryError(f"{path} has no array `labels`")
@@ -230,7 +242,7 @@ def _read_costs(path: Path) -> Costs:
     kinds = [name for name in table.columns if name != "name"]
     if "name" not in table.columns or not kinds:
         raise LibraryError(f"{path} must have a column `name` and one for each kind of cost, such as `seconds`")
-    names = [str(name) for name in table.columns["name"]]
+    names = [label_text(name, row, f"names of {path}", LibraryError) for row, name in enumerate(table.names("name"))]
     double = [name for i, name in enumerate(names) if name in names[:i]]
     if double:
         raise LibraryError(f"{path} has two costs of {double[0]!r}: give one a model")

@@ -168,8 +168,9 @@ class Library(Kept, Shown):
         Raises LibraryError when they are no probabilities of the member's classes or the samples do not match those of
         the library; it is then unchanged.
         """
-        from ripieno.library.check import check_probabilities  # it knows this class
+        from ripieno.library.check import check_indices, check_probabilities  # it knows this class
 
+        labels = check_indices(labels, len(member.classes))
         valid = check_probabilities(member.id, valid, labels, len(member.classes))
         folder = self.member_path(member.id)
         self._keep_labels("valid", labels)
@@ -214,11 +215,17 @@ class Library(Kept, Shown):
     def write_probabilities(
         self, member: str, split: Split, probabilities: NDArray[Any], labels: NDArray[np.int64]
     ) -> None:
-        """Cache probabilities (samples, classes) of a member, and on "valid" those of the true class (`truth.npy`)."""
+        """Cache probabilities (samples, classes) of a member, and on "valid" those of the true class (`truth.npy`).
+
+        Raises LibraryError when the labels are no indices of classes, or the samples are not those of the library.
+        """
+        from ripieno.library.check import check_indices  # it knows this class
+
         if probabilities.ndim != 2 or len(probabilities) != len(labels):
             raise LibraryError(
                 f"predictions of {member} have shape {probabilities.shape}, must be ({len(labels)}, classes)"
             )
+        labels = check_indices(labels, probabilities.shape[1])
         self._keep_labels(split, labels)
         folder = self.member_path(member)
         files.write_array(folder / f"{split}.npy", np.ascontiguousarray(probabilities))

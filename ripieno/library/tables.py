@@ -19,6 +19,12 @@ class Table(NamedTuple):
     """Named columns of one length; of numbers where all of a column are, else of text."""
 
     columns: dict[str, NDArray[Any]]
+    texts: dict[str, list[str]]
+    """columns as they are written, of files of text: "001" is not 1 where it is a name"""
+
+    def names(self, column: str) -> Any:
+        """A column that may hold names: as it is written, where that is known."""
+        return self.texts.get(column, self.columns[column])
 
     @property
     def rows(self) -> int:
@@ -29,32 +35,57 @@ class Table(NamedTuple):
 def read_table(path: Path) -> Table:
     """A .csv or .parquet file with column names. Raises LibraryError naming the file and the row."""
     _exists(path)
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return _read_parquet(path)
-    if path.suffix != ".csv":
+    if path.suffix.lower() != ".csv":
         raise LibraryError(f"{path} is no table: it must end in .csv or .parquet")
     try:
         with open(path, newline="", encoding="utf-8-sig") as stream:
-            lines = [line for line in csv.reader(stream) if line]
+            first = stream.readline()
+            stream.seek(0)
+            lines = [line for line in csv.reader(stream, delimiter=_delimiter(first)) if line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LibraryError(f"{path} is not readable as CSV: {error}") from error
     if len(lines) < 2:
         raise LibraryError(f"{path} has no rows: it must have a line of column names and at least one more")
     header = [name.strip() for name in lines[0]]
+    if all(_is_number(name) for name in header) and not all(_is_whole(name) for name in header):
+        first = ", ".join(header[:4])
+        raise LibraryError(f"{path} begins with the numbers {first}: its first row must be column names")
     double = [name for i, name in enumerate(header) if name in header[:i]]
     if double:
         raise LibraryError(f"{path} has two columns named {double[0]!r}: each must have its own name")
     for number, line in enumerate(lines[1:], 2):
         if len(line) != len(header):
             raise LibraryError(f"{path} row {number} has {len(line)} values, the first row has {len(header)}")
-    return Table({name: _column([line[i] for line in lines[1:]]) for i, name in enumerate(header)})
+    texts = {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}
+    for name in [name for name in texts if _is_index(name, texts[name])]:
+        del texts[name]
+    if not texts:
+        raise LibraryError(f"{path} has no column but an index: it must have one a class")
+    return Table({name: _column(values) for name, values in texts.items()}, texts)
+
+
+def _delimiter(first: str) -> str:
+    """What parts the columns of a file whose first line is `first`: a semicolon or a tab where there is no comma."""
+    return next((mark for mark in ",;\t" if mark in first), ",")
+
+
+def _is_index(name: str, values: list[str]) -> bool:
+    """Return whether a column only numbers the rows: 0, 1, 2 ... under no name of its own, as indices are written."""
+    numbered = values == [str(row) for row in range(len(values))]
+    return numbered and (not name or name.startswith("Unnamed:") or name in ("index", "__index_level_0__"))
+
+
+def _is_whole(text: str) -> bool:
+    return text.strip().lstrip("+-").isdecimal()
 
 
 def _column(values: list[str]) -> NDArray[Any]:
     try:
         return np.array([float(value) for value in values])
     except ValueError:
-        return np.array([value.strip() for value in values])
+        return np.array(values)
 
 
 def _read_parquet(path: Path) -> Table:
@@ -66,14 +97,21 @@ def _read_parquet(path: Path) -> Table:
         raise LibraryError(f"{path} is not readable as Parquet: {line}") from error
     if not table.num_rows or not table.num_columns:
         raise LibraryError(f"{path} has no rows")
-    columns = {name: np.asarray(table.column(name).to_numpy()) for name in table.column_names}
-    return Table({n: c.astype(str) if c.dtype.kind == "O" else c for n, c in columns.items()})
+    columns = {name: np.asarray(table.column(name).to_pylist()) for name in table.column_names}
+    missing = [name for name, column in columns.items() if column.dtype.kind == "O"]
+    if missing:
+        raise LibraryError(f"{path} column {missing[0]!r} has empty rows, or values of several types: fill them")
+    for name in [n for n, c in columns.items() if _is_index(n, [str(value) for value in c.tolist()])]:
+        del columns[name]
+    if not columns:
+        raise LibraryError(f"{path} has no column but an index: it must have one a class")
+    return Table(columns, {})
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a .npz file by name, or that of a .npy file under its stem."""
     _exists(path)
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return {path.stem: files.read_array(path)}
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -102,5 +140,5 @@ def _is_number(text: str) -> bool:
 def _exists(path: Path) -> None:
     if not path.is_file():
         raise LibraryError(f"{path} does not exist")
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise LibraryError(f"{path} is of a kind unknown here: it must end in {', '.join(SUFFIXES)}")

@@ -127,6 +127,7 @@ def import_(
                 split=split,
                 half=half,
                 replace=replace,
+                notes=notes,
             )
         elif kind == "ONNX files":
             form = Form(layout, outputs, scale, tuple(mean), tuple(std), tensor or "")

@@ -235,6 +235,6 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def _joined(images: NDArray[Any], codes: NDArray[Any], names: list[str]) -> Samples:
     """Images of any shape that people keep them in, as `ripieno.tune` takes them."""
     try:
-        return join("X", [Part(images, codes, "X")], names, Notes())
+        return join("X", [Part(images, codes, "X")], names, Notes(), positions=True)
     except DataError as error:
         raise ValueError(str(error)) from error

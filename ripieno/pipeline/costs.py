@@ -195,10 +195,17 @@ def cost_table(library: Library, kinds: Collection[str], device: str) -> dict[st
         if len(found) == len(costs):
             table[member.id] = found
     if not table:
+        lacks = f"no member of {library.path} has costs in {' and '.join(kinds)}"
+        if all(member.format == "predictions" for member in library.members()):
+            brought = sorted({kind for member in library.members() for kind in member.costs})
+            other = f", or bound {', '.join(brought)}" if brought else ""
+            raise SelectionError(
+                f"{lacks}, and none can be measured: they are known by predictions only. "
+                f"Import them again with costs of your own (--costs costs.csv --replace){other}"
+            )
         known = ", ".join(_known_kinds(library))
         raise SelectionError(
-            f"no member of {library.path} has costs in {' and '.join(kinds)} on {device}: "
-            f"`{command('measure', library.path)}` measures them; a budget may bound {known}"
+            f"{lacks} on {device}: `{command('measure', library.path)}` measures them; a budget may bound {known}"
         )
     return table
 

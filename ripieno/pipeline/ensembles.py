@@ -14,10 +14,10 @@ from ripieno.commands import command
 from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
-from ripieno.library.metrics import losses
 from ripieno.pipeline.budgets import Budget, affordable, bounds_of, kinds_of, name_of, same_ensembles
 from ripieno.pipeline.costs import MEASURED, check_kinds, cost_table, looked_at, measure_missing
 from ripieno.pipeline.runs import Progress, default_kind, open_run, quiet
+from ripieno.tasks.metrics import losses
 from ripieno.types import Combiner, Ensemble, Front, Split
 
 if TYPE_CHECKING:

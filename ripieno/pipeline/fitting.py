@@ -26,8 +26,8 @@ from ripieno.backends.names import HALF, MODEL, QUANTISED, file_of, split
 from ripieno.backends.race import race
 from ripieno.errors import EngineError, LibraryError, RipienoError
 from ripieno.library import Fit, Library, Proof
-from ripieno.library.metrics import accuracy, cross_entropy
 from ripieno.pipeline.costs import export_members
+from ripieno.tasks.metrics import accuracy, cross_entropy
 from ripieno.types import Device, Ensemble
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.library.metrics import FLOOR
+from ripieno.tasks.metrics import FLOOR
 
 BINS = 10
 """Of equal width over confidences 0..1."""

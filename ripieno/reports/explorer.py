@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.library import Library
-from ripieno.library.metrics import losses
 from ripieno.reports import calibration
 from ripieno.reports.calibration import Bin
 from ripieno.reports.counts import confusion, counted, doubted, most_confused, worst
 from ripieno.reports.reading import Reading, kept_front
 from ripieno.selection import front as sweep
 from ripieno.selection.combine import combine
+from ripieno.tasks.metrics import losses
 from ripieno.types import Ensemble, Split
 
 POINTS = 32

@@ -10,9 +10,9 @@ import numpy as np
 from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
-from ripieno.library.metrics import losses
 from ripieno.selection import Choice, round_budget, select_members
 from ripieno.selection.check import Method
+from ripieno.tasks.metrics import losses
 from ripieno.types import Member
 
 BUDGETS = 6

@@ -47,6 +47,7 @@ def check_points(points: int) -> None:
 
 def read_predictions(predictions: ArrayLike | Sequence[NDArray[Any]], loss: Loss) -> Predictions:
     """One array of floats for each member, (samples[, classes]) and all of one shape; mapped ones stay so."""
+    predictions = unmasked(predictions, "predictions")
     if isinstance(predictions, list | tuple) and all(isinstance(p, np.ndarray) for p in predictions):
         shapes = sorted({p.shape for p in predictions})
         if len(shapes) > 1:
@@ -75,6 +76,17 @@ def read_predictions(predictions: ArrayLike | Sequence[NDArray[Any]], loss: Loss
     if isinstance(predictions, np.ndarray) and _plain(predictions):
         return predictions
     return [p if _plain(p) else p.astype(np.float64) for p in arrays]
+
+
+def unmasked(values: Any, what: str) -> Any:
+    """`values` without the mask of a masked array. Raises SelectionError where something is masked: it has no value."""
+    if isinstance(values, list | tuple):
+        return type(values)([unmasked(value, what) for value in values])
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    if count := int(np.ma.getmaskarray(values).sum()):
+        raise SelectionError(f"{what} are masked at {count} places: fill them, or leave these members or samples out")
+    return values.data
 
 
 def _plain(array: NDArray[Any]) -> bool:
@@ -132,7 +144,7 @@ def read_labels(labels: ArrayLike | None, shape: tuple[int, ...], loss: Loss) ->
         if len(shape) == 2 or loss != "cross-entropy":
             raise SelectionError(f"{loss} of predictions of shape {shape} a member needs labels, ({shape[0]},)")
         return None
-    values = np.asarray(labels)
+    values = np.asarray(unmasked(labels, "labels"))
     if values.shape != shape[:1]:
         raise SelectionError(f"labels have shape {values.shape}: must be ({shape[0]},), one a sample")
     if values.dtype.kind not in "iu" and not (values.dtype.kind == "f" and (values == np.floor(values)).all()):

@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError
+from ripieno.tasks.combiners import mean, median, one_hot, vote, weighted
 from ripieno.types import Combiner
 
 Floats = NDArray[np.float64]
+
+__all__ = ["combine", "mean", "median", "one_hot", "vote", "weighted"]
 
 
 def combine(predictions: NDArray[Any], weights: Sequence[float] | None = None, combiner: Combiner = "mean") -> Floats:
@@ -31,35 +34,5 @@ def combine(predictions: NDArray[Any], weights: Sequence[float] | None = None, c
     if combiner == "vote":
         return vote(predictions, shares)
     if combiner == "median":
-        return median(predictions)
+        return np.asarray(median(predictions), np.float64)
     raise SelectionError(f"no combiner {combiner!r}; there are: mean, weighted, vote, median")
-
-
-def mean(predictions: NDArray[Any]) -> Floats:
-    """The simple average, the paper's rule (section 2.1)."""
-    total: Floats = np.add.reduce(predictions, axis=0, dtype=np.float64)
-    return total / len(predictions)
-
-
-def weighted(predictions: NDArray[Any], weights: NDArray[np.float64]) -> Floats:
-    """The average with weights (members,), which need not sum to one."""
-    return np.asarray(np.tensordot(weights / weights.sum(), predictions.astype(np.float64), axes=1), dtype=np.float64)
-
-
-def one_hot(predictions: NDArray[Any]) -> NDArray[np.float32]:
-    """One at each sample's likeliest class (ties: the lowest), else zero; same shape."""
-    hot = np.zeros(predictions.shape, dtype=np.float32)
-    np.put_along_axis(hot, predictions.argmax(axis=-1)[..., None], 1.0, axis=-1)
-    return hot
-
-
-def vote(predictions: NDArray[Any], weights: NDArray[np.float64]) -> Floats:
-    """Shares of the votes that each class gets."""
-    return weighted(one_hot(predictions), weights)
-
-
-def median(predictions: NDArray[Any]) -> Floats:
-    """The median of each class, scaled so that a sample's classes sum to one (all-zero medians: uniform)."""
-    middle: Floats = np.median(predictions.astype(np.float64), axis=0)
-    total = middle.sum(axis=-1, keepdims=True)
-    return np.where(total > 0, middle / np.where(total > 0, total, 1.0), 1.0 / middle.shape[-1])

@@ -127,6 +127,8 @@ def _column(values: ArrayLike, kind: str, count: int) -> Floats:
 
 
 def _numbers(values: ArrayLike, what: str) -> Floats:
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise SelectionError(f"{what} are masked at some places: give each member a cost")
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.library.metrics import FLOOR, accuracy, cross_entropy, macro_f1, true_class
+from ripieno.tasks.metrics import FLOOR, accuracy, cross_entropy, macro_f1, true_class
 
 __all__ = ["FLOOR", "accuracy", "cross_entropy", "macro_f1", "squared_error", "true_class"]
 

@@ -9,9 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-LEAST = 1e-12
-"""Probabilities are kept above this in logarithms."""
-
+from ripieno.tasks import metrics
 
 PIXELS = 1 << 21
 """Most pixels of a batch unless a batch size is given: 41 images of 224x224."""
@@ -43,18 +41,9 @@ def predict(
 
 
 def scores(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-    """`cross_entropy`, `accuracy` and `macro_f1` of probabilities (samples, classes) for labels (samples,).
-
-    A macro-F1 is the mean over the classes that occur, in the labels or in the answers.
-    """
-    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    answers = probabilities.argmax(1)
-    classes = probabilities.shape[1]
-    hits = np.bincount(labels[answers == labels], minlength=classes)
-    total = np.bincount(labels, minlength=classes) + np.bincount(answers, minlength=classes)
-    present = total > 0
+    """`cross_entropy`, `accuracy` and `macro_f1` of probabilities (samples, classes) for labels (samples,)."""
     return {
-        "cross_entropy": float(-np.log(np.maximum(true, LEAST)).mean()),
-        "accuracy": float((answers == labels).mean()),
-        "macro_f1": float((2 * hits[present] / total[present]).mean()),
+        "cross_entropy": metrics.cross_entropy(probabilities, labels),
+        "accuracy": metrics.accuracy(probabilities, labels),
+        "macro_f1": metrics.macro_f1(probabilities, labels),
     }

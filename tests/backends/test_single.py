@@ -81,3 +81,33 @@ def test_a_broken_file_is_named(paths: dict[str, Path], tmp_path: Path) -> None:
     broken = {"m0": paths["m0"], "m1": tmp_path / "broken.onnx"}
     with pytest.raises(LibraryError, match=r"broken.onnx cannot be read as ONNX"):
         single_onnx(broken, (0.5, 0.5), "mean", Input(SHAPE), CLASSES, {})
+
+
+def test_tied_votes_of_unequal_weights_are_tied_in_the_file(tmp_path: Path) -> None:
+    """Where 0.1 + 0.2 stands against 0.3 the lowest class wins, as in the engine and in selection."""
+    input, classes = Input((2, 2, 1), "float32"), ("a", "b")
+    paths = {}
+    for name, best in (("m0", 1), ("m1", 1), ("m2", 0)):
+        made = onnx.helper.make_graph(
+            [
+                onnx.helper.make_node("Flatten", ["images"], ["flat"], axis=1),
+                onnx.helper.make_node("MatMul", ["flat", "zero"], ["none"]),
+                onnx.helper.make_node("Add", ["none", "sure"], ["probabilities"]),
+            ],
+            "sure",
+            [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ["batch", 2, 2, 1])],
+            [onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["batch", 2])],
+            [
+                onnx.numpy_helper.from_array(np.zeros((4, 2), np.float32), "zero"),
+                onnx.numpy_helper.from_array(np.eye(2, dtype=np.float32)[best], "sure"),
+            ],
+        )
+        model = onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 17)])
+        model.ir_version = 8
+        paths[name] = tmp_path / f"{name}.onnx"
+        onnx.save(model, str(paths[name]))
+    content = single_onnx(paths, (0.1, 0.2, 0.3), "vote", input, classes, {})
+    session = onnxruntime.InferenceSession(content)
+    (answer,) = session.run(None, {"images": np.zeros((3, 2, 2, 1), np.float32)})
+    assert (answer[:, 0] == answer[:, 1]).all()
+    assert answer.dtype == np.float32

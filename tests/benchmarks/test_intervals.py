@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ripieno.library.metrics import cross_entropy, losses
+from ripieno.tasks.metrics import cross_entropy, losses
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "paper"))
 from intervals import difference, error

@@ -192,7 +192,7 @@ def test_a_run_knows_pairs_of_arrays_again(tmp_path: Path) -> None:
     library = ripieno.Library(tmp_path / "run")
     prepare({"train": (PIXELS, CODES), "test": (PIXELS, CODES)}, library)
     prepare({"train": (PIXELS, CODES), "test": (PIXELS, CODES)}, library)
-    with pytest.raises(SearchError, match="source"):
+    with pytest.raises(SearchError, match="holds other data"):
         prepare({"train": (PIXELS, CODES), "test": (255 - PIXELS, CODES)}, library)
 
 

@@ -160,3 +160,25 @@ def test_whole_numbers_of_two_parts_keep_one_type(arrays):
     samples = join("x", [Part(small, arrays[1], "a"), Part(large, arrays[1], "b", "test")], None, [])
     assert samples.images.dtype == np.float32
     assert np.array_equal(samples.images[:60], arrays[0])
+
+
+def test_numbers_are_names_of_classes_that_are_named_by_numbers(arrays):
+    images, labels = arrays
+    part = Part(images, np.array([1, 10, 2])[labels], "x.npz")
+    assert join("x", [part], ["1", "10", "2"], []).labels.tolist() == labels.tolist()
+    with pytest.raises(DataError, match=r"by name .* by position"):
+        join("x", [Part(images, labels, "x.npz")], ["1", "10", "2"], [])
+
+
+def test_numbers_are_positions_where_the_source_defines_them_so(arrays):
+    images, labels = arrays
+    found = join("x", [Part(images, labels, "x")], ["1", "10", "2"], [], positions=True)
+    assert found.labels.tolist() == labels.tolist()
+
+
+def test_labels_of_pandas_are_read(arrays):
+    pandas = pytest.importorskip("pandas")
+    images, labels = arrays
+    words = pandas.Series(np.array(["cat", "dog", "emu"])[labels])
+    for column in (words, words.astype("category"), words.astype("string")):
+        assert join("x", [Part(images, column, "x")], None, []).classes == ("cat", "dog", "emu")

@@ -399,3 +399,20 @@ def test_a_refused_start_leaves_nothing_open():
     with pytest.raises(EngineError, match="none of its devices"):
         started(bundle, "process")
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_tied_votes_of_unequal_weights_are_tied_when_they_are_served():
+    """0.1 + 0.2 against 0.3: shares kept in single precision would part them."""
+    members = [fake.member(seed, hard=True) for seed in range(30)]
+    weights = [0.1, 0.2, 0.3]
+    images = fake.images(64, seed=1)
+    with Engine(fake.bundle(members[:3]), load=fake.load) as engine:
+        each = engine.submit(images, each=True).result().each
+    votes = each.argmax(2)
+    tied = np.flatnonzero((votes[0] == votes[1]) & (votes[0] != votes[2]))
+    made = fake.bundle(members[:3])
+    ensemble = dataclasses.replace(made.ensemble, combiner="vote", weights=tuple(weights))
+    with Engine(dataclasses.replace(made, ensemble=ensemble), load=fake.load) as engine:
+        answer = engine.predict(images)
+    assert len(tied), "some sample has its votes tied"
+    assert (answer[tied].argmax(1) == np.minimum(votes[0], votes[2])[tied]).all()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ripieno.errors import RipienoError
+from ripieno.errors import LibraryError, RipienoError
 from ripieno.library import Library, import_predictions
 from ripieno.library.tables import read_table
 from ripieno.selection import select_members
@@ -142,3 +143,98 @@ def test_a_table_keeps_text_as_text_and_numbers_as_numbers(tmp_path: Path) -> No
     columns = read_table(tmp_path / "t.csv").columns
     assert columns["name"].tolist() == ["ann", "bob"]
     assert columns["seconds"].tolist() == [0.001, 2.0]
+
+
+def wins(labels: list[int], classes: int = 3) -> NDArray[np.float64]:
+    """Predictions that are right for all of `labels`."""
+    return np.full((len(labels), classes), 0.1) + np.eye(classes)[labels] * (1 - 0.1 * classes)
+
+
+def written(path: Path, header: str, rows: list[list[Any]], mark: str = ",") -> Path:
+    path.write_text("\n".join([header, *(mark.join(map(str, row)) for row in rows)]) + "\n")
+    return path
+
+
+ORDER = [0, 1, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("header", "labels"),
+    [
+        ("1,2,3", [1, 2, 3, 2, 1]),
+        ("1,0,2", [1, 0, 2, 0, 1]),
+        ("10,2,1", ["10", 2, 1, "2", 10]),
+        ("001,002,1", ["001", "002", 1, "002", "001"]),
+    ],
+)
+def test_labels_of_a_table_are_the_names_of_its_columns(tmp_path: Path, header: str, labels: list[Any]) -> None:
+    rows = [[*row, label] for row, label in zip(wins(ORDER).tolist(), labels, strict=True)]
+    (member,) = import_predictions(Library(tmp_path / "run"), written(tmp_path / "m.csv", f"{header},label", rows))
+    assert member.losses["valid_accuracy"] == 1.0
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    columns = {name: wins(ORDER)[:, i] for i, name in enumerate(header.split(","))}
+    texts = pyarrow.array([str(label) for label in labels]).dictionary_encode()
+    parquet.write_table(pyarrow.table({**columns, "label": texts}), tmp_path / "m.parquet")
+    (member,) = import_predictions(Library(tmp_path / "other"), tmp_path / "m.parquet")
+    assert member.losses["valid_accuracy"] == 1.0
+
+
+def test_labels_that_could_be_names_or_positions_are_refused(tmp_path: Path) -> None:
+    rows = [[*row, label] for row, label in zip(wins(ORDER).tolist(), ORDER, strict=True)]
+    with pytest.raises(LibraryError, match=r"labels hold 0: by name .* by position"):
+        import_predictions(Library(tmp_path / "run"), written(tmp_path / "m.csv", "1,2,3,label", rows))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("index", ["", "Unnamed: 0", "index"])
+def test_the_index_that_pandas_writes_is_no_class(tmp_path: Path, index: str) -> None:
+    rows = [[place, *row] for place, row in enumerate(wins(ORDER).tolist())]
+    table = written(tmp_path / "m.csv", f"{index};cat;dog;emu", rows, ";")
+    (member,) = import_predictions(Library(tmp_path / "run"), table, ORDER)
+    assert member.classes == ("cat", "dog", "emu")
+
+
+def test_a_table_without_column_names_is_refused(tmp_path: Path) -> None:
+    table = written(tmp_path / "m.csv", "0.8,0.1,0.1", wins(ORDER).tolist())
+    with pytest.raises(LibraryError, match="column names"):
+        import_predictions(Library(tmp_path / "run"), table, ORDER)
+    labels = written(tmp_path / "labels.csv", "0", [[label] for label in ORDER])
+    with pytest.raises(LibraryError, match="column name"):
+        import_predictions(Library(tmp_path / "run"), {"m": wins(ORDER)}, labels)
+
+
+def test_models_and_costs_named_by_numbers_meet_by_name_and_suffixes_in_any_case(tmp_path: Path) -> None:
+    folder = tmp_path / "preds"
+    folder.mkdir()
+    np.save(folder / "1.npy", wins(ORDER))
+    np.save(folder / "02.npy", wins(ORDER) * 0.9 + 0.1 / 3)
+    (folder / "02.npy").rename(folder / "02.NPY")
+    np.save(folder / "labels.npy", np.array(ORDER))
+    written(folder / "costs.csv", "name,seconds", [["1", 0.5], ["02", 0.7]])
+    made = import_predictions(Library(tmp_path / "run"), folder)
+    assert {m.id: m.costs["seconds"] for m in made} == {"1": 0.5, "02": 0.7}
+
+
+def test_hard_answers_that_err_differently_are_no_copies(tmp_path: Path) -> None:
+    one, two = np.eye(3)[ORDER], np.eye(3)[ORDER]
+    one[3], two[3] = np.eye(3)[0], np.eye(3)[2]
+    library = Library(tmp_path / "run")
+    assert len(import_predictions(library, {"a": one, "b": two}, ORDER)) == 2
+    with pytest.raises(LibraryError, match="c predicts exactly what b does"):
+        import_predictions(library, {"c": two})
+
+
+def test_predictions_that_are_worse_than_guessing_are_noted(tmp_path: Path) -> None:
+    notes: list[str] = []
+    order = [0, 1, 2] * 30
+    import_predictions(Library(tmp_path / "run"), {"m": wins(order)[:, [1, 2, 0]]}, order, notes=notes)
+    assert len(notes) == 1
+    assert notes[0].startswith("m is right for 0%")
+
+
+def test_masked_predictions_are_refused(tmp_path: Path) -> None:
+    masked = np.ma.masked_less(wins(ORDER), 0.2)
+    with pytest.raises(LibraryError, match="masked"):
+        import_predictions(Library(tmp_path / "run"), {"m": masked}, ORDER)

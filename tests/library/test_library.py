@@ -6,6 +6,7 @@ import dataclasses
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -241,3 +242,26 @@ def test_what_is_no_probability_is_not_added(tmp_path: Path, wrong: float) -> No
     with pytest.raises(LibraryError, match="x"):
         Library(tmp_path).add(member, values, np.array([0, 1]))
     assert len(Library(tmp_path)) == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0, 1, 2, -1], "hold -1"),
+        ([0, 1, 2, 3], "hold 3"),
+        ([0, 1, 2, 0.5], "type float64"),
+        ([[0], [1], [2], [0]], "shape"),
+    ],
+)
+def test_wrong_labels_leave_the_member_that_is_there(tmp_path: Path, labels: list[Any], said: str) -> None:
+    library = Library(tmp_path / "run")
+    rows = np.full((4, 3), 1 / 3, np.float32)
+    library.add(dataclasses.replace(MEMBER, id="m", classes=("a", "b", "c")), rows, np.array([0, 1, 2, 0]))
+    before = {path: path.read_bytes() for path in library.path.rglob("*") if path.is_file()}
+    with pytest.raises(LibraryError, match=said):
+        library.add(dataclasses.replace(MEMBER, id="m", classes=("a", "b", "c")), rows, np.array(labels))
+    with pytest.raises(LibraryError, match=said):
+        library.write_probabilities("m", "valid", rows, np.array(labels))
+    assert {path: path.read_bytes() for path in library.path.rglob("*") if path.is_file()} == before
+    library.add(dataclasses.replace(MEMBER, id="m", classes=("a", "b", "c")), rows, np.array([0.0, 1.0, 2.0, 0.0]))
+    assert library.labels().tolist() == [0, 1, 2, 0]

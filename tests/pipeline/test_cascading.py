@@ -14,10 +14,10 @@ from ripieno import backends
 from ripieno.data import open_dataset, write_dataset
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library import read_bundle, read_proof
-from ripieno.library.metrics import accuracy, cross_entropy
 from ripieno.pipeline import cascade
 from ripieno.pipeline.cascading import costs_of, warnings_of
 from ripieno.pipeline.fitting import Terms
+from ripieno.tasks.metrics import accuracy, cross_entropy
 from ripieno.turns import Effect
 from ripieno.types import Cascade, Dataset, Device, Ensemble
 from tests.onnx_networks import write_network

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ripieno
-from ripieno.errors import BrokenFileWarning, LibraryError
+from ripieno.errors import BrokenFileWarning, LibraryError, SelectionError
 from ripieno.library.evaluate import evaluate
 from ripieno.pipeline import counted, measure
 from tests.onnx_networks import write_foreign, write_network
@@ -69,3 +69,11 @@ def test_test_predictions_are_made_of_the_members_that_can_be_run(finished_run: 
     with pytest.warns(BrokenFileWarning, match=members[0]):
         evaluate(library, members)
     assert [library.has_probabilities(m, "test") for m in members] == [False, True]
+
+
+def test_what_cannot_be_measured_is_not_sent_to_measuring(tmp_path: Path) -> None:
+    rows = np.eye(2, dtype=np.float32)[[0, 1, 0, 1]] * 0.8 + 0.1
+    ripieno.import_(tmp_path / "run", {"a": rows}, labels=[0, 1, 0, 1])
+    with pytest.raises(SelectionError, match=r"none can be measured.*--costs") as caught:
+        ripieno.select(tmp_path / "run", 5.0)
+    assert "ripieno measure" not in str(caught.value)

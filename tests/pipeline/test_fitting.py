@@ -17,8 +17,8 @@ from ripieno.backends.names import split
 from ripieno.data import open_dataset, write_dataset
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library import read_proof
-from ripieno.library.metrics import cross_entropy
 from ripieno.pipeline.fitting import Fitter, Terms, objection
+from ripieno.tasks.metrics import cross_entropy
 from ripieno.types import Dataset, Device, Ensemble, Input, Member
 from tests.backends.made import TINY, make
 

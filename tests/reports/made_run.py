@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ripieno.data import write_dataset
 from ripieno.library import Library
-from ripieno.library.metrics import losses
+from ripieno.tasks.metrics import losses
 from ripieno.types import Allocation, Dataset, Device, Epoch, Input, Member, Placement, Point, Profile
 
 KIND = "made-cpu"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ripieno.library.metrics import cross_entropy
 from ripieno.reports.calibration import calibration_error, heated, reliability, temperature
+from ripieno.tasks.metrics import cross_entropy
 from tests.reports.made_run import softmax
 
 

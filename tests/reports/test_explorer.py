@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ripieno.library.metrics import losses
 from ripieno.reports import explorer
 from ripieno.reports.explorer import Explorer, explore, the_front
 from ripieno.reports.reading import Reading, read
+from ripieno.tasks.metrics import losses
 from ripieno.types import Ensemble, Front
 from tests.reports.made_run import make_run
 

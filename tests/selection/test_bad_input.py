@@ -125,3 +125,16 @@ def test_arguments_are_left_as_they_were() -> None:
 def test_sums_of_costs_may_pass_their_budget_by_rounding_only() -> None:
     assert len(select_members(TRUTH, costs=[0.1, 0.2, 0.3], budget=0.6, method="forward", size=3).members) == 3
     assert len(select_members(TRUTH, costs=[0.1, 0.2, 0.3], budget=0.599, method="forward", size=3).members) == 2
+
+
+def test_masked_arrays_are_refused_where_something_is_masked() -> None:
+    plain = np.ma.masked_array(TRUTH, mask=False)
+    assert select_members(plain, costs=[1, 1, 1], budget=3).members
+    hole = np.ma.masked_array(TRUTH, mask=np.arange(TRUTH.size).reshape(TRUTH.shape) == 1)
+    for words in (
+        {"predictions": hole},
+        {"predictions": list(hole)},
+        {"predictions": TRUTH, "costs": np.ma.masked_equal([1.0, 2.0, 3.0], 2.0), "budget": 9.0},
+    ):
+        with pytest.raises(SelectionError, match="masked"):
+            select_members(**words)

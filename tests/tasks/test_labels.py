@@ -1,0 +1,77 @@
+"""Labels are names of classes first, positions only where no class is named by a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ripieno.errors import DataError
+from ripieno.tasks.labels import label_indices, number_of
+
+TEXT_SORTED = ("0", "1", "10", "11", "2")
+
+
+@pytest.mark.parametrize(
+    ("values", "classes", "indices"),
+    [
+        ([1, 2, 3, 1], ("1", "2", "3", "4"), [0, 1, 2, 0]),
+        ([10, 2, 11], TEXT_SORTED, [2, 4, 3]),
+        (np.array([1.0, 10.0]), TEXT_SORTED, [1, 2]),
+        ([1, 0], ("1", "0"), [0, 1]),
+        (["2", "10"], TEXT_SORTED, [4, 2]),
+        (["1.0", "2.0"], ("1", "2"), [0, 1]),
+        (["001", "002"], ("001", "002", "1"), [0, 1]),
+        ([b"cat", b"dog"], ("cat", "dog"), [0, 1]),
+        ([2, 0, 1], ("cat", "dog", "emu"), [2, 0, 1]),
+        (["2", "0"], ("cat", "dog", "emu"), [2, 0]),
+        ([True, False], ("False", "True"), [1, 0]),
+        ([True, False], ("no", "yes"), [1, 0]),
+        (np.array([" cat", "dog "]), ("cat", "dog"), [0, 1]),
+        (np.array(["cat", 7], dtype=object), ("cat", "7"), [0, 1]),
+        ([], ("cat", "dog"), []),
+    ],
+)
+def test_labels_are_met_by_name_and_else_by_position(values: Any, classes: tuple[str, ...], indices: list[int]) -> None:
+    assert label_indices(values, classes).tolist() == indices
+
+
+@pytest.mark.parametrize(
+    ("values", "classes", "said"),
+    [
+        ([0, 1, 2], ("1", "2", "3"), r"hold 0: by name no class .*1, 2, 3.*by position it is the class '1'"),
+        ([1, 2], ("001", "002"), r"hold 1: by name no class .*by position it is the class '002'"),
+        ([5], ("1", "2"), r"hold 5: .*by position it is none"),
+        ([0, 3], ("cat", "dog"), r"hold 3: they must be 0 to 1, one for each of the 2 classes"),
+        ([-1, 0], ("cat", "dog"), r"hold -1: they must be 0 to 1"),
+        (["cow"], ("cat", "dog"), r"hold 'cow', which is none of the 2 class names: the classes are cat, dog"),
+        (["cat", "1"], ("cat", "dog"), r"hold 'cat'|hold 1|hold '1'"),
+        ([0.5], ("cat", "dog"), r"hold 0.5 for sample 0"),
+        ([0, None], ("cat", "dog"), r"no value for sample 1"),
+        ([0.0, float("nan")], ("cat", "dog"), r"no value for sample 1"),
+    ],
+)
+def test_labels_that_are_no_class_or_two_are_refused(values: Any, classes: tuple[str, ...], said: str) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        label_indices(values, classes, "labels of x.csv", DataError)
+    assert str(caught.value).startswith("labels of x.csv ")
+    assert "\n" not in str(caught.value)
+
+
+def test_pandas_categories_are_names_whatever_their_codes_are() -> None:
+    pandas = pytest.importorskip("pandas")
+    words = pandas.Series(pandas.Categorical(["dog", "cat", "dog"], categories=["dog", "cat"]))
+    assert label_indices(words, ("cat", "dog")).tolist() == [1, 0, 1]
+    numbers = pandas.Series([10, 2], dtype="category")
+    assert label_indices(numbers, TEXT_SORTED).tolist() == [2, 4]
+    with pytest.raises(DataError, match="no value for sample 1"):
+        label_indices(pandas.Series([1, None], dtype="Int64"), ("0", "1"), error=DataError)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("7", 7), ("007", 7), ("7.0", 7), ("-1", -1), ("7.5", None), ("1e3", None), ("inf", None), ("", None)],
+)
+def test_a_number_is_what_spells_a_whole_one(text: str, number: int | None) -> None:
+    assert number_of(text) == number
