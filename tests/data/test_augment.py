@@ -121,6 +121,14 @@ def test_each_draw_moves_pixels_in_one_way_and_each_axis_has_its_own(images, col
     assert not torch.allclose(found, images[:1], atol=1.0)
 
 
+@pytest.mark.parametrize(("draw", "mirrored"), [(0.0, True), (0.49, True), (0.51, False), (0.99, False)])
+def test_half_of_the_draws_mirror_an_image(images, draw, mirrored):
+    draws = torch.full((1, 10), MIDDLE)
+    draws[0, 6] = draw
+    found = Augmentation(flip=True).apply(images[:1], draws)
+    assert torch.equal(found, images[:1].flip(3) if mirrored else images[:1])
+
+
 @pytest.mark.parametrize("column", [7, 8, 9])
 def test_each_channel_is_shifted_by_its_own_draw(images, column):
     draws = torch.full((1, 10), MIDDLE)

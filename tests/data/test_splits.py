@@ -109,6 +109,31 @@ def test_shares_sum_to_all_and_are_never_zero_nor_far_from_exact(samples, ratios
     assert all(abs(f - e) < 1 or min(exact) < 1 for f, e in zip(found, exact, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("samples", "ratios", "found"),
+    [
+        (13, RATIOS, [9, 1, 3]),  # 9.36, 1.04, 2.6
+        (14, RATIOS, [10, 1, 3]),  # 10.08, 1.12, 2.8
+        (11, (1, 1, 1), [4, 4, 3]),  # equal remainders go to the first
+        (9, (0.96, 0.02, 0.02), [7, 1, 1]),
+        (9, (0.02, 0.02, 0.96), [1, 1, 7]),
+    ],
+)
+def test_what_is_left_over_goes_to_the_largest_remainders_and_nobody_goes_without(samples, ratios, found):
+    assert shares(samples, ratios) == found
+
+
+def test_classes_are_shuffled_apart_from_each_other():
+    result = split(np.repeat([0, 1, 2], 100))
+    assert len({tuple(part) for part in result.reshape(3, 100)}) == 3
+
+
+@pytest.mark.parametrize(("many", "noted"), [(29, False), (30, True)])
+def test_three_times_as_many_images_are_an_imbalance(many, noted):
+    labels = np.repeat([0, 1], [10, many])
+    assert bool(balance_notes(labels, split(labels), ["a", "b"])) is noted
+
+
 def test_imbalance_is_noted_with_the_advice_that_mends_it():
     labels = np.repeat([0, 1], [9, 1979])
     names = ["a", "b"]
