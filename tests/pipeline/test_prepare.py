@@ -83,6 +83,7 @@ def changes(root: Path) -> dict[str, Callable[[], object]]:
     return {
         "added": lambda: shutil.copy(root / "a" / "0.bmp", root / "a" / "99.bmp"),
         "removed": lambda: (root / "a" / "0.bmp").unlink(),
+        "of a class of another name": lambda: (root / "b").rename(root / "c"),
         "moved to another class": lambda: (root / "a" / "0.bmp").rename(root / "b" / "0.bmp"),
         "of other pixels, the same size and time": repaint,
     }
