@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ripieno import clock
+from ripieno import clock, files
 from ripieno.durations import check_duration
 from ripieno.errors import SearchError, need
 from ripieno.library import Library
@@ -75,6 +75,10 @@ def tune(
     Raises DataError for data that cannot be used or are not there, SearchError for settings or data that contradict the
     run's.
     """
+    library = Library(run)
+    if (library.path / "lock").exists():
+        with files.locked(library.path / "lock", "another search"):
+            pass  # refused at once, not when all is loaded
     sleep_while_waiting()  # before PyTorch is loaded
     from ripieno.data.load import check_arguments
     from ripieno.pipeline.packed import packed
@@ -91,7 +95,6 @@ def tune(
     if pool == "ray":
         need("ray")
     notes = Notes() if notes is None else notes
-    library = Library(run)
     places = Places(pool, device, slots, per_device, address, cpus, limit)
     on_gpu = places.on_gpu()
     before = kept_settings(library.path / "run.json")
