@@ -7,6 +7,7 @@ Both are read once, item by item.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -84,6 +85,7 @@ def read_brought(source: Any, size: int | None, notes: list[str]) -> Samples:
         splits = {"train": source}
     parts: list[Part] = []
     names: list[str] | None = None
+    own: dict[int, list[str]] = {}
     for split, part in splits.items():
         where = f"the {split} split" if len(splits) > 1 else "the data"
         if is_pair(part):
@@ -91,8 +93,23 @@ def read_brought(source: Any, size: int | None, notes: list[str]) -> Samples:
             continue
         items, labels, classes = _read(part, where, size)
         names = names or classes
+        if classes is not None:
+            own[len(parts)] = classes
         parts.append(Part(_stacked(items, where), np.asarray(labels), where, split, channels_last=True))
+    if any(classes != names and not set(classes).isdisjoint(names or []) for classes in own.values()):
+        # each split numbers the same classes in its own way: they meet by name
+        parts = [_with_names(part, own.get(place, names or [])) for place, part in enumerate(parts)]
     return join(_name(source), parts, names, notes, positions=True)
+
+
+def _with_names(part: Part, classes: Sequence[str]) -> Part:
+    """Replace labels that are indices by the names of their classes. Raises DataError for one outside of `classes`."""
+    if part.labels.dtype.kind not in "iu":
+        return part
+    wrong = part.labels[(part.labels < 0) | (part.labels >= len(classes))]
+    if len(wrong):
+        raise DataError(f"labels of {part.where} hold {wrong[0]}: they must be 0 to {len(classes) - 1}")
+    return dataclasses.replace(part, labels=np.array(classes)[part.labels])
 
 
 def named(source: Any, images: bool = True) -> str:

@@ -59,7 +59,8 @@ def check_probabilities(name: str, values: NDArray[Any], labels: Ints, classes: 
     if values.ndim != 2:
         raise LibraryError(f"{name}: predictions have shape {values.shape}, must be (samples, classes)")
     if len(values) != len(labels):
-        raise LibraryError(f"{name}: predictions of {len(values)} samples, but there are {len(labels)} labels")
+        mend = ": does the file of labels begin with a column name?" if len(values) == len(labels) + 1 else ""
+        raise LibraryError(f"{name}: predictions of {len(values)} samples, but there are {len(labels)} labels{mend}")
     if values.shape[1] != classes:
         raise LibraryError(f"{name}: predictions of {values.shape[1]} classes, must be of {classes}")
     values = values if values.dtype.kind == "f" else values.astype(np.float64)

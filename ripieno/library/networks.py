@@ -264,7 +264,7 @@ def _add(
     labels = data.labels[data.rows("valid")]
     if len(library):
         check.read_classes(data.classes, len(data.classes), library)
-    check.read_labels(np.asarray(labels), data.classes, library, "valid")
+    check.read_labels(np.array(data.classes)[labels], data.classes, library, "valid")
     check.check_new({member.id: values for member, _, values in found}, labels, library)
     judged = [
         (dataclasses.replace(member, losses=metrics.losses(values, labels)), stored(values, half), content)

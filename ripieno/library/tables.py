@@ -21,6 +21,8 @@ class Table(NamedTuple):
     columns: dict[str, NDArray[Any]]
     texts: dict[str, list[str]]
     """columns as they are written, of files of text: "001" is not 1 where it is a name"""
+    row_names: list[str] | None = None
+    """labels of the rows, of a column without a name of its own, as pandas writes them"""
 
     def names(self, column: str) -> Any:
         """A column that may hold names: as it is written, where that is known."""
@@ -41,9 +43,9 @@ def read_table(path: Path) -> Table:
         raise LibraryError(f"{path} is no table: it must end in .csv or .parquet")
     try:
         with open(path, newline="", encoding="utf-8-sig") as stream:
-            first = stream.readline()
+            mark = _delimiter(stream.readline())
             stream.seek(0)
-            lines = [line for line in csv.reader(stream, delimiter=_delimiter(first)) if line]
+            lines = [line for line in csv.reader(stream, delimiter=mark) if line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LibraryError(f"{path} is not readable as CSV: {error}") from error
     if len(lines) < 2:
@@ -52,38 +54,48 @@ def read_table(path: Path) -> Table:
     if all(_is_number(name) for name in header) and not all(_is_whole(name) for name in header):
         first = ", ".join(header[:4])
         raise LibraryError(f"{path} begins with the numbers {first}: its first row must be column names")
-    double = [name for i, name in enumerate(header) if name in header[:i]]
-    if double:
-        raise LibraryError(f"{path} has two columns named {double[0]!r}: each must have its own name")
+    _no_double(header, path)
     for number, line in enumerate(lines[1:], 2):
         if len(line) != len(header):
             raise LibraryError(f"{path} row {number} has {len(line)} values, the first row has {len(header)}")
     texts = {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}
-    for name in [name for name in texts if _is_index(name, texts[name])]:
-        del texts[name]
-    if not texts:
-        raise LibraryError(f"{path} has no column but an index: it must have one a class")
-    return Table({name: _column(values) for name, values in texts.items()}, texts)
+    index = _pop_index(texts, path)
+    # where columns are parted by semicolons, a comma is the decimal point
+    return Table({name: _column(values, mark != ",") for name, values in texts.items()}, texts, index)
 
 
 def _delimiter(first: str) -> str:
-    """What parts the columns of a file whose first line is `first`: a semicolon or a tab where there is no comma."""
-    return next((mark for mark in ",;\t" if mark in first), ",")
+    """Return what parts most columns of a file whose first line is `first`: a comma, a semicolon or a tab."""
+    return max(",;\t", key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
+
+
+def _no_double(names: list[str], path: Path) -> None:
+    double = [name for i, name in enumerate(names) if name in names[:i]]
+    if double:
+        raise LibraryError(f"{path} has two columns named {double[0]!r}: each must have its own name")
+
+
+def _pop_index(texts: dict[str, Any], path: Path) -> list[str] | None:
+    """Take the columns that only label the rows out of `texts`; gives the first. Raises LibraryError when all do."""
+    found = [[str(value) for value in texts.pop(n)] for n in list(texts) if _is_index(n, [str(v) for v in texts[n]])]
+    if not texts:
+        raise LibraryError(f"{path} has no column but an index: it must have one a class")
+    return found[0] if found else None
 
 
 def _is_index(name: str, values: list[str]) -> bool:
-    """Return whether a column only numbers the rows: 0, 1, 2 ... under no name of its own, as indices are written."""
-    numbered = values == [str(row) for row in range(len(values))]
-    return numbered and (not name or name.startswith("Unnamed:") or name in ("index", "__index_level_0__"))
+    """Return whether a column labels the rows: it has no name of its own, or is called index and counts from 0."""
+    unnamed = not name or name.startswith(("Unnamed:", "__index_level_"))
+    return unnamed or (name == "index" and values == [str(row) for row in range(len(values))])
 
 
 def _is_whole(text: str) -> bool:
     return text.strip().lstrip("+-").isdecimal()
 
 
-def _column(values: list[str]) -> NDArray[Any]:
+def _column(values: list[str], decimal_comma: bool) -> NDArray[Any]:
     try:
-        return np.array([float(value) for value in values])
+        return np.array([float(value.replace(",", ".") if decimal_comma else value) for value in values])
     except ValueError:
         return np.array(values)
 
@@ -97,15 +109,13 @@ def _read_parquet(path: Path) -> Table:
         raise LibraryError(f"{path} is not readable as Parquet: {line}") from error
     if not table.num_rows or not table.num_columns:
         raise LibraryError(f"{path} has no rows")
+    _no_double(table.column_names, path)
     columns = {name: np.asarray(table.column(name).to_pylist()) for name in table.column_names}
     missing = [name for name, column in columns.items() if column.dtype.kind == "O"]
     if missing:
         raise LibraryError(f"{path} column {missing[0]!r} has empty rows, or values of several types: fill them")
-    for name in [n for n, c in columns.items() if _is_index(n, [str(value) for value in c.tolist()])]:
-        del columns[name]
-    if not columns:
-        raise LibraryError(f"{path} has no column but an index: it must have one a class")
-    return Table(columns, {})
+    index = _pop_index(columns, path)
+    return Table(columns, {}, index)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

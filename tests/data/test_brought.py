@@ -215,3 +215,15 @@ def test_whole_numbers_of_any_type_are_resized() -> None:
     wide = load_dataset(Drawers(transform=lambda p: p.astype(np.int64)), size=4)
     assert wide.images.dtype == np.uint8
     assert abs(wide.images.astype(int) - load_dataset(Drawers(), size=4).images).max() <= 1
+
+
+def test_splits_that_number_the_same_classes_in_other_ways_meet_by_name() -> None:
+    class FewerDrawers(Drawers):
+        classes = ("cat", "owl")
+
+        def __getitem__(self, index: int) -> tuple[Any, int]:
+            return self.transform(self.pixels[index]), index % 2
+
+    dataset = load_dataset({"train": Drawers(), "test": FewerDrawers(255 - PIXELS)})
+    assert dataset.classes == ("cat", "dog", "owl")
+    assert set(dataset.labels[dataset.rows("test")]) == {0, 2}

@@ -238,3 +238,106 @@ def test_masked_predictions_are_refused(tmp_path: Path) -> None:
     masked = np.ma.masked_less(wins(ORDER), 0.2)
     with pytest.raises(LibraryError, match="masked"):
         import_predictions(Library(tmp_path / "run"), {"m": masked}, ORDER)
+
+
+# tables as pandas and spreadsheets write them
+
+WORDS = ["cat", "dog", "eel"]
+
+
+@pytest.mark.parametrize("first", ["", "Unnamed: 0"])
+@pytest.mark.parametrize("rows", [["3", "1", "0", "2"], ["a.png", "b.png", "c.png", "d.png"]])
+def test_a_column_without_a_name_of_its_own_is_no_class(
+    library: Library, tmp_path: Path, first: str, rows: list[str]
+) -> None:
+    lines = [",".join([row, *map(str, values)]) for row, values in zip(rows, answers(0).tolist(), strict=True)]
+    (tmp_path / "ann.csv").write_text("\n".join([f"{first},cat,dog,eel", *lines]))
+    import_predictions(library, tmp_path / "ann.csv", LABELS)
+    assert library.member("ann").classes == ("cat", "dog", "eel")
+    assert library.probabilities("ann") == pytest.approx(answers(0), abs=1e-6)
+
+
+def test_a_column_that_holds_no_probabilities_is_named(library: Library, tmp_path: Path) -> None:
+    lines = [",".join([str(7 + row), *map(str, values)]) for row, values in enumerate(answers(0).tolist())]
+    (tmp_path / "ann.csv").write_text("\n".join(["id,cat,dog,eel", *lines]))
+    with pytest.raises(RipienoError, match=r"column 'id' holds 7.*no class"):
+        import_predictions(library, tmp_path / "ann.csv", LABELS)
+
+
+def test_semicolons_part_columns_and_commas_are_decimal_points(library: Library, tmp_path: Path) -> None:
+    lines = [";".join(map(str, values)).replace(".", ",") for values in answers(0).round(6).tolist()]
+    (tmp_path / "ann.csv").write_text("\n".join(['"cat, big";dog;eel', *lines]))
+    import_predictions(library, tmp_path / "ann.csv", LABELS)
+    assert library.member("ann").classes == ("cat, big", "dog", "eel")
+    assert library.probabilities("ann") == pytest.approx(answers(0), abs=1e-5)
+
+
+def test_the_columns_of_a_data_frame_name_the_classes(library: Library) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(answers(0), columns=WORDS)
+    labels = pandas.Series(pandas.Categorical(np.array(WORDS)[LABELS]))
+    import_predictions(library, {"ann": frame}, labels)
+    assert library.member("ann").classes == ("cat", "dog", "eel")
+    assert library.labels().tolist() == LABELS.tolist()
+
+
+def test_columns_in_another_order_than_the_classes_are_refused(library: Library) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(answers(0), columns=["eel", "dog", "cat"])
+    with pytest.raises(RipienoError, match="columns of predictions are named eel, dog, cat"):
+        import_predictions(library, {"ann": frame}, LABELS, classes=WORDS)
+
+
+def test_costs_of_models_named_by_numbers_come_from_pandas(library: Library) -> None:
+    pandas = pytest.importorskip("pandas")
+    models = {1: answers(0), 2: answers(1)}
+    costs = pandas.DataFrame({"seconds": [3.0, 4.0]}, index=[1, 2])
+    members = import_predictions(library, models, LABELS, costs)  # type: ignore[arg-type]
+    assert [m.costs for m in members] == [{"seconds": 3.0}, {"seconds": 4.0}]
+
+
+def test_costs_may_be_one_number_a_model(library: Library) -> None:
+    members = import_predictions(library, {"1": answers(0), "2": answers(1)}, LABELS, {1: 3.0, 2: 4})
+    assert [m.costs for m in members] == [{"cost": 3.0}, {"cost": 4.0}]
+
+
+@pytest.mark.parametrize("costs", [5, [1.0, 2.0]])
+def test_costs_of_another_form_are_refused(library: Library, costs: object) -> None:
+    with pytest.raises(RipienoError, match=r"costs are (int|list)"):
+        import_predictions(library, {"ann": answers(0)}, LABELS, costs)  # type: ignore[arg-type]
+
+
+def test_masked_labels_are_refused(library: Library) -> None:
+    with pytest.raises(RipienoError, match="labels are masked"):
+        import_predictions(library, {"ann": answers(0)}, np.ma.array(LABELS, mask=LABELS == 2))
+
+
+def test_a_folder_reads_class_names_whatever_the_case_and_notes_what_it_left_out(
+    library: Library, tmp_path: Path
+) -> None:
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    for name, values in {"ann": answers(0), "Labels": np.array(WORDS)[LABELS], "classes": np.array(WORDS)}.items():
+        np.save(folder / f"{name}.npy", values)
+    (folder / "._ann.npy").write_bytes(b"a fork of resources")
+    (folder / "bob.pkl").write_bytes(b"")
+    notes: list[str] = []
+    import_predictions(library, folder, notes=notes)
+    assert library.ids() == ["ann"]
+    assert library.member("ann").classes == ("cat", "dog", "eel")
+    assert [note for note in notes if "left out" in note] == [f"{folder}: left out 1 that hold no predictions: bob.pkl"]
+
+
+def test_two_files_of_labels_are_refused(library: Library, tmp_path: Path) -> None:
+    np.save(tmp_path / "ann.npy", answers(0))
+    np.save(tmp_path / "labels.npy", LABELS)
+    (tmp_path / "labels.csv").write_text("label\n0\n0\n0\n0\n")
+    with pytest.raises(RipienoError, match=r"labels\.csv and labels\.npy"):
+        import_predictions(library, tmp_path)
+
+
+def test_a_file_of_labels_without_a_column_name_is_told_of(library: Library, tmp_path: Path) -> None:
+    write_csv(tmp_path / "ann.csv", answers(0))
+    (tmp_path / "names.csv").write_text("cat\ndog\neel\ndog\n")
+    with pytest.raises(RipienoError, match="begin with a column name"):
+        import_predictions(library, tmp_path / "ann.csv", tmp_path / "names.csv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,14 @@ def test_an_onnx_file_of_any_form_answers_as_it_did_at_home(
     runner = backends.load("onnx", library.onnx_path("theirs"), member, Device("cpu:0", "cpu", 0), 1)
     assert runner.infer(dataset.images[rows][:2]) == pytest.approx(expected(fed[:2]), abs=1e-5)
     runner.close()
+
+
+def test_a_network_of_a_data_set_whose_classes_are_numbers_is_judged_by_their_order(
+    library: Library, tmp_path: Path
+) -> None:
+    numbered = dataclasses.replace(data(), classes=("1", "2", "3"))
+    import_onnx(library, [write_onnx(tmp_path / "theirs.onnx")], numbered)
+    assert library.labels().tolist() == numbered.labels[numbered.rows("valid")].tolist()
 
 
 def test_a_file_that_takes_bytes_is_fed_bytes(library: Library, tmp_path: Path) -> None:
