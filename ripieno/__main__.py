@@ -37,7 +37,10 @@ def _run(words: list[str]) -> int:
     except OSError as error:
         return console.failed(system_error(error), MISTAKE)
     except typer.TyperException as error:
-        return console.failed(f"{error.format_message()}: `ripieno --help` lists the verbs", MISTAKE)
+        asked = getattr(getattr(error, "ctx", None), "command_path", None) or "ripieno"
+        said = error.format_message().rstrip(".")
+        says = "lists the verbs" if asked == "ripieno" else "lists its arguments"
+        return console.failed(f"{said}: `{asked} --help` {says}", MISTAKE)
     except typer.Abort:
         code = INTERRUPTED
     return _stopped(words) if code == INTERRUPTED else code

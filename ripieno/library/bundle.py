@@ -113,6 +113,9 @@ def read_bundle(path: str | Path) -> Bundle:
     """Read a deployment. Raises LibraryError when the folder is no bundle or a member's file is missing."""
     path = Path(path)
     if not (path / "bundle.json").exists():
+        if (path / "library").is_dir():
+            mend = f"make a bundle of it with `{command('allocate', path, 'ENSEMBLE', bundle='bundle')}`"
+            raise LibraryError(f"{path} is no bundle but a run: {mend}")
         mend = f"make one with `{command('allocate', 'RUN', 'ENSEMBLE', bundle=path)}`"
         raise LibraryError(f"{path} is no bundle (it has no bundle.json): {mend}")
     try:

@@ -44,6 +44,15 @@ def measure(
     if not 0 < prune <= 1:
         raise LibraryError(f"prune {prune:g}: must be a share of the library, above 0 and at most 1")
     here = local_devices(device)[0]
+    there = library.members()
+    if not there:
+        made = command("tune", "DATA", run=library.path)
+        raise LibraryError(f"{library.path} has no members to measure: `{made}` makes some")
+    if all(m.format == "predictions" for m in there):
+        raise LibraryError(
+            f"the members of {library.path} are predictions, which cannot be run and measured: import them again "
+            "with --replace and their --costs, or import the networks"
+        )
     if members is None:
         members = [m.id for m in looked_at(library, prune)]
     return profiles_on(

@@ -191,6 +191,9 @@ def _check(
     from ripieno.selection.check import check_numbers, check_words
     from ripieno.selection.select import WEIGHTS
 
+    if not len(library):
+        made = command("tune", "DATA", run=library.path)
+        raise SelectionError(f"{library.path} has no members to select from: `{made}` makes some")
     check_words(method, loss, combiner)
     check_numbers(WEIGHTS, prune, size)
     check_kinds(library, kinds)

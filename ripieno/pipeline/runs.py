@@ -28,6 +28,8 @@ def open_run(run: str | Path | Library, *, writing: bool = False) -> Library:
     """
     library = run if isinstance(run, Library) else Library(run)
     if not (library.path / "library").is_dir():
+        if (library.path / "bundle.json").exists():
+            raise LibraryError(f"{library.path} is no run but a bundle: give the folder that `ripieno tune` made")
         raise LibraryError(f"{library.path} is no run: `{command('tune', 'DATA', run=library.path)}` makes one")
     if writing:
         files.check_writable(library.path)

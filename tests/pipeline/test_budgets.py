@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import ripieno
-from ripieno.errors import SelectionError
+from ripieno.errors import LibraryError, SelectionError
 from ripieno.pipeline.budgets import affordable, kinds_of, name_of, same_ensembles
 from ripieno.pipeline.costs import looked_at
 from ripieno.types import Ensemble
@@ -137,6 +138,8 @@ def test_what_measure_measures_is_what_select_looks_at(tmp_path: Path, monkeypat
     models = {name: values / values.sum(1, keepdims=True) for name, values in models.items()}
     ripieno.import_(tmp_path / "run", models, labels=np.arange(40) % 2)
     library = ripieno.Library(tmp_path / "run")
+    for member in library.members():
+        library.update(dataclasses.replace(member, format="onnx"))
     assert len(looked_at(library, 0.2)) == 24
     assert len(looked_at(library, 0.01)) == 20
     assert len(looked_at(library, 1.0)) == 60
@@ -144,6 +147,16 @@ def test_what_measure_measures_is_what_select_looks_at(tmp_path: Path, monkeypat
     monkeypatch.setattr("ripieno.pipeline.costs.profiles_on", lambda _, members, *__, **___: asked.extend(members))
     ripieno.measure(library, prune=0.2)
     assert asked == [m.id for m in looked_at(library, 0.2)]
+
+
+def test_what_cannot_be_measured_is_not_measured(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(LibraryError, match="are predictions, which cannot be run"):
+        ripieno.measure(run)
+    (tmp_path / "run" / "library").mkdir(parents=True)
+    with pytest.raises(LibraryError, match="has no members to measure"):
+        ripieno.measure(tmp_path / "run")
+    with pytest.raises(SelectionError, match="tune DATA"):
+        ripieno.select(tmp_path / "run", 1.0)
 
 
 def test_kinds_are_those_of_the_budgets() -> None:
