@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pool_jobs
 
-from ripieno.cluster.deaths import Deaths, unseen
+from ripieno.cluster.deaths import STARTS, Deaths, unseen
 from ripieno.types import Job
 
 JOB = pool_jobs.job(0)
@@ -43,3 +43,17 @@ def test_what_happened_on_a_machine_that_is_gone_does_not_count() -> None:
     assert deaths.again("b", {"a"})
     assert deaths.again("a", {"a"})
     assert not deaths.again("a", {"a"})
+
+
+def test_five_workers_in_a_row_may_die_before_they_come_as_far_as_the_job() -> None:
+    deaths = Deaths(JOB, unseen)
+    assert [deaths.starting() for _ in range(STARTS + 1)] == [True] * STARTS + [False]
+    assert len(deaths) == STARTS + 1
+
+
+def test_a_worker_that_came_as_far_as_the_job_ends_the_row_of_those_that_did_not() -> None:
+    deaths = Deaths(JOB, unseen)
+    assert all(deaths.starting() for _ in range(STARTS))
+    assert deaths.again()
+    assert len(deaths) == 1
+    assert all(deaths.starting() for _ in range(STARTS))
