@@ -55,7 +55,7 @@ def import_onnx(
         found = []
         for name, path in zip(names, map(Path, paths), strict=True):
             network = OnnxNetwork(path, data.input, form)
-            few, count = _spread(data, BATCH), len(data.classes)
+            few, count = _spread(data, BATCH, np.arange(len(data.images))), len(data.classes)
             output = probe.choose_output(network, few, count, form.tensor, form.outputs, threads, notes)
             content = network.adapted(output)
             (Path(folder) / "model.onnx").write_bytes(content)
@@ -191,7 +191,8 @@ def _predict(backend: str, path: Path, member: Member, data: Dataset, threads: i
     try:
         parts = [infer(np.asarray(data.images[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
         values = check.check_probabilities(member.id, np.concatenate(parts), labels, len(data.classes))
-        probe.check_steady(member.id, infer, _spread(data, FEW), notes)
+        several = rows if len(rows) > 1 else np.arange(len(data.images))  # one has no others in its batch
+        probe.check_steady(member.id, infer, _spread(data, FEW, several), notes)
     finally:
         runner.close()
     probe.note_flat(member.id, values, notes)
@@ -200,10 +201,10 @@ def _predict(backend: str, path: Path, member: Member, data: Dataset, threads: i
     return values
 
 
-def _spread(data: Dataset, count: int) -> NDArray[np.generic]:
-    """Images from all over the data set, at most `count` of them: folders hold theirs by class."""
-    rows = np.linspace(0, len(data.images), min(count, len(data.images)), endpoint=False).astype(np.int64)
-    return np.asarray(data.images[rows])
+def _spread(data: Dataset, count: int, rows: NDArray[np.int64]) -> NDArray[np.generic]:
+    """Images from all over `rows`, at most `count` of them: folders hold theirs by class."""
+    places = np.linspace(0, len(rows), min(count, len(rows)), endpoint=False).astype(np.int64)
+    return np.asarray(data.images[rows[places]])
 
 
 def _whole_weights(

@@ -141,5 +141,5 @@ def _run(network: OnnxNetwork, run: Callable[[NDArray[np.generic]], list[Any]], 
 
 def _bad_batch(network: OnnxNetwork, size: int, why: str) -> LibraryError:
     made = f", being made for batches of {network.batch}" if network.batch else ""
-    what = f"{network.path} cannot answer a batch of {size}{made}"
-    return LibraryError(f"{what}: {why}: export it with a batch axis of any size")
+    mend = "a network that was exported for one batch size must be exported with a batch axis of any size"
+    return LibraryError(f"{network.path} cannot answer a batch of {size}{made} ({why}): {mend}")

@@ -26,12 +26,14 @@ HEEDED: Mapping[str, tuple[str, ...]] = {
     "weights": ("data", "size", "family", "configuration", "scale", "mean", "std"),
 }
 """Options that mean something to each kind of source; `half` and `replace` go with all."""
+READ = (".onnx", ".safetensors", ".npy", ".npz", ".csv", ".parquet")
+"""Suffixes of files that are read."""
 _TORCH = (
-    "loading it could run code: save its weights with "
+    "loading this one could run code: save its weights with "
     "safetensors.torch.save_file(network.state_dict(), 'net.safetensors'), or export it with torch.onnx.export"
 )
-_KERAS = "convert it to ONNX with tf2onnx"
-_SKLEARN = "loading it could run code: convert the model to ONNX with skl2onnx"
+_KERAS = "convert this one to ONNX with tf2onnx"
+_SKLEARN = "loading this one could run code: convert the model to ONNX with skl2onnx"
 CONVERT: Mapping[str, str] = {
     **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".tar", ".pt2", ".mar"), _TORCH),
     **dict.fromkeys((".h5", ".hdf5", ".keras", ".pb", ".tflite"), _KERAS),
@@ -179,7 +181,9 @@ def _kind(paths: Sequence[Path]) -> str:
         raise LibraryError(f"{missing or 'nothing'} to import does not exist: give ONNX files, weights or predictions")
     for path in paths:
         if mend := CONVERT.get(path.suffix.lower()):
-            raise LibraryError(f"{path} cannot be imported as it is: {mend}")
+            raise LibraryError(f"{path}: networks are read from .onnx, weights from .safetensors: {mend}")
+        if path.is_file() and path.suffix.lower() not in READ:
+            raise LibraryError(f"{path} is of a kind unknown here: it must end in {', '.join(READ)}")
     kinds = {{".onnx": "ONNX files", ".safetensors": "weights"}.get(p.suffix.lower(), "predictions") for p in paths}
     if len(kinds) > 1:
         raise LibraryError("import ONNX files, weights and predictions one kind at a time")

@@ -78,13 +78,14 @@ def test_weights_are_scaled_and_all_files_of_them_become_members(
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("net.pt", r"net\.pt cannot be imported .* safetensors\.torch\.save_file"),
+        ("net.pt", r"net\.pt: .* \.safetensors: .* safetensors\.torch\.save_file"),
         ("net.PTH", "safetensors"),
         ("pytorch_model.bin", "safetensors"),
         ("last.ckpt", "safetensors"),
         ("net.h5", "tf2onnx"),
         ("net.keras", "tf2onnx"),
         ("forest.pkl", "skl2onnx"),
+        ("net.xml", r"must end in \.onnx, \.safetensors, \.npy"),
     ],
 )
 def test_a_file_that_is_not_read_is_refused_with_the_way_to_convert_it(tmp_path: Path, name: str, says: str) -> None:

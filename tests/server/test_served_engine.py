@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
+from ripieno.library import read_bundle
+from ripieno.library.bundle import model_path
 from ripieno.server import Client, Running, infer, start
 from ripieno.types import Bundle, Cascade
 from tests.server.stand_in import MEMBERS, ROOT, direct_answers
@@ -107,3 +111,47 @@ def test_the_process_leaves_nothing_behind_after_sigterm(bundle: Bundle, isolati
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture(scope="module")
+def spoilt(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server of which the second member answers with NaN whatever it is shown."""
+    folder = tmp_path_factory.mktemp("spoilt") / "bundle"
+    shutil.copytree(bundle.path, folder)
+    path = model_path(read_bundle(folder), MEMBERS[1])
+    model = onnx.load(str(path))
+    bias = next(w for w in model.graph.initializer if w.name == "bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(4, np.nan, np.float32), "bias"))
+    onnx.save(model, str(path))
+    with start(folder, grpc_port=0) as running:
+        yield running
+
+
+@pytest.mark.parametrize("parameters", [{}, {"partial": True}])
+def test_an_answer_that_is_not_finite_is_an_error_that_names_the_member(
+    spoilt: Running, images: NDArray[np.uint8], parameters: dict[str, bool]
+) -> None:
+    tensor = {"name": "images", "shape": [5, 8, 8, 3], "datatype": "UINT8", "data": images.ravel().tolist()}
+    asked = {"inputs": [tensor], "parameters": parameters}
+    reply = httpx.post(spoilt.url + "/v2/models/ensemble/infer", json=asked, trust_env=False)
+    assert reply.status_code == 500
+    assert f"member {MEMBERS[1]} gave predictions that are not finite" in reply.json()["error"]
+    assert "null" not in reply.text
+    counted = httpx.get(spoilt.url + "/overview", trust_env=False).json()["models"]["ensemble"]
+    assert counted["requests"] == 0
+
+
+def test_members_beside_one_that_is_not_finite_answer_alone(
+    spoilt: Running, bundle: Bundle, images: NDArray[np.uint8]
+) -> None:
+    with Client(spoilt.url, model=MEMBERS[0]) as client:
+        np.testing.assert_allclose(client.infer(images), direct_answers(bundle, images)[0], atol=1e-5)
+
+
+def test_a_call_over_grpc_fails_with_the_member_that_is_not_finite(spoilt: Running, images: NDArray[np.uint8]) -> None:
+    triton = pytest.importorskip("tritonclient.grpc")
+    tensor = triton.InferInput("images", list(images.shape), "UINT8")
+    tensor.set_data_from_numpy(images)
+    with triton.InferenceServerClient(spoilt.grpc) as client, pytest.raises(Exception, match="not finite") as caught:
+        client.infer("ensemble", [tensor])
+    assert "INTERNAL" in str(caught.value)
