@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from ripieno.engine import Cascade, Engine
-from ripieno.engine.combiner import find_fault, is_finite
+from ripieno.engine.claims import Span
+from ripieno.engine.combiner import Combiner, find_fault, is_finite
+from ripieno.engine.memory import Memory
+from ripieno.engine.request import Plan, Request
 from ripieno.errors import EngineError, EngineTimeoutError
 
 NAME = "00001-e001"
@@ -76,6 +79,44 @@ def test_with_min_members_a_request_is_answered_without_the_member_and_says_so(i
         rest = fake.each(bundle, asked)[[0, 2]].mean(0)
         np.testing.assert_allclose(answer.probabilities[[4, 11]], rest[[4, 11]], atol=1e-6)
         assert engine.stats().failed == 0
+
+
+def test_what_waited_for_the_member_alone_is_answered_too(isolation: str) -> None:
+    """The member is slow and spoils the first of many pieces; the others have passed them all by then."""
+    members = [fake.member(0), fake.member(1, bad=fake.SPOIL, delay=0.02)]
+    bundle = fake.bundle(members, lanes=2, spread_out=True)
+    asked = images(60, 0)
+    with Engine(bundle, isolation=isolation, load=fake.load, capacity=64, min_members=1) as engine:
+        answer = engine.submit(asked).result(20)
+        assert engine.stats().pending == 0
+    assert answer.partial
+    np.testing.assert_allclose(answer.probabilities[-1], fake.each(bundle, asked)[0, -1], atol=1e-6)
+
+
+def test_a_cascade_names_the_sample_of_those_that_are_not_yet_sure() -> None:
+    members = [fake.member(0), fake.member(1, bad=fake.SPOIL)]
+    bundle = fake.bundle(members, lanes=1)
+    asked = images(30, *range(30))
+    sure = fake.each(bundle, asked)[0].max(1)
+    asked, sure = asked[np.argsort(-sure)], np.sort(sure)[::-1]
+    cascade = Cascade(bundle.ensemble.members, float(sure[9:11].mean()))
+    with Engine(bundle, isolation="thread", load=fake.load, cascade=cascade) as engine:
+        error = engine.submit(asked).exception(20)
+    assert f"member {NAME}" in str(error)
+    assert "sample 10" in str(error)
+
+
+def test_a_span_with_a_fault_gets_no_part() -> None:
+    bundle = fake.bundle(2)
+    memory = Memory(8, 2, fake.CLASSES, bundle.input)
+    memory.predictions[:] = 1 / fake.CLASSES
+    memory.predictions[1, 5, 2] = np.nan
+    plan = Plan((0, 1))
+    spans = [Span(Request(4, plan, 4), 0, i, i + 4, 0.0, [0, 0], 0, frozenset()) for i in (0, 4)]
+    (fault,) = Combiner(bundle.ensemble, memory).finish(spans)
+    assert fault.span is spans[1]
+    assert (fault.member, fault.sample) == (1, 1)
+    assert [len(span.request.parts) for span in spans] == [1, 0]
 
 
 def test_what_members_say_each_is_finite_too(isolation: str) -> None:

@@ -36,6 +36,7 @@ def test_predictions_worse_than_guessing_are_noted() -> None:
 def test_modest_predictions_are_not_noted() -> None:
     labels = np.arange(60) % 3
     assert note_if_worse_than_chance(labels, np.full((60, 3), 1 / 3), "net") is None
+    assert note_if_worse_than_chance(labels, sure(np.zeros(60, np.int64), 3), "net") is None
     assert note_if_worse_than_chance(labels, sure(np.where(np.arange(60) < 30, labels, 0), 3), "net") is None
 
 

@@ -255,6 +255,12 @@ def test_a_prefix_that_not_all_names_have_is_none(library: Library, tmp_path: Pa
         import_torch(library, write_tensors(tmp_path / "a.safetensors", shapes), family, data())
 
 
+def test_a_name_that_the_network_has_not_is_refused(library: Library, tmp_path: Path, family: str) -> None:
+    shapes = {"1.weight": (3, 90), "1.bias": (3,), "loss.weight": (3,)}
+    with pytest.raises(LibraryError, match=r"another network: it has loss\.weight, which the network has not"):
+        import_torch(library, write_tensors(tmp_path / "a.safetensors", shapes), family, data())
+
+
 def test_statistics_of_normalisation_are_no_parameters(library: Library, tmp_path: Path, family: str) -> None:
     shapes = {"0.weight": (3,), "0.bias": (3,), "0.running_mean": (3,), "0.running_var": (3,)}
     shapes |= {"0.num_batches_tracked": (), "2.weight": (3, 90), "2.bias": (3,)}

@@ -191,6 +191,7 @@ def test_a_map_of_probabilities_is_refused_with_the_way_to_export_it(tmp_path: P
 
 SHAPES: list[tuple[str, list[Any], str]] = [
     ("labels", [node("ArgMax", "z", "y", axis=1, keepdims=0)], r"y is int64 of shape \(1,\)"),
+    ("whole numbers", [node("Cast", "z", "y", to=INT64)], r"y is int64 of shape \(1, 3\)"),
     ("rank 3", [node("Unsqueeze", "z last", "y")], r"y is float32 of shape \(1, 3, 1\)"),
     ("other classes", [node("Concat", "z z", "y", axis=1)], r"y is float32 of shape \(1, 6\).*\(batch, 3\)"),
 ]
@@ -198,7 +199,7 @@ SHAPES: list[tuple[str, list[Any], str]] = [
 
 @pytest.mark.parametrize(("nodes", "says"), [s[1:] for s in SHAPES], ids=[s[0] for s in SHAPES])
 def test_an_output_that_is_no_number_a_class_is_refused(tmp_path: Path, nodes: list[Any], says: str) -> None:
-    kind = {"ArgMax": (INT64, 1), "Unsqueeze": (FLOAT, 3)}.get(nodes[0].op_type, (FLOAT, 2))
+    kind = {"ArgMax": (INT64, 1), "Cast": (INT64, 2), "Unsqueeze": (FLOAT, 3)}.get(nodes[0].op_type, (FLOAT, 2))
     write(tmp_path / "net.onnx", [POOL, HEAD, *nodes], {"y": kind}, last=np.array([2], np.int64))
     refused(tmp_path, says)
 
