@@ -32,6 +32,7 @@ from ripieno.cluster.results import Results, hung, placed, seconds_of, spoilt, s
 from ripieno.cluster.slots import Slot, cpu_slots
 from ripieno.cluster.start import begin
 from ripieno.cluster.worker import arrive, failure, perform
+from ripieno.durations import check_duration
 from ripieno.errors import SearchError
 from ripieno.types import Failure, Job, Outcome
 
@@ -60,6 +61,8 @@ class LocalPool:
         limit: float | None = None,
         progress: Progress = unseen,
     ) -> None:
+        if limit is not None:
+            check_duration(limit, "limit", error=SearchError)
         check_importable(function)
         environments = cpu_slots(slots) if isinstance(slots, int) else tuple(slots)
         if not environments:

@@ -29,6 +29,7 @@ from ripieno.cluster.local import check_importable
 from ripieno.cluster.pool import Function
 from ripieno.cluster.results import Results, hung, placed, seconds_of, spoilt, starved
 from ripieno.cluster.worker import failure
+from ripieno.durations import check_duration
 from ripieno.errors import SearchError, first_line, need
 from ripieno.types import Failure, Job, Outcome
 
@@ -65,6 +66,8 @@ class RayPool:
         limit: float | None = None,
         progress: Progress = unseen,
     ) -> None:
+        if limit is not None:
+            check_duration(limit, "limit", error=SearchError)
         check_importable(function)
         self._ray = need("ray")
         if cpus <= 0 or gpus < 0:

@@ -52,6 +52,12 @@ def started(folder: Path, trial: int) -> bool:
     return trial in pids(folder)
 
 
+@pytest.mark.parametrize("limit", [float("nan"), float("inf"), 0, -1])
+def test_a_limit_that_is_no_time_is_refused(limit: float) -> None:
+    with pytest.raises(SearchError, match=r"^limit .* must be a number of seconds"):
+        LocalPool(partial(pool_jobs.work, ""), limit=limit)
+
+
 def test_a_worker_killed_costs_its_job_a_retry_and_the_other_slot_nothing(tmp_path: Path) -> None:
     with pool_of(tmp_path, 2) as pool:
         pool.submit(job(0, "die once"))
