@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripieno.errors import EngineError, LibraryError, first_line, need
-from ripieno.tasks.combiners import GRAIN
+from ripieno.tasks.combiners import GRAIN, whole_weights
 from ripieno.types import Combiner, Input
 
 if TYPE_CHECKING:
@@ -122,8 +122,9 @@ def combining(
             rounded = node("Mul", [node("Round", [grains], "whole"), constant("unit", GRAIN, np.float64)], "rounded")
             last = node("Cast", [rounded], "votes", to=onnx.TensorProto.FLOAT)
         else:
-            parts = [node("Mul", [a, constant(f"weight{i}", shares[i])], f"part{i}") for i, a in enumerate(answers)]
-            last = node("Sum", parts, "sum")
+            counts = whole_weights(np.asarray(shares))
+            parts = [node("Mul", [a, constant(f"weight{i}", counts[i])], f"part{i}") for i, a in enumerate(answers)]
+            last = node("Div", [node("Sum", parts, "sum"), constant("weights", counts.sum())], "shares")
     if combiner in ("vote", "median"):
         last = node("Sum", [last, *_not_finite(node, constant, given)], "checked")
     nodes.append(onnx.helper.make_node("Identity", [last], [PROBABILITIES], "combine/probabilities"))

@@ -112,6 +112,9 @@ def show(
         following = command("allocate", run, held.ensembles[-1].name, bundle="bundle")
     else:
         following = command("select", run, budget="B") if held.costs else command("measure", run)
+        if not held.costs and all(m.format == "predictions" for m in held.members):
+            # nothing of them can be measured: costs must come with them
+            following = command("import", "PREDICTIONS", run=run, costs="costs.csv") + " --replace"
     console.closing(
         "",
         following,

@@ -122,13 +122,15 @@ def combine(kind: Kind, predictions: Array, weights: NDArray[Any]) -> Array:
         return combiners.vote(predictions, weights).astype(np.float32)
     if kind == "median":
         return combiners.median(predictions).astype(np.float32, copy=False)
+    counts = combiners.whole_weights(weights)
     if predictions.size <= SMALL and predictions.shape[2] > 1:
         # the same sum in the same order, bit for bit, in two calls: the outermost axis is added row by row
-        summed: Array = np.add.reduce(predictions * weights[:, None, None], 0)
-        return summed
-    answer: Array = predictions[0] * weights[0]
-    for index in range(1, len(weights)):
-        answer += predictions[index] * weights[index]
+        answer: Array = np.add.reduce(predictions * counts[:, None, None], 0)
+    else:
+        answer = predictions[0] * counts[0]
+        for index in range(1, len(counts)):
+            answer += predictions[index] * counts[index]
+    answer /= counts.sum()
     return answer
 
 

@@ -7,6 +7,7 @@ and rounded to `GRAIN`, so that classes with equal votes are equal, in whatever 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ from numpy.typing import NDArray
 
 GRAIN = 2.0**-30
 """Shares of votes are multiples of it: far above what additions round away, far below any member's weight."""
+MOST = 256
+"""Largest sum of whole numbers that weights are written as."""
+ROUNDING = 1.2e-7
+"""Relative error of a weight that was kept as float32."""
 
 
 def mean(predictions: NDArray[Any]) -> NDArray[np.float64]:
@@ -24,8 +29,29 @@ def mean(predictions: NDArray[Any]) -> NDArray[np.float64]:
 
 def weighted(predictions: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float64]:
     """The average with weights (members,), which need not sum to one."""
-    weights = np.asarray(weights, np.float64)
-    return np.asarray(np.tensordot(weights / weights.sum(), predictions.astype(np.float64), axes=1), dtype=np.float64)
+    counts = whole_weights(weights).astype(np.float64)
+    summed = np.tensordot(counts, predictions.astype(np.float64), axes=1)
+    return np.asarray(summed / counts.sum(), dtype=np.float64)
+
+
+def whole_weights(weights: NDArray[Any]) -> NDArray[np.float32]:
+    """Scale weights (members,) to the smallest whole numbers in their ratio, so that sure members that tie stay equal.
+
+    Weights without such numbers of sum `MOST` or less become shares of sum 1.
+    """
+    return _whole(np.asarray(weights, np.float64).tobytes())
+
+
+@functools.lru_cache(maxsize=1024)
+def _whole(content: bytes) -> NDArray[np.float32]:
+    weights = np.frombuffer(content, np.float64)
+    shares = weights / weights.sum()
+    sums = np.arange(1, MOST + 1)[:, None]
+    near = np.rint(shares * sums)
+    fits = (np.abs(shares * sums - near) <= ROUNDING * sums).all(axis=1)
+    found: NDArray[np.float32] = (near[fits.argmax()] if fits.any() else shares).astype(np.float32)
+    found.flags.writeable = False
+    return found
 
 
 def one_hot(predictions: NDArray[Any]) -> NDArray[np.float32]:

@@ -42,3 +42,15 @@ def test_equal_votes_are_equal_in_whatever_order_they_come() -> None:
 def test_members_sure_of_different_classes_have_the_mean_for_their_median() -> None:
     sure = np.eye(4, dtype=np.float32)[[1, 2, 3]][:, None]
     np.testing.assert_allclose(median(sure), [[0, 1 / 3, 1 / 3, 1 / 3]], rtol=1e-6)
+
+
+def test_a_tie_of_weighted_means_goes_to_the_lowest_class_wherever_it_is_combined() -> None:
+    # 3/7 of sure members against 1/7 and 2/7: equal on paper, apart when the sevenths are rounded first
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        counts = rng.integers(1, 4, rng.integers(2, 8))
+        sure = np.eye(3, dtype=np.float32)[rng.integers(0, 3, (len(counts), 5))]
+        right = np.tensordot(counts, sure, 1).argmax(1)
+        weights = counts / counts.sum()
+        assert (scored(sure, weights.tolist(), "weighted").argmax(1) == right).all()
+        assert (served("weighted", sure, weights.astype(np.float32)).argmax(1) == right).all()
