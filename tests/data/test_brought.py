@@ -227,3 +227,9 @@ def test_splits_that_number_the_same_classes_in_other_ways_meet_by_name() -> Non
     dataset = load_dataset({"train": Drawers(), "test": FewerDrawers(255 - PIXELS)})
     assert dataset.classes == ("cat", "dog", "owl")
     assert set(dataset.labels[dataset.rows("test")]) == {0, 2}
+
+
+def test_a_tensor_whose_shape_leaves_a_doubt_has_its_channels_first() -> None:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (24, 8, 8, 8), np.uint8))
+    dataset = load_dataset(TensorDataset(images, torch.tensor(CODES)))
+    assert np.array_equal(dataset.images, images.numpy().transpose(0, 2, 3, 1))

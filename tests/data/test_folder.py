@@ -459,6 +459,16 @@ def test_exif_that_is_broken_breaks_no_picture(tmp_path):
     assert len(load_dataset(folder).images) == 10
 
 
+def test_a_picture_whose_exif_cannot_be_read_is_upright(tmp_path, monkeypatch):
+    folder = written(tmp_path / "images", lambda p, x, i: Image.fromarray(x).save(f"{p}.webp"))
+
+    def broken(_):
+        raise SyntaxError("not a TIFF file")
+
+    monkeypatch.setattr(Image.Image, "getexif", broken)
+    assert load_dataset(folder).images.shape[:3] == (10, 6, 9)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_picture_is_turned_upright_in_training_as_in_predicting(tmp_path, orientation):
     upright = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)

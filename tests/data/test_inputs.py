@@ -108,6 +108,11 @@ def test_a_16_bit_picture_is_sized_as_the_8_bit_one(pictures: Path) -> None:
     assert abs(one - other).max() <= 1
 
 
+def test_16_bits_are_rounded_to_8(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 100 * 257 + 200, np.uint16)).save(tmp_path / "16.png")
+    assert read_inputs(tmp_path / "16.png", BYTES)[1].max() == 101
+
+
 def test_16_bits_and_floats_are_kept_where_they_were_trained_on(pictures: Path) -> None:
     assert np.array_equal(read_inputs(pictures / "16.png", DEEP)[1][0, ..., 0], GREY * np.float32(257))
     assert np.array_equal(read_inputs(pictures / "floats.tif", UNIT)[1][0, ..., 0], GREY.astype(np.float32) / 255)
@@ -243,3 +248,8 @@ def test_pictures_that_cannot_be_used_are_left_out_by_name_when_asked(tmp_path: 
         read_inputs(tmp_path, COLOURED)
     with pytest.raises(DataError, match="none of 1 pictures can be used"):
         read_inputs(tmp_path / "2.png", COLOURED, skip_bad=True)
+
+
+def test_arrays_that_do_not_fit_are_never_left_out() -> None:
+    with pytest.raises(DataError, match="must be"):
+        read_inputs([np.zeros((5, 5, 3), np.uint8), Image.fromarray(COLOURS[0])], COLOURED, skip_bad=True)

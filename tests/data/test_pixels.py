@@ -164,6 +164,10 @@ def test_bytes_in_any_form_are_the_same_bytes(form) -> None:
     assert np.array_equal(found, PIXELS)
 
 
+def test_booleans_are_black_and_white() -> None:
+    assert np.array_equal(fit_array(PIXELS > 99, BYTES), np.where(PIXELS > 99, 255, 0))
+
+
 def test_one_sample_is_a_batch_of_one_and_grey_needs_no_channel() -> None:
     assert fit_array(PIXELS[0], BYTES).shape == (1, 8, 6, 3)
     assert fit_array(PIXELS[0].transpose(2, 0, 1), BYTES).shape == (1, 8, 6, 3)
