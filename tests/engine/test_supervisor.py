@@ -30,6 +30,26 @@ def test_calls_run_in_order_of_their_times(supervisor):
     assert heard == [1, 2]
 
 
+def test_a_call_that_comes_before_all_others_does_not_wait_for_them(supervisor):
+    done = threading.Event()
+    later = supervisor.at(time.monotonic() + 60, lambda: None)
+    supervisor.wait_for(lambda: None)  # it sleeps until then
+    supervisor.at(time.monotonic() + 0.01, done.set)
+    assert done.wait(5)
+    later.cancel()
+
+
+def test_what_is_asked_after_the_end_is_never_run():
+    heard: list[int] = []
+    supervisor = Supervisor(lambda error: None)
+    supervisor.start()
+    supervisor.stop()
+    supervisor.at(time.monotonic(), lambda: heard.append(1))
+    supervisor.soon(lambda: heard.append(2))
+    assert not supervisor._times
+    assert not heard
+
+
 def test_a_cancelled_call_does_not_run_and_lets_go_of_what_it_holds(supervisor):
     heard: list[int] = []
     later = time.monotonic() + 60
