@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 MISTAKE = 2
@@ -12,11 +13,25 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; exit 0 when all went well, 2 for a mistake that a user can mend, 130 for Ctrl-C."""
+    _open_closed_streams()
     try:
         code = _run(sys.argv[1:])
     except KeyboardInterrupt:  # while modules were imported
         code = _stopped(sys.argv[1:])
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Put /dev/null where a standard stream was closed (`>&-`).
+
+    Python leaves the stream None then, and the next file or socket that is opened would take its descriptor.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdin = sys.stdin or open(0)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
 
 
 def _run(words: list[str]) -> int:

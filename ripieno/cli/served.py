@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -157,11 +158,16 @@ class _Grpc:
 
 
 def _begin(log: bool) -> _Grpc:
-    """What comes before any server: its requests' log, if asked for."""
-    if log:
-        from ripieno.server.logs import log_to
+    """What comes before any server: its requests' log, if asked for.
 
-        log_to(sys.stderr)
+    Raises RipienoError for an empty RIPIENO_TOKEN: typer would take it as absent, and the server would be open.
+    """
+    from ripieno.server.auth import checked_token
+
+    checked_token(os.environ.get("RIPIENO_TOKEN"))
+    from ripieno.server.logs import log_to, warn_to
+
+    (log_to if log else warn_to)(sys.stderr)
     return _Grpc()
 
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
+import ctypes
 import dataclasses
+import os
 import time
 import weakref
 from collections.abc import Sequence
@@ -115,6 +118,7 @@ class Engine:
             self.bundle.ensemble, ring, self._memory, self._supervisor, self._watch, min_members
         )
         self._closed = False
+        self._is_foreign = False
         self._lanes: list[Lane] = [self._lane(index, own, load) for index, own in enumerate(orders)]
         self._groups = groups
         self._supervisor.start()
@@ -157,6 +161,8 @@ class Engine:
 
         Raises EngineError for wrong images, members or times, EngineBusyError when there was no room in time.
         """
+        if self._is_foreign:
+            raise EngineError("This engine belongs to the parent process (os.fork). Open another one in this process.")
         if timeout is not None:
             timeout = check_duration(timeout, "timeout", zero=True, error=EngineError)
         if deadline is not None:
@@ -231,7 +237,7 @@ class Engine:
         """Stop: with `drain`, after the requests in flight are answered (at most `timeout` seconds). Idempotent."""
         if timeout is not None:
             timeout = check_duration(timeout, "timeout", zero=True, error=EngineError)
-        if self._closed:
+        if self._closed or self._is_foreign:
             return
         self._closed = True
         _open.discard(self)
@@ -264,6 +270,22 @@ class Engine:
         return ProcessLane(
             index, orders, load, self._memory, self._dispatcher, supervisor=self._supervisor, input=self.bundle.input
         )
+
+
+def _disown_all() -> None:
+    """Mark the engines of the parent in a forked child: a fork has no threads, and waiting for them would never end."""
+    if not _open:
+        return
+    for engine in list(_open):
+        engine._is_foreign = True
+    _open.clear()
+    # a backend's own exit handlers wait for its threads, too: leave without them (on_exit runs the last one first)
+    with contextlib.suppress(AttributeError, OSError):  # another C library has no such call
+        libc = ctypes.CDLL(None)
+        libc.on_exit(ctypes.cast(libc._exit, ctypes.c_void_p), None)
+
+
+os.register_at_fork(after_in_child=_disown_all)
 
 
 @atexit.register

@@ -19,6 +19,7 @@ from ripieno.commands import command
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library.benches import note_bundle
 from ripieno.library.card import write_card
+from ripieno.library.kept import plain_name
 from ripieno.library.library import Library
 from ripieno.library.proof import Proof, read_proof
 from ripieno.types import Allocation, Bundle, Ensemble
@@ -124,6 +125,10 @@ def read_bundle(path: str | Path) -> Bundle:
     except LibraryError as error:
         raise LibraryError(f"{error}: copy the bundle again, whole, or allocate it again") from error
     for member in bundle.ensemble.members:
+        try:
+            plain_name(member)
+        except LibraryError as error:
+            raise LibraryError(f"{path / 'bundle.json'} names a member outside the bundle: {error}") from error
         try:
             names = files_of(bundle, member)
         except EngineError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import socket
@@ -32,6 +33,22 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
         except OSError as error:
             raise cannot_bind(host, port, error) from error
         yield listener
+
+
+@contextmanager
+def only_ipv4(host: str, port: int) -> Iterator[None]:
+    """While the block runs, keep `port` of IPv6 taken where `host` is an IPv4 address.
+
+    gRPC listens on IPv6 too when it is told 0.0.0.0. A bound socket that does not listen keeps it from doing so:
+    clients over IPv6 are then refused, as HTTP refuses them.
+    """
+    with contextlib.ExitStack() as stack:
+        if ":" not in host and not is_loopback(host):
+            with contextlib.suppress(OSError):  # no IPv6 on this machine, or another process listens there
+                taken = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_STREAM))
+                taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                taken.bind(("::", port))
+        yield
 
 
 def cannot_bind(host: str, port: int, error: OSError | None) -> RipienoError:

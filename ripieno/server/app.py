@@ -8,7 +8,6 @@ within its limits, or 413, 408; (4) the codec makes an array of it, or 400; (5) 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import secrets
 import time
@@ -22,6 +21,7 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from ripieno.server import codec, uploads
+from ripieno.server.auth import checked_token, is_authorized
 from ripieno.server.body import linger, read_body
 from ripieno.server.express import Mailbox
 from ripieno.server.house import House, Sources
@@ -66,7 +66,7 @@ class Door:
         self.house = house
         self.models = house.models
         self.limits = limits
-        self.token = token
+        self.token = checked_token(token)
         self.reload = reload
         """whether the repository's `load` exchanges bundles"""
         self.traces = traces
@@ -84,6 +84,7 @@ class Door:
             return  # a websocket is not accepted: uvicorn closes its handshake
         scope["app"] = self  # makes the router raise its 404 and 405 instead of answering in plain text
         scope["request_id"] = self.name_of(scope["headers"])
+        send = _named(send, scope["request_id"])
         try:
             if self.token is not None and scope["path"] not in OPEN:
                 self._check_token(scope)
@@ -119,6 +120,10 @@ class Door:
         """Whether requests are answered."""
         return self.models.ready() and not self.draining
 
+    def is_ready(self, model: str, version: str = VERSION) -> bool:
+        """Return whether requests to one model are answered. Raises RefusedError (404) for an unknown one."""
+        return self.models.find(model, version).line.engine.ready and not self.draining
+
     async def infer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v2/models/M[/versions/V]/infer`."""
         with of_http(self.traces, scope):
@@ -134,7 +139,7 @@ class Door:
             answer = await model.answer(request, self.limits.timeout)
             pieces, json_length = write_response(request, answer, model.signature, VERSION)
         content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        await reply(scope, send, 200, content, JSON if json_length is None else BINARY, length=json_length)
+        await reply(send, 200, content, JSON if json_length is None else BINARY, length=json_length)
         self.note_answer(scope["request_id"], model.signature.name, len(request.images), began)
 
     async def pictures(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,7 +154,7 @@ class Door:
             _cancel_when_left(scope)
             body, _ = await read_body(scope, receive, ticket, self.limits, json=False)
             said = await uploads.answer(scope, body, model, self.limits)
-        await reply(scope, send, 200, orjson.dumps(said), JSON)
+        await reply(send, 200, orjson.dumps(said), JSON)
         self.note_answer(scope["request_id"], model.signature.name, len(said["predictions"]), began)
 
     def note_answer(self, request: str, model: str, samples: int, began: float) -> None:
@@ -158,14 +163,13 @@ class Door:
             said = {"request": request, "model": model, "samples": samples, "status": 200}
             log.info("answered", extra={**said, "seconds": time.perf_counter() - began})
 
-    async def show_metrics(self, scope: Scope, _: Receive, send: Send) -> None:
+    async def show_metrics(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """`GET /metrics`."""
-        await reply(scope, send, 200, self.metrics.text(), (b"content-type", CONTENT_TYPE))
+        await reply(send, 200, self.metrics.text(), (b"content-type", CONTENT_TYPE))
 
     def _check_token(self, scope: Scope) -> None:
         assert self.token is not None
-        said = dict(scope["headers"]).get(b"authorization", b"")
-        if not hmac.compare_digest(said, b"Bearer " + self.token.encode()):
+        if not is_authorized(dict(scope["headers"]).get(b"authorization", b""), self.token):
             raise RefusedError(401, "the request must carry the header 'Authorization: Bearer TOKEN'")
 
     async def _refuse(
@@ -188,12 +192,23 @@ class Door:
             said.append((b"connection", b"close"))
         content = orjson.dumps({"error": str(refusal)})
         try:
-            await reply(scope, send, refusal.status, content, JSON, *said, more=unread)
+            await reply(send, refusal.status, content, JSON, *said, more=unread)
             if unread:
                 await asyncio.shield(linger(receive))
                 await send({"type": "http.response.body", "body": b""})
         except RuntimeError:
             log.debug("the answer had already begun")
+
+
+def _named(send: Send, request_id: str) -> Send:
+    """`send` with the request's id among the headers of every response."""
+
+    async def named(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+        await send(message)
+
+    return named
 
 
 def _cancel_when_left(scope: Scope) -> None:
@@ -209,7 +224,6 @@ def _cancel_when_left(scope: Scope) -> None:
 
 
 async def reply(
-    scope: Scope,
     send: Send,
     status: int,
     content: codec.Bytes,
@@ -218,7 +232,7 @@ async def reply(
     more: bool = False,
 ) -> None:
     """Send one response; `length` is that of the JSON when raw tensors follow it."""
-    said = [(b"content-length", str(len(content)).encode()), (b"x-request-id", scope["request_id"].encode()), *headers]
+    said = [(b"content-length", str(len(content)).encode()), *headers]
     if length is not None:
         said.append((b"inference-header-content-length", str(length).encode()))
     start: Message = {"type": "http.response.start", "status": status, "headers": said}

@@ -6,8 +6,10 @@ Plain requests go the short way, see `express`.
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ripieno.server.express import Express, Headers, Mailbox
@@ -130,7 +132,7 @@ class Connection(HttpToolsProtocol):
         """From here on the application watches over the time; a request that was cut is not begun."""
         self._in_head = False
         self._heard()
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.parser.should_upgrade():
             return
         model = self.door.models.by_path.get(self.url)
         if model is None or not self._may_be_plain():
@@ -142,6 +144,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A request is here whole; one that was answered before need not be waited for any more."""
+        if self.parser.should_upgrade():
+            return
         self._whole = True
         if self._early is not None:
             if self._early.begin(self.loop):
@@ -154,7 +158,9 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """What is not whole yet is watched: headers must come in time, and a body soon to go the short way."""
+        self._data = data
         super().data_received(data)
+        self._data = b""
         if self._in_head and self._patience is None and not self.transport.is_closing():
             self._expect_headers()
         if self._early is not None and not self.transport.is_closing():
@@ -166,6 +172,26 @@ class Connection(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Ignore an upgrade to another protocol, as RFC 9110 (7.8) allows: parse the request again without it.
+
+        The parser ends at the head of such a request and gives no body. Called by uvicorn where it catches that.
+        """
+        raised = sys.exc_info()[1]
+        assert isinstance(raised, httptools.HttpParserUpgrade)
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._cut(405, "CONNECT is not answered: this server is no proxy")
+            return
+        head = [method + b" " + self.url + b" HTTP/1.1"]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b", ".join(v for v in map(bytes.strip, value.split(b",")) if v.lower() != b"upgrade")
+            if name != b"upgrade":
+                head.append(name + b": " + value)
+        self.parser = httptools.HttpRequestParser(self)
+        super().data_received(b"\r\n".join(head) + b"\r\n\r\n" + self._data[raised.args[0] :])
 
     def _idle(self) -> bool:
         """Whether the last request is here whole and answered, and no other has begun."""
@@ -265,7 +291,10 @@ class Connection(HttpToolsProtocol):
         """Refuse what never becomes a request, and close."""
         self.door.admission.refused[status] += 1
         content = f'{{"error":"{message}"}}'
-        head = f"content-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n{header}\r\n"
+        head = (
+            f"content-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n"
+            f"x-request-id: {self.door.name_of(())}\r\n{header}\r\n"
+        )
         self.transport.write(STATUS_LINE[status] + (head + content).encode())
         self.transport.close()
 

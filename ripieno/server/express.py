@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 import time
 from collections import deque
@@ -24,6 +23,7 @@ import orjson
 
 from ripieno.errors import EngineError
 from ripieno.server import codec
+from ripieno.server.auth import is_authorized
 from ripieno.server.refusal import late, one_line
 from ripieno.server.reply import write_response
 from ripieno.server.signature import VERSION
@@ -113,10 +113,8 @@ class Express:
             return False
         if model.line.waiting or not ORDINARY.isdisjoint(headers):
             return False
-        if door.token is not None:
-            said = headers.get(b"authorization", b"")
-            if not hmac.compare_digest(said, b"Bearer " + door.token.encode()):
-                return False
+        if door.token is not None and not is_authorized(headers.get(b"authorization", b""), door.token):
+            return False
         ticket = None
         try:
             body = bytes(self.body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ripieno import __version__
 from ripieno.errors import need
 from ripieno.server import grpc_codec, signature
-from ripieno.server.address import Tls, bound, cannot_bind
+from ripieno.server.address import Tls, bound, cannot_bind, only_ipv4
+from ripieno.server.auth import is_authorized
 from ripieno.server.proto import SERVICE, message, methods
 from ripieno.server.refusal import RefusedError
 from ripieno.server.traces import of_grpc
@@ -42,6 +43,7 @@ class GrpcDoor:
         self.door = door
         self.grpc = need("grpc")
         self.address = ""
+        self._open = contextlib.ExitStack()
         limits = door.limits
         self.server = self.grpc.aio.server(
             maximum_concurrent_rpcs=limits.connections,
@@ -71,6 +73,7 @@ class GrpcDoor:
         with bound(host, port) as listener:  # says in words what gRPC only fails at; the port is free again after it
             number = listener.getsockname()[1]
         address = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+        made._open.enter_context(only_ipv4(host, number))
         try:
             if tls is None:
                 made.server.add_insecure_port(address)
@@ -87,6 +90,7 @@ class GrpcDoor:
     async def close(self, grace: float) -> None:
         """Take no more calls, finish those under way within `grace` seconds."""
         await self.server.stop(grace)
+        self._open.close()
 
     def _checked(
         self, name: str, kind: Any, answer: Callable[[Any, Any], Awaitable[Any]]
@@ -121,7 +125,7 @@ class GrpcDoor:
 
     def _check_token(self, context: Any) -> None:
         said = dict(context.invocation_metadata() or ()).get("authorization", "")
-        if not hmac.compare_digest(str(said).encode(), f"Bearer {self.door.token}".encode()):
+        if not is_authorized(str(said).encode(), self.door.token):
             raise RefusedError(401, "the call must carry the metadata 'authorization: Bearer TOKEN'")
 
     async def _ModelInfer(self, raw: bytes, context: Any) -> Any:  # noqa: N802
@@ -146,8 +150,7 @@ class GrpcDoor:
         return message("ServerReadyResponse")(ready=self.door.ready())
 
     async def _ModelReady(self, asked: Any, context: Any) -> Any:  # noqa: ARG002, N802
-        self.door.models.find(asked.name, asked.version)
-        return message("ModelReadyResponse")(ready=self.door.ready())
+        return message("ModelReadyResponse")(ready=self.door.is_ready(asked.name, asked.version))
 
     async def _ServerMetadata(self, asked: Any, context: Any) -> Any:  # noqa: ARG002, N802
         return message("ServerMetadataResponse")(**signature.server_metadata(__version__))

@@ -15,9 +15,10 @@ from starlette.types import Receive, Scope, Send
 
 from ripieno import __version__
 from ripieno.server import signature
+from ripieno.server.body import read_body
 from ripieno.server.models import Model
 from ripieno.server.openapi import openapi
-from ripieno.server.refusal import RefusedError
+from ripieno.server.refusal import RefusedError, bad
 
 if TYPE_CHECKING:
     from ripieno.server.app import Door
@@ -43,10 +44,10 @@ def routes(door: Door) -> list[Route]:
     models = door.models
 
     def ready(request: Request) -> Any:
-        if "model" in request.path_params:
-            _model(door, request)
-        if not door.ready():
-            raise RefusedError(503, "the server is stopping or a lane is not up: not ready", 1)
+        path = request.path_params
+        up = door.is_ready(path["model"], path.get("version", signature.VERSION)) if "model" in path else door.ready()
+        if not up:
+            raise RefusedError(503, "Not ready: the server is stopping, or a worker is not up.", 1)
         return {"ready": True}
 
     def of_model(build: Callable[[Model], Any]) -> Callable[[Request], Any]:
@@ -111,9 +112,22 @@ class _Loading:
             )
         if name not in self.door.models.lines:
             raise RefusedError(404, f"no bundle {name[:80]!r}; there are: {', '.join(self.door.models.lines)}")
+        await self._check_body(scope, receive)
         if not await self.door.house.exchange(name):
             raise RefusedError(500, f"{name} could not be loaded again, the old bundle goes on: see the server's log")
         await Response(b"{}", media_type="application/json")(scope, receive, send)
+
+    async def _check_body(self, scope: Scope, receive: Receive) -> None:
+        """Refuse parameters (Triton's override of the configuration or of files): what is loaded is the folder."""
+        with self.door.admission.enter() as ticket:
+            body, _ = await read_body(scope, receive, ticket, self.door.limits)
+        try:
+            said = msgspec.json.decode(body or b"{}", type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise bad(f"The body is no JSON object ({error}). Send none, or {{}}.") from None
+        if said.get("parameters"):
+            names = ", ".join(map(repr, list(said["parameters"])[:4]))
+            raise bad(f"Cannot load with the parameters {names[:120]}: the bundle's own folder is loaded. Send none.")
 
 
 def _described(door: Door) -> dict[str, Any]:

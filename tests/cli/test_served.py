@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +16,8 @@ import pytest
 
 from ripieno.server import Client
 from tests.cli.serving import begun, lines_of, ripieno, serving, url_in
-from tests.server.stand_in import MEMBERS, write_small_bundle
+from tests.server.stand_in import MEMBERS, ROOT, write_small_bundle
+from tests.server.wire import soon
 
 
 def test_a_bundle_is_served_watched_and_drained(tmp_path: Path) -> None:
@@ -86,3 +89,43 @@ def test_bundles_are_one_folder_or_named_ones(said: list[str]) -> None:
     assert done.returncode == 2
     assert "must be" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_empty_token_in_the_environment_is_no_open_server(tmp_path: Path) -> None:
+    bundle = write_small_bundle(tmp_path / "bundle")
+    with begun(str(bundle.path), RIPIENO_TOKEN="") as process:
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == 2
+        assert "token is empty" in err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-"])
+def test_a_server_runs_without_its_standard_streams(tmp_path: Path, closed: str) -> None:
+    bundle = write_small_bundle(tmp_path / "bundle")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = f'exec "$0" -m ripieno serve "$1" --port {port} {closed}'
+    with subprocess.Popen(["bash", "-c", command, sys.executable, str(bundle.path)], cwd=ROOT) as process:
+        with Client(f"http://127.0.0.1:{port}") as client:
+            assert soon(lambda: _is_live(port))
+            assert client.infer(np.zeros((3, 8, 8, 3), np.uint8)).shape == (3, 4)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def _is_live(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/v2/health/live", trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
+    """A pipe takes 64 KiB: far more is logged than that."""
+    bundle = write_small_bundle(tmp_path / "bundle")
+    with serving(str(bundle.path), "--log") as (process, lines), Client(url_in(lines)) as client:
+        for _ in range(1000):
+            client.infer(np.zeros((1, 8, 8, 3), np.uint8))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0

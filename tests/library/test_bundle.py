@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ripieno.library import Library, read_bundle, write_bundle
 from ripieno.library.benches import Bench, benches_of, keep_bench
 from ripieno.library.bundle import model_path
 from ripieno.types import Allocation, Device, Ensemble, Input, Member, Placement
+from tests.server.stand_in import write_small_bundle
 
 LABELS = np.array([0, 1, 1])
 ENSEMBLE = Ensemble("B5", ("m0", "m1"), (0.5, 0.5), "smobf", {"seconds": 5.0}, {"seconds": 4.0}, {})
@@ -117,3 +119,14 @@ def test_a_bundle_of_numbers_that_there_are_not_is_refused(library: Library, tmp
     path.write_text(path.read_text().replace('"uint8"', '"magic"'))
     with pytest.raises(LibraryError, match="its input is of 'magic', which is no type of numbers"):
         read_bundle(tmp_path / "bundle")
+
+
+def test_a_member_that_leads_outside_the_bundle_is_refused(tmp_path: Path) -> None:
+    bundle = write_small_bundle(tmp_path / "bundle")
+    document = json.loads((bundle.path / "bundle.json").read_text())
+    bad = f"../../other/members/{bundle.ensemble.members[0]}"
+    write_small_bundle(tmp_path / "other")
+    document["ensemble"]["members"][0] = bad
+    (bundle.path / "bundle.json").write_text(json.dumps(document))
+    with pytest.raises(LibraryError, match="outside the bundle"):
+        read_bundle(bundle.path)

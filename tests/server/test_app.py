@@ -359,3 +359,13 @@ def test_float_bundles_take_floats_only(tmp_path: Any) -> None:
         huge = httpx.post(running.url + INFER, json=one(datatype="FP32", data=[1e300] * SIZE), trust_env=False)
         assert "finite" in huge.json()["error"]
     engine.close()
+
+
+DOCUMENTS = ("", "/models/ensemble", "/models/ensemble/config", "/models/ensemble/stats", "/models/stats", "/nowhere")
+PATHS = ("/", "/metrics", "/openapi.json", "/overview", "/v2/health/live", *(f"/v2{path}" for path in DOCUMENTS))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_answer_carries_the_id_of_its_request_once(http: httpx.Client, path: str) -> None:
+    answer = http.get(path, headers={"x-request-id": "mine"})
+    assert answer.headers.get_list("x-request-id") == ["mine"]

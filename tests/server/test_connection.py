@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ripieno.server import Limits, Running, start
 from tests.server.stand_in import StandIn
@@ -56,3 +59,44 @@ def test_what_is_cut_before_it_is_a_request_is_counted_among_the_refused(watched
     assert soon(lambda: not watched._server.server_state.connections)
     after = refused(watched)
     assert {s: n - before.get(s, 0) for s, n in after.items()} == {"400": 1, "408": 1, "431": 1, "503": 1}
+
+
+UPGRADE = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
+
+
+@pytest.mark.parametrize("cut", [None, 20, 120, -30, -1], ids=str)
+def test_a_request_that_offers_another_protocol_is_answered_whole(
+    engine: StandIn, images: NDArray[np.uint8], cut: int | None
+) -> None:
+    """As every Java client's first request is; wherever its bytes are cut on their way."""
+    body = images.tobytes()
+    head = f"POST /v2/models/ensemble/infer HTTP/1.1\r\nHost: x\r\n{UPGRADE}Inference-Header-Content-Length: 0\r\n"
+    sent = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    plain = sent.replace(UPGRADE.encode(), b"Connection: close\r\n")
+    with start(engine) as running, connect(running) as client, connect(running) as other:
+        client.sendall(sent[:cut])
+        if cut is not None:
+            time.sleep(0.1)
+            client.sendall(sent[cut:])
+        other.sendall(plain)
+        wanted = all_of(other).partition(b"\r\n\r\n")[2]
+        said = b""
+        while wanted not in said:
+            chunk = client.recv(65536)
+            assert chunk, said
+            said += chunk
+        assert said.startswith(b"HTTP/1.1 200")
+        client.sendall(plain)  # the connection goes on
+        assert all_of(client).endswith(wanted)
+
+
+def test_a_proxy_is_not_what_this_is(watched: Running) -> None:
+    with connect(watched) as client:
+        client.sendall(b"CONNECT example:443 HTTP/1.1\r\nHost: example\r\n\r\n")
+        assert all_of(client).startswith(b"HTTP/1.1 405")
+
+
+def test_what_is_cut_before_it_is_a_request_has_an_id(watched: Running) -> None:
+    with connect(watched) as client:
+        client.sendall(b"hello\r\n\r\n")
+        assert b"\r\nx-request-id: " in all_of(client)

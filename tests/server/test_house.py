@@ -140,6 +140,15 @@ def test_the_repository_loads_only_when_allowed_and_only_what_is_served(two: tup
         assert httpx.post(running.url + load.format("ensemble"), trust_env=False).status_code == 403
     with start(two[0].path, reload=True) as running:
         assert httpx.post(running.url + load.format("ensemble"), trust_env=False).status_code == 200
+        assert httpx.post(running.url + load.format("ensemble"), content=b"{}", trust_env=False).status_code == 200
+        for override in (
+            b'{"parameters": {"config": "{}"}}',
+            b'{"parameters": {"file:1/model.onnx": "eA=="}}',
+            b"[",
+            b"7",
+        ):
+            refused = httpx.post(running.url + load.format("ensemble"), content=override, trust_env=False)
+            assert refused.status_code == 400, override
         assert httpx.post(running.url + load.format("other"), trust_env=False).status_code == 404
         assert httpx.post(running.url + load.format("..%2f..%2fetc"), trust_env=False).status_code == 404
         (two[0].path / "bundle.json").unlink()
@@ -203,3 +212,16 @@ def test_a_bundle_that_does_not_fit_is_refused_before_it_is_loaded(bundle: Bundl
     check_memory(bundle, needed)
     with pytest.raises(RipienoError, match=r"needs about 9[67] MiB, 50 MiB are free"):
         check_memory(bundle, 50 << 20)
+
+
+def test_a_model_is_ready_whatever_other_bundles_are(two: tuple[Bundle, Bundle]) -> None:
+    import tritonclient.grpc as triton
+
+    up, down = StandIn(two[0]), StandIn(two[1])
+    down.close()
+    with start({"up": up, "down": down}, grpc_port=0) as running, triton.InferenceServerClient(running.grpc) as client:
+        for name, status in (("up", 200), ("down", 503), (f"up.{MEMBERS[0]}", 200), (f"down.{MEMBERS[0]}", 503)):
+            asked = httpx.get(f"{running.url}/v2/models/{name}/ready", trust_env=False)
+            assert (asked.status_code, client.is_model_ready(name)) == (status, status == 200), name
+        assert httpx.get(f"{running.url}/v2/health/ready", trust_env=False).status_code == 503
+    up.close()

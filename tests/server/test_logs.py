@@ -29,6 +29,7 @@ def line_of() -> Iterator[Find]:
     handler = log_to(stream)
 
     def find(request: str) -> dict[str, Any]:
+        handler.flush()
         lines: list[dict[str, Any]] = [json.loads(line) for line in stream.getvalue().splitlines()]
         (found,) = (line for line in lines if line.get("request") == request)
         return found

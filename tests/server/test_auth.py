@@ -1,0 +1,36 @@
+"""What is a token, and who carries it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ripieno.errors import RipienoError
+from ripieno.server import start
+from ripieno.server.auth import checked_token, is_authorized
+from tests.server.stand_in import StandIn
+
+
+def test_white_space_around_a_token_is_no_part_of_it() -> None:
+    assert checked_token("abc\n") == checked_token(" abc ") == "abc"
+    assert checked_token(None) is None
+
+
+@pytest.mark.parametrize("token", ["", " \n", "a b", "a\x00b", "schlüssel"])
+def test_a_token_that_no_header_carries_is_refused(token: str) -> None:
+    with pytest.raises(RipienoError, match=r"^The token .*Pass a"):
+        checked_token(token)
+
+
+def test_a_server_does_not_start_with_an_empty_token(engine: StandIn) -> None:
+    with pytest.raises(RipienoError, match="token is empty"):
+        start(engine, token="")
+
+
+@pytest.mark.parametrize("header", [b"Bearer s3cret", b"bearer s3cret", b"BEARER  s3cret "])
+def test_the_scheme_is_met_in_any_case(header: bytes) -> None:
+    assert is_authorized(header, "s3cret")
+
+
+@pytest.mark.parametrize("header", [b"", b"s3cret", b"Basic s3cret", b"Bearer", b"Bearer s3cre", b"Bearer s3cret x"])
+def test_anything_else_is_not_authorized(header: bytes) -> None:
+    assert not is_authorized(header, "s3cret")
