@@ -76,12 +76,25 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Tls:
-    """Paths of a certificate chain and its private key, in PEM."""
+    """A certificate chain and its private key, in PEM: where they lie, and what was read of them last."""
 
     certificate: Path
     key: Path
+    pair: tuple[bytes, bytes] = (b"", b"")
+    """the bytes of the key and of the chain, as gRPC takes them"""
+
+    def renew(self) -> bool:
+        """Read the files again; False when they are as before. Raises RipienoError when they cannot be used."""
+        renewed = Tls.read(self.certificate, self.key)
+        assert renewed is not None
+        changed, self.pair = renewed.pair != self.pair, renewed.pair
+        return changed
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Have `context` show this certificate to clients that connect from now on."""
+        context.load_cert_chain(self.certificate, self.key, password=_no_password)
 
     @classmethod
     def read(cls, certificate: str | Path | None, key: str | Path | None) -> Tls | None:
@@ -97,7 +110,7 @@ class Tls:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=_no_password)
         except (ssl.SSLError, OSError) as error:
             raise RipienoError(f"{certificate} and {key} are no certificate and its key in PEM: {error}") from error
-        return cls(Path(certificate), Path(key))
+        return cls(Path(certificate), Path(key), (Path(key).read_bytes(), Path(certificate).read_bytes()))
 
 
 def _no_password() -> str:

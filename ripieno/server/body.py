@@ -15,6 +15,8 @@ from ripieno.server.refusal import RefusedError, bad
 
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 64 << 20
+PIECE = 1 << 20
+"""Bytes that an encoded body unpacks to at a time."""
 
 
 async def read_body(
@@ -34,7 +36,7 @@ async def read_body(
         ticket.hold(int(declared))
     body = await _whole(receive, ticket, limits)
     scope["body_read"] = True
-    body = _decoded(body, headers.get(b"content-encoding", b"").lower(), ticket)
+    body = await _decoded(body, headers.get(b"content-encoding", b"").lower(), ticket)
     json_length = len(body) if header_length is None else min(header_length, len(body))
     if json and json_length > limits.json:
         raise RefusedError(
@@ -68,22 +70,40 @@ def _chunk(message: Mapping[str, object]) -> bytes:
     return chunk
 
 
-def _decoded(body: bytes, encoding: bytes, ticket: Ticket) -> bytes:
-    """`body` without its content encoding; a body that unpacks to more than the limit is refused, not unpacked."""
+async def _decoded(body: bytes, encoding: bytes, ticket: Ticket) -> bytes:
+    """`body` without its content encoding; a body that unpacks to more than the limit is refused, not unpacked.
+
+    A gzip body may have several members (RFC 1952, 2.2): what they unpack to is joined. Pieces are unpacked in another
+    thread, each counted by `ticket` before the next.
+    """
     if encoding in (b"", b"identity"):
         return body
     if encoding not in (b"gzip", b"deflate"):
         raise RefusedError(415, f"content-encoding {encoding[:20]!r} is not read: send gzip, deflate or none")
-    most = ticket.admission.limits.body
-    unpack = zlib.decompressobj(zlib.MAX_WBITS | (16 if encoding == b"gzip" else 0))
+    pieces: list[bytes] = []
+    size, rest, unpack = 0, body, _unpacker(encoding)
+    piece = min(PIECE, ticket.admission.limits.body + 1)
     try:
-        unpacked = unpack.decompress(body, most + 1)
+        while rest:
+            pieces.append(await asyncio.to_thread(unpack.decompress, rest, piece))
+            size += len(pieces[-1])
+            ticket.hold(size)
+            rest = unpack.unconsumed_tail
+            if unpack.eof and (rest := unpack.unused_data):
+                if encoding != b"gzip":
+                    raise bad(f"{len(rest)} bytes follow the end of the {encoding.decode()} body")
+                unpack = _unpacker(encoding)
+            elif not pieces[-1]:
+                break
     except zlib.error:
         raise bad(f"the body is not {encoding.decode()} as its content-encoding says") from None
-    ticket.hold(len(unpacked))
     if not unpack.eof:
         raise bad(f"the {encoding.decode()} body ends too early")
-    return unpacked
+    return b"".join(pieces)
+
+
+def _unpacker(encoding: bytes) -> zlib._Decompress:
+    return zlib.decompressobj(zlib.MAX_WBITS | (16 if encoding == b"gzip" else 0))
 
 
 async def linger(receive: Receive) -> None:

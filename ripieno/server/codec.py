@@ -36,30 +36,59 @@ WIDTHS = {"UINT8": 1, "FP32": 4}
 """Bytes of a number of each datatype a request's images may have."""
 
 
+Nullable: TypeAlias = dict[str, bool | Whole | float | str | None] | None
+"""Parameters as they come: many clients write null for what they leave out."""
+
+
 class Tensor(msgspec.Struct):
     """An input as a request declares it."""
 
     name: str
     shape: list[Whole]
     datatype: str
-    parameters: dict[str, bool | Whole | float | str] = {}
-    data: msgspec.Raw = msgspec.Raw()
+    said: Nullable = msgspec.field(default=None, name="parameters")
+    raw: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw, name="data")
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The tensor's parameters."""
+        return _given(self.said)
+
+    @property
+    def data(self) -> bytes:
+        """The text of the tensor's numbers; empty without them."""
+        text = bytes(self.raw)
+        return b"" if text == b"null" else text
 
 
 class Output(msgspec.Struct):
     """An output as a request asks for it."""
 
     name: str
-    parameters: dict[str, bool | Whole | float | str] = {}
+    said: Nullable = msgspec.field(default=None, name="parameters")
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The output's parameters."""
+        return _given(self.said)
 
 
 class Frame(msgspec.Struct):
     """A request without its numbers."""
 
     inputs: list[Tensor]
-    id: str = ""
-    parameters: dict[str, bool | Whole | float | str] = {}
-    outputs: list[Output] = []
+    id: str | None = None
+    said: Nullable = msgspec.field(default=None, name="parameters")
+    outputs: list[Output] | None = None
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The request's parameters."""
+        return _given(self.said)
+
+
+def _given(said: Nullable) -> dict[str, Parameter]:
+    return {name: value for name, value in said.items() if value is not None} if said else {}
 
 
 _decode_frame = msgspec.json.Decoder(Frame).decode
@@ -106,7 +135,8 @@ def read_request(body: Bytes, header_length: int | None, signature: Signature) -
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad(f"the request's JSON cannot be read: {error}") from None
     images = _images(asked.inputs, rest, signature)
-    return Request(images, wanted(asked, signature), asked.id, timeout_of(asked.parameters), asked.parameters)
+    parameters = asked.parameters
+    return Request(images, wanted(asked, signature), asked.id or "", timeout_of(parameters), parameters)
 
 
 def _images(inputs: Sequence[Tensor], rest: memoryview, signature: Signature) -> NDArray[np.generic]:
@@ -116,8 +146,9 @@ def _images(inputs: Sequence[Tensor], rest: memoryview, signature: Signature) ->
         raise bad(f"inputs are {names}, must be the one input {INPUT!r}")
     tensor = inputs[0]
     check_shape(tensor.shape, tensor.datatype, signature)
-    size = tensor.parameters.get("binary_data_size")
-    if "shared_memory_region" in tensor.parameters:
+    parameters = tensor.parameters
+    size = parameters.get("binary_data_size")
+    if "shared_memory_region" in parameters:
         raise bad("shared memory regions are not offered: send the tensor's data in the request")
     if size is None:
         if len(rest):
@@ -125,7 +156,7 @@ def _images(inputs: Sequence[Tensor], rest: memoryview, signature: Signature) ->
         return finish(_numbers(tensor.data, tensor.shape), tensor.shape, tensor.datatype, signature)
     if isinstance(size, bool) or not isinstance(size, int):
         raise bad(f"binary_data_size is {size!r}, must be a whole number of bytes")
-    if bytes(tensor.data):
+    if tensor.data:
         raise bad(f"{INPUT!r} has both data and binary_data_size: send one of them")
     if size != len(rest):
         raise bad(f"binary_data_size is {size} but {len(rest)} bytes follow the JSON")
@@ -164,9 +195,8 @@ def _raw_images(body: Bytes, signature: Signature) -> NDArray[np.generic]:
     return from_bytes(body, shape, signature.datatype, signature)
 
 
-def _numbers(data: msgspec.Raw, shape: Sequence[int]) -> NDArray[Any]:
+def _numbers(text: bytes, shape: Sequence[int]) -> NDArray[Any]:
     """JSON numbers, in flat or nested lists, as an array; as many as `shape` declares or a refusal."""
-    text = bytes(data)
     declared = math.prod(shape)
     if not text:
         raise bad(f"{INPUT!r} has neither data nor binary_data_size")
@@ -210,15 +240,16 @@ def wanted(frame: Frame, signature: Signature) -> tuple[Wanted, ...]:
 
 def _one_wanted(output: Output, binary: bool, signature: Signature) -> Wanted:
     check_output(output.name, signature)
-    binary_here = output.parameters.get("binary_data", binary)
-    top = output.parameters.get("classification", 0)
+    parameters = output.parameters
+    binary_here = parameters.get("binary_data", binary)
+    top = parameters.get("classification", 0)
     if not isinstance(binary_here, bool):
         raise bad(f"binary_data of output {output.name!r} is {binary_here!r}, must be true or false")
     if isinstance(top, bool) or not isinstance(top, int) or top < 0:
         raise bad(f"classification of output {output.name!r} is {top!r}, must be a number of classes")
     if top and output.name != "probabilities":
         raise bad(f"classification is for the output 'probabilities', not for {output.name!r}")
-    if "shared_memory_region" in output.parameters:
+    if "shared_memory_region" in parameters:
         raise bad("shared memory regions are not offered: take the output in the response")
     return Wanted(output.name, binary_here, min(top, len(signature.classes)))
 

@@ -134,6 +134,10 @@ class Connection(HttpToolsProtocol):
         self._heard()
         if self.transport.is_closing() or self.parser.should_upgrade():
             return
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            self._cut(400, f"The request has {hosts} Host headers; HTTP/1.1 requires one (RFC 9112, 3.2).")
+            return
         model = self.door.models.by_path.get(self.url)
         if model is None or not self._may_be_plain():
             super().on_headers_complete()

@@ -108,8 +108,8 @@ def read_request(asked: Any, signature: Signature) -> Request:
     frame = Frame(
         [Tensor(tensor.name, shape, tensor.datatype)],
         asked.id,
-        parameters(asked.parameters),
-        [Output(output.name, parameters(output.parameters)) for output in asked.outputs],
+        {**parameters(asked.parameters)},
+        [Output(output.name, {**parameters(output.parameters)}) for output in asked.outputs],
     )
     wanted = codec.wanted(frame, signature)
     return Request(images, wanted, asked.id, codec.timeout_of(frame.parameters), frame.parameters)

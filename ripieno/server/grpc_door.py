@@ -78,14 +78,30 @@ class GrpcDoor:
             if tls is None:
                 made.server.add_insecure_port(address)
             else:
-                pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
-                made.server.add_secure_port(address, made.grpc.ssl_server_credentials([pair]))
+                made.server.add_secure_port(address, made._credentials(tls))
         except RuntimeError as error:
             raise cannot_bind(host, number, None) from error
         await made.server.start()
         made.address = address
         log.info("serving gRPC at %s", address)
         return made
+
+    def _credentials(self, tls: Tls) -> Any:
+        """Credentials that show the certificate as it was read last; gRPC asks at every handshake."""
+
+        def configuration() -> Any:
+            return self.grpc.ssl_server_certificate_configuration([tls.pair])
+
+        shown = tls.pair
+
+        def renewed() -> Any:
+            nonlocal shown
+            if tls.pair == shown:
+                return None
+            shown = tls.pair
+            return configuration()
+
+        return self.grpc.dynamic_ssl_server_credentials(configuration(), renewed)
 
     async def close(self, grace: float) -> None:
         """Take no more calls, finish those under way within `grace` seconds."""
@@ -124,6 +140,7 @@ class GrpcDoor:
         return self.door.name_of((str(k).encode(), v.encode()) for k, v in said if isinstance(v, str))
 
     def _check_token(self, context: Any) -> None:
+        assert self.door.token is not None
         said = dict(context.invocation_metadata() or ()).get("authorization", "")
         if not is_authorized(str(said).encode(), self.door.token):
             raise RefusedError(401, "the call must carry the metadata 'authorization: Bearer TOKEN'")

@@ -50,7 +50,8 @@ class BackgroundHandler(logging.handlers.QueueHandler):
     """
 
     def __init__(self, stream: IO[str]) -> None:
-        super().__init__(queue.Queue(WAITING))
+        self._lines: queue.Queue[str | None] = queue.Queue(WAITING)
+        super().__init__(self._lines)
         self._stream = stream
         self._dropped = 0
         self._thread = threading.Thread(target=self._run, name="ripieno-log", daemon=True)
@@ -63,14 +64,14 @@ class BackgroundHandler(logging.handlers.QueueHandler):
     def enqueue(self, record: Any) -> None:
         """Hand over a line, or count it as dropped."""
         try:
-            self.queue.put_nowait(record)
+            self._lines.put_nowait(record)
         except queue.Full:
             self._dropped += 1
 
     def flush(self) -> None:
         """Wait until what was logged is written, for at most a second."""
-        with self.queue.all_tasks_done:
-            self.queue.all_tasks_done.wait_for(lambda: not self.queue.unfinished_tasks, 1.0)
+        with self._lines.all_tasks_done:
+            self._lines.all_tasks_done.wait_for(lambda: not self._lines.unfinished_tasks, 1.0)
 
     def close(self) -> None:
         """Write what waits, for at most a second, and end the thread."""
@@ -79,13 +80,13 @@ class BackgroundHandler(logging.handlers.QueueHandler):
         super().close()
 
     def _run(self) -> None:
-        while (line := self.queue.get()) is not None:
+        while (line := self._lines.get()) is not None:
             self._write(line)
-            self.queue.task_done()
-            if self._dropped and self.queue.empty():
+            self._lines.task_done()
+            if self._dropped and self._lines.empty():
                 lost, self._dropped = self._dropped, 0
                 self._write(orjson.dumps({"level": "warning", "message": f"{lost} log records were dropped"}).decode())
-        self.queue.task_done()
+        self._lines.task_done()
 
     def _write(self, line: str) -> None:
         try:

@@ -3,7 +3,8 @@
 `serve` blocks until SIGTERM or SIGINT; `start` runs the same server in a thread of this process. Order at the start:
 the port is bound (so that a taken one is said at once), the engines are loaded, connections are taken. At the end:
 "not ready", the port is closed, requests under way are finished within the grace period, the engines are closed.
-SIGHUP exchanges the bundles for what lies in their folders now; one that comes while they are loaded waits for that.
+SIGHUP renews the certificate and exchanges the bundles for what lies in their places now; one that comes while they are
+loaded waits for that.
 """
 
 from __future__ import annotations
@@ -248,9 +249,27 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     def exchange(self) -> Future[bool]:
-        """Exchange the bundles; thread-safe."""
+        """Renew the certificate and exchange the bundles; thread-safe. False when either failed: the log says why."""
         assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(self.door.house.exchange(), self._loop)
+        return asyncio.run_coroutine_threadsafe(self._reload(), self._loop)
+
+    async def _reload(self) -> bool:
+        done = self._renew_certificate()
+        return await self.door.house.exchange() and done
+
+    def _renew_certificate(self) -> bool:
+        """Show a renewed certificate to clients that connect from now on; a broken one leaves the old one in place."""
+        if self.tls is None:
+            return True
+        try:
+            if self.tls.renew():
+                assert self.config.ssl is not None
+                self.tls.load_into(self.config.ssl)
+                log.info("The certificate was renewed from %s.", self.tls.certificate)
+        except (RipienoError, OSError) as error:
+            log.error("The certificate was not renewed, the old one stays: %s", error)
+            return False
+        return True
 
     def _exchange_soon(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._loop is None:

@@ -127,6 +127,7 @@ MALFORMED: dict[str, Any] = {
     "no whole sample": (bytes(SIZE + 1), {"inference-header-content-length": "0"}),
     "nothing raw": (b"", {"inference-header-content-length": "0"}),
     "no gzip": (json.dumps(one()).encode(), {"content-encoding": "gzip"}),
+    "gzip and more": (gzip.compress(json.dumps(one()).encode()) + b"more", {"content-encoding": "gzip"}),
     "half gzip": (gzip.compress(json.dumps(one()).encode())[:-12], {"content-encoding": "gzip"}),
 }
 
@@ -369,3 +370,9 @@ PATHS = ("/", "/metrics", "/openapi.json", "/overview", "/v2/health/live", *(f"/
 def test_every_answer_carries_the_id_of_its_request_once(http: httpx.Client, path: str) -> None:
     answer = http.get(path, headers={"x-request-id": "mine"})
     assert answer.headers.get_list("x-request-id") == ["mine"]
+
+
+def test_all_members_of_a_gzip_body_are_read(http: httpx.Client) -> None:
+    text = json.dumps(one()).encode()
+    packed = gzip.compress(text[:40]) + gzip.compress(text[40:41]) + gzip.compress(b"") + gzip.compress(text[41:])
+    assert http.post(INFER, content=packed, headers={"content-encoding": "gzip"}).status_code == 200

@@ -169,3 +169,24 @@ def test_a_message_is_one_printable_line(text: str) -> None:
     line = one_line(text)
     assert len(line.splitlines()) <= 1
     assert len(line) <= 300
+
+
+def test_fields_that_are_null_are_absent() -> None:
+    tensor = {"name": "images", "shape": [1, 2, 3, 1], "datatype": "UINT8", "data": [1] * 6, "parameters": None}
+    output = {"name": "probabilities", "parameters": {"classification": None, "binary_data": None}}
+    plain = read_request(json.dumps({"inputs": [tensor]}).encode(), None, BYTES)
+    for frame in (
+        {"id": None, "parameters": None, "outputs": None},
+        {"parameters": {"timeout": None, "binary_data_output": None}, "outputs": []},
+    ):
+        assert read_request(json.dumps({"inputs": [tensor], **frame}).encode(), None, BYTES).outputs == plain.outputs
+    asked = read_request(json.dumps({"inputs": [tensor], "outputs": [output]}).encode(), None, BYTES).outputs
+    assert [(o.name, o.binary, o.top) for o in asked] == [("probabilities", False, 0)]
+
+
+def test_data_that_is_null_beside_raw_bytes_is_absent() -> None:
+    tensor = {"name": "images", "shape": [1, 2, 3, 1], "datatype": "UINT8", "data": None}
+    head = json.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": 6}}]}).encode()
+    assert read_request(head + bytes(6), len(head), BYTES).images.shape == (1, 2, 3, 1)
+    with pytest.raises(RefusedError, match="neither data"):
+        read_request(json.dumps({"inputs": [tensor]}).encode(), None, BYTES)

@@ -100,3 +100,11 @@ def test_what_is_cut_before_it_is_a_request_has_an_id(watched: Running) -> None:
     with connect(watched) as client:
         client.sendall(b"hello\r\n\r\n")
         assert b"\r\nx-request-id: " in all_of(client)
+
+
+@pytest.mark.parametrize(("version", "hosts", "status"), [("1.1", 0, 400), ("1.1", 2, 400), ("1.0", 0, 200)])
+def test_a_request_of_http_1_1_names_one_host(watched: Running, version: str, hosts: int, status: int) -> None:
+    with connect(watched) as client:
+        host = "Host: x\r\n" * hosts
+        client.sendall(f"GET /v2 HTTP/{version}\r\n{host}Connection: close\r\n\r\n".encode())
+        assert all_of(client).startswith(f"HTTP/1.1 {status}".encode())

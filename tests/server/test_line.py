@@ -181,7 +181,7 @@ def test_unpacking_stops_at_the_limit(encoding: bytes, pack: Any) -> None:
     bomb = pack(bytes(50_000_000))
     tracemalloc.start()
     with admission.enter() as ticket, pytest.raises(RefusedError) as caught:
-        _decoded(bomb, encoding, ticket)
+        asyncio.run(_decoded(bomb, encoding, ticket))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert caught.value.status == 413
