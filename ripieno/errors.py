@@ -22,6 +22,8 @@ EXTRAS = {
     "prometheus_client": "serve",
     "python_multipart": "serve",
     "grpc": "serve",
+    "grpc_health": "serve",
+    "grpc_reflection": "serve",
     "openvino": "openvino",
     "ray": "cluster",
     "smac": "smac",

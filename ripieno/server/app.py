@@ -27,8 +27,9 @@ from ripieno.server.express import Mailbox
 from ripieno.server.house import House, Sources
 from ripieno.server.limits import Admission, Limits
 from ripieno.server.metrics import CONTENT_TYPE, Metrics
+from ripieno.server.offload import beside
 from ripieno.server.refusal import RefusedError
-from ripieno.server.reply import write_response
+from ripieno.server.reply import check_size, write_response
 from ripieno.server.routes import routes
 from ripieno.server.signature import VERSION
 from ripieno.server.traces import Traces, of_http
@@ -135,10 +136,11 @@ class Door:
         with self.models.held(path["model"], path.get("version", VERSION)) as model, self.admission.enter() as ticket:
             _cancel_when_left(scope)
             body, header_length = await read_body(scope, receive, ticket, self.limits)
-            request = codec.read_request(body, header_length, model.signature)
+            request = await beside(len(body), codec.read_request, body, header_length, model.signature)
+            size = check_size(request, model.signature, self.limits.reply)
+            ticket.expect(size)
             answer = await model.answer(request, self.limits.timeout)
-            pieces, json_length = write_response(request, answer, model.signature, VERSION)
-        content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            content, json_length = await beside(size, write_response, request, answer, model.signature, VERSION)
         await reply(send, 200, content, JSON if json_length is None else BINARY, length=json_length)
         self.note_answer(scope["request_id"], model.signature.name, len(request.images), began)
 

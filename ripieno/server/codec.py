@@ -32,6 +32,10 @@ Whole = Annotated[int, msgspec.Meta(ge=-(1 << 53), le=1 << 53)]
 """Whole numbers as JSON's readers agree on; longer ones can be neither computed with nor quoted."""
 Bytes: TypeAlias = bytes | memoryview
 
+LONG = 1 << 17
+"""Bytes of JSON numbers that are parsed at once."""
+_NUMERIC = b"0123456789+-.eE \t\r\n"
+
 WIDTHS = {"UINT8": 1, "FP32": 4}
 """Bytes of a number of each datatype a request's images may have."""
 
@@ -203,6 +207,16 @@ def _numbers(text: bytes, shape: Sequence[int]) -> NDArray[Any]:
     # a list of n numbers has n - 1 commas however it is nested: counted before anything is made of them
     if text.count(b",") + 1 != declared:
         raise bad(f"{INPUT!r} has about {text.count(b',') + 1} numbers, its shape declares {declared}")
+    if len(text) > LONG:
+        return _long_numbers(text, shape)
+    array = _loaded(text)
+    if array.size != declared or array.shape not in ((declared,), tuple(shape)):
+        raise bad(f"the data of {INPUT!r} has shape {list(array.shape)}, must be flat or {list(shape)}")
+    return array
+
+
+def _loaded(text: bytes) -> NDArray[Any]:
+    """A JSON list of numbers as an array."""
     import orjson
 
     try:
@@ -211,9 +225,34 @@ def _numbers(text: bytes, shape: Sequence[int]) -> NDArray[Any]:
         raise bad(f"the data of {INPUT!r} is no list of numbers of equal rows: {error}") from None
     if array.dtype.kind not in "iuf":
         raise bad(f"the data of {INPUT!r} must be numbers only")
-    if array.size != declared or array.shape not in ((declared,), tuple(shape)):
-        raise bad(f"the data of {INPUT!r} has shape {list(array.shape)}, must be flat or {list(shape)}")
     return array
+
+
+def _long_numbers(text: bytes, shape: Sequence[int]) -> NDArray[Any]:
+    """As `_numbers`, piece by piece: a parser holds the interpreter's lock until it has read all it was given.
+
+    What is left of the text without its numbers says how they are nested; without brackets they are one flat list.
+    """
+    pieces = [text[at : at + LONG] for at in range(0, len(text), LONG)]
+    nesting = b"".join([piece.translate(None, _NUMERIC) for piece in pieces])
+    if nesting not in (_nesting((math.prod(shape),)), _nesting(shape)):
+        raise bad(f"the data of {INPUT!r} is no list of numbers, flat or of shape {list(shape)}")
+    flat = b"".join([piece.translate(None, b"[]") for piece in pieces])
+    arrays, start = [], 0
+    while start < len(flat):
+        stop = flat.find(b",", start + LONG)
+        stop = len(flat) if stop < 0 else stop
+        arrays.append(_loaded(b"[" + flat[start:stop] + b"]"))
+        start = stop + 1
+    return np.concatenate(arrays)
+
+
+def _nesting(shape: Sequence[int]) -> bytes:
+    """Brackets and commas of nested lists of `shape`."""
+    inner = b""
+    for length in reversed(shape):
+        inner = b"[" + b",".join([inner] * length) + b"]"
+    return inner
 
 
 def finish(array: NDArray[Any], shape: Sequence[int], datatype: str, signature: Signature) -> NDArray[np.generic]:

@@ -24,8 +24,9 @@ import orjson
 from ripieno.errors import EngineError
 from ripieno.server import codec
 from ripieno.server.auth import is_authorized
-from ripieno.server.refusal import late, one_line
-from ripieno.server.reply import write_response
+from ripieno.server.offload import AT_ONCE
+from ripieno.server.refusal import late, one_line, without_paths
+from ripieno.server.reply import size_of, write_response
 from ripieno.server.signature import VERSION
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Express:
             if (len(body) if length is None else length) > limits.json:
                 return False
             request = codec.read_request(body, length, model.signature)
-            if not PLAIN.issuperset(request.parameters):
+            if not PLAIN.issuperset(request.parameters) or size_of(request, model.signature) > AT_ONCE:
                 return False
             ticket = door.admission.enter()
             ticket.hold(len(body))
@@ -164,17 +165,18 @@ class Express:
         took = time.perf_counter() - self._began
         try:
             answer = self._future.result()
-            pieces, length = write_response(self._request, answer, self._model.signature, VERSION)
+            content, length = write_response(self._request, answer, self._model.signature, VERSION)
         except (EngineError, CancelledError) as error:
-            self._fail(500, str(error) or "the request was cancelled", took)
+            folder = self._model.line.engine.bundle.path
+            self._fail(500, without_paths(str(error), folder) or "The request was cancelled.", took)
         except Exception as error:
-            log.exception("a mistake of ours")
-            self._fail(500, f"a mistake of the server: {type(error).__name__}", took)
+            log.exception("unhandled exception while answering a request")
+            self._fail(500, f"Internal server error: {type(error).__name__}", took)
         else:
             self._model.tally.answered(len(self._request.images), took, answer.partial)
             kind = b"application/json" if length is None else b"application/octet-stream"
             extra = b"" if length is None else b"inference-header-content-length: %d\r\n" % length
-            self._send(200, b"".join(pieces), kind, extra)
+            self._send(200, content, kind, extra)
 
     def _give_up(self) -> None:
         if self._end():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,10 @@ FIELDS = 256
 """Most fields of a message: one input, some outputs and parameters."""
 RAW = 7
 """Number of the field `raw_input_contents`: what is in it does not grow when it is parsed."""
+PIECE = 1 << 15
+"""Numbers of a field that are made an array at once."""
+RAW_OUTPUT = bytes([6 << 3 | 2])
+"""Tag of the field `raw_output_contents`: its number, and that it has a length."""
 FIXED = {1: 8, 5: 4}
 """Bytes of protobuf's types of fixed width."""
 
@@ -42,7 +46,7 @@ def parsed(raw: bytes, kind: Any, most: int) -> Any:
     no raw tensors.
     """
     try:
-        _weigh(raw, most)
+        _split(raw, most)
         return kind.FromString(raw)
     except RefusedError:
         raise
@@ -50,12 +54,28 @@ def parsed(raw: bytes, kind: Any, most: int) -> Any:
         raise bad(f"the bytes are no {kind.DESCRIPTOR.name}") from None
 
 
-def _weigh(raw: bytes, most: int) -> None:
-    """Judge a message by its outermost fields before it is parsed and grows: an input of two bytes becomes an object, a
-    number of one byte takes up to eight.
+def parsed_inference(raw: bytes, most: int) -> tuple[Any, list[memoryview]]:
+    """The `ModelInferRequest` that `raw` holds, without its raw contents, and these as views of `raw`.
 
-    Raises RefusedError as `parsed`; IndexError or ValueError where the bytes are no message.
+    Raises RefusedError as `parsed`.
     """
+    try:
+        head, contents = _split(raw, most)
+        return InferRequest.FromString(head), contents
+    except RefusedError:
+        raise
+    except Exception:  # as in `parsed`
+        raise bad("the bytes are no ModelInferRequest") from None
+
+
+def _split(raw: bytes, most: int) -> tuple[bytes, list[memoryview]]:
+    """The fields of a message but for its raw contents, and these.
+
+    It is judged by its outermost fields before it is parsed and grows: an input of two bytes becomes an object, a
+    number of one byte takes up to eight. Raises RefusedError as `parsed`; IndexError or ValueError where the bytes are
+    no message.
+    """
+    view, head, contents = memoryview(raw), [], []
     at = fields = others = 0
     while at < len(raw):
         fields, begin = fields + 1, at
@@ -71,14 +91,18 @@ def _weigh(raw: bytes, most: int) -> None:
             at += FIXED[tag & 7]
         else:
             raise ValueError("no type of a field that the protocol has")
-        if tag >> 3 != RAW:
+        if tag >> 3 != RAW or tag & 7 != 2:
             others += at - begin
+            head.append(view[begin:at])
+        else:
+            contents.append(view[at - size : at])
     if at > len(raw):
         raise ValueError("the last field is cut off")
     if others > most:
         raise RefusedError(
             413, f"{others} bytes of the message are no raw contents, at most {most} are read: send raw_input_contents"
         )
+    return b"".join(head), contents
 
 
 def _number(raw: bytes, at: int) -> tuple[int, int]:
@@ -92,12 +116,15 @@ def _number(raw: bytes, at: int) -> tuple[int, int]:
     raise ValueError("a number does not end")
 
 
-def read_request(asked: Any, signature: Signature) -> Request:
-    """A request from a `ModelInferRequest`. Raises RefusedError (400) for what `signature` cannot answer."""
+def read_request(asked: Any, raw: Sequence[memoryview | bytes], signature: Signature) -> Request:
+    """A request from a `ModelInferRequest` and its raw contents.
+
+    Raises RefusedError (400) for what `signature` cannot answer.
+    """
     if len(asked.inputs) != 1 or asked.inputs[0].name != INPUT:
         names = ", ".join(repr(t.name[:40]) for t in asked.inputs[:4]) or "none"
         raise bad(f"inputs are {names}, must be the one input {INPUT!r}")
-    tensor, raw = asked.inputs[0], asked.raw_input_contents
+    tensor = asked.inputs[0]
     shape = list(tensor.shape[:16])
     codec.check_shape(shape, tensor.datatype, signature)
     if "shared_memory_region" in tensor.parameters:
@@ -120,7 +147,9 @@ def _contents(tensor: Any, shape: list[int], signature: Signature) -> NDArray[np
     declared = int(np.prod(shape, dtype=np.int64))
     if len(numbers) != declared:
         raise bad(f"{INPUT!r} holds {len(numbers)} numbers, its shape declares {declared}")
-    return codec.finish(np.array(numbers), shape, tensor.datatype, signature)
+    # by pieces: an array of a whole field is made without giving way to the event loop
+    pieces = [np.array(numbers[at : at + PIECE]) for at in range(0, declared, PIECE)]
+    return codec.finish(np.concatenate(pieces), shape, tensor.datatype, signature)
 
 
 def parameters(said: Mapping[str, Any]) -> dict[str, Parameter]:
@@ -129,8 +158,9 @@ def parameters(said: Mapping[str, Any]) -> dict[str, Parameter]:
     return {key: getattr(value, kind) for key, value, kind in named if kind}
 
 
-def write_response(request: Request, answer: Answer, signature: Signature) -> Any:
-    """A `ModelInferResponse` with raw contents."""
+def write_response(request: Request, answer: Answer, signature: Signature) -> bytes:
+    """A `ModelInferResponse` as bytes: raw contents are joined behind the message and never copied into it."""
+    contents: list[bytes] = []
     response = InferResponse(model_name=signature.name, model_version=VERSION, id=request.id)
     for name, value in flags(answer).items():
         kind = "bool" if isinstance(value, bool) else "double" if isinstance(value, float) else "string"
@@ -141,8 +171,18 @@ def write_response(request: Request, answer: Answer, signature: Signature) -> An
         shape = list(tensor.shape) if isinstance(tensor, np.ndarray) else [samples]
         datatype = "BYTES" if wanted.top else datatype_of(wanted.name)
         response.outputs.add(name=wanted.name, datatype=datatype, shape=[samples, wanted.top] if wanted.top else shape)
-        response.raw_output_contents.append(tensor_to_bytes(tensor))
-    return response
+        raw = tensor_to_bytes(tensor)
+        contents += [RAW_OUTPUT, _varint(len(raw)), raw]
+    return b"".join([response.SerializeToString(), *contents])
+
+
+def _varint(value: int) -> bytes:
+    """A number in protobuf's wire format."""
+    said = bytearray()
+    while value > 127:
+        said.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*said, value])
 
 
 def metadata(signature: Signature) -> Any:

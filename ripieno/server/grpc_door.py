@@ -13,8 +13,12 @@ from ripieno.errors import need
 from ripieno.server import grpc_codec, signature
 from ripieno.server.address import Tls, bound, cannot_bind, only_ipv4
 from ripieno.server.auth import is_authorized
+from ripieno.server.grpc_body import MessageReader
+from ripieno.server.grpc_services import services
+from ripieno.server.offload import beside
 from ripieno.server.proto import SERVICE, message, methods
 from ripieno.server.refusal import RefusedError
+from ripieno.server.reply import check_size
 from ripieno.server.traces import of_grpc
 
 if TYPE_CHECKING:
@@ -43,6 +47,7 @@ class GrpcDoor:
         self.door = door
         self.grpc = need("grpc")
         self.address = ""
+        self.reader = MessageReader(door.admission)
         self._open = contextlib.ExitStack()
         limits = door.limits
         self.server = self.grpc.aio.server(
@@ -52,19 +57,23 @@ class GrpcDoor:
                 ("grpc.max_receive_message_length", limits.body),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_metadata_size", limits.headers),
+                ("grpc.max_allowed_incoming_connections", limits.connections),
+                ("grpc.server_handshake_timeout_ms", int(1000 * limits.header_timeout)),
                 # a client that is gone without a word is found out by an unanswered ping
                 ("grpc.keepalive_time_ms", int(1000 * limits.keep_alive)),
                 ("grpc.keepalive_timeout_ms", int(1000 * limits.header_timeout)),
             ],
         )
         handlers = {
-            name: self.grpc.unary_unary_rpc_method_handler(
+            # a stream of requests is the same on the wire, and only its message may be read late, or not at all
+            name: self.grpc.stream_unary_rpc_method_handler(
                 self._checked(name, asked, getattr(self, f"_{name}")),
-                response_serializer=answered.SerializeToString,
+                response_serializer=lambda answer: answer if isinstance(answer, bytes) else answer.SerializeToString(),
             )
-            for name, (asked, answered) in methods().items()
+            for name, (asked, _) in methods().items()
         }
-        self.server.add_generic_rpc_handlers((self.grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        own = self.grpc.method_handlers_generic_handler(SERVICE, handlers)
+        self.server.add_generic_rpc_handlers((own, *services(door, self._check_token)))
 
     @classmethod
     async def open(cls, door: Door, host: str, port: int, tls: Tls | None) -> GrpcDoor:
@@ -110,17 +119,20 @@ class GrpcDoor:
 
     def _checked(
         self, name: str, kind: Any, answer: Callable[[Any, Any], Awaitable[Any]]
-    ) -> Callable[[bytes, Any], Awaitable[Any]]:
-        """`answer` for a message of `kind` that comes as bytes: its token checked, its refusals as statuses."""
+    ) -> Callable[[Any, Any], Awaitable[Any]]:
+        """`answer` for a message of `kind`: its token checked before it is read, its refusals as statuses."""
 
-        async def checked(raw: bytes, context: Any) -> Any:
+        async def checked(_: Any, context: Any) -> Any:
             request = self._name_of(context)
             try:
-                if self.door.token is not None and name not in PROBES:
-                    self._check_token(context)
-                # an inference's place is taken before its bytes become a message
-                asked = raw if name == INFER else grpc_codec.parsed(raw, kind, self.door.limits.json)
-                return await answer(asked, context)
+                if name in PROBES:  # nothing is in their messages
+                    return await answer(None, context)
+                self._check_token(context)
+                if name == INFER:
+                    return await answer(None, context)
+                with self.door.admission.enter() as ticket:
+                    raw = await self.reader.read(context, ticket)
+                    return await answer(grpc_codec.parsed(raw, kind, self.door.limits.json), context)
             except RefusedError as error:
                 refusal = error
             except Exception as error:
@@ -140,23 +152,24 @@ class GrpcDoor:
         return self.door.name_of((str(k).encode(), v.encode()) for k, v in said if isinstance(v, str))
 
     def _check_token(self, context: Any) -> None:
-        assert self.door.token is not None
         said = dict(context.invocation_metadata() or ()).get("authorization", "")
-        if not is_authorized(str(said).encode(), self.door.token):
+        if self.door.token is not None and not is_authorized(str(said).encode(), self.door.token):
             raise RefusedError(401, "the call must carry the metadata 'authorization: Bearer TOKEN'")
 
-    async def _ModelInfer(self, raw: bytes, context: Any) -> Any:  # noqa: N802
+    async def _ModelInfer(self, _: None, context: Any) -> Any:  # noqa: N802
         began = time.perf_counter()
         left = context.time_remaining()
         timeout = self.door.limits.timeout if left is None else min(self.door.limits.timeout, max(0.001, left))
         span = of_grpc(self.door.traces, INFER, context.invocation_metadata())
         with span, self.door.admission.enter() as ticket:
-            ticket.hold(len(raw))
-            asked = grpc_codec.parsed(raw, grpc_codec.InferRequest, self.door.limits.json)
+            raw = await self.reader.read(context, ticket)
+            asked, contents = await beside(len(raw), grpc_codec.parsed_inference, raw, self.door.limits.json)
             with self.door.models.held(asked.model_name, asked.model_version) as model:
-                request = grpc_codec.read_request(asked, model.signature)
+                request = await beside(len(raw), grpc_codec.read_request, asked, contents, model.signature)
+                size = check_size(request, model.signature, self.door.limits.reply)
+                ticket.expect(size)
                 answer = await model.answer(request, timeout)
-                response = grpc_codec.write_response(request, answer, model.signature)
+                response = await beside(size, grpc_codec.write_response, request, answer, model.signature)
         self.door.note_answer(self._name_of(context), model.signature.name, len(request.images), began)
         return response
 

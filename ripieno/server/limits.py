@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ class Limits:
     """longest JSON within it, and over gRPC what is no raw contents: they grow when parsed, raw tensors do not"""
     headers: int = 64 * 1024
     """longest headers of a request"""
+    reply: int = 128 * MIB
+    """longest answer, about: what its outputs take"""
     samples: int = 65536
     """samples in one request"""
     requests: int = 1024
@@ -47,6 +50,16 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("timeout", "body_timeout", "header_timeout", "keep_alive", "grace"):
             check_duration(getattr(self, name), name, zero=name in ("keep_alive", "grace"))
+
+
+RESERVED = 256
+"""File descriptors that are no client's: workers, files, those of connections that are just being refused."""
+
+
+def within_descriptors(limits: Limits, descriptors: int, protocols: int) -> Limits:
+    """`limits` with as many connections as `descriptors` suffice for; each of `protocols` ports takes so many."""
+    most = max(8, (descriptors - RESERVED) // protocols)
+    return limits if limits.connections <= most else dataclasses.replace(limits, connections=most)
 
 
 class Admission:
@@ -91,6 +104,19 @@ class Ticket:
             raise RefusedError(503, f"requests under way hold {self.admission.held} bytes: try again", 1)
         self.held += more
         self.admission.held += more
+
+    def expect(self, size: int) -> None:
+        """Count `size` more bytes, those of the answer. Raises RefusedError (503) over the limit of all requests."""
+        admission = self.admission
+        if admission.held + size > admission.limits.held and admission.held > self.held:
+            raise RefusedError(503, f"requests under way hold {admission.held} bytes: try again", 1)
+        self.held += size
+        admission.held += size
+
+    def settle(self, size: int) -> None:
+        """Count `size` bytes instead of what was counted so far."""
+        self.admission.held += size - self.held
+        self.held = size
 
     def __enter__(self) -> Ticket:
         return self

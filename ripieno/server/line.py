@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import EngineBusyError, EngineError, EngineTimeoutError
-from ripieno.server.refusal import RefusedError, late
+from ripieno.server.refusal import RefusedError, late, without_paths
 from ripieno.server.traces import steps
 from ripieno.types import Bundle
 
@@ -112,7 +112,7 @@ class Line:
         except (TimeoutError, EngineTimeoutError, EngineBusyError):
             raise late(timeout) from None
         except EngineError as error:
-            raise RefusedError(500, str(error)) from error
+            raise RefusedError(500, without_paths(str(error), self.engine.bundle.path)) from error
 
     async def _in_thread(self, submit: Callable[[], Future[Answer]]) -> Future[Answer]:
         """Submit in the one writing thread; a caller that gives up takes its request back."""

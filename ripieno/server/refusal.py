@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from ripieno.errors import RipienoError
+
+_PATH = re.compile(r"(?<![\w\]/.:])/[^\s'\",;:()]+")
 
 
 class RefusedError(RipienoError):
@@ -22,6 +27,12 @@ def bad(message: str) -> RefusedError:
 def late(timeout: float) -> RefusedError:
     """No answer within `timeout` seconds: 504."""
     return RefusedError(504, f"no answer within {timeout:g} s: the server is busy or the request too large")
+
+
+def without_paths(message: str, bundle: Path) -> str:
+    """`message` without absolute paths of this machine, those of the folder `bundle` among them."""
+    folder = str(bundle.absolute())
+    return _PATH.sub("[path]", message.replace(folder, "[bundle]") if folder != "/" else message)
 
 
 def one_line(message: str, longest: int = 300) -> str:

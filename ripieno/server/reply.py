@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.server.codec import Bytes, Request, Wanted
+from ripieno.server.codec import Request, Wanted
+from ripieno.server.refusal import RefusedError
 from ripieno.server.signature import Signature, datatype_of
 
 if TYPE_CHECKING:
     from ripieno.engine.answer import Answer
+
+
+STRING, NUMBER = 32, 12
+"""Bytes that a class in words and a number in JSON take, about."""
+LONG = 1 << 14
+"""Elements that are written as JSON at once."""
 
 
 def output_tensor(wanted: Wanted, answer: Answer, signature: Signature) -> NDArray[np.float32] | list[str]:
@@ -34,8 +42,33 @@ def output_tensor(wanted: Wanted, answer: Answer, signature: Signature) -> NDArr
 def top_classes(probabilities: NDArray[np.float32], top: int, signature: Signature) -> list[str]:
     """The `top` best classes of each sample as "value:index:name", best first: Triton's classification extension."""
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-    pairs = zip(probabilities, order, strict=True)
-    return [f"{row[i]:f}:{i}:{signature.classes[i]}" for row, best in pairs for i in best]
+    values = np.take_along_axis(probabilities, order, axis=1)
+    pairs = zip(values.ravel().tolist(), order.ravel().tolist(), strict=True)
+    return [f"{value:f}:{i}:{signature.classes[i]}" for value, i in pairs]
+
+
+def size_of(request: Request, signature: Signature) -> int:
+    """About how many bytes the answer to `request` will take in memory and on the wire."""
+    samples = len(request.images)
+    total = 0
+    for wanted in request.outputs:
+        if wanted.name == "label" or wanted.top:
+            total += samples * max(1, wanted.top) * STRING
+        else:
+            numbers = math.prod(max(1, n) for n in signature.output_shape(wanted.name))
+            total += samples * numbers * (4 if wanted.binary else NUMBER)
+    return total
+
+
+def check_size(request: Request, signature: Signature, most: int) -> int:
+    """`size_of`, if it is at most `most` bytes. Raises RefusedError (413) otherwise."""
+    size = size_of(request, signature)
+    if size > most:
+        raise RefusedError(
+            413,
+            f"The answer would take about {size} bytes, at most {most} are sent. Ask about fewer samples or outputs.",
+        )
+    return size
 
 
 def strings_to_bytes(strings: Sequence[str]) -> bytes:
@@ -60,17 +93,32 @@ def flags(answer: Answer) -> dict[str, bool | float | str]:
     return said
 
 
-def write_response(
-    request: Request, answer: Answer, signature: Signature, version: str
-) -> tuple[list[Bytes], int | None]:
-    """The response in pieces, and the length of its JSON when raw tensors follow it (None when it is all JSON)."""
+def _json_list(tensor: NDArray[np.float32] | list[str]) -> Any:
+    """A tensor's elements for orjson: long ones in pieces, since it holds the interpreter's lock while it writes."""
+    import orjson
+
+    flat: Any = tensor if isinstance(tensor, list) else np.ascontiguousarray(tensor).reshape(-1)
+    if len(flat) <= LONG:
+        return flat
+    pieces = [
+        orjson.dumps(flat[at : at + LONG], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for at in range(0, len(flat), LONG)
+    ]
+    return orjson.Fragment(b"[" + b",".join(pieces) + b"]")
+
+
+def write_response(request: Request, answer: Answer, signature: Signature, version: str) -> tuple[bytes, int | None]:
+    """The response's body, and the length of its JSON when raw tensors follow it (None when it is all JSON)."""
     import orjson
 
     samples = len(answer.probabilities)
     outputs: list[dict[str, Any]] = []
-    tail: list[Bytes] = []
+    tail: list[bytes] = []
+    tensors: dict[tuple[str, int], NDArray[np.float32] | list[str]] = {}
     for wanted in request.outputs:
-        tensor = output_tensor(wanted, answer, signature)
+        key = (wanted.name, wanted.top)
+        if key not in tensors:
+            tensors[key] = output_tensor(wanted, answer, signature)
+        tensor = tensors[key]
         shape = list(tensor.shape) if isinstance(tensor, np.ndarray) else [samples]
         document: dict[str, Any] = {
             "name": wanted.name,
@@ -78,7 +126,7 @@ def write_response(
             "shape": [samples, wanted.top] if wanted.top else shape,
         }
         if not wanted.binary:
-            document["data"] = tensor if isinstance(tensor, list) else np.ascontiguousarray(tensor).reshape(-1)
+            document["data"] = _json_list(tensor)
         else:
             raw = tensor_to_bytes(tensor)
             document["parameters"] = {"binary_data_size": len(raw)}
@@ -90,4 +138,4 @@ def write_response(
     if said := flags(answer):
         response["parameters"] = said
     head = orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
-    return [head, *tail], len(head) if tail else None
+    return (b"".join([head, *tail]), len(head)) if tail else (head, None)

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import resource
 import signal
 import socket
 import threading
@@ -33,7 +34,7 @@ from ripieno.server.app import Door
 from ripieno.server.connection import bounded
 from ripieno.server.heap import keep_releasing
 from ripieno.server.house import House, Sources
-from ripieno.server.limits import Limits
+from ripieno.server.limits import Limits, within_descriptors
 from ripieno.server.signals import handled
 from ripieno.server.traces import Traces
 
@@ -204,7 +205,8 @@ class _Server(uvicorn.Server):
         self._grpc = None
         if self.options.grpc_port is not None:
             try:
-                need("grpc")
+                for module in ("grpc", "grpc_health", "grpc_reflection"):
+                    need(module)
                 from ripieno.server.grpc_door import GrpcDoor
 
                 self._grpc = await GrpcDoor.open(self.door, self.options.host, self.options.grpc_port, self.tls)
@@ -283,13 +285,30 @@ class _Server(uvicorn.Server):
             raise self._failure
 
 
+BACKLOG = 128
+"""Connections that wait to be accepted. All of them are accepted at once: each needs a descriptor for a moment."""
+
+
+def _descriptors() -> int:
+    """File descriptors that this process may have, after asking for as many as are allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1 << 20 if soft == resource.RLIM_INFINITY else soft
+
+
 @contextlib.contextmanager
 def _prepared(bundle: Sources, options: Options) -> Iterator[tuple[_Server, socket.socket]]:
     """A server ready to run, and its listening socket; both closed at the end, with the engines."""
     # the words of others go to handlers the user set, or nowhere
     for library in ("uvicorn", "python_multipart", "opentelemetry"):
         logging.getLogger(library).addHandler(logging.NullHandler())
-    limits = options.limits
+    limits = within_descriptors(options.limits, _descriptors(), 1 if options.grpc_port is None else 2)
+    if limits != options.limits:
+        asked = options.limits.connections
+        log.warning("%d connections are taken, not %d: raise `ulimit -n` for more", limits.connections, asked)
     tls = Tls.read(options.certificate, options.key)
     if not is_loopback(options.host) and options.token is None:
         log.warning("%s can be reached from other machines and no token is asked for", options.host)
@@ -306,6 +325,7 @@ def _prepared(bundle: Sources, options: Options) -> Iterator[tuple[_Server, sock
             door,
             http=bounded(limits, door),
             ws="none",
+            backlog=BACKLOG,
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -139,18 +142,18 @@ def test_bytes_that_are_no_message_are_an_invalid_argument(running: Running, raw
     assert caught.value.details() == "the bytes are no ModelInferRequest"
 
 
-def test_bytes_take_their_place_before_they_become_a_message(engine: StandIn) -> None:
+def test_a_message_is_not_read_while_there_is_no_room_for_the_longest(engine: StandIn) -> None:
     asked, _ = methods()["ModelInfer"]
     sent = asked(model_name="ensemble", inputs=[ONE], raw_input_contents=[bytes(192)]).SerializeToString()
     with (
-        start(engine, grpc_port=0, limits=Limits(held=2 * len(sent))) as running,
+        start(engine, grpc_port=0, limits=Limits(body=4000, held=4000, body_timeout=0.5)) as running,
         grpc.insecure_channel(running.grpc) as channel,
     ):
         infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
         engine.gate.clear()
         try:
             first = infer.future(sent, timeout=10)
-            assert soon(lambda: flight(running)["bytes"] == len(sent))
+            assert soon(lambda: len(sent) < flight(running)["bytes"] < 4000), "the message and its answer"
             with pytest.raises(grpc.RpcError) as caught:
                 infer(b"\xff" * 2 * len(sent), timeout=10)
             assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -223,3 +226,114 @@ def test_the_messages_are_those_that_clients_send() -> None:
     theirs.parameters["timeout"].int64_param = 9
     ours = message("ModelInferRequest").FromString(theirs.SerializeToString())
     assert str(ours) == str(theirs)
+
+
+def resident() -> int:
+    """MiB of memory that this process takes."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) >> 10 for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+SENDER = """
+import sys, grpc
+channel = grpc.insecure_channel(sys.argv[1], options=[("grpc.max_send_message_length", -1)])
+call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+calls = [call.future(bytes(48 << 20), timeout=60) for _ in range(8)]
+print(*sorted({c.code().name for c in calls}))
+"""
+
+
+def test_large_messages_without_a_token_are_refused_unread(engine: StandIn) -> None:
+    with start(engine, grpc_port=0, token="secret") as running:
+        before = resident()
+        sender = subprocess.Popen([sys.executable, "-c", SENDER, running.grpc], stdout=subprocess.PIPE, text=True)
+        most = before
+        while sender.poll() is None:
+            most = max(most, resident())
+            time.sleep(0.01)
+        assert sender.communicate()[0].split() == ["UNAUTHENTICATED"]
+        assert most - before < 150
+
+
+def test_a_message_that_never_ends_gives_way_to_one_that_waits(engine: StandIn, images: NDArray[np.uint8]) -> None:
+    """Over bare HTTP/2: a call whose message is begun and never goes on takes all the room there is."""
+    limits = Limits(body=1 << 20, held=1 << 20, body_timeout=20)
+    with start(engine, grpc_port=0, limits=limits) as running:
+        host, port = running.grpc.split(":")
+        path = b"/inference.GRPCInferenceService/ModelInfer"
+        fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x")]
+        fields += [(b"content-type", b"application/grpc"), (b"te", b"trailers")]
+        block = b"".join(b"\x00" + bytes([len(k)]) + k + bytes([len(v)]) + v for k, v in fields)
+        begun = b"\x00" + (1 << 19).to_bytes(4, "big") + b"x"
+
+        def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+            return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+        with socket.create_connection((host, int(port)), timeout=10) as slow:
+            preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
+            slow.sendall(preface + frame(1, 4, 1, block) + frame(0, 0, 1, begun))
+            assert soon(lambda: flight(running)["bytes"] == 1 << 20)
+            began = time.monotonic()
+            with triton.InferenceServerClient(running.grpc) as client:
+                client.infer("ensemble", asked(images))
+            assert time.monotonic() - began < 10
+
+
+def test_connections_have_a_limit(engine: StandIn) -> None:
+    with start(engine, grpc_port=0, limits=Limits(connections=3)) as running:
+        host, port = running.grpc.split(":")
+        clients = [socket.create_connection((host, int(port)), timeout=5) for _ in range(5)]
+        assert [len(client.recv(9)) for client in clients] == [9, 9, 9, 0, 0], "settings, or the end"
+        for client in clients:
+            client.close()
+
+
+def health_of(channel: grpc.Channel, service: str) -> str:
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    asked = health_pb2.HealthCheckRequest(service=service)
+    try:
+        status = health_pb2_grpc.HealthStub(channel).Check(asked, timeout=10).status
+    except grpc.RpcError as error:
+        return str(error.code().name)
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(status))
+
+
+def test_health_is_told_of_the_server_and_of_each_model_without_a_token(bundle: Bundle) -> None:
+    engine = StandIn(bundle)
+    with start(engine, grpc_port=0, token="secret") as running, grpc.insecure_channel(running.grpc) as channel:
+        asked = ("", SERVICE, "ensemble", MEMBERS[0], "nobody")
+        assert [health_of(channel, name) for name in asked] == [*["SERVING"] * 4, "NOT_FOUND"]
+        engine.close()
+        assert [health_of(channel, name) for name in asked] == [*["NOT_SERVING"] * 4, "NOT_FOUND"]
+
+
+def test_health_is_watched_until_the_server_stops(bundle: Bundle) -> None:
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with start(StandIn(bundle), grpc_port=0) as running, grpc.insecure_channel(running.grpc) as channel:
+        seen = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=20)
+        states = health_pb2.HealthCheckResponse.ServingStatus
+        assert next(seen).status == states.SERVING
+        running._server.stop()
+        assert next(seen).status == states.NOT_SERVING
+
+
+def test_the_services_are_told_to_clients_that_carry_the_token(engine: StandIn) -> None:
+    from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+    def ask(**metadata: str) -> Any:
+        requests = [
+            reflection_pb2.ServerReflectionRequest(list_services=""),
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE),
+        ]
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        return list(stub.ServerReflectionInfo(iter(requests), metadata=tuple(metadata.items()), timeout=10))
+
+    with start(engine, grpc_port=0, token="secret") as running, grpc.insecure_channel(running.grpc) as channel:
+        services, files = ask(authorization="Bearer secret")
+        assert SERVICE in [service.name for service in services.list_services_response.service]
+        assert any(b"ModelInfer" in file for file in files.file_descriptor_response.file_descriptor_proto)
+        with pytest.raises(grpc.RpcError) as caught:
+            ask()
+        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED

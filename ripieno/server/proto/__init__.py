@@ -26,6 +26,11 @@ def _pool() -> Any:
 _POOL = _pool()
 
 
+def pool() -> Any:
+    """The pool of the protocol's descriptors."""
+    return _POOL
+
+
 def message(name: str) -> Any:
     """The class of the message `inference.<name>`."""
     return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"inference.{name}"))
