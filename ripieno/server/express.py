@@ -123,7 +123,8 @@ class Express:
             if (len(body) if length is None else length) > limits.json:
                 return False
             request = codec.read_request(body, length, model.signature)
-            if not PLAIN.issuperset(request.parameters) or size_of(request, model.signature) > AT_ONCE:
+            short = size_of(request, model.signature) <= min(AT_ONCE, limits.reply)
+            if not short or not PLAIN.issuperset(request.parameters):
                 return False
             ticket = door.admission.enter()
             ticket.hold(len(body))

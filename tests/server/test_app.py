@@ -376,3 +376,41 @@ def test_all_members_of_a_gzip_body_are_read(http: httpx.Client) -> None:
     text = json.dumps(one()).encode()
     packed = gzip.compress(text[:40]) + gzip.compress(text[40:41]) + gzip.compress(b"") + gzip.compress(text[41:])
     assert http.post(INFER, content=packed, headers={"content-encoding": "gzip"}).status_code == 200
+
+
+def test_an_answer_too_long_is_refused_before_the_engine_is_asked(engine: StandIn, images: NDArray[np.uint8]) -> None:
+    many = np.zeros((400, *SHAPE), np.uint8)
+    asked = {"name": "probabilities", "parameters": {"classification": 4}}
+    tensor = {"name": "images", "shape": list(many.shape), "datatype": "UINT8"}
+    with start(engine, limits=Limits(reply=40_000)) as running:
+        for outputs, status in (([asked], 413), ([{"name": "probabilities"}], 200)):
+            head = json.dumps(
+                {"inputs": [{**tensor, "parameters": {"binary_data_size": many.size}}], "outputs": outputs}
+            )
+            headers = {"inference-header-content-length": str(len(head))}
+            answer = httpx.post(
+                running.url + INFER, content=head.encode() + many.tobytes(), headers=headers, trust_env=False
+            )
+            assert answer.status_code == status, answer.text[:200]
+
+
+def test_long_answers_are_written_as_short_ones_are(engine: StandIn) -> None:
+    many = np.random.default_rng(0).integers(0, 256, (9000, *SHAPE), np.uint8)
+    outputs = [
+        {"name": "probabilities"},
+        {"name": "label"},
+        {"name": "probabilities", "parameters": {"classification": 2}},
+    ]
+    tensor = {"name": "images", "shape": list(many.shape), "datatype": "UINT8"}
+    head = json.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": many.size}}], "outputs": outputs})
+    with start(engine) as running:
+        headers = {"inference-header-content-length": str(len(head))}
+        answer = httpx.post(
+            running.url + INFER, content=head.encode() + many.tobytes(), headers=headers, trust_env=False, timeout=60
+        ).json()
+    expected = direct_answers(engine.bundle, many).mean(axis=0)
+    probabilities, labels, best = (output["data"] for output in answer["outputs"])
+    np.testing.assert_allclose(np.reshape(probabilities, expected.shape), expected, atol=1e-5)
+    assert labels == [engine.bundle.classes[i] for i in expected.argmax(axis=1)]
+    assert len(best) == 2 * len(many)
+    assert best[0].endswith(labels[0])

@@ -199,7 +199,10 @@ def test_a_token_guards_grpc_too(engine: StandIn) -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
+    return made_certificate(tmp_path_factory.mktemp("tls"))
+
+
+def made_certificate(folder: Path) -> tuple[Path, Path]:
     pair = folder / "cert.pem", folder / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2"]
@@ -225,6 +228,32 @@ def test_tls_serves_both_protocols(engine: StandIn, certificate: tuple[Path, Pat
         credentials = grpc.ssl_channel_credentials(certificate[0].read_bytes())
         with triton.InferenceServerClient(running.grpc, ssl=True, creds=credentials) as client:
             assert client.is_server_live()
+
+
+def shown(address: str) -> bytes:
+    """The certificate that a server shows to a client who connects now."""
+    host, port = address.removeprefix("https://").rsplit(":", 1)
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection((host, int(port)), timeout=10) as raw, trusting.wrap_socket(raw) as client:
+        seen = client.getpeercert(binary_form=True)
+    assert seen is not None
+    return seen
+
+
+def test_a_renewed_certificate_is_shown_from_then_on_and_a_broken_one_never(bundle: Bundle, tmp_path: Path) -> None:
+    pair = made_certificate(tmp_path)
+    with start(bundle.path, certificate=pair[0], key=pair[1], grpc_port=0) as running:
+        first = shown(running.url)
+        assert shown(running.grpc) == first
+        made_certificate(tmp_path)
+        assert running.exchange()
+        renewed = shown(running.url)
+        assert renewed != first
+        assert shown(running.grpc) == renewed
+        pair[0].write_text("no certificate")
+        assert not running.exchange()
+        assert shown(running.url) == shown(running.grpc) == renewed
 
 
 def test_a_certificate_that_cannot_be_used_is_one_line(

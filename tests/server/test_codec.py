@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tracemalloc
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripieno.server.codec import read_request
+from ripieno.server.codec import LONG, read_request
 from ripieno.server.refusal import RefusedError, one_line
 from ripieno.server.reply import strings_to_bytes
 from ripieno.server.signature import Signature
@@ -190,3 +191,26 @@ def test_data_that_is_null_beside_raw_bytes_is_absent() -> None:
     assert read_request(head + bytes(6), len(head), BYTES).images.shape == (1, 2, 3, 1)
     with pytest.raises(RefusedError, match="neither data"):
         read_request(json.dumps({"inputs": [tensor]}).encode(), None, BYTES)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_long_json_is_read_as_short_json_is(nested: bool) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (30_000, 2, 3, 1))
+    data = images.tolist() if nested else images.ravel().tolist()
+    many = dataclasses.replace(BYTES, max_samples=1 << 20)
+    tensor = {"name": "images", "shape": list(images.shape), "datatype": "UINT8", "data": data}
+    text = json.dumps({"inputs": [tensor]}, indent=1 if nested else None).encode()
+    assert len(text) > 2 * LONG
+    np.testing.assert_array_equal(read_request(text, None, many).images, images)
+    floats = dataclasses.replace(FLOATS, max_samples=1 << 20)
+    halves = text.replace(b"UINT8", b"FP32").replace(b"[0,", b"[0.5,")
+    assert read_request(halves, None, floats).images.dtype == np.float32
+
+
+@pytest.mark.parametrize("wrong", ["true", "[1]", '"1"', "", "1 1", "nul", "{}", "1]"])
+def test_long_json_of_anything_but_numbers_is_refused(wrong: str) -> None:
+    many = dataclasses.replace(BYTES, max_samples=1 << 20)
+    numbers = ",".join(["7"] * 60_000 + [wrong] + ["7"] * 59_999)
+    head = '{"inputs": [{"name": "images", "shape": [20000, 2, 3, 1], "datatype": "UINT8", "data": ['
+    with pytest.raises(RefusedError):
+        read_request(f"{head}{numbers}]}}]}}".encode(), None, many)

@@ -9,6 +9,8 @@ import time
 import tracemalloc
 import zlib
 from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,13 @@ from ripieno.errors import EngineBusyError, EngineError
 from ripieno.server.body import _decoded
 from ripieno.server.limits import Admission, Limits
 from ripieno.server.line import Line
-from ripieno.server.refusal import RefusedError
+from ripieno.server.refusal import RefusedError, without_paths
 
 
 class Narrow:
     """An engine with room for one request at a time, that says in which order it took them."""
+
+    bundle = SimpleNamespace(path=Path("/srv/bundle"))
 
     def __init__(self) -> None:
         self.room = threading.Semaphore(0)
@@ -209,3 +213,18 @@ def test_one_body_is_taken_even_where_it_alone_passes_what_all_may_hold() -> Non
     with admission.enter() as ticket:
         ticket.hold(90)
         assert admission.held == 90
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("m died: /srv/models/b one/members/m/model.onnx does not exist: export it", "[bundle]/members/m/model.onnx"),
+        ("cannot read '/etc/secret/key.pem' (/var/x)", "cannot read '[path]' ([path])"),
+        ("see https://example.org/help, 3/4 of 1/2", "see https://example.org/help, 3/4 of 1/2"),
+    ],
+)
+def test_no_path_of_this_machine_leaves_in_an_error(message: str, said: str) -> None:
+    told = without_paths(message, Path("/srv/models/b one"))
+    assert said in told
+    assert "/srv" not in told
+    assert "/etc" not in told
