@@ -151,6 +151,8 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._whole = True
+        # a body of some size has paused the reading, and a client that leaves would not be seen
+        self.flow.resume_reading()
         if self._early is not None:
             if self._early.begin(self.loop):
                 self._decided()

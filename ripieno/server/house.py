@@ -7,15 +7,19 @@ last request is answered: none fails. A bundle that cannot be loaded leaves the 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+import numpy as np
 import psutil
 
-from ripieno.errors import RipienoError
-from ripieno.library.bundle import model_path, read_bundle
+from ripieno.errors import EngineError, RipienoError
+from ripieno.library.bundle import files_of, model_path, read_bundle
 from ripieno.server.line import Asked, Line
 from ripieno.server.models import Models
 from ripieno.server.signature import ENSEMBLE
@@ -31,6 +35,8 @@ Source: TypeAlias = str | Path | Bundle | Asked
 Sources: TypeAlias = Source | Mapping[str, Source]
 """One bundle, the model `ensemble`, or several by the names of their models."""
 
+REHEARSAL = 60.0
+"""Seconds within which an engine must answer one sample before it takes over."""
 BASE_BYTES = 96 << 20
 """What an engine takes beside its networks: the runtime and the ring."""
 
@@ -44,6 +50,8 @@ class House:
         self.models = Models(max_samples)
         self.sources = dict(sources) if isinstance(sources, Mapping) else {ENSEMBLE: sources}
         self._ours: list[Asked] = []
+        self._copies: dict[int, Path] = {}
+        """folders with the files that each of our engines began with, by its `id`"""
         self._exchange = asyncio.Lock()
         if not self.sources or not all(_is_name(name) for name in self.sources):
             names = ", ".join(map(repr, self.sources)) or "none"
@@ -62,16 +70,39 @@ class House:
         """
         if not isinstance(source, (str, Path, Bundle)):
             return source
-        # a link is followed now: a lane that dies after it was turned must find the files its engine began with
         bundle = source if isinstance(source, Bundle) else read_bundle(Path(source).resolve())
         self.models.offered(bundle, name)  # refused before it is loaded
         check_memory(bundle, free_bytes())
         from ripieno.engine import Engine
 
         isolation = cast("Isolation", self.isolation)  # the engine says itself what others there are
-        engine = Engine(bundle, isolation=isolation, trusted=self.trusted)
+        copy = copied(bundle)
+        try:
+            own = bundle if copy is None else dataclasses.replace(bundle, path=copy)
+            engine = Engine(own, isolation=isolation, trusted=self.trusted)
+        except BaseException:
+            _remove(copy)
+            raise
         self._ours.append(engine)
+        if copy is not None:
+            self._copies[id(engine)] = copy
         return engine
+
+    def _open_and_ask(self, source: Source, name: str) -> Asked:
+        """As `_open`, and the engine has answered once: one that is loaded may yet answer nothing."""
+        engine = self._open(source, name)
+        try:
+            rehearse(engine)
+        except BaseException:
+            self._close(engine)
+            raise
+        return engine
+
+    def _close(self, engine: Asked) -> None:
+        if engine in self._ours:
+            self._ours.remove(engine)
+            engine.close()
+            _remove(self._copies.pop(id(engine), None))
 
     async def exchange(self, name: str | None = None) -> bool:
         """Load the bundles (or the one of the model `name`) again from where they came, and answer with them.
@@ -89,13 +120,13 @@ class House:
                     continue
                 try:
                     given = source.path if isinstance(source, Bundle) else source
-                    engine = await asyncio.to_thread(self._open, given, model)
+                    engine = await asyncio.to_thread(self._open_and_ask, given, model)
                 except RipienoError as error:
                     log.error("%s was not exchanged, the old bundle goes on: %s", model, error)
                     done = False
                     continue
                 before = self.models.put(engine, model)
-                log.info("%s was exchanged for the bundle at %s", model, engine.bundle.path)
+                log.info("%s was exchanged for the bundle at %s", model, given)
                 if before is not None:
                     await self._retire(before)
         return done
@@ -105,20 +136,54 @@ class House:
         while line.users:
             await asyncio.sleep(0.02)
         line.close()
-        if line.engine in self._ours:
-            self._ours.remove(line.engine)
-            await asyncio.to_thread(line.engine.close)
+        await asyncio.to_thread(self._close, line.engine)
 
     def close(self) -> None:
         """Close the engines that were opened here."""
         for line in self.models.lines.values():
             line.close()
         while self._ours:
-            self._ours.pop().close()
+            self._close(self._ours[-1])
 
 
 def _is_name(name: str) -> bool:
     return bool(name) and len(name) <= 64 and all(c.isascii() and (c.isalnum() or c in "-_") for c in name)
+
+
+def copied(bundle: Bundle) -> Path | None:
+    """Copy a bundle's networks to a folder of their own; None, with a warning, where there is no room for it.
+
+    A worker that starts again must load what its engine began with, whatever is written over the bundle meanwhile.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ripieno-"))
+    try:
+        for member in bundle.ensemble.members:
+            (folder / "members" / member).mkdir(parents=True)
+            for name in files_of(bundle, member):
+                shutil.copyfile(bundle.path / "members" / member / name, folder / "members" / member / name)
+    except OSError as error:
+        _remove(folder)
+        log.warning("Workers that restart load %s as it is then: its files cannot be copied (%s)", bundle.path, error)
+        return None
+    return folder
+
+
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def rehearse(engine: Asked) -> None:
+    """Ask an engine about one blank sample. Raises EngineError when it does not answer with finite probabilities."""
+    bundle = engine.bundle
+    blank = np.zeros((1, *bundle.input.shape), bundle.input.dtype)
+    try:
+        answer = engine.submit(blank, timeout=REHEARSAL).result(REHEARSAL)
+    except TimeoutError:
+        raise EngineError(f"it did not answer one sample within {REHEARSAL:g} s") from None
+    wanted = (1, len(bundle.classes))
+    if answer.probabilities.shape != wanted or not np.isfinite(answer.probabilities).all():
+        raise EngineError(f"its answer has shape {answer.probabilities.shape}, expected finite numbers of {wanted}")
 
 
 def needed_bytes(bundle: Bundle) -> int:

@@ -23,6 +23,16 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 """What is decoded: of these, a header tells the size before any pixel is unpacked."""
 
 
+SCANS, SCANNED = 100, 12
+"""Most scans of a progressive JPEG, and pixels of all scans together in parts of what one picture may have: encoders
+make about ten, and each goes over every pixel."""
+
+
+def scans_of(data: bytes) -> int:
+    """Return how many scans a JPEG has, or some more: markers that begin one, wherever they stand."""
+    return data.count(b"\xff\xda")
+
+
 def picture_to_sample(data: bytes, name: str, wanted: Input, most_pixels: int) -> NDArray[np.generic]:
     """One picture as a sample of `wanted.shape`, sized as training pictures are.
 
@@ -38,6 +48,9 @@ def picture_to_sample(data: bytes, name: str, wanted: Input, most_pixels: int) -
             if picture.width * picture.height > most_pixels:
                 size = f"{picture.width} x {picture.height} pixels"
                 raise RefusedError(413, f"{name} has {size}, at most {most_pixels} are decoded: send it smaller")
+            scans = scans_of(data) if picture.format == "JPEG" else 1
+            if scans > SCANS or picture.width * picture.height * scans > SCANNED * most_pixels:
+                raise RefusedError(413, f"{name} has {scans} scans: save it again, as an ordinary JPEG")
         return fit_picture(io.BytesIO(data), wanted)
     except UnidentifiedImageError:
         raise RefusedError(415, f"{name} is no picture that is read here: send {', '.join(FORMATS)}") from None

@@ -52,3 +52,18 @@ def test_a_client_that_leaves_once_it_is_refused_is_no_mistake_of_ours(
         assert impatient._server.server_state.tasks, "what is left of the body is still waited for"
     assert soon(lambda: not impatient._server.server_state.tasks)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_a_client_that_leaves_after_a_large_body_is_seen(engine: StandIn) -> None:
+    body = bytes(4096 * 192)
+    with start(engine) as running:
+        engine.gate.clear()
+        try:
+            head = "POST /v2/models/ensemble/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: 0\r\n"
+            with connect(running) as client:
+                client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+                assert soon(lambda: flight(running)["requests"] == 1)
+                time.sleep(0.2)
+            assert soon(lambda: flight(running)["requests"] == 0)
+        finally:
+            engine.gate.set()

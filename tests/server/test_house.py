@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 
@@ -225,3 +228,51 @@ def test_a_model_is_ready_whatever_other_bundles_are(two: tuple[Bundle, Bundle])
             assert (asked.status_code, client.is_model_ready(name)) == (status, status == 200), name
         assert httpx.get(f"{running.url}/v2/health/ready", trust_env=False).status_code == 503
     up.close()
+
+
+def test_an_exchange_for_what_cannot_answer_leaves_the_old_bundle(
+    two: tuple[Bundle, Bundle], images: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bundle is loaded whose networks have four outputs, for three classes: only an answer shows it."""
+    with start(two[0].path) as running, Client(running.url) as client:
+        expected = client.infer(images)
+        document = json.loads((two[0].path / "bundle.json").read_text())
+        document["classes"] = document["classes"][:3]
+        for member in document["members"]:
+            member["classes"] = member["classes"][:3]
+        (two[0].path / "bundle.json").write_text(json.dumps(document))
+        assert not running.exchange()
+        assert "was not exchanged" in caplog.text
+        np.testing.assert_array_equal(client.infer(images), expected)
+        assert httpx.get(running.url + "/v2/health/ready", trust_env=False).status_code == 200
+
+
+def test_a_worker_that_starts_again_loads_what_its_engine_began_with(
+    two: tuple[Bundle, Bundle], images: NDArray[np.uint8]
+) -> None:
+    with start(two[0].path, isolation="process") as running, Client(running.url) as client:
+        expected = client.infer(images)
+        shutil.copytree(two[1].path / "members", two[0].path / "members", dirs_exist_ok=True)
+        (two[0].path / "bundle.json").write_text("{")
+        assert not running.exchange()
+        for child in psutil.Process().children(recursive=True):
+            if child.cmdline() and "python" in child.cmdline()[0]:
+                child.kill()
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if httpx.get(running.url + "/v2/health/ready", trust_env=False).status_code == 200:
+                break
+            time.sleep(0.1)
+        np.testing.assert_allclose(client.infer(images), expected, atol=1e-6)
+
+
+def test_copies_of_networks_go_with_their_engines(
+    two: tuple[Bundle, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    with start(two[0].path) as running:
+        assert len(list((tmp_path / "tmp").glob("ripieno-*"))) == 1
+        assert running.exchange()
+        assert len(list((tmp_path / "tmp").glob("ripieno-*"))) == 1
+    assert not list((tmp_path / "tmp").glob("ripieno-*"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 from typing import Any
 
@@ -152,3 +153,24 @@ def test_a_picture_is_scaled_to_floats_of_0_to_1_and_refused_where_no_unit_is_kn
         with pytest.raises(RefusedError, match=r"x: it.*, the network was trained on") as refused:
             picture_to_sample(png(image), "x", wanted, 10**6)
         assert refused.value.status == 415
+
+
+def scanned(size: int, more: int) -> bytes:
+    """A progressive JPEG with its last scan again `more` times: it is decoded all the same."""
+    stream = io.BytesIO()
+    Image.new("L", (size, size), 128).save(stream, "JPEG", progressive=True)
+    whole = stream.getvalue()
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * more + b"\xff\xd9"
+
+
+def test_a_picture_of_a_thousand_scans_is_refused_at_once() -> None:
+    wanted = Input((8, 8, 1), "uint8")
+    assert picture_to_sample(scanned(64, 0), "a.jpg", wanted, 50_000_000).shape == (8, 8, 1)
+    for size, more in ((64, 1200), (6000, 20)):
+        data = scanned(size, more)
+        begin = time.perf_counter()
+        with pytest.raises(RefusedError, match="scans") as caught:
+            picture_to_sample(data, "a.jpg", wanted, 50_000_000)
+        assert caught.value.status == 413
+        assert time.perf_counter() - begin < 1
