@@ -91,6 +91,7 @@ def test_every_process_that_computes_is_told_how_to_wait(
     from ripieno.train.crew import Crew
     from ripieno.types import Device, Input
     from tests.engine import fake_members as fake
+    from tests.server.wire import soon
 
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     if chosen:
@@ -98,7 +99,8 @@ def test_every_process_that_computes_is_told_how_to_wait(
     due = f"OMP_WAIT_POLICY={chosen or 'passive'}".encode()
 
     def told(process: int) -> bool:
-        return due in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+        # for a moment after its program was loaded a process shows no environment
+        return soon(lambda: due in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"))
 
     bundle = fake.bundle()
     with Engine(bundle, isolation="process", load=fake.load) as engine:

@@ -78,7 +78,7 @@ def foresee(
 
     options = Options(method, pins=parse_pins(pins), replicas=replicas, lanes=LANES, rate=rate)
     if scale is not None and scale < 1:
-        raise AllocationError(f"scale {scale}: it must be a number of GPUs, at least 1")
+        raise AllocationError(f"scale {scale} must be a number of GPUs, at least 1")
     if output is not None:
         files.check_folder(Path(output))
     library = None if run is None else open_run(run)

@@ -1,21 +1,19 @@
-"""The verbs on what a run keeps."""
+"""`ripieno show` of what others brought."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 import ripieno
-from ripieno.cli.kept import show
+from tests.cli.serving import ripieno as command
 
 
-def test_show_of_predictions_without_costs_sends_to_import_and_not_to_measure(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_show_of_predictions_without_costs_sends_to_import_and_not_to_measure(tmp_path: Path) -> None:
     ripieno.import_(tmp_path / "run", {"ann": np.full((4, 2), 0.5)}, labels=[0, 1, 0, 1])
-    show(tmp_path / "run", top=10, sort="loss")
-    spoken = " ".join("".join(capsys.readouterr()).split())
+    shown = command("show", str(tmp_path / "run"))
+    spoken = " ".join((shown.stdout + shown.stderr).split())
+    assert shown.returncode == 0
     assert "--costs costs.csv --replace" in spoken
     assert "ripieno measure" not in spoken
