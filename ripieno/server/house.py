@@ -155,8 +155,9 @@ def copied(bundle: Bundle) -> Path | None:
 
     A worker that starts again must load what its engine began with, whatever is written over the bundle meanwhile.
     """
-    folder = Path(tempfile.mkdtemp(prefix="ripieno-"))
+    folder = None
     try:
+        folder = Path(tempfile.mkdtemp(prefix="ripieno-"))
         for member in bundle.ensemble.members:
             (folder / "members" / member).mkdir(parents=True)
             for name in files_of(bundle, member):

@@ -276,3 +276,17 @@ def test_copies_of_networks_go_with_their_engines(
         assert running.exchange()
         assert len(list((tmp_path / "tmp").glob("ripieno-*"))) == 1
     assert not list((tmp_path / "tmp").glob("ripieno-*"))
+
+
+def test_a_server_without_a_place_for_copies_serves_all_the_same(
+    two: tuple[Bundle, Bundle],
+    images: NDArray[np.uint8],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As in a container whose root may not be written."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    with start(two[0].path) as running, Client(running.url) as client:
+        assert client.infer(images).shape == (len(images), 4)
+    assert "cannot be copied" in caplog.text
