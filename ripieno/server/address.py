@@ -17,7 +17,8 @@ from ripieno.errors import RipienoError
 
 @contextmanager
 def bound(host: str, port: int) -> Iterator[socket.socket]:
-    """A listening socket. Raises RipienoError when the address cannot be had."""
+    """A listening socket; an IPv6 address may stand in brackets. Raises RipienoError when the address cannot be had."""
+    host = without_brackets(host)
     if not 0 <= port <= 65535:
         raise RipienoError(f"port is {port}, must be 1 to 65535, or 0 for a free one")
     try:
@@ -37,7 +38,7 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextmanager
 def only_ipv4(host: str, port: int) -> Iterator[None]:
-    """While the block runs, keep `port` of IPv6 taken where `host` is an IPv4 address.
+    """While the block runs, keep `port` of IPv6 taken where `host` is an IPv4 address, as a number.
 
     gRPC listens on IPv6 too when it is told 0.0.0.0. A bound socket that does not listen keeps it from doing so:
     clients over IPv6 are then refused, as HTTP refuses them.
@@ -49,6 +50,11 @@ def only_ipv4(host: str, port: int) -> Iterator[None]:
                 taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 taken.bind(("::", port))
         yield
+
+
+def without_brackets(host: str) -> str:
+    """`host` as sockets take it: an IPv6 address may come in brackets, as it stands in a URL."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def cannot_bind(host: str, port: int, error: OSError | None) -> RipienoError:
@@ -71,7 +77,7 @@ def url_of(listener: socket.socket, tls: bool = False) -> str:
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach `host`."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(without_brackets(host)).is_loopback
     except ValueError:
         return host == "localhost"
 

@@ -15,6 +15,8 @@ def checked_token(token: str | None) -> str | None:
     """
     if token is None:
         return None
+    if not isinstance(token, str):
+        raise RipienoError(f"The token is of type {type(token).__name__}. Pass a string.")
     plain = token.strip()
     if not plain:
         raise RipienoError("The token is empty. Pass a token, or unset RIPIENO_TOKEN to serve without one.")
@@ -25,7 +27,7 @@ def checked_token(token: str | None) -> str | None:
 
 def is_authorized(header: bytes, token: str) -> bool:
     """Return whether the value of an `Authorization` header is `Bearer TOKEN`; the scheme's case does not matter."""
-    scheme, _, credentials = header.partition(b" ")
+    scheme, *credentials = header.split(None, 1) or (b"",)
     # both sides are compared whatever the scheme is, so that the time taken says nothing
-    same = hmac.compare_digest(credentials.strip(), token.encode())
+    same = hmac.compare_digest(b"".join(credentials).strip(), token.encode())
     return same and scheme.lower() == b"bearer"

@@ -6,6 +6,7 @@ Plain requests go the short way, see `express`.
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +25,10 @@ SMALL = 256 << 10
 """Longest body of a request that may go the short way."""
 SOON = 0.1
 """Seconds within which it must be there."""
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[\w.~%!$&'()*+,;=-]*)(:\d*)?", re.ASCII)
+"""A name or an address, perhaps with a port (RFC 3986, 3.2.2)."""
+_AUTHORITY = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+"""What a request's target begins with when it is sent as to a proxy."""
 
 
 class Corked:
@@ -88,6 +93,7 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
         self._patience: asyncio.TimerHandle | None = None
         self._whole, self._in_head = True, False
+        self._again: bytes | None = None
         self._reading: asyncio.TimerHandle | None = None
         self._early: Express | None = None
         self._soon: asyncio.TimerHandle | None = None
@@ -134,10 +140,14 @@ class Connection(HttpToolsProtocol):
         self._heard()
         if self.transport.is_closing() or self.parser.should_upgrade():
             return
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
-            self._cut(400, f"The request has {hosts} Host headers; HTTP/1.1 requires one (RFC 9112, 3.2).")
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            self._cut(400, f"The request has {len(hosts)} Host headers; HTTP/1.1 requires one (RFC 9112, 3.2).")
             return
+        if hosts and not _HOST.fullmatch(hosts[0]):
+            self._cut(400, "The Host header is no host name or address.")
+            return
+        self.url = _origin_form(self.url)
         model = self.door.models.by_path.get(self.url)
         if model is None or not self._may_be_plain():
             super().on_headers_complete()
@@ -164,8 +174,10 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """What is not whole yet is watched: headers must come in time, and a body soon to go the short way."""
-        self._data = data
-        super().data_received(data)
+        self._again = data
+        while (part := self._again) is not None:  # a request that asks for another protocol is parsed again
+            self._data, self._again = part, None
+            super().data_received(part)
         self._data = b""
         if self._in_head and self._patience is None and not self.transport.is_closing():
             self._expect_headers()
@@ -190,14 +202,14 @@ class Connection(HttpToolsProtocol):
         if method == b"CONNECT":
             self._cut(405, "CONNECT is not answered: this server is no proxy")
             return
-        head = [method + b" " + self.url + b" HTTP/1.1"]
+        head = [method + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()]
         for name, value in self.headers:
             if name == b"connection":
                 value = b", ".join(v for v in map(bytes.strip, value.split(b",")) if v.lower() != b"upgrade")
             if name != b"upgrade":
                 head.append(name + b": " + value)
         self.parser = httptools.HttpRequestParser(self)
-        super().data_received(b"\r\n".join(head) + b"\r\n\r\n" + self._data[raised.args[0] :])
+        self._again = b"\r\n".join(head) + b"\r\n\r\n" + self._data[raised.args[0] :]
 
     def _idle(self) -> bool:
         """Whether the last request is here whole and answered, and no other has begun."""
@@ -299,10 +311,18 @@ class Connection(HttpToolsProtocol):
         content = f'{{"error":"{message}"}}'
         head = (
             f"content-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n"
-            f"x-request-id: {self.door.name_of(())}\r\n{header}\r\n"
+            f"x-request-id: {self.door.name_of(() if self._whole else self.headers)}\r\n{header}\r\n"
         )
         self.transport.write(STATUS_LINE[status] + (head + content).encode())
         self.transport.close()
+
+
+def _origin_form(target: bytes) -> bytes:
+    """`target` without the scheme and host that it begins with when it is sent as to a proxy (RFC 9112, 3.2.2)."""
+    if (authority := _AUTHORITY.match(target)) is None:
+        return target
+    rest = target[authority.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest
 
 
 def bounded(limits: Limits, door: Door) -> type[Connection]:

@@ -73,14 +73,14 @@ class GrpcDoor:
             for name, (asked, _) in methods().items()
         }
         own = self.grpc.method_handlers_generic_handler(SERVICE, handlers)
-        self.server.add_generic_rpc_handlers((own, *services(door, self._check_token)))
+        self.server.add_generic_rpc_handlers((own, *services(door, self._name_of, self._check_token), self._unknown()))
 
     @classmethod
     async def open(cls, door: Door, host: str, port: int, tls: Tls | None) -> GrpcDoor:
         """A door that answers at `address`. Raises RipienoError when the port cannot be had."""
         made = cls(door)
         with bound(host, port) as listener:  # says in words what gRPC only fails at; the port is free again after it
-            number = listener.getsockname()[1]
+            host, number = listener.getsockname()[:2]  # by a name gRPC would listen at all that it stands for
         address = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
         made._open.enter_context(only_ipv4(host, number))
         try:
@@ -129,7 +129,7 @@ class GrpcDoor:
                     return await answer(None, context)
                 self._check_token(context)
                 if name == INFER:
-                    return await answer(None, context)
+                    return await answer(request, context)
                 with self.door.admission.enter() as ticket:
                     raw = await self.reader.read(context, ticket)
                     return await answer(grpc_codec.parsed(raw, kind, self.door.limits.json), context)
@@ -147,16 +147,30 @@ class GrpcDoor:
         return checked
 
     def _name_of(self, context: Any) -> str:
-        """The id of a call: the client's, if its metadata has one."""
+        """The id of a call, the client's if its metadata has one; it goes into the call's trailing metadata."""
         said = context.invocation_metadata() or ()
-        return self.door.name_of((str(k).encode(), v.encode()) for k, v in said if isinstance(v, str))
+        name = self.door.name_of((str(k).encode(), v.encode()) for k, v in said if isinstance(v, str))
+        context.set_trailing_metadata((("x-request-id", name),))
+        return name
+
+    def _unknown(self) -> Any:
+        """A handler of every method that no other handler has."""
+
+        def service(details: Any) -> Any:
+            async def refuse(_: Any, context: Any) -> None:
+                self._name_of(context)
+                await context.abort(self.grpc.StatusCode.UNIMPLEMENTED, f"There is no method {details.method[:120]!r}.")
+
+            return self.grpc.stream_unary_rpc_method_handler(refuse)
+
+        return type("Unknown", (self.grpc.GenericRpcHandler,), {"service": staticmethod(service)})()
 
     def _check_token(self, context: Any) -> None:
         said = dict(context.invocation_metadata() or ()).get("authorization", "")
         if self.door.token is not None and not is_authorized(str(said).encode(), self.door.token):
             raise RefusedError(401, "the call must carry the metadata 'authorization: Bearer TOKEN'")
 
-    async def _ModelInfer(self, _: None, context: Any) -> Any:  # noqa: N802
+    async def _ModelInfer(self, request_id: str, context: Any) -> Any:  # noqa: N802
         began = time.perf_counter()
         left = context.time_remaining()
         timeout = self.door.limits.timeout if left is None else min(self.door.limits.timeout, max(0.001, left))
@@ -170,7 +184,7 @@ class GrpcDoor:
                 ticket.expect(size)
                 answer = await model.answer(request, timeout)
                 response = await beside(size, grpc_codec.write_response, request, answer, model.signature)
-        self.door.note_answer(self._name_of(context), model.signature.name, len(request.images), began)
+        self.door.note_answer(request_id, model.signature.name, len(request.images), began)
         return response
 
     async def _ServerLive(self, asked: Any, context: Any) -> Any:  # noqa: ARG002, N802

@@ -12,14 +12,18 @@ from ripieno.server.refusal import RefusedError
 if TYPE_CHECKING:
     from ripieno.server.app import Door
 
-LOOK = 0.5
+LOOK = 0.1
 """Seconds between two looks at the state that a client watches."""
 HEALTH = "grpc.health.v1.Health"
-REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
+REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+"""Both have the same messages."""
 
 
-def services(door: Door, check_token: Callable[[Any], None]) -> tuple[Any, ...]:
-    """Handlers of both services. Health needs no token, as every probe; `check_token` raises RefusedError (401)."""
+def services(door: Door, name_of: Callable[[Any], str], check_token: Callable[[Any], None]) -> tuple[Any, ...]:
+    """Handlers of both services. Health needs no token, as every probe; `check_token` raises RefusedError (401).
+
+    `name_of` gives a call its id.
+    """
     import grpc
     from grpc_health.v1 import health_pb2
     from grpc_reflection.v1alpha import reflection_pb2
@@ -36,22 +40,26 @@ def services(door: Door, check_token: Callable[[Any], None]) -> tuple[Any, ...]:
         return int(states.SERVING if up else states.NOT_SERVING)
 
     async def check(request: Any, context: Any) -> Any:
+        name_of(context)
         state = state_of(request.service)
         if state == states.SERVICE_UNKNOWN:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.service[:80]!r}")
         return health_pb2.HealthCheckResponse(status=state)
 
-    async def watch(request: Any, _: Any) -> AsyncIterator[Any]:
-        before = None
-        while not door.draining or before != states.NOT_SERVING:
+    async def watch(request: Any, context: Any) -> AsyncIterator[Any]:
+        name_of(context)
+        before, last = None, False
+        while not last:
+            last = door.draining  # looked at before the state is: that of the end is told, too
             if (state := state_of(request.service)) != before:
                 before = state
                 yield health_pb2.HealthCheckResponse(status=state)
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(0 if last else LOOK)
 
-    servicer = aio.ReflectionServicer((SERVICE, HEALTH, REFLECTION), _Pools(pool()))
+    servicer = aio.ReflectionServicer((SERVICE, HEALTH, *REFLECTION), _Pools(pool()))
 
     async def reflect(requests: Any, context: Any) -> AsyncIterator[Any]:
+        name_of(context)
         try:
             check_token(context)
         except RefusedError as refusal:
@@ -73,7 +81,7 @@ def services(door: Door, check_token: Callable[[Any], None]) -> tuple[Any, ...]:
     }
     return (
         grpc.method_handlers_generic_handler(HEALTH, health),
-        grpc.method_handlers_generic_handler(REFLECTION, reflection),
+        *(grpc.method_handlers_generic_handler(version, reflection) for version in REFLECTION),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ripieno.errors import RipienoError
@@ -21,12 +23,18 @@ def test_a_token_that_no_header_carries_is_refused(token: str) -> None:
         checked_token(token)
 
 
+@pytest.mark.parametrize("token", [b"abc", 5])
+def test_a_token_is_text(token: Any) -> None:
+    with pytest.raises(RipienoError, match="of type"):
+        checked_token(token)
+
+
 def test_a_server_does_not_start_with_an_empty_token(engine: StandIn) -> None:
     with pytest.raises(RipienoError, match="token is empty"):
         start(engine, token="")
 
 
-@pytest.mark.parametrize("header", [b"Bearer s3cret", b"bearer s3cret", b"BEARER  s3cret "])
+@pytest.mark.parametrize("header", [b"Bearer s3cret", b"bearer s3cret", b"BEARER  s3cret ", b"Bearer\ts3cret"])
 def test_the_scheme_is_met_in_any_case(header: bytes) -> None:
     assert is_authorized(header, "s3cret")
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import time
+import zlib
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from ripieno.server import Limits, Running, start
-from tests.server.stand_in import StandIn
+from tests.server.stand_in import SHAPE, StandIn
 from tests.server.wire import connect, flight, soon
 
 
@@ -67,3 +71,55 @@ def test_a_client_that_leaves_after_a_large_body_is_seen(engine: StandIn) -> Non
             assert soon(lambda: flight(running)["requests"] == 0)
         finally:
             engine.gate.set()
+
+
+TENSOR = {"name": "images", "shape": [1, *SHAPE], "datatype": "UINT8", "data": [0] * 192}
+PLAIN = json.dumps({"inputs": [TENSOR]}).encode()
+INFER = "/v2/models/ensemble/infer"
+
+
+def bare(body: bytes) -> bytes:
+    """Deflated without zlib's frame."""
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(body) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("x-gzip", gzip.compress(PLAIN)),
+        ("gzip, identity,", gzip.compress(PLAIN)),
+        ("deflate, gzip", gzip.compress(zlib.compress(PLAIN))),
+        ("gzip, gzip", gzip.compress(gzip.compress(PLAIN))),
+        ("gzip", gzip.compress(PLAIN[:9]) + bytes(9) + gzip.compress(PLAIN[9:]) + bytes(5000)),
+        ("gzip", b"".join(gzip.compress(PLAIN[i : i + 1]) for i in range(len(PLAIN)))),
+        ("gzip", gzip.compress(PLAIN[:-1] + b" " * 3_000_000 + PLAIN[-1:])),
+        ("deflate", zlib.compress(PLAIN)),
+        ("deflate", bare(PLAIN)),
+    ],
+)
+def test_a_body_is_read_through_its_codings(http: httpx.Client, coding: str, body: bytes) -> None:
+    assert http.post(INFER, content=body, headers={"content-encoding": coding}).status_code == 200
+
+
+def test_codings_may_stand_in_several_lines(http: httpx.Client) -> None:
+    headers = [("content-encoding", "deflate"), ("content-encoding", "gzip")]
+    assert http.post(INFER, content=gzip.compress(zlib.compress(PLAIN)), headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("coding", ["br", "gzip, br", "gzip, gzip, gzip, gzip"])
+def test_a_coding_that_is_not_read_is_refused(http: httpx.Client, coding: str) -> None:
+    assert http.post(INFER, content=PLAIN, headers={"content-encoding": coding}).status_code == 415
+
+
+def test_a_transfer_coding_that_is_not_read_is_refused(server: Running) -> None:
+    packed = gzip.compress(PLAIN)
+    with connect(server) as client:
+        client.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n".encode())
+        client.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(packed), packed))
+        assert client.recv(65536).startswith(b"HTTP/1.1 501")
+
+
+def test_what_follows_a_deflated_body_is_refused(http: httpx.Client) -> None:
+    headers = {"content-encoding": "deflate"}
+    assert http.post(INFER, content=zlib.compress(PLAIN) + b"more", headers=headers).status_code == 400

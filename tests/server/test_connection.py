@@ -90,6 +90,20 @@ def test_a_request_that_offers_another_protocol_is_answered_whole(
         assert all_of(client).endswith(wanted)
 
 
+def test_requests_that_offer_another_protocol_may_come_together(engine: StandIn) -> None:
+    with start(engine) as running, connect(running) as client:
+        client.sendall(f"GET /v2 HTTP/1.1\r\nHost: x\r\n{UPGRADE}\r\n".encode() * 300)
+        client.sendall(b"GET /v2/nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        said = all_of(client)
+        assert (said.count(b"HTTP/1.1 200"), said.count(b"HTTP/1.1 404")) == (300, 1)
+
+
+def test_an_upgrade_of_http_1_0_is_ignored_too(watched: Running) -> None:
+    with connect(watched) as client:
+        client.sendall(b"GET /v2 HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        assert all_of(client).startswith(b"HTTP/1.1 200")
+
+
 def test_a_proxy_is_not_what_this_is(watched: Running) -> None:
     with connect(watched) as client:
         client.sendall(b"CONNECT example:443 HTTP/1.1\r\nHost: example\r\n\r\n")
@@ -100,6 +114,38 @@ def test_what_is_cut_before_it_is_a_request_has_an_id(watched: Running) -> None:
     with connect(watched) as client:
         client.sendall(b"hello\r\n\r\n")
         assert b"\r\nx-request-id: " in all_of(client)
+
+
+@pytest.mark.parametrize(
+    "rest", ["", "Host: y\r\n", "X: " + "y" * 3000 + "\r\n", "X : y\r\n"], ids=["no host", "two", "long", "no HTTP"]
+)
+def test_a_request_that_is_cut_keeps_the_id_its_client_gave(watched: Running, rest: str) -> None:
+    with connect(watched) as client:
+        host = "Host: x\r\n" if rest else ""
+        client.sendall(f"GET /v2 HTTP/1.1\r\nX-Request-Id: mine\r\n{host}{rest}\r\n".encode())
+        said = all_of(client)
+        assert said.startswith(b"HTTP/1.1 4")
+        assert b"\r\nx-request-id: mine\r\n" in said
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("my_service:8000", 200), ("[::1]:8000", 200), ("", 200), ("a b", 400), ("x/y", 400), ("x@y", 400), ("x:y", 400)],
+)
+def test_a_host_that_is_no_name_is_refused(watched: Running, host: str, status: int) -> None:
+    with connect(watched) as client:
+        client.sendall(f"GET /v2 HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        assert all_of(client).startswith(f"HTTP/1.1 {status}".encode())
+
+
+@pytest.mark.parametrize(
+    ("target", "answer"),
+    [("http://x/v2", b'"name":"ripieno"'), ("HTTP://x:80", b"<!doctype"), ("http://x?a=//b", b"<!doctype")],
+)
+def test_a_target_may_name_the_server_as_to_a_proxy(watched: Running, target: str, answer: bytes) -> None:
+    with connect(watched) as client:
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert answer in all_of(client)
 
 
 @pytest.mark.parametrize(("version", "hosts", "status"), [("1.1", 0, 400), ("1.1", 2, 400), ("1.0", 0, 200)])

@@ -308,6 +308,48 @@ def test_health_is_told_of_the_server_and_of_each_model_without_a_token(bundle: 
         assert [health_of(channel, name) for name in asked] == [*["NOT_SERVING"] * 4, "NOT_FOUND"]
 
 
+def test_every_call_has_an_id_in_its_trailing_metadata(engine: StandIn) -> None:
+    """Whatever becomes of it, also where no method is."""
+    paths = {
+        f"/{SERVICE}/ServerLive": "OK",
+        f"/{SERVICE}/ServerMetadata": "UNAUTHENTICATED",
+        "/grpc.health.v1.Health/Check": "OK",
+        f"/{SERVICE}/ModelStreamInfer": "UNIMPLEMENTED",
+        "/some.Other/Service": "UNIMPLEMENTED",
+    }
+    with start(engine, grpc_port=0, token="secret") as running, grpc.insecure_channel(running.grpc) as channel:
+        for path, code in paths.items():
+            call = channel.unary_unary(path).future(b"", metadata=(("x-request-id", "mine"),), timeout=10)
+            assert call.code().name == code
+            assert dict(call.trailing_metadata())["x-request-id"] == "mine"
+        call = channel.unary_unary(f"/{SERVICE}/ServerLive").future(b"", timeout=10)
+        assert dict(call.trailing_metadata())["x-request-id"]
+
+
+def test_grpc_listens_where_http_does(engine: StandIn) -> None:
+    """A name stands for one address on both: gRPC takes all that it finds."""
+    with start(engine, host="localhost", grpc_port=0) as running:
+        port = int(running.grpc.rsplit(":", 1)[1])
+        for host in ("127.0.0.1", "::1"):
+            there = []
+            for number in (port, int(running.url.rsplit(":", 1)[1])):
+                with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as client:
+                    there.append(client.connect_ex((host, number)) == 0)
+            assert there[0] == there[1]
+
+
+@pytest.mark.parametrize("service", ["", "nobody"])
+def test_who_watches_health_does_not_hold_up_the_end(bundle: Bundle, service: str) -> None:
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with start(StandIn(bundle), grpc_port=0) as running, grpc.insecure_channel(running.grpc) as channel:
+        seen = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=service), timeout=20)
+        next(seen)
+        began = time.monotonic()
+        running.stop()
+        assert time.monotonic() - began < 5
+
+
 def test_health_is_watched_until_the_server_stops(bundle: Bundle) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -319,16 +361,21 @@ def test_health_is_watched_until_the_server_stops(bundle: Bundle) -> None:
         assert next(seen).status == states.NOT_SERVING
 
 
-def test_the_services_are_told_to_clients_that_carry_the_token(engine: StandIn) -> None:
-    from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_the_services_are_told_to_clients_that_carry_the_token(engine: StandIn, version: str) -> None:
+    from grpc_reflection.v1alpha import reflection_pb2
 
     def ask(**metadata: str) -> Any:
         requests = [
             reflection_pb2.ServerReflectionRequest(list_services=""),
             reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE),
         ]
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-        return list(stub.ServerReflectionInfo(iter(requests), metadata=tuple(metadata.items()), timeout=10))
+        call = channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            reflection_pb2.ServerReflectionRequest.SerializeToString,
+            reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        return list(call(iter(requests), metadata=tuple(metadata.items()), timeout=10))
 
     with start(engine, grpc_port=0, token="secret") as running, grpc.insecure_channel(running.grpc) as channel:
         services, files = ask(authorization="Bearer secret")
