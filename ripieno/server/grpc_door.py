@@ -14,7 +14,7 @@ from ripieno.server import grpc_codec, signature
 from ripieno.server.address import Tls, bound, cannot_bind, only_ipv4
 from ripieno.server.auth import is_authorized
 from ripieno.server.grpc_body import MessageReader
-from ripieno.server.grpc_services import services
+from ripieno.server.grpc_services import abort, services
 from ripieno.server.offload import beside
 from ripieno.server.proto import SERVICE, message, methods
 from ripieno.server.refusal import RefusedError
@@ -26,16 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ripieno.server")
 
-STATUS = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    404: "NOT_FOUND",
-    413: "RESOURCE_EXHAUSTED",
-    503: "RESOURCE_EXHAUSTED",
-    504: "DEADLINE_EXCEEDED",
-}
-"""HTTP's status in gRPC's words; INTERNAL for others."""
 INFER = "ModelInfer"
+LOOKAHEAD = 1 << 16
+"""Bytes of a message that may come before it is read."""
 PROBES = ("ServerLive", "ServerReady")
 """What needs no token."""
 
@@ -57,6 +50,9 @@ class GrpcDoor:
                 ("grpc.max_receive_message_length", limits.body),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_metadata_size", limits.headers),
+                # windows that grow with a client's speed would take in what nobody has read
+                ("grpc.http2.bdp_probe", 0),
+                ("grpc.http2.lookahead_bytes", LOOKAHEAD),
                 ("grpc.max_allowed_incoming_connections", limits.connections),
                 ("grpc.server_handshake_timeout_ms", int(1000 * limits.header_timeout)),
                 # a client that is gone without a word is found out by an unanswered ping
@@ -73,7 +69,8 @@ class GrpcDoor:
             for name, (asked, _) in methods().items()
         }
         own = self.grpc.method_handlers_generic_handler(SERVICE, handlers)
-        self.server.add_generic_rpc_handlers((own, *services(door, self._name_of, self._check_token), self._unknown()))
+        shared = services(door, self._name_of, self._check_token, self.reader)
+        self.server.add_generic_rpc_handlers((own, *shared, self._unknown()))
 
     @classmethod
     async def open(cls, door: Door, host: str, port: int, tls: Tls | None) -> GrpcDoor:
@@ -134,15 +131,14 @@ class GrpcDoor:
                     raw = await self.reader.read(context, ticket)
                     return await answer(grpc_codec.parsed(raw, kind, self.door.limits.json), context)
             except RefusedError as error:
-                refusal = error
+                refusal = error.with_traceback(None)  # its frames hold the message, and this one the refusal
             except Exception as error:
                 log.exception("a mistake of ours", extra={"request": request})
                 refusal = RefusedError(500, f"a mistake of the server: {type(error).__name__} (request {request})")
             self.door.admission.refused[refusal.status] += 1
             level = logging.WARNING if refusal.status >= 500 else logging.INFO
             log.log(level, "%s: %s", name, refusal, extra={"request": request, "status": refusal.status})
-            status = self.grpc.StatusCode[STATUS.get(refusal.status, "INTERNAL")]
-            return await context.abort(status, str(refusal))
+            return await abort(context, refusal)
 
         return checked
 

@@ -142,25 +142,45 @@ def test_bytes_that_are_no_message_are_an_invalid_argument(running: Running, raw
     assert caught.value.details() == "the bytes are no ModelInferRequest"
 
 
-def test_a_message_is_not_read_while_there_is_no_room_for_the_longest(engine: StandIn) -> None:
-    asked, _ = methods()["ModelInfer"]
-    sent = asked(model_name="ensemble", inputs=[ONE], raw_input_contents=[bytes(192)]).SerializeToString()
+def test_a_small_message_is_read_while_there_is_no_room_for_the_longest(
+    engine: StandIn, images: NDArray[np.uint8]
+) -> None:
+    asked_for, _ = methods()["ModelInfer"]
+    sent = asked_for(model_name="ensemble", inputs=[ONE], raw_input_contents=[bytes(192)]).SerializeToString()
     with (
-        start(engine, grpc_port=0, limits=Limits(body=4000, held=4000, body_timeout=0.5)) as running,
+        start(engine, grpc_port=0, limits=Limits(body=4000, held=4000)) as running,
+        grpc.insecure_channel(running.grpc) as channel,
+    ):
+        infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+        engine.gate.clear()
+        try:
+            calls = [infer.future(sent, timeout=10) for _ in range(3)]
+            assert soon(lambda: flight(running)["bytes"] > 3 * len(sent)), "all three messages and their answers"
+        finally:
+            engine.gate.set()
+        for call in calls:
+            call.result(10)
+
+
+def test_messages_together_hold_no_more_than_is_allowed(engine: StandIn) -> None:
+    asked_for, _ = methods()["ModelInfer"]
+    sent = asked_for(model_name="ensemble", inputs=[ONE], raw_input_contents=[bytes(192)]).SerializeToString()
+    with (
+        start(engine, grpc_port=0, limits=Limits(body=4000, held=2 * len(sent))) as running,
         grpc.insecure_channel(running.grpc) as channel,
     ):
         infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
         engine.gate.clear()
         try:
             first = infer.future(sent, timeout=10)
-            assert soon(lambda: len(sent) < flight(running)["bytes"] < 4000), "the message and its answer"
+            assert soon(lambda: flight(running)["bytes"] > len(sent))
             with pytest.raises(grpc.RpcError) as caught:
-                infer(b"\xff" * 2 * len(sent), timeout=10)
+                infer(sent, timeout=10)
             assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
             assert "requests under way hold" in caught.value.details()
         finally:
             engine.gate.set()
-        assert first.result(10)
+        first.result(10)
 
 
 def test_other_refusals_have_their_status(
@@ -237,46 +257,67 @@ def resident() -> int:
 SENDER = """
 import sys, grpc
 channel = grpc.insecure_channel(sys.argv[1], options=[("grpc.max_send_message_length", -1)])
-call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+call = channel.unary_unary(sys.argv[2])
 calls = [call.future(bytes(48 << 20), timeout=60) for _ in range(8)]
 print(*sorted({c.code().name for c in calls}))
 """
 
 
-def test_large_messages_without_a_token_are_refused_unread(engine: StandIn) -> None:
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        (f"/{SERVICE}/ModelInfer", "UNAUTHENTICATED"),
+        (f"/{SERVICE}/ServerLive", "OK"),
+        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "UNAUTHENTICATED"),
+        ("/grpc.health.v1.Health/Check", "INVALID_ARGUMENT"),
+    ],
+)
+def test_large_messages_without_a_token_take_no_memory(engine: StandIn, path: str, status: str) -> None:
+    """Those about health are read one by one, for they name what is asked about."""
     with start(engine, grpc_port=0, token="secret") as running:
         before = resident()
-        sender = subprocess.Popen([sys.executable, "-c", SENDER, running.grpc], stdout=subprocess.PIPE, text=True)
+        arguments = [sys.executable, "-c", SENDER, running.grpc, path]
+        sender = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
         most = before
         while sender.poll() is None:
             most = max(most, resident())
             time.sleep(0.01)
-        assert sender.communicate()[0].split() == ["UNAUTHENTICATED"]
-        assert most - before < 150
+        assert sender.communicate()[0].split() == [status]
+        assert most - before < (300 if "Health" in path else 150)
 
 
-def test_a_message_that_never_ends_gives_way_to_one_that_waits(engine: StandIn, images: NDArray[np.uint8]) -> None:
-    """Over bare HTTP/2: a call whose message is begun and never goes on takes all the room there is."""
-    limits = Limits(body=1 << 20, held=1 << 20, body_timeout=20)
+def begin_calls(slow: socket.socket, count: int) -> None:
+    """Over bare HTTP/2: calls whose messages are begun and never go on."""
+    path = b"/inference.GRPCInferenceService/ModelInfer"
+    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x")]
+    fields += [(b"content-type", b"application/grpc"), (b"te", b"trailers")]
+    block = b"".join(b"\x00" + bytes([len(k)]) + k + bytes([len(v)]) + v for k, v in fields)
+    begun = b"\x00" + (1 << 19).to_bytes(4, "big") + b"x"
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+    sent = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", frame(4, 0, 0, b"")]
+    for stream in range(1, 2 * count, 2):
+        sent += [frame(1, 4, stream, block), frame(0, 0, stream, begun)]
+    slow.sendall(b"".join(sent))
+
+
+def test_messages_that_never_end_give_way_to_those_of_another_connection(
+    engine: StandIn, images: NDArray[np.uint8]
+) -> None:
+    limits = Limits(body=1 << 20, held=4 << 20, body_timeout=20)
     with start(engine, grpc_port=0, limits=limits) as running:
         host, port = running.grpc.split(":")
-        path = b"/inference.GRPCInferenceService/ModelInfer"
-        fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x")]
-        fields += [(b"content-type", b"application/grpc"), (b"te", b"trailers")]
-        block = b"".join(b"\x00" + bytes([len(k)]) + k + bytes([len(v)]) + v for k, v in fields)
-        begun = b"\x00" + (1 << 19).to_bytes(4, "big") + b"x"
-
-        def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-            return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-
         with socket.create_connection((host, int(port)), timeout=10) as slow:
-            preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
-            slow.sendall(preface + frame(1, 4, 1, block) + frame(0, 0, 1, begun))
-            assert soon(lambda: flight(running)["bytes"] == 1 << 20)
+            begin_calls(slow, 80)
+            assert soon(lambda: flight(running)["requests"] == 80)
+            assert flight(running)["bytes"] == 3 << 20, "that of one more message is left to those that are here"
             began = time.monotonic()
             with triton.InferenceServerClient(running.grpc) as client:
-                client.infer("ensemble", asked(images))
-            assert time.monotonic() - began < 10
+                for _ in range(3):
+                    client.infer("ensemble", asked(images))
+            assert time.monotonic() - began < 8
 
 
 def test_connections_have_a_limit(engine: StandIn) -> None:
