@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from ripieno.engine.claims import Span
 from ripieno.engine.request import Request
+from ripieno.engine.request_queue import RequestQueue
 from ripieno.engine.ring import Ring
 from ripieno.engine.tally import Tally
 from ripieno.errors import EngineError
@@ -25,8 +26,8 @@ class Desk:
         self.lock = threading.Lock()
         self.room = threading.Condition(self.lock)
         self.idle = threading.Condition(self.lock)
-        self.writer_waits = False
-        """someone waits for `room`"""
+        self.queue: RequestQueue[Request] = RequestQueue(share=ring.capacity // 4)
+        """requests that are not, or not wholly, in the ring for want of room"""
         self.requests: set[Request] = set()
         self.broken: dict[int, str] = {}
         """members that cannot be loaded for now, and why"""
@@ -61,6 +62,20 @@ class Desk:
             self.lose(request, member)
             if request.closed:
                 raise EngineError(self.lost(member, self.broken[member]))
+
+    def wrote(self, request: Request, samples: int) -> None:
+        """Count samples of a queued request that were written; the last ones end its waiting."""
+        self.queue.served(request, samples)
+        if request.written == request.samples:
+            self._leave_queue(request)
+
+    def refuse_waiting(self, message: str, begun: bool) -> list[Request]:
+        """Drop what waits for room, if `begun` also what is in part in the ring. The caller rejects what comes back."""
+        rest = [request for request in self.queue if begun or not request.spans]
+        for request in rest:
+            request.refusal = EngineError(message)
+            self.drop(request)
+        return rest
 
     def finish(self, request: Request) -> None:
         """A request has all the parts of its answer."""
@@ -101,22 +116,32 @@ class Desk:
     def fail_all(self, message: str) -> None:
         """Fail every request; locks."""
         with self.lock:
-            rest = list(self.requests)
-            for request in rest:
+            rest = self.refuse_waiting(message, begun=True)
+            others = list(self.requests)
+            for request in others:
                 self.drop(request)
-            self.room.notify_all()
-        for request in rest:
+        for request in [*rest, *others]:
             request.reject(EngineError(message))
 
     def say_room(self) -> None:
         """Slots may have come free."""
-        if self.writer_waits:
+        if self.queue:
             self.room.notify_all()
 
     def _forget(self, request: Request) -> None:
         request.closed = True
+        self._leave_queue(request)
         if request.timer:
             request.timer.cancel()
         self.requests.discard(request)
         if self.over:
             self.idle.notify_all()
+
+    def _leave_queue(self, request: Request) -> None:
+        """Let go of the images of a request that waited, and tell its caller."""
+        if request.images is None:
+            return
+        self.queue.discard(request)
+        request.images = None
+        if request.admitted is not None:
+            request.admitted.set()

@@ -64,7 +64,7 @@ class Dispatcher:
         # a large request is written in pieces, so that slots come free at its head while its tail is written
         largest = max(post.batch_size for lane in ring.lanes for post in lane.posts.values())
         piece = max(largest, ring.capacity // 4 // largest * largest)
-        self._writer = Writer(self.desk, memory, piece, self._publish)
+        self._writer = Writer(self.desk, memory, piece, self._publish, self.panic)
         self._names: dict[tuple[int, ...], tuple[str, ...]] = {}
         """ids of the members of each plan"""
         self.started = threading.Event()
@@ -83,9 +83,11 @@ class Dispatcher:
 
     # requests
 
-    def admit(self, request: Request, images: NDArray[np.generic], timeout: float | None) -> None:
+    def admit(self, request: Request, images: NDArray[np.generic], timeout: float | None, block: bool) -> None:
         """Write a request's images into the ring: see `Writer.write`."""
-        self._writer.write(request, images, timeout)
+        self._writer.write(request, images, timeout, block)
+        if not block and timeout is not None and request.images is not None:
+            self._supervisor.at(time.monotonic() + timeout, lambda: self._writer.refuse(request))
 
     def drop(self, request: Request) -> None:
         """The caller wants no answer any more."""
@@ -112,12 +114,15 @@ class Dispatcher:
         with desk.lock:
             desk.closed = desk.closed or "the engine is closed"
             desk.drains = drain
-            desk.room.notify_all()
+            refused = desk.refuse_waiting(desk.closed, begun=not drain)
+        for request in refused:
+            request.reject(EngineError(desk.closed))
+        with desk.lock:
             if drain:
                 desk.idle.wait_for(lambda: not desk.requests, timeout)
             desk.drains = False
         desk.fail_all("the engine was closed before it could answer")
-        self._writer.wait()
+        self._writer.close()
 
     def panic(self, error: Exception) -> None:
         """A bug of ours struck in the background: fail everything rather than hang."""

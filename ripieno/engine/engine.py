@@ -41,7 +41,7 @@ from ripieno.engine.ring import Ring
 from ripieno.engine.supervisor import Supervisor
 from ripieno.engine.trace import Step
 from ripieno.engine.watch import Patience, Watch
-from ripieno.errors import EngineBusyError, EngineError
+from ripieno.errors import EngineError
 from ripieno.library.bundle import read_bundle
 from ripieno.types import Bundle, Cascade
 
@@ -147,17 +147,20 @@ class Engine:
         partial: bool = False,
         cascade: bool | None = None,
         steps: list[Step] | None = None,
+        block: bool = True,
     ) -> Future[Answer]:
         """Ask for the answer to `images` (samples, *input.shape) of the bundle's dtype; returns when they are copied.
 
         Whatever `ripieno.data.inputs.read_inputs` reads (pictures, paths, data sets) is taken, too.
         `members` asks some only, by id; `spread` and `each` ask for more in the answer. A full ring blocks, at most
-        `timeout` seconds (0: not at all; then the request must fit whole). `deadline` seconds from now the future
-        fails with EngineTimeoutError or, with `partial`, is answered by the members that finished. By the engine's
-        cascade, if it has one, members are asked in turn, each only about samples that are not yet sure; not so where
-        `members`, `spread` or `each` want them all, or with `cascade` False. `steps` is a list that takes what each
-        member did about the request (`ripieno.engine.trace.Step`). Callbacks of the future run in a lane's
-        or the engine's thread: keep them short, and do not wait in them.
+        `timeout` seconds (0: not at all; then the request must fit whole). Requests that wait get room by turns, those
+        with the fewest samples left first, the oldest at least half of it. With `block` False the call returns at once
+        and the request waits by itself: `images` must not change until it is answered. `deadline` seconds from now the
+        future fails with EngineTimeoutError or, with `partial`, is answered by the members that finished. By the
+        engine's cascade, if it has one, members are asked in turn, each only about samples that are not yet sure; not
+        so where `members`, `spread` or `each` want them all, or with `cascade` False. `steps` is a list that takes what
+        each member did about the request (`ripieno.engine.trace.Step`). Callbacks of the future run in a lane's or the
+        engine's thread: keep them short, and do not wait in them.
 
         Raises EngineError for wrong images, members or times, EngineBusyError when there was no room in time.
         """
@@ -179,24 +182,24 @@ class Engine:
         if deadline is not None:
             late = time.monotonic() + deadline
             request.timer = self._supervisor.at(late, lambda: dispatcher.expire(request, partial))
-            timeout = deadline if timeout is None else min(timeout, deadline)
+            if block:
+                timeout = deadline if timeout is None else min(timeout, deadline)
         request.future.dropped = lambda: dispatcher.drop(request)
-        dispatcher.admit(request, array, timeout)
+        dispatcher.admit(request, array, timeout, block)
         return request.future
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for room in the ring."""
+        return len(self._dispatcher.desk.queue)
 
     def predict(self, images: Any, members: Sequence[str] | None = None) -> NDArray[np.float32]:
         """Probabilities (samples, classes) of `images`; waits for room and for the answer. Raises as `submit`."""
         return self.submit(images, members).result().probabilities
 
     async def answer(self, images: Any, members: Sequence[str] | None = None, **options: Any) -> Answer:
-        """`submit` for asyncio: waits for room in a thread, for the answer in the event loop."""
-        try:
-            future = self.submit(images, members, **{**options, "timeout": 0.0})
-        except EngineBusyError:
-            if options.get("timeout") == 0:
-                raise
-            future = await asyncio.to_thread(self.submit, images, members, **options)
-        return await asyncio.wrap_future(future)
+        """`submit` for asyncio: waits for room and for the answer in the event loop; cancelling it gives both up."""
+        return await asyncio.wrap_future(self.submit(images, members, **options, block=False))
 
     # state
 

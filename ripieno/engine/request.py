@@ -16,6 +16,7 @@ from ripieno.engine.answer import Answer
 from ripieno.engine.claims import Span
 from ripieno.engine.supervisor import Timer
 from ripieno.engine.trace import Step
+from ripieno.errors import EngineError
 
 T = TypeVar("T", bound=np.generic)
 
@@ -92,6 +93,14 @@ class Request:
     """takes what the members do about it, where somebody asked for that"""
     closed: bool = False
     """answered, failed or cancelled: what still comes is thrown away"""
+    images: NDArray[np.generic] | None = None
+    """what is yet to be written, of a request that waits for room"""
+    written: int = 0
+    """samples that are in the ring, or were"""
+    admitted: threading.Event | None = None
+    """of a request that had to wait for room: set when it is written whole, or dropped"""
+    refusal: EngineError | None = None
+    """why it was dropped while it waited for room"""
 
     def answer(self, members: tuple[int, ...], names: tuple[str, ...]) -> Answer:
         """Put the parts together; `members`, whose ids are `names`, have passed every sample."""

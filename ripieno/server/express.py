@@ -1,7 +1,7 @@
 """The short way of a plain request: one that is small, comes at once, and needs nothing but the engine's answer.
 
 Theory of operation. Nearly all requests of a busy server are alike: an inference, its body here as soon as its headers,
-for a model that has room. For these most of a request's time in the server would be the machinery around it
+and nothing but the engine to ask. For these most of a request's time in the server would be the machinery around it
 (a task, an ASGI scope, messages, an asyncio future, timers). `Express` stands in the place of uvicorn's cycle of a
 request and answers it from callbacks instead: decoded by the same codec, counted by the same admission and tally,
 written by the same reply. Whatever is not plain is not begun here: `begin` says no, nothing has happened, and the
@@ -107,12 +107,12 @@ class Express:
         self._future: Future[Answer] | None = None
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Ask the engine. False, with nothing done, when the request is not plain or cannot be taken at once."""
+        """Ask the engine. False, with nothing done, when the request is not plain or cannot be taken."""
         door, model, limits = self._door, self._model, self._door.limits
         headers = dict(self._headers)
         if door.traces is not None or log.isEnabledFor(logging.INFO):
             return False
-        if model.line.waiting or not ORDINARY.isdisjoint(headers):
+        if not ORDINARY.isdisjoint(headers):
             return False
         if door.token is not None and not is_authorized(headers.get(b"authorization", b""), door.token):
             return False

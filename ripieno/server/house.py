@@ -135,13 +135,10 @@ class House:
         """Close an engine that gets no new requests, once its last is answered."""
         while line.users:
             await asyncio.sleep(0.02)
-        line.close()
         await asyncio.to_thread(self._close, line.engine)
 
     def close(self) -> None:
         """Close the engines that were opened here."""
-        for line in self.models.lines.values():
-            line.close()
         while self._ours:
             self._close(self._ours[-1])
 

@@ -87,7 +87,7 @@ class Metrics(Collector):
         for name, line in self.models.lines.items():
             stats = line.engine.stats()
             gauges["ready"].add_metric([name], line.engine.ready)
-            gauges["waiting"].add_metric([name], line.waiting)
+            gauges["waiting"].add_metric([name], line.engine.waiting)
             gauges["pending"].add_metric([name], stats.pending)
             gauges["capacity"].add_metric([name], stats.capacity)
             combining.add_metric([name], stats.combining)

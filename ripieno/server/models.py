@@ -55,14 +55,11 @@ class Model:
         return answer
 
     def submit(self, request: Request) -> Future[Answer]:
-        """Ask the engine without waiting for room or an answer, and count nothing.
-
-        Raises EngineBusyError when there is no room, EngineError as the engine's `submit`.
-        """
+        """Ask the engine without waiting for room or an answer, and count nothing. Raises as the engine's `submit`."""
         names = {w.name for w in request.outputs}
         asked = self._members(request)
         return self.line.engine.submit(
-            request.images, asked, spread="spread" in names, each="members" in names, timeout=0.0
+            request.images, asked, spread="spread" in names, each="members" in names, block=False
         )
 
     def _members(self, request: Request) -> tuple[str, ...] | None:

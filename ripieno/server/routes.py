@@ -158,7 +158,7 @@ def overview(door: Door) -> dict[str, Any]:
         name: {
             "ensemble": line.engine.bundle.ensemble.name,
             "ready": line.engine.ready,
-            "waiting": line.waiting,
+            "waiting": line.engine.waiting,
             "engine": msgspec.to_builtins(line.engine.stats()),
         }
         for name, line in door.models.lines.items()

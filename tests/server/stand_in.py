@@ -1,10 +1,9 @@
-"""A bundle of real small networks, and an engine that tests can hold up, fill or break."""
+"""A bundle of real small networks, and an engine that tests can hold up or break."""
 
 from __future__ import annotations
 
 import dataclasses
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from ripieno import files
 from ripieno.engine.answer import Answer, Stats
-from ripieno.errors import EngineBusyError, EngineError
+from ripieno.errors import EngineError
 from ripieno.library.bundle import model_path
 from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Placement
 from tests.onnx_networks import write_network
@@ -55,13 +54,13 @@ def direct_answers(bundle: Bundle, images: NDArray[np.generic]) -> NDArray[np.fl
 
 
 class StandIn:
-    """An engine with a gate: while `gate` is clear nothing is answered; `full` and `broken` make it refuse or fail."""
+    """An engine with a gate: while `gate` is clear nothing is answered; `broken` makes it fail."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self.gate = threading.Event()
         self.gate.set()
-        self.full = self.broken = self.partial = self.closed = False
+        self.broken = self.partial = self.closed = False
         self._pool = ThreadPoolExecutor(2)
 
     def submit(
@@ -74,12 +73,8 @@ class StandIn:
         timeout: float | None = None,
         deadline: float | None = None,
         partial: bool = False,
+        block: bool = True,
     ) -> Future[Answer]:
-        while self.full and timeout:
-            time.sleep(0.02)
-            timeout = max(0.0, timeout - 0.02)
-        if self.full:
-            raise EngineBusyError("the ring is full")
         return self._pool.submit(self._answer, np.array(images), members, spread, each)
 
     def _answer(self, images: NDArray[np.generic], members: Sequence[str] | None, spread: bool, each: bool) -> Answer:
@@ -91,6 +86,10 @@ class StandIn:
         mean = answers.mean(axis=0)
         spreads = answers.std(axis=0)[np.arange(len(images)), mean.argmax(axis=1)] if spread else None
         return Answer(mean, asked, self.partial, spreads, answers if each else None)
+
+    @property
+    def waiting(self) -> int:
+        return 0
 
     @property
     def ready(self) -> bool:

@@ -203,27 +203,6 @@ def test_a_body_of_nothing_but_samples_is_read(http: httpx.Client, bundle: Bundl
     np.testing.assert_allclose(said, direct_answers(bundle, images).mean(axis=0), atol=1e-6)
 
 
-def test_requests_wait_for_room_in_a_full_engine(http: httpx.Client, engine: StandIn) -> None:
-    engine.full = True
-    with ThreadPoolExecutor(3) as pool:
-        waiting = [pool.submit(http.post, INFER, json=one()) for _ in range(3)]
-        time.sleep(0.2)
-        assert not any(w.done() for w in waiting)
-        engine.full = False
-        assert {w.result().status_code for w in waiting} == {200}
-
-
-def test_room_that_does_not_come_in_time_is_504(http: httpx.Client, engine: StandIn) -> None:
-    engine.full = True
-    try:
-        response = http.post(INFER, json={**one(), "parameters": {"timeout": 100_000}})
-    finally:
-        engine.full = False
-    assert response.status_code == 504
-    assert is_one_line(response)
-    assert http.post(INFER, json=one()).status_code == 200
-
-
 def test_a_failing_engine_is_500_with_its_cause_in_one_line(http: httpx.Client, engine: StandIn) -> None:
     engine.broken = True
     try:

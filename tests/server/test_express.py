@@ -296,14 +296,3 @@ def test_an_engine_is_let_go_of_and_told_that_nobody_waits(
         client.sendall(post(images))
         assert soon(lambda: line_of(server).users == 1)
     assert soon(lambda: asked[0].cancelled() and line_of(server).users == 0)
-
-
-def test_nobody_overtakes_who_waits_for_room(server: Running, images: NDArray[np.uint8], ordinary: list[str]) -> None:
-    line_of(server).waiting += 1
-    try:
-        with connect(server) as client:
-            client.sendall(post(images))
-            assert answer(client)[0] == 200
-    finally:
-        line_of(server).waiting -= 1
-    assert len(ordinary) == 1

@@ -1,181 +1,124 @@
-"""The line in front of a full engine, and unpacking within bounds: no sockets needed."""
+"""The way to an engine from the event loop, and unpacking within bounds: no sockets needed."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
-import threading
 import time
 import tracemalloc
 import zlib
-from concurrent.futures import Future
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
+from ripieno.engine import Engine
 from ripieno.engine.answer import Answer
-from ripieno.errors import EngineBusyError, EngineError
 from ripieno.server.body import _decoded
 from ripieno.server.limits import Admission, Limits
 from ripieno.server.line import Line
 from ripieno.server.refusal import RefusedError, without_paths
+from tests.engine import fake_members as fake
+
+MEMBER = fake.member(0, delay=0.02)
+"""takes 20 ms a sample"""
 
 
-class Narrow:
-    """An engine with room for one request at a time, that says in which order it took them."""
-
-    bundle = SimpleNamespace(path=Path("/srv/bundle"))
-
-    def __init__(self) -> None:
-        self.room = threading.Semaphore(0)
-        self.patient = threading.Event()
-        """until it is set, whoever waits is not looked at"""
-        self.patient.set()
-        self.taken: list[int] = []
-        self.futures: list[Future[Answer]] = []
-
-    def submit(self, images: Any, members: Any = None, *, timeout: float, **_: Any) -> Future[Answer]:
-        if timeout:
-            self.patient.wait(5)
-        if not self.room.acquire(timeout=timeout or None, blocking=timeout > 0):
-            raise EngineBusyError("no room")
-        self.taken.append(int(images[0]))
-        future: Future[Answer] = Future()
-        self.futures.append(future)
-        if images[0] < 90:
-            future.set_result(Answer(np.zeros((1, 2), np.float32), ("m",)))
-        return future
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """Its ring holds four samples, which take 80 ms."""
+    with Engine(fake.bundle([MEMBER], lanes=1, batch_size=1), isolation="thread", load=fake.load, capacity=4) as made:
+        yield made
 
 
-def ask(line: Line, number: int, timeout: float = 5.0) -> asyncio.Task[Answer]:
-    return asyncio.create_task(line.ask(np.array([number]), None, timeout))
+def ask(engine: Engine, samples: int = 1, timeout: float = 20.0, **more: bool) -> asyncio.Task[Answer]:
+    return asyncio.create_task(Line(engine).ask(fake.images(samples), None, timeout, **more))
 
 
-def test_who_came_first_is_served_first() -> None:
+async def settled(engine: Engine) -> None:
+    """Wait until nothing is left of any request."""
+    async with asyncio.timeout(10):
+        while engine.waiting or engine.stats().pending:
+            await asyncio.sleep(0.005)
+
+
+def test_a_request_waits_for_room_and_is_answered(engine: Engine) -> None:
     async def run() -> list[int]:
-        engine = Narrow()
-        line = Line(engine)  # type: ignore[arg-type]
-        engine.patient.clear()
-        waiting = [ask(line, 0)]
-        await asyncio.sleep(0.02)
-        for _ in range(4):
-            engine.room.release()  # room comes while the first waits: the others may not jump in
-        for number in range(1, 4):
-            waiting.append(ask(line, number))
-            await asyncio.sleep(0.02)
-        engine.patient.set()
-        await asyncio.gather(*waiting)
-        line.close()
-        return engine.taken
+        asked = [ask(engine, 4) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        assert engine.waiting == 2
+        return [len((await one).probabilities) for one in asked]
 
-    assert asyncio.run(run()) == [0, 1, 2, 3]
+    assert asyncio.run(run()) == [4, 4, 4]
+    assert engine.waiting == 0
 
 
-def test_a_late_request_is_refused_and_takes_no_room_afterwards() -> None:
-    async def run() -> Narrow:
-        engine = Narrow()
-        line = Line(engine)  # type: ignore[arg-type]
+def test_a_late_request_is_refused_and_takes_no_room_afterwards(engine: Engine) -> None:
+    async def run() -> None:
+        held = ask(engine, 4)
+        await asyncio.sleep(0)
         with pytest.raises(RefusedError) as late:
-            await ask(line, 1, 0.1)
+            await ask(engine, 400, 0.03)
         assert late.value.status == 504
-        await asyncio.sleep(0.3)
-        engine.room.release()
-        await asyncio.sleep(0.1)
-        await ask(line, 2)
-        line.close()
-        return engine
+        await held
+        await settled(engine)
 
-    assert asyncio.run(run()).taken == [2]
+    asyncio.run(run())
+    assert engine.stats().samples == 4
 
 
-def test_a_request_given_up_while_it_is_predicted_is_cancelled() -> None:
-    async def run() -> Narrow:
-        engine = Narrow()
-        line = Line(engine)  # type: ignore[arg-type]
-        engine.room.release()
-        with pytest.raises(RefusedError):
-            await ask(line, 99, 0.05)
-        line.close()
-        return engine
+@pytest.mark.parametrize("wait", [0.0, 0.05])
+def test_a_request_given_up_takes_its_room_back_at_once(engine: Engine, wait: float) -> None:
+    async def run() -> float:
+        asked = [ask(engine, 400) for _ in range(5)]
+        await asyncio.sleep(wait)
+        for one in asked:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        began = time.monotonic()
+        await ask(engine)
+        return time.monotonic() - began
 
-    assert asyncio.run(run()).futures[0].cancelled()
-
-
-def test_a_request_given_up_while_it_waits_takes_its_room_back() -> None:
-    async def run() -> Narrow:
-        engine = Narrow()
-        line = Line(engine)  # type: ignore[arg-type]
-        engine.patient.clear()
-        waiting = ask(line, 99)
-        await asyncio.sleep(0.05)
-        waiting.cancel()
-        engine.room.release()
-        engine.patient.set()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        await asyncio.sleep(0.1)
-        line.close()
-        return engine
-
-    engine = asyncio.run(run())
-    assert [future.cancelled() for future in engine.futures] == [True]
+    assert asyncio.run(run()) < 1.0, "2000 samples that nobody waits for were predicted first"
 
 
-def test_what_a_request_for_a_partial_answer_waited_in_line_is_taken_off_its_time() -> None:
-    class Punctual(Narrow):
-        """Answers at the deadline, with the members that have finished."""
+def test_what_a_request_for_a_partial_answer_waited_for_room_is_taken_off_its_time() -> None:
+    crew = [fake.member(0), fake.member(1, delay=0.1)]
+    bundle = fake.bundle(crew, lanes=2, batch_size=1, spread_out=True)
 
-        def submit(self, *asked: Any, deadline: float | None, **more: Any) -> Future[Answer]:
-            future = super().submit(*asked, **more)
-            if deadline is not None:
-                early = Answer(np.zeros((1, 2), np.float32), ("m",), True)
-                threading.Timer(deadline, future.set_result, [early]).start()
-            return future
+    async def run(engine: Engine) -> tuple[Answer, float]:
+        held = ask(engine, 4)
+        await asyncio.sleep(0)
+        began = time.monotonic()
+        answer = await ask(engine, 4, 0.6, partial=True)
+        took = time.monotonic() - began
+        await held
+        return answer, took
 
-    async def run() -> tuple[Answer, float]:
-        engine, began = Punctual(), time.monotonic()
-        line = Line(engine)  # type: ignore[arg-type]
-        before = ask(line, 1)
-        await asyncio.sleep(0.02)
-        waiting = asyncio.create_task(line.ask(np.array([99]), None, 0.5, partial=True))
-        await asyncio.sleep(0.4)
-        engine.room.release(2)
-        await before
-        answer = await waiting
-        line.close()
-        return answer, time.monotonic() - began
-
-    answer, took = asyncio.run(run())
+    with Engine(bundle, isolation="thread", load=fake.load, capacity=4) as engine:
+        answer, took = asyncio.run(run(engine))
     assert answer.partial
-    assert 0.4 < took < 0.8, "the deadline began anew when there was room"
+    assert 0.5 < took < 0.9, "the deadline began anew when there was room"
 
 
-def test_the_event_loop_goes_on_while_a_request_waits_for_room() -> None:
+def test_the_event_loop_goes_on_while_a_request_waits_for_room(engine: Engine) -> None:
     async def run() -> int:
-        line = Line(Narrow())  # type: ignore[arg-type]
-        waiting = ask(line, 1, 0.3)
+        waiting = [ask(engine, 4), ask(engine, 4, 0.3)]
         ticks, until = 0, time.monotonic() + 0.25
         while time.monotonic() < until:
             await asyncio.sleep(0.005)
             ticks += 1
-        with pytest.raises(RefusedError):
-            await waiting
-        line.close()
+        await asyncio.gather(*waiting)
         return ticks
 
     assert asyncio.run(run()) > 15
 
 
-def test_a_failure_of_the_engine_is_500_with_its_words() -> None:
-    class Broken(Narrow):
-        def submit(self, *_: Any, **__: Any) -> Future[Answer]:
-            raise EngineError("the engine is closed")
-
+def test_a_failure_of_the_engine_is_500_with_its_words(engine: Engine) -> None:
+    engine.close()
     with pytest.raises(RefusedError, match="the engine is closed") as caught:
-        asyncio.run(Line(Broken()).ask(np.zeros(1), None, 1.0))  # type: ignore[arg-type]
+        asyncio.run(Line(engine).ask(fake.images(1), None, 1.0))
     assert caught.value.status == 500
 
 

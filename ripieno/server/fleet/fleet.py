@@ -22,7 +22,7 @@ from ripieno.server.fleet.waiting import Plan, Question, Waiting
 from ripieno.types import Bundle
 
 CAPACITY = 8192
-"""Samples that wait for a node; a request more waits in the door's line."""
+"""Samples that wait for a node; who may wait for room waits beyond it."""
 LOOK = 1.0
 """Seconds between two looks at which nodes there are."""
 
@@ -78,13 +78,16 @@ class Fleet:
         deadline: float | None = None,
         partial: bool = False,
         steps: list[Step] | None = None,
+        block: bool = True,
     ) -> Future[Answer]:
         """As `Engine.submit`; without `partial` a `deadline` is the caller's to keep. Each node's call is a step."""
         if timeout is not None:
             timeout = check_duration(timeout, "timeout", zero=True, error=EngineError)
         if deadline is not None:
             deadline = check_duration(deadline, "deadline", zero=True, error=EngineError)
-        array = np.array(check_images(images, self.bundle.input))
+        array = check_images(images, self.bundle.input)
+        if block:  # it may change once this returns
+            array = np.array(array)
         if not len(array):
             raise EngineError("no images were given: send at least one")
         unknown = [m for m in members or () if m not in self.bundle.ensemble.members]
@@ -93,8 +96,13 @@ class Fleet:
         until = time.monotonic() + deadline if partial and deadline is not None else None
         question = Question(array, Plan(None if members is None else tuple(members), spread, each, until), steps)
         question.future.add_done_callback(lambda future: self._count(future, len(array)))
-        self._waiting.put(question, timeout)
+        self._waiting.put(question, timeout, block=block)
         return question.future
+
+    @property
+    def waiting(self) -> int:
+        """Requests of which some samples wait for a node."""
+        return len(self._waiting)
 
     def _count(self, future: Future[Answer], samples: int) -> None:
         with self._lock:

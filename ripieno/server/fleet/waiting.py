@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ripieno.engine.answer import Answer
 from ripieno.engine.request import AnswerFuture
+from ripieno.engine.request_queue import RequestQueue
 from ripieno.engine.trace import Step
 from ripieno.errors import EngineBusyError, EngineError
 
@@ -43,8 +44,9 @@ class Question:
         # an early answer may lack other members in each part: it stays whole
         size = len(images) if plan.until is not None else PART
         starts = range(0, len(images), max(1, size))
-        self.parts = [Part(self, number, images[at : at + size]) for number, at in enumerate(starts)]
-        self._answers: list[Answer | None] = [None] * len(self.parts)
+        self.waiting = deque(Part(self, number, images[at : at + size]) for number, at in enumerate(starts))
+        """parts that no node has"""
+        self._answers: list[Answer | None] = [None] * len(self.waiting)
         self._lock = threading.Lock()
 
     def answered(self, number: int, answer: Answer) -> None:
@@ -81,30 +83,37 @@ class Part:
 
 
 class Waiting:
-    """The queue, of at most `capacity` samples; thread-safe."""
+    """The queue, of about `capacity` samples; thread-safe. Large requests give way to small ones (`RequestQueue`)."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.samples = 0
         """that wait now"""
-        self._parts: deque[Part] = deque()
+        self._parts = 0
+        """that wait now"""
+        self._queue: RequestQueue[Question] = RequestQueue(share=PART)
         self._idle = 0
         self._closed = False
         self._changed = threading.Condition()
 
-    def put(self, question: Question, timeout: float | None) -> None:
-        """Queue a request, waiting for room at most `timeout` seconds. Raises EngineBusyError, EngineError if closed.
+    def __len__(self) -> int:
+        return len(self._queue)
 
-        One that is larger than the queue is taken when nothing else waits.
+    def put(self, question: Question, timeout: float | None = None, *, block: bool = True) -> None:
+        """Queue a request, waiting for room at most `timeout` seconds; without `block`, beyond the capacity.
+
+        One that is larger than the queue is taken when nothing else waits. Raises EngineBusyError, EngineError if
+        closed.
         """
-        size = sum(len(p.images) for p in question.parts)
+        size = sum(len(p.images) for p in question.waiting)
+        question.future.dropped = lambda: self._forget(question)
         with self._changed:
-            if not self._changed.wait_for(lambda: self._closed or self._room(size), timeout):
+            if block and not self._changed.wait_for(lambda: self._closed or self._room(size), timeout):
                 raise EngineBusyError(f"{self.samples} samples wait for a node: no room for {size} more")
             if self._closed:
                 raise EngineError("the fleet was closed before it could answer")
-            self._parts.extend(question.parts)
-            self.samples += size
+            self._count(len(question.waiting), size)
+            self._queue.put(question, size)
             self._changed.notify_all()
 
     def _room(self, size: int) -> bool:
@@ -115,38 +124,39 @@ class Waiting:
         with self._changed:
             self._idle += 1
             try:
-                self._changed.wait_for(lambda: self._closed or self._parts, timeout)
-                most = -(-len(self._parts) // self._idle)
+                self._changed.wait_for(lambda: self._closed or self._queue, timeout)
+                most = -(-self._parts // self._idle)
             finally:
                 self._idle -= 1
             taken: list[Part] = []
             rows = 0
-            while self._parts and len(taken) < most:
-                part = self._parts[0]
-                if part.question.future.done():  # cancelled, or failed by another of its parts
-                    self._drop()
+            while self._queue and len(taken) < most:
+                question = self._queue.next()
+                if question.future.done():  # failed by another of its parts
+                    self._remove(question)
                     continue
-                alone = part.question.plan.until is not None
-                if taken and (alone or rows + len(part.images) > PART or part.question.plan != taken[0].question.plan):
+                part, alone = question.waiting[0], question.plan.until is not None
+                if taken and (alone or rows + len(part.images) > PART or question.plan != taken[0].question.plan):
                     break
-                taken.append(self._drop())
+                taken.append(question.waiting.popleft())
+                self._count(-1, -len(part.images))
+                self._queue.served(question, len(part.images))
                 rows += len(part.images)
                 if alone:
                     break
             self._changed.notify_all()
             return taken
 
-    def _drop(self) -> Part:
-        part = self._parts.popleft()
-        self.samples -= len(part.images)
-        return part
-
     def back(self, parts: Sequence[Part]) -> None:
-        """Put parts whose node was lost at the head."""
+        """Put parts whose node was lost at the head of their requests."""
         with self._changed:
             if not self._closed:
-                self._parts.extendleft(reversed(parts))
-                self.samples += sum(len(p.images) for p in parts)
+                for part in reversed(parts):
+                    question = part.question
+                    self._queue.discard(question)
+                    question.waiting.appendleft(part)
+                    self._count(1, len(part.images))
+                    self._queue.put(question, sum(len(p.images) for p in question.waiting))
                 self._changed.notify_all()
                 return
         _fail(parts)
@@ -155,11 +165,28 @@ class Waiting:
         """Fail what waits."""
         with self._changed:
             self._closed = True
-            parts = list(self._parts)
-            self._parts.clear()
-            self.samples = 0
+            parts = [part for question in self._queue for part in question.waiting]
+            for question in list(self._queue):
+                self._remove(question)
             self._changed.notify_all()
         _fail(parts)
+
+    def _count(self, parts: int, samples: int) -> None:
+        self._parts += parts
+        self.samples += samples
+
+    def _remove(self, question: Question) -> None:
+        """Forget a request's parts that wait."""
+        self._count(-len(question.waiting), -sum(len(p.images) for p in question.waiting))
+        self._queue.discard(question)
+        question.waiting.clear()
+
+    def _forget(self, question: Question) -> None:
+        """Make room where a request was cancelled."""
+        with self._changed:
+            if question in self._queue:
+                self._remove(question)
+                self._changed.notify_all()
 
 
 def _fail(parts: Sequence[Part]) -> None:

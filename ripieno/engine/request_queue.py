@@ -1,0 +1,91 @@
+"""Requests that wait for room, and the order in which they get it. Pure.
+
+The next is the request with the fewest samples left (shortest remaining first), so that a large one gives way to small
+ones. The oldest goes first once others have been given `share` samples before it: it always gets half of the room, and
+nobody waits for ever.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class RequestQueue(Generic[T]):
+    """Requests, each with the number of samples it has left; `share` is in samples.
+
+    The methods take time that grows with the logarithm of the length at most, and keep no reference to what has left.
+    """
+
+    def __init__(self, share: int) -> None:
+        self._share = share
+        self._passed = 0
+        """samples given to others since the oldest was served"""
+        self._numbers: dict[T, int] = {}
+        """by request, oldest first: the number under which it is in `_left`"""
+        self._left: dict[int, tuple[T, int]] = {}
+        self._shortest: list[tuple[int, int]] = []
+        """heap of (samples left, number); an entry that no longer agrees with `_left` is stale"""
+        self._count = itertools.count()
+
+    def put(self, request: T, samples: int) -> None:
+        """Queue `request`, which has `samples` left."""
+        number = next(self._count)
+        self._numbers[request] = number
+        self._left[number] = request, samples
+        heapq.heappush(self._shortest, (samples, number))
+
+    def next(self) -> T:
+        """Return the request whose turn it is. Raises IndexError when there is none."""
+        if not self._numbers:
+            raise IndexError("no request waits")
+        if self._passed >= self._share:
+            return self._oldest()
+        while True:
+            samples, number = self._shortest[0]
+            found = self._left.get(number)
+            if found is not None and found[1] == samples:
+                return found[0]
+            heapq.heappop(self._shortest)
+
+    def served(self, request: T, samples: int) -> None:
+        """Count `samples` that were given to `request`; it leaves when it has none left."""
+        if request not in self._numbers:
+            return
+        self._passed = 0 if request is self._oldest() else self._passed + samples
+        number = self._numbers[request]
+        left = self._left[number][1] - samples
+        if left <= 0:
+            self.discard(request)
+            return
+        self._left[number] = request, left
+        heapq.heappush(self._shortest, (left, number))
+        if len(self._shortest) > 64 + 4 * len(self._left):  # stale entries of large requests sink to the bottom
+            self._shortest = [(left, number) for number, (_, left) in self._left.items()]
+            heapq.heapify(self._shortest)
+
+    def discard(self, request: T) -> None:
+        """Forget `request`, if it is there."""
+        number = self._numbers.pop(request, None)
+        if number is None:
+            return
+        del self._left[number]
+        if not self._left:
+            self._shortest.clear()
+            self._passed = 0
+
+    def _oldest(self) -> T:
+        return next(iter(self._numbers))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._numbers)
+
+    def __contains__(self, request: object) -> bool:
+        return request in self._numbers
