@@ -13,6 +13,7 @@ import io
 import os
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -124,6 +125,8 @@ def read_json(path: Path, kind: type[T]) -> T:
     Raises LibraryError naming the file and the field when it is absent, malformed or of a newer version.
     """
     try:
+        if stat.S_ISFIFO(path.stat().st_mode):  # reading it would wait for a writer
+            raise LibraryError(f"{path} cannot be read: it is a named pipe")
         fields = msgspec.json.decode(path.read_bytes())
         version = fields.pop("version", None) if isinstance(fields, dict) else None
         if not isinstance(version, int):

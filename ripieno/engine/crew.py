@@ -39,6 +39,8 @@ class Seat:
     """what it is run by; empty: what its lane says"""
     batch_size: int = 1
     """most samples it is given at once"""
+    stamp: tuple[int, ...] = ()
+    """of its file when the engine was opened, by `stamp_of`"""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,15 @@ class Orders:
     """the user's own families (`module:function`) that may be imported"""
     cap: int = 0
     """most bytes it may take; 0: nothing was planned"""
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """What changes with a file's content: its inode, size and times; empty where there is none."""
+    try:
+        seen = os.stat(path)
+    except OSError:
+        return ()
+    return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
 
 
 def find_load(name: str) -> Load:
@@ -111,6 +122,8 @@ class Crew:
         load = trusting(load, orders.trusted)
         try:
             for seat in orders.seats:
+                if stamp_of(seat.path) != seat.stamp:  # a worker that restarts must answer as those that go on
+                    raise EngineError(f"{seat.path} has changed since the engine was opened: open the engine again")
                 backend = seat.backend or orders.backend
                 self._backends[seat.index] = load(backend, seat.path, seat.member, orders.device, orders.threads)
         except BaseException:
@@ -128,7 +141,9 @@ class Crew:
         for index, backend in self._backends.items():
             if index in self._largest:
                 backend.infer(np.repeat(blank, self._largest[index], axis=0))
-            backend.infer(blank)
+            shape, wanted = backend.infer(blank).shape, (1, self._memory.predictions.shape[2])
+            if shape != wanted:
+                raise EngineError(f"The prediction for one sample has shape {shape}, expected {wanted}.")
             start = time.perf_counter()
             backend.infer(blank)
             seconds[index] = time.perf_counter() - start

@@ -14,7 +14,7 @@ import numpy as np
 
 from ripieno.engine.cap import mib, resident
 from ripieno.engine.claims import Post
-from ripieno.engine.crew import Orders, Seat
+from ripieno.engine.crew import Orders, Seat, stamp_of
 from ripieno.errors import EngineError
 from ripieno.library.bundle import backend_of, model_path
 from ripieno.limits import free_memory, usable_cores
@@ -71,6 +71,7 @@ def orders_of(
             model_path(bundle, p.member, p.device),
             backend_of(bundle, p.member, p.device),
             p.batch_size,
+            stamp_of(model_path(bundle, p.member, p.device)),
         )
         for p in lane
     )

@@ -11,8 +11,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import numpy as np
-
 from ripieno import files
 from ripieno.backends.names import file_of
 from ripieno.commands import command
@@ -134,8 +132,10 @@ def read_bundle(path: str | Path) -> Bundle:
         except EngineError as error:
             raise LibraryError(f"{path} cannot be run: {error}") from error
         for name in names:
-            if not (path / "members" / member / name).exists():
-                raise LibraryError(f"{path / 'members' / member / name} is missing: copy the bundle again, whole")
+            if not (path / "members" / member / name).is_file():
+                raise LibraryError(
+                    f"{path / 'members' / member / name} is missing, or no file: copy the bundle again, whole"
+                )
     return bundle
 
 
@@ -157,7 +157,16 @@ def _check_parts(bundle: Bundle) -> None:
             all((m.input, m.classes) == (bundle.input, bundle.classes) for m in members.values()),
             "its members have another input or other classes than it",
         ),
-        (bundle.input.dtype in np.sctypeDict, f"its input is of {bundle.input.dtype!r}, which is no type of numbers"),
+        (bundle.input.dtype in ("uint8", "float32"), f"its input is of {bundle.input.dtype!r}, not uint8 or float32"),
+        (
+            len(bundle.input.shape) > 0 and min(bundle.input.shape) > 0,
+            f"its input has shape {list(bundle.input.shape)}, which holds no sample",
+        ),
+        (len(bundle.classes) > 0, "it has no classes"),
+        (
+            min(bundle.ensemble.weights, default=0) >= 0 < sum(bundle.ensemble.weights),
+            "the weights of its ensemble must be 0 or more, and not all 0",
+        ),
     )
     for holds, message in rules:
         if not holds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -92,15 +93,47 @@ class Tls:
     """the bytes of the key and of the chain, as gRPC takes them"""
 
     def renew(self) -> bool:
-        """Read the files again; False when they are as before. Raises RipienoError when they cannot be used."""
+        """Read the files again; False when they are as before.
+
+        Raises RipienoError when they cannot be used, or clients would refuse them for their dates.
+        """
         renewed = Tls.read(self.certificate, self.key)
         assert renewed is not None
-        changed, self.pair = renewed.pair != self.pair, renewed.pair
-        return changed
+        if renewed.pair == self.pair:
+            return False
+        renewed.check_dates()
+        self.pair = renewed.pair
+        return True
 
     def load_into(self, context: ssl.SSLContext) -> None:
         """Have `context` show this certificate to clients that connect from now on."""
-        context.load_cert_chain(self.certificate, self.key, password=_no_password)
+        key, chain = self.pair
+        with _as_file(chain) as certificate, _as_file(key) as own:  # what was tried out, not what lies there by now
+            context.load_cert_chain(certificate, own, password=_no_password)
+
+    def check_dates(self) -> None:
+        """Raise RipienoError when the certificate has expired, or is not valid yet, by this machine's clock."""
+        server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.load_into(server)
+        client.check_hostname = False
+        client.load_verify_locations(cadata=self.pair[1].decode("ascii", "ignore"))
+        client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        sent, received = ssl.MemoryBIO(), ssl.MemoryBIO()
+        ends = [server.wrap_bio(received, sent, server_side=True), client.wrap_bio(sent, received)]
+        for _ in range(2):  # a client's hello, a server's certificate
+            for end in reversed(ends):
+                try:
+                    end.do_handshake()
+                except ssl.SSLWantReadError:
+                    continue
+                except ssl.SSLCertVerificationError as error:
+                    if error.verify_code in _DATES:
+                        raise RipienoError(
+                            f"{self.certificate}: {error.verify_message}. Renew the certificate."
+                        ) from None
+                    return  # clients may trust it all the same
+                except ssl.SSLError:
+                    return
 
     @classmethod
     def read(cls, certificate: str | Path | None, key: str | Path | None) -> Tls | None:
@@ -113,10 +146,23 @@ class Tls:
             if not Path(path).is_file():
                 raise RipienoError(f"{path} is no file: give a PEM file")
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=_no_password)
+            made = cls(Path(certificate), Path(key), (Path(key).read_bytes(), Path(certificate).read_bytes()))
+            made.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         except (ssl.SSLError, OSError) as error:
             raise RipienoError(f"{certificate} and {key} are no certificate and its key in PEM: {error}") from error
-        return cls(Path(certificate), Path(key), (Path(key).read_bytes(), Path(certificate).read_bytes()))
+        return made
+
+
+_DATES = (9, 10)
+"""OpenSSL's codes of certificates that are not valid yet, and of those that have expired."""
+
+
+@contextmanager
+def _as_file(content: bytes) -> Iterator[str]:
+    """Path of a file in memory, for what reads nothing else."""
+    with os.fdopen(os.memfd_create("ripieno-tls", os.MFD_CLOEXEC), "wb", buffering=0) as stream:
+        stream.write(content)
+        yield f"/proc/self/fd/{stream.fileno()}"
 
 
 def _no_password() -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import numpy as np
 import psutil
 
+from ripieno.engine.crew import describe
 from ripieno.errors import EngineError, RipienoError
 from ripieno.library.bundle import files_of, model_path, read_bundle
 from ripieno.server.line import Asked, Line
 from ripieno.server.models import Models
+from ripieno.server.offload import in_daemon_thread
+from ripieno.server.scratch import Scratch
 from ripieno.server.signature import ENSEMBLE
 from ripieno.types import Bundle
 
@@ -50,9 +53,12 @@ class House:
         self.models = Models(max_samples)
         self.sources = dict(sources) if isinstance(sources, Mapping) else {ENSEMBLE: sources}
         self._ours: list[Asked] = []
-        self._copies: dict[int, Path] = {}
+        self._copies: dict[int, Scratch] = {}
         """folders with the files that each of our engines began with, by its `id`"""
-        self._exchange = asyncio.Lock()
+        self._turn = asyncio.Lock()
+        self._waiting: dict[str | None, asyncio.Future[bool]] = {}
+        """exchanges that have not begun, by the model they are for"""
+        self._closed = False
         if not self.sources or not all(_is_name(name) for name in self.sources):
             names = ", ".join(map(repr, self.sources)) or "none"
             raise RipienoError(f"model names are {names}, must be letters, digits, '-' and '_', at least one")
@@ -70,7 +76,7 @@ class House:
         """
         if not isinstance(source, (str, Path, Bundle)):
             return source
-        bundle = source if isinstance(source, Bundle) else read_bundle(Path(source).resolve())
+        bundle = source if isinstance(source, Bundle) else read_bundle(os.path.realpath(source))
         self.models.offered(bundle, name)  # refused before it is loaded
         check_memory(bundle, free_bytes())
         from ripieno.engine import Engine
@@ -78,14 +84,21 @@ class House:
         isolation = cast("Isolation", self.isolation)  # the engine says itself what others there are
         copy = copied(bundle)
         try:
-            own = bundle if copy is None else dataclasses.replace(bundle, path=copy)
+            own = bundle if copy is None else dataclasses.replace(bundle, path=copy.path)
             engine = Engine(own, isolation=isolation, trusted=self.trusted)
-        except BaseException:
-            _remove(copy)
+        except BaseException as error:
+            if copy is None:
+                raise
+            copy.remove()
+            if isinstance(error, EngineError):  # its user knows the bundle's folder, not that of the copies
+                raise EngineError(str(error).replace(str(copy.path), str(bundle.path))) from error
             raise
         self._ours.append(engine)
         if copy is not None:
             self._copies[id(engine)] = copy
+        if self._closed:  # meanwhile
+            self._close(engine)
+            raise EngineError("The server stopped while the bundle was loaded.")
         return engine
 
     def _open_and_ask(self, source: Source, name: str) -> Asked:
@@ -102,34 +115,45 @@ class House:
         if engine in self._ours:
             self._ours.remove(engine)
             engine.close()
-            _remove(self._copies.pop(id(engine), None))
+            if (copy := self._copies.pop(id(engine), None)) is not None:
+                copy.remove()
 
     async def exchange(self, name: str | None = None) -> bool:
         """Load the bundles (or the one of the model `name`) again from where they came, and answer with them.
 
-        False when one could not be loaded: the log says why, and the old one goes on.
+        False when one could not be loaded: the log says why, and the old one goes on. Who asks while another exchange
+        waits for its turn shares that one.
         """
-        done = True
-        async with self._exchange:
-            for model, source in self.sources.items():
-                if name not in (None, model):
-                    continue
-                if not isinstance(source, (str, Path, Bundle)):
-                    log.warning("%s was given as an engine, which cannot be loaded again", model)
-                    done = False
-                    continue
-                try:
-                    given = source.path if isinstance(source, Bundle) else source
-                    engine = await asyncio.to_thread(self._open_and_ask, given, model)
-                except RipienoError as error:
-                    log.error("%s was not exchanged, the old bundle goes on: %s", model, error)
-                    done = False
-                    continue
-                before = self.models.put(engine, model)
-                log.info("%s was exchanged for the bundle at %s", model, given)
-                if before is not None:
-                    await self._retire(before)
-        return done
+        waiting = self._waiting.get(name)
+        if waiting is None:
+            waiting = self._waiting[name] = asyncio.ensure_future(self._exchange_in_turn(name))
+        return await asyncio.shield(waiting)
+
+    async def _exchange_in_turn(self, name: str | None) -> bool:
+        async with self._turn:
+            del self._waiting[name]  # what is written from here on may come too late for this one
+            chosen = [model for model in self.sources if name in (None, model)]
+            return all([await self._exchange(model) for model in chosen])
+
+    async def _exchange(self, model: str) -> bool:
+        source = self.sources[model]
+        if not isinstance(source, (str, Path, Bundle)):
+            log.warning("%s was given as an engine, which cannot be loaded again", model)
+            return False
+        given = source.path if isinstance(source, Bundle) else source
+        try:
+            engine = await in_daemon_thread(self._open_and_ask, given, model)
+            before = self.models.put(engine, model)
+        except RipienoError as error:
+            log.error("%s was not exchanged, the old bundle goes on: %s", model, error)
+            return False
+        except Exception as error:
+            log.exception("%s was not exchanged, the old bundle goes on: %s", model, describe(error))
+            return False
+        log.info("%s was exchanged for the bundle at %s", model, given)
+        if before is not None:
+            await self._retire(before)
+        return True
 
     async def _retire(self, line: Line) -> None:
         """Close an engine that gets no new requests, once its last is answered."""
@@ -139,6 +163,7 @@ class House:
 
     def close(self) -> None:
         """Close the engines that were opened here."""
+        self._closed = True
         while self._ours:
             self._close(self._ours[-1])
 
@@ -147,28 +172,26 @@ def _is_name(name: str) -> bool:
     return bool(name) and len(name) <= 64 and all(c.isascii() and (c.isalnum() or c in "-_") for c in name)
 
 
-def copied(bundle: Bundle) -> Path | None:
+def copied(bundle: Bundle) -> Scratch | None:
     """Copy a bundle's networks to a folder of their own; None, with a warning, where there is no room for it.
 
     A worker that starts again must load what its engine began with, whatever is written over the bundle meanwhile.
     """
-    folder = None
+    copy = None
     try:
-        folder = Path(tempfile.mkdtemp(prefix="ripieno-"))
+        copy = Scratch()
         for member in bundle.ensemble.members:
-            (folder / "members" / member).mkdir(parents=True)
+            (copy.path / "members" / member).mkdir(parents=True)
             for name in files_of(bundle, member):
-                shutil.copyfile(bundle.path / "members" / member / name, folder / "members" / member / name)
+                shutil.copyfile(bundle.path / "members" / member / name, copy.path / "members" / member / name)
     except OSError as error:
-        _remove(folder)
-        log.warning("Workers that restart load %s as it is then: its files cannot be copied (%s)", bundle.path, error)
+        if copy is not None:
+            copy.remove()
+        log.warning(
+            "A worker that restarts after %s was changed will fail: its files cannot be copied (%s)", bundle.path, error
+        )
         return None
-    return folder
-
-
-def _remove(folder: Path | None) -> None:
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
+    return copy
 
 
 def rehearse(engine: Asked) -> None:

@@ -310,6 +310,11 @@ def _prepared(bundle: Sources, options: Options) -> Iterator[tuple[_Server, sock
         asked = options.limits.connections
         log.warning("%d connections are taken, not %d: raise `ulimit -n` for more", limits.connections, asked)
     tls = Tls.read(options.certificate, options.key)
+    if tls is not None:
+        try:
+            tls.check_dates()
+        except RipienoError as error:
+            log.warning("Clients will refuse the certificate: %s", error)
     if not is_loopback(options.host) and options.token is None:
         log.warning("%s can be reached from other machines and no token is asked for", options.host)
     with contextlib.ExitStack() as stack:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,12 +115,49 @@ def test_a_bundle_whose_parts_do_not_belong_together_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_a_bundle_of_numbers_that_there_are_not_is_refused(library: Library, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"input": {"dtype": "magic"}}, "its input is of 'magic', not uint8 or float32"),
+        ({"input": {"dtype": "object"}}, "its input is of 'object'"),
+        ({"input": {"shape": [-1, 8, 8]}}, "which holds no sample"),
+        ({"input": {"shape": []}}, "which holds no sample"),
+        ({"classes": []}, "it has no classes"),
+    ],
+)
+def test_a_bundle_that_no_sample_fits_is_refused(
+    library: Library, tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
     write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
     path = tmp_path / "bundle" / "bundle.json"
-    path.write_text(path.read_text().replace('"uint8"', '"magic"'))
-    with pytest.raises(LibraryError, match="its input is of 'magic', which is no type of numbers"):
+    document = json.loads(path.read_text())
+    for part in (document, *document["members"]):
+        for name, value in changes.items():
+            part[name] = part[name] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(document))
+    with pytest.raises(LibraryError, match=reason):
         read_bundle(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("first", [0.0, -1.0])
+def test_a_bundle_whose_weights_are_no_weights_is_refused(library: Library, tmp_path: Path, first: float) -> None:
+    write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
+    path = tmp_path / "bundle" / "bundle.json"
+    document = json.loads(path.read_text())
+    document["ensemble"]["weights"] = [first] * len(document["ensemble"]["members"])
+    path.write_text(json.dumps(document))
+    with pytest.raises(LibraryError, match="weights of its ensemble must be"):
+        read_bundle(tmp_path / "bundle")
+
+
+def test_a_pipe_in_a_bundle_is_not_waited_for(library: Library, tmp_path: Path) -> None:
+    bundle = write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
+    model = model_path(bundle, bundle.ensemble.members[0])
+    for path, reason in ((model, "or no file"), (bundle.path / "bundle.json", "named pipe")):
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(LibraryError, match=reason):
+            read_bundle(bundle.path)
 
 
 def test_a_member_that_leads_outside_the_bundle_is_refused(tmp_path: Path) -> None:

@@ -256,6 +256,46 @@ def test_a_renewed_certificate_is_shown_from_then_on_and_a_broken_one_never(bund
         assert shown(running.url) == shown(running.grpc) == renewed
 
 
+def expire(pair: tuple[Path, Path]) -> None:
+    """Replace a certificate by one that was valid until yesterday."""
+    request = pair[0].with_suffix(".csr")
+    for words in (
+        ["req", "-new", "-key", str(pair[1]), "-subj", "/CN=localhost", "-out", str(request)],
+        ["x509", "-req", "-in", str(request), "-signkey", str(pair[1]), "-days", "-1", "-out", str(pair[0])],
+    ):
+        subprocess.run(["openssl", *words], check=True, capture_output=True)
+
+
+def test_an_expired_certificate_replaces_none(bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pair = made_certificate(tmp_path)
+    with start(bundle.path, certificate=pair[0], key=pair[1]) as running:
+        first = shown(running.url)
+        expire(pair)
+        assert not running.exchange()
+        assert shown(running.url) == first
+        assert "certificate has expired" in caplog.text
+
+
+def test_a_server_that_starts_with_an_expired_certificate_warns(
+    bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = made_certificate(tmp_path)
+    expire(pair)
+    with start(bundle.path, certificate=pair[0], key=pair[1]) as running:
+        assert shown(running.url)
+    assert "Clients will refuse the certificate" in caplog.text
+
+
+def test_a_key_that_does_not_fit_leaves_the_certificate(bundle: Bundle, tmp_path: Path) -> None:
+    pair = made_certificate(tmp_path)
+    with start(bundle.path, certificate=pair[0], key=pair[1], grpc_port=0) as running:
+        first, key = shown(running.url), pair[1].read_bytes()
+        made_certificate(tmp_path)
+        pair[1].write_bytes(key)
+        assert not running.exchange()
+        assert shown(running.url) == shown(running.grpc) == first
+
+
 def test_a_certificate_that_cannot_be_used_is_one_line(
     engine: StandIn, certificate: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -22,8 +22,10 @@ import pytest
 from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError
+from ripieno.library.bundle import model_path
 from ripieno.server import Client, start
 from ripieno.server.house import BASE_BYTES, check_memory, needed_bytes
+from ripieno.server.scratch import PREFIX
 from ripieno.types import Bundle
 from tests.server.stand_in import MEMBERS, ROOT, StandIn, direct_answers, write_small_bundle
 
@@ -290,3 +292,80 @@ def test_a_server_without_a_place_for_copies_serves_all_the_same(
     with start(two[0].path) as running, Client(running.url) as client:
         assert client.infer(images).shape == (len(images), 4)
     assert "cannot be copied" in caplog.text
+
+
+def test_every_failure_of_an_exchange_is_logged(
+    two: tuple[Bundle, Bundle], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also one that nobody foresaw."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("unforeseen")
+
+    with start(two[0].path) as running:
+        monkeypatch.setattr("ripieno.server.house.rehearse", fail)
+        assert not running.exchange()
+        assert "was not exchanged, the old bundle goes on: ZeroDivisionError: unforeseen" in caplog.text
+        monkeypatch.undo()
+        assert running.exchange()
+
+
+def test_a_failure_names_the_folder_that_was_given(
+    two: tuple[Bundle, Bundle], caplog: pytest.LogCaptureFixture
+) -> None:
+    with start(two[0].path) as running:
+        model_path(two[0], MEMBERS[0]).write_bytes(b"no network")
+        assert not running.exchange()
+    assert str(model_path(two[0], MEMBERS[0])) in caplog.text
+    assert PREFIX not in caplog.text
+
+
+def test_exchanges_that_are_asked_for_together_are_few(
+    two: tuple[Bundle, Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a storm of signals the first is heeded at once, and all others by one exchange after it."""
+    loaded = []
+
+    def count(engine: object) -> None:
+        loaded.append(engine)
+        time.sleep(0.3)
+
+    monkeypatch.setattr("ripieno.server.house.rehearse", count)
+    with start(two[0].path) as running:
+        asked = [running._server.exchange() for _ in range(30)]
+        assert all(one.result(timeout=60) for one in asked)
+    assert len(loaded) <= 3
+
+
+def test_a_server_that_stops_does_not_wait_for_a_bundle_that_is_loaded(
+    two: tuple[Bundle, Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading, over = threading.Event(), threading.Event()
+
+    def wait(*_: object) -> None:
+        loading.set()
+        over.wait(30)
+
+    monkeypatch.setattr("ripieno.server.house.rehearse", wait)
+    running = start(two[0].path)
+    running._server.exchange()
+    assert loading.wait(20)
+    began = time.monotonic()
+    running.stop()
+    assert time.monotonic() - began < 10
+    over.set()
+
+
+def test_a_forked_child_that_leaves_takes_nothing_from_the_server(
+    two: tuple[Bundle, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    with start(two[0].path) as running:
+        if not (child := os.fork()):
+            running.stop()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        (copies,) = (tmp_path / "tmp").iterdir()
+        assert (copies / "members" / MEMBERS[0] / "model.onnx").is_file()
+        assert httpx.get(running.url + "/v2/health/ready", trust_env=False).status_code == 200
