@@ -30,9 +30,13 @@ async def in_daemon_thread(function: Callable[P, T], *args: P.args, **kwargs: P.
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
+    def settle(say: Callable[[Any], None], value: Any) -> None:
+        if not future.done():  # who waited may have given up
+            say(value)
+
     def tell(say: Callable[[Any], None], value: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(lambda: future.done() or say(value))
+            loop.call_soon_threadsafe(settle, say, value)
 
     def run() -> None:
         try:
