@@ -151,10 +151,12 @@ class Connection(HttpToolsProtocol):
         model = self.door.models.by_path.get(self.url)
         if model is None or not self._may_be_plain():
             super().on_headers_complete()
-            return
-        assert self.door.mailbox is not None
-        self._past, self._early = self.cycle, Express(self.door, self.door.mailbox, self, model)
-        self.cycle = cast("Any", self._early)
+        else:
+            assert self.door.mailbox is not None
+            self._past, self._early = self.cycle, Express(self.door, self.door.mailbox, self, model)
+            self.cycle = cast("Any", self._early)
+        if self.door.draining:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """A request is here whole; one that was answered before need not be waited for any more."""
@@ -190,6 +192,11 @@ class Connection(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+    def finish(self) -> None:
+        """Close the connection after the answer that is under way, if there is one."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.shutdown()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Ignore an upgrade to another protocol, as RFC 9110 (7.8) allows: parse the request again without it.

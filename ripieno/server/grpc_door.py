@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,8 @@ log = logging.getLogger("ripieno.server")
 INFER = "ModelInfer"
 LOOKAHEAD = 1 << 16
 """Bytes of a message that may come before it is read."""
+CROSSING, LOOK = 0.5, 0.02
+"""Seconds that a stopping server still takes calls, and waits after the last; and those between two looks."""
 PROBES = ("ServerLive", "ServerReady")
 """What needs no token."""
 
@@ -42,6 +46,8 @@ class GrpcDoor:
         self.address = ""
         self.reader = MessageReader(door.admission)
         self._open = contextlib.ExitStack()
+        self._calls, self._last, self._closed = 0, 0.0, math.inf
+        """calls under way, when the last of them ended, and from when on new ones are refused"""
         limits = door.limits
         self.server = self.grpc.aio.server(
             maximum_concurrent_rpcs=limits.connections,
@@ -110,8 +116,17 @@ class GrpcDoor:
         return self.grpc.dynamic_ssl_server_credentials(configuration(), renewed)
 
     async def close(self, grace: float) -> None:
-        """Take no more calls, finish those under way within `grace` seconds."""
-        await self.server.stop(grace)
+        """Take no more calls, finish those under way within `grace` seconds.
+
+        gRPC drops calls that have come but not begun when it stops, and resets a connection when the last call on it is
+        over, whatever part of the answer is still on its way: it is stopped some time after the last call.
+        """
+        now = self._last = time.monotonic()
+        self._closed, until = now + CROSSING, now + grace
+        while (self._calls or now < self._last + CROSSING) and now < until:
+            await asyncio.sleep(LOOK)
+            now = time.monotonic()
+        await self.server.stop(max(0.0, until - now))
         self._open.close()
 
     def _checked(
@@ -120,6 +135,17 @@ class GrpcDoor:
         """`answer` for a message of `kind`: its token checked before it is read, its refusals as statuses."""
 
         async def checked(_: Any, context: Any) -> Any:
+            if time.monotonic() > self._closed:
+                self._name_of(context)
+                return await context.abort(self.grpc.StatusCode.UNAVAILABLE, "The server is stopping: call another.")
+            self._calls += 1
+            try:
+                return await answered(context)
+            finally:
+                self._calls -= 1
+                self._last = time.monotonic()
+
+        async def answered(context: Any) -> Any:
             request = self._name_of(context)
             try:
                 if name in PROBES:  # nothing is in their messages

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 import resource
 import signal
@@ -23,7 +24,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from PIL.Image import DecompressionBombWarning
@@ -31,7 +32,7 @@ from PIL.Image import DecompressionBombWarning
 from ripieno.errors import RipienoError, need
 from ripieno.server.address import Tls, bound, is_loopback, url_of
 from ripieno.server.app import Door
-from ripieno.server.connection import bounded
+from ripieno.server.connection import Connection, bounded
 from ripieno.server.heap import keep_releasing
 from ripieno.server.house import House, Sources
 from ripieno.server.limits import Limits, within_descriptors
@@ -224,14 +225,45 @@ class _Server(uvicorn.Server):
             self.exchange()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish what is under way on both protocols, within one grace period."""
+        """Answer what was sent on both protocols, within one grace period, and close the connections."""
         self.door.draining = True
         if self._releasing is not None:
             self._releasing.cancel()
-        over = [super().shutdown(sockets)]
+        over = [self._shutdown_http(sockets)]
         if self._grpc is not None:
             over.append(self._grpc.close(self.options.limits.grace))
         await asyncio.gather(*over)
+
+    async def _shutdown_http(self, sockets: list[socket.socket] | None) -> None:
+        """Close the port, then connections: a request that crosses our farewell on its way is answered first."""
+        await self._close_port(sockets or [])
+        for connection in self.server_state.connections:
+            cast("Connection", connection).finish()
+        if self.server_state.connections:
+            await asyncio.sleep(CROSSING)
+            for _ in range(2):  # what has come meanwhile is read, however late this is
+                await asyncio.sleep(0)
+        await super().shutdown(sockets)
+
+    async def _close_port(self, listeners: Sequence[socket.socket]) -> None:
+        """Accept the connections that wait, then close: they would be reset, and the requests they brought lost."""
+        accepted: list[socket.socket] = []
+        for listener in listeners:
+            listener.setblocking(False)
+            with contextlib.suppress(OSError):  # there are no more, or no more descriptors
+                while len(accepted) < 2 * BACKLOG:
+                    accepted.append(listener.accept()[0])
+        for server in self.servers:
+            server.close()
+        assert self._loop is not None
+        made = functools.partial(
+            self.config.http_protocol_class,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        taken = [self._loop.connect_accepted_socket(made, sock=one, ssl=self.config.ssl) for one in accepted]
+        await asyncio.gather(*taken, return_exceptions=True)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -287,6 +319,8 @@ class _Server(uvicorn.Server):
 
 BACKLOG = 128
 """Connections that wait to be accepted. All of them are accepted at once: each needs a descriptor for a moment."""
+CROSSING = 0.5
+"""Seconds that a stopping server still answers new requests on its connections: they may have been sent before."""
 
 
 def _descriptors() -> int:

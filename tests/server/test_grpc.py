@@ -226,6 +226,43 @@ def test_a_call_under_way_is_finished_when_the_server_stops(bundle: Bundle, imag
     engine.close()
 
 
+def test_calls_that_have_come_but_not_begun_are_answered_when_the_server_stops(
+    bundle: Bundle, images: NDArray[np.uint8]
+) -> None:
+    with start(StandIn(bundle), grpc_port=0) as running, triton.InferenceServerClient(running.grpc) as client:
+        client.is_server_live()
+        loop = running._server._loop
+        assert loop is not None
+        loop.call_soon_threadsafe(time.sleep, 0.7)
+        time.sleep(0.1)
+        said: list[Any] = []
+        for _ in range(20):
+            client.async_infer("ensemble", asked(images), lambda result, error: said.append(error or result))
+        time.sleep(0.1)
+        running._server.stop()
+        assert soon(lambda: len(said) == 20)
+        assert [s for s in said if isinstance(s, Exception)] == []
+
+
+def test_a_server_that_stops_for_a_while_refuses_new_calls_as_unavailable(
+    bundle: Bundle, images: NDArray[np.uint8]
+) -> None:
+    engine = StandIn(bundle)
+    engine.gate.clear()
+    with start(engine, grpc_port=0) as running, triton.InferenceServerClient(running.grpc) as client:
+        said: list[Any] = []
+        client.async_infer("ensemble", asked(images), lambda result, error: said.append(error or result))
+        time.sleep(0.2)
+        running._server.stop()
+        time.sleep(1.0)
+        with pytest.raises(InferenceServerException) as caught:
+            client.infer("ensemble", asked(images))
+        assert caught.value.status() == "StatusCode.UNAVAILABLE"
+        engine.gate.set()
+        assert soon(lambda: bool(said))
+        assert not isinstance(said[0], Exception)
+
+
 def test_a_taken_grpc_port_is_one_line(running: Running, engine: StandIn) -> None:
     port = int(running.grpc.rpartition(":")[2])
     with pytest.raises(RipienoError, match=f"port {port} of 127.0.0.1 is in use"):

@@ -21,6 +21,7 @@ from ripieno.errors import RipienoError
 from ripieno.server import Client, infer, serve, start
 from ripieno.types import Bundle
 from tests.server.stand_in import ROOT, StandIn, direct_answers
+from tests.server.wire import all_of, connect, soon
 
 CHILD = """
 import pathlib, sys, threading, time
@@ -83,6 +84,39 @@ def test_an_idle_server_ends_at_once_on_sigint(bundle: Bundle) -> None:
         process.wait(10)
         assert process.returncode == 0
         assert time.monotonic() - began < 3
+
+
+PROBE = b"GET /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n"
+
+
+def test_a_request_that_comes_just_after_sigterm_on_an_open_connection_is_answered_and_told_to_close(
+    bundle: Bundle,
+) -> None:
+    with start(StandIn(bundle)) as running, connect(running) as client:
+        client.sendall(PROBE)
+        assert b"connection: close" not in client.recv(65536)
+        running._server.stop()
+        assert soon(lambda: not running._server.servers[0].is_serving())
+        client.sendall(PROBE)
+        said = all_of(client)
+        assert said.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nconnection: close\r\n" in said
+
+
+def test_connections_that_wait_to_be_accepted_at_sigterm_are_answered(bundle: Bundle) -> None:
+    with start(StandIn(bundle)) as running:
+        loop = running._server._loop
+        assert loop is not None
+        loop.call_soon_threadsafe(time.sleep, 0.7)
+        time.sleep(0.1)  # the event loop is held up; the kernel takes connections for it
+        clients = [connect(running) for _ in range(20)]
+        for client in clients:
+            client.sendall(PROBE)
+        running._server.stop()
+        answers = [all_of(client) for client in clients]
+        for client in clients:
+            client.close()
+        assert [answer[:13] for answer in answers] == [b"HTTP/1.1 200 "] * 20
 
 
 def test_a_taken_port_is_one_line(bundle: Bundle) -> None:
