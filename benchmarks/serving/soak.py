@@ -1,6 +1,7 @@
 """The server at 80 % of its capacity for long, lanes killed and bundles exchanged under way: is anything wrong or lost?
 
     python benchmarks/serving/soak.py [--minutes 30] [--quick]
+    python benchmarks/serving/soak.py --storm [--minutes 10]     mixed clients and faults by turns, see `storm`
 
 Requests of 1 to 16 images come at a steady rate, whether the server keeps up or not; those that find the client's
 connections busy wait for one, and their time counts from when they came. A lane process gets SIGKILL every
@@ -318,10 +319,17 @@ async def soak(
 def main() -> None:
     """Serve, ask, trouble, judge."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--minutes", type=float, help="30, of a storm 10")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="one minute, a kill every 5 s, an exchange every 15 s")
+    parser.add_argument("--storm", action="store_true", help="mixed clients, and every kind of fault by turns")
     options = parser.parse_args()
+    options.minutes = options.minutes or (10 if options.storm else 30)
+    if options.storm:
+        import storm
+
+        storm.run(options)
+        return
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
         images = unlike_images(256, options.seed)
