@@ -324,12 +324,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one minute, a kill every 5 s, an exchange every 15 s")
     parser.add_argument("--storm", action="store_true", help="mixed clients, and every kind of fault by turns")
     options = parser.parse_args()
-    options.minutes = options.minutes or (10 if options.storm else 30)
     if options.storm:
         import storm
 
-        storm.run(options)
+        minutes = options.minutes or (1 if options.quick else 10)
+        storm.run(minutes, options.seed, "serving-storm" + "-quick" * options.quick)
         return
+    options.minutes = options.minutes or 30
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
         images = unlike_images(256, options.seed)

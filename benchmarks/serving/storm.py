@@ -18,7 +18,6 @@ under 512 MiB of resident memory; as many descriptors as at the start; no proces
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import dataclasses
@@ -333,15 +332,17 @@ async def for_a_while(traffic: Traffic, seconds: float) -> None:
     await clients
 
 
-async def storm(server: Server, folder: Path, known: Known, options: argparse.Namespace) -> tuple[Traffic, dict, list]:
+async def storm(
+    server: Server, folder: Path, known: Known, minutes: float, seed: int
+) -> tuple[Traffic, dict, list[str]]:
     """The storm itself: its traffic, what was seen, and what does not hold."""
-    traffic = Traffic(server.url, server.grpc, known, options.seed)
-    faults, watch = Faults(server, folder, known, options.seed), Watch(server)
+    traffic = Traffic(server.url, server.grpc, known, seed)
+    faults, watch = Faults(server, folder, known, seed), Watch(server)
     await for_a_while(traffic, 2.0)  # what is opened once is open now
     start = await quiet(server, 1 << 20)
     watching = asyncio.create_task(watch.run(traffic, faults))
     striking = asyncio.create_task(faults.run())
-    await for_a_while(traffic, 60 * options.minutes)
+    await for_a_while(traffic, 60 * minutes)
     if striking.done():
         striking.result()  # trouble of our own ends the benchmark
     striking.cancel()
@@ -349,7 +350,7 @@ async def storm(server: Server, folder: Path, known: Known, options: argparse.Na
     end = await quiet(server, start + MORE_DESCRIPTORS)
     lost = traffic.total("lost")
     clients = asyncio.create_task(traffic.run())
-    await asyncio.sleep(LAST)
+    await asyncio.sleep(min(LAST, 60 * minutes))
     await faults.kill_one()
     watching.cancel()
     under_way, told = traffic.under_way, time.monotonic()
@@ -395,11 +396,11 @@ async def storm(server: Server, folder: Path, known: Known, options: argparse.Na
     return traffic, seen, [what for what, is_bad in bad.items() if is_bad]
 
 
-def run(options: argparse.Namespace) -> None:
-    """Serve, ask, strike, judge. Exits with status 1 when something does not hold."""
+def once(minutes: float, seed: int) -> tuple[Traffic, dict, list[str], float]:
+    """Serve, ask, strike, judge: the traffic, what was seen, what does not hold, and how far answers are apart."""
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
-        images = unlike_images(256, options.seed)
+        images = unlike_images(256, seed)
         shown, samples = pictures(images[:8][:, ::-1], Input(SHAPE))
         images = np.concatenate([images, samples])
         truths, members = write_bundles(folder, images)
@@ -411,24 +412,24 @@ def run(options: argparse.Namespace) -> None:
         server = Server(folder)
         try:
             known = Known(images, truths, members, shown)
-            traffic, seen, bad = uvloop.run(storm(server, folder, known, options))
+            return *uvloop.run(storm(server, folder, known, minutes, seed)), least
         finally:
             server.popen.kill()
             server.popen.wait()
-            if said := server.said()[-4000:]:
-                print(said, file=sys.stderr)
+            lines = [line for line in server.said().splitlines() if not line.startswith("no answer within")]
+            print("the server's last words:", *lines[-12:], sep="\n  ", file=sys.stderr)
+
+
+def run(minutes: float, seed: int, name: str) -> None:
+    """Write down what a storm of so many minutes did. Exits with status 1 when something does not hold."""
+    traffic, seen, bad, least = once(minutes, seed)
     rows = []
     for kind, counts in sorted(traffic.counts.items()):
-        rows.append({"kind": kind, **dict(sorted(counts.items())), "longest s": traffic.longest[kind]})
-    settings = {"minutes": options.minutes, "seed": options.seed, "tolerance": TOLERANCE, "apart": f"{least:.1e}"}
+        rows.append({"kind": kind, **{o: counts[o] for o in OUTCOMES}, "longest s": traffic.longest[kind]})
+    settings = {"minutes": minutes, "seed": seed, "tolerance": TOLERANCE, "answers apart": f"{least:.1e}"}
     errors = "; ".join(f"{n} x {text}" for text, n in traffic.errors.most_common(8)) or "none"
-    note = "\n".join(
-        [
-            *(f"{what}: {value}" for what, value in seen.items()),
-            f"errors: {errors}",
-            f"does not hold: {', '.join(bad)}" if bad else "all holds",
-        ]
-    )
-    record("serving-storm", settings, rows, note)
+    told = ", ".join(f"{what} {value}" for what, value in seen.items())
+    note = f"{told}\nerrors: {errors}\ndoes not hold: {', '.join(bad) or 'nothing, all holds'}"
+    record(name, settings, rows, note)
     if bad:
         sys.exit(1)

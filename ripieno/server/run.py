@@ -257,12 +257,16 @@ class _Server(uvicorn.Server):
             server.close()
         assert self._loop is not None
         made = functools.partial(
-            self.config.http_protocol_class,
+            cast("type[Connection]", self.config.http_protocol_class),
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
-        taken = [self._loop.connect_accepted_socket(made, sock=one, ssl=self.config.ssl) for one in accepted]
+        tls, longest = self.config.ssl, CROSSING if self.config.ssl else None
+        taken = [
+            self._loop.connect_accepted_socket(made, sock=one, ssl=tls, ssl_handshake_timeout=longest)
+            for one in accepted
+        ]
         await asyncio.gather(*taken, return_exceptions=True)
 
     @contextlib.contextmanager
