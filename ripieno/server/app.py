@@ -26,6 +26,7 @@ from ripieno.server.body import linger, read_body
 from ripieno.server.express import Mailbox
 from ripieno.server.house import House, Sources
 from ripieno.server.limits import Admission, Limits
+from ripieno.server.loop_lag import LoopLag
 from ripieno.server.metrics import CONTENT_TYPE, Metrics
 from ripieno.server.offload import beside
 from ripieno.server.refusal import RefusedError
@@ -75,7 +76,8 @@ class Door:
         self.mailbox: Mailbox | None = None
         """answers on their way into the event loop, once there is one"""
         self.admission = Admission(limits)
-        self.metrics = Metrics(self.models, self.admission)
+        self.lag = LoopLag()
+        self.metrics = Metrics(self.models, self.admission, self.lag)
         self.router = Router(routes=routes(self), redirect_slashes=False)
         self._series, self._numbers = secrets.token_hex(4), count(1)
 

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from ripieno.server.limits import Admission
+from ripieno.server.loop_lag import LoopLag
 from ripieno.server.models import Models
 from ripieno.server.tally import Histogram
 
@@ -22,9 +23,10 @@ CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 class Metrics(Collector):
     """Reads a server's counts for Prometheus."""
 
-    def __init__(self, models: Models, admission: Admission) -> None:
+    def __init__(self, models: Models, admission: Admission, lag: LoopLag) -> None:
         self.models = models
         self.admission = admission
+        self.lag = lag
         self.registry = CollectorRegistry()
         for standard in (ProcessCollector, PlatformCollector, GCCollector):
             standard(registry=self.registry)
@@ -53,6 +55,14 @@ class Metrics(Collector):
         for status, count in sorted(admission.refused.items()):
             refused.add_metric([str(status)], count)
         yield refused
+        lag = HistogramMetricFamily(
+            "ripieno_event_loop_lag_seconds",
+            "How late the event loop came to a timer that is due every 10 ms.",
+            labels=[],
+        )
+        lag.add_metric([], _buckets(self.lag.seconds), self.lag.seconds.total)
+        yield lag
+        yield GaugeMetricFamily("ripieno_event_loop_lag_max_seconds", "The latest it ever came.", self.lag.longest)
 
     def _requests(self) -> Iterator[Metric]:
         answered = CounterMetricFamily(

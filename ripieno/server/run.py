@@ -198,7 +198,7 @@ class _Server(uvicorn.Server):
         """signals to exchange the bundles that came before it could be done"""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: RipienoError | None = None
-        self._releasing: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take connections, and say so."""
@@ -217,7 +217,7 @@ class _Server(uvicorn.Server):
             if self.options.grpc_ready is not None:
                 self.options.grpc_ready(self._grpc.address)
         await super().startup(sockets)
-        self._releasing = self._loop.create_task(keep_releasing())
+        self._beside = [self._loop.create_task(job) for job in (keep_releasing(), self.door.lag.watch())]
         log.info("serving %s at %s", ", ".join(self.door.models.lines), self.url)
         if self.options.ready is not None:
             self.options.ready(self.url)
@@ -227,8 +227,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what was sent on both protocols, within one grace period, and close the connections."""
         self.door.draining = True
-        if self._releasing is not None:
-            self._releasing.cancel()
+        for job in self._beside:
+            job.cancel()
         over = [self._shutdown_http(sockets)]
         if self._grpc is not None:
             over.append(self._grpc.close(self.options.limits.grace))
