@@ -3,26 +3,31 @@
     python benchmarks/serving/peers.py --install [NAMES]     an environment for each peer, under runs/peers
     python benchmarks/serving/peers.py [--quick] [--peers NAMES] [--again]
 
-Every peer has a file in benchmarks/serving/peers/ with its server and its settings. It is measured beside two of ours,
-`onnx` (ONNX Runtime, fp32, as every peer) and `auto` (what `auto` chose), and beside the floors of both: raw loops over
-the same networks, one a core. In a round each load is put on floor, ours, floor of auto, auto and the peer, one after
-the other, for `--seconds` each; who is not asked is stopped (SIGSTOP), so that its idling costs the others nothing.
-Shares are medians of ratios within a round, our own figures are those of all rounds beside all peers. Memory is the
-proportional set of the whole process tree after the last round. An answer that is off by more than 1e-4 (0.1 for
-`auto`, which may take a lower precision) ends a peer's turn.
+Every peer has a file in benchmarks/serving/peers/ with its server and the settings that may be its best: networks at
+once or one after the other with more threads each, with batches or without. First every setting of a peer is asked
+shortly, in turns, at every load; the one of most images a second counts from then on, at each load its own. Then in a
+round each load is put on ours and on the peer in its best setting, one after the other, for `--seconds` each, and the
+floor is run once: raw loops over the same networks, one a core. `auto` is one more peer: our server with the backends
+that `auto` chose (beside its own floor); all others run ONNX Runtime in float32. A server that is not asked is stopped
+(SIGSTOP), so that its idling costs the others nothing.
+
+Shares and ratios are medians (ranges) of ratios within a round; our own figures are those of all rounds beside all
+peers. Memory is the proportional set of the whole process tree after the last round. An answer that is off by more than
+1e-4 (0.1 for `auto`, which may take a lower precision) ends a setting's turn.
 
 What was measured is kept in runs/peers/measured.jsonl, so that a run that was cut goes on with the next peer; --again
-forgets it. Writes benchmarks/results/serving-peers.{json,txt}.
+forgets it. About ten minutes; writes benchmarks/results/serving-peers.{json,txt} and prints the table of the docs.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,27 +36,33 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from bundles import bundles_under
-from client import LOADS, Client, Load, Server, WrongAnswerError
+from client import LOADS, Client, Load, WrongAnswerError
 from floor import ProcessFloor, answers
-from install import HOMES, NAMES, Peer, install, read_peer, why_not
+from install import HOMES, NAMES, install, read_peer, why_not
 from record import machine, record
-from servers import CannotStartError, Running, ours, start
+from servers import CannotStartError, Running, awake, ours, start
+
+from ripieno.types import Bundle
 
 JOURNAL = HOMES / "measured.jsonl"
 Row = dict[str, object]
+AUTO = "auto"
 NEAR = 0.1
 """How far `auto` may be from fp32: `ripieno.pipeline.fitting.Terms.near`."""
+TRIAL = 0.5
+"""Seconds that a setting is asked, twice at each load, to find the best."""
 
 
 def main() -> None:
     """Install, or measure what is missing and report all."""
+    every = (AUTO, *NAMES)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--install", nargs="*", metavar="NAME", choices=NAMES, help="make environments, then end")
-    parser.add_argument("--peers", nargs="+", metavar="NAME", choices=NAMES, default=NAMES, help=", ".join(NAMES))
+    parser.add_argument("--peers", nargs="+", metavar="NAME", choices=every, default=every, help=", ".join(every))
     parser.add_argument("--quick", action="store_true", help="one short round; a result of its own, never resumed")
     parser.add_argument("--again", action="store_true", help="measure again what was measured before")
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--isolation", default="auto", choices=("auto", "thread", "process"), help="of our lanes")
     options = parser.parse_args()
     if options.install is not None:
@@ -61,80 +72,105 @@ def main() -> None:
     rounds, seconds = (1, 0.3) if options.quick else (options.rounds, options.seconds)
     settings = {"rounds": rounds, "seconds": seconds, "isolation": options.isolation}
     known = {} if options.again or options.quick else read_journal(settings)
-    missing = [read_peer(name) for name in options.peers if name not in known]
+    missing = [name for name in options.peers if name not in known]
     if missing:
         with Bench(len(os.sched_getaffinity(0)), rounds, seconds, options.isolation) as bench:
-            for peer in missing:
-                known[peer.name] = {"peer": peer.name, "machine": machine(), **settings, **bench.measure(peer)}
+            for name in missing:
+                known[name] = {"peer": name, "machine": machine(), **settings, **bench.measure(name)}
+                said = known[name].get("why not") or known[name]["best"]
+                print(f"{name}: {said}", file=sys.stderr, flush=True)
                 if not options.quick:
                     with JOURNAL.open("a") as journal:
-                        journal.write(json.dumps(known[peer.name]) + "\n")
+                        journal.write(json.dumps(known[name]) + "\n")
     report([known[name] for name in options.peers], settings, "serving-peers" + "-quick" * options.quick)
 
 
 def read_journal(settings: Row) -> dict[str, Row]:
-    """What was measured here with the same settings, by peer; peers that did not answer are tried again."""
+    """The blocks measured here with the same settings, by peer; peers that did not answer are tried again."""
     lines = JOURNAL.read_text().splitlines() if JOURNAL.exists() else []
     wanted = {"machine": machine(), **settings}
     found = [json.loads(line) for line in lines]
-    found = [one for one in found if "why not" not in one and all(one[key] == wanted[key] for key in wanted)]
+    found = [one for one in found if "taken" in one and all(one.get(key) == wanted[key] for key in wanted)]
     return {one["peer"]: one for one in found}
 
 
 class Bench:
-    """Our servers, the floors and the client; peers come one by one."""
+    """Our server, the floor and the client; peers come one by one."""
 
     def __init__(self, cores: int, rounds: int, seconds: float, isolation: str) -> None:
-        self.cores, self.rounds, self.seconds = cores, rounds, seconds
+        self.cores, self.rounds, self.seconds, self.isolation = cores, rounds, seconds, isolation
         HOMES.mkdir(parents=True, exist_ok=True)
-        bundles = bundles_under(HOMES, cores)
-        self.folder = bundles["onnx"].path
-        self.backends = {name: sorted(b.chosen.values(), key=str) for name, b in bundles.items()}
-        images = np.random.default_rng(0).integers(0, 256, (160, *bundles["onnx"].input.shape), dtype=np.uint8)
-        self.client = Client(images, answers(bundles["onnx"], images))
-        self.floors = {name: ProcessFloor(bundle, cores) for name, bundle in bundles.items()}
-        self.batches = {
-            name: max((8, 16, 32, 64), key=lambda batch, floor=floor: floor.run(batch, min(1.0, seconds)))
-            for name, floor in self.floors.items()
-        }
-        self.ours = {name: ours(bundle.path, isolation) for name, bundle in bundles.items()}
-        for name, running in self.ours.items():
-            running.server = Server(running.server.address, within=1e-4 if name == "onnx" else NEAR)
-            running.wait(self.client)
-            self._warm(running)
+        self.bundles = bundles_under(HOMES, cores)
+        bundle = self.bundles["onnx"]
+        images = np.random.default_rng(0).integers(0, 256, (160, *bundle.input.shape), dtype=np.uint8)
+        self.client = Client(images, answers(bundle, images))
+        self.floor = Floor(self.bundles["onnx"], cores, seconds)
+        self.ours = ours(bundle.path, isolation)
+        self.ours.wait(self.client)
+        self._warm(self.ours)
 
-    def measure(self, peer: Peer) -> Row:
-        """Rounds of everything beside one peer: by load lists of figures; or why there are none."""
+    def measure(self, name: str) -> Row:
+        """Rounds of floor, ours and one peer: by load lists of figures; or why there are none."""
         began = time.monotonic()
-        if reason := why_not(peer):
+        if reason := why_not(read_peer(name)) if name != AUTO else "":
             return {"why not": reason}
-        try:
-            with start(peer, self.folder, self.cores) as other:
-                other.wait(self.client)
-                self._warm(other)
-                other.pause()
-                taken: dict[str, list[Row]] = {load.name: [] for load in LOADS}
-                for _ in range(self.rounds):
-                    for load in LOADS:
-                        taken[load.name].append(self._round(load, other))
-                other.resume()
-                crew = {**self.ours, "peer": other}
-                memory = {name: running.memory() for name, running in crew.items()}
-        except (CannotStartError, WrongAnswerError) as error:
-            return {"why not": f"{error}"}
-        took = round(time.monotonic() - began)
-        return {"taken": taken, "memory": memory, "batches": self.batches, "backends": self.backends, "took": took}
+        with contextlib.ExitStack() as stack:
+            running, failed = self._started(name, stack)
+            if not running:
+                return {"why not": "; ".join(dict.fromkeys(failed.values()))}
+            trial = self._trial(running)
+            best = {load.name: max(running, key=lambda s, load=load: trial[s][load.name]) for load in LOADS}
+            for setting in set(running) - set(best.values()):
+                running.pop(setting).stop()
+            floor = self.floor
+            if name == AUTO:
+                floor = stack.enter_context(contextlib.closing(Floor(self.bundles[AUTO], self.cores, self.seconds)))
+            taken: dict[str, list[Row]] = {load.name: [] for load in LOADS}
+            for _ in range(self.rounds):
+                share = {"onnx floor": self.floor.run(), "floor": 0.0}
+                share["floor"] = floor.run() if name == AUTO else share["onnx floor"]
+                for load in LOADS:
+                    seen: Row = {**share, "onnx": self._asked(self.ours, load)}
+                    with awake(running[best[load.name]]) as other:
+                        seen["peer"] = self._asked(other, load)
+                    taken[load.name].append(seen)
+            memory = {"onnx": self.ours.memory(), **{setting: one.memory() for setting, one in running.items()}}
+            found: Row = {"best": best, "trial": trial, "failed": failed, "memory": memory, "batch": floor.batch}
+            if name == AUTO:
+                found["backends"] = sorted(self.bundles[AUTO].chosen.values(), key=str)
+            return {"taken": taken, **found, "took": round(time.monotonic() - began)}
 
-    def _round(self, load: Load, other: Running) -> Row:
-        """A load on everything in turn."""
-        seen: Row = {}
-        for name, running in self.ours.items():
-            seen[f"{name} floor"] = self.floors[name].run(self.batches[name], self.seconds)
-            seen[name] = self._asked(running, load)
-        other.resume()
-        seen["peer"] = self._asked(other, load)
-        other.pause()
-        return seen
+    def _started(self, name: str, stack: contextlib.ExitStack) -> tuple[dict[str, Running], dict[str, str]]:
+        """Servers of a peer by setting, warm and stopped; and why others did not start."""
+        made: dict[str, Callable[[], Running]]
+        if name == AUTO:
+            made = {AUTO: lambda: ours(self.bundles[AUTO].path, self.isolation, NEAR)}
+        else:
+            peer, folder = read_peer(name), self.bundles["onnx"].path
+            made = {s: lambda s=s: start(peer, s, folder, self.cores) for s in peer.settings}
+        running, failed = dict[str, Running](), dict[str, str]()
+        for setting, make in made.items():
+            server = stack.enter_context(make())
+            try:
+                server.wait(self.client)
+                self._warm(server)
+                running[setting] = server
+                server.pause()
+            except (CannotStartError, WrongAnswerError) as error:
+                failed[setting] = str(error)
+                server.stop()
+        return running, failed
+
+    def _trial(self, running: dict[str, Running]) -> dict[str, dict[str, float]]:
+        """Images a second by setting and load: the better of two turns of all settings."""
+        found = {setting: dict.fromkeys((load.name for load in LOADS), 0.0) for setting in running}
+        for _ in range(2 if len(running) > 1 else 0):
+            for load in LOADS:
+                for setting, server in running.items():
+                    with awake(server):
+                        seen = self.client.ask(server.server, load, min(TRIAL, self.seconds))
+                    found[setting][load.name] = max(found[setting][load.name], seen.throughput)
+        return found
 
     def _asked(self, running: Running, load: Load) -> list[float]:
         seen = self.client.ask(running.server, load, self.seconds)
@@ -142,47 +178,99 @@ class Bench:
 
     def _warm(self, running: Running) -> None:
         for load in LOADS:
-            self.client.ask(running.server, load, min(1.0, self.seconds))
+            self.client.ask(running.server, load, min(0.5, self.seconds))
 
     def __enter__(self) -> Bench:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for running in self.ours.values():
-            running.stop()
-        for floor in self.floors.values():
-            floor.close()
+        self.ours.stop()
+        self.floor.close()
         self.client.close()
+
+
+class Floor:
+    """The raw loops over a bundle's networks, in the best of their batch sizes."""
+
+    def __init__(self, bundle: Bundle, cores: int, seconds: float) -> None:
+        self._loops, self._seconds = ProcessFloor(bundle, cores), seconds
+        self.batch = max((8, 16, 32, 64), key=lambda batch: self._loops.run(batch, min(1.0, seconds)))
+
+    def run(self) -> float:
+        """Images a second."""
+        return self._loops.run(self.batch, self._seconds)
+
+    def close(self) -> None:
+        """End the processes."""
+        self._loops.close()
 
 
 def report(blocks: list[Row], settings: Row, name: str) -> None:
     """A row for each server and load: ours from all blocks, each peer's from its own."""
     good = [block for block in blocks if "why not" not in block]
-    rows = [row for who in ("onnx", "auto") for row in _rows(f"ripieno, {who}", who, good)] if good else []
-    rows += [row for block in good for row in _rows(read_peer(str(block["peer"])).title, "peer", [block])]
-    notes = [f"{read_peer(str(b['peer'])).title}: not measured, {b['why not']}" for b in blocks if "why not" in b]
-    notes += [f"{peer.title}: {peer.settings}" for peer in (read_peer(str(b["peer"])) for b in good)]
-    chosen = f"floors' batches {good[0]['batches']}; auto runs {good[0]['backends']['auto']}" if good else ""
-    record(name, settings, rows, "\n".join(filter(None, [chosen, *notes])))
+    rows = _rows("ripieno", "onnx", good) if good else []
+    for block in good:
+        rows += _rows(title(block), "peer", [block])
+    notes = [f"{title(block)}: not measured, {block['why not']}" for block in blocks if "why not" in block]
+    for block in good:
+        if block["peer"] == AUTO:
+            notes.append(f"floor's batch {block['batch']}, of auto; auto runs {block['backends']}")
+            continue
+        words = read_peer(str(block["peer"])).settings
+        notes += [f"{title(block)}, {setting}: {words[setting]}" for setting in words if setting in block["trial"]]
+        notes += [f"{title(block)}, {setting}: failed, {why}" for setting, why in block["failed"].items()]
+        notes += [f"{title(block)}, images/s of the trial: {_trial_in_words(block['trial'])}"]
+    record(name, settings, rows, "\n".join(notes))
+    print("\n" + markdown(rows))
 
 
-def _rows(title: str, who: str, blocks: Iterable[Row]) -> list[Row]:
+def title(block: Row) -> str:
+    """The name of a block's peer, for tables."""
+    return "ripieno on `auto`" if block["peer"] == AUTO else read_peer(str(block["peer"])).title
+
+
+def _trial_in_words(trial: dict[str, dict[str, float]]) -> str:
+    return "; ".join(f"{s} {', '.join(f'{speed:,.0f}' for speed in by.values())}" for s, by in trial.items())
+
+
+def _rows(title: str, who: str, blocks: Sequence[Row]) -> list[Row]:
     """A server's rows, one a load: medians of its rounds."""
     rows = []
     for load in (load.name for load in LOADS):
         rounds = [one for block in blocks for one in block["taken"][load]]
-        floor = "auto floor" if who == "auto" else "onnx floor"
         speed, p50, p99, _ = np.median([one[who] for one in rounds], axis=0)
-        low, _, high = np.quantile([one[who][0] / one[floor] for one in rounds], (0.25, 0.5, 0.75))
+        shares = [one[who][0] / one["onnx floor" if who == "onnx" else "floor"] for one in rounds]
         row: Row = {"server": title, "load": load, "images/s": speed, "p50 ms": p50, "p99 ms": p99}
-        row["of floor"] = float(np.median([one[who][0] / one[floor] for one in rounds]))
-        row["quartiles"] = f"{low:.3f}-{high:.3f}"
-        row["ours x"] = "" if who != "peer" else float(np.median([one["onnx"][0] / one[who][0] for one in rounds]))
-        row["auto x"] = "" if who != "peer" else float(np.median([one["auto"][0] / one[who][0] for one in rounds]))
-        row["MiB"] = float(np.median([block["memory"][who] for block in blocks]))
+        row |= {"of floor": float(np.median(shares)), "range": spread(shares)}
+        if who == "peer":
+            ratios = [one["onnx"][0] / one[who][0] for one in rounds]
+            sooner = [one["onnx"][1] / one[who][1] for one in rounds]
+            row |= {"ours x": float(np.median(ratios)), "range x": spread(ratios)}
+            row |= {"p50 x": float(np.median(sooner)), "range p50": spread(sooner)}
+            row["setting"] = blocks[0]["best"][load]
+        row["MiB"] = float(np.median([b["memory"][who if who == "onnx" else b["best"][load]] for b in blocks]))
         row["worst error"] = max(one[who][3] for one in rounds)
         rows.append(row)
     return rows
+
+
+def spread(values: Sequence[float]) -> str:
+    """Smallest and largest."""
+    return f"{min(values):.2f}-{max(values):.2f}"
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table of docs/benchmarks.md: share of the floor (range); p50, p99 in ms; settings; MiB."""
+    lines = [f"| server | {' | '.join(load.name for load in LOADS)} | settings, by load | MiB |", "|---" * 7 + "|"]
+    for title in dict.fromkeys(row["server"] for row in rows):
+        own = [row for row in rows if row["server"] == title]
+        cells = [f"{r['of floor']:.2f} ({r['range']}); {r['p50 ms']:.3g}, {r['p99 ms']:.3g}" for r in own]
+        settings = [str(row.get("setting", "")) for row in own]
+        said = settings[0] if len(set(settings)) == 1 else " / ".join(settings)
+        weights = sorted({round(row["MiB"]) for row in own})
+        weight = " to ".join(f"{w:,}" for w in dict.fromkeys((weights[0], weights[-1])))
+        lines.append(f"| {title} | {' | '.join(cells)} | {said} | {weight} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

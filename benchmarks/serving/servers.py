@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
@@ -10,13 +11,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 from client import Client, Load, Server, WrongAnswerError
 from install import Peer
 
-SERVE = "import sys; from ripieno.server import serve;serve(sys.argv[1], port=int(sys.argv[2]), isolation=sys.argv[3])"
+SERVE = """import sys
+from ripieno.server import serve
+bundle, isolation, port, grpc_port = sys.argv[1:]
+serve(bundle, isolation=isolation, port=int(port), grpc_port=int(grpc_port) or None)
+"""
+TREE = Path(__file__).parents[2].resolve()
+"""The tree of this project's code."""
 PATIENCE = 90.0
 """Seconds within which a server must give a right answer."""
 SETTLING = 0.2
@@ -30,11 +38,17 @@ class CannotStartError(Exception):
 class Running:
     """A server under way; a context manager that ends it."""
 
-    def __init__(self, command: list[str], server: Server, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        server: Server,
+        environment: dict[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self.server = server
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
         self._process = subprocess.Popen(
-            command, stdout=self._log, stderr=self._log, env=environment, start_new_session=True
+            command, stdout=self._log, stderr=self._log, env=environment, cwd=folder, start_new_session=True
         )
 
     def wait(self, client: Client) -> None:
@@ -102,14 +116,26 @@ class Running:
         self.stop()
 
 
-def ours(bundle: Path, isolation: str) -> Running:
-    """This project's server."""
-    port = free_port()
-    return Running([sys.executable, "-c", SERVE, str(bundle), str(port), isolation], Server(f"127.0.0.1:{port}"))
+@contextlib.contextmanager
+def awake(server: Running) -> Iterator[Running]:
+    """Let a stopped server go on for a while."""
+    server.resume()
+    yield server
+    server.pause()
 
 
-def start(peer: Peer, folder: Path, cores: int) -> Running:
-    """A peer's server, in its own environment."""
+def ours(bundle: Path, isolation: str, within: float = 1e-4, tree: Path = TREE, grpc: bool = False) -> Running:
+    """This project's server, of the code in `tree`: over HTTP or, with `grpc`, over gRPC."""
+    port, grpc_port = free_port(), free_port() if grpc else 0
+    server = Server(f"127.0.0.1:{grpc_port}", "grpc") if grpc else Server(f"127.0.0.1:{port}")
+    command = [sys.executable, "-c", SERVE, str(bundle.resolve()), isolation, str(port), str(grpc_port)]
+    # the working folder comes first on the path of `python -c`, PYTHONPATH is for the processes of lanes
+    environment = {**os.environ, "PYTHONPATH": f"{tree}:{os.environ.get('PYTHONPATH', '')}"}
+    return Running(command, dataclasses.replace(server, within=within), environment, tree)
+
+
+def start(peer: Peer, setting: str, folder: Path, cores: int) -> Running:
+    """A peer's server in one of its settings, in its own environment."""
     port = free_port()
     path = "/v2/models/ensemble/infer" if peer.protocol == "oip" else "/predict"
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -122,7 +148,7 @@ def start(peer: Peer, folder: Path, cores: int) -> Running:
         "PYTHONPATH": str(peer.script.parent),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [str(peer.executable), str(peer.script), str(folder), str(port), str(cores)]
+    command = [str(peer.executable), str(peer.script), str(folder), str(port), str(cores), setting]
     return Running(command, Server(f"127.0.0.1:{port}", peer.protocol, path), environment)
 
 

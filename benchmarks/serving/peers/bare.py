@@ -14,10 +14,14 @@ from fastapi import FastAPI, Request, Response
 
 TITLE = "FastAPI + ONNX Runtime + threads"
 PROTOCOL = "raw"
-SETTINGS = "uvloop, httptools, raw bytes; a thread a core, sessions of one thread, batches of what waits up to 64"
+SETTINGS = {
+    "in turn": "a thread a core, each with a batch of what waits, up to 64; networks one after the other",
+    "at once": "the same, and a thread that is free shares the networks of a batch",
+    "at once, 16": "the same in batches up to 16",
+    "threads": "one batch at a time, up to 64; networks one after the other, with a thread a core each",
+}
 REQUIREMENTS = ("fastapi==0.165.0", "uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0", "onnxruntime==1.31.1")
 
-MOST = 64
 Asked = tuple[np.ndarray, asyncio.Future[bytes]]
 waiting: queue.SimpleQueue[Asked] = queue.SimpleQueue()
 app = FastAPI()
@@ -31,12 +35,12 @@ async def predict(request: Request) -> Response:
     return Response(await future, media_type="application/octet-stream")
 
 
-def work(ensemble: Ensemble, loop: asyncio.AbstractEventLoop) -> None:
+def work(ensemble: Ensemble, loop: asyncio.AbstractEventLoop, most: int) -> None:
     """Answer what waits, together."""
     while True:
         asked = [waiting.get()]
         rows = len(asked[0][0])
-        while rows < MOST:
+        while rows < most:
             try:
                 asked.append(waiting.get_nowait())
             except queue.Empty:
@@ -57,10 +61,13 @@ def deliver(asked: list[Asked], answers: np.ndarray) -> None:
 
 async def main() -> None:
     """Serve."""
-    folder, port, cores = arguments()
-    ensemble, loop = Ensemble(folder), asyncio.get_running_loop()
-    for _ in range(cores):
-        threading.Thread(target=work, args=(ensemble, loop), daemon=True).start()
+    folder, port, cores, setting = arguments()
+    whole = setting == "threads"
+    ensemble = Ensemble(folder, cores if whole else 1, cores - 1 if setting.startswith("at once") else 0)
+    loop, most = asyncio.get_running_loop(), 16 if setting.endswith("16") else 64
+    for _ in range(1 if whole else cores):
+        threading.Thread(target=work, args=(ensemble, loop, most), daemon=True).start()
+    # uvloop and httptools are the quicker of uvicorn's loops and parsers, access logs off the quicker of its logs
     config = uvicorn.Config(app, port=port, loop="uvloop", http="httptools", access_log=False, log_level="warning")
     await uvicorn.Server(config).serve()
 

@@ -1,4 +1,4 @@
-"""BentoML: a service that takes raw bytes and asks another one that batches."""
+"""BentoML: a service that takes raw bytes and answers itself, or asks another one that batches."""
 # ruff: noqa: D102 - the methods are those the framework asks for
 
 import os
@@ -12,31 +12,53 @@ from starlette.responses import Response
 
 TITLE = "BentoML"
 PROTOCOL = "raw"
-SETTINGS = (
-    "a front of raw bytes; a worker process a core, sessions of one thread; adaptive batches up to 64; its inner "
-    "client not renewed every 100 requests, which fails those under way"
-)
+SETTINGS = {
+    "batches": "a front of raw bytes, which asks a worker process a core; adaptive batches up to 64; networks at once",
+    "in turn": "a worker process a core takes raw bytes, no batches; networks one after the other",
+    "at once": "the same; networks at once, in a thread a core",
+    "threads": "one worker process, no batches; networks one after the other, with a thread a core each",
+}
 REQUIREMENTS = ("bentoml==1.4.39", "onnxruntime==1.31.1")
 
 CORES = int(os.environ.get("CORES", "1"))
-PATIENT = {"timeout": 60, "max_concurrency": 1024}
+SETTING = os.environ.get("SETTING", "batches")
+WHOLE = SETTING == "threads"
+SERVICE = {"traffic": {"timeout": 60, "max_concurrency": 1024}, "metrics": {"enabled": False}}
 
 
-@bentoml.service(workers=CORES, traffic=PATIENT, metrics={"enabled": False})
-class Networks:
-    """The ensemble."""
+def ensemble() -> Ensemble:
+    """The ensemble of a worker."""
+    helpers = CORES - 1 if SETTING in ("batches", "at once") else 0
+    return Ensemble(Path(os.environ["FOLDER"]), CORES if WHOLE else 1, helpers)
+
+
+@bentoml.service(workers=1 if WHOLE else CORES, **SERVICE)
+class Direct:
+    """The ensemble, without batches: those that BentoML makes need arrays, which only its own client sends as bytes."""
 
     def __init__(self) -> None:
-        self.ensemble = Ensemble(Path(os.environ["FOLDER"]))
+        self.ensemble = ensemble()
+
+    @bentoml.api
+    def predict(self, body: bytes, /) -> bytes:
+        return Response(self.ensemble(to_images(body)).tobytes(), media_type="application/octet-stream")
+
+
+@bentoml.service(workers=CORES, **SERVICE)
+class Networks:
+    """The ensemble, in batches."""
+
+    def __init__(self) -> None:
+        self.ensemble = ensemble()
 
     @bentoml.api(batchable=True, batch_dim=0, max_batch_size=64, max_latency_ms=10_000)
     def predict(self, images: np.ndarray) -> np.ndarray:
         return self.ensemble(images)
 
 
-@bentoml.service(workers=1, traffic=PATIENT, metrics={"enabled": False})
+@bentoml.service(workers=1, **SERVICE)
 class Front:
-    """What clients see."""
+    """The service that clients ask for batches."""
 
     networks = bentoml.depends(Networks)
 
@@ -52,8 +74,10 @@ class Front:
 
 
 if __name__ == "__main__":
-    folder, port, cores = arguments()
-    environment = {**os.environ, "FOLDER": str(folder), "CORES": str(cores), "BENTOML_DO_NOT_TRACK": "True"}
-    command = [sys.executable, "-m", "bentoml", "serve", "bento:Front", "--host", "127.0.0.1", "--port", str(port)]
+    folder, port, cores, setting = arguments()
+    environment = {**os.environ, "FOLDER": str(folder), "CORES": str(cores), "SETTING": setting}
+    environment["BENTOML_DO_NOT_TRACK"] = "True"
+    service = "bento:Front" if setting == "batches" else "bento:Direct"
+    command = [sys.executable, "-m", "bentoml", "serve", service, "--host", "127.0.0.1", "--port", str(port)]
     os.chdir(Path(__file__).parent)
     os.execve(sys.executable, [*command, "-q"], environment)

@@ -1,12 +1,16 @@
-"""What every peer answers with: the ensemble's networks in ONNX Runtime, one after the other, and their mean.
+"""The ensemble that every peer serves: its networks in ONNX Runtime, and the mean of their answers.
 
-Runs in the peers' own environments: NumPy and ONNX Runtime are all it needs.
+Runs in the peers' own environments: NumPy and ONNX Runtime are all it needs. ONNX Runtime releases the interpreter's
+lock while it computes and a session may be run from many threads, so that threads of one process suffice.
 """
 
 from __future__ import annotations
 
 import socket
 import sys
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +19,13 @@ import onnxruntime
 SHAPE = (32, 32, 3)
 
 
-def arguments() -> tuple[Path, int, int]:
-    """The folder of the networks, the port, the number of cores: what a peer's script is given."""
-    return Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+def arguments() -> tuple[Path, int, int, str]:
+    """The folder of the networks, the port, the number of cores, the setting: the arguments of a peer's script."""
+    return Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 
 
 class Network:
-    """One network with `threads` threads."""
+    """One network with `threads` threads, which sleep while they wait: the client and the server need the cores too."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
@@ -35,20 +39,54 @@ class Network:
         return self._session.run(None, {"images": images})[0]
 
 
-def paths(folder: Path) -> list[Path]:
+def paths(folder: Path | str) -> list[Path]:
     """The networks' files, in the ensemble's order."""
-    return sorted(folder.glob("members/*/model.onnx"))
+    return sorted(Path(folder).glob("members/*/model.onnx"))
 
 
 class Ensemble:
-    """All networks; may be called from many threads."""
+    """All networks; may be called from many threads.
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
-        self._networks = [Network(path, threads) for path in paths(folder)]
+    With `helpers` threads the networks of one batch are asked at once, the costliest first: the caller and every
+    helper that is free take the next network until none is left. A session has `threads` threads.
+    """
+
+    def __init__(self, folder: Path | str, threads: int = 1, helpers: int = 0) -> None:
+        self._networks = sorted((Network(path, threads) for path in paths(folder)), key=seconds, reverse=True)
+        self._helpers = helpers
+        self._pool = ThreadPoolExecutor(helpers) if helpers else None
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """The mean of the networks' probabilities."""
-        return mean([network(images) for network in self._networks])
+        if self._pool is None:
+            return mean([network(images) for network in self._networks])
+        left, answers = deque(self._networks), []
+
+        def take() -> None:
+            while True:
+                try:
+                    network = left.popleft()
+                except IndexError:
+                    return
+                answers.append(network(images))
+
+        helping = [self._pool.submit(take) for _ in range(self._helpers)]
+        take()
+        for helper in helping:
+            # a helper that is still busy with another batch has nothing left to do here
+            if not helper.cancel():
+                helper.result()
+        return mean(answers)
+
+
+def seconds(network: Network) -> float:
+    """The time of a network on a small batch, the shorter of two."""
+    images, times = np.zeros((8, *SHAPE), np.uint8), []
+    for _ in range(2):
+        began = time.perf_counter()
+        network(images)
+        times.append(time.perf_counter() - began)
+    return min(times)
 
 
 def mean(answers: list[np.ndarray]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the peers say of themselves, and a virtual environment for each, under runs/peers/NAME.
+"""Descriptions of the peers, and a virtual environment for each, under runs/peers/NAME.
 
 A peer's file begins with literals: TITLE, PROTOCOL, SETTINGS, REQUIREMENTS, and where it needs another Python than this
 one PYTHON, where it uses the environment of another peer SHARES. They are read without running the file, whose imports
@@ -23,14 +23,14 @@ MINUTES = 6.0
 
 @dataclass(frozen=True)
 class Peer:
-    """A server to be compared with: its script takes the folder of networks, a port and the number of cores."""
+    """A server to be compared with: its script takes the folder of networks, a port, the number of cores, a setting."""
 
     name: str
     title: str
     protocol: str
     """`oip`, `grpc` or `raw`: a key of `client.PROTOCOLS`"""
-    settings: str
-    """its best settings, in words"""
+    settings: dict[str, str]
+    """those that may be its best, by name, in words: which is the best at a load is measured"""
     requirements: tuple[str, ...]
     shares: str = ""
     """the peer whose environment it uses"""

@@ -10,7 +10,12 @@ from fastapi import Body, Response
 
 TITLE = "LitServe"
 PROTOCOL = "raw"
-SETTINGS = "a worker process a core, sessions of one thread; batches up to 64, timeout 1 ms (0 makes workers spin)"
+SETTINGS = {
+    "in turn": "a worker process a core; batches up to 64 within 1 ms; networks one after the other",
+    "at once": "the same; networks of a batch at once, in a thread a core",
+    "unbatched": "a worker process a core, no batches; networks at once, in a thread a core",
+    "threads": "one worker process, no batches; networks one after the other, with a thread a core each",
+}
 REQUIREMENTS = ("litserve==0.2.19", "onnxruntime==1.31.1")
 
 
@@ -18,7 +23,9 @@ class Api(litserve.LitAPI):
     """Raw samples in, raw numbers out."""
 
     def setup(self, device: str) -> None:  # noqa: ARG002
-        self.ensemble = Ensemble(arguments()[0])
+        folder, _, cores, setting = arguments()
+        at_once = setting in ("at once", "unbatched")
+        self.ensemble = Ensemble(folder, cores if setting == "threads" else 1, cores - 1 if at_once else 0)
 
     def decode_request(self, request: Annotated[bytes, Body()]) -> np.ndarray:
         return to_images(request)
@@ -26,7 +33,9 @@ class Api(litserve.LitAPI):
     def batch(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         return inputs
 
-    def predict(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    def predict(self, inputs: np.ndarray | list[np.ndarray]) -> np.ndarray | list[np.ndarray]:
+        if isinstance(inputs, np.ndarray):
+            return self.ensemble(inputs)
         answers = self.ensemble(np.concatenate(inputs))
         return np.split(answers, np.cumsum([len(images) for images in inputs])[:-1])
 
@@ -38,8 +47,10 @@ class Api(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    _, port, cores = arguments()
-    server = litserve.LitServer(
-        Api(max_batch_size=64, batch_timeout=0.001), accelerator="cpu", workers_per_device=cores, fast_queue=True
-    )
+    _, port, cores, setting = arguments()
+    # a batch waits for the whole timeout, so that requests that come alone are better off without batches; a timeout
+    # of 0 makes idle workers spin. `fast_queue` is its setting for more than 100 requests a second
+    batches = {"max_batch_size": 64, "batch_timeout": 0.001} if setting in ("in turn", "at once") else {}
+    workers = 1 if setting == "threads" else cores
+    server = litserve.LitServer(Api(**batches), accelerator="cpu", workers_per_device=workers, fast_queue=True)
     server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="warning", access_log=False)

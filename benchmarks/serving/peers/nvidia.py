@@ -10,15 +10,20 @@ from pytriton.triton import Triton, TritonConfig
 
 TITLE = "PyTriton"
 PROTOCOL = "oip"
-SETTINGS = "a function a core, sessions of one thread; dynamic batches up to 64 without delay"
+SETTINGS = {
+    "in turn": "a function a core; dynamic batches up to 64 without delay; networks one after the other",
+    "at once": "the same; a thread that is free shares the networks of a batch",
+    "threads": "one function; dynamic batches; networks one after the other, with a thread a core each",
+}
 REQUIREMENTS = ("nvidia-pytriton==0.7.0", "onnxruntime==1.31.1")
 PYTHON = "/usr/bin/python3"
 
 
 def main() -> None:
     """Serve."""
-    folder, port, cores = arguments()
-    ensemble = Ensemble(folder)
+    folder, port, cores, setting = arguments()
+    whole = setting == "threads"
+    ensemble = Ensemble(folder, cores if whole else 1, cores - 1 if setting == "at once" else 0)
 
     @batch
     def infer(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -30,7 +35,7 @@ def main() -> None:
     with Triton(config=config) as triton:
         triton.bind(
             model_name="ensemble",
-            infer_func=[infer] * cores,
+            infer_func=[infer] * (1 if whole else cores),
             inputs=[Tensor(name="images", dtype=np.uint8, shape=SHAPE)],
             outputs=[Tensor(name="probabilities", dtype=np.float32, shape=(-1,))],
             config=ModelConfig(max_batch_size=64, batcher=DynamicBatcher(max_queue_delay_microseconds=0)),

@@ -1,4 +1,4 @@
-"""Ray Serve: a composition of a front that batches and a replica for each network, on a Ray of its own."""
+"""Ray Serve: a front that batches and a replica a network, or replicas of the whole ensemble; on a Ray of its own."""
 # ruff: noqa: D102 - the methods are those the framework asks for
 
 from __future__ import annotations
@@ -9,22 +9,35 @@ import os
 import signal
 import tempfile
 
+# direct gRPC between replicas, user code in the replica's own event loop, buffered logs: Ray's settings for throughput
+os.environ["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
+# Ray's own priority for workers is nice 15
+os.environ.update(RAY_worker_niceness="0", RAY_USAGE_STATS_ENABLED="0")
+
 import numpy as np
 import ray
-from ensemble import SHAPE, Network, arguments, mean, paths
+from ensemble import Ensemble, Network, arguments, mean, paths, to_images
 from ray import serve
 from starlette.requests import Request
 from starlette.responses import Response
 
-TITLE = "Ray Serve, composition"
+TITLE = "Ray Serve"
 PROTOCOL = "raw"
-SETTINGS = (
-    "front batches up to 64 requests without delay, two batches at once; a replica a network, one thread each; workers "
-    "at the priority of all others (Ray's own is nice 15)"
-)
+SETTINGS = {
+    "composition": "a front with batches up to 64 without delay, two at once, asks a replica a network, all at once",
+    "in turn": "a replica of the ensemble a core, batches up to 64 without delay; networks one after the other",
+    "at once": "the same; networks of a batch at once, in a thread a core",
+    "threads": "one replica, batches up to 64; networks one after the other, with a thread a core each",
+}
 REQUIREMENTS = ("ray[serve]==2.60.0", "onnxruntime==1.31.1")
 
 REPLICA = {"num_cpus": 0}
+
+
+def joined(bodies: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """The images of many requests, and where the answers to each but the last of them end."""
+    images = to_images(b"".join(bodies))
+    return images, np.cumsum([len(body) for body in bodies])[:-1] // images[0].nbytes
 
 
 @serve.deployment(ray_actor_options=REPLICA, max_ongoing_requests=16)
@@ -34,8 +47,8 @@ class Member:
     def __init__(self, path: str) -> None:
         self.network = Network(path)
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        return self.network(images)
+    async def __call__(self, images: np.ndarray) -> np.ndarray:
+        return await asyncio.to_thread(self.network, images)
 
 
 @serve.deployment(ray_actor_options=REPLICA, max_ongoing_requests=512)
@@ -48,10 +61,27 @@ class Front:
     @serve.batch(max_batch_size=64, batch_wait_timeout_s=0.0, max_concurrent_batches=2)
     async def answer(self, bodies: list[bytes]) -> list[bytes]:
         """Probabilities for each of many bodies."""
-        images = np.frombuffer(b"".join(bodies), np.uint8).reshape(-1, *SHAPE)
+        images, ends = joined(bodies)
         answers = mean(await asyncio.gather(*(member.remote(images) for member in self.members)))
-        ends = np.cumsum([len(body) for body in bodies]) // images[0].nbytes
-        return [part.tobytes() for part in np.split(answers, ends[:-1])]
+        return [part.tobytes() for part in np.split(answers, ends)]
+
+    async def __call__(self, request: Request) -> Response:
+        return Response(await self.answer(await request.body()), media_type="application/octet-stream")
+
+
+@serve.deployment(ray_actor_options=REPLICA, max_ongoing_requests=512)
+class Whole:
+    """The ensemble, in batches."""
+
+    def __init__(self, folder: str, threads: int, helpers: int) -> None:
+        self.ensemble = Ensemble(folder, threads, helpers)
+
+    @serve.batch(max_batch_size=64, batch_wait_timeout_s=0.0)
+    async def answer(self, bodies: list[bytes]) -> list[bytes]:
+        """Probabilities for each of many bodies."""
+        images, ends = joined(bodies)
+        answers = await asyncio.to_thread(self.ensemble, images)
+        return [part.tobytes() for part in np.split(answers, ends)]
 
     async def __call__(self, request: Request) -> Response:
         return Response(await self.answer(await request.body()), media_type="application/octet-stream")
@@ -59,8 +89,7 @@ class Front:
 
 def main() -> None:
     """Serve until told to stop."""
-    folder, port, cores = arguments()
-    os.environ.update(RAY_worker_niceness="0", RAY_USAGE_STATS_ENABLED="0")
+    folder, port, cores, setting = arguments()
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as place:
         ray.init(
             address="local",
@@ -71,7 +100,12 @@ def main() -> None:
             logging_level=logging.ERROR,
         )
         serve.start(http_options={"host": "127.0.0.1", "port": port}, logging_config={"enable_access_log": False})
-        serve.run(Front.bind(*(Member.options(name=p.parent.name).bind(str(p)) for p in paths(folder))))
+        if setting == "composition":
+            serve.run(Front.bind(*(Member.options(name=p.parent.name).bind(str(p)) for p in paths(folder))))
+        else:
+            whole = setting == "threads"
+            replicas = Whole.options(num_replicas=1 if whole else cores)
+            serve.run(replicas.bind(folder, cores if whole else 1, cores - 1 if setting == "at once" else 0))
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         try:
             signal.pause()

@@ -18,7 +18,12 @@ from mlserver.types import InferenceRequest, InferenceResponse, ResponseOutput
 
 TITLE = "MLServer, gRPC"
 PROTOCOL = "grpc-bytes"
-SETTINGS = "no worker processes, a thread a core, sessions of one thread; BYTES tensors; batches up to 32 within 1 ms"
+SETTINGS = {
+    "in turn": "a thread a core; batches up to 32 within 1 ms; networks one after the other",
+    "at once": "the same; a thread that is free shares the networks of a batch",
+    "unbatched": "a thread a core, no batches; a thread that is free shares the networks of a request",
+    "threads": "one thread, no batches; networks one after the other, with a thread a core each",
+}
 REQUIREMENTS = ("mlserver==1.7.1", "uvloop<0.22", "onnxruntime==1.31.1")
 
 
@@ -27,8 +32,8 @@ class Runtime(MLModel):
 
     async def load(self) -> bool:
         extra = self.settings.parameters.extra
-        self.ensemble = Ensemble(Path(extra["folder"]))
-        self.pool = ThreadPoolExecutor(extra["cores"])
+        self.ensemble = Ensemble(Path(extra["folder"]), extra["threads"], extra["helpers"])
+        self.pool = ThreadPoolExecutor(extra["callers"])
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
@@ -44,7 +49,10 @@ class Runtime(MLModel):
 
 def serve() -> None:
     """Write the settings, then start as `mlserver start` does."""
-    folder, port, cores = arguments()
+    folder, port, cores, setting = arguments()
+    at_once, whole = setting in ("at once", "unbatched"), setting == "threads"
+    extra = {"folder": str(folder), "threads": cores if whole else 1, "helpers": cores - 1 if at_once else 0}
+    extra["callers"] = 1 if whole else cores
     with tempfile.TemporaryDirectory() as place:
         settings = {
             "debug": False,
@@ -53,15 +61,17 @@ def serve() -> None:
             "http_port": free_port(),
             "metrics_port": free_port(),
             "metrics_dir": place,
+            # worker processes are for code that holds the interpreter's lock; ONNX Runtime does not
             "parallel_workers": 0,
         }
         model = {
             "name": "ensemble",
             "implementation": "seldon.Runtime",
-            "max_batch_size": 32,
-            "max_batch_time": 0.001,
-            "parameters": {"extra": {"folder": str(folder), "cores": cores}},
+            "parameters": {"extra": extra},
         }
+        if setting in ("in turn", "at once"):
+            # a batch waits for the whole time unless it is full: requests that come alone are better off without
+            model |= {"max_batch_size": 32, "max_batch_time": 0.001}
         (Path(place) / "settings.json").write_text(json.dumps(settings))
         (Path(place) / "model-settings.json").write_text(json.dumps(model))
         sys.argv = ["mlserver", "start", place]

@@ -1,6 +1,6 @@
-"""Triton itself, as PyTriton's wheel brings it: an ensemble of the networks as models of a repository.
+"""Triton itself, as PyTriton's wheel brings it: an ensemble of the networks as models, or one model with all of them.
 
-The wheel has no ONNX Runtime backend, so each network is a model of Triton's Python backend that holds its session.
+The wheel has no ONNX Runtime backend, so each model is one of Triton's Python backend that holds its sessions.
 """
 
 from __future__ import annotations
@@ -14,38 +14,43 @@ from pathlib import Path
 
 from ensemble import SHAPE, arguments, free_port, paths
 
-TITLE = "Triton, ensemble"
+TITLE = "Triton"
 PROTOCOL = "oip"
-SETTINGS = "ONNX Runtime in the Python backend, an instance a network, one thread each; dynamic batches up to 64"
+SETTINGS = {
+    "ensemble": "an ensemble model, whose scheduler asks all networks at once, an instance each; dynamic batches",
+    "in turn": "one model, an instance a core; dynamic batches up to 64 without delay; networks one after the other",
+    "at once": "the same; networks of a batch at once, in a thread a core",
+    "threads": "one model, one instance; networks one after the other, with a thread a core each",
+}
 REQUIREMENTS = ("nvidia-pytriton==0.7.0", "onnxruntime==1.31.1")
 SHARES = "nvidia"
 PYTHON = "/usr/bin/python3"
 
 CLASSES = 100
 IMAGES = f'name: "images" data_type: TYPE_UINT8 dims: [{", ".join(map(str, SHAPE))}]'
-MEMBER = f"""backend: "python"
+MODEL = f"""backend: "python"
 max_batch_size: 64
-input [{{ {IMAGES} }}]
-output [{{ name: "said" data_type: TYPE_FP32 dims: [{CLASSES}] }}]
-instance_group [{{ kind: KIND_CPU count: 1 }}]
-dynamic_batching {{ max_queue_delay_microseconds: 0 }}
+input [{{{{ {IMAGES} }}}}]
+output [{{{{ name: "probabilities" data_type: TYPE_FP32 dims: [{CLASSES}] }}}}]
+instance_group [{{{{ kind: KIND_CPU count: {{instances}} }}}}]
+dynamic_batching {{{{ max_queue_delay_microseconds: 0 }}}}
 """
-NETWORK = """import sys
+CODE = """import sys
 sys.path.insert(0, {here!r})
 import numpy as np
 import triton_python_backend_utils as utils
-from ensemble import Network
+from ensemble import Ensemble, Network
 
 
 class TritonPythonModel:
     def initialize(self, args):
-        self.network = Network({path!r})
+        self.model = {model}
 
     def execute(self, requests):
         images = [utils.get_input_tensor_by_name(request, "images").as_numpy() for request in requests]
-        said = self.network(np.concatenate(images) if len(images) > 1 else images[0])
-        parts = np.split(said, np.cumsum([len(one) for one in images])[:-1])
-        return [utils.InferenceResponse([utils.Tensor("said", part)]) for part in parts]
+        answers = self.model(np.concatenate(images) if len(images) > 1 else images[0])
+        parts = np.split(answers, np.cumsum([len(one) for one in images])[:-1])
+        return [utils.InferenceResponse([utils.Tensor("probabilities", part)]) for part in parts]
 """
 MEAN = """import numpy as np
 import triton_python_backend_utils as utils
@@ -72,18 +77,24 @@ def write_model(repository: Path, name: str, config: str, code: str = "") -> Non
         (repository / name / "1" / "model.py").write_text(code)
 
 
-def write_repository(repository: Path, networks: list[Path]) -> None:
+def write_python_model(repository: Path, name: str, model: str, instances: int) -> None:
+    """A model of the Python backend that calls the expression `model`."""
+    code = CODE.format(here=str(Path(__file__).parent), model=model)
+    write_model(repository, name, MODEL.format(instances=instances), code)
+
+
+def write_ensemble(repository: Path, networks: list[Path]) -> None:
     """A model a network, their mean, and the ensemble of these."""
     names = [f"network{i}" for i in range(len(networks))]
     for name, path in zip(names, networks, strict=True):
-        write_model(repository, name, MEMBER, NETWORK.format(here=str(Path(__file__).parent), path=str(path)))
+        write_python_model(repository, name, f"Network({str(path)!r})", 1)
     inputs = ", ".join(f'{{ name: "{name}" data_type: TYPE_FP32 dims: [{CLASSES}] }}' for name in names)
     output = f'output [{{ name: "probabilities" data_type: TYPE_FP32 dims: [{CLASSES}] }}]\n'
     combine = f'backend: "python"\nmax_batch_size: 64\ninput [{inputs}]\n{output}'
     combine += "instance_group [{ kind: KIND_CPU }]\ndynamic_batching {}\n"
     write_model(repository, "mean", combine, MEAN.format(names=names))
     step = 'model_name: "{0}" model_version: -1 input_map {{ key: "images" value: "images" }}'
-    steps = [f'{{ {step.format(name)} output_map {{ key: "said" value: "{name}" }} }}' for name in names]
+    steps = [f'{{ {step.format(name)} output_map {{ key: "probabilities" value: "{name}" }} }}' for name in names]
     known = " ".join(f'input_map {{ key: "{name}" value: "{name}" }}' for name in names)
     last = 'output_map { key: "probabilities" value: "probabilities" }'
     steps.append(f'{{ model_name: "mean" model_version: -1 {known} {last} }}')
@@ -93,7 +104,7 @@ def write_repository(repository: Path, networks: list[Path]) -> None:
 
 def main() -> None:
     """Lay out server and repository as PyTriton does, then serve."""
-    folder, port, _ = arguments()
+    folder, port, cores, setting = arguments()
     import pytriton
 
     home = Path(pytriton.__file__).parent
@@ -103,7 +114,12 @@ def main() -> None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         stub = home / "tritonserver" / "python_backend_stubs" / version / "triton_python_backend_stub"
         shutil.copy(stub, backends / "python")
-        write_repository(Path(place) / "models", paths(folder))
+        if setting == "ensemble":
+            write_ensemble(Path(place) / "models", paths(folder))
+        else:
+            threads, helpers = cores if setting == "threads" else 1, cores - 1 if setting == "at once" else 0
+            model = f"Ensemble({str(folder)!r}, {threads}, {helpers})"
+            write_python_model(Path(place) / "models", "ensemble", model, 1 if setting == "threads" else cores)
         environment = dict(os.environ)
         environment["LD_LIBRARY_PATH"] = str(home.parent / "nvidia_pytriton.libs")
         environment["PYTHONPATH"] = str(home.parent)
