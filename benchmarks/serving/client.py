@@ -149,6 +149,9 @@ class Asker(asyncio.Protocol):
                 self._came = came
                 return
             head = came[: self._start].lower()
+            if b"\ncontent-length: " not in head:
+                self._end(WrongAnswerError(f"{came[:15].decode(errors='replace')}, of unknown length"))
+                return
             self._wanted = self._start + int(head.split(b"\ncontent-length: ", 1)[1].split(b"\r", 1)[0])
         if len(came) < self._wanted:
             self._came = came

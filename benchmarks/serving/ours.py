@@ -37,7 +37,7 @@ from client import LOADS, Client
 from floor import ProcessFloor, answers
 from networks import FOUR, Size, lay_out, write_members
 from record import machine, record
-from servers import TREE, Running, awake, ours
+from servers import TREE, awake, ours
 
 from ripieno import files
 from ripieno.types import Bundle
@@ -92,7 +92,7 @@ def against_floor(bundle: Bundle, isolation: str, client: Client, floor: Process
     """The server beside the raw loops: a row for each load."""
     rounds, seconds, tuned = settings["rounds"], settings["seconds"], settings["floor batch"]
     with ours(bundle.path, isolation) as running:
-        warm(running, client)
+        running.wait(client)
         taken = {load: [] for load in LOADS}
         for _ in range(rounds):
             for load in LOADS:
@@ -142,7 +142,7 @@ def both(bundle: Bundle, isolation: str, grpc: bool, client: Client, tree: Path,
     ):
         servers = {"this": this, "other": other}
         for server in servers.values():
-            warm(server, client)
+            server.wait(client)
             server.pause()
         taken: dict[str, list[Row]] = {load.name: [] for load in LOADS}
         for turn in range(settings["rounds"]):
@@ -169,13 +169,6 @@ def compared(block: Row) -> list[Row]:
             row[f"{name} range"] = f"{min(ratios):.3f}-{max(ratios):.3f}"
         rows.append(row | {"MiB": block["memory"]["this"], "MiB other": block["memory"]["other"]})
     return rows
-
-
-def warm(running: Running, client: Client) -> None:
-    """Wait for a right answer, then ask a little of every load."""
-    running.wait(client)
-    for load in LOADS:
-        client.ask(running.server, load, 0.3)
 
 
 def commit(tree: Path) -> str:

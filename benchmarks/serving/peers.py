@@ -16,7 +16,8 @@ peers. Memory is the proportional set of the whole process tree after the last r
 1e-4 (0.1 for `auto`, which may take a lower precision) ends a setting's turn.
 
 What was measured is kept in runs/peers/measured.jsonl, so that a run that was cut goes on with the next peer; --again
-forgets it. About ten minutes; writes benchmarks/results/serving-peers.{json,txt} and prints the table of the docs.
+forgets it, and what `auto` chose. Thirteen minutes on two cores; writes benchmarks/results/serving-peers.{json,txt}
+and prints the table of the docs.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -60,9 +62,9 @@ def main() -> None:
     parser.add_argument("--install", nargs="*", metavar="NAME", choices=NAMES, help="make environments, then end")
     parser.add_argument("--peers", nargs="+", metavar="NAME", choices=every, default=every, help=", ".join(every))
     parser.add_argument("--quick", action="store_true", help="one short round; a result of its own, never resumed")
-    parser.add_argument("--again", action="store_true", help="measure again what was measured before")
+    parser.add_argument("--again", action="store_true", help="choose and measure anew what is known")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--seconds", type=float, default=0.8)
     parser.add_argument("--isolation", default="auto", choices=("auto", "thread", "process"), help="of our lanes")
     options = parser.parse_args()
     if options.install is not None:
@@ -71,7 +73,10 @@ def main() -> None:
         return
     rounds, seconds = (1, 0.3) if options.quick else (options.rounds, options.seconds)
     settings = {"rounds": rounds, "seconds": seconds, "isolation": options.isolation}
-    known = {} if options.again or options.quick else read_journal(settings)
+    if options.again:
+        for kept in (JOURNAL, HOMES / "library", *HOMES.glob("auto-*")):
+            shutil.rmtree(kept) if kept.is_dir() else kept.unlink(missing_ok=True)
+    known = {} if options.quick else read_journal(settings)
     missing = [name for name in options.peers if name not in known]
     if missing:
         with Bench(len(os.sched_getaffinity(0)), rounds, seconds, options.isolation) as bench:
@@ -107,7 +112,6 @@ class Bench:
         self.floor = Floor(self.bundles["onnx"], cores, seconds)
         self.ours = ours(bundle.path, isolation)
         self.ours.wait(self.client)
-        self._warm(self.ours)
 
     def measure(self, name: str) -> Row:
         """Rounds of floor, ours and one peer: by load lists of figures; or why there are none."""
@@ -153,7 +157,6 @@ class Bench:
             server = stack.enter_context(make())
             try:
                 server.wait(self.client)
-                self._warm(server)
                 running[setting] = server
                 server.pause()
             except (CannotStartError, WrongAnswerError) as error:
@@ -175,10 +178,6 @@ class Bench:
     def _asked(self, running: Running, load: Load) -> list[float]:
         seen = self.client.ask(running.server, load, self.seconds)
         return [seen.throughput, seen.p50, seen.p99, seen.worst]
-
-    def _warm(self, running: Running) -> None:
-        for load in LOADS:
-            self.client.ask(running.server, load, min(0.5, self.seconds))
 
     def __enter__(self) -> Bench:
         return self
@@ -206,11 +205,9 @@ class Floor:
 
 
 def report(blocks: list[Row], settings: Row, name: str) -> None:
-    """A row for each server and load: ours from all blocks, each peer's from its own."""
+    """Write and print the table of all blocks, and a note for each setting and each peer that was not measured."""
     good = [block for block in blocks if "why not" not in block]
-    rows = _rows("ripieno", "onnx", good) if good else []
-    for block in good:
-        rows += _rows(title(block), "peer", [block])
+    rows = report_rows(good)
     notes = [f"{title(block)}: not measured, {block['why not']}" for block in blocks if "why not" in block]
     for block in good:
         if block["peer"] == AUTO:
@@ -222,6 +219,12 @@ def report(blocks: list[Row], settings: Row, name: str) -> None:
         notes += [f"{title(block)}, images/s of the trial: {_trial_in_words(block['trial'])}"]
     record(name, settings, rows, "\n".join(notes))
     print("\n" + markdown(rows))
+
+
+def report_rows(blocks: Sequence[Row]) -> list[Row]:
+    """A row for each server and load: ours from all blocks, each peer's from its own."""
+    rows = _rows("ripieno", "onnx", blocks) if blocks else []
+    return rows + [row for block in blocks for row in _rows(title(block), "peer", [block])]
 
 
 def title(block: Row) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-from client import Client, Load, Server, WrongAnswerError
+from client import LOADS, Client, Server, WrongAnswerError
 from install import Peer
 
 SERVE = """import sys
@@ -26,7 +26,11 @@ serve(bundle, isolation=isolation, port=int(port), grpc_port=int(grpc_port) or N
 TREE = Path(__file__).parents[2].resolve()
 """The tree of this project's code."""
 PATIENCE = 90.0
-"""Seconds within which a server must give a right answer."""
+"""Seconds within which a server must give right answers."""
+WARMING = 0.3
+"""Seconds that each load is put on a server before it is measured."""
+ENDING = 3.0
+"""Seconds that a server is given to end by itself."""
 SETTLING = 0.2
 """Seconds a server is given after a pause."""
 
@@ -52,12 +56,13 @@ class Running:
         )
 
     def wait(self, client: Client) -> None:
-        """Until an answer is right. Raises CannotStartError when none comes in time."""
+        """Until it has answered a little of every load, all right. Raises CannotStartError when it does not in time."""
         until = time.monotonic() + PATIENCE
         while True:
             time.sleep(0.25)
             try:
-                client.ask(self.server, Load(1, 1), 0.0)
+                for load in LOADS:
+                    client.ask(self.server, load, WARMING)
                 return
             except WrongAnswerError as error:
                 ended = self._process.poll()
@@ -94,7 +99,7 @@ class Running:
         self.resume()
         tree = self.tree()
         self._signal(signal.SIGTERM, tree[:1])
-        psutil.wait_procs(tree, 10)
+        psutil.wait_procs(tree, ENDING)
         self._signal(signal.SIGKILL, [process for process in tree if process.is_running()])
         self._process.wait()
         self._log.close()

@@ -9,14 +9,23 @@ import os
 import signal
 import tempfile
 
-# direct gRPC between replicas, user code in the replica's own event loop, buffered logs: Ray's settings for throughput
-os.environ["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
-# Ray's own priority for workers is nice 15
-os.environ.update(RAY_worker_niceness="0", RAY_USAGE_STATS_ENABLED="0")
-
 import numpy as np
+from ensemble import Ensemble, Network, arguments, free_port, mean, paths, to_images
+
+# Ray Serve reads these when it is imported
+os.environ |= {
+    # direct gRPC between replicas, user code in the replica's own event loop, buffered logs
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # HAProxy, which comes with Ray's wheels, in place of the proxy in Python (it listens on all interfaces)
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+    "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+    # Ray's own priority for workers is nice 15
+    "RAY_worker_niceness": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
 import ray
-from ensemble import Ensemble, Network, arguments, mean, paths, to_images
 from ray import serve
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,8 +34,7 @@ TITLE = "Ray Serve"
 PROTOCOL = "raw"
 SETTINGS = {
     "composition": "a front with batches up to 64 without delay, two at once, asks a replica a network, all at once",
-    "in turn": "a replica of the ensemble a core, batches up to 64 without delay; networks one after the other",
-    "at once": "the same; networks of a batch at once, in a thread a core",
+    "at once": "a replica of the ensemble a core, batches up to 64 without delay; networks at once, in a thread a core",
     "threads": "one replica, batches up to 64; networks one after the other, with a thread a core each",
 }
 REQUIREMENTS = ("ray[serve]==2.60.0", "onnxruntime==1.31.1")
@@ -105,7 +113,7 @@ def main() -> None:
         else:
             whole = setting == "threads"
             replicas = Whole.options(num_replicas=1 if whole else cores)
-            serve.run(replicas.bind(folder, cores if whole else 1, cores - 1 if setting == "at once" else 0))
+            serve.run(replicas.bind(folder, cores if whole else 1, 0 if whole else cores - 1))
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         try:
             signal.pause()
