@@ -1,10 +1,10 @@
 """How much of what the cores can do reaches the caller: engine against the best hand-tuned loop, A B A B.
 
-    python benchmarks/engine/efficiency.py [--quick]
+    python benchmarks/engine/efficiency.py [--quick] [--lane-batch 64]
 
-Four networks (32x32x3, 100 classes, 7 to 92 million multiply-adds), ONNX Runtime, float32. Writes
-benchmarks/results/engine-efficiency.{json,txt}. Targets: 0.98 of the floor on batches of 64 and on single samples with
-64 in flight; with one batch outstanding at most 1.1 times the ideal split over the cores.
+Four networks (32x32x3, 100 classes, 7 to 92 million multiply-adds), ONNX Runtime, float32. Five minutes; writes
+benchmarks/results/engine-efficiency{,-batch-N}.{json,txt}. Targets: 0.98 of the floor on batches of 64 and on single
+samples with 64 in flight; with one batch outstanding at most 1.1 times the ideal split over the cores.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def main() -> None:
                 )
             floor.close()
     settings = {"rounds": rounds, "seconds": seconds, "lane batch": options.lane_batch or "as the floor's"}
-    record("engine-efficiency" + "-quick" * options.quick, settings, rows)
+    name = "engine-efficiency" + (f"-batch-{options.lane_batch}" if options.lane_batch else "")
+    record(name + "-quick" * options.quick, settings, rows)
 
 
 if __name__ == "__main__":

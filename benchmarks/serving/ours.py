@@ -13,7 +13,7 @@ benchmarks/results/serving-ours{,-wider}.{json,txt}. Targets: 0.97 of the floor 
 puts every load on both in turns over HTTP and gRPC; who comes first alternates, and who is not asked is stopped
 (SIGSTOP). The ratios are of this tree to the other within a round: images a second above 1 and milliseconds below 1 are
 this tree's gain; medians (ranges). What was measured is kept in runs/against.jsonl until the run is whole: one that was
-cut goes on. Six minutes; writes benchmarks/results/serving-against.{json,txt}.
+cut goes on. Seven minutes; writes benchmarks/results/serving-against.{json,txt}.
 """
 
 from __future__ import annotations

@@ -25,12 +25,13 @@ def arguments() -> tuple[Path, int, int, str]:
 
 
 class Network:
-    """One network with `threads` threads, which sleep while they wait: the client and the server need the cores too."""
+    """One network with `threads` threads, which sleep while they wait."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        # with spinning, ONNX Runtime's default, two threads were several times slower beside a client on the same cores
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
