@@ -198,7 +198,7 @@ class _Server(uvicorn.Server):
         """signals to exchange the bundles that came before it could be done"""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: RipienoError | None = None
-        self._beside: list[asyncio.Task[None]] = []
+        self._releasing: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take connections, and say so."""
@@ -217,7 +217,8 @@ class _Server(uvicorn.Server):
             if self.options.grpc_ready is not None:
                 self.options.grpc_ready(self._grpc.address)
         await super().startup(sockets)
-        self._beside = [self._loop.create_task(job) for job in (keep_releasing(), self.door.lag.watch())]
+        self._releasing = self._loop.create_task(keep_releasing())
+        self.door.lag.start(self._loop)
         log.info("serving %s at %s", ", ".join(self.door.models.lines), self.url)
         if self.options.ready is not None:
             self.options.ready(self.url)
@@ -227,8 +228,9 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what was sent on both protocols, within one grace period, and close the connections."""
         self.door.draining = True
-        for job in self._beside:
-            job.cancel()
+        self.door.lag.stop()
+        if self._releasing is not None:
+            self._releasing.cancel()
         over = [self._shutdown_http(sockets)]
         if self._grpc is not None:
             over.append(self._grpc.close(self.options.limits.grace))

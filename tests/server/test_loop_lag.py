@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 
@@ -18,13 +17,11 @@ def watched(hold: float) -> LoopLag:
 
     async def run() -> LoopLag:
         lag = LoopLag()
-        task = asyncio.create_task(lag.watch())
+        lag.start(asyncio.get_running_loop())
         await asyncio.sleep(0.05)
         time.sleep(hold)
         await asyncio.sleep(0.05)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        lag.stop()
         return lag
 
     return asyncio.run(run())
