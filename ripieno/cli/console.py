@@ -6,6 +6,7 @@ are results and errors only. Without a terminal there are lines instead of bars,
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
@@ -119,6 +120,20 @@ def say(*parts: str | tuple[str, str]) -> None:
 def _styled(*parts: str | tuple[str, str]) -> Text:
     texts = ((part, "") if isinstance(part, str) else part for part in parts)
     return Text.assemble(*((visible(text), style) for text, style in texts))
+
+
+@contextmanager
+def announcing() -> Iterator[None]:
+    """Go on when what the block writes cannot be written: a closed pipe or a full disk must not end a server."""
+    try:
+        yield
+    except (OSError, SystemExit):  # rich leaves by SystemExit when a pipe is closed
+        with open(os.devnull, "w") as nowhere:
+            for stream in (sys.stdout, sys.stderr):
+                try:
+                    stream.flush()
+                except OSError:  # it would fail again at the end of the process
+                    os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def status(text: str) -> Status:

@@ -63,6 +63,7 @@ def serve(
 
     grpc = _begin(log)
 
+    @console.announcing()
     def ready(url: str) -> None:
         console.say("serving ", (", ".join(bundle), "bold"), f" at {url}")
         console.log.print("Ctrl-C stops, after the requests under way", style="dim")
@@ -120,6 +121,7 @@ def deploy(
             made.add_row(place.node, kinds, str(len(lanes)), console.number(place.allocation.predicted))
         console.out.print(made)
 
+    @console.announcing()
     def ready(url: str) -> None:
         console.say("serving ", (str(bundle), "bold"), f" at {url}")
         console.log.print("Ctrl-C stops, after the requests under way, and ends what runs on the nodes", style="dim")
@@ -151,6 +153,7 @@ class _Grpc:
 
     address: str | None = None
 
+    @console.announcing()
     def ready(self, address: str) -> None:
         """Say it."""
         self.address = address
