@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.durations import check_duration
 from ripieno.errors import RipienoError, need
+from ripieno.server.auth import checked_token
 from ripieno.server.signature import DATATYPES, ENSEMBLE, INPUT
 
 BYTES = 32 << 20
@@ -24,7 +26,8 @@ class Client:
         timeout = check_duration(timeout, "timeout")
         self.url = url.rstrip("/")
         self.model = model
-        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._path = f"/v2/models/{quote(model, safe='')}"
+        headers = {"authorization": f"Bearer {checked_token(token)}"} if token else {}
         self._http = httpx.Client(timeout=timeout, headers=headers, trust_env=False)
 
     def infer(self, images: NDArray[np.generic], batch: int = 256) -> NDArray[np.float32]:
@@ -34,14 +37,15 @@ class Client:
 
         Raises RipienoError with the server's own line when it refuses, or when it cannot be reached.
         """
-        if len(images) == 0:
+        images = np.asarray(images)
+        if images.ndim == 0 or images.size == 0:
             raise RipienoError("no images were given: send at least one")
         batch = max(1, min(batch, BYTES // max(1, images[0].nbytes)))
         return np.concatenate([self._infer(images[i : i + batch]) for i in range(0, len(images), batch)])
 
     def metadata(self) -> dict[str, Any]:
         """The model's metadata: name, inputs, outputs."""
-        return self._checked("GET", f"/v2/models/{self.model}").json()  # type: ignore[no-any-return]
+        return self._checked("GET", self._path).json()  # type: ignore[no-any-return]
 
     def overview(self) -> dict[str, Any]:
         """What a ripieno server counts: see `routes.overview`."""
@@ -50,19 +54,20 @@ class Client:
     def _infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
         import orjson
 
-        if str(images.dtype) not in DATATYPES:
+        kind = str(images.dtype.newbyteorder("="))
+        if kind not in DATATYPES:
             raise RipienoError(f"images are {images.dtype}, must be uint8 or float32")
         raw = np.ascontiguousarray(images, images.dtype.newbyteorder("<")).tobytes()
         tensor = {
             "name": INPUT,
             "shape": images.shape,
-            "datatype": DATATYPES[str(images.dtype)],
+            "datatype": DATATYPES[kind],
             "parameters": {"binary_data_size": len(raw)},
         }
         wanted = {"name": "probabilities", "parameters": {"binary_data": True}}
         head = orjson.dumps({"inputs": [tensor], "outputs": [wanted]})
         headers = {"inference-header-content-length": str(len(head)), "content-type": "application/octet-stream"}
-        response = self._checked("POST", f"/v2/models/{self.model}/infer", content=head + raw, headers=headers)
+        response = self._checked("POST", f"{self._path}/infer", content=head + raw, headers=headers)
         length = int(response.headers["inference-header-content-length"])
         shape = orjson.loads(response.content[:length])["outputs"][0]["shape"]
         return np.frombuffer(response.content, np.dtype("<f4"), offset=length).reshape(shape)
@@ -72,7 +77,7 @@ class Client:
 
         try:
             response = self._http.request(method, self.url + path, **request)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:  # the last for a client that was closed
             raise RipienoError(f"no answer from {self.url}: {error}: is a server running there?") from error
         if response.status_code != 200:
             raise RipienoError(f"{self.url} answered {response.status_code}: {_error_of(response)}")
