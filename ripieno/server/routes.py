@@ -122,12 +122,19 @@ class _Loading:
         with self.door.admission.enter() as ticket:
             body, _ = await read_body(scope, receive, ticket, self.door.limits)
         try:
-            said = msgspec.json.decode(body or b"{}", type=dict[str, Any])
+            said = msgspec.json.decode(body or b"null", type=_LoadRequest | None)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise bad(f"The body is no JSON object ({error}). Send none, or {{}}.") from None
-        if said.get("parameters"):
-            names = ", ".join(map(repr, list(said["parameters"])[:4]))
+            raise bad(f"The body of a load cannot be read ({error}). Send none, or {{}}.") from None
+        named = [name for name, value in ((said and said.parameters) or {}).items() if value is not None]
+        if named:
+            names = ", ".join(map(repr, named[:4]))
             raise bad(f"Cannot load with the parameters {names[:120]}: the bundle's own folder is loaded. Send none.")
+
+
+class _LoadRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What a client may say about a load."""
+
+    parameters: dict[str, Any] | None = None
 
 
 def _described(door: Door) -> dict[str, Any]:

@@ -145,10 +145,15 @@ def test_the_repository_loads_only_when_allowed_and_only_what_is_served(two: tup
         assert httpx.post(running.url + load.format("ensemble"), trust_env=False).status_code == 403
     with start(two[0].path, reload=True) as running:
         assert httpx.post(running.url + load.format("ensemble"), trust_env=False).status_code == 200
-        assert httpx.post(running.url + load.format("ensemble"), content=b"{}", trust_env=False).status_code == 200
+        for nothing in (b"{}", b"null", b'{"parameters": null}', b'{"parameters": {"config": null}}'):
+            taken = httpx.post(running.url + load.format("ensemble"), content=nothing, trust_env=False)
+            assert taken.status_code == 200, nothing
         for override in (
             b'{"parameters": {"config": "{}"}}',
             b'{"parameters": {"file:1/model.onnx": "eA=="}}',
+            b'{"parameters": 5}',
+            b'{"parameters": [1]}',
+            b'{"config": "{}"}',
             b"[",
             b"7",
         ):
