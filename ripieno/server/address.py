@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ripieno.errors import RipienoError
@@ -104,6 +105,13 @@ class Tls:
         renewed.check_dates()
         self.pair = renewed.pair
         return True
+
+    @cached_property
+    def context(self) -> ssl.SSLContext:
+        """The context that shows this certificate."""
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.load_into(made)
+        return made
 
     def load_into(self, context: ssl.SSLContext) -> None:
         """Have `context` show this certificate to clients that connect from now on."""

@@ -25,7 +25,7 @@ from ripieno.server.auth import checked_token, is_authorized
 from ripieno.server.body import linger, read_body
 from ripieno.server.express import Mailbox
 from ripieno.server.house import House, Sources
-from ripieno.server.limits import Admission, Limits
+from ripieno.server.limits import Admission, Limits, Opened
 from ripieno.server.loop_lag import LoopLag
 from ripieno.server.metrics import CONTENT_TYPE, Metrics
 from ripieno.server.offload import beside
@@ -76,6 +76,7 @@ class Door:
         self.mailbox: Mailbox | None = None
         """answers on their way into the event loop, once there is one"""
         self.admission = Admission(limits)
+        self.opened = Opened(limits.connections)
         self.lag = LoopLag()
         self.metrics = Metrics(self.models, self.admission, self.lag)
         self.router = Router(routes=routes(self), redirect_slashes=False)

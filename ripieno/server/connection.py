@@ -14,11 +14,15 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ripieno.server.express import Express, Headers, Mailbox
-from ripieno.server.limits import Limits
+from ripieno.server.limits import PROBES, Limits
 
 if TYPE_CHECKING:
     from ripieno.server.app import Door
 
+PARSED, PARSED_OF_BODY = 4096, 16384
+"""Bytes that are parsed at once: requests sent ahead stay bytes while one before them is answered."""
+HEADER_BYTES = 32
+"""What a header takes beside its name and value."""
 LEAST_READ = 1 << 16
 """Bytes of its answers that a client must take in the time it may take over sending a body."""
 SMALL = 256 << 10
@@ -85,12 +89,22 @@ class Connection(HttpToolsProtocol):
 
     limits = Limits()
     door: Door
+    others = 0
+    """connections that were open when it was accepted"""
+
+    @property
+    def beyond(self) -> bool:
+        """Whether it is one too many, which may only ask for the server's health."""
+        return self.others >= self.limits.connections
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuse a connection too many; expect the first request's headers in time."""
         self._corked = Corked(cast("asyncio.Transport", transport))
         super().connection_made(cast("asyncio.Transport", self._corked))
+        self.door.opened.beginning.discard(self)
+        self.door.opened.begun.add(self)
         self._header_bytes = 0
+        self._unread: bytes | memoryview = b""
         self._patience: asyncio.TimerHandle | None = None
         self._whole, self._in_head = True, False
         self._again: bytes | None = None
@@ -99,15 +113,18 @@ class Connection(HttpToolsProtocol):
         self._soon: asyncio.TimerHandle | None = None
         if self.door.mailbox is None:
             self.door.mailbox = Mailbox(self.loop)
-        if len(self.connections) > self.limits.connections:
-            self._cut(
-                503, f"{self.limits.connections} connections are open, as many as are taken", "retry-after: 1\r\n"
-            )
+        if self.others >= self.limits.connections + PROBES:
+            self._refuse_connection()
         else:
             self._expect_headers()
 
+    def _refuse_connection(self) -> None:
+        self._cut(503, f"{self.limits.connections} connections are open, as many as are taken", "retry-after: 1\r\n")
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer, and the request that nobody waits for any more."""
+        self.door.opened.begun.discard(self)
+        self._unread = b""
         self._heard()
         for timer in (self._reading, self._soon):
             if timer is not None:
@@ -131,7 +148,7 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count a header."""
-        self._count(len(name) + len(value))
+        self._count(len(name) + len(value) + HEADER_BYTES)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -148,6 +165,13 @@ class Connection(HttpToolsProtocol):
             self._cut(400, "The Host header is no host name or address.")
             return
         self.url = _origin_form(self.url)
+        if self.beyond:
+            if not self.url.startswith(b"/v2/health/"):
+                self._refuse_connection()
+                return
+            super().on_headers_complete()
+            self.cycle.keep_alive = False
+            return
         model = self.door.models.by_path.get(self.url)
         if model is None or not self._may_be_plain():
             super().on_headers_complete()
@@ -164,7 +188,8 @@ class Connection(HttpToolsProtocol):
             return
         self._whole = True
         # a body of some size has paused the reading, and a client that leaves would not be seen
-        self.flow.resume_reading()
+        if not self.pipeline:
+            self.flow.resume_reading()
         if self._early is not None:
             if self._early.begin(self.loop):
                 self._decided()
@@ -175,6 +200,26 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
+        """Take in what comes; what is sent ahead of an answer waits, and no more is read."""
+        if self._unread:
+            self._unread = b"".join((self._unread, data))
+            self.flow.pause_reading()
+            return
+        self._unread = data
+        self._feed()
+
+    def _feed(self) -> None:
+        """Parse what has come, piece by piece, until a request waits for the answer to one before it."""
+        left = memoryview(self._unread)
+        while left and not self.pipeline and not self.transport.is_closing():
+            size = PARSED if self._whole or self._in_head else PARSED_OF_BODY
+            part, left = left[:size], left[size:]
+            self._parse(bytes(part))
+        self._unread = b"" if self.transport.is_closing() else left
+        if self._unread:
+            self.flow.pause_reading()
+
+    def _parse(self, data: bytes) -> None:
         """What is not whole yet is watched: headers must come in time, and a body soon to go the short way."""
         self._again = data
         while (part := self._again) is not None:  # a request that asks for another protocol is parsed again
@@ -271,9 +316,18 @@ class Connection(HttpToolsProtocol):
         """An answer is given; nothing of it may be kept back, and it must be taken in time."""
         self._corked.flush()
         super().on_response_complete()
+        if self._unread:
+            self.flow.pause_reading()
+            self.loop.call_soon(self._feed)
         if not self._whole and self.cycle.response_complete and self._patience is None:
             self._patience = self.loop.call_later(self.limits.header_timeout, self.transport.close)
         if self._reading is None and self.transport.get_write_buffer_size():
+            self._expect_reading()
+
+    def pause_writing(self) -> None:
+        """As uvicorn does, and watch that what is kept back is taken in time."""
+        super().pause_writing()
+        if self._reading is None:
             self._expect_reading()
 
     def send_400_response(self, msg: str) -> None:
@@ -287,7 +341,7 @@ class Connection(HttpToolsProtocol):
             self._cut(431, f"the headers have more than {self.limits.headers} bytes")
 
     def _expect_headers(self) -> None:
-        self._patience = self.loop.call_later(self.limits.header_timeout, self._too_slow)
+        self._patience = self.loop.call_later(self.limits.header_seconds(self.beyond), self._too_slow)
 
     def _expect_reading(self) -> None:
         before = self._corked.sent - self.transport.get_write_buffer_size()
@@ -309,7 +363,11 @@ class Connection(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._patience = None
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self.beyond:
+            self._refuse_connection()
+        else:
             self._cut(408, f"no whole request came within {self.limits.header_timeout:g} s")
 
     def _cut(self, status: int, message: str, header: str = "") -> None:

@@ -51,6 +51,10 @@ class Limits:
         for name in ("timeout", "body_timeout", "header_timeout", "keep_alive", "grace"):
             check_duration(getattr(self, name), name, zero=name in ("keep_alive", "grace"))
 
+    def header_seconds(self, beyond: bool) -> float:
+        """How long a client may take over its headers; one `beyond` the limit of connections has a part of it."""
+        return self.header_timeout * PROBE_SHARE if beyond else self.header_timeout
+
 
 RESERVED = 256
 """File descriptors that are no client's: workers, files, those of connections that are just being refused."""
@@ -60,6 +64,25 @@ def within_descriptors(limits: Limits, descriptors: int, protocols: int) -> Limi
     """`limits` with as many connections as `descriptors` suffice for; each of `protocols` ports takes so many."""
     most = max(8, (descriptors - RESERVED) // protocols)
     return limits if limits.connections <= most else dataclasses.replace(limits, connections=most)
+
+
+PROBES = 64
+"""Connections beyond the limit that may ask for the server's health, and nothing else."""
+PROBE_SHARE = 0.1
+"""Part of the usual time in which they must do so."""
+
+
+class Opened:
+    """Counts the connections that are open, those in the middle of their TLS handshake included."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.beginning: set[object] = set()
+        """accepted, some in the middle of their handshake"""
+        self.begun: set[object] = set()
+
+    def __len__(self) -> int:
+        return len(self.beginning) + len(self.begun)
 
 
 class Admission:

@@ -36,6 +36,7 @@ from ripieno.server.connection import Connection, bounded
 from ripieno.server.heap import keep_releasing
 from ripieno.server.house import House, Sources
 from ripieno.server.limits import Limits, within_descriptors
+from ripieno.server.listener import Listener
 from ripieno.server.signals import handled
 from ripieno.server.traces import Traces
 
@@ -199,6 +200,7 @@ class _Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: RipienoError | None = None
         self._releasing: asyncio.Task[None] | None = None
+        self.servers: list[Any] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take connections, and say so."""
@@ -216,7 +218,10 @@ class _Server(uvicorn.Server):
                 return
             if self.options.grpc_ready is not None:
                 self.options.grpc_ready(self._grpc.address)
-        await super().startup(sockets)
+        tls = None if self.tls is None else self.tls.context
+        for listening in sockets or ():
+            self.servers.append(Listener(listening, self._connection, self.door.opened, self.door.limits, tls))
+        self.started = True
         self._releasing = self._loop.create_task(keep_releasing())
         self.door.lag.start(self._loop)
         log.info("serving %s at %s", ", ".join(self.door.models.lines), self.url)
@@ -224,6 +229,12 @@ class _Server(uvicorn.Server):
             self.options.ready(self.url)
         if self.early:
             self.exchange()
+
+    def _connection(self, others: int) -> Connection:
+        make = cast("type[Connection]", self.config.http_protocol_class)
+        made = make(self.config, self.server_state, self.lifespan.state, self._loop)
+        made.others = others
+        return made
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what was sent on both protocols, within one grace period, and close the connections."""
@@ -303,8 +314,7 @@ class _Server(uvicorn.Server):
             return True
         try:
             if self.tls.renew():
-                assert self.config.ssl is not None
-                self.tls.load_into(self.config.ssl)
+                self.tls.load_into(self.tls.context)
                 log.info("The certificate was renewed from %s.", self.tls.certificate)
         except (RipienoError, OSError) as error:
             log.error("The certificate was not renewed, the old one stays: %s", error)
@@ -323,8 +333,6 @@ class _Server(uvicorn.Server):
             raise self._failure
 
 
-BACKLOG = 128
-"""Connections that wait to be accepted. All of them are accepted at once: each needs a descriptor for a moment."""
 CROSSING = 0.5
 """Seconds that a stopping server still answers new requests on its connections: they may have been sent before."""
 
@@ -370,7 +378,6 @@ def _prepared(bundle: Sources, options: Options) -> Iterator[tuple[_Server, sock
             door,
             http=bounded(limits, door),
             ws="none",
-            backlog=BACKLOG,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -378,7 +385,5 @@ def _prepared(bundle: Sources, options: Options) -> Iterator[tuple[_Server, sock
             proxy_headers=False,
             timeout_keep_alive=max(1, round(limits.keep_alive)),
             timeout_graceful_shutdown=max(1, round(limits.grace)),
-            ssl_certfile=tls.certificate if tls else None,
-            ssl_keyfile=tls.key if tls else None,
         )
         yield _Server(config, door, options, tls, url_of(listener, tls is not None)), listener

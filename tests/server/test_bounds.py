@@ -350,3 +350,49 @@ def test_a_strange_request_id_is_replaced(engine: StandIn, said: str) -> None:
     with start(engine) as running:
         response = httpx.get(running.url + "/nowhere", headers={"x-request-id": said}, trust_env=False)
         assert response.headers["x-request-id"] != said
+
+
+def test_health_is_told_while_silent_connections_take_all_there_are(strict: Running) -> None:
+    time.sleep(0.1)
+    opened = [connect(strict) for _ in range(5)]
+    try:
+        for path, status in (("/v2/health/live", b"200"), ("/v2", b"503")):
+            with connect(strict) as more:
+                more.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                assert all_of(more)[9:12] == status
+    finally:
+        for client in opened:
+            client.close()
+
+
+def test_handshakes_that_are_never_finished_are_counted_and_cut(engine: StandIn, tmp_path: Path) -> None:
+    pair = made_certificate(tmp_path)
+    limits = Limits(connections=5, header_timeout=2)
+    with start(engine, certificate=pair[0], key=pair[1], limits=limits) as running, contextlib.ExitStack() as open_:
+        host, port = running.url.removeprefix("https://").split(":")
+        address = host, int(port)
+        silent = [open_.enter_context(socket.create_connection(address, timeout=10)) for _ in range(5)]
+        time.sleep(0.1)
+        with httpx.Client(base_url=running.url, verify=False, trust_env=False) as http:
+            assert http.get("/v2/health/live").status_code == 200
+            assert http.get("/v2").status_code == 503
+            assert [client.recv(1) for client in silent] == [b""] * 5
+            assert http.get("/v2").status_code == 200
+
+
+def test_requests_sent_ahead_are_not_read_before_those_before_them_are_answered(
+    engine: StandIn, images: NDArray[np.uint8]
+) -> None:
+    """Else one client could fill the memory, and hold up all others, with what is only parsed."""
+    with start(engine) as running:
+        ask = b"POST /v2/models/ensemble/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: 0\r\n"
+        ask += b"Content-Length: 192\r\n\r\n" + bytes(192)
+        engine.gate.clear()
+        try:
+            with connect(running) as client, contextlib.suppress(TimeoutError):
+                client.settimeout(1)
+                client.sendall(ask * 100_000)
+            [connection] = running._server.server_state.connections
+            assert len(getattr(connection, "pipeline", ())) < 30
+        finally:
+            engine.gate.set()
