@@ -41,7 +41,7 @@ class Listener:
         self._listen()
 
     def _listen(self) -> None:
-        if self._socket.fileno() >= 0:
+        if self.is_serving():
             self._loop.add_reader(self._socket, self._accept)
 
     def _accept(self) -> None:
@@ -80,9 +80,23 @@ class Listener:
         finally:
             self._opened.beginning.discard(protocol)
 
+    def is_serving(self) -> bool:
+        """Whether connections are accepted."""
+        return self._socket.fileno() >= 0
+
+    async def finish(self, seconds: float) -> None:
+        """Accept the connections that wait, then close: they would be reset, and the requests they brought lost.
+
+        Handshakes are waited for as long as `seconds`.
+        """
+        self._accept()
+        self.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+
     def close(self) -> None:
         """Accept no more."""
-        if self._socket.fileno() >= 0:
+        if self.is_serving():
             self._loop.remove_reader(self._socket)
         self._socket.close()
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import logging
 import resource
 import signal
@@ -249,7 +248,7 @@ class _Server(uvicorn.Server):
 
     async def _shutdown_http(self, sockets: list[socket.socket] | None) -> None:
         """Close the port, then connections: a request that crosses our farewell on its way is answered first."""
-        await self._close_port(sockets or [])
+        await asyncio.gather(*(server.finish(CROSSING) for server in self.servers))
         for connection in self.server_state.connections:
             cast("Connection", connection).finish()
         if self.server_state.connections:
@@ -257,30 +256,6 @@ class _Server(uvicorn.Server):
             for _ in range(2):  # what has come meanwhile is read, however late this is
                 await asyncio.sleep(0)
         await super().shutdown(sockets)
-
-    async def _close_port(self, listeners: Sequence[socket.socket]) -> None:
-        """Accept the connections that wait, then close: they would be reset, and the requests they brought lost."""
-        accepted: list[socket.socket] = []
-        for listener in listeners:
-            listener.setblocking(False)
-            with contextlib.suppress(OSError):  # there are no more, or no more descriptors
-                while len(accepted) < 2 * BACKLOG:
-                    accepted.append(listener.accept()[0])
-        for server in self.servers:
-            server.close()
-        assert self._loop is not None
-        made = functools.partial(
-            cast("type[Connection]", self.config.http_protocol_class),
-            config=self.config,
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
-        )
-        tls, longest = self.config.ssl, CROSSING if self.config.ssl else None
-        taken = [
-            self._loop.connect_accepted_socket(made, sock=one, ssl=tls, ssl_handshake_timeout=longest)
-            for one in accepted
-        ]
-        await asyncio.gather(*taken, return_exceptions=True)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
