@@ -159,8 +159,8 @@ def find_fault(predictions: Array, answer: Array) -> tuple[int, int] | None:
 
 def spread(predictions: Array, answer: Array, weights: Array) -> Array:
     """How much the members disagree, (samples,): the weighted standard deviation of their probabilities of the class
-    that the ensemble answers."""
+    that the ensemble answers. In double: squares of large finite numbers are finite there."""
     label = answer.argmax(1)
-    chosen = np.take_along_axis(predictions, label[None, :, None], 2)[:, :, 0]
-    away: Array = np.sqrt(weights @ (chosen - weights @ chosen) ** 2, dtype=np.float32)
+    chosen = np.take_along_axis(predictions, label[None, :, None], 2)[:, :, 0].astype(np.float64)
+    away: Array = np.sqrt(weights @ (chosen - weights @ chosen) ** 2).astype(np.float32)
     return away

@@ -109,3 +109,9 @@ def test_the_spread_is_the_square_root_of_the_weighted_variance(seed, members):
 def test_members_that_agree_have_no_spread():
     predictions = np.repeat(cube(1), 4, axis=0)
     np.testing.assert_allclose(spread(predictions, predictions[0], EQUAL), 0, atol=1e-6)
+
+
+def test_the_spread_of_large_finite_numbers_is_finite():
+    predictions = np.array([[[3e38, 0]], [[1.0, 0]]], np.float32)
+    half = np.full(2, 0.5, np.float32)
+    np.testing.assert_allclose(spread(predictions, predictions[0], half), [1.5e38], rtol=1e-6)
