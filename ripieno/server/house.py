@@ -159,7 +159,10 @@ class House:
         """Close an engine that gets no new requests, once its last is answered."""
         while line.users:
             await asyncio.sleep(0.02)
-        await asyncio.to_thread(self._close, line.engine)
+        try:
+            await asyncio.to_thread(self._close, line.engine)
+        except Exception:
+            log.exception("The engine that was exchanged for another could not be closed.")
 
     def close(self) -> None:
         """Close the engines that were opened here."""
