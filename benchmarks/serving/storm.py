@@ -20,33 +20,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import psutil
 import uvloop
 from faults import TOLERANCE, apart, unlike_images
-from networks import SHAPE, Size, lay_out, write_network
+from networks import SHAPE
 from record import record
+from target import SIZES, Server, damage, deploy, write_bundles
 from traffic import PATIENCE, Known, Traffic, pictures
 
-from ripieno import backends, files
 from ripieno.types import Input
 
-SIZES = (Size(8, 1), Size(12, 1), Size(16, 1))
 MOST_MIB = 512
 MORE_DESCRIPTORS = 8
 """Descriptors that a server may have more at the end than at the start: gRPC's threads and timers open some late."""
@@ -69,123 +63,6 @@ TURNS = {
     "exchange for broken": 2,
 }
 """Faults of a round, in an order drawn anew for each."""
-
-
-def write_bundles(folder: Path, images: np.ndarray) -> tuple[list[np.ndarray], list[str]]:
-    """Two bundles, `0` and `1`, of other weights under the same names; what each member answers, and the members."""
-    truths = []
-    for number in (0, 1):
-        home, members = folder / str(number), []
-        for i, size in enumerate(SIZES):
-            path = home / "members" / f"{i:05d}-e001" / "model.onnx"
-            made, _ = write_network(path, size, 10 * number + i)
-            members.append(dataclasses.replace(made, id=path.parent.name))
-        bundle = lay_out(home, members, [range(len(members))] * 2, 32, 2)
-        bundle = dataclasses.replace(bundle, ensemble=dataclasses.replace(bundle.ensemble, name=f"storm{number}"))
-        files.write_json(home / "bundle.json", bundle)
-        device = bundle.allocation.devices[0]
-        paths = [home / "members" / m.id / "model.onnx" for m in members]
-        loaded = [backends.load("onnx", p, m, device, 1) for p, m in zip(paths, members, strict=True)]
-        truths.append(np.stack([member.infer(images) for member in loaded]))
-    return truths, [m.id for m in members]
-
-
-def deploy(source: Path, target: Path) -> None:
-    """Write a bundle's files over those of another, one after the other, as a copy does."""
-    for path in sorted(source.rglob("*")):
-        if path.is_file():
-            place = target / path.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place.with_suffix(".new"))
-            place.with_suffix(".new").replace(place)
-
-
-def damage(bundle: Path, dice: random.Random) -> None:
-    """Break a bundle's files as they lie."""
-    networks = sorted(bundle.glob("members/*/model.onnx"))
-    way = dice.randrange(3)
-    if way == 0:
-        (bundle / "bundle.json").write_text('{"version": 1}')
-    elif way == 1:
-        network = dice.choice(networks)
-        network.write_bytes(network.read_bytes()[: -dice.randrange(1, 2000)])
-    else:  # networks that load, and answer NaN
-        network = dice.choice(networks)
-        content = network.read_bytes()
-        at = content.rindex(np.zeros(100, "<f4").tobytes())  # the biases of the last layer
-        network.write_bytes(content[:at] + np.full(100, np.nan, "<f4").tobytes() + content[at + 400 :])
-
-
-class Server:
-    """`ripieno serve` as a process, and what can be seen of it from outside."""
-
-    def __init__(self, folder: Path) -> None:
-        self.log = folder / "log"
-        self.temporary = folder / "tmp"
-        self.temporary.mkdir()
-        command = [sys.executable, "-m", "ripieno", "serve", str(folder / "bundle"), "--json"]
-        command += ["--port", "0", "--grpc-port", "0", "--isolation", "process"]
-        environment = {**os.environ, "TMPDIR": str(self.temporary)}
-        with self.log.open("wb") as log:
-            self.popen = subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=environment,
-            )
-        assert self.popen.stdout is not None
-        said = ""
-        while not said.rstrip().endswith("}"):
-            line = self.popen.stdout.readline()
-            if not line:
-                sys.exit(f"the server did not start: {self.said()}")
-            said += line
-        ready = json.loads(said[said.index("{") :])
-        self.url, self.grpc = ready["url"], ready["grpc"]
-        self.process = psutil.Process(self.popen.pid)
-        self.seen: set[psutil.Process] = set()
-
-    def said(self) -> str:
-        """Its standard error."""
-        return self.log.read_text(errors="replace")
-
-    def lanes(self) -> list[psutil.Process]:
-        """Processes of the lanes there are, up or not."""
-        found = []
-        for child in self.process.children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if child.status() != psutil.STATUS_ZOMBIE:
-                    found.append(child)
-        self.seen.update(found)
-        return found
-
-    def descriptors(self) -> int:
-        """How many it has open."""
-        return self.process.num_fds()
-
-    def mib(self) -> float:
-        """Its resident memory, without its lanes'."""
-        return self.process.memory_info().rss / (1 << 20)
-
-    async def overview(self) -> dict:
-        """`GET /overview`."""
-
-        def get() -> dict:
-            with urllib.request.urlopen(self.url + "/overview", timeout=PATIENCE) as response:
-                return json.load(response)
-
-        return await asyncio.to_thread(get)
-
-    async def up(self) -> list[int]:
-        """Processes of the lanes that are up."""
-        lanes = (await self.overview())["bundles"]["ensemble"]["engine"]["lanes"]
-        return [lane["process"] for lane in lanes if lane["up"]]
-
-    def left(self) -> list[str]:
-        """What should have gone with it, once it has ended."""
-        left = [f"process {p.pid}" for p in self.seen if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-        return left + [str(path) for path in self.temporary.glob("ripieno*")]
 
 
 class Faults:
@@ -307,9 +184,7 @@ class Watch:
             self.server.lanes()
             if time.monotonic() - said > 60:
                 said = time.monotonic()
-                outcomes = ", ".join(
-                    f"{traffic.total(o)} {o}" for o in ("right", "wrong", "lost", "left", "503", "504")
-                )
+                outcomes = ", ".join(f"{traffic.total(o)} {o}" for o in OUTCOMES)
                 struck = ", ".join(f"{n} {what}" for what, n in sorted(faults.counts.items()))
                 print(f"{(said - began) / 60:.0f} min: {outcomes}; {struck}; {self.most:.0f} MiB", file=sys.stderr)
             await asyncio.sleep(0.25)
@@ -324,28 +199,24 @@ async def quiet(server: Server, most: int) -> int:
     return server.descriptors()
 
 
-async def for_a_while(traffic: Traffic, seconds: float) -> None:
-    """Traffic that ends by itself."""
-    clients = asyncio.create_task(traffic.run())
-    await asyncio.sleep(seconds)
-    traffic.stop()
-    await clients
-
-
 async def storm(
     server: Server, folder: Path, known: Known, minutes: float, seed: int
 ) -> tuple[Traffic, dict, list[str]]:
     """The storm itself: its traffic, what was seen, and what does not hold."""
     traffic = Traffic(server.url, server.grpc, known, seed)
     faults, watch = Faults(server, folder, known, seed), Watch(server)
-    await for_a_while(traffic, 2.0)  # what is opened once is open now
+    asyncio.get_running_loop().call_later(2.0, traffic.stop)
+    await traffic.run()  # what is opened once is open now
     start = await quiet(server, 1 << 20)
     watching = asyncio.create_task(watch.run(traffic, faults))
     striking = asyncio.create_task(faults.run())
-    await for_a_while(traffic, 60 * minutes)
-    if striking.done():
-        striking.result()  # trouble of our own ends the benchmark
+    clients = asyncio.create_task(traffic.run())
+    await asyncio.wait([striking, clients], timeout=60 * minutes, return_when=asyncio.FIRST_COMPLETED)
+    if striking.done() or clients.done():
+        await asyncio.gather(striking, clients)  # trouble of our own ends the benchmark
     striking.cancel()
+    traffic.stop()
+    await clients
     await faults.finish()
     end = await quiet(server, start + MORE_DESCRIPTORS)
     lost = traffic.total("lost")
@@ -357,10 +228,12 @@ async def storm(
     traffic.ending = True
     server.popen.send_signal(signal.SIGTERM)
     try:
-        code = await asyncio.to_thread(server.popen.wait, ENDING)
-    finally:
-        traffic.stop()
+        code = str(await asyncio.to_thread(server.popen.wait, ENDING))
+    except subprocess.TimeoutExpired:
+        code = f"none within {ENDING:g} s"
+        server.popen.kill()
     took = time.monotonic() - told
+    traffic.stop()
     await clients
     left, traces = server.left(), len(re.findall("Traceback|mistake of ours|unhandled", server.said()))
     errors = traffic.server_errors()
@@ -387,7 +260,7 @@ async def storm(
         "statuses": errors,
         "memory": watch.most > MOST_MIB,
         "descriptors": end > start + MORE_DESCRIPTORS,
-        "exit code": code,
+        "exit code": code != "0",
         "things left behind": left,
         "silent SIGHUPs": faults.silent,
         "broken bundles in place": faults.broken,

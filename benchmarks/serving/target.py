@@ -1,0 +1,135 @@
+"""The server under test: two bundles, one written over the other in place, and `ripieno serve` seen from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import psutil
+from networks import Size, lay_out, write_network
+from traffic import PATIENCE
+
+from ripieno import backends, files
+
+SIZES = (Size(8, 1), Size(12, 1), Size(16, 1))
+
+
+def write_bundles(folder: Path, images: np.ndarray) -> tuple[list[np.ndarray], list[str]]:
+    """Two bundles, `0` and `1`, of other weights under the same names; what each member answers, and the members."""
+    truths = []
+    for number in (0, 1):
+        home, members = folder / str(number), []
+        for i, size in enumerate(SIZES):
+            path = home / "members" / f"{i:05d}-e001" / "model.onnx"
+            made, _ = write_network(path, size, 10 * number + i)
+            members.append(dataclasses.replace(made, id=path.parent.name))
+        bundle = lay_out(home, members, [range(len(members))] * 2, 32, 2)
+        bundle = dataclasses.replace(bundle, ensemble=dataclasses.replace(bundle.ensemble, name=f"storm{number}"))
+        files.write_json(home / "bundle.json", bundle)
+        device = bundle.allocation.devices[0]
+        paths = [home / "members" / m.id / "model.onnx" for m in members]
+        loaded = [backends.load("onnx", p, m, device, 1) for p, m in zip(paths, members, strict=True)]
+        truths.append(np.stack([member.infer(images) for member in loaded]))
+    return truths, [m.id for m in members]
+
+
+def deploy(source: Path, target: Path) -> None:
+    """Write a bundle's files over those of another, one after the other, as a copy does."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            place = target / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place.with_suffix(".new"))
+            place.with_suffix(".new").replace(place)
+
+
+def damage(bundle: Path, dice: random.Random) -> None:
+    """Break a bundle's files as they lie."""
+    networks = sorted(bundle.glob("members/*/model.onnx"))
+    way = dice.randrange(3)
+    if way == 0:
+        (bundle / "bundle.json").write_text('{"version": 1}')
+    elif way == 1:
+        network = dice.choice(networks)
+        network.write_bytes(network.read_bytes()[: -dice.randrange(1, 2000)])
+    else:  # networks that load, and answer NaN
+        network = dice.choice(networks)
+        content = network.read_bytes()
+        at = content.rindex(np.zeros(100, "<f4").tobytes())  # the biases of the last layer
+        network.write_bytes(content[:at] + np.full(100, np.nan, "<f4").tobytes() + content[at + 400 :])
+
+
+class Server:
+    """`ripieno serve` as a process, and what can be seen of it from outside."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / "log"
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir()
+        command = [sys.executable, "-m", "ripieno", "serve", str(folder / "bundle"), "--json"]
+        command += ["--port", "0", "--grpc-port", "0", "--isolation", "process"]
+        environment = {**os.environ, "TMPDIR": str(self.temporary)}
+        with self.log.open("wb") as log:
+            self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
+        assert self.popen.stdout is not None
+        said = ""
+        while not said.rstrip().endswith("}"):
+            line = self.popen.stdout.readline()
+            if not line:
+                sys.exit(f"the server did not start: {self.said()}")
+            said += line
+        ready = json.loads(said[said.index("{") :])
+        self.url, self.grpc = ready["url"], ready["grpc"]
+        self.process = psutil.Process(self.popen.pid)
+        self.seen: set[psutil.Process] = set()
+
+    def said(self) -> str:
+        """Its standard error."""
+        return self.log.read_text(errors="replace")
+
+    def lanes(self) -> list[psutil.Process]:
+        """Processes of the lanes there are, up or not."""
+        found = []
+        for child in self.process.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    found.append(child)
+        self.seen.update(found)
+        return found
+
+    def descriptors(self) -> int:
+        """How many it has open."""
+        return self.process.num_fds()
+
+    def mib(self) -> float:
+        """Its resident memory, without its lanes'."""
+        return self.process.memory_info().rss / (1 << 20)
+
+    async def overview(self) -> dict:
+        """`GET /overview`."""
+
+        def get() -> dict:
+            with urllib.request.urlopen(self.url + "/overview", timeout=PATIENCE) as response:
+                return json.load(response)
+
+        return await asyncio.to_thread(get)
+
+    async def up(self) -> list[int]:
+        """Processes of the lanes that are up."""
+        lanes = (await self.overview())["bundles"]["ensemble"]["engine"]["lanes"]
+        return [lane["process"] for lane in lanes if lane["up"]]
+
+    def left(self) -> list[str]:
+        """What should have gone with it, once it has ended."""
+        left = [f"process {p.pid}" for p in self.seen if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        return left + [str(path) for path in self.temporary.glob("ripieno*")]
