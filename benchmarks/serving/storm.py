@@ -222,6 +222,7 @@ async def storm(
     lost = traffic.total("lost")
     clients = asyncio.create_task(traffic.run())
     await asyncio.sleep(min(LAST, 60 * minutes))
+    lag = await server.lag()
     await faults.kill_one()
     watching.cancel()
     under_way, told = traffic.under_way, time.monotonic()
@@ -243,6 +244,7 @@ async def storm(
         **{o: traffic.total(o) for o in OUTCOMES},
         "other statuses": errors,
         "most MiB": round(watch.most),
+        "event loop late by ms at most": round(1000 * lag),
         "descriptors at the start": start,
         "at the end": end,
         "under way at SIGTERM": under_way,

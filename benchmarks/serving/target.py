@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -115,14 +117,23 @@ class Server:
         """Its resident memory, without its lanes'."""
         return self.process.memory_info().rss / (1 << 20)
 
-    async def overview(self) -> dict:
-        """`GET /overview`."""
+    async def get(self, path: str) -> bytes:
+        """The document at `path`."""
 
-        def get() -> dict:
-            with urllib.request.urlopen(self.url + "/overview", timeout=PATIENCE) as response:
-                return json.load(response)
+        def get() -> bytes:
+            with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as response:
+                return response.read()
 
         return await asyncio.to_thread(get)
+
+    async def overview(self) -> dict:
+        """`GET /overview`."""
+        return json.loads(await self.get("/overview"))
+
+    async def lag(self) -> float:
+        """The longest that its event loop was late by its own watch, the machine's other work included; seconds."""
+        found = re.search(rb"^ripieno_event_loop_lag_max_seconds (\S+)", await self.get("/metrics"), re.MULTILINE)
+        return float(found[1]) if found else math.nan
 
     async def up(self) -> list[int]:
         """Processes of the lanes that are up."""
