@@ -262,12 +262,17 @@ def spread(values: Sequence[float]) -> str:
     return f"{min(values):.2f}-{max(values):.2f}"
 
 
+def short(milliseconds: float) -> str:
+    """Two digits, or whole milliseconds."""
+    return f"{milliseconds:,.0f}" if milliseconds >= 10 else f"{milliseconds:.1f}"
+
+
 def markdown(rows: Sequence[Row]) -> str:
     """The table of docs/benchmarks.md: share of the floor (range); p50, p99 in ms; settings; MiB."""
     lines = [f"| server | {' | '.join(load.name for load in LOADS)} | settings, by load | MiB |", "|---" * 7 + "|"]
     for title in dict.fromkeys(row["server"] for row in rows):
         own = [row for row in rows if row["server"] == title]
-        cells = [f"{r['of floor']:.2f} ({r['range']}); {r['p50 ms']:.3g}, {r['p99 ms']:.3g}" for r in own]
+        cells = [f"{r['of floor']:.2f} ({r['range']}); {short(r['p50 ms'])}, {short(r['p99 ms'])}" for r in own]
         settings = [str(row.get("setting", "")) for row in own]
         said = settings[0] if len(set(settings)) == 1 else " / ".join(settings)
         weights = sorted({round(row["MiB"]) for row in own})

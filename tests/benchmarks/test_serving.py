@@ -54,7 +54,7 @@ def test_ratios_are_of_this_tree_to_the_other_in_one_round() -> None:
 
 def test_a_peer_is_told_in_the_best_setting_of_each_load() -> None:
     best = {load.name: "quick" if load.samples > 1 else "calm" for load in LOADS}
-    one = {"onnx floor": 100.0, "floor": 100.0, "onnx": [80.0, 2.0, 4.0, 0.0], "peer": [40.0, 4.0, 9.0, 0.0]}
+    one = {"onnx floor": 100.0, "floor": 100.0, "onnx": [80.0, 2.0, 4.0, 0.0], "peer": [40.0, 4.0, 1300.0, 0.0]}
     block = {
         "peer": "bare",
         "best": best,
@@ -67,4 +67,6 @@ def test_a_peer_is_told_in_the_best_setting_of_each_load() -> None:
         load.name: ("quick", 30.0) if load.samples > 1 else ("calm", 20.0) for load in LOADS
     }
     assert {(row["ours x"], row["p50 x"], row["of floor"]) for row in told.values()} == {(2.0, 0.5, 0.4)}
-    assert markdown(rows).splitlines()[-1].endswith("| calm / calm / calm / quick | 20 to 30 |")
+    cells = markdown(rows).splitlines()[-1].split(" | ")
+    assert cells[1] == "0.40 (0.40-0.40); 4.0, 1,300"
+    assert cells[-2:] == ["calm / calm / calm / quick", "20 to 30 |"]
