@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 
 import orjson
@@ -25,7 +25,7 @@ from ripieno.server.auth import checked_token, is_authorized
 from ripieno.server.body import linger, read_body
 from ripieno.server.express import Mailbox
 from ripieno.server.house import House, Sources
-from ripieno.server.limits import Admission, Limits, Opened
+from ripieno.server.limits import Admission, Limits, Opened, Ticket, taking_seconds
 from ripieno.server.loop_lag import LoopLag
 from ripieno.server.metrics import CONTENT_TYPE, Metrics
 from ripieno.server.offload import beside
@@ -39,6 +39,8 @@ log = logging.getLogger("ripieno.server")
 
 JSON = (b"content-type", b"application/json")
 BINARY = (b"content-type", b"application/octet-stream")
+PIECE = 1 << 18
+"""Bytes of an answer that are sent at once."""
 OPEN = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
 """What needs no token: probes have none, and the page is empty without answers."""
 
@@ -136,16 +138,25 @@ class Door:
     async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path_params"]
         began = time.perf_counter()
-        with self.models.held(path["model"], path.get("version", VERSION)) as model, self.admission.enter() as ticket:
+        with self.admission.enter() as ticket:
             _cancel_when_left(scope)
+            (content, json_length), model, samples = await self._answered(path, scope, receive, ticket)
+            ticket.settle(len(content))  # held until the client has taken it, as slow as that may be
+            await reply(send, 200, content, JSON if json_length is None else BINARY, length=json_length)
+        self.note_answer(scope["request_id"], model, samples, began)
+
+    async def _answered(
+        self, path: Mapping[str, str], scope: Scope, receive: Receive, ticket: Ticket
+    ) -> tuple[tuple[bytes, int | None], str, int]:
+        """The answer to an inference as `write_response` writes it, the model's name and the number of samples."""
+        with self.models.held(path["model"], path.get("version", VERSION)) as model:
             body, header_length = await read_body(scope, receive, ticket, self.limits)
             request = await beside(len(body), codec.read_request, body, header_length, model.signature)
             size = check_size(request, model.signature, self.limits.reply)
             ticket.expect(size)
             answer = await model.answer(request, self.limits.timeout)
-            content, json_length = await beside(size, write_response, request, answer, model.signature, VERSION)
-        await reply(send, 200, content, JSON if json_length is None else BINARY, length=json_length)
-        self.note_answer(scope["request_id"], model.signature.name, len(request.images), began)
+            written = await beside(size, write_response, request, answer, model.signature, VERSION)
+        return written, model.signature.name, len(request.images)
 
     async def pictures(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v2/models/M/images` and `POST /predict`."""
@@ -242,7 +253,18 @@ async def reply(
         said.append((b"inference-header-content-length", str(length).encode()))
     start: Message = {"type": "http.response.start", "status": status, "headers": said}
     await send(start)
-    await send({"type": "http.response.body", "body": content, "more_body": more})
+    if len(content) <= PIECE:
+        await send({"type": "http.response.body", "body": content, "more_body": more})
+        return
+    try:
+        async with asyncio.timeout(taking_seconds(len(content))):
+            for at in range(0, len(content), PIECE):
+                last = at + PIECE >= len(content)
+                piece = bytes(content[at : at + PIECE])
+                await send({"type": "http.response.body", "body": piece, "more_body": more or not last})
+                await asyncio.sleep(0)  # a client that takes all at once must not keep others waiting
+    except TimeoutError:
+        raise ClientDisconnect from None
 
 
 def _unrouted(error: HTTPException, scope: Scope) -> RefusedError:

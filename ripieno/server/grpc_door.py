@@ -17,6 +17,7 @@ from ripieno.server.address import Tls, bound, cannot_bind, only_ipv4
 from ripieno.server.auth import is_authorized
 from ripieno.server.grpc_body import MessageReader
 from ripieno.server.grpc_services import abort, services
+from ripieno.server.limits import taking_seconds
 from ripieno.server.offload import beside
 from ripieno.server.proto import SERVICE, message, methods
 from ripieno.server.refusal import RefusedError
@@ -197,7 +198,8 @@ class GrpcDoor:
         left = context.time_remaining()
         timeout = self.door.limits.timeout if left is None else min(self.door.limits.timeout, max(0.001, left))
         span = of_grpc(self.door.traces, INFER, context.invocation_metadata())
-        with span, self.door.admission.enter() as ticket:
+        with span, contextlib.ExitStack() as held:
+            ticket = held.enter_context(self.door.admission.enter())
             raw = await self.reader.read(context, ticket)
             asked, contents = await beside(len(raw), grpc_codec.parsed_inference, raw, self.door.limits.json)
             with self.door.models.held(asked.model_name, asked.model_version) as model:
@@ -206,6 +208,9 @@ class GrpcDoor:
                 ticket.expect(size)
                 answer = await model.answer(request, timeout)
                 response = await beside(size, grpc_codec.write_response, request, answer, model.signature)
+            if len(response) > LOOKAHEAD:
+                ticket.settle(len(response))
+                _release_when_taken(context, len(response), held.pop_all())
         self.door.note_answer(request_id, model.signature.name, len(request.images), began)
         return response
 
@@ -235,3 +240,16 @@ class GrpcDoor:
     async def _RepositoryIndex(self, asked: Any, context: Any) -> Any:  # noqa: ARG002, N802
         index = signature.repository_index(self.door.models.names())
         return grpc_codec.IndexResponse(models=[m for m in index if not asked.ready or m["state"] == "READY"])
+
+
+def _release_when_taken(context: Any, size: int, held: contextlib.ExitStack) -> None:
+    """Close `held` when the client has taken its answer of `size` bytes; one that takes too long is cut."""
+    task = asyncio.current_task()
+    assert task is not None
+    late = asyncio.get_running_loop().call_later(taking_seconds(size), task.cancel)
+
+    def release(_: Any) -> None:
+        late.cancel()
+        held.close()
+
+    context.add_done_callback(release)

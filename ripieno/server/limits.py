@@ -72,6 +72,15 @@ PROBE_SHARE = 0.1
 """Part of the usual time in which they must do so."""
 
 
+PATIENCE, LEAST_RATE = 30.0, 1 << 18
+"""Seconds, and bytes a second beyond them, in which a client must take in its answer."""
+
+
+def taking_seconds(size: int) -> float:
+    """How long a client may take over an answer of `size` bytes: it is held in memory meanwhile."""
+    return PATIENCE + size / LEAST_RATE
+
+
 class Opened:
     """Counts the connections that are open, those in the middle of their TLS handshake included."""
 

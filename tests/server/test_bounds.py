@@ -21,7 +21,7 @@ from ripieno.errors import RipienoError
 from ripieno.server import Client, Limits, Running, infer, start
 from ripieno.types import Bundle
 from tests.server.stand_in import MEMBERS, StandIn
-from tests.server.wire import all_of, connect, soon
+from tests.server.wire import all_of, connect, flight, soon
 
 
 @pytest.fixture(scope="module")
@@ -396,3 +396,26 @@ def test_requests_sent_ahead_are_not_read_before_those_before_them_are_answered(
             assert len(getattr(connection, "pipeline", ())) < 30
         finally:
             engine.gate.set()
+
+
+def test_an_answer_is_counted_until_its_client_has_taken_it(engine: StandIn) -> None:
+    """Answers that nobody takes lie in memory as bodies do."""
+    samples = 65536
+    with start(engine) as running, connect(running) as client:
+        outputs = [{"name": "members"}, {"name": "probabilities"}]
+        parameters = {"binary_data_size": samples * 192}
+        tensor = {"name": "images", "shape": [samples, 8, 8, 3], "datatype": "UINT8", "parameters": parameters}
+        head = json.dumps({"inputs": [tensor], "outputs": outputs}).encode()
+        client.sendall(
+            b"POST /v2/models/ensemble/infer HTTP/1.1\r\nHost: x\r\n"
+            + f"Inference-Header-Content-Length: {len(head)}\r\n".encode()
+            + f"Content-Length: {len(head) + samples * 192}\r\n\r\n".encode()
+            + head
+            + bytes(samples * 192)
+        )
+        assert soon(lambda: running._server.door.models.by_name["ensemble"].tally.requests > 0)
+        time.sleep(1)
+        assert flight(running)["requests"] == 1
+        assert flight(running)["bytes"] > 1 << 20
+        client.close()
+        assert soon(lambda: flight(running) == flight(running) | {"requests": 0, "bytes": 0})
