@@ -21,6 +21,8 @@ from ripieno.server.pictures import picture_to_sample, words
 from ripieno.server.refusal import RefusedError, bad
 from ripieno.server.signature import VERSION
 
+PARSED = 1 << 18
+"""Bytes of a form that are parsed before others have their turn."""
 DECODERS = ThreadPoolExecutor(2, thread_name_prefix="ripieno-pictures")
 """Pictures are unpacked two at a time, whoever sends them: each may take some bytes for every pixel that is allowed."""
 
@@ -74,7 +76,9 @@ async def _pictures(headers: Mapping[bytes, bytes], body: bytes, limits: Limits)
         return [("picture", body)]
 
     async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
+        for at in range(0, len(body), PARSED):
+            yield body[at : at + PARSED]
+            await asyncio.sleep(0)
 
     parser = MultiPartParser(Headers({"content-type": kind.decode("latin-1")}), stream(), max_files=limits.pictures)
     parser.spool_max_size = limits.body  # the body is in memory already: nothing is written to disk

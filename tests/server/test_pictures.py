@@ -174,3 +174,17 @@ def test_a_picture_of_a_thousand_scans_is_refused_at_once() -> None:
             picture_to_sample(data, "a.jpg", wanted, 50_000_000)
         assert caught.value.status == 413
         assert time.perf_counter() - begin < 1
+
+
+def test_scans_are_counted_in_a_picture_that_calls_itself_one_of_several() -> None:
+    """A JPEG with an index of further pictures (MPO, as cameras of two lenses write it) is decoded as any other."""
+    stream = io.BytesIO()
+    Image.new("L", (64, 64)).save(stream, "MPO", save_all=True, append_images=[Image.new("L", (8, 8))])
+    several = stream.getvalue()
+    begin = several.index(b"\xff\xe2")
+    index = several[begin : begin + 2 + int.from_bytes(several[begin + 2 : begin + 4], "big")]
+    data = scanned(64, 1200)
+    data = data[:2] + index + data[2:]
+    assert Image.open(io.BytesIO(data)).format == "MPO"
+    with pytest.raises(RefusedError, match="scans"):
+        picture_to_sample(data, "a.jpg", Input((8, 8, 1), "uint8"), 50_000_000)
