@@ -32,7 +32,7 @@ from ripieno.errors import RipienoError, need
 from ripieno.server.address import Tls, bound, is_loopback, url_of
 from ripieno.server.app import Door
 from ripieno.server.connection import Connection, bounded
-from ripieno.server.heap import keep_releasing
+from ripieno.server.heap import freeze, keep_releasing
 from ripieno.server.house import House, Sources
 from ripieno.server.limits import Limits, within_descriptors
 from ripieno.server.listener import Listener
@@ -105,7 +105,7 @@ def serve(
     early: list[int] = []
     keep = handled({signal.SIGHUP: lambda number, _: early.append(number)})  # it would end the process
     with keep, _prepared(bundle, options) as (server, listener):
-        server.early = early
+        server.early, server.owns_process = early, True
         server.run(sockets=[listener])
         server.check()
 
@@ -196,6 +196,8 @@ class _Server(uvicorn.Server):
         self.url = url
         self.early: list[int] = []
         """signals to exchange the bundles that came before it could be done"""
+        self.owns_process = False
+        """whether the process does nothing but serve"""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: RipienoError | None = None
         self._releasing: asyncio.Task[None] | None = None
@@ -222,6 +224,8 @@ class _Server(uvicorn.Server):
             self.servers.append(Listener(listening, self._connection, self.door.opened, self.door.limits, tls))
         self.started = True
         self._releasing = self._loop.create_task(keep_releasing())
+        if self.owns_process:
+            freeze()
         self.door.lag.start(self._loop)
         log.info("serving %s at %s", ", ".join(self.door.models.lines), self.url)
         if self.options.ready is not None:

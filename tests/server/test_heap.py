@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import platform
+import subprocess
+import sys
 import threading
 import time
 
@@ -11,6 +13,7 @@ import psutil
 import pytest
 
 from ripieno.server import heap, start
+from ripieno.types import Bundle
 from tests.server.stand_in import StandIn
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone releases its heap when asked")
@@ -43,3 +46,13 @@ def test_a_server_releases_until_it_ends(engine: StandIn, monkeypatch: pytest.Mo
     ended = calls[0]
     time.sleep(0.1)
     assert calls[0] == ended
+
+
+def test_garbage_collections_of_a_server_pass_over_what_was_there_at_its_start(bundle: Bundle) -> None:
+    script = (
+        "import gc, os, signal, sys; from ripieno.server import serve;"
+        "end = lambda _: os.kill(os.getpid(), signal.SIGTERM);"
+        "serve(sys.argv[1], port=0, ready=lambda _: (print(len(gc.get_objects())), end(_)))"
+    )
+    said = subprocess.run([sys.executable, "-c", script, str(bundle.path)], capture_output=True, text=True, timeout=60)
+    assert int(said.stdout) < 5000, said.stderr
