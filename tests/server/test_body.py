@@ -6,12 +6,13 @@ import gzip
 import json
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 
 from ripieno.server import Limits, Running, start
+from ripieno.server.body import _unpacked
 from tests.server.stand_in import SHAPE, StandIn
 from tests.server.wire import connect, flight, soon
 
@@ -123,3 +124,11 @@ def test_a_transfer_coding_that_is_not_read_is_refused(server: Running) -> None:
 def test_what_follows_a_deflated_body_is_refused(http: httpx.Client) -> None:
     headers = {"content-encoding": "deflate"}
     assert http.post(INFER, content=zlib.compress(PLAIN) + b"more", headers=headers).status_code == 400
+
+
+@pytest.mark.parametrize(("name", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("deflate", bare)])
+def test_a_body_is_unpacked_whole_whatever_the_size_of_its_pieces(name: str, pack: Callable[[bytes], bytes]) -> None:
+    """The last piece may be full when all that was packed is read."""
+    for size in (0, 1, 257, 5000):
+        for most in (1, 2, 7, 100, 256, 258, 5000, 10_000):
+            assert b"".join(_unpacked(pack(bytes(size)), name, most)) == bytes(size)
