@@ -152,6 +152,8 @@ class Door:
         with self.models.held(path["model"], path.get("version", VERSION)) as model:
             body, header_length = await read_body(scope, receive, ticket, self.limits)
             request = await beside(len(body), codec.read_request, body, header_length, model.signature)
+            ticket.settle(max(len(body), request.images.nbytes))
+            del body  # images may be a view of it
             size = check_size(request, model.signature, self.limits.reply)
             ticket.expect(size)
             answer = await model.answer(request, self.limits.timeout)

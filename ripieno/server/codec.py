@@ -13,6 +13,7 @@ made of it. Binary tensors become views of the body, never copies.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeAlias
@@ -35,6 +36,11 @@ Bytes: TypeAlias = bytes | memoryview
 LONG = 1 << 17
 """Bytes of JSON numbers that are parsed at once."""
 _NUMERIC = b"0123456789+-.eE \t\r\n"
+
+_ELSEWHERE = b"[0]"
+"""What stands in a frame for numbers that were taken out of it."""
+_DATA = re.compile(rb'"data"\s*:\s*\[')
+_LIST = re.compile(rb"[][0-9+\-.eE \t\r\n,]*")
 
 WIDTHS = {"UINT8": 1, "FP32": 4}
 """Bytes of a number of each datatype a request's images may have."""
@@ -134,13 +140,39 @@ def read_request(body: Bytes, header_length: int | None, signature: Signature) -
         frame, rest = view[:header_length], view[header_length:]
     else:
         raise bad(f"Inference-Header-Content-Length is {header_length}, must be within the body's {len(body)} bytes")
+    frame, numbers = _without_numbers(frame)
     try:
         asked = _decode_frame(frame)
+        if numbers and len(asked.inputs) == 1 and bytes(asked.inputs[0].raw) == _ELSEWHERE:
+            asked.inputs[0].raw = msgspec.Raw(numbers)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad(f"the request's JSON cannot be read: {error}") from None
     images = _images(asked.inputs, rest, signature)
     parameters = asked.parameters
     return Request(images, wanted(asked, signature), asked.id or "", timeout_of(parameters), parameters)
+
+
+def _without_numbers(frame: Bytes) -> tuple[Bytes, bytes]:
+    """A long frame with a mark in the place of its numbers, and these; a short one as it is.
+
+    The decoder holds the interpreter's lock until it has read all it was given, so it is given little. Raises
+    RefusedError for a frame that is long without its numbers, too.
+    """
+    if len(frame) <= LONG:
+        return frame, b""
+    text = bytes(frame)
+    begins = _DATA.search(text, 0, LONG)
+    start = end = len(text) if begins is None else begins.end() - 1
+    while end < len(text):
+        stop = min(end + LONG, len(text))
+        end = _LIST.match(text, end, stop).end()  # type: ignore[union-attr]  # it matches nothing, too
+        if end < stop:
+            break
+    end = start + len(text[start:end].rstrip(b", \t\r\n"))
+    short = text[:start] + _ELSEWHERE + text[end:]
+    if len(short) > LONG:
+        raise bad(f"the JSON has {len(short)} bytes beside its numbers, at most {LONG} are read")
+    return short, text[start:end]
 
 
 def _images(inputs: Sequence[Tensor], rest: memoryview, signature: Signature) -> NDArray[np.generic]:
@@ -242,9 +274,17 @@ def _long_numbers(text: bytes, shape: Sequence[int]) -> NDArray[Any]:
     while start < len(flat):
         stop = flat.find(b",", start + LONG)
         stop = len(flat) if stop < 0 else stop
-        arrays.append(_loaded(b"[" + flat[start:stop] + b"]"))
+        if stop - start > 2 * LONG:
+            raise bad(f"the data of {INPUT!r} has a number of {stop - start - LONG} digits or more")
+        arrays.append(_small(_loaded(b"[" + flat[start:stop] + b"]")))
         start = stop + 1
     return np.concatenate(arrays)
+
+
+def _small(array: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers, in a byte each where they are whole and fit."""
+    whole = array.dtype.kind in "iu" and array.min() >= 0 and array.max() <= 255
+    return array.astype(np.uint8) if whole else array
 
 
 def _nesting(shape: Sequence[int]) -> bytes:

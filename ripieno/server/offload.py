@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import functools
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -15,6 +18,10 @@ AT_ONCE = 1 << 17
 """Bytes that are read or written within the loop itself: some milliseconds of work at most."""
 
 
+WORKERS = ThreadPoolExecutor(2, thread_name_prefix="ripieno-codec")
+"""Two at a time, whoever asks: each may take some times the memory of what it reads or writes."""
+
+
 async def beside(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call `function` in a thread when its work is about `size` bytes and that is long, else here and now.
 
@@ -22,7 +29,8 @@ async def beside(size: int, function: Callable[P, T], *args: P.args, **kwargs: P
     """
     if size <= AT_ONCE:
         return function(*args, **kwargs)
-    return await asyncio.to_thread(function, *args, **kwargs)
+    call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(WORKERS, call)
 
 
 async def in_daemon_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -103,7 +103,8 @@ def _json_list(tensor: NDArray[np.float32] | list[str]) -> Any:
     pieces = [
         orjson.dumps(flat[at : at + LONG], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for at in range(0, len(flat), LONG)
     ]
-    return orjson.Fragment(b"[" + b",".join(pieces) + b"]")
+    pieces[0], pieces[-1] = b"[" + pieces[0], pieces[-1] + b"]"
+    return orjson.Fragment(b",".join(pieces))
 
 
 def write_response(request: Request, answer: Answer, signature: Signature, version: str) -> tuple[bytes, int | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,3 +215,36 @@ def test_long_json_of_anything_but_numbers_is_refused(wrong: str) -> None:
     head = '{"inputs": [{"name": "images", "shape": [20000, 2, 3, 1], "datatype": "UINT8", "data": ['
     with pytest.raises(RefusedError):
         read_request(f"{head}{numbers}]}}]}}".encode(), None, many)
+
+
+def long_frame(**more: Any) -> bytes:
+    """A request whose numbers take far more text than a decoder is given at once."""
+    numbers = [7, 255] * 3 * 16384
+    tensor = {"name": "images", "shape": [16384, 2, 3, 1], "datatype": "UINT8", "data": numbers}
+    return json.dumps({"id": "x", **more, "inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+
+
+def test_a_long_request_is_read_as_a_short_one() -> None:
+    request = read_request(long_frame(), None, BYTES)
+    assert (request.id, request.images.shape) == ("x", (16384, 2, 3, 1))
+    assert set(np.unique(request.images)) == {7, 255}
+    assert request.outputs[0].binary
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"outputs": [{"name": "label"}] * 40_000},
+        {"parameters_": {f"p{i}": 1 for i in range(40_000)}},
+        {"nobody_reads": [1] * 400_000},
+    ],
+)
+def test_what_is_long_beside_the_numbers_is_refused_undecoded(more: dict[str, Any]) -> None:
+    with pytest.raises(RefusedError, match="beside its numbers"):
+        read_request(long_frame(**more), None, BYTES)
+
+
+def test_a_number_of_a_million_digits_is_refused() -> None:
+    sent = long_frame().replace(b"255]", b"1" * 1_000_000 + b"]")
+    with pytest.raises(RefusedError, match="digits"):
+        read_request(sent, None, BYTES)
