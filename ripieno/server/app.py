@@ -147,7 +147,7 @@ class Door:
 
     async def _answered(
         self, path: Mapping[str, str], scope: Scope, receive: Receive, ticket: Ticket
-    ) -> tuple[tuple[bytes, int | None], str, int]:
+    ) -> tuple[tuple[codec.Bytes, int | None], str, int]:
         """The answer to an inference as `write_response` writes it, the model's name and the number of samples."""
         with self.models.held(path["model"], path.get("version", VERSION)) as model:
             body, header_length = await read_body(scope, receive, ticket, self.limits)

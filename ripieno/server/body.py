@@ -37,7 +37,7 @@ async def read_body(
     header_length = read_header_length(headers.get(b"inference-header-content-length"))
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and len(declared) < 20:
-        ticket.hold(int(declared))
+        ticket.check(int(declared))
     codings = _codings(scope["headers"], b"content-encoding")
     _check_codings(codings, _codings(scope["headers"], b"transfer-encoding"))
     body = await _whole(receive, ticket, limits)

@@ -31,7 +31,7 @@ from ripieno.server.signature import INPUT, Signature
 Parameter: TypeAlias = bool | int | float | str
 Whole = Annotated[int, msgspec.Meta(ge=-(1 << 53), le=1 << 53)]
 """Whole numbers as JSON's readers agree on; longer ones can be neither computed with nor quoted."""
-Bytes: TypeAlias = bytes | memoryview
+Bytes: TypeAlias = bytes | bytearray | memoryview
 
 LONG = 1 << 17
 """Bytes of JSON numbers that are parsed at once."""

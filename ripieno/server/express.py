@@ -193,7 +193,7 @@ class Express:
         log.warning("%s", said, extra={"status": status})
         self._send(status, orjson.dumps({"error": said}), b"application/json")
 
-    def _send(self, status: int, content: bytes, kind: bytes, extra: bytes = b"") -> None:
+    def _send(self, status: int, content: codec.Bytes, kind: bytes, extra: bytes = b"") -> None:
         wire = self._wire
         name = self._door.name_of(self._headers).encode()
         head = [_STATUS[status], *[b"%s: %s\r\n" % pair for pair in wire.default_headers]]

@@ -121,34 +121,37 @@ class Ticket:
         self.admission = admission
         self.held = 0
 
+    def check(self, size: int) -> None:
+        """Raise as `hold` would for `size` bytes, without counting them: what is declared may never come."""
+        limits = self.admission.limits
+        if size > limits.body:
+            raise RefusedError(413, f"the body has {size} bytes or more, at most {limits.body} are taken: send less")
+        self._check_room(size - self.held)
+
     def hold(self, size: int) -> None:
         """Count `size` bytes in all for this request (not more than were counted before: nothing happens).
 
         Raises RefusedError: 413 over the limit of one body, 503 over that of all.
         """
-        limits = self.admission.limits
-        if size > limits.body:
-            raise RefusedError(413, f"the body has {size} bytes or more, at most {limits.body} are taken: send less")
-        more = size - self.held
-        if more <= 0:
-            return
-        if self.admission.held + more > limits.held and self.admission.held > self.held:
-            raise RefusedError(503, f"requests under way hold {self.admission.held} bytes: try again", 1)
-        self.held += more
-        self.admission.held += more
+        self.check(size)
+        if size > self.held:
+            self.settle(size)
 
     def expect(self, size: int) -> None:
         """Count `size` more bytes, those of the answer. Raises RefusedError (503) over the limit of all requests."""
-        admission = self.admission
-        if admission.held + size > admission.limits.held and admission.held > self.held:
-            raise RefusedError(503, f"requests under way hold {admission.held} bytes: try again", 1)
-        self.held += size
-        admission.held += size
+        self._check_room(size)
+        self.settle(self.held + size)
 
     def settle(self, size: int) -> None:
         """Count `size` bytes instead of what was counted so far."""
         self.admission.held += size - self.held
         self.held = size
+
+    def _check_room(self, more: int) -> None:
+        """Raise RefusedError (503) when `more` bytes are too many; what a request alone holds is not."""
+        admission = self.admission
+        if more > 0 and admission.held + more > admission.limits.held and admission.held > self.held:
+            raise RefusedError(503, f"requests under way hold {admission.held} bytes: try again", 1)
 
     def __enter__(self) -> Ticket:
         return self

@@ -93,27 +93,40 @@ def flags(answer: Answer) -> dict[str, bool | float | str]:
     return said
 
 
-def _json_list(tensor: NDArray[np.float32] | list[str]) -> Any:
-    """A tensor's elements for orjson: long ones in pieces, since it holds the interpreter's lock while it writes."""
+_LATER = b'"data":[]'
+"""What stands for the elements of a long tensor at first; a string in quotes cannot hold it."""
+
+
+def _filled(head: bytes, tensors: Sequence[NDArray[np.float32] | list[str]]) -> bytearray:
+    """`head` with the elements of long tensors in their places.
+
+    They are written in place, for they are some times the size of what they say, and by pieces, since orjson holds the
+    interpreter's lock while it writes one.
+    """
     import orjson
 
-    flat: Any = tensor if isinstance(tensor, list) else np.ascontiguousarray(tensor).reshape(-1)
-    if len(flat) <= LONG:
-        return flat
-    pieces = [
-        orjson.dumps(flat[at : at + LONG], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for at in range(0, len(flat), LONG)
-    ]
-    pieces[0], pieces[-1] = b"[" + pieces[0], pieces[-1] + b"]"
-    return orjson.Fragment(b",".join(pieces))
+    body = bytearray()
+    before, *rest = head.split(_LATER)
+    for tensor, after in zip(tensors, rest, strict=True):  # each of one axis
+        body += before + _LATER[:-1]
+        for at in range(0, len(tensor), LONG):
+            body += b"," if at else b""
+            body += orjson.dumps(tensor[at : at + LONG], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+        before = b"]" + after
+    body += before
+    return body
 
 
-def write_response(request: Request, answer: Answer, signature: Signature, version: str) -> tuple[bytes, int | None]:
+def write_response(
+    request: Request, answer: Answer, signature: Signature, version: str
+) -> tuple[bytes | bytearray, int | None]:
     """The response's body, and the length of its JSON when raw tensors follow it (None when it is all JSON)."""
     import orjson
 
     samples = len(answer.probabilities)
     outputs: list[dict[str, Any]] = []
     tail: list[bytes] = []
+    long: list[NDArray[np.float32] | list[str]] = []
     tensors: dict[tuple[str, int], NDArray[np.float32] | list[str]] = {}
     for wanted in request.outputs:
         key = (wanted.name, wanted.top)
@@ -127,7 +140,10 @@ def write_response(request: Request, answer: Answer, signature: Signature, versi
             "shape": [samples, wanted.top] if wanted.top else shape,
         }
         if not wanted.binary:
-            document["data"] = _json_list(tensor)
+            flat = tensor if isinstance(tensor, list) else np.ascontiguousarray(tensor).reshape(-1)
+            document["data"] = flat if len(flat) <= LONG else []
+            if len(flat) > LONG:
+                long.append(flat)
         else:
             raw = tensor_to_bytes(tensor)
             document["parameters"] = {"binary_data_size": len(raw)}
@@ -138,5 +154,6 @@ def write_response(request: Request, answer: Answer, signature: Signature, versi
         response["id"] = request.id
     if said := flags(answer):
         response["parameters"] = said
-    head = orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
+    written = orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
+    head = _filled(written, long) if long else written
     return (b"".join([head, *tail]), len(head)) if tail else (head, None)
