@@ -125,12 +125,13 @@ class Desk:
 
     def say_room(self) -> None:
         """Slots may have come free."""
-        if self.queue:
+        if self.queue.waiting:
             self.room.notify_all()
 
     def _forget(self, request: Request) -> None:
         request.closed = True
-        self._leave_queue(request)
+        if request.images is not None:
+            self._leave_queue(request)
         if request.timer:
             request.timer.cancel()
         self.requests.discard(request)

@@ -25,8 +25,8 @@ class RequestQueue(Generic[T]):
         self._share = share
         self._passed = 0
         """samples given to others since the oldest was served"""
-        self._numbers: dict[T, int] = {}
-        """by request, oldest first: the number under which it is in `_left`"""
+        self.waiting: dict[T, int] = {}
+        """by request, oldest first: the number under which it is in `_left`; a plain dict, for every request asks"""
         self._left: dict[int, tuple[T, int]] = {}
         self._shortest: list[tuple[int, int]] = []
         """heap of (samples left, number); an entry that no longer agrees with `_left` is stale"""
@@ -35,13 +35,13 @@ class RequestQueue(Generic[T]):
     def put(self, request: T, samples: int) -> None:
         """Queue `request`, which has `samples` left."""
         number = next(self._count)
-        self._numbers[request] = number
+        self.waiting[request] = number
         self._left[number] = request, samples
         heapq.heappush(self._shortest, (samples, number))
 
     def next(self) -> T:
         """Return the request whose turn it is. Raises IndexError when there is none."""
-        if not self._numbers:
+        if not self.waiting:
             raise IndexError("no request waits")
         if self._passed >= self._share:
             return self._oldest()
@@ -54,10 +54,10 @@ class RequestQueue(Generic[T]):
 
     def served(self, request: T, samples: int) -> None:
         """Count `samples` that were given to `request`; it leaves when it has none left."""
-        if request not in self._numbers:
+        if request not in self.waiting:
             return
         self._passed = 0 if request is self._oldest() else self._passed + samples
-        number = self._numbers[request]
+        number = self.waiting[request]
         left = self._left[number][1] - samples
         if left <= 0:
             self.discard(request)
@@ -70,7 +70,7 @@ class RequestQueue(Generic[T]):
 
     def discard(self, request: T) -> None:
         """Forget `request`, if it is there."""
-        number = self._numbers.pop(request, None)
+        number = self.waiting.pop(request, None)
         if number is None:
             return
         del self._left[number]
@@ -79,13 +79,13 @@ class RequestQueue(Generic[T]):
             self._passed = 0
 
     def _oldest(self) -> T:
-        return next(iter(self._numbers))
+        return next(iter(self.waiting))
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self.waiting)
 
     def __iter__(self) -> Iterator[T]:
-        return iter(self._numbers)
+        return iter(self.waiting)
 
     def __contains__(self, request: object) -> bool:
-        return request in self._numbers
+        return request in self.waiting

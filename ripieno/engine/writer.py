@@ -90,20 +90,26 @@ class Writer:
     def _write_at_once(self, request: Request, images: NDArray[np.generic], timeout: float | None, block: bool) -> bool:
         """Write a request for which there is room and before which nobody waits. False: it was not begun."""
         desk, ring = self._desk, self._desk.ring
-        if desk.queue or request.samples > ring.capacity or (not block and images.nbytes > AT_ONCE):
+        if desk.queue.waiting or request.samples > ring.capacity or (not block and images.nbytes > AT_ONCE):
             return False
-        patience = -1.0 if block and timeout is None else max(COPYING, timeout or 0.0) if block else 0.0
-        if not self._head.acquire(timeout=patience):  # others only copy meanwhile, and never wait for room
+        # others only copy meanwhile, and never wait for room
+        if not self._head.acquire(False) and not self._wait_for_others(timeout, block):
             return False
         try:
             desk.check_open(request)
-            if desk.queue or request.samples > ring.capacity - desk.pending:
+            if desk.queue.waiting or request.samples > ring.capacity - (ring.head - ring.tail):
                 return False
             while request.written < request.samples and not request.closed:
                 self._write_piece(request, images)
             return True
         finally:
             self._head.release()
+
+    def _wait_for_others(self, timeout: float | None, block: bool) -> bool:
+        """Take `_head` from another who copies, if that may be waited for."""
+        if not block:
+            return False
+        return self._head.acquire() if timeout is None else self._head.acquire(timeout=max(COPYING, timeout))
 
     def _queue(self, request: Request, images: NDArray[np.generic]) -> threading.Event:
         """Let a request wait for its turn; the event is set when it is written, or dropped."""
