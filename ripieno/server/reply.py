@@ -41,10 +41,15 @@ def output_tensor(wanted: Wanted, answer: Answer, signature: Signature) -> NDArr
 
 def top_classes(probabilities: NDArray[np.float32], top: int, signature: Signature) -> list[str]:
     """The `top` best classes of each sample as "value:index:name", best first: Triton's classification extension."""
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-    values = np.take_along_axis(probabilities, order, axis=1)
-    pairs = zip(values.ravel().tolist(), order.ravel().tolist(), strict=True)
-    return [f"{value:f}:{i}:{signature.classes[i]}" for value, i in pairs]
+    said: list[str] = []
+    rows = max(1, LONG // probabilities.shape[1])  # by pieces: NumPy holds the interpreter's lock over each
+    for at in range(0, len(probabilities), rows):
+        piece = probabilities[at : at + rows]
+        order = np.argsort(-piece, axis=1, kind="stable")[:, :top]
+        values = np.take_along_axis(piece, order, axis=1)
+        pairs = zip(values.ravel().tolist(), order.ravel().tolist(), strict=True)
+        said += [f"{value:f}:{i}:{signature.classes[i]}" for value, i in pairs]
+    return said
 
 
 def size_of(request: Request, signature: Signature) -> int:
@@ -73,8 +78,11 @@ def check_size(request: Request, signature: Signature, most: int) -> int:
 
 def strings_to_bytes(strings: Sequence[str]) -> bytes:
     """BYTES elements as the protocol lays them out: each a little-endian 4-byte length, then the text in UTF-8."""
-    encoded = [s.encode() for s in strings]
-    return b"".join(len(e).to_bytes(4, "little") + e for e in encoded)
+    body = bytearray()
+    for at in range(0, len(strings), LONG):  # by pieces: a join holds the interpreter's lock, and 80 bytes a part
+        encoded = [s.encode() for s in strings[at : at + LONG]]
+        body += b"".join([len(e).to_bytes(4, "little") + e for e in encoded])
+    return bytes(body)
 
 
 def tensor_to_bytes(tensor: NDArray[np.float32] | list[str]) -> bytes:
@@ -101,7 +109,7 @@ def _filled(head: bytes, tensors: Sequence[NDArray[np.float32] | list[str]]) -> 
     """`head` with the elements of long tensors in their places.
 
     They are written in place, for they are some times the size of what they say, and by pieces, since orjson holds the
-    interpreter's lock while it writes one.
+    interpreter's lock while it writes one. Lists are empty afterwards.
     """
     import orjson
 
@@ -114,6 +122,9 @@ def _filled(head: bytes, tensors: Sequence[NDArray[np.float32] | list[str]]) -> 
             body += orjson.dumps(tensor[at : at + LONG], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
         before = b"]" + after
     body += before
+    for tensor in tensors:
+        while isinstance(tensor, list) and tensor:  # freed at once they would hold the interpreter's lock for long
+            del tensor[-LONG:]
     return body
 
 

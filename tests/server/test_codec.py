@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripieno.server.codec import LONG, read_request
+from ripieno.server.codec import LONG, _numbers, read_request
 from ripieno.server.refusal import RefusedError, one_line
 from ripieno.server.reply import strings_to_bytes
 from ripieno.server.signature import Signature
@@ -248,3 +248,12 @@ def test_a_number_of_a_million_digits_is_refused() -> None:
     sent = long_frame().replace(b"255]", b"1" * 1_000_000 + b"]")
     with pytest.raises(RefusedError, match="digits"):
         read_request(sent, None, BYTES)
+
+
+def test_long_json_takes_a_few_times_its_own_memory_to_read() -> None:
+    text = json.dumps([0] * (1 << 20)).encode()
+    tracemalloc.start()
+    _numbers(text, [1 << 20])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * len(text)
