@@ -33,7 +33,9 @@ def record(name: str, settings: Mapping[str, object], rows: Sequence[Mapping[str
     table = "\n".join([f"{name} on {machine()}; {said}", *lines, *([note] if note else [])])
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.txt").write_text(table + "\n")
-    result = {"machine": machine(), "command": " ".join(sys.argv), **settings, "rows": list(rows), "note": note}
+    # of a path on this machine its name says enough
+    command = " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv)
+    result = {"machine": machine(), "command": command, **settings, "rows": list(rows), "note": note}
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2, default=str) + "\n")
     print(table)
 

@@ -132,8 +132,8 @@ class Desk:
         request.closed = True
         if request.images is not None:
             self._leave_queue(request)
-        if request.timer:
-            request.timer.cancel()
+        for timer in request.timers:
+            timer.cancel()
         self.requests.discard(request)
         if self.over:
             self.idle.notify_all()

@@ -87,7 +87,8 @@ class Dispatcher:
         """Write a request's images into the ring: see `Writer.write`."""
         self._writer.write(request, images, timeout, block)
         if not block and timeout is not None and request.images is not None:
-            self._supervisor.at(time.monotonic() + timeout, lambda: self._writer.refuse(request))
+            until = time.monotonic() + timeout
+            request.timers += (self._supervisor.at(until, lambda: self._writer.refuse(request)),)
 
     def drop(self, request: Request) -> None:
         """The caller wants no answer any more."""

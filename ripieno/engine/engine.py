@@ -181,7 +181,7 @@ class Engine:
             return request.future
         if deadline is not None:
             late = time.monotonic() + deadline
-            request.timer = self._supervisor.at(late, lambda: dispatcher.expire(request, partial))
+            request.timers = (self._supervisor.at(late, lambda: dispatcher.expire(request, partial)),)
             if block:
                 timeout = deadline if timeout is None else min(timeout, deadline)
         request.future.dropped = lambda: dispatcher.drop(request)

@@ -87,8 +87,8 @@ class Request:
     spans: list[Span] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
     partial: bool = False
-    timer: Timer | None = None
-    """its deadline"""
+    timers: tuple[Timer, ...] = ()
+    """its deadline, and the end of its wait for room"""
     steps: list[Step] | None = None
     """takes what the members do about it, where somebody asked for that"""
     closed: bool = False

@@ -17,7 +17,7 @@ from ripieno.server.address import Tls, bound, cannot_bind, only_ipv4
 from ripieno.server.auth import is_authorized
 from ripieno.server.grpc_body import MessageReader
 from ripieno.server.grpc_services import abort, services
-from ripieno.server.limits import taking_seconds
+from ripieno.server.limits import CROSSING, taking_seconds
 from ripieno.server.offload import beside
 from ripieno.server.proto import SERVICE, message, methods
 from ripieno.server.refusal import RefusedError
@@ -32,8 +32,8 @@ log = logging.getLogger("ripieno.server")
 INFER = "ModelInfer"
 LOOKAHEAD = 1 << 16
 """Bytes of a message that may come before it is read."""
-CROSSING, LOOK = 0.5, 0.02
-"""Seconds that a stopping server still takes calls, and waits after the last; and those between two looks."""
+LOOK = 0.02
+"""Seconds between two looks at whether the calls of a stopping server are over."""
 PROBES = ("ServerLive", "ServerReady")
 """What needs no token."""
 

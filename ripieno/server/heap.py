@@ -1,4 +1,4 @@
-"""Memory that was freed goes back to the system.
+"""The heap of a server: what was freed goes back to the system, what stays is left out of garbage collections.
 
 glibc's heap keeps what a burst of requests once took, for whatever is still in use lies at its end. Released now and
 then, a server that runs for weeks takes what it needs, not the most it ever needed at one moment.

@@ -72,6 +72,9 @@ PROBE_SHARE = 0.1
 """Part of the usual time in which they must do so."""
 
 
+CROSSING = 0.5
+"""Seconds that a stopping server still answers new requests on its connections: they may have been sent before."""
+
 PATIENCE, LEAST_RATE = 30.0, 1 << 18
 """Seconds, and bytes a second beyond them, in which a client must take in its answer."""
 

@@ -34,7 +34,7 @@ from ripieno.server.app import Door
 from ripieno.server.connection import Connection, bounded
 from ripieno.server.heap import freeze, keep_releasing
 from ripieno.server.house import House, Sources
-from ripieno.server.limits import Limits, within_descriptors
+from ripieno.server.limits import CROSSING, Limits, within_descriptors
 from ripieno.server.listener import Listener
 from ripieno.server.signals import handled
 from ripieno.server.traces import Traces
@@ -310,10 +310,6 @@ class _Server(uvicorn.Server):
         """Raise what kept the server from starting."""
         if self._failure is not None:
             raise self._failure
-
-
-CROSSING = 0.5
-"""Seconds that a stopping server still answers new requests on its connections: they may have been sent before."""
 
 
 def _descriptors() -> int:

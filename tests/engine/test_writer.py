@@ -126,7 +126,7 @@ def test_an_engine_that_closes_refuses_what_waits_and_ends_what_is_in_the_ring_i
     assert [type(error) for error in refused] == [EngineError]
 
 
-def test_an_engine_with_a_broken_member_refuses_what_waits_for_room(isolation):
+def test_a_request_that_breaks_a_member_does_not_take_those_that_wait_for_room_with_it(isolation):
     crew = [fake.member(0, delay=0.05), fake.member(1, bad=fake.RAISE)]
     bundle = fake.bundle(crew, lanes=1, batch_size=4)
     bad = fake.images(4)

@@ -239,6 +239,28 @@ def test_a_full_queue_is_busy_and_a_closed_one_fails_what_waits(images: NDArray[
         waiting.put(Question(images[:1], plan), 0)
 
 
+def test_a_small_request_goes_before_the_parts_of_a_large_one_and_beyond_a_full_queue(
+    images: NDArray[np.uint8],
+) -> None:
+    waiting, plan = Waiting(4), Plan(None, False, False, None)
+    large = Question(np.repeat(images[:1], 3 * PART, axis=0), plan)
+    small = Question(images[:1], plan)
+    waiting.put(large, 0)
+    waiting.put(small, block=False)
+    taken = waiting.take(0)
+    assert taken[0].question is small
+    assert len(waiting) == 1
+
+
+def test_a_cancelled_request_waits_for_no_node(images: NDArray[np.uint8]) -> None:
+    waiting = Waiting(4)
+    question = Question(images[:4], Plan(None, False, False, None))
+    waiting.put(question, 0)
+    question.future.cancel()
+    assert (len(waiting), waiting.samples) == (0, 0)
+    assert waiting.take(0) == []
+
+
 def test_a_replica_fetches_its_bundle_and_places_it_on_its_own_devices(
     bundle: Bundle, images: NDArray[np.uint8], truth: NDArray[np.float32]
 ) -> None:
