@@ -152,8 +152,9 @@ class Door:
         with self.models.held(path["model"], path.get("version", VERSION)) as model:
             body, header_length = await read_body(scope, receive, ticket, self.limits)
             request = await beside(len(body), codec.read_request, body, header_length, model.signature)
-            ticket.settle(max(len(body), request.images.nbytes))
-            del body  # images may be a view of it
+            # images are a view of the body, or made of its JSON
+            ticket.settle(request.images.nbytes if header_length is None else len(body))
+            del body
             size = check_size(request, model.signature, self.limits.reply)
             ticket.expect(size)
             answer = await model.answer(request, self.limits.timeout)

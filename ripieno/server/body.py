@@ -25,7 +25,7 @@ MOST_CODINGS = 3
 
 async def read_body(
     scope: Scope, receive: Receive, ticket: Ticket, limits: Limits, json: bool = True
-) -> tuple[bytes, int | None]:
+) -> tuple[bytes | bytearray, int | None]:
     """The whole body, and the length of its JSON head when raw tensors follow (None without that header).
 
     `scope["body_read"]` is set when nothing of it is left to come; `json` False leaves out the bound on JSON.
@@ -52,21 +52,26 @@ async def read_body(
     return body, header_length
 
 
-async def _whole(receive: Receive, ticket: Ticket, limits: Limits) -> bytes:
-    """The body, as it comes. The first of it is waited for no longer than the rest: it may never come."""
-    chunks: list[bytes] = []
-    size, more = 0, True
+async def _whole(receive: Receive, ticket: Ticket, limits: Limits) -> bytes | bytearray:
+    """The body, as it comes. The first of it is waited for no longer than the rest: it may never come.
+
+    It grows in place: joined at its end, it would take twice its memory and, when long, hold up the event loop.
+    """
+    body = bytearray()
     try:
         async with asyncio.timeout(limits.body_timeout):
+            more = True
             while more:
                 message = await receive()
-                chunks.append(_chunk(message))
-                size += len(chunks[-1])
-                ticket.hold(size)
+                chunk = _chunk(message)
                 more = message.get("more_body", False)
+                ticket.hold(len(body) + len(chunk))
+                if not more and not body:
+                    return chunk
+                body += chunk
     except TimeoutError:
         raise RefusedError(408, f"the body did not arrive within {limits.body_timeout:g} s") from None
-    return b"".join(chunks)
+    return body
 
 
 def _chunk(message: Mapping[str, object]) -> bytes:
@@ -96,22 +101,20 @@ def _check_codings(content: Sequence[bytes], transfer: Sequence[bytes]) -> None:
         raise RefusedError(501, f"transfer-encoding {said!r} is not read: send chunked or none")
 
 
-async def _decoded(body: bytes, coding: bytes, ticket: Ticket) -> bytes:
+async def _decoded(body: bytes | bytearray, coding: bytes, ticket: Ticket) -> bytearray:
     """`body` without its content coding; a body that unpacks to more than the limit is refused, not unpacked.
 
     Pieces are unpacked in another thread, each counted by `ticket` before the next.
     """
-    pieces: list[bytes] = []
-    size = 0
+    unpacked = bytearray()
     unpacking = _unpacked(body, coding.removeprefix(b"x-").decode(), min(PIECE, ticket.admission.limits.body + 1))
     while (piece := await asyncio.to_thread(next, unpacking, None)) is not None:
-        pieces.append(piece)
-        size += len(piece)
-        ticket.hold(size)
-    return b"".join(pieces)
+        ticket.hold(len(unpacked) + len(piece))
+        unpacked += piece
+    return unpacked
 
 
-def _unpacked(body: bytes, name: str, most: int) -> Iterator[bytes]:
+def _unpacked(body: bytes | bytearray, name: str, most: int) -> Iterator[bytes]:
     """What `body` unpacks to, in pieces of up to twice `most` bytes. Raises RefusedError (400) when it is broken.
 
     A gzip body may have several members (RFC 1952, 2.2): what they unpack to is joined; zeros may follow each. Deflate
@@ -146,7 +149,7 @@ def _unpacked(body: bytes, name: str, most: int) -> Iterator[bytes]:
     yield b"".join(made)
 
 
-def _has_frame(body: bytes) -> bool:
+def _has_frame(body: bytes | bytearray) -> bool:
     """Whether deflated bytes begin with zlib's two bytes (RFC 1950, 2.2)."""
     return body[:1] != b"" and body[0] & 15 == 8 and int.from_bytes(body[:2], "big") % 31 == 0
 

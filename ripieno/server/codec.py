@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeAlias
 
@@ -37,8 +38,8 @@ LONG = 1 << 17
 """Bytes of JSON numbers that are parsed at once."""
 _NUMERIC = b"0123456789+-.eE \t\r\n"
 
-_ELSEWHERE = b"[0]"
-"""What stands in a frame for numbers that were taken out of it."""
+_ELSEWHERE = b"[%d]" % secrets.randbits(64)
+"""What stands in a frame for numbers that were taken out of it; no client can send it by chance or design."""
 _DATA = re.compile(rb'"data"\s*:\s*\[')
 _LIST = re.compile(rb"[][0-9+\-.eE \t\r\n,]*")
 
@@ -143,24 +144,22 @@ def read_request(body: Bytes, header_length: int | None, signature: Signature) -
     frame, numbers = _without_numbers(frame)
     try:
         asked = _decode_frame(frame)
-        if numbers and len(asked.inputs) == 1 and bytes(asked.inputs[0].raw) == _ELSEWHERE:
-            asked.inputs[0].raw = msgspec.Raw(numbers)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad(f"the request's JSON cannot be read: {error}") from None
-    images = _images(asked.inputs, rest, signature)
+    images = _images(asked.inputs, numbers, rest, signature)
     parameters = asked.parameters
     return Request(images, wanted(asked, signature), asked.id or "", timeout_of(parameters), parameters)
 
 
-def _without_numbers(frame: Bytes) -> tuple[Bytes, bytes]:
-    """A long frame with a mark in the place of its numbers, and these; a short one as it is.
+def _without_numbers(frame: Bytes) -> tuple[Bytes, memoryview]:
+    """A long frame with a mark in the place of its numbers, and a view of these; a short one as it is.
 
     The decoder holds the interpreter's lock until it has read all it was given, so it is given little. Raises
     RefusedError for a frame that is long without its numbers, too.
     """
-    if len(frame) <= LONG:
-        return frame, b""
-    text = bytes(frame)
+    text = memoryview(frame)
+    if len(text) <= LONG:
+        return frame, text[:0]
     begins = _DATA.search(text, 0, LONG)
     start = end = len(text) if begins is None else begins.end() - 1
     while end < len(text):
@@ -168,15 +167,22 @@ def _without_numbers(frame: Bytes) -> tuple[Bytes, bytes]:
         end = _LIST.match(text, end, stop).end()  # type: ignore[union-attr]  # it matches nothing, too
         if end < stop:
             break
-    end = start + len(text[start:end].rstrip(b", \t\r\n"))
-    short = text[:start] + _ELSEWHERE + text[end:]
-    if len(short) > LONG:
-        raise bad(f"the JSON has {len(short)} bytes beside its numbers, at most {LONG} are read")
-    return short, text[start:end]
+    while end > start:
+        piece = bytes(text[max(start, end - LONG) : end])
+        kept = len(piece.rstrip(b", \t\r\n"))
+        end -= len(piece) - kept
+        if kept:
+            break
+    beside = len(text) - (end - start) + len(_ELSEWHERE)
+    if beside > LONG:
+        raise bad(f"the JSON has {beside} bytes beside its numbers, at most {LONG} are read")
+    return b"".join((text[:start], _ELSEWHERE, text[end:])), text[start:end]
 
 
-def _images(inputs: Sequence[Tensor], rest: memoryview, signature: Signature) -> NDArray[np.generic]:
-    """The one input, from JSON or from the bytes after it."""
+def _images(
+    inputs: Sequence[Tensor], numbers: memoryview, rest: memoryview, signature: Signature
+) -> NDArray[np.generic]:
+    """The one input, from JSON or from the bytes after it; `numbers` are those that were taken out of the JSON."""
     if len(inputs) != 1 or inputs[0].name != INPUT:
         names = ", ".join(repr(t.name[:40]) for t in inputs[:4]) or "none"
         raise bad(f"inputs are {names}, must be the one input {INPUT!r}")
@@ -184,15 +190,16 @@ def _images(inputs: Sequence[Tensor], rest: memoryview, signature: Signature) ->
     check_shape(tensor.shape, tensor.datatype, signature)
     parameters = tensor.parameters
     size = parameters.get("binary_data_size")
+    data = numbers if tensor.data == _ELSEWHERE else tensor.data
     if "shared_memory_region" in parameters:
         raise bad("shared memory regions are not offered: send the tensor's data in the request")
     if size is None:
         if len(rest):
             raise bad(f"{len(rest)} bytes follow the JSON but {INPUT!r} has no binary_data_size")
-        return finish(_numbers(tensor.data, tensor.shape), tensor.shape, tensor.datatype, signature)
+        return finish(_numbers(data, tensor.shape), tensor.shape, tensor.datatype, signature)
     if isinstance(size, bool) or not isinstance(size, int):
         raise bad(f"binary_data_size is {size!r}, must be a whole number of bytes")
-    if tensor.data:
+    if data:
         raise bad(f"{INPUT!r} has both data and binary_data_size: send one of them")
     if size != len(rest):
         raise bad(f"binary_data_size is {size} but {len(rest)} bytes follow the JSON")
@@ -231,20 +238,26 @@ def _raw_images(body: Bytes, signature: Signature) -> NDArray[np.generic]:
     return from_bytes(body, shape, signature.datatype, signature)
 
 
-def _numbers(text: bytes, shape: Sequence[int]) -> NDArray[Any]:
+def _numbers(text: bytes | memoryview, shape: Sequence[int]) -> NDArray[Any]:
     """JSON numbers, in flat or nested lists, as an array; as many as `shape` declares or a refusal."""
     declared = math.prod(shape)
     if not text:
         raise bad(f"{INPUT!r} has neither data nor binary_data_size")
     # a list of n numbers has n - 1 commas however it is nested: counted before anything is made of them
-    if text.count(b",") + 1 != declared:
-        raise bad(f"{INPUT!r} has about {text.count(b',') + 1} numbers, its shape declares {declared}")
+    found = sum(piece.count(b",") for piece in _pieces(text)) + 1
+    if found != declared:
+        raise bad(f"{INPUT!r} has about {found} numbers, its shape declares {declared}")
     if len(text) > LONG:
-        return _long_numbers(text, shape)
-    array = _loaded(text)
+        return _long_numbers(memoryview(text), shape)
+    array = _loaded(bytes(text))
     if array.size != declared or array.shape not in ((declared,), tuple(shape)):
         raise bad(f"the data of {INPUT!r} has shape {list(array.shape)}, must be flat or {list(shape)}")
     return array
+
+
+def _pieces(text: bytes | memoryview) -> Iterator[bytes]:
+    """`text` in copies of LONG bytes, one at a time."""
+    return (bytes(text[at : at + LONG]) for at in range(0, len(text), LONG))
 
 
 def _loaded(text: bytes) -> NDArray[Any]:
@@ -260,25 +273,42 @@ def _loaded(text: bytes) -> NDArray[Any]:
     return array
 
 
-def _long_numbers(text: bytes, shape: Sequence[int]) -> NDArray[Any]:
+def _long_numbers(text: memoryview, shape: Sequence[int]) -> NDArray[Any]:
     """As `_numbers`, piece by piece: a parser holds the interpreter's lock until it has read all it was given.
 
     What is left of the text without its numbers says how they are nested; without brackets they are one flat list.
     """
-    pieces = [text[at : at + LONG] for at in range(0, len(text), LONG)]
-    nesting = b"".join([piece.translate(None, _NUMERIC) for piece in pieces])
-    if nesting not in (_nesting((math.prod(shape),)), _nesting(shape)):
+    _check_nesting(text, shape)
+    array: NDArray[Any] = np.empty(math.prod(shape), np.uint8)
+    start = filled = 0
+    while start < len(text):
+        piece = bytes(text[start : start + LONG])
+        last = start + len(piece) == len(text)
+        stop = len(piece) if last else piece.rfind(b",")
+        if stop < 0:
+            raise bad(f"the data of {INPUT!r} has a number of {LONG} digits or more")
+        part = _small(_loaded(b"[" + piece[:stop].translate(None, b"[]") + b"]"))
+        if part.dtype != array.dtype:  # a float among bytes: all become floats
+            array = array.astype(np.result_type(array, part), copy=False)
+        array[filled : filled + len(part)] = part
+        start, filled = start + stop + 1, filled + len(part)
+    if filled < len(array):  # a comma between nothing and nothing, where a piece ends
+        raise bad(f"the data of {INPUT!r} has {filled} numbers, its shape declares {len(array)}")
+    return array
+
+
+def _check_nesting(text: memoryview, shape: Sequence[int]) -> None:
+    """Raise RefusedError unless the brackets and commas of `text` are those of numbers in `shape` or in one list."""
+    nested = bytes(text[:LONG]).translate(None, _NUMERIC).startswith(b"[[")
+    expected = _nesting(shape if nested else (math.prod(shape),))
+    at = 0
+    for piece in _pieces(text):
+        found = piece.translate(None, _NUMERIC)
+        if not expected.startswith(found, at):
+            break
+        at += len(found)
+    if at != len(expected):
         raise bad(f"the data of {INPUT!r} is no list of numbers, flat or of shape {list(shape)}")
-    flat = b"".join([piece.translate(None, b"[]") for piece in pieces])
-    arrays, start = [], 0
-    while start < len(flat):
-        stop = flat.find(b",", start + LONG)
-        stop = len(flat) if stop < 0 else stop
-        if stop - start > 2 * LONG:
-            raise bad(f"the data of {INPUT!r} has a number of {stop - start - LONG} digits or more")
-        arrays.append(_small(_loaded(b"[" + flat[start:stop] + b"]")))
-        start = stop + 1
-    return np.concatenate(arrays)
 
 
 def _small(array: NDArray[Any]) -> NDArray[Any]:

@@ -18,8 +18,9 @@ AT_ONCE = 1 << 17
 """Bytes that are read or written within the loop itself: some milliseconds of work at most."""
 
 
-WORKERS = ThreadPoolExecutor(2, thread_name_prefix="ripieno-codec")
-"""Two at a time, whoever asks: each may take some times the memory of what it reads or writes."""
+WORKER = ThreadPoolExecutor(1, thread_name_prefix="ripieno-codec")
+"""One at a time, whoever asks: each may take some times the memory of what it reads or writes, and two would only pass
+the interpreter's lock to and fro."""
 
 
 async def beside(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -30,7 +31,7 @@ async def beside(size: int, function: Callable[P, T], *args: P.args, **kwargs: P
     if size <= AT_ONCE:
         return function(*args, **kwargs)
     call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(WORKERS, call)
+    return await asyncio.get_running_loop().run_in_executor(WORKER, call)
 
 
 async def in_daemon_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

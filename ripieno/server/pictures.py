@@ -28,12 +28,12 @@ SCANS, SCANNED = 100, 12
 make about ten, and each goes over every pixel."""
 
 
-def scans_of(data: bytes) -> int:
+def scans_of(data: bytes | bytearray) -> int:
     """Return how many scans a JPEG has, or some more: markers that begin one, wherever they stand."""
     return data.count(b"\xff\xda")
 
 
-def picture_to_sample(data: bytes, name: str, wanted: Input, most_pixels: int) -> NDArray[np.generic]:
+def picture_to_sample(data: bytes | bytearray, name: str, wanted: Input, most_pixels: int) -> NDArray[np.generic]:
     """One picture as a sample of `wanted.shape`, sized as training pictures are.
 
     Raises RefusedError: 413 for more than `most_pixels`, 415 for another format or a model that takes no pictures,

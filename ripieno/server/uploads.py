@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs
@@ -27,7 +27,7 @@ DECODERS = ThreadPoolExecutor(2, thread_name_prefix="ripieno-pictures")
 """Pictures are unpacked two at a time, whoever sends them: each may take some bytes for every pixel that is allowed."""
 
 
-async def answer(scope: Scope, body: bytes, model: Model, limits: Limits) -> dict[str, Any]:
+async def answer(scope: Scope, body: bytes | bytearray, model: Model, limits: Limits) -> dict[str, Any]:
     """The JSON document that answers an upload; `?top=3` names more classes, `?members=true` each member's vote.
 
     Raises RefusedError for what is no picture, for too many, and as the engine does.
@@ -67,7 +67,9 @@ def _options(query: bytes, model: Model) -> tuple[int, bool]:
     return min(int(top), len(model.signature.classes)), members == "true"
 
 
-async def _pictures(headers: Mapping[bytes, bytes], body: bytes, limits: Limits) -> list[tuple[str, bytes]]:
+async def _pictures(
+    headers: Mapping[bytes, bytes], body: bytes | bytearray, limits: Limits
+) -> Sequence[tuple[str, bytes | bytearray]]:
     """Names and bytes of the pictures in a body."""
     kind = headers.get(b"content-type", b"")
     if not kind.lower().startswith(b"multipart/form-data"):
@@ -77,7 +79,7 @@ async def _pictures(headers: Mapping[bytes, bytes], body: bytes, limits: Limits)
 
     async def stream() -> AsyncGenerator[bytes, None]:
         for at in range(0, len(body), PARSED):
-            yield body[at : at + PARSED]
+            yield bytes(body[at : at + PARSED])
             await asyncio.sleep(0)
 
     parser = MultiPartParser(Headers({"content-type": kind.decode("latin-1")}), stream(), max_files=limits.pictures)

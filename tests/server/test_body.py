@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import json
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
+from starlette.types import Message, Scope
 
 from ripieno.server import Limits, Running, start
-from ripieno.server.body import _unpacked
+from ripieno.server.body import _unpacked, read_body
+from ripieno.server.limits import Admission
 from tests.server.stand_in import SHAPE, StandIn
 from tests.server.wire import connect, flight, soon
 
@@ -146,3 +150,26 @@ def test_a_body_that_is_declared_and_does_not_come_keeps_no_memory_from_others(
         assert soon(lambda: flight(server)["requests"] == 8)
         assert flight(server)["bytes"] == 0
         assert http.post(INFER, content=PLAIN).status_code == 200
+
+
+def test_a_long_body_takes_its_own_memory_once() -> None:
+    """Joined from its pieces it would take it twice, in the event loop."""
+    pieces = 256
+    sent = iter(range(pieces))
+
+    async def receive() -> Message:
+        at = next(sent)
+        return {"type": "http.request", "body": bytes([at]) * (1 << 16), "more_body": at < pieces - 1}
+
+    async def peak_of_reading() -> int:
+        limits = Limits()
+        scope: Scope = {"headers": []}
+        tracemalloc.start()
+        try:
+            body, _ = await read_body(scope, receive, Admission(limits).enter(), limits)
+            assert (len(body), body[0], body[-1]) == (pieces << 16, 0, pieces - 1)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert asyncio.run(peak_of_reading()) < 1.5 * (pieces << 16)

@@ -27,6 +27,7 @@ CHILD = """
 import pathlib, sys, threading, time
 from ripieno.library.bundle import read_bundle
 from ripieno.server import serve
+from ripieno.server.run import SWITCH
 from tests.server.stand_in import StandIn
 engine = StandIn(read_bundle(sys.argv[1]))
 slow = float(sys.argv[2])
@@ -35,8 +36,10 @@ def slowly(*arguments):
     time.sleep(slow)
     return answer(*arguments)
 engine._answer = slowly
-serve(engine, port=0, ready=lambda url: print(url, flush=True))
-print("returned", flush=True)
+turns = []
+serve(engine, port=0, ready=lambda url: [turns.append(sys.getswitchinterval()), print(url, flush=True)])
+turns.append(sys.getswitchinterval())
+print("returned" if turns == [SWITCH, 0.005] else turns, flush=True)
 engine.close()
 """
 
