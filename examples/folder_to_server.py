@@ -14,7 +14,7 @@ import numpy as np
 
 import ripieno
 from ripieno.data import open_dataset
-from ripieno.server import infer, start
+from ripieno.server import infer, start_in_thread
 
 
 def main(words: list[str] | None = None) -> None:
@@ -58,7 +58,7 @@ def main(words: list[str] | None = None) -> None:
     bundle = ripieno.allocate(library, ensembles[-1], max_benches=4)
     print(f"{bundle.allocation.throughput:.0f} images/s measured; deployed in {bundle.path}")
 
-    with start(bundle, port=said.port) as server:
+    with start_in_thread(bundle, port=said.port) as server:
         dataset = open_dataset(library.dataset_path)
         rows = dataset.rows("test")
         answers = infer(server.url, np.ascontiguousarray(dataset.images[rows]))

@@ -16,7 +16,7 @@ import numpy as np
 
 import ripieno
 from ripieno.data import load_dataset, open_dataset
-from ripieno.server import infer, start
+from ripieno.server import infer, start_in_thread
 from ripieno.types import Dataset
 
 
@@ -78,7 +78,7 @@ def main(words: list[str] | None = None) -> None:
     print(f"{ensemble.name}: {', '.join(ensemble.members)}, {ensemble.cost['seconds']:.3g} s for 2,000 images")
     bundle = ripieno.allocate(said.run, ensemble, max_benches=4)
 
-    with start(bundle, port=said.port) as server:
+    with start_in_thread(bundle, port=said.port) as server:
         dataset = open_dataset(ripieno.Library(said.run).dataset_path)
         rows = dataset.rows("test")
         answers = infer(server.url, np.ascontiguousarray(dataset.images[rows]))

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial
 
 import ripieno
 from ripieno.search import SAMPLERS
-from ripieno.search.view import ranked
+from ripieno.search.in_memory_study import ranked
 from ripieno.types import Configuration, Input
 
 if TYPE_CHECKING:

@@ -40,22 +40,22 @@ def _run(words: list[str]) -> int:
     from ripieno.cli import console
     from ripieno.cli.app import app
     from ripieno.errors import RipienoError, system_error
-    from ripieno.limits import sleep_while_waiting
+    from ripieno.resources import sleep_while_waiting
 
     sleep_while_waiting()
-    console.manner.json = "--json" in words  # also for words that cannot be read
+    console.output_mode.json = "--json" in words  # also for words that cannot be read
     try:
         with console.warnings_as_notes():
             code = int(app(words, prog_name="ripieno", standalone_mode=False) or 0)
     except RipienoError as error:
-        return console.failed(str(error), MISTAKE)
+        return console.print_error(str(error), MISTAKE)
     except OSError as error:
-        return console.failed(system_error(error), MISTAKE)
+        return console.print_error(system_error(error), MISTAKE)
     except typer.TyperException as error:
         asked = getattr(getattr(error, "ctx", None), "command_path", None) or "ripieno"
         said = error.format_message().rstrip(".")
         says = "lists the verbs" if asked == "ripieno" else "lists its arguments"
-        return console.failed(f"{said}: `{asked} --help` {says}", MISTAKE)
+        return console.print_error(f"{said}: `{asked} --help` {says}", MISTAKE)
     except typer.Abort:
         code = INTERRUPTED
     return _stopped(words) if code == INTERRUPTED else code
@@ -68,7 +68,7 @@ def _stopped(words: list[str]) -> int:
     from ripieno.cli import console
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # who presses it again must not read a traceback
-    return console.stopped(shlex.join(["ripieno", *words]), INTERRUPTED)
+    return console.print_interrupted(shlex.join(["ripieno", *words]), INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ class MissingExtraError(RipienoError):
         super().__init__(f"this needs {module}, which is not installed: pip install 'ripieno[{extra}]'")
 
 
-def need(module: str) -> ModuleType:
+def require(module: str) -> ModuleType:
     """Import `module`, which an extra brings. Raises `MissingExtraError` with the line that installs it."""
     try:
         return importlib.import_module(module)
@@ -102,7 +102,7 @@ def need(module: str) -> ModuleType:
         raise
 
 
-def first_line(error: BaseException) -> str:
+def error_summary(error: BaseException) -> str:
     """The first line that a foreign error says; its name when it says nothing, as a bare MemoryError does."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
@@ -132,4 +132,6 @@ def system_error(error: OSError, verb: str = "use", path: object = None) -> str:
     names = [path] if path is not None else [n for n in (error.filename, error.filename2) if n is not None]
     named = " and ".join(os.fsdecode(n) if isinstance(n, bytes) else str(n) for n in names)
     what = f"cannot {verb} {named}" if named else "the system refused a call"
-    return f"{what}: {error.strerror or first_line(error)}: {_ACTIONS.get(error.errno or 0, 'choose another folder')}"
+    return (
+        f"{what}: {error.strerror or error_summary(error)}: {_ACTIONS.get(error.errno or 0, 'choose another folder')}"
+    )

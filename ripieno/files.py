@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ripieno.errors import LibraryError, RipienoError, first_line, system_error
+from ripieno.errors import LibraryError, RipienoError, error_summary, system_error
 from ripieno.types import type_version
 
 T = TypeVar("T")
@@ -139,7 +139,7 @@ def read_json(path: Path, kind: type[T]) -> T:
     except OSError as error:
         raise LibraryError(f"{path} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, RecursionError) as error:
-        raise LibraryError(f"{path} cannot be read: {first_line(error)}") from error
+        raise LibraryError(f"{path} cannot be read: {error_summary(error)}") from error
 
 
 def convert(fields: object, kind: type[T]) -> T:
@@ -251,7 +251,7 @@ def copy_file(source: Path, target: Path) -> None:
     write_bytes(target, source.read_bytes())
 
 
-def mend_lines(path: Path) -> int:
+def truncate_torn_line(path: Path) -> int:
     """Cut off the unfinished last line of a file of lines that a killed writer left; returns how many bytes it had."""
     data = path.read_bytes() if path.exists() else b""
     torn = len(data) - (data.rfind(b"\n") + 1)

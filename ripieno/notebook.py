@@ -25,7 +25,7 @@ WIDTH, BAR = 420, 20
 UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memory": "bytes", "flops": "operations"}
 
 
-class Shown:
+class HtmlRepr:
     """Shows itself in a notebook."""
 
     def _repr_html_(self) -> str:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 TOLERANCE = 0.002
 """Nats that the validation cross-entropy may grow by, unless told otherwise."""
-NEVER = 2.0
+DISABLED = 2.0
 """A threshold that no probability reaches."""
 
 
 @dataclass(frozen=True)
-class Effect:
+class CascadeEffect:
     """What a cascade spares on some samples and what that costs there, beside asking all members for every sample."""
 
     samples: int
@@ -36,11 +36,11 @@ class Cascade:
     """largest probability of the running mean at which a sample stops"""
     tolerance: float = 0.0
     """by how much the validation cross-entropy was allowed to grow"""
-    effects: Mapping[str, Effect] = field(default_factory=dict)
+    effects: Mapping[str, CascadeEffect] = field(default_factory=dict)
     """by split: it was planned on `valid`; `test` is what it does to samples that it was not planned on"""
 
 
-def in_words(effect: Effect) -> str:
+def describe_effect(effect: CascadeEffect) -> str:
     """What is spared and what it costs, as a clause."""
     loss, hits = effect.cross_entropy - effect.whole_cross_entropy, effect.accuracy - effect.whole_accuracy
     return f"saves {effect.saved:.1%} of the compute for {loss:+.4f} of cross-entropy and {hits:+.2%} of accuracy"

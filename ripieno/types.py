@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.notebook import Shown
+from ripieno.notebook import HtmlRepr
 from ripieno.turns import Cascade as Cascade
 
 type_version = 1
@@ -149,7 +149,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobResult:
     """How a job ended: with a member or a failure, never both; wall-clock times are Unix seconds."""
 
     job: Job
@@ -161,7 +161,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Point:
+class BatchProfile:
     """A measurement at one batch size: median `seconds` per batch, relative `spread`, peak `bytes`."""
 
     batch_size: int
@@ -178,7 +178,7 @@ class Profile:
     device: str
     """kind of device: see `Device.kind`"""
     backend: str
-    points: tuple[Point, ...]
+    points: tuple[BatchProfile, ...]
     idle: bool = True
     """False when other processes kept the machine busy while it was measured"""
     base: int = 0
@@ -189,7 +189,7 @@ class Profile:
     """batch sizes that were asked for: those of them without a point did not fit"""
 
     @property
-    def best(self) -> Point:
+    def best(self) -> BatchProfile:
         """The point with the most samples per second (ties: the smaller batch)."""
         return min(self.points, key=lambda p: (p.seconds / p.batch_size, p.batch_size))
 
@@ -198,13 +198,13 @@ class Profile:
         """Seconds to predict `COST_SAMPLES` samples at the best batch size."""
         return self.best.seconds / self.best.batch_size * COST_SAMPLES
 
-    def at(self, batch_size: int) -> Point:
+    def at(self, batch_size: int) -> BatchProfile:
         """The measurement at `batch_size`. Raises KeyError when it was not measured."""
         return {point.batch_size: point for point in self.points}[batch_size]
 
 
 @dataclass(frozen=True)
-class Ensemble(Shown):
+class Ensemble(HtmlRepr):
     """Members that answer together, chosen under a budget."""
 
     name: str
@@ -218,11 +218,11 @@ class Ensemble(Shown):
     losses: Mapping[str, float]
     combiner: Combiner = "mean"
     loss: str = "cross-entropy"
-    """what was minimised when it was chosen; see `ripieno.selection.check.Loss`"""
+    """what was minimised when it was chosen; see `ripieno.selection.validation.Loss`"""
 
 
 @dataclass(frozen=True)
-class Front(Shown):
+class Front(HtmlRepr):
     """The best ensemble for every budget in one kind of cost: the best for a budget is the last that it pays for."""
 
     kind: str
@@ -262,7 +262,7 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class Allocation(Shown):
+class Allocation(HtmlRepr):
     """Placements of an ensemble's members: replicas are two placements of one member."""
 
     name: str
@@ -307,7 +307,7 @@ class Bundle:
     input: Input
     classes: tuple[str, ...]
     backend: str
-    """what members are run by where `chosen` says nothing else: see `ripieno.backends.names`"""
+    """what members are run by where `chosen` says nothing else: see `ripieno.backends.backend_id`"""
     path: Path = Path()
     """where it was read from; not stored"""
     chosen: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

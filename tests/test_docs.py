@@ -96,9 +96,9 @@ class Reader:
     def shell(self, words: list[str]) -> None:
         """One command."""
         if words[:2] == ["ripieno", "serve"]:
-            from ripieno.server import start
+            from ripieno.server import start_in_thread
 
-            self.address = self.servers.enter_context(start(words[2], port=0)).url.removeprefix("http://")
+            self.address = self.servers.enter_context(start_in_thread(words[2], port=0)).url.removeprefix("http://")
         elif words[0] == "ripieno":
             self.monkeypatch.setattr(sys, "argv", words)
             with pytest.raises(SystemExit) as ended:
@@ -144,7 +144,7 @@ def folder(digit_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
-    console.behave(json=False, quiet=False)
+    console.set_output_mode(json=False, quiet=False)
     for path in tmp_path.glob("*.py"):  # another page may have another module of the same name
         sys.modules.pop(path.stem, None)
 

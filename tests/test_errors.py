@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from ripieno.errors import first_line, system_error
+from ripieno.errors import error_summary, system_error
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from ripieno.errors import first_line, system_error
     ],
 )
 def test_an_error_is_told_in_one_line_even_when_it_says_nothing(error: Exception, line: str) -> None:
-    assert first_line(error) == line
+    assert error_summary(error) == line
 
 
 @pytest.mark.parametrize(

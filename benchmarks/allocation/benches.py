@@ -31,9 +31,9 @@ from setting import Setting, described, setting
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from record import RESULTS, record
 
-from ripieno.allocation import matrix
+from ripieno.allocation import neighbourhood
 from ripieno.allocation.confirm import confirm
-from ripieno.allocation.plan import Options, by_model
+from ripieno.allocation.plan import AllocationOptions, plan_with_model
 from ripieno.allocation.problem import canonical
 from ripieno.allocation.refine import CachedBench, Refined, refine
 
@@ -44,19 +44,19 @@ SHARE = 10
 def methods(held: Setting, most: int, seconds: float) -> dict[str, tuple[Refined, float]]:
     """What each method ends with, and how long it took."""
     problem, found = held.problem, {}
-    planned = by_model(problem, Options())
+    planned = plan_with_model(problem, AllocationOptions())
     start = canonical(planned.start or planned.best)
     bench = functools.partial(held.bench, seconds=seconds)
     greedy = functools.partial(refine, start, problem.devices, problem.batch_sizes, bench, fits=problem.fits)
 
     def model() -> Refined:
-        best = canonical(by_model(problem, Options()).best)
+        best = canonical(plan_with_model(problem, AllocationOptions()).best)
         most = max(1, found["algorithm 1"][0].benches // SHARE)
         return confirm([start, best][-most:], problem, CachedBench(bench, most))
 
     ways = {
         "worst-fit": lambda: greedy(0),
-        "batches only": lambda: greedy(most, neighbours=lambda p: matrix.batches(p, problem)),
+        "batches only": lambda: greedy(most, neighbours=lambda p: neighbourhood.batches(p, problem)),
         "algorithm 1": lambda: greedy(most),
         "model, confirmed": model,
     }

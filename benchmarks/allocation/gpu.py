@@ -24,21 +24,21 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from record import record
 
-from ripieno.allocation import Costs, Measurement, Options, memory, plan, simulate
-from ripieno.allocation.costs import ENGINE
+from ripieno.allocation import AllocationOptions, Measurement, ProfileCosts, memory, plan, throughput_model
+from ripieno.allocation.costs import ENGINE_OVERHEAD
 from ripieno.allocation.problem import Placements
-from ripieno.engine import AllocationBench
+from ripieno.engine import AllocationBenchmark
 from ripieno.errors import AllocationError, EngineError
-from ripieno.profiles import local_devices, parts, profile
+from ripieno.profiles import cpu_partitions, local_devices, profile
 from ripieno.types import Allocation, Device, Ensemble, Input, Member, Profile
 
 INPUT = Input((64, 64, 3))
 SHAPES = ((16, 1), (16, 2), (32, 1), (32, 2), (32, 4), (64, 1), (64, 2))
 """Width and blocks a stage of the seven."""
 METHODS = (
-    ("worst-fit", Options(method="worst-fit")),
-    ("algorithm 1", Options(method="algorithm-1")),
-    ("model, confirmed", Options()),
+    ("worst-fit", AllocationOptions(method="worst-fit")),
+    ("algorithm 1", AllocationOptions(method="algorithm-1")),
+    ("model, confirmed", AllocationOptions()),
 )
 
 
@@ -94,12 +94,12 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as name:
         members, paths = write_networks(Path(name), options.backend, count)
-        kinds = {d.kind: d for d in (*devices, *parts(devices, 2))}
+        kinds = {d.kind: d for d in (*devices, *cpu_partitions(devices, 2))}
         measure = functools.partial(
             profile, backend=options.backend, batch_sizes=sizes, max_seconds=2.0 if options.quick else 6.0
         )
         profiles = {kind: {m.id: measure(paths[m.id], m, d) for m in members} for kind, d in kinds.items()}
-        costs = Costs(profiles, ENGINE)
+        costs = ProfileCosts(profiles, ENGINE_OVERHEAD)
         first = devices[0]
         half = costs.base(first) + sum(costs.bytes(m.id, first, sizes[-1]) for m in members) // 2
         for room, mine in (("all", first), ("half", dataclasses.replace(first, memory=min(half, first.memory)))):
@@ -124,10 +124,10 @@ def compare(
     """Each method's plan by real benches, then their ends in turns; a row each."""
     ids = tuple(m.id for m in members)
     ensemble = Ensemble(f"of-{len(ids)}", ids, (1 / len(ids),) * len(ids), "hand", {}, {}, {})
-    costs = Costs(profiles, ENGINE)
+    costs = ProfileCosts(profiles, ENGINE_OVERHEAD)
     made: dict[str, tuple[Allocation, float]] = {}
     by_id, batch = {m.id: m for m in members}, 128 if devices[0].type == "cuda" else 8
-    with AllocationBench(ensemble, by_id, paths, backend, seconds=seconds, batch=batch) as engine:
+    with AllocationBenchmark(ensemble, by_id, paths, backend, seconds=seconds, batch=batch) as engine:
 
         def bench(placements: Placements) -> Measurement:
             result = engine.measure(Allocation("bench", ensemble.name, devices, placements))
@@ -143,10 +143,10 @@ def compare(
     rows = []
     for name, (found, took) in made.items():
         speed = float(np.median([turn[name] for turn in turns]))
-        predicted = simulate.predict(found.placements, devices, costs).throughput
+        predicted = throughput_model.predict(found.placements, devices, costs).throughput
         ratio = np.median([turn[name] / turn["algorithm 1"] for turn in turns])
         seats = [f"{len({p.member for p in found.placements if p.device == d.name})} on {d.name}" for d in devices]
-        taken = memory.used(found.placements, devices, costs)
+        taken = memory.device_usage(found.placements, devices, costs)
         rows.append(
             {
                 "memory": room,
@@ -158,7 +158,7 @@ def compare(
                 "predicted": predicted,
                 "error": f"{predicted / speed - 1:+.0%}",
                 "members": ", ".join(seats),
-                "planned": ", ".join(memory.in_words(taken[d.name]) for d in devices),
+                "planned": ", ".join(memory.format_bytes(taken[d.name]) for d in devices),
             }
         )
     return rows

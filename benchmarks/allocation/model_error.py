@@ -27,14 +27,14 @@ from setting import Seen, Setting, setting
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from record import record
 
-from ripieno.allocation.problem import Placements, Problem, canonical
+from ripieno.allocation.problem import AllocationProblem, Placements, canonical
 from ripieno.types import Placement
 
 REQUEST = 64
 """Samples a request: the model leaves out what requests cost the threads that are no lanes."""
 
 
-def random_placements(problem: Problem, dice: np.random.Generator) -> Placements:
+def random_placements(problem: AllocationProblem, dice: np.random.Generator) -> Placements:
     """Every member on one to all of the lanes there are, in random batches; lanes are cut at random."""
     lanes = []
     for device in problem.devices:

@@ -21,18 +21,18 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from record import record
 
-from ripieno.allocation import optimum, simulate
-from ripieno.allocation.climb import climb, longest_first
-from ripieno.allocation.problem import Placements, Problem
+from ripieno.allocation import optimum, throughput_model
+from ripieno.allocation.hill_climbing import hill_climb, longest_processing_time_first
+from ripieno.allocation.problem import AllocationProblem, Placements
 from ripieno.allocation.refine import refine
 from ripieno.allocation.worst_fit import worst_fit
 from ripieno.errors import AllocationError
 from tests.allocation.instances import best_of_all, random_problem
 
-Solver = Callable[[Problem], Placements | None]
+Solver = Callable[[AllocationProblem], Placements | None]
 
 
-def first_fit(problem: Problem) -> Placements | None:
+def first_fit(problem: AllocationProblem) -> Placements | None:
     """Worst-fit in batches of 8, or of the largest smaller size that fits."""
     for size in sorted((s for s in problem.batch_sizes if s <= 8), reverse=True):
         try:
@@ -42,7 +42,7 @@ def first_fit(problem: Problem) -> Placements | None:
     return None
 
 
-def algorithm_1(problem: Problem) -> Placements | None:
+def algorithm_1(problem: AllocationProblem) -> Placements | None:
     """The paper's, from worst-fit, without a bound on benches."""
     start = first_fit(problem)
     if start is None:
@@ -51,21 +51,21 @@ def algorithm_1(problem: Problem) -> Placements | None:
     return refine(start, problem.devices, problem.batch_sizes, bench, 10**9, fits=problem.fits).placements
 
 
-def matrix_greedy(problem: Problem) -> Placements | None:
+def matrix_greedy(problem: AllocationProblem) -> Placements | None:
     """Ascents from worst-fit at each batch size and from longest-first; where none finds room, from the program's."""
-    starts = [longest_first(problem)]
+    starts = [longest_processing_time_first(problem)]
     for size in problem.batch_sizes:
         try:
             starts.append(worst_fit(problem.members, problem.devices, problem.costs, size))
         except AllocationError:
             continue
     starts = [s for s in starts if s] or [program(problem)]
-    return max((climb(s, problem) for s in starts if s), key=lambda p: speed(p, problem), default=None)
+    return max((hill_climb(s, problem) for s in starts if s), key=lambda p: speed(p, problem), default=None)
 
 
-def program(problem: Problem) -> Placements | None:
+def program(problem: AllocationProblem) -> Placements | None:
     """The mixed-integer program."""
-    return optimum.best(problem, 60).placements
+    return optimum.solve_optimum(problem, 60).placements
 
 
 TIGHT = (0.95, 1.1, 1.3, 1.6, 2.5, 5.0)
@@ -79,12 +79,12 @@ SOLVERS: dict[str, Solver] = {
 }
 
 
-def speed(placements: Placements, problem: Problem) -> float:
+def speed(placements: Placements, problem: AllocationProblem) -> float:
     """Predicted samples per second."""
-    return simulate.predict(placements, problem.devices, problem.costs).throughput
+    return throughput_model.predict(placements, problem.devices, problem.costs).throughput
 
 
-def draw(seed: int) -> Problem:
+def draw(seed: int) -> AllocationProblem:
     """Problem number `seed`: its size, replicas and tightness drawn too."""
     dice = np.random.default_rng([seed, 1])
     devices, members, sizes = int(dice.integers(1, 5)), int(dice.integers(1, 6)), int(dice.integers(1, 5))

@@ -17,8 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from record import record
 
-from ripieno.allocation.costs import Costs
-from ripieno.allocation.plan import Options
+from ripieno.allocation.costs import ProfileCosts
+from ripieno.allocation.plan import AllocationOptions
 from ripieno.allocation.scale import COUNTS, plateau, scale
 from ripieno.profiles import timm_profiles
 from ripieno.types import Device
@@ -46,7 +46,7 @@ def main() -> None:
         sys.exit(f"no tables in {options.tables}: name their folder with --tables")
     gpu = timm_profiles(options.tables / "benchmark-infer-amp-nchw-pt240-cu124-rtx3090.csv", GPU.kind)
     cpu = timm_profiles(options.tables / "benchmark-infer-fp32-nchw-pt240-cpu-i9_10940x-dynamo.csv", CPU.kind)
-    costs = Costs({GPU.kind: gpu, CPU.kind: cpu})
+    costs = ProfileCosts({GPU.kind: gpu, CPU.kind: cpu})
     rows, notes = [], []
     for size, names in ENSEMBLES.items():
         if options.quick and size > 7:
@@ -54,7 +54,7 @@ def main() -> None:
         for replicas in (False, True):
             counts = COUNTS if not options.quick else (0, 1, 2, 3, 4)
             begin = time.perf_counter()
-            found = scale(names, GPU, [CPU], costs, counts, Options(replicas=replicas, lanes=1))
+            found = scale(names, GPU, [CPU], costs, counts, AllocationOptions(replicas=replicas, lanes=1))
             flat = plateau(found)
             kind = "replicas" if replicas else "one device each"
             took = time.perf_counter() - begin

@@ -18,13 +18,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from networks import Size, write_members
 
-from ripieno.allocation import Costs, Measurement, memory, simulate
-from ripieno.allocation.costs import ENGINE
-from ripieno.allocation.problem import Placements, Problem
+from ripieno.allocation import Measurement, ProfileCosts, memory, throughput_model
+from ripieno.allocation.costs import ENGINE_OVERHEAD
+from ripieno.allocation.problem import AllocationProblem, Placements
 from ripieno.backends import load
 from ripieno.engine import Engine, bench
-from ripieno.engine.cap import resident
-from ripieno.engine.stopwatch import Stock
+from ripieno.engine.benchmark import BackendPool
+from ripieno.engine.memory_limit import resident
 from ripieno.profiles import local_devices, profile
 from ripieno.types import Allocation, Bundle, Device, Ensemble, Member, Profile
 
@@ -56,14 +56,14 @@ class Setting:
 
     ensemble: Ensemble
     members: Sequence[Member]
-    problem: Problem
+    problem: AllocationProblem
     folder: Path
-    stock: Stock
+    stock: BackendPool
 
     def bundle(self, placements: Placements) -> Bundle:
         """`placements` as the engine takes them, their memory planned."""
         devices, first = tuple(self.problem.devices), self.members[0]
-        planned = memory.of_lanes(placements, devices, self.problem.costs)
+        planned = memory.worker_usage(placements, devices, self.problem.costs)
         allocation = Allocation("bench", self.ensemble.name, devices, placements, planned=planned)
         return Bundle(
             self.ensemble, allocation, tuple(self.members), first.input, first.classes, "onnx", self.folder
@@ -103,10 +103,10 @@ class Setting:
 
     def predicted(self, placements: Placements, lost: dict[tuple[str, int], float] | None = None) -> float:
         """Samples a second by the model; of lanes that others leave only a part of their time, with `lost`."""
-        loads = simulate.load(placements, self.problem.devices, self.problem.costs)
+        loads = throughput_model.workload(placements, self.problem.devices, self.problem.costs)
         left = [1 - (lost or {}).get(r, 0.0) for r in loads.resources]
         slower = tuple(s / share for s, share in zip(loads.seconds, left, strict=True))
-        return simulate.solve(dataclasses.replace(loads, seconds=slower)).throughput
+        return throughput_model.solve(dataclasses.replace(loads, seconds=slower)).throughput
 
     def memory(self, placements: Placements, seconds: float = 0.3) -> list[float]:
         """Resident bytes of each lane in a process of its own, caps enforced, as a share of what was planned for it."""
@@ -130,15 +130,15 @@ def setting(folder: Path, count: int, devices: str, room: float | None = 1.5, la
     paths = {m.id: folder / "members" / m.id / "model.onnx" for m in members}
     here = local_devices(devices)
     kinds = {d.kind: d for d in (*here, *(local_devices("cpu:2") if lanes > 1 else ()))}
-    costs = Costs({kind: _profiles(count, d, folder) for kind, d in kinds.items()}, ENGINE)
+    costs = ProfileCosts({kind: _profiles(count, d, folder) for kind, d in kinds.items()}, ENGINE_OVERHEAD)
     if room is not None:
         total = sum(costs.bytes(m.id, here[0], 16) for m in members) * room
         here = tuple(dataclasses.replace(d, memory=int(total / len(here)) + costs.base(d)) for d in here)
     ids = tuple(m.id for m in members)
     ensemble = Ensemble(f"of-{count}", ids, (1 / count,) * count, "hand", {}, {}, {})
-    stock = Stock(paths, "model.onnx", load)
+    stock = BackendPool(paths, "model.onnx", load)
     try:
-        yield Setting(ensemble, members, Problem(ids, here, costs, BATCH_SIZES, lanes=lanes), folder, stock)
+        yield Setting(ensemble, members, AllocationProblem(ids, here, costs, BATCH_SIZES, lanes=lanes), folder, stock)
     finally:
         stock.close()
 
@@ -162,7 +162,9 @@ def _times(thread: int) -> tuple[float, float]:
     return int(ran) / 1e9, int(waited) / 1e9
 
 
-def described(placements: Placements, devices: Sequence[Device], costs: Costs) -> str:
+def described(placements: Placements, devices: Sequence[Device], costs: ProfileCosts) -> str:
     """Memory used per device, in words."""
-    taken = memory.used(placements, devices, costs)
-    return ", ".join(f"{d.name} {memory.in_words(taken[d.name])} of {memory.in_words(d.memory)}" for d in devices)
+    taken = memory.device_usage(placements, devices, costs)
+    return ", ".join(
+        f"{d.name} {memory.format_bytes(taken[d.name])} of {memory.format_bytes(d.memory)}" for d in devices
+    )

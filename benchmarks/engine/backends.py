@@ -25,15 +25,15 @@ from record import record
 from torch_networks import FAMILY, write_weights
 
 from ripieno import backends
-from ripieno.backends.names import split
-from ripieno.backends.race import race
+from ripieno.backends.backend_id import split
+from ripieno.backends.compare import time_alternately
 from ripieno.data import write_dataset
 from ripieno.library import Library
-from ripieno.pipeline.fitting import Fitter, Terms
+from ripieno.pipeline.backend_selection import BackendSelector, Tolerances
 from ripieno.types import Dataset, Device, Ensemble
 
 HAND = ("onnx", "openvino", "torch", "openvino:bf16", "torch:bf16", "onnx:int8", "openvino:int8")
-LOOSE = Terms(near=1.0, least=100.0)
+LOOSE = Tolerances(near=1.0, least=100.0)
 """For random weights losses mean nothing: every precision is let in, so that speed alone decides."""
 
 
@@ -55,13 +55,15 @@ def make_library(folder: Path, sizes: list[Size]) -> Library:
     return library
 
 
-def choose(library: Library, precision: str, terms: Terms, device: Device, batch: int, quick: bool) -> dict[str, str]:
+def choose(
+    library: Library, precision: str, terms: Tolerances, device: Device, batch: int, quick: bool
+) -> dict[str, str]:
     """What `auto` takes for each member."""
     names = tuple(library.ids())
     ensemble = Ensemble("all", names, (1 / len(names),) * len(names), "hand", {}, {}, {})
     terms = dataclasses.replace(terms, samples=64, **({"rounds": 3} if quick else {}))
-    fitter = Fitter(library, ensemble, "auto", precision, terms=terms)
-    return {name: fitter.fit(name, device, 1, batch).backend for name in names}
+    fitter = BackendSelector(library, ensemble, "auto", precision, terms=terms)
+    return {name: fitter.select(name, device, 1, batch).backend for name in names}
 
 
 def main() -> None:
@@ -83,7 +85,7 @@ def main() -> None:
         library = make_library(Path(folder), sizes)
         images = np.random.default_rng(1).integers(0, 256, (max(batches), *SHAPE), np.uint8)
         for batch in batches:
-            exact = choose(library, "fp32", Terms(), device, batch, options.quick)
+            exact = choose(library, "fp32", Tolerances(), device, batch, options.quick)
             free = choose(library, "auto", LOOSE, device, batch, options.quick)
             for name, size in zip(library.ids(), sizes, strict=True):
                 member = library.member(name)
@@ -91,7 +93,7 @@ def main() -> None:
                 loaded = {
                     one: backends.load(one, library.model_path(name, one), member, device, 1, [FAMILY]) for one in known
                 }
-                took = race(loaded, images[:batch], rounds=rounds, seconds=seconds)
+                took = time_alternately(loaded, images[:batch], rounds=rounds, seconds=seconds)
                 answers = {one: runner.infer(images[:8]) for one, runner in loaded.items() if split(one)[1] == "fp32"}
                 assert max(np.abs(a - answers["onnx"]).max() for a in answers.values()) < 1e-3, "not the same network"
                 for runner in loaded.values():

@@ -32,12 +32,12 @@ from networks import SHAPE, Size, lay_out, write_members
 from record import RESULTS, record
 
 from ripieno import backends
-from ripieno.engine import Engine, Patience
+from ripieno.engine import Engine, RestartPolicy
 from ripieno.library.bundle import model_path
 from ripieno.types import Bundle
 
 SIZES = (Size(4, 1), Size(8, 1), Size(8, 2))
-PATIENCE = Patience(ping=1.0, check=0.2, stall=20.0)
+PATIENCE = RestartPolicy(ping=1.0, check=0.2, stall=20.0)
 TOLERANCE = 1e-5
 ROUND = 30.0
 """Seconds of a round."""

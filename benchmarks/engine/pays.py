@@ -32,9 +32,9 @@ from ripieno.allocation import Measurement, plan
 from ripieno.allocation.refine import refine
 from ripieno.allocation.worst_fit import DEFAULT_BATCH_SIZE
 from ripieno.engine import Engine, bench
-from ripieno.engine.stopwatch import Stock
+from ripieno.engine.benchmark import BackendPool
 from ripieno.profiles import local_devices, profile
-from ripieno.profiles.devices import parts
+from ripieno.profiles.devices import cpu_partitions
 from ripieno.types import Allocation, Bundle, Placement
 
 BATCH_SIZES = (1, 8, 16, 32, 64)
@@ -58,7 +58,7 @@ def main() -> None:
         paths = {m.id: folder / "members" / m.id / "model.onnx" for m in members}
         blank = lay_out(folder, members, [range(len(members))], DEFAULT_BATCH_SIZE, 1)
         devices = local_devices("cpu")
-        stock = Stock(paths, "model.onnx", backends.load)
+        stock = BackendPool(paths, "model.onnx", backends.load)
 
         def laid(placements: Placements) -> Bundle:
             return dataclasses.replace(blank, allocation=Allocation("pays", "bench", devices, placements))
@@ -78,7 +78,9 @@ def main() -> None:
 
         begin = time.perf_counter()
         measure = functools.partial(profile, batch_sizes=BATCH_SIZES, max_seconds=1.0 if options.quick else 4.0)
-        profiles = {d.kind: {m.id: measure(paths[m.id], m, d) for m in members} for d in (*devices, *parts(devices))}
+        profiles = {
+            d.kind: {m.id: measure(paths[m.id], m, d) for m in members} for d in (*devices, *cpu_partitions(devices))
+        }
         made = plan(blank.ensemble, devices, profiles, BATCH_SIZES, measured, 6 if options.quick else 20)
         found["planned"] = (made.placements, made.benches, time.perf_counter() - begin)
 

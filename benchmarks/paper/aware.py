@@ -31,7 +31,7 @@ from table2 import spread
 import ripieno
 from ripieno.data import open_dataset
 from ripieno.library.evaluate import evaluate
-from ripieno.models.cost import megaflops
+from ripieno.models.resnet_flops import megaflops
 from ripieno.pipeline.costs import export_members
 from ripieno.selection import select_members
 
@@ -62,7 +62,7 @@ class Lean(Shelf):
         chosen = [self.ids[i] for i in choice.members]
         export_members(self.library, [self.library.member(m) for m in chosen])
         evaluate(self.library, chosen)
-        mean = np.asarray(choice.weights) @ self.library.truth(chosen, "test").astype(np.float64)
+        mean = np.asarray(choice.weights) @ self.library.true_class_probabilities(chosen, "test").astype(np.float64)
         return self.error(list(choice.members), choice.weights), float(-np.log(np.maximum(mean, 1e-15)).mean())
 
 

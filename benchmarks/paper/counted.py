@@ -21,11 +21,11 @@ from sets import prepared
 
 from ripieno import Library
 from ripieno.data import open_dataset
-from ripieno.models.cost import megaflops
-from ripieno.pipeline.promotion import ensemble_worth
+from ripieno.models.resnet_flops import megaflops
+from ripieno.pipeline.promotion import make_promotion_score
 from ripieno.search import Settings, find_space, run_search
-from ripieno.train import Task, train_job
-from ripieno.types import Configuration, Input, Job, Outcome
+from ripieno.train import TrainingConfig, train_job
+from ripieno.types import Configuration, Input, Job, JobResult
 
 EPOCH, STEP, MEGAFLOP = 0.38, 0.0038, 0.153 / 3600
 """Seconds of an epoch, of each step, and of each sample's million multiply-adds."""
@@ -42,7 +42,7 @@ class Counted:
 
     slots = 1
 
-    def __init__(self, function: Callable[[Job], Outcome], epoch: Callable[[Configuration], float]) -> None:
+    def __init__(self, function: Callable[[Job], JobResult], epoch: Callable[[Configuration], float]) -> None:
         self._function = function
         self._epoch = epoch
         self._queue: deque[Job] = deque()
@@ -56,7 +56,7 @@ class Counted:
         """Queue `job`."""
         self._queue.append(job)
 
-    def wait(self, timeout: float | None = None) -> list[Outcome]:  # noqa: ARG002
+    def wait(self, timeout: float | None = None) -> list[JobResult]:  # noqa: ARG002
         """Run the oldest job."""
         if not self._queue:
             return []
@@ -92,10 +92,10 @@ def counted(asked: Plan, name: str, algorithm: str, seed: int, budget: dict[str,
     data, space, library = open_dataset(dataset), find_space(asked.space), Library(run)
     first: dict[int, int] = {}
 
-    def train(job: Job) -> Outcome:
+    def train(job: Job) -> JobResult:
         rung = first.setdefault(job.trial, job.stop)
         shared = Library(folder(asked) / f"trained-{seed}-from-{rung}")
-        task = Task(shared.path.resolve(), dataset.resolve(), space.family, asked.epochs, seed)
+        task = TrainingConfig(shared.path.resolve(), dataset.resolve(), space.family, asked.epochs, seed)
         outcome = train_job(task, job)
         if outcome.member is not None:
             name = outcome.member.id
@@ -108,7 +108,7 @@ def counted(asked: Plan, name: str, algorithm: str, seed: int, budget: dict[str,
     settings = Settings(
         space, algorithm, epochs=asked.epochs, seed=seed, promote="ensemble" if budget else "loss", budget=budget
     )
-    worth = ensemble_worth(library, space.family, budget) if budget else None
+    worth = make_promotion_score(library, space.family, budget) if budget else None
     run_search(
         library, settings, pool, weight=epoch, deadline=60 * asked.minutes, clock=pool.clock, worth=worth
     )  # fmt: skip

@@ -29,7 +29,7 @@ from searches import Shelf, arguments, plan, searched
 from table2 import spread
 
 from ripieno.selection import Choice, select_members
-from ripieno.selection.check import Method
+from ripieno.selection.validation import Method
 
 mpl.use("svg")
 import matplotlib.pyplot as plt

@@ -139,7 +139,7 @@ class Shelf:
     @cached_property
     def truth(self) -> NDArray[np.float32]:
         """(members, samples): probability of the true class, validation."""
-        return self.library.truth(self.ids)
+        return self.library.true_class_probabilities(self.ids)
 
     def single(self) -> int:
         """The member with the least validation loss."""

@@ -27,7 +27,7 @@ from sets import prepared
 
 import ripieno
 from ripieno.search import Settings, Snapshot, simulate
-from ripieno.types import Outcome
+from ripieno.types import JobResult
 
 ALGORITHMS = ("random", "hyperband", "genetic")
 PAPER = {
@@ -85,10 +85,10 @@ def real(data: Path) -> list[dict[str, object]]:
     for algorithm in ALGORITHMS:
         one = 0.0
         for slots in (1, 2):
-            outcomes: list[Outcome] = []
+            outcomes: list[JobResult] = []
             print(f"{algorithm} on {slots} slots", file=sys.stderr)
 
-            def watch(snapshot: Snapshot, found: list[Outcome] = outcomes) -> None:
+            def watch(snapshot: Snapshot, found: list[JobResult] = outcomes) -> None:
                 found.extend(snapshot.finished)
 
             with tempfile.TemporaryDirectory() as folder:

@@ -28,9 +28,9 @@ from plateau import CPU, ENSEMBLES, GPU, TABLES
 from record import record
 from setting import SIZES, setting
 
-from ripieno.allocation import simulate
-from ripieno.allocation.costs import Costs
-from ripieno.allocation.plan import Options, problem_of
+from ripieno.allocation import throughput_model
+from ripieno.allocation.costs import ProfileCosts
+from ripieno.allocation.plan import AllocationOptions, problem_of
 from ripieno.allocation.problem import Placements
 from ripieno.allocation.refine import refine
 from ripieno.allocation.scale import scale
@@ -53,10 +53,10 @@ def planned(count: int, most: int, gpus: int, tables: Path) -> list[dict[str, ob
     """A row for each number of GPUs, by the model."""
     gpu = timm_profiles(tables / "benchmark-infer-amp-nchw-pt240-cu124-rtx3090.csv", GPU.kind)
     cpu = timm_profiles(tables / "benchmark-infer-fp32-nchw-pt240-cpu-i9_10940x-dynamo.csv", CPU.kind)
-    costs, names = Costs({GPU.kind: gpu, CPU.kind: cpu}), ENSEMBLES[count]
+    costs, names = ProfileCosts({GPU.kind: gpu, CPU.kind: cpu}), ENSEMBLES[count]
     counts = range(gpus + 1)
-    single = scale(names, GPU, [CPU], costs, counts, Options(replicas=False, lanes=1))
-    many = scale(names, GPU, [CPU], costs, counts, Options(lanes=1))
+    single = scale(names, GPU, [CPU], costs, counts, AllocationOptions(replicas=False, lanes=1))
+    many = scale(names, GPU, [CPU], costs, counts, AllocationOptions(lanes=1))
     rows = []
     for ours, more, (before, after) in zip(single, many, PAPER[count], strict=False):
         worst, greedy = greedily(names, ours.gpus, costs, most)
@@ -67,13 +67,13 @@ def planned(count: int, most: int, gpus: int, tables: Path) -> list[dict[str, ob
     return rows
 
 
-def greedily(names: tuple[str, ...], gpus: int, costs: Costs, most: int) -> tuple[float, float]:
+def greedily(names: tuple[str, ...], gpus: int, costs: ProfileCosts, most: int) -> tuple[float, float]:
     """Worst-fit and algorithm 1 after it, by the model; at most `most` allocations are looked at."""
     devices = [type(GPU)(f"cuda:{i}", GPU.kind, GPU.memory) for i in range(gpus)] + [CPU]
-    problem = problem_of(names, devices, costs, (), Options(method="algorithm-1"))
+    problem = problem_of(names, devices, costs, (), AllocationOptions(method="algorithm-1"))
 
     def speed(placements: Placements) -> float:
-        return simulate.predict(placements, problem.devices, costs).throughput
+        return throughput_model.predict(placements, problem.devices, costs).throughput
 
     start = worst_fit(problem.members, problem.devices, costs, 8, smaller=problem.batch_sizes)
     found = refine(start, problem.devices, problem.batch_sizes, speed, most, fits=problem.fits)

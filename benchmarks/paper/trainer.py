@@ -32,9 +32,9 @@ from record import record
 from sets import SETS, prepared
 
 from ripieno.data import open_dataset
-from ripieno.models.cost import megaflops
-from ripieno.train import Task
-from ripieno.train.speed import measure_speed
+from ripieno.models.resnet_flops import megaflops
+from ripieno.train import TrainingConfig
+from ripieno.train.speed import measure_throughput
 from ripieno.types import Configuration, Input
 
 AUGMENTED: Configuration = {"flip": True, "max_zoom": 0.1, "max_translation": 0.1}
@@ -77,18 +77,18 @@ def products(device: str, seconds: float, ready: Callable[[], object]) -> float:
     return best
 
 
-def work(what: tuple[Task, Configuration] | str, seconds: float, barrier: Barrier) -> float:
+def work(what: tuple[TrainingConfig, Configuration] | str, seconds: float, barrier: Barrier) -> float:
     """One process' part: images a second of a trial, or operations a second of products on the device named."""
     if isinstance(what, str):
         return products(what, seconds, barrier.wait)
-    return measure_speed(*what, seconds, ready=barrier.wait).rate
+    return measure_throughput(*what, seconds, ready=barrier.wait).rate
 
 
 def _answer(pipe: object, *asked: object) -> None:
     pipe.send(work(*asked))  # type: ignore[attr-defined, arg-type]
 
 
-def together(count: int, what: tuple[Task, Configuration] | str, seconds: float) -> float:
+def together(count: int, what: tuple[TrainingConfig, Configuration] | str, seconds: float) -> float:
     """The sum of `count` processes that work at once."""
     context = multiprocessing.get_context("spawn")
     barrier, pipes = context.Barrier(count), []
@@ -105,7 +105,7 @@ def together(count: int, what: tuple[Task, Configuration] | str, seconds: float)
 
 
 def rows_of(
-    name: str, task: Task, seen: Input, given: argparse.Namespace, rates: dict[int, float]
+    name: str, task: TrainingConfig, seen: Input, given: argparse.Namespace, rates: dict[int, float]
 ) -> list[dict[str, object]]:
     """A row for each number of trials at once; the numbers alternate within a round."""
     configuration = NETWORKS[name] | AUGMENTED | {"batch_size": given.batch or BATCH[given.device]}
@@ -153,7 +153,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("tiny",) if given.quick else NETWORKS:
             for compiled in (False, True) if given.device == "cuda" else (False,):
-                task = Task(Path(scratch), dataset.resolve(), "resnet", 1, 0, 1, given.device, compiled=compiled)
+                task = TrainingConfig(
+                    Path(scratch), dataset.resolve(), "resnet", 1, 0, 1, given.device, compiled=compiled
+                )
                 print(f"{name}{', compiled' * compiled}: {given.rounds} rounds", file=sys.stderr)
                 rows += rows_of(name, task, seen, given, rates)
     told = ", ".join(f"{count}: {rate / 1e12:.3g}" for count, rate in rates.items())

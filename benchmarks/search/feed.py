@@ -31,9 +31,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from record import record
 
 from ripieno.data import load_dataset, open_dataset, write_dataset
-from ripieno.train import Task, crew
-from ripieno.train.speed import measure_speed
-from ripieno.train.trial import Trial
+from ripieno.train import TrainingConfig, crew
+from ripieno.train.network_trainer import NetworkTrainer
+from ripieno.train.speed import measure_throughput
 from ripieno.train.ways import GOAL, INLINE, Speed, Way, best, ways
 from ripieno.types import Configuration, Job, Value
 
@@ -63,9 +63,9 @@ def cifar(data: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(sheets), np.load(data / "cifar100" / "labels.npz")["train_fine"][:20000].astype(np.int64)
 
 
-def prepared(task: Task, configuration: Configuration, seconds: float) -> float:
+def prepared(task: TrainingConfig, configuration: Configuration, seconds: float) -> float:
     """Images per second that one thread prepares."""
-    trial = Trial(task, Job(0, configuration, 0, 1 << 20), open_dataset(task.dataset), INLINE)
+    trial = NetworkTrainer(task, Job(0, configuration, 0, 1 << 20), open_dataset(task.dataset), INLINE)
     blocks = itertools.chain.from_iterable(trial.feed.batches(epoch) for epoch in itertools.count(1))
     next(blocks)
     started, images = time.perf_counter(), 0
@@ -90,7 +90,7 @@ def main() -> None:
         for name, read in {"fashion": fashion, "cifar100": cifar}.items():
             dataset = write_dataset(load_dataset(read(options.data)), Path(folder) / name)
             assert dataset.path is not None
-            task = Task(Path(folder) / "run", dataset.path, "resnet", 1, 0)
+            task = TrainingConfig(Path(folder) / "run", dataset.path, "resnet", 1, 0)
             for strength, augment in {"light": LIGHT, "heavy": HEAVY}.items():
                 for network, shape in NETWORKS.items():
                     configuration = {**shape, **augment, "batch_size": 64}
@@ -104,14 +104,14 @@ def main() -> None:
 
 
 def compared(
-    task: Task, configuration: Configuration, seconds: float, rounds: int, where: tuple[str, str, str]
+    task: TrainingConfig, configuration: Configuration, seconds: float, rounds: int, where: tuple[str, str, str]
 ) -> list[dict[str, object]]:
     """A row for each way."""
     candidates = ways(max(1, len(os.sched_getaffinity(0)) - 1))
     found: dict[Way, list[Speed]] = {way: [] for way in candidates}
     for _ in range(rounds):
         for way in candidates:
-            found[way].append(measure_speed(task, configuration, seconds, way))
+            found[way].append(measure_throughput(task, configuration, seconds, way))
     alone = prepared(task, configuration, min(1.0, seconds))
     middle = [
         Speed(w, statistics.median(s.rate for s in found[w]), statistics.median(s.waited for s in found[w]))

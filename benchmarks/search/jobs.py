@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 
-from ripieno.types import Input, Job, Member, Outcome
+from ripieno.types import Input, Job, JobResult, Member
 
 
-def nothing(job: Job) -> Outcome:
+def nothing(job: Job) -> JobResult:
     """A member at once."""
     losses = {"valid_cross_entropy": 1.0 / (1 + job.trial % 97) / job.stop}
-    return Outcome(
+    return JobResult(
         job, Member(job.member, job.trial, job.stop, "none", job.configuration, Input(()), (), losses, 0, 0.0)
     )
 
 
-def sleep(seconds: float, job: Job) -> Outcome:
+def sleep(seconds: float, job: Job) -> JobResult:
     """The same after `seconds` for each epoch."""
     time.sleep(seconds * (job.stop - job.start))
     return nothing(job)

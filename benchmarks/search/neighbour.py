@@ -158,12 +158,12 @@ def steps(work: str, folder: Path, seconds: float, threads: int) -> float:
     """Steps, or batches predicted, per second in this process."""
     kind, _, network = work.partition(" ")
     if kind == "train":
-        from ripieno.train import Task
-        from ripieno.train.speed import measure_speed
+        from ripieno.train import TrainingConfig
+        from ripieno.train.speed import measure_throughput
 
-        task = Task(folder / "run", folder / "dataset", "resnet", 1, 0, threads=threads)
+        task = TrainingConfig(folder / "run", folder / "dataset", "resnet", 1, 0, threads=threads)
         configuration = {**NETWORKS[network], "batch_size": BATCH[kind]}
-        return measure_speed(task, configuration, seconds, batches=2).rate / BATCH[kind]
+        return measure_throughput(task, configuration, seconds, batches=2).rate / BATCH[kind]
     return predicted(folder, NETWORKS[network], seconds, threads)
 
 

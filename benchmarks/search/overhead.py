@@ -34,7 +34,7 @@ from record import record
 from ripieno.cluster import InlinePool, LocalPool, Pool, RayPool
 from ripieno.library import Library
 from ripieno.search import Continuous, Settings, Space, run_search
-from ripieno.types import Job, Outcome
+from ripieno.types import Job, JobResult
 
 SPACE = Space("one", "none", {"rate": Continuous(0.0, 1.0)})
 
@@ -57,14 +57,14 @@ class TimedPool:
         heapq.heappush(self._running, (end, len(self.spans), now, job))
         self.spans.append((now, end))
 
-    def wait(self, timeout: float | None = None) -> list[Outcome]:
+    def wait(self, timeout: float | None = None) -> list[JobResult]:
         """All that have ended, one at least."""
         left = self._running[0][0] - time.time() if self._running else 0.0
         time.sleep(max(0.0, min(left, 60 if timeout is None else timeout)))
         now, ended = time.time(), []
         while self._running and self._running[0][0] <= now:
             end, _, started, job = heapq.heappop(self._running)
-            ended.append(Outcome(job, jobs.nothing(job).member, None, 0, started, end))
+            ended.append(JobResult(job, jobs.nothing(job).member, None, 0, started, end))
         return ended
 
     def close(self, cancel: bool = False) -> None:  # noqa: ARG002

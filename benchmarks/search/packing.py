@@ -28,11 +28,17 @@ from feed import cifar
 from record import record
 
 from ripieno.data import load_dataset, write_dataset
-from ripieno.pipeline.packed import decide, drawn, duel
-from ripieno.pipeline.packing import Pack, Rate, cpu_packs, predicted, sizes
-from ripieno.pipeline.tuning import job_weight
+from ripieno.pipeline.trial_packing import (
+    PackingConfig,
+    PackingRate,
+    cpu_packs,
+    predicted,
+    representative_configurations,
+)
+from ripieno.pipeline.trial_packing_benchmark import measure_alternately, measure_and_choose, sample_configurations
+from ripieno.pipeline.tuning import estimate_epoch_cost
 from ripieno.search.space import find_space
-from ripieno.train import Task
+from ripieno.train import TrainingConfig
 
 
 def main() -> None:
@@ -53,14 +59,16 @@ def main() -> None:
         assert dataset.path is not None
         for name in ("resnet-tiny",) if options.quick else ("resnet-tiny", "resnet-small"):
             space = find_space(name)
-            task = Task(Path(folder) / "run", dataset.path, space.family, 1, 0)
-            cost = partial(job_weight, space.family, dataset.input, len(dataset.rows("train")))
-            middles = sizes(drawn(space, 0), cost)
+            task = TrainingConfig(Path(folder) / "run", dataset.path, space.family, 1, 0)
+            cost = partial(estimate_epoch_cost, space.family, dataset.input, len(dataset.rows("train")))
+            middles = representative_configurations(sample_configurations(space, 0), cost)
             started = time.perf_counter()
-            chosen = decide(task, "here", packs, middles).chosen
+            chosen = measure_and_choose(task, "here", packs, middles).chosen
             took = time.perf_counter() - started
             for pack in packs[1:]:
-                turns = duel(task, (packs[0], pack), middles, turns=options.turns, seconds=options.seconds)
+                turns = measure_alternately(
+                    task, (packs[0], pack), middles, turns=options.turns, seconds=options.seconds
+                )
                 rows.append(row(name, packs[0], pack, turns, chosen, took))
     note = "; ".join(verdict(rows, space) for space in dict.fromkeys(str(r["space"]) for r in rows))
     settings = {"seconds": options.seconds, "turns": options.turns}
@@ -68,7 +76,12 @@ def main() -> None:
 
 
 def row(
-    space: str, equal: Pack, pack: Pack, turns: tuple[tuple[Rate, ...], ...], chosen: Pack, took: float
+    space: str,
+    equal: PackingConfig,
+    pack: PackingConfig,
+    turns: tuple[tuple[PackingRate, ...], ...],
+    chosen: PackingConfig,
+    took: float,
 ) -> dict[str, object]:
     """One pack against the equal split."""
     times = [predicted(pack, turn) / predicted(equal, turn) for turn in turns]

@@ -71,7 +71,7 @@ def main() -> None:
     evaluations: list[int] = []
     evaluate = tree.Tree._evaluate
 
-    def counted(self: tree.Tree[object], node: tree.Node[object], candidates: np.ndarray) -> None:
+    def counted(self: tree.Tree[object], node: tree.SearchNode[object], candidates: np.ndarray) -> None:
         evaluations.append(len(candidates))
         evaluate(self, node, candidates)
 

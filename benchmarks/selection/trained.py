@@ -22,8 +22,8 @@ from record import record
 import ripieno
 from ripieno.library.evaluate import evaluate
 from ripieno.selection import Choice, front, select_members
-from ripieno.selection.check import Method
 from ripieno.selection.combine import combine
+from ripieno.selection.validation import Method
 from ripieno.tasks.metrics import losses
 
 MULTIPLES = (1, 2, 4, 8, 16)
@@ -36,7 +36,7 @@ def table(run: Path) -> list[dict[str, Any]]:
     held = ripieno.show(library)
     ids = sorted(held.costs)
     evaluate(library, ids)
-    truth, labels = library.truth(ids), library.labels("test")
+    truth, labels = library.true_class_probabilities(ids), library.labels("test")
     costs = np.array([held.costs[m] for m in ids])
     score = held.metric.replace("-", "_")
     rows = []

@@ -13,7 +13,7 @@ from networks import CLASSES, SHAPE, lay_out, write_members
 from ripieno import files
 from ripieno.data import write_dataset
 from ripieno.library import Library, read_bundle, write_bundle
-from ripieno.pipeline.fitting import Fitter
+from ripieno.pipeline.backend_selection import BackendSelector
 from ripieno.types import Bundle, Dataset
 
 BATCH = 32
@@ -45,7 +45,7 @@ def choose(bundle: Bundle, run: Path, path: Path) -> None:
             answers = np.full((2 * CLASSES, CLASSES), 1 / CLASSES, np.float32)
             network = (bundle.path / "members" / member.id / "model.onnx").read_bytes()
             library.add(member, answers, labels[rows == 1], network)
-    fitter = Fitter(library, bundle.ensemble, "auto", "auto")
+    fitter = BackendSelector(library, bundle.ensemble, "auto", "auto")
     device = bundle.allocation.devices[0]
-    fits = [fitter.fit(member.id, device, 1, BATCH) for member in bundle.members]
+    fits = [fitter.select(member.id, device, 1, BATCH) for member in bundle.members]
     write_bundle(library, bundle.ensemble, bundle.allocation, "onnx", path, fitter.proof(fits))

@@ -50,7 +50,7 @@ JOURNAL = HOMES / "measured.jsonl"
 Row = dict[str, object]
 AUTO = "auto"
 NEAR = 0.1
-"""How far `auto` may be from fp32: `ripieno.pipeline.fitting.Terms.near`."""
+"""How far `auto` may be from fp32: `ripieno.pipeline.backend_selection.Terms.near`."""
 TRIAL = 0.5
 """Seconds that a setting is asked, twice at each load, to find the best."""
 

@@ -26,7 +26,7 @@ from client import grpc_request, http_request, oip_body
 from faults import TOLERANCE
 from PIL import Image
 
-from ripieno.data.inputs import fit_picture
+from ripieno.data.prediction_inputs import load_image
 from ripieno.server.proto import SERVICE, message
 from ripieno.types import Input
 
@@ -68,7 +68,7 @@ def pictures(shown: np.ndarray, wanted: Input) -> tuple[list[bytes], np.ndarray]
         file = io.BytesIO()
         Image.fromarray(image).resize(size).save(file, kind)
         files.append(file.getvalue())
-    return files, np.stack([fit_picture(io.BytesIO(data), wanted) for data in files])
+    return files, np.stack([load_image(io.BytesIO(data), wanted) for data in files])
 
 
 class UnansweredError(Exception):

@@ -1,16 +1,16 @@
 """Which member runs on which device in batches of which size."""
 
-from ripieno.allocation.costs import Costs
-from ripieno.allocation.plan import Options, plan
-from ripieno.allocation.problem import Pin, check_pins, parse_pins
+from ripieno.allocation.costs import ProfileCosts
+from ripieno.allocation.plan import AllocationOptions, plan
+from ripieno.allocation.problem import PlacementConstraint, check_pins, parse_pins
 from ripieno.allocation.refine import Measurement, Refined, refine
 from ripieno.allocation.worst_fit import worst_fit
 
 __all__ = [
-    "Costs",
+    "AllocationOptions",
     "Measurement",
-    "Options",
-    "Pin",
+    "PlacementConstraint",
+    "ProfileCosts",
     "Refined",
     "check_pins",
     "parse_pins",

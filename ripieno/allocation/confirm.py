@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ripieno.allocation import matrix, simulate
-from ripieno.allocation.problem import Placements, Problem
+from ripieno.allocation import neighbourhood, throughput_model
+from ripieno.allocation.problem import AllocationProblem, Placements
 from ripieno.allocation.refine import CachedBench, Refined
 
 Score = Callable[[Placements], float]
@@ -22,7 +22,7 @@ SLACK = 0.2
 
 def confirm(
     starts: Sequence[Placements],
-    problem: Problem,
+    problem: AllocationProblem,
     bench: CachedBench,
     patience: int = PATIENCE,
     progress: Callable[[int, int, float], None] | None = None,
@@ -51,7 +51,7 @@ def confirm(
     failures = 0
     while failures < patience and not bench.spent:
         failures = 0
-        for candidate in promising(current, problem, score):
+        for candidate in ranked_neighbours(current, problem, score):
             if candidate in bench:
                 continue
             measured = bench(candidate)
@@ -67,18 +67,20 @@ def confirm(
     return Refined(current, now, start, bench.benches)
 
 
-def promising(placements: Placements, problem: Problem, score: Score | None = None) -> list[Placements]:
+def ranked_neighbours(
+    placements: Placements, problem: AllocationProblem, score: Score | None = None
+) -> list[Placements]:
     """Neighbours of `placements` by what the model expects, the best first, without those expected much worse."""
     if score is None:
-        now = simulate.predict(placements, problem.devices, problem.costs).throughput * (1 - SLACK)
+        now = throughput_model.predict(placements, problem.devices, problem.costs).throughput * (1 - SLACK)
         # equal prices rule out what is far too slow at the cost of a sum
         prices = dict.fromkeys(problem.members, 1 / len(problem.members))
         ranked = [
-            (-simulate.solve(loads).throughput, number, candidate)
-            for number, candidate in enumerate(matrix.neighbours(placements, problem))
-            if (loads := simulate.load(candidate, problem.devices, problem.costs)).bound(prices) >= now
+            (-throughput_model.solve(loads).throughput, number, candidate)
+            for number, candidate in enumerate(neighbourhood.neighbours(placements, problem))
+            if (loads := throughput_model.workload(candidate, problem.devices, problem.costs)).bound(prices) >= now
         ]
     else:
         now = score(placements) * (1 - SLACK)
-        ranked = [(-score(p), number, p) for number, p in enumerate(matrix.neighbours(placements, problem))]
+        ranked = [(-score(p), number, p) for number, p in enumerate(neighbourhood.neighbours(placements, problem))]
     return [candidate for worse, _, candidate in sorted(ranked) if -worse >= now]

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ripieno.errors import AllocationError
-from ripieno.profiles.devices import part_of_kind
-from ripieno.types import Device, Point, Profile
+from ripieno.profiles.devices import partition_kind
+from ripieno.types import BatchProfile, Device, Profile
 
-ENGINE = 2e-5
+ENGINE_OVERHEAD = 2e-5
 """Seconds of a lane that the engine takes for each batch: a sixth of a small network on one sample, nothing on 64."""
 
 
 @dataclass(frozen=True)
-class Costs:
+class ProfileCosts:
     """Profiles by kind of device, then by member: `{d.kind: library.profiles(d.kind) for d in devices}`."""
 
     profiles: Mapping[str, Mapping[str, Profile]]
@@ -53,7 +53,7 @@ class Costs:
         return self._part(member, device, lanes) is not None or lanes == 1
 
     def _part(self, member: str, device: Device, lanes: int) -> Profile | None:
-        kind = part_of_kind(device.kind, lanes) if lanes > 1 and device.type == "cpu" else None
+        kind = partition_kind(device.kind, lanes) if lanes > 1 and device.type == "cpu" else None
         return self.profiles.get(kind, {}).get(member) if kind else None
 
     def bytes(self, member: str, device: Device, batch_size: int) -> int:
@@ -81,7 +81,7 @@ class Costs:
         return tuple(sorted(set.intersection(*measured))) if measured else ()
 
 
-def seconds_at(points: Sequence[Point], batch_size: int) -> float:
+def seconds_at(points: Sequence[BatchProfile], batch_size: int) -> float:
     """Seconds of a batch: measured, on the line between two that were, or in proportion beyond the last."""
     points = sorted(points, key=lambda p: p.batch_size)
     if batch_size >= points[-1].batch_size:
@@ -89,7 +89,7 @@ def seconds_at(points: Sequence[Point], batch_size: int) -> float:
     return _between([(p.batch_size, p.seconds) for p in points], batch_size)
 
 
-def bytes_at(points: Sequence[Point], batch_size: int) -> int:
+def bytes_at(points: Sequence[BatchProfile], batch_size: int) -> int:
     """Bytes at a batch size, never too few: beyond the last point by the steepest rise there was per sample."""
     points = sorted(points, key=lambda p: p.batch_size)
     last = points[-1]

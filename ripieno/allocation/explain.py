@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ripieno.allocation import memory, simulate
-from ripieno.allocation.costs import ENGINE, Costs
-from ripieno.profiles.devices import part_of_kind
+from ripieno.allocation import memory, throughput_model
+from ripieno.allocation.costs import ENGINE_OVERHEAD, ProfileCosts
+from ripieno.profiles.devices import partition_kind
 from ripieno.types import Allocation, Device, Profile
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Seat:
+class PlacementReport:
     """One placement: `share` of its resource's time by the model, `measured` share where one was handed in."""
 
     member: str
@@ -50,7 +50,7 @@ class DeviceUse:
 class Explanation:
     """An allocation explained; `limits` is one line on what sets its pace."""
 
-    seats: tuple[Seat, ...]
+    seats: tuple[PlacementReport, ...]
     devices: tuple[DeviceUse, ...]
     throughput: float
     """predicted, samples per second"""
@@ -82,12 +82,12 @@ class Explanation:
         return max(total.values(), default=None)
 
     @property
-    def short_of_bound(self) -> float | None:
+    def gap_to_bound(self) -> float | None:
         """By what share the prediction stays below the bound: 0 when no allocation can be faster by the model."""
         return max(0.0, 1 - self.throughput / self.bound) if self.bound else None
 
 
-def costs_of(library: Library, allocation: Allocation) -> Costs:
+def costs_of(library: Library, allocation: Allocation) -> ProfileCosts:
     """What the placements of `allocation` cost where they sit, by the profiles of what runs each of them."""
     kinds = {d.name: d.kind for d in allocation.devices}
     backends = allocation.backends or (None,) * len(allocation.placements)
@@ -96,14 +96,14 @@ def costs_of(library: Library, allocation: Allocation) -> Costs:
     for p, backend in zip(allocation.placements, backends, strict=True):
         kind = kinds.get(p.device, "")
         lanes = len({q.lane for q in allocation.placements if q.device == p.device})
-        for one in {kind, part_of_kind(kind, lanes) or kind} - {""}:
+        for one in {kind, partition_kind(kind, lanes) or kind} - {""}:
             if (profile := known(one, backend).get(p.member)) is not None:
                 found.setdefault(one, {})[p.member] = profile
-    return Costs(found, ENGINE)
+    return ProfileCosts(found, ENGINE_OVERHEAD)
 
 
 def explain(
-    allocation: Allocation, costs: Costs, measured: Mapping[tuple[str, str, int], float] | None = None
+    allocation: Allocation, costs: ProfileCosts, measured: Mapping[tuple[str, str, int], float] | None = None
 ) -> Explanation:
     """Explain `allocation` by the profiles in `costs`.
 
@@ -111,15 +111,15 @@ def explain(
     allocation has of its last bench. Raises AllocationError for a missing profile.
     """
     placements, devices = allocation.placements, allocation.devices
-    loads = simulate.load(placements, devices, costs)
-    found = simulate.solve(loads)
+    loads = throughput_model.workload(placements, devices, costs)
+    found = throughput_model.solve(loads)
     by_name = {d.name: d for d in devices}
     lanes = {d.name: len({p.lane for p in placements if p.device == d.name}) for d in devices}
     if measured is None and len(allocation.shares) == len(placements):
         keys = [(p.member, p.device, p.lane) for p in placements]
         measured = dict(zip(keys, allocation.shares, strict=True))
     seats = tuple(
-        Seat(
+        PlacementReport(
             p.member,
             p.device,
             p.lane,
@@ -132,7 +132,7 @@ def explain(
         )
         for p, rate, seconds in zip(placements, found.rates, loads.seconds, strict=True)
     )
-    taken = memory.used(placements, devices, costs)
+    taken = memory.device_usage(placements, devices, costs)
     uses = tuple(
         DeviceUse(
             d.name,
@@ -149,7 +149,7 @@ def explain(
     return Explanation(seats, uses, found.throughput, allocation.bound, limits, *known)
 
 
-def _limits(found: simulate.Prediction, devices: Sequence[Device]) -> str:
+def _limits(found: throughput_model.Prediction, devices: Sequence[Device]) -> str:
     """One sentence: the devices that are always busy, the members that cost the pace there, and who is idle."""
     if not found.rates:
         return "Nobody is placed."

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.allocation import simulate
-from ripieno.allocation.costs import Costs
+from ripieno.allocation import throughput_model
+from ripieno.allocation.costs import ProfileCosts
 from ripieno.allocation.problem import Placements
 from ripieno.types import Device
 
@@ -26,13 +26,13 @@ def arrivals(rate: float, count: int, generator: np.random.Generator) -> NDArray
 
 
 def latencies(
-    placements: Placements, devices: Sequence[Device], costs: Costs, times: NDArray[np.float64]
+    placements: Placements, devices: Sequence[Device], costs: ProfileCosts, times: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Seconds from each arrival in `times` (ascending) to its answer."""
     by_name = {d.name: d for d in devices}
-    loads = simulate.load(placements, devices, costs)
+    loads = throughput_model.workload(placements, devices, costs)
     lanes: dict[str, set[int]] = defaultdict(set)
-    seats: dict[simulate.Resource, list[int]] = defaultdict(list)
+    seats: dict[throughput_model.Resource, list[int]] = defaultdict(list)
     for i, p in enumerate(placements):
         lanes[p.device].add(p.lane)
         seats[loads.resources[i]].append(i)
@@ -41,11 +41,11 @@ def latencies(
     left = np.full(count, len(claimed))
     answered = np.zeros(count)
     idle = sorted(seats)
-    events: list[tuple[float, simulate.Resource, int, int]] = []
+    events: list[tuple[float, throughput_model.Resource, int, int]] = []
     arrived = 0
     now = 0.0
 
-    def start(resource: simulate.Resource) -> bool:
+    def start(resource: throughput_model.Resource) -> bool:
         waiting = [
             (claimed[placements[i].member], -placements[i].batch_size * loads.seconds[i], i)
             for i in seats[resource]
@@ -75,6 +75,6 @@ def latencies(
     return answered - times
 
 
-def p99(placements: Placements, devices: Sequence[Device], costs: Costs, times: NDArray[np.float64]) -> float:
+def p99(placements: Placements, devices: Sequence[Device], costs: ProfileCosts, times: NDArray[np.float64]) -> float:
     """Seconds within which 99 of 100 samples arriving at `times` are answered."""
     return float(np.quantile(latencies(placements, devices, costs, times), 0.99))

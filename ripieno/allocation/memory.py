@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ripieno.allocation.costs import Costs
+from ripieno.allocation.costs import ProfileCosts
 from ripieno.errors import AllocationError
 from ripieno.types import Device, Placement
 
 
-def used(placements: Sequence[Placement], devices: Sequence[Device], costs: Costs) -> dict[str, int]:
+def device_usage(placements: Sequence[Placement], devices: Sequence[Device], costs: ProfileCosts) -> dict[str, int]:
     """Bytes taken on each device: every lane's own share, and every placement at its batch size.
 
     Raises AllocationError for a placement on a device that is not among `devices`.
@@ -25,7 +25,7 @@ def used(placements: Sequence[Placement], devices: Sequence[Device], costs: Cost
     return taken
 
 
-def of_lanes(placements: Sequence[Placement], devices: Sequence[Device], costs: Costs) -> dict[str, int]:
+def worker_usage(placements: Sequence[Placement], devices: Sequence[Device], costs: ProfileCosts) -> dict[str, int]:
     """Bytes that each lane takes, by `DEVICE/LANE`: its own share, and its placements at their batch sizes.
 
     Raises AllocationError for a placement on a device that is not among `devices`.
@@ -39,19 +39,19 @@ def of_lanes(placements: Sequence[Placement], devices: Sequence[Device], costs: 
     return taken
 
 
-def fits(placements: Sequence[Placement], devices: Sequence[Device], costs: Costs) -> bool:
+def fits(placements: Sequence[Placement], devices: Sequence[Device], costs: ProfileCosts) -> bool:
     """Whether no device is asked for more bytes than it has."""
-    taken = used(placements, devices, costs)
+    taken = device_usage(placements, devices, costs)
     return all(taken[device.name] <= device.memory for device in devices)
 
 
-def at_least(count: int) -> str:
+def format_rounded_up(count: int) -> str:
     """As `in_words`, but never rounded down: who gives so much gives enough."""
     unit = 1 << max(0, min(30, 10 * ((count.bit_length() - 1) // 10)))
-    return in_words(unit * math.ceil(10 * count / unit) / 10)
+    return format_bytes(unit * math.ceil(10 * count / unit) / 10)
 
 
-def in_words(count: float) -> str:
+def format_bytes(count: float) -> str:
     """`3221225472` as `3.0 GiB`."""
     for unit in ("bytes", "KiB", "MiB"):
         if count < 1024:

@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-from ripieno.allocation import simulate
-from ripieno.allocation.problem import Placements, Problem, canonical
-from ripieno.allocation.program import Room, Rows, solve
+from ripieno.allocation import throughput_model
+from ripieno.allocation.milp import CapacityConstraint, ConstraintRows, solve
+from ripieno.allocation.problem import AllocationProblem, Placements, canonical
 from ripieno.types import Device, Placement
 
 GAP = 1e-6
@@ -51,7 +51,7 @@ class Optimum:
         return self.placements is not None
 
 
-def share_out(loads: simulate.Load) -> simulate.Prediction:
+def balance_replicas(loads: throughput_model.Workload) -> throughput_model.Prediction:
     """Share out each member's samples over its replicas so that the ensemble is fastest (see `simulate`)."""
     members = {m: i for i, m in enumerate(dict.fromkeys(loads.members))}
     resources = {r: i for i, r in enumerate(dict.fromkeys(loads.resources))}
@@ -73,7 +73,7 @@ def share_out(loads: simulate.Load) -> simulate.Prediction:
     busy = np.bincount(lanes, seconds * rates, minlength=len(resources))
     prices = np.maximum(0.0, -result.ineqlin.marginals[: len(members)])
     prices /= prices.sum()
-    return simulate.Prediction(
+    return throughput_model.Prediction(
         float(-result.fun / scale),
         tuple(float(r) for r in rates),
         {r: float(busy[i]) for r, i in resources.items()},
@@ -82,7 +82,7 @@ def share_out(loads: simulate.Load) -> simulate.Prediction:
 
 
 @dataclass(frozen=True)
-class _Seat:
+class _Instance:
     """One possible placement: a column of f and one of y."""
 
     placement: Placement
@@ -91,18 +91,20 @@ class _Seat:
     bytes: int
 
 
-def best(problem: Problem, seconds: float = 10.0, known: Placements | None = None, relaxed: bool = False) -> Optimum:
+def solve_optimum(
+    problem: AllocationProblem, seconds: float = 10.0, known: Placements | None = None, relaxed: bool = False
+) -> Optimum:
     """The placements of greatest predicted throughput, searched for at most `seconds`.
 
     `known` placements make the search shorter, and are the answer when it finds none better in time. `relaxed` drops
     that y and z are whole: a quick bound, with no placements.
     """
-    floor = simulate.predict(known, problem.devices, problem.costs).throughput if known else 0.0
+    floor = throughput_model.predict(known, problem.devices, problem.costs).throughput if known else 0.0
     modes = [(d, lanes) for d in problem.devices for lanes in problem.lane_counts(d) if _pays(problem, d, lanes)]
     seats = [seat for i, mode in enumerate(modes) for seat in _seats(problem, i, *mode)]
     if {s.placement.member for s in seats} != set(problem.members):
         return Optimum(None, 0.0, 0.0)
-    scale = 1 / _ceiling(problem, modes, seats)
+    scale = 1 / _upper_bound(problem, modes, seats)
     rows = _constraints(problem, modes, seats, scale)
     n, k = len(seats), len(modes)
     columns = 1 + 2 * n + k  # X, f, y, z
@@ -112,7 +114,9 @@ def best(problem: Problem, seconds: float = 10.0, known: Placements | None = Non
     lower, upper = np.zeros(columns), np.ones(columns)
     lower[0] = min(1.0, floor * scale * (1 - GAP))
     rooms = [
-        Room([1 + n + i for i in inside], [seats[i].bytes for i in inside], d.memory - lanes * problem.costs.base(d))
+        CapacityConstraint(
+            [1 + n + i for i in inside], [seats[i].bytes for i in inside], d.memory - lanes * problem.costs.base(d)
+        )
         for mode, (d, lanes) in enumerate(modes)
         for inside in [[i for i, s in enumerate(seats) if s.mode == mode]]
     ]
@@ -123,13 +127,13 @@ def best(problem: Problem, seconds: float = 10.0, known: Placements | None = Non
     placements, throughput = known, floor
     if result.x is not None and not relaxed:
         found = _read(seats, result.x[1 : 1 + n], result.x[1 + n : 1 + 2 * n])
-        then = simulate.predict(found, problem.devices, problem.costs).throughput
+        then = throughput_model.predict(found, problem.devices, problem.costs).throughput
         if known is None or then > floor:
             placements, throughput = found, then
     return Optimum(placements, throughput, max(ceiling, throughput))
 
 
-def _ceiling(problem: Problem, modes: list[tuple[Device, int]], seats: list[_Seat]) -> float:
+def _upper_bound(problem: AllocationProblem, modes: list[tuple[Device, int]], seats: list[_Instance]) -> float:
     """Samples per second that nothing exceeds: of the slowest member, had it all devices, or its one, for itself."""
     speeds: dict[str, dict[str, float]] = {m: {} for m in problem.members}
     for s in seats:
@@ -139,7 +143,7 @@ def _ceiling(problem: Problem, modes: list[tuple[Device, int]], seats: list[_Sea
     return min(sum(mine.values()) if problem.replicas else max(mine.values()) for mine in speeds.values())
 
 
-def _pays(problem: Problem, device: Device, lanes: int) -> bool:
+def _pays(problem: AllocationProblem, device: Device, lanes: int) -> bool:
     """Return whether cutting `device` in `lanes` can be quicker than leaving it whole.
 
     It cannot where no member was measured on such a part: `Costs` takes it to be as much slower as it is smaller. Nor
@@ -152,19 +156,21 @@ def _pays(problem: Problem, device: Device, lanes: int) -> bool:
     return room and any(problem.costs.measured(m, device, lanes) for m in problem.members)
 
 
-def _seats(problem: Problem, mode: int, device: Device, lanes: int) -> Iterable[_Seat]:
+def _seats(problem: AllocationProblem, mode: int, device: Device, lanes: int) -> Iterable[_Instance]:
     for member in problem.members:
-        if device not in problem.homes(member):
+        if device not in problem.allowed_devices(member):
             continue
         for size in problem.sizes(member):
             seconds = problem.costs.seconds(member, device, size, lanes) / size
             needs = problem.costs.bytes(member, device, size)
             if needs + lanes * problem.costs.base(device) <= device.memory:
                 for lane in range(lanes):
-                    yield _Seat(Placement(member, device.name, size, lane), mode, seconds, needs)
+                    yield _Instance(Placement(member, device.name, size, lane), mode, seconds, needs)
 
 
-def _constraints(problem: Problem, modes: list[tuple[Device, int]], seats: list[_Seat], scale: float) -> Rows:
+def _constraints(
+    problem: AllocationProblem, modes: list[tuple[Device, int]], seats: list[_Instance], scale: float
+) -> ConstraintRows:
     n = len(seats)
     f, y, z = 1, 1 + n, 1 + 2 * n  # where each kind of column begins
     of_member: dict[str, list[int]] = defaultdict(list)
@@ -176,7 +182,7 @@ def _constraints(problem: Problem, modes: list[tuple[Device, int]], seats: list[
         of_lane[s.mode, s.placement.lane].append(i)
         of_home[s.placement.member, s.mode, s.placement.lane].append(i)
         of_device[s.placement.device].append(i)
-    rows = Rows()
+    rows = ConstraintRows()
     for member in problem.members:
         rows.add([(0, 1.0), *((f + i, -scale / seats[i].seconds) for i in of_member[member])], 0.0)
         rows.add([(y + i, -1.0) for i in of_member[member]], -1.0)
@@ -199,7 +205,7 @@ def _constraints(problem: Problem, modes: list[tuple[Device, int]], seats: list[
     return rows
 
 
-def _read(seats: list[_Seat], shares: NDArray[np.float64], chosen: NDArray[np.float64]) -> Placements:
+def _read(seats: list[_Instance], shares: NDArray[np.float64], chosen: NDArray[np.float64]) -> Placements:
     """Placements of a solution: those chosen and used; of a member that is used nowhere, one."""
     picked = [i for i in range(len(seats)) if chosen[i] > 0.5]
     used = [i for i in picked if shares[i] > 1e-7]

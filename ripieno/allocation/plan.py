@@ -12,12 +12,12 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ripieno.allocation import matrix, memory, simulate
-from ripieno.allocation.climb import climb, longest_first
+from ripieno.allocation import memory, neighbourhood, throughput_model
 from ripieno.allocation.confirm import confirm
-from ripieno.allocation.costs import ENGINE, Costs
+from ripieno.allocation.costs import ENGINE_OVERHEAD, ProfileCosts
+from ripieno.allocation.hill_climbing import hill_climb, longest_processing_time_first
 from ripieno.allocation.latency import arrivals, p99
-from ripieno.allocation.problem import Pin, Placements, Problem, canonical
+from ripieno.allocation.problem import AllocationProblem, PlacementConstraint, Placements, canonical
 from ripieno.allocation.refine import Bench, CachedBench, Refined, refine
 from ripieno.allocation.worst_fit import DEFAULT_BATCH_SIZE, worst_fit
 from ripieno.durations import check_duration
@@ -37,7 +37,7 @@ SMALL = 64
 
 
 @dataclass(frozen=True)
-class Options:
+class AllocationOptions:
     """How to plan; each default stands here once."""
 
     method: Method = "model"
@@ -45,7 +45,7 @@ class Options:
     batch_size: int = DEFAULT_BATCH_SIZE
     """of worst-fit"""
     max_benches: int = 100
-    pins: Mapping[str, Pin] = field(default_factory=dict)
+    pins: Mapping[str, PlacementConstraint] = field(default_factory=dict)
     replicas: bool = True
     """whether a member may run on several devices"""
     lanes: int = 4
@@ -66,7 +66,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Planned:
+class ModelPlan:
     """What the model alone comes to: worst-fit's `start` (None where it fails), its own `best`, and a bound."""
 
     start: Placements | None
@@ -84,7 +84,7 @@ def plan(
     bench: Bench | None = None,
     max_benches: int | None = None,
     *,
-    options: Options | None = None,
+    options: AllocationOptions | None = None,
     name: str = "",
     progress: Progress | None = None,
 ) -> Allocation:
@@ -99,11 +99,11 @@ def plan(
     Raises AllocationError when the members do not fit, with the smallest change that makes them, or a profile is
     missing.
     """
-    options = options or Options()
+    options = options or AllocationOptions()
     # others' profiles would tell of runtimes that no lane here has
     known = {kind: {m: p for m, p in of.items() if m in ensemble.members} for kind, of in profiles.items()}
-    problem = problem_of(ensemble.members, devices, Costs(known, ENGINE), batch_sizes, options)
-    planned = by_model(problem, options)
+    problem = problem_of(ensemble.members, devices, ProfileCosts(known, ENGINE_OVERHEAD), batch_sizes, options)
+    planned = plan_with_model(problem, options)
     found: Refined | None = None
     errors: tuple[float, ...] = ()
     if bench is not None:
@@ -118,11 +118,11 @@ def plan(
         devices=tuple(devices),
         placements=placements,
         benches=found.benches if found else 0,
-        predicted=simulate.predict(placements, devices, problem.costs).throughput,
+        predicted=throughput_model.predict(placements, devices, problem.costs).throughput,
         bound=planned.bound if math.isfinite(planned.bound) else None,
         rate=options.rate,
         errors=errors,
-        planned=memory.of_lanes(placements, devices, problem.costs),
+        planned=memory.worker_usage(placements, devices, problem.costs),
     )
     if planned.score is not None:
         figure = found.measurement.throughput if found else planned.score(placements)
@@ -133,8 +133,12 @@ def plan(
 
 
 def problem_of(
-    members: Sequence[str], devices: Sequence[Device], costs: Costs, batch_sizes: Sequence[int], options: Options
-) -> Problem:
+    members: Sequence[str],
+    devices: Sequence[Device],
+    costs: ProfileCosts,
+    batch_sizes: Sequence[int],
+    options: AllocationOptions,
+) -> AllocationProblem:
     """The problem to be solved, checked. Raises AllocationError."""
     if not devices:
         raise AllocationError("there are no devices to place members on: name at least cpu")
@@ -143,41 +147,41 @@ def problem_of(
         raise AllocationError("no batch size was measured for all members on all devices: measure them again")
     replicas = options.replicas and options.method == "model"
     lanes = options.lanes if options.method == "model" else 1
-    return Problem(members, tuple(devices), costs, sizes, options.pins, replicas, lanes).with_pins()
+    return AllocationProblem(members, tuple(devices), costs, sizes, options.pins, replicas, lanes).with_pins()
 
 
-def by_model(problem: Problem, options: Options) -> Planned:
+def plan_with_model(problem: AllocationProblem, options: AllocationOptions) -> ModelPlan:
     """Plan without benches: worst-fit, ascents from it, and the optimum where it is found in time.
 
     Raises AllocationError when nothing fits, with the smallest changes that make it.
     """
-    starts, refusal = _starts(problem, options.batch_size)
+    starts, refusal = _initial_placements(problem, options.batch_size)
     if options.method != "model":
         if not starts:
             raise _refused(problem, refusal, f"{refusal}, or plan by the model, which finds room for all")
         # what any plan could reach, of the model's too
         whole = dataclasses.replace(problem, replicas=options.replicas, lanes=options.lanes)
-        return Planned(starts[0], starts[0], _relaxed(whole, options.seconds), _score(problem, options))
+        return ModelPlan(starts[0], starts[0], _relaxed(whole, options.seconds), _score(problem, options))
     best, bound = _search(problem, starts, options.seconds)
     if best is None:
         raise _refused(problem, refusal)
     score = _score(problem, options)
     if score is not None:
-        best = _quickest(best, starts, problem, score, options.rate or 0.0, bound)
-    return Planned(starts[0] if starts else None, best, bound, score)
+        best = _lowest_latency(best, starts, problem, score, options.rate or 0.0, bound)
+    return ModelPlan(starts[0] if starts else None, best, bound, score)
 
 
-def _refused(problem: Problem, refusal: AllocationError, fits: str = "") -> AllocationError:
+def _refused(problem: AllocationProblem, refusal: AllocationError, fits: str = "") -> AllocationError:
     """Why nothing fits, and what would; `fits` is said when it is worst-fit alone that finds no room, its `refusal`."""
-    from ripieno.allocation import mend  # brings SciPy
+    from ripieno.allocation import infeasibility  # brings SciPy
 
-    why = mend.refusal(problem)
+    why = infeasibility.explain_infeasible(problem)
     if why is None:
         return AllocationError(fits) if fits else refusal
     return refusal if fits else AllocationError(why)
 
 
-def _score(problem: Problem, options: Options) -> Callable[[Placements], float] | None:
+def _score(problem: AllocationProblem, options: AllocationOptions) -> Callable[[Placements], float] | None:
     """1 / p99 seconds by the model at the rate asked for; None when the throughput is what counts."""
     if options.rate is None:
         return None
@@ -185,10 +189,10 @@ def _score(problem: Problem, options: Options) -> Callable[[Placements], float] 
     return lambda placements: 1 / p99(placements, problem.devices, problem.costs, times)
 
 
-def _quickest(
+def _lowest_latency(
     best: Placements,
     starts: list[Placements],
-    problem: Problem,
+    problem: AllocationProblem,
     score: Callable[[Placements], float],
     rate: float,
     bound: float,
@@ -200,39 +204,43 @@ def _quickest(
     if rate > bound:
         raise AllocationError(f"{rate:g} samples/s are more than these devices can do ({bound:.4g}): add devices")
     start = max([best, *starts], key=score)
-    around = functools.partial(matrix.neighbours, problem=problem)
+    around = functools.partial(neighbourhood.neighbours, problem=problem)
     return refine(start, problem.devices, problem.batch_sizes, score, TRIALS, neighbours=around).placements
 
 
-def _search(problem: Problem, starts: list[Placements], seconds: float) -> tuple[Placements | None, float]:
+def _search(problem: AllocationProblem, starts: list[Placements], seconds: float) -> tuple[Placements | None, float]:
     """The best placements by the model and a bound: the cheap ways first, until one is near the bound."""
 
     def speed(placements: Placements) -> float:
-        return simulate.predict(placements, problem.devices, problem.costs).throughput
+        return throughput_model.predict(placements, problem.devices, problem.costs).throughput
 
-    from ripieno.allocation import optimum, wrap  # bring SciPy
+    from ripieno.allocation import mcnaughton, optimum  # bring SciPy
 
     bound = _relaxed(problem, seconds)
-    found = [p for p in (wrap.wrap_around(problem), longest_first(problem), *starts) if p is not None]
+    found = [
+        p
+        for p in (mcnaughton.mcnaughton_wrap(problem), longest_processing_time_first(problem), *starts)
+        if p is not None
+    ]
     best = max(found, key=speed, default=None)
     if best is not None and speed(best) < bound * NEAR:
         # a climb over many devices takes long: then only from the best
         small = len(problem.devices) * len(problem.members) <= SMALL
-        best = max((climb(p, problem) for p in (found if small else [best])), key=speed)
+        best = max((hill_climb(p, problem) for p in (found if small else [best])), key=speed)
     if best is None or (seconds > 0 and speed(best) < bound * NEAR):
-        solved = optimum.best(problem, seconds or 1.0, known=best)
+        solved = optimum.solve_optimum(problem, seconds or 1.0, known=best)
         best, bound = solved.placements, min(bound, solved.bound)
     return best, bound
 
 
-def _relaxed(problem: Problem, seconds: float) -> float:
+def _relaxed(problem: AllocationProblem, seconds: float) -> float:
     """A quick bound."""
     from ripieno.allocation import optimum  # brings SciPy
 
-    return optimum.best(problem, max(seconds, 1.0), relaxed=True).bound
+    return optimum.solve_optimum(problem, max(seconds, 1.0), relaxed=True).bound
 
 
-def _starts(problem: Problem, batch_size: int) -> tuple[list[Placements], AllocationError]:
+def _initial_placements(problem: AllocationProblem, batch_size: int) -> tuple[list[Placements], AllocationError]:
     """Worst-fit at `batch_size` and at each smaller one measured, as far as they fit, and the last refusal."""
     refusal = AllocationError("no batch size to place members in")
     sizes = sorted((s for s in problem.batch_sizes if s <= batch_size), reverse=True) or [min(problem.batch_sizes)]
@@ -247,7 +255,11 @@ def _starts(problem: Problem, batch_size: int) -> tuple[list[Placements], Alloca
 
 
 def _measured(
-    planned: Planned, problem: Problem, bench: CachedBench, options: Options, progress: Progress | None
+    planned: ModelPlan,
+    problem: AllocationProblem,
+    bench: CachedBench,
+    options: AllocationOptions,
+    progress: Progress | None,
 ) -> Refined:
     start = planned.start or planned.best
     if options.method == "model":
@@ -259,11 +271,17 @@ def _measured(
     return refine(start, problem.devices, problem.batch_sizes, bench, bound, fits=problem.allows, progress=progress)
 
 
-def _errors(bench: CachedBench, problem: Problem, score: Callable[[Placements], float] | None) -> tuple[float, ...]:
+def _errors(
+    bench: CachedBench, problem: AllocationProblem, score: Callable[[Placements], float] | None
+) -> tuple[float, ...]:
     """How much larger the model's figure was than the one measured, of each bench that came to its end."""
 
     def expected(placements: Placements) -> float:
-        return score(placements) if score else simulate.predict(placements, problem.devices, problem.costs).throughput
+        return (
+            score(placements)
+            if score
+            else throughput_model.predict(placements, problem.devices, problem.costs).throughput
+        )
 
     known = ((canonical(key), found.throughput) for key, found in bench.results.items())
     return tuple(expected(placements) / measured - 1 for placements, measured in known if measured > 0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ripieno.allocation import memory
-from ripieno.allocation.costs import Costs
+from ripieno.allocation.costs import ProfileCosts
 from ripieno.errors import AllocationError
 from ripieno.types import Device, Placement
 
@@ -16,7 +16,7 @@ Placements = tuple[Placement, ...]
 
 
 @dataclass(frozen=True)
-class Pin:
+class PlacementConstraint:
     """What the user fixes of a member: its device, its batch size, or both. A pinned device has no replicas beside."""
 
     device: str | None = None
@@ -27,11 +27,11 @@ class Pin:
         return self.device in (None, device) and self.batch_size in (None, batch_size)
 
 
-FREE = Pin()
+FREE = PlacementConstraint()
 
 
 @dataclass(frozen=True)
-class Problem:
+class AllocationProblem:
     """An allocation to be made.
 
     `lanes` is the most lanes one device may have; `replicas` allows several placements of a member.
@@ -39,9 +39,9 @@ class Problem:
 
     members: Sequence[str]
     devices: Sequence[Device]
-    costs: Costs
+    costs: ProfileCosts
     batch_sizes: Sequence[int]
-    pins: Mapping[str, Pin] = field(default_factory=dict)
+    pins: Mapping[str, PlacementConstraint] = field(default_factory=dict)
     replicas: bool = True
     lanes: int = 1
 
@@ -55,7 +55,7 @@ class Problem:
         """Devices by name."""
         return {device.name: device for device in self.devices}
 
-    def pin(self, member: str) -> Pin:
+    def pin(self, member: str) -> PlacementConstraint:
         """What is fixed of `member`."""
         return self.pins.get(member, FREE)
 
@@ -64,7 +64,7 @@ class Problem:
         size = self.pin(member).batch_size
         return self.batch_sizes if size is None else (size,)
 
-    def homes(self, member: str) -> list[Device]:
+    def allowed_devices(self, member: str) -> list[Device]:
         """Devices `member` may run on."""
         return [d for d in self.devices if self.pin(member).device in (None, d.name)]
 
@@ -85,13 +85,13 @@ class Problem:
             and self.fits(placements)
         )
 
-    def with_pins(self) -> Problem:
+    def with_pins(self) -> AllocationProblem:
         """This problem, its pins checked. Raises AllocationError for an unknown member or device."""
         check_pins(self.pins, self.members, tuple(self.by_name))
         return self
 
 
-def check_pins(pins: Mapping[str, Pin], members: Sequence[str], devices: Sequence[str]) -> None:
+def check_pins(pins: Mapping[str, PlacementConstraint], members: Sequence[str], devices: Sequence[str]) -> None:
     """Raise AllocationError for a pin of a member or to a device, both by name, that is not there."""
     for member, pin in pins.items():
         if member not in members:
@@ -102,22 +102,22 @@ def check_pins(pins: Mapping[str, Pin], members: Sequence[str], devices: Sequenc
             )
 
 
-def parse_pins(texts: Iterable[str]) -> dict[str, Pin]:
+def parse_pins(texts: Iterable[str]) -> dict[str, PlacementConstraint]:
     """Pins from `MEMBER=DEVICE`, `MEMBER=@BATCH` or `MEMBER=DEVICE@BATCH`.
 
     Raises AllocationError for anything else, or two pins of a member that contradict each other.
     """
-    pins: dict[str, Pin] = {}
+    pins: dict[str, PlacementConstraint] = {}
     for text in texts:
         member, equals, rest = text.partition("=")
         device, at, batch = rest.partition("@")
         if not member or not equals or not rest or (at and not (batch.isdecimal() and int(batch) > 0)):
             raise AllocationError(f"{text!r} is not a pin: write MEMBER=cuda:0, MEMBER=@32 or MEMBER=cuda:0@32")
-        new = Pin(device or None, int(batch) if at else None)
+        new = PlacementConstraint(device or None, int(batch) if at else None)
         old = pins.get(member, FREE)
         if (old.device and new.device) or (old.batch_size and new.batch_size):
             raise AllocationError(f"{member} is pinned twice: pin its device and its batch size once each")
-        pins[member] = Pin(old.device or new.device, old.batch_size or new.batch_size)
+        pins[member] = PlacementConstraint(old.device or new.device, old.batch_size or new.batch_size)
     return pins
 
 

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ripieno.allocation import simulate
-from ripieno.allocation.costs import Costs
-from ripieno.allocation.plan import Options, by_model, problem_of
+from ripieno.allocation import throughput_model
+from ripieno.allocation.costs import ProfileCosts
+from ripieno.allocation.plan import AllocationOptions, plan_with_model, problem_of
 from ripieno.errors import AllocationError
 from ripieno.types import Device
 
@@ -18,7 +18,7 @@ PLATEAU = 0.05
 
 
 @dataclass(frozen=True)
-class Row:
+class ScalingPoint:
     """Predicted samples per second with `gpus` GPUs beside the other devices; None where the members do not fit."""
 
     gpus: int
@@ -31,35 +31,35 @@ def scale(
     members: Sequence[str],
     gpu: Device,
     others: Sequence[Device],
-    costs: Costs,
+    costs: ProfileCosts,
     counts: Sequence[int] = COUNTS,
-    options: Options | None = None,
-) -> list[Row]:
+    options: AllocationOptions | None = None,
+) -> list[ScalingPoint]:
     """Plan `members` for each of `counts` GPUs like `gpu` beside `others` (the CPU).
 
     Without `options.replicas`, each member on one device as in the paper, there is a plateau: the slowest member alone
     on a GPU. With replicas there is none.
     """
-    rows: list[Row] = []
-    options = options or Options()
+    rows: list[ScalingPoint] = []
+    options = options or AllocationOptions()
     for count in sorted(counts):
         devices = [dataclasses.replace(gpu, name=f"cuda:{i}") for i in range(count)] + list(others)
         try:
             problem = problem_of(members, devices, costs, (), options)
-            planned = by_model(problem, options)
+            planned = plan_with_model(problem, options)
         except AllocationError:
-            rows.append(Row(count, None, None, None))
+            rows.append(ScalingPoint(count, None, None, None))
             continue
-        best = simulate.predict(planned.best, problem.devices, costs).throughput
-        start = simulate.predict(planned.start, problem.devices, costs).throughput if planned.start else None
+        best = throughput_model.predict(planned.best, problem.devices, costs).throughput
+        start = throughput_model.predict(planned.start, problem.devices, costs).throughput if planned.start else None
         # what fewer devices can do, more can: their plan with the new ones idle
         if rows and rows[-1].planned is not None:
             best = max(best, rows[-1].planned)
-        rows.append(Row(count, start, best, planned.bound))
+        rows.append(ScalingPoint(count, start, best, planned.bound))
     return rows
 
 
-def plateau(rows: Sequence[Row]) -> int | None:
+def plateau(rows: Sequence[ScalingPoint]) -> int | None:
     """Fewest GPUs that give all but `PLATEAU` of what the most give; None when that is the most there are."""
     known = [row for row in rows if row.planned is not None]
     if not known:

@@ -10,9 +10,9 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
-from ripieno.allocation.costs import Costs
-from ripieno.allocation.memory import at_least, in_words
-from ripieno.allocation.problem import FREE, Pin
+from ripieno.allocation.costs import ProfileCosts
+from ripieno.allocation.memory import format_bytes, format_rounded_up
+from ripieno.allocation.problem import FREE, PlacementConstraint
 from ripieno.errors import AllocationError
 from ripieno.types import Device, Placement
 
@@ -23,10 +23,10 @@ DEFAULT_BATCH_SIZE = 8
 def worst_fit(
     members: Sequence[str],
     devices: Sequence[Device],
-    costs: Costs,
+    costs: ProfileCosts,
     batch_size: int = DEFAULT_BATCH_SIZE,
     smaller: Sequence[int] = (),
-    pins: Mapping[str, Pin] | None = None,
+    pins: Mapping[str, PlacementConstraint] | None = None,
 ) -> tuple[Placement, ...]:
     """Place each member, largest first, on the GPU with the most memory left, or on a CPU when it fits on none.
 
@@ -48,7 +48,11 @@ Place = Callable[[Sequence[Device], int], "tuple[Placement, ...] | str"]
 
 
 def _place(
-    members: Sequence[str], devices: Sequence[Device], batch_size: int, costs: Costs, pins: Mapping[str, Pin]
+    members: Sequence[str],
+    devices: Sequence[Device],
+    batch_size: int,
+    costs: ProfileCosts,
+    pins: Mapping[str, PlacementConstraint],
 ) -> tuple[Placement, ...] | str:
     """Placements in the order of `members`, or the member that fits nowhere."""
     left = {device.name: device.memory for device in devices}
@@ -67,13 +71,13 @@ def _place(
     return tuple(Placement(member, home[member], size[member]) for member in members)
 
 
-def _needs(member: str, device: Device, costs: Costs, batch_size: int, empty: bool) -> int:
+def _needs(member: str, device: Device, costs: ProfileCosts, batch_size: int, empty: bool) -> int:
     """Bytes that `member` adds to `device`; the first one there brings the lane's own share."""
     return costs.bytes(member, device, batch_size) + (costs.base(device) if empty else 0)
 
 
 def _refusal(
-    member: str, place: Place, devices: Sequence[Device], costs: Costs, batch_size: int, smaller: Sequence[int]
+    member: str, place: Place, devices: Sequence[Device], costs: ProfileCosts, batch_size: int, smaller: Sequence[int]
 ) -> str:
     """What does not fit, and the smallest changes that make all fit, each of them tried."""
     mends = []
@@ -84,12 +88,14 @@ def _refusal(
     extras = {d: extra for d in devices if (extra := _extra(d, place, devices, batch_size)) is not None}
     if extras:
         device = min(extras, key=lambda d: extras[d])
-        mends.append(f"give {device.name} {at_least(extras[device])} more than its {in_words(device.memory)}")
+        mends.append(
+            f"give {device.name} {format_rounded_up(extras[device])} more than its {format_bytes(device.memory)}"
+        )
     mends.append("leave members out")
     needs = min(costs.bytes(member, d, batch_size) for d in devices)
     return (
         f"the members do not fit in the memory of {', '.join(d.name for d in devices)}: no room for {member} "
-        f"({in_words(needs)} in batches of {batch_size}): {', or '.join(mends)}"
+        f"({format_bytes(needs)} in batches of {batch_size}): {', or '.join(mends)}"
     )
 
 

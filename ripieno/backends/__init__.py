@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.backends.names import module_of, split
-from ripieno.errors import need
+from ripieno.backends.backend_id import module_of, split
+from ripieno.errors import require
 from ripieno.types import Device, Member
 
 
@@ -32,7 +32,7 @@ def runtime(backend: str) -> ModuleType:
     from ripieno.backends.openvino import without_telemetry
 
     with without_telemetry():
-        return need(module_of(backend))
+        return require(module_of(backend))
 
 
 def load(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import get_args
 
-from ripieno.backends.names import PRECISIONS, Name, Precision, join, module_of, split
-from ripieno.errors import EngineError, need
+from ripieno.backends.backend_id import PRECISIONS, Name, Precision, join, module_of, split
+from ripieno.errors import EngineError, require
 from ripieno.types import Device
 
 # On a processor PyTorch is never the quickest, and a lane that imports it is 180 MiB larger. Half precision in ONNX
@@ -23,7 +23,7 @@ _TRIED: dict[str, dict[Name, tuple[Precision, ...]]] = {
 }
 
 
-def asked(backend: str, precision: str = "fp32") -> tuple[str, str]:
+def parse_backend(backend: str, precision: str = "fp32") -> tuple[str, str]:
     """Backend and precision apart, either of which may be `auto`; `openvino:bf16` says both.
 
     Raises EngineError, listing what there is, for what there is not, and for two precisions.
@@ -46,7 +46,7 @@ def candidates(device: Device, backend: str, precision: str) -> tuple[str, ...]:
     A `precision` of its own comes with fp32, which stands in where a member loses too much. Raises EngineError for what
     there is not, and for a precision that nothing here can run in.
     """
-    backend, precision = asked(backend, precision)
+    backend, precision = parse_backend(backend, precision)
     table = _TRIED[device.type]
     if backend == "auto":
         # what is not worth trying by itself is tried when it is asked for
@@ -73,9 +73,9 @@ def _runs(name: Name, precision: Precision, device: Device) -> bool:
         return False
     if module == "onnxruntime" and device.type == "cuda":
         provider = "TensorrtExecutionProvider" if name == "tensorrt" else "CUDAExecutionProvider"
-        return provider in need(module).get_available_providers()
+        return provider in require(module).get_available_providers()
     if name == "openvino":
         from ripieno.backends.openvino import can
 
         return can(precision)
-    return module != "torch" or bool(need("torch").cuda.is_available())
+    return module != "torch" or bool(require("torch").cuda.is_available())

@@ -17,10 +17,10 @@ import numpy as np
 
 from ripieno import files
 from ripieno.backends.torch import load_network
-from ripieno.errors import EngineError, need
+from ripieno.errors import EngineError, require
 from ripieno.types import Input, Member
 
-need("torch")  # a machine that only serves has none: said in a line, not by an import that fails
+require("torch")  # a machine that only serves has none: said in a line, not by an import that fails
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
@@ -48,7 +48,7 @@ def export_onnx(member: Member, weights: Path, target: Path, trusted: Collection
 
     Raises EngineError when both do, LibraryError for unfit weights, ModelError for a family not in `trusted`.
     """
-    need("onnxscript")
+    require("onnxscript")
     network = _Probabilities(load_network(member, weights, trusted)).eval()
     with _one_thread():
         return _export(network, member, target)
@@ -97,7 +97,7 @@ def _by_export(network: nn.Module, images: Tensor) -> bytes:
 
 def _difference(content: bytes, network: Callable[[Tensor], Tensor], member: Member) -> float:
     """Largest difference of a probability, in batches of 1 and of 5."""
-    runtime = need("onnxruntime")
+    runtime = require("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ripieno.errors import LibraryError, first_line, need
+from ripieno.errors import LibraryError, error_summary, require
 
 
 def onnx_flops(path: Path) -> float:
@@ -15,7 +15,7 @@ def onnx_flops(path: Path) -> float:
     Everything else (normalisation, activations, pooling) is left out, as tables of networks do.
     Raises LibraryError when the graph's shapes cannot be inferred.
     """
-    onnx = need("onnx")
+    onnx = require("onnx")
     try:
         model = onnx.load(str(path))
         weights = {w.name: list(w.dims) for w in model.graph.initializer}
@@ -29,7 +29,7 @@ def onnx_flops(path: Path) -> float:
     except KeyError as error:
         raise LibraryError(f"{path}: the shape of {error} in this ONNX file cannot be inferred") from error
     except Exception as error:  # what inference raises has no common base
-        line = first_line(error)
+        line = error_summary(error)
         raise LibraryError(f"{path}: the shapes in this ONNX file cannot be inferred: {line[:200]}") from error
 
 

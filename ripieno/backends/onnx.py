@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.backends.images import checked
-from ripieno.backends.names import Precision
-from ripieno.errors import EngineError, LibraryError, first_line, need
+from ripieno.backends.backend_id import Precision
+from ripieno.backends.inputs import validate_input
+from ripieno.errors import EngineError, LibraryError, error_summary, require
 from ripieno.types import Device, Member
 
 
@@ -40,7 +40,7 @@ class OnnxBackend:
         LibraryError when the file is absent or broken, EngineError when this ONNX Runtime has no provider for the
         device, or one that does not load.
         """
-        runtime = need("onnxruntime")
+        runtime = require("onnxruntime")
         if not path.exists():
             raise LibraryError(f"{path} does not exist: {member.id} has no ONNX file; export it")
         options = runtime.SessionOptions()
@@ -58,7 +58,7 @@ class OnnxBackend:
             # no second try elsewhere: a member must run on its device or not at all
             self._session: Any = runtime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
         except Exception as error:  # its exceptions have no common base but this
-            line = first_line(error)
+            line = error_summary(error)
             raise LibraryError(f"{path} cannot be run by ONNX Runtime: {line}") from error
         if device.type == "cuda":
             _check_provider(self._session.get_providers()[0], device, backend)
@@ -69,7 +69,7 @@ class OnnxBackend:
 
     def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
         """Probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
-        images = checked(images, self.member)
+        images = validate_input(images, self.member)
         if self._session is None:
             raise EngineError(f"{self.member.id} is closed: load it again")
         if not len(images):
@@ -87,14 +87,14 @@ def open_file(content: bytes, threads: int = 1) -> Callable[[NDArray[np.generic]
 
     Raises LibraryError when ONNX Runtime cannot load it, and the function whatever ONNX Runtime does.
     """
-    runtime = need("onnxruntime")
+    runtime = require("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what fails is raised, too
     try:
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common base but this
-        raise LibraryError(f"cannot be run by ONNX Runtime: {first_line(error)}") from error
+        raise LibraryError(f"cannot be run by ONNX Runtime: {error_summary(error)}") from error
     name = session.get_inputs()[0].name
     return lambda images: list(session.run(None, {name: images}))
 
@@ -106,7 +106,7 @@ def _share_arena() -> bool:
     With an arena each, eight sessions on batches of 64 hold 277 MiB, with one 148, at the same speed. False when
     this ONNX Runtime has no such thing.
     """
-    runtime = need("onnxruntime")
+    runtime = require("onnxruntime")
     try:
         kind, use = runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, runtime.OrtMemType.DEFAULT
         runtime.create_and_register_allocator(runtime.OrtMemoryInfo("Cpu", kind, 0, use), None)

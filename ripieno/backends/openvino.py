@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.backends.images import checked
-from ripieno.backends.names import Precision
-from ripieno.errors import EngineError, LibraryError, need
+from ripieno.backends.backend_id import Precision
+from ripieno.backends.inputs import validate_input
+from ripieno.errors import EngineError, LibraryError, require
 from ripieno.types import Device, Member
 
 # an int8 file says itself what is in int8; the rest of its network stays in fp32
@@ -60,7 +60,7 @@ class OpenVinoBackend:
 
     def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
         """Probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
-        images = checked(images, self.member)
+        images = validate_input(images, self.member)
         if self._request is None:
             raise EngineError(f"{self.member.id} is closed: load it again")
         if not len(images):
@@ -93,7 +93,7 @@ def _core() -> Any:
 
 def _runtime() -> Any:
     with without_telemetry():
-        return need("openvino")
+        return require("openvino")
 
 
 @contextlib.contextmanager

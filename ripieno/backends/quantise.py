@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import files
-from ripieno.errors import EngineError, need
+from ripieno.errors import EngineError, require
 
 BATCH = 32
 """Images of a calibration batch."""
@@ -33,8 +33,8 @@ def write_int8(source: Path, target: Path, images: NDArray[np.generic]) -> None:
 
     Raises EngineError when its graph cannot be quantised, MissingExtraError without `onnx` and `onnxruntime`.
     """
-    need("onnx")
-    need("onnxruntime")
+    require("onnx")
+    require("onnxruntime")
     with tempfile.TemporaryDirectory(prefix="ripieno-") as folder, _quiet():
         made = Path(folder) / "made.onnx"
         try:
@@ -50,10 +50,10 @@ def write_fp16(source: Path, target: Path) -> None:
 
     Raises EngineError when its graph cannot be converted, MissingExtraError without `onnx` and `onnxruntime`.
     """
-    onnx = need("onnx")
+    onnx = require("onnx")
     try:
         with _quiet():
-            convert = need("onnxruntime.transformers.float16").convert_float_to_float16
+            convert = require("onnxruntime.transformers.float16").convert_float_to_float16
             model = convert(onnx.load(str(source)), keep_io_types=True)
     except Exception as error:  # as above
         line = (str(error).strip().splitlines() or [""])[0]
@@ -62,10 +62,10 @@ def write_fp16(source: Path, target: Path) -> None:
 
 
 def _quantise(source: Path, target: Path, images: NDArray[np.generic]) -> None:
-    tool = need("onnxruntime.quantization")
+    tool = require("onnxruntime.quantization")
     prepared = target.with_name("prepared.onnx")
     # folds constants and batch normalisation, and infers the shapes that the quantiser asks for
-    need("onnxruntime.quantization.shape_inference").quant_pre_process(
+    require("onnxruntime.quantization.shape_inference").quant_pre_process(
         str(source), str(prepared), skip_symbolic_shape=True
     )
     tool.quantize_static(
@@ -81,7 +81,7 @@ def _quantise(source: Path, target: Path, images: NDArray[np.generic]) -> None:
 
 
 def _input_name(path: Path) -> str:
-    return str(need("onnx").load(str(path), load_external_data=False).graph.input[0].name)
+    return str(require("onnx").load(str(path), load_external_data=False).graph.input[0].name)
 
 
 class _Reader:

@@ -12,11 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.backends.images import checked
-from ripieno.backends.names import Precision
+from ripieno.backends.backend_id import Precision
+from ripieno.backends.inputs import validate_input
 from ripieno.backends.openvino import without_telemetry
-from ripieno.errors import EngineError, LibraryError, first_line, need
-from ripieno.limits import sleep_while_waiting
+from ripieno.errors import EngineError, LibraryError, error_summary, require
+from ripieno.resources import sleep_while_waiting
 from ripieno.types import Device, Member
 
 GRAPHS = 8
@@ -48,7 +48,7 @@ class TorchBackend:
         or the network cannot be compiled, ModelError for an untrusted family.
         """
         sleep_while_waiting()
-        torch = self._torch = need("torch")
+        torch = self._torch = require("torch")
         self.member, self.threads = member, threads
         if device.type == "cuda" and not torch.cuda.is_available():
             raise EngineError(f"{device.name} is not there: this PyTorch sees no CUDA device; use cpu:0")
@@ -67,7 +67,7 @@ class TorchBackend:
     def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
         """Probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
         torch = self._torch
-        images = checked(images, self.member)
+        images = validate_input(images, self.member)
         if self._network is None:
             raise EngineError(f"{self.member.id} is closed: load it again")
         if not len(images):
@@ -106,7 +106,7 @@ class TorchBackend:
                 for size in (2, 1):  # a batch of one is compiled apart
                     self.infer(images[:size])
         except Exception as error:  # compilers fail in ways of their own
-            line = first_line(error)
+            line = error_summary(error)
             raise EngineError(f"{self.member.id} cannot be compiled ({line[:200]}): use the torch backend") from error
 
     def _replay(self, batch: Any) -> Any:
@@ -152,7 +152,7 @@ def load_network(member: Member, path: Path, trusted: Collection[str] = ()) -> A
 
     Raises LibraryError when they are absent or do not fit, ModelError for a family not in `trusted`.
     """
-    need("torch")
+    require("torch")
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

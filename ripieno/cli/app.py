@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from ripieno.cli import console, tables, words
-from ripieno.cli.verbs import Verbs
+from ripieno.cli import console, parsing, tables
+from ripieno.cli.commands import CommandGroup
 from ripieno.commands import command, shell
 from ripieno.notes import Notes
-from ripieno.pipeline.places import PoolName
+from ripieno.pipeline.execution import PoolName
 from ripieno.types import Metric
 
-app = Verbs(
+app = CommandGroup(
     help="Ensembles of deep networks that fit a budget: search, select, allocate and serve them.",
     no_args_is_help=True,
     add_completion=True,
@@ -22,10 +22,10 @@ app = Verbs(
     rich_markup_mode="rich",
 )
 
-Run = Annotated[Path, typer.Argument(help="The run's folder.", metavar="RUN")]
+RunArg = Annotated[Path, typer.Argument(help="The run's folder.", metavar="RUN")]
 BundlePath = Annotated[Path, typer.Argument(help="The deployment's folder.", metavar="BUNDLE")]
 Devices = Annotated[str, typer.Option(help="`auto`, `cpu`, `cpu:2` (the CPU cut in two), `cuda:0,cpu`.")]
-Trust = Annotated[
+FamilyOpt = Annotated[
     list[str] | None,
     typer.Option("--family", help="`module:function` that built the members, to let ripieno import it."),
 ]
@@ -113,12 +113,12 @@ def tune(
 ) -> None:
     """Search hyperparameters and keep every network: `ripieno tune images/ --run run --hours 1`."""
     from ripieno import pipeline
-    from ripieno.cli.watch import logging_to, plain, summary, watching
-    from ripieno.search.callbacks import together
+    from ripieno.cli.progress import logging_callbacks, progress_callback, summary, to_dict
+    from ripieno.search.callbacks import combine_callbacks
 
-    notes = Notes(console.note)  # at once: what was left out of the data is told before the search
-    loggers, show_with = logging_to(log or (), run)
-    with console.progress() as progress, watching() as watch:
+    notes = Notes(console.warn)  # at once: what was left out of the data is told before the search
+    loggers, show_with = logging_callbacks(log or (), run)
+    with console.progress() as progress, progress_callback() as watch:
         library = pipeline.tune(
             data,
             run,
@@ -130,7 +130,7 @@ def tune(
             eta=eta,
             seed=seed,
             slots=slots,
-            pool=words.one_of(PoolName, "--pool", pool),
+            pool=parsing.parse_choice(PoolName, "--pool", pool),
             device=device,
             per_device=per_device,
             address=address,
@@ -138,30 +138,30 @@ def tune(
             limit=limit,
             family=family,
             size=size,
-            split=None if split is None else words.shares("--split", split),
-            metric=None if metric is None else words.one_of(Metric, "--metric", metric),
+            split=None if split is None else parsing.parse_ratios("--split", split),
+            metric=None if metric is None else parsing.parse_choice(Metric, "--metric", metric),
             skip_bad=skip_bad or None,
             progress=progress,
             notes=notes,
-            watch=together(watch, *loggers, lost=notes.append),
+            watch=combine_callbacks(watch, *loggers, lost=notes.append),
         )
     ranked = sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))
     console.out.print(summary(watch, run))
     console.out.print(tables.members(ranked[:5], {}, {}, pipeline.metric_of(library)))
-    console.out.print(tables.waited(ranked))
+    console.out.print(tables.stall_line(ranked))
     for line in show_with:
         console.say("to see it  ", (line, "bold cyan"))
-    members = [tables.plain_member(m) for m in ranked]
-    console.closing(run, command("measure", run), f"{len(ranked)} members", **plain(watch), library=members)
+    members = [tables.member_dict(m) for m in ranked]
+    console.print_result(run, command("measure", run), f"{len(ranked)} members", **to_dict(watch), library=members)
 
 
 @app.command()
 def measure(
-    run: Run,
+    run: RunArg,
     device: Devices = "cpu",
     prune: Annotated[float, typer.Option(help="Measure what `select` and `front` with this share look at.")] = 0.2,
     again: Annotated[bool, typer.Option(help="Measure again what was measured before.")] = False,
-    family: Trust = None,
+    family: FamilyOpt = None,
 ) -> None:
     """Time members alone on an idle device: `ripieno measure run`."""
     from ripieno import pipeline
@@ -171,14 +171,14 @@ def measure(
         profiles = pipeline.measure(
             run, device=device, prune=prune, again=again, trusted=family or (), progress=progress
         )
-    counts = pipeline.counted(pipeline.open_run(run), profiles)
+    counts = pipeline.static_costs(pipeline.open_run(run), profiles)
     console.out.print(tables.profiles(list(profiles.values()), counts))
     busy = sum(not p.idle for p in profiles.values())
     if busy:
-        console.note(f"the machine was busy while {busy} were measured: --again on an idle one")
+        console.warn(f"the machine was busy while {busy} were measured: --again on an idle one")
     costs = sorted(p.cost for p in profiles.values())
     budget = f"{round_budget(4 * costs[len(costs) // 2]):g}"
-    console.closing(
+    console.print_result(
         f"{run}/profiles",
         command("select", run, budget=budget),
         f"{len(profiles)} members",
@@ -188,19 +188,13 @@ def measure(
 
 
 @app.command()
-def report(run: Run) -> None:
+def report(run: RunArg) -> None:
     """Write a run's report, one HTML file: `ripieno report run`."""
     from ripieno.reports import report as write
 
     with console.progress() as progress:
         path = write(run, progress=progress)
-    console.closing(path, shell("open", path))
+    console.print_result(path, shell("open", path))
 
 
 # the other verbs stand in files of their own; importing them registers them
-from ripieno.cli import allocated as allocated  # noqa: E402
-from ripieno.cli import chosen as chosen  # noqa: E402
-from ripieno.cli import deployed as deployed  # noqa: E402
-from ripieno.cli import exported as exported  # noqa: E402
-from ripieno.cli import kept as kept  # noqa: E402
-from ripieno.cli import served as served  # noqa: E402

@@ -38,23 +38,23 @@ LINE_EVERY = 5.0
 
 
 @dataclass
-class _Manner:
+class _OutputMode:
     json: bool = False
     quiet: bool = False
 
 
-manner = _Manner()
+output_mode = _OutputMode()
 """How this call was asked to speak."""
 
 
-def behave(json: bool, quiet: bool) -> None:
+def set_output_mode(json: bool, quiet: bool) -> None:
     """Speak as asked from here on."""
-    manner.json, manner.quiet = json, quiet
+    output_mode.json, output_mode.quiet = json, quiet
     log.quiet, out.quiet = quiet, quiet and json
     out.file = sys.stderr if json else sys.stdout  # with --json, standard output is for the object
 
 
-def lively() -> bool:
+def is_interactive() -> bool:
     """Whether standard error is a terminal that can redraw what it shows."""
     return log.is_terminal and not log.is_dumb_terminal and not log.quiet
 
@@ -62,7 +62,7 @@ def lively() -> bool:
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """A callback (what, done, total): a bar on a terminal, a line now and then without one."""
-    if not lively():
+    if not is_interactive():
         yield _lines()
         return
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -101,12 +101,14 @@ def table(title: str, *columns: str) -> Table:
     return made
 
 
-def closing(wrote: str | Path | Sequence[str | Path], next_command: str, detail: str = "", **result: object) -> None:
+def print_result(
+    wrote: str | Path | Sequence[str | Path], next_command: str, detail: str = "", **result: object
+) -> None:
     """The last lines of every verb: what it wrote and the next command to type; with `--json`, the `result` as well."""
     paths = [str(path) for path in ([wrote] if isinstance(wrote, str | Path) else wrote) if str(path)]
-    if manner.json:
-        say_json({**result, "wrote": paths, "next": next_command})
-    elif not manner.quiet:
+    if output_mode.json:
+        print_json({**result, "wrote": paths, "next": next_command})
+    elif not output_mode.quiet:
         if paths:
             say("wrote ", (", ".join(paths), "bold"), f" ({detail})" if detail else "")
         say("next  ", (next_command, "bold cyan"))
@@ -141,7 +143,7 @@ def status(text: str) -> Status:
     return log.status(_styled(text))
 
 
-def say_json(fields: dict[str, object]) -> None:
+def print_json(fields: dict[str, object]) -> None:
     """The one object of `--json`."""
     from ripieno.files import to_json
 
@@ -149,7 +151,7 @@ def say_json(fields: dict[str, object]) -> None:
     sys.stdout.flush()
 
 
-def note(text: str) -> None:
+def warn(text: str) -> None:
     """What is good to know and stops nothing."""
     log.print(f"note: {text}", soft_wrap=True)
 
@@ -168,29 +170,29 @@ def warnings_as_notes() -> Iterator[None]:
                 others(message, category, *rest, **named)
             elif str(message) not in told:
                 told.add(str(message))
-                note(str(message))
+                warn(str(message))
 
         warnings.showwarning = show
         yield
 
 
-def failed(message: str, code: int) -> int:
+def print_error(message: str, code: int) -> int:
     """An error in one line, to be seen however quiet it should be; gives back the exit code."""
     log.quiet = False
     log.print(_styled(("error:", "bold red"), f" {message}"), soft_wrap=True)
-    if manner.json:
+    if output_mode.json:
         with suppress(OSError):  # standard output may be what failed
-            say_json({"error": message, "code": code})
+            print_json({"error": message, "code": code})
     return code
 
 
-def stopped(resume: str, code: int) -> int:
+def print_interrupted(resume: str, code: int) -> int:
     """Ctrl-C: nothing is lost, and this command goes on; gives back the exit code."""
     log.quiet = False
     text = _styled(("stopped.", "yellow"), " What is finished is kept; to go on: ", (resume, "bold cyan"))
     log.print(text, soft_wrap=True)
-    if manner.json:
-        say_json({"error": "stopped", "code": code, "next": resume})
+    if output_mode.json:
+        print_json({"error": "stopped", "code": code, "next": resume})
     return code
 
 

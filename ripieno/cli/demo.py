@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from ripieno import pipeline
 from ripieno.cli import console
-from ripieno.cli.watch import watching
+from ripieno.cli.progress import progress_callback
 from ripieno.commands import command, shell
 from ripieno.data import open_dataset
-from ripieno.errors import RipienoError, need
+from ripieno.errors import RipienoError, require
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
 from ripieno.selection import round_budget
@@ -28,7 +28,7 @@ SERVED_SECONDS = 2.0
 
 def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Images (1797, 8, 8, 1) in 0..255 and labels (1797,) of the digits that scikit-learn ships."""
-    loaded = need("sklearn.datasets").load_digits()
+    loaded = require("sklearn.datasets").load_digits()
     images = np.rint(loaded.images * (255 / 16)).astype(np.uint8)[..., None]
     return images, loaded.target.astype(np.int64)
 
@@ -43,7 +43,7 @@ def run_demo(run: Path, trials: int) -> None:
     say = console.say
     with console.progress() as progress:
         say(("1. search", "bold"), f" {trials} configurations by asynchronous Hyperband; every network is kept")
-        with watching() as watch:
+        with progress_callback() as watch:
             library = pipeline.tune(
                 digits(),
                 run,
@@ -96,7 +96,9 @@ def run_demo(run: Path, trials: int) -> None:
     say("the same by hand:")
     for line in _by_hand(run, budgets, middle.name):
         say("  ", (line, "bold cyan"))
-    console.closing([run, written], shell("open", written), ensembles=[*baselines, *ensembles], images_per_second=rates)
+    console.print_result(
+        [run, written], shell("open", written), ensembles=[*baselines, *ensembles], images_per_second=rates
+    )
 
 
 def _by_hand(run: Path, budgets: list[float], ensemble: str) -> list[str]:
@@ -113,7 +115,7 @@ def _by_hand(run: Path, budgets: list[float], ensemble: str) -> list[str]:
     ]
 
 
-def _baselines(library: Library, costs: dict[str, float], progress: pipeline.Progress) -> list[Ensemble]:
+def _baselines(library: Library, costs: dict[str, float], progress: pipeline.ProgressFunction) -> list[Ensemble]:
     """The best single network and the plain mean of the five best, among those measured."""
     ranked = sorted(costs, key=lambda m: (library.member(m).losses["valid_cross_entropy"], m))
     made = []
@@ -127,7 +129,7 @@ def _baselines(library: Library, costs: dict[str, float], progress: pipeline.Pro
 
 def _served(bundle: Bundle, library: Library) -> float:
     """Images per second over HTTP; checks that answers equal the engine's and the plain average of the members'."""
-    from ripieno.server import start
+    from ripieno.server import start_in_thread
     from ripieno.server.client import infer
 
     dataset = open_dataset(library.dataset_path)
@@ -135,7 +137,7 @@ def _served(bundle: Bundle, library: Library) -> float:
     images = np.ascontiguousarray(dataset.images[rows])
     average = np.mean([library.probabilities(m, "test") for m in bundle.ensemble.members], axis=0)
     engine = pipeline.predict(bundle, images)
-    with start(bundle) as server:
+    with start_in_thread(bundle) as server:
         served = infer(server.url, images)
         _must_equal(bundle, "the engine's", served, engine)
         _must_equal(bundle, "the plain average's", served, average)

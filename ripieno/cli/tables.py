@@ -9,12 +9,12 @@ from rich.console import Group
 from rich.table import Table
 
 from ripieno.cli.console import number, percent, table
-from ripieno.library.proof import Proof
+from ripieno.library.backend_report import BackendReport
 from ripieno.types import Allocation, Cascade, Ensemble, Member, Metric, Profile
 
 if TYPE_CHECKING:
-    from ripieno.engine.answer import Work
-    from ripieno.engine.stopwatch import BenchResult
+    from ripieno.engine.benchmark import BenchResult
+    from ripieno.engine.inference_result import MemberStats
 
 
 def score_name(score: str) -> str:
@@ -42,13 +42,13 @@ def members(
     return made
 
 
-def plain_member(member: Member) -> dict[str, object]:
+def member_dict(member: Member) -> dict[str, object]:
     """A member for scripts: what `member.json` says of it, but for its learning curve and its classes."""
     names = ("id", "trial", "epoch", "family", "configuration", "losses", "parameters", "seconds", "format", "costs")
     return {name: getattr(member, name) for name in names}
 
 
-def waited(rows: Sequence[Member]) -> str:
+def stall_line(rows: Sequence[Member]) -> str:
     """One line: how long training waited for data; empty when nobody knows."""
     last = {m.trial: m for m in sorted(rows, key=lambda m: m.epoch)}.values()
     curves = [e for m in last for e in m.curve]
@@ -158,11 +158,11 @@ def cascade(turns: Cascade) -> Table:
     return made
 
 
-def work(result: BenchResult) -> Table:
+def utilisation_table(result: BenchResult) -> Table:
     """Who waited, computed and combined for how long, by member and by lane."""
     columns = "samples/s", "samples/batch", "waited (ms/batch)", "computing", "combining"
     made = table(f"where the time of {result.seconds:.3g} s went", "member or lane", *columns)
-    rows: list[tuple[str, Work]] = list(result.members.items())
+    rows: list[tuple[str, MemberStats]] = list(result.members.items())
     rows += [(f"{lane.device} lane {lane.lane}", lane) for lane in result.lanes]
     for name, done in rows:
         made.add_row(
@@ -176,7 +176,7 @@ def work(result: BenchResult) -> Table:
     return made
 
 
-def proof(made: Proof) -> Table:
+def backend_table(made: BackendReport) -> Table:
     """What each member is run by, and what that does to its answers and to the ensemble's."""
     figures = f"cross-entropy {made.reference_loss:.4f} in fp32, {made.loss:.4f} now"
     figures += f"; accuracy {percent(made.reference_accuracy)}, {percent(made.accuracy)} now"

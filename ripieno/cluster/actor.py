@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ripieno import clock
+from ripieno.cluster.bootstrap import write_to
 from ripieno.cluster.pool import Function
-from ripieno.cluster.start import write_to
-from ripieno.cluster.worker import perform
-from ripieno.limits import sleep_while_waiting
-from ripieno.types import Job, Outcome
+from ripieno.cluster.worker import run_job
+from ripieno.resources import sleep_while_waiting
+from ripieno.types import Job, JobResult
 
 
 class Actor:
@@ -34,10 +34,10 @@ class Actor:
         """Answered when the slot is up."""
         return True
 
-    def run(self, job: Job, now: float) -> Outcome:
+    def run(self, job: Job, now: float) -> JobResult:
         """Run `job`; what it raises is its failure. `now` is the time of the pool's clock."""
         clock.follow(now - time.monotonic())
-        return perform(self._function, job)
+        return run_job(self._function, job)
 
 
 @dataclass(eq=False)
@@ -67,7 +67,7 @@ def start(ray: Any, node: str, needs: Mapping[str, float], function: Any, log: s
     return ray.remote(Actor).options(**options).remote(sys.path, [function], log)
 
 
-def last_words(why: BaseException) -> str:
+def exit_reason(why: BaseException) -> str:
     """What an actor died of, in one line: what it raised as it started, else how its process ended."""
     lines = [line.strip() for line in str(why).strip().splitlines()] or [type(why).__name__]
     if getattr(why, "actor_init_failed", False):  # a traceback, which ends in the error

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Self
 
-from ripieno.cluster.deaths import Deaths, unseen
 from ripieno.cluster.pool import Function
-from ripieno.cluster.results import starved
-from ripieno.cluster.worker import perform
-from ripieno.types import Job, Outcome
+from ripieno.cluster.results import out_of_memory
+from ripieno.cluster.retries import RetryPolicy, no_progress
+from ripieno.cluster.worker import run_job
+from ripieno.types import Job, JobResult
 
 
 class InlinePool:
@@ -25,14 +25,14 @@ class InlinePool:
         """Queue `job`."""
         self._queue.append(job)
 
-    def wait(self, timeout: float | None = None) -> list[Outcome]:  # noqa: ARG002
+    def wait(self, timeout: float | None = None) -> list[JobResult]:  # noqa: ARG002
         """Run the oldest job; empty when there is none."""
         return [self._run(self._queue.popleft())] if self._queue else []
 
-    def _run(self, job: Job) -> Outcome:
-        outcome, deaths = perform(self._function, job), Deaths(job, unseen)
-        while starved(outcome) and deaths.again():
-            outcome = perform(self._function, job)
+    def _run(self, job: Job) -> JobResult:
+        outcome, deaths = run_job(self._function, job), RetryPolicy(job, no_progress)
+        while out_of_memory(outcome) and deaths.should_retry():
+            outcome = run_job(self._function, job)
         return outcome
 
     def close(self, cancel: bool = False) -> None:  # noqa: ARG002

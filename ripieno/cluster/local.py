@@ -4,7 +4,7 @@ Theory of operation. Each slot is a thread of ours that owns a `ProcessPoolExecu
 the oldest job from the common queue, hands it to its worker, waits, and puts the outcome into the common results: a
 slot is busy again without the owner of the pool lifting a finger, and jobs start in the order submitted. A worker that
 dies breaks its own executor only; the thread makes a new one and runs the job again, as often as
-:mod:`ripieno.cluster.deaths` allows. One whose job failed on its GPU, or for want of memory, is replaced. Workers are
+:mod:`ripieno.cluster.retries` allows. One whose job failed on its GPU, or for want of memory, is replaced. Workers are
 spawned, not forked (threads and CUDA do not survive a fork), and do not run the caller's script again: a script needs
 no `if __name__ == "__main__"`.
 """
@@ -26,15 +26,15 @@ from types import ModuleType
 from typing import Any, Self
 
 from ripieno import clock, files
-from ripieno.cluster.deaths import Deaths, Progress, unseen
+from ripieno.cluster.bootstrap import bootstrap
 from ripieno.cluster.pool import Function
-from ripieno.cluster.results import Results, hung, placed, seconds_of, spoilt, starved
-from ripieno.cluster.slots import Slot, cpu_slots
-from ripieno.cluster.start import begin
-from ripieno.cluster.worker import arrive, failure, perform
+from ripieno.cluster.results import Results, must_restart_worker, out_of_memory, seconds_of, timeout_failure, with_slot
+from ripieno.cluster.retries import Progress, RetryPolicy, no_progress
+from ripieno.cluster.slots import SlotEnv, cpu_slots
+from ripieno.cluster.worker import failure, noop, run_job
 from ripieno.durations import check_duration
 from ripieno.errors import SearchError
-from ripieno.types import Failure, Job, Outcome
+from ripieno.types import Failure, Job, JobResult
 
 STARTING = 300.0
 """Seconds within which a worker must be up, where jobs have a limit."""
@@ -55,11 +55,11 @@ class LocalPool:
     def __init__(
         self,
         function: Function,
-        slots: int | Sequence[Slot] = 1,
+        slots: int | Sequence[SlotEnv] = 1,
         *,
         logs: Path | None = None,
         limit: float | None = None,
-        progress: Progress = unseen,
+        progress: Progress = no_progress,
     ) -> None:
         if limit is not None:
             check_duration(limit, "limit", error=SearchError)
@@ -92,7 +92,7 @@ class LocalPool:
         self._results.expect()
         self._jobs.put(job)
 
-    def wait(self, timeout: float | None = None) -> list[Outcome]:
+    def wait(self, timeout: float | None = None) -> list[JobResult]:
         """Outcomes of jobs that finished since the last call; see `Pool.wait`."""
         return self._results.wait(timeout)
 
@@ -114,30 +114,30 @@ class LocalPool:
             self._results.put(self._run(worker, job))
         worker.end()
 
-    def _run(self, worker: _Worker, job: Job) -> Outcome:
-        started, deaths, why = clock.now(), Deaths(job, self._progress), "was stopped"
+    def _run(self, worker: _Worker, job: Job) -> JobResult:
+        started, deaths, why = clock.now(), RetryPolicy(job, self._progress), "was stopped"
         before = worker.written()
         while not self._closing.is_set():
             try:
                 outcome = worker.run(job, seconds_of(job, self._limit))
-                if spoilt(outcome):
+                if must_restart_worker(outcome):
                     worker.stop()
-                if not (starved(outcome) and deaths.again()):
-                    return placed(outcome, worker.number, worker.log)
+                if not (out_of_memory(outcome) and deaths.should_retry()):
+                    return with_slot(outcome, worker.number, worker.log)
             except TimeoutError:
                 worker.stop()
-                failed = hung(job, self._limit or 0.0, worker.log)
-                return Outcome(job, failure=failed, slot=worker.number, started=started, finished=clock.now())
+                failed = timeout_failure(job, self._limit or 0.0, worker.log)
+                return JobResult(job, failure=failed, slot=worker.number, started=started, finished=clock.now())
             except BrokenProcessPool:
-                counted = deaths.again if worker.up else deaths.starting
+                counted = deaths.should_retry if worker.up else deaths.starting
                 why = worker.bury()
                 if not counted():
                     break
             except Exception as error:  # what cannot travel between processes
                 failed = failure("error", error)
-                return Outcome(job, failure=failed, slot=worker.number, started=started, finished=clock.now())
+                return JobResult(job, failure=failed, slot=worker.number, started=started, finished=clock.now())
         crash = Failure("crash", f"the worker {why}, {len(deaths)} times", worker.words(before), worker.log)
-        return Outcome(job, failure=crash, slot=worker.number, started=started, finished=clock.now())
+        return JobResult(job, failure=crash, slot=worker.number, started=started, finished=clock.now())
 
     def __enter__(self) -> Self:
         return self
@@ -149,7 +149,7 @@ class LocalPool:
 class _Worker:
     """A process that runs one job at a time, replaced when it died. `kill` may come from another thread."""
 
-    def __init__(self, number: int, function: Function, environment: Slot, log: str) -> None:
+    def __init__(self, number: int, function: Function, environment: SlotEnv, log: str) -> None:
         self.number = number
         self.log = log
         self._function = function
@@ -165,23 +165,23 @@ class _Worker:
         """Whether the process had come as far as its job, the function's imports behind it."""
         return self._up is not None and self._up.done() and self._up.exception() is None
 
-    def run(self, job: Job, seconds: float | None) -> Outcome:
+    def run(self, job: Job, seconds: float | None) -> JobResult:
         """Raises BrokenProcessPool when the process dies, TimeoutError when the job needs more than `seconds`."""
         outcome = self._hand(job)
         if seconds is not None and self._up is not None:
             self._up.result(STARTING)  # how long imports take says nothing of the job
         return outcome.result(seconds)
 
-    def _hand(self, job: Job) -> Future[Outcome]:
+    def _hand(self, job: Job) -> Future[JobResult]:
         with self._lock:
             if self._killed:
                 raise BrokenProcessPool("killed")
             if self._executor is None:
                 self._up = None
-                self._executor = ProcessPoolExecutor(1, self._context, begin, self._initargs)
+                self._executor = ProcessPoolExecutor(1, self._context, bootstrap, self._initargs)
             try:
-                self._up = self._up or self._executor.submit(arrive, self._function)
-                return self._executor.submit(perform, self._function, job)
+                self._up = self._up or self._executor.submit(noop, self._function)
+                return self._executor.submit(run_job, self._function, job)
             except BrokenProcessPool:  # it died without a job
                 self._up = None
                 raise

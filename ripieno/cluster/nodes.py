@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ripieno.errors import AllocationError, first_line, need
-from ripieno.profiles.devices import cpu_kind, local_devices, part_of_kind, slug
+from ripieno.errors import AllocationError, error_summary, require
+from ripieno.profiles.devices import cpu_kind, local_devices, partition_kind, slug
 from ripieno.types import Device
 
 SECONDS = 30.0
@@ -42,7 +42,7 @@ def cluster_devices(spec: str = "ray") -> tuple[Device, ...]:
     Raises MissingExtraError without Ray, AllocationError when the cluster or a node does not answer or has GPUs of
     which nobody knows the memory.
     """
-    ray = need("ray")
+    ray = require("ray")
     with connected(ray, spec):
         nodes, found = _asked(ray)
     names = _names([n["NodeManagerAddress"] for n in nodes])
@@ -76,7 +76,7 @@ def offered(node: str, resources: Mapping[str, float], there: Sequence[Device]) 
 
 def _model(cpu: Device) -> str:
     """The kind of `cpu` without its cores."""
-    one = part_of_kind(cpu.kind, len(cpu.cores))
+    one = partition_kind(cpu.kind, len(cpu.cores))
     assert one is not None
     return one.removesuffix("-1-core")
 
@@ -126,7 +126,7 @@ def connected(ray: Any, spec: str) -> Iterator[None]:
         _reach(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
-        line = first_line(error)
+        line = error_summary(error)
         raise AllocationError(f"no Ray cluster at {address!r} ({line}): start one, or describe its devices") from error
     try:
         yield

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, Self
 
-from ripieno.types import Job, Outcome
+from ripieno.types import Job, JobResult
 
-Function = Callable[[Job], Outcome]
+Function = Callable[[Job], JobResult]
 """What a slot does with a job; importable by name where slots are processes."""
 
 
@@ -23,7 +23,7 @@ class Pool(Protocol):
         """Queue `job`: it starts when those submitted before it have started and a slot is free."""
         ...
 
-    def wait(self, timeout: float | None = None) -> list[Outcome]:
+    def wait(self, timeout: float | None = None) -> list[JobResult]:
         """Outcomes of jobs that finished since the last call; blocks until there is one.
 
         After `timeout` seconds, or at once when nothing is outstanding, the list may be empty. Each job submitted comes

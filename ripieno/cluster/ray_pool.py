@@ -5,7 +5,7 @@ queue of events: a job is submitted, an actor has answered or died, or nothing h
 oldest job to an idle slot and, every `LOOK_SECONDS`, compares the cluster with its slots: each living node has as many
 as fit in its resources. A slot that is not yet up gets no job, so a node that is dead, which Ray may go on listing for
 several seconds, costs none. When an actor dies its job goes back to the head of the queue, as often as
-:mod:`ripieno.cluster.deaths` allows: what died with its node, or on one that is gone since, is not the job's fault. A
+:mod:`ripieno.cluster.retries` allows: what died with its node, or on one that is gone since, is not the job's fault. A
 node on which actors only die as they start gets no more of them; when that is every node, or Ray itself is lost, `wait`
 says so. The function travels once, into the object store, and what it holds (arrays too) is mapped from there by all
 actors of a machine, not copied.
@@ -23,15 +23,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from ripieno import clock, files
-from ripieno.cluster.actor import RaySlot, last_words, start
-from ripieno.cluster.deaths import STARTS, Deaths, Progress, unseen
+from ripieno.cluster.actor import RaySlot, exit_reason, start
 from ripieno.cluster.local import check_importable
 from ripieno.cluster.pool import Function
-from ripieno.cluster.results import Results, hung, placed, seconds_of, spoilt, starved
+from ripieno.cluster.results import Results, must_restart_worker, out_of_memory, seconds_of, timeout_failure, with_slot
+from ripieno.cluster.retries import STARTS, Progress, RetryPolicy, no_progress
 from ripieno.cluster.worker import failure
 from ripieno.durations import check_duration
-from ripieno.errors import SearchError, first_line, need
-from ripieno.types import Failure, Job, Outcome
+from ripieno.errors import SearchError, error_summary, require
+from ripieno.types import Failure, Job, JobResult
 
 LOOK_SECONDS = 1.0
 """How often the cluster's nodes are looked at."""
@@ -64,12 +64,12 @@ class RayPool:
         memory: int | None = None,
         logs: Path | None = None,
         limit: float | None = None,
-        progress: Progress = unseen,
+        progress: Progress = no_progress,
     ) -> None:
         if limit is not None:
             check_duration(limit, "limit", error=SearchError)
         check_importable(function)
-        self._ray = need("ray")
+        self._ray = require("ray")
         if cpus <= 0 or gpus < 0:
             raise SearchError(f"slots of {cpus:g} CPUs and {gpus:g} GPUs: CPUs must be more than 0, GPUs not negative")
         self._needs = {"CPU": cpus, "GPU": gpus, "memory": memory or 0}
@@ -86,7 +86,7 @@ class RayPool:
         self._results = Results()
         self._events: queue.SimpleQueue[tuple[str, Any, Any]] = queue.SimpleQueue()
         self._jobs: deque[Job] = deque()
-        self._deaths: dict[str, Deaths] = {}  # of each running job
+        self._deaths: dict[str, RetryPolicy] = {}  # of each running job
         self._unborn: dict[str, list[str]] = {}  # of each node: the last words of those that died as they started
         self._slots: list[RaySlot] = []
         self._numbers = 0
@@ -114,7 +114,7 @@ class RayPool:
         self._results.expect()
         self._events.put(("job", job, None))
 
-    def wait(self, timeout: float | None = None) -> list[Outcome]:
+    def wait(self, timeout: float | None = None) -> list[JobResult]:
         """Outcomes of jobs that finished since the last call; see `Pool.wait`.
 
         Raises SearchError, with what to do, when no more of them can come.
@@ -172,7 +172,7 @@ class RayPool:
             if slot.state == "idle":
                 slot.job, slot.state, slot.since = self._jobs.popleft(), "busy", clock.now()
                 if slot.job.member not in self._deaths:
-                    self._deaths[slot.job.member] = Deaths(slot.job, self._progress)
+                    self._deaths[slot.job.member] = RetryPolicy(slot.job, self._progress)
                 self._expect(slot, slot.actor.run.remote(slot.job, slot.since))
 
     def _expect(self, slot: RaySlot, reference: Any) -> None:
@@ -187,7 +187,7 @@ class RayPool:
             slot.state = "idle"
             self._unborn.pop(slot.node, None)
         elif slot.job is not None and error is None:
-            self._ended(slot, slot.job, placed(future.result(), slot.number, slot.log))
+            self._ended(slot, slot.job, with_slot(future.result(), slot.number, slot.log))
         elif slot.job is not None and isinstance(error, known.RayTaskError):  # what cannot travel
             self._ended(slot, slot.job, self._failed(slot, slot.job, failure("error", error)))
         elif isinstance(error, known.RayError):  # of many kinds: Ray's own killing for want of memory is one
@@ -195,13 +195,13 @@ class RayPool:
         else:  # of the connection, not of an actor: no job may be blamed for it
             raise error
 
-    def _ended(self, slot: RaySlot, job: Job, outcome: Outcome) -> None:
+    def _ended(self, slot: RaySlot, job: Job, outcome: JobResult) -> None:
         """A job came back: it has its outcome, or is run again where memory was missing."""
-        if starved(outcome) and self._deaths[job.member].again(slot.node, self._nodes()):
+        if out_of_memory(outcome) and self._deaths[job.member].should_retry(slot.node, self._nodes()):
             self._again(job)
         else:
             self._finish(job, outcome)
-        if spoilt(outcome):
+        if must_restart_worker(outcome):
             self._drop(slot)
             self._looked = 0.0
         else:
@@ -213,14 +213,14 @@ class RayPool:
         if self._closing:
             return
         if (job := slot.job) is None:
-            self._unborn.setdefault(slot.node, []).append(last_words(why))
+            self._unborn.setdefault(slot.node, []).append(exit_reason(why))
             return
         deaths = self._deaths[job.member]
-        if deaths.again(slot.node, self._nodes()):
+        if deaths.should_retry(slot.node, self._nodes()):
             self._again(job)
         else:
             self._looked = 0.0
-            crash = Failure("crash", f"the worker died, {len(deaths)} times: {last_words(why)}", str(why), slot.log)
+            crash = Failure("crash", f"the worker died, {len(deaths)} times: {exit_reason(why)}", str(why), slot.log)
             self._finish(job, self._failed(slot, job, crash))
 
     def _again(self, job: Job) -> None:
@@ -228,10 +228,10 @@ class RayPool:
         self._jobs.appendleft(job)
         self._looked = 0.0
 
-    def _failed(self, slot: RaySlot, job: Job, why: Failure) -> Outcome:
-        return Outcome(job, failure=why, slot=slot.number, started=slot.since, finished=clock.now())
+    def _failed(self, slot: RaySlot, job: Job, why: Failure) -> JobResult:
+        return JobResult(job, failure=why, slot=slot.number, started=slot.since, finished=clock.now())
 
-    def _finish(self, job: Job, outcome: Outcome) -> None:
+    def _finish(self, job: Job, outcome: JobResult) -> None:
         self._deaths.pop(job.member, None)
         self._results.put(outcome)
 
@@ -239,7 +239,9 @@ class RayPool:
         for slot in list(self._slots):
             seconds = None if slot.job is None else seconds_of(slot.job, self._limit)
             if slot.job is not None and seconds is not None and clock.now() - slot.since > seconds:
-                self._finish(slot.job, self._failed(slot, slot.job, hung(slot.job, self._limit or 0.0, slot.log)))
+                self._finish(
+                    slot.job, self._failed(slot, slot.job, timeout_failure(slot.job, self._limit or 0.0, slot.log))
+                )
                 self._drop(slot)
 
     def _drop(self, slot: RaySlot) -> None:
@@ -292,7 +294,7 @@ class RayPool:
             else:
                 self._ray.init(address=address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            line = first_line(error)
+            line = error_summary(error)
             raise SearchError(f'no Ray cluster at {address!r} ({line}): start one, or take address "local"') from error
 
     def _disconnect(self) -> None:

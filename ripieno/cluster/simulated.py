@@ -13,7 +13,7 @@ from typing import Self
 
 from ripieno.cluster.worker import failure
 from ripieno.errors import SearchError
-from ripieno.types import Configuration, Input, Job, Member, Outcome
+from ripieno.types import Configuration, Input, Job, JobResult, Member
 
 Curve = Callable[[Configuration, int], tuple[float, float]]
 """Of a configuration and a number of epochs: the loss after them, and the seconds they take together."""
@@ -47,7 +47,7 @@ class SimulatedPool:
         self._queue: deque[Job] = deque()
         self._free = list(range(slots))
         heapify(self._free)
-        self._running: list[tuple[float, int, Outcome]] = []  # a heap by the time they end
+        self._running: list[tuple[float, int, JobResult]] = []  # a heap by the time they end
         self._submitted = 0
 
     def clock(self) -> float:
@@ -59,7 +59,7 @@ class SimulatedPool:
         self._queue.append(job)
         self._fill()
 
-    def wait(self, timeout: float | None = None) -> list[Outcome]:  # noqa: ARG002
+    def wait(self, timeout: float | None = None) -> list[JobResult]:  # noqa: ARG002
         """Let time pass until the next job ends; all that end at that moment."""
         if not self._running:
             return []
@@ -82,18 +82,18 @@ class SimulatedPool:
             heappush(self._running, (outcome.finished, self._submitted, outcome))
             self._submitted += 1
 
-    def _run(self, job: Job, slot: int) -> Outcome:
+    def _run(self, job: Job, slot: int) -> JobResult:
         try:
             before = self._curve(job.configuration, job.start)[1] if job.start else 0.0
             epoch = self._last_epoch(job, before)
             loss, seconds = self._curve(job.configuration, epoch)
         except Exception as error:
-            return Outcome(job, failure=failure("error", error), slot=slot, started=self._now, finished=self._now)
+            return JobResult(job, failure=failure("error", error), slot=slot, started=self._now, finished=self._now)
         name = f"{job.trial:05d}-e{epoch:03d}"
         losses, values = {self._metric: float(loss)}, job.configuration
         member = Member(name, job.trial, epoch, "simulated", values, Input(()), (), losses, 0, float(seconds))
         end = self._now + self._overhead + max(0.0, float(seconds) - before)
-        return Outcome(job, member, slot=slot, started=self._now, finished=end)
+        return JobResult(job, member, slot=slot, started=self._now, finished=end)
 
     def _last_epoch(self, job: Job, before: float) -> int:
         """Where `job` ends: at its stop, or with the epoch that runs at the deadline."""

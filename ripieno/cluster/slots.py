@@ -6,13 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 
 from ripieno.errors import SearchError
-from ripieno.limits import thread_variables, usable_cores
+from ripieno.resources import thread_variables, usable_cores
 
-Slot = Mapping[str, str]
+SlotEnv = Mapping[str, str]
 """Environment variables of one worker."""
 
 
-def cpu_slots(count: int | None = None, threads: int | None = None) -> tuple[Slot, ...]:
+def cpu_slots(count: int | None = None, threads: int | None = None) -> tuple[SlotEnv, ...]:
     """`count` slots of `threads` threads each.
 
     By default one slot per core this process may use, and the cores divided between the slots: never more threads than
@@ -25,7 +25,7 @@ def cpu_slots(count: int | None = None, threads: int | None = None) -> tuple[Slo
     return (thread_variables(threads or max(1, cores // count)),) * count
 
 
-def gpu_slots(devices: Sequence[int | str], per_device: int = 1, threads: int | None = None) -> tuple[Slot, ...]:
+def gpu_slots(devices: Sequence[int | str], per_device: int = 1, threads: int | None = None) -> tuple[SlotEnv, ...]:
     """`per_device` slots on each of `devices`, each seeing its own device as `cuda:0`.
 
     Devices are numbered as this process sees them (what its own `CUDA_VISIBLE_DEVICES` hides is not there), or UUIDs.

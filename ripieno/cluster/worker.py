@@ -7,22 +7,22 @@ from dataclasses import replace
 
 from ripieno import clock
 from ripieno.cluster.pool import Function
-from ripieno.types import Failure, Job, Outcome
+from ripieno.types import Failure, Job, JobResult
 
 
-def arrive(function: Function) -> None:
+def noop(function: Function) -> None:
     """Nothing: who gets here has imported what `function` needs."""
 
 
-def perform(function: Function, job: Job) -> Outcome:
+def run_job(function: Function, job: Job) -> JobResult:
     """Run `job` and time it; what it raises becomes its failure, with the traceback."""
     started = clock.now()
     try:
         outcome = function(job)
     except MemoryError as error:
-        outcome = Outcome(job, failure=failure("memory", error))
+        outcome = JobResult(job, failure=failure("memory", error))
     except (Exception, SystemExit) as error:
-        outcome = Outcome(job, failure=failure("error", error))
+        outcome = JobResult(job, failure=failure("error", error))
     return replace(outcome, started=started, finished=clock.now())
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ripieno.errors import DataError, need
+from ripieno.errors import DataError, require
 
 _LIMITS = {"max_zoom": 1.0, "max_translation": 1.0, "max_shear": 1.57, "max_channel_shift": 1.0, "max_rotation": 180.0}
 """What each maximum must stay below; rotation may equal it."""
@@ -102,7 +102,7 @@ def warp(images: Tensor, zoom: Tensor, translation: Tensor, shear: Tensor, rotat
     `translation` (samples, 2) is right and down as fractions of width and height, `shear` (samples,) is in radians,
     `rotation` (samples,) in degrees counter-clockwise. All float32 on the images' device.
     """
-    transform = need("kornia.geometry.transform")
+    transform = require("kornia.geometry.transform")
     samples, _, height, width = images.shape
     extent = torch.tensor([width, height], dtype=zoom.dtype, device=zoom.device)
     matrices = transform.get_affine_matrix2d(

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.opcodes import read_program
-from ripieno.data.samples import Part, Samples, join
+from ripieno.data.safe_unpickler import read_program
+from ripieno.data.samples import Samples, SplitArrays, join
 from ripieno.errors import DataError
 from ripieno.types import Split
 
@@ -87,7 +87,7 @@ def read_cifar(path: Path, notes: list[str]) -> Samples:
         raise DataError(f"{path} has no {missing[0]}, which {version.name} must have: fetch or unpack it again")
     splits: list[tuple[Split, tuple[str, ...]]] = [("train", version.train), ("test", version.test)]
     parts = [
-        Part(*_read_batch(path / name, _content(files[name]), version), f"{path / name}", split)
+        SplitArrays(*_read_batch(path / name, _content(files[name]), version), f"{path / name}", split)
         for split, names in splits
         for name in names
     ]

@@ -25,7 +25,7 @@ Moments = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Sheet:
+class DatasetMetadata:
     """What `dataset.json` holds."""
 
     name: str
@@ -48,9 +48,9 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
     arrays = {"images": dataset.images, "labels": dataset.labels, "split": dataset.split}
     for name, array in arrays.items():
         if not is_mapped(array, folder / f"{name}.npy"):
-            unfinish(folder)
+            invalidate(folder)
             _write_blocks(folder / f"{name}.npy", array)
-    sheet = Sheet(dataset.name, dataset.classes, dataset.mean, dataset.std, dataset.metric, dataset.range)
+    sheet = DatasetMetadata(dataset.name, dataset.classes, dataset.mean, dataset.std, dataset.metric, dataset.range)
     files.write_json(folder / "dataset.json", sheet)
     return open_dataset(folder)
 
@@ -64,7 +64,7 @@ def open_dataset(folder: str | Path) -> Dataset:
     if not (folder / "dataset.json").is_file():
         raise DataError(f"{folder} holds no data set (it has no dataset.json): prepare it again from its source")
     try:
-        sheet = files.read_json(folder / "dataset.json", Sheet)
+        sheet = files.read_json(folder / "dataset.json", DatasetMetadata)
         images, labels, split = (files.read_array(folder / f"{name}.npy") for name in ("images", "labels", "split"))
     except LibraryError as error:
         raise DataError(f"{error}: prepare the data set again from its source") from error
@@ -143,7 +143,7 @@ def is_mapped(array: NDArray[Any], path: Path) -> bool:
     return array.filename is not None and path.exists() and path.samefile(array.filename)
 
 
-def unfinish(folder: Path) -> None:
+def invalidate(folder: Path) -> None:
     """Let the folder hold no data set until `dataset.json` is written again: never the old one with new arrays."""
     (folder / "dataset.json").unlink(missing_ok=True)
 

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.brought import is_brought, sample
+from ripieno.data.adapters import is_external_dataset, sample
 from ripieno.data.cifar import cifar_files, is_cifar
 from ripieno.data.dataset import open_dataset
-from ripieno.data.folder import find_pictures
 from ripieno.data.idx import idx_files, is_idx
+from ripieno.data.image_folder import find_pictures
 from ripieno.data.samples import blocks
 from ripieno.data.walk import shown
 from ripieno.errors import DataError
-from ripieno.limits import usable_cores
+from ripieno.resources import usable_cores
 from ripieno.types import Dataset
 
 CHUNK = 256
@@ -64,7 +64,7 @@ def fingerprint(
         parts = {str(name): fingerprint(part) for name, part in source.items()}
         size = "; ".join(f"{name}: {part.size}" for name, part in parts.items())
         return Fingerprint(_digest(*(f"{name} {part.digest}" for name, part in sorted(parts.items()))), size)
-    if is_brought(source):
+    if is_external_dataset(source):
         stamp = str(getattr(source, "_fingerprint", ""))  # Hugging Face's, of all that made the data
         if known is not None and stamp and known.stamp == stamp:
             return known

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.samples import Part, Samples, join
+from ripieno.data.samples import Samples, SplitArrays, join
 from ripieno.data.splits import SPLIT_WORDS
 from ripieno.errors import DataError
 from ripieno.types import SPLITS, Split
@@ -50,7 +50,9 @@ def read_idx(folder: Path, notes: list[str]) -> Samples:
     parts = []
     for split in (s for s in SPLITS if s in stems):
         where = f"{folder} ({stems[split]}-*)"
-        parts.append(Part(_read(folder, stems[split], "images"), _read(folder, stems[split], "labels"), where, split))
+        parts.append(
+            SplitArrays(_read(folder, stems[split], "images"), _read(folder, stems[split], "labels"), where, split)
+        )
     return join(folder.resolve().name, parts, _class_names(folder), notes, positions=True)
 
 

@@ -10,21 +10,21 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ripieno.data.brought import Brought, is_brought, read_brought
+from ripieno.data.adapters import ExternalData, is_external_dataset, read_external
 from ripieno.data.cifar import is_cifar, is_tar, read_cifar
 from ripieno.data.dataset import check_dataset, moments, open_dataset, write_dataset
-from ripieno.data.folder import Progress, read_folder
 from ripieno.data.idx import is_idx, read_idx
+from ripieno.data.image_folder import Progress, read_folder
+from ripieno.data.image_io import resize
 from ripieno.data.npz import read_npz
-from ripieno.data.pictures import sized
 from ripieno.data.pixels import check_size, training_range
-from ripieno.data.samples import FREE, Part, Samples, extremes, join
+from ripieno.data.samples import UNASSIGNED, Samples, SplitArrays, extremes, join
 from ripieno.data.splits import balance_notes, check_ratios, duplicate_notes, split_samples
 from ripieno.errors import DataError
 from ripieno.notes import Notes
 from ripieno.types import Dataset, Metric, Range
 
-Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike] | Brought
+Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike] | ExternalData
 
 FORMS = "an image folder, an .npz file, a CIFAR archive (.tar.gz or folder) or a folder of idx files"
 
@@ -45,7 +45,7 @@ def load_dataset(
 
     `source` is the path of an image folder, an `.npz` file, a CIFAR-10 or -100 archive (python or binary, packed or
     not), a folder of idx files or a data set prepared before; or a pair of arrays (images, labels); or a `Dataset`; or
-    a Hugging Face data set, a PyTorch one, or a mapping of splits to such (`ripieno.data.brought`).
+    a Hugging Face data set, a PyTorch one, or a mapping of splits to such (`ripieno.data.adapters`).
 
     - `size`: every image becomes `size` x `size` pixels, at most 4,096; its aspect ratio is kept, its border repeated.
     - `split`: shares of train, valid and test (appendix A.1: 72/8/20), stratified by class and seeded by `seed`.
@@ -94,7 +94,7 @@ def _prepared(source: Source, size: int | None, metric: Metric, notes: list[str]
         return None
     check_dataset(source, source.path or source.name)
     if size is not None and source.images.shape[1:3] != (size, size):
-        images = sized(source.images, size)
+        images = resize(source.images, size)
         mean, std = moments(images, source.rows("train"))
         source = dataclasses.replace(source, images=images, mean=mean, std=std, path=None)
     if source.range is None:  # of an older version, or made by hand
@@ -108,8 +108,8 @@ def _prepared(source: Source, size: int | None, metric: Metric, notes: list[str]
 def _read(
     source: Source, size: int | None, skip_bad: bool, progress: Progress | None, notes: list[str], target: Path | None
 ) -> Samples:
-    if is_brought(source):
-        return read_brought(source, size, notes)
+    if is_external_dataset(source):
+        return read_external(source, size, notes)
     if not isinstance(source, str | Path):
         return _arrays(source, notes)
     path = Path(source)
@@ -138,7 +138,7 @@ def _arrays(source: Any, notes: list[str]) -> Samples:
         images, labels = (np.asanyarray(a) for a in source)
     except ValueError as error:
         raise DataError(f"images or labels are no arrays: {error}") from error
-    return join("arrays", [Part(images, labels, "the arrays")], None, notes)
+    return join("arrays", [SplitArrays(images, labels, "the arrays")], None, notes)
 
 
 def dataset_of(
@@ -148,11 +148,11 @@ def dataset_of(
     check_arguments(size, ratios, metric)
     images = samples.images
     if size is not None and images.shape[1:3] != (size, size):
-        images = sized(images, size)
-    split = split_samples(samples.labels, samples.given, samples.classes, ratios, seed)
+        images = resize(images, size)
+    split = split_samples(samples.labels, samples.fixed_split, samples.classes, ratios, seed)
     notes += balance_notes(samples.labels, split, samples.classes)
     mean, std = moments(images, np.flatnonzero(split == 0))
-    brought = sorted({int(i) for i in np.unique(samples.given)} - {FREE, 0})
+    brought = sorted({int(i) for i in np.unique(samples.fixed_split)} - {UNASSIGNED, 0})
     span = _range(images, split, brought, notes)
     return Dataset(samples.name, images, samples.labels, split, samples.classes, mean, std, metric, range=span)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.samples import Part, Samples, join
+from ripieno.data.samples import Samples, SplitArrays, join
 from ripieno.data.splits import SPLIT_WORDS
 from ripieno.errors import DataError
 from ripieno.types import SPLITS, Split
@@ -89,7 +89,7 @@ def _known(key: str) -> bool:
     return key == "split" or key in CLASSES or read_key(key) is not None
 
 
-def _parts(path: Path, arrays: Mapping[str, NDArray[Any]], found: str) -> list[Part]:
+def _parts(path: Path, arrays: Mapping[str, NDArray[Any]], found: str) -> list[SplitArrays]:
     keys: dict[tuple[str, Split | None], str] = {}
     for key in arrays:
         role = read_key(key)
@@ -109,13 +109,13 @@ def _parts(path: Path, arrays: Mapping[str, NDArray[Any]], found: str) -> list[P
     if whole:
         return _whole(path, arrays, keys[("images", None)], keys[("labels", None)])
     pairs = [(s, keys[("images", s)], keys[("labels", s)]) for s in splits]
-    return [Part(arrays[x], arrays[y], f"{path} ({x}, {y})", s) for s, x, y in pairs]
+    return [SplitArrays(arrays[x], arrays[y], f"{path} ({x}, {y})", s) for s, x, y in pairs]
 
 
-def _whole(path: Path, arrays: Mapping[str, NDArray[Any]], x: str, y: str) -> list[Part]:
+def _whole(path: Path, arrays: Mapping[str, NDArray[Any]], x: str, y: str) -> list[SplitArrays]:
     images, labels, where = arrays[x], arrays[y], f"{path} ({x}, {y})"
     if "split" not in arrays:
-        return [Part(images, labels, where)]
+        return [SplitArrays(images, labels, where)]
     split = arrays["split"]
     if not images.shape[:1] == labels.shape[:1] == split.shape:
         shapes = f"images of shape {images.shape}, labels of {labels.shape}, split of {split.shape}"
@@ -123,7 +123,7 @@ def _whole(path: Path, arrays: Mapping[str, NDArray[Any]], x: str, y: str) -> li
     if not np.isin(split, range(len(SPLITS))).all():
         raise DataError(f"split of {path} must hold 0 (train), 1 (valid) and 2 (test) only")
     present = [i for i in range(len(SPLITS)) if (split == i).any()]
-    return [Part(images[split == i], labels[split == i], where, SPLITS[i]) for i in present]
+    return [SplitArrays(images[split == i], labels[split == i], where, SPLITS[i]) for i in present]
 
 
 def _class_names(arrays: Mapping[str, NDArray[Any]]) -> list[str] | None:

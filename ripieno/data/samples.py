@@ -18,7 +18,7 @@ from ripieno.errors import DataError
 from ripieno.tasks.labels import label_indices, label_text
 from ripieno.types import SPLITS, Split
 
-FREE = -1
+UNASSIGNED = -1
 """In `Samples.given`: the sample belongs to no split yet."""
 
 BLOCK_BYTES = 1 << 22
@@ -26,7 +26,7 @@ BLOCK_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class SplitArrays:
     """Images (samples, height, width[, channels]) and labels of one split, as they were found.
 
     What is found as "train" is split further when the source brings no validation or test split. `where` names the
@@ -51,12 +51,12 @@ class Samples:
     name: str
     images: NDArray[Any]
     labels: NDArray[np.int64]
-    given: NDArray[np.int8]
+    fixed_split: NDArray[np.int8]
     classes: tuple[str, ...]
 
 
 def join(
-    name: str, parts: Sequence[Part], classes: Sequence[str] | None, notes: list[str], positions: bool = False
+    name: str, parts: Sequence[SplitArrays], classes: Sequence[str] | None, notes: list[str], positions: bool = False
 ) -> Samples:
     """One `Samples` of all parts; without `classes` the classes are named by the label values found.
 
@@ -77,7 +77,7 @@ def join(
 
 def given_of(split: Split, samples: int) -> NDArray[np.int8]:
     """`Samples.given` of `samples` samples found in `split`."""
-    return np.full(samples, FREE if split == "train" else SPLITS.index(split), np.int8)
+    return np.full(samples, UNASSIGNED if split == "train" else SPLITS.index(split), np.int8)
 
 
 def blocks(array: NDArray[Any]) -> range:
@@ -108,14 +108,14 @@ def extremes(images: NDArray[Any]) -> NDArray[np.float64]:
     return found
 
 
-def _laid_out(part: Part, notes: list[str]) -> NDArray[Any]:
+def _laid_out(part: SplitArrays, notes: list[str]) -> NDArray[Any]:
     """Return the images of a part as NHWC; what its reader knows to be so needs no look at the shape."""
     images = np.asanyarray(part.images)
     known = part.channels_last and images.ndim == 4 and 0 not in images.shape
     return images if known else channels_last(images, part.where, notes)
 
 
-def _one_type(arrays: list[NDArray[Any]], parts: Sequence[Part]) -> list[NDArray[Any]]:
+def _one_type(arrays: list[NDArray[Any]], parts: Sequence[SplitArrays]) -> list[NDArray[Any]]:
     """All arrays as uint8 (whole numbers from 0 to 255, or booleans) or all as float32; one shape of image."""
     first = parts[0].where
     for array, part in zip(arrays, parts, strict=True):
@@ -142,7 +142,7 @@ def _one_type(arrays: list[NDArray[Any]], parts: Sequence[Part]) -> list[NDArray
     return [a.astype(np.uint8 if bytes_only else np.float32) for a in arrays]
 
 
-def _flat_labels(part: Part, samples: int) -> NDArray[Any]:
+def _flat_labels(part: SplitArrays, samples: int) -> NDArray[Any]:
     """Labels (samples,) of integers or strings; a column or one-hot rows are flattened."""
     labels, where = np.asarray(part.labels), part.where
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -175,7 +175,7 @@ def _one_hot(labels: NDArray[Any]) -> bool:
 
 
 def _encode(
-    labels: list[NDArray[Any]], parts: Sequence[Part], classes: Sequence[str] | None, positions: bool
+    labels: list[NDArray[Any]], parts: Sequence[SplitArrays], classes: Sequence[str] | None, positions: bool
 ) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
     """Labels as indices into the names of the classes, and those names."""
     if len({a.dtype.kind for a in labels}) > 1:

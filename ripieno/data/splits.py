@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.samples import FREE
+from ripieno.data.samples import UNASSIGNED
 from ripieno.errors import DataError
 from ripieno.types import SPLITS, Split
 
@@ -67,7 +67,7 @@ def check_ratios(ratios: Sequence[float]) -> None:
 def check_classes(labels: NDArray[np.int64], given: NDArray[np.int8], classes: Sequence[str]) -> None:
     """Raise DataError naming a class with too few samples to be in every split that we make."""
     makes = _makes(given)
-    counts = np.bincount(labels[given == FREE], minlength=len(classes))
+    counts = np.bincount(labels[given == UNASSIGNED], minlength=len(classes))
     short = np.flatnonzero(counts < len(makes))
     if len(classes) < 2:
         raise DataError(f"there is only the class {classes[0]!r}: there must be at least two")
@@ -96,9 +96,9 @@ def split_samples(
     check_ratios(ratios)
     check_classes(labels, given, classes)
     makes = _makes(given)
-    split = np.where(given == FREE, 0, given).astype(np.uint8)
+    split = np.where(given == UNASSIGNED, 0, given).astype(np.uint8)
     for label in range(len(classes)):
-        rows = np.flatnonzero((labels == label) & (given == FREE))
+        rows = np.flatnonzero((labels == label) & (given == UNASSIGNED))
         shuffled = np.random.default_rng([seed, label]).permutation(rows)
         split[shuffled] = np.repeat(np.array(makes, np.uint8), shares(len(rows), [ratios[s] for s in makes]))
     return split

@@ -8,35 +8,41 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ripieno.deprecation import warn_renamed
+
 if TYPE_CHECKING:
-    from ripieno.engine.answer import Answer as Answer
-    from ripieno.engine.answer import Stats as Stats
+    from ripieno.engine.benchmark import AllocationBenchmark as AllocationBenchmark
+    from ripieno.engine.benchmark import BenchResult as BenchResult
+    from ripieno.engine.benchmark import bench as bench
     from ripieno.engine.cascade import judge_cascade as judge_cascade
     from ripieno.engine.cascade import plan_cascade as plan_cascade
     from ripieno.engine.engine import Engine as Engine
-    from ripieno.engine.stopwatch import AllocationBench as AllocationBench
-    from ripieno.engine.stopwatch import BenchResult as BenchResult
-    from ripieno.engine.stopwatch import bench as bench
-    from ripieno.engine.watch import Patience as Patience
-    from ripieno.turns import Cascade as Cascade
+    from ripieno.engine.health import RestartPolicy as RestartPolicy
+    from ripieno.engine.inference_result import Answer as Answer
+    from ripieno.engine.inference_result import Stats as Stats
+    from ripieno.types import Cascade as Cascade
 
 _HOMES = {
-    "AllocationBench": "stopwatch",
-    "Answer": "answer",
-    "BenchResult": "stopwatch",
+    "AllocationBenchmark": "benchmark",
+    "Answer": "inference_result",
+    "BenchResult": "benchmark",
     "Cascade": "cascade",
     "Engine": "engine",
-    "Patience": "watch",
-    "Stats": "answer",
-    "bench": "stopwatch",
+    "RestartPolicy": "health",
+    "Stats": "inference_result",
+    "bench": "benchmark",
     "judge_cascade": "cascade",
     "plan_cascade": "cascade",
 }
+
+_RENAMED = {"AllocationBench": "AllocationBenchmark", "Patience": "RestartPolicy"}
 
 __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        warn_renamed(f"ripieno.engine.{name}", name := _RENAMED[name])
     if name in _HOMES:
         return getattr(importlib.import_module(f"ripieno.engine.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'ripieno.engine' has no attribute {name!r}")

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.engine.claims import Span
 from ripieno.engine.combiner import Fault, is_finite
-from ripieno.engine.request import Part, Plan
+from ripieno.engine.request import ExecutionPlan, PartialResult
+from ripieno.engine.ring_types import RequestSlice
 from ripieno.errors import EngineError
 from ripieno.tasks.metrics import cross_entropy
-from ripieno.turns import NEVER, TOLERANCE, Cascade, Effect
+from ripieno.turns import DISABLED, TOLERANCE, Cascade, CascadeEffect
 
 Array = NDArray[np.float32]
 THRESHOLDS = 200
@@ -43,11 +43,11 @@ class _Walk:
         first: NDArray[np.intp] = np.vstack([self.sure[:-1] >= threshold, last]).argmax(0)
         return first
 
-    def effect(self, threshold: float, paid: NDArray[np.float64]) -> Effect:
+    def effect(self, threshold: float, paid: NDArray[np.float64]) -> CascadeEffect:
         """What a threshold does; `paid` (members,) is the share of the compute up to each member."""
         stops = self.stops(threshold)
         rows = np.arange(len(stops))
-        return Effect(
+        return CascadeEffect(
             samples=len(stops),
             saved=1.0 - float(paid[stops].mean()),
             asked=float(stops.mean()) + 1.0,
@@ -79,7 +79,7 @@ def plan_cascade(
     order = _order(predictions, labels, costs, shares)
     walk = _walk([predictions[i] for i in order], labels, shares[order])
     paid = _paid([costs[i] for i in order])
-    best, most = NEVER, walk.effect(NEVER, paid)
+    best, most = DISABLED, walk.effect(DISABLED, paid)
     tried = np.unique(np.quantile(walk.sure[:-1], np.linspace(0, 1, THRESHOLDS))) if len(order) > 1 else ()
     for threshold in tried:
         found = walk.effect(float(threshold), paid)
@@ -95,7 +95,7 @@ def judge_cascade(
     labels: NDArray[np.integer],
     costs: Sequence[float],
     weights: Sequence[float] | None = None,
-) -> Effect:
+) -> CascadeEffect:
     """What `cascade` does to other samples; arguments and errors are those of `plan_cascade`."""
     _check(members, predictions, labels, costs)
     shares = np.asarray(weights if weights is not None else [1.0] * len(members), np.float64)
@@ -164,7 +164,7 @@ def _walk(
 
 
 @dataclass(slots=True)
-class Progress:
+class CascadeState:
     """How far a span is in a cascade."""
 
     member: int
@@ -180,23 +180,23 @@ class Progress:
     passed: list[int] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, member: int, samples: int, classes: int) -> Progress:
+    def begin(cls, member: int, samples: int, classes: int) -> CascadeState:
         """`member` is asked first, about all samples."""
         zeros = np.zeros((samples, classes), np.float32)
         weight = np.zeros((samples, 1), np.float32)
         return cls(member, zeros, weight, np.zeros(samples, np.int32), np.ones(samples, bool))
 
-    def part(self, offset: int) -> Part:
+    def part(self, offset: int) -> PartialResult:
         """The answer as it stands."""
-        return Part(offset, self.total / self.weight, tuple(self.passed), depth=self.depth.copy())
+        return PartialResult(offset, self.total / self.weight, tuple(self.passed), depth=self.depth.copy())
 
 
-def check_step(span: Span, predictions: Array) -> Fault | None:
+def check_step(span: RequestSlice, predictions: Array) -> Fault | None:
     """Return the fault of the member that was asked about a span, unless all its predictions are finite.
 
     `predictions` are as in `advance`.
     """
-    progress: Progress = span.progress
+    progress: CascadeState = span.progress
     if progress.member in span.unwanted:
         return None
     asked = predictions[progress.member][progress.active]
@@ -205,14 +205,14 @@ def check_step(span: Span, predictions: Array) -> Fault | None:
     return Fault(span, progress.member, int(np.flatnonzero(progress.active)[bad[0]]))
 
 
-def advance(span: Span, plan: Plan, predictions: Array, shares: Array) -> list[tuple[int, int, int]]:
+def advance(span: RequestSlice, plan: ExecutionPlan, predictions: Array, shares: Array) -> list[tuple[int, int, int]]:
     """The member that was asked has passed the span: who is asked next, for which positions (member, start, stop).
 
     `predictions` (members, samples, classes) are those of the span's slots, `shares` (members,) the weights. Nothing
     comes back when all samples are sure or no member is left: then the request has its part.
     """
     assert plan.threshold is not None
-    progress: Progress = span.progress
+    progress: CascadeState = span.progress
     if progress.member not in span.unwanted:
         share = shares[progress.member] or np.float32(LEAST)
         progress.total[progress.active] += share * predictions[progress.member][progress.active]

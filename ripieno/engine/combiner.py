@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.engine.claims import Span
 from ripieno.engine.memory import Memory
-from ripieno.engine.request import Part, Plan
+from ripieno.engine.request import ExecutionPlan, PartialResult
+from ripieno.engine.ring_types import RequestSlice
 from ripieno.tasks import combiners
 from ripieno.types import Combiner as Kind
 from ripieno.types import Ensemble
@@ -31,7 +31,7 @@ BLOCK = 1 << 13
 class Fault(NamedTuple):
     """A member that did not answer a span with finite numbers."""
 
-    span: Span
+    span: RequestSlice
     member: int
     sample: int
     """the first such sample, counted from the start of the span"""
@@ -48,7 +48,7 @@ class Combiner:
         self._weights: dict[tuple[int, ...], NDArray[np.float32]] = {}
         """by members; a race only computes one twice"""
 
-    def finish(self, spans: Iterable[Span]) -> list[Fault]:
+    def finish(self, spans: Iterable[RequestSlice]) -> list[Fault]:
         """Give the requests of finished spans their parts; neighbours are combined together.
 
         Returns the faults of members: a span with a fault gets no part.
@@ -59,7 +59,7 @@ class Combiner:
         return faults
 
     @np.errstate(over="ignore", invalid="ignore")  # what comes of it is looked at
-    def combine(self, run: Sequence[Span], plan: Plan) -> list[Fault]:
+    def combine(self, run: Sequence[RequestSlice], plan: ExecutionPlan) -> list[Fault]:
         """Combine spans that lie in consecutive slots by the members of `plan`. Returns as `finish`."""
         memory, members = self._memory.predictions, plan.members
         slot = run[0].start % memory.shape[1]
@@ -81,7 +81,7 @@ class Combiner:
                 continue
             own_doubt = None if doubt is None else doubt[low:high]
             own_each = None if each is None else each[:, low:high]
-            span.request.parts.append(Part(span.offset, answer[low:high], members, own_doubt, own_each))
+            span.request.parts.append(PartialResult(span.offset, answer[low:high], members, own_doubt, own_each))
         return faults
 
     def weights(self, members: Sequence[int]) -> NDArray[np.float32]:
@@ -98,9 +98,9 @@ class Combiner:
         return np.asarray(shares / total if total > 0 else np.full(len(shares), 1 / len(shares)))
 
 
-def runs(spans: Iterable[Span], capacity: int) -> list[tuple[Plan, list[Span]]]:
+def runs(spans: Iterable[RequestSlice], capacity: int) -> list[tuple[ExecutionPlan, list[RequestSlice]]]:
     """Spans grouped so that each group has one plan and lies in consecutive slots."""
-    groups: list[tuple[Plan, list[Span]]] = []
+    groups: list[tuple[ExecutionPlan, list[RequestSlice]]] = []
     stop, last = -1, None
     for span in spans:
         plan = span.request.plan

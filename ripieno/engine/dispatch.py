@@ -15,18 +15,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.engine.cascade import Progress, advance, check_step
-from ripieno.engine.claims import Claim, Span
+from ripieno.engine.cascade import CascadeState, advance, check_step
 from ripieno.engine.combiner import Combiner, Fault
-from ripieno.engine.desk import Desk
-from ripieno.engine.lane import Lane, Report
+from ripieno.engine.health import HealthMonitor
 from ripieno.engine.memory import Memory
+from ripieno.engine.messages import RunBatch
 from ripieno.engine.request import Request
+from ripieno.engine.request_table import RequestTable
 from ripieno.engine.ring import Ring
+from ripieno.engine.ring_types import BatchAssignment, RequestSlice
 from ripieno.engine.supervisor import Supervisor
-from ripieno.engine.tokens import Task
-from ripieno.engine.trace import Step
-from ripieno.engine.watch import Watch
+from ripieno.engine.trace import InferenceStep
+from ripieno.engine.worker import Report, Worker
 from ripieno.engine.writer import Writer
 from ripieno.errors import EngineError, EngineTimeoutError
 from ripieno.types import Ensemble
@@ -41,7 +41,7 @@ class _Loss:
 
     failed: list[tuple[Request, str]] = field(default_factory=list)
     """requests that cannot do without them, and why"""
-    finished: list[Span] = field(default_factory=list)
+    finished: list[RequestSlice] = field(default_factory=list)
     """spans that wait for nothing else"""
 
 
@@ -54,20 +54,20 @@ class Dispatcher:
         ring: Ring,
         memory: Memory,
         supervisor: Supervisor,
-        watch: Watch,
+        watch: HealthMonitor,
         min_members: int | None = None,
     ) -> None:
         self._ring, self._memory, self._supervisor, self._watch = ring, memory, supervisor, watch
         self._combiner = Combiner(ensemble, memory)
-        self._lanes: Sequence[Lane] = ()
-        self.desk = Desk(ring, ensemble.members, min_members, watch.patience.deaths)
+        self._lanes: Sequence[Worker] = ()
+        self.desk = RequestTable(ring, ensemble.members, min_members, watch.patience.deaths)
         # a large request is written in pieces, so that slots come free at its head while its tail is written
-        largest = max(post.batch_size for lane in ring.lanes for post in lane.posts.values())
+        largest = max(post.batch_size for lane in ring.lanes for post in lane.instances.values())
         piece = max(largest, ring.capacity // 4 // largest * largest)
-        self._writer = Writer(self.desk, memory, piece, self._publish, self.panic)
+        self._writer = Writer(self.desk, memory, piece, self._publish, self.fail)
         self._names: dict[tuple[int, ...], tuple[str, ...]] = {}
         """ids of the members of each plan"""
-        self.started = threading.Event()
+        self.settled = threading.Event()
         """all lanes are up, or one cannot be started"""
         self.refusal = ""
         """why the engine could not start"""
@@ -76,10 +76,10 @@ class Dispatcher:
         self.traced = False
         """whether some request wants to know its steps"""
 
-    def start(self, lanes: Sequence[Lane]) -> None:
-        """Start the lanes; `started` is set when all are up or one is refused."""
+    def start(self, lanes: Sequence[Worker]) -> None:
+        """Start the lanes; `settled` is set when all are up or one is refused."""
         self._lanes = lanes
-        self._watch.begin(lanes, self._running, self.dead)
+        self._watch.begin(lanes, self._running, self.stopped)
 
     # requests
 
@@ -125,35 +125,35 @@ class Dispatcher:
         desk.fail_all("the engine was closed before it could answer")
         self._writer.close()
 
-    def panic(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """A bug of ours struck in the background: fail everything rather than hang."""
         self.desk.closed = self.refusal = f"the engine broke: {type(error).__name__}: {error}: please report this"
-        self.started.set()
+        self.settled.set()
         self.desk.fail_all(self.refusal)
 
     # what lanes tell (lane.House)
 
-    def ready(self, lane: int, member: int, seconds: float) -> None:
+    def model_ready(self, lane: int, member: int, seconds: float) -> None:
         """A member was rehearsed."""
         with self.desk.lock:
             self._ring.measured(lane, member, seconds)
 
-    def up(self, lane: int) -> None:
+    def started(self, lane: int) -> None:
         """A lane can work."""
         now = time.monotonic()
         with self.desk.lock:
             self._watch.rose(lane, now)
             for member in self._watch.states[lane].members:
                 self.desk.broken.pop(member, None)
-            self._ring.raise_lane(lane)
-            self._pump(now)
+            self._ring.worker_up(lane)
+            self._schedule(now)
             if self._watch.all_up:
-                self.started.set()
+                self.settled.set()
 
-    def done(self, lane: int, reports: Sequence[Report]) -> None:
+    def completed(self, lane: int, reports: Sequence[Report]) -> None:
         """Claims are done; reports on claims that were taken back are late and ignored."""
         now = time.monotonic()
-        finished: list[Span] = []
+        finished: list[RequestSlice] = []
         worked = False
         try:
             with self.desk.lock:
@@ -170,11 +170,11 @@ class Dispatcher:
                     worked = True
                 if worked:
                     self._watch.worked(lane, now)
-                self._pump(now)
+                self._schedule(now)
         finally:  # predictions of a wrong shape end their lane, what came before them still counts
-            self._settle(finished, lane)
+            self._finish_slices(finished, lane)
 
-    def dead(self, lane: int, cause: str, loading: bool) -> None:
+    def stopped(self, lane: int, cause: str, loading: bool) -> None:
         """A lane is gone: give its claims out again; the watch starts it anew."""
         now = time.monotonic()
         desk = self.desk
@@ -193,26 +193,26 @@ class Dispatcher:
                 if open_before and request.closed:
                     failed[request] = desk.lost(member, cause)
             desk.tally.failed += len(failed)
-            self._pump(now)
+            self._schedule(now)
         for request, message in failed.items():
             request.reject(EngineError(message))
-        self._settle(finished, lane)
-        if not self.started.is_set() and (loading or self._watch.gives_up(lane)):
+        self._finish_slices(finished, lane)
+        if not self.settled.is_set() and (loading or self._watch.gives_up(lane)):
             self.refusal = cause
-            self.started.set()
+            self.settled.set()
 
     # inner: tasks
 
-    def _running(self, lane: int) -> Claim | None:
+    def _running(self, lane: int) -> BatchAssignment | None:
         with self.desk.lock:
             return next(iter(self._ring.lanes[lane].held.values()), None)
 
-    def _tasks(self, claims: Sequence[Claim]) -> list[Task]:
+    def _tasks(self, claims: Sequence[BatchAssignment]) -> list[RunBatch]:
         """What a lane is told; it reports a task together with the next when that one is short."""
         held = [claim.seconds < SHORT for claim in claims[1:]] + [False]
-        return [Task(c.id, c.member, self._slots(c), hold) for c, hold in zip(claims, held, strict=True)]
+        return [RunBatch(c.id, c.member, self._slots(c), hold) for c, hold in zip(claims, held, strict=True)]
 
-    def _slots(self, claim: Claim) -> tuple[tuple[int, int], ...]:
+    def _slots(self, claim: BatchAssignment) -> tuple[tuple[int, int], ...]:
         capacity = self._ring.capacity
         return tuple([(start % capacity, stop - start) for start, stop in claim.ranges])
 
@@ -225,37 +225,39 @@ class Dispatcher:
                 return
             plan = request.plan
             asked = plan.members if plan.threshold is None else plan.members[:1]
-            span = self._ring.publish(request, offset, count, asked, now)
+            span = self._ring.enqueue(request, offset, count, asked, now)
             if plan.threshold is not None:
-                span.progress = Progress.begin(asked[0], count, self._memory.predictions.shape[2])
+                span.progress = CascadeState.begin(asked[0], count, self._memory.predictions.shape[2])
             request.spans.append(span)
             self.desk.requests.add(request)
-            self._pump(now)
+            self._schedule(now)
 
-    def _pump(self, now: float) -> None:
+    def _schedule(self, now: float) -> None:
         """Hand out every task a lane can take now."""
-        for lane, claims in self._ring.assign(now).items():
+        for lane, claims in self._ring.schedule(now).items():
             self._lanes[lane].send(self._tasks(claims))
-        if self._ring.max_delay and (due := self._ring.due(now)) is not None and due < self._alarm:
+        if self._ring.max_delay and (due := self._ring.next_deadline(now)) is not None and due < self._alarm:
             self._alarm = due
-            self._supervisor.at(due, self._pump_later)
+            self._supervisor.at(due, self._schedule_later)
 
-    def _pump_later(self) -> None:
+    def _schedule_later(self) -> None:
         with self.desk.lock:
             self._alarm = math.inf
-            self._pump(time.monotonic())
+            self._schedule(time.monotonic())
 
-    def _trace(self, claim: Claim, began: float, ended: float) -> None:
+    def _trace(self, claim: BatchAssignment, began: float, ended: float) -> None:
         """Tell the requests in a claim, those that want to know."""
         for span, start, stop in self._ring.pieces(claim.ranges):
             steps = span.request.steps
             if steps is not None:
                 member = self.desk.names[claim.member]
-                steps.append(Step(member, claim.lane, stop - start, span.arrival, max(began, span.arrival), ended))
+                steps.append(
+                    InferenceStep(member, claim.lane, stop - start, span.arrival, max(began, span.arrival), ended)
+                )
 
     # inner: answers
 
-    def _settle(self, spans: list[Span], lane: int) -> None:
+    def _finish_slices(self, spans: list[RequestSlice], lane: int) -> None:
         """Combine spans that `lane` finished, free their slots, answer the requests that are complete."""
         if not spans:
             return
@@ -271,7 +273,7 @@ class Dispatcher:
         with self.desk.lock:
             for span in spans:
                 request = span.request
-                if span.progress is not None and not request.closed and self._goes_on(span, loss):
+                if span.progress is not None and not request.closed and self._advance_cascade(span, loss):
                     continue
                 self._ring.free(span)
                 request.left -= span.stop - span.start
@@ -284,7 +286,7 @@ class Dispatcher:
             self._deliver(request, request.plan.members)
         for request, message in loss.failed:
             request.reject(EngineError(message))
-        self._settle(loss.finished, lane)
+        self._finish_slices(loss.finished, lane)
 
     def _do_without(self, fault: Fault, loss: _Loss) -> None:
         """A request loses a member that did not answer it with finite numbers."""
@@ -296,7 +298,7 @@ class Dispatcher:
             self.desk.tally.failed += 1
             loss.failed.append((request, self.desk.unsound(fault.member, fault.span.offset + fault.sample)))
 
-    def _goes_on(self, span: Span, loss: _Loss) -> bool:
+    def _advance_cascade(self, span: RequestSlice, loss: _Loss) -> bool:
         """One step of a cascade; whether some of the span's samples are shown to a further member."""
         slot = span.start % self._ring.capacity
         predictions = self._memory.predictions[:, slot : slot + span.stop - span.start]
@@ -308,7 +310,7 @@ class Dispatcher:
         for member, start, stop in steps:
             self._ring.extend(span, member, start, stop)
         if steps:
-            self._pump(time.monotonic())
+            self._schedule(time.monotonic())
         return bool(steps)
 
     def _deliver(self, request: Request, members: tuple[int, ...]) -> None:
@@ -333,7 +335,7 @@ class Dispatcher:
         for span in request.spans:
             if span.offset in known:
                 continue
-            staged: Progress | None = span.progress
+            staged: CascadeState | None = span.progress
             done = tuple(staged.passed if staged else (m for m in plan.members if not span.left[m]))
             if not done:
                 return None

@@ -27,20 +27,27 @@ from numpy.typing import NDArray
 
 from ripieno import backends
 from ripieno.durations import check_duration
-from ripieno.engine.answer import Answer, LaneWork, Stats
-from ripieno.engine.crew import Load, Orders, load_name
 from ripieno.engine.dispatch import Dispatcher
+from ripieno.engine.health import HealthMonitor, RestartPolicy
+from ripieno.engine.inference_result import Answer, Stats, WorkerStats
 from ripieno.engine.inputs import check_images
-from ripieno.engine.lane import Lane, ThreadLane
-from ripieno.engine.layout import capacity_of, check_room, isolation_of, lanes_of, orders_of, post_of
+from ripieno.engine.layout import (
+    capacity_of,
+    check_free_memory,
+    instance_config,
+    isolation_of,
+    worker_config,
+    workers_of,
+)
 from ripieno.engine.memory import Memory
-from ripieno.engine.plans import Plans
-from ripieno.engine.process import ProcessLane
+from ripieno.engine.model_runner import Load, WorkerConfig, load_name
+from ripieno.engine.plan_cache import PlanCache
+from ripieno.engine.process import ProcessWorker
 from ripieno.engine.request import Request
 from ripieno.engine.ring import Ring
 from ripieno.engine.supervisor import Supervisor
-from ripieno.engine.trace import Step
-from ripieno.engine.watch import Patience, Watch
+from ripieno.engine.trace import InferenceStep
+from ripieno.engine.worker import ThreadWorker, Worker
 from ripieno.errors import EngineError
 from ripieno.library.bundle import read_bundle
 from ripieno.types import Bundle, Cascade
@@ -74,7 +81,7 @@ class Engine:
         min_members: int | None = None,
         cascade: Cascade | bool = True,
         trusted: Sequence[str] = (),
-        patience: Patience | None = None,
+        patience: RestartPolicy | None = None,
         load: Load = backends.load,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
@@ -82,16 +89,16 @@ class Engine:
             raise EngineError(f"no isolation {isolation!r}; there are: auto, thread, process")
         max_delay = check_duration(max_delay, "max_delay", zero=True, error=EngineError)
         self.cascade = cascade if isinstance(cascade, Cascade) else self.bundle.cascade if cascade else None
-        self._plans = Plans(self.bundle, self.cascade)
+        self._plans = PlanCache(self.bundle, self.cascade)
         self._indices = self._plans.indices
-        patience = patience or Patience()
-        groups = lanes_of(self.bundle)
+        patience = patience or RestartPolicy()
+        groups = workers_of(self.bundle)
         self.isolation = isolation if isolation != "auto" else isolation_of(self.bundle, len(groups))
-        orders = [orders_of(self.bundle, group, groups, trusted) for group in groups]
-        check_room(self.bundle, self.isolation)
+        orders = [worker_config(self.bundle, group, groups, trusted) for group in groups]
+        check_free_memory(self.bundle, self.isolation)
         if self.isolation == "process":
             load_name(load)  # refuse what cannot be found from another process before anything is opened
-        posts = [[post_of(self.bundle, p) for p in group] for group in groups]
+        posts = [[instance_config(self.bundle, p) for p in group] for group in groups]
         largest = max(post.batch_size for lane in posts for post in lane)
         ring = Ring(
             capacity or capacity_of(self.bundle, largest),
@@ -110,22 +117,24 @@ class Engine:
             shared=self.isolation == "process",
         )
         self._ring = ring
-        self._supervisor = Supervisor(lambda error: self._dispatcher.panic(error))
+        self._supervisor = Supervisor(lambda error: self._dispatcher.fail(error))
         # a thread's share of this process nobody knows, a GPU's memory its driver watches
-        caps = [o.cap if self.isolation == "process" and o.device.type == "cpu" else 0 for o in orders]
-        self._watch = Watch([tuple(post.member for post in lane) for lane in posts], patience, self._supervisor, caps)
+        caps = [o.memory_limit if self.isolation == "process" and o.device.type == "cpu" else 0 for o in orders]
+        self._watch = HealthMonitor(
+            [tuple(post.member for post in lane) for lane in posts], patience, self._supervisor, caps
+        )
         self._dispatcher = Dispatcher(
             self.bundle.ensemble, ring, self._memory, self._supervisor, self._watch, min_members
         )
         self._closed = False
         self._is_foreign = False
-        self._lanes: list[Lane] = [self._lane(index, own, load) for index, own in enumerate(orders)]
+        self._lanes: list[Worker] = [self._lane(index, own, load) for index, own in enumerate(orders)]
         self._groups = groups
         self._supervisor.start()
         self._dispatcher.start(self._lanes)
         _open.add(self)
         try:
-            self._dispatcher.started.wait()
+            self._dispatcher.settled.wait()
         except BaseException:
             self.close(drain=False)
             raise
@@ -146,12 +155,12 @@ class Engine:
         deadline: float | None = None,
         partial: bool = False,
         cascade: bool | None = None,
-        steps: list[Step] | None = None,
+        steps: list[InferenceStep] | None = None,
         block: bool = True,
     ) -> Future[Answer]:
         """Ask for the answer to `images` (samples, *input.shape) of the bundle's dtype; returns when they are copied.
 
-        Whatever `ripieno.data.inputs.read_inputs` reads (pictures, paths, data sets) is taken, too.
+        Whatever `ripieno.data.prediction_inputs.read_inputs` reads (pictures, paths, data sets) is taken, too.
         `members` asks some only, by id; `spread` and `each` ask for more in the answer. A full ring blocks, at most
         `timeout` seconds (0: not at all; then the request must fit whole). Requests that wait get room by turns, those
         with the fewest samples left first, the oldest at least half of it. With `block` False the call returns at once
@@ -214,7 +223,7 @@ class Engine:
         lanes = []
         tally = dispatcher.desk.tally
         for index, (state, group) in enumerate(zip(self._watch.states, self._groups, strict=True)):
-            seen = LaneWork(
+            seen = WorkerStats(
                 **dataclasses.asdict(tally.lane(index)),
                 device=group[0].device,
                 lane=group[0].lane,
@@ -267,10 +276,10 @@ class Engine:
         for lane in self._lanes:
             lane.close()
 
-    def _lane(self, index: int, orders: Orders, load: Load) -> Lane:
+    def _lane(self, index: int, orders: WorkerConfig, load: Load) -> Worker:
         if self.isolation == "thread":
-            return ThreadLane(index, orders, load, self._memory, self._dispatcher)
-        return ProcessLane(
+            return ThreadWorker(index, orders, load, self._memory, self._dispatcher)
+        return ProcessWorker(
             index, orders, load, self._memory, self._dispatcher, supervisor=self._supervisor, input=self.bundle.input
         )
 

@@ -15,13 +15,14 @@ from ripieno.types import Input
 def check_images(images: Any, input: Input) -> NDArray[np.generic]:
     """`images` as an array (samples, *input.shape) of the input's dtype, in the range of the training images.
 
-    Arrays are taken as they are; pictures, paths and data sets are read as `ripieno.data.inputs.read_inputs` says.
+    Arrays are taken as they are; images, paths and data sets are read by
+    `ripieno.data.prediction_inputs.read_inputs`.
     Raises EngineError naming what it was and must be.
     """
     try:
         if isinstance(images, np.ndarray):
             return fit_array(images, input)
-        from ripieno.data.inputs import read_inputs
+        from ripieno.data.prediction_inputs import read_inputs
 
         return read_inputs(images, input)[1]
     except DataError as error:

@@ -12,12 +12,12 @@ from typing import Literal
 
 import numpy as np
 
-from ripieno.engine.cap import mib, resident
-from ripieno.engine.claims import Post
-from ripieno.engine.crew import Orders, Seat, stamp_of
+from ripieno.engine.memory_limit import mib, resident
+from ripieno.engine.model_runner import ModelSpec, WorkerConfig, stamp_of
+from ripieno.engine.ring_types import InstanceConfig
 from ripieno.errors import EngineError
 from ripieno.library.bundle import backend_of, model_path
-from ripieno.limits import free_memory, usable_cores
+from ripieno.resources import free_memory, usable_cores
 from ripieno.types import Bundle, Device, Placement
 
 RING_BYTES = 32 << 20
@@ -29,7 +29,7 @@ FLOOR = 8
 cut at all."""
 
 
-def lanes_of(bundle: Bundle) -> list[list[Placement]]:
+def workers_of(bundle: Bundle) -> list[list[Placement]]:
     """Placements by (device, lane). Raises EngineError when members, placements and devices do not match."""
     groups: dict[tuple[str, int], list[Placement]] = {}
     for placement in bundle.allocation.placements:
@@ -46,16 +46,16 @@ def lanes_of(bundle: Bundle) -> list[list[Placement]]:
     return [groups[key] for key in sorted(groups)]
 
 
-def post_of(bundle: Bundle, placement: Placement) -> Post:
+def instance_config(bundle: Bundle, placement: Placement) -> InstanceConfig:
     """A placement as the ring sees it."""
     member = bundle.ensemble.members.index(placement.member)
     small = placement.device.startswith("cpu")
-    return Post(member, placement.batch_size, FLOOR if small else placement.batch_size)
+    return InstanceConfig(member, placement.batch_size, FLOOR if small else placement.batch_size)
 
 
-def orders_of(
+def worker_config(
     bundle: Bundle, lane: Sequence[Placement], lanes: Sequence[Sequence[Placement]], trusted: Sequence[str] = ()
-) -> Orders:
+) -> WorkerConfig:
     """A lane's members, and its share of its device: the cores divided by the lanes on it."""
     device = _here(bundle, _device(bundle, lane[0].device))
     beside = [other[0].lane for other in lanes if other[0].device == device.name]
@@ -65,7 +65,7 @@ def orders_of(
     wheel = device.cores * (threads * len(beside))
     members = {member.id: member for member in bundle.members}
     seats = tuple(
-        Seat(
+        ModelSpec(
             bundle.ensemble.members.index(p.member),
             members[p.member],
             model_path(bundle, p.member, p.device),
@@ -76,13 +76,13 @@ def orders_of(
         for p in lane
     )
     cores = wheel[place * threads : (place + 1) * threads]
-    cap = cap_of(bundle, device, lane[0].lane)
+    cap = memory_limit_of(bundle, device, lane[0].lane)
     if cap and device.type == "cuda":  # backends take what is free of a GPU unless told otherwise
         device = dataclasses.replace(device, memory=cap)
-    return Orders(bundle.backend, device, threads, cores, seats, tuple(trusted), cap)
+    return WorkerConfig(bundle.backend, device, threads, cores, seats, tuple(trusted), cap)
 
 
-def cap_of(bundle: Bundle, device: Device, lane: int) -> int:
+def memory_limit_of(bundle: Bundle, device: Device, lane: int) -> int:
     """Most bytes a lane may take: its plan and its part of what its device has left over; 0 without a plan.
 
     Raises EngineError when more is planned for the device than it has.
@@ -99,7 +99,7 @@ def cap_of(bundle: Bundle, device: Device, lane: int) -> int:
     return plans[f"{device.name}/{lane}"] + left // len(plans)
 
 
-def check_room(bundle: Bundle, isolation: str) -> None:
+def check_free_memory(bundle: Bundle, isolation: str) -> None:
     """Refuse, before anything is loaded, what this machine's memory cannot hold now. Raises EngineError."""
     planned = sum(size for name, size in bundle.allocation.planned.items() if name.startswith("cpu"))
     if not planned:
@@ -127,7 +127,7 @@ def capacity_of(bundle: Bundle, largest: int) -> int:
     return max(min(RING_SAMPLES, RING_BYTES // row) // largest * largest, 4 * largest)
 
 
-def cores_here(device: Device, devices: Sequence[Device], allowed: Collection[int]) -> tuple[int, ...]:
+def map_cores(device: Device, devices: Sequence[Device], allowed: Collection[int]) -> tuple[int, ...]:
     """Cores of `device`, one of the planned `devices`, among those that are `allowed` here.
 
     They are the planned ones where all of these may be used. Else the bundle has come to another machine or container:
@@ -145,7 +145,7 @@ def _here(bundle: Bundle, device: Device) -> Device:
     """`device` with the cores it has on this machine."""
     if device.type != "cpu":
         return device
-    cores = cores_here(device, bundle.allocation.devices, os.sched_getaffinity(0))
+    cores = map_cores(device, bundle.allocation.devices, os.sched_getaffinity(0))
     return dataclasses.replace(device, cores=cores)
 
 

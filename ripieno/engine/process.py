@@ -12,25 +12,25 @@ import sys
 import time
 from collections.abc import Sequence
 
-from ripieno.engine.crew import Load, Orders, load_name
-from ripieno.engine.lane import House, Report
 from ripieno.engine.memory import Memory
+from ripieno.engine.messages import LONGEST, MessageKind, RunBatch, WorkerSetup, pack_setup, pack_tasks, unpack_messages
+from ripieno.engine.model_runner import Load, WorkerConfig, load_name
 from ripieno.engine.supervisor import Supervisor
-from ripieno.engine.tokens import LONGEST, Kind, Setup, Task, pack_setup, pack_tasks, unpack_news
-from ripieno.limits import thread_variables
+from ripieno.engine.worker import Report, WorkerEvents
+from ripieno.resources import thread_variables
 from ripieno.types import Input
 
 
-class ProcessLane:
+class ProcessWorker:
     """A lane in a process, started with nothing but Python, NumPy and its backend (see `worker`)."""
 
     def __init__(
         self,
         index: int,
-        orders: Orders,
+        orders: WorkerConfig,
         load: Load,
         memory: Memory,
-        house: House,
+        house: WorkerEvents,
         *,
         supervisor: Supervisor,
         input: Input,
@@ -38,12 +38,12 @@ class ProcessLane:
         self._index, self._memory, self._house, self._supervisor = index, memory, house, supervisor
         members, capacity, classes = memory.predictions.shape
         # what a backend needs of a member; learning curves and class names would only swell the setup
-        seats = tuple(
+        models = tuple(
             dataclasses.replace(s, member=dataclasses.replace(s.member, curve=(), losses={}, costs={}))
-            for s in orders.seats
+            for s in orders.models
         )
-        orders = dataclasses.replace(orders, seats=seats)
-        self._setup = Setup(load_name(load), orders, capacity, members, classes, input)
+        orders = dataclasses.replace(orders, models=models)
+        self._setup = WorkerSetup(load_name(load), orders, capacity, members, classes, input)
         self._process: subprocess.Popen[bytes] | None = None
         self._tasks: socket.socket | None = None
         self._life: socket.socket | None = None
@@ -67,20 +67,20 @@ class ProcessLane:
             stdin.write(pack_setup(self._setup))
             stdin.seek(0)
             inherited = (self._memory.descriptor, tasks.fileno(), life.fileno())
-            call = f"from ripieno.engine.worker import main; main{(os.getpid(), *inherited)!r}"
+            call = f"from ripieno.engine.worker_process import main; main{(os.getpid(), *inherited)!r}"
             self._process = subprocess.Popen(
                 [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {call}"],
                 stdin=stdin,
                 stdout=subprocess.DEVNULL,
                 pass_fds=inherited,
-                env={**os.environ, **thread_variables(self._setup.orders.threads)},
+                env={**os.environ, **thread_variables(self._setup.config.threads)},
             )
         for end in (self._tasks, self._life):
             end.setblocking(False)
         self._supervisor.watch(self._tasks.fileno(), self._hear)
         self._supervisor.watch(self._life.fileno(), self._pong)
 
-    def send(self, tasks: Sequence[Task]) -> None:
+    def send(self, tasks: Sequence[RunBatch]) -> None:
         """Hand over tasks in one message; a lane that cannot take it is dying, which is heard elsewhere."""
         end = self._tasks
         if end:
@@ -146,18 +146,18 @@ class ProcessLane:
             if not message:
                 gone = True
                 break
-            for news in unpack_news(message):
-                if news.kind is Kind.DONE:
+            for news in unpack_messages(message):
+                if news.kind is MessageKind.DONE:
                     reports.append((news.claim, news.seconds, None))
-                elif news.kind is Kind.READY:
-                    self._house.ready(self._index, news.member, news.seconds)
-                elif news.kind is Kind.UP:
+                elif news.kind is MessageKind.READY:
+                    self._house.model_ready(self._index, news.member, news.seconds)
+                elif news.kind is MessageKind.UP:
                     self._up = True
-                    self._house.up(self._index)
+                    self._house.started(self._index)
                 else:
                     self._cause, self._raised = news.text, True
         if reports:
-            self._house.done(self._index, reports)
+            self._house.completed(self._index, reports)
         if gone:
             self._bury()
 
@@ -169,4 +169,4 @@ class ProcessLane:
         code = self._process.wait()
         if not self._cause:
             self._cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
-        self._house.dead(self._index, self._cause, self._raised and not self._up)
+        self._house.stopped(self._index, self._cause, self._raised and not self._up)

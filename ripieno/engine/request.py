@@ -12,16 +12,16 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.engine.answer import Answer
-from ripieno.engine.claims import Span
+from ripieno.engine.inference_result import Answer
+from ripieno.engine.ring_types import RequestSlice
 from ripieno.engine.supervisor import Timer
-from ripieno.engine.trace import Step
+from ripieno.engine.trace import InferenceStep
 from ripieno.errors import EngineError
 
 T = TypeVar("T", bound=np.generic)
 
 
-class Plan(NamedTuple):
+class ExecutionPlan(NamedTuple):
     """What is to be done with samples; spans of equal plans are combined together."""
 
     members: tuple[int, ...]
@@ -32,7 +32,7 @@ class Plan(NamedTuple):
     """of a cascade: members are asked one after the other, for samples that are not yet sure"""
 
 
-class Part(NamedTuple):
+class PartialResult(NamedTuple):
     """Answers to consecutive samples of a request, from sample `offset` on."""
 
     offset: int
@@ -80,16 +80,16 @@ class Request:
     """State of a request; changed under the dispatcher's lock, save `parts`, which any lane may append to."""
 
     samples: int
-    plan: Plan
+    plan: ExecutionPlan
     left: int
     """samples not yet answered"""
     future: AnswerFuture = field(default_factory=AnswerFuture)
-    spans: list[Span] = field(default_factory=list)
-    parts: list[Part] = field(default_factory=list)
+    spans: list[RequestSlice] = field(default_factory=list)
+    parts: list[PartialResult] = field(default_factory=list)
     partial: bool = False
     timers: tuple[Timer, ...] = ()
     """its deadline, and the end of its wait for room"""
-    steps: list[Step] | None = None
+    steps: list[InferenceStep] | None = None
     """takes what the members do about it, where somebody asked for that"""
     closed: bool = False
     """answered, failed or cancelled: what still comes is thrown away"""

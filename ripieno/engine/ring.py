@@ -20,8 +20,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ripieno.engine.claims import Claim, Post, Reader, Span
-from ripieno.engine.todo import Todo
+from ripieno.engine.range_queue import RangeQueue
+from ripieno.engine.ring_types import BatchAssignment, InstanceConfig, RequestSlice, WorkerState
 
 WAKING, HANDING = 50e-6, 10e-6
 """Seconds it takes to wake an idle lane, and to hand one task over: a little work is not spread over more lanes."""
@@ -44,7 +44,7 @@ class Ring:
         self,
         capacity: int,
         members: int,
-        lanes: Sequence[Sequence[Post]],
+        lanes: Sequence[Sequence[InstanceConfig]],
         *,
         ahead: float = 0.0,
         second: bool = True,
@@ -56,11 +56,11 @@ class Ring:
         self.capacity, self.ahead, self.max_delay, self.deaths = capacity, ahead, max_delay, deaths
         self._second = second and ahead > 0
         self.head = self.tail = 0
-        self.lanes = [Reader({post.member: post for post in posts}) for posts in lanes]
-        self.members = [Todo(capacity) for _ in range(members)]
-        self.claims: dict[int, Claim] = {}
-        self._spans: deque[Span] = deque()
-        self._owner: list[Span | None] = [None] * capacity
+        self.lanes = [WorkerState({post.member: post for post in posts}) for posts in lanes]
+        self.members = [RangeQueue(capacity) for _ in range(members)]
+        self.claims: dict[int, BatchAssignment] = {}
+        self._spans: deque[RequestSlice] = deque()
+        self._owner: list[RequestSlice | None] = [None] * capacity
         self._next = 0
         self._work, self._share = -1.0, 0.5
         """seconds of all that waits, and the part of it that one claim may take; negative until a claim needs them"""
@@ -73,12 +73,12 @@ class Ring:
         """How many of `samples` can be written from `head` on now; they lie in consecutive slots."""
         return min(samples, self.capacity - (self.head - self.tail), self.capacity - self.head % self.capacity)
 
-    def publish(self, request: Any, offset: int, samples: int, members: Sequence[int], now: float) -> Span:
+    def enqueue(self, request: Any, offset: int, samples: int, members: Sequence[int], now: float) -> RequestSlice:
         """Show the `samples` that were written from `head` on to `members`."""
         assert 0 < samples <= self.piece(samples)
         start, stop = self.head, self.head + samples
         left = [0] * len(self.members)
-        span = Span(request, offset, start, stop, now, left, samples * len(members), _NOBODY)
+        span = RequestSlice(request, offset, start, stop, now, left, samples * len(members), _NOBODY)
         for member in members:
             left[member] = samples
             self.members[member].append(start, stop)
@@ -91,7 +91,7 @@ class Ring:
         self.head = stop
         return span
 
-    def extend(self, span: Span, member: int, start: int, stop: int) -> None:
+    def extend(self, span: RequestSlice, member: int, start: int, stop: int) -> None:
         """Show positions of an unfinished or finished, not yet freed, span to one more member."""
         assert span.start <= start < stop <= span.stop
         assert not span.freed
@@ -99,7 +99,7 @@ class Ring:
         span.remaining += stop - start
         self.members[member].append(start, stop)
 
-    def free(self, span: Span) -> None:
+    def free(self, span: RequestSlice) -> None:
         """Give back the slots of a finished span, which lets go of its request."""
         assert span.remaining == 0
         span.freed = True
@@ -110,9 +110,9 @@ class Ring:
 
     # readers
 
-    def assign(self, now: float) -> dict[int, list[Claim]]:
+    def schedule(self, now: float) -> dict[int, list[BatchAssignment]]:
         """Claims for every lane that can take one now, by lane: always the lane first that would be done first."""
-        taken: dict[int, list[Claim]] = {}
+        taken: dict[int, list[BatchAssignment]] = {}
         if not self.idle and not self.ahead:
             return taken  # the usual case under load
         free = [i for i, lane in enumerate(self.lanes) if lane.wants(self.ahead, self._second)]
@@ -120,14 +120,14 @@ class Ring:
         while free:
             index = free[0] if len(free) == 1 else min(free, key=lambda i: self.lanes[i].load)
             lane = self.lanes[index]
-            claim = self._claim(index, lane, now)
+            claim = self._make_assignment(index, lane, now)
             if claim:
                 taken.setdefault(index, []).append(claim)
             if not claim or not lane.wants(self.ahead, self._second):
                 free.remove(index)
         return taken
 
-    def due(self, now: float = -math.inf) -> float | None:
+    def next_deadline(self, now: float = -math.inf) -> float | None:
         """Return when, after `now`, a member's oldest sample will next have waited `max_delay`: claims may be possible.
 
         None: no member waits for time to pass. One that is past it waits for a lane, which asks when it is free.
@@ -135,7 +135,7 @@ class Ring:
         times = [self._arrival(m) + self.max_delay for m in self.members if m]
         return min((when for when in times if when > now), default=None)
 
-    def complete(self, claim_id: int, seconds: float) -> list[Span]:
+    def complete(self, claim_id: int, seconds: float) -> list[RequestSlice]:
         """A claim's predictions are written; the spans that were waiting for nothing else. Unknown claims are late."""
         claim = self.claims.pop(claim_id, None)
         if claim is None:
@@ -152,20 +152,20 @@ class Ring:
 
     def measured(self, lane: int, member: int, rate: float) -> None:
         """Take `rate` seconds per sample of `member` in `lane` into account."""
-        post = self.lanes[lane].posts[member]
+        post = self.lanes[lane].instances[member]
         post.rate = rate if post.rate == 0 else post.rate + SMOOTHING * (rate - post.rate)
         self.members[member].rate = post.rate
 
     # what goes wrong
 
-    def raise_lane(self, lane: int) -> None:
+    def worker_up(self, lane: int) -> None:
         """The lane is ready for claims."""
         assert not self.lanes[lane].held
         self.lanes[lane].up = True
         self.lanes[lane].load = WAKING
         self.idle += 1
 
-    def release(self, lane: int) -> tuple[list[tuple[Span, int]], list[Span]]:
+    def release(self, lane: int) -> tuple[list[tuple[RequestSlice, int]], list[RequestSlice]]:
         """The lane died: its claims go back to the front.
 
         Returns the (span, member) pairs that died too often, and the spans that finished because their members had
@@ -175,8 +175,8 @@ class Ring:
         dead = self.lanes[lane]
         self.idle -= dead.up and not dead.held
         dead.up = False
-        hopeless: list[tuple[Span, int]] = []
-        finished: list[Span] = []
+        hopeless: list[tuple[RequestSlice, int]] = []
+        finished: list[RequestSlice] = []
         for age, claim in reversed(list(enumerate(dead.held.values()))):
             del self.claims[claim.id]
             tries = claim.tries + 1 if age == 0 else claim.tries
@@ -194,7 +194,7 @@ class Ring:
         dead.members.clear()
         return hopeless, finished
 
-    def withdraw(self, span: Span, members: Iterable[int]) -> bool:
+    def cancel(self, span: RequestSlice, members: Iterable[int]) -> bool:
         """`members` need not predict `span` any more, save what is already claimed. True when it finished by this."""
         finished = False
         span.unwanted = span.unwanted.union(members)
@@ -207,7 +207,7 @@ class Ring:
 
     # inner
 
-    def pieces(self, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[Span, int, int]]:
+    def pieces(self, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[RequestSlice, int, int]]:
         """Ranges cut at span boundaries."""
         for start, stop in ranges:
             while start < stop:
@@ -217,7 +217,7 @@ class Ring:
                 yield span, start, end
                 start = end
 
-    def _passed(self, member: int, ranges: Iterable[tuple[int, int]]) -> list[Span]:
+    def _passed(self, member: int, ranges: Iterable[tuple[int, int]]) -> list[RequestSlice]:
         """`member` has predicted `ranges`; the spans that need nothing more. The busiest loop there is."""
         owner, capacity = self._owner, self.capacity
         finished = []
@@ -233,23 +233,23 @@ class Ring:
                 start = end
         return finished
 
-    def _count(self, span: Span, member: int, samples: int) -> bool:
+    def _count(self, span: RequestSlice, member: int, samples: int) -> bool:
         """`samples` of `span` need nothing more from `member`. True when the span needs nothing more at all."""
         span.left[member] -= samples
         span.remaining -= samples
         assert span.left[member] >= 0
         return span.remaining == 0
 
-    def _arrival(self, member: Todo) -> float:
+    def _arrival(self, member: RangeQueue) -> float:
         span = self._owner[member.front % self.capacity]
         assert span is not None
         return span.arrival
 
-    def _claim(self, index: int, lane: Reader, now: float) -> Claim | None:
+    def _make_assignment(self, index: int, lane: WorkerState, now: float) -> BatchAssignment | None:
         """The best task for a lane that wants one, taken; None when there is none or it had better wait."""
         held, members = lane.members, self.members
         front, longest, chosen = self.head, -1.0, None
-        for post in lane.posts.values():
+        for post in lane.instances.values():
             member = members[post.member]
             waiting = member.waiting
             if not waiting:
@@ -280,7 +280,7 @@ class Ring:
         waited = now - self._arrival(member)
         ranges, samples, tries = member.take(size)
         seconds = chosen.rate * samples
-        claim = Claim(self._next, index, chosen.member, ranges, samples, tries, now, waited, seconds)
+        claim = BatchAssignment(self._next, index, chosen.member, ranges, samples, tries, now, waited, seconds)
         self._next += 1
         self._work = max(0.0, self._work - member.rate * samples)
         if not held:
@@ -292,7 +292,7 @@ class Ring:
         held[claim.member] = held.get(claim.member, 0) + 1
         return claim
 
-    def _size(self, post: Post, share: float) -> int:
+    def _size(self, post: InstanceConfig, share: float) -> int:
         """Most samples the next claim of `post` takes: `share` seconds of work, half of what a lane would do of all."""
         if post.rate <= 0 or post.floor >= post.batch_size:
             return post.batch_size

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class InferenceStep:
     """A member's prediction of some samples of a request; times by `time.monotonic`."""
 
     member: str

@@ -1,84 +1,146 @@
-"""A lane's process: reads its setup, loads its members, then answers tokens until its engine is gone.
+"""A lane as the engine sees it, and the one in a thread of this process; `process` has the one in a process of its own.
 
-Two sockets lead to the engine. Tasks come and news go over one; the other is the lifeline: a thread answers its pings,
-and ends the process when its far end closes, which the kernel does however the engine dies. Should that thread be
-stopped too, the kernel's parent-death signal ends the process.
+A lane is started, given claims, and tells what became of them to its `House`. It decides nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import signal
-import socket
-import sys
+import queue
 import threading
-from typing import NoReturn
+import time
+from collections.abc import Sequence
+from typing import Protocol
 
-_PR_SET_PDEATHSIG = 1
+import numpy as np
+from numpy.typing import NDArray
 
+from ripieno.engine.memory import Memory
+from ripieno.engine.messages import RunBatch
+from ripieno.engine.model_runner import Load, ModelRunner, WorkerConfig, describe
+from ripieno.errors import EngineError
 
-def main(parent: int, memory: int, tasks: int, lifeline: int) -> NoReturn:
-    """Run a lane over the inherited descriptors; the setup is read from standard input."""
-    # the engine decides when a lane ends: a Ctrl-C in the terminal reaches the whole process group
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _die_with(parent)
-    threading.Thread(target=_live, args=(socket.socket(fileno=lifeline),), daemon=True).start()
-    _serve(memory, socket.socket(fileno=tasks))
-    os._exit(0)
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(0)
+Report = tuple[int, float, "NDArray[np.float32] | None"]
+"""A claim done: its id, the seconds it took, and the predictions unless they are in place already."""
 
 
-def _live(life: socket.socket) -> None:
-    """Say that it lives, now and whenever asked."""
-    with contextlib.suppress(OSError):
-        life.send(b".")
-        while life.recv(1):
-            life.send(b".")
-    os._exit(0)
+_END: Sequence[RunBatch] = ()
+"""No tasks: the thread of a lane ends."""
 
 
-def _serve(descriptor: int, channel: socket.socket) -> None:
-    """Load the members, then predict what the tokens say, until the engine closes its end."""
-    # imported here, so that the lifeline is answered while they are read from a cold disk
-    from ripieno.engine.cap import enforce, refused
-    from ripieno.engine.crew import Crew, describe, find_load, import_runtime
-    from ripieno.engine.memory import Memory
-    from ripieno.engine.tokens import LONGEST, Kind, News, pack_news, unpack_setup, unpack_tasks
+class WorkerEvents(Protocol):
+    """Whom lanes tell; any thread may call."""
 
-    news: list[News] = []
-    cap = 0
-    try:
-        setup = unpack_setup(sys.stdin.buffer.read())
-        memory = Memory(setup.capacity, setup.members, setup.classes, setup.input, descriptor=descriptor)
-        load = find_load(setup.load)
-        if setup.orders.cap and setup.orders.device.type == "cpu":
-            import_runtime(setup.orders)
-            cap = setup.orders.cap
-            enforce(cap, len(setup.orders.seats) * (setup.orders.threads - 1))
-        crew = Crew(load, setup.orders, memory)
-        for index, seconds in crew.rehearse().items():
-            channel.send(pack_news([News(Kind.READY, index, 0, seconds)]))
-        channel.send(pack_news([News(Kind.UP)]))
-        while message := channel.recv(LONGEST):
-            for task in unpack_tasks(message):
-                probabilities, seconds = crew.play(task.member, task.slots)
-                memory.scatter(task.member, task.slots, probabilities)
-                news.append(News(Kind.DONE, task.member, task.claim, seconds))
-                if not task.hold:
-                    channel.send(pack_news(news))
-                    news = []
-    except (BrokenPipeError, ConnectionResetError):
-        return
-    except BaseException as error:
-        # whatever it was, a fresh process is the cure: a CUDA error, say, spoils the whole context
-        with contextlib.suppress(OSError):
-            channel.send(pack_news([*news, News(Kind.FAILED, text=refused(error, cap) or describe(error))]))
+    def model_ready(self, lane: int, member: int, seconds: float) -> None:
+        """A member takes `seconds` a sample in this lane."""
+
+    def started(self, lane: int) -> None:
+        """All members of the lane are ready."""
+
+    def completed(self, lane: int, reports: Sequence[Report]) -> None:
+        """Claims are done."""
+
+    def stopped(self, lane: int, cause: str, loading: bool) -> None:
+        """The lane is gone and will touch nothing more; `loading`: a member raised while it was loaded."""
+
+
+class Worker(Protocol):
+    """One lane."""
+
+    @property
+    def process(self) -> int:
+        """Id of the process it runs in."""
+
+    def start(self) -> None:
+        """(Re)start; supervisor's thread."""
+
+    def send(self, tasks: Sequence[RunBatch]) -> None:
+        """Hand over tasks; never blocks."""
+
+    def kill(self, cause: str) -> None:
+        """End a lane that hangs; `House.dead` follows. Supervisor's thread."""
+
+    def ping(self, now: float) -> float:
+        """Ask for a sign of life; returns how many seconds the last question has been open. Supervisor's thread."""
+
+    def close(self) -> None:
+        """Begin to end, for good. Supervisor's thread."""
+
+    def join(self, until: float) -> None:
+        """Wait until it has ended, at most until the time `until`, then by force if force there is."""
+
+
+class ThreadWorker:
+    """A lane in a thread: loads its members there, so that their thread pools inherit its cores."""
+
+    def __init__(self, index: int, orders: WorkerConfig, load: Load, memory: Memory, house: WorkerEvents) -> None:
+        self._index, self._orders, self._load, self._memory, self._house = index, orders, load, memory, house
+        self._inbox: queue.SimpleQueue[Sequence[RunBatch]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def process(self) -> int:
+        """This process."""
+        return os.getpid()
+
+    def start(self) -> None:
+        """A new thread with a new inbox; a thread that was given up finds itself without a name and ends."""
+        self._inbox = queue.SimpleQueue()
+        self._thread = threading.Thread(
+            target=self._run, args=(self._inbox,), name=f"ripieno-lane-{self._index}", daemon=True
+        )
+        self._thread.start()
+
+    def send(self, tasks: Sequence[RunBatch]) -> None:
+        """Hand over tasks."""
+        self._inbox.put(tasks)
+
+    def kill(self, cause: str) -> None:
+        """A thread cannot be killed: it is given up, and what it may still bring is refused as late."""
+        self._inbox.put(_END)
+        self._inbox = queue.SimpleQueue()
+        self._house.stopped(self._index, cause, loading=False)
+
+    def ping(self, now: float) -> float:  # noqa: ARG002
+        """A thread of this process is alive."""
+        return 0.0
+
+    def close(self) -> None:
+        """End after the running tasks."""
+        self._inbox.put(_END)
+
+    def join(self, until: float) -> None:
+        """Wait for the end."""
+        if self._thread and self._thread is not threading.current_thread():
+            self._thread.join(max(0.0, until - time.monotonic()))
+
+    def _run(self, inbox: queue.SimpleQueue[Sequence[RunBatch]]) -> None:
+        house, index = self._house, self._index
+        crew = None
+        loading = True
+        reports: list[Report] = []
+        try:
+            crew = ModelRunner(self._load, self._orders, self._memory)
+            for member, seconds in crew.warm_up().items():
+                house.model_ready(index, member, seconds)
+            if self._inbox is inbox:
+                house.started(index)
+            loading = False
+            while tasks := inbox.get():
+                for task in tasks:
+                    probabilities, seconds = crew.run(task.member, task.slots)
+                    reports.append((task.claim, seconds, probabilities))
+                    if not task.hold:
+                        # let go of first: what is refused must not be brought again below
+                        told, reports = reports, []
+                        house.completed(index, told)
+        except Exception as error:
+            with contextlib.suppress(EngineError):  # one of them may be what is wrong: the lane must end all the same
+                if reports:
+                    house.completed(index, reports)
+            if self._inbox is inbox:
+                house.stopped(index, describe(error), loading)
+        finally:
+            if crew:
+                crew.close()

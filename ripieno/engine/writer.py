@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.engine.desk import Desk
 from ripieno.engine.memory import Memory
 from ripieno.engine.request import Request
+from ripieno.engine.request_table import RequestTable
 from ripieno.errors import EngineBusyError, EngineError
 
 COPYING = 0.05
@@ -28,7 +28,7 @@ class Writer:
 
     def __init__(
         self,
-        desk: Desk,
+        desk: RequestTable,
         memory: Memory,
         piece: int,
         publish: Callable[[Request, int, int], None],

@@ -1,15 +1,15 @@
 """A folder of members, and the deployments made of them."""
 
+from ripieno.library.backend_report import BackendChoice, BackendReport, read_proof
 from ripieno.library.bundle import read_bundle, rewrite_bundle, write_bundle
-from ripieno.library.import_ import import_predictions
+from ripieno.library.eviction import enforce_quota
+from ripieno.library.import_predictions import import_predictions
 from ripieno.library.library import Library
-from ripieno.library.proof import Fit, Proof, read_proof
-from ripieno.library.quota import enforce_quota
 
 __all__ = [
-    "Fit",
+    "BackendChoice",
+    "BackendReport",
     "Library",
-    "Proof",
     "enforce_quota",
     "import_predictions",
     "read_bundle",

@@ -12,14 +12,14 @@ import dataclasses
 from pathlib import Path
 
 from ripieno import files
-from ripieno.backends.names import file_of
+from ripieno.backends.backend_id import file_of
 from ripieno.commands import command
 from ripieno.errors import EngineError, LibraryError
-from ripieno.library.benches import note_bundle
-from ripieno.library.card import write_card
+from ripieno.library.backend_report import BackendReport, read_proof
+from ripieno.library.bench_records import register_bundle
 from ripieno.library.kept import plain_name
 from ripieno.library.library import Library
-from ripieno.library.proof import Proof, read_proof
+from ripieno.library.model_card import write_card
 from ripieno.types import Allocation, Bundle, Ensemble
 
 
@@ -57,7 +57,7 @@ def write_bundle(
     allocation: Allocation,
     backend: str,
     path: Path,
-    proof: Proof | None = None,
+    proof: BackendReport | None = None,
 ) -> Bundle:
     """Copy an ensemble's members and its allocation into the folder `path`; `bundle.json` is written last.
 
@@ -84,7 +84,7 @@ def write_bundle(
     files.remove_file(path / "bench.json")  # of the deployment that was there before
     write_card(bundle, library, path)
     files.write_bytes(path / "bundle.json", files.to_json(bundle, **({"proof": proof} if proof else {})))
-    note_bundle(library, path)
+    register_bundle(library, path)
     return dataclasses.replace(bundle, path=path)
 
 
@@ -104,7 +104,7 @@ def rewrite_bundle(bundle: Bundle, library: Library, path: Path | None = None) -
     write_card(bundle, library, path)
     stored = files.to_json(dataclasses.replace(bundle, path=Path()), **({"proof": proof} if proof else {}))
     files.write_bytes(path / "bundle.json", stored)
-    note_bundle(library, path)
+    register_bundle(library, path)
     return dataclasses.replace(bundle, path=path)
 
 

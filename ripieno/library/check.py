@@ -122,7 +122,7 @@ def check_new(members: Mapping[str, NDArray[Any]], labels: Ints, library: Librar
     seen: dict[bytes, list[str]] = {}
     for name in library.ids():
         if name not in members and library.has_truth(name):
-            seen.setdefault(library.truth([name]).tobytes(), []).append(name)
+            seen.setdefault(library.true_class_probabilities([name]).tobytes(), []).append(name)
     for name, values in members.items():
         truth = true_class(values, labels).astype(np.float32).tobytes()
         for other in seen.setdefault(truth, []):

@@ -14,7 +14,7 @@ from ripieno.errors import EngineError, MissingExtraError, ModelError
 from ripieno.library.broken import read_sound
 from ripieno.library.check import check_probabilities
 from ripieno.library.library import Library
-from ripieno.limits import usable_cores
+from ripieno.resources import usable_cores
 from ripieno.types import Device
 
 BATCH = 256

@@ -13,7 +13,7 @@ import msgspec
 
 from ripieno import files
 from ripieno.commands import command
-from ripieno.errors import LibraryError, first_line
+from ripieno.errors import LibraryError, error_summary
 from ripieno.library.broken import read_or_none, read_sound, warn_broken, write_over
 from ripieno.types import Allocation, Cascade, Ensemble, Front, Profile
 
@@ -69,7 +69,7 @@ class Kept:
             try:
                 found.append(_checked_profile(files.convert(item, Profile)))
             except (msgspec.ValidationError, ValueError) as error:
-                reasons.append(f"{path} item {number}: {first_line(error)}")
+                reasons.append(f"{path} item {number}: {error_summary(error)}")
         return found, reasons
 
     def profile_devices(self) -> list[str]:

@@ -24,16 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import files
-from ripieno.backends.names import file_of
+from ripieno.backends.backend_id import file_of
 from ripieno.commands import command
 from ripieno.errors import LibraryError
 from ripieno.library.broken import read_sound
 from ripieno.library.kept import Kept, plain_name
-from ripieno.notebook import Shown
+from ripieno.notebook import HtmlRepr
 from ripieno.types import Job, Member, Split
 
 
-class Library(Kept, Shown):
+class Library(Kept, HtmlRepr):
     """A folder of members with their predictions, costs, ensembles and allocations; safe for many writers.
 
     `path` is the run's folder; it need not exist yet.
@@ -82,7 +82,7 @@ class Library(Kept, Shown):
         return self.member_path(member) / "model.onnx"
 
     def model_path(self, member: str, backend: str) -> Path:
-        """The file of a member that `backend` runs (see `ripieno.backends.names`), present or not."""
+        """The file of a member that `backend` runs (see `ripieno.backends.backend_id`), present or not."""
         return self.member_path(member) / file_of(backend)
 
     # members
@@ -147,7 +147,7 @@ class Library(Kept, Shown):
         self._seen[member] = stamp, found
         return found
 
-    def made(self, job: Job) -> Member | None:
+    def find_job_member(self, job: Job) -> Member | None:
         """The member that `job` makes, if it is there; one of that name with another configuration is not it."""
         found = read_sound(f"the members of {self.path}", [job.member] if job.member in self else [], self._read_member)
         member = found.get(job.member)
@@ -175,13 +175,13 @@ class Library(Kept, Shown):
         folder = self.member_path(member.id)
         self._keep_labels("valid", labels)
         content = {"onnx": "model.onnx"}.get(member.format, "weights.safetensors")
-        self._make_way(member.id, {"valid.npy", _truth_name("valid"), *([content] if weights is not None else [])})
+        self._clear_member(member.id, {"valid.npy", _truth_name("valid"), *([content] if weights is not None else [])})
         if weights is not None:
             files.write_bytes(folder / content, weights)
         self.write_probabilities(member.id, "valid", valid, labels)
         files.write_json(folder / "member.json", member)
 
-    def _make_way(self, member: str, written: Collection[str] = ()) -> None:
+    def _clear_member(self, member: str, written: Collection[str] = ()) -> None:
         """Drop a member and all that was made of it, but for files that are `written` next."""
         folder = self.member_path(member)
         # member.json first: a writer killed here leaves no member, not parts of two; dots may be another writer's files
@@ -197,7 +197,7 @@ class Library(Kept, Shown):
 
     def remove(self, member: str) -> None:
         """Remove a member with its profiles."""
-        self._make_way(member)
+        self._clear_member(member)
         files.remove_tree(self.member_path(member))
 
     def _keep_labels(self, split: Split, labels: NDArray[np.int64]) -> None:
@@ -249,12 +249,12 @@ class Library(Kept, Shown):
         """Cached probabilities (samples, classes), memory-mapped. Raises LibraryError when absent."""
         return files.read_array(self.member_path(member) / f"{split}.npy")
 
-    def truth(self, members: Iterable[str], split: Split = "valid") -> NDArray[np.float32]:
+    def true_class_probabilities(self, members: Iterable[str], split: Split = "valid") -> NDArray[np.float32]:
         """Probabilities of the true class, (members, samples): all that the cross-entropy of a mean needs."""
         rows = [files.read_array(self.member_path(m) / _truth_name(split), mapped=False) for m in members]
         return np.stack(rows).astype(np.float32, copy=False)
 
-    def mapped_truth(self, members: Iterable[str], split: Split = "valid") -> list[NDArray[Any]]:
+    def true_class_mapped(self, members: Iterable[str], split: Split = "valid") -> list[NDArray[Any]]:
         """The same as a memory-mapped row a member, of the dtype kept: for samples by the million."""
         return [files.read_array(self.member_path(m) / _truth_name(split)) for m in members]
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.backends.onnx import open_file
-from ripieno.errors import LibraryError, first_line
-from ripieno.library.adapt import OnnxNetwork, Outputs
+from ripieno.errors import LibraryError, error_summary
 from ripieno.library.check import SUM_TOLERANCE
+from ripieno.library.onnx_adapter import OnnxNetwork, Outputs
 
 ROUNDING = 1e-3
 """How far a probability may move with the batch that its image is in: what kernels round differently."""
@@ -136,7 +136,7 @@ def _run(network: OnnxNetwork, run: Callable[[NDArray[np.generic]], list[Any]], 
     try:
         return run(images)
     except Exception as error:  # whatever a foreign graph makes its runtime raise
-        raise _bad_batch(network, len(images), first_line(error)[:200]) from error
+        raise _bad_batch(network, len(images), error_summary(error)[:200]) from error
 
 
 def _bad_batch(network: OnnxNetwork, size: int, why: str) -> LibraryError:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ripieno.errors import ModelError, RipienoError
-from ripieno.models.architecture import image_shape
 from ripieno.models.resnet import resnet
+from ripieno.models.resnet_config import image_shape
 from ripieno.types import Configuration, Input
 
 Family = Callable[[Configuration, Input, int], nn.Module]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ripieno.models.architecture import Architecture, Stage, architecture, groups, image_shape, stages, stem
+from ripieno.models.resnet_config import Architecture, Stage, architecture, groups, image_shape, stages, stem
 from ripieno.types import Configuration, Input
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -4,39 +4,39 @@ Stages never import each other; they meet here. Every function works alone on wh
 folder and returns the words of :mod:`ripieno.types`.
 """
 
-from ripieno.pipeline.brought import evict, import_
 from ripieno.pipeline.cascading import cascade
-from ripieno.pipeline.checkup import Checkup, doctor
-from ripieno.pipeline.costs import counted, measure
+from ripieno.pipeline.costs import measure, static_costs
 from ripieno.pipeline.deployment import allocate, predict
+from ripieno.pipeline.diagnostics import Diagnostics, doctor
 from ripieno.pipeline.ensembles import ensemble_losses, front, select
 from ripieno.pipeline.explained import explain
 from ripieno.pipeline.exporting import export
-from ripieno.pipeline.foreseen import Forecast, foresee
-from ripieno.pipeline.runs import Overview, Progress, metric_of, open_run, show
+from ripieno.pipeline.importing import evict, import_
+from ripieno.pipeline.offline_plan import OfflinePlan, plan_offline
+from ripieno.pipeline.runs import ProgressFunction, RunSummary, metric_of, open_run, show
 from ripieno.pipeline.tuning import tune
 
 __all__ = [
-    "Checkup",
-    "Forecast",
-    "Overview",
-    "Progress",
+    "Diagnostics",
+    "OfflinePlan",
+    "ProgressFunction",
+    "RunSummary",
     "allocate",
     "cascade",
-    "counted",
     "doctor",
     "ensemble_losses",
     "evict",
     "explain",
     "export",
-    "foresee",
     "front",
     "import_",
     "measure",
     "metric_of",
     "open_run",
+    "plan_offline",
     "predict",
     "select",
     "show",
+    "static_costs",
     "tune",
 ]

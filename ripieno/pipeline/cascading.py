@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.backends.names import split as parted
+from ripieno.backends.backend_id import split as parted
 from ripieno.data import open_dataset
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library import Library, read_bundle, rewrite_bundle
 from ripieno.library.bundle import backend_of, check_target
 from ripieno.library.evaluate import evaluate
-from ripieno.pipeline.runs import Progress, open_run, quiet
-from ripieno.turns import NEVER, TOLERANCE
+from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
+from ripieno.turns import DISABLED, TOLERANCE
 from ripieno.types import Bundle, Cascade, Split
 
 BATCH = 256
@@ -33,7 +33,7 @@ def cascade(
     tolerance: float | None = TOLERANCE,
     output: str | Path | None = None,
     trusted: Sequence[str] = (),
-    progress: Progress = quiet,
+    progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
 ) -> tuple[Bundle, Cascade]:
     """Make of a bundle of `run` one that asks its members in turn, each only about samples that are not yet sure.
@@ -55,7 +55,7 @@ def cascade(
     library, made = open_run(run, writing=True), read_bundle(bundle)
     names = made.ensemble.members
     if tolerance is None:
-        return _kept(library, made, Cascade(names, NEVER), made.path)
+        return _kept(library, made, Cascade(names, DISABLED), made.path)
     if not 0 <= tolerance < math.inf:
         raise EngineError(f"tolerance {tolerance:g} must be nats of cross-entropy, at least 0")
     default = made.path if made.cascade is not None else made.path.with_name(f"{made.path.resolve().name}-cascade")
@@ -85,7 +85,7 @@ def cascade(
 def _kept(library: Library, bundle: Bundle, cascade: Cascade, target: Path) -> tuple[Bundle, Cascade]:
     """Write the bundle with `cascade`; one that stops no sample is left out. The run keeps it for its report."""
     library.write_cascade(bundle.ensemble.name, cascade)
-    if cascade.threshold < NEVER:
+    if cascade.threshold < DISABLED:
         return rewrite_bundle(dataclasses.replace(bundle, cascade=cascade), library, target), cascade
     if bundle.cascade is not None:
         bundle = rewrite_bundle(dataclasses.replace(bundle, cascade=None), library)
@@ -94,7 +94,7 @@ def _kept(library: Library, bundle: Bundle, cascade: Cascade, target: Path) -> t
 
 def warnings_of(cascade: Cascade) -> list[str]:
     """Return what to heed of a cascade: a tolerance that is large, and what it costs beyond it or in accuracy."""
-    if cascade.threshold >= NEVER:
+    if cascade.threshold >= DISABLED:
         return []
     whole = cascade.effects["valid"].whole_cross_entropy
     found = []
@@ -133,7 +133,7 @@ def costs_of(library: Library, bundle: Bundle) -> list[float]:
 
 
 def _answers(
-    library: Library, bundle: Bundle, split: Split, trusted: Sequence[str], progress: Progress
+    library: Library, bundle: Bundle, split: Split, trusted: Sequence[str], progress: ProgressFunction
 ) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
     """What each member says of a split, and its labels; nothing where the run has no such samples."""
     names = bundle.ensemble.members

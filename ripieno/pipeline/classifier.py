@@ -18,18 +18,18 @@ from numpy.typing import ArrayLike, NDArray
 from ripieno import files
 from ripieno.data.load import dataset_of
 from ripieno.data.pixels import fit_array, laid_out
-from ripieno.data.samples import Part, Samples, given_of, join
-from ripieno.errors import DataError, need
+from ripieno.data.samples import Samples, SplitArrays, given_of, join
+from ripieno.errors import DataError, require
 from ripieno.library import read_bundle, write_bundle
 from ripieno.notes import Notes
 from ripieno.pipeline.costs import export_members
 from ripieno.pipeline.deployment import predict
 from ripieno.pipeline.ensembles import select
-from ripieno.pipeline.places import PoolName
+from ripieno.pipeline.execution import PoolName
 from ripieno.pipeline.tuning import tune
 from ripieno.types import Allocation, Dataset, Input, Metric, Placement
 
-need("sklearn")
+require("sklearn")
 from sklearn.base import BaseEstimator, ClassifierMixin  # noqa: E402
 from sklearn.utils.multiclass import check_classification_targets  # noqa: E402
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data  # noqa: E402
@@ -111,9 +111,9 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         images = self._samples(X, fitting=False).images
         if self.size is not None and images.shape[1:3] != (self.size, self.size):
-            from ripieno.data.pictures import sized
+            from ripieno.data.image_io import resize
 
-            images = sized(images, self.size)
+            images = resize(images, self.size)
         return predict(self.bundle_, images)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
@@ -235,6 +235,6 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def _joined(images: NDArray[Any], codes: NDArray[Any], names: list[str]) -> Samples:
     """Images of any shape that people keep them in, as `ripieno.tune` takes them."""
     try:
-        return join("X", [Part(images, codes, "X")], names, Notes(), positions=True)
+        return join("X", [SplitArrays(images, codes, "X")], names, Notes(), positions=True)
     except DataError as error:
         raise ValueError(str(error)) from error

@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ripieno.backends.names import MODEL, file_of
+from ripieno.backends.backend_id import MODEL, file_of
 from ripieno.commands import command
 from ripieno.errors import EngineError, LibraryError, MissingExtraError, RipienoError, SelectionError
 from ripieno.library import Library
 from ripieno.library.broken import warn_broken
-from ripieno.pipeline.runs import Progress, open_run, quiet
+from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
 from ripieno.types import Device, Member, Profile
 
 MEASURED = ("seconds", "memory", "latency")
@@ -30,7 +30,7 @@ def measure(
     backend: str = "onnx",
     again: bool = False,
     trusted: Sequence[str] = (),
-    progress: Progress = quiet,
+    progress: ProgressFunction = no_progress,
 ) -> dict[str, Profile]:
     """Profile members alone, one at a time, on one device; those measured before only `again`.
 
@@ -54,20 +54,20 @@ def measure(
             "with --replace and their --costs, or import the networks"
         )
     if members is None:
-        members = [m.id for m in looked_at(library, prune)]
-    return profiles_on(
+        members = [m.id for m in selection_candidates(library, prune)]
+    return profile_members(
         library, members, here, backend, again=again, trusted=trusted, progress=progress, skip_broken=True
     )
 
 
-def measure_missing(
+def ensure_profiles(
     library: Library,
     kinds: Collection[str],
     share: float,
     device: Device,
     *,
     trusted: Sequence[str] = (),
-    progress: Progress = quiet,
+    progress: ProgressFunction = no_progress,
 ) -> None:
     """Find what is missing of the costs in `kinds` that a selection among the best `share` of the library needs.
 
@@ -76,7 +76,7 @@ def measure_missing(
     """
     if not 0 < share <= 1:
         return
-    members = [m for m in looked_at(library, share) if m.format != "predictions"]
+    members = [m for m in selection_candidates(library, share) if m.format != "predictions"]
     known = library.profiles(device.kind)
     backend = next((p.backend for p in known.values()), "onnx")
     lacking = [
@@ -87,7 +87,7 @@ def measure_missing(
         and (file_of(backend) == MODEL or library.model_path(m.id, backend).exists())
     ]
     if lacking:
-        profiles_on(library, lacking, device, backend, trusted=trusted, progress=progress, skip_broken=True)
+        profile_members(library, lacking, device, backend, trusted=trusted, progress=progress, skip_broken=True)
     if "flops" in kinds:  # counted in the ONNX file
         reasons: dict[str, RipienoError] = {}
         counted = [m for m in members if "flops" not in m.costs]
@@ -95,7 +95,7 @@ def measure_missing(
         warn_broken(f"the members of {library.path}", [str(e) for e in reasons.values()])
 
 
-def looked_at(library: Library, share: float) -> list[Member]:
+def selection_candidates(library: Library, share: float) -> list[Member]:
     """Members whose costs a selection among the best `share` of the library needs.
 
     Twice that share, for what is too dear for a budget is passed over, and no fewer than selection looks at.
@@ -106,7 +106,7 @@ def looked_at(library: Library, share: float) -> list[Member]:
     return ranked[: max(PRUNE_LEAST, math.ceil(2 * share * len(ranked)))]
 
 
-def profiles_on(
+def profile_members(
     library: Library,
     members: Iterable[str],
     device: Device,
@@ -114,7 +114,7 @@ def profiles_on(
     *,
     again: bool = False,
     trusted: Sequence[str] = (),
-    progress: Progress = quiet,
+    progress: ProgressFunction = no_progress,
     skip_broken: bool = False,
 ) -> dict[str, Profile]:
     """Profiles of `members` on `device` by member; those not measured yet are, one at a time.
@@ -157,7 +157,7 @@ def export_members(
     library: Library,
     members: Sequence[Member],
     trusted: Sequence[str] = (),
-    progress: Progress = quiet,
+    progress: ProgressFunction = no_progress,
     failed: Callable[[str, RipienoError], None] | None = None,
 ) -> None:
     """Make the ONNX file of every trained member that has none yet; errors go to `failed` where it is given."""
@@ -219,7 +219,7 @@ def cost_table(library: Library, kinds: Collection[str], device: str) -> dict[st
     return table
 
 
-def counted(library: Library, members: Iterable[str]) -> dict[str, dict[str, float]]:
+def static_costs(library: Library, members: Iterable[str]) -> dict[str, dict[str, float]]:
     """Parameters and FLOPs of one sample by member, of those whose network is at hand and can be counted."""
     found: dict[str, dict[str, float]] = {}
     for member in map(library.member, members):

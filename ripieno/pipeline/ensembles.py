@@ -15,14 +15,14 @@ from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
 from ripieno.pipeline.budgets import Budget, affordable, bounds_of, kinds_of, name_of, same_ensembles
-from ripieno.pipeline.costs import MEASURED, check_kinds, cost_table, looked_at, measure_missing
-from ripieno.pipeline.runs import Progress, default_kind, open_run, quiet
+from ripieno.pipeline.costs import MEASURED, check_kinds, cost_table, ensure_profiles, selection_candidates
+from ripieno.pipeline.runs import ProgressFunction, default_kind, no_progress, open_run
 from ripieno.tasks.metrics import losses
 from ripieno.types import Combiner, Ensemble, Front, Split
 
 if TYPE_CHECKING:
     from ripieno.selection import Choice
-    from ripieno.selection.check import Loss, Method
+    from ripieno.selection.validation import Loss, Method
 
 
 def select(
@@ -37,7 +37,7 @@ def select(
     device: str = "cpu",
     test: bool = True,
     trusted: Sequence[str] = (),
-    progress: Progress = quiet,
+    progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
 ) -> list[Ensemble]:
     """The most accurate ensemble for each budget (section 2.1, equation 2), written to the run.
@@ -79,7 +79,7 @@ def select(
         _ensemble(pool, choice, method, loss, bound, name_of(asked, method, loss, combiner))
         for choice, bound, asked in zip(choices, bounds, wanted, strict=True)
     ]
-    ensembles = _judged(library, ensembles, test, progress, trusted, notes)
+    ensembles = _evaluated(library, ensembles, test, progress, trusted, notes)
     for ensemble in ensembles:
         library.write_ensemble(ensemble)
     notes += same_ensembles(library.ensembles(), {e.name for e in ensembles})
@@ -98,7 +98,7 @@ def front(
     device: str = "cpu",
     test: bool = True,
     trusted: Sequence[str] = (),
-    progress: Progress = quiet,
+    progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
 ) -> Front:
     """The best ensemble for every budget, in one sweep; more budget never gives a higher validation loss.
@@ -107,7 +107,7 @@ def front(
     to `select`; `notes` are those of `select`. Written to the run as `front.json`.
     """
     from ripieno.selection import front as sweep
-    from ripieno.selection.check import check_points
+    from ripieno.selection.validation import check_points
 
     library = open_run(run, writing=True)
     kind = default_kind(library.members()) if kind is None else kind
@@ -120,7 +120,7 @@ def front(
     ensembles = [
         _ensemble(pool, c, method, loss, {kind: c.costs[kind]}, f"front-{n:02d}") for n, c in enumerate(choices)
     ]
-    found = Front(kind, method, tuple(_judged(library, ensembles, test, progress, trusted, notes)))
+    found = Front(kind, method, tuple(_evaluated(library, ensembles, test, progress, trusted, notes)))
     library.write_front(found)
     return found
 
@@ -147,30 +147,30 @@ def _candidates(
     device: str,
     prune: float,
     trusted: Sequence[str],
-    progress: Progress,
+    progress: ProgressFunction,
     notes: list[str] | None,
 ) -> _Pool:
     from ripieno.profiles import local_devices
 
     here = local_devices(device)[0]
-    measure_missing(library, kinds, prune, here, trusted=trusted, progress=progress)
+    ensure_profiles(library, kinds, prune, here, trusted=trusted, progress=progress)
     table = cost_table(library, kinds, here.kind)
     ids = sorted(table)
     if notes is not None and 0 < prune <= 1:
-        looked = looked_at(library, prune)
+        looked = selection_candidates(library, prune)
         lacking = sum(m.id not in table for m in looked)
         if lacking:
-            notes.append(_left_out(library, f"{lacking} of the {len(looked)} best networks", kinds, device))
+            notes.append(_skipped_note(library, f"{lacking} of the {len(looked)} best networks", kinds, device))
     # cross-entropy of a mean needs the true class's probability alone: a matrix, `classes` times smaller than the cube
     narrow = loss == "cross-entropy" and combiner in ("mean", "weighted")
-    predictions = library.mapped_truth(ids) if narrow else [library.probabilities(m) for m in ids]
+    predictions = library.true_class_mapped(ids) if narrow else [library.probabilities(m) for m in ids]
     costs = {k: [table[m][k] for m in ids] for k in kinds}
     # the share of the library that is asked for, not of those that have a cost; one that is none is told by selection
     share = min(1.0, prune * len(library) / len(ids)) if 0 < prune <= 1 else prune
     return _Pool(ids, predictions, library.labels(), costs, share)
 
 
-def _left_out(library: Library, who: str, kinds: Sequence[str], device: str) -> str:
+def _skipped_note(library: Library, who: str, kinds: Sequence[str], device: str) -> str:
     """That networks without a cost were not looked at, and how they can be."""
     said = f"{who} have no cost in {' and '.join(kinds)} and were left out"
     again = command("measure", library.path, prune=1, device=None if device == "cpu" else device)
@@ -188,8 +188,8 @@ def _check(
     size: int | None = None,
 ) -> None:
     """Raise SelectionError for what cannot be used, before anything is measured."""
-    from ripieno.selection.check import check_numbers, check_words
     from ripieno.selection.select import WEIGHTS
+    from ripieno.selection.validation import check_numbers, check_words
 
     if not len(library):
         made = command("tune", "DATA", run=library.path)
@@ -220,11 +220,11 @@ def _ensemble(pool: _Pool, choice: Choice, method: str, loss: str, budget: dict[
     )
 
 
-def _judged(
+def _evaluated(
     library: Library,
     ensembles: Sequence[Ensemble],
     test: bool,
-    progress: Progress = quiet,
+    progress: ProgressFunction = no_progress,
     trusted: Sequence[str] = (),
     notes: list[str] | None = None,
 ) -> list[Ensemble]:
@@ -234,13 +234,13 @@ def _judged(
     return [dataclasses.replace(e, losses=ensemble_losses(library, e)) for e in ensembles]
 
 
-def rejudge(library: Library, changed: Collection[str], split: Split) -> list[str]:
+def reevaluate(library: Library, changed: Collection[str], split: Split) -> list[str]:
     """Judge anew the ensembles that hold `changed` members, whose predictions on `split` are new; gives their names.
 
     New validation predictions void what rests on the old ones: their cascades and a front that holds any are dropped.
     """
     touched = [e for e in library.ensembles() if not set(e.members).isdisjoint(changed)]
-    for ensemble in _judged(library, touched, test=False):
+    for ensemble in _evaluated(library, touched, test=False):
         library.write_ensemble(ensemble)
         if split == "valid":
             library.forget_cascade(ensemble.name)
@@ -249,7 +249,7 @@ def rejudge(library: Library, changed: Collection[str], split: Split) -> list[st
         if split == "valid":
             library.forget_front()
         else:
-            judged = _judged(library, front.ensembles, test=False)
+            judged = _evaluated(library, front.ensembles, test=False)
             library.write_front(dataclasses.replace(front, ensembles=tuple(judged)))
     return [e.name for e in touched]
 

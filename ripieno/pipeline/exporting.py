@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ripieno import files
-from ripieno.backends.names import MODEL, WEIGHTS
+from ripieno.backends.backend_id import MODEL, WEIGHTS
 from ripieno.errors import LibraryError, RipienoError
 from ripieno.library import read_bundle
 from ripieno.library.bundle import model_path
-from ripieno.library.card import CARD, card_of
-from ripieno.pipeline.runs import Progress, quiet
+from ripieno.library.model_card import CARD, read_or_render_card
+from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.types import Bundle
 
 Form = Literal["onnx", "triton", "triton-single"]
@@ -28,7 +28,7 @@ def export(
     name: str = "ensemble",
     licence: str | None = None,
     trusted: Sequence[str] = (),
-    progress: Progress = quiet,
+    progress: ProgressFunction = no_progress,
 ) -> Path:
     """Write a deployment in a form that others serve; returns what was written.
 
@@ -44,13 +44,13 @@ def export(
     Raises LibraryError for no bundle or a folder that holds something else, EngineError when a member cannot be
     exported or all together exceed what one file can hold.
     """
-    from ripieno.backends.single import single_onnx
+    from ripieno.backends.merge_onnx import merge_onnx
     from ripieno.pipeline.triton import write_repository, write_single
 
     deployment = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
     if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
         raise RipienoError(f"name {name!r} must be letters, digits, - _ and . only: it becomes a folder's name")
-    card = card_of(deployment, licence)
+    card = read_or_render_card(deployment, licence)
     path = Path(output) if output is not None else deployment.path / ("ensemble.onnx" if form == "onnx" else "triton")
     _check_target(path, form)
     with tempfile.TemporaryDirectory() as made:
@@ -69,7 +69,7 @@ def export(
                 "classes": json.dumps(deployment.classes),
             }
             shape = (deployment.input, deployment.classes)
-            content = single_onnx(paths, ensemble.weights, ensemble.combiner, *shape, facts)
+            content = merge_onnx(paths, ensemble.weights, ensemble.combiner, *shape, facts)
             if form == "onnx":
                 files.write_bytes(path, content)
             else:
@@ -92,7 +92,7 @@ def _check_target(path: Path, form: Form) -> None:
 
 
 def _onnx_file(
-    bundle: Bundle, member: str, made: Path, trusted: Sequence[str], progress: Progress, number: int
+    bundle: Bundle, member: str, made: Path, trusted: Sequence[str], progress: ProgressFunction, number: int
 ) -> Path:
     """The ONNX file that a bundle runs a member by, or one made of its weights."""
     path = model_path(bundle, member)

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from ripieno import files
 from ripieno.data import load_dataset, open_dataset
-from ripieno.data.brought import Brought, is_brought, named
+from ripieno.data.adapters import ExternalData, external_fingerprint, is_external_dataset
 from ripieno.data.fingerprint import Fingerprint, fingerprint
 from ripieno.data.walk import shown
 from ripieno.errors import DataError, SearchError
 from ripieno.library import Library
-from ripieno.pipeline.runs import Progress, quiet
+from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.types import Dataset, Metric
 
-Source = str | Path | Dataset | tuple[NDArray[Any], NDArray[Any]] | Brought
+DataSource = str | Path | Dataset | tuple[NDArray[Any], NDArray[Any]] | ExternalData
 DEFAULTS: dict[str, Any] = {
     "size": None,
     "split": [0.72, 0.08, 0.20],
@@ -36,14 +36,14 @@ SEEN = 256
 
 
 def prepare(
-    data: Source | None,
+    data: DataSource | None,
     library: Library,
     size: int | None = None,
     split: Sequence[float] | None = None,
     seed: int | None = None,
     metric: Metric | None = None,
     skip_bad: bool | None = None,
-    progress: Progress = quiet,
+    progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
 ) -> Dataset:
     """The run's memory-mapped data set, made from `data` unless the run has it already.
@@ -68,11 +68,11 @@ def prepare(
     if isinstance(data, str | Path) and Path(data).resolve() == library.path.resolve():
         raise DataError(f"{library.path} is the folder of the data and of the run: give the run another with --run")
     options = DEFAULTS | asked
-    with _alone(library):
+    with _dataset_lock(library):
         told = functools.partial(progress, "reading images")
         dataset = load_dataset(data, **options, progress=told, notes=notes, folder=library.dataset_path)
         made = fingerprint(data, progress=functools.partial(progress, "taking the data's fingerprint"))
-        files.write_json(record, {"source": _named(data), **options, "fingerprint": made})
+        files.write_json(record, {"source": _source_fingerprint(data), **options, "fingerprint": made})
     return dataset
 
 
@@ -92,7 +92,7 @@ def _check_options(library: Library, kept: Mapping[str, Any], asked: Mapping[str
 
 def _check_source(
     library: Library,
-    data: Source,
+    data: DataSource,
     kept: Mapping[str, Any],
     progress: Callable[[int, int], None],
     notes: list[str] | None,
@@ -103,7 +103,7 @@ def _check_source(
         path = Path(data)
         if path.resolve() in (library.path.resolve(), library.dataset_path.resolve()):
             return  # the run's own
-        if not path.exists() and _named(data) == source:
+        if not path.exists() and _source_fingerprint(data) == source:
             if notes is not None:
                 notes.append(f"{shown(path)} is no longer there: the search goes on with the data that the run holds")
             return
@@ -112,18 +112,18 @@ def _check_source(
     elif isinstance(data, Dataset) and data.path is not None and data.path.resolve() == library.dataset_path.resolve():
         return
     if "fingerprint" not in kept:  # of an older version, the oldest of which did not look at the images
-        if source not in (_named(data), _named(data, images=False)):
-            raise SearchError(f"{library.path} was made from {source}, not from {_named(data)}: {go_on}")
+        if source not in (_source_fingerprint(data), _source_fingerprint(data, images=False)):
+            raise SearchError(f"{library.path} was made from {source}, not from {_source_fingerprint(data)}: {go_on}")
         return
     before = Fingerprint(**kept["fingerprint"])
     now = fingerprint(data, before, progress)
     if now.digest != before.digest:
-        moved = "" if _named(data) == source or not isinstance(data, str | Path) else f" of {source}"
+        moved = "" if _source_fingerprint(data) == source or not isinstance(data, str | Path) else f" of {source}"
         held = f"{_called(data)} holds other data ({now}) than {library.path} was made from ({before}{moved})"
         raise SearchError(f"{held}: {go_on}, or use another folder for another run")
 
 
-def _called(data: Source) -> str:
+def _called(data: DataSource) -> str:
     return shown(Path(data)) if isinstance(data, str | Path) else f"the {type(data).__name__} given"
 
 
@@ -134,7 +134,7 @@ def _short(value: Any) -> str:
 
 
 @contextmanager
-def _alone(library: Library) -> Iterator[None]:
+def _dataset_lock(library: Library) -> Iterator[None]:
     """Hold the run while its data set is made: two at once would mix theirs. Bad data leave no folder behind."""
     lock = library.path / "lock"
     try:
@@ -147,17 +147,17 @@ def _alone(library: Library) -> Iterator[None]:
         raise
 
 
-def _named(data: Source, images: bool = True) -> str:
+def _source_fingerprint(data: DataSource, images: bool = True) -> str:
     """What a source is called in the run's record: its path, or checksums of arrays.
 
     Without `images` as records of older versions say it, which counted the labels only.
     """
     if isinstance(data, str | Path):
         return shown(Path(data).resolve())
-    if isinstance(data, Mapping) and not is_brought(data):
-        return "; ".join(f"{name}: {_named(part, images)}" for name, part in data.items())
-    if is_brought(data):
-        return named(data, images)
+    if isinstance(data, Mapping) and not is_external_dataset(data):
+        return "; ".join(f"{name}: {_source_fingerprint(part, images)}" for name, part in data.items())
+    if is_external_dataset(data):
+        return external_fingerprint(data, images)
     arrays: Any = (data.images, data.labels) if isinstance(data, Dataset) else data
     try:
         pixels, labels = arrays

@@ -20,20 +20,20 @@ from numpy.typing import NDArray
 
 from ripieno.errors import SearchError
 from ripieno.library import Library
-from ripieno.models.cost import megaflops
+from ripieno.models.resnet_flops import megaflops
 from ripieno.selection import select_members
 from ripieno.selection.costs import ROUNDING
-from ripieno.selection.truth import CrossEntropy
+from ripieno.selection.cross_entropy import CrossEntropy
 from ripieno.types import Job, Member
 
 if TYPE_CHECKING:
-    from ripieno.search.asha import Reached
+    from ripieno.search.asha import RungResult
 
 Price = Callable[[Member], Sequence[float]]
 """What a member costs, a number for each kind that is bounded."""
 
 
-class EnsembleWorth:
+class EnsemblePromotionScore:
     """A `Worth` from the members of `library`, whose ensemble costs at most `budget`; finds members by themselves."""
 
     def __init__(self, library: Library, price: Price, budget: Mapping[str, float]) -> None:
@@ -42,16 +42,16 @@ class EnsembleWorth:
         self._budget = dict(budget)
         self._limits = np.array(list(budget.values())) * (1 + ROUNDING)
         self._read = 0  # results looked at
-        self._rows: dict[Reached, int] = {}
+        self._rows: dict[RungResult, int] = {}
         self._truth: NDArray[np.float32] = np.empty((0, 0), np.float32)  # twice as many rows as there are, at most
         self._costs: list[Sequence[float]] = []
         self._chosen: tuple[int, ...] = ()
-        self._known: dict[Reached, float] = {}  # since the last result
+        self._known: dict[RungResult, float] = {}  # since the last result
         self.selections = 0
         self.seconds = 0.0
         """spent here, in all"""
 
-    def __call__(self, told: Sequence[Reached], waiting: Sequence[Reached]) -> list[float]:
+    def __call__(self, told: Sequence[RungResult], waiting: Sequence[RungResult]) -> list[float]:
         """Cross-entropy of the ensemble with each of `waiting`; infinite where that is not to be."""
         started = time.perf_counter()
         if len(told) > self._read:
@@ -69,13 +69,13 @@ class EnsembleWorth:
         each = 1000 * self.seconds / max(1, self.selections)
         return f"promoted for the ensemble: {self.selections} selections of {each:.1f} ms"
 
-    def _learn(self, told: Sequence[Reached]) -> None:
+    def _learn(self, told: Sequence[RungResult]) -> None:
         """Read the members that were told of; one that was removed since is left out."""
         for trial, epoch in told:
             name = Job(trial, {}, 0, epoch).member
             if name not in self._library:
                 continue
-            row, place = self._library.truth([name])[0], len(self._costs)
+            row, place = self._library.true_class_probabilities([name])[0], len(self._costs)
             if place == len(self._truth):
                 grown = np.empty((max(16, 2 * place), len(row)), np.float32)
                 grown[:place] = self._truth.reshape(place, len(row))
@@ -121,7 +121,7 @@ class EnsembleWorth:
         return np.asarray(kept, dtype=np.int64)
 
 
-def ensemble_worth(library: Library, family: str, budget: Mapping[str, float]) -> EnsembleWorth:
+def make_promotion_score(library: Library, family: str, budget: Mapping[str, float]) -> EnsemblePromotionScore:
     """Worth by kinds of cost that need no measuring: `parameters`, and `flops` of the built-in family.
 
     Raises SearchError for any other kind, for a search measures nothing while it trains, and for a bound not above 0.
@@ -137,7 +137,7 @@ def ensemble_worth(library: Library, family: str, budget: Mapping[str, float]) -
         if not bound > 0:
             raise SearchError(f"budget {kind}={bound:g}: it must be more than 0")
     prices = [known[kind] for kind in budget]
-    return EnsembleWorth(library, lambda member: [price(member) for price in prices], budget)
+    return EnsemblePromotionScore(library, lambda member: [price(member) for price in prices], budget)
 
 
 def _parameters(member: Member) -> float:

@@ -13,11 +13,11 @@ from ripieno.library import Library
 from ripieno.library.diversity import disagreement
 from ripieno.types import Allocation, Ensemble, Member
 
-Progress = Callable[[str, int, int], None]
+ProgressFunction = Callable[[str, int, int], None]
 """Called with what is being done, how many are done and how many there are."""
 
 
-def quiet(what: str, done: int, total: int) -> None:
+def no_progress(what: str, done: int, total: int) -> None:
     """No progress."""
 
 
@@ -44,7 +44,7 @@ def default_kind(members: Sequence[Member]) -> str:
 
 
 @dataclass(frozen=True)
-class Overview:
+class RunSummary:
     """What a run holds."""
 
     path: Path
@@ -64,7 +64,7 @@ class Overview:
     allocations: tuple[Allocation, ...]
 
 
-def show(run: str | Path | Library) -> Overview:
+def show(run: str | Path | Library) -> RunSummary:
     """What a run holds: members, costs, ensembles, allocations. Raises LibraryError when the folder is no run."""
     library = open_run(run)
     device = library.usual_device()
@@ -73,7 +73,7 @@ def show(run: str | Path | Library) -> Overview:
     costs = {m.id: m.costs[kind] for m in members if kind in m.costs}
     if kind == "seconds" and device:
         costs |= {m: p.cost for m, p in library.profiles(device).items()}
-    return Overview(
+    return RunSummary(
         path=library.path,
         metric=metric_of(library),
         members=tuple(sorted(members, key=lambda m: (m.losses["valid_cross_entropy"], m.id))),

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ripieno import files
-from ripieno.errors import AllocationError, MissingExtraError, need
+from ripieno.errors import AllocationError, MissingExtraError, require
 from ripieno.types import Device
 
 if TYPE_CHECKING:
-    from ripieno.allocation import Costs, Options
-    from ripieno.allocation.scale import Row
+    from ripieno.allocation import AllocationOptions, ProfileCosts
+    from ripieno.allocation.scale import ScalingPoint
 
 INK, BLUE, ORANGE, GREEN = "#7a7f87", "#3d85c6", "#e07b39", "#6aa84f"
 """Mid-tones that read on white and on black alike."""
@@ -32,9 +32,9 @@ class Scaling:
     """
 
     gpu: str
-    each: tuple[Row, ...]
+    each: tuple[ScalingPoint, ...]
     each_plateau: int | None
-    replicas: tuple[Row, ...]
+    replicas: tuple[ScalingPoint, ...]
     """empty when replicas are not allowed"""
     replicas_plateau: int | None
 
@@ -54,7 +54,7 @@ class Scaling:
             )
         return rows
 
-    def sentences(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
         """Where each way of placing ends growing."""
         most = self.each[-1].gpus
         words = []
@@ -71,7 +71,9 @@ class Scaling:
         return words
 
 
-def scaled(members: Sequence[str], devices: Sequence[Device], costs: Costs, most: int, options: Options) -> Scaling:
+def scaling_curve(
+    members: Sequence[str], devices: Sequence[Device], costs: ProfileCosts, most: int, options: AllocationOptions
+) -> Scaling:
     """Plan for 0, 1, 2, ... `most` of the first GPU of `devices` beside their CPUs.
 
     Raises AllocationError when there is no GPU among them.
@@ -118,7 +120,7 @@ def write_scaling(found: Scaling, path: Path) -> list[str]:
 
 def draw(found: Scaling, kind: str) -> bytes:
     """The rows as a plot, `svg` or `png`. Raises MissingExtraError without matplotlib."""
-    need("matplotlib")
+    require("matplotlib")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ripieno import files
-from ripieno.backends.single import IMAGES, PROBABILITIES, mean_onnx, signature
+from ripieno.backends.merge_onnx import IMAGES, PROBABILITIES, mean_onnx, signature
 from ripieno.types import Bundle, Device, Placement
 
 BATCH = 256

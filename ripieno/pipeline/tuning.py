@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ripieno import clock, files
 from ripieno.durations import check_duration
-from ripieno.errors import SearchError, need
+from ripieno.errors import SearchError, require
 from ripieno.library import Library
-from ripieno.limits import sleep_while_waiting
 from ripieno.notes import Notes
-from ripieno.pipeline.places import Places, PoolName
-from ripieno.pipeline.preparation import Source, kept_seed, prepare
-from ripieno.pipeline.runs import Progress, quiet
+from ripieno.pipeline.execution import ExecutionConfig, PoolName
+from ripieno.pipeline.preparation import DataSource, kept_seed, prepare
+from ripieno.pipeline.runs import ProgressFunction, no_progress
+from ripieno.resources import sleep_while_waiting
 from ripieno.types import Configuration, Input, Job, Metric
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def tune(
-    data: Source | None = None,
+    data: DataSource | None = None,
     run: str | Path = "run",
     *,
     hours: float | None = None,
@@ -49,7 +49,7 @@ def tune(
     skip_bad: bool | None = None,
     promote: Promotion | None = None,
     budget: Mapping[str, float] | None = None,
-    progress: Progress = quiet,
+    progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
     watch: Callable[[Snapshot], None] | None = None,
 ) -> Library:
@@ -81,21 +81,21 @@ def tune(
             pass  # refused at once, not when all is loaded
     sleep_while_waiting()  # before PyTorch is loaded
     from ripieno.data.load import check_arguments
-    from ripieno.pipeline.packed import packed
-    from ripieno.pipeline.promotion import ensemble_worth
+    from ripieno.pipeline.promotion import make_promotion_score
+    from ripieno.pipeline.trial_packing_benchmark import find_packing
     from ripieno.search import run_search
     from ripieno.search.algorithms import check_algorithm
     from ripieno.search.settings import Settings, check_same, kept_settings
     from ripieno.search.space import find_space
-    from ripieno.train import Task, train_job
+    from ripieno.train import TrainingConfig, train_job
 
-    need("torch")
+    require("torch")
     from ripieno.models.build import FAMILIES, find_family
 
     if pool == "ray":
-        need("ray")
+        require("ray")
     notes = Notes() if notes is None else notes
-    places = Places(pool, device, slots, per_device, address, cpus, limit)
+    places = ExecutionConfig(pool, device, slots, per_device, address, cpus, limit)
     on_gpu = places.on_gpu()
     before = kept_settings(library.path / "run.json")
     if space == "auto" and before is not None:
@@ -126,10 +126,10 @@ def tune(
     check_algorithm(settings.algorithm)
     if before is not None:
         check_same(library.path, before, settings)
-    worth = ensemble_worth(library, found.family, settings.budget) if settings.promote == "ensemble" else None
+    worth = make_promotion_score(library, found.family, settings.budget) if settings.promote == "ensemble" else None
     deadline = None if hours is None else clock.now() + 3600 * hours
     dataset = prepare(data, library, size, split, settings.seed, metric, skip_bad, progress, notes)
-    task = Task(
+    task = TrainingConfig(
         run=library.path.resolve(),
         dataset=library.dataset_path.resolve(),
         family=found.family,
@@ -138,15 +138,15 @@ def tune(
         device="cuda" if on_gpu else "cpu",
         deadline=deadline,
     )
-    weight = functools.partial(job_weight, found.family, dataset.input, len(dataset.rows("train")))
-    if places.open_to_profile:
+    weight = functools.partial(estimate_epoch_cost, found.family, dataset.input, len(dataset.rows("train")))
+    if places.auto_packing:
         seconds = None if hours is None else 3600 * hours
-        if pack := packed(task, found, weight, places.gpus(), seconds, progress):
+        if pack := find_packing(task, found, weight, places.gpus(), seconds, progress):
             places = dataclasses.replace(places, pack=pack[0])
             notes.append(pack[1])
     task = dataclasses.replace(task, threads=places.threads(), spare=places.spare())
     work = functools.partial(train_job, task)
-    with places.open(work, library.logs_path, functools.partial(trained, library)) as workers:
+    with places.open(work, library.logs_path, functools.partial(trial_progress, library)) as workers:
         last = run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch, worth=worth)
     if worth is not None:
         notes.append(worth.said())
@@ -158,18 +158,18 @@ def tune(
     return library
 
 
-def trained(library: Library, job: Job) -> int:
+def trial_progress(library: Library, job: Job) -> int:
     """What changes with every epoch that the job's trial has behind it: when its checkpoint was written."""
     path = library.checkpoint_path(job.trial)
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-def job_weight(family: str, shape: Input, samples: int, configuration: Configuration) -> float:
+def estimate_epoch_cost(family: str, shape: Input, samples: int, configuration: Configuration) -> float:
     """Rough milliseconds of one epoch: what orders results reproducibly, whatever the real timing.
 
     Only ratios between configurations matter, and only roughly: a wrong guess costs waiting, never a wrong decision.
     """
-    from ripieno.models.cost import megaflops
+    from ripieno.models.resnet_flops import megaflops
 
     steps = samples / float(configuration.get("batch_size", 64))
     work = megaflops(configuration, shape) if family == "resnet" else 0.0

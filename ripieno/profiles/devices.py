@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ripieno.backends.names import module_of, split
-from ripieno.errors import AllocationError, EngineError, MissingExtraError, need
-from ripieno.limits import free_memory, usable_cores
+from ripieno.backends.backend_id import module_of, split
+from ripieno.errors import AllocationError, EngineError, MissingExtraError, require
+from ripieno.resources import free_memory, usable_cores
 from ripieno.types import Device
 
 _PROVIDERS = {"onnx": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
@@ -31,7 +31,7 @@ def local_devices(spec: str = "auto", backend: str | None = None) -> tuple[Devic
     `spec` is `auto` (every GPU, then the CPU) or a list such as `cuda:0,cpu`: `cuda` every GPU, `cuda:1` one of them,
     `cpu` all cores this process may use as one device `cpu:0`, `cpu:2` the same cores and memory cut in two equal
     devices `cpu:0` and `cpu:1`. With a `backend` (see
-    `ripieno.backends.names`, or `auto`), GPUs it cannot run on are left out of `auto`.
+    `ripieno.backends.backend_id`, or `auto`), GPUs it cannot run on are left out of `auto`.
 
     Raises AllocationError when a part of `spec` is unknown, named twice or not on this machine.
     """
@@ -71,8 +71,8 @@ def _runs_on_gpus(backend: str | None) -> bool:
         return any(importlib.util.find_spec(m) and _runs_on_gpus(b) for m, b in _ON_GPUS)
     name, _ = split(backend)
     if module_of(backend) == "onnxruntime":
-        return _PROVIDERS[name] in need("onnxruntime").get_available_providers()
-    return name != "openvino" and bool(need("torch").cuda.is_available())
+        return _PROVIDERS[name] in require("onnxruntime").get_available_providers()
+    return name != "openvino" and bool(require("torch").cuda.is_available())
 
 
 # CPU
@@ -83,7 +83,7 @@ def cpu_kind(model: str, cores: int) -> str:
     return f"{slug(model)}-{cores}-{'core' if cores == 1 else 'cores'}"
 
 
-def part_of_kind(kind: str, parts: int) -> str | None:
+def partition_kind(kind: str, parts: int) -> str | None:
     """Kind of an equal part of a CPU of `kind`: half of `x-4-cores` is `x-2-cores`; None when it cannot be cut so."""
     match = re.fullmatch(r"(.+)-(\d+)-cores?", kind)
     if match is None or int(match[2]) % parts:
@@ -91,7 +91,7 @@ def part_of_kind(kind: str, parts: int) -> str | None:
     return cpu_kind(match[1], int(match[2]) // parts)
 
 
-def parts(devices: Sequence[Device], lanes: int = 4) -> tuple[Device, ...]:
+def cpu_partitions(devices: Sequence[Device], lanes: int = 4) -> tuple[Device, ...]:
     """One device for each kind of part that the CPUs among `devices` can be cut in, up to `lanes` parts each.
 
     Members measured on these let the plan tell a CPU cut in lanes from a whole one.
@@ -99,7 +99,7 @@ def parts(devices: Sequence[Device], lanes: int = 4) -> tuple[Device, ...]:
     found: dict[str, Device] = {}
     for device in devices:
         for count in range(2, min(lanes, len(device.cores)) + 1):
-            kind = part_of_kind(device.kind, count)
+            kind = partition_kind(device.kind, count)
             if device.type == "cpu" and kind is not None and len(device.cores) % count == 0:
                 cores = device.cores[: len(device.cores) // count]
                 found.setdefault(kind, Device(device.name, kind, device.memory // count, cores))
@@ -197,6 +197,6 @@ def _gpus_by_torch() -> tuple[Device, ...]:
 def _torch_cuda() -> Any:
     """What PyTorch knows of GPUs; None where it is not installed."""
     try:
-        return need("torch").cuda
+        return require("torch").cuda
     except (ImportError, MissingExtraError):
         return None

@@ -15,13 +15,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.backends.names import MODEL, WEIGHTS, file_of
+from ripieno.backends.backend_id import MODEL, WEIGHTS, file_of
 from ripieno.durations import check_duration
 from ripieno.errors import EngineError, RipienoError
 from ripieno.files import write_array
-from ripieno.limits import thread_variables
-from ripieno.profiles.child import Reply, Request
-from ripieno.types import Device, Member, Point, Profile
+from ripieno.profiles.profile_process import ProfileReply, ProfileRequest
+from ripieno.resources import thread_variables
+from ripieno.types import BatchProfile, Device, Member, Profile
 
 BATCH_SIZES = (1, 8, 32, 128)
 """Batch sizes measured unless others are asked for."""
@@ -39,7 +39,7 @@ def profile(
     spread: float = 0.05,
     max_seconds: float = 8.0,
     trusted: Collection[str] = (),
-    progress: Callable[[Point], None] | None = None,
+    progress: Callable[[BatchProfile], None] | None = None,
 ) -> Profile:
     """Measure the member whose `backend` file is at `path`, alone on `device`, with as many threads as it has cores.
 
@@ -57,12 +57,12 @@ def profile(
     sizes = tuple(sorted(set(batch_sizes)))
     if not sizes or sizes[0] < 1:
         raise EngineError(f"batch sizes {tuple(batch_sizes)} must be one or more numbers of at least 1")
-    points: list[Point] = []
+    points: list[BatchProfile] = []
     base, held, idle, error = 0, 0, True, ""
     with tempfile.TemporaryDirectory(prefix="ripieno-") as folder:
         if samples is not None:
             write_array(Path(folder) / "samples.npy", _checked(samples, member))
-        request = Request(
+        request = ProfileRequest(
             path=Path(path).resolve(),
             member=member,
             device=device,
@@ -96,11 +96,11 @@ def _checked(samples: NDArray[np.generic], member: Member) -> NDArray[np.generic
     return samples
 
 
-def _ask(request: Request) -> Iterator[Reply]:
+def _ask(request: ProfileRequest) -> Iterator[ProfileReply]:
     """Start the process, hand it the request, and yield its replies; an unexpected end is a reply with an error."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ripieno.profiles.child"],
+            [sys.executable, "-m", "ripieno.profiles.profile_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -114,11 +114,11 @@ def _ask(request: Request) -> Iterator[Reply]:
                 process.stdin.flush()
             ended = False
             for line in process.stdout:
-                reply = msgspec.json.decode(line, type=Reply)
+                reply = msgspec.json.decode(line, type=ProfileReply)
                 ended = ended or reply.idle is not None or reply.error is not None
                 yield reply
             if not ended:
-                yield Reply(error=_last_words(process.wait(), errors))
+                yield ProfileReply(error=_last_words(process.wait(), errors))
         finally:
             process.kill()
             with contextlib.suppress(BrokenPipeError):
@@ -136,7 +136,7 @@ def _last_words(code: int, errors: IO[bytes]) -> str:
     return lines[-1] if lines else f"its process ended with code {code}"
 
 
-def _environment(request: Request) -> dict[str, str]:
+def _environment(request: ProfileRequest) -> dict[str, str]:
     """This process's environment with the device's threads, and its import path so that families are found."""
     return {
         **os.environ,
@@ -145,7 +145,7 @@ def _environment(request: Request) -> dict[str, str]:
     }
 
 
-class Shelf(Protocol):
+class ProfileStore(Protocol):
     """What measuring needs of a library; `ripieno.library.Library` has it."""
 
     def ids(self) -> list[str]:
@@ -168,7 +168,7 @@ class Shelf(Protocol):
 
 
 def measure_library(
-    library: Shelf,
+    library: ProfileStore,
     device: Device,
     members: Iterable[str] | None = None,
     backend: str = "onnx",
@@ -222,7 +222,7 @@ def measure_library(
     return found
 
 
-def model_file(library: Shelf, member: Member, backend: str, trusted: Collection[str] = ()) -> Path:
+def model_file(library: ProfileStore, member: Member, backend: str, trusted: Collection[str] = ()) -> Path:
     """The file of `member` that `backend` runs, made when it is an ONNX file that is not there yet."""
     name = file_of(backend)
     if name == WEIGHTS:

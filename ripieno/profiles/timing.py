@@ -23,7 +23,7 @@ BUSY = 0.1
 """The machine is idle when other processes took less than this share of its processors."""
 
 
-class Neighbours:
+class CpuInterference:
     """What other processes take of the machine's processors."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Neighbours:
         return max(0.0, others) / max(1e-3, time.perf_counter() - self.started) / (os.cpu_count() or 1)
 
 
-class Waits:
+class RunQueueDelay:
     """Seconds the threads of this process have waited for a core, since each was first seen."""
 
     def __init__(self, tasks: Path = Path("/proc/self/task")) -> None:

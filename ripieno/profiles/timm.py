@@ -13,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ripieno.errors import LibraryError
-from ripieno.types import Point, Profile
+from ripieno.types import BatchProfile, Profile
 
 FLOOR = 0.005
 LIVE = 0.15
@@ -66,6 +66,6 @@ def _profile(
         live = min(live, (CARD - base - weights) / measured)
     sizes = sorted({b for b in batch_sizes if b <= measured or not floor} | {measured})
     points = tuple(
-        Point(b, max(floor, b * sample), 0.0 if b == measured else 1.0, round(weights + b * live)) for b in sizes
+        BatchProfile(b, max(floor, b * sample), 0.0 if b == measured else 1.0, round(weights + b * live)) for b in sizes
     )
     return Profile(row["model"], kind, "timm", points, True, base)

@@ -51,7 +51,7 @@ def calibration_error(bins: tuple[Bin, ...]) -> float:
     return sum(b.count * abs(b.confidence - b.accuracy) for b in bins) / samples if samples else 0.0
 
 
-def heated(probabilities: NDArray[Any], temperature: float) -> Floats:
+def apply_temperature(probabilities: NDArray[Any], temperature: float) -> Floats:
     """Probabilities with their logarithms divided by `temperature`: above 1 less sure, below 1 surer."""
     logits = np.log(np.maximum(probabilities.astype(np.float64), FLOOR)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))

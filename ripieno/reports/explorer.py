@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ripieno.library import Library
 from ripieno.reports import calibration
 from ripieno.reports.calibration import Bin
-from ripieno.reports.counts import confusion, counted, doubted, most_confused, worst
-from ripieno.reports.reading import Reading, kept_front
+from ripieno.reports.confusion import confusion, most_confused, most_disputed, top_confusions, top_votes
+from ripieno.reports.run_data import RunData, kept_front
 from ripieno.selection import front as sweep
 from ripieno.selection.combine import combine
 from ripieno.tasks.metrics import losses
@@ -44,7 +44,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluation:
     """How some answers turned out, on the split shown."""
 
     confusion: tuple[tuple[int, ...], ...]
@@ -59,7 +59,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Shot:
+class HardSample:
     """An image at a point: its row in the data set, what it is and was taken for, how sure the answer was."""
 
     row: int
@@ -72,19 +72,19 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Spot:
+class FrontPoint:
     """An ensemble of the front, with all that is shown of it."""
 
     ensemble: Ensemble
     names: tuple[str, ...]
     """of the run's ensembles that are this one"""
-    judged: Judged
+    judged: Evaluation
     confused: tuple[tuple[int, int, int], ...]
     """true class, answer, how often: the worst confusions"""
     doubted: tuple[tuple[int, float], ...]
     """classes and the mean share of members that do not answer as the ensemble: most first"""
-    hardest: tuple[Shot, ...]
-    disputed: tuple[Shot, ...]
+    hardest: tuple[HardSample, ...]
+    disputed: tuple[HardSample, ...]
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,12 @@ class Explorer:
     shown: tuple[int, ...]
     """classes of the confusions; when there are more, one for the rest follows"""
     rest: bool
-    spots: tuple[Spot, ...]
-    faces: dict[str, Judged]
+    spots: tuple[FrontPoint, ...]
+    faces: dict[str, Evaluation]
     disagreement: dict[tuple[str, str], float]
 
 
-def the_front(reading: Reading) -> tuple[Ensemble, ...]:
+def load_front(reading: RunData) -> tuple[Ensemble, ...]:
     """Best ensembles of all budgets, cheapest first: the run's own front, or one swept over all that have a cost."""
     kept = kept_front(reading)
     if kept is not None:
@@ -110,7 +110,7 @@ def the_front(reading: Reading) -> tuple[Ensemble, ...]:
     if not ids:
         return ()
     choices = sweep(
-        reading.library.mapped_truth(ids),
+        reading.library.true_class_mapped(ids),
         reading.library.labels(),
         {reading.kind: [reading.costs[m] for m in ids]},
         points=20,
@@ -138,14 +138,14 @@ def thinned(ensembles: Sequence[Ensemble]) -> tuple[Ensemble, ...]:
     return tuple(ensembles[i] for i in keep)
 
 
-def explore(reading: Reading, front: Sequence[Ensemble], progress: Progress) -> Explorer | None:
+def explore(reading: RunData, front: Sequence[Ensemble], progress: Progress) -> Explorer | None:
     """Everything about the ensembles of `front`; None when there are none."""
     if not front:
         return None
     library = reading.library
     ids = tuple(sorted({m for e in front for m in e.members}))
     split = reading.split(ids)
-    desk = _Desk(library, split, len(reading.classes()))
+    desk = _SplitPredictions(library, split, len(reading.classes()))
     names = _names(reading.ensembles)
     together = []
     for done, ensemble in enumerate(front):
@@ -173,7 +173,7 @@ def explore(reading: Reading, front: Sequence[Ensemble], progress: Progress) -> 
     return Explorer(split, len(desk.labels), shown, rest, spots, faces, pairs)
 
 
-class _Desk:
+class _SplitPredictions:
     """The predictions on the samples looked at."""
 
     def __init__(self, library: Library, split: Split, classes: int) -> None:
@@ -213,12 +213,12 @@ class _Desk:
             self._voted[member] = self.library.probabilities(member, self.split)[self.rows].argmax(axis=1)
         return self._voted[member]
 
-    def judged(self, ensemble: Ensemble, answers: Floats, shown: tuple[int, ...]) -> Judged:
+    def judged(self, ensemble: Ensemble, answers: Floats, shown: tuple[int, ...]) -> Evaluation:
         valid = self.answers(ensemble, "valid", FITTED)
         warmth = calibration.temperature(valid, self.sampled("valid", FITTED)[0])
         bins = calibration.reliability(answers, self.labels)
-        cooled = calibration.reliability(calibration.heated(answers, warmth), self.labels)
-        return Judged(
+        cooled = calibration.reliability(calibration.apply_temperature(answers, warmth), self.labels)
+        return Evaluation(
             confusion(self.labels, answers.argmax(axis=1), shown, self.classes),
             bins,
             calibration.calibration_error(bins),
@@ -226,7 +226,7 @@ class _Desk:
             calibration.calibration_error(cooled),
         )
 
-    def spot(self, ensemble: Ensemble, names: tuple[str, ...], answers: Floats, shown: tuple[int, ...]) -> Spot:
+    def spot(self, ensemble: Ensemble, names: tuple[str, ...], answers: Floats, shown: tuple[int, ...]) -> FrontPoint:
         best = answers.argmax(axis=1)
         votes = np.stack([self.votes(m) for m in ensemble.members])
         truth = answers[np.arange(len(best)), self.labels]
@@ -234,18 +234,20 @@ class _Desk:
         # those it was surest about first, among the equally disputed: two sure camps are worth a look
         disputed = np.lexsort((np.arange(len(best)), truth, -doubt))[:HARDEST]
 
-        def shots(indices: Iterable[int]) -> tuple[Shot, ...]:
+        def shots(indices: Iterable[int]) -> tuple[HardSample, ...]:
             return tuple(
-                Shot(int(self.rows[i]), int(self.labels[i]), int(best[i]), float(truth[i]), counted(votes[:, i]))
+                HardSample(
+                    int(self.rows[i]), int(self.labels[i]), int(best[i]), float(truth[i]), top_votes(votes[:, i])
+                )
                 for i in indices
             )
 
-        return Spot(
+        return FrontPoint(
             self.with_losses(ensemble, answers),
             names,
             self.judged(ensemble, answers, shown),
-            worst(self.labels, best, self.classes),
-            doubted(self.labels, doubt, self.classes),
+            top_confusions(self.labels, best, self.classes),
+            most_disputed(self.labels, doubt, self.classes),
             shots(np.argsort(truth, kind="stable")[:HARDEST]),
             shots(i for i in disputed if doubt[i] > 0),
         )

@@ -11,7 +11,7 @@ from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
 from ripieno.selection import Choice, round_budget, select_members
-from ripieno.selection.check import Method
+from ripieno.selection.validation import Method
 from ripieno.tasks.metrics import losses
 from ripieno.types import Member
 
@@ -24,7 +24,7 @@ SIZES = (1, 2, 3, 4, 6, 8, 12)
 
 
 @dataclass(frozen=True)
-class Chosen:
+class FigurePoint:
     """An ensemble as a point: its `label` (`B20` or `#4`), cost in seconds, error on the test split in 0..1."""
 
     method: Method
@@ -43,7 +43,7 @@ class Figures:
     """training time spent by all slots together"""
     error_by_time: Mapping[float, tuple[float | None, ...]]
     """None where nothing fits the budget yet"""
-    points: tuple[Chosen, ...]
+    points: tuple[FigurePoint, ...]
 
 
 def figures(
@@ -61,7 +61,7 @@ def figures(
     ids = [m for m in priced if library.has_probabilities(m, "test")]
     if len(ids) < 2:
         return None
-    truth, labels = library.truth(ids), library.labels("test")
+    truth, labels = library.true_class_probabilities(ids), library.labels("test")
     seconds = np.array([costs[m] for m in ids])
     budgets = tuple(
         round_budget(b) for b in np.geomspace(np.median(seconds), min(seconds.sum(), 32 * np.median(seconds)), BUDGETS)
@@ -98,7 +98,7 @@ def figures(
     for method, label, limit, size in asked:
         choice = chosen(everybody, limit, method, size)
         if choice is not None:
-            points.append(Chosen(method, label, choice.cost, len(choice.members), error(choice)))
+            points.append(FigurePoint(method, label, choice.cost, len(choice.members), error(choice)))
     progress("choosing for the paper's figures", len(budgets) + 1, len(budgets) + 1)
     return Figures(budgets, tuple(float(m) for m in moments), lines, tuple(points))
 

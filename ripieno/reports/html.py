@@ -12,14 +12,14 @@ from typing import Any, get_args
 
 from ripieno import files
 from ripieno.commands import command
-from ripieno.errors import need
+from ripieno.errors import require
 from ripieno.library import Library
 from ripieno.library.diversity import disagreement
 from ripieno.library.evaluate import evaluate
-from ripieno.reports import canvas, explorer, numbers, payload, sections
+from ripieno.reports import csv_tables, explorer, figure_style, payload, sections
 from ripieno.reports.figures import figures
-from ripieno.reports.folder import Folder
-from ripieno.reports.reading import METRICS, Reading, read
+from ripieno.reports.plot_files import PlotWriter
+from ripieno.reports.run_data import METRICS, RunData, load_run
 from ripieno.reports.search import failures
 from ripieno.reports.thumbnails import pick, thumbnails
 from ripieno.types import Ensemble, Metric
@@ -38,19 +38,19 @@ def report(
     The page needs nothing but itself; it stays under 5 MB for a thousand members, whatever the data set.
     Raises LibraryError when the run has no members, MissingExtraError without the `report` extra.
     """
-    need("jinja2")
-    need("matplotlib")
+    require("jinja2")
+    require("matplotlib")
     library = run if isinstance(run, Library) else Library(run)
     files.check_writable(library.path)
-    reading = read(library)
-    front = explorer.the_front(reading)
+    reading = load_run(library)
+    front = explorer.load_front(reading)
     evaluate(library, sorted({m for e in front for m in e.members}), progress)
     explored = explorer.explore(reading, front, progress)
     found = figures(library, reading.costs, reading.score, progress) if reading.kind == "seconds" else None
-    folder = Folder(library.path / library.report_path.stem)
+    folder = PlotWriter(library.path / library.report_path.stem)
     chosen = frozenset(m for e in front for m in e.members)
-    numbers.write_benches(folder, reading.benches)
-    with canvas.style():
+    csv_tables.write_benches(folder, reading.benches)
+    with figure_style.style():
         parts = sections.draw(folder, reading, explored, found, disagreement(library), chosen, progress)
     folder.close()
     page = _render(reading, explored, parts)
@@ -58,7 +58,7 @@ def report(
     return library.report_path
 
 
-def _render(reading: Reading, explored: explorer.Explorer | None, parts: sections.Sections) -> str:
+def _render(reading: RunData, explored: explorer.Explorer | None, parts: sections.Sections) -> str:
     import jinja2
 
     script = _asset("explorer.js")
@@ -69,7 +69,7 @@ def _render(reading: Reading, explored: explorer.Explorer | None, parts: section
     failed = failures(reading.library.journal_path)
     ensembles = listed(reading, explored)
     return environment.from_string(_asset("report.html")).render(
-        run=canvas.plain(reading.library.path.resolve().name),
+        run=figure_style.plain(reading.library.path.resolve().name),
         reading=reading,
         dataset=dataset,
         samples={s: len(dataset.rows(s)) for s in ("train", "valid", "test")} if dataset else {},
@@ -90,19 +90,19 @@ def _render(reading: Reading, explored: explorer.Explorer | None, parts: section
     )
 
 
-def listed(reading: Reading, explored: explorer.Explorer | None) -> list[Ensemble]:
+def listed(reading: RunData, explored: explorer.Explorer | None) -> list[Ensemble]:
     """Ensembles in the table: those kept in the run and, where it is none of them, the best of the front."""
     best = explored.spots[-1] if explored else None
     return [*reading.ensembles, *([best.ensemble] if best and not best.names else [])]
 
 
-def scores_of(reading: Reading, ensembles: Sequence[Ensemble]) -> list[str]:
+def scores_of(reading: RunData, ensembles: Sequence[Ensemble]) -> list[str]:
     """Scores that the table shows: the run's own, and those that an ensemble was chosen by."""
     aimed = [e.loss.replace("-", "_") for e in ensembles if e.loss in get_args(Metric)]
     return list(dict.fromkeys([reading.score, *aimed]))
 
 
-def _data(reading: Reading, explored: explorer.Explorer) -> dict[str, Any]:
+def _data(reading: RunData, explored: explorer.Explorer) -> dict[str, Any]:
     pictures: dict[int, str] = {}
     if reading.dataset is not None:
         place = payload.places(explored, reading.dataset)

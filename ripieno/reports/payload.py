@@ -6,15 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ripieno.reports.explorer import Explorer, Judged, Shot
-from ripieno.reports.reading import Reading
+from ripieno.reports.explorer import Evaluation, Explorer, HardSample
+from ripieno.reports.run_data import RunData
 from ripieno.types import Dataset, Member
 
 DOTS = 1500
 """Members in the chart at most, the best."""
 
 
-def payload(reading: Reading, explorer: Explorer, pictures: Mapping[int, str]) -> dict[str, Any]:
+def payload(reading: RunData, explorer: Explorer, pictures: Mapping[int, str]) -> dict[str, Any]:
     """What `explorer.js` is handed; `pictures` by row of the split shown."""
     used = sorted({m for s in explorer.spots for m in s.ensemble.members})
     place = {m: i for i, m in enumerate(used)}
@@ -68,7 +68,7 @@ def wanted_rows(explorer: Explorer) -> list[list[int]]:
     return [[s.row for pair in zip_long(spots[i].hardest, spots[i].disputed) for s in pair] for i in order]
 
 
-def zip_long(first: Sequence[Shot], second: Sequence[Shot]) -> list[tuple[Shot, ...]]:
+def zip_long(first: Sequence[HardSample], second: Sequence[HardSample]) -> list[tuple[HardSample, ...]]:
     """Both in turn, as long as either lasts."""
     return [tuple(side[i] for side in (first, second) if i < len(side)) for i in range(max(len(first), len(second)))]
 
@@ -84,7 +84,7 @@ def rounded(value: float, digits: int = 5) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def _member(member: Member, reading: Reading, judged: Judged | None) -> dict[str, Any]:
+def _member(member: Member, reading: RunData, judged: Evaluation | None) -> dict[str, Any]:
     return {
         "id": member.id,
         "cost": rounded(reading.costs[member.id]) if member.id in reading.costs else None,
@@ -96,7 +96,7 @@ def _member(member: Member, reading: Reading, judged: Judged | None) -> dict[str
     }
 
 
-def _judged(judged: Judged) -> dict[str, Any]:
+def _judged(judged: Evaluation) -> dict[str, Any]:
     return {
         "confusion": [list(row) for row in judged.confusion],
         "bins": [[b.count, rounded(b.confidence, 3), rounded(b.accuracy, 3)] for b in judged.bins],
@@ -106,7 +106,7 @@ def _judged(judged: Judged) -> dict[str, Any]:
     }
 
 
-def _shot(shot: Shot, addresses: Sequence[int]) -> dict[str, Any]:
+def _shot(shot: HardSample, addresses: Sequence[int]) -> dict[str, Any]:
     picture = addresses.index(shot.row) if shot.row in addresses else None
     votes = [list(v) for v in shot.votes]
     return {

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ripieno.allocation import memory
-from ripieno.allocation.explain import Explanation, Seat, costs_of, explain
+from ripieno.allocation.explain import Explanation, PlacementReport, costs_of, explain
 from ripieno.errors import AllocationError
 from ripieno.library import Library
-from ripieno.reports import canvas
-from ripieno.reports.canvas import BLUE, GREEN, INK, ORANGE, TEXT
+from ripieno.reports import figure_style
+from ripieno.reports.figure_style import BLUE, GREEN, INK, ORANGE, TEXT
 from ripieno.types import Allocation
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ LANES = 64
 """Lanes drawn at most."""
 
 
-def explained(library: Library, allocation: Allocation) -> Explanation | None:
+def explain_or_none(library: Library, allocation: Allocation) -> Explanation | None:
     """The allocation explained by the model; None when profiles it needs are not in the run."""
     try:
         return explain(allocation, costs_of(library, allocation))
@@ -30,15 +30,17 @@ def explained(library: Library, allocation: Allocation) -> Explanation | None:
 
 def in_words(found: Explanation) -> str:
     """What sets the pace, and what memory is left."""
-    uses = [f"{d.device} {memory.in_words(d.used)} of {memory.in_words(d.used + d.left)}" for d in found.devices]
+    uses = [
+        f"{d.device} {memory.format_bytes(d.used)} of {memory.format_bytes(d.used + d.left)}" for d in found.devices
+    ]
     return f"{found.limits.rstrip('.')}. Memory: {', '.join(uses)}."
 
 
-def picture(allocation: Allocation, seats: Sequence[Seat]) -> Figure:
+def picture(allocation: Allocation, seats: Sequence[PlacementReport]) -> Figure:
     """A bar a lane, a segment a placement: as long as its share of the lane's time, equal ones when it is unknown."""
     lanes = sorted({(p.device, p.lane) for p in allocation.placements})[:LANES]
-    figure, axes = canvas.axes(
-        "share of the lane's time (%)" if seats else "", "", (canvas.WIDE[0], 0.8 + 0.4 * len(lanes))
+    figure, axes = figure_style.axes(
+        "share of the lane's time (%)" if seats else "", "", (figure_style.WIDE[0], 0.8 + 0.4 * len(lanes))
     )
     share = {(s.member, s.device, s.lane): 100 * s.share for s in seats}
     colours = (BLUE, GREEN, ORANGE)
@@ -52,10 +54,10 @@ def picture(allocation: Allocation, seats: Sequence[Seat]) -> Figure:
             axes.barh([row], [width], left=[left], height=0.72, color=colour, alpha=0.4, edgecolor=INK, linewidth=0.4)
             apart = " " if width > 26 else "\n"
             if width > 15:
-                text = f"{canvas.short(p.member, 12)}{apart}×{p.batch_size}"
+                text = f"{figure_style.short(p.member, 12)}{apart}×{p.batch_size}"
                 axes.text(left + width / 2, row, text, ha="center", va="center", fontsize=7, color=TEXT)
             left += width
-    axes.set_yticks(range(len(lanes)), [f"{canvas.short(device, 12)} lane {lane}" for device, lane in lanes])
+    axes.set_yticks(range(len(lanes)), [f"{figure_style.short(device, 12)} lane {lane}" for device, lane in lanes])
     axes.set_xlim(0, 100)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
@@ -66,7 +68,7 @@ def picture(allocation: Allocation, seats: Sequence[Seat]) -> Figure:
 
 def speed(allocations: Sequence[Allocation]) -> Figure:
     """Samples a second of each allocation: where it started, measured, by the model, and what none can exceed."""
-    figure, axes = canvas.axes("images a second", "", (canvas.WIDE[0], 1.1 + 0.6 * len(allocations)))
+    figure, axes = figure_style.axes("images a second", "", (figure_style.WIDE[0], 1.1 + 0.6 * len(allocations)))
     kinds = (
         ("start", INK, [a.start_throughput for a in allocations]),
         ("measured", ORANGE, [a.throughput for a in allocations]),
@@ -78,9 +80,9 @@ def speed(allocations: Sequence[Allocation]) -> Figure:
         if known:
             rows, lengths = zip(*known, strict=True)
             axes.barh(rows, lengths, height=0.17, color=colour, alpha=0.8, label=label)
-    axes.set_yticks(range(len(allocations)), [canvas.short(a.name, 18) for a in allocations])
+    axes.set_yticks(range(len(allocations)), [figure_style.short(a.name, 18) for a in allocations])
     axes.set_ylim(-0.5, len(allocations) - 0.5)  # a bar alone is as thin as one of four
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    canvas.legend(axes)
+    figure_style.legend(axes)
     return figure

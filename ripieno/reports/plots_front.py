@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ripieno.reports import canvas
+from ripieno.reports import figure_style
 from ripieno.reports.calibration import Bin
-from ripieno.reports.canvas import BLUE, INK, ORANGE
+from ripieno.reports.figure_style import BLUE, INK, ORANGE
 from ripieno.reports.figures import Figures
 from ripieno.types import Ensemble
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 def front(ensembles: Sequence[Ensemble], kind: str, unit: str, score: str, metric: str) -> Figure:
     """Error of the front's ensembles against their cost, on validation and test samples."""
-    figure, axes = canvas.axes(f"cost ({unit})", f"error: 100 - {metric} (%)")
+    figure, axes = figure_style.axes(f"cost ({unit})", f"error: 100 - {metric} (%)")
     for split, colour, marker in (("valid", BLUE, "s"), ("test", ORANGE, "o")):
         key = f"{split}_{score}"
         points = [(e.cost[kind], 100 - 100 * e.losses[key]) for e in ensembles if key in e.losses]
         if points:
             axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=split)
-    canvas.logarithmic(axes.xaxis, [e.cost[kind] for e in ensembles])
-    canvas.legend(axes)
+    figure_style.logarithmic(axes.xaxis, [e.cost[kind] for e in ensembles])
+    figure_style.legend(axes)
     return figure
 
 
@@ -34,7 +34,7 @@ def error_by_time(found: Figures, metric: str) -> Figure:
     """Figures 3 and 4: test error against the training time of the search, a line a budget."""
     hours = max(found.hours)
     scale, unit = (60, "minutes") if hours < 2 else (1, "hours")
-    figure, axes = canvas.axes(f"training {unit}, all slots together", f"test error: 100 - {metric} (%)")
+    figure, axes = figure_style.axes(f"training {unit}, all slots together", f"test error: 100 - {metric} (%)")
     shades = np.linspace(0.3, 1.0, len(found.budgets))
     for budget, shade in zip(found.budgets, shades, strict=True):
         known = [(h, 100 * e) for h, e in zip(found.hours, found.error_by_time[budget], strict=True) if e is not None]
@@ -45,13 +45,13 @@ def error_by_time(found: Figures, metric: str) -> Figure:
                 [t * scale for t in times], errors, color=ORANGE if last else BLUE, alpha=1.0 if last else float(shade),
                 marker="o", markersize=3, label=f"B = {budget:g}",
             )  # fmt: skip
-    canvas.legend(axes)
+    figure_style.legend(axes)
     return figure
 
 
 def smobf_and_forward(found: Figures, metric: str, unit: str) -> Figure:
     """Figures 5 and 6: cost against test error of SMOBF (a budget a point) and of forward (a size a point)."""
-    figure, axes = canvas.axes(f"test error: 100 - {metric} (%)", f"cost ({unit})")
+    figure, axes = figure_style.axes(f"test error: 100 - {metric} (%)", f"cost ({unit})")
     for method, colour, marker in (("smobf", BLUE, "o"), ("forward", ORANGE, "s")):
         points = [p for p in found.points if p.method == method]
         axes.plot(
@@ -66,19 +66,19 @@ def smobf_and_forward(found: Figures, metric: str, unit: str) -> Figure:
                     f"#{p.members}", (100 * p.error, p.cost), (4, 3), textcoords="offset points", color=INK, fontsize=7
                 )
             places.add(place)
-    canvas.logarithmic(axes.yaxis, [p.cost for p in found.points])
-    canvas.legend(axes)
+    figure_style.logarithmic(axes.yaxis, [p.cost for p in found.points])
+    figure_style.legend(axes)
     return figure
 
 
 def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
     """True class (rows) by answer (columns), shares of the row, counts written in."""
-    figure, axes = canvas.axes("answer", "true class", (5.4, 5.0))
+    figure, axes = figure_style.axes("answer", "true class", (5.4, 5.0))
     table = np.array(counts, dtype=float)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.grid(visible=False)
-    labels = [canvas.short(n, 12) for n in names]
+    labels = [figure_style.short(n, 12) for n in names]
     axes.set_xticks(range(len(names)), labels, rotation=60, ha="right")
     axes.set_yticks(range(len(names)), labels)
     for (row, column), count in np.ndenumerate(table):
@@ -90,7 +90,7 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
 
 def reliability(bins: Sequence[Bin]) -> Figure:
     """Share answered rightly against confidence; the diagonal is perfect calibration."""
-    figure, axes = canvas.axes("confidence", "share right", (4.0, 3.6))
+    figure, axes = figure_style.axes("confidence", "share right", (4.0, 3.6))
     width = 1 / len(bins)
     axes.bar(
         [(i + 0.5) * width for i in range(len(bins))], [b.accuracy for b in bins], width * 0.9, color=BLUE, alpha=0.6

@@ -14,7 +14,7 @@ from ripieno.types import Configuration, Epoch, Member, Value
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialSummary:
     """A configuration and what came of it."""
 
     number: int
@@ -30,7 +30,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Stay:
+class SlotInterval:
     """A job in a slot, in hours since the search began."""
 
     slot: int
@@ -41,7 +41,7 @@ class Stay:
 
 
 @dataclass(frozen=True)
-class Failed:
+class FailedJob:
     """A job that made no member."""
 
     trial: int
@@ -50,7 +50,7 @@ class Failed:
     message: str
 
 
-def trials(members: Sequence[Member]) -> tuple[Trial, ...]:
+def trials(members: Sequence[Member]) -> tuple[TrialSummary, ...]:
     """The trials of trained members, by number; imported members are no trials."""
     by_number: dict[int, list[Member]] = {}
     for member in members:
@@ -62,11 +62,11 @@ def trials(members: Sequence[Member]) -> tuple[Trial, ...]:
         last = own[-1]
         best = min(m.losses["valid_cross_entropy"] for m in own)
         stops = tuple(m.epoch for m in own)
-        made.append(Trial(number, last.configuration, last.epoch, stops, best, last.seconds, last.curve))
+        made.append(TrialSummary(number, last.configuration, last.epoch, stops, best, last.seconds, last.curve))
     return tuple(made)
 
 
-def rungs(trials: Sequence[Trial]) -> tuple[tuple[int, int, int], ...]:
+def rungs(trials: Sequence[TrialSummary]) -> tuple[tuple[int, int, int], ...]:
     """(epoch, trials that got there, of them stopped there) for each epoch at which a trial stopped, ascending."""
     return tuple(
         (epoch, sum(epoch in t.stops for t in trials), sum(t.stopped == epoch for t in trials))
@@ -74,7 +74,7 @@ def rungs(trials: Sequence[Trial]) -> tuple[tuple[int, int, int], ...]:
     )
 
 
-def stays(members: Sequence[Member]) -> tuple[Stay, ...]:
+def slot_intervals(members: Sequence[Member]) -> tuple[SlotInterval, ...]:
     """Which slot was busy when, from the time each member was made and how long its job trained.
 
     Slots are numbered by who was free: a job takes the lowest one.
@@ -100,11 +100,11 @@ def stays(members: Sequence[Member]) -> tuple[Stay, ...]:
             slots += 1
         slot = heapq.heappop(free)
         heapq.heappush(busy, (end, slot))
-        found.append(Stay(slot, member.id, member.epoch, (start - began) / 3600, (end - began) / 3600))
+        found.append(SlotInterval(slot, member.id, member.epoch, (start - began) / 3600, (end - began) / 3600))
     return tuple(found)
 
 
-def busy(stays: Sequence[Stay]) -> tuple[tuple[float, ...], tuple[int, ...]]:
+def busy(stays: Sequence[SlotInterval]) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Hours at which the number of busy slots changes, and that number from there on."""
     changes: dict[float, int] = {}
     for stay in stays:
@@ -114,7 +114,7 @@ def busy(stays: Sequence[Stay]) -> tuple[tuple[float, ...], tuple[int, ...]]:
     return tuple(hours), tuple(int(n) for n in np.cumsum([changes[h] for h in hours]))
 
 
-def use(stays: Sequence[Stay]) -> float:
+def utilisation(stays: Sequence[SlotInterval]) -> float:
     """Share of the slots' time that they were busy, 0..1."""
     if not stays:
         return 0.0
@@ -122,14 +122,14 @@ def use(stays: Sequence[Stay]) -> float:
     return min(1.0, sum(s.end - s.start for s in stays) / (slots * hours)) if hours else 0.0
 
 
-def varied(trials: Sequence[Trial]) -> tuple[str, ...]:
+def varying_hyperparameters(trials: Sequence[TrialSummary]) -> tuple[str, ...]:
     """Hyperparameters that differ between trials, those that go with the loss most closely first."""
     names = sorted({name for t in trials for name in t.configuration})
     different = [n for n in names if len({t.configuration.get(n) for t in trials}) > 1]
     return tuple(sorted(different, key=lambda n: (-abs(trend(trials, n) or 0.0), n)))
 
 
-def trend(trials: Sequence[Trial], name: str) -> float | None:
+def trend(trials: Sequence[TrialSummary], name: str) -> float | None:
     """Rank correlation (Spearman) of a hyperparameter with the lowest loss; None for words and too few trials."""
     pairs = [(t.configuration[name], t.loss) for t in trials if name in t.configuration]
     if len(pairs) < 3 or not all(numeric(value) for value, _ in pairs):
@@ -145,7 +145,7 @@ def numeric(value: Value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def failures(journal: Path) -> tuple[Failed, ...]:
+def failures(journal: Path) -> tuple[FailedJob, ...]:
     """Failed jobs from the journal's lines; a last line that is still being written is not read."""
     if not journal.exists():
         return ()
@@ -164,9 +164,9 @@ def _events(line: bytes) -> list[dict[str, object]]:
     return [value for name, value in attributes.items() if name.startswith("event:")]
 
 
-def _failed(event: Mapping[str, object]) -> Failed:
+def _failed(event: Mapping[str, object]) -> FailedJob:
     failure = event["failure"]
     assert isinstance(failure, dict)
-    return Failed(
+    return FailedJob(
         int(str(event["trial"])), int(str(event["stop"])), str(failure.get("reason")), str(failure.get("message"))
     )

@@ -6,13 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
-from ripieno.reports import numbers, plots, plots_allocation, plots_front
+from ripieno.reports import csv_tables, plots, plots_allocation, plots_front
 from ripieno.reports.explorer import Explorer
 from ripieno.reports.figures import Figures
-from ripieno.reports.folder import Folder, Plot
-from ripieno.reports.reading import Reading
-from ripieno.reports.search import Trial, rungs, stays, trend, trials, use, varied
-from ripieno.turns import NEVER, in_words
+from ripieno.reports.plot_files import PlotFile, PlotWriter
+from ripieno.reports.run_data import RunData
+from ripieno.reports.search import (
+    TrialSummary,
+    rungs,
+    slot_intervals,
+    trend,
+    trials,
+    utilisation,
+    varying_hyperparameters,
+)
+from ripieno.turns import DISABLED, describe_effect
 from ripieno.types import Allocation
 
 HYPERPARAMETERS = 24
@@ -30,20 +38,20 @@ class Sections:
     trials: int
     slots: int
     use: float
-    search: list[Plot]
-    hyperparameters: list[Plot]
-    library: list[Plot]
-    front: list[Plot]
-    paper: list[Plot]
-    allocations: list[tuple[Allocation, Plot]]
-    serving: list[Plot]
+    search: list[PlotFile]
+    hyperparameters: list[PlotFile]
+    library: list[PlotFile]
+    front: list[PlotFile]
+    paper: list[PlotFile]
+    allocations: list[tuple[Allocation, PlotFile]]
+    serving: list[PlotFile]
     tables: list[tuple[str, str]]
     """(name, address) of the CSV files that no plot links to"""
 
 
 def draw(
-    folder: Folder,
-    reading: Reading,
+    folder: PlotWriter,
+    reading: RunData,
     explored: Explorer | None,
     found: Figures | None,
     differ: Mapping[str, float],
@@ -52,7 +60,7 @@ def draw(
 ) -> Sections:
     """Draw and write everything."""
     tried = trials(reading.members)
-    names = varied(tried)[:HYPERPARAMETERS]
+    names = varying_hyperparameters(tried)[:HYPERPARAMETERS]
     steps, done = 5 + len(names), 0
 
     def step() -> None:
@@ -61,14 +69,14 @@ def draw(
         done += 1
 
     step()
-    ran = stays(reading.members)
-    numbers.write_search(folder, tried, rungs(tried), ran)
-    numbers.write_members(folder, reading, differ)
-    numbers.write_ensembles(folder, "ensembles", reading.ensembles, reading.kind)
+    ran = slot_intervals(reading.members)
+    csv_tables.write_search(folder, tried, rungs(tried), ran)
+    csv_tables.write_members(folder, reading, differ)
+    csv_tables.write_ensembles(folder, "ensembles", reading.ensembles, reading.kind)
     made = Sections(
         trials=len(tried),
         slots=1 + max((s.slot for s in ran), default=-1),
-        use=use(ran),
+        use=utilisation(ran),
         search=_search(folder, reading, tried),
         hyperparameters=[],
         library=[],
@@ -85,10 +93,10 @@ def draw(
     made.library = _library(folder, reading, explored, differ, chosen)
     step()
     if explored is not None:
-        numbers.write_explorer(folder, reading, explored)
+        csv_tables.write_explorer(folder, reading, explored)
         made.front = _front(folder, reading, explored)
     if found is not None:
-        numbers.write_figures(folder, found)
+        csv_tables.write_figures(folder, found)
         made.paper = _paper(folder, reading, found)
     step()
     made.allocations = [(a, _allocation(folder, reading, a)) for a in reading.allocations[:ALLOCATIONS]]
@@ -100,7 +108,7 @@ def draw(
     return made
 
 
-def _search(folder: Folder, reading: Reading, tried: Sequence[Trial]) -> list[Plot]:
+def _search(folder: PlotWriter, reading: RunData, tried: Sequence[TrialSummary]) -> list[PlotFile]:
     if not tried:
         return []
     best = min(tried, key=lambda t: t.loss)
@@ -117,20 +125,20 @@ def _search(folder: Folder, reading: Reading, tried: Sequence[Trial]) -> list[Pl
             "rungs", "Trials that came to each rung, and how many of them were promoted from it.",
         ),
     ]  # fmt: skip
-    ran = stays(reading.members)
+    ran = slot_intervals(reading.members)
     if ran and max(s.end for s in ran) > 0:
         made.append(
             folder.plot(
                 "slots", "Slots busy over time", plots.slots(ran),
-                f"{len(ran)} jobs in {1 + max(s.slot for s in ran)} slots, busy {use(ran):.0%} of the time.",
-                "slots", f"Busy {use(ran):.0%} of the time. A bar a job, the darker the more epochs."
-                if len(ran) <= plots.BARS else f"Busy {use(ran):.0%} of the time.",
+                f"{len(ran)} jobs in {1 + max(s.slot for s in ran)} slots, busy {utilisation(ran):.0%} of the time.",
+                "slots", f"Busy {utilisation(ran):.0%} of the time. A bar a job, the darker the more epochs."
+                if len(ran) <= plots.BARS else f"Busy {utilisation(ran):.0%} of the time.",
             )
         )  # fmt: skip
     return made
 
 
-def _hyperparameter(folder: Folder, tried: Sequence[Trial], name: str) -> Plot:
+def _hyperparameter(folder: PlotWriter, tried: Sequence[TrialSummary], name: str) -> PlotFile:
     slope = trend(tried, name)
     words = "no order" if slope is None else f"rank correlation {slope:+.2f}".replace("-", "\N{MINUS SIGN}")
     figure = plots.hyperparameter(tried, name)
@@ -139,12 +147,12 @@ def _hyperparameter(folder: Folder, tried: Sequence[Trial], name: str) -> Plot:
 
 
 def _library(
-    folder: Folder,
-    reading: Reading,
+    folder: PlotWriter,
+    reading: RunData,
     explored: Explorer | None,
     differ: Mapping[str, float],
     chosen: frozenset[str],
-) -> list[Plot]:
+) -> list[PlotFile]:
     made = []
     ensembles = [s.ensemble for s in explored.spots] if explored else []
     if reading.costs:
@@ -168,7 +176,7 @@ def _library(
     return made
 
 
-def _front(folder: Folder, reading: Reading, explored: Explorer) -> list[Plot]:
+def _front(folder: PlotWriter, reading: RunData, explored: Explorer) -> list[PlotFile]:
     best = explored.spots[-1]
     classes = reading.classes()
     shown = [*(classes[c] for c in explored.shown), *(["others"] if explored.rest else [])]
@@ -191,7 +199,7 @@ def _front(folder: Folder, reading: Reading, explored: Explorer) -> list[Plot]:
     ]  # fmt: skip
 
 
-def _paper(folder: Folder, reading: Reading, found: Figures) -> list[Plot]:
+def _paper(folder: PlotWriter, reading: RunData, found: Figures) -> list[PlotFile]:
     return [
         folder.plot(
             "error-by-time", "What search time buys (figures 3 and 4)",
@@ -208,8 +216,8 @@ def _paper(folder: Folder, reading: Reading, found: Figures) -> list[Plot]:
     ]  # fmt: skip
 
 
-def _allocation(folder: Folder, reading: Reading, allocation: Allocation) -> Plot:
-    found = plots_allocation.explained(reading.library, allocation)
+def _allocation(folder: PlotWriter, reading: RunData, allocation: Allocation) -> PlotFile:
+    found = plots_allocation.explain_or_none(reading.library, allocation)
     seats = found.seats if found else ()
     name = f"allocation-{_file(allocation.name)}"
     folder.table(
@@ -223,13 +231,13 @@ def _allocation(folder: Folder, reading: Reading, allocation: Allocation) -> Plo
     lanes = len({(p.device, p.lane) for p in allocation.placements})
     label = f"{len(allocation.placements)} placements in {lanes} lanes of {len(allocation.devices)} devices."
     note = plots_allocation.in_words(found) if found else "Who shares which lane; without profiles, not for how long."
-    if (turns := reading.library.cascade(allocation.ensemble)) and turns.threshold < NEVER:
-        said = (f"{in_words(effect)} ({split})" for split, effect in turns.effects.items())
+    if (turns := reading.library.cascade(allocation.ensemble)) and turns.threshold < DISABLED:
+        said = (f"{describe_effect(effect)} ({split})" for split, effect in turns.effects.items())
         note += f" Asking members in turn {'; '.join(said)}."
     return folder.plot(name, allocation.name, plots_allocation.picture(allocation, seats), label, name, note)
 
 
-def _speed(folder: Folder, allocations: Sequence[Allocation]) -> Plot:
+def _speed(folder: PlotWriter, allocations: Sequence[Allocation]) -> PlotFile:
     columns = ("allocation", "ensemble", "start", "measured", "predicted", "bound", "rate", "latency", "benches")
     folder.table(
         "serving",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ripieno.errors import SearchError
-from ripieno.search.asha import Asha, Worth, hyperband, rungs
+from ripieno.search.asha import Asha, PromotionScore, hyperband, rungs
 from ripieno.search.generations import Generations
 from ripieno.search.samplers import SAMPLERS, find_sampler
 from ripieno.search.scheduler import Scheduler
@@ -96,7 +96,9 @@ def check_algorithm(name: str) -> None:
         find_sampler(find_algorithm(name).sampler)(0)
 
 
-def make_scheduler(algorithm: str, epochs: int, eta: int, trials: int | None, worth: Worth | None = None) -> Scheduler:
+def make_scheduler(
+    algorithm: str, epochs: int, eta: int, trials: int | None, worth: PromotionScore | None = None
+) -> Scheduler:
     """The scheduler of `algorithm`. Raises SearchError when it has no trials to promote by `worth`."""
     scheduler = SCHEDULERS[find_algorithm(algorithm).scheduler](epochs, eta, trials)
     if worth is not None:

@@ -27,9 +27,9 @@ from math import inf, isfinite
 from ripieno.errors import SearchError
 from ripieno.search.scheduler import Decision
 
-Reached = tuple[int, int]
+RungResult = tuple[int, int]
 """A trial, and an epoch that it has a result at."""
-Worth = Callable[[Sequence[Reached], Sequence[Reached]], Sequence[float]]
+PromotionScore = Callable[[Sequence[RungResult], Sequence[RungResult]], Sequence[float]]
 """From all results told without a failure, in their order, and trials that wait: a number for each of these, smaller
 is better, infinite: not to be promoted. Pure: the same results give the same numbers."""
 
@@ -118,9 +118,9 @@ class Asha:
         self.eta = eta
         self.trials = trials
         self.stopping = stopping
-        self.worth: Worth | None = None
+        self.worth: PromotionScore | None = None
         self.started = 0
-        self._told: list[Reached] = []
+        self._told: list[RungResult] = []
         self._brackets = brackets
         self._shares = shares(len(brackets), eta)
         self._dealt = [0] * len(brackets)

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ripieno.commands import shell
-from ripieno.errors import SearchError, need
+from ripieno.errors import SearchError, require
 from ripieno.search.progress import Snapshot
-from ripieno.types import Epoch, Outcome
+from ripieno.types import Epoch, JobResult
 
 Watcher = Callable[[Snapshot], None]
 LoggerName = Literal["tensorboard", "mlflow"]
 
 
-class TensorBoard:
+class TensorBoardCallback:
     """Writes event files to `folder`: `tensorboard --logdir FOLDER` shows them.
 
     Raises MissingExtraError when tensorboardX is not installed.
@@ -29,8 +29,8 @@ class TensorBoard:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self._writer = need("tensorboardX").SummaryWriter
-        self._hparams = need("tensorboardX.summary").hparams
+        self._writer = require("tensorboardX").SummaryWriter
+        self._hparams = require("tensorboardX.summary").hparams
         self._search: Any = None
 
     def __call__(self, snapshot: Snapshot) -> None:
@@ -47,7 +47,7 @@ class TensorBoard:
             self._search.close()
             self._search = None
 
-    def _trial(self, outcome: Outcome) -> None:
+    def _trial(self, outcome: JobResult) -> None:
         job = outcome.job
         folder = self.folder / f"trial-{job.trial:05d}"
         with self._writer(str(folder), filename_suffix=f".e{job.stop:03d}") as writer:
@@ -60,7 +60,7 @@ class TensorBoard:
                 writer.file_writer.add_summary(summary)
 
 
-class MLflow:
+class MLflowCallback:
     """Tells a tracking server, or the database at `uri` (MLflow's own default when None).
 
     A parent run called `name` in `experiment`, and a nested run a trial. Raises MissingExtraError when MLflow is not
@@ -68,7 +68,7 @@ class MLflow:
     """
 
     def __init__(self, name: str = "search", uri: str | None = None, experiment: str = "ripieno") -> None:
-        need("mlflow")
+        require("mlflow")
         from mlflow import MlflowClient, entities
 
         self._entities = entities
@@ -89,7 +89,7 @@ class MLflow:
         if snapshot.ended:
             self._client.set_terminated(self._search)
 
-    def _trial(self, outcome: Outcome) -> None:
+    def _trial(self, outcome: JobResult) -> None:
         job, failure = outcome.job, outcome.failure
         if job.trial not in self._trials:
             tags = {"mlflow.parentRunId": self._search, "ripieno.trial": str(job.trial)}
@@ -121,16 +121,16 @@ def logger(name: str, run: str | Path) -> tuple[Watcher, str]:
     MLflow goes where the variable MLFLOW_TRACKING_URI says, by default to a database in the run's folder.
     """
     if name == "tensorboard":
-        board = TensorBoard(Path(run) / "tensorboard")
+        board = TensorBoardCallback(Path(run) / "tensorboard")
         return board, shell("tensorboard", "--logdir", board.folder)
     if name == "mlflow":
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(run).resolve() / 'mlflow.db'}"
         Path(run).mkdir(parents=True, exist_ok=True)
-        return MLflow(str(Path(run).resolve()), uri), shell("mlflow", "ui", "--backend-store-uri", uri)
+        return MLflowCallback(str(Path(run).resolve()), uri), shell("mlflow", "ui", "--backend-store-uri", uri)
     raise SearchError(f"no log {name!r}: it must be one of {', '.join(get_args(LoggerName))}")
 
 
-def together(*watchers: Watcher, lost: Callable[[str], None]) -> Watcher:
+def combine_callbacks(*watchers: Watcher, lost: Callable[[str], None]) -> Watcher:
     """One watcher of several. One that raises is told no more, and `lost` says so: the search goes on without it."""
     alive = list(watchers)
 
@@ -166,7 +166,7 @@ def _curve(epoch: Epoch) -> dict[str, float]:
     }
 
 
-def _epochs(outcome: Outcome) -> list[tuple[Epoch, float]]:
+def _epochs(outcome: JobResult) -> list[tuple[Epoch, float]]:
     """The epochs that a job trained, each with the Unix seconds at which it ended."""
     if outcome.member is None:
         return []

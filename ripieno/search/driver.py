@@ -17,15 +17,15 @@ from ripieno import clock
 from ripieno.cluster.pool import Pool
 from ripieno.errors import SearchError
 from ripieno.library import Library
-from ripieno.search.order import ArrivalOrder, Order, make_order
-from ripieno.search.pace import Pace
-from ripieno.search.progress import Ending, Running, Snapshot, Summary, Tally
-from ripieno.search.queue import Queue
+from ripieno.search.duration_model import DurationPredictor
+from ripieno.search.failure_policy import FailurePolicy
+from ripieno.search.job_queue import JobQueue
+from ripieno.search.journal import JobFinished, JobSubmitted, Journal
+from ripieno.search.progress import Ending, RunningJob, SearchStats, Snapshot, Summary
+from ripieno.search.result_order import ArrivalOrder, ResultOrder, make_order
 from ripieno.search.scheduler import Decision, Scheduler
 from ripieno.search.settings import Settings
-from ripieno.search.study import Arrived, Issued, Journal
-from ripieno.search.trouble import Trouble
-from ripieno.types import Configuration, Failure, Job, Outcome
+from ripieno.types import Configuration, Failure, Job, JobResult
 
 Weight = Callable[[Configuration], float]
 """What an epoch of a configuration costs, in any unit; deterministic."""
@@ -60,17 +60,17 @@ class Driver:
         self._watch = watch
         self._clock = clock
         self._scheduler = scheduler
-        self._order: Order = make_order(settings.order or "arrival", settings.window or pool.slots)
+        self._order: ResultOrder = make_order(settings.order or "arrival", settings.window or pool.slots)
         self._weights: dict[int, float] = {}  # of each trial
         self._jobs: dict[Decision, Job] = {}  # issued, without a result
         self._cut: set[Decision] = set()  # of these, stopped by the deadline
-        self._queue = Queue()  # the others
-        self._seats: dict[Decision, Running] = {}  # of these, what the watcher was told runs
-        self._results: dict[Decision, Arrived] = {}  # not told yet
-        self._last: dict[int, Arrived] = {}  # the last result told of each trial
-        self._tally = Tally()
-        self._pace = Pace()
-        self._trouble = Trouble(settings.trials)
+        self._queue = JobQueue()  # the others
+        self._seats: dict[Decision, RunningJob] = {}  # of these, what the watcher was told runs
+        self._results: dict[Decision, JobFinished] = {}  # not told yet
+        self._last: dict[int, JobFinished] = {}  # the last result told of each trial
+        self._tally = SearchStats()
+        self._pace = DurationPredictor()
+        self._trouble = FailurePolicy(settings.trials)
         self._new: list[Job] = []  # issued, not submitted yet
         self._held = 0.0  # since when, in real seconds
         self._slow = False  # whether the sampler is
@@ -86,18 +86,18 @@ class Driver:
 
     def _run(self) -> Summary:
         self._replay()
-        self._left_over()
+        self._resubmit_pending()
         self._queue.started = list(self._queue.running)  # of what ran before, what runs again
         while True:
             self._decide()
             if not self._queue:
                 break
-            self._look_ahead()
+            self._prefetch_configuration()
             if self._queue.started:
                 self._watch(self._snapshot(()))
             outcomes = self._pool.wait(TICK_SECONDS)
             for outcome in outcomes:
-                self._take(outcome)
+                self._on_outcome(outcome)
             self._watch(self._snapshot(tuple(outcomes)))
         self._end_trials()
         last = self._snapshot((), "deadline" if self._cut or any(self._scheduler.options()) else "trials")
@@ -110,20 +110,20 @@ class Driver:
         """Apply the events of earlier starts."""
         open_jobs: dict[tuple[int, int], Decision] = {}
         for event in self._journal.events():
-            if isinstance(event, Issued):
+            if isinstance(event, JobSubmitted):
                 while self._order.told < event.told:
                     self._tell(self._order.due())
                 decision = Decision(event.trial, event.start, event.stop)
                 open_jobs[event.trial, event.stop] = decision
                 self._apply(decision, event.cost)
             else:
-                self._arrive(open_jobs.pop((event.trial, event.stop)), event)
+                self._record_result(open_jobs.pop((event.trial, event.stop)), event)
 
-    def _left_over(self) -> None:
+    def _resubmit_pending(self) -> None:
         """Issued jobs without a result run first, but for those whose member is there: these have one now."""
         for job in list(self._jobs.values()):
-            if (member := self._library.made(job)) is not None:
-                self._take(Outcome(job, member))
+            if (member := self._library.find_job_member(job)) is not None:
+                self._on_outcome(JobResult(job, member))
         self._new = list(self._jobs.values())
         self._submit()
 
@@ -141,10 +141,10 @@ class Driver:
                     self._submit()
             if (due := self._order.due()) is None:
                 return self._submit()
-            self._look_ahead()
+            self._prefetch_configuration()
             self._tell(due)
 
-    def _look_ahead(self) -> None:
+    def _prefetch_configuration(self) -> None:
         """Choose the next trial's configuration while workers train: they must not wait for a slow sampler.
 
         Before the next result is told, whether that is here or not: the configuration rests on those told when the
@@ -190,7 +190,7 @@ class Driver:
 
     def _issue(self, decision: Decision) -> Job:
         cost = self._cost(decision)
-        self._journal.append(Issued(decision.trial, decision.start, decision.stop, cost, self._order.told))
+        self._journal.append(JobSubmitted(decision.trial, decision.start, decision.stop, cost, self._order.told))
         return self._apply(decision, cost)
 
     def _apply(self, decision: Decision, cost: float) -> Job:
@@ -213,7 +213,7 @@ class Driver:
 
     # what comes in
 
-    def _take(self, outcome: Outcome) -> None:
+    def _on_outcome(self, outcome: JobResult) -> None:
         """Journal the result of a job."""
         job, member, failure = outcome.job, outcome.member, outcome.failure
         decision = Decision(job.trial, job.start, job.stop)
@@ -228,14 +228,14 @@ class Driver:
         if loss is None and failure is None:
             failure = Failure("diverged", f"{self._settings.metric} of {job.member} is not a finite number")
         self._trouble.check_disk(failure)
-        event = Arrived(job.trial, job.stop, loss, seconds, failure)
+        event = JobFinished(job.trial, job.stop, loss, seconds, failure)
         number = self._journal.append(event)
-        self._arrive(decision, event)
+        self._record_result(decision, event)
         if why := self._trouble.early(failure, number):
-            self._journal.cut(self._trouble.since)  # what failed runs anew, once the cause is mended
+            self._journal.truncate(self._trouble.since)  # what failed runs anew, once the cause is mended
             raise SearchError(why)
 
-    def _loss(self, outcome: Outcome) -> float | None:
+    def _loss(self, outcome: JobResult) -> float | None:
         if outcome.member is None:
             return None
         metric = self._settings.metric
@@ -245,7 +245,7 @@ class Driver:
         loss = outcome.member.losses[metric]
         return loss if abs(loss) < float("inf") else None
 
-    def _arrive(self, decision: Decision, result: Arrived) -> None:
+    def _record_result(self, decision: Decision, result: JobFinished) -> None:
         job = self._jobs.pop(decision)
         self._results[decision] = result
         self._seats.pop(decision, None)
@@ -268,7 +268,7 @@ class Driver:
         )
         self._journal.sync()
 
-    def _snapshot(self, finished: tuple[Outcome, ...], ended: Ending = "") -> Snapshot:
+    def _snapshot(self, finished: tuple[JobResult, ...], ended: Ending = "") -> Snapshot:
         now, slots = self._clock(), self._pool.slots
         self._capacity += slots * (now - self._looked)
         self._looked = now
@@ -277,7 +277,7 @@ class Driver:
         running = self._queue.running
         for decision in started:
             if decision in running:
-                self._seats[decision] = Running(
+                self._seats[decision] = RunningJob(
                     self._jobs[decision], running[decision], self._tally.loss(decision.trial)
                 )
         busy = self._tally.busy + len(running) * now - sum(running.values())

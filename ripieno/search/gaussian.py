@@ -9,17 +9,17 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import GPSampler
 from optuna.trial import FrozenTrial
 
-from ripieno.errors import need
+from ripieno.errors import require
 
 
-class Gaussian(GPSampler):
+class OneThreadGPSampler(GPSampler):
     """Its matrices are small: threads only get in each other's and the workers' way (measured: six times slower)."""
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """See `GPSampler`."""
-        torch = need("torch")
+        torch = require("torch")
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

@@ -15,13 +15,13 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 
 from ripieno.search.generations import POPULATION
-from ripieno.search.view import ranked
+from ripieno.search.in_memory_study import ranked
 
 CROSSOVER = 0.9
 """Share of the children that have two parents."""
 
 
-class Genetic(BaseSampler):
+class GeneticSampler(BaseSampler):
     """Random trials in the first generation; later ones inherit from the `POPULATION` best trials with a result."""
 
     def __init__(self, seed: int) -> None:

@@ -6,14 +6,14 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass
 from typing import Literal
 
-from ripieno.types import Job, Outcome
+from ripieno.types import Job, JobResult
 
 Ending = Literal["", "trials", "deadline"]
 """Why a search ended: all trials are done, or the time is up; empty while it runs."""
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningJob:
     """A job in a slot."""
 
     job: Job
@@ -27,7 +27,7 @@ class Running:
 class Snapshot:
     """A search at one moment; seconds are of this start of it, counts of all starts."""
 
-    running: tuple[Running, ...]
+    running: tuple[RunningJob, ...]
     """jobs in the slots, the oldest first"""
     queued: int
     """jobs issued that wait for a slot"""
@@ -53,7 +53,7 @@ class Snapshot:
     """share of the slots' time that jobs ran in"""
     started: tuple[Job, ...] = ()
     """jobs that got a slot since the last snapshot"""
-    finished: tuple[Outcome, ...] = ()
+    finished: tuple[JobResult, ...] = ()
     """jobs that ended since the last snapshot"""
     ended: Ending = ""
 
@@ -62,7 +62,7 @@ Summary = Snapshot
 """The last snapshot: how the search ended."""
 
 
-class Tally:
+class SearchStats:
     """Counts what a search did."""
 
     def __init__(self) -> None:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from ripieno import clock, files
 from ripieno.cluster.pool import Pool
-from ripieno.errors import SearchError, need
+from ripieno.errors import SearchError, require
 from ripieno.library import Library
 from ripieno.search.algorithms import find_algorithm, make_scheduler
 from ripieno.search.progress import Snapshot, Summary
 from ripieno.search.samplers import find_sampler
 from ripieno.search.scheduler import Scheduler
-from ripieno.search.settings import Settings, settle
+from ripieno.search.settings import Settings, resolve_settings
 
 if TYPE_CHECKING:
-    from ripieno.search.asha import Worth
+    from ripieno.search.asha import PromotionScore
     from ripieno.search.driver import Weight
 
 __all__ = ["Settings", "Snapshot", "Summary", "run_search"]
@@ -31,7 +31,7 @@ def run_search(
     deadline: float | None = None,
     watch: Callable[[Snapshot], None] | None = None,
     clock: Callable[[], float] = clock.now,
-    worth: Worth | None = None,
+    worth: PromotionScore | None = None,
 ) -> Summary:
     """Search until all trials are done or the `deadline` (Unix seconds) is near (section 2.1).
 
@@ -46,24 +46,26 @@ def run_search(
     than half of the first jobs fail; RipienoError when another search holds the run; MissingExtraError when the sampler
     is not installed. On any exception, KeyboardInterrupt included, the pool is closed and the run can be started again.
     """
-    need("optuna")
+    require("optuna")
     from ripieno.search.driver import Driver
-    from ripieno.search.study import Journal
+    from ripieno.search.journal import Journal
 
     try:
         with files.locked(library.path / "lock", "another search"):
-            settings = settle(library.path / "run.json", settings, pool.slots, deadline)
+            settings = resolve_settings(library.path / "run.json", settings, pool.slots, deadline)
             sampler = find_algorithm(settings.algorithm).sampler
             find_sampler(sampler)(0)  # a missing extra is missed now, not a dozen trials later
             journal = Journal(library.journal_path, settings.space, sampler, settings.seed)
-            scheduler, watch = scheduler_of(settings, worth), watch or silent
-            return Driver(library, settings, scheduler, pool, journal, weight or even, deadline, watch, clock).run()
+            scheduler, watch = scheduler_of(settings, worth), watch or no_callback
+            return Driver(
+                library, settings, scheduler, pool, journal, weight or uniform_cost, deadline, watch, clock
+            ).run()
     except BaseException:
         pool.close(cancel=True)
         raise
 
 
-def scheduler_of(settings: Settings, worth: Worth | None = None) -> Scheduler:
+def scheduler_of(settings: Settings, worth: PromotionScore | None = None) -> Scheduler:
     """What decides in a search so asked for. Raises SearchError when it is to promote for an ensemble, but by what?"""
     if (worth is None) != (settings.promote == "loss"):
         has = "needs" if worth is None else "takes no"
@@ -71,10 +73,10 @@ def scheduler_of(settings: Settings, worth: Worth | None = None) -> Scheduler:
     return make_scheduler(settings.algorithm, settings.epochs, settings.eta, settings.trials, worth)
 
 
-def even(_configuration: object) -> float:
+def uniform_cost(_configuration: object) -> float:
     """All epochs cost the same."""
     return 1.0
 
 
-def silent(_snapshot: Snapshot) -> None:
+def no_callback(_snapshot: Snapshot) -> None:
     """Nobody watches."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripieno.errors import SearchError, need
+from ripieno.errors import SearchError, require
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-    from ripieno.search.view import View
+    from ripieno.search.in_memory_study import InMemoryStudy
 
 
 def _random(seed: int) -> BaseSampler:
@@ -35,23 +35,23 @@ def _multivariate_tpe(seed: int) -> BaseSampler:
 
 
 def _gp(seed: int) -> BaseSampler:
-    need("torch")
-    from ripieno.search.gaussian import Gaussian
+    require("torch")
+    from ripieno.search.gaussian import OneThreadGPSampler
 
-    return Gaussian(seed=seed, warn_independent_sampling=False)
+    return OneThreadGPSampler(seed=seed, warn_independent_sampling=False)
 
 
 def _genetic(seed: int) -> BaseSampler:
-    from ripieno.search.genetic import Genetic
+    from ripieno.search.genetic import GeneticSampler
 
-    return Genetic(seed)
+    return GeneticSampler(seed)
 
 
 def _smac(seed: int) -> BaseSampler:
-    need("smac")
-    from ripieno.search.smac import Smac
+    require("smac")
+    from ripieno.search.smac import SmacSampler
 
-    return Smac(seed)
+    return SmacSampler(seed)
 
 
 MakeSampler = Callable[[int], "BaseSampler"]
@@ -80,7 +80,7 @@ def trial_seed(seed: int, trial: int) -> int:
     return int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
 
 
-def sample(make: MakeSampler, view: View, seed: int) -> dict[str, Any]:
+def sample(make: MakeSampler, view: InMemoryStudy, seed: int) -> dict[str, Any]:
     """Choose a value of every range for the next trial of `view`, which shows the trials before it."""
     study, new = view.study(), view.new()
     with warnings.catch_warnings():

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from ripieno import files
 from ripieno.errors import LibraryError, SearchError
 from ripieno.search.algorithms import find_algorithm, make_scheduler
-from ripieno.search.order import OrderName
+from ripieno.search.result_order import OrderName
 from ripieno.search.space import Space, space_from_plain, space_to_plain
 
 Promotion = Literal["loss", "ensemble"]
-SAME = ("space", "algorithm", "epochs", "eta", "seed", "metric", "promote", "budget")
+IMMUTABLE = ("space", "algorithm", "epochs", "eta", "seed", "metric", "promote", "budget")
 """What must not change when a search goes on; `trials` may."""
 
 
@@ -59,7 +59,7 @@ class Settings:
             raise SearchError("a budget is for promoting by what a trial adds to an ensemble: promote='ensemble'")
 
 
-def settle(path: Path, asked: Settings, slots: int, deadline: float | None) -> Settings:
+def resolve_settings(path: Path, asked: Settings, slots: int, deadline: float | None) -> Settings:
     """The settings of the run whose `run.json` is `path`, written there; a first start fills the gaps of `asked`.
 
     Raises SearchError that says what differs when `asked` contradicts an earlier start.
@@ -106,7 +106,7 @@ def _from_plain(path: Path, plain: Mapping[str, Any]) -> Settings:
 
 def check_same(run: Path, before: Settings, asked: Settings) -> None:
     """Raise SearchError that shows both values of every setting in which `asked` contradicts the run."""
-    differing = [name for name in SAME if _shown(before, name) != _shown(asked, name)]
+    differing = [name for name in IMMUTABLE if _shown(before, name) != _shown(asked, name)]
     if differing:
         had = " and ".join(f"{n} {_short(before, asked, n)}" for n in differing)
         wants = " and ".join(f"{n} {_short(asked, before, n)}" for n in differing)

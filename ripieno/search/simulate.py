@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ripieno.cluster.simulated import Curve, SimulatedPool
-from ripieno.errors import need
+from ripieno.errors import require
 from ripieno.library import Library
 from ripieno.search.algorithms import find_algorithm
 from ripieno.search.progress import Snapshot, Summary
 from ripieno.search.settings import Settings
-from ripieno.types import Configuration, Outcome
+from ripieno.types import Configuration, JobResult
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Simulation:
     """What a simulated search did, in seconds of its own time."""
 
     summary: Summary
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[JobResult, ...]
     """every job that ended, in the order they did"""
     seconds: float
     """when the last job ended"""
@@ -42,12 +42,12 @@ def simulate(
 
     Raises SearchError for impossible settings or when more than half of the first jobs fail.
     """
-    need("optuna")
+    require("optuna")
     from ripieno.search.driver import Driver
-    from ripieno.search.run import even, scheduler_of
-    from ripieno.search.study import Journal
+    from ripieno.search.journal import Journal
+    from ripieno.search.run import scheduler_of, uniform_cost
 
-    outcomes: list[Outcome] = []
+    outcomes: list[JobResult] = []
 
     def watch(snapshot: Snapshot) -> None:
         outcomes.extend(snapshot.finished)
@@ -57,5 +57,7 @@ def simulate(
     pool = SimulatedPool(curve, slots, metric=settings.metric, overhead=overhead, deadline=seconds)
     nowhere = Library("simulated")  # never written: a new search looks for no members
     scheduler = scheduler_of(settings)
-    summary = Driver(nowhere, settings, scheduler, pool, journal, weight or even, seconds, watch, pool.clock).run()
+    summary = Driver(
+        nowhere, settings, scheduler, pool, journal, weight or uniform_cost, seconds, watch, pool.clock
+    ).run()
     return Simulation(summary, tuple(outcomes), pool.clock())

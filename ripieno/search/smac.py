@@ -18,13 +18,13 @@ from smac.model.random_forest import RandomForest
 from smac.runhistory import StatusType
 from smac.runhistory.dataclasses import TrialInfo, TrialValue
 
-from ripieno.search.view import ranked
+from ripieno.search.in_memory_study import ranked
 
 STARTUP = 10
 """As many results come from random configurations, as with Optuna's samplers."""
 
 
-class Smac(BaseSampler):
+class SmacSampler(BaseSampler):
     """Made anew for every trial and told all results, so it needs no state of its own; about 0.5 s at 200 trials."""
 
     def __init__(self, seed: int) -> None:

@@ -5,23 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from ripieno.selection.objective import Floats
-from ripieno.selection.problem import Members, Problem
-from ripieno.selection.smobf import climb, keep_room
+from ripieno.selection.problem import Members, SelectionProblem
+from ripieno.selection.smobf import greedy, keep_room
 
 REPEATS = 50
 """Steps of `replacement` when no size is given."""
 
 
-def forward(problem: Problem, limits: Floats) -> list[Members]:
+def forward(problem: SelectionProblem, limits: Floats) -> list[Members]:
     """Plain forward greedy (Caruana et al. 2004), the paper's baseline (section 3.3.3): each step the lowest loss.
 
     With a size it goes on to that size even where the loss rises, else until no member that fits lowers it.
     """
     candidates = problem.candidates(limits)
-    return [climb(problem, limits, candidates, 0.0, to_size=problem.size is not None)]
+    return [greedy(problem, limits, candidates, 0.0, to_size=problem.size is not None)]
 
 
-def replacement(problem: Problem, limits: Floats) -> list[Members]:
+def replacement(problem: SelectionProblem, limits: Floats) -> list[Members]:
     """Greedy with replacement: `size` (default 50) steps, a member may come again and then weighs more.
 
     A member is paid for once. Every prefix is an ensemble; the caller keeps the best.
@@ -43,7 +43,7 @@ def replacement(problem: Problem, limits: Floats) -> list[Members]:
     return prefixes
 
 
-def top_k(problem: Problem, limits: Floats) -> list[Members]:
+def top_k(problem: SelectionProblem, limits: Floats) -> list[Members]:
     """The members of lowest own loss, as many as `size` and the budget allow; without a size every k is an answer."""
     order = problem.order(limits)
     taken: Members = ()
@@ -66,6 +66,6 @@ def top_k(problem: Problem, limits: Floats) -> list[Members]:
     return [taken]
 
 
-def best(problem: Problem, limits: Floats) -> list[Members]:
+def best_single(problem: SelectionProblem, limits: Floats) -> list[Members]:
     """The one member of lowest loss that fits."""
     return [(int(problem.order(limits)[0]),)]

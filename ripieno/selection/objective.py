@@ -13,18 +13,18 @@ Ints = NDArray[np.int64]
 S = TypeVar("S")
 
 
-class Above(NamedTuple):
+class ParentBounds(NamedTuple):
     """What is known of the ensemble without its last member: its loss, and floors under it with each other member."""
 
     loss: float
-    floors: Floats
+    lower_bounds: Floats
 
 
 class Objective(Protocol[S]):
     """The loss of ensembles of `size` candidate members. A state `S` is what is known of an ensemble: never changed."""
 
     size: int
-    diminishing: bool
+    submodular: bool
     """whether what a member gains is known to fall as the ensemble grows, so that old gains bound new ones"""
 
     def state(self, members: tuple[int, ...]) -> S:
@@ -39,7 +39,7 @@ class Objective(Protocol[S]):
         """Loss of the ensemble plus each one of `candidates`; the same bits whichever candidates are asked together."""
         ...
 
-    def floors(self, state: S, loss: float, above: Above | None, /) -> Floats:
+    def lower_bounds(self, state: S, loss: float, above: ParentBounds | None, /) -> Floats:
         """A number no larger than what `losses` gives, for every member; `loss` is that of the ensemble itself."""
         ...
 

@@ -21,7 +21,7 @@ Members = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class SelectionProblem:
     """A library as arrays with the options of one call."""
 
     tree: Tree[Any]
@@ -54,7 +54,7 @@ class Problem:
         """Loss of the mean of `members`, added in that order."""
         return self.tree.at(members).loss
 
-    def within(self, members: Members, limits: Floats) -> bool:
+    def is_feasible(self, members: Members, limits: Floats) -> bool:
         """Whether the distinct members keep the budget."""
         return bool((self.costs.total(members) <= limits * (1 + ROUNDING)).all())
 
@@ -62,9 +62,9 @@ class Problem:
         """The best of several ensembles; what they cost is added up only for those of the lowest loss."""
         losses = [self.loss(members) for members in found]
         lowest = min(losses)
-        return min((m for m, loss in zip(found, losses, strict=True) if loss == lowest), key=self.better)
+        return min((m for m, loss in zip(found, losses, strict=True) if loss == lowest), key=self.sort_key)
 
-    def better(self, members: Members) -> tuple[float, ...]:
+    def sort_key(self, members: Members) -> tuple[float, ...]:
         """Sort key of ensembles: the lower loss, then the cheaper, then the fewer."""
         return (self.loss(members), *self.costs.total(members).tolist(), len(members))
 

@@ -10,26 +10,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import SelectionError
-from ripieno.selection.blocks import Pool
-from ripieno.selection.build import Options, build
-from ripieno.selection.check import Loss, Method, check_points
 from ripieno.selection.choice import Choice
 from ripieno.selection.costs import Budget
-from ripieno.selection.forward import best, forward, replacement, top_k
-from ripieno.selection.mixture import best_weights
+from ripieno.selection.cross_entropy import CrossEntropy
+from ripieno.selection.forward import best_single, forward, replacement, top_k
+from ripieno.selection.local_search import exact, swap
 from ripieno.selection.objective import Floats
-from ripieno.selection.problem import Members, Problem
+from ripieno.selection.out_of_core import BlockPool
+from ripieno.selection.problem import Members, SelectionProblem
+from ripieno.selection.problem_builder import SelectionOptions, build_problem
 from ripieno.selection.smobf import smobf
-from ripieno.selection.swap import exact, swap
-from ripieno.selection.truth import CrossEntropy
+from ripieno.selection.validation import Loss, Method, check_points
+from ripieno.selection.weight_bound import best_weights
 from ripieno.types import Combiner
 
-METHODS: Mapping[Method, Callable[[Problem, Floats], list[Members]]] = {
+METHODS: Mapping[Method, Callable[[SelectionProblem, Floats], list[Members]]] = {
     "smobf": smobf,
     "forward": forward,
     "replacement": replacement,
     "top-k": top_k,
-    "best": best,
+    "best": best_single,
     "swap": swap,
     "exact": exact,
 }
@@ -55,7 +55,7 @@ def select_members(
     combiner: Combiner = "mean",
     names: Sequence[str] | None = None,
     certify: bool = False,
-    pool: Pool | None = None,
+    pool: BlockPool | None = None,
     device: str = "cpu",
 ) -> Choice:
     """Choose the members that together predict best and cost at most `budget` (sections 2.1 and 2.3).
@@ -77,8 +77,8 @@ def select_members(
 
     Raises SelectionError when an argument cannot be used or nothing fits the budget.
     """
-    options = Options(loss, weights, prune, size, combiner, names, pool, device)
-    problem = build(predictions, labels, costs, budget, method, options)
+    options = SelectionOptions(loss, weights, prune, size, combiner, names, pool, device)
+    problem = build_problem(predictions, labels, costs, budget, method, options)
     limits = problem.costs.limits(budget)
     chosen = problem.best(METHODS[method](problem, limits))
     return _choice(problem, chosen, limits, _rule(method, combiner), certify)
@@ -99,7 +99,7 @@ def front(
     combiner: Combiner = "mean",
     names: Sequence[str] | None = None,
     certify: bool = False,
-    pool: Pool | None = None,
+    pool: BlockPool | None = None,
     device: str = "cpu",
 ) -> tuple[Choice, ...]:
     """Choose for every budget at once; more budget never gives a higher loss.
@@ -114,19 +114,19 @@ def front(
     wanted = None if budgets is None else list(budgets)
     if wanted is not None and not wanted:
         raise SelectionError("no budgets: give at least one, or None for all")
-    options = Options(loss, weights, prune, size, combiner, names, pool, device)
-    problem = build(predictions, labels, costs, wanted[0] if wanted else None, method, options)
+    options = SelectionOptions(loss, weights, prune, size, combiner, names, pool, device)
+    problem = build_problem(predictions, labels, costs, wanted[0] if wanted else None, method, options)
     limits = [problem.costs.limits(b) for b in (_budgets(problem, points) if wanted is None else wanted)]
     found = {members for limit in limits for members in METHODS[method](problem, limit)} - {()}
     rule = _rule(method, combiner)
     if size is not None and method in SIZED:
         # what was met on the way has fewer members; of those found, a budget gets as many as it can pay for
-        met = sorted(found, key=lambda members: (-len(members), *problem.better(members)))
+        met = sorted(found, key=lambda members: (-len(members), *problem.sort_key(members)))
         steps = [members for members in met if len(members) == len(met[0])]
     else:
-        met = steps = sorted(found.union(problem.tree.nodes) - {()}, key=problem.better)
+        met = steps = sorted(found.union(problem.tree.nodes) - {()}, key=problem.sort_key)
     if wanted is not None:
-        best = [next(members for members in met if problem.within(members, limit)) for limit in limits]
+        best = [next(members for members in met if problem.is_feasible(members, limit)) for limit in limits]
         return tuple(_choice(problem, m, limit, rule, certify) for m, limit in zip(best, limits, strict=True))
     staircase: list[Members] = []
     for members in steps:
@@ -139,7 +139,7 @@ def _rule(method: Method, combiner: Combiner) -> Combiner:
     return "weighted" if method == "replacement" and combiner == "mean" else combiner
 
 
-def _budgets(problem: Problem, points: int) -> list[float]:
+def _budgets(problem: SelectionProblem, points: int) -> list[float]:
     if len(problem.costs.kinds) > 1:
         raise SelectionError(f"{len(problem.costs.kinds)} kinds of cost: give the budgets, each a mapping of kinds")
     check_points(points)
@@ -151,7 +151,7 @@ def _budgets(problem: Problem, points: int) -> list[float]:
     return [float(b) for b in np.geomspace(lowest, highest, points)]
 
 
-def _choice(problem: Problem, members: Members, limits: Floats, rule: Combiner, certify: bool) -> Choice:
+def _choice(problem: SelectionProblem, members: Members, limits: Floats, rule: Combiner, certify: bool) -> Choice:
     counts = Counter(members)
     total = problem.costs.total(members)
     loss = problem.loss(members)
@@ -167,7 +167,7 @@ def _choice(problem: Problem, members: Members, limits: Floats, rule: Combiner, 
     )
 
 
-def _lowest(problem: Problem, limits: Floats) -> float:
+def _lowest(problem: SelectionProblem, limits: Floats) -> float:
     """A cross-entropy below which no weights over the candidates can go."""
     objective = problem.tree.objective
     if not isinstance(objective, CrossEntropy):

@@ -6,16 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.selection.objective import Floats, Ints
-from ripieno.selection.problem import Members, Problem
+from ripieno.selection.problem import Members, SelectionProblem
 
 
-def smobf(problem: Problem, limits: Floats) -> list[Members]:
+def smobf(problem: SelectionProblem, limits: Floats) -> list[Members]:
     """One ensemble for each weight w; the caller keeps the one of lowest validation loss (ties: the cheaper)."""
     candidates = problem.candidates(limits)
-    return [climb(problem, limits, candidates, w) for w in problem.weights]
+    return [greedy(problem, limits, candidates, w) for w in problem.weights]
 
 
-def climb(problem: Problem, limits: Floats, candidates: Ints, w: float, to_size: bool = False) -> Members:
+def greedy(problem: SelectionProblem, limits: Floats, candidates: Ints, w: float, to_size: bool = False) -> Members:
     """Add the member of lowest score until no feasible addition lowers the score.
 
     Equation 2 with our reading: `score = (1 - w) * E + w * r` with r = C/B; what makes r > 1 is not feasible. With
@@ -43,7 +43,7 @@ def climb(problem: Problem, limits: Floats, candidates: Ints, w: float, to_size:
     return node.members
 
 
-def keep_room(problem: Problem, limits: Floats, used: Floats, left: Ints, more: int) -> NDArray[np.bool_]:
+def keep_room(problem: SelectionProblem, limits: Floats, used: Floats, left: Ints, more: int) -> NDArray[np.bool_]:
     """Which of `left` can be added such that `more` further ones can follow, or as many as can."""
     while more > 0:
         fits = problem.costs.leaves_room(limits, used, left, more)

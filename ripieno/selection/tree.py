@@ -14,7 +14,7 @@ from typing import Generic
 
 import numpy as np
 
-from ripieno.selection.objective import Above, Floats, Ints, Objective, S
+from ripieno.selection.objective import Floats, Ints, Objective, ParentBounds, S
 
 CHUNK = 24
 """Children evaluated together at first; doubled at each further look."""
@@ -25,7 +25,7 @@ STATE_BYTES = 256 << 20
 
 
 @dataclass(eq=False)
-class Node(Generic[S]):
+class SearchNode(Generic[S]):
     """An ensemble met: `members` in the order chosen, its `loss`."""
 
     members: tuple[int, ...]
@@ -45,9 +45,9 @@ class Tree(Generic[S]):
     def __init__(self, objective: Objective[S], bounded: bool = True) -> None:
         self.objective = objective
         self.bounded = bounded
-        self.root: Node[S] = Node((), np.inf, np.full(objective.size, np.nan), objective.state(()))
-        self.nodes: dict[tuple[int, ...], Node[S]] = {(): self.root}
-        self._held: list[Node[S]] = []
+        self.root: SearchNode[S] = SearchNode((), np.inf, np.full(objective.size, np.nan), objective.state(()))
+        self.nodes: dict[tuple[int, ...], SearchNode[S]] = {(): self.root}
+        self._held: list[SearchNode[S]] = []
         self._most = max(2, STATE_BYTES // max(1, objective.nbytes()))
         self.evaluations = 0
 
@@ -56,17 +56,17 @@ class Tree(Generic[S]):
         self._evaluate(self.root, np.flatnonzero(np.isnan(self.root.known)))
         return self.root.known
 
-    def child(self, node: Node[S], member: int) -> Node[S]:
+    def child(self, node: SearchNode[S], member: int) -> SearchNode[S]:
         """The ensemble with one member more."""
         members = (*node.members, member)
         if members not in self.nodes:
             if np.isnan(node.known[member]):
                 self._evaluate(node, np.array([member]))
             known = np.full(self.objective.size, np.nan)
-            self.nodes[members] = Node(members, float(node.known[member]), known)
+            self.nodes[members] = SearchNode(members, float(node.known[member]), known)
         return self.nodes[members]
 
-    def at(self, members: tuple[int, ...]) -> Node[S]:
+    def at(self, members: tuple[int, ...]) -> SearchNode[S]:
         """The ensemble of `members`, in their order."""
         known = len(members)
         while known and members[:known] not in self.nodes:
@@ -76,7 +76,7 @@ class Tree(Generic[S]):
             node = self.child(node, member)
         return node
 
-    def step(self, node: Node[S], candidates: Ints, slope: float, extra: Floats, ceiling: float) -> int | None:
+    def step(self, node: SearchNode[S], candidates: Ints, slope: float, extra: Floats, ceiling: float) -> int | None:
         """Candidate (ascending) of lowest `slope * loss + extra` if that is below `ceiling`, else None."""
         known = node.known[candidates]
         new = np.isnan(known)
@@ -95,26 +95,28 @@ class Tree(Generic[S]):
             start, size = start + size, 2 * size
         return int(candidates[winner]) if winner >= 0 else None
 
-    def _evaluate(self, node: Node[S], candidates: Ints) -> None:
+    def _evaluate(self, node: SearchNode[S], candidates: Ints) -> None:
         if len(candidates):
             self.evaluations += len(candidates)
             node.known[candidates] = self.objective.losses(self._state(node), candidates)
 
-    def _floors(self, node: Node[S]) -> Floats:
+    def _floors(self, node: SearchNode[S]) -> Floats:
         if not self.bounded:
             return np.full(self.objective.size, UNKNOWN)
         if node.floors is None:
-            node.floors = self.objective.floors(self._state(node), node.loss, self._above(node))
+            node.floors = self.objective.lower_bounds(self._state(node), node.loss, self._above(node))
         return node.floors
 
-    def _above(self, node: Node[S]) -> Above | None:
+    def _above(self, node: SearchNode[S]) -> ParentBounds | None:
         parent = self.nodes.get(node.members[:-1])
-        if not self.objective.diminishing or parent is None or not parent.members:
+        if not self.objective.submodular or parent is None or not parent.members:
             return None
         new = np.isnan(parent.known)
-        return Above(parent.loss, np.where(new, self._floors(parent), parent.known) if new.any() else parent.known)
+        return ParentBounds(
+            parent.loss, np.where(new, self._floors(parent), parent.known) if new.any() else parent.known
+        )
 
-    def _state(self, node: Node[S]) -> S:
+    def _state(self, node: SearchNode[S]) -> S:
         if node.state is None:
             parent = self.nodes.get(node.members[:-1])
             if parent is not None and parent.state is not None:

@@ -18,7 +18,7 @@ from ripieno.errors import RipienoError
 
 
 @contextmanager
-def bound(host: str, port: int) -> Iterator[socket.socket]:
+def bind_socket(host: str, port: int) -> Iterator[socket.socket]:
     """A listening socket; an IPv6 address may stand in brackets. Raises RipienoError when the address cannot be had."""
     host = without_brackets(host)
     if not 0 <= port <= 65535:
@@ -68,7 +68,7 @@ def cannot_bind(host: str, port: int, error: OSError | None) -> RipienoError:
     return RipienoError(f"port {port} of {host} {why}: {mend}")
 
 
-def url_of(listener: socket.socket, tls: bool = False) -> str:
+def listener_url(listener: socket.socket, tls: bool = False) -> str:
     """The URL a listening socket answers at; an address that means "all" is given as this machine's loopback."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
@@ -85,7 +85,7 @@ def is_loopback(host: str) -> bool:
 
 
 @dataclass
-class Tls:
+class TlsConfig:
     """A certificate chain and its private key, in PEM: where they lie, and what was read of them last."""
 
     certificate: Path
@@ -98,7 +98,7 @@ class Tls:
 
         Raises RipienoError when they cannot be used, or clients would refuse them for their dates.
         """
-        renewed = Tls.read(self.certificate, self.key)
+        renewed = TlsConfig.read(self.certificate, self.key)
         assert renewed is not None
         if renewed.pair == self.pair:
             return False
@@ -144,7 +144,7 @@ class Tls:
                     return
 
     @classmethod
-    def read(cls, certificate: str | Path | None, key: str | Path | None) -> Tls | None:
+    def read(cls, certificate: str | Path | None, key: str | Path | None) -> TlsConfig | None:
         """The pair, tried out; None when neither is given. Raises RipienoError when they cannot be used."""
         if certificate is None and key is None:
             return None

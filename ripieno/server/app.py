@@ -20,20 +20,20 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
-from ripieno.server import codec, uploads
-from ripieno.server.auth import checked_token, is_authorized
-from ripieno.server.body import linger, read_body
-from ripieno.server.express import Mailbox
-from ripieno.server.house import House, Sources
-from ripieno.server.limits import Admission, Limits, Opened, Ticket, taking_seconds
+from ripieno.server import image_endpoint, oip_decode
+from ripieno.server.auth import is_authorized, validate_token
+from ripieno.server.body import drain_body, read_body
+from ripieno.server.fast_path import CallbackBatcher
+from ripieno.server.http_errors import HttpError
+from ripieno.server.limits import Admission, Limits, OpenConnections, Permit, taking_seconds
 from ripieno.server.loop_lag import LoopLag
 from ripieno.server.metrics import CONTENT_TYPE, Metrics
-from ripieno.server.offload import beside
-from ripieno.server.refusal import RefusedError
-from ripieno.server.reply import check_size, write_response
+from ripieno.server.model_repository import ModelRepository, ModelSources
+from ripieno.server.offload import run_in_worker
+from ripieno.server.oip_encode import check_size, write_response
 from ripieno.server.routes import routes
 from ripieno.server.signature import VERSION
-from ripieno.server.traces import Traces, of_http
+from ripieno.server.tracing import Tracer, http_span
 
 log = logging.getLogger("ripieno.server")
 
@@ -46,39 +46,39 @@ OPEN = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
 
 
 def build_app(
-    engine: Sources, limits: Limits | None = None, token: str | None = None, trusted: Sequence[str] = ()
-) -> Door:
+    engine: ModelSources, limits: Limits | None = None, token: str | None = None, trusted: Sequence[str] = ()
+) -> InferenceApp:
     """The ASGI application that answers for an engine (or bundles, which it opens) within `limits`.
 
     `trusted` names the user's own families, as of `Engine`.
     """
     limits = limits or Limits()
-    return Door(House(engine, "auto", limits.samples, trusted), limits, token)
+    return InferenceApp(ModelRepository(engine, "auto", limits.samples, trusted), limits, token)
 
 
-class Door:
+class InferenceApp:
     """The ASGI application. `draining` makes it answer "not ready" while requests under way are finished."""
 
     def __init__(
         self,
-        house: House,
+        house: ModelRepository,
         limits: Limits,
         token: str | None = None,
         reload: bool = False,
-        traces: Traces | None = None,
+        traces: Tracer | None = None,
     ) -> None:
         self.house = house
         self.models = house.models
         self.limits = limits
-        self.token = checked_token(token)
+        self.token = validate_token(token)
         self.reload = reload
         """whether the repository's `load` exchanges bundles"""
         self.traces = traces
         self.draining = False
-        self.mailbox: Mailbox | None = None
+        self.mailbox: CallbackBatcher | None = None
         """answers on their way into the event loop, once there is one"""
         self.admission = Admission(limits)
-        self.opened = Opened(limits.connections)
+        self.opened = OpenConnections(limits.connections)
         self.lag = LoopLag()
         self.metrics = Metrics(self.models, self.admission, self.lag)
         self.router = Router(routes=routes(self), redirect_slashes=False)
@@ -100,7 +100,7 @@ class Door:
                 await self.infer(scope, receive, send)
             else:
                 await self.router(scope, receive, send)
-        except RefusedError as refusal:
+        except HttpError as refusal:
             await self._refuse(refusal, scope, receive, send)
         except HTTPException as error:
             allowed = [(b"allow", v.encode()) for k, v in (error.headers or {}).items() if k.lower() == "allow"]
@@ -111,7 +111,7 @@ class Door:
             log.info("the client left", extra={"request": scope["request_id"]})
         except Exception as error:
             log.exception("a mistake of ours", extra={"request": scope["request_id"]})
-            ours = RefusedError(500, f"a mistake of the server: {type(error).__name__} (request {scope['request_id']})")
+            ours = HttpError(500, f"a mistake of the server: {type(error).__name__} (request {scope['request_id']})")
             await self._refuse(ours, scope, receive, send)
 
     def name_of(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -128,11 +128,11 @@ class Door:
 
     def is_ready(self, model: str, version: str = VERSION) -> bool:
         """Return whether requests to one model are answered. Raises RefusedError (404) for an unknown one."""
-        return self.models.find(model, version).line.engine.ready and not self.draining
+        return self.models.find(model, version).engine.engine.ready and not self.draining
 
     async def infer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v2/models/M[/versions/V]/infer`."""
-        with of_http(self.traces, scope):
+        with http_span(self.traces, scope):
             await self._infer(scope, receive, send)
 
     async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,33 +146,33 @@ class Door:
         self.note_answer(scope["request_id"], model, samples, began)
 
     async def _answered(
-        self, path: Mapping[str, str], scope: Scope, receive: Receive, ticket: Ticket
-    ) -> tuple[tuple[codec.Bytes, int | None], str, int]:
+        self, path: Mapping[str, str], scope: Scope, receive: Receive, ticket: Permit
+    ) -> tuple[tuple[oip_decode.Buffer, int | None], str, int]:
         """The answer to an inference as `write_response` writes it, the model's name and the number of samples."""
-        with self.models.held(path["model"], path.get("version", VERSION)) as model:
+        with self.models.acquire(path["model"], path.get("version", VERSION)) as model:
             body, header_length = await read_body(scope, receive, ticket, self.limits)
-            request = await beside(len(body), codec.read_request, body, header_length, model.signature)
+            request = await run_in_worker(len(body), oip_decode.read_request, body, header_length, model.signature)
             # images are a view of the body, or made of its JSON
             ticket.settle(request.images.nbytes if header_length is None else len(body))
             del body
             size = check_size(request, model.signature, self.limits.reply)
             ticket.expect(size)
             answer = await model.answer(request, self.limits.timeout)
-            written = await beside(size, write_response, request, answer, model.signature, VERSION)
+            written = await run_in_worker(size, write_response, request, answer, model.signature, VERSION)
         return written, model.signature.name, len(request.images)
 
     async def pictures(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v2/models/M/images` and `POST /predict`."""
-        name = scope["path_params"].get("model") or next(iter(self.models.lines))
+        name = scope["path_params"].get("model") or next(iter(self.models.engines))
         began = time.perf_counter()
         with (
-            of_http(self.traces, scope),
-            self.models.held(name) as model,
+            http_span(self.traces, scope),
+            self.models.acquire(name) as model,
             self.admission.enter() as ticket,
         ):
             _cancel_when_left(scope)
             body, _ = await read_body(scope, receive, ticket, self.limits, json=False)
-            said = await uploads.answer(scope, body, model, self.limits)
+            said = await image_endpoint.answer(scope, body, model, self.limits)
         await reply(send, 200, orjson.dumps(said), JSON)
         self.note_answer(scope["request_id"], model.signature.name, len(said["predictions"]), began)
 
@@ -189,10 +189,10 @@ class Door:
     def _check_token(self, scope: Scope) -> None:
         assert self.token is not None
         if not is_authorized(dict(scope["headers"]).get(b"authorization", b""), self.token):
-            raise RefusedError(401, "the request must carry the header 'Authorization: Bearer TOKEN'")
+            raise HttpError(401, "the request must carry the header 'Authorization: Bearer TOKEN'")
 
     async def _refuse(
-        self, refusal: RefusedError, scope: Scope, receive: Receive, send: Send, *headers: tuple[bytes, bytes]
+        self, refusal: HttpError, scope: Scope, receive: Receive, send: Send, *headers: tuple[bytes, bytes]
     ) -> None:
         self.admission.refused[refusal.status] += 1
         # there is no more work to give up: a client that leaves from here on must not cancel its own refusal
@@ -213,7 +213,7 @@ class Door:
         try:
             await reply(send, refusal.status, content, JSON, *said, more=unread)
             if unread:
-                await asyncio.shield(linger(receive))
+                await asyncio.shield(drain_body(receive))
                 await send({"type": "http.response.body", "body": b""})
         except RuntimeError:
             log.debug("the answer had already begun")
@@ -245,7 +245,7 @@ def _cancel_when_left(scope: Scope) -> None:
 async def reply(
     send: Send,
     status: int,
-    content: codec.Bytes,
+    content: oip_decode.Buffer,
     *headers: tuple[bytes, bytes],
     length: int | None = None,
     more: bool = False,
@@ -270,7 +270,7 @@ async def reply(
         raise ClientDisconnect from None
 
 
-def _unrouted(error: HTTPException, scope: Scope) -> RefusedError:
+def _unrouted(error: HTTPException, scope: Scope) -> HttpError:
     if error.status_code == 405:
-        return RefusedError(405, f"{scope['method']} is not answered at {scope['path'][:80]}")
-    return RefusedError(404, f"nothing is at {scope['path'][:80]}: the protocol's routes begin at /v2")
+        return HttpError(405, f"{scope['method']} is not answered at {scope['path'][:80]}")
+    return HttpError(404, f"nothing is at {scope['path'][:80]}: the protocol's routes begin at /v2")

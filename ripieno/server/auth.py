@@ -7,7 +7,7 @@ import hmac
 from ripieno.errors import RipienoError
 
 
-def checked_token(token: str | None) -> str | None:
+def validate_token(token: str | None) -> str | None:
     """`token` without surrounding white space; None stays None: no token is required then.
 
     Raises RipienoError for a token that no header could carry: an empty one, or one with blanks, control characters or

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from ripieno.server.codec import read_header_length
-from ripieno.server.limits import Limits, Ticket
-from ripieno.server.refusal import RefusedError, bad
+from ripieno.server.http_errors import HttpError, bad_request
+from ripieno.server.limits import Limits, Permit
+from ripieno.server.oip_decode import read_header_length
 
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 64 << 20
@@ -24,7 +24,7 @@ MOST_CODINGS = 3
 
 
 async def read_body(
-    scope: Scope, receive: Receive, ticket: Ticket, limits: Limits, json: bool = True
+    scope: Scope, receive: Receive, ticket: Permit, limits: Limits, json: bool = True
 ) -> tuple[bytes | bytearray, int | None]:
     """The whole body, and the length of its JSON head when raw tensors follow (None without that header).
 
@@ -46,13 +46,11 @@ async def read_body(
         body = await _decoded(body, coding, ticket)
     json_length = len(body) if header_length is None else min(header_length, len(body))
     if json and json_length > limits.json:
-        raise RefusedError(
-            413, f"the JSON has {json_length} bytes, at most {limits.json} are read: send binary tensors"
-        )
+        raise HttpError(413, f"the JSON has {json_length} bytes, at most {limits.json} are read: send binary tensors")
     return body, header_length
 
 
-async def _whole(receive: Receive, ticket: Ticket, limits: Limits) -> bytes | bytearray:
+async def _whole(receive: Receive, ticket: Permit, limits: Limits) -> bytes | bytearray:
     """The body, as it comes. The first of it is waited for no longer than the rest: it may never come.
 
     It grows in place: joined at its end, it would take twice its memory and, when long, hold up the event loop.
@@ -70,7 +68,7 @@ async def _whole(receive: Receive, ticket: Ticket, limits: Limits) -> bytes | by
                     return chunk
                 body += chunk
     except TimeoutError:
-        raise RefusedError(408, f"the body did not arrive within {limits.body_timeout:g} s") from None
+        raise HttpError(408, f"the body did not arrive within {limits.body_timeout:g} s") from None
     return body
 
 
@@ -93,15 +91,15 @@ def _check_codings(content: Sequence[bytes], transfer: Sequence[bytes]) -> None:
     for coding in content:
         if coding.removeprefix(b"x-") not in (b"gzip", b"deflate"):
             said = coding[:20].decode("latin-1")
-            raise RefusedError(415, f"content-encoding {said!r} is not read: send gzip, deflate or none")
+            raise HttpError(415, f"content-encoding {said!r} is not read: send gzip, deflate or none")
     if len(content) > MOST_CODINGS:
-        raise RefusedError(415, f"The body has {len(content)} content-encodings, at most {MOST_CODINGS} are read.")
+        raise HttpError(415, f"The body has {len(content)} content-encodings, at most {MOST_CODINGS} are read.")
     if transfer not in ([], [b"chunked"]):
         said = b", ".join(transfer)[:40].decode("latin-1")
-        raise RefusedError(501, f"transfer-encoding {said!r} is not read: send chunked or none")
+        raise HttpError(501, f"transfer-encoding {said!r} is not read: send chunked or none")
 
 
-async def _decoded(body: bytes | bytearray, coding: bytes, ticket: Ticket) -> bytearray:
+async def _decoded(body: bytes | bytearray, coding: bytes, ticket: Permit) -> bytearray:
     """`body` without its content coding; a body that unpacks to more than the limit is refused, not unpacked.
 
     Pieces are unpacked in another thread, each counted by `ticket` before the next.
@@ -132,12 +130,12 @@ def _unpacked(body: bytes | bytearray, name: str, most: int) -> Iterator[bytes]:
                 if not (rest := rest.lstrip(b"\0")):
                     break
                 if name != "gzip":
-                    raise bad(f"bytes follow the end of the {name} body")
+                    raise bad_request(f"bytes follow the end of the {name} body")
                 unpack = zlib.decompressobj(bits)
             try:
                 out = unpack.decompress(rest, most)
             except zlib.error:
-                raise bad(f"the body is not {name} as its content-encoding says") from None
+                raise bad_request(f"the body is not {name} as its content-encoding says") from None
             rest = unpack.unused_data if unpack.eof else unpack.unconsumed_tail
             made.append(out)
             size += len(out)
@@ -145,7 +143,7 @@ def _unpacked(body: bytes | bytearray, name: str, most: int) -> Iterator[bytes]:
                 yield b"".join(made)
                 made, size = [], 0
     if not unpack.eof:
-        raise bad(f"the {name} body ends too early")
+        raise bad_request(f"the {name} body ends too early")
     yield b"".join(made)
 
 
@@ -154,7 +152,7 @@ def _has_frame(body: bytes | bytearray) -> bool:
     return body[:1] != b"" and body[0] & 15 == 8 and int.from_bytes(body[:2], "big") % 31 == 0
 
 
-async def linger(receive: Receive) -> None:
+async def drain_body(receive: Receive) -> None:
     """Take in what a refused client still sends, within bounds, so that it can read its answer.
 
     Closing a socket with unread bytes resets the connection, and the answer is lost with it.

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.durations import check_duration
-from ripieno.errors import RipienoError, need
-from ripieno.server.auth import checked_token
+from ripieno.errors import RipienoError, require
+from ripieno.server.auth import validate_token
 from ripieno.server.signature import DATATYPES, ENSEMBLE, INPUT
 
 BYTES = 32 << 20
@@ -22,12 +22,12 @@ class Client:
     """A connection to a server at `url`, kept open between calls; a context manager."""
 
     def __init__(self, url: str, model: str = ENSEMBLE, timeout: float = 60.0, token: str | None = None) -> None:
-        httpx = need("httpx")
+        httpx = require("httpx")
         timeout = check_duration(timeout, "timeout")
         self.url = url.rstrip("/")
         self.model = model
         self._path = f"/v2/models/{quote(model, safe='')}"
-        headers = {"authorization": f"Bearer {checked_token(token)}"} if token else {}
+        headers = {"authorization": f"Bearer {validate_token(token)}"} if token else {}
         self._http = httpx.Client(timeout=timeout, headers=headers, trust_env=False)
 
     def infer(self, images: NDArray[np.generic], batch: int = 256) -> NDArray[np.float32]:

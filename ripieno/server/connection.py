@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from ripieno.server.express import Express, Headers, Mailbox
+from ripieno.server.fast_path import CallbackBatcher, FastPathCycle, Headers
 from ripieno.server.limits import PROBES, Limits
 
 if TYPE_CHECKING:
-    from ripieno.server.app import Door
+    from ripieno.server.app import InferenceApp
 
 PARSED, PARSED_OF_BODY = 4096, 16384
 """Bytes that are parsed at once: requests sent ahead stay bytes while one before them is answered."""
@@ -35,7 +35,7 @@ _AUTHORITY = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 """What a request's target begins with when it is sent as to a proxy."""
 
 
-class Corked:
+class HeaderCoalescingTransport:
     """A transport that sends a response's head together with the first of its body: one system call instead of two."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -88,7 +88,7 @@ class Connection(HttpToolsProtocol):
     """One client's connection. `limits` and `door` are set by `bounded`."""
 
     limits = Limits()
-    door: Door
+    door: InferenceApp
     others = 0
     """connections that were open when it was accepted"""
 
@@ -99,20 +99,20 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuse a connection too many; expect the first request's headers in time."""
-        self._corked = Corked(cast("asyncio.Transport", transport))
-        super().connection_made(cast("asyncio.Transport", self._corked))
+        self._coalescing = HeaderCoalescingTransport(cast("asyncio.Transport", transport))
+        super().connection_made(cast("asyncio.Transport", self._coalescing))
         self.door.opened.beginning.discard(self)
         self.door.opened.begun.add(self)
         self._header_bytes = 0
         self._unread: bytes | memoryview = b""
-        self._patience: asyncio.TimerHandle | None = None
+        self._header_timer: asyncio.TimerHandle | None = None
         self._whole, self._in_head = True, False
         self._again: bytes | None = None
         self._reading: asyncio.TimerHandle | None = None
-        self._early: Express | None = None
+        self._early: FastPathCycle | None = None
         self._soon: asyncio.TimerHandle | None = None
         if self.door.mailbox is None:
-            self.door.mailbox = Mailbox(self.loop)
+            self.door.mailbox = CallbackBatcher(self.loop)
         if self.others >= self.limits.connections + PROBES:
             self._refuse_connection()
         else:
@@ -125,12 +125,12 @@ class Connection(HttpToolsProtocol):
         """Forget the timer, and the request that nobody waits for any more."""
         self.door.opened.begun.discard(self)
         self._unread = b""
-        self._heard()
+        self._cancel_header_timer()
         for timer in (self._reading, self._soon):
             if timer is not None:
                 timer.cancel()
-        if isinstance(self.cycle, Express):
-            self.cycle.leave()
+        if isinstance(self.cycle, FastPathCycle):
+            self.cycle.cancel()
         elif self.cycle is not None and not self.cycle.response_complete:
             for leave in self.cycle.scope["state"].get("leaving", ()):
                 leave()
@@ -154,7 +154,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """From here on the application watches over the time; a request that was cut is not begun."""
         self._in_head = False
-        self._heard()
+        self._cancel_header_timer()
         if self.transport.is_closing() or self.parser.should_upgrade():
             return
         hosts = [value for name, value in self.headers if name == b"host"]
@@ -177,7 +177,7 @@ class Connection(HttpToolsProtocol):
             super().on_headers_complete()
         else:
             assert self.door.mailbox is not None
-            self._past, self._early = self.cycle, Express(self.door, self.door.mailbox, self, model)
+            self._past, self._early = self.cycle, FastPathCycle(self.door, self.door.mailbox, self, model)
             self.cycle = cast("Any", self._early)
         if self.door.draining:
             self.cycle.keep_alive = False
@@ -191,12 +191,12 @@ class Connection(HttpToolsProtocol):
         if not self.pipeline:
             self.flow.resume_reading()
         if self._early is not None:
-            if self._early.begin(self.loop):
-                self._decided()
+            if self._early.try_start(self.loop):
+                self._take_pending()
             else:
-                self._go_ordinary()
+                self._fall_back_to_asgi()
         if self.cycle.response_complete:
-            self._heard()
+            self._cancel_header_timer()
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
@@ -226,13 +226,13 @@ class Connection(HttpToolsProtocol):
             self._data, self._again = part, None
             super().data_received(part)
         self._data = b""
-        if self._in_head and self._patience is None and not self.transport.is_closing():
+        if self._in_head and self._header_timer is None and not self.transport.is_closing():
             self._expect_headers()
         if self._early is not None and not self.transport.is_closing():
             self.flow.resume_reading()
             if self._soon is None:
-                self._soon = self.loop.call_later(SOON, self._go_ordinary)
-        if self._idle() and self.timeout_keep_alive_task is None and self._patience is None:
+                self._soon = self.loop.call_later(SOON, self._fall_back_to_asgi)
+        if self._idle() and self.timeout_keep_alive_task is None and self._header_timer is None:
             # uvicorn stops its timer at whatever comes: an empty line, the last of a body that nobody waited for
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -280,9 +280,9 @@ class Connection(HttpToolsProtocol):
         size = next((value for name, value in self.headers if name == b"content-length"), b"")
         return size.isdigit() and len(size) < 9 and int(size) <= SMALL
 
-    def _go_ordinary(self) -> None:
+    def _fall_back_to_asgi(self) -> None:
         """Begin a request anew as uvicorn does, with what has come of its body."""
-        early = self._decided()
+        early = self._take_pending()
         if self.transport.is_closing():
             return
         self.cycle = self._past
@@ -291,7 +291,7 @@ class Connection(HttpToolsProtocol):
         self.cycle.body += early.body
         self.cycle.message_event.set()
 
-    def _decided(self) -> Express:
+    def _take_pending(self) -> FastPathCycle:
         """The request that could go the short way; from now on it goes there, or does not."""
         early, self._early = self._early, None
         assert early is not None
@@ -307,20 +307,20 @@ class Connection(HttpToolsProtocol):
 
     def answered(self, content: bytes, keep_alive: bool) -> None:
         """Send a whole answer; the connection is free for the next request."""
-        self._corked.send(content)
+        self._coalescing.send(content)
         if not keep_alive:
             self.transport.close()
         self.on_response_complete()
 
     def on_response_complete(self) -> None:
         """An answer is given; nothing of it may be kept back, and it must be taken in time."""
-        self._corked.flush()
+        self._coalescing.flush()
         super().on_response_complete()
         if self._unread:
             self.flow.pause_reading()
             self.loop.call_soon(self._feed)
-        if not self._whole and self.cycle.response_complete and self._patience is None:
-            self._patience = self.loop.call_later(self.limits.header_timeout, self.transport.close)
+        if not self._whole and self.cycle.response_complete and self._header_timer is None:
+            self._header_timer = self.loop.call_later(self.limits.header_timeout, self.transport.close)
         if self._reading is None and self.transport.get_write_buffer_size():
             self._expect_reading()
 
@@ -341,28 +341,28 @@ class Connection(HttpToolsProtocol):
             self._cut(431, f"the headers have more than {self.limits.headers} bytes")
 
     def _expect_headers(self) -> None:
-        self._patience = self.loop.call_later(self.limits.header_seconds(self.beyond), self._too_slow)
+        self._header_timer = self.loop.call_later(self.limits.header_seconds(self.beyond), self._too_slow)
 
     def _expect_reading(self) -> None:
-        before = self._corked.sent - self.transport.get_write_buffer_size()
+        before = self._coalescing.sent - self.transport.get_write_buffer_size()
         self._reading = self.loop.call_later(self.limits.body_timeout, self._look_at_reading, before)
 
     def _look_at_reading(self, before: int) -> None:
         """Cut a client that takes its answers drop by drop, or not at all: they lie in our memory meanwhile."""
         self._reading = None
         kept = self.transport.get_write_buffer_size()
-        if kept and self._corked.sent - kept - before < LEAST_READ:
+        if kept and self._coalescing.sent - kept - before < LEAST_READ:
             self.transport.abort()
         elif kept:
             self._expect_reading()
 
-    def _heard(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _cancel_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
 
     def _too_slow(self) -> None:
-        self._patience = None
+        self._header_timer = None
         if self.transport.is_closing():
             return
         if self.beyond:
@@ -390,7 +390,7 @@ def _origin_form(target: bytes) -> bytes:
     return rest if rest.startswith(b"/") else b"/" + rest
 
 
-def bounded(limits: Limits, door: Door) -> type[Connection]:
+def make_connection_class(limits: Limits, door: InferenceApp) -> type[Connection]:
     """The connection class that holds clients of `door` to `limits`."""
     attributes: dict[str, Any] = {"limits": limits, "door": door}
     return type("BoundedConnection", (Connection,), attributes)

@@ -14,8 +14,8 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from ripieno.server.limits import Admission, Ticket
-from ripieno.server.refusal import RefusedError, bad
+from ripieno.server.http_errors import HttpError, bad_request
+from ripieno.server.limits import Admission, Permit
 
 FREE = 2
 """Messages that are read at once without room for the longest; they are counted when they are here."""
@@ -31,7 +31,7 @@ REMEMBERED = 1024
 class _Read:
     """A message that is being read."""
 
-    ticket: Ticket
+    ticket: Permit
     task: asyncio.Future[Any] | None = None
     began: float = field(default_factory=time.monotonic)
 
@@ -47,18 +47,18 @@ class MessageReader:
         self._free = free
         self._slow = slow
         self._reads: list[_Read] = []
-        self._waiting: OrderedDict[str, deque[tuple[Ticket, asyncio.Future[_Read]]]] = OrderedDict()
+        self._waiting: OrderedDict[str, deque[tuple[Permit, asyncio.Future[_Read]]]] = OrderedDict()
         """those that wait, by connection; the connection whose turn is next comes first"""
         self._gave_way: OrderedDict[str, None] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def read(self, context: Any, ticket: Ticket) -> bytes:
+    async def read(self, context: Any, ticket: Permit) -> bytes:
         """The message of a call; `ticket` counts its bytes. Raises RefusedError as `next`, or 400 without a message."""
         if (message := await self.next(context, ticket)) is None:
-            raise bad("The call brings no message.")
+            raise bad_request("The call brings no message.")
         return message
 
-    async def next(self, context: Any, ticket: Ticket) -> bytes | None:
+    async def next(self, context: Any, ticket: Permit) -> bytes | None:
         """The next message of a call, None at its end; `ticket` counts its bytes, and no longer those before it.
 
         Raises RefusedError: 503 when there is no room in time, 408 when the client takes too long.
@@ -70,7 +70,7 @@ class MessageReader:
             await asyncio.wait([read.task], timeout=limits.body_timeout)
             if not read.task.done() or read.task.cancelled():
                 self._note_slow(peer)
-                raise RefusedError(408, f"The message did not arrive within {limits.body_timeout:g} s, or gave way.")
+                raise HttpError(408, f"The message did not arrive within {limits.body_timeout:g} s, or gave way.")
             message = read.task.result()
         finally:
             read.task.cancel()
@@ -80,7 +80,7 @@ class MessageReader:
         ticket.hold(len(message))
         return message
 
-    async def _turn(self, peer: str, ticket: Ticket) -> _Read:
+    async def _turn(self, peer: str, ticket: Permit) -> _Read:
         """The place of a call among the reads, once there is one. Raises RefusedError (503) when it takes too long."""
         if not self._waiting and (read := self._begin(ticket)):
             return read
@@ -97,9 +97,9 @@ class MessageReader:
             raise
         finally:
             self._leave(peer, ticket, turn)
-        raise RefusedError(503, f"requests under way hold {self._admission.held} bytes: try again", 1)
+        raise HttpError(503, f"requests under way hold {self._admission.held} bytes: try again", 1)
 
-    def _begin(self, ticket: Ticket) -> _Read | None:
+    def _begin(self, ticket: Permit) -> _Read | None:
         """A place for a read, if there is one; `ticket` counts the longest message if there is room for that.
 
         As much is left to those whose bytes are here: what may never come must not have them refused.
@@ -117,7 +117,7 @@ class MessageReader:
         read.ticket.settle(0)
         self._look()
 
-    def _leave(self, peer: str, ticket: Ticket, turn: asyncio.Future[_Read]) -> None:
+    def _leave(self, peer: str, ticket: Permit, turn: asyncio.Future[_Read]) -> None:
         waiting = self._waiting.get(peer)
         if waiting and (ticket, turn) in waiting:
             waiting.remove((ticket, turn))

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.server import codec
-from ripieno.server.codec import Frame, Output, Parameter, Request, Tensor
+from ripieno.server import oip_decode
+from ripieno.server.http_errors import HttpError, bad_request
+from ripieno.server.oip_decode import InferenceRequest, Output, Parameter, RequestHeader, Tensor
+from ripieno.server.oip_encode import output_tensor, response_parameters, tensor_to_bytes
 from ripieno.server.proto import message
-from ripieno.server.refusal import RefusedError, bad
-from ripieno.server.reply import flags, output_tensor, tensor_to_bytes
-from ripieno.server.signature import INPUT, VERSION, Signature, datatype_of, model_config, model_metadata
+from ripieno.server.signature import INPUT, VERSION, ModelSignature, datatype_of, model_config, model_metadata
 
 if TYPE_CHECKING:
-    from ripieno.engine.answer import Answer
+    from ripieno.engine.inference_result import Answer
 
 InferRequest = message("ModelInferRequest")
 InferResponse = message("ModelInferResponse")
@@ -39,7 +39,7 @@ FIXED = {1: 8, 5: 4}
 """Bytes of protobuf's types of fixed width."""
 
 
-def parsed(raw: bytes, kind: Any, most: int) -> Any:
+def parse_message(raw: bytes, kind: Any, most: int) -> Any:
     """The message of `kind` that `raw` holds.
 
     Raises RefusedError: 400 when it holds none, or one of too many fields; 413 when more than `most` of its bytes are
@@ -48,13 +48,13 @@ def parsed(raw: bytes, kind: Any, most: int) -> Any:
     try:
         _split(raw, most)
         return kind.FromString(raw)
-    except RefusedError:
+    except HttpError:
         raise
     except Exception:  # protobuf's DecodeError, whose module differs between its implementations; or ours below
-        raise bad(f"the bytes are no {kind.DESCRIPTOR.name}") from None
+        raise bad_request(f"the bytes are no {kind.DESCRIPTOR.name}") from None
 
 
-def parsed_inference(raw: bytes, most: int) -> tuple[Any, list[memoryview]]:
+def parse_inference(raw: bytes, most: int) -> tuple[Any, list[memoryview]]:
     """The `ModelInferRequest` that `raw` holds, without its raw contents, and these as views of `raw`.
 
     Raises RefusedError as `parsed`.
@@ -62,10 +62,10 @@ def parsed_inference(raw: bytes, most: int) -> tuple[Any, list[memoryview]]:
     try:
         head, contents = _split(raw, most)
         return InferRequest.FromString(head), contents
-    except RefusedError:
+    except HttpError:
         raise
     except Exception:  # as in `parsed`
-        raise bad("the bytes are no ModelInferRequest") from None
+        raise bad_request("the bytes are no ModelInferRequest") from None
 
 
 def _split(raw: bytes, most: int) -> tuple[bytes, list[memoryview]]:
@@ -80,7 +80,7 @@ def _split(raw: bytes, most: int) -> tuple[bytes, list[memoryview]]:
     while at < len(raw):
         fields, begin = fields + 1, at
         if fields > FIELDS:
-            raise bad(f"the message has more than {FIELDS} fields: send one input, and what is asked about it")
+            raise bad_request(f"the message has more than {FIELDS} fields: send one input, and what is asked about it")
         tag, at = _number(raw, at)
         if tag & 7 == 0:
             _, at = _number(raw, at)
@@ -99,7 +99,7 @@ def _split(raw: bytes, most: int) -> tuple[bytes, list[memoryview]]:
     if at > len(raw):
         raise ValueError("the last field is cut off")
     if others > most:
-        raise RefusedError(
+        raise HttpError(
             413, f"{others} bytes of the message are no raw contents, at most {most} are read: send raw_input_contents"
         )
     return b"".join(head), contents
@@ -116,40 +116,42 @@ def _number(raw: bytes, at: int) -> tuple[int, int]:
     raise ValueError("a number does not end")
 
 
-def read_request(asked: Any, raw: Sequence[memoryview | bytes], signature: Signature) -> Request:
+def read_request(asked: Any, raw: Sequence[memoryview | bytes], signature: ModelSignature) -> InferenceRequest:
     """A request from a `ModelInferRequest` and its raw contents.
 
     Raises RefusedError (400) for what `signature` cannot answer.
     """
     if len(asked.inputs) != 1 or asked.inputs[0].name != INPUT:
         names = ", ".join(repr(t.name[:40]) for t in asked.inputs[:4]) or "none"
-        raise bad(f"inputs are {names}, must be the one input {INPUT!r}")
+        raise bad_request(f"inputs are {names}, must be the one input {INPUT!r}")
     tensor = asked.inputs[0]
     shape = list(tensor.shape[:16])
-    codec.check_shape(shape, tensor.datatype, signature)
+    oip_decode.check_shape(shape, tensor.datatype, signature)
     if "shared_memory_region" in tensor.parameters:
-        raise bad("shared memory regions are not offered: send the tensor's data in the request")
+        raise bad_request("shared memory regions are not offered: send the tensor's data in the request")
     if len(raw) > 1:
-        raise bad(f"{len(raw)} raw contents come with one input")
-    images = codec.from_bytes(raw[0], shape, tensor.datatype, signature) if raw else _contents(tensor, shape, signature)
-    frame = Frame(
+        raise bad_request(f"{len(raw)} raw contents come with one input")
+    images = (
+        oip_decode.from_bytes(raw[0], shape, tensor.datatype, signature) if raw else _contents(tensor, shape, signature)
+    )
+    frame = RequestHeader(
         [Tensor(tensor.name, shape, tensor.datatype)],
         asked.id,
         {**parameters(asked.parameters)},
         [Output(output.name, {**parameters(output.parameters)}) for output in asked.outputs],
     )
-    wanted = codec.wanted(frame, signature)
-    return Request(images, wanted, asked.id, codec.timeout_of(frame.parameters), frame.parameters)
+    wanted = oip_decode.requested_outputs(frame, signature)
+    return InferenceRequest(images, wanted, asked.id, oip_decode.timeout_of(frame.parameters), frame.parameters)
 
 
-def _contents(tensor: Any, shape: list[int], signature: Signature) -> NDArray[np.generic]:
+def _contents(tensor: Any, shape: list[int], signature: ModelSignature) -> NDArray[np.generic]:
     numbers = getattr(tensor.contents, CONTENTS[tensor.datatype])
     declared = int(np.prod(shape, dtype=np.int64))
     if len(numbers) != declared:
-        raise bad(f"{INPUT!r} holds {len(numbers)} numbers, its shape declares {declared}")
+        raise bad_request(f"{INPUT!r} holds {len(numbers)} numbers, its shape declares {declared}")
     # by pieces: an array of a whole field is made without giving way to the event loop
     pieces = [np.array(numbers[at : at + PIECE]) for at in range(0, declared, PIECE)]
-    return codec.finish(np.concatenate(pieces), shape, tensor.datatype, signature)
+    return oip_decode.to_model_dtype(np.concatenate(pieces), shape, tensor.datatype, signature)
 
 
 def parameters(said: Mapping[str, Any]) -> dict[str, Parameter]:
@@ -158,11 +160,11 @@ def parameters(said: Mapping[str, Any]) -> dict[str, Parameter]:
     return {key: getattr(value, kind) for key, value, kind in named if kind}
 
 
-def write_response(request: Request, answer: Answer, signature: Signature) -> bytes:
+def write_response(request: InferenceRequest, answer: Answer, signature: ModelSignature) -> bytes:
     """A `ModelInferResponse` as bytes: raw contents are joined behind the message and never copied into it."""
     contents: list[bytes] = []
     response = InferResponse(model_name=signature.name, model_version=VERSION, id=request.id)
-    for name, value in flags(answer).items():
+    for name, value in response_parameters(answer).items():
         kind = "bool" if isinstance(value, bool) else "double" if isinstance(value, float) else "string"
         setattr(response.parameters[name], f"{kind}_param", value)
     samples = len(answer.probabilities)
@@ -185,12 +187,12 @@ def _varint(value: int) -> bytes:
     return bytes([*said, value])
 
 
-def metadata(signature: Signature) -> Any:
+def metadata(signature: ModelSignature) -> Any:
     """A `ModelMetadataResponse`."""
     return MetadataResponse(**model_metadata(signature))
 
 
-def config(signature: Signature) -> Any:
+def config(signature: ModelSignature) -> Any:
     """A `ModelConfigResponse`."""
     document = model_config(signature)
     kept = ("name", "platform", "backend", "max_batch_size", "input", "output")

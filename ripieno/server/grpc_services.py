@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from ripieno.server.grpc_body import MessageReader
-from ripieno.server.limits import Admission, Ticket
+from ripieno.server.http_errors import HttpError, bad_request
+from ripieno.server.limits import Admission, Permit
 from ripieno.server.proto import SERVICE, pool
-from ripieno.server.refusal import RefusedError, bad
 
 if TYPE_CHECKING:
-    from ripieno.server.app import Door
+    from ripieno.server.app import InferenceApp
 
 LOOK = 0.1
 """Seconds between two looks at the state that a client watches."""
@@ -36,7 +36,7 @@ REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.Se
 
 
 def services(
-    door: Door, name_of: Callable[[Any], str], check_token: Callable[[Any], None], reader: MessageReader
+    door: InferenceApp, name_of: Callable[[Any], str], check_token: Callable[[Any], None], reader: MessageReader
 ) -> tuple[Any, ...]:
     """Handlers of both services. Health needs no token, as every probe; `check_token` raises RefusedError (401).
 
@@ -56,17 +56,17 @@ def services(
         """Return the state of the server, or of one model by its name."""
         try:
             up = door.ready() if service in ("", SERVICE) else door.is_ready(service)
-        except RefusedError:
+        except HttpError:
             return int(states.SERVICE_UNKNOWN)
         return int(states.SERVING if up else states.NOT_SERVING)
 
     async def asked_of(context: Any) -> str:
         """Return the service that a question about health names; end a call that asks none."""
         name_of(context)
-        ticket = Ticket(alone)
+        ticket = Permit(alone)
         try:
             return str(_parsed(await probes.read(context, ticket), health_pb2.HealthCheckRequest).service)
-        except RefusedError as refusal:
+        except HttpError as refusal:
             failed = refusal.with_traceback(None)  # its frames hold the message
         finally:
             ticket.settle(0)
@@ -103,7 +103,7 @@ def services(
             check_token(context)
             async for answer in servicer.ServerReflectionInfo(requests(context), context):
                 yield answer
-        except RefusedError as refusal:
+        except HttpError as refusal:
             await abort(context, refusal)
 
     # a stream of requests is the same on the wire as one, and its messages are read when this asks for them
@@ -123,7 +123,7 @@ def services(
     )
 
 
-async def abort(context: Any, refusal: RefusedError) -> None:
+async def abort(context: Any, refusal: HttpError) -> None:
     """End a call with the status and the words of a refusal."""
     import grpc
 
@@ -133,11 +133,11 @@ async def abort(context: Any, refusal: RefusedError) -> None:
 def _parsed(raw: bytes, kind: Any) -> Any:
     """The message of `kind` that `raw` holds. Raises RefusedError (400) when it holds none, or is long."""
     if len(raw) > LONGEST:
-        raise bad(f"the message has {len(raw)} bytes, at most {LONGEST} are read: send one name")
+        raise bad_request(f"the message has {len(raw)} bytes, at most {LONGEST} are read: send one name")
     try:
         return kind.FromString(raw)
     except Exception:  # protobuf's DecodeError, whose module differs between its implementations
-        raise bad(f"the bytes are no {kind.DESCRIPTOR.name}") from None
+        raise bad_request(f"the bytes are no {kind.DESCRIPTOR.name}") from None
 
 
 class _Pools:

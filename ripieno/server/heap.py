@@ -14,7 +14,7 @@ EVERY = 30.0
 """Seconds between releases; one takes 10 ms where it gives 100 MB back, and hardly any time where little is free."""
 
 
-def release() -> bool:
+def trim() -> bool:
     """Give free pages of the heap back; whether the C library can."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
     if trim is None:
@@ -32,7 +32,7 @@ def freeze() -> None:
     gc.freeze()
 
 
-async def keep_releasing() -> None:
+async def trim_periodically() -> None:
     """Do so until cancelled, beside the event loop."""
-    while await asyncio.to_thread(release):
+    while await asyncio.to_thread(trim):
         await asyncio.sleep(EVERY)

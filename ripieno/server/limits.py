@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from ripieno.durations import check_duration
-from ripieno.server.refusal import RefusedError
+from ripieno.server.http_errors import HttpError
 
 MIB = 1 << 20
 
@@ -84,7 +84,7 @@ def taking_seconds(size: int) -> float:
     return PATIENCE + size / LEAST_RATE
 
 
-class Opened:
+class OpenConnections:
     """Counts the connections that are open, those in the middle of their TLS handshake included."""
 
     def __init__(self, most: int) -> None:
@@ -107,15 +107,15 @@ class Admission:
         self.refused: Counter[int] = Counter()
         """refusals by status"""
 
-    def enter(self) -> Ticket:
+    def enter(self) -> Permit:
         """Count one more request, for as long as the ticket's `with` block runs."""
         if self.requests >= self.limits.requests:
-            raise RefusedError(503, f"{self.requests} requests are under way, as many as are taken: try again", 1)
+            raise HttpError(503, f"{self.requests} requests are under way, as many as are taken: try again", 1)
         self.requests += 1
-        return Ticket(self)
+        return Permit(self)
 
 
-class Ticket:
+class Permit:
     """One request's place among those under way."""
 
     __slots__ = ("admission", "held")
@@ -128,7 +128,7 @@ class Ticket:
         """Raise as `hold` would for `size` bytes, without counting them: what is declared may never come."""
         limits = self.admission.limits
         if size > limits.body:
-            raise RefusedError(413, f"the body has {size} bytes or more, at most {limits.body} are taken: send less")
+            raise HttpError(413, f"the body has {size} bytes or more, at most {limits.body} are taken: send less")
         self._check_room(size - self.held)
 
     def hold(self, size: int) -> None:
@@ -154,9 +154,9 @@ class Ticket:
         """Raise RefusedError (503) when `more` bytes are too many; what a request alone holds is not."""
         admission = self.admission
         if more > 0 and admission.held + more > admission.limits.held and admission.held > self.held:
-            raise RefusedError(503, f"requests under way hold {admission.held} bytes: try again", 1)
+            raise HttpError(503, f"requests under way hold {admission.held} bytes: try again", 1)
 
-    def __enter__(self) -> Ticket:
+    def __enter__(self) -> Permit:
         return self
 
     def __exit__(self, *_: object) -> None:

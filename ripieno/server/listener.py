@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ripieno.server.connection import Connection
-from ripieno.server.limits import PROBES, Limits, Opened
+from ripieno.server.limits import PROBES, Limits, OpenConnections
 
 log = logging.getLogger("ripieno.server")
 
@@ -29,7 +29,7 @@ class Listener:
         self,
         listening: socket.socket,
         make: Callable[[int], Connection],
-        opened: Opened,
+        opened: OpenConnections,
         limits: Limits,
         tls: ssl.SSLContext | None,
     ) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 
-from ripieno.server.tally import Histogram
+from ripieno.server.served_model_stats import Histogram
 
 log = logging.getLogger("ripieno.server")
 

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from ripieno.server.limits import Admission
 from ripieno.server.loop_lag import LoopLag
 from ripieno.server.models import Models
-from ripieno.server.tally import Histogram
+from ripieno.server.served_model_stats import Histogram
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -75,7 +75,7 @@ class Metrics(Collector):
         )
         sizes = HistogramMetricFamily("ripieno_inference_request_samples", "Samples per request.", labels=["model"])
         for name, model in self.models.by_name.items():
-            tally = model.tally
+            tally = model.stats
             late = tally.failures[504]
             counts = {"success": tally.requests, "late": late, "error": tally.failures.total() - late}
             for outcome, count in counts.items():
@@ -94,7 +94,7 @@ class Metrics(Collector):
             "capacity": GaugeMetricFamily("ripieno_capacity_samples", "Samples the ring holds.", labels=["bundle"]),
         }
         combining = CounterMetricFamily("ripieno_combining_seconds", "Time spent combining.", labels=["bundle"])
-        for name, line in self.models.lines.items():
+        for name, line in self.models.engines.items():
             stats = line.engine.stats()
             gauges["ready"].add_metric([name], line.engine.ready)
             gauges["waiting"].add_metric([name], line.engine.waiting)
@@ -118,7 +118,7 @@ class Metrics(Collector):
                 ("combine_seconds", "Time in which predictions became answers."),
             )
         }
-        for name, line in self.models.lines.items():
+        for name, line in self.models.engines.items():
             stats = line.engine.stats()
             rows = [("member", [name, m], w) for m, w in stats.members.items()]
             rows += [("lane", [name, x.device, str(x.lane)], x) for x in stats.lanes]

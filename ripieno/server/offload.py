@@ -23,7 +23,7 @@ WORKER = ThreadPoolExecutor(1, thread_name_prefix="ripieno-codec")
 the interpreter's lock to and fro."""
 
 
-async def beside(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def run_in_worker(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call `function` in a thread when its work is about `size` bytes and that is long, else here and now.
 
     The function must give way itself: work in C that keeps the interpreter's lock holds up the loop from any thread.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ripieno.server.codec import WIDTHS
-from ripieno.server.signature import INPUT, Signature
+from ripieno.server.oip_decode import WIDTHS
+from ripieno.server.signature import INPUT, ModelSignature
 
 Document = dict[str, Any]
 
@@ -64,7 +64,7 @@ _SCHEMAS: Document = {
 }
 
 
-def openapi(models: Mapping[str, Signature], version: str, token: bool) -> Document:
+def openapi(models: Mapping[str, ModelSignature], version: str, token: bool) -> Document:
     """The document for a server of `models`; with a `token`, requests must carry one."""
     named: Document = {"name": "model", "in": "path", "required": True, "schema": {"enum": list(models)}}
     first = next(iter(models.values()))
@@ -106,7 +106,7 @@ def openapi(models: Mapping[str, Signature], version: str, token: bool) -> Docum
     return document
 
 
-def _infer(first: Signature, models: Mapping[str, Signature]) -> Document:
+def _infer(first: ModelSignature, models: Mapping[str, ModelSignature]) -> Document:
     tensor: Document = {
         "type": "object",
         "required": ["name", "shape", "datatype"],

@@ -16,12 +16,12 @@ from starlette.types import Receive, Scope, Send
 from ripieno import __version__
 from ripieno.server import signature
 from ripieno.server.body import read_body
+from ripieno.server.http_errors import HttpError, bad_request
 from ripieno.server.models import Model
 from ripieno.server.openapi import openapi
-from ripieno.server.refusal import RefusedError, bad
 
 if TYPE_CHECKING:
-    from ripieno.server.app import Door
+    from ripieno.server.app import InferenceApp
 
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; connect-src 'self'"
@@ -39,7 +39,7 @@ class _Raw:
         await self.answer(scope, receive, send)
 
 
-def routes(door: Door) -> list[Route]:
+def routes(door: InferenceApp) -> list[Route]:
     """Every path that `door` answers."""
     models = door.models
 
@@ -47,7 +47,7 @@ def routes(door: Door) -> list[Route]:
         path = request.path_params
         up = door.is_ready(path["model"], path.get("version", signature.VERSION)) if "model" in path else door.ready()
         if not up:
-            raise RefusedError(503, "Not ready: the server is stopping, or a worker is not up.", 1)
+            raise HttpError(503, "Not ready: the server is stopping, or a worker is not up.", 1)
         return {"ready": True}
 
     def of_model(build: Callable[[Model], Any]) -> Callable[[Request], Any]:
@@ -69,7 +69,7 @@ def routes(door: Door) -> list[Route]:
         _get("/v2/health/live", lambda _: {"live": True}),
         _get("/v2/health/ready", ready),
         _get("/v2", lambda _: signature.server_metadata(__version__)),
-        _post("/v2/repository/index", lambda _: signature.repository_index(models.names())),
+        _post("/v2/repository/index", lambda _: signature.repository_index(models.readiness())),
         Route("/v2/repository/models/{model}/load", _Loading(door), methods=["POST"]),
         Route("/predict", _Raw(door.pictures), methods=["POST"]),
         Route("/metrics", _Raw(door.show_metrics), methods=["GET"]),
@@ -94,27 +94,25 @@ def _post(path: str, build: Callable[[Request], Any]) -> Route:
     return Route(path, _document(build), methods=["POST"])
 
 
-def _model(door: Door, request: Request) -> Model:
+def _model(door: InferenceApp, request: Request) -> Model:
     return door.models.find(request.path_params["model"], request.path_params.get("version", signature.VERSION))
 
 
 class _Loading:
     """`POST /v2/repository/models/M/load`: the same bundle again, from where it came; nothing else can be named."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: InferenceApp) -> None:
         self.door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = scope["path_params"]["model"]
         if not self.door.reload:
-            raise RefusedError(
-                403, "bundles are not exchanged over the network here: start the server with reload=True"
-            )
-        if name not in self.door.models.lines:
-            raise RefusedError(404, f"no bundle {name[:80]!r}; there are: {', '.join(self.door.models.lines)}")
+            raise HttpError(403, "bundles are not exchanged over the network here: start the server with reload=True")
+        if name not in self.door.models.engines:
+            raise HttpError(404, f"no bundle {name[:80]!r}; there are: {', '.join(self.door.models.engines)}")
         await self._check_body(scope, receive)
-        if not await self.door.house.exchange(name):
-            raise RefusedError(500, f"{name} could not be loaded again, the old bundle goes on: see the server's log")
+        if not await self.door.house.reload(name):
+            raise HttpError(500, f"{name} could not be loaded again, the old bundle goes on: see the server's log")
         await Response(b"{}", media_type="application/json")(scope, receive, send)
 
     async def _check_body(self, scope: Scope, receive: Receive) -> None:
@@ -124,11 +122,13 @@ class _Loading:
         try:
             said = msgspec.json.decode(body or b"null", type=_LoadRequest | None)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise bad(f"The body of a load cannot be read ({error}). Send none, or {{}}.") from None
+            raise bad_request(f"The body of a load cannot be read ({error}). Send none, or {{}}.") from None
         named = [name for name, value in ((said and said.parameters) or {}).items() if value is not None]
         if named:
             names = ", ".join(map(repr, named[:4]))
-            raise bad(f"Cannot load with the parameters {names[:120]}: the bundle's own folder is loaded. Send none.")
+            raise bad_request(
+                f"Cannot load with the parameters {names[:120]}: the bundle's own folder is loaded. Send none."
+            )
 
 
 class _LoadRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -137,7 +137,7 @@ class _LoadRequest(msgspec.Struct, forbid_unknown_fields=True):
     parameters: dict[str, Any] | None = None
 
 
-def _described(door: Door) -> dict[str, Any]:
+def _described(door: InferenceApp) -> dict[str, Any]:
     signatures = {name: model.signature for name, model in door.models.by_name.items()}
     return openapi(signatures, __version__, door.token is not None)
 
@@ -148,16 +148,16 @@ async def _page(_: Request) -> Response:
     return Response(page, media_type="text/html", headers=headers)
 
 
-def overview(door: Door) -> dict[str, Any]:
+def overview(door: InferenceApp) -> dict[str, Any]:
     """`GET /overview`: what `ripieno top` shows: per model counts and quantiles, per bundle lanes and members."""
     models = {
         name: {
-            "requests": model.tally.requests,
-            "samples": round(model.tally.samples.total),
-            "failures": model.tally.failures.total(),
-            "partial": model.tally.partial,
-            "p50": model.tally.seconds.quantile(0.5),
-            "p99": model.tally.seconds.quantile(0.99),
+            "requests": model.stats.requests,
+            "samples": round(model.stats.samples.total),
+            "failures": model.stats.failures.total(),
+            "partial": model.stats.partial,
+            "p50": model.stats.seconds.quantile(0.5),
+            "p99": model.stats.seconds.quantile(0.99),
         }
         for name, model in door.models.by_name.items()
     }
@@ -168,7 +168,7 @@ def overview(door: Door) -> dict[str, Any]:
             "waiting": line.engine.waiting,
             "engine": msgspec.to_builtins(line.engine.stats()),
         }
-        for name, line in door.models.lines.items()
+        for name, line in door.models.engines.items()
     }
     admission = door.admission
     refused = {str(status): number for status, number in sorted(admission.refused.items())}

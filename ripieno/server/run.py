@@ -29,16 +29,16 @@ from typing import Any, cast
 import uvicorn
 from PIL.Image import DecompressionBombWarning
 
-from ripieno.errors import RipienoError, need
-from ripieno.server.address import Tls, bound, is_loopback, url_of
-from ripieno.server.app import Door
-from ripieno.server.connection import Connection, bounded
-from ripieno.server.heap import freeze, keep_releasing
-from ripieno.server.house import House, Sources
+from ripieno.errors import RipienoError, require
+from ripieno.server.address import TlsConfig, bind_socket, is_loopback, listener_url
+from ripieno.server.app import InferenceApp
+from ripieno.server.connection import Connection, make_connection_class
+from ripieno.server.heap import freeze, trim_periodically
 from ripieno.server.limits import CROSSING, Limits, within_descriptors
 from ripieno.server.listener import Listener
-from ripieno.server.signals import handled
-from ripieno.server.traces import Traces
+from ripieno.server.model_repository import ModelRepository, ModelSources
+from ripieno.server.signals import signal_handlers
+from ripieno.server.tracing import Tracer
 
 log = logging.getLogger("ripieno.server")
 
@@ -51,7 +51,7 @@ it was held for 200 ms at Python's own interval, for 30 at this one.
 
 
 @dataclass(frozen=True)
-class Options:
+class ServerConfig:
     """How to serve; the defaults are those of a server for this machine alone."""
 
     host: str = "127.0.0.1"
@@ -81,7 +81,7 @@ class Options:
 
 
 def serve(
-    bundle: Sources,
+    bundle: ModelSources,
     host: str = "127.0.0.1",
     port: int = 8000,
     *,
@@ -105,15 +105,15 @@ def serve(
     bundle cannot be loaded.
     """
     limits = limits or Limits()
-    options = Options(
+    options = ServerConfig(
         host, port, isolation, limits, grpc_port, token, certificate, key, reload, traces, ready, grpc_ready, trusted
     )
     # pictures are judged by their pixels before they are unpacked: Pillow need not warn on our standard error
     warnings.simplefilter("ignore", DecompressionBombWarning)
     early: list[int] = []
-    keep = handled({signal.SIGHUP: lambda number, _: early.append(number)})  # it would end the process
+    keep = signal_handlers({signal.SIGHUP: lambda number, _: early.append(number)})  # it would end the process
     with keep, _short_turns(), _prepared(bundle, options) as (server, listener):
-        server.early, server.owns_process = early, True
+        server.pending_signals, server.owns_process = early, True
         server.run(sockets=[listener])
         server.check()
 
@@ -129,10 +129,10 @@ def _short_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-class Running:
+class ServerHandle:
     """A server in a thread of this process; `url` is where it answers. A context manager that stops it."""
 
-    def __init__(self, bundle: Sources, options: Options) -> None:
+    def __init__(self, bundle: ModelSources, options: ServerConfig) -> None:
         self.url = ""
         self.grpc = ""
         """host:port of gRPC, where it is served"""
@@ -163,9 +163,9 @@ class Running:
     def _grpc_ready(self, address: str) -> None:
         self.grpc = address
 
-    def exchange(self) -> bool:
+    def reload(self) -> bool:
         """Load the bundles again from their folders; see `House.exchange`."""
-        return self._server.exchange().result()
+        return self._server.reload().result()
 
     def stop(self) -> None:
         """Drain, stop and close what was opened; stopping twice is fine."""
@@ -173,7 +173,7 @@ class Running:
         self._thread.join()
         self._stack.close()
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> ServerHandle:
         return self
 
     def __exit__(
@@ -182,8 +182,8 @@ class Running:
         self.stop()
 
 
-def start(
-    bundle: Sources,
+def start_in_thread(
+    bundle: ModelSources,
     host: str = "127.0.0.1",
     port: int = 0,
     *,
@@ -196,24 +196,26 @@ def start(
     reload: bool = False,
     traces: Any = None,
     trusted: Sequence[str] = (),
-) -> Running:
+) -> ServerHandle:
     """Serve in a thread of this process, on a free port by default; returns once it answers. Raises as `serve` does."""
-    options = Options(
+    options = ServerConfig(
         host, port, isolation, limits or Limits(), grpc_port, token, certificate, key, reload, traces, trusted=trusted
     )
-    return Running(bundle, options)
+    return ServerHandle(bundle, options)
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server with signals that end in a return, not in the signal again, and with gRPC beside it."""
 
-    def __init__(self, config: uvicorn.Config, door: Door, options: Options, tls: Tls | None, url: str) -> None:
+    def __init__(
+        self, config: uvicorn.Config, door: InferenceApp, options: ServerConfig, tls: TlsConfig | None, url: str
+    ) -> None:
         super().__init__(config)
         self.door = door
         self.options = options
         self.tls = tls
         self.url = url
-        self.early: list[int] = []
+        self.pending_signals: list[int] = []
         """signals to exchange the bundles that came before it could be done"""
         self.owns_process = False
         """whether the process does nothing but serve"""
@@ -229,10 +231,10 @@ class _Server(uvicorn.Server):
         if self.options.grpc_port is not None:
             try:
                 for module in ("grpc", "grpc_health", "grpc_reflection"):
-                    need(module)
-                from ripieno.server.grpc_door import GrpcDoor
+                    require(module)
+                from ripieno.server.grpc_server import GrpcServer
 
-                self._grpc = await GrpcDoor.open(self.door, self.options.host, self.options.grpc_port, self.tls)
+                self._grpc = await GrpcServer.open(self.door, self.options.host, self.options.grpc_port, self.tls)
             except RipienoError as error:
                 self._failure, self.should_exit = error, True
                 return
@@ -242,15 +244,15 @@ class _Server(uvicorn.Server):
         for listening in sockets or ():
             self.servers.append(Listener(listening, self._connection, self.door.opened, self.door.limits, tls))
         self.started = True
-        self._releasing = self._loop.create_task(keep_releasing())
+        self._releasing = self._loop.create_task(trim_periodically())
         if self.owns_process:
             freeze()
         self.door.lag.start(self._loop)
-        log.info("serving %s at %s", ", ".join(self.door.models.lines), self.url)
+        log.info("serving %s at %s", ", ".join(self.door.models.engines), self.url)
         if self.options.ready is not None:
             self.options.ready(self.url)
-        if self.early:
-            self.exchange()
+        if self.pending_signals:
+            self.reload()
 
     def _connection(self, others: int) -> Connection:
         make = cast("type[Connection]", self.config.http_protocol_class)
@@ -283,8 +285,8 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Handle signals while the server runs, in the main thread; they are not raised again afterwards."""
-        end, exchange = self.handle_exit, self._exchange_soon
-        with handled({signal.SIGINT: end, signal.SIGTERM: end, signal.SIGHUP: exchange}):
+        end, exchange = self.handle_exit, self._reload_soon
+        with signal_handlers({signal.SIGINT: end, signal.SIGTERM: end, signal.SIGHUP: exchange}):
             yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
@@ -297,14 +299,14 @@ class _Server(uvicorn.Server):
         self.door.draining = True
         self.should_exit = True
 
-    def exchange(self) -> Future[bool]:
+    def reload(self) -> Future[bool]:
         """Renew the certificate and exchange the bundles; thread-safe. False when either failed: the log says why."""
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(self._reload(), self._loop)
 
     async def _reload(self) -> bool:
         done = self._renew_certificate()
-        return await self.door.house.exchange() and done
+        return await self.door.house.reload() and done
 
     def _renew_certificate(self) -> bool:
         """Show a renewed certificate to clients that connect from now on; a broken one leaves the old one in place."""
@@ -319,11 +321,11 @@ class _Server(uvicorn.Server):
             return False
         return True
 
-    def _exchange_soon(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _reload_soon(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._loop is None:
-            self.early.append(sig)
+            self.pending_signals.append(sig)
         else:
-            self.exchange()
+            self.reload()
 
     def check(self) -> None:
         """Raise what kept the server from starting."""
@@ -342,7 +344,7 @@ def _descriptors() -> int:
 
 
 @contextlib.contextmanager
-def _prepared(bundle: Sources, options: Options) -> Iterator[tuple[_Server, socket.socket]]:
+def _prepared(bundle: ModelSources, options: ServerConfig) -> Iterator[tuple[_Server, socket.socket]]:
     """A server ready to run, and its listening socket; both closed at the end, with the engines."""
     # the words of others go to handlers the user set, or nowhere
     for library in ("uvicorn", "python_multipart", "opentelemetry"):
@@ -351,7 +353,7 @@ def _prepared(bundle: Sources, options: Options) -> Iterator[tuple[_Server, sock
     if limits != options.limits:
         asked = options.limits.connections
         log.warning("%d connections are taken, not %d: raise `ulimit -n` for more", limits.connections, asked)
-    tls = Tls.read(options.certificate, options.key)
+    tls = TlsConfig.read(options.certificate, options.key)
     if tls is not None:
         try:
             tls.check_dates()
@@ -360,17 +362,17 @@ def _prepared(bundle: Sources, options: Options) -> Iterator[tuple[_Server, sock
     if not is_loopback(options.host) and options.token is None:
         log.warning("%s can be reached from other machines and no token is asked for", options.host)
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(bound(options.host, options.port))
+        listener = stack.enter_context(bind_socket(options.host, options.port))
         traces = None
         if options.traces:
-            traces = Traces(None if options.traces is True else options.traces)
+            traces = Tracer(None if options.traces is True else options.traces)
             stack.callback(traces.close)
-        house = House(bundle, options.isolation, limits.samples, options.trusted)
+        house = ModelRepository(bundle, options.isolation, limits.samples, options.trusted)
         stack.callback(house.close)
-        door = Door(house, limits, options.token, options.reload, traces)
+        door = InferenceApp(house, limits, options.token, options.reload, traces)
         config = uvicorn.Config(
             door,
-            http=bounded(limits, door),
+            http=make_connection_class(limits, door),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -380,4 +382,4 @@ def _prepared(bundle: Sources, options: Options) -> Iterator[tuple[_Server, sock
             timeout_keep_alive=max(1, round(limits.keep_alive)),
             timeout_graceful_shutdown=max(1, round(limits.grace)),
         )
-        yield _Server(config, door, options, tls, url_of(listener, tls is not None)), listener
+        yield _Server(config, door, options, tls, listener_url(listener, tls is not None)), listener

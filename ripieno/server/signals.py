@@ -13,7 +13,7 @@ Handler: TypeAlias = Callable[[int, FrameType | None], object]
 
 
 @contextmanager
-def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
+def signal_handlers(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
     """Handle signals so while the block runs, then as before. Only the main thread can; in others nothing happens."""
     if threading.current_thread() is not threading.main_thread():
         yield

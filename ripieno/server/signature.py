@@ -22,7 +22,7 @@ ENSEMBLE = "ensemble"
 
 
 @dataclass(frozen=True)
-class Signature:
+class ModelSignature:
     """A model as clients see it: `images` in, `outputs` out."""
 
     name: str
@@ -55,15 +55,17 @@ class Signature:
         }[output]
 
 
-def signatures(bundle: Bundle, *, prefix: str = "", detailed: bool = True, max_samples: int = 65536) -> list[Signature]:
+def signatures(
+    bundle: Bundle, *, prefix: str = "", detailed: bool = True, max_samples: int = 65536
+) -> list[ModelSignature]:
     """The ensemble, and each of its members alone. `detailed`: the ensemble also offers `spread` and `members`, and
     with a cascade `depth`, how many members were asked about each sample."""
     members = bundle.ensemble.members
     more = ("spread", "members", *(("depth",) if bundle.cascade else ())) if detailed else ()
     outputs = ("probabilities", "label", *more)
-    ensemble = Signature(prefix or ENSEMBLE, bundle.input, bundle.classes, members, outputs, max_samples)
+    ensemble = ModelSignature(prefix or ENSEMBLE, bundle.input, bundle.classes, members, outputs, max_samples)
     start = f"{prefix}." if prefix else ""
-    alone = [Signature(start + m, bundle.input, bundle.classes, (m,), max_samples=max_samples) for m in members]
+    alone = [ModelSignature(start + m, bundle.input, bundle.classes, (m,), max_samples=max_samples) for m in members]
     return [ensemble, *alone]
 
 
@@ -77,7 +79,7 @@ def server_metadata(version: str) -> dict[str, Any]:
     return {"name": "ripieno", "version": version, "extensions": list(EXTENSIONS)}
 
 
-def model_metadata(signature: Signature) -> dict[str, Any]:
+def model_metadata(signature: ModelSignature) -> dict[str, Any]:
     """`GET /v2/models/M`."""
     images = {"name": INPUT, "datatype": signature.datatype, "shape": [-1, *signature.input.shape]}
     outputs = [
@@ -93,7 +95,7 @@ def model_metadata(signature: Signature) -> dict[str, Any]:
     }
 
 
-def model_config(signature: Signature) -> dict[str, Any]:
+def model_config(signature: ModelSignature) -> dict[str, Any]:
     """`GET /v2/models/M/config`: as much of Triton's model configuration as its clients read."""
     images = {"name": INPUT, "data_type": f"TYPE_{signature.datatype}", "dims": list(signature.input.shape)}
     outputs = [

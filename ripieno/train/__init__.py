@@ -1,10 +1,10 @@
 """Training: a job becomes a member or a failure."""
 
-from ripieno.errors import need
+from ripieno.errors import require
 
-need("torch")
+require("torch")
 
+from ripieno.train.config import TrainingConfig  # noqa: E402
 from ripieno.train.loop import train_job  # noqa: E402
-from ripieno.train.task import Task  # noqa: E402
 
-__all__ = ["Task", "train_job"]
+__all__ = ["TrainingConfig", "train_job"]

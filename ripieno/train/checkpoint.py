@@ -20,7 +20,7 @@ _KEY = "ripieno"
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingState:
     """How far a trial has come; `trial` is its fingerprint: a checkpoint of another trial is not gone on with."""
 
     trial: str
@@ -41,7 +41,7 @@ def weights_bytes(network: nn.Module) -> bytes:
     return save(_plain(network.state_dict()))
 
 
-def write_checkpoint(path: Path, progress: Progress, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def write_checkpoint(path: Path, progress: TrainingState, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Write a checkpoint atomically."""
     tensors = {_WEIGHTS + name: tensor for name, tensor in network.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -51,16 +51,16 @@ def write_checkpoint(path: Path, progress: Progress, network: nn.Module, optimiz
 
 def read_checkpoint(
     path: Path, trial: str, last: int, network: nn.Module, optimizer: torch.optim.Optimizer
-) -> Progress:
+) -> TrainingState:
     """Restore `network` and `optimizer` from a checkpoint of `trial` at most `last` epochs far.
 
     A checkpoint that is absent, broken, of another trial, or too far is passed over: they stay as they are and the
     progress is that of epoch 0.
     """
-    nothing = Progress(trial)
+    nothing = TrainingState(trial)
     try:
         with safe_open(path, framework="pt") as stream:
-            progress = msgspec.json.decode((stream.metadata() or {})[_KEY], type=Progress)
+            progress = msgspec.json.decode((stream.metadata() or {})[_KEY], type=TrainingState)
             if progress.trial != trial or progress.epoch > last:
                 return nothing
             # safetensors' stubs give no type

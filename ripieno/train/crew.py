@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from ripieno.data.augment import Augmentation
-from ripieno.limits import thread_variables
+from ripieno.resources import thread_variables
+from ripieno.train.batching import Block
 from ripieno.train.loader import Desk, Order
-from ripieno.train.plan import Block
 from ripieno.types import Input
 
 DEPTH = 3

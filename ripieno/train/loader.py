@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ripieno.data import open_dataset
 from ripieno.data.augment import Augmentation
-from ripieno.train.plan import Preparation
+from ripieno.train.batching import InputTransform
 
 
 class Order(msgspec.Struct):
@@ -78,5 +78,5 @@ def serve(folder: Path, descriptor: int, orders: IO[bytes], answers: IO[str]) ->
         desk = Desk(memory, order.offset, order.samples, order.draws, shape)
         images = torch.from_numpy(dataset.images[desk.rows])
         draws = torch.from_numpy(desk.draws) if order.draws else None
-        desk.images[:] = Preparation(order.augment, mean, std)(images, draws).numpy()
+        desk.images[:] = InputTransform(order.augment, mean, std)(images, draws).numpy()
         answers.write("done\n")

@@ -23,9 +23,9 @@ from ripieno.data import open_dataset
 from ripieno.errors import RipienoError
 from ripieno.library import Library
 from ripieno.train.checkpoint import read_checkpoint, weights_bytes, write_checkpoint
-from ripieno.train.task import Task
-from ripieno.train.trial import Diverged, Trial
-from ripieno.types import Failure, Job, Member, Outcome
+from ripieno.train.config import TrainingConfig
+from ripieno.train.network_trainer import DivergedError, NetworkTrainer
+from ripieno.types import Failure, Job, JobResult, Member
 
 OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
@@ -39,7 +39,7 @@ OUT_OF_MEMORY = (
 """Words of errors that are of no class of their own: memory ran out."""
 
 
-def train_job(task: Task, job: Job) -> Outcome:
+def train_job(task: TrainingConfig, job: Job) -> JobResult:
     """Train the job's trial to epoch `job.stop`, from its checkpoint where there is one, else from the beginning.
 
     Writes a checkpoint each epoch and adds the member to the library; gives back at once the one that is there
@@ -57,15 +57,15 @@ def train_job(task: Task, job: Job) -> Outcome:
         failure = _failure(task, job, error)
     finally:
         torch.set_num_threads(threads)
-    return Outcome(job, member, failure, started=started, finished=clock.now())
+    return JobResult(job, member, failure, started=started, finished=clock.now())
 
 
-def _train(task: Task, job: Job) -> Member:
+def _train(task: TrainingConfig, job: Job) -> Member:
     library = Library(task.run)
-    if (made := library.made(job)) is not None:
+    if (made := library.find_job_member(job)) is not None:
         return made
     dataset = open_dataset(task.dataset)
-    trial = Trial(task, job, dataset)
+    trial = NetworkTrainer(task, job, dataset)
     path = library.checkpoint_path(job.trial)
     progress = read_checkpoint(path, trial.fingerprint, job.stop, trial.network, trial.optimizer)
     answers = None
@@ -76,7 +76,7 @@ def _train(task: Task, job: Job) -> Member:
             progress, answers = trial.epoch(progress)
             write_checkpoint(path, progress, trial.network, trial.optimizer)
     ended = dataclasses.replace(job, stop=progress.epoch)
-    if (made := library.made(ended)) is not None:
+    if (made := library.find_job_member(ended)) is not None:
         return made
     if answers is None:  # a checkpoint that had no member yet
         answers = trial.answers()
@@ -85,18 +85,18 @@ def _train(task: Task, job: Job) -> Member:
     return member
 
 
-def _failure(task: Task, job: Job, error: Exception) -> Failure:
+def _failure(task: TrainingConfig, job: Job, error: Exception) -> Failure:
     """What to tell of an error, with a log of the whole story."""
     detail = "".join(traceback.format_exception(error))
     lines = str(error).strip().splitlines() or [""]
-    message = lines[0] if isinstance(error, RipienoError | Diverged) else f"{type(error).__name__}: {lines[0]}"
+    message = lines[0] if isinstance(error, RipienoError | DivergedError) else f"{type(error).__name__}: {lines[0]}"
     log = Library(task.run).logs_path / f"{job.member}.log"
     try:
         files.write_bytes(log, f"{job}\n{task}\n\n{detail}".encode())
     except RipienoError:  # a full disk may be the very cause
         log = Path()
     where = "" if log == Path() else str(log)
-    if isinstance(error, Diverged):
+    if isinstance(error, DivergedError):
         return Failure("diverged", message, "", where)
     return Failure("memory" if _is_memory(error) else "error", message, detail, where)
 

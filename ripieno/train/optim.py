@@ -20,7 +20,7 @@ WARM = 0.1
 
 
 @dataclass(frozen=True)
-class Recipe:
+class OptimizerConfig:
     """The optimisation hyperparameters (the "Optimization" rows of table 5 and a few more) and their defaults."""
 
     learning_rate: float = 0.003
@@ -36,10 +36,10 @@ class Recipe:
     label_smoothing: float = 0.0
 
 
-NAMES = frozenset(f.name for f in fields(Recipe))
+NAMES = frozenset(f.name for f in fields(OptimizerConfig))
 
 
-def recipe(configuration: Configuration) -> Recipe:
+def optimizer_config(configuration: Configuration) -> OptimizerConfig:
     """The recipe in `configuration`, absent names at their defaults. Raises ModelError naming a bad value."""
     chosen: dict[str, Any] = {name: value for name, value in configuration.items() if name in NAMES}
     for name, value in chosen.items():
@@ -49,7 +49,7 @@ def recipe(configuration: Configuration) -> Recipe:
                 raise ModelError(f"{name} is {value!r}: it must be one of {', '.join(allowed)}")
         elif isinstance(value, bool) or not isinstance(value, (int, float)) or not _fits(name, value):
             raise ModelError(f"{name} is {value!r}: it must be {_MUST[name]}")
-    return Recipe(**chosen)
+    return OptimizerConfig(**chosen)
 
 
 _MUST = {
@@ -68,7 +68,7 @@ def _fits(name: str, value: float) -> bool:
     return 0 <= value < (1 if name == "label_smoothing" else math.inf)
 
 
-def make_optimizer(chosen: Recipe, network: nn.Module) -> torch.optim.Optimizer:
+def make_optimizer(chosen: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:
     """The optimiser of a recipe, with torch's fused kernels: on tiny networks they save a tenth of a step."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     groups = [
@@ -83,7 +83,7 @@ def make_optimizer(chosen: Recipe, network: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.Adam(groups, chosen.learning_rate, fused=True)
 
 
-def learning_rates(chosen: Recipe, start: int, stop: int, epoch: int, steps: int) -> list[float]:
+def learning_rates(chosen: OptimizerConfig, start: int, stop: int, epoch: int, steps: int) -> list[float]:
     """Learning rate of each of the `steps` of epoch `epoch` (from 1) in a job from epoch `start` to `stop`.
 
     It depends on nothing else, so that a resumed job goes on as if it had never stopped. Epochs before the job's start

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ripieno.data.samples import blocks
-from ripieno.train.plan import Block, Preparation, moved
+from ripieno.train.batching import Block, InputTransform, to_device
 from ripieno.types import Dataset
 
 
@@ -37,15 +37,15 @@ class Preparer(Protocol):
         ...
 
 
-class Inline:
+class InlinePreparer:
     """The trainer prepares, on its device, when it asks. On a GPU the images lie there when there is room."""
 
-    def __init__(self, dataset: Dataset, prepare: Preparation, device: torch.device) -> None:
+    def __init__(self, dataset: Dataset, prepare: InputTransform, device: torch.device) -> None:
         self._images, self._prepare, self._device = dataset.images, prepare, device
         self._out: deque[Block] = deque()
         self._resident: Tensor | None = None
         if device.type == "cuda" and self._images.nbytes <= free_bytes(device) // 2:
-            self._resident = resident(self._images, device)
+            self._resident = copy_to_device(self._images, device)
 
     ahead = 1
 
@@ -57,9 +57,9 @@ class Inline:
         """See `Preparer.take`."""
         block = self._out.popleft()
         if self._resident is not None:
-            images = self._resident[moved(torch.from_numpy(block.rows), self._device)]
+            images = self._resident[to_device(torch.from_numpy(block.rows), self._device)]
         else:
-            images = moved(torch.from_numpy(self._images[block.rows]), self._device)
+            images = to_device(torch.from_numpy(self._images[block.rows]), self._device)
         return self._prepare(images, block.draws)
 
     def reset(self) -> None:
@@ -72,12 +72,12 @@ class Inline:
         self._resident = None
 
 
-class Beside:
+class ThreadPreparer:
     """A thread prepares on the CPU; PyTorch gives Python's lock back while it computes."""
 
     ahead = 2
 
-    def __init__(self, dataset: Dataset, prepare: Preparation) -> None:
+    def __init__(self, dataset: Dataset, prepare: InputTransform) -> None:
         self._images, self._prepare = dataset.images, prepare
         self._thread = ThreadPoolExecutor(1, "loader", torch.set_num_threads, (1,))
         self._out: deque[Future[Tensor]] = deque()
@@ -99,7 +99,7 @@ class Beside:
         return self._prepare(torch.from_numpy(self._images[block.rows]), block.draws)
 
 
-def resident(images: NDArray[Any], device: torch.device) -> Tensor:
+def copy_to_device(images: NDArray[Any], device: torch.device) -> Tensor:
     """A copy of `images` on `device`, made block by block: mapped ones never lie in this machine's memory whole."""
     copy = torch.empty(images.shape, dtype=getattr(torch, str(images.dtype)), device=device)
     starts = blocks(images)

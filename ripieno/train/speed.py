@@ -9,14 +9,14 @@ from contextlib import closing
 import torch
 
 from ripieno.data import open_dataset
-from ripieno.train.task import Task
-from ripieno.train.trial import Trial
+from ripieno.train.config import TrainingConfig
+from ripieno.train.network_trainer import NetworkTrainer
 from ripieno.train.ways import Speed, Way
 from ripieno.types import Configuration, Job
 
 
-def measure_speed(
-    task: Task,
+def measure_throughput(
+    task: TrainingConfig,
     configuration: Configuration,
     seconds: float,
     way: Way | None = None,
@@ -30,7 +30,7 @@ def measure_speed(
     trains beside this one can be waited for there.
     """
     way = way or Way()
-    trial = Trial(task, Job(0, configuration, 0, 1 << 20), open_dataset(task.dataset), way)
+    trial = NetworkTrainer(task, Job(0, configuration, 0, 1 << 20), open_dataset(task.dataset), way)
     plan = trial.feed.plan
     plan.block = min(plan.block, (batches or plan.steps) * plan.batch_size)
     threads = torch.get_num_threads()

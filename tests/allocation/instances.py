@@ -7,18 +7,18 @@ import itertools
 
 import numpy as np
 
-from ripieno.allocation import simulate
-from ripieno.allocation.costs import Costs
-from ripieno.allocation.problem import Placements, Problem
-from ripieno.profiles.devices import part_of_kind
-from ripieno.types import Device, Placement, Point, Profile
+from ripieno.allocation import throughput_model
+from ripieno.allocation.costs import ProfileCosts
+from ripieno.allocation.problem import AllocationProblem, Placements
+from ripieno.profiles.devices import partition_kind
+from ripieno.types import BatchProfile, Device, Placement, Profile
 
 SIZES = (1, 8, 32, 128)
 
 
 def random_problem(
     seed: int, devices: int, members: int, sizes: int, replicas: bool = False, tightness: float = 1.6
-) -> Problem:
+) -> AllocationProblem:
     """A problem like real ones: a fixed time a batch and one a sample, GPUs of two kinds and a slow CPU.
 
     Memory is drawn so that about `tightness` times what all members take lies on all devices.
@@ -35,7 +35,7 @@ def random_problem(
         for i, name in enumerate(names):
             slow = work[i] * np.exp(generator.normal(0, 0.3))
             points = tuple(
-                Point(b, float(start * np.sqrt(slow) + sample * slow * b), 0.0, int(1e6 * weights[i] * (40 + b)))
+                BatchProfile(b, float(start * np.sqrt(slow) + sample * slow * b), 0.0, int(1e6 * weights[i] * (40 + b)))
                 for b in batch_sizes
             )
             profiles[kind][name] = Profile(name, kind, "onnx", points, base=int(5e6))
@@ -46,16 +46,16 @@ def random_problem(
         memory = int(5e6 + tightness * total / devices * np.exp(generator.normal(0, 0.4)))
         name = "cpu:0" if kind == kinds[2] else f"cuda:{i}"
         found.append(Device(name, kind, memory, (0, 1, 2, 3) if kind == kinds[2] else ()))
-    return Problem(names, tuple(found), Costs(profiles), batch_sizes, replicas=replicas)
+    return AllocationProblem(names, tuple(found), ProfileCosts(profiles), batch_sizes, replicas=replicas)
 
 
-def with_lanes(problem: Problem, seed: int, lanes: int = 2) -> Problem:
+def with_lanes(problem: AllocationProblem, seed: int, lanes: int = 2) -> AllocationProblem:
     """`problem` whose CPU may be cut: parts of it are measured too, now worth it and now not."""
     generator = np.random.default_rng([seed, 2])
     whole = "cpu-4-cores"
     profiles = dict(problem.costs.profiles)
     for count in (2, 4):
-        kind = part_of_kind(whole, count)
+        kind = partition_kind(whole, count)
         assert kind is not None
         profiles[kind] = {
             m: dataclasses.replace(
@@ -68,10 +68,10 @@ def with_lanes(problem: Problem, seed: int, lanes: int = 2) -> Problem:
             )
             for m, p in profiles[whole].items()
         }
-    return dataclasses.replace(problem, costs=Costs(profiles), lanes=lanes)
+    return dataclasses.replace(problem, costs=ProfileCosts(profiles), lanes=lanes)
 
 
-def exhaustive(problem: Problem) -> tuple[float, Placements | None]:
+def exhaustive(problem: AllocationProblem) -> tuple[float, Placements | None]:
     """The best predicted throughput of all allocations there are; 0 when nothing fits."""
     best: tuple[float, Placements | None] = (0.0, None)
     for counts in itertools.product(*(problem.lane_counts(d) for d in problem.devices)):
@@ -81,13 +81,13 @@ def exhaustive(problem: Problem) -> tuple[float, Placements | None]:
             used = {(p.device, p.lane) for p in placements}
             whole = all(lane in used or not any(d == lane[0] for d, _ in used) for lane in lanes)
             if whole and problem.allows(placements):
-                loads = simulate.load(placements, problem.devices, problem.costs)
+                loads = throughput_model.workload(placements, problem.devices, problem.costs)
                 if sum(1 / s for s in loads.seconds) > best[0]:
-                    best = max(best, (simulate.solve(loads).throughput, placements), key=lambda pair: pair[0])
+                    best = max(best, (throughput_model.solve(loads).throughput, placements), key=lambda pair: pair[0])
     return best
 
 
-def _options(problem: Problem, lanes: list[tuple[str, int]]) -> list[list[Placement | None]]:
+def _options(problem: AllocationProblem, lanes: list[tuple[str, int]]) -> list[list[Placement | None]]:
     """What there is to choose from: with replicas for each lane and member, without for each member."""
     if problem.replicas:
         return [
@@ -100,7 +100,7 @@ def _options(problem: Problem, lanes: list[tuple[str, int]]) -> list[list[Placem
     ]
 
 
-def best_of_all(problem: Problem, most: int = 20_000_000) -> float | None:
+def best_of_all(problem: AllocationProblem, most: int = 20_000_000) -> float | None:
     """What `exhaustive` finds, for problems too large for it, by tables over every allocation.
 
     Without replicas devices are independent once it is known who sits where. With replicas each device has a table of
@@ -110,23 +110,23 @@ def best_of_all(problem: Problem, most: int = 20_000_000) -> float | None:
     return _with_replicas(problem, most) if problem.replicas else _without_replicas(problem)
 
 
-def _contents(problem: Problem, device: Device, members: list[str]) -> list[tuple[Placement, ...]]:
+def _contents(problem: AllocationProblem, device: Device, members: list[str]) -> list[tuple[Placement, ...]]:
     """Everything that `device` can hold of `members`, all of them, within memory."""
     sizes = [[Placement(m, device.name, size) for size in problem.sizes(m)] for m in members]
     return [c for c in itertools.product(*sizes) if problem.fits(c)]
 
 
-def _subsets(problem: Problem, device: Device) -> list[list[str]]:
-    free = [m for m in problem.members if device in problem.homes(m)]
+def _subsets(problem: AllocationProblem, device: Device) -> list[list[str]]:
+    free = [m for m in problem.members if device in problem.allowed_devices(m)]
     return [list(s) for n in range(len(free) + 1) for s in itertools.combinations(free, n)]
 
 
-def _without_replicas(problem: Problem) -> float:
+def _without_replicas(problem: AllocationProblem) -> float:
     seconds: dict[tuple[str, frozenset[str]], float] = {}
     for device in problem.devices:
         for members in _subsets(problem, device):
             totals = [
-                sum(simulate.load(c, problem.devices, problem.costs).seconds)
+                sum(throughput_model.workload(c, problem.devices, problem.costs).seconds)
                 for c in _contents(problem, device, members)
             ]
             seconds[device.name, frozenset(members)] = min(totals, default=np.inf)
@@ -138,7 +138,7 @@ def _without_replicas(problem: Problem) -> float:
     return 0.0 if np.isinf(best) else 1 / best
 
 
-def _with_replicas(problem: Problem, most: int) -> float | None:
+def _with_replicas(problem: AllocationProblem, most: int) -> float | None:
     tables = []
     for device in problem.devices:
         contents = [c for members in _subsets(problem, device) for c in _contents(problem, device, members)]
@@ -163,13 +163,13 @@ def _with_replicas(problem: Problem, most: int) -> float | None:
     while bound.max() > best * (1 + 1e-9):
         index = np.unravel_index(int(bound.argmax()), shape)
         placements = tuple(p for (contents, _), i in zip(tables, index, strict=True) for p in contents[i])
-        found = simulate.predict(placements, problem.devices, problem.costs)
+        found = throughput_model.predict(placements, problem.devices, problem.costs)
         best = max(best, found.throughput)
         lower(np.array([found.prices[m] for m in problem.members]))
         bound[index] = min(bound[index], found.throughput)
     return best
 
 
-def _speed(placements: tuple[Placement, ...], member: str, problem: Problem) -> float:
-    loads = simulate.load(placements, problem.devices, problem.costs)
+def _speed(placements: tuple[Placement, ...], member: str, problem: AllocationProblem) -> float:
+    loads = throughput_model.workload(placements, problem.devices, problem.costs)
     return sum(1 / s for m, s in zip(loads.members, loads.seconds, strict=True) if m == member)

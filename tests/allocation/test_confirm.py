@@ -3,9 +3,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripieno.allocation import matrix, simulate
-from ripieno.allocation.climb import climb
-from ripieno.allocation.confirm import PATIENCE, SLACK, confirm, promising
+from ripieno.allocation import neighbourhood, throughput_model
+from ripieno.allocation.confirm import PATIENCE, SLACK, confirm, ranked_neighbours
+from ripieno.allocation.hill_climbing import hill_climb
 from ripieno.allocation.problem import Placements, canonical
 from ripieno.allocation.refine import CachedBench, Measurement, refine
 from ripieno.allocation.worst_fit import worst_fit
@@ -13,11 +13,11 @@ from tests.allocation.instances import random_problem
 
 PROBLEM = random_problem(1, 3, 4, 3, True, tightness=4)
 START = canonical(worst_fit(PROBLEM.members, PROBLEM.devices, PROBLEM.costs, 8))
-BEST = climb(START, PROBLEM)
+BEST = hill_climb(START, PROBLEM)
 
 
 def model(placements: Placements) -> float:
-    return simulate.predict(placements, PROBLEM.devices, PROBLEM.costs).throughput
+    return throughput_model.predict(placements, PROBLEM.devices, PROBLEM.costs).throughput
 
 
 def test_where_the_model_is_right_few_benches_reach_what_algorithm_1_reaches_with_many() -> None:
@@ -34,14 +34,14 @@ def test_the_first_start_is_reported_and_nothing_measured_is_worse() -> None:
 
 
 def test_neighbours_are_tried_in_the_order_of_the_model() -> None:
-    order = [model(p) for p in promising(BEST, PROBLEM)]
+    order = [model(p) for p in ranked_neighbours(BEST, PROBLEM)]
     assert order == sorted(order, reverse=True)
-    assert set(promising(BEST, PROBLEM)) <= set(matrix.neighbours(BEST, PROBLEM))
+    assert set(ranked_neighbours(BEST, PROBLEM)) <= set(neighbourhood.neighbours(BEST, PROBLEM))
 
 
 def test_what_is_expected_to_be_much_slower_is_not_measured() -> None:
-    promised = set(promising(BEST, PROBLEM))
-    left = [p for p in matrix.neighbours(BEST, PROBLEM) if p not in promised]
+    promised = set(ranked_neighbours(BEST, PROBLEM))
+    left = [p for p in neighbourhood.neighbours(BEST, PROBLEM) if p not in promised]
     assert left
     assert max(map(model, left)) < (1 - SLACK) * model(BEST) <= min(map(model, promised))
 
@@ -62,7 +62,7 @@ def test_it_keeps_its_bound_and_never_ends_below_its_start(salt: int, bound: int
 
 
 def test_a_better_one_at_the_last_try_is_gone_on_from() -> None:
-    order = [START, *promising(START, PROBLEM)]
+    order = [START, *ranked_neighbours(START, PROBLEM)]
     speeds = dict.fromkeys(order, 1.0) | {order[PATIENCE]: 2.0}
     found = confirm([START], PROBLEM, CachedBench(lambda p: speeds.get(p, 3.0), 100))
     assert found.measurement.throughput == 3.0

@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from ripieno import Library, pipeline
-from ripieno.allocation.costs import ENGINE, Costs
+from ripieno.allocation.costs import ENGINE_OVERHEAD, ProfileCosts
 from ripieno.allocation.explain import explain
 from ripieno.errors import AllocationError
-from ripieno.types import Allocation, Device, Placement, Point, Profile
+from ripieno.types import Allocation, BatchProfile, Device, Placement, Profile
 
 DEVICES = (Device("cuda:0", "gpu", 100), Device("cuda:1", "gpu", 100), Device("cpu:0", "cpu-2-cores", 100, (0, 1)))
-COSTS = Costs(
+COSTS = ProfileCosts(
     {
         kind: {
-            "a": Profile("a", kind, "onnx", (Point(8, 0.08 * slow, 0.0, 20),), base=5),
-            "b": Profile("b", kind, "onnx", (Point(8, 0.02 * slow, 0.0, 30),), base=5),
+            "a": Profile("a", kind, "onnx", (BatchProfile(8, 0.08 * slow, 0.0, 20),), base=5),
+            "b": Profile("b", kind, "onnx", (BatchProfile(8, 0.02 * slow, 0.0, 30),), base=5),
         }
         for kind, slow in (("gpu", 1), ("cpu-2-cores", 10))
     }
@@ -47,7 +47,7 @@ def test_what_a_bench_measured_stands_beside_the_prediction() -> None:
     benched = Allocation("x", "B1", DEVICES, PLACEMENTS, throughput=90.0, shares=(0.8, 0.2), bound=125.0)
     found = explain(benched, COSTS)
     assert [s.measured for s in found.seats] == [0.8, 0.2]
-    assert (found.measured, found.short_of_bound) == (90.0, pytest.approx(0.2))
+    assert (found.measured, found.gap_to_bound) == (90.0, pytest.approx(0.2))
 
 
 def test_a_long_list_is_cut_short() -> None:
@@ -63,16 +63,16 @@ def test_each_placement_is_explained_by_the_profile_of_what_runs_it(tmp_path: Pa
     library, kind = Library(tmp_path), "cpu-2-cores"
     (tmp_path / "library").mkdir()
     for backend, members, seconds in (("onnx", "abc", 0.08), ("openvino:bf16", "ab", 0.04)):
-        points = (Point(8, seconds, 0.0, 20),)
+        points = (BatchProfile(8, seconds, 0.0, 20),)
         library.write_profiles(kind, [Profile(m, kind, backend, points, base=5) for m in members])
-    halves = [Profile(m, "cpu-1-core", "openvino:bf16", (Point(8, 0.05, 0.0, 20),)) for m in "ab"]
+    halves = [Profile(m, "cpu-1-core", "openvino:bf16", (BatchProfile(8, 0.05, 0.0, 20),)) for m in "ab"]
     library.write_profiles("cpu-1-core", halves)
     cpu = Device("cpu:0", kind, 100, (0, 1))
     whole, cut = ((Placement("a", "cpu:0", 8), Placement("b", "cpu:0", 8, lane)) for lane in (0, 1))
 
     def seconds_of(placements: tuple[Placement, ...], *backends: str) -> list[float]:
         made = Allocation("x", "B1", (cpu,), placements, backends=backends)
-        return [round(s.seconds - ENGINE, 9) for s in pipeline.explain(library, made).seats]
+        return [round(s.seconds - ENGINE_OVERHEAD, 9) for s in pipeline.explain(library, made).seats]
 
     assert seconds_of(whole) == [0.08, 0.08]
     assert seconds_of(whole, "openvino:bf16", "onnx") == [0.04, 0.08]

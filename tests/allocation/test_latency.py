@@ -3,15 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ripieno.allocation import simulate
-from ripieno.allocation.costs import Costs
+from ripieno.allocation import throughput_model
+from ripieno.allocation.costs import ProfileCosts
 from ripieno.allocation.latency import arrivals, latencies, p99
 from ripieno.allocation.worst_fit import worst_fit
-from ripieno.types import Device, Placement, Point, Profile
+from ripieno.types import BatchProfile, Device, Placement, Profile
 from tests.allocation.instances import random_problem
 
-POINTS = (Point(1, 0.1, 0.0, 1), Point(4, 0.2, 0.0, 1))
-COSTS = Costs({k: {m: Profile(m, k, "onnx", POINTS) for m in "ab"} for k in ("gpu", "slow")})
+POINTS = (BatchProfile(1, 0.1, 0.0, 1), BatchProfile(4, 0.2, 0.0, 1))
+COSTS = ProfileCosts({k: {m: Profile(m, k, "onnx", POINTS) for m in "ab"} for k in ("gpu", "slow")})
 GPU, OTHER = Device("cuda:0", "gpu", 9), Device("cuda:1", "gpu", 9)
 
 
@@ -44,7 +44,7 @@ def test_many_samples_at_once_take_as_long_as_the_throughput_says() -> None:
         placements = worst_fit(problem.members, problem.devices, problem.costs, 8)
         count = 4000
         last = latencies(placements, problem.devices, problem.costs, np.zeros(count)).max()
-        pace = simulate.predict(placements, problem.devices, problem.costs).throughput
+        pace = throughput_model.predict(placements, problem.devices, problem.costs).throughput
         assert count / last == pytest.approx(pace, rel=0.05)
 
 

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from ripieno import files
-from ripieno.allocation import Options, Pin, optimum, plan, simulate
-from ripieno.allocation.climb import climb, longest_first
-from ripieno.allocation.costs import ENGINE, Costs
+from ripieno.allocation import AllocationOptions, PlacementConstraint, optimum, plan, throughput_model
+from ripieno.allocation.costs import ENGINE_OVERHEAD, ProfileCosts
+from ripieno.allocation.hill_climbing import hill_climb, longest_processing_time_first
 from ripieno.allocation.latency import arrivals, p99
-from ripieno.allocation.plan import Method, by_model
-from ripieno.allocation.problem import Problem
+from ripieno.allocation.plan import Method, plan_with_model
+from ripieno.allocation.problem import AllocationProblem
 from ripieno.allocation.refine import Placements
 from ripieno.errors import AllocationError
-from ripieno.types import Allocation, Device, Ensemble, Point, Profile
+from ripieno.types import Allocation, BatchProfile, Device, Ensemble, Profile
 from tests.allocation.instances import random_problem
 
 CPU = Device("cpu:0", "cpu-2-cores", 1000, (0, 1))
@@ -21,7 +21,7 @@ ENSEMBLE = Ensemble("B80", ("a", "b"), (0.5, 0.5), "smobf", {"seconds": 80.0}, {
 
 
 def profiles(load: int = 10) -> dict[str, dict[str, Profile]]:
-    points = tuple(Point(b, 0.01 * b, 0.0, load * b) for b in (1, 8, 32))
+    points = tuple(BatchProfile(b, 0.01 * b, 0.0, load * b) for b in (1, 8, 32))
     return {"cpu-2-cores": {m: Profile(m, "cpu-2-cores", "onnx", points) for m in "ab"}}
 
 
@@ -29,11 +29,11 @@ def larger_is_faster(placements: Placements) -> float:
     return float(sum(p.batch_size for p in placements))
 
 
-PAPER = Options(method="algorithm-1")
+PAPER = AllocationOptions(method="algorithm-1")
 
 
 def test_without_a_bench_worst_fit_says_nothing_of_measured_speed() -> None:
-    allocation = plan(ENSEMBLE, [CPU], profiles(), options=Options(method="worst-fit"))
+    allocation = plan(ENSEMBLE, [CPU], profiles(), options=AllocationOptions(method="worst-fit"))
     assert [(p.member, p.device, p.batch_size) for p in allocation.placements] == [("a", "cpu:0", 8), ("b", "cpu:0", 8)]
     assert (allocation.throughput, allocation.start_throughput, allocation.benches) == (None, None, 0)
     assert (allocation.name, allocation.ensemble) == ("B80-on-1-cpu", "B80")
@@ -49,7 +49,7 @@ def test_algorithm_1_refines_within_memory() -> None:
 
 
 def test_the_plan_of_each_lanes_memory_goes_with_the_allocation() -> None:
-    allocation = plan(ENSEMBLE, [CPU], profiles(), options=Options(method="worst-fit"))
+    allocation = plan(ENSEMBLE, [CPU], profiles(), options=AllocationOptions(method="worst-fit"))
     assert allocation.planned == {"cpu:0/0": 160}
 
 
@@ -62,12 +62,12 @@ def test_a_smaller_batch_is_taken_where_the_default_does_not_fit() -> None:
 def test_what_fits_at_no_batch_size_is_refused(method: Method) -> None:
     says = "no room for the 2 members on cpu:0" if method == "model" else r"no room for b .* in batches of 1"
     with pytest.raises(AllocationError, match=says):
-        plan(ENSEMBLE, [CPU], profiles(load=600), options=Options(method=method))
+        plan(ENSEMBLE, [CPU], profiles(load=600), options=AllocationOptions(method=method))
 
 
 def test_the_model_plans_without_a_bench_and_says_how_near_the_best_it_is() -> None:
     falling = {8: 0.02, 1: 0.01, 32: 0.04}
-    points = tuple(Point(b, falling[b], 0.0, 10 * b) for b in (1, 8, 32))
+    points = tuple(BatchProfile(b, falling[b], 0.0, 10 * b) for b in (1, 8, 32))
     kinds = {"cpu-2-cores": {m: Profile(m, "cpu-2-cores", "onnx", points) for m in "ab"}}
     allocation = plan(ENSEMBLE, [CPU], kinds)
     assert {p.batch_size for p in allocation.placements} == {32}
@@ -80,7 +80,7 @@ def test_the_model_is_confirmed_by_few_benches_and_never_below_worst_fit() -> No
     def contrary(placements: Placements) -> float:
         return 100.0 / sum(p.batch_size for p in placements)
 
-    points = tuple(Point(b, 0.01, 0.0, 10 * b) for b in (1, 8, 32))  # the model thinks that 32 is best
+    points = tuple(BatchProfile(b, 0.01, 0.0, 10 * b) for b in (1, 8, 32))  # the model thinks that 32 is best
     kinds = {"cpu-2-cores": {m: Profile(m, "cpu-2-cores", "onnx", points) for m in "ab"}}
     allocation = plan(ENSEMBLE, [CPU], kinds, bench=contrary)
     assert allocation.start_throughput == pytest.approx(100 / 16)
@@ -92,7 +92,7 @@ def test_the_model_is_confirmed_by_few_benches_and_never_below_worst_fit() -> No
 
 def test_a_plan_is_found_where_worst_fit_finds_none() -> None:
     sizes = {"a": 5, "b": 4, "c": 3, "d": 3, "e": 3}
-    kinds = {"gpu": {m: Profile(m, "gpu", "onnx", (Point(8, 0.01, 0.0, s),)) for m, s in sizes.items()}}
+    kinds = {"gpu": {m: Profile(m, "gpu", "onnx", (BatchProfile(8, 0.01, 0.0, s),)) for m, s in sizes.items()}}
     ensemble = Ensemble("B1", tuple(sizes), (0.2,) * 5, "smobf", {}, {}, {})
     devices = [Device("cuda:0", "gpu", 9), Device("cuda:1", "gpu", 9)]
     assert len(plan(ensemble, devices, kinds).placements) == 5
@@ -102,22 +102,22 @@ def test_a_plan_is_found_where_worst_fit_finds_none() -> None:
 
 @pytest.mark.parametrize("method", ["model", "algorithm-1", "worst-fit"])
 def test_pins_hold_by_every_method(method: Method) -> None:
-    options = Options(method=method, pins={"a": Pin(None, 1)})
+    options = AllocationOptions(method=method, pins={"a": PlacementConstraint(None, 1)})
     allocation = plan(ENSEMBLE, [CPU], profiles(), bench=larger_is_faster, options=options)
     assert {p.batch_size for p in allocation.placements if p.member == "a"} == {1}
 
 
 @pytest.mark.parametrize("method", ["algorithm-1", "worst-fit"])
 def test_every_method_says_how_far_it_is_from_what_any_plan_could_reach(method: Method) -> None:
-    kinds = {"gpu": {m: Profile(m, "gpu", "onnx", (Point(8, 0.01, 0.0, 1),)) for m in "ab"}}
+    kinds = {"gpu": {m: Profile(m, "gpu", "onnx", (BatchProfile(8, 0.01, 0.0, 1),)) for m in "ab"}}
     devices = [Device(f"cuda:{i}", "gpu", 10) for i in range(4)]
-    allocation = plan(ENSEMBLE, devices, kinds, options=Options(method=method))
+    allocation = plan(ENSEMBLE, devices, kinds, options=AllocationOptions(method=method))
     assert allocation.predicted == pytest.approx(800, rel=0.01)
     assert allocation.bound == pytest.approx(1600, rel=0.01)  # with replicas
 
 
 def test_a_single_bench_is_the_plans() -> None:
-    kinds = {"gpu": {m: Profile(m, "gpu", "onnx", (Point(8, 0.01, 0.0, 1),)) for m in "ab"}}
+    kinds = {"gpu": {m: Profile(m, "gpu", "onnx", (BatchProfile(8, 0.01, 0.0, 1),)) for m in "ab"}}
     devices = [Device(f"cuda:{i}", "gpu", 10) for i in range(4)]
     benched: list[Placements] = []
 
@@ -132,23 +132,23 @@ def test_a_single_bench_is_the_plans() -> None:
 
 def test_members_that_are_not_placed_cost_nothing() -> None:
     kinds = profiles()
-    kinds["cpu-2-cores"]["z"] = Profile("z", "cpu-2-cores", "torch", (Point(8, 1.0, 0.0, 9),), base=10**9)
-    assert plan(ENSEMBLE, [CPU], kinds, options=Options(method="worst-fit")).planned == {"cpu:0/0": 160}
+    kinds["cpu-2-cores"]["z"] = Profile("z", "cpu-2-cores", "torch", (BatchProfile(8, 1.0, 0.0, 9),), base=10**9)
+    assert plan(ENSEMBLE, [CPU], kinds, options=AllocationOptions(method="worst-fit")).planned == {"cpu:0/0": 160}
 
 
 @pytest.mark.parametrize("rate", [0.0, -5.0, float("nan")])
 def test_a_rate_that_is_none_is_refused(rate: float) -> None:
     with pytest.raises(AllocationError, match="must be samples per second, above 0"):
-        Options(rate=rate)
+        AllocationOptions(rate=rate)
     with pytest.raises(AllocationError, match="max benches -1 must be 0 or more"):
-        Options(max_benches=-1)
+        AllocationOptions(max_benches=-1)
 
 
 def test_no_devices_and_no_common_batch_size_are_refused() -> None:
     with pytest.raises(AllocationError, match="no devices"):
         plan(ENSEMBLE, [], profiles())
     mixed = profiles()
-    mixed["cpu-2-cores"]["a"] = Profile("a", "cpu-2-cores", "onnx", (Point(4, 0.1, 0.0, 1),))
+    mixed["cpu-2-cores"]["a"] = Profile("a", "cpu-2-cores", "onnx", (BatchProfile(4, 0.1, 0.0, 1),))
     with pytest.raises(AllocationError, match="no batch size was measured for all"):
         plan(ENSEMBLE, [CPU], mixed)
 
@@ -168,37 +168,41 @@ def test_it_is_stored_and_read_back() -> None:
 
 
 def test_at_a_rate_the_plan_is_the_quickest_to_answer() -> None:
-    points = (Point(1, 0.01, 0.0, 10), Point(8, 0.04, 0.0, 10), Point(32, 0.12, 0.0, 10))
+    points = (BatchProfile(1, 0.01, 0.0, 10), BatchProfile(8, 0.04, 0.0, 10), BatchProfile(32, 0.12, 0.0, 10))
     kinds = {"gpu": {m: Profile(m, "gpu", "onnx", points) for m in "ab"}}
     devices = [Device("cuda:0", "gpu", 1000), Device("cuda:1", "gpu", 1000)]
     slow = plan(ENSEMBLE, devices, kinds)
-    quick = plan(ENSEMBLE, devices, kinds, options=Options(rate=60.0))
+    quick = plan(ENSEMBLE, devices, kinds, options=AllocationOptions(rate=60.0))
     assert (slow.latency, slow.rate, quick.rate, quick.throughput) == (None, None, 60.0, None)
     times = arrivals(60.0, 1000, np.random.default_rng(0))
-    assert quick.latency == pytest.approx(p99(quick.placements, devices, Costs(kinds, ENGINE), times))
-    assert quick.latency <= p99(slow.placements, devices, Costs(kinds, ENGINE), times) * (1 + 1e-9)
+    assert quick.latency == pytest.approx(p99(quick.placements, devices, ProfileCosts(kinds, ENGINE_OVERHEAD), times))
+    assert quick.latency <= p99(slow.placements, devices, ProfileCosts(kinds, ENGINE_OVERHEAD), times) * (1 + 1e-9)
 
 
 def test_a_measured_latency_is_what_the_bench_says() -> None:
-    found = plan(ENSEMBLE, [CPU], profiles(), bench=lambda _: 4.0, options=Options(rate=5.0))
+    found = plan(ENSEMBLE, [CPU], profiles(), bench=lambda _: 4.0, options=AllocationOptions(rate=5.0))
     assert (found.latency, found.throughput, found.start_throughput) == (0.25, None, None)
 
 
 def test_a_rate_beyond_the_bound_is_refused() -> None:
     with pytest.raises(AllocationError, match=r"1e\+06 samples/s are more than these devices can do \(50\)"):
-        plan(ENSEMBLE, [CPU], profiles(), options=Options(rate=1e6))
+        plan(ENSEMBLE, [CPU], profiles(), options=AllocationOptions(rate=1e6))
 
 
 def test_where_ascents_end_below_the_optimum_the_optimum_is_planned() -> None:
     below = 0
     for seed in (8, 9, 10, 11):
         problem = random_problem(seed, 3, 3, 3, seed % 2 == 0)
-        best = optimum.best(problem).throughput
-        tops = [climb(p, problem) for p in (longest_first(problem), by_model(problem, Options()).start) if p]
+        best = optimum.solve_optimum(problem).throughput
+        tops = [
+            hill_climb(p, problem)
+            for p in (longest_processing_time_first(problem), plan_with_model(problem, AllocationOptions()).start)
+            if p
+        ]
         below += max(speed(p, problem) for p in tops) < 0.95 * best
-        assert speed(by_model(problem, Options()).best, problem) == pytest.approx(best, rel=1e-3)
+        assert speed(plan_with_model(problem, AllocationOptions()).best, problem) == pytest.approx(best, rel=1e-3)
     assert below
 
 
-def speed(placements: Placements, problem: Problem) -> float:
-    return simulate.predict(placements, problem.devices, problem.costs).throughput
+def speed(placements: Placements, problem: AllocationProblem) -> float:
+    return throughput_model.predict(placements, problem.devices, problem.costs).throughput

@@ -7,22 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ripieno.allocation import memory
-from ripieno.allocation.costs import Costs
+from ripieno.allocation.costs import ProfileCosts
 from ripieno.allocation.worst_fit import worst_fit
 from ripieno.errors import AllocationError
-from ripieno.types import Device, Point, Profile
+from ripieno.types import BatchProfile, Device, Profile
 
 MIB = 1 << 20
 
 
-def costs_of(sizes: dict[str, int], kinds: tuple[str, ...] = ("gpu", "cpu"), base: int = 0) -> Costs:
+def costs_of(sizes: dict[str, int], kinds: tuple[str, ...] = ("gpu", "cpu"), base: int = 0) -> ProfileCosts:
     """Members that take their `sizes` (MiB) at batch size 8, half at 1."""
 
     def one(member: str, kind: str) -> Profile:
-        points = (Point(1, 0.01, 0.0, sizes[member] * MIB // 2), Point(8, 0.02, 0.0, sizes[member] * MIB))
+        points = (BatchProfile(1, 0.01, 0.0, sizes[member] * MIB // 2), BatchProfile(8, 0.02, 0.0, sizes[member] * MIB))
         return Profile(member, kind, "onnx", points, base=base * MIB)
 
-    return Costs({kind: {m: one(m, kind) for m in sizes} for kind in kinds})
+    return ProfileCosts({kind: {m: one(m, kind) for m in sizes} for kind in kinds})
 
 
 def gpu(number: int, mib: int) -> Device:

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from ripieno import files
+from ripieno.backends.backend_id import HALF, QUANTISED, file_of
 from ripieno.backends.export import export_onnx
-from ripieno.backends.names import HALF, QUANTISED, file_of
 from ripieno.backends.quantise import write_fp16, write_int8
 from ripieno.models.build import build
 from ripieno.train.checkpoint import weights_bytes

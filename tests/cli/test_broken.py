@@ -67,7 +67,7 @@ def test_every_verb_goes_on_without_what_is_broken(
     with pytest.raises(SystemExit) as ended:
         main()
     said = capsys.readouterr()
-    console.behave(json=False, quiet=False)
+    console.set_output_mode(json=False, quiet=False)
     assert ended.value.code == 0, said.err
     notes = [line for line in said.err.splitlines() if "left out" in line]
     assert len(notes) == len(set(notes)), "no note twice"

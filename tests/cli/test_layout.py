@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ripieno.cli import console, tables
 from ripieno.cli.layout import PlainConsole
-from ripieno.types import Ensemble, Point, Profile
+from ripieno.types import BatchProfile, Ensemble, Profile
 
 NAMES = ["photo [final].png", "[red]", "[/]", "[bold]x[/bold]", ":smile:", "a\\[b", "\x1b[31mred", "\udce9", "[link=x]"]
 LONG = "convnext_base_clip_laion2b_augreg_ft_in12k_in1k_384_second_try_of_monday_for_the_final_submission"
@@ -59,11 +59,11 @@ def test_names_are_printed_as_they_are(name: str, width: int) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_notes_errors_and_last_lines_print_names_as_they_are(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     plain = name if name.isprintable() else name.encode("unicode_escape").decode()
-    console.behave(json=False, quiet=False)
-    console.note(f"left out: {name}")
-    console.failed(f"no {name}", 2)
-    console.stopped(f"ripieno show {name}", 130)
-    console.closing(name, f"ripieno show {name}")
+    console.set_output_mode(json=False, quiet=False)
+    console.warn(f"left out: {name}")
+    console.print_error(f"no {name}", 2)
+    console.print_interrupted(f"ripieno show {name}", 130)
+    console.print_result(name, f"ripieno show {name}")
     shown = "".join(capsys.readouterr())
     assert shown.count(plain) == 5
     assert "\x1b" not in shown
@@ -71,7 +71,7 @@ def test_notes_errors_and_last_lines_print_names_as_they_are(name: str, capsys: 
 
 def test_every_table_of_long_names_shows_them_whole_in_80_columns() -> None:
     ensemble = Ensemble(LONG, (LONG,), (1.0,), "swap", {"seconds": 1.0}, {"seconds": 0.5}, {"valid_cross_entropy": 0.1})
-    profile = Profile(LONG, "cpu", "onnx", (Point(1, 0.001, 0.0, 1 << 20), Point(8, 0.002, 0.0, 1 << 20)))
+    profile = Profile(LONG, "cpu", "onnx", (BatchProfile(1, 0.001, 0.0, 1 << 20), BatchProfile(8, 0.002, 0.0, 1 << 20)))
     for made in (tables.ensembles([ensemble], "accuracy"), tables.profiles([profile], {LONG: {"parameters": 1e9}})):
         shown = printed(made)
         assert LONG in shown.replace("\n", "")

@@ -99,7 +99,7 @@ def said(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         return int(str(ended.value.code)), spoken.out, spoken.err
 
     yield run
-    console.behave(json=False, quiet=False)
+    console.set_output_mode(json=False, quiet=False)
 
 
 @pytest.mark.parametrize("verb", SPOKEN)

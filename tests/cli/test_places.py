@@ -91,7 +91,7 @@ def test_an_error_of_the_system_that_nobody_expected_is_one_line_all_the_same(
     with pytest.raises(SystemExit) as ended:
         main()
     spoken = capsys.readouterr()
-    console.behave(json=False, quiet=False)
+    console.set_output_mode(json=False, quiet=False)
     assert ended.value.code == 2
     (line,) = spoken.err.splitlines()
     assert line.startswith(f"error: cannot use /mnt/far/run: {os.strerror(number)}: ")

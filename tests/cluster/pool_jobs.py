@@ -8,14 +8,14 @@ import signal
 import time
 from pathlib import Path
 
-from ripieno.types import Failure, Input, Job, Member, Outcome
+from ripieno.types import Failure, Input, Job, JobResult, Member
 
 
 def job(number: int, do: str = "work", **values: str | float) -> Job:
     return Job(number, {"do": do, **values}, 0, 1)
 
 
-def work(folder: str, job: Job) -> Outcome:
+def work(folder: str, job: Job) -> JobResult:
     note(folder, f"{job.trial}:{os.getpid()}")
     do = job.configuration["do"]
     if do == "raise":
@@ -31,7 +31,7 @@ def work(folder: str, job: Job) -> Outcome:
     if do == "fault":
         faulthandler._sigsegv()  # type: ignore[attr-defined]
     if do == "diverge":
-        return Outcome(job, failure=Failure("diverged", "loss is nan"))
+        return JobResult(job, failure=Failure("diverged", "loss is nan"))
     if do == "leave":
         os._exit(7)
     if do == "die":
@@ -50,7 +50,7 @@ def work(folder: str, job: Job) -> Outcome:
     if do == "speak":
         os.write(2, b"a word from the worker\n")
     member = Member(job.member, job.trial, 1, "none", job.configuration, Input((1,)), ("a", "b"), {}, 0, 0.0)
-    return Outcome(job, member)
+    return JobResult(job, member)
 
 
 def first(folder: str, job: Job) -> bool:

@@ -16,10 +16,10 @@ import psutil
 import pytest
 from pool_jobs import job, notes
 
-from ripieno.cluster import LocalPool, cpu_slots, deaths, gpu_slots
+from ripieno.cluster import LocalPool, cpu_slots, gpu_slots, retries
 from ripieno.errors import SearchError
-from ripieno.limits import usable_cores
-from ripieno.types import Job, Outcome
+from ripieno.resources import usable_cores
+from ripieno.types import Job, JobResult
 
 
 def pool_of(folder: Path, slots: int = 1) -> LocalPool:
@@ -109,7 +109,7 @@ def test_workers_killed_while_they_start_are_not_held_against_their_job(tmp_path
     killed: set[int] = set()
     with pool_of(tmp_path) as pool:
         pool.submit(job(0))
-        for _ in range(deaths.RETRIES + 1):
+        for _ in range(retries.RETRIES + 1):
             until(partial(kill_new, killed))
         (outcome,) = pool.wait(30)
     assert outcome.member is not None
@@ -124,9 +124,9 @@ def test_workers_that_never_come_up_are_a_failure(tmp_path: Path) -> None:
             kill_new(killed)
     assert outcomes[0].failure is not None
     assert (
-        outcomes[0].failure.message == f"the worker was killed by SIGKILL (out of memory?), {deaths.STARTS + 1} times"
+        outcomes[0].failure.message == f"the worker was killed by SIGKILL (out of memory?), {retries.STARTS + 1} times"
     )
-    assert len(killed) == deaths.STARTS + 1
+    assert len(killed) == retries.STARTS + 1
     assert not notes(tmp_path)
 
 
@@ -235,8 +235,8 @@ def test_a_worker_gets_the_gpu_that_we_see_by_that_number(
 
 
 def test_a_function_that_workers_cannot_import_is_refused_in_one_line(tmp_path: Path) -> None:
-    def inside(job: Job) -> Outcome:
-        return Outcome(job)
+    def inside(job: Job) -> JobResult:
+        return JobResult(job)
 
     with pytest.raises(SearchError, match="must be a function at the top of a module"):
         LocalPool(inside)

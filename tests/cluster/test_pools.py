@@ -12,9 +12,9 @@ from pool_jobs import job, notes
 
 from ripieno import clock
 from ripieno.cluster import InlinePool, LocalPool, Pool, RayPool
-from ripieno.types import Outcome
+from ripieno.types import JobResult
 
-POOLS: dict[str, Callable[[partial[Outcome]], Pool]] = {
+POOLS: dict[str, Callable[[partial[JobResult]], Pool]] = {
     "inline": InlinePool,
     "local-1": partial(LocalPool, slots=1),
     "local-2": partial(LocalPool, slots=2),
@@ -30,8 +30,8 @@ def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pool]:
         yield pool
 
 
-def all_of(pool: Pool) -> dict[int, Outcome]:
-    outcomes: dict[int, Outcome] = {}
+def all_of(pool: Pool) -> dict[int, JobResult]:
+    outcomes: dict[int, JobResult] = {}
     while finished := pool.wait(30):
         assert not outcomes.keys() & {o.job.trial for o in finished}
         outcomes |= {o.job.trial: o for o in finished}

@@ -17,14 +17,14 @@ import pool_jobs
 import pytest
 from pool_jobs import job, notes
 
-from ripieno.cluster import RayPool, deaths
+from ripieno.cluster import RayPool, retries
 from ripieno.errors import SearchError
-from ripieno.types import Job, Outcome
+from ripieno.types import Job, JobResult
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def collect(pool: RayPool, outcomes: list[Outcome], count: int, seconds: float = 60) -> None:
+def collect(pool: RayPool, outcomes: list[JobResult], count: int, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while len(outcomes) < count:
         outcomes += pool.wait(1)
@@ -46,8 +46,8 @@ def ray_errors() -> Any:
 def test_a_node_joins_and_another_dies_in_mid_run_and_no_job_is_lost(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deaths, "RETRIES", 0)  # a node that leaves uses up none
-    outcomes: list[Outcome] = []
+    monkeypatch.setattr(retries, "RETRIES", 0)  # a node that leaves uses up none
+    outcomes: list[JobResult] = []
     with RayPool(partial(pool_jobs.work, str(tmp_path))) as pool:
         assert pool.slots == 1
         submitted = 0
@@ -86,7 +86,7 @@ def test_a_dead_actor_costs_a_retry_and_the_third_time_without_progress_the_job(
     with RayPool(partial(pool_jobs.work, str(tmp_path)), progress=progress) as pool:
         for n, do in enumerate(["get on", "die", "work"]):
             pool.submit(job(n, do))
-        outcomes: list[Outcome] = []
+        outcomes: list[JobResult] = []
         collect(pool, outcomes, 3)
     by_trial = {o.job.trial: o for o in outcomes}
     assert by_trial[0].member is not None
@@ -102,7 +102,7 @@ def test_a_job_that_hangs_is_ended_and_its_slot_goes_on(cluster: Any, tmp_path: 
     with RayPool(partial(pool_jobs.work, str(tmp_path)), limit=1.5) as pool:
         pool.submit(job(0, "sleep", seconds=60))
         pool.submit(job(1))
-        outcomes: list[Outcome] = []
+        outcomes: list[JobResult] = []
         collect(pool, outcomes, 2)
     hung, after = outcomes
     assert hung.failure is not None
@@ -114,7 +114,7 @@ def test_an_actor_that_lost_its_gpu_is_replaced(cluster: Any, tmp_path: Path) ->
     with RayPool(partial(pool_jobs.work, str(tmp_path))) as pool:
         for n, do in enumerate(["raise", "lose the GPU", "work"]):
             pool.submit(job(n, do))
-        outcomes: list[Outcome] = []
+        outcomes: list[JobResult] = []
         collect(pool, outcomes, 3)
     assert [o.job.trial for o in outcomes if o.member is None] == [0, 1]
     workers = [line.partition(":")[2] for line in notes(tmp_path)]
@@ -123,7 +123,7 @@ def test_an_actor_that_lost_its_gpu_is_replaced(cluster: Any, tmp_path: Path) ->
 
 def answer(pool: RayPool, error: Exception) -> None:
     """Let the pool's one actor end with `error`, as Ray says it."""
-    ended: Future[Outcome] = Future()
+    ended: Future[JobResult] = Future()
     ended.set_exception(error)
     pool._events.put(("answer", pool._slots[0], ended))
 
@@ -134,7 +134,7 @@ def test_an_actor_that_ray_killed_for_memory_costs_its_job_a_retry(cluster: Any,
         until_noted(tmp_path)
         # what its monitor makes of an actor: it looks at the whole machine, which a test must not fill
         answer(pool, ray_errors().OutOfMemoryError("killed due to the node running low on memory"))
-        outcomes: list[Outcome] = []
+        outcomes: list[JobResult] = []
         collect(pool, outcomes, 1)
     assert outcomes[0].member is not None
     assert len(set(notes(tmp_path))) == 2

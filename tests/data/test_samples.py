@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ripieno.data import load_dataset
-from ripieno.data.samples import Part, join
+from ripieno.data.samples import SplitArrays, join
 from ripieno.errors import DataError
 
 
@@ -120,20 +120,20 @@ def test_labels_that_are_names_name_their_classes(arrays, kind):
 
 
 def test_labels_beyond_the_class_names_are_told(arrays):
-    part = Part(*arrays, "x.npz")
+    part = SplitArrays(*arrays, "x.npz")
     with pytest.raises(DataError, match=r"labels of x\.npz hold 2: they must be 0 to 1, one for each of the 2 classes"):
         join("x", [part], ["a", "b"], [])
 
 
 def test_labels_that_are_none_of_the_names_are_told(arrays):
-    part = Part(arrays[0], np.array(["cat", "dog", "cow"])[arrays[1]], "x.npz")
+    part = SplitArrays(arrays[0], np.array(["cat", "dog", "cow"])[arrays[1]], "x.npz")
     with pytest.raises(DataError, match="hold 'cow', which is none of the 2 class names"):
         join("x", [part], ["cat", "dog"], [])
 
 
 def test_class_names_that_repeat_are_told(arrays):
     with pytest.raises(DataError, match="repeat"):
-        join("x", [Part(*arrays, "x.npz")], ["cat", "cat", "dog"], [])
+        join("x", [SplitArrays(*arrays, "x.npz")], ["cat", "cat", "dog"], [])
 
 
 def test_a_class_name_without_images_is_told(arrays, tmp_path):
@@ -152,27 +152,27 @@ def test_a_class_name_without_images_is_told(arrays, tmp_path):
 )
 def test_parts_that_differ_are_told(arrays, change, message):
     with pytest.raises(DataError, match=message):
-        join("x", [Part(*arrays, "a"), Part(*change(*arrays), "b", "test")], None, [])
+        join("x", [SplitArrays(*arrays, "a"), SplitArrays(*change(*arrays), "b", "test")], None, [])
 
 
 def test_whole_numbers_of_two_parts_keep_one_type(arrays):
     small, large = arrays[0].astype(np.int32), arrays[0].astype(np.int32) * 9
-    samples = join("x", [Part(small, arrays[1], "a"), Part(large, arrays[1], "b", "test")], None, [])
+    samples = join("x", [SplitArrays(small, arrays[1], "a"), SplitArrays(large, arrays[1], "b", "test")], None, [])
     assert samples.images.dtype == np.float32
     assert np.array_equal(samples.images[:60], arrays[0])
 
 
 def test_numbers_are_names_of_classes_that_are_named_by_numbers(arrays):
     images, labels = arrays
-    part = Part(images, np.array([1, 10, 2])[labels], "x.npz")
+    part = SplitArrays(images, np.array([1, 10, 2])[labels], "x.npz")
     assert join("x", [part], ["1", "10", "2"], []).labels.tolist() == labels.tolist()
     with pytest.raises(DataError, match=r"by name .* by position"):
-        join("x", [Part(images, labels, "x.npz")], ["1", "10", "2"], [])
+        join("x", [SplitArrays(images, labels, "x.npz")], ["1", "10", "2"], [])
 
 
 def test_numbers_are_positions_where_the_source_defines_them_so(arrays):
     images, labels = arrays
-    found = join("x", [Part(images, labels, "x")], ["1", "10", "2"], [], positions=True)
+    found = join("x", [SplitArrays(images, labels, "x")], ["1", "10", "2"], [], positions=True)
     assert found.labels.tolist() == labels.tolist()
 
 
@@ -181,4 +181,4 @@ def test_labels_of_pandas_are_read(arrays):
     images, labels = arrays
     words = pandas.Series(np.array(["cat", "dog", "emu"])[labels])
     for column in (words, words.astype("category"), words.astype("string")):
-        assert join("x", [Part(images, column, "x")], None, []).classes == ("cat", "dog", "emu")
+        assert join("x", [SplitArrays(images, column, "x")], None, []).classes == ("cat", "dog", "emu")

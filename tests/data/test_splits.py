@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given as over
 from hypothesis import strategies as st
 
-from ripieno.data.samples import FREE
+from ripieno.data.samples import UNASSIGNED
 from ripieno.data.splits import balance_notes, check_classes, shares, split_samples
 from ripieno.errors import DataError
 
@@ -14,7 +14,7 @@ RATIOS = (0.72, 0.08, 0.20)
 
 def split(labels, given=None, ratios=RATIOS, seed=0):
     labels = np.asarray(labels)
-    given = np.full(len(labels), FREE, np.int8) if given is None else np.asarray(given, np.int8)
+    given = np.full(len(labels), UNASSIGNED, np.int8) if given is None else np.asarray(given, np.int8)
     names = [f"c{i}" for i in range(labels.max() + 1)]
     return split_samples(labels, given, names, ratios, seed)
 
@@ -61,7 +61,7 @@ def test_a_class_of_two_is_one_clear_line():
 
 def test_a_given_test_split_is_kept_and_the_rest_shared_in_proportion():
     labels = np.tile([0, 1], 120)
-    given = np.where(np.arange(240) < 40, 2, FREE)
+    given = np.where(np.arange(240) < 40, 2, UNASSIGNED)
     result = split(labels, given)
     assert np.array_equal(np.flatnonzero(result == 2), np.arange(40))
     assert counts(labels, result)[:2] == [[90, 90], [10, 10]]
@@ -69,24 +69,24 @@ def test_a_given_test_split_is_kept_and_the_rest_shared_in_proportion():
 
 def test_a_given_valid_split_leaves_train_and_test_to_be_made():
     labels = np.tile([0, 1], 112)
-    given = np.where(np.arange(224) < 40, 1, FREE)
+    given = np.where(np.arange(224) < 40, 1, UNASSIGNED)
     assert counts(labels, split(labels, given)) == [[72, 72], [20, 20], [20, 20]]
 
 
 def test_all_given_is_kept():
     labels = np.tile([0, 1], 30)
-    given = np.repeat([FREE, 1, 2], 20)
+    given = np.repeat([UNASSIGNED, 1, 2], 20)
     assert np.array_equal(split(labels, given), np.repeat([0, 1, 2], 20))
 
 
 def test_a_class_that_is_only_in_the_given_test_split_is_told():
     with pytest.raises(DataError, match="class 'c2' has no image for train, valid"):
-        split([0, 0, 0, 1, 1, 1, 2], [FREE] * 6 + [2])
+        split([0, 0, 0, 1, 1, 1, 2], [UNASSIGNED] * 6 + [2])
 
 
 def test_a_single_class_is_told():
     with pytest.raises(DataError, match="only the class 'x'"):
-        check_classes(np.zeros(9, np.int64), np.full(9, FREE, np.int8), ["x"])
+        check_classes(np.zeros(9, np.int64), np.full(9, UNASSIGNED, np.int8), ["x"])
 
 
 @pytest.mark.parametrize("ratios", [(0.8, 0.2), (0.8, 0.2, 0), (1, 1, -1), (1, 1, float("nan")), (1, 1, float("inf"))])
@@ -149,5 +149,5 @@ def test_balanced_classes_need_no_note():
 
 def test_a_class_that_the_sources_test_split_lacks_is_noted():
     labels = np.array([0, 1] * 20 + [0] * 5)
-    result = split(labels, [FREE] * 40 + [2] * 5)
+    result = split(labels, [UNASSIGNED] * 40 + [2] * 5)
     assert balance_notes(labels, result, ["a", "b"]) == ["the source's test split has no image of class 'b'"]

@@ -6,7 +6,7 @@ import fake_members as fake
 import numpy as np
 import pytest
 
-from ripieno.engine import Cascade, Engine, Patience, bench, judge_cascade, plan_cascade
+from ripieno.engine import Cascade, Engine, RestartPolicy, bench, judge_cascade, plan_cascade
 from ripieno.errors import EngineError
 
 
@@ -150,7 +150,7 @@ def test_a_cascade_goes_on_without_a_member_that_dies_if_it_may():
     cascade = Cascade(bundle.ensemble.members, 2.0)
     images = fake.images(3)
     images[0].flat[0] = fake.RAISE
-    patience = Patience(back_off=0.01)
+    patience = RestartPolicy(back_off=0.01)
     with Engine(bundle, load=fake.load, cascade=cascade, min_members=1, patience=patience) as engine:
         answer = engine.submit(images).result(timeout=30)
     assert answer.partial

@@ -14,11 +14,11 @@ import fake_members as fake
 import numpy as np
 import pytest
 
-from ripieno.engine import Cascade, Engine, Patience
+from ripieno.engine import Cascade, Engine, RestartPolicy
 from ripieno.errors import EngineBusyError, EngineError, EngineTimeoutError
-from ripieno.turns import NEVER
+from ripieno.turns import DISABLED
 
-QUICK = Patience(ping=0.8, check=0.05, stall=1.0, back_off=0.01, longest_back_off=0.05)
+QUICK = RestartPolicy(ping=0.8, check=0.05, stall=1.0, back_off=0.01, longest_back_off=0.05)
 
 
 def right(bundle, images, answer):
@@ -83,7 +83,7 @@ def test_a_deadline_with_the_lane_dead_is_kept():
     bundle = fake.bundle(crew, lanes=2, spread_out=True)
     images = fake.images(3)
     images[0].flat[0] = fake.HANG
-    with Engine(bundle, load=fake.load, patience=Patience(stall=60.0)) as engine:
+    with Engine(bundle, load=fake.load, patience=RestartPolicy(stall=60.0)) as engine:
         begin = time.monotonic()
         some = engine.submit(images, deadline=0.2, partial=True)
         none = engine.submit(images, deadline=0.2)
@@ -102,7 +102,7 @@ def test_closing_with_requests_in_flight_ends_every_one(isolation, drain):
     """Also those whose writers wait for room, of a cascade or not."""
     bundle = fake.bundle([fake.member(i, delay=0.001) for i in range(2)], lanes=1, batch_size=4)
     engine = Engine(
-        bundle, isolation=isolation, load=fake.load, capacity=8, cascade=Cascade(bundle.ensemble.members, NEVER)
+        bundle, isolation=isolation, load=fake.load, capacity=8, cascade=Cascade(bundle.ensemble.members, DISABLED)
     )
     ends: list[str] = []
 

@@ -5,17 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripieno.engine.claims import Span
 from ripieno.engine.combiner import combine, runs, spread
-from ripieno.engine.request import Plan, Request
+from ripieno.engine.request import ExecutionPlan, Request
+from ripieno.engine.ring_types import RequestSlice
 
 
-def span(start: int, stop: int, plan: Plan) -> Span:
-    return Span(Request(stop - start, plan, 0), 0, start, stop, 0.0, [], 0, frozenset())
+def span(start: int, stop: int, plan: ExecutionPlan) -> RequestSlice:
+    return RequestSlice(Request(stop - start, plan, 0), 0, start, stop, 0.0, [], 0, frozenset())
 
 
 def test_only_neighbours_with_one_plan_that_do_not_meet_at_the_buffers_end_are_combined_together():
-    whole, alone = Plan((0, 1)), Plan((0,))
+    whole, alone = ExecutionPlan((0, 1)), ExecutionPlan((0,))
     spans = [span(5, 6, whole), span(6, 7, whole), span(7, 8, alone), span(8, 10, alone), span(11, 12, alone)]
     assert [(plan, [s.start for s in run]) for plan, run in runs(spans, 8)] == [
         (whole, [5, 6]),

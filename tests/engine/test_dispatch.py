@@ -4,12 +4,12 @@ import fake_members as fake
 import numpy as np
 import pytest
 
-from ripieno.engine import Engine, Patience
-from ripieno.engine.claims import Claim
+from ripieno.engine import Engine, RestartPolicy
 from ripieno.engine.request import Request
+from ripieno.engine.ring_types import BatchAssignment
 from ripieno.errors import EngineError
 
-QUICK = Patience(check=0.05, stall=1.0, back_off=0.01, longest_back_off=0.05)
+QUICK = RestartPolicy(check=0.05, stall=1.0, back_off=0.01, longest_back_off=0.05)
 
 
 def started(bundle, isolation, **options) -> Engine:
@@ -106,7 +106,7 @@ def test_what_was_right_before_a_wrong_answer_in_the_same_report_is_delivered():
         first, second = (engine.submit(images, [member]) for member in bundle.ensemble.members)
         claims = {claim.member: claim.id for claim in engine._ring.claims.values()}
         with pytest.raises(EngineError, match="a backend answered shape"):
-            engine._dispatcher.done(0, [(claims[0], 0.3, right), (claims[1], 0.3, right[:, 1:])])
+            engine._dispatcher.completed(0, [(claims[0], 0.3, right), (claims[1], 0.3, right[:, 1:])])
         assert first.done()
         assert second.result(timeout=30).probabilities.shape == (1, fake.CLASSES)
 
@@ -114,5 +114,5 @@ def test_what_was_right_before_a_wrong_answer_in_the_same_report_is_delivered():
 def test_a_lane_reports_a_task_together_with_the_next_only_when_that_one_is_short():
     with started(fake.bundle(), "thread") as engine:
         seconds = [1.0, 1e-6, 1e-6, 1.0]
-        claims = [Claim(n, 0, 0, [(n, n + 1)], 1, 0, 0.0, 0.0, each) for n, each in enumerate(seconds)]
+        claims = [BatchAssignment(n, 0, 0, [(n, n + 1)], 1, 0, 0.0, 0.0, each) for n, each in enumerate(seconds)]
         assert [task.hold for task in engine._dispatcher._tasks(claims)] == [True, True, False, False]

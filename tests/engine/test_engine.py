@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ripieno.engine import Engine, Patience
+from ripieno.engine import Engine, RestartPolicy
 from ripieno.errors import EngineBusyError, EngineError, EngineTimeoutError
 
 
@@ -148,7 +148,7 @@ def test_a_time_that_is_none_is_refused_and_the_engine_goes_on(value):
     with pytest.raises(EngineError, match=r"max_delay .* must be a number of seconds"):
         started(bundle, "thread", max_delay=value)
     with pytest.raises(EngineError, match=r"stall .* must be a number of seconds"):
-        Patience(stall=value)
+        RestartPolicy(stall=value)
     with started(bundle, "thread") as engine:
         for name in ("deadline", "timeout"):
             with pytest.raises(EngineError, match=rf"{name} .* must be a number of seconds, 0 or more"):
@@ -371,7 +371,7 @@ def test_a_processor_lane_is_pinned_to_its_share_of_the_cores(isolation):
 
 
 def test_patience_has_defaults():
-    assert Patience().deaths == 3
+    assert RestartPolicy().deaths == 3
 
 
 def test_an_answered_request_leaves_no_cycle_for_the_collector(isolation):

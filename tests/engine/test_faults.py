@@ -16,10 +16,10 @@ import numpy as np
 import psutil
 import pytest
 
-from ripieno.engine import Engine, Patience
+from ripieno.engine import Engine, RestartPolicy
 from ripieno.errors import EngineError
 
-QUICK = Patience(ping=0.8, check=0.05, stall=1.0, back_off=0.01, longest_back_off=0.05)
+QUICK = RestartPolicy(ping=0.8, check=0.05, stall=1.0, back_off=0.01, longest_back_off=0.05)
 
 
 def started(bundle, isolation="process", patience=QUICK, **options) -> Engine:
@@ -97,7 +97,7 @@ def test_a_task_without_progress_is_given_to_a_new_lane(isolation, tmp_path):
 
 def test_what_a_thread_that_was_given_up_brings_late_is_not_taken():
     bundle = fake.bundle([fake.member(0, bad=fake.HANG, hang=1.0)], lanes=1, batch_size=4)
-    patience = Patience(check=0.05, stall=0.2, deaths=2, back_off=0.01)
+    patience = RestartPolicy(check=0.05, stall=0.2, deaths=2, back_off=0.01)
     with started(bundle, "thread", patience, capacity=4) as engine:
         with pytest.raises(EngineError, match="no progress"):
             engine.submit(spoilt(fake.HANG)).result(timeout=30)
@@ -240,7 +240,8 @@ def test_an_interrupt_in_the_terminal_does_not_reach_the_lanes():
 
 def test_a_lane_imports_no_framework_it_does_not_need():
     script = (
-        "import sys, ripieno.engine.worker, ripieno.engine.crew, ripieno.engine.memory, ripieno.engine.tokens;"
+        "import sys, ripieno.engine.worker_process, ripieno.engine.model_runner, ripieno.engine.memory;"
+        "import ripieno.engine.messages;"
         "print(*sorted({m.partition('.')[0] for m in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

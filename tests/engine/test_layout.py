@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ripieno.engine import Engine
-from ripieno.engine.layout import RING_BYTES, capacity_of, cores_here, lanes_of, orders_of
+from ripieno.engine.layout import RING_BYTES, capacity_of, map_cores, worker_config, workers_of
 from ripieno.types import Device
 
 
@@ -18,23 +18,23 @@ def cpu(number: int, *cores: int) -> Device:
 
 def test_planned_cores_are_kept_where_all_of_them_may_be_used():
     halves = (cpu(0, 4, 6), cpu(1, 5, 7))
-    assert [cores_here(half, halves, range(8)) for half in halves] == [(4, 6), (5, 7)]
+    assert [map_cores(half, halves, range(8)) for half in halves] == [(4, 6), (5, 7)]
 
 
 def test_planned_cores_that_are_not_here_give_way_to_as_many_that_are():
     halves = (cpu(0, 0, 1), cpu(1, 2, 3))
-    assert [cores_here(half, halves, {8, 9, 10, 11, 12}) for half in halves] == [(8, 9), (10, 11)]
-    assert cores_here(cpu(0, 0, 1), [cpu(0, 0, 1)], {1, 5}) == (1, 5)
+    assert [map_cores(half, halves, {8, 9, 10, 11, 12}) for half in halves] == [(8, 9), (10, 11)]
+    assert map_cores(cpu(0, 0, 1), [cpu(0, 0, 1)], {1, 5}) == (1, 5)
 
 
 def test_devices_share_out_fewer_cores_than_were_planned():
     halves = (cpu(0, 0, 1, 2, 3), cpu(1, 4, 5, 6, 7))
-    assert [cores_here(half, halves, {0, 1, 2, 3}) for half in halves] == [(0, 1), (2, 3)]
-    assert [cores_here(half, halves, {3}) for half in halves] == [(3,), (3,)]
+    assert [map_cores(half, halves, {0, 1, 2, 3}) for half in halves] == [(0, 1), (2, 3)]
+    assert [map_cores(half, halves, {3}) for half in halves] == [(3,), (3,)]
 
 
 def test_a_device_that_is_not_pinned_stays_so():
-    assert cores_here(cpu(0), [cpu(0), cpu(1, 99)], {0}) == ()
+    assert map_cores(cpu(0), [cpu(0), cpu(1, 99)], {0}) == ()
 
 
 def test_a_bundle_planned_on_cores_that_are_not_here_is_served_on_those_that_are(isolation):
@@ -54,8 +54,8 @@ def test_a_lane_knows_the_largest_batch_of_each_of_its_members():
     bundle = fake.bundle(members=2, lanes=1)
     places = tuple(dataclasses.replace(p, batch_size=2 + i) for i, p in enumerate(bundle.allocation.placements))
     bundle = dataclasses.replace(bundle, allocation=dataclasses.replace(bundle.allocation, placements=places))
-    (lane,) = lanes_of(bundle)
-    assert [seat.batch_size for seat in orders_of(bundle, lane, [lane]).seats] == [2, 3]
+    (lane,) = workers_of(bundle)
+    assert [seat.batch_size for seat in worker_config(bundle, lane, [lane]).models] == [2, 3]
 
 
 @pytest.mark.parametrize(("largest", "capacity"), [(1, 1024), (8, 1024), (100, 1000), (600, 2400), (5000, 20_000)])

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from ripieno.engine import Cascade, Engine
-from ripieno.engine.claims import Span
 from ripieno.engine.combiner import Combiner, find_fault, is_finite
 from ripieno.engine.memory import Memory
-from ripieno.engine.request import Plan, Request
+from ripieno.engine.request import ExecutionPlan, Request
+from ripieno.engine.ring_types import RequestSlice
 from ripieno.errors import EngineError, EngineTimeoutError
 
 NAME = "00001-e001"
@@ -111,8 +111,8 @@ def test_a_span_with_a_fault_gets_no_part() -> None:
     memory = Memory(8, 2, fake.CLASSES, bundle.input)
     memory.predictions[:] = 1 / fake.CLASSES
     memory.predictions[1, 5, 2] = np.nan
-    plan = Plan((0, 1))
-    spans = [Span(Request(4, plan, 4), 0, i, i + 4, 0.0, [0, 0], 0, frozenset()) for i in (0, 4)]
+    plan = ExecutionPlan((0, 1))
+    spans = [RequestSlice(Request(4, plan, 4), 0, i, i + 4, 0.0, [0, 0], 0, frozenset()) for i in (0, 4)]
     (fault,) = Combiner(bundle.ensemble, memory).finish(spans)
     assert fault.span is spans[1]
     assert (fault.member, fault.sample) == (1, 1)

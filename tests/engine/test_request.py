@@ -5,7 +5,7 @@ from concurrent.futures import as_completed, wait
 
 import numpy as np
 
-from ripieno.engine.request import AnswerFuture, Part, Plan, Request
+from ripieno.engine.request import AnswerFuture, ExecutionPlan, PartialResult, Request
 
 
 def test_whoever_waits_for_a_future_is_told_of_its_cancelling():
@@ -21,7 +21,7 @@ def test_whoever_waits_for_a_future_is_told_of_its_cancelling():
 
 
 def test_a_future_can_be_cancelled_twice_and_resolved_after_it(caplog):
-    request = Request(1, Plan((0,)), 1)
+    request = Request(1, ExecutionPlan((0,)), 1)
     assert request.future.cancel()
     assert request.future.cancel()
     request.resolve(part(0, 1, (0,)))
@@ -30,14 +30,14 @@ def test_a_future_can_be_cancelled_twice_and_resolved_after_it(caplog):
     assert not caplog.records
 
 
-def part(offset: int, samples: int, members: tuple[int, ...]) -> Part:
+def part(offset: int, samples: int, members: tuple[int, ...]) -> PartialResult:
     """A part whose members' numbers can be told apart by member and sample."""
     each = np.add.outer(10 * np.array(members), np.arange(offset, offset + samples)).astype(np.float32)[:, :, None]
-    return Part(offset, each.mean(0), members, each=each)
+    return PartialResult(offset, each.mean(0), members, each=each)
 
 
 def test_an_answer_in_one_part_leaves_out_who_died_after_it_was_combined():
-    request = Request(2, Plan((0, 2), each=True), 0, parts=[part(0, 2, (0, 1, 2))], partial=True)
+    request = Request(2, ExecutionPlan((0, 2), each=True), 0, parts=[part(0, 2, (0, 1, 2))], partial=True)
     answer = request.answer((0, 2), ("a", "c"))
     assert answer.each.tolist() == [[[0], [1]], [[20], [21]]]
     assert answer.members == ("a", "c")
@@ -45,11 +45,11 @@ def test_an_answer_in_one_part_leaves_out_who_died_after_it_was_combined():
 
 def test_parts_of_different_members_are_joined_by_those_they_share():
     parts = [part(2, 1, (1, 2)), part(0, 2, (0, 1, 2)), part(3, 1, (0, 2))]
-    answer = Request(4, Plan((0, 1, 2), each=True), 0, parts=parts).answer((2,), ("c",))
+    answer = Request(4, ExecutionPlan((0, 1, 2), each=True), 0, parts=parts).answer((2,), ("c",))
     assert answer.each.tolist() == [[[20], [21], [22], [23]]]
     assert answer.probabilities.shape == (4, 1)
 
 
 def test_parts_that_share_nobody_have_nothing_of_each():
     parts = [part(0, 1, (0,)), part(1, 1, (1,))]
-    assert Request(2, Plan((0, 1), each=True), 0, parts=parts).answer((), ()).each.shape == (0, 2, 1)
+    assert Request(2, ExecutionPlan((0, 1), each=True), 0, parts=parts).answer((), ()).each.shape == (0, 2, 1)

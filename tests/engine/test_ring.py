@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripieno.engine.claims import Post
 from ripieno.engine.ring import Ring
+from ripieno.engine.ring_types import InstanceConfig
 
 
 def ring(capacity=16, members=2, lanes=2, batch_size=4, **options) -> Ring:
-    made = Ring(capacity, members, [[Post(m, batch_size) for m in range(members)] for _ in range(lanes)], **options)
+    made = Ring(
+        capacity, members, [[InstanceConfig(m, batch_size) for m in range(members)] for _ in range(lanes)], **options
+    )
     for lane in range(lanes):
-        made.raise_lane(lane)
+        made.worker_up(lane)
     return made
 
 
@@ -25,19 +27,19 @@ def flat(taken):
 def finish(some: Ring, now: float = 0.0):
     """Complete and assign until nothing is left; the spans that finished, in order."""
     spans = []
-    claims = flat(some.assign(now)) + list(some.claims.values())
+    claims = flat(some.schedule(now)) + list(some.claims.values())
     while claims:
         for claim in claims:
             spans += some.complete(claim.id, 0.001)
-        claims = flat(some.assign(now))
+        claims = flat(some.schedule(now))
     return spans
 
 
 def test_every_member_predicts_every_sample_once_and_then_the_span_is_finished():
     some = ring()
-    span = some.publish("request", 0, 6, [0, 1], 0.0)
+    span = some.enqueue("request", 0, 6, [0, 1], 0.0)
     seen = {0: set(), 1: set()}
-    claims = flat(some.assign(0.0))
+    claims = flat(some.schedule(0.0))
     finished = []
     while claims:
         for claim in claims:
@@ -45,7 +47,7 @@ def test_every_member_predicts_every_sample_once_and_then_the_span_is_finished()
             assert not positions & seen[claim.member]
             seen[claim.member] |= positions
             finished += some.complete(claim.id, 0.001)
-        claims = flat(some.assign(0.0))
+        claims = flat(some.schedule(0.0))
     assert seen == {0: set(range(6)), 1: set(range(6))}
     assert finished == [span]
 
@@ -53,15 +55,15 @@ def test_every_member_predicts_every_sample_once_and_then_the_span_is_finished()
 def test_small_requests_share_a_batch():
     some = ring(lanes=1, members=1)
     for i in range(3):
-        some.publish(i, 0, 1, [0], 0.0)
-    (claim,) = flat(some.assign(0.0))
+        some.enqueue(i, 0, 1, [0], 0.0)
+    (claim,) = flat(some.schedule(0.0))
     assert claim.samples == 3
     assert [span.request for span in some.complete(claim.id, 0.001)] == [0, 1, 2]
 
 
 def test_a_full_ring_has_no_room_until_a_span_is_freed():
     some = ring(capacity=8)
-    first = some.publish("a", 0, 8, [0, 1], 0.0)
+    first = some.enqueue("a", 0, 8, [0, 1], 0.0)
     assert some.piece(1) == 0
     assert finish(some) == [first]
     assert some.piece(1) == 0
@@ -71,8 +73,8 @@ def test_a_full_ring_has_no_room_until_a_span_is_freed():
 
 def test_slots_are_freed_in_order_so_that_none_is_written_over():
     some = ring(capacity=8)
-    first = some.publish("a", 0, 4, [0], 0.0)
-    second = some.publish("b", 0, 4, [1], 0.0)
+    first = some.enqueue("a", 0, 4, [0], 0.0)
+    second = some.enqueue("b", 0, 4, [1], 0.0)
     finish(some)
     some.free(second)
     assert some.piece(8) == 0
@@ -84,12 +86,12 @@ def test_the_member_that_is_behind_goes_first_and_among_equals_the_longest():
     some = ring(lanes=1, members=2)
     some.measured(0, 0, 0.001)
     some.measured(0, 1, 0.003)
-    some.publish("a", 0, 4, [0, 1], 0.0)
-    (longest,) = flat(some.assign(0.0))
+    some.enqueue("a", 0, 4, [0, 1], 0.0)
+    (longest,) = flat(some.schedule(0.0))
     assert longest.member == 1
-    some.publish("b", 0, 4, [0, 1], 0.0)
+    some.enqueue("b", 0, 4, [0, 1], 0.0)
     some.complete(longest.id, 0.012)
-    (behind,) = flat(some.assign(0.0))
+    (behind,) = flat(some.schedule(0.0))
     assert behind.member == 0
 
 
@@ -97,8 +99,8 @@ def test_idle_lanes_share_the_last_work_evenly():
     some = ring(capacity=64, members=1, lanes=2, batch_size=64)
     for lane in range(2):
         some.measured(lane, 0, 0.01)
-    some.publish("a", 0, 64, [0], 0.0)
-    first, second = flat(some.assign(0.0))
+    some.enqueue("a", 0, 64, [0], 0.0)
+    first, second = flat(some.schedule(0.0))
     assert first.samples == 16
     assert second.samples == 12
 
@@ -107,73 +109,73 @@ def test_the_newest_measurement_counts_a_fifth():
     some = ring(lanes=1, members=1)
     some.measured(0, 0, 1.0)
     some.measured(0, 0, 2.0)
-    some.publish("a", 0, 4, [0], 0.0)
-    (claim,) = flat(some.assign(0.0))
+    some.enqueue("a", 0, 4, [0], 0.0)
+    (claim,) = flat(some.schedule(0.0))
     assert claim.seconds == pytest.approx(4 * 1.2)
     some.complete(claim.id, 4 * 0.2)
-    some.publish("b", 0, 4, [0], 0.0)
-    assert flat(some.assign(0.0))[0].seconds == pytest.approx(4 * 1.0)
+    some.enqueue("b", 0, 4, [0], 0.0)
+    assert flat(some.schedule(0.0))[0].seconds == pytest.approx(4 * 1.0)
 
 
 def test_the_last_work_is_not_cut_below_the_floor_of_a_post():
     for floor, samples in ((8, 8), (2, 5), (12, 10)):
-        some = Ring(64, 1, [[Post(0, 64, floor)]])
-        some.raise_lane(0)
+        some = Ring(64, 1, [[InstanceConfig(0, 64, floor)]])
+        some.worker_up(0)
         some.measured(0, 0, 0.01)
-        some.publish("a", 0, 10, [0], 0.0)
-        assert flat(some.assign(0.0))[0].samples == samples
+        some.enqueue("a", 0, 10, [0], 0.0)
+        assert flat(some.schedule(0.0))[0].samples == samples
 
 
 def test_a_batch_waits_for_more_until_max_delay():
     some = ring(lanes=1, members=1, max_delay=0.5)
-    some.publish("a", 0, 1, [0], 10.0)
-    assert not some.assign(10.0)
-    assert some.due() == 10.5
-    assert flat(some.assign(10.5))[0].samples == 1
+    some.enqueue("a", 0, 1, [0], 10.0)
+    assert not some.schedule(10.0)
+    assert some.next_deadline() == 10.5
+    assert flat(some.schedule(10.5))[0].samples == 1
 
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_what_is_due_first_is_what_waits_longest_whichever_member_it_waits_for(first):
     some = ring(capacity=64, lanes=1, members=2, max_delay=0.5)
-    some.publish("a", 0, 1, [first], 10.0)
-    some.publish("b", 0, 1, [1 - first], 10.25)
-    assert not some.assign(10.25)
-    assert some.due() == 10.5
-    (claim,) = flat(some.assign(10.5))
+    some.enqueue("a", 0, 1, [first], 10.0)
+    some.enqueue("b", 0, 1, [1 - first], 10.25)
+    assert not some.schedule(10.25)
+    assert some.next_deadline() == 10.5
+    (claim,) = flat(some.schedule(10.5))
     assert claim.member == first
     some.complete(claim.id, 0.001)
-    assert some.due() == 10.75
+    assert some.next_deadline() == 10.75
 
 
 def test_nothing_is_due_when_nothing_waits():
-    assert ring(max_delay=0.5).due() is None
+    assert ring(max_delay=0.5).next_deadline() is None
 
 
 def test_what_is_past_due_behind_a_busy_lane_hides_nothing_that_comes_due_later():
-    some = Ring(64, 2, [[Post(0, 4)], [Post(1, 4)]], max_delay=0.5)
-    some.raise_lane(0)
-    some.raise_lane(1)
-    some.publish("a", 0, 4, [0], 9.0)
-    assert len(some.assign(9.0)) == 1  # lane 0 computes
-    some.publish("b", 0, 1, [0], 9.5)
-    some.publish("c", 0, 1, [1], 10.25)
-    assert not some.assign(10.25)
-    assert some.due(10.25) == 10.75
-    assert some.due(10.75) is None
-    assert flat(some.assign(10.75))[0].member == 1
+    some = Ring(64, 2, [[InstanceConfig(0, 4)], [InstanceConfig(1, 4)]], max_delay=0.5)
+    some.worker_up(0)
+    some.worker_up(1)
+    some.enqueue("a", 0, 4, [0], 9.0)
+    assert len(some.schedule(9.0)) == 1  # lane 0 computes
+    some.enqueue("b", 0, 1, [0], 9.5)
+    some.enqueue("c", 0, 1, [1], 10.25)
+    assert not some.schedule(10.25)
+    assert some.next_deadline(10.25) == 10.75
+    assert some.next_deadline(10.75) is None
+    assert flat(some.schedule(10.75))[0].member == 1
 
 
 def test_a_full_batch_does_not_wait():
     some = ring(lanes=1, members=1, max_delay=0.5)
-    some.publish("a", 0, 4, [0], 10.0)
-    assert flat(some.assign(10.0))[0].samples == 4
+    some.enqueue("a", 0, 4, [0], 10.0)
+    assert flat(some.schedule(10.0))[0].samples == 4
 
 
 def test_work_ahead_goes_to_a_busy_lane_only_up_to_its_seconds():
     some = ring(capacity=64, lanes=1, members=1, ahead=0.002)
     some.measured(0, 0, 0.0002)
-    some.publish("a", 0, 64, [0], 0.0)
-    assert len(flat(some.assign(0.0))) == 3
+    some.enqueue("a", 0, 64, [0], 0.0)
+    assert len(flat(some.schedule(0.0))) == 3
 
 
 def test_work_shorter_than_a_wake_up_stays_in_one_lane_and_longer_work_is_spread():
@@ -181,18 +183,18 @@ def test_work_shorter_than_a_wake_up_stays_in_one_lane_and_longer_work_is_spread
         some = ring(lanes=2, members=4, ahead=0.0002)
         for lane, member in itertools.product(range(2), range(4)):
             some.measured(lane, member, rate)
-        some.publish("a", 0, 1, range(4), 0.0)
-        assert len(some.assign(0.0)) == lanes
+        some.enqueue("a", 0, 1, range(4), 0.0)
+        assert len(some.schedule(0.0)) == lanes
 
 
 def test_a_lane_takes_nothing_beside_what_is_suspected_of_killing_lanes():
     some = ring(lanes=1, members=3, ahead=1.0)
-    some.publish("a", 0, 1, range(3), 0.0)
-    assert len(flat(some.assign(0.0))) == 3
+    some.enqueue("a", 0, 1, range(3), 0.0)
+    assert len(flat(some.schedule(0.0))) == 3
     some.release(0)
-    some.raise_lane(0)
+    some.worker_up(0)
     held = []
-    while claims := flat(some.assign(0.0)):
+    while claims := flat(some.schedule(0.0)):
         held.append([claim.tries for claim in claims])
         for claim in claims:
             some.complete(claim.id, 0.001)
@@ -202,47 +204,47 @@ def test_a_lane_takes_nothing_beside_what_is_suspected_of_killing_lanes():
 def suspect(some: Ring) -> None:
     """The lane dies over what it has just been given, and is up again."""
     some.release(0)
-    some.raise_lane(0)
+    some.worker_up(0)
 
 
 def test_a_lane_that_is_busy_for_long_takes_no_second_claim_beside_what_is_suspected():
     some = ring(capacity=64, lanes=1, members=2, ahead=0.001)
     some.measured(0, 0, 1.0)
     some.measured(0, 1, 0.5)
-    some.publish("a", 0, 4, [0], 0.0)
-    assert [claim.member for claim in flat(some.assign(0.0))] == [0]
+    some.enqueue("a", 0, 4, [0], 0.0)
+    assert [claim.member for claim in flat(some.schedule(0.0))] == [0]
     suspect(some)
-    some.publish("b", 0, 40, [1], 0.0)
-    (alone,) = flat(some.assign(0.0))
+    some.enqueue("b", 0, 40, [1], 0.0)
+    (alone,) = flat(some.schedule(0.0))
     assert (alone.member, alone.tries) == (0, 1)
-    assert not some.assign(0.0)
+    assert not some.schedule(0.0)
     some.complete(alone.id, 4.0)
-    assert len(flat(some.assign(0.0))) == 2  # what nothing is wrong with is prepared beside another
+    assert len(flat(some.schedule(0.0))) == 2  # what nothing is wrong with is prepared beside another
 
 
 def test_what_is_suspected_is_not_given_to_a_lane_that_holds_something():
     some = ring(capacity=64, lanes=2, members=2, ahead=1.0)
     for lane, member in itertools.product(range(2), range(2)):
         some.measured(lane, member, 0.1)
-    some.publish("a", 0, 4, [0, 1], 0.0)
-    held, lost = (claims[0] for _, claims in sorted(some.assign(0.0).items()))
+    some.enqueue("a", 0, 4, [0, 1], 0.0)
+    held, lost = (claims[0] for _, claims in sorted(some.schedule(0.0).items()))
     some.release(lost.lane)
-    assert not some.assign(0.0)
+    assert not some.schedule(0.0)
     some.complete(held.id, 0.4)
-    (alone,) = flat(some.assign(0.0))
+    (alone,) = flat(some.schedule(0.0))
     assert (alone.lane, alone.member, alone.tries) == (held.lane, lost.member, 1)
 
 
 def test_what_is_suspected_is_predicted_request_by_request_without_what_came_later():
     some = ring(capacity=64, lanes=1, members=1, batch_size=8)
-    some.publish("a", 0, 2, [0], 0.0)
-    assert flat(some.assign(0.0))[0].ranges == [(0, 2)]
+    some.enqueue("a", 0, 2, [0], 0.0)
+    assert flat(some.schedule(0.0))[0].ranges == [(0, 2)]
     suspect(some)
-    some.publish("b", 0, 2, [0], 0.0)
-    (alone,) = flat(some.assign(0.0))
+    some.enqueue("b", 0, 2, [0], 0.0)
+    (alone,) = flat(some.schedule(0.0))
     assert (alone.ranges, alone.tries) == ([(0, 2)], 1)
     some.complete(alone.id, 0.001)
-    (later,) = flat(some.assign(0.0))
+    (later,) = flat(some.schedule(0.0))
     assert (later.ranges, later.tries) == ([(2, 4)], 0)
 
 
@@ -251,52 +253,52 @@ def test_a_busy_lane_gets_a_second_claim_only_while_much_more_waits():
     for lane in range(2):
         for member in range(2):
             some.measured(lane, member, 0.01)
-    some.publish("a", 0, 16, [0, 1], 0.0)
-    assert [len(claims) for claims in some.assign(0.0).values()] == [1, 1]
-    some.publish("b", 0, 200, [0, 1], 0.0)
-    assert [len(claims) for claims in some.assign(0.0).values()] == [1, 1]
-    assert not some.assign(0.0)
+    some.enqueue("a", 0, 16, [0, 1], 0.0)
+    assert [len(claims) for claims in some.schedule(0.0).values()] == [1, 1]
+    some.enqueue("b", 0, 200, [0, 1], 0.0)
+    assert [len(claims) for claims in some.schedule(0.0).values()] == [1, 1]
+    assert not some.schedule(0.0)
     assert [len(lane.held) for lane in some.lanes] == [2, 2]
 
 
 def test_the_claims_of_a_dead_lane_are_given_out_again():
     some = ring(lanes=2, members=1)
-    span = some.publish("a", 0, 4, [0], 0.0)
-    (claim,) = flat(some.assign(0.0))
+    span = some.enqueue("a", 0, 4, [0], 0.0)
+    (claim,) = flat(some.schedule(0.0))
     assert some.release(claim.lane) == ([], [])
     assert some.complete(claim.id, 0.001) == []
-    (again,) = flat(some.assign(0.0))
+    (again,) = flat(some.schedule(0.0))
     assert again.lane != claim.lane
     assert some.complete(again.id, 0.001) == [span]
 
 
 def test_what_a_dead_lane_held_goes_before_what_came_later():
     some = ring(lanes=1, members=1, batch_size=2)
-    some.publish("a", 0, 6, [0], 0.0)
-    (claim,) = flat(some.assign(0.0))
+    some.enqueue("a", 0, 6, [0], 0.0)
+    (claim,) = flat(some.schedule(0.0))
     some.release(0)
-    some.raise_lane(0)
-    (again,) = flat(some.assign(0.0))
+    some.worker_up(0)
+    (again,) = flat(some.schedule(0.0))
     assert again.ranges == claim.ranges == [(0, 2)]
 
 
 def test_a_lane_that_holds_a_member_waits_for_its_next_batch_to_fill():
     some = ring(capacity=64, lanes=1, members=1, ahead=1.0)
-    some.publish("a", 0, 1, [0], 0.0)
-    assert len(flat(some.assign(0.0))) == 1
-    some.publish("b", 0, 3, [0], 0.0)
-    assert not some.assign(0.0)
-    some.publish("c", 0, 1, [0], 0.0)
-    assert flat(some.assign(0.0))[0].samples == 4
+    some.enqueue("a", 0, 1, [0], 0.0)
+    assert len(flat(some.schedule(0.0))) == 1
+    some.enqueue("b", 0, 3, [0], 0.0)
+    assert not some.schedule(0.0)
+    some.enqueue("c", 0, 1, [0], 0.0)
+    assert flat(some.schedule(0.0))[0].samples == 4
 
 
 def test_samples_over_which_lanes_died_are_retried_request_by_request_and_then_given_up():
     some = ring(lanes=1, members=1, deaths=2)
-    first, second = (some.publish(name, 0, 1, [0], 0.0) for name in "ab")
-    assert flat(some.assign(0.0))[0].samples == 2
+    first, second = (some.enqueue(name, 0, 1, [0], 0.0) for name in "ab")
+    assert flat(some.schedule(0.0))[0].samples == 2
     assert some.release(0) == ([], [])
-    some.raise_lane(0)
-    (alone,) = flat(some.assign(0.0))
+    some.worker_up(0)
+    (alone,) = flat(some.schedule(0.0))
     assert alone.samples == 1
     hopeless, _ = some.release(0)
     assert hopeless == [(first, 0)]
@@ -305,28 +307,28 @@ def test_samples_over_which_lanes_died_are_retried_request_by_request_and_then_g
 
 def test_claims_behind_the_running_one_are_not_suspected():
     some = ring(lanes=1, members=2, ahead=1.0, deaths=1)
-    span = some.publish("a", 0, 1, [0, 1], 0.0)
-    running, _ = flat(some.assign(0.0))
+    span = some.enqueue("a", 0, 1, [0, 1], 0.0)
+    running, _ = flat(some.schedule(0.0))
     hopeless, _ = some.release(0)
     assert hopeless == [(span, running.member)]
 
 
 def test_a_withdrawn_span_finishes_when_its_last_claim_returns():
     some = ring(capacity=8, lanes=1, members=2)
-    span = some.publish("a", 0, 2, [0, 1], 0.0)
-    (claim,) = flat(some.assign(0.0))
-    assert not some.withdraw(span, [0, 1])
+    span = some.enqueue("a", 0, 2, [0, 1], 0.0)
+    (claim,) = flat(some.schedule(0.0))
+    assert not some.cancel(span, [0, 1])
     assert some.complete(claim.id, 0.001) == [span]
 
 
 def test_a_withdrawn_span_finishes_when_its_lane_dies():
     some = ring(capacity=8, lanes=1, members=1)
-    span = some.publish("a", 0, 2, [0], 0.0)
-    some.assign(0.0)
-    some.withdraw(span, [0])
+    span = some.enqueue("a", 0, 2, [0], 0.0)
+    some.schedule(0.0)
+    some.cancel(span, [0])
     assert some.release(0) == ([], [span])
-    some.raise_lane(0)
-    assert not some.assign(0.0)
+    some.worker_up(0)
+    assert not some.schedule(0.0)
 
 
 @settings(max_examples=150, deadline=None)
@@ -342,12 +344,12 @@ def test_whatever_happens_every_sample_is_predicted_once_by_every_member_in_its_
 ):
     dice = random.Random(seed)
     posts = [
-        [Post(m, dice.randint(1, 8)) for m in range(members) if m % lanes == lane or dice.random() < 0.5]
+        [InstanceConfig(m, dice.randint(1, 8)) for m in range(members) if m % lanes == lane or dice.random() < 0.5]
         for lane in range(lanes)
     ]
     for m in range(members):  # everybody sits somewhere
         if not any(post.member == m for lane in posts for post in lane):
-            posts[0].append(Post(m, 4))
+            posts[0].append(InstanceConfig(m, 4))
     some = Ring(capacity, members, posts, ahead=ahead, deaths=10**9)
     down = set(range(lanes))
     slots: list[int | None] = [None] * capacity  # the position whose sample lies in a slot
@@ -366,7 +368,7 @@ def test_whatever_happens_every_sample_is_predicted_once_by_every_member_in_its_
             assert slots[position % capacity] is None
             slots[position % capacity] = position
             wanted[position] = tuple(chosen)
-        live.append(some.publish(object(), 0, count, chosen, 0.0))
+        live.append(some.enqueue(object(), 0, count, chosen, 0.0))
 
     def check(claim):
         post = next(p for p in posts[claim.lane] if p.member == claim.member)
@@ -406,29 +408,29 @@ def test_whatever_happens_every_sample_is_predicted_once_by_every_member_in_its_
         if down:
             lane = dice.choice(sorted(down))
             down.remove(lane)
-            some.raise_lane(lane)
+            some.worker_up(lane)
 
     def withdraw():
         if live:
             span = dice.choice(live)
             dropped.append(span)
-            if some.withdraw(span, range(members)):
+            if some.cancel(span, range(members)):
                 settle([span])
 
     acts = [publish] * 4 + [complete] * 4 + [die, rise, rise, withdraw]
     for _ in range(150):
         dice.choice(acts)()
-        for claim in flat(some.assign(0.0)):
+        for claim in flat(some.schedule(0.0)):
             check(claim)
         assert 0 <= some.head - some.tail <= capacity
         assert some.idle == sum(lane.up and not lane.held for lane in some.lanes)
     while down:
         rise()
-    for claim in flat(some.assign(0.0)):
+    for claim in flat(some.schedule(0.0)):
         check(claim)
     while some.claims:
         complete()
-        for claim in flat(some.assign(0.0)):
+        for claim in flat(some.schedule(0.0)):
             check(claim)
     assert not live
     assert some.head == some.tail
@@ -438,4 +440,4 @@ def test_whatever_happens_every_sample_is_predicted_once_by_every_member_in_its_
 @pytest.mark.parametrize("bad", [0, -1])
 def test_a_ring_has_at_least_one_slot(bad):
     with pytest.raises(AssertionError):
-        Ring(bad, 1, [[Post(0, 1)]])
+        Ring(bad, 1, [[InstanceConfig(0, 1)]])

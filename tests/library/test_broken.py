@@ -15,9 +15,21 @@ import pytest
 
 from ripieno.errors import BrokenFileWarning, LibraryError
 from ripieno.library import Library
-from ripieno.library.benches import Bench, benches_of, keep_bench
-from ripieno.library.quota import enforce_quota
-from ripieno.types import Allocation, Cascade, Device, Ensemble, Front, Input, Job, Member, Placement, Point, Profile
+from ripieno.library.bench_records import BenchRecord, benches_of, keep_bench
+from ripieno.library.eviction import enforce_quota
+from ripieno.types import (
+    Allocation,
+    BatchProfile,
+    Cascade,
+    Device,
+    Ensemble,
+    Front,
+    Input,
+    Job,
+    Member,
+    Placement,
+    Profile,
+)
 
 LABELS = np.array([0, 1, 1, 0])
 NAMES = ("ann", "bob", "cid", "dan", "eve")
@@ -132,20 +144,20 @@ def test_what_is_no_member_is_passed_over_without_a_word(library: Library) -> No
 def test_a_search_makes_a_broken_member_again_when_its_job_has_no_result(library: Library) -> None:
     job = Job(1, {"width": 8}, 0, 3)
     library.add(dataclasses.replace(MEMBER, id=job.member), np.full((4, 2), 0.5, np.float32), LABELS, b"weights")
-    assert library.made(job) is not None
+    assert library.find_job_member(job) is not None
     (library.path / "library" / job.member / "member.json").write_bytes(b"")
     with pytest.warns(BrokenFileWarning):
-        assert library.made(job) is None
+        assert library.find_job_member(job) is None
 
 
 # what is kept beside members
 
-POINT = Point(8, 0.1, 0.0, 100)
+POINT = BatchProfile(8, 0.1, 0.0, 100)
 ENSEMBLE = Ensemble("B5", ("ann", "bob"), (0.5, 0.5), "smobf", {"seconds": 5.0}, {"seconds": 4.0}, {})
 ALLOCATION = Allocation("B5", "B5", (Device("cpu:0", "cpu", 1),), (Placement("ann", "cpu:0", 8),))
 FRONT = Front("seconds", "smobf", (ENSEMBLE,))
 CASCADE = Cascade(("ann", "bob"), 0.5)
-BENCH = Bench(0.0, "cpu", "threads", 8, 2, 1.0, 10.0, 0.0, 0.1, 0.2)
+BENCH = BenchRecord(0.0, "cpu", "threads", 8, 2, 1.0, 10.0, 0.0, 0.1, 0.2)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from ripieno import files
 from ripieno.errors import LibraryError
 from ripieno.library import Library, read_bundle, write_bundle
-from ripieno.library.benches import Bench, benches_of, keep_bench
+from ripieno.library.bench_records import BenchRecord, benches_of, keep_bench
 from ripieno.library.bundle import model_path
 from ripieno.types import Allocation, Device, Ensemble, Input, Member, Placement
 from tests.server.stand_in import write_small_bundle
@@ -62,7 +62,7 @@ def test_a_bundle_is_not_written_where_a_file_is(library: Library, tmp_path: Pat
 
 def test_a_bundle_over_another_has_none_of_its_benches(library: Library, tmp_path: Path) -> None:
     write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
-    keep_bench(tmp_path / "bundle", Bench(1.7e9, "some-cpu", "thread", 64, 3, 1.0, 4321.0, 0.01, 0.002, 0.005))
+    keep_bench(tmp_path / "bundle", BenchRecord(1.7e9, "some-cpu", "thread", 64, 3, 1.0, 4321.0, 0.01, 0.002, 0.005))
     write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
     assert benches_of(tmp_path / "bundle") == []
 

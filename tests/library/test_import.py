@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ripieno.errors import LibraryError, RipienoError
 from ripieno.library import Library, import_predictions
-from ripieno.library.tables import read_table
+from ripieno.library.table_io import read_table
 from ripieno.selection import select_members
 
 LABELS = np.array([0, 1, 2, 1])
@@ -106,7 +106,7 @@ def test_test_predictions_are_added_to_members_that_are_there(library: Library) 
     import_predictions(library, {"ann": answers(5)[:3]}, LABELS[:3], split="test")
     member = library.member("ann")
     assert set(member.losses) >= {"valid_cross_entropy", "test_cross_entropy", "test_accuracy"}
-    assert library.truth(["ann"], "test").shape == (1, 3)
+    assert library.true_class_probabilities(["ann"], "test").shape == (1, 3)
 
 
 def test_a_member_is_replaced_only_when_asked(library: Library) -> None:
@@ -117,8 +117,10 @@ def test_a_member_is_replaced_only_when_asked(library: Library) -> None:
 
 def test_what_is_imported_can_be_selected_from(library: Library) -> None:
     import_predictions(library, {f"m{i}": answers(i) for i in range(6)}, LABELS)
-    choice = select_members(library.truth(library.ids()), costs=np.ones(6), budget=3.0, names=library.ids())
-    mapped = select_members(library.mapped_truth(library.ids()), costs=np.ones(6), budget=3.0)
+    choice = select_members(
+        library.true_class_probabilities(library.ids()), costs=np.ones(6), budget=3.0, names=library.ids()
+    )
+    mapped = select_members(library.true_class_mapped(library.ids()), costs=np.ones(6), budget=3.0)
     assert choice == mapped
 
 

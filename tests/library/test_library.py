@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.errors import LibraryError
 from ripieno.library import Library
-from ripieno.types import Allocation, Device, Ensemble, Input, Job, Member, Placement, Point, Profile
+from ripieno.types import Allocation, BatchProfile, Device, Ensemble, Input, Job, Member, Placement, Profile
 
 LABELS = np.array([0, 1, 1])
 LOSSES = {"valid_cross_entropy": 0.7}
@@ -42,8 +42,8 @@ def test_a_member_is_read_back_as_it_was_written(library: Library) -> None:
 
 
 def test_the_true_class_is_kept_beside_the_predictions(library: Library) -> None:
-    assert (library.truth([MEMBER.id])[0] == answers()[[0, 1, 2], LABELS]).all()
-    assert (library.mapped_truth([MEMBER.id])[0] == answers()[[0, 1, 2], LABELS]).all()
+    assert (library.true_class_probabilities([MEMBER.id])[0] == answers()[[0, 1, 2], LABELS]).all()
+    assert (library.true_class_mapped([MEMBER.id])[0] == answers()[[0, 1, 2], LABELS]).all()
     assert library.has_truth(MEMBER.id)
     assert not library.has_truth(MEMBER.id, "test")
 
@@ -52,8 +52,8 @@ def test_half_precision_stays_half_on_disk(library: Library) -> None:
     half = answers(1).astype(np.float16)
     library.add(dataclasses.replace(MEMBER, id="half"), half, LABELS)
     assert library.probabilities("half").dtype == np.float16
-    assert library.mapped_truth(["half"])[0].dtype == np.float16
-    assert library.truth(["half", MEMBER.id]).dtype == np.float32
+    assert library.true_class_mapped(["half"])[0].dtype == np.float16
+    assert library.true_class_probabilities(["half", MEMBER.id]).dtype == np.float32
 
 
 def test_a_member_without_its_json_does_not_exist(library: Library) -> None:
@@ -66,9 +66,9 @@ def test_a_member_without_its_json_does_not_exist(library: Library) -> None:
 
 def test_a_jobs_member_is_that_of_its_configuration(library: Library) -> None:
     job = Job(1, {"width": 8}, 1, 3)
-    assert library.made(job) == MEMBER
-    assert library.made(dataclasses.replace(job, configuration={"width": 9})) is None
-    assert library.made(dataclasses.replace(job, stop=9)) is None
+    assert library.find_job_member(job) == MEMBER
+    assert library.find_job_member(dataclasses.replace(job, configuration={"width": 9})) is None
+    assert library.find_job_member(dataclasses.replace(job, stop=9)) is None
 
 
 def test_adding_a_member_again_replaces_it(library: Library) -> None:
@@ -82,7 +82,7 @@ def test_a_replaced_member_keeps_nothing_of_the_network_before(library: Library)
     library.write_probabilities(MEMBER.id, "test", answers(3), LABELS)
     for name in ("model.onnx", "model-fp16.onnx", "model-int8.onnx"):
         (library.member_path(MEMBER.id) / name).write_bytes(b"made of the old weights")
-    point = Point(1, 0.1, 0.0, 10)
+    point = BatchProfile(1, 0.1, 0.0, 10)
     library.write_profiles("cpu-x", [Profile(m, "cpu-x", "onnx", (point,)) for m in (MEMBER.id, "other")])
     library.write_profiles("cpu-y", [Profile(MEMBER.id, "cpu-y", "onnx", (point,))])
     library.add(MEMBER, answers(2), LABELS, b"new weights")
@@ -129,7 +129,7 @@ def test_a_member_can_be_updated_only_when_it_is_there(library: Library) -> None
 
 
 def test_a_removed_member_is_gone_with_its_profiles(library: Library) -> None:
-    library.write_profiles("cpu-x", [Profile(MEMBER.id, "cpu-x", "onnx", (Point(1, 0.1, 0.0, 10),))])
+    library.write_profiles("cpu-x", [Profile(MEMBER.id, "cpu-x", "onnx", (BatchProfile(1, 0.1, 0.0, 10),))])
     library.remove(MEMBER.id)
     assert len(library) == 0
     assert not library.member_path(MEMBER.id).exists()
@@ -138,7 +138,7 @@ def test_a_removed_member_is_gone_with_its_profiles(library: Library) -> None:
 
 
 def test_profiles_of_the_same_member_are_replaced_and_others_kept(library: Library) -> None:
-    first, second = (Profile(m, "cpu-x", "onnx", (Point(1, 0.1, 0.0, 10),)) for m in ("a", "b"))
+    first, second = (Profile(m, "cpu-x", "onnx", (BatchProfile(1, 0.1, 0.0, 10),)) for m in ("a", "b"))
     library.write_profiles("cpu-x", [first, second])
     library.write_profiles("cpu-x", [dataclasses.replace(first, idle=False)])
     assert library.profiles("cpu-x") == {"a": dataclasses.replace(first, idle=False), "b": second}
@@ -152,12 +152,12 @@ def test_a_file_of_profiles_from_before_backends_and_loads_were_told_apart_is_re
     folder = library.path / "profiles"
     folder.mkdir(parents=True)
     (folder / "cpu-x.json").write_text(old)
-    assert library.profiles("cpu-x") == {"a": Profile("a", "cpu-x", "onnx", (Point(1, 0.1, 0.0, 10),))}
+    assert library.profiles("cpu-x") == {"a": Profile("a", "cpu-x", "onnx", (BatchProfile(1, 0.1, 0.0, 10),))}
     assert library.profiles("cpu-x", "torch") == {}
 
 
 def test_profiles_by_two_backends_stand_beside_each_other(library: Library) -> None:
-    point = Point(1, 0.1, 0.0, 10)
+    point = BatchProfile(1, 0.1, 0.0, 10)
     library.write_profiles("cpu-x", [Profile(m, "cpu-x", "onnx", (point,)) for m in ("a", "b")])
     library.write_profiles("cpu-x", [Profile("a", "cpu-x", "openvino:bf16", (point,))])
     assert list(library.profiles("cpu-x")) == ["a", "b"]  # by the backend most were measured with
@@ -229,7 +229,7 @@ def test_many_writers_add_members_at_once(tmp_path: Path) -> None:
 def test_costs_come_from_the_device_that_most_members_were_measured_on(tmp_path: Path) -> None:
     library = Library(tmp_path)
     assert library.usual_device() == ""
-    point = Point(1, 0.1, 0.0, 1)
+    point = BatchProfile(1, 0.1, 0.0, 1)
     library.write_profiles("a-part", [Profile("x", "a-part", "onnx", (point,))])
     library.write_profiles("whole", [Profile(m, "whole", "onnx", (point,)) for m in ("x", "y")])
     assert library.usual_device() == "whole"

@@ -10,9 +10,9 @@ import pytest
 
 from ripieno.errors import BrokenFileWarning, LibraryError
 from ripieno.library import Library
-from ripieno.library.adapt import Form, OnnxNetwork
 from ripieno.library.evaluate import evaluate
-from ripieno.library.networks import import_onnx
+from ripieno.library.import_models import import_onnx
+from ripieno.library.onnx_adapter import OnnxFormat, OnnxNetwork
 from ripieno.types import Dataset, Member
 
 onnx = pytest.importorskip("onnx")
@@ -62,7 +62,9 @@ def write(
 
 
 def imported(tmp_path: Path, notes: list[str] | None = None, **form: Any) -> Member:
-    (member,) = import_onnx(Library(tmp_path / "run"), [tmp_path / "net.onnx"], data(), form=Form(**form), notes=notes)
+    (member,) = import_onnx(
+        Library(tmp_path / "run"), [tmp_path / "net.onnx"], data(), form=OnnxFormat(**form), notes=notes
+    )
     return member
 
 
@@ -256,7 +258,7 @@ def test_classes_in_another_order_are_said_with_the_order(tmp_path: Path) -> Non
 
 
 def parameters(path: Path) -> int:
-    return OnnxNetwork(path, data().input, Form()).parameters
+    return OnnxNetwork(path, data().input, OnnxFormat()).parameters
 
 
 def test_weights_in_constant_nodes_are_counted(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_where_nothing_can_be_written_is_said_before_the_work(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr("ripieno.pipeline.deployment.profiles_by", forbidden("it was measured"))
-    monkeypatch.setattr("ripieno.backends.single.single_onnx", forbidden("it was exported"))
+    monkeypatch.setattr("ripieno.backends.merge_onnx.single_onnx", forbidden("it was exported"))
     for inside in (tmp_path / "file", tmp_path / "file" / "bundle"):
         with pytest.raises(RipienoError, match="is a file"):
             ripieno.allocate(run / "run", "one", devices="cpu", bundle=inside)

@@ -12,7 +12,7 @@ import pytest
 import ripieno
 from ripieno.errors import LibraryError, SelectionError
 from ripieno.pipeline.budgets import affordable, kinds_of, name_of, same_ensembles
-from ripieno.pipeline.costs import looked_at
+from ripieno.pipeline.costs import selection_candidates
 from ripieno.types import Ensemble
 
 
@@ -140,13 +140,13 @@ def test_what_measure_measures_is_what_select_looks_at(tmp_path: Path, monkeypat
     library = ripieno.Library(tmp_path / "run")
     for member in library.members():
         library.update(dataclasses.replace(member, format="onnx"))
-    assert len(looked_at(library, 0.2)) == 24
-    assert len(looked_at(library, 0.01)) == 20
-    assert len(looked_at(library, 1.0)) == 60
+    assert len(selection_candidates(library, 0.2)) == 24
+    assert len(selection_candidates(library, 0.01)) == 20
+    assert len(selection_candidates(library, 1.0)) == 60
     asked: list[str] = []
     monkeypatch.setattr("ripieno.pipeline.costs.profiles_on", lambda _, members, *__, **___: asked.extend(members))
     ripieno.measure(library, prune=0.2)
-    assert asked == [m.id for m in looked_at(library, 0.2)]
+    assert asked == [m.id for m in selection_candidates(library, 0.2)]
 
 
 def test_what_cannot_be_measured_is_not_measured(run: Path, tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from ripieno.data import open_dataset, write_dataset
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library import read_bundle, read_proof
 from ripieno.pipeline import cascade
+from ripieno.pipeline.backend_selection import Tolerances
 from ripieno.pipeline.cascading import costs_of, warnings_of
-from ripieno.pipeline.fitting import Terms
 from ripieno.tasks.metrics import accuracy, cross_entropy
-from ripieno.turns import Effect
+from ripieno.turns import CascadeEffect
 from ripieno.types import Cascade, Dataset, Device, Ensemble
 from tests.onnx_networks import write_network
 
@@ -60,7 +60,7 @@ def test_what_is_foretold_is_what_the_engine_does(
     library = ripieno.Library(made / "run")
     if precision != "fp32":
         monkeypatch.setattr(
-            "ripieno.pipeline.fitting.Terms", lambda: Terms(loss=9.0, rounds=1, turn=0.002, samples=150)
+            "ripieno.pipeline.backend_selection.Terms", lambda: Tolerances(loss=9.0, rounds=1, turn=0.002, samples=150)
         )
         ripieno.allocate(
             library, "three", devices="cpu", max_benches=0, precision=precision, bundle=tmp_path / "bundle"
@@ -133,8 +133,8 @@ def test_what_a_cascade_costs_is_noted_and_stands_in_the_card(made: Path, tmp_pa
 
 
 def test_warnings_say_what_is_large_what_is_lost_and_what_is_broken() -> None:
-    good = Effect(100, 0.5, 1.5, 0.301, 0.3, 0.9, 0.9)
-    worse = Effect(100, 0.5, 1.5, 0.32, 0.3, 0.87, 0.9)
+    good = CascadeEffect(100, 0.5, 1.5, 0.301, 0.3, 0.9, 0.9)
+    worse = CascadeEffect(100, 0.5, 1.5, 0.32, 0.3, 0.87, 0.9)
     assert warnings_of(Cascade(("a", "b"), 0.9, 0.002, {"valid": good, "test": good})) == []
     large, grown, lost = (
         warnings_of(Cascade(("a", "b"), 0.9, 0.04, {"valid": good, "test": worse}))

@@ -12,7 +12,7 @@ import pytest
 import ripieno
 from ripieno.errors import BrokenFileWarning, LibraryError, SelectionError
 from ripieno.library.evaluate import evaluate
-from ripieno.pipeline import counted, measure
+from ripieno.pipeline import measure, static_costs
 from tests.onnx_networks import write_foreign, write_network
 
 
@@ -30,7 +30,7 @@ def library(tmp_path: Path) -> ripieno.Library:
 
 
 def test_a_graph_that_cannot_be_counted_is_left_out_of_that_count_alone(library: ripieno.Library) -> None:
-    counts = counted(library, library.ids())
+    counts = static_costs(library, library.ids())
     assert set(counts["00000-e001"]) == {"parameters", "flops"}
     assert set(counts["00001-e001"]) == {"parameters"}
 

@@ -11,8 +11,8 @@ import pytest
 import ripieno
 from ripieno.backends.flops import onnx_flops
 from ripieno.errors import SelectionError
-from ripieno.models.cost import megaflops
-from ripieno.pipeline import counted
+from ripieno.models.resnet_flops import megaflops
+from ripieno.pipeline import static_costs
 from ripieno.profiles import local_devices
 
 
@@ -95,7 +95,7 @@ def test_operations_in_the_graph_are_twice_the_multiply_adds_of_the_formula(run:
 
 
 def test_parameters_and_operations_are_counted_for_networks_at_hand(run: ripieno.Library) -> None:
-    counts = counted(run, run.ids())
+    counts = static_costs(run, run.ids())
     for member in run.members():
         assert counts[member.id]["parameters"] == member.parameters
         assert ("flops" in counts[member.id]) == run.onnx_path(member.id).exists()

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ripieno
-from ripieno.backends.names import MODEL, WEIGHTS
+from ripieno.backends.backend_id import MODEL, WEIGHTS
 from ripieno.errors import LibraryError, RipienoError
 from ripieno.files import copy_file, write_json
 from ripieno.library import read_bundle

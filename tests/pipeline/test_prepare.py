@@ -19,7 +19,7 @@ from ripieno.data import load_dataset
 from ripieno.data.fingerprint import fingerprint
 from ripieno.errors import DataError, RipienoError, SearchError
 from ripieno.library import Library
-from ripieno.pipeline.places import Places
+from ripieno.pipeline.execution import ExecutionConfig
 from ripieno.pipeline.tuning import prepare
 
 ARRAYS = (np.arange(60 * 4 * 4, dtype=np.uint8).reshape(60, 4, 4, 1), np.arange(60) % 3)
@@ -202,4 +202,4 @@ def test_one_process_makes_it_and_what_cannot_be_made_leaves_no_folder(tmp_path:
 
 def test_a_pool_that_cannot_end_what_hangs_takes_no_limit() -> None:
     with pytest.raises(SearchError, match="the inline pool cannot end a trial that hangs"):
-        Places(pool="inline", limit=5.0)
+        ExecutionConfig(pool="inline", limit=5.0)

@@ -13,11 +13,11 @@ import ripieno
 from ripieno.cluster import InlinePool
 from ripieno.errors import SearchError
 from ripieno.library import Library
-from ripieno.pipeline.promotion import EnsembleWorth, ensemble_worth
+from ripieno.pipeline.promotion import EnsemblePromotionScore, make_promotion_score
 from ripieno.search import Continuous, Settings, Space, run_search
-from ripieno.search.study import Issued, Journal
+from ripieno.search.journal import JobSubmitted, Journal
 from ripieno.selection import select_members
-from ripieno.types import Configuration, Input, Job, Member, Outcome
+from ripieno.types import Configuration, Input, Job, JobResult, Member
 
 LABELS = np.arange(40) % 2
 SPACE = Space("made up", "made:up", {"skill": Continuous(0.0, 1.0), "price": Continuous(1.0, 5.0)}, {})
@@ -48,10 +48,10 @@ def member_of(job: Job) -> tuple[Member, NDArray[np.float64]]:
     return made, valid
 
 
-def train(run: Path, job: Job) -> Outcome:
+def train(run: Path, job: Job) -> JobResult:
     member, valid = member_of(job)
     Library(run).add(member, valid, LABELS, b"")
-    return Outcome(job, member)
+    return JobResult(job, member)
 
 
 def price(member: Member) -> list[float]:
@@ -77,9 +77,12 @@ def reached(library: Library) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("budget", [4.0, 8.0, 1000.0])
 def test_the_worth_is_the_loss_of_the_best_ensemble_with_the_member_added(shelf: Library, budget: float) -> None:
     told = reached(shelf)
-    truth, costs = shelf.truth(shelf.ids()).astype(np.float64), np.array([m.costs["price"] for m in shelf.members()])
-    chosen = list(select_members(shelf.truth(shelf.ids()), None, costs, budget).members)
-    found = EnsembleWorth(shelf, price, {"price": budget})(told, told)
+    truth, costs = (
+        shelf.true_class_probabilities(shelf.ids()).astype(np.float64),
+        np.array([m.costs["price"] for m in shelf.members()]),
+    )
+    chosen = list(select_members(shelf.true_class_probabilities(shelf.ids()), None, costs, budget).members)
+    found = EnsemblePromotionScore(shelf, price, {"price": budget})(told, told)
     room = 0
     for row, value in enumerate(found):
         kept = list(chosen)
@@ -98,7 +101,7 @@ def test_the_worth_is_the_loss_of_the_best_ensemble_with_the_member_added(shelf:
 
 def test_what_it_says_depends_on_what_was_told_and_on_nothing_asked_before(shelf: Library) -> None:
     told = reached(shelf)
-    once, often = (EnsembleWorth(shelf, price, {"price": 8.0}) for _ in range(2))
+    once, often = (EnsemblePromotionScore(shelf, price, {"price": 8.0}) for _ in range(2))
     for count in (1, 2, 7, 20):
         often(told[:count], told[:count:2])
     assert often(told, told[3:9]) == once(told, told[3:9])
@@ -108,27 +111,31 @@ def test_what_it_says_depends_on_what_was_told_and_on_nothing_asked_before(shelf
 
 def test_while_nothing_fits_the_budget_nothing_is_promoted_and_a_member_removed_is_none(shelf: Library) -> None:
     told = reached(shelf)
-    assert set(EnsembleWorth(shelf, price, {"price": 0.5})(told, told)) == {math.inf}
-    assert EnsembleWorth(shelf, price, {"price": 8.0})([*told, (99, 1)], [(99, 1)]) == [math.inf]
-    assert EnsembleWorth(shelf, price, {"price": 8.0})([(99, 1)], [(99, 1)]) == [math.inf]
+    assert set(EnsemblePromotionScore(shelf, price, {"price": 0.5})(told, told)) == {math.inf}
+    assert EnsemblePromotionScore(shelf, price, {"price": 8.0})([*told, (99, 1)], [(99, 1)]) == [math.inf]
+    assert EnsemblePromotionScore(shelf, price, {"price": 8.0})([(99, 1)], [(99, 1)]) == [math.inf]
 
 
 def search(run: Path, most: int = 10**9, settings: Settings = SETTINGS, worth: object = None) -> None:
     """Search `run`, killed after that many jobs."""
     left = iter(range(most))
 
-    def work(job: Job) -> Outcome:
+    def work(job: Job) -> JobResult:
         if next(left, None) is None:
             raise KeyboardInterrupt
         return train(run, job)
 
     library = Library(run)
-    how = {"worth": worth or EnsembleWorth(library, price, settings.budget)} if settings.promote == "ensemble" else {}
+    how = (
+        {"worth": worth or EnsemblePromotionScore(library, price, settings.budget)}
+        if settings.promote == "ensemble"
+        else {}
+    )
     run_search(library, settings, InlinePool(work), **how)  # type: ignore[arg-type]
 
 
-def issued(run: Path) -> list[Issued]:
-    return [e for e in Journal(Library(run).journal_path, SPACE, "random", 0).events() if isinstance(e, Issued)]
+def issued(run: Path) -> list[JobSubmitted]:
+    return [e for e in Journal(Library(run).journal_path, SPACE, "random", 0).events() if isinstance(e, JobSubmitted)]
 
 
 def test_a_killed_search_ends_as_one_left_alone_and_its_replay_asks_for_no_worth(tmp_path: Path) -> None:
@@ -138,7 +145,7 @@ def test_a_killed_search_ends_as_one_left_alone_and_its_replay_asks_for_no_worth
             search(tmp_path / "killed", most)
     told = issued(tmp_path / "killed")[-1].told
     asked = []
-    worth = EnsembleWorth(Library(tmp_path / "killed"), price, SETTINGS.budget)
+    worth = EnsemblePromotionScore(Library(tmp_path / "killed"), price, SETTINGS.budget)
 
     def watched(now: list[tuple[int, int]], waiting: list[tuple[int, int]]) -> list[float]:
         asked.append(len(now))
@@ -157,9 +164,9 @@ def test_a_killed_search_ends_as_one_left_alone_and_its_replay_asks_for_no_worth
 def test_kinds_that_a_search_cannot_count_are_refused(tmp_path: Path) -> None:
     for family, kind in (("resnet", "seconds"), ("my_nets:build", "flops")):
         with pytest.raises(SearchError, match=f"cannot bound {kind}: while it trains it counts"):
-            ensemble_worth(Library(tmp_path), family, {kind: 1.0})
+            make_promotion_score(Library(tmp_path), family, {kind: 1.0})
     with pytest.raises(SearchError, match="budget flops=-1: it must be more than 0"):
-        ensemble_worth(Library(tmp_path), "resnet", {"flops": -1.0})
+        make_promotion_score(Library(tmp_path), "resnet", {"flops": -1.0})
 
 
 def test_a_real_search_promotes_for_the_ensemble_and_says_what_it_took(digit_folder: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ripieno.library import Library
-from ripieno.pipeline.tuning import trained
+from ripieno.pipeline.tuning import trial_progress
 from ripieno.types import Job
 
 
@@ -13,10 +13,10 @@ def test_an_epoch_more_changes_what_is_said_of_a_job_and_of_no_other(tmp_path: P
     library = Library(tmp_path)
     path = library.checkpoint_path(3)
     path.parent.mkdir(parents=True)
-    said = [trained(library, Job(3, {}, 0, 9))]
+    said = [trial_progress(library, Job(3, {}, 0, 9))]
     for epoch in (b"1", b"2"):
         path.with_suffix(".tmp").write_bytes(epoch)
         path.with_suffix(".tmp").replace(path)
-        said.append(trained(library, Job(3, {}, 0, 9)))
+        said.append(trial_progress(library, Job(3, {}, 0, 9)))
     assert len(set(said)) == 3
-    assert trained(library, Job(4, {}, 0, 9)) == said[0]
+    assert trial_progress(library, Job(4, {}, 0, 9)) == said[0]

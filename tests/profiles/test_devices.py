@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from ripieno.errors import AllocationError, EngineError, MissingExtraError
-from ripieno.limits import usable_cores
 from ripieno.profiles import devices
-from ripieno.profiles.devices import cpu_kind, local_devices, part_of_kind, parts
+from ripieno.profiles.devices import cpu_kind, cpu_partitions, local_devices, partition_kind
+from ripieno.resources import usable_cores
 from ripieno.types import Device
 
 SMI = """\
@@ -39,7 +39,7 @@ def test_a_cut_cpu_shares_out_cores_and_memory() -> None:
     parts = local_devices(f"cpu:{len(CORES)}")
     assert [p.cores for p in parts] == [(core,) for core in CORES]
     assert len({p.kind for p in parts}) == 1
-    assert parts[0].kind == part_of_kind(whole.kind, len(CORES))
+    assert parts[0].kind == partition_kind(whole.kind, len(CORES))
     assert sum(p.memory for p in parts) <= whole.memory * 1.1
 
 
@@ -50,9 +50,9 @@ def test_a_kind_is_a_plain_file_name() -> None:
 
 
 def test_a_part_of_a_kind_has_its_part_of_the_cores() -> None:
-    assert part_of_kind("x-4-cores", 4) == "x-1-core"
-    assert part_of_kind("x-4-cores", 3) is None
-    assert part_of_kind("nvidia-h200", 2) is None
+    assert partition_kind("x-4-cores", 4) == "x-1-core"
+    assert partition_kind("x-4-cores", 3) is None
+    assert partition_kind("nvidia-h200", 2) is None
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -158,7 +158,7 @@ def test_a_wrong_device_is_refused_in_one_line(spec: str, message: str) -> None:
 def test_parts_of_a_cpu_are_what_its_lanes_would_have() -> None:
     whole = Device("cpu:0", "x-6-cores", 600, (1, 2, 3, 4, 5, 6))
     gpu = Device("cuda:0", "nvidia-h200", 1)
-    assert parts([gpu, whole]) == (
+    assert cpu_partitions([gpu, whole]) == (
         Device("cpu:0", "x-3-cores", 300, (1, 2, 3)),
         Device("cpu:0", "x-2-cores", 200, (1, 2)),
     )

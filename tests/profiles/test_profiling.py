@@ -12,7 +12,7 @@ import pytest
 from ripieno.errors import EngineError, RipienoError
 from ripieno.library import Library
 from ripieno.profiles import local_devices, measure_library, profile
-from ripieno.types import Device, Member, Point, Profile
+from ripieno.types import BatchProfile, Device, Member, Profile
 from tests.onnx_networks import write_network
 
 QUICK = {"window": 0.003, "spread": 10.0}
@@ -25,7 +25,7 @@ def network(tmp_path: Path) -> tuple[Path, Member]:
 
 
 def test_every_batch_size_is_measured_once_ascending(network: tuple[Path, Member]) -> None:
-    told: list[Point] = []
+    told: list[BatchProfile] = []
     found = profile(*network, CPU, batch_sizes=(16, 1, 16), progress=told.append, **QUICK)
     assert [p.batch_size for p in found.points] == [1, 16]
     assert found.tried == (1, 16)
@@ -98,7 +98,9 @@ def test_no_process_is_left_behind(network: tuple[Path, Member]) -> None:
 
 
 def test_the_child_ends_with_its_parent() -> None:
-    child = subprocess.Popen([sys.executable, "-m", "ripieno.profiles.child"], stdin=subprocess.PIPE, stderr=-3)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "ripieno.profiles.profile_process"], stdin=subprocess.PIPE, stderr=-3
+    )
     assert child.stdin is not None
     child.stdin.close()
     started = time.monotonic()
@@ -160,7 +162,7 @@ def test_a_batch_size_not_measured_yet_is_measured(tmp_path: Path) -> None:
 
 def test_a_batch_size_that_did_not_fit_is_not_tried_again_unless_asked_for(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, 1)
-    kept = Profile("00000-e001", CPU.kind, "onnx", (Point(1, 1.0, 0.0, 1),), tried=(1, 4))
+    kept = Profile("00000-e001", CPU.kind, "onnx", (BatchProfile(1, 1.0, 0.0, 1),), tried=(1, 4))
     shelf.write_profiles(CPU.kind, [kept])
     assert measure_library(shelf, CPU, batch_sizes=(1, 4), **QUICK) == {"00000-e001": kept}
     again = measure_library(shelf, CPU, batch_sizes=(1, 4), again=True, **QUICK)["00000-e001"]
@@ -171,7 +173,7 @@ def test_a_batch_size_that_did_not_fit_is_not_tried_again_unless_asked_for(tmp_p
 
 def test_a_profile_by_another_backend_is_none_for_this_one(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, 1)
-    shelf.write_profiles(CPU.kind, [Profile("00000-e001", CPU.kind, "torch", (Point(1, 1.0, 0.0, 1),))])
+    shelf.write_profiles(CPU.kind, [Profile("00000-e001", CPU.kind, "torch", (BatchProfile(1, 1.0, 0.0, 1),))])
     assert measure_library(shelf, CPU, batch_sizes=(1,), **QUICK)["00000-e001"].backend == "onnx"
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ripieno.data import write_dataset
 from ripieno.library import Library
 from ripieno.tasks.metrics import losses
-from ripieno.types import Allocation, Dataset, Device, Epoch, Input, Member, Placement, Point, Profile
+from ripieno.types import Allocation, BatchProfile, Dataset, Device, Epoch, Input, Member, Placement, Profile
 
 KIND = "made-cpu"
 RUNGS = (1, 3, 9)
@@ -45,7 +45,7 @@ def make_run(
                 library.write_probabilities(member.id, split, answers[rows].astype(np.float32), dataset.labels[rows])
         made.append(member)
     costs = rng.uniform(0.05, 0.4, members) * 2
-    points = [tuple(Point(b, c * b / 2000, 0.02, 1 << 20) for b in (1, 8)) for c in costs]
+    points = [tuple(BatchProfile(b, c * b / 2000, 0.02, 1 << 20) for b in (1, 8)) for c in costs]
     library.write_profiles(KIND, [Profile(m.id, KIND, "onnx", p) for m, p in zip(made, points, strict=True)])
     devices = (Device("cpu:0", KIND, 1 << 30, (0,)), Device("cpu:1", KIND, 1 << 30, (1,)))
     placements = tuple(Placement(m.id, f"cpu:{i % 2}", 8) for i, m in enumerate(made[:4]))

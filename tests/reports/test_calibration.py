@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ripieno.reports.calibration import calibration_error, heated, reliability, temperature
+from ripieno.reports.calibration import apply_temperature, calibration_error, reliability, temperature
 from ripieno.tasks.metrics import cross_entropy
 from tests.reports.made_run import softmax
 
@@ -44,20 +44,20 @@ def test_one_sure_mistake_in_two_is_an_error_of_a_half() -> None:
 @pytest.mark.parametrize("factor", [0.3, 1.0, 3.0])
 def test_the_temperature_undoes_a_heating(factor: float) -> None:
     probabilities, labels = drawn()
-    too_sure = heated(probabilities, 1 / factor)
+    too_sure = apply_temperature(probabilities, 1 / factor)
     assert temperature(too_sure, labels) == pytest.approx(factor, rel=0.1)
 
 
 def test_the_temperature_lowers_the_cross_entropy_it_was_fitted_on() -> None:
     probabilities, labels = drawn()
-    too_sure = heated(probabilities, 0.4)
+    too_sure = apply_temperature(probabilities, 0.4)
     found = temperature(too_sure, labels)
-    assert cross_entropy(heated(too_sure, found), labels) < cross_entropy(too_sure, labels)
+    assert cross_entropy(apply_temperature(too_sure, found), labels) < cross_entropy(too_sure, labels)
 
 
 def test_heating_keeps_the_answer_and_sums_to_one() -> None:
     probabilities, _ = drawn()
-    hot = heated(probabilities, 2.0)
+    hot = apply_temperature(probabilities, 2.0)
     assert np.allclose(hot.sum(axis=1), 1)
     assert (hot.argmax(axis=1) == probabilities.argmax(axis=1)).all()
 

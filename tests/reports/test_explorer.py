@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ripieno.reports import explorer
-from ripieno.reports.explorer import Explorer, explore, the_front
-from ripieno.reports.reading import Reading, read
+from ripieno.reports.explorer import Explorer, explore, load_front
+from ripieno.reports.run_data import RunData, load_run
 from ripieno.tasks.metrics import losses
 from ripieno.types import Ensemble, Front
 from tests.reports.made_run import make_run
@@ -24,13 +24,13 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
-    return read(make_run(tmp_path_factory.mktemp("explorer") / "run", CLASSES))
+def reading(tmp_path_factory: pytest.TempPathFactory) -> RunData:
+    return load_run(make_run(tmp_path_factory.mktemp("explorer") / "run", CLASSES))
 
 
 @pytest.fixture(scope="module")
-def explored(reading: Reading) -> Explorer:
-    found = explore(reading, the_front(reading), silent)
+def explored(reading: RunData) -> Explorer:
+    found = explore(reading, load_front(reading), silent)
     assert found is not None
     return found
 
@@ -42,7 +42,7 @@ def test_more_budget_never_gives_a_higher_validation_loss(explored: Explorer) ->
         assert cheap.losses["valid_cross_entropy"] > dear.losses["valid_cross_entropy"]
 
 
-def test_the_figures_are_those_of_the_members_mean(explored: Explorer, reading: Reading) -> None:
+def test_the_figures_are_those_of_the_members_mean(explored: Explorer, reading: RunData) -> None:
     library = reading.library
     for spot in explored.spots:
         mean = np.mean([library.probabilities(m, "test").astype(float) for m in spot.ensemble.members], axis=0)
@@ -50,7 +50,7 @@ def test_the_figures_are_those_of_the_members_mean(explored: Explorer, reading: 
         assert {k: spot.ensemble.losses[k] for k in expected} == pytest.approx(expected)
 
 
-def test_the_hardest_images_have_the_least_probability_of_the_truth(explored: Explorer, reading: Reading) -> None:
+def test_the_hardest_images_have_the_least_probability_of_the_truth(explored: Explorer, reading: RunData) -> None:
     library, spot = reading.library, explored.spots[-1]
     labels = library.labels("test")
     mean = np.mean([library.probabilities(m, "test").astype(float) for m in spot.ensemble.members], axis=0)
@@ -69,7 +69,7 @@ def test_disputed_images_are_those_that_members_answer_differently(explored: Exp
             assert max(count for _, count in shot.votes) < members or shot.votes[0][0] != shot.answer
 
 
-def test_disagreement_is_the_share_of_differing_answers(explored: Explorer, reading: Reading) -> None:
+def test_disagreement_is_the_share_of_differing_answers(explored: Explorer, reading: RunData) -> None:
     (one, other), share = next(iter(explored.disagreement.items()))
     votes = [reading.library.probabilities(m, "test").argmax(axis=1) for m in (one, other)]
     assert share == pytest.approx((votes[0] != votes[1]).mean())
@@ -83,50 +83,50 @@ def test_a_confusion_counts_every_sample_and_has_no_more_classes_than_can_be_see
         assert sum(map(sum, judged.confusion)) == explored.samples == 120
 
 
-def test_a_front_that_the_run_keeps_is_the_one_shown(reading: Reading, tmp_path: Path) -> None:
-    kept = read(make_run(tmp_path / "run", CLASSES[:3], members=6))
+def test_a_front_that_the_run_keeps_is_the_one_shown(reading: RunData, tmp_path: Path) -> None:
+    kept = load_run(make_run(tmp_path / "run", CLASSES[:3], members=6))
     ids = tuple(sorted(kept.costs))
     chosen = Ensemble("front-00", ids[:2], (0.5, 0.5), "smobf", {"seconds": 9.0}, {"seconds": 9.0}, {})
     kept.library.write_front(Front("seconds", "smobf", (chosen,)))
-    assert the_front(kept) == (chosen,)
+    assert load_front(kept) == (chosen,)
     kept.library.remove(ids[0])
-    assert chosen not in the_front(read(kept.library)), "one of its members is gone"
+    assert chosen not in load_front(load_run(kept.library)), "one of its members is gone"
 
 
 def test_the_validation_samples_are_shown_without_test_predictions(tmp_path: Path) -> None:
     library = make_run(tmp_path / "run", CLASSES[:3], members=6)
     for member in library.ids():
         (library.member_path(member) / "test.npy").unlink()
-    reading = read(library)
-    found = explore(reading, the_front(reading), silent)
+    reading = load_run(library)
+    found = explore(reading, load_front(reading), silent)
     assert found is not None
     assert (found.split, found.samples) == ("valid", 80)
 
 
 def test_costs_that_were_brought_are_explored_in_their_own_unit(
-    tmp_path: Path, brought: Callable[[Path], Reading]
+    tmp_path: Path, brought: Callable[[Path], RunData]
 ) -> None:
     reading = brought(tmp_path / "run")
     assert (reading.kind, reading.unit) == ("euros", "euros")
-    front = the_front(reading)
+    front = load_front(reading)
     assert front
     assert all(set(e.cost) == {"euros"} for e in front)
 
 
 @pytest.fixture
-def brought() -> Callable[[Path], Reading]:
+def brought() -> Callable[[Path], RunData]:
     """A library of predictions with a cost in euros and nothing else."""
     import dataclasses
 
     from ripieno.files import remove_tree
 
-    def make(path: Path) -> Reading:
+    def make(path: Path) -> RunData:
         library = make_run(path, CLASSES[:3], members=6)
         remove_tree(path / "profiles")
         remove_tree(path / "dataset")
         for number, member in enumerate(library.members()):
             costs = {"euros": 1.0 + number}
             library.update(dataclasses.replace(member, costs=costs, format="predictions", curve=()))
-        return read(library)
+        return load_run(library)
 
     return make

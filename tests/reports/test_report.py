@@ -18,7 +18,7 @@ import pytest
 import ripieno
 from ripieno.errors import LibraryError
 from ripieno.files import remove_tree
-from ripieno.library.benches import Bench, keep_bench
+from ripieno.library.bench_records import BenchRecord, keep_bench
 from ripieno.reports import report
 from ripieno.reports.figures import figures
 from tests.reports.conftest import EVIL, HARM, Made
@@ -189,7 +189,7 @@ def test_what_benches_of_its_deployments_measured_is_in_the_report(finished_run:
     here = shutil.copytree(finished_run.parent / "bundle", tmp_path / "run" / "bundles" / "inside")
     there = ripieno.allocate(library, library.ensembles()[0], devices="cpu", bundle=tmp_path / "there", max_benches=0)
     for number, path in enumerate((here, there.path, there.path)):
-        keep_bench(path, Bench(1.7e9, "some-cpu", "thread", 64, 3, 1.0, 4321.0 + number, 0.01, 0.002, 0.005))
+        keep_bench(path, BenchRecord(1.7e9, "some-cpu", "thread", 64, 3, 1.0, 4321.0 + number, 0.01, 0.002, 0.005))
     page = ripieno.report(library).read_text()
     assert re.findall(r'<th scope="row">(\w+)</th><td>64</td><td>3</td><td>(\d+)</td>', page) == [
         ("inside", "4321"),

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from ripieno.reports.search import busy, failures, rungs, stays, trend, trials, use, varied
+from ripieno.reports.search import (
+    busy,
+    failures,
+    rungs,
+    slot_intervals,
+    trend,
+    trials,
+    utilisation,
+    varying_hyperparameters,
+)
 from ripieno.types import Epoch, Input, Member, Value
 
 
@@ -39,16 +48,16 @@ def test_a_rung_counts_who_came_and_who_stopped() -> None:
 
 def test_imported_members_are_no_trials() -> None:
     assert trials([dataclasses.replace(MEMBERS[0], curve=())]) == ()
-    assert stays([dataclasses.replace(MEMBERS[0], curve=())]) == ()
+    assert slot_intervals([dataclasses.replace(MEMBERS[0], curve=())]) == ()
 
 
 def test_a_job_lasts_as_long_as_its_own_part_of_the_training() -> None:
-    found = {s.member: (s.start, s.end) for s in stays(MEMBERS)}
+    found = {s.member: (s.start, s.end) for s in slot_intervals(MEMBERS)}
     assert found == {"00000-e001": (0, 1), "00001-e001": (0, 2), "00001-e003": (2.5, 4)}
 
 
 def test_jobs_at_the_same_time_sit_in_different_slots() -> None:
-    found = stays(MEMBERS)
+    found = slot_intervals(MEMBERS)
     for one in found:
         for other in found:
             together = one.start < other.end - 1e-9 and other.start < one.end - 1e-9
@@ -57,14 +66,14 @@ def test_jobs_at_the_same_time_sit_in_different_slots() -> None:
 
 
 def test_the_number_of_busy_slots_adds_up() -> None:
-    hours, counts = busy(stays(MEMBERS))
+    hours, counts = busy(slot_intervals(MEMBERS))
     assert list(zip(hours, counts, strict=True)) == [(0, 2), (1, 1), (2, 0), (2.5, 1), (4, 0)]
-    assert use(stays(MEMBERS)) == pytest.approx(4.5 / 8)
+    assert utilisation(slot_intervals(MEMBERS)) == pytest.approx(4.5 / 8)
 
 
 def test_hyperparameters_that_never_vary_are_left_out() -> None:
     made = trials([member(i, 1, end=1.0, trained=1.0, loss=i, width=i, flip=True, kind="xy"[i % 2]) for i in range(4)])
-    assert varied(made) == ("width", "kind")
+    assert varying_hyperparameters(made) == ("width", "kind")
 
 
 def test_a_trend_is_the_rank_correlation() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ripieno.library import Library
 from ripieno.search import Categorical, Continuous, Integer, Space
-from ripieno.types import Configuration, Failure, Input, Job, Member, Outcome
+from ripieno.types import Configuration, Failure, Input, Job, JobResult, Member
 
 SPACE = Space(
     "synthetic",
@@ -40,7 +40,7 @@ def member_of(job: Job, epoch: int | None = None) -> Member:
     return Member(name, job.trial, epoch, "none", job.configuration, Input((1,)), ("a", "b"), loss, 1, 0.1)
 
 
-def work(run: str, seconds: float, job: Job) -> Outcome:
+def work(run: str, seconds: float, job: Job) -> JobResult:
     """Writes the member after a random while; every seventh trial diverges, every eleventh crashes once."""
     path = Path(run) / f"crashed-{job.trial}"
     if job.trial % 11 == 3 and not path.exists():
@@ -48,11 +48,11 @@ def work(run: str, seconds: float, job: Job) -> Outcome:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(random.random() * 2 * seconds)
     if job.trial % 7 == 5:
-        return Outcome(job, failure=Failure("diverged", "the loss is not a number"))
+        return JobResult(job, failure=Failure("diverged", "the loss is not a number"))
     member = member_of(job)
     Library(run).add(member, np.full((3, 2), 0.5), LABELS)
-    return Outcome(job, member)
+    return JobResult(job, member)
 
 
-def nothing(job: Job) -> Outcome:
-    return Outcome(job, member_of(job))
+def nothing(job: Job) -> JobResult:
+    return JobResult(job, member_of(job))

@@ -18,21 +18,21 @@ from ripieno.cluster import InlinePool
 from ripieno.errors import SearchError
 from ripieno.library import Library
 from ripieno.search import Settings, run_search
-from ripieno.search.callbacks import MLflow, TensorBoard, logger, together
+from ripieno.search.callbacks import MLflowCallback, TensorBoardCallback, combine_callbacks, logger
 from ripieno.search.progress import Snapshot
-from ripieno.types import Epoch, Failure, Job, Outcome
+from ripieno.types import Epoch, Failure, Job, JobResult
 
 SETTINGS = Settings(synthetic.SPACE, trials=6, epochs=3)
 
 
-def curved(run: Path, job: Job) -> Outcome:
+def curved(run: Path, job: Job) -> JobResult:
     """A member with a learning curve; trial 1 fails."""
     if job.trial == 1:
-        return Outcome(job, failure=Failure("diverged", "the loss is not a number"), finished=50.0)
+        return JobResult(job, failure=Failure("diverged", "the loss is not a number"), finished=50.0)
     curve = tuple(Epoch(n, 2 / n, 1 / n, 0.5, 2.0) for n in range(1, job.stop + 1))
     member = replace(member_of(job), curve=curve)
     Library(run).add(member, np.full((3, 2), 0.5), LABELS)
-    return Outcome(job, member, started=40.0, finished=50.0)
+    return JobResult(job, member, started=40.0, finished=50.0)
 
 
 def search(run: Path, watch: Any, trials: int = 6) -> Snapshot:
@@ -64,7 +64,7 @@ def scalars(folder: Path) -> dict[tuple[str, int], tuple[float, float]]:
 
 def test_tensorboard_gets_each_epoch_of_each_trial_once_and_the_search(tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX", reason="needs the extra `tensorboard`")
-    last = search(tmp_path, TensorBoard(tmp_path / "board"))
+    last = search(tmp_path, TensorBoardCallback(tmp_path / "board"))
     held = Library(tmp_path)
     deepest = {m.trial: m.epoch for m in held.members()}
     for trial, epochs in deepest.items():
@@ -83,7 +83,7 @@ def test_tensorboard_knows_configurations_and_failures(tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX", reason="needs the extra `tensorboard`")
     from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
-    search(tmp_path, TensorBoard(tmp_path / "board"))
+    search(tmp_path, TensorBoardCallback(tmp_path / "board"))
     values = [v for e in events(tmp_path / "board" / "trial-00000") for v in e.summary.value]
     told = next(v for v in values if v.tag == "_hparams_/session_start_info")
     hparams = HParamsPluginData.FromString(told.metadata.plugin_data.content).session_start_info.hparams
@@ -96,8 +96,8 @@ def test_tensorboard_knows_configurations_and_failures(tmp_path: Path) -> None:
 def test_mlflow_gets_a_run_a_trial_below_one_of_the_search_that_goes_on(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow", reason="needs the extra `mlflow`")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    search(tmp_path, MLflow("mine", uri), trials=3)
-    last = search(tmp_path, MLflow("mine", uri))  # six trials now
+    search(tmp_path, MLflowCallback("mine", uri), trials=3)
+    last = search(tmp_path, MLflowCallback("mine", uri))  # six trials now
     client = mlflow.MlflowClient(tracking_uri=uri)
     runs = client.search_runs([client.get_experiment_by_name("ripieno").experiment_id])
     assert len(runs) == 7
@@ -123,7 +123,7 @@ def test_a_watcher_that_breaks_does_not_end_the_search(tmp_path: Path) -> None:
         calls[0] += 1
         raise OSError("the server is gone")
 
-    last = search(tmp_path, together(broken, seen.append, lost=lost.append))
+    last = search(tmp_path, combine_callbacks(broken, seen.append, lost=lost.append))
     assert calls == [1]
     assert len(lost) == 1
     assert "the server is gone" in lost[0]

@@ -24,14 +24,14 @@ from synthetic import LABELS, member_of
 from ripieno.cluster import InlinePool
 from ripieno.library import Library
 from ripieno.search import Settings, run_search
-from ripieno.types import Failure, Job, Outcome
+from ripieno.types import Failure, Job, JobResult
 
 
-def keep(run: Path, job: Job) -> Outcome:
+def keep(run: Path, job: Job) -> JobResult:
     if job.trial == 5:
-        return Outcome(job, failure=Failure("diverged", "the loss is not a number"))
+        return JobResult(job, failure=Failure("diverged", "the loss is not a number"))
     Library(run).add(member_of(job), np.full((3, 2), 0.5), LABELS)
-    return Outcome(job, member_of(job))
+    return JobResult(job, member_of(job))
 
 
 @contextmanager

@@ -6,13 +6,13 @@ import random
 
 import pytest
 
-from ripieno.search.progress import Tally
+from ripieno.search.progress import SearchStats
 from ripieno.types import Job
 
 
 def test_the_ten_best_are_trials_each_at_its_best_rung() -> None:
     generator = random.Random(0)
-    tally, rungs = Tally(), [(trial, stop) for trial in range(30) for stop in (1, 3, 9)]
+    tally, rungs = SearchStats(), [(trial, stop) for trial in range(30) for stop in (1, 3, 9)]
     lowest: dict[int, float] = {}
     for trial, stop in generator.sample(rungs, len(rungs)):
         loss = generator.choice([0.1, 0.2, generator.random()])
@@ -24,7 +24,7 @@ def test_the_ten_best_are_trials_each_at_its_best_rung() -> None:
 
 
 def test_rungs_of_one_trial_are_one_network_of_the_ten_best() -> None:
-    tally = Tally()
+    tally = SearchStats()
     assert tally.top is None
     for stop, loss in ((1, 0.9), (3, 0.5), (9, 0.1), (27, 0.3)):
         tally.add(Job(0, {}, 0, stop), loss)

@@ -28,9 +28,9 @@ from ripieno.errors import MissingExtraError, RipienoError, SearchError
 from ripieno.library import Library
 from ripieno.search import Settings, Snapshot, Summary, run_search, samplers
 from ripieno.search.driver import Driver
-from ripieno.search.order import OrderName
-from ripieno.search.study import Arrived, Issued, Journal
-from ripieno.types import Failure, Job, Outcome
+from ripieno.search.journal import JobFinished, JobSubmitted, Journal
+from ripieno.search.result_order import OrderName
+from ripieno.types import Failure, Job, JobResult
 
 SETTINGS = Settings(synthetic.SPACE, trials=30, epochs=9)
 
@@ -38,7 +38,7 @@ SETTINGS = Settings(synthetic.SPACE, trials=30, epochs=9)
 class ShuffledPool:
     """Many slots in one process; which running job ends next is drawn at random. After `most` results, it is killed."""
 
-    def __init__(self, function: Callable[[Job], Outcome], slots: int, seed: int, most: int = 10**9) -> None:
+    def __init__(self, function: Callable[[Job], JobResult], slots: int, seed: int, most: int = 10**9) -> None:
         self.slots = slots
         self.jobs: list[Job] = []
         self.closed = False
@@ -51,7 +51,7 @@ class ShuffledPool:
         self.jobs.append(job)
         self._queue.append(job)
 
-    def wait(self, timeout: float | None = None) -> list[Outcome]:
+    def wait(self, timeout: float | None = None) -> list[JobResult]:
         if self._most == 0:
             raise KeyboardInterrupt
         self._most -= 1
@@ -68,13 +68,13 @@ class ShuffledPool:
         self.close()
 
 
-def keep(run: Path, job: Job) -> Outcome:
+def keep(run: Path, job: Job) -> JobResult:
     """Like real training: the member is in the library."""
     if job.trial % 7 == 5:
-        return Outcome(job, failure=Failure("diverged", "the loss is not a number"))
+        return JobResult(job, failure=Failure("diverged", "the loss is not a number"))
     member = member_of(job)
     Library(run).add(member, np.full((3, 2), 0.5), LABELS)
-    return Outcome(job, member)
+    return JobResult(job, member)
 
 
 def members(run: Path) -> dict[str, object]:
@@ -88,7 +88,7 @@ def search(run: Path, pool: object = None, settings: Settings = SETTINGS, **more
 
 def jobs_issued(run: Path) -> list[tuple[int, int]]:
     journal = Journal(Library(run).journal_path, synthetic.SPACE, "random", 0)
-    return [(e.trial, e.stop) for e in journal.events() if isinstance(e, Issued)]
+    return [(e.trial, e.stop) for e in journal.events() if isinstance(e, JobSubmitted)]
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_jobs_without_a_result_run_first_and_results_left_in_the_library_are_tak
     with pytest.raises(KeyboardInterrupt):
         search(tmp_path, pool)
     journal = Journal(Library(tmp_path).journal_path, synthetic.SPACE, "random", 0)
-    done = {(e.trial, e.stop) for e in journal.events() if isinstance(e, Arrived)}
+    done = {(e.trial, e.stop) for e in journal.events() if isinstance(e, JobFinished)}
     left = [job for job in pool.jobs if (job.trial, job.stop) not in done]
     assert len(left) > 2
     keep(tmp_path, left[0])  # a worker finished after its driver had died
@@ -185,7 +185,7 @@ def test_in_arrival_order_the_next_configuration_is_chosen_while_workers_train(
         return plain(seed)
 
     class Watched(ShuffledPool):
-        def wait(self, timeout: float | None = None) -> list[Outcome]:
+        def wait(self, timeout: float | None = None) -> list[JobResult]:
             assert len(asked) - 1 == min(8, len(self.jobs) + 1)  # one was made to see that it can be
             return super().wait(timeout)
 
@@ -208,7 +208,7 @@ class InTurn:
         self.jobs.append(job)
         self._running.append(job)
 
-    def wait(self, timeout: float | None = None) -> list[Outcome]:
+    def wait(self, timeout: float | None = None) -> list[JobResult]:
         count = self._together()
         ended, self._running = self._running[:count], self._running[count:]
         return [keep(self._run, job) for job in ended]
@@ -283,9 +283,9 @@ def test_the_lock_is_of_processes_and_dies_with_its_holder(tmp_path: Path) -> No
     assert search(tmp_path).ended == "trials"
 
 
-def broken(run: Path, job: Job) -> Outcome:
+def broken(run: Path, job: Job) -> JobResult:
     message = "no module named torchvision" if job.trial % 3 else "too wide"
-    return Outcome(job, failure=Failure("error", message, log="logs/slot-0.log"))
+    return JobResult(job, failure=Failure("error", message, log="logs/slot-0.log"))
 
 
 def test_many_early_failures_stop_the_search_with_the_likely_cause_and_once_mended_all_trials_run(
@@ -303,7 +303,7 @@ def test_many_early_failures_stop_the_search_with_the_likely_cause_and_once_mend
 
 @pytest.mark.parametrize("order", ["virtual", "arrival"])
 def test_what_failed_early_runs_again_and_what_did_not_stays(tmp_path: Path, order: OrderName) -> None:
-    def some(job: Job) -> Outcome:
+    def some(job: Job) -> JobResult:
         return keep(tmp_path, job) if job.trial % 4 == 1 else broken(tmp_path, job)
 
     settings = replace(SETTINGS, order=order)
@@ -330,8 +330,8 @@ def test_a_search_of_one_trial_that_failed_runs_it_again(tmp_path: Path) -> None
 
 
 def test_trials_that_diverged_are_not_run_again_after_an_early_stop(tmp_path: Path) -> None:
-    def diverging(job: Job) -> Outcome:
-        return Outcome(job, failure=Failure("diverged", "the loss is not a number"))
+    def diverging(job: Job) -> JobResult:
+        return JobResult(job, failure=Failure("diverged", "the loss is not a number"))
 
     first, again = ShuffledPool(diverging, 3, 0), ShuffledPool(partial(keep, tmp_path), 3, 0)
     with pytest.raises(SearchError, match="11 of the first 11 jobs failed"):
@@ -341,7 +341,7 @@ def test_trials_that_diverged_are_not_run_again_after_an_early_stop(tmp_path: Pa
 
 
 def test_failures_that_come_later_do_not_stop_the_search(tmp_path: Path) -> None:
-    def later(job: Job) -> Outcome:
+    def later(job: Job) -> JobResult:
         return keep(tmp_path, job) if job.trial < 18 and job.trial % 7 != 5 else broken(tmp_path, job)
 
     last = search(tmp_path, ShuffledPool(later, 3, 0))
@@ -363,9 +363,9 @@ def test_a_disk_that_is_full_or_fails_stops_the_search_and_the_job_is_run_again(
 ) -> None:
     reason = os.strerror(number)
 
-    def full(job: Job) -> Outcome:
+    def full(job: Job) -> JobResult:
         if job.trial == 4:
-            return Outcome(job, failure=Failure("error", f"RipienoError: cannot write x: {reason}: do something"))
+            return JobResult(job, failure=Failure("error", f"RipienoError: cannot write x: {reason}: do something"))
         return keep(tmp_path, job)
 
     with pytest.raises(SearchError, match=f"cannot write x: {reason}: {action} and start the search again"):
@@ -376,9 +376,11 @@ def test_a_disk_that_is_full_or_fails_stops_the_search_and_the_job_is_run_again(
 
 
 def test_a_loss_that_is_not_a_number_is_a_failure_and_a_missing_one_an_error(tmp_path: Path) -> None:
-    def odd(job: Job) -> Outcome:
+    def odd(job: Job) -> JobResult:
         member = member_of(job)
-        return Outcome(job, replace(member, losses={"valid_cross_entropy": float("nan")}) if job.trial == 1 else member)
+        return JobResult(
+            job, replace(member, losses={"valid_cross_entropy": float("nan")}) if job.trial == 1 else member
+        )
 
     assert search(tmp_path / "a", ShuffledPool(odd, 3, 0)).failures == 1
     with pytest.raises(SearchError, match="no loss 'f1' to rank by; they have: valid_cross_entropy"):
@@ -397,7 +399,7 @@ class Clock:
         return self.now
 
 
-def timed(run: Path, clock: Clock, deadline: float, job: Job) -> Outcome:
+def timed(run: Path, clock: Clock, deadline: float, job: Job) -> JobResult:
     """Two seconds an epoch; like real training it stops at the end of the epoch in which the deadline passes."""
     started, epoch = clock.now, job.start
     while epoch < job.stop and (epoch == job.start or clock.now < deadline):
@@ -405,7 +407,7 @@ def timed(run: Path, clock: Clock, deadline: float, job: Job) -> Outcome:
         epoch += 1
     member = member_of(job, epoch)
     Library(run).add(member, np.full((3, 2), 0.5), LABELS)
-    return Outcome(job, member, started=started, finished=clock.now)
+    return JobResult(job, member, started=started, finished=clock.now)
 
 
 def test_a_search_whose_time_is_up_starts_nothing(tmp_path: Path) -> None:
@@ -417,7 +419,7 @@ def test_setting_the_systems_clock_ends_no_search(tmp_path: Path, monkeypatch: p
     real, jobs = time.time, []
     monkeypatch.setattr(time, "time", lambda: real() + 3600 * (len(jobs) > 2))
 
-    def counted(job: Job) -> Outcome:
+    def counted(job: Job) -> JobResult:
         jobs.append(job)
         return keep(tmp_path, job)
 

@@ -12,10 +12,10 @@ from optuna.trial import TrialState
 from ripieno.errors import SearchError
 from ripieno.search.algorithms import ALGORITHMS, SCHEDULERS, find_algorithm
 from ripieno.search.generations import POPULATION, Generations
+from ripieno.search.in_memory_study import InMemoryStudy, ranked
 from ripieno.search.samplers import SAMPLERS, find_sampler, sample, trial_seed
 from ripieno.search.scheduler import Decision
 from ripieno.search.space import Categorical, Continuous, Integer, Space, distributions
-from ripieno.search.view import View, ranked
 
 SPACE = Space(
     "mixed",
@@ -37,9 +37,9 @@ def loss_of(values: dict[str, Any]) -> float:
     return float(near + (10 - values["blocks"]) / 20 + (values["kind"] != "b") * 0.5) + 0.1
 
 
-def search(name: str, trials: int, seed: int = 0) -> View:
+def search(name: str, trials: int, seed: int = 0) -> InMemoryStudy:
     """Trials one after the other, each told at once but for the seventh, which fails."""
-    view = View(distributions(SPACE))
+    view = InMemoryStudy(distributions(SPACE))
     for trial in range(trials):
         view.start(sample(find_sampler(name), view, seed))
         values = view.get_all_trials(0)[trial].params
@@ -47,7 +47,7 @@ def search(name: str, trials: int, seed: int = 0) -> View:
     return view
 
 
-def values_of(view: View) -> list[dict[str, Any]]:
+def values_of(view: InMemoryStudy) -> list[dict[str, Any]]:
     return [t.params for t in view.get_all_trials(0)]
 
 
@@ -93,7 +93,7 @@ def test_a_slow_sampler_that_learns_finds_better_trials_than_random_draws(name: 
 
 
 def test_samplers_see_a_paused_trial_with_its_losses_and_a_promoted_one_as_it_was() -> None:
-    view = View(distributions(SPACE))
+    view = InMemoryStudy(distributions(SPACE))
     for _ in range(4):
         view.start(sample(find_sampler("random"), view, 0))
     view.tell(0, 1, 0.9, last=False)
@@ -109,7 +109,7 @@ def test_samplers_see_a_paused_trial_with_its_losses_and_a_promoted_one_as_it_wa
 
 
 def test_trials_of_a_higher_rung_rank_before_better_losses_of_a_lower_one() -> None:
-    view = View(distributions(SPACE))
+    view = InMemoryStudy(distributions(SPACE))
     for trial, (epoch, loss) in enumerate([(1, 0.1), (9, 0.7), (3, 0.3), (9, 0.6)]):
         view.start(sample(find_sampler("random"), view, 0))
         view.tell(trial, epoch, loss, last=epoch == 9)
@@ -117,7 +117,7 @@ def test_trials_of_a_higher_rung_rank_before_better_losses_of_a_lower_one() -> N
 
 
 def test_equal_trials_rank_in_the_order_of_their_start() -> None:
-    view = View(distributions(SPACE))
+    view = InMemoryStudy(distributions(SPACE))
     for trial, loss in enumerate([0.5, 0.3, 0.5, 0.3, 0.5]):
         view.start(sample(find_sampler("random"), view, 0))
         view.tell(trial, 9, loss, last=True)
@@ -148,7 +148,7 @@ WIDE = Space("wide", "none", {name: Continuous(0.0, 1.0) for name in "abcd"} | {
 
 def children(trials: int, count: int) -> list[dict[str, int]]:
     """Of `count` children bred from so many trials: for each value inherited, the rank of the parent it is of."""
-    view = View(distributions(WIDE))
+    view = InMemoryStudy(distributions(WIDE))
     for trial in range(trials):
         view.start(sample(find_sampler("random"), view, 0))
         view.tell(trial, 9, ((trial * 7) % trials) / trials, last=True)

@@ -10,33 +10,33 @@ import synthetic
 
 from ripieno.errors import RipienoError, SearchError
 from ripieno.search import Settings
-from ripieno.search.settings import kept_settings, settle
+from ripieno.search.settings import kept_settings, resolve_settings
 from ripieno.search.space import Integer
 
 ASKED = Settings(synthetic.SPACE, trials=10, epochs=9)
 
 
 def test_a_first_start_fills_the_gaps_and_later_ones_keep_them(tmp_path: Path) -> None:
-    first = settle(tmp_path / "run.json", ASKED, 2, None)
+    first = resolve_settings(tmp_path / "run.json", ASKED, 2, None)
     assert (first.order, first.window) == ("virtual", 4)
-    assert settle(tmp_path / "run.json", ASKED, 8, 1e12) == first
+    assert resolve_settings(tmp_path / "run.json", ASKED, 8, 1e12) == first
 
 
 def test_a_deadline_makes_the_order_that_of_arrival(tmp_path: Path) -> None:
-    assert settle(tmp_path / "run.json", ASKED, 2, 1e12).order == "arrival"
+    assert resolve_settings(tmp_path / "run.json", ASKED, 2, 1e12).order == "arrival"
 
 
 def test_more_trials_may_be_asked_for(tmp_path: Path) -> None:
-    settle(tmp_path / "run.json", ASKED, 2, None)
-    assert settle(tmp_path / "run.json", replace(ASKED, trials=20), 2, None).trials == 20
-    assert settle(tmp_path / "run.json", replace(ASKED, trials=None), 2, None).trials is None
+    resolve_settings(tmp_path / "run.json", ASKED, 2, None)
+    assert resolve_settings(tmp_path / "run.json", replace(ASKED, trials=20), 2, None).trials == 20
+    assert resolve_settings(tmp_path / "run.json", replace(ASKED, trials=None), 2, None).trials is None
 
 
 def test_a_contradiction_says_what_differs_and_what_to_do(tmp_path: Path) -> None:
-    settle(tmp_path / "run.json", ASKED, 2, None)
+    resolve_settings(tmp_path / "run.json", ASKED, 2, None)
     before = (tmp_path / "run.json").read_bytes()
     with pytest.raises(SearchError) as error:
-        settle(tmp_path / "run.json", replace(ASKED, epochs=27, seed=1), 2, None)
+        resolve_settings(tmp_path / "run.json", replace(ASKED, epochs=27, seed=1), 2, None)
     assert str(error.value) == (
         f"{tmp_path} holds a search with epochs 9 and seed 0, asked is epochs 27 and seed 1: "
         "ask for the same, leave epochs and seed out to go on, or use another folder with --run"
@@ -48,20 +48,20 @@ def test_a_space_that_contradicts_shows_what_differs_of_both(tmp_path: Path) -> 
     ranges = dict(synthetic.SPACE.ranges)
     name = next(iter(ranges))
     spaces = [replace(synthetic.SPACE, ranges={**ranges, name: Integer(1, high)}) for high in (4, 5)]
-    settle(tmp_path / "run.json", replace(ASKED, space=spaces[0]), 2, None)
+    resolve_settings(tmp_path / "run.json", replace(ASKED, space=spaces[0]), 2, None)
     with pytest.raises(SearchError, match=rf"space \({name} 1 to 4\), asked is space \({name} 1 to 5\)"):
-        settle(tmp_path / "run.json", replace(ASKED, space=spaces[1]), 2, None)
+        resolve_settings(tmp_path / "run.json", replace(ASKED, space=spaces[1]), 2, None)
 
 
 def test_the_same_space_under_another_name_is_the_same(tmp_path: Path) -> None:
-    settle(tmp_path / "run.json", ASKED, 2, None)
+    resolve_settings(tmp_path / "run.json", ASKED, 2, None)
     other = replace(ASKED, space=replace(synthetic.SPACE, name="other"))
-    assert settle(tmp_path / "run.json", other, 2, None).space == synthetic.SPACE
+    assert resolve_settings(tmp_path / "run.json", other, 2, None).space == synthetic.SPACE
 
 
 def test_the_settings_of_the_last_start_are_kept(tmp_path: Path) -> None:
     assert kept_settings(tmp_path / "run.json") is None
-    settle(tmp_path / "run.json", replace(ASKED, hours=2.0), 2, 1e12)
+    resolve_settings(tmp_path / "run.json", replace(ASKED, hours=2.0), 2, 1e12)
     kept = kept_settings(tmp_path / "run.json")
     assert kept == replace(ASKED, hours=2.0, order="arrival", window=4)
 
@@ -70,7 +70,7 @@ def test_the_settings_of_the_last_start_are_kept(tmp_path: Path) -> None:
 def test_a_broken_record_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(RipienoError, match=r"run\.json"):
-        settle(tmp_path / "run.json", ASKED, 2, None)
+        resolve_settings(tmp_path / "run.json", ASKED, 2, None)
 
 
 def test_settings_that_no_search_can_have_are_refused() -> None:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from ripieno.errors import SearchError
 from ripieno.search import Settings, simulate
 from ripieno.search.algorithms import ALGORITHMS, make_scheduler
-from ripieno.search.asha import Asha, Reached, hyperband, rungs
+from ripieno.search.asha import Asha, RungResult, hyperband, rungs
 from ripieno.search.scheduler import Decision
-from ripieno.search.settings import settle
+from ripieno.search.settings import resolve_settings
 
 FOR_ENSEMBLE = Settings(synthetic.SPACE, trials=6, epochs=9, promote="ensemble", budget={"flops": 4e7})
 
@@ -28,9 +28,9 @@ class Table:
 
     def __init__(self, **worth: float) -> None:
         self.worth = {int(trial[1:]): value for trial, value in worth.items()}
-        self.told: list[Reached] = []
+        self.told: list[RungResult] = []
 
-    def __call__(self, told: Sequence[Reached], waiting: Sequence[Reached]) -> list[float]:
+    def __call__(self, told: Sequence[RungResult], waiting: Sequence[RungResult]) -> list[float]:
         self.told = list(told)
         return [self.worth.get(trial, 100.0) for trial, _ in waiting]
 
@@ -150,19 +150,19 @@ def test_a_promotion_needs_what_belongs_to_it() -> None:
 
 def test_a_search_that_goes_on_promotes_as_before_also_one_older_than_the_choice(tmp_path: Path) -> None:
     record = tmp_path / "run.json"
-    settle(record, FOR_ENSEMBLE, 1, None)
-    assert settle(record, FOR_ENSEMBLE, 1, None).budget == {"flops": 4e7}
+    resolve_settings(record, FOR_ENSEMBLE, 1, None)
+    assert resolve_settings(record, FOR_ENSEMBLE, 1, None).budget == {"flops": 4e7}
     with pytest.raises(
         SearchError, match=r"promote ensemble and budget flops=4e\+07, asked is promote loss and budget none"
     ):
-        settle(record, replace(FOR_ENSEMBLE, promote="loss", budget={}), 1, None)
+        resolve_settings(record, replace(FOR_ENSEMBLE, promote="loss", budget={}), 1, None)
     old = tmp_path / "old.json"
     by_loss = replace(FOR_ENSEMBLE, promote="loss", budget={})
-    settle(old, by_loss, 1, None)
+    resolve_settings(old, by_loss, 1, None)
     text = old.read_text()
     for line in ('"promote": "loss"', '"budget": {}'):
         assert line in text
         text = text.replace(f"  {line},\n", "").replace(f",\n  {line}", "")
     assert "promote" not in text
     old.write_text(text)
-    assert settle(old, by_loss, 1, None).promote == "loss"
+    assert resolve_settings(old, by_loss, 1, None).promote == "loss"

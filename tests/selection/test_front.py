@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError
 from ripieno.selection import front, select_members
-from ripieno.selection.check import Method
+from ripieno.selection.validation import Method
 
 
 def library(seed: int, members: int = 12) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

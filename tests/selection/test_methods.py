@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError
 from ripieno.selection import select_members
-from ripieno.selection.check import Method
 from ripieno.selection.metrics import cross_entropy
-from ripieno.selection.mixture import best_weights
+from ripieno.selection.validation import Method
+from ripieno.selection.weight_bound import best_weights
 
 METHODS: list[Method] = ["smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]
 

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from ripieno.selection import metrics, select_members
-from ripieno.selection.check import Loss
 from ripieno.selection.combine import combine
-from ripieno.selection.gram import SquaredError
+from ripieno.selection.squared_error import SquaredError
+from ripieno.selection.validation import Loss
 from ripieno.types import Combiner
 
 
@@ -68,7 +68,7 @@ def test_the_gram_matrix_does_not_depend_on_the_block(monkeypatch: pytest.Monkey
     rng = np.random.default_rng(0)
     predictions, targets = rng.normal(size=(4, 101, 3)), rng.normal(size=(101, 3))
     whole = SquaredError(predictions, targets)
-    monkeypatch.setattr("ripieno.selection.gram.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("ripieno.selection.squared_error.BLOCK_BYTES", 1000)
     parts = SquaredError(predictions, targets)
     every = np.arange(4)
     assert parts.losses(parts.state((1, 2)), every) == pytest.approx(whole.losses(whole.state((1, 2)), every))

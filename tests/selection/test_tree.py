@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ripieno.selection.objective import Above, Floats, Ints
+from ripieno.selection.objective import Floats, Ints, ParentBounds
 from ripieno.selection.tree import CHUNK, Tree
 
 
@@ -27,7 +27,7 @@ class Given:
     def losses(self, state: tuple[int, ...], candidates: Ints) -> Floats:
         return self._losses[candidates]
 
-    def floors(self, state: tuple[int, ...], loss: float, above: Above | None, /) -> Floats:
+    def floors(self, state: tuple[int, ...], loss: float, above: ParentBounds | None, /) -> Floats:
         return self._floors
 
     def nbytes(self) -> int:

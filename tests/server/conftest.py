@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ripieno.server import Running, start
+from ripieno.server import ServerHandle, start_in_thread
 from ripieno.types import Bundle
 from tests.server.stand_in import SHAPE, StandIn, write_small_bundle
 
@@ -27,13 +27,13 @@ def engine(bundle: Bundle) -> Iterator[StandIn]:
 
 
 @pytest.fixture(scope="module")
-def server(engine: StandIn) -> Iterator[Running]:
-    with start(engine) as running:
+def server(engine: StandIn) -> Iterator[ServerHandle]:
+    with start_in_thread(engine) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def http(server: Running) -> Iterator[httpx.Client]:
+def http(server: ServerHandle) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, timeout=20, trust_env=False) as client:
         yield client
 

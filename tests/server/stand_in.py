@@ -13,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ripieno import files
-from ripieno.engine.answer import Answer, Stats
+from ripieno.engine.inference_result import Answer, Stats
 from ripieno.errors import EngineError
 from ripieno.library.bundle import model_path
 from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Placement

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ripieno.server import Limits, Running, start
+from ripieno.server import Limits, ServerHandle, start_in_thread
 from ripieno.types import Bundle
 from tests.server.stand_in import SHAPE, StandIn, direct_answers, write_small_bundle
 
@@ -233,23 +233,23 @@ def test_a_request_later_than_it_asked_for_is_504(http: httpx.Client, engine: St
 
 
 @pytest.fixture(scope="module")
-def narrow(bundle: Bundle) -> Iterator[tuple[Running, StandIn]]:
+def narrow(bundle: Bundle) -> Iterator[tuple[ServerHandle, StandIn]]:
     """A server with small limits."""
     limits = Limits(body=20_000, json=5_000, samples=8, requests=2, held=30_000, timeout=0.4, body_timeout=0.4)
     engine = StandIn(bundle)
-    with start(engine, limits=limits) as running:
+    with start_in_thread(engine, limits=limits) as running:
         yield running, engine
     engine.close()
 
 
-def test_a_declared_body_over_the_limit_is_refused_unread(narrow: tuple[Running, StandIn]) -> None:
+def test_a_declared_body_over_the_limit_is_refused_unread(narrow: tuple[ServerHandle, StandIn]) -> None:
     host, port = narrow[0].url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as client:
         client.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 20001\r\n\r\n".encode())
         assert client.recv(12) == b"HTTP/1.1 413"
 
 
-def test_a_streamed_body_is_refused_at_the_limit(narrow: tuple[Running, StandIn]) -> None:
+def test_a_streamed_body_is_refused_at_the_limit(narrow: tuple[ServerHandle, StandIn]) -> None:
     sent = 0
 
     def endless() -> Iterator[bytes]:
@@ -263,7 +263,7 @@ def test_a_streamed_body_is_refused_at_the_limit(narrow: tuple[Running, StandIn]
     assert "at most 20000" in response.json()["error"]
 
 
-def test_a_client_that_sends_all_before_it_reads_gets_its_refusal(narrow: tuple[Running, StandIn]) -> None:
+def test_a_client_that_sends_all_before_it_reads_gets_its_refusal(narrow: tuple[ServerHandle, StandIn]) -> None:
     host, port = narrow[0].url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as client:
         client.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n".encode())
@@ -272,13 +272,13 @@ def test_a_client_that_sends_all_before_it_reads_gets_its_refusal(narrow: tuple[
         assert client.recv(12) == b"HTTP/1.1 413"
 
 
-def test_long_json_is_refused_in_favour_of_raw_tensors(narrow: tuple[Running, StandIn]) -> None:
+def test_long_json_is_refused_in_favour_of_raw_tensors(narrow: tuple[ServerHandle, StandIn]) -> None:
     response = httpx.post(narrow[0].url + INFER, content=b" " * 6000, trust_env=False)
     assert response.status_code == 413
     assert "binary tensors" in response.json()["error"]
 
 
-def test_a_body_that_unpacks_beyond_the_limit_is_refused(narrow: tuple[Running, StandIn]) -> None:
+def test_a_body_that_unpacks_beyond_the_limit_is_refused(narrow: tuple[ServerHandle, StandIn]) -> None:
     bomb = gzip.compress(bytes(10_000_000))
     response = httpx.post(
         narrow[0].url + INFER, content=bomb[:19_000], headers={"content-encoding": "gzip"}, trust_env=False
@@ -286,20 +286,20 @@ def test_a_body_that_unpacks_beyond_the_limit_is_refused(narrow: tuple[Running, 
     assert response.status_code == 413
 
 
-def test_too_many_samples_are_refused(narrow: tuple[Running, StandIn]) -> None:
+def test_too_many_samples_are_refused(narrow: tuple[ServerHandle, StandIn]) -> None:
     response = httpx.post(narrow[0].url + INFER, json=one(shape=[9, *SHAPE], data=[1]), trust_env=False)
     assert response.status_code == 400
     assert "1 to 8" in response.json()["error"]
 
 
-def test_a_body_that_does_not_come_is_408(narrow: tuple[Running, StandIn]) -> None:
+def test_a_body_that_does_not_come_is_408(narrow: tuple[ServerHandle, StandIn]) -> None:
     host, port = narrow[0].url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as client:
         client.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode())
         assert client.recv(12) == b"HTTP/1.1 408"
 
 
-def test_no_more_requests_are_taken_than_the_limit(narrow: tuple[Running, StandIn]) -> None:
+def test_no_more_requests_are_taken_than_the_limit(narrow: tuple[ServerHandle, StandIn]) -> None:
     running, engine = narrow
     engine.gate.clear()
     try:
@@ -315,7 +315,7 @@ def test_no_more_requests_are_taken_than_the_limit(narrow: tuple[Running, StandI
     assert httpx.post(running.url + INFER, json=one(), trust_env=False).status_code == 200
 
 
-def test_a_client_that_leaves_gives_its_place_back(narrow: tuple[Running, StandIn]) -> None:
+def test_a_client_that_leaves_gives_its_place_back(narrow: tuple[ServerHandle, StandIn]) -> None:
     host, port = narrow[0].url.removeprefix("http://").split(":")
     for _ in range(5):
         with socket.create_connection((host, int(port)), timeout=10) as client:
@@ -328,7 +328,7 @@ def test_float_bundles_take_floats_only(tmp_path: Any) -> None:
     bundle = write_small_bundle(tmp_path, dtype="float32")
     images = np.random.default_rng(1).normal(size=(2, *SHAPE)).astype(np.float32)
     engine = StandIn(bundle)
-    with start(engine) as running:
+    with start_in_thread(engine) as running:
         body, headers = binary({"shape": [2, *SHAPE], "datatype": "FP32", **raw(8 * SIZE)}, images.tobytes(), id="xy")
         response = httpx.post(running.url + INFER, content=body, headers=headers, trust_env=False).json()
         np.testing.assert_allclose(
@@ -361,7 +361,7 @@ def test_an_answer_too_long_is_refused_before_the_engine_is_asked(engine: StandI
     many = np.zeros((400, *SHAPE), np.uint8)
     asked = {"name": "probabilities", "parameters": {"classification": 4}}
     tensor = {"name": "images", "shape": list(many.shape), "datatype": "UINT8"}
-    with start(engine, limits=Limits(reply=40_000)) as running:
+    with start_in_thread(engine, limits=Limits(reply=40_000)) as running:
         for outputs, status in (([asked], 413), ([{"name": "probabilities"}], 200)):
             head = json.dumps(
                 {"inputs": [{**tensor, "parameters": {"binary_data_size": many.size}}], "outputs": outputs}
@@ -382,7 +382,7 @@ def test_long_answers_are_written_as_short_ones_are(engine: StandIn) -> None:
     ]
     tensor = {"name": "images", "shape": list(many.shape), "datatype": "UINT8"}
     head = json.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": many.size}}], "outputs": outputs})
-    with start(engine) as running:
+    with start_in_thread(engine) as running:
         headers = {"inference-header-content-length": str(len(head))}
         answer = httpx.post(
             running.url + INFER, content=head.encode() + many.tobytes(), headers=headers, trust_env=False, timeout=60

@@ -7,31 +7,31 @@ from typing import Any
 import pytest
 
 from ripieno.errors import RipienoError
-from ripieno.server import start
-from ripieno.server.auth import checked_token, is_authorized
+from ripieno.server import start_in_thread
+from ripieno.server.auth import is_authorized, validate_token
 from tests.server.stand_in import StandIn
 
 
 def test_white_space_around_a_token_is_no_part_of_it() -> None:
-    assert checked_token("abc\n") == checked_token(" abc ") == "abc"
-    assert checked_token(None) is None
+    assert validate_token("abc\n") == validate_token(" abc ") == "abc"
+    assert validate_token(None) is None
 
 
 @pytest.mark.parametrize("token", ["", " \n", "a b", "a\x00b", "schlüssel"])
 def test_a_token_that_no_header_carries_is_refused(token: str) -> None:
     with pytest.raises(RipienoError, match=r"^The token .*Pass a"):
-        checked_token(token)
+        validate_token(token)
 
 
 @pytest.mark.parametrize("token", [b"abc", 5])
 def test_a_token_is_text(token: Any) -> None:
     with pytest.raises(RipienoError, match="of type"):
-        checked_token(token)
+        validate_token(token)
 
 
 def test_a_server_does_not_start_with_an_empty_token(engine: StandIn) -> None:
     with pytest.raises(RipienoError, match="token is empty"):
-        start(engine, token="")
+        start_in_thread(engine, token="")
 
 
 @pytest.mark.parametrize("header", [b"Bearer s3cret", b"bearer s3cret", b"BEARER  s3cret ", b"Bearer\ts3cret"])

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from starlette.types import Message, Scope
 
-from ripieno.server import Limits, Running, start
+from ripieno.server import Limits, ServerHandle, start_in_thread
 from ripieno.server.body import _unpacked, read_body
 from ripieno.server.limits import Admission
 from tests.server.stand_in import SHAPE, StandIn
@@ -23,14 +23,14 @@ from tests.server.wire import connect, flight, soon
 
 
 @pytest.fixture(scope="module")
-def impatient(engine: StandIn) -> Iterator[Running]:
-    with start(engine, limits=Limits(body=2 << 20, body_timeout=0.4)) as running:
+def impatient(engine: StandIn) -> Iterator[ServerHandle]:
+    with start_in_thread(engine, limits=Limits(body=2 << 20, body_timeout=0.4)) as running:
         yield running
 
 
 @pytest.mark.parametrize("size", [100, 1 << 20])
 @pytest.mark.parametrize("path", ["/v2/models/ensemble/infer", "/predict"])
-def test_a_body_that_never_begins_is_408_and_holds_nothing(impatient: Running, path: str, size: int) -> None:
+def test_a_body_that_never_begins_is_408_and_holds_nothing(impatient: ServerHandle, path: str, size: int) -> None:
     with connect(impatient) as client:
         began = time.monotonic()
         client.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode())
@@ -39,7 +39,7 @@ def test_a_body_that_never_begins_is_408_and_holds_nothing(impatient: Running, p
         assert (flight(impatient)["requests"], flight(impatient)["bytes"]) == (0, 0)
 
 
-def test_an_endless_trickle_of_a_body_is_408(impatient: Running) -> None:
+def test_an_endless_trickle_of_a_body_is_408(impatient: ServerHandle) -> None:
     with connect(impatient) as client:
         client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
         client.settimeout(0.05)
@@ -54,7 +54,7 @@ def test_an_endless_trickle_of_a_body_is_408(impatient: Running) -> None:
 
 
 def test_a_client_that_leaves_once_it_is_refused_is_no_mistake_of_ours(
-    impatient: Running, caplog: pytest.LogCaptureFixture
+    impatient: ServerHandle, caplog: pytest.LogCaptureFixture
 ) -> None:
     with connect(impatient) as client:
         client.sendall(f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {3 << 20}\r\n\r\n".encode())
@@ -66,7 +66,7 @@ def test_a_client_that_leaves_once_it_is_refused_is_no_mistake_of_ours(
 
 def test_a_client_that_leaves_after_a_large_body_is_seen(engine: StandIn) -> None:
     body = bytes(4096 * 192)
-    with start(engine) as running:
+    with start_in_thread(engine) as running:
         engine.gate.clear()
         try:
             head = "POST /v2/models/ensemble/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: 0\r\n"
@@ -118,7 +118,7 @@ def test_a_coding_that_is_not_read_is_refused(http: httpx.Client, coding: str) -
     assert http.post(INFER, content=PLAIN, headers={"content-encoding": coding}).status_code == 415
 
 
-def test_a_transfer_coding_that_is_not_read_is_refused(server: Running) -> None:
+def test_a_transfer_coding_that_is_not_read_is_refused(server: ServerHandle) -> None:
     packed = gzip.compress(PLAIN)
     with connect(server) as client:
         client.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n".encode())
@@ -140,7 +140,7 @@ def test_a_body_is_unpacked_whole_whatever_the_size_of_its_pieces(name: str, pac
 
 
 def test_a_body_that_is_declared_and_does_not_come_keeps_no_memory_from_others(
-    http: httpx.Client, server: Running
+    http: httpx.Client, server: ServerHandle
 ) -> None:
     """Four that declare the longest body there may be come to `Limits.held`."""
     head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {64 << 20}\r\n\r\n".encode()

@@ -18,21 +18,21 @@ from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from ripieno.errors import RipienoError
-from ripieno.server import Client, Limits, Running, infer, start
+from ripieno.server import Client, Limits, ServerHandle, infer, start_in_thread
 from ripieno.types import Bundle
 from tests.server.stand_in import MEMBERS, StandIn
 from tests.server.wire import all_of, connect, flight, soon
 
 
 @pytest.fixture(scope="module")
-def strict(engine: StandIn) -> Iterator[Running]:
+def strict(engine: StandIn) -> Iterator[ServerHandle]:
     limits = Limits(header_timeout=0.4, body_timeout=0.5, connections=5, headers=2000, keep_alive=1)
-    with start(engine, limits=limits) as running:
+    with start_in_thread(engine, limits=limits) as running:
         yield running
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /v2 HT", b"GET /v2 HTTP/1.1\r\nHost: x\r\nX-Slow: 1"])
-def test_a_client_that_does_not_finish_its_headers_is_cut(strict: Running, sent: bytes) -> None:
+def test_a_client_that_does_not_finish_its_headers_is_cut(strict: ServerHandle, sent: bytes) -> None:
     began = time.monotonic()
     with connect(strict) as client:
         client.sendall(sent)
@@ -40,7 +40,7 @@ def test_a_client_that_does_not_finish_its_headers_is_cut(strict: Running, sent:
     assert 0.3 < time.monotonic() - began < 3
 
 
-def test_headers_sent_drop_by_drop_are_cut_all_the_same(strict: Running) -> None:
+def test_headers_sent_drop_by_drop_are_cut_all_the_same(strict: ServerHandle) -> None:
     sent = 0
     with connect(strict) as client, contextlib.suppress(OSError):
         client.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n")
@@ -50,7 +50,7 @@ def test_headers_sent_drop_by_drop_are_cut_all_the_same(strict: Running) -> None
     assert 10 < sent < 90
 
 
-def test_a_second_request_on_a_connection_is_watched_too(strict: Running) -> None:
+def test_a_second_request_on_a_connection_is_watched_too(strict: ServerHandle) -> None:
     with connect(strict) as client:
         client.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
@@ -58,7 +58,7 @@ def test_a_second_request_on_a_connection_is_watched_too(strict: Running) -> Non
         assert all_of(client).startswith(b"HTTP/1.1 408")
 
 
-def test_work_for_a_client_that_left_is_given_up(strict: Running, engine: StandIn) -> None:
+def test_work_for_a_client_that_left_is_given_up(strict: ServerHandle, engine: StandIn) -> None:
     def under_way() -> float:
         return float(httpx.get(strict.url + "/overview", trust_env=False).json()["flight"]["requests"])
 
@@ -76,7 +76,7 @@ def test_work_for_a_client_that_left_is_given_up(strict: Running, engine: StandI
         engine.gate.set()
 
 
-def test_head_is_answered_without_a_body(strict: Running) -> None:
+def test_head_is_answered_without_a_body(strict: ServerHandle) -> None:
     with httpx.Client(trust_env=False) as http:
         for _ in range(2):
             response = http.head(strict.url + "/v2")
@@ -84,7 +84,7 @@ def test_head_is_answered_without_a_body(strict: Running) -> None:
             assert int(response.headers["content-length"]) > 0
 
 
-def test_requests_sent_ahead_are_answered_in_order(strict: Running) -> None:
+def test_requests_sent_ahead_are_answered_in_order(strict: ServerHandle) -> None:
     with connect(strict) as client:
         ask = "GET {} HTTP/1.1\r\nHost: x\r\n{}\r\n"
         client.sendall(
@@ -94,7 +94,7 @@ def test_requests_sent_ahead_are_answered_in_order(strict: Running) -> None:
     assert [part[:3] for part in said.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404", b"200"]
 
 
-def test_a_client_that_takes_no_answer_is_cut(strict: Running) -> None:
+def test_a_client_that_takes_no_answer_is_cut(strict: ServerHandle) -> None:
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     host, port = strict.url.removeprefix("http://").split(":")
@@ -111,7 +111,7 @@ def test_a_client_that_takes_no_answer_is_cut(strict: Running) -> None:
 
 
 @pytest.mark.parametrize("path", ["GET /v2/health/live", "POST /v2/repository/index"])
-def test_a_body_that_nobody_asked_for_is_not_waited_for(strict: Running, path: str) -> None:
+def test_a_body_that_nobody_asked_for_is_not_waited_for(strict: ServerHandle, path: str) -> None:
     with connect(strict) as client:
         client.sendall(f"{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode())
         began = time.monotonic()
@@ -122,7 +122,7 @@ def test_a_body_that_nobody_asked_for_is_not_waited_for(strict: Running, path: s
         assert time.monotonic() < began + 3
 
 
-def test_a_request_whose_needless_body_comes_is_followed_by_others(strict: Running) -> None:
+def test_a_request_whose_needless_body_comes_is_followed_by_others(strict: ServerHandle) -> None:
     with connect(strict) as client:
         for _ in range(2):
             client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
@@ -132,7 +132,7 @@ def test_a_request_whose_needless_body_comes_is_followed_by_others(strict: Runni
             assert client.recv(65536).startswith(b"HTTP/1.1 200")
 
 
-def test_an_idle_connection_is_closed(strict: Running) -> None:
+def test_an_idle_connection_is_closed(strict: ServerHandle) -> None:
     with connect(strict) as client:
         client.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
@@ -140,7 +140,7 @@ def test_an_idle_connection_is_closed(strict: Running) -> None:
 
 
 @pytest.mark.parametrize("where", ["target", "one header", "many headers"])
-def test_long_headers_are_431(strict: Running, where: str) -> None:
+def test_long_headers_are_431(strict: ServerHandle, where: str) -> None:
     target = "/v2/models/" + "x" * 3000 if where == "target" else "/v2"
     headers = {"one header": {"x": "y" * 3000}, "many headers": {f"x-{i}": "y" * 50 for i in range(60)}}.get(where, {})
     response = httpx.get(strict.url + target, headers=headers, trust_env=False)
@@ -149,7 +149,7 @@ def test_long_headers_are_431(strict: Running, where: str) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"hello\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"GET\r\n\r\n"])
-def test_what_is_no_http_is_400_in_json(strict: Running, sent: bytes) -> None:
+def test_what_is_no_http_is_400_in_json(strict: ServerHandle, sent: bytes) -> None:
     with connect(strict) as client:
         client.sendall(sent)
         head, _, content = all_of(client).partition(b"\r\n\r\n")
@@ -157,7 +157,7 @@ def test_what_is_no_http_is_400_in_json(strict: Running, sent: bytes) -> None:
         assert json.loads(content)["error"]
 
 
-def test_a_connection_too_many_is_503_and_the_others_stay(strict: Running) -> None:
+def test_a_connection_too_many_is_503_and_the_others_stay(strict: ServerHandle) -> None:
     time.sleep(0.1)
     opened = [connect(strict) for _ in range(5)]
     try:
@@ -174,7 +174,7 @@ def test_a_connection_too_many_is_503_and_the_others_stay(strict: Running) -> No
 
 
 def test_a_token_guards_all_but_probes_and_the_page(engine: StandIn, images: NDArray[np.uint8]) -> None:
-    with start(engine, token="s3cret") as running:
+    with start_in_thread(engine, token="s3cret") as running:
         for path in ("/v2/health/live", "/v2/health/ready", "/"):
             assert httpx.get(running.url + path, trust_env=False).status_code == 200
         for path in ("/v2", "/metrics", "/overview", "/v2/models/ensemble"):
@@ -190,7 +190,10 @@ def test_a_token_guards_grpc_too(engine: StandIn) -> None:
     import tritonclient.grpc as triton
     from tritonclient.utils import InferenceServerException
 
-    with start(engine, token="s3cret", grpc_port=0) as running, triton.InferenceServerClient(running.grpc) as client:
+    with (
+        start_in_thread(engine, token="s3cret", grpc_port=0) as running,
+        triton.InferenceServerClient(running.grpc) as client,
+    ):
         assert client.is_server_live()
         with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
             client.get_server_metadata()
@@ -219,7 +222,7 @@ def test_tls_serves_both_protocols(engine: StandIn, certificate: tuple[Path, Pat
     import grpc
     import tritonclient.grpc as triton
 
-    with start(engine, certificate=certificate[0], key=certificate[1], grpc_port=0) as running:
+    with start_in_thread(engine, certificate=certificate[0], key=certificate[1], grpc_port=0) as running:
         assert running.url.startswith("https://")
         trusting = ssl.create_default_context(cafile=certificate[0])
         assert httpx.get(running.url + "/v2", verify=trusting, trust_env=False).status_code == 200
@@ -243,16 +246,16 @@ def shown(address: str) -> bytes:
 
 def test_a_renewed_certificate_is_shown_from_then_on_and_a_broken_one_never(bundle: Bundle, tmp_path: Path) -> None:
     pair = made_certificate(tmp_path)
-    with start(bundle.path, certificate=pair[0], key=pair[1], grpc_port=0) as running:
+    with start_in_thread(bundle.path, certificate=pair[0], key=pair[1], grpc_port=0) as running:
         first = shown(running.url)
         assert shown(running.grpc) == first
         made_certificate(tmp_path)
-        assert running.exchange()
+        assert running.reload()
         renewed = shown(running.url)
         assert renewed != first
         assert shown(running.grpc) == renewed
         pair[0].write_text("no certificate")
-        assert not running.exchange()
+        assert not running.reload()
         assert shown(running.url) == shown(running.grpc) == renewed
 
 
@@ -268,10 +271,10 @@ def expire(pair: tuple[Path, Path]) -> None:
 
 def test_an_expired_certificate_replaces_none(bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pair = made_certificate(tmp_path)
-    with start(bundle.path, certificate=pair[0], key=pair[1]) as running:
+    with start_in_thread(bundle.path, certificate=pair[0], key=pair[1]) as running:
         first = shown(running.url)
         expire(pair)
-        assert not running.exchange()
+        assert not running.reload()
         assert shown(running.url) == first
         assert "certificate has expired" in caplog.text
 
@@ -281,18 +284,18 @@ def test_a_server_that_starts_with_an_expired_certificate_warns(
 ) -> None:
     pair = made_certificate(tmp_path)
     expire(pair)
-    with start(bundle.path, certificate=pair[0], key=pair[1]) as running:
+    with start_in_thread(bundle.path, certificate=pair[0], key=pair[1]) as running:
         assert shown(running.url)
     assert "Clients will refuse the certificate" in caplog.text
 
 
 def test_a_key_that_does_not_fit_leaves_the_certificate(bundle: Bundle, tmp_path: Path) -> None:
     pair = made_certificate(tmp_path)
-    with start(bundle.path, certificate=pair[0], key=pair[1], grpc_port=0) as running:
+    with start_in_thread(bundle.path, certificate=pair[0], key=pair[1], grpc_port=0) as running:
         first, key = shown(running.url), pair[1].read_bytes()
         made_certificate(tmp_path)
         pair[1].write_bytes(key)
-        assert not running.exchange()
+        assert not running.reload()
         assert shown(running.url) == shown(running.grpc) == first
 
 
@@ -302,18 +305,18 @@ def test_a_certificate_that_cannot_be_used_is_one_line(
     (tmp_path / "no.pem").write_text("no certificate")
     for pair in [(certificate[0], None), (tmp_path / "absent", certificate[1]), (tmp_path / "no.pem", certificate[1])]:
         with pytest.raises(RipienoError) as caught:
-            start(engine, certificate=pair[0], key=pair[1])
+            start_in_thread(engine, certificate=pair[0], key=pair[1])
         assert len(str(caught.value).splitlines()) == 1
 
 
 def test_serving_other_machines_without_a_token_is_warned_of(engine: StandIn, caplog: pytest.LogCaptureFixture) -> None:
-    with start(engine, host="0.0.0.0") as running:
+    with start_in_thread(engine, host="0.0.0.0") as running:
         assert running.url.startswith("http://127.0.0.1:")
     assert "can be reached from other machines" in caplog.text
 
 
 def test_metrics_count_what_happened(bundle: Bundle, images: NDArray[np.uint8]) -> None:
-    with start(bundle.path) as running:
+    with start_in_thread(bundle.path) as running:
         infer(running.url, images)
         infer(running.url, images)
         httpx.get(running.url + "/nowhere", trust_env=False)
@@ -336,7 +339,7 @@ def test_metrics_count_what_happened(bundle: Bundle, images: NDArray[np.uint8]) 
 
 
 def test_the_overview_says_what_a_terminal_view_needs(bundle: Bundle, images: NDArray[np.uint8]) -> None:
-    with start(bundle.path) as running:
+    with start_in_thread(bundle.path) as running:
         infer(running.url, images)
         said = httpx.get(running.url + "/overview", trust_env=False).json()
     assert said["models"]["ensemble"]["samples"] == 5
@@ -347,12 +350,12 @@ def test_the_overview_says_what_a_terminal_view_needs(bundle: Bundle, images: ND
 
 @pytest.mark.parametrize("said", ["a" * 200, "two\twords"])
 def test_a_strange_request_id_is_replaced(engine: StandIn, said: str) -> None:
-    with start(engine) as running:
+    with start_in_thread(engine) as running:
         response = httpx.get(running.url + "/nowhere", headers={"x-request-id": said}, trust_env=False)
         assert response.headers["x-request-id"] != said
 
 
-def test_health_is_told_while_silent_connections_take_all_there_are(strict: Running) -> None:
+def test_health_is_told_while_silent_connections_take_all_there_are(strict: ServerHandle) -> None:
     time.sleep(0.1)
     opened = [connect(strict) for _ in range(5)]
     try:
@@ -368,7 +371,10 @@ def test_health_is_told_while_silent_connections_take_all_there_are(strict: Runn
 def test_handshakes_that_are_never_finished_are_counted_and_cut(engine: StandIn, tmp_path: Path) -> None:
     pair = made_certificate(tmp_path)
     limits = Limits(connections=5, header_timeout=2)
-    with start(engine, certificate=pair[0], key=pair[1], limits=limits) as running, contextlib.ExitStack() as open_:
+    with (
+        start_in_thread(engine, certificate=pair[0], key=pair[1], limits=limits) as running,
+        contextlib.ExitStack() as open_,
+    ):
         host, port = running.url.removeprefix("https://").split(":")
         address = host, int(port)
         silent = [open_.enter_context(socket.create_connection(address, timeout=10)) for _ in range(5)]
@@ -384,7 +390,7 @@ def test_requests_sent_ahead_are_not_read_before_those_before_them_are_answered(
     engine: StandIn, images: NDArray[np.uint8]
 ) -> None:
     """Else one client could fill the memory, and hold up all others, with what is only parsed."""
-    with start(engine) as running:
+    with start_in_thread(engine) as running:
         ask = b"POST /v2/models/ensemble/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: 0\r\n"
         ask += b"Content-Length: 192\r\n\r\n" + bytes(192)
         engine.gate.clear()
@@ -401,7 +407,7 @@ def test_requests_sent_ahead_are_not_read_before_those_before_them_are_answered(
 def test_an_answer_is_counted_until_its_client_has_taken_it(engine: StandIn) -> None:
     """Answers that nobody takes lie in memory as bodies do."""
     samples = 65536
-    with start(engine) as running, connect(running) as client:
+    with start_in_thread(engine) as running, connect(running) as client:
         outputs = [{"name": "members"}, {"name": "probabilities"}]
         parameters = {"binary_data_size": samples * 192}
         tensor = {"name": "images", "shape": [samples, 8, 8, 3], "datatype": "UINT8", "parameters": parameters}
@@ -413,7 +419,7 @@ def test_an_answer_is_counted_until_its_client_has_taken_it(engine: StandIn) -> 
             + head
             + bytes(samples * 192)
         )
-        assert soon(lambda: running._server.door.models.by_name["ensemble"].tally.requests > 0)
+        assert soon(lambda: running._server.door.models.by_name["ensemble"].stats.requests > 0)
         time.sleep(1)
         assert flight(running)["requests"] == 1
         assert flight(running)["bytes"] > 1 << 20

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ripieno.errors import RipienoError
-from ripieno.server import Client, Limits, client, infer, start
+from ripieno.server import Client, Limits, client, infer, start_in_thread
 from ripieno.types import Bundle
 from tests.server.stand_in import SHAPE, StandIn, direct_answers
 
@@ -16,7 +16,7 @@ def test_large_images_are_sent_in_requests_that_a_server_takes(
 ) -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, *SHAPE), dtype=np.uint8)
     monkeypatch.setattr(client, "BYTES", 2000)
-    with start(engine, limits=Limits(body=4000)) as running:
+    with start_in_thread(engine, limits=Limits(body=4000)) as running:
         np.testing.assert_allclose(infer(running.url, images), direct_answers(bundle, images).mean(axis=0), atol=1e-6)
         monkeypatch.setattr(client, "BYTES", 1)  # an image that is too large alone is sent all the same
         assert infer(running.url, images[:2]).shape == (2, 4)
@@ -27,7 +27,7 @@ def test_half_of_what_a_server_takes_by_default_is_left_for_the_rest_of_a_reques
 
 
 def test_a_token_is_sent_as_the_server_reads_it(engine: StandIn) -> None:
-    with start(engine, token="s3cret\n") as running, Client(running.url, token="s3cret\r\n") as asking:
+    with start_in_thread(engine, token="s3cret\n") as running, Client(running.url, token="s3cret\r\n") as asking:
         assert asking.metadata()["name"] == "ensemble"
 
 
@@ -39,7 +39,7 @@ def test_a_token_that_cannot_be_sent_is_one_line(token: str) -> None:
 
 def test_images_are_whatever_becomes_an_array_of_their_type(bundle: Bundle, engine: StandIn) -> None:
     images = np.zeros((2, *SHAPE), np.uint8)
-    with start(engine) as running, Client(running.url) as asking:
+    with start_in_thread(engine) as running, Client(running.url) as asking:
         expected = asking.infer(images)
         np.testing.assert_array_equal(asking.infer(images.astype(">f4")), expected)
         with pytest.raises(RipienoError, match="int64, must be uint8"):
@@ -51,7 +51,7 @@ def test_images_are_whatever_becomes_an_array_of_their_type(bundle: Bundle, engi
 
 def test_a_model_of_an_odd_name_is_asked_for_by_that_name(engine: StandIn) -> None:
     with (
-        start(engine) as running,
+        start_in_thread(engine) as running,
         Client(running.url, model="../../v2?") as asking,
         pytest.raises(RipienoError, match="answered 404"),
     ):
@@ -59,7 +59,7 @@ def test_a_model_of_an_odd_name_is_asked_for_by_that_name(engine: StandIn) -> No
 
 
 def test_a_closed_client_says_so_in_one_line(engine: StandIn) -> None:
-    with start(engine) as running:
+    with start_in_thread(engine) as running:
         asking = Client(running.url)
         asking.close()
         with pytest.raises(RipienoError, match="closed"):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from ripieno.errors import RipienoError
-from ripieno.server import Limits, Running, start
+from ripieno.server import Limits, ServerHandle, start_in_thread
 from ripieno.server.proto import SERVICE, __main__, message, methods
 from ripieno.types import Bundle
 from tests.server.stand_in import CLASSES, MEMBERS, StandIn, direct_answers
@@ -29,13 +29,13 @@ from tests.server.wire import flight, soon
 
 
 @pytest.fixture(scope="module")
-def running(engine: StandIn) -> Iterator[Running]:
-    with start(engine, grpc_port=0, limits=Limits(body=1 << 20)) as running:
+def running(engine: StandIn) -> Iterator[ServerHandle]:
+    with start_in_thread(engine, grpc_port=0, limits=Limits(body=1 << 20)) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def client(running: Running) -> Iterator[triton.InferenceServerClient]:
+def client(running: ServerHandle) -> Iterator[triton.InferenceServerClient]:
     with triton.InferenceServerClient(running.grpc) as client:
         yield client
 
@@ -76,7 +76,7 @@ def test_a_member_alone_and_float_images(
     np.testing.assert_allclose(said, direct_answers(bundle, images)[1], atol=1e-6)
 
 
-def test_the_aio_client_is_answered(running: Running, bundle: Bundle, images: NDArray[np.uint8]) -> None:
+def test_the_aio_client_is_answered(running: ServerHandle, bundle: Bundle, images: NDArray[np.uint8]) -> None:
     async def ask() -> NDArray[np.float32]:
         async with triton_aio.InferenceServerClient(running.grpc) as client:
             assert await client.is_server_ready()
@@ -86,7 +86,7 @@ def test_the_aio_client_is_answered(running: Running, bundle: Bundle, images: ND
     np.testing.assert_allclose(asyncio.run(ask()), direct_answers(bundle, images).mean(axis=0), atol=1e-6)
 
 
-def call(running: Running, **fields: Any) -> Any:
+def call(running: ServerHandle, **fields: Any) -> Any:
     """`ModelInfer` with these fields, by our own messages."""
     asked, answered = methods()["ModelInfer"]
     with grpc.insecure_channel(running.grpc) as channel:
@@ -94,7 +94,7 @@ def call(running: Running, **fields: Any) -> Any:
         return infer(asked(**{"model_name": "ensemble", **fields}), timeout=10)
 
 
-def test_numbers_in_contents_are_read(running: Running, bundle: Bundle, images: NDArray[np.uint8]) -> None:
+def test_numbers_in_contents_are_read(running: ServerHandle, bundle: Bundle, images: NDArray[np.uint8]) -> None:
     tensor = {"name": "images", "datatype": "UINT8", "shape": [5, 8, 8, 3]}
     response = call(running, inputs=[{**tensor, "contents": {"uint_contents": images.ravel().tolist()}}])
     said = np.frombuffer(response.raw_output_contents[0], "<f4").reshape(5, 4)
@@ -127,7 +127,7 @@ MALFORMED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("fields", MALFORMED.values(), ids=MALFORMED.keys())
-def test_a_malformed_call_is_an_invalid_argument_in_one_line(running: Running, fields: dict[str, Any]) -> None:
+def test_a_malformed_call_is_an_invalid_argument_in_one_line(running: ServerHandle, fields: dict[str, Any]) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         call(running, **fields)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -135,7 +135,7 @@ def test_a_malformed_call_is_an_invalid_argument_in_one_line(running: Running, f
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xff", b"\n\xff", bytes(100)])
-def test_bytes_that_are_no_message_are_an_invalid_argument(running: Running, raw: bytes) -> None:
+def test_bytes_that_are_no_message_are_an_invalid_argument(running: ServerHandle, raw: bytes) -> None:
     with grpc.insecure_channel(running.grpc) as channel, pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary(f"/{SERVICE}/ModelInfer")(raw, timeout=10)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -148,7 +148,7 @@ def test_a_small_message_is_read_while_there_is_no_room_for_the_longest(
     asked_for, _ = methods()["ModelInfer"]
     sent = asked_for(model_name="ensemble", inputs=[ONE], raw_input_contents=[bytes(192)]).SerializeToString()
     with (
-        start(engine, grpc_port=0, limits=Limits(body=4000, held=4000)) as running,
+        start_in_thread(engine, grpc_port=0, limits=Limits(body=4000, held=4000)) as running,
         grpc.insecure_channel(running.grpc) as channel,
     ):
         infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
@@ -166,7 +166,7 @@ def test_messages_together_hold_no_more_than_is_allowed(engine: StandIn) -> None
     asked_for, _ = methods()["ModelInfer"]
     sent = asked_for(model_name="ensemble", inputs=[ONE], raw_input_contents=[bytes(192)]).SerializeToString()
     with (
-        start(engine, grpc_port=0, limits=Limits(body=4000, held=2 * len(sent))) as running,
+        start_in_thread(engine, grpc_port=0, limits=Limits(body=4000, held=2 * len(sent))) as running,
         grpc.insecure_channel(running.grpc) as channel,
     ):
         infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
@@ -184,7 +184,7 @@ def test_messages_together_hold_no_more_than_is_allowed(engine: StandIn) -> None
 
 
 def test_other_refusals_have_their_status(
-    running: Running, client: triton.InferenceServerClient, engine: StandIn, images: NDArray[np.uint8]
+    running: ServerHandle, client: triton.InferenceServerClient, engine: StandIn, images: NDArray[np.uint8]
 ) -> None:
     with pytest.raises(InferenceServerException, match="no model 'nobody'") as caught:
         client.infer("nobody", asked(images))
@@ -211,7 +211,7 @@ def test_other_refusals_have_their_status(
 def test_a_call_under_way_is_finished_when_the_server_stops(bundle: Bundle, images: NDArray[np.uint8]) -> None:
     engine = StandIn(bundle)
     engine.gate.clear()
-    running = start(engine, grpc_port=0)
+    running = start_in_thread(engine, grpc_port=0)
     with triton.InferenceServerClient(running.grpc) as client:
         client.is_server_live()
         answers: list[Any] = []
@@ -229,7 +229,7 @@ def test_a_call_under_way_is_finished_when_the_server_stops(bundle: Bundle, imag
 def test_calls_that_have_come_but_not_begun_are_answered_when_the_server_stops(
     bundle: Bundle, images: NDArray[np.uint8]
 ) -> None:
-    with start(StandIn(bundle), grpc_port=0) as running, triton.InferenceServerClient(running.grpc) as client:
+    with start_in_thread(StandIn(bundle), grpc_port=0) as running, triton.InferenceServerClient(running.grpc) as client:
         client.is_server_live()
         loop = running._server._loop
         assert loop is not None
@@ -249,7 +249,7 @@ def test_a_server_that_stops_for_a_while_refuses_new_calls_as_unavailable(
 ) -> None:
     engine = StandIn(bundle)
     engine.gate.clear()
-    with start(engine, grpc_port=0) as running, triton.InferenceServerClient(running.grpc) as client:
+    with start_in_thread(engine, grpc_port=0) as running, triton.InferenceServerClient(running.grpc) as client:
         said: list[Any] = []
         client.async_infer("ensemble", asked(images), lambda result, error: said.append(error or result))
         time.sleep(0.2)
@@ -263,10 +263,10 @@ def test_a_server_that_stops_for_a_while_refuses_new_calls_as_unavailable(
         assert not isinstance(said[0], Exception)
 
 
-def test_a_taken_grpc_port_is_one_line(running: Running, engine: StandIn) -> None:
+def test_a_taken_grpc_port_is_one_line(running: ServerHandle, engine: StandIn) -> None:
     port = int(running.grpc.rpartition(":")[2])
     with pytest.raises(RipienoError, match=f"port {port} of 127.0.0.1 is in use"):
-        start(engine, grpc_port=port)
+        start_in_thread(engine, grpc_port=port)
 
 
 def test_the_compiled_protocol_is_that_of_the_proto_file(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ print(*sorted({c.code().name for c in calls}))
 )
 def test_large_messages_without_a_token_take_no_memory(engine: StandIn, path: str, status: str) -> None:
     """Those about health are read one by one, for they name what is asked about."""
-    with start(engine, grpc_port=0, token="secret") as running:
+    with start_in_thread(engine, grpc_port=0, token="secret") as running:
         before = resident()
         arguments = [sys.executable, "-c", SENDER, running.grpc, path]
         sender = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
@@ -344,7 +344,7 @@ def test_messages_that_never_end_give_way_to_those_of_another_connection(
     engine: StandIn, images: NDArray[np.uint8]
 ) -> None:
     limits = Limits(body=1 << 20, held=4 << 20, body_timeout=20)
-    with start(engine, grpc_port=0, limits=limits) as running:
+    with start_in_thread(engine, grpc_port=0, limits=limits) as running:
         host, port = running.grpc.split(":")
         with socket.create_connection((host, int(port)), timeout=10) as slow:
             begin_calls(slow, 80)
@@ -358,7 +358,7 @@ def test_messages_that_never_end_give_way_to_those_of_another_connection(
 
 
 def test_connections_have_a_limit(engine: StandIn) -> None:
-    with start(engine, grpc_port=0, limits=Limits(connections=3)) as running:
+    with start_in_thread(engine, grpc_port=0, limits=Limits(connections=3)) as running:
         host, port = running.grpc.split(":")
         clients = [socket.create_connection((host, int(port)), timeout=5) for _ in range(5)]
         assert [len(client.recv(9)) for client in clients] == [9, 9, 9, 0, 0], "settings, or the end"
@@ -379,7 +379,10 @@ def health_of(channel: grpc.Channel, service: str) -> str:
 
 def test_health_is_told_of_the_server_and_of_each_model_without_a_token(bundle: Bundle) -> None:
     engine = StandIn(bundle)
-    with start(engine, grpc_port=0, token="secret") as running, grpc.insecure_channel(running.grpc) as channel:
+    with (
+        start_in_thread(engine, grpc_port=0, token="secret") as running,
+        grpc.insecure_channel(running.grpc) as channel,
+    ):
         asked = ("", SERVICE, "ensemble", MEMBERS[0], "nobody")
         assert [health_of(channel, name) for name in asked] == [*["SERVING"] * 4, "NOT_FOUND"]
         engine.close()
@@ -395,7 +398,10 @@ def test_every_call_has_an_id_in_its_trailing_metadata(engine: StandIn) -> None:
         f"/{SERVICE}/ModelStreamInfer": "UNIMPLEMENTED",
         "/some.Other/Service": "UNIMPLEMENTED",
     }
-    with start(engine, grpc_port=0, token="secret") as running, grpc.insecure_channel(running.grpc) as channel:
+    with (
+        start_in_thread(engine, grpc_port=0, token="secret") as running,
+        grpc.insecure_channel(running.grpc) as channel,
+    ):
         for path, code in paths.items():
             call = channel.unary_unary(path).future(b"", metadata=(("x-request-id", "mine"),), timeout=10)
             assert call.code().name == code
@@ -406,7 +412,7 @@ def test_every_call_has_an_id_in_its_trailing_metadata(engine: StandIn) -> None:
 
 def test_grpc_listens_where_http_does(engine: StandIn) -> None:
     """A name stands for one address on both: gRPC takes all that it finds."""
-    with start(engine, host="localhost", grpc_port=0) as running:
+    with start_in_thread(engine, host="localhost", grpc_port=0) as running:
         port = int(running.grpc.rsplit(":", 1)[1])
         for host in ("127.0.0.1", "::1"):
             there = []
@@ -420,7 +426,7 @@ def test_grpc_listens_where_http_does(engine: StandIn) -> None:
 def test_who_watches_health_does_not_hold_up_the_end(bundle: Bundle, service: str) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    with start(StandIn(bundle), grpc_port=0) as running, grpc.insecure_channel(running.grpc) as channel:
+    with start_in_thread(StandIn(bundle), grpc_port=0) as running, grpc.insecure_channel(running.grpc) as channel:
         seen = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=service), timeout=20)
         next(seen)
         began = time.monotonic()
@@ -431,7 +437,7 @@ def test_who_watches_health_does_not_hold_up_the_end(bundle: Bundle, service: st
 def test_health_is_watched_until_the_server_stops(bundle: Bundle) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    with start(StandIn(bundle), grpc_port=0) as running, grpc.insecure_channel(running.grpc) as channel:
+    with start_in_thread(StandIn(bundle), grpc_port=0) as running, grpc.insecure_channel(running.grpc) as channel:
         seen = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=20)
         states = health_pb2.HealthCheckResponse.ServingStatus
         assert next(seen).status == states.SERVING
@@ -455,7 +461,10 @@ def test_the_services_are_told_to_clients_that_carry_the_token(engine: StandIn, 
         )
         return list(call(iter(requests), metadata=tuple(metadata.items()), timeout=10))
 
-    with start(engine, grpc_port=0, token="secret") as running, grpc.insecure_channel(running.grpc) as channel:
+    with (
+        start_in_thread(engine, grpc_port=0, token="secret") as running,
+        grpc.insecure_channel(running.grpc) as channel,
+    ):
         services, files = ask(authorization="Bearer secret")
         assert SERVICE in [service.name for service in services.list_services_response.service]
         assert any(b"ModelInfer" in file for file in files.file_descriptor_response.file_descriptor_proto)

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripieno.server.grpc_codec import FIELDS, InferRequest, parsed
-from ripieno.server.refusal import RefusedError
+from ripieno.server.grpc_codec import FIELDS, InferRequest, parse_message
+from ripieno.server.http_errors import HttpError
 
 TENSOR = {"name": "images", "datatype": "UINT8", "shape": [1, 8, 8, 3]}
 MOST = 1000
 
 
 def refusal(raw: bytes) -> tuple[int, str]:
-    with pytest.raises(RefusedError) as caught:
-        parsed(raw, InferRequest, MOST)
+    with pytest.raises(HttpError) as caught:
+        parse_message(raw, InferRequest, MOST)
     return caught.value.status, str(caught.value)
 
 
@@ -26,7 +26,7 @@ def test_a_message_is_what_its_client_wrote() -> None:
     asked = InferRequest(model_name="m", id="7", inputs=[TENSOR], raw_input_contents=[bytes(5000)])
     asked.parameters["timeout"].int64_param = -1
     asked.outputs.add(name="label")
-    assert parsed(asked.SerializeToString(), InferRequest, MOST) == asked
+    assert parse_message(asked.SerializeToString(), InferRequest, MOST) == asked
 
 
 @pytest.mark.parametrize("field", [b"\x2a\x00", b"\x32\x00", b"\x3a\x00", b"\x22\x00", b"\xf8\x3f\x01"])
@@ -37,7 +37,7 @@ def test_a_message_of_very_many_fields_is_refused_unparsed(field: bytes) -> None
         f"the message has more than {FIELDS} fields: send one input, and what is asked about it",
     )
     assert time.perf_counter() - began < 0.1
-    parsed(field * FIELDS, InferRequest, MOST)
+    parse_message(field * FIELDS, InferRequest, MOST)
 
 
 def test_numbers_are_bounded_as_json_is_and_raw_contents_are_not() -> None:
@@ -45,7 +45,7 @@ def test_numbers_are_bounded_as_json_is_and_raw_contents_are_not() -> None:
     status, said = refusal(numbers.SerializeToString())
     assert status == 413
     assert said.endswith(f"at most {MOST} are read: send raw_input_contents")
-    parsed(InferRequest(raw_input_contents=[bytes(2000)]).SerializeToString(), InferRequest, MOST)
+    parse_message(InferRequest(raw_input_contents=[bytes(2000)]).SerializeToString(), InferRequest, MOST)
 
 
 NONE = {
@@ -67,5 +67,5 @@ def test_bytes_that_are_no_message_are_refused(raw: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_whatever_the_bytes_are_there_is_a_message_or_a_refusal(raw: bytes) -> None:
-    with contextlib.suppress(RefusedError):
-        parsed(raw, InferRequest, MOST)
+    with contextlib.suppress(HttpError):
+        parse_message(raw, InferRequest, MOST)

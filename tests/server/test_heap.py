@@ -12,7 +12,7 @@ import time
 import psutil
 import pytest
 
-from ripieno.server import heap, start
+from ripieno.server import heap, start_in_thread
 from ripieno.types import Bundle
 from tests.server.stand_in import StandIn
 
@@ -25,7 +25,7 @@ def test_free_pages_between_used_ones_go_back_to_the_system() -> None:
     full = process.memory_info().rss
     kept = blocks[::50]
     del blocks
-    assert heap.release()
+    assert heap.trim()
     assert process.memory_info().rss < full - (60 << 20)
     assert [block[0] for block in itertools.islice(kept, 3)] == [0, 50, 100]
 
@@ -41,7 +41,7 @@ def test_a_server_releases_until_it_ends(engine: StandIn, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(heap, "EVERY", 0.01)
     monkeypatch.setattr(heap, "release", release)
-    with start(engine):
+    with start_in_thread(engine):
         assert again.wait(5)
     ended = calls[0]
     time.sleep(0.1)

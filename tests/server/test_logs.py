@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ripieno.server import start
+from ripieno.server import start_in_thread
 from ripieno.server.logs import log_to
 from tests.server.stand_in import StandIn
 
@@ -47,7 +47,7 @@ def fields(line: dict[str, Any]) -> tuple[Any, ...]:
 def test_requests_are_logged_as_json_lines_with_their_ids(
     engine: StandIn, images: NDArray[np.uint8], line_of: Find
 ) -> None:
-    with start(engine) as running:
+    with start_in_thread(engine) as running:
         body = images[:1].tobytes()
         headers = {"x-request-id": "walk-7", "inference-header-content-length": "0"}
         path = "/v2/models/ensemble/infer"
@@ -63,7 +63,7 @@ def test_requests_are_logged_as_json_lines_with_their_ids(
 def test_pictures_are_logged(engine: StandIn, images: NDArray[np.uint8], line_of: Find) -> None:
     picture = io.BytesIO()
     Image.fromarray(images[0]).save(picture, "PNG")
-    with start(engine) as running:
+    with start_in_thread(engine) as running:
         files = [("p", (f"{i}.png", picture.getvalue())) for i in range(3)]
         for name, given in (("walk-1", {"files": files}), ("walk-2", {"content": b"no picture"})):
             httpx.post(running.url + "/predict", headers={"x-request-id": name}, trust_env=False, **given)
@@ -78,7 +78,7 @@ def test_grpc_calls_are_logged(engine: StandIn, images: NDArray[np.uint8], line_
 
     tensor = triton.InferInput("images", list(images.shape), "UINT8")
     tensor.set_data_from_numpy(images)
-    with start(engine, grpc_port=0) as running, triton.InferenceServerClient(running.grpc) as client:
+    with start_in_thread(engine, grpc_port=0) as running, triton.InferenceServerClient(running.grpc) as client:
         client.infer("ensemble", [tensor], headers={"x-request-id": "walk-3"})
         with pytest.raises(InferenceServerException, match="no model 'nobody'"):
             client.infer("nobody", [tensor], headers={"x-request-id": "walk-4"})

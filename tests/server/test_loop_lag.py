@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from ripieno.server.loop_lag import HELD, LoopLag
-from ripieno.server.run import Running
+from ripieno.server.run import ServerHandle
 from tests.server.wire import soon
 
 
@@ -35,7 +35,7 @@ def test_a_loop_that_was_held_is_seen_and_said(caplog: pytest.LogCaptureFixture)
     assert [m for m in caplog.messages if "event loop was held" in m]
 
 
-def test_the_lag_of_a_server_is_among_its_metrics(server: Running) -> None:
+def test_the_lag_of_a_server_is_among_its_metrics(server: ServerHandle) -> None:
     def lag() -> dict[str, float]:
         lines = httpx.get(server.url + "/metrics", trust_env=False).text.splitlines()
         pairs = [line.rsplit(" ", 1) for line in lines if line.startswith("ripieno_event_loop_lag")]

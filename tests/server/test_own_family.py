@@ -10,8 +10,8 @@ import pytest
 
 from ripieno.engine import bench
 from ripieno.errors import RipienoError
-from ripieno.server import infer, start
-from ripieno.server.fleet import places
+from ripieno.server import infer, start_in_thread
+from ripieno.server.replicas import replan
 from tests.own_family import FAMILY, MEMBER, Own, own_deployment
 
 
@@ -23,10 +23,10 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
 
 def test_it_is_served_when_it_is_trusted_and_after_an_exchange_too(own: Own) -> None:
     with pytest.raises(RipienoError, match=f"pass --family {FAMILY}"):
-        start(own.bundle.path)
-    with start(own.bundle.path, trusted=[FAMILY]) as running:
+        start_in_thread(own.bundle.path)
+    with start_in_thread(own.bundle.path, trusted=[FAMILY]) as running:
         np.testing.assert_allclose(infer(running.url, own.images), own.truth, atol=1e-5)
-        assert running.exchange()
+        assert running.reload()
         np.testing.assert_allclose(infer(running.url, own.images), own.truth, atol=1e-5)
 
 
@@ -35,9 +35,9 @@ def test_it_is_benched_without_an_engine_of_the_callers(own: Own) -> None:
 
 
 def test_a_node_of_other_devices_may_measure_it(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "SECONDS", 0.2)
+    monkeypatch.setattr(replan, "SECONDS", 0.2)
     (device,) = own.bundle.allocation.devices
     other = dataclasses.replace(device, kind="another", memory=8 << 30)
-    found = places.placed(own.bundle, (other,), [FAMILY]).allocation
+    found = replan.adapt_allocation(own.bundle, (other,), [FAMILY]).allocation
     assert found.devices == (other,)
     assert {p.member for p in found.placements} == {MEMBER}

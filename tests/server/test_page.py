@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ripieno.server import Running
+from ripieno.server import ServerHandle
 from ripieno.types import Bundle
 from tests.chromium import COMMAND, Page
 from tests.server.stand_in import CLASSES, MEMBERS, direct_answers
-from tests.server.test_pictures import png
+from tests.server.test_image_decode import png
 
 DROP = """
 (() => {
@@ -27,7 +27,7 @@ DROP = """
 
 
 @pytest.fixture(scope="module")
-def page(server: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(server: ServerHandle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     if COMMAND is None:
         pytest.skip("needs Chromium, which is not installed")
     with Page(server.url + "/", tmp_path_factory.mktemp("chromium")) as page:

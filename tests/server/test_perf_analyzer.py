@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ripieno.server import Running, start
+from ripieno.server import ServerHandle, start_in_thread
 from ripieno.types import Bundle
 from tests.server.stand_in import SHAPE
 
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.skipif(COMMAND is None, reason="needs perf_analyzer on 
 
 
 @pytest.fixture(scope="module")
-def serving(bundle: Bundle) -> Iterator[Running]:
-    with start(bundle, grpc_port=0) as running:
+def serving(bundle: Bundle) -> Iterator[ServerHandle]:
+    with start_in_thread(bundle, grpc_port=0) as running:
         yield running
 
 
@@ -41,7 +41,9 @@ def serving(bundle: Bundle) -> Iterator[Running]:
     ],
     ids=["http", "json", "batches of 4", "grpc", "grpc, asynchronous"],
 )
-def test_perf_analyzer_measures_without_an_error(serving: Running, model: str, how: list[str], tmp_path: Path) -> None:
+def test_perf_analyzer_measures_without_an_error(
+    serving: ServerHandle, model: str, how: list[str], tmp_path: Path
+) -> None:
     assert COMMAND is not None
     address = serving.grpc if "grpc" in how else serving.url.removeprefix("http://")
     words = ["-m", model, "-u", str(address), "--concurrency-range", "1:4:3", "-p", "300", "-r", "3", "-s", "1000"]

@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError
-from ripieno.server import Client, infer, serve, start
+from ripieno.server import Client, infer, serve, start_in_thread
 from ripieno.types import Bundle
 from tests.server.stand_in import ROOT, StandIn, direct_answers
 from tests.server.wire import all_of, connect, soon
@@ -95,7 +95,7 @@ PROBE = b"GET /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n"
 def test_a_request_that_comes_just_after_sigterm_on_an_open_connection_is_answered_and_told_to_close(
     bundle: Bundle,
 ) -> None:
-    with start(StandIn(bundle)) as running, connect(running) as client:
+    with start_in_thread(StandIn(bundle)) as running, connect(running) as client:
         client.sendall(PROBE)
         assert b"connection: close" not in client.recv(65536)
         running._server.stop()
@@ -107,7 +107,7 @@ def test_a_request_that_comes_just_after_sigterm_on_an_open_connection_is_answer
 
 
 def test_connections_that_wait_to_be_accepted_at_sigterm_are_answered(bundle: Bundle) -> None:
-    with start(StandIn(bundle)) as running:
+    with start_in_thread(StandIn(bundle)) as running:
         loop = running._server._loop
         assert loop is not None
         loop.call_soon_threadsafe(time.sleep, 0.7)
@@ -139,7 +139,7 @@ def test_an_address_that_cannot_be_had_is_one_line(bundle: Bundle, host: str, po
 
 def test_a_server_in_a_thread_answers_and_stops(bundle: Bundle, images: NDArray[np.uint8]) -> None:
     engine = StandIn(bundle)
-    with start(engine) as running:
+    with start_in_thread(engine) as running:
         np.testing.assert_allclose(infer(running.url, images), direct_answers(bundle, images).mean(axis=0), atol=1e-6)
     with pytest.raises(RipienoError, match="is a server running there"):
         infer(running.url, images)
@@ -151,7 +151,7 @@ def test_a_server_in_a_thread_answers_and_stops(bundle: Bundle, images: NDArray[
 def test_the_client_sends_many_images_in_batches(bundle: Bundle) -> None:
     images = np.random.default_rng(0).integers(0, 256, (21, 8, 8, 3), dtype=np.uint8)
     engine = StandIn(bundle)
-    with start(engine) as running, Client(running.url) as client:
+    with start_in_thread(engine) as running, Client(running.url) as client:
         expected = direct_answers(bundle, images).mean(axis=0)
         np.testing.assert_allclose(client.infer(images, batch=8), expected, atol=1e-6)
         with pytest.raises(RipienoError, match="answered 400: 'images' has shape"):

@@ -19,28 +19,28 @@ from numpy.typing import NDArray
 
 from ripieno.library import read_bundle
 from ripieno.library.bundle import model_path
-from ripieno.server import Client, Running, infer, start
+from ripieno.server import Client, ServerHandle, infer, start_in_thread
 from ripieno.types import Bundle, Cascade
 from tests.server.stand_in import MEMBERS, ROOT, direct_answers
 
 
 @pytest.fixture(scope="module", params=["thread", "process"])
-def served(bundle: Bundle, request: pytest.FixtureRequest) -> Iterator[Running]:
-    with start(bundle.path, isolation=request.param) as running:
+def served(bundle: Bundle, request: pytest.FixtureRequest) -> Iterator[ServerHandle]:
+    with start_in_thread(bundle.path, isolation=request.param) as running:
         yield running
 
 
-def test_the_served_ensemble_equals_the_mean_of_its_members(served: Running, bundle: Bundle) -> None:
+def test_the_served_ensemble_equals_the_mean_of_its_members(served: ServerHandle, bundle: Bundle) -> None:
     images = np.random.default_rng(5).integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)
     np.testing.assert_allclose(infer(served.url, images), direct_answers(bundle, images).mean(axis=0), atol=1e-5)
 
 
-def test_a_member_served_alone_equals_itself(served: Running, bundle: Bundle, images: NDArray[np.uint8]) -> None:
+def test_a_member_served_alone_equals_itself(served: ServerHandle, bundle: Bundle, images: NDArray[np.uint8]) -> None:
     with Client(served.url, model=MEMBERS[1]) as client:
         np.testing.assert_allclose(client.infer(images), direct_answers(bundle, images)[1], atol=1e-5)
 
 
-def test_each_of_many_clients_gets_its_own_answer(served: Running, bundle: Bundle) -> None:
+def test_each_of_many_clients_gets_its_own_answer(served: ServerHandle, bundle: Bundle) -> None:
     images = np.random.default_rng(6).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
     expected = direct_answers(bundle, images).mean(axis=0)
 
@@ -53,7 +53,9 @@ def test_each_of_many_clients_gets_its_own_answer(served: Running, bundle: Bundl
         list(pool.map(ask, range(8)))
 
 
-def test_spread_and_members_come_from_the_engine(served: Running, bundle: Bundle, images: NDArray[np.uint8]) -> None:
+def test_spread_and_members_come_from_the_engine(
+    served: ServerHandle, bundle: Bundle, images: NDArray[np.uint8]
+) -> None:
     tensor = {"name": "images", "shape": [5, 8, 8, 3], "datatype": "UINT8", "data": images.ravel().tolist()}
     asked = {"inputs": [tensor], "outputs": [{"name": "members"}, {"name": "spread"}]}
     reply = httpx.post(served.url + "/v2/models/ensemble/infer", json=asked, trust_env=False).json()
@@ -72,7 +74,7 @@ def test_a_cascade_says_how_many_members_were_asked_and_can_be_left_out(
     expected = np.where(depth[:, None] == 1, own[1], own.mean(axis=0))
     tensor = {"name": "images", "shape": [5, 8, 8, 3], "datatype": "UINT8", "data": images.ravel().tolist()}
     outputs = [{"name": "probabilities"}, {"name": "depth"}]
-    with start(dataclasses.replace(bundle, cascade=turns)) as running:
+    with start_in_thread(dataclasses.replace(bundle, cascade=turns)) as running:
         path = running.url + "/v2/models/ensemble/infer"
         in_turn = {"inputs": [tensor], "outputs": outputs}
         reply = httpx.post(path, json=in_turn, trust_env=False).json()
@@ -114,7 +116,7 @@ def test_the_process_leaves_nothing_behind_after_sigterm(bundle: Bundle, isolati
 
 
 @pytest.fixture(scope="module")
-def spoilt(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def spoilt(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHandle]:
     """A server of which the second member answers with NaN whatever it is shown."""
     folder = tmp_path_factory.mktemp("spoilt") / "bundle"
     shutil.copytree(bundle.path, folder)
@@ -123,13 +125,13 @@ def spoilt(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     bias = next(w for w in model.graph.initializer if w.name == "bias")
     bias.CopyFrom(onnx.numpy_helper.from_array(np.full(4, np.nan, np.float32), "bias"))
     onnx.save(model, str(path))
-    with start(folder, grpc_port=0) as running:
+    with start_in_thread(folder, grpc_port=0) as running:
         yield running
 
 
 @pytest.mark.parametrize("parameters", [{}, {"partial": True}])
 def test_an_answer_that_is_not_finite_is_an_error_that_names_the_member(
-    spoilt: Running, images: NDArray[np.uint8], parameters: dict[str, bool]
+    spoilt: ServerHandle, images: NDArray[np.uint8], parameters: dict[str, bool]
 ) -> None:
     tensor = {"name": "images", "shape": [5, 8, 8, 3], "datatype": "UINT8", "data": images.ravel().tolist()}
     asked = {"inputs": [tensor], "parameters": parameters}
@@ -142,13 +144,15 @@ def test_an_answer_that_is_not_finite_is_an_error_that_names_the_member(
 
 
 def test_members_beside_one_that_is_not_finite_answer_alone(
-    spoilt: Running, bundle: Bundle, images: NDArray[np.uint8]
+    spoilt: ServerHandle, bundle: Bundle, images: NDArray[np.uint8]
 ) -> None:
     with Client(spoilt.url, model=MEMBERS[0]) as client:
         np.testing.assert_allclose(client.infer(images), direct_answers(bundle, images)[0], atol=1e-5)
 
 
-def test_a_call_over_grpc_fails_with_the_member_that_is_not_finite(spoilt: Running, images: NDArray[np.uint8]) -> None:
+def test_a_call_over_grpc_fails_with_the_member_that_is_not_finite(
+    spoilt: ServerHandle, images: NDArray[np.uint8]
+) -> None:
     triton = pytest.importorskip("tritonclient.grpc")
     tensor = triton.InferInput("images", list(images.shape), "UINT8")
     tensor.set_data_from_numpy(images)

@@ -10,13 +10,13 @@ import tritonclient.http as triton
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from ripieno.server import Running
+from ripieno.server import ServerHandle
 from ripieno.types import Bundle
 from tests.server.stand_in import CLASSES, MEMBERS, direct_answers
 
 
 @pytest.fixture(scope="module")
-def client(server: Running) -> Iterator[triton.InferenceServerClient]:
+def client(server: ServerHandle) -> Iterator[triton.InferenceServerClient]:
     client = triton.InferenceServerClient(server.url.removeprefix("http://"), concurrency=2)
     yield client
     client.close()

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import httpx
 
-from ripieno.server import Running
+from ripieno.server import ServerHandle
 
 
-def connect(running: Running) -> socket.socket:
+def connect(running: ServerHandle) -> socket.socket:
     host, port = running.url.removeprefix("http://").split(":")
     return socket.create_connection((host, int(port)), timeout=10)
 
@@ -24,13 +24,13 @@ def all_of(client: socket.socket) -> bytes:
     return said
 
 
-def flight(running: Running) -> dict[str, float]:
+def flight(running: ServerHandle) -> dict[str, float]:
     """Requests and bytes under way."""
     said: dict[str, float] = httpx.get(running.url + "/overview", trust_env=False).json()["flight"]
     return said
 
 
-def refused(running: Running) -> dict[str, int]:
+def refused(running: ServerHandle) -> dict[str, int]:
     """Refusals by status."""
     said: dict[str, int] = httpx.get(running.url + "/overview", trust_env=False).json()["flight"]["refused"]
     return said

@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from ripieno.data import load_dataset, write_dataset
-from ripieno.train import Task
+from ripieno.train import TrainingConfig
 from ripieno.types import Dataset
 
 
@@ -22,6 +22,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture
-def task(digits: Dataset, tmp_path: Path) -> Task:
+def task(digits: Dataset, tmp_path: Path) -> TrainingConfig:
     assert digits.path is not None
-    return Task(run=tmp_path / "run", dataset=digits.path, family="resnet", epochs=9, seed=7)
+    return TrainingConfig(run=tmp_path / "run", dataset=digits.path, family="resnet", epochs=9, seed=7)

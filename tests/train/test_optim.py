@@ -9,11 +9,11 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 from torch import nn
 
 from ripieno.train.evaluate import scores
-from ripieno.train.optim import Recipe, learning_rates, make_optimizer
+from ripieno.train.optim import OptimizerConfig, learning_rates, make_optimizer
 
 
 def rates(schedule: str, start: int, stop: int, steps: int = 10) -> list[float]:
-    chosen = Recipe(learning_rate=2.0, schedule=schedule)  # type: ignore[arg-type]
+    chosen = OptimizerConfig(learning_rate=2.0, schedule=schedule)  # type: ignore[arg-type]
     epochs = range(start + 1, stop + 1)
     return [r for epoch in epochs for r in learning_rates(chosen, start, stop, epoch, steps)]
 
@@ -33,14 +33,14 @@ def test_the_rung_schedule_rises_briefly_and_falls_to_zero_within_each_job(start
 
 
 def test_epochs_before_the_job_are_scheduled_as_a_job_of_their_own() -> None:
-    chosen = Recipe()
+    chosen = OptimizerConfig()
     assert learning_rates(chosen, 3, 9, 2, 5) == learning_rates(chosen, 0, 3, 2, 5)
 
 
 @pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
 def test_weights_decay_but_biases_and_norms_do_not(kind: str) -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))
-    optimizer = make_optimizer(Recipe(weight_decay=0.5, optimizer=kind), network)  # type: ignore[arg-type]
+    optimizer = make_optimizer(OptimizerConfig(weight_decay=0.5, optimizer=kind), network)  # type: ignore[arg-type]
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert [decay[id(p)] for p in network.parameters()] == [0.5, 0, 0, 0, 0.5, 0]
 
@@ -49,7 +49,7 @@ def test_adamw_decays_apart_from_the_gradient_and_adam_within_it() -> None:
     def after(kind: str) -> float:
         layer = nn.Linear(1, 1, bias=False)
         nn.init.ones_(layer.weight)
-        optimizer = make_optimizer(Recipe(0.1, weight_decay=0.5, optimizer=kind), layer)  # type: ignore[arg-type]
+        optimizer = make_optimizer(OptimizerConfig(0.1, weight_decay=0.5, optimizer=kind), layer)  # type: ignore[arg-type]
         layer.weight.grad = torch.zeros(1, 1)
         optimizer.step()
         return layer.weight.item()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ripieno.errors import need
+from ripieno.errors import require
 
 HERE = Path(__file__).parent
 
@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 def compile_to(target: Path) -> None:
     """Write the compiled form of `oip.proto` to `target`."""
     arguments = ["protoc", f"--proto_path={HERE}", f"--descriptor_set_out={target}", "oip.proto"]
-    if need("grpc_tools.protoc").main(arguments) != 0:
+    if require("grpc_tools.protoc").main(arguments) != 0:
         sys.exit("oip.proto does not compile")
 
 

@@ -1,0 +1,72 @@
+"""Many equal devices: share time out over each kind of device, then wrap the members around the devices (McNaughton).
+
+Theory of operation. Were memory no matter, devices of a kind would be one pool of time. A linear program shares the
+pools out, at each member's fastest batch size there. Filling device after device to the brim, member after member, a
+member goes on where the last device was full: so each device holds a few members, each member lies on as many devices
+as its time fills, and nothing is lost against the pools. Batch sizes are settled within memory at the end.
+
+Imported only when it is needed, for it brings SciPy.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linprog
+
+from ripieno.allocation.hill_climbing import with_best_batch_sizes
+from ripieno.allocation.problem import AllocationProblem, Placements, canonical
+from ripieno.types import Device, Placement
+
+CRUMB = 1e-6
+"""Shares of a device's time below this are not worth a replica."""
+
+
+def mcnaughton_wrap(problem: AllocationProblem) -> Placements | None:
+    """Members wrapped around devices of each kind; None when memory does not hold it or pins name devices."""
+    if any(pin.device for pin in problem.pins.values()) or not problem.replicas:
+        return None
+    pools: dict[str, list[Device]] = defaultdict(list)
+    for device in problem.devices:
+        pools[device.kind].append(device)
+    seconds = np.array([[_fastest(problem, m, pool[0]) for pool in pools.values()] for m in problem.members])
+    shares = _share(seconds, np.array([len(pool) for pool in pools.values()]))
+    placed: list[Placement] = []
+    for pool, wanted in zip(pools.values(), shares.T, strict=True):
+        number, full = 0, 0.0
+        for member, share in zip(problem.members, wanted, strict=True):
+            left = float(share)
+            while left > CRUMB and number < len(pool):
+                taken = min(left, 1 - full)
+                if taken > CRUMB:
+                    placed.append(Placement(member, pool[number].name, min(problem.sizes(member))))
+                left, full = left - taken, full + taken
+                if full > 1 - CRUMB:
+                    number, full = number + 1, 0.0
+    result = canonical(with_best_batch_sizes(tuple(placed), problem, problem.by_name))
+    return result if problem.allows(result) else None
+
+
+def _fastest(problem: AllocationProblem, member: str, device: Device) -> float:
+    """Seconds a sample at the best batch size."""
+    return min(problem.costs.seconds(member, device, size) / size for size in problem.sizes(member))
+
+
+def _share(seconds: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Devices' worth of time of each pool for each member, (members, pools), at which the ensemble is fastest."""
+    members, pools = seconds.shape
+    scale = float(np.exp(np.log(seconds).mean()))
+    matrix = np.zeros((members + pools, 1 + members * pools))
+    matrix[:members, 0] = 1.0  # X - sum f / t <= 0
+    for m in range(members):
+        for k in range(pools):
+            matrix[m, 1 + m * pools + k] = -scale / seconds[m, k]
+            matrix[members + k, 1 + m * pools + k] = 1.0  # sum f <= devices
+    objective = np.zeros(matrix.shape[1])
+    objective[0] = -1.0
+    result = linprog(objective, matrix, np.concatenate([np.zeros(members), counts]), method="highs")
+    assert result.status == 0, result.message
+    shares: NDArray[np.float64] = result.x[1:].reshape(members, pools)
+    return shares

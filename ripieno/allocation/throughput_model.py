@@ -1,0 +1,112 @@
+"""A model of throughput from profiles: what an allocation gives before anything runs.
+
+Theory of operation. Every sample passes every member, so the ensemble runs at one pace X, in samples per second, and
+the slowest member sets it. A *resource* is what does one thing at a time: a GPU (its lanes take turns), or one lane of
+a CPU (it has its own cores). A placement p takes t_p seconds of its resource a sample; replicas share out a member's
+samples as they find time, the engine's lanes being work-conserving. The best such sharing is a linear program:
+
+    maximise X  where  sum of x_p over placements of m = X  for each member m
+                       sum of t_p x_p over placements on r <= 1  for each resource r
+
+Without replicas it is one line: X = 1 / (the largest sum of t_p on a resource). Its dual gives each member a *price*
+(prices sum to 1): for any prices, sum over resources of max(price / t_p) bounds X from above. So the prices of one
+allocation bound each of its neighbours at the cost of a sum, and only those that could be better are solved.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ripieno.allocation.costs import ProfileCosts
+from ripieno.allocation.problem import Placements
+from ripieno.errors import AllocationError
+from ripieno.types import Device
+
+Resource = tuple[str, int]
+"""A device and, on a CPU, the lane; 0 on a GPU."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Who sits on which resource at what price of time, in the order of the placements."""
+
+    members: tuple[str, ...]
+    resources: tuple[Resource, ...]
+    seconds: tuple[float, ...]
+    """of the resource, per sample"""
+
+    def bound(self, prices: Mapping[str, float]) -> float:
+        """Samples per second that no sharing can exceed, by these `prices` of members (which sum to 1)."""
+        most: dict[Resource, float] = {}
+        for member, resource, seconds in zip(self.members, self.resources, self.seconds, strict=True):
+            value = prices[member] / seconds
+            if value > most.get(resource, 0.0):
+                most[resource] = value
+        return sum(most.values())
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an allocation is predicted to give."""
+
+    throughput: float
+    """samples per second of the ensemble"""
+    rates: tuple[float, ...]
+    """samples per second of each placement, in their order"""
+    busy: Mapping[Resource, float]
+    """share of time each resource computes, 0..1"""
+    prices: Mapping[str, float]
+    """how much each member limits the throughput; they sum to 1"""
+
+
+def workload(placements: Placements, devices: Sequence[Device], costs: ProfileCosts) -> Workload:
+    """Read the seconds of each placement from the profiles.
+
+    Raises AllocationError for an unknown device or a missing profile.
+    """
+    by_name = {device.name: device for device in devices}
+    lanes: dict[str, set[int]] = defaultdict(set)
+    for p in placements:
+        if p.device not in by_name:
+            raise AllocationError(f"no device {p.device!r}; there are: {', '.join(by_name) or 'none'}")
+        lanes[p.device].add(p.lane)
+    return Workload(
+        tuple(p.member for p in placements),
+        tuple((p.device, p.lane if by_name[p.device].type == "cpu" else 0) for p in placements),
+        tuple(
+            costs.seconds(p.member, by_name[p.device], p.batch_size, len(lanes[p.device])) / p.batch_size
+            for p in placements
+        ),
+    )
+
+
+def predict(placements: Placements, devices: Sequence[Device], costs: ProfileCosts) -> Prediction:
+    """Predict the throughput of `placements` when there is always more to do."""
+    return solve(workload(placements, devices, costs))
+
+
+def solve(loads: Workload) -> Prediction:
+    """The best sharing of `loads`: in closed form without replicas, else by the linear program."""
+    if not loads.members:
+        return Prediction(0.0, (), {}, {})
+    if len(set(loads.members)) == len(loads.members):
+        return _without_replicas(loads)
+    from ripieno.allocation.optimum import balance_replicas  # brings SciPy
+
+    return balance_replicas(loads)
+
+
+def _without_replicas(loads: Workload) -> Prediction:
+    total: dict[Resource, float] = defaultdict(float)
+    for resource, seconds in zip(loads.resources, loads.seconds, strict=True):
+        total[resource] += seconds
+    slowest = max(total, key=lambda r: total[r])
+    pace = 1 / total[slowest]
+    prices = {
+        member: seconds * pace if resource == slowest else 0.0
+        for member, resource, seconds in zip(loads.members, loads.resources, loads.seconds, strict=True)
+    }
+    busy = {resource: seconds * pace for resource, seconds in total.items()}
+    return Prediction(pace, (pace,) * len(loads.members), busy, prices)

@@ -1,0 +1,227 @@
+"""An ensemble as one ONNX file: its members' graphs beside each other, one input, their combination as the output.
+
+Every name of a member's graph gets a prefix of its own, so that nothing of two members meets but the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ripieno.errors import EngineError, LibraryError, error_summary, require
+from ripieno.tasks.combiners import GRAIN, whole_weights
+from ripieno.types import Combiner, Input
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto, TensorProto
+
+IMAGES, PROBABILITIES = "images", "probabilities"
+"""What goes into the file and comes out of it, as with a member's own."""
+OPSET = 17
+"""The oldest operator set that the combination is written for; that of the members where theirs is newer."""
+MOST = 2**31 - 1
+"""Bytes of an ONNX file at most: the format's own limit."""
+
+
+def merge_onnx(
+    paths: Mapping[str, Path],
+    weights: Sequence[float],
+    combiner: Combiner,
+    input: Input,
+    classes: Sequence[str],
+    facts: Mapping[str, str],
+) -> bytes:
+    """An ONNX file of the members whose own files are `paths`, by name, weighted by `weights` in that order.
+
+    It takes `images` (batch, *input.shape) of `input.dtype` and gives `probabilities` (batch, classes) float32; the
+    batch is dynamic. `facts` are kept as its metadata.
+
+    Raises LibraryError naming the file that cannot be read or joined, EngineError when they exceed `MOST` bytes.
+    """
+    onnx = require("onnx")
+    total = sum(path.stat().st_size for path in paths.values() if path.exists())
+    if total > MOST:
+        raise EngineError(f"{len(paths)} members take {total:,} bytes, an ONNX file holds {MOST:,}: export for triton")
+    parts = _of_one_opset({name: _read(path) for name, path in paths.items()}, paths)
+    merged = onnx.ModelProto()
+    answers = []
+    for number, (name, part) in enumerate(parts.items()):
+        prefix = f"member{number}/"
+        part = onnx.compose.add_prefix(part, prefix)
+        images, answer = _inputs(part)[0].name, part.graph.output[0].name
+        merged.graph.node.append(onnx.helper.make_node("Identity", [IMAGES], [images], f"{prefix}images", name))
+        merged.graph.node.extend(part.graph.node)
+        merged.graph.initializer.extend(part.graph.initializer)
+        merged.graph.sparse_initializer.extend(part.graph.sparse_initializer)
+        merged.functions.extend(part.functions)
+        answers.append(answer)
+    nodes, constants = combiner_nodes(answers, weights, combiner, len(classes))
+    merged.graph.node.extend(nodes)
+    merged.graph.initializer.extend(constants)
+    return _finished(merged, parts, {IMAGES: (_element(input.dtype), input.shape)}, len(classes), facts)
+
+
+def mean_onnx(members: Sequence[str], weights: Sequence[float], combiner: Combiner, classes: int) -> bytes:
+    """An ONNX file that combines the members' probabilities: inputs (batch, classes) float32 named as `members`."""
+    onnx = require("onnx")
+    merged = onnx.ModelProto()
+    nodes, constants = combiner_nodes(members, weights, combiner, classes)
+    merged.graph.node.extend(nodes)
+    merged.graph.initializer.extend(constants)
+    given = dict.fromkeys(members, (_element("float32"), (classes,)))
+    return _finished(merged, {}, given, classes, {})
+
+
+def signature(path: Path) -> tuple[str, str]:
+    """Names of the input and the output of a member's ONNX file. Raises LibraryError when it cannot be read."""
+    model = _read(path)
+    return _inputs(model)[0].name, model.graph.output[0].name
+
+
+def combiner_nodes(
+    answers: Sequence[str], weights: Sequence[float], combiner: Combiner, classes: int
+) -> tuple[list[NodeProto], list[TensorProto]]:
+    """Nodes that make `probabilities` of tensors (batch, classes), as the engine's combiner does, and their constants.
+
+    Where a member's numbers are not finite, so are those of the answer: a graph cannot fail as the engine does. The
+    names that they use begin with `combine/`.
+    """
+    onnx = require("onnx")
+    constants: list[TensorProto] = []
+    nodes: list[NodeProto] = []
+    given = answers
+
+    def constant(name: str, value: Any, dtype: Any = np.float32) -> str:
+        constants.append(onnx.numpy_helper.from_array(np.asarray(value, dtype), f"combine/{name}"))
+        return f"combine/{name}"
+
+    def node(kind: str, inputs: Sequence[str], name: str, outputs: int = 1, **attributes: Any) -> str:
+        made = [f"combine/{name}", *(f"combine/{name}-{i}" for i in range(1, outputs))]
+        nodes.append(onnx.helper.make_node(kind, inputs, made, f"combine/{name}", **attributes))
+        return made[0]
+
+    if combiner == "median":
+        last = _median(node, constant, answers)
+    else:
+        shares = [1 / len(answers)] * len(answers) if combiner == "mean" else [w / sum(weights) for w in weights]
+        if combiner == "vote":
+            depth, values = constant("classes", classes, np.int64), constant("values", [0, 1])
+            likeliest = [node("ArgMax", [a], f"class{i}", axis=1, keepdims=0) for i, a in enumerate(answers)]
+            answers = [node("OneHot", [c, depth, values], f"vote{i}") for i, c in enumerate(likeliest)]
+            # as `tasks.combiners.vote`: added in double and rounded, so that equal votes are equal
+            exact = onnx.TensorProto.DOUBLE
+            answers = [node("Cast", [a], f"exact{i}", to=exact) for i, a in enumerate(answers)]
+            parts = [
+                node("Mul", [a, constant(f"weight{i}", shares[i], np.float64)], f"part{i}")
+                for i, a in enumerate(answers)
+            ]
+            grains = node("Div", [node("Sum", parts, "sum"), constant("grain", GRAIN, np.float64)], "grains")
+            rounded = node("Mul", [node("Round", [grains], "whole"), constant("unit", GRAIN, np.float64)], "rounded")
+            last = node("Cast", [rounded], "votes", to=onnx.TensorProto.FLOAT)
+        else:
+            counts = whole_weights(np.asarray(shares))
+            parts = [node("Mul", [a, constant(f"weight{i}", counts[i])], f"part{i}") for i, a in enumerate(answers)]
+            last = node("Div", [node("Sum", parts, "sum"), constant("weights", counts.sum())], "shares")
+    if combiner in ("vote", "median"):
+        last = node("Sum", [last, *_not_finite(node, constant, given)], "checked")
+    nodes.append(onnx.helper.make_node("Identity", [last], [PROBABILITIES], "combine/probabilities"))
+    return nodes, constants
+
+
+def _not_finite(node: Any, constant: Any, answers: Sequence[str]) -> list[str]:
+    """A tensor (batch, 1) for each answer: NaN for samples with a number that is not finite, else 0.
+
+    A mean hands on what is not finite; a vote would take it for the first class.
+    """
+    axis = constant("finite-axis", [1], np.int64)
+    noughts = [node("Sub", [a, a], f"nought{i}") for i, a in enumerate(answers)]
+    return [node("ReduceSum", [n, axis], f"finite{i}", keepdims=1) for i, n in enumerate(noughts)]
+
+
+def _median(node: Any, constant: Any, answers: Sequence[str]) -> str:
+    """The median of each class, scaled to sum 1; the mean where all medians are 0."""
+    count, first = len(answers), constant("axis", [0], np.int64)
+    rows = [node("Unsqueeze", [a, first], f"row{i}") for i, a in enumerate(answers)]
+    stacked = node("Concat", rows, "stacked", axis=0)
+    ordered = node("TopK", [stacked, constant("count", [count], np.int64)], "ordered", outputs=2, axis=0)
+    middles = [
+        node("Gather", [ordered, constant(f"place{i}", place, np.int64)], f"middle{i}", axis=0)
+        for i, place in enumerate(sorted({(count - 1) // 2, count // 2}))
+    ]
+    middle = node("Mean", middles, "middle")
+    total = node("ReduceSum", [middle, constant("classes-axis", [1], np.int64)], "total", keepdims=1)
+    some = node("Greater", [total, constant("zero", 0.0)], "some")
+    divisor = node("Where", [some, total, constant("one", 1.0)], "divisor")
+    scaled = node("Div", [middle, divisor], "scaled")
+    return str(node("Where", [some, scaled, node("Mean", answers, "mean")], "chosen"))
+
+
+def _read(path: Path) -> ModelProto:
+    onnx = require("onnx")
+    try:
+        model: ModelProto = onnx.load(str(path))
+        if not _inputs(model) or not model.graph.output:
+            raise ValueError("it has no input or no output")
+    except Exception as error:  # a missing file, protobuf's own errors, weights that lie elsewhere
+        line = error_summary(error)
+        raise LibraryError(f"{path} cannot be read as ONNX: {line}") from error
+    return model
+
+
+def _inputs(model: ModelProto) -> list[Any]:
+    """Inputs that are no weights: old files list these too."""
+    weights = {w.name for w in model.graph.initializer}
+    return [i for i in model.graph.input if i.name not in weights]
+
+
+def _of_one_opset(models: dict[str, ModelProto], paths: Mapping[str, Path]) -> dict[str, ModelProto]:
+    onnx = require("onnx")
+    newest = max([OPSET, *(_opsets(m).get("", 1) for m in models.values())])
+    found: dict[str, ModelProto] = {}
+    for name, model in models.items():
+        try:
+            same = _opsets(model).get("", 1) == newest
+            found[name] = model if same else onnx.version_converter.convert_version(model, newest)
+        except Exception as error:  # the converter's errors have no common base but this
+            line = error_summary(error)
+            raise LibraryError(f"{paths[name]} cannot be raised to operator set {newest}: {line}") from error
+    return found
+
+
+def _opsets(model: ModelProto) -> dict[str, int]:
+    """Versions of operator sets by domain, ONNX's own under the empty name."""
+    return {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
+
+
+def _element(dtype: str) -> int:
+    element: int = require("onnx").helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return element
+
+
+def _finished(
+    merged: ModelProto,
+    parts: Mapping[str, ModelProto],
+    given: Mapping[str, tuple[int, tuple[int, ...]]],
+    classes: int,
+    facts: Mapping[str, str],
+) -> bytes:
+    """The file of a graph with its inputs, output, versions and facts."""
+    onnx = require("onnx")
+    opsets: dict[str, int] = {"": OPSET}
+    for part in parts.values():
+        for domain, version in _opsets(part).items():
+            opsets[domain] = max(version, opsets.get(domain, 1))
+    merged.ir_version = max([9, *(p.ir_version for p in parts.values())])
+    merged.opset_import.extend(onnx.helper.make_opsetid(d, v) for d, v in opsets.items())
+    merged.graph.name = "ensemble"
+    merged.producer_name = "ripieno"
+    value = onnx.helper.make_tensor_value_info
+    merged.graph.input.extend(value(name, kind, ["batch", *shape]) for name, (kind, shape) in given.items())
+    merged.graph.output.append(value(PROBABILITIES, onnx.TensorProto.FLOAT, ["batch", classes]))
+    for key, fact in facts.items():
+        merged.metadata_props.add(key=key, value=fact)
+    content: bytes = merged.SerializeToString()
+    return content

@@ -1,0 +1,335 @@
+"""Data sets of other libraries: Hugging Face `datasets`, PyTorch `Dataset`, and mappings of splits to either.
+
+A split may be a pair of arrays (images, labels), too. Nothing of theirs is imported: what they are is told by what they
+can do. A Hugging Face data set has `features` and rows that are mappings; a PyTorch one has items (image, label, ...).
+Both are read once, item by item.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ripieno.data.image_io import resize, to_pixels
+from ripieno.data.npz import IMAGES, LABELS
+from ripieno.data.pixels import channels_first
+from ripieno.data.samples import Samples, SplitArrays, join
+from ripieno.data.splits import splits_of
+from ripieno.errors import DataError, error_summary
+
+FEW = 32
+"""Items, about, that a data set is called by."""
+MANY = 4096
+"""Items, about, that tell a data set from another."""
+MEND = "it must give (image, label) items, or rows with an image and a label column"
+
+
+class Items(Protocol):
+    """What a data set of another library can do at least: give its items."""
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """The item, or the column, at `index`."""
+        ...
+
+
+Pair = tuple[ArrayLike, ArrayLike]
+ExternalData = Items | Mapping[str, Items | Pair]
+
+
+def is_external_dataset(source: object) -> bool:
+    """Whether `source` is a data set of another library, or a mapping of splits to such or to (images, labels)."""
+    if isinstance(source, Mapping):
+        return bool(source) and all(is_external_dataset(part) or is_pair(part) for part in source.values())
+    if isinstance(source, str | bytes | tuple | list | np.ndarray):
+        return False
+    return hasattr(source, "__getitem__") or hasattr(source, "__iter__")
+
+
+def is_pair(source: object) -> bool:
+    """Return whether `source` is (images, labels): the labels have one axis, or two as one-hot rows or a column."""
+    if not isinstance(source, tuple) or len(source) != 2:
+        return False
+    try:
+        counts = [len(part) for part in source]
+        axes = np.ndim(source[1])
+        return counts[0] == counts[1] and (axes == 1 or (axes == 2 and np.ndim(source[0]) > 2))
+    except (TypeError, ValueError):
+        return False
+
+
+def read_external(source: Any, size: int | None, notes: list[str]) -> Samples:
+    """The samples of a data set of another library; images of different sizes need `size`.
+
+    A mapping names its splits: train, valid (validation, val, dev), test; each may be (images, labels), too. Raises
+    DataError saying which item of which split cannot be used, and how it must be.
+    """
+    if isinstance(source, Mapping):
+        named = splits_of(map(str, source))
+        unknown = [name for name, split in named.items() if split is None]
+        if unknown:
+            raise DataError(
+                f"data has a split {unknown[0]!r}: splits are train, valid and test; leave it out or rename it"
+            )
+        splits = {split: part for split, part in zip(named.values(), source.values(), strict=True) if split}
+        if len(splits) < len(source) or "train" not in splits:
+            raise DataError(
+                f"data has the splits {', '.join(map(str, source))}: one must be train, none may come twice"
+            )
+    else:
+        splits = {"train": source}
+    parts: list[SplitArrays] = []
+    names: list[str] | None = None
+    own: dict[int, list[str]] = {}
+    for split, part in splits.items():
+        where = f"the {split} split" if len(splits) > 1 else "the data"
+        if is_pair(part):
+            parts.append(SplitArrays(np.asanyarray(part[0]), np.asarray(part[1]), where, split))
+            continue
+        items, labels, classes = _read(part, where, size)
+        names = names or classes
+        if classes is not None:
+            own[len(parts)] = classes
+        parts.append(SplitArrays(_stacked(items, where), np.asarray(labels), where, split, channels_last=True))
+    if any(classes != names and not set(classes).isdisjoint(names or []) for classes in own.values()):
+        # each split numbers the same classes in its own way: they meet by name
+        parts = [_with_names(part, own.get(place, names or [])) for place, part in enumerate(parts)]
+    return join(_name(source), parts, names, notes, positions=True)
+
+
+def _with_names(part: SplitArrays, classes: Sequence[str]) -> SplitArrays:
+    """Replace labels that are indices by the names of their classes. Raises DataError for one outside of `classes`."""
+    if part.labels.dtype.kind not in "iu":
+        return part
+    wrong = part.labels[(part.labels < 0) | (part.labels >= len(classes))]
+    if len(wrong):
+        raise DataError(f"labels of {part.where} hold {wrong[0]}: they must be 0 to {len(classes) - 1}")
+    return dataclasses.replace(part, labels=np.array(classes)[part.labels])
+
+
+def external_fingerprint(source: Any, images: bool = True) -> str:
+    """What `source` is called in a run's record: the same when it is brought again, from a few of its items.
+
+    Images that are drawn anew whenever they are asked for, by random augmentation, do not count. Without `images` it is
+    called as in records of older versions, which counted the labels only.
+    """
+    if isinstance(source, Mapping):
+        return "; ".join(f"{name}: {external_fingerprint(part, images)}" for name, part in source.items())
+    if is_pair(source):
+        pixels, codes = source
+        few = [(np.asarray(pixels[i]), str(codes[i])) for i in range(0, len(pixels), max(1, len(pixels) // FEW))]
+        arrays = f"{len(pixels)} samples in arrays, labels' crc32 {crc32(np.asarray(codes).tobytes()):08x}"
+        return f"{arrays}, some images' {_checksum(few, None):08x}" if images else arrays
+    if fingerprint := getattr(source, "_fingerprint", None):  # Hugging Face's, of all that made the data
+        return f"{_name(source)} {fingerprint}"
+    count = len(source) if hasattr(source, "__len__") else 0
+    rows = range(0, count, max(1, count // FEW))
+    said = f"{_name(source)} of {count} items"
+    try:
+        items = [source[i] for i in rows]
+        labels = [str(item[1]) if not isinstance(item, Mapping) else "" for item in items]
+        said += f", crc32 {crc32(' '.join(labels).encode()):08x} of some labels"
+        if images:
+            features = getattr(source, "features", None)
+            columns = _columns(features, "the data") if isinstance(features, Mapping) else None
+            found = _checksum(items, columns)
+            again = _checksum([source[i] for i in rows], columns)
+            said += f", {found:08x} of some images" if found == again else ""
+    except Exception:  # whatever a user's data set makes of an item: who reads them all says of which
+        return said
+    return said
+
+
+def sample(source: Any) -> tuple[str, str]:
+    """How large a data set of another library is, in words, and a checksum of its items, or of some thousand of them.
+
+    Images that are drawn anew whenever they are asked for, by random augmentation, do not count; their labels do.
+    """
+    count = len(source) if hasattr(source, "__len__") and hasattr(source, "__getitem__") else 0
+    size, rows = f"{count:,} items of {_name(source)}", range(0, count, max(1, count // MANY))
+    try:
+        features = getattr(source, "features", None)
+        columns = _columns(features, "the data") if isinstance(features, Mapping) else None
+        found, again = (_checksum((source[i] for i in rows), columns) for _ in range(2))
+        if found != again:
+            found = _checksum((source[i] for i in rows), columns, images=False)
+    except Exception:  # whatever a user's data set makes of an item: who reads them all says of which
+        return size, size
+    return size, f"{size}, {found:08x}"
+
+
+def _checksum(items: Iterable[Any], columns: tuple[str, str] | None, images: bool = True) -> int:
+    """Of images and labels, or of labels alone."""
+    found = 0
+    for item in items:
+        if columns is None and isinstance(item, Mapping):
+            columns = _columns(item, "the data")
+        image, label = (item[columns[0]], item[columns[1]]) if columns else (item[0], item[1])
+        pixels = _pixels(image) if images else np.empty(0)
+        found = crc32(pixels.tobytes(), crc32(f"{pixels.shape} {pixels.dtype} {_label(label)}".encode(), found))
+    return found
+
+
+def _read(part: Any, where: str, size: int | None) -> tuple[list[NDArray[Any]], list[Any], list[str] | None]:
+    """Images, labels and, where they are known, the names of the classes."""
+    features = getattr(part, "features", None)
+    columns = _columns(features, where) if isinstance(features, Mapping) else None
+    classes = _classes(part, features, columns)
+    images: list[NDArray[Any]] = []
+    labels: list[Any] = []
+    for item in _items(part, where):
+        with _told(len(images), where):
+            if columns is None and isinstance(item, Mapping):
+                columns = _columns(item, where)
+            image, label = (item[columns[0]], item[columns[1]]) if columns else (item[0], item[1])
+            pixels = _pixels(image)
+            labels.append(_label(label))
+            images.append(pixels if size is None else _resized(pixels, size))
+    if not images:
+        raise DataError(f"{where} holds no items: {MEND}")
+    return images, labels, classes
+
+
+def images_of(source: Any) -> Iterator[tuple[str, Any]]:
+    """Give the images of a data set of another library, or of a mapping of splits, without their labels.
+
+    Each comes with its name: pictures of Pillow as they are, others as arrays (height, width, channels), or whole
+    arrays of images. Raises DataError naming an item that holds none.
+    """
+    if isinstance(source, Mapping):
+        for split, part in source.items():
+            pieces = [("", np.asanyarray(part[0]))] if is_pair(part) else images_of(part)
+            yield from ((f"{split}{name}", image) for name, image in pieces)
+        return
+    features = getattr(source, "features", None)
+    column = _column_of_images(features, "the data") if isinstance(features, Mapping) else None
+    for number, item in enumerate(_items(source, "the data")):
+        with _told(number, "the data"):
+            if column is None and isinstance(item, Mapping):
+                column = _column_of_images(item, "the data")
+            image = item[column] if column else item[0] if isinstance(item, tuple | list) else item
+            image = image if hasattr(image, "convert") else _pixels(image)
+        yield f"[{number}]", image
+
+
+def _items(part: Any, where: str) -> Iterator[Any]:
+    """Items in their order; PyTorch's have a length and no end of their own."""
+    indexed = hasattr(part, "__getitem__") and hasattr(part, "__len__")
+    number, end = 0, object()
+    items: Iterator[Any] = iter(())
+    with _told(0, where):
+        items = (part[i] for i in range(len(part))) if indexed else iter(part)
+    while True:
+        with _told(number, where):
+            item = next(items, end)
+        if item is end:
+            return
+        yield item
+        number += 1
+
+
+@contextmanager
+def _told(number: int, where: str) -> Iterator[None]:
+    """Make of whatever a user's data set makes of an item the line that names it."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"item {number} of {where} cannot be used ({error_summary(error)}): {MEND}") from error
+
+
+def _columns(features: Mapping[str, Any], where: str) -> tuple[str, str]:
+    """The columns of images and of labels of a Hugging Face data set: by their types, else by their names."""
+    kinds = {name: type(feature).__name__ for name, feature in features.items()}
+    labels = [n for n, kind in kinds.items() if kind == "ClassLabel"]
+    labels = [n for n in labels if n.lower() in LABELS] or labels or [n for n in kinds if n.lower() in LABELS]
+    if len(_images(kinds)) != 1 or len(labels) != 1:
+        raise DataError(
+            f"{where} has the columns {', '.join(kinds)}: one must hold images and one labels; "
+            "choose two with select_columns, rename them image and label with rename_column"
+        )
+    return _images(kinds)[0], labels[0]
+
+
+def _column_of_images(features: Mapping[str, Any], where: str) -> str:
+    """The column of images alone."""
+    kinds = {name: type(feature).__name__ for name, feature in features.items()}
+    if len(_images(kinds)) != 1:
+        raise DataError(f"{where} has the columns {', '.join(kinds)}: one must hold images; name it image")
+    return _images(kinds)[0]
+
+
+def _images(kinds: Mapping[str, str]) -> list[str]:
+    """The columns that hold images, of the types of all columns."""
+    typed = [n for n, kind in kinds.items() if kind in ("Image", "Array2D", "Array3D")]
+    return typed or [n for n in kinds if n.lower() in IMAGES]
+
+
+def _classes(part: Any, features: Any, columns: tuple[str, str] | None) -> list[str] | None:
+    """Names of the classes: of a ClassLabel column, or as torchvision keeps them (a subset's in the whole)."""
+    names = getattr(features[columns[1]], "names", None) if columns else getattr(part, "classes", None)
+    if names is None and columns is None and hasattr(part, "dataset"):
+        return _classes(part.dataset, None, None)
+    if not isinstance(names, Sequence) or isinstance(names, str) or len(names) < 2:
+        return None
+    return [str(name) for name in names]
+
+
+def _pixels(image: Any) -> NDArray[Any]:
+    """An image as (height, width, channels): of Pillow, a tensor (channels first), or an array."""
+    if hasattr(image, "convert"):
+        return to_pixels(image)
+    tensor = hasattr(image, "detach")
+    pixels = np.asarray(image.detach().cpu().numpy() if tensor else image)
+    if pixels.dtype.kind == "f":
+        pixels = pixels.astype(np.float32, copy=False)
+    if pixels.ndim == 2:
+        return pixels[..., np.newaxis]
+    if pixels.ndim != 3:
+        raise ValueError(f"an image has shape {pixels.shape}")
+    first, _ = channels_first(pixels.shape, tensor)
+    return np.ascontiguousarray(pixels.transpose(1, 2, 0)) if first else pixels
+
+
+def _resized(pixels: NDArray[Any], size: int) -> NDArray[Any]:
+    if pixels.dtype in (np.uint8, np.float32):
+        return np.asarray(resize(pixels[None], size)[0])
+    return np.asarray(resize(pixels[None].astype(np.float32), size)[0].round().astype(pixels.dtype))
+
+
+def _label(label: Any) -> Any:
+    """A label as a plain number or name."""
+    plain = label.item() if hasattr(label, "item") else label
+    if not isinstance(plain, int | float | str) or plain is None:
+        raise ValueError(f"a label is {type(label).__name__}")
+    return plain
+
+
+def _stacked(images: list[NDArray[Any]], where: str) -> NDArray[Any]:
+    """Images of one type and shape, one above the other; grey ones among coloured get three channels."""
+    types = {image.dtype: i for i, image in reversed(list(enumerate(images)))}
+    if len({"f" if dtype.kind == "f" else dtype for dtype in types}) > 1:
+        said = " and ".join(f"item {i} {dtype}" for dtype, i in sorted(types.items(), key=lambda t: t[1])[:2])
+        raise DataError(f"images of {where} differ, {said}: all must have one type and one range; convert them")
+    shapes = {image.shape for image in images}
+    if {shape[2] for shape in shapes} == {1, 3}:  # grey ones among coloured
+        images = [np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image for image in images]
+        shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        few = " and ".join(map(str, sorted(shapes)[:2]))
+        raise DataError(f"images of {where} have shapes {few}: they must be the same; --size (size=) makes them so")
+    return np.stack(images)
+
+
+def _name(source: Any) -> str:
+    part = next(iter(source.values())) if isinstance(source, Mapping) else source
+    if is_pair(part):
+        return "arrays"
+    info = getattr(getattr(part, "info", None), "dataset_name", None)
+    return str(info) if info else type(part).__name__

@@ -1,0 +1,200 @@
+"""Images to predict: whatever `tune` takes, and single ones, brought to a network's input as training images are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ripieno import files
+from ripieno.data.adapters import images_of, is_external_dataset, is_pair
+from ripieno.data.cifar import is_cifar, is_tar, read_cifar
+from ripieno.data.dataset import open_dataset
+from ripieno.data.idx import is_idx, read_idx
+from ripieno.data.image_folder import fault
+from ripieno.data.image_io import WHITE, Depth, Kind, depth_of, opened, read_pixels, stretched, suffixes
+from ripieno.data.npz import read_images
+from ripieno.data.pixels import check_range, fit_array, spoken, white_of
+from ripieno.data.walk import NO_IMAGE, Walk, shown
+from ripieno.errors import DataError, error_summary
+from ripieno.notes import Notes
+from ripieno.types import Dataset, Input
+
+FORMS = "an image, a folder of images, an .npy or .npz file, or a data set as for training"
+
+
+def accepts_images(wanted: Input) -> bool:
+    """Return whether a picture file can be brought to `wanted`."""
+    if len(wanted.shape) != 3 or wanted.shape[2] not in (1, 3):
+        return False
+    return (wanted.dtype, wanted.shape[2]) == ("float32", 1) or white_of(wanted) is not None
+
+
+def load_image(source: Path | IO[bytes] | Image.Image, wanted: Input) -> NDArray[Any]:
+    """A picture as one sample of `wanted` (which `takes_pictures`): square ones are sized as in training.
+
+    Its depth is scaled to what the network was trained on: 16 bits to 8, and both to floats of 0 to 1. For inputs that
+    are not square pictures are stretched, as no training picture could be. Raises DataError, to be read after the
+    picture's name, for a depth or range of another unit; whatever Pillow's plugins raise for a broken file.
+    """
+    height, width, channels = wanted.shape
+    with opened(source) as image:
+        depth = depth_of(image)
+        scale = _scale(depth, wanted)
+        shallow: Kind = "colour" if channels == 3 else "grey"
+        pixels = read_pixels(image, shallow if depth == "8 bits" else "deep", width if width == height else None)
+    pixels = stretched(pixels, width, height)
+    if scale != 1:
+        pixels = pixels.astype(np.float32) * np.float32(scale)
+    if wanted.dtype == "uint8" and pixels.dtype != np.uint8:
+        pixels = np.clip(pixels.round(), 0, 255)
+    pixels = np.ascontiguousarray(np.broadcast_to(pixels, wanted.shape), wanted.dtype)
+    check_range(pixels, wanted, "its pixels")
+    return pixels
+
+
+def _scale(depth: Depth, wanted: Input) -> float:
+    """What pixels of `depth` are multiplied by. Raises DataError when they cannot be of the unit trained on."""
+    own, white = WHITE.get(depth), white_of(wanted)
+    if wanted.dtype == "uint8" and own is None:
+        raise DataError(f"it holds {depth}, the network was trained on 8 bits: convert it to 8 bits")
+    if depth == "8 bits" and white is None and wanted.range is not None:
+        trained = f"{wanted.dtype} of {spoken(wanted.range)}"
+        raise DataError(f"it holds 8 bits, the network was trained on {trained}: give arrays or pictures of that range")
+    return white / own if white is not None and own is not None and (wanted.dtype == "uint8" or white == 1) else 1.0
+
+
+def read_inputs(
+    source: Any, wanted: Input, notes: list[str] | None = None, *, skip_bad: bool = False
+) -> tuple[list[str], NDArray[Any]]:
+    """Names and images (samples, *wanted.shape) of `source`.
+
+    `source` is an array of samples, or of one; a picture of Pillow; the path of a picture, of a folder of pictures
+    (searched as for training: a note counts what was left out), of an .npy or .npz file or of any other data set that
+    can be trained on; such a data set itself: a pair (images, labels), a `Dataset`, one of Hugging Face or PyTorch, a
+    mapping of splits; or a list of arrays, pictures and paths. Labels are not read.
+
+    With `skip_bad` pictures that cannot be used are left out, each named in a line of `notes`, which are logged where
+    None is given. Raises DataError naming what cannot be used, and why.
+    """
+    notes = Notes() if notes is None else notes
+    names: list[str] = []
+    parts: list[NDArray[Any]] = []
+    bad: list[str] = []
+    for name, found in _found(source, notes):
+        try:
+            part = _fitted(name, found, wanted)
+        except DataError as error:
+            if not (skip_bad and isinstance(found, Path | Image.Image) and accepts_images(wanted)):
+                raise
+            bad.append(str(error))
+            continue
+        whole = len(part) == 1 and not (isinstance(found, np.ndarray) and found.ndim > len(wanted.shape))
+        names += [name] if whole else [f"{name}[{i}]" for i in range(len(part))]
+        parts.append(part)
+    if bad and not parts:
+        raise DataError(f"none of {len(bad):,} pictures can be used, the first: {bad[0]}")
+    notes += [f"left out: {line}" for line in bad]
+    if not parts:
+        raise DataError(f"there are no images: give {FORMS}")
+    return names, parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _fitted(name: str, found: Path | Image.Image | NDArray[Any], wanted: Input) -> NDArray[Any]:
+    """What was found under `name`, as samples of `wanted`."""
+    try:
+        if not isinstance(found, Path | Image.Image):
+            return fit_array(found, wanted)
+        if accepts_images(wanted):
+            return load_image(found, wanted)[np.newaxis]
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+    except Exception as error:  # Pillow's plugins raise nearly anything for a broken file
+        path = found if isinstance(found, Path) else Path(name)
+        raise DataError(f"{name} is not a readable image: it {fault(error, path)}") from error
+    what = f"the members take {wanted.dtype} of shape {wanted.shape}"
+    raise DataError(f"{name}: {what}, not pictures: give arrays (an .npy file) of the range trained on")
+
+
+def _found(source: Any, notes: list[str]) -> Iterator[tuple[str, Path | Image.Image | NDArray[Any]]]:
+    """Pictures, and arrays of one or more samples, each with its name."""
+    if isinstance(source, str | Path):
+        yield from _files(Path(source), notes)
+    elif isinstance(source, Image.Image):
+        yield str(getattr(source, "filename", "") or "image"), source
+    elif isinstance(source, Dataset):
+        yield "images", source.images
+    elif is_pair(source):
+        yield from _found(source[0], notes)
+    elif hasattr(source, "__array__") or not (is_external_dataset(source) or isinstance(source, Sequence)):
+        yield "images", _array(source)
+    elif is_external_dataset(source):
+        yield from images_of(source)
+    elif any(isinstance(part, str | Path | Image.Image) for part in source):
+        for number, part in enumerate(source):
+            for name, found in _found(part, notes):
+                yield _in_list(name, part, number), found
+    else:
+        yield "images", _array(source)
+
+
+def _in_list(name: str, part: Any, number: int) -> str:
+    """The name of what `part` holds under `name`, told from that of other parts of a list."""
+    if not isinstance(part, str | Path):
+        return f"{name}[{number}]"
+    path = Path(part)
+    return shown((path if path.is_dir() else path.parent) / name)
+
+
+def _array(source: Any) -> NDArray[Any]:
+    try:
+        # a tensor may lie on a GPU
+        return np.asanyarray(source.detach().cpu() if hasattr(source, "detach") else source)
+    except (TypeError, ValueError) as error:  # lists of unequal lengths, tensors of bfloat16
+        said = f"images are no array ({error_summary(error)})"
+        raise DataError(f"{said}: all must have one shape and a type that NumPy has") from error
+
+
+def _files(path: Path, notes: list[str]) -> Iterator[tuple[str, Path | NDArray[Any]]]:
+    """Images of a file or folder."""
+    name, suffix = shown(Path(path.name)), path.suffix.lower()
+    if not path.exists():
+        raise DataError(f"{shown(path)} does not exist: give {FORMS}")
+    if path.is_dir():
+        yield from _folder(path, name, notes)
+    elif not path.is_file():
+        raise DataError(f"{shown(path)} is neither file nor folder: give {FORMS}")
+    elif suffix == ".npy":
+        yield name, files.read_array(path)
+    elif suffix == ".npz":
+        yield from ((f"{name}:{key}", array) for key, array in read_images(path).items())
+    elif is_tar(path):
+        yield name, read_cifar(path, notes).images
+    else:
+        yield name, path
+
+
+def _folder(folder: Path, name: str, notes: list[str]) -> Iterator[tuple[str, Path | NDArray[Any]]]:
+    """Images of a folder: a prepared data set, a published one, or pictures at any depth."""
+    if (folder / "dataset.json").is_file():
+        yield name, open_dataset(folder).images
+    elif is_cifar(folder):
+        yield name, read_cifar(folder, notes).images
+    elif is_idx(folder):
+        yield name, read_idx(folder, notes).images
+    else:
+        walk, known, paths = Walk(folder), suffixes(), []
+        for path in walk.files(folder):
+            if path.suffix.lower() in known:
+                paths.append(path)
+            else:
+                walk.left_out.add(NO_IMAGE, path)
+        notes += walk.left_out.notes()
+        if not paths:
+            left_out = "".join(f" ({note})" for note in walk.left_out.notes())
+            raise DataError(f"{shown(folder)} holds no images{left_out}: give {FORMS}")
+        yield from ((shown(path.relative_to(folder)), path) for path in sorted(paths))

@@ -1,0 +1,319 @@
+"""`bench`: throughput and latency of a bundle; `AllocationBench`: the same, quickly and often, for the allocator.
+
+Algorithm 1, line 2: "bench instantiates the pipeline with the given allocation settings on the fake images and returns
+the performance metrics".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno import backends
+from ripieno.backends import Backend
+from ripieno.backends.backend_id import file_of
+from ripieno.data.pixels import random_images
+from ripieno.durations import check_duration
+from ripieno.engine.engine import Engine, Isolation
+from ripieno.engine.inference_result import Answer, MemberStats, Stats, WorkerStats
+from ripieno.engine.inputs import check_images
+from ripieno.engine.model_runner import Load, with_trusted
+from ripieno.engine.open_loop import Latency, measure_latency
+from ripieno.errors import EngineError
+from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, Placement
+
+W = TypeVar("W", bound=MemberStats)
+_Kind = tuple[str, str, int, str, frozenset[int]]
+"""Of a loaded member: its id, its device, threads, backend, and the cores of the lane it was loaded in."""
+WINDOWS = 4
+"""Equal parts of the measured time, from which the spread is computed."""
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What a bench measured."""
+
+    throughput: float
+    """samples per second"""
+    spread: float
+    """relative width of plus and minus one standard error of it, from `WINDOWS` windows"""
+    p50: float
+    """median seconds from submitting a request to its answer"""
+    p99: float
+    batch: int
+    """samples per request"""
+    in_flight: int
+    """requests outstanding at any time"""
+    seconds: float
+    """measured time"""
+    lanes: tuple[WorkerStats, ...]
+    """work of the measured time"""
+    members: Mapping[str, MemberStats]
+    combining: float
+    """seconds spent combining in the measured time"""
+    asked: float = 0.0
+    """members a sample was shown to, on average: fewer than there are by a cascade"""
+
+    def shares(self, placements: Sequence[Placement]) -> tuple[float, ...]:
+        """Share of the measured time that each of `placements` computed."""
+        seats = {(m, lane.device, lane.lane): s for lane in self.lanes for m, s in lane.seats.items()}
+        return tuple(seats.get((p.member, p.device, p.lane), 0.0) / self.seconds for p in placements)
+
+    def filled(self, placements: Sequence[Placement]) -> float:
+        """Return how full the batches of the member that computed most were, 0..1 of the size that `placements` plan.
+
+        Of a member placed in batches of several sizes, of the smallest of them.
+        """
+        busiest = max(self.members, key=lambda m: self.members[m].computing)
+        work = self.members[busiest]
+        planned = min(p.batch_size for p in placements if p.member == busiest)
+        return min(1.0, work.samples / max(1, work.batches) / planned)
+
+
+def bench(
+    bundle: str | Path | Bundle,
+    *,
+    seconds: float = 1.0,
+    batch: int = 64,
+    in_flight: int | None = None,
+    images: NDArray[np.generic] | None = None,
+    isolation: Isolation = "auto",
+    engine: Engine | None = None,
+    trusted: Sequence[str] = (),
+    load: Load = backends.load,
+    seed: int = 0,
+) -> BenchResult:
+    """Measure `seconds` of a bundle (or of a running `engine`), `in_flight` requests of `batch` samples outstanding.
+
+    `images` (samples, *input.shape) are sent in turn; without them random ones, as in algorithm 1. `in_flight` is by
+    default enough to keep every lane in full batches. Measuring begins once so many were answered, and ends after
+    `seconds` or, if requests take longer, a few answers. `isolation` and `trusted` are `Engine`'s; raises as it does,
+    and EngineError for `seconds`, `batch` or `in_flight` that are not above 0.
+    """
+    seconds = check_duration(seconds, "seconds", error=EngineError)
+    for name, value in (("batch", batch), ("in_flight", 1 if in_flight is None else in_flight)):
+        if value < 1:
+            raise EngineError(f"{name} {value} must be at least 1")
+    with _running(bundle, engine, isolation, trusted, load) as running:
+        requests = _requests(running, batch, images, seed)
+        outstanding = in_flight or _enough(running, batch)
+        done, begin, before, after = _drive(running, requests, outstanding, seconds)
+    times = [when for when, _ in done]
+    # an answer that comes after the end of a window counts by the share of its time that fell inside
+    edges = np.linspace(begin, max(begin + seconds, times[-outstanding - 1]), WINDOWS + 1)
+    reached = np.interp(edges, times, batch * np.arange(1, len(times) + 1))
+    speeds = np.diff(reached) / np.diff(edges)
+    mean = float(speeds.mean())
+    error = float(speeds.std(ddof=1) / np.sqrt(WINDOWS) / mean) if mean else 0.0
+    p50, p99 = (float(q) for q in np.percentile([latency for when, latency in done if when > begin], [50, 99]))
+    lanes = tuple(_minus(a, b) for a, b in zip(after.lanes, before.lanes, strict=True))
+    members = {m: _minus(after.members[m], before.members[m]) for m in after.members}
+    combining = after.combining - before.combining
+    took = float(edges[-1] - begin)
+    seen = [work.samples for work in members.values()]
+    asked = sum(seen) / max(*seen, 1)  # who is asked first sees every sample
+    return BenchResult(mean, 2 * error, p50, p99, batch, outstanding, took, lanes, members, combining, asked)
+
+
+class AllocationBenchmark:
+    """Benches allocations of one ensemble before a bundle of it exists; the allocator's `bench` argument.
+
+    `paths` leads to a file of each member, beside which lie those of other backends; `chosen` are these, by member and
+    device, where they are not `backend`. Members stay loaded between benches, so that a bench of a neighbouring
+    allocation costs little more than its `seconds`; `close` (or the `with` block) frees them.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        members: Mapping[str, Member],
+        paths: Mapping[str, Path],
+        backend: str = "onnx",
+        *,
+        chosen: Mapping[str, Mapping[str, str]] | None = None,
+        seconds: float = 0.3,
+        batch: int = 16,
+        trusted: Sequence[str] = (),
+        load: Load = backends.load,
+    ) -> None:
+        first = members[ensemble.members[0]]
+        seconds = check_duration(seconds, "seconds", error=EngineError)
+        self._members = tuple(members[m] for m in ensemble.members)
+        self._ensemble, self._backend, self._seconds, self._batch = ensemble, backend, seconds, batch
+        self._chosen = chosen or {}
+        self._input: Input = first.input
+        self._classes = first.classes
+        self._stock = BackendPool(paths, file_of(backend), with_trusted(load, trusted))
+
+    def __call__(self, allocation: Allocation) -> float:
+        """Samples per second of an allocation."""
+        return self.measure(allocation).throughput
+
+    def measure(self, allocation: Allocation) -> BenchResult:
+        """The whole result. Raises EngineError when a member cannot be loaded."""
+        return bench(
+            self._bundle(allocation),
+            seconds=self._seconds,
+            batch=self._batch,
+            isolation="thread",
+            load=self._stock.load,
+        )
+
+    def latency(self, allocation: Allocation, rate: float) -> Latency:
+        """Latency of single samples that come `rate` a second. Raises as `measure`."""
+        with Engine(self._bundle(allocation), isolation="thread", load=self._stock.load) as engine:
+            return measure_latency(engine, rate, self._seconds)
+
+    def _bundle(self, allocation: Allocation) -> Bundle:
+        bundle = Bundle(self._ensemble, allocation, self._members, self._input, self._classes, self._backend)
+        return dataclasses.replace(bundle, chosen=self._chosen)
+
+    def close(self) -> None:
+        """Free all members."""
+        self._stock.close()
+
+    def __enter__(self) -> AllocationBenchmark:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class BackendPool:
+    """Loaded members, lent to one lane at a time: its `load` stands in for `backends.load`."""
+
+    def __init__(self, paths: Mapping[str, Path], usual: str, load: Load) -> None:
+        self._paths, self._usual, self._load = paths, usual, load
+        self._free: dict[_Kind, list[Backend]] = {}
+        self._lock = threading.Lock()
+
+    def load(self, backend: str, path: Path, member: Member, device: Device, threads: int) -> Backend:
+        """A member that is free, or a newly loaded one; closing it gives it back."""
+        # its threads stay on the cores they began on: lent to the next lane, it would compute on this one's
+        key = (member.id, device.name, threads, backend, frozenset(os.sched_getaffinity(0)))
+        with self._lock:
+            free = self._free.setdefault(key, [])
+            loaded = free.pop() if free else None
+        file = self._paths[member.id]
+        # a bench's bundle has no folder of its own: only the name of the file tells what is wanted
+        file = file if path.name == self._usual else file.with_name(path.name)
+        loaded = loaded or self._load(backend, file, member, device, threads)
+        return _Leased(loaded, lambda: self._take_back(key, loaded))
+
+    def close(self) -> None:
+        """Free all."""
+        with self._lock:
+            for loaded in [loaded for free in self._free.values() for loaded in free]:
+                loaded.close()
+            self._free.clear()
+
+    def _take_back(self, key: _Kind, loaded: Backend) -> None:
+        with self._lock:
+            self._free.setdefault(key, []).append(loaded)
+
+
+class _Leased:
+    """A backend whose closing gives it back."""
+
+    def __init__(self, backend: Backend, give_back: Callable[[], None]) -> None:
+        self.infer = backend.infer
+        self.close = give_back
+
+
+@contextmanager
+def _running(
+    bundle: str | Path | Bundle, engine: Engine | None, isolation: Isolation, trusted: Sequence[str], load: Load
+) -> Iterator[Engine]:
+    if engine:
+        yield engine
+        return
+    with Engine(bundle, isolation=isolation, trusted=trusted, load=load) as own:
+        yield own
+
+
+def _requests(engine: Engine, batch: int, images: NDArray[np.generic] | None, seed: int) -> list[NDArray[np.generic]]:
+    """A few different requests."""
+    if images is None:
+        images = random_images(engine.bundle.input, max(batch, 8), np.random.default_rng(seed))
+    images = check_images(images, engine.bundle.input)
+    if not len(images):
+        raise EngineError("there are no images to send: give at least one")
+    if len(images) < batch:
+        images = np.concatenate([images] * -(-batch // len(images)))
+    return [images[i : i + batch] for i in range(0, len(images) - batch + 1, batch)]
+
+
+def _enough(engine: Engine, batch: int) -> int:
+    """Requests that keep every lane in full batches.
+
+    Twice what all lanes take at once; and on processors, where the ring cuts a batch to half of a lane's share of what
+    waits, so much that half of a lane's share is a full batch of the largest size, beside what the lanes hold.
+    """
+    allocation = engine.bundle.allocation
+    twice = -(-2 * sum(p.batch_size for p in allocation.placements) // len(engine.bundle.ensemble.members))
+    processors = {d.name for d in allocation.devices if d.type == "cpu"}
+    cut = [p for p in allocation.placements if p.device in processors]
+    lanes = len({(p.device, p.lane) for p in cut})
+    samples = max(twice, 3 * lanes * max((p.batch_size for p in cut), default=0))
+    return max(2, -(-samples // batch) + 1)
+
+
+def _drive(
+    engine: Engine, requests: list[NDArray[np.generic]], in_flight: int, seconds: float
+) -> tuple[list[tuple[float, float]], float, Stats, Stats]:
+    """Keep `in_flight` requests outstanding, for `seconds` after the first so many were answered.
+
+    Returns (time of answer, latency) of each, by time of answer; when measuring began, and the engine's stats then and
+    when it ended, before the last of them were answered.
+    """
+    answers: queue.SimpleQueue[tuple[float, float, Future[Answer]]] = queue.SimpleQueue()
+    done: list[tuple[float, float]] = []
+    images = itertools.cycle(requests)
+
+    def send() -> None:
+        at = time.perf_counter()
+        future = engine.submit(next(images))
+        future.add_done_callback(lambda answered: answers.put((time.perf_counter(), at, answered)))
+
+    def receive() -> None:
+        when, at, future = answers.get()
+        if error := future.exception():
+            raise EngineError(f"a request failed: {error}") from error
+        done.append((when, when - at))
+
+    for _ in range(in_flight):
+        send()
+    began, before, enough = float("inf"), engine.stats(), 0
+    while len(done) < enough or not done or done[-1][0] < began + seconds:
+        receive()
+        if len(done) == in_flight:
+            began, before, enough = time.perf_counter(), engine.stats(), len(done) + 2 * WINDOWS
+        send()
+    after = engine.stats()
+    for _ in range(in_flight):
+        receive()
+    return sorted(done), began, before, after
+
+
+def _minus(after: W, before: W) -> W:
+    names = ("batches", "samples", "waiting", "computing", "combining")
+    work = dataclasses.replace(after, **{name: getattr(after, name) - getattr(before, name) for name in names})
+    if isinstance(work, WorkerStats) and isinstance(before, WorkerStats):
+        return dataclasses.replace(work, seats={m: s - before.seats[m] for m, s in work.seats.items()})
+    return work

@@ -1,0 +1,277 @@
+"""Networks that others trained, into a library: ONNX files, and PyTorch weights with the function that builds them.
+
+They are run on the library's validation images, so what is kept of them is what a trained member has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno import backends
+from ripieno.data import open_dataset, write_dataset
+from ripieno.errors import LibraryError, error_summary, require
+from ripieno.library import check, metrics, probe
+from ripieno.library.import_predictions import NO_TRIAL, add_all, as_stored
+from ripieno.library.library import Library
+from ripieno.library.onnx_adapter import OnnxFormat, OnnxNetwork
+from ripieno.types import Configuration, Dataset, Device, Member
+
+BATCH = 64
+FEW = 8
+"""Images that are shown to a network alone and together."""
+
+
+def import_onnx(
+    library: Library,
+    paths: Sequence[str | Path],
+    dataset: Dataset | None = None,
+    *,
+    form: OnnxFormat | None = None,
+    half: bool = False,
+    replace: bool = False,
+    threads: int = 1,
+    notes: list[str] | None = None,
+) -> tuple[Member, ...]:
+    """Add ONNX files as members named by their stems; gives the members added.
+
+    Each takes a batch of images of any size and gives (batch, classes); `form` says what the files cannot. They are run
+    on the validation images of the library's data set, or of `dataset`, which a library without one keeps. `notes`
+    gathers what to look at: see `ripieno.library.probe`.
+
+    Raises LibraryError naming the file and what is wrong with it; the library is then unchanged.
+    """
+    data = _dataset(library, dataset)
+    form, notes = form or OnnxFormat(), [] if notes is None else notes
+    names = [Path(path).stem for path in paths]
+    check.check_names(names, library, replace)
+    with tempfile.TemporaryDirectory() as folder:
+        found = []
+        for name, path in zip(names, map(Path, paths), strict=True):
+            network = OnnxNetwork(path, data.input, form)
+            few, count = _spread(data, BATCH, np.arange(len(data.images))), len(data.classes)
+            output = probe.choose_output(network, few, count, form.tensor, form.outputs, threads, notes)
+            content = network.adapted(output)
+            (Path(folder) / "model.onnx").write_bytes(content)
+            member = _member(name, "onnx", {}, data, network.parameters, "onnx")
+            values = _predict("onnx", Path(folder) / "model.onnx", member, data, threads, notes)
+            found.append((member, content, values))
+    return _add(library, found, data, half)
+
+
+def import_torch(
+    library: Library,
+    weights: str | Path | Sequence[str | Path],
+    family: str,
+    dataset: Dataset | None = None,
+    *,
+    configuration: Configuration | None = None,
+    name: str | None = None,
+    scale: float = 1.0,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    half: bool = False,
+    replace: bool = False,
+    threads: int = 1,
+    notes: list[str] | None = None,
+) -> tuple[Member, ...]:
+    """Add the network that `family` (`module:function` of yours, or `resnet`) builds, with weights from .safetensors.
+
+    The function takes (configuration, input, classes) and gives a module from normalised NCHW images to logits; the
+    weights are that module's `state_dict`, its names behind one prefix or none, or those of a member of ours, which
+    bring their own normalisation. Other modules are fed `(images * scale - mean) / std`, the last two per channel; with
+    none of the three, by the moments of the data set. Of several files each is a member, named by its stem. The
+    family's code is run. `notes` gathers what to look at: see `ripieno.library.probe`.
+
+    Raises LibraryError for weights that do not fit, ModelError for a family that cannot be built; the library is then
+    unchanged.
+    """
+    data = _dataset(library, dataset)
+    notes = [] if notes is None else notes
+    paths = [Path(w) for w in ([weights] if isinstance(weights, str | Path) else weights)]
+    names = [name or path.stem for path in paths]
+    check.check_names(names, library, replace)
+    moments = _moments(data, scale, mean, std)
+    told = scale != 1.0 or bool(mean) or bool(std)
+    found = []
+    body, parameters = _build(family, configuration or {}, data)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "weights.safetensors"
+        for own, path in zip(names, paths, strict=True):
+            content = _whole_weights(path, body, *moments, told)
+            member = _member(own, family, configuration or {}, data, parameters, "safetensors")
+            file.write_bytes(content)
+            found.append((member, content, _predict("torch", file, member, data, threads, notes)))
+    return _add(library, found, data, half)
+
+
+def _build(family: str, configuration: Configuration, data: Dataset) -> tuple[dict[str, tuple[int, ...]], int]:
+    """Shapes of the weights of the module that `family` builds, by name, and how many of them are trained."""
+    require("torch")
+    from ripieno.models.build import build
+
+    body = build(family, configuration, data.input, len(data.classes), trusted=(family,)).body
+    shapes = {name: tuple(tensor.shape) for name, tensor in body.state_dict().items()}
+    return shapes, sum(p.numel() for p in body.parameters())
+
+
+def _moments(
+    data: Dataset, scale: float, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel that feed a network, in the unit of the images."""
+    channels = data.input.shape[-1]
+    # who scales says what the network expects: the data set's own moments are of pixels as they are
+    usual = (data.mean, data.std) if scale == 1.0 else ((0.0,) * channels, (1.0,) * channels)
+    means, stds = mean or usual[0], std or usual[1]
+    if len(means) != channels or len(stds) != channels or (std and not min(std) > 0):
+        raise LibraryError(f"mean and std have {len(means)} and {len(stds)} values: {channels} each, std above 0")
+    return [m / scale for m in means], [s / scale for s in stds]
+
+
+def _dataset(library: Library, given: Dataset | None) -> Dataset:
+    there = (library.dataset_path / "dataset.json").exists()
+    if given is None and not there:
+        raise LibraryError(f"{library.path} has no data set to run networks on: give one")
+    data = open_dataset(library.dataset_path) if there else given
+    assert data is not None
+    if there and given is not None and not _same(data, given):
+        raise LibraryError(f"{library.path} has another data set: import into a run of its own")
+    if not len(data.rows("valid")):
+        raise LibraryError(f"{data.name} has no validation samples: split it")
+    return data
+
+
+def _same(one: Dataset, other: Dataset) -> bool:
+    words = (one.classes, one.input) == (other.classes, other.input)
+    return words and np.array_equal(one.labels, other.labels) and np.array_equal(one.split, other.split)
+
+
+def _member(
+    name: str,
+    family: str,
+    configuration: Configuration,
+    data: Dataset,
+    parameters: int,
+    kind: Literal["onnx", "safetensors"],
+) -> Member:
+    return Member(
+        id=name,
+        trial=NO_TRIAL,
+        epoch=0,
+        family=family,
+        configuration=dict(configuration),
+        input=data.input,
+        classes=data.classes,
+        losses={},
+        parameters=parameters,
+        seconds=0.0,
+        format=kind,
+    )
+
+
+def _predict(backend: str, path: Path, member: Member, data: Dataset, threads: int, notes: list[str]) -> NDArray[Any]:
+    """Probabilities of the validation images, checked."""
+    rows = data.rows("valid")
+    labels = np.asarray(data.labels[rows])
+    runner = backends.load(backend, path, member, Device("cpu:0", "cpu", 0), threads, trusted=(member.family,))
+
+    def infer(images: NDArray[np.generic]) -> NDArray[np.float32]:
+        try:
+            return runner.infer(images)
+        except Exception as error:  # whatever a stranger's graph makes its runtime raise
+            line = error_summary(error)
+            raise LibraryError(f"{member.id} cannot answer batches of images: {line[:200]}") from error
+
+    try:
+        parts = [infer(np.asarray(data.images[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
+        values = check.check_probabilities(member.id, np.concatenate(parts), labels, len(data.classes))
+        several = rows if len(rows) > 1 else np.arange(len(data.images))  # one has no others in its batch
+        probe.check_steady(member.id, infer, _spread(data, FEW, several), notes)
+    finally:
+        runner.close()
+    probe.note_flat(member.id, values, notes)
+    if worse := check.note_if_worse_than_chance(labels, values, member.id, data.classes):
+        notes.append(worse)
+    return values
+
+
+def _spread(data: Dataset, count: int, rows: NDArray[np.int64]) -> NDArray[np.generic]:
+    """Images from all over `rows`, at most `count` of them: folders hold theirs by class."""
+    places = np.linspace(0, len(rows), min(count, len(rows)), endpoint=False).astype(np.int64)
+    return np.asarray(data.images[rows[places]])
+
+
+def _whole_weights(
+    path: Path, body: Mapping[str, tuple[int, ...]], mean: Sequence[float], std: Sequence[float], told: bool
+) -> bytes:
+    """The weights at `path` as a member keeps them: a bare module's get our wrapper's names.
+
+    `body` holds the shapes of the module's weights by name. A member's of ours have moments of their own: LibraryError
+    when the user `told` others.
+    """
+    torch_files = require("safetensors.torch")
+    torch = require("torch")
+    if not path.is_file():
+        raise LibraryError(f"{path} does not exist")
+    try:
+        tensors = dict(torch_files.load_file(str(path)))
+    except Exception as error:  # safetensors' error is no OSError
+        raise LibraryError(f"{path} is not a readable .safetensors file: {str(error)[:200]}") from error
+    # a module of the user's may have a part that is called body, too
+    wrapped = {"mean", "std"} <= set(tensors) and all(k.startswith("body.") for k in set(tensors) - {"mean", "std"})
+    if wrapped and told:
+        raise LibraryError(f"{path} is of a member of ours, with its own normalisation: leave scale, mean and std out")
+    moments = {"mean": torch.tensor(list(mean), dtype=torch.float32)}
+    moments["std"] = torch.tensor([s or 1.0 for s in std], dtype=torch.float32)
+    if wrapped:
+        moments = {name: tensors.pop(name) for name in moments}
+    named = _fit(path, tensors, body)
+    content: bytes = torch_files.save({**{f"body.{name}": tensor for name, tensor in named.items()}, **moments})
+    return content
+
+
+def _fit(path: Path, tensors: Mapping[str, Any], body: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """`tensors` by the names of `body`: their own, without the one prefix that all of them may have.
+
+    DataParallel writes such a prefix (`module.`), torch.compile (`_orig_mod.`), Lightning and many a wrapper.
+    """
+    first = min(body, default="")
+    for name in tensors:
+        prefix = name.removesuffix(first)
+        if name.endswith(first) and {prefix + own for own in body} == set(tensors):
+            tensors = {own: tensors[prefix + own] for own in body}
+            break
+    lacking, extra = sorted(set(body) - set(tensors)), sorted(set(tensors) - set(body))
+    if lacking or extra:
+        parts = [f"it has no {lacking[0]}"] if lacking else []
+        parts += [f"it has {extra[0]}, which the network has not"] if extra else []
+        raise LibraryError(f"{path} holds the weights of another network: {' and '.join(parts)}")
+    for name, shape in body.items():
+        if tuple(tensors[name].shape) != shape:
+            got = tuple(tensors[name].shape)
+            raise LibraryError(f"{path} holds the weights of another network: {name} is {got}, must be {shape}")
+    return dict(tensors)
+
+
+def _add(
+    library: Library, found: Sequence[tuple[Member, bytes, NDArray[Any]]], data: Dataset, half: bool
+) -> tuple[Member, ...]:
+    labels = data.labels[data.rows("valid")]
+    if len(library):
+        check.read_classes(data.classes, len(data.classes), library)
+    check.read_labels(np.array(data.classes)[labels], data.classes, library, "valid")
+    check.check_new({member.id: values for member, _, values in found}, labels, library)
+    judged = [
+        (dataclasses.replace(member, losses=metrics.losses(values, labels)), as_stored(values, half), content)
+        for member, content, values in found
+    ]
+    if not (library.dataset_path / "dataset.json").exists():
+        write_dataset(data, library.dataset_path)
+    add_all(library, judged, labels)
+    return tuple(member for member, _, _ in judged)

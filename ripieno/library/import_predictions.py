@@ -1,0 +1,320 @@
+"""Anybody's models into a library: matrices of predictions, ONNX files, PyTorch weights.
+
+Everything is read and checked before the first byte is written; when a model is wrong, the library stays as it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ripieno.errors import LibraryError, RipienoError
+from ripieno.library import check, metrics
+from ripieno.library.library import Library
+from ripieno.library.table_io import SUFFIXES, numbers_of, read_arrays, read_table
+from ripieno.tasks.labels import label_text, number_of, shown
+from ripieno.types import Input, Member, Split
+
+Costs = Mapping[str, Mapping[str, float]]
+RESERVED = ("labels", "costs", "classes")
+"""Stems of files in a folder, and names in an .npz, that are no model."""
+NO_TRIAL = -1
+"""The trial of a member that no search made."""
+
+
+@dataclass(frozen=True)
+class PredictionSource:
+    """What a source holds: predictions by name, and what else lies beside them."""
+
+    predictions: dict[str, NDArray[Any]]
+    labels: NDArray[Any] | None = None
+    classes: tuple[str, ...] | None = None
+    costs: Costs = field(default_factory=dict)
+    left_out: str = ""
+    """a note on what of a folder was not read"""
+
+
+def import_predictions(
+    library: Library,
+    source: str | Path | Mapping[str, ArrayLike],
+    labels: str | Path | ArrayLike | None = None,
+    costs: str | Path | Mapping[Any, Any] | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    split: Split = "valid",
+    half: bool = False,
+    replace: bool = False,
+    notes: list[str] | None = None,
+) -> tuple[Member, ...]:
+    """Add models of which nothing is known but their predictions; gives the members added.
+
+    `source` is a mapping from name to (samples, classes), or a file: .npy (samples, classes) or (models, samples,
+    classes); .npz of one array a model or with `predictions` (models, samples, classes) and `names`, and with `labels`,
+    `classes`, `costs` (models,) where there are any; .csv or .parquet of one model, a column a class, and with `label`;
+    or a folder of such files, with `labels` and `costs` files. `labels` are class indices or names; None: those of the
+    source, else those of the library. `costs` is a mapping from name to kinds or to one number, a table of pandas, or a
+    file of a table with a column `name` and one for each kind (`seconds`, `bytes`, ...). `half` keeps them as float16.
+    With `split` "test" the predictions are added to members that are there. `notes` gathers models that are worse than
+    guessing, and files of a folder that were not read.
+
+    Raises LibraryError naming the model and what is wrong with it; the library is then unchanged.
+    """
+    if costs is not None and split != "valid":
+        raise LibraryError(f"costs are brought with the validation predictions: leave them out with split {split}")
+    brought = _from_mapping(source) if isinstance(source, Mapping) else _from_path(Path(source))
+    names = list(brought.predictions)
+    if not names:
+        raise LibraryError("there are no models: give at least one")
+    counts = {v.shape[-1] for v in brought.predictions.values() if v.ndim == 2}
+    if classes is not None and brought.classes is not None:
+        _check_order(brought.classes, tuple(map(str, classes)))
+    known = check.read_classes(classes if classes is not None else brought.classes, min(counts, default=0), library)
+    found = _read_labels(labels) if labels is not None else brought.labels
+    indices = check.read_labels(found, known, library, split)
+    priced = brought.costs if costs is None else _costs_of(costs)
+    check.check_costs(priced, names)
+    checked = {n: check.check_probabilities(n, v, indices, len(known)) for n, v in brought.predictions.items()}
+    if notes is not None:
+        found_wrong = (check.note_if_worse_than_chance(indices, values, n, known) for n, values in checked.items())
+        notes += [note for note in (brought.left_out, *found_wrong) if note]
+    if split != "valid":
+        return _add_split(library, checked, indices, split, half)
+    check.check_names(names, library, replace)
+    check.check_new(checked, indices, library)
+    input = library.member(library.ids()[0]).input if len(library) else Input(())
+    members = [
+        Member(
+            id=name,
+            trial=NO_TRIAL,
+            epoch=0,
+            family="predictions",
+            configuration={},
+            input=input,
+            classes=known,
+            losses=metrics.losses(values, indices),
+            parameters=0,
+            seconds=0.0,
+            format="predictions",
+            costs={kind: float(value) for kind, value in priced.get(name, {}).items()},
+        )
+        for name, values in checked.items()
+    ]
+    add_all(library, [(member, as_stored(checked[member.id], half), None) for member in members], indices)
+    return tuple(members)
+
+
+def add_all(
+    library: Library, members: Sequence[tuple[Member, NDArray[Any], bytes | None]], labels: NDArray[np.int64]
+) -> None:
+    """Add all of `members` with their predictions and weights, or, when one cannot be written, none."""
+    added: list[str] = []
+    try:
+        for member, values, weights in members:
+            new = member.id not in library
+            if new:
+                added.append(member.id)
+            library.add(member, values, labels, weights)
+    except RipienoError:
+        for name in added:
+            library.remove(name)
+        raise
+
+
+def as_stored(values: NDArray[Any], half: bool) -> NDArray[Any]:
+    """Predictions as they are kept: float16 or float32."""
+    return values.astype(np.float16 if half else np.float32, copy=False)
+
+
+def _add_split(
+    library: Library, checked: Mapping[str, NDArray[Any]], labels: NDArray[np.int64], split: Split, half: bool
+) -> tuple[Member, ...]:
+    for name in checked:
+        if name not in library:
+            raise LibraryError(f"{library.path} has no member {name!r}: add its validation predictions first")
+    members = []
+    for name, values in checked.items():
+        member = library.member(name)
+        library.write_probabilities(name, split, as_stored(values, half), labels)
+        losses = {**member.losses, **metrics.losses(values, labels, split)}
+        members.append(dataclasses.replace(member, losses=losses))
+        library.update(members[-1])
+    return tuple(members)
+
+
+def _from_mapping(source: Mapping[str, ArrayLike]) -> PredictionSource:
+    arrays: dict[str, NDArray[Any]] = {}
+    named = set()
+    for name, values in source.items():
+        try:
+            if np.ma.is_masked(values):
+                raise LibraryError(f"{name}: predictions are masked at some places: fill them")
+            arrays[str(name)] = np.asarray(values)
+        except ValueError as error:
+            raise LibraryError(f"{name}: predictions are no array: {error}") from error
+        columns = [str(column) for column in getattr(values, "columns", ())]  # of a table of pandas
+        if columns != [str(place) for place in range(len(columns))]:
+            named.add(tuple(columns))
+    if len(named) > 1:
+        raise LibraryError("the tables name different classes, or in a different order: make them agree")
+    return PredictionSource(arrays, classes=next(iter(named), None))
+
+
+def _check_order(columns: tuple[str, ...], classes: tuple[str, ...]) -> None:
+    """Raise LibraryError when columns are named otherwise than `classes`; numbers from 0 are no names."""
+    if columns not in (classes, tuple(map(str, range(len(classes))))):
+        raise LibraryError(
+            f"the columns of predictions are named {shown(columns)}, but the classes are {shown(classes)}: "
+            "give both in the same order"
+        )
+
+
+def _from_path(path: Path) -> PredictionSource:
+    if path.is_dir():
+        return _from_folder(path)
+    if path.suffix.lower() in (".csv", ".parquet"):
+        return _from_table(path)
+    arrays = read_arrays(path)
+    if path.suffix.lower() == ".npy":
+        return PredictionSource(_split_cube(path.stem, arrays[path.stem], None))
+    labels, classes = arrays.pop("labels", None), arrays.pop("classes", None)
+    names, costs = arrays.pop("names", None), arrays.pop("costs", None)
+    if "predictions" in arrays:
+        arrays = _split_cube(path.stem, arrays["predictions"], names)
+    if costs is not None and (costs.shape != (len(arrays),) or costs.dtype.kind not in "fiu"):
+        raise LibraryError(f"{path}: costs have shape {costs.shape}, must be numbers ({len(arrays)},), one a model")
+    priced = {} if costs is None else {n: {"cost": float(c)} for n, c in zip(arrays, costs, strict=True)}
+    return PredictionSource(arrays, labels, None if classes is None else tuple(map(str, classes)), priced)
+
+
+def _split_cube(stem: str, values: NDArray[Any], names: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
+    if values.ndim != 3:
+        return {stem: values}
+    if names is not None and len(names) != len(values):
+        raise LibraryError(f"{stem}: {len(names)} names for {len(values)} models: give one a model")
+    known = [str(n) for n in names] if names is not None else [f"{stem}-{i:03d}" for i in range(len(values))]
+    double = [n for i, n in enumerate(known) if n in known[:i]]
+    if double:
+        raise LibraryError(f"two models are named {double[0]!r}: each must have its own name")
+    return dict(zip(known, values, strict=True))
+
+
+def _from_table(path: Path) -> PredictionSource:
+    table = read_table(path)
+    classes = [name for name in table.columns if name != "label"]
+    if not classes:
+        raise LibraryError(f"{path} has no columns of classes")
+    labels = np.asarray(table.names("label")) if "label" in table.columns else None
+    values = numbers_of(table, path, classes)
+    for name, column in zip(classes, values.T, strict=True):
+        outside = column[(column < 0) | (column > 1 + check.SUM_TOLERANCE)]
+        if len(outside):
+            raise LibraryError(
+                f"{path} column {name!r} holds {outside[0]:g}: columns of classes hold probabilities in 0..1. "
+                "Leave out columns that are no class; logits need a softmax first"
+            )
+    return PredictionSource({path.stem: values}, labels, tuple(classes))
+
+
+def _from_folder(path: Path) -> PredictionSource:
+    seen = sorted(p for p in path.iterdir() if not p.name.startswith("."))
+    sources = [p for p in seen if p.suffix.lower() in SUFFIXES and p.is_file()]
+    beside: dict[str, Path] = {}
+    for file in sources:
+        stem = file.stem.lower()
+        if stem in RESERVED and stem in beside:
+            raise LibraryError(f"{path} holds {beside[stem].name} and {file.name}: leave one out")
+        if stem in RESERVED:
+            beside[stem] = file
+    parts = [_from_path(p) for p in sources if p not in beside.values()]
+    if not parts:
+        raise LibraryError(f"{path} holds no predictions: put one .npy, .csv or .parquet file a model there")
+    predictions: dict[str, NDArray[Any]] = {}
+    for part in parts:
+        for name in part.predictions:
+            if name in predictions:
+                raise LibraryError(f"{path}: two files give a model named {name!r}: rename one")
+        predictions |= part.predictions
+    labels = _read_labels(beside["labels"]) if "labels" in beside else None
+    for part in parts:
+        if labels is None:
+            labels = part.labels
+        elif part.labels is not None and not np.array_equal(part.labels, labels):
+            raise LibraryError(f"{path}: {next(iter(part.predictions))} has other labels than the models before it")
+    named = {part.classes for part in parts if part.classes is not None}
+    if "classes" in beside:
+        named.add(
+            tuple(
+                label_text(c, i, "classes", LibraryError)
+                for i, c in enumerate(_read_labels(beside["classes"]).tolist())
+            )
+        )
+    if len(named) > 1:
+        raise LibraryError(f"{path}: the files name different classes, or in a different order: make them agree")
+    costs = _read_costs(beside["costs"]) if "costs" in beside else {}
+    others = [p.name for p in seen if p not in sources]
+    left_out = f"{path}: left out {len(others)} that hold no predictions: {shown(others)}" if others else ""
+    return PredictionSource(predictions, labels, next(iter(named), None), costs, left_out)
+
+
+def _read_labels(source: str | Path | ArrayLike) -> NDArray[Any]:
+    if not isinstance(source, str | Path):
+        if np.ma.is_masked(source):
+            raise LibraryError("labels are masked at some places: leave those samples out")
+        values = np.asarray(source)
+        return values[:, 0] if hasattr(source, "columns") and values.shape[1:] == (1,) else values
+    path = Path(source)
+    if path.suffix.lower() in (".csv", ".parquet"):
+        table = read_table(path)
+        if "label" not in table.columns and len(table.columns) != 1:
+            raise LibraryError(f"{path} has no column `label`: it must, or have one column only")
+        name = "label" if "label" in table.columns else next(iter(table.columns))
+        if name != "label" and table.row_names is None and number_of(name) is not None:
+            raise LibraryError(f"{path} begins with {name}: its first row must be a column name, such as `label`")
+        return np.asarray(table.names(name))
+    arrays = read_arrays(path)
+    if "labels" not in arrays and len(arrays) != 1:
+        raise LibraryError(f"{path} has no array `labels`")
+    return arrays.get("labels", next(iter(arrays.values())))
+
+
+def _costs_of(costs: Any) -> Costs:
+    """Costs by the names of models: of a file, a mapping, or a table of pandas whose index or column `name` has them.
+
+    One number a model is of the kind `cost`. Raises LibraryError when they are in no such form.
+    """
+    if isinstance(costs, str | Path):
+        return _read_costs(Path(costs))
+    if hasattr(costs, "to_dict") and hasattr(costs, "index"):
+        table = costs.set_index("name") if "name" in getattr(costs, "columns", ()) else costs
+        if not table.index.is_unique:
+            raise LibraryError("costs name a model twice: give one a model")
+        costs = table.to_dict("index") if hasattr(table, "columns") else table.to_dict()
+    if not isinstance(costs, Mapping):
+        raise LibraryError(f"costs are {type(costs).__name__}: must be a file, a mapping by name, or a table of pandas")
+    found: dict[str, Mapping[str, float]] = {}
+    for place, (key, own) in enumerate(costs.items()):
+        name = label_text(key.item() if hasattr(key, "item") else key, place, "names of costs", LibraryError)
+        if name in found:
+            raise LibraryError(f"there are two costs of {name!r}: give one a model")
+        found[name] = own if isinstance(own, Mapping) else {"cost": own}
+    return found
+
+
+def _read_costs(path: Path) -> Costs:
+    table = read_table(path)
+    column = table.names("name") if "name" in table.columns else table.row_names
+    kinds = [name for name in table.columns if name != "name"]
+    if column is None or not kinds:
+        raise LibraryError(f"{path} must have a column `name` and one for each kind of cost, such as `seconds`")
+    names = [label_text(name, row, f"names of {path}", LibraryError) for row, name in enumerate(column)]
+    double = [name for i, name in enumerate(names) if name in names[:i]]
+    if double:
+        raise LibraryError(f"{path} has two costs of {double[0]!r}: give one a model")
+    values = numbers_of(table, path, kinds)
+    return {name: dict(zip(kinds, map(float, row), strict=True)) for name, row in zip(names, values, strict=True)}

@@ -1,0 +1,227 @@
+"""The model card of an ensemble: one page of Markdown that travels with every bundle and every export.
+
+Its head is the YAML that model hubs read. What nobody told us (the licence) stands there as unknown, to be filled in.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ripieno import files
+from ripieno.errors import LibraryError, RipienoError
+
+if TYPE_CHECKING:
+    from ripieno.library.library import Library
+    from ripieno.types import Allocation, Bundle, Dataset, Ensemble, Input, Member
+
+CARD = "README.md"
+"""Where hubs look for it."""
+UNKNOWN, LICENCE = "unknown", "## Licence"
+CLASSES = 50
+"""Classes listed at most."""
+UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memory": "bytes", "flops": "operations"}
+
+
+def render_card(
+    bundle: Bundle, data: Dataset | None = None, search: Mapping[str, Any] | None = None, licence: str = UNKNOWN
+) -> str:
+    """The card of `bundle`: what it answers, figures, members, costs, data, how it was made, licence.
+
+    `data` is the data set it was made from, `search` the run's record of its search; without them the card says that
+    they are not known. The same bundle gives the same bytes.
+    """
+    ensemble, members = bundle.ensemble, bundle.members
+    shape = " × ".join(map(str, bundle.input.shape))
+    classes = ", ".join(map(_text, bundle.classes[:CLASSES]))
+    rest = len(bundle.classes) - CLASSES
+    return "\n".join(
+        [
+            *_head(data, licence),
+            f"# {_text(ensemble.name)}: an ensemble of {len(members)} networks",
+            "",
+            f"It takes `images` (batch, {shape.replace(' × ', ', ')}) of {bundle.input.dtype}{_range(bundle.input)}, "
+            f"not normalised: that is inside. It gives `probabilities` (batch, {len(bundle.classes)}) of float32, the "
+            f"{ensemble.combiner} of its members' answers.",
+            "",
+            f"Classes, in order: {classes}{f' and {rest} more' if rest > 0 else ''}.",
+            "",
+            "## Figures",
+            "",
+            *_figures(ensemble),
+            "",
+            "## Members",
+            "",
+            *_members(ensemble, members),
+            "",
+            "## Costs",
+            "",
+            *_costs(ensemble, bundle.allocation),
+            "",
+            *_cascade(bundle),
+            "## Data",
+            "",
+            *_data(data),
+            "",
+            "## How it was made",
+            "",
+            *_making(ensemble, members, search),
+            "",
+            LICENCE,
+            "",
+            f"{licence}." if licence != UNKNOWN else "Not stated. Whoever publishes this must state it in the head of "
+            "this file, and heed the licence of the data and of networks that were brought.",
+            "",
+        ]
+    )  # fmt: skip
+
+
+def write_card(bundle: Bundle, library: Library, path: Path, licence: str = UNKNOWN) -> None:
+    """Write the card of `bundle` into the folder `path`, with what the run of `library` knows of its data."""
+    from ripieno.data import open_dataset
+
+    record = library.path / "run.json"
+    try:
+        data = open_dataset(library.dataset_path) if (library.dataset_path / "dataset.json").exists() else None
+        search = files.read_json(record, dict[str, Any]) if record.exists() else None
+    except RipienoError:  # a card says less; a deployment is not refused for it
+        data, search = None, None
+    files.write_bytes(path / CARD, render_card(bundle, data, search, licence).encode("utf-8", "replace"))
+
+
+def read_or_render_card(bundle: Bundle, licence: str | None = None) -> str:
+    """The card that lies in a bundle, or one made of what the bundle knows; with `licence` in it when it is given.
+
+    Raises LibraryError for a licence that is no word.
+    """
+    if licence is not None and not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", licence):
+        raise LibraryError(f"licence {licence!r} must be one word, such as apache-2.0, mit, cc-by-4.0 or other")
+    path = bundle.path / CARD
+    if not path.is_file():
+        return render_card(bundle, licence=licence or UNKNOWN)
+    text = path.read_text("utf-8", "replace")
+    if licence is None:
+        return text
+    text = re.sub(r"^license: .*$", f"license: {licence}", text, count=1, flags=re.MULTILINE)
+    before, section, _ = text.rpartition(LICENCE)
+    return f"{before}{section}\n\n{licence}.\n" if section else text
+
+
+def _range(input: Input) -> str:
+    """The range of the pixels trained on, where it is known."""
+    return "" if input.range is None else " from {:g} to {:g}".format(*input.range)
+
+
+def _head(data: Dataset | None, licence: str) -> list[str]:
+    name = [f"model_name: {json.dumps(f'ensemble on {data.name}')}"] if data else []
+    tags = ["library_name: ripieno", "pipeline_tag: image-classification", "tags: [ensemble, ripieno]"]
+    return ["---", f"license: {licence}", *tags, *name, "---", ""]
+
+
+def _figures(ensemble: Ensemble) -> list[str]:
+    rows = []
+    for split, words in (("valid", "validation (selection chose by it)"), ("test", "test (never chosen by)")):
+        names = ("cross_entropy", "accuracy", "macro_f1")
+        values = [ensemble.losses.get(f"{split}_{name}") for name in names]
+        if any(v is not None for v in values):
+            rows.append((words, *("-" if v is None else f"{v:.4f}" for v in values)))
+    if not rows:
+        return ["Not known."]
+    return _table(("split", "cross-entropy", "accuracy", "macro-F1"), rows)
+
+
+def _members(ensemble: Ensemble, members: Sequence[Member]) -> list[str]:
+    columns = ("member", "weight", "family", "epochs", "parameters", "valid cross-entropy", "valid accuracy")
+    weights = dict(zip(ensemble.members, ensemble.weights, strict=True))
+    rows = []
+    for m in members:
+        losses = [m.losses.get(f"valid_{name}") for name in ("cross_entropy", "accuracy")]
+        figures = ["-" if v is None else f"{v:.4f}" for v in losses]
+        rows.append((m.id, f"{weights[m.id]:.3f}", m.family, str(m.epoch), f"{m.parameters:,}", *figures))
+    return _table(columns, rows)
+
+
+def _costs(ensemble: Ensemble, allocation: Allocation) -> list[str]:
+    rows = [
+        (kind, f"{value:.4g}", f"{ensemble.budget[kind]:.4g}" if kind in ensemble.budget else "-", UNITS.get(kind, ""))
+        for kind, value in ensemble.cost.items()
+    ]
+    lines = _table(("cost", "of all members", "budget", "unit"), rows) if rows else ["Not known."]
+    placed = f"Placed on {', '.join(f'{d.name} ({d.kind})' for d in allocation.devices)}"
+    if allocation.throughput:
+        placed += f": {allocation.throughput:.0f} samples a second measured"
+    elif allocation.predicted:
+        placed += f": {allocation.predicted:.0f} samples a second by the model, not measured"
+    return [*lines, "", f"{_text(placed)}."]
+
+
+def _cascade(bundle: Bundle) -> list[str]:
+    """How members are asked in turn, and what that saves and costs; nothing where all are always asked."""
+    if bundle.cascade is None:
+        return []
+    turns = bundle.cascade
+    rows = [
+        (
+            {"valid": "validation (the threshold was set on it)"}.get(split, split),
+            f"{100 * e.saved:.1f} %",
+            f"{e.asked:.2f} of {len(turns.order)}",
+            f"{e.cross_entropy:.4f} (all: {e.whole_cross_entropy:.4f})",
+            f"{e.accuracy:.4f} (all: {e.whole_accuracy:.4f})",
+        )
+        for split, e in turns.effects.items()
+    ]
+    return [
+        "## Cascade",
+        "",
+        f"Members are asked in turn ({', '.join(map(_text, turns.order))}); a sample stops when its running mean gives "
+        f"a class at least {turns.threshold:.4f}. The validation cross-entropy was allowed to grow by "
+        f"{turns.tolerance:g} (tolerance). The figures above are of all members.",
+        "",
+        *_table(("split", "compute saved", "members asked", "cross-entropy", "accuracy"), rows),
+        "",
+    ]
+
+
+def _data(data: Dataset | None) -> list[str]:
+    if data is None:
+        return ["Not known: these networks were brought, or the bundle was made without its run."]
+    counts = {split: len(data.rows(split)) for split in ("train", "valid", "test")}
+    shares = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    return [
+        f"{_text(data.name)}: {len(data.labels):,} images of {' × '.join(map(str, data.images.shape[1:]))} "
+        f"({data.images.dtype}) in {len(data.classes)} classes; {shares}.",
+    ]
+
+
+def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, Any] | None) -> list[str]:
+    from ripieno import __version__
+
+    lines = [f"By ripieno {__version__}."]
+    if search:
+        space = search.get("space", {})
+        space = space.get("name", "") if isinstance(space, Mapping) else ""
+        bound = f", {search['trials']} trials" if search.get("trials") else ""
+        lines.append(
+            f"Networks: searched by {_text(str(search.get('algorithm', '')))} in the space {_text(str(space))}, at "
+            f"most {search.get('epochs')} epochs a trial, seed {search.get('seed')}{bound}."
+        )
+    spent = sum({m.trial: m.seconds for m in sorted(members, key=lambda m: m.epoch)}.values())
+    if spent:
+        lines.append(f"The members' own training took {spent:,.0f} s.")
+    lines.append(f"Members: chosen by {_text(ensemble.method)} on validation samples, answering as their "
+                 f"{ensemble.combiner}.")  # fmt: skip
+    return [" ".join(lines)]
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    return lines + [f"| {' | '.join(map(_text, row))} |" for row in rows]
+
+
+def _text(text: str) -> str:
+    """`text` as plain text of one line: nothing in a name is markup."""
+    plain = "".join(c if c.isprintable() else " " for c in text)
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", plain).replace("&", "&amp;")

@@ -1,0 +1,154 @@
+"""Arrays from the files people keep them in: .npy, .npz, .csv, .parquet."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno import files
+from ripieno.errors import LibraryError, error_summary, require
+
+SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
+
+
+class Table(NamedTuple):
+    """Named columns of one length; of numbers where all of a column are, else of text."""
+
+    columns: dict[str, NDArray[Any]]
+    texts: dict[str, list[str]]
+    """columns as they are written, of files of text: "001" is not 1 where it is a name"""
+    row_names: list[str] | None = None
+    """labels of the rows, of a column without a name of its own, as pandas writes them"""
+
+    def names(self, column: str) -> Any:
+        """A column that may hold names: as it is written, where that is known."""
+        return self.texts.get(column, self.columns[column])
+
+    @property
+    def rows(self) -> int:
+        """Their length."""
+        return len(next(iter(self.columns.values())))
+
+
+def read_table(path: Path) -> Table:
+    """A .csv or .parquet file with column names. Raises LibraryError naming the file and the row."""
+    _exists(path)
+    if path.suffix.lower() == ".parquet":
+        return _read_parquet(path)
+    if path.suffix.lower() != ".csv":
+        raise LibraryError(f"{path} is no table: it must end in .csv or .parquet")
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            mark = _delimiter(stream.readline())
+            stream.seek(0)
+            lines = [line for line in csv.reader(stream, delimiter=mark) if line]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise LibraryError(f"{path} is not readable as CSV: {error}") from error
+    if len(lines) < 2:
+        raise LibraryError(f"{path} has no rows: it must have a line of column names and at least one more")
+    header = [name.strip() for name in lines[0]]
+    if all(_is_number(name) for name in header) and not all(_is_whole(name) for name in header):
+        first = ", ".join(header[:4])
+        raise LibraryError(f"{path} begins with the numbers {first}: its first row must be column names")
+    _no_double(header, path)
+    for number, line in enumerate(lines[1:], 2):
+        if len(line) != len(header):
+            raise LibraryError(f"{path} row {number} has {len(line)} values, the first row has {len(header)}")
+    texts = {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}
+    index = _pop_index(texts, path)
+    # where columns are parted by semicolons, a comma is the decimal point
+    return Table({name: _column(values, mark != ",") for name, values in texts.items()}, texts, index)
+
+
+def _delimiter(first: str) -> str:
+    """Return what parts most columns of a file whose first line is `first`: a comma, a semicolon or a tab."""
+    return max(",;\t", key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
+
+
+def _no_double(names: list[str], path: Path) -> None:
+    double = [name for i, name in enumerate(names) if name in names[:i]]
+    if double:
+        raise LibraryError(f"{path} has two columns named {double[0]!r}: each must have its own name")
+
+
+def _pop_index(texts: dict[str, Any], path: Path) -> list[str] | None:
+    """Take the columns that only label the rows out of `texts`; gives the first. Raises LibraryError when all do."""
+    found = [[str(value) for value in texts.pop(n)] for n in list(texts) if _is_index(n, [str(v) for v in texts[n]])]
+    if not texts:
+        raise LibraryError(f"{path} has no column but an index: it must have one a class")
+    return found[0] if found else None
+
+
+def _is_index(name: str, values: list[str]) -> bool:
+    """Return whether a column labels the rows: it has no name of its own, or is called index and counts from 0."""
+    unnamed = not name or name.startswith(("Unnamed:", "__index_level_"))
+    return unnamed or (name == "index" and values == [str(row) for row in range(len(values))])
+
+
+def _is_whole(text: str) -> bool:
+    return text.strip().lstrip("+-").isdecimal()
+
+
+def _column(values: list[str], decimal_comma: bool) -> NDArray[Any]:
+    try:
+        return np.array([float(value.replace(",", ".") if decimal_comma else value) for value in values])
+    except ValueError:
+        return np.array(values)
+
+
+def _read_parquet(path: Path) -> Table:
+    parquet = require("pyarrow.parquet")
+    try:
+        table = parquet.read_table(path)
+    except Exception as error:  # pyarrow's errors have no common base but this
+        line = error_summary(error)
+        raise LibraryError(f"{path} is not readable as Parquet: {line}") from error
+    if not table.num_rows or not table.num_columns:
+        raise LibraryError(f"{path} has no rows")
+    _no_double(table.column_names, path)
+    columns = {name: np.asarray(table.column(name).to_pylist()) for name in table.column_names}
+    missing = [name for name, column in columns.items() if column.dtype.kind == "O"]
+    if missing:
+        raise LibraryError(f"{path} column {missing[0]!r} has empty rows, or values of several types: fill them")
+    index = _pop_index(columns, path)
+    return Table(columns, {}, index)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a .npz file by name, or that of a .npy file under its stem."""
+    _exists(path)
+    if path.suffix.lower() == ".npy":
+        return {path.stem: files.read_array(path)}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # zipfile, zlib and NumPy each have their own
+        raise LibraryError(f"{path} is not a readable .npz file of plain arrays: {error}") from error
+
+
+def numbers_of(table: Table, path: Path, columns: list[str]) -> NDArray[np.float64]:
+    """Columns (rows, columns) that must be of numbers."""
+    for name in columns:
+        if table.columns[name].dtype.kind not in "fiub":
+            text = next((v for v in table.columns[name] if not _is_number(v)), "")
+            raise LibraryError(f"{path} column {name!r} holds {str(text)!r}: it must hold numbers")
+    return np.stack([table.columns[name].astype(np.float64) for name in columns], axis=1)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _exists(path: Path) -> None:
+    if not path.is_file():
+        raise LibraryError(f"{path} does not exist")
+    if path.suffix.lower() not in SUFFIXES:
+        raise LibraryError(f"{path} is of a kind unknown here: it must end in {', '.join(SUFFIXES)}")

@@ -1,0 +1,204 @@
+"""Anybody's models -> library; and room for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from numpy.typing import ArrayLike
+
+from ripieno import files
+from ripieno.commands import command
+from ripieno.errors import LibraryError
+from ripieno.library import Library
+from ripieno.library.eviction import Eviction
+from ripieno.pipeline.ensembles import reevaluate
+from ripieno.pipeline.preparation import DataSource, prepare
+from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
+from ripieno.types import Configuration, Member, Split
+
+OPTIONS_BY_SOURCE: Mapping[str, tuple[str, ...]] = {
+    "predictions": ("labels", "costs", "classes", "split"),
+    "ONNX files": ("data", "size", "layout", "outputs", "tensor", "scale", "mean", "std"),
+    "weights": ("data", "size", "family", "configuration", "scale", "mean", "std"),
+}
+"""Options that mean something to each kind of source; `half` and `replace` go with all."""
+READ = (".onnx", ".safetensors", ".npy", ".npz", ".csv", ".parquet")
+"""Suffixes of files that are read."""
+_TORCH = (
+    "loading this one could run code: save its weights with "
+    "safetensors.torch.save_file(network.state_dict(), 'net.safetensors'), or export it with torch.onnx.export"
+)
+_KERAS = "convert this one to ONNX with tf2onnx"
+_SKLEARN = "loading this one could run code: convert the model to ONNX with skl2onnx"
+CONVERT: Mapping[str, str] = {
+    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".tar", ".pt2", ".mar"), _TORCH),
+    **dict.fromkeys((".h5", ".hdf5", ".keras", ".pb", ".tflite"), _KERAS),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), _SKLEARN),
+}
+"""How to convert files of models that are not read, by suffix."""
+
+
+def import_(
+    run: str | Path | Library,
+    sources: str | Path | Sequence[str | Path] | Mapping[str, ArrayLike],
+    *,
+    data: DataSource | None = None,
+    labels: str | Path | ArrayLike | None = None,
+    costs: str | Path | Mapping[str, Mapping[str, float]] | None = None,
+    classes: Sequence[str] | None = None,
+    split: Split = "valid",
+    family: str | None = None,
+    configuration: Configuration | None = None,
+    layout: Literal["auto", "NHWC", "NCHW"] = "auto",
+    outputs: Literal["probabilities", "logits"] = "probabilities",
+    tensor: str | None = None,
+    scale: float = 1.0,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    half: bool = False,
+    replace: bool = False,
+    size: int | None = None,
+    progress: ProgressFunction = no_progress,
+    notes: list[str] | None = None,
+) -> tuple[Member, ...]:
+    """Add models that others trained to the library of `run`, which need not exist; gives the members added.
+
+    `sources` are ONNX files, `.safetensors` weights of the network that `family` (`module:function`, whose code is run)
+    builds, files or folders of predictions (.npy, .npz, .csv, .parquet), or a mapping of names to predictions (samples,
+    classes). Networks are run on the validation images of the run's data set, or of `data`, which it then keeps; they
+    are fed `(images * scale - mean) / std`, weights without any of the three by the moments of the data set. Of several
+    outputs of ONNX files, `tensor` names the one with the answers. What is refused of a network's answers, and what
+    `notes` gathers of them, is in `ripieno.library.probe`. Predictions need `labels`. `costs` are by name and kind. See
+    `ripieno.library.import_predictions` for the forms of files. Ensembles that hold a replaced member, or one that got
+    predictions, are judged anew; `notes` gathers which were chosen by what a replaced member answered: what else rested
+    on that, the front and their cascades, goes.
+
+    An import that fails leaves the run as it was. Raises LibraryError naming what is wrong with which model,
+    and for an option that says nothing about such sources.
+    """
+    from ripieno.library.import_models import import_onnx, import_torch
+    from ripieno.library.import_predictions import import_predictions
+    from ripieno.library.onnx_adapter import OnnxFormat
+
+    library = run if isinstance(run, Library) else Library(run)
+    files.check_writable(library.path)
+    paths: list[Path] = []
+    kind = "predictions"
+    if not isinstance(sources, Mapping):
+        paths = [Path(s) for s in ([sources] if isinstance(sources, str | Path) else sources)]
+        kind = _kind(paths)
+    given = {
+        "data": data is not None,
+        "size": size is not None,
+        "labels": labels is not None,
+        "costs": costs is not None,
+        "classes": classes is not None,
+        "split": split != "valid",
+        "family": family is not None,
+        "configuration": configuration is not None,
+        "layout": layout != "auto",
+        "outputs": outputs != "probabilities",
+        "tensor": tensor is not None,
+        "scale": scale != 1.0,
+        "mean": len(mean) > 0,
+        "std": len(std) > 0,
+    }
+    idle = [option for option, there in given.items() if there and option not in OPTIONS_BY_SOURCE[kind]]
+    if idle:
+        taken = ", ".join(OPTIONS_BY_SOURCE[kind])
+        raise LibraryError(f"{kind} do not take {', '.join(idle)}: leave that out (they take {taken})")
+    if size is not None and data is None:
+        raise LibraryError(f"size {size} is of the images of data: give data too, or leave it out")
+    if not 0 < scale < math.inf:
+        raise LibraryError(f"scale {scale:g}: it must be a number above 0, such as 0.00392 for pixels of 0 to 1")
+    if kind == "weights" and family is None:
+        raise LibraryError(f"{paths[0]}: weights need the network they fit: --family module:function builds it")
+    with _undone_by_failure(library):
+        dataset = None if data is None else prepare(data, library, size=size, progress=progress, notes=notes)
+        if kind == "predictions":
+            added = import_predictions(
+                library,
+                sources if isinstance(sources, Mapping) else paths[0],
+                labels,
+                costs,
+                classes=classes,
+                split=split,
+                half=half,
+                replace=replace,
+                notes=notes,
+            )
+        elif kind == "ONNX files":
+            form = OnnxFormat(layout, outputs, scale, tuple(mean), tuple(std), tensor or "")
+            added = import_onnx(library, paths, dataset, form=form, half=half, replace=replace, notes=notes)
+        else:
+            assert family is not None  # of weights, as said above
+            added = import_torch(
+                library,
+                paths,
+                family,
+                dataset,
+                configuration=configuration,
+                scale=scale,
+                mean=mean,
+                std=std,
+                half=half,
+                replace=replace,
+                notes=notes,
+            )
+    touched = reevaluate(library, {m.id for m in added}, split)
+    if notes is not None and touched and split == "valid":
+        notes.append(
+            f"{', '.join(touched)} hold members that were replaced: their figures are new, what was chosen and planned "
+            f"for them is not: `{command('select', library.path)}` chooses anew"
+        )
+    return added
+
+
+@contextmanager
+def _undone_by_failure(library: Library) -> Iterator[None]:
+    """Remove the data set, and the folder of the run, that were made in the block if it fails."""
+    made = [path for path in (library.dataset_path, library.path / "lock") if not path.exists()]
+    new = not library.path.exists()
+    try:
+        yield
+    except BaseException:
+        for path in made:
+            files.remove_tree(path) if path.is_dir() else files.remove_file(path)
+        if new:
+            with suppress(OSError):
+                library.path.rmdir()
+        raise
+
+
+def _kind(paths: Sequence[Path]) -> str:
+    """What the files at `paths` are, a key of `HEEDED`. Raises LibraryError when they are not there, or not of one."""
+    missing = next((p for p in paths if not p.exists()), None)
+    if missing is not None or not paths:
+        raise LibraryError(f"{missing or 'nothing'} to import does not exist: give ONNX files, weights or predictions")
+    for path in paths:
+        if mend := CONVERT.get(path.suffix.lower()):
+            raise LibraryError(f"{path}: networks are read from .onnx, weights from .safetensors: {mend}")
+        if path.is_file() and path.suffix.lower() not in READ:
+            raise LibraryError(f"{path} is of a kind unknown here: it must end in {', '.join(READ)}")
+    kinds = {{".onnx": "ONNX files", ".safetensors": "weights"}.get(p.suffix.lower(), "predictions") for p in paths}
+    if len(kinds) > 1:
+        raise LibraryError("import ONNX files, weights and predictions one kind at a time")
+    if "predictions" in kinds and len(paths) > 1:
+        raise LibraryError("predictions come from one file or one folder at a time: put the files into a folder")
+    return kinds.pop()
+
+
+def evict(run: str | Path | Library, quota: int) -> tuple[tuple[Eviction, ...], int]:
+    """Remove members that another beats in loss and cost, the worst first, until all take at most `quota` bytes.
+
+    All are compared in one unit: seconds where every member has them, brought or measured, else a kind of cost that all
+    brought, else parameters; where some have neither, by loss alone. Members of an ensemble or of the front stay. Gives
+    the evictions and the bytes left. Raises LibraryError for a quota that is not positive.
+    """
+    from ripieno.library import enforce_quota
+
+    return enforce_quota(open_run(run, writing=True), quota)

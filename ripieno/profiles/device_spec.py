@@ -1,0 +1,194 @@
+"""Devices one need not have, from a description: `4x V100-16GB, 1x cpu 32 cores 256GB`, or the same in a file.
+
+The file may be text, TOML, JSON or YAML (with the extra `yaml`); in YAML and JSON a list will do too, and an item of it
+may be a line of such words.
+
+[[device]]
+count = 4
+kind = "v100-16gb"
+memory = "16GB"
+
+[[device]]
+kind = "amd-epyc-9r14"
+cores = 32
+memory = "256GB"
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ripieno.errors import AllocationError, require
+from ripieno.profiles.devices import cpu_kind, local_devices, slug
+from ripieno.types import Device
+
+SUFFIXES = (".toml", ".json", ".yaml", ".yml", ".txt")
+UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+"""Bytes by unit, without its `b`."""
+MEMORY_A_CORE = 4 * UNITS["gi"]
+"""Memory of a CPU whose description says none."""
+MOST = 100_000
+"""Devices, and cores of one, that a description may have."""
+KEYS = ("count", "kind", "memory", "cores")
+"""What a table may say of devices."""
+_TIMES = "[x×*]"
+_SEPARATOR = re.compile(r"[,;\n]|\s\+\s|\sand\s", re.IGNORECASE)
+_COUNT = re.compile(rf"(\d+)\s*{_TIMES}\s*(?=\S)", re.IGNORECASE)
+# `4 V100`: a small number alone, unless `cores` or `GB` follow
+_COUNT_ALONE = re.compile(r"(\d{1,2})\s+(?=[a-z])(?!cores?\b|[kmgt](i?b)?\b)", re.IGNORECASE)
+_COUNT_AFTER = re.compile(rf"\s+{_TIMES}\s*(\d+)$", re.IGNORECASE)
+_MEMORY = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([kmgt](?:i?b)?)\b", re.IGNORECASE)
+_CORES = re.compile(r"(?<![\w.])(\d+)\s*[- ]?cores?\b", re.IGNORECASE)
+
+
+def read_devices(path: str | Path) -> tuple[Device, ...]:
+    """Devices described in a file: `.toml`, `.json`, `.yaml`, or text with one or more items a line and `#` comments.
+
+    Raises AllocationError naming the file when it cannot be read, MissingExtraError for YAML without the extra `yaml`.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text()
+        if path.suffix.lower() in (".toml", ".json", ".yaml", ".yml"):
+            fields = _parsed(text, path.suffix.lower())
+            return _from_tables(_devices_of(fields))
+        return parse_spec(",".join(line.partition("#")[0] for line in text.splitlines()))
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise AllocationError(f"{path} describes no devices: {error}") from error
+    except AllocationError as error:
+        raise AllocationError(f"{path}: {error}") from error
+
+
+def _devices_of(fields: Any) -> Any:
+    """What a file says of devices: all of it, or what stands under `device` or `devices`."""
+    if isinstance(fields, Mapping) and not set(fields) <= set(KEYS):
+        fields = fields.get("device", fields.get("devices"))
+    return [fields] if isinstance(fields, Mapping) else fields
+
+
+def _parsed(text: str, suffix: str) -> Any:
+    """The content of a file of that kind. Raises ValueError, on one line, when it is broken."""
+    if suffix == ".toml":
+        return tomllib.loads(text)
+    if suffix == ".json":
+        return json.loads(text)
+    yaml = require("yaml")
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def find_devices(spec: str = "auto", backend: str | None = None) -> tuple[Device, ...]:
+    """Devices by whatever names them: a file, a description, or those of this machine (see `local_devices`)."""
+    found = parse_spec_or_none(spec)
+    return local_devices(spec, backend) if found is None else found
+
+
+def parse_spec_or_none(spec: str) -> tuple[Device, ...] | None:
+    """Devices that `spec`, a file or a description, tells of; None when it names those of this machine."""
+    if spec.lower().endswith(SUFFIXES) or Path(spec).is_file():
+        return read_devices(spec)
+    return parse_spec(spec) if is_description(spec) else None
+
+
+def parse_spec(text: str) -> tuple[Device, ...]:
+    """Devices from `4x V100-16GB, 1x cpu 32 cores 256GB`: count, model, cores of a CPU, memory. GPUs come first.
+
+    Between devices stands a comma, a semicolon, a plus, an `and` or a new line.
+
+    The kind is the model's slug (`v100-16gb`), for a CPU with its cores (`cpu-32-cores`): profiles are looked up by
+    it. A CPU without memory is taken to have 4 GiB a core.
+
+    Raises AllocationError for an item that cannot be read.
+    """
+    return _from_tables(_items(text))
+
+
+def is_description(spec: str) -> bool:
+    """Whether `spec` is such a text and not a list of this machine's devices."""
+    return bool(_MEMORY.search(spec) or _CORES.search(spec) or re.match(rf"\s*\d+\s*{_TIMES}", spec))
+
+
+def _items(text: str) -> list[Mapping[str, Any]]:
+    parts = [item.strip() for item in re.split(_SEPARATOR, text)]
+    return [_item(part) for part in parts if part]
+
+
+def _item(text: str) -> dict[str, Any]:
+    """The table that one item in words stands for."""
+    before, after = _COUNT.match(text) or _COUNT_ALONE.match(text), _COUNT_AFTER.search(text)
+    words = text[before.end() if before else 0 : after.start() if after else len(text)].strip()
+    memory, cores = _MEMORY.findall(words), _CORES.findall(words)
+    if len(memory) > 1 or len(cores) > 1 or re.search(rf"(^|\s)[-+\d.]+\s*{_TIMES}", words) or (before and after):
+        raise AllocationError(f"what is {text!r}? write e.g. `4x V100-16GB`, and a comma between devices")
+    counts = [int(match[1]) for match in (before, after) if match]
+    found: dict[str, Any] = {"count": counts[0] if counts else 1, "kind": words}
+    if memory:
+        found["memory"] = "".join(memory[0])
+    if cores:
+        found["cores"] = int(cores[0])
+        found["kind"] = _MEMORY.sub(" ", _CORES.sub(" ", words)).strip() or "cpu"
+    return found
+
+
+def _from_tables(tables: object) -> tuple[Device, ...]:
+    if isinstance(tables, str):
+        return parse_spec(tables)
+    known = isinstance(tables, Sequence) and tables and all(isinstance(t, Mapping | str) for t in tables)
+    if not isinstance(tables, Sequence) or not known:
+        raise AllocationError("no devices described: write e.g. `4x V100-16GB, 1x cpu 32 cores 256GB`")
+    gpus: list[Device] = []
+    cpus: list[Device] = []
+    for table in [one for t in tables for one in (_items(t) if isinstance(t, str) else [t])]:
+        _check(table)
+        for _ in range(table.get("count", 1)):
+            if "cores" in table:
+                cpus.append(_cpu(table, len(cpus)))
+            else:
+                gpus.append(_gpu(table, len(gpus)))
+    return (*gpus, *cpus)
+
+
+def _check(table: Mapping[str, Any]) -> None:
+    """Raise AllocationError for a key that is none, a missing kind, and numbers that cannot be."""
+    unknown = [str(key) for key in table if key not in KEYS]
+    if unknown:
+        raise AllocationError(f"a device has no {unknown[0]!r}; it may have {', '.join(KEYS)}")
+    kind = table.get("kind")
+    if kind is None and "cores" not in table:
+        raise AllocationError(f"which device is it that has {dict(table)}? name its kind, such as `V100`")
+    for key in ("count", "cores"):
+        number = table.get(key, 1)
+        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
+            raise AllocationError(f"{key} {number!r} of {kind or 'cpu'!r} must be a whole number from 1 to {MOST:,}")
+    if "cores" not in table and re.search(r"\bcpus?\b", str(kind), re.IGNORECASE):
+        raise AllocationError(f"how many cores has {kind!r}? write e.g. `cpu 32 cores 256GB`")
+
+
+def _gpu(table: Mapping[str, Any], number: int) -> Device:
+    if "memory" not in table:
+        raise AllocationError(f"how much memory has {table['kind']!r}? write e.g. `V100-16GB`")
+    return Device(f"cuda:{number}", slug(str(table["kind"])), _bytes(table["memory"]))
+
+
+def _cpu(table: Mapping[str, Any], number: int) -> Device:
+    cores = table["cores"]
+    kind = cpu_kind(str(table.get("kind") or "cpu"), cores)
+    memory = _bytes(table["memory"]) if "memory" in table else cores * MEMORY_A_CORE
+    return Device(f"cpu:{number}", kind, memory, tuple(range(number * cores, (number + 1) * cores)))
+
+
+def _bytes(text: object) -> int:
+    if isinstance(text, int) and not isinstance(text, bool) and text > 0:
+        return text
+    match = _MEMORY.fullmatch(str(text).strip())
+    count = int(float(match[1]) * UNITS[match[2].lower().removesuffix("b")]) if match else 0
+    if count < 1:
+        raise AllocationError(f"memory {text!r} must be bytes, or a number with its unit such as 16GB")
+    return count

@@ -1,0 +1,140 @@
+"""The numbers behind the report as tables, one a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ripieno.library.bench_records import BenchRecord
+from ripieno.reports.explorer import Explorer
+from ripieno.reports.figures import Figures
+from ripieno.reports.plot_files import Cell, PlotWriter
+from ripieno.reports.run_data import RunData
+from ripieno.reports.search import SlotInterval, TrialSummary
+from ripieno.types import Ensemble
+
+LOSSES = tuple(f"{s}_{n}" for s in ("valid", "test") for n in ("cross_entropy", "accuracy", "macro_f1"))
+
+
+def write_search(
+    folder: PlotWriter,
+    trials: Sequence[TrialSummary],
+    rungs: Sequence[tuple[int, int, int]],
+    stays: Sequence[SlotInterval],
+) -> None:
+    """`curves`, `rungs`, `slots`, `trials`."""
+    folder.table(
+        "curves",
+        ("trial", "epoch", "train_cross_entropy", "valid_cross_entropy", "valid_score", "seconds"),
+        [
+            (t.number, e.epoch, e.train_cross_entropy, e.valid_cross_entropy, e.valid_score, e.seconds)
+            for t in trials
+            for e in t.curve
+        ],
+    )
+    folder.table("rungs", ("epoch", "came", "stopped"), rungs)
+    ran = [(s.slot, s.member, s.start, s.end) for s in stays]
+    folder.table("slots", ("slot", "member", "start_hours", "end_hours"), ran)
+    names = sorted({n for t in trials for n in t.configuration})
+    folder.table(
+        "trials",
+        ("trial", "stopped_at_epoch", "valid_cross_entropy", "seconds", *names),
+        [(t.number, t.stopped, t.loss, t.seconds, *(t.configuration.get(n) for n in names)) for t in trials],
+    )
+
+
+def write_members(folder: PlotWriter, reading: RunData, differ: Mapping[str, float]) -> None:
+    """`members`: every one with its losses, cost and disagreement."""
+    names = sorted({n for m in reading.members for n in m.losses})
+    folder.table(
+        "members",
+        ("member", "trial", "epoch", "parameters", "seconds_trained", f"cost_{reading.kind}", "disagreement", *names),
+        [
+            (
+                m.id, m.trial, m.epoch, m.parameters, m.seconds, reading.costs.get(m.id), differ.get(m.id),
+                *(m.losses.get(n) for n in names),
+            )
+            for m in reading.members
+        ],
+    )  # fmt: skip
+
+
+def write_ensembles(folder: PlotWriter, name: str, ensembles: Sequence[Ensemble], kind: str) -> None:
+    """A table of ensembles with their members and figures."""
+    folder.table(
+        name,
+        ("ensemble", f"budget_{kind}", f"cost_{kind}", "method", "members", "weights", *LOSSES),
+        [
+            (
+                e.name, e.budget[kind], e.cost[kind], e.method,
+                " ".join(e.members), " ".join(f"{w:g}" for w in e.weights),
+                *(e.losses.get(n) for n in LOSSES),
+            )
+            for e in ensembles
+        ],
+    )  # fmt: skip
+
+
+def write_explorer(folder: PlotWriter, reading: RunData, explorer: Explorer) -> None:
+    """`front`, `confusion`, `reliability`, `disagreement`, `images`: all that the explorer shows."""
+    classes = reading.classes()
+    shown = [*(classes[c] for c in explorer.shown), *(["(other classes)"] if explorer.rest else [])]
+    write_ensembles(folder, "front", [s.ensemble for s in explorer.spots], reading.kind)
+    everybody = {**{s.ensemble.name: s.judged for s in explorer.spots}, **explorer.faces}
+    folder.table(
+        "confusion",
+        ("answered_by", "true_class", "answer", "samples"),
+        [
+            (who, shown[row], shown[column], count)
+            for who, judged in everybody.items()
+            for row, counts in enumerate(judged.confusion)
+            for column, count in enumerate(counts)
+            if count
+        ],
+    )
+    folder.table(
+        "reliability",
+        ("answered_by", "bin", "samples", "confidence", "accuracy", "ece", "temperature", "ece_with_temperature"),
+        [
+            (who, number, b.count, b.confidence, b.accuracy, j.error, j.temperature, j.cooled)
+            for who, j in everybody.items()
+            for number, b in enumerate(j.bins)
+        ],
+    )
+    pairs: list[tuple[Cell, ...]] = [(a, b, share) for (a, b), share in sorted(explorer.disagreement.items())]
+    folder.table("disagreement", ("member", "other", "share_of_samples"), pairs)
+    folder.table(
+        "images",
+        ("ensemble", "why", "row_of_split", "true_class", "answer", "probability_of_true_class"),
+        [
+            (s.ensemble.name, why, shot.row, classes[shot.truth], classes[shot.answer], shot.probability)
+            for s in explorer.spots
+            for why, shots in (("hardest", s.hardest), ("disputed", s.disputed))
+            for shot in shots
+        ],
+    )
+
+
+def write_figures(folder: PlotWriter, found: Figures) -> None:
+    """`error-by-time` (figures 3 and 4) and `smobf-and-forward` (figures 5 and 6)."""
+    folder.table(
+        "error-by-time",
+        ("budget", "training_hours", "test_error"),
+        [
+            (budget, hour, error)
+            for budget in found.budgets
+            for hour, error in zip(found.hours, found.error_by_time[budget], strict=True)
+        ],
+    )
+    folder.table(
+        "smobf-and-forward",
+        ("method", "asked", "cost", "members", "test_error"),
+        [(p.method, p.label, p.cost, p.members, p.error) for p in found.points],
+    )
+
+
+def write_benches(folder: PlotWriter, benches: Sequence[tuple[str, BenchRecord]]) -> None:
+    """A row a bench of a deployment; nothing when there was none."""
+    names = ("when", "machine", "isolation", "batch", "in_flight", "seconds", "throughput", "spread", "p50", "p99")
+    rows = [(bundle, *(getattr(bench, name) for name in names)) for bundle, bench in benches]
+    if rows:
+        folder.table("benches", ("deployment", *names), rows)

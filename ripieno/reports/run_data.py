@@ -1,0 +1,99 @@
+"""What a report is made of, read from a run once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ripieno.commands import command
+from ripieno.data import open_dataset
+from ripieno.errors import LibraryError
+from ripieno.library import Library
+from ripieno.library.bench_records import BenchRecord, benches_of, bundles_of
+from ripieno.types import Allocation, Dataset, Ensemble, Front, Member, Split
+
+METRICS = {"macro_f1": "macro-F1"}
+"""Scores as people write them, where that differs."""
+UNITS = {
+    "seconds": "seconds for 2,000 images",
+    "memory": "bytes",
+    "latency": "seconds for one image",
+    "flops": "operations for one image",
+}
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run as the report sees it."""
+
+    library: Library
+    members: tuple[Member, ...]
+    """by validation cross-entropy, the best first"""
+    dataset: Dataset | None
+    score: str
+    """`accuracy` or `macro_f1`"""
+    kind: str
+    """the cost that the report is about"""
+    device: str
+    costs: Mapping[str, float]
+    """of `kind`, by member"""
+    ensembles: tuple[Ensemble, ...]
+    """those chosen under a budget of `kind`"""
+    allocations: tuple[Allocation, ...]
+    benches: tuple[tuple[str, BenchRecord], ...] = ()
+    """of the run's deployments, by name, those of each in time"""
+
+    @property
+    def unit(self) -> str:
+        """What the cost counts."""
+        return UNITS.get(self.kind, self.kind)
+
+    @property
+    def metric(self) -> str:
+        """The score as people write it."""
+        return METRICS.get(self.score, self.score)
+
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.members[0].classes
+
+    def split(self, ids: tuple[str, ...]) -> Split:
+        """The split to show these members on: the test split when all have predictions for it."""
+        return "test" if all(self.library.has_probabilities(m, "test") for m in ids) else "valid"
+
+
+def load_run(library: Library) -> RunData:
+    """Read a run. Raises LibraryError when it has no members."""
+    members = library.members()
+    if not members:
+        raise LibraryError(f"{library.path} has no members: `{command('tune', 'DATA', run=library.path)}` makes some")
+    dataset = open_dataset(library.dataset_path) if (library.dataset_path / "dataset.json").exists() else None
+    kinds = {kind for m in members for kind in m.costs}
+    brought = len(kinds) == 1 and all(m.format == "predictions" for m in members)
+    kind = kinds.pop() if brought else "seconds"
+    device = "" if brought else library.usual_device()
+    costs = {m.id: m.costs[kind] for m in members if kind in m.costs}
+    if device:
+        known = {m.id for m in members}
+        costs = {i: p.cost for i, p in library.profiles(device).items() if i in known} | costs
+    return RunData(
+        library,
+        tuple(sorted(members, key=lambda m: (m.losses["valid_cross_entropy"], m.id))),
+        dataset,
+        (dataset.metric if dataset else "accuracy").replace("-", "_"),
+        kind,
+        device,
+        costs,
+        tuple(e for e in library.ensembles() if set(e.budget) == {kind} and kind in e.cost),
+        tuple(library.allocations()),
+        tuple((path.name, bench) for path in bundles_of(library) for bench in benches_of(path)),
+    )
+
+
+def kept_front(reading: RunData) -> Front | None:
+    """The run's own front when it is about the report's cost and all its members are still there."""
+    front = reading.library.front()
+    if front is None or front.kind != reading.kind or not front.ensembles:
+        return None
+    known = {m.id for m in reading.members}
+    return front if all(known.issuperset(e.members) for e in front.ensembles) else None

@@ -1,0 +1,231 @@
+"""The journal of a search: an Optuna study in one file of JSON lines, which any of Optuna's tools can read.
+
+Theory of operation. All that happens is a list of events: a job is issued, a result is here. Event 41 is the study's
+user attribute `event:000041`; the search's state is a fold over them (:mod:`ripieno.search.driver`). The study's trials
+carry the configurations, one line each, and, for Optuna's samplers and dashboard, the losses at rungs and how the trial
+ended; the fold needs only the configurations. Lines are kept until `sync`, which writes them and returns when they are
+on disk: once for all that is decided at a time, before any of it is done. A driver that is killed, or a disk that fills
+up, can leave half a last line: it is not read, and cut off before more is written. One driver at a time writes (it
+holds the run's lock), so Optuna's own file locks, which survive a kill, are not used.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.trial import TrialState
+
+from ripieno import files
+from ripieno.errors import SearchError
+from ripieno.search.in_memory_study import InMemoryStudy, quiet
+from ripieno.search.samplers import find_sampler, sample
+from ripieno.search.space import Space, distributions
+from ripieno.types import Configuration, Failure
+
+STUDY = "ripieno"
+"""Name of the study."""
+
+
+@dataclass(frozen=True)
+class JobSubmitted:
+    """A job was issued, when the scheduler had been told `told` results; `cost` is its virtual duration."""
+
+    trial: int
+    start: int
+    stop: int
+    cost: float
+    told: int
+
+
+@dataclass(frozen=True)
+class JobFinished:
+    """The job that trains `trial` up to epoch `stop` ended after `seconds`, with a loss or with a failure."""
+
+    trial: int
+    stop: int
+    loss: float | None
+    seconds: float
+    failure: Failure | None = None
+
+
+Event = JobSubmitted | JobFinished
+
+
+class Journal:
+    """The study of a run at `path`, made when absent; None: in memory only, for simulations.
+
+    Raises SearchError when it is broken or cannot be written.
+    """
+
+    def __init__(self, path: Path | None, space: Space, sampler: str, seed: int) -> None:
+        self._space = space
+        self._sampler = find_sampler(sampler)
+        self._seed = seed
+        try:
+            self._log: _Memory | _Log = _Memory() if path is None else _Log(path)
+            self._storage = JournalStorage(self._log)
+        except (ValueError, KeyError) as error:
+            raise SearchError(f"{path} is broken ({error}): restore it, or use another folder") from error
+        self._view = InMemoryStudy(distributions(space))
+        with quiet():
+            optuna.create_study(storage=self._storage, study_name=STUDY, direction="minimize", load_if_exists=True)
+        self._id = self._storage.get_study_id_from_name(STUDY)
+        self._events = len(self.events())
+        trials = self._storage.get_all_trials(self._id, deepcopy=False)
+        self._values = [t.params for t in trials]
+        self._ids = [t._trial_id for t in trials]
+        self._reported = {(t.number, epoch) for t in trials for epoch in t.intermediate_values}
+        self._ended = {t.number for t in trials if t.state.is_finished()}
+
+    # events
+
+    def events(self) -> list[Event]:
+        """All events, in the order they happened."""
+        attributes = self._storage.get_study_user_attrs(self._id)
+        plain = [attributes[name] for name in sorted(attributes) if name.startswith("event:")]
+        return [_event(**fields) for fields in plain]
+
+    def append(self, event: Event) -> int:
+        """Add an event, which `sync` writes; gives its number."""
+        plain = {"event": type(event).__name__.lower(), **asdict(event)}
+        self._storage.set_study_user_attr(self._id, f"event:{self._events:06d}", plain)
+        self._events += 1
+        return self._events - 1
+
+    def truncate(self, event: int | None) -> None:
+        """Forget event number `event` and all that came after it, as if we had been killed before; None: nothing.
+
+        It must be the last that is done with a journal: only the next one that is opened knows no more of it.
+        """
+        if event is not None:
+            self._log.cut(f'"event:{event:06d}"'.encode())
+
+    def sync(self) -> None:
+        """Write what was added; it is on disk when this returns."""
+        self._log.sync()
+
+    # trials
+
+    def configuration(self, trial: int) -> Configuration:
+        """Configuration of trial number `trial`: as it was chosen, or chosen now when it is the next new one."""
+        assert trial <= len(self._values), f"trial {trial} asked for, {len(self._values)} is next"
+        if trial == len(self._values):
+            self._choose()
+        values = self._values[trial]
+        if trial == len(self._view):
+            self._view.start(values)
+        return {**{name: values[name] for name in self._space.ranges}, **self._space.fixed}
+
+    def _choose(self) -> None:
+        """Choose the values of the next trial; whole or not at all in the journal, whenever we are killed."""
+        values = sample(self._sampler, self._view, self._seed)
+        new = optuna.trial.create_trial(state=TrialState.RUNNING, params=values, distributions=self._view.ranges)
+        self._ids.append(self._storage.create_new_trial(self._id, new))
+        self._values.append(values)
+
+    def tell(self, trial: int, epoch: int, loss: float | None, last: bool) -> None:
+        """`trial` got to `epoch`, the `last` it can, with `loss`; None: it failed. Samplers and Optuna's tools see it.
+
+        To be told again in the same order after a restart; what Optuna was told is not written twice.
+        """
+        self._view.tell(trial, epoch, loss, last)
+        if loss is not None and trial not in self._ended and (trial, epoch) not in self._reported:
+            self._storage.set_trial_intermediate_value(self._ids[trial], epoch, loss)
+            self._reported.add((trial, epoch))
+
+    def end(self, states: Mapping[int, str]) -> None:
+        """Note how trials ended: "COMPLETE", "PRUNED" or "FAIL"; a trial that was ended before stays as it is."""
+        for trial, state in states.items():
+            if trial not in self._ended:
+                reported = self._storage.get_trial(self._ids[trial]).intermediate_values
+                values = None if state == "FAIL" or not reported else [reported[max(reported)]]
+                self._storage.set_trial_state_values(self._ids[trial], TrialState[state], values)
+                self._ended.add(trial)
+
+
+def _event(event: str, failure: Mapping[str, Any] | None = None, **fields: Any) -> Event:
+    if event == "issued":
+        return JobSubmitted(**fields)
+    return JobFinished(**fields, failure=None if failure is None else Failure(**failure))
+
+
+class _Memory(BaseJournalBackend):
+    """A journal that dies with its process. Its one reader is its writer: what was read is not kept."""
+
+    def __init__(self) -> None:
+        self._unread: list[dict[str, Any]] = []
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self._unread += logs
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # noqa: ARG002
+        unread, self._unread = self._unread, []
+        return iter(unread)
+
+    def sync(self) -> None:
+        pass
+
+    def cut(self, word: bytes) -> None:
+        pass
+
+
+class _Log(_Memory):
+    """Optuna's journal file with one writer: no lock files, read once, written and synced when we say so."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._unwritten: list[dict[str, Any]] = []
+        self._mended = False
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._unread += JournalFileBackend(str(path)).read_logs(0)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        super().append_logs(logs)
+        self._unwritten += logs
+
+    def sync(self) -> None:
+        if not self._unwritten:
+            return
+        data = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in self._unwritten).encode()
+        self._unwritten = []  # never again, should it fail: the file may then end in half a line
+        with _writing(self._path):
+            if not self._mended:  # not before: who only reads must not touch a line that is being written
+                files.truncate_torn_line(self._path)
+                self._mended = True
+            with open(self._path, "ab", buffering=0) as stream:
+                if stream.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                files.to_disk(stream.fileno(), _sync)
+
+    def cut(self, word: bytes) -> None:
+        """Drop the first line that holds `word`, and all after it."""
+        self.sync()
+        with _writing(self._path), open(self._path, "r+b") as stream:
+            stream.truncate(sum(len(line) for line in takewhile(lambda line: word not in line, stream)))
+            files.to_disk(stream.fileno(), _sync)
+
+
+_sync = getattr(os, "fdatasync", os.fsync)  # the data and the file's size; not its times, at half the price
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SearchError(
+            f"cannot write the journal {path}: {error.strerror}: mend that and start the search again, it goes on"
+        ) from error

@@ -1,0 +1,80 @@
+"""Losses that need every class of every sample: accuracy, macro-F1, and anything of a median."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.selection import combine
+from ripieno.selection.objective import Floats, Ints, ParentBounds
+
+Measure = Callable[[Floats, NDArray[Any]], float]
+"""Loss of probabilities (samples, classes) against labels; never negative."""
+
+
+class MeanObjective:
+    """Objective over `predictions` (members, samples, classes); `measure` sees sums: only their order may matter."""
+
+    submodular = False
+
+    def __init__(self, predictions: NDArray[Any], labels: NDArray[Any], measure: Measure) -> None:
+        self.size = len(predictions)
+        self._predictions, self._labels, self._measure = predictions, labels, measure
+
+    def state(self, members: tuple[int, ...]) -> Floats:
+        """Sum of `members` in their order."""
+        total = np.zeros(self._predictions.shape[1:])
+        for member in members:
+            total += self._predictions[member]
+        return total
+
+    def extend(self, state: Floats, member: int) -> Floats:
+        """Sum with one more."""
+        total: Floats = state + self._predictions[member]
+        return total
+
+    def losses(self, state: Floats, candidates: Ints) -> Floats:
+        """Loss of the sum with each candidate."""
+        return np.array([self._measure(state + self._predictions[c], self._labels) for c in candidates])
+
+    def lower_bounds(self, _state: Floats, _loss: float, _above: ParentBounds | None) -> Floats:
+        """Nothing is known but that no loss is negative."""
+        return np.zeros(self.size)
+
+    def nbytes(self) -> int:
+        """Bytes of a sum."""
+        return int(self._predictions[0].size) * 8
+
+
+class MedianObjective:
+    """Objective over `predictions` (members, samples, classes) of members that answer by their median."""
+
+    submodular = False
+
+    def __init__(self, predictions: NDArray[Any], labels: NDArray[Any], measure: Measure) -> None:
+        self.size = len(predictions)
+        self._predictions, self._labels, self._measure = predictions, labels, measure
+
+    def state(self, members: tuple[int, ...]) -> tuple[int, ...]:
+        """The members: a median has no running form."""
+        return members
+
+    def extend(self, state: tuple[int, ...], member: int) -> tuple[int, ...]:
+        """One member more."""
+        return (*state, member)
+
+    def losses(self, state: tuple[int, ...], candidates: Ints) -> Floats:
+        """Loss of the median with each candidate."""
+        medians = (combine.median(self._predictions[[*state, c]]) for c in candidates)
+        return np.array([self._measure(median, self._labels) for median in medians])
+
+    def lower_bounds(self, _state: tuple[int, ...], _loss: float, _above: ParentBounds | None) -> Floats:
+        """Nothing is known but that no loss is negative."""
+        return np.zeros(self.size)
+
+    def nbytes(self) -> int:
+        """Bytes of a state."""
+        return 8 * self.size

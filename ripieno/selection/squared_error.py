@@ -1,0 +1,68 @@
+"""Squared error of a mean, from the Gram matrix of the residuals.
+
+With residuals e_i = p_i - y of each member, the error of the mean of a set A of k members is `sum_ij e_i . e_j / k^2`
+over i and j in A: all that is needed is the matrix of scalar products, members x members, computed once.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.selection.objective import Floats, Ints, ParentBounds
+
+BLOCK_BYTES = 32 << 20
+"""Residuals held in double at a time."""
+
+
+class Products(NamedTuple):
+    """Of the residual sum of an ensemble of that many `members`: its products with each one's, and with itself."""
+
+    each: Floats
+    itself: float
+    members: int
+
+
+class SquaredError:
+    """Objective over `predictions` (members, samples[, outputs]) and `targets` of the shape of one member's."""
+
+    submodular = False
+
+    def __init__(self, predictions: NDArray[Any], targets: NDArray[Any]) -> None:
+        self.size, self.samples = predictions.shape[:2]
+        self._gram = np.zeros((self.size, self.size))
+        block = max(1, BLOCK_BYTES // (8 * predictions[:, 0].size))
+        for start in range(0, self.samples, block):
+            residuals = predictions[:, start : start + block] - targets[start : start + block].astype(np.float64)
+            residuals = residuals.reshape(self.size, -1)
+            self._gram += residuals @ residuals.T
+        self._gram /= self.samples
+        self._own = self._gram.diagonal().copy()
+
+    def state(self, members: tuple[int, ...]) -> Products:
+        """Products of the sum of `members`."""
+        state = Products(np.zeros(self.size), 0.0, 0)
+        for member in members:
+            state = self.extend(state, member)
+        return state
+
+    def extend(self, state: Products, member: int) -> Products:
+        """Products with one member more."""
+        itself = state.itself + 2 * state.each[member] + self._own[member]
+        return Products(state.each + self._gram[member], float(itself), state.members + 1)
+
+    def losses(self, state: Products, candidates: Ints) -> Floats:
+        """Squared error of the mean with each candidate."""
+        total = state.itself + 2 * state.each[candidates] + self._own[candidates]
+        losses: Floats = np.maximum(total, 0.0) / (state.members + 1) ** 2
+        return losses
+
+    def lower_bounds(self, state: Products, _loss: float, _above: ParentBounds | None) -> Floats:
+        """The losses themselves."""
+        return self.losses(state, np.arange(self.size))
+
+    def nbytes(self) -> int:
+        """Bytes of the products."""
+        return int(self.size) * 8

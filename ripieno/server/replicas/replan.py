@@ -1,0 +1,98 @@
+"""A bundle's members on the devices of the node it has come to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from ripieno.backends.backend_id import file_of
+from ripieno.cluster.nodes import offered
+from ripieno.library.bundle import backend_of
+from ripieno.types import Allocation, Bundle, Device, Member, Profile
+
+LANES = 4
+"""Most lanes a CPU is cut in."""
+BATCH_SIZES = (1, 8, 32)
+SECONDS = 2.0
+"""Most that a member is measured for on a kind of device."""
+
+
+def node_devices(resources: Mapping[str, float], there: Sequence[Device]) -> tuple[Device, ...]:
+    """This node's devices as its own engine names them: what is `there`, cut down to the `resources` it gives to Ray.
+
+    Raises AllocationError as `ripieno.cluster.nodes.offered`.
+    """
+    cores = next((d.cores for d in there if d.type == "cpu"), ())
+    number: Counter[str] = Counter()
+    found = []
+    for device in offered("here", resources, there):
+        name = f"{device.type}:{number[device.type]}"
+        number[device.type] += 1
+        found.append(dataclasses.replace(device, name=name, cores=cores[: len(device.cores)]))
+    return tuple(found)
+
+
+def adapt_allocation(bundle: Bundle, devices: Sequence[Device], trusted: Sequence[str] = ()) -> Bundle:
+    """`bundle` with an allocation for `devices`: its own where it was made for the like, else one planned here.
+
+    What is planned rests on each member measured for a moment on these very devices. `trusted` names the user's own
+    families that may be imported for it. Raises AllocationError when the members do not fit.
+    """
+    names = _same(bundle.allocation, devices)
+    if names is not None:
+        return _renamed(bundle, devices, names)
+    from ripieno.allocation import AllocationOptions, plan
+    from ripieno.profiles import cpu_partitions
+
+    kinds = {device.kind: device for device in (*devices, *cpu_partitions(devices, LANES))}
+    profiles = {
+        kind: {m.id: _measured(bundle, m, device, trusted) for m in bundle.members} for kind, device in kinds.items()
+    }
+    options = AllocationOptions(max_benches=0, lanes=LANES)
+    allocation = plan(bundle.ensemble, devices, profiles, options=options, name=bundle.allocation.name)
+    chosen = {m.id: {d.name: _backend(bundle, m.id, d) for d in devices} for m in bundle.members}
+    return dataclasses.replace(bundle, allocation=allocation, chosen=chosen)
+
+
+def _same(allocation: Allocation, devices: Sequence[Device]) -> dict[str, str] | None:
+    """Which of `devices` stands for which of the allocation's, when they are as many of the same kinds."""
+    free = list(devices)
+    names = {}
+    for planned in allocation.devices:
+        # memory is what was free at the time; what was planned must still fit, within a tenth
+        like = next((d for d in free if d.kind == planned.kind and d.memory >= 0.9 * planned.memory), None)
+        if like is None:
+            return None
+        free.remove(like)
+        names[planned.name] = like.name
+    return None if free else names
+
+
+def _renamed(bundle: Bundle, devices: Sequence[Device], names: Mapping[str, str]) -> Bundle:
+    old = bundle.allocation
+    placements = tuple(dataclasses.replace(p, device=names[p.device]) for p in old.placements)
+    planned = {}
+    for lane, size in old.planned.items():
+        device, _, number = lane.rpartition("/")
+        planned[f"{names[device]}/{number}"] = size
+    allocation = dataclasses.replace(old, devices=tuple(devices), placements=placements, planned=planned)
+    chosen = {m: {names[d]: backend for d, backend in by.items() if d in names} for m, by in bundle.chosen.items()}
+    return dataclasses.replace(bundle, allocation=allocation, chosen=chosen)
+
+
+def _backend(bundle: Bundle, member: str, device: Device) -> str:
+    """What runs `member` on `device`: as on a device of its type in the bundle, else as anywhere there."""
+    places = [p.device for p in bundle.allocation.placements if p.member == member]
+    like = [name for name in places if name.partition(":")[0] == device.type] or places
+    return backend_of(bundle, member, like[0])
+
+
+def _measured(bundle: Bundle, member: Member, device: Device, trusted: Sequence[str]) -> Profile:
+    from ripieno.profiles import profile
+
+    backend = _backend(bundle, member.id, device)
+    path = bundle.path / "members" / member.id / file_of(backend)
+    return profile(
+        path, member, device, backend, batch_sizes=BATCH_SIZES, window=0.05, max_seconds=SECONDS, trusted=trusted
+    )

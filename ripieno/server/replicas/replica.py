@@ -1,0 +1,141 @@
+"""What runs on a node: the bundle's files, fetched from who deploys, and an engine over the node's own devices."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from ripieno import files
+from ripieno.engine import Engine
+from ripieno.errors import EngineError
+from ripieno.library.bundle import files_of, read_bundle
+from ripieno.profiles import local_devices
+from ripieno.resources import sleep_while_waiting
+from ripieno.server.replicas.replan import adapt_allocation, node_devices
+from ripieno.types import Allocation, Bundle
+
+if TYPE_CHECKING:
+    from ripieno.engine.engine import Isolation
+    from ripieno.engine.inference_result import Answer, Stats
+
+PREFIX = "ripieno-replica-"
+DOWN_SECONDS = 60.0
+"""After which a replica whose lanes do not come back is started again."""
+
+
+class BundleFileServer:
+    """The files of a bundle, for the replicas to fetch: an actor that lives as long as the program that deploys."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+        bundle = read_bundle(folder)
+        self._names = ["bundle.json"]
+        self._names += [f"members/{m}/{name}" for m in bundle.ensemble.members for name in files_of(bundle, m)]
+
+    def names(self) -> list[str]:
+        """What there is to fetch; also the sign of life."""
+        return self._names
+
+    def read(self, name: str) -> bytes:
+        """One file."""
+        assert name in self._names
+        return (self._folder / name).read_bytes()
+
+
+@dataclass(frozen=True)
+class ReplicaStatus:
+    """How a replica is."""
+
+    ready: bool
+    stats: Stats
+    allocation: Allocation
+    process: int
+
+
+class Replica:
+    """An engine on this node, for Ray Serve to run. `application` is the name it is deployed by."""
+
+    def __init__(
+        self, shelf: Any, application: str, resources: Mapping[str, float], isolation: str, trusted: Sequence[str] = ()
+    ) -> None:
+        self._shelf, self._application = shelf, application
+        self._down: float | None = None
+        sleep_while_waiting()
+        _remove_stale()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+        try:
+            devices = node_devices(resources, local_devices("auto"))
+            bundle = adapt_allocation(self._fetch(), devices, trusted)
+            self._engine = Engine(bundle, isolation=cast("Isolation", isolation), trusted=trusted)
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+
+    def _fetch(self) -> Bundle:
+        import ray
+
+        for name in ray.get(self._shelf.names.remote()):
+            files.write_bytes(self._folder / name, ray.get(self._shelf.read.remote(name)))
+        return read_bundle(self._folder)
+
+    async def answer(
+        self,
+        images: NDArray[np.generic],
+        members: Sequence[str] | None,
+        spread: bool,
+        each: bool,
+        deadline: float | None,
+    ) -> Answer:
+        """As `Engine.answer`; with a `deadline` in seconds, that of the members which finish in time."""
+        return await self._engine.answer(
+            images, members, spread=spread, each=each, deadline=deadline, partial=deadline is not None
+        )
+
+    async def status(self) -> ReplicaStatus:
+        """How it is now."""
+        return ReplicaStatus(self._engine.ready, self._engine.stats(), self._engine.bundle.allocation, os.getpid())
+
+    async def check_health(self) -> None:
+        """Asked by Ray Serve: raising has this replica replaced. Without who deployed it, it takes itself away."""
+        from ray.exceptions import ActorDiedError, ActorUnavailableError
+
+        try:
+            await self._shelf.names.remote()
+        except ActorDiedError:
+            from ray import serve
+
+            await asyncio.to_thread(serve.delete, self._application, _blocking=False)
+            return
+        except ActorUnavailableError:
+            pass  # a network that fails for a moment
+        now = time.monotonic()
+        self._down = None if self._engine.ready else self._down or now
+        if self._down is not None and now - self._down > DOWN_SECONDS:
+            raise EngineError(f"lanes have been down for {now - self._down:.0f} s")
+
+    def __del__(self) -> None:
+        """Ray Serve's word for the end."""
+        with contextlib.suppress(AttributeError):  # the beginning failed
+            self._engine.close(drain=False)
+        with contextlib.suppress(AttributeError):
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _remove_stale() -> None:
+    """Remove what replicas left that were killed on this machine."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,97 @@
+"""What a model answered so far: counts and histograms cheap enough to keep for every request."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of the histogram of durations."""
+SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+"""Upper bounds of the histogram of samples per request."""
+
+
+@dataclass
+class Histogram:
+    """Counts below each of `bounds`, the last one beyond all, and the sum."""
+
+    bounds: Sequence[float]
+    counts: list[int] = field(default_factory=list)
+    total: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = self.counts or [0] * (len(self.bounds) + 1)
+
+    def add(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def quantile(self, q: float) -> float:
+        """The bound below which a share `q` of the values lies; 0 without values, the last bound at most."""
+        wanted, seen = q * sum(self.counts), 0
+        for bound, count in zip(self.bounds, self.counts, strict=False):
+            seen += count
+            if seen >= wanted:
+                return bound if seen else 0.0
+        return self.bounds[-1]
+
+
+@dataclass
+class ServedModelStats:
+    """One model's requests; times in seconds."""
+
+    seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    """of answered requests, from a body read to an answer"""
+    samples: Histogram = field(default_factory=lambda: Histogram(SAMPLES))
+    """per answered request"""
+    requests: int = 0
+    """answered"""
+    partial: int = 0
+    """of them without all members"""
+    failures: Counter[int] = field(default_factory=Counter)
+    """requests the engine did not answer, by status"""
+    failed_seconds: float = 0.0
+    last: float = 0.0
+    """Unix seconds of the last request"""
+
+    def answered(self, samples: int, seconds: float, partial: bool) -> None:
+        """Count an answered request."""
+        self.last = time.time()
+        self.requests += 1
+        self.partial += partial
+        self.seconds.add(seconds)
+        self.samples.add(samples)
+
+    def failed(self, status: int, seconds: float) -> None:
+        """Count a request that got `status` instead of an answer."""
+        self.last = time.time()
+        self.failures[status] += 1
+        self.failed_seconds += seconds
+
+    def statistics(self, name: str, version: str) -> dict[str, object]:
+        """Triton's statistics document of the model `name`.
+
+        All of a request's time is in `compute_infer`; the steps around it took no time of their own, but every request
+        took them: by their counts perf_analyzer sees which model was asked.
+        """
+        success = {"count": self.requests, "ns": round(self.seconds.total * 1e9)}
+        passed, none = {"count": self.requests, "ns": 0}, {"count": 0, "ns": 0}
+        return {
+            "name": name,
+            "version": version,
+            "last_inference": round(self.last * 1000),
+            "inference_count": round(self.samples.total),
+            "execution_count": self.requests,
+            "inference_stats": {
+                "success": success,
+                "fail": {"count": self.failures.total(), "ns": round(self.failed_seconds * 1e9)},
+                "compute_infer": success,
+                **dict.fromkeys(("queue", "compute_input", "compute_output"), passed),
+                **dict.fromkeys(("cache_hit", "cache_miss"), none),
+            },
+            "batch_stats": [],
+        }

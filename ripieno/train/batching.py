@@ -1,0 +1,92 @@
+"""Which images a trial trains on, in which order and changed how: the same whoever prepares them, and where.
+
+All randomness is drawn here, in the trainer. What remains, `prepare`, is a function of an image and its own row of
+draws: it gives the same bits in blocks of any size, in any process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ripieno.data.augment import Augmentation
+from ripieno.types import Dataset
+
+BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 32 << 20}
+"""Most bytes of a block once it is float32, by type of device. A block is augmented whole: on tiny images the overhead
+of a call weighs more than its work; on a CPU blocks of 32 MiB leave the caches, and take two to three times as long."""
+
+Generators = Callable[[int], tuple[np.random.Generator, torch.Generator]]
+"""Of an epoch: for the order of its images and for their augmentation. Each call gives fresh ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some consecutive batches of an epoch."""
+
+    rows: NDArray[np.int64]
+    """which images of the data set"""
+    draws: Tensor | None
+    """(samples, numbers) for `Augmentation.apply`, on the CPU; None when nothing is changed"""
+    last: bool
+    """whether its epoch ends with it"""
+
+
+class EpochBatches:
+    """The training split of `dataset` in batches of `batch_size`, epoch after epoch."""
+
+    def __init__(
+        self, dataset: Dataset, batch_size: int, augment: Augmentation, generators: Generators, device: str = "cpu"
+    ) -> None:
+        self.augment, self.batch_size = augment, batch_size
+        self.rows = dataset.rows("train")
+        self.channels = dataset.images.shape[-1]
+        self._generators = generators
+        # a last batch of one, on which a batch norm may fail, is left out (others each time)
+        samples = len(self.rows)
+        self.samples = samples - 1 if samples % batch_size == 1 and samples > 1 else samples
+        bytes_a_batch = dataset.images[0].size * 4 * batch_size
+        self.block = max(1, BLOCK_BYTES[device] // bytes_a_batch) * batch_size
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return -(-self.samples // self.batch_size)
+
+    def blocks(self, epoch: int) -> Iterator[Block]:
+        """The blocks of `epoch`, in order."""
+        shuffle, draws = self._generators(epoch)
+        order = self.rows[shuffle.permutation(len(self.rows))[: self.samples]]
+        for start in range(0, len(order), self.block):
+            rows = order[start : start + self.block]
+            drawn = None if self.augment.is_identity else self.augment.draw(len(rows), self.channels, draws)
+            yield Block(rows, drawn, start + self.block >= len(order))
+
+
+@dataclass(frozen=True, eq=False)
+class InputTransform:
+    """What is done to images before a network's body sees them: augmentation and normalisation, on one device."""
+
+    augment: Augmentation
+    mean: Tensor
+    """(channels,), in the unit of the images, like `std`"""
+    std: Tensor
+
+    def __call__(self, images: Tensor, draws: Tensor | None) -> Tensor:
+        """`images` (samples, height, width, channels) changed as `draws` says, normalised: float32, same shape."""
+        if draws is not None:
+            changed = self.augment.apply(images.permute(0, 3, 1, 2).float(), to_device(draws, images.device))
+            images = changed.permute(0, 2, 3, 1).contiguous()
+        return (images.to(torch.float32) - self.mean) / self.std
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`. A GPU is not waited for: it copies from pinned memory, which torch keeps until it has."""
+    if device.type != "cuda" or tensor.device.type == "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -1,0 +1,113 @@
+"""One ONNX file of several members answers as the engine's combiner does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from ripieno.backends.merge_onnx import mean_onnx, merge_onnx
+from ripieno.engine.combiner import combine
+from ripieno.errors import LibraryError
+from ripieno.types import Combiner, Input
+from tests.onnx_networks import write_network
+
+SHAPE = (8, 8, 3)
+CLASSES = ("a", "b", "c", "d")
+WEIGHTS = (0.5, 0.3, 0.2)
+
+
+def answers(content: bytes, given: dict[str, np.ndarray]) -> np.ndarray:
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["probabilities"], given)[0])
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("members")
+    found = {f"m{i}": folder / f"m{i}.onnx" for i in range(3)}
+    for i, path in enumerate(found.values()):
+        write_network(path, layers=1 + i, seed=i)
+    return found
+
+
+@pytest.mark.parametrize("combiner", get_args(Combiner))
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_file_combines_as_the_engine_does(paths: dict[str, Path], combiner: Combiner, count: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (100, *SHAPE), np.uint8)
+    chosen, weights = dict(list(paths.items())[:count]), np.asarray(WEIGHTS[:count], np.float32)
+    each = np.stack([answers(p.read_bytes(), {"images": images}) for p in chosen.values()])
+    even = np.full(count, 1 / count, np.float32)
+    wanted = combine(combiner, each, even if combiner == "mean" else weights / weights.sum())
+    content = merge_onnx(chosen, [float(w) for w in weights], combiner, Input(SHAPE), CLASSES, {})
+    onnx.checker.check_model(content, full_check=True)
+    assert np.abs(answers(content, {"images": images}) - wanted).max() < 1e-6
+    apart = mean_onnx(list(chosen), [float(w) for w in weights], combiner, len(CLASSES))
+    onnx.checker.check_model(apart, full_check=True)
+    assert np.abs(answers(apart, dict(zip(chosen, each, strict=True))) - wanted).max() < 1e-6
+
+
+@pytest.mark.parametrize("combiner", get_args(Combiner))
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_not_hidden(combiner: Combiner, spoilt: float) -> None:
+    each = np.random.default_rng(0).dirichlet([1, 1, 1], (3, 4)).astype(np.float32)
+    names = ("a", "b", "c")
+    sound = answers(mean_onnx(names, WEIGHTS, combiner, 3), dict(zip(names, each, strict=True)))
+    each[1, 2, 0] = spoilt
+    found = answers(mean_onnx(names, WEIGHTS, combiner, 3), dict(zip(names, each, strict=True)))
+    assert not np.isfinite(found[2]).all()
+    np.testing.assert_array_equal(np.delete(found, 2, axis=0), np.delete(sound, 2, axis=0))
+
+
+def test_members_of_two_operator_sets_are_joined(paths: dict[str, Path], tmp_path: Path) -> None:
+    newer = onnx.version_converter.convert_version(onnx.load(str(paths["m1"])), 20)
+    onnx.save(newer, str(tmp_path / "newer.onnx"))
+    mixed = {"m0": paths["m0"], "m1": tmp_path / "newer.onnx"}
+    content = merge_onnx(mixed, (0.5, 0.5), "mean", Input(SHAPE), CLASSES, {"classes": "[]"})
+    model = onnx.load_from_string(content)
+    assert [o.version for o in model.opset_import] == [20]
+    assert {p.key: p.value for p in model.metadata_props} == {"classes": "[]"}
+    images = np.random.default_rng(1).integers(0, 256, (7, *SHAPE), np.uint8)
+    each = [answers(p.read_bytes(), {"images": images}) for p in mixed.values()]
+    assert np.abs(answers(content, {"images": images}) - np.mean(each, axis=0)).max() < 1e-6
+
+
+def test_a_broken_file_is_named(paths: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"nonsense")
+    broken = {"m0": paths["m0"], "m1": tmp_path / "broken.onnx"}
+    with pytest.raises(LibraryError, match=r"broken.onnx cannot be read as ONNX"):
+        merge_onnx(broken, (0.5, 0.5), "mean", Input(SHAPE), CLASSES, {})
+
+
+def test_tied_votes_of_unequal_weights_are_tied_in_the_file(tmp_path: Path) -> None:
+    """Where 0.1 + 0.2 stands against 0.3 the lowest class wins, as in the engine and in selection."""
+    input, classes = Input((2, 2, 1), "float32"), ("a", "b")
+    paths = {}
+    for name, best in (("m0", 1), ("m1", 1), ("m2", 0)):
+        made = onnx.helper.make_graph(
+            [
+                onnx.helper.make_node("Flatten", ["images"], ["flat"], axis=1),
+                onnx.helper.make_node("MatMul", ["flat", "zero"], ["none"]),
+                onnx.helper.make_node("Add", ["none", "sure"], ["probabilities"]),
+            ],
+            "sure",
+            [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ["batch", 2, 2, 1])],
+            [onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["batch", 2])],
+            [
+                onnx.numpy_helper.from_array(np.zeros((4, 2), np.float32), "zero"),
+                onnx.numpy_helper.from_array(np.eye(2, dtype=np.float32)[best], "sure"),
+            ],
+        )
+        model = onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 17)])
+        model.ir_version = 8
+        paths[name] = tmp_path / f"{name}.onnx"
+        onnx.save(model, str(paths[name]))
+    content = merge_onnx(paths, (0.1, 0.2, 0.3), "vote", input, classes, {})
+    session = onnxruntime.InferenceSession(content)
+    (answer,) = session.run(None, {"images": np.zeros((3, 2, 2, 1), np.float32)})
+    assert (answer[:, 0] == answer[:, 1]).all()
+    assert answer.dtype == np.float32

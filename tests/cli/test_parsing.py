@@ -1,0 +1,20 @@
+"""What people type is read as they mean it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ripieno.cli import parsing
+from ripieno.errors import RipienoError
+
+
+def test_values_are_numbers_truths_or_words() -> None:
+    read = parsing.values("--configuration", "depth=2, rate=1e-3,flip=true,activation=relu,name=nan,path=a=b")
+    assert read == {"depth": 2, "rate": 1e-3, "flip": True, "activation": "relu", "name": "nan", "path": "a=b"}
+    assert parsing.values("--configuration", "") == {}
+
+
+@pytest.mark.parametrize("text", ["depth", "=2", "depth=", "depth=1,depth=2", "depth=1,"])
+def test_values_without_a_name_or_a_value_are_refused(text: str) -> None:
+    with pytest.raises(RipienoError, match="must be name=value"):
+        parsing.values("--configuration", text)

@@ -1,0 +1,154 @@
+"""The picture of a search, drawn on recorded terminals of several sizes."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from ripieno.cli import progress_view
+from ripieno.cli.progress import ProgressCallback, end_of, progress_of, start_of, summary
+from ripieno.search.progress import RunningJob, Snapshot
+from ripieno.types import Failure, Input, Job, JobResult, Member
+
+NOW = 1000.0
+
+
+def job(trial: int, start: int = 0, stop: int = 3) -> Job:
+    rate = {"learning_rate": 0.001 * (trial + 1), "batch_size": 64, "optimizer": "adam" if trial % 2 else "sgd"}
+    return Job(trial, {**rate, "width": 16, "max_rotation": 1.5 * trial}, start, stop)
+
+
+def snapshot(running: int = 2, slots: int = 2, **changed: object) -> Snapshot:
+    seats = tuple(
+        RunningJob(job(n, 3 if n % 2 else 0, 9 if n % 2 else 3), NOW - 7 - n, 0.5 if n % 2 else None)
+        for n in range(running)
+    )
+    made = Snapshot(
+        running=seats,
+        queued=4,
+        slots=slots,
+        trials=12,
+        most_trials=30,
+        jobs=17,
+        members=15,
+        failures=2,
+        best="00007-e009",
+        best_loss=0.12345,
+        top_loss=0.4321,
+        now=NOW,
+        seconds=250.0,
+        left=None,
+        occupancy=0.973,
+    )
+    return replace(made, **changed)  # type: ignore[arg-type]
+
+
+def drawn(of: Snapshot, width: int = 80, height: int = 24, events: tuple[str, ...] = (), later: float = 0.0) -> str:
+    brief = progress_view.ConfigSummary()
+    for one in of.running:
+        brief.see(one.job.configuration)
+    picture = progress_view.SearchView(brief, now=lambda: NOW + later)
+    picture.update(of, [Text(event) for event in events])
+    console = Console(record=True, width=width, height=height, file=io.StringIO(), force_terminal=True)
+    console.print(picture)
+    return console.export_text()
+
+
+def test_a_terminal_of_80_columns_shows_all_that_is_to_be_seen() -> None:
+    shown = drawn(snapshot(), events=("ended     00003-e003",))
+    for word in (
+        *("trial 12 of 30", "4:10", "members 15", "best 0.1235 00007-e009", "best ten 0.4321"),
+        *(
+            "slots busy 2 of 2 (97 %)",
+            "queue 4",
+            "failed 2",
+            "0 → 3",
+            "3 → 9",
+            "8.0 s",
+            "0.5000",
+            "ended     00003-e003",
+        ),
+    ):
+        assert word in shown, word
+    assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 12), (200, 50), (40, 10)])
+@pytest.mark.parametrize("running", [0, 1, 64])
+def test_it_fits_the_terminal(width: int, height: int, running: int) -> None:
+    lines = drawn(snapshot(running, 64), width, height, events=("one", "two", "three", "four", "five")).splitlines()
+    assert len(lines) < height
+    assert max(map(len, lines)) <= width
+
+
+def test_more_slots_than_rows_are_counted_by_rung() -> None:
+    shown = drawn(snapshot(64, 64), height=20)
+    rows = [line for line in shown.splitlines() if "→" in line]
+    counted = next(line for line in shown.splitlines() if "more:" in line)
+    hidden = 64 - len(rows)
+    assert f"{hidden} more: {hidden // 2} to epoch 3, {hidden - hidden // 2} to epoch 9" in counted
+
+
+def test_time_goes_on_between_snapshots() -> None:
+    of = snapshot(left=90.0, most_trials=None)
+    assert "4:10, 1:30 left" in drawn(of)
+    later = drawn(of, later=20.0)
+    assert "4:30, 1:10 left" in later
+    assert " 28 s" in later or "0:28" in later
+
+
+def test_the_nearer_end_is_the_one_shown() -> None:
+    assert progress_view.fraction_done(snapshot(running=0)) == pytest.approx(12 / 30)
+    assert progress_view.fraction_done(snapshot(running=2)) == pytest.approx(11 / 30)  # one of two is new, and not done
+    assert progress_view.fraction_done(snapshot(left=250.0)) == pytest.approx(0.5)
+    assert progress_view.fraction_done(snapshot(most_trials=None)) is None
+
+
+def test_a_configuration_in_brief_is_what_differs() -> None:
+    brief = progress_view.ConfigSummary()
+    brief.see(job(0).configuration)
+    assert brief.words(job(0).configuration) == "lr 0.001 batch 64 sgd turn 0 width 16"
+    brief.see(job(1).configuration)
+    assert brief.words(job(1).configuration) == "lr 0.002 adam turn 1.5"
+
+
+def test_markup_in_values_is_text() -> None:
+    odd = RunningJob(Job(1, {"name": "[red]x[/nonsense]"}, 0, 1), NOW, None)
+    assert "[red]x[/nonsense]" in drawn(replace(snapshot(), running=(odd,)))
+
+
+def member(of: Job, loss: float) -> Member:
+    losses = {"valid_cross_entropy": loss}
+    return Member(
+        of.member, of.trial, of.stop, "resnet", of.configuration, Input((8, 8, 1)), ("a", "b"), losses, 10, 1.0
+    )
+
+
+def test_every_event_is_one_line() -> None:
+    brief = progress_view.ConfigSummary()
+    brief.see(job(3).configuration)
+    assert start_of(job(3), brief).plain.startswith("started   trial 3, epochs 0 to 3  lr 0.004")
+    assert start_of(job(3, 3, 9), brief).plain.startswith("promoted  trial 3, epochs 3 to 9")
+    ended = end_of(JobResult(job(3), member(job(3), 0.25), started=10.0, finished=14.2)).plain
+    assert ended == "ended     00003-e003  cross-entropy 0.2500  4.2 s"
+    failed = end_of(
+        JobResult(job(3), failure=Failure("crash", "the worker was killed", log="run/logs/slot-0.log"))
+    ).plain
+    assert failed == "failed    trial 3, epochs 0 to 3  crash: the worker was killed (see run/logs/slot-0.log)"
+    assert progress_of(snapshot(running=0)) == "   4:10   40 %  trial 12 of 30  15 members"
+
+
+def test_the_summary_says_what_it_came_to(tmp_path: object) -> None:
+    watch = ProgressCallback(progress_view.SearchView(progress_view.ConfigSummary()), progress_view.ConfigSummary())
+    lost = JobResult(job(3), failure=Failure("memory", "out of memory"))
+    watch(snapshot(finished=(lost,)))
+    watch(snapshot(running=0, ended="deadline"))
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(summary(watch, tmp_path))  # type: ignore[arg-type]
+    text = " ".join(console.export_text().split())
+    for word in ("the time is up after 4:10", "00007-e009", "15 members of 12 trials", "97 %", "out of memory", "logs"):
+        assert word in text, word

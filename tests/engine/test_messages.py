@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import fake_members as fake
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ripieno.engine.messages import (
+    LONGEST,
+    MessageKind,
+    RunBatch,
+    WorkerMessage,
+    WorkerSetup,
+    pack_messages,
+    pack_setup,
+    pack_tasks,
+    unpack_messages,
+    unpack_setup,
+    unpack_tasks,
+)
+from ripieno.engine.model_runner import ModelSpec, WorkerConfig
+from ripieno.engine.range_queue import MOST_RANGES
+from ripieno.engine.ring_types import MAX_ASSIGNMENTS
+from ripieno.types import Device, Input
+
+small = st.integers(0, 2**16 - 1)
+slots = st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)), min_size=1, max_size=5).map(tuple)
+
+
+@given(st.lists(st.builds(RunBatch, st.integers(0, 2**64 - 1), small, slots, st.booleans()), max_size=6))
+def test_tasks_arrive_as_they_were_sent(tasks):
+    assert list(unpack_tasks(pack_tasks(tasks))) == tasks
+
+
+news = st.builds(
+    WorkerMessage, st.sampled_from(MessageKind), small, st.integers(0, 2**64 - 1), st.floats(0, 1e9), st.text()
+)
+
+
+@given(st.lists(news, max_size=4))
+def test_news_arrive_as_they_were_sent(many):
+    assert list(unpack_messages(pack_messages(many))) == many
+
+
+def test_the_most_a_lane_may_hold_fits_one_message():
+    worst = [RunBatch(0, 0, ((0, 0),) * MOST_RANGES)] * MAX_ASSIGNMENTS
+    assert len(pack_tasks(worst)) < LONGEST
+
+
+def test_a_setup_survives_json():
+    seat = ModelSpec(3, fake.member(3, delay=0.5), Path("a/model.onnx"))
+    orders = WorkerConfig("onnx", Device("cpu:0", "cpu", 1, (0, 1)), 2, (1,), (seat,))
+    setup = WorkerSetup("module:load", orders, 64, 4, 3, Input((2, 2, 1)))
+    assert unpack_setup(pack_setup(setup)) == setup

@@ -1,0 +1,46 @@
+"""The model card says what a bundle is, and a name in it is never markup."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ripieno.errors import LibraryError
+from ripieno.library import read_bundle
+from ripieno.library.model_card import CARD, read_or_render_card, render_card
+
+
+def test_every_bundle_has_a_card_with_its_figures_members_costs_data_and_making(finished_bundle: Path) -> None:
+    bundle = read_bundle(finished_bundle)
+    text = (finished_bundle / CARD).read_text()
+    head = yaml.safe_load(text.split("---\n")[1])
+    assert head["license"] == "unknown"
+    assert head["library_name"] == "ripieno"
+    for title in ("Figures", "Members", "Costs", "Data", "How it was made", "Licence"):
+        assert f"\n## {title}\n" in text
+    assert all(m in text for m in bundle.ensemble.members)
+    assert f"{bundle.ensemble.losses['test_accuracy']:.4f}" in text
+    assert "360 images" in text
+    assert "resnet-tiny" in text
+    assert read_or_render_card(bundle) == text
+
+
+def test_a_licence_is_stated_in_the_head_and_at_the_end(finished_bundle: Path) -> None:
+    text = read_or_render_card(read_bundle(finished_bundle), "apache-2.0")
+    assert yaml.safe_load(text.split("---\n")[1])["license"] == "apache-2.0"
+    assert text.endswith("## Licence\n\napache-2.0.\n")
+    with pytest.raises(LibraryError, match="one word"):
+        read_or_render_card(read_bundle(finished_bundle), "mine: yes\nevil: 1")
+
+
+def test_a_name_in_a_card_is_no_markup(finished_bundle: Path) -> None:
+    bundle = read_bundle(finished_bundle)
+    evil = ("<img src=x>", "a|b\nc", "[x](http://y)")
+    text = render_card(dataclasses.replace(bundle, classes=(*evil, *bundle.classes[3:])))
+    assert "\n<img" not in text
+    assert "\\<img src=x\\>" in text
+    assert "a\\|b c" in text
+    assert "Not known: these networks were brought" in text

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+import ripieno
+from ripieno.data.augment import Augmentation
+from ripieno.models.build import build
+from ripieno.train import TrainingConfig, batching, crew
+from ripieno.train.batching import EpochBatches
+from ripieno.train.data_pipeline import BatchPipeline
+from ripieno.train.preparers import InlinePreparer
+from ripieno.train.speed import measure_throughput
+from ripieno.train.ways import INLINE, Way
+from ripieno.types import Dataset
+
+MOVED = Augmentation(max_rotation=20, max_zoom=0.2, max_shear=0.1, max_channel_shift=0.1, flip=True)
+WAYS = [INLINE, Way("thread"), Way("loaders", 1), Way("loaders", 2)]
+
+
+def planned(digits: Dataset, batch_size: int, augment: Augmentation, seed: int = 0) -> EpochBatches:
+    def generators(epoch: int) -> tuple[np.random.Generator, torch.Generator]:
+        return np.random.default_rng((seed, epoch)), torch.Generator().manual_seed(1000 * seed + epoch)
+
+    return EpochBatches(digits, batch_size, augment, generators)
+
+
+def epoch(
+    digits: Dataset, batch_size: int, seed: int = 0, augment: Augmentation | None = None, way: Way = INLINE
+) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Images (NHWC, normalised), labels and batch sizes of one epoch."""
+    made = planned(digits, batch_size, augment or Augmentation(), seed)
+    with closing(BatchPipeline(digits, made, torch.device("cpu"), 1, way=way)) as feed:
+        parts = [(i.clone(), n) for block in feed.batches(1) for i, n in block]
+    assert len(parts) == made.steps
+    images = torch.cat([i for i, _ in parts]).permute(0, 2, 3, 1)
+    return images, torch.cat([n for _, n in parts]), [len(n) for _, n in parts]
+
+
+@pytest.fixture
+def loaders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small blocks, so that there are many."""
+    monkeypatch.setitem(batching.BLOCK_BYTES, "cpu", 24 * 64 * 4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_loader_is_left() -> object:
+    yield
+    crew.dismiss()
+
+
+@pytest.mark.parametrize("bytes_of_a_block", [1, 5000, 1 << 20])
+def test_every_training_sample_comes_once_with_its_label(
+    digits: Dataset, bytes_of_a_block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(batching.BLOCK_BYTES, "cpu", bytes_of_a_block)
+    images, labels, sizes = epoch(digits, 10)
+    images = (images * torch.tensor(digits.std) + torch.tensor(digits.mean)).round()
+    rows = digits.rows("train")
+    expected = {digits.images[r].tobytes() + bytes([digits.labels[r]]) for r in rows}
+    seen = [i.numpy().astype(np.uint8).tobytes() + bytes([int(n)]) for i, n in zip(images, labels, strict=True)]
+    assert set(seen) == expected
+    assert len(seen) == len(rows)
+    assert sizes == [10] * 21 + [6]
+
+
+def test_images_come_as_the_network_normalises_them(digits: Dataset) -> None:
+    network = build("resnet", {"width": 2}, digits.input, 10, digits.mean, digits.std)
+    images = epoch(digits, 216)[0]
+    order = digits.rows("train")[np.random.default_rng((0, 1)).permutation(216)]
+    expected = network.normalise(torch.from_numpy(digits.images[order]))
+    assert torch.equal(images.permute(0, 3, 1, 2), expected)
+
+
+@pytest.mark.parametrize("augment", [Augmentation(), MOVED])
+def test_the_size_of_blocks_changes_nothing_but_memory(
+    digits: Dataset, augment: Augmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = epoch(digits, 10, augment=augment)
+    monkeypatch.setitem(batching.BLOCK_BYTES, "cpu", 1)
+    assert all(torch.equal(a, b) for a, b in zip(whole[:2], epoch(digits, 10, augment=augment)[:2], strict=True))
+
+
+@pytest.mark.parametrize("augment", [Augmentation(), MOVED])
+@pytest.mark.parametrize("way", WAYS[1:], ids=str)
+def test_the_batches_are_the_same_whichever_way_they_are_prepared(
+    digits: Dataset, way: Way, augment: Augmentation, loaders: None
+) -> None:
+    expected = epoch(digits, 10, 3, augment)
+    found = epoch(digits, 10, 3, augment, way)
+    assert all(torch.equal(a, b) for a, b in zip(expected[:2], found[:2], strict=True))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_epochs_follow_each_other_and_one_left_in_the_middle_starts_again(
+    digits: Dataset, way: Way, loaders: None
+) -> None:
+    made = planned(digits, 24, MOVED)
+    with closing(BatchPipeline(digits, made, torch.device("cpu"), 4, way=INLINE)) as whole:
+        expected = [torch.cat([i for block in whole.batches(e) for i, _ in block]) for e in (2, 3)]
+    with closing(BatchPipeline(digits, made, torch.device("cpu"), 4, way=way)) as feed:
+        next(feed.batches(2))
+        found = [torch.cat([i.clone() for block in feed.batches(e) for i, _ in block]) for e in (2, 3)]
+    assert [torch.equal(a, b) for a, b in zip(expected, found, strict=True)] == [True, True]
+
+
+def test_loaders_killed_in_the_middle_cost_no_batch(digits: Dataset, loaders: None) -> None:
+    expected = epoch(digits, 24, augment=MOVED)[0]
+    way = Way("loaders", 2)
+    with closing(BatchPipeline(digits, planned(digits, 24, MOVED), torch.device("cpu"), 1, way=way)) as feed:
+        crew.crew(Path(str(digits.path)), digits.input, 2)
+        found = []
+        for number, block in enumerate(feed.batches(1)):
+            found += [i.clone() for i, _ in block]
+            if number == 2:
+                for process in crew.crew(Path(str(digits.path)), digits.input, 2).processes:
+                    process.kill()
+        assert feed._way == INLINE
+    assert torch.equal(torch.cat(found).permute(0, 2, 3, 1), expected)
+
+
+def test_a_way_is_changed_in_the_middle_of_an_epoch_without_losing_a_batch(digits: Dataset, loaders: None) -> None:
+    expected = epoch(digits, 24, augment=MOVED)[0]
+    assert digits.path is not None
+    helping = crew.crew(digits.path, digits.input, 2)
+    while not helping.ready():
+        time.sleep(0.01)
+    found, gone = [], []
+    with closing(BatchPipeline(digits, planned(digits, 24, MOVED), torch.device("cpu"), 1)) as feed:
+        for number, block in enumerate(feed.batches(1)):
+            found += [i.clone() for i, _ in block]
+            gone.append(feed._way)
+            feed.trials.way = [Way("thread"), Way("loaders", 2), INLINE][number % 3]
+    assert gone == [INLINE, Way("thread"), Way("loaders", 2)] * 3
+    assert torch.equal(torch.cat(found).permute(0, 2, 3, 1), expected)
+
+
+def test_fewer_loaders_take_over_when_what_is_pending_fits_them(digits: Dataset, loaders: None) -> None:
+    made = planned(digits, 24, MOVED)
+    with closing(BatchPipeline(digits, made, torch.device("cpu"), 2, way=INLINE)) as whole:
+        expected = torch.cat([i for e in (1, 2) for block in whole.batches(e) for i, _ in block])
+    assert digits.path is not None
+    helping = crew.crew(digits.path, digits.input, 2)
+    while not helping.ready():
+        time.sleep(0.01)
+    found, gone = [], []
+    with closing(BatchPipeline(digits, made, torch.device("cpu"), 2, way=Way("loaders", 2))) as feed:
+        for number in (1, 2):
+            for block in feed.batches(number):
+                found += [i.clone() for i, _ in block]
+                gone.append(feed._way)
+                if len(gone) == 2:
+                    assert len(feed._pending) > crew.DEPTH - 1
+                    feed.trials.way = Way("loaders", 1)
+                elif len(gone) == 3:  # while the trainer prepares, they come up
+                    helping = crew.crew(digits.path, digits.input, 1)
+                    while not helping.ready():
+                        time.sleep(0.01)
+    assert gone[:3] == [Way("loaders", 2), Way("loaders", 2), INLINE]
+    assert gone[-1] == Way("loaders", 1)
+    assert torch.equal(torch.cat(found), expected)
+
+
+def test_loaders_end_with_a_trainer_that_is_killed(digits: Dataset) -> None:
+    code = (
+        "import pathlib, time; from ripieno.data import open_dataset; from ripieno.train.crew import Crew\n"
+        f"folder = pathlib.Path({str(digits.path)!r}); crew = Crew(folder, open_dataset(folder).input, 2)\n"
+        "while not crew.ready(): time.sleep(0.01)\n"
+        "print(*(p.pid for p in crew.processes), flush=True); time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(ripieno.__file__).parents[1])}
+    trainer = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    assert trainer.stdout is not None
+    loaders = [psutil.Process(int(pid)) for pid in trainer.stdout.readline().split()]
+    assert len(loaders) == 2
+    trainer.kill()
+    trainer.communicate()
+    assert psutil.wait_procs(loaders, timeout=30)[1] == []
+
+
+def test_a_sample_left_alone_waits_for_another_epoch(digits: Dataset) -> None:
+    assert epoch(digits, 5)[2] == [5] * 43
+    assert epoch(digits, 216)[2] == [216]
+
+
+def test_the_order_and_the_augmentation_follow_the_generators(digits: Dataset) -> None:
+    moved = Augmentation(max_rotation=20)
+    one, same, other = (epoch(digits, 32, seed, moved)[0] for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert not torch.equal(one, epoch(digits, 32, 1)[0])
+
+
+def test_the_time_waited_is_counted_once(digits: Dataset) -> None:
+    feed = BatchPipeline(digits, planned(digits, 24, MOVED), torch.device("cpu"), 2)
+    started = time.perf_counter()
+    for _ in feed.batches(1):
+        pass
+    waited = feed.waited()
+    assert 0 < waited < time.perf_counter() - started
+    assert feed.waited() == 0
+
+
+def test_the_first_block_is_no_part_of_a_speed(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert digits.path is not None
+    slow = [0.5]
+    real = InlinePreparer.take
+
+    def take(self: InlinePreparer) -> torch.Tensor:
+        time.sleep(slow.pop() if slow else 0)
+        return real(self)
+
+    monkeypatch.setattr(InlinePreparer, "take", take)
+    found = measure_throughput(
+        TrainingConfig(tmp_path, digits.path, "resnet", 1, 0), {"width": 2, "batch_size": 24}, 0.05, batches=1
+    )
+    assert found.rate > 0
+    assert found.waited < 1
