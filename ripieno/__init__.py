@@ -90,6 +90,7 @@ __all__ = [*_HOMES, "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
+        importlib.import_module("ripieno.notebook").register()
         return getattr(importlib.import_module(f"ripieno.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'ripieno' has no attribute {name!r}")
 

@@ -1,7 +1,7 @@
-"""How words show themselves in a notebook: small tables and pictures as HTML, without a script or a colour of paper.
+"""HTML views of ensembles, fronts, allocations and libraries in notebooks: small tables and SVG, without scripts.
 
-Text is in the notebook's own colour and marks in mid-tones, so that all of it reads in light and in dark. The words
-are told by their names: this module stands below them.
+Text takes the notebook's own colour and marks are mid-tones, so that both light and dark themes are readable. The types
+know nothing of HTML: `register` attaches the views.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ripieno.types import Allocation, Ensemble, Front, Member
+from ripieno.library import Library
+from ripieno.types import Allocation, Ensemble, Front, Member
 
 BLUE, ORANGE, GREEN = "#3d85c6", "#e07b39", "#4b9a6b"
 COLOURS = (BLUE, ORANGE, GREEN, "#8e6bbf", "#b0803c", "#3f95a0")
@@ -23,13 +23,6 @@ LANES = 24
 WIDTH, BAR = 420, 20
 """Pixels: of a picture, of a lane in it."""
 UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memory": "bytes", "flops": "operations"}
-
-
-class HtmlRepr:
-    """Shows itself in a notebook."""
-
-    def _repr_html_(self) -> str:
-        return VIEWS[type(self).__name__](self)
 
 
 def ensemble_view(ensemble: Ensemble) -> str:
@@ -102,13 +95,19 @@ def library_view(library: Any) -> str:
     return _card(str(library.path), facts, _table(columns, rows, len(members)) if rows else "", more)
 
 
-VIEWS: Mapping[str, Callable[[Any], str]] = {
-    "Ensemble": ensemble_view,
-    "Front": front_view,
-    "Allocation": allocation_view,
-    "Library": library_view,
+VIEWS: Mapping[type, Callable[[Any], str]] = {
+    Ensemble: ensemble_view,
+    Front: front_view,
+    Allocation: allocation_view,
+    Library: library_view,
 }
-"""How each word is shown."""
+"""View of each type."""
+
+
+def register() -> None:
+    """Give each type of `VIEWS` the method `_repr_html_` that notebooks call; calling it again changes nothing."""
+    for kind, view in VIEWS.items():
+        kind._repr_html_ = view  # type: ignore[attr-defined]
 
 
 def _stairs(points: Sequence[tuple[float, float]]) -> str:

@@ -14,9 +14,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.notebook import HtmlRepr
-from ripieno.turns import Cascade as Cascade
-
 type_version = 1
 """Version written into every JSON file; readers refuse what is newer."""
 
@@ -204,7 +201,7 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class Ensemble(HtmlRepr):
+class Ensemble:
     """Members that answer together, chosen under a budget."""
 
     name: str
@@ -222,7 +219,7 @@ class Ensemble(HtmlRepr):
 
 
 @dataclass(frozen=True)
-class Front(HtmlRepr):
+class Front:
     """The best ensemble for every budget in one kind of cost: the best for a budget is the last that it pays for."""
 
     kind: str
@@ -262,7 +259,7 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class Allocation(HtmlRepr):
+class Allocation:
     """Placements of an ensemble's members: replicas are two placements of one member."""
 
     name: str
@@ -295,6 +292,47 @@ class Allocation(HtmlRepr):
     """what runs each placement, and so which profile it was planned by; empty: that of most profiles"""
     filled: float | None = None
     """how full the batches of the busiest member were in the last bench, 0..1 of those planned; None when unknown"""
+
+
+TOLERANCE = 0.002
+"""Default growth of the validation cross-entropy that a cascade may cause, nats."""
+DISABLED = 2.0
+"""Threshold that disables a cascade: no probability reaches it."""
+
+
+@dataclass(frozen=True)
+class CascadeEffect:
+    """Compute saved by a cascade on some samples and its loss there, against running all members on every sample."""
+
+    samples: int
+    saved: float
+    """share of the compute"""
+    asked: float
+    """mean number of members run on a sample"""
+    cross_entropy: float
+    whole_cross_entropy: float
+    """of the mean of all members"""
+    accuracy: float
+    whole_accuracy: float
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """Order in which members run (early exit), and the confidence of their running mean at which a sample stops."""
+
+    order: tuple[str, ...]
+    threshold: float
+    """largest probability of the running mean at which a sample stops"""
+    tolerance: float = 0.0
+    """growth of the validation cross-entropy that was allowed, nats"""
+    effects: Mapping[str, CascadeEffect] = field(default_factory=dict)
+    """by split: planned on `valid`, measured on `test`"""
+
+
+def describe_effect(effect: CascadeEffect) -> str:
+    """Return a clause: the compute saved and its cost in cross-entropy and accuracy."""
+    loss, hits = effect.cross_entropy - effect.whole_cross_entropy, effect.accuracy - effect.whole_accuracy
+    return f"saves {effect.saved:.1%} of the compute for {loss:+.4f} of cross-entropy and {hits:+.2%} of accuracy"
 
 
 @dataclass(frozen=True)

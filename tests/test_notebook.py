@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 import ripieno
-from ripieno.notebook import LANES, ROWS
+from ripieno.notebook import LANES, ROWS, register
 from ripieno.types import Allocation, Device, Ensemble, Front, Placement
 from tests.reports.made_run import make_run
+
+register()
 
 EVIL = "<img src=x onerror=harm()>&\"'"
 MEMBERS = ("m0", EVIL)

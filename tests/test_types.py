@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-from ripieno import files, turns
+from ripieno import files
 from ripieno import types as words
 
 UNSTORED = {("Bundle", "path")}
@@ -19,9 +19,8 @@ UNSTORED = {("Bundle", "path")}
 STORED = sorted(
     (
         word
-        for module in (words, turns)
-        for word in vars(module).values()
-        if dataclasses.is_dataclass(word) and isinstance(word, type) and word.__module__ == module.__name__
+        for word in vars(words).values()
+        if dataclasses.is_dataclass(word) and isinstance(word, type) and word.__module__ == words.__name__
         if word is not words.Dataset  # arrays: its own files
     ),
     key=lambda word: word.__name__,

@@ -17,7 +17,7 @@ from ripieno.commands import command
 from ripieno.durations import check_duration
 from ripieno.errors import EXTRAS, RipienoError
 from ripieno.notes import Notes
-from ripieno.turns import TOLERANCE
+from ripieno.types import TOLERANCE
 
 if TYPE_CHECKING:
     from ripieno.engine.benchmark import BenchResult

@@ -17,7 +17,7 @@ from ripieno.engine.request import ExecutionPlan, PartialResult
 from ripieno.engine.ring_types import RequestSlice
 from ripieno.errors import EngineError
 from ripieno.tasks.metrics import cross_entropy
-from ripieno.turns import DISABLED, TOLERANCE, Cascade, CascadeEffect
+from ripieno.types import DISABLED, TOLERANCE, Cascade, CascadeEffect
 
 Array = NDArray[np.float32]
 THRESHOLDS = 200

@@ -17,8 +17,7 @@ from ripieno.commands import command
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library.backend_report import BackendReport, read_proof
 from ripieno.library.bench_records import register_bundle
-from ripieno.library.kept import plain_name
-from ripieno.library.library import Library
+from ripieno.library.library import Library, plain_name
 from ripieno.library.model_card import write_card
 from ripieno.types import Allocation, Bundle, Ensemble
 

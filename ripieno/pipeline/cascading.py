@@ -18,8 +18,7 @@ from ripieno.library import Library, read_bundle, rewrite_bundle
 from ripieno.library.bundle import backend_of, check_target
 from ripieno.library.evaluate import evaluate
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
-from ripieno.turns import DISABLED, TOLERANCE
-from ripieno.types import Bundle, Cascade, Split
+from ripieno.types import DISABLED, TOLERANCE, Bundle, Cascade, Split
 
 BATCH = 256
 LARGE = 0.1

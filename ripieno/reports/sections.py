@@ -20,8 +20,7 @@ from ripieno.reports.search import (
     utilisation,
     varying_hyperparameters,
 )
-from ripieno.turns import DISABLED, describe_effect
-from ripieno.types import Allocation
+from ripieno.types import DISABLED, Allocation, describe_effect
 
 HYPERPARAMETERS = 24
 """Plots of hyperparameters at most, those that go with the loss most closely."""

@@ -16,7 +16,7 @@ import pytest
 
 from ripieno.engine import Cascade, Engine, RestartPolicy
 from ripieno.errors import EngineBusyError, EngineError, EngineTimeoutError
-from ripieno.turns import DISABLED
+from ripieno.types import DISABLED
 
 QUICK = RestartPolicy(ping=0.8, check=0.05, stall=1.0, back_off=0.01, longest_back_off=0.05)
 

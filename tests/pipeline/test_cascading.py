@@ -18,8 +18,7 @@ from ripieno.pipeline import cascade
 from ripieno.pipeline.backend_selection import Tolerances
 from ripieno.pipeline.cascading import costs_of, warnings_of
 from ripieno.tasks.metrics import accuracy, cross_entropy
-from ripieno.turns import CascadeEffect
-from ripieno.types import Cascade, Dataset, Device, Ensemble
+from ripieno.types import Cascade, CascadeEffect, Dataset, Device, Ensemble
 from tests.onnx_networks import write_network
 
 NAMES = ("00000-e001", "00001-e001", "00002-e001")

@@ -12,7 +12,7 @@ import pytest
 import ripieno
 from ripieno.data import open_dataset
 from ripieno.errors import LibraryError
-from ripieno.turns import Cascade
+from ripieno.types import Cascade
 
 PREDICTIONS = {"net": np.full((3, 2), 0.5)}
 IDLE: list[tuple[Any, dict[str, Any], str]] = [
