@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ripieno.deprecation import find_renamed
 
 type_version = 1
 """Version written into every JSON file; readers refuse what is newer."""
@@ -352,3 +354,9 @@ class Bundle:
     """backend by member and device, where it is not `backend`"""
     cascade: Cascade | None = None
     """asks members in turn, if the user chose so"""
+
+
+if not TYPE_CHECKING:  # a type checker would take every name for an attribute of this module
+
+    def __getattr__(name: str) -> Any:
+        return find_renamed(globals(), {"Point": "BatchProfile", "Outcome": "JobResult"}, name)

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.backends.backend_id import file_of
 from ripieno.commands import command
+from ripieno.deprecation import warn_renamed
 from ripieno.errors import LibraryError, error_summary
 from ripieno.library.broken import read_or_none, read_sound, warn_broken, write_over
 from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Profile, Split
@@ -269,6 +270,21 @@ class Library:
     def true_class_mapped(self, members: Iterable[str], split: Split = "valid") -> list[NDArray[Any]]:
         """The same as a memory-mapped row a member, of the dtype kept: for samples by the million."""
         return [files.read_array(self.member_path(m) / _truth_name(split)) for m in members]
+
+    def made(self, job: Job) -> Member | None:
+        """Return `find_job_member(job)`: the former name, for one version."""
+        warn_renamed("Library.made", "find_job_member")
+        return self.find_job_member(job)
+
+    def truth(self, members: Iterable[str], split: Split = "valid") -> NDArray[np.float32]:
+        """Return `true_class_probabilities(members, split)`: the former name, for one version."""
+        warn_renamed("Library.truth", "true_class_probabilities")
+        return self.true_class_probabilities(members, split)
+
+    def mapped_truth(self, members: Iterable[str], split: Split = "valid") -> list[NDArray[Any]]:
+        """Return `true_class_mapped(members, split)`: the former name, for one version."""
+        warn_renamed("Library.mapped_truth", "true_class_mapped")
+        return self.true_class_mapped(members, split)
 
     def labels(self, split: Split = "valid") -> NDArray[np.int64]:
         """Labels the cached predictions of `split` answer to. Raises LibraryError when there are none."""

@@ -4,6 +4,9 @@ Stages never import each other; they meet here. Every function works alone on wh
 folder and returns the words of :mod:`ripieno.types`.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from ripieno.deprecation import find_renamed
 from ripieno.pipeline.cascading import cascade
 from ripieno.pipeline.costs import measure, static_costs
 from ripieno.pipeline.deployment import allocate, predict
@@ -40,3 +43,8 @@ __all__ = [
     "static_costs",
     "tune",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take every name for an attribute of this module
+
+    def __getattr__(name: str) -> Any:
+        return find_renamed(globals(), {"foresee": "plan_offline", "Forecast": "OfflinePlan"}, name)

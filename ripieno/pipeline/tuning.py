@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from ripieno.types import Configuration, Input, Job, Metric
 
 if TYPE_CHECKING:
     from ripieno.search.progress import Snapshot
-    from ripieno.search.settings import Promotion
 
 
 def tune(
@@ -47,8 +46,6 @@ def tune(
     split: tuple[float, float, float] | None = None,
     metric: Metric | None = None,
     skip_bad: bool | None = None,
-    promote: Promotion | None = None,
-    budget: Mapping[str, float] | None = None,
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
     watch: Callable[[Snapshot], None] | None = None,
@@ -68,10 +65,6 @@ def tune(
     `pipeline.packing`. `notes` gathers what to know of the data and of that, which is logged without it. `metric` is
     the score that is shown; trials are ranked by cross-entropy.
 
-    With `promote` "ensemble" trials train on for what they add to the best ensemble under `budget`, in `flops` of a
-    sample or in `parameters`: see `pipeline.promotion`. It made no difference where it was measured, so no command
-    offers it; it stays for those who compare.
-
     Raises DataError for data that cannot be used or are not there, SearchError for settings or data that contradict the
     run's.
     """
@@ -81,7 +74,6 @@ def tune(
             pass  # refused at once, not when all is loaded
     sleep_while_waiting()  # before PyTorch is loaded
     from ripieno.data.load import check_arguments
-    from ripieno.pipeline.promotion import make_promotion_score
     from ripieno.pipeline.trial_packing_benchmark import find_packing
     from ripieno.search import run_search
     from ripieno.search.algorithms import check_algorithm
@@ -120,13 +112,12 @@ def tune(
     check_arguments(size, split, metric)
     if seed is None and before is None:
         seed = kept_seed(library)
-    given = {"algorithm": algorithm, "epochs": epochs, "eta": eta, "seed": seed, "promote": promote, "budget": budget}
+    given = {"algorithm": algorithm, "epochs": epochs, "eta": eta, "seed": seed}
     asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     settings = dataclasses.replace(before or Settings(found), space=found, trials=trials, hours=hours, **asked)
     check_algorithm(settings.algorithm)
     if before is not None:
         check_same(library.path, before, settings)
-    worth = make_promotion_score(library, found.family, settings.budget) if settings.promote == "ensemble" else None
     deadline = None if hours is None else clock.now() + 3600 * hours
     dataset = prepare(data, library, size, split, settings.seed, metric, skip_bad, progress, notes)
     task = TrainingConfig(
@@ -147,9 +138,7 @@ def tune(
     task = dataclasses.replace(task, threads=places.threads(), spare=places.spare())
     work = functools.partial(train_job, task)
     with places.open(work, library.logs_path, functools.partial(trial_progress, library)) as workers:
-        last = run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch, worth=worth)
-    if worth is not None:
-        notes.append(worth.said())
+        last = run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch)
     if not library.ids() and last.ended == "trials":  # with the same seed they would all fail again
         mend = f"see {library.logs_path}, mend the cause and use another folder with --run"
         raise SearchError(f"no network was trained, all {last.jobs} jobs failed: {mend}")

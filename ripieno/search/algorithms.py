@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ripieno.errors import SearchError
-from ripieno.search.asha import Asha, PromotionScore, hyperband, rungs
+from ripieno.search.asha import Asha, hyperband, rungs
 from ripieno.search.generations import Generations
 from ripieno.search.samplers import SAMPLERS, find_sampler
 from ripieno.search.scheduler import Scheduler
@@ -96,16 +96,6 @@ def check_algorithm(name: str) -> None:
         find_sampler(find_algorithm(name).sampler)(0)
 
 
-def make_scheduler(
-    algorithm: str, epochs: int, eta: int, trials: int | None, worth: PromotionScore | None = None
-) -> Scheduler:
-    """The scheduler of `algorithm`. Raises SearchError when it has no trials to promote by `worth`."""
-    scheduler = SCHEDULERS[find_algorithm(algorithm).scheduler](epochs, eta, trials)
-    if worth is not None:
-        if not isinstance(scheduler, Asha) or not scheduler.pauses:
-            raise SearchError(
-                f"{algorithm} of {epochs} epochs never pauses a trial, so none can be promoted for an ensemble: "
-                "use hyperband, asha or bohb, and more epochs than one"
-            )
-        scheduler.worth = worth
-    return scheduler
+def make_scheduler(algorithm: str, epochs: int, eta: int, trials: int | None) -> Scheduler:
+    """Build the scheduler of `algorithm`."""
+    return SCHEDULERS[find_algorithm(algorithm).scheduler](epochs, eta, trials)

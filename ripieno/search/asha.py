@@ -9,29 +9,19 @@ results.
 Hyperband hedges against first rungs too short to tell trials apart: its brackets leave out more and more of the low
 rungs, and new trials are dealt out between them in Hyperband's proportions. One bracket of one rung is random search.
 
-With `worth` a rung promotes, of those that wait, the best by that instead of by their loss, as long as fewer than 1/eta
-of its trials were promoted: what a trial is worth to an ensemble changes with the ensemble, and a rank once reached is
-no claim.
-
 Decides only: time, randomness and processes are the caller's.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf, isfinite
 
 from ripieno.errors import SearchError
 from ripieno.search.scheduler import Decision
-
-RungResult = tuple[int, int]
-"""A trial, and an epoch that it has a result at."""
-PromotionScore = Callable[[Sequence[RungResult], Sequence[RungResult]], Sequence[float]]
-"""From all results told without a failure, in their order, and trials that wait: a number for each of these, smaller
-is better, infinite: not to be promoted. Pure: the same results give the same numbers."""
 
 
 def rungs(epochs: int, eta: int = 3, least: int = 1) -> tuple[int, ...]:
@@ -88,10 +78,6 @@ class _Rung:
         last = self.ranking[top - 1] if top else (-inf, 0)
         return [found for found in self.waiting[: bisect_right(self.waiting, last)] if isfinite(found[0])]
 
-    def quota(self, eta: int) -> int:
-        """How many more may be promoted for 1/eta of all here to be."""
-        return len(self.ranking) // eta - (len(self.ranking) - len(self.waiting))
-
     def promote(self, trial: int) -> None:
         """`trial` trains on; what is promoted stands at the head of those that wait."""
         place = next((n for n, (_, waiting) in enumerate(self.waiting) if waiting == trial), None)
@@ -102,8 +88,7 @@ class _Rung:
 class Asha:
     """Which trial trains on, and how far. `trials` bounds how many are started; None: no bound.
 
-    A `Scheduler`: `options` lists what could be done now, `issue` says what is done, `tell` how it ended. The
-    attribute `worth` ranks trials that wait; None: their loss does. It may be set as long as no result was told.
+    A `Scheduler`: `options` lists what could be done now, `issue` says what is done, `tell` how it ended.
     """
 
     def __init__(
@@ -118,9 +103,7 @@ class Asha:
         self.eta = eta
         self.trials = trials
         self.stopping = stopping
-        self.worth: PromotionScore | None = None
         self.started = 0
-        self._told: list[RungResult] = []
         self._brackets = brackets
         self._shares = shares(len(brackets), eta)
         self._dealt = [0] * len(brackets)
@@ -132,18 +115,13 @@ class Asha:
         for start, number, stop in sorted(steps, reverse=True):
             self._steps.setdefault(start, []).append((number, stop))
 
-    @property
-    def pauses(self) -> bool:
-        """Whether trials wait to be promoted."""
-        return bool(self._steps) and not self.stopping
-
     def options(self) -> Iterator[Decision]:
         """What a free worker could do, most urgent first: promotions from the highest rung down, then a new trial."""
         for start in self._steps:
             found = [
                 (loss, trial, stop)
                 for number, stop in self._steps[start]
-                for loss, trial in self._ready(self._rungs[number][start], start)
+                for loss, trial in self._ready(self._rungs[number][start])
             ]
             yield from (Decision(trial, start, stop) for _, trial, stop in sorted(found))
         if self.trials is None or self.started < self.trials:
@@ -170,25 +148,14 @@ class Asha:
     def tell(self, decision: Decision, loss: float | None) -> None:
         """`decision` ended with `loss`; None, infinite or not a number: it failed, and is worse than all others."""
         rank = loss if loss is not None and isfinite(loss) else inf
-        if self.worth is not None and isfinite(rank):
-            self._told.append((decision.trial, decision.stop))
         rung = self._rungs[self._bracket[decision.trial]][decision.stop]
         if self.stopping:
             rung.admit(rank, decision.trial, self.eta)
         else:
             rung.add(rank, decision.trial)
 
-    def _ready(self, rung: _Rung, epoch: int) -> list[tuple[float, int]]:
-        if self.stopping:
-            return rung.waiting
-        if self.worth is None:
-            return rung.promotable(self.eta)
-        quota = rung.quota(self.eta)
-        able = [trial for loss, trial in rung.waiting if isfinite(loss)]
-        if quota <= 0 or not able:
-            return []
-        values = self.worth(self._told, [(trial, epoch) for trial in able])
-        return sorted((value, trial) for value, trial in zip(values, able, strict=True) if isfinite(value))[:quota]
+    def _ready(self, rung: _Rung) -> list[tuple[float, int]]:
+        return rung.waiting if self.stopping else rung.promotable(self.eta)
 
     def _next_bracket(self) -> int:
         """The bracket furthest behind its share; of equals, that with the most rungs. Depends on no total."""

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 
 from ripieno import clock, files
 from ripieno.cluster.pool import Pool
-from ripieno.errors import SearchError, require
+from ripieno.errors import require
 from ripieno.library import Library
 from ripieno.search.algorithms import find_algorithm, make_scheduler
 from ripieno.search.progress import Snapshot, Summary
 from ripieno.search.samplers import find_sampler
-from ripieno.search.scheduler import Scheduler
 from ripieno.search.settings import Settings, resolve_settings
 
 if TYPE_CHECKING:
-    from ripieno.search.asha import PromotionScore
     from ripieno.search.driver import Weight
 
 __all__ = ["Settings", "Snapshot", "Summary", "run_search"]
@@ -31,7 +29,6 @@ def run_search(
     deadline: float | None = None,
     watch: Callable[[Snapshot], None] | None = None,
     clock: Callable[[], float] = clock.now,
-    worth: PromotionScore | None = None,
 ) -> Summary:
     """Search until all trials are done or the `deadline` (Unix seconds) is near (section 2.1).
 
@@ -39,8 +36,7 @@ def run_search(
     deadline) members and configurations depend on the settings, on `weight` and on what training gives, on nothing
     else. `weight` says what an epoch of a configuration costs, in any unit; by default all cost the same. Near the
     deadline no job starts that, at the pace of those before it, cannot finish. `watch` is called after every event and
-    every second. `clock` tells Unix seconds; it is a simulated pool's own where time is simulated. `worth` ranks paused
-    trials in place of their loss, when the settings promote for an ensemble.
+    every second. `clock` tells Unix seconds; it is a simulated pool's own where time is simulated.
 
     Raises SearchError when the settings contradict the run's, when the journal cannot be read or written, or when more
     than half of the first jobs fail; RipienoError when another search holds the run; MissingExtraError when the sampler
@@ -56,21 +52,14 @@ def run_search(
             sampler = find_algorithm(settings.algorithm).sampler
             find_sampler(sampler)(0)  # a missing extra is missed now, not a dozen trials later
             journal = Journal(library.journal_path, settings.space, sampler, settings.seed)
-            scheduler, watch = scheduler_of(settings, worth), watch or no_callback
+            scheduler = make_scheduler(settings.algorithm, settings.epochs, settings.eta, settings.trials)
+            watch = watch or no_callback
             return Driver(
                 library, settings, scheduler, pool, journal, weight or uniform_cost, deadline, watch, clock
             ).run()
     except BaseException:
         pool.close(cancel=True)
         raise
-
-
-def scheduler_of(settings: Settings, worth: PromotionScore | None = None) -> Scheduler:
-    """What decides in a search so asked for. Raises SearchError when it is to promote for an ensemble, but by what?"""
-    if (worth is None) != (settings.promote == "loss"):
-        has = "needs" if worth is None else "takes no"
-        raise SearchError(f"a search that promotes by {settings.promote} {has} `worth` to promote by")
-    return make_scheduler(settings.algorithm, settings.epochs, settings.eta, settings.trials, worth)
 
 
 def uniform_cost(_configuration: object) -> float:

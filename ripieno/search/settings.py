@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ripieno import files
 from ripieno.errors import LibraryError, SearchError
-from ripieno.search.algorithms import find_algorithm, make_scheduler
+from ripieno.search.algorithms import find_algorithm
 from ripieno.search.result_order import OrderName
 from ripieno.search.space import Space, space_from_plain, space_to_plain
 
-Promotion = Literal["loss", "ensemble"]
-IMMUTABLE = ("space", "algorithm", "epochs", "eta", "seed", "metric", "promote", "budget")
+IMMUTABLE = ("space", "algorithm", "epochs", "eta", "seed", "metric")
 """What must not change when a search goes on; `trials` may."""
 
 
@@ -36,10 +35,6 @@ class Settings:
     """how results are ordered; None: "virtual" (reproducible), or "arrival" when the search has a deadline"""
     window: int | None = None
     """workers of the virtual order; None: twice the slots there are at the first start"""
-    promote: Promotion = "loss"
-    """paused trials go on by their own loss, or by what they add to the best ensemble under `budget`"""
-    budget: Mapping[str, float] = field(default_factory=dict)
-    """bound per kind of cost of that ensemble; empty when promoting by loss"""
     hours: float | None = None
     """how long the last start was to search; None: until all trials are done"""
 
@@ -51,12 +46,6 @@ class Settings:
                 raise SearchError(f"{name} {value}: must be at least {least}")
         if self.seed < 0:
             raise SearchError(f"seed {self.seed}: it must not be negative")
-        if self.promote == "ensemble":
-            if not self.budget:
-                raise SearchError("promote='ensemble' needs a budget for that ensemble, such as {'flops': 4e7}")
-            make_scheduler(self.algorithm, self.epochs, self.eta, self.trials, _nothing)
-        elif self.budget:
-            raise SearchError("a budget is for promoting by what a trial adds to an ensemble: promote='ensemble'")
 
 
 def resolve_settings(path: Path, asked: Settings, slots: int, deadline: float | None) -> Settings:
@@ -84,6 +73,11 @@ def kept_settings(path: Path) -> Settings | None:
     Raises SearchError when the record is broken.
     """
     kept = _plain(path)
+    if kept.get("promote") == "ensemble":
+        raise SearchError(
+            f"{path.parent} promoted trials by their worth to an ensemble, which is no longer supported. "
+            "Select from its library, or search in another folder with --run."
+        )
     return _from_plain(path, kept) if kept else None
 
 
@@ -97,7 +91,7 @@ def _plain(path: Path) -> dict[str, Any]:
 def _from_plain(path: Path, plain: Mapping[str, Any]) -> Settings:
     try:
         # records of older versions do not hold the later fields
-        later = ("promote", "budget", "hours")
+        later = ("hours",)
         values = {f.name: plain[f.name] for f in fields(Settings) if f.name not in later or f.name in plain}
         return Settings(**{**values, "space": space_from_plain(values["space"])})
     except (KeyError, TypeError, SearchError) as error:
@@ -129,8 +123,6 @@ def _short(settings: Settings, other: Settings, name: str) -> str:
             parts += [f"{n} {_words(plain[part].get(n))}" for n in names[:2]]
             parts += [f"{len(names) - 2} more {part}"] if len(names) > 2 else []
         return f"({', '.join(parts)})"
-    if name == "budget":
-        return ", ".join(f"{kind}={bound:g}" for kind, bound in settings.budget.items()) or "none"
     return str(getattr(settings, name))
 
 
@@ -141,8 +133,3 @@ def _words(value: Any) -> str:
     if "choices" in value:
         return f"of {', '.join(map(str, value['choices']))}"
     return f"{value['low']} to {value['high']}{' in logarithm' * bool(value.get('log'))}"
-
-
-def _nothing(_told: object, waiting: Sequence[object]) -> Sequence[float]:
-    """All that wait are worth the same."""
-    return [0.0] * len(waiting)
