@@ -84,11 +84,10 @@ def test_threads_sleep_while_they_wait_unless_the_user_chose(monkeypatch: pytest
 def test_every_process_that_computes_is_told_how_to_wait(
     chosen: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lanes, loaders, profiles and the command line; trainers: `tests/cluster`."""
+    """Workers, profiles and the command line; trainers: `tests/cluster`."""
     from ripieno.engine import Engine
     from ripieno.profiles.profile_process import ProfileRequest
     from ripieno.profiles.profiling import _environment
-    from ripieno.train.crew import Crew
     from ripieno.types import Device, Input
     from tests.engine import fake_members as fake
     from tests.server.wire import soon
@@ -105,8 +104,6 @@ def test_every_process_that_computes_is_told_how_to_wait(
     bundle = fake.bundle()
     with Engine(bundle, isolation="process", load=fake.load) as engine:
         assert told(engine.stats().lanes[0].process)
-    with Crew(tmp_path, Input((2, 2, 1)), 1) as crew:
-        assert told(crew.processes[0].pid)
     request = ProfileRequest(
         tmp_path, bundle.members[0], Device("cpu:0", "cpu", 1), "torch", 1, (1,), None, 0.1, 0.1, 1.0
     )

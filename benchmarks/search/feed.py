@@ -4,9 +4,9 @@
 
 Fashion-MNIST and CIFAR-100, with light augmentation (mirrored, channels shifted) and heavy (zoomed, moved, sheared and
 rotated too), a small and a larger network, trained with real steps by one thread: data prepared by the trainer between
-steps, by a thread, by loader processes on the other cores; ways alternate within a round, medians are given.
-"prepared" is what the preparation alone does, without a trainer. "chosen" marks what `Trials` would take on a machine
-with cores to spare; where all cores train, the trainer prepares. Writes benchmarks/results/search-feed.{json,txt}.
+steps or by a thread; both alternate within a round, medians are given.
+"prepared" is what the preparation alone does, without a trainer. "chosen" marks the choice of `StrategySelector` on a
+machine with cores to spare; where all cores train, the trainer prepares. Writes benchmarks/results/search-feed.{json,txt}.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import argparse
 import io
 import itertools
 import lzma
-import os
 import statistics
 import sys
 import tempfile
@@ -31,10 +30,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from record import record
 
 from ripieno.data import load_dataset, open_dataset, write_dataset
-from ripieno.train import TrainingConfig, crew
+from ripieno.train import TrainingConfig
+from ripieno.train.loading_strategy import GOAL, INLINE, LoadingStrategy, StrategyTiming, best, strategies
 from ripieno.train.network_trainer import NetworkTrainer
 from ripieno.train.speed import measure_throughput
-from ripieno.train.ways import GOAL, INLINE, Speed, Way, best, ways
 from ripieno.types import Configuration, Job, Value
 
 LIGHT: dict[str, Value] = {"flip": True, "max_channel_shift": 0.1}
@@ -95,7 +94,6 @@ def main() -> None:
                 for network, shape in NETWORKS.items():
                     configuration = {**shape, **augment, "batch_size": 64}
                     rows += compared(task, configuration, options.seconds, options.rounds, (name, strength, network))
-        crew.dismiss()
     record(
         "search-feed" + ("-quick" if options.quick else ""),
         {"seconds": options.seconds, "rounds": options.rounds, "goal": GOAL},
@@ -107,14 +105,14 @@ def compared(
     task: TrainingConfig, configuration: Configuration, seconds: float, rounds: int, where: tuple[str, str, str]
 ) -> list[dict[str, object]]:
     """A row for each way."""
-    candidates = ways(max(1, len(os.sched_getaffinity(0)) - 1))
-    found: dict[Way, list[Speed]] = {way: [] for way in candidates}
+    candidates = strategies(1)
+    found: dict[LoadingStrategy, list[StrategyTiming]] = {way: [] for way in candidates}
     for _ in range(rounds):
         for way in candidates:
             found[way].append(measure_throughput(task, configuration, seconds, way))
     alone = prepared(task, configuration, min(1.0, seconds))
     middle = [
-        Speed(w, statistics.median(s.rate for s in found[w]), statistics.median(s.waited for s in found[w]))
+        StrategyTiming(w, statistics.median(s.rate for s in found[w]), statistics.median(s.waited for s in found[w]))
         for w in candidates
     ]
     chosen = INLINE if middle[0].waited <= GOAL else best(middle)

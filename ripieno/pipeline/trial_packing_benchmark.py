@@ -35,7 +35,7 @@ from ripieno.resources import usable_cores
 from ripieno.search import Space
 from ripieno.train import TrainingConfig
 from ripieno.train.concurrent_probe import PATIENCE, train_concurrently
-from ripieno.train.ways import Speed
+from ripieno.train.loading_strategy import StrategyTiming
 from ripieno.types import Configuration, Job, JobResult
 
 DRAWN = 48
@@ -183,7 +183,7 @@ def _images(pool: LocalPool, folder: Path, configuration: Configuration) -> floa
     while len(outcomes) < pool.slots:
         outcomes += pool.wait()
     failed = any(outcome.failure for outcome in outcomes)
-    speeds = [files.read_json(path, Speed) for path in folder.glob("*.json")]
+    speeds = [files.read_json(path, StrategyTiming) for path in folder.glob("*.json")]
     for path in folder.iterdir():
         path.unlink()
     return 0.0 if failed else sum(speed.rate for speed in speeds)

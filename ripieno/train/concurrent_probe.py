@@ -8,7 +8,7 @@ from pathlib import Path
 from ripieno import files
 from ripieno.train.config import TrainingConfig
 from ripieno.train.speed import measure_throughput
-from ripieno.train.ways import INLINE, Way
+from ripieno.train.loading_strategy import INLINE, THREAD
 from ripieno.types import Job, JobResult
 
 PATIENCE = 30.0
@@ -16,7 +16,7 @@ PATIENCE = 30.0
 
 
 def train_concurrently(task: TrainingConfig, folder: Path, together: int, seconds: float, job: Job) -> JobResult:
-    """Train `job`'s configuration for `seconds` once all `together` have begun; writes its `Speed` into `folder`."""
+    """Train `job`'s configuration for `seconds` once all `together` have begun; writes its `StrategyTiming` into `folder`."""
 
     def ready() -> None:
         files.write_bytes(folder / f"{job.trial}.ready", b"")
@@ -26,7 +26,7 @@ def train_concurrently(task: TrainingConfig, folder: Path, together: int, second
                 raise TimeoutError(f"{together} trials did not begin within {PATIENCE:g} s: one of them failed")
             time.sleep(0.01)
 
-    way = Way("thread") if task.spare else INLINE
-    found = measure_throughput(task, job.configuration, seconds, way, batches=1, ready=ready)
+    strategy = THREAD if task.spare else INLINE
+    found = measure_throughput(task, job.configuration, seconds, strategy, batches=1, ready=ready)
     files.write_json(folder / f"{job.trial}.json", found)
     return JobResult(job)

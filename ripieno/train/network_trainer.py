@@ -27,7 +27,7 @@ from ripieno.train.checkpoint import TrainingState, fingerprint
 from ripieno.train.config import TrainingConfig
 from ripieno.train.data_pipeline import BatchPipeline
 from ripieno.train.evaluate import predict, scores
-from ripieno.train.ways import Way
+from ripieno.train.loading_strategy import LoadingStrategy
 from ripieno.types import Configuration, Dataset, Epoch, Job, Member
 
 
@@ -36,9 +36,9 @@ class DivergedError(Exception):
 
 
 class NetworkTrainer:
-    """The network of `job`, untrained. A `way` given is how its data is prepared, instead of the one measured best."""
+    """The network of `job`, untrained. `strategy` overrides how its data is prepared."""
 
-    def __init__(self, task: TrainingConfig, job: Job, dataset: Dataset, way: Way | None = None) -> None:
+    def __init__(self, task: TrainingConfig, job: Job, dataset: Dataset, strategy: LoadingStrategy | None = None) -> None:
         check_names(task.family, job.configuration)
         self.task, self.job, self.dataset = task, job, dataset
         self.device = torch.device(task.device)
@@ -65,7 +65,7 @@ class NetworkTrainer:
         drawn = partial(generators, task.seed, job.trial)
         plan = EpochBatches(dataset, self.recipe.batch_size, self.augment, drawn, self.device.type)
         record = Library(task.run).path / "feeds" / f"{self._kind()}.json"
-        self.feed = BatchPipeline(dataset, plan, self.device, job.stop, task.spare, record, way)
+        self.feed = BatchPipeline(dataset, plan, self.device, job.stop, task.spare, record, strategy)
         self.rows = dataset.rows("valid")
         self.labels: NDArray[np.int64] = dataset.labels[self.rows]
 

@@ -11,7 +11,7 @@ import torch
 from ripieno.data import open_dataset
 from ripieno.train.config import TrainingConfig
 from ripieno.train.network_trainer import NetworkTrainer
-from ripieno.train.ways import Speed, Way
+from ripieno.train.loading_strategy import INLINE, LoadingStrategy, StrategyTiming
 from ripieno.types import Configuration, Job
 
 
@@ -19,18 +19,17 @@ def measure_throughput(
     task: TrainingConfig,
     configuration: Configuration,
     seconds: float,
-    way: Way | None = None,
+    strategy: LoadingStrategy = INLINE,
     batches: int | None = None,
     ready: Callable[[], None] = lambda: None,
-) -> Speed:
+) -> StrategyTiming:
     """Train a network of `configuration` for `seconds` after its first block, and forget it.
 
-    Gives images per second, and the share of the time waited for data prepared the `way` given (by default in the
-    trainer). At most `batches` make a block: fewer, for slow networks. `ready` is called before the clock starts: what
+    Gives images per second, and the share of the time waited for data prepared by
+    `strategy`. At most `batches` make a block: fewer, for slow networks. `ready` is called before the clock starts: what
     trains beside this one can be waited for there.
     """
-    way = way or Way()
-    trial = NetworkTrainer(task, Job(0, configuration, 0, 1 << 20), open_dataset(task.dataset), way)
+    trial = NetworkTrainer(task, Job(0, configuration, 0, 1 << 20), open_dataset(task.dataset), strategy)
     plan = trial.feed.plan
     plan.block = min(plan.block, (batches or plan.steps) * plan.batch_size)
     threads = torch.get_num_threads()
@@ -51,7 +50,8 @@ def measure_throughput(
                         trial.feed.waited()
                         started, counted = time.perf_counter(), images
                     elif now - started >= seconds:
-                        return Speed(way, (images - counted) / (now - started), trial.feed.waited() / (now - started))
+                        took = now - started
+                        return StrategyTiming(strategy, (images - counted) / took, trial.feed.waited() / took)
         raise AssertionError("epochs end")
     finally:
         torch.set_num_threads(threads)

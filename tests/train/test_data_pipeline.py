@@ -1,30 +1,24 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 
-import ripieno
 from ripieno.data.augment import Augmentation
 from ripieno.models.build import build
-from ripieno.train import TrainingConfig, batching, crew
+from ripieno.train import TrainingConfig, batching
 from ripieno.train.batching import EpochBatches
 from ripieno.train.data_pipeline import BatchPipeline
+from ripieno.train.loading_strategy import INLINE, THREAD, LoadingStrategy
 from ripieno.train.preparers import InlinePreparer
 from ripieno.train.speed import measure_throughput
-from ripieno.train.ways import INLINE, Way
 from ripieno.types import Dataset
 
 MOVED = Augmentation(max_rotation=20, max_zoom=0.2, max_shear=0.1, max_channel_shift=0.1, flip=True)
-WAYS = [INLINE, Way("thread"), Way("loaders", 1), Way("loaders", 2)]
 
 
 def planned(digits: Dataset, batch_size: int, augment: Augmentation, seed: int = 0) -> EpochBatches:
@@ -35,11 +29,11 @@ def planned(digits: Dataset, batch_size: int, augment: Augmentation, seed: int =
 
 
 def epoch(
-    digits: Dataset, batch_size: int, seed: int = 0, augment: Augmentation | None = None, way: Way = INLINE
+    digits: Dataset, batch_size: int, seed: int = 0, augment: Augmentation | None = None, strategy: LoadingStrategy = INLINE
 ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     """Images (NHWC, normalised), labels and batch sizes of one epoch."""
     made = planned(digits, batch_size, augment or Augmentation(), seed)
-    with closing(BatchPipeline(digits, made, torch.device("cpu"), 1, way=way)) as feed:
+    with closing(BatchPipeline(digits, made, torch.device("cpu"), 1, strategy=strategy)) as feed:
         parts = [(i.clone(), n) for block in feed.batches(1) for i, n in block]
     assert len(parts) == made.steps
     images = torch.cat([i for i, _ in parts]).permute(0, 2, 3, 1)
@@ -47,15 +41,9 @@ def epoch(
 
 
 @pytest.fixture
-def loaders(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small blocks, so that there are many."""
     monkeypatch.setitem(batching.BLOCK_BYTES, "cpu", 24 * 64 * 4)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_loader_is_left() -> object:
-    yield
-    crew.dismiss()
 
 
 @pytest.mark.parametrize("bytes_of_a_block", [1, 5000, 1 << 20])
@@ -91,100 +79,35 @@ def test_the_size_of_blocks_changes_nothing_but_memory(
 
 
 @pytest.mark.parametrize("augment", [Augmentation(), MOVED])
-@pytest.mark.parametrize("way", WAYS[1:], ids=str)
-def test_the_batches_are_the_same_whichever_way_they_are_prepared(
-    digits: Dataset, way: Way, augment: Augmentation, loaders: None
-) -> None:
+def test_a_thread_prepares_the_same_batches(digits: Dataset, augment: Augmentation, small_blocks: None) -> None:
     expected = epoch(digits, 10, 3, augment)
-    found = epoch(digits, 10, 3, augment, way)
+    found = epoch(digits, 10, 3, augment, THREAD)
     assert all(torch.equal(a, b) for a, b in zip(expected[:2], found[:2], strict=True))
 
 
-@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("strategy", [INLINE, THREAD], ids=str)
 def test_epochs_follow_each_other_and_one_left_in_the_middle_starts_again(
-    digits: Dataset, way: Way, loaders: None
+    digits: Dataset, strategy: LoadingStrategy, small_blocks: None
 ) -> None:
     made = planned(digits, 24, MOVED)
-    with closing(BatchPipeline(digits, made, torch.device("cpu"), 4, way=INLINE)) as whole:
+    with closing(BatchPipeline(digits, made, torch.device("cpu"), 4, strategy=INLINE)) as whole:
         expected = [torch.cat([i for block in whole.batches(e) for i, _ in block]) for e in (2, 3)]
-    with closing(BatchPipeline(digits, made, torch.device("cpu"), 4, way=way)) as feed:
+    with closing(BatchPipeline(digits, made, torch.device("cpu"), 4, strategy=strategy)) as feed:
         next(feed.batches(2))
         found = [torch.cat([i.clone() for block in feed.batches(e) for i, _ in block]) for e in (2, 3)]
     assert [torch.equal(a, b) for a, b in zip(expected, found, strict=True)] == [True, True]
 
 
-def test_loaders_killed_in_the_middle_cost_no_batch(digits: Dataset, loaders: None) -> None:
+def test_the_strategy_changes_within_an_epoch_without_losing_a_batch(digits: Dataset, small_blocks: None) -> None:
     expected = epoch(digits, 24, augment=MOVED)[0]
-    way = Way("loaders", 2)
-    with closing(BatchPipeline(digits, planned(digits, 24, MOVED), torch.device("cpu"), 1, way=way)) as feed:
-        crew.crew(Path(str(digits.path)), digits.input, 2)
-        found = []
-        for number, block in enumerate(feed.batches(1)):
-            found += [i.clone() for i, _ in block]
-            if number == 2:
-                for process in crew.crew(Path(str(digits.path)), digits.input, 2).processes:
-                    process.kill()
-        assert feed._way == INLINE
-    assert torch.equal(torch.cat(found).permute(0, 2, 3, 1), expected)
-
-
-def test_a_way_is_changed_in_the_middle_of_an_epoch_without_losing_a_batch(digits: Dataset, loaders: None) -> None:
-    expected = epoch(digits, 24, augment=MOVED)[0]
-    assert digits.path is not None
-    helping = crew.crew(digits.path, digits.input, 2)
-    while not helping.ready():
-        time.sleep(0.01)
     found, gone = [], []
     with closing(BatchPipeline(digits, planned(digits, 24, MOVED), torch.device("cpu"), 1)) as feed:
         for number, block in enumerate(feed.batches(1)):
             found += [i.clone() for i, _ in block]
-            gone.append(feed._way)
-            feed.trials.way = [Way("thread"), Way("loaders", 2), INLINE][number % 3]
-    assert gone == [INLINE, Way("thread"), Way("loaders", 2)] * 3
+            gone.append(feed._strategy)
+            feed.selector.strategy = [THREAD, INLINE][number % 2]
+    assert gone == [INLINE, THREAD] * 4 + [INLINE]
     assert torch.equal(torch.cat(found).permute(0, 2, 3, 1), expected)
-
-
-def test_fewer_loaders_take_over_when_what_is_pending_fits_them(digits: Dataset, loaders: None) -> None:
-    made = planned(digits, 24, MOVED)
-    with closing(BatchPipeline(digits, made, torch.device("cpu"), 2, way=INLINE)) as whole:
-        expected = torch.cat([i for e in (1, 2) for block in whole.batches(e) for i, _ in block])
-    assert digits.path is not None
-    helping = crew.crew(digits.path, digits.input, 2)
-    while not helping.ready():
-        time.sleep(0.01)
-    found, gone = [], []
-    with closing(BatchPipeline(digits, made, torch.device("cpu"), 2, way=Way("loaders", 2))) as feed:
-        for number in (1, 2):
-            for block in feed.batches(number):
-                found += [i.clone() for i, _ in block]
-                gone.append(feed._way)
-                if len(gone) == 2:
-                    assert len(feed._pending) > crew.DEPTH - 1
-                    feed.trials.way = Way("loaders", 1)
-                elif len(gone) == 3:  # while the trainer prepares, they come up
-                    helping = crew.crew(digits.path, digits.input, 1)
-                    while not helping.ready():
-                        time.sleep(0.01)
-    assert gone[:3] == [Way("loaders", 2), Way("loaders", 2), INLINE]
-    assert gone[-1] == Way("loaders", 1)
-    assert torch.equal(torch.cat(found), expected)
-
-
-def test_loaders_end_with_a_trainer_that_is_killed(digits: Dataset) -> None:
-    code = (
-        "import pathlib, time; from ripieno.data import open_dataset; from ripieno.train.crew import Crew\n"
-        f"folder = pathlib.Path({str(digits.path)!r}); crew = Crew(folder, open_dataset(folder).input, 2)\n"
-        "while not crew.ready(): time.sleep(0.01)\n"
-        "print(*(p.pid for p in crew.processes), flush=True); time.sleep(60)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(ripieno.__file__).parents[1])}
-    trainer = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
-    assert trainer.stdout is not None
-    loaders = [psutil.Process(int(pid)) for pid in trainer.stdout.readline().split()]
-    assert len(loaders) == 2
-    trainer.kill()
-    trainer.communicate()
-    assert psutil.wait_procs(loaders, timeout=30)[1] == []
 
 
 def test_a_sample_left_alone_waits_for_another_epoch(digits: Dataset) -> None:
