@@ -1,14 +1,18 @@
-# Two commands: `make demo` runs the whole flow on real images, `make test` runs every test.
+# Two commands: `make demo` runs the whole flow on real images, `make test` runs the tests. `make test-all` runs those
+# of the optional parts too (Ray, OpenVINO, SMAC, MLflow, traces): what `make test` skipped because a library was missing.
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: demo test test-all check clean
 
 demo: .venv/.demo
 	.venv/bin/ripieno demo
 
 test: .venv/.test
 	scripts/test
+
+test-all: test .venv/.all
+	scripts/test --only-skipped
 
 check: .venv/.test
 	scripts/check

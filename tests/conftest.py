@@ -20,6 +20,34 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("here", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("here")
 
+SKIPPED = "ripieno/skipped"
+"""Key of pytest's cache: the tests that the last whole run skipped."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--only-skipped`."""
+    parser.addoption(
+        "--only-skipped", action="store_true", help="run what the last run skipped: `make test-all` installs the extras"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests that were skipped; of a module skipped whole, all."""
+    if not config.getoption("--only-skipped"):
+        return
+    skipped = tuple(config.cache.get(SKIPPED, []))
+    kept = [i for i in items if i.nodeid in skipped or i.nodeid.split("::")[0] in skipped]
+    config.hook.pytest_deselected(items=[i for i in items if i not in kept])
+    items[:] = kept
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Remember what a whole run skipped."""
+    part = config.getoption("--only-skipped") or config.option.keyword or config.args_source.name == "ARGS"
+    if not part:
+        config.cache.set(SKIPPED, sorted({r.nodeid for r in terminalreporter.stats.get("skipped", [])}))
+
+
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import LibraryError
-from ripieno.library.library import Library
 from ripieno.tasks.labels import label_indices
 from ripieno.tasks.metrics import cross_entropy, true_class
+
+if TYPE_CHECKING:
+    from ripieno.library.library import Library
 
 Ints = NDArray[np.int64]
 SUM_TOLERANCE = 0.02

@@ -32,6 +32,7 @@ from ripieno.backends.backend_id import file_of
 from ripieno.commands import command
 from ripieno.deprecation import warn_renamed
 from ripieno.errors import LibraryError, error_summary
+from ripieno.library.check import check_indices, check_probabilities
 from ripieno.library.broken import read_or_none, read_sound, warn_broken, write_over
 from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Profile, Split
 
@@ -181,8 +182,6 @@ class Library:
         Raises LibraryError when they are no probabilities of the member's classes or the samples do not match those of
         the library; it is then unchanged.
         """
-        from ripieno.library.check import check_indices, check_probabilities  # it knows this class
-
         labels = check_indices(labels, len(member.classes))
         valid = check_probabilities(member.id, valid, labels, len(member.classes))
         folder = self.member_path(member.id)
@@ -232,8 +231,6 @@ class Library:
 
         Raises LibraryError when the labels are no indices of classes, or the samples are not those of the library.
         """
-        from ripieno.library.check import check_indices  # it knows this class
-
         if probabilities.ndim != 2 or len(probabilities) != len(labels):
             raise LibraryError(
                 f"predictions of {member} have shape {probabilities.shape}, must be ({len(labels)}, classes)"
