@@ -1,4 +1,4 @@
-"""Which member runs on which device in batches of which size."""
+"""Allocation of members to devices, with batch sizes and replicas."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,8 +1,8 @@
-"""Plan by model, confirm by bench: few benches, spent where the model expects most.
+"""Confirmation of a planned allocation by few benchmarks, chosen by the model's predictions.
 
-The model's best allocation and worst-fit's are measured; from the better one, neighbours are measured in the order of
-their predicted throughput, and the first that is better is gone to. After a number of neighbours in a row brought
-nothing it ends: those left are predicted to be slower than all that were tried.
+The best allocations of the model and of worst-fit are measured. From the better one, neighbours are measured in the
+order of their predicted throughput; the first better one becomes the current allocation. The search ends after a number
+of neighbours in a row without improvement: the remaining ones are predicted to be slower than all measured ones.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from ripieno.allocation.refine import CachedBench, Refined
 
 Score = Callable[[Placements], float]
 PATIENCE = 6
-"""Neighbours in a row that may bring nothing before it ends."""
+"""Maximum number of neighbours in a row without improvement."""
 SLACK = 0.2
-"""Neighbours predicted worse than the present allocation by more than this share are not measured."""
+"""Neighbours predicted worse than the current allocation by more than this fraction are not measured."""
 
 
 def confirm(
@@ -28,26 +28,26 @@ def confirm(
     progress: Callable[[int, int, float], None] | None = None,
     score: Score | None = None,
 ) -> Refined:
-    """The best measured allocation on a way from the best of `starts`; the first of them is the start reported.
+    """Search from the best of `starts` and return the best measured allocation; report the first of `starts` as start.
 
-    `score` is what the model expects a bench to report, throughput when None. Never measured worse than any of `starts`
-    that was measured; at most `bench.max_benches` are, but always the first.
+    `score` predicts the value that `bench` reports; None: the throughput. The result is at least as good as every
+    measured start. At most `bench.max_benches` allocations are measured, but always the first start.
     """
 
-    def tell() -> None:
+    def report() -> None:
         if progress is not None:
             progress(bench.benches, bench.max_benches, now.throughput)
 
     current, now = starts[0], bench(starts[0])
     start = now
-    tell()
+    report()
     for other in starts[1:]:
         if other not in bench and bench.spent:
             break
         measured = bench(other)
         if measured.throughput > now.throughput:
             current, now = other, measured
-        tell()
+        report()
     failures = 0
     while failures < patience and not bench.spent:
         failures = 0
@@ -55,14 +55,14 @@ def confirm(
             if candidate in bench:
                 continue
             measured = bench(candidate)
-            tell()
+            report()
             failures += 1
             if measured.beats(now):
                 current, now, failures = candidate, measured, 0
                 break
             if failures >= patience or bench.spent:
                 break
-        else:  # nobody is left
+        else:  # all neighbours were measured
             break
     return Refined(current, now, start, bench.benches)
 
@@ -70,10 +70,10 @@ def confirm(
 def ranked_neighbours(
     placements: Placements, problem: AllocationProblem, score: Score | None = None
 ) -> list[Placements]:
-    """Neighbours of `placements` by what the model expects, the best first, without those expected much worse."""
+    """Return neighbours of `placements` by predicted value, the best first, without those predicted much worse."""
     if score is None:
         now = throughput_model.predict(placements, problem.devices, problem.costs).throughput * (1 - SLACK)
-        # equal prices rule out what is far too slow at the cost of a sum
+        # with equal prices, one sum rules out neighbours that are far too slow
         prices = dict.fromkeys(problem.members, 1 / len(problem.members))
         ranked = [
             (-throughput_model.solve(loads).throughput, number, candidate)

@@ -1,4 +1,4 @@
-"""What a member takes on a device: seconds and bytes at any batch size, read from profiles."""
+"""Costs of a member on a device: seconds and bytes at any batch size, read from profiles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ripieno.profiles.devices import partition_kind
 from ripieno.types import BatchProfile, Device, Profile
 
 ENGINE_OVERHEAD = 2e-5
-"""Seconds of a lane that the engine takes for each batch: a sixth of a small network on one sample, nothing on 64."""
+"""Engine seconds of a worker per batch: a sixth of a small network's time at batch size 1, negligible at 64."""
 
 
 @dataclass(frozen=True)
@@ -21,35 +21,35 @@ class ProfileCosts:
 
     profiles: Mapping[str, Mapping[str, Profile]]
     overhead: float = 0.0
-    """seconds that whoever runs the batches adds to each"""
+    """seconds that the engine adds to each batch"""
     _known: dict[tuple[str, str, int, int], float] = field(default_factory=dict, compare=False, repr=False)
-    """what was read before, for searches ask the same again and again: by member, kind, batch size and lanes"""
+    """cache by member, kind, batch size and number of workers, since searches repeat queries"""
 
     def profile(self, member: str, kind: str) -> Profile:
-        """The profile of `member` on `kind`. Raises AllocationError when it was not measured."""
+        """Return the profile of `member` on `kind`. Raises AllocationError if it was not measured."""
         try:
             return self.profiles[kind][member]
         except KeyError:
-            mend = "`ripieno measure RUN` on such a device makes it"
-            raise AllocationError(f"{member} has no profile on {kind}: {mend}") from None
+            hint = "run `ripieno measure RUN` on such a device"
+            raise AllocationError(f"{member} has no profile on {kind}: {hint}") from None
 
     def seconds(self, member: str, device: Device, batch_size: int, lanes: int = 1) -> float:
-        """Seconds of one batch on a device whose cores are shared out over `lanes` lanes.
+        """Return the seconds of one batch on a device with `lanes` workers.
 
-        A lane of a GPU has the whole of it, in turns. One of a CPU has its part of the cores: the profile of such a
-        part is used where there is one; without it a part is taken to be as much slower as it is smaller.
+        The workers of a GPU take turns on the whole device. Each worker of a CPU has an equal part of the cores: the
+        profile of such a part is used if there is one; otherwise time is assumed inversely proportional to cores.
         """
         key = (member, device.kind, batch_size, lanes)
         if key not in self._known:
             part = self._part(member, device, lanes)
             slower = 1 if part is not None or device.type != "cpu" else lanes
             profile = part or self.profile(member, device.kind)
-            # the engine's share grows with it: else a cut that nobody measured would look quicker than the whole
+            # scale the engine's overhead too, or an unmeasured partition would look faster than the whole device
             self._known[key] = (seconds_at(profile.points, batch_size) + self.overhead) * slower
         return self._known[key]
 
     def measured(self, member: str, device: Device, lanes: int) -> bool:
-        """Whether `member` was measured on a lane of `device` cut in `lanes`."""
+        """Return whether `member` was measured on one of `lanes` equal parts of `device`."""
         return self._part(member, device, lanes) is not None or lanes == 1
 
     def _part(self, member: str, device: Device, lanes: int) -> Profile | None:
@@ -57,14 +57,14 @@ class ProfileCosts:
         return self.profiles.get(kind, {}).get(member) if kind else None
 
     def bytes(self, member: str, device: Device, batch_size: int) -> int:
-        """Bytes of `member` loaded on `device` and run in batches of `batch_size`, without the lane's own share."""
+        """Return the bytes of `member` on `device` in batches of `batch_size`, without the worker's base memory."""
         key = (member, device.kind, batch_size, 0)
         if key not in self._known:
             self._known[key] = bytes_at(self.profile(member, device.kind).points, batch_size)
         return int(self._known[key])
 
     def base(self, device: Device) -> int:
-        """Bytes of a lane of `device` before it holds a member: those of every runtime that members are run by."""
+        """Return the bytes of a worker of `device` without members: the sum over the runtimes of all members."""
         most: dict[str, int] = {}
         for profile in self.profiles.get(device.kind, {}).values():
             runtime = profile.backend.partition(":")[0].partition("-")[0]
@@ -72,7 +72,7 @@ class ProfileCosts:
         return sum(most.values())
 
     def batch_sizes(self, members: Iterable[str], devices: Sequence[Device]) -> tuple[int, ...]:
-        """Batch sizes at which every one of `members` was measured on every one of `devices`, ascending."""
+        """Return the batch sizes at which all `members` were measured on all `devices`, ascending."""
         measured = [
             {point.batch_size for point in self.profile(member, kind).points}
             for member in members
@@ -82,7 +82,7 @@ class ProfileCosts:
 
 
 def seconds_at(points: Sequence[BatchProfile], batch_size: int) -> float:
-    """Seconds of a batch: measured, on the line between two that were, or in proportion beyond the last."""
+    """Return the seconds of a batch: measured, interpolated linearly, or proportional beyond the largest."""
     points = sorted(points, key=lambda p: p.batch_size)
     if batch_size >= points[-1].batch_size:
         return points[-1].seconds * batch_size / points[-1].batch_size
@@ -90,7 +90,7 @@ def seconds_at(points: Sequence[BatchProfile], batch_size: int) -> float:
 
 
 def bytes_at(points: Sequence[BatchProfile], batch_size: int) -> int:
-    """Bytes at a batch size, never too few: beyond the last point by the steepest rise there was per sample."""
+    """Return the bytes at a batch size, never too few: beyond the last point, use the steepest slope per sample."""
     points = sorted(points, key=lambda p: p.batch_size)
     last = points[-1]
     if batch_size <= last.batch_size:
@@ -100,12 +100,12 @@ def bytes_at(points: Sequence[BatchProfile], batch_size: int) -> int:
     return round(last.bytes + max(0.0, slope) * (batch_size - last.batch_size))
 
 
-def _between(line: Sequence[tuple[int, float]], x: int) -> float:
-    """Height at `x` of the line through ascending points; below the first it stays level."""
-    right = bisect.bisect_left(line, (x,))
+def _between(points: Sequence[tuple[int, float]], x: int) -> float:
+    """Interpolate linearly between ascending points at `x`; constant below the first point."""
+    right = bisect.bisect_left(points, (x,))
     if right == 0:
-        return line[0][1]
-    if right < len(line) and line[right][0] == x:
-        return line[right][1]
-    (x0, y0), (x1, y1) = line[right - 1], line[right]
+        return points[0][1]
+    if right < len(points) and points[right][0] == x:
+        return points[right][1]
+    (x0, y0), (x1, y1) = points[right - 1], points[right]
     return y0 + (y1 - y0) * (x - x0) / (x1 - x0)

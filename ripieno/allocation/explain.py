@@ -1,4 +1,4 @@
-"""Who sits where, with what batch, memory and share of time, and what limits the throughput: data for a table."""
+"""Explanation of an allocation: memory and time of each placement, and the throughput bottleneck."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlacementReport:
-    """One placement: `share` of its resource's time by the model, `measured` share where one was handed in."""
+    """One placement: `share` is the predicted fraction of its resource's time, `measured` the measured one."""
 
     member: str
     device: str
@@ -26,16 +26,16 @@ class PlacementReport:
     batch_size: int
     bytes: int
     seconds: float
-    """of a batch"""
+    """per batch"""
     rate: float
-    """samples per second it takes of the ensemble's"""
+    """samples per second of the ensemble that this placement processes"""
     share: float
     measured: float | None = None
 
 
 @dataclass(frozen=True)
 class DeviceUse:
-    """One device: bytes used and left, and the largest share of time any of its lanes computes."""
+    """One device: bytes used and left, and the largest fraction of time that one of its workers computes."""
 
     device: str
     used: int
@@ -43,12 +43,12 @@ class DeviceUse:
     busy: float
     kind: str = ""
     base: int = 0
-    """bytes of `used` that its lanes take before they hold a member"""
+    """bytes of `used` that its workers take without members"""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """An allocation explained; `limits` is one line on what sets its pace."""
+    """Explanation of an allocation; `limits` is one line on the throughput bottleneck."""
 
     seats: tuple[PlacementReport, ...]
     devices: tuple[DeviceUse, ...]
@@ -57,14 +57,14 @@ class Explanation:
     bound: float | None
     limits: str
     measured: float | None = None
-    """samples per second in the last bench"""
+    """samples per second in the last benchmark"""
     name: str = ""
     filled: float | None = None
-    """how full the busiest member's batches were in the last bench, 0..1 of those planned"""
+    """mean batch size of the busiest member in the last benchmark, as a fraction 0..1 of the planned one"""
 
     @property
     def slower(self) -> float | None:
-        """Times as long as in the profiles that a sample took to compute in the last bench; None without one."""
+        """Compute time per sample in the last benchmark, relative to the profiles; None without a benchmark."""
         if not self.measured or any(s.measured is None for s in self.seats):
             return None
         planned = sum(s.share for s in self.seats) / self.throughput
@@ -72,7 +72,7 @@ class Explanation:
 
     @property
     def busiest(self) -> float | None:
-        """Share of the last bench's time that the busiest resource computed; None without one."""
+        """Fraction of time the busiest resource computed in the last benchmark; None without a benchmark."""
         total: dict[tuple[str, int], float] = {}
         for s in self.seats:
             if s.measured is None:
@@ -83,23 +83,23 @@ class Explanation:
 
     @property
     def gap_to_bound(self) -> float | None:
-        """By what share the prediction stays below the bound: 0 when no allocation can be faster by the model."""
+        """Relative gap of the prediction to the bound; 0 if no allocation can be faster by the model."""
         return max(0.0, 1 - self.throughput / self.bound) if self.bound else None
 
 
 def costs_of(library: Library, allocation: Allocation) -> ProfileCosts:
-    """What the placements of `allocation` cost where they sit, by the profiles of what runs each of them."""
+    """Return the costs of the placements of `allocation`, from the profiles of each placement's backend."""
     kinds = {d.name: d.kind for d in allocation.devices}
     backends = allocation.backends or (None,) * len(allocation.placements)
     known = functools.cache(library.profiles)
-    found: dict[str, dict[str, Profile]] = {}
+    profiles: dict[str, dict[str, Profile]] = {}
     for p, backend in zip(allocation.placements, backends, strict=True):
         kind = kinds.get(p.device, "")
         lanes = len({q.lane for q in allocation.placements if q.device == p.device})
         for one in {kind, partition_kind(kind, lanes) or kind} - {""}:
             if (profile := known(one, backend).get(p.member)) is not None:
-                found.setdefault(one, {})[p.member] = profile
-    return ProfileCosts(found, ENGINE_OVERHEAD)
+                profiles.setdefault(one, {})[p.member] = profile
+    return ProfileCosts(profiles, ENGINE_OVERHEAD)
 
 
 def explain(
@@ -107,18 +107,18 @@ def explain(
 ) -> Explanation:
     """Explain `allocation` by the profiles in `costs`.
 
-    `measured` are shares of time that placements (member, device, lane) really computed, by default those that the
-    allocation has of its last bench. Raises AllocationError for a missing profile.
+    `measured` maps placements (member, device, lane) to the measured fractions of time they computed; by default those
+    of the allocation's last benchmark. Raises AllocationError for a missing profile.
     """
     placements, devices = allocation.placements, allocation.devices
     loads = throughput_model.workload(placements, devices, costs)
-    found = throughput_model.solve(loads)
+    prediction = throughput_model.solve(loads)
     by_name = {d.name: d for d in devices}
     lanes = {d.name: len({p.lane for p in placements if p.device == d.name}) for d in devices}
     if measured is None and len(allocation.shares) == len(placements):
         keys = [(p.member, p.device, p.lane) for p in placements]
         measured = dict(zip(keys, allocation.shares, strict=True))
-    seats = tuple(
+    reports = tuple(
         PlacementReport(
             p.member,
             p.device,
@@ -130,38 +130,38 @@ def explain(
             rate * seconds,
             (measured or {}).get((p.member, p.device, p.lane)),
         )
-        for p, rate, seconds in zip(placements, found.rates, loads.seconds, strict=True)
+        for p, rate, seconds in zip(placements, prediction.rates, loads.seconds, strict=True)
     )
-    taken = memory.device_usage(placements, devices, costs)
+    used = memory.device_usage(placements, devices, costs)
     uses = tuple(
         DeviceUse(
             d.name,
-            taken[d.name],
-            d.memory - taken[d.name],
-            max((b for (name, _), b in found.busy.items() if name == d.name), default=0.0),
+            used[d.name],
+            d.memory - used[d.name],
+            max((b for (name, _), b in prediction.busy.items() if name == d.name), default=0.0),
             d.kind,
             lanes[d.name] * costs.base(d),
         )
         for d in devices
     )
-    limits = _limits(found, devices)
+    limits = _limits(prediction, devices)
     known = allocation.throughput, allocation.name, allocation.filled
-    return Explanation(seats, uses, found.throughput, allocation.bound, limits, *known)
+    return Explanation(reports, uses, prediction.throughput, allocation.bound, limits, *known)
 
 
-def _limits(found: throughput_model.Prediction, devices: Sequence[Device]) -> str:
-    """One sentence: the devices that are always busy, the members that cost the pace there, and who is idle."""
-    if not found.rates:
-        return "Nobody is placed."
-    full = sorted({name for (name, _), busy in found.busy.items() if busy > 0.999})
-    idle = [d.name for d in devices if not any(name == d.name for name, _ in found.busy)]
-    dear = [m for m, price in sorted(found.prices.items(), key=lambda pair: (-pair[1], pair[0])) if price > 0.01]
-    most = _some([f"{m} ({found.prices[m]:.0%})" for m in dear])
-    verb = "sets" if len(full) == 1 else "set"
-    text = f"{_some(full)} {verb} the pace, always busy; what costs it most: {most}"
+def _limits(prediction: throughput_model.Prediction, devices: Sequence[Device]) -> str:
+    """Describe in one sentence the bottleneck devices, the members that limit them, and the idle devices."""
+    if not prediction.rates:
+        return "No member is placed."
+    full = sorted({name for (name, _), busy in prediction.busy.items() if busy > 0.999})
+    idle = [d.name for d in devices if not any(name == d.name for name, _ in prediction.busy)]
+    prices = sorted(prediction.prices.items(), key=lambda pair: (-pair[1], pair[0]))
+    most = _some([f"{m} ({price:.0%})" for m, price in prices if price > 0.01])
+    verb = "limits" if len(full) == 1 else "limit"
+    text = f"{_some(full)} {verb} the throughput (always busy); members that limit it most: {most}"
     return f"{text}; idle: {_some(idle)}." if idle else f"{text}."
 
 
 def _some(words: Sequence[str], most: int = 4) -> str:
-    """The first of `words`, and how many more there are."""
+    """Join the first of `words` and add the number of the remaining ones."""
     return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")

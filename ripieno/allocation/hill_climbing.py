@@ -1,12 +1,12 @@
-"""Matrix greedy: steepest ascent by the model alone, benching nothing.
+"""Matrix greedy: steepest ascent by the model alone, without benchmarks.
 
-Theory of operation. Memory couples who sits on a device with the batch sizes there: a move is often good only with
-other batch sizes than before. So each move is tried as it is and *settled*: the devices it touched begin again with
-every batch at its smallest, and take the larger one that saves most time per byte until nothing more fits.
+Theory of operation. Memory couples the placements on a device with the batch sizes there: many moves improve only with
+other batch sizes. So each move is tried unchanged and with the best batch sizes. For these, every batch on the changed
+devices starts at its smallest size; then the increase that saves most time per byte is applied until nothing fits.
 
-Each candidate is first bounded by the present allocation's prices (see `simulate`), a sum; only those the bound leaves
-are solved. Of equal throughputs the one with less time taken goes on, so that the ascent crosses plateaus where two
-resources are equally slow.
+Each candidate is first bounded by the current allocation's prices (see `throughput_model`), at the cost of a sum; only
+candidates that pass the bound are solved. Of equal throughputs the one with less busy time wins, so that the ascent
+crosses plateaus where two resources are equally slow.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ripieno.allocation.problem import AllocationProblem, Placements, canonical
 from ripieno.types import Device, Placement
 
 STEPS = 200
-"""Most steps of one ascent."""
+"""Maximum steps of one ascent."""
 NOISE = 1e-9
 """Throughputs that differ by less, relatively, are equal."""
 
 
 def hill_climb(placements: Placements, problem: AllocationProblem, steps: int = STEPS) -> Placements:
-    """The allocation that steepest ascent by the model reaches from `placements`, which must fit."""
+    """Run steepest ascent by the model from `placements`, which must fit."""
     current = canonical(placements)
     now = throughput_model.predict(current, problem.devices, problem.costs)
     for _ in range(steps):
@@ -41,12 +41,12 @@ def hill_climb(placements: Placements, problem: AllocationProblem, steps: int = 
 def _best(
     current: Placements, now: throughput_model.Prediction, problem: AllocationProblem, level: bool
 ) -> tuple[Placements, throughput_model.Prediction] | None:
-    """The best candidate that is better; `level`: of equal throughput too, when it is busy for less time."""
+    """Return the best improvement; `level`: also accept equal throughput with less busy time."""
     best, then = current, now
     seen = {current}
 
     def bounded(candidate: Placements, hopeful: bool = False) -> bool:
-        """Whether it could be better; `hopeful`: whether it could in other batch sizes."""
+        """Return whether `candidate` could be better; `hopeful`: with other batch sizes."""
         loads = throughput_model.workload(candidate, problem.devices, problem.costs)
         if hopeful:
             loads = _in_best_batches(loads, candidate, problem)
@@ -56,16 +56,16 @@ def _best(
         if candidate not in seen:
             seen.add(candidate)
             if bounded(candidate) and problem.allows(candidate):
-                found = throughput_model.predict(candidate, problem.devices, problem.costs)
-                if _rank(found, level) > _rank(then, level):
-                    best, then = candidate, found
+                prediction = throughput_model.predict(candidate, problem.devices, problem.costs)
+                if _rank(prediction, level) > _rank(then, level):
+                    best, then = candidate, prediction
     return None if best is current else (best, then)
 
 
-def _rank(found: throughput_model.Prediction, level: bool) -> tuple[float, float]:
-    """The throughput, then how little is busy: a sum of squares, least when it is level. To nine digits."""
-    busy = sum(b * b for b in found.busy.values()) if level else 0.0
-    return float(f"{found.throughput:.9g}"), -float(f"{busy:.9g}")
+def _rank(prediction: throughput_model.Prediction, level: bool) -> tuple[float, float]:
+    """Return the sort key: throughput, then the negative sum of squared busy fractions; rounded to nine digits."""
+    busy = sum(b * b for b in prediction.busy.values()) if level else 0.0
+    return float(f"{prediction.throughput:.9g}"), -float(f"{busy:.9g}")
 
 
 def _candidates(
@@ -82,7 +82,7 @@ def _candidates(
 def _in_best_batches(
     loads: throughput_model.Workload, placements: Placements, problem: AllocationProblem
 ) -> throughput_model.Workload:
-    """`loads` as if each placement had the batch size that is fastest there."""
+    """Return `loads` with the fastest batch size of each placement."""
     lanes = Counter(device for device, _ in {(p.device, p.lane) for p in placements})
     seconds = []
     for p in placements:
@@ -93,16 +93,16 @@ def _in_best_batches(
 
 
 def _swaps(placements: Placements, problem: AllocationProblem) -> Iterator[Placements]:
-    """Two devices change all they hold."""
+    """Yield the placements with all members of two devices swapped."""
     for a, b in itertools.combinations([d.name for d in problem.devices], 2):
         names = {a: b, b: a}
         yield tuple(dataclasses.replace(p, device=names.get(p.device, p.device)) for p in placements)
 
 
 def longest_processing_time_first(problem: AllocationProblem) -> Placements | None:
-    """Each member, the one that takes longest everywhere first, where it is done soonest after those already there.
+    """Place each member, longest time on its best device first, on the device where it finishes first.
 
-    Batches begin at their smallest and are settled at the end. None when somebody does not fit.
+    Batches start at their smallest size; the best sizes are chosen at the end. Return None if a member does not fit.
     """
     placed: Placements = ()
     busy = dict.fromkeys(problem.by_name, 0.0)
@@ -123,9 +123,9 @@ def longest_processing_time_first(problem: AllocationProblem) -> Placements | No
 
 
 def with_best_batch_sizes(placements: Placements, problem: AllocationProblem, names: Iterable[str]) -> Placements:
-    """`placements` with new batch sizes on the devices `names`: as large as pays and fits, most time per byte first.
+    """Return `placements` with new batch sizes on the devices `names`, enlarged greedily by time saved per byte.
 
-    Where not even the smallest fit, these come back.
+    A device on which not even the smallest sizes fit keeps the smallest sizes.
     """
     result = placements
     for name in names:
@@ -133,33 +133,33 @@ def with_best_batch_sizes(placements: Placements, problem: AllocationProblem, na
         if inside:
             key = (name, *((p.member, p.lane) for p in inside))
             if key not in problem.settled:
-                problem.settled[key] = _settle(inside, problem.by_name[name], problem)
+                problem.settled[key] = _best_batch_sizes(inside, problem.by_name[name], problem)
             sizes = problem.settled[key]
             new = (dataclasses.replace(p, batch_size=n) for p, n in zip(inside, sizes, strict=True))
             result = (*(p for p in result if p.device != name), *new)
     return result
 
 
-def _settle(inside: list[Placement], device: Device, problem: AllocationProblem) -> tuple[int, ...]:
-    """Batch sizes of the placements on `device`."""
+def _best_batch_sizes(inside: list[Placement], device: Device, problem: AllocationProblem) -> tuple[int, ...]:
+    """Return the batch sizes of the placements on `device`."""
     costs = problem.costs
     lanes = len({p.lane for p in inside})
-    # (seconds a sample, bytes, batch size) of each, smallest batch first
-    ladders = [
+    # (seconds per sample, bytes, batch size) of each, smallest batch first
+    choices = [
         [(costs.seconds(p.member, device, n, lanes) / n, costs.bytes(p.member, device, n), n) for n in sorted(sizes)]
         for p, sizes in ((p, problem.sizes(p.member)) for p in inside)
     ]
-    now = [ladder[0] for ladder in ladders]
-    room = device.memory - lanes * costs.base(device) - sum(size for _, size, _ in now)
+    now = [steps[0] for steps in choices]
+    free = device.memory - lanes * costs.base(device) - sum(size for _, size, _ in now)
     while True:
         gains = [
-            ((now[i][0] - rung[0]) / max(1, rung[1] - now[i][1]), i, rung)
-            for i, ladder in enumerate(ladders)
-            for rung in ladder
-            if rung[0] < now[i][0] and rung[1] - now[i][1] <= room
+            ((now[i][0] - step[0]) / max(1, step[1] - now[i][1]), i, step)
+            for i, steps in enumerate(choices)
+            for step in steps
+            if step[0] < now[i][0] and step[1] - now[i][1] <= free
         ]
         if not gains:
             return tuple(n for _, _, n in now)
-        _, i, rung = max(gains)
-        room -= rung[1] - now[i][1]
-        now[i] = rung
+        _, i, step = max(gains)
+        free -= step[1] - now[i][1]
+        now[i] = step

@@ -1,13 +1,13 @@
-"""What would make members fit that do not: the smallest of each kind of change, found by mixed-integer programs.
+"""Smallest changes that make an infeasible allocation feasible, found by mixed-integer programs.
 
-Imported only when something does not fit, for it brings SciPy. Each program packs every member at its smallest batch
-size once, on one lane a device, which is the least memory there is:
+Imported only if the members do not fit, since SciPy is slow to import. Each program packs every member once, at its
+smallest batch size and with one worker per device, which needs the least memory:
 
     minimise the change  where  sum of x over devices = 1 - left out        for each member
                                 sum of bytes x + base z <= memory + extra   for each device
                                 x <= z                                      for each (member, device)
 
-The change is bytes more on one device, devices like one of these, or members left out.
+The change is more bytes on one device, more devices of one kind, or members left out.
 """
 
 from __future__ import annotations
@@ -23,104 +23,103 @@ from ripieno.allocation.problem import AllocationProblem
 from ripieno.types import Device
 
 MORE_DEVICES = 64
-"""Devices that are thought of adding at most."""
+"""Maximum number of devices to add."""
 SECONDS = 2.0
-"""Of each program."""
+"""Time limit of each program."""
 CLOSER = 8
-"""Times that the fewest bytes more are looked for below those found."""
+"""Maximum number of attempts to lower the extra bytes found."""
 
 
 def explain_infeasible(problem: AllocationProblem) -> str | None:
-    """One line: what does not fit and the smallest changes that make it; None when it does fit."""
-    if not _lacks(problem):
+    """Explain in one line why the members do not fit and which smallest changes help; None if they fit."""
+    if _all_fit(problem):
         return None
     names = ", ".join(d.name for d in problem.devices[:6]) + (", ..." if len(problem.devices) > 6 else "")
     size = {m: min(problem.sizes(m)) for m in problem.members}
-    takes = {m: min(problem.costs.bytes(m, d, size[m]) for d in problem.allowed_devices(m)) for m in problem.members}
-    total = sum(takes.values())
-    room = sum(d.memory for d in problem.devices)
+    needs = {m: min(problem.costs.bytes(m, d, size[m]) for d in problem.allowed_devices(m)) for m in problem.members}
+    total = sum(needs.values())
+    available = sum(d.memory for d in problem.devices)
     base = min(problem.costs.base(d) for d in problem.devices)
-    beside = f" beside {format_bytes(base)} of the runtime a device" if base else ""
-    largest = max(takes, key=lambda m: takes[m])
-    what = (
-        f"no room for the {len(takes)} members on {names}: even in their smallest batches they take "
-        f"{format_bytes(total)} "
-        f"({largest} {format_bytes(takes[largest])}){beside}, and there are {format_bytes(room)}"
+    runtime = f" plus {format_bytes(base)} of runtime per device" if base else ""
+    largest = max(needs, key=lambda m: needs[m])
+    problem_text = (
+        f"{len(needs)} members do not fit on {names}: with the smallest batches they need {format_bytes(total)} "
+        f"({largest} {format_bytes(needs[largest])}){runtime}, but only {format_bytes(available)} are available"
     )
-    return f"{what}: {', or '.join(suggest_changes(problem))}"
+    return f"{problem_text}: {', or '.join(suggest_changes(problem))}"
 
 
 def suggest_changes(problem: AllocationProblem) -> list[str]:
-    """The smallest change of each kind that makes the members fit, in words; leaving out members always does."""
-    found = _freed(problem)
+    """Describe the smallest change of each kind that makes the members fit; leaving out members always does."""
+    changes = _unpinned(problem)
     extras = {d: extra for d in _one_of_each(problem) if (extra := _extra(problem, d)) is not None}
     if extras:
         device = min(extras, key=lambda d: extras[d])
-        found.append(
-            f"give {device.name} {format_rounded_up(extras[device])} more than its {format_bytes(device.memory)}"
+        changes.append(
+            f"give {device.name} {format_rounded_up(extras[device])} more memory than its {format_bytes(device.memory)}"
         )
     counts = {d.kind: count for d in _one_of_each(problem) if (count := _more(problem, d)) is not None}
     if counts:
         kind = min(counts, key=lambda k: counts[k])
-        found.append(f"add {counts[kind]} more {kind}")
+        changes.append(f"add {counts[kind]} more {kind}")
     out = _left_out(problem)
-    found.append(f"leave out {', '.join(out)}" if len(out) <= 4 else f"leave out {len(out)} members ({out[0]}, ...)")
-    return found
+    changes.append(f"leave out {', '.join(out)}" if len(out) <= 4 else f"leave out {len(out)} members ({out[0]}, ...)")
+    return changes
 
 
-def _freed(problem: AllocationProblem) -> list[str]:
-    """The one pinned member to be freed, or all of them where one is not enough; none where all are not."""
+def _unpinned(problem: AllocationProblem) -> list[str]:
+    """Suggest to unpin one member, or all if one is not enough; empty if that does not help."""
 
     def enough(*names: str) -> bool:
         pins = {m: pin for m, pin in problem.pins.items() if m not in names}
-        return not _lacks(dataclasses.replace(problem, pins=pins))
+        return _all_fit(dataclasses.replace(problem, pins=pins))
 
     if not problem.pins or not enough(*problem.pins):
         return []
     one = next((m for m in problem.pins if enough(m)), None)
-    return [f"free {one} of its pin" if one is not None else "free the pinned members"]
+    return [f"remove the pin of {one}" if one is not None else "remove all pins"]
 
 
-def _lacks(problem: AllocationProblem) -> bool:
-    """Whether some member has no place."""
-    return bool(_left_out(problem))
+def _all_fit(problem: AllocationProblem) -> bool:
+    """Return whether all members fit."""
+    return not _left_out(problem)
 
 
 def _left_out(problem: AllocationProblem) -> list[str]:
-    """The fewest members without which the others fit; the largest of these sets of equal size."""
+    """Return the smallest set of members to leave out; of sets of equal size, the one with the fewest bytes."""
     solved = _solve(problem, dropping=True)
-    if solved is None:  # the time was too short for any answer, and leaving everybody out always is one
+    if solved is None:  # no solution within the time limit; leaving out all members always works
         return list(problem.members)
     placed, _ = solved
     return [m for m, row in zip(problem.members, placed, strict=True) if not row.any()]
 
 
 def _extra(problem: AllocationProblem, device: Device) -> int | None:
-    """Fewest bytes more on `device` with which all fit; None when no number is enough."""
+    """Return the fewest extra bytes on `device` with which all members fit; None if no number suffices."""
     solved = _solve(problem, growing=device)
     if solved is None:
         return None
     extra = solved[1]
-    for _ in range(CLOSER):  # the program stops within a millionth of a device's memory: is a byte less enough?
+    for _ in range(CLOSER):  # the program's tolerance is a millionth of a device's memory: try one byte less
         if extra <= 1:
             break
         less = dataclasses.replace(device, memory=device.memory + extra - 1)
         others = tuple(less if d is device else d for d in problem.devices)
-        found = _solve(dataclasses.replace(problem, devices=others))
-        if found is None:
+        packed = _solve(dataclasses.replace(problem, devices=others))
+        if packed is None:
             break
-        inside = [m for m, here in zip(problem.members, found[0][:, others.index(less)], strict=True) if here]
+        inside = [m for m, here in zip(problem.members, packed[0][:, others.index(less)], strict=True) if here]
         needs = sum(problem.costs.bytes(m, device, min(problem.sizes(m))) for m in inside)
         extra = max(1, needs + problem.costs.base(device) * bool(inside) - device.memory)
     return extra
 
 
 def _more(problem: AllocationProblem, device: Device) -> int | None:
-    """Fewest devices more like `device` with which all fit; None when `MORE_DEVICES` are not enough."""
+    """Return the fewest extra devices like `device` with which all fit; None if `MORE_DEVICES` are too few."""
 
     def enough(count: int) -> bool:
         more = [dataclasses.replace(device, name=f"{device.name}+{i}") for i in range(count)]
-        return not _lacks(dataclasses.replace(problem, devices=(*problem.devices, *more)))
+        return _all_fit(dataclasses.replace(problem, devices=(*problem.devices, *more)))
 
     count = 1
     while not enough(count):
@@ -135,7 +134,7 @@ def _more(problem: AllocationProblem, device: Device) -> int | None:
 
 
 def _one_of_each(problem: AllocationProblem) -> list[Device]:
-    """The first device of each kind and size that the same members are pinned to."""
+    """Return the first device of each kind, memory size and set of pinned members."""
     pinned = {d.name: tuple(m for m, pin in problem.pins.items() if pin.device == d.name) for d in problem.devices}
     return list({(d.kind, d.memory, pinned[d.name]): d for d in reversed(problem.devices)}.values())[::-1]
 
@@ -143,7 +142,7 @@ def _one_of_each(problem: AllocationProblem) -> list[Device]:
 def _solve(
     problem: AllocationProblem, growing: Device | None = None, dropping: bool = False
 ) -> tuple[NDArray[np.bool_], int] | None:
-    """Who sits where, (members, devices), and the bytes that `growing` must have more; None when nothing fits."""
+    """Return placements (members, devices) and the extra bytes of `growing`; None if infeasible."""
     members, devices = list(problem.members), list(problem.devices)
     n, k = len(members), len(devices)
     unit = max(d.memory for d in devices) or 1
@@ -170,7 +169,7 @@ def _solve(
         upper[x[i]] = [1.0 if d.name in homes else 0.0 for d in devices]
     objective = np.zeros(columns)
     objective[extra] = 1.0
-    # of sets of equal size the one of the least bytes left out, so that most of the work stays
+    # of sets of equal size, leave out the fewest bytes, so that most of the work remains
     objective[out] = 1.0 + 1e-3 * takes.min(axis=1) / max(1, takes.min(axis=1).sum())
     whole = np.ones(columns)
     whole[extra] = 0.0

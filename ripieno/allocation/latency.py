@@ -1,8 +1,8 @@
-"""A model of latency: requests one by one through the engine's own rule, on profiled times. Pure: arrivals are given.
+"""Latency model: simulation of the engine's scheduling with profiled times. Pure: the arrivals are an argument.
 
-The rule is the engine's: a resource with nothing to do takes the member whose samples wait at the lowest position,
-among equals the one with the longest batch, and of its samples what is there up to the placement's batch size. A sample
-is answered when every member has predicted it.
+The scheduling rule is the engine's. An idle resource serves the member with the oldest waiting samples; on a tie, the
+one with the longest batch time. It takes the waiting samples up to the placement's batch size. A sample is complete
+when every member has predicted it.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from ripieno.types import Device
 
 
 def arrivals(rate: float, count: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Times, in seconds, of `count` samples that come independently, `rate` a second on average."""
+    """Return the arrival times in seconds of `count` samples of a Poisson process with `rate` per second."""
     return np.cumsum(generator.exponential(1 / rate, count))
 
 
 def latencies(
     placements: Placements, devices: Sequence[Device], costs: ProfileCosts, times: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Seconds from each arrival in `times` (ascending) to its answer."""
+    """Return the seconds from each arrival in `times` (ascending) to its completion."""
     by_name = {d.name: d for d in devices}
     loads = throughput_model.workload(placements, devices, costs)
     lanes: dict[str, set[int]] = defaultdict(set)
-    seats: dict[throughput_model.Resource, list[int]] = defaultdict(list)
+    placed: dict[throughput_model.Resource, list[int]] = defaultdict(list)
     for i, p in enumerate(placements):
         lanes[p.device].add(p.lane)
-        seats[loads.resources[i]].append(i)
+        placed[loads.resources[i]].append(i)
     count = len(times)
-    claimed = dict.fromkeys(loads.members, 0)
-    left = np.full(count, len(claimed))
-    answered = np.zeros(count)
-    idle = sorted(seats)
+    dispatched = dict.fromkeys(loads.members, 0)
+    left = np.full(count, len(dispatched))
+    completed = np.zeros(count)
+    idle = sorted(placed)
     events: list[tuple[float, throughput_model.Resource, int, int]] = []
     arrived = 0
     now = 0.0
 
     def start(resource: throughput_model.Resource) -> bool:
         waiting = [
-            (claimed[placements[i].member], -placements[i].batch_size * loads.seconds[i], i)
-            for i in seats[resource]
-            if claimed[placements[i].member] < arrived
+            (dispatched[placements[i].member], -placements[i].batch_size * loads.seconds[i], i)
+            for i in placed[resource]
+            if dispatched[placements[i].member] < arrived
         ]
         if not waiting:
             return False
@@ -57,7 +57,7 @@ def latencies(
         p = placements[i]
         last = min(arrived, first + p.batch_size)
         seconds = costs.seconds(p.member, by_name[p.device], last - first, len(lanes[p.device]))
-        claimed[p.member] = last
+        dispatched[p.member] = last
         heapq.heappush(events, (now + seconds, resource, first, last))
         return True
 
@@ -66,15 +66,15 @@ def latencies(
             now, resource, first, last = heapq.heappop(events)
             left[first:last] -= 1
             done = first + np.flatnonzero(left[first:last] == 0)
-            answered[done] = now
+            completed[done] = now
             idle.append(resource)
         else:
             now = float(times[arrived])
             arrived = int(np.searchsorted(times, now, side="right"))
         idle = [resource for resource in idle if not start(resource)]
-    return answered - times
+    return completed - times
 
 
 def p99(placements: Placements, devices: Sequence[Device], costs: ProfileCosts, times: NDArray[np.float64]) -> float:
-    """Seconds within which 99 of 100 samples arriving at `times` are answered."""
+    """Return the p99 latency in seconds of samples that arrive at `times`."""
     return float(np.quantile(latencies(placements, devices, costs, times), 0.99))

@@ -1,11 +1,11 @@
-"""Many equal devices: share time out over each kind of device, then wrap the members around the devices (McNaughton).
+"""Placement on many equal devices: time per kind of device by a linear program, then McNaughton's wrap-around rule.
 
-Theory of operation. Were memory no matter, devices of a kind would be one pool of time. A linear program shares the
-pools out, at each member's fastest batch size there. Filling device after device to the brim, member after member, a
-member goes on where the last device was full: so each device holds a few members, each member lies on as many devices
-as its time fills, and nothing is lost against the pools. Batch sizes are settled within memory at the end.
+Theory of operation. Without memory limits, the devices of a kind are one pool of time. A linear program divides the
+pools among the members, at each member's fastest batch size. The rule then fills device after device completely, member
+after member; a member continues on the next device when one is full. So each device holds a few members, each member
+has as many devices as its time fills, and no pool time is lost. Batch sizes are fitted to the memory at the end.
 
-Imported only when it is needed, for it brings SciPy.
+Imported only when needed, since SciPy is slow to import.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ripieno.allocation.problem import AllocationProblem, Placements, canonical
 from ripieno.types import Device, Placement
 
 CRUMB = 1e-6
-"""Shares of a device's time below this are not worth a replica."""
+"""Fractions of a device's time below this get no replica."""
 
 
 def mcnaughton_wrap(problem: AllocationProblem) -> Placements | None:
-    """Members wrapped around devices of each kind; None when memory does not hold it or pins name devices."""
+    """Wrap the members around the devices of each kind; None if memory is too small or pins name devices."""
     if any(pin.device for pin in problem.pins.values()) or not problem.replicas:
         return None
     pools: dict[str, list[Device]] = defaultdict(list)
@@ -50,12 +50,12 @@ def mcnaughton_wrap(problem: AllocationProblem) -> Placements | None:
 
 
 def _fastest(problem: AllocationProblem, member: str, device: Device) -> float:
-    """Seconds a sample at the best batch size."""
+    """Return the seconds per sample at the best batch size."""
     return min(problem.costs.seconds(member, device, size) / size for size in problem.sizes(member))
 
 
 def _share(seconds: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Devices' worth of time of each pool for each member, (members, pools), at which the ensemble is fastest."""
+    """Return each member's time of each pool (members, pools), in devices, that maximises the throughput."""
     members, pools = seconds.shape
     scale = float(np.exp(np.log(seconds).mean()))
     matrix = np.zeros((members + pools, 1 + members * pools))

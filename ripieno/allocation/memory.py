@@ -1,4 +1,4 @@
-"""Bytes that placements take on each device, and whether they fit."""
+"""Memory use of placements on devices."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from ripieno.types import Device, Placement
 
 
 def device_usage(placements: Sequence[Placement], devices: Sequence[Device], costs: ProfileCosts) -> dict[str, int]:
-    """Bytes taken on each device: every lane's own share, and every placement at its batch size.
+    """Return the bytes used on each device: base memory of every worker, plus every placement at its batch size.
 
     Raises AllocationError for a placement on a device that is not among `devices`.
     """
     by_name = {device.name: device for device in devices}
-    taken = dict.fromkeys(by_name, 0)
+    used = dict.fromkeys(by_name, 0)
     for name, _ in {(p.device, p.lane) for p in placements}:
-        taken[name] = taken.get(name, 0) + costs.base(_found(by_name, name))
+        used[name] = used.get(name, 0) + costs.base(_device(by_name, name))
     for placement in placements:
-        device = _found(by_name, placement.device)
-        taken[device.name] += costs.bytes(placement.member, device, placement.batch_size)
-    return taken
+        device = _device(by_name, placement.device)
+        used[device.name] += costs.bytes(placement.member, device, placement.batch_size)
+    return used
 
 
 def worker_usage(placements: Sequence[Placement], devices: Sequence[Device], costs: ProfileCosts) -> dict[str, int]:
-    """Bytes that each lane takes, by `DEVICE/LANE`: its own share, and its placements at their batch sizes.
+    """Return the bytes used by each worker, by `DEVICE/LANE`: its base memory plus its placements.
 
     Raises AllocationError for a placement on a device that is not among `devices`.
     """
     by_name = {device.name: device for device in devices}
-    taken: dict[str, int] = {}
+    used: dict[str, int] = {}
     for p in placements:
-        device = _found(by_name, p.device)
+        device = _device(by_name, p.device)
         key = f"{p.device}/{p.lane}"
-        taken[key] = taken.get(key, costs.base(device)) + costs.bytes(p.member, device, p.batch_size)
-    return taken
+        used[key] = used.get(key, costs.base(device)) + costs.bytes(p.member, device, p.batch_size)
+    return used
 
 
 def fits(placements: Sequence[Placement], devices: Sequence[Device], costs: ProfileCosts) -> bool:
-    """Whether no device is asked for more bytes than it has."""
-    taken = device_usage(placements, devices, costs)
-    return all(taken[device.name] <= device.memory for device in devices)
+    """Return whether the placements fit into the memory of every device."""
+    used = device_usage(placements, devices, costs)
+    return all(used[device.name] <= device.memory for device in devices)
 
 
 def format_rounded_up(count: int) -> str:
-    """As `in_words`, but never rounded down: who gives so much gives enough."""
+    """Format as `format_bytes`, but round up, so that this amount is enough."""
     unit = 1 << max(0, min(30, 10 * ((count.bit_length() - 1) // 10)))
     return format_bytes(unit * math.ceil(10 * count / unit) / 10)
 
 
 def format_bytes(count: float) -> str:
-    """`3221225472` as `3.0 GiB`."""
+    """Format bytes: `3221225472` as `3.0 GiB`."""
     for unit in ("bytes", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
@@ -60,7 +60,7 @@ def format_bytes(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
-def _found(by_name: dict[str, Device], name: str) -> Device:
+def _device(by_name: dict[str, Device], name: str) -> Device:
     if name not in by_name:
-        raise AllocationError(f"no device {name!r}; there are: {', '.join(by_name) or 'none'}")
+        raise AllocationError(f"unknown device {name!r}: expected one of {', '.join(by_name) or 'none'}")
     return by_name[name]

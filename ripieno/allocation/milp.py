@@ -1,11 +1,11 @@
-"""Mixed-integer programs as ours need them: SciPy's `milp`, silent, within its time, memory counted to the byte.
+"""Mixed-integer programs by SciPy's `milp`: no output, a time limit, and memory limits exact to the byte.
 
-Theory of operation. HiGHS lets a row be exceeded by a millionth, which is 16 kB of a card of 16 GB: members that miss a
-device by less would be placed on it. So what a solution puts into each device is added up again, in whole bytes. Where
-it is too much, a *cover* is added to the program and it is solved again: of the columns that do not fit together, and
-all that are as large as the largest of them, at most one fewer than there were may be taken.
+Theory of operation. HiGHS lets a row be exceeded by a millionth, 16 kB on a GPU of 16 GB. Members that exceed a device
+by less would be placed on it. So the solution's bytes on each device are summed again as integers. If they exceed
+the memory, a *cover* is added and the program is solved again. Its columns are those that do not fit together,
+and all that are at least as large as the largest of them; it allows at most one fewer than the solution had.
 
-Imported only when it is needed, for it brings SciPy.
+Imported only when needed, since SciPy is slow to import.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _silent = threading.Lock()
 
 @dataclass(frozen=True)
 class CapacityConstraint:
-    """A device to be filled: the columns that may be put into it, the bytes each takes, and the bytes there are."""
+    """Memory limit of a device: its columns, the bytes of each, and the bytes available."""
 
     columns: Sequence[int]
     sizes: Sequence[int]
     bytes: int
 
     def cover(self, x: Array) -> tuple[list[int], int] | None:
-        """Columns, and how many of them may be taken, where those that `x` takes do not fit together."""
+        """Return columns and the maximum number of them to select, if those selected in `x` do not fit; else None."""
         inside = {c: size for c, size in zip(self.columns, self.sizes, strict=True) if x[c] > 0.5}
         if not inside or sum(inside.values()) <= self.bytes:
             return None
@@ -48,20 +48,20 @@ class CapacityConstraint:
 
 
 class ConstraintRows:
-    """Constraints `row . x <= limit`, gathered entry by entry."""
+    """Constraints `row . x <= limit`, built entry by entry."""
 
     def __init__(self) -> None:
         self._entries: list[tuple[int, int, float]] = []
         self._limits: list[float] = []
 
     def add(self, terms: Iterable[tuple[int, float]], limit: float) -> None:
-        """One more: `terms` are (column, value)."""
+        """Add a constraint; `terms` are (column, value)."""
         row = len(self._limits)
         self._entries += [(row, column, value) for column, value in terms]
         self._limits.append(limit)
 
     def constraint(self, columns: int) -> LinearConstraint:
-        """All of them, for `milp`."""
+        """Return all constraints, for `milp`."""
         row, column, value = zip(*self._entries, strict=True)
         matrix = coo_array((value, (row, column)), shape=(len(self._limits), columns)).tocsr()
         return LinearConstraint(matrix, -np.inf, np.array(self._limits))
@@ -69,7 +69,7 @@ class ConstraintRows:
 
 @dataclass(frozen=True)
 class Solution:
-    """The best `x` found in time, None when there is none; `bound` is what no x is below, of the objective."""
+    """The best `x` found in time, or None; `bound` is a lower bound of the objective."""
 
     x: Array | None
     bound: float | None
@@ -86,7 +86,7 @@ def solve(
     seconds: float,
     gap: float = 0.0,
 ) -> Solution:
-    """Minimise `objective . x` within `rows` and `rooms`, `whole` columns (1) being whole, for at most `seconds`."""
+    """Minimise `objective . x` within `rows` and `rooms` for at most `seconds`; `whole` marks (1) integer columns."""
     finish, bound = time.monotonic() + seconds, None
     while (left := finish - time.monotonic()) > 0:
         with silence_solver():
@@ -99,9 +99,9 @@ def solve(
             )
         if result.status == 2:
             return Solution(None, bound, True)
-        # a relaxed program has no bound beside its optimum
-        found = getattr(result, "mip_dual_bound", None) if whole.any() else result.fun
-        bound = bound if found is None or not np.isfinite(found) else float(found)
+        # a relaxed program has no separate bound: its optimum is the bound
+        dual = getattr(result, "mip_dual_bound", None) if whole.any() else result.fun
+        bound = bound if dual is None or not np.isfinite(dual) else float(dual)
         if result.x is None:
             break
         covers = [cover for room in rooms if (cover := room.cover(result.x))] if whole.any() else []
@@ -114,11 +114,11 @@ def solve(
 
 @contextlib.contextmanager
 def silence_solver() -> Iterator[None]:
-    """Nothing that HiGHS prints past its own options (they only turn its log off) is seen, on either output.
+    """Discard what HiGHS prints to standard output despite its options, which only disable its log.
 
-    Python's own standard output of other threads is not seen either, as long as a program is solved.
+    While a program is solved, standard output of other threads is discarded too.
     """
-    if sys.stdout is None:  # there is nowhere to print to
+    if sys.stdout is None:  # there is no standard output
         yield
         return
     libc = ctypes.CDLL(None)
@@ -130,6 +130,6 @@ def silence_solver() -> Iterator[None]:
         try:
             yield
         finally:
-            libc.fflush(None)  # or C's own buffer would be written later, to where it was going
+            libc.fflush(None)  # otherwise C would write its buffer later, to the restored output
             os.dup2(kept, 1)
             os.close(kept)

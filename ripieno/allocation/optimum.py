@@ -1,8 +1,8 @@
-"""The best allocation a model can have, and a bound on it: linear and mixed-integer programs solved by SciPy's HiGHS.
+"""Best allocation by the model, and a bound on it: a mixed-integer program solved by SciPy's HiGHS.
 
-Imported only when it is needed, for SciPy is slow to import.
+Imported only when needed, since SciPy is slow to import.
 
-The program of `best`, with f the share of a resource's time given to (member, batch size), t its seconds per sample:
+The program of `solve_optimum`; f is the share of a resource's time for (member, batch size), t its seconds per sample:
 
     maximise X  where  sum of f / t over resources and batch sizes >= X       for each member
                        sum of y over resources and batch sizes >= 1           for each member
@@ -11,9 +11,9 @@ The program of `best`, with f the share of a resource's time given to (member, b
                        f <= y                                                 for each (member, resource, batch size)
                        sum of y over batch sizes <= z                         for each (member, resource)
                        sum of bytes * y + base * lanes * z <= memory          for each device
-                       sum of z over ways to cut a device <= 1                for each device
-    y, z binary: y places a member on a resource in batches of a size; z cuts a CPU in so many lanes. A lane of a cut
-    CPU is a resource; so is a GPU.
+                       sum of z over divisions of a device <= 1               for each device
+    y, z binary: y places a member on a resource with a batch size; z divides a CPU among a number of workers. Each such
+    worker is a resource; so is a GPU.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 from ripieno.allocation import throughput_model
 from ripieno.allocation.milp import CapacityConstraint, ConstraintRows, solve
@@ -32,58 +31,28 @@ from ripieno.allocation.problem import AllocationProblem, Placements, canonical
 from ripieno.types import Device, Placement
 
 GAP = 1e-6
-"""Relative gap at which the program counts as solved."""
+"""Relative gap at which the solver stops."""
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best placements found and a `bound` that no allocation can exceed by the model; they meet when solved."""
+    """The best placements found, and an upper `bound` on the throughput of any allocation; equal when solved."""
 
     placements: Placements | None
-    """None when nothing fits, or nothing was found in time"""
+    """None if nothing fits, or no placements were found in time"""
     throughput: float
     bound: float
-    """infinite when the time ended before there was one, 0 when nothing fits"""
+    """infinite if no bound was found in time, 0 if nothing fits"""
 
     @property
     def feasible(self) -> bool:
-        """Whether anything was found."""
+        """True if placements were found."""
         return self.placements is not None
-
-
-def balance_replicas(loads: throughput_model.Workload) -> throughput_model.Prediction:
-    """Share out each member's samples over its replicas so that the ensemble is fastest (see `simulate`)."""
-    members = {m: i for i, m in enumerate(dict.fromkeys(loads.members))}
-    resources = {r: i for i, r in enumerate(dict.fromkeys(loads.resources))}
-    seconds = np.array(loads.seconds)
-    scale = float(np.exp(np.log(seconds).mean()))  # so that the solver's tolerances mean something
-    rows = np.array([members[m] for m in loads.members])
-    lanes = np.array([resources[r] for r in loads.resources])
-    columns = 1 + np.arange(len(rows))
-    matrix = np.zeros((len(members) + len(resources), 1 + len(rows)))
-    matrix[: len(members), 0] = 1.0  # X - sum x <= 0
-    matrix[rows, columns] = -1.0
-    matrix[len(members) + lanes, columns] = seconds / scale  # sum t x <= 1
-    limits = np.concatenate([np.zeros(len(members)), np.ones(len(resources))])
-    objective = np.zeros(1 + len(rows))
-    objective[0] = -1.0
-    result = linprog(objective, matrix, limits, method="highs")
-    assert result.status == 0, result.message
-    rates = result.x[1:] / scale
-    busy = np.bincount(lanes, seconds * rates, minlength=len(resources))
-    prices = np.maximum(0.0, -result.ineqlin.marginals[: len(members)])
-    prices /= prices.sum()
-    return throughput_model.Prediction(
-        float(-result.fun / scale),
-        tuple(float(r) for r in rates),
-        {r: float(busy[i]) for r, i in resources.items()},
-        {m: float(prices[i]) for m, i in members.items()},
-    )
 
 
 @dataclass(frozen=True)
 class _Instance:
-    """One possible placement: a column of f and one of y."""
+    """One possible placement: a column of f and a column of y."""
 
     placement: Placement
     mode: int
@@ -94,19 +63,19 @@ class _Instance:
 def solve_optimum(
     problem: AllocationProblem, seconds: float = 10.0, known: Placements | None = None, relaxed: bool = False
 ) -> Optimum:
-    """The placements of greatest predicted throughput, searched for at most `seconds`.
+    """Find the placements of highest predicted throughput within `seconds`.
 
-    `known` placements make the search shorter, and are the answer when it finds none better in time. `relaxed` drops
-    that y and z are whole: a quick bound, with no placements.
+    `known` placements shorten the search and are returned if it finds none better in time. `relaxed` drops the
+    integrality of y and z: a quick bound, without placements.
     """
     floor = throughput_model.predict(known, problem.devices, problem.costs).throughput if known else 0.0
     modes = [(d, lanes) for d in problem.devices for lanes in problem.lane_counts(d) if _pays(problem, d, lanes)]
-    seats = [seat for i, mode in enumerate(modes) for seat in _seats(problem, i, *mode)]
-    if {s.placement.member for s in seats} != set(problem.members):
+    instances = [instance for i, mode in enumerate(modes) for instance in _candidate_instances(problem, i, *mode)]
+    if {s.placement.member for s in instances} != set(problem.members):
         return Optimum(None, 0.0, 0.0)
-    scale = 1 / _upper_bound(problem, modes, seats)
-    rows = _constraints(problem, modes, seats, scale)
-    n, k = len(seats), len(modes)
+    scale = 1 / _upper_bound(problem, modes, instances)
+    rows = _constraints(problem, modes, instances, scale)
+    n, k = len(instances), len(modes)
     columns = 1 + 2 * n + k  # X, f, y, z
     objective = np.zeros(columns)
     objective[0] = -1.0
@@ -115,48 +84,48 @@ def solve_optimum(
     lower[0] = min(1.0, floor * scale * (1 - GAP))
     rooms = [
         CapacityConstraint(
-            [1 + n + i for i in inside], [seats[i].bytes for i in inside], d.memory - lanes * problem.costs.base(d)
+            [1 + n + i for i in inside], [instances[i].bytes for i in inside], d.memory - lanes * problem.costs.base(d)
         )
         for mode, (d, lanes) in enumerate(modes)
-        for inside in [[i for i, s in enumerate(seats) if s.mode == mode]]
+        for inside in [[i for i, s in enumerate(instances) if s.mode == mode]]
     ]
     result = solve(objective, whole, lower, upper, rows, rooms, seconds, GAP)
     if result.infeasible and known is None:
         return Optimum(None, 0.0, 0.0)
-    ceiling = float("inf") if result.bound is None else -result.bound / scale
+    bound = float("inf") if result.bound is None else -result.bound / scale
     placements, throughput = known, floor
     if result.x is not None and not relaxed:
-        found = _read(seats, result.x[1 : 1 + n], result.x[1 + n : 1 + 2 * n])
-        then = throughput_model.predict(found, problem.devices, problem.costs).throughput
+        solved = _solution(instances, result.x[1 : 1 + n], result.x[1 + n : 1 + 2 * n])
+        then = throughput_model.predict(solved, problem.devices, problem.costs).throughput
         if known is None or then > floor:
-            placements, throughput = found, then
-    return Optimum(placements, throughput, max(ceiling, throughput))
+            placements, throughput = solved, then
+    return Optimum(placements, throughput, max(bound, throughput))
 
 
-def _upper_bound(problem: AllocationProblem, modes: list[tuple[Device, int]], seats: list[_Instance]) -> float:
-    """Samples per second that nothing exceeds: of the slowest member, had it all devices, or its one, for itself."""
+def _upper_bound(problem: AllocationProblem, modes: list[tuple[Device, int]], instances: list[_Instance]) -> float:
+    """Return a bound in samples per second: of the slowest member, alone on all devices or on its one device."""
     speeds: dict[str, dict[str, float]] = {m: {} for m in problem.members}
-    for s in seats:
-        mine, device = speeds[s.placement.member], s.placement.device
+    for s in instances:
+        by_device, device = speeds[s.placement.member], s.placement.device
         lanes = modes[s.mode][1] if problem.replicas else 1
-        mine[device] = max(mine.get(device, 0.0), lanes / s.seconds)
-    return min(sum(mine.values()) if problem.replicas else max(mine.values()) for mine in speeds.values())
+        by_device[device] = max(by_device.get(device, 0.0), lanes / s.seconds)
+    return min(sum(rates.values()) if problem.replicas else max(rates.values()) for rates in speeds.values())
 
 
 def _pays(problem: AllocationProblem, device: Device, lanes: int) -> bool:
-    """Return whether cutting `device` in `lanes` can be quicker than leaving it whole.
+    """Return whether `device` divided among `lanes` workers can be faster than with one worker.
 
-    It cannot where no member was measured on such a part: `Costs` takes it to be as much slower as it is smaller. Nor
-    where the lanes' own bytes are more than there are. Any other cut must be in the program, or what it finds is no
-    bound on plans that use the cut.
+    It cannot if no member was measured on such a part: `ProfileCosts` then assumes a time inversely proportional to the
+    cores. Nor if the workers' base memory exceeds the device. Every other division must be in the program; otherwise
+    its result does not bound plans that use the division.
     """
     if lanes == 1:
         return True
-    room = lanes * problem.costs.base(device) < device.memory
-    return room and any(problem.costs.measured(m, device, lanes) for m in problem.members)
+    fits = lanes * problem.costs.base(device) < device.memory
+    return fits and any(problem.costs.measured(m, device, lanes) for m in problem.members)
 
 
-def _seats(problem: AllocationProblem, mode: int, device: Device, lanes: int) -> Iterable[_Instance]:
+def _candidate_instances(problem: AllocationProblem, mode: int, device: Device, lanes: int) -> Iterable[_Instance]:
     for member in problem.members:
         if device not in problem.allowed_devices(member):
             continue
@@ -169,46 +138,46 @@ def _seats(problem: AllocationProblem, mode: int, device: Device, lanes: int) ->
 
 
 def _constraints(
-    problem: AllocationProblem, modes: list[tuple[Device, int]], seats: list[_Instance], scale: float
+    problem: AllocationProblem, modes: list[tuple[Device, int]], instances: list[_Instance], scale: float
 ) -> ConstraintRows:
-    n = len(seats)
-    f, y, z = 1, 1 + n, 1 + 2 * n  # where each kind of column begins
+    n = len(instances)
+    f, y, z = 1, 1 + n, 1 + 2 * n  # first column of each kind
     of_member: dict[str, list[int]] = defaultdict(list)
     of_lane: dict[tuple[int, int], list[int]] = defaultdict(list)
-    of_home: dict[tuple[str, int, int], list[int]] = defaultdict(list)
+    of_worker: dict[tuple[str, int, int], list[int]] = defaultdict(list)
     of_device: dict[str, list[int]] = defaultdict(list)
-    for i, s in enumerate(seats):
+    for i, s in enumerate(instances):
         of_member[s.placement.member].append(i)
         of_lane[s.mode, s.placement.lane].append(i)
-        of_home[s.placement.member, s.mode, s.placement.lane].append(i)
+        of_worker[s.placement.member, s.mode, s.placement.lane].append(i)
         of_device[s.placement.device].append(i)
     rows = ConstraintRows()
     for member in problem.members:
-        rows.add([(0, 1.0), *((f + i, -scale / seats[i].seconds) for i in of_member[member])], 0.0)
+        rows.add([(0, 1.0), *((f + i, -scale / instances[i].seconds) for i in of_member[member])], 0.0)
         rows.add([(y + i, -1.0) for i in of_member[member]], -1.0)
         if not problem.replicas:
             rows.add([(y + i, 1.0) for i in of_member[member]], 1.0)
     for (mode, _), inside in of_lane.items():
         rows.add([*((f + i, 1.0) for i in inside), (z + mode, -1.0)], 0.0)
-        rows.add([*((y + i, -1.0) for i in inside), (z + mode, 1.0)], 0.0)  # a lane left empty is not a lane
-    for (_, mode, _), inside in of_home.items():
+        rows.add([*((y + i, -1.0) for i in inside), (z + mode, 1.0)], 0.0)  # every worker has a member
+    for (_, mode, _), inside in of_worker.items():
         rows.add([*((y + i, 1.0) for i in inside), (z + mode, -1.0)], 0.0)
-    for i, s in enumerate(seats):  # no more time than the ceiling of X could use: a tighter program
+    for i, s in enumerate(instances):  # no more time than the upper bound of X needs: tightens the program
         rows.add([(f + i, 1.0), (y + i, -min(1.0, s.seconds / scale))], 0.0)
     for device in problem.devices:
-        ways = [k for k, (d, _) in enumerate(modes) if d is device]
-        # in parts of the device's memory
+        divisions = [k for k, (d, _) in enumerate(modes) if d is device]
+        # in fractions of the device's memory
         share = 1 / max(1, device.memory)
-        bases = [(z + k, modes[k][1] * problem.costs.base(device) * share) for k in ways]
-        rows.add([*((y + i, seats[i].bytes * share) for i in of_device[device.name]), *bases], 1.0)
-        rows.add([(z + k, 1.0) for k in ways], 1.0)
+        bases = [(z + k, modes[k][1] * problem.costs.base(device) * share) for k in divisions]
+        rows.add([*((y + i, instances[i].bytes * share) for i in of_device[device.name]), *bases], 1.0)
+        rows.add([(z + k, 1.0) for k in divisions], 1.0)
     return rows
 
 
-def _read(seats: list[_Instance], shares: NDArray[np.float64], chosen: NDArray[np.float64]) -> Placements:
-    """Placements of a solution: those chosen and used; of a member that is used nowhere, one."""
-    picked = [i for i in range(len(seats)) if chosen[i] > 0.5]
+def _solution(instances: list[_Instance], shares: NDArray[np.float64], chosen: NDArray[np.float64]) -> Placements:
+    """Return a solution's placements with a share of time; of a member without any, all chosen ones."""
+    picked = [i for i in range(len(instances)) if chosen[i] > 0.5]
     used = [i for i in picked if shares[i] > 1e-7]
-    at_work = {seats[i].placement.member for i in used}
-    used += [i for i in picked if seats[i].placement.member not in at_work]
-    return canonical(seats[i].placement for i in used)
+    used_members = {instances[i].placement.member for i in used}
+    used += [i for i in picked if instances[i].placement.member not in used_members]
+    return canonical(instances[i].placement for i in used)

@@ -1,4 +1,4 @@
-"""From an ensemble, devices and profiles to an allocation: what the pipeline calls."""
+"""Planning of an allocation from an ensemble, devices and profiles."""
 
 from __future__ import annotations
 
@@ -27,53 +27,53 @@ from ripieno.types import Allocation, Device, Ensemble, Profile
 Method = Literal["model", "algorithm-1", "worst-fit"]
 Progress = Callable[[int, int, float], None]
 NEAR = 0.999
-"""Share of the bound from which on a plan is good enough."""
+"""Fraction of the bound at which a plan is accepted."""
 SAMPLES = 1000
-"""Arrivals that a latency is taken from."""
+"""Arrivals simulated for a latency."""
 TRIALS = 300
-"""Allocations whose latency the model tries."""
+"""Maximum number of latency predictions per plan."""
 SMALL = 64
-"""Devices times members up to which the model climbs from every start."""
+"""Devices times members up to which the model ascends from every start."""
 
 
 @dataclass(frozen=True)
 class AllocationOptions:
-    """How to plan; each default stands here once."""
+    """Options of the planner; every default is defined only here."""
 
     method: Method = "model"
-    """`model`: plan by the model, confirm by bench; `algorithm-1`: the paper's; `worst-fit`: nothing after it"""
+    """`model`: plan by the model, confirm by benchmark; `algorithm-1`: the paper's; `worst-fit`: no refinement"""
     batch_size: int = DEFAULT_BATCH_SIZE
-    """of worst-fit"""
+    """batch size of worst-fit"""
     max_benches: int = 100
     pins: Mapping[str, PlacementConstraint] = field(default_factory=dict)
     replicas: bool = True
     """whether a member may run on several devices"""
     lanes: int = 4
-    """most lanes of one CPU"""
+    """maximum number of workers of one CPU"""
     seconds: float = 5.0
-    """most that the optimum is searched for; 0: not at all, when anything else is found"""
+    """time limit for the optimum; 0: skip it if other placements are found"""
     rate: float | None = None
-    """samples per second at which the p99 latency is to be least; None: the throughput is to be most"""
+    """arrival rate in samples per second at which to minimise p99 latency; None: maximise throughput"""
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
-            raise AllocationError(f"no method {self.method!r}; there are: {', '.join(get_args(Method))}")
+            raise AllocationError(f"unknown method {self.method!r}: expected one of {', '.join(get_args(Method))}")
         if self.rate is not None and not 0 < self.rate < math.inf:
-            raise AllocationError(f"rate {self.rate:g} must be samples per second, above 0")
+            raise AllocationError(f"rate {self.rate:g} is invalid: expected samples per second above 0")
         check_duration(self.seconds, "seconds", zero=True, error=AllocationError)
         if self.max_benches < 0:
-            raise AllocationError(f"max benches {self.max_benches} must be 0 or more")
+            raise AllocationError(f"max_benches {self.max_benches} is invalid: expected 0 or more")
 
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """What the model alone comes to: worst-fit's `start` (None where it fails), its own `best`, and a bound."""
+    """Plan by the model alone: worst-fit's `start` (None if it fails), the model's `best`, and a bound."""
 
     start: Placements | None
     best: Placements
     bound: float
     score: Callable[[Placements], float] | None = None
-    """what a bench is expected to report, when that is not the throughput"""
+    """predicts what a benchmark reports, if that is not the throughput"""
 
 
 def plan(
@@ -88,19 +88,19 @@ def plan(
     name: str = "",
     progress: Progress | None = None,
 ) -> Allocation:
-    """Place the members of `ensemble` on `devices` as fast as they go within memory.
+    """Place the members of `ensemble` on `devices` for maximum throughput within memory.
 
-    `profiles` are by kind of device, then by member: `{d.kind: library.profiles(d.kind) for d in devices}`; with those
-    of parts of a CPU's kind, cutting it in lanes is planned too. `batch_sizes` to choose from are those measured
-    everywhere, unless given. `bench` measures placements in samples per second, at most `max_benches` times (when None
+    `profiles` are by kind of device, then by member: `{d.kind: library.profiles(d.kind) for d in devices}`; with
+    profiles of parts of a CPU, several workers per CPU are planned too. `batch_sizes` default to those measured for all
+    members on all devices. `bench` measures placements in samples per second, at most `max_benches` times (default
     `options.max_benches`); without it the plan is the model's. With `options.rate` it must report 1 / p99 seconds at
-    that rate instead. `progress` is called after each bench with how many were run, the bound and the best figure.
+    that rate instead. `progress` is called after each benchmark with the number of runs, the limit and the best value.
 
-    Raises AllocationError when the members do not fit, with the smallest change that makes them, or a profile is
-    missing.
+    Raises AllocationError if a profile is missing, or if the members do not fit; the message names the smallest change
+    that makes them fit.
     """
     options = options or AllocationOptions()
-    # others' profiles would tell of runtimes that no lane here has
+    # profiles of non-members would count runtimes that no worker here loads
     known = {kind: {m: p for m, p in of.items() if m in ensemble.members} for kind, of in profiles.items()}
     problem = problem_of(ensemble.members, devices, ProfileCosts(known, ENGINE_OVERHEAD), batch_sizes, options)
     planned = plan_with_model(problem, options)
@@ -139,50 +139,50 @@ def problem_of(
     batch_sizes: Sequence[int],
     options: AllocationOptions,
 ) -> AllocationProblem:
-    """The problem to be solved, checked. Raises AllocationError."""
+    """Build the allocation problem and validate it. Raises AllocationError."""
     if not devices:
-        raise AllocationError("there are no devices to place members on: name at least cpu")
+        raise AllocationError("no devices are given: pass at least cpu")
     sizes = tuple(sorted(set(batch_sizes) or costs.batch_sizes(members, devices)))
     if not sizes:
-        raise AllocationError("no batch size was measured for all members on all devices: measure them again")
+        raise AllocationError("no batch size was measured for all members on all devices: measure the members again")
     replicas = options.replicas and options.method == "model"
     lanes = options.lanes if options.method == "model" else 1
     return AllocationProblem(members, tuple(devices), costs, sizes, options.pins, replicas, lanes).with_pins()
 
 
 def plan_with_model(problem: AllocationProblem, options: AllocationOptions) -> ModelPlan:
-    """Plan without benches: worst-fit, ascents from it, and the optimum where it is found in time.
+    """Plan without benchmarks: worst-fit, ascents from it, and the optimum if it is found in time.
 
-    Raises AllocationError when nothing fits, with the smallest changes that make it.
+    Raises AllocationError if the members do not fit; the message names the smallest changes that make them fit.
     """
-    starts, refusal = _initial_placements(problem, options.batch_size)
+    starts, rejection = _initial_placements(problem, options.batch_size)
     if options.method != "model":
         if not starts:
-            raise _refused(problem, refusal, f"{refusal}, or plan by the model, which finds room for all")
-        # what any plan could reach, of the model's too
+            raise _infeasible_error(problem, rejection, f"{rejection}, or pass method model, which fits all members")
+        # bound on any plan, including the model's
         whole = dataclasses.replace(problem, replicas=options.replicas, lanes=options.lanes)
         return ModelPlan(starts[0], starts[0], _relaxed(whole, options.seconds), _score(problem, options))
     best, bound = _search(problem, starts, options.seconds)
     if best is None:
-        raise _refused(problem, refusal)
+        raise _infeasible_error(problem, rejection)
     score = _score(problem, options)
     if score is not None:
         best = _lowest_latency(best, starts, problem, score, options.rate or 0.0, bound)
     return ModelPlan(starts[0] if starts else None, best, bound, score)
 
 
-def _refused(problem: AllocationProblem, refusal: AllocationError, fits: str = "") -> AllocationError:
-    """Why nothing fits, and what would; `fits` is said when it is worst-fit alone that finds no room, its `refusal`."""
-    from ripieno.allocation import infeasibility  # brings SciPy
+def _infeasible_error(problem: AllocationProblem, rejection: AllocationError, model_hint: str = "") -> AllocationError:
+    """Return the error with the changes that help; `model_hint` if worst-fit alone fails (`rejection`)."""
+    from ripieno.allocation import infeasibility  # imports SciPy, which is slow
 
     why = infeasibility.explain_infeasible(problem)
     if why is None:
-        return AllocationError(fits) if fits else refusal
-    return refusal if fits else AllocationError(why)
+        return AllocationError(model_hint) if model_hint else rejection
+    return rejection if model_hint else AllocationError(why)
 
 
 def _score(problem: AllocationProblem, options: AllocationOptions) -> Callable[[Placements], float] | None:
-    """1 / p99 seconds by the model at the rate asked for; None when the throughput is what counts."""
+    """Return the model's score, 1 / p99 seconds at the requested rate; None if throughput is maximised."""
     if options.rate is None:
         return None
     times = arrivals(options.rate, SAMPLES, np.random.default_rng(0))
@@ -197,36 +197,36 @@ def _lowest_latency(
     rate: float,
     bound: float,
 ) -> Placements:
-    """The placements of least latency that an ascent by the model finds from the best of those known.
+    """Return the placements of lowest latency that an ascent by the model finds from the best start.
 
-    Raises AllocationError when the rate is beyond what any allocation can do.
+    Raises AllocationError if the rate exceeds the bound of all allocations.
     """
     if rate > bound:
-        raise AllocationError(f"{rate:g} samples/s are more than these devices can do ({bound:.4g}): add devices")
+        raise AllocationError(f"rate {rate:g} samples/s exceeds the capacity of the devices ({bound:.4g}): add devices")
     start = max([best, *starts], key=score)
     around = functools.partial(neighbourhood.neighbours, problem=problem)
     return refine(start, problem.devices, problem.batch_sizes, score, TRIALS, neighbours=around).placements
 
 
 def _search(problem: AllocationProblem, starts: list[Placements], seconds: float) -> tuple[Placements | None, float]:
-    """The best placements by the model and a bound: the cheap ways first, until one is near the bound."""
+    """Return the best placements by the model and a bound; try cheap methods first, until one is near the bound."""
 
     def speed(placements: Placements) -> float:
         return throughput_model.predict(placements, problem.devices, problem.costs).throughput
 
-    from ripieno.allocation import mcnaughton, optimum  # bring SciPy
+    from ripieno.allocation import mcnaughton, optimum  # import SciPy, which is slow
 
     bound = _relaxed(problem, seconds)
-    found = [
+    candidates = [
         p
         for p in (mcnaughton.mcnaughton_wrap(problem), longest_processing_time_first(problem), *starts)
         if p is not None
     ]
-    best = max(found, key=speed, default=None)
+    best = max(candidates, key=speed, default=None)
     if best is not None and speed(best) < bound * NEAR:
-        # a climb over many devices takes long: then only from the best
+        # an ascent over many devices is slow: then only from the best start
         small = len(problem.devices) * len(problem.members) <= SMALL
-        best = max((hill_climb(p, problem) for p in (found if small else [best])), key=speed)
+        best = max((hill_climb(p, problem) for p in (candidates if small else [best])), key=speed)
     if best is None or (seconds > 0 and speed(best) < bound * NEAR):
         solved = optimum.solve_optimum(problem, seconds or 1.0, known=best)
         best, bound = solved.placements, min(bound, solved.bound)
@@ -234,15 +234,15 @@ def _search(problem: AllocationProblem, starts: list[Placements], seconds: float
 
 
 def _relaxed(problem: AllocationProblem, seconds: float) -> float:
-    """A quick bound."""
-    from ripieno.allocation import optimum  # brings SciPy
+    """Return a quick bound from the relaxed program."""
+    from ripieno.allocation import optimum  # imports SciPy, which is slow
 
     return optimum.solve_optimum(problem, max(seconds, 1.0), relaxed=True).bound
 
 
 def _initial_placements(problem: AllocationProblem, batch_size: int) -> tuple[list[Placements], AllocationError]:
-    """Worst-fit at `batch_size` and at each smaller one measured, as far as they fit, and the last refusal."""
-    refusal = AllocationError("no batch size to place members in")
+    """Run worst-fit at `batch_size` and each smaller measured size; return what fits, and the last error."""
+    rejection = AllocationError("worst-fit has no batch size to try")
     sizes = sorted((s for s in problem.batch_sizes if s <= batch_size), reverse=True) or [min(problem.batch_sizes)]
     starts = []
     fit = functools.partial(worst_fit, problem.members, problem.devices, problem.costs, pins=problem.pins)
@@ -250,8 +250,8 @@ def _initial_placements(problem: AllocationProblem, batch_size: int) -> tuple[li
         try:
             starts.append(fit(size, smaller=problem.batch_sizes))
         except AllocationError as error:
-            refusal = error
-    return starts, refusal
+            rejection = error
+    return starts, rejection
 
 
 def _measured(
@@ -263,7 +263,7 @@ def _measured(
 ) -> Refined:
     start = planned.start or planned.best
     if options.method == "model":
-        # a single bench is the plan's
+        # a single benchmark measures the model's plan
         starts = list(dict.fromkeys([canonical(start), canonical(planned.best)]))[-1 if bench.max_benches == 1 else 0 :]
         return confirm(starts, problem, bench, progress=progress, score=planned.score)
     bound = bench.max_benches if options.method == "algorithm-1" else 0
@@ -274,7 +274,7 @@ def _measured(
 def _errors(
     bench: CachedBench, problem: AllocationProblem, score: Callable[[Placements], float] | None
 ) -> tuple[float, ...]:
-    """How much larger the model's figure was than the one measured, of each bench that came to its end."""
+    """Return the relative error predicted / measured - 1 of each successful benchmark."""
 
     def expected(placements: Placements) -> float:
         return (
@@ -288,6 +288,6 @@ def _errors(
 
 
 def default_name(ensemble: Ensemble, devices: Sequence[Device]) -> str:
-    """`B80-on-2-cuda-1-cpu`."""
+    """Return a default name such as `B80-on-2-cuda-1-cpu`."""
     counts = Counter(device.type for device in devices)
     return "-".join([ensemble.name, "on", *(f"{counts[t]}-{t}" for t in ("cuda", "cpu") if counts[t])])

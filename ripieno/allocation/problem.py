@@ -1,4 +1,4 @@
-"""What is to be placed and what is allowed: members, devices, costs, batch sizes, pins."""
+"""Allocation problem: members, devices, costs, batch sizes and pins."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Placements = tuple[Placement, ...]
 
 @dataclass(frozen=True)
 class PlacementConstraint:
-    """What the user fixes of a member: its device, its batch size, or both. A pinned device has no replicas beside."""
+    """Pin of a member to a device, a batch size, or both. A member pinned to a device has no replicas elsewhere."""
 
     device: str | None = None
     batch_size: int | None = None
 
     def allows(self, device: str, batch_size: int) -> bool:
-        """Whether a placement on `device` in batches of `batch_size` obeys."""
+        """Return whether a placement on `device` in batches of `batch_size` satisfies the pin."""
         return self.device in (None, device) and self.batch_size in (None, batch_size)
 
 
@@ -32,9 +32,9 @@ FREE = PlacementConstraint()
 
 @dataclass(frozen=True)
 class AllocationProblem:
-    """An allocation to be made.
+    """Input of the allocation.
 
-    `lanes` is the most lanes one device may have; `replicas` allows several placements of a member.
+    `lanes` is the maximum number of workers per device; `replicas` allows several placements of a member.
     """
 
     members: Sequence[str]
@@ -47,7 +47,7 @@ class AllocationProblem:
 
     @cached_property
     def settled(self) -> dict[tuple[object, ...], tuple[int, ...]]:
-        """Batch sizes found before for who sits on a device: see `climb.settled`, which asks the same again."""
+        """Cache of `hill_climbing.with_best_batch_sizes`: batch sizes by device and its placements."""
         return {}
 
     @cached_property
@@ -56,29 +56,29 @@ class AllocationProblem:
         return {device.name: device for device in self.devices}
 
     def pin(self, member: str) -> PlacementConstraint:
-        """What is fixed of `member`."""
+        """Return the pin of `member`."""
         return self.pins.get(member, FREE)
 
     def sizes(self, member: str) -> Sequence[int]:
-        """Batch sizes `member` may have."""
+        """Return the batch sizes allowed for `member`."""
         size = self.pin(member).batch_size
         return self.batch_sizes if size is None else (size,)
 
     def allowed_devices(self, member: str) -> list[Device]:
-        """Devices `member` may run on."""
+        """Return the devices allowed for `member`."""
         return [d for d in self.devices if self.pin(member).device in (None, d.name)]
 
     def lane_counts(self, device: Device) -> list[int]:
-        """Numbers of equal lanes `device` may be cut in: divisors of its cores; GPUs are not cut by the model."""
+        """Return the possible numbers of equal workers on `device`: divisors of its cores; one for a GPU."""
         cores = len(device.cores) if device.type == "cpu" else 1
         return [n for n in range(1, max(1, min(self.lanes, cores)) + 1) if n == 1 or cores % n == 0]
 
     def fits(self, placements: Placements) -> bool:
-        """Whether no device is over its memory."""
+        """Return whether `placements` fit into the memory of every device."""
         return memory.fits(placements, self.devices, self.costs)
 
     def allows(self, placements: Placements) -> bool:
-        """Whether `placements` obey the pins, place everybody and fit."""
+        """Return whether `placements` satisfy the pins, include every member and fit."""
         return (
             {p.member for p in placements} == set(self.members)
             and all(self.pin(p.member).allows(p.device, p.batch_size) for p in placements)
@@ -86,43 +86,43 @@ class AllocationProblem:
         )
 
     def with_pins(self) -> AllocationProblem:
-        """This problem, its pins checked. Raises AllocationError for an unknown member or device."""
+        """Validate the pins and return this problem. Raises AllocationError for an unknown member or device."""
         check_pins(self.pins, self.members, tuple(self.by_name))
         return self
 
 
 def check_pins(pins: Mapping[str, PlacementConstraint], members: Sequence[str], devices: Sequence[str]) -> None:
-    """Raise AllocationError for a pin of a member or to a device, both by name, that is not there."""
+    """Raise AllocationError for a pin with an unknown member or device name."""
     for member, pin in pins.items():
         if member not in members:
-            raise AllocationError(f"{member} is pinned but not in the ensemble; it has {', '.join(members)}")
+            raise AllocationError(f"pinned member {member} is not in the ensemble: pass one of {', '.join(members)}")
         if pin.device is not None and pin.device not in devices:
             raise AllocationError(
-                f"{member} is pinned to {pin.device}, which is not there: use one of {', '.join(devices)}"
+                f"{member} is pinned to unknown device {pin.device}: expected one of {', '.join(devices)}"
             )
 
 
 def parse_pins(texts: Iterable[str]) -> dict[str, PlacementConstraint]:
-    """Pins from `MEMBER=DEVICE`, `MEMBER=@BATCH` or `MEMBER=DEVICE@BATCH`.
+    """Parse pins `MEMBER=DEVICE`, `MEMBER=@BATCH` or `MEMBER=DEVICE@BATCH`.
 
-    Raises AllocationError for anything else, or two pins of a member that contradict each other.
+    Raises AllocationError for any other text, or if a member's device or batch size is pinned twice.
     """
     pins: dict[str, PlacementConstraint] = {}
     for text in texts:
         member, equals, rest = text.partition("=")
         device, at, batch = rest.partition("@")
         if not member or not equals or not rest or (at and not (batch.isdecimal() and int(batch) > 0)):
-            raise AllocationError(f"{text!r} is not a pin: write MEMBER=cuda:0, MEMBER=@32 or MEMBER=cuda:0@32")
+            raise AllocationError(f"cannot parse pin {text!r}: expected MEMBER=cuda:0, MEMBER=@32 or MEMBER=cuda:0@32")
         new = PlacementConstraint(device or None, int(batch) if at else None)
         old = pins.get(member, FREE)
         if (old.device and new.device) or (old.batch_size and new.batch_size):
-            raise AllocationError(f"{member} is pinned twice: pin its device and its batch size once each")
+            raise AllocationError(f"{member} is pinned twice: pin its device and its batch size at most once each")
         pins[member] = PlacementConstraint(old.device or new.device, old.batch_size or new.batch_size)
     return pins
 
 
 def canonical(placements: Iterable[Placement]) -> Placements:
-    """Placements in one order, the lanes of each device renumbered from 0 without gaps."""
+    """Sort placements and renumber the workers of each device from 0 without gaps."""
     placements = sorted(placements, key=lambda p: (p.device, p.lane, p.member, p.batch_size))
     numbers: dict[tuple[str, int], int] = {}
     for p in placements:

@@ -1,7 +1,7 @@
-"""Algorithm 1: refine an allocation by benches of its neighbours; line numbers are the paper's.
+"""Algorithm 1: refinement of an allocation by benchmarks of its neighbours; line numbers are the paper's.
 
-Corrected as printed slips need: neighbours of every member (line 9), the bound counts benches really run (line 17), the
-new allocation comes from the better allocations (line 25), and a whole neighbourhood without improvement ends it.
+Errors in print are corrected: neighbours of every member (line 9), the limit counts benchmarks run (line 17), the new
+allocation is one of the better ones (line 25), and a neighbourhood without improvement ends the search.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Neighbours = Callable[[Placements], Iterable[Placements]]
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a bench reports: a `throughput` (any figure that is better when larger) and its relative `spread`."""
+    """Result of a benchmark: a `throughput` (any value, larger is better) and its relative `spread`."""
 
     throughput: float
     spread: float = 0.0
 
     def beats(self, other: Measurement) -> bool:
-        """Whether it is larger beyond the noise of both: the ranges of half a spread each way do not meet."""
+        """Return whether it is larger beyond noise: the ranges of +- half a spread do not overlap."""
         return self.throughput * (1 - self.spread / 2) > other.throughput * (1 + other.spread / 2)
 
 
@@ -34,7 +34,7 @@ Bench = Callable[[Placements], Measurement | float]
 
 @dataclass(frozen=True)
 class Refined:
-    """Where a refinement ended: `start` is the measurement it began with, `benches` those really run."""
+    """Result of a refinement: `start` is the first measurement, `benches` the number of benchmarks run."""
 
     placements: Placements
     measurement: Measurement
@@ -43,9 +43,9 @@ class Refined:
 
 
 class CachedBench:
-    """A bench that never measures the same placements twice, counts what it ran and has a bound.
+    """Cached benchmark with a limit: measures the same placements once and counts its runs.
 
-    An allocation that the engine refuses (`RipienoError`) measures 0, unless it is the first: then there is nothing to
+    An allocation that the engine rejects (`RipienoError`) measures 0, unless it is the first: then there is nothing to
     refine and the error is raised.
     """
 
@@ -56,14 +56,14 @@ class CachedBench:
 
     @property
     def benches(self) -> int:
-        """How many were really run."""
+        """Number of benchmarks run."""
         return len(self.results)
 
     def __contains__(self, placements: Placements) -> bool:
         return frozenset(placements) in self.results
 
     def __call__(self, placements: Placements) -> Measurement:
-        """The measurement of `placements`, in any order."""
+        """Return the measurement of `placements`, in any order."""
         key = frozenset(placements)
         if key not in self.results:
             try:
@@ -77,7 +77,7 @@ class CachedBench:
 
     @property
     def spent(self) -> bool:
-        """Whether the bound is reached."""
+        """True once the limit is reached."""
         return self.benches >= self.max_benches
 
 
@@ -92,12 +92,12 @@ def refine(
     neighbours: Neighbours | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Refined:
-    """Climb from `placements` to the best neighbour until none is better or `max_benches` benches were run.
+    """Move from `placements` to the best neighbour until none is better or `max_benches` benchmarks were run.
 
-    `bench` measures placements (samples per second); an improvement must exceed the noise it reports, so what comes
-    back never measured worse than the start. Neighbours that do not `fits` are not benched. `neighbours` are those of
-    algorithm 1 unless given. `progress` is called after each bench with how many were run, the bound, and the best
-    throughput. The start is always measured, even when `max_benches` is 0.
+    `bench` measures placements (samples per second); an improvement must exceed the reported noise, so the result never
+    measured worse than the start. Neighbours for which `fits` is false are skipped. `neighbours` defaults to those of
+    algorithm 1. `progress` is called after each benchmark with the number of runs, the limit and the best throughput.
+    The start is always measured, even if `max_benches` is 0.
     """
     cached = bench if isinstance(bench, CachedBench) else CachedBench(bench, max_benches)
     around = neighbours or (lambda current: algorithm_1_neighbours(current, devices, batch_sizes))
@@ -128,7 +128,7 @@ def refine(
 def algorithm_1_neighbours(
     placements: Placements, devices: Sequence[Device], batch_sizes: Sequence[int]
 ) -> Iterator[Placements]:
-    """One update away: each other batch size and each other device of every member, n(B-1) + n(M-1) of them."""
+    """Yield each other batch size and each other device of every member: n(B-1) + n(M-1) neighbours."""
     for i, placement in enumerate(placements):
         others = [dataclasses.replace(placement, batch_size=b) for b in batch_sizes if b != placement.batch_size]
         others += [dataclasses.replace(placement, device=d.name, lane=0) for d in devices if d.name != placement.device]

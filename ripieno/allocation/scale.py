@@ -1,4 +1,4 @@
-"""What more devices would give: table 3 of the paper, for hardware one need not have."""
+"""Predicted scaling over the number of GPUs: table 3 of the paper, also for absent hardware."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ripieno.types import Device
 
 COUNTS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 PLATEAU = 0.05
-"""A plateau begins where all that more devices add is less than this share."""
+"""A plateau begins where all further devices together add less than this fraction."""
 
 
 @dataclass(frozen=True)
 class ScalingPoint:
-    """Predicted samples per second with `gpus` GPUs beside the other devices; None where the members do not fit."""
+    """Predicted samples per second with `gpus` GPUs plus the other devices; None if the members do not fit."""
 
     gpus: int
     worst_fit: float | None
@@ -35,9 +35,9 @@ def scale(
     counts: Sequence[int] = COUNTS,
     options: AllocationOptions | None = None,
 ) -> list[ScalingPoint]:
-    """Plan `members` for each of `counts` GPUs like `gpu` beside `others` (the CPU).
+    """Plan `members` for each of `counts` GPUs like `gpu` plus `others` (the CPU).
 
-    Without `options.replicas`, each member on one device as in the paper, there is a plateau: the slowest member alone
+    Without `options.replicas` (each member on one device, as in the paper) there is a plateau: the slowest member alone
     on a GPU. With replicas there is none.
     """
     rows: list[ScalingPoint] = []
@@ -52,7 +52,7 @@ def scale(
             continue
         best = throughput_model.predict(planned.best, problem.devices, costs).throughput
         start = throughput_model.predict(planned.start, problem.devices, costs).throughput if planned.start else None
-        # what fewer devices can do, more can: their plan with the new ones idle
+        # more devices are never worse: the plan for fewer, with the new ones idle, is valid
         if rows and rows[-1].planned is not None:
             best = max(best, rows[-1].planned)
         rows.append(ScalingPoint(count, start, best, planned.bound))
@@ -60,7 +60,7 @@ def scale(
 
 
 def plateau(rows: Sequence[ScalingPoint]) -> int | None:
-    """Fewest GPUs that give all but `PLATEAU` of what the most give; None when that is the most there are."""
+    """Return the fewest GPUs within `PLATEAU` of the largest count's throughput; None if only that count is."""
     known = [row for row in rows if row.planned is not None]
     if not known:
         return None

@@ -1,16 +1,17 @@
-"""A model of throughput from profiles: what an allocation gives before anything runs.
+"""Throughput model: prediction of an allocation's throughput from profiles.
 
-Theory of operation. Every sample passes every member, so the ensemble runs at one pace X, in samples per second, and
-the slowest member sets it. A *resource* is what does one thing at a time: a GPU (its lanes take turns), or one lane of
-a CPU (it has its own cores). A placement p takes t_p seconds of its resource a sample; replicas share out a member's
-samples as they find time, the engine's lanes being work-conserving. The best such sharing is a linear program:
+Theory of operation. Every member processes every sample, so the ensemble runs at one rate X, in samples per second,
+which the slowest member limits. A *resource* executes one batch at a time: a GPU (its workers take turns), or one
+worker of a CPU (it has its own cores). A placement p takes t_p seconds of its resource per sample. Replicas share a
+member's samples as they have time, since the engine's workers are work-conserving. The best sharing is a linear
+program:
 
     maximise X  where  sum of x_p over placements of m = X  for each member m
                        sum of t_p x_p over placements on r <= 1  for each resource r
 
-Without replicas it is one line: X = 1 / (the largest sum of t_p on a resource). Its dual gives each member a *price*
-(prices sum to 1): for any prices, sum over resources of max(price / t_p) bounds X from above. So the prices of one
-allocation bound each of its neighbours at the cost of a sum, and only those that could be better are solved.
+Without replicas there is a closed form: X = 1 / (the largest sum of t_p on a resource). The dual gives each member a
+*price* (prices sum to 1): for any prices, sum over resources of max(price / t_p) bounds X from above. So the prices of
+one allocation bound each neighbour at the cost of a sum, and only those that could be better are solved.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from ripieno.errors import AllocationError
 from ripieno.types import Device
 
 Resource = tuple[str, int]
-"""A device and, on a CPU, the lane; 0 on a GPU."""
+"""A device and, on a CPU, its worker; 0 on a GPU."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Who sits on which resource at what price of time, in the order of the placements."""
+    """Member, resource and seconds per sample of each placement, in the order of the placements."""
 
     members: tuple[str, ...]
     resources: tuple[Resource, ...]
@@ -38,7 +39,7 @@ class Workload:
     """of the resource, per sample"""
 
     def bound(self, prices: Mapping[str, float]) -> float:
-        """Samples per second that no sharing can exceed, by these `prices` of members (which sum to 1)."""
+        """Return an upper bound in samples per second, from `prices` of members (which sum to 1)."""
         most: dict[Resource, float] = {}
         for member, resource, seconds in zip(self.members, self.resources, self.seconds, strict=True):
             value = prices[member] / seconds
@@ -49,16 +50,16 @@ class Workload:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What an allocation is predicted to give."""
+    """Predicted throughput of an allocation."""
 
     throughput: float
     """samples per second of the ensemble"""
     rates: tuple[float, ...]
     """samples per second of each placement, in their order"""
     busy: Mapping[Resource, float]
-    """share of time each resource computes, 0..1"""
+    """fraction of time each resource computes, 0..1"""
     prices: Mapping[str, float]
-    """how much each member limits the throughput; they sum to 1"""
+    """share of each member in limiting the throughput; they sum to 1"""
 
 
 def workload(placements: Placements, devices: Sequence[Device], costs: ProfileCosts) -> Workload:
@@ -70,7 +71,7 @@ def workload(placements: Placements, devices: Sequence[Device], costs: ProfileCo
     lanes: dict[str, set[int]] = defaultdict(set)
     for p in placements:
         if p.device not in by_name:
-            raise AllocationError(f"no device {p.device!r}; there are: {', '.join(by_name) or 'none'}")
+            raise AllocationError(f"unknown device {p.device!r}: expected one of {', '.join(by_name) or 'none'}")
         lanes[p.device].add(p.lane)
     return Workload(
         tuple(p.member for p in placements),
@@ -83,19 +84,19 @@ def workload(placements: Placements, devices: Sequence[Device], costs: ProfileCo
 
 
 def predict(placements: Placements, devices: Sequence[Device], costs: ProfileCosts) -> Prediction:
-    """Predict the throughput of `placements` when there is always more to do."""
+    """Predict the throughput of `placements` under saturating load."""
     return solve(workload(placements, devices, costs))
 
 
 def solve(loads: Workload) -> Prediction:
-    """The best sharing of `loads`: in closed form without replicas, else by the linear program."""
+    """Return the best sharing of `loads`: in closed form without replicas, else by the linear program."""
     if not loads.members:
         return Prediction(0.0, (), {}, {})
     if len(set(loads.members)) == len(loads.members):
         return _without_replicas(loads)
-    from ripieno.allocation.optimum import balance_replicas  # brings SciPy
+    from ripieno.allocation.replica_balance import balance_replicas  # imports SciPy, which is slow
 
-    return balance_replicas(loads)
+    return Prediction(*balance_replicas(loads.members, loads.resources, loads.seconds))
 
 
 def _without_replicas(loads: Workload) -> Prediction:
@@ -103,10 +104,10 @@ def _without_replicas(loads: Workload) -> Prediction:
     for resource, seconds in zip(loads.resources, loads.seconds, strict=True):
         total[resource] += seconds
     slowest = max(total, key=lambda r: total[r])
-    pace = 1 / total[slowest]
+    rate = 1 / total[slowest]
     prices = {
-        member: seconds * pace if resource == slowest else 0.0
+        member: seconds * rate if resource == slowest else 0.0
         for member, resource, seconds in zip(loads.members, loads.resources, loads.seconds, strict=True)
     }
-    busy = {resource: seconds * pace for resource, seconds in total.items()}
-    return Prediction(pace, (pace,) * len(loads.members), busy, prices)
+    busy = {resource: seconds * rate for resource, seconds in total.items()}
+    return Prediction(rate, (rate,) * len(loads.members), busy, prices)

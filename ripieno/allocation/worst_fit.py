@@ -1,4 +1,4 @@
-"""Worst-fit decreasing by memory: the allocation that everything starts from (section 2.4).
+"""Worst-fit decreasing by memory: the initial allocation (section 2.4).
 
 "We give a priority on the GPU because we make the assumption it is faster. If it is not possible, it allocates on the
 CPU because more memory is present."
@@ -28,19 +28,19 @@ def worst_fit(
     smaller: Sequence[int] = (),
     pins: Mapping[str, PlacementConstraint] | None = None,
 ) -> tuple[Placement, ...]:
-    """Place each member, largest first, on the GPU with the most memory left, or on a CPU when it fits on none.
+    """Place each member, largest first, on the GPU with the most free memory, or on a CPU if it fits on no GPU.
 
-    All have `batch_size` and share one lane a device; `pins` fix a member's device or batch size. `smaller` batch sizes
-    are only named in the refusal.
+    All have `batch_size` and share one worker per device; `pins` fix a member's device or batch size. `smaller` batch
+    sizes are used in the error message only.
 
-    Raises AllocationError when a member fits nowhere, with the smallest change that makes all fit.
+    Raises AllocationError if a member fits nowhere; the message names the smallest change that makes all fit.
     """
     if not devices:
-        raise AllocationError("there are no devices to place members on: name at least cpu")
+        raise AllocationError("no devices are given: pass at least cpu")
     place = functools.partial(_place, members, costs=costs, pins=pins or {})
     placed = place(devices, batch_size)
     if isinstance(placed, str):
-        raise AllocationError(_refusal(placed, place, devices, costs, batch_size, smaller))
+        raise AllocationError(_error_text(placed, place, devices, costs, batch_size, smaller))
     return placed
 
 
@@ -54,53 +54,53 @@ def _place(
     costs: ProfileCosts,
     pins: Mapping[str, PlacementConstraint],
 ) -> tuple[Placement, ...] | str:
-    """Placements in the order of `members`, or the member that fits nowhere."""
+    """Return placements in the order of `members`, or the member that fits nowhere."""
     left = {device.name: device.memory for device in devices}
-    home: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     size = {m: pins.get(m, FREE).batch_size or batch_size for m in members}
     for member in sorted(members, key=lambda m: -max(costs.bytes(m, d, size[m]) for d in devices)):
-        needs = {d.name: _needs(member, d, costs, size[member], d.name not in home.values()) for d in devices}
+        needs = {d.name: _needs(member, d, costs, size[member], d.name not in chosen.values()) for d in devices}
         allowed = [d for d in devices if pins.get(member, FREE).allows(d.name, size[member])]
-        roomy = [d for d in allowed if needs[d.name] <= left[d.name]]
-        # GPUs come first, the CPU is the overflow; then most room, then the order given
-        best = max(roomy, key=lambda d: (d.type != "cpu", left[d.name]), default=None)
+        fitting = [d for d in allowed if needs[d.name] <= left[d.name]]
+        # GPUs first, CPUs for the rest; then most free memory, then the given order
+        best = max(fitting, key=lambda d: (d.type != "cpu", left[d.name]), default=None)
         if best is None:
             return member
-        home[member] = best.name
+        chosen[member] = best.name
         left[best.name] -= needs[best.name]
-    return tuple(Placement(member, home[member], size[member]) for member in members)
+    return tuple(Placement(member, chosen[member], size[member]) for member in members)
 
 
 def _needs(member: str, device: Device, costs: ProfileCosts, batch_size: int, empty: bool) -> int:
-    """Bytes that `member` adds to `device`; the first one there brings the lane's own share."""
+    """Return the bytes `member` adds to `device`; the first member adds the worker's base memory."""
     return costs.bytes(member, device, batch_size) + (costs.base(device) if empty else 0)
 
 
-def _refusal(
+def _error_text(
     member: str, place: Place, devices: Sequence[Device], costs: ProfileCosts, batch_size: int, smaller: Sequence[int]
 ) -> str:
-    """What does not fit, and the smallest changes that make all fit, each of them tried."""
-    mends = []
+    """Describe what does not fit, and the smallest changes that make all fit; each change is verified."""
+    changes = []
     for size in sorted((s for s in smaller if s < batch_size), reverse=True):
         if not isinstance(place(devices, size), str):
-            mends.append(f"use batch size {size}")
+            changes.append(f"use batch size {size}")
             break
     extras = {d: extra for d in devices if (extra := _extra(d, place, devices, batch_size)) is not None}
     if extras:
         device = min(extras, key=lambda d: extras[d])
-        mends.append(
-            f"give {device.name} {format_rounded_up(extras[device])} more than its {format_bytes(device.memory)}"
+        changes.append(
+            f"give {device.name} {format_rounded_up(extras[device])} more memory than its {format_bytes(device.memory)}"
         )
-    mends.append("leave members out")
+    changes.append("leave members out")
     needs = min(costs.bytes(member, d, batch_size) for d in devices)
     return (
-        f"the members do not fit in the memory of {', '.join(d.name for d in devices)}: no room for {member} "
-        f"({format_bytes(needs)} in batches of {batch_size}): {', or '.join(mends)}"
+        f"the members do not fit in the memory of {', '.join(d.name for d in devices)}: {member} needs "
+        f"{format_bytes(needs)} in batches of {batch_size}: {', or '.join(changes)}"
     )
 
 
 def _extra(device: Device, place: Place, devices: Sequence[Device], batch_size: int) -> int | None:
-    """Fewest bytes more on `device` with which all members are placed, to a thousandth; None when none are enough."""
+    """Return the fewest extra bytes on `device` that suffice, within a thousandth; None if no amount does."""
 
     def enough(extra: int) -> bool:
         grown = [dataclasses.replace(d, memory=d.memory + extra) if d is device else d for d in devices]
@@ -109,7 +109,7 @@ def _extra(device: Device, place: Place, devices: Sequence[Device], batch_size: 
     low, high = 0, 1 << 20
     while not enough(high):
         low, high = high, 2 * high
-        if high > 1 << 50:  # others than `device` are too small, and pins keep it from helping
+        if high > 1 << 50:  # a member is pinned to another device that is too small
             return None
     while high - low > max(1, high // 1000):
         middle = (low + high) // 2

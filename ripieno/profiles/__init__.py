@@ -1,4 +1,4 @@
-"""The devices of this machine, and what each member costs on them."""
+"""Devices of this machine, and profiles of members on them."""
 
 from ripieno.profiles.device_spec import find_devices
 from ripieno.profiles.devices import cpu_partitions, local_devices

@@ -1,7 +1,7 @@
-"""Devices one need not have, from a description: `4x V100-16GB, 1x cpu 32 cores 256GB`, or the same in a file.
+"""Devices for offline planning, from a description such as `4x V100-16GB, 1x cpu 32 cores 256GB`, or from a file.
 
-The file may be text, TOML, JSON or YAML (with the extra `yaml`); in YAML and JSON a list will do too, and an item of it
-may be a line of such words.
+The file may be text, TOML, JSON or YAML (with the extra `yaml`). YAML and JSON may also be a list; its items may be
+such descriptions.
 
 [[device]]
 count = 4
@@ -29,13 +29,13 @@ from ripieno.types import Device
 
 SUFFIXES = (".toml", ".json", ".yaml", ".yml", ".txt")
 UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-"""Bytes by unit, without its `b`."""
+"""Bytes by unit, without the `b`."""
 MEMORY_A_CORE = 4 * UNITS["gi"]
-"""Memory of a CPU whose description says none."""
+"""Default memory of a CPU, per core."""
 MOST = 100_000
-"""Devices, and cores of one, that a description may have."""
+"""Maximum number of devices, and of cores per device, in a description."""
 KEYS = ("count", "kind", "memory", "cores")
-"""What a table may say of devices."""
+"""Allowed keys of a device table."""
 _TIMES = "[x×*]"
 _SEPARATOR = re.compile(r"[,;\n]|\s\+\s|\sand\s", re.IGNORECASE)
 _COUNT = re.compile(rf"(\d+)\s*{_TIMES}\s*(?=\S)", re.IGNORECASE)
@@ -47,9 +47,9 @@ _CORES = re.compile(r"(?<![\w.])(\d+)\s*[- ]?cores?\b", re.IGNORECASE)
 
 
 def read_devices(path: str | Path) -> tuple[Device, ...]:
-    """Devices described in a file: `.toml`, `.json`, `.yaml`, or text with one or more items a line and `#` comments.
+    """Read devices from a file: `.toml`, `.json`, `.yaml`, or text with items on each line and `#` comments.
 
-    Raises AllocationError naming the file when it cannot be read, MissingExtraError for YAML without the extra `yaml`.
+    Raises AllocationError naming the file if it is invalid, MissingExtraError for YAML without the extra `yaml`.
     """
     path = Path(path)
     try:
@@ -59,20 +59,20 @@ def read_devices(path: str | Path) -> tuple[Device, ...]:
             return _from_tables(_devices_of(fields))
         return parse_spec(",".join(line.partition("#")[0] for line in text.splitlines()))
     except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise AllocationError(f"{path} describes no devices: {error}") from error
+        raise AllocationError(f"cannot read devices from {path}: {error}") from error
     except AllocationError as error:
         raise AllocationError(f"{path}: {error}") from error
 
 
 def _devices_of(fields: Any) -> Any:
-    """What a file says of devices: all of it, or what stands under `device` or `devices`."""
+    """Return the device tables of a file: its whole content, or the value of `device` or `devices`."""
     if isinstance(fields, Mapping) and not set(fields) <= set(KEYS):
         fields = fields.get("device", fields.get("devices"))
     return [fields] if isinstance(fields, Mapping) else fields
 
 
 def _parsed(text: str, suffix: str) -> Any:
-    """The content of a file of that kind. Raises ValueError, on one line, when it is broken."""
+    """Parse the content of a file by its suffix. Raises ValueError, on one line, if it is malformed."""
     if suffix == ".toml":
         return tomllib.loads(text)
     if suffix == ".json":
@@ -85,33 +85,33 @@ def _parsed(text: str, suffix: str) -> Any:
 
 
 def find_devices(spec: str = "auto", backend: str | None = None) -> tuple[Device, ...]:
-    """Devices by whatever names them: a file, a description, or those of this machine (see `local_devices`)."""
-    found = parse_spec_or_none(spec)
-    return local_devices(spec, backend) if found is None else found
+    """Return devices from a file, from a description, or of this machine (see `local_devices`)."""
+    devices = parse_spec_or_none(spec)
+    return local_devices(spec, backend) if devices is None else devices
 
 
 def parse_spec_or_none(spec: str) -> tuple[Device, ...] | None:
-    """Devices that `spec`, a file or a description, tells of; None when it names those of this machine."""
+    """Return the devices of `spec`, a file or a description; None if it names devices of this machine."""
     if spec.lower().endswith(SUFFIXES) or Path(spec).is_file():
         return read_devices(spec)
     return parse_spec(spec) if is_description(spec) else None
 
 
 def parse_spec(text: str) -> tuple[Device, ...]:
-    """Devices from `4x V100-16GB, 1x cpu 32 cores 256GB`: count, model, cores of a CPU, memory. GPUs come first.
+    """Parse devices such as `4x V100-16GB, 1x cpu 32 cores 256GB`: count, model, cores of a CPU, memory.
 
-    Between devices stands a comma, a semicolon, a plus, an `and` or a new line.
+    Devices are separated by a comma, a semicolon, a plus, an `and` or a new line. GPUs come first in the result.
 
-    The kind is the model's slug (`v100-16gb`), for a CPU with its cores (`cpu-32-cores`): profiles are looked up by
-    it. A CPU without memory is taken to have 4 GiB a core.
+    The kind is the model's slug (`v100-16gb`), for a CPU with its cores (`cpu-32-cores`); it is the key of profiles.
+    The default memory of a CPU is 4 GiB per core.
 
-    Raises AllocationError for an item that cannot be read.
+    Raises AllocationError for an item that cannot be parsed.
     """
     return _from_tables(_items(text))
 
 
 def is_description(spec: str) -> bool:
-    """Whether `spec` is such a text and not a list of this machine's devices."""
+    """Return whether `spec` is a description and not a list of this machine's devices."""
     return bool(_MEMORY.search(spec) or _CORES.search(spec) or re.match(rf"\s*\d+\s*{_TIMES}", spec))
 
 
@@ -121,20 +121,22 @@ def _items(text: str) -> list[Mapping[str, Any]]:
 
 
 def _item(text: str) -> dict[str, Any]:
-    """The table that one item in words stands for."""
+    """Parse one item of a description into a table."""
     before, after = _COUNT.match(text) or _COUNT_ALONE.match(text), _COUNT_AFTER.search(text)
     words = text[before.end() if before else 0 : after.start() if after else len(text)].strip()
     memory, cores = _MEMORY.findall(words), _CORES.findall(words)
     if len(memory) > 1 or len(cores) > 1 or re.search(rf"(^|\s)[-+\d.]+\s*{_TIMES}", words) or (before and after):
-        raise AllocationError(f"what is {text!r}? write e.g. `4x V100-16GB`, and a comma between devices")
+        raise AllocationError(
+            f"cannot parse device {text!r}: expected e.g. `4x V100-16GB`, and a comma between devices"
+        )
     counts = [int(match[1]) for match in (before, after) if match]
-    found: dict[str, Any] = {"count": counts[0] if counts else 1, "kind": words}
+    table: dict[str, Any] = {"count": counts[0] if counts else 1, "kind": words}
     if memory:
-        found["memory"] = "".join(memory[0])
+        table["memory"] = "".join(memory[0])
     if cores:
-        found["cores"] = int(cores[0])
-        found["kind"] = _MEMORY.sub(" ", _CORES.sub(" ", words)).strip() or "cpu"
-    return found
+        table["cores"] = int(cores[0])
+        table["kind"] = _MEMORY.sub(" ", _CORES.sub(" ", words)).strip() or "cpu"
+    return table
 
 
 def _from_tables(tables: object) -> tuple[Device, ...]:
@@ -142,7 +144,7 @@ def _from_tables(tables: object) -> tuple[Device, ...]:
         return parse_spec(tables)
     known = isinstance(tables, Sequence) and tables and all(isinstance(t, Mapping | str) for t in tables)
     if not isinstance(tables, Sequence) or not known:
-        raise AllocationError("no devices described: write e.g. `4x V100-16GB, 1x cpu 32 cores 256GB`")
+        raise AllocationError("no devices are described: expected e.g. `4x V100-16GB, 1x cpu 32 cores 256GB`")
     gpus: list[Device] = []
     cpus: list[Device] = []
     for table in [one for t in tables for one in (_items(t) if isinstance(t, str) else [t])]:
@@ -156,24 +158,26 @@ def _from_tables(tables: object) -> tuple[Device, ...]:
 
 
 def _check(table: Mapping[str, Any]) -> None:
-    """Raise AllocationError for a key that is none, a missing kind, and numbers that cannot be."""
+    """Raise AllocationError for an unknown key, a missing kind, or a number out of range."""
     unknown = [str(key) for key in table if key not in KEYS]
     if unknown:
-        raise AllocationError(f"a device has no {unknown[0]!r}; it may have {', '.join(KEYS)}")
+        raise AllocationError(f"unknown device key {unknown[0]!r}: expected one of {', '.join(KEYS)}")
     kind = table.get("kind")
     if kind is None and "cores" not in table:
-        raise AllocationError(f"which device is it that has {dict(table)}? name its kind, such as `V100`")
+        raise AllocationError(f"device {dict(table)} has no kind: add one, such as `V100`")
     for key in ("count", "cores"):
         number = table.get(key, 1)
         if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST:
-            raise AllocationError(f"{key} {number!r} of {kind or 'cpu'!r} must be a whole number from 1 to {MOST:,}")
+            raise AllocationError(
+                f"{key} {number!r} of {kind or 'cpu'!r} is invalid: expected a whole number from 1 to {MOST:,}"
+            )
     if "cores" not in table and re.search(r"\bcpus?\b", str(kind), re.IGNORECASE):
-        raise AllocationError(f"how many cores has {kind!r}? write e.g. `cpu 32 cores 256GB`")
+        raise AllocationError(f"CPU {kind!r} has no number of cores: write e.g. `cpu 32 cores 256GB`")
 
 
 def _gpu(table: Mapping[str, Any], number: int) -> Device:
     if "memory" not in table:
-        raise AllocationError(f"how much memory has {table['kind']!r}? write e.g. `V100-16GB`")
+        raise AllocationError(f"GPU {table['kind']!r} has no memory size: write e.g. `V100-16GB`")
     return Device(f"cuda:{number}", slug(str(table["kind"])), _bytes(table["memory"]))
 
 
@@ -190,5 +194,5 @@ def _bytes(text: object) -> int:
     match = _MEMORY.fullmatch(str(text).strip())
     count = int(float(match[1]) * UNITS[match[2].lower().removesuffix("b")]) if match else 0
     if count < 1:
-        raise AllocationError(f"memory {text!r} must be bytes, or a number with its unit such as 16GB")
+        raise AllocationError(f"memory {text!r} is invalid: expected bytes, or a number with a unit such as 16GB")
     return count

@@ -1,8 +1,8 @@
-"""The devices of this machine: every GPU, and the CPU whole or cut in parts of equal cores.
+"""Devices of this machine: every GPU, and the CPU, whole or divided into parts with equal cores.
 
-Nothing heavy is imported to find them: GPUs are asked of `nvidia-smi`, torch only where that is missing and a driver is
-there, or where `CUDA_VISIBLE_DEVICES` names parts of a GPU (MIG). Memory is what is free now, cores are those that may
-be used, within the limits of this process's control group.
+Discovery imports nothing heavy: it queries `nvidia-smi`. It uses torch only if `nvidia-smi` is missing although a
+driver exists, or if `CUDA_VISIBLE_DEVICES` names parts of a GPU (MIG). Memory is the currently free memory. Cores are
+the usable ones within the limits of this process's control group.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _QUERY = "index,uuid,name,memory.used,memory.free"
 
 
 def local_devices(spec: str = "auto", backend: str | None = None) -> tuple[Device, ...]:
-    """Devices of this machine named by `spec`, with the bytes free on each.
+    """Return the devices of this machine named by `spec`, with the free bytes of each.
 
-    `spec` is `auto` (every GPU, then the CPU) or a list such as `cuda:0,cpu`: `cuda` every GPU, `cuda:1` one of them,
-    `cpu` all cores this process may use as one device `cpu:0`, `cpu:2` the same cores and memory cut in two equal
-    devices `cpu:0` and `cpu:1`. With a `backend` (see
-    `ripieno.backends.backend_id`, or `auto`), GPUs it cannot run on are left out of `auto`.
+    `spec` is `auto` (every GPU, then the CPU) or a list such as `cuda:0,cpu`. `cuda` is every GPU, `cuda:1` one GPU.
+    `cpu` is all usable cores as one device `cpu:0`; `cpu:2` divides the same cores and memory into two equal devices
+    `cpu:0` and `cpu:1`. With a `backend` (see `ripieno.backends.backend_id`, or `auto`), `auto` omits GPUs that it
+    cannot use.
 
-    Raises AllocationError when a part of `spec` is unknown, named twice or not on this machine.
+    Raises AllocationError if a part of `spec` is unknown, repeated or not on this machine.
     """
     parts = [part.strip() for part in spec.split(",")]
     if parts == ["auto"]:
@@ -42,29 +42,31 @@ def local_devices(spec: str = "auto", backend: str | None = None) -> tuple[Devic
     names = [device.name for device in devices]
     for name in names:
         if names.count(name) > 1:
-            raise AllocationError(f"devices {spec!r} name {name} more than once: name each device once")
+            raise AllocationError(f"devices {spec!r} contain {name} more than once: name each device once")
     return tuple(devices)
 
 
 def _named(part: str, backend: str | None) -> Sequence[Device]:
     kind, _, number = part.partition(":")
     if kind not in ("cpu", "cuda") or (":" in part and not number.isdecimal()):
-        raise AllocationError(f"no device {part!r}: use auto, cpu, cpu:2 (the CPU in two parts), cuda or cuda:0")
+        raise AllocationError(
+            f"unknown device {part!r}: expected auto, cpu, cpu:2 (the CPU in two parts), cuda or cuda:0"
+        )
     if kind == "cpu":
         return _cpus(int(number) if number else 1)
     found = gpus()
     chosen = [gpu for gpu in found if not number or gpu.name == f"cuda:{int(number)}"]
     if not chosen:
-        there = ", ".join(gpu.name for gpu in found) or "none"
-        raise AllocationError(f"no device {part!r} on this machine (GPUs: {there}): use one of them, or cpu")
+        known = ", ".join(gpu.name for gpu in found) or "none"
+        raise AllocationError(f"device {part!r} is not on this machine (GPUs: {known}): use one of them, or cpu")
     if not _runs_on_gpus(backend):
-        mend = "install a build of torch with CUDA" if "torch" in str(backend) else "pip install onnxruntime-gpu"
-        raise AllocationError(f"the {backend} backend installed here cannot run on {part!r}: {mend}, or use cpu")
+        hint = "install a build of torch with CUDA" if "torch" in str(backend) else "pip install onnxruntime-gpu"
+        raise AllocationError(f"the installed {backend} backend cannot run on {part!r}: {hint}, or use cpu")
     return chosen
 
 
 def _runs_on_gpus(backend: str | None) -> bool:
-    """Whether the installed `backend` can use a GPU; True without one to ask. Only asked where it matters."""
+    """Return whether the installed `backend` can use a GPU; True without a backend. Checked only if there is a GPU."""
     if backend is None or not gpus():
         return backend is None
     if backend == "auto":
@@ -79,12 +81,12 @@ def _runs_on_gpus(backend: str | None) -> bool:
 
 
 def cpu_kind(model: str, cores: int) -> str:
-    """Kind of a CPU device: `amd-epyc-9r14-2-cores`, a plain file name."""
+    """Return the kind of a CPU device, such as `amd-epyc-9r14-2-cores`; a valid file name."""
     return f"{slug(model)}-{cores}-{'core' if cores == 1 else 'cores'}"
 
 
 def partition_kind(kind: str, parts: int) -> str | None:
-    """Kind of an equal part of a CPU of `kind`: half of `x-4-cores` is `x-2-cores`; None when it cannot be cut so."""
+    """Return the kind of an equal part of a CPU: half of `x-4-cores` is `x-2-cores`; None if not divisible."""
     match = re.fullmatch(r"(.+)-(\d+)-cores?", kind)
     if match is None or int(match[2]) % parts:
         return None
@@ -92,32 +94,32 @@ def partition_kind(kind: str, parts: int) -> str | None:
 
 
 def cpu_partitions(devices: Sequence[Device], lanes: int = 4) -> tuple[Device, ...]:
-    """One device for each kind of part that the CPUs among `devices` can be cut in, up to `lanes` parts each.
+    """Return one device per kind of equal part of the CPUs among `devices`, up to `lanes` parts each.
 
-    Members measured on these let the plan tell a CPU cut in lanes from a whole one.
+    With members measured on these, the planner can predict a CPU with several workers.
     """
-    found: dict[str, Device] = {}
+    partitions: dict[str, Device] = {}
     for device in devices:
         for count in range(2, min(lanes, len(device.cores)) + 1):
             kind = partition_kind(device.kind, count)
             if device.type == "cpu" and kind is not None and len(device.cores) % count == 0:
                 cores = device.cores[: len(device.cores) // count]
-                found.setdefault(kind, Device(device.name, kind, device.memory // count, cores))
-    return tuple(found.values())
+                partitions.setdefault(kind, Device(device.name, kind, device.memory // count, cores))
+    return tuple(partitions.values())
 
 
 def slug(text: str) -> str:
-    """`AMD EPYC 9R14 @ 2.6GHz` as `amd-epyc-9r14`: lower case, without clock speed, trade marks and filler."""
+    """Convert `AMD EPYC 9R14 @ 2.6GHz` to `amd-epyc-9r14`: lower case, no clock speed, trade marks or filler words."""
     text = re.sub(r"\((r|tm|c)\)|@.*|\b(cpu|processor|\d+-core)\b", " ", text.lower())
     return re.sub(r"[^a-z0-9]+", "-", text).strip("-") or "cpu"
 
 
 def _cpus(parts: int) -> tuple[Device, ...]:
-    """All cores this process may use, cut in `parts` equal devices; cores left over are not used."""
+    """Divide all usable cores into `parts` equal devices; remaining cores are not used."""
     cores = usable_cores()
     if not 1 <= parts <= len(cores):
-        few = "cpu" if len(cores) == 1 else f"cpu:2 to cpu:{len(cores)}, or cpu"
-        raise AllocationError(f"cannot cut {len(cores)} cores in {parts} devices: use {few}")
+        allowed = "cpu" if len(cores) == 1 else f"cpu:2 to cpu:{len(cores)}, or cpu"
+        raise AllocationError(f"cannot divide {len(cores)} cores into {parts} devices: use {allowed}")
     each = len(cores) // parts
     kind = cpu_kind(_cpu_model(), each)
     memory = free_memory() // parts
@@ -125,7 +127,7 @@ def _cpus(parts: int) -> tuple[Device, ...]:
 
 
 def _cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name as the kernel gives it; the architecture where it gives none."""
+    """Return the processor's name from the kernel; the architecture if there is none."""
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
             key, _, value = line.partition(":")
@@ -138,9 +140,9 @@ def _cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def gpus() -> tuple[Device, ...]:
-    """Every NVIDIA GPU this process may use, numbered as CUDA numbers them (`CUDA_VISIBLE_DEVICES` is heeded)."""
+    """Return every NVIDIA GPU visible to this process, in CUDA's numbering (respects `CUDA_VISIBLE_DEVICES`)."""
     text, visible = _nvidia_smi(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    # of the parts that a GPU can be cut in, `MIG-...`, nvidia-smi's table says nothing
+    # nvidia-smi's table does not list parts of a GPU, `MIG-...`
     if text is None or "MIG-" in (visible or ""):
         driver = text is not None or Path("/proc/driver/nvidia/gpus").is_dir()
         return _gpus_by_torch() if driver else ()
@@ -149,7 +151,7 @@ def gpus() -> tuple[Device, ...]:
 
 
 def used_gpu_memory(device: str) -> int:
-    """Bytes taken on `device` (`cuda:1`) by everybody. Raises EngineError where nobody can say: 0 would be a lie."""
+    """Return the bytes used on `device` (`cuda:1`) by all processes. Raises EngineError if unknown: never 0."""
     rows = _visible(_nvidia_smi() or "", os.environ.get("CUDA_VISIBLE_DEVICES"))
     number = int(device.partition(":")[2])
     if number < len(rows):
@@ -159,13 +161,13 @@ def used_gpu_memory(device: str) -> int:
         free, total = cuda.mem_get_info(number)
         return int(total - free)
     raise EngineError(
-        f"what is taken of the memory of {device} cannot be told: nvidia-smi does not list it, and there is no PyTorch "
-        "with CUDA to ask: install one of them"
+        f"cannot read the memory use of {device}: nvidia-smi does not list it, and PyTorch with CUDA is not installed: "
+        "install one of them"
     )
 
 
 def _nvidia_smi() -> str | None:
-    """One line per GPU: index, uuid, name, MiB used, MiB free; None where there is no such command."""
+    """Return one line per GPU: index, uuid, name, MiB used, MiB free; None if the command fails."""
     command = ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
@@ -174,7 +176,7 @@ def _nvidia_smi() -> str | None:
 
 
 def _visible(text: str, visible: str | None) -> list[list[str]]:
-    """Rows of `nvidia-smi` in the order of `CUDA_VISIBLE_DEVICES`, which stops at the first it does not know."""
+    """Return rows of `nvidia-smi` in the order of `CUDA_VISIBLE_DEVICES`, up to the first unknown entry."""
     rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.count(",") == 4]
     rows = [row for row in rows if row[3].isdecimal() and row[4].isdecimal()]
     if visible is None:
@@ -195,7 +197,7 @@ def _gpus_by_torch() -> tuple[Device, ...]:
 
 
 def _torch_cuda() -> Any:
-    """What PyTorch knows of GPUs; None where it is not installed."""
+    """Return `torch.cuda`; None if PyTorch is not installed."""
     try:
         return require("torch").cuda
     except (ImportError, MissingExtraError):

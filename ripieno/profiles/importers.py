@@ -1,4 +1,4 @@
-"""Profiles from elsewhere, for devices one need not have: our files, a run's folder of them, or a table of timm's."""
+"""Import of profiles for offline planning: ripieno's files, a run's folder, or a timm benchmark table."""
 
 from __future__ import annotations
 
@@ -14,49 +14,50 @@ from ripieno.profiles.timm import timm_profiles
 from ripieno.types import Device, Profile
 
 Profiles = dict[str, dict[str, Profile]]
-"""By kind of device, then by member."""
+"""Profiles by kind of device, then by member."""
 
 
 def import_profiles(
     words: Iterable[str], devices: Sequence[Device], members: Collection[str] | None = None
 ) -> Profiles:
-    """Profiles by kind of device, then by member, of `members` or of all there are, from what each of `words` names.
+    """Import profiles of `members` (None: all) from each of `words`, by kind of device, then by member.
 
-    A word is `PATH` or `KIND=PATH`. PATH is a file of ours (`RUN/profiles/KIND.json`), a run's folder, or a table of
-    timm's (`.csv`). Ours are of the kind they say; a table is of the one kind of GPU among `devices`, or of CPU when
-    its name has `-cpu-`. `KIND=` says that they hold for that kind, whatever they were measured on. Later words go
-    before earlier ones.
+    A word is `PATH` or `KIND=PATH`. PATH is a ripieno file (`RUN/profiles/KIND.json`), a run's folder, or a timm table
+    (`.csv`). A ripieno file states its kind. A table is of the only kind of GPU among `devices`, or of CPU if its name
+    contains `-cpu-`. `KIND=` assigns the profiles to that kind. Later words override earlier ones.
 
-    Raises LibraryError for what cannot be read, lacks a member, or could be of several kinds.
+    Raises LibraryError if a file cannot be read, lacks a member, or its kind is ambiguous.
     """
     found: Profiles = {}
     for word in words:
         kind, equals, path = word.rpartition("=")
         if equals and kind not in {d.kind for d in devices}:
             known = ", ".join(dict.fromkeys(d.kind for d in devices))
-            raise LibraryError(f"--profiles {word}: no device is of kind {kind!r}; there are {known}")
+            raise LibraryError(f"--profiles {word} names unknown device kind {kind!r}: expected one of {known}")
         for of, profiles in _read(Path(path), kind, devices, members).items():
             found.setdefault(of, {}).update(profiles)
     return found
 
 
 def is_cpu(kind: str) -> bool:
-    """Whether `kind` is one of a CPU: they end in their cores."""
+    """Return whether `kind` is a CPU kind, which ends in its number of cores."""
     return re.search(r"-\d+-cores?$", kind) is not None
 
 
 def _read(path: Path, kind: str, devices: Sequence[Device], members: Collection[str] | None) -> Profiles:
     if path.suffix == ".csv":
         if members is None:
-            raise LibraryError(f"{path} has more than a thousand networks: name those of the ensemble with --members")
+            raise LibraryError(f"{path} has more than a thousand networks: select those of the ensemble with --members")
         of = kind or _only_kind(path, devices)
         return {of: timm_profiles(path, of, members)}
     if path.is_dir():
         paths = sorted((path / "profiles" if (path / "profiles").is_dir() else path).glob("*.json"))
         if kind:
-            raise LibraryError(f"{path} is a folder of profiles of many kinds: {kind}=FILE names one of its files")
+            raise LibraryError(
+                f"{path} is a folder with profiles of several kinds: pass {kind}=FILE with one of its files"
+            )
         if not paths:
-            raise LibraryError(f"{path} has no profiles: `{command('measure', path)}` makes them")
+            raise LibraryError(f"{path} has no profiles: run `{command('measure', path)}`")
     else:
         paths = [path]
     found: Profiles = {}
@@ -69,11 +70,11 @@ def _read(path: Path, kind: str, devices: Sequence[Device], members: Collection[
 
 
 def _only_kind(path: Path, devices: Sequence[Device]) -> str:
-    """The one kind among `devices` that a table can be of."""
+    """Return the only kind among `devices` that matches a table."""
     cpu = "-cpu-" in path.name
     kinds = list(dict.fromkeys(d.kind for d in devices if (d.type == "cpu") == cpu))
     if len(kinds) != 1:
-        what = "CPU" if cpu else "GPU"
-        there = f"{len(kinds)} kinds of {what} ({', '.join(kinds)})" if kinds else f"no {what}"
-        raise LibraryError(f"{path} is of a {what} and the devices have {there}: write KIND={path}")
+        processor = "CPU" if cpu else "GPU"
+        known = f"{len(kinds)} kinds of {processor} ({', '.join(kinds)})" if kinds else f"no {processor}"
+        raise LibraryError(f"{path} is of a {processor}, but the devices have {known}: pass KIND={path}")
     return kinds[0]

@@ -1,19 +1,19 @@
-"""The process that measures one member on one device.
+"""Process that measures one member on one device.
 
-Theory of operation. Memory is honest only in a process that never held another network: what one frees stays with the
-allocator and hides what the next one takes. So each member gets a process of its own, which does, in this order:
+Theory of operation. Memory can be measured only in a process that never held another network: freed memory stays with
+the allocator and hides the use of the next network. So each member gets its own process, with these steps:
 
-1. pins itself to the device's cores, reads one `Request` from its input, and from then on ends when that input closes
-   (its parent died);
-2. imports the backend's runtime and makes the samples: what is resident now is the *base*, that every lane pays once;
-3. loads the member and runs it at each batch size, ascending: the peak of resident memory since, less the base, is
-   what the member takes in batches of that size. Smaller batches ran before, as a lane's last batches do, so what they
-   leave behind is counted, and a point is never less than that of a smaller batch;
-   Time is what a quiet machine would have taken, see `timing`;
-4. answers one `Reply` a line: the base, a point per batch size, and at last whether the machine was idle.
+1. Read one `ProfileRequest` from standard input and pin itself to the device's cores. From then on, exit when the input
+   closes, since the parent died.
+2. Import the backend's runtime and create the samples. The resident memory is now the *base*, which every worker needs
+   once.
+3. Load the member and run it at each batch size, ascending. The peak resident memory since then, minus the base, is the
+   member's memory at that batch size. Smaller batches ran before, as a worker's last batches do, so their leftovers are
+   counted, and a point is never below that of a smaller batch. Times are those of an idle machine, see `timing`.
+4. Write one `ProfileReply` per line: the base, a point per batch size, and finally whether the machine was idle.
 
-On a GPU the same is read from the driver, and the base (a CUDA context, the runtime's libraries) is what the first of
-two loads took more than the second.
+On a GPU the memory is read from the driver. The base (a CUDA context, the runtime's libraries) is the difference
+between the first and the second of two loads.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from ripieno.types import BatchProfile, Device, Input, Member
 
 @dataclass(frozen=True)
 class ProfileRequest:
-    """What to measure; see `profiling.profile`."""
+    """One measurement; see `profiling.profile`."""
 
     path: Path
     member: Member
@@ -61,7 +61,7 @@ class ProfileRequest:
 
 @dataclass(frozen=True)
 class ProfileReply:
-    """One line of the answer; what is absent is None."""
+    """One line of the reply; absent values are None."""
 
     base: int | None = None
     load: int | None = None
@@ -71,7 +71,7 @@ class ProfileReply:
 
 
 def random_samples(kind: Input, count: int) -> NDArray[np.generic]:
-    """`count` samples of noise, (count, *kind.shape) of `kind.dtype`; always the same."""
+    """Return `count` samples of noise, (count, *kind.shape) of `kind.dtype`; deterministic."""
     generator = np.random.default_rng(0)
     if np.issubdtype(np.dtype(kind.dtype), np.integer):
         return generator.integers(0, 256, (count, *kind.shape)).astype(kind.dtype)
@@ -82,11 +82,11 @@ class HostMemory:
     """Peak resident bytes of this process."""
 
     def __init__(self) -> None:
-        with contextlib.suppress(OSError):  # forget the peak of the imports; without it the base is the higher
+        with contextlib.suppress(OSError):  # reset the peak of the imports; if this fails the base is higher
             Path("/proc/self/clear_refs").write_text("5")
 
     def peak(self) -> int:
-        """Bytes, the most there were since this object was made."""
+        """Return the peak bytes since this object was created."""
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) << 10
@@ -94,18 +94,18 @@ class HostMemory:
 
 
 class GpuMemory:
-    """Bytes taken on a GPU; runtimes keep what they took, so that what is held is the peak."""
+    """Bytes used on a GPU; runtimes keep their allocations, so the current value is the peak."""
 
     def __init__(self, device: str) -> None:
         self.device = device
 
     def peak(self) -> int:
-        """Bytes taken now."""
+        """Return the bytes currently used."""
         return used_gpu_memory(self.device)
 
 
 def measure(request: ProfileRequest, reply: Callable[[ProfileReply], None]) -> None:
-    """Measure, answering as soon as each figure is known."""
+    """Measure the member and send each value as soon as it is known."""
     backends.runtime(request.backend)
     sizes = sorted(set(request.batch_sizes))
     images = _images(request, sizes[-1])
@@ -129,20 +129,20 @@ def measure(request: ProfileRequest, reply: Callable[[ProfileReply], None]) -> N
         before += base
     else:
         reply(ProfileReply(base=before, load=max(0, memory.peak() - before)))
-    neighbours, waits = CpuInterference(), RunQueueDelay()
+    interference, delay = CpuInterference(), RunQueueDelay()
     finish = time.perf_counter() + request.seconds
     for i, size in enumerate(sizes):
         share = (finish - time.perf_counter()) / (len(sizes) - i)
         infer = functools.partial(backend.infer, images[:size])
-        answers = infer()  # whatever threads it needs are there now
-        # noise may be no input for a network of floats
-        meant = request.samples is not None or images.dtype.kind in "iu"
-        if meant and not np.isfinite(answers).all():
-            raise EngineError("its predictions are not finite (NaN or infinite)")
-        waits.look()
-        seconds, apart = time_calls(infer, request.window, request.spread, share, waited=waits)
-        reply(ProfileReply(point=BatchProfile(size, seconds, apart, max(0, memory.peak() - before))))
-    reply(ProfileReply(idle=neighbours.share() < BUSY))
+        predictions = infer()  # starts the threads that it needs
+        # a network of float inputs need not give finite predictions for noise
+        must_be_finite = request.samples is not None or images.dtype.kind in "iu"
+        if must_be_finite and not np.isfinite(predictions).all():
+            raise EngineError("predictions are not finite (NaN or infinite)")
+        delay.look()
+        seconds, spread = time_calls(infer, request.window, request.spread, share, waited=delay)
+        reply(ProfileReply(point=BatchProfile(size, seconds, spread, max(0, memory.peak() - before))))
+    reply(ProfileReply(idle=interference.share() < BUSY))
     backend.close()
 
 
@@ -154,28 +154,28 @@ def _images(request: ProfileRequest, count: int) -> NDArray[np.generic]:
 
 
 def main() -> None:
-    """Answer the one request on standard input; anything printed by libraries goes to standard error."""
+    """Process the request on standard input; redirect output of libraries to standard error."""
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     request = msgspec.json.decode(
         sys.stdin.buffer.readline(), type=ProfileRequest, dec_hook=lambda kind, value: kind(value)
     )
-    threading.Thread(target=_end_with, args=(sys.stdin.buffer,), daemon=True).start()
+    threading.Thread(target=_exit_on_close, args=(sys.stdin.buffer,), daemon=True).start()
     if request.device.cores:
         os.sched_setaffinity(0, request.device.cores)
 
-    def reply(word: ProfileReply) -> None:
-        output.write(msgspec.json.encode(word) + b"\n")
+    def reply(message: ProfileReply) -> None:
+        output.write(msgspec.json.encode(message) + b"\n")
         output.flush()
 
     try:
         measure(request, reply)
-    except Exception as error:  # whatever a runtime raises, our parent says which member it was
+    except Exception as error:  # a runtime may raise anything; the parent adds the member's name
         reply(ProfileReply(error=error_summary(error)))
 
 
-def _end_with(stream: BinaryIO) -> None:
-    """End this process when its parent's side of `stream` closes."""
+def _exit_on_close(stream: BinaryIO) -> None:
+    """Exit this process when the parent's end of `stream` closes."""
     stream.read()
     os._exit(1)
 

@@ -1,4 +1,4 @@
-"""Profiles: seconds and bytes of a member alone on a device, measured in a process of its own (`profiles.child`)."""
+"""Profiles: seconds and bytes of a member alone on a device, measured in its own process (`profile_process`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ripieno.resources import thread_variables
 from ripieno.types import BatchProfile, Device, Member, Profile
 
 BATCH_SIZES = (1, 8, 32, 128)
-"""Batch sizes measured unless others are asked for."""
+"""Default batch sizes."""
 
 
 def profile(
@@ -41,22 +41,21 @@ def profile(
     trusted: Collection[str] = (),
     progress: Callable[[BatchProfile], None] | None = None,
 ) -> Profile:
-    """Measure the member whose `backend` file is at `path`, alone on `device`, with as many threads as it has cores.
+    """Measure a member alone on `device`, with one thread per core; its `backend` file is at `path`.
 
-    `samples` (n, *member.input.shape) are repeated to fill each batch; noise without them. Each batch size is timed
-    for `window` seconds and on until its spread is at most `spread`, all of them within about `max_seconds`. A point's
-    bytes are the growth of a fresh process, or of what is taken on the GPU, by the load and the batches so far;
-    `Profile.base` is that process's own share. A batch size that fails (out of memory) ends the profile with the
-    smaller ones. `trusted` names the families of the user's own that the torch backend may import. `progress` is called
-    with each point.
+    `samples` (n, *member.input.shape) are repeated to fill each batch; default: noise. Each batch size is timed for
+    `window` seconds, and longer until its spread is at most `spread`; all sizes together take about `max_seconds`. A
+    point's bytes are the growth of a fresh process, or of the GPU memory used, by the load and the batches so far.
+    `Profile.base` is the process's own memory. If a batch size fails (out of memory), the profile ends with the smaller
+    ones. `trusted` names the user's families that the torch backend may import. `progress` is called with each point.
 
-    Raises EngineError when the member cannot be loaded or run.
+    Raises EngineError if the member cannot be loaded or run.
     """
     for name, value in (("window", window), ("max_seconds", max_seconds)):
         check_duration(value, name, error=EngineError)
     sizes = tuple(sorted(set(batch_sizes)))
     if not sizes or sizes[0] < 1:
-        raise EngineError(f"batch sizes {tuple(batch_sizes)} must be one or more numbers of at least 1")
+        raise EngineError(f"batch sizes {tuple(batch_sizes)} are invalid: expected one or more numbers of at least 1")
     points: list[BatchProfile] = []
     base, held, idle, error = 0, 0, True, ""
     with tempfile.TemporaryDirectory(prefix="ripieno-") as folder:
@@ -75,7 +74,7 @@ def profile(
             seconds=max_seconds,
             trusted=tuple(trusted),
         )
-        for reply in _ask(request):
+        for reply in _replies(request):
             base = base if reply.base is None else reply.base
             held = held if reply.load is None else reply.load
             idle = idle if reply.idle is None else reply.idle
@@ -85,19 +84,21 @@ def profile(
                 if progress is not None:
                     progress(reply.point)
     if not points:
-        raise EngineError(f"{member.id} cannot be measured on {device.name} by {backend}: {error}")
+        raise EngineError(f"cannot measure {member.id} on {device.name} with {backend}: {error}")
     return Profile(member.id, device.kind, backend, tuple(points), idle, base, held, sizes)
 
 
 def _checked(samples: NDArray[np.generic], member: Member) -> NDArray[np.generic]:
     if samples.shape[1:] != member.input.shape or str(samples.dtype) != member.input.dtype or not len(samples):
         got, wanted = f"{samples.shape} {samples.dtype}", f"(n, {', '.join(map(str, member.input.shape))})"
-        raise EngineError(f"samples are {got}, must be {wanted} {member.input.dtype} for {member.id}: convert them")
+        raise EngineError(
+            f"samples have shape and type {got}, but {member.id} needs {wanted} {member.input.dtype}: convert them"
+        )
     return samples
 
 
-def _ask(request: ProfileRequest) -> Iterator[ProfileReply]:
-    """Start the process, hand it the request, and yield its replies; an unexpected end is a reply with an error."""
+def _replies(request: ProfileRequest) -> Iterator[ProfileReply]:
+    """Start the process, send it the request and yield its replies; an unexpected exit yields an error."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "ripieno.profiles.profile_process"],
@@ -109,7 +110,7 @@ def _ask(request: ProfileRequest) -> Iterator[ProfileReply]:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            with contextlib.suppress(BrokenPipeError):  # it ended before it could listen: said below
+            with contextlib.suppress(BrokenPipeError):  # it exited before reading: reported below
                 process.stdin.write(msgspec.json.encode(request, enc_hook=str) + b"\n")
                 process.stdin.flush()
             ended = False
@@ -118,7 +119,7 @@ def _ask(request: ProfileRequest) -> Iterator[ProfileReply]:
                 ended = ended or reply.idle is not None or reply.error is not None
                 yield reply
             if not ended:
-                yield ProfileReply(error=_last_words(process.wait(), errors))
+                yield ProfileReply(error=_exit_reason(process.wait(), errors))
         finally:
             process.kill()
             with contextlib.suppress(BrokenPipeError):
@@ -127,17 +128,17 @@ def _ask(request: ProfileRequest) -> Iterator[ProfileReply]:
             process.wait()
 
 
-def _last_words(code: int, errors: IO[bytes]) -> str:
-    """Why the process ended: the signal, or the last line it wrote."""
+def _exit_reason(code: int, errors: IO[bytes]) -> str:
+    """Return the reason of the exit: the signal, or the last line of standard error."""
     if code < 0:
-        return f"its process was killed by signal {-code}, most often for want of memory"
+        return f"its process was killed by signal {-code}, usually because memory ran out"
     errors.seek(0)
     lines = errors.read().decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else f"its process ended with code {code}"
+    return lines[-1] if lines else f"its process exited with code {code}"
 
 
 def _environment(request: ProfileRequest) -> dict[str, str]:
-    """This process's environment with the device's threads, and its import path so that families are found."""
+    """Return this process's environment plus thread limits and the import path, for the user's families."""
     return {
         **os.environ,
         **thread_variables(request.threads),
@@ -146,25 +147,25 @@ def _environment(request: ProfileRequest) -> dict[str, str]:
 
 
 class ProfileStore(Protocol):
-    """What measuring needs of a library; `ripieno.library.Library` has it."""
+    """Interface of a library for measurements; implemented by `ripieno.library.Library`."""
 
     def ids(self) -> list[str]:
-        """All members."""
+        """Return the ids of all members."""
 
     def member(self, member: str) -> Member:
-        """One member."""
+        """Return one member."""
 
     def weights_path(self, member: str) -> Path:
-        """Weights of a trained member."""
+        """Return the path of a trained member's weights."""
 
     def onnx_path(self, member: str) -> Path:
-        """ONNX file of a member, present or not."""
+        """Return the path of a member's ONNX file, which need not exist."""
 
     def profiles(self, device: str, backend: str | None = None) -> dict[str, Profile]:
-        """Profiles on a kind of device by a backend, by member."""
+        """Return profiles on a kind of device with a backend, by member."""
 
     def write_profiles(self, device: str, profiles: Iterable[Profile]) -> Path:
-        """Keep profiles on a kind of device."""
+        """Save profiles on a kind of device."""
 
 
 def measure_library(
@@ -182,24 +183,24 @@ def measure_library(
     progress: Callable[[Profile, int, int], None] | None = None,
     failed: Callable[[str, RipienoError], None] | None = None,
 ) -> dict[str, Profile]:
-    """Profiles of `members` (all when None) on `device`, measured one after the other and kept in the library.
+    """Measure `members` (None: all) on `device`, one after the other, and save the profiles in the library.
 
-    Those the library has already for this kind of device, backend and batch sizes (fitting or not) are not measured
-    again unless `again`; each new one is kept at once, so that an interrupted run goes on where it stopped. Members
-    without an ONNX file get one beside their weights when `backend` is `onnx`. `progress` is called with each profile,
-    how many are done and how many there are. A member that cannot be measured is handed to `failed` and left out;
-    without `failed` its error is raised.
+    Existing profiles for this kind of device, backend and batch sizes (including sizes that did not fit) are reused
+    unless `again`. Each new profile is saved immediately, so that an interrupted run can continue. Members without an
+    ONNX file get one next to their weights if `backend` is `onnx`. `progress` is called with each profile, the number
+    done and the total. A member that cannot be measured is passed to `failed` and skipped; without `failed` its error
+    is raised.
     """
     wanted = list(library.ids() if members is None else members)
     known = {} if again else library.profiles(device.kind, backend)
-    found: dict[str, Profile] = {}
+    profiles: dict[str, Profile] = {}
     for done, name in enumerate(wanted, 1):
         try:
-            got = known.get(name)
-            # what was tried and did not fit would not fit again
-            if got is None or not set(batch_sizes) <= {p.batch_size for p in got.points} | set(got.tried):
+            result = known.get(name)
+            # a batch size that did not fit would not fit again
+            if result is None or not set(batch_sizes) <= {p.batch_size for p in result.points} | set(result.tried):
                 member = library.member(name)
-                got = profile(
+                result = profile(
                     model_file(library, member, backend, trusted),
                     member,
                     device,
@@ -210,20 +211,20 @@ def measure_library(
                     max_seconds=max_seconds,
                     trusted=trusted,
                 )
-                library.write_profiles(device.kind, [got])
+                library.write_profiles(device.kind, [result])
         except RipienoError as error:
             if failed is None:
                 raise
             failed(name, error)
             continue
-        found[name] = got
+        profiles[name] = result
         if progress is not None:
-            progress(got, done, len(wanted))
-    return found
+            progress(result, done, len(wanted))
+    return profiles
 
 
 def model_file(library: ProfileStore, member: Member, backend: str, trusted: Collection[str] = ()) -> Path:
-    """The file of `member` that `backend` runs, made when it is an ONNX file that is not there yet."""
+    """Return the file of `member` that `backend` runs; export a missing ONNX file."""
     name = file_of(backend)
     if name == WEIGHTS:
         return library.weights_path(member.id)

@@ -1,9 +1,9 @@
-"""How long a call takes when nothing else runs, measured on a machine where other things may.
+"""Time of a call on an idle machine, measured on a machine that may be busy.
 
-Theory of operation. Two disturbances are told apart. While a thread waits for a core that others hold, the kernel
-counts (`run_delay` of schedstat): that time is subtracted, exactly, so that a neighbour that takes half of a core for
-the whole measurement does not double the figure. What is left (cold caches, a slower clock) only ever adds, in some
-stretches more than in others: the quickest stretches count.
+Theory of operation. There are two kinds of disturbance. The kernel counts the time a thread waits for a busy core
+(`run_delay` of schedstat). That time is subtracted exactly, so a process that takes half of a core during the whole
+measurement does not double the result. Other disturbances (cold caches, a slower clock) can only add time, in some
+intervals more than in others; so the fastest intervals count.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 import psutil
 
 STRETCHES = 3
-"""A window is cut in this many stretches; the quickest ones of them must agree."""
+"""Number of intervals per window; the fastest of this many intervals must agree."""
 BUSY = 0.1
-"""The machine is idle when other processes took less than this share of its processors."""
+"""The machine is idle if other processes used less than this fraction of its processors."""
 
 
 class CpuInterference:
-    """What other processes take of the machine's processors."""
+    """CPU use of other processes on this machine."""
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
@@ -32,18 +32,18 @@ class CpuInterference:
 
     @staticmethod
     def _busy() -> float:
-        """Processor seconds of everybody; those of virtual machines are within `user`, those stolen from us count."""
+        """Return CPU seconds of all processes; guest time is part of `user`, and stolen time counts."""
         times: dict[str, float] = psutil.cpu_times()._asdict()
         return sum(v for k, v in times.items() if k not in ("idle", "iowait", "guest", "guest_nice"))
 
     def share(self) -> float:
-        """Share of all processors, 0..1, that others took since this object was made."""
+        """Return the fraction of all processors, 0..1, used by other processes since this object was created."""
         others = self._busy() - self.busy - (time.process_time() - self.own)
         return max(0.0, others) / max(1e-3, time.perf_counter() - self.started) / (os.cpu_count() or 1)
 
 
 class RunQueueDelay:
-    """Seconds the threads of this process have waited for a core, since each was first seen."""
+    """Seconds that the threads of this process waited for a core, since each was first seen."""
 
     def __init__(self, tasks: Path = Path("/proc/self/task")) -> None:
         self._tasks = tasks
@@ -52,20 +52,20 @@ class RunQueueDelay:
         self.look()
 
     def look(self) -> None:
-        """Find threads that began since."""
+        """Find new threads."""
         for task in self._tasks.iterdir() if self._tasks.is_dir() else ():
             if task.name not in self._files:
                 try:
                     self._files[task.name] = os.open(task / "schedstat", os.O_RDONLY | os.O_CLOEXEC)
-                except OSError:  # it has ended, or this kernel does not count
+                except OSError:  # the thread ended, or this kernel does not count
                     continue
         self()
 
     def __call__(self) -> float:
-        """Seconds since the last call that the thread which waited longest did: the others wait for it.
+        """Return the seconds waited since the last call by the thread that waited longest: all threads wait for it.
 
-        Threads that computed less than half of what the busiest did are left out: what they wait for is no part of the
-        call, and most often it is our own computing (OpenVINO keeps such threads).
+        Threads that ran less than half as long as the busiest are ignored. Their waiting is not part of the call, and
+        usually they wait for this process's own threads (OpenVINO keeps such threads).
         """
         spent = []
         for name, file in list(self._files.items()):
@@ -81,7 +81,7 @@ class RunQueueDelay:
         return max((waited for ran, waited in spent if 2 * ran >= busiest), default=0) / 1e9
 
     def close(self) -> None:
-        """Forget all threads."""
+        """Close the files of all threads."""
         for file in self._files.values():
             os.close(file)
         self._files.clear()
@@ -95,29 +95,29 @@ def time_calls(
     clock: Callable[[], float] = time.perf_counter,
     waited: Callable[[], float] = lambda: 0.0,
 ) -> tuple[float, float]:
-    """Median seconds of `call()` and the relative spread of its measurements.
+    """Return the median seconds of `call()` and the relative spread of its measurements.
 
-    After a warm-up, calls are timed in stretches of a third of `window` seconds until the medians of the three
-    quickest stretches differ by no more than `spread`, or `seconds` have passed. `waited` tells how many of the seconds
-    since it was last asked were lost to others.
+    After a warm-up, calls are timed in intervals of a third of `window` seconds until the medians of the three fastest
+    intervals differ by at most `spread`, or `seconds` have passed. `waited` returns the seconds lost to other processes
+    since its last call.
     """
-    stretch = window / STRETCHES
+    interval = window / STRETCHES
     started = clock()
-    warm = _stretch(call, stretch, clock, waited)
+    warm = _time_interval(call, interval, clock, waited)
     medians: list[float] = []
     while True:
-        medians.append(_stretch(call, stretch, clock, waited))
+        medians.append(_time_interval(call, interval, clock, waited))
         best = sorted(medians)[:STRETCHES]
-        # with one stretch only the warm-up can tell how far it may be off
-        apart = (best[-1] - best[0]) / best[0] if len(best) > 1 else abs(warm - best[0]) / best[0]
-        if clock() - started >= seconds or (len(best) == STRETCHES and apart <= spread):
-            return statistics.median(best), apart
+        # with one interval, only the warm-up indicates its error
+        distance = (best[-1] - best[0]) / best[0] if len(best) > 1 else abs(warm - best[0]) / best[0]
+        if clock() - started >= seconds or (len(best) == STRETCHES and distance <= spread):
+            return statistics.median(best), distance
 
 
-def _stretch(
+def _time_interval(
     call: Callable[[], object], seconds: float, clock: Callable[[], float], waited: Callable[[], float]
 ) -> float:
-    """Median seconds of `call()`, called for `seconds` and at least once."""
+    """Return the median seconds of `call()`, called for `seconds` and at least once."""
     times = [clock()]
     lost = []
     waited()
@@ -126,5 +126,5 @@ def _stretch(
         times.append(clock())
         lost.append(waited())
     took = [b - a for a, b in itertools.pairwise(times)]
-    # what was lost is never all of a call: the two clocks are read one after the other
+    # lost time is always less than a call, but the two clocks are read one after the other
     return statistics.median(max(t - w, t / 100) for t, w in zip(took, lost, strict=True))

@@ -1,9 +1,9 @@
-"""Profiles of other people's networks: the tables of speeds that timm publishes (`benchmark-infer-*.csv`).
+"""Profiles from timm's published benchmark tables (`benchmark-infer-*.csv`).
 
 A row has one measurement: samples per second at the largest batch that fitted (1 on a CPU). Other batch sizes are
-estimates, and say so by a spread of 1: a batch takes its samples' share of that time but never less than `FLOOR`
-seconds on a GPU (the launches of a network's kernels); bytes are the parameters, and `LIVE` of a sample's activations,
-which are freed as the next layers need them, and no more than the card's memory proves, which held the batch measured.
+estimates, marked by a spread of 1. The time is proportional to the batch size, but at least `FLOOR` seconds on a GPU
+(the kernel launches of a network). The bytes are the parameters plus a fraction `LIVE` of a sample's activations, since
+activations are freed as the next layers run. The GPU's memory held the measured batch, which bounds the estimate.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LIVE = 0.15
 RUNTIME = 500 << 20
 """Bytes of a CUDA context and its libraries."""
 CARD = 24 << 30
-"""Bytes of the GPUs of the tables, an RTX 3090 and an RTX 4090."""
+"""Bytes of the tables' GPUs, an RTX 3090 and an RTX 4090."""
 COLUMNS = ("model", "infer_samples_per_sec", "infer_batch_size", "param_count", "infer_macts")
 
 
@@ -30,12 +30,12 @@ def timm_profiles(
     names: Collection[str] | None = None,
     batch_sizes: Collection[int] = (1, 8, 32, 128),
 ) -> dict[str, Profile]:
-    """Profiles on devices of `kind` by network name, of all networks in the table or of `names`.
+    """Read profiles on devices of `kind` by network name, of all networks in the table or of `names`.
 
-    Networks without a figure of activations are left out. Tables of `amp` are read as 2 bytes a number, others as 4;
-    those whose name has `-cpu-` as a CPU's. On a GPU, batch sizes above the one measured are left out.
+    Networks without an activation count are skipped. `amp` tables have 2 bytes per number, others 4. A table with
+    `-cpu-` in its name is of a CPU. On a GPU, batch sizes above the measured one are skipped.
 
-    Raises LibraryError when the file is no such table or lacks a name.
+    Raises LibraryError if the file is not such a table or lacks a name.
     """
     path = Path(path)
     width = 2 if "-amp-" in path.name else 4
@@ -44,13 +44,13 @@ def timm_profiles(
         with path.open(newline="") as stream:
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError) as error:
-        raise LibraryError(f"{path} cannot be read as a table of timm: {error}") from error
+        raise LibraryError(f"cannot read {path} as a timm table: {error}") from error
     if not rows or any(column not in rows[0] for column in COLUMNS):
-        raise LibraryError(f"{path} is no table of timm's: it must have the columns {', '.join(COLUMNS)}")
+        raise LibraryError(f"{path} is not a timm table: expected columns {', '.join(COLUMNS)}")
     table = {row["model"]: row for row in rows if row["infer_macts"]}
     missing = sorted(set(names or ()) - set(table))
     if missing:
-        raise LibraryError(f"{path} has no network {missing[0]!r} with all its figures")
+        raise LibraryError(f"{path} has no complete row for network {missing[0]!r}: pass another name or table")
     chosen = table if names is None else {name: table[name] for name in names}
     return {name: _profile(row, kind, width, floor, base, batch_sizes) for name, row in chosen.items()}
 

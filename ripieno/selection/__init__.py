@@ -1,4 +1,4 @@
-"""The most accurate ensemble that costs no more than a budget, from predictions alone."""
+"""Selection of the most accurate ensemble within a cost budget, from predictions alone."""
 
 from ripieno.selection.choice import Choice
 from ripieno.selection.costs import round_budget

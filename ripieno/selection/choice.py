@@ -1,4 +1,4 @@
-"""What selection answers with."""
+"""Result of a selection."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ class Choice:
     """An ensemble, as indices into the arrays that `select_members` was given."""
 
     members: tuple[int, ...]
-    """in the order chosen, each once"""
+    """in selection order, without repeats"""
     weights: tuple[float, ...]
-    """same order, sum 1"""
+    """in the same order; they sum to 1"""
     loss: float
-    """on the samples given; 1 - score for accuracy and macro-F1"""
+    """on the given samples; 1 - score for accuracy and macro-F1"""
     cost: float
-    """sum over the members; with several kinds of cost, the largest share of its budget"""
+    """sum over the members; with several kinds of cost, the largest fraction of a budget"""
     costs: Mapping[str, float] = field(default_factory=dict)
-    """sum over the members for each kind of cost"""
+    """sum over the members, by kind of cost"""
     combiner: Combiner = "mean"
-    """how the members answer together: "weighted" where the weights differ"""
+    """combiner of the members' predictions; "weighted" where the weights differ"""
     steps: tuple[int, ...] = ()
-    """every pick in its order: a member may come again under "replacement" """
+    """all picks in order; method "replacement" may repeat a member"""
     certificate: float | None = None
-    """when asked for: no weights over the candidates, hence no mean of any of them, have a loss lower by more"""
+    """if requested: upper bound on the loss reduction of any weighting, hence of any mean, of the candidates"""

@@ -1,17 +1,17 @@
-"""Cross-entropy of a mean, from the probabilities of the true class alone.
+"""Cross-entropy of a mean, computed from true-class probabilities alone.
 
 Theory of operation. The cross-entropy of the mean of k members needs one number per member and sample, t, the
-probability of the true class: with the running sum S of the members chosen, a candidate's loss is
-`log(k+1) - mean log(S + t)`. Three things make it fast and none changes the result:
+probability of the true class: with the running sum S of the chosen members, a candidate's loss is
+`log(k+1) - mean log(S + t)`. Three optimisations leave the result unchanged:
 
 - One logarithm per 16 factors: S + t >= 1e-15, so a product of 16 cannot underflow a double (1e-240). The matrix is
-  padded to a multiple of 16 with ones, whose mean is one and whose logarithm is nothing.
-- A floor under every candidate by one matrix-vector product. The logarithm is concave, so with u = t/S (Jensen)
+  padded to a multiple of 16 with ones: their mean is one and its logarithm is zero.
+- A lower bound for every candidate from one matrix-vector product. The logarithm is concave, so with u = t/S (Jensen)
   `mean log(S + t) = mean log S + mean log(1 + u) <= mean log S + log(1 + mean u)`; this is tighter than the tangent
-  `mean u` at the same price. The caller looks at candidates in the order of their floors and stops when a floor passes
-  the best loss found. The product runs in single precision and is raised by its worst rounding error, so that
-  a floor is a floor.
-- The clip at 1e-15 is skipped when S alone is already above it.
+  `mean u` at the same cost. The caller evaluates candidates in the order of their bounds and stops when a bound exceeds
+  the best loss. The product runs in single precision; its worst rounding error is added, so that the bound stays
+  valid.
+- The clip at 1e-15 is skipped when S alone is above it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from ripieno.selection.objective import Floats, Ints, ParentBounds
 FACTORS = 16
 """Probabilities multiplied before one logarithm is taken: 1e-15 ** 16 is still a normal double."""
 CACHED = 1 << 15
-"""Sums of candidates computed together: what stays in a core's cache."""
+"""Entries of candidate sums computed together: they fit in a core's cache."""
 
 
 class CrossEntropySum(NamedTuple):
-    """Running sum of true-class probabilities (padded samples,) of that many `members`."""
+    """Running sum of true-class probabilities (padded samples,) over `members` members."""
 
     total: Floats
     members: int
@@ -42,7 +42,7 @@ class CrossEntropySum(NamedTuple):
 
 
 class CrossEntropy:
-    """Objective over a matrix `truth` (members, samples), or its rows, that fits in memory twice; floats in 0..1."""
+    """Objective over a matrix `truth` (members, samples), or its rows; floats in 0..1. Memory must hold it twice."""
 
     submodular = False
 
@@ -60,19 +60,19 @@ class CrossEntropy:
         return self._rows[:, : self.samples]
 
     def state(self, members: tuple[int, ...]) -> CrossEntropySum:
-        """Sum of `members` in their order."""
+        """Return the sum of `members` in their order."""
         state = CrossEntropySum(np.zeros(self._rows.shape[1]), 0, 0.0)
         for member in members:
             state = self.extend(state, member)
         return state
 
     def extend(self, state: CrossEntropySum, member: int) -> CrossEntropySum:
-        """Sum with one more."""
+        """Return the sum with one more member."""
         total = state.total + self._rows[member]
         return CrossEntropySum(total, state.members + 1, float(total.min()))
 
     def losses(self, state: CrossEntropySum, candidates: Ints) -> Floats:
-        """Cross-entropy of the mean with each candidate."""
+        """Return the cross-entropy of the mean with each candidate."""
         count = state.members + 1
         logarithms = np.empty(len(candidates))
         for start in range(0, len(candidates), len(self._sums)):
@@ -86,7 +86,7 @@ class CrossEntropy:
         return losses
 
     def lower_bounds(self, state: CrossEntropySum, loss: float, _above: ParentBounds | None) -> Floats:
-        """`loss` less what the best case (Jensen) can gain."""
+        """Return `loss` minus the largest possible gain (Jensen)."""
         count = state.members
         if count == 0:
             return np.full(self.size, -1e300)
@@ -101,12 +101,12 @@ class CrossEntropy:
         return loss + math.log1p(1 / count) - rounding - gains
 
     def nbytes(self) -> int:
-        """Bytes of a running sum."""
+        """Return the bytes of a running sum."""
         return int(self._rows.shape[1]) * 8
 
 
 def _padded(truth: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """`truth` in single precision, or double where it is that, with ones up to a multiple of 16; if so, no copy."""
+    """Pad `truth` with ones to a multiple of 16, in float64 if any row is, else float32; copy only if needed."""
     dtype = np.float64 if any(row.dtype == np.float64 for row in truth) else np.float32
     samples = len(truth[0])
     if isinstance(truth, np.ndarray) and truth.dtype == dtype and samples % FACTORS == 0:

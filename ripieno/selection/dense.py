@@ -1,4 +1,4 @@
-"""Losses that need every class of every sample: accuracy, macro-F1, and anything of a median."""
+"""Objectives over the probabilities of all classes: accuracy, macro-F1, and every loss of a median."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Measure = Callable[[Floats, NDArray[Any]], float]
 
 
 class MeanObjective:
-    """Objective over `predictions` (members, samples, classes); `measure` sees sums: only their order may matter."""
+    """Objective over `predictions` (members, samples, classes); `measure` gets sums: it may use their order only."""
 
     submodular = False
 
@@ -25,32 +25,32 @@ class MeanObjective:
         self._predictions, self._labels, self._measure = predictions, labels, measure
 
     def state(self, members: tuple[int, ...]) -> Floats:
-        """Sum of `members` in their order."""
+        """Return the sum of `members` in their order."""
         total = np.zeros(self._predictions.shape[1:])
         for member in members:
             total += self._predictions[member]
         return total
 
     def extend(self, state: Floats, member: int) -> Floats:
-        """Sum with one more."""
+        """Return the sum with one more member."""
         total: Floats = state + self._predictions[member]
         return total
 
     def losses(self, state: Floats, candidates: Ints) -> Floats:
-        """Loss of the sum with each candidate."""
+        """Return the loss of the sum with each candidate."""
         return np.array([self._measure(state + self._predictions[c], self._labels) for c in candidates])
 
     def lower_bounds(self, _state: Floats, _loss: float, _above: ParentBounds | None) -> Floats:
-        """Nothing is known but that no loss is negative."""
+        """Return zeros: the only bound is that no loss is negative."""
         return np.zeros(self.size)
 
     def nbytes(self) -> int:
-        """Bytes of a sum."""
+        """Return the bytes of a sum."""
         return int(self._predictions[0].size) * 8
 
 
 class MedianObjective:
-    """Objective over `predictions` (members, samples, classes) of members that answer by their median."""
+    """Objective over `predictions` (members, samples, classes) of members combined by their median."""
 
     submodular = False
 
@@ -59,22 +59,22 @@ class MedianObjective:
         self._predictions, self._labels, self._measure = predictions, labels, measure
 
     def state(self, members: tuple[int, ...]) -> tuple[int, ...]:
-        """The members: a median has no running form."""
+        """Return the members: a median has no running form."""
         return members
 
     def extend(self, state: tuple[int, ...], member: int) -> tuple[int, ...]:
-        """One member more."""
+        """Return the members with one more."""
         return (*state, member)
 
     def losses(self, state: tuple[int, ...], candidates: Ints) -> Floats:
-        """Loss of the median with each candidate."""
+        """Return the loss of the median with each candidate."""
         medians = (combine.median(self._predictions[[*state, c]]) for c in candidates)
         return np.array([self._measure(median, self._labels) for median in medians])
 
     def lower_bounds(self, _state: tuple[int, ...], _loss: float, _above: ParentBounds | None) -> Floats:
-        """Nothing is known but that no loss is negative."""
+        """Return zeros: the only bound is that no loss is negative."""
         return np.zeros(self.size)
 
     def nbytes(self) -> int:
-        """Bytes of a state."""
+        """Return the bytes of a state."""
         return 8 * self.size

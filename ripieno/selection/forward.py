@@ -1,4 +1,4 @@
-"""The methods SMOBF is compared with, in terms of the same greedy steps."""
+"""Baselines of SMOBF, built from the same greedy steps."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ REPEATS = 50
 
 
 def forward(problem: SelectionProblem, limits: Floats) -> list[Members]:
-    """Plain forward greedy (Caruana et al. 2004), the paper's baseline (section 3.3.3): each step the lowest loss.
+    """Run forward greedy selection (Caruana et al. 2004), the paper's baseline (section 3.3.3): add the lowest loss.
 
-    With a size it goes on to that size even where the loss rises, else until no member that fits lowers it.
+    With a size it continues to that size even if the loss rises; otherwise it stops when no fitting member lowers it.
     """
     candidates = problem.candidates(limits)
     return [greedy(problem, limits, candidates, 0.0, to_size=problem.size is not None)]
 
 
 def replacement(problem: SelectionProblem, limits: Floats) -> list[Members]:
-    """Greedy with replacement: `size` (default 50) steps, a member may come again and then weighs more.
+    """Run greedy selection with replacement for `size` (default 50) steps: a repeated member has more weight.
 
-    A member is paid for once. Every prefix is an ensemble; the caller keeps the best.
+    A repeated member costs once. Every prefix is an ensemble; the caller keeps the best.
     """
     candidates = problem.candidates(limits)
     node, used = problem.tree.root, np.zeros(len(limits))
@@ -35,7 +35,7 @@ def replacement(problem: SelectionProblem, limits: Floats) -> list[Members]:
     for _ in range(problem.size or REPEATS):
         left = candidates[(chosen | problem.costs.fits(limits, used))[candidates]] if bounded else candidates
         member = problem.tree.step(node, left, 1.0, nothing[left], np.inf)
-        assert member is not None  # members chosen before always fit
+        assert member is not None  # chosen members always fit
         node = problem.tree.child(node, member)
         if not chosen[member]:
             used, chosen[member] = used + problem.costs.values[member], True
@@ -44,7 +44,7 @@ def replacement(problem: SelectionProblem, limits: Floats) -> list[Members]:
 
 
 def top_k(problem: SelectionProblem, limits: Floats) -> list[Members]:
-    """The members of lowest own loss, as many as `size` and the budget allow; without a size every k is an answer."""
+    """Return the members of lowest own loss, as many as `size` and the budget allow; without a size, one set per k."""
     order = problem.order(limits)
     taken: Members = ()
     prefixes = []
@@ -67,5 +67,5 @@ def top_k(problem: SelectionProblem, limits: Floats) -> list[Members]:
 
 
 def best_single(problem: SelectionProblem, limits: Floats) -> list[Members]:
-    """The one member of lowest loss that fits."""
+    """Return the single fitting member of lowest loss."""
     return [(int(problem.order(limits)[0]),)]

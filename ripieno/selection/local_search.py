@@ -1,4 +1,4 @@
-"""SMOBF, then exchanges; and the best ensemble of all, by looking at all."""
+"""Local search by exchanges after SMOBF, and exhaustive search."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ripieno.selection.problem import Members, SelectionProblem
 from ripieno.selection.smobf import smobf
 
 MOVES = 100
-"""Exchanges made at most."""
+"""Maximum number of moves."""
 GAIN = 1e-12
-"""What a move must gain, so that rounding cannot make it go in circles."""
+"""Minimum gain of a move, so that rounding cannot cause cycles."""
 ENSEMBLES = 1 << 20
-"""Ensembles that `exact` looks at, at most."""
+"""Maximum number of ensembles that `exact` evaluates."""
 
 
 def swap(problem: SelectionProblem, limits: Floats) -> list[Members]:
-    """The best of SMOBF's ensembles, then the best of all moves (exchange one, add one, drop one) while one gains."""
+    """Improve SMOBF's best ensemble by the best move (exchange one, add one, drop one) while a move gains."""
     current = min(smobf(problem, limits), key=problem.sort_key)
     for _ in range(MOVES):
         moves = _moves(problem, limits, current)
@@ -33,13 +33,13 @@ def swap(problem: SelectionProblem, limits: Floats) -> list[Members]:
 
 
 def _moves(problem: SelectionProblem, limits: Floats, current: Members) -> list[Members]:
-    """The best ensemble of each kind that lies one move away and has a lower loss."""
+    """Return the best ensembles of lower loss that are one move away, one per kind of move."""
     candidates = problem.candidates(limits)
     ceiling = problem.loss(current)
     most = problem.size or len(candidates)
     moves = []
-    for left_out in (None, *current):
-        kept = tuple(m for m in current if m != left_out)
+    for dropped in (None, *current):
+        kept = tuple(m for m in current if m != dropped)
         if kept and problem.loss(kept) < ceiling:
             moves.append(kept)
         if len(kept) < most:
@@ -53,17 +53,17 @@ def _moves(problem: SelectionProblem, limits: Floats, current: Members) -> list[
 
 
 def exact(problem: SelectionProblem, limits: Floats) -> list[Members]:
-    """The ensemble of lowest loss among all that fit. Raises SelectionError when they are too many to look at."""
+    """Return the ensemble of lowest loss among all that fit. Raises SelectionError if there are too many."""
     candidates = problem.candidates(limits)
     most = min(problem.size or len(candidates), len(candidates))
     count = sum(math.comb(len(candidates), k) for k in range(1, most + 1))
     if count > ENSEMBLES:
         raise SelectionError(
-            f"exact would look at {count} ensembles of {len(candidates)} candidates, at most {ENSEMBLES}: "
-            "give a size, a smaller library or method swap"
+            f"method exact would evaluate {count} ensembles of {len(candidates)} candidates, but at most {ENSEMBLES} "
+            "are allowed: pass a size, a smaller library or method swap"
         )
     objective, costs = problem.tree.objective, problem.costs.values
-    found: tuple[float, Floats, Members] = (np.inf, np.zeros(len(limits)), ())
+    best: tuple[float, Floats, Members] = (np.inf, np.zeros(len(limits)), ())
     stack: list[tuple[Members, Any, Floats, int]] = [((), objective.state(()), np.zeros(len(limits)), 0)]
     while stack:
         members, state, used, start = stack.pop()
@@ -74,8 +74,8 @@ def exact(problem: SelectionProblem, limits: Floats) -> list[Members]:
         losses = objective.losses(state, rest[fits])
         for position, loss in zip(np.flatnonzero(fits), losses, strict=True):
             larger, total = (*members, int(rest[position])), used + costs[rest[position]]
-            if (loss, *total, len(larger)) < (found[0], *found[1], len(found[2])):
-                found = (float(loss), total, larger)
+            if (loss, *total, len(larger)) < (best[0], *best[1], len(best[2])):
+                best = (float(loss), total, larger)
             if len(larger) < most and start + position + 1 < len(candidates):
                 stack.append((larger, objective.extend(state, larger[-1]), total, start + int(position) + 1))
-    return [found[2]]
+    return [best[2]]

@@ -1,4 +1,4 @@
-"""Losses and scores of predictions: those a library judges its members by, and the squared error of a regression."""
+"""Losses and scores of predictions: those of the library, and the squared error of a regression."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ __all__ = ["FLOOR", "accuracy", "cross_entropy", "macro_f1", "squared_error", "t
 
 
 def squared_error(predictions: NDArray[Any], targets: NDArray[Any]) -> float:
-    """Mean over samples of the squared distance; both (samples,) or (samples, outputs)."""
+    """Return the mean over samples of the squared distance; both are (samples,) or (samples, outputs)."""
     residuals = predictions.astype(np.float64) - targets
     return float((residuals * residuals).sum() / len(residuals))

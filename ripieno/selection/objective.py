@@ -1,4 +1,4 @@
-"""What a search asks of a loss: the loss of an ensemble with one member more."""
+"""Interface of losses for greedy search: the loss of an ensemble with one more member."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ S = TypeVar("S")
 
 
 class ParentBounds(NamedTuple):
-    """What is known of the ensemble without its last member: its loss, and floors under it with each other member."""
+    """Bounds from the ensemble without its last member: its loss, and lower bounds with each further member."""
 
     loss: float
     lower_bounds: Floats
 
 
 class Objective(Protocol[S]):
-    """The loss of ensembles of `size` candidate members. A state `S` is what is known of an ensemble: never changed."""
+    """Loss of ensembles of `size` candidate members. A state `S` describes an ensemble and is immutable."""
 
     size: int
     submodular: bool
-    """whether what a member gains is known to fall as the ensemble grows, so that old gains bound new ones"""
+    """true if a member's gain falls as the ensemble grows, so that old gains bound new ones"""
 
     def state(self, members: tuple[int, ...]) -> S:
-        """State of an ensemble (members may repeat), built from nothing."""
+        """Build the state of an ensemble from scratch; members may repeat."""
         ...
 
     def extend(self, state: S, member: int) -> S:
-        """State with one member more; equal to the bit to `state` of the same members in the same order."""
+        """Return the state with one more member, bit-identical to `state` of the same members in the same order."""
         ...
 
     def losses(self, state: S, candidates: Ints) -> Floats:
-        """Loss of the ensemble plus each one of `candidates`; the same bits whichever candidates are asked together."""
+        """Return the loss with each of `candidates` added; the bits do not depend on the other candidates."""
         ...
 
     def lower_bounds(self, state: S, loss: float, above: ParentBounds | None, /) -> Floats:
-        """A number no larger than what `losses` gives, for every member; `loss` is that of the ensemble itself."""
+        """Return a lower bound of `losses` for every member; `loss` is that of the ensemble itself."""
         ...
 
     def nbytes(self) -> int:
-        """Bytes of one state."""
+        """Return the bytes of one state."""
         ...

@@ -1,18 +1,18 @@
-"""Cross-entropy of a mean over more samples than memory holds.
+"""Cross-entropy of a mean over more samples than fit in memory.
 
-Theory of operation. The members' true-class probabilities stay where they are, usually float16 files mapped into
-memory, and are read block by block; only one running sum, a float32 per sample, is kept. A task is a range of samples:
-it returns the sum of logarithms for each candidate asked, and those are added in the order of the ranges, so that the
-result is the same to the bit whether one thread, many, processes or machines did the work. Within a block, all in the
-processor's cache:
+Theory of operation. The members' true-class probabilities stay in place, usually in float16 files mapped into
+memory, and are read block by block. Only one running sum, a float32 per sample, is kept. A task is a range of samples:
+it returns the sum of logarithms for each candidate. These sums are added in the order of the ranges, so the result is
+bit-identical for one thread, many threads, processes or machines. Within a block, which fits in the processor's cache:
 
-- float16 becomes float32 by shifting its bits into place (the sign falls off) and one multiplication, which is exact
-  also for subnormal numbers and several times faster than a cast.
-- 1e-15 is added to each probability instead of clipping the mean. The loss is then at most the one of
-  `metrics.cross_entropy`, and less only where a mean is itself around 1e-15. With float32 sums it is within 1e-6 nats.
-- as many factors are multiplied in float32 as cannot underflow, to 16 in double, then one logarithm is taken.
-- the sum of logarithms is submodular: what a member gains falls as the ensemble grows. So a gain known from a smaller
-  ensemble bounds the gain now, and most candidates are not read again (lazy greedy, Minoux 1978).
+- float16 becomes float32 by a shift of its bits (which drops the sign) and one multiplication. This is exact, also for
+  subnormal numbers, and several times faster than a cast.
+- 1e-15 is added to each probability instead of clipping the mean. The loss is then at most that of
+  `metrics.cross_entropy`, and lower only where a mean is around 1e-15. With float32 sums it is within 1e-6 nats.
+- Factors are multiplied in float32 as long as they cannot underflow, then up to 16 in double, then one logarithm is
+  taken.
+- The sum of logarithms is submodular: a member's gain falls as the ensemble grows. So the gain in a smaller ensemble
+  bounds the current gain, and most candidates are not read again (lazy greedy, Minoux 1978).
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from ripieno.selection.metrics import FLOOR
 from ripieno.selection.objective import Floats, Ints, ParentBounds
 
 BLOCK = 1 << 16
-"""Samples of a block: its sum, a candidate and two products stay in a core's cache."""
+"""Samples of a block: its sum, a candidate and two products fit in a core's cache."""
 TASK = 1 << 20
 """Samples of a task."""
 FACTORS = 16
 SCALE = np.float32(2.0**112)
-"""Between the exponents of float16 and float32."""
+"""Factor between the exponents of float16 and float32."""
 
 
 class BlockPool(Protocol):
-    """Anything with a `map` that keeps order: an executor, a `multiprocessing.Pool`, Ray's pool of that name."""
+    """Any pool with an order-preserving `map`: an executor, `multiprocessing.Pool` or Ray's `Pool`."""
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any], /) -> Iterable[Any]:
         """Apply `function` to each of `items`."""
@@ -50,21 +50,21 @@ class BlockPool(Protocol):
 
 
 class PredictionRow(NamedTuple):
-    """Where the probabilities of one member lie, in a form that can be sent to another process."""
+    """File location of one member's probabilities, which can be sent to another process."""
 
     path: str
     offset: int
     dtype: str
     samples: int
     modified: int
-    """time of the file's last change, so that a file replaced is opened anew"""
+    """modification time of the file in ns, so that a replaced file is reopened"""
 
 
 RowSource = NDArray[Any] | PredictionRow
 
 
 def row_of(array: NDArray[Any]) -> RowSource:
-    """A row that another process can open: the file of a mapped array, else the array itself."""
+    """Return a row that another process can open: the file of a mapped array, else the array itself."""
     base: Any = array
     while isinstance(base, np.memmap) and isinstance(base.base, np.memmap):
         base = base.base
@@ -86,10 +86,10 @@ def _open(row: PredictionRow) -> NDArray[Any]:
 
 
 class BlockedCrossEntropy:
-    """Objective over `rows`, one array (samples,) of true-class probabilities a member: float16, float32 or float64.
+    """Objective over `rows`, one array (samples,) of true-class probabilities per member: float16, float32 or float64.
 
-    `pool` shares ranges of samples out; None: threads here, one a core. With a pool of processes the rows should be
-    mapped from files, or they are sent along. A state is the tuple of members; the newest's running sum is held.
+    `pool` computes ranges of samples in parallel; None: local threads, one per core. For a pool of processes, map the
+    rows from files; otherwise they are copied to it. A state is the tuple of members; the latest running sum is kept.
     """
 
     submodular = True
@@ -101,22 +101,22 @@ class BlockedCrossEntropy:
         self._sums: dict[int, tuple[tuple[int, ...], NDArray[np.float32]]] = {}
 
     def state(self, members: tuple[int, ...]) -> tuple[int, ...]:
-        """The members."""
+        """Return the members."""
         return members
 
     def extend(self, state: tuple[int, ...], member: int) -> tuple[int, ...]:
-        """One member more."""
+        """Return the members with one more."""
         return (*state, member)
 
     def losses(self, state: tuple[int, ...], candidates: Ints) -> Floats:
-        """Cross-entropy of the mean with each candidate."""
-        spans = [(start, min(start + TASK, self.samples)) for start in range(0, self.samples, TASK)]
+        """Return the cross-entropy of the mean with each candidate."""
+        ranges = [(start, min(start + TASK, self.samples)) for start in range(0, self.samples, TASK)]
         wanted = tuple(int(c) for c in candidates)
         if self._pool is None:
             with ThreadPoolExecutor(len(usable_cores())) as threads:
-                parts: Iterable[Floats] = threads.map(partial(self._here, state, wanted), spans)
+                parts: Iterable[Floats] = threads.map(partial(self._sum_range, state, wanted), ranges)
         else:
-            parts = self._pool.map(partial(_far, [row_of(row) for row in self._rows], state, wanted), spans)
+            parts = self._pool.map(partial(_sum_range, [row_of(row) for row in self._rows], state, wanted), ranges)
         total = np.zeros(len(wanted))
         for part in parts:
             total += part
@@ -124,24 +124,24 @@ class BlockedCrossEntropy:
         return losses
 
     def lower_bounds(self, state: tuple[int, ...], loss: float, above: ParentBounds | None) -> Floats:
-        """What each member's gain in the smaller ensemble says."""
+        """Return the bounds from each member's gain in the smaller ensemble."""
         return lazy_floors(self.size, len(state), loss, above)
 
-    def _here(self, members: tuple[int, ...], candidates: tuple[int, ...], span: tuple[int, int]) -> Floats:
-        before, total = self._sums.get(span[0], ((), None))
+    def _sum_range(self, members: tuple[int, ...], candidates: tuple[int, ...], interval: tuple[int, int]) -> Floats:
+        before, total = self._sums.get(interval[0], ((), None))
         if total is None or members[: len(before)] != before:
-            before, total = (), _nothing(span)
-        _add(self._rows, members[len(before) :], span[0], total)
-        self._sums[span[0]] = (members, total)
-        return _sum_logs(self._rows, candidates, span[0], total)
+            before, total = (), _empty_sum(interval)
+        _add(self._rows, members[len(before) :], interval[0], total)
+        self._sums[interval[0]] = (members, total)
+        return _sum_logs(self._rows, candidates, interval[0], total)
 
     def nbytes(self) -> int:
-        """Bytes of a state."""
+        """Return the bytes of a state."""
         return 8 * self.size
 
 
 def lazy_floors(size: int, count: int, loss: float, above: ParentBounds | None) -> Floats:
-    """Floors under the loss of `count` members and each of `size` others, from the gains in the ensemble `above`."""
+    """Return lower bounds of the loss of `count` members plus each of `size` more, from gains in the parent `above`."""
     if above is None:
         return np.full(size, -1e300)
     gains = math.log1p(1 / (count - 1)) + above.loss - above.lower_bounds
@@ -150,19 +150,19 @@ def lazy_floors(size: int, count: int, loss: float, above: ParentBounds | None) 
     return floors
 
 
-def _far(
-    sources: Sequence[RowSource], members: tuple[int, ...], candidates: tuple[int, ...], span: tuple[int, int]
+def _sum_range(
+    sources: Sequence[RowSource], members: tuple[int, ...], candidates: tuple[int, ...], interval: tuple[int, int]
 ) -> Floats:
-    """One task in whatever thread or process: the running sum is made anew, which reads the members once more."""
+    """Compute one task in any thread or process; recompute the running sum, which reads the members again."""
     rows = [_open(source) if isinstance(source, PredictionRow) else source for source in sources]
-    total = _nothing(span)
-    _add(rows, members, span[0], total)
-    return _sum_logs(rows, candidates, span[0], total)
+    total = _empty_sum(interval)
+    _add(rows, members, interval[0], total)
+    return _sum_logs(rows, candidates, interval[0], total)
 
 
-def _nothing(span: tuple[int, int]) -> NDArray[np.float32]:
-    """Running sum of no member over a task's samples, with the 1e-15 of the candidate to come."""
-    return np.full(span[1] - span[0], FLOOR, dtype=np.float32)
+def _empty_sum(interval: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the running sum of no member over a task's samples, plus 1e-15 for the next candidate."""
+    return np.full(interval[1] - interval[0], FLOOR, dtype=np.float32)
 
 
 def _add(rows: Sequence[NDArray[Any]], members: Iterable[int], start: int, total: NDArray[np.float32]) -> None:
@@ -175,7 +175,7 @@ def _add(rows: Sequence[NDArray[Any]], members: Iterable[int], start: int, total
 
 
 def _read(row: NDArray[Any], out: NDArray[np.float32], bits: NDArray[np.uint32]) -> NDArray[np.float32]:
-    """`row` as float32, in `out`."""
+    """Convert `row` to float32 in `out`."""
     out = out[: len(row)]
     if row.dtype == np.float16:
         bits = bits[: len(row)]
@@ -190,21 +190,21 @@ def _read(row: NDArray[Any], out: NDArray[np.float32], bits: NDArray[np.uint32])
 def _sum_logs(
     rows: Sequence[NDArray[Any]], candidates: Sequence[int], start: int, total: NDArray[np.float32]
 ) -> Floats:
-    """Sum of log(total + t) for each candidate over the samples from `start` that `total` covers."""
+    """Return the sum of log(total + t) per candidate over the samples from `start` that `total` covers."""
     scratch, bits = np.empty(BLOCK, dtype=np.float32), np.empty(BLOCK, dtype=np.uint32)
     sums = np.zeros(len(candidates))
     for at in range(0, len(total), BLOCK):
         block = total[at : at + BLOCK]
         factors = _factors(float(block.min()))
-        for place, candidate in enumerate(candidates):
+        for position, candidate in enumerate(candidates):
             terms = _read(rows[candidate][start + at : start + at + len(block)], scratch, bits)
             terms += block
-            sums[place] += _sum_log(terms, factors)
+            sums[position] += _sum_log(terms, factors)
     return sums
 
 
 def _factors(lowest: float) -> int:
-    """How many factors no smaller than `lowest` (or 1e-15) can be multiplied in float32, a power of two up to 8."""
+    """Return the number of factors >= `lowest` (or 1e-15) that float32 can multiply, a power of two up to 8."""
     for factors in (8, 4):
         if lowest**factors > 1e-30:
             return factors

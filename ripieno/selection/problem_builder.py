@@ -1,4 +1,4 @@
-"""From what a user brings to what the methods work on."""
+"""Construction of a `SelectionProblem` from the user's arguments."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ripieno.selection.validation import Loss, Method, Predictions
 from ripieno.types import Combiner
 
 IN_MEMORY = 1 << 24
-"""Entries of a true-class matrix above which it is read block by block; below, three copies fit 200 MB."""
+"""Entries of a true-class matrix above which it is read in blocks; below, three copies fit in 200 MB."""
 
 MEASURES: Mapping[str, Measure] = {
     "cross-entropy": metrics.cross_entropy,
@@ -36,7 +36,7 @@ MEASURES: Mapping[str, Measure] = {
 
 @dataclass(frozen=True)
 class SelectionOptions:
-    """The options of one call, as `select_members` explains them."""
+    """Options of one call, documented at `select_members`."""
 
     loss: Loss
     weights: Sequence[float]
@@ -56,7 +56,7 @@ def build_problem(
     method: Method,
     options: SelectionOptions,
 ) -> SelectionProblem:
-    """The problem these arguments pose. Raises SelectionError for the first that cannot be used."""
+    """Build the selection problem. Raises SelectionError for the first invalid argument."""
     validation.check_words(method, options.loss, options.combiner)
     arrays = validation.read_predictions(predictions, options.loss)
     validation.check_numbers(options.weights, options.prune, options.size)
@@ -68,15 +68,15 @@ def build_problem(
 
 
 def _check_together(arrays: Predictions, labels: ArrayLike | None, method: Method, options: SelectionOptions) -> None:
-    """Options that the predictions exclude."""
+    """Raise SelectionError for options that contradict the predictions or each other."""
     if options.combiner in ("vote", "median") and arrays[0].ndim == 1:
-        raise SelectionError(f"a {options.combiner} needs predictions (members, samples, classes), with labels")
+        raise SelectionError(f"combiner {options.combiner} needs labels and predictions (members, samples, classes)")
     if options.loss in ("accuracy", "macro-f1") and arrays[0].ndim == 1:
-        raise SelectionError(f"{options.loss} needs predictions (members, samples, classes), with labels")
+        raise SelectionError(f"loss {options.loss} needs labels and predictions (members, samples, classes)")
     if options.loss == "squared-error" and options.combiner in ("vote", "median") and _axes(labels) != 1:
-        raise SelectionError(f"a regression has no {options.combiner} here: combine by mean")
+        raise SelectionError(f"combiner {options.combiner} does not support regression: pass combiner mean")
     if options.size is not None and options.size > len(arrays) and method != "replacement":
-        raise SelectionError(f"size {options.size} of a library of {len(arrays)}: it must be at most {len(arrays)}")
+        raise SelectionError(f"size {options.size} exceeds the library: pass at most {len(arrays)}")
 
 
 def _objective(
@@ -89,7 +89,7 @@ def _objective(
     classes = validation.read_labels(labels, arrays[0].shape, options.loss)
     if arrays[0].ndim == 1:
         return _cross_entropy(arrays, options)
-    assert classes is not None  # read_labels insists on them
+    assert classes is not None  # read_labels requires them
     if options.combiner == "median":
         return MedianObjective(np.asarray(arrays), classes, MEASURES[options.loss])
     if options.combiner == "vote":

@@ -1,4 +1,4 @@
-"""The best ensemble for a budget, and for every budget at once."""
+"""Selection of the best ensemble for one budget or for every budget."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ METHODS: Mapping[Method, Callable[[SelectionProblem, Floats], list[Members]]] = 
     "swap": swap,
     "exact": exact,
 }
-"""Each gives one ensemble or more that keep the limits; the best of them is chosen."""
+"""Each returns one or more ensembles within the limits; the caller keeps the best."""
 SIZED: tuple[Method, ...] = ("forward", "top-k")
-"""Methods that give just the `size` they are asked for, unless the budget cannot pay for so many."""
+"""Methods that return exactly `size` members, unless the budget allows fewer only."""
 
 WEIGHTS = (0.1, 0.01, 0.001)
 """The paper's three w (section 2.1)."""
@@ -58,30 +58,30 @@ def select_members(
     pool: BlockPool | None = None,
     device: str = "cpu",
 ) -> Choice:
-    """Choose the members that together predict best and cost at most `budget` (sections 2.1 and 2.3).
+    """Select the members that together predict best and cost at most `budget` (sections 2.1 and 2.3).
 
     `predictions` is (members, samples), probabilities of the true class, or (members, samples, classes), which needs
-    `labels` (samples,); also a list with an array a member, which may be memory-mapped. Of a regression (`loss`
-    "squared-error") they are (members, samples[, outputs]) and `labels` the targets. `costs` is (members,), (members,
-    kinds) or a mapping of kinds to (members,); `budget` one number or a mapping of kinds to numbers, in the unit of the
-    costs. Without costs each member costs 1. A cost is summed over the members, whatever its kind.
+    `labels` (samples,). A list with one array per member is accepted; the arrays may be memory-mapped. For regression
+    (`loss` "squared-error") they are (members, samples[, outputs]) and `labels` are the targets. `costs` is (members,),
+    (members, kinds) or a mapping of kinds to (members,). `budget` is one number or a mapping of kinds to numbers, in
+    the unit of the costs. Without costs each member costs 1. Every kind of cost is summed over the members.
 
-    Methods: "smobf" (equation 2), "swap" (smobf, then exchanges), "forward" (the plain greedy), "replacement" (the
-    same where a member may come again and then weighs more), "top-k", "best", and "exact" (all ensembles, at most a
-    million). All but "best" take `size`: just that for "forward", "replacement" (steps) and "top-k", else at most.
-    Of the members that fit the budget alone, the best by their own loss are looked at: a share `prune` of the library,
-    at least 20. `weights` are the w of equation 2; `names` are used in messages.
+    Methods: "smobf" (equation 2), "swap" (smobf, then exchanges), "forward" (plain greedy), "replacement" (greedy; a
+    member may repeat and then has more weight), "top-k", "best", and "exact" (all ensembles, at most 2**20). All but
+    "best" take `size`: the exact number for "forward", "replacement" (steps) and "top-k", else the maximum. Only
+    members that fit the budget alone are considered, the best by their own loss: a fraction `prune` of the library, at
+    least 20. `weights` are the w of equation 2; `names` are used in messages.
 
-    `certify` bounds what any other ensemble could gain, see `Choice.certificate`. What is large is read in blocks, by
-    threads here, by those that `pool.map` hands them to, or from the memory of a torch `device`.
+    `certify` bounds the gain of any other ensemble, see `Choice.certificate`. Large data is read in blocks: by local
+    threads, by the workers of `pool.map`, or from the memory of a torch `device`.
 
-    Raises SelectionError when an argument cannot be used or nothing fits the budget.
+    Raises SelectionError if an argument is invalid or nothing fits the budget.
     """
     options = SelectionOptions(loss, weights, prune, size, combiner, names, pool, device)
     problem = build_problem(predictions, labels, costs, budget, method, options)
     limits = problem.costs.limits(budget)
     chosen = problem.best(METHODS[method](problem, limits))
-    return _choice(problem, chosen, limits, _rule(method, combiner), certify)
+    return _choice(problem, chosen, limits, _combiner(method, combiner), certify)
 
 
 def front(
@@ -102,46 +102,46 @@ def front(
     pool: BlockPool | None = None,
     device: str = "cpu",
 ) -> tuple[Choice, ...]:
-    """Choose for every budget at once; more budget never gives a higher loss.
+    """Select for every budget at once; a larger budget never gives a higher loss.
 
-    With `budgets` (numbers or mappings): one choice for each, in their order: the best of all ensembles met for any of
-    them that fits it, thus at least as good as `select_members` for that budget alone. Without: the ensembles met for
-    `points` budgets from the cheapest member's cost to that of all, less those that another beats in both cost and
-    loss, cheapest first; the best for a budget is then the last that it pays for. With a `size`, "forward" and "top-k"
-    give just that many members, or the most that a budget pays for, even where fewer have a lower loss. Other arguments
-    and errors are those of `select_members`.
+    With `budgets` (numbers or mappings): return one choice for each, in their order. It is the best fitting ensemble
+    evaluated for any of them, thus at least as good as `select_members` for that budget alone. Without: return the
+    ensembles evaluated for `points` budgets, from the cheapest member's cost to the cost of all, cheapest first.
+    Ensembles dominated in both cost and loss are dropped, so the best for a budget is the last that fits. With a
+    `size`, "forward" and "top-k" return exactly that many members, or the most that a budget allows, even where fewer
+    have a lower loss. For the other arguments and errors see `select_members`.
     """
     wanted = None if budgets is None else list(budgets)
     if wanted is not None and not wanted:
-        raise SelectionError("no budgets: give at least one, or None for all")
+        raise SelectionError("budgets are empty: pass at least one budget, or None for the whole front")
     options = SelectionOptions(loss, weights, prune, size, combiner, names, pool, device)
     problem = build_problem(predictions, labels, costs, wanted[0] if wanted else None, method, options)
     limits = [problem.costs.limits(b) for b in (_budgets(problem, points) if wanted is None else wanted)]
-    found = {members for limit in limits for members in METHODS[method](problem, limit)} - {()}
-    rule = _rule(method, combiner)
+    ensembles = {members for limit in limits for members in METHODS[method](problem, limit)} - {()}
+    resolved = _combiner(method, combiner)
     if size is not None and method in SIZED:
-        # what was met on the way has fewer members; of those found, a budget gets as many as it can pay for
-        met = sorted(found, key=lambda members: (-len(members), *problem.sort_key(members)))
-        steps = [members for members in met if len(members) == len(met[0])]
+        # intermediate ensembles have fewer members; each budget gets as many members as it allows
+        evaluated = sorted(ensembles, key=lambda members: (-len(members), *problem.sort_key(members)))
+        steps = [members for members in evaluated if len(members) == len(evaluated[0])]
     else:
-        met = steps = sorted(found.union(problem.tree.nodes) - {()}, key=problem.sort_key)
+        evaluated = steps = sorted(ensembles.union(problem.tree.nodes) - {()}, key=problem.sort_key)
     if wanted is not None:
-        best = [next(members for members in met if problem.is_feasible(members, limit)) for limit in limits]
-        return tuple(_choice(problem, m, limit, rule, certify) for m, limit in zip(best, limits, strict=True))
+        best = [next(members for members in evaluated if problem.is_feasible(members, limit)) for limit in limits]
+        return tuple(_choice(problem, m, limit, resolved, certify) for m, limit in zip(best, limits, strict=True))
     staircase: list[Members] = []
     for members in steps:
         if not staircase or problem.costs.total(members)[0] < problem.costs.total(staircase[-1])[0]:
             staircase.append(members)
-    return tuple(_choice(problem, members, limits[-1], rule, certify) for members in reversed(staircase))
+    return tuple(_choice(problem, members, limits[-1], resolved, certify) for members in reversed(staircase))
 
 
-def _rule(method: Method, combiner: Combiner) -> Combiner:
+def _combiner(method: Method, combiner: Combiner) -> Combiner:
     return "weighted" if method == "replacement" and combiner == "mean" else combiner
 
 
 def _budgets(problem: SelectionProblem, points: int) -> list[float]:
     if len(problem.costs.kinds) > 1:
-        raise SelectionError(f"{len(problem.costs.kinds)} kinds of cost: give the budgets, each a mapping of kinds")
+        raise SelectionError(f"costs have {len(problem.costs.kinds)} kinds: pass budgets as mappings of kinds")
     check_points(points)
     costs = problem.costs.values[:, 0]
     highest = float(costs.sum())
@@ -151,7 +151,7 @@ def _budgets(problem: SelectionProblem, points: int) -> list[float]:
     return [float(b) for b in np.geomspace(lowest, highest, points)]
 
 
-def _choice(problem: SelectionProblem, members: Members, limits: Floats, rule: Combiner, certify: bool) -> Choice:
+def _choice(problem: SelectionProblem, members: Members, limits: Floats, resolved: Combiner, certify: bool) -> Choice:
     counts = Counter(members)
     total = problem.costs.total(members)
     loss = problem.loss(members)
@@ -161,15 +161,15 @@ def _choice(problem: SelectionProblem, members: Members, limits: Floats, rule: C
         loss=loss,
         cost=float(total[0]) if len(total) == 1 else float((total / limits).max()),
         costs=problem.costs.named(total),
-        combiner=rule,
+        combiner=resolved,
         steps=tuple(int(m) for m in members),
         certificate=max(0.0, loss - _lowest(problem, limits)) if certify else None,
     )
 
 
 def _lowest(problem: SelectionProblem, limits: Floats) -> float:
-    """A cross-entropy below which no weights over the candidates can go."""
+    """Return a lower bound of the cross-entropy of any weighting of the candidates."""
     objective = problem.tree.objective
     if not isinstance(objective, CrossEntropy):
-        raise SelectionError("certify: there is a bound only for cross-entropy on a matrix that fits in memory")
+        raise SelectionError("certify is unsupported here: it needs cross-entropy and predictions in memory")
     return best_weights(objective.truth[problem.candidates(limits)])[2]

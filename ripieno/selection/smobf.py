@@ -10,7 +10,7 @@ from ripieno.selection.problem import Members, SelectionProblem
 
 
 def smobf(problem: SelectionProblem, limits: Floats) -> list[Members]:
-    """One ensemble for each weight w; the caller keeps the one of lowest validation loss (ties: the cheaper)."""
+    """Return one ensemble per weight w; the caller keeps that of lowest validation loss (ties: the cheaper)."""
     candidates = problem.candidates(limits)
     return [greedy(problem, limits, candidates, w) for w in problem.weights]
 
@@ -18,9 +18,9 @@ def smobf(problem: SelectionProblem, limits: Floats) -> list[Members]:
 def greedy(problem: SelectionProblem, limits: Floats, candidates: Ints, w: float, to_size: bool = False) -> Members:
     """Add the member of lowest score until no feasible addition lowers the score.
 
-    Equation 2 with our reading: `score = (1 - w) * E + w * r` with r = C/B; what makes r > 1 is not feasible. With
-    `to_size`, go on to the problem's size even when the score rises, and take no member after which the budget could
-    not pay for the rest of that size.
+    Equation 2 as interpreted here: `score = (1 - w) * E + w * r` with r = C/B; an addition with r > 1 is infeasible.
+    With `to_size`, continue to the problem's size even if the score rises, and skip members that leave too little
+    budget for the rest of that size.
     """
     most = min(problem.size or len(candidates), len(candidates))
     if to_size:
@@ -44,7 +44,7 @@ def greedy(problem: SelectionProblem, limits: Floats, candidates: Ints, w: float
 
 
 def keep_room(problem: SelectionProblem, limits: Floats, used: Floats, left: Ints, more: int) -> NDArray[np.bool_]:
-    """Which of `left` can be added such that `more` further ones can follow, or as many as can."""
+    """Return a mask of the `left` members that leave budget for `more` members, or for as many as possible."""
     while more > 0:
         fits = problem.costs.leaves_room(limits, used, left, more)
         if fits.any():

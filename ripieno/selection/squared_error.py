@@ -1,7 +1,7 @@
-"""Squared error of a mean, from the Gram matrix of the residuals.
+"""Squared error of a mean, computed from the Gram matrix of the residuals.
 
 With residuals e_i = p_i - y of each member, the error of the mean of a set A of k members is `sum_ij e_i . e_j / k^2`
-over i and j in A: all that is needed is the matrix of scalar products, members x members, computed once.
+over i and j in A. It needs only the matrix of scalar products (members, members), computed once.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from ripieno.selection.objective import Floats, Ints, ParentBounds
 
 BLOCK_BYTES = 32 << 20
-"""Residuals held in double at a time."""
+"""Bytes of residuals held in double at a time."""
 
 
 class Products(NamedTuple):
-    """Of the residual sum of an ensemble of that many `members`: its products with each one's, and with itself."""
+    """Scalar products of the residual sum over `members` members: with each member's residuals, and with itself."""
 
     each: Floats
     itself: float
@@ -26,7 +26,7 @@ class Products(NamedTuple):
 
 
 class SquaredError:
-    """Objective over `predictions` (members, samples[, outputs]) and `targets` of the shape of one member's."""
+    """Objective over `predictions` (members, samples[, outputs]) and `targets` (samples[, outputs])."""
 
     submodular = False
 
@@ -42,27 +42,27 @@ class SquaredError:
         self._own = self._gram.diagonal().copy()
 
     def state(self, members: tuple[int, ...]) -> Products:
-        """Products of the sum of `members`."""
+        """Return the products of the sum of `members`."""
         state = Products(np.zeros(self.size), 0.0, 0)
         for member in members:
             state = self.extend(state, member)
         return state
 
     def extend(self, state: Products, member: int) -> Products:
-        """Products with one member more."""
+        """Return the products with one more member."""
         itself = state.itself + 2 * state.each[member] + self._own[member]
         return Products(state.each + self._gram[member], float(itself), state.members + 1)
 
     def losses(self, state: Products, candidates: Ints) -> Floats:
-        """Squared error of the mean with each candidate."""
+        """Return the squared error of the mean with each candidate."""
         total = state.itself + 2 * state.each[candidates] + self._own[candidates]
         losses: Floats = np.maximum(total, 0.0) / (state.members + 1) ** 2
         return losses
 
     def lower_bounds(self, state: Products, _loss: float, _above: ParentBounds | None) -> Floats:
-        """The losses themselves."""
+        """Return the losses themselves."""
         return self.losses(state, np.arange(self.size))
 
     def nbytes(self) -> int:
-        """Bytes of the products."""
+        """Return the bytes of the products."""
         return int(self.size) * 8

@@ -1,7 +1,7 @@
-"""Cross-entropy of a mean on an accelerator: the matrix of true-class probabilities lies in its memory.
+"""Cross-entropy of a mean on an accelerator, which holds the matrix of true-class probabilities.
 
-The arithmetic is that of :mod:`ripieno.selection.out_of_core`, float32 with sums in double, and agrees with it within
-1e-6 nats; the card is fast enough for a logarithm a sample.
+The arithmetic is that of :mod:`ripieno.selection.out_of_core`, float32 with sums in double; the results agree within
+1e-6 nats. The device is fast enough for one logarithm per sample.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ripieno.selection.out_of_core import lazy_floors
 
 
 class DeviceSum(NamedTuple):
-    """Running sum (samples,) on the device of that many `members`, with 1e-15 for each and for one more."""
+    """Running sum (samples,) on the device over `members` members, with 1e-15 for each and for one more."""
 
     total: Any
     members: int
 
 
 class DeviceCrossEntropy:
-    """Objective over `rows`, one array (samples,) a member, kept on a torch `device` such as `cuda` or `cuda:1`.
+    """Objective over `rows`, one array (samples,) per member, kept on a torch `device` such as `cuda` or `cuda:1`.
 
-    Raises SelectionError when torch sees no such device or it has too little memory, MissingExtraError without torch.
+    Raises SelectionError if torch has no such device or its memory is too small, MissingExtraError without torch.
     """
 
     submodular = True
@@ -45,10 +45,10 @@ class DeviceCrossEntropy:
                 target.copy_(self._torch.from_numpy(np.array(row, dtype=np.float16 if half else np.float32)))
         except (RuntimeError, AssertionError) as error:
             reason = str(error).partition("\n")[0]
-            raise SelectionError(f"device {device!r} cannot hold the predictions ({reason}): choose cpu") from error
+            raise SelectionError(f"device {device!r} cannot hold the predictions ({reason}): pass cpu") from error
 
     def state(self, members: tuple[int, ...]) -> DeviceSum:
-        """Sum of `members` in their order."""
+        """Return the sum of `members` in their order."""
         state = DeviceSum(
             self._torch.full((self.samples,), FLOOR, dtype=self._torch.float32, device=self._truth.device), 0
         )
@@ -57,20 +57,20 @@ class DeviceCrossEntropy:
         return state
 
     def extend(self, state: DeviceSum, member: int) -> DeviceSum:
-        """Sum with one more."""
+        """Return the sum with one more member."""
         return DeviceSum(state.total + self._truth[member] + FLOOR, state.members + 1)
 
     def losses(self, state: DeviceSum, candidates: Ints) -> Floats:
-        """Cross-entropy of the mean with each candidate."""
+        """Return the cross-entropy of the mean with each candidate."""
         logs = [(state.total + self._truth[int(c)]).log_().sum(dtype=self._torch.float64) for c in candidates]
         total = self._torch.stack(logs).cpu().numpy()
         losses: Floats = math.log(state.members + 1) - total / self.samples
         return losses
 
     def lower_bounds(self, state: DeviceSum, loss: float, above: ParentBounds | None) -> Floats:
-        """What each member's gain in the smaller ensemble says."""
+        """Return the bounds from each member's gain in the smaller ensemble."""
         return lazy_floors(self.size, state.members, loss, above)
 
     def nbytes(self) -> int:
-        """Bytes of a running sum."""
+        """Return the bytes of a running sum."""
         return 4 * self.samples

@@ -1,10 +1,10 @@
-"""Greedy steps over ensembles, remembering every ensemble met.
+"""Search tree of greedy runs, which caches every evaluated ensemble.
 
-Theory of operation. A greedy run is a path in the tree of ordered ensembles: the root is empty, a child has one member
-more. Runs with other weights or budgets walk the same tree, mostly along the same first steps, so each node keeps what
-was learnt there: the losses of its children evaluated so far, and floors under the others. A step takes the child with
-the lowest `slope * loss + extra`: children are looked at in the order of their floors, until the next floor is above
-the best found. The result is the one a look at all children gives, to the bit: a tie goes to the lowest index.
+Theory of operation. A greedy run is a path in the tree of ordered ensembles: the root is empty, a child has one more
+member. Runs with other weights or budgets share the tree and mostly the first steps. So each node caches the losses of
+its evaluated children and lower bounds of the remaining ones. A step selects the child of lowest
+`slope * loss + extra`: children are evaluated in the order of their bounds until the next bound exceeds the best score.
+The result is bit-identical to that of evaluating all children; ties go to the lowest index.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ import numpy as np
 from ripieno.selection.objective import Floats, Ints, Objective, ParentBounds, S
 
 CHUNK = 24
-"""Children evaluated together at first; doubled at each further look."""
+"""Children evaluated in the first batch; doubled for each further batch."""
 UNKNOWN = -1e300
-"""A floor that says nothing: finite, so that a slope of zero leaves zero."""
+"""A lower bound without information: finite, so that its product with a slope of zero is zero."""
 STATE_BYTES = 256 << 20
-"""States kept; older ones are built anew when a run comes by again."""
+"""Bytes of cached states; older states are rebuilt when needed."""
 
 
 @dataclass(eq=False)
 class SearchNode(Generic[S]):
-    """An ensemble met: `members` in the order chosen, its `loss`."""
+    """An evaluated ensemble: its `members` in the order chosen, and its `loss`."""
 
     members: tuple[int, ...]
     loss: float
     known: Floats
-    """loss with each further member; NaN where not evaluated"""
+    """loss with each further member; NaN if not evaluated"""
     state: S | None = None
     floors: Floats | None = None
 
 
 class Tree(Generic[S]):
-    """The ensembles met by any number of runs over one objective.
+    """The ensembles evaluated by any number of runs over one objective.
 
-    `bounded` False evaluates every child at every step, which changes nothing but the time.
+    `bounded` False evaluates every child at every step, which changes only the run time.
     """
 
     def __init__(self, objective: Objective[S], bounded: bool = True) -> None:
@@ -47,17 +47,17 @@ class Tree(Generic[S]):
         self.bounded = bounded
         self.root: SearchNode[S] = SearchNode((), np.inf, np.full(objective.size, np.nan), objective.state(()))
         self.nodes: dict[tuple[int, ...], SearchNode[S]] = {(): self.root}
-        self._held: list[SearchNode[S]] = []
+        self._cached: list[SearchNode[S]] = []
         self._most = max(2, STATE_BYTES // max(1, objective.nbytes()))
         self.evaluations = 0
 
     def singles(self) -> Floats:
-        """Loss of every member alone."""
+        """Return the loss of every member alone."""
         self._evaluate(self.root, np.flatnonzero(np.isnan(self.root.known)))
         return self.root.known
 
     def child(self, node: SearchNode[S], member: int) -> SearchNode[S]:
-        """The ensemble with one member more."""
+        """Return the ensemble with one more member."""
         members = (*node.members, member)
         if members not in self.nodes:
             if np.isnan(node.known[member]):
@@ -67,7 +67,7 @@ class Tree(Generic[S]):
         return self.nodes[members]
 
     def at(self, members: tuple[int, ...]) -> SearchNode[S]:
-        """The ensemble of `members`, in their order."""
+        """Return the ensemble of `members`, in their order."""
         known = len(members)
         while known and members[:known] not in self.nodes:
             known -= 1
@@ -77,10 +77,10 @@ class Tree(Generic[S]):
         return node
 
     def step(self, node: SearchNode[S], candidates: Ints, slope: float, extra: Floats, ceiling: float) -> int | None:
-        """Candidate (ascending) of lowest `slope * loss + extra` if that is below `ceiling`, else None."""
+        """Return the candidate (ascending) of lowest `slope * loss + extra` if below `ceiling`, else None."""
         known = node.known[candidates]
         new = np.isnan(known)
-        low = slope * (np.where(new, self._floors(node)[candidates], known) if new.any() else known) + extra
+        low = slope * (np.where(new, self._lower_bounds(node)[candidates], known) if new.any() else known) + extra
         order = np.argsort(low, kind="stable")
         best, winner, start, size = ceiling, -1, 0, CHUNK if self.bounded else len(order)
         while start < len(order) and low[order[start]] <= best:
@@ -100,20 +100,20 @@ class Tree(Generic[S]):
             self.evaluations += len(candidates)
             node.known[candidates] = self.objective.losses(self._state(node), candidates)
 
-    def _floors(self, node: SearchNode[S]) -> Floats:
+    def _lower_bounds(self, node: SearchNode[S]) -> Floats:
         if not self.bounded:
             return np.full(self.objective.size, UNKNOWN)
         if node.floors is None:
-            node.floors = self.objective.lower_bounds(self._state(node), node.loss, self._above(node))
+            node.floors = self.objective.lower_bounds(self._state(node), node.loss, self._parent_bounds(node))
         return node.floors
 
-    def _above(self, node: SearchNode[S]) -> ParentBounds | None:
+    def _parent_bounds(self, node: SearchNode[S]) -> ParentBounds | None:
         parent = self.nodes.get(node.members[:-1])
         if not self.objective.submodular or parent is None or not parent.members:
             return None
         new = np.isnan(parent.known)
         return ParentBounds(
-            parent.loss, np.where(new, self._floors(parent), parent.known) if new.any() else parent.known
+            parent.loss, np.where(new, self._lower_bounds(parent), parent.known) if new.any() else parent.known
         )
 
     def _state(self, node: SearchNode[S]) -> S:
@@ -123,7 +123,7 @@ class Tree(Generic[S]):
                 node.state = self.objective.extend(parent.state, node.members[-1])
             else:
                 node.state = self.objective.state(node.members)
-            self._held.append(node)
-            if len(self._held) > self._most:
-                self._held.pop(0).state = None
+            self._cached.append(node)
+            if len(self._cached) > self._most:
+                self._cached.pop(0).state = None
         return node.state

@@ -1,9 +1,9 @@
-"""The best weights a mean could have, and how far from them an ensemble is.
+"""Best weights of a mean, and the distance of an ensemble from their cross-entropy.
 
-Finding weights w on the simplex that maximise `mean log sum_m w_m t_m` is estimating the proportions of a mixture:
-concave, and solved by expectation-maximisation, `w_m <- w_m * g_m` with g_m = mean(t_m / sum w t), which keeps the sum
-at one. At any w, Jensen's inequality bounds what is left to gain by `log max g`: a certificate. A mean of some members
-is one such w, so the bound holds for every method that takes means.
+Finding weights w on the simplex that maximise `mean log sum_m w_m t_m` means estimating the proportions of a
+mixture. The problem is concave and solved by expectation-maximisation, `w_m <- w_m * g_m` with
+g_m = mean(t_m / sum w t), which keeps the sum at one. At any w, Jensen's inequality bounds the remaining gain by
+`log max g`: a certificate. A mean of some members is one such w, so the bound holds for every method that takes means.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ripieno.selection.objective import Floats
 
 ITERATIONS = 500
 ENOUGH = 1e-6
-"""Nats within which the bound is close enough."""
+"""Gap in nats at which the iteration stops."""
 
 
 def best_weights(truth: NDArray[Any], iterations: int = ITERATIONS) -> tuple[Floats, float, float]:
-    """Weights (members,) of `truth` (members, samples) by EM, their cross-entropy, and what no weights can go below."""
+    """Return EM weights (members,) of `truth` (members, samples), their cross-entropy and its lower bound."""
     matrix = np.maximum(truth.astype(np.float64), FLOOR)
     weights = np.full(len(matrix), 1.0 / len(matrix))
     lowest = -np.inf
@@ -33,7 +33,7 @@ def best_weights(truth: NDArray[Any], iterations: int = ITERATIONS) -> tuple[Flo
         lowest = max(lowest, loss - float(np.log(gradient.max())))
         if loss - lowest < ENOUGH:
             break
-        # over-relaxed: a square of the ratio converges twice as fast; taken back when it did not help
+        # over-relaxed: the square of the ratio converges twice as fast; reverted if the loss rises
         bold = weights * gradient**2
         bold /= bold.sum()
         weights = bold if -np.log(bold @ matrix).mean() <= loss else weights * gradient

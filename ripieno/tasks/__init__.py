@@ -1,1 +1,1 @@
-"""What is predicted and how it is judged: labels, metrics, combiners. NumPy only, known to all folders above."""
+"""Labels, metrics and combiners of predictions. Depends on NumPy only; every other package may import it."""

@@ -1,7 +1,7 @@
-"""Labels as they come (numbers, names, categories) to indices into the names of classes.
+"""Conversion of labels (numbers, names, categories) to class indices.
 
-One rule: a label is the name of a class first. A number that is no name is a position, but only where no class is named
-by a number; else it could be meant both ways, and is refused.
+A label is a class name if there is such a class. A number that is not a name is a position, but only if no class name
+is a number; otherwise the label is ambiguous and rejected.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ripieno.errors import RipienoError
 
 SHOWN = 4
-"""Names that are shown of many."""
+"""Maximum number of names in a message."""
 
 
 def label_indices(
@@ -24,32 +24,32 @@ def label_indices(
     """Return the index of each of `values` (samples,) in `classes`.
 
     Values are whole numbers, strings, bytes, booleans or a pandas column of them. `what` names them in messages. Raises
-    `error`, in one line, for a missing value, one that is no class, or one that could mean two classes.
+    `error`, in one line, for a missing value, an unknown class, or an ambiguous number.
     """
-    texts = [label_text(value, place, what, error) for place, value in enumerate(_plain(values))]
-    places = {name: index for index, name in enumerate(classes)}
-    if all(text in places for text in set(texts)):
-        return np.array([places[text] for text in texts], dtype=np.int64)
-    # "01" and "1.0" are the number 1 where no class is called so
+    texts = [label_text(value, row, what, error) for row, value in enumerate(_plain(values))]
+    index_of = {name: index for index, name in enumerate(classes)}
+    if all(text in index_of for text in set(texts)):
+        return np.array([index_of[text] for text in texts], dtype=np.int64)
+    # "01" and "1.0" are the number 1 if they are not class names
     numbers = {text: number_of(text) for text in set(texts)}
-    if all(text in places or str(number) in places for text, number in numbers.items()):
-        found = {text: places[text] if text in places else places[str(number)] for text, number in numbers.items()}
-        return np.array([found[text] for text in texts], dtype=np.int64)
+    if all(text in index_of or str(number) in index_of for text, number in numbers.items()):
+        indices = {t: index_of[t] if t in index_of else index_of[str(number)] for t, number in numbers.items()}
+        return np.array([indices[text] for text in texts], dtype=np.int64)
     known = f"the classes are {shown(classes)}"
-    strange = next(t for t in texts if t not in places and str(numbers[t]) not in places)
-    number = numbers[strange]
+    unknown = next(t for t in texts if t not in index_of and str(numbers[t]) not in index_of)
+    number = numbers[unknown]
     if number is None:
-        raise error(f"{what} hold {strange!r}, which is none of the {len(classes)} class names: {known}")
+        raise error(f"{what} contain {unknown!r}, which is not one of the {len(classes)} class names: {known}")
     if any(number_of(name) is not None for name in classes):
-        meant = f"the class {classes[number]!r}" if 0 <= number < len(classes) else "none"
+        position = f"class {classes[number]!r}" if 0 <= number < len(classes) else "no class"
         raise error(
-            f"{what} hold {strange}: by name no class is called so ({known}), by position it is {meant}. "
-            "Give the names of the classes"
+            f"{what} contain {unknown}, which is ambiguous: it is not a class name ({known}), and by position it is "
+            f"{position}: pass class names"
         )
     wrong = next((t for t in texts if (n := numbers[t]) is None or not 0 <= n < len(classes)), None)
     if wrong is not None:
-        must = f"they must be 0 to {len(classes) - 1}, one for each of the {len(classes)} classes"
-        raise error(f"{what} hold {wrong!r}: {must}" if numbers[wrong] is None else f"{what} hold {wrong}: {must}")
+        expected = f"expected 0 to {len(classes) - 1} for {len(classes)} classes"
+        raise error(f"{what} contain {wrong if numbers[wrong] is not None else repr(wrong)}: {expected}")
     return np.array([numbers[text] for text in texts], dtype=np.int64)
 
 
@@ -64,8 +64,8 @@ def label_text(value: Any, place: int, what: str, error: type[RipienoError]) -> 
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if value is None or (isinstance(value, float) and value != value) or type(value).__name__ in ("NAType", "NaTType"):
-        raise error(f"{what} have no value for sample {place}: each sample must have its class")
-    raise error(f"{what} hold {value!r} for sample {place}: a label is the name of a class or a whole number")
+        raise error(f"{what} have no value for sample {place}: each sample must have a class")
+    raise error(f"{what} contain {value!r} for sample {place}: expected a class name or a whole number")
 
 
 def number_of(text: str) -> int | None:
@@ -78,12 +78,12 @@ def number_of(text: str) -> int | None:
 
 
 def shown(classes: Sequence[str]) -> str:
-    """Return the first names of classes in words."""
+    """Return the first class names, joined by commas."""
     return ", ".join(classes[:SHOWN]) + (", ..." if len(classes) > SHOWN else "")
 
 
 def _plain(values: Any) -> list[Any]:
-    """Values as Python's own: of an array, a pandas column or categories, or a list."""
+    """Convert an array, a pandas column, categories or a list to Python values."""
     array = np.asarray(values)
     plain: list[Any] = array.tolist()
     return plain

@@ -1,4 +1,4 @@
-"""How good answers are, as pure functions of arrays: what a member, and an ensemble, is judged by.
+"""Metrics of predictions, as pure functions of arrays: those of members and of ensembles.
 
 `labels` are integers (samples,), `probabilities` (samples, classes); everything is computed in double.
 """
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from ripieno.types import Split
 
 FLOOR = 1e-15
-"""Probabilities below it count as it, so that one sure mistake does not cost infinity."""
+"""Lower clip of probabilities, so that the loss of one certain mistake is finite."""
 
 Ints = NDArray[np.int64]
 
 
 def true_class(probabilities: NDArray[Any], labels: Ints) -> NDArray[Any]:
-    """Probability of the true class: (..., samples, classes) to (..., samples), of the same dtype."""
+    """Return the probability of the true class: (..., samples, classes) to (..., samples), of the same dtype."""
     return probabilities[..., np.arange(len(labels)), labels]
 
 
 def cross_entropy(probabilities: NDArray[Any], labels: Ints | None = None) -> float:
-    """Mean negative logarithm of the true class's probability, in nats.
+    """Return the mean negative logarithm of the true class's probability, in nats.
 
     Without `labels`, `probabilities` are already those of the true class, (samples,).
     """
@@ -33,21 +33,21 @@ def cross_entropy(probabilities: NDArray[Any], labels: Ints | None = None) -> fl
 
 
 def accuracy(probabilities: NDArray[Any], labels: Ints) -> float:
-    """Share of samples whose likeliest class (ties: the lowest) is the true one."""
+    """Return the fraction of samples for which the most likely class (ties: the lowest) is the true one."""
     return float((probabilities.argmax(axis=-1) == labels).mean())
 
 
 def macro_f1(probabilities: NDArray[Any], labels: Ints) -> float:
-    """F1 of each class, averaged over the classes that occur among labels or answers."""
+    """Return the mean F1 over the classes that occur among labels or predictions."""
     classes = probabilities.shape[-1]
-    answers = probabilities.argmax(axis=-1)
-    hits = np.bincount(labels[answers == labels], minlength=classes)
-    both = np.bincount(labels, minlength=classes) + np.bincount(answers, minlength=classes)
+    predicted = probabilities.argmax(axis=-1)
+    hits = np.bincount(labels[predicted == labels], minlength=classes)
+    both = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
     return float((2.0 * hits[both > 0] / both[both > 0]).mean())
 
 
 def losses(probabilities: NDArray[Any], labels: Ints, split: Split = "valid") -> dict[str, float]:
-    """The figures a `Member` keeps of a split: `valid_cross_entropy`, `valid_accuracy`, `valid_macro_f1`."""
+    """Return the metrics of a split in a `Member`: `valid_cross_entropy`, `valid_accuracy`, `valid_macro_f1`."""
     return {
         f"{split}_cross_entropy": cross_entropy(probabilities, labels),
         f"{split}_accuracy": accuracy(probabilities, labels),

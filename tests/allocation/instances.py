@@ -1,4 +1,4 @@
-"""Random small problems, and the exhaustive search that the others are held against."""
+"""Random small problems, and the exhaustive search used as reference."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SIZES = (1, 8, 32, 128)
 def random_problem(
     seed: int, devices: int, members: int, sizes: int, replicas: bool = False, tightness: float = 1.6
 ) -> AllocationProblem:
-    """A problem like real ones: a fixed time a batch and one a sample, GPUs of two kinds and a slow CPU.
+    """Return a realistic problem: fixed times per batch and per sample, two kinds of GPUs and a slow CPU.
 
-    Memory is drawn so that about `tightness` times what all members take lies on all devices.
+    The memory of all devices is about `tightness` times that of all members.
     """
     generator = np.random.default_rng(seed)
     names = [f"m{i}" for i in range(members)]
@@ -50,7 +50,7 @@ def random_problem(
 
 
 def with_lanes(problem: AllocationProblem, seed: int, lanes: int = 2) -> AllocationProblem:
-    """`problem` whose CPU may be cut: parts of it are measured too, now worth it and now not."""
+    """Return `problem` with several workers per CPU: parts are measured too; some are worth it, some are not."""
     generator = np.random.default_rng([seed, 2])
     whole = "cpu-4-cores"
     profiles = dict(problem.costs.profiles)
@@ -72,7 +72,7 @@ def with_lanes(problem: AllocationProblem, seed: int, lanes: int = 2) -> Allocat
 
 
 def exhaustive(problem: AllocationProblem) -> tuple[float, Placements | None]:
-    """The best predicted throughput of all allocations there are; 0 when nothing fits."""
+    """Return the best predicted throughput of all allocations; 0 if nothing fits."""
     best: tuple[float, Placements | None] = (0.0, None)
     for counts in itertools.product(*(problem.lane_counts(d) for d in problem.devices)):
         lanes = [(d.name, lane) for d, count in zip(problem.devices, counts, strict=True) for lane in range(count)]
@@ -88,7 +88,7 @@ def exhaustive(problem: AllocationProblem) -> tuple[float, Placements | None]:
 
 
 def _options(problem: AllocationProblem, lanes: list[tuple[str, int]]) -> list[list[Placement | None]]:
-    """What there is to choose from: with replicas for each lane and member, without for each member."""
+    """Return the options: per worker and member with replicas, per member without."""
     if problem.replicas:
         return [
             [None, *(Placement(m, name, size, lane) for size in problem.sizes(m))]
@@ -101,17 +101,17 @@ def _options(problem: AllocationProblem, lanes: list[tuple[str, int]]) -> list[l
 
 
 def best_of_all(problem: AllocationProblem, most: int = 20_000_000) -> float | None:
-    """What `exhaustive` finds, for problems too large for it, by tables over every allocation.
+    """Return the result of `exhaustive` for larger problems, by tables over every allocation.
 
-    Without replicas devices are independent once it is known who sits where. With replicas each device has a table of
-    its contents that none of the others there beat; all combinations stand in one array with a bound, lowered by the
-    prices of those solved, from the highest bound down. None when there are more than `most` combinations.
+    Without replicas, devices are independent for a given assignment of members. With replicas, each device has a table
+    of its non-dominated contents. An array holds a bound for every combination; combinations are solved from the
+    highest bound down, and their prices lower the bounds. None if there are more than `most` combinations.
     """
     return _with_replicas(problem, most) if problem.replicas else _without_replicas(problem)
 
 
 def _contents(problem: AllocationProblem, device: Device, members: list[str]) -> list[tuple[Placement, ...]]:
-    """Everything that `device` can hold of `members`, all of them, within memory."""
+    """Return all placements of all `members` on `device` within memory."""
     sizes = [[Placement(m, device.name, size) for size in problem.sizes(m)] for m in members]
     return [c for c in itertools.product(*sizes) if problem.fits(c)]
 
@@ -131,8 +131,8 @@ def _without_replicas(problem: AllocationProblem) -> float:
             ]
             seconds[device.name, frozenset(members)] = min(totals, default=np.inf)
     best = np.inf
-    for homes in itertools.product([d.name for d in problem.devices], repeat=len(problem.members)):
-        held = {d.name: frozenset(m for m, h in zip(problem.members, homes, strict=True) if h == d.name)
+    for assigned in itertools.product([d.name for d in problem.devices], repeat=len(problem.members)):
+        held = {d.name: frozenset(m for m, a in zip(problem.members, assigned, strict=True) if a == d.name)
                 for d in problem.devices}  # fmt: skip
         best = min(best, max(seconds[name, members] for name, members in held.items()))
     return 0.0 if np.isinf(best) else 1 / best

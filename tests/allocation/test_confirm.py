@@ -61,7 +61,7 @@ def test_it_keeps_its_bound_and_never_ends_below_its_start(salt: int, bound: int
     assert all(PROBLEM.allows(p) for p in runs)
 
 
-def test_a_better_one_at_the_last_try_is_gone_on_from() -> None:
+def test_an_improvement_at_the_last_try_continues_the_search() -> None:
     order = [START, *ranked_neighbours(START, PROBLEM)]
     speeds = dict.fromkeys(order, 1.0) | {order[PATIENCE]: 2.0}
     found = confirm([START], PROBLEM, CachedBench(lambda p: speeds.get(p, 3.0), 100))

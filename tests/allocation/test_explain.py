@@ -24,7 +24,7 @@ PLACEMENTS = (Placement("a", "cuda:0", 8), Placement("b", "cuda:1", 8))
 FOUND = explain(Allocation("x", "B1", DEVICES, PLACEMENTS, bound=200.0), COSTS, {("a", "cuda:0", 0): 0.9})
 
 
-def test_each_seat_has_its_memory_rate_and_share_of_time() -> None:
+def test_each_placement_has_its_memory_rate_and_share_of_time() -> None:
     a, b = FOUND.seats
     assert (a.member, a.device, a.batch_size, a.bytes, a.seconds) == ("a", "cuda:0", 8, 20, 0.08)
     assert (a.rate, a.share, a.measured) == (pytest.approx(100), pytest.approx(1), 0.9)
@@ -38,12 +38,14 @@ def test_each_device_has_what_is_used_and_left() -> None:
     assert (cpu.used, cpu.left, cpu.busy) == (0, 100, 0)
 
 
-def test_one_line_says_what_limits_the_pace() -> None:
-    assert FOUND.limits == "cuda:0 sets the pace, always busy; what costs it most: a (100%); idle: cpu:0."
+def test_one_line_says_what_limits_the_throughput() -> None:
+    assert FOUND.limits == (
+        "cuda:0 limits the throughput (always busy); members that limit it most: a (100%); idle: cpu:0."
+    )
     assert (FOUND.throughput, FOUND.bound) == (pytest.approx(100), 200.0)
 
 
-def test_what_a_bench_measured_stands_beside_the_prediction() -> None:
+def test_benchmark_results_are_shown_with_the_prediction() -> None:
     benched = Allocation("x", "B1", DEVICES, PLACEMENTS, throughput=90.0, shares=(0.8, 0.2), bound=125.0)
     found = explain(benched, COSTS)
     assert [s.measured for s in found.seats] == [0.8, 0.2]
@@ -54,8 +56,8 @@ def test_a_long_list_is_cut_short() -> None:
     devices = tuple(Device(f"cuda:{i}", "gpu", 100) for i in range(9))
     found = explain(Allocation("x", "B1", devices, tuple(Placement("a", d.name, 8) for d in devices[:7])), COSTS)
     assert found.limits == (
-        "cuda:0, cuda:1, cuda:2, cuda:3 and 3 more set the pace, always busy; what costs it most: a (100%); "
-        "idle: cuda:7, cuda:8."
+        "cuda:0, cuda:1, cuda:2, cuda:3 and 3 more limit the throughput (always busy); "
+        "members that limit it most: a (100%); idle: cuda:7, cuda:8."
     )
 
 

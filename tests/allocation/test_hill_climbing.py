@@ -9,7 +9,7 @@ from ripieno.allocation.problem import AllocationProblem
 from ripieno.types import BatchProfile, Device, Placement, Profile
 
 POINTS = (BatchProfile(1, 0.1, 0.0, 100), BatchProfile(8, 0.2, 0.0, 170))
-"""A batch of eight takes 70 bytes more than a sample, and a quarter of its time."""
+"""A batch of eight needs 70 bytes more than a sample, and a quarter of the time per sample."""
 
 
 def problem(memory: int, cores: int = 2) -> AllocationProblem:
@@ -23,7 +23,7 @@ def problem(memory: int, cores: int = 2) -> AllocationProblem:
     ("memory", "lanes", "sizes"),
     [(389, (0, 1), [1, 8]), (439, (0, 1), [1, 8]), (440, (0, 1), [8, 8]), (389, (0, 0), [1, 8]), (390, (0, 0), [8, 8])],
 )
-def test_batches_grow_as_far_as_memory_holds_them_beside_the_base_of_each_lane(
+def test_batches_grow_as_far_as_memory_holds_them_with_the_base_of_each_worker(
     memory: int, lanes: tuple[int, int], sizes: list[int]
 ) -> None:
     some = problem(memory)
@@ -40,8 +40,8 @@ def test_where_not_even_the_smallest_batches_fit_these_come_back() -> None:
 
 
 @pytest.mark.parametrize(("spare", "lanes"), [(0, 2), (-1, 1)])
-def test_the_optimum_leaves_room_for_the_base_of_each_lane_to_the_byte(spare: int, lanes: int) -> None:
-    # a program's tolerance is larger than a thousand bytes of a terabyte: it alone would take too full a device
+def test_the_optimum_counts_the_base_of_each_worker_to_the_byte(spare: int, lanes: int) -> None:
+    # a program's tolerance exceeds a thousand bytes of a terabyte: without the check a device would be overfilled
     memory, base = 1 << 40, 1 << 20
     half = memory // 2 - base - spare
     kinds = {"cpu-2-cores": 0.010, "cpu-1-core": 0.012}

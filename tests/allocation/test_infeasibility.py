@@ -1,4 +1,4 @@
-"""The extremes: what cannot fit is refused with the smallest change that makes it fit, and that change does."""
+"""Infeasible problems are rejected with the smallest change that makes them feasible, and the change suffices."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ MIB = 1 << 20
 
 
 def problem_of(
-    sizes: list[int], rooms: list[int], pins: dict[str, PlacementConstraint] | None = None, **other: object
+    sizes: list[int], memories: list[int], pins: dict[str, PlacementConstraint] | None = None, **other: object
 ) -> AllocationProblem:
-    """Members that take `sizes` MiB in batches of 1 and twice that in batches of 8, on GPUs of `rooms` MiB."""
+    """Build members of `sizes` MiB in batches of 1 and twice that in batches of 8, on GPUs of `memories` MiB."""
     names = [f"m{i}" for i in range(len(sizes))]
     profiles = {
         m: Profile(
@@ -32,7 +32,7 @@ def problem_of(
         )
         for m, s in zip(names, sizes, strict=True)
     }
-    devices = tuple(Device(f"cuda:{i}", "gpu", room * MIB) for i, room in enumerate(rooms))
+    devices = tuple(Device(f"cuda:{i}", "gpu", size * MIB) for i, size in enumerate(memories))
     return AllocationProblem(names, devices, ProfileCosts({"gpu": profiles}), (1, 8), pins or {}, **other)  # type: ignore[arg-type]
 
 
@@ -44,14 +44,14 @@ def test_twelve_heavy_members_fill_four_devices_that_hold_three_each() -> None:
     assert heavy.allows(found.best)
     assert sorted(p.device for p in found.best) == sorted(d.name for d in heavy.devices for _ in range(3))
     assert {p.batch_size for p in found.best} == {1}
-    # a byte less on one of them and somebody has no place
+    # with a thousand bytes less on one device, one member does not fit
     less = dataclasses.replace(heavy, devices=(*heavy.devices[1:], Device("cuda:0", "gpu", 301 * MIB - 1000)))
-    with pytest.raises(AllocationError, match=r"no room for the 12 members .*leave out m\d+$"):
+    with pytest.raises(AllocationError, match=r"12 members do not fit .*leave out m\d+$"):
         plan_with_model(less, AllocationOptions())
 
 
 def test_twelve_uneven_members_that_worst_fit_cannot_place_are_placed() -> None:
-    # 5 + 4 and 3 + 3 + 3 on each pair of devices: the largest first, where most room is, strands one
+    # 5 + 4 and 3 + 3 + 3 on each pair of devices: worst-fit (largest first, most free memory) leaves one over
     sizes = [5, 4, 3, 3, 3, 5, 4, 3, 3, 3]
     tight = problem_of(sizes, [10] * 4)
     found = plan_with_model(tight, AllocationOptions())
@@ -73,9 +73,9 @@ def test_more_than_there_is_memory_anywhere_is_refused_with_the_smallest_changes
     with pytest.raises(AllocationError) as caught:
         plan_with_model(problem_of([60, 50, 40, 30], [101, 61]), AllocationOptions())
     assert str(caught.value) == (
-        "no room for the 4 members on cuda:0, cuda:1: even in their smallest batches they take 180.0 MiB "
-        "(m0 60.0 MiB) beside 1.0 MiB of the runtime a device, and there are 162.0 MiB: "
-        "give cuda:0 20.0 MiB more than its 101.0 MiB, or add 1 more gpu, or leave out m3"
+        "4 members do not fit on cuda:0, cuda:1: with the smallest batches they need 180.0 MiB "
+        "(m0 60.0 MiB) plus 1.0 MiB of runtime per device, but only 162.0 MiB are available: "
+        "give cuda:0 20.0 MiB more memory than its 101.0 MiB, or add 1 more gpu, or leave out m3"
     )
 
 
@@ -84,17 +84,17 @@ def test_a_member_too_large_for_any_device_is_named() -> None:
         plan_with_model(problem_of([500, 10], [101, 61]), AllocationOptions())
 
 
-def test_a_pin_that_is_in_the_way_is_told() -> None:
+def test_a_pin_that_makes_it_infeasible_is_named() -> None:
     crowded = problem_of(
         [60, 60], [100, 100], {"m0": PlacementConstraint("cuda:0"), "m1": PlacementConstraint("cuda:0")}
     )
-    with pytest.raises(AllocationError, match="free m0 of its pin"):
+    with pytest.raises(AllocationError, match="remove the pin of m0"):
         plan_with_model(crowded, AllocationOptions())
     large = problem_of([60], [100], {"m0": PlacementConstraint(None, 8)})
-    with pytest.raises(AllocationError, match="free m0 of its pin"):
+    with pytest.raises(AllocationError, match="remove the pin of m0"):
         plan_with_model(large, AllocationOptions())
     both = problem_of([60, 60], [65, 65], {"m0": PlacementConstraint(None, 8), "m1": PlacementConstraint(None, 8)})
-    with pytest.raises(AllocationError, match="free the pinned members"):
+    with pytest.raises(AllocationError, match="remove all pins"):
         plan_with_model(both, AllocationOptions())
 
 
@@ -122,7 +122,7 @@ def test_each_change_makes_it_fit_and_a_little_less_does_not(seed: int) -> None:
     def fits(devices: tuple[Device, ...], members: list[str]) -> bool:
         return infeasibility.explain_infeasible(dataclasses.replace(problem, devices=devices, members=members)) is None
 
-    everybody = list(problem.members)
+    all_members = list(problem.members)
     give = re.search(r"give (\S+) ([\d.]+) (KiB|MiB|GiB) more", message)
     assert give is not None
     extra = float(give[2]) * {"KiB": 1024, "MiB": MIB, "GiB": 1024 * MIB}[give[3]]
@@ -132,13 +132,13 @@ def test_each_change_makes_it_fit_and_a_little_less_does_not(seed: int) -> None:
     less = tuple(
         dataclasses.replace(d, memory=d.memory + int(0.95 * extra)) if d.name == give[1] else d for d in problem.devices
     )
-    assert fits(grown, everybody)
-    assert not fits(less, everybody)
+    assert fits(grown, all_members)
+    assert not fits(less, all_members)
     out = re.search(r"leave out (m\d(?:, m\d)*)$", message)
     assert out is not None
     without = out[1].split(", ")
-    assert fits(problem.devices, [m for m in everybody if m not in without])
-    assert all(not fits(problem.devices, [m for m in everybody if m not in without[1:]]) for _ in without)
+    assert fits(problem.devices, [m for m in all_members if m not in without])
+    assert all(not fits(problem.devices, [m for m in all_members if m not in without[1:]]) for _ in without)
 
 
 def test_words_that_are_to_be_enough_are_rounded_up() -> None:
@@ -161,8 +161,8 @@ def test_memory_is_counted_to_the_byte(sizes: list[int], rooms: list[int], less:
     short = dataclasses.replace(
         exact, devices=(*exact.devices[:-1], dataclasses.replace(last, memory=last.memory - less))
     )
-    found = re.escape(f"give {last.name} {format_rounded_up(less)} more than its {format_bytes(last.memory - less)},")
-    with pytest.raises(AllocationError, match=found):
+    change = f"give {last.name} {format_rounded_up(less)} more memory than its {format_bytes(last.memory - less)},"
+    with pytest.raises(AllocationError, match=re.escape(change)):
         plan_with_model(short, AllocationOptions())
 
 
@@ -171,6 +171,6 @@ def test_what_would_help_is_said_of_the_device_that_members_are_pinned_to() -> N
         [60, 60, 10], [100, 100], {"m0": PlacementConstraint("cuda:1"), "m1": PlacementConstraint("cuda:1")}
     )
     with pytest.raises(
-        AllocationError, match=r": free m0 of its pin, or give cuda:1 21\.0 MiB more .*, or leave out m1$"
+        AllocationError, match=r": remove the pin of m0, or give cuda:1 21\.0 MiB more .*, or leave out m1$"
     ):
         plan_with_model(crowded, AllocationOptions())

@@ -14,7 +14,7 @@ from ripieno.types import BatchProfile, Device, Profile
 
 
 def fleet(times: list[float], counts: dict[str, tuple[int, float]], memory: int = 10**9) -> AllocationProblem:
-    """Members that take `times` a sample; `counts` of devices of each kind, and how much slower each is."""
+    """Return members that take `times` per sample, and `counts` devices of each kind with its slowdown."""
     members = [f"m{i}" for i in range(len(times))]
     costs = ProfileCosts(
         {
@@ -44,7 +44,7 @@ def test_where_memory_is_plenty_nothing_is_lost_against_the_bound(times: list[fl
 
 
 def test_a_device_is_shared_by_neighbours_only() -> None:
-    problem = fleet([0.01] * 3, {"a": (2, 1.0)})  # each needs two thirds of a device
+    problem = fleet([0.01] * 3, {"a": (2, 1.0)})  # each member needs two thirds of a device
     placements = mcnaughton_wrap(problem)
     assert placements is not None
     assert [(p.member, p.device) for p in placements] == [

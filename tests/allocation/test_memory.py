@@ -13,12 +13,12 @@ CPU = Device("cpu:0", "cpu-4-cores", 1000, (0, 1, 2, 3))
 
 
 @pytest.mark.parametrize(("batch", "expected"), [(1, 100), (8, 170), (4, 130), (32, 650), (42, 850)])
-def test_bytes_lie_on_the_line_of_the_points_and_rise_steepest_beyond(batch: int, expected: int) -> None:
+def test_bytes_are_interpolated_and_rise_steepest_beyond(batch: int, expected: int) -> None:
     assert bytes_at(POINTS, batch) == expected
 
 
 @pytest.mark.parametrize(("batch", "expected"), [(1, 0.1), (8, 0.2), (20, 0.5), (64, 1.6)])
-def test_seconds_lie_on_the_line_of_the_points_and_are_in_proportion_beyond(batch: int, expected: float) -> None:
+def test_seconds_are_interpolated_and_proportional_beyond(batch: int, expected: float) -> None:
     assert seconds_at(POINTS, batch) == pytest.approx(expected)
 
 
@@ -28,14 +28,14 @@ def test_one_measured_batch_size_is_enough() -> None:
     assert (seconds_at(point, 1), seconds_at(point, 16)) == (0.2, 0.4)
 
 
-def test_each_lane_pays_the_base_and_each_placement_its_bytes() -> None:
+def test_each_worker_needs_the_base_and_each_placement_its_bytes() -> None:
     placements = (Placement("a", "cpu:0", 1), Placement("a", "cpu:0", 8), Placement("a", "cpu:0", 8, lane=1))
     assert memory.device_usage(placements, [CPU], COSTS) == {"cpu:0": 2 * 50 + 100 + 170 + 170}
     assert memory.fits(placements, [CPU], COSTS)
     assert not memory.fits((*placements, Placement("a", "cpu:0", 32, lane=1)), [CPU], COSTS)
 
 
-def test_a_lane_pays_for_each_runtime_its_members_are_run_by() -> None:
+def test_a_worker_needs_the_base_of_each_runtime_of_its_members() -> None:
     by = (
         ("a", "onnx", 50),
         ("b", "onnx:int8", 60),
@@ -83,7 +83,7 @@ def test_bytes_in_words(count: float, words: str) -> None:
     assert memory.format_bytes(count) == words
 
 
-def test_bytes_of_lanes_add_up_to_those_of_their_device() -> None:
+def test_bytes_of_workers_add_up_to_those_of_their_device() -> None:
     placed = (Placement("a", "cpu:0", 32), Placement("a", "cpu:0", 8, 1))
     lanes = memory.worker_usage(placed, [CPU], COSTS)
     assert set(lanes) == {"cpu:0/0", "cpu:0/1"}

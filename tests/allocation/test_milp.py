@@ -13,7 +13,7 @@ from ripieno.allocation.milp import CapacityConstraint, ConstraintRows, silence_
 
 
 def most_of(sizes: list[int], room: int) -> tuple[int, bool]:
-    """How many of `sizes` a program puts into `room`, where its row of bytes is scaled as ours are."""
+    """Return how many of `sizes` a program packs into `room`, with scaled bytes as in the allocation."""
     count, rows = len(sizes), ConstraintRows()
     rows.add([(i, size / room) for i, size in enumerate(sizes)], 1.0)
     found = solve(
@@ -36,7 +36,7 @@ def test_a_byte_too_much_is_too_much() -> None:
         assert most_of([size + i for i in range(9)], 4 * size + 5) == (3, True)
 
 
-def test_what_cannot_be_is_told_apart_from_what_was_not_found() -> None:
+def test_infeasible_and_not_found_are_distinct() -> None:
     rows, one = ConstraintRows(), np.ones(1)
     rows.add([(0, 1.0)], 1 / 3)
     rows.add([(0, -1.0)], -1.0)
@@ -65,7 +65,7 @@ def test_programs_of_two_threads_leave_the_output_where_it_was(capfd: pytest.Cap
     assert capfd.readouterr() == ("seen", "")
 
 
-def test_a_room_of_less_than_nothing_is_kept_by_taking_nothing() -> None:
+def test_a_negative_capacity_holds_nothing() -> None:
     room = CapacityConstraint([0, 1], [5, 7], -3)
     assert room.cover(np.zeros(2)) is None
     assert room.cover(np.array([1.0, 0.0])) == ([0, 1], 0)

@@ -40,7 +40,7 @@ def test_every_kind_of_update_is_there() -> None:
     assert canonical((a, b)) in around((a, b, Placement("a", "cpu:0", 8)))  # a replica less
 
 
-def test_a_cut_deals_members_out_and_a_merge_brings_them_together() -> None:
+def test_more_workers_divide_the_members_and_fewer_join_them() -> None:
     on_cpu = tuple(dataclasses.replace(p, device="cpu:0") for p in START)
     cut = (on_cpu[0], dataclasses.replace(on_cpu[1], lane=1))
     assert canonical(cut) in around(on_cpu)
@@ -74,7 +74,7 @@ def test_lanes_are_renumbered_without_gaps() -> None:
 
 @settings(max_examples=30)
 @given(st.integers(0, 1000), st.integers(0, 1000), st.booleans())
-def test_neighbours_fit_place_everybody_and_are_new(seed: int, step: int, replicas: bool) -> None:
+def test_neighbours_fit_place_all_members_and_are_new(seed: int, step: int, replicas: bool) -> None:
     problem = random_problem(seed % 50, 3, 3, 2, replicas, tightness=2)
     try:
         current = canonical(worst_fit(problem.members, problem.devices, problem.costs, 1))
@@ -104,16 +104,16 @@ def test_pins_are_read_and_joined() -> None:
 
 @pytest.mark.parametrize("text", ["a", "a=", "=cuda:0", "a=@", "a=@x", "a=@0", "a=cuda:0@-1"])
 def test_what_is_no_pin_is_refused(text: str) -> None:
-    with pytest.raises(AllocationError, match="is not a pin: write"):
+    with pytest.raises(AllocationError, match="cannot parse pin"):
         parse_pins([text])
 
 
 def test_contradicting_and_unknown_pins_are_refused() -> None:
     with pytest.raises(AllocationError, match="a is pinned twice"):
         parse_pins(["a=cuda:0", "a=cpu:0"])
-    with pytest.raises(AllocationError, match="z is pinned but not in the ensemble; it has a, b"):
+    with pytest.raises(AllocationError, match="pinned member z is not in the ensemble: pass one of a, b"):
         dataclasses.replace(PROBLEM, pins={"z": PlacementConstraint("cpu:0")}).with_pins()
-    with pytest.raises(AllocationError, match="a is pinned to cuda:9, which is not there"):
+    with pytest.raises(AllocationError, match="a is pinned to unknown device cuda:9"):
         dataclasses.replace(PROBLEM, pins={"a": PlacementConstraint("cuda:9")}).with_pins()
 
 

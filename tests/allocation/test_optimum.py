@@ -54,7 +54,7 @@ def test_the_program_agrees_where_the_cpu_may_be_cut(shape: tuple[int, int, int,
 
 
 def partly_measured(problem: AllocationProblem, seed: int) -> AllocationProblem:
-    """`problem` of which some members, all or none were measured on the parts that its CPU may be cut in."""
+    """Return `problem` with some, all or no members measured on parts of its CPU."""
     generator = np.random.default_rng([seed, 5])
     profiles = {
         kind: {m: p for m, p in of.items() if generator.random() < 0.5} if part_of(kind) else of
@@ -84,7 +84,7 @@ def test_the_bound_holds_where_a_cut_was_measured_for_some_members_only(
     assert used
 
 
-def test_a_cut_that_nobody_measured_is_no_quicker_than_the_whole() -> None:
+def test_an_unmeasured_partition_is_not_faster_than_the_whole() -> None:
     problem = random_problem(3, 1, 2, 2)
     costs = ProfileCosts(problem.costs.profiles, overhead=1e-3)
     device = problem.devices[0]
@@ -95,7 +95,7 @@ def test_a_cut_that_nobody_measured_is_no_quicker_than_the_whole() -> None:
 
 @pytest.mark.parametrize("room", [1, 2, 3])
 def test_a_device_smaller_than_the_runtimes_of_its_cuts_is_planned_whole_or_refused(room: int) -> None:
-    """Four lanes of a runtime of 120 MB do not fit into 130, 250 or 370 MB."""
+    """Four workers with a runtime of 120 MB do not fit into 130, 250 or 370 MB."""
     problem = with_lanes(random_problem(0, 1, 2, 2), 0, lanes=4)
 
     def heavy(profile: Profile) -> Profile:
@@ -256,7 +256,7 @@ def test_a_cpu_is_cut_where_its_parts_are_measured_to_be_worth_it() -> None:
     assert optimum.solve_optimum(whole).throughput == pytest.approx(8 / 0.020)
 
 
-def test_settling_takes_the_batches_that_save_most_time_per_byte() -> None:
+def test_the_batches_that_save_most_time_per_byte_are_chosen() -> None:
     def curve(member: str, times: tuple[float, float], sizes: tuple[int, int]) -> Profile:
         return Profile(
             member,

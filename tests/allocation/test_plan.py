@@ -48,7 +48,7 @@ def test_algorithm_1_refines_within_memory() -> None:
     assert sorted(p.batch_size for p in allocation.placements) == [8, 32]  # 2 x 640 do not fit in 1000
 
 
-def test_the_plan_of_each_lanes_memory_goes_with_the_allocation() -> None:
+def test_the_allocation_holds_the_planned_memory_of_each_worker() -> None:
     allocation = plan(ENSEMBLE, [CPU], profiles(), options=AllocationOptions(method="worst-fit"))
     assert allocation.planned == {"cpu:0/0": 160}
 
@@ -60,7 +60,7 @@ def test_a_smaller_batch_is_taken_where_the_default_does_not_fit() -> None:
 
 @pytest.mark.parametrize("method", ["model", "algorithm-1", "worst-fit"])
 def test_what_fits_at_no_batch_size_is_refused(method: Method) -> None:
-    says = "no room for the 2 members on cpu:0" if method == "model" else r"no room for b .* in batches of 1"
+    says = "2 members do not fit on cpu:0" if method == "model" else r"b needs .* in batches of 1"
     with pytest.raises(AllocationError, match=says):
         plan(ENSEMBLE, [CPU], profiles(load=600), options=AllocationOptions(method=method))
 
@@ -80,7 +80,7 @@ def test_the_model_is_confirmed_by_few_benches_and_never_below_worst_fit() -> No
     def contrary(placements: Placements) -> float:
         return 100.0 / sum(p.batch_size for p in placements)
 
-    points = tuple(BatchProfile(b, 0.01, 0.0, 10 * b) for b in (1, 8, 32))  # the model thinks that 32 is best
+    points = tuple(BatchProfile(b, 0.01, 0.0, 10 * b) for b in (1, 8, 32))  # the model predicts that 32 is best
     kinds = {"cpu-2-cores": {m: Profile(m, "cpu-2-cores", "onnx", points) for m in "ab"}}
     allocation = plan(ENSEMBLE, [CPU], kinds, bench=contrary)
     assert allocation.start_throughput == pytest.approx(100 / 16)
@@ -96,7 +96,7 @@ def test_a_plan_is_found_where_worst_fit_finds_none() -> None:
     ensemble = Ensemble("B1", tuple(sizes), (0.2,) * 5, "smobf", {}, {}, {})
     devices = [Device("cuda:0", "gpu", 9), Device("cuda:1", "gpu", 9)]
     assert len(plan(ensemble, devices, kinds).placements) == 5
-    with pytest.raises(AllocationError, match=r"no room .*, or plan by the model, which finds room for all"):
+    with pytest.raises(AllocationError, match=r"do not fit .*, or pass method model, which fits all members"):
         plan(ensemble, devices, kinds, options=PAPER)
 
 
@@ -138,9 +138,9 @@ def test_members_that_are_not_placed_cost_nothing() -> None:
 
 @pytest.mark.parametrize("rate", [0.0, -5.0, float("nan")])
 def test_a_rate_that_is_none_is_refused(rate: float) -> None:
-    with pytest.raises(AllocationError, match="must be samples per second, above 0"):
+    with pytest.raises(AllocationError, match="expected samples per second above 0"):
         AllocationOptions(rate=rate)
-    with pytest.raises(AllocationError, match="max benches -1 must be 0 or more"):
+    with pytest.raises(AllocationError, match="max_benches -1 is invalid"):
         AllocationOptions(max_benches=-1)
 
 
@@ -185,7 +185,7 @@ def test_a_measured_latency_is_what_the_bench_says() -> None:
 
 
 def test_a_rate_beyond_the_bound_is_refused() -> None:
-    with pytest.raises(AllocationError, match=r"1e\+06 samples/s are more than these devices can do \(50\)"):
+    with pytest.raises(AllocationError, match=r"rate 1e\+06 samples/s exceeds the capacity of the devices \(50\)"):
         plan(ENSEMBLE, [CPU], profiles(), options=AllocationOptions(rate=1e6))
 
 

@@ -17,7 +17,7 @@ def key(placements: Placements) -> tuple[tuple[str, str, int], ...]:
 
 
 def spread_out(placements: Placements) -> float:
-    """More devices and larger batches are faster; a hill without traps."""
+    """More devices and larger batches are faster; there is one local optimum."""
     return 100 * len({p.device for p in placements}) + sum(p.batch_size for p in placements)
 
 
@@ -35,7 +35,7 @@ def test_every_member_changes_its_batch_or_its_device_one_at_a_time() -> None:
     }
 
 
-def test_who_moves_sits_in_the_first_lane_there() -> None:
+def test_a_moved_member_runs_on_the_first_worker_there() -> None:
     start = (Placement("a", "cuda:0", 8, 2),)
     assert {p[0].lane for p in algorithm_1_neighbours(start, DEVICES, (8,))} == {0}
 
@@ -46,7 +46,7 @@ def test_the_order_of_placements_makes_no_other_bench() -> None:
     assert (bench.benches, START[::-1] in bench) == (1, True)
 
 
-def test_it_climbs_to_the_top_of_a_hill_by_its_steepest_side() -> None:
+def test_it_ascends_to_the_optimum_by_the_steepest_steps() -> None:
     visited: list[float] = []
 
     def bench(placements: Placements) -> float:
@@ -62,7 +62,7 @@ def test_it_climbs_to_the_top_of_a_hill_by_its_steepest_side() -> None:
     assert visited[9] > 200
 
 
-def test_it_stops_when_a_whole_neighbourhood_brings_nothing() -> None:
+def test_it_stops_when_no_neighbour_is_better() -> None:
     refined = refine(START, DEVICES, SIZES, lambda _: 1.0, 1000)
     assert (refined.placements, refined.benches) == (START, 9)
 
@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_not_benched() -> None:
     refine(START, DEVICES, SIZES, bench, 1000, fits=lambda ps: all(p.device != "cuda:1" for p in ps))
 
 
-def test_a_neighbour_that_cannot_run_loses_and_the_climb_goes_on() -> None:
+def test_a_neighbour_that_cannot_run_loses_and_the_search_continues() -> None:
     def bench(placements: Placements) -> float:
         if any(p.device == "cuda:1" for p in placements):
             raise EngineError("out of memory")
@@ -132,7 +132,7 @@ def test_it_never_ends_below_its_start_nor_runs_more_than_its_bound(
     assert sorted(p.member for p in refined.placements) == ["a", "b"]
 
 
-def test_progress_tells_the_benches_and_the_best_so_far() -> None:
+def test_progress_reports_the_benchmarks_and_the_best_so_far() -> None:
     told: list[tuple[int, int, float]] = []
     refine(START, DEVICES, SIZES, spread_out, 20, progress=lambda *step: told.append(step))
     assert told[0] == (1, 20, 116)

@@ -14,9 +14,11 @@ from ripieno.errors import AllocationError
 from ripieno.types import BatchProfile, Device, Placement, Profile
 
 
-def load(*seats: tuple[str, str, float]) -> Workload:
-    """Seats of (member, resource, seconds a sample)."""
-    return Workload(tuple(s[0] for s in seats), tuple((s[1], 0) for s in seats), tuple(s[2] for s in seats))
+def load(*placements: tuple[str, str, float]) -> Workload:
+    """Return the workload of placements (member, resource, seconds per sample)."""
+    return Workload(
+        tuple(p[0] for p in placements), tuple((p[1], 0) for p in placements), tuple(p[2] for p in placements)
+    )
 
 
 def test_members_of_one_device_share_its_time() -> None:
@@ -26,7 +28,7 @@ def test_members_of_one_device_share_its_time() -> None:
     assert found.prices == {"a": pytest.approx(0.25), "b": pytest.approx(0.75)}
 
 
-def test_the_slowest_device_sets_the_pace_and_the_others_wait() -> None:
+def test_the_slowest_device_limits_the_throughput_and_the_others_wait() -> None:
     found = throughput_model.solve(load(("a", "gpu", 0.01), ("b", "cpu", 0.05)))
     assert found.throughput == pytest.approx(20)
     assert found.busy == {("gpu", 0): pytest.approx(0.2), ("cpu", 0): pytest.approx(1)}
@@ -51,13 +53,13 @@ def test_one_member_on_sixteen_devices_is_sixteen_times_as_fast() -> None:
     assert found.throughput == pytest.approx(1600)
 
 
-seats = st.lists(
+drawn_placements = st.lists(
     st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.floats(0.001, 1)), min_size=1, max_size=7,
     unique_by=lambda seat: seat[:2],
 )  # fmt: skip
 
 
-@given(seats, st.lists(st.floats(0.01, 1), min_size=3, max_size=3))
+@given(drawn_placements, st.lists(st.floats(0.01, 1), min_size=3, max_size=3))
 def test_no_prices_bound_the_throughput_below_what_is_reached(
     chosen: list[tuple[str, str, float]], raw: list[float]
 ) -> None:
@@ -70,8 +72,8 @@ def test_no_prices_bound_the_throughput_below_what_is_reached(
     assert loads.bound(found.prices) == pytest.approx(found.throughput, rel=1e-6)
 
 
-@given(seats)
-def test_everybody_keeps_the_pace_and_nobody_works_more_than_all_the_time(chosen: list[tuple[str, str, float]]) -> None:
+@given(drawn_placements)
+def test_all_members_reach_the_throughput_and_no_resource_is_overused(chosen: list[tuple[str, str, float]]) -> None:
     loads = load(*chosen)
     found = throughput_model.solve(loads)
     for member in set(loads.members):
@@ -81,14 +83,15 @@ def test_everybody_keeps_the_pace_and_nobody_works_more_than_all_the_time(chosen
     assert max(found.busy.values()) == pytest.approx(1)
 
 
-@given(seats)
+@given(drawn_placements)
 def test_the_linear_program_agrees_with_the_formula_where_there_are_no_replicas(
     chosen: list[tuple[str, str, float]],
 ) -> None:
-    from ripieno.allocation.optimum import balance_replicas
+    from ripieno.allocation.replica_balance import balance_replicas
 
     loads = load(*{member: (member, resource, s) for member, resource, s in chosen}.values())
-    assert balance_replicas(loads).throughput == pytest.approx(throughput_model.solve(loads).throughput, rel=1e-6)
+    balanced = balance_replicas(loads.members, loads.resources, loads.seconds)
+    assert balanced.throughput == pytest.approx(throughput_model.solve(loads).throughput, rel=1e-6)
 
 
 POINTS = (BatchProfile(1, 0.01, 0.0, 1), BatchProfile(8, 0.04, 0.0, 1))
@@ -96,7 +99,7 @@ COSTS = ProfileCosts({k: {m: Profile(m, k, "onnx", POINTS) for m in "ab"} for k 
 GPU, CPU = Device("cuda:0", "gpu", 1), Device("cpu:0", "cpu-2-cores", 1, (0, 1))
 
 
-def test_lanes_of_a_gpu_take_turns_and_lanes_of_a_cpu_have_their_own_cores() -> None:
+def test_workers_of_a_gpu_take_turns_and_workers_of_a_cpu_have_their_own_cores() -> None:
     on_gpu = (Placement("a", "cuda:0", 8, 0), Placement("b", "cuda:0", 8, 1))
     assert throughput_model.predict(on_gpu, [GPU], COSTS).throughput == pytest.approx(100)
     on_cpu = (Placement("a", "cpu:0", 8, 0), Placement("b", "cpu:0", 8, 1))
@@ -129,7 +132,7 @@ def test_nothing_is_as_fast_as_nothing() -> None:
 def test_sharing_replicas_equals_a_fine_search_over_all_sharings() -> None:
     seconds = {("a", "x"): 0.01, ("a", "y"): 0.02, ("b", "x"): 0.03, ("b", "y"): 0.01}
     best = 0.0
-    for f, g in itertools.product(np.linspace(0, 1, 201), repeat=2):  # of x's and y's time, what a gets
+    for f, g in itertools.product(np.linspace(0, 1, 201), repeat=2):  # fractions of x's and y's time for a
         a = f / seconds["a", "x"] + g / seconds["a", "y"]
         b = (1 - f) / seconds["b", "x"] + (1 - g) / seconds["b", "y"]
         best = max(best, min(a, b))

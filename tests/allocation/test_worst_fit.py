@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 
 def costs_of(sizes: dict[str, int], kinds: tuple[str, ...] = ("gpu", "cpu"), base: int = 0) -> ProfileCosts:
-    """Members that take their `sizes` (MiB) at batch size 8, half at 1."""
+    """Return costs of members that need `sizes` (MiB) at batch size 8, half at 1."""
 
     def one(member: str, kind: str) -> Profile:
         points = (BatchProfile(1, 0.01, 0.0, sizes[member] * MIB // 2), BatchProfile(8, 0.02, 0.0, sizes[member] * MIB))
@@ -33,7 +33,7 @@ def cpu(mib: int) -> Device:
     return Device("cpu:0", "cpu", mib * MIB, (0, 1))
 
 
-def homes(sizes: dict[str, int], *devices: Device, base: int = 0) -> dict[str, str]:
+def devices_of(sizes: dict[str, int], *devices: Device, base: int = 0) -> dict[str, str]:
     placed = worst_fit(list(sizes), devices, costs_of(sizes, base=base))
     return {p.member: p.device for p in placed}
 
@@ -41,20 +41,20 @@ def homes(sizes: dict[str, int], *devices: Device, base: int = 0) -> dict[str, s
 def test_the_largest_goes_first_and_each_where_most_is_left() -> None:
     # d=50 to cuda:0 (100 left against 90), c=40 to cuda:1 (90 against 50), then 50 each: b=30 to cuda:0, a=20 to cuda:1
     sizes = {"a": 20, "b": 30, "c": 40, "d": 50}
-    assert homes(sizes, gpu(0, 100), gpu(1, 90)) == {"a": "cuda:1", "b": "cuda:0", "c": "cuda:1", "d": "cuda:0"}
+    assert devices_of(sizes, gpu(0, 100), gpu(1, 90)) == {"a": "cuda:1", "b": "cuda:0", "c": "cuda:1", "d": "cuda:0"}
 
 
-def test_a_gpu_comes_before_a_cpu_with_more_room() -> None:
-    assert homes({"a": 10}, cpu(1000), gpu(0, 20)) == {"a": "cuda:0"}
+def test_a_gpu_comes_before_a_cpu_with_more_memory() -> None:
+    assert devices_of({"a": 10}, cpu(1000), gpu(0, 20)) == {"a": "cuda:0"}
 
 
 def test_the_cpu_takes_what_no_gpu_can_hold() -> None:
-    assert homes({"a": 10, "b": 15}, cpu(1000), gpu(0, 20)) == {"a": "cpu:0", "b": "cuda:0"}
+    assert devices_of({"a": 10, "b": 15}, cpu(1000), gpu(0, 20)) == {"a": "cpu:0", "b": "cuda:0"}
 
 
 def test_the_first_member_of_a_device_pays_its_base() -> None:
-    assert homes({"a": 10, "b": 10}, gpu(0, 25), cpu(15), base=5) == {"a": "cuda:0", "b": "cuda:0"}
-    assert homes({"a": 10, "b": 10}, gpu(0, 24), cpu(15), base=5) == {"a": "cuda:0", "b": "cpu:0"}
+    assert devices_of({"a": 10, "b": 10}, gpu(0, 25), cpu(15), base=5) == {"a": "cuda:0", "b": "cuda:0"}
+    assert devices_of({"a": 10, "b": 10}, gpu(0, 24), cpu(15), base=5) == {"a": "cuda:0", "b": "cpu:0"}
 
 
 def test_placements_come_in_the_order_of_the_members() -> None:
@@ -62,9 +62,9 @@ def test_placements_come_in_the_order_of_the_members() -> None:
     assert [p.member for p in worst_fit(["b", "a", "c"], [cpu(99)], costs_of(sizes))] == ["b", "a", "c"]
 
 
-def test_a_refusal_names_the_member_and_a_batch_size_that_fits() -> None:
+def test_an_error_names_the_member_and_a_batch_size_that_fits() -> None:
     sizes = {"a": 60, "b": 60}
-    with pytest.raises(AllocationError, match=r"no room for b \(60.0 MiB in batches of 8\): use batch size 1, or give"):
+    with pytest.raises(AllocationError, match=r"b needs 60.0 MiB in batches of 8: use batch size 1, or give"):
         worst_fit(["a", "b"], [cpu(100)], costs_of(sizes), smaller=(1, 8))
 
 
@@ -74,7 +74,7 @@ def test_no_devices_is_refused() -> None:
 
 
 def test_a_missing_profile_says_how_to_measure_it() -> None:
-    with pytest.raises(AllocationError, match="b has no profile on cpu: `ripieno measure"):
+    with pytest.raises(AllocationError, match="b has no profile on cpu: run `ripieno measure"):
         worst_fit(["b"], [cpu(10)], costs_of({"a": 1}))
 
 

@@ -41,7 +41,7 @@ def test_a_cluster_is_planned_from_a_file_and_profiles(folder: Path) -> None:
         "400 images/s predicted, not measured: these devices are not here, 0.00 % below the bound of 400",
         "model error: not known, nothing can be benched on devices that are not here",
         "each member on one device: still rising at 2 x t4-16gb, 400 images/s predicted, not measured",
-        "the pace, always busy",
+        "the throughput (always busy)",
     ):
         assert said in done.stdout, done.stdout
     assert {"allocation.json", "allocation.svg", "scale.csv", "scale.json"} <= {
@@ -54,7 +54,7 @@ def test_an_allocation_is_explained_and_drawn(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     for said in (
         "100% predicted, 90% measured",
-        "cuda:0 sets the pace, always busy; what costs it most: b (67%), a (33%).",
+        "cuda:0 limits the throughput (always busy); members that limit it most: b (67%), a (33%).",
         "250 measured, 11.",
         "below the bound of 300 that no plan can exceed",
         "model error: 15.0% in the median of 2 benches, at most 20.0%; other programs took 40% of the processors",
@@ -68,10 +68,10 @@ def test_an_allocation_is_explained_and_drawn(folder: Path) -> None:
     ("words", "says"),
     [
         (["allocate"], "which ensemble of which run?"),
-        (["allocate", "run", "B20", "--devices", "4x V100"], "how much memory has 'V100'"),
-        (["allocate", "--devices", "absent.yaml"], "absent.yaml describes no devices"),
+        (["allocate", "run", "B20", "--devices", "4x V100"], "GPU 'V100' has no memory size"),
+        (["allocate", "--devices", "absent.yaml"], "cannot read devices from absent.yaml"),
         (["allocate", "--devices", "T4-16GB", "--bundle", "x"], "--bundle is a deployment's"),
-        (["allocate", "--devices", "T4 512MB", "--profiles", "t4-512mb=t4.json"], "no room for the 2 members"),
+        (["allocate", "--devices", "T4 512MB", "--profiles", "t4-512mb=t4.json"], "2 members do not fit on"),
         (["explain", "run", "B404"], "there are: B20"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -185,7 +185,7 @@ def test_labels_of_a_table_are_the_names_of_its_columns(tmp_path: Path, header: 
 
 def test_labels_that_could_be_names_or_positions_are_refused(tmp_path: Path) -> None:
     rows = [[*row, label] for row, label in zip(wins(ORDER).tolist(), ORDER, strict=True)]
-    with pytest.raises(LibraryError, match=r"labels hold 0: by name .* by position"):
+    with pytest.raises(LibraryError, match=r"labels contain 0, .* by position"):
         import_predictions(Library(tmp_path / "run"), written(tmp_path / "m.csv", "1,2,3,label", rows))
     assert not (tmp_path / "run").exists()
 

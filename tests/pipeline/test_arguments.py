@@ -85,16 +85,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 ALLOCATE: list[tuple[dict[str, Any], str]] = [
-    ({"pins": ["nobody=@8"]}, "nobody is pinned but not in the ensemble"),
-    ({"pins": [f"{NAME}=cpu:9"]}, "is pinned to cpu:9, which is not there"),
-    ({"pins": [f"{NAME}=@0"]}, "is not a pin"),
-    ({"max_benches": -1}, "max benches -1"),
+    ({"pins": ["nobody=@8"]}, "pinned member nobody is not in the ensemble"),
+    ({"pins": [f"{NAME}=cpu:9"]}, "is pinned to unknown device cpu:9"),
+    ({"pins": [f"{NAME}=@0"]}, "cannot parse pin"),
+    ({"max_benches": -1}, "max_benches -1"),
     ({"rate": 0}, "rate 0"),
     ({"rate": float("inf")}, "rate inf"),
-    ({"method": "best"}, "no method 'best'"),
+    ({"method": "best"}, "unknown method 'best'"),
     ({"backend": "tflite"}, "no backend 'tflite'"),
     ({"precision": "fp8"}, "fp8"),
-    ({"devices": "tpu"}, "no device 'tpu'"),
+    ({"devices": "tpu"}, "unknown device 'tpu'"),
     ({"ensemble": "two"}, "no ensemble 'two'"),
 ]
 

@@ -62,15 +62,15 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     ({}, {}, "budget of nothing"),
     (["much"], {}, "must be a number"),
     ({"dollars": 5}, {}, "no cost of kind 'dollars'"),
-    (5, {"method": "best-of"}, "no method 'best-of'"),
-    (5, {"loss": "hinge"}, "no loss 'hinge'"),
-    (5, {"combiner": "max"}, "no combiner 'max'"),
+    (5, {"method": "best-of"}, "unknown method 'best-of'"),
+    (5, {"loss": "hinge"}, "unknown loss 'hinge'"),
+    (5, {"combiner": "max"}, "unknown combiner 'max'"),
     (5, {"combiner": "weighted"}, "gives no weights"),
     (5, {"combiner": "median", "method": "replacement"}, "a median has no weights"),
     (5, {"prune": 0}, "prune 0"),
     (5, {"prune": 1.5}, "prune 1.5"),
     (5, {"size": 0}, "size 0"),
-    (5, {"size": 4}, "size 4 of a library of 3"),
+    (5, {"size": 4}, "size 4 exceeds the library"),
 ]
 
 
@@ -86,7 +86,7 @@ def test_bad_arguments_of_select_are_refused_before_costs_are_looked_for(
 @pytest.mark.parametrize(
     ("more", "message"),
     [({"points": 0}, "points 0"), ({"kind": "dollars"}, "no cost of kind"), ({"kind": ""}, "no cost of kind"),
-     ({"prune": -1}, "prune -1"), ({"method": "x"}, "no method")],
+     ({"prune": -1}, "prune -1"), ({"method": "x"}, "unknown method")],
 )  # fmt: skip
 def test_bad_arguments_of_front_are_refused_before_costs_are_looked_for(
     run: Path, more: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch

@@ -88,8 +88,8 @@ def test_what_cannot_be_planned_says_what_would_help(brought: list[str], tmp_pat
         ({"devices": "V100-16GB", "profiles": [gpu], "members": ("a", "a")}, "name each once"),
         ({"devices": "cpu 32 cores", "profiles": [cpu], "scale": 4}, "no GPU to have more of"),
         ({"devices": "V100-16GB", "profiles": [gpu], "scale": 0}, "scale 0 must be"),
-        ({"devices": "V100-16GB", "profiles": [gpu], "rate": -1.0}, "rate -1 must be samples per second"),
-        ({"devices": "v100 2GB", "profiles": [f"v100-2gb={gpu}"]}, "no room for the 3 members .*add 1 more v100-2gb"),
+        ({"devices": "V100-16GB", "profiles": [gpu], "rate": -1.0}, "rate -1 is invalid"),
+        ({"devices": "v100 2GB", "profiles": [f"v100-2gb={gpu}"]}, "3 members do not fit .*add 1 more v100-2gb"),
     ):
         with pytest.raises(AllocationError, match=message) as caught:
             plan_offline(output=tmp_path / "plan", **arguments)  # type: ignore[arg-type]

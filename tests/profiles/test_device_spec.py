@@ -112,7 +112,7 @@ def test_yaml_may_mix_tables_and_words(tmp_path: Path) -> None:
     (tmp_path / "CLUSTER.YAML").write_text("- 4x V100-16GB, 1x cpu 32 cores")
     assert find_devices(str(tmp_path / "CLUSTER.YAML")) == FOUR
     (tmp_path / "d.yaml").write_text("device: [")
-    with pytest.raises(AllocationError, match=r"d\.yaml describes no devices: while parsing") as caught:
+    with pytest.raises(AllocationError, match=r"cannot read devices from .*d\.yaml: while parsing") as caught:
         find_devices(str(tmp_path / "d.yaml"))
     assert "\n" not in str(caught.value)
 
@@ -120,17 +120,17 @@ def test_yaml_may_mix_tables_and_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("4x V100", "how much memory has 'V100'"),
-        ("cpu", "how many cores has 'cpu'"),
-        ("", "no devices described"),
+        ("4x V100", "GPU 'V100' has no memory size"),
+        ("cpu", "CPU 'cpu' has no number of cores"),
+        ("", "no devices are described"),
         ("0x V100-16GB", "count 0"),
-        ("1.5x V100-16GB", "what is '1.5x V100-16GB'"),
-        ("-1x V100-16GB", "what is '-1x V100-16GB'"),
+        ("1.5x V100-16GB", "cannot parse device '1.5x V100-16GB'"),
+        ("-1x V100-16GB", "cannot parse device '-1x V100-16GB'"),
         ("4x V100-16GB 1x cpu 32 cores", "a comma between devices"),
-        ("A100 40GB 80GB", "what is 'A100 40GB 80GB'"),
-        ("V100-0GB", "memory '0GB' must be"),
-        ("4x cpu 16GB", "how many cores has 'cpu 16GB'"),
-        ("cpu 2.5 cores", "how many cores has"),
+        ("A100 40GB 80GB", "cannot parse device 'A100 40GB 80GB'"),
+        ("V100-0GB", "memory '0GB' is invalid"),
+        ("4x cpu 16GB", "CPU 'cpu 16GB' has no number of cores"),
+        ("cpu 2.5 cores", "has no number of cores"),
         ("cpu 9999999999 cores", "cores 9999999999 of 'cpu'"),
         ("cpu 0 cores", "cores 0"),
     ],
@@ -157,7 +157,7 @@ def test_what_is_missing_is_asked_for(text: str, message: str) -> None:
 )
 def test_a_broken_file_is_named(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
-    with pytest.raises(AllocationError, match=rf"{name}(: | describes no devices)") as caught:
+    with pytest.raises(AllocationError, match=rf"{name}: ") as caught:
         read_devices(tmp_path / name)
     assert "\n" not in str(caught.value)
 

@@ -34,7 +34,7 @@ def test_the_cpu_is_one_device_with_every_core_this_process_may_use() -> None:
 
 
 @pytest.mark.skipif(len(CORES) < 2, reason="needs two cores")
-def test_a_cut_cpu_shares_out_cores_and_memory() -> None:
+def test_a_divided_cpu_shares_cores_and_memory() -> None:
     whole = local_devices("cpu")[0]
     parts = local_devices(f"cpu:{len(CORES)}")
     assert [p.cores for p in parts] == [(core,) for core in CORES]
@@ -84,7 +84,7 @@ def test_memory_taken_on_a_gpu_is_that_of_its_number() -> None:
 
 
 class Torch:
-    """A PyTorch that sees one part of a GPU."""
+    """A stand-in for PyTorch with one part of a GPU."""
 
     class cuda:  # noqa: N801
         @staticmethod
@@ -103,23 +103,21 @@ class Torch:
 @pytest.mark.usefixtures("two_gpus")
 def test_parts_of_a_gpu_are_asked_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-7a1b")
-    monkeypatch.setattr(devices, "need", lambda _: Torch)
+    monkeypatch.setattr(devices, "require", lambda _: Torch)
     assert devices.gpus() == (Device("cuda:0", "nvidia-h200-mig-1g-18gb", 700),)
     assert devices.used_gpu_memory("cuda:0") == 300
 
 
 @pytest.mark.parametrize("text", [None, SMI])
-def test_memory_of_a_gpu_that_nobody_can_tell_is_an_error_and_not_nought(
-    monkeypatch: pytest.MonkeyPatch, text: str | None
-) -> None:
+def test_unknown_memory_of_a_gpu_is_an_error_and_not_zero(monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
     def absent(module: str) -> None:
         raise MissingExtraError(module)
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(devices, "_nvidia_smi", lambda: text)
     for need in (lambda _: Torch, absent):
-        monkeypatch.setattr(devices, "need", need)
-        with pytest.raises(EngineError, match=r"memory of cuda:5 cannot be told: .*: install one of them"):
+        monkeypatch.setattr(devices, "require", need)
+        with pytest.raises(EngineError, match=r"cannot read the memory use of cuda:5: .*: install one of them"):
             devices.used_gpu_memory("cuda:5")
 
 
@@ -130,9 +128,9 @@ def test_a_backend_that_cannot_use_gpus_leaves_them_out(monkeypatch: pytest.Monk
         def get_available_providers() -> list[str]:
             return ["CPUExecutionProvider"]
 
-    monkeypatch.setattr(devices, "need", lambda _: Runtime)
+    monkeypatch.setattr(devices, "require", lambda _: Runtime)
     assert [d.name for d in local_devices("auto", "onnx")] == ["cpu:0"]
-    with pytest.raises(AllocationError, match="onnx backend installed here cannot run on 'cuda:0': pip install"):
+    with pytest.raises(AllocationError, match="installed onnx backend cannot run on 'cuda:0': pip install"):
         local_devices("cuda:0", "onnx")
 
 
@@ -140,13 +138,13 @@ def test_a_backend_that_cannot_use_gpus_leaves_them_out(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("tpu", "no device 'tpu': use auto"),
-        ("cpu:x", "no device 'cpu:x'"),
-        ("", "no device ''"),
-        ("cpu:0", "cannot cut"),
-        ("cpu:9999", "cannot cut"),
-        ("cuda:0", r"no device 'cuda:0' on this machine \(GPUs: none\)"),
-        ("cpu,cpu", "name cpu:0 more than once"),
+        ("tpu", "unknown device 'tpu': expected auto"),
+        ("cpu:x", "unknown device 'cpu:x'"),
+        ("", "unknown device ''"),
+        ("cpu:0", "cannot divide"),
+        ("cpu:9999", "cannot divide"),
+        ("cuda:0", r"device 'cuda:0' is not on this machine \(GPUs: none\)"),
+        ("cpu,cpu", "contain cpu:0 more than once"),
     ],
 )
 def test_a_wrong_device_is_refused_in_one_line(spec: str, message: str) -> None:
@@ -155,7 +153,7 @@ def test_a_wrong_device_is_refused_in_one_line(spec: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_parts_of_a_cpu_are_what_its_lanes_would_have() -> None:
+def test_parts_of_a_cpu_are_those_of_its_workers() -> None:
     whole = Device("cpu:0", "x-6-cores", 600, (1, 2, 3, 4, 5, 6))
     gpu = Device("cuda:0", "nvidia-h200", 1)
     assert cpu_partitions([gpu, whole]) == (

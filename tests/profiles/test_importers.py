@@ -25,7 +25,7 @@ def table(folder: Path, name: str) -> Path:
     return path
 
 
-def test_our_files_are_of_the_kind_they_say_or_of_the_one_they_are_given_to(tmp_path: Path) -> None:
+def test_profile_files_have_their_own_kind_or_the_given_one(tmp_path: Path) -> None:
     path = write(tmp_path / "h100.json", "h100", "a", "b")
     found = import_profiles([str(path)], [GPU])
     assert {k: set(v) for k, v in found.items()} == {"h100": {"a", "b"}}
@@ -34,7 +34,7 @@ def test_our_files_are_of_the_kind_they_say_or_of_the_one_they_are_given_to(tmp_
     assert found["v100"]["b"].device == "v100"
 
 
-def test_a_runs_folder_brings_all_its_kinds_and_later_words_go_before(tmp_path: Path) -> None:
+def test_a_runs_folder_has_all_its_kinds_and_later_words_override(tmp_path: Path) -> None:
     write(tmp_path / "run" / "profiles" / "v100.json", "v100", "a")
     write(tmp_path / "run" / "profiles" / "cpu-2-cores.json", "cpu-2-cores", "a")
     assert set(import_profiles([str(tmp_path / "run")], [GPU, CPU])) == {"v100", "cpu-2-cores"}
@@ -57,13 +57,13 @@ def test_what_cannot_be_meant_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     write(tmp_path / "full" / "v100.json", "v100", "a")
     for word, devices, members, message in (
-        (f"h100={gpu}", [GPU], ["small"], "no device is of kind 'h100'; there are v100"),
-        (str(gpu), [GPU, OTHER], ["small"], r"2 kinds of GPU \(v100, t4\): write KIND="),
-        (str(gpu), [CPU], ["small"], "no GPU: write KIND="),
-        (str(gpu), [GPU], None, "name those of the ensemble with --members"),
-        (str(gpu), [GPU], ["x"], "has no network 'x'"),
-        (str(tmp_path / "empty"), [GPU], None, "has no profiles: `ripieno measure"),
-        (f"v100={tmp_path / 'full'}", [GPU], None, "v100=FILE names one of its files"),
+        (f"h100={gpu}", [GPU], ["small"], "unknown device kind 'h100': expected one of v100"),
+        (str(gpu), [GPU, OTHER], ["small"], r"2 kinds of GPU \(v100, t4\): pass KIND="),
+        (str(gpu), [CPU], ["small"], "no GPU: pass KIND="),
+        (str(gpu), [GPU], None, "select those of the ensemble with --members"),
+        (str(gpu), [GPU], ["x"], "no complete row for network 'x'"),
+        (str(tmp_path / "empty"), [GPU], None, "has no profiles: run `ripieno measure"),
+        (f"v100={tmp_path / 'full'}", [GPU], None, "pass v100=FILE with one of its files"),
         (str(tmp_path / "absent.json"), [GPU], None, "does not exist"),
     ):
         with pytest.raises(LibraryError, match=message) as caught:

@@ -16,7 +16,7 @@ from ripieno.types import Input
 
 
 class Clock:
-    """Time that passes only when `work` is called: a call takes the next of `durations`, the last for ever."""
+    """Clock that advances only when `work` is called, by the next of `durations`; the last one repeats."""
 
     def __init__(self, durations: Sequence[float]) -> None:
         self.now = 0.0
@@ -47,7 +47,7 @@ def test_a_slow_first_call_is_not_counted() -> None:
     assert timed([5.0, 0.01])[0] == pytest.approx(0.01)
 
 
-def test_a_disturbed_stretch_is_measured_again() -> None:
+def test_a_disturbed_interval_is_measured_again() -> None:
     calm, loud = [0.01] * 10, [0.03] * 4
     median, spread, clock = timed([*calm, *calm, *loud, *loud, *calm])
     assert median == pytest.approx(0.01)
@@ -67,7 +67,7 @@ def test_time_is_bounded_and_the_spread_then_says_so() -> None:
     assert clock.now < 3.0
 
 
-def test_one_stretch_is_held_against_the_warm_up() -> None:
+def test_one_interval_is_compared_with_the_warm_up() -> None:
     median, spread, clock = timed([3.0, 2.0], seconds=4.0)
     assert (median, spread, clock.calls) == (2.0, 0.5, 2)
 
@@ -81,12 +81,12 @@ def test_noise_is_of_the_members_kind_and_always_the_same(dtype: str) -> None:
 
 
 def test_time_lost_to_others_is_not_the_calls() -> None:
-    clock = Clock([0.03])  # of which 0.02 s are lost each time
+    clock = Clock([0.03])  # 0.02 s of each call are lost
     median, spread = time_calls(clock.work, 0.3, 0.05, 100.0, clock, waited=lambda: 0.02)
     assert (median, spread) == (pytest.approx(0.01), pytest.approx(0.0, abs=1e-9))
 
 
-def test_waits_are_of_the_thread_that_waited_longest_since_they_were_last_asked(tmp_path: Path) -> None:
+def test_waits_are_of_the_thread_that_waited_longest_since_the_last_call(tmp_path: Path) -> None:
     waited = {"1": 5, "2": 7}
     for task, nanoseconds in waited.items():
         (tmp_path / task).mkdir()

@@ -25,11 +25,11 @@ def network(tmp_path: Path) -> tuple[Path, Member]:
 
 
 def test_every_batch_size_is_measured_once_ascending(network: tuple[Path, Member]) -> None:
-    told: list[BatchProfile] = []
-    found = profile(*network, CPU, batch_sizes=(16, 1, 16), progress=told.append, **QUICK)
+    reports: list[BatchProfile] = []
+    found = profile(*network, CPU, batch_sizes=(16, 1, 16), progress=reports.append, **QUICK)
     assert [p.batch_size for p in found.points] == [1, 16]
     assert found.tried == (1, 16)
-    assert list(found.points) == told
+    assert list(found.points) == reports
     assert (found.member, found.device, found.backend) == ("00000-e001", "test-1-core", "onnx")
     assert all(p.seconds > 0 for p in found.points)
 
@@ -63,7 +63,7 @@ def test_given_samples_are_repeated_to_fill_a_batch(network: tuple[Path, Member]
 
 @pytest.mark.parametrize("samples", [np.zeros((3, 8, 8, 1), np.uint8), np.zeros((3, 8, 8, 3)), np.zeros((0, 8, 8, 3))])
 def test_samples_of_another_kind_are_refused(network: tuple[Path, Member], samples: np.ndarray) -> None:
-    with pytest.raises(EngineError, match=r"must be \(n, 8, 8, 3\) uint8"):
+    with pytest.raises(EngineError, match=r"needs \(n, 8, 8, 3\) uint8"):
         profile(*network, CPU, samples=samples)
 
 
@@ -74,7 +74,7 @@ def test_no_batch_size_is_refused(network: tuple[Path, Member]) -> None:
 
 def test_a_broken_file_is_one_line_naming_the_member(tmp_path: Path, network: tuple[Path, Member]) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a network")
-    with pytest.raises(EngineError, match=r"00000-e001 cannot be measured on cpu:0 by onnx") as caught:
+    with pytest.raises(EngineError, match=r"cannot measure 00000-e001 on cpu:0 with onnx") as caught:
         profile(tmp_path / "broken.onnx", network[1], CPU)
     assert "\n" not in str(caught.value)
 
@@ -85,7 +85,7 @@ def test_a_member_whose_predictions_are_not_finite_is_not_measured(tmp_path: Pat
     bias = next(w for w in model.graph.initializer if w.name == "bias")
     bias.CopyFrom(onnx.numpy_helper.from_array(np.full(4, np.nan, np.float32), "bias"))
     onnx.save(model, str(tmp_path / "model.onnx"))
-    with pytest.raises(EngineError, match=r"00000-e001 cannot be measured .* not finite"):
+    with pytest.raises(EngineError, match=r"cannot measure 00000-e001 .* not finite"):
         profile(tmp_path / "model.onnx", member, CPU, batch_sizes=(1,), **QUICK)
 
 
@@ -97,7 +97,7 @@ def test_no_process_is_left_behind(network: tuple[Path, Member]) -> None:
     assert {p.pid for p in psutil.Process().children()} <= before
 
 
-def test_the_child_ends_with_its_parent() -> None:
+def test_the_process_exits_with_its_parent() -> None:
     child = subprocess.Popen(
         [sys.executable, "-m", "ripieno.profiles.profile_process"], stdin=subprocess.PIPE, stderr=-3
     )
@@ -108,8 +108,8 @@ def test_the_child_ends_with_its_parent() -> None:
     assert time.monotonic() - started < 10
 
 
-class Shelf:
-    """A library in memory whose members all have an ONNX file."""
+class MemoryStore:
+    """A library in memory; every member has an ONNX file."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self.folder = folder
@@ -139,57 +139,57 @@ class Shelf:
 
 
 def test_a_library_is_measured_once_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, 3)
-    told: list[tuple[str, int, int]] = []
+    store = MemoryStore(tmp_path, 3)
+    reports: list[tuple[str, int, int]] = []
 
-    def tell(found: Profile, done: int, count: int) -> None:
-        told.append((found.member, done, count))
+    def report(found: Profile, done: int, count: int) -> None:
+        reports.append((found.member, done, count))
 
-    first = measure_library(shelf, CPU, shelf.ids()[:1], batch_sizes=(1,), **QUICK)
-    found = measure_library(shelf, CPU, batch_sizes=(1,), progress=tell, **QUICK)
-    assert list(found) == shelf.ids()
-    assert found[shelf.ids()[0]] == first[shelf.ids()[0]]
-    assert told == [(m, i, 3) for i, m in enumerate(shelf.ids(), 1)]
-    assert shelf.profiles(CPU.kind, "onnx") == found
+    first = measure_library(store, CPU, store.ids()[:1], batch_sizes=(1,), **QUICK)
+    found = measure_library(store, CPU, batch_sizes=(1,), progress=report, **QUICK)
+    assert list(found) == store.ids()
+    assert found[store.ids()[0]] == first[store.ids()[0]]
+    assert reports == [(m, i, 3) for i, m in enumerate(store.ids(), 1)]
+    assert store.profiles(CPU.kind, "onnx") == found
 
 
 def test_a_batch_size_not_measured_yet_is_measured(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, 1)
-    measure_library(shelf, CPU, batch_sizes=(1,), **QUICK)
-    found = measure_library(shelf, CPU, batch_sizes=(1, 2), **QUICK)
+    store = MemoryStore(tmp_path, 1)
+    measure_library(store, CPU, batch_sizes=(1,), **QUICK)
+    found = measure_library(store, CPU, batch_sizes=(1, 2), **QUICK)
     assert [p.batch_size for p in found["00000-e001"].points] == [1, 2]
 
 
 def test_a_batch_size_that_did_not_fit_is_not_tried_again_unless_asked_for(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, 1)
+    store = MemoryStore(tmp_path, 1)
     kept = Profile("00000-e001", CPU.kind, "onnx", (BatchProfile(1, 1.0, 0.0, 1),), tried=(1, 4))
-    shelf.write_profiles(CPU.kind, [kept])
-    assert measure_library(shelf, CPU, batch_sizes=(1, 4), **QUICK) == {"00000-e001": kept}
-    again = measure_library(shelf, CPU, batch_sizes=(1, 4), again=True, **QUICK)["00000-e001"]
+    store.write_profiles(CPU.kind, [kept])
+    assert measure_library(store, CPU, batch_sizes=(1, 4), **QUICK) == {"00000-e001": kept}
+    again = measure_library(store, CPU, batch_sizes=(1, 4), again=True, **QUICK)["00000-e001"]
     assert [p.batch_size for p in again.points] == [1, 4]
-    larger = measure_library(shelf, CPU, batch_sizes=(1, 8), **QUICK)["00000-e001"]
+    larger = measure_library(store, CPU, batch_sizes=(1, 8), **QUICK)["00000-e001"]
     assert [p.batch_size for p in larger.points] == [1, 8]
 
 
-def test_a_profile_by_another_backend_is_none_for_this_one(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, 1)
-    shelf.write_profiles(CPU.kind, [Profile("00000-e001", CPU.kind, "torch", (BatchProfile(1, 1.0, 0.0, 1),))])
-    assert measure_library(shelf, CPU, batch_sizes=(1,), **QUICK)["00000-e001"].backend == "onnx"
+def test_a_profile_with_another_backend_is_not_reused(tmp_path: Path) -> None:
+    store = MemoryStore(tmp_path, 1)
+    store.write_profiles(CPU.kind, [Profile("00000-e001", CPU.kind, "torch", (BatchProfile(1, 1.0, 0.0, 1),))])
+    assert measure_library(store, CPU, batch_sizes=(1,), **QUICK)["00000-e001"].backend == "onnx"
 
 
-def test_a_member_that_fails_is_told_and_the_others_are_measured(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, 2)
-    shelf.onnx_path("00000-e001").write_bytes(b"broken")
+def test_a_member_that_fails_is_reported_and_the_others_are_measured(tmp_path: Path) -> None:
+    store = MemoryStore(tmp_path, 2)
+    store.onnx_path("00000-e001").write_bytes(b"broken")
     failures: list[str] = []
 
     def fail(member: str, error: RipienoError) -> None:
         failures.append(member)
 
-    found = measure_library(shelf, CPU, batch_sizes=(1,), failed=fail, **QUICK)
+    found = measure_library(store, CPU, batch_sizes=(1,), failed=fail, **QUICK)
     assert (failures, list(found)) == (["00000-e001"], ["00001-e001"])
     with pytest.raises(EngineError, match="00000-e001"):
-        measure_library(shelf, CPU, batch_sizes=(1,), **QUICK)
+        measure_library(store, CPU, batch_sizes=(1,), **QUICK)
 
 
-def test_the_real_library_is_a_shelf(tmp_path: Path) -> None:
+def test_the_real_library_is_a_profile_store(tmp_path: Path) -> None:
     assert measure_library(Library(tmp_path), CPU) == {}

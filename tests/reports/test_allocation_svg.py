@@ -15,7 +15,7 @@ SEATS = (
     PlacementReport("c", "cpu:0", 1, 1, 30, 0.1, 8.0, 0.5),
 )
 DEVICES = (DeviceUse("cuda:0", 60, 40, 1.0, "v100", 10), DeviceUse("cpu:0", 60, 40, 0.5, "cpu-2-cores"))
-FOUND = Explanation(SEATS, DEVICES, 80.0, 100.0, "cuda:0 sets the pace.", name="B20")
+FOUND = Explanation(SEATS, DEVICES, 80.0, 100.0, "cuda:0 limits the throughput.", name="B20")
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -27,25 +27,25 @@ def rectangles(svg: str) -> list[tuple[float, float, str]]:
 
 
 def test_segments_are_as_long_as_what_they_show() -> None:
-    by_hint = {hint: width for width, _, hint in rectangles(allocation_svg(FOUND))}
-    assert by_hint["a<b: 20 bytes"] == pytest.approx(0.2 * WIDTH)
-    assert by_hint["the runtime's own share: 10 bytes"] == pytest.approx(0.1 * WIDTH)
-    assert by_hint["a<b: 75.0% of the time, batches of 8"] == pytest.approx(0.75 * WIDTH)
+    by_tooltip = {tooltip: width for width, _, tooltip in rectangles(allocation_svg(FOUND))}
+    assert by_tooltip["a<b: 20 bytes"] == pytest.approx(0.2 * WIDTH)
+    assert by_tooltip["runtime: 10 bytes"] == pytest.approx(0.1 * WIDTH)
+    assert by_tooltip["a<b: 75.0% of the time, batches of 8"] == pytest.approx(0.75 * WIDTH)
 
 
-def test_each_lane_has_a_bar_of_time_and_the_pace_is_said() -> None:
+def test_each_worker_has_a_bar_of_time_and_the_limit_is_said() -> None:
     svg = allocation_svg(FOUND)
     texts = [t.text for t in ElementTree.fromstring(svg).iter(f"{SVG}text")]
-    assert [t for t in texts if t and t.startswith("time")] == ["time", "time, lane 0", "time, lane 1"]
+    assert [t for t in texts if t and t.startswith("time")] == ["time", "time, worker 0", "time, worker 1"]
     assert "B20: 80 samples/s predicted, 20.0% below the bound" in texts
-    assert "cuda:0 sets the pace." in texts
+    assert "cuda:0 limits the throughput." in texts
     assert "60 bytes of 100 bytes, 40 bytes left" in texts
 
 
 def test_measured_shares_get_a_bar_of_their_own() -> None:
-    assert not any("measured" in hint for _, _, hint in rectangles(allocation_svg(FOUND)))
+    assert not any("measured" in tooltip for _, _, tooltip in rectangles(allocation_svg(FOUND)))
     benched = dataclasses.replace(FOUND, seats=(dataclasses.replace(SEATS[0], measured=0.9), *SEATS[1:]))
-    thin = [(w, h) for w, h, hint in rectangles(allocation_svg(benched)) if hint == "a<b: 90.0% measured"]
+    thin = [(w, h) for w, h, tooltip in rectangles(allocation_svg(benched)) if tooltip == "a<b: 90.0% measured"]
     assert thin == [(pytest.approx(0.9 * WIDTH), 4)]
 
 

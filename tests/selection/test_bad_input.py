@@ -1,4 +1,4 @@
-"""What cannot be used is answered with one line that names it."""
+"""Invalid arguments raise one line that names the fault."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ BOUNDS = {"seconds": 2, "bytes": 9}
 CUBED = {"predictions": CUBE, "labels": [0, 1]}
 
 CASES: list[tuple[str, dict[str, Any]]] = [
-    (r"type <U3: must be float16", {"predictions": [["bad", "bad"]]}),
+    (r"type <U3: expected float16", {"predictions": [["bad", "bad"]]}),
     (r"type object", {"predictions": np.array([[None, None]])}),
     (r"type complex128", {"predictions": TRUTH + 0j}),
-    (r"shape \(2,\): must be \(members, samples", {"predictions": TRUTH[0]}),
+    (r"shape \(2,\): expected \(members, samples", {"predictions": TRUTH[0]}),
     (r"shape \(3, 1, 2, 2\)", {"predictions": CUBE[:, None]}),
     (r"shape \(\)", {"predictions": 0.5}),
     (r"at least one", {"predictions": np.zeros((0, 2))}),
-    (r"predictions of no member", {"predictions": []}),
-    (r"at least one of each", {"predictions": np.zeros((2, 0))}),
+    (r"predictions are empty", {"predictions": []}),
+    (r"every axis must have at least one", {"predictions": np.zeros((2, 0))}),
     (r"members differ in shape", {"predictions": [[0.1, 0.2], [0.3]]}),
     (r"shapes \(1,\) and \(2,\)", {"predictions": [TRUTH[0], TRUTH[1][:1]]}),
     (r"at least two classes", {"predictions": np.ones((2, 3, 1)), "labels": [0, 0, 0]}),
@@ -45,40 +45,40 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     (r"cid predicts -0\.5.*softmax", {"predictions": changed(TRUTH, (2, 1), -0.5), "names": NAMES}),
     (r"ann predicts 7", {"predictions": changed(TRUTH, (0, 1), 7.0).astype(np.float16), "names": NAMES}),
     (r"cid predicts inf", {"predictions": changed(TRUTH, (2, 1), np.inf), "names": NAMES}),
-    (r"bob predicts classes that sum 0\.4 off one", {"predictions": UNEVEN, "labels": [0, 0], "names": NAMES}),
-    (r"needs labels, \(2,\)", {"predictions": CUBE}),
-    (r"labels have shape \(3,\): must be \(2,\)", {"predictions": CUBE, "labels": [0, 1, 0]}),
-    (r"label 2 with 2 classes", {"predictions": CUBE, "labels": [0, 2]}),
-    (r"label -1 with 2 classes", {"predictions": CUBE, "labels": [-1, 0]}),
-    (r"labels are of type float64", {"predictions": CUBE, "labels": [0.5, 1.0]}),
-    (r"labels are of type <U1", {"predictions": CUBE, "labels": ["a", "b"]}),
-    (r"costs of shape \(2, 1\): must be \(3,\)", {"costs": [1.0, 2.0]}),
-    (r"costs of shape \(\)", {"costs": 3.0}),
+    (r"bob predicts classes with a sum 0\.4 off one", {"predictions": UNEVEN, "labels": [0, 0], "names": NAMES}),
+    (r"needs labels: pass \(2,\) integers", {"predictions": CUBE}),
+    (r"labels have shape \(3,\): expected \(2,\)", {"predictions": CUBE, "labels": [0, 1, 0]}),
+    (r"label 2 is out of range: expected 0 to 1", {"predictions": CUBE, "labels": [0, 2]}),
+    (r"label -1 is out of range", {"predictions": CUBE, "labels": [-1, 0]}),
+    (r"labels have type float64", {"predictions": CUBE, "labels": [0.5, 1.0]}),
+    (r"labels have type <U1", {"predictions": CUBE, "labels": ["a", "b"]}),
+    (r"costs have shape \(2, 1\): expected \(3,\)", {"costs": [1.0, 2.0]}),
+    (r"costs have shape \(\)", {"costs": 3.0}),
     (r"costs are not numbers", {"costs": ["a", "b", "c"]}),
     (r"bob costs nan", {"costs": [1.0, np.nan, 1.0], "names": NAMES}),
     (r"ann costs -1", {"costs": [-1.0, 1.0, 1.0], "names": NAMES}),
     (r"cid costs inf", {"costs": [1.0, 1.0, np.inf], "names": NAMES}),
     (r"empty mapping", {"costs": {}}),
     (r"costs of 'seconds' have shape \(2,\)", {"costs": {"seconds": [1.0, 2.0]}}),
-    (r"one budget, but several costs \(seconds, bytes\)", {"costs": TWO, "budget": 3}),
-    (r"budget on 'hours', but the costs are: seconds", {"costs": {"seconds": [1, 1, 1]}, "budget": {"hours": 3}}),
+    (r"one budget for several costs \(seconds, bytes\)", {"costs": TWO, "budget": 3}),
+    (r"budget on unknown cost 'hours': expected .* seconds", {"costs": {"seconds": [1, 1, 1]}, "budget": {"hours": 3}}),
     (r"1 budgets for 2 columns", {"costs": np.ones((3, 2)), "budget": {"seconds": 3}}),
-    (r"budget of 0 ", {"costs": [1, 1, 1], "budget": 0}),
-    (r"budget of nan ", {"costs": [1, 1, 1], "budget": float("nan")}),
-    (r"budget of '5' ", {"costs": [1, 1, 1], "budget": "5"}),
-    (r"budget of True ", {"costs": [1, 1, 1], "budget": True}),
+    (r"budget 0 ", {"costs": [1, 1, 1], "budget": 0}),
+    (r"budget nan ", {"costs": [1, 1, 1], "budget": float("nan")}),
+    (r"budget '5' ", {"costs": [1, 1, 1], "budget": "5"}),
+    (r"budget True ", {"costs": [1, 1, 1], "budget": True}),
     (r"the cheapest, member 0, costs 2", {"costs": [2, 3, 4], "budget": 1}),
     (r"the cheapest, member 1, costs 3 of 2 seconds, 1 of 9 bytes", {"costs": TWO, "budget": BOUNDS}),
-    (r"no method 'magic'; there are: smobf", {"method": "magic"}),
-    (r"no loss 'hinge'; there are: cross-entropy", {"loss": "hinge"}),
-    (r"no combiner 'max'; there are: mean", {"combiner": "max"}),
-    (r"accuracy needs predictions \(members, samples, classes\)", {"loss": "accuracy", "labels": [0, 1]}),
-    (r"a vote needs predictions", {"combiner": "vote"}),
+    (r"unknown method 'magic': expected one of smobf", {"method": "magic"}),
+    (r"unknown loss 'hinge': expected one of cross-entropy", {"loss": "hinge"}),
+    (r"unknown combiner 'max': expected one of mean", {"combiner": "max"}),
+    (r"accuracy needs labels and predictions \(members, samples, classes\)", {"loss": "accuracy", "labels": [0, 1]}),
+    (r"combiner vote needs labels and predictions", {"combiner": "vote"}),
     (r"gives no weights", {"combiner": "weighted"}),
     (r"a median has no weights", {**CUBED, "combiner": "median", "method": "replacement"}),
     (r"size 0", {"size": 0}),
     (r"size 2\.5", {"size": 2.5}),
-    (r"size 4 of a library of 3", {"size": 4}),
+    (r"size 4 exceeds the library", {"size": 4}),
     (r"prune 0", {"prune": 0}),
     (r"prune 1\.5", {"prune": 1.5}),
     (r"weights \(\)", {"weights": ()}),
@@ -86,32 +86,35 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     (r"2 names for 3 members", {"names": ["a", "b"]}),
     (r"two members are named 'a'", {"names": ["a", "b", "a"]}),
     (r"squared-error needs labels", {"loss": "squared-error"}),
-    (r"targets have shape \(3,\): must be \(2,\)", {"loss": "squared-error", "labels": [1.0, 2.0, 3.0]}),
+    (r"targets have shape \(3,\): expected \(2,\)", {"loss": "squared-error", "labels": [1.0, 2.0, 3.0]}),
     (r"targets contain NaN", {"loss": "squared-error", "labels": [1.0, np.nan]}),
     (r"member 1 predicts NaN or infinity", {"predictions": HOLE, "loss": "squared-error", "labels": [1.0, 2.0]}),
-    (r"regression has no median", {**CUBED, "loss": "squared-error", "labels": CUBE[0], "combiner": "median"}),
-    (r"there is a bound only for cross-entropy", {**CUBED, "loss": "accuracy", "certify": True}),
+    (
+        r"median does not support regression",
+        {**CUBED, "loss": "squared-error", "labels": CUBE[0], "combiner": "median"},
+    ),
+    (r"certify is unsupported here", {**CUBED, "loss": "accuracy", "certify": True}),
 ]
 
 
-@pytest.mark.parametrize(("line", "arguments"), CASES, ids=[line for line, _ in CASES])
-def test_bad_arguments_are_one_clear_line(line: str, arguments: dict[str, Any]) -> None:
-    with pytest.raises(SelectionError, match=line) as caught:
+@pytest.mark.parametrize(("message", "arguments"), CASES, ids=[message for message, _ in CASES])
+def test_bad_arguments_are_one_clear_line(message: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(SelectionError, match=message) as caught:
         select_members(**{"predictions": TRUTH, **arguments})
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("line", "arguments"),
+    ("message", "arguments"),
     [
-        (r"no budgets", {"budgets": []}),
+        (r"budgets are empty", {"budgets": []}),
         (r"points 0", {"points": 0}),
-        (r"2 kinds of cost: give the budgets", {"costs": {"a": [1, 1, 1], "b": [1, 1, 1]}}),
-        (r"budget of -1", {"budgets": [3, -1]}),
+        (r"costs have 2 kinds: pass budgets", {"costs": {"a": [1, 1, 1], "b": [1, 1, 1]}}),
+        (r"budget -1", {"budgets": [3, -1]}),
     ],
 )
-def test_bad_fronts_are_one_clear_line(line: str, arguments: dict[str, Any]) -> None:
-    with pytest.raises(SelectionError, match=line):
+def test_bad_fronts_are_one_clear_line(message: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(SelectionError, match=message):
         front(TRUTH, **arguments)
 
 

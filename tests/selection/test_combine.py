@@ -39,5 +39,5 @@ def test_weights_that_cannot_be_are_refused(weights: list[float]) -> None:
 
 
 def test_an_unknown_combiner_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(SelectionError, match="there are: mean, weighted, vote, median"):
+    with pytest.raises(SelectionError, match="expected mean, weighted, vote or median"):
         combine(MEMBERS, None, "mode")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Budgets to be read and typed."""
+"""Rounding of budgets."""
 
 import numpy as np
 import pytest

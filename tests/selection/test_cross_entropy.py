@@ -1,4 +1,4 @@
-"""The fast core gives what the plain formula gives, and its floors are floors."""
+"""The fast computation agrees with the plain formula, and its lower bounds are valid."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_losses_are_those_of_the_plain_formula(truth: np.ndarray, data: st.DataO
 
 @pytest.mark.parametrize("members", [1, 2, 3])
 def test_the_mean_is_clipped_not_each_member(members: int) -> None:
-    # the sum is above 1e-15, the mean of it with a candidate that rules the truth out is not
+    # the sum is above 1e-15; its mean with a candidate of probability 0 is not
     truth = np.full((4, 20), 0.5)
     truth[:, 0] = [1.5e-15, 0.0, 0.0, 0.0]
     objective = CrossEntropy(truth)
@@ -40,7 +40,7 @@ def test_the_mean_is_clipped_not_each_member(members: int) -> None:
 
 @given(matrices, st.data())
 @settings(max_examples=100, deadline=None)
-def test_a_floor_is_never_above_the_loss(truth: np.ndarray, data: st.DataObject) -> None:
+def test_a_lower_bound_is_never_above_the_loss(truth: np.ndarray, data: st.DataObject) -> None:
     objective = CrossEntropy(truth)
     members = tuple(data.draw(st.lists(st.integers(0, len(truth) - 1), min_size=1, max_size=5)))
     state = objective.state(members)
@@ -57,7 +57,7 @@ def test_the_loss_of_a_candidate_does_not_depend_on_its_company() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_search_with_floors_chooses_the_members_of_one_without(seed: int) -> None:
+def test_a_search_with_bounds_chooses_the_members_of_one_without(seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth = rng.beta(rng.uniform(0.2, 4, (60, 1)), 1, (60, 200)).astype(rng.choice([np.float16, np.float32]))
     truth[7] = truth[3]  # a tie
@@ -82,13 +82,13 @@ def test_a_tie_goes_to_the_lowest_index() -> None:
 
 
 class Table:
-    """An objective that reads its answers from a table."""
+    """An objective with losses and lower bounds from a table."""
 
-    diminishing = False
+    submodular = False
 
-    def __init__(self, losses: list[float], floors: list[float]) -> None:
+    def __init__(self, losses: list[float], bounds: list[float]) -> None:
         self.size = len(losses)
-        self._losses, self._floors = np.array(losses), np.array(floors)
+        self._losses, self._bounds = np.array(losses), np.array(bounds)
 
     def state(self, members: tuple[int, ...]) -> tuple[int, ...]:
         return members
@@ -99,15 +99,15 @@ class Table:
     def losses(self, state: tuple[int, ...], candidates: np.ndarray) -> np.ndarray:
         return self._losses[candidates]
 
-    def floors(self, state: tuple[int, ...], loss: float, above: object, /) -> np.ndarray:
-        return self._floors
+    def lower_bounds(self, state: tuple[int, ...], loss: float, above: object, /) -> np.ndarray:
+        return self._bounds
 
     def nbytes(self) -> int:
         return 1
 
 
-def test_a_tie_goes_to_the_lowest_index_also_when_it_is_looked_at_later() -> None:
-    # the first sixteen looked at have the lowest floors; member 0, whose floor is its loss, comes after them
+def test_a_tie_goes_to_the_lowest_index_also_when_it_is_evaluated_later() -> None:
+    # the first sixteen evaluated have the lowest bounds; member 0, with a bound equal to its loss, follows
     tree = Tree(Table([1.0] + [2.0] * 16 + [1.0], [1.0] + [0.1] * 16 + [0.0]))
     assert tree.step(tree.at((1,)), np.arange(18), 1.0, np.zeros(18), np.inf) == 0
 

@@ -46,9 +46,9 @@ def test_the_front_of_all_budgets_rises_in_cost_and_falls_in_loss(seed: int) -> 
     assert cheap[-1].loss <= select_members(truth, costs=costs, budget=20.0).loss + 0.05
 
 
-def test_a_budget_gets_an_ensemble_met_on_the_way_to_another_budgets() -> None:
-    # each errs on a sample of its own. For 17 the second costs most of the budget, more than it gains; for 3200 all are
-    # cheap, and on the way to all three lies the pair that 17 can pay for
+def test_a_budget_gets_an_intermediate_ensemble_of_another_budget() -> None:
+    # each member errs on another sample. For 17 the second member costs most of the budget, more than it gains. For
+    # 3200 all are cheap, and the pair that 17 can pay for is an intermediate step
     truth, costs = 0.9 - 0.6 * np.eye(3)[::-1], np.array([1.0, 15.0, 16.0])
     assert select_members(truth, costs=costs, budget=17.0, weights=(0.7,)).members == (0,)
     assert select_members(truth, costs=costs, budget=3200.0, weights=(0.7,)).members == (0, 1, 2)
@@ -60,7 +60,7 @@ def test_a_budget_gets_an_ensemble_met_on_the_way_to_another_budgets() -> None:
 def test_the_front_of_all_budgets_begins_with_the_cheapest_member_and_ends_where_all_are_paid_for(
     method: Method,
 ) -> None:
-    truth, costs = 0.9 - 0.6 * np.eye(3), np.array([16.0, 15.0, 1.0])  # each is needed
+    truth, costs = 0.9 - 0.6 * np.eye(3), np.array([16.0, 15.0, 1.0])  # every member is needed
     choices = front(truth, costs=costs, method=method)
     assert choices[0].members == (2,)
     assert sorted(choices[-1].members) == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""Every method against a search that looks at everything, on small libraries."""
+"""Every method against an exhaustive search, on small libraries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METHODS: list[Method] = ["smobf", "forward", "replacement", "top-k", "best", "sw
 
 
 def library(seed: int, members: int = 9, samples: int = 40) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Networks of different quality that find the same samples hard."""
+    """Return networks of different quality that find the same samples hard."""
     rng = np.random.default_rng(seed)
     ease = rng.normal(size=samples)
     logits = ease + rng.normal(size=(members, samples)) * rng.uniform(0.8, 2.5, (members, 1)) + 1
@@ -42,7 +42,7 @@ def test_exact_is_the_best_of_all_ensembles_that_fit(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_swap_lies_between_smobf_and_exact(seed: int) -> None:
+def test_swap_is_between_smobf_and_exact(seed: int) -> None:
     truth, costs = library(seed)
     smobf, swap, exact = (
         select_members(truth, costs=costs, budget=9.0, method=m).loss for m in ("smobf", "swap", "exact")
@@ -61,7 +61,7 @@ def test_no_exchange_betters_what_swap_answers(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [8, 17, 22, 46])
-def test_swap_escapes_where_the_greedy_is_caught(seed: int) -> None:
+def test_swap_escapes_a_local_optimum_of_the_greedy(seed: int) -> None:
     truth, costs = library(seed)
     smobf, swap, exact = (select_members(truth, costs=costs, budget=9.0, method=m) for m in ("smobf", "swap", "exact"))
     assert swap.loss == pytest.approx(exact.loss, abs=1e-12)
@@ -190,7 +190,7 @@ def test_pruning_keeps_a_share_but_at_least_twenty() -> None:
 
 def test_the_share_that_pruning_keeps_is_one_of_the_whole_library_rounded_up() -> None:
     truth = np.random.default_rng(1).beta(2, 1, (201, 10))
-    costs = np.where(np.arange(201) < 150, 1.0, 9000.0)  # 51 are too dear for any budget below
+    costs = np.where(np.arange(201) < 150, 1.0, 9000.0)  # 51 are too expensive for any budget below
     for prune, kept in ((0.2, 41), (0.4, 81), (0.74, 149), (1.0, 150)):
         assert (
             len(select_members(truth, costs=costs, budget=8000.0, method="top-k", size=201, prune=prune).members)
@@ -225,7 +225,7 @@ def test_the_certificate_is_no_larger_than_what_the_best_weights_gain(budget: fl
     assert choice.loss - loss <= choice.certificate <= choice.loss - loss + 1e-4
 
 
-def test_an_ensemble_that_nothing_can_better_has_a_certificate_of_nought() -> None:
+def test_an_ensemble_that_nothing_can_better_has_a_certificate_of_zero() -> None:
     choice = select_members(np.array([[0.9, 0.8], [0.5, 0.5]]), certify=True)
     assert choice.members == (0,)
     assert choice.certificate == pytest.approx(0, abs=1e-6)
@@ -233,7 +233,7 @@ def test_an_ensemble_that_nothing_can_better_has_a_certificate_of_nought() -> No
 
 
 @pytest.mark.parametrize("iterations", [1, 2, 5, 20, 100, 1000])
-def test_the_best_weights_lie_between_their_loss_and_their_bound_however_few_the_iterations(iterations: int) -> None:
+def test_the_best_weights_are_between_their_loss_and_their_bound_for_any_number_of_iterations(iterations: int) -> None:
     for seed in range(4):
         truth, _ = library(seed, members=30)
         weights, loss, lowest = best_weights(truth, iterations)
@@ -242,7 +242,7 @@ def test_the_best_weights_lie_between_their_loss_and_their_bound_however_few_the
         assert weights.min() >= 0
         assert loss == pytest.approx(-np.log(weights @ truth).mean())
         assert lowest <= best <= loss + 1e-9
-        assert loss <= cross_entropy(truth.mean(axis=0)) + 1e-12  # never worse than where it began
+        assert loss <= cross_entropy(truth.mean(axis=0)) + 1e-12  # never worse than the start
 
 
 @pytest.mark.parametrize("seed", [10, 20, 25])
@@ -255,7 +255,7 @@ def test_more_iterations_never_weaken_the_bound_on_the_best_weights(seed: int) -
 
 @pytest.mark.parametrize("seed", [114, 590, 5481])
 def test_a_step_that_overshoots_is_taken_back_and_the_best_weights_are_found_all_the_same(seed: int) -> None:
-    rng = np.random.default_rng(seed)  # some probabilities are next to nought: the second bold step goes too far
+    rng = np.random.default_rng(seed)  # some probabilities are close to zero: the second over-relaxed step is too large
     truth = rng.beta(0.15, 0.15, (rng.integers(2, 6), rng.integers(1, 6)))
     _, loss, lowest = best_weights(truth)
     assert loss - lowest < 1e-4
@@ -278,8 +278,8 @@ def test_the_best_weights_are_those_of_a_fine_grid() -> None:
 
 @pytest.mark.parametrize("method", ["forward", "top-k"])
 @pytest.mark.parametrize("seed", range(8))
-def test_a_size_is_kept_whenever_the_budget_can_pay_for_so_many(method: Method, seed: int) -> None:
-    """The best members are dear here: whoever takes one first has too little left for the others."""
+def test_a_size_is_kept_whenever_the_budget_can_pay_for_it(method: Method, seed: int) -> None:
+    """The best members are expensive here: a method that selects one first has too little budget for the rest."""
     rng = np.random.default_rng(seed)
     truth = rng.beta(2, 1, (12, 40))
     costs = np.empty(12)

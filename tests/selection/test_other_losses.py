@@ -74,7 +74,7 @@ def test_the_gram_matrix_does_not_depend_on_the_block(monkeypatch: pytest.Monkey
     assert parts.losses(parts.state((1, 2)), every) == pytest.approx(whole.losses(whole.state((1, 2)), every))
 
 
-def test_the_cube_and_the_true_class_choose_alike() -> None:
+def test_all_classes_and_the_true_class_choose_alike() -> None:
     predictions, labels = classifiers(3)
     truth = metrics.true_class(predictions, labels)
     assert select_members(predictions, labels, budget=3) == select_members(truth, budget=3)

@@ -1,4 +1,4 @@
-"""Predictions larger than memory: the same members however the blocks are read."""
+"""Predictions larger than memory: the selected members do not depend on the blocks."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_members_that_rule_the_truth_out_cost_the_log_of_1e_15(count: int) -> No
     assert objective.losses(members, np.array([3])) == pytest.approx([15 * np.log(10)], abs=1e-6)
 
 
-def test_floors_from_gains_are_never_above_the_losses(small_blocks: None) -> None:
+def test_bounds_from_gains_are_never_above_the_losses(small_blocks: None) -> None:
     rng = np.random.default_rng(0)
     rows = rng.beta(rng.uniform(0.1, 3, (20, 1)), 1, (20, 500)).astype(np.float16)
     objective = BlockedCrossEntropy(list(rows))
@@ -72,9 +72,9 @@ def test_floors_from_gains_are_never_above_the_losses(small_blocks: None) -> Non
         above = ParentBounds(before, objective.losses(members[:-1], np.arange(20)))
         loss = float(above.lower_bounds[members[-1]])
         losses = objective.losses(members, np.arange(20))
-        floors = objective.lower_bounds(members, loss, above)
-        assert (floors <= losses).all()
-        assert (floors > losses - 0.7).any()
+        bounds = objective.lower_bounds(members, loss, above)
+        assert (bounds <= losses).all()
+        assert (bounds > losses - 0.7).any()
 
 
 def test_going_back_to_a_smaller_ensemble_gives_the_same_losses(truth: NDArray[np.float16], small_blocks: None) -> None:
@@ -140,7 +140,7 @@ def test_a_row_of_a_mapped_matrix_is_named_by_file_and_offset(truth: NDArray[np.
     assert not isinstance(row_of(truth[5]), PredictionRow)
 
 
-def test_a_file_replaced_is_read_anew(truth: NDArray[np.float16], tmp_path: Path) -> None:
+def test_a_replaced_file_is_read_again(truth: NDArray[np.float16], tmp_path: Path) -> None:
     path = tmp_path / "truth.npy"
     for value in (truth[0], truth[1]):
         path.unlink(missing_ok=True)
@@ -164,7 +164,7 @@ def test_torch_too_counts_what_is_ruled_out_as_1e_15() -> None:
     assert device.losses(device.state((0, 1)), np.array([3])) == pytest.approx([15 * np.log(10)], abs=1e-5)
 
 
-def test_a_device_that_is_not_there_is_one_line(truth: NDArray[np.float16]) -> None:
+def test_an_absent_device_is_one_line(truth: NDArray[np.float16]) -> None:
     pytest.importorskip("torch")
     with pytest.raises(SelectionError, match="cannot hold the predictions"):
         select_members(truth, device="cuda:97")

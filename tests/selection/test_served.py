@@ -1,4 +1,4 @@
-"""What selection scores is what a running engine answers."""
+"""Selection scores the same predictions as a running engine returns."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ripieno.train.evaluate import scores
 from ripieno.types import Combiner
 
 
-def cube(seed: int, members: int, samples: int, classes: int) -> NDArray[np.float32]:
-    """Predictions of which many are sure of a class, some of different ones."""
+def dense_predictions(seed: int, members: int, samples: int, classes: int) -> NDArray[np.float32]:
+    """Return predictions, many of them certain of a class, some of different classes."""
     rng = np.random.default_rng(seed)
     rows = rng.dirichlet(np.full(classes, 0.3), (members, samples)).astype(np.float32)
     sure = np.eye(classes, dtype=np.float32)[rng.integers(0, classes, (members, samples))]
@@ -28,7 +28,7 @@ def cube(seed: int, members: int, samples: int, classes: int) -> NDArray[np.floa
 @pytest.mark.parametrize("combiner", ["mean", "weighted", "vote", "median"])
 @given(st.integers(0, 10**6), st.integers(1, 6), st.integers(2, 5))
 def test_selection_combines_as_the_engine_does(combiner: Combiner, seed: int, members: int, classes: int) -> None:
-    predictions = cube(seed, members, 12, classes)
+    predictions = dense_predictions(seed, members, 12, classes)
     shares = np.full(members, 1 / members)
     if combiner in ("weighted", "vote"):
         shares = np.random.default_rng(seed).dirichlet(np.ones(members))
@@ -37,7 +37,7 @@ def test_selection_combines_as_the_engine_does(combiner: Combiner, seed: int, me
 
 
 def test_a_median_without_a_common_class_is_the_same_mean_in_both() -> None:
-    # no class has a majority: the medians are nought, and the means differ from one class to another
+    # no class has a majority: the medians are zero, and the means differ between classes
     predictions: NDArray[np.float32] = np.zeros((5, 1, 4), np.float32)
     for member, label in enumerate([0, 0, 1, 2, 3]):
         predictions[member, 0, label] = 1
@@ -48,7 +48,7 @@ def test_a_median_without_a_common_class_is_the_same_mean_in_both() -> None:
 @pytest.mark.parametrize("combiner", ["mean", "vote", "median"])
 @pytest.mark.parametrize("seed", range(5))
 def test_the_accuracy_of_a_choice_is_that_of_what_the_engine_answers(combiner: Combiner, seed: int) -> None:
-    predictions = cube(seed, 7, 60, 4)
+    predictions = dense_predictions(seed, 7, 60, 4)
     labels: NDArray[Any] = np.random.default_rng(seed).integers(0, 4, 60)
     choice = select_members(predictions, labels, budget=4, method="swap", loss="accuracy", combiner=combiner)
     weights = np.array(choice.weights, np.float32)
@@ -58,8 +58,8 @@ def test_the_accuracy_of_a_choice_is_that_of_what_the_engine_answers(combiner: C
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_cross_entropy_of_a_choice_is_that_of_its_answers_under_one_clip(seed: int) -> None:
-    # every member is sure of a wrong class now and then: what that costs is what a member is judged by in training
-    predictions = cube(seed, 6, 60, 3)
+    # every member is sometimes certain of a wrong class: the loss of such errors is that used in training
+    predictions = dense_predictions(seed, 6, 60, 3)
     labels: NDArray[Any] = np.random.default_rng(seed).integers(0, 3, 60)
     for members in (predictions, predictions[:1]):
         choice = select_members(members, labels, budget=3)

@@ -1,4 +1,4 @@
-"""Equation 2 by hand, and against a search that looks at everything."""
+"""Equation 2 by hand, and against an exhaustive search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRUTH = np.array([[0.9, 0.3], [0.3, 0.9], [0.55, 0.55]])
 def plain_smobf(
     truth: NDArray[np.float64], costs: NDArray[np.float64], budget: float | NDArray[np.float64], w: float
 ) -> tuple[int, ...]:
-    """Equation 2 as it is read, one candidate at a time; `costs` (members[, kinds]) with a budget for each kind."""
+    """Run equation 2 literally, one candidate at a time; `costs` (members[, kinds]) with a budget for each kind."""
     chosen: tuple[int, ...] = ()
     score = np.inf
     while True:
@@ -93,7 +93,7 @@ def test_of_several_costs_the_largest_share_of_a_budget_is_what_a_member_costs(s
     assert choice.cost == (costs[list(choice.members)].sum(axis=0) / bounds).max()
 
 
-def test_a_member_that_all_but_fills_one_budget_is_dearer_than_one_that_half_fills_two() -> None:
+def test_a_member_that_all_but_fills_one_budget_costs_more_than_one_that_half_fills_two() -> None:
     # with costs of 8 and 1 in budgets of 10 the mean of the shares is 0.45, their largest 0.8
     choice = select_members(
         np.array([[0.8], [0.8]]), costs=[[8.0, 1.0], [5.0, 5.0]], budget={"a": 10, "b": 10}, weights=(0.9,)

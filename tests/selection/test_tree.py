@@ -1,4 +1,4 @@
-"""Greedy steps over an objective whose losses and floors are given."""
+"""Greedy steps over an objective with given losses and lower bounds."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ripieno.selection.tree import CHUNK, Tree
 
 
 class Given:
-    """Every ensemble's loss with a further member is that member's of `losses`, its floor that of `floors`."""
+    """An objective in which a further member has its entry of `losses` as loss and of `bounds` as lower bound."""
 
-    diminishing = False
+    submodular = False
 
-    def __init__(self, losses: Floats, floors: Floats) -> None:
+    def __init__(self, losses: Floats, bounds: Floats) -> None:
         self.size = len(losses)
-        self._losses, self._floors = losses, floors
+        self._losses, self._bounds = losses, bounds
 
     def state(self, members: tuple[int, ...]) -> tuple[int, ...]:
         return members
@@ -27,30 +27,30 @@ class Given:
     def losses(self, state: tuple[int, ...], candidates: Ints) -> Floats:
         return self._losses[candidates]
 
-    def floors(self, state: tuple[int, ...], loss: float, above: ParentBounds | None, /) -> Floats:
-        return self._floors
+    def lower_bounds(self, state: tuple[int, ...], loss: float, above: ParentBounds | None, /) -> Floats:
+        return self._bounds
 
     def nbytes(self) -> int:
         return 8
 
 
-def step(losses: Floats, floors: Floats, ceiling: float = np.inf) -> tuple[int | None, int]:
-    """The member that the first step takes, and how many were evaluated for it."""
-    tree = Tree(Given(losses, floors))
+def step(losses: Floats, bounds: Floats, ceiling: float = np.inf) -> tuple[int | None, int]:
+    """Return the member selected by the first step, and the number of evaluations."""
+    tree = Tree(Given(losses, bounds))
     found = tree.step(tree.root, np.arange(len(losses)), 1.0, np.zeros(len(losses)), ceiling)
     return found, tree.evaluations
 
 
 @pytest.mark.parametrize("lowest", [0, 1, 40])
-def test_of_equal_losses_the_lowest_index_is_taken_though_its_floor_is_looked_at_last(lowest: int) -> None:
+def test_of_equal_losses_the_lowest_index_is_taken_though_it_is_evaluated_last(lowest: int) -> None:
     members = 3 * CHUNK
-    losses, floors = np.full(members, 2.0), np.full(members, 0.5)
+    losses, bounds = np.full(members, 2.0), np.full(members, 0.5)
     losses[[lowest, members - 1]] = 1.0
-    floors[[lowest, members - 1]] = 0.9, 0.0
-    assert step(losses, floors)[0] == lowest
+    bounds[[lowest, members - 1]] = 0.9, 0.0
+    assert step(losses, bounds)[0] == lowest
 
 
-def test_members_whose_floor_is_above_the_best_loss_are_not_evaluated() -> None:
+def test_members_with_a_bound_above_the_best_loss_are_not_evaluated() -> None:
     losses = np.linspace(1.0, 2.0, 10 * CHUNK)
     assert step(losses, losses - 0.01) == (0, CHUNK)
 

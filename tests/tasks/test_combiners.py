@@ -1,4 +1,4 @@
-"""One combiner for what is scored, served and exported."""
+"""Scoring, serving and export use the same combiner."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_what_is_scored_is_what_is_served(combiner: Combiner, data: st.DataObjec
     members, samples, classes = data.draw(st.tuples(*[st.integers(1, 6)] * 2, st.integers(2, 5)))
     rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
     predictions = rng.dirichlet(np.full(classes, 0.3), (members, samples)).astype(np.float32)
-    hard = rng.random(members) < 0.5  # members that are sure of one class
+    hard = rng.random(members) < 0.5  # members that are certain of one class
     predictions[hard] = np.eye(classes, dtype=np.float32)[predictions[hard].argmax(axis=2)]
     weights = rng.integers(1, 4, members) / 10 if combiner in ("weighted", "vote") else np.ones(members)
     offline = scored(predictions, weights.tolist(), combiner)
@@ -31,7 +31,7 @@ def test_what_is_scored_is_what_is_served(combiner: Combiner, data: st.DataObjec
 
 
 def test_equal_votes_are_equal_in_whatever_order_they_come() -> None:
-    """0.1 + 0.2 is not 0.3 in floating point: the lowest class must win all the same."""
+    """The lowest class must win although 0.1 + 0.2 is not 0.3 in floating point."""
     votes = np.eye(2, dtype=np.float32)[[1, 1, 0]][:, None]
     for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
         shares = vote(votes[order], np.array([0.1, 0.2, 0.3])[order])
@@ -45,7 +45,7 @@ def test_members_sure_of_different_classes_have_the_mean_for_their_median() -> N
 
 
 def test_a_tie_of_weighted_means_goes_to_the_lowest_class_wherever_it_is_combined() -> None:
-    # 3/7 of sure members against 1/7 and 2/7: equal on paper, apart when the sevenths are rounded first
+    # 3/7 of certain members against 1/7 and 2/7: mathematically equal, but different if the sevenths are rounded first
     rng = np.random.default_rng(0)
     for _ in range(200):
         counts = rng.integers(1, 4, rng.integers(2, 8))

@@ -1,4 +1,4 @@
-"""Labels are names of classes first, positions only where no class is named by a number."""
+"""Labels are class names first, and positions only if no class name is a number."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ def test_labels_are_met_by_name_and_else_by_position(values: Any, classes: tuple
 
 
 @pytest.mark.parametrize(
-    ("values", "classes", "said"),
+    ("values", "classes", "message"),
     [
-        ([0, 1, 2], ("1", "2", "3"), r"hold 0: by name no class .*1, 2, 3.*by position it is the class '1'"),
-        ([1, 2], ("001", "002"), r"hold 1: by name no class .*by position it is the class '002'"),
-        ([5], ("1", "2"), r"hold 5: .*by position it is none"),
-        ([0, 3], ("cat", "dog"), r"hold 3: they must be 0 to 1, one for each of the 2 classes"),
-        ([-1, 0], ("cat", "dog"), r"hold -1: they must be 0 to 1"),
-        (["cow"], ("cat", "dog"), r"hold 'cow', which is none of the 2 class names: the classes are cat, dog"),
-        (["cat", "1"], ("cat", "dog"), r"hold 'cat'|hold 1|hold '1'"),
-        ([0.5], ("cat", "dog"), r"hold 0.5 for sample 0"),
+        ([0, 1, 2], ("1", "2", "3"), r"contain 0, which is ambiguous.*1, 2, 3.*by position it is class '1'"),
+        ([1, 2], ("001", "002"), r"contain 1, which is ambiguous.*by position it is class '002'"),
+        ([5], ("1", "2"), r"contain 5, .*by position it is no class"),
+        ([0, 3], ("cat", "dog"), r"contain 3: expected 0 to 1 for 2 classes"),
+        ([-1, 0], ("cat", "dog"), r"contain -1: expected 0 to 1"),
+        (["cow"], ("cat", "dog"), r"contain 'cow', which is not one of the 2 class names: the classes are cat, dog"),
+        (["cat", "1"], ("cat", "dog"), r"contain 'cat'|contain 1|contain '1'"),
+        ([0.5], ("cat", "dog"), r"contain 0.5 for sample 0"),
         ([0, None], ("cat", "dog"), r"no value for sample 1"),
         ([0.0, float("nan")], ("cat", "dog"), r"no value for sample 1"),
     ],
 )
-def test_labels_that_are_no_class_or_two_are_refused(values: Any, classes: tuple[str, ...], said: str) -> None:
-    with pytest.raises(DataError, match=said) as caught:
+def test_labels_that_are_no_class_or_two_are_refused(values: Any, classes: tuple[str, ...], message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
         label_indices(values, classes, "labels of x.csv", DataError)
     assert str(caught.value).startswith("labels of x.csv ")
     assert "\n" not in str(caught.value)
