@@ -1,7 +1,7 @@
-"""Unix seconds that nobody can set: the time at the start of the process, counted on by the monotonic clock.
+"""Clock in Unix seconds that the user cannot set: the process's start time plus the monotonic clock.
 
-A search reads this clock in several processes. A worker on the same machine takes over the driver's `origin`, for all
-processes of a machine share one monotonic clock. A worker on another machine takes it over with every job.
+A search reads this clock in several processes. A worker on the same machine adopts the driver's `origin`, because all
+processes of a machine share one monotonic clock. A worker on another machine adopts it with every job.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ _origin = time.time() - time.monotonic()
 
 
 def now() -> float:
-    """Return Unix seconds; differences of them are real seconds, whatever is done to the system's clock."""
+    """Return Unix seconds; differences are real seconds, even when the system clock is changed."""
     return _origin + time.monotonic()
 
 
 def origin() -> float:
-    """Return what `now` adds to the monotonic clock."""
+    """Return the offset that `now` adds to the monotonic clock."""
     return _origin
 
 
 def follow(origin: float) -> None:
-    """Let this process count from another's `origin`."""
+    """Adopt the `origin` of another process."""
     global _origin
     _origin = origin

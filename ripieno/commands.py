@@ -1,4 +1,4 @@
-"""Commands as messages show them: quoted, so that they can be copied into a shell."""
+"""Commands shown in messages, quoted for a shell."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def shell(*words: object) -> str:
-    """Join `words` into a line for a shell; a path that starts with a dash is written so that it is no option."""
+    """Join `words` into a shell command; prefix a path that starts with a dash so that it is not read as an option."""
     return shlex.join(_word(word) for word in words)
 
 
 def command(verb: str, *arguments: object, **options: object) -> str:
-    """Return the line that calls `ripieno VERB` with `arguments` and `options`; those that are None are left out."""
+    """Return the command `ripieno VERB` with `arguments` and `options`; options that are None are left out."""
     words = [_word(argument) for argument in arguments]
     named = [
         word

@@ -1,4 +1,4 @@
-"""One check of every duration that a user gives."""
+"""Validation of durations that a user passes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def check_duration(
 ) -> float:
     """Return `value` as a float, a duration in units of `unit` seconds (3600, 1 or 1e-6); `zero` allows 0.
 
-    Raises `error` when it is no number, not finite, negative, or longer than `LONGEST` seconds; `name` stands in it.
+    Raises `error` when it is not a number, not finite, negative, or longer than `LONGEST` seconds. The message calls
+    the value `name`.
     """
     try:
         number = math.nan if isinstance(value, bool | str) else float(cast(float, value))

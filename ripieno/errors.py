@@ -1,4 +1,4 @@
-"""Errors for users: each message says what it was, what it must be and how to mend it, in one line."""
+"""Errors for users: each message states the value, the expectation and the remedy, in one line."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ EXTRAS = {
     "mlflow": "mlflow",
     "opentelemetry": "otel",
 }
-"""Which extra installs a module."""
+"""The extra that installs each module."""
 
 
 class RipienoError(Exception):
-    """A mistake that a user can mend. The command line prints the message without a traceback and exits with 2."""
+    """An error that the user can fix. The command line prints the message without a traceback and exits with 2."""
 
 
 class DataError(RipienoError):
@@ -57,7 +57,7 @@ class LibraryError(RipienoError):
 
 
 class SearchError(RipienoError):
-    """A search that cannot start or go on."""
+    """A search that cannot start or continue."""
 
 
 class SelectionError(RipienoError):
@@ -69,31 +69,31 @@ class AllocationError(RipienoError):
 
 
 class EngineError(RipienoError):
-    """A request or a bundle the engine cannot answer."""
+    """A request or a bundle that the engine cannot process."""
 
 
 class EngineBusyError(EngineError):
-    """The engine has no room for a request within the time it was given."""
+    """The engine has no capacity for a request within the request's timeout."""
 
 
 class EngineTimeoutError(EngineError):
-    """A request's deadline passed before its answer was complete."""
+    """A request's deadline passed before its result was complete."""
 
 
 class BrokenFileWarning(UserWarning):
-    """Files of a run that cannot be read and were left out. The command line prints it as a note."""
+    """Files of a run that cannot be read and were skipped. The command line prints it as a note."""
 
 
 class MissingExtraError(RipienoError):
-    """A part of ripieno that is not installed."""
+    """An optional part of ripieno that is not installed."""
 
     def __init__(self, module: str) -> None:
         extra = EXTRAS.get(module, "all")
-        super().__init__(f"this needs {module}, which is not installed: pip install 'ripieno[{extra}]'")
+        super().__init__(f"{module} is not installed; install it with: pip install 'ripieno[{extra}]'")
 
 
 def require(module: str) -> ModuleType:
-    """Import `module`, which an extra brings. Raises `MissingExtraError` with the line that installs it."""
+    """Import `module` of an extra. Raises `MissingExtraError` with the command that installs it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -103,14 +103,14 @@ def require(module: str) -> ModuleType:
 
 
 def error_summary(error: BaseException) -> str:
-    """The first line that a foreign error says; its name when it says nothing, as a bare MemoryError does."""
+    """Return the first line of an error's message, or its type's name when the message is empty, as of MemoryError."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 _ACTIONS = {
     errno.ENOSPC: "free the disk or choose another folder",
     errno.EDQUOT: "free some of your quota or choose another folder",
-    errno.EFBIG: "raise the limit on the size of files or choose another folder",
+    errno.EFBIG: "raise the file size limit or choose another folder",
     errno.EROFS: "mount it for writing or choose another folder",
     errno.EACCES: "change its permissions or choose another folder",
     errno.EPERM: "change its permissions or choose another folder",
@@ -119,19 +119,18 @@ _ACTIONS = {
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENFILE: "close other programs",
     errno.ENOMEM: "free memory",
-    errno.EIO: "check the disk and the kernel's log",
+    errno.EIO: "check the disk and the kernel log",
     errno.ESTALE: "mount it again",
 }
 
 
 def system_error(error: OSError, verb: str = "use", path: object = None) -> str:
-    """One line for what the operating system refused: the path, its reason, and what to do.
+    """Return one line on a system call that failed: the action and path, the reason, and the remedy.
 
-    Without a `path` those that `error` names; `verb` says what was tried.
+    `verb` is the action. Without a `path` the message names those of `error`.
     """
     names = [path] if path is not None else [n for n in (error.filename, error.filename2) if n is not None]
     named = " and ".join(os.fsdecode(n) if isinstance(n, bytes) else str(n) for n in names)
-    what = f"cannot {verb} {named}" if named else "the system refused a call"
-    return (
-        f"{what}: {error.strerror or error_summary(error)}: {_ACTIONS.get(error.errno or 0, 'choose another folder')}"
-    )
+    action = f"cannot {verb} {named}" if named else "a system call failed"
+    remedy = _ACTIONS.get(error.errno or 0, "choose another folder")
+    return f"{action}: {error.strerror or error_summary(error)}; {remedy}"

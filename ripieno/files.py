@@ -1,7 +1,7 @@
-"""The only writer of bytes: everything is written beside its name, then moved over it with `os.replace`.
+"""Atomic file input and output: every file is written under a temporary name, then renamed with `os.replace`.
 
-A reader therefore sees the old file or the new one, never a part; a process killed between leaves a `.tmp` file that
-nobody reads. JSON goes through msgspec, which checks every field against the words in :mod:`ripieno.types`.
+A reader therefore sees the old file or the new one, never a part. A process killed between the two steps leaves a
+`.tmp` file that no code reads. JSON goes through msgspec, which checks every field against :mod:`ripieno.types`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MapMode = Literal["r", "c"]
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Write `data` to `path` atomically, making its folder when absent.
+    """Write `data` to `path` atomically; create its folder when absent.
 
     Raises RipienoError when the disk is full or the folder may not be written.
     """
@@ -53,7 +53,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 
 
 def to_disk(descriptor: int, sync: Callable[[int], None] | None = None) -> None:
-    """Return when a file's data is on disk; where the file system has no such call, it is there when written."""
+    """Flush a file's data to disk with `sync`, by default `os.fsync`; a file system without that call is accepted."""
     try:
         (sync or os.fsync)(descriptor)
     except OSError as error:
@@ -62,42 +62,42 @@ def to_disk(descriptor: int, sync: Callable[[int], None] | None = None) -> None:
 
 
 def _publish(temporary: str, path: Path) -> None:
-    """Move a whole file to its name, readable for all where the file system knows permissions."""
+    """Rename a complete file to `path`, readable for all users where the file system has permissions."""
     with suppress(OSError):
         os.chmod(temporary, 0o644)
     os.replace(temporary, path)
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder `path` and those above it; present is fine. Raises RipienoError when it cannot be made."""
+    """Create the folder `path` and its parents; an existing folder is accepted. Raises RipienoError on failure."""
     with _explained(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 def check_writable(folder: Path) -> None:
-    """Raise RipienoError when a folder that is there may not be written: before the work, not after it."""
+    """Raise RipienoError when an existing folder is not writable; call it before the work, not after."""
     if folder.is_dir() and not os.access(folder, os.W_OK):
         number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
         raise RipienoError(system_error(OSError(number, os.strerror(number)), "write to", folder))
 
 
 def check_folder(path: Path) -> None:
-    """Raise RipienoError when the folder `path`, there or not, cannot be made or written: before the work."""
+    """Raise RipienoError when the folder `path`, existing or not, cannot be made or written; call before the work."""
     there = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not there.is_dir():
-        raise RipienoError(f"cannot write to {path}: {there} is a file: choose another folder")
+        raise RipienoError(f"cannot write to {path}: {there} is a file; choose another folder")
     check_writable(there)
 
 
 def check_file(path: Path) -> None:
-    """Raise RipienoError when the file `path`, there or not, cannot be written: before the work."""
+    """Raise RipienoError when the file `path`, existing or not, cannot be written; call it before the work."""
     if path.is_dir():
-        raise RipienoError(f"cannot write {path}: it is a folder: give the name of a file")
+        raise RipienoError(f"cannot write {path}: it is a folder; pass the name of a file")
     check_folder(path.parent)
 
 
 def _plain(value: object) -> object:
-    """What msgspec does not know: paths become strings, NumPy scalars become Python's."""
+    """Convert types that msgspec does not know: paths to strings, NumPy scalars to Python's."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, np.generic):
@@ -106,7 +106,7 @@ def _plain(value: object) -> object:
 
 
 def to_json(word: object, **extra: object) -> bytes:
-    """A word of `types` (or a dict of plain values) as indented JSON with its `version`; always the same bytes."""
+    """Encode a type of `types` (or a dict of plain values) as indented JSON with `version`, reproducibly."""
     fields = msgspec.to_builtins(word, enc_hook=_plain)
     if not isinstance(fields, dict):
         fields = {"items": fields}
@@ -120,19 +120,21 @@ def write_json(path: Path, word: object) -> None:
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """Read a word of `kind` from `path`.
+    """Read a value of type `kind` from the JSON file `path`.
 
     Raises LibraryError naming the file and the field when it is absent, malformed or of a newer version.
     """
     try:
-        if stat.S_ISFIFO(path.stat().st_mode):  # reading it would wait for a writer
+        if stat.S_ISFIFO(path.stat().st_mode):  # a read would block until a writer opens it
             raise LibraryError(f"{path} cannot be read: it is a named pipe")
         fields = msgspec.json.decode(path.read_bytes())
         version = fields.pop("version", None) if isinstance(fields, dict) else None
         if not isinstance(version, int):
-            raise LibraryError(f'{path} has no "version": it must be a JSON file written by ripieno')
+            raise LibraryError(f'{path} has no "version"; expected a JSON file written by ripieno')
         if version > type_version:
-            raise LibraryError(f"{path} has version {version}, this ripieno reads up to {type_version}: upgrade it")
+            raise LibraryError(
+                f"{path} has version {version}, above {type_version}, the latest that ripieno knows; upgrade it"
+            )
         return convert(fields, kind)
     except FileNotFoundError as error:
         raise LibraryError(f"{path} does not exist") from error
@@ -143,7 +145,7 @@ def read_json(path: Path, kind: type[T]) -> T:
 
 
 def convert(fields: object, kind: type[T]) -> T:
-    """A word of `kind` from plain values. Raises msgspec.ValidationError naming the field that is wrong."""
+    """Convert plain values to `kind`. Raises msgspec.ValidationError naming the invalid field."""
     return msgspec.convert(fields, kind, dec_hook=_from_plain)
 
 
@@ -154,7 +156,7 @@ def _from_plain(kind: type, value: Any) -> Any:
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write `array` as .npy atomically (never with pickled objects)."""
+    """Write `array` as .npy atomically, never with pickled objects."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     write_bytes(path, buffer.getbuffer())
@@ -162,10 +164,10 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
 
 @contextmanager
 def array_writer(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterator[Callable[[NDArray[Any]], None]]:
-    """Write a .npy file row block by row block: yields a function that appends blocks (rows, *shape) of `dtype`.
+    """Write a .npy file in blocks of rows: yield a function that appends a block (rows, *shape) of `dtype`.
 
-    The file is moved to `path` when the block of code ends, and dropped when it fails, so arrays larger than the
-    memory can be made and are whole or absent. Raises RipienoError when it cannot be written.
+    The file is renamed to `path` when the `with` block ends, and removed when it fails. Arrays larger than memory can
+    be written, and the file is complete or absent. Raises RipienoError when it cannot be written.
     """
     rows = 0
 
@@ -204,7 +206,7 @@ def array_writer(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterat
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Make of an OSError the line that says what to do."""
+    """Convert an OSError into a RipienoError that names the remedy."""
     try:
         yield
     except OSError as error:
@@ -212,7 +214,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def read_array(path: Path, mapped: bool = True) -> NDArray[Any]:
-    """Read a .npy file, memory-mapped unless `mapped` is False or the file system maps nothing.
+    """Read a .npy file, memory-mapped unless `mapped` is False or the file system supports no mapping.
 
     Raises LibraryError naming the file.
     """
@@ -230,16 +232,16 @@ def read_array(path: Path, mapped: bool = True) -> NDArray[Any]:
 
 
 def first_map(load: Callable[[MapMode | None], NDArray[Any]]) -> NDArray[Any]:
-    """An array by a shared map; where the file system has none, by a private one; where it maps nothing, in memory.
+    """Load an array by a shared map, else by a private map, else into memory, as far as the file system supports it.
 
-    `load` takes NumPy's mode: "r", "c", or None for reading. The array may not be written in any case.
+    `load` takes NumPy's mode: "r", "c", or None to read into memory. The array is read-only in every case.
     """
     modes: tuple[MapMode | None, ...] = ("r", "c", None)
     for mode in modes:
         try:
             array = load(mode)
             break
-        except OSError:  # ENODEV most often, but file systems differ
+        except OSError:  # usually ENODEV, but file systems differ
             if mode is None:
                 raise
     array.flags.writeable = False
@@ -252,7 +254,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def truncate_torn_line(path: Path) -> int:
-    """Cut off the unfinished last line of a file of lines that a killed writer left; returns how many bytes it had."""
+    """Cut off the incomplete last line that a killed writer left in a file of lines; return the bytes removed."""
     data = path.read_bytes() if path.exists() else b""
     torn = len(data) - (data.rfind(b"\n") + 1)
     if torn:
@@ -261,7 +263,7 @@ def truncate_torn_line(path: Path) -> int:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file that cannot be read, so that a new one can take its name; gives its new path, `NAME.broken`."""
+    """Rename an unreadable file to `NAME.broken` so that a new file can take its name; return the new path."""
     number = 0
     while (aside := path.with_name(f"{path.name}.broken{number or ''}")).exists():
         number += 1
@@ -271,7 +273,7 @@ def set_aside(path: Path) -> Path:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file of ours; absent is fine. Raises RipienoError when it may not be removed."""
+    """Remove a file that ripieno wrote; an absent file is accepted. Raises RipienoError when removal fails."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -279,16 +281,16 @@ def remove_file(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder of ours and all in it; absent is fine."""
+    """Remove a folder that ripieno wrote, with its content; an absent folder is accepted."""
     shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
 def locked(path: Path, holder: str) -> Iterator[None]:
-    """Hold an exclusive lock on `path` while the block runs; the kernel drops it when the process dies.
+    """Hold an exclusive lock on `path` while the block runs; the kernel releases it when the process dies.
 
-    A file system without locks (Lustre without `-o flock`, some FUSE) is locked for this machine only.
-    Raises RipienoError when another process holds it; `holder` says in the message what that process is.
+    On a file system without locks (Lustre without `-o flock`, some FUSE) the lock holds on this machine only.
+    Raises RipienoError when another process holds it; the message describes that process by `holder`.
     """
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -298,16 +300,16 @@ def locked(path: Path, holder: str) -> Iterator[None]:
             stream.seek(0)
             other = stream.read(40).decode("ascii", "replace").strip()
             raise RipienoError(
-                f"{path.parent} is in use by {holder} (process {other or 'unknown'}): wait for it or stop it"
+                f"{path.parent} is in use by {holder} (process {other or 'unknown'}); wait for it or stop it"
             )
-        with suppress(OSError):  # of a full disk: it is held all the same
+        with suppress(OSError):  # the disk is full; the lock is held nevertheless
             stream.truncate(0)
             stream.write(str(os.getpid()).encode())
         yield
 
 
 def _hold(stream: IO[bytes], name: socket.socket, path: Path) -> bool:
-    """Lock a file, or a name of the kernel's own where its file system has no locks; False when another holds it."""
+    """Lock a file, or an abstract socket name where its file system has no locks; return False when it is taken."""
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -316,5 +318,5 @@ def _hold(stream: IO[bytes], name: socket.socket, path: Path) -> bool:
         try:
             name.bind(f"\0ripieno-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()}")
         except OSError as error:
-            return error.errno != errno.EADDRINUSE  # a kernel without such names, too: nothing locks here
+            return error.errno != errno.EADDRINUSE  # True on a kernel without abstract names: no lock exists here
     return True

@@ -18,25 +18,25 @@ BLUE, ORANGE, GREEN = "#3d85c6", "#e07b39", "#4b9a6b"
 COLOURS = (BLUE, ORANGE, GREEN, "#8e6bbf", "#b0803c", "#3f95a0")
 ROWS = 12
 """Rows of a table at most."""
-LANES = 24
-"""Lanes drawn at most."""
+WORKERS = 24
+"""Workers drawn at most."""
 WIDTH, BAR = 420, 20
-"""Pixels: of a picture, of a lane in it."""
+"""Pixels: width of a picture, height of a worker's bar in it."""
 UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memory": "bytes", "flops": "operations"}
 
 
 def ensemble_view(ensemble: Ensemble) -> str:
-    """An ensemble: its costs under their bounds, its figures, its members and their weights."""
+    """Render an ensemble: its costs and budgets, scores, members and weights."""
     figures = [f"{_words(n)} {_figure(n, v)}" for n, v in ensemble.losses.items()]
     costs = [_cost(k, v, ensemble.budget.get(k)) for k, v in ensemble.cost.items()]
     pairs = list(zip(ensemble.members, ensemble.weights, strict=True))
     rows = [(member, _bar(weight), f"{weight:.3g}") for member, weight in pairs]
-    title = f"{ensemble.name}: {len(pairs)} members by {ensemble.method}, answering as their {ensemble.combiner}"
+    title = f"{ensemble.name}: {len(pairs)} members by {ensemble.method}, combined by their {ensemble.combiner}"
     return _card(title, [*costs, *figures], _table(("member", "", "weight"), rows))
 
 
 def front_view(front: Front) -> str:
-    """A front: the staircase of loss by cost, and the ensembles."""
+    """Render a Pareto front: the step plot of loss by cost, and the ensembles."""
     rows, points = [], []
     for e in front.ensembles:
         cost, loss = e.cost[front.kind], e.losses.get("valid_cross_entropy")
@@ -44,24 +44,24 @@ def front_view(front: Front) -> str:
         rows.append((e.name, f"{cost:.4g}", str(len(e.members)), _number(loss), *map(_percent, figures)))
         if loss is not None:
             points.append((cost, loss))
-    title = f"{len(front.ensembles)} ensembles by {front.method}, the best for every budget"
+    title = f"{len(front.ensembles)} ensembles by {front.method}, best for each budget"
     columns = ("name", front.kind, "members", "cross-entropy", "accuracy", "test accuracy")
     return _card(title, [f"cost: {UNITS.get(front.kind, front.kind)}"], _stairs(points), _table(columns, rows))
 
 
 def allocation_view(allocation: Allocation) -> str:
-    """An allocation: a bar a lane, cut up by who sits in it, and the speed."""
+    """Render an allocation: a bar per worker, divided among its members, and the throughput."""
     speeds = (("measured", allocation.throughput), ("by the model", allocation.predicted), ("bound", allocation.bound))
     facts = [f"{value:,.0f} samples/s {name}" for name, value in speeds if value]
     if allocation.rate is not None and allocation.latency is not None:
         facts.append(f"99 of 100 within {1000 * allocation.latency:.3g} ms at {allocation.rate:g} samples/s")
     devices = ", ".join(f"{d.name} ({d.kind})" for d in allocation.devices)
     title = f"{allocation.name}: {len(allocation.placements)} placements of {allocation.ensemble} on {devices}"
-    return _card(title, facts, _lanes(allocation))
+    return _card(title, facts, _workers_svg(allocation))
 
 
 def library_view(library: Any) -> str:
-    """A library: how many members, the best of them with their costs, the ensembles."""
+    """Render a library: its number of members, the best members with their costs, and its ensembles."""
     members: Sequence[Member] = sorted(
         library.members(), key=lambda m: (m.losses.get("valid_cross_entropy", math.inf), m.id)
     )
@@ -111,7 +111,7 @@ def register() -> None:
 
 
 def _stairs(points: Sequence[tuple[float, float]]) -> str:
-    """Loss by cost as stairs: costs in their logarithm where all are above 0."""
+    """Draw loss by cost as steps: costs on a logarithmic axis where all are above 0."""
     if len(points) < 2:
         return ""
     costs, losses = [c for c, _ in points], [v for _, v in points]
@@ -123,33 +123,33 @@ def _stairs(points: Sequence[tuple[float, float]]) -> str:
         x = left + (scale(cost) - low) / ((high - low) or 1) * (WIDTH - 2 * left)
         return x, top + (most - loss) / ((most - least) or 1) * (height - 2 * top)
 
-    places = [at(*point) for point in points]
-    path = f"M{places[0][0]:.1f} {places[0][1]:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in places[1:])
+    points_xy = [at(*point) for point in points]
+    path = f"M{points_xy[0][0]:.1f} {points_xy[0][1]:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in points_xy[1:])
     dots = "".join(
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{ORANGE}"><title>{c:.4g}: {v:.4f}</title></circle>'
-        for (x, y), (c, v) in zip(places, points, strict=True)
+        for (x, y), (c, v) in zip(points_xy, points, strict=True)
     )
     words = (
         f'<text x="{left}" y="{height + 14}">{min(costs):.3g}</text>'
         f'<text x="{WIDTH - left}" y="{height + 14}" text-anchor="end">{max(costs):.3g}</text>'
         f'<text x="{WIDTH / 2}" y="{height + 14}" text-anchor="middle">cost; loss {most:.4f} to {least:.4f}</text>'
     )
-    line = f'<path d="{path}" fill="none" stroke="{BLUE}" stroke-width="2"/>'
-    return _svg(height + 20, "Validation loss by cost", line + dots + words)
+    steps = f'<path d="{path}" fill="none" stroke="{BLUE}" stroke-width="2"/>'
+    return _svg(height + 20, "Validation loss by cost", steps + dots + words)
 
 
-def _lanes(allocation: Allocation) -> str:
-    lanes = sorted({(p.device, p.lane) for p in allocation.placements})
+def _workers_svg(allocation: Allocation) -> str:
+    workers = sorted({(p.device, p.lane) for p in allocation.placements})
     members = list(dict.fromkeys(p.member for p in allocation.placements))
     known = len(allocation.shares) == len(allocation.placements)
     shares = dict(zip(allocation.placements, allocation.shares, strict=True)) if known else {}
     parts, left = [], 110
-    for row, lane in enumerate(lanes[:LANES]):
+    for row, worker in enumerate(workers[:WORKERS]):
         y = row * (BAR + 6) + 2
-        parts.append(f'<text x="0" y="{y + 14}">{escape(f"{lane[0]} lane {lane[1]}"[:18])}</text>')
-        own = [p for p in allocation.placements if (p.device, p.lane) == lane]
+        parts.append(f'<text x="0" y="{y + 14}">{escape(f"{worker[0]} worker {worker[1]}"[:18])}</text>')
+        own = [p for p in allocation.placements if (p.device, p.lane) == worker]
         x, room = float(left), WIDTH - left
-        # lanes that share cores may add up to more than the whole
+        # workers that share cores may sum to more than 1
         total = max(1.0, sum(shares[p] for p in own)) if shares else float(len(own))
         for p in own:
             width = room * (shares[p] if shares else 1.0) / total
@@ -164,11 +164,11 @@ def _lanes(allocation: Allocation) -> str:
                 + "</g>"
             )
             x += width
-    rest = len(lanes) - LANES
+    rest = len(workers) - WORKERS
     if rest > 0:
-        parts.append(f'<text x="0" y="{LANES * (BAR + 6) + 14}">and {rest} more lanes</text>')
-    height = min(len(lanes), LANES) * (BAR + 6) + (20 if rest > 0 else 4)
-    return _svg(height, "Members by lane", "".join(parts)) if lanes else ""
+        parts.append(f'<text x="0" y="{WORKERS * (BAR + 6) + 14}">and {rest} more workers</text>')
+    height = min(len(workers), WORKERS) * (BAR + 6) + (20 if rest > 0 else 4)
+    return _svg(height, "Members by worker", "".join(parts)) if workers else ""
 
 
 def _svg(height: float, label: str, body: str) -> str:
@@ -180,13 +180,13 @@ def _svg(height: float, label: str, body: str) -> str:
 
 
 def _card(title: str, facts: Iterable[str], *parts: str) -> str:
-    said = " · ".join(escape(_plain(f)) for f in facts if f)
-    line = f'<div style="opacity:.75">{said}</div>' if said else ""
+    text = " · ".join(escape(_plain(f)) for f in facts if f)
+    line = f'<div style="opacity:.75">{text}</div>' if text else ""
     return f'<div style="overflow-x:auto"><div><b>{escape(_plain(title))}</b></div>{line}{"".join(parts)}</div>'
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], count: int | None = None) -> str:
-    """A table of `ROWS` rows at most of `count`, the first column text, the others numbers."""
+    """Render a table of at most `ROWS` of `count` rows; the first column is text, the others are numbers."""
     edge = "border-bottom:1px solid rgba(128,128,128,.35);padding:.15em .7em .15em 0"
 
     def cell(tag: str, text: str, number: int) -> str:
@@ -204,7 +204,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], count: int | N
 
 
 class _Markup(str):
-    """Text of ours that is HTML."""
+    """Text that ripieno generated as HTML."""
 
 
 def _bar(share: float) -> str:

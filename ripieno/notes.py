@@ -1,4 +1,4 @@
-"""Notes for a person: what is good to know and stops nothing."""
+"""Notes for the user: warnings that do not stop the work."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ _LOGGER = logging.getLogger("ripieno")
 
 
 class Notes(list[str]):
-    """A list of notes that gives each to `tell` as soon as it is there; by default to the logger `ripieno`."""
+    """List of notes that passes each note to a callback at once; by default to the logger `ripieno`."""
 
     def __init__(self, tell: Callable[[str], object] = _LOGGER.warning) -> None:
         super().__init__()
-        self._tell = tell
+        self._emit = tell
 
     def append(self, note: str) -> None:
         """Add a note."""
         super().append(note)
-        self._tell(note)
+        self._emit(note)
 
     def extend(self, notes: Iterable[str]) -> None:
-        """Add notes, one after the other."""
+        """Add notes one by one."""
         for note in notes:
             self.append(note)
 

@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory, within the limits of its control groups."""
+"""Resources available to this process: cores and memory, within the limits of its control groups."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from pathlib import Path
 import psutil
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""Environment variables that libraries take their number of threads from."""
+"""Environment variables from which libraries take their number of threads."""
 WAIT_POLICY = ("OMP_WAIT_POLICY", "passive")
-"""How OpenMP's threads wait for each other. By default they spin: beside another busy process, the one that has no core
-keeps all others spinning until it gets one, and training slows down to a fraction. Asleep they cost their share."""
+"""Wait policy of OpenMP threads. By default they spin: next to another busy process, the thread without a core keeps
+all other threads spinning, and training slows down to a fraction. Sleeping threads cost only their share."""
 GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
-"""Where a process's control groups are named, and where they are mounted."""
+"""File with the names of the process's control groups, and their mount point."""
 
 
 def thread_variables(threads: int) -> dict[str, str]:
-    """Environment variables of a child process that computes with so many `threads`, asleep while they wait.
+    """Return environment variables for a child process with `threads` compute threads that sleep while they wait.
 
-    A policy of waiting that this process was given stands. They count only before the libraries are loaded.
+    A wait policy already set for this process is kept. The variables count only before the libraries are loaded.
     """
     name, policy = WAIT_POLICY
     return {**dict.fromkeys(THREAD_VARIABLES, str(threads)), name: os.environ.get(name, policy)}
 
 
 def sleep_while_waiting() -> None:
-    """Let OpenMP's threads of this process sleep while they wait, unless the user chose; before PyTorch is loaded."""
+    """Let OpenMP threads of this process sleep while they wait, unless the user chose; call before loading PyTorch."""
     os.environ.setdefault(*WAIT_POLICY)
 
 
 def usable_cores(group: Path = GROUP, mount: Path = GROUPS) -> tuple[int, ...]:
-    """Cores this process may use, no more of them than its control groups let it keep busy, and at least one.
+    """Return the cores this process may use, at most its control groups' CPU quota and at least one.
 
-    A quota says how many, not which: those of the lowest number are taken.
+    A quota gives a number of cores, not their identity; the cores of the lowest numbers are returned.
     """
     cores = sorted(os.sched_getaffinity(0))
     quotas = [quota for folder in _groups("cpu", group, mount) for quota in _quotas(folder)]
@@ -43,15 +43,15 @@ def usable_cores(group: Path = GROUP, mount: Path = GROUPS) -> tuple[int, ...]:
 
 
 def free_memory(group: Path = GROUP, mount: Path = GROUPS) -> int:
-    """Bytes this process could still take: what the machine has free, or what its control groups leave."""
+    """Return the bytes this process can still allocate: the machine's free memory or its control groups' remainder."""
     left = [size for folder in _groups("memory", group, mount) for size in _left(folder)]
     return max(0, min([int(psutil.virtual_memory().available), *left]))
 
 
 def _groups(controller: str, group: Path, mount: Path) -> Iterator[Path]:
-    """Folders of this process's control groups that may limit what `controller` is about, each with those above it.
+    """Yield the folders of this process's control groups that may limit `controller`, each followed by its parents.
 
-    They are version 2's, which know all controllers, and version 1's, mounted by the names of theirs.
+    Version 2 has one hierarchy for all controllers; version 1 has one mount per controller name.
     """
     for line in group.read_text().splitlines() if group.exists() else ():
         _, controllers, path = line.split(":", 2)
@@ -62,14 +62,14 @@ def _groups(controller: str, group: Path, mount: Path) -> Iterator[Path]:
 
 
 def _left(folder: Path) -> Iterator[int]:
-    """Bytes that the group leaves, by version 2's names or version 1's; nothing where it sets no limit."""
+    """Yield the bytes that the group leaves, by version 2's file names or version 1's; nothing without a limit."""
     for most, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
         with contextlib.suppress(OSError, ValueError):  # absent, or `max`
             yield int((folder / most).read_text()) - int((folder / used).read_text()) + _reclaimable(folder)
 
 
 def _quotas(folder: Path) -> Iterator[int]:
-    """Whole cores that the group lets be kept busy, by version 2's names or version 1's; nothing without a limit."""
+    """Yield the whole cores of the group's CPU quota, by version 2's file names or version 1's; nothing without one."""
     with contextlib.suppress(OSError, ValueError):  # absent, or `max`
         quota, period = map(int, (folder / "cpu.max").read_text().split())
         yield quota // period
@@ -80,7 +80,7 @@ def _quotas(folder: Path) -> Iterator[int]:
 
 
 def _reclaimable(folder: Path) -> int:
-    """Bytes of file cache that the kernel drops before it refuses memory."""
+    """Return the bytes of file cache that the kernel drops before it refuses memory."""
     for line in (folder / "memory.stat").read_text().splitlines() if (folder / "memory.stat").exists() else ():
         if line.startswith("inactive_file "):
             return int(line.split()[1])

@@ -1,4 +1,4 @@
-"""The clock of a search: real seconds, whatever is done to the system's clock."""
+"""The clock of a search: real seconds, even when the system clock is changed."""
 
 from __future__ import annotations
 

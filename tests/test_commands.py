@@ -1,4 +1,4 @@
-"""Commands that messages show: a shell reads from them what was meant."""
+"""Commands in messages: a shell parses them as intended."""
 
 from __future__ import annotations
 

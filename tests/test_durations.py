@@ -1,4 +1,4 @@
-"""The one check of durations."""
+"""Validation of durations."""
 
 from __future__ import annotations
 

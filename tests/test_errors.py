@@ -1,4 +1,4 @@
-"""What errors say."""
+"""Error messages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_an_error_is_told_in_one_line_even_when_it_says_nothing(error: Exception
 )
 def test_what_the_system_refused_names_the_path_the_reason_and_what_to_do(number: int, action: str) -> None:
     line = system_error(OSError(number, os.strerror(number), "/runs/one"))
-    assert line.startswith(f"cannot use /runs/one: {os.strerror(number)}: ")
+    assert line.startswith(f"cannot use /runs/one: {os.strerror(number)}; ")
     assert action in line
 
 
@@ -46,11 +46,11 @@ def test_what_the_system_refused_names_the_path_the_reason_and_what_to_do(number
     [
         (
             OSError(errno.EXDEV, "Invalid link", "a", None, "b"),
-            "cannot use a and b: Invalid link: choose another folder",
+            "cannot use a and b: Invalid link; choose another folder",
         ),
-        (OSError(errno.EIO, "Input/output error", b"a"), "cannot use a: Input/output error: check the disk and the "),
-        (OSError("odd"), "the system refused a call: odd: "),
-        (OSError(), "the system refused a call: OSError: "),
+        (OSError(errno.EIO, "Input/output error", b"a"), "cannot use a: Input/output error; check the disk and the "),
+        (OSError("odd"), "a system call failed: odd; "),
+        (OSError(), "a system call failed: OSError; "),
     ],
 )
 def test_an_error_of_the_system_is_told_whatever_it_knows(error: OSError, line: str) -> None:

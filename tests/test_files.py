@@ -1,4 +1,4 @@
-"""The only writer of bytes."""
+"""Atomic file output."""
 
 from __future__ import annotations
 
@@ -116,12 +116,12 @@ def test_what_cannot_be_removed_is_named_and_what_is_absent_is_fine(tmp_path: Pa
         files.remove_file(tmp_path / "folder")
 
 
-# file systems that lack something
+# file systems with missing features
 
 
 @pytest.fixture(params=[errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """No file system has locks, here and in the Python code that is returned."""
+    """Simulate a file system without locks, here and in the Python code that is returned."""
     lines = f"import fcntl\ndef flock(*_): raise OSError({request.param}, 'no locks')\nfcntl.flock = flock\n"
 
     def flock(*_: object) -> None:
@@ -144,7 +144,7 @@ def test_without_locks_a_second_process_of_this_machine_is_refused_all_the_same(
 
 @pytest.fixture
 def no_maps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No file can be mapped shared, or, with the parameter "none", at all."""
+    """Simulate a file system without shared mappings or, with the parameter "none", without any."""
     real = mmap.mmap
 
     class Refusing(real):  # type: ignore[misc, valid-type]
@@ -163,7 +163,7 @@ def test_an_array_is_read_where_nothing_can_be_mapped_shared(tmp_path: Path, no_
     back = files.read_array(tmp_path / "a.npy")
     assert np.array_equal(back, array)
     assert isinstance(back, np.memmap) == mapped
-    assert not back.flags.writeable, "nobody may think that what is written there is kept"
+    assert not back.flags.writeable, "writes to it would be lost"
 
 
 def test_a_file_system_without_permissions_or_syncing_is_written(
@@ -183,7 +183,7 @@ def test_what_did_not_reach_the_disk_is_told(tmp_path: Path, monkeypatch: pytest
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(RipienoError, match=r"cannot write .*x: Input/output error: check the disk"):
+    with pytest.raises(RipienoError, match=r"cannot write .*x: Input/output error; check the disk"):
         files.write_bytes(tmp_path / "x", b"data")
     assert list(tmp_path.iterdir()) == []
 

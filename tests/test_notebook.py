@@ -1,4 +1,4 @@
-"""Words show themselves in a notebook: whole, escaped, without a script, in light and dark."""
+"""HTML views in a notebook: complete, escaped, without a script, in light and dark."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import ripieno
-from ripieno.notebook import LANES, ROWS, register
+from ripieno.notebook import ROWS, WORKERS, register
 from ripieno.types import Allocation, Device, Ensemble, Front, Placement
 from tests.reports.made_run import make_run
 
@@ -35,7 +35,7 @@ ALLOCATION = Allocation("a", EVIL, DEVICES, PLACES, throughput=1234.0, shares=(0
 
 
 class Balance(HTMLParser):
-    """Fails where a tag is not closed, or is one that no table or picture of ours has."""
+    """Parser that fails on an unclosed tag, or on a tag outside ripieno's tables and pictures."""
 
     KNOWN = frozenset(
         {"div", "b", "table", "thead", "tbody", "tr", "th", "td"} | {"svg", "g", "title", "text", "circle"}
@@ -81,14 +81,14 @@ def test_a_front_shows_its_stairs_and_ensembles() -> None:
     shown(Front("seconds", "smobf", ()))
 
 
-def test_an_allocation_shows_who_sits_where_for_how_long() -> None:
+def test_an_allocation_shows_the_members_of_each_worker_and_their_time() -> None:
     page = shown(ALLOCATION)
     assert "1,234 samples/s measured" in page
     assert "50% of the time" in page
     widths = [float(w) for w in re.findall(r'<rect x="[\d.]+" y="\d+" width="([\d.]+)"', page)]
     assert widths[0] == pytest.approx(2 * widths[1], rel=0.01)
-    many = tuple(Placement(f"m{i}", "cpu:0", 8, i) for i in range(LANES + 5))
-    assert "and 5 more lanes" in shown(Allocation("a", "e", DEVICES, many))
+    many = tuple(Placement(f"m{i}", "cpu:0", 8, i) for i in range(WORKERS + 5))
+    assert "and 5 more workers" in shown(Allocation("a", "e", DEVICES, many))
 
 
 def test_a_library_shows_its_best_members_and_its_ensembles(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a process may use is what its control groups leave it, by the tightest of them."""
+"""Resources of a process are limited by the tightest of its control groups."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_threads_sleep_while_they_wait_unless_the_user_chose(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("chosen", [None, "active"])
-def test_every_process_that_computes_is_told_how_to_wait(
+def test_every_process_that_computes_gets_the_wait_policy(
     chosen: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers, profiles and the command line; trainers: `tests/cluster`."""
@@ -97,13 +97,13 @@ def test_every_process_that_computes_is_told_how_to_wait(
         monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
     due = f"OMP_WAIT_POLICY={chosen or 'passive'}".encode()
 
-    def told(process: int) -> bool:
-        # for a moment after its program was loaded a process shows no environment
+    def has_policy(process: int) -> bool:
+        # a process shows no environment for a moment after its program was loaded
         return soon(lambda: due in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"))
 
     bundle = fake.bundle()
     with Engine(bundle, isolation="process", load=fake.load) as engine:
-        assert told(engine.stats().lanes[0].process)
+        assert has_policy(engine.stats().lanes[0].process)
     request = ProfileRequest(
         tmp_path, bundle.members[0], Device("cpu:0", "cpu", 1), "torch", 1, (1,), None, 0.1, 0.1, 1.0
     )

@@ -1,4 +1,4 @@
-"""A member ready to run on a device."""
+"""Backends: members loaded for inference on a device."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ripieno.types import Device, Member
 
 
 class Backend(Protocol):
-    """A loaded member. Not thread-safe: one lane owns it."""
+    """A loaded member. Not thread-safe: one worker owns it."""
 
     def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
+        """Predict probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
         ...
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free its resources."""
         ...
 
 
 def runtime(backend: str) -> ModuleType:
-    """The library that `backend` runs members by, imported; quietly. Raises MissingExtraError, and as `split`."""
+    """Import the library of `backend`, without telemetry. Raises MissingExtraError, and as `split`."""
     from ripieno.backends.openvino import without_telemetry
 
     with without_telemetry():
@@ -38,9 +38,9 @@ def runtime(backend: str) -> ModuleType:
 def load(
     backend: str, path: Path, member: Member, device: Device, threads: int, trusted: Collection[str] = ()
 ) -> Backend:
-    """Load the file at `path` with `threads` compute threads; see `names` for what `backend` may be, and its file.
+    """Load the file at `path` with `threads` compute threads; see `backend_id` for the names and files of backends.
 
-    `trusted` names the families (`module:function`) the user gave, which the torch backends may import. Raises
+    `trusted` names the families (`module:function`) that the user allows the torch backends to import. Raises
     EngineError for an unknown backend, or one that cannot run on the device, MissingExtraError when its library is not
     installed.
     """

@@ -1,11 +1,11 @@
-"""What a backend is called: `onnx`, `openvino:bf16`, `torch-compile:fp16`; a precision left out is fp32.
+"""Names of backends: `onnx`, `openvino:bf16`, `torch-compile:fp16`; the default precision is fp32.
 
 onnx           ONNX Runtime: its own kernels on a CPU, its CUDA provider on a GPU
 tensorrt       ONNX Runtime with its TensorRT provider, on a GPU
 openvino       OpenVINO, on a CPU
 torch          PyTorch, eager
 torch-compile  PyTorch through torch.compile
-torch-graphs   PyTorch replaying CUDA graphs, one a batch size, on a GPU
+torch-graphs   PyTorch replaying CUDA graphs, one per batch size, on a GPU
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ PRECISIONS: dict[str, tuple[Precision, ...]] = {
     "torch-compile": ("fp32", "bf16", "fp16"),
     "torch-graphs": ("fp32", "bf16", "fp16"),
 }
-"""What each backend can compute in, on some device."""
+"""Precisions that each backend supports on some device."""
 WEIGHTS, MODEL, HALF, QUANTISED = "weights.safetensors", "model.onnx", "model-fp16.onnx", "model-int8.onnx"
 
 
 def split(backend: str) -> tuple[Name, Precision]:
-    """Name and precision of `backend`. Raises EngineError, listing what there is, for any other."""
-    name, colon, said = backend.partition(":")
-    precision = said if colon else "fp32"
+    """Return name and precision of `backend`. Raises EngineError, listing the known names, for any other."""
+    name, colon, suffix = backend.partition(":")
+    precision = suffix if colon else "fp32"
     for known in get_args(Name):
         if known == name:
             for possible in PRECISIONS[known]:
                 if possible == precision:
                     return known, possible
-            raise EngineError(f"{name} cannot run in {precision!r}; it can in: {', '.join(PRECISIONS[known])}")
-    raise EngineError(f"no backend {name!r}; there are: {', '.join(get_args(Name))}")
+            raise EngineError(f"{name} cannot run in {precision!r}; expected one of: {', '.join(PRECISIONS[known])}")
+    raise EngineError(f"unknown backend {name!r}; expected one of: {', '.join(get_args(Name))}")
 
 
 def join(name: str, precision: str) -> str:
-    """The backend of a name and a precision. Raises EngineError as `split`."""
+    """Return the backend of a name and a precision. Raises EngineError as `split`."""
     split(f"{name}:{precision}")
     return name if precision == "fp32" else f"{name}:{precision}"
 
 
 def file_of(backend: str) -> str:
-    """Name of a member's file that `backend` runs. Raises EngineError as `split`."""
+    """Return the name of a member's file that `backend` runs. Raises EngineError as `split`."""
     name, precision = split(backend)
     if name.startswith("torch"):
         return WEIGHTS
@@ -59,6 +59,6 @@ def file_of(backend: str) -> str:
 
 
 def module_of(backend: str) -> str:
-    """Module that `backend` needs. Raises EngineError as `split`."""
+    """Return the name of the module that `backend` needs. Raises EngineError as `split`."""
     name, _ = split(backend)
     return "torch" if name.startswith("torch") else "openvino" if name == "openvino" else "onnxruntime"

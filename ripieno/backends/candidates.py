@@ -1,4 +1,4 @@
-"""Which backends `auto` tries on a device: those installed here that could be the best, the plainest first."""
+"""Backends that `auto` tries on a device: the installed ones that may be the fastest, the simplest first."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ripieno.backends.backend_id import PRECISIONS, Name, Precision, join, modul
 from ripieno.errors import EngineError, require
 from ripieno.types import Device
 
-# On a processor PyTorch is never the quickest, and a lane that imports it is 180 MiB larger. Half precision in ONNX
-# Runtime is emulated there; on a GPU its int8 is.
+# On a CPU PyTorch is never the fastest, and a worker that imports it is 180 MiB larger. ONNX Runtime emulates half
+# precision there; on a GPU it emulates int8.
 _TRIED: dict[str, dict[Name, tuple[Precision, ...]]] = {
     "cpu": {"onnx": ("fp32", "int8"), "openvino": ("fp32", "bf16", "fp16", "int8")},
     "cuda": {
@@ -24,32 +24,32 @@ _TRIED: dict[str, dict[Name, tuple[Precision, ...]]] = {
 
 
 def parse_backend(backend: str, precision: str = "fp32") -> tuple[str, str]:
-    """Backend and precision apart, either of which may be `auto`; `openvino:bf16` says both.
+    """Split a backend into name and precision, either of which may be `auto`; `openvino:bf16` names both.
 
-    Raises EngineError, listing what there is, for what there is not, and for two precisions.
+    Raises EngineError, listing the known values, for an unknown one, and for two different precisions.
     """
     if backend != "auto":
         name, own = split(backend)
         if ":" in backend and precision not in ("fp32", own):
-            raise EngineError(f"{backend!r} is in {own}, not in {precision}: give one precision")
+            raise EngineError(f"{backend!r} is in {own}, not in {precision}; pass one precision")
         backend, precision = name, own if ":" in backend else precision
         if precision != "auto":
             join(backend, precision)
     if precision not in (*get_args(Precision), "auto"):
-        raise EngineError(f"no precision {precision!r}; there are: {', '.join(get_args(Precision))}, auto")
+        raise EngineError(f"unknown precision {precision!r}; expected one of: {', '.join(get_args(Precision))}, auto")
     return backend, precision
 
 
 def candidates(device: Device, backend: str, precision: str) -> tuple[str, ...]:
-    """Backends to try on `device` for `backend` and `precision`, either of which may be `auto`.
+    """Return the backends to try on `device` for `backend` and `precision`, either of which may be `auto`.
 
-    A `precision` of its own comes with fp32, which stands in where a member loses too much. Raises EngineError for what
-    there is not, and for a precision that nothing here can run in.
+    A `precision` other than fp32 comes with fp32 as the fallback for members that lose too much accuracy. Raises
+    EngineError for unknown values, and for a precision that no installed backend supports.
     """
     backend, precision = parse_backend(backend, precision)
     table = _TRIED[device.type]
     if backend == "auto":
-        # what is not worth trying by itself is tried when it is asked for
+        # a precision that is not worth trying by default is tried when it is requested
         worth = {name: (*tried, *(p for p in PRECISIONS[name] if p == precision)) for name, tried in table.items()}
         known = {join(name, p) for name, tried in worth.items() for p in tried if _runs(name, p, device)}
     else:
@@ -58,7 +58,7 @@ def candidates(device: Device, backend: str, precision: str) -> tuple[str, ...]:
     wanted = get_args(Precision) if precision == "auto" else ("fp32", precision)
     found = [one for p in dict.fromkeys(wanted) for name in get_args(Name) for one in [_named(name, p)] if one in known]
     if precision != "auto" and not any(split(one)[1] == precision for one in found):
-        raise EngineError(f"nothing installed here runs in {precision} on {device.name}: use fp32 or auto")
+        raise EngineError(f"no installed backend runs in {precision} on {device.name}; use fp32 or auto")
     return tuple(found)
 
 
@@ -67,7 +67,7 @@ def _named(name: str, precision: str) -> str:
 
 
 def _runs(name: Name, precision: Precision, device: Device) -> bool:
-    """Whether the backend is installed, and made for the device."""
+    """Return whether the backend is installed and supports the device."""
     module = module_of(name)
     if importlib.util.find_spec(module) is None:
         return False

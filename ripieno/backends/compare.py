@@ -1,4 +1,4 @@
-"""Backends timed in turns: what slows the machine for a while slows them all."""
+"""Backends timed alternately, so that a temporary slowdown of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def time_alternately(
     seconds: float = 0.05,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Seconds that each runner takes for `images` as one batch, by its name.
+    """Measure the seconds that each runner takes for `images` as one batch, by its name.
 
-    Each gets a turn of `seconds` a round, after one to warm up; a turn's time is the median of its calls, and the
-    lowest turn counts, because what else runs on a machine only ever slows a network down.
+    Each gets a turn of `seconds` per round, after one to warm up. A turn's time is the median of its calls, and the
+    lowest turn counts, because other load on a machine only ever slows a network down.
     """
     turns: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(rounds + 1):

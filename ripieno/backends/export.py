@@ -1,4 +1,4 @@
-"""A trained member as an ONNX file, proven equal to what PyTorch answers.
+"""Export of a trained member to ONNX, with a check against PyTorch's results.
 
 The file takes `images` (batch, height, width, channels) in the data set's dtype and gives `probabilities`
 (batch, classes) float32: normalisation and softmax are inside, the batch is dynamic.
@@ -20,12 +20,12 @@ from ripieno.backends.torch import load_network
 from ripieno.errors import EngineError, require
 from ripieno.types import Input, Member
 
-require("torch")  # a machine that only serves has none: said in a line, not by an import that fails
+require("torch")  # a serving machine has none: report it in one line, not as a failed import
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 TOLERANCE = 1e-4
-"""Most that a probability of the exported network may differ."""
+"""Largest allowed difference of a probability of the exported network."""
 
 
 class _Probabilities(nn.Module):
@@ -40,13 +40,13 @@ class _Probabilities(nn.Module):
 
 
 def export_onnx(member: Member, weights: Path, target: Path, trusted: Collection[str] = ()) -> float:
-    """Write the member with `weights` (`weights.safetensors`) to `target` as ONNX; returns the largest difference.
+    """Write the member with `weights` (`weights.safetensors`) to `target` as ONNX; return the largest difference.
 
     The difference is of probabilities on random images in batches of 1 and 5, by ONNX Runtime and by PyTorch. The
-    tracing exporter goes first (0.03 s for a small network), torch.export (1 to 3 s) when that fails or its graph
-    differs by more than `TOLERANCE`.
+    tracing exporter is tried first (0.03 s for a small network), then torch.export (1 to 3 s), when the first fails or
+    its graph differs by more than `TOLERANCE`.
 
-    Raises EngineError when both do, LibraryError for unfit weights, ModelError for a family not in `trusted`.
+    Raises EngineError when both fail, LibraryError for unfit weights, ModelError for a family not in `trusted`.
     """
     require("onnxscript")
     network = _Probabilities(load_network(member, weights, trusted)).eval()
@@ -61,14 +61,14 @@ def _export(network: nn.Module, member: Member, target: Path) -> float:
             with _quiet():
                 content = method(network, _random(member.input, 2))
             worst = _difference(content, network, member)
-        except Exception as error:  # exporters raise whatever the network's code makes them
+        except Exception as error:  # the network's code may raise any exception
             reasons.append(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
             continue
         if worst <= TOLERANCE:
             files.write_bytes(target, content)
             return worst
         reasons.append(f"probabilities differ by {worst:.1g}, at most {TOLERANCE:g} is allowed")
-    raise EngineError(f"{member.id} cannot be exported to ONNX ({'; '.join(reasons)}): use the torch backend")
+    raise EngineError(f"{member.id} cannot be exported to ONNX ({'; '.join(reasons)}); use the torch backend")
 
 
 def _by_trace(network: nn.Module, images: Tensor) -> bytes:
@@ -90,13 +90,13 @@ def _by_export(network: nn.Module, images: Tensor) -> bytes:
         dynamic_shapes=shapes,
         **names,  # type: ignore[arg-type]
     )
-    assert program is not None, "torch.onnx.export gave no program"
+    assert program is not None, "torch.onnx.export returned no program"
     content: bytes = program.model_proto.SerializeToString()
     return content
 
 
 def _difference(content: bytes, network: Callable[[Tensor], Tensor], member: Member) -> float:
-    """Largest difference of a probability, in batches of 1 and of 5."""
+    """Return the largest difference of a probability, in batches of 1 and of 5."""
     runtime = require("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -107,15 +107,15 @@ def _difference(content: bytes, network: Callable[[Tensor], Tensor], member: Mem
         images = _random(member.input, batch)
         with torch.inference_mode():
             expected = network(images).numpy()
-        (answers,) = session.run(["probabilities"], {"images": images.numpy()})
-        if answers.shape != expected.shape or not np.isfinite(answers).all():
+        (probabilities,) = session.run(["probabilities"], {"images": images.numpy()})
+        if probabilities.shape != expected.shape or not np.isfinite(probabilities).all():
             return float("inf")
-        worst = max(worst, float(np.abs(answers - expected).max()))
+        worst = max(worst, float(np.abs(probabilities - expected).max()))
     return worst
 
 
 def _random(input: Input, batch: int) -> Tensor:
-    """Random images (batch, *input.shape) of its dtype; the same each time."""
+    """Draw random images (batch, *input.shape) of its dtype; the same for each call."""
     generator = np.random.default_rng(batch)
     if input.dtype == "uint8":
         return torch.from_numpy(generator.integers(0, 256, (batch, *input.shape), np.uint8))
@@ -124,7 +124,7 @@ def _random(input: Input, batch: int) -> Tensor:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """For a few small batches more threads only wait for each other: on a busy machine up to 30 times longer."""
+    """Use one thread: for a few small batches more threads only wait, on a busy machine up to 30 times longer."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -135,7 +135,7 @@ def _one_thread() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters from talking: they print, log and warn about themselves."""
+    """Suppress the messages that the exporters print, log and warn."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

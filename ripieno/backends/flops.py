@@ -1,4 +1,4 @@
-"""How much a network computes, counted in its ONNX graph."""
+"""Floating-point operations of a network, counted in its ONNX graph."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ripieno.errors import LibraryError, error_summary, require
 
 
 def onnx_flops(path: Path) -> float:
-    """Floating-point operations of one sample: twice the multiply-adds of convolutions and matrix products.
+    """Count the floating-point operations of one sample: twice the multiply-adds of convolutions and matrix products.
 
-    Everything else (normalisation, activations, pooling) is left out, as tables of networks do.
+    Other operations (normalisation, activations, pooling) are not counted, as is usual in published tables.
     Raises LibraryError when the graph's shapes cannot be inferred.
     """
     onnx = require("onnx")
@@ -28,7 +28,7 @@ def onnx_flops(path: Path) -> float:
         return 2.0 * sum(_multiply_adds(node, shapes) for node in graph.node)
     except KeyError as error:
         raise LibraryError(f"{path}: the shape of {error} in this ONNX file cannot be inferred") from error
-    except Exception as error:  # what inference raises has no common base
+    except Exception as error:  # the errors of shape inference have no common base class
         line = error_summary(error)
         raise LibraryError(f"{path}: the shapes in this ONNX file cannot be inferred: {line[:200]}") from error
 

@@ -1,4 +1,4 @@
-"""What every backend asks of the images it is given."""
+"""Input validation common to all backends."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ripieno.types import Member
 
 
 def validate_input(images: NDArray[Any], member: Member) -> NDArray[Any]:
-    """`images` in one piece; EngineError when they are not (batch, *member.input.shape) of the member's dtype."""
+    """Return contiguous `images`; raise EngineError unless (batch, *member.input.shape) of the member's dtype."""
     if images.shape[1:] != tuple(member.input.shape) or images.dtype != np.dtype(member.input.dtype):
         wanted = f"(batch, {', '.join(map(str, member.input.shape))}) {member.input.dtype}"
         got = f"{images.shape} {images.dtype}"
-        raise EngineError(f"{member.id} got images {got}, they must be {wanted}: resize or convert them")
+        raise EngineError(f"{member.id} got images {got}, expected {wanted}; resize or convert them")
     return np.ascontiguousarray(images)

@@ -1,6 +1,6 @@
-"""An ensemble as one ONNX file: its members' graphs beside each other, one input, their combination as the output.
+"""Merging of an ensemble into one ONNX file: the members' graphs share one input, and their combination is the output.
 
-Every name of a member's graph gets a prefix of its own, so that nothing of two members meets but the images.
+Every name of a member's graph gets its own prefix, so that two members share only the images.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
 
 IMAGES, PROBABILITIES = "images", "probabilities"
-"""What goes into the file and comes out of it, as with a member's own."""
+"""Names of the file's input and output, the same as of a member's own file."""
 OPSET = 17
-"""The oldest operator set that the combination is written for; that of the members where theirs is newer."""
+"""The oldest operator set for the combination; a newer set of the members is used instead."""
 MOST = 2**31 - 1
-"""Bytes of an ONNX file at most: the format's own limit."""
+"""Bytes of an ONNX file at most: the limit of the format."""
 
 
 def merge_onnx(
@@ -34,17 +34,19 @@ def merge_onnx(
     classes: Sequence[str],
     facts: Mapping[str, str],
 ) -> bytes:
-    """An ONNX file of the members whose own files are `paths`, by name, weighted by `weights` in that order.
+    """Merge the members' ONNX files `paths`, by name, into one, weighted by `weights` in that order.
 
     It takes `images` (batch, *input.shape) of `input.dtype` and gives `probabilities` (batch, classes) float32; the
-    batch is dynamic. `facts` are kept as its metadata.
+    batch is dynamic. `facts` become its metadata.
 
     Raises LibraryError naming the file that cannot be read or joined, EngineError when they exceed `MOST` bytes.
     """
     onnx = require("onnx")
     total = sum(path.stat().st_size for path in paths.values() if path.exists())
     if total > MOST:
-        raise EngineError(f"{len(paths)} members take {total:,} bytes, an ONNX file holds {MOST:,}: export for triton")
+        raise EngineError(
+            f"{len(paths)} members take {total:,} bytes; an ONNX file holds at most {MOST:,}; export for triton"
+        )
     parts = _of_one_opset({name: _read(path) for name, path in paths.items()}, paths)
     merged = onnx.ModelProto()
     answers = []
@@ -65,7 +67,7 @@ def merge_onnx(
 
 
 def mean_onnx(members: Sequence[str], weights: Sequence[float], combiner: Combiner, classes: int) -> bytes:
-    """An ONNX file that combines the members' probabilities: inputs (batch, classes) float32 named as `members`."""
+    """Build an ONNX file that combines members' probabilities: inputs (batch, classes) float32 named as `members`."""
     onnx = require("onnx")
     merged = onnx.ModelProto()
     nodes, constants = combiner_nodes(members, weights, combiner, classes)
@@ -76,7 +78,7 @@ def mean_onnx(members: Sequence[str], weights: Sequence[float], combiner: Combin
 
 
 def signature(path: Path) -> tuple[str, str]:
-    """Names of the input and the output of a member's ONNX file. Raises LibraryError when it cannot be read."""
+    """Return the names of input and output of a member's ONNX file. Raises LibraryError when it cannot be read."""
     model = _read(path)
     return _inputs(model)[0].name, model.graph.output[0].name
 
@@ -84,10 +86,10 @@ def signature(path: Path) -> tuple[str, str]:
 def combiner_nodes(
     answers: Sequence[str], weights: Sequence[float], combiner: Combiner, classes: int
 ) -> tuple[list[NodeProto], list[TensorProto]]:
-    """Nodes that make `probabilities` of tensors (batch, classes), as the engine's combiner does, and their constants.
+    """Build the nodes that combine tensors (batch, classes) into `probabilities` like the engine, and their constants.
 
-    Where a member's numbers are not finite, so are those of the answer: a graph cannot fail as the engine does. The
-    names that they use begin with `combine/`.
+    Numbers of a member that are not finite make the result not finite: a graph cannot fail as the engine does. The
+    names of the nodes begin with `combine/`.
     """
     onnx = require("onnx")
     constants: list[TensorProto] = []
@@ -111,7 +113,7 @@ def combiner_nodes(
             depth, values = constant("classes", classes, np.int64), constant("values", [0, 1])
             likeliest = [node("ArgMax", [a], f"class{i}", axis=1, keepdims=0) for i, a in enumerate(answers)]
             answers = [node("OneHot", [c, depth, values], f"vote{i}") for i, c in enumerate(likeliest)]
-            # as `tasks.combiners.vote`: added in double and rounded, so that equal votes are equal
+            # as `tasks.combiners.vote`: summed in double precision and rounded, so that equal votes are equal
             exact = onnx.TensorProto.DOUBLE
             answers = [node("Cast", [a], f"exact{i}", to=exact) for i, a in enumerate(answers)]
             parts = [
@@ -132,17 +134,17 @@ def combiner_nodes(
 
 
 def _not_finite(node: Any, constant: Any, answers: Sequence[str]) -> list[str]:
-    """A tensor (batch, 1) for each answer: NaN for samples with a number that is not finite, else 0.
+    """Return a tensor (batch, 1) for each member: NaN for samples with a number that is not finite, else 0.
 
-    A mean hands on what is not finite; a vote would take it for the first class.
+    A mean passes on numbers that are not finite; a vote would count them for the first class.
     """
     axis = constant("finite-axis", [1], np.int64)
-    noughts = [node("Sub", [a, a], f"nought{i}") for i, a in enumerate(answers)]
-    return [node("ReduceSum", [n, axis], f"finite{i}", keepdims=1) for i, n in enumerate(noughts)]
+    zeros = [node("Sub", [a, a], f"nought{i}") for i, a in enumerate(answers)]
+    return [node("ReduceSum", [n, axis], f"finite{i}", keepdims=1) for i, n in enumerate(zeros)]
 
 
 def _median(node: Any, constant: Any, answers: Sequence[str]) -> str:
-    """The median of each class, scaled to sum 1; the mean where all medians are 0."""
+    """Add the median of each class, scaled to sum 1; the mean where all medians are 0."""
     count, first = len(answers), constant("axis", [0], np.int64)
     rows = [node("Unsqueeze", [a, first], f"row{i}") for i, a in enumerate(answers)]
     stacked = node("Concat", rows, "stacked", axis=0)
@@ -165,14 +167,14 @@ def _read(path: Path) -> ModelProto:
         model: ModelProto = onnx.load(str(path))
         if not _inputs(model) or not model.graph.output:
             raise ValueError("it has no input or no output")
-    except Exception as error:  # a missing file, protobuf's own errors, weights that lie elsewhere
+    except Exception as error:  # a missing file, protobuf's errors, missing external weights
         line = error_summary(error)
         raise LibraryError(f"{path} cannot be read as ONNX: {line}") from error
     return model
 
 
 def _inputs(model: ModelProto) -> list[Any]:
-    """Inputs that are no weights: old files list these too."""
+    """Return the inputs that are no weights: old files list weights, too."""
     weights = {w.name for w in model.graph.initializer}
     return [i for i in model.graph.input if i.name not in weights]
 
@@ -185,14 +187,14 @@ def _of_one_opset(models: dict[str, ModelProto], paths: Mapping[str, Path]) -> d
         try:
             same = _opsets(model).get("", 1) == newest
             found[name] = model if same else onnx.version_converter.convert_version(model, newest)
-        except Exception as error:  # the converter's errors have no common base but this
+        except Exception as error:  # the converter's errors have no narrower base class
             line = error_summary(error)
-            raise LibraryError(f"{paths[name]} cannot be raised to operator set {newest}: {line}") from error
+            raise LibraryError(f"{paths[name]} cannot be converted to operator set {newest}: {line}") from error
     return found
 
 
 def _opsets(model: ModelProto) -> dict[str, int]:
-    """Versions of operator sets by domain, ONNX's own under the empty name."""
+    """Return the versions of operator sets by domain, ONNX's own under the empty name."""
     return {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
 
 
@@ -208,7 +210,7 @@ def _finished(
     classes: int,
     facts: Mapping[str, str],
 ) -> bytes:
-    """The file of a graph with its inputs, output, versions and facts."""
+    """Complete the graph with its inputs, output, versions and metadata, and return the file."""
     onnx = require("onnx")
     opsets: dict[str, int] = {"": OPSET}
     for part in parts.values():

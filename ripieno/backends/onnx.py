@@ -1,4 +1,4 @@
-"""ONNX Runtime: small, quick, no torch in the process; on a GPU by its CUDA or its TensorRT provider."""
+"""ONNX Runtime backend: small, fast, no torch in the process; on a GPU by its CUDA or TensorRT provider."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ripieno.types import Device, Member
 
 
 class OnnxBackend:
-    """A member's ONNX file run by ONNX Runtime. Not thread-safe: one lane owns it."""
+    """A member's ONNX file run by ONNX Runtime. Not thread-safe: one worker owns it."""
 
     def __init__(
         self,
@@ -35,14 +35,14 @@ class OnnxBackend:
     ) -> None:
         """Load `path` on `device` with `threads` threads within an operator and one across operators.
 
-        The file is of its precision already, but TensorRT is told to lower it itself. `spinning` lets idle threads
-        wait in a busy loop: quicker for a session alone on its cores, ruinous for sessions that share them. Raises
+        The file already has its precision, except that TensorRT lowers it itself. `spinning` lets idle threads wait in
+        a busy loop: faster for a session alone on its cores, much slower for sessions that share them. Raises
         LibraryError when the file is absent or broken, EngineError when this ONNX Runtime has no provider for the
-        device, or one that does not load.
+        device, or one that cannot be loaded.
         """
         runtime = require("onnxruntime")
         if not path.exists():
-            raise LibraryError(f"{path} does not exist: {member.id} has no ONNX file; export it")
+            raise LibraryError(f"{path} does not exist; export {member.id} to ONNX first")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -55,27 +55,27 @@ class OnnxBackend:
         if device.type == "cuda":
             _load_libraries(runtime)
         try:
-            # no second try elsewhere: a member must run on its device or not at all
+            # no fallback: a member runs on its device or not at all
             self._session: Any = runtime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
-        except Exception as error:  # its exceptions have no common base but this
+        except Exception as error:  # its exceptions have no narrower base class
             line = error_summary(error)
             raise LibraryError(f"{path} cannot be run by ONNX Runtime: {line}") from error
         if device.type == "cuda":
             _check_provider(self._session.get_providers()[0], device, backend)
         self.member = member
-        # ours are `images` and `probabilities`; an imported network has names of its own
+        # ripieno's files use `images` and `probabilities`; an imported network may use other names
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
 
     def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
+        """Predict probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
         images = validate_input(images, self.member)
         if self._session is None:
-            raise EngineError(f"{self.member.id} is closed: load it again")
+            raise EngineError(f"{self.member.id} is closed; load it again")
         if not len(images):
             return np.empty((0, len(self.member.classes)), np.float32)
-        answers: NDArray[np.float32] = self._session.run([self._output], {self._input: images})[0]
-        return answers
+        probabilities: NDArray[np.float32] = self._session.run([self._output], {self._input: images})[0]
+        return probabilities
 
     def close(self) -> None:
         """Free the session."""
@@ -83,17 +83,17 @@ class OnnxBackend:
 
 
 def open_file(content: bytes, threads: int = 1) -> Callable[[NDArray[np.generic]], list[Any]]:
-    """A function from images to all outputs of an ONNX file with one input, on a processor.
+    """Return a function from images to all outputs of an ONNX file with one input, on a CPU.
 
-    Raises LibraryError when ONNX Runtime cannot load it, and the function whatever ONNX Runtime does.
+    Raises LibraryError when ONNX Runtime cannot load it; the function raises the exceptions of ONNX Runtime.
     """
     runtime = require("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # what fails is raised, too
+    options.log_severity_level = 4  # failures are raised anyway
     try:
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no common base but this
+    except Exception as error:  # its exceptions have no narrower base class
         raise LibraryError(f"cannot be run by ONNX Runtime: {error_summary(error)}") from error
     name = session.get_inputs()[0].name
     return lambda images: list(session.run(None, {name: images}))
@@ -101,10 +101,10 @@ def open_file(content: bytes, threads: int = 1) -> Callable[[NDArray[np.generic]
 
 @cache
 def _share_arena() -> bool:
-    """One arena for all sessions of this process: members take turns, so the largest one's activations are enough.
+    """Share one arena among all sessions of this process: members run in turn, so the largest activations suffice.
 
     With an arena each, eight sessions on batches of 64 hold 277 MiB, with one 148, at the same speed. False when
-    this ONNX Runtime has no such thing.
+    this ONNX Runtime does not support it.
     """
     runtime = require("onnxruntime")
     try:
@@ -116,7 +116,7 @@ def _share_arena() -> bool:
 
 
 def providers_of(device: Device, backend: str = "onnx") -> tuple[str, ...]:
-    """Names of the providers that run a graph on `device`, the first one most of it."""
+    """Return the names of the providers that run a graph on `device`; the first runs most of it."""
     if device.type == "cpu":
         return ("CPUExecutionProvider",)
     cuda = ("CUDAExecutionProvider", "CPUExecutionProvider")
@@ -124,31 +124,30 @@ def providers_of(device: Device, backend: str = "onnx") -> tuple[str, ...]:
 
 
 def _providers(runtime: Any, device: Device, backend: str, precision: str) -> list[Any]:
-    """The same with their options. Raises EngineError naming the one that this ONNX Runtime lacks."""
+    """Return the providers with their options. Raises EngineError naming the one that this ONNX Runtime lacks."""
     if backend == "tensorrt" and device.type == "cpu":
-        raise EngineError(f"{device.name} is not there for TensorRT, which runs on GPUs: use onnx or openvino")
+        raise EngineError(f"TensorRT cannot use {device.name}, because it runs on GPUs only; use onnx or openvino")
     wanted = providers_of(device, backend)
-    there = runtime.get_available_providers()
+    available = runtime.get_available_providers()
     for name in wanted:
-        if name not in there:
-            kind = name.removesuffix("ExecutionProvider").upper()
-            mend = "install onnxruntime-gpu" + (" and TensorRT" if kind == "TENSORRT" else "")
+        if name not in available:
+            remedy = "install onnxruntime-gpu" + (" and TensorRT" if name.startswith("Tensorrt") else "")
             raise EngineError(
-                f"{device.name} is not there for this ONNX Runtime (it has no {kind} provider): "
-                f"{mend}, or use cpu:0 or the torch backend"
+                f"ONNX Runtime was built without {name} and cannot use {device.name}; "
+                f"{remedy}, or use cpu:0 or the torch backend"
             )
     number = int(device.name.partition(":")[2] or 0)
     lowered = {"fp16": {"trt_fp16_enable": True}, "int8": {"trt_int8_enable": True}}.get(precision, {})
     options: dict[str, dict[str, Any]] = {
         "TensorrtExecutionProvider": {"device_id": number, **lowered},
-        # TF32 would round what is asked for in fp32
+        # TF32 would round fp32 values
         "CUDAExecutionProvider": {
             "device_id": number,
             "use_tf32": int(precision != "fp32"),
-            # no more than the device, or the lane's cap, has; and no doubling, or what was measured would not fit
+            # at most the memory of the device or of the worker; no doubling, or the measured members would not fit
             "gpu_mem_limit": device.memory,
             "arena_extend_strategy": "kSameAsRequested",
-            # a lane takes what is there, a batch of any size: trying every algorithm anew for each size takes seconds
+            # batches may have any size: an exhaustive algorithm search for each new size takes seconds
             "cudnn_conv_algo_search": "HEURISTIC",
         },
         "CPUExecutionProvider": {},
@@ -160,21 +159,21 @@ _loading = threading.Lock()
 
 
 def _load_libraries(runtime: Any) -> None:
-    """Load CUDA and cuDNN from where pip puts them, if this ONNX Runtime can: by itself it does not look there."""
+    """Load CUDA and cuDNN from pip's folders, if this ONNX Runtime can: it does not search there by default."""
     load = getattr(runtime, "preload_dlls", None)
-    # it prints what it does not find, where `--json` is written; lanes in threads must not turn that away all at once
+    # it prints missing libraries to stdout, the stream of `--json`; worker threads must not redirect it concurrently
     with _loading, contextlib.redirect_stdout(sys.stderr):
         if load is not None:
             load()
 
 
 def _check_provider(got: str, device: Device, backend: str) -> None:
-    """Raise EngineError when a session came to run elsewhere than on `device`: ONNX Runtime only logs that."""
+    """Raise EngineError when a session runs on another provider than that of `device`: ONNX Runtime only logs it."""
     wanted = providers_of(device, backend)[0]
     if got != wanted:
         names = "TensorRT" if backend == "tensorrt" else "CUDA and cuDNN"
-        mend = "install TensorRT" if backend == "tensorrt" else "pip install 'onnxruntime-gpu[cuda,cudnn]'"
+        remedy = "install TensorRT" if backend == "tensorrt" else "pip install 'onnxruntime-gpu[cuda,cudnn]'"
         raise EngineError(
-            f"{device.name} cannot be used: the libraries of {names} that this ONNX Runtime needs did not load "
-            f"(it would run on {got}, not {wanted}): {mend}, or use the torch backend"
+            f"{device.name} cannot be used: the {names} libraries for this ONNX Runtime could not be loaded "
+            f"(it would run on {got}, not {wanted}); {remedy}, or use the torch backend"
         )

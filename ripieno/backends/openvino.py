@@ -1,4 +1,4 @@
-"""OpenVINO: the quickest on most x86 processors, in bf16 where the processor has it. No torch in the process."""
+"""OpenVINO backend: the fastest on most x86 CPUs, in bf16 where the CPU has it. No torch in the process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ripieno.backends.inputs import validate_input
 from ripieno.errors import EngineError, LibraryError, require
 from ripieno.types import Device, Member
 
-# an int8 file says itself what is in int8; the rest of its network stays in fp32
+# an int8 file itself marks its int8 operators; the rest of the network stays in fp32
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 _NEEDED = {"bf16": "BF16", "fp16": "FP16"}
 _lock = threading.Lock()
@@ -25,51 +25,50 @@ _cores: list[Any] = []
 
 
 class OpenVinoBackend:
-    """A member's ONNX file run by OpenVINO on a processor. Not thread-safe: one lane owns it."""
+    """A member's ONNX file run by OpenVINO on a CPU. Not thread-safe: one worker owns it."""
 
     def __init__(
         self, path: Path, member: Member, device: Device, threads: int = 1, *, precision: Precision = "fp32"
     ) -> None:
         """Load `path` with `threads` threads in one stream, which stay on the cores of the calling thread.
 
-        The precision is what is asked for and nothing else: left alone, OpenVINO takes bf16 where it thinks fit.
-        Raises LibraryError when the file is absent or broken, EngineError when the device is no CPU or this one cannot
-        compute in `precision`.
+        The precision is always set explicitly, because OpenVINO may choose bf16 by default. Raises LibraryError when
+        the file is absent or broken, EngineError when the device is no CPU or this one does not support `precision`.
         """
         core = _core()
         if device.type != "cpu":
-            raise EngineError(f"{device.name} is not there for OpenVINO, which runs on cpu:0: use onnx or torch")
+            raise EngineError(f"OpenVINO cannot use {device.name}, because it runs on cpu:0 only; use onnx or torch")
         if precision in _NEEDED and not can(precision):
-            raise EngineError(f"this processor has no instructions for {precision}: use fp32 or int8")
+            raise EngineError(f"this processor has no instructions for {precision}; use fp32 or int8")
         if not path.exists():
-            raise LibraryError(f"{path} does not exist: {member.id} has no such file; export it")
+            raise LibraryError(f"{path} does not exist; export {member.id} first")
         options = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
-            # a lane pins its own thread; OpenVINO's pinning puts every lane on the first cores, at half the speed
+            # a worker pins its own thread; OpenVINO would pin every worker to the first cores, at half the speed
             "ENABLE_CPU_PINNING": False,
         }
         try:
             compiled = core.compile_model(core.read_model(str(path)), "CPU", options)
             self._request: Any = compiled.create_infer_request()
-        except Exception as error:  # its exceptions have no common base but this
+        except Exception as error:  # its exceptions have no narrower base class
             raise LibraryError(f"{path} cannot be run by OpenVINO: {_last_line(error)}") from error
         self.member = member
         self._tensor = _runtime().Tensor
 
     def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
+        """Predict probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
         images = validate_input(images, self.member)
         if self._request is None:
-            raise EngineError(f"{self.member.id} is closed: load it again")
+            raise EngineError(f"{self.member.id} is closed; load it again")
         if not len(images):
             return np.empty((0, len(self.member.classes)), np.float32)
-        # shared: no copy is made; a read-only array is only read, but OpenVINO wants it writeable
+        # shared memory avoids a copy; a read-only array is copied, because OpenVINO requires a writeable one
         shared = images if images.flags.writeable else images.copy()
         self._request.set_input_tensor(self._tensor(shared, shared_memory=True))
         self._request.infer()
-        # the next batch is written over this one's output
+        # the next batch overwrites this one's output
         return np.array(self._request.get_output_tensor(0).data, np.float32)
 
     def close(self) -> None:
@@ -78,13 +77,13 @@ class OpenVinoBackend:
 
 
 def can(precision: str) -> bool:
-    """Whether OpenVINO computes in `precision` on this processor without emulating it."""
+    """Return whether OpenVINO computes in `precision` on this CPU without emulation."""
     capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return {"fp32": "FP32", "int8": "INT8", **_NEEDED}[precision] in capabilities
 
 
 def _core() -> Any:
-    """OpenVINO's core, one for the process. Raises MissingExtraError when it is not installed."""
+    """Return OpenVINO's core, one per process. Raises MissingExtraError when it is not installed."""
     with _lock:
         if not _cores:
             _cores.append(_runtime().Core())
@@ -98,7 +97,7 @@ def _runtime() -> Any:
 
 @contextlib.contextmanager
 def without_telemetry() -> Iterator[None]:
-    """Have OpenVINO, should the block import it, find no telemetry: else importing it reports to its maker."""
+    """Hide the telemetry package from an import of OpenVINO in the block: the import would send usage data."""
     name = "openvino_telemetry"
     if "openvino" in sys.modules or name in sys.modules:
         yield

@@ -1,9 +1,9 @@
-"""A member's ONNX file in lower precision: int8 by calibration, or fp16. What they cost in accuracy, others decide.
+"""Lower precision for a member's ONNX file: int8 by calibration, or fp16. Other code decides on the accuracy loss.
 
 Static quantisation, QDQ form: every convolution and matrix product is wrapped in pairs of QuantizeLinear and
-DequantizeLinear that the runtimes fold into int8 kernels. Weights are signed, a scale a filter; activations unsigned,
-with the range seen on the calibration images. The images as they come in and the softmax stay as they are. The same
-file and images give the same bytes.
+DequantizeLinear that the runtimes fold into int8 kernels. Weights are signed, one scale per filter; activations are
+unsigned, with the range of the calibration images. The input images and the softmax are unchanged. The same file and
+images give the same bytes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ripieno import files
 from ripieno.errors import EngineError, require
 
 BATCH = 32
-"""Images of a calibration batch."""
+"""Images per calibration batch."""
 QUANTISED = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat")
-"""Operators that int8 kernels exist for; between them values need not go back to fp32."""
+"""Operators with int8 kernels; between them values need not be converted to fp32."""
 
 
 def write_int8(source: Path, target: Path, images: NDArray[np.generic]) -> None:
@@ -36,13 +36,13 @@ def write_int8(source: Path, target: Path, images: NDArray[np.generic]) -> None:
     require("onnx")
     require("onnxruntime")
     with tempfile.TemporaryDirectory(prefix="ripieno-") as folder, _quiet():
-        made = Path(folder) / "made.onnx"
+        quantised = Path(folder) / "quantised.onnx"
         try:
-            _quantise(source, made, images)
-        except Exception as error:  # the tool raises whatever a stranger's graph makes it
+            _quantise(source, quantised, images)
+        except Exception as error:  # a foreign graph may cause any exception
             line = (str(error).strip().splitlines() or [""])[0]
             raise EngineError(f"{source} cannot be quantised: {type(error).__name__}: {line[:200]}") from error
-        files.copy_file(made, target)
+        files.copy_file(quantised, target)
 
 
 def write_fp16(source: Path, target: Path) -> None:
@@ -64,7 +64,7 @@ def write_fp16(source: Path, target: Path) -> None:
 def _quantise(source: Path, target: Path, images: NDArray[np.generic]) -> None:
     tool = require("onnxruntime.quantization")
     prepared = target.with_name("prepared.onnx")
-    # folds constants and batch normalisation, and infers the shapes that the quantiser asks for
+    # folds constants and batch normalisation, and infers the shapes that the quantiser needs
     require("onnxruntime.quantization.shape_inference").quant_pre_process(
         str(source), str(prepared), skip_symbolic_shape=True
     )
@@ -85,13 +85,13 @@ def _input_name(path: Path) -> str:
 
 
 class _Reader:
-    """Calibration images in batches, as the quantiser asks for them."""
+    """Calibration images in batches, in the quantiser's interface."""
 
     def __init__(self, name: str, images: NDArray[np.generic]) -> None:
         self._name, self._images, self._next = name, images, 0
 
     def get_next(self) -> dict[str, NDArray[np.generic]] | None:
-        """The next batch; None after the last."""
+        """Return the next batch; None after the last."""
         batch = np.ascontiguousarray(self._images[self._next : self._next + BATCH])
         self._next += BATCH
         return {self._name: batch} if len(batch) else None
@@ -103,7 +103,7 @@ class _Reader:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the tools from talking: they log and print about themselves, through the root logger."""
+    """Suppress the messages that the tools log and print, through the root logger."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.CRITICAL)

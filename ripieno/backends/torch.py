@@ -1,4 +1,4 @@
-"""PyTorch: eager, the reference every other backend is compared with; compiled; or replaying CUDA graphs."""
+"""PyTorch backend: eager, the reference for all other backends; compiled; or replaying CUDA graphs."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ripieno.resources import sleep_while_waiting
 from ripieno.types import Device, Member
 
 GRAPHS = 8
-"""Most batch sizes that a member keeps a CUDA graph for; other batches are padded to one of them, or run eagerly."""
+"""Batch sizes with a CUDA graph per member, at most; other batches are padded to one of them, or run eagerly."""
 WARM_UP = 3
-"""Batches before a CUDA graph is recorded, as PyTorch asks for."""
+"""Batches before a CUDA graph is recorded, as PyTorch requires."""
 _recording = threading.Lock()
-"""PyTorch records one CUDA graph at a time in a process, and its memory must not be given back meanwhile."""
+"""Lock for recording: PyTorch records one CUDA graph at a time in a process and must not release memory meanwhile."""
 
 
 class TorchBackend:
-    """A member's weights run by PyTorch. Not thread-safe: one lane owns it."""
+    """A member's weights run by PyTorch. Not thread-safe: one worker owns it."""
 
     def __init__(
         self,
@@ -43,20 +43,20 @@ class TorchBackend:
     ) -> None:
         """Build the member's network on `device` with the weights at `path` (`weights.safetensors`).
 
-        `precision` other than fp32 is autocast's. `trusted` names the families of the user's own that may be imported.
-        Raises LibraryError when the weights are absent or another network's, EngineError when the device is not there
-        or the network cannot be compiled, ModelError for an untrusted family.
+        `precision` other than fp32 is autocast's. `trusted` names the user's families that may be imported. Raises
+        LibraryError when the weights are absent or another network's, EngineError when the device is not available or
+        the network cannot be compiled, ModelError for an untrusted family.
         """
         sleep_while_waiting()
         torch = self._torch = require("torch")
         self.member, self.threads = member, threads
         if device.type == "cuda" and not torch.cuda.is_available():
-            raise EngineError(f"{device.name} is not there: this PyTorch sees no CUDA device; use cpu:0")
+            raise EngineError(f"{device.name} is not available: this PyTorch sees no CUDA device; use cpu:0")
         if backend == "torch-graphs" and device.type != "cuda":
-            raise EngineError(f"{device.name} is not there for CUDA graphs, which run on GPUs: use torch")
+            raise EngineError(f"CUDA graphs cannot use {device.name}, because they run on GPUs only; use torch")
         self._device = device.name if device.type == "cuda" else "cpu"
         if device.type == "cuda" and precision == "fp32":
-            torch.backends.cudnn.allow_tf32 = False  # on by default, and no fp32
+            torch.backends.cudnn.allow_tf32 = False  # on by default, but less precise than fp32
         self._lowered = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         network = load_network(member, path, trusted)
         self._network: Any = network.to(self._device, memory_format=torch.channels_last)
@@ -65,28 +65,28 @@ class TorchBackend:
             self._compile()
 
     def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
+        """Predict probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
         torch = self._torch
         images = validate_input(images, self.member)
         if self._network is None:
-            raise EngineError(f"{self.member.id} is closed: load it again")
+            raise EngineError(f"{self.member.id} is closed; load it again")
         if not len(images):
             return np.empty((0, len(self.member.classes)), np.float32)
-        if torch.get_num_threads() != self.threads:  # set for the calling thread, which owns this lane
+        if torch.get_num_threads() != self.threads:  # set for the calling thread, the worker's own
             torch.set_num_threads(self.threads)
         with torch.inference_mode():
-            # torch cannot see memory that may not be written
+            # torch cannot wrap read-only memory
             batch = torch.from_numpy(images if images.flags.writeable else images.copy())
             run = self._probabilities if self._graphs is None else self._replay
-            answers: NDArray[np.float32] = run(batch.to(self._device)).cpu().numpy()
-        return answers
+            probabilities: NDArray[np.float32] = run(batch.to(self._device)).cpu().numpy()
+        return probabilities
 
     def close(self) -> None:
         """Free the network."""
         self._network = self._graphs = None
         if self._device != "cpu":
-            # PyTorch keeps what it took from a GPU: whoever measures or loads the next member would find it taken
-            with _recording, contextlib.suppress(RuntimeError):  # on a GPU that failed there is nothing to give back
+            # PyTorch caches freed GPU memory: the next member or measurement would see it as used
+            with _recording, contextlib.suppress(RuntimeError):  # a failed GPU has no memory to release
                 self._torch.cuda.empty_cache()
 
     def _probabilities(self, batch: Any) -> Any:
@@ -96,21 +96,21 @@ class TorchBackend:
             return torch.softmax(self._network(batch).float(), 1)
 
     def _compile(self) -> None:
-        """Compile for any batch, now: a lane must not find out at its first request that there is no compiler."""
+        """Compile for any batch now, so that a missing compiler is found before a worker's first request."""
         images = np.zeros((2, *self.member.input.shape), self.member.input.dtype)
         try:
-            # the compiler asks every package with a compiler of its own, and warns about itself
+            # the compiler loads plugins of installed packages, and emits warnings
             with without_telemetry(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._network = self._torch.compile(self._network, dynamic=True)
-                for size in (2, 1):  # a batch of one is compiled apart
+                for size in (2, 1):  # a batch of one is compiled separately
                     self.infer(images[:size])
-        except Exception as error:  # compilers fail in ways of their own
+        except Exception as error:  # compilers raise many types of errors
             line = error_summary(error)
-            raise EngineError(f"{self.member.id} cannot be compiled ({line[:200]}): use the torch backend") from error
+            raise EngineError(f"{self.member.id} cannot be compiled ({line[:200]}); use the torch backend") from error
 
     def _replay(self, batch: Any) -> Any:
-        """The answer by a recorded graph of the batch's size, or of a larger one."""
+        """Run the batch by a recorded graph of its size, or of a larger one."""
         assert self._graphs is not None
         size = len(batch)
         wide = 1 << (size - 1).bit_length()
@@ -122,7 +122,7 @@ class TorchBackend:
 
 
 class _Graph:
-    """What a network does to a batch of one size, recorded on the GPU: replaying it costs one launch."""
+    """CUDA graph of a network for one batch size: replaying it costs one launch."""
 
     def __init__(self, torch: Any, call: Any, batch: Any, size: int) -> None:
         self._torch = torch
@@ -135,20 +135,20 @@ class _Graph:
                     call(self._images)
             torch.cuda.current_stream().wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
-            # PyTorch's own stream for this is on whichever GPU recorded first: on another one it would record nothing.
-            # Other lanes may use the GPU from their threads meanwhile.
+            # PyTorch's own stream for this is on the GPU that recorded first: on another one it would record nothing.
+            # Other workers may use the GPU from their threads meanwhile.
             with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
-                self._answers = call(self._images)
+                self._output = call(self._images)
 
     def run(self, batch: Any) -> Any:
         with self._torch.cuda.device(self._images.device):
             self._images[: len(batch)].copy_(batch)
             self._graph.replay()
-        return self._answers[: len(batch)]
+        return self._output[: len(batch)]
 
 
 def load_network(member: Member, path: Path, trusted: Collection[str] = ()) -> Any:
-    """The member's network in evaluation mode, on the CPU, with the weights at `path`.
+    """Load the member's network in evaluation mode, on the CPU, with the weights at `path`.
 
     Raises LibraryError when they are absent or do not fit, ModelError for a family not in `trusted`.
     """
@@ -162,9 +162,9 @@ def load_network(member: Member, path: Path, trusted: Collection[str] = ()) -> A
     try:
         network.load_state_dict(load_file(path))
     except FileNotFoundError as error:
-        raise LibraryError(f"{path} does not exist: {member.id} has no weights") from error
+        raise LibraryError(f"{path} does not exist; {member.id} has no weights") from error
     except (OSError, SafetensorError) as error:
         raise LibraryError(f"{path} is no readable safetensors file: {error}") from error
     except RuntimeError as error:
-        raise LibraryError(f"{path} holds the weights of another network than {member.id}: train it again") from error
+        raise LibraryError(f"{path} holds the weights of another network than {member.id}; train it again") from error
     return network.eval()

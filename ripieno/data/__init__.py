@@ -1,6 +1,6 @@
-"""Data sets: read from what people have, split, and kept as one memory-mapped folder.
+"""Data sets: reading, splitting, and storing as one memory-mapped folder.
 
-Names are looked up on first use: who checks the pixels of a request reads no pictures.
+Names are imported on first use, so that a check of a request's pixels does not load the image readers.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from ripieno.data.dataset import write_dataset as write_dataset
     from ripieno.data.load import load_dataset as load_dataset
 
-_HOMES = {"load_dataset": "load", "open_dataset": "dataset", "write_dataset": "dataset"}
+_MODULES = {"load_dataset": "load", "open_dataset": "dataset", "write_dataset": "dataset"}
 
 __all__ = ["load_dataset", "open_dataset", "write_dataset"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"ripieno.data.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"ripieno.data.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'ripieno.data' has no attribute {name!r}")

@@ -1,8 +1,8 @@
-"""Data sets of other libraries: Hugging Face `datasets`, PyTorch `Dataset`, and mappings of splits to either.
+"""Adapters for other libraries' data sets: Hugging Face `datasets`, PyTorch `Dataset`, and mappings of splits to them.
 
-A split may be a pair of arrays (images, labels), too. Nothing of theirs is imported: what they are is told by what they
-can do. A Hugging Face data set has `features` and rows that are mappings; a PyTorch one has items (image, label, ...).
-Both are read once, item by item.
+A split may also be a pair of arrays (images, labels). The other libraries are not imported: a data set is recognised by
+its interface. A Hugging Face data set has `features` and rows that are mappings; a PyTorch one has items (image, label,
+...). Both are read once, item by item.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from ripieno.data.splits import splits_of
 from ripieno.errors import DataError, error_summary
 
 FEW = 32
-"""Items, about, that a data set is called by."""
+"""Approximate number of items in the fingerprint of a run's record."""
 MANY = 4096
-"""Items, about, that tell a data set from another."""
-MEND = "it must give (image, label) items, or rows with an image and a label column"
+"""Approximate number of items in a checksum that distinguishes data sets."""
+EXPECTED = "it must give (image, label) items, or rows with an image and a label column"
 
 
 class Items(Protocol):
-    """What a data set of another library can do at least: give its items."""
+    """Minimal interface of another library's data set: item access."""
 
     def __getitem__(self, index: Any, /) -> Any:
-        """The item, or the column, at `index`."""
+        """Return the item, or the column, at `index`."""
         ...
 
 
@@ -43,7 +43,7 @@ ExternalData = Items | Mapping[str, Items | Pair]
 
 
 def is_external_dataset(source: object) -> bool:
-    """Whether `source` is a data set of another library, or a mapping of splits to such or to (images, labels)."""
+    """Return whether `source` is another library's data set, or a mapping of splits to such or to (images, labels)."""
     if isinstance(source, Mapping):
         return bool(source) and all(is_external_dataset(part) or is_pair(part) for part in source.values())
     if isinstance(source, str | bytes | tuple | list | np.ndarray):
@@ -64,22 +64,22 @@ def is_pair(source: object) -> bool:
 
 
 def read_external(source: Any, size: int | None, notes: list[str]) -> Samples:
-    """The samples of a data set of another library; images of different sizes need `size`.
+    """Read the samples of another library's data set; images of different sizes need `size`.
 
-    A mapping names its splits: train, valid (validation, val, dev), test; each may be (images, labels), too. Raises
-    DataError saying which item of which split cannot be used, and how it must be.
+    A mapping names its splits: train, valid (validation, val, dev), test; each may also be (images, labels). Raises
+    DataError naming the unusable item and its split, and the expectation.
     """
     if isinstance(source, Mapping):
         named = splits_of(map(str, source))
         unknown = [name for name, split in named.items() if split is None]
         if unknown:
             raise DataError(
-                f"data has a split {unknown[0]!r}: splits are train, valid and test; leave it out or rename it"
+                f"data has a split {unknown[0]!r}; expected train, valid and test; leave it out or rename it"
             )
         splits = {split: part for split, part in zip(named.values(), source.values(), strict=True) if split}
         if len(splits) < len(source) or "train" not in splits:
             raise DataError(
-                f"data has the splits {', '.join(map(str, source))}: one must be train, none may come twice"
+                f"data has the splits {', '.join(map(str, source))}; expected train, and each split at most once"
             )
     else:
         splits = {"train": source}
@@ -97,13 +97,13 @@ def read_external(source: Any, size: int | None, notes: list[str]) -> Samples:
             own[len(parts)] = classes
         parts.append(SplitArrays(_stacked(items, where), np.asarray(labels), where, split, channels_last=True))
     if any(classes != names and not set(classes).isdisjoint(names or []) for classes in own.values()):
-        # each split numbers the same classes in its own way: they meet by name
+        # the splits number the same classes differently, so their labels are joined by name
         parts = [_with_names(part, own.get(place, names or [])) for place, part in enumerate(parts)]
     return join(_name(source), parts, names, notes, positions=True)
 
 
 def _with_names(part: SplitArrays, classes: Sequence[str]) -> SplitArrays:
-    """Replace labels that are indices by the names of their classes. Raises DataError for one outside of `classes`."""
+    """Replace index labels by the names of their classes. Raises DataError for an index outside `classes`."""
     if part.labels.dtype.kind not in "iu":
         return part
     wrong = part.labels[(part.labels < 0) | (part.labels >= len(classes))]
@@ -113,10 +113,10 @@ def _with_names(part: SplitArrays, classes: Sequence[str]) -> SplitArrays:
 
 
 def external_fingerprint(source: Any, images: bool = True) -> str:
-    """What `source` is called in a run's record: the same when it is brought again, from a few of its items.
+    """Return the fingerprint of an external data set for a run's record, from a few of its items; stable across runs.
 
-    Images that are drawn anew whenever they are asked for, by random augmentation, do not count. Without `images` it is
-    called as in records of older versions, which counted the labels only.
+    Images that random augmentation changes on every access are not hashed. Without `images` the fingerprint has the
+    form of older versions, which hashed the labels only.
     """
     if isinstance(source, Mapping):
         return "; ".join(f"{name}: {external_fingerprint(part, images)}" for name, part in source.items())
@@ -125,30 +125,30 @@ def external_fingerprint(source: Any, images: bool = True) -> str:
         few = [(np.asarray(pixels[i]), str(codes[i])) for i in range(0, len(pixels), max(1, len(pixels) // FEW))]
         arrays = f"{len(pixels)} samples in arrays, labels' crc32 {crc32(np.asarray(codes).tobytes()):08x}"
         return f"{arrays}, some images' {_checksum(few, None):08x}" if images else arrays
-    if fingerprint := getattr(source, "_fingerprint", None):  # Hugging Face's, of all that made the data
+    if fingerprint := getattr(source, "_fingerprint", None):  # Hugging Face's hash of all processing steps
         return f"{_name(source)} {fingerprint}"
     count = len(source) if hasattr(source, "__len__") else 0
     rows = range(0, count, max(1, count // FEW))
-    said = f"{_name(source)} of {count} items"
+    text = f"{_name(source)} of {count} items"
     try:
         items = [source[i] for i in rows]
         labels = [str(item[1]) if not isinstance(item, Mapping) else "" for item in items]
-        said += f", crc32 {crc32(' '.join(labels).encode()):08x} of some labels"
+        text += f", crc32 {crc32(' '.join(labels).encode()):08x} of some labels"
         if images:
             features = getattr(source, "features", None)
             columns = _columns(features, "the data") if isinstance(features, Mapping) else None
             found = _checksum(items, columns)
             again = _checksum([source[i] for i in rows], columns)
-            said += f", {found:08x} of some images" if found == again else ""
-    except Exception:  # whatever a user's data set makes of an item: who reads them all says of which
-        return said
-    return said
+            text += f", {found:08x} of some images" if found == again else ""
+    except Exception:  # any error of the user's data set: the full read reports which item
+        return text
+    return text
 
 
 def sample(source: Any) -> tuple[str, str]:
-    """How large a data set of another library is, in words, and a checksum of its items, or of some thousand of them.
+    """Return the size of another library's data set as text, and a checksum of its items, at most some thousand.
 
-    Images that are drawn anew whenever they are asked for, by random augmentation, do not count; their labels do.
+    Images that random augmentation changes on every access are not hashed; their labels are.
     """
     count = len(source) if hasattr(source, "__len__") and hasattr(source, "__getitem__") else 0
     size, rows = f"{count:,} items of {_name(source)}", range(0, count, max(1, count // MANY))
@@ -158,13 +158,13 @@ def sample(source: Any) -> tuple[str, str]:
         found, again = (_checksum((source[i] for i in rows), columns) for _ in range(2))
         if found != again:
             found = _checksum((source[i] for i in rows), columns, images=False)
-    except Exception:  # whatever a user's data set makes of an item: who reads them all says of which
+    except Exception:  # any error of the user's data set: the full read reports which item
         return size, size
     return size, f"{size}, {found:08x}"
 
 
 def _checksum(items: Iterable[Any], columns: tuple[str, str] | None, images: bool = True) -> int:
-    """Of images and labels, or of labels alone."""
+    """Return the CRC-32 of images and labels, or of labels alone."""
     found = 0
     for item in items:
         if columns is None and isinstance(item, Mapping):
@@ -176,14 +176,14 @@ def _checksum(items: Iterable[Any], columns: tuple[str, str] | None, images: boo
 
 
 def _read(part: Any, where: str, size: int | None) -> tuple[list[NDArray[Any]], list[Any], list[str] | None]:
-    """Images, labels and, where they are known, the names of the classes."""
+    """Read images, labels and, where they are known, the names of the classes."""
     features = getattr(part, "features", None)
     columns = _columns(features, where) if isinstance(features, Mapping) else None
     classes = _classes(part, features, columns)
     images: list[NDArray[Any]] = []
     labels: list[Any] = []
     for item in _items(part, where):
-        with _told(len(images), where):
+        with _item_errors(len(images), where):
             if columns is None and isinstance(item, Mapping):
                 columns = _columns(item, where)
             image, label = (item[columns[0]], item[columns[1]]) if columns else (item[0], item[1])
@@ -191,15 +191,15 @@ def _read(part: Any, where: str, size: int | None) -> tuple[list[NDArray[Any]], 
             labels.append(_label(label))
             images.append(pixels if size is None else _resized(pixels, size))
     if not images:
-        raise DataError(f"{where} holds no items: {MEND}")
+        raise DataError(f"{where} holds no items: {EXPECTED}")
     return images, labels, classes
 
 
 def images_of(source: Any) -> Iterator[tuple[str, Any]]:
-    """Give the images of a data set of another library, or of a mapping of splits, without their labels.
+    """Yield the images of another library's data set, or of a mapping of splits, without their labels.
 
-    Each comes with its name: pictures of Pillow as they are, others as arrays (height, width, channels), or whole
-    arrays of images. Raises DataError naming an item that holds none.
+    Each comes with its name: Pillow images unchanged, others as arrays (height, width, channels), or whole arrays of
+    images. Raises DataError naming an item without an image.
     """
     if isinstance(source, Mapping):
         for split, part in source.items():
@@ -209,7 +209,7 @@ def images_of(source: Any) -> Iterator[tuple[str, Any]]:
     features = getattr(source, "features", None)
     column = _column_of_images(features, "the data") if isinstance(features, Mapping) else None
     for number, item in enumerate(_items(source, "the data")):
-        with _told(number, "the data"):
+        with _item_errors(number, "the data"):
             if column is None and isinstance(item, Mapping):
                 column = _column_of_images(item, "the data")
             image = item[column] if column else item[0] if isinstance(item, tuple | list) else item
@@ -218,14 +218,14 @@ def images_of(source: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _items(part: Any, where: str) -> Iterator[Any]:
-    """Items in their order; PyTorch's have a length and no end of their own."""
+    """Yield items in order; an indexed data set is read up to its length, because its iterator may not end."""
     indexed = hasattr(part, "__getitem__") and hasattr(part, "__len__")
     number, end = 0, object()
     items: Iterator[Any] = iter(())
-    with _told(0, where):
+    with _item_errors(0, where):
         items = (part[i] for i in range(len(part))) if indexed else iter(part)
     while True:
-        with _told(number, where):
+        with _item_errors(number, where):
             item = next(items, end)
         if item is end:
             return
@@ -234,45 +234,45 @@ def _items(part: Any, where: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _told(number: int, where: str) -> Iterator[None]:
-    """Make of whatever a user's data set makes of an item the line that names it."""
+def _item_errors(number: int, where: str) -> Iterator[None]:
+    """Convert any error of the user's data set into a DataError that names the item."""
     try:
         yield
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"item {number} of {where} cannot be used ({error_summary(error)}): {MEND}") from error
+        raise DataError(f"item {number} of {where} cannot be used ({error_summary(error)}): {EXPECTED}") from error
 
 
 def _columns(features: Mapping[str, Any], where: str) -> tuple[str, str]:
-    """The columns of images and of labels of a Hugging Face data set: by their types, else by their names."""
+    """Find the image and label columns of a Hugging Face data set: by their types, else by their names."""
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
     labels = [n for n, kind in kinds.items() if kind == "ClassLabel"]
     labels = [n for n in labels if n.lower() in LABELS] or labels or [n for n in kinds if n.lower() in LABELS]
     if len(_images(kinds)) != 1 or len(labels) != 1:
         raise DataError(
-            f"{where} has the columns {', '.join(kinds)}: one must hold images and one labels; "
+            f"{where} has the columns {', '.join(kinds)}; expected one of images and one of labels; "
             "choose two with select_columns, rename them image and label with rename_column"
         )
     return _images(kinds)[0], labels[0]
 
 
 def _column_of_images(features: Mapping[str, Any], where: str) -> str:
-    """The column of images alone."""
+    """Find the image column."""
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
     if len(_images(kinds)) != 1:
-        raise DataError(f"{where} has the columns {', '.join(kinds)}: one must hold images; name it image")
+        raise DataError(f"{where} has the columns {', '.join(kinds)}; expected one of images; name it image")
     return _images(kinds)[0]
 
 
 def _images(kinds: Mapping[str, str]) -> list[str]:
-    """The columns that hold images, of the types of all columns."""
+    """Return the names of image columns, given the types of all columns."""
     typed = [n for n, kind in kinds.items() if kind in ("Image", "Array2D", "Array3D")]
     return typed or [n for n in kinds if n.lower() in IMAGES]
 
 
 def _classes(part: Any, features: Any, columns: tuple[str, str] | None) -> list[str] | None:
-    """Names of the classes: of a ClassLabel column, or as torchvision keeps them (a subset's in the whole)."""
+    """Return the class names: of a ClassLabel column, or torchvision's `classes` (a subset's in its whole data set)."""
     names = getattr(features[columns[1]], "names", None) if columns else getattr(part, "classes", None)
     if names is None and columns is None and hasattr(part, "dataset"):
         return _classes(part.dataset, None, None)
@@ -282,7 +282,7 @@ def _classes(part: Any, features: Any, columns: tuple[str, str] | None) -> list[
 
 
 def _pixels(image: Any) -> NDArray[Any]:
-    """An image as (height, width, channels): of Pillow, a tensor (channels first), or an array."""
+    """Convert an image to (height, width, channels): from Pillow, a tensor (channels first), or an array."""
     if hasattr(image, "convert"):
         return to_pixels(image)
     tensor = hasattr(image, "detach")
@@ -304,7 +304,7 @@ def _resized(pixels: NDArray[Any], size: int) -> NDArray[Any]:
 
 
 def _label(label: Any) -> Any:
-    """A label as a plain number or name."""
+    """Convert a label to a plain number or name."""
     plain = label.item() if hasattr(label, "item") else label
     if not isinstance(plain, int | float | str) or plain is None:
         raise ValueError(f"a label is {type(label).__name__}")
@@ -312,18 +312,18 @@ def _label(label: Any) -> Any:
 
 
 def _stacked(images: list[NDArray[Any]], where: str) -> NDArray[Any]:
-    """Images of one type and shape, one above the other; grey ones among coloured get three channels."""
+    """Stack images of one type and shape; grey images among coloured ones get three channels."""
     types = {image.dtype: i for i, image in reversed(list(enumerate(images)))}
     if len({"f" if dtype.kind == "f" else dtype for dtype in types}) > 1:
-        said = " and ".join(f"item {i} {dtype}" for dtype, i in sorted(types.items(), key=lambda t: t[1])[:2])
-        raise DataError(f"images of {where} differ, {said}: all must have one type and one range; convert them")
+        text = " and ".join(f"item {i} {dtype}" for dtype, i in sorted(types.items(), key=lambda t: t[1])[:2])
+        raise DataError(f"images of {where} differ, {text}; expected one type and one range; convert them")
     shapes = {image.shape for image in images}
-    if {shape[2] for shape in shapes} == {1, 3}:  # grey ones among coloured
+    if {shape[2] for shape in shapes} == {1, 3}:  # grey images among coloured ones
         images = [np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image for image in images]
         shapes = {image.shape for image in images}
     if len(shapes) > 1:
         few = " and ".join(map(str, sorted(shapes)[:2]))
-        raise DataError(f"images of {where} have shapes {few}: they must be the same; --size (size=) makes them so")
+        raise DataError(f"images of {where} have shapes {few}; expected one shape; resize them with --size (size=)")
     return np.stack(images)
 
 

@@ -1,7 +1,7 @@
-"""Augmentation of table 5, for a whole batch at once on the device it trains on.
+"""Augmentation of table 5, for a whole batch at once on the training device.
 
-Each `max_` means what Keras' `ImageDataGenerator`, which the paper used, means by it; where its versions differ, what
-table 5's ranges make sense with. Every sample draws its own values, uniformly:
+Each `max_` has the meaning of Keras' `ImageDataGenerator`, which the paper used. Where its versions differ, the meaning
+is the one that suits table 5's ranges. Every sample draws its own values, uniformly:
 
     zoom         the visible window is 1 - z to 1 + z times the image, for each axis on its own
     translation  -t to t of the width, and of the height
@@ -9,7 +9,7 @@ table 5's ranges make sense with. Every sample draws its own values, uniformly:
     channel      -c to c of the value range, added to each channel on its own; not clipped
     rotation     -r to r degrees
 
-What comes into sight from outside repeats the border.
+Pixels from outside the image repeat its border.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from ripieno.errors import DataError, require
 
 _LIMITS = {"max_zoom": 1.0, "max_translation": 1.0, "max_shear": 1.57, "max_channel_shift": 1.0, "max_rotation": 180.0}
-"""What each maximum must stay below; rotation may equal it."""
+"""Exclusive upper limit of each maximum; rotation may equal it."""
 
 
 @dataclass(frozen=True)
@@ -49,33 +49,33 @@ class Augmentation:
 
     @property
     def is_identity(self) -> bool:
-        """Whether it changes nothing, and so draws nothing."""
+        """True when nothing changes, so that no random number is drawn."""
         return not (self.warps or self.flip or self.max_channel_shift)
 
     @property
     def warps(self) -> bool:
-        """Whether pixels move: what costs most."""
+        """True when pixels move, which is the most expensive change."""
         return any((self.max_zoom, self.max_translation, self.max_shear, self.max_rotation))
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Changed copies of `images` (samples, channels, height, width), floating point; same shape, type and device.
+        """Return changed copies of `images` (samples, channels, height, width), floating point.
 
-        The randomness is `generator`'s alone, drawn on its device: the same state gives the same batch. The images
-        themselves are given back when nothing changes.
+        Shape, type and device stay the same. All random numbers come from `generator`, drawn on its device: the same
+        state gives the same batch. Without any change the images themselves are returned.
         """
         if self.is_identity or not len(images):
             return images
         return self.apply(images, self.draw(len(images), images.shape[1], generator).to(images.device))
 
     def draw(self, samples: int, channels: int, generator: torch.Generator) -> Tensor:
-        """What `apply` needs for as many images: (samples, 7 + channels) numbers in 0..1, on `generator`'s device.
+        """Draw the random numbers of `apply`: (samples, 7 + channels) in 0..1, on `generator`'s device.
 
-        One draw whatever is switched on, so that one maximum does not change what another draws.
+        The draw has the same size for all settings, so that one maximum does not affect another's values.
         """
         return torch.rand(samples, 7 + channels, generator=generator, device=generator.device)
 
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
-        """`images` changed as `draws`, made by `draw`, says: each depends on its own row alone. See `__call__`."""
+        """Return `images` changed by `draws` of `draw`: each depends on its own row alone. See `__call__`."""
         assert images.ndim == 4, "images must be NCHW"
         assert images.is_floating_point(), "images must be floating point"
         signed = draws * 2 - 1
@@ -96,7 +96,7 @@ class Augmentation:
 
 
 def warp(images: Tensor, zoom: Tensor, translation: Tensor, shear: Tensor, rotation: Tensor) -> Tensor:
-    """Each image (samples, channels, height, width) through its own affine map about its centre, bilinear.
+    """Apply to each image (samples, channels, height, width) its own affine map about its centre, bilinear.
 
     `zoom` (samples, 2) is the visible window's width and height relative to the image's (below 1 enlarges),
     `translation` (samples, 2) is right and down as fractions of width and height, `shear` (samples,) is in radians,

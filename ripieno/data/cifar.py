@@ -1,6 +1,6 @@
 """CIFAR-10 and CIFAR-100 as published: the python or the binary version, a folder or the `.tar.gz` itself.
 
-Nothing is unpacked to disk, and the python version's pickles are not executed (see `opcodes`).
+No file is unpacked to disk, and the python version's pickles are not executed (see `safe_unpickler`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ PIXELS = 3 * 32 * 32
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 Files = Mapping[str, Path | bytes]
-"""Each file by its name: where it lies, or its contents."""
+"""File name to its path or its contents."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """One of the four published archives: its files, and how a batch and the class names are read."""
+    """One of the four published archives: its files, and the format of a batch and of the class names."""
 
     name: str
     train: tuple[str, ...]
@@ -38,11 +38,11 @@ class Version:
     label: str
     """key of the labels (python), or of the class names' file"""
     label_bytes: int = 0
-    """label bytes before each image, the last is the one wanted; 0 for the python version"""
+    """label bytes before each image, of which the last is used; 0 for the python version"""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All files it must have."""
+        """All required files."""
         return (*self.train, *self.test)
 
 
@@ -58,33 +58,33 @@ NAME_KEYS = {"labels": "label_names", "fine_labels": "fine_label_names"}
 
 
 def is_tar(path: Path) -> bool:
-    """Whether the file's name is that of a tar archive."""
+    """Return whether the file name is that of a tar archive."""
     return path.name.endswith((".tar.gz", ".tgz", ".tar"))
 
 
 def is_cifar(folder: Path) -> bool:
-    """Whether the folder, or one in it, holds files of a published CIFAR archive."""
+    """Return whether the folder, or one in it, holds files of a published CIFAR archive."""
     return _version(_folder_files(folder)) is not None
 
 
 def cifar_files(folder: Path) -> list[Path]:
-    """The files of a CIFAR archive unpacked to `folder`."""
+    """List the files of a CIFAR archive unpacked to `folder`."""
     wanted = {name for version in VERSIONS for name in (*version.files, version.names)}
     return [Path(str(file)) for name, file in sorted(_folder_files(folder).items()) if name in wanted]
 
 
 def read_cifar(path: Path, notes: list[str]) -> Samples:
-    """Images, fine labels and class names of a CIFAR archive; its test split is kept.
+    """Read images, fine labels and class names of a CIFAR archive; keep its test split.
 
-    Raises DataError when files are missing or broken, or hold anything that the published ones do not.
+    Raises DataError when files are missing or broken, or have contents that the published files do not have.
     """
     files = _folder_files(path) if path.is_dir() else _tar_files(path)
     version = _version(files)
     if version is None:
-        raise DataError(f"{path} is no CIFAR archive: it must hold data_batch_1 to 5 and test_batch, or train and test")
+        raise DataError(f"{path} is no CIFAR archive; expected data_batch_1 to 5 and test_batch, or train and test")
     missing = [name for name in version.files if name not in files]
     if missing:
-        raise DataError(f"{path} has no {missing[0]}, which {version.name} must have: fetch or unpack it again")
+        raise DataError(f"{path} has no {missing[0]}, which {version.name} requires; download or unpack it again")
     splits: list[tuple[Split, tuple[str, ...]]] = [("train", version.train), ("test", version.test)]
     parts = [
         SplitArrays(*_read_batch(path / name, _content(files[name]), version), f"{path / name}", split)
@@ -95,7 +95,7 @@ def read_cifar(path: Path, notes: list[str]) -> Samples:
 
 
 def _folder_files(folder: Path) -> Files:
-    """The folder's own files, and those of the folder the archive unpacks to."""
+    """Map the names of files in the folder and in the archive's own folder to their paths."""
     inside = [p for p in folder.iterdir() if p.is_dir() and p.name.startswith("cifar-")]
     return {p.name: p for f in (*inside, folder) for p in sorted(f.iterdir()) if p.is_file()}
 
@@ -112,7 +112,7 @@ def _tar_files(path: Path) -> Files:
                     assert stream is not None
                     contents[name] = stream.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is not a readable tar archive: {error}: fetch it again") from error
+        raise DataError(f"{path} is not a readable tar archive: {error}; download it again") from error
     return contents
 
 
@@ -121,7 +121,7 @@ def _content(file: Path | bytes) -> bytes:
 
 
 def _version(files: Files) -> Version | None:
-    """The version that most of the files belong to: all of CIFAR-100's two, any of CIFAR-10's six."""
+    """Return the version of the files, when both files of CIFAR-100 or any three of CIFAR-10's six are present."""
     for version in VERSIONS:
         present = [name in files for name in version.files]
         if all(present) or (any(present) and len(present) > 2):
@@ -130,7 +130,7 @@ def _version(files: Files) -> Version | None:
 
 
 def _read_batch(path: Path, data: bytes, version: Version) -> Arrays:
-    """Images (samples, 32, 32, 3) and labels (samples,) of one file."""
+    """Read images (samples, 32, 32, 3) and labels (samples,) of one file."""
     pixels, labels = _binary(path, data, version) if version.label_bytes else _python(path, data, version)
     images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), labels
@@ -139,7 +139,7 @@ def _read_batch(path: Path, data: bytes, version: Version) -> Arrays:
 def _binary(path: Path, data: bytes, version: Version) -> Arrays:
     record = version.label_bytes + PIXELS
     if not data or len(data) % record:
-        raise DataError(f"{path} has {len(data):,} bytes: it must be records of {record:,} bytes; fetch it again")
+        raise DataError(f"{path} has {len(data):,} bytes; expected records of {record:,} bytes; download it again")
     records = np.frombuffer(data, np.uint8).reshape(-1, record)
     return records[:, version.label_bytes :], records[:, version.label_bytes - 1].astype(np.int64)
 
@@ -158,11 +158,11 @@ def _program(path: Path, data: bytes) -> dict[str, object]:
     try:
         return read_program(data)
     except ValueError as error:
-        raise DataError(f"{path} is not a file of the CIFAR python version: {error}; nothing of it was run") from error
+        raise DataError(f"{path} is not a file of the CIFAR python version: {error}; no code of it was run") from error
 
 
 def _class_names(path: Path, files: Files, version: Version) -> list[str] | None:
-    """Names of the classes; None, so that they are numbers, when the archive lacks their file."""
+    """Return the names of the classes; None, so that they are numbers, when the archive lacks their file."""
     if version.names not in files:
         return None
     data = _content(files[version.names])
@@ -170,5 +170,5 @@ def _class_names(path: Path, files: Files, version: Version) -> list[str] | None
         return [n for n in data.decode("utf-8", "replace").split("\n") if n.strip()]
     names = _program(path / version.names, data).get(NAME_KEYS[version.label])
     if not isinstance(names, list):
-        raise DataError(f"{path / version.names} has no {NAME_KEYS[version.label]}: fetch it again")
+        raise DataError(f"{path / version.names} has no {NAME_KEYS[version.label]}; download it again")
     return [n.decode("latin-1") if isinstance(n, bytes) else str(n) for n in names]

@@ -1,9 +1,9 @@
-"""The prepared data set: a folder of arrays that every trial maps and none copies.
+"""Prepared data set: a folder of arrays that every trial maps and none copies.
 
 FOLDER/images.npy     (samples, height, width, channels) uint8 or float32
 FOLDER/labels.npy     (samples,) int64
 FOLDER/split.npy      (samples,) uint8
-FOLDER/dataset.json   names, mean, std, metric, range; written last: a data set exists when this does
+FOLDER/dataset.json   names, mean, std, metric, range; written last: its presence marks a complete data set
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Moments = tuple[tuple[float, ...], tuple[float, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class DatasetMetadata:
-    """What `dataset.json` holds."""
+    """Content of `dataset.json`."""
 
     name: str
     classes: tuple[str, ...]
@@ -38,10 +38,10 @@ class DatasetMetadata:
 
 
 def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
-    """Write `dataset` to `folder`, block by block, and give it back memory-mapped from there.
+    """Write `dataset` to `folder`, block by block, and return it memory-mapped from there.
 
-    Arrays that are mapped from the folder already are left as they are. Raises DataError when the data set is not
-    consistent, RipienoError when it cannot be written.
+    Arrays already mapped from the folder are not rewritten. Raises DataError when the data set is inconsistent,
+    RipienoError when it cannot be written.
     """
     folder = Path(folder)
     check_dataset(dataset, dataset.path or dataset.name)
@@ -50,34 +50,34 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
         if not is_mapped(array, folder / f"{name}.npy"):
             invalidate(folder)
             _write_blocks(folder / f"{name}.npy", array)
-    sheet = DatasetMetadata(dataset.name, dataset.classes, dataset.mean, dataset.std, dataset.metric, dataset.range)
-    files.write_json(folder / "dataset.json", sheet)
+    metadata = DatasetMetadata(dataset.name, dataset.classes, dataset.mean, dataset.std, dataset.metric, dataset.range)
+    files.write_json(folder / "dataset.json", metadata)
     return open_dataset(folder)
 
 
 def open_dataset(folder: str | Path) -> Dataset:
     """Map the data set in `folder`.
 
-    Raises DataError when the folder holds none, a file is broken or the files do not belong together.
+    Raises DataError when the folder holds none, a file is broken or the files are inconsistent with each other.
     """
     folder = Path(folder)
     if not (folder / "dataset.json").is_file():
-        raise DataError(f"{folder} holds no data set (it has no dataset.json): prepare it again from its source")
+        raise DataError(f"{folder} holds no data set (it has no dataset.json); prepare it again from its source")
     try:
-        sheet = files.read_json(folder / "dataset.json", DatasetMetadata)
+        metadata = files.read_json(folder / "dataset.json", DatasetMetadata)
         images, labels, split = (files.read_array(folder / f"{name}.npy") for name in ("images", "labels", "split"))
     except LibraryError as error:
-        raise DataError(f"{error}: prepare the data set again from its source") from error
-    words = (sheet.classes, sheet.mean, sheet.std, sheet.metric)
-    dataset = Dataset(sheet.name, images, labels, split, *words, path=folder, range=sheet.range)
+        raise DataError(f"{error}; prepare the data set again from its source") from error
+    fields = (metadata.classes, metadata.mean, metadata.std, metadata.metric)
+    dataset = Dataset(metadata.name, images, labels, split, *fields, path=folder, range=metadata.range)
     check_dataset(dataset, folder)
     return dataset
 
 
 def check_dataset(dataset: Dataset, where: str | Path) -> None:
-    """Raise DataError, naming `where`, unless arrays, classes, mean and std belong together.
+    """Raise DataError, naming `where`, unless arrays, classes, mean and std are consistent.
 
-    Looks at labels and splits, not at the images' pixels.
+    Checks labels and splits, not the images' pixels.
     """
     images, labels, split = dataset.images, dataset.labels, dataset.split
     classes, samples = len(dataset.classes), len(images)
@@ -105,17 +105,17 @@ def check_dataset(dataset: Dataset, where: str | Path) -> None:
     absent = np.flatnonzero(np.bincount(labels[split == 0], minlength=classes) == 0)
     if len(absent):
         name = dataset.classes[absent[0]]
-        raise DataError(f"the data set {where} has no training image of class {name!r}: add some or leave it out")
+        raise DataError(f"the data set {where} has no training image of class {name!r}; add some or leave it out")
     for i in (1, 2):
         if not (split == i).any():
             raise DataError(f"the data set {where} has an empty {SPLITS[i]} split: every split must hold images")
 
 
 def moments(images: NDArray[Any], rows: NDArray[np.int64]) -> Moments:
-    """Mean and standard deviation per channel of the images at `rows`, in their own unit; 1 for a constant channel.
+    """Compute mean and standard deviation per channel of the images at `rows`, in their unit; 1 for a constant channel.
 
-    Blocks are merged by the update of Chan, Golub and LeVeque (1979), so that no pixel is squared before the mean is
-    taken off and at most one block lies in memory as float64.
+    Blocks are merged by the update of Chan, Golub and LeVeque (1979): pixels are squared only after subtraction of the
+    mean, and at most one block is in memory as float64.
     """
     count, mean, squares = 0, np.zeros(images.shape[3]), np.zeros(images.shape[3])
     starts = blocks(images)
@@ -131,20 +131,20 @@ def moments(images: NDArray[Any], rows: NDArray[np.int64]) -> Moments:
             squares[channel] += float(values @ values) + off * off * count * share
         count += len(block)
     std = np.sqrt(squares / max(1, count))
-    # less than float32 can tell apart is no deviation
+    # a deviation below the resolution of float32 counts as none
     std[std <= 1e-7 * np.abs(mean)] = 1.0
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def is_mapped(array: NDArray[Any], path: Path) -> bool:
-    """Whether `array` is the memory map of the whole file `path`, not of a part of it."""
+    """Return whether `array` is the memory map of the whole file `path`, not of a part of it."""
     if not isinstance(array, np.memmap) or not isinstance(array.base, mmap.mmap):
         return False
     return array.filename is not None and path.exists() and path.samefile(array.filename)
 
 
 def invalidate(folder: Path) -> None:
-    """Let the folder hold no data set until `dataset.json` is written again: never the old one with new arrays."""
+    """Remove `dataset.json` until it is written again, so that the old one never describes new arrays."""
     (folder / "dataset.json").unlink(missing_ok=True)
 
 

@@ -1,7 +1,7 @@
-"""Fingerprints of sources: the same for a copy and under another path, another when anything that is read changed.
+"""Fingerprints of sources: equal for a copy and under another path, different after any change of the data read.
 
-Files are told by their contents and their paths below the source. What the file system says of them (size, times,
-inode) is kept as a stamp: while it is the same, they are not read again.
+Files are identified by their contents and their paths below the source. Their metadata (size, times, inode) is kept as
+a stamp: while it is unchanged, they are not read again.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What tells a source from another: `digest` of its contents, and `size` of it in words."""
+    """Identity of a source: the `digest` of its contents, and its `size` as text."""
 
     digest: str
     size: str
     stamp: str = ""
-    """digest of what is quick to look up; while it is the same, so is `digest`; empty where there is none"""
+    """digest of the metadata; while it is unchanged, so is `digest`; empty where there is none"""
 
     def __str__(self) -> str:
         return f"{self.size}, digest {self.digest[:8]}"
@@ -48,10 +48,9 @@ class Fingerprint:
 def fingerprint(
     source: Any, known: Fingerprint | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Fingerprint:
-    """The fingerprint of a source of `load_dataset`; `known` is an older one, given back while its stamp is the same.
+    """Compute the fingerprint of a source of `load_dataset`, or return `known`, an older one with the same stamp.
 
-    Of a data set of another library at most some thousand items are looked at. Raises DataError for files that cannot
-    be read.
+    Of another library's data set at most some thousand items are read. Raises DataError for files that cannot be read.
     """
     if isinstance(source, str | Path):
         path = Path(source)
@@ -65,7 +64,7 @@ def fingerprint(
         size = "; ".join(f"{name}: {part.size}" for name, part in parts.items())
         return Fingerprint(_digest(*(f"{name} {part.digest}" for name, part in sorted(parts.items()))), size)
     if is_external_dataset(source):
-        stamp = str(getattr(source, "_fingerprint", ""))  # Hugging Face's, of all that made the data
+        stamp = str(getattr(source, "_fingerprint", ""))  # Hugging Face's hash of all processing steps
         if known is not None and stamp and known.stamp == stamp:
             return known
         size, contents = sample(source)
@@ -80,7 +79,7 @@ def fingerprint(
 
 
 def source_files(path: Path) -> list[Path]:
-    """The files that `load_dataset` reads of the file or folder `path`."""
+    """List the files that `load_dataset` reads of the file or folder `path`."""
     if not path.is_dir():
         return [path]
     if is_cifar(path):
@@ -108,7 +107,7 @@ def _of_files(
                 if progress is not None:
                     progress(len(digests), len(files))
     except OSError as error:
-        raise DataError(f"{shown(Path(str(error.filename)))} cannot be read ({error.strerror}): check it") from error
+        raise DataError(f"{shown(Path(str(error.filename)))} cannot be read ({error.strerror}); check it") from error
     total = sum(s.st_size for s in found)
     size = f"{len(files):,} file{'s' * (len(files) != 1)} of {total:,} bytes"
     pairs = sorted(zip(names, digests, strict=True))
@@ -126,20 +125,20 @@ def _of_dataset(dataset: Dataset) -> Fingerprint:
 
 
 def _array(array: NDArray[Any]) -> list[str | bytes]:
-    """What tells an array from another, in parts for `_digest`."""
+    """Return the parts of an array that `_digest` hashes: contents, shape and type."""
     if array.dtype.hasobject:
         return [str(array.tolist())]
-    made = hashlib.blake2b()
+    digest = hashlib.blake2b()
     starts = blocks(array) if array.ndim else range(0)
     for start in starts:
-        made.update(array[start : start + starts.step].tobytes())
-    return [f"{array.shape} {array.dtype}", made.digest()]
+        digest.update(array[start : start + starts.step].tobytes())
+    return [f"{array.shape} {array.dtype}", digest.digest()]
 
 
 def _digest(*parts: str | bytes) -> str:
-    """Digest of all `parts`, each told from the next."""
-    made = hashlib.blake2b(digest_size=16)
+    """Return the digest of all `parts`, each preceded by its length, so that their boundaries count."""
+    digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         data = part.encode("utf-8", "backslashreplace") if isinstance(part, str) else part
-        made.update(len(data).to_bytes(8, "little") + data)
-    return made.hexdigest()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()

@@ -1,10 +1,10 @@
-"""Image folders: a folder a class, and perhaps `train`, `valid` and `test` folders on top of them.
+"""Image folders: one folder per class, optionally inside `train`, `valid` and `test` folders.
 
-    images/cat/1.jpg  images/dog/2.png                     split by us
+    images/cat/1.jpg  images/dog/2.png                     split by ripieno
     images/train/cat/1.jpg  images/test/cat/7.jpg  ...     the source's own test split is kept
 
-First all headers are read, which tells sizes and colours, then all pictures are decoded by threads (Pillow releases
-Python's lock), block by block, into memory or, for folders larger than that, into the data set's file.
+First all headers are read for sizes and colours. Then threads decode all pictures (Pillow releases Python's lock),
+block by block, into memory or, for folders larger than memory, into the data set's file.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from ripieno.resources import usable_cores
 from ripieno.types import Split
 
 BLOCK = 256
-"""Pictures, at most, decoded between two writes, and between two reports of progress."""
+"""Pictures decoded between two writes and between two progress reports, at most."""
 
 BLOCK_BYTES = 1 << 28
-"""Bytes, at most, of pictures decoded between two writes, where one alone does not take more."""
+"""Bytes of pictures decoded between two writes, at most; a single larger picture is allowed."""
 
 Progress = Callable[[int, int], None]
 """Called with pictures done and pictures in all."""
@@ -62,55 +62,55 @@ def read_folder(
     target: Path | None,
     apart: Collection[Path] = (),
 ) -> Samples:
-    """Decode all pictures below `folder` but in `apart`; to the .npy file `target` and mapped, when given.
+    """Decode all pictures below `folder` except in `apart`; write to the .npy file `target` and map it, when given.
 
-    Pictures are one channel if all are grey, else RGB. Raises DataError (one line) for a folder without classes or
-    pictures, a broken picture unless `skip_bad`, sizes that differ without `size`, classes with too few pictures.
+    Pictures get one channel if all are grey, else RGB. Raises DataError (one line) for a folder without classes or
+    pictures, a broken picture unless `skip_bad`, different sizes without `size`, and classes with too few pictures.
     """
     pictures, names = find_pictures(folder, notes, apart)
     index = {name: i for i, name in enumerate(names)}
     bad: list[str] = []
-    # the pool's threads end with this block, whatever is raised in it
+    # the pool's threads end with this block, even when it raises
     with ThreadPoolExecutor(min(16, len(usable_cores()))) as pool:
-        headers = _kept(pictures, pool.map(_attempt(lambda p: read_header(p.path)), pictures), skip_bad, bad)
+        headers = _successful(pictures, pool.map(_attempt(lambda p: read_header(p.path)), pictures), skip_bad, bad)
         if not headers:
             raise DataError(f"{folder} holds no readable picture: {bad[0]}")
         kind = _one_kind(headers)
         side = _one_size(headers, size)
         reduced = sum(header.reduced for _, header in headers)
         if reduced:
-            notes.append(f"{reduced:,} pictures have 16 bits a channel of colour: they are read with 8")
+            notes.append(f"{reduced:,} pictures have 16 bits per colour channel; they are read with 8 bits")
         readable = [p for p, _ in headers]
         labels = np.array([index[p.label] for p in readable], np.int64)
-        check_classes(labels, _given(readable), names)  # before the long work, not after
+        check_classes(labels, _fixed_splits(readable), names)  # before the long work, not after
         channels = 3 if kind == "colour" else 1
         dtype = np.float32 if kind == "deep" else np.uint8
-        _check_room(len(readable), (*side, channels), dtype, target)
+        _check_disk_space(len(readable), (*side, channels), dtype, target)
         step = max(1, min(BLOCK, BLOCK_BYTES // (math.prod(side) * channels * np.dtype(dtype).itemsize)))
         decoded: list[Picture] = []
-        with _room(len(readable), (*side, channels), dtype, target) as (append, images):
+        with _image_store(len(readable), (*side, channels), dtype, target) as (append, images):
             for start in range(0, len(readable), step):
                 block = readable[start : start + step]
-                kept = _kept(block, pool.map(_attempt(lambda p: _pixels(p, kind, size)), block), skip_bad, bad)
+                kept = _successful(block, pool.map(_attempt(lambda p: _pixels(p, kind, size)), block), skip_bad, bad)
                 if kept:
                     append(np.stack([pixels for _, pixels in kept]))
                 decoded += [p for p, _ in kept]
                 if progress is not None:
                     progress(start + len(block), len(readable))
             labels = np.array([index[p.label] for p in decoded], np.int64)
-            check_classes(labels, _given(decoded), names)  # again, while the file can still be dropped
+            check_classes(labels, _fixed_splits(decoded), names)  # again, while the file can still be discarded
     if bad:
-        notes.append(f"left out {len(bad):,} broken image{'s' * (len(bad) > 1)}, the first: {bad[0]}")
-    return Samples(shown(Path(folder.resolve().name)), images(), labels, _given(decoded), names)
+        notes.append(f"skipped {len(bad):,} broken image{'s' * (len(bad) > 1)}, the first: {bad[0]}")
+    return Samples(shown(Path(folder.resolve().name)), images(), labels, _fixed_splits(decoded), names)
 
 
 def find_pictures(
     folder: Path, notes: list[str], apart: Collection[Path] = ()
 ) -> tuple[list[Picture], tuple[str, ...]]:
-    """All pictures below `folder`, by class and path, and the names of the classes; folders in `apart` are left out.
+    """List all pictures below `folder`, by class and path, and the class names; skip folders in `apart`.
 
-    One note counts what is left out. Raises DataError for a folder without classes or pictures, for class names that
-    are not UTF-8, and for folders of which some are splits and some are none.
+    One note counts what is skipped. Raises DataError for a folder without classes or pictures, for class names that
+    are not UTF-8, and for folders of which only some are splits.
     """
     walk, known = Walk(folder, apart), suffixes()
     tops, strays = walk.entries(folder)
@@ -131,59 +131,59 @@ def find_pictures(
                 pictures.append(Picture(path, label, split))
             else:
                 walk.left_out.add(NO_IMAGE, path)
-        # an empty folder is a class, so that its want of images is told; one of nothing but runs of ours is none
+        # an empty folder is a class, so that its lack of images is reported; one with only runs of ripieno is none
         if len(pictures) > found or walk.left_out.counts.get(OURS, 0) == ours:
             names.add(label)
     for path in strays:
         walk.left_out.add(NO_CLASS if path.suffix.lower() in known else NO_IMAGE, path)
     if not pictures:
-        _refuse_empty(folder, tops, walk.left_out.counts.get(NO_CLASS, 0))
+        _raise_empty(folder, tops, walk.left_out.counts.get(NO_CLASS, 0))
     notes += walk.left_out.notes()
     for split in {split for split, _ in splits} - {picture.split for picture in pictures}:
-        notes.append(f"the {split} folder of {shown(folder)} holds no images of a class: other images are split for it")
+        notes.append(f"the {split} folder of {shown(folder)} holds no images of a class; other images are split for it")
     if not splits:
         _check_nested(folder, pictures, notes)
     return sorted(pictures, key=lambda p: (p.label, str(p.path))), tuple(sorted(names))
 
 
 def _splits(folder: Path, tops: Sequence[Path]) -> list[tuple[Split, Path]]:
-    """The folders of splits among `tops` with their splits, when all of them are; none when they are classes."""
+    """Return the folders among `tops` with their splits when all of them are splits; none when they are classes."""
     named = splits_of(top.name for top in tops)
     splits = [(split, top) for split, top in zip(named.values(), tops, strict=True) if split is not None]
     found = [split for split, _ in splits]
     if splits and len(splits) == len(tops):
         if len(set(found)) != len(found):
-            raise DataError(f"{folder} has two folders for one split: it must have at most train, valid and test")
+            raise DataError(f"{folder} has two folders for one split; expected at most train, valid and test")
         if "train" not in found:
             names = " and ".join(found)
-            raise DataError(f"{folder} has {names} but no train folder: it must have images to train on")
+            raise DataError(f"{folder} has {names} but no train folder; training images are required")
         return splits
     if "train" in found and len(set(found)) > 1:
-        # folders named as splits would become classes, only because another lies beside them
+        # split folders would become classes only because of another folder among them
         other = next(top.name for top, split in zip(tops, named.values(), strict=True) if split is None)
         names = " and ".join(top.name for _, top in splits)
-        mend = f"move {other} elsewhere; or, if all of them are classes, give {names} other names"
-        raise DataError(f"{folder} has folders of splits ({names}) beside {other}, which is none: {mend}")
+        remedy = f"move {other} elsewhere; or, if all of them are classes, rename {names}"
+        raise DataError(f"{folder} has split folders ({names}) and the folder {other}, which is no split; {remedy}")
     return []
 
 
 def _class_name(folder: Path) -> str:
     if shown(Path(folder.name)) != folder.name:
-        raise DataError(f"the folder {shown(folder)} has a name that is not UTF-8: rename it, as its name is its class")
+        raise DataError(f"the folder {shown(folder)} has a name that is not UTF-8; rename it, as it names the class")
     return folder.name
 
 
-def _refuse_empty(folder: Path, tops: Sequence[Path], strays: int) -> None:
-    must = "it must hold one folder of images a class, such as cat/1.jpg and dog/2.jpg"
+def _raise_empty(folder: Path, tops: Sequence[Path], strays: int) -> None:
+    expected = "expected one folder of images per class, such as cat/1.jpg and dog/2.jpg"
     if strays:
-        raise DataError(f"{shown(folder)} holds {strays:,} images {NO_CLASS}: {must}")
+        raise DataError(f"{shown(folder)} holds {strays:,} images {NO_CLASS}; {expected}")
     if tops:
-        raise DataError(f"{shown(folder)} holds no image that Pillow can read: {must}")
-    raise DataError(f"{shown(folder)} {'holds no folder' if any(folder.iterdir()) else 'is empty'}: {must}")
+        raise DataError(f"{shown(folder)} holds no image that Pillow can read; {expected}")
+    raise DataError(f"{shown(folder)} {'holds no folder' if any(folder.iterdir()) else 'is empty'}; {expected}")
 
 
 def _check_nested(folder: Path, pictures: Sequence[Picture], notes: list[str]) -> None:
-    """Note that the folders in those read as classes may be the classes; raise DataError where one class is left."""
+    """Add a note when the folders inside the classes may be the classes; raise DataError where one class remains."""
     inner: dict[str, set[str]] = {}
     for picture in pictures:
         below = picture.path.relative_to(folder).parts[1:-1]
@@ -194,14 +194,14 @@ def _check_nested(folder: Path, pictures: Sequence[Picture], notes: list[str]) -
     few = " and ".join(sorted(common)[:2])
     if len(inner) == 1:
         top = folder / next(iter(inner))
-        must = "the folder given must hold the folders of the classes"
-        raise DataError(f"{shown(folder)} holds one folder, which holds {few} ...: {must}; give {shown(top)}")
+        must = "the path must be that of the folder with the class folders"
+        raise DataError(f"{shown(folder)} holds one folder, which holds {few} ...; {must}: {shown(top)}")
     tops = " and ".join(sorted(inner)[:2])
-    mend = "if those are the classes, name the folders above them train, valid and test"
-    notes.append(f"{tops} are read as classes, though each holds folders such as {few}: {mend}")
+    remedy = "if those are the classes, name the folders above them train, valid and test"
+    notes.append(f"{tops} are read as classes, though each holds folders such as {few}; {remedy}")
 
 
-def _given(pictures: Sequence[Picture]) -> NDArray[np.int8]:
+def _fixed_splits(pictures: Sequence[Picture]) -> NDArray[np.int8]:
     return np.concatenate([given_of(p.split, 1) for p in pictures] or [np.empty(0, np.int8)])
 
 
@@ -213,7 +213,7 @@ def _pixels(picture: Picture, kind: Kind, size: int | None) -> NDArray[Any]:
 
 
 def _attempt(work: Callable[[Picture], T]) -> Callable[[Picture], T | Exception]:
-    """`work` that gives back what it raised: Pillow's plugins raise all kinds of exceptions for broken files."""
+    """Wrap `work` to return the exception it raises: Pillow's plugins raise many types for broken files."""
 
     def attempt(picture: Picture) -> T | Exception:
         try:
@@ -224,28 +224,28 @@ def _attempt(work: Callable[[Picture], T]) -> Callable[[Picture], T | Exception]
     return attempt
 
 
-def _kept(
+def _successful(
     pictures: Sequence[Picture], results: Iterator[T | Exception], skip_bad: bool, bad: list[str]
 ) -> list[tuple[Picture, T]]:
-    """Pictures with their results; the broken ones go to `bad` as lines, or raise the line."""
+    """Return pictures with their results; append a line per broken picture to `bad`, or raise the line."""
     kept = []
     for picture, result in zip(pictures, results, strict=True):
         if not isinstance(result, Exception):
             kept.append((picture, result))
             continue
         if not skip_bad:
-            mend = "mend or remove it, or leave out all such with --skip-bad"
-            raise DataError(f"{picture.path} {fault(result, picture.path)}: {mend}") from result
+            remedy = "repair or remove it, or skip all broken pictures with --skip-bad"
+            raise DataError(f"{picture.path} {fault(result, picture.path)}; {remedy}") from result
         bad.append(f"{picture.path} {fault(result, picture.path)}")
     return kept
 
 
 def fault(error: Exception, path: Path) -> str:
-    """Return what is wrong with a picture, to be read after its name."""
-    if isinstance(error, DataError):  # ours: it says so itself
-        return str(error).partition(": ")[0]
+    """Return the fault of a picture as a predicate for its name."""
+    if isinstance(error, DataError):  # its message states the fault
+        return str(error).partition("; ")[0]
     reason = (str(error) or type(error).__name__).replace(str(path), "file").partition("\n")[0]
-    return f"needs more memory than there is ({reason})" if isinstance(error, MemoryError) else f"is broken ({reason})"
+    return f"needs too much memory ({reason})" if isinstance(error, MemoryError) else f"is broken ({reason})"
 
 
 def _one_kind(headers: Sequence[tuple[Picture, Header]]) -> Kind:
@@ -254,46 +254,46 @@ def _one_kind(headers: Sequence[tuple[Picture, Header]]) -> Kind:
         kinds.setdefault(header.kind, picture.path)
     if "deep" in kinds and len(kinds) > 1:
         shallow = next(path for kind, path in kinds.items() if kind != "deep")
-        must = "all must have the same depth; convert them"
-        raise DataError(f"{kinds['deep']} has more than 8 bits a sample and {shallow} has 8: {must}")
+        expected = "expected the same depth for all; convert them"
+        raise DataError(f"{kinds['deep']} has more than 8 bits a sample and {shallow} has 8; {expected}")
     depths = {header.depth: picture.path for picture, header in headers}
     if "floats" in depths and len(depths) > 1:
         depth = next(depth for depth in depths if depth != "floats")
-        raise DataError(f"{depths['floats']} holds floats and {depths[depth]} {depth}: convert them to one type")
+        raise DataError(f"{depths['floats']} holds floats and {depths[depth]} {depth}; convert them to one type")
     return next(iter(kinds)) if len(kinds) == 1 else "colour"
 
 
 def _one_size(headers: Sequence[tuple[Picture, Header]], size: int | None) -> tuple[int, int]:
-    """Height and width that all pictures will have."""
+    """Return the height and width that all pictures will have."""
     if size is not None:
         return size, size
     first, other = headers[0], next((h for h in headers if _shape(h[1]) != _shape(headers[0][1])), None)
     if other is None:
         return _shape(first[1])
     sizes = " but ".join(f"{p.path} has {h.width} x {h.height} pixels" for p, h in (first, other))
-    raise DataError(f"{sizes}: all must have one size; bring them to N x N with --size N")
+    raise DataError(f"{sizes}; expected one size; resize all to N x N with --size N")
 
 
 def _shape(header: Header) -> tuple[int, int]:
     return header.height, header.width
 
 
-def _check_room(rows: int, shape: tuple[int, ...], dtype: type[np.generic], target: Path | None) -> None:
-    """Raise DataError when the decoded images will not fit on the disk that `target` is to lie on."""
+def _check_disk_space(rows: int, shape: tuple[int, ...], dtype: type[np.generic], target: Path | None) -> None:
+    """Raise DataError when the disk of `target` has too little free space for the decoded images."""
     if target is None:
         return
     there = next(p for p in target.absolute().parents if p.exists())
     needed, free = rows * math.prod(shape) * np.dtype(dtype).itemsize, shutil.disk_usage(there).free
     if needed > free:
         sizes = f"{rows:,} images of {shape[0]} x {shape[1]} pixels take {needed / 1e9:.1f} GB, {there} has"
-        raise DataError(f"{sizes} {free / 1e9:.1f} GB free: choose a smaller --size or another folder")
+        raise DataError(f"{sizes} {free / 1e9:.1f} GB free; choose a smaller --size or another folder")
 
 
 @contextmanager
-def _room(
+def _image_store(
     rows: int, shape: tuple[int, ...], dtype: type[np.generic], target: Path | None
 ) -> Iterator[tuple[Callable[[NDArray[Any]], None], Callable[[], NDArray[Any]]]]:
-    """Where at most `rows` images go: how to append a block, and how to have them all once the block has ended."""
+    """Provide a store for at most `rows` images: a function to append a block, and one to get all after the block."""
     if target is not None:
         with files.array_writer(target, shape, dtype) as append:
             yield append, lambda: files.read_array(target)

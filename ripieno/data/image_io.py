@@ -1,8 +1,8 @@
-"""Pictures as Pillow reads them: what a file's header says, its pixels, and pixels at one size.
+"""Picture input with Pillow: file headers, pixels, and pixels at one size.
 
 A picture of 16 bits a pixel keeps them, and one of floats its floats; colour is read with 8 bits a channel.
-Sizing keeps the aspect ratio: the longer side becomes `size` pixels, and the shorter is filled up evenly on both ends
-by repeating its border, so that a white or a black background goes on. Augmentation pads the same way.
+Resizing keeps the aspect ratio: the longer side becomes `size` pixels, and the shorter side is padded evenly on both
+ends by repeating its border, so that a white or black background continues. Augmentation pads the same way.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ Kind = Literal["grey", "colour", "deep"]
 """One channel of 8 bits, three of 8 bits, or one of 16 bits, 32 bits or floating point."""
 
 MODES: dict[Kind, str] = {"grey": "L", "colour": "RGB", "deep": "F"}
-"""Pillow's name for what each kind is decoded to."""
+"""Pillow's name of the decoded mode, for each kind."""
 
 Depth = Literal["8 bits", "16 bits", "32 bits", "floats"]
-"""What a picture's file holds of a pixel of a channel."""
+"""The format of a pixel's channel in a picture file."""
 
 WHITE: dict[Depth, float] = {"8 bits": 255.0, "16 bits": 65535.0}
-"""The value of white, where the depth says it."""
+"""The value of white, where the depth determines it."""
 
 _TURNED = {"JPEG", "MPO", "WEBP"}
-"""Formats in which cameras note how they were held; Pillow turns TIFF by itself."""
+"""Formats in which cameras note their orientation; Pillow rotates TIFF by itself."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -43,32 +43,32 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture of an EXIF orientation upright."""
+"""The transposition that makes a picture of an EXIF orientation upright."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture's file says before it is decoded: upright width and height in pixels, kind and depth."""
+    """Header of a picture file: upright width and height in pixels, kind and depth."""
 
     width: int
     height: int
     kind: Kind
     depth: Depth
     reduced: bool = False
-    """whether its file holds more bits of a colour than are read"""
+    """whether the file has more bits of a colour than are read"""
 
 
 def suffixes() -> set[str]:
-    """Suffixes, with the dot, of the formats Pillow can read here."""
+    """Return the suffixes, with the dot, of the formats that Pillow can read here."""
     registered = Image.registered_extensions()  # loads all of Pillow's plugins
     return {suffix for suffix, name in registered.items() if name in Image.OPEN}
 
 
 @contextmanager
 def opened(source: Path | IO[bytes] | Image.Image) -> Iterator[Image.Image]:
-    """Open a picture, its header read; one that is open already stays so.
+    """Open a picture and read its header; a picture that is already open is left open.
 
-    Raises DataError for one with too many pixels, whatever Pillow's plugins raise for a broken one.
+    Raises DataError for too many pixels, and any exception of Pillow's plugins for a broken picture.
     """
     if isinstance(source, Image.Image):
         yield source
@@ -77,24 +77,24 @@ def opened(source: Path | IO[bytes] | Image.Image) -> Iterator[Image.Image]:
         image = Image.open(source)
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise DataError(f"has more than {limit / 1e6:.0f} megapixels, which is too large: make it smaller") from error
+        raise DataError(f"has more than {limit / 1e6:.0f} megapixels, which is too large; make it smaller") from error
     with image:
         yield image
 
 
 def read_header(path: Path) -> Header:
-    """Header of a picture, without decoding it. Raises as `opened`."""
+    """Read the header of a picture without decoding it. Raises as `opened`."""
     with opened(path) as image:
         width, height = image.size
-        if _orientation(image) >= 5:  # lies on its side
+        if _orientation(image) >= 5:  # rotated by 90 degrees
             width, height = height, width
         return Header(width, height, _kind(image), depth_of(image), _reduced(image))
 
 
 def read_pixels(source: Path | IO[bytes] | Image.Image, kind: Kind, size: int | None) -> NDArray[Any]:
-    """Pixels (height, width, channels) of a picture, upright: uint8, or float32 for deep ones.
+    """Read the pixels (height, width, channels) of a picture, upright: uint8, or float32 for deep ones.
 
-    Transparent pictures are laid on white. Raises as `opened`.
+    Transparent pictures get a white background. Raises as `opened`.
     """
     with opened(source) as image:
         if size is not None and image is not source:
@@ -104,23 +104,23 @@ def read_pixels(source: Path | IO[bytes] | Image.Image, kind: Kind, size: int | 
 
 
 def to_pixels(image: Image.Image) -> NDArray[Any]:
-    """Pixels (height, width, channels) of a picture that is open, in its own kind, upright, laid on white."""
+    """Return the pixels (height, width, channels) of an open picture, in its own kind, upright, on white."""
     return read_pixels(image, _kind(image), None)
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Return the picture as the camera was held; an orientation that means nothing is none."""
+    """Rotate the picture by its EXIF orientation; an invalid orientation is ignored."""
     turn = _TURNS.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
 def depth_of(image: Image.Image) -> Depth:
-    """Return what the picture holds of a pixel of a channel, as it is read.
+    """Return the depth of the picture's channels, as Pillow reads it.
 
-    Raises DataError for 16 bits of grey beside an alpha channel, of which Pillow would read 8.
+    Raises DataError for 16 bits of grey with an alpha channel, of which Pillow would read 8.
     """
     if any(mode.startswith("LA;16") for mode in _raw_modes(image)):
-        raise DataError("has 16 bits of grey and an alpha channel, which cannot be read: remove the alpha channel")
+        raise DataError("has 16 bits of grey and an alpha channel, which cannot be read; remove the alpha channel")
     if image.mode == "F":
         return "floats"
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
@@ -129,7 +129,7 @@ def depth_of(image: Image.Image) -> Depth:
 
 
 def stretched(pixels: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    """Return pixels (height, width, channels), uint8 or float32, at another size, whatever their aspect ratio."""
+    """Resize pixels (height, width, channels), uint8 or float32, without keeping their aspect ratio."""
     if pixels.shape[:2] == (height, width):
         return pixels
     channels = [Image.fromarray(np.ascontiguousarray(pixels[..., i])) for i in range(pixels.shape[2])]
@@ -138,7 +138,7 @@ def stretched(pixels: NDArray[Any], width: int, height: int) -> NDArray[Any]:
 
 
 def resize(images: NDArray[Any], size: int) -> NDArray[Any]:
-    """Images NHWC (uint8 or float32) at `size` x `size` pixels, channel by channel."""
+    """Resize images NHWC (uint8 or float32) to `size` x `size` pixels, channel by channel."""
     result = np.empty((len(images), size, size, images.shape[3]), images.dtype)
     for i, image in enumerate(images):
         for channel in range(images.shape[3]):
@@ -170,23 +170,23 @@ def _sized(image: Image.Image, size: int | None) -> NDArray[Any]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1, upright, where there is none or nothing that can be read."""
+    """Return the EXIF orientation, 1 to 8; 1, upright, where there is none or it cannot be read."""
     if image.format not in _TURNED:
         return 1
     try:
         found = image.getexif().get(0x0112, 1)
         return found if found in _TURNS else 1
-    except Exception:  # whatever Pillow raises for EXIF that is broken: the picture is not
+    except Exception:  # any error of broken EXIF: the picture itself may be valid
         return 1
 
 
 def _reduced(image: Image.Image) -> bool:
-    """Whether the file has 16 bits a channel of colour, of which Pillow reads 8."""
+    """Return whether the file has 16 bits per colour channel, of which Pillow reads 8."""
     return depth_of(image) == "8 bits" and any(";16" in mode for mode in _raw_modes(image))
 
 
 def _raw_modes(image: Image.Image) -> list[str]:
-    """How the pixels lie in the file, as Pillow calls it; empty once they are decoded."""
+    """Return Pillow's names of the pixel format in the file; empty after decoding."""
     arguments = [tile[3] for tile in getattr(image, "tile", ())]
     return [str(a if isinstance(a, str) else next(iter(a or ()), "")) for a in arguments]
 

@@ -1,4 +1,4 @@
-"""A `Dataset` from whatever the user has."""
+"""Loading of a `Dataset` from any supported source."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ def load_dataset(
 
     `source` is the path of an image folder, an `.npz` file, a CIFAR-10 or -100 archive (python or binary, packed or
     not), a folder of idx files or a data set prepared before; or a pair of arrays (images, labels); or a `Dataset`; or
-    a Hugging Face data set, a PyTorch one, or a mapping of splits to such (`ripieno.data.adapters`).
+    a Hugging Face or PyTorch data set, or a mapping of splits to such (`ripieno.data.adapters`).
 
     - `size`: every image becomes `size` x `size` pixels, at most 4,096; its aspect ratio is kept, its border repeated.
     - `split`: shares of train, valid and test (appendix A.1: 72/8/20), stratified by class and seeded by `seed`.
-      A test or validation split that the source brings is kept, and the shares of the others apply to the rest.
+      A test or validation split of the source is kept, and the other shares apply to the rest.
       A prepared data set keeps its splits.
-    - `metric`: the score shown of trials and ensembles; trials are ranked by cross-entropy whatever it is. A prepared
-      data set keeps its own unless it is asked for another than the default here.
-    - `skip_bad`: leave out broken image files instead of raising.
-    - `progress`: called with images done and images in all while an image folder is decoded.
-    - `notes`: lines a user should see are appended: images left out, imbalance, ...; without it they are logged.
-    - `folder`: write the data set there as well and give it back memory-mapped; an image folder is then decoded
-      straight into its file, so that it may be larger than the memory.
+    - `metric`: the score shown for trials and ensembles; trials are always ranked by cross-entropy. A prepared data
+      set keeps its own unless this differs from the default.
+    - `skip_bad`: skip broken image files instead of raising.
+    - `progress`: called with the images done and the number of images while an image folder is decoded.
+    - `notes`: warnings for the user are appended: images skipped, imbalance, ...; without it they are logged.
+    - `folder`: also write the data set there and return it memory-mapped; an image folder is then decoded directly
+      into its file, so that it may be larger than memory.
 
-    Raises DataError, in one line, for anything that cannot be used.
+    Raises DataError, in one line, for a source that cannot be used.
     """
     notes = Notes() if notes is None else notes
     check_arguments(size, split, metric)
@@ -70,13 +70,13 @@ def load_dataset(
             samples = _read(source, size, skip_bad, progress, notes, target)
             dataset = dataset_of(samples, size, split, seed, metric, notes)
     except PermissionError as error:
-        raise DataError(f"{error.filename} may not be read: mend its permissions") from error
+        raise DataError(f"{error.filename} may not be read; change its permissions") from error
     notes += duplicate_notes(dataset.images, dataset.split)
     return dataset if target is None else write_dataset(dataset, target)
 
 
 def check_arguments(size: int | None, split: Sequence[float] | None, metric: str | None) -> None:
-    """Raise DataError for what cannot be used, before anything is read; None is the default of each."""
+    """Raise DataError for unusable arguments, before any data is read; None is the default of each."""
     if split is not None:
         check_ratios(split)
     check_size(size)
@@ -85,7 +85,7 @@ def check_arguments(size: int | None, split: Sequence[float] | None, metric: str
 
 
 def _prepared(source: Source, size: int | None, metric: Metric, notes: list[str]) -> Dataset | None:
-    """A source that is a data set already; None when it is not."""
+    """Return a source that is already a data set; None when it is not."""
     if isinstance(source, str | Path):
         if not (Path(source) / "dataset.json").is_file():
             return None
@@ -97,7 +97,7 @@ def _prepared(source: Source, size: int | None, metric: Metric, notes: list[str]
         images = resize(source.images, size)
         mean, std = moments(images, source.rows("train"))
         source = dataclasses.replace(source, images=images, mean=mean, std=std, path=None)
-    if source.range is None:  # of an older version, or made by hand
+    if source.range is None:  # from an older version, or made by hand
         splits = [i for i in (1, 2) if (source.split == i).any()]
         source = dataclasses.replace(source, range=_range(source.images, source.split, splits, notes))
     if metric not in ("accuracy", source.metric):
@@ -125,15 +125,15 @@ def _read(
         return read_idx(path, notes)
     images = None if target is None else target / "images.npy"
     apart = [] if target is None else [target]
-    if target is not None and (target.parent / "lock").exists():  # a run that begins, in the folder of its images
+    if target is not None and (target.parent / "lock").exists():  # a new run inside its own image folder
         apart.append(target.parent)
     return read_folder(path, size=size, skip_bad=skip_bad, progress=progress, notes=notes, target=images, apart=apart)
 
 
 def _arrays(source: Any, notes: list[str]) -> Samples:
     if not isinstance(source, tuple) or len(source) != 2:
-        must = "a path, a Dataset, a pair (images, labels), or a Hugging Face or PyTorch data set"
-        raise DataError(f"data is {type(source).__name__}: it must be {must}")
+        expected = "a path, a Dataset, a pair (images, labels), or a Hugging Face or PyTorch data set"
+        raise DataError(f"data is {type(source).__name__}: it must be {expected}")
     try:
         images, labels = (np.asanyarray(a) for a in source)
     except ValueError as error:
@@ -144,7 +144,7 @@ def _arrays(source: Any, notes: list[str]) -> Samples:
 def dataset_of(
     samples: Samples, size: int | None, ratios: Sequence[float], seed: int, metric: Metric, notes: list[str]
 ) -> Dataset:
-    """`samples` split; arguments and errors are those of `load_dataset`."""
+    """Split `samples` into a data set; arguments and errors are those of `load_dataset`."""
     check_arguments(size, ratios, metric)
     images = samples.images
     if size is not None and images.shape[1:3] != (size, size):
@@ -152,12 +152,12 @@ def dataset_of(
     split = split_samples(samples.labels, samples.fixed_split, samples.classes, ratios, seed)
     notes += balance_notes(samples.labels, split, samples.classes)
     mean, std = moments(images, np.flatnonzero(split == 0))
-    brought = sorted({int(i) for i in np.unique(samples.fixed_split)} - {UNASSIGNED, 0})
-    span = _range(images, split, brought, notes)
+    from_source = sorted({int(i) for i in np.unique(samples.fixed_split)} - {UNASSIGNED, 0})
+    span = _range(images, split, from_source, notes)
     return Dataset(samples.name, images, samples.labels, split, samples.classes, mean, std, metric, range=span)
 
 
-def _range(images: NDArray[Any], split: NDArray[np.uint8], brought: Collection[int], notes: list[str]) -> Range | None:
-    """The range of the training images' pixels; columns of a table, images of one pixel, have no common one."""
+def _range(images: NDArray[Any], split: NDArray[np.uint8], given: Collection[int], notes: list[str]) -> Range | None:
+    """Return the range of the training images' pixels; None for tables (images of one pixel): columns differ."""
     table = images.shape[1:3] == (1, 1)
-    return None if table else training_range(extremes(images), split, brought, notes)
+    return None if table else training_range(extremes(images), split, given, notes)

@@ -1,7 +1,7 @@
-"""`.npz` files of arrays, under the names people give them.
+"""`.npz` files of arrays, under the usual names.
 
 A name is a kind (`images`, `x`, `data`; `labels`, `y`, `target`; ...) and perhaps a split (`train`, `val`, `test`;
-...), in any order: `images`, `x_train`, `train_images` (MedMNIST), `X_test`, `val-labels`. Beside them may lie the
+...), in any order: `images`, `x_train`, `train_images` (MedMNIST), `X_test`, `val-labels`. Optional arrays are the
 names of the classes (`classes`, `class_names`, ...) and, for arrays without splits, `split` (0 train, 1 valid, 2 test).
 """
 
@@ -29,15 +29,15 @@ EXPECTED = "images and labels, x and y, x_train y_train x_test y_test, or train_
 
 
 def read_npz(path: Path, notes: list[str]) -> Samples:
-    """The arrays of an `.npz` file. Raises DataError when names, shapes, types or values cannot be used."""
+    """Read the arrays of an `.npz` file. Raises DataError when names, shapes, types or values cannot be used."""
     arrays, found = _read(path, _known)
     if unread := [key for key in found if key not in arrays]:
-        notes.append(f"left out of {path}: {', '.join(unread)}, which by name are neither images nor labels of a split")
+        notes.append(f"{path}: skipped {', '.join(unread)}, by name neither images nor labels")
     return join(path.stem, _parts(path, arrays, ", ".join(found) or "nothing"), _class_names(arrays), notes)
 
 
 def read_images(path: Path) -> dict[str, NDArray[Any]]:
-    """The images of an `.npz` file by the names of their arrays: those named so, or the only array that it holds.
+    """Read the image arrays of an `.npz` file by name: those named as images, or its only array.
 
     Raises DataError as `read_npz`, and when the file holds several arrays of which none is named as images.
     """
@@ -46,13 +46,13 @@ def read_images(path: Path) -> dict[str, NDArray[Any]]:
         arrays, _ = _read(path, bool)
     if not arrays:
         raise DataError(
-            f"{path} holds {', '.join(found) or 'nothing'}: one must be named as images, such as x or images"
+            f"{path} holds {', '.join(found) or 'nothing'}; name one of them as images, such as x or images"
         )
     return arrays
 
 
 def read_key(key: str) -> tuple[str, Split | None] | None:
-    """What an array's name says: "images" or "labels", and of which split; None for any other name.
+    """Parse an array's name: "images" or "labels", and its split; None for any other name.
 
     >>> read_key("X_val"), read_key("train_labels"), read_key("weights")
     (('images', 'valid'), ('labels', 'train'), None)
@@ -71,7 +71,7 @@ def read_key(key: str) -> tuple[str, Split | None] | None:
 
 
 def _read(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """The arrays whose names are `wanted`, and all names. Raises DataError for a file that is none or broken."""
+    """Read the arrays with `wanted` names, and list all names. Raises DataError for an unreadable file."""
     try:
         with open(path, "rb") as stream:
             if not zipfile.is_zipfile(stream):
@@ -81,7 +81,7 @@ def _read(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, NDArray[
                 return {key: archive[key] for key in archive.files if wanted(key)}, list(archive.files)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         if "allow_pickle" in str(error):
-            raise DataError(f"{path} holds Python objects: it must hold plain arrays; save names as strings") from error
+            raise DataError(f"{path} holds Python objects; expected plain arrays; save names as strings") from error
         raise DataError(f"{path} is not a readable .npz file: {error}; save it again") from error
 
 
@@ -94,18 +94,18 @@ def _parts(path: Path, arrays: Mapping[str, NDArray[Any]], found: str) -> list[S
     for key in arrays:
         role = read_key(key)
         if role is not None and role in keys:
-            raise DataError(f"{path} holds {keys[role]!r} and {key!r}, which mean the same: leave one out")
+            raise DataError(f"{path} holds {keys[role]!r} and {key!r}, which mean the same; leave one out")
         if role is not None:
             keys[role] = key
     whole = ("images", None) in keys and ("labels", None) in keys
     splits = [s for s in SPLITS if ("images", s) in keys or ("labels", s) in keys]
     if not whole and "train" not in splits:
-        raise DataError(f"{path} holds {found}: it must hold {EXPECTED}")
+        raise DataError(f"{path} holds {found}; expected {EXPECTED}")
     if whole and splits:
-        raise DataError(f"{path} holds {found}: it must hold its arrays either whole or by split, not both")
+        raise DataError(f"{path} holds {found}; expected its arrays either whole or by split, not both")
     for split in splits:
         if ("images", split) not in keys or ("labels", split) not in keys:
-            raise DataError(f"{path} holds {found}: it must hold both images and labels of {split}")
+            raise DataError(f"{path} holds {found}; expected both images and labels of {split}")
     if whole:
         return _whole(path, arrays, keys[("images", None)], keys[("labels", None)])
     pairs = [(s, keys[("images", s)], keys[("labels", s)]) for s in splits]
@@ -119,7 +119,7 @@ def _whole(path: Path, arrays: Mapping[str, NDArray[Any]], x: str, y: str) -> li
     split = arrays["split"]
     if not images.shape[:1] == labels.shape[:1] == split.shape:
         shapes = f"images of shape {images.shape}, labels of {labels.shape}, split of {split.shape}"
-        raise DataError(f"{path} holds {shapes}: there must be one label and one split an image")
+        raise DataError(f"{path} holds {shapes}; expected one label and one split per image")
     if not np.isin(split, range(len(SPLITS))).all():
         raise DataError(f"split of {path} must hold 0 (train), 1 (valid) and 2 (test) only")
     present = [i for i in range(len(SPLITS)) if (split == i).any()]

@@ -1,7 +1,7 @@
-"""The layout, type and range of pixels, decided once: for training data and for every way to predict.
+"""Layout, type and range of pixels, decided once: for training data and for every way to predict.
 
-A picture file states its depth, so it is scaled to what a network was trained on. An array does not, so it is taken
-as it is, or refused when its layout, type or range differs from that of the training images.
+A picture file states its depth, so it is scaled to the range of the training images. An array does not, so it is used
+unchanged, or rejected when its layout, type or range differs from that of the training images.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ BYTES: Range = (0.0, 255.0)
 """Range of uint8 pixels."""
 
 FEW = 4
-"""Channels, at most, that grey, colour and transparent images have."""
+"""Channels of grey, colour and transparent images, at most."""
 
 FACTOR = 10.0
-"""Ranges that differ by more than this factor are of different units."""
+"""Ratio above which two ranges have different units."""
 
 LARGEST = 4096
-"""Pixels a side, at most, that images can be resized to."""
+"""Pixels per side to which images can be resized, at most."""
 
 
 def check_size(size: int | None) -> None:
-    """Raise DataError unless `size`, in pixels a side, is None or a whole number that images can be resized to."""
+    """Raise DataError unless `size`, in pixels per side, is None or a whole number in the allowed range."""
     if size is None:
         return
     if isinstance(size, bool) or not isinstance(size, Integral) or not 1 <= size <= LARGEST:
@@ -42,10 +42,10 @@ def check_size(size: int | None) -> None:
 
 
 def channels_first(shape: Sequence[int], tensor: bool = False) -> tuple[bool, bool]:
-    """Return whether the first of three axes of an image holds the channels, and whether its shape leaves no doubt.
+    """Return whether the first of an image's three axes holds the channels, and whether its shape is unambiguous.
 
-    Channels are few, their axis is by far the shortest, or the two other axes are equal; a `tensor` of PyTorch has
-    them first unless its shape says otherwise. Channels last is the default.
+    Channels are few, their axis is by far the shortest, or the two other axes are equal; a PyTorch `tensor` has
+    them first unless its shape contradicts it. Channels last is the default.
 
     >>> channels_first((4, 32, 32)), channels_first((28, 28, 1)), channels_first((3, 32, 3))
     ((True, True), (False, True), (False, False))
@@ -57,27 +57,28 @@ def channels_first(shape: Sequence[int], tensor: bool = False) -> tuple[bool, bo
 
 
 def channels_last(images: NDArray[Any], where: str, notes: list[str]) -> NDArray[Any]:
-    """Return images (samples, height, width[, channels]), or with their channels first, as NHWC; doubts are noted.
+    """Return images (samples, height, width[, channels]), or channels first, as NHWC; note ambiguous shapes.
 
     Raises DataError for another number of axes, an empty axis, or masked pixels.
     """
     if isinstance(images, np.ma.MaskedArray):
         if np.ma.is_masked(images):
-            raise DataError(f"images of {where} have masked pixels: fill them, for example with images.filled(0)")
+            raise DataError(f"images of {where} have masked pixels; fill them, for example with images.filled(0)")
         images = images.data
     if images.ndim == 3:
         images = images[..., np.newaxis]
     if images.ndim != 4:
-        must = "(samples, height, width) or (samples, height, width, channels)"
-        raise DataError(f"images of {where} have shape {images.shape}: they must be {must}; reshape them")
+        expected = "(samples, height, width) or (samples, height, width, channels)"
+        raise DataError(f"images of {where} have shape {images.shape}; expected {expected}; reshape them")
     if 0 in images.shape:
-        raise DataError(f"images of {where} have shape {images.shape}: there must be at least one sample and pixel")
+        raise DataError(f"images of {where} have shape {images.shape}; expected at least one sample and pixel")
     first, sure = channels_first(images.shape[1:])
     if first:
-        notes.append(f"images of {where} have shape {images.shape}: read as channels first")
+        notes.append(f"images of {where} have shape {images.shape}; it is read as channels first")
         return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
     if not sure:
-        notes.append(f"images of {where} have shape {images.shape}: read as channels last, {images.shape[3]} channels")
+        read_as = f"channels last, {images.shape[3]} channels"
+        notes.append(f"images of {where} have shape {images.shape}; it is read as {read_as}")
     return images
 
 
@@ -85,10 +86,10 @@ def channels_last(images: NDArray[Any], where: str, notes: list[str]) -> NDArray
 
 
 def differ(given: Range, trained: Range) -> bool:
-    """Return whether pixels that range over `given` cannot be of the unit of pixels that range over `trained`.
+    """Return whether pixels that range over `given` have another unit than pixels that range over `trained`.
 
-    They are if they are more than `FACTOR` times as large, lie within -1 to 1 where those are as much larger, or are
-    negative where none of those is. Dark images are of any unit.
+    They do if they are more than `FACTOR` times as large, are within -1 to 1 where the others are that much larger, or
+    are negative where the others are not. Dark images fit every unit.
     """
     size, extent = max(map(abs, trained)), max(map(abs, given))
     if not size or not extent:
@@ -103,26 +104,28 @@ def training_range(
 ) -> Range:
     """Return the range of the training split of images with `extremes` (samples, 2), least and largest pixel of each.
 
-    A note tells of images of another unit than the rest. Raises DataError when a split that the source brought (one of
-    `given`, indices into `SPLITS`) is of another unit: by the medians of its images, which outliers do not move.
+    A note reports images of another unit than the rest. Raises DataError when a split of the source (one of `given`,
+    indices into `SPLITS`) has another unit, judged by the medians of its images, which outliers do not affect.
     """
     finite = np.isfinite(extremes).all(axis=1)
     if not finite.all():
-        raise DataError(f"image {int(np.argmin(finite))} holds NaN or infinity: pixels must be finite numbers; mend it")
+        raise DataError(
+            f"image {int(np.argmin(finite))} holds NaN or infinity; pixels must be finite numbers; replace them"
+        )
     trained = _median(extremes[split == 0])
     for i in given:
         other = _median(extremes[split == i])
         if differ(other, trained) or differ(trained, other):
-            said = f"{spoken(trained)} in the {SPLITS[0]} split but over {spoken(other)} in the {SPLITS[i]} split"
-            raise DataError(f"pixels usually range over {said}: scale them to the same unit")
+            ranges = f"{spoken(trained)} in the {SPLITS[0]} split but over {spoken(other)} in the {SPLITS[i]} split"
+            raise DataError(f"pixels usually range over {ranges}; scale them to the same unit")
     largest = extremes.max()
     dark = (np.abs(extremes).max(axis=1) <= 1) & (extremes[:, 0] != extremes[:, 1])
     if dark.any() and differ((0.0, 1.0), (0.0, float(largest))):
         count = np.count_nonzero(dark)
-        said = "1 image lie" if count == 1 else f"{count:,} images lie"
+        group = "1 image" if count == 1 else f"{count:,} images"
         notes.append(
-            f"the pixels of {said} within 0 to 1, the first is image {int(np.argmax(dark))}, "
-            f"others reach {largest:.6g}: scale them to the same unit if that is not how dark they are"
+            f"the pixels of {group} are within 0 to 1, the first is image {int(np.argmax(dark))}, but the largest "
+            f"pixel of all is {largest:.6g}; scale them to the same unit unless they are really that dark"
         )
     return float(extremes[split == 0, 0].min()), float(extremes[split == 0, 1].max())
 
@@ -132,7 +135,7 @@ def _median(extremes: NDArray[np.float64]) -> Range:
 
 
 def spoken(span: Range) -> str:
-    """Return a range as words: "0 to 255"."""
+    """Format a range: "0 to 255"."""
     return f"{span[0]:.6g} to {span[1]:.6g}"
 
 
@@ -140,22 +143,22 @@ def spoken(span: Range) -> str:
 
 
 def fit_array(images: Any, wanted: Input, called: str = "images") -> NDArray[Any]:
-    """Return arrays of pixels as (samples, *wanted.shape) of the dtype of `wanted`, never scaled.
+    """Convert arrays of pixels to (samples, *wanted.shape) of the dtype of `wanted`, without scaling.
 
-    One sample alone is a batch of one; channels may come first, and be absent where there is one. Whole numbers 0 to
-    255 of any type are bytes. Raises DataError saying what the images are and must be: for another shape or type,
+    A single sample is a batch of one; channels may come first, and be absent where there is one. Whole numbers 0 to
+    255 of any type are bytes. Raises DataError with the actual and the expected value: for another shape or type,
     masked, NaN or infinite pixels, and a range of another unit than that of the training images.
     """
     if isinstance(images, np.ma.MaskedArray) and np.ma.is_masked(images):
-        raise DataError(f"{called} have masked pixels: fill them, for example with images.filled(0)")
+        raise DataError(f"{called} have masked pixels; fill them, for example with images.filled(0)")
     try:
         array = np.asarray(images)
     except ValueError as error:  # lists of unequal lengths
         raise DataError(f"{called} are no array: {error}") from error
     found = laid_out(array, wanted.shape)
     if found is None:
-        must = ", ".join(["samples", *map(str, wanted.shape)])
-        raise DataError(f"{called} have shape {array.shape}, must be ({must}) {wanted.dtype}")
+        expected = ", ".join(["samples", *map(str, wanted.shape)])
+        raise DataError(f"{called} have shape {array.shape}, must be ({expected}) {wanted.dtype}")
     array = found
     if array.dtype != wanted.dtype:
         array = _cast(array, wanted, called)
@@ -164,10 +167,10 @@ def fit_array(images: Any, wanted: Input, called: str = "images") -> NDArray[Any
 
 
 def check_range(array: NDArray[Any], wanted: Input, called: str = "images") -> None:
-    """Raise DataError when the array's values are not finite, or of another unit than those trained on."""
+    """Raise DataError when the array's values are not finite, or have another unit than the training images."""
     kind = array.dtype.kind
     if not array.size or (kind != "f" and (wanted.range is None or FACTOR * wanted.range[1] >= BYTES[1])):
-        return  # bytes are of one unit, unless the training images used few of their values only
+        return  # bytes have one unit, unless the training images used few of their values only
     given = float(array.min()), float(array.max())  # NaN if any is
     if not (math.isfinite(given[0]) and math.isfinite(given[1])):
         raise DataError(f"{called} hold NaN or infinite values, must be finite numbers")
@@ -176,12 +179,12 @@ def check_range(array: NDArray[Any], wanted: Input, called: str = "images") -> N
 
 
 def _other_unit(called: str, given: Range, trained: Range) -> str:
-    mend = "scale them to the same range"
-    return f"{called} range over {spoken(given)}, the network was trained on {spoken(trained)}: {mend}"
+    remedy = "scale them to the same range"
+    return f"{called} range over {spoken(given)}, but the network was trained on {spoken(trained)}; {remedy}"
 
 
 def laid_out(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any] | None:
-    """Return an array as (samples, *shape), a view where it can be; None when it has no layout of such samples."""
+    """Return an array as (samples, *shape), as a view where possible; None when its layout does not fit."""
     shape = tuple(shape)
     if array.ndim == len(shape) + 1 and array.shape[1:] == shape:
         return array
@@ -199,20 +202,20 @@ def laid_out(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any] | None:
 
 
 def _cast(array: NDArray[Any], wanted: Input, called: str) -> NDArray[Any]:
-    """Return `array` in the dtype of `wanted`: values that stay what they are."""
+    """Convert `array` to the dtype of `wanted` without changing its values."""
     kind, size = array.dtype.kind, max(map(abs, wanted.range or (0.0, 0.0)))
-    mend = f"convert them with images.astype('{wanted.dtype}')"
+    remedy = f"convert them with images.astype('{wanted.dtype}')"
     if kind not in "biuf":
-        raise DataError(f"{called} are {array.dtype}, must be {wanted.dtype}: {mend}")
+        raise DataError(f"{called} are {array.dtype}, must be {wanted.dtype}; {remedy}")
     if wanted.dtype != "uint8":
         if kind == "f":
-            with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+            with np.errstate(over="ignore"):  # values that become infinite are rejected as such
                 return array.astype(wanted.dtype)
         if wanted.range is None or kind == "b":
-            raise DataError(f"{called} are {array.dtype}, must be {wanted.dtype}: {mend}")
+            raise DataError(f"{called} are {array.dtype}, must be {wanted.dtype}; {remedy}")
         if (size <= 1 and array.any()) or (array.dtype == np.uint8 and size > BYTES[1]):
-            trained = f"the network was trained on {wanted.dtype} of {spoken(wanted.range)}"
-            raise DataError(f"{called} are {array.dtype}, {trained}: scale them to the same range and convert them")
+            trained = f"but the network was trained on {wanted.dtype} of {spoken(wanted.range)}"
+            raise DataError(f"{called} are {array.dtype}, {trained}; scale them to the same range and convert them")
         return array.astype(wanted.dtype)
     if kind == "b":
         return array.view(np.uint8) * np.uint8(255)
@@ -221,8 +224,8 @@ def _cast(array: NDArray[Any], wanted: Input, called: str) -> NDArray[Any]:
     if not np.array_equal(whole, array):
         if not np.isfinite(array).all():
             raise DataError(f"{called} hold NaN or infinite values, must be whole numbers 0 to 255")
-        must = "other values than the whole numbers 0 to 255: scale or round them"
-        raise DataError(f"{called} are {array.dtype} with {must}")
+        values = "other values than the whole numbers 0 to 255; scale or round them"
+        raise DataError(f"{called} are {array.dtype} with {values}")
     if kind == "f" and array.size:
         span = float(array.min()), float(array.max())
         if differ(span, wanted.range or BYTES):
@@ -234,9 +237,9 @@ def _cast(array: NDArray[Any], wanted: Input, called: str) -> NDArray[Any]:
 
 
 def white_of(wanted: Input) -> float | None:
-    """Return the value of white where `wanted` was trained on: 255 for bytes, 1 for floats of 0 to 1; None if unknown.
+    """Return the value of white in the training images: 255 for bytes, 1 for floats of 0 to 1; None if unknown.
 
-    What was trained on 8-bit pictures as floats has white at 255, too.
+    For floats trained on 8-bit pictures it is 255, too.
     """
     if wanted.dtype == "uint8":
         return BYTES[1]
@@ -246,7 +249,7 @@ def white_of(wanted: Input) -> float | None:
 
 
 def random_images(wanted: Input, count: int, generator: np.random.Generator) -> NDArray[Any]:
-    """Return noise (count, *wanted.shape) in the range of the training images, for benchmarks."""
+    """Draw noise (count, *wanted.shape) in the range of the training images, for benchmarks."""
     shape = (count, *wanted.shape)
     low, high = wanted.range or BYTES
     if wanted.dtype == "uint8":

@@ -1,4 +1,4 @@
-"""Images to predict: whatever `tune` takes, and single ones, brought to a network's input as training images are."""
+"""Images to predict: all sources that `tune` accepts, and single images, converted like the training images."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ FORMS = "an image, a folder of images, an .npy or .npz file, or a data set as fo
 
 
 def accepts_images(wanted: Input) -> bool:
-    """Return whether a picture file can be brought to `wanted`."""
+    """Return whether a picture file can be converted to `wanted`."""
     if len(wanted.shape) != 3 or wanted.shape[2] not in (1, 3):
         return False
     return (wanted.dtype, wanted.shape[2]) == ("float32", 1) or white_of(wanted) is not None
 
 
 def load_image(source: Path | IO[bytes] | Image.Image, wanted: Input) -> NDArray[Any]:
-    """A picture as one sample of `wanted` (which `takes_pictures`): square ones are sized as in training.
+    """Load a picture as one sample of `wanted` (see `accepts_images`); square inputs are resized as in training.
 
-    Its depth is scaled to what the network was trained on: 16 bits to 8, and both to floats of 0 to 1. For inputs that
-    are not square pictures are stretched, as no training picture could be. Raises DataError, to be read after the
-    picture's name, for a depth or range of another unit; whatever Pillow's plugins raise for a broken file.
+    Its depth is scaled to that of the training images: 16 bits to 8, and both to floats of 0 to 1. For inputs that are
+    not square the picture is stretched. Raises DataError, to be read after the picture's name, for a depth or range of
+    another unit, and any exception of Pillow's plugins for a broken file.
     """
     height, width, channels = wanted.shape
     with opened(source) as image:
@@ -58,34 +58,34 @@ def load_image(source: Path | IO[bytes] | Image.Image, wanted: Input) -> NDArray
 
 
 def _scale(depth: Depth, wanted: Input) -> float:
-    """What pixels of `depth` are multiplied by. Raises DataError when they cannot be of the unit trained on."""
+    """Return the factor for pixels of `depth`. Raises DataError when they cannot have the training images' unit."""
     own, white = WHITE.get(depth), white_of(wanted)
     if wanted.dtype == "uint8" and own is None:
-        raise DataError(f"it holds {depth}, the network was trained on 8 bits: convert it to 8 bits")
+        raise DataError(f"it holds {depth}, but the network was trained on 8 bits; convert it to 8 bits")
     if depth == "8 bits" and white is None and wanted.range is not None:
         trained = f"{wanted.dtype} of {spoken(wanted.range)}"
-        raise DataError(f"it holds 8 bits, the network was trained on {trained}: give arrays or pictures of that range")
+        raise DataError(f"it holds 8 bits, but the network was trained on {trained}; pass arrays or pictures of it")
     return white / own if white is not None and own is not None and (wanted.dtype == "uint8" or white == 1) else 1.0
 
 
 def read_inputs(
     source: Any, wanted: Input, notes: list[str] | None = None, *, skip_bad: bool = False
 ) -> tuple[list[str], NDArray[Any]]:
-    """Names and images (samples, *wanted.shape) of `source`.
+    """Read the names and images (samples, *wanted.shape) of `source`.
 
-    `source` is an array of samples, or of one; a picture of Pillow; the path of a picture, of a folder of pictures
-    (searched as for training: a note counts what was left out), of an .npy or .npz file or of any other data set that
+    `source` is an array of samples, or of one; a Pillow picture; the path of a picture, of a folder of pictures
+    (searched as for training: a note counts what is skipped), of an .npy or .npz file or of any other data set that
     can be trained on; such a data set itself: a pair (images, labels), a `Dataset`, one of Hugging Face or PyTorch, a
     mapping of splits; or a list of arrays, pictures and paths. Labels are not read.
 
-    With `skip_bad` pictures that cannot be used are left out, each named in a line of `notes`, which are logged where
-    None is given. Raises DataError naming what cannot be used, and why.
+    With `skip_bad` unusable pictures are skipped, each named in a line of `notes`, which are logged where None is
+    given. Raises DataError naming the unusable image and the reason.
     """
     notes = Notes() if notes is None else notes
     names: list[str] = []
     parts: list[NDArray[Any]] = []
     bad: list[str] = []
-    for name, found in _found(source, notes):
+    for name, found in _images(source, notes):
         try:
             part = _fitted(name, found, wanted)
         except DataError as error:
@@ -97,15 +97,15 @@ def read_inputs(
         names += [name] if whole else [f"{name}[{i}]" for i in range(len(part))]
         parts.append(part)
     if bad and not parts:
-        raise DataError(f"none of {len(bad):,} pictures can be used, the first: {bad[0]}")
-    notes += [f"left out: {line}" for line in bad]
+        raise DataError(f"none of {len(bad):,} pictures can be used; the first: {bad[0]}")
+    notes += [f"skipped: {line}" for line in bad]
     if not parts:
-        raise DataError(f"there are no images: give {FORMS}")
+        raise DataError(f"there are no images; pass {FORMS}")
     return names, parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _fitted(name: str, found: Path | Image.Image | NDArray[Any], wanted: Input) -> NDArray[Any]:
-    """What was found under `name`, as samples of `wanted`."""
+    """Convert one image or array, named `name`, to samples of `wanted`."""
     try:
         if not isinstance(found, Path | Image.Image):
             return fit_array(found, wanted)
@@ -116,12 +116,12 @@ def _fitted(name: str, found: Path | Image.Image | NDArray[Any], wanted: Input) 
     except Exception as error:  # Pillow's plugins raise nearly anything for a broken file
         path = found if isinstance(found, Path) else Path(name)
         raise DataError(f"{name} is not a readable image: it {fault(error, path)}") from error
-    what = f"the members take {wanted.dtype} of shape {wanted.shape}"
-    raise DataError(f"{name}: {what}, not pictures: give arrays (an .npy file) of the range trained on")
+    accepted = f"the members take {wanted.dtype} of shape {wanted.shape}"
+    raise DataError(f"{name}: {accepted}, not pictures; pass arrays (an .npy file) in the range of the training images")
 
 
-def _found(source: Any, notes: list[str]) -> Iterator[tuple[str, Path | Image.Image | NDArray[Any]]]:
-    """Pictures, and arrays of one or more samples, each with its name."""
+def _images(source: Any, notes: list[str]) -> Iterator[tuple[str, Path | Image.Image | NDArray[Any]]]:
+    """Yield pictures, and arrays of one or more samples, each with its name."""
     if isinstance(source, str | Path):
         yield from _files(Path(source), notes)
     elif isinstance(source, Image.Image):
@@ -129,21 +129,21 @@ def _found(source: Any, notes: list[str]) -> Iterator[tuple[str, Path | Image.Im
     elif isinstance(source, Dataset):
         yield "images", source.images
     elif is_pair(source):
-        yield from _found(source[0], notes)
+        yield from _images(source[0], notes)
     elif hasattr(source, "__array__") or not (is_external_dataset(source) or isinstance(source, Sequence)):
         yield "images", _array(source)
     elif is_external_dataset(source):
         yield from images_of(source)
     elif any(isinstance(part, str | Path | Image.Image) for part in source):
         for number, part in enumerate(source):
-            for name, found in _found(part, notes):
+            for name, found in _images(part, notes):
                 yield _in_list(name, part, number), found
     else:
         yield "images", _array(source)
 
 
 def _in_list(name: str, part: Any, number: int) -> str:
-    """The name of what `part` holds under `name`, told from that of other parts of a list."""
+    """Return a name for `part`'s image `name` that is unique among the parts of a list."""
     if not isinstance(part, str | Path):
         return f"{name}[{number}]"
     path = Path(part)
@@ -152,22 +152,22 @@ def _in_list(name: str, part: Any, number: int) -> str:
 
 def _array(source: Any) -> NDArray[Any]:
     try:
-        # a tensor may lie on a GPU
+        # a tensor may be on a GPU
         return np.asanyarray(source.detach().cpu() if hasattr(source, "detach") else source)
     except (TypeError, ValueError) as error:  # lists of unequal lengths, tensors of bfloat16
-        said = f"images are no array ({error_summary(error)})"
-        raise DataError(f"{said}: all must have one shape and a type that NumPy has") from error
+        message = f"images are no array ({error_summary(error)})"
+        raise DataError(f"{message}; all must have one shape and a type that NumPy has") from error
 
 
 def _files(path: Path, notes: list[str]) -> Iterator[tuple[str, Path | NDArray[Any]]]:
-    """Images of a file or folder."""
+    """Yield the images of a file or folder."""
     name, suffix = shown(Path(path.name)), path.suffix.lower()
     if not path.exists():
-        raise DataError(f"{shown(path)} does not exist: give {FORMS}")
+        raise DataError(f"{shown(path)} does not exist; pass {FORMS}")
     if path.is_dir():
         yield from _folder(path, name, notes)
     elif not path.is_file():
-        raise DataError(f"{shown(path)} is neither file nor folder: give {FORMS}")
+        raise DataError(f"{shown(path)} is neither file nor folder; pass {FORMS}")
     elif suffix == ".npy":
         yield name, files.read_array(path)
     elif suffix == ".npz":
@@ -179,7 +179,7 @@ def _files(path: Path, notes: list[str]) -> Iterator[tuple[str, Path | NDArray[A
 
 
 def _folder(folder: Path, name: str, notes: list[str]) -> Iterator[tuple[str, Path | NDArray[Any]]]:
-    """Images of a folder: a prepared data set, a published one, or pictures at any depth."""
+    """Yield the images of a folder: a prepared data set, a published one, or pictures at any depth."""
     if (folder / "dataset.json").is_file():
         yield name, open_dataset(folder).images
     elif is_cifar(folder):
@@ -196,5 +196,5 @@ def _folder(folder: Path, name: str, notes: list[str]) -> Iterator[tuple[str, Pa
         notes += walk.left_out.notes()
         if not paths:
             left_out = "".join(f" ({note})" for note in walk.left_out.notes())
-            raise DataError(f"{shown(folder)} holds no images{left_out}: give {FORMS}")
+            raise DataError(f"{shown(folder)} holds no images{left_out}; pass {FORMS}")
         yield from ((shown(path.relative_to(folder)), path) for path in sorted(paths))

@@ -1,10 +1,10 @@
-"""A reader of the CIFAR python archives that executes nothing.
+"""Reader of the CIFAR python archives that executes no code.
 
 Theory of operation. The published files are pickles (protocol 2, written by Python 2): programs for a small stack
-machine whose full instruction set can call anything. `pickletools.genops` only disassembles them; here the few
-instructions that build dicts, lists, tuples, strings and integers are interpreted, and two calls are recognised by
-name and answered with passive objects: `numpy...._reconstruct`, an array to be filled, and `numpy.dtype("u1")`. BUILD
-fills them with shape and bytes. Every other instruction or name is refused, so a file can at worst be an error.
+machine with instructions that can call anything. `pickletools.genops` only disassembles them. This module interprets
+the few instructions that build dicts, lists, tuples, strings and integers. It recognises two calls by name and replaces
+them by passive objects: `numpy...._reconstruct`, an array to be filled, and `numpy.dtype("u1")`. BUILD fills them with
+shape and bytes. Every other instruction or name is rejected, so a malicious file can only cause an error.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ NAMES = {
     "numpy ndarray": "class",
     "numpy dtype": "dtype",
 }
-"""Names a file may mention, as genops spells them."""
+"""Names that a file may contain, as genops spells them."""
 
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 PUSHES = {"BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"}
 STRINGS = {"BINSTRING", "SHORT_BINSTRING"}
-"""Python 2's byte strings: genops decodes them as latin-1, which is undone, so they come out as bytes."""
+"""Python 2's byte strings: genops decodes them as latin-1; the reader encodes them again to get the bytes."""
 
 _MARK = object()
 
@@ -46,9 +46,9 @@ class _Built:
 
 
 def read_program(data: bytes) -> dict[str, Any]:
-    """The dict that a CIFAR python file holds: keys as str, strings as bytes or str, arrays as uint8.
+    """Read the dict of a CIFAR python file: keys as str, strings as bytes or str, arrays as uint8.
 
-    Raises ValueError, saying what was met, for anything but such a file; nothing in it is ever executed.
+    Raises ValueError with the unexpected content for any other file; no code in it is executed.
     """
     machine = _Machine()
     try:
@@ -134,27 +134,27 @@ class _Machine:
         self.stack[-1].extend(items)
 
     def update(self, items: list[Any]) -> None:
-        # no other keys: hashing deeply nested tuples would exhaust the C stack
+        # only string keys: hashing deeply nested tuples would exhaust the C stack
         if not isinstance(self.stack[-1], dict) or not all(isinstance(k, str | bytes) for k in items[::2]):
             raise TypeError
         self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
 
     def name(self, name: str) -> None:
         if name not in NAMES:
-            raise ValueError(f"asks for {name.replace(' ', '.')}, which no CIFAR file needs")
+            raise ValueError(f"refers to {name.replace(' ', '.')}, which no CIFAR file needs")
         self.stack.append(_Name(NAMES[name]))
 
     def call(self) -> None:
         callee, arguments = self.take(2)
         kind = callee.kind if isinstance(callee, _Name) else "class"
         if kind == "class" or (kind == "dtype" and arguments[0] not in (b"u1", "u1")):
-            raise ValueError("makes something other than an array of unsigned bytes")
+            raise ValueError("builds an object other than an array of unsigned bytes")
         self.stack.append(_Built(kind))
 
     def build(self) -> None:
         target, state = self.take(2)
         if not isinstance(target, _Built):
-            raise ValueError("sets the state of something other than an array")
+            raise ValueError("sets the state of an object other than an array")
         if target.kind == "array":
             _, shape, dtype, fortran, data = state
             if not (isinstance(dtype, _Built) and dtype.kind == "dtype" and isinstance(data, bytes)):

@@ -1,7 +1,7 @@
-"""Arrays of images and labels as readers find them, brought to one form: NHWC uint8 or float32, labels from 0.
+"""Arrays of images and labels from readers, converted to one form: NHWC uint8 or float32, labels from 0.
 
-A reader hands over one `Part` per split it found; `join` checks them and makes them one `Samples`. Arrays that have the
-form already are never copied.
+A reader returns one `SplitArrays` per split; `join` checks them and makes one `Samples`. Arrays that have the form
+already are never copied.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from ripieno.tasks.labels import label_indices, label_text
 from ripieno.types import SPLITS, Split
 
 UNASSIGNED = -1
-"""In `Samples.given`: the sample belongs to no split yet."""
+"""Value of `Samples.fixed_split` for a sample without a split."""
 
 BLOCK_BYTES = 1 << 22
-"""Whole arrays are looked through in blocks of about this size, so that a mapped one never lies in memory at once."""
+"""Approximate bytes of a block in which whole arrays are scanned, so that a mapped array is never in memory at once."""
 
 
 @dataclass(frozen=True, eq=False)
 class SplitArrays:
-    """Images (samples, height, width[, channels]) and labels of one split, as they were found.
+    """Images (samples, height, width[, channels]) and labels of one split, as read.
 
-    What is found as "train" is split further when the source brings no validation or test split. `where` names the
-    arrays in messages.
+    The split "train" is divided further when the source has no validation or test split. `where` names the arrays in
+    messages.
     """
 
     images: NDArray[Any]
@@ -38,14 +38,14 @@ class SplitArrays:
     where: str
     split: Split = "train"
     channels_last: bool = False
-    """whether the reader knows that the channels come last; else the shape decides"""
+    """whether the reader knows that the channels come last; otherwise the shape decides"""
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """All a source holds: images NHWC (uint8 or float32), labels (samples,) as indices into `classes`.
+    """Content of a source: images NHWC (uint8 or float32), labels (samples,) as indices into `classes`.
 
-    `given` (samples,) is an index into `SPLITS` where the source itself says valid or test, else `FREE`.
+    `fixed_split` (samples,) is an index into `SPLITS` where the source names valid or test, else `UNASSIGNED`.
     """
 
     name: str
@@ -58,10 +58,10 @@ class Samples:
 def join(
     name: str, parts: Sequence[SplitArrays], classes: Sequence[str] | None, notes: list[str], positions: bool = False
 ) -> Samples:
-    """One `Samples` of all parts; without `classes` the classes are named by the label values found.
+    """Join all parts into one `Samples`; without `classes` the label values become the class names.
 
-    With `positions`, numbers are indices into `classes` by the definition of the source; without, they are met as names
-    first, see `ripieno.tasks.labels`.
+    With `positions`, numbers are indices into `classes` by the definition of the source; without, they are first
+    matched as names, see `ripieno.tasks.labels`.
 
     Raises DataError (one line) for shapes, types, values or labels that cannot be used.
     """
@@ -76,25 +76,27 @@ def join(
 
 
 def given_of(split: Split, samples: int) -> NDArray[np.int8]:
-    """`Samples.given` of `samples` samples found in `split`."""
+    """Return `Samples.fixed_split` of `samples` samples from `split`."""
     return np.full(samples, UNASSIGNED if split == "train" else SPLITS.index(split), np.int8)
 
 
 def blocks(array: NDArray[Any]) -> range:
-    """Starts of blocks of rows of about `BLOCK_BYTES`; the step is the block's rows."""
+    """Return the starts of blocks of rows of about `BLOCK_BYTES`; the step is the block's rows."""
     row = max(1, array.nbytes // max(1, len(array)))
     return range(0, len(array), max(1, BLOCK_BYTES // row))
 
 
 def check_finite(images: NDArray[Any], where: str) -> None:
-    """Raise DataError naming the first image that holds NaN or infinity."""
+    """Raise DataError naming the first image that contains NaN or infinity."""
     starts = blocks(images)
     for start in starts:
         block = images[start : start + starts.step]
         finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
         if not finite.all():
             bad = start + int(np.argmin(finite))
-            raise DataError(f"image {bad} of {where} holds NaN or infinity: pixels must be finite numbers; mend it")
+            raise DataError(
+                f"image {bad} of {where} holds NaN or infinity; pixels must be finite numbers; replace them"
+            )
 
 
 def extremes(images: NDArray[Any]) -> NDArray[np.float64]:
@@ -109,28 +111,28 @@ def extremes(images: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _laid_out(part: SplitArrays, notes: list[str]) -> NDArray[Any]:
-    """Return the images of a part as NHWC; what its reader knows to be so needs no look at the shape."""
+    """Return the images of a part as NHWC; a layout known to the reader is not guessed from the shape."""
     images = np.asanyarray(part.images)
     known = part.channels_last and images.ndim == 4 and 0 not in images.shape
     return images if known else channels_last(images, part.where, notes)
 
 
 def _one_type(arrays: list[NDArray[Any]], parts: Sequence[SplitArrays]) -> list[NDArray[Any]]:
-    """All arrays as uint8 (whole numbers from 0 to 255, or booleans) or all as float32; one shape of image."""
+    """Convert all arrays to uint8 (whole numbers 0 to 255, or booleans) or all to float32, with one image shape."""
     first = parts[0].where
     for array, part in zip(arrays, parts, strict=True):
         if array.dtype.kind not in "biuf":
-            raise DataError(f"images of {part.where} hold {array.dtype}: they must be numbers; convert them")
+            raise DataError(f"images of {part.where} hold {array.dtype}; expected numbers; convert them")
         if array.shape[1:] != arrays[0].shape[1:]:
             shapes = f"{arrays[0].shape[1:]} and {array.shape[1:]}"
-            raise DataError(f"images of {first} and {part.where} have shapes {shapes}: they must be the same")
+            raise DataError(f"images of {first} and {part.where} have shapes {shapes}; expected one shape")
         if (array.dtype.kind == "f") != (arrays[0].dtype.kind == "f"):
             types = f"{arrays[0].dtype} and {array.dtype}"
-            raise DataError(f"images of {first} and {part.where} hold {types}: they must have one type and one unit")
+            raise DataError(f"images of {first} and {part.where} hold {types}; expected one type and one unit")
     if all(a.dtype == np.uint8 for a in arrays):
         return arrays
     if arrays[0].dtype.kind == "f":
-        # a float64 beyond the range of float32 becomes infinity, which check_finite then reports
+        # a float64 beyond the range of float32 becomes infinity, which check_finite reports
         with np.errstate(over="ignore"):
             arrays = [a.astype(np.float32, copy=False) for a in arrays]
         for array, part in zip(arrays, parts, strict=True):
@@ -143,28 +145,28 @@ def _one_type(arrays: list[NDArray[Any]], parts: Sequence[SplitArrays]) -> list[
 
 
 def _flat_labels(part: SplitArrays, samples: int) -> NDArray[Any]:
-    """Labels (samples,) of integers or strings; a column or one-hot rows are flattened."""
+    """Return labels (samples,) of integers or strings; a column or one-hot rows are flattened."""
     labels, where = np.asarray(part.labels), part.where
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     elif labels.ndim == 2 and _one_hot(labels):
         labels = labels.argmax(axis=1)
     if labels.ndim != 1:
-        raise DataError(f"labels of {where} have shape {labels.shape}: there must be one label an image")
+        raise DataError(f"labels of {where} have shape {labels.shape}; expected one label per image")
     if len(labels) != samples:
-        raise DataError(f"{where}: {samples:,} images but {len(labels):,} labels: there must be one label an image")
+        raise DataError(f"{where}: {samples:,} images but {len(labels):,} labels; expected one label per image")
     if labels.dtype.kind == "S":
         return np.char.decode(labels, "utf-8")
     if labels.dtype.kind == "U":
         return labels
-    if labels.dtype.kind == "O":  # of pandas: names, categories, numbers with gaps
+    if labels.dtype.kind == "O":  # from pandas: names, categories, numbers with gaps
         texts = np.array([label_text(v, i, f"labels of {where}", DataError) for i, v in enumerate(labels.tolist())])
         named = any(isinstance(value, str | bytes) for value in labels.tolist())
         return texts if named else texts.astype(np.int64)
     if labels.dtype.kind == "f" and (labels == np.floor(labels)).all() and np.isfinite(labels).all():
         return labels.astype(np.int64)
     if labels.dtype.kind not in "biu":
-        raise DataError(f"labels of {where} hold {labels.dtype}: they must be whole numbers or names; convert them")
+        raise DataError(f"labels of {where} hold {labels.dtype}; expected whole numbers or names; convert them")
     return labels.astype(np.int64)
 
 
@@ -177,16 +179,16 @@ def _one_hot(labels: NDArray[Any]) -> bool:
 def _encode(
     labels: list[NDArray[Any]], parts: Sequence[SplitArrays], classes: Sequence[str] | None, positions: bool
 ) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
-    """Labels as indices into the names of the classes, and those names."""
+    """Encode labels as indices into the names of the classes, and return both."""
     if len({a.dtype.kind for a in labels}) > 1:
         wheres = " and ".join(p.where for p in parts)
-        raise DataError(f"labels of {wheres} are numbers in one and names in the other: they must be the same")
+        raise DataError(f"labels of {wheres} are numbers in one and names in the other; expected the same kind")
     if classes is None:
         values = np.unique(np.concatenate(labels))
         return [np.searchsorted(values, a).astype(np.int64) for a in labels], tuple(str(v) for v in values)
     names = tuple(str(c) for c in classes)
     if len(set(names)) != len(names):
-        raise DataError(f"the class names of {parts[0].where} repeat: each class must have its own name")
+        raise DataError(f"the class names of {parts[0].where} repeat; each class must have its own name")
     find = _by_position if positions else _by_name
     return [find(a, p.where, names) for a, p in zip(labels, parts, strict=True)], names
 
@@ -200,6 +202,6 @@ def _by_position(labels: NDArray[Any], where: str, names: tuple[str, ...]) -> ND
         return _by_name(labels, where, names)
     outside = labels[(labels < 0) | (labels >= len(names))]
     if len(outside):
-        must = f"they must be 0 to {len(names) - 1}, one for each of the {len(names)} classes"
-        raise DataError(f"labels of {where} hold {outside[0]}: {must}")
+        expected = f"0 to {len(names) - 1}, one for each of the {len(names)} classes"
+        raise DataError(f"labels of {where} hold {outside[0]}; expected {expected}")
     return labels

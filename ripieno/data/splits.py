@@ -1,7 +1,7 @@
-"""Which sample trains, validates or tests: stratified, seeded, and never without a class.
+"""Assignment of samples to train, valid and test: stratified, seeded, and with every class in every split.
 
-What a source brings as validation or test split is kept. Its other samples are shared among the splits it does not
-bring, by their ratios: all three of them usually, train and valid for a source with a test split of its own.
+A validation or test split of the source is kept. The other samples are divided among the remaining splits by their
+ratios: usually all three, train and valid for a source with a test split.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ SPLIT_WORDS: dict[str, Split] = {
     "valid": "valid", "val": "valid", "validation": "valid", "dev": "valid", "development": "valid",
     "test": "test", "testing": "test", "eval": "test", "evaluation": "test", "holdout": "test",
 }  # fmt: skip
-"""What people call the splits. `eval` is a test split, as nobody must choose by what may have been kept to judge by."""
+"""Common names of the splits. `eval` is a test split, because its samples may be reserved for the final evaluation."""
 
 _ABOUT = "(?:set|split|data|images?|imgs?|pictures?|photos?|folder)*"
 _NAME = re.compile(f"{_ABOUT}({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))}){_ABOUT}")
 
 TWICE = 0.05
-"""Share of a split above which it is told that its images stand in another split, too."""
+"""Share of a split's images above which a note reports duplicates in another split."""
 
 
 def split_of(name: str) -> Split | None:
-    """The split that `name` names; None where it names none.
+    """Return the split that `name` names; None where it names none.
 
     >>> split_of("training_set"), split_of("Images-Val"), split_of("test2017"), split_of("trains")
     ('train', 'valid', 'test', None)
@@ -44,7 +44,7 @@ def split_of(name: str) -> Split | None:
 
 
 def splits_of(names: Iterable[str]) -> dict[str, Split | None]:
-    """`split_of` every name; `eval` is the validation split beside a folder or an array named test."""
+    """Apply `split_of` to every name; `eval` is the validation split when another folder or array is named test."""
     found = {name: split_of(name) for name in names}
     tests = [name for name, split in found.items() if split == "test"]
     others = [name for name in tests if "eval" in name.lower()]
@@ -56,28 +56,28 @@ def splits_of(names: Iterable[str]) -> dict[str, Split | None]:
 def check_ratios(ratios: Sequence[float]) -> None:
     """Raise DataError unless these are three positive numbers that sum to at most 1, or to 100 (percent)."""
     if len(ratios) != len(SPLITS) or not all(math.isfinite(r) and r > 0 for r in ratios):
-        must = "three positive numbers, for train, valid and test, such as 0.72, 0.08, 0.20"
-        raise DataError(f"split is {tuple(ratios)}: it must be {must}")
+        expected = "three positive numbers, for train, valid and test, such as 0.72, 0.08, 0.20"
+        raise DataError(f"split is {tuple(ratios)}; expected {expected}")
     if sum(ratios) > 1 + 1e-6 and not math.isclose(sum(ratios), 100, abs_tol=1e-6):
         raise DataError(
-            f"split is {tuple(ratios)}, which sums to {sum(ratios):g}: shares sum to 1, such as 0.72, 0.08, 0.20"
+            f"split is {tuple(ratios)}, which sums to {sum(ratios):g}; expected a sum of 1, such as 0.72, 0.08, 0.20"
         )
 
 
 def check_classes(labels: NDArray[np.int64], given: NDArray[np.int8], classes: Sequence[str]) -> None:
-    """Raise DataError naming a class with too few samples to be in every split that we make."""
+    """Raise DataError naming a class with too few samples for one in every split that ripieno makes."""
     makes = _makes(given)
     counts = np.bincount(labels[given == UNASSIGNED], minlength=len(classes))
     short = np.flatnonzero(counts < len(makes))
     if len(classes) < 2:
-        raise DataError(f"there is only the class {classes[0]!r}: there must be at least two")
+        raise DataError(f"there is only the class {classes[0]!r}; expected at least two")
     if not len(short):
         return
     others = f" (so do {len(short) - 1} more classes)" if len(short) > 1 else ""
     names = ", ".join(SPLITS[s] for s in makes)
     raise DataError(
-        f"class {classes[short[0]]!r} has {_images(int(counts[short[0]]))} for {names}{others}: "
-        f"it must have at least {len(makes)}; add some or leave the class out"
+        f"class {classes[short[0]]!r} has {_images(int(counts[short[0]]))} for {names}{others}; "
+        f"expected at least {len(makes)}; add some or leave the class out"
     )
 
 
@@ -88,10 +88,10 @@ def split_samples(
     ratios: Sequence[float],
     seed: int,
 ) -> NDArray[np.uint8]:
-    """Index into `SPLITS` of every sample, (samples,).
+    """Assign every sample a split, as an index into `SPLITS`, (samples,).
 
-    Appendix A.1 of the paper splits 72/8/20. Each class is shuffled by a generator of its own, so that the split of
-    a class depends on its samples and `seed` only. Raises DataError as `check_ratios` and `check_classes` do.
+    Appendix A.1 of the paper splits 72/8/20. Each class is shuffled by its own generator, so that the split of a class
+    depends on its samples and `seed` only. Raises DataError as `check_ratios` and `check_classes` do.
     """
     check_ratios(ratios)
     check_classes(labels, given, classes)
@@ -105,7 +105,7 @@ def split_samples(
 
 
 def shares(samples: int, ratios: Sequence[float]) -> list[int]:
-    """How many of `samples` each ratio gets, by largest remainder, at least one each; they sum to `samples`."""
+    """Divide `samples` by `ratios` with the largest remainder method, at least one each; the sum is `samples`."""
     assert samples >= len(ratios)
     exact = [samples * r / sum(ratios) for r in ratios]
     counts = [int(e) for e in exact]
@@ -119,11 +119,11 @@ def shares(samples: int, ratios: Sequence[float]) -> list[int]:
 
 
 def balance_notes(labels: NDArray[np.int64], split: NDArray[np.uint8], classes: Sequence[str]) -> list[str]:
-    """What a user should know of the classes: imbalance, and classes that a split of the source lacks."""
+    """Return notes on the classes: imbalance, and classes that a split of the source lacks."""
     notes = []
     counts = np.bincount(labels, minlength=len(classes))
     if counts.max() >= 3 * counts.min():
-        advice = "consider select --loss macro-f1, to which all classes count alike"
+        advice = "consider select --loss macro-f1, which weights all classes equally"
         notes.append(f"classes hold {counts.min():,} to {counts.max():,} images; {advice}")
     for i, name in enumerate(SPLITS[1:], start=1):
         absent = np.flatnonzero(np.bincount(labels[split == i], minlength=len(classes)) == 0)
@@ -134,15 +134,15 @@ def balance_notes(labels: NDArray[np.int64], split: NDArray[np.uint8], classes: 
 
 
 def duplicate_notes(images: NDArray[Any], split: NDArray[np.uint8]) -> list[str]:
-    """What a user should know of images that stand, pixel by pixel, in two splits; few do so in most data sets."""
+    """Return notes on images with duplicates, pixel by pixel, in an earlier split; most data sets have few."""
     digests = np.array([int.from_bytes(_digest(image)) for image in images], np.uint64)
     notes = []
     for later, earlier in ((1, "training"), (2, "training or validation")):
         own = digests[split == later]
         again = int(np.isin(own, digests[split < later]).sum())
         if again > TWICE * len(own):
-            found = f"{again:,} of {len(own):,} {SPLITS[later]} images are {earlier} images, too"
-            notes.append(f"{found}: figures of the {SPLITS[later]} split say little of new images")
+            duplicates = f"{again:,} of {len(own):,} {SPLITS[later]} images are also {earlier} images"
+            notes.append(f"{duplicates}; scores on the {SPLITS[later]} split say little about new images")
     return notes
 
 
@@ -151,9 +151,9 @@ def _digest(image: NDArray[Any]) -> bytes:
 
 
 def _makes(given: NDArray[np.int8]) -> list[int]:
-    """Splits that we make: train always, valid and test where the source brings none."""
-    brought = set(np.unique(given).tolist())
-    return [0, *(i for i in range(1, len(SPLITS)) if i not in brought)]
+    """Return the splits that ripieno makes: train always, valid and test where the source has none."""
+    fixed = set(np.unique(given).tolist())
+    return [0, *(i for i in range(1, len(SPLITS)) if i not in fixed)]
 
 
 def _images(count: int) -> str:

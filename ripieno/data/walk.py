@@ -1,8 +1,8 @@
-"""Files below a folder, as training and predicting see them: one walk, and a count of what it leaves out.
+"""Walk over the files below a folder, shared by training and prediction, with a count of skipped entries.
 
-Links are followed, except those that lead back to a folder above them. Hidden files and folders, those that operating
-systems and tools write, what is neither file nor folder (pipes, sockets, devices) and folders that ripieno wrote are
-left out and counted.
+Links are followed, except those that lead back to a folder above them. Skipped and counted are hidden files and
+folders, those of operating systems and tools, entries that are neither file nor folder (pipes, sockets, devices), and
+folders that ripieno wrote.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ripieno.errors import DataError
 
 SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin"}
 SYSTEM |= {"system volume information", "lost+found", "__pycache__"}
-"""Names, in lower case, of files and folders that operating systems, storage devices and Python write by themselves."""
+"""Lower-case names of files and folders that operating systems, storage devices and Python create by themselves."""
 
 MADE = ("run.json", "journal.log", "bundle.json", "dataset/dataset.json", "library/labels-valid.npy", "split.npy")
-"""Files that tell a folder that ripieno wrote: a run, a deployment or a prepared data set."""
+"""Files that identify a folder written by ripieno: a run, a deployment or a prepared data set."""
 
 HIDDEN = "hidden or system"
 NO_IMAGE = "not an image by name"
@@ -32,7 +32,7 @@ OURS = "made by ripieno"
 
 @dataclass
 class LeftOut:
-    """Counts, by reason, of the entries below `folder` that were left out, and the first path of each reason."""
+    """Counts, by reason, of the entries below `folder` that were skipped, and the first path of each reason."""
 
     folder: Path
     counts: dict[str, int] = field(default_factory=dict)
@@ -44,16 +44,16 @@ class LeftOut:
         self.firsts.setdefault(reason, path)
 
     def notes(self) -> list[str]:
-        """One line that counts all of them; none where nothing was left out."""
+        """Return one line that counts all skipped entries; none when there are none."""
         parts = [
             f"{count:,} {reason} (first: {shown(self.firsts[reason].relative_to(self.folder))})"
             for reason, count in self.counts.items()
         ]
-        return [f"left out of {shown(self.folder)}: {', '.join(parts)}"] if parts else []
+        return [f"skipped in {shown(self.folder)}: {', '.join(parts)}"] if parts else []
 
 
 class Walk:
-    """One walk below `folder`, which leaves `apart`, too, out; what it leaves out is counted in `left_out`."""
+    """Walk below `folder` that also skips the folders in `apart`; `left_out` counts the skipped entries."""
 
     def __init__(self, folder: Path, apart: Collection[Path] = ()) -> None:
         self.left_out = LeftOut(folder)
@@ -61,13 +61,13 @@ class Walk:
         self._identities: dict[Path, tuple[int, int]] = {}
 
     def entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
-        """Subfolders and files straight in `folder`, by name. Raises DataError where it may not be read."""
+        """List subfolders and files directly in `folder`, by name. Raises DataError when it cannot be read."""
         folders, plain = [], []
         try:
             with os.scandir(folder) as found:
                 for entry in sorted(found, key=lambda e: e.name):
                     path = Path(entry.path)
-                    kept = entry if not entry.is_symlink() else None  # a link may lead round in a circle
+                    kept = entry if not entry.is_symlink() else None  # a link may form a cycle
                     if entry.name.startswith(".") or entry.name.lower() in SYSTEM:
                         self.left_out.add(HIDDEN, path)
                     elif kept.is_dir() if kept else os.path.isdir(path):
@@ -78,11 +78,11 @@ class Walk:
                     else:
                         self.left_out.add(NO_FILE if os.path.exists(path) else NOWHERE, path)
         except OSError as error:
-            raise DataError(f"{shown(folder)} cannot be read ({error.strerror}): check its permissions") from error
+            raise DataError(f"{shown(folder)} cannot be read ({error.strerror}); check its permissions") from error
         return folders, plain
 
     def files(self, folder: Path) -> Iterator[Path]:
-        """Files in `folder`, at any depth, by name."""
+        """Yield the files in `folder`, at any depth, by name."""
         folders, plain = self.entries(folder)
         yield from plain
         for inner in folders:
@@ -98,7 +98,7 @@ class Walk:
         return False
 
     def _identity(self, folder: Path) -> tuple[int, int]:
-        """Device and inode of `folder`, the same whichever links lead to it."""
+        """Return the device and inode of `folder`, which are the same through any link."""
         if folder not in self._identities:
             found = os.stat(folder)
             self._identities[folder] = (found.st_dev, found.st_ino)
@@ -106,5 +106,5 @@ class Walk:
 
 
 def shown(path: Path) -> str:
-    """`path` as text that can be printed and kept: bytes that are not UTF-8 as backslashes and numbers."""
+    """Return `path` as printable text: bytes that are not UTF-8 become backslash escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""A folder of members, and the deployments made of them."""
+"""Library of members, and the bundles made from it."""
 
 from ripieno.library.backend_report import BackendChoice, BackendReport, read_proof
 from ripieno.library.bundle import read_bundle, rewrite_bundle, write_bundle

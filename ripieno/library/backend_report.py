@@ -1,4 +1,4 @@
-"""The proof that members run by backends chosen for them still answer as they should; part of `bundle.json`."""
+"""Report on measured backend choices: accuracy of the chosen backends against the reference; part of `bundle.json`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ripieno import files
 
 @dataclass(frozen=True)
 class BackendChoice:
-    """How a member is run on a device, and its answers on validation images beside those of its fp32 reference."""
+    """Backend of a member on a device, and its predictions on validation images compared with the fp32 reference."""
 
     member: str
     device: str
@@ -23,28 +23,28 @@ class BackendChoice:
     batch_size: int
     threads: int
     seconds: float
-    """for a batch of that size with so many threads"""
+    """for a batch of that size with that many threads"""
     reference_seconds: float
     difference: float
-    """the largest of a probability"""
+    """largest difference of a probability"""
     loss: float
     """validation cross-entropy"""
     reference_loss: float
     refused: Mapping[str, str] = field(default_factory=dict)
-    """backends that were quicker or asked for, and why they were not taken"""
+    """backends that were faster or requested, and the reasons for their rejection"""
 
 
 @dataclass(frozen=True)
 class BackendReport:
-    """What choosing backends did: to each member, and to the ensemble's validation figures, restated."""
+    """Effect of the chosen backends: on each member, and on the ensemble's validation scores."""
 
     fits: tuple[BackendChoice, ...]
     samples: int
-    """validation images that it was made on; none of them calibrated a network"""
+    """number of validation images used; none of them calibrated a network"""
     loss: float
-    """the ensemble's cross-entropy, as its members are run"""
+    """the ensemble's cross-entropy with the chosen backends"""
     reference_loss: float
-    """the same as their references answer"""
+    """its cross-entropy with the reference backends"""
     accuracy: float
     reference_accuracy: float
 
@@ -55,5 +55,5 @@ class _Proven:
 
 
 def read_proof(bundle: str | Path) -> BackendReport | None:
-    """The proof in a bundle's folder; None when its backends were not chosen by measurement. Raises LibraryError."""
+    """Read a bundle's backend report; None when its backends were not chosen by measurement. Raises LibraryError."""
     return files.read_json(Path(bundle) / "bundle.json", _Proven).proof

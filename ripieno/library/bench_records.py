@@ -1,7 +1,7 @@
-"""What benches of a deployment measured, kept in its folder; and where a run's deployments lie.
+"""Benchmark results of a deployment, stored in its folder, and the list of a run's deployments.
 
-BUNDLE/bench.json   the last benches of `ripieno bench`, the newest last
-RUN/bundles.json    folders of deployments made of the run outside RUN/bundles
+BUNDLE/bench.json   the last results of `ripieno bench`, the newest last
+RUN/bundles.json    folders of deployments made from the run outside RUN/bundles
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from ripieno.library.broken import read_or_none, write_over
 from ripieno.library.library import Library
 
 KEPT = 20
-"""Benches kept of a deployment, and folders of a run."""
+"""Benchmark results kept per deployment, and folders per run."""
 
 
 @dataclass(frozen=True)
 class BenchRecord:
-    """A bench of a deployment: samples a second and seconds of a request."""
+    """A benchmark result of a deployment: samples per second and seconds per request."""
 
     when: float
     """Unix seconds"""
@@ -26,10 +26,10 @@ class BenchRecord:
     """kinds of the devices it ran on"""
     isolation: str
     batch: int
-    """samples a request"""
+    """samples per request"""
     in_flight: int
     seconds: float
-    """how long it measured"""
+    """duration of the measurement"""
     throughput: float
     spread: float
     """relative"""
@@ -39,46 +39,46 @@ class BenchRecord:
 
 @dataclass(frozen=True)
 class _Benches:
-    """`bench.json`."""
+    """Content of `bench.json`."""
 
     items: list[BenchRecord]
 
 
 @dataclass(frozen=True)
 class _Bundles:
-    """`bundles.json`."""
+    """Content of `bundles.json`."""
 
     items: list[str]
 
 
 def keep_bench(bundle: Path, bench: BenchRecord) -> Path:
-    """Add a bench to those of a deployment, for the report. Raises RipienoError when it cannot be written."""
+    """Add a benchmark result to a deployment, for the report. Raises RipienoError when it cannot be written."""
     path = bundle / "bench.json"
     write_over(path, [*benches_of(bundle), bench][-KEPT:], _Benches)
     return path
 
 
 def benches_of(bundle: Path) -> list[BenchRecord]:
-    """Benches of a deployment, the newest last; none when it was never benched, or, with a warning, for a bad file."""
-    found = read_or_none(f"the benches of {bundle}", bundle / "bench.json", _Benches)
-    return found.items if found is not None else []
+    """Return a deployment's benchmark results, the newest last; empty for none or, with a warning, a broken file."""
+    stored = read_or_none(f"the benchmarks of {bundle}", bundle / "bench.json", _Benches)
+    return stored.items if stored is not None else []
 
 
 def register_bundle(library: Library, bundle: Path) -> None:
-    """Remember that a deployment of the run lies in `bundle`."""
+    """Record that `bundle` is a deployment of the run."""
     inside, path = library.path.resolve() / "bundles", bundle.resolve()
     if path.parent == inside:
         return
-    known = [p for p in _noted(library) if p != str(path)]
+    known = [p for p in _registered(library) if p != str(path)]
     write_over(library.path / "bundles.json", [*known, str(path)][-KEPT:], _Bundles)
 
 
 def bundles_of(library: Library) -> list[Path]:
-    """Folders of the run's deployments that are still there, by name."""
-    paths = [*(library.path / "bundles").glob("*"), *map(Path, _noted(library))]
+    """List the folders of the run's existing deployments, by name."""
+    paths = [*(library.path / "bundles").glob("*"), *map(Path, _registered(library))]
     return sorted((p for p in paths if (p / "bundle.json").exists()), key=lambda p: (p.name, str(p)))
 
 
-def _noted(library: Library) -> list[str]:
-    found = read_or_none(f"the bundles of {library.path}", library.path / "bundles.json", _Bundles)
-    return found.items if found is not None else []
+def _registered(library: Library) -> list[str]:
+    stored = read_or_none(f"the bundles of {library.path}", library.path / "bundles.json", _Bundles)
+    return stored.items if stored is not None else []

@@ -1,7 +1,7 @@
-"""Files of a run that cannot be read: left where they lie, named in one warning, and everything else is used.
+"""Unreadable files of a run: kept in place, named in one warning, and skipped.
 
-A disk that was full, a copy that was cut short or a newer version may break one file of thousands. None of them may
-stop a command, none is removed, and what is written in the place of one renames it first (`files.set_aside`).
+A full disk, an incomplete copy or a newer version may break one file of thousands. None of them may stop a command, and
+none is removed. A new file in the place of a broken one renames the old file first (`files.set_aside`).
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from ripieno.errors import BrokenFileWarning, LibraryError
 T = TypeVar("T")
 K = TypeVar("K")
 NAMED = 3
-"""Broken files, at most, that a warning names."""
+"""Broken files named in a warning, at most."""
 
 
 def read_sound(what: str, keys: Iterable[K], read: Callable[[K], T]) -> dict[K, T]:
-    """What `read` gives for each of `keys`; those it raises LibraryError for are named in one warning about `what`."""
-    found: dict[K, T] = {}
+    """Return the results of `read` for `keys`; name those that raise LibraryError in one warning about `what`."""
+    results: dict[K, T] = {}
     reasons: list[str] = []
     for key in keys:
         try:
-            found[key] = read(key)
+            results[key] = read(key)
         except LibraryError as error:
             reasons.append(str(error))
     warn_broken(what, reasons)
-    return found
+    return results
 
 
 def read_or_none(what: str, path: Path, kind: type[T]) -> T | None:
-    """The word of `kind` in `path`; None when it is absent, or, with a warning, when it is broken."""
+    """Read a value of type `kind` from `path`; None when it is absent, or, with a warning, when it is broken."""
     return read_sound(what, [path] if path.exists() else [], lambda p: files.read_json(p, kind)).get(path)
 
 
 def write_over(path: Path, word: object, kind: type) -> None:
-    """Write `word` to `path`; a file of that name that is no sound `kind` is renamed first."""
+    """Write `word` to `path`; rename an existing file that is no valid `kind` first."""
     if path.exists():
         try:
             files.read_json(path, kind)
@@ -49,10 +49,10 @@ def write_over(path: Path, word: object, kind: type) -> None:
 
 
 def warn_broken(what: str, reasons: Sequence[str]) -> None:
-    """Say in one warning that as many files of `what` were left out, and why."""
+    """Warn once about the unreadable files of `what`: their number and the reasons."""
     if not reasons:
         return
     more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
     named = "; ".join(reasons[:NAMED]) + more
-    line = f"left out {len(reasons)} of {what}: {named}: restore them from a copy, or remove them"
+    line = f"skipped {len(reasons)} of {what}: {named}; restore them from a copy, or remove them"
     warnings.warn(line, BrokenFileWarning, stacklevel=4)

@@ -1,9 +1,9 @@
-"""A deployment: a folder that can be copied and needs nothing else.
+"""A deployment (bundle): a self-contained folder that can be copied.
 
-BUNDLE/bundle.json           the ensemble, its allocation, input, class names, members, backends and their proof
-BUNDLE/bench.json            what benches of it measured
-BUNDLE/README.md             the model card: figures, members, costs, data, how it was made, licence
-BUNDLE/members/ID/           what its backends run: weights.safetensors, model.onnx, model-fp16.onnx, model-int8.onnx
+BUNDLE/bundle.json           the ensemble, its allocation, input, class names, members, backends and their report
+BUNDLE/bench.json            its benchmark results
+BUNDLE/README.md             the model card: scores, members, costs, data, how it was made, licence
+BUNDLE/members/ID/           files of its backends: weights.safetensors, model.onnx, model-fp16.onnx, model-int8.onnx
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from ripieno.types import Allocation, Bundle, Ensemble
 
 
 def backend_of(bundle: Bundle, member: str, device: str) -> str:
-    """What `member` is run by on `device`, both by name."""
+    """Return the backend of `member` on `device`, both by name."""
     return bundle.chosen.get(member, {}).get(device, bundle.backend)
 
 
 def model_path(bundle: Bundle, member: str, device: str | None = None) -> Path:
-    """File of a member that is run on `device`, by default the first it is placed on."""
+    """Return the path of a member's file for `device`, by default the first device it is placed on."""
     if device is None:
         device = next((p.device for p in bundle.allocation.placements if p.member == member), "")
     return bundle.path / "members" / member / file_of(backend_of(bundle, member, device))
 
 
 def files_of(bundle: Bundle, member: str) -> tuple[str, ...]:
-    """Names of the files of a member that are run on the devices it is placed on. Raises EngineError as `file_of`."""
+    """Return the names of a member's files for the devices it is placed on. Raises EngineError as `file_of`."""
     backends = {backend_of(bundle, member, p.device) for p in bundle.allocation.placements if p.member == member}
     return tuple(sorted({file_of(backend) for backend in backends or {bundle.backend}}))
 
 
 def check_target(path: Path) -> None:
-    """Raise LibraryError when no bundle can be written into `path`: it holds something else, or is no folder."""
-    there = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not there.is_dir():
-        raise LibraryError(f"{there} is a file: choose another folder for the bundle")
-    files.check_writable(there)
-    if there == path and any(path.iterdir()) and not (path / "bundle.json").exists():
-        raise LibraryError(f"{path} is not empty and holds no bundle: choose another folder")
+    """Raise LibraryError when no bundle can be written into `path`: it has other content, or is no folder."""
+    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise LibraryError(f"{existing} is a file; choose another folder for the bundle")
+    files.check_writable(existing)
+    if existing == path and any(path.iterdir()) and not (path / "bundle.json").exists():
+        raise LibraryError(f"{path} is not empty and holds no bundle; choose another folder")
 
 
 def write_bundle(
@@ -60,16 +60,16 @@ def write_bundle(
 ) -> Bundle:
     """Copy an ensemble's members and its allocation into the folder `path`; `bundle.json` is written last.
 
-    Members are run by `backend`, or as `proof` says. A bundle that is there is replaced, and its benches go. Raises
-    LibraryError as `check_target`, when a member has no file for its backend, or the members disagree on their input or
-    classes.
+    Members are run by `backend`, or as in `proof`. An existing bundle is replaced, and its benchmark results are
+    removed. Raises LibraryError as `check_target`, when a member has no file for its backend, or the members differ in
+    input or classes.
     """
     check_target(path)
     members = tuple(library.member(m) for m in ensemble.members)
     for member in members:
         if (member.input, member.classes) != (members[0].input, members[0].classes):
             pair = f"{member.id} and {members[0].id}"
-            raise LibraryError(f"{pair} differ in input or classes: they cannot answer together")
+            raise LibraryError(f"{pair} differ in input or classes; they cannot be combined")
     chosen: dict[str, dict[str, str]] = {}
     for fit in proof.fits if proof else ():
         chosen.setdefault(fit.member, {})[fit.device] = fit.backend
@@ -80,7 +80,7 @@ def write_bundle(
             raise LibraryError(f"{owner} has no {name}, which the {backend} backend needs")
     for owner, name in wanted:
         files.copy_file(library.member_path(owner) / name, path / "members" / owner / name)
-    files.remove_file(path / "bench.json")  # of the deployment that was there before
+    files.remove_file(path / "bench.json")  # of the previous deployment
     write_card(bundle, library, path)
     files.write_bytes(path / "bundle.json", files.to_json(bundle, **({"proof": proof} if proof else {})))
     register_bundle(library, path)
@@ -88,9 +88,9 @@ def write_bundle(
 
 
 def rewrite_bundle(bundle: Bundle, library: Library, path: Path | None = None) -> Bundle:
-    """Write a bundle that changed, with its card and its proof, into the folder `path`, by default where it lies.
+    """Write a changed bundle, with its card and its report, into the folder `path`, by default its own.
 
-    Elsewhere its members are copied, and a bundle that is there is replaced. Raises LibraryError as `check_target`.
+    In another folder its members are copied, and an existing bundle is replaced. Raises LibraryError as `check_target`.
     """
     proof = read_proof(bundle.path)
     path = bundle.path if path is None else path
@@ -112,15 +112,15 @@ def read_bundle(path: str | Path) -> Bundle:
     path = Path(path)
     if not (path / "bundle.json").exists():
         if (path / "library").is_dir():
-            mend = f"make a bundle of it with `{command('allocate', path, 'ENSEMBLE', bundle='bundle')}`"
-            raise LibraryError(f"{path} is no bundle but a run: {mend}")
-        mend = f"make one with `{command('allocate', 'RUN', 'ENSEMBLE', bundle=path)}`"
-        raise LibraryError(f"{path} is no bundle (it has no bundle.json): {mend}")
+            remedy = f"make a bundle of it with `{command('allocate', path, 'ENSEMBLE', bundle='bundle')}`"
+            raise LibraryError(f"{path} is no bundle but a run; {remedy}")
+        remedy = f"make one with `{command('allocate', 'RUN', 'ENSEMBLE', bundle=path)}`"
+        raise LibraryError(f"{path} is no bundle (it has no bundle.json); {remedy}")
     try:
         bundle = dataclasses.replace(files.read_json(path / "bundle.json", Bundle), path=path)
         _check_parts(bundle)
     except LibraryError as error:
-        raise LibraryError(f"{error}: copy the bundle again, whole, or allocate it again") from error
+        raise LibraryError(f"{error}; copy the whole bundle again, or allocate it again") from error
     for member in bundle.ensemble.members:
         try:
             plain_name(member)
@@ -133,19 +133,19 @@ def read_bundle(path: str | Path) -> Bundle:
         for name in names:
             if not (path / "members" / member / name).is_file():
                 raise LibraryError(
-                    f"{path / 'members' / member / name} is missing, or no file: copy the bundle again, whole"
+                    f"{path / 'members' / member / name} is missing, or no file; copy the whole bundle again"
                 )
     return bundle
 
 
 def _check_parts(bundle: Bundle) -> None:
-    """Raise LibraryError unless the parts of a `bundle.json` belong together."""
+    """Raise LibraryError unless the parts of a `bundle.json` are consistent."""
     names, members = bundle.ensemble.members, {m.id: m for m in bundle.members}
     placed = {p.member for p in bundle.allocation.placements}
     devices = {d.name for d in bundle.allocation.devices}
     rules = (
         (len(names) > 0, "its ensemble has no members"),
-        (len(bundle.ensemble.weights) == len(names), "its ensemble has not as many weights as members"),
+        (len(bundle.ensemble.weights) == len(names), "its ensemble has a different number of weights than of members"),
         (members.keys() >= set(names), "it does not describe all members of its ensemble"),
         (placed >= set(names), "its allocation does not place all members of its ensemble"),
         (
@@ -154,7 +154,7 @@ def _check_parts(bundle: Bundle) -> None:
         ),
         (
             all((m.input, m.classes) == (bundle.input, bundle.classes) for m in members.values()),
-            "its members have another input or other classes than it",
+            "its members have another input or other classes than the bundle",
         ),
         (bundle.input.dtype in ("uint8", "float32"), f"its input is of {bundle.input.dtype!r}, not uint8 or float32"),
         (

@@ -1,4 +1,4 @@
-"""What others bring, checked before anything is written: one line says what is wrong with which model."""
+"""Validation of imported models before anything is written: one line names the model and the fault."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.int64]
 SUM_TOLERANCE = 0.02
-"""How far the probabilities of a sample may sum from one: what 100 rounded float16 can lose."""
+"""Largest deviation from 1 of a sample's sum of probabilities: the loss of 100 rounded float16 values."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
 def check_name(name: str) -> None:
-    """A member's id is a folder's name, and is typed on command lines."""
+    """Raise LibraryError unless `name` can be a member's id, which is a folder's name and typed on command lines."""
     if not NAME.fullmatch(name):
         rule = "letters, digits and . _ + - after a letter or digit, at most 100"
-        raise LibraryError(f"{name!r} cannot name a member: it must be {rule}")
+        raise LibraryError(f"{name!r} cannot name a member; expected {rule}")
 
 
 def check_names(names: Sequence[str], library: Library, replace: bool) -> None:
-    """Names differ, and none is in the library unless `replace`."""
+    """Raise LibraryError for names that repeat, or are in the library unless `replace`."""
     for place, name in enumerate(names):
         check_name(name)
         if name in names[:place]:
-            raise LibraryError(f"two models are named {name!r}: each must have its own name")
+            raise LibraryError(f"two models are named {name!r}; each must have its own name")
         if not replace and name in library:
-            raise LibraryError(f"{library.path} has a member {name!r} already: rename this one, or replace that")
+            raise LibraryError(f"{library.path} already has a member {name!r}; rename this one, or replace that one")
 
 
 def check_indices(labels: NDArray[Any], classes: int) -> Ints:
-    """`labels` (samples,) as int64 if they are indices into `classes` classes."""
+    """Convert `labels` (samples,) to int64. Raises LibraryError unless they are indices into `classes` classes."""
     labels = np.asarray(labels)
     if labels.ndim != 1:
-        raise LibraryError(f"labels have shape {labels.shape}: must be (samples,)")
+        raise LibraryError(f"labels have shape {labels.shape}, must be (samples,)")
     whole = labels.dtype.kind in "iu" or (labels.dtype.kind == "f" and bool((labels == np.floor(labels)).all()))
     if not whole:
-        raise LibraryError(f"labels are of type {labels.dtype}: must be indices of classes, whole numbers")
+        raise LibraryError(f"labels are of type {labels.dtype}, must be class indices, whole numbers")
     if len(labels) and (labels.min() < 0 or labels.max() >= classes):
         wrong = labels.min() if labels.min() < 0 else labels.max()
         raise LibraryError(f"labels hold {wrong:g}, must be 0 to {classes - 1}, one for each of the {classes} classes")
@@ -55,14 +55,14 @@ def check_indices(labels: NDArray[Any], classes: int) -> Ints:
 
 
 def check_probabilities(name: str, values: NDArray[Any], labels: Ints, classes: int) -> NDArray[Any]:
-    """`values` as floats if they are probabilities (samples, classes) of the samples of `labels`."""
+    """Return `values` as floats. Raises LibraryError unless they are probabilities (samples, classes) for `labels`."""
     if values.dtype.kind not in "fiub":
         raise LibraryError(f"{name}: predictions are of type {values.dtype}, must be numbers")
     if values.ndim != 2:
         raise LibraryError(f"{name}: predictions have shape {values.shape}, must be (samples, classes)")
     if len(values) != len(labels):
-        mend = ": does the file of labels begin with a column name?" if len(values) == len(labels) + 1 else ""
-        raise LibraryError(f"{name}: predictions of {len(values)} samples, but there are {len(labels)} labels{mend}")
+        hint = "; does the label file begin with a column name?" if len(values) == len(labels) + 1 else ""
+        raise LibraryError(f"{name}: predictions of {len(values)} samples, but there are {len(labels)} labels{hint}")
     if values.shape[1] != classes:
         raise LibraryError(f"{name}: predictions of {values.shape[1]} classes, must be of {classes}")
     values = values if values.dtype.kind == "f" else values.astype(np.float64)
@@ -77,16 +77,16 @@ def check_probabilities(name: str, values: NDArray[Any], labels: Ints, classes: 
     sums = values.sum(axis=1, dtype=np.float64)
     row = int(np.abs(sums - 1).argmax())
     if abs(sums[row] - 1) > SUM_TOLERANCE:
-        raise LibraryError(f"{name}: predictions of sample {row} sum to {sums[row]:.4g}, must sum to 1: divide by it")
+        raise LibraryError(f"{name}: predictions of sample {row} sum to {sums[row]:.4g}, must sum to 1; rescale it")
     return values
 
 
 def note_if_worse_than_chance(
     labels: Ints, probabilities: NDArray[Any], what: str, classes: Sequence[str] = ()
 ) -> str | None:
-    """Return a note on predictions (samples, classes) that are worse than guessing, or right in another class order.
+    """Return a note on predictions (samples, classes) worse than guessing, or correct in another class order.
 
-    `what` names them, `classes` are names in the order of the columns. None when there is nothing to note.
+    `what` names the predictions, `classes` are names in the order of the columns. None when there is no finding.
     """
     samples, count = probabilities.shape
     names = classes or [str(i) for i in range(count)]
@@ -94,25 +94,25 @@ def note_if_worse_than_chance(
     np.add.at(hits, (probabilities.argmax(axis=1), labels), 1)
     own, order = int(hits.trace()), _best_order(hits)
     best = int(hits[np.arange(count), order].sum())
-    # what chance gains by an order is about the square root
+    # an order chosen by chance gains about the square root
     if best >= 0.6 * samples and best - own >= max(3 * math.sqrt(samples), samples / 5):
         named = ", ".join(names[i] for i in order[:10]) + (", ..." if count > 10 else "")
         return (
             f"{what} is right for {own / samples:.0%} of {samples} samples, but for {best / samples:.0%} if its "
-            f"columns are the classes {named}: reorder them"
+            f"columns are the classes {named}; reorder them"
         )
     chance = samples / count
     rarely = own < chance - 2 * math.sqrt(chance * (1 - 1 / count))
     if rarely or (own < chance and cross_entropy(probabilities, labels) > 2 * math.log(count)):
         return (
-            f"{what} is right for {own / samples:.0%} of {samples} samples, guessing for {1 / count:.0%}: "
-            "compare the order of its classes, and how its images are scaled, with the data set's"
+            f"{what} is right for {own / samples:.0%} of {samples} samples, guessing for {1 / count:.0%}; "
+            "compare the order of its classes and the scaling of its images with the data set's"
         )
     return None
 
 
 def _best_order(hits: Ints) -> NDArray[np.intp]:
-    """Class of each column so that most samples are right; `hits` (columns, classes) counts samples."""
+    """Assign each column the class for which most samples are right; `hits` (columns, classes) counts samples."""
     from scipy.optimize import linear_sum_assignment
 
     order: NDArray[np.intp] = linear_sum_assignment(hits, maximize=True)[1]
@@ -120,7 +120,7 @@ def _best_order(hits: Ints) -> NDArray[np.intp]:
 
 
 def check_new(members: Mapping[str, NDArray[Any]], labels: Ints, library: Library) -> None:
-    """No two models predict the same, to the bit: one of them would be a copy under another name."""
+    """Raise LibraryError when two models predict exactly the same: one would be a copy under another name."""
     seen: dict[bytes, list[str]] = {}
     for name in library.ids():
         if name not in members and library.has_truth(name):
@@ -130,47 +130,47 @@ def check_new(members: Mapping[str, NDArray[Any]], labels: Ints, library: Librar
         for other in seen.setdefault(truth, []):
             known = members.get(other)
             theirs = library.probabilities(other) if known is None else known
-            # models that are wrong in different ways may be right alike, as those that answer 0 or 1 are
+            # models that err on different classes may have equal true-class probabilities, e.g. only 0 and 1
             if np.array_equal(theirs, values.astype(theirs.dtype)):
-                raise LibraryError(f"{name} predicts exactly what {other} does: leave one of them out")
+                raise LibraryError(f"{name} has exactly the predictions of {other}; leave one of them out")
         seen[truth].append(name)
 
 
 def read_classes(classes: Sequence[str] | None, count: int, library: Library) -> tuple[str, ...]:
-    """Class names: those given, else the library's, else numbers."""
+    """Return the class names: the given ones, else the library's, else numbers."""
     ids = library.ids()
     known = library.member(ids[0]).classes if ids else None
     names = tuple(map(str, classes)) if classes is not None else known or tuple(str(c) for c in range(count))
     if len(set(names)) != len(names):
-        raise LibraryError("class names repeat: each class must have its own name")
+        raise LibraryError("class names repeat; each class must have its own name")
     if len(names) < 2:
-        raise LibraryError(f"there are {len(names)} classes: there must be at least 2")
+        raise LibraryError(f"there are {len(names)} classes; expected at least 2")
     if known is not None and names != known:
         raise LibraryError(f"the classes differ from those of {library.path} ({', '.join(known[:4])}, ...)")
     return names
 
 
 def read_labels(values: NDArray[Any] | None, classes: tuple[str, ...], library: Library, split: str) -> Ints:
-    """Labels as indices into `classes`, from indices or names; None: those of the library."""
+    """Return labels as indices into `classes`, from indices or names; None means those of the library."""
     path = library.path / "library" / f"labels-{split}.npy"
     known = library.labels("test" if split == "test" else "valid") if path.exists() else None
     if values is None:
         if known is None:
-            raise LibraryError(f"there are no {split} labels: give them as a file or an array")
+            raise LibraryError(f"there are no {split} labels; pass them as a file or an array")
         return known
     if values.ndim != 1 or not len(values):
-        raise LibraryError(f"labels have shape {values.shape}: must be (samples,), at least one")
+        raise LibraryError(f"labels have shape {values.shape}, must be (samples,) with at least one sample")
     labels = label_indices(values, classes, "labels", LibraryError)
     if known is not None and not np.array_equal(known, labels):
-        where = "number" if len(known) != len(labels) else f"sample {int(np.flatnonzero(known != labels)[0])} and on"
+        where = "number" if len(known) != len(labels) else f"from sample {int(np.flatnonzero(known != labels)[0])} on"
         raise LibraryError(
-            f"the labels differ from those of {library.path} ({where}): all members must answer the same samples"
+            f"the labels differ from those of {library.path} ({where}); all members must predict the same samples"
         )
     return labels
 
 
 def check_costs(costs: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> None:
-    """Costs are of the models that are brought, of the same kinds for each, finite and not negative."""
+    """Raise LibraryError unless costs are of the imported models, of the same kinds, finite and not negative."""
     if not costs:
         return
     kinds = set(next(iter(costs.values())))
@@ -179,9 +179,9 @@ def check_costs(costs: Mapping[str, Mapping[str, float]], names: Sequence[str]) 
             raise LibraryError(f"there is a cost of {name!r}, but no such model")
     for name in names:
         if name not in costs:
-            raise LibraryError(f"{name} has no cost: give one for each model, or for none")
+            raise LibraryError(f"{name} has no cost; pass one for each model, or for none")
         if set(costs[name]) != kinds or not kinds:
-            raise LibraryError(f"{name} has costs {sorted(costs[name])}, others {sorted(kinds)}: give each the same")
+            raise LibraryError(f"{name} has costs {sorted(costs[name])}, expected {sorted(kinds)} as for the first")
         for kind, value in costs[name].items():
             if isinstance(value, bool | str) or not np.isfinite(value) or value < 0:
-                raise LibraryError(f"{name} costs {value} {kind}: must be a number, finite and not negative")
+                raise LibraryError(f"{name} costs {value} {kind}, must be a number, finite and not negative")

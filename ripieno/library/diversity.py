@@ -1,4 +1,4 @@
-"""How unlike the others a member answers."""
+"""Diversity of members: their disagreement with each other."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ripieno.types import Split
 
 
 def disagreement(library: Library, members: Sequence[str] | None = None, split: Split = "valid") -> dict[str, float]:
-    """Mean over the others of `members` (default: all) of the share of samples answered with another class.
+    """Return each member's mean share of samples on which its class differs from another of `members` (default: all).
 
-    Kuncheva and Whitaker's disagreement measure, averaged over pairs. It is counted through the votes each class gets
-    on each sample, thus in time linear in the members; one member's predictions are read at a time. 0 for a member
-    alone. Raises LibraryError when one has no predictions.
+    This is Kuncheva and Whitaker's disagreement measure, averaged over pairs. It is computed from the votes for each
+    class on each sample, thus in time linear in the members; one member's predictions are read at a time. 0 for a
+    single member. Raises LibraryError when one has no predictions.
     """
     names = list(members) if members is not None else library.ids()
     if len(names) < 2:
         return dict.fromkeys(names, 0.0)
-    answers: list[NDArray[np.int64]] = [library.probabilities(name, split).argmax(axis=1) for name in names]
-    samples = np.arange(len(answers[0]))
-    votes = np.zeros((len(samples), 1 + max(int(own.max()) for own in answers)), dtype=np.int64)
-    for own in answers:
+    predicted: list[NDArray[np.int64]] = [library.probabilities(name, split).argmax(axis=1) for name in names]
+    samples = np.arange(len(predicted[0]))
+    votes = np.zeros((len(samples), 1 + max(int(own.max()) for own in predicted)), dtype=np.int64)
+    for own in predicted:
         votes[samples, own] += 1
     others = len(names) - 1
     return {
-        name: 1.0 - float((votes[samples, own] - 1).mean()) / others for name, own in zip(names, answers, strict=True)
+        name: 1.0 - float((votes[samples, own] - 1).mean()) / others for name, own in zip(names, predicted, strict=True)
     }

@@ -1,4 +1,4 @@
-"""Test predictions of members, made when they are asked for: most members are never in an ensemble."""
+"""Test predictions of members, computed on demand: most members are never in an ensemble."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def evaluate(
     trusted: Collection[str] = (),
     notes: list[str] | None = None,
 ) -> None:
-    """Cache the predictions on the test split of members that have none yet, by running their networks.
+    """Predict the test split with members without stored test predictions, by running their networks.
 
-    ONNX Runtime runs those with an ONNX file, PyTorch the others by their weights; `trusted` names the user's own
-    families that it may import. Members that cannot be run are left as they are, and `notes` gathers why; those whose
-    file is broken, or whose predictions are no probabilities, with a `BrokenFileWarning`. Libraries without a data set
-    are left as they are.
+    ONNX Runtime runs members with an ONNX file, PyTorch the remaining ones by their weights; `trusted` names the user's
+    families that may be imported. Members that cannot be run are skipped, and `notes` gets the reason; a member with a
+    broken file, or with predictions that are no probabilities, causes a `BrokenFileWarning`. Without a data set nothing
+    is done.
     """
     missing = [m for m in members if not library.has_probabilities(m, "test")]
     if not missing or not (library.dataset_path / "dataset.json").exists():
@@ -44,32 +44,32 @@ def evaluate(
         return
     threads = len(usable_cores())
     device, done = Device("cpu:0", "cpu", 0), itertools.count(1)
-    lacking: dict[str, str] = {}
+    reasons: dict[str, str] = {}
 
     def run(member: str) -> Backend:
         if library.onnx_path(member).exists():
             return backends.load("onnx", library.onnx_path(member), library.member(member), device, threads)
         path = library.weights_path(member)
         if not path.exists():
-            raise EngineError("it has no network to predict the test split by, and no predictions of it")
+            raise EngineError("it has neither a network to predict the test split nor predictions of it")
         return backends.load("torch", path, library.member(member), device, threads, trusted)
 
     def predict(member: str) -> None:
         try:
             runner = run(member)
         except (EngineError, ModelError, MissingExtraError) as error:
-            lacking[member] = str(error)
+            reasons[member] = str(error)
             return
-        parts = [runner.infer(np.asarray(dataset.images[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
+        batches = [runner.infer(np.asarray(dataset.images[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
         runner.close()
         labels = np.asarray(dataset.labels[rows])
-        values = check_probabilities(member, np.concatenate(parts), labels, len(dataset.classes))
+        values = check_probabilities(member, np.concatenate(batches), labels, len(dataset.classes))
         library.write_probabilities(member, "test", values, labels)
         if progress is not None:
             progress("predicting the test images", next(done), len(missing))
 
     read_sound(f"the members of {library.path}", missing, predict)
-    if lacking and notes is not None:
-        first, why = next(iter(lacking.items()))
-        more = f" and {len(lacking) - 1} more members" if len(lacking) > 1 else ""
-        notes.append(f"no test figures for the ensembles of {first}{more}: {why}")
+    if reasons and notes is not None:
+        first, why = next(iter(reasons.items()))
+        more = f" and {len(reasons) - 1} more members" if len(reasons) > 1 else ""
+        notes.append(f"no test scores for the ensembles with {first}{more}: {why}")

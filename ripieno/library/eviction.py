@@ -1,4 +1,4 @@
-"""Room for a library: what it takes on disk, and which members it can lose."""
+"""Eviction of members: disk usage of a library, and the members that it can lose."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ripieno.types import Member
 
 @dataclass(frozen=True)
 class Eviction:
-    """A member that was removed because the member `by` beats it in loss and cost; `bytes` came free."""
+    """A removed member, dominated by the member `by` in loss and cost; `bytes` were freed."""
 
     member: str
     by: str
@@ -21,15 +21,15 @@ class Eviction:
 
 
 def bytes_of(library: Library, member: str) -> int:
-    """Bytes a member takes on disk."""
+    """Return the bytes of a member on disk."""
     return sum(p.stat().st_size for p in library.member_path(member).iterdir() if p.is_file())
 
 
 def common_costs(library: Library) -> dict[str, float]:
-    """A cost of every member, all in one unit: the first that none of them lacks.
+    """Return a cost of every member, all in one unit: the first kind that all members have.
 
-    Seconds, brought or else measured; a kind of their own that all brought (of several, the first by name); parameters.
-    When each is lacked by some, all cost 0, so that the loss alone tells members apart.
+    The kinds are seconds, imported or measured; imported kinds, by name; parameters. When no kind is common to all, all
+    costs are 0, so that only the loss distinguishes members.
     """
     members = library.members()
     device = library.usual_device()
@@ -43,17 +43,17 @@ def common_costs(library: Library) -> dict[str, float]:
         return float(member.parameters) or None if kind == "parameters" else None
 
     for kind in ("seconds", *sorted({kind for m in members for kind in m.costs}), "parameters"):
-        found = {m.id: value for m in members if (value := cost(m, kind)) is not None}
-        if len(found) == len(members):
-            return found
+        values = {m.id: value for m in members if (value := cost(m, kind)) is not None}
+        if len(values) == len(members):
+            return values
     return {m.id: 0.0 for m in members}
 
 
 def dominated(library: Library, costs: Mapping[str, float] | None = None) -> dict[str, str]:
-    """Members that another is better than in loss and no worse than in cost, or the reverse; with that other one.
+    """Return the members that another one dominates (better in loss or cost, no worse in the other), with that one.
 
-    `costs` are by member, by default `common_costs`. A member without a cost is never dominated. The one named is the
-    best by loss among those that dominate.
+    `costs` are by member, by default `common_costs`. A member without a cost is never dominated. The dominating member
+    returned is the best by loss.
     """
     members = library.members()
     if costs is None:
@@ -72,14 +72,14 @@ def dominated(library: Library, costs: Mapping[str, float] | None = None) -> dic
 def enforce_quota(
     library: Library, quota: int, costs: Mapping[str, float] | None = None
 ) -> tuple[tuple[Eviction, ...], int]:
-    """Remove dominated members, the worst first, until all take at most `quota` bytes; gives them and the bytes left.
+    """Remove dominated members, the worst first, until all take at most `quota` bytes; return them and the bytes left.
 
-    Members of a written ensemble and of the kept front stay, and so do members that nothing dominates: then more than
-    `quota` may be left. Raises LibraryError for a quota that is no positive number, and when an ensemble or the front
-    cannot be read: nobody knows then which members it holds.
+    Members of a stored ensemble or of the stored front are kept, and so are members that are not dominated: then more
+    than `quota` may be left. Raises LibraryError for a quota that is no positive number, and when an ensemble or the
+    front cannot be read, because its members are then unknown.
     """
     if isinstance(quota, bool) or not quota > 0:
-        raise LibraryError(f"a quota of {quota!r} bytes: it must be above 0")
+        raise LibraryError(f"the quota is {quota!r} bytes, must be above 0")
     sizes = {member: bytes_of(library, member) for member in library.ids()}
     left = sum(sizes.values())
     with warnings.catch_warnings():
@@ -88,7 +88,7 @@ def enforce_quota(
             front = library.front()
             kept = (*library.ensembles(), *(front.ensembles if front is not None else ()))
         except BrokenFileWarning as error:
-            raise LibraryError(f"cannot tell which members are in use: {error}") from error
+            raise LibraryError(f"cannot determine the members in use: {error}") from error
     used = {member for ensemble in kept for member in ensemble.members}
     losers = dominated(library, costs) if left > quota else {}
     order = sorted(losers, key=lambda i: library.member(i).losses["valid_cross_entropy"], reverse=True)

@@ -1,6 +1,6 @@
-"""Networks that others trained, into a library: ONNX files, and PyTorch weights with the function that builds them.
+"""Import of externally trained networks: ONNX files, and PyTorch weights with the function that builds the network.
 
-They are run on the library's validation images, so what is kept of them is what a trained member has.
+They are run on the library's validation images, so that the library stores the same data as for a trained member.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ripieno.types import Configuration, Dataset, Device, Member
 
 BATCH = 64
 FEW = 8
-"""Images that are shown to a network alone and together."""
+"""Images for the comparison of single and batched predictions."""
 
 
 def import_onnx(
@@ -39,13 +39,13 @@ def import_onnx(
     threads: int = 1,
     notes: list[str] | None = None,
 ) -> tuple[Member, ...]:
-    """Add ONNX files as members named by their stems; gives the members added.
+    """Add ONNX files as members named by their stems; return the members added.
 
-    Each takes a batch of images of any size and gives (batch, classes); `form` says what the files cannot. They are run
-    on the validation images of the library's data set, or of `dataset`, which a library without one keeps. `notes`
-    gathers what to look at: see `ripieno.library.probe`.
+    Each file takes a batch of images of any size and gives (batch, classes); `form` supplies what the files do not
+    state. They are run on the validation images of the library's data set, or of `dataset`, which a library without
+    one stores. `notes` gets warnings: see `ripieno.library.probe`.
 
-    Raises LibraryError naming the file and what is wrong with it; the library is then unchanged.
+    Raises LibraryError naming the file and its fault; the library is then unchanged.
     """
     data = _dataset(library, dataset)
     form, notes = form or OnnxFormat(), [] if notes is None else notes
@@ -81,13 +81,13 @@ def import_torch(
     threads: int = 1,
     notes: list[str] | None = None,
 ) -> tuple[Member, ...]:
-    """Add the network that `family` (`module:function` of yours, or `resnet`) builds, with weights from .safetensors.
+    """Add the network that `family` (your own `module:function`, or `resnet`) builds, with weights from .safetensors.
 
-    The function takes (configuration, input, classes) and gives a module from normalised NCHW images to logits; the
-    weights are that module's `state_dict`, its names behind one prefix or none, or those of a member of ours, which
-    bring their own normalisation. Other modules are fed `(images * scale - mean) / std`, the last two per channel; with
-    none of the three, by the moments of the data set. Of several files each is a member, named by its stem. The
-    family's code is run. `notes` gathers what to look at: see `ripieno.library.probe`.
+    The function takes (configuration, input, classes) and returns a module from normalised NCHW images to logits. The
+    weights are that module's `state_dict`, with names behind at most one prefix, or those of a ripieno member, which
+    contain their own normalisation. Other modules get `(images * scale - mean) / std`, the last two per channel;
+    without all three, the moments of the data set are used. With several files each is a member, named by its stem.
+    The family's code is run. `notes` gets warnings: see `ripieno.library.probe`.
 
     Raises LibraryError for weights that do not fit, ModelError for a family that cannot be built; the library is then
     unchanged.
@@ -98,13 +98,13 @@ def import_torch(
     names = [name or path.stem for path in paths]
     check.check_names(names, library, replace)
     moments = _moments(data, scale, mean, std)
-    told = scale != 1.0 or bool(mean) or bool(std)
+    scaling_given = scale != 1.0 or bool(mean) or bool(std)
     found = []
     body, parameters = _build(family, configuration or {}, data)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "weights.safetensors"
         for own, path in zip(names, paths, strict=True):
-            content = _whole_weights(path, body, *moments, told)
+            content = _whole_weights(path, body, *moments, scaling_given)
             member = _member(own, family, configuration or {}, data, parameters, "safetensors")
             file.write_bytes(content)
             found.append((member, content, _predict("torch", file, member, data, threads, notes)))
@@ -112,7 +112,7 @@ def import_torch(
 
 
 def _build(family: str, configuration: Configuration, data: Dataset) -> tuple[dict[str, tuple[int, ...]], int]:
-    """Shapes of the weights of the module that `family` builds, by name, and how many of them are trained."""
+    """Return the shapes by name of the weights of the module that `family` builds, and its number of parameters."""
     require("torch")
     from ripieno.models.build import build
 
@@ -124,32 +124,34 @@ def _build(family: str, configuration: Configuration, data: Dataset) -> tuple[di
 def _moments(
     data: Dataset, scale: float, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel that feed a network, in the unit of the images."""
+    """Return mean and standard deviation per channel for the network's input, in the unit of the images."""
     channels = data.input.shape[-1]
-    # who scales says what the network expects: the data set's own moments are of pixels as they are
+    # an explicit scale defines the network's unit, while the data set's moments are of unscaled pixels
     usual = (data.mean, data.std) if scale == 1.0 else ((0.0,) * channels, (1.0,) * channels)
     means, stds = mean or usual[0], std or usual[1]
     if len(means) != channels or len(stds) != channels or (std and not min(std) > 0):
-        raise LibraryError(f"mean and std have {len(means)} and {len(stds)} values: {channels} each, std above 0")
+        raise LibraryError(
+            f"mean and std have {len(means)} and {len(stds)} values; expected {channels} each, std above 0"
+        )
     return [m / scale for m in means], [s / scale for s in stds]
 
 
 def _dataset(library: Library, given: Dataset | None) -> Dataset:
-    there = (library.dataset_path / "dataset.json").exists()
-    if given is None and not there:
-        raise LibraryError(f"{library.path} has no data set to run networks on: give one")
-    data = open_dataset(library.dataset_path) if there else given
+    stored = (library.dataset_path / "dataset.json").exists()
+    if given is None and not stored:
+        raise LibraryError(f"{library.path} has no data set to run networks on; pass one")
+    data = open_dataset(library.dataset_path) if stored else given
     assert data is not None
-    if there and given is not None and not _same(data, given):
-        raise LibraryError(f"{library.path} has another data set: import into a run of its own")
+    if stored and given is not None and not _same(data, given):
+        raise LibraryError(f"{library.path} has another data set; import into a separate run")
     if not len(data.rows("valid")):
-        raise LibraryError(f"{data.name} has no validation samples: split it")
+        raise LibraryError(f"{data.name} has no validation samples; split it")
     return data
 
 
 def _same(one: Dataset, other: Dataset) -> bool:
-    words = (one.classes, one.input) == (other.classes, other.input)
-    return words and np.array_equal(one.labels, other.labels) and np.array_equal(one.split, other.split)
+    same_form = (one.classes, one.input) == (other.classes, other.input)
+    return same_form and np.array_equal(one.labels, other.labels) and np.array_equal(one.split, other.split)
 
 
 def _member(
@@ -176,7 +178,7 @@ def _member(
 
 
 def _predict(backend: str, path: Path, member: Member, data: Dataset, threads: int, notes: list[str]) -> NDArray[Any]:
-    """Probabilities of the validation images, checked."""
+    """Predict and check the probabilities of the validation images."""
     rows = data.rows("valid")
     labels = np.asarray(data.labels[rows])
     runner = backends.load(backend, path, member, Device("cpu:0", "cpu", 0), threads, trusted=(member.family,))
@@ -184,14 +186,14 @@ def _predict(backend: str, path: Path, member: Member, data: Dataset, threads: i
     def infer(images: NDArray[np.generic]) -> NDArray[np.float32]:
         try:
             return runner.infer(images)
-        except Exception as error:  # whatever a stranger's graph makes its runtime raise
+        except Exception as error:  # a foreign graph may cause any exception
             line = error_summary(error)
-            raise LibraryError(f"{member.id} cannot answer batches of images: {line[:200]}") from error
+            raise LibraryError(f"{member.id} cannot predict batches of images: {line[:200]}") from error
 
     try:
-        parts = [infer(np.asarray(data.images[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
-        values = check.check_probabilities(member.id, np.concatenate(parts), labels, len(data.classes))
-        several = rows if len(rows) > 1 else np.arange(len(data.images))  # one has no others in its batch
+        batches = [infer(np.asarray(data.images[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
+        values = check.check_probabilities(member.id, np.concatenate(batches), labels, len(data.classes))
+        several = rows if len(rows) > 1 else np.arange(len(data.images))  # a single row makes no batch
         probe.check_steady(member.id, infer, _spread(data, FEW, several), notes)
     finally:
         runner.close()
@@ -202,18 +204,18 @@ def _predict(backend: str, path: Path, member: Member, data: Dataset, threads: i
 
 
 def _spread(data: Dataset, count: int, rows: NDArray[np.int64]) -> NDArray[np.generic]:
-    """Images from all over `rows`, at most `count` of them: folders hold theirs by class."""
+    """Select images evenly over `rows`, at most `count` of them: image folders are sorted by class."""
     places = np.linspace(0, len(rows), min(count, len(rows)), endpoint=False).astype(np.int64)
     return np.asarray(data.images[rows[places]])
 
 
 def _whole_weights(
-    path: Path, body: Mapping[str, tuple[int, ...]], mean: Sequence[float], std: Sequence[float], told: bool
+    path: Path, body: Mapping[str, tuple[int, ...]], mean: Sequence[float], std: Sequence[float], scaling_given: bool
 ) -> bytes:
-    """The weights at `path` as a member keeps them: a bare module's get our wrapper's names.
+    """Read the weights at `path` in a member's form: those of a bare module get the wrapper's names.
 
-    `body` holds the shapes of the module's weights by name. A member's of ours have moments of their own: LibraryError
-    when the user `told` others.
+    `body` holds the shapes of the module's weights by name. Weights of a ripieno member contain their own moments:
+    LibraryError when `scaling_given`, because the user passed others.
     """
     torch_files = require("safetensors.torch")
     torch = require("torch")
@@ -223,10 +225,10 @@ def _whole_weights(
         tensors = dict(torch_files.load_file(str(path)))
     except Exception as error:  # safetensors' error is no OSError
         raise LibraryError(f"{path} is not a readable .safetensors file: {str(error)[:200]}") from error
-    # a module of the user's may have a part that is called body, too
+    # a user's module may have a part named body, too
     wrapped = {"mean", "std"} <= set(tensors) and all(k.startswith("body.") for k in set(tensors) - {"mean", "std"})
-    if wrapped and told:
-        raise LibraryError(f"{path} is of a member of ours, with its own normalisation: leave scale, mean and std out")
+    if wrapped and scaling_given:
+        raise LibraryError(f"{path} is a ripieno member with its own normalisation; leave out scale, mean and std")
     moments = {"mean": torch.tensor(list(mean), dtype=torch.float32)}
     moments["std"] = torch.tensor([s or 1.0 for s in std], dtype=torch.float32)
     if wrapped:
@@ -237,9 +239,9 @@ def _whole_weights(
 
 
 def _fit(path: Path, tensors: Mapping[str, Any], body: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """`tensors` by the names of `body`: their own, without the one prefix that all of them may have.
+    """Rename `tensors` to the names of `body`: unchanged, or without the one prefix that all of them may have.
 
-    DataParallel writes such a prefix (`module.`), torch.compile (`_orig_mod.`), Lightning and many a wrapper.
+    DataParallel writes such a prefix (`module.`), torch.compile (`_orig_mod.`), Lightning and many other wrappers.
     """
     first = min(body, default="")
     for name in tensors:
@@ -250,7 +252,7 @@ def _fit(path: Path, tensors: Mapping[str, Any], body: Mapping[str, tuple[int, .
     lacking, extra = sorted(set(body) - set(tensors)), sorted(set(tensors) - set(body))
     if lacking or extra:
         parts = [f"it has no {lacking[0]}"] if lacking else []
-        parts += [f"it has {extra[0]}, which the network has not"] if extra else []
+        parts += [f"it has {extra[0]}, which the network lacks"] if extra else []
         raise LibraryError(f"{path} holds the weights of another network: {' and '.join(parts)}")
     for name, shape in body.items():
         if tuple(tensors[name].shape) != shape:
@@ -267,11 +269,11 @@ def _add(
         check.read_classes(data.classes, len(data.classes), library)
     check.read_labels(np.array(data.classes)[labels], data.classes, library, "valid")
     check.check_new({member.id: values for member, _, values in found}, labels, library)
-    judged = [
+    evaluated = [
         (dataclasses.replace(member, losses=metrics.losses(values, labels)), as_stored(values, half), content)
         for member, content, values in found
     ]
     if not (library.dataset_path / "dataset.json").exists():
         write_dataset(data, library.dataset_path)
-    add_all(library, judged, labels)
-    return tuple(member for member, _, _ in judged)
+    add_all(library, evaluated, labels)
+    return tuple(member for member, _, _ in evaluated)

@@ -1,6 +1,6 @@
-"""Anybody's models into a library: matrices of predictions, ONNX files, PyTorch weights.
+"""Import of external models into a library as matrices of predictions.
 
-Everything is read and checked before the first byte is written; when a model is wrong, the library stays as it was.
+All input is read and checked before the first byte is written; when a model is invalid, the library is unchanged.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from ripieno.types import Input, Member, Split
 
 Costs = Mapping[str, Mapping[str, float]]
 RESERVED = ("labels", "costs", "classes")
-"""Stems of files in a folder, and names in an .npz, that are no model."""
+"""Stems of files in a folder, and names in an .npz, that name no model."""
 NO_TRIAL = -1
-"""The trial of a member that no search made."""
+"""The trial of an imported member."""
 
 
 @dataclass(frozen=True)
 class PredictionSource:
-    """What a source holds: predictions by name, and what else lies beside them."""
+    """Content of a source: predictions by name, labels, classes and costs."""
 
     predictions: dict[str, NDArray[Any]]
     labels: NDArray[Any] | None = None
     classes: tuple[str, ...] | None = None
     costs: Costs = field(default_factory=dict)
     left_out: str = ""
-    """a note on what of a folder was not read"""
+    """a note on files of a folder that were not read"""
 
 
 def import_predictions(
@@ -52,37 +52,37 @@ def import_predictions(
     replace: bool = False,
     notes: list[str] | None = None,
 ) -> tuple[Member, ...]:
-    """Add models of which nothing is known but their predictions; gives the members added.
+    """Add models known only by their predictions; return the members added.
 
     `source` is a mapping from name to (samples, classes), or a file: .npy (samples, classes) or (models, samples,
-    classes); .npz of one array a model or with `predictions` (models, samples, classes) and `names`, and with `labels`,
-    `classes`, `costs` (models,) where there are any; .csv or .parquet of one model, a column a class, and with `label`;
+    classes); .npz of one array per model or with `predictions` (models, samples, classes) and `names`, and optionally
+    `labels`, `classes`, `costs` (models,); .csv or .parquet of one model, one column per class, and optionally `label`;
     or a folder of such files, with `labels` and `costs` files. `labels` are class indices or names; None: those of the
-    source, else those of the library. `costs` is a mapping from name to kinds or to one number, a table of pandas, or a
-    file of a table with a column `name` and one for each kind (`seconds`, `bytes`, ...). `half` keeps them as float16.
-    With `split` "test" the predictions are added to members that are there. `notes` gathers models that are worse than
-    guessing, and files of a folder that were not read.
+    source, else those of the library. `costs` is a mapping from name to kinds or to one number, a pandas table, or a
+    file of a table with a column `name` and one for each kind (`seconds`, `bytes`, ...). `half` stores float16. With
+    `split` "test" the predictions are added to existing members. `notes` gets models that are worse than guessing, and
+    files of a folder that were not read.
 
-    Raises LibraryError naming the model and what is wrong with it; the library is then unchanged.
+    Raises LibraryError naming the model and its fault; the library is then unchanged.
     """
     if costs is not None and split != "valid":
-        raise LibraryError(f"costs are brought with the validation predictions: leave them out with split {split}")
-    brought = _from_mapping(source) if isinstance(source, Mapping) else _from_path(Path(source))
-    names = list(brought.predictions)
+        raise LibraryError(f"costs belong to the validation predictions; leave them out with split {split}")
+    content = _from_mapping(source) if isinstance(source, Mapping) else _from_path(Path(source))
+    names = list(content.predictions)
     if not names:
-        raise LibraryError("there are no models: give at least one")
-    counts = {v.shape[-1] for v in brought.predictions.values() if v.ndim == 2}
-    if classes is not None and brought.classes is not None:
-        _check_order(brought.classes, tuple(map(str, classes)))
-    known = check.read_classes(classes if classes is not None else brought.classes, min(counts, default=0), library)
-    found = _read_labels(labels) if labels is not None else brought.labels
-    indices = check.read_labels(found, known, library, split)
-    priced = brought.costs if costs is None else _costs_of(costs)
+        raise LibraryError("there are no models; pass at least one")
+    counts = {v.shape[-1] for v in content.predictions.values() if v.ndim == 2}
+    if classes is not None and content.classes is not None:
+        _check_order(content.classes, tuple(map(str, classes)))
+    known = check.read_classes(classes if classes is not None else content.classes, min(counts, default=0), library)
+    label_values = _read_labels(labels) if labels is not None else content.labels
+    indices = check.read_labels(label_values, known, library, split)
+    priced = content.costs if costs is None else _costs_of(costs)
     check.check_costs(priced, names)
-    checked = {n: check.check_probabilities(n, v, indices, len(known)) for n, v in brought.predictions.items()}
+    checked = {n: check.check_probabilities(n, v, indices, len(known)) for n, v in content.predictions.items()}
     if notes is not None:
-        found_wrong = (check.note_if_worse_than_chance(indices, values, n, known) for n, values in checked.items())
-        notes += [note for note in (brought.left_out, *found_wrong) if note]
+        worse = (check.note_if_worse_than_chance(indices, values, n, known) for n, values in checked.items())
+        notes += [note for note in (content.left_out, *worse) if note]
     if split != "valid":
         return _add_split(library, checked, indices, split, half)
     check.check_names(names, library, replace)
@@ -112,7 +112,7 @@ def import_predictions(
 def add_all(
     library: Library, members: Sequence[tuple[Member, NDArray[Any], bytes | None]], labels: NDArray[np.int64]
 ) -> None:
-    """Add all of `members` with their predictions and weights, or, when one cannot be written, none."""
+    """Add all of `members` with their predictions and weights, or none when one cannot be written."""
     added: list[str] = []
     try:
         for member, values, weights in members:
@@ -127,7 +127,7 @@ def add_all(
 
 
 def as_stored(values: NDArray[Any], half: bool) -> NDArray[Any]:
-    """Predictions as they are kept: float16 or float32."""
+    """Convert predictions to the stored type: float16 or float32."""
     return values.astype(np.float16 if half else np.float32, copy=False)
 
 
@@ -136,7 +136,7 @@ def _add_split(
 ) -> tuple[Member, ...]:
     for name in checked:
         if name not in library:
-            raise LibraryError(f"{library.path} has no member {name!r}: add its validation predictions first")
+            raise LibraryError(f"{library.path} has no member {name!r}; add its validation predictions first")
     members = []
     for name, values in checked.items():
         member = library.member(name)
@@ -153,24 +153,24 @@ def _from_mapping(source: Mapping[str, ArrayLike]) -> PredictionSource:
     for name, values in source.items():
         try:
             if np.ma.is_masked(values):
-                raise LibraryError(f"{name}: predictions are masked at some places: fill them")
+                raise LibraryError(f"{name}: some predictions are masked; fill them")
             arrays[str(name)] = np.asarray(values)
         except ValueError as error:
             raise LibraryError(f"{name}: predictions are no array: {error}") from error
-        columns = [str(column) for column in getattr(values, "columns", ())]  # of a table of pandas
+        columns = [str(column) for column in getattr(values, "columns", ())]  # of a pandas table
         if columns != [str(place) for place in range(len(columns))]:
             named.add(tuple(columns))
     if len(named) > 1:
-        raise LibraryError("the tables name different classes, or in a different order: make them agree")
+        raise LibraryError("the tables name different classes, or in a different order; make them agree")
     return PredictionSource(arrays, classes=next(iter(named), None))
 
 
 def _check_order(columns: tuple[str, ...], classes: tuple[str, ...]) -> None:
-    """Raise LibraryError when columns are named otherwise than `classes`; numbers from 0 are no names."""
+    """Raise LibraryError when columns have other names than `classes`; numbers from 0 are not names."""
     if columns not in (classes, tuple(map(str, range(len(classes))))):
         raise LibraryError(
-            f"the columns of predictions are named {shown(columns)}, but the classes are {shown(classes)}: "
-            "give both in the same order"
+            f"the columns of predictions are named {shown(columns)}, but the classes are {shown(classes)}; "
+            "pass both in the same order"
         )
 
 
@@ -187,7 +187,7 @@ def _from_path(path: Path) -> PredictionSource:
     if "predictions" in arrays:
         arrays = _split_cube(path.stem, arrays["predictions"], names)
     if costs is not None and (costs.shape != (len(arrays),) or costs.dtype.kind not in "fiu"):
-        raise LibraryError(f"{path}: costs have shape {costs.shape}, must be numbers ({len(arrays)},), one a model")
+        raise LibraryError(f"{path}: costs have shape {costs.shape}, must be numbers ({len(arrays)},), one per model")
     priced = {} if costs is None else {n: {"cost": float(c)} for n, c in zip(arrays, costs, strict=True)}
     return PredictionSource(arrays, labels, None if classes is None else tuple(map(str, classes)), priced)
 
@@ -196,11 +196,11 @@ def _split_cube(stem: str, values: NDArray[Any], names: NDArray[Any] | None) -> 
     if values.ndim != 3:
         return {stem: values}
     if names is not None and len(names) != len(values):
-        raise LibraryError(f"{stem}: {len(names)} names for {len(values)} models: give one a model")
+        raise LibraryError(f"{stem}: {len(names)} names for {len(values)} models; pass one per model")
     known = [str(n) for n in names] if names is not None else [f"{stem}-{i:03d}" for i in range(len(values))]
     double = [n for i, n in enumerate(known) if n in known[:i]]
     if double:
-        raise LibraryError(f"two models are named {double[0]!r}: each must have its own name")
+        raise LibraryError(f"two models are named {double[0]!r}; each must have its own name")
     return dict(zip(known, values, strict=True))
 
 
@@ -215,8 +215,8 @@ def _from_table(path: Path) -> PredictionSource:
         outside = column[(column < 0) | (column > 1 + check.SUM_TOLERANCE)]
         if len(outside):
             raise LibraryError(
-                f"{path} column {name!r} holds {outside[0]:g}: columns of classes hold probabilities in 0..1. "
-                "Leave out columns that are no class; logits need a softmax first"
+                f"{path} column {name!r} holds {outside[0]:g}; class columns must hold probabilities in 0..1. "
+                "Leave out other columns; apply a softmax to logits first"
             )
     return PredictionSource({path.stem: values}, labels, tuple(classes))
 
@@ -224,58 +224,58 @@ def _from_table(path: Path) -> PredictionSource:
 def _from_folder(path: Path) -> PredictionSource:
     seen = sorted(p for p in path.iterdir() if not p.name.startswith("."))
     sources = [p for p in seen if p.suffix.lower() in SUFFIXES and p.is_file()]
-    beside: dict[str, Path] = {}
+    special: dict[str, Path] = {}
     for file in sources:
         stem = file.stem.lower()
-        if stem in RESERVED and stem in beside:
-            raise LibraryError(f"{path} holds {beside[stem].name} and {file.name}: leave one out")
+        if stem in RESERVED and stem in special:
+            raise LibraryError(f"{path} holds {special[stem].name} and {file.name}; leave one out")
         if stem in RESERVED:
-            beside[stem] = file
-    parts = [_from_path(p) for p in sources if p not in beside.values()]
+            special[stem] = file
+    parts = [_from_path(p) for p in sources if p not in special.values()]
     if not parts:
-        raise LibraryError(f"{path} holds no predictions: put one .npy, .csv or .parquet file a model there")
+        raise LibraryError(f"{path} holds no predictions; put one .npy, .csv or .parquet file per model there")
     predictions: dict[str, NDArray[Any]] = {}
     for part in parts:
         for name in part.predictions:
             if name in predictions:
-                raise LibraryError(f"{path}: two files give a model named {name!r}: rename one")
+                raise LibraryError(f"{path}: two files contain a model named {name!r}; rename one")
         predictions |= part.predictions
-    labels = _read_labels(beside["labels"]) if "labels" in beside else None
+    labels = _read_labels(special["labels"]) if "labels" in special else None
     for part in parts:
         if labels is None:
             labels = part.labels
         elif part.labels is not None and not np.array_equal(part.labels, labels):
             raise LibraryError(f"{path}: {next(iter(part.predictions))} has other labels than the models before it")
     named = {part.classes for part in parts if part.classes is not None}
-    if "classes" in beside:
+    if "classes" in special:
         named.add(
             tuple(
                 label_text(c, i, "classes", LibraryError)
-                for i, c in enumerate(_read_labels(beside["classes"]).tolist())
+                for i, c in enumerate(_read_labels(special["classes"]).tolist())
             )
         )
     if len(named) > 1:
-        raise LibraryError(f"{path}: the files name different classes, or in a different order: make them agree")
-    costs = _read_costs(beside["costs"]) if "costs" in beside else {}
-    others = [p.name for p in seen if p not in sources]
-    left_out = f"{path}: left out {len(others)} that hold no predictions: {shown(others)}" if others else ""
+        raise LibraryError(f"{path}: the files name different classes, or in a different order; make them agree")
+    costs = _read_costs(special["costs"]) if "costs" in special else {}
+    ignored = [p.name for p in seen if p not in sources]
+    left_out = f"{path}: skipped {len(ignored)} files without predictions: {shown(ignored)}" if ignored else ""
     return PredictionSource(predictions, labels, next(iter(named), None), costs, left_out)
 
 
 def _read_labels(source: str | Path | ArrayLike) -> NDArray[Any]:
     if not isinstance(source, str | Path):
         if np.ma.is_masked(source):
-            raise LibraryError("labels are masked at some places: leave those samples out")
+            raise LibraryError("some labels are masked; leave those samples out")
         values = np.asarray(source)
         return values[:, 0] if hasattr(source, "columns") and values.shape[1:] == (1,) else values
     path = Path(source)
     if path.suffix.lower() in (".csv", ".parquet"):
         table = read_table(path)
         if "label" not in table.columns and len(table.columns) != 1:
-            raise LibraryError(f"{path} has no column `label`: it must, or have one column only")
+            raise LibraryError(f"{path} has no column `label`; expected that column or a single one")
         name = "label" if "label" in table.columns else next(iter(table.columns))
         if name != "label" and table.row_names is None and number_of(name) is not None:
-            raise LibraryError(f"{path} begins with {name}: its first row must be a column name, such as `label`")
+            raise LibraryError(f"{path} begins with {name}; its first row must be a column name, such as `label`")
         return np.asarray(table.names(name))
     arrays = read_arrays(path)
     if "labels" not in arrays and len(arrays) != 1:
@@ -284,26 +284,26 @@ def _read_labels(source: str | Path | ArrayLike) -> NDArray[Any]:
 
 
 def _costs_of(costs: Any) -> Costs:
-    """Costs by the names of models: of a file, a mapping, or a table of pandas whose index or column `name` has them.
+    """Return costs by model name: of a file, a mapping, or a pandas table with the names in its index or column `name`.
 
-    One number a model is of the kind `cost`. Raises LibraryError when they are in no such form.
+    One number per model is of the kind `cost`. Raises LibraryError for any other form.
     """
     if isinstance(costs, str | Path):
         return _read_costs(Path(costs))
     if hasattr(costs, "to_dict") and hasattr(costs, "index"):
         table = costs.set_index("name") if "name" in getattr(costs, "columns", ()) else costs
         if not table.index.is_unique:
-            raise LibraryError("costs name a model twice: give one a model")
+            raise LibraryError("costs name a model twice; pass one per model")
         costs = table.to_dict("index") if hasattr(table, "columns") else table.to_dict()
     if not isinstance(costs, Mapping):
-        raise LibraryError(f"costs are {type(costs).__name__}: must be a file, a mapping by name, or a table of pandas")
-    found: dict[str, Mapping[str, float]] = {}
+        raise LibraryError(f"costs are {type(costs).__name__}, must be a file, a mapping by name, or a pandas table")
+    by_name: dict[str, Mapping[str, float]] = {}
     for place, (key, own) in enumerate(costs.items()):
         name = label_text(key.item() if hasattr(key, "item") else key, place, "names of costs", LibraryError)
-        if name in found:
-            raise LibraryError(f"there are two costs of {name!r}: give one a model")
-        found[name] = own if isinstance(own, Mapping) else {"cost": own}
-    return found
+        if name in by_name:
+            raise LibraryError(f"there are two costs of {name!r}; pass one per model")
+        by_name[name] = own if isinstance(own, Mapping) else {"cost": own}
+    return by_name
 
 
 def _read_costs(path: Path) -> Costs:
@@ -315,6 +315,6 @@ def _read_costs(path: Path) -> Costs:
     names = [label_text(name, row, f"names of {path}", LibraryError) for row, name in enumerate(column)]
     double = [name for i, name in enumerate(names) if name in names[:i]]
     if double:
-        raise LibraryError(f"{path} has two costs of {double[0]!r}: give one a model")
+        raise LibraryError(f"{path} has two costs of {double[0]!r}; pass one per model")
     values = numbers_of(table, path, kinds)
     return {name: dict(zip(kinds, map(float, row), strict=True)) for name, row in zip(names, values, strict=True)}

@@ -1,6 +1,6 @@
-"""The model card of an ensemble: one page of Markdown that travels with every bundle and every export.
+"""Model card of an ensemble: one page of Markdown that is part of every bundle and every export.
 
-Its head is the YAML that model hubs read. What nobody told us (the licence) stands there as unknown, to be filled in.
+Its head is the YAML that model hubs read. The licence is unknown unless the user states it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ripieno.types import Allocation, Bundle, Dataset, Ensemble, Input, Member
 
 CARD = "README.md"
-"""Where hubs look for it."""
+"""File name that hubs expect."""
 UNKNOWN, LICENCE = "unknown", "## Licence"
 CLASSES = 50
 """Classes listed at most."""
@@ -29,9 +29,9 @@ UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memor
 def render_card(
     bundle: Bundle, data: Dataset | None = None, search: Mapping[str, Any] | None = None, licence: str = UNKNOWN
 ) -> str:
-    """The card of `bundle`: what it answers, figures, members, costs, data, how it was made, licence.
+    """Render the card of `bundle`: input and output, scores, members, costs, data, how it was made, licence.
 
-    `data` is the data set it was made from, `search` the run's record of its search; without them the card says that
+    `data` is the data set it was made from, `search` the run's record of its search; without them the card states that
     they are not known. The same bundle gives the same bytes.
     """
     ensemble, members = bundle.ensemble, bundle.members
@@ -44,12 +44,12 @@ def render_card(
             f"# {_text(ensemble.name)}: an ensemble of {len(members)} networks",
             "",
             f"It takes `images` (batch, {shape.replace(' × ', ', ')}) of {bundle.input.dtype}{_range(bundle.input)}, "
-            f"not normalised: that is inside. It gives `probabilities` (batch, {len(bundle.classes)}) of float32, the "
-            f"{ensemble.combiner} of its members' answers.",
+            f"not normalised: normalisation is included. It gives `probabilities` (batch, {len(bundle.classes)}) of "
+            f"float32, the {ensemble.combiner} of its members' probabilities.",
             "",
             f"Classes, in order: {classes}{f' and {rest} more' if rest > 0 else ''}.",
             "",
-            "## Figures",
+            "## Scores",
             "",
             *_figures(ensemble),
             "",
@@ -72,30 +72,30 @@ def render_card(
             "",
             LICENCE,
             "",
-            f"{licence}." if licence != UNKNOWN else "Not stated. Whoever publishes this must state it in the head of "
-            "this file, and heed the licence of the data and of networks that were brought.",
+            f"{licence}." if licence != UNKNOWN else "Not stated. To publish this, state it in the head of this file, "
+            "and respect the licences of the data and of imported networks.",
             "",
         ]
     )  # fmt: skip
 
 
 def write_card(bundle: Bundle, library: Library, path: Path, licence: str = UNKNOWN) -> None:
-    """Write the card of `bundle` into the folder `path`, with what the run of `library` knows of its data."""
+    """Write the card of `bundle` into the folder `path`, with what the run of `library` records about its data."""
     from ripieno.data import open_dataset
 
     record = library.path / "run.json"
     try:
         data = open_dataset(library.dataset_path) if (library.dataset_path / "dataset.json").exists() else None
         search = files.read_json(record, dict[str, Any]) if record.exists() else None
-    except RipienoError:  # a card says less; a deployment is not refused for it
+    except RipienoError:  # the card has less content, but the deployment succeeds
         data, search = None, None
     files.write_bytes(path / CARD, render_card(bundle, data, search, licence).encode("utf-8", "replace"))
 
 
 def read_or_render_card(bundle: Bundle, licence: str | None = None) -> str:
-    """The card that lies in a bundle, or one made of what the bundle knows; with `licence` in it when it is given.
+    """Return the card in a bundle, or one rendered from the bundle alone; insert `licence` when it is given.
 
-    Raises LibraryError for a licence that is no word.
+    Raises LibraryError for a licence that is not one word.
     """
     if licence is not None and not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", licence):
         raise LibraryError(f"licence {licence!r} must be one word, such as apache-2.0, mit, cc-by-4.0 or other")
@@ -111,7 +111,7 @@ def read_or_render_card(bundle: Bundle, licence: str | None = None) -> str:
 
 
 def _range(input: Input) -> str:
-    """The range of the pixels trained on, where it is known."""
+    """Format the range of the training pixels, where it is known."""
     return "" if input.range is None else " from {:g} to {:g}".format(*input.range)
 
 
@@ -123,7 +123,7 @@ def _head(data: Dataset | None, licence: str) -> list[str]:
 
 def _figures(ensemble: Ensemble) -> list[str]:
     rows = []
-    for split, words in (("valid", "validation (selection chose by it)"), ("test", "test (never chosen by)")):
+    for split, words in (("valid", "validation (used for selection)"), ("test", "test (not used for selection)")):
         names = ("cross_entropy", "accuracy", "macro_f1")
         values = [ensemble.losses.get(f"{split}_{name}") for name in names]
         if any(v is not None for v in values):
@@ -152,14 +152,14 @@ def _costs(ensemble: Ensemble, allocation: Allocation) -> list[str]:
     lines = _table(("cost", "of all members", "budget", "unit"), rows) if rows else ["Not known."]
     placed = f"Placed on {', '.join(f'{d.name} ({d.kind})' for d in allocation.devices)}"
     if allocation.throughput:
-        placed += f": {allocation.throughput:.0f} samples a second measured"
+        placed += f": {allocation.throughput:.0f} samples per second, measured"
     elif allocation.predicted:
-        placed += f": {allocation.predicted:.0f} samples a second by the model, not measured"
+        placed += f": {allocation.predicted:.0f} samples per second, predicted by the model"
     return [*lines, "", f"{_text(placed)}."]
 
 
 def _cascade(bundle: Bundle) -> list[str]:
-    """How members are asked in turn, and what that saves and costs; nothing where all are always asked."""
+    """Describe the order of the cascade, its savings and its scores; nothing without a cascade."""
     if bundle.cascade is None:
         return []
     turns = bundle.cascade
@@ -176,18 +176,18 @@ def _cascade(bundle: Bundle) -> list[str]:
     return [
         "## Cascade",
         "",
-        f"Members are asked in turn ({', '.join(map(_text, turns.order))}); a sample stops when its running mean gives "
+        f"Members are run in turn ({', '.join(map(_text, turns.order))}); a sample stops when its running mean gives "
         f"a class at least {turns.threshold:.4f}. The validation cross-entropy was allowed to grow by "
-        f"{turns.tolerance:g} (tolerance). The figures above are of all members.",
+        f"{turns.tolerance:g} (tolerance). The scores above are of all members.",
         "",
-        *_table(("split", "compute saved", "members asked", "cross-entropy", "accuracy"), rows),
+        *_table(("split", "compute saved", "members run", "cross-entropy", "accuracy"), rows),
         "",
     ]
 
 
 def _data(data: Dataset | None) -> list[str]:
     if data is None:
-        return ["Not known: these networks were brought, or the bundle was made without its run."]
+        return ["Not known: these networks were imported, or the bundle was made without its run."]
     counts = {split: len(data.rows(split)) for split in ("train", "valid", "test")}
     shares = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     return [
@@ -206,12 +206,12 @@ def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, 
         bound = f", {search['trials']} trials" if search.get("trials") else ""
         lines.append(
             f"Networks: searched by {_text(str(search.get('algorithm', '')))} in the space {_text(str(space))}, at "
-            f"most {search.get('epochs')} epochs a trial, seed {search.get('seed')}{bound}."
+            f"most {search.get('epochs')} epochs per trial, seed {search.get('seed')}{bound}."
         )
     spent = sum({m.trial: m.seconds for m in sorted(members, key=lambda m: m.epoch)}.values())
     if spent:
         lines.append(f"The members' own training took {spent:,.0f} s.")
-    lines.append(f"Members: chosen by {_text(ensemble.method)} on validation samples, answering as their "
+    lines.append(f"Members: chosen by {_text(ensemble.method)} on validation samples, combined by their "
                  f"{ensemble.combiner}.")  # fmt: skip
     return [" ".join(lines)]
 
@@ -222,6 +222,6 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _text(text: str) -> str:
-    """`text` as plain text of one line: nothing in a name is markup."""
+    """Escape `text` to plain text of one line, so that names contain no markup."""
     plain = "".join(c if c.isprintable() else " " for c in text)
     return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", plain).replace("&", "&amp;")

@@ -1,8 +1,8 @@
-"""Somebody's ONNX file made to answer as ours do.
+"""Adapter of foreign ONNX files to ripieno's form.
 
-Ours take `images` (batch, height, width, channels) in the data set's dtype and give `probabilities` (batch, classes)
-float32. A file that takes channels first, floats, scaled pixels, or gives logits gets the nodes that are missing around
-it; the graph in between is not touched.
+Members take `images` (batch, height, width, channels) in the data set's dtype and give `probabilities` (batch, classes)
+float32. A file with channels first, float or scaled pixels, or logits gets the missing nodes around its graph; the
+graph itself is not changed.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from ripieno.errors import LibraryError, error_summary, require
 from ripieno.types import Input
 
 LARGEST = 2_000_000_000
-"""Bytes one ONNX file can have."""
+"""Bytes of an ONNX file at most."""
 INNER = "net/"
-"""Before every name of the file's own graph, so that none is one of ours."""
+"""Prefix of every name in the file's own graph, which keeps it apart from the added names."""
 Layout = Literal["auto", "NHWC", "NCHW"]
 Outputs = Literal["probabilities", "logits"]
 
 
 @dataclass(frozen=True)
 class OnnxFormat:
-    """What a network expects of images and gives, as far as its file cannot say.
+    """Input and output format of a network, as far as its file does not state it.
 
-    It is fed `(images * scale - mean) / std`, the last two per channel.
+    Its input is `(images * scale - mean) / std`, the last two per channel.
     """
 
     layout: Layout = "auto"
@@ -39,7 +39,7 @@ class OnnxFormat:
     mean: Sequence[float] = ()
     std: Sequence[float] = ()
     tensor: str = ""
-    """name of the output that holds the answers; empty: the only one that can"""
+    """name of the output with the predictions; empty: the only suitable one"""
 
 
 class OnnxNetwork:
@@ -48,7 +48,7 @@ class OnnxNetwork:
     def __init__(self, path: Path, input: Input, form: OnnxFormat) -> None:
         """Read the file at `path`.
 
-        Raises LibraryError when it is no ONNX file, takes other than one image, or images of another shape.
+        Raises LibraryError when it is no ONNX file, takes other than one input, or images of another shape.
         """
         self._onnx = onnx = require("onnx")
         if not path.is_file():
@@ -56,20 +56,20 @@ class OnnxNetwork:
         try:
             model = onnx.load(str(path))
             onnx.checker.check_model(model)
-        except Exception as error:  # protobuf's and the checker's errors have no common base but this
+        except Exception as error:  # protobuf's and the checker's errors have no narrower base class
             line = error_summary(error)
             raise LibraryError(f"{path} is not a readable ONNX file: {line[:200]}") from error
         weights = {w.name for w in model.graph.initializer}
         inputs = [i for i in model.graph.input if i.name not in weights]
         if len(inputs) != 1:
             names = ", ".join(i.name for i in inputs)
-            raise LibraryError(f"{path} takes {len(inputs)} inputs ({names}): it must take one, the images")
+            raise LibraryError(f"{path} takes {len(inputs)} inputs ({names}); expected one, the images")
         self.path, self._input, self._form = path, input, form
         self._model, self._graph_input = model, inputs[0]
         self._layout = _layout(path, inputs[0], input, form.layout)
         self.parameters = count_parameters(model)
         self.batch = int(inputs[0].type.tensor_type.shape.dim[0].dim_value)
-        """the only batch size that the file says it takes; 0: any"""
+        """the only batch size that the file accepts; 0: any"""
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -77,15 +77,15 @@ class OnnxNetwork:
         return tuple(output.name for output in self._model.graph.output)
 
     def fed(self) -> bytes:
-        """The file behind the nodes that feed it: takes `images`, gives all its own outputs in their order."""
+        """Return the file with its input nodes: takes `images`, gives all its own outputs in their order."""
         inner = self._onnx.compose.add_prefix(self._model, INNER)
         for output in inner.graph.output:
             if output.type.HasField("tensor_type"):
-                output.type.tensor_type.ClearField("shape")  # of a batch that it may not keep to
+                output.type.tensor_type.ClearField("shape")  # the batch size in it may be wrong
         return self._wrap(inner, [], inner.graph.output)
 
     def adapted(self, output: str) -> bytes:
-        """The file in our form, with `probabilities` made of its tensor `output`."""
+        """Return the file in ripieno's form, with `probabilities` made from its tensor `output`."""
         onnx = self._onnx
         after = _NodeChain(onnx, INNER + output, "after")
         after.then("Cast", to=onnx.TensorProto.FLOAT)
@@ -93,11 +93,11 @@ class OnnxNetwork:
             after.then("Softmax", axis=1, out="probabilities")
         else:
             after.then("Identity", out="probabilities")
-        answers = onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["batch", None])
-        return self._wrap(onnx.compose.add_prefix(self._model, INNER), after.nodes, [answers])
+        probabilities = onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["batch", None])
+        return self._wrap(onnx.compose.add_prefix(self._model, INNER), after.nodes, [probabilities])
 
     def _wrap(self, inner: Any, after: Sequence[Any], outputs: Sequence[Any]) -> bytes:
-        """The graph `inner` between the nodes that it lacks, as the bytes of a file."""
+        """Wrap the graph `inner` in the missing nodes, and return the bytes of the file."""
         helper, graph = self._onnx.helper, inner.graph
         before = _before(self._onnx, self._graph_input, self._input, self._form, self._layout)
         images = helper.np_dtype_to_tensor_dtype(np.dtype(self._input.dtype))
@@ -113,17 +113,17 @@ class OnnxNetwork:
             [*before.constants, *graph.initializer],
             sparse_initializer=list(graph.sparse_initializer),
         )
-        made = helper.make_model(whole, opset_imports=inner.opset_import, functions=inner.functions)
-        made.ir_version = inner.ir_version
-        if made.ByteSize() > LARGEST:
-            size = f"{made.ByteSize()} bytes with its weights"
-            raise LibraryError(f"{self.path} has {size}: at most {LARGEST} can be imported")
-        content: bytes = made.SerializeToString()
+        wrapped = helper.make_model(whole, opset_imports=inner.opset_import, functions=inner.functions)
+        wrapped.ir_version = inner.ir_version
+        if wrapped.ByteSize() > LARGEST:
+            size = f"{wrapped.ByteSize()} bytes with its weights"
+            raise LibraryError(f"{self.path} has {size}; at most {LARGEST} can be imported")
+        content: bytes = wrapped.SerializeToString()
         return content
 
 
 def count_parameters(model: Any) -> int:
-    """Count the numbers of a model's weights: in initializers and Constant nodes, of subgraphs and functions too.
+    """Count the numbers of a model's weights: in initializers and Constant nodes, also of subgraphs and functions.
 
     A tensor is a weight when it has an axis; 64-bit integers, booleans and strings are shapes, indices and masks.
     """
@@ -150,10 +150,10 @@ def count_parameters(model: Any) -> int:
 
 
 def _layout(path: Path, graph_input: Any, input: Input, asked: Layout) -> Layout:
-    """Where the channels are: as asked, else by the shape in the file."""
+    """Return the position of the channels: as requested, else by the shape in the file."""
     dims = [d.dim_value or None for d in graph_input.type.tensor_type.shape.dim]
     if len(dims) != 4:
-        raise LibraryError(f"{path} takes {graph_input.name} of {len(dims)} axes: images have four, batch first")
+        raise LibraryError(f"{path} takes {graph_input.name} of {len(dims)} axes; images have four, batch first")
     height, width, channels = input.shape
     shapes: dict[Layout, tuple[int, ...]] = {"NHWC": (height, width, channels), "NCHW": (channels, height, width)}
     fitting = [k for k, s in shapes.items() if all(d is None or d == n for d, n in zip(dims[1:], s, strict=True))]
@@ -161,14 +161,14 @@ def _layout(path: Path, graph_input: Any, input: Input, asked: Layout) -> Layout
         fitting = [k for k in fitting if k == asked]
     if not fitting:
         taken = ", ".join("?" if d is None else str(d) for d in dims[1:])
-        raise LibraryError(f"{path} takes images ({taken}): those of the library are {input.shape}, channels last")
+        raise LibraryError(f"{path} takes images ({taken}), but those of the library are {input.shape}, channels last")
     if len(fitting) == 2 and height * width != 1:
-        raise LibraryError(f"{path} does not say where the channels are: give the layout, NHWC or NCHW")
+        raise LibraryError(f"cannot infer the layout of {path} from its input shape; pass --layout NHWC or NCHW")
     return fitting[0]
 
 
 class _NodeChain:
-    """Nodes one after the other, each fed by the one before."""
+    """Chain of nodes, each with the previous one's output as input."""
 
     def __init__(self, onnx: Any, start: str, name: str) -> None:
         self._onnx, self._name = onnx, name
@@ -177,7 +177,7 @@ class _NodeChain:
         self.constants: list[Any] = []
 
     def then(self, operator: str, constant: NDArray[Any] | None = None, out: str = "", **attributes: Any) -> None:
-        """Add `operator`, with a second argument that is `constant`."""
+        """Add `operator`, with an optional second argument `constant`."""
         inputs = [self.now]
         if constant is not None:
             inputs.append(f"{self._name}/constant{len(self.constants)}")
@@ -187,12 +187,14 @@ class _NodeChain:
 
 
 def _before(onnx: Any, graph_input: Any, input: Input, form: OnnxFormat, layout: Layout) -> _NodeChain:
-    """From `images` to what the graph takes."""
+    """Build the nodes from `images` to the graph's input."""
     kinds, channels = onnx.TensorProto, input.shape[-1]
     kind = graph_input.type.tensor_type.elem_type
     mean, std = np.array(form.mean or [0.0] * channels), np.array(form.std or [1.0] * channels)
     if len(mean) != channels or len(std) != channels or not (std > 0).all():
-        raise LibraryError(f"mean and std have {len(mean)} and {len(std)} values: {channels} each, std above 0")
+        raise LibraryError(
+            f"mean and std have {len(mean)} and {len(std)} values; expected {channels} each, std above 0"
+        )
     chain = _NodeChain(onnx, "images", "before")
     if form.scale != 1.0 or mean.any() or (std != 1.0).any():
         chain.then("Cast", to=kinds.FLOAT)

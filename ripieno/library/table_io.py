@@ -1,4 +1,4 @@
-"""Arrays from the files people keep them in: .npy, .npz, .csv, .parquet."""
+"""Input of arrays from common file formats: .npy, .npz, .csv, .parquet."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
 
 
 class Table(NamedTuple):
-    """Named columns of one length; of numbers where all of a column are, else of text."""
+    """Named columns of equal length: of numbers where all values are numbers, else of text."""
 
     columns: dict[str, NDArray[Any]]
     texts: dict[str, list[str]]
-    """columns as they are written, of files of text: "001" is not 1 where it is a name"""
+    """columns as in the text file: "001" is not 1 where it is a name"""
     row_names: list[str] | None = None
-    """labels of the rows, of a column without a name of its own, as pandas writes them"""
+    """labels of the rows, from an unnamed column, as pandas writes them"""
 
     def names(self, column: str) -> Any:
-        """A column that may hold names: as it is written, where that is known."""
+        """Return a column that may hold names: as text of the file, where that is known."""
         return self.texts.get(column, self.columns[column])
 
     @property
     def rows(self) -> int:
-        """Their length."""
+        """Number of rows."""
         return len(next(iter(self.columns.values())))
 
 
 def read_table(path: Path) -> Table:
-    """A .csv or .parquet file with column names. Raises LibraryError naming the file and the row."""
+    """Read a .csv or .parquet file with column names. Raises LibraryError naming the file and the row."""
     _exists(path)
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path)
     if path.suffix.lower() != ".csv":
-        raise LibraryError(f"{path} is no table: it must end in .csv or .parquet")
+        raise LibraryError(f"{path} is no table; expected .csv or .parquet")
     try:
         with open(path, newline="", encoding="utf-8-sig") as stream:
             mark = _delimiter(stream.readline())
@@ -49,42 +49,42 @@ def read_table(path: Path) -> Table:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LibraryError(f"{path} is not readable as CSV: {error}") from error
     if len(lines) < 2:
-        raise LibraryError(f"{path} has no rows: it must have a line of column names and at least one more")
+        raise LibraryError(f"{path} has no rows; expected a line of column names and at least one more")
     header = [name.strip() for name in lines[0]]
     if all(_is_number(name) for name in header) and not all(_is_whole(name) for name in header):
         first = ", ".join(header[:4])
-        raise LibraryError(f"{path} begins with the numbers {first}: its first row must be column names")
+        raise LibraryError(f"{path} begins with the numbers {first}; its first row must be column names")
     _no_double(header, path)
     for number, line in enumerate(lines[1:], 2):
         if len(line) != len(header):
-            raise LibraryError(f"{path} row {number} has {len(line)} values, the first row has {len(header)}")
+            raise LibraryError(f"{path} row {number} has {len(line)} values, but the first row has {len(header)}")
     texts = {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}
     index = _pop_index(texts, path)
-    # where columns are parted by semicolons, a comma is the decimal point
+    # with semicolons between columns, a comma is the decimal point
     return Table({name: _column(values, mark != ",") for name, values in texts.items()}, texts, index)
 
 
 def _delimiter(first: str) -> str:
-    """Return what parts most columns of a file whose first line is `first`: a comma, a semicolon or a tab."""
+    """Return the separator that gives the most columns in the line `first`: a comma, a semicolon or a tab."""
     return max(",;\t", key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
 
 
 def _no_double(names: list[str], path: Path) -> None:
     double = [name for i, name in enumerate(names) if name in names[:i]]
     if double:
-        raise LibraryError(f"{path} has two columns named {double[0]!r}: each must have its own name")
+        raise LibraryError(f"{path} has two columns named {double[0]!r}; each must have its own name")
 
 
 def _pop_index(texts: dict[str, Any], path: Path) -> list[str] | None:
-    """Take the columns that only label the rows out of `texts`; gives the first. Raises LibraryError when all do."""
-    found = [[str(value) for value in texts.pop(n)] for n in list(texts) if _is_index(n, [str(v) for v in texts[n]])]
+    """Remove the columns that only label the rows from `texts`; return the first. Raises LibraryError for no other."""
+    indices = [[str(value) for value in texts.pop(n)] for n in list(texts) if _is_index(n, [str(v) for v in texts[n]])]
     if not texts:
-        raise LibraryError(f"{path} has no column but an index: it must have one a class")
-    return found[0] if found else None
+        raise LibraryError(f"{path} has no column except an index; expected one per class")
+    return indices[0] if indices else None
 
 
 def _is_index(name: str, values: list[str]) -> bool:
-    """Return whether a column labels the rows: it has no name of its own, or is called index and counts from 0."""
+    """Return whether a column labels the rows: it has no name, or is named index and counts from 0."""
     unnamed = not name or name.startswith(("Unnamed:", "__index_level_"))
     return unnamed or (name == "index" and values == [str(row) for row in range(len(values))])
 
@@ -104,7 +104,7 @@ def _read_parquet(path: Path) -> Table:
     parquet = require("pyarrow.parquet")
     try:
         table = parquet.read_table(path)
-    except Exception as error:  # pyarrow's errors have no common base but this
+    except Exception as error:  # pyarrow's errors have no narrower base class
         line = error_summary(error)
         raise LibraryError(f"{path} is not readable as Parquet: {line}") from error
     if not table.num_rows or not table.num_columns:
@@ -113,29 +113,29 @@ def _read_parquet(path: Path) -> Table:
     columns = {name: np.asarray(table.column(name).to_pylist()) for name in table.column_names}
     missing = [name for name, column in columns.items() if column.dtype.kind == "O"]
     if missing:
-        raise LibraryError(f"{path} column {missing[0]!r} has empty rows, or values of several types: fill them")
+        raise LibraryError(f"{path} column {missing[0]!r} has empty rows, or values of several types; fill them")
     index = _pop_index(columns, path)
     return Table(columns, {}, index)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a .npz file by name, or that of a .npy file under its stem."""
+    """Read the arrays of a .npz file by name, or that of a .npy file under its stem."""
     _exists(path)
     if path.suffix.lower() == ".npy":
         return {path.stem: files.read_array(path)}
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except Exception as error:  # zipfile, zlib and NumPy each have their own
+    except Exception as error:  # zipfile, zlib and NumPy raise different types
         raise LibraryError(f"{path} is not a readable .npz file of plain arrays: {error}") from error
 
 
 def numbers_of(table: Table, path: Path, columns: list[str]) -> NDArray[np.float64]:
-    """Columns (rows, columns) that must be of numbers."""
+    """Return columns (rows, columns) as numbers. Raises LibraryError for other content."""
     for name in columns:
         if table.columns[name].dtype.kind not in "fiub":
             text = next((v for v in table.columns[name] if not _is_number(v)), "")
-            raise LibraryError(f"{path} column {name!r} holds {str(text)!r}: it must hold numbers")
+            raise LibraryError(f"{path} column {name!r} holds {str(text)!r}; expected numbers")
     return np.stack([table.columns[name].astype(np.float64) for name in columns], axis=1)
 
 
@@ -151,4 +151,4 @@ def _exists(path: Path) -> None:
     if not path.is_file():
         raise LibraryError(f"{path} does not exist")
     if path.suffix.lower() not in SUFFIXES:
-        raise LibraryError(f"{path} is of a kind unknown here: it must end in {', '.join(SUFFIXES)}")
+        raise LibraryError(f"{path} has an unknown format; expected {', '.join(SUFFIXES)}")

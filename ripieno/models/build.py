@@ -1,7 +1,7 @@
-"""Networks by name of their family: `resnet`, or a user's own `module:function`.
+"""Construction of networks by family: `resnet`, or a user's own `module:function`.
 
-A family's function takes (configuration, input, classes) and gives a module from normalised float32 images NCHW to
-logits. `build` wraps it into `Network`, which takes images as the data set has them.
+A family's function takes (configuration, input, classes) and returns a module from normalised float32 images NCHW to
+logits. `build` wraps it into `Network`, which takes images in the data set's form.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ FAMILIES: dict[str, Family] = {"resnet": resnet}
 
 
 class Network(nn.Module):
-    """A family's module behind the data set's form: images NHWC, uint8 or float32, in; logits (batch, classes) out.
+    """A family's module with the data set's input form: images NHWC, uint8 or float32, to logits (batch, classes).
 
-    `mean` and `std` (channels,), in the unit of the images, are buffers: they travel with the weights.
+    `mean` and `std` (channels,), in the unit of the images, are buffers: they are saved with the weights.
     """
 
     mean: Tensor
@@ -38,16 +38,16 @@ class Network(nn.Module):
         super().__init__()
         self.body = body
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        # a channel that never varies would divide by zero
+        # a constant channel would divide by zero
         self.register_buffer("std", torch.tensor([s or 1.0 for s in std], dtype=torch.float32))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """`images` (batch, height, width, channels) as `body` takes them: float32 (batch, channels, height, width)."""
-        # NHWC seen as NCHW is channels-last: no copy
+        """Normalise `images` (batch, height, width, channels) into float32 (batch, channels, height, width)."""
+        # NHWC viewed as NCHW is channels-last: no copy
         return ((images.to(torch.float32) - self.mean) / self.std).permute(0, 3, 1, 2)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, classes) of `images` (batch, height, width, channels)."""
+        """Compute logits (batch, classes) of `images` (batch, height, width, channels)."""
         logits: Tensor = self.body(self.normalise(images))
         return logits
 
@@ -61,13 +61,14 @@ def build(
     std: Sequence[float] | None = None,
     trusted: Collection[str] = (),
 ) -> Network:
-    """The network of `configuration`: images (batch, *input.shape) of `input.dtype` in, logits (batch, classes) out.
+    """Build the network of `configuration`: images (batch, *input.shape) of `input.dtype` to logits (batch, classes).
 
-    `family` is `resnet` or `module:function`; the latter is imported only when it is in `trusted`, the names the user
-    gave: a name read from a file is data, and importing it would run it. `mean` and `std` are the data set's, per
-    channel (default 0 and 1, which weights loaded later replace). Initial weights come from torch's generator.
+    `family` is `resnet` or `module:function`; the latter is imported only when it is in `trusted`, the names that the
+    user allows: a name read from a file is data, and importing it would run its code. `mean` and `std` are the data
+    set's, per channel (default 0 and 1, which weights loaded later replace). Initial weights come from torch's
+    generator.
 
-    Raises ModelError for an unknown family or one that gives no such network, and for a bad configuration.
+    Raises ModelError for an unknown family or one that returns no such network, and for a bad configuration.
     """
     function = find_family(family, trusted)
     _, _, channels = image_shape(input)
@@ -75,12 +76,13 @@ def build(
         body = function(configuration, input, classes)
     except RipienoError:
         raise
-    except Exception as error:  # whatever a user's function raises, most often for a name that it looks for
+    except Exception as error:  # a user's function may raise anything, usually for a missing name
         given = ", ".join(f"{name}={value}" for name, value in configuration.items()) or "no values"
-        mend = "name what it reads in the space, or with --configuration (configuration=) of import"
-        raise ModelError(f"family {family!r} cannot be built with {given} ({_line(error)}): {mend}") from error
+        remedy = "name the values that it reads in the space, or with --configuration (configuration=) of import"
+        raise ModelError(f"family {family!r} cannot be built with {given} ({_line(error)}); {remedy}") from error
     if not isinstance(body, nn.Module):
-        raise ModelError(f"family {family!r} gave a {type(body).__name__}: its function must return a torch nn.Module")
+        returned = type(body).__name__
+        raise ModelError(f"family {family!r} returned a {returned}; its function must return a torch nn.Module")
     network = Network(body, mean or (0.0,) * channels, std or (1.0,) * channels)
     if family not in FAMILIES:
         _check(family, network, input, classes)
@@ -88,29 +90,29 @@ def build(
 
 
 def find_family(family: str, trusted: Collection[str] = ()) -> Family:
-    """Return the function of a family. Raises ModelError when there is none, or it may not be imported."""
+    """Return the function of a family. Raises ModelError when there is none, or it is not trusted."""
     if family in FAMILIES:
         return FAMILIES[family]
     module_name, colon, name = family.partition(":")
     if not (module_name and colon and name):
-        raise ModelError(f"no family {family!r}: it must be {' or '.join(FAMILIES)}, or your own as module:function")
+        raise ModelError(f"unknown family {family!r}; expected {' or '.join(FAMILIES)}, or your own as module:function")
     if family not in trusted:
-        raise ModelError(f"family {family!r} is code of yours that ripieno runs only when told: pass --family {family}")
+        raise ModelError(f"family {family!r} is not trusted; pass --family {family} to allow its import")
     try:
         module = _import(module_name)
-    except Exception as error:  # whatever a user's module raises while it is imported
-        mend = "it must be importable from here or from PYTHONPATH"
-        raise ModelError(f"family {family!r}: cannot import {module_name} ({_line(error)}): {mend}") from error
+    except Exception as error:  # the import of a user's module may raise anything
+        remedy = "it must be importable from the working folder or from PYTHONPATH"
+        raise ModelError(f"family {family!r}: cannot import {module_name} ({_line(error)}); {remedy}") from error
     function = getattr(module, name, None)
     if not callable(function):
-        what = "has no" if function is None else "has, but not as a function,"
-        must = "it must be a function of (configuration, input, classes)"
-        raise ModelError(f"family {family!r}: {module_name} {what} {name}: {must}")
+        found = f"{module_name} has no {name}" if function is None else f"{module_name}.{name} is not a function"
+        expected = "expected a function of (configuration, input, classes)"
+        raise ModelError(f"family {family!r}: {found}; {expected}")
     return cast(Family, function)
 
 
 def _import(name: str) -> object:
-    """Import a user's module, from the working folder too (a console script does not look there by itself)."""
+    """Import a user's module, also from the working folder (a console script does not search there by default)."""
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)
@@ -118,25 +120,25 @@ def _import(name: str) -> object:
 
 
 def _check(family: str, network: Network, input: Input, classes: int) -> None:
-    """Run two blank images through a user's network, so that a wrong shape is said here and not in the loop."""
+    """Run two blank images through a user's network, so that a wrong shape is reported here and not in training."""
     was_training = network.training
     network.eval()
     try:
         with torch.no_grad():
             logits = network(torch.zeros((2, *input.shape), dtype=getattr(torch, input.dtype)))
-    except Exception as error:  # whatever a user's network raises
+    except Exception as error:  # a user's network may raise anything
         raise ModelError(f"family {family!r} cannot take images of shape {input.shape}: {_line(error)}") from error
     finally:
         network.train(was_training)
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (2, classes):
-        raise ModelError(f"family {family!r} gave {shape} for 2 images: it must give logits of shape (2, {classes})")
+        raise ModelError(f"family {family!r} returned {shape} for 2 images; expected logits of shape (2, {classes})")
     if (logits >= 0).all() and torch.allclose(logits.float().sum(1), torch.ones(2), atol=1e-4):
-        mend = "leave out its softmax, which is applied to its logits anyway"
-        raise ModelError(f"family {family!r} gave probabilities: it must give logits: {mend}")
+        remedy = "remove its softmax, because ripieno applies one to the logits"
+        raise ModelError(f"family {family!r} returned probabilities; expected logits; {remedy}")
 
 
 def _line(error: BaseException) -> str:
-    """An error in one line."""
+    """Format an error in one line."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -21,22 +21,22 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution without bias (a norm follows or precedes it) that keeps the map's size but for the stride."""
+    """Create a convolution without bias (a norm follows or precedes it); only the stride changes the map's size."""
     return nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
 
 
 class _Projection(nn.Conv2d):
-    """A 1x1 convolution that may stride.
+    """A 1x1 convolution with an optional stride.
 
-    In training it picks the pixels itself: torch 2.13's backward of a strided one on a CPU, channels-last, of 14 to 28
-    channels, by two threads, ends in a segmentation fault. Graphs are exported in evaluation mode and stay as they are.
+    In training it selects the pixels itself: torch 2.13's backward of a strided one on a CPU, channels-last, of 14 to
+    28 channels, by two threads, ends in a segmentation fault. Graphs are exported in evaluation mode and not affected.
     """
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
         super().__init__(c_in, c_out, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map of `c_out` channels."""
+        """Compute a map of `c_out` channels."""
         step = self.stride[0]
         if not self.training or step == 1:
             return super().forward(x)
@@ -64,14 +64,14 @@ class PostActivation(_Block):
         nn.init.zeros_(self.norm2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map of `stage.channels_out` channels."""
+        """Compute a map of `stage.channels_out` channels."""
         shortcut = x if self.project is None or self.norm is None else self.norm(self.project(x))
         y = self.act(self.norm1(self.conv1(x)))
         return self.act(self.norm2(self.conv2(y)) + shortcut)
 
 
 class PreActivation(_Block):
-    """v2: norm, act, conv, norm, act, conv, add; the projection sees the activated map."""
+    """v2: norm, act, conv, norm, act, conv, add; the input of the projection is the activated map."""
 
     def __init__(self, network: Architecture, stage: Stage, c_in: int, stride: int) -> None:
         c_out = stage.channels_out
@@ -80,7 +80,7 @@ class PreActivation(_Block):
         self.norm2, self.conv2 = nn.BatchNorm2d(c_out), _conv(c_out, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map of `stage.channels_out` channels."""
+        """Compute a map of `stage.channels_out` channels."""
         y = self.act(self.norm1(x))
         shortcut = x if self.project is None else self.project(y)
         out: Tensor = self.conv2(self.act(self.norm2(self.conv1(y)))) + shortcut
@@ -101,7 +101,7 @@ class Grouped(_Block):
         nn.init.zeros_(self.norm3.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map of `stage.channels_out` channels."""
+        """Compute a map of `stage.channels_out` channels."""
         shortcut = x if self.project is None or self.norm is None else self.norm(self.project(x))
         y = self.act(self.norm1(self.conv1(x)))
         y = self.act(self.norm2(self.conv2(y)))
@@ -140,7 +140,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (batch, classes) of normalised images (batch, channels, height, width)."""
+        """Compute logits (batch, classes) of normalised images (batch, channels, height, width)."""
         x = self.conv(x)
         if self.norm is not None:
             x = self.act(self.norm(x))
@@ -154,5 +154,5 @@ class ResNet(nn.Module):
 
 
 def resnet(configuration: Configuration, input: Input, classes: int) -> nn.Module:
-    """The residual network of `configuration`. Raises ModelError naming a bad value."""
+    """Create the residual network of `configuration`. Raises ModelError naming a bad value."""
     return ResNet(architecture(configuration), input, classes)

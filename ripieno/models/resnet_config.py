@@ -1,4 +1,4 @@
-"""What a configuration says about a residual network: its defaults, its stages, the size of its maps. Pure Python."""
+"""Architecture of a residual network from its configuration: defaults, stages, sizes of maps. Pure Python."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Convolution = Literal["v1", "v2", "next"]
 Activation = Literal["tanh", "relu", "elu"]
 
 SMALL = 64
-"""Images whose longer side is at most this get the 3x3 stem of stride 1 (appendix A.2: CIFAR's), larger ones 7x7."""
+"""Longer side of images with the 3x3 stem of stride 1, at most (appendix A.2: CIFAR's); larger images get 7x7."""
 
 LEAST = 2
-"""No stride shrinks a map's shorter side below this many pixels, so that every tap of a 3x3 kernel can learn."""
+"""Shortest side of a map after a stride, in pixels at least, so that every tap of a 3x3 kernel can learn."""
 
 CARDINALITY = 32
-"""Most groups of a grouped convolution, as in ResNeXt 32x4d."""
+"""Groups of a grouped convolution at most, as in ResNeXt 32x4d."""
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,24 @@ class Architecture:
 
     @property
     def expansion(self) -> int:
-        """Channels a block puts out per filter of its stage: ResNeXt's bottlenecks double them."""
+        """Output channels of a block per filter of its stage: ResNeXt's bottlenecks double them."""
         return 2 if self.convolution == "next" else 1
 
 
 NAMES = frozenset(f.name for f in fields(Architecture))
-"""The hyperparameters this module reads; the others of a configuration belong to training and augmentation."""
+"""Hyperparameters that this module reads; the others of a configuration belong to training and augmentation."""
 
 
 def architecture(configuration: Configuration) -> Architecture:
-    """The architecture in `configuration`, absent names at their defaults. Raises ModelError naming a bad value."""
+    """Read the architecture of `configuration`, with defaults for absent names. Raises ModelError for a bad value."""
     chosen = {name: value for name, value in configuration.items() if name in NAMES}
     for name, value in chosen.items():
         allowed = {"convolution": get_args(Convolution), "activation": get_args(Activation)}.get(name)
         if allowed is not None:
             if value not in allowed:
-                raise ModelError(f"{name} is {value!r}: it must be one of {', '.join(allowed)}")
+                raise ModelError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
         elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ModelError(f"{name} is {value!r}: it must be a whole number of at least 1")
+            raise ModelError(f"{name} is {value!r}; expected a whole number of at least 1")
     return Architecture(**chosen)  # type: ignore[arg-type]
 
 
@@ -75,14 +75,14 @@ class Stage:
     channels_in: int
     channels_out: int
     before: int
-    """pixels of the map that enters"""
+    """pixels of the input map"""
     after: int
-    """pixels of the map that leaves"""
+    """pixels of the output map"""
 
 
 @dataclass(frozen=True)
 class Stem:
-    """The first convolution: `kernel` and `stride`; `pool`: a 3x3 max pool of stride 2 follows; `after`: its pixels."""
+    """First convolution: `kernel` and `stride`; `pool`: a 3x3 max pool of stride 2 follows; `after`: output pixels."""
 
     kernel: int
     stride: int
@@ -91,15 +91,15 @@ class Stem:
 
 
 def image_shape(input: Input) -> tuple[int, int, int]:
-    """Height, width and channels of one sample. Raises ModelError when it is no image."""
+    """Return height, width and channels of one sample. Raises ModelError when it is no image."""
     if len(input.shape) != 3 or min(input.shape) < 1:
-        raise ModelError(f"samples have shape {input.shape}: networks need (height, width, channels)")
+        raise ModelError(f"samples have shape {input.shape}; networks need (height, width, channels)")
     height, width, channels = input.shape
     return height, width, channels
 
 
 def stem(input: Input) -> Stem:
-    """The stem for images of this size."""
+    """Return the stem for images of this size."""
     height, width, _ = image_shape(input)
     if max(height, width) <= SMALL:
         return Stem(kernel=3, stride=1, pool=False, after=height * width)
@@ -107,7 +107,7 @@ def stem(input: Input) -> Stem:
 
 
 def stages(network: Architecture, input: Input) -> Iterator[Stage]:
-    """The four stages with their strides and maps.
+    """Yield the four stages with their strides and maps.
 
     Every kernel is padded by half its size, so that stride 2 gives ceil(side / 2).
     """
@@ -127,9 +127,9 @@ def stages(network: Architecture, input: Input) -> Iterator[Stage]:
 
 
 def groups(filters: int) -> tuple[int, int]:
-    """Groups of a grouped convolution and its channels, for a stage of `filters` filters.
+    """Return the groups of a grouped convolution and its channels, for a stage of `filters` filters.
 
-    Four channels a group until there are 32 groups, wider ones after; the channels are rounded up to a multiple of the
+    Each group has four channels up to 32 groups, and more beyond; the channels are rounded up to a multiple of the
     groups, so that every width can be grouped.
     """
     count = max(1, min(CARDINALITY, filters // 4))

@@ -1,4 +1,4 @@
-"""What a configuration costs, in closed form: pure Python, a few microseconds, no network built."""
+"""Cost of a configuration in closed form: pure Python, a few microseconds, no network built."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ripieno.types import Configuration, Input
 
 
 def megaflops(configuration: Configuration, input: Input) -> float:
-    """Multiply-adds of one sample in millions: all convolutions (the classifier's share is negligible).
+    """Count the multiply-adds of one sample in millions: all convolutions (the classifier's share is negligible).
 
     Raises ModelError for a configuration that makes no residual network.
     """
@@ -19,7 +19,7 @@ def megaflops(configuration: Configuration, input: Input) -> float:
 
 
 def _stage(network: Architecture, stage: Stage) -> int:
-    """Multiply-adds of a stage: its first block, which strides and projects, and the others."""
+    """Count the multiply-adds of a stage: its first block, which strides and projects, and the others."""
     count, middle = groups(stage.filters)
     c_in, c_out = stage.channels_in, stage.channels_out
     project = stage.after * c_in * c_out if stage.stride != 1 or c_in != c_out else 0

@@ -1,4 +1,4 @@
-"""Members that the tests of backends share."""
+"""Members shared by the backend tests."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def digit(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @pytest.fixture(scope="session")
 def coloured(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Of float images, which are not square."""
+    """Return a member with float images that are not square."""
     return make(tmp_path_factory.mktemp("coloured"), {**TINY, "convolution": "next"}, Input((9, 12, 3), "float32"))

@@ -1,4 +1,4 @@
-"""Members with weights on disk: real networks whose norms have seen images."""
+"""Members with weights on disk: real networks with norms updated on images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Made:
     images: NDArray[np.generic]
 
     def path(self, backend: str) -> Path:
-        """The file that `backend` runs, made when it is asked for."""
+        """Return the file that `backend` runs, made on first use."""
         path = self.folder / file_of(backend)
         if not path.exists() and path.name == QUANTISED:
             write_int8(self.path("onnx"), path, self.images)
@@ -40,7 +40,7 @@ class Made:
 
 
 def make(folder: Path, configuration: Configuration, input: Input, family: str = "resnet", export: bool = True) -> Made:
-    """A member of random weights with its files under `folder`."""
+    """Make a member of random weights with its files under `folder`."""
     generator = np.random.default_rng(0)
     images: NDArray[np.generic] = generator.integers(0, 256, (33, *input.shape), np.uint8)
     if input.dtype == "float32":
@@ -54,7 +54,7 @@ def make(folder: Path, configuration: Configuration, input: Input, family: str =
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.weight.uniform_(0.5, 1.5)
                 elif isinstance(module, torch.nn.Linear):
-                    module.weight.mul_(5)  # answers far from uniform
+                    module.weight.mul_(5)  # predictions far from uniform
             network(torch.from_numpy(images))
     member = Member(
         id="00001-e001",

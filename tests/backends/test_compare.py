@@ -8,7 +8,7 @@ IMAGES = np.zeros((4, 2, 2, 1), np.uint8)
 
 
 class Clock:
-    """Time that passes only when somebody works."""
+    """A clock that advances only during work."""
 
     def __init__(self) -> None:
         self.now, self.calls = 0.0, 0

@@ -1,4 +1,4 @@
-"""One ONNX file of several members answers as the engine's combiner does."""
+"""Merged ONNX files combine members like the engine's combiner."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_broken_file_is_named(paths: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_tied_votes_of_unequal_weights_are_tied_in_the_file(tmp_path: Path) -> None:
-    """Where 0.1 + 0.2 stands against 0.3 the lowest class wins, as in the engine and in selection."""
+    """On a tie of 0.1 + 0.2 with 0.3 the lowest class wins, as in the engine and in selection."""
     input, classes = Input((2, 2, 1), "float32"), ("a", "b")
     paths = {}
     for name, best in (("m0", 1), ("m1", 1), ("m2", 0)):

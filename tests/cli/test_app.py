@@ -41,7 +41,7 @@ MISTAKES = [
     (["show", "run", "--top", "-3"], "--top -3"),
     (["predict", "bundle", "images", "--top", "-1"], "--top -1"),
     (["top", "--every", "0"], "--every 0"),
-    (["bench", "run"], "run is no bundle but a run: make a bundle of it with `ripieno allocate run ENSEMBLE"),
+    (["bench", "run"], "run is no bundle but a run; make a bundle of it with `ripieno allocate run ENSEMBLE"),
     (["show"], "Missing argument 'RUN': `ripieno show --help`"),
     (["show", "--tpo", "3"], "`ripieno show --help`"),
     (["sellect", "run"], "Did you mean 'select'?: `ripieno --help`"),

@@ -69,10 +69,10 @@ def test_every_verb_goes_on_without_what_is_broken(
     said = capsys.readouterr()
     console.set_output_mode(json=False, quiet=False)
     assert ended.value.code == 0, said.err
-    notes = [line for line in said.err.splitlines() if "left out" in line]
+    notes = [line for line in said.err.splitlines() if "skipped" in line]
     assert len(notes) == len(set(notes)), "no note twice"
     if verb != "allocate":  # which asks for one ensemble by name
         (members,) = (line for line in notes if "members" in line)
-        assert members.startswith("note: left out 2 of the members of ")
+        assert members.startswith("note: skipped 2 of the members of ")
     held = {path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert held.issuperset(broken.values()), "what is broken is there to the byte, if under another name"

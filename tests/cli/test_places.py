@@ -73,7 +73,7 @@ def test_every_verb_that_writes_to_a_read_only_run_is_one_line_and_show_works(
     for line in said[::2]:
         assert line.startswith("error: cannot write"), line
         assert "disk/" in line
-        assert "Read-only file system: mount it for writing or choose another folder" in line
+        assert "Read-only file system; mount it for writing or choose another folder" in line
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_an_error_of_the_system_that_nobody_expected_is_one_line_all_the_same(
     console.set_output_mode(json=False, quiet=False)
     assert ended.value.code == 2
     (line,) = spoken.err.splitlines()
-    assert line.startswith(f"error: cannot use /mnt/far/run: {os.strerror(number)}: ")
+    assert line.startswith(f"error: cannot use /mnt/far/run: {os.strerror(number)}; ")
     if manner == ["--json"]:
         assert json.loads(spoken.out)["code"] == 2
 
@@ -107,4 +107,4 @@ def test_a_name_that_is_too_long_is_one_line(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert capsys.readouterr().err.endswith("File name too long: choose a shorter name\n")
+    assert capsys.readouterr().err.endswith("File name too long; choose a shorter name\n")

@@ -1,4 +1,4 @@
-"""Sources of every kind, made small, in the layout they are published in."""
+"""Small sources of every kind, in their published layout."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write_idx(folder: Path, stem: str, images: Bytes, labels: Bytes, packed: boo
 
 
 class Program:
-    """Writes what Python 2's cPickle wrote with protocol 2: byte strings for str, every object into the memo."""
+    """Pickler with the output of Python 2's cPickle, protocol 2: byte strings for str, every object into the memo."""
 
     def __init__(self) -> None:
         self.out = io.BytesIO()
@@ -200,7 +200,7 @@ def make() -> ModuleType:
 
 @pytest.fixture
 def image_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Makes an image folder with `count` pictures of each of `classes`."""
+    """Make an image folder with `count` pictures of each of `classes`."""
 
     def make(classes: str = "ab", count: int = 10, top: str = "images", **how: object) -> Path:
         for name in classes:
@@ -213,6 +213,6 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def arrays() -> tuple[Bytes, NDArray[np.int64]]:
-    """60 colour images of 6 x 5 pixels in 3 classes."""
+    """Return 60 colour images of 6 x 5 pixels in 3 classes."""
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (60, 6, 5, 3), np.uint8), np.arange(60) % 3

@@ -1,4 +1,4 @@
-"""Data sets of other libraries become ours, item by item."""
+"""Conversion of other libraries' data sets, item by item."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CODES = np.arange(24) % 3
 
 
 class Drawers(Dataset[Any]):
-    """A data set of the user's own, as torchvision's are: pictures, integers, names in `classes`."""
+    """A user's data set in torchvision's form: pictures, integers, names in `classes`."""
 
     classes = ("cat", "dog", "owl")
 
@@ -62,7 +62,7 @@ def test_a_mapping_names_its_splits() -> None:
     assert [len(dataset.rows(s)) for s in SPLITS] == [24, 6, 9]
     with pytest.raises(DataError, match="a split 'extra'"):
         load_dataset({"train": Drawers(), "extra": Drawers()})
-    with pytest.raises(DataError, match="must be train"):
+    with pytest.raises(DataError, match="expected train"):
         load_dataset({"test": Drawers()})
 
 
@@ -120,7 +120,7 @@ def test_a_run_tells_a_change_of_one_item_in_the_middle(tmp_path: Path) -> None:
         prepare(Drawers(changed), library)
 
 
-def test_images_drawn_anew_each_time_do_not_make_another_source(tmp_path: Path) -> None:
+def test_images_drawn_again_each_time_do_not_make_another_source(tmp_path: Path) -> None:
     noise = np.random.default_rng(1)
 
     def augmented(pixels: np.ndarray) -> Image.Image:
@@ -164,7 +164,7 @@ def test_rows_of_a_hugging_face_data_set_are_read_by_their_features(tmp_path: Pa
 
 
 class Rows:
-    """What a Hugging Face data set looks like from outside, without its library."""
+    """A stand-in with the interface of a Hugging Face data set."""
 
     features = {"image": object(), "label": type("ClassLabel", (), {"names": ["a", "b", "c"]})()}  # noqa: RUF012
 
@@ -207,7 +207,7 @@ def test_items_of_two_types_are_refused() -> None:
     def mixed(pixels: np.ndarray) -> np.ndarray:
         return pixels if pixels[0, 0, 0] % 2 else pixels.astype(np.float32) / 255
 
-    with pytest.raises(DataError, match=r"item \d+ (uint8|float32) and item \d+ (uint8|float32): all must have one"):
+    with pytest.raises(DataError, match=r"item \d+ (uint8|float32) and item \d+ (uint8|float32); expected one"):
         load_dataset(Drawers(transform=mixed))
 
 

@@ -1,4 +1,4 @@
-"""The part of files.py that makes large arrays."""
+"""The writer of large arrays in files.py."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_failure_within_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").touch()
     with (
-        pytest.raises(RipienoError, match=r"cannot write .*: choose another folder"),
+        pytest.raises(RipienoError, match=r"cannot write .*; choose another folder"),
         files.array_writer(tmp_path / "file" / "x.npy", (), np.uint8),
     ):
         pass

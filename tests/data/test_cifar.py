@@ -78,7 +78,7 @@ def test_a_cut_batch_is_named(tmp_path, make, contents):
 def test_a_missing_batch_is_named(tmp_path, make):
     contents = make.Cifar(10, 5, 40).python10()
     del contents["data_batch_3"]
-    assert "has no data_batch_3, which cifar-10 must have" in refused(make.write_files(tmp_path, contents))
+    assert "has no data_batch_3, which cifar-10 requires" in refused(make.write_files(tmp_path, contents))
 
 
 def test_a_cut_archive_is_named(tmp_path, make):
@@ -98,7 +98,7 @@ def test_a_file_that_asks_for_code_is_refused_and_nothing_runs(tmp_path, make):
     contents["train"] = b"\x80\x02cos\nsystem\nq\x00U" + bytes([len(f"touch {victim}")])
     contents["train"] += f"touch {victim}".encode() + b"q\x01\x85q\x02Rq\x03."
     message = refused(make.write_files(tmp_path / "cifar", contents))
-    assert "asks for os.system, which no CIFAR file needs; nothing of it was run" in message
+    assert "refers to os.system, which no CIFAR file needs; no code of it was run" in message
     assert not victim.exists()
 
 

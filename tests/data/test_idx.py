@@ -93,7 +93,7 @@ def test_more_labels_than_images_are_told(folder, make, grey):
 
 def test_two_sets_for_one_split_are_refused(folder, make, grey):
     make.write_idx(folder, "emnist-train", *grey)
-    assert "for train: leave one set" in refused(folder)
+    assert "for train; leave one set" in refused(folder)
 
 
 def test_fashion_mnist_loads_whole_in_a_couple_of_seconds(shared_data, tmp_path, make):

@@ -109,7 +109,7 @@ def test_photographs_are_turned_upright(image_folder):
     pixels = np.zeros((4, 8, 3), np.uint8)
     pixels[:, :4] = 255
     exif = Image.Exif()
-    exif[0x0112] = 6  # lies on its left side: its left is its top
+    exif[0x0112] = 6  # rotated: its left is its top
     Image.fromarray(pixels).save(folder / "a" / "a000.jpg", exif=exif, quality=100)
     (folder / "a" / "a000.png").unlink()
     upright = load_dataset(folder).images[0]
@@ -178,7 +178,7 @@ def test_a_folder_beside_those_of_splits_is_named_and_they_become_no_classes(ima
     for top in (*splits, "unlabeled"):
         root = image_folder(count=5, top=f"images/{top}").parent
     message = error_of(root)
-    assert "beside unlabeled, which is none: move unlabeled elsewhere; or, if all of them are classes" in message
+    assert "and the folder unlabeled, which is no split; move unlabeled elsewhere; or, if all of them" in message
     assert all(name in message for name in splits)
 
 
@@ -194,12 +194,12 @@ def test_pictures_deeper_down_belong_to_the_class_above(image_folder, make):
 
 
 def test_an_empty_folder_says_what_it_must_hold(tmp_path):
-    assert "is empty: it must hold one folder of images a class" in error_of(tmp_path)
+    assert "is empty; expected one folder of images per class" in error_of(tmp_path)
 
 
 def test_a_folder_of_pictures_without_classes_says_what_it_must_hold(tmp_path, make):
     make.picture(tmp_path / "a.png")
-    assert "holds 1 images outside a class folder: it must hold one folder of images a class" in error_of(tmp_path)
+    assert "holds 1 images outside a class folder; expected one folder of images per class" in error_of(tmp_path)
 
 
 def test_folders_without_pictures_say_so(tmp_path):
@@ -215,7 +215,7 @@ def test_a_single_class_is_refused(image_folder):
 def test_an_empty_class_folder_is_named(image_folder):
     folder = image_folder()
     (folder / "c").mkdir()
-    assert "class 'c' has no image for train, valid, test: it must have at least 3" in error_of(folder)
+    assert "class 'c' has no image for train, valid, test; expected at least 3" in error_of(folder)
 
 
 def test_a_class_with_too_few_images_is_named_before_anything_is_decoded(image_folder, make):
@@ -246,7 +246,7 @@ def test_skip_bad_leaves_broken_pictures_out_and_counts_them(image_folder):
     dataset = load_dataset(folder, skip_bad=True, notes=notes)
     assert np.bincount(dataset.labels).tolist() == [9, 9]
     assert np.array_equal(dataset.images[9 + 4], np.asarray(Image.open(folder / "b" / "b005.png")))
-    assert "left out 2 broken images, the first" in notes[0]
+    assert "skipped 2 broken images, the first" in notes[0]
     assert "a000.png" in notes[0]
 
 
@@ -274,7 +274,7 @@ def test_one_note_counts_all_that_is_left_out_with_the_first_of_each(image_folde
     notes = []
     assert len(load_dataset(folder, notes=notes).images) == 20
     assert notes == [
-        f"left out of {folder}: 2 hidden or system (first: .cache), 2 not an image by name (first: a/README.txt), "
+        f"skipped in {folder}: 2 hidden or system (first: .cache), 2 not an image by name (first: a/README.txt), "
         "1 outside a class folder (first: cover.png)"
     ]
 
@@ -313,7 +313,7 @@ def test_pictures_straight_in_the_folder_of_a_split_are_told(image_folder, make)
     notes = []
     assert len(load_dataset(root, notes=notes).images) == 20
     assert "1 outside a class folder (first: test/1.png)" in notes[0]
-    assert notes[1] == f"the test folder of {root} holds no images of a class: other images are split for it"
+    assert notes[1] == f"the test folder of {root} holds no images of a class; other images are split for it"
 
 
 def test_pictures_straight_in_train_only_say_what_it_must_hold(tmp_path, make):
@@ -332,7 +332,7 @@ def test_classes_that_hold_the_same_folders_are_noted(image_folder):
 
 def test_a_folder_around_the_folder_of_classes_says_which_to_give(image_folder):
     root = image_folder(top="outer/images").parent
-    assert f"give {root / 'images'}" in error_of(root)
+    assert f"the class folders: {root / 'images'}" in error_of(root)
 
 
 def test_linked_folders_are_read_and_circles_and_broken_links_are_counted(image_folder, make, tmp_path):
@@ -361,7 +361,7 @@ def test_what_is_neither_file_nor_folder_is_left_out(image_folder, tmp_path):
 def test_a_class_whose_name_is_not_utf8_is_named(image_folder):
     folder = image_folder()
     os.rename(os.fsencode(folder / "a"), os.fsencode(folder) + b"/caf\xe9")
-    assert "caf\\xe9 has a name that is not UTF-8: rename it" in error_of(folder)
+    assert "caf\\xe9 has a name that is not UTF-8; rename it" in error_of(folder)
 
 
 def test_a_data_set_and_a_run_in_the_folder_of_images_are_no_classes(image_folder):
@@ -428,7 +428,7 @@ def test_real_plankton_of_mixed_sizes_loads(shared_data: Path, tmp_path: Path):
     assert "--size N" in error_of(tmp_path / "plankton")
     dataset = load_dataset(tmp_path / "plankton", size=32)
     assert dataset.images.shape == (75, 32, 32, 1)
-    assert dataset.mean[0] > 200  # the background is white, and so must be what is filled up
+    assert dataset.mean[0] > 200  # the background is white, and so must be the padding
     assert [len(dataset.rows(s)) for s in ("train", "valid", "test")] == [54, 6, 15]
 
 
@@ -500,7 +500,7 @@ def test_one_transparent_grey_keeps_16_bits(tmp_path):
 
     dataset = load_dataset(written(tmp_path / "x", save))
     assert dataset.images.dtype == np.float32
-    assert set(dataset.images[:, 0, 0, 0]) == {65535}  # laid on white
+    assert set(dataset.images[:, 0, 0, 0]) == {65535}  # on a white background
     assert dataset.images[:, 1:].max() == 161 * 300
 
 
@@ -508,7 +508,7 @@ def test_floats_beside_16_bits_are_refused(tmp_path):
     def save(path, pixels, i):
         Image.fromarray(pixels / np.float32(255) if i % 2 else pixels.astype(np.uint16)).save(f"{path}.tif")
 
-    with pytest.raises(DataError, match=r"holds floats and .* 16 bits: convert them to one type"):
+    with pytest.raises(DataError, match=r"holds floats and .* 16 bits; convert them to one type"):
         load_dataset(written(tmp_path / "x", save))
 
 
@@ -531,7 +531,7 @@ def test_colour_of_16_bits_is_noted(tmp_path):
     notes = []
     dataset = load_dataset(written(tmp_path / "x", save), notes=notes)
     assert dataset.images.max() == 161
-    assert "10 pictures have 16 bits a channel of colour: they are read with 8" in notes
+    assert "10 pictures have 16 bits per colour channel; they are read with 8 bits" in notes
 
 
 def test_images_that_do_not_fit_on_the_disk_are_refused_before_they_are_read(tmp_path, monkeypatch):

@@ -65,7 +65,7 @@ def test_size_applies_to_arrays_too(arrays, scale):
     assert dataset.images.mean() == pytest.approx(images.mean(), rel=0.05)
 
 
-def test_a_data_set_of_another_size_is_described_anew(arrays):
+def test_a_data_set_of_another_size_is_described_again(arrays):
     dataset = load_dataset(load_dataset(arrays), size=3)
     assert dataset.images.shape == (60, 3, 3, 3)
     assert dataset.std[0] == pytest.approx(dataset.images[dataset.rows("train")][..., 0].std())
@@ -74,7 +74,7 @@ def test_a_data_set_of_another_size_is_described_anew(arrays):
 def test_imbalance_is_noted(arrays):
     notes = []
     load_dataset((arrays[0], np.repeat([0, 1], [50, 10])), notes=notes)
-    assert notes == ["classes hold 10 to 50 images; consider select --loss macro-f1, to which all classes count alike"]
+    assert notes == ["classes hold 10 to 50 images; consider select --loss macro-f1, which weights all classes equally"]
 
 
 def test_a_split_that_repeats_another_is_told(arrays, tmp_path):
@@ -82,7 +82,7 @@ def test_a_split_that_repeats_another_is_told(arrays, tmp_path):
     np.savez(tmp_path / "same.npz", x_train=images, y_train=labels, x_test=images[:30], y_test=labels[:30])
     notes = []
     load_dataset(tmp_path / "same.npz", notes=notes)
-    assert [note.partition(":")[0] for note in notes] == ["30 of 30 test images are training or validation images, too"]
+    assert [note.partition(";")[0] for note in notes] == ["30 of 30 test images are also training or validation images"]
 
 
 @pytest.mark.parametrize("as_path", [False, True])
@@ -95,7 +95,7 @@ def test_a_data_set_whose_test_images_are_training_images_is_told(arrays, tmp_pa
         write_dataset(repeated, tmp_path / "x")
     notes = []
     load_dataset(tmp_path / "x" if as_path else repeated, notes=notes)
-    assert [note.partition(":")[0] for note in notes] == ["12 of 12 test images are training or validation images, too"]
+    assert [note.partition(";")[0] for note in notes] == ["12 of 12 test images are also training or validation images"]
 
 
 def test_one_image_of_many_in_two_splits_is_not_told():

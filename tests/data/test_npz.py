@@ -92,16 +92,16 @@ def test_class_names_are_read(load, arrays):
 
 def test_other_names_are_told_what_was_expected(refused, arrays):
     message = refused(foo=arrays[0], bar=arrays[1])
-    assert "holds foo, bar: it must hold images and labels, x and y, x_train" in message
+    assert "holds foo, bar; expected images and labels, x and y, x_train" in message
 
 
 def test_an_empty_file_is_told_what_was_expected(refused):
-    assert "holds nothing: it must hold images and labels" in refused()
+    assert "holds nothing; expected images and labels" in refused()
 
 
 def test_images_without_labels_are_told(refused, arrays):
     images, labels = arrays
-    assert "must hold both images and labels of test" in refused(x_train=images, y_train=labels, x_test=images)
+    assert "expected both images and labels of test" in refused(x_train=images, y_train=labels, x_test=images)
 
 
 def test_whole_and_split_arrays_together_are_refused(refused, arrays):
@@ -118,7 +118,7 @@ def test_a_split_of_other_values_is_refused(refused, arrays):
 
 
 def test_a_split_of_other_length_is_refused(refused, arrays):
-    assert "one label and one split an image" in refused(x=arrays[0], y=arrays[1], split=np.zeros(59))
+    assert "one label and one split per image" in refused(x=arrays[0], y=arrays[1], split=np.zeros(59))
 
 
 def test_python_objects_are_refused(refused, arrays):
@@ -141,4 +141,4 @@ def test_arrays_that_are_not_read_are_told(arrays, tmp_path):
     (tmp_path / "some.NPZ.npz").rename(tmp_path / "some.NPZ")
     notes = []
     load_dataset(tmp_path / "some.NPZ", notes=notes)
-    assert "x_extra, weights, which by name are neither images nor labels" in notes[0]
+    assert "skipped x_extra, weights, by name neither images nor labels" in notes[0]

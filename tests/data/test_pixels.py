@@ -1,4 +1,4 @@
-"""One rule for the layout, type and range of pixels: in training data, and in whatever is predicted."""
+"""One rule for the layout, type and range of pixels: in training data and in all images to predict."""
 
 from __future__ import annotations
 
@@ -112,7 +112,8 @@ def test_images_of_two_ranges_in_one_array_are_noted() -> None:
     images[[3, 5]] /= 255
     notes: list[str] = []
     load_dataset((images, CODES), notes=notes)
-    assert any("2 images lie within 0 to 1, the first is image 3, others reach 255" in note for note in notes)
+    note = "2 images are within 0 to 1, the first is image 3, but the largest pixel of all is 255"
+    assert any(note in line for line in notes)
 
 
 def test_the_range_of_the_training_images_is_kept_with_the_data_set(tmp_path: Path) -> None:
@@ -180,16 +181,16 @@ def test_one_sample_is_a_batch_of_one_and_grey_needs_no_channel() -> None:
     ("images", "wanted", "says"),
     [
         (PIXELS / 255, BYTES, "other values than the whole numbers 0 to 255"),
-        ((PIXELS > 99).astype(np.float32), BYTES, "images range over 0 to 1, the network was trained on 0 to 255"),
+        ((PIXELS > 99).astype(np.float32), BYTES, "images range over 0 to 1, but the network was trained on 0 to 255"),
         (PIXELS * 257.0, BYTES, "other values than the whole numbers 0 to 255"),
         (PIXELS.astype(np.int64) - 128, BYTES, "other values than the whole numbers 0 to 255"),
-        (PIXELS, UNIT, "images are uint8, the network was trained on float32 of 0 to 1: scale"),
-        (PIXELS % 2, UNIT, "images are uint8, the network was trained on float32 of 0 to 1: scale"),
-        (PIXELS.astype(np.float32), UNIT, "range over 0 to 255, the network was trained on 0 to 1"),
-        (PIXELS.astype(np.float32) / 127.5 - 1, UNIT, "range over -1 to 1, the network was trained on 0 to 1"),
-        (PIXELS[..., :1], DEEP, "images are uint8, the network was trained on float32 of 0 to 4000"),
-        (PIXELS[..., :1] / 255, DEEP, "range over 0 to 1, the network was trained on 0 to 4000"),
-        (PIXELS, Input((8, 6, 3), "uint8", (0.0, 1.0)), "range over 0 to 255, the network was trained on 0 to 1"),
+        (PIXELS, UNIT, "images are uint8, but the network was trained on float32 of 0 to 1; scale"),
+        (PIXELS % 2, UNIT, "images are uint8, but the network was trained on float32 of 0 to 1; scale"),
+        (PIXELS.astype(np.float32), UNIT, "range over 0 to 255, but the network was trained on 0 to 1"),
+        (PIXELS.astype(np.float32) / 127.5 - 1, UNIT, "range over -1 to 1, but the network was trained on 0 to 1"),
+        (PIXELS[..., :1], DEEP, "images are uint8, but the network was trained on float32 of 0 to 4000"),
+        (PIXELS[..., :1] / 255, DEEP, "range over 0 to 1, but the network was trained on 0 to 4000"),
+        (PIXELS, Input((8, 6, 3), "uint8", (0.0, 1.0)), "range over 0 to 255, but the network was trained on 0 to 1"),
         (np.full((2, 8, 6, 3), np.nan, np.float32), UNIT, "NaN or infinite"),
         (np.full((2, 8, 6, 3), 1e300), UNIT, "NaN or infinite"),
         (PIXELS, Input((8, 6, 3), "float32"), "images are uint8, must be float32"),

@@ -37,7 +37,7 @@ def test_a_folder_is_searched_as_for_training(tmp_path: Path) -> None:
     names, _ = read_inputs(tmp_path, Input((4, 4, 3)), notes)
     assert names == ["1.PNG", "deep/2.png"]
     assert notes == [
-        f"left out of {tmp_path}: 3 hidden or system (first: ._4.png), "
+        f"skipped in {tmp_path}: 3 hidden or system (first: ._4.png), "
         "1 neither file nor folder (first: pipe.png), 1 not an image by name (first: list.txt)"
     ]
 
@@ -122,12 +122,12 @@ def test_16_bits_and_floats_are_kept_where_they_were_trained_on(pictures: Path) 
 @pytest.mark.parametrize(
     ("name", "wanted", "says"),
     [
-        ("floats.tif", BYTES, "it holds floats, the network was trained on 8 bits"),
-        ("8.png", DEEP, "it holds 8 bits, the network was trained on float32 of 0 to 63041"),
+        ("floats.tif", BYTES, "it holds floats, but the network was trained on 8 bits"),
+        ("8.png", DEEP, "it holds 8 bits, but the network was trained on float32 of 0 to 63041"),
         ("8.png", Input((8, 8, 1), "float32", (-2.1, 2.6)), "trained on float32 of -2.1 to 2.6"),
-        ("floats.tif", DEEP, "its pixels range over .* to 1, the network was trained on 0 to 63041"),
-        ("16.png", TIMES_255, "its pixels range over .*, the network was trained on 0 to 255"),
-        ("8.png", Input((8, 8, 1), "uint8", (0.0, 1.0)), "its pixels range over .*, the network was trained on 0 to 1"),
+        ("floats.tif", DEEP, "its pixels range over .* to 1, but the network was trained on 0 to 63041"),
+        ("16.png", TIMES_255, "its pixels range over .*, but the network was trained on 0 to 255"),
+        ("8.png", Input((8, 8, 1), "uint8", (0.0, 1.0)), "its pixels range over .* trained on 0 to 1"),
         ("8.png", Input((8, 8, 3), "float32"), "not pictures"),
         ("8.png", Input((8, 8, 4)), "not pictures"),
     ],
@@ -160,7 +160,7 @@ COLOURED = Input((8, 8, 3), "uint8", (0.0, 255.0))
 
 
 class Items:
-    """What a PyTorch data set looks like from outside."""
+    """A stand-in with the interface of a PyTorch data set."""
 
     def __init__(self, items: list[object]) -> None:
         self.items = items
@@ -173,7 +173,7 @@ class Items:
 
 
 class Rows(Items):
-    """What a Hugging Face data set looks like from outside."""
+    """A stand-in with the interface of a Hugging Face data set."""
 
     features = {"image": object(), "label": object()}  # noqa: RUF012
 
@@ -223,7 +223,7 @@ def test_files_of_arrays_and_pictures_are_read_alike(tmp_path: Path) -> None:
     assert read_inputs([paths[3]], COLOURED)[0] == [str(paths[3])]
     assert len(read_inputs(tmp_path / "prepared", COLOURED)[1]) == 18
     assert len(read_inputs([tmp_path / "x.npy", paths[0]], COLOURED)[0]) == 7
-    with pytest.raises(DataError, match="holds weights, biases: one must be named as images"):
+    with pytest.raises(DataError, match="holds weights, biases; name one of them as images"):
         read_inputs(tmp_path / "no.npz", COLOURED)
 
 

@@ -83,7 +83,7 @@ def test_fewer_labels_than_images_are_told(arrays):
 
 
 def test_labels_of_many_columns_are_told(arrays):
-    assert "one label an image" in refused(arrays[0], np.ones((60, 4)))
+    assert "one label per image" in refused(arrays[0], np.ones((60, 4)))
 
 
 def test_labels_with_fractions_are_told(arrays):

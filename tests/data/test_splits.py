@@ -54,8 +54,8 @@ def test_a_class_of_two_is_one_clear_line():
     with pytest.raises(DataError) as caught:
         split(np.repeat([0, 1, 2], [100, 2, 1]))
     assert str(caught.value) == (
-        "class 'c1' has 2 images for train, valid, test (so do 1 more classes): "
-        "it must have at least 3; add some or leave the class out"
+        "class 'c1' has 2 images for train, valid, test (so do 1 more classes); "
+        "expected at least 3; add some or leave the class out"
     )
 
 
@@ -134,11 +134,11 @@ def test_three_times_as_many_images_are_an_imbalance(many, noted):
     assert bool(balance_notes(labels, split(labels), ["a", "b"])) is noted
 
 
-def test_imbalance_is_noted_with_the_advice_that_mends_it():
+def test_imbalance_is_noted_with_advice():
     labels = np.repeat([0, 1], [9, 1979])
     names = ["a", "b"]
     notes = balance_notes(labels, split(labels), names)
-    advice = "consider select --loss macro-f1, to which all classes count alike"
+    advice = "consider select --loss macro-f1, which weights all classes equally"
     assert notes == [f"classes hold 9 to 1,979 images; {advice}"]
 
 

@@ -1,4 +1,4 @@
-"""Broken files of a run: left out and named in one warning, never removed, never overwritten; everything else works."""
+"""Broken files of a run: skipped and named in one warning, never removed, never overwritten; the rest is used."""
 
 from __future__ import annotations
 
@@ -102,11 +102,11 @@ def test_a_broken_member_is_named_and_left_out_and_nothing_of_it_changes(
     assert len(library) == 5
     spoil(library.path / "library" / "bob")
     before = contents(library.path)
-    with pytest.warns(BrokenFileWarning, match="left out 1 of the members of") as told:
+    with pytest.warns(BrokenFileWarning, match="skipped 1 of the members of") as caught:
         assert [m.id for m in library.members()] == ["ann", "cid", "dan", "eve"]
-    assert len(told) == 1
-    assert reason in str(told[0].message)
-    assert str(library.path / "library" / "bob") in str(told[0].message)
+    assert len(caught) == 1
+    assert reason in str(caught[0].message)
+    assert str(library.path / "library" / "bob") in str(caught[0].message)
     with pytest.warns(BrokenFileWarning):
         assert library.ids() == ["ann", "cid", "dan", "eve"]
     with pytest.warns(BrokenFileWarning):
@@ -117,14 +117,14 @@ def test_a_broken_member_is_named_and_left_out_and_nothing_of_it_changes(
 def test_many_broken_members_are_one_warning_that_counts_them(library: Library) -> None:
     for name in NAMES[:4]:
         (library.path / "library" / name / "member.json").write_bytes(b"")
-    with pytest.warns(BrokenFileWarning) as told:
+    with pytest.warns(BrokenFileWarning) as caught:
         assert library.ids() == ["eve"]
-    (only,) = told
-    assert "left out 4 of the members" in str(only.message)
+    (only,) = caught
+    assert "skipped 4 of the members" in str(only.message)
     assert "; and 1 more: " in str(only.message)
 
 
-def test_a_member_that_is_mended_is_there_again(library: Library) -> None:
+def test_a_repaired_member_is_read_again(library: Library) -> None:
     path = library.path / "library" / "bob" / "member.json"
     whole = path.read_bytes()
     path.write_bytes(b"")
@@ -150,7 +150,7 @@ def test_a_search_makes_a_broken_member_again_when_its_job_has_no_result(library
         assert library.find_job_member(job) is None
 
 
-# what is kept beside members
+# data stored in addition to members
 
 POINT = BatchProfile(8, 0.1, 0.0, 100)
 ENSEMBLE = Ensemble("B5", ("ann", "bob"), (0.5, 0.5), "smobf", {"seconds": 5.0}, {"seconds": 4.0}, {})
@@ -174,7 +174,7 @@ def kept(library: Library) -> Library:
 
 
 KEPT: dict[str, tuple[str, Callable[[Library], list[Any]], Callable[[Library], Any], list[Any]]] = {
-    # file; what is read, one thing less without it; what writes it anew; what is read then
+    # file; read function, one item less without the file; write function; the items read afterwards
     "profiles": (
         "profiles/cpu.json",
         lambda run: sorted(run.profiles("cpu")),
@@ -228,7 +228,7 @@ def test_a_broken_file_is_left_out_and_what_replaces_it_keeps_it_under_another_n
     name, read, write, afterwards = KEPT[what]
     path, whole = kept.path / name, read(kept)
     path.write_bytes(spoilt)
-    with pytest.warns(BrokenFileWarning, match=f"left out 1 of .*{path}"):
+    with pytest.warns(BrokenFileWarning, match=f"skipped 1 of .*{path}"):
         left = read(kept)
     assert len(left) < len(whole)
     assert path.read_bytes() == spoilt
@@ -269,16 +269,16 @@ def test_one_that_is_asked_for_by_name_is_refused_with_what_to_do(kept: Library,
 def test_an_ensemble_under_another_name_and_one_without_its_weights_are_left_out(kept: Library) -> None:
     shutil.copy(kept.path / "ensembles" / "B5.json", kept.path / "ensembles" / "copy.json")
     edited("B9.json", weights=[1.0])(kept.path / "ensembles")
-    with pytest.warns(BrokenFileWarning, match="left out 2 of the ensembles") as told:
+    with pytest.warns(BrokenFileWarning, match="skipped 2 of the ensembles") as caught:
         assert [e.name for e in kept.ensembles()] == ["B5"]
-    assert "is of 'B5', not of 'copy'" in str(told[0].message)
-    assert "2 members and 1 weights" in str(told[0].message)
+    assert "is of 'B5', not of 'copy'" in str(caught[0].message)
+    assert "2 members and 1 weights" in str(caught[0].message)
 
 
 @pytest.mark.parametrize("name", ["ensembles/B9.json", "front.json"])
 def test_nothing_is_evicted_while_nobody_knows_what_is_in_use(kept: Library, name: str) -> None:
     (kept.path / name).write_bytes(b"")
-    with pytest.raises(LibraryError, match="cannot tell which members are in use"):
+    with pytest.raises(LibraryError, match="cannot determine the members in use"):
         enforce_quota(kept, 1)
     assert len(kept) == 5
 

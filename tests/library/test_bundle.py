@@ -49,14 +49,14 @@ def test_a_bundle_may_be_written_over_a_bundle_but_nothing_else(library: Library
         write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    with pytest.raises(LibraryError, match="holds no bundle: choose another folder"):
+    with pytest.raises(LibraryError, match="holds no bundle; choose another folder"):
         write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "mine")
 
 
 def test_a_bundle_is_not_written_where_a_file_is(library: Library, tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     for target in (tmp_path / "letter.txt", tmp_path / "letter.txt" / "bundle"):
-        with pytest.raises(LibraryError, match=r"letter\.txt is a file: choose another folder"):
+        with pytest.raises(LibraryError, match=r"letter\.txt is a file; choose another folder"):
             write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", target)
 
 
@@ -95,7 +95,7 @@ def test_a_folder_without_a_bundle_says_how_to_make_one(tmp_path: Path) -> None:
     ("changed", "reason"),
     [
         ({"ensemble": dataclasses.replace(ENSEMBLE, members=(), weights=())}, "has no members"),
-        ({"ensemble": dataclasses.replace(ENSEMBLE, weights=(1.0,))}, "not as many weights as members"),
+        ({"ensemble": dataclasses.replace(ENSEMBLE, weights=(1.0,))}, "a different number of weights than of members"),
         ({"members": ()}, "does not describe all members"),
         ({"allocation": dataclasses.replace(ALLOCATION, placements=())}, "does not place all members"),
         ({"allocation": dataclasses.replace(ALLOCATION, devices=())}, "devices that it does not describe"),

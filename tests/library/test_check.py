@@ -1,4 +1,4 @@
-"""Predictions that cannot be meant are noted."""
+"""Notes on implausible predictions."""
 
 from __future__ import annotations
 

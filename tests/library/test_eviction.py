@@ -15,7 +15,7 @@ LABELS = np.zeros(50, dtype=np.int64)
 
 
 def fill(path: Path) -> Library:
-    """a is good and dear, b is middling and cheap, c worse than a and dearer, d worse than b and as dear."""
+    """Members: a is good and costly, b is average and cheap, c is dominated by a, d by b at equal cost."""
     library = Library(path)
     rng = np.random.default_rng(0)
     truth = {"a": 0.9, "b": 0.7, "c": 0.6, "d": 0.5}
@@ -80,7 +80,7 @@ def test_members_of_an_ensemble_stay(tmp_path: Path) -> None:
 
 
 def add_trained(library: Library, name: str, truth: float, parameters: int) -> None:
-    """A member that has parameters and no cost of its own."""
+    """Create a member that has parameters and no measured cost."""
     rows = np.full((50, 1), truth) + np.random.default_rng(parameters).uniform(0, 0.01, (50, 1))
     answers = np.hstack([rows, 1 - rows])
     losses = {"valid_cross_entropy": -float(np.log(rows).mean())}
@@ -99,7 +99,7 @@ def test_when_only_the_best_are_measured_parameters_are_compared_and_the_worst_g
     assert [e.member for e in evict(library, total - 1)[0]] == ["d"]
 
 
-def test_seconds_are_compared_when_each_member_has_them_brought_or_measured(tmp_path: Path) -> None:
+def test_seconds_are_compared_when_each_member_has_them_imported_or_measured(tmp_path: Path) -> None:
     library = fill(tmp_path)
     add_trained(library, "e", 0.8, 1000)
     library.write_profiles("cpu", [Profile("e", "cpu", "onnx", (BatchProfile(1, 0.001, 0.0, 1),))])
@@ -116,7 +116,7 @@ def test_predictions_without_costs_are_not_for_free_beside_networks_and_the_loss
     assert [e.member for e in evicted] == ["worse", "answers"]
 
 
-def test_a_kind_of_cost_that_all_brought_is_the_one_compared(tmp_path: Path) -> None:
+def test_a_kind_of_cost_that_all_imported_is_the_one_compared(tmp_path: Path) -> None:
     library = Library(tmp_path)
     rows = np.full((50, 2), 0.5) + np.array([0.4, -0.4])
     costs = {"dear": {"euros": 4.0}, "cheap": {"euros": 1.0}}

@@ -1,4 +1,4 @@
-"""Matrices of predictions become members, from every kind of file."""
+"""Import of prediction matrices as members, from every kind of file."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_a_table_keeps_text_as_text_and_numbers_as_numbers(tmp_path: Path) -> No
 
 
 def wins(labels: list[int], classes: int = 3) -> NDArray[np.float64]:
-    """Predictions that are right for all of `labels`."""
+    """Build predictions that are right for all of `labels`."""
     return np.full((len(labels), classes), 0.1) + np.eye(classes)[labels] * (1 - 0.1 * classes)
 
 
@@ -224,7 +224,7 @@ def test_hard_answers_that_err_differently_are_no_copies(tmp_path: Path) -> None
     one[3], two[3] = np.eye(3)[0], np.eye(3)[2]
     library = Library(tmp_path / "run")
     assert len(import_predictions(library, {"a": one, "b": two}, ORDER)) == 2
-    with pytest.raises(LibraryError, match="c predicts exactly what b does"):
+    with pytest.raises(LibraryError, match="c has exactly the predictions of b"):
         import_predictions(library, {"c": two})
 
 
@@ -242,7 +242,7 @@ def test_masked_predictions_are_refused(tmp_path: Path) -> None:
         import_predictions(Library(tmp_path / "run"), {"m": masked}, ORDER)
 
 
-# tables as pandas and spreadsheets write them
+# tables as written by pandas and spreadsheets
 
 WORDS = ["cat", "dog", "eel"]
 
@@ -327,7 +327,7 @@ def test_a_folder_reads_class_names_whatever_the_case_and_notes_what_it_left_out
     import_predictions(library, folder, notes=notes)
     assert library.ids() == ["ann"]
     assert library.member("ann").classes == ("cat", "dog", "eel")
-    assert [note for note in notes if "left out" in note] == [f"{folder}: left out 1 that hold no predictions: bob.pkl"]
+    assert [note for note in notes if "skipped" in note] == [f"{folder}: skipped 1 files without predictions: bob.pkl"]
 
 
 def test_two_files_of_labels_are_refused(library: Library, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Networks that others trained: ONNX files of every form, and PyTorch weights, answer as they did at home."""
+"""Import of external networks: ONNX files of every form, and PyTorch weights, predict as in their own framework."""
 
 from __future__ import annotations
 
@@ -131,12 +131,12 @@ CASES: list[tuple[str, dict[str, object], OnnxFormat]] = [
     ("takes 2 inputs", {"inputs": 2}, OnnxFormat()),
     ("takes x of 2 axes", {"dims": ["n", 90]}, OnnxFormat()),
     (r"takes images \(3, 7, 5\)", {"dims": ["n", 3, 7, 5]}, OnnxFormat()),
-    ("does not say where the channels are", {"dims": ["n", None, None, None]}, OnnxFormat()),
+    ("cannot infer the layout of", {"dims": ["n", None, None, None]}, OnnxFormat()),
     (r"takes images \(6, 5, 3\)", {}, OnnxFormat(layout="NCHW")),
     ("mean and std have 1 and 3 values", {}, OnnxFormat(mean=[0.5])),
     ("mean and std have 3 and 3 values", {}, OnnxFormat(std=[1.0, 0.0, 1.0])),
     ("y holds numbers from .* pass --outputs logits", {"softmax": False}, OnnxFormat()),
-    ("cannot answer a batch of 30, being made for batches of 1", {"dims": [1, *SHAPE], "fixed": True}, OnnxFormat()),
+    ("cannot predict a batch of 30, .* fixed batch size 1", {"dims": [1, *SHAPE], "fixed": True}, OnnxFormat()),
 ]
 
 
@@ -160,7 +160,7 @@ def test_a_file_that_cannot_be_used_is_one_line_and_changes_nothing(
 
 
 def write_fixed(path: Path) -> None:
-    """A file whose graph holds for a batch of one only."""
+    """Write a file with a graph for a batch of one only."""
     write_onnx(path, dims=[1, *SHAPE])
     model = onnx.load(str(path))
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 90]), "one"))
@@ -257,7 +257,7 @@ def test_a_prefix_that_not_all_names_have_is_none(library: Library, tmp_path: Pa
 
 def test_a_name_that_the_network_has_not_is_refused(library: Library, tmp_path: Path, family: str) -> None:
     shapes = {"1.weight": (3, 90), "1.bias": (3,), "loss.weight": (3,)}
-    with pytest.raises(LibraryError, match=r"another network: it has loss\.weight, which the network has not"):
+    with pytest.raises(LibraryError, match=r"another network: it has loss\.weight, which the network lacks"):
         import_torch(library, write_tensors(tmp_path / "a.safetensors", shapes), family, data())
 
 
@@ -309,13 +309,13 @@ def test_a_part_that_is_called_body_makes_nobodys_network_one_of_ours(
 
 def test_a_family_that_ends_in_a_softmax_is_refused(library: Library, tmp_path: Path, family: str) -> None:
     path = write_weights(tmp_path / "theirs.safetensors", "body.")
-    with pytest.raises(ModelError, match="gave probabilities: it must give logits: leave out its softmax"):
+    with pytest.raises(ModelError, match="returned probabilities; expected logits; remove its softmax"):
         import_torch(library, path, "theirfamily:softened", data())
 
 
 def test_a_family_that_drops_pixels_while_it_predicts_is_refused(library: Library, tmp_path: Path, family: str) -> None:
     path = write_weights(tmp_path / "theirs.safetensors", "body.")
-    with pytest.raises(LibraryError, match="theirs answers the same batch differently each time"):
+    with pytest.raises(LibraryError, match="theirs predicts the same batch differently each time"):
         import_torch(library, path, "theirfamily:dropping", data())
     assert not library.path.exists()
 
@@ -326,7 +326,7 @@ def test_weights_of_a_member_of_ours_bring_their_normalisation(library: Library,
     kept = first.weights_path("theirs")
     import_torch(library, kept, family, data(), name="again")
     assert (library.probabilities("again") == first.probabilities("theirs")).all()
-    with pytest.raises(LibraryError, match="its own normalisation: leave scale, mean and std out"):
+    with pytest.raises(LibraryError, match="its own normalisation; leave out scale, mean and std"):
         import_torch(library, kept, family, name="other", scale=1 / 255)
 
 
@@ -354,6 +354,6 @@ def test_torch_weights_that_do_not_fit_are_one_line_and_change_nothing(
         import_torch(library, tmp_path / "c.safetensors", family, data())
     with pytest.raises(ModelError, match="cannot import nowhere"):
         import_torch(library, write_weights(tmp_path / "d.safetensors"), "nowhere:net", data())
-    with pytest.raises(RipienoError, match="no family 'magic'"):
+    with pytest.raises(RipienoError, match="unknown family 'magic'"):
         import_torch(library, write_weights(tmp_path / "e.safetensors"), "magic", data())
     assert not library.path.exists()

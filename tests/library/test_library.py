@@ -1,4 +1,4 @@
-"""The folder and its names: what is written is read back, and what is broken is said in a line."""
+"""The library folder: written data is read back, and broken files are reported in one line."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_profiles_by_two_backends_stand_beside_each_other(library: Library) -> N
     point = BatchProfile(1, 0.1, 0.0, 10)
     library.write_profiles("cpu-x", [Profile(m, "cpu-x", "onnx", (point,)) for m in ("a", "b")])
     library.write_profiles("cpu-x", [Profile("a", "cpu-x", "openvino:bf16", (point,))])
-    assert list(library.profiles("cpu-x")) == ["a", "b"]  # by the backend most were measured with
+    assert list(library.profiles("cpu-x")) == ["a", "b"]  # by the most frequent backend
     assert library.profiles("cpu-x", "openvino:bf16")["a"].backend == "openvino:bf16"
     assert library.profiles("cpu-x", "torch") == {}
 

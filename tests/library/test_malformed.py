@@ -1,4 +1,4 @@
-"""What cannot be imported: one clear line that names the model, and a library to the byte as it was."""
+"""Invalid imports: one clear line names the model, and the library is unchanged to the byte."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ ARRAYS: list[tuple[str, Any, dict[str, Any]]] = [
     ("bob: a prediction is 3.*softmax", {"bob": changed((0, 1), 3.0)}, {}),
     ("bob: predictions of sample 3 sum to 0", {"bob": changed((3, 2), 0.0) * [[1], [1], [1], [0]]}, {}),
     ("cid: a prediction is -1", {"bob": GOOD, "cid": -np.ones((4, 3))}, {}),
-    ("cid predicts exactly what bob does", {"bob": GOOD, "cid": GOOD.copy()}, {}),
-    ("bob predicts exactly what ann does", {"bob": THERE}, {}),
-    ("has a member 'ann' already", {"ann": GOOD}, {}),
+    ("cid has exactly the predictions of bob", {"bob": GOOD, "cid": GOOD.copy()}, {}),
+    ("bob has exactly the predictions of ann", {"bob": THERE}, {}),
+    ("already has a member 'ann'", {"ann": GOOD}, {}),
     ("'../bob' cannot name a member", {"../bob": GOOD}, {}),
     ("'' cannot name a member", {"": GOOD}, {}),
     ("labels differ from those of .* \\(sample 0 and on\\)", {"bob": GOOD}, {"labels": [1, 1, 2, 1]}),
@@ -90,7 +90,7 @@ FILES: list[tuple[str, dict[str, str | bytes]]] = [
     ("bob.npy is not a readable .npy file", {"bob.npy": b"nonsense"}),
     ("bob.npz is not a readable .npz file", {"bob.npz": b"nonsense"}),
     ("bob.csv has no rows", {"bob.csv": "cat,dog,eel\n"}),
-    ("bob.csv row 3 has 2 values, the first row has 3", {"bob.csv": "cat,dog,eel\n0,0,1\n0,1\n"}),
+    ("bob.csv row 3 has 2 values, but the first row has 3", {"bob.csv": "cat,dog,eel\n0,0,1\n0,1\n"}),
     ("bob.csv has two columns named 'cat'", {"bob.csv": "cat,cat,eel\n0,0,1\n"}),
     ("bob.csv column 'dog' holds 'x'", {"bob.csv": "cat,dog,eel\n0,x,1\n"}),
     ("bob.csv is not readable as CSV", {"bob.csv": b"\xff\xfe\x00"}),

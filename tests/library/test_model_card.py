@@ -1,4 +1,4 @@
-"""The model card says what a bundle is, and a name in it is never markup."""
+"""The model card: it describes a bundle, and names in it are never markup."""
 
 from __future__ import annotations
 
@@ -43,4 +43,4 @@ def test_a_name_in_a_card_is_no_markup(finished_bundle: Path) -> None:
     assert "\n<img" not in text
     assert "\\<img src=x\\>" in text
     assert "a\\|b c" in text
-    assert "Not known: these networks were brought" in text
+    assert "Not known: these networks were imported" in text

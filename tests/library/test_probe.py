@@ -1,4 +1,4 @@
-"""What a network that was trained elsewhere answers is looked at before it is believed."""
+"""Probes of external networks before their predictions are used."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_sound_network_is_taken_without_a_word(tmp_path: Path) -> None:
 def test_a_network_whose_answers_depend_on_the_batch_is_refused(tmp_path: Path) -> None:
     nodes = [POOL, HEAD, node("ReduceMean", "z", "m", axes=[0]), node("Sub", "z m", "n")]
     write(tmp_path / "net.onnx", [*nodes, node("Softmax", "n", "y", axis=1)])
-    refused(tmp_path, "net answers an image differently with other images in its batch.*evaluation mode")
+    refused(tmp_path, "net predicts an image differently with other images in its batch.*evaluation mode")
 
 
 def test_a_network_in_training_mode_is_refused(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_what_the_batch_moves_a_little_is_noted(tmp_path: Path) -> None:
 def test_a_network_that_rolls_dice_is_refused(tmp_path: Path) -> None:
     dice = [node("RandomUniformLike", "pooled", "dice", high=200.0), node("Add", "pooled dice", "d")]
     write(tmp_path / "net.onnx", [POOL, *dice, node("MatMul", "d w", "z"), SOFTMAX])
-    refused(tmp_path, "net answers the same batch differently each time")
+    refused(tmp_path, "net predicts the same batch differently each time")
 
 
 KINDS: list[tuple[str, list[Any], str, str]] = [
@@ -155,15 +155,15 @@ def test_a_softmax_of_what_is_in_0_to_1_already_is_noted(tmp_path: Path, first: 
     write(tmp_path / "net.onnx", [POOL, HEAD, *shifted], w=WEIGHTS * 3, middle=np.float32(20))
     imported(tmp_path, notes)
     assert len(notes) == 1
-    assert notes[0].startswith("net is never surer than ")
+    assert notes[0].startswith("net has no probability above ")
 
 
 def test_two_outputs_of_the_right_shape_are_refused_until_one_is_named(tmp_path: Path) -> None:
     auxiliary = [node("MatMul", "pooled v", "u"), node("Softmax", "u", "aux", axis=1)]
     outputs = {"aux": (FLOAT, 2), "y": (FLOAT, 2)}
     write(tmp_path / "net.onnx", [POOL, HEAD, SOFTMAX, *auxiliary], outputs, v=WEIGHTS / 100)
-    refused(tmp_path, r"2 outputs that could be its answers \(aux, y\): name the right one with --tensor")
-    refused(tmp_path, "has no output 'why': its outputs are aux, y", tensor="why")
+    refused(tmp_path, r"2 possible outputs for its predictions \(aux, y\); name the right one with --tensor")
+    refused(tmp_path, "has no output 'why'; its outputs are aux, y", tensor="why")
     assert imported(tmp_path, tensor="y").losses["valid_cross_entropy"] < 0.1
     (tmp_path / "other").mkdir()
     (tmp_path / "net.onnx").rename(tmp_path / "other" / "net.onnx")
@@ -176,7 +176,7 @@ def test_of_labels_and_probabilities_the_probabilities_are_taken_and_said(tmp_pa
     write(tmp_path / "net.onnx", [POOL, HEAD, SOFTMAX, node("ArgMax", "y", "label", axis=1, keepdims=0)], outputs)
     assert imported(tmp_path, notes).losses["valid_accuracy"] == 1.0
     assert len(notes) == 1
-    assert "of its outputs y was taken, not label" in notes[0]
+    assert "uses the output y, not label" in notes[0]
 
 
 def test_a_map_of_probabilities_is_refused_with_the_way_to_export_it(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_graph_that_holds_for_one_batch_size_is_refused(tmp_path: Path, batch:
     else:
         nodes = [reshape, node("ReduceMean", "r", "pooled", axes=[1, 2], keepdims=0), HEAD, SOFTMAX]
     write(tmp_path / "net.onnx", nodes, batch=batch, shape=shape)
-    refused(tmp_path, f"made for batches of {batch}|batch axis of any size|an output must be numbers \\(batch, 3\\)")
+    refused(tmp_path, f"fixed batch size {batch}|batch axis of any size|an output must be numbers \\(batch, 3\\)")
 
 
 def test_a_declared_batch_that_the_graph_does_not_hold_to_is_no_reason(tmp_path: Path) -> None:

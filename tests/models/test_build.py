@@ -69,18 +69,18 @@ def test_a_familys_own_name_in_a_file_is_not_imported(own: None, tmp_path: Path)
 @pytest.mark.parametrize(
     ("family", "word"),
     [
-        ("vgg", "no family 'vgg'"),
-        (":good", "no family"),
+        ("vgg", "unknown family 'vgg'"),
+        (":good", "unknown family"),
         ("own_absent:good", "cannot import own_absent"),
         ("own_broken:good", "cannot import own_broken .*ZeroDivisionError"),
         ("own_networks:absent", "has no absent"),
-        ("own_networks:number", "not as a function"),
-        ("own_networks:nothing", "gave a NoneType"),
-        ("own_networks:wide", r"must give logits of shape \(2, 3\)"),
-        ("own_networks:picture", r"must give logits of shape \(2, 3\)"),
+        ("own_networks:number", "is not a function"),
+        ("own_networks:nothing", "returned a NoneType"),
+        ("own_networks:wide", r"expected logits of shape \(2, 3\)"),
+        ("own_networks:picture", r"expected logits of shape \(2, 3\)"),
         ("own_networks:flat", "cannot take images"),
         ("own_networks:needy", r"cannot be built with no values \(KeyError: 'depth'\)"),
-        ("own_networks:softened", "gave probabilities: it must give logits"),
+        ("own_networks:softened", "returned probabilities; expected logits"),
     ],
 )
 def test_a_family_that_gives_no_network_is_told_in_one_line(own: None, family: str, word: str) -> None:

@@ -18,7 +18,7 @@ TINY = {"stem_filters": 4, "width": 4, "blocks_1": 1, "blocks_2": 2, "blocks_3":
 
 
 def counted(network: nn.Module, input: Input) -> int:
-    """Multiply-adds of the convolutions, counted by hooks while one image runs through the real network."""
+    """Count the multiply-adds of the convolutions by hooks while one image runs through the real network."""
     total = 0
 
     def count(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:

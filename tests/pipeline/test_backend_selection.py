@@ -196,8 +196,8 @@ def test_without_validation_images_nothing_can_be_chosen(run: ripieno.Library, p
     [
         ("abacus", "fp32", "onnx, tensorrt"),
         ("onnx", "fp4", "in 'fp4'"),
-        ("auto", "fp4", "no precision"),
-        ("torch:bf16", "int8", "give one precision"),
+        ("auto", "fp4", "unknown precision"),
+        ("torch:bf16", "int8", "pass one precision"),
     ],
 )
 def test_what_there_is_not_is_refused_in_a_line(

@@ -58,7 +58,7 @@ def test_the_figures_on_the_test_split_do_not_depend_on_the_files_that_a_cost_le
     notes: list[str] = []
     (chosen,) = ripieno.select(run, {kind: 1e12}, notes=notes)
     assert {"test_cross_entropy", "test_accuracy", "test_macro_f1"} < set(chosen.losses)
-    assert not [note for note in notes if "test figures" in note]
+    assert not [note for note in notes if "test scores" in note]
     (again,) = ripieno.select(run, {kind: 1e12})
     assert again.losses == chosen.losses
 
@@ -70,7 +70,7 @@ def test_that_test_figures_are_lacking_is_noted_with_the_reason(run: ripieno.Lib
     notes: list[str] = []
     (chosen,) = ripieno.select(run, {"parameters": 1e12}, notes=notes)
     assert "test_accuracy" not in chosen.losses
-    assert [note for note in notes if "no test figures for the ensembles of" in note and "no network" in note]
+    assert [note for note in notes if "no test scores for the ensembles with" in note and "no network" in note]
 
 
 def test_a_cost_nobody_has_names_those_there_are(run: ripieno.Library) -> None:

@@ -32,7 +32,7 @@ IDLE: list[tuple[Any, dict[str, Any], str]] = [
     (PREDICTIONS, {"data": "images", "labels": [0, 1, 1]}, "predictions do not take data"),
     (PREDICTIONS, {"family": "mine:net"}, "predictions do not take family"),
     (PREDICTIONS, {"scale": 2.0, "mean": (0.5,), "std": (0.5,)}, "predictions do not take scale, mean, std"),
-    (PREDICTIONS, {"costs": {"net": {"euros": 1.0}}, "split": "test"}, "costs are brought with the validation"),
+    (PREDICTIONS, {"costs": {"net": {"euros": 1.0}}, "split": "test"}, "costs belong to the validation"),
 ]
 
 

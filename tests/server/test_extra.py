@@ -34,7 +34,7 @@ def said(module: str, code: str) -> str:
 @pytest.mark.parametrize("module", ["starlette", "uvicorn", "orjson", "prometheus_client"])
 def test_a_missing_part_of_the_server_names_its_extra(module: str) -> None:
     line = said(module, "from ripieno.server import serve")
-    assert line == f"this needs {module}, which is not installed: pip install 'ripieno[serve]'"
+    assert line == f"{module} is not installed; install it with: pip install 'ripieno[serve]'"
 
 
 def test_a_missing_part_of_the_client_names_its_extra() -> None:

@@ -150,7 +150,7 @@ def test_a_picture_is_scaled_to_floats_of_0_to_1_and_refused_where_no_unit_is_kn
     unit = picture_to_sample(png(image), "x", Input((8, 8, 3), "float32", (0.0, 1.0)), 10**6)
     assert np.allclose(unit, image / 255, atol=1e-6)
     for wanted in (Input((8, 8, 1), "float32", (0.0, 4000.0)), Input((8, 8, 1), "uint8", (0.0, 1.0))):
-        with pytest.raises(HttpError, match=r"x: it.*, the network was trained on") as refused:
+        with pytest.raises(HttpError, match=r"x: it.*, but the network was trained on") as refused:
             picture_to_sample(png(image), "x", wanted, 10**6)
         assert refused.value.status == 415
 
