@@ -1,7 +1,7 @@
-"""Where jobs run: pools of workers that outlive the jobs they lose.
+"""Pools of workers that run jobs and survive worker crashes.
 
-Names are looked up on first use: a starting worker passes through here before its threads are set, and NumPy, which the
-pools import, reads them as it loads.
+Names are imported on first use: a starting worker imports this package before its number of threads is set, and NumPy,
+which the pools import, reads that number as it loads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ripieno.cluster.slots import cpu_slots as cpu_slots
     from ripieno.cluster.slots import gpu_slots as gpu_slots
 
-_HOMES = {
+_MODULES = {
     "Curve": "simulated",
     "Function": "pool",
     "InlinePool": "inline",
@@ -32,10 +32,10 @@ _HOMES = {
     "gpu_slots": "slots",
 }
 
-__all__ = [*_HOMES]
+__all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"ripieno.cluster.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"ripieno.cluster.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'ripieno.cluster' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What a slot of a Ray cluster is made of."""
+"""Ray actor that runs jobs, and the pool's record of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ripieno.types import Job, JobResult
 
 
 class Actor:
-    """What runs in a slot: the function, and jobs handed to it one by one."""
+    """Ray actor of one slot: holds the function and runs jobs one by one."""
 
     def __init__(self, paths: Sequence[str], function: Sequence[Any], log: str) -> None:
         import ray
@@ -31,18 +31,18 @@ class Actor:
         self._function: Function = ray.get(function[0])
 
     def ready(self) -> bool:
-        """Answered when the slot is up."""
+        """Return True; the reply shows that the slot has started."""
         return True
 
     def run(self, job: Job, now: float) -> JobResult:
-        """Run `job`; what it raises is its failure. `now` is the time of the pool's clock."""
+        """Run `job`; an exception becomes its failure. `now` is the time of the pool's clock."""
         clock.follow(now - time.monotonic())
         return run_job(self._function, job)
 
 
 @dataclass(eq=False)
 class RaySlot:
-    """A slot as the pool sees it."""
+    """The pool's record of a slot."""
 
     number: int
     node: str
@@ -54,7 +54,7 @@ class RaySlot:
 
 
 def start(ray: Any, node: str, needs: Mapping[str, float], function: Any, log: str) -> Any:
-    """An actor on `node` that takes of it what it `needs`; `function` is a reference to what it runs."""
+    """Start an actor on `node` with the resources `needs`; `function` is an object reference to the job function."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     options = {
@@ -67,9 +67,9 @@ def start(ray: Any, node: str, needs: Mapping[str, float], function: Any, log: s
     return ray.remote(Actor).options(**options).remote(sys.path, [function], log)
 
 
-def exit_reason(why: BaseException) -> str:
-    """What an actor died of, in one line: what it raised as it started, else how its process ended."""
-    lines = [line.strip() for line in str(why).strip().splitlines()] or [type(why).__name__]
-    if getattr(why, "actor_init_failed", False):  # a traceback, which ends in the error
+def exit_reason(error: BaseException) -> str:
+    """Return in one line why an actor died: the error it raised as it started, otherwise how its process ended."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    if getattr(error, "actor_init_failed", False):  # a traceback, which ends in the error
         return lines[-1]
     return next((line for line in lines if "exit" in line.lower()), lines[0])

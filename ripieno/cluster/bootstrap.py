@@ -1,5 +1,7 @@
-"""The first thing a worker process does. Imports neither NumPy, PyTorch nor CUDA: they read the environment, which must
-be set before."""
+"""Initialisation of a worker process.
+
+Imports neither NumPy, PyTorch nor CUDA: they read the environment as they load, so it must be set before.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,14 @@ from collections.abc import Mapping
 from ripieno import clock
 
 CHECK_SECONDS = 0.5
-"""How often a worker looks whether its parent lives."""
+"""Interval at which a worker checks that its parent lives."""
 
 
 def bootstrap(environment: Mapping[str, str], parent: int, log: str, origin: float) -> None:
-    """Set environment and clock, leave Ctrl-C to the parent, write to the file `log` if named, die with `parent`."""
+    """Set environment and clock, ignore SIGINT, redirect output to the file `log` (if not empty), exit with `parent`.
+
+    Only the parent handles Ctrl-C.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.update(environment)
@@ -30,10 +35,10 @@ def bootstrap(environment: Mapping[str, str], parent: int, log: str, origin: flo
 
 
 def write_to(log: str) -> None:
-    """Send standard output and error, of C libraries too, to the end of the file `log`, if it can be opened."""
+    """Append standard output and error, also of C libraries, to the file `log`, if it can be opened."""
     try:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    except OSError:  # a full disk is told by what a job writes
+    except OSError:  # a full disk is reported when a job writes
         return
     sys.stdout.flush()
     sys.stderr.flush()
@@ -43,7 +48,7 @@ def write_to(log: str) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """End this process, unasked and at once, when it has been orphaned: nobody would take its results."""
+    """End this process at once when `parent` has died: there is no process left to receive its results."""
     while os.getppid() == parent:
         time.sleep(CHECK_SECONDS)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""A pool without workers: jobs run in the caller's process, one by one, while it waits."""
+"""Pool without workers: jobs run one by one in the caller's process, during `wait`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ripieno.types import Job, JobResult
 
 
 class InlinePool:
-    """One slot, and it is the caller: `wait` runs the oldest job to its end, whatever its timeout."""
+    """Pool with the caller as its one slot: `wait` runs the oldest job to its end and ignores its timeout."""
 
     slots = 1
 
@@ -26,17 +26,17 @@ class InlinePool:
         self._queue.append(job)
 
     def wait(self, timeout: float | None = None) -> list[JobResult]:  # noqa: ARG002
-        """Run the oldest job; empty when there is none."""
+        """Run the oldest job and return its outcome; return an empty list if there is none."""
         return [self._run(self._queue.popleft())] if self._queue else []
 
     def _run(self, job: Job) -> JobResult:
-        outcome, deaths = run_job(self._function, job), RetryPolicy(job, no_progress)
-        while out_of_memory(outcome) and deaths.should_retry():
+        outcome, retries = run_job(self._function, job), RetryPolicy(job, no_progress)
+        while out_of_memory(outcome) and retries.should_retry():
             outcome = run_job(self._function, job)
         return outcome
 
     def close(self, cancel: bool = False) -> None:  # noqa: ARG002
-        """Forget the queued jobs."""
+        """Discard the queued jobs."""
         self._queue.clear()
 
     def __enter__(self) -> Self:

@@ -1,12 +1,11 @@
-"""A pool of worker processes on this machine.
+"""Pool of worker processes on this machine.
 
-Theory of operation. Each slot is a thread of ours that owns a `ProcessPoolExecutor` of one worker. The thread takes
-the oldest job from the common queue, hands it to its worker, waits, and puts the outcome into the common results: a
-slot is busy again without the owner of the pool lifting a finger, and jobs start in the order submitted. A worker that
-dies breaks its own executor only; the thread makes a new one and runs the job again, as often as
-:mod:`ripieno.cluster.retries` allows. One whose job failed on its GPU, or for want of memory, is replaced. Workers are
-spawned, not forked (threads and CUDA do not survive a fork), and do not run the caller's script again: a script needs
-no `if __name__ == "__main__"`.
+Theory of operation. Each slot is a thread that owns a `ProcessPoolExecutor` of one worker. The thread takes the oldest
+job from the common queue, submits it to its worker, waits, and puts the outcome into the common results. The slot gets
+its next job without the owner of the pool, and jobs start in the order submitted. A worker that dies breaks only its
+own executor; the thread makes a new one and runs the job again, as often as :mod:`ripieno.cluster.retries` allows. A
+worker is replaced after a job that failed on its GPU or ran out of memory. Workers are spawned, not forked (threads and
+CUDA do not survive a fork), and do not run the caller's script again: a script needs no `if __name__ == "__main__"`.
 """
 
 from __future__ import annotations
@@ -37,19 +36,19 @@ from ripieno.errors import SearchError
 from ripieno.types import Failure, Job, JobResult
 
 STARTING = 300.0
-"""Seconds within which a worker must be up, where jobs have a limit."""
+"""Seconds within which a worker must start, if jobs have a limit."""
 WORDS = 8000
-"""Most bytes of a worker's log that are told with its crash."""
+"""Maximum bytes of a worker's log in the report of its crash."""
 
 
 class LocalPool:
-    """One worker process per slot: a worker killed costs its job's progress, never the pool or another job.
+    """Pool with one worker process per slot: a killed worker costs its job's progress, never the pool or another job.
 
     `slots` is a number of CPU slots, or environments made by `cpu_slots` or `gpu_slots`. `function` must be importable
-    by name (or a `functools.partial` of such a function). With `logs`, what workers write goes to `logs/slot-0.log` and
-    so on. A job that takes longer than `limit` seconds for each of its epochs, its worker's start not counted, is ended
-    and not tried again; one that kills its workers is a failure when it does so without `progress`. Raises SearchError
-    when `function` is not importable or a slot is missing.
+    by name (or a `functools.partial` of such a function). With `logs`, the output of workers is written to
+    `logs/slot-0.log` and so on. A job that takes longer than `limit` seconds for each of its epochs, its worker's start
+    not counted, is ended and not retried; one that kills its workers repeatedly without `progress` is a failure.
+    Raises SearchError when `function` is not importable or there is no slot.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class LocalPool:
         check_importable(function)
         environments = cpu_slots(slots) if isinstance(slots, int) else tuple(slots)
         if not environments:
-            raise SearchError("a pool without slots runs nothing: give it at least one")
+            raise SearchError("the pool has no slots: pass at least one")
         if logs is not None:
             files.make_folder(logs)
         self.slots = len(environments)
@@ -93,11 +92,11 @@ class LocalPool:
         self._jobs.put(job)
 
     def wait(self, timeout: float | None = None) -> list[JobResult]:
-        """Outcomes of jobs that finished since the last call; see `Pool.wait`."""
+        """Return the outcomes of jobs that finished since the last call; see `Pool.wait`."""
         return self._results.wait(timeout)
 
     def close(self, cancel: bool = False) -> None:
-        """Forget the queued jobs and end the workers; see `Pool.close`."""
+        """Discard the queued jobs and end the workers; see `Pool.close`."""
         self._closing.set()
         for _ in self._threads:
             self._jobs.put(None)
@@ -109,34 +108,34 @@ class LocalPool:
         self._results.forget()
 
     def _serve(self, worker: _Worker) -> None:
-        """A slot's life."""
+        """Run jobs on `worker` until the pool closes."""
         while (job := self._jobs.get()) is not None and not self._closing.is_set():
             self._results.put(self._run(worker, job))
         worker.end()
 
     def _run(self, worker: _Worker, job: Job) -> JobResult:
-        started, deaths, why = clock.now(), RetryPolicy(job, self._progress), "was stopped"
-        before = worker.written()
+        started, retries, reason = clock.now(), RetryPolicy(job, self._progress), "was stopped"
+        log_size = worker.log_size()
         while not self._closing.is_set():
             try:
                 outcome = worker.run(job, seconds_of(job, self._limit))
                 if must_restart_worker(outcome):
                     worker.stop()
-                if not (out_of_memory(outcome) and deaths.should_retry()):
+                if not (out_of_memory(outcome) and retries.should_retry()):
                     return with_slot(outcome, worker.number, worker.log)
             except TimeoutError:
                 worker.stop()
                 failed = timeout_failure(job, self._limit or 0.0, worker.log)
                 return JobResult(job, failure=failed, slot=worker.number, started=started, finished=clock.now())
             except BrokenProcessPool:
-                counted = deaths.should_retry if worker.up else deaths.starting
-                why = worker.bury()
-                if not counted():
+                should_retry = retries.should_retry if worker.up else retries.starting
+                reason = worker.clean_up()
+                if not should_retry():
                     break
-            except Exception as error:  # what cannot travel between processes
+            except Exception as error:  # the job or its outcome cannot be pickled
                 failed = failure("error", error)
                 return JobResult(job, failure=failed, slot=worker.number, started=started, finished=clock.now())
-        crash = Failure("crash", f"the worker {why}, {len(deaths)} times", worker.words(before), worker.log)
+        crash = Failure("crash", f"the worker {reason}, {len(retries)} times", worker.log_tail(log_size), worker.log)
         return JobResult(job, failure=crash, slot=worker.number, started=started, finished=clock.now())
 
     def __enter__(self) -> Self:
@@ -147,7 +146,7 @@ class LocalPool:
 
 
 class _Worker:
-    """A process that runs one job at a time, replaced when it died. `kill` may come from another thread."""
+    """A process that runs one job at a time and is replaced when it dies. Other threads may call `kill`."""
 
     def __init__(self, number: int, function: Function, environment: SlotEnv, log: str) -> None:
         self.number = number
@@ -162,17 +161,17 @@ class _Worker:
 
     @property
     def up(self) -> bool:
-        """Whether the process had come as far as its job, the function's imports behind it."""
+        """True if the process started and imported the function, so that a death is the job's."""
         return self._up is not None and self._up.done() and self._up.exception() is None
 
     def run(self, job: Job, seconds: float | None) -> JobResult:
-        """Raises BrokenProcessPool when the process dies, TimeoutError when the job needs more than `seconds`."""
-        outcome = self._hand(job)
+        """Run `job`. Raises BrokenProcessPool when the process dies, TimeoutError after `seconds`."""
+        outcome = self._submit(job)
         if seconds is not None and self._up is not None:
-            self._up.result(STARTING)  # how long imports take says nothing of the job
+            self._up.result(STARTING)  # the time of imports does not count for the job
         return outcome.result(seconds)
 
-    def _hand(self, job: Job) -> Future[JobResult]:
+    def _submit(self, job: Job) -> Future[JobResult]:
         with self._lock:
             if self._killed:
                 raise BrokenProcessPool("killed")
@@ -182,14 +181,14 @@ class _Worker:
             try:
                 self._up = self._up or self._executor.submit(noop, self._function)
                 return self._executor.submit(run_job, self._function, job)
-            except BrokenProcessPool:  # it died without a job
+            except BrokenProcessPool:  # it died while idle
                 self._up = None
                 raise
             except OSError as error:  # the process could not be started: not the job's fault
                 raise BrokenProcessPool(str(error)) from error
 
-    def bury(self) -> str:
-        """Clear a dead process away; says how it died."""
+    def clean_up(self) -> str:
+        """Remove a dead process; return how it died."""
         self.end()
         code = self._context.exit_code()
         if code is not None and code < 0:
@@ -197,20 +196,20 @@ class _Worker:
             return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
         return "could not be started" if code is None else f"ended with exit code {code}"
 
-    def written(self) -> int:
-        """Bytes in the log."""
+    def log_size(self) -> int:
+        """Return the size of the log in bytes."""
         return os.path.getsize(self.log) if os.path.exists(self.log) else 0
 
-    def words(self, before: int) -> str:
-        """The end of what was written to the log after as many bytes: of a crash in native code, the traceback."""
+    def log_tail(self, start: int) -> str:
+        """Return the end of the log after its first `start` bytes: the traceback of a crash in native code."""
         if not os.path.exists(self.log):
             return ""
         with open(self.log, "rb") as stream:
-            stream.seek(max(before, self.written() - WORDS))
+            stream.seek(max(start, self.log_size() - WORDS))
             return stream.read().decode(errors="replace").strip()
 
     def end(self) -> None:
-        """Let the process finish what it does and end."""
+        """End the process after its running job."""
         if self._executor is not None:
             self._executor.shutdown(wait=True)
             self._executor = None
@@ -221,7 +220,7 @@ class _Worker:
         self.end()
 
     def kill(self) -> None:
-        """End the process now, for good."""
+        """End the process now; no new one is started."""
         with self._lock:
             self._killed = True
             self._context.kill()
@@ -231,13 +230,13 @@ _starting = threading.Lock()
 
 
 class _Process(SpawnProcess):
-    """A spawned process that does not import the caller's `__main__`: nothing of it is needed there."""
+    """A spawned process that does not import the caller's `__main__`, which it does not need."""
 
     def start(self) -> None:
-        with _starting:  # of several slots, one at a time
+        with _starting:  # one slot at a time, as `__main__` is replaced meanwhile
             main = sys.modules["__main__"]
             sys.modules["__main__"] = ModuleType("__main__")
-            # inherited: Ctrl-C waits until the worker has said that it ignores it
+            # the worker inherits the mask: SIGINT stays blocked until the worker ignores it
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
                 super().start()
@@ -247,7 +246,7 @@ class _Process(SpawnProcess):
 
 
 class _Context(SpawnContext):
-    """Remembers the process an executor started last: its exit code says why it died."""
+    """Context that keeps the process that the executor started last: its exit code shows why it died."""
 
     process: _Process | None = None
 
@@ -264,13 +263,13 @@ class _Context(SpawnContext):
 
 
 def check_importable(function: Function) -> None:
-    """A clear line now instead of a worker's traceback later."""
+    """Raise SearchError if workers cannot import `function`, instead of a traceback in the worker later."""
     inner: Any = function
     while isinstance(inner, partial):
         inner = inner.func
     module, name = getattr(inner, "__module__", None), getattr(inner, "__qualname__", "")
     if module is None or module == "__main__" or "<" in name:
         raise SearchError(
-            f"jobs cannot run {name or inner!r} of {module or 'no module'} in other processes: "
+            f"worker processes cannot import {name or inner!r} of {module or 'no module'}: "
             "it must be a function at the top of a module that can be imported"
         )

@@ -1,7 +1,7 @@
-"""The devices of a Ray cluster: what its nodes offer, asked on each of them.
+"""Devices of a Ray cluster, queried on each of its nodes.
 
-A node says to Ray how many CPUs and GPUs and how many bytes it gives; which processor and which cards these are, only
-the node itself knows. So a task that takes nothing runs on each, and what it finds is cut down to what the node gives.
+Ray knows the number of CPUs and GPUs and the bytes that a node offers, but not the model of its processor and cards.
+So a task without resource requirements runs on each node; its devices are limited to those that the node offers.
 """
 
 from __future__ import annotations
@@ -20,45 +20,47 @@ from ripieno.profiles.devices import cpu_kind, local_devices, partition_kind, sl
 from ripieno.types import Device
 
 SECONDS = 30.0
-"""Within which a node must answer."""
+"""Time limit for the reply of a node."""
 TRIES = 3
 CARDS = {"V100": 16, "P100": 16, "T4": 16, "P4": 8, "K80": 12, "A10G": 24, "L4": 24, "L40S": 48, "A100": 40,
          "A100-40G": 40, "A100-80G": 80, "H100": 80, "H200": 141}  # fmt: skip
-"""GB of the cards by Ray's names for them, the smallest of a name; for nodes whose driver does not answer."""
+"""GB of the cards by Ray's names, the smallest card of a name; for nodes without a working driver."""
 
 
 def names_cluster(spec: str) -> bool:
-    """Whether `spec` names a Ray cluster and not devices: `ray`, `ray:HOST:PORT` or `ray://HOST:PORT`."""
+    """Return True if `spec` names a Ray cluster (`ray`, `ray:HOST:PORT` or `ray://HOST:PORT`) and not devices."""
     return spec == "ray" or spec.startswith("ray:")
 
 
 def cluster_devices(spec: str = "ray") -> tuple[Device, ...]:
-    """Devices of the living nodes of a Ray cluster, GPUs first: `cuda:NODE/0`, `cpu:NODE`.
+    """Return the devices of the living nodes of a Ray cluster, GPUs first: `cuda:NODE/0`, `cpu:NODE`.
 
-    `spec` is `ray` (the cluster this machine belongs to), `ray:HOST:PORT` (that address) or `ray://HOST:PORT` (a Ray
-    client's); a connection the caller made is used as it is. Each node gives one CPU device of the cores and bytes it
+    `spec` is `ray` (the cluster this machine belongs to), `ray:HOST:PORT` (an address) or `ray://HOST:PORT` (for a Ray
+    client); an existing connection of the caller is used. Each node has one CPU device of the cores and bytes it
     offers to Ray, and its GPUs. ripieno must be installed on the nodes.
 
-    Raises MissingExtraError without Ray, AllocationError when the cluster or a node does not answer or has GPUs of
-    which nobody knows the memory.
+    Raises MissingExtraError without Ray, AllocationError when the cluster or a node does not reply or has GPUs of
+    unknown memory.
     """
     ray = require("ray")
     with connected(ray, spec):
-        nodes, found = _asked(ray)
+        nodes, devices_by_node = _query_devices(ray)
     names = _names([n["NodeManagerAddress"] for n in nodes])
     devices = [
         d
-        for name, node, there in zip(names, nodes, found, strict=True)
-        for d in offered(name, node["Resources"], there)
+        for name, node, local in zip(names, nodes, devices_by_node, strict=True)
+        for d in offered(name, node["Resources"], local)
     ]
     if not devices:
-        raise AllocationError(f"the nodes of the Ray cluster {spec!r} offer neither CPUs nor GPUs: start one that does")
+        raise AllocationError(
+            f"the nodes of the Ray cluster {spec!r} offer neither CPUs nor GPUs: add a node with some"
+        )
     return tuple(sorted(devices, key=lambda d: d.type == "cpu"))
 
 
-def offered(node: str, resources: Mapping[str, float], there: Sequence[Device]) -> Iterator[Device]:
-    """The devices of one node: what is `there`, cut down to what the node's `resources` say it gives to Ray."""
-    cards = [d for d in there if d.type == "cuda"]
+def offered(node: str, resources: Mapping[str, float], local: Sequence[Device]) -> Iterator[Device]:
+    """Yield the devices of one node: its `local` devices, limited to the `resources` that it offers to Ray."""
+    cards = [d for d in local if d.type == "cuda"]
     accelerator = next((r.partition(":")[2] for r in resources if r.startswith("accelerator_type:")), None)
     for number in range(int(resources.get("GPU", 0))):
         if number < len(cards):
@@ -66,23 +68,23 @@ def offered(node: str, resources: Mapping[str, float], there: Sequence[Device]) 
         elif accelerator in CARDS:
             yield Device(f"cuda:{node}/{number}", slug(accelerator), CARDS[accelerator] * 10**9)
         else:
-            raise AllocationError(f"node {node} offers a GPU that its driver says nothing of: describe it in a file")
+            raise AllocationError(f"node {node} offers a GPU that its driver does not report: describe it in a file")
     cores = int(resources.get("CPU", 0))
-    for cpu in there:
+    for cpu in local:
         if cpu.type == "cpu" and cores:
             memory = min(int(resources.get("memory", cpu.memory)), cpu.memory)
             yield Device(f"cpu:{node}", cpu_kind(_model(cpu), cores), memory, tuple(range(cores)))
 
 
 def _model(cpu: Device) -> str:
-    """The kind of `cpu` without its cores."""
-    one = partition_kind(cpu.kind, len(cpu.cores))
-    assert one is not None
-    return one.removesuffix("-1-core")
+    """Return the kind of `cpu` without its number of cores."""
+    kind = partition_kind(cpu.kind, len(cpu.cores))
+    assert kind is not None
+    return kind.removesuffix("-1-core")
 
 
 def _names(addresses: Sequence[str]) -> list[str]:
-    """One name a node: its address, with a number where several share one."""
+    """Return one name per node: its address, with a number where several nodes share one."""
     seen: Counter[str] = Counter()
     names = []
     for address in addresses:
@@ -91,32 +93,32 @@ def _names(addresses: Sequence[str]) -> list[str]:
     return names
 
 
-def _asked(ray: Any) -> tuple[list[Any], list[tuple[Device, ...]]]:
-    """The living nodes, and what each one's own `local_devices` says."""
+def _query_devices(ray: Any) -> tuple[list[Any], list[tuple[Device, ...]]]:
+    """Return the living nodes, and the result of `local_devices` on each."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task = ray.remote(local_devices)
     for attempt in range(TRIES):
         nodes = [n for n in ray.nodes() if n["Alive"]]
-        places = [NodeAffinitySchedulingStrategy(n["NodeID"], soft=False) for n in nodes]
-        answers = [task.options(num_cpus=0, scheduling_strategy=place).remote("auto") for place in places]
+        strategies = [NodeAffinitySchedulingStrategy(n["NodeID"], soft=False) for n in nodes]
+        replies = [task.options(num_cpus=0, scheduling_strategy=strategy).remote("auto") for strategy in strategies]
         try:
-            return nodes, ray.get(answers, timeout=SECONDS)
+            return nodes, ray.get(replies, timeout=SECONDS)
         except ray.exceptions.RayError as error:
-            # one that has just joined takes no task yet, and one may leave while it is asked
+            # a node that has just joined accepts no task yet, and a node may leave before it replies
             if attempt == TRIES - 1:
                 line = (str(error).strip() or type(error).__name__).splitlines()[-1]
-                why = f"a node of the Ray cluster does not tell its devices ({line})"
-                raise AllocationError(f"{why}: describe them in a file") from error
+                message = f"a node of the Ray cluster does not report its devices ({line})"
+                raise AllocationError(f"{message}: describe them in a file") from error
             time.sleep(1)
     raise AssertionError("the last try returns or raises")
 
 
 @contextmanager
 def connected(ray: Any, spec: str) -> Iterator[None]:
-    """A connection to the cluster that `spec` names (see `cluster_devices`), ended with the block unless it was there.
+    """Connect to the cluster that `spec` names (see `cluster_devices`); an existing connection is used and kept.
 
-    Raises AllocationError when nobody answers there.
+    Raises AllocationError when the cluster does not reply.
     """
     if ray.is_initialized():
         yield
@@ -135,7 +137,7 @@ def connected(ray: Any, spec: str) -> Iterator[None]:
 
 
 def _reach(address: str) -> None:
-    """Raise OSError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    """Raise OSError if no process listens at HOST:PORT: Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=5).close()

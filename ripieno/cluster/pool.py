@@ -1,4 +1,4 @@
-"""What a search asks of a pool of workers."""
+"""Protocol of a pool of workers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Protocol, Self
 from ripieno.types import Job, JobResult
 
 Function = Callable[[Job], JobResult]
-"""What a slot does with a job; importable by name where slots are processes."""
+"""Function that runs a job; it must be importable by name where slots are processes."""
 
 
 class Pool(Protocol):
-    """Slots that run jobs, first come first served. One thread owns a pool."""
+    """Slots that run jobs, first in, first out. One thread owns a pool."""
 
     @property
     def slots(self) -> int:
-        """How many jobs run at once; of a cluster, now."""
+        """Number of jobs that run at once; on a cluster, the current number."""
         ...
 
     def submit(self, job: Job) -> None:
@@ -24,19 +24,19 @@ class Pool(Protocol):
         ...
 
     def wait(self, timeout: float | None = None) -> list[JobResult]:
-        """Outcomes of jobs that finished since the last call; blocks until there is one.
+        """Return the outcomes of jobs that finished since the last call; block until there is one.
 
-        After `timeout` seconds, or at once when nothing is outstanding, the list may be empty. Each job submitted comes
-        back exactly once, as a member or as a failure: what the job raises never reaches the caller.
+        After `timeout` seconds, or at once when no job is outstanding, the list may be empty. Each job is returned
+        exactly once, as a member or as a failure: an exception in the job never reaches the caller.
         """
         ...
 
     def close(self, cancel: bool = False) -> None:
-        """Forget the queued jobs and end the slots: after their running job, or at once when `cancel`. Idempotent."""
+        """Discard the queued jobs and end the slots: after their running job, or at once if `cancel`. Idempotent."""
         ...
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        """Close, cancelling when leaving by an exception."""
+        """Close the pool; cancel running jobs after an exception."""
         ...

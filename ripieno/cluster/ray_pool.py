@@ -1,14 +1,13 @@
-"""A pool of Ray actors: slots on every machine of a cluster, which may join and leave while it works.
+"""Pool of Ray actors: slots on every node of a cluster; nodes may join and leave at any time.
 
-Theory of operation. A slot is an actor, pinned to the node whose resources it takes. One thread of ours lives by a
-queue of events: a job is submitted, an actor has answered or died, or nothing happened for a moment. It hands the
-oldest job to an idle slot and, every `LOOK_SECONDS`, compares the cluster with its slots: each living node has as many
-as fit in its resources. A slot that is not yet up gets no job, so a node that is dead, which Ray may go on listing for
-several seconds, costs none. When an actor dies its job goes back to the head of the queue, as often as
-:mod:`ripieno.cluster.retries` allows: what died with its node, or on one that is gone since, is not the job's fault. A
-node on which actors only die as they start gets no more of them; when that is every node, or Ray itself is lost, `wait`
-says so. The function travels once, into the object store, and what it holds (arrays too) is mapped from there by all
-actors of a machine, not copied.
+Theory of operation. A slot is an actor, pinned to a node, from which it takes resources. One thread handles a queue of
+events: a job is submitted, an actor has replied or died, or a timeout has passed. It assigns the oldest job to an idle
+slot. Every `LOOK_SECONDS` it compares the cluster with its slots: each living node has as many slots as fit in its
+resources. A slot that has not started gets no job, so a dead node, which Ray may list for several more seconds, costs
+no job. When an actor dies its job returns to the head of the queue, as often as :mod:`ripieno.cluster.retries` allows:
+a death with its node, or on a node that has left since, is not the job's fault. A node on which actors die repeatedly
+as they start gets no more of them; when that is every node, or Ray itself is lost, `wait` raises. The function is
+stored once in the object store; all actors of a machine map its contents (also arrays) from there without a copy.
 """
 
 from __future__ import annotations
@@ -34,19 +33,19 @@ from ripieno.errors import SearchError, error_summary, require
 from ripieno.types import Failure, Job, JobResult
 
 LOOK_SECONDS = 1.0
-"""How often the cluster's nodes are looked at."""
+"""Interval at which the cluster's nodes are listed."""
 
 
 class RayPool:
-    """Jobs as tasks of Ray actors, as many as fit on the cluster's nodes while they join and leave.
+    """Pool that runs jobs on Ray actors, as many as fit on the cluster's nodes at the time.
 
-    `address` is "local" (a cluster of this machine, started for the pool and ended with it; `slots` bounds it), or that
-    of a running cluster, "auto" for the one on this machine; a connection the caller made to Ray is used as it is. Each
+    `address` is "local" (a cluster of this machine, started for the pool and ended with it; `slots` limits it), or that
+    of a running cluster, "auto" for the one on this machine; an existing connection of the caller to Ray is used. Each
     slot takes `cpus`, `gpus` and `memory` (bytes) of one node; a fraction of a GPU shares it, by bookkeeping only.
-    `function` must be importable by name on all nodes, and what it writes must reach a folder that they share, where
-    with `logs` what actors write goes too, to `logs/slot-0.log` and so on. A job
-    that takes longer than `limit` seconds for each of its epochs is ended and not tried again; one that kills its
-    workers is a failure when it does so without `progress`.
+    `function` must be importable by name on all nodes, and must write to a folder that they share. With `logs`, in
+    that folder too, the output of actors is written to `logs/slot-0.log` and so on. A job that takes longer than
+    `limit` seconds for each of its epochs is ended and not retried; one that kills its workers repeatedly without
+    `progress` is a failure.
 
     Raises MissingExtraError without Ray, SearchError when `function` is not importable, when the cluster cannot be
     reached, or when no node has room for a slot. `wait` raises SearchError when no worker can start on any node, and
@@ -86,26 +85,26 @@ class RayPool:
         self._results = Results()
         self._events: queue.SimpleQueue[tuple[str, Any, Any]] = queue.SimpleQueue()
         self._jobs: deque[Job] = deque()
-        self._deaths: dict[str, RetryPolicy] = {}  # of each running job
-        self._unborn: dict[str, list[str]] = {}  # of each node: the last words of those that died as they started
+        self._retries: dict[str, RetryPolicy] = {}  # by running job
+        self._start_failures: dict[str, list[str]] = {}  # by node: exit reasons of actors that died as they started
         self._slots: list[RaySlot] = []
         self._numbers = 0
         self._closing = False
-        self._looked = 0.0
-        self._look()
+        self._last_update = 0.0
+        self._update_slots()
         if not self._slots:
             self._disconnect()
             raise SearchError(
-                f"no node of the Ray cluster has {cpus:g} CPUs, {gpus:g} GPUs and {memory or 0} bytes: ask for less"
+                f"no node of the Ray cluster has {cpus:g} CPUs, {gpus:g} GPUs and {memory or 0} bytes: request less"
             )
         self._thread = threading.Thread(target=self._serve, name="ray-pool", daemon=True)
         self._thread.start()
 
-    # the owner's side
+    # called by the owner
 
     @property
     def slots(self) -> int:
-        """How many slots there are now; at least one is said, so that a search waits for nodes to join."""
+        """Current number of slots, but at least 1, so that a search waits for nodes to join."""
         return max(1, len(self._slots))
 
     def submit(self, job: Job) -> None:
@@ -115,124 +114,125 @@ class RayPool:
         self._events.put(("job", job, None))
 
     def wait(self, timeout: float | None = None) -> list[JobResult]:
-        """Outcomes of jobs that finished since the last call; see `Pool.wait`.
+        """Return the outcomes of jobs that finished since the last call; see `Pool.wait`.
 
-        Raises SearchError, with what to do, when no more of them can come.
+        Raises SearchError, with a remedy, when no more jobs can finish.
         """
         return self._results.wait(timeout)
 
     def close(self, cancel: bool = False) -> None:
-        """Forget the queued jobs and end the slots; see `Pool.close`."""
+        """Discard the queued jobs and end the slots; see `Pool.close`."""
         self._closing = True
         self._events.put(("close", cancel, None))
         self._thread.join()
         self._disconnect()
         self._results.forget()
 
-    # the thread's side
+    # run by the thread
 
     def _serve(self) -> None:
-        """Live until closed, or until there is nothing to live by: the owner is told, or would wait for ever."""
+        """Handle events until closed; on an error end the results, as the owner would wait for ever."""
         try:
-            self._live()
+            self._handle_events()
         except SearchError as error:
             self._results.end(str(error))
-        except Exception as error:  # whatever Ray raises where its head is gone
+        except Exception as error:  # any error that Ray raises when its head is gone
             line = failure("error", error).message
-            mend = "see that its head runs and can be reached, then start the search again, it goes on"
-            self._results.end(f"the Ray cluster is lost ({line}): {mend}")
+            remedy = "check that its head runs and can be reached, then start the search again to resume it"
+            self._results.end(f"the Ray cluster is lost ({line}): {remedy}")
         for slot in self._slots:
-            with suppress(Exception):  # what is lost cannot be told to end its actors
+            with suppress(Exception):  # a lost cluster cannot end its actors
                 self._ray.kill(slot.actor)
 
-    def _live(self) -> None:
-        """Live by the events until closed."""
+    def _handle_events(self) -> None:
+        """Handle events until closed."""
         while not (self._closing and all(slot.state != "busy" for slot in self._slots)):
             try:
-                kind, what, future = self._events.get(timeout=LOOK_SECONDS)
+                kind, value, future = self._events.get(timeout=LOOK_SECONDS)
             except queue.Empty:
-                kind, what, future = "", None, None
+                kind, value, future = "", None, None
             if kind == "job":
-                self._jobs.append(what)
+                self._jobs.append(value)
             elif kind == "close":
                 self._jobs.clear()
-                if what:
+                if value:
                     break
             elif kind:
-                self._answered(what, future)
-            if time.monotonic() - self._looked > LOOK_SECONDS and not self._closing:
-                self._look()
+                self._on_reply(value, future)
+            if time.monotonic() - self._last_update > LOOK_SECONDS and not self._closing:
+                self._update_slots()
             self._end_hung()
-            self._hand_out()
+            self._assign_jobs()
 
-    def _hand_out(self) -> None:
+    def _assign_jobs(self) -> None:
         for slot in self._slots:
             if not self._jobs:
                 return
             if slot.state == "idle":
                 slot.job, slot.state, slot.since = self._jobs.popleft(), "busy", clock.now()
-                if slot.job.member not in self._deaths:
-                    self._deaths[slot.job.member] = RetryPolicy(slot.job, self._progress)
+                if slot.job.member not in self._retries:
+                    self._retries[slot.job.member] = RetryPolicy(slot.job, self._progress)
                 self._expect(slot, slot.actor.run.remote(slot.job, slot.since))
 
     def _expect(self, slot: RaySlot, reference: Any) -> None:
-        """Make an event of the actor's answer."""
-        reference.future().add_done_callback(lambda future: self._events.put(("answer", slot, future)))
+        """Queue an event when the actor replies."""
+        reference.future().add_done_callback(lambda future: self._events.put(("reply", slot, future)))
 
-    def _answered(self, slot: RaySlot, future: Any) -> None:
+    def _on_reply(self, slot: RaySlot, future: Any) -> None:
         if slot.state == "gone":
             return
         error, known = future.exception(), self._ray.exceptions
         if slot.job is None and error is None:
             slot.state = "idle"
-            self._unborn.pop(slot.node, None)
+            self._start_failures.pop(slot.node, None)
         elif slot.job is not None and error is None:
-            self._ended(slot, slot.job, with_slot(future.result(), slot.number, slot.log))
-        elif slot.job is not None and isinstance(error, known.RayTaskError):  # what cannot travel
-            self._ended(slot, slot.job, self._failed(slot, slot.job, failure("error", error)))
-        elif isinstance(error, known.RayError):  # of many kinds: Ray's own killing for want of memory is one
-            self._lost(slot, error)
-        else:  # of the connection, not of an actor: no job may be blamed for it
+            self._on_job_end(slot, slot.job, with_slot(future.result(), slot.number, slot.log))
+        elif slot.job is not None and isinstance(error, known.RayTaskError):  # the outcome cannot be pickled
+            self._on_job_end(slot, slot.job, self._failed(slot, slot.job, failure("error", error)))
+        elif isinstance(error, known.RayError):  # one of many kinds, e.g. Ray killed the actor for lack of memory
+            self._on_actor_death(slot, error)
+        else:  # an error of the connection, not of an actor, so not the job's fault
             raise error
 
-    def _ended(self, slot: RaySlot, job: Job, outcome: JobResult) -> None:
-        """A job came back: it has its outcome, or is run again where memory was missing."""
-        if out_of_memory(outcome) and self._deaths[job.member].should_retry(slot.node, self._nodes()):
-            self._again(job)
+    def _on_job_end(self, slot: RaySlot, job: Job, outcome: JobResult) -> None:
+        """Record the outcome of a job, or run the job again if it ran out of memory."""
+        if out_of_memory(outcome) and self._retries[job.member].should_retry(slot.node, self._nodes()):
+            self._requeue(job)
         else:
             self._finish(job, outcome)
         if must_restart_worker(outcome):
             self._drop(slot)
-            self._looked = 0.0
+            self._last_update = 0.0
         else:
             slot.job, slot.state = None, "idle"
 
-    def _lost(self, slot: RaySlot, why: BaseException) -> None:
-        """An actor died. Its job goes to the next free slot, unless it has killed too many."""
+    def _on_actor_death(self, slot: RaySlot, error: BaseException) -> None:
+        """Requeue the job of a dead actor, or record a failure if the job has killed too many."""
         self._drop(slot)
         if self._closing:
             return
         if (job := slot.job) is None:
-            self._unborn.setdefault(slot.node, []).append(exit_reason(why))
+            self._start_failures.setdefault(slot.node, []).append(exit_reason(error))
             return
-        deaths = self._deaths[job.member]
-        if deaths.should_retry(slot.node, self._nodes()):
-            self._again(job)
+        retries = self._retries[job.member]
+        if retries.should_retry(slot.node, self._nodes()):
+            self._requeue(job)
         else:
-            self._looked = 0.0
-            crash = Failure("crash", f"the worker died, {len(deaths)} times: {exit_reason(why)}", str(why), slot.log)
+            self._last_update = 0.0
+            message = f"the worker died, {len(retries)} times: {exit_reason(error)}"
+            crash = Failure("crash", message, str(error), slot.log)
             self._finish(job, self._failed(slot, job, crash))
 
-    def _again(self, job: Job) -> None:
-        """Run `job` before all others, as soon as there is a slot: a new one is looked for at once."""
+    def _requeue(self, job: Job) -> None:
+        """Put `job` at the head of the queue and update the slots at once."""
         self._jobs.appendleft(job)
-        self._looked = 0.0
+        self._last_update = 0.0
 
-    def _failed(self, slot: RaySlot, job: Job, why: Failure) -> JobResult:
-        return JobResult(job, failure=why, slot=slot.number, started=slot.since, finished=clock.now())
+    def _failed(self, slot: RaySlot, job: Job, failed: Failure) -> JobResult:
+        return JobResult(job, failure=failed, slot=slot.number, started=slot.since, finished=clock.now())
 
     def _finish(self, job: Job, outcome: JobResult) -> None:
-        self._deaths.pop(job.member, None)
+        self._retries.pop(job.member, None)
         self._results.put(outcome)
 
     def _end_hung(self) -> None:
@@ -251,31 +251,31 @@ class RayPool:
 
     # the cluster
 
-    def _look(self) -> None:
-        """Make slots on nodes with room, drop those of nodes that are gone. Raises SearchError where none can start."""
-        self._looked = time.monotonic()
+    def _update_slots(self) -> None:
+        """Start slots on nodes with room, drop those of nodes that have left. Raises SearchError if none can start."""
+        self._last_update = time.monotonic()
         nodes = self._nodes()
         for slot in [slot for slot in self._slots if slot.node not in nodes]:
-            self._lost(slot, RuntimeError("its node is gone"))
-        barred: list[str] = []
+            self._on_actor_death(slot, RuntimeError("its node left the cluster"))
+        excluded: list[str] = []
         for node, resources in nodes.items():
-            room = min(int(resources.get(name, 0) / much + 1e-9) for name, much in self._needs.items() if much)
-            if room and len(self._unborn.get(node, ())) > STARTS:
-                barred.append(node)
+            room = min(int(resources.get(name, 0) / need + 1e-9) for name, need in self._needs.items() if need)
+            if room and len(self._start_failures.get(node, ())) > STARTS:
+                excluded.append(node)
                 continue
-            there = sum(slot.node == node for slot in self._slots)
-            for _ in range(room - there):
+            used = sum(slot.node == node for slot in self._slots)
+            for _ in range(room - used):
                 if self._most is None or len(self._slots) < self._most:
                     self._start(node)
-        if barred and not self._slots:
-            words = self._unborn[barred[-1]]
+        if excluded and not self._slots:
+            reasons = self._start_failures[excluded[-1]]
             raise SearchError(
-                f"no worker can start on the Ray cluster, {len(words)} died in a row, the last of {words[-1]}: "
-                "mend that on its nodes and start the search again, it goes on"
+                f"no worker can start on the Ray cluster: {len(reasons)} died in a row, the last with: {reasons[-1]}. "
+                "Fix that on its nodes and start the search again to resume it"
             )
 
     def _nodes(self) -> dict[str, dict[str, float]]:
-        """Resources of the living nodes."""
+        """Return the resources of the living nodes by id."""
         return {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
 
     def _start(self, node: str) -> None:

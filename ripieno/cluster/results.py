@@ -1,4 +1,4 @@
-"""What pools with threads of their own share: outcomes on their way to the owner, and jobs that do not end."""
+"""Parts shared by pools with threads: the queue of outcomes for the owner, and the handling of failed jobs."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from ripieno.types import Failure, Job, JobResult
 
 
 class Results:
-    """Outcomes put by any thread, taken by the pool's owner; `wait` is that of `Pool`."""
+    """Queue of outcomes: any thread puts them, the pool's owner takes them by `wait`, that of `Pool`."""
 
     def __init__(self) -> None:
         self._outcomes: queue.SimpleQueue[JobResult | None] = queue.SimpleQueue()
         self._outstanding = 0
-        self._ended = ""
+        self._message = ""
 
     def expect(self) -> None:
-        """One more job was submitted."""
+        """Count a submitted job."""
         self._outstanding += 1
 
     def put(self, outcome: JobResult) -> None:
-        """A job ended."""
+        """Add the outcome of a job."""
         self._outcomes.put(outcome)
 
-    def end(self, why: str) -> None:
-        """Nothing more comes, though jobs be outstanding: whoever waits for them is told `why`."""
-        self._ended = why
+    def end(self, message: str) -> None:
+        """Declare that no more outcomes will arrive: `wait` then raises SearchError with `message`."""
+        self._message = message
         self._outcomes.put(None)
 
     def wait(self, timeout: float | None) -> list[JobResult]:
-        """Outcomes since the last call; see `Pool.wait`. Raises SearchError where nothing more comes."""
+        """Return the outcomes since the last call; see `Pool.wait`. Raises SearchError after `end`."""
         outcomes: list[JobResult] = []
         try:
             while len(outcomes) < self._outstanding:
@@ -40,7 +40,7 @@ class Results:
                 if outcome is None:
                     self._outcomes.put(None)  # for the next call
                     if not outcomes:
-                        raise SearchError(self._ended)
+                        raise SearchError(self._message)
                     break
                 outcomes.append(outcome)
         except queue.Empty:
@@ -49,40 +49,41 @@ class Results:
         return outcomes
 
     def forget(self) -> None:
-        """Nothing is outstanding any more."""
+        """Discard all outstanding jobs."""
         self._outstanding = 0
 
 
 def out_of_memory(outcome: JobResult) -> bool:
-    """Whether a job failed for want of memory: others may have taken it, so the job is run again."""
+    """Return True if a job ran out of memory: other processes may have used it, so the job is retried."""
     return outcome.failure is not None and outcome.failure.reason == "memory"
 
 
 def must_restart_worker(outcome: JobResult) -> bool:
-    """Whether the process must run no other job: it may hold the memory that is missing, or have lost its GPU.
+    """Return True if the process must not run another job: it may hold the missing memory, or have lost its GPU.
 
-    After most CUDA errors every later call fails in that process, whoever makes it. A plain mistake of the user's does
-    no such harm, and need not cost a new process a trial.
+    After most CUDA errors every later CUDA call of the process fails. An ordinary error in user code does no such harm
+    and does not need a new process.
     """
-    why = outcome.failure
-    if why is None:
+    failed = outcome.failure
+    if failed is None:
         return False
-    return why.reason == "memory" or any(word in why.message + why.detail for word in ("CUDA", "CUDNN", "HIP error"))
+    text = failed.message + failed.detail
+    return failed.reason == "memory" or any(word in text for word in ("CUDA", "CUDNN", "HIP error"))
 
 
 def with_slot(outcome: JobResult, slot: int, log: str) -> JobResult:
-    """`outcome` as that of a `slot`, whose `log` tells more of a failure that has none of its own."""
-    why = outcome.failure
-    return replace(outcome, slot=slot, failure=why and replace(why, log=why.log or log))
+    """Return `outcome` with its `slot`; a failure without a log gets the slot's `log`."""
+    failed = outcome.failure
+    return replace(outcome, slot=slot, failure=failed and replace(failed, log=failed.log or log))
 
 
 def seconds_of(job: Job, limit: float | None) -> float | None:
-    """How long `job` may take at `limit` seconds an epoch."""
+    """Return the time limit of `job` in seconds, at `limit` seconds per epoch; None: no limit."""
     return None if limit is None else min(limit * (job.stop - job.start), LONGEST)
 
 
 def timeout_failure(job: Job, limit: float, log: str = "") -> Failure:
-    """The failure of a job that took longer."""
+    """Return the failure of a job that exceeded its `limit` of seconds per epoch."""
     epochs = job.stop - job.start
-    message = f"did not end within {limit * epochs:g} s, {limit:g} for each of {epochs} epochs: it was ended as hung"
+    message = f"timed out after {limit * epochs:g} s (limit: {limit:g} s per epoch, epochs: {epochs})"
     return Failure("crash", message, log=log)

@@ -1,8 +1,8 @@
-"""Whose fault it is that a worker died: a job that has killed several in a row, without an epoch between, is a failure.
+"""Retry policy for jobs that lost their worker process: several deaths in a row without a new epoch are a failure.
 
-A job whose workers are killed from outside gets on all the same, and nothing of that may show in what the search
-decides: so what it did before its last progress does not count, nor does what happened on a machine that is gone, nor
-the death of a worker that had not come as far as the job.
+Workers killed from outside must not change what the search decides. So three kinds of deaths do not count against a
+job: those before its last progress, those on a node that has left since, and those of a worker that had not started
+the job.
 """
 
 from __future__ import annotations
@@ -12,41 +12,41 @@ from collections.abc import Callable, Container
 from ripieno.types import Job
 
 RETRIES = 2
-"""How often a job that killed its worker is run again before it is a failure."""
+"""Number of retries of a job that killed its worker before it is a failure."""
 STARTS = 5
-"""How many workers in a row may die before they come as far as the job; on a cluster, on each of its nodes."""
+"""Number of workers in a row that may die before they start the job; on a cluster, on each of its nodes."""
 
 Progress = Callable[[Job], object]
-"""Of a job: what changes whenever it gets on, as with every epoch. Asked in the process that owns the pool."""
+"""Function of a job with a value that changes with its progress, as after every epoch; runs in the pool owner."""
 
 
 def no_progress(job: Job) -> None:
-    """The progress of jobs that leave no trace of it."""
+    """Return None: the progress of jobs that record none."""
 
 
 class RetryPolicy:
-    """Where the workers of one job have died since it last got on."""
+    """Retry policy of one job: counts the deaths of its workers since its last progress."""
 
     def __init__(self, job: Job, progress: Progress) -> None:
         self._job = job
         self._progress = progress
         self._mark = progress(job)
-        self._places: list[str] = []
-        self._unborn = 0
+        self._nodes: list[str] = []
+        self._failed_starts = 0
 
     def __len__(self) -> int:
-        return self._unborn or len(self._places)
+        return self._failed_starts or len(self._nodes)
 
     def starting(self) -> bool:
-        """One more died while it started; whether to start another."""
-        self._unborn += 1
-        return self._unborn <= STARTS
+        """Count a worker that died while it started; return True if another may be started."""
+        self._failed_starts += 1
+        return self._failed_starts <= STARTS
 
-    def should_retry(self, place: str = "", living: Container[str] = ("",)) -> bool:
-        """One more died, at `place`; whether to run the job again. Only what happened at `living` places counts."""
-        self._unborn = 0
+    def should_retry(self, node: str = "", living: Container[str] = ("",)) -> bool:
+        """Count a death on `node`; return True if the job may run again. Only deaths on `living` nodes count."""
+        self._failed_starts = 0
         mark = self._progress(self._job)
-        before = self._places if mark == self._mark else []
+        before = self._nodes if mark == self._mark else []
         self._mark = mark
-        self._places = [p for p in (*before, place) if p in living]
-        return len(self._places) <= RETRIES
+        self._nodes = [n for n in (*before, node) if n in living]
+        return len(self._nodes) <= RETRIES

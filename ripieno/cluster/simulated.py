@@ -1,7 +1,7 @@
-"""A pool in virtual time: any number of slots, whose jobs end when a table or a surrogate of learning curves says so.
+"""Pool in virtual time: any number of slots; a table or surrogate of learning curves gives each job's end.
 
-The search that runs on it is the real one, its clock apart: it shows what an algorithm would do on a cluster we do not
-have. A job takes the seconds of its epochs; what a search itself needs to decide takes none.
+The search on it is the real one except for its clock: it shows how an algorithm would perform on a cluster that is not
+available. A job takes the seconds of its epochs; the search's own decisions take none.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from ripieno.errors import SearchError
 from ripieno.types import Configuration, Input, Job, JobResult, Member
 
 Curve = Callable[[Configuration, int], tuple[float, float]]
-"""Of a configuration and a number of epochs: the loss after them, and the seconds they take together."""
+"""Function of a configuration and a number of epochs: the loss after them, and their total seconds."""
 
 
 class SimulatedPool:
-    """`slots` slots; `clock` tells their time, which passes in `wait` only.
+    """Simulated pool of `slots` slots; `clock` returns the virtual time, which advances in `wait` only.
 
-    A member's loss is called `metric`. `overhead` is how many seconds a slot needs for a job beside its epochs: to load
-    a checkpoint, to write one. A job that runs at the `deadline` ends with its epoch. What `curve` raises is the job's
-    failure, which takes no time. Raises SearchError without a slot.
+    A member's loss is called `metric`. `overhead` is the seconds per job in addition to its epochs: to load a
+    checkpoint, to write one. A job that runs at the `deadline` ends with its epoch. An exception in `curve` is the
+    job's failure, which takes no time. Raises SearchError without a slot.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class SimulatedPool:
         deadline: float | None = None,
     ) -> None:
         if slots < 1:
-            raise SearchError(f"{slots} simulated slots: there must be at least 1")
+            raise SearchError(f"{slots} simulated slots requested: there must be at least 1")
         self.slots = slots
         self._curve = curve
         self._metric = metric
@@ -51,7 +51,7 @@ class SimulatedPool:
         self._submitted = 0
 
     def clock(self) -> float:
-        """Seconds since the pool was made, in virtual time."""
+        """Return the virtual seconds since the pool was made."""
         return self._now
 
     def submit(self, job: Job) -> None:
@@ -60,7 +60,7 @@ class SimulatedPool:
         self._fill()
 
     def wait(self, timeout: float | None = None) -> list[JobResult]:  # noqa: ARG002
-        """Let time pass until the next job ends; all that end at that moment."""
+        """Advance the time to the next end of a job; return all jobs that end at that moment."""
         if not self._running:
             return []
         self._now, ended = self._running[0][0], []
@@ -72,7 +72,7 @@ class SimulatedPool:
         return ended
 
     def close(self, cancel: bool = False) -> None:  # noqa: ARG002
-        """Forget all jobs."""
+        """Discard all jobs."""
         self._queue.clear()
         self._running.clear()
 
@@ -96,7 +96,7 @@ class SimulatedPool:
         return JobResult(job, member, slot=slot, started=self._now, finished=end)
 
     def _last_epoch(self, job: Job, before: float) -> int:
-        """Where `job` ends: at its stop, or with the epoch that runs at the deadline."""
+        """Return the last epoch of `job`: its stop, or the epoch that runs at the deadline."""
         if self._deadline is None:
             return job.stop
         left = self._deadline - self._now - self._overhead + before

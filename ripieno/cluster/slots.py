@@ -1,4 +1,4 @@
-"""Slots of this machine: what each worker process finds in its environment. Decides, starts nothing."""
+"""Slots of this machine: the environment variables of each worker process. Starts nothing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SlotEnv = Mapping[str, str]
 
 
 def cpu_slots(count: int | None = None, threads: int | None = None) -> tuple[SlotEnv, ...]:
-    """`count` slots of `threads` threads each.
+    """Return `count` slots of `threads` threads each.
 
-    By default one slot per core this process may use, and the cores divided between the slots: never more threads than
-    cores. Raises SearchError when `count` or `threads` is below one.
+    Default: one slot per core that this process may use, and the cores divided between the slots, so that there are
+    never more threads than cores. Raises SearchError when `count` or `threads` is below one.
     """
     cores = len(usable_cores())
     count = cores if count is None else count
@@ -26,19 +26,19 @@ def cpu_slots(count: int | None = None, threads: int | None = None) -> tuple[Slo
 
 
 def gpu_slots(devices: Sequence[int | str], per_device: int = 1, threads: int | None = None) -> tuple[SlotEnv, ...]:
-    """`per_device` slots on each of `devices`, each seeing its own device as `cuda:0`.
+    """Return `per_device` slots on each of `devices`; each slot sees its own device as `cuda:0`.
 
-    Devices are numbered as this process sees them (what its own `CUDA_VISIBLE_DEVICES` hides is not there), or UUIDs.
-    The first slots are spread over the devices. Raises SearchError without a device or with `per_device` below one.
+    Devices are UUIDs, or numbers among the devices visible to this process, which its own `CUDA_VISIBLE_DEVICES` may
+    limit. The first slots are on different devices. Raises SearchError without a device or with `per_device` below one.
     """
     if not devices or per_device < 1:
         raise SearchError(f"{per_device} slots on each of {len(devices)} devices: there must be at least 1 of both")
     share = threads or max(1, len(usable_cores()) // (len(devices) * per_device))
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    names = [_outside(str(device), visible) for device in devices]
+    names = [_global_name(str(device), visible) for device in devices]
     return tuple({**thread_variables(share), "CUDA_VISIBLE_DEVICES": name} for _ in range(per_device) for name in names)
 
 
-def _outside(device: str, visible: Sequence[str]) -> str:
-    """What `device` is called where nothing is hidden: a worker's variable replaces ours."""
+def _global_name(device: str, visible: Sequence[str]) -> str:
+    """Return the name of `device` when all devices are visible: the worker's variable replaces this process's."""
     return visible[int(device)] if device.isdecimal() and int(device) < len(visible) else device

@@ -1,4 +1,4 @@
-"""What a slot does with one job: never raise, always answer."""
+"""Execution of one job in a slot: it never raises and always returns a result."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ripieno.types import Failure, Job, JobResult
 
 
 def noop(function: Function) -> None:
-    """Nothing: who gets here has imported what `function` needs."""
+    """Do nothing; a call checks that the worker process started and could import `function`."""
 
 
 def run_job(function: Function, job: Job) -> JobResult:
-    """Run `job` and time it; what it raises becomes its failure, with the traceback."""
+    """Run `job` and time it; an exception becomes its failure, with the traceback."""
     started = clock.now()
     try:
         outcome = function(job)
@@ -27,7 +27,7 @@ def run_job(function: Function, job: Job) -> JobResult:
 
 
 def failure(reason: str, error: BaseException) -> Failure:
-    """`error` as a failure: its first line, and its traceback for those who look deeper."""
+    """Return `error` as a failure: its first line as the message, its traceback as the detail."""
     line = (str(error).strip().splitlines() or [""])[0]
     message = f"{type(error).__name__}: {line}" if line else type(error).__name__
     return Failure("memory" if reason == "memory" else "error", message, "".join(traceback.format_exception(error)))

@@ -1,4 +1,4 @@
-"""What a person sees of a run: one self-contained HTML file."""
+"""Report of a run: one self-contained HTML file."""
 
 from ripieno.reports.html import report
 

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: reliability, expected calibration error, temperature. Pure functions.
+"""Calibration of probabilities: reliability, expected calibration error, temperature. Pure functions.
 
 `probabilities` are (samples, classes), `labels` (samples,). Guo et al., "On calibration of modern neural networks",
 2017, sections 2 and 4.2.
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ripieno.tasks.metrics import FLOOR
 
 BINS = 10
-"""Of equal width over confidences 0..1."""
+"""Number of bins of equal width over confidences 0..1."""
 COLDEST, HOTTEST = 0.05, 20.0
 """Bounds of the temperature."""
 
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bin:
-    """Samples answered with about the same confidence: their number, mean confidence, and share answered rightly."""
+    """Samples of similar confidence: their number, mean confidence and accuracy (0..1)."""
 
     count: int
     confidence: float
@@ -32,7 +32,7 @@ class Bin:
 
 
 def reliability(probabilities: NDArray[Any], labels: NDArray[np.int64], bins: int = BINS) -> tuple[Bin, ...]:
-    """The bins from low to high confidence; an empty one has its middle as confidence and accuracy 0."""
+    """Return the bins from low to high confidence; an empty bin has its middle as confidence, and accuracy 0."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels
     number = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -46,20 +46,20 @@ def reliability(probabilities: NDArray[Any], labels: NDArray[np.int64], bins: in
 
 
 def calibration_error(bins: tuple[Bin, ...]) -> float:
-    """Mean distance of confidence and accuracy, by samples (equation 3 there); 0 without samples."""
+    """Return the mean distance of confidence and accuracy, weighted by samples (equation 3 there); 0 without any."""
     samples = sum(b.count for b in bins)
     return sum(b.count * abs(b.confidence - b.accuracy) for b in bins) / samples if samples else 0.0
 
 
 def apply_temperature(probabilities: NDArray[Any], temperature: float) -> Floats:
-    """Probabilities with their logarithms divided by `temperature`: above 1 less sure, below 1 surer."""
+    """Return probabilities with their logarithms divided by `temperature`: above 1 less confident, below 1 more."""
     logits = np.log(np.maximum(probabilities.astype(np.float64), FLOOR)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def temperature(probabilities: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    """The temperature with the lowest cross-entropy on these samples, between `COLDEST` and `HOTTEST`."""
+    """Return the temperature with the lowest cross-entropy on these samples, between `COLDEST` and `HOTTEST`."""
     from scipy.optimize import minimize_scalar
 
     logs = np.log(np.maximum(probabilities.astype(np.float64), FLOOR))
@@ -67,8 +67,9 @@ def temperature(probabilities: NDArray[Any], labels: NDArray[np.int64]) -> float
     true = logs[np.arange(len(labels)), labels].mean()
 
     def loss(log_temperature: float) -> float:
-        warmth = np.exp(-log_temperature)
-        return float(np.log(np.exp(logs * warmth).sum(axis=1)).mean() - true * warmth)
+        inverse = np.exp(-log_temperature)
+        return float(np.log(np.exp(logs * inverse).sum(axis=1)).mean() - true * inverse)
 
-    found = minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-3})
-    return float(np.exp(found.x))
+    bounds = (np.log(COLDEST), np.log(HOTTEST))
+    optimum = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
+    return float(np.exp(optimum.x))

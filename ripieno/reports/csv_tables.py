@@ -1,4 +1,4 @@
-"""The numbers behind the report as tables, one a file."""
+"""Numbers of the report as CSV tables."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def write_search(
     folder: PlotWriter,
     trials: Sequence[TrialSummary],
     rungs: Sequence[tuple[int, int, int]],
-    stays: Sequence[SlotInterval],
+    intervals: Sequence[SlotInterval],
 ) -> None:
-    """`curves`, `rungs`, `slots`, `trials`."""
+    """Write the tables `curves`, `rungs`, `slots` and `trials`."""
     folder.table(
         "curves",
         ("trial", "epoch", "train_cross_entropy", "valid_cross_entropy", "valid_score", "seconds"),
@@ -32,7 +32,7 @@ def write_search(
         ],
     )
     folder.table("rungs", ("epoch", "came", "stopped"), rungs)
-    ran = [(s.slot, s.member, s.start, s.end) for s in stays]
+    ran = [(s.slot, s.member, s.start, s.end) for s in intervals]
     folder.table("slots", ("slot", "member", "start_hours", "end_hours"), ran)
     names = sorted({n for t in trials for n in t.configuration})
     folder.table(
@@ -43,7 +43,7 @@ def write_search(
 
 
 def write_members(folder: PlotWriter, reading: RunData, differ: Mapping[str, float]) -> None:
-    """`members`: every one with its losses, cost and disagreement."""
+    """Write the table `members`: each with its losses, cost and disagreement."""
     names = sorted({n for m in reading.members for n in m.losses})
     folder.table(
         "members",
@@ -59,7 +59,7 @@ def write_members(folder: PlotWriter, reading: RunData, differ: Mapping[str, flo
 
 
 def write_ensembles(folder: PlotWriter, name: str, ensembles: Sequence[Ensemble], kind: str) -> None:
-    """A table of ensembles with their members and figures."""
+    """Write the table `name` of ensembles with their members and metrics."""
     folder.table(
         name,
         ("ensemble", f"budget_{kind}", f"cost_{kind}", "method", "members", "weights", *LOSSES),
@@ -75,18 +75,18 @@ def write_ensembles(folder: PlotWriter, name: str, ensembles: Sequence[Ensemble]
 
 
 def write_explorer(folder: PlotWriter, reading: RunData, explorer: Explorer) -> None:
-    """`front`, `confusion`, `reliability`, `disagreement`, `images`: all that the explorer shows."""
+    """Write the explorer's tables: `front`, `confusion`, `reliability`, `disagreement` and `images`."""
     classes = reading.classes()
     shown = [*(classes[c] for c in explorer.shown), *(["(other classes)"] if explorer.rest else [])]
     write_ensembles(folder, "front", [s.ensemble for s in explorer.spots], reading.kind)
-    everybody = {**{s.ensemble.name: s.judged for s in explorer.spots}, **explorer.faces}
+    evaluations = {**{s.ensemble.name: s.judged for s in explorer.spots}, **explorer.faces}
     folder.table(
         "confusion",
         ("answered_by", "true_class", "answer", "samples"),
         [
-            (who, shown[row], shown[column], count)
-            for who, judged in everybody.items()
-            for row, counts in enumerate(judged.confusion)
+            (name, shown[row], shown[column], count)
+            for name, evaluation in evaluations.items()
+            for row, counts in enumerate(evaluation.confusion)
             for column, count in enumerate(counts)
             if count
         ],
@@ -95,9 +95,9 @@ def write_explorer(folder: PlotWriter, reading: RunData, explorer: Explorer) -> 
         "reliability",
         ("answered_by", "bin", "samples", "confidence", "accuracy", "ece", "temperature", "ece_with_temperature"),
         [
-            (who, number, b.count, b.confidence, b.accuracy, j.error, j.temperature, j.cooled)
-            for who, j in everybody.items()
-            for number, b in enumerate(j.bins)
+            (name, number, b.count, b.confidence, b.accuracy, e.error, e.temperature, e.cooled)
+            for name, e in evaluations.items()
+            for number, b in enumerate(e.bins)
         ],
     )
     pairs: list[tuple[Cell, ...]] = [(a, b, share) for (a, b), share in sorted(explorer.disagreement.items())]
@@ -106,16 +106,16 @@ def write_explorer(folder: PlotWriter, reading: RunData, explorer: Explorer) -> 
         "images",
         ("ensemble", "why", "row_of_split", "true_class", "answer", "probability_of_true_class"),
         [
-            (s.ensemble.name, why, shot.row, classes[shot.truth], classes[shot.answer], shot.probability)
+            (s.ensemble.name, reason, sample.row, classes[sample.truth], classes[sample.answer], sample.probability)
             for s in explorer.spots
-            for why, shots in (("hardest", s.hardest), ("disputed", s.disputed))
-            for shot in shots
+            for reason, samples in (("hardest", s.hardest), ("disputed", s.disputed))
+            for sample in samples
         ],
     )
 
 
 def write_figures(folder: PlotWriter, found: Figures) -> None:
-    """`error-by-time` (figures 3 and 4) and `smobf-and-forward` (figures 5 and 6)."""
+    """Write the tables `error-by-time` (figures 3 and 4) and `smobf-and-forward` (figures 5 and 6)."""
     folder.table(
         "error-by-time",
         ("budget", "training_hours", "test_error"),
@@ -133,7 +133,7 @@ def write_figures(folder: PlotWriter, found: Figures) -> None:
 
 
 def write_benches(folder: PlotWriter, benches: Sequence[tuple[str, BenchRecord]]) -> None:
-    """A row a bench of a deployment; nothing when there was none."""
+    """Write the table `benches`, one row per benchmark of a deployment; no file without benchmarks."""
     names = ("when", "machine", "isolation", "batch", "in_flight", "seconds", "throughput", "spread", "p50", "p99")
     rows = [(bundle, *(getattr(bench, name) for name in names)) for bundle, bench in benches]
     if rows:

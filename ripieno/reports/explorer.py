@@ -1,7 +1,7 @@
-"""What the explorer shows at each budget: data only, no drawing.
+"""Data that the explorer shows at each budget, without drawing.
 
-A *spot* is an ensemble of the front, a *face* a member of one. All that a spot needs is counted here, so that the page
-only looks it up. Everything is bounded: spots, faces, classes of a confusion, samples looked at, pictures.
+A *spot* is an ensemble of the front, a *face* a member of one. All values of a spot are computed here, so that the page
+only displays them. Everything is limited: spots, faces, classes of a confusion, samples, images.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from ripieno.tasks.metrics import losses
 from ripieno.types import Ensemble, Split
 
 POINTS = 32
-"""Ensembles at most."""
+"""Maximum number of ensembles."""
 FACES = 48
-"""Members shown closely at most: those of most ensembles first."""
+"""Maximum number of members shown in detail: those in the most ensembles."""
 CLASSES = 14
-"""Classes of a confusion at most, those most often confused; the others are one."""
+"""Maximum number of classes of a confusion, those most often confused; the rest are merged into one."""
 SAMPLES = 20_000
-"""Samples looked at at most, evenly among those of the split."""
+"""Maximum number of samples used, spread evenly over the split."""
 FITTED = 2_000
-"""Samples a temperature is fitted to at most."""
+"""Maximum number of samples that a temperature is fitted to."""
 HARDEST = 12
-"""Images at a point of either sort: the hardest, the most disputed."""
+"""Number of images per point of each kind: the hardest and the most disputed."""
 MATRIX = 16
-"""Members at most whose pairs are compared at a point."""
+"""Maximum number of members compared in pairs at a point."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -45,10 +45,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How some answers turned out, on the split shown."""
+    """Quality of predictions on the split shown."""
 
     confusion: tuple[tuple[int, ...], ...]
-    """true class by answer, over the classes shown and, last, all others"""
+    """true class by predicted class, over the classes shown and, last, the rest"""
     bins: tuple[Bin, ...]
     error: float
     """expected calibration error"""
@@ -60,49 +60,50 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class HardSample:
-    """An image at a point: its row in the data set, what it is and was taken for, how sure the answer was."""
+    """An image at a point: its row in the split, true class, predicted class and probability."""
 
     row: int
     truth: int
     answer: int
     probability: float
-    """of the true class"""
+    """probability of the true class"""
     votes: tuple[tuple[int, int], ...]
-    """classes and the number of members that voted for them, most first"""
+    """classes and their numbers of votes by members, most first"""
 
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """An ensemble of the front, with all that is shown of it."""
+    """An ensemble of the front, with all values shown."""
 
     ensemble: Ensemble
     names: tuple[str, ...]
-    """of the run's ensembles that are this one"""
+    """names of equal ensembles of the run"""
     judged: Evaluation
     confused: tuple[tuple[int, int, int], ...]
-    """true class, answer, how often: the worst confusions"""
+    """the most frequent confusions: true class, predicted class, count"""
     doubted: tuple[tuple[int, float], ...]
-    """classes and the mean share of members that do not answer as the ensemble: most first"""
+    """classes and the mean share of members that disagree with the ensemble, highest first"""
     hardest: tuple[HardSample, ...]
     disputed: tuple[HardSample, ...]
 
 
 @dataclass(frozen=True)
 class Explorer:
-    """All that can be explored; `disagreement[i][j]`: share of samples that faces i and j answer with another class."""
+    """All data of the explorer; `disagreement[i, j]`: share of samples that members i and j classify differently."""
 
     split: Split
     samples: int
     shown: tuple[int, ...]
-    """classes of the confusions; when there are more, one for the rest follows"""
+    """classes of the confusions"""
     rest: bool
+    """True if there are more classes, merged into one last row and column"""
     spots: tuple[FrontPoint, ...]
     faces: dict[str, Evaluation]
     disagreement: dict[tuple[str, str], float]
 
 
 def load_front(reading: RunData) -> tuple[Ensemble, ...]:
-    """Best ensembles of all budgets, cheapest first: the run's own front, or one swept over all that have a cost."""
+    """Return the best ensembles of all budgets, cheapest first: the run's front, or a new one of measured members."""
     kept = kept_front(reading)
     if kept is not None:
         return thinned(kept.ensembles)
@@ -133,108 +134,110 @@ def load_front(reading: RunData) -> tuple[Ensemble, ...]:
 
 
 def thinned(ensembles: Sequence[Ensemble]) -> tuple[Ensemble, ...]:
-    """At most `POINTS`, evenly, with the first and the last."""
+    """Return at most `POINTS` ensembles, evenly spaced, with the first and the last."""
     keep = np.unique(np.linspace(0, len(ensembles) - 1, min(POINTS, len(ensembles))).round().astype(int))
     return tuple(ensembles[i] for i in keep)
 
 
 def explore(reading: RunData, front: Sequence[Ensemble], progress: Progress) -> Explorer | None:
-    """Everything about the ensembles of `front`; None when there are none."""
+    """Return the explorer of the ensembles of `front`; None if there are none."""
     if not front:
         return None
     library = reading.library
     ids = tuple(sorted({m for e in front for m in e.members}))
     split = reading.split(ids)
-    desk = _SplitPredictions(library, split, len(reading.classes()))
+    predictions = _SplitPredictions(library, split, len(reading.classes()))
     names = _names(reading.ensembles)
-    together = []
+    combined = []
     for done, ensemble in enumerate(front):
         progress("explaining the front", done, len(front) + len(ids))
-        together.append(desk.answers(ensemble))
-    shown = most_confused(desk.labels, [t.argmax(axis=1) for t in together], desk.classes, CLASSES)
+        combined.append(predictions.combined(ensemble))
+    classes = predictions.classes
+    shown = most_confused(predictions.labels, [c.argmax(axis=1) for c in combined], classes, CLASSES)
     spots = tuple(
-        desk.spot(ensemble, names.get(_key(ensemble), ()), answers, shown)
-        for ensemble, answers in zip(front, together, strict=True)
+        predictions.point(ensemble, names.get(_key(ensemble), ()), probabilities, shown)
+        for ensemble, probabilities in zip(front, combined, strict=True)
     )
     faces = {}
-    for done, member in enumerate(_busiest(front, FACES)):
+    for done, member in enumerate(_most_used(front, FACES)):
         progress("explaining the front", len(front) + done, len(front) + len(ids))
-        alone = Ensemble(member, (member,), (1.0,), "single", {}, {}, {})
-        faces[member] = desk.judged(alone, desk.answers(alone), shown)
+        single = Ensemble(member, (member,), (1.0,), "single", {}, {}, {})
+        faces[member] = predictions.evaluate(single, predictions.combined(single), shown)
     progress("explaining the front", len(front) + len(ids), len(front) + len(ids))
     pairs = {
-        (a, b): float((desk.votes(a) != desk.votes(b)).mean())
+        (a, b): float((predictions.votes(a) != predictions.votes(b)).mean())
         for e in front
         for a in e.members[:MATRIX]
         for b in e.members[:MATRIX]
         if a < b
     }
-    rest = len(shown) < desk.classes
-    return Explorer(split, len(desk.labels), shown, rest, spots, faces, pairs)
+    return Explorer(split, len(predictions.labels), shown, len(shown) < classes, spots, faces, pairs)
 
 
 class _SplitPredictions:
-    """The predictions on the samples looked at."""
+    """Predictions on the samples used of a split."""
 
     def __init__(self, library: Library, split: Split, classes: int) -> None:
         self.library, self.split, self.classes = library, split, classes
         self.labels, self.rows = self.sampled(split)
-        self._voted: dict[str, Ints] = {}
+        self._votes: dict[str, Ints] = {}
 
     def sampled(self, split: Split, most: int = SAMPLES) -> tuple[Ints, Ints]:
-        """Labels of the samples looked at and their places in the split: evenly, for classes may follow each other."""
+        """Return labels and rows of the samples used, evenly spaced, as the split may be sorted by class."""
         labels = self.library.labels(split)
         rows = np.unique(np.linspace(0, len(labels) - 1, min(most, len(labels))).round().astype(np.int64))
         return labels[rows], rows
 
-    def answers(self, ensemble: Ensemble, split: Split | None = None, most: int = SAMPLES) -> Floats:
-        """Probabilities (samples, classes) of the ensemble on the samples looked at."""
+    def combined(self, ensemble: Ensemble, split: Split | None = None, most: int = SAMPLES) -> Floats:
+        """Return the ensemble's probabilities (samples, classes) on the samples used."""
         split = split or self.split
         rows = self.sampled(split, most)[1]
-        cubes = [self.library.probabilities(m, split) for m in ensemble.members]
+        tables = [self.library.probabilities(m, split) for m in ensemble.members]
         parts = [
-            combine(np.stack([cube[rows[i : i + 1024]] for cube in cubes]), ensemble.weights, ensemble.combiner)
+            combine(np.stack([table[rows[i : i + 1024]] for table in tables]), ensemble.weights, ensemble.combiner)
             for i in range(0, len(rows), 1024)
         ]
         return np.concatenate(parts)
 
-    def with_losses(self, ensemble: Ensemble, answers: Floats) -> Ensemble:
-        """The ensemble with its figures, counted here when it has none."""
+    def with_losses(self, ensemble: Ensemble, probabilities: Floats) -> Ensemble:
+        """Return the ensemble with its losses, computed here if it has none."""
         if ensemble.losses:
             return ensemble
-        found = losses(self.answers(ensemble, "valid"), self.sampled("valid")[0], "valid")
+        computed = losses(self.combined(ensemble, "valid"), self.sampled("valid")[0], "valid")
         if self.split == "test":
-            found |= losses(answers, self.labels, "test")
-        return dataclasses.replace(ensemble, losses=found)
+            computed |= losses(probabilities, self.labels, "test")
+        return dataclasses.replace(ensemble, losses=computed)
 
     def votes(self, member: str) -> Ints:
-        """The class that a member answers each sample with."""
-        if member not in self._voted:
-            self._voted[member] = self.library.probabilities(member, self.split)[self.rows].argmax(axis=1)
-        return self._voted[member]
+        """Return the class that a member predicts for each sample."""
+        if member not in self._votes:
+            self._votes[member] = self.library.probabilities(member, self.split)[self.rows].argmax(axis=1)
+        return self._votes[member]
 
-    def judged(self, ensemble: Ensemble, answers: Floats, shown: tuple[int, ...]) -> Evaluation:
-        valid = self.answers(ensemble, "valid", FITTED)
-        warmth = calibration.temperature(valid, self.sampled("valid", FITTED)[0])
-        bins = calibration.reliability(answers, self.labels)
-        cooled = calibration.reliability(calibration.apply_temperature(answers, warmth), self.labels)
+    def evaluate(self, ensemble: Ensemble, probabilities: Floats, shown: tuple[int, ...]) -> Evaluation:
+        valid = self.combined(ensemble, "valid", FITTED)
+        fitted = calibration.temperature(valid, self.sampled("valid", FITTED)[0])
+        bins = calibration.reliability(probabilities, self.labels)
+        calibrated = calibration.reliability(calibration.apply_temperature(probabilities, fitted), self.labels)
         return Evaluation(
-            confusion(self.labels, answers.argmax(axis=1), shown, self.classes),
+            confusion(self.labels, probabilities.argmax(axis=1), shown, self.classes),
             bins,
             calibration.calibration_error(bins),
-            warmth,
-            calibration.calibration_error(cooled),
+            fitted,
+            calibration.calibration_error(calibrated),
         )
 
-    def spot(self, ensemble: Ensemble, names: tuple[str, ...], answers: Floats, shown: tuple[int, ...]) -> FrontPoint:
-        best = answers.argmax(axis=1)
+    def point(
+        self, ensemble: Ensemble, names: tuple[str, ...], probabilities: Floats, shown: tuple[int, ...]
+    ) -> FrontPoint:
+        best = probabilities.argmax(axis=1)
         votes = np.stack([self.votes(m) for m in ensemble.members])
-        truth = answers[np.arange(len(best)), self.labels]
+        truth = probabilities[np.arange(len(best)), self.labels]
         doubt = (votes != best).mean(axis=0)
-        # those it was surest about first, among the equally disputed: two sure camps are worth a look
+        # on a tie of doubt, the lowest probability of the true class first: confident errors are the most interesting
         disputed = np.lexsort((np.arange(len(best)), truth, -doubt))[:HARDEST]
 
-        def shots(indices: Iterable[int]) -> tuple[HardSample, ...]:
+        def samples(indices: Iterable[int]) -> tuple[HardSample, ...]:
             return tuple(
                 HardSample(
                     int(self.rows[i]), int(self.labels[i]), int(best[i]), float(truth[i]), top_votes(votes[:, i])
@@ -243,23 +246,23 @@ class _SplitPredictions:
             )
 
         return FrontPoint(
-            self.with_losses(ensemble, answers),
+            self.with_losses(ensemble, probabilities),
             names,
-            self.judged(ensemble, answers, shown),
+            self.evaluate(ensemble, probabilities, shown),
             top_confusions(self.labels, best, self.classes),
             most_disputed(self.labels, doubt, self.classes),
-            shots(np.argsort(truth, kind="stable")[:HARDEST]),
-            shots(i for i in disputed if doubt[i] > 0),
+            samples(np.argsort(truth, kind="stable")[:HARDEST]),
+            samples(i for i in disputed if doubt[i] > 0),
         )
 
 
-def _busiest(front: Sequence[Ensemble], most: int) -> list[str]:
-    """Members by the number of ensembles they are in."""
-    times: dict[str, int] = {}
+def _most_used(front: Sequence[Ensemble], most: int) -> list[str]:
+    """Return the members in the most ensembles."""
+    uses: dict[str, int] = {}
     for ensemble in front:
         for member in ensemble.members:
-            times[member] = times.get(member, 0) + 1
-    return sorted(times, key=lambda m: (-times[m], m))[:most]
+            uses[member] = uses.get(member, 0) + 1
+    return sorted(uses, key=lambda m: (-uses[m], m))[:most]
 
 
 def _key(ensemble: Ensemble) -> tuple[tuple[str, float], ...]:
@@ -267,7 +270,7 @@ def _key(ensemble: Ensemble) -> tuple[tuple[str, float], ...]:
 
 
 def _names(ensembles: Sequence[Ensemble]) -> dict[tuple[tuple[str, float], ...], tuple[str, ...]]:
-    found: dict[tuple[tuple[str, float], ...], tuple[str, ...]] = {}
+    names: dict[tuple[tuple[str, float], ...], tuple[str, ...]] = {}
     for ensemble in ensembles:
-        found[_key(ensemble)] = (*found.get(_key(ensemble), ()), ensemble.name)
-    return found
+        names[_key(ensemble)] = (*names.get(_key(ensemble), ()), ensemble.name)
+    return names

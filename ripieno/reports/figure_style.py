@@ -1,7 +1,7 @@
-"""An empty plot in the report's style, and a finished one as SVG for the page, SVG and PNG for the folder.
+"""Style of the report's plots, and their export: SVG for the page, SVG and PNG for the folder.
 
-The page is light or dark after the reader's wish, so plots on it must not fix their colours: they are drawn in three
-mid-tones that read on both, and on the page each of these is replaced by a variable of the style sheet.
+The page follows the reader's light or dark theme, so its plots must not fix their colours. They are drawn in mid-tones
+that are legible on both, and on the page a variable of the style sheet replaces each of these.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, BLUE, ORANGE, GREEN = "#7a7f87", "#3d85c6", "#e07b39", "#4b9a6b"
-"""Mid-tones that read on white and on black alike."""
+"""Mid-tones that are legible on white and on black."""
 TEXT = "#1e2329"
-"""For letters on a colour."""
+"""Colour of text on a coloured area."""
 VARIABLES = {INK: "var(--dim)", BLUE: "var(--blue)", ORANGE: "var(--orange)", GREEN: "var(--green)", TEXT: "var(--ink)"}
 WIDE, SMALL = (4.5, 3.1), (2.7, 2.0)
-"""Inches: of a plot in a card, of one among many. Small enough that the text can be read on a phone."""
+"""Sizes in inches: of a plot in a card, and of one of many. Small, so that the text is legible on a phone."""
 FONTS = ["system-ui", "Helvetica", "Arial", "DejaVu Sans"]
 DPI = 150
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw inside it: plain text only (a name may hold a dollar), the same bytes for the same data."""
+    """Apply the style in the block: no math text (a name may contain a dollar), and reproducible bytes."""
     mpl = require("matplotlib")
     settings = {
         "svg.hashsalt": "ripieno",
@@ -45,12 +45,12 @@ def style() -> Iterator[None]:
         "axes.unicode_minus": True,
     }
     with mpl.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the page has fonts that the PNG has not
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has more fonts
         yield
 
 
 def axes(x: str = "", y: str = "", size: tuple[float, float] = WIDE) -> tuple[Figure, Axes]:
-    """An empty plot, transparent, with a faint grid and axes at the left and below only."""
+    """Return an empty, transparent plot with a faint grid and only the left and bottom axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
@@ -71,7 +71,7 @@ def axes(x: str = "", y: str = "", size: tuple[float, float] = WIDE) -> tuple[Fi
 
 
 def logarithmic(axis: Axis, values: Sequence[float], most: int = 8) -> None:
-    """Make an axis logarithmic, with at most about `most` plain numbers on it; left as it is unless all are above 0."""
+    """Make an axis logarithmic, with at most about `most` plain tick labels, if all values are positive."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
     if not values or min(values) <= 0:
@@ -85,20 +85,20 @@ def logarithmic(axis: Axis, values: Sequence[float], most: int = 8) -> None:
 
 
 def _round_numbers(low: float, high: float, most: int) -> list[float]:
-    """Numbers between two others as one would write them on a logarithmic axis."""
+    """Return round tick values of a logarithmic axis from `low` to `high`."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     choices = [[1, 2, 3, 5], [1, 2, 5], [1, 3], [1]] + [[1]] * 8
     for skip, digits in enumerate(choices):
-        every = max(1, skip - 2)  # each decade, then each second one, and so on
-        found = [d * 10.0**p for p in powers if p % every == 0 for d in digits]
-        found = [float(f"{v:.1g}") for v in found if low / 1.05 <= v <= high * 1.05]
-        if len(found) <= most:
+        every = max(1, skip - 2)  # every decade, then every second one, and so on
+        ticks = [d * 10.0**p for p in powers if p % every == 0 for d in digits]
+        ticks = [float(f"{v:.1g}") for v in ticks if low / 1.05 <= v <= high * 1.05]
+        if len(ticks) <= most:
             break
-    return found
+    return ticks
 
 
 def integers(axis: Axis, values: Sequence[float]) -> None:
-    """Ticks at whole numbers only, when all values are whole."""
+    """Place ticks at whole numbers only, if all values are whole."""
     from matplotlib.ticker import MaxNLocator
 
     if all(float(v).is_integer() for v in values):
@@ -106,34 +106,34 @@ def integers(axis: Axis, values: Sequence[float]) -> None:
 
 
 def legend(axes: Axes) -> None:
-    """A legend without a frame above the plot, where it hides nothing, when there is anything to name."""
+    """Add a legend without a frame above the plot, where it covers no data, if there are labels."""
     if axes.get_legend_handles_labels()[0]:
-        place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 4, "columnspacing": 1.0}
-        axes.legend(frameon=False, labelcolor=INK, fontsize=8.5, handlelength=1.4, **place)
+        layout: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 4, "columnspacing": 1.0}
+        axes.legend(frameon=False, labelcolor=INK, fontsize=8.5, handlelength=1.4, **layout)
 
 
 def plain(text: str) -> str:
-    """`text` as it may stand in a picture: what cannot be printed becomes a question mark."""
+    """Return `text` with a question mark for each character that is not printable."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def short(text: str, length: int = 24) -> str:
-    """`text`, cut in the middle when it is longer than `length`."""
+    """Return `text`, shortened in the middle if it is longer than `length`."""
     half = (length - 1) // 2
     return plain(text if len(text) <= length else f"{text[:half]}…{text[-half:]}")
 
 
 def svg(figure: Figure) -> str:
-    """The figure as an `<svg>` element in its own colours."""
+    """Return the figure as an `<svg>` element in its own colours."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    figure.set_layout_engine("none")  # all has its place now: another format need not look for it again
+    figure.set_layout_engine("none")  # the layout is done: do not repeat it for another format
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
 
 def on_page(picture: str, name: str, label: str) -> str:
-    """An `<svg>` for the page: the style sheet's colours, ids of its own, and `label` for who cannot see it."""
+    """Return an `<svg>` for the page: colours of the style sheet, unique ids, and `label` for screen readers."""
     from html import escape
 
     body = re.sub(r"<metadata>.*?</metadata>", "", picture, flags=re.DOTALL)
@@ -146,7 +146,7 @@ def on_page(picture: str, name: str, label: str) -> str:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure on white."""
+    """Return the figure as PNG on white."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Numbers behind figures 3 to 6 of the paper, from any run."""
+"""Numbers of figures 3 to 6 of the paper, from any run."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ripieno.tasks.metrics import losses
 from ripieno.types import Member
 
 BUDGETS = 6
-"""Lines of figures 3 and 4."""
+"""Number of lines in figures 3 and 4."""
 MOMENTS = 8
-"""Points of each line."""
+"""Number of points of each line."""
 SIZES = (1, 2, 3, 4, 6, 8, 12)
-"""Sizes that forward selects in figures 5 and 6."""
+"""Ensemble sizes of forward selection in figures 5 and 6."""
 
 
 @dataclass(frozen=True)
 class FigurePoint:
-    """An ensemble as a point: its `label` (`B20` or `#4`), cost in seconds, error on the test split in 0..1."""
+    """An ensemble as a point: `label` (`B20` or `#4`), cost in seconds, error on the test split in 0..1."""
 
     method: Method
     label: str
@@ -40,9 +40,9 @@ class Figures:
 
     budgets: tuple[float, ...]
     hours: tuple[float, ...]
-    """training time spent by all slots together"""
+    """total training time of all slots"""
     error_by_time: Mapping[float, tuple[float | None, ...]]
-    """None where nothing fits the budget yet"""
+    """None where no ensemble fits the budget yet"""
     points: tuple[FigurePoint, ...]
 
 
@@ -52,9 +52,10 @@ def figures(
     score: str,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Figures | None:
-    """The numbers, None when fewer than two members have a cost and test predictions.
+    """Return the numbers; None if fewer than two members have a cost and test predictions.
 
-    `costs` are seconds by member; `score` is `accuracy` or `macro_f1`; errors are one minus it on the test split.
+    `costs` are seconds by member; `score` is `accuracy` or `macro_f1`; an error is one minus the score on the test
+    split.
     """
     priced = sorted(m for m in library.ids() if m in costs)
     evaluate(library, priced, progress)
@@ -75,12 +76,12 @@ def figures(
     def chosen(
         among: Sequence[int], budget: float | None, method: Method = "smobf", size: int | None = None
     ) -> Choice | None:
-        """The choice among some of the members, as indices into all of them."""
+        """Return the choice among some of the members, as indices into all of them."""
         try:
-            found = select_members(truth[list(among)], None, seconds[list(among)], budget, method, size=size)
+            choice = select_members(truth[list(among)], None, seconds[list(among)], budget, method, size=size)
         except SelectionError:
-            return None  # nothing fits the budget, or there are fewer members than asked for
-        return Choice(tuple(among[i] for i in found.members), found.weights, found.loss, found.cost)
+            return None  # no ensemble fits the budget, or there are fewer members than `size`
+        return Choice(tuple(among[i] for i in choice.members), choice.weights, choice.loss, choice.cost)
 
     at = _training_hours(library.members())
     hours = [at[m] for m in ids]
@@ -91,12 +92,12 @@ def figures(
         then = [chosen([i for i, h in enumerate(hours) if h <= moment + 1e-9], budget) for moment in moments]
         lines[budget] = tuple(None if c is None else error(c) for c in then)
     progress("choosing for the paper's figures", len(budgets), len(budgets) + 1)
-    everybody = range(len(ids))
+    all_members = range(len(ids))
     points = []
-    asked: list[tuple[Method, str, float | None, int | None]] = [("smobf", f"B{b:g}", b, None) for b in budgets]
-    asked += [("forward", f"#{size}", None, size) for size in SIZES]
-    for method, label, limit, size in asked:
-        choice = chosen(everybody, limit, method, size)
+    requests: list[tuple[Method, str, float | None, int | None]] = [("smobf", f"B{b:g}", b, None) for b in budgets]
+    requests += [("forward", f"#{size}", None, size) for size in SIZES]
+    for method, label, limit, size in requests:
+        choice = chosen(all_members, limit, method, size)
         if choice is not None:
             points.append(FigurePoint(method, label, choice.cost, len(choice.members), error(choice)))
     progress("choosing for the paper's figures", len(budgets) + 1, len(budgets) + 1)
@@ -104,7 +105,7 @@ def figures(
 
 
 def _training_hours(members: Sequence[Member]) -> dict[str, float]:
-    """Training time of the whole search, over all slots together, when each member was made."""
+    """Return the total training hours of the search, over all slots, at the creation of each member."""
     spent, at = 0.0, {}
     last: dict[int, float] = {}
     for member in sorted(members, key=lambda m: (m.created, m.id)):

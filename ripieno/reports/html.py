@@ -1,4 +1,4 @@
-"""The report: everything a run knows, in one HTML file that opens from disk without a network."""
+"""Report of a run in one HTML file, which opens from disk without a network."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from ripieno.reports.thumbnails import pick, thumbnails
 from ripieno.types import Ensemble, Metric
 
 LISTED = 20
-"""Members in the table of the best."""
+"""Maximum number of members in the table of the best."""
 FAILED = 20
-"""Failed jobs listed."""
+"""Maximum number of failed jobs listed."""
 
 
 def report(
     run: str | Path | Library, *, progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None
 ) -> Path:
-    """Write `report.html` into the run's folder, and beside it `report/` with its plots and numbers; return its path.
+    """Write `report.html`, and `report/` with its plots and numbers, to the run's folder; return the page's path.
 
-    The page needs nothing but itself; it stays under 5 MB for a thousand members, whatever the data set.
-    Raises LibraryError when the run has no members, MissingExtraError without the `report` extra.
+    The page needs no other file. It stays under 5 MB for a thousand members, for any data set. Raises LibraryError when
+    the run has no members, MissingExtraError without the `report` extra.
     """
     require("jinja2")
     require("matplotlib")
@@ -84,31 +84,31 @@ def _render(reading: RunData, explored: explorer.Explorer | None, parts: section
         listed=reading.members[:LISTED],
         style=_asset("style.css"),
         script=script,
-        # the browser runs this script and no other
+        # the content security policy allows only this script
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         data=payload.embedded(_data(reading, explored)) if explored else "",
     )
 
 
 def listed(reading: RunData, explored: explorer.Explorer | None) -> list[Ensemble]:
-    """Ensembles in the table: those kept in the run and, where it is none of them, the best of the front."""
+    """Return the ensembles of the table: those of the run, and the best of the front if it is not one of them."""
     best = explored.spots[-1] if explored else None
     return [*reading.ensembles, *([best.ensemble] if best and not best.names else [])]
 
 
 def scores_of(reading: RunData, ensembles: Sequence[Ensemble]) -> list[str]:
-    """Scores that the table shows: the run's own, and those that an ensemble was chosen by."""
-    aimed = [e.loss.replace("-", "_") for e in ensembles if e.loss in get_args(Metric)]
-    return list(dict.fromkeys([reading.score, *aimed]))
+    """Return the scores of the table: the run's own, and those that an ensemble was selected by."""
+    objectives = [e.loss.replace("-", "_") for e in ensembles if e.loss in get_args(Metric)]
+    return list(dict.fromkeys([reading.score, *objectives]))
 
 
 def _data(reading: RunData, explored: explorer.Explorer) -> dict[str, Any]:
     pictures: dict[int, str] = {}
     if reading.dataset is not None:
-        place = payload.places(explored, reading.dataset)
-        rows = [row for row in pick(payload.wanted_rows(explored)) if row in place]
-        drawn = thumbnails(reading.dataset, [place[row] for row in rows])
-        pictures = {row: drawn[place[row]] for row in rows if place[row] in drawn}
+        index = payload.places(explored, reading.dataset)
+        rows = [row for row in pick(payload.wanted_rows(explored)) if row in index]
+        drawn = thumbnails(reading.dataset, [index[row] for row in rows])
+        pictures = {row: drawn[index[row]] for row in rows if index[row] in drawn}
     return payload.payload(reading, explored, pictures)
 
 

@@ -1,4 +1,4 @@
-"""The folder beside the report: each plot as SVG and PNG, its numbers as CSV. The page links to what was written."""
+"""The report's folder of files: each plot as SVG and PNG, its numbers as CSV. The page links to them."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ Cell = str | float | int | bool | None
 
 @dataclass(frozen=True)
 class PlotFile:
-    """A plot on the page: `name` of its files, `caption`, what it looks like, and what can be had of it."""
+    """A plot on the page: `name` of its files, `caption`, SVG, and links to its files."""
 
     name: str
     caption: str
     picture: str
-    """an `<svg>` element, empty for one that the page draws itself"""
+    """an `<svg>` element, empty for a plot that the page draws itself"""
     links: tuple[tuple[str, str], ...]
-    """(what, relative address)"""
+    """(format, relative address)"""
     note: str = ""
 
 
 @dataclass
 class PlotWriter:
-    """Writes `report/` beside `report.html`; what a former report left there is removed."""
+    """Writer of the folder `report/` next to `report.html`; removes the files of a former report."""
 
     path: Path
     written: list[str] = field(default_factory=list)
@@ -41,30 +41,30 @@ class PlotWriter:
     def plot(
         self, name: str, caption: str, figure: Figure, label: str, numbers: str | None = None, note: str = ""
     ) -> PlotFile:
-        """Write `name.svg` and `name.png`; `label` says in words what is to be seen; `numbers` is a CSV's name."""
+        """Write `name.svg` and `name.png`; `label` describes the plot in words; `numbers` is the name of a CSV file."""
         drawn = figure_style.svg(figure)
         self._write(f"{name}.svg", drawn.encode("utf-8", "replace"))
         self._write(f"{name}.png", figure_style.png(figure))
-        own = [("SVG", self._address(f"{name}.svg")), ("PNG", self._address(f"{name}.png"))]
+        links = [("SVG", self._address(f"{name}.svg")), ("PNG", self._address(f"{name}.png"))]
         if numbers is not None:
-            own.append(("CSV", self._address(f"{numbers}.csv")))
-        return PlotFile(name, caption, figure_style.on_page(drawn, name, label), tuple(own), note)
+            links.append(("CSV", self._address(f"{numbers}.csv")))
+        return PlotFile(name, caption, figure_style.on_page(drawn, name, label), tuple(links), note)
 
     def table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> tuple[str, str]:
-        """Write `name.csv`; gives its link."""
+        """Write `name.csv`; return its link."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([[_harmless(cell) for cell in row] for row in rows])
+        writer.writerows([[_escaped(cell) for cell in row] for row in rows])
         self._write(f"{name}.csv", text.getvalue().encode("utf-8", "replace"))
         return ("CSV", self._address(f"{name}.csv"))
 
     def tables(self) -> list[tuple[str, str]]:
-        """(name, address) of the CSV files."""
+        """Return (name, address) of the CSV files."""
         return [(name.removesuffix(".csv"), self._address(name)) for name in sorted(self.written) if ".csv" in name]
 
     def close(self) -> None:
-        """Remove pictures and tables of a former report that this one has not."""
+        """Remove plots and tables of a former report that this one has not written."""
         for path in self.path.glob("*"):
             if path.suffix in (".svg", ".png", ".csv") and path.name not in self.written:
                 path.unlink()
@@ -77,6 +77,6 @@ class PlotWriter:
         self.written.append(name)
 
 
-def _harmless(cell: Cell) -> Cell:
-    """A text that a spreadsheet would run as a formula is quoted."""
+def _escaped(cell: Cell) -> Cell:
+    """Quote a text that a spreadsheet would run as a formula."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell

@@ -1,4 +1,4 @@
-"""Plots of a search and its library. Each returns a figure and draws in `canvas.style()`."""
+"""Plots of a search and its library. Each function returns a figure; call it within `figure_style.style()`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CURVES = 150
-"""Learning curves at most: the best, and others evenly."""
+"""Maximum number of learning curves: the best trial and an even selection of the rest."""
 BARS = 300
-"""Jobs drawn one by one at most; more are drawn as a sum."""
+"""Maximum number of jobs drawn one by one; more are drawn as a sum."""
 DOTS = 300
-"""Dots of one plot at most."""
+"""Maximum number of dots of one plot."""
 CHOICES = 8
-"""Words named on one axis at most."""
+"""Maximum number of labelled categories on one axis."""
 
 
 def learning_curves(trials: Sequence[TrialSummary]) -> Figure:
-    """Validation cross-entropy against epochs, a line a trial with a dot where it was stopped; the best stands out."""
+    """Plot validation cross-entropy against epochs, a line per trial with a dot at its end; highlight the best."""
     figure, axes = figure_style.axes("epoch", "validation cross-entropy")
     best = min(trials, key=lambda t: t.loss, default=None)
     stops = sorted({t.stopped for t in trials})
@@ -51,51 +51,51 @@ def learning_curves(trials: Sequence[TrialSummary]) -> Figure:
 
 
 def halving(rungs: Sequence[tuple[int, int, int]]) -> Figure:
-    """How many trials got to each rung, and how many went on from it."""
+    """Plot the number of trials that reached each rung, and that of trials promoted from it."""
     figure, axes = figure_style.axes("epochs trained", "trials")
-    places = range(len(rungs))
-    on = [came - stopped for _, came, stopped in rungs]
-    axes.bar(places, [came for _, came, _ in rungs], color=BLUE, alpha=0.35, width=0.62, label="stopped")
-    axes.bar(places, on, color=ORANGE, alpha=0.9, width=0.62, label="went on")
-    for place, (_, came, _stopped) in zip(places, rungs, strict=True):
-        axes.annotate(str(came), (place, came), (0, 3), "data", "offset points", ha="center", color=INK, fontsize=8)
-    axes.set_xticks(list(places), [str(epoch) for epoch, *_ in rungs])
+    positions = range(len(rungs))
+    promoted = [reached - stopped for _, reached, stopped in rungs]
+    axes.bar(positions, [reached for _, reached, _ in rungs], color=BLUE, alpha=0.35, width=0.62, label="stopped")
+    axes.bar(positions, promoted, color=ORANGE, alpha=0.9, width=0.62, label="promoted")
+    for x, (_, reached, _stopped) in zip(positions, rungs, strict=True):
+        axes.annotate(str(reached), (x, reached), (0, 3), "data", "offset points", ha="center", color=INK, fontsize=8)
+    axes.set_xticks(list(positions), [str(epoch) for epoch, *_ in rungs])
     axes.margins(y=0.12)
     figure_style.integers(axes.yaxis, [0])
     figure_style.legend(axes)
     return figure
 
 
-def slots(stays: Sequence[SlotInterval]) -> Figure:
-    """Which slot trained when; with many jobs, how many slots were busy."""
-    hours = max(s.end for s in stays)
+def slots(intervals: Sequence[SlotInterval]) -> Figure:
+    """Plot the jobs of each slot over time; with many jobs, the number of busy slots."""
+    hours = max(s.end for s in intervals)
     scale, unit = (60, "minutes") if hours < 2 else (1, "hours")
-    figure, axes = figure_style.axes(f"{unit} since the first job", "slot" if len(stays) <= BARS else "slots busy")
-    if len(stays) > BARS:
-        moments, numbers = busy(stays)
+    figure, axes = figure_style.axes(f"{unit} since the first job", "slot" if len(intervals) <= BARS else "slots busy")
+    if len(intervals) > BARS:
+        moments, numbers = busy(intervals)
         few = np.unique(np.linspace(0, len(moments) - 1, min(600, len(moments))).astype(int))
         times, counts = [moments[i] * scale for i in few], [numbers[i] for i in few]
         axes.fill_between(times, counts, step="post", color=BLUE, alpha=0.4, linewidth=0)
         figure_style.integers(axes.yaxis, [0])
         return figure
-    epochs = sorted({s.epoch for s in stays})
+    epochs = sorted({s.epoch for s in intervals})
     for epoch in epochs:
         far = (1 + epochs.index(epoch)) / len(epochs)
-        own = [s for s in stays if s.epoch == epoch]
-        lengths = [(s.end - s.start) * scale for s in own]
+        jobs = [s for s in intervals if s.epoch == epoch]
+        lengths = [(s.end - s.start) * scale for s in jobs]
         axes.barh(
-            [s.slot for s in own], lengths, left=[s.start * scale for s in own], height=0.7,
+            [s.slot for s in jobs], lengths, left=[s.start * scale for s in jobs], height=0.7,
             color=BLUE, alpha=round(0.2 + 0.7 * far, 2), label=f"to epoch {epoch}" if len(epochs) <= 6 else None,
             linewidth=0,
         )  # fmt: skip
-    axes.set_yticks(range(1 + max(s.slot for s in stays)))
+    axes.set_yticks(range(1 + max(s.slot for s in intervals)))
     axes.grid(visible=False, axis="y")
     figure_style.legend(axes)
     return figure
 
 
 def hyperparameter(trials: Sequence[TrialSummary], name: str) -> Figure:
-    """A hyperparameter against the lowest validation cross-entropy, a dot a trial, the stronger the longer trained."""
+    """Plot the lowest validation cross-entropy against a hyperparameter, a dot per trial, darker if trained longer."""
     figure, axes = figure_style.axes("", "", figure_style.SMALL)
     best = min(trials, key=lambda t: t.loss)
     known = [t for t in _some(trials, DOTS, best) if name in t.configuration]
@@ -109,18 +109,18 @@ def hyperparameter(trials: Sequence[TrialSummary], name: str) -> Figure:
             axes.locator_params(axis="x", nbins=4)
             figure_style.integers(axes.xaxis, xs)
     else:
-        words = sorted({str(v) for v in values})
-        xs = [words.index(str(v)) + 0.25 * np.sin(7.0 * i) for i, v in enumerate(values)]  # apart, the same each time
-        axes.set_xticks(range(len(words)), [figure_style.short(w, 11) for w in words])
-        if len(words) > CHOICES:
+        choices = sorted({str(v) for v in values})
+        xs = [choices.index(str(v)) + 0.25 * np.sin(7.0 * i) for i, v in enumerate(values)]  # deterministic jitter
+        axes.set_xticks(range(len(choices)), [figure_style.short(c, 11) for c in choices])
+        if len(choices) > CHOICES:
             axes.set_xticks([])
     far = max(t.stopped for t in known)
     for level in (0.25, 0.5, 0.85):
-        own = [i for i, t in enumerate(known) if _level(t.stopped / far) == level]
-        axes.plot([xs[i] for i in own], [losses[i] for i in own], "o", color=BLUE, alpha=level, markersize=3)
+        chosen = [i for i, t in enumerate(known) if _level(t.stopped / far) == level]
+        axes.plot([xs[i] for i in chosen], [losses[i] for i in chosen], "o", color=BLUE, alpha=level, markersize=3)
     if best in known:
-        place = known.index(best)
-        axes.plot([xs[place]], [losses[place]], "o", color=ORANGE, markersize=5)
+        index = known.index(best)
+        axes.plot([xs[index]], [losses[index]], "o", color=ORANGE, markersize=5)
     figure_style.logarithmic(axes.yaxis, losses, 5)
     return figure
 
@@ -128,7 +128,7 @@ def hyperparameter(trials: Sequence[TrialSummary], name: str) -> Figure:
 def library(
     members: Sequence[Member], costs: Mapping[str, float], ensembles: Sequence[Ensemble], kind: str, unit: str
 ) -> Figure:
-    """Validation cross-entropy against cost: every measured network, and the ensembles among them."""
+    """Plot validation cross-entropy against cost: every measured network, and the ensembles."""
     figure, axes = figure_style.axes(f"cost ({unit})", "validation cross-entropy")
     measured = _some([m for m in members if m.id in costs], DOTS * 3, None)
     xs = [costs[m.id] for m in measured]
@@ -146,15 +146,15 @@ def library(
 
 
 def diversity(members: Sequence[Member], differ: Mapping[str, float], chosen: frozenset[str]) -> Figure:
-    """Validation cross-entropy against disagreement with the other members; those of the front stand out."""
-    figure, axes = figure_style.axes("answers otherwise than another member (%)", "validation cross-entropy")
+    """Plot validation cross-entropy against disagreement with the other members; highlight those of the front."""
+    figure, axes = figure_style.axes("disagreement with another member (%)", "validation cross-entropy")
     drawn = _some(members, DOTS * 3, None)
     groups = (("members", BLUE, 0.55, False), ("in an ensemble of the front", GREEN, 0.95, True))
     for label, colour, alpha, inside in groups:
-        own = [m for m in drawn if (m.id in chosen) == inside]
-        if own:
-            xs = [100 * differ[m.id] for m in own]
-            ys = [m.losses["valid_cross_entropy"] for m in own]
+        group = [m for m in drawn if (m.id in chosen) == inside]
+        if group:
+            xs = [100 * differ[m.id] for m in group]
+            ys = [m.losses["valid_cross_entropy"] for m in group]
             axes.plot(xs, ys, "o", color=colour, alpha=alpha, markersize=3.5, label=label)
     figure_style.logarithmic(axes.yaxis, [m.losses["valid_cross_entropy"] for m in drawn])
     figure_style.legend(axes)
@@ -166,7 +166,7 @@ def _level(share: float) -> float:
 
 
 def _some(items: Sequence[T], most: int, always: T | None) -> list[T]:
-    """At most about `most` of the items, evenly, with the one that must be there."""
-    places = np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))
-    found = [items[i] for i in places]
-    return found if always is None or always in found else [*found, always]
+    """Return at most about `most` of the items, evenly spaced, and `always`."""
+    indices = np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))
+    selected = [items[i] for i in indices]
+    return selected if always is None or always in selected else [*selected, always]

@@ -1,4 +1,4 @@
-"""Plots of the front: what a budget buys, figures 3 to 6 of the paper, confusion and reliability of one ensemble."""
+"""Plots of the front: error by budget, figures 3 to 6 of the paper, confusion and reliability of one ensemble."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def front(ensembles: Sequence[Ensemble], kind: str, unit: str, score: str, metric: str) -> Figure:
-    """Error of the front's ensembles against their cost, on validation and test samples."""
+    """Plot the error of the front's ensembles against their cost, on validation and test samples."""
     figure, axes = figure_style.axes(f"cost ({unit})", f"error: 100 - {metric} (%)")
     for split, colour, marker in (("valid", BLUE, "s"), ("test", ORANGE, "o")):
         key = f"{split}_{score}"
@@ -31,7 +31,7 @@ def front(ensembles: Sequence[Ensemble], kind: str, unit: str, score: str, metri
 
 
 def error_by_time(found: Figures, metric: str) -> Figure:
-    """Figures 3 and 4: test error against the training time of the search, a line a budget."""
+    """Plot figures 3 and 4: test error against the training time of the search, a line per budget."""
     hours = max(found.hours)
     scale, unit = (60, "minutes") if hours < 2 else (1, "hours")
     figure, axes = figure_style.axes(f"training {unit}, all slots together", f"test error: 100 - {metric} (%)")
@@ -50,7 +50,7 @@ def error_by_time(found: Figures, metric: str) -> Figure:
 
 
 def smobf_and_forward(found: Figures, metric: str, unit: str) -> Figure:
-    """Figures 5 and 6: cost against test error of SMOBF (a budget a point) and of forward (a size a point)."""
+    """Plot figures 5 and 6: cost against test error of SMOBF (a point per budget) and forward (a point per size)."""
     figure, axes = figure_style.axes(f"test error: 100 - {metric} (%)", f"cost ({unit})")
     for method, colour, marker in (("smobf", BLUE, "o"), ("forward", ORANGE, "s")):
         points = [p for p in found.points if p.method == method]
@@ -58,22 +58,22 @@ def smobf_and_forward(found: Figures, metric: str, unit: str) -> Figure:
             [100 * p.error for p in points], [p.cost for p in points],
             color=colour, marker=marker, markersize=4, linewidth=1, label=method,
         )  # fmt: skip
-        places: set[tuple[float, float]] = set()
+        labelled: set[tuple[float, float]] = set()
         for p in points:
-            place = (round(100 * p.error, 2), round(p.cost, 3))
-            if place not in places:  # the same ensemble for the next budget: one label is enough
+            position = (round(100 * p.error, 2), round(p.cost, 3))
+            if position not in labelled:  # several budgets may select the same ensemble: label it once
                 axes.annotate(
                     f"#{p.members}", (100 * p.error, p.cost), (4, 3), textcoords="offset points", color=INK, fontsize=7
                 )
-            places.add(place)
+            labelled.add(position)
     figure_style.logarithmic(axes.yaxis, [p.cost for p in found.points])
     figure_style.legend(axes)
     return figure
 
 
 def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
-    """True class (rows) by answer (columns), shares of the row, counts written in."""
-    figure, axes = figure_style.axes("answer", "true class", (5.4, 5.0))
+    """Plot true class (rows) by predicted class (columns): shares of the row as colour, counts as text."""
+    figure, axes = figure_style.axes("predicted class", "true class", (5.4, 5.0))
     table = np.array(counts, dtype=float)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -89,8 +89,8 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
 
 
 def reliability(bins: Sequence[Bin]) -> Figure:
-    """Share answered rightly against confidence; the diagonal is perfect calibration."""
-    figure, axes = figure_style.axes("confidence", "share right", (4.0, 3.6))
+    """Plot accuracy against confidence; the diagonal is perfect calibration."""
+    figure, axes = figure_style.axes("confidence", "accuracy", (4.0, 3.6))
     width = 1 / len(bins)
     axes.bar(
         [(i + 0.5) * width for i in range(len(bins))], [b.accuracy for b in bins], width * 0.9, color=BLUE, alpha=0.6

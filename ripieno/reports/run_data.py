@@ -1,4 +1,4 @@
-"""What a report is made of, read from a run once."""
+"""Data of a report, read from a run once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ripieno.library.bench_records import BenchRecord, benches_of, bundles_of
 from ripieno.types import Allocation, Dataset, Ensemble, Front, Member, Split
 
 METRICS = {"macro_f1": "macro-F1"}
-"""Scores as people write them, where that differs."""
+"""Display names of scores, where they differ from the keys."""
 UNITS = {
     "seconds": "seconds for 2,000 images",
     "memory": "bytes",
@@ -24,41 +24,41 @@ UNITS = {
 
 @dataclass(frozen=True)
 class RunData:
-    """A run as the report sees it."""
+    """Data of a run for the report."""
 
     library: Library
     members: tuple[Member, ...]
-    """by validation cross-entropy, the best first"""
+    """sorted by validation cross-entropy, the best first"""
     dataset: Dataset | None
     score: str
     """`accuracy` or `macro_f1`"""
     kind: str
-    """the cost that the report is about"""
+    """the kind of cost that the report uses"""
     device: str
     costs: Mapping[str, float]
     """of `kind`, by member"""
     ensembles: tuple[Ensemble, ...]
-    """those chosen under a budget of `kind`"""
+    """ensembles selected under a budget of `kind`"""
     allocations: tuple[Allocation, ...]
     benches: tuple[tuple[str, BenchRecord], ...] = ()
-    """of the run's deployments, by name, those of each in time"""
+    """benchmarks of the run's deployments, by name and then by time"""
 
     @property
     def unit(self) -> str:
-        """What the cost counts."""
+        """Unit of the cost."""
         return UNITS.get(self.kind, self.kind)
 
     @property
     def metric(self) -> str:
-        """The score as people write it."""
+        """Display name of the score."""
         return METRICS.get(self.score, self.score)
 
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
+        """Return the names of the classes."""
         return self.members[0].classes
 
     def split(self, ids: tuple[str, ...]) -> Split:
-        """The split to show these members on: the test split when all have predictions for it."""
+        """Return the split to show these members on: the test split if all have predictions for it."""
         return "test" if all(self.library.has_probabilities(m, "test") for m in ids) else "valid"
 
 
@@ -66,12 +66,14 @@ def load_run(library: Library) -> RunData:
     """Read a run. Raises LibraryError when it has no members."""
     members = library.members()
     if not members:
-        raise LibraryError(f"{library.path} has no members: `{command('tune', 'DATA', run=library.path)}` makes some")
+        raise LibraryError(
+            f"{library.path} has no members: train some with `{command('tune', 'DATA', run=library.path)}`"
+        )
     dataset = open_dataset(library.dataset_path) if (library.dataset_path / "dataset.json").exists() else None
     kinds = {kind for m in members for kind in m.costs}
-    brought = len(kinds) == 1 and all(m.format == "predictions" for m in members)
-    kind = kinds.pop() if brought else "seconds"
-    device = "" if brought else library.usual_device()
+    imported = len(kinds) == 1 and all(m.format == "predictions" for m in members)
+    kind = kinds.pop() if imported else "seconds"
+    device = "" if imported else library.usual_device()
     costs = {m.id: m.costs[kind] for m in members if kind in m.costs}
     if device:
         known = {m.id for m in members}
@@ -91,7 +93,7 @@ def load_run(library: Library) -> RunData:
 
 
 def kept_front(reading: RunData) -> Front | None:
-    """The run's own front when it is about the report's cost and all its members are still there."""
+    """Return the run's own front if it is of the report's kind of cost and all its members still exist."""
     front = reading.library.front()
     if front is None or front.kind != reading.kind or not front.ensembles:
         return None

@@ -1,4 +1,4 @@
-"""The parts of a report: which plots there are, in which order, with which words."""
+"""Sections of a report: their plots, order and texts."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from ripieno.reports.search import (
 from ripieno.types import DISABLED, Allocation, describe_effect
 
 HYPERPARAMETERS = 24
-"""Plots of hyperparameters at most, those that go with the loss most closely."""
+"""Maximum number of plots of hyperparameters: those with the strongest rank correlation with the loss."""
 ALLOCATIONS = 6
-"""Pictures of allocations at most."""
+"""Maximum number of plots of allocations."""
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass
 class Sections:
-    """Plots by section; `best` are static plots of the dearest ensemble, that the page draws itself."""
+    """Plots by section, and the tables without a plot."""
 
     trials: int
     slots: int
@@ -45,7 +45,7 @@ class Sections:
     allocations: list[tuple[Allocation, PlotFile]]
     serving: list[PlotFile]
     tables: list[tuple[str, str]]
-    """(name, address) of the CSV files that no plot links to"""
+    """(name, address) of all CSV files"""
 
 
 def draw(
@@ -57,7 +57,7 @@ def draw(
     chosen: frozenset[str],
     progress: Progress,
 ) -> Sections:
-    """Draw and write everything."""
+    """Draw all plots, write all files, and return the sections."""
     tried = trials(reading.members)
     names = varying_hyperparameters(tried)[:HYPERPARAMETERS]
     steps, done = 5 + len(names), 0
@@ -68,14 +68,14 @@ def draw(
         done += 1
 
     step()
-    ran = slot_intervals(reading.members)
-    csv_tables.write_search(folder, tried, rungs(tried), ran)
+    intervals = slot_intervals(reading.members)
+    csv_tables.write_search(folder, tried, rungs(tried), intervals)
     csv_tables.write_members(folder, reading, differ)
     csv_tables.write_ensembles(folder, "ensembles", reading.ensembles, reading.kind)
     made = Sections(
         trials=len(tried),
-        slots=1 + max((s.slot for s in ran), default=-1),
-        use=utilisation(ran),
+        slots=1 + max((s.slot for s in intervals), default=-1),
+        use=utilisation(intervals),
         search=_search(folder, reading, tried),
         hyperparameters=[],
         library=[],
@@ -115,23 +115,23 @@ def _search(folder: PlotWriter, reading: RunData, tried: Sequence[TrialSummary])
         folder.plot(
             "learning-curves", "Loss by epoch", plots.learning_curves(tried),
             f"Learning curves of {len(tried)} trials; the best, trial {best.number}, ends at {best.loss:.4f}.",
-            "curves", "A line a trial; it ends with a dot at the rung where it was stopped."
+            "curves", "One line per trial; it ends with a dot at the rung where the trial stopped."
             + (f" {plots.CURVES} of {len(tried)} are drawn." if len(tried) > plots.CURVES else ""),
         ),
         folder.plot(
-            "rungs", "Who went on", plots.halving(rungs(tried)),
-            "; ".join(f"{came} trials came to epoch {at}, {stopped} stopped" for at, came, stopped in rungs(tried)),
-            "rungs", "Trials that came to each rung, and how many of them were promoted from it.",
+            "rungs", "Trials by rung", plots.halving(rungs(tried)),
+            "; ".join(f"{n} trials reached epoch {epoch}, {stopped} stopped" for epoch, n, stopped in rungs(tried)),
+            "rungs", "Trials that reached each rung, and those that were promoted from it.",
         ),
     ]  # fmt: skip
-    ran = slot_intervals(reading.members)
-    if ran and max(s.end for s in ran) > 0:
+    jobs = slot_intervals(reading.members)
+    if jobs and max(s.end for s in jobs) > 0:
         made.append(
             folder.plot(
-                "slots", "Slots busy over time", plots.slots(ran),
-                f"{len(ran)} jobs in {1 + max(s.slot for s in ran)} slots, busy {utilisation(ran):.0%} of the time.",
-                "slots", f"Busy {utilisation(ran):.0%} of the time. A bar a job, the darker the more epochs."
-                if len(ran) <= plots.BARS else f"Busy {utilisation(ran):.0%} of the time.",
+                "slots", "Busy slots over time", plots.slots(jobs),
+                f"{len(jobs)} jobs in {1 + max(s.slot for s in jobs)} slots, busy {utilisation(jobs):.0%} of the time.",
+                "slots", f"Busy {utilisation(jobs):.0%} of the time. One bar per job, darker with more epochs."
+                if len(jobs) <= plots.BARS else f"Busy {utilisation(jobs):.0%} of the time.",
             )
         )  # fmt: skip
     return made
@@ -139,10 +139,10 @@ def _search(folder: PlotWriter, reading: RunData, tried: Sequence[TrialSummary])
 
 def _hyperparameter(folder: PlotWriter, tried: Sequence[TrialSummary], name: str) -> PlotFile:
     slope = trend(tried, name)
-    words = "no order" if slope is None else f"rank correlation {slope:+.2f}".replace("-", "\N{MINUS SIGN}")
+    note = "no rank correlation" if slope is None else f"rank correlation {slope:+.2f}".replace("-", "\N{MINUS SIGN}")
     figure = plots.hyperparameter(tried, name)
     file = f"hyperparameter-{_file(name)}"
-    return folder.plot(file, name, figure, f"{name} against the lowest loss: {words}.", "trials", words)
+    return folder.plot(file, name, figure, f"{name} against the lowest loss: {note}.", "trials", note)
 
 
 def _library(
@@ -160,7 +160,7 @@ def _library(
             folder.plot(
                 "library", "Loss against cost",
                 plots.library(reading.members, reading.costs, ensembles, reading.kind, reading.unit),
-                f"{len(reading.costs)} networks by cost and loss; below them the line of the best ensembles.",
+                f"{len(reading.costs)} networks by cost and loss, and the line of the best ensembles.",
                 "members", f"{len(reading.costs)} of {len(reading.members)} networks have a cost{on}.",
             )
         )  # fmt: skip
@@ -168,8 +168,8 @@ def _library(
         made.append(
             folder.plot(
                 "diversity", "Loss against diversity", plots.diversity(reading.members, differ, chosen),
-                "Each member's loss by the share of samples that it answers otherwise than another member.",
-                "members", "What helps an ensemble is low, for its loss, and to the right, for its difference.",
+                "Each member's loss by the share of samples that it classifies differently from another member.",
+                "members", "Members that help an ensemble have a low loss (bottom) and high disagreement (right).",
             )
         )  # fmt: skip
     return made
@@ -187,12 +187,12 @@ def _front(folder: PlotWriter, reading: RunData, explored: Explorer) -> list[Plo
             f"{len(ensembles)} ensembles by cost and error.", "front",
         ),
         folder.plot(
-            "confusion", "Confusion of the dearest", plots_front.confusion(best.judged.confusion, shown),
-            "Confusion of the dearest ensemble.", "confusion",
+            "confusion", "Confusion of the most expensive", plots_front.confusion(best.judged.confusion, shown),
+            "Confusion of the most expensive ensemble.", "confusion",
         ),
         folder.plot(
-            "reliability", "Reliability of the dearest", plots_front.reliability(best.judged.bins),
-            f"Reliability of the dearest ensemble; its expected calibration error is {best.judged.error:.3f}.",
+            "reliability", "Reliability of the most expensive", plots_front.reliability(best.judged.bins),
+            f"Reliability of the most expensive ensemble; its expected calibration error is {best.judged.error:.3f}.",
             "reliability",
         ),
     ]  # fmt: skip
@@ -201,39 +201,41 @@ def _front(folder: PlotWriter, reading: RunData, explored: Explorer) -> list[Plo
 def _paper(folder: PlotWriter, reading: RunData, found: Figures) -> list[PlotFile]:
     return [
         folder.plot(
-            "error-by-time", "What search time buys (figures 3 and 4)",
+            "error-by-time", "Error by search time (figures 3 and 4)",
             plots_front.error_by_time(found, reading.metric),
-            "Test error by training time, a line a budget.", "error-by-time",
-            "Test error of the ensemble for each budget B, chosen from the members there were by then.",
+            "Test error by training time, one line per budget.", "error-by-time",
+            "Test error of the ensemble for each budget B, selected from the members trained by that time.",
         ),
         folder.plot(
-            "smobf-and-forward", "SMOBF and the plain greedy (figures 5 and 6)",
+            "smobf-and-forward", "SMOBF and forward selection (figures 5 and 6)",
             plots_front.smobf_and_forward(found, reading.metric, reading.unit),
             "Cost by test error of SMOBF and of forward selection.", "smobf-and-forward",
-            "Each point is an ensemble, # its members; left and low is best.",
+            "Each point is an ensemble, labelled with its number of members; bottom left is best.",
         ),
     ]  # fmt: skip
 
 
 def _allocation(folder: PlotWriter, reading: RunData, allocation: Allocation) -> PlotFile:
-    found = plots_allocation.explain_or_none(reading.library, allocation)
-    seats = found.seats if found else ()
+    explanation = plots_allocation.explain_or_none(reading.library, allocation)
+    reports = explanation.seats if explanation else ()
     name = f"allocation-{_file(allocation.name)}"
     folder.table(
         name,
         ("member", "device", "lane", "batch_size", "share_of_time", "images_per_second"),
         [
             (p.member, p.device, p.lane, p.batch_size, *((s.share, s.rate) if s else (None, None)))
-            for p, s in zip(allocation.placements, seats or [None] * len(allocation.placements), strict=True)
+            for p, s in zip(allocation.placements, reports or [None] * len(allocation.placements), strict=True)
         ],
     )
-    lanes = len({(p.device, p.lane) for p in allocation.placements})
-    label = f"{len(allocation.placements)} placements in {lanes} lanes of {len(allocation.devices)} devices."
-    note = plots_allocation.in_words(found) if found else "Who shares which lane; without profiles, not for how long."
-    if (turns := reading.library.cascade(allocation.ensemble)) and turns.threshold < DISABLED:
-        said = (f"{describe_effect(effect)} ({split})" for split, effect in turns.effects.items())
-        note += f" Asking members in turn {'; '.join(said)}."
-    return folder.plot(name, allocation.name, plots_allocation.picture(allocation, seats), label, name, note)
+    workers = len({(p.device, p.lane) for p in allocation.placements})
+    label = f"{len(allocation.placements)} placements on {workers} workers of {len(allocation.devices)} devices."
+    note = "Members on each worker; their shares of time are unknown without profiles."
+    if explanation:
+        note = plots_allocation.in_words(explanation)
+    if (cascade := reading.library.cascade(allocation.ensemble)) and cascade.threshold < DISABLED:
+        effects = (f"{describe_effect(effect)} ({split})" for split, effect in cascade.effects.items())
+        note += f" Early exit {'; '.join(effects)}."
+    return folder.plot(name, allocation.name, plots_allocation.picture(allocation, reports), label, name, note)
 
 
 def _speed(folder: PlotWriter, allocations: Sequence[Allocation]) -> PlotFile:
@@ -246,11 +248,11 @@ def _speed(folder: PlotWriter, allocations: Sequence[Allocation]) -> PlotFile:
             for a in allocations
         ],
     )
-    label = "; ".join(f"{a.name}: {a.throughput:.0f} images a second measured" for a in allocations if a.throughput)
-    return folder.plot("serving", "Images a second", plots_allocation.speed(allocations), label, "serving")
+    label = "; ".join(f"{a.name}: {a.throughput:.0f} images/s measured" for a in allocations if a.throughput)
+    return folder.plot("serving", "Images per second", plots_allocation.speed(allocations), label, "serving")
 
 
 def _file(name: str) -> str:
-    """`name` as a file may be called and an address may hold it; another one for every name."""
+    """Return `name` as a valid file name and address, unique for every name."""
     clean = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in name)
     return clean if clean == name else f"{clean[:80]}-{crc32(name.encode('utf-8', 'replace')):08x}"

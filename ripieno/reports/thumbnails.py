@@ -1,4 +1,4 @@
-"""Images of a data set as small pictures inside the page, bounded in number and bytes."""
+"""Thumbnails of a data set's images, embedded in the page; limited in number and bytes."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from numpy.typing import NDArray
 from ripieno.types import Dataset
 
 SIDE = 64
-"""Pixels of the longer side at most."""
+"""Maximum pixels of the longer side."""
 NUMBER = 240
-"""Pictures at most."""
+"""Maximum number of thumbnails."""
 BYTES = 1_000_000
-"""Of all pictures together at most, as they stand in the page."""
+"""Maximum total bytes of all thumbnails, as encoded in the page."""
 
 
 def pick(wanted: Sequence[Iterable[int]], most: int = NUMBER) -> tuple[int, ...]:
-    """Which rows to draw: the first of each list, then the second of each, until there are `most`."""
+    """Return the rows to draw: the first of each list, then the second of each, until there are `most`."""
     queues = [list(rows) for rows in wanted]
-    found: dict[int, None] = {}
+    picked: dict[int, None] = {}
     for rank in range(max(map(len, queues), default=0)):
         for queue in queues:
-            if rank < len(queue) and len(found) < most:
-                found.setdefault(queue[rank])
-    return tuple(found)
+            if rank < len(queue) and len(picked) < most:
+                picked.setdefault(queue[rank])
+    return tuple(picked)
 
 
 def thumbnails(dataset: Dataset, rows: Sequence[int], most: int = BYTES) -> dict[int, str]:
-    """Pictures of rows of the data set as `data:` addresses, as many from the first on as `most` bytes hold."""
-    found: dict[int, str] = {}
+    """Return thumbnails of the first rows as `data:` addresses, as many as fit in `most` bytes."""
+    addresses: dict[int, str] = {}
     left = most
     for row in rows:
         address = _address(_colours(np.asarray(dataset.images[row]), dataset))
         left -= len(address)
         if left < 0:
             break
-        found[row] = address
-    return found
+        addresses[row] = address
+    return addresses
 
 
 def _colours(image: NDArray[Any], dataset: Dataset) -> NDArray[np.uint8]:
-    """Grey (height, width) or RGB (height, width, 3) of an image with any number of channels."""
+    """Return an image with any number of channels as grey (height, width) or RGB (height, width, 3)."""
     image = image[..., :3] if image.shape[-1] >= 3 else image[..., :1]
     if image.dtype != np.uint8:
-        # two and a half deviations about the mean become black to white: floats need not lie in 0..1
+        # map the mean +- 2.5 standard deviations to black..white: floats need not be in 0..1
         channels = image.shape[-1]
         mean, std = np.array(dataset.mean[:channels]), np.array(dataset.std[:channels])
         image = np.clip(np.nan_to_num((image - mean) / (5 * std) + 0.5), 0, 1) * 255
@@ -61,7 +61,7 @@ def _address(pixels: NDArray[np.uint8]) -> str:
     picture = Image.fromarray(pixels)
     picture.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
-    # small ones keep every pixel; WebP would blur what one wants to see
+    # small images are kept exactly; WebP would blur their details
     if max(picture.size) <= 32:
         picture.save(buffer, "PNG", optimize=True)
         return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""Which networks to train: spaces, schedulers, samplers, and the driver that keeps a pool busy with them."""
+"""Hyperparameter search: spaces, schedulers, samplers, and the driver that keeps a pool of workers busy."""
 
 from ripieno.search.algorithms import ALGORITHMS, SCHEDULERS, Algorithm
 from ripieno.search.progress import Snapshot, Summary

@@ -1,4 +1,4 @@
-"""Search algorithms by name: each is a scheduler (which trial, how far) and a sampler (which configuration)."""
+"""Search algorithms by name: each pairs a scheduler (trial and epochs) with a sampler (configuration)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ripieno.search.samplers import SAMPLERS, find_sampler
 from ripieno.search.scheduler import Scheduler
 
 MakeScheduler = Callable[[int, int, int | None], Scheduler]
-"""From the most epochs of a trial, eta, and the most trials."""
+"""Factory of a scheduler; arguments: maximum epochs of a trial, eta, maximum number of trials."""
 
 
 def _full(epochs: int, eta: int, trials: int | None) -> Scheduler:
@@ -48,13 +48,16 @@ SCHEDULERS: dict[str, MakeScheduler] = {
     "hyperband-stopping": _hyperband_stopping,
     "generations": _generations,
 }
-"""Schedulers by name: every trial to its last epoch; one bracket; all of Hyperband's brackets; both again, stopping for
-good instead of pausing; a dozen trials at a time."""
+"""Schedulers by name.
+
+`full` trains every trial to its last epoch. `asha` has one bracket, `hyperband` all of Hyperband's; their `-stopping`
+variants stop trials for good instead of pausing them. `generations` runs a dozen trials at a time.
+"""
 
 
 @dataclass(frozen=True)
 class Algorithm:
-    """Names of a scheduler and of a sampler."""
+    """Names of a scheduler and a sampler."""
 
     scheduler: str
     sampler: str
@@ -70,11 +73,11 @@ ALGORITHMS = {
     "smac": Algorithm("full", "smac"),
     "genetic": Algorithm("generations", "genetic"),
 }
-"""Algorithms by name; any other pair goes by the names of both, as in `hyperband+gp`."""
+"""Algorithms by name; any other pair is written `SCHEDULER+SAMPLER`, as in `hyperband+gp`."""
 
 
 def find_algorithm(name: str) -> Algorithm:
-    """The algorithm called `name`, or `scheduler+sampler`. Raises SearchError that lists those there are."""
+    """Return the algorithm called `name` or `scheduler+sampler`. Raises SearchError that lists the known names."""
     if name in ALGORITHMS:
         return ALGORITHMS[name]
     scheduler, plus, sampler = name.partition("+")
@@ -90,9 +93,9 @@ def find_algorithm(name: str) -> Algorithm:
 
 
 def check_algorithm(name: str) -> None:
-    """Raise SearchError when there is no such algorithm, MissingExtraError when what it stands on is not installed."""
+    """Raise SearchError if the algorithm is unknown, MissingExtraError if a package it needs is not installed."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a sampler is experimental
+        warnings.simplefilter("ignore")  # Optuna warns that a sampler is experimental
         find_sampler(find_algorithm(name).sampler)(0)
 
 

@@ -1,15 +1,15 @@
 """Asynchronous successive halving with promotion, in one or several brackets (section 2.1; Li et al., MLSys 2020).
 
 Theory of operation. A bracket is a ladder of rungs, integer numbers of epochs. A trial is trained to its bracket's
-first rung and pauses there. Whenever a worker is free, the best trial of a rung that is in the rung's top 1/eta and was
-not promoted yet is trained on to the next rung; the highest such rung goes first. When there is none, a new trial
-starts. Nobody ever waits for a rung to fill, so no worker is idle; the price is that early promotions rest on few
+first rung and pauses there. Whenever a worker is free, a paused trial in the top 1/eta of its rung is promoted: it is
+trained to the next rung. The highest rung with such a trial goes first, and its best trial. When there is none, a new
+trial starts. No worker waits for a rung to fill, so none is idle; the price is that early promotions rest on few
 results.
 
-Hyperband hedges against first rungs too short to tell trials apart: its brackets leave out more and more of the low
-rungs, and new trials are dealt out between them in Hyperband's proportions. One bracket of one rung is random search.
+Hyperband hedges against first rungs too short to separate trials: each bracket leaves out one more of the low rungs,
+and new trials are distributed over the brackets in Hyperband's proportions. One bracket of one rung is random search.
 
-Decides only: time, randomness and processes are the caller's.
+Pure decisions: the caller provides time, randomness and processes.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from ripieno.search.scheduler import Decision
 
 
 def rungs(epochs: int, eta: int = 3, least: int = 1) -> tuple[int, ...]:
-    """Epochs at which trials pause: least, least * eta, ... and exactly `epochs`.
+    """Return the epochs at which trials pause: least, least * eta, ... and exactly `epochs`.
 
-    Integers only (logarithms lose the top rung of (3, 243) by rounding). A last step shorter than sqrt(eta) would stop
-    trials just before their end; it is left out: rungs(30) is (1, 3, 9, 30). Raises SearchError for impossible numbers.
+    Uses integers only (logarithms lose the top rung of (3, 243) by rounding). A last step shorter than sqrt(eta) would
+    stop trials just before their end; it is left out: rungs(30) is (1, 3, 9, 30). Raises SearchError for numbers out
+    of range.
     """
     if epochs < 1 or least < 1 or least > epochs or eta < 2:
         raise SearchError(
-            f"{epochs} epochs from {least} by eta {eta}: epochs and the first rung must be at least 1, "
-            "the first rung at most epochs, and eta at least 2"
+            f"cannot make rungs of {epochs} epochs, first rung {least}, eta {eta}: epochs and the first rung must be "
+            "at least 1, the first rung at most epochs, and eta at least 2"
         )
     ladder = [least]
     while ladder[-1] * eta <= epochs:
@@ -44,51 +45,51 @@ def rungs(epochs: int, eta: int = 3, least: int = 1) -> tuple[int, ...]:
 
 
 def hyperband(epochs: int, eta: int = 3, least: int = 1) -> tuple[tuple[int, ...], ...]:
-    """Hyperband's brackets: the ladder of `rungs`, the same without its lowest, and so on down to the top alone."""
+    """Return Hyperband's brackets: all rungs of `rungs`, then without the lowest, and so on to the top rung alone."""
     ladder = rungs(epochs, eta, least)
     return tuple(ladder[skipped:] for skipped in range(len(ladder)))
 
 
 def shares(brackets: int, eta: int) -> tuple[int, ...]:
-    """Trials each bracket gets per round: Hyperband's n = ceil((s_max + 1) / (s + 1) * eta^s) for s = s_max ... 0."""
+    """Return the trials of each bracket per round: n = ceil((s_max + 1) / (s + 1) * eta^s) for s = s_max ... 0."""
     return tuple(-(-brackets * eta**s // (s + 1)) for s in reversed(range(brackets)))
 
 
 @dataclass
 class _Rung:
-    """Results at one rung, best first; a failed trial stands last, with an infinite loss."""
+    """Results at one rung, best first; a failed trial is last, with an infinite loss."""
 
     ranking: list[tuple[float, int]] = field(default_factory=list)
-    waiting: list[tuple[float, int]] = field(default_factory=list)  # of these, not promoted
+    waiting: list[tuple[float, int]] = field(default_factory=list)  # the part of `ranking` that is not promoted
 
     def add(self, loss: float, trial: int) -> None:
-        """`trial` is here, with `loss`."""
+        """Add `trial` with `loss`."""
         insort(self.ranking, (loss, trial))
         insort(self.waiting, (loss, trial))
 
     def admit(self, loss: float, trial: int, eta: int) -> None:
-        """`trial` is here, with `loss`, and trains on now or never."""
+        """Add `trial` with `loss`; it is promoted now, if in the top 1/eta, or never."""
         insort(self.ranking, (loss, trial))
         if bisect_left(self.ranking, (loss, trial)) < -(-len(self.ranking) // eta) and isfinite(loss):
             insort(self.waiting, (loss, trial))
 
     def promotable(self, eta: int) -> list[tuple[float, int]]:
-        """(loss, trial) in the top 1/eta that were not promoted, best first."""
+        """Return (loss, trial) of the top 1/eta that were not promoted, best first."""
         top = len(self.ranking) // eta
         last = self.ranking[top - 1] if top else (-inf, 0)
-        return [found for found in self.waiting[: bisect_right(self.waiting, last)] if isfinite(found[0])]
+        return [entry for entry in self.waiting[: bisect_right(self.waiting, last)] if isfinite(entry[0])]
 
     def promote(self, trial: int) -> None:
-        """`trial` trains on; what is promoted stands at the head of those that wait."""
-        place = next((n for n, (_, waiting) in enumerate(self.waiting) if waiting == trial), None)
-        assert place is not None, f"trial {trial} promoted twice"
-        del self.waiting[place]
+        """Remove `trial` from the waiting ones; a linear scan, as promoted trials are near the head."""
+        index = next((n for n, (_, waiting) in enumerate(self.waiting) if waiting == trial), None)
+        assert index is not None, f"trial {trial} promoted twice"
+        del self.waiting[index]
 
 
 class Asha:
-    """Which trial trains on, and how far. `trials` bounds how many are started; None: no bound.
+    """ASHA or Hyperband as a `Scheduler`. `trials` limits how many are started; None: no limit.
 
-    A `Scheduler`: `options` lists what could be done now, `issue` says what is done, `tell` how it ended.
+    `options` lists the possible next steps, `issue` records the step taken, `tell` records its result.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Asha:
         stopping: bool = False,
     ) -> None:
         if trials is not None and trials < 1:
-            raise SearchError(f"{trials} trials: a search needs at least 1")
+            raise SearchError(f"{trials} trials requested: a search needs at least 1")
         self.eta = eta
         self.trials = trials
         self.stopping = stopping
@@ -109,33 +110,33 @@ class Asha:
         self._dealt = [0] * len(brackets)
         self._bracket: dict[int, int] = {}
         self._rungs = [{epochs: _Rung() for epochs in ladder} for ladder in brackets]
-        # (bracket, next rung) of every rung that has one, from the highest rung down
+        # (bracket, next rung) of every rung below the top, from the highest rung down
         steps = [(start, number, stop) for number, ladder in enumerate(brackets) for start, stop in pairwise(ladder)]
         self._steps: dict[int, list[tuple[int, int]]] = {}
         for start, number, stop in sorted(steps, reverse=True):
             self._steps.setdefault(start, []).append((number, stop))
 
     def options(self) -> Iterator[Decision]:
-        """What a free worker could do, most urgent first: promotions from the highest rung down, then a new trial."""
+        """Yield the possible next steps, most urgent first: promotions from the highest rung down, then a new trial."""
         for start in self._steps:
-            found = [
+            promotions = [
                 (loss, trial, stop)
                 for number, stop in self._steps[start]
                 for loss, trial in self._ready(self._rungs[number][start])
             ]
-            yield from (Decision(trial, start, stop) for _, trial, stop in sorted(found))
+            yield from (Decision(trial, start, stop) for _, trial, stop in sorted(promotions))
         if self.trials is None or self.started < self.trials:
-            # that of the bracket whose turn it is; the others, shortest first, for when there is no time for it
+            # first the bracket furthest behind its share; then the other brackets, for when its first rung is too long
             turn = self._brackets[self._next_bracket()][0]
             yield Decision(self.started, 0, turn)
             yield from (Decision(self.started, 0, ladder[0]) for ladder in self._brackets if ladder[0] != turn)
 
     def ask(self) -> Decision | None:
-        """The most urgent option; None: wait for results, or, when none is outstanding, the search has ended."""
+        """Return the most urgent option; None: wait for results, or, if none is outstanding, the search has ended."""
         return next(self.options(), None)
 
     def issue(self, decision: Decision) -> None:
-        """`decision`, one of the options, is being carried out."""
+        """Record that `decision`, one of the options, was started."""
         if decision.start == 0:
             assert decision.trial == self.started, f"trial {decision.trial} issued, {self.started} is next"
             number = next(n for n, ladder in enumerate(self._brackets) if ladder[0] == decision.stop)
@@ -146,7 +147,7 @@ class Asha:
             self._rungs[self._bracket[decision.trial]][decision.start].promote(decision.trial)
 
     def tell(self, decision: Decision, loss: float | None) -> None:
-        """`decision` ended with `loss`; None, infinite or not a number: it failed, and is worse than all others."""
+        """Record the `loss` of `decision`; None, infinite or not a number: it failed and ranks last."""
         rank = loss if loss is not None and isfinite(loss) else inf
         rung = self._rungs[self._bracket[decision.trial]][decision.stop]
         if self.stopping:
@@ -158,7 +159,10 @@ class Asha:
         return rung.waiting if self.stopping else rung.promotable(self.eta)
 
     def _next_bracket(self) -> int:
-        """The bracket furthest behind its share; of equals, that with the most rungs. Depends on no total."""
+        """Return the bracket furthest behind its share; on a tie, the one with the most rungs.
+
+        It does not depend on the total number of trials.
+        """
         total, count = sum(self._shares), self.started + 1
         behind = [share * count - total * dealt for share, dealt in zip(self._shares, self._dealt, strict=True)]
         return max(range(len(behind)), key=lambda number: (behind[number], -number))

@@ -1,8 +1,8 @@
-"""A search told to TensorBoard or MLflow while it runs: watchers for `tune(..., watch=...)`.
+"""Callbacks for `tune(..., watch=...)` that log a running search to TensorBoard or MLflow.
 
-Both get a run a trial, with its configuration, its learning curve (the step is the epoch) and how it ended, and one for
-the search: members, best loss, mean of the best ten, slots busy (the step is the number of jobs ended). A search that
-goes on goes on in the same runs. Whoever looks sees a job when it ends, not before: curves travel with members.
+Both write one run per trial, with its configuration, learning curve (the step is the epoch) and outcome, and one for
+the search: members, best loss, mean of the best ten, slots busy (the step is the number of jobs ended). A resumed
+search continues in the same runs. A job appears when it ends, not before: its curve arrives with its member.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LoggerName = Literal["tensorboard", "mlflow"]
 
 
 class TensorBoardCallback:
-    """Writes event files to `folder`: `tensorboard --logdir FOLDER` shows them.
+    """Callback that writes event files to `folder`; `tensorboard --logdir FOLDER` shows them.
 
     Raises MissingExtraError when tensorboardX is not installed.
     """
@@ -34,11 +34,11 @@ class TensorBoardCallback:
         self._search: Any = None
 
     def __call__(self, snapshot: Snapshot) -> None:
-        """Write what ended since the last snapshot."""
+        """Write the jobs that ended since the last snapshot."""
         for outcome in snapshot.finished:
             self._trial(outcome)
         if snapshot.finished:
-            if self._search is None:  # a file of its own for each start: names are of the second
+            if self._search is None:  # the process id keeps starts apart: file names have a resolution of one second
                 self._search = self._writer(str(self.folder / "search"), filename_suffix=f".{os.getpid()}")
             for name, value in _figures(snapshot).items():
                 self._search.add_scalar(f"search/{name}", value, snapshot.jobs)
@@ -61,10 +61,10 @@ class TensorBoardCallback:
 
 
 class MLflowCallback:
-    """Tells a tracking server, or the database at `uri` (MLflow's own default when None).
+    """Callback that logs to the tracking server or database at `uri` (None: MLflow's default).
 
-    A parent run called `name` in `experiment`, and a nested run a trial. Raises MissingExtraError when MLflow is not
-    installed, and what MLflow raises when it cannot be reached.
+    Makes a parent run called `name` in `experiment`, and one nested run per trial. Raises MissingExtraError when MLflow
+    is not installed, and MLflow's own error when the server cannot be reached.
     """
 
     def __init__(self, name: str = "search", uri: str | None = None, experiment: str = "ripieno") -> None:
@@ -73,13 +73,13 @@ class MLflowCallback:
 
         self._entities = entities
         self._client = MlflowClient(tracking_uri=uri)
-        found = self._client.get_experiment_by_name(experiment)
-        self._experiment = found.experiment_id if found else self._client.create_experiment(experiment)
+        existing = self._client.get_experiment_by_name(experiment)
+        self._experiment = existing.experiment_id if existing else self._client.create_experiment(experiment)
         self._search = self._run({"ripieno.search": name}, name)
         self._trials: dict[int, str] = {}
 
     def __call__(self, snapshot: Snapshot) -> None:
-        """Tell what ended since the last snapshot."""
+        """Log the jobs that ended since the last snapshot."""
         for outcome in snapshot.finished:
             self._trial(outcome)
         if snapshot.finished:
@@ -107,18 +107,18 @@ class MLflowCallback:
         self._client.set_terminated(run, "FINISHED" if failure is None else "FAILED")
 
     def _run(self, tags: Mapping[str, str], name: str) -> str:
-        """The run with `tags`, made when an earlier start has not."""
-        told = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        for found in self._client.search_runs([self._experiment], told, max_results=1):
-            self._client.update_run(found.info.run_id, "RUNNING")
-            return str(found.info.run_id)
+        """Return the id of the run with `tags`; create it unless an earlier start did."""
+        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        for run in self._client.search_runs([self._experiment], query, max_results=1):
+            self._client.update_run(run.info.run_id, "RUNNING")
+            return str(run.info.run_id)
         return str(self._client.create_run(self._experiment, tags=dict(tags), run_name=name).info.run_id)
 
 
 def logger(name: str, run: str | Path) -> tuple[Watcher, str]:
-    """The watcher called `tensorboard` or `mlflow` for the search in the folder `run`, and the command that shows it.
+    """Return the callback `tensorboard` or `mlflow` for the search in the folder `run`, and the command to view it.
 
-    MLflow goes where the variable MLFLOW_TRACKING_URI says, by default to a database in the run's folder.
+    MLflow logs to MLFLOW_TRACKING_URI, by default to a database in the run's folder.
     """
     if name == "tensorboard":
         board = TensorBoardCallback(Path(run) / "tensorboard")
@@ -127,26 +127,26 @@ def logger(name: str, run: str | Path) -> tuple[Watcher, str]:
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(run).resolve() / 'mlflow.db'}"
         Path(run).mkdir(parents=True, exist_ok=True)
         return MLflowCallback(str(Path(run).resolve()), uri), shell("mlflow", "ui", "--backend-store-uri", uri)
-    raise SearchError(f"no log {name!r}: it must be one of {', '.join(get_args(LoggerName))}")
+    raise SearchError(f"unknown log {name!r}: it must be one of {', '.join(get_args(LoggerName))}")
 
 
 def combine_callbacks(*watchers: Watcher, lost: Callable[[str], None]) -> Watcher:
-    """One watcher of several. One that raises is told no more, and `lost` says so: the search goes on without it."""
-    alive = list(watchers)
+    """Combine several callbacks into one. One that raises is removed and reported to `lost`; the search continues."""
+    active = list(watchers)
 
     def watch(snapshot: Snapshot) -> None:
-        for watcher in tuple(alive):
+        for watcher in tuple(active):
             try:
                 watcher(snapshot)
             except Exception as error:
-                alive.remove(watcher)
-                lost(f"{type(watcher).__name__} is told no more, the search goes on: {error}")
+                active.remove(watcher)
+                lost(f"{type(watcher).__name__} failed and is no longer called; the search continues: {error}")
 
     return watch
 
 
 def _figures(snapshot: Snapshot) -> dict[str, float]:
-    """What a search has come to."""
+    """Return the search's metrics that have a value."""
     figures = {
         "trials": snapshot.trials,
         "members": snapshot.members,
@@ -167,7 +167,7 @@ def _curve(epoch: Epoch) -> dict[str, float]:
 
 
 def _epochs(outcome: JobResult) -> list[tuple[Epoch, float]]:
-    """The epochs that a job trained, each with the Unix seconds at which it ended."""
+    """Return the epochs that a job trained, each with its end in Unix seconds."""
     if outcome.member is None:
         return []
     epochs = [epoch for epoch in outcome.member.curve if epoch.epoch > outcome.job.start]

@@ -1,11 +1,11 @@
-"""The driver of a search: fold the journal, then fill, wait, tell, again and again.
+"""Driver of a search: replay the journal, then submit jobs, wait, and report results in a loop.
 
-Theory of operation. The state (scheduler, order, results) is a fold over the journal's events. `_replay` applies those
-an earlier start left: before each job it issued, the scheduler is told as many results as it had been told then, so the
-state is the same whenever the earlier driver died. Jobs without a result are run again before anything new (a worker
-that finished after its driver died has left its member: that is the result). Then the loop: as long as there is room,
-issue the scheduler's most urgent job; else tell it the result that is due; else wait. An event is on disk before what
-follows from it happens.
+Theory of operation. The state (scheduler, order, results) is a fold over the journal's events. `_replay` applies the
+events of earlier starts: before each job it submits, it reports to the scheduler as many results as had been reported
+at that point. The state is therefore the same at whatever moment the earlier driver died. Jobs without a result run
+again before anything new (a worker that finished after its driver died left its member: that is the result). Then the
+loop: while there is room, submit the scheduler's most urgent job; otherwise report the result that is due; otherwise
+wait. An event is on disk before anything that depends on it happens.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from ripieno.search.settings import Settings
 from ripieno.types import Configuration, Failure, Job, JobResult
 
 Weight = Callable[[Configuration], float]
-"""What an epoch of a configuration costs, in any unit; deterministic."""
+"""Cost of an epoch of a configuration, in any unit; deterministic."""
 
 HOLD_SECONDS = 0.02
-"""How long jobs issued are held back to be journalled and submitted together."""
+"""Longest time that issued jobs are held back to be journalled and submitted together."""
 TICK_SECONDS = 1.0
-"""How often the watcher is called when nothing happens."""
+"""Interval at which the watcher is called when no job ends."""
 
 
 class Driver:
-    """One start of a search on a run whose lock the caller holds."""
+    """One start of a search on a run; the caller holds the run's lock."""
 
     def __init__(
         self,
@@ -61,24 +61,24 @@ class Driver:
         self._clock = clock
         self._scheduler = scheduler
         self._order: ResultOrder = make_order(settings.order or "arrival", settings.window or pool.slots)
-        self._weights: dict[int, float] = {}  # of each trial
+        self._weights: dict[int, float] = {}  # cost of an epoch, by trial
         self._jobs: dict[Decision, Job] = {}  # issued, without a result
-        self._cut: set[Decision] = set()  # of these, stopped by the deadline
-        self._queue = JobQueue()  # the others
-        self._seats: dict[Decision, RunningJob] = {}  # of these, what the watcher was told runs
-        self._results: dict[Decision, JobFinished] = {}  # not told yet
-        self._last: dict[int, JobFinished] = {}  # the last result told of each trial
-        self._tally = SearchStats()
-        self._pace = DurationPredictor()
-        self._trouble = FailurePolicy(settings.trials)
+        self._cut: set[Decision] = set()  # jobs of `_jobs` that the deadline stopped
+        self._queue = JobQueue()  # the other jobs of `_jobs`
+        self._running: dict[Decision, RunningJob] = {}  # jobs of `_queue` that the watcher knows as running
+        self._results: dict[Decision, JobFinished] = {}  # not reported to the scheduler yet
+        self._last: dict[int, JobFinished] = {}  # last reported result, by trial
+        self._stats = SearchStats()
+        self._durations = DurationPredictor()
+        self._failures = FailurePolicy(settings.trials)
         self._new: list[Job] = []  # issued, not submitted yet
-        self._held = 0.0  # since when, in real seconds
-        self._slow = False  # whether the sampler is
-        self._started = self._looked = clock()
+        self._held = 0.0  # monotonic time since which `_new` is held back
+        self._slow = False  # True if the sampler is slow
+        self._started = self._last_snapshot = clock()
         self._capacity = 0.0  # seconds of all slots since the start
 
     def run(self) -> Summary:
-        """Replay, then fill, wait and tell until nothing is left."""
+        """Run the search to its end and return the last snapshot."""
         try:
             return self._run()
         finally:
@@ -87,7 +87,7 @@ class Driver:
     def _run(self) -> Summary:
         self._replay()
         self._resubmit_pending()
-        self._queue.started = list(self._queue.running)  # of what ran before, what runs again
+        self._queue.started = list(self._queue.running)  # report only the jobs that run again
         while True:
             self._decide()
             if not self._queue:
@@ -104,7 +104,7 @@ class Driver:
         self._watch(last)
         return last
 
-    # what was
+    # replay
 
     def _replay(self) -> None:
         """Apply the events of earlier starts."""
@@ -120,24 +120,24 @@ class Driver:
                 self._record_result(open_jobs.pop((event.trial, event.stop)), event)
 
     def _resubmit_pending(self) -> None:
-        """Issued jobs without a result run first, but for those whose member is there: these have one now."""
+        """Submit the issued jobs that have no result; record a result where the job's member exists."""
         for job in list(self._jobs.values()):
             if (member := self._library.find_job_member(job)) is not None:
                 self._on_outcome(JobResult(job, member))
         self._new = list(self._jobs.values())
         self._submit()
 
-    # what is decided
+    # decisions
 
     def _decide(self) -> None:
-        """Issue and tell until the next thing to do is to wait, and submit what was issued."""
-        if isinstance(self._order, ArrivalOrder):  # slots may come and go
+        """Issue jobs and report results until the next step is to wait; submit the issued jobs."""
+        if isinstance(self._order, ArrivalOrder):  # the number of slots may change
             self._order.window = self._pool.slots
         self._held = time.monotonic()
         while True:
             while self._order.room and (decision := self._choose()) is not None:
                 self._new.append(self._issue(decision))
-                if time.monotonic() - self._held > HOLD_SECONDS:  # a slow sampler: let workers have what there is
+                if time.monotonic() - self._held > HOLD_SECONDS:  # the sampler is slow: do not let workers wait for it
                     self._submit()
             if (due := self._order.due()) is None:
                 return self._submit()
@@ -145,11 +145,11 @@ class Driver:
             self._tell(due)
 
     def _prefetch_configuration(self) -> None:
-        """Choose the next trial's configuration while workers train: they must not wait for a slow sampler.
+        """Choose the next trial's configuration while workers train, so that they never wait for a slow sampler.
 
-        Before the next result is told, whether that is here or not: the configuration rests on those told when the
-        trial before it was issued. The virtual order needs no such thing, it has jobs in the queue; that of arrival
-        decides when a slot is free.
+        This happens before the next result is reported, whether it has arrived or not: the configuration depends on
+        the results reported when the previous trial was issued. Only the arrival order needs it, as it decides when a
+        slot is free; the virtual order has jobs in the queue.
         """
         if not isinstance(self._order, ArrivalOrder):
             return
@@ -162,7 +162,7 @@ class Driver:
             self._slow = time.monotonic() - started > HOLD_SECONDS
 
     def _submit(self) -> None:
-        """Hand the jobs issued to the pool, once the journal that says so is on disk."""
+        """Submit the issued jobs to the pool, once the journal is on disk."""
         self._journal.sync()
         for job in self._new:
             self._pool.submit(job)
@@ -179,11 +179,11 @@ class Driver:
         return next((d for d in self._scheduler.options() if self._seconds(d) <= left), None)
 
     def _seconds(self, decision: Decision) -> float:
-        """Predicted duration of a job."""
-        return self._pace.seconds(decision, self._cost(decision))
+        """Predict the duration of a job, in seconds."""
+        return self._durations.seconds(decision, self._cost(decision))
 
     def _cost(self, decision: Decision) -> float:
-        """Virtual duration of a job."""
+        """Return the virtual duration of a job."""
         if decision.trial not in self._weights:
             self._weights[decision.trial] = self._weight(self._journal.configuration(decision.trial))
         return (decision.stop - decision.start) * self._weights[decision.trial]
@@ -205,34 +205,34 @@ class Driver:
         return Job(decision.trial, configuration, decision.start, decision.stop)
 
     def _tell(self, decision: Decision | None) -> None:
-        assert decision is not None, "the journal issues a job before the result it rests on"
+        assert decision is not None, "the journal issues a job before the result it depends on"
         result = self._results.pop(decision)
         self._scheduler.tell(decision, result.loss)
         self._last[decision.trial] = result
         self._journal.tell(decision.trial, decision.stop, result.loss, decision.stop == self._settings.epochs)
 
-    # what comes in
+    # results
 
     def _on_outcome(self, outcome: JobResult) -> None:
         """Journal the result of a job."""
         job, member, failure = outcome.job, outcome.member, outcome.failure
         decision = Decision(job.trial, job.start, job.stop)
-        self._tally.busy += outcome.finished - outcome.started
-        if member is not None and member.epoch < job.stop:  # the deadline cut it short: a later start goes on with it
+        self._stats.busy += outcome.finished - outcome.started
+        if member is not None and member.epoch < job.stop:  # the deadline cut it short: a later start continues it
             self._cut.add(decision)
-            self._seats.pop(decision, None)
+            self._running.pop(decision, None)
             self._queue.remove(decision, self._pool.slots, self._clock())
             return
         loss = self._loss(outcome)
         seconds = outcome.finished - outcome.started
         if loss is None and failure is None:
             failure = Failure("diverged", f"{self._settings.metric} of {job.member} is not a finite number")
-        self._trouble.check_disk(failure)
+        self._failures.check_disk(failure)
         event = JobFinished(job.trial, job.stop, loss, seconds, failure)
         number = self._journal.append(event)
         self._record_result(decision, event)
-        if why := self._trouble.early(failure, number):
-            self._journal.truncate(self._trouble.since)  # what failed runs anew, once the cause is mended
+        if why := self._failures.early(failure, number):
+            self._journal.truncate(self._failures.since)  # the failed jobs run again once the cause is fixed
             raise SearchError(why)
 
     def _loss(self, outcome: JobResult) -> float | None:
@@ -241,23 +241,23 @@ class Driver:
         metric = self._settings.metric
         if metric not in outcome.member.losses:
             known = ", ".join(outcome.member.losses)
-            raise SearchError(f"members have no loss {metric!r} to rank by; they have: {known}")
+            raise SearchError(f"members have no loss {metric!r} to rank by; use one of: {known}")
         loss = outcome.member.losses[metric]
         return loss if abs(loss) < float("inf") else None
 
     def _record_result(self, decision: Decision, result: JobFinished) -> None:
         job = self._jobs.pop(decision)
         self._results[decision] = result
-        self._seats.pop(decision, None)
+        self._running.pop(decision, None)
         self._queue.remove(decision, self._pool.slots, self._clock())
         self._order.arrived(decision)
-        self._tally.add(job, result.loss)
-        self._pace.add(decision, self._cost(decision), result.seconds if result.loss is not None else 0.0)
+        self._stats.add(job, result.loss)
+        self._durations.add(decision, self._cost(decision), result.seconds if result.loss is not None else 0.0)
 
-    # what is said
+    # snapshots
 
     def _end_trials(self) -> None:
-        """Tell Optuna how the trials ended; trials the deadline cut stay running."""
+        """Report the final state of the trials to Optuna; trials cut by the deadline stay running."""
         cut = {decision.trial for decision in self._cut}
         self._journal.end(
             {
@@ -270,29 +270,29 @@ class Driver:
 
     def _snapshot(self, finished: tuple[JobResult, ...], ended: Ending = "") -> Snapshot:
         now, slots = self._clock(), self._pool.slots
-        self._capacity += slots * (now - self._looked)
-        self._looked = now
-        loss, best = self._tally.best
+        self._capacity += slots * (now - self._last_snapshot)
+        self._last_snapshot = now
+        loss, best = self._stats.best
         started, self._queue.started = self._queue.started, []
         running = self._queue.running
         for decision in started:
             if decision in running:
-                self._seats[decision] = RunningJob(
-                    self._jobs[decision], running[decision], self._tally.loss(decision.trial)
+                self._running[decision] = RunningJob(
+                    self._jobs[decision], running[decision], self._stats.loss(decision.trial)
                 )
-        busy = self._tally.busy + len(running) * now - sum(running.values())
+        busy = self._stats.busy + len(running) * now - sum(running.values())
         return Snapshot(
-            running=tuple(self._seats.values()),
+            running=tuple(self._running.values()),
             queued=len(self._queue.waiting),
             slots=slots,
             trials=self._scheduler.started - sum(decision.start == 0 for decision in self._queue.waiting),
             most_trials=self._settings.trials,
-            jobs=self._tally.jobs,
-            members=self._tally.members,
-            failures=self._tally.failures,
+            jobs=self._stats.jobs,
+            members=self._stats.members,
+            failures=self._stats.failures,
             best=best,
             best_loss=loss,
-            top_loss=self._tally.top,
+            top_loss=self._stats.top,
             now=now,
             seconds=now - self._started,
             left=None if self._deadline is None else max(0.0, self._deadline - now),

@@ -1,4 +1,4 @@
-"""How long jobs will take, learnt from those that ended. Decides only: it reads no clock."""
+"""Prediction of job durations from the jobs that ended. Pure: it reads no clock."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from statistics import median
 from ripieno.search.scheduler import Decision
 
 RECENT = 20
-"""How many of the last jobs count: neighbours come and go, workers start up once."""
+"""Number of recent jobs that count: the load of a machine changes, and workers start up only once."""
 FEW = 3
-"""Below this many jobs of a length, those of all lengths are asked."""
+"""Minimum number of jobs of a length; with fewer, jobs of all lengths are used."""
 KEPT = 2 / 3
 """Share of jobs that take no longer than predicted."""
 
 
 class DurationPredictor:
-    """Seconds that jobs take, for each unit of cost.
+    """Predictor of job durations from their cost.
 
-    Theory of operation. What a unit of cost takes depends on how long the job is (a checkpoint is read and a member
-    written for one epoch as for nine), on the trial (costs are rough guesses), and on the moment. So a prediction is
-    the median of the last jobs about as long, times how much slower than such a median this trial was before, times
-    what `KEPT` of the last predictions had to be stretched by to hold. The last is learnt apart for new trials, of
-    which nothing is known, and for those that train on: where guesses are good the margin is small. One job that took
-    very long, as the first of every worker does, moves no median.
+    Theory of operation. The seconds per unit of cost depend on the job's length (reading a checkpoint and writing a
+    member take the same time for one epoch as for nine), on the trial (costs are rough estimates), and on the load. A
+    prediction is a product of three factors: the median rate of recent jobs of similar length, the slowness of this
+    trial relative to such a median, and the factor within which `KEPT` of the recent predictions held. The last is
+    learnt separately for new trials, which have no history, and for promoted ones, so that good estimates get a small
+    margin. Medians ignore a single slow job, such as the first of every worker.
     """
 
     def __init__(self) -> None:
         self._all = _Recent()
         self._by_length: dict[int, _Recent] = {}
-        self._rates: dict[int, float] = {}  # what `_rate` said of each length since the last job
-        self._slowness: dict[int, float] = {}  # of each trial
+        self._rates: dict[int, float] = {}  # cache of `_rate` by length, cleared by every job
+        self._slowness: dict[int, float] = {}  # by trial
         self._stretch = {new: _Recent() for new in (True, False)}
 
     def add(self, decision: Decision, cost: float, seconds: float) -> None:
-        """`decision`, of `cost`, took `seconds`. Nothing is learnt from no time at all."""
+        """Record that `decision`, of `cost`, took `seconds`; ignored unless both are positive."""
         if seconds <= 0 or cost <= 0:
             return
         if self._all:
@@ -48,36 +48,36 @@ class DurationPredictor:
         self._rates.clear()
 
     def seconds(self, decision: Decision, cost: float) -> float:
-        """Predicted seconds of `decision`, of `cost`; 0 while nothing is known."""
+        """Predict the seconds of `decision`, of `cost`; 0 before the first job."""
         if not self._all:
             return 0.0
         return cost * self._usual(decision) * self._stretch[decision.start == 0].high
 
     def _usual(self, decision: Decision) -> float:
-        """Seconds of a unit of cost, when all goes as it usually does."""
+        """Return the usual seconds per unit of cost, without the margin."""
         epochs = decision.stop - decision.start
         if epochs not in self._rates:
             self._rates[epochs] = self._rate(epochs)
         return self._rates[epochs] * self._slowness.get(decision.trial, 1.0)
 
     def _rate(self, epochs: int) -> float:
-        """The same, of jobs about as long."""
+        """Return the median seconds per unit of cost of jobs of similar length."""
         known = [length for length, recent in self._by_length.items() if len(recent) >= FEW]
         nearest = min(known, key=lambda length: abs(log(length / epochs)), default=None)
         return self._all.median if nearest is None else self._by_length[nearest].median
 
 
 class _Recent:
-    """The last `RECENT` numbers; worked out as they come, for they are asked for more often."""
+    """The last `RECENT` numbers; statistics are computed on `add`, as they are read more often."""
 
     def __init__(self) -> None:
         self.median = 1.0
         self.high = 1.0
-        """what `KEPT` of them do not exceed"""
+        """quantile `KEPT` of the numbers"""
         self._values: deque[float] = deque(maxlen=RECENT)
 
     def add(self, value: float) -> None:
-        """One more."""
+        """Add a number."""
         self._values.append(value)
         ranked = sorted(self._values)
         self.median = median(ranked)

@@ -1,4 +1,4 @@
-"""What stops a search: a disk that is full or fails, and failures that are not the trials' fault. Decides only."""
+"""Policy that stops a search: on a full or failing disk, and on early failures that are not the trials' fault."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ripieno.errors import SearchError
 from ripieno.types import Failure
 
 EARLY = 20
-"""More than half failures among this many first jobs stop the search."""
+"""Number of first jobs; if more than half of them fail, the search stops."""
 
 
 DISK = {
@@ -21,31 +21,32 @@ DISK = {
     errno.EIO: "check the disk",
     errno.ESTALE: "mount it again",
 }
-"""What to do for errors that are the disk's and not a trial's."""
+"""Remedy by errno, for errors of the disk and not of a trial."""
 
 
 class FailurePolicy:
-    """Looks at how jobs ended; `trials` bounds how many trials the search has."""
+    """Policy over the outcomes of jobs; `trials` is the maximum number of trials of the search, None for no limit."""
 
     def __init__(self, trials: int | None) -> None:
         self._first = min(EARLY, trials or EARLY)
         self._ended = 0
         self._failures: list[Failure] = []
         self.since: int | None = None
-        """the event from which on the cause, once mended, would have made a difference; None: nowhere"""
+        """number of the first event that a fix of the cause would have changed; None: no such event"""
 
     def check_disk(self, failure: Failure | None) -> None:
-        """A disk that is full or fails is not the trial's fault. Raises SearchError: the job is to be run again."""
+        """Raise SearchError if the disk is full or fails: that is not the trial's fault, and the job must run again."""
         message = "" if failure is None else failure.message
         for number, action in DISK.items():
-            what, found, _ = message.partition(os.strerror(number))
-            if found:
-                raise SearchError(f"{what}{found}: {action} and start the search again, it goes on")
+            head, reason, _ = message.partition(os.strerror(number))
+            if reason:
+                raise SearchError(f"{head}{reason}: {action} and start the search again to resume it")
 
     def early(self, failure: Failure | None, event: int) -> str:
-        """One more job ended, says the journal's `event`: the likely cause when most of the first ones failed, or "".
+        """Record the job that ended with the journal's `event`; return the likely cause if most first jobs failed.
 
-        A loss that is no number is the trial's own fault: with the same seed it comes again, whatever was mended.
+        Returns "" otherwise. A loss that is not a number is the trial's own fault: with the same seed it occurs again,
+        whatever was fixed.
         """
         self._ended += 1
         if self._ended > self._first or failure is None:
@@ -60,5 +61,5 @@ class FailurePolicy:
         return (
             f"{len(self._failures)} of the first {self._ended} jobs failed, {times} of them with: {often}"
             + (f" (see {log})" if log else "")
-            + ": mend the cause and start the search again, it goes on"
+            + ": fix the cause and start the search again to resume it"
         )

@@ -13,7 +13,7 @@ from ripieno.errors import require
 
 
 class OneThreadGPSampler(GPSampler):
-    """Its matrices are small: threads only get in each other's and the workers' way (measured: six times slower)."""
+    """GPSampler on one thread: its matrices are small, and more threads slow it down (measured: six times)."""
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

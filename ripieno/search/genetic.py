@@ -1,7 +1,7 @@
-"""An evolutionary sampler: children of the best trials so far, by tournament, uniform crossover and mutation.
+"""Evolutionary sampler: children of the best trials so far, by tournament, uniform crossover and mutation.
 
-Optuna's NSGA-II keeps the generation of a trial in the study and breeds from COMPLETE trials only; this one needs
-nothing but the results, so it goes on after a restart and with any scheduler.
+Optuna's NSGA-II stores the generation of a trial in the study and uses COMPLETE trials only as parents. This one needs
+only the results, so it works after a restart and with any scheduler.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ CROSSOVER = 0.9
 
 
 class GeneticSampler(BaseSampler):
-    """Random trials in the first generation; later ones inherit from the `POPULATION` best trials with a result."""
+    """Sampler with a random first generation; later trials inherit from the `POPULATION` best trials with a result."""
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
         self._fresh = RandomSampler(seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """All ranges, once there are parents."""
+        """Return all ranges once there are parents, none before."""
         parents = ranked(study)
         return dict(parents[0].distributions) if trial.number >= POPULATION and len(parents) > 1 else {}
 
@@ -39,9 +39,9 @@ class GeneticSampler(BaseSampler):
         trial: FrozenTrial,  # noqa: ARG002
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
-        """The values that the child inherits; those left out mutate: they are drawn at random.
+        """Return the values that the child inherits; a missing value mutates: it is drawn at random.
 
-        Each mutates with probability 1/ranges, and one does in any case, so that a child is hardly ever its parent.
+        Each mutates with probability 1/ranges, and one always does, so that a child almost never equals its parent.
         """
         if not search_space:
             return {}
@@ -59,11 +59,11 @@ class GeneticSampler(BaseSampler):
         return child
 
     def _tournament(self, parents: list[FrozenTrial]) -> FrozenTrial:
-        """The better of two drawn at random; `parents` are ranked."""
+        """Return the better of two random `parents`, which are ranked."""
         return parents[int(self._random.integers(len(parents), size=2).min())]
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """A value drawn at random."""
+        """Return a random value."""
         return self._fresh.sample_independent(study, trial, param_name, param_distribution)

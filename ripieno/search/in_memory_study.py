@@ -1,11 +1,11 @@
-"""The trials of a search as samplers must see them: an Optuna study in memory, a fold over what was told.
+"""Optuna study in memory that shows samplers the trials of a search: a fold over the reported results.
 
-Theory of operation. In the journal a trial runs until the search ends, for it may still be promoted; a sampler would
-learn nothing before that. Here a trial that has a result is PRUNED, with its losses at the rungs it reached, so that
-TPE ranks it by (last rung, loss), also while it trains on; at its last epoch it is COMPLETE, which is all that Gaussian
-processes look at; one that failed is PRUNED without a loss, which is worse than all others. Only trials without any
-result are RUNNING: samplers keep new ones away from them. The same results told in the same order give the same view,
-so a search that goes on samples what it would have sampled.
+Theory of operation. In the journal a trial is RUNNING until the search ends, as it may still be promoted; a sampler
+would learn nothing before that. Here a trial with a result is PRUNED, with its losses at the rungs it reached, so that
+TPE ranks it by (last rung, loss), even while it trains further. At its last epoch it is COMPLETE, the only state that
+Gaussian processes use. A failed trial is PRUNED without a loss, which ranks last. Only trials without any result are
+RUNNING: samplers keep new ones away from them. The same results in the same order give the same study, so a resumed
+search samples the same configurations.
 """
 
 from __future__ import annotations
@@ -27,48 +27,48 @@ from optuna.trial import FrozenTrial, TrialState
 
 _NAME = "view"
 _EPOCH = datetime(2000, 1, 1)
-"""Of no importance, but the same always."""
+"""Placeholder for the times of trials: constant, so that studies are equal."""
 
 
 class InMemoryStudy(InMemoryStorage):
-    """A storage of one study whose trials, unlike Optuna's own, go on after they ended. For reading by samplers."""
+    """Storage of one study, read by samplers. Its trials, unlike Optuna's own, may get results after they ended."""
 
     def __init__(self, ranges: Mapping[str, BaseDistribution]) -> None:
         super().__init__()
         self.ranges = dict(ranges)
-        self._seen: list[FrozenTrial] = []
+        self._trials: list[FrozenTrial] = []
         with quiet():
             self.create_new_study([StudyDirection.MINIMIZE], _NAME)
 
     def __len__(self) -> int:
-        return len(self._seen)
+        return len(self._trials)
 
     def study(self) -> Study:
-        """The study, made anew: Optuna's keep what they have read."""
+        """Return a new study object: Optuna's cache what they have read."""
         return Study(_NAME, self, sampler=RandomSampler(0))
 
     def new(self) -> FrozenTrial:
-        """The next trial, without values yet."""
+        """Return the next trial, which has no values yet."""
         return self._frozen({}, {})
 
     def start(self, values: Mapping[str, Any]) -> None:
-        """The next trial starts, with a value for each range."""
-        self._seen.append(self._frozen(dict(values), self.ranges))
+        """Start the next trial with a value for each range."""
+        self._trials.append(self._frozen(dict(values), self.ranges))
 
     def tell(self, trial: int, epoch: int, loss: float | None, last: bool) -> None:
-        """`trial` ended a job at `epoch` with `loss`; None: it failed. `last`: nothing comes after that epoch."""
-        known = self._seen[trial]
+        """Record the `loss` of `trial` at `epoch`; None: it failed. `last`: it is the trial's last epoch."""
+        frozen = self._trials[trial]
         if loss is None:
-            known.intermediate_values, known.values = {}, None
+            frozen.intermediate_values, frozen.values = {}, None
         else:
-            known.intermediate_values[epoch], known.values = loss, [loss]
-        known.state = TrialState.COMPLETE if last and loss is not None else TrialState.PRUNED
-        known.datetime_complete = _EPOCH
+            frozen.intermediate_values[epoch], frozen.values = loss, [loss]
+        frozen.state = TrialState.COMPLETE if last and loss is not None else TrialState.PRUNED
+        frozen.datetime_complete = _EPOCH
 
     def _frozen(self, values: dict[str, Any], ranges: Mapping[str, BaseDistribution]) -> FrozenTrial:
         return FrozenTrial(
-            number=len(self._seen),
-            trial_id=len(self._seen),
+            number=len(self._trials),
+            trial_id=len(self._trials),
             state=TrialState.RUNNING,
             value=None,
             datetime_start=_EPOCH,
@@ -80,7 +80,7 @@ class InMemoryStudy(InMemoryStorage):
             intermediate_values={},
         )
 
-    # what samplers call
+    # the storage interface that samplers call
 
     def get_all_trials(
         self,
@@ -89,17 +89,17 @@ class InMemoryStudy(InMemoryStorage):
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
         """See Optuna's `BaseStorage`."""
-        found = [t for t in self._seen if states is None or t.state in states]
-        return copy_of(found) if deepcopy else found
+        selected = [t for t in self._trials if states is None or t.state in states]
+        return copy_of(selected) if deepcopy else selected
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Notes of samplers are for the processes they share a study with: there are none."""
+        """Do nothing: samplers store attributes for processes that share the study, and there are none."""
 
 
 def ranked(study: Study) -> list[FrozenTrial]:
-    """The trials of `study` with a result, best first: by the last epoch reached, then by the loss there."""
-    found = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    return sorted((t for t in found if t.intermediate_values), key=_rank)
+    """Return the trials of `study` with a result, best first: by the last epoch reached, then by the loss there."""
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return sorted((t for t in finished if t.intermediate_values), key=_rank)
 
 
 def _rank(trial: FrozenTrial) -> tuple[float, float, int]:
@@ -110,7 +110,7 @@ def _rank(trial: FrozenTrial) -> tuple[float, float, int]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Optuna's announcements."""
+    """Silence Optuna's INFO messages in the block."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

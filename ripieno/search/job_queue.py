@@ -1,4 +1,4 @@
-"""The jobs of a search that have no result yet: which run, which wait, and when one more would start."""
+"""Queue model of the jobs of a search without a result: running, waiting, and when another would start."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from ripieno.search.scheduler import Decision
 
 
 class JobQueue:
-    """Jobs in the order in which a pool takes them: as many run as there are slots, the others wait."""
+    """Jobs in the order in which a pool takes them: one runs per slot, the rest wait."""
 
     def __init__(self) -> None:
         self.running: dict[Decision, float] = {}
-        """since when, in Unix seconds"""
+        """start time of each, in Unix seconds"""
         self.waiting: deque[Decision] = deque()
         self.started: list[Decision] = []
-        """that began to run since the watcher was last told"""
+        """jobs that started to run since the last snapshot"""
 
     def __bool__(self) -> bool:
         return bool(self.running or self.waiting)
 
     def add(self, decision: Decision, slots: int, now: float) -> None:
-        """`decision` was issued."""
+        """Add an issued job."""
         self.waiting.append(decision)
         self._start(slots, now)
 
     def remove(self, decision: Decision, slots: int, now: float) -> None:
-        """`decision` ended."""
+        """Remove a job that ended."""
         if self.running.pop(decision, None) is None:
             self.waiting.remove(decision)
         self._start(slots, now)
@@ -40,7 +40,7 @@ class JobQueue:
             self.started.append(decision)
 
     def free(self, seconds: Callable[[Decision], float], slots: int, now: float) -> float:
-        """When a job issued `now` would start, if each takes `seconds`."""
+        """Return when a job issued `now` would start, if each job takes `seconds`."""
         if len(self.running) < slots:
             return now
         ends = [max(now, since + seconds(decision)) for decision, since in self.running.items()]

@@ -1,12 +1,12 @@
-"""The journal of a search: an Optuna study in one file of JSON lines, which any of Optuna's tools can read.
+"""Journal of a search: an Optuna study in one file of JSON lines, which all of Optuna's tools can read.
 
-Theory of operation. All that happens is a list of events: a job is issued, a result is here. Event 41 is the study's
-user attribute `event:000041`; the search's state is a fold over them (:mod:`ripieno.search.driver`). The study's trials
-carry the configurations, one line each, and, for Optuna's samplers and dashboard, the losses at rungs and how the trial
-ended; the fold needs only the configurations. Lines are kept until `sync`, which writes them and returns when they are
-on disk: once for all that is decided at a time, before any of it is done. A driver that is killed, or a disk that fills
-up, can leave half a last line: it is not read, and cut off before more is written. One driver at a time writes (it
-holds the run's lock), so Optuna's own file locks, which survive a kill, are not used.
+Theory of operation. A search is a list of events: a job is submitted, a job has finished. Event 41 is the study's user
+attribute `event:000041`; the search's state is a fold over the events (:mod:`ripieno.search.driver`). The study's
+trials carry the configurations, one line each, and, for Optuna's samplers and dashboard, the losses at rungs and the
+final state; the fold needs only the configurations. Lines are buffered until `sync`, which returns when they are on
+disk: once per batch of decisions, before any of them is carried out. A killed driver or a full disk can leave an
+incomplete last line: it is not read, and is cut off before more is written. Only one driver writes at a time (it holds
+the run's lock), so Optuna's own file locks, which survive a kill, are not used.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STUDY = "ripieno"
 
 @dataclass(frozen=True)
 class JobSubmitted:
-    """A job was issued, when the scheduler had been told `told` results; `cost` is its virtual duration."""
+    """Event: a job was submitted after `told` results had been reported; `cost` is its virtual duration."""
 
     trial: int
     start: int
@@ -50,7 +50,7 @@ class JobSubmitted:
 
 @dataclass(frozen=True)
 class JobFinished:
-    """The job that trains `trial` up to epoch `stop` ended after `seconds`, with a loss or with a failure."""
+    """Event: the job that trains `trial` to epoch `stop` ended after `seconds`, with a loss or with a failure."""
 
     trial: int
     stop: int
@@ -60,12 +60,14 @@ class JobFinished:
 
 
 Event = JobSubmitted | JobFinished
+_EVENTS: dict[str, type[Event]] = {"issued": JobSubmitted, "arrived": JobFinished}
+_NAMES = {kind: name for name, kind in _EVENTS.items()}
 
 
 class Journal:
-    """The study of a run at `path`, made when absent; None: in memory only, for simulations.
+    """Study of a run at `path`, created when absent; None: in memory only, for simulations.
 
-    Raises SearchError when it is broken or cannot be written.
+    Raises SearchError when the file is broken or cannot be written.
     """
 
     def __init__(self, path: Path | None, space: Space, sampler: str, seed: int) -> None:
@@ -77,7 +79,7 @@ class Journal:
             self._storage = JournalStorage(self._log)
         except (ValueError, KeyError) as error:
             raise SearchError(f"{path} is broken ({error}): restore it, or use another folder") from error
-        self._view = InMemoryStudy(distributions(space))
+        self._study = InMemoryStudy(distributions(space))
         with quiet():
             optuna.create_study(storage=self._storage, study_name=STUDY, direction="minimize", load_if_exists=True)
         self._id = self._storage.get_study_id_from_name(STUDY)
@@ -91,61 +93,62 @@ class Journal:
     # events
 
     def events(self) -> list[Event]:
-        """All events, in the order they happened."""
+        """Return all events in their order."""
         attributes = self._storage.get_study_user_attrs(self._id)
         plain = [attributes[name] for name in sorted(attributes) if name.startswith("event:")]
         return [_event(**fields) for fields in plain]
 
     def append(self, event: Event) -> int:
-        """Add an event, which `sync` writes; gives its number."""
-        plain = {"event": type(event).__name__.lower(), **asdict(event)}
+        """Add an event, which `sync` writes; return its number."""
+        plain = {"event": _NAMES[type(event)], **asdict(event)}
         self._storage.set_study_user_attr(self._id, f"event:{self._events:06d}", plain)
         self._events += 1
         return self._events - 1
 
     def truncate(self, event: int | None) -> None:
-        """Forget event number `event` and all that came after it, as if we had been killed before; None: nothing.
+        """Remove event number `event` and all later ones from the file, as if killed before; None: do nothing.
 
-        It must be the last that is done with a journal: only the next one that is opened knows no more of it.
+        It must be the last call on a journal: its memory keeps the events, and only a journal opened later lacks them.
         """
         if event is not None:
             self._log.cut(f'"event:{event:06d}"'.encode())
 
     def sync(self) -> None:
-        """Write what was added; it is on disk when this returns."""
+        """Write the added lines; return when they are on disk."""
         self._log.sync()
 
     # trials
 
     def configuration(self, trial: int) -> Configuration:
-        """Configuration of trial number `trial`: as it was chosen, or chosen now when it is the next new one."""
-        assert trial <= len(self._values), f"trial {trial} asked for, {len(self._values)} is next"
+        """Return the configuration of trial number `trial`; choose it now if it is the next new trial."""
+        assert trial <= len(self._values), f"trial {trial} requested, {len(self._values)} is next"
         if trial == len(self._values):
             self._choose()
         values = self._values[trial]
-        if trial == len(self._view):
-            self._view.start(values)
+        if trial == len(self._study):
+            self._study.start(values)
         return {**{name: values[name] for name in self._space.ranges}, **self._space.fixed}
 
     def _choose(self) -> None:
-        """Choose the values of the next trial; whole or not at all in the journal, whenever we are killed."""
-        values = sample(self._sampler, self._view, self._seed)
-        new = optuna.trial.create_trial(state=TrialState.RUNNING, params=values, distributions=self._view.ranges)
+        """Choose the values of the next trial; after a kill the journal holds all of them or none."""
+        values = sample(self._sampler, self._study, self._seed)
+        new = optuna.trial.create_trial(state=TrialState.RUNNING, params=values, distributions=self._study.ranges)
         self._ids.append(self._storage.create_new_trial(self._id, new))
         self._values.append(values)
 
     def tell(self, trial: int, epoch: int, loss: float | None, last: bool) -> None:
-        """`trial` got to `epoch`, the `last` it can, with `loss`; None: it failed. Samplers and Optuna's tools see it.
+        """Report the `loss` of `trial` at `epoch` to samplers and Optuna's tools; None: it failed.
 
-        To be told again in the same order after a restart; what Optuna was told is not written twice.
+        `last` is True at the trial's last epoch. A restart must repeat the reports in the same order; losses that are
+        in the journal are not written again.
         """
-        self._view.tell(trial, epoch, loss, last)
+        self._study.tell(trial, epoch, loss, last)
         if loss is not None and trial not in self._ended and (trial, epoch) not in self._reported:
             self._storage.set_trial_intermediate_value(self._ids[trial], epoch, loss)
             self._reported.add((trial, epoch))
 
     def end(self, states: Mapping[int, str]) -> None:
-        """Note how trials ended: "COMPLETE", "PRUNED" or "FAIL"; a trial that was ended before stays as it is."""
+        """Store the final state of trials: "COMPLETE", "PRUNED" or "FAIL"; a state stored before is kept."""
         for trial, state in states.items():
             if trial not in self._ended:
                 reported = self._storage.get_trial(self._ids[trial]).intermediate_values
@@ -155,13 +158,13 @@ class Journal:
 
 
 def _event(event: str, failure: Mapping[str, Any] | None = None, **fields: Any) -> Event:
-    if event == "issued":
-        return JobSubmitted(**fields)
-    return JobFinished(**fields, failure=None if failure is None else Failure(**failure))
+    if failure is not None:
+        fields["failure"] = Failure(**failure)
+    return _EVENTS[event](**fields)
 
 
 class _Memory(BaseJournalBackend):
-    """A journal that dies with its process. Its one reader is its writer: what was read is not kept."""
+    """Journal in memory only. Its one reader is its writer, so lines are dropped once read."""
 
     def __init__(self) -> None:
         self._unread: list[dict[str, Any]] = []
@@ -181,13 +184,13 @@ class _Memory(BaseJournalBackend):
 
 
 class _Log(_Memory):
-    """Optuna's journal file with one writer: no lock files, read once, written and synced when we say so."""
+    """Optuna's journal file with one writer: no lock files, read once, written and synced by `sync`."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
         self._unwritten: list[dict[str, Any]] = []
-        self._mended = False
+        self._truncated = False
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._unread += JournalFileBackend(str(path)).read_logs(0)
@@ -200,25 +203,25 @@ class _Log(_Memory):
         if not self._unwritten:
             return
         data = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in self._unwritten).encode()
-        self._unwritten = []  # never again, should it fail: the file may then end in half a line
+        self._unwritten = []  # no retry if this fails: the file may then end in an incomplete line
         with _writing(self._path):
-            if not self._mended:  # not before: who only reads must not touch a line that is being written
+            if not self._truncated:  # not on opening: a mere reader must not touch a line that is being written
                 files.truncate_torn_line(self._path)
-                self._mended = True
+                self._truncated = True
             with open(self._path, "ab", buffering=0) as stream:
                 if stream.write(data) != len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 files.to_disk(stream.fileno(), _sync)
 
     def cut(self, word: bytes) -> None:
-        """Drop the first line that holds `word`, and all after it."""
+        """Drop the first line that contains `word` and all lines after it."""
         self.sync()
         with _writing(self._path), open(self._path, "r+b") as stream:
             stream.truncate(sum(len(line) for line in takewhile(lambda line: word not in line, stream)))
             files.to_disk(stream.fileno(), _sync)
 
 
-_sync = getattr(os, "fdatasync", os.fsync)  # the data and the file's size; not its times, at half the price
+_sync = getattr(os, "fdatasync", os.fsync)  # syncs data and file size but not timestamps, in half the time
 
 
 @contextmanager
@@ -227,5 +230,5 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise SearchError(
-            f"cannot write the journal {path}: {error.strerror}: mend that and start the search again, it goes on"
+            f"cannot write the journal {path}: {error.strerror}: fix that and start the search again to resume it"
         ) from error

@@ -1,4 +1,4 @@
-"""What a search says of itself while it runs and when it ends."""
+"""Progress of a search: snapshots while it runs, and the summary when it ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from ripieno.types import Job, JobResult
 
 Ending = Literal["", "trials", "deadline"]
-"""Why a search ended: all trials are done, or the time is up; empty while it runs."""
+"""Reason that a search ended: all trials are done, or the time is up; empty while it runs."""
 
 
 @dataclass(frozen=True)
@@ -18,19 +18,19 @@ class RunningJob:
 
     job: Job
     since: float
-    """Unix seconds"""
+    """start, in Unix seconds"""
     loss: float | None
-    """of its trial at the last rung it reached; None for a new trial"""
+    """loss of its trial at the last rung it reached; None for a new trial"""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A search at one moment; seconds are of this start of it, counts of all starts."""
+    """State of a search at one moment; seconds count from the latest start, the counts cover all starts."""
 
     running: tuple[RunningJob, ...]
-    """jobs in the slots, the oldest first"""
+    """jobs in slots, the oldest first"""
     queued: int
-    """jobs issued that wait for a slot"""
+    """issued jobs that wait for a slot"""
     slots: int
     trials: int
     """trials started"""
@@ -50,7 +50,7 @@ class Snapshot:
     left: float | None
     """seconds to the deadline, None without one"""
     occupancy: float
-    """share of the slots' time that jobs ran in"""
+    """share of the slots' time in which jobs ran"""
     started: tuple[Job, ...] = ()
     """jobs that got a slot since the last snapshot"""
     finished: tuple[JobResult, ...] = ()
@@ -59,11 +59,11 @@ class Snapshot:
 
 
 Summary = Snapshot
-"""The last snapshot: how the search ended."""
+"""The last snapshot of a search."""
 
 
 class SearchStats:
-    """Counts what a search did."""
+    """Counts and best losses of a search."""
 
     def __init__(self) -> None:
         self.jobs = 0
@@ -71,11 +71,11 @@ class SearchStats:
         self.busy = 0.0
         self._ranking: list[tuple[float, str]] = []
         self._losses: dict[int, float] = {}
-        self._lowest: dict[int, float] = {}  # of each trial, over its rungs
+        self._lowest: dict[int, float] = {}  # by trial, over its rungs
         self._trials: list[tuple[float, int]] = []  # the same, ascending
 
     def add(self, job: Job, loss: float | None) -> None:
-        """`job` ended with `loss`; None: it failed."""
+        """Record the `loss` of `job`; None: it failed."""
         self.jobs += 1
         if loss is None:
             self.failures += 1
@@ -90,12 +90,12 @@ class SearchStats:
                 insort(self._trials, (loss, job.trial))
 
     def loss(self, trial: int) -> float | None:
-        """Loss of a trial at the last rung it reached; None for a new one."""
+        """Return the loss of a trial at the last rung it reached; None for a new one."""
         return self._losses.get(trial)
 
     @property
     def members(self) -> int:
-        """How many members there are."""
+        """Number of members."""
         return len(self._ranking)
 
     @property
@@ -105,6 +105,6 @@ class SearchStats:
 
     @property
     def top(self) -> float | None:
-        """Mean loss of the ten best trials, each at its best rung: rungs of one trial are no ten networks."""
+        """Mean loss of the ten best trials, each counted once, at its best rung."""
         ten = [loss for loss, _ in self._trials[:10]]
         return sum(ten) / len(ten) if ten else None

@@ -1,14 +1,13 @@
-"""In which order results reach the scheduler: as they arrive, or as they would in a reproducible virtual time.
+"""Order in which results reach the scheduler: as they arrive, or in a reproducible virtual time.
 
-Theory of operation. An asynchronous search decides by the results it has, so its decisions depend on which job happened
+Theory of operation. An asynchronous search decides by the results it has, so its decisions depend on which job happens
 to finish first: on the machine's load, on kills, on the number of slots. `ArrivalOrder` accepts that. `VirtualOrder`
-does not: it imagines a fixed number of workers (the window) on which every job takes exactly its cost, which is
-computed from its configuration, and tells results in the order in which *those* workers would deliver them. A result
-that arrives early is kept; when the next one in virtual time has not arrived, no decision is taken. As the window is
-wider than the number of real slots, the jobs issued meanwhile keep the slots busy. The jobs decided then depend on the
-results alone.
+simulates a fixed number of workers (the window) on which every job takes exactly its cost, which is computed from its
+configuration, and reports results in the order in which *those* workers would deliver them. A result that arrives
+early is kept; while the next one in virtual time has not arrived, no decision is taken. The window is wider than the
+number of real slots, so the jobs issued ahead keep the slots busy. The decisions then depend on the results alone.
 
-Decides only: it reads no clock.
+Pure: it reads no clock.
 """
 
 from __future__ import annotations
@@ -23,66 +22,66 @@ OrderName = Literal["virtual", "arrival"]
 
 
 class ResultOrder(Protocol):
-    """Between results that come in and decisions that go out."""
+    """Queue between the results that arrive and the scheduler that gets them."""
 
     told: int
-    """how many results were given out by `due`"""
+    """number of results returned by `due`"""
 
     @property
     def room(self) -> bool:
-        """Whether another job may be issued now."""
+        """True if another job may be issued now."""
         ...
 
     def issued(self, decision: Decision, cost: float) -> None:
-        """A job was issued; `cost` is its duration in virtual time."""
+        """Record an issued job; `cost` is its duration in virtual time."""
         ...
 
     def arrived(self, decision: Decision) -> None:
-        """The result of a job issued is here."""
+        """Record that the result of an issued job arrived."""
         ...
 
     def due(self) -> Decision | None:
-        """The job whose result the scheduler must be told next; None: wait. Each is given out once."""
+        """Return, once, the job with the next result to report to the scheduler; None: wait."""
         ...
 
 
 class ArrivalOrder:
-    """First come, first told; at most `window` jobs that were not told, a number that may change.
+    """First in, first out, with at most `window` unreported jobs; the number may change.
 
-    A result makes room when it is told, not before: the job that takes its place rests on it, and results that arrive
-    together lead to the same jobs as the same results one after the other.
+    A result makes room when it is reported, not before: the job issued next depends on it, and results that arrive
+    together then lead to the same jobs as results that arrive one by one.
     """
 
     def __init__(self, window: int) -> None:
         self.told = 0
         self.window = window
-        self._untold = 0
+        self._unreported = 0
         self._arrived: deque[Decision] = deque()
 
     @property
     def room(self) -> bool:
-        """See `Order.room`."""
-        return self._untold < self.window
+        """See `ResultOrder.room`."""
+        return self._unreported < self.window
 
     def issued(self, decision: Decision, cost: float) -> None:  # noqa: ARG002
-        """See `Order.issued`."""
-        self._untold += 1
+        """See `ResultOrder.issued`."""
+        self._unreported += 1
 
     def arrived(self, decision: Decision) -> None:
-        """See `Order.arrived`."""
+        """See `ResultOrder.arrived`."""
         self._arrived.append(decision)
 
     def due(self) -> Decision | None:
-        """See `Order.due`."""
+        """See `ResultOrder.due`."""
         if not self._arrived:
             return None
         self.told += 1
-        self._untold -= 1
+        self._unreported -= 1
         return self._arrived.popleft()
 
 
 class VirtualOrder:
-    """Told as `window` virtual workers would deliver them; at most `window` jobs that were not told."""
+    """Order in which `window` virtual workers would deliver results; at most `window` unreported jobs."""
 
     def __init__(self, window: int) -> None:
         self.told = 0
@@ -94,20 +93,20 @@ class VirtualOrder:
 
     @property
     def room(self) -> bool:
-        """See `Order.room`."""
+        """See `ResultOrder.room`."""
         return len(self._running) < self._window
 
     def issued(self, decision: Decision, cost: float) -> None:
-        """See `Order.issued`."""
+        """See `ResultOrder.issued`."""
         heappush(self._running, (self._clock + cost, self._issued, decision))
         self._issued += 1
 
     def arrived(self, decision: Decision) -> None:
-        """See `Order.arrived`."""
+        """See `ResultOrder.arrived`."""
         self._arrived.add(decision)
 
     def due(self) -> Decision | None:
-        """See `Order.due`."""
+        """See `ResultOrder.due`."""
         if not self._running or self._running[0][2] not in self._arrived:
             return None
         self._clock, _, decision = heappop(self._running)
@@ -117,5 +116,5 @@ class VirtualOrder:
 
 
 def make_order(name: OrderName, window: int) -> ResultOrder:
-    """The order called `name`."""
+    """Return the order called `name`."""
     return VirtualOrder(window) if name == "virtual" else ArrivalOrder(window)

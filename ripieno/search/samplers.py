@@ -1,4 +1,4 @@
-"""Which configuration a new trial gets. A sampler is one of Optuna's kind, made anew for every trial from a seed."""
+"""Samplers of configurations for new trials: Optuna samplers, created for every trial from its seed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _smac(seed: int) -> BaseSampler:
 
 
 MakeSampler = Callable[[int], "BaseSampler"]
-"""From the seed of one trial. It may look at all trials of the study it is asked with, but keeps nothing."""
+"""Factory of a sampler from a trial's seed. A sampler may read all trials of its study, but keeps no state."""
 
 SAMPLERS: dict[str, MakeSampler] = {
     "random": _random,
@@ -65,26 +65,26 @@ SAMPLERS: dict[str, MakeSampler] = {
     "genetic": _genetic,
     "smac": _smac,
 }
-"""Samplers by name; add your own here."""
+"""Samplers by name; add custom ones here."""
 
 
 def find_sampler(name: str) -> MakeSampler:
-    """The sampler called `name`. Raises SearchError that lists those there are."""
+    """Return the factory of the sampler called `name`. Raises SearchError that lists the known names."""
     if name not in SAMPLERS:
         raise SearchError(f"no sampler {name!r}; there are: {', '.join(SAMPLERS)}")
     return SAMPLERS[name]
 
 
 def trial_seed(seed: int, trial: int) -> int:
-    """Seed of one trial's sampler: a search that goes on neither repeats nor skips configurations."""
+    """Return the seed of a trial's sampler, so that a resumed search neither repeats nor skips configurations."""
     return int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
 
 
 def sample(make: MakeSampler, view: InMemoryStudy, seed: int) -> dict[str, Any]:
-    """Choose a value of every range for the next trial of `view`, which shows the trials before it."""
+    """Choose a value of every range for the next trial of `view`, which holds the earlier trials."""
     study, new = view.study(), view.new()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a sampler is experimental
+        warnings.simplefilter("ignore")  # Optuna warns that a sampler is experimental
         sampler = make(trial_seed(seed, new.number))
         joint = sampler.infer_relative_search_space(study, new)
         values = sampler.sample_relative(study, new, joint)

@@ -1,4 +1,4 @@
-"""What a scheduler is: it says which trial trains on, and how far. Never which configuration: that is a sampler's."""
+"""Scheduler protocol: decides which trial trains next and to which epoch. A sampler chooses the configurations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Decision:
-    """Train trial `trial` from the end of epoch `start` to the end of epoch `stop`; a new trial when `start` is 0."""
+    """Step that trains `trial` from the end of epoch `start` to the end of epoch `stop`; `start` 0: a new trial."""
 
     trial: int
     start: int
@@ -17,19 +17,19 @@ class Decision:
 
 
 class Scheduler(Protocol):
-    """Pure: the same calls in the same order give the same decisions. New trials are numbered from 0 as issued."""
+    """Pure decisions: the same calls in the same order give the same ones. New trials are numbered from 0 as issued."""
 
     started: int
-    """how many trials were issued"""
+    """number of trials issued"""
 
     def options(self) -> Iterator[Decision]:
-        """What a free worker could do now, most urgent first; empty: wait, or the search has ended."""
+        """Yield the possible next steps, most urgent first; empty: wait, or the search has ended."""
         ...
 
     def issue(self, decision: Decision) -> None:
-        """`decision`, one of the options, is being carried out."""
+        """Record that `decision`, one of the options, was started."""
         ...
 
     def tell(self, decision: Decision, loss: float | None) -> None:
-        """`decision` ended with `loss` (smaller is better); None: it failed."""
+        """Record the `loss` of `decision` (smaller is better); None: it failed."""
         ...

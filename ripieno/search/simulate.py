@@ -1,4 +1,4 @@
-"""A search in virtual time: how an algorithm does on any number of workers, from learning curves, within seconds."""
+"""Simulation of a search in virtual time, on any number of workers, from learning curves."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ripieno.types import Configuration, JobResult
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a simulated search did, in seconds of its own time."""
+    """Result of a simulated search, in seconds of virtual time."""
 
     summary: Summary
     outcomes: tuple[JobResult, ...]
-    """every job that ended, in the order they did"""
+    """all jobs, in the order in which they ended"""
     seconds: float
-    """when the last job ended"""
+    """end of the last job"""
 
 
 def simulate(
@@ -34,13 +34,13 @@ def simulate(
     overhead: float = 0.0,
     weight: Callable[[Configuration], float] | None = None,
 ) -> Simulation:
-    """Run the search that `settings` ask for on `slots` workers in virtual time, for `seconds` of it at most.
+    """Run the search of `settings` on `slots` workers in virtual time, for at most `seconds` of it.
 
-    `curve` gives the loss of a configuration after so many epochs and the seconds they take; see `SimulatedPool` for
-    `overhead`. `weight` is what the search believes an epoch costs, as in `run_search`. Results count in the order in
-    which they come unless `settings` say otherwise. Nothing is written to disk: the journal is in memory.
+    `curve` returns the loss of a configuration after a number of epochs and the seconds they take; see `SimulatedPool`
+    for `overhead`. `weight` is the search's estimate of an epoch's cost, as in `run_search`. Results are reported in
+    order of arrival unless `settings` give another order. Nothing is written to disk: the journal is in memory.
 
-    Raises SearchError for impossible settings or when more than half of the first jobs fail.
+    Raises SearchError for invalid settings or when more than half of the first jobs fail.
     """
     require("optuna")
     from ripieno.search.driver import Driver
@@ -55,9 +55,9 @@ def simulate(
     settings = replace(settings, order=settings.order or "arrival", window=settings.window or 2 * slots)
     journal = Journal(None, settings.space, find_algorithm(settings.algorithm).sampler, settings.seed)
     pool = SimulatedPool(curve, slots, metric=settings.metric, overhead=overhead, deadline=seconds)
-    nowhere = Library("simulated")  # never written: a new search looks for no members
+    library = Library("simulated")  # never written: a new search reads no members
     scheduler = scheduler_of(settings)
     summary = Driver(
-        nowhere, settings, scheduler, pool, journal, weight or uniform_cost, seconds, watch, pool.clock
+        library, settings, scheduler, pool, journal, weight or uniform_cost, seconds, watch, pool.clock
     ).run()
     return Simulation(summary, tuple(outcomes), pool.clock())

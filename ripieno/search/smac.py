@@ -1,4 +1,4 @@
-"""SMAC3 as one of Optuna's samplers: a random forest of the results, and the configuration it expects most of."""
+"""SMAC3 as an Optuna sampler: a random forest of the results, and the configuration it rates best."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from smac.runhistory.dataclasses import TrialInfo, TrialValue
 from ripieno.search.in_memory_study import ranked
 
 STARTUP = 10
-"""As many results come from random configurations, as with Optuna's samplers."""
+"""Number of results from random configurations before SMAC is used, as in Optuna's samplers."""
 
 
 class SmacSampler(BaseSampler):
-    """Made anew for every trial and told all results, so it needs no state of its own; about 0.5 s at 200 trials."""
+    """SMAC3 sampler without state: every trial replays all results into a new optimiser, about 0.5 s at 200 trials."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed % 2**31
@@ -36,7 +36,7 @@ class SmacSampler(BaseSampler):
         study: Study,
         trial: FrozenTrial,  # noqa: ARG002
     ) -> dict[str, BaseDistribution]:
-        """All ranges, once there are enough results."""
+        """Return all ranges once there are `STARTUP` results, none before."""
         known = ranked(study)
         return dict(known[0].distributions) if len(known) >= STARTUP else {}
 
@@ -46,7 +46,7 @@ class SmacSampler(BaseSampler):
         trial: FrozenTrial,  # noqa: ARG002
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
-        """What SMAC asks for next."""
+        """Return the values of SMAC's next configuration."""
         if not search_space:
             return {}
         space = _config_space(search_space, self._seed)
@@ -65,15 +65,15 @@ class SmacSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """A value drawn at random."""
+        """Return a random value."""
         return self._fresh.sample_independent(study, trial, param_name, param_distribution)
 
 
 def _facade(space: ConfigurationSpace, seed: int, folder: str, first: Configuration) -> Facade:
-    """SMAC's black-box optimiser, without an initial design of its own: `first` has a result already."""
+    """Return SMAC's black-box optimiser without an initial design of its own: `first` has a result already."""
     scenario = Scenario(space, deterministic=True, n_trials=2**31, output_directory=Path(folder), seed=seed)
-    # the facade's forest, but on one thread (with more, each of hundreds of predictions waits for a pool of them), and
-    # without 2^20 leaves: for the mere possibility scikit-learn takes 0.1 s a tree
+    # the facade's default forest with two changes: one thread (with more, each of hundreds of predictions waits for a
+    # thread pool), and 2^12 instead of 2^20 leaves (that limit alone costs scikit-learn 0.1 s per tree)
     forest = RandomForest(
         space,
         n_trees=10,
@@ -99,7 +99,7 @@ def _facade(space: ConfigurationSpace, seed: int, folder: str, first: Configurat
 
 
 def _never(config: Configuration, seed: int = 0) -> float:  # noqa: ARG001
-    """SMAC wants a function; it is asked and told instead."""
+    """Fail: SMAC requires a function, but is used through ask and tell."""
     raise AssertionError("SMAC ran a trial itself")
 
 
@@ -110,9 +110,9 @@ def _loss(trial: FrozenTrial) -> float:
 def _config_space(ranges: Mapping[str, BaseDistribution], seed: int) -> ConfigurationSpace:
     space = ConfigurationSpace(seed=seed)
     for name, choice in ranges.items():
-        if isinstance(choice, CategoricalDistribution):  # by number: choices may be of several types
+        if isinstance(choice, CategoricalDistribution):  # by index: choices may have several types
             space.add(Categorical(name, list(range(len(choice.choices)))))
-        elif isinstance(choice, IntDistribution):  # by step
+        elif isinstance(choice, IntDistribution):  # by number of steps
             low, high = (choice.low, choice.high) if choice.log else (0, (choice.high - choice.low) // choice.step)
             space.add(Integer(name, (low, high), log=choice.log) if low < high else Categorical(name, [low]))
         else:
@@ -125,7 +125,7 @@ def _config_space(ranges: Mapping[str, BaseDistribution], seed: int) -> Configur
 
 
 def _encoded(space: ConfigurationSpace, ranges: Mapping[str, BaseDistribution], trial: FrozenTrial) -> Configuration:
-    """The configuration of `trial` in SMAC's words."""
+    """Return the configuration of `trial` in SMAC's encoding."""
     values = {}
     for name, choice in ranges.items():
         value = trial.params[name]
@@ -138,7 +138,7 @@ def _encoded(space: ConfigurationSpace, ranges: Mapping[str, BaseDistribution], 
 
 
 def _decoded(choice: BaseDistribution, value: Any) -> Any:
-    """The inverse of `_encoded` for one value."""
+    """Invert `_encoded` for one value."""
     if isinstance(choice, CategoricalDistribution):
         return choice.choices[int(value)]
     if isinstance(choice, IntDistribution):

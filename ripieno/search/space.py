@@ -1,4 +1,4 @@
-"""What a search may choose: ranges of hyperparameters, and the spaces that come with ripieno."""
+"""Search spaces: ranges of hyperparameters, and the built-in spaces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Continuous:
-    """A real number in [low, high], even in its logarithm when `log`."""
+    """A real number in [low, high], uniform, or uniform in its logarithm when `log`."""
 
     low: float
     high: float
@@ -29,7 +29,7 @@ class Continuous:
 
 @dataclass(frozen=True)
 class Integer:
-    """An integer low, low + step, ... up to `high`, even in its logarithm when `log`."""
+    """An integer low, low + step, ... up to `high`, uniform, or uniform in its logarithm when `log`."""
 
     low: int
     high: int
@@ -44,13 +44,13 @@ class Integer:
 
 @dataclass(frozen=True)
 class Categorical:
-    """One of `choices`, without an order."""
+    """One of the unordered `choices`."""
 
     choices: tuple[Value, ...]
 
     def __post_init__(self) -> None:
         if not self.choices:
-            raise SearchError("no choices: a categorical range needs at least one")
+            raise SearchError("a categorical range has no choices: it needs at least one")
 
 
 Range = Continuous | Integer | Categorical
@@ -64,7 +64,7 @@ def _check_bounds(low: float, high: float, log: bool) -> None:
 
 @dataclass(frozen=True)
 class Space:
-    """The configurations of a family that a search draws from: one value of every range, and the `fixed` values."""
+    """Search space of a family: a configuration has one value of every range, and the `fixed` values."""
 
     name: str
     family: str
@@ -79,7 +79,7 @@ class Space:
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """The ranges as Optuna knows them."""
+    """Return the ranges as Optuna distributions."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     def of(choice: Range) -> BaseDistribution:
@@ -96,17 +96,17 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 
 
 def space_to_plain(space: Space) -> dict[str, Any]:
-    """`space` as plain values, as they stand in a JSON file."""
+    """Return `space` as plain values for a JSON file."""
     kinds = {kind: name for name, kind in _KINDS.items()}
     ranges = {name: {"kind": kinds[type(choice)], **asdict(choice)} for name, choice in space.ranges.items()}
     return {"name": space.name, "family": space.family, "ranges": ranges, "fixed": dict(space.fixed)}
 
 
 def space_from_plain(fields: Mapping[str, Any]) -> Space:
-    """The inverse of `space_to_plain`. Raises SearchError naming the field that is wrong."""
+    """Return the space of plain values, the inverse of `space_to_plain`. Raises SearchError naming the wrong field."""
     unknown = fields.keys() - {"name", "family", "ranges", "fixed", "version"}
     if unknown:
-        raise SearchError(f"a space has no field {sorted(unknown)[0]!r}: only name, family, ranges and fixed")
+        raise SearchError(f"unknown field {sorted(unknown)[0]!r}: a space has name, family, ranges and fixed")
     if not isinstance(fields.get("ranges"), Mapping):
         raise SearchError('a space needs "ranges": {"width": {"kind": "integer", "low": 4, "high": 16}, ...}')
     ranges = {str(name): _range(str(name), choice) for name, choice in fields["ranges"].items()}
@@ -118,14 +118,14 @@ def space_from_plain(fields: Mapping[str, Any]) -> Space:
 def _range(name: str, fields: Any) -> Range:
     kind = fields.get("kind") if isinstance(fields, Mapping) else None
     if kind not in _KINDS:
-        raise SearchError(f'{name}: "kind" must be one of {", ".join(_KINDS)}, it is {kind!r}')
+        raise SearchError(f'{name}: "kind" is {kind!r}, it must be one of {", ".join(_KINDS)}')
     values = {key: value for key, value in fields.items() if key != "kind"}
     wanted = {"choices": list, "log": bool, "low": int | float, "high": int | float, "step": int}
     if kind == "integer":
         wanted |= {"low": int, "high": int}
     for key, value in values.items():
         if key not in wanted or not isinstance(value, wanted[key] if key != "choices" else (list, tuple)):
-            raise SearchError(f"{name}: {key} = {value!r} does not fit a range of kind {kind}")
+            raise SearchError(f"{name}: {key} = {value!r} is not valid in a range of kind {kind}")
     if "choices" in values:
         values["choices"] = tuple(values["choices"])
     try:
@@ -156,15 +156,15 @@ def space_from_json(path: str | Path) -> Space:
 
 
 def find_space(name: str | Path) -> Space:
-    """The space called `name`, or that of the JSON file `name`. Raises SearchError that lists the names there are."""
+    """Return the space called `name` or in the JSON file `name`. Raises SearchError that lists the known names."""
     if str(name) in SPACES:
         return SPACES[str(name)]
     if str(name).endswith(".json"):
         return space_from_json(name)
-    raise SearchError(f"no space {str(name)!r}; there are: {', '.join(SPACES)}, or a .json file of your own")
+    raise SearchError(f"no space {str(name)!r}; there are: {', '.join(SPACES)}, or the path of a .json file")
 
 
-# the spaces
+# the built-in spaces
 
 _BLOCKS = ("blocks_1", "blocks_2", "blocks_3", "blocks_4")
 
@@ -188,7 +188,7 @@ _PAPER = Space(
     },
     {"optimizer": "adam", "schedule": "constant", "flip": False, "label_smoothing": 0.0},
 )
-"""Section A.2: "we use Adam"; a constant learning rate, as none is said."""
+"""Section A.2: "we use Adam"; the learning rate is constant, as the paper states no schedule."""
 
 _RESNET = Space(
     "resnet",
@@ -213,7 +213,7 @@ _RESNET = Space(
     },
     {"schedule": "rung"},
 )
-"""Logarithmic rates, annealed jobs, moderate augmentation, networks about thirty times cheaper than the paper's."""
+"""Log-uniform rates, annealed jobs, moderate augmentation, networks about thirty times cheaper than the paper's."""
 
 _SMALL = Space(
     "resnet-small",
@@ -226,7 +226,7 @@ _SMALL = Space(
     },
     _RESNET.fixed,
 )
-"""`resnet` at a processor's size: 1 to 16 million multiply-adds for 28 x 28 pixels, seconds an epoch, not minutes."""
+"""`resnet` for CPUs: 1 to 16 million multiply-adds for 28 x 28 pixels; an epoch takes seconds, not minutes."""
 
 _TINY = Space(
     "resnet-tiny",
@@ -247,7 +247,7 @@ _TINY = Space(
     },
     {"optimizer": "adamw", "schedule": "rung", "flip": False, "label_smoothing": 0.0, "max_channel_shift": 0.0},
 )
-"""For images of 8 x 8 pixels and processors."""
+"""For images of 8 x 8 pixels on CPUs."""
 
 _TABLE = Space(
     "resnet-table",
@@ -262,7 +262,7 @@ _TABLE = Space(
     },
     {"optimizer": "adamw", "schedule": "rung"},
 )
-"""For tables: images of one pixel with a channel a feature, which nothing augments."""
+"""For tables: images of one pixel with one channel per feature, without augmentation."""
 
 SPACES: dict[str, Space] = {space.name: space for space in (_TINY, _SMALL, _RESNET, _PAPER, _TABLE)}
-"""The spaces by name."""
+"""The built-in spaces by name."""

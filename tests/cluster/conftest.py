@@ -1,4 +1,4 @@
-"""Job functions live beside the tests, where workers, who inherit `sys.path`, can import them by name."""
+"""Job functions are in the folder of the tests: workers inherit `sys.path` and can import them by name."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ sys.path.append(str(Path(__file__).parent))
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
-    """A Ray cluster of one node with room for one slot, and a connection to it."""
+    """Start a Ray cluster of one node with room for one slot, and connect to it."""
     pytest.importorskip("ray", reason="needs Ray: pip install 'ripieno[cluster]'")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray's own: sockets left open, settings of its next versions
+        warnings.simplefilter("ignore")  # warnings of Ray itself: open sockets, settings of its next versions
         import ray
         from ray.cluster_utils import Cluster
 
-        # a node that died is noticed soon
+        # notice a dead node soon
         soon = {
             "health_check_initial_delay_ms": 500,
             "health_check_period_ms": 300,
@@ -39,7 +39,7 @@ RAYS_OWN = ("ResourceWarning", "FutureWarning", "DeprecationWarning", "pytest.Py
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Ray's warnings are not ours to mend."""
+    """Ignore Ray's own warnings."""
     for item in items:
         if "ray" in item.nodeid.rpartition("::")[2] or "test_ray_pool" in item.nodeid:
             for kind in RAYS_OWN:

@@ -1,4 +1,4 @@
-"""What the tests let pools do: `configuration["do"]` says it."""
+"""Jobs for pool tests; `configuration["do"]` selects the behaviour."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def first(folder: str, job: Job) -> bool:
 
 
 def times(folder: str, job: Job) -> int:
-    """How often `job` was started: its progress."""
+    """Return the number of starts of `job`: its progress."""
     return sum(line.startswith(f"{job.trial}:") for line in notes(folder))
 
 

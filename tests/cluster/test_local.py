@@ -1,4 +1,4 @@
-"""What only processes can do: die, hang, be killed."""
+"""Worker processes that die, hang or are killed."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_job_that_gets_on_between_kills_is_not_at_fault(tmp_path: Path) -> Non
 
 
 def kill_new(killed: set[int]) -> bool:
-    """Kill the workers there are; whether one was new."""
+    """Kill the running workers; return True if one was new."""
     before = len(killed)
     with suppress(psutil.Error):
         for process in psutil.Process().children():
@@ -155,7 +155,7 @@ def test_a_job_that_hangs_is_ended_once_and_its_slot_goes_on(tmp_path: Path) -> 
         (outcome,) = pool.wait(30)
         (after,) = pool.wait(30)
     assert outcome.failure is not None
-    assert outcome.failure.message.startswith("did not end within 1 s, 1 for each of 1 epochs")
+    assert outcome.failure.message.startswith("timed out after 1 s (limit: 1 s per epoch, epochs: 1)")
     assert outcome.failure.log == str(tmp_path / "logs" / "slot-0.log")
     assert len(pids(tmp_path)[0]) == 1
     assert is_dead(pids(tmp_path)[0][0])

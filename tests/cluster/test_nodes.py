@@ -1,4 +1,4 @@
-"""The devices of a Ray cluster. The real ones need the extra `cluster`."""
+"""Devices of a Ray cluster. Tests on a real cluster need the extra `cluster`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_node_gives_what_it_has_cut_down_to_what_it_offers() -> None:
 def test_a_card_whose_driver_is_silent_has_its_names_memory_or_is_refused() -> None:
     (gpu,) = offered("n", {"GPU": 1.0, "accelerator_type:V100": 1.0}, THERE[1:])
     assert gpu == Device("cuda:n/0", "v100", 16 * 10**9)
-    with pytest.raises(AllocationError, match="node n offers a GPU that its driver says nothing of: describe it"):
+    with pytest.raises(AllocationError, match="node n offers a GPU that its driver does not report: describe it"):
         list(offered("n", {"GPU": 1.0}, THERE[1:]))
 
 

@@ -1,4 +1,4 @@
-"""One kit for every pool: what the search relies on."""
+"""Contract of every pool, as the search relies on it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_an_outcome_says_where_and_when_it_ran(pool: Pool) -> None:
 
 
 def test_jobs_start_in_the_order_submitted(pool: Pool, tmp_path: Path) -> None:
-    for n in range(pool.slots):  # let all slots be up
+    for n in range(pool.slots):  # wait until all slots have started
         pool.submit(job(n, "sleep", seconds=0.3))
     all_of(pool)
     for n in range(pool.slots, 10):

@@ -1,4 +1,4 @@
-"""What only a cluster can do: nodes that join, nodes that die. Needs the extra `cluster`."""
+"""Ray clusters with nodes that join and nodes that die. Needs the extra `cluster`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def collect(pool: RayPool, outcomes: list[JobResult], count: int, seconds: float
 
 
 def until_noted(folder: Path) -> None:
-    """Until a job has begun."""
+    """Wait until a job has started."""
     end = time.monotonic() + 60
     while not notes(folder):
         assert time.monotonic() < end
@@ -53,7 +53,7 @@ def test_a_node_joins_and_another_dies_in_mid_run_and_no_job_is_lost(
         submitted = 0
 
         def feed() -> None:
-            """Work for all slots, however long a node takes to come up."""
+            """Submit enough jobs for all slots, however long a node takes to start."""
             nonlocal submitted
             while submitted < len(outcomes) + 12:
                 pool.submit(job(submitted, "sleep", seconds=0.2))
@@ -71,12 +71,12 @@ def test_a_node_joins_and_another_dies_in_mid_run_and_no_job_is_lost(
             cluster.remove_node(node, allow_graceful=False)
         collect(pool, outcomes, submitted)
         end = time.monotonic() + 30
-        while pool.slots > 1:  # Ray goes on counting the dead node for a while
+        while pool.slots > 1:  # Ray lists the dead node for a while
             assert time.monotonic() < end
             time.sleep(0.1)
     assert sorted(o.job.trial for o in outcomes) == list(range(submitted))
     assert all(o.member is not None for o in outcomes)
-    assert len(notes(tmp_path)) > submitted  # what ran on the node that died ran again
+    assert len(notes(tmp_path)) > submitted  # the job on the node that died ran again
 
 
 def test_a_dead_actor_costs_a_retry_and_the_third_time_without_progress_the_job(cluster: Any, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_job_that_hangs_is_ended_and_its_slot_goes_on(cluster: Any, tmp_path: 
         collect(pool, outcomes, 2)
     hung, after = outcomes
     assert hung.failure is not None
-    assert hung.failure.message.startswith("did not end within 1.5 s, 1.5 for each of 1 epochs")
+    assert hung.failure.message.startswith("timed out after 1.5 s (limit: 1.5 s per epoch, epochs: 1)")
     assert after.member is not None
 
 
@@ -121,19 +121,19 @@ def test_an_actor_that_lost_its_gpu_is_replaced(cluster: Any, tmp_path: Path) ->
     assert workers[0] == workers[1] != workers[2]
 
 
-def answer(pool: RayPool, error: Exception) -> None:
-    """Let the pool's one actor end with `error`, as Ray says it."""
+def reply(pool: RayPool, error: Exception) -> None:
+    """Let the pool's one actor end with `error`, as Ray reports it."""
     ended: Future[JobResult] = Future()
     ended.set_exception(error)
-    pool._events.put(("answer", pool._slots[0], ended))
+    pool._events.put(("reply", pool._slots[0], ended))
 
 
 def test_an_actor_that_ray_killed_for_memory_costs_its_job_a_retry(cluster: Any, tmp_path: Path) -> None:
     with RayPool(partial(pool_jobs.work, str(tmp_path))) as pool:
         pool.submit(job(0, "hang once"))
         until_noted(tmp_path)
-        # what its monitor makes of an actor: it looks at the whole machine, which a test must not fill
-        answer(pool, ray_errors().OutOfMemoryError("killed due to the node running low on memory"))
+        # the error of Ray's memory monitor, which watches the whole machine; a test must not fill that
+        reply(pool, ray_errors().OutOfMemoryError("killed due to the node running low on memory"))
         outcomes: list[JobResult] = []
         collect(pool, outcomes, 1)
     assert outcomes[0].member is not None
@@ -144,7 +144,7 @@ def test_a_cluster_that_is_lost_is_said_and_blames_no_job(cluster: Any, tmp_path
     with RayPool(partial(pool_jobs.work, str(tmp_path))) as pool:
         pool.submit(job(0, "hang once"))
         until_noted(tmp_path)
-        answer(pool, ConnectionError("the data client has disconnected"))  # what Ray's client makes of a lost head
+        reply(pool, ConnectionError("the data client has disconnected"))  # Ray's client on a lost head
         for _ in range(2):
             with pytest.raises(SearchError, match=r"the Ray cluster is lost .*disconnected.* start the search again"):
                 pool.wait(30)
@@ -158,10 +158,10 @@ def test_workers_that_cannot_start_are_tried_a_few_times_and_then_said(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr("ripieno.cluster.ray_pool.STARTS", 1)
     work = importlib.import_module("driver_only").work
-    source.unlink()  # workers import it anew, by its name
+    source.unlink()  # workers import it again, by its name
     with RayPool(work) as pool:
         pool.submit(job(0))
-        with pytest.raises(SearchError, match=r"no worker can start .*: No module named 'driver_only': mend that"):
+        with pytest.raises(SearchError, match=r"no worker can start .*: No module named 'driver_only'. Fix that"):
             pool.wait(60)
 
 

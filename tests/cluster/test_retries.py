@@ -1,4 +1,4 @@
-"""How often a job may kill its worker."""
+"""Limits on how often a job may kill its worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_job_that_gets_on_between_deaths_is_never_at_fault() -> None:
 
 
 def test_deaths_count_from_the_last_progress_on() -> None:
-    epochs = iter([0, 0, 0, 1, 1, 1])  # when made, then at each death
+    epochs = iter([0, 0, 0, 1, 1, 1])  # on construction, then at each death
     deaths = RetryPolicy(JOB, lambda job: next(epochs))
     assert [deaths.should_retry() for _ in range(5)] == [True, True, True, True, False]
 

@@ -1,4 +1,4 @@
-"""A report of a run made in a second, whose names would do harm if they could."""
+"""Report of a synthetic run with class names that would run scripts if they were not escaped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVIL = (
     "\N{CJK UNIFIED IDEOGRAPH-5929}\N{CJK UNIFIED IDEOGRAPH-6C14}",
     "line\u2028end]]><!--",
 )
-"""Class names as a stranger's data set might have them."""
+"""Class names as an untrusted data set might have them."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A run made of arrays alone, without training: what a report needs, in the size asked for."""
+"""Synthetic run of any size, made from arrays without training, with all data that a report needs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def make_run(
     seed: int = 0,
     prefix: str = "",
 ) -> Library:
-    """A run at `path`: a data set of small pictures, trials of three rungs, test predictions, costs, an allocation."""
+    """Make a run at `path`: data set of small images, trials of three rungs, test predictions, costs, an allocation."""
     rng = np.random.default_rng(seed)
     library = Library(path)
     dataset = make_dataset(path / "dataset", classes, samples, rng)

@@ -1,4 +1,4 @@
-"""The report in a real browser, from disk: it can be used, and harms nobody."""
+"""The report in a real browser, from disk: it works, and class names run no script."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_slider_shows_another_ensemble_at_another_budget(page: Page) -> None
         assert isinstance(members, list)
         assert shown(page) == [names[m] for m in members]
         assert page.run("document.querySelectorAll('#chart .own').length") == len(members)
-        seen.append(page.run("document.getElementById('budget-said').textContent"))
+        seen.append(page.run("document.getElementById('budget-text').textContent"))
     assert len(set(seen)) == len(seen) > 3
 
 
@@ -54,7 +54,7 @@ def test_the_arrow_keys_move_the_slider(page: Page) -> None:
     page.press("ArrowRight")
     assert page.run("budget.value") == "1"
     said = page.run("budget.getAttribute('aria-valuetext')")
-    assert said == page.run("document.getElementById('budget-said').textContent")
+    assert said == page.run("document.getElementById('budget-text').textContent")
     page.press("End")
     assert page.run("budget.value === budget.max")
 
@@ -63,10 +63,11 @@ def test_the_confusion_is_that_of_the_member_asked_for(page: Page) -> None:
     choose(page, len(points(page)) - 1)
     cells = "[...document.querySelectorAll('#confusion td')].map((cell) => cell.textContent).join()"
     together = page.run(cells)
-    page.run("(() => { who.selectedIndex = 1; who.dispatchEvent(new Event('change')); })()")
+    page.run("(() => { predictor.selectedIndex = 1; predictor.dispatchEvent(new Event('change')); })()")
     assert page.run(cells) != together
-    assert page.run("whose.textContent") == page.run("who.selectedOptions[0].textContent")
-    page.run("(() => { who.selectedIndex = 0; who.dispatchEvent(new Event('change')); })()")
+    name = page.run("document.getElementById('predictor-name').textContent")
+    assert name == page.run("predictor.selectedOptions[0].textContent")
+    page.run("(() => { predictor.selectedIndex = 0; predictor.dispatchEvent(new Event('change')); })()")
     assert page.run(cells) == together
 
 
@@ -128,7 +129,7 @@ def rgb(colour: str) -> str:
 
 
 def contrast(one: str, other: str) -> float:
-    """The ratio of the Web Content Accessibility Guidelines, 1 to 21."""
+    """Return the contrast ratio of the Web Content Accessibility Guidelines, 1 to 21."""
     lights = sorted(luminance(c) for c in (one, other))
     return (lights[1] + 0.05) / (lights[0] + 0.05)
 

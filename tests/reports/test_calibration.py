@@ -1,4 +1,4 @@
-"""Reliability, calibration error and temperature against what they are by definition."""
+"""Reliability, calibration error and temperature against their definitions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.reports.made_run import softmax
 
 
 def drawn(samples: int = 4000, classes: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities, and labels drawn from exactly them."""
+    """Return probabilities, and labels drawn from them."""
     rng = np.random.default_rng(3)
     probabilities = softmax(rng.normal(0, 1.5, (samples, classes)))
     labels = (probabilities.cumsum(axis=1) > rng.random((samples, 1))).argmax(axis=1)

@@ -1,4 +1,4 @@
-"""Confusions and doubts, counted by hand."""
+"""Confusions and disagreement, counted by hand."""
 
 from __future__ import annotations
 

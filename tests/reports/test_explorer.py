@@ -1,4 +1,4 @@
-"""What the explorer shows, against the same counted the long way."""
+"""The explorer's data against direct computations."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ def test_the_hardest_images_have_the_least_probability_of_the_truth(explored: Ex
     mean = np.mean([library.probabilities(m, "test").astype(float) for m in spot.ensemble.members], axis=0)
     truth = mean[np.arange(len(labels)), labels]
     assert [s.row for s in spot.hardest] == list(np.argsort(truth, kind="stable")[: len(spot.hardest)])
-    for shot in spot.hardest:
-        assert shot.truth == labels[shot.row]
-        assert shot.answer == mean[shot.row].argmax()
+    for sample in spot.hardest:
+        assert sample.truth == labels[sample.row]
+        assert sample.answer == mean[sample.row].argmax()
 
 
 def test_disputed_images_are_those_that_members_answer_differently(explored: Explorer) -> None:
     for spot in explored.spots:
         members = len(spot.ensemble.members)
         assert members > 1 or not spot.disputed
-        for shot in spot.disputed:
-            assert max(count for _, count in shot.votes) < members or shot.votes[0][0] != shot.answer
+        for sample in spot.disputed:
+            assert max(count for _, count in sample.votes) < members or sample.votes[0][0] != sample.answer
 
 
 def test_disagreement_is_the_share_of_differing_answers(explored: Explorer, reading: RunData) -> None:
@@ -103,10 +103,8 @@ def test_the_validation_samples_are_shown_without_test_predictions(tmp_path: Pat
     assert (found.split, found.samples) == ("valid", 80)
 
 
-def test_costs_that_were_brought_are_explored_in_their_own_unit(
-    tmp_path: Path, brought: Callable[[Path], RunData]
-) -> None:
-    reading = brought(tmp_path / "run")
+def test_imported_costs_are_explored_in_their_own_unit(tmp_path: Path, imported: Callable[[Path], RunData]) -> None:
+    reading = imported(tmp_path / "run")
     assert (reading.kind, reading.unit) == ("euros", "euros")
     front = load_front(reading)
     assert front
@@ -114,8 +112,8 @@ def test_costs_that_were_brought_are_explored_in_their_own_unit(
 
 
 @pytest.fixture
-def brought() -> Callable[[Path], RunData]:
-    """A library of predictions with a cost in euros and nothing else."""
+def imported() -> Callable[[Path], RunData]:
+    """Return a function that makes a library of predictions with a cost in euros only."""
     import dataclasses
 
     from ripieno.files import remove_tree

@@ -1,4 +1,4 @@
-"""What a search did, from its members and its journal."""
+"""The history of a search from its members and its journal."""
 
 from __future__ import annotations
 

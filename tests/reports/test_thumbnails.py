@@ -1,4 +1,4 @@
-"""Small pictures: bounded, and of every sort of image."""
+"""Thumbnails: limited in number and bytes, for every kind of image."""
 
 from __future__ import annotations
 

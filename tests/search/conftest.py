@@ -1,4 +1,4 @@
-"""Job functions live beside the tests, where workers, who inherit `sys.path`, can import them by name."""
+"""Job functions are in the folder of the tests: workers inherit `sys.path` and can import them by name."""
 
 from __future__ import annotations
 

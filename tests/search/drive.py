@@ -1,4 +1,4 @@
-"""A search in a process of its own, to be killed: `drive.py RUN TRIALS EPOCHS SLOTS SECONDS`."""
+"""A search in its own process, to be killed: `drive.py RUN TRIALS EPOCHS SLOTS SECONDS`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job that trains nothing: learning curves made up from the configuration, members written to a real library."""
+"""Job that trains nothing: synthetic learning curves from the configuration, members written to a real library."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def member_of(job: Job, epoch: int | None = None) -> Member:
 
 
 def work(run: str, seconds: float, job: Job) -> JobResult:
-    """Writes the member after a random while; every seventh trial diverges, every eleventh crashes once."""
+    """Write the member after a random delay; every seventh trial diverges, every eleventh crashes once."""
     path = Path(run) / f"crashed-{job.trial}"
     if job.trial % 11 == 3 and not path.exists():
         path.touch()

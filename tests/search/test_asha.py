@@ -1,4 +1,4 @@
-"""Successive halving against tables worked by hand, and against what must hold for any results."""
+"""Successive halving against tables computed by hand, and against invariants for any results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ripieno.search.scheduler import Decision
 
 
 def start(asha: Asha, losses: list[float | None]) -> list[Decision]:
-    """Start a trial per loss and tell it."""
+    """Start a trial per loss and report its result."""
     decisions = []
     for loss in losses:
         decision = next(d for d in asha.options() if d.start == 0)
@@ -173,7 +173,7 @@ LOSSES = st.one_of(st.none(), st.floats(0, 1), st.sampled_from([0.25, 0.5]))
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.integers(1, 30), st.integers(2, 4), st.integers(1, 30), st.integers(1, 6), st.booleans())
-def test_no_job_twice_no_promotion_below_the_top_share_and_nobody_idle(
+def test_no_job_twice_no_promotion_below_the_top_share_and_no_worker_idle(
     data: st.DataObject, epochs: int, eta: int, trials: int, workers: int, brackets: bool
 ) -> None:
     walk(
@@ -187,7 +187,7 @@ def test_no_job_twice_no_promotion_below_the_top_share_and_nobody_idle(
 
 
 class Mutants:
-    """Ways to be wrong, each a change of one method."""
+    """Faulty variants of `Asha`, each a change of one method."""
 
     @staticmethod
     def promotes_whoever_waits(rung: _Rung, eta: int) -> list[tuple[float, int]]:
@@ -238,9 +238,9 @@ def test_waiting_for_a_full_rung_is_found_out(monkeypatch: pytest.MonkeyPatch) -
     right = Asha.options
 
     def synchronous(asha: Asha) -> Iterator[Decision]:
-        """No new trial while fewer than eta of the trials started have a result."""
-        told = sum(len(rung.ranking) for ladder in asha._rungs for rung in ladder.values())
-        return (d for d in right(asha) if d.start or asha.started < asha.eta or told >= asha.eta)
+        """Start no new trial while fewer than eta of the started trials have a result."""
+        results = sum(len(rung.ranking) for ladder in asha._rungs for rung in ladder.values())
+        return (d for d in right(asha) if d.start or asha.started < asha.eta or results >= asha.eta)
 
     monkeypatch.setattr(Asha, "options", synchronous)
     with pytest.raises(AssertionError):
@@ -248,7 +248,7 @@ def test_waiting_for_a_full_rung_is_found_out(monkeypatch: pytest.MonkeyPatch) -
 
 
 def walks(count: int) -> None:
-    """Searches of all shapes, drawn by a seed."""
+    """Run searches of all shapes, drawn from a seed."""
     for seed in range(count):
         rng = np.random.default_rng(seed)
         eta, epochs, trials, workers = (

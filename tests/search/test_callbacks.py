@@ -1,4 +1,4 @@
-"""A search told to TensorBoard and MLflow: what their own formats hold afterwards."""
+"""Logging of a search to TensorBoard and MLflow, checked in their own formats."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def search(run: Path, watch: Any, trials: int = 6) -> Snapshot:
 
 
 def events(folder: Path) -> Iterator[Any]:
-    """What TensorBoard reads: the records of event files, oldest file first."""
+    """Read the records of event files as TensorBoard does, oldest file first."""
     from tensorboardX.proto.event_pb2 import Event
 
     for path in sorted(folder.glob("events.*")):
@@ -85,8 +85,8 @@ def test_tensorboard_knows_configurations_and_failures(tmp_path: Path) -> None:
 
     search(tmp_path, TensorBoardCallback(tmp_path / "board"))
     values = [v for e in events(tmp_path / "board" / "trial-00000") for v in e.summary.value]
-    told = next(v for v in values if v.tag == "_hparams_/session_start_info")
-    hparams = HParamsPluginData.FromString(told.metadata.plugin_data.content).session_start_info.hparams
+    info = next(v for v in values if v.tag == "_hparams_/session_start_info")
+    hparams = HParamsPluginData.FromString(info.metadata.plugin_data.content).session_start_info.hparams
     assert set(hparams) == set(Library(tmp_path).members()[0].configuration)
     failed = [v for e in events(tmp_path / "board" / "trial-00001") for v in e.summary.value]
     assert any(b"not a number" in b"".join(v.tensor.string_val) for v in failed)

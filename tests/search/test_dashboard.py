@@ -36,7 +36,7 @@ def keep(run: Path, job: Job) -> JobResult:
 
 @contextmanager
 def dashboard(journal: Path) -> Iterator[str]:
-    """The dashboard of `journal`, as a person starts it; gives its address."""
+    """Start the dashboard of `journal` as a user does; yield its address."""
     program = shutil.which("optuna-dashboard", path=str(Path(sys.executable).parent))
     if program is None:
         pytest.skip("needs the extra `dashboard`: pip install 'ripieno[dashboard]'")
@@ -53,7 +53,7 @@ def dashboard(journal: Path) -> Iterator[str]:
 
 
 def ask(url: str, patience: float = 60.0) -> Any:
-    """The JSON at `url`, as soon as somebody answers."""
+    """Return the JSON at `url`; retry until the server replies."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     until = time.monotonic() + patience
     while True:

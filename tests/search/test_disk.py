@@ -1,4 +1,4 @@
-"""A disk that is really full: a file system of its own, in a namespace of its own."""
+"""A disk that is really full: a separate file system in a separate namespace."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ def test_a_full_disk_stops_the_search_in_one_line_and_with_room_it_goes_on(tmp_p
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("ripieno.errors.SearchError"))
     assert ": No space left on device: " in line
-    assert line.endswith(" and start the search again, it goes on")
+    assert line.endswith(" and start the search again to resume it")
     assert done.stdout.startswith("trials ")

@@ -1,4 +1,4 @@
-"""How long jobs will take, and what a search does of it near its deadline, in virtual time."""
+"""Prediction of job durations, and the search near its deadline, in virtual time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def job(trial: int, start: int, stop: int) -> Decision:
 
 
 def learnt(*jobs: tuple[Decision, float]) -> DurationPredictor:
-    """After jobs that took so many seconds, at a cost of 1 for each epoch."""
+    """Return a predictor after jobs with these durations in seconds, at a cost of 1 per epoch."""
     pace = DurationPredictor()
     for decision, seconds in jobs:
         pace.add(decision, decision.stop - decision.start, seconds)
@@ -35,7 +35,7 @@ def test_nothing_known_is_no_time_and_no_time_teaches_nothing() -> None:
 
 
 def test_a_job_takes_what_jobs_about_as_long_took() -> None:
-    """Five seconds of every job, and two for each epoch."""
+    """Jobs take five seconds each plus two per epoch."""
     pace = learnt(*((job(n, 0, stop), 5.0 + 2 * stop) for n, stop in enumerate([1, 27] * 6)))
     assert pace.seconds(job(100, 0, 1), 1.0) == pytest.approx(7.0)
     assert pace.seconds(job(100, 0, 27), 27.0) == pytest.approx(59.0)
@@ -59,7 +59,7 @@ def test_neighbours_that_came_are_noticed_and_those_that_left_forgotten() -> Non
     assert pace.seconds(job(1000, 0, 3), 3.0) == pytest.approx(6.0)
 
 
-def test_the_less_durations_can_be_told_the_more_time_is_kept_for_a_job() -> None:
+def test_the_less_predictable_durations_are_the_more_time_is_kept_for_a_job() -> None:
     for spread in (0.0, 0.05, 0.2):
         took = (1 - 2 * spread, 1 - spread, 1.0, 1 + spread, 1 + 2 * spread)
         pace = learnt(*((job(n, 0, 3), 3.0 * took[n % 5]) for n in range(3 * RECENT)))
@@ -104,7 +104,7 @@ def test_a_job_starts_when_those_before_it_have_left_it_a_slot() -> None:
 
 
 def even(configuration: Configuration, epoch: int) -> tuple[float, float]:
-    """Two seconds an epoch."""
+    """Return a loss at two seconds per epoch."""
     return synthetic.loss_of(configuration, epoch), 2.0 * epoch
 
 
@@ -146,7 +146,7 @@ def test_a_job_that_runs_at_the_deadline_ends_with_its_epoch_and_is_a_member() -
 
 
 def test_in_an_uneven_world_the_time_is_used_and_few_jobs_are_cut_short() -> None:
-    """Costs are wrong by a half on average, epochs by a tenth, and the first jobs start workers up."""
+    """Costs are wrong by a half on average, epochs by a tenth, and the first jobs start workers."""
     cuts, used, seconds = 0, 0.0, 2000.0
     for seed in range(8):
         met: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The journal: what is written is read, whatever happened to the file's end."""
+"""The journal: all written events are read back, whatever happened to the file's end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def journal_of(folder: Path, seed: int = 0) -> Journal:
 
 
 def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
-    """As Optuna's own tools read them."""
+    """Return the trials as Optuna's own tools read them."""
     backend = optuna.storages.journal.JournalFileBackend(str(folder / "journal.log"))
     return optuna.load_study(study_name=STUDY, storage=optuna.storages.JournalStorage(backend)).trials
 

@@ -84,7 +84,7 @@ def test_control_c_ends_the_workers_at_once_and_the_search_goes_on_later(tmp_pat
     driver = start(run, 2, seconds=0.05)
     wait_for_members(run, driver, 3)
     workers = psutil.Process(driver.pid).children()
-    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: workers hear it too
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: workers get the signal too
     _, err = driver.communicate(timeout=60)
     assert driver.returncode == 130
     assert err == ""

@@ -1,4 +1,4 @@
-"""What a search says of itself while it runs."""
+"""Progress of a search while it runs."""
 
 from __future__ import annotations
 

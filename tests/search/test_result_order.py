@@ -17,7 +17,7 @@ def one(trial: int) -> Decision:
     return Decision(trial, 0, 1)
 
 
-def test_virtual_order_tells_by_virtual_finish_and_waits_for_the_first() -> None:
+def test_virtual_order_reports_by_virtual_finish_and_waits_for_the_first() -> None:
     order = VirtualOrder(3)
     for trial, cost in enumerate([5.0, 2.0, 3.0]):
         order.issued(one(trial), cost)
@@ -34,7 +34,7 @@ def test_virtual_order_tells_by_virtual_finish_and_waits_for_the_first() -> None
     assert order.told == 4
 
 
-def test_virtual_ties_are_told_as_issued() -> None:
+def test_virtual_ties_are_reported_as_issued() -> None:
     order = VirtualOrder(4)
     for trial in range(4):
         order.issued(one(trial), 1.0)
@@ -42,12 +42,12 @@ def test_virtual_ties_are_told_as_issued() -> None:
     assert [order.due() for _ in range(4)] == [one(n) for n in range(4)]
 
 
-def test_arrival_order_tells_as_they_arrive_and_a_result_told_makes_room() -> None:
+def test_arrival_order_reports_as_they_arrive_and_a_reported_result_makes_room() -> None:
     order = ArrivalOrder(2)
     order.issued(one(0), 1.0)
     order.issued(one(1), 1.0)
     order.arrived(one(1))
-    assert not order.room  # what takes its place must know of it
+    assert not order.room  # the job that takes its slot must depend on it
     assert order.due() == one(1)
     assert order.room
     assert order.due() is None
@@ -63,8 +63,10 @@ def cost_of(decision: Decision) -> float:
 
 
 def search(name: OrderName, window: int, slots: int, durations: Random, spread: float) -> tuple[list[Decision], float]:
-    """A search on `slots` simulated workers, whose jobs take their cost times a random factor: the jobs in the order
-    issued, and the share of the slots' time that was idle while trials were left."""
+    """Run a search on `slots` simulated workers, where each job takes its cost times a random factor.
+
+    Return the jobs in the order issued, and the share of the slots' time that was idle while trials were left.
+    """
     asha, order = Asha(hyperband(9), 3, 25), make_order(name, window)
     issued: list[Decision] = []
     queue: list[Decision] = []

@@ -1,4 +1,4 @@
-"""The driver, with jobs that take no time in the caller's process."""
+"""The driver, with jobs in the caller's process that take no time."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ShuffledPool:
 
 
 def keep(run: Path, job: Job) -> JobResult:
-    """Like real training: the member is in the library."""
+    """Write the member to the library, like real training."""
     if job.trial % 7 == 5:
         return JobResult(job, failure=Failure("diverged", "the loss is not a number"))
     member = member_of(job)
@@ -93,7 +93,7 @@ def jobs_issued(run: Path) -> list[tuple[int, int]]:
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run nobody disturbed."""
+    """Return the folder of an undisturbed run."""
     run = tmp_path_factory.mktemp("quiet")
     search(run)
     return run
@@ -195,7 +195,7 @@ def test_in_arrival_order_the_next_configuration_is_chosen_while_workers_train(
 
 
 class InTurn:
-    """Four slots whose results come in the order of the jobs, `together` of them at a time."""
+    """Four slots with results in the order of the jobs, `together` of them at a time."""
 
     slots = 4
 
@@ -288,16 +288,16 @@ def broken(run: Path, job: Job) -> JobResult:
     return JobResult(job, failure=Failure("error", message, log="logs/slot-0.log"))
 
 
-def test_many_early_failures_stop_the_search_with_the_likely_cause_and_once_mended_all_trials_run(
+def test_many_early_failures_stop_the_search_with_the_likely_cause_and_once_fixed_all_trials_run(
     tmp_path: Path, quiet: Path
 ) -> None:
     with pytest.raises(SearchError) as error:
         search(tmp_path, ShuffledPool(partial(broken, tmp_path), 3, 0))
     assert "11 of the first 11 jobs failed, " in str(error.value)
-    assert "of them with: no module named torchvision (see logs/slot-0.log): mend the cause" in str(error.value)
-    mended = ShuffledPool(partial(keep, tmp_path), 3, 0)
-    assert search(tmp_path, mended).trials == 30
-    assert {job.trial for job in mended.jobs} == set(range(30))
+    assert "of them with: no module named torchvision (see logs/slot-0.log): fix the cause" in str(error.value)
+    fixed = ShuffledPool(partial(keep, tmp_path), 3, 0)
+    assert search(tmp_path, fixed).trials == 30
+    assert {job.trial for job in fixed.jobs} == set(range(30))
     assert members(tmp_path) == members(quiet)
 
 
@@ -307,7 +307,7 @@ def test_what_failed_early_runs_again_and_what_did_not_stays(tmp_path: Path, ord
         return keep(tmp_path, job) if job.trial % 4 == 1 else broken(tmp_path, job)
 
     settings = replace(SETTINGS, order=order)
-    for _ in range(2):  # it stops anew until the cause is mended
+    for _ in range(2):  # it stops again until the cause is fixed
         with pytest.raises(SearchError, match="jobs failed"):
             search(tmp_path, ShuffledPool(some, 3, 0), settings)
     there = members(tmp_path)
@@ -383,7 +383,7 @@ def test_a_loss_that_is_not_a_number_is_a_failure_and_a_missing_one_an_error(tmp
         )
 
     assert search(tmp_path / "a", ShuffledPool(odd, 3, 0)).failures == 1
-    with pytest.raises(SearchError, match="no loss 'f1' to rank by; they have: valid_cross_entropy"):
+    with pytest.raises(SearchError, match="no loss 'f1' to rank by; use one of: valid_cross_entropy"):
         search(tmp_path / "b", settings=replace(SETTINGS, metric="f1"))
 
 
@@ -391,7 +391,7 @@ def test_a_loss_that_is_not_a_number_is_a_failure_and_a_missing_one_an_error(tmp
 
 
 class Clock:
-    """Time that passes in jobs only."""
+    """Clock that advances in jobs only."""
 
     now = 0.0
 
@@ -400,7 +400,7 @@ class Clock:
 
 
 def timed(run: Path, clock: Clock, deadline: float, job: Job) -> JobResult:
-    """Two seconds an epoch; like real training it stops at the end of the epoch in which the deadline passes."""
+    """Take two seconds per epoch; stop, like real training, after the epoch in which the deadline passes."""
     started, epoch = clock.now, job.start
     while epoch < job.stop and (epoch == job.start or clock.now < deadline):
         clock.now += 2.0

@@ -1,4 +1,4 @@
-"""What every sampler must do, whatever it is; and what each sees of the trials."""
+"""Contract of every sampler, and the view of the trials that samplers get."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ SPACE = Space(
 
 
 def loss_of(values: dict[str, Any]) -> float:
-    """Best at rate 0.01, share 0.3, many blocks, kind b; always above zero."""
+    """Return a loss: best at rate 0.01, share 0.3, many blocks, kind b; always above zero."""
     near = abs(log(values["rate"] / 0.01)) / 4 + abs(values["share"] - 0.3)
     return float(near + (10 - values["blocks"]) / 20 + (values["kind"] != "b") * 0.5) + 0.1
 
 
 def search(name: str, trials: int, seed: int = 0) -> InMemoryStudy:
-    """Trials one after the other, each told at once but for the seventh, which fails."""
+    """Run trials one after the other and report each at once; the seventh fails."""
     view = InMemoryStudy(distributions(SPACE))
     for trial in range(trials):
         view.start(sample(find_sampler(name), view, seed))
@@ -138,16 +138,16 @@ def test_a_child_has_only_values_of_its_parents_and_new_ones_and_is_hardly_ever_
         child = sample(find_sampler("genetic"), view, seed)
         copies += child in known
         inherited += sum(any(child[name] == p[name] for p in parents) for name in ("rate", "share"))
-    assert copies <= 3  # a draw anew may give the same of three kinds
-    assert inherited > 30  # of 60 that could be; a draw anew hits none of them
+    assert copies <= 3  # a new draw may give the same of three kinds
+    assert inherited > 30  # of 60 that could be; a new draw hits none of them
 
 
 WIDE = Space("wide", "none", {name: Continuous(0.0, 1.0) for name in "abcd"} | {"only": Integer(3, 3)})
-"""Each value tells which trial it is of."""
+"""A space with distinct values: each identifies its trial."""
 
 
 def children(trials: int, count: int) -> list[dict[str, int]]:
-    """Of `count` children bred from so many trials: for each value inherited, the rank of the parent it is of."""
+    """Return the parent's rank of each inherited value, for `count` children of the given number of trials."""
     view = InMemoryStudy(distributions(WIDE))
     for trial in range(trials):
         view.start(sample(find_sampler("random"), view, 0))
@@ -176,7 +176,7 @@ def test_nine_children_of_ten_have_two_parents_and_take_after_each_alike() -> No
     assert sum(a != b for a, b in pairs) / len(pairs) == pytest.approx(0.9 * 8 / 9 / 2, abs=0.02)
 
 
-def test_a_child_has_a_value_of_its_own_and_each_is_drawn_anew_as_often() -> None:
+def test_a_child_has_a_value_of_its_own_and_each_mutates_equally_often() -> None:
     bred = children(12, 1500)
     assert all(len(child) < 4 for child in bred)
     # one of the four in any case, and each of five ranges with probability 1/5

@@ -1,4 +1,4 @@
-"""A search that goes on is the same search."""
+"""A resumed search keeps its settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searches in virtual time, against what can be worked out by hand."""
+"""Searches in virtual time, against results computed by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def curve(configuration: Configuration, epoch: int) -> tuple[float, float]:
 
 
 def even(configuration: Configuration, epoch: int) -> tuple[float, float]:
-    """Two seconds an epoch."""
+    """Return a loss at two seconds per epoch."""
     return 1 / epoch, 2.0 * epoch
 
 

@@ -1,4 +1,4 @@
-"""Spaces: the paper's table, files, and what Optuna is told."""
+"""Spaces: the paper's table, files, and Optuna's distributions."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_resnet_paper_is_table_5() -> None:
 def test_every_space_survives_json_and_reaches_optuna(name: str) -> None:
     space = SPACES[name]
     assert space_from_plain(json.loads(json.dumps(space_to_plain(space)))) == space
-    told = distributions(space)
-    assert list(told) == list(space.ranges)
+    made = distributions(space)
+    assert list(made) == list(space.ranges)
     assert find_space(name) is space
 
 
@@ -62,13 +62,16 @@ def test_a_space_from_a_file_takes_its_name(tmp_path: Path) -> None:
     [
         ("{", "is not JSON"),
         ("[]", "one JSON object"),
-        ('{"range": {}}', "no field 'range'"),
+        ('{"range": {}}', "unknown field 'range'"),
         ('{"ranges": {}}', "no ranges"),
-        ('{"ranges": {"a": {"kind": "real"}}}', 'a: "kind" must be one of continuous, integer, categorical'),
+        (
+            '{"ranges": {"a": {"kind": "real"}}}',
+            "a: \"kind\" is 'real', it must be one of continuous, integer, categorical",
+        ),
         ('{"ranges": {"a": {"kind": "integer", "low": 1}}}', "a: .*'high'"),
-        ('{"ranges": {"a": {"kind": "integer", "low": 1, "high": 2.5}}}', "a: high = 2.5 does not fit"),
+        ('{"ranges": {"a": {"kind": "integer", "low": 1, "high": 2.5}}}', "a: high = 2.5 is not valid"),
         ('{"ranges": {"a": {"kind": "continuous", "low": 0, "high": 1, "log": true}}}', "a: range .* exceed 0"),
-        ('{"ranges": {"a": {"kind": "categorical", "choices": []}}}', "a: no choices"),
+        ('{"ranges": {"a": {"kind": "categorical", "choices": []}}}', "a: a categorical range has no choices"),
         ('{"ranges": {"a": {"kind": "integer", "low": 3, "high": 1}}}', "a: range .* must not exceed high"),
         ('{"ranges": {"a": {"kind": "categorical", "choices": [1]}}, "fixed": {"a": 1}}', "both ranges over"),
     ],

@@ -1,4 +1,4 @@
-"""A scheduler under watch: what must hold of promotion, whatever the results and their order."""
+"""Scheduler with checked invariants of promotion, for any results in any order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ripieno.search.scheduler import Decision
 
 
 class Watched:
-    """A scheduler under watch: every decision is checked against a rung table kept beside it."""
+    """Scheduler that checks every decision against its own rung table."""
 
     def __init__(self, brackets: tuple[tuple[int, ...], ...], eta: int, trials: int) -> None:
         self.asha = Asha(brackets, eta, trials)
@@ -29,7 +29,7 @@ class Watched:
         return decision
 
     def check_rank(self, decision: Decision) -> None:
-        """Fewer than a share of 1/eta of the trials that paused in the same rung of the same bracket are better."""
+        """Check that fewer than 1/eta of the trials that paused in the same rung of the same bracket are better."""
         first = {d.trial: d.stop for d in self.jobs if d.start == 0}
         rung = {
             d.trial: loss
@@ -46,7 +46,7 @@ class Watched:
         self.asha.tell(decision, loss)
 
     def check_end(self, brackets: tuple[tuple[int, ...], ...]) -> None:
-        """Of every rung but the last of each bracket, the top share of 1/eta was promoted, failed trials left out."""
+        """Check that every rung but the last of each bracket promoted its top 1/eta, without failed trials."""
         first = {d.trial: d.stop for d in self.jobs if d.start == 0}
         promoted = {(d.trial, d.start) for d in self.jobs}
         for ladder in brackets:
@@ -68,7 +68,7 @@ def walk(
     which: Callable[[int], int],
     loss: Callable[[], float | None],
 ) -> None:
-    """A whole search on `workers`: `which` of so many running jobs ends next, and with what `loss`."""
+    """Run a search on `workers`: `which` selects the running job that ends next, `loss` gives its loss."""
     watched = Watched(brackets, eta, trials)
     running: list[Decision] = []
     while True:

@@ -1,4 +1,4 @@
-// The explorer: everything to show was counted before; here it is looked up and drawn. Names go in as text, never as HTML.
+// Explorer: draws the precomputed data of the page. Names are inserted as text, never as HTML.
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -10,14 +10,14 @@
   const cost = (value) => (value === null ? "–" : data.kind === "seconds" ? `${number(value)}\u00a0s` : number(value));
   const className = (index) => data.classes[index];
 
-  function made(tag, attributes = {}, ...children) {
+  function htmlNode(tag, attributes = {}, ...children) {
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     element.append(...children);
     return element;
   }
 
-  function drawn(tag, attributes, text) {
+  function svgNode(tag, attributes, text) {
     const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     if (text !== undefined) element.textContent = text;
@@ -54,19 +54,19 @@
 
   function axes(svg, x, y, box, xLabel, yLabel) {
     for (const tick of x.ticks) {
-      svg.append(drawn("line", { class: "axis", x1: x.at(tick), x2: x.at(tick), y1: box.top, y2: box.bottom }));
-      svg.append(drawn("text", { x: x.at(tick), y: box.bottom + 17, "text-anchor": "middle" }, number(tick)));
+      svg.append(svgNode("line", { class: "axis", x1: x.at(tick), x2: x.at(tick), y1: box.top, y2: box.bottom }));
+      svg.append(svgNode("text", { x: x.at(tick), y: box.bottom + 17, "text-anchor": "middle" }, number(tick)));
     }
     for (const tick of y.ticks) {
-      svg.append(drawn("line", { class: "axis", y1: y.at(tick), y2: y.at(tick), x1: box.left, x2: box.right }));
-      svg.append(drawn("text", { x: box.left - 7, y: y.at(tick) + 4, "text-anchor": "end" }, number(tick)));
+      svg.append(svgNode("line", { class: "axis", y1: y.at(tick), y2: y.at(tick), x1: box.left, x2: box.right }));
+      svg.append(svgNode("text", { x: box.left - 7, y: y.at(tick) + 4, "text-anchor": "end" }, number(tick)));
     }
-    svg.append(drawn("text", { x: (box.left + box.right) / 2, y: box.bottom + 36, "text-anchor": "middle" }, xLabel));
-    svg.append(drawn("text", { x: box.left, y: box.top - 9 }, yLabel));
+    svg.append(svgNode("text", { x: (box.left + box.right) / 2, y: box.bottom + 36, "text-anchor": "middle" }, xLabel));
+    svg.append(svgNode("text", { x: box.left, y: box.top - 9 }, yLabel));
   }
 
-  // drawn as wide as there is room, so that letters keep their size
-  function room(svg, most, ratio) {
+  // Resize the chart to the available width, so that text keeps its size; return the plot area.
+  function resize(svg, most, ratio) {
     const width = Math.max(260, Math.min(most, svg.parentElement.clientWidth - 26)), height = Math.round(width * ratio);
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.style.maxWidth = `${width}px`;
@@ -74,42 +74,42 @@
     return { left: 48, right: width - 10, top: 26, bottom: height - 44 };
   }
 
-  // the chart of networks and ensembles
+  // chart of networks and ensembles
 
   const loss = (point) => point.figures.valid_cross_entropy;
-  const moving = drawn("g", {});
+  const marker = svgNode("g", {});
   let box, x, y;
 
   function chart() {
     const svg = $("chart");
-    box = room(svg, 680, 0.64);
+    box = resize(svg, 680, 0.64);
     x = scale([...data.dots.map((d) => d[0]), ...data.points.map((p) => p.cost)], box.left, box.right);
     y = scale([...data.dots.map((d) => d[1]), ...data.points.map(loss)], box.bottom, box.top);
     axes(svg, x, y, box, `cost (${data.unit})`, "validation cross-entropy");
     for (const [seconds, value] of data.dots)
-      svg.append(drawn("circle", { class: "dot", cx: x.at(seconds), cy: y.at(value), r: 3.5 }));
-    const stair = data.points.map((p, i) => `${i ? `H${x.at(p.cost)}V` : `M${x.at(p.cost)} `}${y.at(loss(p))}`);
-    svg.append(drawn("path", { class: "stair", d: `${stair.join("")}H${box.right}` }));
+      svg.append(svgNode("circle", { class: "dot", cx: x.at(seconds), cy: y.at(value), r: 3.5 }));
+    const steps = data.points.map((p, i) => `${i ? `H${x.at(p.cost)}V` : `M${x.at(p.cost)} `}${y.at(loss(p))}`);
+    svg.append(svgNode("path", { class: "stair", d: `${steps.join("")}H${box.right}` }));
     data.points.forEach((point, index) => {
-      const step = drawn("circle", { class: "step", cx: x.at(point.cost), cy: y.at(loss(point)), r: 4.5 });
-      step.append(drawn("title", {}, `${cost(point.cost)}, ${point.members.length} members`));
+      const step = svgNode("circle", { class: "step", cx: x.at(point.cost), cy: y.at(loss(point)), r: 4.5 });
+      step.append(svgNode("title", {}, `${cost(point.cost)}, ${point.members.length} members`));
       step.addEventListener("click", () => { $("budget").value = index; show(); });
       svg.append(step);
     });
-    svg.append(moving);
+    svg.append(marker);
   }
 
   function mark(point) {
-    moving.replaceChildren();
+    marker.replaceChildren();
     const [cx, cy] = [x.at(point.cost), y.at(loss(point))];
-    moving.append(drawn("line", { class: "rule", x1: cx, x2: cx, y1: box.top, y2: box.bottom }));
+    marker.append(svgNode("line", { class: "rule", x1: cx, x2: cx, y1: box.top, y2: box.bottom }));
     for (const member of point.members.map((index) => data.members[index]))
       if (member.cost !== null)
-        moving.append(drawn("circle", { class: "own", cx: x.at(member.cost), cy: y.at(member.loss), r: 5 }));
-    moving.append(drawn("circle", { class: "now", cx, cy, r: 7 }));
+        marker.append(svgNode("circle", { class: "own", cx: x.at(member.cost), cy: y.at(member.loss), r: 5 }));
+    marker.append(svgNode("circle", { class: "now", cx, cy, r: 7 }));
   }
 
-  // figures and members
+  // metrics and members
 
   function figures(point) {
     const score = data.metric === "macro-F1" ? "macro_f1" : "accuracy";
@@ -121,7 +121,7 @@
     }
     known.push(["calibration error", percent(point.error)], ["temperature", point.temperature.toFixed(2)]);
     $("figures").replaceChildren(
-      ...known.map(([name, value]) => made("div", { class: "figure" }, made("b", {}, value), name)),
+      ...known.map(([name, value]) => htmlNode("div", { class: "figure" }, htmlNode("b", {}, value), name)),
     );
     const names = point.names.length ? `: ${point.names.join(", ")}` : "";
     $("chosen").textContent = `The ensemble${names}`;
@@ -133,92 +133,92 @@
         const member = data.members[index];
         const cells = [percent(point.weights[place]), cost(member.cost), member.loss.toFixed(4), percent(member.score, 2),
           "error" in member ? percent(member.error) : "–", member.parameters.toLocaleString("en"), String(member.epoch)];
-        return made("tr", {}, made("th", { scope: "row" }, member.id), ...cells.map((cell) => made("td", {}, cell)));
+        return htmlNode("tr", {}, htmlNode("th", { scope: "row" }, member.id), ...cells.map((cell) => htmlNode("td", {}, cell)));
       }),
     );
   }
 
-  // confusion and calibration, of the ensemble or of one member
+  // confusion and calibration of the ensemble or of one member
 
-  function choices(point) {
-    const before = $("who").value;
+  function updateChoices(point) {
+    const before = $("predictor").value;
     const known = point.members.filter((index) => "confusion" in data.members[index]);
-    $("who").replaceChildren(
-      made("option", { value: "ensemble" }, "the ensemble"),
-      ...known.map((index) => made("option", { value: String(index) }, data.members[index].id)),
+    $("predictor").replaceChildren(
+      htmlNode("option", { value: "ensemble" }, "the ensemble"),
+      ...known.map((index) => htmlNode("option", { value: String(index) }, data.members[index].id)),
     );
-    $("who").value = known.includes(Number(before)) && before !== "" ? before : "ensemble";
+    $("predictor").value = known.includes(Number(before)) && before !== "" ? before : "ensemble";
   }
 
   function heat(table, names, cell) {
     const long = names.some((name) => name.length > 3);
-    const head = made("tr", {}, made("td"));
+    const head = htmlNode("tr", {}, htmlNode("td"));
     for (const name of names) {
-      const th = made("th", { scope: "col", title: name }, short(name));
+      const th = htmlNode("th", { scope: "col", title: name }, short(name));
       if (long) th.className = "long";
       head.append(th);
     }
     const body = names.map((name, row) =>
-      made("tr", {}, made("th", { scope: "row", title: name }, short(name)), ...names.map((_, column) => cell(row, column))));
-    table.replaceChildren(made("thead", {}, head), made("tbody", {}, ...body));
+      htmlNode("tr", {}, htmlNode("th", { scope: "row", title: name }, short(name)), ...names.map((_, column) => cell(row, column))));
+    table.replaceChildren(htmlNode("thead", {}, head), htmlNode("tbody", {}, ...body));
   }
 
   function shaded(text, share, title) {
-    const td = made("td", { title }, text);
+    const td = htmlNode("td", { title }, text);
     td.style.background = css("--blue-rgb", 0.92 * share);
     if (share > 0.6) td.style.color = "var(--page)";
     return td;
   }
 
-  function confusion(judged, point) {
-    const names = [...data.shown.map(className), ...(data.rest ? ["others"] : [])];
-    const sums = judged.confusion.map((row) => row.reduce((a, b) => a + b, 0) || 1);
+  function confusion(evaluation, point) {
+    const names = [...data.shown.map(className), ...(data.rest ? ["other"] : [])];
+    const sums = evaluation.confusion.map((row) => row.reduce((a, b) => a + b, 0) || 1);
     heat($("confusion"), names, (row, column) => {
-      const count = judged.confusion[row][column];
-      const td = shaded(count ? String(count) : "", count / sums[row], `${names[row]} answered as ${names[column]}: ${count}`);
+      const count = evaluation.confusion[row][column];
+      const td = shaded(count ? String(count) : "", count / sums[row], `${names[row]} classified as ${names[column]}: ${count}`);
       if (row === column) td.className = "right";
       return td;
     });
-    const most = judged === point ? point.confused : [];
+    const most = evaluation === point ? point.confused : [];
     const top = Math.max(1, ...most.map((c) => c[2]));
     $("confused").replaceChildren(...most.map(([truth, answer, count]) =>
-      bar(`${className(truth)} taken for ${className(answer)}`, `${count}×`, count / top)));
+      bar(`${className(truth)} classified as ${className(answer)}`, `${count}×`, count / top)));
   }
 
   function bar(name, value, share) {
-    const line = made("span");
-    line.style.width = `${(100 * share).toFixed(1)}%`;
-    return made("li", {}, made("span", {}, name), made("span", { class: "dim" }, value), line);
+    const length = htmlNode("span");
+    length.style.width = `${(100 * share).toFixed(1)}%`;
+    return htmlNode("li", {}, htmlNode("span", {}, name), htmlNode("span", { class: "dim" }, value), length);
   }
 
-  function calibration(judged, name) {
-    $("whose").textContent = name;
-    $("calibration").textContent = `Expected calibration error ${percent(judged.error)}; with the temperature ` +
-      `${judged.temperature.toFixed(2)} fitted on validation samples ${percent(judged.cooled)}.`;
-    const svg = $("reliability"), frame = room(svg, 440, 0.82);
-    const total = judged.bins.reduce((sum, [count]) => sum + count, 0) || 1;
+  function calibration(evaluation, name) {
+    $("predictor-name").textContent = name;
+    $("calibration").textContent = `Expected calibration error: ${percent(evaluation.error)}; with temperature ` +
+      `${evaluation.temperature.toFixed(2)}, fitted on validation samples: ${percent(evaluation.cooled)}.`;
+    const svg = $("reliability"), frame = resize(svg, 440, 0.82);
+    const total = evaluation.bins.reduce((sum, [count]) => sum + count, 0) || 1;
     const across = { at: (v) => frame.left + v * (frame.right - frame.left), ticks: [0, 0.25, 0.5, 0.75, 1] };
     const up = { at: (v) => frame.bottom - v * (frame.bottom - frame.top), ticks: [0, 0.25, 0.5, 0.75, 1] };
-    axes(svg, across, up, frame, "confidence", "share right");
-    const width = 1 / judged.bins.length;
-    judged.bins.forEach(([count, confidence, right], index) => {
+    axes(svg, across, up, frame, "confidence", "accuracy");
+    const width = 1 / evaluation.bins.length;
+    evaluation.bins.forEach(([count, confidence, right], index) => {
       if (!count) return;
-      const rect = drawn("rect", { class: "bar", x: across.at(index * width) + 1, width: across.at(width) - across.at(0) - 2,
+      const rect = svgNode("rect", { class: "bar", x: across.at(index * width) + 1, width: across.at(width) - across.at(0) - 2,
         y: up.at(right), height: up.at(0) - up.at(right) });
       rect.style.fillOpacity = (0.25 + 0.65 * Math.sqrt(count / total)).toFixed(2);
-      rect.append(drawn("title", {}, `${count} samples: confidence ${percent(confidence)}, right ${percent(right)}`));
+      rect.append(svgNode("title", {}, `${count} samples: confidence ${percent(confidence)}, accuracy ${percent(right)}`));
       svg.append(rect);
     });
-    svg.append(drawn("line", { class: "ideal", x1: across.at(0), y1: up.at(0), x2: across.at(1), y2: up.at(1) }));
-    svg.setAttribute("aria-label", `Reliability of ${name}: expected calibration error ${percent(judged.error)}`);
+    svg.append(svgNode("line", { class: "ideal", x1: across.at(0), y1: up.at(0), x2: across.at(1), y2: up.at(1) }));
+    svg.setAttribute("aria-label", `Reliability of ${name}: expected calibration error ${percent(evaluation.error)}`);
   }
 
-  function closely() {
+  function showDetails() {
     const point = data.points[$("budget").value];
-    const who = $("who").value;
-    const judged = who === "ensemble" ? point : data.members[who];
-    confusion(judged, point);
-    calibration(judged, who === "ensemble" ? "the ensemble" : data.members[who].id);
+    const chosen = $("predictor").value;
+    const evaluation = chosen === "ensemble" ? point : data.members[chosen];
+    confusion(evaluation, point);
+    calibration(evaluation, chosen === "ensemble" ? "the ensemble" : data.members[chosen].id);
   }
 
   // disagreement
@@ -229,14 +229,14 @@
     const own = point.members.filter((a) => point.members.every((b) => a === b || shares.has(`${a} ${b}`)) || point.members.length > 16).slice(0, 16);
     $("pairs").parentElement.hidden = own.length < 2;
     if (own.length < 2) {
-      $("agreement").textContent = "One member alone has nobody to disagree with.";
+      $("agreement").textContent = "The ensemble has only one member.";
       return;
     }
     const known = own.flatMap((a, i) => own.slice(i + 1).map((b) => shares.get(`${a} ${b}`) ?? 0));
     const mean = known.reduce((a, b) => a + b, 0) / known.length, top = Math.max(...known) || 1;
-    $("agreement").textContent = `Share of samples that two members answer with another class, in percent; ${percent(mean)} on average.`;
+    $("agreement").textContent = `Percentage of samples that two members classify differently; mean: ${percent(mean)}.`;
     heat($("pairs"), own.map((index) => data.members[index].id), (row, column) => {
-      if (row === column) return made("td", {}, "·");
+      if (row === column) return htmlNode("td", {}, "·");
       const share = shares.get(`${own[row]} ${own[column]}`) ?? 0;
       return shaded((100 * share).toFixed(0), 0.75 * share / top, percent(share));
     });
@@ -245,40 +245,40 @@
   function doubted(point) {
     const top = Math.max(...point.doubted.map((d) => d[1]), 1e-9);
     const bars = point.doubted.map(([index, share]) => bar(className(index), percent(share), share / top));
-    $("doubted").replaceChildren(...(bars.length ? bars : [made("li", { class: "dim" }, "They always agree.")]));
+    $("doubted").replaceChildren(...(bars.length ? bars : [htmlNode("li", { class: "dim" }, "The members always agree.")]));
   }
 
   // images
 
-  function images(list, shots, votes) {
-    const items = shots.map((shot) => {
-      const item = made("li");
-      const truth = className(shot.truth), answer = className(shot.answer);
-      const words = `sample ${shot.row}: ${truth}, answered as ${answer}`;
-      if (shot.picture !== null) item.append(made("img", { src: data.pictures[shot.picture], alt: words, loading: "lazy" }));
-      const right = shot.truth === shot.answer;
-      item.append(made("div", { class: "truth" }, truth), made("div", { class: right ? "good" : "answer" }, right ? "answered so" : `taken for ${answer}`));
-      item.append(made("div", { class: "dim" }, votes ? shot.votes.map(([index, count]) => `${count}×\u00a0${className(index)}`).join(", ") : `true class ${percent(shot.p)}`));
+  function images(list, samples, votes) {
+    const items = samples.map((sample) => {
+      const item = htmlNode("li");
+      const truth = className(sample.truth), answer = className(sample.answer);
+      const text = `sample ${sample.row}: ${truth}, classified as ${answer}`;
+      if (sample.picture !== null) item.append(htmlNode("img", { src: data.pictures[sample.picture], alt: text, loading: "lazy" }));
+      const right = sample.truth === sample.answer;
+      item.append(htmlNode("div", { class: "truth" }, truth), htmlNode("div", { class: right ? "good" : "answer" }, right ? "correct" : `classified as ${answer}`));
+      item.append(htmlNode("div", { class: "dim" }, votes ? sample.votes.map(([index, count]) => `${count}×\u00a0${className(index)}`).join(", ") : `true class ${percent(sample.p)}`));
       return item;
     });
-    list.replaceChildren(...(items.length ? items : [made("li", { class: "dim" }, "None.")]));
+    list.replaceChildren(...(items.length ? items : [htmlNode("li", { class: "dim" }, "None.")]));
   }
 
-  // all together
+  // the page
 
   function show() {
     const point = data.points[$("budget").value];
     const score = data.metric === "macro-F1" ? "macro_f1" : "accuracy";
     const split = `test_${score}` in point.figures ? "test" : "valid";
-    const many = point.members.length === 1 ? "1 member" : `${point.members.length} members`;
-    const said = `${cost(point.cost)} pays for ${many}, ${split} ${data.metric} ${percent(point.figures[`${split}_${score}`], 2)}`;
-    $("budget-said").textContent = said;
-    $("budget").setAttribute("aria-valuetext", said);
+    const size = point.members.length === 1 ? "1 member" : `${point.members.length} members`;
+    const text = `${cost(point.cost)}: ${size}, ${split} ${data.metric} ${percent(point.figures[`${split}_${score}`], 2)}`;
+    $("budget-text").textContent = text;
+    $("budget").setAttribute("aria-valuetext", text);
     mark(point);
     figures(point);
     members(point);
-    choices(point);
-    closely();
+    updateChoices(point);
+    showDetails();
     pairs(point);
     doubted(point);
     images($("hardest"), point.hardest, false);
@@ -291,11 +291,11 @@
     width = document.documentElement.clientWidth;
     chart();
     mark(data.points[$("budget").value]);
-    closely();
+    showDetails();
   }).observe(document.documentElement);
 
   chart();
   $("budget").addEventListener("input", show);
-  $("who").addEventListener("change", closely);
+  $("predictor").addEventListener("change", showDetails);
   show();
 })();
