@@ -64,8 +64,8 @@ def cifar(data: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def prepared(task: TrainingConfig, configuration: Configuration, seconds: float) -> float:
     """Images per second that one thread prepares."""
-    trial = NetworkTrainer(task, Job(0, configuration, 0, 1 << 20), open_dataset(task.dataset), INLINE)
-    blocks = itertools.chain.from_iterable(trial.feed.batches(epoch) for epoch in itertools.count(1))
+    trainer = NetworkTrainer(task, Job(0, configuration, 0, 1 << 20), open_dataset(task.dataset), INLINE)
+    blocks = itertools.chain.from_iterable(trainer.pipeline.batches(epoch) for epoch in itertools.count(1))
     next(blocks)
     started, images = time.perf_counter(), 0
     while (took := time.perf_counter() - started) < seconds:

@@ -1,7 +1,7 @@
 """The flow as code: dataset -> tune -> library -> select -> ensemble -> allocate -> bundle -> Engine.
 
-Stages never import each other; they meet here. Every function works alone on what an earlier one left in the run's
-folder and returns the words of :mod:`ripieno.types`.
+Stages never import each other; this package joins them. Every function reads what an earlier one wrote to the run's
+folder and returns the types of :mod:`ripieno.types`.
 """
 
 from typing import TYPE_CHECKING, Any

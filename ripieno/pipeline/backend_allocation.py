@@ -1,4 +1,4 @@
-"""Backends and places depend on each other: what a member is run by decides what it costs, its lane how it is run."""
+"""Joint choice of backends and placements: a backend decides a member's cost, its worker decides how it runs."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.types import Allocation, Device, Ensemble, Profile
 
 BackendByDevice = Mapping[str, Mapping[str, str]]
-"""Backend by member and device, both by name; a bundle's own where it says nothing."""
+"""Backend by member name and device name; the bundle's default backend applies to absent entries."""
 BATCH = {"cpu": 16, "cuda": 64}
-"""Batch size that backends are compared at before the plan knows better."""
+"""Batch size at which backends are compared before the plan has chosen one."""
 
 
 def allocate_with_backends(
-    fitter: BackendSelector,
+    selector: BackendSelector,
     place: Callable[[BackendByDevice], Allocation],
     ensemble: Ensemble,
     devices: Sequence[Device],
     threads: Mapping[str, int],
     progress: ProgressFunction = no_progress,
 ) -> tuple[Allocation, tuple[BackendChoice, ...]]:
-    """An allocation, and how its members are run on the devices they sit on.
+    """Return an allocation, and the backend choice of each member on each device it is placed on.
 
-    Backends are chosen for the `threads` by device that a lane most likely has, `place` plans with them, and where
-    lanes turn out otherwise they are chosen again; if that changes any, `place` is asked once more.
+    Backends are chosen for `threads`, the threads that a worker of each device most likely has, and `place` plans with
+    them. If the plan's workers differ, backends are chosen again; if any backend changes, `place` is called once more.
     """
     pairs = [(member, device) for device in devices for member in ensemble.members]
-    fits = []
+    choices = []
     for done, (member, device) in enumerate(pairs):
         progress(f"comparing backends on {device.name}", done, len(pairs))
-        fits.append(fitter.select(member, device, threads[device.name], BATCH[device.type]))
+        choices.append(selector.select(member, device, threads[device.name], BATCH[device.type]))
     progress("comparing backends", len(pairs), len(pairs))
-    allocation = place(backends_by_device(fits))
-    placed = _as_placed(fitter, allocation, fits)
-    if any(fit.backend != old.backend for fit, old in placed):
-        again = {(fit.member, fit.device): fit for fit in (*fits, *(fit for fit, _ in placed))}
+    allocation = place(backends_by_device(choices))
+    placed = _as_placed(selector, allocation, choices)
+    if any(choice.backend != old.backend for choice, old in placed):
+        again = {(c.member, c.device): c for c in (*choices, *(choice for choice, _ in placed))}
         allocation = place(backends_by_device(list(again.values())))
-        placed = _as_placed(fitter, allocation, list(again.values()))
-    return allocation, tuple(fit for fit, _ in placed)
+        placed = _as_placed(selector, allocation, list(again.values()))
+    return allocation, tuple(choice for choice, _ in placed)
 
 
-def backends_by_device(fits: Sequence[BackendChoice]) -> dict[str, dict[str, str]]:
-    """The backends of `fits`."""
+def backends_by_device(choices: Sequence[BackendChoice]) -> dict[str, dict[str, str]]:
+    """Return the backends of `choices` by member and device."""
     chosen: dict[str, dict[str, str]] = {}
-    for fit in fits:
-        chosen.setdefault(fit.member, {})[fit.device] = fit.backend
+    for choice in choices:
+        chosen.setdefault(choice.member, {})[choice.device] = choice.backend
     return chosen
 
 
@@ -62,30 +62,30 @@ def profiles_for(
     trusted: Sequence[str] = (),
     progress: ProgressFunction = no_progress,
 ) -> dict[str, Profile]:
-    """Profiles of `members` on `device`, each as `chosen` says or else by `backend`; missing ones are measured."""
+    """Return profiles of `members` on `device`, by the backend in `chosen` or else `backend`; measure missing ones."""
     groups: dict[str, list[str]] = {}
     for member in members:
         groups.setdefault(chosen.get(member, {}).get(device.name, backend), []).append(member)
-    found: dict[str, Profile] = {}
+    profiles: dict[str, Profile] = {}
     for name, group in groups.items():
-        found |= profile_members(library, group, device, name, trusted=trusted, progress=progress)
-    return found
+        profiles |= profile_members(library, group, device, name, trusted=trusted, progress=progress)
+    return profiles
 
 
 def _as_placed(
-    fitter: BackendSelector, allocation: Allocation, fits: Sequence[BackendChoice]
+    selector: BackendSelector, allocation: Allocation, choices: Sequence[BackendChoice]
 ) -> list[tuple[BackendChoice, BackendChoice]]:
-    """Each fit with the threads and batch size of its lane, beside the one that was planned with."""
-    planned = {(fit.member, fit.device): fit for fit in fits}
-    made = []
+    """Return pairs: a choice for the threads and batch size of the allocation's worker, and the planned choice."""
+    planned = {(choice.member, choice.device): choice for choice in choices}
+    pairs = []
     for device in allocation.devices:
-        here = [p for p in allocation.placements if p.device == device.name]
-        lanes = len({p.lane for p in here})
-        for member in dict.fromkeys(p.member for p in here):
+        placements = [p for p in allocation.placements if p.device == device.name]
+        workers = len({p.lane for p in placements})
+        for member in dict.fromkeys(p.member for p in placements):
             old = planned[member, device.name]
-            # on a processor the batch hardly matters; on a GPU threads do not
-            threads = max(1, len(device.cores) // lanes) if device.type == "cpu" and device.cores else old.threads
-            batch = max(p.batch_size for p in here if p.member == member)
+            # on a CPU the batch size hardly matters; on a GPU the threads do not
+            threads = max(1, len(device.cores) // workers) if device.type == "cpu" and device.cores else old.threads
+            batch = max(p.batch_size for p in placements if p.member == member)
             same = threads == old.threads and (device.type == "cpu" or batch == old.batch_size)
-            made.append((old if same else fitter.select(member, device, threads, batch), old))
-    return made
+            pairs.append((old if same else selector.select(member, device, threads, batch), old))
+    return pairs

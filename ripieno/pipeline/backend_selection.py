@@ -1,10 +1,10 @@
-"""Member and device -> backend: the quickest that is proven to answer as the member's fp32 reference does.
+"""Member and device -> backend: the fastest with the predictions of the member's fp32 reference.
 
-Theory of operation. On the cores, with the threads and in the batches that a lane will have, every candidate runs the
-same validation images in turns (`backends.race`). The quickest then answers some hundred validation images more; when
-it differs from the reference by more than `Terms` allow, that is noted and the next quickest is tried. The reference,
-fp32 by ONNX Runtime, is a candidate as any other, so the search always ends. Networks are quantised on other images
-than those they are judged on.
+Theory of operation. Every candidate runs the same validation images in turns, on the cores, threads and batch size of
+its future worker (`backends.compare.time_alternately`). The fastest then predicts up to `Tolerances.samples`
+validation images. If it differs from the reference by more than `Tolerances` allow, the reason is recorded and the next
+fastest is tried. The reference, fp32 by ONNX Runtime, is a candidate too, so the search always ends. Networks are
+quantised on other images than those they are evaluated on.
 """
 
 from __future__ import annotations
@@ -33,45 +33,45 @@ from ripieno.types import Device, Ensemble
 T = TypeVar("T")
 Answers = NDArray[np.float32]
 BATCH = 64
-"""Images at a time while judging."""
+"""Images of a batch during evaluation."""
 CLOSE = 1.2
-"""Within this of the quickest, a race is run again."""
+"""Backends within this factor of the fastest are timed again."""
 
 
 @dataclass(frozen=True)
 class Tolerances:
-    """When a backend may be taken for a member, and how much is measured to know."""
+    """Conditions on which a backend is accepted for a member, and the amount of measurement."""
 
     exact: float = 1e-4
-    """most that a probability may differ in fp32"""
+    """largest difference of a probability in fp32"""
     near: float = 0.1
-    """the same in bf16 and fp16; in int8 only the loss counts"""
+    """the same in bf16 and fp16; int8 is limited by its loss only"""
     loss: float = 0.01
     """share of a member's validation cross-entropy that a lower precision may cost"""
     least: float = 0.001
-    """nats that it may cost however low the loss is"""
+    """nats that it may always cost, however low the loss is"""
     gain: float = 0.02
-    """share of time that another backend than the reference must save, and again a lower precision"""
+    """share of time that a backend other than the reference must save, and a lower precision once more"""
     samples: int = 1000
-    """most validation images that it is judged on"""
+    """most validation images in the evaluation"""
     calibration: int = 128
-    """most validation images that int8 is calibrated on: no more than a quarter of them"""
+    """most validation images for int8 calibration, at most a quarter of them"""
     rounds: int = 5
     turn: float = 0.05
-    """seconds of a turn of the race"""
+    """seconds of one timing turn"""
 
 
 @dataclass(frozen=True)
 class _Evaluated:
-    """A fit and the answers behind it."""
+    """A choice and the predictions it rests on."""
 
-    fit: BackendChoice
+    choice: BackendChoice
     answers: Answers
     reference: Answers
 
 
 class BackendSelector:
-    """Chooses backends for the members of an ensemble; measurements are kept between calls."""
+    """Selector of backends for the members of an ensemble; it keeps its measurements between calls."""
 
     def __init__(
         self,
@@ -83,71 +83,71 @@ class BackendSelector:
         trusted: Sequence[str] = (),
         terms: Tolerances | None = None,
     ) -> None:
-        """`backend` and `precision` are what is asked for; either may be `auto`.
+        """Load validation images. `backend` and `precision` are the user's options; either may be `auto`.
 
-        Raises LibraryError when the library has no validation images to prove anything on.
+        Raises LibraryError when the library has no validation images to compare predictions on.
         """
-        self._library, self._ensemble, self._asked = library, ensemble, (backend, precision)
+        self._library, self._ensemble, self._requested = library, ensemble, (backend, precision)
         self._trusted, self._terms = trusted, terms or Tolerances()
         self._images, self._labels, self._calibration = _validation(library, self._terms)
-        self._judged: dict[tuple[str, str, int, int], _Evaluated] = {}
+        self._evaluated: dict[tuple[str, str, int, int], _Evaluated] = {}
         self._answers: dict[tuple[str, str, str], Answers] = {}
-        self._fresh: set[Path] = set()
+        self._written: set[Path] = set()
 
     def select(self, member: str, device: Device, threads: int, batch_size: int) -> BackendChoice:
-        """How to run `member` on `device` in batches of `batch_size` with `threads` threads.
+        """Choose the backend that runs `member` on `device` in batches of `batch_size` with `threads` threads.
 
-        Raises EngineError when the backend asked for answers otherwise than the reference, and as `backends.load`.
+        Raises EngineError when the requested backend's predictions differ from the reference, and as `backends.load`.
         """
         key = (member, device.name, threads, batch_size)
-        if key not in self._judged:
+        if key not in self._evaluated:
             cores = device.cores[:threads] if device.type == "cpu" else device.cores
-            self._judged[key] = _pinned(cores, lambda: self._choose(member, device, threads, batch_size))
-        return self._judged[key].fit
+            self._evaluated[key] = _pinned(cores, lambda: self._choose(member, device, threads, batch_size))
+        return self._evaluated[key].choice
 
-    def proof(self, fits: Sequence[BackendChoice]) -> BackendReport:
-        """The ensemble's validation figures restated with `fits`, all of this fitter's own."""
+    def proof(self, choices: Sequence[BackendChoice]) -> BackendReport:
+        """Compute the ensemble's validation figures with `choices`, all made by this selector."""
         from ripieno.selection.combine import combine
 
-        found = {f.member: self._judged[f.member, f.device, f.threads, f.batch_size] for f in reversed(fits)}
-        judged = [found[m] for m in self._ensemble.members]
+        by_member = {c.member: self._evaluated[c.member, c.device, c.threads, c.batch_size] for c in reversed(choices)}
+        evaluated = [by_member[m] for m in self._ensemble.members]
 
         def figures(answers: Sequence[Answers]) -> tuple[float, float]:
             combined = combine(np.stack(answers), self._ensemble.weights, self._ensemble.combiner)
             return cross_entropy(combined, self._labels), accuracy(combined, self._labels)
 
-        now, before = figures([j.answers for j in judged]), figures([j.reference for j in judged])
-        return BackendReport(tuple(fits), len(self._labels), now[0], before[0], now[1], before[1])
+        now, before = figures([e.answers for e in evaluated]), figures([e.reference for e in evaluated])
+        return BackendReport(tuple(choices), len(self._labels), now[0], before[0], now[1], before[1])
 
     def _choose(self, name: str, device: Device, threads: int, batch_size: int) -> _Evaluated:
-        refused: dict[str, str] = {}
-        tried = candidates(device, *self._asked)
+        rejected: dict[str, str] = {}
+        tried = candidates(device, *self._requested)
         with _LoadedBackends(lambda backend: self._load(name, backend, device, threads)) as runners:
-            reference = runners.first(("onnx", "torch"), refused)
-            # a backend asked for by name must be there; of those that `auto` tries, any may be missing
+            reference = runners.first(("onnx", "torch"), rejected)
+            # a backend requested by name must load; `auto` skips those that do not
             for backend in tried:
-                runners.open(backend, refused, must=self._asked[0] != "auto" and split(backend)[1] == "fp32")
+                runners.open(backend, rejected, must=self._requested[0] != "auto" and split(backend)[1] == "fp32")
             images = np.resize(self._images, (batch_size, *self._images.shape[1:]))
-            seconds = self._race(runners.loaded, images)
-            answered = functools.partial(self._answered, name, device, runners.loaded)
-            truth = answered(reference)
+            seconds = self._time(runners.loaded, images)
+            predict = functools.partial(self._predict, name, device, runners.loaded)
+            expected = predict(reference)
             for backend in self._order([b for b in tried if b in seconds], seconds, reference):
-                answers = answered(backend)
-                figures = (float(np.abs(answers - truth).max()), self._loss(answers), self._loss(truth))
+                answers = predict(backend)
+                figures = (float(np.abs(answers - expected).max()), self._loss(answers), self._loss(expected))
                 reason = rejection_reason(backend, *figures, self._terms)
                 if reason and backend != reference:
-                    refused[backend] = reason
+                    rejected[backend] = reason
                     continue
                 times = (seconds[backend], seconds[reference])
-                fit = BackendChoice(
-                    name, device.name, backend, reference, batch_size, threads, *times, *figures, refused
+                choice = BackendChoice(
+                    name, device.name, backend, reference, batch_size, threads, *times, *figures, rejected
                 )
-                return _Evaluated(fit, answers, truth)
-        reasons = "; ".join(f"{backend}: {reason}" for backend, reason in refused.items())
-        raise EngineError(f"{name} cannot be run as asked ({reasons}): use --backend onnx")
+                return _Evaluated(choice, answers, expected)
+        reasons = "; ".join(f"{backend}: {reason}" for backend, reason in rejected.items())
+        raise EngineError(f"no requested backend can run {name} ({reasons}): use --backend onnx")
 
-    def _race(self, loaded: Mapping[str, backends.Backend], images: NDArray[Any]) -> dict[str, float]:
-        """Seconds a batch by backend; those close to the quickest run again, for longer."""
+    def _time(self, loaded: Mapping[str, backends.Backend], images: NDArray[Any]) -> dict[str, float]:
+        """Measure seconds per batch by backend; those close to the fastest run again, for longer."""
         rounds, turn = self._terms.rounds, self._terms.turn
         seconds = time_alternately(loaded, images, rounds=rounds, seconds=turn)
         best = min(seconds.values())
@@ -155,8 +155,8 @@ class BackendSelector:
         again = time_alternately(close, images, rounds=2 * rounds, seconds=turn) if len(close) > 1 else {}
         return {name: min(taken, again.get(name, taken)) for name, taken in seconds.items()}
 
-    def _answered(self, name: str, device: Device, loaded: Mapping[str, backends.Backend], backend: str) -> Answers:
-        """The answers of a loaded backend on the images it is judged on; they do not depend on threads."""
+    def _predict(self, name: str, device: Device, loaded: Mapping[str, backends.Backend], backend: str) -> Answers:
+        """Predict the evaluation images with a loaded backend, once: predictions do not depend on threads."""
         key = (name, device.name, backend)
         if key not in self._answers:
             parts = [loaded[backend].infer(self._images[i : i + BATCH]) for i in range(0, len(self._images), BATCH)]
@@ -167,13 +167,13 @@ class BackendSelector:
         return cross_entropy(answers, self._labels)
 
     def _order(self, tried: Sequence[str], seconds: Mapping[str, float], reference: str) -> list[str]:
-        """`tried` in the order in which they may be taken: a precision asked for first, then the quickest."""
-        asked = self._asked[1]
+        """Sort `tried` by preference: the requested precision first, then the fastest."""
+        requested = self._requested[1]
 
         def rank(backend: str) -> tuple[bool, float]:
             precision = split(backend)[1]
             handicap = (1 + self._terms.gain) ** ((backend != reference) + (precision != "fp32"))
-            return asked not in ("auto", precision), seconds[backend] * handicap
+            return requested not in ("auto", precision), seconds[backend] * handicap
 
         return sorted(tried, key=rank)
 
@@ -183,41 +183,41 @@ class BackendSelector:
         source = self._library.onnx_path(name)
         if file_of(backend) in (MODEL, HALF, QUANTISED):
             export_members(self._library, [member], self._trusted)
-        if path not in self._fresh and path.name in (HALF, QUANTISED):
+        if path not in self._written and path.name in (HALF, QUANTISED):
             from ripieno.backends.quantise import write_fp16, write_int8
 
             if path.name == HALF:
                 write_fp16(source, path)
             else:
                 write_int8(source, path, self._calibration)
-            self._fresh.add(path)
+            self._written.add(path)
         return backends.load(backend, path, member, device, threads, self._trusted)
 
 
 class _LoadedBackends:
-    """Loaded backends of one member, closed at the end."""
+    """Loaded backends of one member; a context manager that closes them."""
 
     def __init__(self, load: Callable[[str], backends.Backend]) -> None:
         self._load = load
         self.loaded: dict[str, backends.Backend] = {}
 
-    def open(self, backend: str, refused: dict[str, str], must: bool = False) -> bool:
-        """Load `backend` unless it is; when it cannot be, note why, or raise that if it `must`."""
+    def open(self, backend: str, rejected: dict[str, str], must: bool = False) -> bool:
+        """Load `backend` unless it is loaded; on an error record the reason, or raise it with `must`."""
         if backend not in self.loaded:
             try:
                 self.loaded[backend] = self._load(backend)
             except RipienoError as error:
                 if must:
                     raise
-                refused[backend] = str(error)
+                rejected[backend] = str(error)
         return backend in self.loaded
 
-    def first(self, names: Sequence[str], refused: dict[str, str]) -> str:
-        """The first of `names` that can be loaded. Raises EngineError when none can."""
+    def first(self, names: Sequence[str], rejected: dict[str, str]) -> str:
+        """Return the first of `names` that can be loaded. Raises EngineError when none can."""
         for name in names:
-            if self.open(name, refused):
+            if self.open(name, rejected):
                 return name
-        raise EngineError(f"no fp32 reference to compare with: {'; '.join(refused.values())}")
+        raise EngineError(f"cannot load the fp32 reference: {'; '.join(rejected.values())}")
 
     def __enter__(self) -> _LoadedBackends:
         return self
@@ -228,32 +228,32 @@ class _LoadedBackends:
 
 
 def rejection_reason(backend: str, difference: float, loss: float, reference_loss: float, terms: Tolerances) -> str:
-    """Why `backend` may not stand in for its reference; empty when it may."""
+    """Return the reason why `backend` cannot replace its reference; empty when it can."""
     precision = split(backend)[1]
     most = {"fp32": terms.exact, "int8": 1.0}.get(precision, terms.near)
-    if not difference <= most:  # so that no number is an objection too
-        return f"a probability differs by {difference:.2g}, at most {most:g} is allowed"
+    if not difference <= most:  # `not <=` rejects NaN too
+        return f"a probability differs by {difference:.2g}, the limit is {most:g}"
     allowed = max(terms.least, terms.loss * reference_loss)
     if not loss - reference_loss <= allowed:
-        return f"validation loss {loss:.4f} instead of {reference_loss:.4f}, at most {allowed:.2g} more is allowed"
+        return f"validation loss {loss:.4f} instead of {reference_loss:.4f}, the limit is {allowed:.2g} more"
     return ""
 
 
 def _validation(library: Library, terms: Tolerances) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any]]:
-    """Images and labels to judge on, and other images to calibrate on; both spread evenly over the split."""
+    """Read images and labels to evaluate on, and other images to calibrate on; both spread evenly over the split."""
     from ripieno.data import open_dataset
 
-    there = (library.dataset_path / "dataset.json").exists()
-    dataset = open_dataset(library.dataset_path) if there else None
+    exists = (library.dataset_path / "dataset.json").exists()
+    dataset = open_dataset(library.dataset_path) if exists else None
     rows = dataset.rows("valid") if dataset is not None else np.empty(0, np.int64)
     if dataset is None or len(rows) < 2:
-        mend = "leave --backend auto and --precision out"
-        raise LibraryError(f"{library.path} has no validation images to prove a choice of backends on: {mend}")
+        advice = "leave out --backend auto and --precision"
+        raise LibraryError(f"{library.path} has no validation images to compare backends on: {advice}")
     count = max(1, min(terms.calibration, len(rows) // 4))
     calibration = _spread(rows, count)
-    judged = _spread(np.setdiff1d(rows, calibration), terms.samples)
-    images = np.asarray(dataset.images[judged])
-    return images, np.asarray(dataset.labels[judged]), np.asarray(dataset.images[calibration])
+    evaluated = _spread(np.setdiff1d(rows, calibration), terms.samples)
+    images = np.asarray(dataset.images[evaluated])
+    return images, np.asarray(dataset.labels[evaluated]), np.asarray(dataset.images[calibration])
 
 
 def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -261,7 +261,7 @@ def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 def _pinned(cores: Sequence[int], call: Callable[[], T]) -> T:
-    """`call()` in a thread of its own on `cores`, as in a lane; the threads it starts stay there too."""
+    """Call `call` in its own thread on `cores`, as a worker does; threads that it starts inherit the affinity."""
 
     def run() -> T:
         if cores:

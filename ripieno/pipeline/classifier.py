@@ -1,7 +1,7 @@
-"""The flow as a scikit-learn classifier: `fit` searches, selects and packs, `predict` asks the ensemble.
+"""The pipeline as a scikit-learn classifier: `fit` searches, selects and writes a bundle, `predict` runs the ensemble.
 
-What is fitted is a bundle in a folder. Without a folder of the user's it lies in a temporary one that goes with the
-classifier; copies and pickles carry the bundle's bytes with them, so that a fitted classifier is whole by itself.
+A fitted classifier holds a bundle in a folder: the user's `run`, or a temporary one that is removed with the
+classifier. Copies and pickles hold the bundle's bytes, so that a fitted classifier needs no other files.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ BATCH = 64
 
 
 class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """An ensemble of networks that fits a budget, as a scikit-learn classifier.
+    """A scikit-learn classifier: an ensemble of networks under a budget.
 
-    Samples are images (samples, height, width[, channels]), uint8 or float, or rows of a table (samples, features),
-    which become images of one pixel with a channel a feature.
+    Samples are images (samples, height, width[, channels]), uint8 or float, or rows of a table (samples, features). A
+    row becomes an image of one pixel with one channel per feature.
 
-    - `budget`: what all members together may cost: seconds for 2,000 samples, or a mapping of kinds of cost to bounds,
-      see `ripieno.select`. None: eight times the cost of the best network.
-    - `hours`, `trials`: how long to search; one hour when both are None. By trials alone, and with a budget that is
+    - `budget`: bound of the cost of all members together: seconds for 2,000 samples, or a mapping of kinds of cost to
+      bounds, see `ripieno.select`. None: eight times the cost of the best network.
+    - `hours`, `trials`: length of the search; one hour when both are None. With `trials` alone, and a budget that is
       counted (`{"parameters": 1e6}`) and not measured, the same data and `random_state` give the same classifier.
     - `epochs`, `space`, `family`, `algorithm`, `metric`, `size`, `slots`, `pool`, `device`: those of `ripieno.tune`;
       `space` is by default `resnet-table` for tables.
-    - `split`: shares of the samples that train, that members are chosen by, and that test; each class needs a sample in
+    - `split`: shares of the samples for training, validation (choice of members) and test; each class needs a sample in
       each of the three.
-    - `run`: folder of the run, kept and gone on with; None: a temporary one.
+    - `run`: folder of the run, which is kept and resumed; None: a temporary one.
 
-    After `fit`: `classes_` (classes,), `n_features_in_` (values of a sample), `sample_shape_`, `ensemble_`, `bundle_`
-    (to be served, benched, exported), `run_` (the run's folder).
+    Attributes after `fit`: `classes_` (classes,), `n_features_in_` (values of a sample), `sample_shape_`, `ensemble_`,
+    `bundle_` (for serving, benchmarks and export), `run_` (the run's folder).
 
     Raises ValueError, in one line, for samples or labels that cannot be used; RipienoError as `ripieno.tune`.
     """
@@ -96,7 +96,7 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> EnsembleClassifier:  # noqa: N803
-        """Search, choose an ensemble under the budget, and pack it; `y` (samples,) may hold numbers or names."""
+        """Search, select an ensemble under the budget and write its bundle; `y` (samples,) holds numbers or names."""
         samples = self._samples(X, fitting=True, y=y)
         seed = int(self.random_state or 0)
         try:
@@ -107,7 +107,7 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:  # noqa: N803
-        """Probabilities (samples, classes), in the order of `classes_`."""
+        """Return probabilities (samples, classes), in the order of `classes_`."""
         check_is_fitted(self)
         images = self._samples(X, fitting=False).images
         if self.size is not None and images.shape[1:3] != (self.size, self.size):
@@ -117,17 +117,17 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return predict(self.bundle_, images)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
-        """The likeliest class of each sample, as `y` had it."""
+        """Return the most probable class of each sample, as it is in `y`."""
         check_is_fitted(self)
         answers: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
         return answers
 
     def _own_folder(self) -> Path:
-        """A folder that goes with this classifier, or when it is fitted again."""
-        if forget := getattr(self, "_forget", None):
-            forget()
+        """Make a temporary folder; it is removed with this classifier, or when `fit` is called again."""
+        if remove := getattr(self, "_remove_folder", None):
+            remove()
         folder = Path(tempfile.mkdtemp(prefix="ripieno-"))
-        self._forget = weakref.finalize(self, files.remove_tree, folder)
+        self._remove_folder = weakref.finalize(self, files.remove_tree, folder)
         return folder
 
     def _search(self, dataset: Dataset, folder: Path, seed: int) -> None:
@@ -161,40 +161,40 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     # samples
 
     def _samples(self, X: ArrayLike, fitting: bool, y: ArrayLike | None = None) -> Samples:  # noqa: N803
-        """What is fitted or predicted, as images; while predicting every label is 0."""
-        pictures = getattr(X, "ndim", 2) > 2
+        """Return the samples as images; for prediction (not `fitting`) every label is 0."""
+        are_images = getattr(X, "ndim", 2) > 2
         if not fitting:
-            return self._more(X, pictures)
-        if pictures:
+            return self._prediction_samples(X, are_images)
+        if are_images:
             rows, labels = np.asarray(X), column_or_1d(y, warn=True)
         else:
-            # float32 now: what overflows it must be told to be infinite here
+            # float32 here, so that this check rejects values that overflow it as infinite
             rows, labels = validate_data(self, X, y, dtype=np.float32)
             rows, labels = rows[:, None, None, :], column_or_1d(labels, warn=True)
         check_classification_targets(labels)
         classes, codes = np.unique(labels, return_inverse=True)
         if len(rows) < 2:
-            raise ValueError(f"n_samples={len(rows)}: there must be some of each of two classes or more")
+            raise ValueError(f"n_samples={len(rows)} is too few: give samples of at least two classes")
         if len(classes) < 2:
             raise ValueError(f"y holds only the class {classes[0]!r}: there must be two classes or more")
         names = [str(c) for c in classes]
-        if pictures:
-            found = _joined(rows, codes, names)
-            self.n_features_in_ = int(np.prod(found.images.shape[1:]))
+        if are_images:
+            samples = _join(rows, codes, names)
+            self.n_features_in_ = int(np.prod(samples.images.shape[1:]))
         else:
-            found = Samples("X", rows, codes.astype(np.int64), given_of("train", len(rows)), tuple(names))
+            samples = Samples("X", rows, codes.astype(np.int64), given_of("train", len(rows)), tuple(names))
         self.classes_ = classes
-        self.sample_shape_ = tuple(int(n) for n in (found.images.shape[1:] if pictures else rows.shape[-1:]))
-        return found
+        self.sample_shape_ = tuple(int(n) for n in (samples.images.shape[1:] if are_images else rows.shape[-1:]))
+        return samples
 
-    def _more(self, X: ArrayLike, pictures: bool) -> Samples:  # noqa: N803
-        fitted_pictures = len(self.sample_shape_) > 1
-        if not fitted_pictures and not pictures:
+    def _prediction_samples(self, X: ArrayLike, are_images: bool) -> Samples:  # noqa: N803
+        fitted_on_images = len(self.sample_shape_) > 1
+        if not fitted_on_images and not are_images:
             rows = validate_data(self, X, dtype=np.float32, reset=False)
             labels = np.zeros(len(rows), np.int64)
             return Samples("X", rows[:, None, None, :], labels, given_of("test", len(rows)), ("0", "1"))
         shape = np.shape(X)[1:]
-        if fitted_pictures and pictures and laid_out(np.asarray(X), self.sample_shape_) is not None:
+        if fitted_on_images and are_images and laid_out(np.asarray(X), self.sample_shape_) is not None:
             fitted = self.bundle_.input
             try:
                 images = fit_array(X, Input(self.sample_shape_, fitted.dtype, fitted.range))
@@ -209,7 +209,7 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
-        state.pop("_forget", None)
+        state.pop("_remove_folder", None)
         if "bundle_" in state:
             root = self.bundle_.path
             paths = [p for p in sorted(root.rglob("*")) if p.is_file()]
@@ -232,8 +232,8 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-def _joined(images: NDArray[Any], codes: NDArray[Any], names: list[str]) -> Samples:
-    """Images of any shape that people keep them in, as `ripieno.tune` takes them."""
+def _join(images: NDArray[Any], codes: NDArray[Any], names: list[str]) -> Samples:
+    """Convert images of any layout that `ripieno.tune` accepts to samples."""
     try:
         return join("X", [SplitArrays(images, codes, "X")], names, Notes(), positions=True)
     except DataError as error:

@@ -1,4 +1,4 @@
-"""Library -> profiles: what members cost, measured alone, and every kind of cost that a budget may bound."""
+"""Library -> profiles: costs of members, measured one at a time, and every kind of cost that a budget may bound."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
 from ripieno.types import Device, Member, Profile
 
 MEASURED = ("seconds", "memory", "latency")
-"""Kinds of cost that a profile gives: seconds for 2,000 samples, bytes, seconds of one sample."""
+"""Kinds of cost in a profile: seconds for 2,000 samples, bytes, seconds of one sample."""
 COUNTED = ("parameters", "flops")
-"""Kinds that are counted in the network itself: its numbers, and its operations for one sample."""
+"""Kinds that are counted in the network: its parameters, and its operations for one sample."""
 
 
 def measure(
@@ -32,31 +32,31 @@ def measure(
     trusted: Sequence[str] = (),
     progress: ProgressFunction = no_progress,
 ) -> dict[str, Profile]:
-    """Profile members alone, one at a time, on one device; those measured before only `again`.
+    """Profile members alone, one at a time, on one device; with `again` also those measured before.
 
-    `members` are ids, by default those that `select` and `front` with the same `prune` need the costs of. Those whose
-    files are broken are left out with a `BrokenFileWarning`, unless all are. Returns the profiles of the device's kind
-    by member.
+    `members` are ids; by default those with costs that `select` and `front` need at the same `prune`. Members with
+    broken files are skipped with a `BrokenFileWarning`; if all are broken, the error is raised. Returns profiles for
+    the device's kind by member.
     """
     from ripieno.profiles import local_devices
 
     library = open_run(run, writing=True)
     if not 0 < prune <= 1:
-        raise LibraryError(f"prune {prune:g}: must be a share of the library, above 0 and at most 1")
-    here = local_devices(device)[0]
-    there = library.members()
-    if not there:
-        made = command("tune", "DATA", run=library.path)
-        raise LibraryError(f"{library.path} has no members to measure: `{made}` makes some")
-    if all(m.format == "predictions" for m in there):
+        raise LibraryError(f"prune {prune:g} is not valid: it must be a share of the library, above 0 and at most 1")
+    target = local_devices(device)[0]
+    known = library.members()
+    if not known:
+        tune = command("tune", "DATA", run=library.path)
+        raise LibraryError(f"{library.path} has no members to measure: `{tune}` trains some")
+    if all(m.format == "predictions" for m in known):
         raise LibraryError(
-            f"the members of {library.path} are predictions, which cannot be run and measured: import them again "
-            "with --replace and their --costs, or import the networks"
+            f"{library.path} holds only predictions, which cannot be measured: import them again with --replace and "
+            "their --costs, or import the networks"
         )
     if members is None:
         members = [m.id for m in selection_candidates(library, prune)]
     return profile_members(
-        library, members, here, backend, again=again, trusted=trusted, progress=progress, skip_broken=True
+        library, members, target, backend, again=again, trusted=trusted, progress=progress, skip_broken=True
     )
 
 
@@ -69,10 +69,10 @@ def ensure_profiles(
     trusted: Sequence[str] = (),
     progress: ProgressFunction = no_progress,
 ) -> None:
-    """Find what is missing of the costs in `kinds` that a selection among the best `share` of the library needs.
+    """Measure missing costs in `kinds` that a selection among the best `share` of the library needs.
 
-    They are measured by the backend that most were, for seconds of two do not compare. A `share` that is none is left
-    to selection, which says so.
+    They are measured with the backend of the known profiles, since seconds of two backends cannot be compared. An
+    invalid `share` is ignored here; selection raises the error.
     """
     if not 0 < share <= 1:
         return
@@ -90,15 +90,15 @@ def ensure_profiles(
         profile_members(library, lacking, device, backend, trusted=trusted, progress=progress, skip_broken=True)
     if "flops" in kinds:  # counted in the ONNX file
         reasons: dict[str, RipienoError] = {}
-        counted = [m for m in members if "flops" not in m.costs]
-        export_members(library, counted, trusted, progress, failed=_gather(reasons))
+        uncounted = [m for m in members if "flops" not in m.costs]
+        export_members(library, uncounted, trusted, progress, failed=_collect(reasons))
         warn_broken(f"the members of {library.path}", [str(e) for e in reasons.values()])
 
 
 def selection_candidates(library: Library, share: float) -> list[Member]:
-    """Members whose costs a selection among the best `share` of the library needs.
+    """Return the members with costs that a selection among the best `share` of the library needs.
 
-    Twice that share, for what is too dear for a budget is passed over, and no fewer than selection looks at.
+    These are twice that share, since selection skips members too expensive for a budget, and at least its minimum.
     """
     from ripieno.selection.problem import PRUNE_LEAST
 
@@ -117,33 +117,33 @@ def profile_members(
     progress: ProgressFunction = no_progress,
     skip_broken: bool = False,
 ) -> dict[str, Profile]:
-    """Profiles of `members` on `device` by member; those not measured yet are, one at a time.
+    """Return profiles of `members` on `device` by member; measure missing ones, one at a time.
 
-    Raises LibraryError or EngineError for one whose files are broken; with `skip_broken` only when all are.
+    Raises LibraryError or EngineError for a member with broken files; with `skip_broken` only when all are broken.
     """
     from ripieno.profiles import measure_library
 
     runnable = [m for m in map(library.member, members) if m.format != "predictions"]
     reasons: dict[str, RipienoError] = {}
-    failed = _gather(reasons) if skip_broken else None
+    failed = _collect(reasons) if skip_broken else None
     if file_of(backend) == MODEL:
         export_members(library, runnable, trusted, progress, failed)
 
-    def told(_: Profile, done: int, total: int) -> None:
+    def report(_: Profile, done: int, total: int) -> None:
         progress(f"measuring on {device.kind}", done, total)
 
     wanted = [m.id for m in runnable if m.id not in reasons]
-    found = measure_library(
-        library, device, wanted, backend, again=again, trusted=trusted, progress=told, failed=failed
+    profiles = measure_library(
+        library, device, wanted, backend, again=again, trusted=trusted, progress=report, failed=failed
     )
-    if reasons and not found:
+    if reasons and not profiles:
         raise next(iter(reasons.values()))
     warn_broken(f"the members of {library.path}", [str(e) for e in reasons.values()])
-    return found
+    return profiles
 
 
-def _gather(reasons: dict[str, RipienoError]) -> Callable[[str, RipienoError], None]:
-    """Keep the errors of single members by id; what is wrong with all of them is raised."""
+def _collect(reasons: dict[str, RipienoError]) -> Callable[[str, RipienoError], None]:
+    """Return a callback that stores the errors of single members by id, and raises an error that concerns them all."""
 
     def failed(member: str, error: RipienoError) -> None:
         if not isinstance(error, LibraryError | EngineError):
@@ -160,7 +160,7 @@ def export_members(
     progress: ProgressFunction = no_progress,
     failed: Callable[[str, RipienoError], None] | None = None,
 ) -> None:
-    """Make the ONNX file of every trained member that has none yet; errors go to `failed` where it is given."""
+    """Export every trained member without an ONNX file to ONNX; `failed` receives errors where it is given."""
     missing = [m for m in members if not library.onnx_path(m.id).exists()]
     if not missing:
         return
@@ -178,7 +178,7 @@ def export_members(
 
 
 def check_kinds(library: Library, kinds: Iterable[str]) -> None:
-    """Raise SelectionError, listing what a budget may bound, for a kind of cost that no member can have."""
+    """Raise SelectionError, with a list of valid kinds, for a kind of cost that no member can have."""
     known = _known_kinds(library)
     unknown = [kind for kind in kinds if kind not in known]
     if unknown:
@@ -186,50 +186,50 @@ def check_kinds(library: Library, kinds: Iterable[str]) -> None:
 
 
 def _known_kinds(library: Library) -> list[str]:
-    brought = {k for m in library.members() for k in m.costs}
-    return [*MEASURED, *COUNTED, *sorted(brought - {*MEASURED, *COUNTED})]
+    imported = {k for m in library.members() for k in m.costs}
+    return [*MEASURED, *COUNTED, *sorted(imported - {*MEASURED, *COUNTED})]
 
 
 def cost_table(library: Library, kinds: Collection[str], device: str) -> dict[str, dict[str, float]]:
-    """Costs of `kinds` by member, of those members that have them all; `device` is a kind of device.
+    """Return costs of `kinds` by member, for members that have them all; `device` is a kind of device.
 
-    A cost the user brought stands before a measured one of the same kind. Raises SelectionError naming what the kinds
-    can be when no member has one of them.
+    An imported cost takes precedence over a measured one of the same kind. Raises SelectionError, with a list of valid
+    kinds, when no member has all of them.
     """
     profiles = library.profiles(device)
     table: dict[str, dict[str, float]] = {}
     for member in library.members():
         costs = {k: _cost(library, member, profiles.get(member.id), k) for k in kinds}
-        found = {k: v for k, v in costs.items() if v is not None}
-        if len(found) == len(costs):
-            table[member.id] = found
+        complete = {k: v for k, v in costs.items() if v is not None}
+        if len(complete) == len(costs):
+            table[member.id] = complete
     if not table:
-        lacks = f"no member of {library.path} has costs in {' and '.join(kinds)}"
+        problem = f"no member of {library.path} has costs in {' and '.join(kinds)}"
         if all(member.format == "predictions" for member in library.members()):
-            brought = sorted({kind for member in library.members() for kind in member.costs})
-            other = f", or bound {', '.join(brought)}" if brought else ""
+            imported = sorted({kind for member in library.members() for kind in member.costs})
+            other = f", or bound {', '.join(imported)}" if imported else ""
             raise SelectionError(
-                f"{lacks}, and none can be measured: they are known by predictions only. "
-                f"Import them again with costs of your own (--costs costs.csv --replace){other}"
+                f"{problem}, and none can be measured: the library holds predictions only. "
+                f"Import them again with your own costs (--costs costs.csv --replace){other}"
             )
         known = ", ".join(_known_kinds(library))
         raise SelectionError(
-            f"{lacks} on {device}: `{command('measure', library.path)}` measures them; a budget may bound {known}"
+            f"{problem} on {device}: `{command('measure', library.path)}` measures them; a budget may bound {known}"
         )
     return table
 
 
 def static_costs(library: Library, members: Iterable[str]) -> dict[str, dict[str, float]]:
-    """Parameters and FLOPs of one sample by member, of those whose network is at hand and can be counted."""
-    found: dict[str, dict[str, float]] = {}
+    """Return parameters and FLOPs of one sample by member, where the network is available and can be counted."""
+    counts: dict[str, dict[str, float]] = {}
     for member in map(library.member, members):
-        found[member.id] = {}
+        counts[member.id] = {}
         for kind in COUNTED:
-            with suppress(MissingExtraError):  # without the package to count with, costs that were measured are no less
+            with suppress(MissingExtraError):  # a missing package to count with must not hide measured costs
                 count = _cost(library, member, None, kind)
                 if count is not None:
-                    found[member.id][kind] = count
-    return found
+                    counts[member.id][kind] = count
+    return counts
 
 
 def _cost(library: Library, member: Member, profile: Profile | None, kind: str) -> float | None:
@@ -245,6 +245,6 @@ def _cost(library: Library, member: Member, profile: Profile | None, kind: str) 
 
         try:
             return onnx_flops(library.onnx_path(member.id))
-        except LibraryError:  # a graph of others whose shapes nobody knows
+        except LibraryError:  # an imported graph with unknown shapes
             return None
     return None

@@ -1,4 +1,4 @@
-"""What this machine has, and what is not installed."""
+"""Devices of this machine, and optional packages."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ripieno.types import Device
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Devices of this machine; version of each optional part, empty when it is not installed."""
+    """Devices of this machine, and the version of each optional package, empty when it is not installed."""
 
     devices: tuple[Device, ...]
     parts: Mapping[str, str]
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Extras that would bring what is not installed."""
+        """Extras that install the missing packages."""
         return tuple(dict.fromkeys(EXTRAS[part] for part, version in self.parts.items() if not version))
 
 
 def doctor() -> Diagnostics:
-    """Look at this machine; nothing heavy is imported."""
+    """Return the diagnostics of this machine; imports no optional package."""
     from ripieno.profiles import local_devices
 
     return Diagnostics(local_devices("auto"), {module: _version(module) for module in EXTRAS})

@@ -1,4 +1,4 @@
-"""Library -> ensembles: the most accurate one for each budget, and the front of all budgets."""
+"""Library -> ensembles: the most accurate ensemble for each budget, and the front over all budgets."""
 
 from __future__ import annotations
 
@@ -40,44 +40,45 @@ def select(
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
 ) -> list[Ensemble]:
-    """The most accurate ensemble for each budget (section 2.1, equation 2), written to the run.
+    """Select the most accurate ensemble for each budget (section 2.1, equation 2) and write it to the run.
 
-    A budget bounds the seconds that all members together need for 2,000 images on `device`; or the one cost that was
-    brought with members which cannot be run; or, as a mapping, several kinds of cost at once: `seconds`, `memory`
-    (bytes), `latency` (seconds of one sample), `parameters`, `flops`, or any the members brought. By default budgets
-    are 1, 2, 4 and 8 times the cost of the best network, rounded up to two digits. Costs that were never measured are
-    measured first, of the best networks: twice the share `prune`, at least 20. Budgets asked for together share what is
-    found for any of them: more never gives a worse ensemble. With `test`, the ensembles' figures on the test split are
-    added: reported, never selected by.
+    A plain budget bounds the seconds that all members together need for 2,000 images on `device`. Where members are
+    imported predictions with a single kind of cost, it bounds that kind. A mapping bounds several kinds at once:
+    `seconds`, `memory` (bytes), `latency` (seconds of one sample), `parameters`, `flops`, or any imported kind. The
+    default budgets are 1, 2, 4 and 8 times the cost of the best network, rounded up to two digits.
 
-    An ensemble is called `B` and its budget, followed by the method, the loss and the combiner where these are not the
-    defaults: `B20`, `B20-swap`, `B20-macro-f1`. `notes` gathers how many networks are left out for want of a cost,
-    which budgets no member fits (they give no ensemble), and which ensembles of the run are one and the same.
+    Missing costs of the best networks are measured first: twice the share `prune`, at least 20 networks. Budgets of one
+    call share their results: a larger budget never gives a worse ensemble. With `test`, the ensembles' figures on the
+    test split are added; selection never uses them.
 
-    Raises SelectionError for arguments that cannot be used, before anything is measured, and when no budget buys a
-    member.
+    An ensemble's name is `B` and its budget, then the method, the loss and the combiner where these are not the
+    defaults: `B20`, `B20-swap`, `B20-macro-f1`. `notes` collects the number of networks skipped without a cost, the
+    budgets that no member fits (they give no ensemble), and identical ensembles of the run.
+
+    Raises SelectionError for arguments that cannot be used, before anything is measured, and when no member fits any
+    budget.
     """
     from ripieno.selection import front as sweep
     from ripieno.selection import round_budget
 
     library = open_run(run, writing=True)
-    wanted = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
+    requested = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
     plain = default_kind(library.members())
-    kinds = kinds_of(wanted, plain)
+    kinds = kinds_of(requested, plain)
     _check(library, kinds, method, loss, combiner, prune, size)
     pool = _candidates(library, kinds, loss, combiner, device, prune, trusted, progress, notes)
-    if wanted is None:
+    if requested is None:
         best = _best_cost(library, pool, plain)
-        wanted = [round_budget(k * best) for k in (1, 2, 4, 8)]
+        requested = [round_budget(k * best) for k in (1, 2, 4, 8)]
     notes = [] if notes is None else notes
-    wanted = affordable(wanted, plain, pool.costs, notes)
-    bounds = [bounds_of(asked, plain) for asked in wanted]
+    requested = affordable(requested, plain, pool.costs, notes)
+    bounds = [bounds_of(budget, plain) for budget in requested]
     choices = sweep(
         *pool.arrays(), bounds, method, prune=pool.share, size=size, loss=loss, combiner=combiner, names=pool.ids
     )
     ensembles = [
-        _ensemble(pool, choice, method, loss, bound, name_of(asked, method, loss, combiner))
-        for choice, bound, asked in zip(choices, bounds, wanted, strict=True)
+        _ensemble(pool, choice, method, loss, bound, name_of(budget, method, loss, combiner))
+        for choice, bound, budget in zip(choices, bounds, requested, strict=True)
     ]
     ensembles = _evaluated(library, ensembles, test, progress, trusted, notes)
     for ensemble in ensembles:
@@ -101,10 +102,10 @@ def front(
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
 ) -> Front:
-    """The best ensemble for every budget, in one sweep; more budget never gives a higher validation loss.
+    """Select the best ensemble for every budget in one sweep; a larger budget never gives a higher validation loss.
 
-    The best for a budget is the last ensemble that it pays for. Without `kind` the cost is that of a plain number given
-    to `select`; `notes` are those of `select`. Written to the run as `front.json`.
+    The best ensemble for a budget is the last one within it. The default `kind` is that of a plain budget of `select`;
+    `notes` are those of `select`. The front is written to the run as `front.json`.
     """
     from ripieno.selection import front as sweep
     from ripieno.selection.validation import check_points
@@ -120,14 +121,14 @@ def front(
     ensembles = [
         _ensemble(pool, c, method, loss, {kind: c.costs[kind]}, f"front-{n:02d}") for n, c in enumerate(choices)
     ]
-    found = Front(kind, method, tuple(_evaluated(library, ensembles, test, progress, trusted, notes)))
-    library.write_front(found)
-    return found
+    result = Front(kind, method, tuple(_evaluated(library, ensembles, test, progress, trusted, notes)))
+    library.write_front(result)
+    return result
 
 
 @dataclass(frozen=True, eq=False)
 class _Pool:
-    """What selection chooses from: ids, predictions, labels, costs by kind; and the share of these to look at."""
+    """Input of a selection: ids, predictions, labels, costs by kind, and the share of candidates to consider."""
 
     ids: list[str]
     predictions: Any
@@ -152,30 +153,30 @@ def _candidates(
 ) -> _Pool:
     from ripieno.profiles import local_devices
 
-    here = local_devices(device)[0]
-    ensure_profiles(library, kinds, prune, here, trusted=trusted, progress=progress)
-    table = cost_table(library, kinds, here.kind)
+    target = local_devices(device)[0]
+    ensure_profiles(library, kinds, prune, target, trusted=trusted, progress=progress)
+    table = cost_table(library, kinds, target.kind)
     ids = sorted(table)
     if notes is not None and 0 < prune <= 1:
-        looked = selection_candidates(library, prune)
-        lacking = sum(m.id not in table for m in looked)
+        candidates = selection_candidates(library, prune)
+        lacking = sum(m.id not in table for m in candidates)
         if lacking:
-            notes.append(_skipped_note(library, f"{lacking} of the {len(looked)} best networks", kinds, device))
+            notes.append(_skipped_note(library, f"{lacking} of the {len(candidates)} best networks", kinds, device))
     # cross-entropy of a mean needs the true class's probability alone: a matrix, `classes` times smaller than the cube
     narrow = loss == "cross-entropy" and combiner in ("mean", "weighted")
     predictions = library.true_class_mapped(ids) if narrow else [library.probabilities(m) for m in ids]
     costs = {k: [table[m][k] for m in ids] for k in kinds}
-    # the share of the library that is asked for, not of those that have a cost; one that is none is told by selection
+    # `prune` is a share of the whole library, not of members with a cost; selection rejects an invalid one
     share = min(1.0, prune * len(library) / len(ids)) if 0 < prune <= 1 else prune
     return _Pool(ids, predictions, library.labels(), costs, share)
 
 
-def _skipped_note(library: Library, who: str, kinds: Sequence[str], device: str) -> str:
-    """That networks without a cost were not looked at, and how they can be."""
-    said = f"{who} have no cost in {' and '.join(kinds)} and were left out"
-    again = command("measure", library.path, prune=1, device=None if device == "cpu" else device)
-    mend = f": `{again}` measures all that can be run"
-    return said + (mend if any(kind in (*MEASURED, "flops") for kind in kinds) else "")
+def _skipped_note(library: Library, networks: str, kinds: Sequence[str], device: str) -> str:
+    """Return the note that `networks` were skipped for a missing cost, with the command that measures it."""
+    note = f"{networks} have no cost in {' and '.join(kinds)} and were skipped"
+    measure = command("measure", library.path, prune=1, device=None if device == "cpu" else device)
+    advice = f": `{measure}` measures all that can be run"
+    return note + (advice if any(kind in (*MEASURED, "flops") for kind in kinds) else "")
 
 
 def _check(
@@ -187,18 +188,18 @@ def _check(
     prune: float,
     size: int | None = None,
 ) -> None:
-    """Raise SelectionError for what cannot be used, before anything is measured."""
+    """Raise SelectionError for arguments that cannot be used, before anything is measured."""
     from ripieno.selection.select import WEIGHTS
     from ripieno.selection.validation import check_numbers, check_words
 
     if not len(library):
-        made = command("tune", "DATA", run=library.path)
-        raise SelectionError(f"{library.path} has no members to select from: `{made}` makes some")
+        tune = command("tune", "DATA", run=library.path)
+        raise SelectionError(f"{library.path} has no members to select from: `{tune}` trains some")
     check_words(method, loss, combiner)
     check_numbers(WEIGHTS, prune, size)
     check_kinds(library, kinds)
     if size is not None and size > len(library) and method != "replacement":
-        raise SelectionError(f"size {size} of a library of {len(library)}: it must be at most {len(library)}")
+        raise SelectionError(f"size {size} is larger than the library: it must be at most {len(library)}")
 
 
 def _best_cost(library: Library, pool: _Pool, kind: str) -> float:
@@ -235,9 +236,9 @@ def _evaluated(
 
 
 def reevaluate(library: Library, changed: Collection[str], split: Split) -> list[str]:
-    """Judge anew the ensembles that hold `changed` members, whose predictions on `split` are new; gives their names.
+    """Evaluate the ensembles with `changed` members again, after new predictions on `split`; return their names.
 
-    New validation predictions void what rests on the old ones: their cascades and a front that holds any are dropped.
+    New validation predictions invalidate these ensembles' cascades and a front with changed members: both are removed.
     """
     touched = [e for e in library.ensembles() if not set(e.members).isdisjoint(changed)]
     for ensemble in _evaluated(library, touched, test=False):
@@ -249,20 +250,20 @@ def reevaluate(library: Library, changed: Collection[str], split: Split) -> list
         if split == "valid":
             library.forget_front()
         else:
-            judged = _evaluated(library, front.ensembles, test=False)
-            library.write_front(dataclasses.replace(front, ensembles=tuple(judged)))
+            evaluated = _evaluated(library, front.ensembles, test=False)
+            library.write_front(dataclasses.replace(front, ensembles=tuple(evaluated)))
     return [e.name for e in touched]
 
 
 def ensemble_losses(library: Library, ensemble: Ensemble) -> dict[str, float]:
-    """Cross-entropy, accuracy and macro-F1 of an ensemble on every split its members have predictions for."""
+    """Compute cross-entropy, accuracy and macro-F1 of an ensemble on every split that its members have predicted."""
     from ripieno.selection.combine import combine
 
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     splits: tuple[Split, ...] = ("valid", "test")
     for split in splits:
         if all(library.has_probabilities(m, split) for m in ensemble.members):
             predictions = np.stack([library.probabilities(m, split) for m in ensemble.members])
-            together = combine(predictions, ensemble.weights, ensemble.combiner)
-            found |= losses(together, library.labels(split), split)
-    return found
+            combined = combine(predictions, ensemble.weights, ensemble.combiner)
+            figures |= losses(combined, library.labels(split), split)
+    return figures

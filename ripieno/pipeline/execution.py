@@ -1,4 +1,4 @@
-"""Where trials train: pools and the slots they are made of."""
+"""Execution of trials: pools and their slots."""
 
 from __future__ import annotations
 
@@ -17,78 +17,79 @@ if TYPE_CHECKING:
     from ripieno.cluster.slots import SlotEnv
 
 MOST = 10**9
-"""Of slots, cores and seconds: what is more was mistyped, and no clock can wait for it."""
+"""Limit of slots, cores and seconds: a larger value is a typing error, and no clock can wait that long."""
 PoolName = Literal["local", "inline", "ray"]
 
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """Where trials train. `local` is a process a slot on this machine, `inline` this process, `ray` a cluster."""
+    """Execution of trials. Pool `local` has one process per slot, `inline` uses this process, `ray` a cluster."""
 
     pool: PoolName = "local"
     device: str = "auto"
     """`auto`, `cpu` or `cuda`"""
     slots: int | None = None
-    """trials at a time; by default as many as a profile says, else one a core, or `per_device` a GPU"""
+    """concurrent trials; by default the number a profile chose, else one per core, or `per_device` per GPU"""
     per_device: int = 1
     """trials that share a GPU"""
     address: str = "local"
-    """of the Ray cluster; `local` starts one for the run"""
+    """address of the Ray cluster; `local` starts one for the run"""
     cpus: float = 1.0
     """cores of a Ray slot"""
     limit: float | None = None
-    """seconds after which an epoch is taken to hang, and its trial ended"""
+    """timeout of an epoch in seconds; the trial fails when it is exceeded"""
     pack: PackingConfig | None = None
-    """how trials share this machine, when a profile decided"""
+    """trials that share this machine, when a profile has chosen them"""
 
     def __post_init__(self) -> None:
         if self.pool not in get_args(PoolName):
-            raise SearchError(f"pool {self.pool!r}: must be one of {', '.join(get_args(PoolName))}")
+            raise SearchError(f"pool {self.pool!r} is unknown: it must be one of {', '.join(get_args(PoolName))}")
         if self.device not in ("auto", "cpu", "cuda"):
-            raise SearchError(f"device {self.device!r}: must be auto, cpu or cuda")
+            raise SearchError(f"device {self.device!r} is unknown: it must be auto, cpu or cuda")
         for name in ("slots", "per_device", "cpus"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= MOST:
-                raise SearchError(f"{name} {value:g}: must be more than 0 and at most {MOST:,}")
+                raise SearchError(f"{name} {value:g} is out of range: it must be more than 0 and at most {MOST:,}")
         if self.limit is not None:
             check_duration(self.limit, "limit", error=SearchError)
         if self.pool == "inline" and self.limit is not None:
-            raise SearchError("limit: the inline pool cannot end a trial that hangs: leave it out or take local")
+            raise SearchError("limit cannot be used with the inline pool: leave it out, or use the local pool")
 
     def gpus(self) -> list[str]:
-        """Numbers of the GPUs of this machine that trials train on. Raises SearchError for `cuda` without one."""
+        """Return numbers of this machine's GPUs for training. Raises SearchError for `cuda` without a GPU."""
         from ripieno.profiles import local_devices
 
         found = [d for d in local_devices("auto", "torch") if d.type == "cuda"] if self.device != "cpu" else []
         if self.device == "cuda" and not found and self.pool != "ray":
-            raise SearchError("device cuda: this machine has no GPU that PyTorch can use: see `ripieno doctor`")
+            raise SearchError("device cuda is not available: PyTorch finds no GPU here: see `ripieno doctor`")
         return [d.name.partition(":")[2] for d in found]
 
     def on_gpu(self) -> bool:
-        """Whether trials train on GPUs; the nodes of a Ray cluster have some only if the user says so."""
+        """Return whether trials train on GPUs; on a Ray cluster only if the user chose `cuda`."""
         return self.device == "cuda" if self.pool == "ray" else bool(self.gpus())
 
     @property
     def auto_packing(self) -> bool:
-        """Whether the user leaves it to ripieno how many trials share this machine."""
+        """Automatic choice of the number of trials that share this machine."""
         return self.pool == "local" and self.slots is None and self.per_device == 1
 
     def spare(self) -> int:
-        """Cores of one trial that may prepare its data: those its GPU leaves idle; on CPUs what a profile gave."""
+        """Return cores per trial for data loading: with a GPU all cores but one, on CPUs the choice of a profile."""
         if self.pack is not None:
             return self.pack.spare
         return max(0, self.threads() - 1) if self.on_gpu() else 0
 
     def threads(self) -> int:
-        """Threads of one trial."""
+        """Return the threads of one trial."""
         return max(1, int(self.cpus)) if self.pool == "ray" else int(self._local()[0]["OMP_NUM_THREADS"])
 
     def open(
         self, work: Callable[[Job], JobResult], logs: Path, progress: Callable[[Job], object] = lambda _job: None
     ) -> Pool:
-        """The pool that runs `work`; what its workers print goes to the folder `logs`.
+        """Open the pool that runs `work`; the output of its workers is written to the folder `logs`.
 
-        What `progress` says of a job changes when it gets on: workers killed meanwhile are not its fault.
+        The value of `progress` for a job changes as it advances. A worker killed after an advance does not count
+        against the job.
         """
         from ripieno.cluster import InlinePool, LocalPool, RayPool
 

@@ -1,4 +1,4 @@
-"""A stored allocation explained by the profiles of its run."""
+"""Explanation of a stored allocation by the profiles of its run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def explain(run: str | Path | Library, allocation: str | Allocation) -> Explanation:
-    """Who sits where, memory used and left, shares of time, and what limits the throughput.
+    """Explain an allocation: placements, memory used and free, shares of time, and the throughput bottleneck.
 
-    `allocation` is one of the run's or its name. Raises LibraryError for an unknown name, AllocationError when a
-    profile that it was planned by is no longer there.
+    `allocation` is an allocation of the run or its name. Raises LibraryError for an unknown name, AllocationError when
+    a profile that the plan used no longer exists.
     """
     from ripieno.allocation.explain import costs_of
     from ripieno.allocation.explain import explain as explain_by

@@ -1,4 +1,4 @@
-"""Ensemble -> what others serve: one ONNX file, or a Triton model repository; a model card beside either."""
+"""Ensemble -> files for other servers: one ONNX file or a Triton model repository, with a model card."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ def export(
     trusted: Sequence[str] = (),
     progress: ProgressFunction = no_progress,
 ) -> Path:
-    """Write a deployment in a form that others serve; returns what was written.
+    """Write a bundle in a format for other servers; return the path written.
 
-    `onnx`: one file, `BUNDLE/ensemble.onnx` by default, whose graph holds the members and their combination: `images`
+    `onnx`: one file, `BUNDLE/ensemble.onnx` by default. Its graph holds the members and their combination: `images`
     (batch, height, width, channels) in the data set's dtype, `probabilities` (batch, classes) float32. `triton`: a
-    model repository (folder, `BUNDLE/triton` by default) with a model a member, one that combines, and the ensemble
-    `name`; `triton-single`: the same with one model that is the one file. The model card goes beside either:
-    `ensemble.md`, `README.md`; `licence` is written into it.
+    model repository (folder, `BUNDLE/triton` by default) with one model per member, one that combines, and the ensemble
+    `name`. `triton-single`: a repository with that one file as its only model. The model card is written next to the
+    file as `ensemble.md`, or into the repository as `README.md`; it includes `licence`.
 
-    Members are exported as the bundle runs them where that is ONNX; those run by PyTorch are exported, with their
-    `trusted` families. A bundle's cascade is left out: elsewhere all members are asked.
+    ONNX files of the bundle are copied; members that run with PyTorch are converted, with their `trusted` families. The
+    bundle's cascade is left out: other servers run all members.
 
-    Raises LibraryError for no bundle or a folder that holds something else, EngineError when a member cannot be
-    exported or all together exceed what one file can hold.
+    Raises LibraryError without a bundle, and for a target with other files; EngineError when a member cannot be
+    converted or the members exceed the size limit of one file.
     """
     from ripieno.backends.merge_onnx import merge_onnx
     from ripieno.pipeline.triton import write_repository, write_single
 
     deployment = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
     if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
-        raise RipienoError(f"name {name!r} must be letters, digits, - _ and . only: it becomes a folder's name")
+        raise RipienoError(f"name {name!r} cannot name a folder: use only letters, digits, - _ and .")
     card = read_or_render_card(deployment, licence)
     path = Path(output) if output is not None else deployment.path / ("ensemble.onnx" if form == "onnx" else "triton")
     _check_target(path, form)
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as converted:
         paths = {
-            m: _onnx_file(deployment, m, Path(made), trusted, progress, i)
+            m: _onnx_file(deployment, m, Path(converted), trusted, progress, i)
             for i, m in enumerate(deployment.ensemble.members)
         }
         if form == "triton":
@@ -74,27 +74,27 @@ def export(
                 files.write_bytes(path, content)
             else:
                 write_single(deployment, content, path, name)
-    beside = path.with_suffix(".md") if form == "onnx" else path / CARD
-    files.write_bytes(beside, card.encode("utf-8", "replace"))
+    card_path = path.with_suffix(".md") if form == "onnx" else path / CARD
+    files.write_bytes(card_path, card.encode("utf-8", "replace"))
     return path
 
 
 def _check_target(path: Path, form: Form) -> None:
     """Raise RipienoError when `form` cannot be written to `path`: before the work, not after it."""
     if form not in get_args(Form):
-        raise LibraryError(f"no form {form!r}; there are: {', '.join(get_args(Form))}")
+        raise LibraryError(f"form {form!r} is unknown: it must be one of {', '.join(get_args(Form))}")
     if form == "onnx":
         if path.suffix != ".onnx" or path.is_dir():
-            raise LibraryError(f"{path} must be the name of a file that ends in .onnx")
+            raise LibraryError(f"{path} is not the name of an ONNX file: it must end in .onnx")
     elif path.is_file() or (path.is_dir() and any(path.iterdir()) and not any(path.glob("*/config.pbtxt"))):
         raise LibraryError(f"{path} is not empty and holds no model repository: choose another folder")
     (files.check_file if form == "onnx" else files.check_folder)(path)
 
 
 def _onnx_file(
-    bundle: Bundle, member: str, made: Path, trusted: Sequence[str], progress: ProgressFunction, number: int
+    bundle: Bundle, member: str, folder: Path, trusted: Sequence[str], progress: ProgressFunction, number: int
 ) -> Path:
-    """The ONNX file that a bundle runs a member by, or one made of its weights."""
+    """Return the ONNX file of a bundle's member, or convert its weights to one in `folder`."""
     path = model_path(bundle, member)
     if path.suffix == ".onnx":
         return path
@@ -104,5 +104,5 @@ def _onnx_file(
 
     progress("exporting to ONNX", number, len(bundle.members))
     known = next(m for m in bundle.members if m.id == member)
-    export_onnx(known, path.parent / WEIGHTS, made / f"{number}.onnx", trusted=trusted)
-    return made / f"{number}.onnx"
+    export_onnx(known, path.parent / WEIGHTS, folder / f"{number}.onnx", trusted=trusted)
+    return folder / f"{number}.onnx"

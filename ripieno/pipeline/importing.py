@@ -1,4 +1,4 @@
-"""Anybody's models -> library; and room for them."""
+"""External models -> library, and eviction of members."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ OPTIONS_BY_SOURCE: Mapping[str, tuple[str, ...]] = {
     "ONNX files": ("data", "size", "layout", "outputs", "tensor", "scale", "mean", "std"),
     "weights": ("data", "size", "family", "configuration", "scale", "mean", "std"),
 }
-"""Options that mean something to each kind of source; `half` and `replace` go with all."""
+"""Valid options of each kind of source; `half` and `replace` are valid for all."""
 READ = (".onnx", ".safetensors", ".npy", ".npz", ".csv", ".parquet")
-"""Suffixes of files that are read."""
+"""Suffixes of supported files."""
 _TORCH = (
     "loading this one could run code: save its weights with "
     "safetensors.torch.save_file(network.state_dict(), 'net.safetensors'), or export it with torch.onnx.export"
@@ -39,7 +39,7 @@ CONVERT: Mapping[str, str] = {
     **dict.fromkeys((".h5", ".hdf5", ".keras", ".pb", ".tflite"), _KERAS),
     **dict.fromkeys((".pkl", ".pickle", ".joblib"), _SKLEARN),
 }
-"""How to convert files of models that are not read, by suffix."""
+"""Conversion of unsupported model files, by suffix."""
 
 
 def import_(
@@ -65,20 +65,22 @@ def import_(
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
 ) -> tuple[Member, ...]:
-    """Add models that others trained to the library of `run`, which need not exist; gives the members added.
+    """Add external models to the library of `run`, which is created if needed; return the members added.
 
-    `sources` are ONNX files, `.safetensors` weights of the network that `family` (`module:function`, whose code is run)
+    `sources` are ONNX files, `.safetensors` weights of the network that `family` (`module:function`; its code is run)
     builds, files or folders of predictions (.npy, .npz, .csv, .parquet), or a mapping of names to predictions (samples,
-    classes). Networks are run on the validation images of the run's data set, or of `data`, which it then keeps; they
-    are fed `(images * scale - mean) / std`, weights without any of the three by the moments of the data set. Of several
-    outputs of ONNX files, `tensor` names the one with the answers. What is refused of a network's answers, and what
-    `notes` gathers of them, is in `ripieno.library.probe`. Predictions need `labels`. `costs` are by name and kind. See
-    `ripieno.library.import_predictions` for the forms of files. Ensembles that hold a replaced member, or one that got
-    predictions, are judged anew; `notes` gathers which were chosen by what a replaced member answered: what else rested
-    on that, the front and their cascades, goes.
+    classes). Networks predict the validation images of the run's data set, or of `data`, which the run then keeps.
+    Their input is `(images * scale - mean) / std`; for weights without any of the three, the moments of the data set
+    are used. `tensor` names the output with the predictions where an ONNX file has several.
 
-    An import that fails leaves the run as it was. Raises LibraryError naming what is wrong with which model,
-    and for an option that says nothing about such sources.
+    `ripieno.library.probe` describes the checks of a network's predictions, with their errors and `notes`. Predictions
+    need `labels`. `costs` are by name and kind. See `ripieno.library.import_predictions` for the file formats.
+    Ensembles with a replaced member, or with one that got new predictions, are evaluated again. When validation
+    predictions are replaced, the front and the ensembles' cascades are removed; `notes` names the ensembles selected
+    with the old ones.
+
+    An import that fails leaves the run unchanged. Raises LibraryError, with the model and the problem, and for an
+    option that is not valid for such sources.
     """
     from ripieno.library.import_models import import_onnx, import_torch
     from ripieno.library.import_predictions import import_predictions
@@ -107,17 +109,17 @@ def import_(
         "mean": len(mean) > 0,
         "std": len(std) > 0,
     }
-    idle = [option for option, there in given.items() if there and option not in OPTIONS_BY_SOURCE[kind]]
-    if idle:
-        taken = ", ".join(OPTIONS_BY_SOURCE[kind])
-        raise LibraryError(f"{kind} do not take {', '.join(idle)}: leave that out (they take {taken})")
+    invalid = [option for option, is_given in given.items() if is_given and option not in OPTIONS_BY_SOURCE[kind]]
+    if invalid:
+        valid = ", ".join(OPTIONS_BY_SOURCE[kind])
+        raise LibraryError(f"{kind} do not take {', '.join(invalid)}: leave that out (they take {valid})")
     if size is not None and data is None:
-        raise LibraryError(f"size {size} is of the images of data: give data too, or leave it out")
+        raise LibraryError(f"size {size} needs data: give data too, or leave size out")
     if not 0 < scale < math.inf:
-        raise LibraryError(f"scale {scale:g}: it must be a number above 0, such as 0.00392 for pixels of 0 to 1")
+        raise LibraryError(f"scale {scale:g} is not valid: give a number above 0, such as 0.00392 for pixels of 0 to 1")
     if kind == "weights" and family is None:
-        raise LibraryError(f"{paths[0]}: weights need the network they fit: --family module:function builds it")
-    with _undone_by_failure(library):
+        raise LibraryError(f"{paths[0]} holds weights without a network: give --family module:function to build it")
+    with _rollback_on_error(library):
         dataset = None if data is None else prepare(data, library, size=size, progress=progress, notes=notes)
         if kind == "predictions":
             added = import_predictions(
@@ -135,7 +137,7 @@ def import_(
             form = OnnxFormat(layout, outputs, scale, tuple(mean), tuple(std), tensor or "")
             added = import_onnx(library, paths, dataset, form=form, half=half, replace=replace, notes=notes)
         else:
-            assert family is not None  # of weights, as said above
+            assert family is not None  # checked above
             added = import_torch(
                 library,
                 paths,
@@ -152,15 +154,15 @@ def import_(
     touched = reevaluate(library, {m.id for m in added}, split)
     if notes is not None and touched and split == "valid":
         notes.append(
-            f"{', '.join(touched)} hold members that were replaced: their figures are new, what was chosen and planned "
-            f"for them is not: `{command('select', library.path)}` chooses anew"
+            f"{', '.join(touched)} hold replaced members: their figures were updated, their selection and plans were "
+            f"not: `{command('select', library.path)}` selects again"
         )
     return added
 
 
 @contextmanager
-def _undone_by_failure(library: Library) -> Iterator[None]:
-    """Remove the data set, and the folder of the run, that were made in the block if it fails."""
+def _rollback_on_error(library: Library) -> Iterator[None]:
+    """If the block fails, remove the data set and the run's folder that it made."""
     made = [path for path in (library.dataset_path, library.path / "lock") if not path.exists()]
     new = not library.path.exists()
     try:
@@ -175,29 +177,33 @@ def _undone_by_failure(library: Library) -> Iterator[None]:
 
 
 def _kind(paths: Sequence[Path]) -> str:
-    """What the files at `paths` are, a key of `HEEDED`. Raises LibraryError when they are not there, or not of one."""
-    missing = next((p for p in paths if not p.exists()), None)
-    if missing is not None or not paths:
-        raise LibraryError(f"{missing or 'nothing'} to import does not exist: give ONNX files, weights or predictions")
+    """Return the kind of the files at `paths`, a key of `OPTIONS_BY_SOURCE`.
+
+    Raises LibraryError for a missing or unsupported file, and for files of several kinds.
+    """
+    if not paths:
+        raise LibraryError("no files to import: give ONNX files, weights or predictions")
+    if (missing := next((p for p in paths if not p.exists()), None)) is not None:
+        raise LibraryError(f"{missing} does not exist: give ONNX files, weights or predictions")
     for path in paths:
-        if mend := CONVERT.get(path.suffix.lower()):
-            raise LibraryError(f"{path}: networks are read from .onnx, weights from .safetensors: {mend}")
+        if conversion := CONVERT.get(path.suffix.lower()):
+            raise LibraryError(f"{path}: networks are read from .onnx, weights from .safetensors: {conversion}")
         if path.is_file() and path.suffix.lower() not in READ:
-            raise LibraryError(f"{path} is of a kind unknown here: it must end in {', '.join(READ)}")
+            raise LibraryError(f"{path} has an unknown suffix: it must end in {', '.join(READ)}")
     kinds = {{".onnx": "ONNX files", ".safetensors": "weights"}.get(p.suffix.lower(), "predictions") for p in paths}
     if len(kinds) > 1:
-        raise LibraryError("import ONNX files, weights and predictions one kind at a time")
+        raise LibraryError(f"cannot import {' and '.join(sorted(kinds))} together: import one kind at a time")
     if "predictions" in kinds and len(paths) > 1:
-        raise LibraryError("predictions come from one file or one folder at a time: put the files into a folder")
+        raise LibraryError(f"cannot import {len(paths)} files of predictions at once: put them into one folder")
     return kinds.pop()
 
 
 def evict(run: str | Path | Library, quota: int) -> tuple[tuple[Eviction, ...], int]:
     """Remove members that another beats in loss and cost, the worst first, until all take at most `quota` bytes.
 
-    All are compared in one unit: seconds where every member has them, brought or measured, else a kind of cost that all
-    brought, else parameters; where some have neither, by loss alone. Members of an ensemble or of the front stay. Gives
-    the evictions and the bytes left. Raises LibraryError for a quota that is not positive.
+    All members are compared in one unit: seconds where every member has them, imported or measured, else an imported
+    kind of cost that all have, else parameters; where some have neither, by loss alone. Members of an ensemble or of
+    the front stay. Returns the evictions and the bytes left. Raises LibraryError for a quota that is not positive.
     """
     from ripieno.library import enforce_quota
 

@@ -1,4 +1,4 @@
-"""Plans for devices that are not here: by the model alone, from profiles measured or brought; nothing is benched."""
+"""Offline plans, for absent devices: by the model, from measured or imported profiles, without benchmarks."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
     from ripieno.allocation.plan import Method
 
 LANES = 4
-"""Most lanes a CPU is cut in."""
+"""Most workers that share a CPU."""
 
 
 @dataclass(frozen=True)
 class OfflinePlan:
-    """What the model says of devices that are not here. Predicted: no figure in it was measured."""
+    """The model's plan for absent devices. All figures are predicted, none is measured."""
 
     allocation: Allocation
     explanation: Explanation
     scaling: Scaling | None
-    """how the throughput grows with the GPUs, where that was asked for"""
+    """throughput by number of GPUs, if requested"""
     errors: tuple[float, ...]
-    """how far the model was off in the benches of earlier plans of the run, on other devices"""
+    """errors of the model in the benchmarks of the run's earlier plans, on other devices"""
     path: Path
-    """the folder it was written to"""
+    """output folder"""
     written: tuple[str, ...]
-    """the files in it"""
+    """names of the files in the output folder"""
 
 
 def is_offline_spec(spec: str) -> bool:
-    """Whether `spec` names devices that are not this machine's: a file, a description, or a Ray cluster."""
+    """Return whether `spec` names devices of another machine: a file, a description, or a Ray cluster."""
     return names_cluster(spec) or parse_spec_or_none(spec) is not None
 
 
@@ -61,15 +61,16 @@ def plan_offline(
     rate: float | None = None,
     output: str | Path | None = None,
 ) -> OfflinePlan:
-    """Plan an ensemble for `devices` one need not have, and with `scale` for 0, 1, 2, ... so many of the first GPU.
+    """Plan an ensemble for `devices`, which may be absent; with `scale`, also for 0 to `scale` of the first GPU.
 
     `devices` are a file, a description (`4x V100-16GB, 1x cpu 32 cores`), a Ray cluster (`ray`), or this machine's.
-    Members are those of `ensemble` in `run`, or `members` by name, or all there are profiles of. Their profiles are the
-    run's and those of `profiles`, each `PATH` or `KIND=PATH`: a profile file, a run, or a table of timm's. Writes
+    Members are those of `ensemble` in `run`, or `members` by name, or all with profiles. Profiles are the run's and
+    those of `profiles`, each `PATH` or `KIND=PATH`: a profile file, a run, or a timm benchmark table. Writes
     `allocation.json`, `allocation.svg` and, with `scale`, `scale.csv`, `.json`, `.svg` and `.png` to `output`, by
     default `RUN/plans/ENSEMBLE`, without a run `plan`.
 
-    Raises AllocationError when members do not fit, with the smallest change that mends it, or a profile is missing.
+    Raises AllocationError when members do not fit, with the smallest change that makes them fit, or when a profile is
+    missing.
     """
     from ripieno.allocation import AllocationOptions, ProfileCosts, check_pins, parse_pins, plan
     from ripieno.allocation.costs import ENGINE_OVERHEAD
@@ -82,78 +83,80 @@ def plan_offline(
     if output is not None:
         files.check_folder(Path(output))
     library = None if run is None else open_run(run)
-    there = _devices(devices) if isinstance(devices, str) else tuple(devices)
+    targets = _devices(devices) if isinstance(devices, str) else tuple(devices)
     chosen = ensemble if isinstance(ensemble, Ensemble) else None
     if isinstance(ensemble, str):
         if library is None:
-            raise AllocationError(f"ensemble {ensemble} of which run? name it: ripieno allocate RUN {ensemble}")
+            raise AllocationError(f"ensemble {ensemble} needs a run: ripieno allocate RUN {ensemble}")
         chosen = library.ensemble(ensemble)
     names = chosen.members if chosen else tuple(members)
-    brought = _profiles(library, profiles, there, names)
-    chosen = chosen or _named(names or _common(brought, there))
-    _check(brought, chosen.members, there)
-    check_pins(options.pins, chosen.members, [d.name for d in there])
+    known = _profiles(library, profiles, targets, names)
+    chosen = chosen or _equal_ensemble(names or _common(known, targets))
+    _check(known, chosen.members, targets)
+    check_pins(options.pins, chosen.members, [d.name for d in targets])
     costs = ProfileCosts(
-        {k: {m: p for m, p in of.items() if m in chosen.members} for k, of in brought.items()}, ENGINE_OVERHEAD
+        {k: {m: p for m, p in of.items() if m in chosen.members} for k, of in known.items()}, ENGINE_OVERHEAD
     )
-    allocation = plan(chosen, there, brought, options=options, name=chosen.name)
+    allocation = plan(chosen, targets, known, options=options, name=chosen.name)
     explanation = explain(allocation, costs)
     default = Path("plan") if library is None else library.path / "plans" / chosen.name
     path = Path(output) if output is not None else default
     files.write_json(path / "allocation.json", allocation)
     files.write_bytes(path / "allocation.svg", allocation_svg(explanation).encode())
     written = ["allocation.json", "allocation.svg"]
-    growth = None
+    scaling = None
     if scale is not None:
-        growth = scaling_curve(chosen.members, there, costs, scale, options)
-        written += write_scaling(growth, path)
+        scaling = scaling_curve(chosen.members, targets, costs, scale, options)
+        written += write_scaling(scaling, path)
     past = library.allocations() if library else []
     errors = tuple(e for a in past if (a.rate is None) == (rate is None) for e in a.errors)
-    return OfflinePlan(allocation, explanation, growth, errors, path, tuple(written))
+    return OfflinePlan(allocation, explanation, scaling, errors, path, tuple(written))
 
 
 def _devices(spec: str) -> tuple[Device, ...]:
-    found = parse_spec_or_none(spec)
-    if found is not None:
-        return found
+    described = parse_spec_or_none(spec)
+    if described is not None:
+        return described
     return cluster_devices(spec) if names_cluster(spec) else local_devices(spec)
 
 
 def _profiles(
-    library: Library | None, words: Sequence[str], devices: Sequence[Device], members: Sequence[str]
+    library: Library | None, sources: Sequence[str], devices: Sequence[Device], members: Sequence[str]
 ) -> Profiles:
-    """The run's profiles and over them those brought, by kind of device and member."""
-    found: Profiles = {k: dict(library.profiles(k)) for k in library.profile_devices()} if library else {}
-    for kind, profiles in import_profiles(words, devices, members or None).items():
-        found.setdefault(kind, {}).update(profiles)
-    if not found:
-        raise AllocationError("no profiles to plan by: name a RUN that was measured, or --profiles FILE")
-    return found
+    """Return the run's profiles, overridden by imported ones, by kind of device and member."""
+    known: Profiles = {k: dict(library.profiles(k)) for k in library.profile_devices()} if library else {}
+    for kind, profiles in import_profiles(sources, devices, members or None).items():
+        known.setdefault(kind, {}).update(profiles)
+    if not known:
+        raise AllocationError("no profiles to plan with: give a measured RUN, or --profiles FILE")
+    return known
 
 
 def _common(profiles: Profiles, devices: Sequence[Device]) -> tuple[str, ...]:
-    """Members that have a profile on every kind of device."""
+    """Return the members that have a profile on every kind of device."""
     kinds = {d.kind for d in devices}
     return tuple(sorted(set.intersection(*(set(profiles.get(kind, {})) for kind in kinds))))
 
 
-def _named(members: Sequence[str]) -> Ensemble:
-    """Members that nobody selected, in equal parts."""
+def _equal_ensemble(members: Sequence[str]) -> Ensemble:
+    """Make an ensemble of `members` with equal weights, without a selection."""
     if not members:
-        raise AllocationError("no member has profiles on every kind of device: name them with --members, or bring more")
+        raise AllocationError(
+            "no member has profiles on every kind of device: name members with --members, or import more --profiles"
+        )
     if len(set(members)) < len(members):
-        raise AllocationError(f"members {', '.join(members)}: name each once")
+        raise AllocationError(f"members {', '.join(members)} are repeated: name each member once")
     count = len(members)
     return Ensemble(f"of-{count}", tuple(members), (1 / count,) * count, "named", {}, {}, {})
 
 
 def _check(profiles: Profiles, members: Sequence[str], devices: Sequence[Device]) -> None:
-    """Raise AllocationError for a kind of device that some member has no profile on, with the kinds there are."""
+    """Raise AllocationError, with the covered kinds, for a kind of device on which a member has no profile."""
     for kind in dict.fromkeys(d.kind for d in devices):
         missing = [m for m in members if m not in profiles.get(kind, {})]
         if missing:
             known = ", ".join(k for k, of in profiles.items() if set(members) <= set(of)) or "none"
             raise AllocationError(
-                f"{missing[0]} has no profile on {kind} (all members have them on: {known}): measure it on such a "
-                f"device, or say what stands for it: --profiles {kind}=FILE"
+                f"{missing[0]} has no profile on {kind} (all members have one on: {known}): measure it on such a "
+                f"device, or give a profile file: --profiles {kind}=FILE"
             )

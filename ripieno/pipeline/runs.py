@@ -1,4 +1,4 @@
-"""A run on disk, and what is in it."""
+"""A run on disk and its summary."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from ripieno.library.diversity import disagreement
 from ripieno.types import Allocation, Ensemble, Member
 
 ProgressFunction = Callable[[str, int, int], None]
-"""Called with what is being done, how many are done and how many there are."""
+"""Callback with the name of the step, the number of items done and their total."""
 
 
 def no_progress(what: str, done: int, total: int) -> None:
-    """No progress."""
+    """Ignore progress; the default callback."""
 
 
 def open_run(run: str | Path | Library, *, writing: bool = False) -> Library:
-    """The library of a run. Raises LibraryError when the folder holds none.
+    """Open the library of a run. Raises LibraryError when the folder holds none.
 
-    With `writing`, RipienoError when it may not be written: before the work, not after it.
+    With `writing`, raises RipienoError when the folder is not writable: before the work, not after it.
     """
     library = run if isinstance(run, Library) else Library(run)
     if not (library.path / "library").is_dir():
         if (library.path / "bundle.json").exists():
-            raise LibraryError(f"{library.path} is no run but a bundle: give the folder that `ripieno tune` made")
-        raise LibraryError(f"{library.path} is no run: `{command('tune', 'DATA', run=library.path)}` makes one")
+            raise LibraryError(f"{library.path} is a bundle, not a run: give the folder that `ripieno tune` made")
+        raise LibraryError(f"{library.path} is not a run: `{command('tune', 'DATA', run=library.path)}` makes one")
     if writing:
         files.check_writable(library.path)
     return library
 
 
 def default_kind(members: Sequence[Member]) -> str:
-    """What a cost without a kind is: seconds, or the only kind brought with members that cannot be run."""
+    """Return the kind of a plain cost: seconds, or the single imported kind of members that cannot be run."""
     kinds = {kind for m in members for kind in m.costs}
     measurable = any(m.format != "predictions" for m in members)
     return next(iter(kinds)) if len(kinds) == 1 and not measurable else "seconds"
@@ -45,27 +45,27 @@ def default_kind(members: Sequence[Member]) -> str:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run holds."""
+    """Contents of a run."""
 
     path: Path
     metric: str
-    """the score that is shown, `accuracy` or `macro-f1`"""
+    """the displayed score, `accuracy` or `macro-f1`"""
     members: tuple[Member, ...]
     """by validation cross-entropy, the best first"""
     cost_kind: str
-    """what `costs` are: `seconds`, or the only kind that members brought who cannot be run"""
+    """kind of `costs`: `seconds`, or the single imported kind of members that cannot be run"""
     costs: Mapping[str, float]
-    """of those measured on `device`, or brought"""
+    """measured on `device` or imported, by member"""
     device: str
     """kind of device, empty when nothing was measured"""
     diversity: Mapping[str, float]
-    """mean share of validation samples on which a member answers otherwise than another"""
+    """mean share of validation samples on which a member's class differs from that of another"""
     ensembles: tuple[Ensemble, ...]
     allocations: tuple[Allocation, ...]
 
 
 def show(run: str | Path | Library) -> RunSummary:
-    """What a run holds: members, costs, ensembles, allocations. Raises LibraryError when the folder is no run."""
+    """Return a summary of a run: members, costs, ensembles, allocations. Raises LibraryError when there is no run."""
     library = open_run(run)
     device = library.usual_device()
     members = library.members()
@@ -87,8 +87,8 @@ def show(run: str | Path | Library) -> RunSummary:
 
 
 def metric_of(library: Library) -> str:
-    """The score that is shown of a run: its data set's metric, accuracy when it has none."""
+    """Return the displayed score of a run: its data set's metric, accuracy when it has no data set."""
     from ripieno.data import open_dataset
 
-    found = (library.dataset_path / "dataset.json").exists()
-    return open_dataset(library.dataset_path).metric if found else "accuracy"
+    exists = (library.dataset_path / "dataset.json").exists()
+    return open_dataset(library.dataset_path).metric if exists else "accuracy"

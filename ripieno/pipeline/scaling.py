@@ -1,4 +1,4 @@
-"""How an ensemble's throughput grows with the GPUs, and where it ends: table 3 of the paper as rows and a plot."""
+"""Throughput of an ensemble by number of GPUs, and its plateau: table 3 of the paper as rows and a plot."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ripieno.allocation.scale import ScalingPoint
 
 INK, BLUE, ORANGE, GREEN = "#7a7f87", "#3d85c6", "#e07b39", "#6aa84f"
-"""Mid-tones that read on white and on black alike."""
+"""Mid-tones that are legible on white and on black."""
 MOST = 1000
-"""GPUs that are thought of."""
+"""Largest number of GPUs."""
 LABEL = "predicted, not measured"
 
 
@@ -28,7 +28,7 @@ LABEL = "predicted, not measured"
 class Scaling:
     """Rows for ascending numbers of GPUs of kind `gpu`: each member on one device as in the paper, and with replicas.
 
-    A plateau is the fewest GPUs that give all but a twentieth of what the most give; None while it still rises.
+    A plateau is the fewest GPUs with at least 95 % of the largest number's throughput; None while it still rises.
     """
 
     gpu: str
@@ -39,109 +39,109 @@ class Scaling:
     replicas_plateau: int | None
 
     def table(self) -> list[dict[str, float | None]]:
-        """A row a number of GPUs: samples per second; None where the members do not fit."""
+        """Return one row per number of GPUs: samples per second; None where the members do not fit."""
         rows = []
         for i, row in enumerate(self.each):
-            many = self.replicas[i] if self.replicas else None
+            replicas = self.replicas[i] if self.replicas else None
             rows.append(
                 {
                     "gpus": row.gpus,
                     "worst_fit": row.worst_fit,
                     "one_device_each": row.planned,
-                    "replicas": many.planned if many else None,
-                    "bound": many.bound if many else row.bound,
+                    "replicas": replicas.planned if replicas else None,
+                    "bound": replicas.bound if replicas else row.bound,
                 }
             )
         return rows
 
     def summary_lines(self) -> list[str]:
-        """Where each way of placing ends growing."""
+        """Return a line on the plateau of each placement policy."""
         most = self.each[-1].gpus
-        words = []
-        for rows, flat, way in (
+        lines = []
+        for rows, flat, policy in (
             (self.each, self.each_plateau, "each member on one device"),
             (self.replicas, self.replicas_plateau, "with replicas"),
         ):
             known = [r for r in rows if r.planned is not None]
             if known:
                 end = f"flat from {flat} x {self.gpu}" if flat is not None else f"still rising at {most} x {self.gpu}"
-                words.append(f"{way}: {end}, {known[-1].planned:,.0f} images/s {LABEL}")
+                lines.append(f"{policy}: {end}, {known[-1].planned:,.0f} images/s {LABEL}")
             elif rows:
-                words.append(f"{way}: the members do not fit even on {most} x {self.gpu}")
-        return words
+                lines.append(f"{policy}: the members do not fit even on {most} x {self.gpu}")
+        return lines
 
 
 def scaling_curve(
     members: Sequence[str], devices: Sequence[Device], costs: ProfileCosts, most: int, options: AllocationOptions
 ) -> Scaling:
-    """Plan for 0, 1, 2, ... `most` of the first GPU of `devices` beside their CPUs.
+    """Plan for 0, 1, 2, ... `most` of the first GPU of `devices`, together with their CPUs.
 
-    Raises AllocationError when there is no GPU among them.
+    Raises AllocationError when `devices` have no GPU.
     """
     from ripieno.allocation.scale import COUNTS, plateau, scale
 
     gpus = [d for d in devices if d.type == "cuda"]
     cpus = [d for d in devices if d.type == "cpu"]
     if not gpus:
-        raise AllocationError("no GPU to have more of: describe one, such as --devices 'V100-16GB, 1x cpu 32 cores'")
+        raise AllocationError("devices have no GPU to scale: add one, such as --devices 'V100-16GB, 1x cpu 32 cores'")
     if not 1 <= most <= MOST:
         raise AllocationError(f"scale {most} must be a number of GPUs from 1 to {MOST:,}")
     counts = [n for n in {*COUNTS, most} if n <= most and (n > 0 or cpus)]
     names = {d.name for d in cpus}
     kept = {m: p for m, p in options.pins.items() if p.device is None or p.device in names}
     free = dataclasses.replace(options, pins=kept, rate=None)
-    each, many = (
+    each, replicas = (
         tuple(scale(members, gpus[0], cpus, costs, counts, dataclasses.replace(free, replicas=r)))
         for r in (False, True)
     )
     if not options.replicas:
-        many = ()
-    return Scaling(gpus[0].kind, each, plateau(each), many, plateau(many))
+        replicas = ()
+    return Scaling(gpus[0].kind, each, plateau(each), replicas, plateau(replicas))
 
 
-def write_scaling(found: Scaling, path: Path) -> list[str]:
-    """Write `scale.csv` and `.json`, and with the extra `report` `scale.svg` and `.png`; returns the names written."""
-    rows = found.table()
+def write_scaling(scaling: Scaling, path: Path) -> list[str]:
+    """Write `scale.csv`, `.json` and, with the extra `report`, `.svg` and `.png`; return the names of the files."""
+    rows = scaling.table()
     lines = [",".join(rows[0])]
     lines += [",".join("" if v is None else f"{v:.6g}" for v in row.values()) for row in rows]
     files.write_bytes(path / "scale.csv", ("\n".join(lines) + "\n").encode())
-    plateaus = {"one_device_each": found.each_plateau, "replicas": found.replicas_plateau}
-    fields = {"gpu": found.gpu, "figures": LABEL, "unit": "samples per second", "plateau": plateaus, "rows": rows}
+    plateaus = {"one_device_each": scaling.each_plateau, "replicas": scaling.replicas_plateau}
+    fields = {"gpu": scaling.gpu, "figures": LABEL, "unit": "samples per second", "plateau": plateaus, "rows": rows}
     files.write_json(path / "scale.json", fields)
     names = ["scale.csv", "scale.json"]
     try:
         for kind in ("svg", "png"):
-            files.write_bytes(path / f"scale.{kind}", draw(found, kind))
+            files.write_bytes(path / f"scale.{kind}", draw(scaling, kind))
             names.append(f"scale.{kind}")
     except MissingExtraError:
-        pass  # the table says it all
+        pass  # the table holds the same figures
     return names
 
 
-def draw(found: Scaling, kind: str) -> bytes:
-    """The rows as a plot, `svg` or `png`. Raises MissingExtraError without matplotlib."""
+def draw(scaling: Scaling, kind: str) -> bytes:
+    """Draw the rows as a plot, `svg` or `png`. Raises MissingExtraError without matplotlib."""
     require("matplotlib")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
-    axes = figure.add_subplot(xlabel=f"{found.gpu} GPUs", ylabel="images a second")
-    ways = (
-        ("worst-fit", INK, found.each, "worst_fit"),
-        ("one device each", BLUE, found.each, "planned"),
-        ("replicas", ORANGE, found.replicas, "planned"),
-        ("bound", GREEN, found.replicas or found.each, "bound"),
+    axes = figure.add_subplot(xlabel=f"{scaling.gpu} GPUs", ylabel="images per second")
+    series = (
+        ("worst-fit", INK, scaling.each, "worst_fit"),
+        ("one device each", BLUE, scaling.each, "planned"),
+        ("replicas", ORANGE, scaling.replicas, "planned"),
+        ("bound", GREEN, scaling.replicas or scaling.each, "bound"),
     )
-    for label, colour, rows, field in ways:
+    for label, colour, rows, field in series:
         known = [(r.gpus, getattr(r, field)) for r in rows if getattr(r, field) is not None]
         if known:
             gpus, speeds = zip(*known, strict=True)
             axes.plot(gpus, speeds, ":" if field == "bound" else ".-", color=colour, label=label)
-    if found.each_plateau is not None:
-        axes.axvline(found.each_plateau, color=BLUE, alpha=0.4, linestyle="--")
+    if scaling.each_plateau is not None:
+        axes.axvline(scaling.each_plateau, color=BLUE, alpha=0.4, linestyle="--")
     axes.set_title(f"Throughput by the model: {LABEL}", fontsize=10)
     axes.set_xscale("symlog", base=2, linthresh=1)
-    ticks = [r.gpus for r in found.each if r.gpus & (r.gpus - 1) == 0 or r is found.each[-1]]
+    ticks = [r.gpus for r in scaling.each if r.gpus & (r.gpus - 1) == 0 or r is scaling.each[-1]]
     axes.set_xticks(ticks, [str(t) for t in ticks])
     axes.set_yscale("log")
     axes.grid(color=INK, alpha=0.2)

@@ -1,4 +1,4 @@
-"""The profile behind `packing`: workers of every pack train networks of every size for a moment; kept with the run."""
+"""Benchmark of trial packing: workers of every pack train networks of every size briefly; the run keeps the result."""
 
 from __future__ import annotations
 
@@ -39,54 +39,54 @@ from ripieno.train.loading_strategy import StrategyTiming
 from ripieno.types import Configuration, Job, JobResult
 
 DRAWN = 48
-"""Configurations drawn from a space to know its sizes by."""
+"""Configurations drawn from a space to find its three sizes."""
 
 
 @dataclass(frozen=True)
 class PackingRecord:
-    """`RUN/packing.json`."""
+    """Content of `RUN/packing.json`."""
 
     machine: str
     packs: tuple[PackingConfig, ...]
     rates: tuple[PackingRate, ...]
     chosen: PackingConfig
     turns: tuple[tuple[PackingRate, ...], ...] = ()
-    """of the equal split and its rival"""
+    """rates of the equal split and its rival, by turn"""
 
 
 def find_packing(
-    task: TrainingConfig,
+    config: TrainingConfig,
     space: Space,
     cost: Callable[[Configuration], float],
     gpus: Sequence[str],
     seconds: float | None,
     progress: ProgressFunction = no_progress,
 ) -> tuple[PackingConfig, str] | None:
-    """The pack for a search of `seconds` and why, in one line; None: a profile is not worth its time (`worth`).
+    """Return the pack for a search of `seconds`, and the reason in one line; None if a profile is not worth its time.
 
-    The first start decides: what it measured is taken at once on such a machine, and a search that began with an equal
-    split goes on with it. `gpus` are the numbers of those to train on.
+    The first start decides. Later starts on a machine of the same size use its record, and a search that began with the
+    equal split keeps it. `gpus` are the numbers of the GPUs to train on. See `is_worth_profiling`.
     """
-    path = task.run / "packing.json"
+    path = config.run / "packing.json"
     cores = len(usable_cores())
     machine = f"{cores} cores, {len(gpus)} GPUs"
     packs = gpu_packs(cores, len(gpus)) if gpus else cpu_packs(cores)
-    kept = _kept(path)
-    if kept is None or kept.machine != machine:
-        begun = kept is None and (task.run / "run.json").exists()
+    record = _read_record(path)
+    if record is None or record.machine != machine:
+        begun = record is None and (config.run / "run.json").exists()
         if begun or not is_worth_profiling(packs, seconds):
             return None
-        middles = representative_configurations(sample_configurations(space, task.seed), cost)
+        middles = representative_configurations(sample_configurations(space, config.seed), cost)
         most = SHARE * (seconds or 0.0)
-        kept = measure_and_choose(task, machine, packs, middles, gpus[:1], most, progress)
-        files.write_json(path, kept)
-    line = describe(kept.chosen, kept.packs, kept.rates, kept.turns)
+        record = measure_and_choose(config, machine, packs, middles, gpus[:1], most, progress)
+        files.write_json(path, record)
+    line = describe(record.chosen, record.packs, record.rates, record.turns)
     progress(line, len(packs), len(packs))
-    return kept.chosen, line
+    return record.chosen, line
 
 
 def sample_configurations(space: Space, seed: int, count: int = DRAWN) -> list[Configuration]:
-    """`count` random configurations of `space`."""
+    """Draw `count` random configurations of `space`."""
     from ripieno.search.journal import Journal
 
     journal = Journal(None, space, "random", seed)
@@ -94,7 +94,7 @@ def sample_configurations(space: Space, seed: int, count: int = DRAWN) -> list[C
 
 
 def measure_and_choose(
-    task: TrainingConfig,
+    config: TrainingConfig,
     machine: str,
     packs: Sequence[PackingConfig],
     middles: Mapping[str, Configuration],
@@ -102,19 +102,19 @@ def measure_and_choose(
     most: float = math.inf,
     progress: ProgressFunction = no_progress,
 ) -> PackingRecord:
-    """Look at all `packs`, measure the equal split and its rival in turn, choose. `gpus` names at most one.
+    """Measure all `packs`, then the equal split and its rival in turn, and choose. `gpus` names at most one GPU.
 
-    Nothing is begun after `most` seconds: on a busy machine what is left is not measured, and so not chosen.
+    No measurement starts after `most` seconds: on a busy machine the remaining packs are not measured, so not chosen.
     """
     until = time.monotonic() + most
-    rates = profile(task, packs, middles, gpus, until=until, progress=progress)
-    other = best_alternative(packs, rates)
-    turns = () if other is None else measure_alternately(task, (packs[0], other), middles, gpus, until)
+    rates = profile(config, packs, middles, gpus, until=until, progress=progress)
+    rival = best_alternative(packs, rates)
+    turns = () if rival is None else measure_alternately(config, (packs[0], rival), middles, gpus, until)
     return PackingRecord(machine, tuple(packs), rates, choose_packing(packs, rates, turns), turns)
 
 
 def profile(
-    task: TrainingConfig,
+    config: TrainingConfig,
     packs: Sequence[PackingConfig],
     middles: Mapping[str, Configuration],
     gpus: Sequence[str] = (),
@@ -122,23 +122,23 @@ def profile(
     until: float = math.inf,
     progress: ProgressFunction = no_progress,
 ) -> tuple[PackingRate, ...]:
-    """Images per second of every pack and size, one after the other; 0 where one of the trials failed.
+    """Measure images per second of every pack and size, one after another; 0 where one of the trials failed.
 
-    No pack is begun after `until` (of the monotonic clock).
+    No pack starts after `until` (of the monotonic clock).
     """
     rates: list[PackingRate] = []
     for done, pack in enumerate(packs):
         if time.monotonic() > until:
             break
-        progress("packing: trying how many trials to run at a time", done, len(packs))
-        with _workers(task, pack, gpus, seconds) as measure:
+        progress("packing: measuring the number of concurrent trials", done, len(packs))
+        with _workers(config, pack, gpus, seconds) as measure:
             rates += measure(middles)
-    progress("packing: trying how many trials to run at a time", len(packs), len(packs))
+    progress("packing: measuring the number of concurrent trials", len(packs), len(packs))
     return tuple(rates)
 
 
 def measure_alternately(
-    task: TrainingConfig,
+    config: TrainingConfig,
     packs: tuple[PackingConfig, PackingConfig],
     middles: Mapping[str, Configuration],
     gpus: Sequence[str] = (),
@@ -146,37 +146,37 @@ def measure_alternately(
     turns: int = TURNS,
     seconds: float = TURN_SECONDS,
 ) -> tuple[tuple[PackingRate, ...], ...]:
-    """What each of two packs does in each of `turns`, first one, then the other, then the other way round, and so on.
+    """Measure two packs in each of `turns`; their order alternates from turn to turn.
 
-    No turn is begun after `until`. Before the first all workers train once: they start up.
+    No turn starts after `until`. Before the first turn all workers train once, to exclude their start.
     """
-    found: list[tuple[PackingRate, ...]] = []
-    with _workers(task, packs[0], gpus, seconds) as one, _workers(task, packs[1], gpus, seconds) as other:
-        some = dict(list(middles.items())[:1])
+    rates: list[tuple[PackingRate, ...]] = []
+    with _workers(config, packs[0], gpus, seconds) as one, _workers(config, packs[1], gpus, seconds) as other:
+        first_size = dict(list(middles.items())[:1])
         for measure in (one, other):
-            measure(some)
-        while len(found) < turns and time.monotonic() <= until:
-            order = (one, other) if len(found) % 2 == 0 else (other, one)
-            found.append(tuple(rate for measure in order for rate in measure(middles)))
-    return tuple(found)
+            measure(first_size)
+        while len(rates) < turns and time.monotonic() <= until:
+            order = (one, other) if len(rates) % 2 == 0 else (other, one)
+            rates.append(tuple(rate for measure in order for rate in measure(middles)))
+    return tuple(rates)
 
 
 @contextmanager
 def _workers(
-    task: TrainingConfig, pack: PackingConfig, gpus: Sequence[str], seconds: float
+    config: TrainingConfig, pack: PackingConfig, gpus: Sequence[str], seconds: float
 ) -> Iterator[Callable[[Mapping[str, Configuration]], list[PackingRate]]]:
-    """The workers of `pack`, as a function that measures configurations by size for `seconds` each."""
+    """Start the workers of `pack`; yield a function that measures configurations by size for `seconds` each."""
     slots = gpu_slots(gpus, pack.slots, pack.threads) if gpus else cpu_slots(pack.slots, pack.threads)
-    mine = dataclasses.replace(task, threads=pack.threads, spare=pack.spare)
+    packed = dataclasses.replace(config, threads=pack.threads, spare=pack.spare)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        work = partial(train_concurrently, mine, folder, len(slots), seconds)
+        work = partial(train_concurrently, packed, folder, len(slots), seconds)
         with LocalPool(work, slots, limit=PATIENCE + 10 * seconds) as pool:
             yield lambda middles: [PackingRate(pack, size, _images(pool, folder, middles[size])) for size in middles]
 
 
 def _images(pool: LocalPool, folder: Path, configuration: Configuration) -> float:
-    """Images per second of all trials of `configuration` together."""
+    """Measure images per second of all trials of `configuration` together."""
     for trial in range(pool.slots):
         pool.submit(Job(trial, configuration, 0, 1))
     outcomes: list[JobResult] = []
@@ -189,8 +189,8 @@ def _images(pool: LocalPool, folder: Path, configuration: Configuration) -> floa
     return 0.0 if failed else sum(speed.rate for speed in speeds)
 
 
-def _kept(path: Path) -> PackingRecord | None:
+def _read_record(path: Path) -> PackingRecord | None:
     try:
         return files.read_json(path, PackingRecord) if path.exists() else None
-    except RipienoError:  # of another version: measured again
+    except RipienoError:  # written by another version: measure again
         return None

@@ -1,13 +1,13 @@
-"""An ensemble as a Triton model repository: a model a member, one that combines them, and one that ties them together.
+"""An ensemble as a Triton model repository: one model per member, one that combines them, and the ensemble model.
 
 REPO/README.md                     the model card; Triton reads folders only
 REPO/NAME/config.pbtxt             the ensemble: platform "ensemble", its steps; labels.txt: the classes
-REPO/NAME/1/                       no model, but Triton wants the folder
-REPO/NAME-MEMBER/config.pbtxt      a member: ONNX Runtime, its instances and batch size as its allocation says
+REPO/NAME/1/                       no model, but Triton requires the folder
+REPO/NAME-MEMBER/config.pbtxt      a member: ONNX Runtime, instances and batch size of its allocation
 REPO/NAME-MEMBER/1/model.onnx
-REPO/NAME-combine/...              the combination of their answers, an ONNX file too
+REPO/NAME-combine/...              the combination of their outputs, also an ONNX file
 
-The form is that of Triton's model_configuration.md and ensemble_models.md; names and shapes are those of our server.
+The format follows Triton's model_configuration.md and ensemble_models.md; names and shapes are those of our server.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ripieno.backends.merge_onnx import IMAGES, PROBABILITIES, mean_onnx, signat
 from ripieno.types import Bundle, Device, Placement
 
 BATCH = 256
-"""Samples of a request at most."""
+"""Most samples of a request."""
 TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 LABELS = "labels.txt"
 
@@ -28,56 +28,56 @@ Names = Mapping[str, str]
 
 
 def write_repository(bundle: Bundle, paths: Mapping[str, Path], path: Path, name: str) -> None:
-    """Write the repository of `bundle`, whose members' ONNX files are `paths`, into the folder `path`.
+    """Write the repository of `bundle`, with the members' ONNX files at `paths`, to the folder `path`.
 
-    The ensemble is served as the model `name`. What has a config is written last.
+    The ensemble is served as the model `name`. A model's config is written after its other files.
     """
     members = bundle.ensemble.members
     numbers = {m: f"member{i}" for i, m in enumerate(members)}
     largest = max([BATCH, *(p.batch_size for p in bundle.allocation.placements)])
-    images, answer = _tensor(IMAGES, bundle.input.dtype, bundle.input.shape), len(bundle.classes)
+    images, classes = _tensor(IMAGES, bundle.input.dtype, bundle.input.shape), len(bundle.classes)
     steps = []
     for member in members:
         model = f"{name}-{member}"
-        into, out = signature(paths[member])
+        input_name, output_name = signature(paths[member])
         files.copy_file(paths[member], path / model / "1" / "model.onnx")
         placements = [p for p in bundle.allocation.placements if p.member == member]
         parts = [
             *_model(model, largest),
-            *_listed("input", [_tensor(into, bundle.input.dtype, bundle.input.shape)]),
-            *_listed("output", [_tensor(out, "float32", (answer,))]),
+            *_listed("input", [_tensor(input_name, bundle.input.dtype, bundle.input.shape)]),
+            *_listed("output", [_tensor(output_name, "float32", (classes,))]),
             *_instances(placements, bundle.allocation.devices),
             *_batching(placements),
         ]
         _write(path / model / "config.pbtxt", parts)
-        steps.append(_step(model, {into: IMAGES}, {out: numbers[member]}))
+        steps.append(_step(model, {input_name: IMAGES}, {output_name: numbers[member]}))
     combine = f"{name}-combine"
-    content = mean_onnx(list(numbers.values()), bundle.ensemble.weights, bundle.ensemble.combiner, answer)
+    content = mean_onnx(list(numbers.values()), bundle.ensemble.weights, bundle.ensemble.combiner, classes)
     files.write_bytes(path / combine / "1" / "model.onnx", content)
-    given = [_tensor(number, "float32", (answer,)) for number in numbers.values()]
-    made = _listed("output", [_tensor(PROBABILITIES, "float32", (answer,))])
+    inputs = [_tensor(number, "float32", (classes,)) for number in numbers.values()]
+    output = _listed("output", [_tensor(PROBABILITIES, "float32", (classes,))])
     cpu = ["instance_group [ { kind: KIND_CPU count: 1 } ]"]
-    _write(path / combine / "config.pbtxt", [*_model(combine, largest), *_listed("input", given), *made, *cpu])
+    _write(path / combine / "config.pbtxt", [*_model(combine, largest), *_listed("input", inputs), *output, *cpu])
     steps.append(_step(combine, {n: n for n in numbers.values()}, {PROBABILITIES: PROBABILITIES}))
     write_labels(bundle, path / name)
-    files.write_bytes(path / name / "1" / ".keep", b"")  # Triton wants the folder, git and object stores want a file
+    files.write_bytes(path / name / "1" / ".keep", b"")  # Triton requires the folder, git and object stores a file
     scheduling = ["ensemble_scheduling {", *(f"  {line}" for line in _listed("step", steps)), "}"]
     head = [f"name: {_quoted(name)}", 'platform: "ensemble"', f"max_batch_size: {largest}"]
-    _write(path / name / "config.pbtxt", [*head, *_listed("input", [images]), *_answer(answer), *scheduling])
+    _write(path / name / "config.pbtxt", [*head, *_listed("input", [images]), *_output(classes), *scheduling])
 
 
 def write_single(bundle: Bundle, content: bytes, path: Path, name: str) -> None:
-    """Write a repository whose one model `name` is the whole ensemble, the ONNX file `content`."""
+    """Write a repository with a single model `name`: the whole ensemble, the ONNX file `content`."""
     largest = max([BATCH, *(p.batch_size for p in bundle.allocation.placements)])
     files.write_bytes(path / name / "1" / "model.onnx", content)
     write_labels(bundle, path / name)
     images = _tensor(IMAGES, bundle.input.dtype, bundle.input.shape)
-    parts = [*_model(name, largest), *_listed("input", [images]), *_answer(len(bundle.classes)), *_batching(())]
+    parts = [*_model(name, largest), *_listed("input", [images]), *_output(len(bundle.classes)), *_batching(())]
     _write(path / name / "config.pbtxt", parts)
 
 
 def write_labels(bundle: Bundle, path: Path) -> None:
-    """Write the classes, one a line, as Triton's classification extension reads them."""
+    """Write the classes, one per line, as Triton's classification extension reads them."""
     lines = ["".join(c if c.isprintable() else " " for c in name) for name in bundle.classes]
     files.write_bytes(path / LABELS, ("\n".join(lines) + "\n").encode("utf-8", "replace"))
 
@@ -87,11 +87,11 @@ def _model(name: str, largest: int) -> list[str]:
 
 
 def _tensor(name: str, dtype: str, shape: Sequence[int]) -> str:
-    """A tensor without its batch axis, which `max_batch_size` stands for."""
+    """Format a tensor without its batch axis, which `max_batch_size` declares."""
     return f"name: {_quoted(name)} data_type: {TYPES[dtype]} dims: [ {', '.join(map(str, shape))} ]"
 
 
-def _answer(classes: int) -> list[str]:
+def _output(classes: int) -> list[str]:
     return _listed("output", [f"{_tensor(PROBABILITIES, 'float32', (classes,))} label_filename: {_quoted(LABELS)}"])
 
 
@@ -102,7 +102,7 @@ def _step(model: str, inputs: Names, outputs: Names) -> str:
 
 
 def _instances(placements: Sequence[Placement], devices: Sequence[Device]) -> list[str]:
-    """An instance a placement; on a processor with the threads of a lane's share of its cores."""
+    """Format one instance per placement; on a CPU with the threads of an equal share of its cores."""
     groups, threads = [], 0
     by_name = {d.name: d for d in devices}
     for device in dict.fromkeys(p.device for p in placements):
@@ -133,7 +133,7 @@ def _listed(field: str, values: Sequence[str]) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """A string of the text format; what is not ASCII as its UTF-8 bytes in octal, which every parser reads."""
+    """Quote a string of the text format; other characters than ASCII become UTF-8 bytes in octal for every parser."""
     plain = "".join(f"\\{b:03o}" if b < 32 or b > 126 or b in b'"\\' else chr(b) for b in text.encode())
     return f'"{plain}"'
 

@@ -1,7 +1,7 @@
-"""Which images a trial trains on, in which order and changed how: the same whoever prepares them, and where.
+"""Batches of a trial: images, their order and their augmentation, independent of the process that prepares them.
 
-All randomness is drawn here, in the trainer. What remains, `prepare`, is a function of an image and its own row of
-draws: it gives the same bits in blocks of any size, in any process.
+All randomness is drawn here, in the trainer. The rest, `InputTransform`, is a function of an image and its own row of
+draws: its result has the same bits in blocks of any size, in any process.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ripieno.data.augment import Augmentation
 from ripieno.types import Dataset
 
 BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 32 << 20}
-"""Most bytes of a block once it is float32, by type of device. A block is augmented whole: on tiny images the overhead
-of a call weighs more than its work; on a CPU blocks of 32 MiB leave the caches, and take two to three times as long."""
+"""Most bytes of a float32 block, by type of device. A block is augmented in one call: on tiny images the overhead of a
+call exceeds its work. On a CPU, blocks of 32 MiB exceed the caches, and take two to three times as long."""
 
 Generators = Callable[[int], tuple[np.random.Generator, torch.Generator]]
-"""Of an epoch: for the order of its images and for their augmentation. Each call gives fresh ones."""
+"""Function of an epoch that returns new generators: for the order of its images, and for their augmentation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +30,11 @@ class Block:
     """Some consecutive batches of an epoch."""
 
     rows: NDArray[np.int64]
-    """which images of the data set"""
+    """rows of the images in the data set"""
     draws: Tensor | None
-    """(samples, numbers) for `Augmentation.apply`, on the CPU; None when nothing is changed"""
+    """(samples, numbers) for `Augmentation.apply`, on the CPU; None without augmentation"""
     last: bool
-    """whether its epoch ends with it"""
+    """True for the last block of an epoch"""
 
 
 class EpochBatches:
@@ -47,7 +47,7 @@ class EpochBatches:
         self.rows = dataset.rows("train")
         self.channels = dataset.images.shape[-1]
         self._generators = generators
-        # a last batch of one, on which a batch norm may fail, is left out (others each time)
+        # drop a last batch of one sample, on which a batch norm may fail (another sample in each epoch)
         samples = len(self.rows)
         self.samples = samples - 1 if samples % batch_size == 1 and samples > 1 else samples
         bytes_a_batch = dataset.images[0].size * 4 * batch_size
@@ -59,7 +59,7 @@ class EpochBatches:
         return -(-self.samples // self.batch_size)
 
     def blocks(self, epoch: int) -> Iterator[Block]:
-        """The blocks of `epoch`, in order."""
+        """Yield the blocks of `epoch`, in order."""
         shuffle, draws = self._generators(epoch)
         order = self.rows[shuffle.permutation(len(self.rows))[: self.samples]]
         for start in range(0, len(order), self.block):
@@ -70,7 +70,7 @@ class EpochBatches:
 
 @dataclass(frozen=True, eq=False)
 class InputTransform:
-    """What is done to images before a network's body sees them: augmentation and normalisation, on one device."""
+    """Augmentation and normalisation of images before a network's body, on one device."""
 
     augment: Augmentation
     mean: Tensor
@@ -78,7 +78,7 @@ class InputTransform:
     std: Tensor
 
     def __call__(self, images: Tensor, draws: Tensor | None) -> Tensor:
-        """`images` (samples, height, width, channels) changed as `draws` says, normalised: float32, same shape."""
+        """Augment `images` (samples, height, width, channels) by `draws` and normalise them: float32, same shape."""
         if draws is not None:
             changed = self.augment.apply(images.permute(0, 3, 1, 2).float(), to_device(draws, images.device))
             images = changed.permute(0, 2, 3, 1).contiguous()
@@ -86,7 +86,7 @@ class InputTransform:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """`tensor` on `device`. A GPU is not waited for: it copies from pinned memory, which torch keeps until it has."""
+    """Copy `tensor` to `device`. The copy to a GPU is asynchronous, from pinned memory that torch keeps until then."""
     if device.type != "cuda" or tensor.device.type == "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""A trial's last finished epoch: weights, optimiser state and what was learnt so far, in one safetensors file."""
+"""Checkpoint of a trial's last finished epoch: weights, optimiser state and curve, in one safetensors file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KEY = "ripieno"
 
 @dataclass(frozen=True)
 class TrainingState:
-    """How far a trial has come; `trial` is its fingerprint: a checkpoint of another trial is not gone on with."""
+    """Progress of a trial; `trial` is its fingerprint, so that a checkpoint of another trial is not resumed."""
 
     trial: str
     epoch: int = 0
@@ -30,15 +30,15 @@ class TrainingState:
 
 
 def fingerprint(seed: int, trial: int, family: str, configuration: Configuration, dataset: Dataset) -> str:
-    """What a trial's weights depend on, hashed."""
+    """Hash everything that determines a trial's weights."""
     data = [dataset.name, dataset.images.shape, str(dataset.images.dtype), dataset.classes, dataset.mean, dataset.std]
-    word = files.to_json([seed, trial, family, dict(sorted(configuration.items())), data])
-    return hashlib.sha256(word).hexdigest()
+    content = files.to_json([seed, trial, family, dict(sorted(configuration.items())), data])
+    return hashlib.sha256(content).hexdigest()
 
 
 def weights_bytes(network: nn.Module) -> bytes:
-    """The network's weights and buffers as the content of a safetensors file."""
-    return save(_plain(network.state_dict()))
+    """Serialise the network's weights and buffers in the safetensors format."""
+    return save(_to_serialisable(network.state_dict()))
 
 
 def write_checkpoint(path: Path, progress: TrainingState, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -46,31 +46,31 @@ def write_checkpoint(path: Path, progress: TrainingState, network: nn.Module, op
     tensors = {_WEIGHTS + name: tensor for name, tensor in network.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"{_STATE}{index}.{name}": t for name, t in state.items() if isinstance(t, Tensor)}
-    files.write_bytes(path, save(_plain(tensors), {_KEY: files.to_json(progress).decode()}))
+    files.write_bytes(path, save(_to_serialisable(tensors), {_KEY: files.to_json(progress).decode()}))
 
 
 def read_checkpoint(
     path: Path, trial: str, last: int, network: nn.Module, optimizer: torch.optim.Optimizer
 ) -> TrainingState:
-    """Restore `network` and `optimizer` from a checkpoint of `trial` at most `last` epochs far.
+    """Restore `network` and `optimizer` from a checkpoint of `trial` at epoch `last` or before; return its progress.
 
-    A checkpoint that is absent, broken, of another trial, or too far is passed over: they stay as they are and the
+    A checkpoint that is absent, broken, of another trial, or of a later epoch is ignored: both stay unchanged, and the
     progress is that of epoch 0.
     """
-    nothing = TrainingState(trial)
+    initial = TrainingState(trial)
     try:
         with safe_open(path, framework="pt") as stream:
             progress = msgspec.json.decode((stream.metadata() or {})[_KEY], type=TrainingState)
             if progress.trial != trial or progress.epoch > last:
-                return nothing
-            # safetensors' stubs give no type
+                return initial
+            # safetensors' stubs have no type here
             tensors: dict[str, Tensor] = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except (OSError, KeyError, SafetensorError, msgspec.DecodeError):
-        return nothing
+        return initial
     weights = {name.removeprefix(_WEIGHTS): t for name, t in tensors.items() if name.startswith(_WEIGHTS)}
-    own = network.state_dict()
-    if {n: t.shape for n, t in weights.items()} != {n: t.shape for n, t in own.items()}:
-        return nothing
+    current = network.state_dict()
+    if {n: t.shape for n, t in weights.items()} != {n: t.shape for n, t in current.items()}:
+        return initial
     network.load_state_dict(weights)
     _restore(optimizer, {n.removeprefix(_STATE): t for n, t in tensors.items() if n.startswith(_STATE)})
     return progress
@@ -83,23 +83,23 @@ def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> No
         index, _, name = key.partition(".")
         parameter = parameters[int(index)]
         if tensor.shape == parameter.shape:
-            # fused kernels walk memory: a state must lie as its parameter does (channels-last or not)
+            # fused kernels iterate over memory: a state must have its parameter's memory format (channels-last or not)
             tensor = torch.empty_like(parameter).copy_(tensor)
         state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors wants them: on the CPU, contiguous, none sharing memory.
+def _to_serialisable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Convert tensors to the form that safetensors requires: on the CPU, contiguous, without shared memory.
 
-    A module that a network uses twice has its weights twice in the state, under two names: both are written, so that
-    the network that is built to read them finds every name it knows.
+    The weights of a module that a network uses twice are in the state under two names. Both are written, so that the
+    network that reads them finds all its names.
     """
-    plain: dict[str, Tensor] = {}
+    converted: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():
-        one = tensor.detach().to("cpu").contiguous()
-        memory = one.untyped_storage().data_ptr()
-        plain[name] = one.clone() if memory in seen else one
+        on_cpu = tensor.detach().to("cpu").contiguous()
+        memory = on_cpu.untyped_storage().data_ptr()
+        converted[name] = on_cpu.clone() if memory in seen else on_cpu
         seen.add(memory)
-    return plain
+    return converted

@@ -1,4 +1,4 @@
-"""How fast a configuration trains while others train beside it: the job of a profile of packs."""
+"""Throughput of a configuration while other trials train at the same time: the job of a packing profile."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ripieno.train.loading_strategy import INLINE, THREAD
 from ripieno.types import Job, JobResult
 
 PATIENCE = 30.0
-"""Seconds to wait for the others."""
+"""Seconds to wait for the other trials."""
 
 
-def train_concurrently(task: TrainingConfig, folder: Path, together: int, seconds: float, job: Job) -> JobResult:
-    """Train `job`'s configuration for `seconds` once all `together` have begun; writes its `StrategyTiming` into `folder`."""
+def train_concurrently(config: TrainingConfig, folder: Path, together: int, seconds: float, job: Job) -> JobResult:
+    """Train `job`'s configuration for `seconds` once all `together` trials are ready; write the timing to `folder`."""
 
     def ready() -> None:
         files.write_bytes(folder / f"{job.trial}.ready", b"")
         until = time.monotonic() + PATIENCE
         while len(list(folder.glob("*.ready"))) < together:
             if time.monotonic() > until:
-                raise TimeoutError(f"{together} trials did not begin within {PATIENCE:g} s: one of them failed")
+                raise TimeoutError(f"not all of {together} trials began within {PATIENCE:g} s: at least one failed")
             time.sleep(0.01)
 
-    strategy = THREAD if task.spare else INLINE
-    found = measure_throughput(task, job.configuration, seconds, strategy, batches=1, ready=ready)
-    files.write_json(folder / f"{job.trial}.json", found)
+    strategy = THREAD if config.spare else INLINE
+    timing = measure_throughput(config, job.configuration, seconds, strategy, batches=1, ready=ready)
+    files.write_json(folder / f"{job.trial}.json", timing)
     return JobResult(job)

@@ -1,4 +1,4 @@
-"""What all jobs of a search share."""
+"""Configuration of training."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What all jobs of a search share."""
+    """Training options that all jobs of a search share."""
 
     run: Path
     """folder of the library"""
     dataset: Path
     """folder of the prepared data set"""
     family: str
-    """a built-in family or the user's `module:function`, which is trusted: the user gave it"""
+    """a built-in family or the user's `module:function`, which is trusted because the user gave it"""
     epochs: int
-    """the most any job trains"""
+    """most epochs of a job"""
     seed: int
     threads: int = 1
     device: str = "cpu"
-    """as torch names it: `cpu`, `cuda:0`"""
+    """name in torch: `cpu`, `cuda:0`"""
     spare: int = 0
-    """cores that may prepare data beside each trainer"""
+    """cores per trainer for data loading"""
     compiled: bool = False
-    """whether networks are trained through torch.compile: worth its minute on a GPU, for trials of hours"""
+    """train networks with torch.compile: worth its minute on a GPU, for trials of hours"""
     deadline: float | None = None
-    """time by `ripieno.clock` after which a job stops at the end of its running epoch"""
+    """time by `ripieno.clock` after which a job stops at the end of its current epoch"""

@@ -1,4 +1,4 @@
-"""What a network answers, and how good the answers are."""
+"""Predictions of a network, and their scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from ripieno.tasks import metrics
 
 PIXELS = 1 << 21
-"""Most pixels of a batch unless a batch size is given: 41 images of 224x224."""
+"""Most pixels of a batch without a given batch size: 41 images of 224x224."""
 
 
 def predict(
@@ -22,9 +22,10 @@ def predict(
     device: str | torch.device = "cpu",
     rows: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
-    """Probabilities (samples, classes) of `images` (samples, height, width, channels), in evaluation mode, float32.
+    """Predict probabilities (samples, classes), float32, of `images` (samples, height, width, channels).
 
-    Only of those at `rows`, in their order, when given: mapped images are read a batch at a time.
+    The network runs in evaluation mode. With `rows`, only the images at these rows are predicted, in their order.
+    Memory-mapped images are read one batch at a time.
     """
     rows = np.arange(len(images)) if rows is None else rows
     size = batch_size or max(1, min(256, PIXELS // (images.shape[1] * images.shape[2])))
@@ -41,7 +42,7 @@ def predict(
 
 
 def scores(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-    """`cross_entropy`, `accuracy` and `macro_f1` of probabilities (samples, classes) for labels (samples,)."""
+    """Compute `cross_entropy`, `accuracy` and `macro_f1` of probabilities (samples, classes) for labels (samples,)."""
     return {
         "cross_entropy": metrics.cross_entropy(probabilities, labels),
         "accuracy": metrics.accuracy(probabilities, labels),

@@ -1,12 +1,12 @@
-"""The one training loop: a job becomes a member, or a failure with its reason.
+"""The training loop: a job becomes a member, or a failure with its reason.
 
-Theory of operation. A trial lives in its checkpoint. A job restores it, trains epoch after epoch, each ending with a
-validation and a new checkpoint, and ends with the member of its last epoch. All randomness of an epoch comes from
-(seed, trial, epoch) and the learning rate from (start, stop, epoch), so that a trial killed anywhere goes on from its
-last finished epoch to bit-equal weights (same machine, same threads, on a CPU), whoever prepares its batches: see
-`Feed`. Losses are summed on the device and on a GPU read once an epoch, and batches go there from pinned memory. The
-loop waits for a GPU only where pixels move, since kornia looks whether its matrices have an inverse, and while ways to
-prepare batches are measured.
+Theory of operation. The state of a trial is its checkpoint. A job restores it, then trains epoch after epoch. Each
+epoch ends with a validation and a new checkpoint; the job ends with the member of its last epoch. All randomness of an
+epoch comes from (seed, trial, epoch), and the learning rate from (start, stop, epoch). A trial killed at any point
+therefore resumes from its last finished epoch to bit-equal weights (same machine, same threads, on a CPU). They do not
+depend on the preparation of batches: see `BatchPipeline`. Losses are summed on the device and read once per epoch from
+a GPU, and batches are copied there from pinned memory. The loop waits for a GPU only for geometric augmentation, since
+kornia checks that its matrices are invertible, and during the measurement of data loading.
 """
 
 from __future__ import annotations
@@ -32,75 +32,75 @@ OUT_OF_MEMORY = (
     "can't allocate memory",
     "not enough memory",
     "CUDA out of memory",
-    "CUDA error: out of memory",  # of the driver, not of torch's allocator
+    "CUDA error: out of memory",  # from the driver, not from torch's allocator
     "CUDA driver error: out of memory",
-    "STATUS_ALLOC_FAILED",  # of cuBLAS and cuDNN, for their own workspaces
+    "STATUS_ALLOC_FAILED",  # from cuBLAS and cuDNN, for their own workspaces
 )
-"""Words of errors that are of no class of their own: memory ran out."""
+"""Parts of messages of out-of-memory errors without their own exception class."""
 
 
-def train_job(task: TrainingConfig, job: Job) -> JobResult:
-    """Train the job's trial to epoch `job.stop`, from its checkpoint where there is one, else from the beginning.
+def train_job(config: TrainingConfig, job: Job) -> JobResult:
+    """Train the job's trial to epoch `job.stop`, from its checkpoint if there is one, else from the beginning.
 
-    Writes a checkpoint each epoch and adds the member to the library; gives back at once the one that is there
-    already. At `task.deadline` it stops at the end of the running epoch and makes the member of that epoch; a job
-    that starts later makes the member of the last finished epoch (of the first one when there is none). Whatever goes
-    wrong is told by the outcome's failure: nothing is raised.
+    Writes a checkpoint each epoch and adds the member to the library; a member that exists is returned at once. After
+    `config.deadline` the job stops at the end of its current epoch and makes the member of that epoch. A job that
+    starts later makes the member of the last finished epoch, or of the first one when there is none. Every error is
+    reported as the result's failure; none is raised.
     """
     started = clock.now()
     threads = torch.get_num_threads()
-    torch.set_num_threads(task.threads)
+    torch.set_num_threads(config.threads)
     member, failure = None, None
     try:
-        member = _train(task, job)
-    except Exception as error:  # told by the outcome: one trial must not end the search
-        failure = _failure(task, job, error)
+        member = _train(config, job)
+    except Exception as error:  # reported in the result: one trial must not end the search
+        failure = _failure(config, job, error)
     finally:
         torch.set_num_threads(threads)
     return JobResult(job, member, failure, started=started, finished=clock.now())
 
 
-def _train(task: TrainingConfig, job: Job) -> Member:
-    library = Library(task.run)
-    if (made := library.find_job_member(job)) is not None:
-        return made
-    dataset = open_dataset(task.dataset)
-    trial = NetworkTrainer(task, job, dataset)
+def _train(config: TrainingConfig, job: Job) -> Member:
+    library = Library(config.run)
+    if (existing := library.find_job_member(job)) is not None:
+        return existing
+    dataset = open_dataset(config.dataset)
+    trainer = NetworkTrainer(config, job, dataset)
     path = library.checkpoint_path(job.trial)
-    progress = read_checkpoint(path, trial.fingerprint, job.stop, trial.network, trial.optimizer)
+    progress = read_checkpoint(path, trainer.fingerprint, job.stop, trainer.network, trainer.optimizer)
     answers = None
-    with closing(trial.feed):
+    with closing(trainer.pipeline):
         while progress.epoch < job.stop:
-            if progress.epoch and task.deadline is not None and clock.now() >= task.deadline:
+            if progress.epoch and config.deadline is not None and clock.now() >= config.deadline:
                 break
-            progress, answers = trial.epoch(progress)
-            write_checkpoint(path, progress, trial.network, trial.optimizer)
+            progress, answers = trainer.epoch(progress)
+            write_checkpoint(path, progress, trainer.network, trainer.optimizer)
     ended = dataclasses.replace(job, stop=progress.epoch)
-    if (made := library.find_job_member(ended)) is not None:
-        return made
-    if answers is None:  # a checkpoint that had no member yet
-        answers = trial.answers()
-    member = trial.member(ended.member, progress, answers)
-    library.add(member, answers, trial.labels, weights_bytes(trial.network))
+    if (existing := library.find_job_member(ended)) is not None:
+        return existing
+    if answers is None:  # a checkpoint without its member
+        answers = trainer.answers()
+    member = trainer.member(ended.member, progress, answers)
+    library.add(member, answers, trainer.labels, weights_bytes(trainer.network))
     return member
 
 
-def _failure(task: TrainingConfig, job: Job, error: Exception) -> Failure:
-    """What to tell of an error, with a log of the whole story."""
+def _failure(config: TrainingConfig, job: Job, error: Exception) -> Failure:
+    """Convert an error to a failure, and write a log with its traceback."""
     detail = "".join(traceback.format_exception(error))
     lines = str(error).strip().splitlines() or [""]
     message = lines[0] if isinstance(error, RipienoError | DivergedError) else f"{type(error).__name__}: {lines[0]}"
-    log = Library(task.run).logs_path / f"{job.member}.log"
+    log = Library(config.run).logs_path / f"{job.member}.log"
     try:
-        files.write_bytes(log, f"{job}\n{task}\n\n{detail}".encode())
-    except RipienoError:  # a full disk may be the very cause
+        files.write_bytes(log, f"{job}\n{config}\n\n{detail}".encode())
+    except RipienoError:  # a full disk may be the cause
         log = Path()
-    where = "" if log == Path() else str(log)
+    log_path = "" if log == Path() else str(log)
     if isinstance(error, DivergedError):
-        return Failure("diverged", message, "", where)
-    return Failure("memory" if _is_memory(error) else "error", message, detail, where)
+        return Failure("diverged", message, "", log_path)
+    return Failure("memory" if _is_memory(error) else "error", message, detail, log_path)
 
 
 def _is_memory(error: Exception) -> bool:
-    """Whether memory ran out, on the machine or on the device."""
+    """Return whether the machine or the device ran out of memory."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in OUT_OF_MEMORY)

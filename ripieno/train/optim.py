@@ -1,4 +1,4 @@
-"""How weights move: the defaults of every optimisation hyperparameter, the optimisers, the schedules."""
+"""Optimisation: defaults of all its hyperparameters, optimisers, schedules."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "rung"]
 
 WARM = 0.1
-"""Share of a job in which the `rung` schedule rises."""
+"""Share of a job for the warm-up of the `rung` schedule."""
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The optimisation hyperparameters (the "Optimization" rows of table 5 and a few more) and their defaults."""
+    """Optimisation hyperparameters (the "Optimization" rows of table 5 and a few more) and their defaults."""
 
     learning_rate: float = 0.003
     batch_size: int = 32
     weight_decay: float = 0.0
-    """of convolutions and matrices, never of norms and biases: `adam` and `sgd` add weight_decay x weights to the
-    gradient (an L2 penalty, table 5's "L2 regularization factor"), `adamw` shrinks the weights by the factor
-    1 - learning_rate x weight_decay apart from the gradient (decoupled)"""
+    """for convolutions and matrices, never for norms and biases; `adam` and `sgd` add weight_decay x weights to the
+    gradient (an L2 penalty, table 5's "L2 regularization factor"); `adamw` multiplies the weights by
+    1 - learning_rate x weight_decay, apart from the gradient (decoupled)"""
     optimizer: Optimizer = "adam"
     """`sgd` has Nesterov momentum 0.9"""
     schedule: Schedule = "rung"
@@ -40,19 +40,22 @@ NAMES = frozenset(f.name for f in fields(OptimizerConfig))
 
 
 def optimizer_config(configuration: Configuration) -> OptimizerConfig:
-    """The recipe in `configuration`, absent names at their defaults. Raises ModelError naming a bad value."""
+    """Read the optimiser's hyperparameters from `configuration`; absent names have their defaults.
+
+    Raises ModelError for an invalid value.
+    """
     chosen: dict[str, Any] = {name: value for name, value in configuration.items() if name in NAMES}
     for name, value in chosen.items():
         allowed = {"optimizer": get_args(Optimizer), "schedule": get_args(Schedule)}.get(name)
         if allowed is not None:
             if value not in allowed:
                 raise ModelError(f"{name} is {value!r}: it must be one of {', '.join(allowed)}")
-        elif isinstance(value, bool) or not isinstance(value, (int, float)) or not _fits(name, value):
-            raise ModelError(f"{name} is {value!r}: it must be {_MUST[name]}")
+        elif isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_valid(name, value):
+            raise ModelError(f"{name} is {value!r}: it must be {_EXPECTED[name]}")
     return OptimizerConfig(**chosen)
 
 
-_MUST = {
+_EXPECTED = {
     "learning_rate": "a number above 0",
     "batch_size": "a whole number of at least 2",
     "weight_decay": "a number of at least 0",
@@ -60,7 +63,7 @@ _MUST = {
 }
 
 
-def _fits(name: str, value: float) -> bool:
+def _is_valid(name: str, value: float) -> bool:
     if name == "batch_size":
         return isinstance(value, int) and value >= 2
     if name == "learning_rate":
@@ -69,7 +72,7 @@ def _fits(name: str, value: float) -> bool:
 
 
 def make_optimizer(chosen: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser of a recipe, with torch's fused kernels: on tiny networks they save a tenth of a step."""
+    """Make the optimiser, with torch's fused kernels: on tiny networks they save a tenth of a step."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": chosen.weight_decay},
@@ -84,10 +87,10 @@ def make_optimizer(chosen: OptimizerConfig, network: nn.Module) -> torch.optim.O
 
 
 def learning_rates(chosen: OptimizerConfig, start: int, stop: int, epoch: int, steps: int) -> list[float]:
-    """Learning rate of each of the `steps` of epoch `epoch` (from 1) in a job from epoch `start` to `stop`.
+    """Return the learning rate of each of the `steps` of epoch `epoch` (from 1) in a job from `start` to `stop`.
 
-    It depends on nothing else, so that a resumed job goes on as if it had never stopped. Epochs before the job's start
-    (the trial's checkpoint was lost) are scheduled as one job from 0.
+    It depends on nothing else, so that a resumed job continues as if it had never stopped. Epochs before the job's
+    start (after a lost checkpoint) are scheduled as one job from 0.
     """
     if epoch <= start:
         start, stop = 0, start

@@ -1,4 +1,4 @@
-"""How fast a configuration trains here: real steps, nothing kept."""
+"""Training throughput of a configuration on this machine, from real steps; nothing is written."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ from ripieno.types import Configuration, Job
 
 
 def measure_throughput(
-    task: TrainingConfig,
+    config: TrainingConfig,
     configuration: Configuration,
     seconds: float,
     strategy: LoadingStrategy = INLINE,
     batches: int | None = None,
     ready: Callable[[], None] = lambda: None,
 ) -> StrategyTiming:
-    """Train a network of `configuration` for `seconds` after its first block, and forget it.
+    """Train a network of `configuration` for `seconds` after its first block, and discard it.
 
-    Gives images per second, and the share of the time waited for data prepared by
-    `strategy`. At most `batches` make a block: fewer, for slow networks. `ready` is called before the clock starts: what
-    trains beside this one can be waited for there.
+    Returns images per second, and the share of the time without data, with data prepared by `strategy`. A block has at most `batches` batches; fewer suit slow networks. `ready` is called before the clock
+    starts, to wait there for other trials.
     """
-    trial = NetworkTrainer(task, Job(0, configuration, 0, 1 << 20), open_dataset(task.dataset), strategy)
-    plan = trial.feed.plan
+    trainer = NetworkTrainer(config, Job(0, configuration, 0, 1 << 20), open_dataset(config.dataset), strategy)
+    pipeline = trainer.pipeline
+    plan = pipeline.plan
     plan.block = min(plan.block, (batches or plan.steps) * plan.batch_size)
     threads = torch.get_num_threads()
-    torch.set_num_threads(task.threads)
+    torch.set_num_threads(config.threads)
     images, started, counted = 0, 0.0, 0
     try:
-        with closing(trial.feed), trial.seeded(1):
-            trial.network.train()
+        with closing(pipeline), trainer.seeded(1):
+            trainer.network.train()
             for epoch in range(1, 1 << 20):
-                for block in trial.feed.batches(epoch):
+                for block in pipeline.batches(epoch):
                     for pixels, labels in block:
-                        trial.step(pixels, labels, 0.0)
+                        trainer.step(pixels, labels, 0.0)
                         images += len(labels)
-                    _wait(trial.device)
+                    _synchronize(trainer.device)
                     now = time.perf_counter()
                     if not counted:
                         ready()
-                        trial.feed.waited()
+                        pipeline.waited()
                         started, counted = time.perf_counter(), images
                     elif now - started >= seconds:
                         took = now - started
-                        return StrategyTiming(strategy, (images - counted) / took, trial.feed.waited() / took)
-        raise AssertionError("epochs end")
+                        return StrategyTiming(strategy, (images - counted) / took, pipeline.waited() / took)
+        raise AssertionError(f"all epochs ended before {seconds:g} s")
     finally:
         torch.set_num_threads(threads)
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -137,7 +137,7 @@ def test_select_notes_the_networks_that_have_no_cost(said: Said) -> None:
     for words in (["select", "partly", "--budget", "3"], ["front", "partly"]):
         code, _, err = said(*words)
         assert code == 0, err
-        assert "note: 1 of the 2 best networks have no cost in cost and were left out" in err
+        assert "note: 1 of the 2 best networks have no cost in cost and were skipped" in err
 
 
 def test_without_a_terminal_no_line_is_cut_and_nothing_is_coloured(folder: Path) -> None:

@@ -62,7 +62,7 @@ def test_bad_arguments_of_tune_are_refused_before_data_is_read(
 
 
 @pytest.mark.parametrize(("more", "module"), [({"pool": "ray"}, "ray"), ({"algorithm": "smac"}, "smac")])
-def test_a_part_that_is_not_installed_is_missed_before_data_is_read(
+def test_a_package_that_is_not_installed_is_reported_before_data_is_read(
     tmp_path: Path, more: dict[str, Any], module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ripieno.pipeline.tuning.prepare", forbidden("data was read"))
@@ -85,7 +85,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 ALLOCATE: list[tuple[dict[str, Any], str]] = [
-    ({"pins": ["nobody=@8"]}, "pinned member nobody is not in the ensemble"),
+    ({"pins": ["absent=@8"]}, "pinned member absent is not in the ensemble"),
     ({"pins": [f"{NAME}=cpu:9"]}, "is pinned to unknown device cpu:9"),
     ({"pins": [f"{NAME}=@0"]}, "cannot parse pin"),
     ({"max_benches": -1}, "max_benches -1"),
@@ -103,21 +103,21 @@ ALLOCATE: list[tuple[dict[str, Any], str]] = [
 def test_bad_arguments_of_allocate_are_refused_before_a_member_is_measured(
     run: Path, tmp_path: Path, more: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ripieno.pipeline.deployment.profiles_by", forbidden("it was measured"))
+    monkeypatch.setattr("ripieno.pipeline.deployment.profiles_for", forbidden("it was measured"))
     with pytest.raises(RipienoError, match=message):
         ripieno.allocate(run / "run", **{"ensemble": "one", "devices": "cpu", "bundle": tmp_path / "bundle", **more})
 
 
-def test_where_nothing_can_be_written_is_said_before_the_work(
+def test_a_target_that_cannot_be_written_is_an_error_before_the_work(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr("ripieno.pipeline.deployment.profiles_by", forbidden("it was measured"))
-    monkeypatch.setattr("ripieno.backends.merge_onnx.single_onnx", forbidden("it was exported"))
+    monkeypatch.setattr("ripieno.pipeline.deployment.profiles_for", forbidden("it was measured"))
+    monkeypatch.setattr("ripieno.backends.merge_onnx.merge_onnx", forbidden("it was exported"))
     for inside in (tmp_path / "file", tmp_path / "file" / "bundle"):
         with pytest.raises(RipienoError, match="is a file"):
             ripieno.allocate(run / "run", "one", devices="cpu", bundle=inside)
     with pytest.raises(RipienoError, match="is a file"):
         export(run / "bundle", tmp_path / "file" / "one.onnx")
-    with pytest.raises(RipienoError, match="no form 'caffe'"):
+    with pytest.raises(RipienoError, match="form 'caffe' is unknown"):
         export(run / "bundle", form="caffe")  # type: ignore[arg-type]

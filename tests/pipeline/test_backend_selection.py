@@ -1,4 +1,4 @@
-"""Backends chosen by measurement, with their proof, on a real run."""
+"""Backends selected by measurement, with their report, on a real run."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ CPU = Device("cpu:0", "cpu-1-core", 1 << 30, (min(os.sched_getaffinity(0)),))
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> ripieno.Library:
-    """Two networks of random weights, and noise labelled as one of them sees it."""
-    folder = tmp_path_factory.mktemp("fitting")
+    """Two networks of random weights, and noise labelled by one of them."""
+    folder = tmp_path_factory.mktemp("selection")
     made = [make(folder / kind, {**TINY, "convolution": kind}, Input((8, 8, 1))) for kind in ("v1", "next")]
     images = np.random.default_rng(1).integers(0, 256, (400, 8, 8, 1), np.uint8)
     first = backends.load("onnx", made[0].path("onnx"), made[0].member, CPU, 1).infer(images)
     labels = first.argmax(axis=1).astype(np.int64)
-    labels[:5] = range(5)  # of every class there must be one to train on
+    labels[:5] = range(5)  # each class needs a training sample
     split_of = np.repeat(np.arange(3, dtype=np.uint8), (100, 200, 100))
     library = ripieno.Library(folder / "run")
     data = Dataset("noise", images, labels, split_of, tuple("abcde"), (0.5,), (0.5,))
@@ -57,68 +57,71 @@ def openvino() -> None:
         pytest.skip("needs pip install 'ripieno[openvino]'")
 
 
-def fitter(run: ripieno.Library, pair: Ensemble, backend: str, precision: str, **terms: float) -> BackendSelector:
+def selector(run: ripieno.Library, pair: Ensemble, backend: str, precision: str, **terms: float) -> BackendSelector:
     return BackendSelector(run, pair, backend, precision, terms=dataclasses.replace(QUICK, **terms))
 
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """Seconds by backend, in place of the race's."""
+    """Seconds by backend, which replace the measured ones."""
     seconds: dict[str, float] = {}
     monkeypatch.setattr(
-        "ripieno.pipeline.backend_selection.race", lambda runners, *_, **__: {n: seconds[n] for n in runners}
+        "ripieno.pipeline.backend_selection.time_alternately",
+        lambda runners, *_, **__: {n: seconds[n] for n in runners},
     )
     return seconds
 
 
-def test_the_quickest_that_answers_the_same_is_taken(
+def test_the_fastest_with_the_same_predictions_is_chosen(
     run: ripieno.Library, pair: Ensemble, slow: dict[str, float]
 ) -> None:
     openvino()
     member = pair.members[0]
     slow.update({"onnx": 3.0, "openvino": 2.0})
-    assert fitter(run, pair, "auto", "fp32").select(member, CPU, 1, 8).backend == "openvino"
+    assert selector(run, pair, "auto", "fp32").select(member, CPU, 1, 8).backend == "openvino"
     slow["onnx"] = 2.01
-    fit = fitter(run, pair, "auto", "fp32").select(member, CPU, 1, 8)
-    assert fit.backend == "onnx", "for one part in 200 the plain one stays"
+    fit = selector(run, pair, "auto", "fp32").select(member, CPU, 1, 8)
+    assert fit.backend == "onnx", "a gain of 0.5 % is not enough"
     assert (fit.reference, fit.difference, fit.seconds) == ("onnx", 0.0, 2.01)
 
 
-def test_a_quicker_one_that_loses_too_much_is_refused_and_says_why(
+def test_a_faster_one_that_loses_too_much_is_rejected_with_the_reason(
     run: ripieno.Library, pair: Ensemble, slow: dict[str, float]
 ) -> None:
     slow.update({"onnx": 3.0, "onnx:int8": 1.0})
     member = pair.members[0]
-    taken = fitter(run, pair, "onnx", "int8", loss=9.0).select(member, CPU, 1, 8)
+    taken = selector(run, pair, "onnx", "int8", loss=9.0).select(member, CPU, 1, 8)
     assert taken.backend == "onnx:int8"
     assert taken.difference > 0
-    refused = fitter(run, pair, "onnx", "int8", loss=-9.0, least=-9.0).select(member, CPU, 1, 8)
+    refused = selector(run, pair, "onnx", "int8", loss=-9.0, least=-9.0).select(member, CPU, 1, 8)
     assert refused.backend == "onnx"
     assert "validation loss" in refused.refused["onnx:int8"]
 
 
-def test_a_precision_asked_for_is_taken_though_it_be_slower(
+def test_a_requested_precision_is_chosen_even_if_slower(
     run: ripieno.Library, pair: Ensemble, slow: dict[str, float]
 ) -> None:
     slow.update({"onnx": 1.0, "onnx:int8": 3.0})
-    assert fitter(run, pair, "onnx", "int8", loss=9.0).select(pair.members[0], CPU, 1, 8).backend == "onnx:int8"
-    assert fitter(run, pair, "onnx", "auto", loss=9.0).select(pair.members[0], CPU, 1, 8).backend == "onnx"
+    assert selector(run, pair, "onnx", "int8", loss=9.0).select(pair.members[0], CPU, 1, 8).backend == "onnx:int8"
+    assert selector(run, pair, "onnx", "auto", loss=9.0).select(pair.members[0], CPU, 1, 8).backend == "onnx"
 
 
-def test_a_backend_by_name_that_answers_otherwise_is_an_error(
+def test_a_backend_by_name_with_other_predictions_is_an_error(
     run: ripieno.Library, pair: Ensemble, slow: dict[str, float]
 ) -> None:
     slow.update({"onnx": 1.0, "torch": 1.0, "torch:bf16": 1.0})
     with pytest.raises(EngineError, match=r"torch: a probability differs by .* use --backend onnx"):
-        fitter(run, pair, "torch", "bf16", exact=-1.0, near=-1.0).select(pair.members[0], CPU, 1, 8)
+        selector(run, pair, "torch", "bf16", exact=-1.0, near=-1.0).select(pair.members[0], CPU, 1, 8)
 
 
-def test_networks_are_judged_on_other_images_than_they_are_calibrated_on(run: ripieno.Library, pair: Ensemble) -> None:
-    made = fitter(run, pair, "auto", "auto", samples=10**9)
+def test_networks_are_evaluated_on_other_images_than_they_are_calibrated_on(
+    run: ripieno.Library, pair: Ensemble
+) -> None:
+    made = selector(run, pair, "auto", "auto", samples=10**9)
     valid = open_dataset(run.dataset_path).rows("valid")
     assert len(made._calibration) + len(made._images) == len(valid)
-    judged = {image.tobytes() for image in made._images}
-    assert sum(image.tobytes() in judged for image in made._calibration) < len(made._calibration) / 4
+    evaluated = {image.tobytes() for image in made._images}
+    assert sum(image.tobytes() in evaluated for image in made._calibration) < len(made._calibration) / 4
 
 
 @pytest.mark.parametrize(
@@ -140,10 +143,10 @@ def test_what_is_allowed_depends_on_the_precision(backend: str, difference: floa
     assert bool(word) == bool(found)
 
 
-def test_a_bundle_of_chosen_backends_answers_by_them_in_both_kinds_of_lane(
+def test_a_bundle_of_chosen_backends_answers_by_them_in_both_kinds_of_worker(
     run: ripieno.Library, pair: Ensemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ripieno.pipeline.backend_selection.Terms", lambda: dataclasses.replace(QUICK, loss=9.0))
+    monkeypatch.setattr("ripieno.pipeline.backend_selection.Tolerances", lambda: dataclasses.replace(QUICK, loss=9.0))
     path = tmp_path / "bundle"
     kwargs = {"devices": [CPU], "bundle": path, "max_benches": 2, "precision": "int8"}
     bundle = ripieno.allocate(run, pair, backend="onnx", **kwargs)
@@ -166,7 +169,7 @@ def _answers(path: Path, member: Member, images: np.ndarray) -> np.ndarray:
 
 def test_the_proof_restates_the_ensembles_loss(run: ripieno.Library, pair: Ensemble, slow: dict[str, float]) -> None:
     slow.update({"onnx": 3.0, "onnx:int8": 1.0})
-    made = fitter(run, pair, "onnx", "int8", loss=9.0)
+    made = selector(run, pair, "onnx", "int8", loss=9.0)
     proof = made.proof([made.select(m, CPU, 1, 8) for m in pair.members])
     answers = [_answers_of(run, m, "onnx:int8", made._images) for m in pair.members]
     assert proof.loss == pytest.approx(cross_entropy(np.mean(answers, axis=0), made._labels), abs=1e-6)
@@ -200,7 +203,7 @@ def test_without_validation_images_nothing_can_be_chosen(run: ripieno.Library, p
         ("torch:bf16", "int8", "pass one precision"),
     ],
 )
-def test_what_there_is_not_is_refused_in_a_line(
+def test_unknown_options_are_rejected_in_one_line(
     run: ripieno.Library, pair: Ensemble, backend: str, precision: str, words: str
 ) -> None:
     with pytest.raises(EngineError, match=words) as caught:

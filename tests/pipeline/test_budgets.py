@@ -1,4 +1,4 @@
-"""Budgets read, checked, and named; one that buys nothing leaves the others."""
+"""Budgets: parsing, checks and names; a budget that no member fits does not affect the rest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ripieno.types import Ensemble
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Predictions of three models that cost 1, 2 and 4 euros; the dearer the better."""
+    """Predictions of three models that cost 1, 2 and 4 euros; the more expensive, the better."""
     path = tmp_path_factory.mktemp("budgets") / "run"
     dice = np.random.default_rng(0)
     labels = np.arange(90) % 3
@@ -30,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_budget_that_buys_nothing_leaves_the_others(run: Path) -> None:
+def test_a_budget_that_no_member_fits_does_not_affect_the_rest(run: Path) -> None:
     notes: list[str] = []
     found = ripieno.select(run, [0.5, 2, 0.25, 5], notes=notes)
     assert [e.name for e in found] == ["B2", "B5"]
@@ -39,7 +39,7 @@ def test_a_budget_that_buys_nothing_leaves_the_others(run: Path) -> None:
     assert "costs 1 euros" in note
 
 
-def test_only_when_no_budget_buys_a_member_is_it_an_error(run: Path) -> None:
+def test_it_is_an_error_only_when_no_member_fits_any_budget(run: Path) -> None:
     with pytest.raises(SelectionError, match="no member fits"):
         ripieno.select(run, [0.5, 0.25])
 
@@ -53,12 +53,12 @@ def test_several_bounds_must_be_kept_by_one_member() -> None:
 
 
 BAD: list[tuple[Any, dict[str, Any], str]] = [
-    (0, {}, "budget of 0 euros"),
-    (-1, {}, "budget of -1"),
-    (float("nan"), {}, "budget of nan"),
-    (float("inf"), {}, "budget of inf"),
-    ([], {}, "no budgets"),
-    ([5, {"seconds": 1}], {}, "same kinds"),
+    (0, {}, "budget 0 euros is not valid"),
+    (-1, {}, "budget -1"),
+    (float("nan"), {}, "budget nan"),
+    (float("inf"), {}, "budget inf"),
+    ([], {}, "budgets is empty"),
+    ([5, {"seconds": 1}], {}, "different kinds"),
     ({}, {}, "budget of nothing"),
     (["much"], {}, "must be a number"),
     ({"dollars": 5}, {}, "no cost of kind 'dollars'"),
@@ -75,10 +75,10 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("budgets", "more", "message"), BAD)
-def test_bad_arguments_of_select_are_refused_before_costs_are_looked_for(
+def test_bad_arguments_of_select_are_refused_before_costs_are_read(
     run: Path, budgets: Any, more: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ripieno.pipeline.ensembles.measure_missing", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("ripieno.pipeline.ensembles.ensure_profiles", lambda *_, **__: pytest.fail("measured"))
     with pytest.raises(SelectionError, match=message):
         ripieno.select(run, budgets, **more)
 
@@ -88,10 +88,10 @@ def test_bad_arguments_of_select_are_refused_before_costs_are_looked_for(
     [({"points": 0}, "points 0"), ({"kind": "dollars"}, "no cost of kind"), ({"kind": ""}, "no cost of kind"),
      ({"prune": -1}, "prune -1"), ({"method": "x"}, "unknown method")],
 )  # fmt: skip
-def test_bad_arguments_of_front_are_refused_before_costs_are_looked_for(
+def test_bad_arguments_of_front_are_refused_before_costs_are_read(
     run: Path, more: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ripieno.pipeline.ensembles.measure_missing", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("ripieno.pipeline.ensembles.ensure_profiles", lambda *_, **__: pytest.fail("measured"))
     with pytest.raises(SelectionError, match=message):
         ripieno.front(run, **more)
 
@@ -102,7 +102,7 @@ def test_what_is_not_the_default_is_part_of_the_name() -> None:
     assert name_of({"seconds": 20.0}, "smobf", "accuracy", "mean") == "B-seconds20-accuracy"
 
 
-def test_ensembles_chosen_otherwise_lie_side_by_side(run: Path) -> None:
+def test_ensembles_of_other_options_have_other_names(run: Path) -> None:
     ripieno.select(run, [4])
     ripieno.select(run, [4], loss="macro-f1")
     ripieno.select(run, [4], combiner="vote")
@@ -143,14 +143,16 @@ def test_what_measure_measures_is_what_select_looks_at(tmp_path: Path, monkeypat
     assert len(selection_candidates(library, 0.2)) == 24
     assert len(selection_candidates(library, 0.01)) == 20
     assert len(selection_candidates(library, 1.0)) == 60
-    asked: list[str] = []
-    monkeypatch.setattr("ripieno.pipeline.costs.profiles_on", lambda _, members, *__, **___: asked.extend(members))
+    measured: list[str] = []
+    monkeypatch.setattr(
+        "ripieno.pipeline.costs.profile_members", lambda _, members, *__, **___: measured.extend(members)
+    )
     ripieno.measure(library, prune=0.2)
-    assert asked == [m.id for m in selection_candidates(library, 0.2)]
+    assert measured == [m.id for m in selection_candidates(library, 0.2)]
 
 
 def test_what_cannot_be_measured_is_not_measured(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(LibraryError, match="are predictions, which cannot be run"):
+    with pytest.raises(LibraryError, match="holds only predictions, which cannot be measured"):
         ripieno.measure(run)
     (tmp_path / "run" / "library").mkdir(parents=True)
     with pytest.raises(LibraryError, match="has no members to measure"):

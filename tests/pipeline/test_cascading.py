@@ -1,4 +1,4 @@
-"""A cascade planned on a real run: what it says it saves and costs is what the engine then does."""
+"""A cascade planned on a real run: the engine has the predicted savings and loss."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CPU = Device("cpu:0", "cpu", 1 << 30)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three networks that nobody trained and images that they tell apart, labelled by chance as they say."""
+    """A run of three untrained networks and images, with labels drawn from their mean prediction."""
     folder = tmp_path_factory.mktemp("cascading")
     dice = np.random.default_rng(0)
     images = np.clip(dice.integers(0, 256, (600, 1, 1, 3)) + dice.normal(0, 30, (600, 8, 8, 3)), 0, 255).astype(
@@ -52,14 +52,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_what_is_foretold_is_what_the_engine_does(
+def test_the_engine_does_what_was_predicted(
     made: Path, tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(made / "bundle", tmp_path / "bundle")
     library = ripieno.Library(made / "run")
     if precision != "fp32":
         monkeypatch.setattr(
-            "ripieno.pipeline.backend_selection.Terms", lambda: Tolerances(loss=9.0, rounds=1, turn=0.002, samples=150)
+            "ripieno.pipeline.backend_selection.Tolerances",
+            lambda: Tolerances(loss=9.0, rounds=1, turn=0.002, samples=150),
         )
         ripieno.allocate(
             library, "three", devices="cpu", max_benches=0, precision=precision, bundle=tmp_path / "bundle"
@@ -76,19 +77,19 @@ def test_what_is_foretold_is_what_the_engine_does(
     assert 0 < valid.saved < 1
     data = open_dataset(library.dataset_path)
     images, labels = data.images[data.rows("test")], data.labels[data.rows("test")]
-    shutil.rmtree(tmp_path / "bundle")  # the new one needs nothing of it
+    shutil.rmtree(tmp_path / "bundle")  # the new bundle does not need it
     with ripieno.Engine(bundle.path) as engine:
         answer = engine.submit(images).result()
         work = engine.stats().members
         each = engine.submit(images, each=True).result().each
     assert answer.depth is not None
     assert each is not None
-    # the answer of each sample is the mean of exactly the members that were asked about it
+    # the prediction of each sample is the mean of exactly the members that ran on it
     order = [NAMES.index(m) for m in planned.order]
     weights = np.array([0.5, 0.25, 0.25])[order, None, None]
     means = np.cumsum(weights * each[order], 0) / np.cumsum(weights, 0)
     np.testing.assert_allclose(answer.probabilities, means[answer.depth - 1, np.arange(len(images))], atol=1e-5)
-    # and what was computed, what it saved and what it cost is what was said
+    # and the computed samples, the savings and the loss are those predicted
     costs = dict(zip(NAMES, costs_of(library, bundle), strict=True))
     spent = sum(work[m].samples * costs[m] for m in NAMES)
     assert sum(w.samples for w in work.values()) == answer.depth.sum()
@@ -156,7 +157,7 @@ def test_what_can_have_no_cascade_is_refused(made: Path, tmp_path: Path) -> None
     (tmp_path / "full" / "mine").touch()
     with pytest.raises(LibraryError, match="holds no bundle"):
         cascade(library, made / "bundle", output=tmp_path / "full")
-    with pytest.raises(LibraryError, match="no run"):
+    with pytest.raises(LibraryError, match="not a run"):
         cascade(tmp_path, made / "bundle")
     voting = dataclasses.replace(library.ensemble("three"), name="votes", combiner="vote")
     ripieno.allocate(library, voting, devices="cpu", max_benches=0, bundle=bundle)

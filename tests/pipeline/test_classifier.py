@@ -1,4 +1,4 @@
-"""The flow as a scikit-learn classifier, by scikit-learn's own checks where they apply."""
+"""The scikit-learn classifier, by scikit-learn's own checks where they apply."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MANY_FITS = {
 """Each fits two to six classifiers: half a minute together, so only where `RIPIENO_ALL_CHECKS` is set."""
 ALL = bool(os.environ.get("RIPIENO_ALL_CHECKS"))
 EXPECTED_TO_FAIL = {
-    "check_array_api_input": "answers come from ONNX Runtime, whose arrays are NumPy's: other namespaces are converted",
+    "check_array_api_input": "ONNX Runtime returns NumPy arrays: other namespaces are converted",
 }
 SPACE = {
     "family": "resnet",
@@ -44,7 +44,7 @@ SPACE = {
 
 
 def quick(space: Path, epochs: int = 1) -> EnsembleClassifier:
-    """A classifier that is fitted in a fifth of a second; costs that are counted make it the same each time."""
+    """A classifier that is fitted in a fifth of a second; counted costs make it deterministic."""
     return EnsembleClassifier(
         {"parameters": 1e9}, trials=1, epochs=epochs, space=str(space), algorithm="random", pool="inline"
     )
@@ -59,7 +59,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_core() -> Iterator[None]:
-    """A trial in this process takes all its cores: two threads of so small a network only wait for each other."""
+    """Use one core: a trial in this process uses all its cores, and threads of a tiny network only wait."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     yield
@@ -92,7 +92,7 @@ def test_scikit_learns_check_passes(space: Path, number: int) -> None:
 
 @pytest.fixture(scope="module")
 def drawers(space: Path) -> tuple[EnsembleClassifier, np.ndarray, np.ndarray]:
-    """A classifier of bright and dark pictures, named, and what it was fitted on."""
+    """A classifier of bright and dark pictures, its images and its labels."""
     generator = np.random.default_rng(0)
     names = np.array(["dark", "light"])[np.arange(40) % 2]
     images = (

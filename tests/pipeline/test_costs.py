@@ -1,4 +1,4 @@
-"""Costs of networks, also of such that cannot be counted."""
+"""Costs of networks, with and without countable FLOPs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.onnx_networks import write_foreign, write_network
 
 @pytest.fixture
 def library(tmp_path: Path) -> ripieno.Library:
-    """A network, and one with an operator that nobody here knows."""
+    """A network, and one with an unknown operator."""
     library = ripieno.Library(tmp_path / "run")
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 4, 20)
@@ -35,11 +35,11 @@ def test_a_graph_that_cannot_be_counted_is_left_out_of_that_count_alone(library:
     assert set(counts["00001-e001"]) == {"parameters"}
 
 
-def test_a_budget_of_flops_leaves_out_who_cannot_be_counted_and_says_so(library: ripieno.Library) -> None:
+def test_a_budget_of_flops_skips_uncountable_networks_with_a_note(library: ripieno.Library) -> None:
     notes: list[str] = []
     found = ripieno.front(library, kind="flops", notes=notes)
     assert [e.members for e in found.ensembles] == [("00000-e001",)]
-    assert notes[0].startswith("1 of the 2 best networks have no cost in flops and were left out")
+    assert notes[0].startswith("1 of the 2 best networks have no cost in flops and were skipped")
 
 
 def test_members_whose_files_cannot_be_run_are_left_out_and_the_others_measured(
@@ -54,7 +54,7 @@ def test_members_whose_files_cannot_be_run_are_left_out_and_the_others_measured(
     library.weights_path(no_weights).write_bytes(b"")
     with pytest.warns(BrokenFileWarning, match="skipped 2 of the members") as told:
         assert list(measure(library, [sound, no_network, no_weights])) == [sound]
-    assert all(name in str(told[0].message) for name in (no_network, no_weights))
+    assert all(name in str(warnings[0].message) for name in (no_network, no_weights))
     with pytest.raises(LibraryError, match=no_weights):
         measure(library, [no_weights])
 

@@ -1,4 +1,4 @@
-"""A real ensemble placed on this machine: pins, a rate, what is kept of the benches, and the explanation."""
+"""A real ensemble placed on this machine: pins, a rate, benchmark results, and the explanation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = ("00000-e001", "00001-e001", "00002-e001")
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three small networks that nobody trained, measured, and two ensembles of them."""
+    """Three small untrained networks, measured, and two ensembles of them."""
     tmp_path = tmp_path_factory.mktemp("measured")
     library = ripieno.Library(tmp_path / "run")
     generator = np.random.default_rng(0)
@@ -42,12 +42,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(measured: Path, tmp_path: Path) -> ripieno.Library:
-    """A copy that may be changed."""
+    """A writable copy of the run."""
     shutil.copytree(measured, tmp_path / "run")
     return ripieno.Library(tmp_path / "run")
 
 
-def test_benches_tell_each_placements_share_and_how_far_the_model_was_off(run: ripieno.Library) -> None:
+def test_benchmarks_give_each_placements_share_and_the_models_error(run: ripieno.Library) -> None:
     made = ripieno.allocate(run, run.ensembles()[-1], devices="cpu", max_benches=3).allocation
     assert 1 <= made.benches <= 3
     assert made.backends == ("onnx",) * len(made.placements)
@@ -63,7 +63,7 @@ def test_benches_tell_each_placements_share_and_how_far_the_model_was_off(run: r
     assert "the throughput" in found.limits
 
 
-def test_what_other_programs_took_while_benching_is_kept(run: ripieno.Library) -> None:
+def test_the_cpu_share_of_other_programs_during_benchmarks_is_kept(run: ripieno.Library) -> None:
     endless = [sys.executable, "-c", "while True: pass"]
     others = [subprocess.Popen(endless) for _ in range(2 * (os.cpu_count() or 1))]
     try:
@@ -76,7 +76,7 @@ def test_what_other_programs_took_while_benching_is_kept(run: ripieno.Library) -
     assert BUSY < made.others <= 1
 
 
-def test_a_plan_without_benches_measures_nothing(run: ripieno.Library) -> None:
+def test_a_plan_without_benchmarks_measures_nothing(run: ripieno.Library) -> None:
     made = ripieno.allocate(run, run.ensembles()[-1], devices="cpu", max_benches=0).allocation
     assert (made.throughput, made.errors, made.shares, made.others) == (None, (), (), None)
     assert made.predicted is not None
@@ -98,25 +98,25 @@ def test_pins_hold_in_the_bundle(run: ripieno.Library) -> None:
     assert sizes == {first: 8, **dict.fromkeys(others, 32)}
 
 
-def test_devices_that_are_not_here_are_not_deployed_to(run: ripieno.Library) -> None:
-    with pytest.raises(AllocationError, match="are not this machine's: plan for them"):
+def test_absent_devices_are_rejected(run: ripieno.Library) -> None:
+    with pytest.raises(AllocationError, match="are not on this machine: plan offline"):
         ripieno.allocate(run, run.ensembles()[-1], devices="4x V100-16GB")
     with pytest.raises(AllocationError, match="rate -1 is invalid"):
         ripieno.allocate(run, run.ensembles()[-1], devices="cpu", rate=-1.0)
 
 
-def test_a_folder_that_cannot_hold_the_bundle_is_refused_before_anything_is_benched(
+def test_a_folder_that_cannot_hold_the_bundle_is_refused_before_any_benchmark(
     run: ripieno.Library, tmp_path: Path
 ) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "letter.txt").write_text("dear")
-    told: list[str] = []
+    steps: list[str] = []
     for target in ("images", "images/letter.txt"):
         with pytest.raises(LibraryError, match="choose another folder"):
             ripieno.allocate(
-                run, "of-1", devices="cpu", bundle=tmp_path / target, progress=lambda what, *_: told.append(what)
+                run, "of-1", devices="cpu", bundle=tmp_path / target, progress=lambda what, *_: steps.append(what)
             )
-    assert told == []
+    assert steps == []
     assert [a.name for a in run.allocations()] == ["of-3"]
 
 

@@ -73,12 +73,12 @@ def test_that_test_figures_are_lacking_is_noted_with_the_reason(run: ripieno.Lib
     assert [note for note in notes if "no test scores for the ensembles with" in note and "no network" in note]
 
 
-def test_a_cost_nobody_has_names_those_there_are(run: ripieno.Library) -> None:
+def test_an_unknown_cost_lists_the_known_ones(run: ripieno.Library) -> None:
     with pytest.raises(SelectionError, match="a budget may bound seconds, memory, latency, parameters, flops"):
         ripieno.select(run, {"watts": 3.0})
 
 
-def test_the_best_of_a_front_is_the_last_it_pays_for(run: ripieno.Library) -> None:
+def test_the_best_of_a_front_is_the_last_one_within_the_budget(run: ripieno.Library) -> None:
     found = ripieno.front(run, prune=1.0)
     assert run.front() == found
     first, last = found.ensembles[0], found.ensembles[-1]
@@ -127,11 +127,11 @@ def test_the_best_networks_without_a_cost_are_measured_before_any_is_chosen(run:
     best = min(run.members(), key=lambda m: m.losses["valid_cross_entropy"]).id
     (run.path / "profiles" / f"{device}.json").unlink()
     run.write_profiles(device, [p for m, p in known.items() if m != best])
-    told: list[tuple[str, int]] = []
+    steps: list[tuple[str, int]] = []
     notes: list[str] = []
-    ensembles = ripieno.select(run, 1e9, method="best", progress=lambda w, _, of: told.append((w, of)), notes=notes)
+    ensembles = ripieno.select(run, 1e9, method="best", progress=lambda w, _, of: steps.append((w, of)), notes=notes)
     assert ensembles[0].members == (best,)
-    measured = [of for what, of in told if what.startswith("measuring")]
+    measured = [of for what, of in steps if what.startswith("measuring")]
     assert measured == [1], "the others were measured before"
     assert not any("cost" in note for note in notes)
 
@@ -143,7 +143,7 @@ def test_flops_are_counted_without_measuring(run: ripieno.Library) -> None:
 
 
 def unpriced(path: Path, priced: int, total: int) -> Path:
-    """A run of predictions, of which the first have costs."""
+    """A run of predictions, of which the first `priced` have costs."""
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 3, 30)
     models = {f"m{i:02d}": np.eye(3)[labels] * 0.2 + rng.dirichlet(np.ones(3), 30) * 0.8 for i in range(total)}
@@ -153,23 +153,21 @@ def unpriced(path: Path, priced: int, total: int) -> Path:
     return path
 
 
-def test_how_many_have_no_cost_is_said_and_they_are_left_out(tmp_path: Path) -> None:
+def test_networks_without_a_cost_are_skipped_with_a_note(tmp_path: Path) -> None:
     notes: list[str] = []
     (ensemble,) = ripieno.select(unpriced(tmp_path / "run", 2, 5), 3.0, notes=notes)
     assert set(ensemble.members) <= {"m00", "m01"}
-    assert [n.partition(":")[0] for n in notes] == [
-        "3 of the 5 best networks have no cost in seconds and were left out"
-    ]
+    assert [n.partition(":")[0] for n in notes] == ["3 of the 5 best networks have no cost in seconds and were skipped"]
     ripieno.front(tmp_path / "run", notes=notes)
     assert len(notes) == 2
 
 
-def test_the_share_looked_at_is_one_of_the_library_and_not_of_those_with_a_cost(tmp_path: Path) -> None:
+def test_the_share_considered_is_one_of_the_library_and_not_of_those_with_a_cost(tmp_path: Path) -> None:
     (ensemble,) = ripieno.select(unpriced(tmp_path / "run", 22, 44), 1e9, prune=0.5, method="forward", size=22)
     assert len(ensemble.members) == 22
 
 
-def test_somebody_elses_onnx_files_are_measured_selected_and_deployed(
+def test_external_onnx_files_are_measured_selected_and_deployed(
     run: ripieno.Library, digit_folder: Path, tmp_path: Path
 ) -> None:
     files = []

@@ -1,4 +1,4 @@
-"""What an ensemble is handed to others as answers the same as the engine."""
+"""Exported ensembles have the predictions of the engine."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_repository_may_hold_the_one_file(bundle: Bundle, images: NDArray[np.g
     assert np.abs(answer - ripieno.predict(bundle, images)).max() < 1e-6
 
 
-def test_exports_stand_beside_others_but_not_on_strange_ground(bundle: Bundle, tmp_path: Path) -> None:
+def test_exports_share_a_repository_but_no_other_folder(bundle: Bundle, tmp_path: Path) -> None:
     for name in ("one", "two"):
         ripieno.export(bundle, tmp_path / "models", form="triton-single", name=name)
     assert set(read_configs(tmp_path / "models")) == {"one", "two"}
@@ -113,14 +113,14 @@ def test_exports_stand_beside_others_but_not_on_strange_ground(bundle: Bundle, t
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(LibraryError, match="holds no model repository"):
         ripieno.export(bundle, tmp_path / "mine", form="triton")
-    with pytest.raises(LibraryError, match=r"ends in .onnx"):
+    with pytest.raises(LibraryError, match=r"must end in .onnx"):
         ripieno.export(bundle, tmp_path / "mine")
     with pytest.raises(RipienoError, match="letters, digits"):
         ripieno.export(bundle, tmp_path / "models", form="triton", name="../escape")
 
 
 def read_configs(repository: Path) -> dict[str, Any]:
-    """Every model's configuration, as Triton itself reads it: the folder's name is the model's."""
+    """Read the configuration of every model as Triton does: the folder has the name of the model."""
     text_format = pytest.importorskip("google.protobuf.text_format", reason="needs protobuf")
     words = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="needs tritonclient[grpc]")
     found = {}

@@ -1,4 +1,4 @@
-"""Networks of the user's own: run when they are named, never because a file names them."""
+"""User families: run only when the user names them, never because a file does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LABELS = np.arange(40) % 2
 
 @pytest.fixture
 def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A space's file that names a module which leaves a mark when it is imported."""
+    """A space file with the name of a module that writes a file when it is imported."""
     (tmp_path / "own_of_a_space.py").write_text(OWN)
     (tmp_path / "space.json").write_text(json.dumps(SPACE))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -50,11 +50,11 @@ def test_a_family_that_only_a_spaces_file_names_is_refused_and_not_imported(spac
 
 
 def test_a_classifier_searches_its_own_family_when_it_is_named(space: str, tmp_path: Path) -> None:
-    asked = {"trials": 1, "epochs": 1, "space": space, "algorithm": "random", "pool": "inline"}
+    options = {"trials": 1, "epochs": 1, "space": space, "algorithm": "random", "pool": "inline"}
     with pytest.raises(SearchError, match="--family"):
-        ripieno.EnsembleClassifier({"parameters": 1e9}, **asked).fit(IMAGES, LABELS)
+        ripieno.EnsembleClassifier({"parameters": 1e9}, **options).fit(IMAGES, LABELS)
     assert not (tmp_path / "sprung").exists()
-    fitted = ripieno.EnsembleClassifier({"parameters": 1e9}, family=NAME, **asked).fit(IMAGES, LABELS)
+    fitted = ripieno.EnsembleClassifier({"parameters": 1e9}, family=NAME, **options).fit(IMAGES, LABELS)
     assert (tmp_path / "sprung").exists()
     assert fitted.predict_proba(IMAGES).shape == (40, 2)
     assert [m.family for m in fitted.bundle_.members] == [NAME]

@@ -1,4 +1,4 @@
-"""What is imported is imported as it was asked for: no option is passed over in silence."""
+"""Imports heed every option: none is ignored silently."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ripieno.errors import LibraryError
 from ripieno.types import Cascade
 
 PREDICTIONS = {"net": np.full((3, 2), 0.5)}
-IDLE: list[tuple[Any, dict[str, Any], str]] = [
+INVALID: list[tuple[Any, dict[str, Any], str]] = [
     ("a.onnx", {"labels": [0, 1, 1]}, "ONNX files do not take labels"),
     ("a.onnx", {"costs": {"a": {"euros": 1.0}}}, "ONNX files do not take costs"),
     ("a.onnx", {"classes": ["x", "y"], "split": "test"}, "ONNX files do not take classes, split: leave that out"),
@@ -23,12 +23,12 @@ IDLE: list[tuple[Any, dict[str, Any], str]] = [
     ("a.onnx", {"configuration": {"width": 3}}, "ONNX files do not take configuration"),
     ("a.safetensors", {"tensor": "y", "family": "mine:net"}, "weights do not take tensor"),
     (PREDICTIONS, {"tensor": "y"}, "predictions do not take tensor"),
-    ("a.onnx", {"size": 8}, "size 8 is of the images of data"),
-    ("a.onnx", {"scale": 0.0}, "scale 0: it must be a number above 0"),
+    ("a.onnx", {"size": 8}, "size 8 needs data"),
+    ("a.onnx", {"scale": 0.0}, "scale 0 is not valid: give a number above 0"),
     ("a.onnx", {"scale": float("nan")}, "scale nan"),
     ("a.safetensors", {"layout": "NCHW", "outputs": "logits"}, "weights do not take layout, outputs"),
     ("a.safetensors", {"labels": [0, 1, 1], "family": "mine:net"}, "weights do not take labels"),
-    ("a.safetensors", {}, "weights need the network they fit: --family"),
+    ("a.safetensors", {}, "holds weights without a network: give --family"),
     (PREDICTIONS, {"data": "images", "labels": [0, 1, 1]}, "predictions do not take data"),
     (PREDICTIONS, {"family": "mine:net"}, "predictions do not take family"),
     (PREDICTIONS, {"scale": 2.0, "mean": (0.5,), "std": (0.5,)}, "predictions do not take scale, mean, std"),
@@ -36,8 +36,8 @@ IDLE: list[tuple[Any, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("source", "options", "says"), IDLE, ids=[says for _, _, says in IDLE])
-def test_an_option_that_says_nothing_about_the_source_is_refused(
+@pytest.mark.parametrize(("source", "options", "says"), INVALID, ids=[says for _, _, says in INVALID])
+def test_an_option_that_is_not_valid_for_the_source_is_refused(
     tmp_path: Path, source: Any, options: dict[str, Any], says: str
 ) -> None:
     (tmp_path / "a.onnx").touch()
@@ -96,7 +96,7 @@ def test_a_file_that_is_not_read_is_refused_with_the_way_to_convert_it(tmp_path:
 
 
 def write_linear(path: Path, side: int, outputs: tuple[str, ...] = ("y",)) -> Path:
-    """A network of images (side, side, 1) that answers two classes by their brightness, once for each of `outputs`."""
+    """A network of images (side, side, 1) that predicts two classes by brightness, once for each of `outputs`."""
     onnx = pytest.importorskip("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     nodes = [
@@ -164,7 +164,7 @@ def answers(seed: int) -> dict[str, np.ndarray]:
     return {name: generator.dirichlet([1, 1], 40).astype(np.float32) for name in "ab"}
 
 
-def test_ensembles_that_hold_a_replaced_member_are_judged_anew(tmp_path: Path) -> None:
+def test_ensembles_that_hold_a_replaced_member_are_evaluated_again(tmp_path: Path) -> None:
     labels, costs = np.arange(40) % 2, {name: {"seconds": 1.0} for name in "ab"}
     run = ripieno.Library(tmp_path / "run")
     ripieno.import_(run, answers(0), labels=labels, costs=costs)
@@ -182,7 +182,7 @@ def test_ensembles_that_hold_a_replaced_member_are_judged_anew(tmp_path: Path) -
     assert run.front() is None
     assert run.cascade("both") is None
     assert len(notes) == 1
-    assert notes[0].startswith("both hold members that were replaced")
+    assert notes[0].startswith("both hold replaced members")
 
 
 def test_test_predictions_reach_the_ensembles_there_are(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Plans for devices that are not here."""
+"""Plans for absent devices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = ("a", "b", "c")
 
 
 @pytest.fixture
-def brought(tmp_path: Path) -> list[str]:
+def profiles(tmp_path: Path) -> list[str]:
     """Profiles of three members: on a GPU 1, 2 and 3 hundredths of a second for 8 samples, on a CPU 40 times that."""
     for kind, slow in (("v100-16gb", 1), ("cpu-32-cores", 40)):
         profiles = [
@@ -27,9 +27,9 @@ def brought(tmp_path: Path) -> list[str]:
     return [str(tmp_path / "v100-16gb.json"), str(tmp_path / "cpu-32-cores.json")]
 
 
-def test_a_cluster_one_has_not_is_planned_by_profiles_brought(brought: list[str], tmp_path: Path) -> None:
+def test_an_absent_cluster_is_planned_by_imported_profiles(profiles: list[str], tmp_path: Path) -> None:
     devices = "3x V100-16GB, 1x cpu 32 cores"
-    found = plan_offline(devices=devices, profiles=brought, replicas=False, output=tmp_path / "plan")
+    found = plan_offline(devices=devices, profiles=profiles, replicas=False, output=tmp_path / "plan")
     assert found.allocation.predicted == pytest.approx(8 / 0.03, rel=0.01)
     assert (found.allocation.throughput, found.allocation.benches, found.allocation.shares) == (None, 0, ())
     assert found.allocation.bound == pytest.approx(found.allocation.predicted, rel=1e-4)
@@ -40,15 +40,15 @@ def test_a_cluster_one_has_not_is_planned_by_profiles_brought(brought: list[str]
     assert "predicted" in (tmp_path / "plan" / "allocation.svg").read_text()
 
 
-def test_it_says_what_more_gpus_would_give_and_where_it_ends(brought: list[str], tmp_path: Path) -> None:
+def test_scaling_gives_the_throughput_of_more_gpus_and_its_plateau(profiles: list[str], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra `report`")
     found = plan_offline(
-        devices="V100-16GB, cpu 32 cores", profiles=brought, members=("a", "b", "c"), scale=64, output=tmp_path
+        devices="V100-16GB, cpu 32 cores", profiles=profiles, members=("a", "b", "c"), scale=64, output=tmp_path
     )
     assert found.scaling is not None
     rows = {row["gpus"]: row for row in found.scaling.table()}
     assert list(rows) == [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
-    # one device each: everybody on one; c against a and b; then c alone, whatever more there is
+    # one device each: all on one; c against a and b; then c alone, however many GPUs there are
     each = [rows[n]["one_device_each"] for n in (1, 2, 4, 64)]
     assert each == [pytest.approx(8 / x, rel=0.01) for x in (0.06, 0.03, 0.03, 0.03)]
     assert found.scaling.each_plateau == 2
@@ -65,28 +65,28 @@ def test_it_says_what_more_gpus_would_give_and_where_it_ends(brought: list[str],
     assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_does_not_fit_on_few_gpus_has_no_figure_there(brought: list[str], tmp_path: Path) -> None:
-    # three times 1 GB; the 2 GB cards hold two
+def test_what_does_not_fit_on_few_gpus_has_no_figure_there(profiles: list[str], tmp_path: Path) -> None:
+    # three members of 1 GB; a GPU of 2 GB holds two
     found = plan_offline(
-        devices="2x v100 2GB", profiles=[f"v100-2gb={brought[0]}"], scale=2, output=tmp_path, replicas=False
+        devices="2x v100 2GB", profiles=[f"v100-2gb={profiles[0]}"], scale=2, output=tmp_path, replicas=False
     )
     assert found.scaling is not None
     assert found.scaling.replicas == ()
     assert [row.planned is None for row in found.scaling.each] == [True, False]
 
 
-def test_what_cannot_be_planned_says_what_would_help(brought: list[str], tmp_path: Path) -> None:
-    gpu, cpu = brought
+def test_what_cannot_be_planned_says_what_would_help(profiles: list[str], tmp_path: Path) -> None:
+    gpu, cpu = profiles
     for arguments, message in (
-        ({"devices": "V100-16GB", "profiles": [cpu]}, "name them with --members, or bring more"),
+        ({"devices": "V100-16GB", "profiles": [cpu]}, "name members with --members, or import more --profiles"),
         (
             {"devices": "V100-16GB", "profiles": [cpu], "members": ("a",)},
             "a has no profile on v100-16gb .*cpu-32-cores",
         ),
-        ({"devices": "V100-16GB"}, "no profiles to plan by: name a RUN that was measured, or --profiles FILE"),
-        ({"devices": "V100-16GB", "profiles": [gpu], "ensemble": "B5"}, "ensemble B5 of which run"),
-        ({"devices": "V100-16GB", "profiles": [gpu], "members": ("a", "a")}, "name each once"),
-        ({"devices": "cpu 32 cores", "profiles": [cpu], "scale": 4}, "no GPU to have more of"),
+        ({"devices": "V100-16GB"}, "no profiles to plan with: give a measured RUN, or --profiles FILE"),
+        ({"devices": "V100-16GB", "profiles": [gpu], "ensemble": "B5"}, "ensemble B5 needs a run"),
+        ({"devices": "V100-16GB", "profiles": [gpu], "members": ("a", "a")}, "name each member once"),
+        ({"devices": "cpu 32 cores", "profiles": [cpu], "scale": 4}, "devices have no GPU to scale"),
         ({"devices": "V100-16GB", "profiles": [gpu], "scale": 0}, "scale 0 must be"),
         ({"devices": "V100-16GB", "profiles": [gpu], "rate": -1.0}, "rate -1 is invalid"),
         ({"devices": "v100 2GB", "profiles": [f"v100-2gb={gpu}"]}, "3 members do not fit .*add 1 more v100-2gb"),
@@ -96,15 +96,15 @@ def test_what_cannot_be_planned_says_what_would_help(brought: list[str], tmp_pat
         assert "\n" not in str(caught.value)
 
 
-def test_pins_and_a_rate_are_planned_for_too(brought: list[str], tmp_path: Path) -> None:
+def test_pins_and_a_rate_are_planned_for_too(profiles: list[str], tmp_path: Path) -> None:
     found = plan_offline(
-        devices="2x V100-16GB", profiles=brought[:1], pins=["a=cuda:1", "c=@8"], rate=20.0, output=tmp_path
+        devices="2x V100-16GB", profiles=profiles[:1], pins=["a=cuda:1", "c=@8"], rate=20.0, output=tmp_path
     )
     assert {p.device for p in found.allocation.placements if p.member == "a"} == {"cuda:1"}
     assert found.allocation.rate == 20.0
     assert 0.03 <= (found.allocation.latency or 0.0) < 1
 
 
-def test_what_is_elsewhere() -> None:
+def test_specs_of_absent_devices() -> None:
     assert all(map(is_offline_spec, ("4x V100-16GB", "ray", "ray://10.0.0.1:10001")))
     assert not any(map(is_offline_spec, ("auto", "cpu", "cpu:2", "cuda:0,cpu")))

@@ -1,4 +1,4 @@
-"""A run's data set: made once, by one process, the same for all who go on."""
+"""A run's data set: made once, by one process, and the same after every resume."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def test_a_run_that_goes_on_for_another_metric_is_refused_and_for_any_is_not(tmp
     assert prepare(ARRAYS, run, metric="macro-f1").metric == "macro-f1"
     assert prepare(ARRAYS, run, metric="macro-f1").metric == "macro-f1"
     assert prepare(ARRAYS, run).metric == "macro-f1"
-    with pytest.raises(SearchError, match="made with metric macro-f1, asked is metric accuracy: leave metric out"):
+    with pytest.raises(SearchError, match="made with metric macro-f1, not with metric accuracy: leave metric out"):
         prepare(ARRAYS, run, metric="accuracy")
 
 
-def test_a_record_that_does_not_say_its_metric_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_record_that_does_not_say_its_metric_is_accepted(tmp_path: Path) -> None:
     run = Library(tmp_path / "run")
     prepare(ARRAYS, run)
     record = run.dataset_path / "source.json"
@@ -111,7 +111,7 @@ def test_pictures_moved_copied_or_linked_are_the_same_data(tmp_path: Path) -> No
         prepare(same, run)
 
 
-def test_a_file_of_arrays_is_told_by_its_contents(tmp_path: Path) -> None:
+def test_a_file_of_arrays_is_identified_by_its_contents(tmp_path: Path) -> None:
     run = Library(tmp_path / "run")
     np.savez(tmp_path / "a.npz", x=ARRAYS[0], y=ARRAYS[1])
     prepare(tmp_path / "a.npz", run)
@@ -135,7 +135,7 @@ def test_a_run_goes_on_without_its_source_and_says_when_it_is_gone(tmp_path: Pat
     shutil.rmtree(root)
     notes: list[str] = []
     assert prepare(None, run).images.shape == prepare(root, run, notes=notes).images.shape == (8, 3, 3, 1)
-    assert notes == [f"{root} is no longer there: the search goes on with the data that the run holds"]
+    assert notes == [f"{root} no longer exists: the search uses the run's own copy of the data"]
     with pytest.raises(
         DataError, match=f"other does not exist, and {run.path} was made from {root}: leave the data out"
     ):
@@ -146,13 +146,13 @@ def test_a_contradiction_shows_both_values(tmp_path: Path) -> None:
     run = Library(tmp_path / "run")
     prepare(ARRAYS, run, size=3, split=(0.5, 0.3, 0.2))
     with pytest.raises(
-        SearchError, match=r"made with size 3 and split 0.5,0.3,0.2, asked is size 5 and split 0.6,0.2,0.2"
+        SearchError, match=r"made with size 3 and split 0.5,0.3,0.2, not with size 5 and split 0.6,0.2,0.2"
     ):
         prepare(ARRAYS, run, size=5, split=(0.6, 0.2, 0.2))
 
 
 def test_no_data_for_a_new_run_says_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no data to go on with: give some"):
+    with pytest.raises(DataError, match="holds no data: give some"):
         prepare(None, Library(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
@@ -166,7 +166,7 @@ def test_a_data_set_split_otherwise_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_a_record_that_says_only_the_labels_is_gone_on_with(tmp_path: Path, whole: bool) -> None:
+def test_a_record_that_says_only_the_labels_is_accepted(tmp_path: Path, whole: bool) -> None:
     run, data = Library(tmp_path / "run"), load_dataset(ARRAYS) if whole else ARRAYS
     prepare(data, run)
     record = run.dataset_path / "source.json"
@@ -201,5 +201,5 @@ def test_one_process_makes_it_and_what_cannot_be_made_leaves_no_folder(tmp_path:
 
 
 def test_a_pool_that_cannot_end_what_hangs_takes_no_limit() -> None:
-    with pytest.raises(SearchError, match="the inline pool cannot end a trial that hangs"):
+    with pytest.raises(SearchError, match="limit cannot be used with the inline pool"):
         ExecutionConfig(pool="inline", limit=5.0)

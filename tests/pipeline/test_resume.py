@@ -1,4 +1,4 @@
-"""A search killed in the middle goes on and ends as if nothing had happened."""
+"""A killed search resumes, with the result of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def tune(images: Path, run: Path) -> subprocess.Popen[bytes]:
 
 
 def contents(run: Path) -> dict[str, object]:
-    """Ids and configurations."""
+    """Return ids and configurations."""
     return {m.id: dict(m.configuration) for m in Library(run).members()}
 
 
 def killed_after(members: int, images: Path, run: Path) -> None:
-    """Start a search and kill it with SIGKILL when it has that many members."""
+    """Start a search and kill it with SIGKILL when it has `members` members."""
     process = tune(images, run)
     until = time.monotonic() + 120
     while len(Library(run)) < members and process.poll() is None and time.monotonic() < until:
@@ -60,7 +60,7 @@ def test_a_run_goes_on_with_its_own_data_and_settings(finished_run: Path, tmp_pa
     shutil.copytree(finished_run, run)
     before = json.loads((run / "run.json").read_text())
     seen: list[Snapshot] = []
-    # four trials were asked for and are there
+    # the four requested trials are done
     ripieno.tune(run=run, pool="inline", watch=seen.append)
     assert contents(run) == contents(finished_run)
     assert seen[-1].ended == "trials"
@@ -70,7 +70,7 @@ def test_a_run_goes_on_with_its_own_data_and_settings(finished_run: Path, tmp_pa
     assert {**after, "trials": 4} == before
 
 
-def test_what_is_left_out_of_the_data_is_told_before_the_search(digit_folder: Path, tmp_path: Path) -> None:
+def test_skipped_files_of_the_data_are_noted_before_the_search(digit_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(digit_folder, tmp_path / "copy")
     (tmp_path / "copy" / "cover.png").touch()
     notes: list[str] = []

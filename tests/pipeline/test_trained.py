@@ -1,4 +1,4 @@
-"""What pools are told of a job's progress."""
+"""Progress of a job as pools see it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ripieno.pipeline.tuning import trial_progress
 from ripieno.types import Job
 
 
-def test_an_epoch_more_changes_what_is_said_of_a_job_and_of_no_other(tmp_path: Path) -> None:
+def test_one_more_epoch_changes_the_progress_of_its_trial_only(tmp_path: Path) -> None:
     library = Library(tmp_path)
     path = library.checkpoint_path(3)
     path.parent.mkdir(parents=True)
-    said = [trial_progress(library, Job(3, {}, 0, 9))]
+    progress = [trial_progress(library, Job(3, {}, 0, 9))]
     for epoch in (b"1", b"2"):
         path.with_suffix(".tmp").write_bytes(epoch)
         path.with_suffix(".tmp").replace(path)
-        said.append(trial_progress(library, Job(3, {}, 0, 9)))
-    assert len(set(said)) == 3
-    assert trial_progress(library, Job(4, {}, 0, 9)) == said[0]
+        progress.append(trial_progress(library, Job(3, {}, 0, 9)))
+    assert len(set(progress)) == 3
+    assert trial_progress(library, Job(4, {}, 0, 9)) == progress[0]

@@ -1,4 +1,4 @@
-"""How many trials share a machine."""
+"""Choice of the number of trials that share a machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from ripieno import files
 from ripieno.data import load_dataset, write_dataset
 from ripieno.errors import SearchError
-from ripieno.pipeline import trial_packing_benchmark as packed_module
+from ripieno.pipeline import trial_packing_benchmark as benchmark_module
 from ripieno.pipeline.execution import ExecutionConfig
 from ripieno.pipeline.trial_packing import (
     TURNS,
@@ -57,7 +57,7 @@ def rates_of(packs: tuple[PackingConfig, ...], *speeds: float) -> tuple[PackingR
 
 
 @given(packs_of, st.data())
-def test_what_is_chosen_was_in_every_turn_quicker_than_the_equal_split_ever_was(
+def test_what_is_chosen_was_in_every_turn_faster_than_the_equal_split_ever_was(
     packs: tuple[PackingConfig, ...], data: st.DataObject
 ) -> None:
     rates = rates_of(packs, *(data.draw(SPEED) for _ in packs))
@@ -79,14 +79,14 @@ def test_an_advantage_within_the_spread_or_not_worth_it_is_none() -> None:
 
     assert chosen((100, 110), (101, 109), (99, 108)) == OTHER
     assert chosen((100, 104), (101, 104), (99, 104)) == EQUAL, "less than GAIN"
-    assert chosen((100, 130), (112, 125), (99, 110)) == EQUAL, "the equal split was as quick once"
+    assert chosen((100, 130), (112, 125), (99, 110)) == EQUAL, "the equal split was as fast once"
     assert chosen((100, 130), (100, 130), (100, 0)) == EQUAL, "it failed once"
 
 
-def test_two_packs_that_are_alike_are_told_apart_by_no_noise() -> None:
+def test_two_packs_that_are_alike_are_not_separated_by_noise() -> None:
     chance, packs = random.Random(0), (EQUAL, OTHER)
     others = 0
-    for _ in range(1000):  # a tenth more or less, as on a busy machine
+    for _ in range(1000):  # a spread of a tenth, as on a busy machine
         looks, *turns = (rates_of(packs, chance.gauss(100, 10), chance.gauss(100, 10)) for _ in range(1 + TURNS))
         others += choose_packing(packs, looks, turns) == OTHER
     assert others < 60
@@ -136,7 +136,7 @@ def test_the_decision_is_one_line() -> None:
     line = describe(OTHER, (EQUAL, OTHER), rates, turns)
     assert line == (
         "packing: 1 trial of 2 threads at a time "
-        "(images/s, the equal split 1: 2 trials of 1 thread: 1.00, 1 trial of 2 threads: 1.20; "
+        "(images/s relative to the equal split: 2 trials of 1 thread: 1.00, 1 trial of 2 threads: 1.20; "
         "1 trial of 2 threads in 3 turns: 1.10 to 1.12)"
     )
 
@@ -183,7 +183,7 @@ def test_configurations_are_drawn_from_the_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("places", "open_to_profile"),
+    ("execution", "auto_packing"),
     [
         (ExecutionConfig(), True),
         (ExecutionConfig(slots=2), False),
@@ -191,96 +191,96 @@ def test_configurations_are_drawn_from_the_seed() -> None:
         (ExecutionConfig(pool="inline"), False),
     ],
 )
-def test_what_the_user_says_is_not_profiled(places: ExecutionConfig, open_to_profile: bool) -> None:
-    assert places.auto_packing == open_to_profile
+def test_options_of_the_user_are_not_profiled(execution: ExecutionConfig, auto_packing: bool) -> None:
+    assert execution.auto_packing == auto_packing
 
 
 def test_slots_are_those_of_the_pack() -> None:
-    places = ExecutionConfig(device="cpu", pack=PackingConfig(3, 2, 1))
-    assert len(places._local()) == 3
-    assert (places.threads(), places.spare()) == (2, 1)
+    execution = ExecutionConfig(device="cpu", pack=PackingConfig(3, 2, 1))
+    assert len(execution._local()) == 3
+    assert (execution.threads(), execution.spare()) == (2, 1)
     assert ExecutionConfig(device="cpu").spare() == 0
 
 
 @pytest.fixture(scope="module")
-def task(tmp_path_factory: pytest.TempPathFactory) -> TrainingConfig:
+def config(tmp_path_factory: pytest.TempPathFactory) -> TrainingConfig:
     source = load_digits()
     images = (source.images[:300, :, :, None] * 15).astype("uint8")
-    folder = tmp_path_factory.mktemp("packed")
+    folder = tmp_path_factory.mktemp("packing")
     write_dataset(load_dataset((images, source.target[:300])), folder / "dataset")
     return TrainingConfig(run=folder / "run", dataset=folder / "dataset", family="resnet", epochs=9, seed=7)
 
 
-def test_all_trials_of_a_pack_are_measured_together_and_a_failed_one_is_no_speed(task: TrainingConfig) -> None:
+def test_all_trials_of_a_pack_are_measured_together_and_a_failed_one_is_no_speed(config: TrainingConfig) -> None:
     middles = {"small": TINY, "broken": {**TINY, "batch_size": 1}}
-    rates = profile(task, [PackingConfig(2, 1), PackingConfig(1, 1, 1)], middles, seconds=0.05)
+    rates = profile(config, [PackingConfig(2, 1), PackingConfig(1, 1, 1)], middles, seconds=0.05)
     assert [(r.pack, r.size, r.images > 0) for r in rates] == [
         (PackingConfig(2, 1), "small", True),
         (PackingConfig(2, 1), "broken", False),
         (PackingConfig(1, 1, 1), "small", True),
         (PackingConfig(1, 1, 1), "broken", False),
     ]
-    assert not task.run.exists(), "a profile keeps nothing of what it trained"
-    assert profile(task, [PackingConfig(2, 1)], middles, until=-1.0) == (), "its time was up before it began"
+    assert not config.run.exists(), "a profile keeps nothing of what it trained"
+    assert profile(config, [PackingConfig(2, 1)], middles, until=-1.0) == (), "its time was up before it began"
 
 
 def test_the_equal_split_and_its_rival_are_measured_in_turn_by_the_same_workers(
-    task: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+    config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[PackingConfig] = []
 
     @contextmanager
     def workers(
-        _task: TrainingConfig, pack: PackingConfig, *_: object
+        _config: TrainingConfig, pack: PackingConfig, *_: object
     ) -> Iterator[Callable[[dict[str, object]], list[PackingRate]]]:
         made.append(pack)
         yield lambda middles: [PackingRate(pack, size, 1.0) for size in middles]
 
-    monkeypatch.setattr(packed_module, "_workers", workers)
+    monkeypatch.setattr(benchmark_module, "_workers", workers)
     packs = PackingConfig(2, 1), PackingConfig(1, 2)
-    turns = measure_alternately(task, packs, {"small": TINY}, turns=3)
+    turns = measure_alternately(config, packs, {"small": TINY}, turns=3)
     assert [[rate.pack for rate in turn] for turn in turns] == [[*packs], [*reversed(packs)], [*packs]]
     assert made == [*packs]
-    assert measure_alternately(task, packs, {"small": TINY}, until=-1.0) == (), "its time was up before it began"
+    assert measure_alternately(config, packs, {"small": TINY}, until=-1.0) == (), "its time was up before it began"
 
 
 def test_the_first_start_decides_and_later_ones_follow(
-    task: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    task = dataclasses.replace(task, run=tmp_path)
+    config = dataclasses.replace(config, run=tmp_path)
     made: list[int] = []
 
     def measured(
-        _task: TrainingConfig, packs: tuple[PackingConfig, ...], *_: object, **__: object
+        _config: TrainingConfig, packs: tuple[PackingConfig, ...], *_: object, **__: object
     ) -> tuple[PackingRate, ...]:
         made.append(1)
         return tuple(PackingRate(pack, "small", float(n + 1)) for n, pack in enumerate(packs))
 
     def in_turn(
-        _task: TrainingConfig, packs: tuple[PackingConfig, PackingConfig], *_: object
+        _config: TrainingConfig, packs: tuple[PackingConfig, PackingConfig], *_: object
     ) -> tuple[tuple[PackingRate, ...], ...]:
         return (rates_of(packs, 1.0, 3.0),) * TURNS
 
-    monkeypatch.setattr(packed_module, "profile", measured)
-    monkeypatch.setattr(packed_module, "duel", in_turn)
-    monkeypatch.setattr(packed_module, "usable_cores", lambda: (0, 1))
+    monkeypatch.setattr(benchmark_module, "profile", measured)
+    monkeypatch.setattr(benchmark_module, "measure_alternately", in_turn)
+    monkeypatch.setattr(benchmark_module, "usable_cores", lambda: (0, 1))
     space = find_space("resnet-tiny")
 
-    def asked(seconds: float | None) -> PackingConfig | None:
-        found = find_packing(task, space, lambda _: 1.0, (), seconds)
+    def find(seconds: float | None) -> PackingConfig | None:
+        found = find_packing(config, space, lambda _: 1.0, (), seconds)
         return found[0] if found else None
 
-    assert asked(60.0) is None
-    assert asked(None) is None
-    assert asked(3600.0) == PackingConfig(1, 1, 1)
+    assert find(60.0) is None
+    assert find(None) is None
+    assert find(3600.0) == PackingConfig(1, 1, 1)
     files.write_json(tmp_path / "run.json", {"any": 1})
-    assert (asked(60.0), asked(None), len(made)) == (PackingConfig(1, 1, 1), PackingConfig(1, 1, 1), 1)
+    assert (find(60.0), find(None), len(made)) == (PackingConfig(1, 1, 1), PackingConfig(1, 1, 1), 1)
     assert files.read_json(tmp_path / "packing.json", PackingRecord).chosen == PackingConfig(1, 1, 1)
     (tmp_path / "packing.json").unlink()
-    assert asked(3600.0) is None, "it began with an equal split"
+    assert find(3600.0) is None, "it began with an equal split"
 
 
-def test_bad_places_are_told() -> None:
+def test_bad_slots_are_rejected() -> None:
     with pytest.raises(SearchError, match="slots 0"):
         ExecutionConfig(slots=0)

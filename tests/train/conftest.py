@@ -22,6 +22,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture
-def task(digits: Dataset, tmp_path: Path) -> TrainingConfig:
+def config(digits: Dataset, tmp_path: Path) -> TrainingConfig:
     assert digits.path is not None
     return TrainingConfig(run=tmp_path / "run", dataset=digits.path, family="resnet", epochs=9, seed=7)

@@ -55,20 +55,20 @@ def sharing(configuration, input, classes):
 """
 
 
-def train(task: TrainingConfig, configuration: Configuration, start: int, stop: int, trial: int = 3) -> Member:
-    outcome = train_job(task, Job(trial, configuration, start, stop))
+def train(config: TrainingConfig, configuration: Configuration, start: int, stop: int, trial: int = 3) -> Member:
+    outcome = train_job(config, Job(trial, configuration, start, stop))
     assert outcome.failure is None, outcome.failure
     assert outcome.member is not None
     return outcome.member
 
 
-def weights(task: TrainingConfig, member: Member) -> bytes:
-    return Library(task.run).weights_path(member.id).read_bytes()
+def weights(config: TrainingConfig, member: Member) -> bytes:
+    return Library(config.run).weights_path(member.id).read_bytes()
 
 
-def elsewhere(task: TrainingConfig, name: str = "other") -> TrainingConfig:
-    """The same task with a library of its own."""
-    return dataclasses.replace(task, run=task.run.with_name(name))
+def elsewhere(config: TrainingConfig, name: str = "other") -> TrainingConfig:
+    """Return the same configuration with another library."""
+    return dataclasses.replace(config, run=config.run.with_name(name))
 
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
@@ -89,9 +89,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
-def test_a_job_makes_a_member_with_its_curve_and_its_predictions(task: TrainingConfig, digits: Dataset) -> None:
-    member = train(task, TINY, 0, 2)
-    library = Library(task.run)
+def test_a_job_makes_a_member_with_its_curve_and_its_predictions(config: TrainingConfig, digits: Dataset) -> None:
+    member = train(config, TINY, 0, 2)
+    library = Library(config.run)
     assert library.member("00003-e002") == member
     assert [e.epoch for e in member.curve] == [1, 2]
     assert member.seconds == pytest.approx(sum(e.seconds for e in member.curve))
@@ -105,22 +105,22 @@ def test_a_job_makes_a_member_with_its_curve_and_its_predictions(task: TrainingC
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_a_steps_loss_is_the_cross_entropy_with_labels_smoothed(
-    task: TrainingConfig, digits: Dataset, smoothing: float
+    config: TrainingConfig, digits: Dataset, smoothing: float
 ) -> None:
-    trial = NetworkTrainer(task, Job(3, {**TINY, "label_smoothing": smoothing}, 0, 1), digits)
-    with closing(trial.feed):
-        images, labels = next(iter(next(iter(trial.feed.batches(1)))))
-    trial.network.train()
+    trainer = NetworkTrainer(config, Job(3, {**TINY, "label_smoothing": smoothing}, 0, 1), digits)
+    with closing(trainer.pipeline):
+        images, labels = next(iter(next(iter(trainer.pipeline.batches(1)))))
+    trainer.network.train()
     with torch.no_grad():
-        logs = trial.body(images).log_softmax(1).double()
+        logs = trainer.body(images).log_softmax(1).double()
     true = logs[torch.arange(len(labels)), labels]
     # a true label keeps 1 - smoothing, and all classes share the rest
     expected = -((1 - smoothing) * true + smoothing * logs.mean(1)).mean()
-    assert trial.step(images, labels, 0.1).item() == pytest.approx(expected.item(), rel=1e-4)
+    assert trainer.step(images, labels, 0.1).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_training_learns_the_digits(task: TrainingConfig) -> None:
-    member = train(task, {**TINY, "width": 8, "learning_rate": 0.01}, 0, 6)
+def test_training_learns_the_digits(config: TrainingConfig) -> None:
+    member = train(config, {**TINY, "width": 8, "learning_rate": 0.01}, 0, 6)
     assert member.losses["valid_accuracy"] > 0.8
     assert member.curve[-1].train_cross_entropy < member.curve[0].train_cross_entropy / 2
 
@@ -128,196 +128,199 @@ def test_training_learns_the_digits(task: TrainingConfig) -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("killed_after", [1, 2])
 def test_a_trial_killed_between_epochs_ends_with_the_same_weights(
-    task: TrainingConfig, optimizer: str, killed_after: int, monkeypatch: pytest.MonkeyPatch
+    config: TrainingConfig, optimizer: str, killed_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configuration = {**MOVED, "optimizer": optimizer, "weight_decay": 0.01}
-    whole = train(elsewhere(task), configuration, 0, 3)
+    whole = train(elsewhere(config), configuration, 0, 3)
     with monkeypatch.context() as patch:
         kill_after(patch, killed_after)
         with pytest.raises(KeyboardInterrupt):
-            train_job(task, Job(3, configuration, 0, 3))
-    resumed = train(task, configuration, 0, 3)
-    assert weights(task, resumed) == weights(elsewhere(task), whole)
+            train_job(config, Job(3, configuration, 0, 3))
+    resumed = train(config, configuration, 0, 3)
+    assert weights(config, resumed) == weights(elsewhere(config), whole)
     assert [e.valid_cross_entropy for e in resumed.curve] == [e.valid_cross_entropy for e in whole.curve]
 
 
 def test_dropout_of_a_users_network_resumes_to_the_same_weights(
-    own: None, task: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+    own: None, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = dataclasses.replace(task, family="own_trained:dropping")
-    whole = train(elsewhere(task), {"hidden": 16}, 0, 2)
+    config = dataclasses.replace(config, family="own_trained:dropping")
+    whole = train(elsewhere(config), {"hidden": 16}, 0, 2)
     with monkeypatch.context() as patch:
         kill_after(patch, 1)
         with pytest.raises(KeyboardInterrupt):
-            train_job(task, Job(3, {"hidden": 16}, 0, 2))
+            train_job(config, Job(3, {"hidden": 16}, 0, 2))
     torch.rand(5)  # the generator of the process does not matter
-    assert weights(task, train(task, {"hidden": 16}, 0, 2)) == weights(elsewhere(task), whole)
+    assert weights(config, train(config, {"hidden": 16}, 0, 2)) == weights(elsewhere(config), whole)
 
 
-def test_a_network_that_uses_a_module_twice_is_kept_gone_on_with_and_read_back(
-    own: None, task: TrainingConfig, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+def test_a_network_that_uses_a_module_twice_is_stored_resumed_and_read_back(
+    own: None, config: TrainingConfig, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ripieno.backends.torch import load_network
 
-    task = dataclasses.replace(task, family="own_trained:sharing")
-    whole = train(elsewhere(task), {}, 0, 2)
+    config = dataclasses.replace(config, family="own_trained:sharing")
+    whole = train(elsewhere(config), {}, 0, 2)
     with monkeypatch.context() as patch:
         kill_after(patch, 1)
         with pytest.raises(KeyboardInterrupt):
-            train_job(task, Job(3, {}, 0, 2))
-    member = train(task, {}, 0, 2)
-    assert weights(task, member) == weights(elsewhere(task), whole)
+            train_job(config, Job(3, {}, 0, 2))
+    member = train(config, {}, 0, 2)
+    assert weights(config, member) == weights(elsewhere(config), whole)
     assert [e.valid_cross_entropy for e in member.curve] == [e.valid_cross_entropy for e in whole.curve]
-    network = load_network(member, Library(task.run).weights_path(member.id), trusted=(task.family,))
+    network = load_network(member, Library(config.run).weights_path(member.id), trusted=(config.family,))
     assert network.body[1] is network.body[2]
     answers = predict(network, digits.images[digits.rows("valid")])
-    assert np.allclose(answers, Library(task.run).probabilities(member.id), atol=1e-5)
+    assert np.allclose(answers, Library(config.run).probabilities(member.id), atol=1e-5)
 
 
-def test_a_process_killed_at_any_moment_loses_at_most_an_epoch(task: TrainingConfig) -> None:
+def test_a_process_killed_at_any_moment_loses_at_most_an_epoch(config: TrainingConfig) -> None:
     code = (
-        "import pathlib; from ripieno.train import Task, train_job; from ripieno.types import Job\n"
-        f"train_job(Task(pathlib.Path({str(task.run)!r}), pathlib.Path({str(task.dataset)!r}), 'resnet', 9, 7), "
-        f"Job(3, {TINY!r}, 0, 400))"
+        "import pathlib; from ripieno.train import TrainingConfig, train_job; from ripieno.types import Job\n"
+        f"run, dataset = pathlib.Path({str(config.run)!r}), pathlib.Path({str(config.dataset)!r})\n"
+        "config = TrainingConfig(run, dataset, 'resnet', 9, 7)\n"
+        f"train_job(config, Job(3, {TINY!r}, 0, 400))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(ripieno.__file__).parents[1])}
     process = subprocess.Popen([sys.executable, "-c", code], env=environment)
-    path = Library(task.run).checkpoint_path(3)
+    path = Library(config.run).checkpoint_path(3)
     while not path.exists():
         assert process.poll() is None
         time.sleep(0.02)
     time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    member = train(dataclasses.replace(task, deadline=0.0), TINY, 0, 400)
+    member = train(dataclasses.replace(config, deadline=0.0), TINY, 0, 400)
     assert len(member.curve) == member.epoch >= 1
-    assert len(Library(task.run)) == 1
+    assert len(Library(config.run)) == 1
 
 
-def test_the_time_waited_for_data_is_kept_with_the_epoch(task: TrainingConfig) -> None:
-    member = train(task, {**TINY, "max_rotation": 10}, 0, 2)
+def test_the_time_waited_for_data_is_kept_with_the_epoch(config: TrainingConfig) -> None:
+    member = train(config, {**TINY, "max_rotation": 10}, 0, 2)
     assert all(0 < e.waited < e.seconds for e in member.curve)
 
 
-def test_cores_that_prepare_data_change_nothing_but_time(task: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_that_prepare_data_change_nothing_but_time(
+    config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(batching.BLOCK_BYTES, "cpu", 24 * 64 * 4)
     monkeypatch.setattr(ways, "SECONDS", 0.0)
     monkeypatch.setattr(ways, "GOAL", 0.0)
-    beside = dataclasses.replace(elsewhere(task), spare=1)
-    assert weights(task, train(task, MOVED, 0, 3)) == weights(beside, train(beside, MOVED, 0, 3))
+    spared = dataclasses.replace(elsewhere(config), spare=1)
+    assert weights(config, train(config, MOVED, 0, 3)) == weights(spared, train(spared, MOVED, 0, 3))
     crew.dismiss()
 
 
-def test_jobs_of_one_trial_go_on_from_each_other(task: TrainingConfig) -> None:
-    first, second = train(task, TINY, 0, 1), train(task, TINY, 1, 3)
+def test_jobs_of_one_trial_continue_each_other(config: TrainingConfig) -> None:
+    first, second = train(config, TINY, 0, 1), train(config, TINY, 1, 3)
     assert second.curve[:1] == first.curve
     assert second.seconds > first.seconds
-    assert Library(task.run).ids() == ["00003-e001", "00003-e003"]
+    assert Library(config.run).ids() == ["00003-e001", "00003-e003"]
 
 
-def test_a_members_job_asked_again_returns_it_without_training(task: TrainingConfig) -> None:
-    member = train(task, TINY, 0, 1)
-    Library(task.run).checkpoint_path(3).unlink()
-    assert train(task, TINY, 0, 1) == member
-    assert not Library(task.run).checkpoint_path(3).exists()
+def test_a_members_job_asked_again_returns_it_without_training(config: TrainingConfig) -> None:
+    member = train(config, TINY, 0, 1)
+    Library(config.run).checkpoint_path(3).unlink()
+    assert train(config, TINY, 0, 1) == member
+    assert not Library(config.run).checkpoint_path(3).exists()
 
 
-def test_a_member_of_another_configuration_by_that_name_is_trained_anew(task: TrainingConfig) -> None:
-    other = train(task, {**TINY, "learning_rate": 0.5}, 0, 1)
-    member = train(task, TINY, 0, 1)
+def test_a_member_of_another_configuration_by_that_name_is_trained_again(config: TrainingConfig) -> None:
+    other = train(config, {**TINY, "learning_rate": 0.5}, 0, 1)
+    member = train(config, TINY, 0, 1)
     assert member.id == other.id
-    assert Library(task.run).member(member.id).configuration == TINY
-    assert weights(task, member) == weights(elsewhere(task), train(elsewhere(task), TINY, 0, 1))
+    assert Library(config.run).member(member.id).configuration == TINY
+    assert weights(config, member) == weights(elsewhere(config), train(elsewhere(config), TINY, 0, 1))
 
 
 def test_a_checkpoint_without_its_member_makes_it_without_training(
-    task: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+    config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(elsewhere(task), TINY, 0, 1)
+    whole = train(elsewhere(config), TINY, 0, 1)
     with monkeypatch.context() as patch:
         kill_after(patch, 1)
         with pytest.raises(KeyboardInterrupt):
-            train_job(task, Job(3, TINY, 0, 1))
-    member = train(task, TINY, 0, 1)
-    assert weights(task, member) == weights(elsewhere(task), whole)
+            train_job(config, Job(3, TINY, 0, 1))
+    member = train(config, TINY, 0, 1)
+    assert weights(config, member) == weights(elsewhere(config), whole)
     assert member.losses == whole.losses
 
 
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "foreign", "ahead"])
-def test_a_checkpoint_that_cannot_be_used_is_passed_over(task: TrainingConfig, damage: str) -> None:
-    expected = train(elsewhere(task), TINY, 0, 1)
-    path = Library(task.run).checkpoint_path(3)
+def test_a_checkpoint_that_cannot_be_used_is_passed_over(config: TrainingConfig, damage: str) -> None:
+    expected = train(elsewhere(config), TINY, 0, 1)
+    path = Library(config.run).checkpoint_path(3)
     if damage == "foreign":
-        train(task, {**TINY, "learning_rate": 0.5}, 0, 1)
+        train(config, {**TINY, "learning_rate": 0.5}, 0, 1)
     elif damage == "ahead":
-        train(task, TINY, 0, 2)
+        train(config, TINY, 0, 2)
     else:
-        train(task, TINY, 0, 1)
+        train(config, TINY, 0, 1)
         path.write_bytes(path.read_bytes()[: 1000 if damage == "truncated" else 0])
-    for member in Library(task.run).ids():
-        Library(task.run).remove(member)
-    assert weights(task, train(task, TINY, 0, 1)) == weights(elsewhere(task), expected)
+    for member in Library(config.run).ids():
+        Library(config.run).remove(member)
+    assert weights(config, train(config, TINY, 0, 1)) == weights(elsewhere(config), expected)
 
 
-def test_seed_and_trial_change_the_weights_and_nothing_else_does(task: TrainingConfig) -> None:
-    same, trial = train(task, TINY, 0, 1), train(task, TINY, 0, 1, trial=4)
+def test_seed_and_trial_change_the_weights_and_nothing_else_does(config: TrainingConfig) -> None:
+    same, trial = train(config, TINY, 0, 1), train(config, TINY, 0, 1, trial=4)
     torch.manual_seed(99)
-    again = train(elsewhere(task), TINY, 0, 1)
-    other = dataclasses.replace(elsewhere(task, "third"), seed=8)
-    assert weights(task, same) == weights(elsewhere(task), again)
-    assert weights(task, same) != weights(task, trial)
-    assert weights(task, same) != weights(other, train(other, TINY, 0, 1))
+    again = train(elsewhere(config), TINY, 0, 1)
+    other = dataclasses.replace(elsewhere(config, "third"), seed=8)
+    assert weights(config, same) == weights(elsewhere(config), again)
+    assert weights(config, same) != weights(config, trial)
+    assert weights(config, same) != weights(other, train(other, TINY, 0, 1))
 
 
-def test_every_epoch_has_an_order_and_an_augmentation_of_its_own(task: TrainingConfig, digits: Dataset) -> None:
-    trial = NetworkTrainer(task, Job(3, TINY, 0, 3), digits)
+def test_every_epoch_has_an_order_and_an_augmentation_of_its_own(config: TrainingConfig, digits: Dataset) -> None:
+    trainer = NetworkTrainer(config, Job(3, TINY, 0, 3), digits)
     drawn = set()
     for number in (1, 2, 3):
-        order, draws = trial.feed.plan._generators(number)
+        order, draws = trainer.pipeline.plan._generators(number)
         drawn.add((*order.permutation(50), *torch.rand(5, generator=draws).tolist()))
     assert len({d[:50] for d in drawn}) == len({d[50:] for d in drawn}) == 3
 
 
-def test_a_trial_is_gone_as_soon_as_nobody_holds_it(task: TrainingConfig, digits: Dataset) -> None:
+def test_a_trainer_is_freed_with_its_last_reference(config: TrainingConfig, digits: Dataset) -> None:
     gc.collect()
-    gc.disable()  # who waits for the collector has two networks on the GPU
+    gc.disable()  # a trainer that waits for garbage collection keeps a second network on the GPU
     try:
-        trial = NetworkTrainer(task, Job(3, MOVED, 0, 3), digits)
-        with closing(trial.feed):
-            trial.epoch(TrainingState(trial.fingerprint))  # more epochs could follow
-        held = [weakref.ref(o) for o in (trial, trial.feed, trial.network)]
-        del trial
+        trainer = NetworkTrainer(config, Job(3, MOVED, 0, 3), digits)
+        with closing(trainer.pipeline):
+            trainer.epoch(TrainingState(trainer.fingerprint))  # more epochs could follow
+        held = [weakref.ref(o) for o in (trainer, trainer.pipeline, trainer.network)]
+        del trainer
         assert [ref() for ref in held] == [None] * 3
     finally:
         gc.enable()
 
 
-def test_training_leaves_the_process_as_it_was(task: TrainingConfig) -> None:
+def test_training_leaves_the_process_as_it_was(config: TrainingConfig) -> None:
     torch.manual_seed(1)
     before, threads = torch.random.get_rng_state(), torch.get_num_threads()
-    train(dataclasses.replace(task, threads=threads + 1), MOVED, 0, 1)
+    train(dataclasses.replace(config, threads=threads + 1), MOVED, 0, 1)
     assert torch.equal(before, torch.random.get_rng_state())
     assert torch.get_num_threads() == threads
 
 
-def test_at_the_deadline_the_running_epoch_becomes_the_member(task: TrainingConfig) -> None:
-    late = dataclasses.replace(task, deadline=0.0)
+def test_at_the_deadline_the_running_epoch_becomes_the_member(config: TrainingConfig) -> None:
+    late = dataclasses.replace(config, deadline=0.0)
     assert train(late, TINY, 0, 5).id == "00003-e001"
     assert train(late, TINY, 0, 5).id == "00003-e001"
-    assert train(task, TINY, 0, 2).id == "00003-e002"
+    assert train(config, TINY, 0, 2).id == "00003-e002"
 
 
-def test_a_loss_that_is_no_number_ends_the_trial_as_diverged(task: TrainingConfig) -> None:
-    outcome = train_job(task, Job(3, {**TINY, "optimizer": "sgd", "learning_rate": 1e30}, 0, 3))
+def test_a_loss_that_is_no_number_ends_the_trial_as_diverged(config: TrainingConfig) -> None:
+    outcome = train_job(config, Job(3, {**TINY, "optimizer": "sgd", "learning_rate": 1e30}, 0, 3))
     assert outcome.member is None
     assert outcome.failure is not None
     assert (outcome.failure.reason, "\n" in outcome.failure.message) == ("diverged", False)
-    assert not Library(task.run).ids()
+    assert not Library(config.run).ids()
 
 
-def test_a_network_too_large_for_memory_fails_for_memory(own: None, task: TrainingConfig) -> None:
-    task = dataclasses.replace(task, family="own_trained:hungry")
-    outcome = train_job(task, Job(3, {}, 0, 1))
+def test_a_network_too_large_for_memory_fails_for_memory(own: None, config: TrainingConfig) -> None:
+    config = dataclasses.replace(config, family="own_trained:hungry")
+    outcome = train_job(config, Job(3, {}, 0, 1))
     assert outcome.failure is not None
     assert outcome.failure.reason == "memory"
 
@@ -331,11 +334,11 @@ def test_a_network_too_large_for_memory_fails_for_memory(own: None, task: Traini
         ("CUDA error: device-side assert triggered", "error"),
     ],
 )
-def test_a_gpu_that_ran_out_of_memory_says_so_in_many_ways(
-    own: None, task: TrainingConfig, says: str, reason: str
+def test_a_gpu_out_of_memory_has_several_error_messages(
+    own: None, config: TrainingConfig, says: str, reason: str
 ) -> None:
-    task = dataclasses.replace(task, family="own_trained:failing")
-    failure = train_job(task, Job(3, {"says": says}, 0, 1)).failure
+    config = dataclasses.replace(config, family="own_trained:failing")
+    failure = train_job(config, Job(3, {"says": says}, 0, 1)).failure
     assert failure is not None
     assert failure.reason == reason
     assert failure.message == f"RuntimeError: {says.splitlines()[0]}"
@@ -344,7 +347,7 @@ def test_a_gpu_that_ran_out_of_memory_says_so_in_many_ways(
 @pytest.mark.parametrize(
     ("configuration", "word"),
     [
-        ({"learning_rat": 0.1}, "'learning_rat' is no hyperparameter of resnet"),
+        ({"learning_rat": 0.1}, "'learning_rat' is not a hyperparameter of resnet"),
         ({"learning_rate": -1}, "above 0"),
         ({"batch_size": 1}, "at least 2"),
         ({"optimizer": "rmsprop"}, "adam, adamw, sgd"),
@@ -353,10 +356,10 @@ def test_a_gpu_that_ran_out_of_memory_says_so_in_many_ways(
         ({"width": 0}, "width"),
     ],
 )
-def test_a_mistake_is_told_in_one_line_with_a_log(
-    task: TrainingConfig, configuration: Configuration, word: str
+def test_an_error_is_reported_in_one_line_with_a_log(
+    config: TrainingConfig, configuration: Configuration, word: str
 ) -> None:
-    failure = train_job(task, Job(3, {**TINY, **configuration}, 0, 1)).failure
+    failure = train_job(config, Job(3, {**TINY, **configuration}, 0, 1)).failure
     assert failure is not None
     assert failure.reason == "error"
     assert word in failure.message
@@ -367,38 +370,38 @@ def test_a_mistake_is_told_in_one_line_with_a_log(
 
 @pytest.mark.parametrize("batch_size", [5, 43, 215, 216, 1000])
 def test_every_batch_size_trains_even_with_one_sample_left_over(
-    own: None, task: TrainingConfig, batch_size: int
+    own: None, config: TrainingConfig, batch_size: int
 ) -> None:
     # 216 training samples: 5, 43 and 215 leave one, on which a 1-D batch norm would fail
-    task = dataclasses.replace(task, family="own_trained:dropping")
-    assert train(task, {"batch_size": batch_size}, 0, 1).epoch == 1
+    config = dataclasses.replace(config, family="own_trained:dropping")
+    assert train(config, {"batch_size": batch_size}, 0, 1).epoch == 1
 
 
-def test_macro_f1_is_the_score_where_the_data_set_says_so(task: TrainingConfig, digits: Dataset) -> None:
+def test_macro_f1_is_the_score_if_it_is_the_metric_of_the_data_set(config: TrainingConfig, digits: Dataset) -> None:
     from ripieno.data import write_dataset
 
-    folder = task.run.with_name("f1")
+    folder = config.run.with_name("f1")
     write_dataset(dataclasses.replace(digits, metric="macro-f1", path=None), folder)
-    member = train(dataclasses.replace(task, dataset=folder), TINY, 0, 1)
+    member = train(dataclasses.replace(config, dataset=folder), TINY, 0, 1)
     assert member.curve[0].valid_score == member.losses["valid_macro_f1"]
 
 
-def test_float_images_train_too(task: TrainingConfig, digits: Dataset) -> None:
+def test_float_images_train_too(config: TrainingConfig, digits: Dataset) -> None:
     from ripieno.data import load_dataset, write_dataset
 
     images: NDArray[np.float32] = digits.images.astype(np.float32) / 255
-    folder = task.run.with_name("floats")
+    folder = config.run.with_name("floats")
     write_dataset(load_dataset((images, digits.labels)), folder)
-    member = train(dataclasses.replace(task, dataset=folder), MOVED, 0, 1)
+    member = train(dataclasses.replace(config, dataset=folder), MOVED, 0, 1)
     assert member.input.dtype == "float32"
 
 
-def test_cached_predictions_are_those_of_the_weights_kept(task: TrainingConfig, digits: Dataset) -> None:
+def test_cached_predictions_are_those_of_the_weights_kept(config: TrainingConfig, digits: Dataset) -> None:
     from ripieno.backends.torch import load_network
 
-    member = train(task, TINY, 0, 1)
-    network = load_network(member, Library(task.run).weights_path(member.id))
+    member = train(config, TINY, 0, 1)
+    network = load_network(member, Library(config.run).weights_path(member.id))
     answers = predict(network, digits.images[digits.rows("valid")], batch_size=7)
-    assert np.allclose(answers, Library(task.run).probabilities(member.id), atol=1e-5)
+    assert np.allclose(answers, Library(config.run).probabilities(member.id), atol=1e-5)
     found = scores(answers, digits.labels[digits.rows("valid")])
     assert found["cross_entropy"] == pytest.approx(member.losses["valid_cross_entropy"], abs=1e-4)

@@ -62,7 +62,7 @@ def test_adamw_decays_apart_from_the_gradient_and_adam_within_it() -> None:
 def test_scores_equal_those_of_scikit_learn() -> None:
     generator = np.random.default_rng(0)
     probabilities = generator.dirichlet(np.ones(4), 50).astype(np.float32)
-    labels = generator.integers(0, 3, 50)  # class 3 never occurs, but is answered
+    labels = generator.integers(0, 3, 50)  # class 3 never occurs, but is predicted
     found = scores(probabilities, labels)
     answers = probabilities.argmax(1)
     rows = probabilities.astype(np.float64)
