@@ -227,7 +227,7 @@ def check_ripieno(words: list[str]) -> None:
     """The command line reads the words, as it would before it does what they say."""
     from typer.main import get_command
 
-    from ripieno.cli.app import app
+    from ripieno.cli.main import app
 
     if words[0].startswith("--"):
         assert words[0] in ("--install-completion", "--show-completion", "--version", "--help"), words

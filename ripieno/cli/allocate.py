@@ -1,4 +1,4 @@
-"""The verbs of placing: allocate (here, or planned for devices that are elsewhere), explain."""
+"""The commands allocate (on this machine, or an offline plan for other hardware) and explain."""
 
 from __future__ import annotations
 
@@ -10,88 +10,83 @@ import typer
 from ripieno.allocation.plan import Method
 from ripieno.cli import allocation_view, console, parsing, tables
 from ripieno.cli.app import FamilyOpt, RunArg, app
+from ripieno.cli.commands import examples
 from ripieno.commands import command, shell
 from ripieno.errors import RipienoError
 
-SPEC = (
-    "Devices: `auto`, `cpu`, `cpu:2` (the CPU cut in two), `cuda:0,cpu`. Or such as are not here, to plan for: "
-    "a file (`cluster.yaml`, .toml, .json, .txt), a description (`'4x V100-16GB, 1x cpu 32 cores'`), "
-    "or a Ray cluster (`ray`, `ray:HOST:PORT`, `ray://HOST:10001`)."
-)
-BACKENDS = (
-    "What runs the members: `onnx`, `openvino`, `torch`, `torch-compile`, on GPUs also `tensorrt` and `torch-graphs`. "
-    "`auto` takes the quickest for each member and device, proven on validation images to answer the same: "
-    "--backend auto --precision auto."
-)
-PRECISIONS = (
-    "`fp32` changes no answer. `bf16`, `fp16`, `int8`, or `auto` (the quickest) change them a little: a member whose "
-    "validation loss worsens by more than 1 % stays in fp32, and the ensemble's loss is stated again: --precision bf16."
-)
 
-
-@app.command()
+@app.command(
+    epilog=examples(
+        "# on this machine",
+        "ripieno allocate run B20 --bundle bundle --explain",
+        "# with the fastest backends and precisions",
+        "ripieno allocate run B20 --backend auto --precision auto",
+        "# with pinned members",
+        "ripieno allocate run B20 --pin 00042-e027=cuda:0 --pin 00007-e009=@32 --pin 00001-e003=cpu:0@8",
+        "# for a cluster",
+        "ripieno allocate run B20 --devices cluster.yaml --profiles v100-16gb=v100.json --scale 64",
+        "# without a run",
+        "ripieno allocate --devices '4x rtx-3090 24GB' --profiles benchmark-infer-amp-nchw-pt240-cu124-rtx3090.csv "
+        "--members resnet18,resnet50 --scale 64 --output plan",
+    )
+)
 def allocate(
-    run: Annotated[Path | None, typer.Argument(help="The run's folder.", metavar="[RUN]")] = None,
+    run: Annotated[Path | None, typer.Argument(help="Folder of the run", metavar="[RUN]")] = None,
     ensemble: Annotated[
-        str | None, typer.Argument(help="Name of the ensemble, such as B20.", metavar="[ENSEMBLE]")
+        str | None, typer.Argument(help="Name of the ensemble, such as B20", metavar="[ENSEMBLE]")
     ] = None,
-    devices: Annotated[str, typer.Option(help=SPEC)] = "auto",
+    devices: Annotated[
+        str, typer.Option(help="Devices of this machine, or other hardware to plan for: see above")
+    ] = "auto",
     bundle: Annotated[
-        Path | None, typer.Option(help="Folder of the deployment; RUN/bundles/ENSEMBLE by default: --bundle bundle.")
+        Path | None, typer.Option(help="Folder of the bundle", show_default="RUN/bundles/ENSEMBLE")
     ] = None,
-    max_benches: Annotated[
-        int, typer.Option(help="The most benches that may be run; 0 plans by the model only: --max-benches 0.")
-    ] = 20,
-    backend: Annotated[str, typer.Option(help=BACKENDS)] = "onnx",
-    precision: Annotated[str, typer.Option(help=PRECISIONS)] = "fp32",
-    method: Annotated[
-        str,
-        typer.Option(help="`model`, `algorithm-1` (the paper's) or `worst-fit`: --method algorithm-1."),
-    ] = "model",
+    max_benches: Annotated[int, typer.Option(help="Maximum number of benchmarks; 0 plans with the model only")] = 20,
+    backend: Annotated[
+        str, typer.Option(help="Backend: auto, onnx, openvino, torch, torch-compile, tensorrt, torch-graphs")
+    ] = "onnx",
+    precision: Annotated[str, typer.Option(help="Precision: fp32, bf16, fp16, int8 or auto (the fastest)")] = "fp32",
+    method: Annotated[str, typer.Option(help="Method: model, algorithm-1 (the paper's) or worst-fit")] = "model",
     pin: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Fix a member's device, batch size or both; once for each: --pin 00042-e027=cuda:0 "
-            "--pin 00007-e009=@32 --pin 00001-e003=cpu:0@8."
-        ),
+        typer.Option(help="Pin a member: ID=DEVICE, ID=@BATCH_SIZE or ID=DEVICE@BATCH_SIZE; repeatable"),
     ] = None,
     replicas: Annotated[
-        bool, typer.Option(help="Whether a member may run on several devices: --no-replicas is as in the paper.")
+        bool, typer.Option(help="Allow a member on several devices; --no-replicas is as in the paper")
     ] = True,
     rate: Annotated[
-        float | None,
-        typer.Option(help="Plan for the least p99 latency at so many images/s, not for throughput: --rate 50."),
+        float | None, typer.Option(help="Minimise p99 latency at this many images/s instead of throughput")
     ] = None,
     explain_it: Annotated[
-        bool, typer.Option("--explain", help="Show memory, time and what limits the pace: --explain.")
+        bool, typer.Option("--explain", help="Show memory, time and the throughput bottleneck")
     ] = False,
     profiles: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Profiles to plan by, beside the run's own: a profile file, another run, or a table of timm's; "
-            "KIND= says which devices it stands for: --profiles old/profiles/h100.json --profiles v100-16gb=timm.csv."
-        ),
+        typer.Option(help="Further profiles: file, run or timm table; KIND=PATH sets the device kind"),
     ] = None,
     members: Annotated[
-        str | None,
-        typer.Option(help="Plan for these members, without an ensemble: --members resnet18,resnet50."),
+        str | None, typer.Option(help="Members to plan for without an ensemble, separated by commas")
     ] = None,
     scale: Annotated[
-        int | None,
-        typer.Option(
-            help="Plan for 0, 1, 2, 4, ... so many of the first GPU, and say where it ends rising: --scale 64."
-        ),
+        int | None, typer.Option(help="Plan for 0, 1, 2, 4, ..., N GPUs of the first type; report the plateau")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder of a plan for devices that are not here: --output plan.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the offline plan")] = None,
     family: FamilyOpt = None,
 ) -> None:
-    """Place an ensemble on devices and write a deployment, or plan it for devices that are not here.
+    """Place an ensemble on devices and write a bundle, or plan for other hardware.
 
-    Here: `ripieno allocate run B20 --bundle bundle`. For a cluster: `ripieno allocate run B20 --devices cluster.yaml
-    --profiles v100-16gb=v100.json --scale 64`. Without a run: `ripieno allocate --devices '4x rtx-3090 24GB' --profiles
-    benchmark-infer-amp-nchw-pt240-cu124-rtx3090.csv --members resnet18,resnet50 --scale 64`.
+    --devices takes auto, cpu, cpu:2 (the CPU split in two) or cuda:0,cpu. For an
+    offline plan it takes a file (.yaml, .toml, .json, .txt), a description such
+    as '4x V100-16GB, 1x cpu 32 cores', or a Ray cluster (ray, ray:HOST:PORT,
+    ray://HOST:10001).
+
+    --backend auto takes the fastest backend for each member and device, of those
+    with the reference outputs on validation images. The backends tensorrt and
+    torch-graphs need a GPU.
+
+    A precision other than fp32 changes the outputs slightly. A member stays in
+    fp32 if its validation loss worsens by more than 1 %. The loss of the ensemble
+    is reported again.
     """
     from ripieno import pipeline
     from ripieno.library import read_proof
@@ -100,15 +95,17 @@ def allocate(
     known = parsing.parse_choice(Method, "--method", method)
     if profiles or members or scale is not None or is_offline_spec(devices):
         if bundle is not None:
-            raise RipienoError("--bundle is a deployment's: a plan for devices that are not here goes to --output")
-        _foresee(run, ensemble, devices, profiles or [], members, scale, known, pin or [], replicas, rate, output)
+            raise RipienoError("--bundle does not apply to an offline plan: pass --output")
+        _plan_offline(run, ensemble, devices, profiles or [], members, scale, known, pin or [], replicas, rate, output)
         return
     if run is None or ensemble is None:
-        raise RipienoError("which ensemble of which run? ripieno allocate RUN ENSEMBLE (`ripieno show RUN` lists them)")
+        raise RipienoError(
+            "RUN and ENSEMBLE are missing: type ripieno allocate RUN ENSEMBLE (`ripieno show RUN` lists the ensembles)"
+        )
     if output is not None:
-        raise RipienoError("--output is for plans; a deployment goes to --bundle")
+        raise RipienoError("--output applies to offline plans only: pass --bundle")
     with console.progress() as progress:
-        made = pipeline.allocate(
+        written = pipeline.allocate(
             run,
             ensemble,
             devices=devices,
@@ -123,22 +120,22 @@ def allocate(
             trusted=family or (),
             progress=progress,
         )
-    placed = made.allocation
-    found = pipeline.explain(run, placed)
+    allocation = written.allocation
+    explanation = pipeline.explain(run, allocation)
     if explain_it:
-        allocation_view.show(found, placed.errors, others=placed.others)
+        allocation_view.show(explanation, allocation.errors, others=allocation.others)
     else:
-        console.out.print(tables.allocation(placed))
-        console.out.print(tables.speed(placed))
-        console.out.print(allocation_view.error(placed.errors, others=placed.others, found=found))
-    if placed.rate is not None:
-        console.out.print(allocation_view.latency(placed))
-    if proof := read_proof(made.path):
+        console.out.print(tables.allocation(allocation))
+        console.out.print(tables.speed(allocation))
+        console.out.print(allocation_view.error(allocation.errors, others=allocation.others, explanation=explanation))
+    if allocation.rate is not None:
+        console.out.print(allocation_view.latency(allocation))
+    if proof := read_proof(written.path):
         console.out.print(tables.backend_table(proof))
-    console.print_result(str(made.path), command("serve", made.path), allocation=placed, proof=proof)
+    console.print_result(str(written.path), command("serve", written.path), allocation=allocation, proof=proof)
 
 
-def _foresee(
+def _plan_offline(
     run: Path | None,
     ensemble: str | None,
     devices: str,
@@ -153,8 +150,8 @@ def _foresee(
 ) -> None:
     from ripieno import pipeline
 
-    with console.status("planning by the model"):
-        found = pipeline.plan_offline(
+    with console.status("planning with the model"):
+        plan = pipeline.plan_offline(
             run,
             ensemble,
             devices=devices,
@@ -167,42 +164,42 @@ def _foresee(
             rate=rate,
             output=output,
         )
-    allocation_view.show(found.explanation, found.errors, elsewhere=True)
+    allocation_view.show(plan.explanation, plan.errors, offline=True)
     if rate is not None:
-        console.out.print(allocation_view.latency(found.allocation))
-    if found.scaling is not None:
+        console.out.print(allocation_view.latency(plan.allocation))
+    if plan.scaling is not None:
         columns = "worst-fit", "one device each", "with replicas", "bound"
-        made = console.table("images/s predicted, not measured", found.scaling.gpu, *columns)
-        for row in found.scaling.table():
-            made.add_row(
+        table = console.table("images/s predicted, not measured", plan.scaling.gpu, *columns)
+        for row in plan.scaling.table():
+            table.add_row(
                 *("does not fit" if v is None else f"{v:,.4g}" if v < 1000 else f"{v:,.0f}" for v in row.values())
             )
-        console.out.print(made)
-        for sentence in found.scaling.summary_lines():
+        console.out.print(table)
+        for sentence in plan.scaling.summary_lines():
             console.out.print(sentence)
-    wrote = f"{found.path} ({', '.join(found.written)})"
-    following = shell("open", found.path / found.written[-1])
-    console.print_result(wrote, following, allocation=found.allocation, explanation=found.explanation)
+    wrote = f"{plan.path} ({', '.join(plan.written)})"
+    following = shell("open", plan.path / plan.written[-1])
+    console.print_result(wrote, following, allocation=plan.allocation, explanation=plan.explanation)
 
 
-@app.command()
+@app.command(epilog=examples("ripieno explain run B20"))
 def explain(
     run: RunArg,
-    name: Annotated[str, typer.Argument(help="Name of the allocation: that of its ensemble, such as B20.")],
+    name: Annotated[str, typer.Argument(help="Name of the allocation: the name of its ensemble, such as B20")],
     output: Annotated[
-        Path | None, typer.Option(help="The picture; RUN/allocations/NAME.svg by default: --output B20.svg.")
+        Path | None, typer.Option(help="File of the figure", show_default="RUN/allocations/NAME.svg")
     ] = None,
 ) -> None:
-    """Who sits where, memory and time used and left, and what limits the throughput: `ripieno explain run B20`."""
+    """Show placements, memory, utilisation and the throughput bottleneck."""
     from ripieno import files, pipeline
     from ripieno.reports.allocation_svg import allocation_svg
 
     allocation = pipeline.open_run(run).allocation(name)
     path = output or run / "allocations" / f"{name}.svg"
     files.check_file(path)
-    found = pipeline.explain(run, allocation)
-    allocation_view.show(found, allocation.errors, others=allocation.others)
+    explanation = pipeline.explain(run, allocation)
+    allocation_view.show(explanation, allocation.errors, others=allocation.others)
     if allocation.rate is not None:
         console.out.print(allocation_view.latency(allocation))
-    files.write_bytes(path, allocation_svg(found).encode())
-    console.print_result(str(path), command("report", run), explanation=found)
+    files.write_bytes(path, allocation_svg(explanation).encode())
+    console.print_result(str(path), command("report", run), explanation=explanation)

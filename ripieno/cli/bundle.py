@@ -1,21 +1,20 @@
-"""The verbs on a deployment and on this machine: bench, cascade, predict, doctor, demo."""
+"""The commands on a bundle: bench, cascade and predict."""
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from ripieno.cli import allocation_view, console, parsing, tables
-from ripieno.cli.app import BundlePath, FamilyOpt, RunArg, app
+from ripieno.cli.app import BundleArg, FamilyOpt, IsolationOpt, RunArg, app
+from ripieno.cli.commands import examples
 from ripieno.commands import command
 from ripieno.durations import check_duration
-from ripieno.errors import EXTRAS, RipienoError
+from ripieno.errors import RipienoError
 from ripieno.notes import Notes
 from ripieno.types import TOLERANCE
 
@@ -23,123 +22,124 @@ if TYPE_CHECKING:
     from ripieno.engine.benchmark import BenchResult
     from ripieno.types import Bundle, Placement
 
-Isolation = Annotated[str, typer.Option(help="Lanes in threads or in processes: `auto`, `thread`, `process`.")]
 
-
-def known_isolation(text: str) -> Any:
-    """The isolation that `text` names, or an error that lists them."""
-    from ripieno.engine.engine import Isolation as Known
-
-    return parsing.parse_choice(Known, "--isolation", text)
-
-
-@app.command()
+@app.command(epilog=examples("ripieno bench bundle", "ripieno bench bundle --images photos --no-cascade"))
 def bench(
-    bundle: BundlePath,
-    seconds: Annotated[float, typer.Option(help="How long to measure.")] = 3.0,
-    batch: Annotated[int, typer.Option(help="Images a request.")] = 64,
-    isolation: Isolation = "auto",
+    bundle: BundleArg,
+    seconds: Annotated[float, typer.Option(help="Seconds to measure")] = 3.0,
+    batch: Annotated[int, typer.Option(help="Images per request")] = 64,
+    isolation: IsolationOpt = "auto",
     images: Annotated[
         Path | None,
-        typer.Option(help="Send these, a folder of images or a .npy array; random ones by default: --images photos."),
+        typer.Option(help="Images to send: a folder or a .npy array", show_default="random images"),
     ] = None,
     cascade: Annotated[
-        bool, typer.Option(help="Ask the members in turn where the deployment has a cascade: --no-cascade asks all.")
+        bool, typer.Option(help="Use the cascade of the bundle; --no-cascade evaluates all members")
     ] = True,
     family: FamilyOpt = None,
 ) -> None:
-    """Throughput and latency of a deployment, and where its time goes: `ripieno bench bundle`."""
+    """Measure the throughput, latency and utilisation of a bundle."""
     from ripieno.data.prediction_inputs import read_inputs
     from ripieno.engine import Engine
     from ripieno.engine import bench as run_bench
+    from ripieno.engine.engine import Isolation
     from ripieno.library import read_bundle
     from ripieno.profiles.timing import CpuInterference
 
     check_duration(seconds, "--seconds")
     if batch < 1:
-        raise RipienoError(f"--batch {batch} must be at least 1")
+        raise RipienoError(f"--batch {batch}: it must be at least 1")
     deployment = read_bundle(bundle)
-    given = None if images is None else read_inputs(images, deployment.input, Notes(console.warn))[1]
+    array = None if images is None else read_inputs(images, deployment.input, Notes(console.warn))[1]
+    known = parsing.parse_choice(Isolation, "--isolation", isolation)
     with (
-        console.status(f"answering requests of {batch} images for {seconds:g} s"),
-        Engine(deployment, isolation=known_isolation(isolation), cascade=cascade, trusted=family or ()) as engine,
+        console.status(f"running requests of {batch} images for {seconds:g} s"),
+        Engine(deployment, isolation=known, cascade=cascade, trusted=family or ()) as engine,
     ):
-        neighbours = CpuInterference()
-        result = run_bench(deployment, seconds=seconds, batch=batch, images=given, engine=engine)
-        # processor time of lanes in other processes is not told from that of other programs
-        others = neighbours.share() if engine.isolation == "thread" else None
-    made = console.table(f"{bundle}", "requests of", "images/s", "spread", "p50 (ms)", "p99 (ms)")
-    made.add_row(
+        interference = CpuInterference()
+        result = run_bench(deployment, seconds=seconds, batch=batch, images=array, engine=engine)
+        # CPU time of worker processes cannot be separated from that of other programs
+        others = interference.share() if engine.isolation == "thread" else None
+    table = console.table(f"{bundle}", "request size", "images/s", "spread", "p50 (ms)", "p99 (ms)")
+    table.add_row(
         f"{batch} images",
         f"{result.throughput:.0f}",
         console.percent(result.spread),
         f"{1000 * result.p50:.2f}",
         f"{1000 * result.p99:.2f}",
     )
-    console.out.print(made)
+    console.out.print(table)
     console.out.print(tables.utilisation_table(result))
-    for note in _doubts(result, deployment.allocation.placements, others):
+    for note in _bench_warnings(result, deployment.allocation.placements, others):
         console.warn(note)
     if engine.cascade is not None:
-        console.out.print(f"a sample was shown to {result.asked:.2f} of {len(result.members)} members, on average")
-        if given is None:
-            console.warn("random images stop a cascade at other members than real ones: --images sends yours")
-    kept = _kept(deployment, engine.isolation, result)
-    console.print_result(kept, command("serve", bundle), bench=result)
+        console.out.print(
+            f"each sample was evaluated by {result.asked:.2f} of {len(result.members)} members on average"
+        )
+        if array is None:
+            console.warn("random images end the cascade at other members than real ones: pass yours with --images")
+    record = _store_bench(deployment, engine.isolation, result)
+    console.print_result(record, command("serve", bundle), bench=result)
 
 
-def _doubts(found: BenchResult, placements: Sequence[Placement], others: float | None) -> list[str]:
-    """Return why a bench measured less than the deployment can do, each with its number.
+def _bench_warnings(result: BenchResult, placements: Sequence[Placement], others: float | None) -> list[str]:
+    """Return the reasons why a benchmark measured less than the bundle's capacity, each with its number.
 
-    `others` is the share of the CPUs that other programs took, None where it is not known.
+    `others` is the share of the CPUs that other processes used, None where it is unknown.
     """
-    lanes = max(lane.computing for lane in found.lanes) / found.seconds
-    why = allocation_view.reasons(others)
-    if found.asked >= len(found.members) and (full := found.filled(placements)) < allocation_view.FULL:
-        why.append(f"batches were {full:.0%} full: this measures smaller ones than planned")
-    if lanes < allocation_view.FULL:
-        why.append(f"the busiest lane computed {lanes:.0%} of the time: the rest went into handing over and combining")
-    return why
+    busiest = max(lane.computing for lane in result.lanes) / result.seconds
+    reasons = allocation_view.reasons(others)
+    if result.asked >= len(result.members) and (full := result.filled(placements)) < allocation_view.FULL:
+        reasons.append(f"batches were {full:.0%} full: the measured batches are smaller than planned")
+    if busiest < allocation_view.FULL:
+        reasons.append(f"the busiest worker computed {busiest:.0%} of the time; hand-over and combining took the rest")
+    return reasons
 
 
-def _kept(bundle: Bundle, isolation: str, found: BenchResult) -> str:
-    """Keep a bench in its deployment, where the report finds it; a folder that cannot be written is no error."""
+def _store_bench(bundle: Bundle, isolation: str, result: BenchResult) -> str:
+    """Store a benchmark in its bundle for the report; warn if the folder cannot be written."""
     from ripieno.library.bench_records import BenchRecord, keep_bench
 
-    figures = {name: getattr(found, name) for name in ("batch", "in_flight", "seconds", "throughput", "spread")}
+    figures = {name: getattr(result, name) for name in ("batch", "in_flight", "seconds", "throughput", "spread")}
     machine = ", ".join(sorted({d.kind for d in bundle.allocation.devices}))
     try:
         return str(
             keep_bench(
-                bundle.path, BenchRecord(time.time(), machine, isolation, p50=found.p50, p99=found.p99, **figures)
+                bundle.path, BenchRecord(time.time(), machine, isolation, p50=result.p50, p99=result.p99, **figures)
             )
         )
     except RipienoError as error:
-        console.warn(f"the bench is not kept for the report: {error}")
+        console.warn(f"the report will not show this benchmark: {error}")
         return ""
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "ripieno cascade run bundle --tolerance 0.01 --output fast-bundle", "ripieno cascade run bundle --off"
+    )
+)
 def cascade(
     run: RunArg,
-    bundle: BundlePath,
+    bundle: BundleArg,
     tolerance: Annotated[
-        float, typer.Option(help="By how much the validation cross-entropy may grow, in nats: --tolerance 0.01.")
+        float, typer.Option(help="Allowed increase of the validation cross-entropy, in nats")
     ] = TOLERANCE,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder of the new deployment; BUNDLE-cascade by default: --output quick.")
-    ] = None,
-    off: Annotated[bool, typer.Option("--off", help="Ask all members about every image again: --off.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Folder of the new bundle", show_default="BUNDLE-cascade")] = None,
+    off: Annotated[bool, typer.Option("--off", help="Remove the cascade: evaluate all members on every image")] = False,
     family: FamilyOpt = None,
 ) -> None:
-    """Ask members in turn, each only about images not yet sure, and what that saves: `ripieno cascade run bundle`."""
+    """Write a bundle with early exit and report the compute saved.
+
+    Members are evaluated in turn, each only on the images on which the mean
+    prediction of the earlier members is not confident.
+    """
     from ripieno import pipeline
 
     notes: list[str] = []
     if off and output is not None:
-        raise RipienoError("--off takes the cascade out of BUNDLE: leave --output out")
+        raise RipienoError("--off changes BUNDLE itself: leave --output out")
     with console.progress() as progress:
-        made, found = pipeline.cascade(
+        written, plan = pipeline.cascade(
             run,
             bundle,
             tolerance=None if off else tolerance,
@@ -150,33 +150,35 @@ def cascade(
         )
     for note in notes:
         console.warn(note)
-    if made.cascade is not None:
-        console.out.print(tables.cascade(found))
-        console.out.print(f"in this order: {', '.join(found.order)}", soft_wrap=True)
+    if written.cascade is not None:
+        console.out.print(tables.cascade(plan))
+        console.out.print(f"order: {', '.join(plan.order)}", soft_wrap=True)
     elif not off:
-        console.warn(f"nothing can be saved for {tolerance:g} of cross-entropy: every image is shown to all members")
-    wrote = "" if made.cascade is None and not off else made.path
-    console.print_result(wrote, command("bench", made.path), cascade=found)
+        console.warn(f"no cascade saves compute within the tolerance {tolerance:g}: all members evaluate every image")
+    wrote = "" if written.cascade is None and not off else written.path
+    console.print_result(wrote, command("bench", written.path), cascade=plan)
 
 
-@app.command()
+@app.command(
+    epilog=examples("ripieno predict bundle cat.jpg", "ripieno predict bundle photos --output predictions.csv")
+)
 def predict(
-    bundle: BundlePath,
+    bundle: BundleArg,
     images: Annotated[
         list[Path],
-        typer.Argument(help="Images, folders of images, .npy or .npz arrays, or data sets.", metavar="INPUT..."),
+        typer.Argument(help="Images, folders of images, .npy or .npz arrays, or data sets", metavar="INPUT..."),
     ],
     output: Annotated[
-        Path | None, typer.Option(help="Write the probabilities: a table as .csv, or an array as .npy.")
+        Path | None, typer.Option(help="File for the probabilities: a .csv table or a .npy array")
     ] = None,
-    top: Annotated[int, typer.Option(help="How many images to list.")] = 20,
+    top: Annotated[int, typer.Option(help="Number of images to list")] = 20,
     skip_bad: Annotated[
         bool,
-        typer.Option("--skip-bad", help="Leave out images that cannot be used, and name them."),
+        typer.Option("--skip-bad", help="Skip and name images that cannot be used"),
     ] = False,
     family: FamilyOpt = None,
 ) -> None:
-    """Class and probability of images, without a server: `ripieno predict bundle cat.jpg`."""
+    """Predict the classes of images without a server."""
     from ripieno import files, pipeline
     from ripieno.cli.predictions import check_output, write_predictions
     from ripieno.data.prediction_inputs import read_inputs
@@ -190,44 +192,14 @@ def predict(
     source = images[0] if len(images) == 1 else images
     names, array = read_inputs(source, deployment.input, Notes(console.warn), skip_bad=skip_bad)
     probabilities = pipeline.predict(deployment, array, trusted=family or ())
-    made = console.table(f"{len(names)} images", "image", "class", "probability")
+    table = console.table(f"{len(names)} images", "image", "class", "probability")
     for name, row in list(zip(names, probabilities, strict=True))[:top]:
-        made.add_row(name, deployment.classes[int(row.argmax())], f"{row.max():.4f}")
-    console.out.print(made)
+        table.add_row(name, deployment.classes[int(row.argmax())], f"{row.max():.4f}")
+    console.out.print(table)
     if output is not None:
         write_predictions(output, names, deployment.classes, probabilities)
-    answers = [
+    predictions = [
         {"image": name, "class": deployment.classes[int(row.argmax())], "probability": float(row.max())}
         for name, row in zip(names, probabilities, strict=True)
     ]
-    console.print_result(output or "", command("serve", bundle), predictions=answers)
-
-
-@app.command()
-def doctor() -> None:
-    """What this machine has and what is not installed: `ripieno doctor`."""
-    from ripieno import pipeline
-
-    found = pipeline.doctor()
-    made = console.table("devices", "device", "kind", "cores", "GiB")
-    for device in found.devices:
-        made.add_row(device.name, device.kind, str(len(device.cores)), f"{device.memory / 2**30:.1f}")
-    console.out.print(made)
-    parts = console.table(f"ripieno on Python {platform.python_version()}", "part", "version", "brought by")
-    for part, version in found.parts.items():
-        parts.add_row(part, version or Text("not installed", style="yellow"), f"ripieno[{EXTRAS[part]}]")
-    console.out.print(parts)
-    if found.missing:
-        console.say(f"to add what is missing: pip install 'ripieno[{','.join(found.missing)}]'")
-    console.print_result("", "ripieno demo", devices=found.devices, parts=found.parts, missing=found.missing)
-
-
-@app.command()
-def demo(
-    run: Annotated[Path, typer.Option(help="Folder of the run; it must be new or a demo's.")] = Path("demo-run"),
-    trials: Annotated[int, typer.Option(help="Configurations to try.")] = 30,
-) -> None:
-    """The whole flow on 1,797 handwritten digits, in a few minutes: `ripieno demo`."""
-    from ripieno.cli.demo import run_demo
-
-    run_demo(run, trials)
+    console.print_result(output or "", command("serve", bundle), predictions=predictions)

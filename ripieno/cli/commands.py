@@ -1,4 +1,4 @@
-"""What every verb has: `--json` for scripts, `--quiet` for those who want the result alone."""
+"""Parts common to all commands: the options `--json` and `--quiet`, the order in the help, and examples."""
 
 from __future__ import annotations
 
@@ -16,57 +16,66 @@ OUTPUT_OPTIONS = {
         bool,
         typer.Option(
             "--json",
-            help="One JSON object on standard output; all else goes to standard error.",
+            help="Print one JSON object to standard output, all else to standard error",
             rich_help_panel="Output",
         ),
     ],
     "quiet": Annotated[
         bool,
-        typer.Option("--quiet", help="Results and errors, nothing else.", rich_help_panel="Output"),
+        typer.Option("--quiet", help="Print only results and errors", rich_help_panel="Output"),
     ],
 }
 
 
 STAGES = {
-    "A library of networks": ("tune", "import", "measure", "show", "evict"),
-    "An ensemble": ("select", "front"),
-    "A deployment": ("allocate", "explain", "bench", "cascade", "predict", "export"),
-    "A server": ("serve", "deploy", "top"),
-    "And": ("report", "doctor", "demo"),
+    "Library": ("tune", "import", "measure", "show", "evict"),
+    "Ensemble": ("select", "front"),
+    "Bundle": ("allocate", "explain", "bench", "cascade", "predict", "export"),
+    "Server": ("serve", "deploy", "top"),
+    "Other": ("report", "doctor", "demo"),
 }
-"""The verbs in the order of the flow, under the heads that the help shows them by."""
-_ORDER = [verb for verbs in STAGES.values() for verb in verbs]
+"""The commands in the order of the workflow, by their headings in the help."""
+_ORDER = [name for names in STAGES.values() for name in names]
+
+
+def examples(*lines: str) -> str:
+    """Return the epilog of a command that shows `lines`: commands to copy, or comments that begin with `#`."""
+    return "\n".join(("Examples:" if len(lines) > 1 else "Example:", *lines))
 
 
 class CommandGroup(typer.Typer):
-    """An application whose every command takes `--json` and `--quiet`, and stands at its place in the flow."""
+    """A typer application that sorts its commands by stage and gives each `--json` and `--quiet`."""
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
-        """Register a verb; see typer."""
+        """Register a command; see typer. The first line of the docstring loses its full stop in the help."""
 
         def decorate(function: Callable[..., None]) -> Callable[..., None]:
-            verb = name or function.__name__
-            stage = next(stage for stage, verbs in STAGES.items() if verb in verbs)
-            super(CommandGroup, self).command(verb, rich_help_panel=stage, **settings)(_with_output_options(function))
-            self.registered_commands.sort(key=lambda one: _ORDER.index(one.name or ""))
+            command_name = name or function.__name__
+            stage = next(stage for stage, names in STAGES.items() if command_name in names)
+            summary, newline, body = (inspect.getdoc(function) or "").partition("\n")
+            settings.setdefault("help", summary.removesuffix(".") + newline + body)
+            settings.setdefault("rich_help_panel", stage)
+            super(CommandGroup, self).command(command_name, **settings)(_with_output_options(function))
+            self.registered_commands.sort(key=lambda registered: _ORDER.index(registered.name or ""))
             return function
 
         return decorate
 
 
 def _with_output_options(function: Callable[..., None]) -> Callable[..., None]:
-    """`function` with the options added that say how it speaks."""
+    """Return `function` with the options of `OUTPUT_OPTIONS` added."""
 
     @functools.wraps(function)
-    def verb(json: bool, quiet: bool, **options: Any) -> None:
+    def wrapper(json: bool, quiet: bool, **options: Any) -> None:
         console.set_output_mode(json, quiet)
         function(**options)
 
-    own = inspect.signature(function, eval_str=True)
+    signature = inspect.signature(function, eval_str=True)
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
         for name, annotation in OUTPUT_OPTIONS.items()
     ]
-    verb.__signature__ = own.replace(parameters=[*own.parameters.values(), *added])  # type: ignore[attr-defined]
-    verb.__annotations__ = {**function.__annotations__, **OUTPUT_OPTIONS}
-    return verb
+    parameters = [*signature.parameters.values(), *added]
+    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {**function.__annotations__, **OUTPUT_OPTIONS}
+    return wrapper

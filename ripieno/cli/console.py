@@ -1,7 +1,7 @@
-"""How the command line speaks: results on standard output, progress and errors on standard error.
+"""Output of the command line: results on standard output, progress and errors on standard error.
 
-With `--json` standard output is one JSON object and all that people read goes to standard error; with `--quiet` there
-are results and errors only. Without a terminal there are lines instead of bars, and no line is cut.
+With `--json` standard output is one JSON object and all text goes to standard error. With `--quiet` only results and
+errors are printed. Without a terminal, lines replace bars and no line is cut.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ripieno.cli.layout import FittingTable, PlainConsole, visible
 from ripieno.errors import BrokenFileWarning
 
 WIDTH = 1000
-"""Columns without a terminal: a row stays in one line for a reader that is a file or a pipe."""
+"""Columns without a terminal: a row stays on one line in a file or a pipe."""
 
 out = PlainConsole(width=None if sys.stdout.isatty() else WIDTH)
 log = PlainConsole(width=None if sys.stderr.isatty() else WIDTH, stderr=True)
 
-WORDS = frozenset({"member", "device", "devices", "kind", "class", "for", "version", "brought by"})
-"""Columns that hold words, wherever they stand in a table."""
+TEXT_COLUMNS = frozenset({"member", "device", "devices", "kind", "class", "dominated by", "version", "extra"})
+"""Columns of text, aligned left; the first column of a table is one too."""
 
 LINE_EVERY = 5.0
 """Seconds between lines of progress without a terminal."""
@@ -44,67 +44,67 @@ class _OutputMode:
 
 
 output_mode = _OutputMode()
-"""How this call was asked to speak."""
+"""The output mode of this process."""
 
 
 def set_output_mode(json: bool, quiet: bool) -> None:
-    """Speak as asked from here on."""
+    """Set the output mode."""
     output_mode.json, output_mode.quiet = json, quiet
     log.quiet, out.quiet = quiet, quiet and json
-    out.file = sys.stderr if json else sys.stdout  # with --json, standard output is for the object
+    out.file = sys.stderr if json else sys.stdout  # with --json, standard output holds only the object
 
 
 def is_interactive() -> bool:
-    """Whether standard error is a terminal that can redraw what it shows."""
+    """Return whether standard error is a terminal that can redraw."""
     return log.is_terminal and not log.is_dumb_terminal and not log.quiet
 
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A callback (what, done, total): a bar on a terminal, a line now and then without one."""
+    """Yield a callback (stage, done, total): a bar on a terminal, a line every `LINE_EVERY` seconds without one."""
     if not is_interactive():
-        yield _lines()
+        yield _line_printer()
         return
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=log) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def show(what: str, done: int, total: int) -> None:
-            # one bar a stage: what stands before the colon names it, what follows says how it stands
-            name = what.partition(":")[0]
+        def show(stage: str, done: int, total: int) -> None:
+            # one bar per stage: the text before the colon is its name, the text after it its state
+            name = stage.partition(":")[0]
             if name not in tasks:
-                tasks[name] = bars.add_task(what, total=total)
-            bars.update(tasks[name], description=what, completed=done, total=total)
+                tasks[name] = bars.add_task(stage, total=total)
+            bars.update(tasks[name], description=stage, completed=done, total=total)
 
         yield show
 
 
-def _lines() -> Callable[[str, int, int], None]:
+def _line_printer() -> Callable[[str, int, int], None]:
     last: dict[str, float] = {}
 
-    def show(what: str, done: int, total: int) -> None:
-        name, now = what.partition(":")[0], time.monotonic()
+    def show(stage: str, done: int, total: int) -> None:
+        name, now = stage.partition(":")[0], time.monotonic()
         if done >= total or now - last.get(name, 0.0) >= LINE_EVERY:
             last[name] = now
-            log.print(f"{what} {done}/{total}")
+            log.print(f"{stage} {done}/{total}")
 
     return show
 
 
 def table(title: str, *columns: str) -> Table:
-    """A table of numbers, but for its first column and those named in `WORDS`."""
-    made = FittingTable(
+    """Return an empty table; columns are aligned right, the first and those of `TEXT_COLUMNS` left."""
+    empty = FittingTable(
         title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
     )
     for number, column in enumerate(columns):
-        made.add_column(column, justify="right" if number and column not in WORDS else "left", no_wrap=True)
-    return made
+        empty.add_column(column, justify="right" if number and column not in TEXT_COLUMNS else "left", no_wrap=True)
+    return empty
 
 
 def print_result(
     wrote: str | Path | Sequence[str | Path], next_command: str, detail: str = "", **result: object
 ) -> None:
-    """The last lines of every verb: what it wrote and the next command to type; with `--json`, the `result` as well."""
+    """Print the last lines of a command: the paths it wrote and the next command; with `--json` the `result` too."""
     paths = [str(path) for path in ([wrote] if isinstance(wrote, str | Path) else wrote) if str(path)]
     if output_mode.json:
         print_json({**result, "wrote": paths, "next": next_command})
@@ -115,7 +115,7 @@ def print_result(
 
 
 def say(*parts: str | tuple[str, str]) -> None:
-    """Print a result in one line: texts, or texts with a style."""
+    """Print a result on one line; a part is a text, or a text with a style."""
     out.print(_styled(*parts), soft_wrap=True)
 
 
@@ -126,25 +126,25 @@ def _styled(*parts: str | tuple[str, str]) -> Text:
 
 @contextmanager
 def announcing() -> Iterator[None]:
-    """Go on when what the block writes cannot be written: a closed pipe or a full disk must not end a server."""
+    """Ignore write errors of the block: a closed pipe or a full disk must not end a server."""
     try:
         yield
-    except (OSError, SystemExit):  # rich leaves by SystemExit when a pipe is closed
-        with open(os.devnull, "w") as nowhere:
+    except (OSError, SystemExit):  # rich raises SystemExit for a closed pipe
+        with open(os.devnull, "w") as null:
             for stream in (sys.stdout, sys.stderr):
                 try:
                     stream.flush()
-                except OSError:  # it would fail again at the end of the process
-                    os.dup2(nowhere.fileno(), stream.fileno())
+                except OSError:  # it would fail again when the process exits
+                    os.dup2(null.fileno(), stream.fileno())
 
 
 def status(text: str) -> Status:
-    """What is going on, shown on a terminal while the block runs."""
+    """Return a status line that a terminal shows while the block runs."""
     return log.status(_styled(text))
 
 
 def print_json(fields: dict[str, object]) -> None:
-    """The one object of `--json`."""
+    """Print the object of `--json`."""
     from ripieno.files import to_json
 
     sys.stdout.write(to_json(fields).decode())
@@ -152,24 +152,24 @@ def print_json(fields: dict[str, object]) -> None:
 
 
 def warn(text: str) -> None:
-    """What is good to know and stops nothing."""
+    """Print a note: the command continues."""
     log.print(f"note: {text}", soft_wrap=True)
 
 
 @contextmanager
 def warnings_as_notes() -> Iterator[None]:
-    """Tell of a run's broken files as notes, each once; other warnings as Python does."""
-    told: set[str] = set()
+    """Print warnings about broken files of a run as notes, each once; others stay Python's."""
+    printed: set[str] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("always", BrokenFileWarning)
-        warnings.filterwarnings("ignore", module="PIL")  # of pictures that it reads all the same
-        others = warnings.showwarning
+        warnings.filterwarnings("ignore", module="PIL")  # about images that it reads nevertheless
+        show_other = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
             if not issubclass(category, BrokenFileWarning):
-                others(message, category, *rest, **named)
-            elif str(message) not in told:
-                told.add(str(message))
+                show_other(message, category, *rest, **named)
+            elif str(message) not in printed:
+                printed.add(str(message))
                 warn(str(message))
 
         warnings.showwarning = show
@@ -177,7 +177,7 @@ def warnings_as_notes() -> Iterator[None]:
 
 
 def print_error(message: str, code: int) -> int:
-    """An error in one line, to be seen however quiet it should be; gives back the exit code."""
+    """Print an error on one line, even with `--quiet`; return the exit code."""
     log.quiet = False
     log.print(_styled(("error:", "bold red"), f" {message}"), soft_wrap=True)
     if output_mode.json:
@@ -187,9 +187,9 @@ def print_error(message: str, code: int) -> int:
 
 
 def print_interrupted(resume: str, code: int) -> int:
-    """Ctrl-C: nothing is lost, and this command goes on; gives back the exit code."""
+    """Print the command `resume` that continues after Ctrl-C; return the exit code."""
     log.quiet = False
-    text = _styled(("stopped.", "yellow"), " What is finished is kept; to go on: ", (resume, "bold cyan"))
+    text = _styled(("stopped.", "yellow"), " Finished work is kept. Resume with: ", (resume, "bold cyan"))
     log.print(text, soft_wrap=True)
     if output_mode.json:
         print_json({"error": "stopped", "code": code, "next": resume})
@@ -197,10 +197,10 @@ def print_interrupted(resume: str, code: int) -> int:
 
 
 def number(value: float | None, form: str = ".4g") -> str:
-    """`value` formatted, a dash when there is none."""
+    """Return `value` formatted, a dash for None."""
     return "-" if value is None else format(value, form)
 
 
 def percent(value: float | None) -> str:
-    """A share as percent with two digits."""
+    """Return a share as percent with two decimals, a dash for None."""
     return "-" if value is None else f"{100 * value:.2f} %"

@@ -1,4 +1,4 @@
-"""The whole flow on real handwritten digits: search, costs, selection, allocation, a server and a client."""
+"""The whole workflow on real handwritten digits: search, costs, selection, allocation, a server and a client."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from ripieno.types import Bundle, Ensemble
 
 EPOCHS = 9
 SERVED_SECONDS = 2.0
-"""How long each ensemble is asked over HTTP."""
+"""Seconds for which each ensemble is measured over HTTP."""
 
 
 def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images (1797, 8, 8, 1) in 0..255 and labels (1797,) of the digits that scikit-learn ships."""
+    """Return the digits of scikit-learn: images (1797, 8, 8, 1) in 0..255 and labels (1797,)."""
     loaded = require("sklearn.datasets").load_digits()
     images = np.rint(loaded.images * (255 / 16)).astype(np.uint8)[..., None]
     return images, loaded.target.astype(np.int64)
 
 
 def run_demo(run: Path, trials: int) -> None:
-    """Run the demo in the folder `run`; interrupted, the same call goes on. Raises RipienoError when a check fails."""
+    """Run or resume the demo in the folder `run`. Raises RipienoError if a check fails."""
     if trials < 5:
-        raise RipienoError(f"trials {trials}: the demo needs at least 5 to have something to choose from")
+        raise RipienoError(f"trials {trials}: the demo needs at least 5 to select from")
     if run.is_dir() and any(run.iterdir()) and not (run / "dataset" / "dataset.json").exists():
-        raise RipienoError(f"{run} is not empty and holds no demo: give a new folder with --run")
+        raise RipienoError(f"{run} is not empty and not of an earlier demo: pass a new folder with --run")
     began = time.monotonic()
     say = console.say
     with console.progress() as progress:
-        say(("1. search", "bold"), f" {trials} configurations by asynchronous Hyperband; every network is kept")
+        say(("1. search", "bold"), f" {trials} configurations with asynchronous Hyperband; every network is kept")
         with progress_callback() as watch:
             library = pipeline.tune(
                 digits(),
@@ -65,20 +65,23 @@ def run_demo(run: Path, trials: int) -> None:
         ensembles = pipeline.select(library, budgets, prune=0.25, progress=progress)
         baselines = _baselines(library, {m: p.cost for m, p in profiles.items()}, progress)
         middle = ensembles[1]
-        say(("4. allocate", "bold"), f" {middle.name} to this machine: planned from the profiles, confirmed by benches")
+        say(
+            ("4. allocate", "bold"),
+            f" {middle.name} to this machine: planned from the profiles, confirmed by benchmarks",
+        )
         bundle = pipeline.allocate(library, middle, max_benches=12, progress=progress)
-        say(("5. serve", "bold"), " each on loopback and send it the test images over HTTP")
-        rates = {middle.name: _served(bundle, library)}
+        say(("5. serve", "bold"), " each ensemble on loopback and send it the test images over HTTP")
+        rates = {middle.name: _serve_and_measure(bundle, library)}
         for other in (*baselines, ensembles[0], ensembles[2]):
             progress("serving", len(rates), 5)
             placed = pipeline.allocate(library, other, max_benches=0, progress=progress)
-            rates[other.name] = _served(placed, library)
+            rates[other.name] = _serve_and_measure(placed, library)
         progress("serving", 5, 5)
-    made = console.table(
+    results = console.table(
         "on the test images", "", "accuracy", "cross-entropy", "cost (s)", "members", "served images/s"
     )
     for ensemble in (*baselines, *ensembles):
-        made.add_row(
+        results.add_row(
             ensemble.name,
             console.percent(ensemble.losses["test_accuracy"]),
             f"{ensemble.losses['test_cross_entropy']:.4f}",
@@ -91,17 +94,17 @@ def run_demo(run: Path, trials: int) -> None:
     with console.progress() as progress:
         written = report(library, progress=progress)
     say()
-    console.out.print(made)
-    say(f"served predictions equal the engine's and the plain average's; {time.monotonic() - began:.0f} s in all\n")
-    say("the same by hand:")
-    for line in _by_hand(run, budgets, middle.name):
+    console.out.print(results)
+    say(f"served predictions equal the engine's and the plain average; {time.monotonic() - began:.0f} s in total\n")
+    say("the same step by step:")
+    for line in _step_by_step(run, budgets, middle.name):
         say("  ", (line, "bold cyan"))
     console.print_result(
         [run, written], shell("open", written), ensembles=[*baselines, *ensembles], images_per_second=rates
     )
 
 
-def _by_hand(run: Path, budgets: list[float], ensemble: str) -> list[str]:
+def _step_by_step(run: Path, budgets: list[float], ensemble: str) -> list[str]:
     options = f"--space resnet-tiny --epochs {EPOCHS} --trials 30 --split 0.6,0.2,0.2"
     return [
         f"{command('tune', run / 'dataset', run='my-run')} {options}",
@@ -116,19 +119,19 @@ def _by_hand(run: Path, budgets: list[float], ensemble: str) -> list[str]:
 
 
 def _baselines(library: Library, costs: dict[str, float], progress: pipeline.ProgressFunction) -> list[Ensemble]:
-    """The best single network and the plain mean of the five best, among those measured."""
+    """Return the best single network and the plain mean of the five best, of those measured."""
     ranked = sorted(costs, key=lambda m: (library.member(m).losses["valid_cross_entropy"], m))
-    made = []
+    baselines = []
     for name, members in (("best-single", ranked[:1]), ("top-5-mean", ranked[:5])):
         cost = {"seconds": sum(costs[m] for m in members)}
         weights = (1 / len(members),) * len(members)
-        made.append(Ensemble(name, tuple(members), weights, name, budget=cost, cost=cost, losses={}))
-    evaluate(library, sorted({m for e in made for m in e.members}), progress)
-    return [dataclasses.replace(e, losses=pipeline.ensemble_losses(library, e)) for e in made]
+        baselines.append(Ensemble(name, tuple(members), weights, name, budget=cost, cost=cost, losses={}))
+    evaluate(library, sorted({m for e in baselines for m in e.members}), progress)
+    return [dataclasses.replace(e, losses=pipeline.ensemble_losses(library, e)) for e in baselines]
 
 
-def _served(bundle: Bundle, library: Library) -> float:
-    """Images per second over HTTP; checks that answers equal the engine's and the plain average of the members'."""
+def _serve_and_measure(bundle: Bundle, library: Library) -> float:
+    """Return images per second over HTTP, after checks against the engine and the plain average of the members."""
     from ripieno.server import start_in_thread
     from ripieno.server.client import infer
 
@@ -139,17 +142,17 @@ def _served(bundle: Bundle, library: Library) -> float:
     engine = pipeline.predict(bundle, images)
     with start_in_thread(bundle) as server:
         served = infer(server.url, images)
-        _must_equal(bundle, "the engine's", served, engine)
-        _must_equal(bundle, "the plain average's", served, average)
-        answered, began = 0, time.perf_counter()
-        while (passed := time.perf_counter() - began) < SERVED_SECONDS:
-            answered += len(infer(server.url, images))
-    return answered / passed
+        _check_equal(bundle, "those of the engine", served, engine)
+        _check_equal(bundle, "the plain average", served, average)
+        count, began = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - began) < SERVED_SECONDS:
+            count += len(infer(server.url, images))
+    return count / elapsed
 
 
-def _must_equal(bundle: Bundle, whose: str, served: NDArray[Any], other: NDArray[Any]) -> None:
+def _check_equal(bundle: Bundle, reference: str, served: NDArray[Any], other: NDArray[Any]) -> None:
     if not np.allclose(served, other, atol=1e-5):
         worst = float(np.abs(served - other).max())
         raise RipienoError(
-            f"{bundle.ensemble.name}: served predictions differ from {whose} by {worst:.2g}: a bug, report it"
+            f"{bundle.ensemble.name}: served predictions differ from {reference} by {worst:.2g}: please report this bug"
         )

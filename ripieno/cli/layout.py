@@ -1,4 +1,4 @@
-"""Tables that fit their console without cutting a cell, and text of others that cannot act on a terminal."""
+"""Tables that fit their console without cutting cells, and escaping of text that could control a terminal."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from rich.table import Table
 from rich.text import Text
 
 GAP = "  "
-"""Between the facts of a row that has lines of its own, and before them."""
+"""Separator and indent of the cells of a row that is printed as lines."""
 BREAK = re.compile(r" |(?<=\w{3}[-/])(?=\w{3})")
-"""Where a header may go on in the next line."""
+"""Positions at which a header may be broken."""
 
 
 def visible(text: str) -> str:
-    """`text` with what cannot be printed (escape sequences, bytes that are no UTF-8) written out."""
+    """Return `text` with unprintable characters (escape sequences, invalid UTF-8) escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 class PlainConsole(Console):
-    """A console that prints strings as they are: square brackets, colons and control characters are no commands."""
+    """Console that prints strings verbatim: no markup, no emoji, no control characters."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **settings)
@@ -38,7 +38,7 @@ class PlainConsole(Console):
 
 
 class FittingTable(Table):
-    """A table that cuts nothing: on a narrow console headers are broken; where that is not enough each row gets lines.
+    """Table without cut cells: a narrow console breaks headers, a narrower one prints each row as lines.
 
     Cells are not wrapped inside a table, so that an id can be copied.
     """
@@ -55,37 +55,36 @@ class FittingTable(Table):
         return self.__rich_measure__(console, options.update_width(10**6)).maximum
 
     def _narrow(self) -> FittingTable:
-        made = copy.copy(self)
-        made.columns = [copy.copy(column) for column in self.columns]
-        for column in made.columns:
+        narrow = copy.copy(self)
+        narrow.columns = [copy.copy(column) for column in self.columns]
+        for column in narrow.columns:
             widest = max(
                 (cell_len(cell.plain if isinstance(cell, Text) else str(cell)) for cell in column.cells), default=0
             )
             column.header = _broken(str(column.header), widest)
-        made.padding = (0, 1, 0, 0)
-        return made
+        narrow.padding = (0, 1, 0, 0)
+        return narrow
 
     def _rows_as_lines(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
-        """Yield each row as its first cell on a line, and beneath it the others with their headers."""
+        """Yield each row: its first cell on one line, the other cells with their headers below."""
         if self.title:
             yield Text(visible(str(self.title)), style="bold", overflow="fold")
-        first, *others = self.columns
-        names = [str(column.header) for column in others]
-        for row in zip(*(column.cells for column in (first, *others)), strict=True):
+        names = [str(column.header) for column in self.columns[1:]]
+        for row in zip(*(column.cells for column in self.columns), strict=True):
             head, *cells = (cell if isinstance(cell, Text) else console.render_str(str(cell)) for cell in row)
             if head.plain:
                 yield Text.assemble(head, overflow="fold")
-            facts = [
+            labelled = [
                 Text.assemble((f"{name} ", "dim"), cell) if name else cell
                 for name, cell in zip(names, cells, strict=True)
                 if cell.plain
             ]
-            for line in _packed(facts, options.max_width - len(GAP)):
+            for line in _pack(labelled, options.max_width - len(GAP)):
                 yield Padding(line, (0, 0, 0, len(GAP)), expand=False)
 
 
 def _broken(header: str, width: int) -> str:
-    """Return `header` in as many lines as fit `width`, or its longest part where that is wider."""
+    """Return `header` broken into lines of at most `width`, or of its longest part where that is wider."""
     parts = BREAK.split(header)
     gaps = ["", *(" " if match.group() else "" for match in BREAK.finditer(header))]
     width = max(width, *map(cell_len, parts))
@@ -98,13 +97,13 @@ def _broken(header: str, width: int) -> str:
     return "\n".join(lines)
 
 
-def _packed(facts: list[Text], width: int) -> Iterator[Text]:
-    """Yield lines of as many of `facts` as fit `width`; one that is longer is wrapped where it is printed."""
+def _pack(cells: list[Text], width: int) -> Iterator[Text]:
+    """Yield lines of `cells` filled up to `width`; a longer cell is wrapped when it is printed."""
     line = Text(overflow="fold")
-    for fact in facts:
-        if line.plain and cell_len(line.plain) + len(GAP) + cell_len(fact.plain) > width:
+    for cell in cells:
+        if line.plain and cell_len(line.plain) + len(GAP) + cell_len(cell.plain) > width:
             yield line
             line = Text(overflow="fold")
-        line = Text.assemble(line, GAP if line.plain else "", fact, overflow="fold")
+        line = Text.assemble(line, GAP if line.plain else "", cell, overflow="fold")
     if line.plain:
         yield line

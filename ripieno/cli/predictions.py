@@ -1,4 +1,4 @@
-"""Files of predictions: probabilities as `.npy`, or a `.csv` table with a row an image."""
+"""Files of predictions: probabilities as `.npy`, or a `.csv` table with a row per image."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ SUFFIXES = (".npy", ".csv")
 
 
 def check_output(path: Path | None) -> None:
-    """Raise RipienoError unless `path` is None or has a name that says how predictions are written."""
+    """Raise RipienoError unless `path` is None or a file name with one of `SUFFIXES`."""
     if path is not None and path.suffix.lower() not in SUFFIXES:
         raise RipienoError(f"cannot write predictions to {path}: its name must end in {' or '.join(SUFFIXES)}")
     if path is not None and path.is_dir():
-        raise RipienoError(f"cannot write predictions to {path}: it is a folder; name a file")
+        raise RipienoError(f"cannot write predictions to {path}: it is a folder, give a file")
 
 
 def write_predictions(
     path: Path, names: Sequence[str], classes: Sequence[str], probabilities: NDArray[np.float32]
 ) -> None:
-    """Write probabilities (samples, classes) to `path`, which `check_output` has passed.
+    """Write probabilities (samples, classes) to `path`, which has passed `check_output`.
 
-    A `.csv` has the columns `file`, `prediction`, `probability` and one a class, named as the class. Raises
-    RipienoError when it cannot be written.
+    A `.csv` has the columns `file`, `prediction`, `probability` and one per class with its name. Raises
+    RipienoError when the file cannot be written.
     """
     if path.suffix.lower() == ".npy":
         files.write_array(path, probabilities)

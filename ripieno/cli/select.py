@@ -1,4 +1,4 @@
-"""The verbs that choose: select, front."""
+"""The commands select and front."""
 
 from __future__ import annotations
 
@@ -7,40 +7,46 @@ from typing import Annotated
 import typer
 
 from ripieno.cli import console, parsing, tables
-from ripieno.cli.app import Devices, FamilyOpt, RunArg, app
+from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, app
+from ripieno.cli.commands import examples
 from ripieno.commands import command
 from ripieno.selection.validation import Loss, Method
 from ripieno.types import Combiner
 
-MethodOption = Annotated[
-    str, typer.Option("--method", help="`smobf`, `swap`, `forward`, `replacement`, `top-k`, `best` or `exact`.")
+MethodOpt = Annotated[
+    str, typer.Option("--method", help="Method: smobf, swap, forward, replacement, top-k, best or exact")
 ]
-Prune = Annotated[float, typer.Option(help="Look at the best share of the library, at least 20 members.")]
-LossOption = Annotated[str, typer.Option("--loss", help="`cross-entropy`, `accuracy`, `macro-f1`: what is minimised.")]
-CombinerOption = Annotated[str, typer.Option("--combiner", help="`mean`, `vote` or `median`.")]
+PruneOpt = Annotated[
+    float, typer.Option("--prune", help="Share of the library to consider, best first; at least 20 members")
+]
+LossOpt = Annotated[str, typer.Option("--loss", help="Loss to minimise: cross-entropy, accuracy or macro-f1")]
+CombinerOpt = Annotated[str, typer.Option("--combiner", help="Combiner: mean, vote or median")]
 
 
-@app.command()
+@app.command(epilog=examples("ripieno select run --budget 5 20", "ripieno select run --budget seconds=20 memory=4GiB"))
 def select(
     run: RunArg,
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     budget: Annotated[
         list[str] | None,
         typer.Option(
-            help="Seconds all members together may need for 2,000 images; several may follow. "
-            "Or one with several bounds: seconds=20 memory=4GiB (also latency, parameters, flops, or your own).",
+            help="Budgets in seconds per 2,000 images, or one budget of KIND=BOUND pairs",
             metavar="B...",
         ),
     ] = None,
-    method: MethodOption = "smobf",
-    prune: Prune = 0.2,
-    size: Annotated[int | None, typer.Option(help="How many members.")] = None,
-    loss: LossOption = "cross-entropy",
-    combiner: CombinerOption = "mean",
-    device: Devices = "cpu",
+    method: MethodOpt = "smobf",
+    prune: PruneOpt = 0.2,
+    size: Annotated[int | None, typer.Option(help="Number of members")] = None,
+    loss: LossOpt = "cross-entropy",
+    combiner: CombinerOpt = "mean",
+    device: DeviceOpt = "cpu",
     family: FamilyOpt = None,
 ) -> None:
-    """Choose the most accurate ensemble for each budget: `ripieno select run --budget 5 20`."""
+    """Select the most accurate ensemble for each budget.
+
+    A budget bounds the total cost of all members. Kinds of cost are seconds,
+    memory, latency, parameters, flops and your own.
+    """
     from ripieno import pipeline
 
     notes: list[str] = []
@@ -66,25 +72,27 @@ def select(
     console.print_result(wrote, following, ensembles=ensembles)
 
 
-@app.command()
+@app.command(epilog=examples("ripieno front run"))
 def front(
     run: RunArg,
-    kind: Annotated[str | None, typer.Option(help="Kind of cost: seconds, memory, latency, parameters, flops.")] = None,
-    points: Annotated[int, typer.Option(help="Budgets that the sweep tries.")] = 20,
-    method: MethodOption = "smobf",
-    prune: Prune = 0.2,
-    loss: LossOption = "cross-entropy",
-    combiner: CombinerOption = "mean",
-    device: Devices = "cpu",
+    kind: Annotated[
+        str | None, typer.Option(help="Kind of cost: seconds, memory, latency, parameters or flops")
+    ] = None,
+    points: Annotated[int, typer.Option(help="Number of budgets to try")] = 20,
+    method: MethodOpt = "smobf",
+    prune: PruneOpt = 0.2,
+    loss: LossOpt = "cross-entropy",
+    combiner: CombinerOpt = "mean",
+    device: DeviceOpt = "cpu",
     family: FamilyOpt = None,
 ) -> None:
-    """The best ensemble for every budget, in one sweep: `ripieno front run`."""
+    """Find the best ensemble for every budget in one sweep."""
     from ripieno import pipeline
     from ripieno.selection import round_budget
 
     notes: list[str] = []
     with console.progress() as progress:
-        found = pipeline.front(
+        result = pipeline.front(
             run,
             kind=kind,
             points=points,
@@ -99,8 +107,8 @@ def front(
         )
     for note in notes:
         console.warn(note)
-    console.out.print(tables.ensembles(found.ensembles, pipeline.metric_of(pipeline.open_run(run)), found.kind))
-    middle = found.ensembles[len(found.ensembles) // 2].cost[found.kind]
+    console.out.print(tables.ensembles(result.ensembles, pipeline.metric_of(pipeline.open_run(run)), result.kind))
+    middle = result.ensembles[len(result.ensembles) // 2].cost[result.kind]
     bound = f"{round_budget(middle, 3):g}"
-    bound = bound if found.kind == "seconds" else f"{found.kind}={bound}"
-    console.print_result(f"{run}/front.json", command("select", run, budget=bound), front=found)
+    bound = bound if result.kind == "seconds" else f"{result.kind}={bound}"
+    console.print_result(f"{run}/front.json", command("select", run, budget=bound), front=result)

@@ -1,4 +1,4 @@
-"""The verbs on a server: serve, deploy, top."""
+"""The commands on a server: serve, deploy and top."""
 
 from __future__ import annotations
 
@@ -16,64 +16,69 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ripieno.cli import console
-from ripieno.cli.app import BundlePath, FamilyOpt, app
-from ripieno.cli.bundle import Isolation, known_isolation
+from ripieno.cli import console, parsing
+from ripieno.cli.app import BundleArg, FamilyOpt, IsolationOpt, app
+from ripieno.cli.commands import examples
 from ripieno.commands import command, shell
 from ripieno.durations import check_duration
 from ripieno.errors import RipienoError
 
 TokenOpt = Annotated[
-    str | None, typer.Option(envvar="RIPIENO_TOKEN", help="Token that requests carry; better given in the variable.")
+    str | None,
+    typer.Option(
+        "--token", envvar="RIPIENO_TOKEN", help="Token that requests must carry; safer in the environment variable"
+    ),
 ]
 TracingOpt = Annotated[
     bool,
-    typer.Option("--traces", help="Send OpenTelemetry traces to where the variable OTEL_EXPORTER_OTLP_ENDPOINT says."),
+    typer.Option("--traces", help="Send OpenTelemetry traces to the URL in OTEL_EXPORTER_OTLP_ENDPOINT"),
 ]
 
-Host = Annotated[str, typer.Option(help="Address to listen on; only this machine unless told otherwise.")]
-Port = Annotated[int, typer.Option(help="Port; 0 takes a free one.")]
-GrpcPort = Annotated[int | None, typer.Option(help="Serve gRPC too, on this port; 0 takes a free one.")]
-Certificate = Annotated[Path | None, typer.Option(help="Certificate chain (PEM): serve over TLS.")]
-KeyOpt = Annotated[Path | None, typer.Option(help="Its private key (PEM).")]
-Log = Annotated[bool, typer.Option("--log", help="Log requests to standard error, a JSON object a line.")]
+HostOpt = Annotated[str, typer.Option("--host", help="Address to listen on; the default accepts only this machine")]
+PortOpt = Annotated[int, typer.Option("--port", help="Port to listen on; 0 takes a free one")]
+GrpcPortOpt = Annotated[int | None, typer.Option("--grpc-port", help="Port to serve gRPC on; 0 takes a free one")]
+CertificateOpt = Annotated[Path | None, typer.Option("--certificate", help="Certificate chain (PEM) to serve over TLS")]
+KeyOpt = Annotated[Path | None, typer.Option("--key", help="Private key of the certificate (PEM)")]
+LogOpt = Annotated[bool, typer.Option("--log", help="Log requests to standard error, one JSON object per line")]
 
 
-@app.command()
+@app.command(epilog=examples("ripieno serve bundle", "ripieno serve birds=bundle-1 cats=bundle-2 --port 9000"))
 def serve(
     bundle: Annotated[
-        list[str], typer.Argument(help="The deployment's folder; several as NAME=FOLDER.", metavar="BUNDLE...")
+        list[str], typer.Argument(help="Folder of the bundle; several as NAME=FOLDER", metavar="BUNDLE...")
     ],
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
-    grpc_port: GrpcPort = None,
-    isolation: Isolation = "auto",
+    host: HostOpt = "127.0.0.1",
+    port: PortOpt = 8000,
+    grpc_port: GrpcPortOpt = None,
+    isolation: IsolationOpt = "auto",
     token: TokenOpt = None,
-    certificate: Certificate = None,
+    certificate: CertificateOpt = None,
     key: KeyOpt = None,
-    log: Log = False,
+    log: LogOpt = False,
     traces: TracingOpt = False,
     family: FamilyOpt = None,
 ) -> None:
-    """Serve a deployment by the Open Inference Protocol v2: `ripieno serve bundle`."""
+    """Serve a bundle with the Open Inference Protocol v2."""
+    from ripieno.engine.engine import Isolation
     from ripieno.server import serve as run_server
 
+    known = parsing.parse_choice(Isolation, "--isolation", isolation)
     bundles = _bundles(bundle)
     model = next(iter(bundles)) if isinstance(bundles, dict) else "ensemble"
 
-    grpc = _begin(log)
+    grpc = _prepare(log)
 
     @console.announcing()
     def ready(url: str) -> None:
         console.say("serving ", (", ".join(bundle), "bold"), f" at {url}")
-        console.log.print("Ctrl-C stops, after the requests under way", style="dim")
+        console.log.print("Ctrl-C finishes running requests and stops", style="dim")
         console.print_result("", shell("curl", f"{url}/v2/models/{model}"), url=url, grpc=grpc.address, bundles=bundle)
 
     run_server(
         bundles,
         host,
         port,
-        isolation=known_isolation(isolation),
+        isolation=known,
         grpc_port=grpc_port,
         token=token,
         certificate=certificate,
@@ -85,46 +90,47 @@ def serve(
     )
 
 
-@app.command()
+@app.command(epilog=examples("ripieno deploy bundle --address 10.0.0.1:6379"))
 def deploy(
-    bundle: BundlePath,
-    address: Annotated[
-        str, typer.Option(help="The Ray cluster, as HOST:PORT; `auto` is the one this machine is part of.")
-    ] = "auto",
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
-    grpc_port: GrpcPort = None,
-    isolation: Isolation = "auto",
+    bundle: BundleArg,
+    address: Annotated[str, typer.Option(help="Ray cluster as HOST:PORT; auto takes the one of this machine")] = "auto",
+    host: HostOpt = "127.0.0.1",
+    port: PortOpt = 8000,
+    grpc_port: GrpcPortOpt = None,
+    isolation: IsolationOpt = "auto",
     token: TokenOpt = None,
-    certificate: Certificate = None,
+    certificate: CertificateOpt = None,
     key: KeyOpt = None,
-    log: Log = False,
+    log: LogOpt = False,
     traces: TracingOpt = False,
     family: FamilyOpt = None,
 ) -> None:
-    """Serve a deployment by every node of a Ray cluster: `ripieno deploy bundle --address 10.0.0.1:6379`."""
+    """Serve a bundle from every node of a Ray cluster."""
+    from ripieno.engine.engine import Isolation
     from ripieno.server import deploy as run_deploy
 
-    grpc = _begin(log)
+    known = parsing.parse_choice(Isolation, "--isolation", isolation)
+    grpc = _prepare(log)
     nodes: list[Any] = []
 
-    def deployed(places: list[Any]) -> None:
+    def deployed(deployments: list[Any]) -> None:
         bar.close()
-        nodes.extend(places)
-        made = console.table(f"{bundle} on {len(places)} nodes", "node", "devices", "lanes", "images/s planned")
-        for place in places:
-            if place.allocation is None:
-                made.add_row(place.node, Text(place.refusal, style="yellow"), "", "")
+        nodes.extend(deployments)
+        table = console.table(f"{bundle} on {len(deployments)} nodes", "node", "devices", "workers", "images/s planned")
+        for deployment in deployments:
+            allocation = deployment.allocation
+            if allocation is None:
+                table.add_row(deployment.node, Text(deployment.refusal, style="yellow"), "", "")
                 continue
-            lanes = {(p.device, p.lane) for p in place.allocation.placements}
-            kinds = ", ".join(d.kind for d in place.allocation.devices)
-            made.add_row(place.node, kinds, str(len(lanes)), console.number(place.allocation.predicted))
-        console.out.print(made)
+            workers = {(p.device, p.lane) for p in allocation.placements}
+            kinds = ", ".join(d.kind for d in allocation.devices)
+            table.add_row(deployment.node, kinds, str(len(workers)), console.number(allocation.predicted))
+        console.out.print(table)
 
     @console.announcing()
     def ready(url: str) -> None:
         console.say("serving ", (str(bundle), "bold"), f" at {url}")
-        console.log.print("Ctrl-C stops, after the requests under way, and ends what runs on the nodes", style="dim")
+        console.log.print("Ctrl-C finishes running requests, then stops the server and its nodes", style="dim")
         console.print_result("", command("top", url), url=url, grpc=grpc.address, nodes=nodes)
 
     with ExitStack() as bar:
@@ -134,7 +140,7 @@ def deploy(
             address,
             host,
             port,
-            isolation=known_isolation(isolation),
+            isolation=known,
             grpc_port=grpc_port,
             token=token,
             certificate=certificate,
@@ -149,21 +155,21 @@ def deploy(
 
 
 class _GrpcAddress:
-    """Where gRPC is served, once it is."""
+    """Address of the gRPC server; None until it listens."""
 
     address: str | None = None
 
     @console.announcing()
     def ready(self, address: str) -> None:
-        """Say it."""
+        """Keep and print the address."""
         self.address = address
         console.out.print(f"serving gRPC at {address}")
 
 
-def _begin(log: bool) -> _GrpcAddress:
-    """What comes before any server: its requests' log, if asked for.
+def _prepare(log: bool) -> _GrpcAddress:
+    """Check the token of the environment and start logging, requests included if `log`.
 
-    Raises RipienoError for an empty RIPIENO_TOKEN: typer would take it as absent, and the server would be open.
+    Raises RipienoError for an empty RIPIENO_TOKEN: typer would treat it as absent, and the server would be open.
     """
     from ripieno.server.auth import validate_token
 
@@ -174,26 +180,28 @@ def _begin(log: bool) -> _GrpcAddress:
     return _GrpcAddress()
 
 
-def _bundles(said: list[str]) -> str | dict[str, str]:
-    """One folder, or folders by the names of their models."""
-    if len(said) == 1 and ("=" not in said[0] or Path(said[0]).exists()):
-        return said[0]
-    pairs = [(name, folder) for name, _, folder in (one.partition("=") for one in said)]
+def _bundles(arguments: list[str]) -> str | dict[str, str]:
+    """Return one folder, or folders by model name."""
+    if len(arguments) == 1 and ("=" not in arguments[0] or Path(arguments[0]).exists()):
+        return arguments[0]
+    pairs = [(name, folder) for name, _, folder in (argument.partition("=") for argument in arguments)]
     if not all(folder for _, folder in pairs) or len(dict(pairs)) < len(pairs):
         raise RipienoError(
-            f"bundles are {' '.join(said)}, must be one folder, or NAME=FOLDER each with a name of its own"
+            f"BUNDLE {' '.join(arguments)!r} must be one folder, or several NAME=FOLDER with different names"
         )
     return dict(pairs)
 
 
-@app.command()
+@app.command(epilog=examples("ripieno top http://127.0.0.1:8000"))
 def top(
-    url: Annotated[str, typer.Argument(help="Where the server answers.")] = "http://127.0.0.1:8000",
-    every: Annotated[float, typer.Option(help="Seconds between two looks.")] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Look once (two looks, for the rates) and end.")] = False,
+    url: Annotated[str, typer.Argument(help="URL of the server")] = "http://127.0.0.1:8000",
+    every: Annotated[float, typer.Option(help="Seconds between two samples")] = 1.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="Print one snapshot (two samples, to compute rates) and exit")
+    ] = False,
     token: TokenOpt = None,
 ) -> None:
-    """Watch a server: requests, latencies, members, lanes: `ripieno top http://127.0.0.1:8000`."""
+    """Show the requests, latencies, members and workers of a server."""
     from ripieno.server import Client
 
     check_duration(every, "--every")
@@ -207,24 +215,24 @@ def top(
                 console.print_result("", command("top", url), before=before, now=now, seconds=at - then)
             return
         with Live(_view(before, now, at - then), console=console.out, screen=True) as live, suppress(KeyboardInterrupt):
-            while True:  # Ctrl-C is how one leaves
+            while True:  # until Ctrl-C
                 time.sleep(every)
                 before, then, now, at = now, at, client.overview(), time.monotonic()
                 live.update(_view(before, now, at - then))
 
 
 def _view(before: Mapping[str, Any], now: Mapping[str, Any], seconds: float) -> Group:
-    """Tables of what changed in `seconds` between two overviews."""
+    """Return tables of the rates between two overviews taken `seconds` apart."""
     flight = now["flight"]
-    refused = ", ".join(f"{count} x {status}" for status, count in flight["refused"].items()) or "none"
+    rejected = ", ".join(f"{count} x {status}" for status, count in flight["refused"].items()) or "none"
     state = "ready" if now["ready"] else "not ready"
-    made = console.table(
-        f"{state}, {flight['requests']} requests under way, refused: {refused}",
+    table = console.table(
+        f"{state}, {flight['requests']} requests in flight, rejected: {rejected}",
         *("model", "requests/s", "samples/s", "p50 (ms)", "p99 (ms)", "failed", "partial"),
     )
     for name, model in now["models"].items():
         old = before["models"].get(name, model)
-        made.add_row(
+        table.add_row(
             name,
             f"{(model['requests'] - old['requests']) / seconds:.1f}",
             f"{(model['samples'] - old['samples']) / seconds:.1f}",
@@ -233,23 +241,25 @@ def _view(before: Mapping[str, Any], now: Mapping[str, Any], seconds: float) -> 
             str(model["failures"]),
             str(model["partial"]),
         )
-    return Group(made, *(_engine(name, before, bundle, seconds) for name, bundle in now["bundles"].items()))
+    return Group(table, *(_engine(name, before, bundle, seconds) for name, bundle in now["bundles"].items()))
 
 
 def _engine(name: str, before: Mapping[str, Any], bundle: Mapping[str, Any], seconds: float) -> Table:
     engine = bundle["engine"]
     old = before["bundles"].get(name, bundle)["engine"]
-    title = f"{name}: {engine['pending']} of {engine['capacity']} places taken, {bundle['waiting']} requests wait"
-    made = console.table(title, "lane or member", "busy", "samples/s", "samples/batch", "restarts")
-    rows = [(f"{x['device']} lane {x['lane']}", x, y) for x, y in zip(engine["lanes"], old["lanes"], strict=False)]
+    title = (
+        f"{name}: {engine['pending']} of {engine['capacity']} queue slots used, {bundle['waiting']} requests waiting"
+    )
+    table = console.table(title, "worker or member", "busy", "samples/s", "samples/batch", "restarts")
+    rows = [(f"{x['device']} worker {x['lane']}", x, y) for x, y in zip(engine["lanes"], old["lanes"], strict=False)]
     rows += [(m, work, old["members"].get(m, work)) for m, work in engine["members"].items()]
     for label, work, earlier in rows:
         batches, samples = work["batches"] - earlier["batches"], work["samples"] - earlier["samples"]
-        made.add_row(
+        table.add_row(
             label if work.get("up", True) else f"{label} (down)",
             console.percent((work["computing"] - earlier["computing"]) / seconds),
             f"{samples / seconds:.1f}",
             f"{samples / batches:.1f}" if batches else "-",
             str(work.get("restarts", "")),
         )
-    return made
+    return table

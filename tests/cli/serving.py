@@ -1,4 +1,4 @@
-"""`ripieno serve` and other verbs, as processes."""
+"""Helpers that run `ripieno serve` and other commands as processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.server.stand_in import ROOT
 
 @contextmanager
 def begun(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """`ripieno serve ...`, as a process that may not answer yet."""
+    """Start `ripieno serve ...` as a process that may not listen yet."""
     process = subprocess.Popen(
         [sys.executable, "-m", "ripieno", "serve", "--port", "0", *arguments],
         cwd=ROOT,
@@ -30,7 +30,7 @@ def begun(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]
 
 
 def lines_of(process: subprocess.Popen[str]) -> list[str]:
-    """What it prints until it answers."""
+    """Return the lines that the server prints until it listens."""
     assert process.stdout is not None
     lines = [process.stdout.readline()]
     while lines[-1] and not lines[-1].startswith("next"):
@@ -40,7 +40,7 @@ def lines_of(process: subprocess.Popen[str]) -> list[str]:
 
 @contextmanager
 def serving(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """`ripieno serve ...` and the lines it printed until it answered."""
+    """Start `ripieno serve ...` and wait; yield the process and the lines it printed until it listened."""
     with begun(*arguments, **environment) as process:
         yield process, lines_of(process)
 

@@ -1,4 +1,4 @@
-"""`allocate` for devices that are elsewhere, and `explain`, as typed."""
+"""`allocate` for absent devices, and `explain`, as typed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def ripieno(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A file of profiles, and a run with an allocation that was benched."""
+    """A file of profiles, and a run with an allocation that was benchmarked."""
     profiles = [Profile(m, "t4", "onnx", (BatchProfile(8, 0.01 * (1 + i), 0.0, 10**9),)) for i, m in enumerate("ab")]
     files.write_json(tmp_path / "t4.json", profiles)  # type: ignore[arg-type]
     library = Library(tmp_path / "run")
@@ -37,13 +37,13 @@ def test_a_cluster_is_planned_from_a_file_and_profiles(folder: Path) -> None:
     words = ["--devices", "cluster.json", "--profiles", "t4-16gb=t4.json", "--scale", "2", "--no-replicas"]
     done = ripieno("allocate", *words, cwd=folder)
     assert done.returncode == 0, done.stderr
-    for said in (
-        "400 images/s predicted, not measured: these devices are not here, 0.00 % below the bound of 400",
-        "model error: not known, nothing can be benched on devices that are not here",
+    for text in (
+        "400 images/s predicted, not measured: this machine does not have these devices, 0.00 % below the bound of 400",
+        "model error: unknown, this machine does not have the devices",
         "each member on one device: still rising at 2 x t4-16gb, 400 images/s predicted, not measured",
         "the throughput (always busy)",
     ):
-        assert said in done.stdout, done.stdout
+        assert text in done.stdout, done.stdout
     assert {"allocation.json", "allocation.svg", "scale.csv", "scale.json"} <= {
         p.name for p in (folder / "plan").iterdir()
     }
@@ -52,25 +52,25 @@ def test_a_cluster_is_planned_from_a_file_and_profiles(folder: Path) -> None:
 def test_an_allocation_is_explained_and_drawn(folder: Path) -> None:
     done = ripieno("explain", "run", "B20", cwd=folder)
     assert done.returncode == 0, done.stderr
-    for said in (
+    for text in (
         "100% predicted, 90% measured",
         "cuda:0 limits the throughput (always busy); members that limit it most: b (67%), a (33%).",
         "250 measured, 11.",
         "below the bound of 300 that no plan can exceed",
-        "model error: 15.0% in the median of 2 benches, at most 20.0%; other programs took 40% of the processors",
+        "model error: median 15.0%, maximum 20.0% over 2 benchmarks; other processes used 40% of the CPUs",
         "1.9 GiB of 14.9 GiB, 13.0 GiB left",
     ):
-        assert said in done.stdout, done.stdout
+        assert text in done.stdout, done.stdout
     assert (folder / "run" / "allocations" / "B20.svg").read_text().startswith("<svg")
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["allocate"], "which ensemble of which run?"),
+        (["allocate"], "RUN and ENSEMBLE are missing"),
         (["allocate", "run", "B20", "--devices", "4x V100"], "GPU 'V100' has no memory size"),
         (["allocate", "--devices", "absent.yaml"], "cannot read devices from absent.yaml"),
-        (["allocate", "--devices", "T4-16GB", "--bundle", "x"], "--bundle is a deployment's"),
+        (["allocate", "--devices", "T4-16GB", "--bundle", "x"], "--bundle does not apply"),
         (["allocate", "--devices", "T4 512MB", "--profiles", "t4-512mb=t4.json"], "2 members do not fit on"),
         (["explain", "run", "B404"], "there are: B20"),
     ],

@@ -1,4 +1,4 @@
-"""Mistakes at the command line get one line; nothing is lost."""
+"""Errors of the command line are one line, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ MISTAKES = [
     (["predict", "bundle", "nowhere.png"], "nowhere.png"),
     (["predict", "bundle", "broken.png"], "broken.png"),
     (["predict", "bundle", "wrong.npy"], "wrong.npy"),
-    (["predict", "bundle", "images", "--output", "said.txt"], "must end in .npy or .csv"),
+    (["predict", "bundle", "images", "--output", "predictions.txt"], "must end in .npy or .csv"),
     (["predict", "bundle", "images", "--output", "images"], "must end in .npy or .csv"),
     (["predict", "bundle", "images", "broken.png"], "broken.png"),
     (["predict", "bundle", "broken.png", "--skip-bad"], "broken.png"),
@@ -113,7 +113,7 @@ def test_a_mistake_gets_one_line_and_exit_code_2(folder: Path, words: list[str],
     assert before == {p: p.stat().st_mtime_ns for p in (folder / "run").rglob("*.json")}
 
 
-def test_without_a_verb_the_help_is_shown() -> None:
+def test_without_a_command_the_help_is_shown() -> None:
     assert "tune" in ripieno("--help").stdout
 
 
@@ -164,9 +164,9 @@ def test_predictions_are_imported_selected_and_listed(tmp_path: Path) -> None:
     labels = rng.integers(0, 3, 40)
     models = {f"net-{n}": rng.dirichlet(np.ones(3) * 0.5, 40) * 0.5 + np.eye(3)[labels] * 0.5 for n in range(4)}
     np.savez(tmp_path / "library.npz", labels=labels, costs=np.arange(1.0, 5.0), **models)
-    brought = ripieno("import", "library.npz", "--run", "run", cwd=tmp_path)
-    assert brought.returncode == 0, brought.stderr
-    assert "4 members" in brought.stdout
+    imported = ripieno("import", "library.npz", "--run", "run", cwd=tmp_path)
+    assert imported.returncode == 0, imported.stderr
+    assert "4 members" in imported.stdout
     chosen = ripieno("select", "run", "--budget", "3", cwd=tmp_path)
     assert chosen.returncode == 0, chosen.stderr
     listed = ripieno("show", "run", "--sort", "cost", cwd=tmp_path).stdout

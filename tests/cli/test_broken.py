@@ -1,4 +1,4 @@
-"""Broken files in a run: every verb goes on without them and says so in one note; nothing of them is lost."""
+"""Broken files in a run: every command continues without them and prints one note; no file is lost."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ TUNE = ["--trials", "4", "--epochs", "3", "--space", "resnet-tiny", "--pool", "i
 
 
 @pytest.fixture(scope="module")
-def spoilt(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[Path, bytes]]:
-    """A run with two broken members, one broken profile, ensemble, front and allocation; and what these files hold."""
+def broken_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[Path, bytes]]:
+    """A run with two broken members and a broken profile, ensemble, front and allocation; and these files' content."""
     run = tmp_path_factory.mktemp("broken") / "run"
     shutil.copytree(finished_run, run)
     library = Library(run)
@@ -40,7 +40,7 @@ def spoilt(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return run, broken
 
 
-VERBS = {
+COMMANDS = {
     "show": ["show", "RUN"],
     "tune": ["tune", "IMAGES", "--run", "RUN", *TUNE],
     "measure": ["measure", "RUN", "--prune", "1"],
@@ -51,28 +51,28 @@ VERBS = {
 }
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_goes_on_without_what_is_broken(
-    verb: str,
-    spoilt: tuple[Path, dict[Path, bytes]],
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_continues_without_broken_files(
+    name: str,
+    broken_run: tuple[Path, dict[Path, bytes]],
     digit_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run, broken = spoilt
+    run, broken = broken_run
     last = sorted(p.stem for p in (run / "ensembles").glob("B*.json") if p.stem != "B1")[-1]
     words = {"RUN": run, "IMAGES": digit_folder, "LAST": last, "BUNDLE": tmp_path / "bundle"}
-    monkeypatch.setattr(sys, "argv", ["ripieno", *(str(words.get(word, word)) for word in VERBS[verb])])
+    monkeypatch.setattr(sys, "argv", ["ripieno", *(str(words.get(word, word)) for word in COMMANDS[name])])
     with pytest.raises(SystemExit) as ended:
         main()
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     console.set_output_mode(json=False, quiet=False)
-    assert ended.value.code == 0, said.err
-    notes = [line for line in said.err.splitlines() if "skipped" in line]
+    assert ended.value.code == 0, captured.err
+    notes = [line for line in captured.err.splitlines() if "skipped" in line]
     assert len(notes) == len(set(notes)), "no note twice"
-    if verb != "allocate":  # which asks for one ensemble by name
+    if name != "allocate":  # it reads one ensemble by name
         (members,) = (line for line in notes if "members" in line)
         assert members.startswith("note: skipped 2 of the members of ")
-    held = {path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    assert held.issuperset(broken.values()), "what is broken is there to the byte, if under another name"
+    contents = {path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert contents.issuperset(broken.values()), "broken files keep every byte, perhaps under another name"

@@ -1,4 +1,4 @@
-"""Tables on narrow terminals, and names that look like markup or commands to a terminal."""
+"""Tables on narrow terminals, and names that look like markup or terminal commands."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ def test_every_table_of_long_names_shows_them_whole_in_80_columns() -> None:
         assert all(len(line.rstrip()) <= 80 for line in shown.splitlines())
 
 
-def test_ensembles_chosen_by_a_score_are_shown_with_it() -> None:
+def test_ensembles_selected_by_a_score_are_shown_with_it() -> None:
     losses = {"valid_cross_entropy": 0.5, "valid_accuracy": 0.91, "valid_macro_f1": 0.83, "test_macro_f1": 0.77}
     one = Ensemble("one", ("a",), (1.0,), "smobf", {"seconds": 1.0}, {"seconds": 1.0}, losses)
     two = Ensemble("two", ("b",), (1.0,), "smobf", {"seconds": 1.0}, {"seconds": 1.0}, losses, loss="macro-f1")
     shown = printed(tables.ensembles([one, two], "accuracy"), 200)
-    first, second = shown.split("ensembles chosen by macro-F1")
+    first, second = shown.split("ensembles selected by macro-F1")
     assert "91.00 %" in first
     assert "83.00 %" not in first
     assert "83.00 %" in second

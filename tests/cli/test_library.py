@@ -1,4 +1,4 @@
-"""`ripieno show` of what others brought."""
+"""`ripieno show` of imported predictions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import ripieno
 from tests.cli.serving import ripieno as command
 
 
-def test_show_of_predictions_without_costs_sends_to_import_and_not_to_measure(tmp_path: Path) -> None:
+def test_show_of_predictions_without_costs_suggests_import_and_not_measure(tmp_path: Path) -> None:
     ripieno.import_(tmp_path / "run", {"ann": np.full((4, 2), 0.5)}, labels=[0, 1, 0, 1])
     shown = command("show", str(tmp_path / "run"))
-    spoken = " ".join((shown.stdout + shown.stderr).split())
+    output = " ".join((shown.stdout + shown.stderr).split())
     assert shown.returncode == 0
-    assert "--costs costs.csv --replace" in spoken
-    assert "ripieno measure" not in spoken
+    assert "--costs costs.csv --replace" in output
+    assert "ripieno measure" not in output

@@ -1,10 +1,13 @@
-"""Every verb speaks the same way: `--json`, `--quiet`, help with an example, one line and one code for errors."""
+"""All commands behave alike: help with examples, `--json`, `--quiet`, one line and one exit code for errors."""
 
 from __future__ import annotations
 
+import ast
+import graphlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,40 +21,85 @@ import typer
 
 from ripieno.__main__ import main
 from ripieno.cli import console
-from ripieno.cli.app import app
+from ripieno.cli.commands import STAGES
+from ripieno.cli.main import COMMAND_MODULES, app
 from ripieno.library import Library
 from tests.cli.test_app import ripieno
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUP: Any = typer.main.get_command(app)
-Said = Callable[..., tuple[int, str, str]]
-VERBS: dict[str, Any] = GROUP.commands
+Run = Callable[..., tuple[int, str, str]]
+COMMANDS: dict[str, Any] = GROUP.commands
+WIDTH = 80
+"""Characters of a line of help, at most."""
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
-def test_every_verb_and_flag_has_a_help_text_and_the_verb_an_example(verb: str) -> None:
-    assert f"`ripieno {verb}" in VERBS[verb].help
-    for param in VERBS[verb].params:
-        hidden = getattr(param, "hidden", False)
-        assert hidden or getattr(param, "help", None), f"{verb} {param.name}"
+def own_params(command: Any) -> list[Any]:
+    """Return the visible arguments and options of a command, without typer's own."""
+    own = ("help", "install_completion", "show_completion")
+    return [p for p in command.params if not getattr(p, "hidden", False) and p.name not in own]
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
-def test_every_verb_has_both_manners(verb: str) -> None:
-    flags = {flag for param in VERBS[verb].params for flag in param.opts}
-    assert {"--json", "--quiet"} <= flags
+def test_every_command_is_registered_once() -> None:
+    assert list(COMMANDS) == [name for names in STAGES.values() for name in names]
+    defined = [c.callback.__module__ for c in app.registered_commands if c.callback is not None]
+    assert set(defined) == {module.__name__ for module in COMMAND_MODULES}
 
 
-def test_docs_say_every_verb_and_flag() -> None:
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_line_of_help_is_short_and_without_a_full_stop(name: str) -> None:
+    command = COMMANDS[name]
+    summary, *body = command.help.splitlines()
+    assert not summary.endswith(".")
+    assert all(len(line) <= WIDTH for line in (summary, *body))
+    for param in own_params(command):
+        assert param.help, f"{name} {param.name}"
+        assert len(param.help) <= WIDTH, f"{name} {param.name}: {len(param.help)} characters"
+        assert not param.help.endswith("."), f"{name} {param.name}"
+        assert "`" not in param.help, f"{name} {param.name}: an example belongs in the epilog"
+
+
+def test_the_help_of_the_program_is_short_and_without_a_full_stop() -> None:
+    for text in (GROUP.help, *(param.help for param in own_params(GROUP))):
+        assert len(text) <= WIDTH
+        assert not text.endswith(".")
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_the_epilog_of_every_command_has_examples_that_parse(name: str) -> None:
+    head, *lines = COMMANDS[name].epilog.splitlines()
+    assert head in ("Example:", "Examples:")
+    examples = [shlex.split(line) for line in lines if not line.startswith("#")]
+    assert examples
+    for program, command, *words in examples:
+        assert (program, command) == ("ripieno", name)
+        COMMANDS[name].make_context(f"ripieno {name}", words)
+
+
+def test_the_modules_of_the_command_line_import_each_other_without_circles() -> None:
+    imports = {}
+    for path in (ROOT / "ripieno" / "cli").glob("*.py"):
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        names = [f"{node.module}.{alias.name}" for node in nodes for alias in node.names]
+        imports[path.stem] = {found[1] for n in names if (found := re.match(r"ripieno\.cli\.(\w+)", n))}
+    list(graphlib.TopologicalSorter(imports).static_order())  # raises CycleError
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_the_output_options(name: str) -> None:
+    options = {option for param in COMMANDS[name].params for option in param.opts}
+    assert {"--json", "--quiet"} <= options
+
+
+def test_the_docs_list_every_command_and_option() -> None:
     made = subprocess.run([sys.executable, ROOT / "scripts" / "cli-docs", "--check"], capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     text = (ROOT / "docs" / "cli.md").read_text()
-    for verb, command in VERBS.items():
-        section = text.split(f"## ripieno {verb}\n")[1].split("\n## ")[0]
-        for param in command.params:
-            if not getattr(param, "hidden", False):
-                name = next((o for o in param.opts if o.startswith("--")), param.metavar or param.name.upper())
-                assert f"`{name}" in section, f"{verb} {name}"
+    for name, command in COMMANDS.items():
+        section = text.split(f"## ripieno {name}\n")[1].split("\n## ")[0]
+        for param in own_params(command):
+            shown = next((o for o in param.opts if o.startswith("--")), param.metavar or param.name.upper())
+            assert f"`{shown}" in section, f"{name} {shown}"
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +110,11 @@ def folder(
     shutil.copytree(finished_run, path / "run")
     shutil.copytree(finished_bundle, path / "bundle")
     shutil.copytree(digit_folder, path / "images")
-    np.savez(path / "brought.npz", labels=[0, 1, 1], net=np.full((3, 2), 0.5), costs=[1.0])
+    np.savez(path / "predictions.npz", labels=[0, 1, 1], net=np.full((3, 2), 0.5), costs=[1.0])
     return path
 
 
-SPOKEN = {
+JSON_KEYS = {
     "tune": (["tune", "images", "--run", "new", "--trials", "1", "--epochs", "1", "--space", "resnet-tiny",
               "--pool", "inline"], {"library", "best", "best_loss", "occupancy", "failures"}),
     "show": (["show", "run"], {"members", "costs", "ensembles", "allocations"}),
@@ -75,7 +123,7 @@ SPOKEN = {
     "front": (["front", "run"], {"front"}),
     "allocate": (["allocate", "run", "@last", "--bundle", "made", "--max-benches", "0"], {"allocation"}),
     "explain": (["explain", "run", "@last"], {"explanation"}),
-    "import": (["import", "brought.npz", "--run", "brought"], {"added"}),
+    "import": (["import", "predictions.npz", "--run", "imported"], {"added"}),
     "report": (["report", "run"], set()),
     "predict": (["predict", "bundle", "images/digit-3"], {"predictions"}),
     "export": (["export", "bundle"], {"form", "card"}),
@@ -87,55 +135,55 @@ SPOKEN = {
 
 
 @pytest.fixture
-def said(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Said]:
-    """What the command line says in this process: exit code, standard output, standard error."""
+def run_command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """A function that runs a command in this process: exit code, standard output, standard error."""
     monkeypatch.chdir(folder)
 
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["ripieno", *words])
         with pytest.raises(SystemExit) as ended:
             main()
-        spoken = capsys.readouterr()
-        return int(str(ended.value.code)), spoken.out, spoken.err
+        captured = capsys.readouterr()
+        return int(str(ended.value.code)), captured.out, captured.err
 
     yield run
     console.set_output_mode(json=False, quiet=False)
 
 
-@pytest.mark.parametrize("verb", SPOKEN)
-def test_json_is_one_object_and_the_rest_goes_to_standard_error(said: Said, verb: str) -> None:
-    words, keys = SPOKEN[verb]
+@pytest.mark.parametrize("name", JSON_KEYS)
+def test_json_is_one_object_and_the_rest_goes_to_standard_error(run_command: Run, name: str) -> None:
+    words, keys = JSON_KEYS[name]
     last = Library("run").ensembles()[-1].name
-    code, out, err = said(*(last if word == "@last" else word for word in words), "--json")
+    code, out, err = run_command(*(last if word == "@last" else word for word in words), "--json")
     assert code == 0, err
-    spoken = json.loads(out)
-    assert {"version", "wrote", "next"} | keys <= set(spoken)
-    assert spoken["next"].split()[0] in ("ripieno", "open")
+    fields = json.loads(out)
+    assert {"version", "wrote", "next"} | keys <= set(fields)
+    assert fields["next"].split()[0] in ("ripieno", "open")
 
 
 @pytest.mark.parametrize("words", [["show", "nowhere"], ["show"], ["nonsense"], ["show", "run", "--nonsense"]])
-def test_an_error_is_an_object_too_and_the_line_stays(said: Said, words: list[str]) -> None:
-    code, out, err = said(*words, "--json", "--quiet")
-    spoken = json.loads(out)
-    assert code == spoken["code"] == 2
-    assert " ".join(err.split()) == "error: " + " ".join(spoken["error"].split())
+def test_an_error_is_an_object_too_and_the_line_stays(run_command: Run, words: list[str]) -> None:
+    code, out, err = run_command(*words, "--json", "--quiet")
+    fields = json.loads(out)
+    assert code == fields["code"] == 2
+    assert " ".join(err.split()) == "error: " + " ".join(fields["error"].split())
 
 
-def test_quiet_is_the_result_alone(said: Said) -> None:
-    loud, quiet = said("show", "run"), said("show", "run", "--quiet")
+def test_quiet_prints_only_results(run_command: Run) -> None:
+    loud, quiet = run_command("show", "run"), run_command("show", "run", "--quiet")
     assert "next" in loud[1]
     assert quiet[1] == "".join(line for line in loud[1].splitlines(True) if not line.startswith("next"))
     assert quiet[2] == ""
-    assert said("select", "run", "--budget", "5", "--quiet", "--json")[2] == ""
+    assert run_command("select", "run", "--budget", "5", "--quiet", "--json")[2] == ""
 
 
-def test_select_notes_the_networks_that_have_no_cost(said: Said) -> None:
+def test_select_notes_the_networks_without_a_cost(run_command: Run) -> None:
     np.savez("priced.npz", labels=[0, 1, 1], net=np.full((3, 2), 0.5), costs=[1.0])
     np.save("other.npy", np.array([[0.6, 0.4], [0.3, 0.7], [0.2, 0.8]]))
     for file in ("priced.npz", "other.npy"):
-        assert said("import", file, "--run", "partly")[0] == 0
+        assert run_command("import", file, "--run", "partly")[0] == 0
     for words in (["select", "partly", "--budget", "3"], ["front", "partly"]):
-        code, _, err = said(*words)
+        code, _, err = run_command(*words)
         assert code == 0, err
         assert "note: 1 of the 2 best networks have no cost in cost and were skipped" in err
 
@@ -147,7 +195,7 @@ def test_without_a_terminal_no_line_is_cut_and_nothing_is_coloured(folder: Path)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_complete_verbs_and_flags(shell: str) -> None:
+def test_shells_complete_commands_and_options(shell: str) -> None:
     source = subprocess.run(
         [sys.executable, "-m", "ripieno"],
         capture_output=True,

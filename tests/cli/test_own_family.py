@@ -1,4 +1,4 @@
-"""Verbs that run a deployment import a user's own code when they are told to, and only then."""
+"""Commands that run a bundle import a user's own code only with `--family`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from typer.main import get_command
 
 from ripieno.__main__ import main
-from ripieno.cli.app import app
+from ripieno.cli.main import app
 from ripieno.server import infer
 from tests.cli.serving import serving, url_in
 from tests.own_family import FAMILY, Own, own_deployment
 
-Said = Callable[..., tuple[int, str]]
+Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +26,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Said:
-    """What a command comes to in this process: its exit code, and its words on standard error, spaces alike."""
+def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A function that runs a command in this process: exit code, and standard error with single spaces."""
 
     def run(*words: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["ripieno", *words])
@@ -38,29 +38,29 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
-@pytest.mark.parametrize("verb", ["serve", "deploy", "bench", "predict"])
-def test_every_verb_that_runs_a_deployment_takes_a_family(verb: str) -> None:
-    command = get_command(app).commands[verb]  # type: ignore[attr-defined]
-    assert "--family" in {name for parameter in command.params for name in parameter.opts}
+@pytest.mark.parametrize("name", ["serve", "deploy", "bench", "predict"])
+def test_every_command_that_runs_a_bundle_takes_a_family(name: str) -> None:
+    command = get_command(app).commands[name]  # type: ignore[attr-defined]
+    assert "--family" in {option for parameter in command.params for option in parameter.opts}
 
 
-def test_predict_answers_by_a_family_that_is_named(said: Said, own: Own, tmp_path: Path) -> None:
+def test_predict_answers_by_a_family_that_is_named(run_command: Run, own: Own, tmp_path: Path) -> None:
     images, answers = tmp_path / "images.npy", tmp_path / "answers.npy"
     np.save(images, own.images)
     words = ("predict", str(own.bundle.path), str(images), "--output", str(answers))
-    code, err = said(*words)
+    code, err = run_command(*words)
     assert code == 2
     assert f"pass --family {FAMILY}" in err
-    assert said(*words, "--family", FAMILY)[0] == 0
+    assert run_command(*words, "--family", FAMILY)[0] == 0
     np.testing.assert_allclose(np.load(answers), own.truth, atol=1e-5)
 
 
-def test_bench_measures_a_family_that_is_named(said: Said, own: Own) -> None:
+def test_bench_measures_a_family_that_is_named(run_command: Run, own: Own) -> None:
     words = ("bench", str(own.bundle.path), "--seconds", "0.1")
-    code, err = said(*words)
+    code, err = run_command(*words)
     assert code == 2
     assert f"pass --family {FAMILY}" in err
-    assert said(*words, "--family", FAMILY)[0] == 0
+    assert run_command(*words, "--family", FAMILY)[0] == 0
     assert (own.bundle.path / "bench.json").exists()
 
 

@@ -1,4 +1,4 @@
-"""What people type is read as they mean it."""
+"""Parsing of option values."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ripieno.cli import parsing
 from ripieno.errors import RipienoError
 
 
-def test_values_are_numbers_truths_or_words() -> None:
-    read = parsing.values("--configuration", "depth=2, rate=1e-3,flip=true,activation=relu,name=nan,path=a=b")
-    assert read == {"depth": 2, "rate": 1e-3, "flip": True, "activation": "relu", "name": "nan", "path": "a=b"}
+def test_values_are_numbers_booleans_or_words() -> None:
+    pairs = parsing.values("--configuration", "depth=2, rate=1e-3,flip=true,activation=relu,name=nan,path=a=b")
+    assert pairs == {"depth": 2, "rate": 1e-3, "flip": True, "activation": "relu", "name": "nan", "path": "a=b"}
     assert parsing.values("--configuration", "") == {}
 
 

@@ -1,4 +1,4 @@
-"""Folders that cannot be written, and errors of the system: one line that names the path, exit code 2."""
+"""Folders that cannot be written and system errors: one line with the path, exit code 2."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ripieno.cli import console
 SPACE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
 MOUNTED = """
 mount -t tmpfs none disk || exit 77
-cp -r run disk/run && cp brought.npz disk
+cp -r run disk/run && cp predictions.npz disk
 mount -o remount,ro disk
 exec {python} -c '{code}' {root}
 """
@@ -44,33 +44,33 @@ WRITING = [
     ["front", "disk/run"],
     ["report", "disk/run"],
     ["allocate", "disk/run", "@last", "--bundle", "elsewhere", "--max-benches", "0"],
-    ["import", "brought.npz", "--run", "disk/run"],
+    ["import", "predictions.npz", "--run", "disk/run"],
     ["evict", "disk/run", "--quota", "1"],
 ]
 
 
-def test_every_verb_that_writes_to_a_read_only_run_is_one_line_and_show_works(
+def test_every_command_that_writes_to_a_read_only_run_is_one_line_and_show_works(
     finished_run: Path, digit_folder: Path, tmp_path: Path
 ) -> None:
     if shutil.which("unshare") is None or subprocess.run([*SPACE, "true"], capture_output=True).returncode:
-        pytest.skip("needs unshare and the right to mount in a namespace of one's own")
+        pytest.skip("needs unshare and the permission to mount in a private namespace")
     shutil.copytree(finished_run, tmp_path / "run")
     (tmp_path / "images").symlink_to(digit_folder)
     (tmp_path / "disk").mkdir()
-    np.savez(tmp_path / "brought.npz", labels=[0, 1, 1], net=np.full((3, 2), 0.5), costs=[1.0])
+    np.savez(tmp_path / "predictions.npz", labels=[0, 1, 1], net=np.full((3, 2), 0.5), costs=[1.0])
     last = sorted((tmp_path / "run" / "ensembles").iterdir())[-1].stem
-    verbs = [[last if word == "@last" else word for word in words] for words in [["show", "disk/run"], *WRITING]]
+    commands = [[last if word == "@last" else word for word in words] for words in [["show", "disk/run"], *WRITING]]
     root = Path(__file__).resolve().parents[2]
     script = MOUNTED.format(python=sys.executable, code=CODE, root=root)
     done = subprocess.run(
-        [*SPACE, script], cwd=tmp_path, input=json.dumps(verbs), capture_output=True, text=True, timeout=120
+        [*SPACE, script], cwd=tmp_path, input=json.dumps(commands), capture_output=True, text=True, timeout=120
     )
     if done.returncode == 77:
-        pytest.skip("needs the right to mount in a namespace of one's own")
-    said = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
-    assert said.pop(0) == "end of show 0"
-    assert [line.split()[-1] for line in said[1::2]] == ["2"] * len(WRITING), done.stderr
-    for line in said[::2]:
+        pytest.skip("needs the permission to mount in a private namespace")
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+    assert lines.pop(0) == "end of show 0"
+    assert [line.split()[-1] for line in lines[1::2]] == ["2"] * len(WRITING), done.stderr
+    for line in lines[::2]:
         assert line.startswith("error: cannot write"), line
         assert "disk/" in line
         assert "Read-only file system; mount it for writing or choose another folder" in line
@@ -79,24 +79,24 @@ def test_every_verb_that_writes_to_a_read_only_run_is_one_line_and_show_works(
 @pytest.mark.parametrize(
     "number", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.ENOLCK, errno.ENOSYS, errno.EDQUOT, errno.EIO]
 )
-@pytest.mark.parametrize("manner", [[], ["--json"], ["--quiet"]])
-def test_an_error_of_the_system_that_nobody_expected_is_one_line_all_the_same(
-    number: int, manner: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("options", [[], ["--json"], ["--quiet"]])
+def test_an_unexpected_system_error_is_one_line(
+    number: int, options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(_run: object) -> None:
         raise OSError(number, os.strerror(number), "/mnt/far/run")
 
     monkeypatch.setattr("ripieno.pipeline.show", refuse)
-    monkeypatch.setattr(sys, "argv", ["ripieno", "show", "run", *manner])
+    monkeypatch.setattr(sys, "argv", ["ripieno", "show", "run", *options])
     with pytest.raises(SystemExit) as ended:
         main()
-    spoken = capsys.readouterr()
+    captured = capsys.readouterr()
     console.set_output_mode(json=False, quiet=False)
     assert ended.value.code == 2
-    (line,) = spoken.err.splitlines()
+    (line,) = captured.err.splitlines()
     assert line.startswith(f"error: cannot use /mnt/far/run: {os.strerror(number)}; ")
-    if manner == ["--json"]:
-        assert json.loads(spoken.out)["code"] == 2
+    if options == ["--json"]:
+        assert json.loads(captured.out)["code"] == 2
 
 
 def test_a_name_that_is_too_long_is_one_line(

@@ -1,4 +1,4 @@
-"""The picture of a search, drawn on recorded terminals of several sizes."""
+"""The live view of a search on recorded terminals of several sizes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def job(trial: int, start: int = 0, stop: int = 3) -> Job:
 
 
 def snapshot(running: int = 2, slots: int = 2, **changed: object) -> Snapshot:
-    seats = tuple(
+    jobs = tuple(
         RunningJob(job(n, 3 if n % 2 else 0, 9 if n % 2 else 3), NOW - 7 - n, 0.5 if n % 2 else None)
         for n in range(running)
     )
     made = Snapshot(
-        running=seats,
+        running=jobs,
         queued=4,
         slots=slots,
         trials=12,
@@ -48,17 +48,17 @@ def snapshot(running: int = 2, slots: int = 2, **changed: object) -> Snapshot:
 
 
 def drawn(of: Snapshot, width: int = 80, height: int = 24, events: tuple[str, ...] = (), later: float = 0.0) -> str:
-    brief = progress_view.ConfigSummary()
+    configs = progress_view.ConfigSummary()
     for one in of.running:
-        brief.see(one.job.configuration)
-    picture = progress_view.SearchView(brief, now=lambda: NOW + later)
-    picture.update(of, [Text(event) for event in events])
+        configs.see(one.job.configuration)
+    view = progress_view.SearchView(configs, now=lambda: NOW + later)
+    view.update(of, [Text(event) for event in events])
     console = Console(record=True, width=width, height=height, file=io.StringIO(), force_terminal=True)
-    console.print(picture)
+    console.print(view)
     return console.export_text()
 
 
-def test_a_terminal_of_80_columns_shows_all_that_is_to_be_seen() -> None:
+def test_a_terminal_of_80_columns_shows_every_figure() -> None:
     shown = drawn(snapshot(), events=("ended     00003-e003",))
     for word in (
         *("trial 12 of 30", "4:10", "members 15", "best 0.1235 00007-e009", "best ten 0.4321"),
@@ -93,7 +93,7 @@ def test_more_slots_than_rows_are_counted_by_rung() -> None:
     assert f"{hidden} more: {hidden // 2} to epoch 3, {hidden - hidden // 2} to epoch 9" in counted
 
 
-def test_time_goes_on_between_snapshots() -> None:
+def test_the_clock_advances_between_snapshots() -> None:
     of = snapshot(left=90.0, most_trials=None)
     assert "4:10, 1:30 left" in drawn(of)
     later = drawn(of, later=20.0)
@@ -103,17 +103,17 @@ def test_time_goes_on_between_snapshots() -> None:
 
 def test_the_nearer_end_is_the_one_shown() -> None:
     assert progress_view.fraction_done(snapshot(running=0)) == pytest.approx(12 / 30)
-    assert progress_view.fraction_done(snapshot(running=2)) == pytest.approx(11 / 30)  # one of two is new, and not done
+    assert progress_view.fraction_done(snapshot(running=2)) == pytest.approx(11 / 30)  # one of two is new and not done
     assert progress_view.fraction_done(snapshot(left=250.0)) == pytest.approx(0.5)
     assert progress_view.fraction_done(snapshot(most_trials=None)) is None
 
 
-def test_a_configuration_in_brief_is_what_differs() -> None:
-    brief = progress_view.ConfigSummary()
-    brief.see(job(0).configuration)
-    assert brief.words(job(0).configuration) == "lr 0.001 batch 64 sgd turn 0 width 16"
-    brief.see(job(1).configuration)
-    assert brief.words(job(1).configuration) == "lr 0.002 adam turn 1.5"
+def test_a_short_configuration_is_the_values_that_differ() -> None:
+    configs = progress_view.ConfigSummary()
+    configs.see(job(0).configuration)
+    assert configs.describe(job(0).configuration) == "lr 0.001 batch 64 sgd turn 0 width 16"
+    configs.see(job(1).configuration)
+    assert configs.describe(job(1).configuration) == "lr 0.002 adam turn 1.5"
 
 
 def test_markup_in_values_is_text() -> None:
@@ -129,10 +129,10 @@ def member(of: Job, loss: float) -> Member:
 
 
 def test_every_event_is_one_line() -> None:
-    brief = progress_view.ConfigSummary()
-    brief.see(job(3).configuration)
-    assert start_of(job(3), brief).plain.startswith("started   trial 3, epochs 0 to 3  lr 0.004")
-    assert start_of(job(3, 3, 9), brief).plain.startswith("promoted  trial 3, epochs 3 to 9")
+    configs = progress_view.ConfigSummary()
+    configs.see(job(3).configuration)
+    assert start_of(job(3), configs).plain.startswith("started   trial 3, epochs 0 to 3  lr 0.004")
+    assert start_of(job(3, 3, 9), configs).plain.startswith("promoted  trial 3, epochs 3 to 9")
     ended = end_of(JobResult(job(3), member(job(3), 0.25), started=10.0, finished=14.2)).plain
     assert ended == "ended     00003-e003  cross-entropy 0.2500  4.2 s"
     failed = end_of(
@@ -142,7 +142,7 @@ def test_every_event_is_one_line() -> None:
     assert progress_of(snapshot(running=0)) == "   4:10   40 %  trial 12 of 30  15 members"
 
 
-def test_the_summary_says_what_it_came_to(tmp_path: object) -> None:
+def test_the_summary_has_the_results(tmp_path: object) -> None:
     watch = ProgressCallback(progress_view.SearchView(progress_view.ConfigSummary()), progress_view.ConfigSummary())
     lost = JobResult(job(3), failure=Failure("memory", "out of memory"))
     watch(snapshot(finished=(lost,)))

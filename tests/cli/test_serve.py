@@ -1,4 +1,4 @@
-"""`ripieno serve` and `ripieno top` as a person runs them."""
+"""`ripieno serve` and `ripieno top` as processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_bundle_is_served_watched_and_drained(tmp_path: Path) -> None:
             client.infer(np.zeros((3, 8, 8, 3), np.uint8))
         seen = ripieno("top", url, "--once", "--every", "0.2")
         assert seen.returncode == 0, seen.stderr
-        for word in ("ready", "ensemble", "cpu:0 lane 0", *bundle.ensemble.members):
+        for word in ("ready", "ensemble", "cpu:0 worker 0", *bundle.ensemble.members):
             assert word in seen.stdout
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=20)
@@ -50,17 +50,17 @@ def test_several_bundles_and_a_token(tmp_path: Path) -> None:
 
 
 def catches(process: subprocess.Popen[str], number: signal.Signals) -> bool:
-    """Whether the process has a handler of a signal."""
+    """Return whether the process has a handler for a signal."""
     line = next(x for x in Path(f"/proc/{process.pid}/status").read_text().splitlines() if x.startswith("SigCgt"))
     return bool(int(line.split()[1], 16) & 1 << number - 1)
 
 
-def test_sighup_while_the_bundle_is_loaded_exchanges_it_afterwards(tmp_path: Path) -> None:
+def test_sighup_while_the_bundle_is_loaded_reloads_it_afterwards(tmp_path: Path) -> None:
     page = write_small_bundle(tmp_path).path / "bundle.json"
     both = page.rename(tmp_path / "both.json")
     write_small_bundle(tmp_path, members=MEMBERS[:1])
     with begun(str(tmp_path)) as process:
-        assert soon(lambda: catches(process, signal.SIGHUP))  # from here on it loads
+        assert soon(lambda: catches(process, signal.SIGHUP))  # it loads from here on
         process.send_signal(signal.SIGSTOP)
         both.replace(page)
         process.send_signal(signal.SIGHUP)
@@ -68,21 +68,21 @@ def test_sighup_while_the_bundle_is_loaded_exchanges_it_afterwards(tmp_path: Pat
         url = url_in(lines_of(process))
         until = time.monotonic() + 20
         while len(httpx.post(url + "/v2/repository/index", trust_env=False).json()) < 1 + len(MEMBERS):
-            assert time.monotonic() < until, "the bundle was not exchanged"
+            assert time.monotonic() < until, "the bundle was not reloaded"
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
 
 
-@pytest.mark.parametrize("said", [["a", "b"], ["x=", "y=b"], ["x=a", "x=b"], ["../x=a", "y=b"]])
-def test_bundles_are_one_folder_or_named_ones(said: list[str]) -> None:
-    done = ripieno("serve", *said)
+@pytest.mark.parametrize("arguments", [["a", "b"], ["x=", "y=b"], ["x=a", "x=b"], ["../x=a", "y=b"]])
+def test_bundles_are_one_folder_or_named_ones(arguments: list[str]) -> None:
+    done = ripieno("serve", *arguments)
     assert done.returncode == 2
     assert "must be" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_an_empty_token_in_the_environment_is_no_open_server(tmp_path: Path) -> None:
+def test_an_empty_token_in_the_environment_is_an_error(tmp_path: Path) -> None:
     bundle = write_small_bundle(tmp_path / "bundle")
     with begun(str(bundle.path), RIPIENO_TOKEN="") as process:
         _, err = process.communicate(timeout=30)
@@ -112,8 +112,8 @@ def _is_live(port: int) -> bool:
         return False
 
 
-def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
-    """A pipe takes 64 KiB: far more is logged than that."""
+def test_a_log_that_is_not_read_blocks_nothing(tmp_path: Path) -> None:
+    """More is logged than the 64 KiB that a pipe holds."""
     bundle = write_small_bundle(tmp_path / "bundle")
     with serving(str(bundle.path), "--log") as (process, lines), Client(url_in(lines)) as client:
         for _ in range(1000):

@@ -1,4 +1,4 @@
-"""`ripieno tune` in a real terminal, as a person sees it."""
+"""`ripieno tune` in a real terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.terminal import ESCAPES, in_terminal
 SMALL = ["--epochs", "3", "--space", "resnet-tiny", "--pool", "inline"]
 
 
-def test_a_search_is_seen_and_summed_up(digit_folder: Path, tmp_path: Path) -> None:
+def test_a_search_is_shown_and_summarised(digit_folder: Path, tmp_path: Path) -> None:
     code, drawn = in_terminal(["tune", str(digit_folder), "--run", "run", "--trials", "2", *SMALL], tmp_path)
     plain = ESCAPES.sub("", drawn)
     assert code == 0, plain
@@ -22,19 +22,19 @@ def test_a_search_is_seen_and_summed_up(digit_folder: Path, tmp_path: Path) -> N
         assert word in plain, plain[-3000:]
     assert "next  ripieno measure run" in plain
     left = plain[plain.rindex("all trials are done") :]
-    assert "slots busy" not in left, "the picture goes when the search ends"
+    assert "slots busy" not in left, "the live view disappears when the search ends"
 
 
-def test_ctrl_c_says_that_the_state_is_kept_and_which_command_resumes(digit_folder: Path, tmp_path: Path) -> None:
+def test_ctrl_c_prints_that_work_is_kept_and_the_command_that_resumes(digit_folder: Path, tmp_path: Path) -> None:
     words = ["tune", str(digit_folder), "--run", "a run", "--trials", "2", *SMALL]
     code, drawn = in_terminal(words, tmp_path, lambda seen: "slots busy" in seen)
     plain = ESCAPES.sub("", drawn).replace("\r\n", " ")
     assert code == 130, plain
     assert "Traceback" not in plain
-    assert "What is finished is kept" in plain
-    said = shlex.split(plain[plain.rindex("to go on:") :].removeprefix("to go on:"))
-    assert said == ["ripieno", *words]
-    resumed = subprocess.run([sys.executable, "-m", *said], cwd=tmp_path, capture_output=True, text=True)
+    assert "Finished work is kept" in plain
+    resume = shlex.split(plain[plain.rindex("Resume with:") :].removeprefix("Resume with:"))
+    assert resume == ["ripieno", *words]
+    resumed = subprocess.run([sys.executable, "-m", *resume], cwd=tmp_path, capture_output=True, text=True)
     assert resumed.returncode == 0, resumed.stderr
     assert "members of 2 trials" in resumed.stdout
 

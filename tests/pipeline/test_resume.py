@@ -106,5 +106,5 @@ def test_ctrl_c_says_that_the_same_command_goes_on(digit_folder: Path, tmp_path:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "What is finished is kept" in " ".join(errors.split())
+    assert "Finished work is kept" in " ".join(errors.split())
     assert "Traceback" not in errors

@@ -33,7 +33,7 @@ def options_of(words: list[str]) -> set[str]:
 def known_options() -> set[str]:
     from typer.main import get_command
 
-    from ripieno.cli.app import app
+    from ripieno.cli.main import app
 
     serve = get_command(app).commands["serve"]  # type: ignore[attr-defined]
     return {name for parameter in serve.params for name in parameter.opts}

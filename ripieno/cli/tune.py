@@ -1,0 +1,123 @@
+"""The command tune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ripieno.cli import console, parsing, tables
+from ripieno.cli.app import app
+from ripieno.cli.commands import examples
+from ripieno.commands import command
+from ripieno.notes import Notes
+from ripieno.pipeline.execution import PoolName
+from ripieno.types import Metric
+
+
+@app.command(epilog=examples("ripieno tune images/ --run run --hours 1", "ripieno tune --run run"))
+def tune(
+    data: Annotated[
+        str | None, typer.Argument(help="Image folder, .npz, CIFAR archive, idx folder or prepared data set")
+    ] = None,
+    run: Annotated[Path, typer.Option(help="Folder of the run; a run that exists is resumed")] = Path("run"),
+    hours: Annotated[
+        float | None, typer.Option(help="Hours to search", show_default="1 without --trials, or the run's")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of trials to start")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Maximum number of epochs of a trial", show_default="27, or the run's")
+    ] = None,
+    space: Annotated[str, typer.Option(help="Search space: auto, a name or a JSON file")] = "auto",
+    algorithm: Annotated[
+        str | None,
+        typer.Option(
+            help="Algorithm: hyperband, asha, random, bohb, tpe, gp, smac or genetic",
+            show_default="hyperband, or the run's",
+        ),
+    ] = None,
+    eta: Annotated[int | None, typer.Option(help="Halving factor", show_default="3, or the run's")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed; the same seed and trials give the same library", show_default="0, or the run's"),
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option(help="Trials to run at a time", show_default="one per core or GPU")
+    ] = None,
+    pool: Annotated[str, typer.Option(help="Pool: local (a process per slot), inline or ray")] = "local",
+    device: Annotated[str, typer.Option(help="Device to train on: auto, cpu or cuda")] = "auto",
+    per_device: Annotated[int, typer.Option(help="Trials that share a GPU")] = 1,
+    address: Annotated[str, typer.Option(help="Address of the Ray cluster; local starts one for the run")] = "local",
+    cpus: Annotated[float, typer.Option(help="Cores per trial on the Ray cluster")] = 1.0,
+    limit: Annotated[
+        float | None, typer.Option(help="Timeout in seconds per epoch; the trial fails when it is exceeded")
+    ] = None,
+    family: Annotated[str | None, typer.Option(help="Model factory of your own networks (module:function)")] = None,
+    size: Annotated[int | None, typer.Option(help="Resize images to this many pixels per side")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Shares of train, validation and test", show_default="0.72,0.08,0.20, or the run's"),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="Score to show, accuracy or macro-f1; cross-entropy ranks the trials",
+            show_default="accuracy, or the run's",
+        ),
+    ] = None,
+    skip_bad: Annotated[bool, typer.Option(help="Skip broken images and count them")] = False,
+    log: Annotated[
+        list[str] | None, typer.Option(help="Log trials to tensorboard (RUN/tensorboard) or mlflow; repeatable")
+    ] = None,
+) -> None:
+    """Search hyperparameters and keep every trained network.
+
+    A run that exists is resumed with its data and settings; it needs no DATA.
+
+    Search spaces are resnet, resnet-small, resnet-tiny, resnet-table and
+    resnet-paper; auto takes the run's, or one that suits the device.
+
+    --log mlflow writes to the server in the variable MLFLOW_TRACKING_URI.
+    """
+    from ripieno import pipeline
+    from ripieno.cli.progress import logging_callbacks, progress_callback, summary, to_dict
+    from ripieno.search.callbacks import combine_callbacks
+
+    notes = Notes(console.warn)  # printed at once: skipped data is reported before the search starts
+    loggers, view_commands = logging_callbacks(log or (), run)
+    with console.progress() as progress, progress_callback() as watch:
+        library = pipeline.tune(
+            data,
+            run,
+            hours=hours,
+            trials=trials,
+            epochs=epochs,
+            space=space,
+            algorithm=algorithm,
+            eta=eta,
+            seed=seed,
+            slots=slots,
+            pool=parsing.parse_choice(PoolName, "--pool", pool),
+            device=device,
+            per_device=per_device,
+            address=address,
+            cpus=cpus,
+            limit=limit,
+            family=family,
+            size=size,
+            split=None if split is None else parsing.parse_ratios("--split", split),
+            metric=None if metric is None else parsing.parse_choice(Metric, "--metric", metric),
+            skip_bad=skip_bad or None,
+            progress=progress,
+            notes=notes,
+            watch=combine_callbacks(watch, *loggers, lost=notes.append),
+        )
+    ranked = sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))
+    console.out.print(summary(watch, run))
+    console.out.print(tables.members(ranked[:5], {}, {}, pipeline.metric_of(library)))
+    console.out.print(tables.stall_line(ranked))
+    for line in view_commands:
+        console.say("view  ", (line, "bold cyan"))
+    members = [tables.member_dict(m) for m in ranked]
+    console.print_result(run, command("measure", run), f"{len(ranked)} members", **to_dict(watch), library=members)
