@@ -77,7 +77,7 @@ class Setting:
         with Engine(self.bundle(placements), isolation="thread", load=self.stock.load) as engine:
             lanes = [(lane.device, lane.lane) for lane in engine.stats().lanes]
             threads = {t.name: t.native_id for t in threading.enumerate()}
-            ids = [threads[f"ripieno-lane-{i}"] for i in range(len(lanes))]
+            ids = [threads[f"ripieno-worker-{i}"] for i in range(len(lanes))]
             pool = [int(t) for t in os.listdir("/proc/self/task") if int(t) not in threads.values()]
             before, began, own = [_times(i) for i in (*ids, *pool)], time.perf_counter(), time.process_time()
             result = bench(self.bundle(placements), seconds=seconds, batch=request, engine=engine)

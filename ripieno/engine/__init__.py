@@ -1,6 +1,6 @@
-"""The ensemble inference engine: batching, prediction and combination over lanes.
+"""The ensemble inference engine: batching, prediction and combination over workers.
 
-Names are looked up on first use: a lane's process imports from this package and must stay light.
+Names are imported on first use, because worker processes import from this package and must stay small.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`bench`: throughput and latency of a bundle; `AllocationBench`: the same, quickly and often, for the allocator.
+"""Benchmarks: `bench` measures a bundle, `AllocationBenchmark` many allocations quickly, for the allocator.
 
 Algorithm 1, line 2: "bench instantiates the pipeline with the given allocation settings on the fake images and returns
 the performance metrics".
@@ -38,45 +38,45 @@ from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, P
 
 W = TypeVar("W", bound=MemberStats)
 _Kind = tuple[str, str, int, str, frozenset[int]]
-"""Of a loaded member: its id, its device, threads, backend, and the cores of the lane it was loaded in."""
+"""Key of a loaded member: its id, device, threads, backend, and the cores of the worker that loaded it."""
 WINDOWS = 4
-"""Equal parts of the measured time, from which the spread is computed."""
+"""Number of equal parts of the measured time; the spread is computed from them."""
 
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What a bench measured."""
+    """Result of a benchmark."""
 
     throughput: float
     """samples per second"""
     spread: float
-    """relative width of plus and minus one standard error of it, from `WINDOWS` windows"""
+    """relative width of plus and minus one standard error of the throughput, from `WINDOWS` windows"""
     p50: float
-    """median seconds from submitting a request to its answer"""
+    """median seconds from the submission of a request to its answer"""
     p99: float
     batch: int
     """samples per request"""
     in_flight: int
-    """requests outstanding at any time"""
+    """number of requests outstanding at any time"""
     seconds: float
     """measured time"""
     lanes: tuple[WorkerStats, ...]
-    """work of the measured time"""
+    """work of each worker in the measured time"""
     members: Mapping[str, MemberStats]
     combining: float
     """seconds spent combining in the measured time"""
     asked: float = 0.0
-    """members a sample was shown to, on average: fewer than there are by a cascade"""
+    """mean number of members that predicted a sample; a cascade lowers it"""
 
     def shares(self, placements: Sequence[Placement]) -> tuple[float, ...]:
-        """Share of the measured time that each of `placements` computed."""
-        seats = {(m, lane.device, lane.lane): s for lane in self.lanes for m, s in lane.seats.items()}
-        return tuple(seats.get((p.member, p.device, p.lane), 0.0) / self.seconds for p in placements)
+        """Return the share of the measured time in which each of `placements` computed."""
+        computing = {(m, worker.device, worker.lane): s for worker in self.lanes for m, s in worker.seats.items()}
+        return tuple(computing.get((p.member, p.device, p.lane), 0.0) / self.seconds for p in placements)
 
     def filled(self, placements: Sequence[Placement]) -> float:
-        """Return how full the batches of the member that computed most were, 0..1 of the size that `placements` plan.
+        """Return the mean batch size of the member that computed most, as a share (0..1) of the size in `placements`.
 
-        Of a member placed in batches of several sizes, of the smallest of them.
+        If the member is placed with several batch sizes, the smallest counts.
         """
         busiest = max(self.members, key=lambda m: self.members[m].computing)
         work = self.members[busiest]
@@ -97,44 +97,44 @@ def bench(
     load: Load = backends.load,
     seed: int = 0,
 ) -> BenchResult:
-    """Measure `seconds` of a bundle (or of a running `engine`), `in_flight` requests of `batch` samples outstanding.
+    """Measure a bundle (or a running `engine`) for `seconds`, with `in_flight` requests of `batch` samples outstanding.
 
-    `images` (samples, *input.shape) are sent in turn; without them random ones, as in algorithm 1. `in_flight` is by
-    default enough to keep every lane in full batches. Measuring begins once so many were answered, and ends after
-    `seconds` or, if requests take longer, a few answers. `isolation` and `trusted` are `Engine`'s; raises as it does,
-    and EngineError for `seconds`, `batch` or `in_flight` that are not above 0.
+    `images` (samples, *input.shape) are sent in turn; the default is random images, as in algorithm 1. The default
+    `in_flight` is enough to keep every worker in full batches. Measuring begins once `in_flight` requests were
+    answered, and ends after `seconds` or, if requests take longer, after a few answers. `isolation` and `trusted` are
+    those of `Engine`. Raises as `Engine`, and EngineError if `seconds`, `batch` or `in_flight` is not above 0.
     """
     seconds = check_duration(seconds, "seconds", error=EngineError)
     for name, value in (("batch", batch), ("in_flight", 1 if in_flight is None else in_flight)):
         if value < 1:
             raise EngineError(f"{name} {value} must be at least 1")
     with _running(bundle, engine, isolation, trusted, load) as running:
-        requests = _requests(running, batch, images, seed)
-        outstanding = in_flight or _enough(running, batch)
-        done, begin, before, after = _drive(running, requests, outstanding, seconds)
+        requests = _make_requests(running, batch, images, seed)
+        outstanding = in_flight or _default_in_flight(running, batch)
+        done, begin, before, after = _run_load(running, requests, outstanding, seconds)
     times = [when for when, _ in done]
-    # an answer that comes after the end of a window counts by the share of its time that fell inside
+    # an answer after the end of a window counts by the share of its time that fell inside the window
     edges = np.linspace(begin, max(begin + seconds, times[-outstanding - 1]), WINDOWS + 1)
     reached = np.interp(edges, times, batch * np.arange(1, len(times) + 1))
     speeds = np.diff(reached) / np.diff(edges)
     mean = float(speeds.mean())
     error = float(speeds.std(ddof=1) / np.sqrt(WINDOWS) / mean) if mean else 0.0
     p50, p99 = (float(q) for q in np.percentile([latency for when, latency in done if when > begin], [50, 99]))
-    lanes = tuple(_minus(a, b) for a, b in zip(after.lanes, before.lanes, strict=True))
-    members = {m: _minus(after.members[m], before.members[m]) for m in after.members}
+    workers = tuple(_difference(a, b) for a, b in zip(after.lanes, before.lanes, strict=True))
+    members = {m: _difference(after.members[m], before.members[m]) for m in after.members}
     combining = after.combining - before.combining
     took = float(edges[-1] - begin)
     seen = [work.samples for work in members.values()]
-    asked = sum(seen) / max(*seen, 1)  # who is asked first sees every sample
-    return BenchResult(mean, 2 * error, p50, p99, batch, outstanding, took, lanes, members, combining, asked)
+    asked = sum(seen) / max(*seen, 1)  # the first member of a cascade sees every sample
+    return BenchResult(mean, 2 * error, p50, p99, batch, outstanding, took, workers, members, combining, asked)
 
 
 class AllocationBenchmark:
-    """Benches allocations of one ensemble before a bundle of it exists; the allocator's `bench` argument.
+    """Benchmark of allocations of one ensemble before its bundle exists; the allocator's `bench` argument.
 
-    `paths` leads to a file of each member, beside which lie those of other backends; `chosen` are these, by member and
-    device, where they are not `backend`. Members stay loaded between benches, so that a bench of a neighbouring
-    allocation costs little more than its `seconds`; `close` (or the `with` block) frees them.
+    `paths` holds one file of each member; files of other backends are in the same folder. `chosen` holds the backends
+    by member and device that differ from `backend`. Members stay loaded between benchmarks, so that a benchmark of a
+    similar allocation costs little more than its `seconds`; `close` (or the `with` block) frees them.
     """
 
     def __init__(
@@ -157,25 +157,25 @@ class AllocationBenchmark:
         self._chosen = chosen or {}
         self._input: Input = first.input
         self._classes = first.classes
-        self._stock = BackendPool(paths, file_of(backend), with_trusted(load, trusted))
+        self._pool = BackendPool(paths, file_of(backend), with_trusted(load, trusted))
 
     def __call__(self, allocation: Allocation) -> float:
-        """Samples per second of an allocation."""
+        """Return the throughput of an allocation in samples per second."""
         return self.measure(allocation).throughput
 
     def measure(self, allocation: Allocation) -> BenchResult:
-        """The whole result. Raises EngineError when a member cannot be loaded."""
+        """Return the complete result. Raises EngineError when a member cannot be loaded."""
         return bench(
             self._bundle(allocation),
             seconds=self._seconds,
             batch=self._batch,
             isolation="thread",
-            load=self._stock.load,
+            load=self._pool.load,
         )
 
     def latency(self, allocation: Allocation, rate: float) -> Latency:
-        """Latency of single samples that come `rate` a second. Raises as `measure`."""
-        with Engine(self._bundle(allocation), isolation="thread", load=self._stock.load) as engine:
+        """Return the latency of single samples at an arrival rate of `rate` a second. Raises as `measure`."""
+        with Engine(self._bundle(allocation), isolation="thread", load=self._pool.load) as engine:
             return measure_latency(engine, rate, self._seconds)
 
     def _bundle(self, allocation: Allocation) -> Bundle:
@@ -184,7 +184,7 @@ class AllocationBenchmark:
 
     def close(self) -> None:
         """Free all members."""
-        self._stock.close()
+        self._pool.close()
 
     def __enter__(self) -> AllocationBenchmark:
         return self
@@ -196,7 +196,7 @@ class AllocationBenchmark:
 
 
 class BackendPool:
-    """Loaded members, lent to one lane at a time: its `load` stands in for `backends.load`."""
+    """Pool of loaded members, each leased to one worker at a time; its `load` replaces `backends.load`."""
 
     def __init__(self, paths: Mapping[str, Path], usual: str, load: Load) -> None:
         self._paths, self._usual, self._load = paths, usual, load
@@ -204,20 +204,20 @@ class BackendPool:
         self._lock = threading.Lock()
 
     def load(self, backend: str, path: Path, member: Member, device: Device, threads: int) -> Backend:
-        """A member that is free, or a newly loaded one; closing it gives it back."""
-        # its threads stay on the cores they began on: lent to the next lane, it would compute on this one's
+        """Return a free member, or load it; closing it returns it to the pool."""
+        # its threads stay pinned to their first cores: leased to another worker, it would compute on the wrong ones
         key = (member.id, device.name, threads, backend, frozenset(os.sched_getaffinity(0)))
         with self._lock:
             free = self._free.setdefault(key, [])
             loaded = free.pop() if free else None
         file = self._paths[member.id]
-        # a bench's bundle has no folder of its own: only the name of the file tells what is wanted
+        # the bundle of a benchmark has no folder: only the file name identifies the backend
         file = file if path.name == self._usual else file.with_name(path.name)
         loaded = loaded or self._load(backend, file, member, device, threads)
         return _Leased(loaded, lambda: self._take_back(key, loaded))
 
     def close(self) -> None:
-        """Free all."""
+        """Free all members."""
         with self._lock:
             for loaded in [loaded for free in self._free.values() for loaded in free]:
                 loaded.close()
@@ -229,7 +229,7 @@ class BackendPool:
 
 
 class _Leased:
-    """A backend whose closing gives it back."""
+    """Backend that returns to its pool when it is closed."""
 
     def __init__(self, backend: Backend, give_back: Callable[[], None]) -> None:
         self.infer = backend.infer
@@ -247,40 +247,43 @@ def _running(
         yield own
 
 
-def _requests(engine: Engine, batch: int, images: NDArray[np.generic] | None, seed: int) -> list[NDArray[np.generic]]:
-    """A few different requests."""
+def _make_requests(
+    engine: Engine, batch: int, images: NDArray[np.generic] | None, seed: int
+) -> list[NDArray[np.generic]]:
+    """Return a few different requests."""
     if images is None:
         images = random_images(engine.bundle.input, max(batch, 8), np.random.default_rng(seed))
     images = check_images(images, engine.bundle.input)
     if not len(images):
-        raise EngineError("there are no images to send: give at least one")
+        raise EngineError("No images to send. Pass at least one.")
     if len(images) < batch:
         images = np.concatenate([images] * -(-batch // len(images)))
     return [images[i : i + batch] for i in range(0, len(images) - batch + 1, batch)]
 
 
-def _enough(engine: Engine, batch: int) -> int:
-    """Requests that keep every lane in full batches.
+def _default_in_flight(engine: Engine, batch: int) -> int:
+    """Return the number of requests that keeps every worker in full batches.
 
-    Twice what all lanes take at once; and on processors, where the ring cuts a batch to half of a lane's share of what
-    waits, so much that half of a lane's share is a full batch of the largest size, beside what the lanes hold.
+    It covers twice the samples that all workers take at once. On CPUs the ring cuts a batch to half of a worker's share
+    of the waiting samples. There, in addition to the samples that the workers hold, half of that share must be a full
+    batch of the largest size.
     """
     allocation = engine.bundle.allocation
     twice = -(-2 * sum(p.batch_size for p in allocation.placements) // len(engine.bundle.ensemble.members))
     processors = {d.name for d in allocation.devices if d.type == "cpu"}
     cut = [p for p in allocation.placements if p.device in processors]
-    lanes = len({(p.device, p.lane) for p in cut})
-    samples = max(twice, 3 * lanes * max((p.batch_size for p in cut), default=0))
+    workers = len({(p.device, p.lane) for p in cut})
+    samples = max(twice, 3 * workers * max((p.batch_size for p in cut), default=0))
     return max(2, -(-samples // batch) + 1)
 
 
-def _drive(
+def _run_load(
     engine: Engine, requests: list[NDArray[np.generic]], in_flight: int, seconds: float
 ) -> tuple[list[tuple[float, float]], float, Stats, Stats]:
-    """Keep `in_flight` requests outstanding, for `seconds` after the first so many were answered.
+    """Keep `in_flight` requests outstanding, for `seconds` after the first `in_flight` were answered.
 
-    Returns (time of answer, latency) of each, by time of answer; when measuring began, and the engine's stats then and
-    when it ended, before the last of them were answered.
+    Returns four values: (time of answer, latency) of each request, by time of answer; the time at which measuring
+    began; the stats of the engine at that time; its stats before the last `in_flight` requests were answered.
     """
     answers: queue.SimpleQueue[tuple[float, float, Future[Answer]]] = queue.SimpleQueue()
     done: list[tuple[float, float]] = []
@@ -294,7 +297,7 @@ def _drive(
     def receive() -> None:
         when, at, future = answers.get()
         if error := future.exception():
-            raise EngineError(f"a request failed: {error}") from error
+            raise EngineError(f"A request failed: {error}") from error
         done.append((when, when - at))
 
     for _ in range(in_flight):
@@ -311,7 +314,7 @@ def _drive(
     return sorted(done), began, before, after
 
 
-def _minus(after: W, before: W) -> W:
+def _difference(after: W, before: W) -> W:
     names = ("batches", "samples", "waiting", "computing", "combining")
     work = dataclasses.replace(after, **{name: getattr(after, name) - getattr(before, name) for name in names})
     if isinstance(work, WorkerStats) and isinstance(before, WorkerStats):

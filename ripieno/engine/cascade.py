@@ -1,7 +1,7 @@
-"""Cascades: members are asked in turn, and a sample whose running mean is already sure is not shown to the rest.
+"""Cascades (early exit): members run in turn, and a sample stops once its running mean is confident.
 
-`plan_cascade` chooses the order and the threshold on validation predictions and says what they save and cost,
-`judge_cascade` what they do to other samples; `advance` is one step in a running engine.
+`plan_cascade` chooses the order and the threshold on validation predictions and reports what they save and cost.
+`judge_cascade` evaluates them on other samples. `advance` is one step in a running engine.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from ripieno.types import DISABLED, TOLERANCE, Cascade, CascadeEffect
 
 Array = NDArray[np.float32]
 THRESHOLDS = 200
-"""How many thresholds `plan_cascade` tries."""
+"""Number of thresholds that `plan_cascade` tries."""
 LEAST = 1e-12
-"""Weight of a member without any: when it is asked first, its opinion is all there is."""
+"""Weight of a member with weight 0: if it runs first, its prediction is the only one."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Walk:
-    """Running means of members in an order, seen on labelled samples; every array is (members, samples)."""
+class _RunningMeans:
+    """Running means of members in an order, on labelled samples; every array is (members, samples)."""
 
     sure: Array
-    """the largest probability"""
+    """largest probability"""
     truth: Array
-    """that of the true class"""
+    """probability of the true class"""
     right: NDArray[np.bool_]
-    """whether the largest is the true class's"""
+    """True where the largest probability is that of the true class"""
 
     def stops(self, threshold: float) -> NDArray[np.intp]:
-        """The place in the order at which each sample stops: the first that is sure, else the last."""
+        """Return the position in the order at which each sample stops: the first that is sure, else the last."""
         last = np.ones((1, self.sure.shape[1]), np.bool_)
         first: NDArray[np.intp] = np.vstack([self.sure[:-1] >= threshold, last]).argmax(0)
         return first
 
-    def effect(self, threshold: float, paid: NDArray[np.float64]) -> CascadeEffect:
-        """What a threshold does; `paid` (members,) is the share of the compute up to each member."""
+    def effect(self, threshold: float, cost_shares: NDArray[np.float64]) -> CascadeEffect:
+        """Return the effect of a threshold; `cost_shares` (members,) is the share of the compute up to each member."""
         stops = self.stops(threshold)
         rows = np.arange(len(stops))
         return CascadeEffect(
             samples=len(stops),
-            saved=1.0 - float(paid[stops].mean()),
+            saved=1.0 - float(cost_shares[stops].mean()),
             asked=float(stops.mean()) + 1.0,
             cross_entropy=cross_entropy(self.truth[stops, rows]),
             whole_cross_entropy=cross_entropy(self.truth[-1]),
@@ -67,24 +67,24 @@ def plan_cascade(
     *,
     tolerance: float = TOLERANCE,
 ) -> Cascade:
-    """The cascade that saves most while the cross-entropy grows by at most `tolerance`.
+    """Return the cascade that saves most compute while the cross-entropy grows by at most `tolerance`.
 
     `predictions` (members, samples, classes) are probabilities on validation samples with `labels` (samples,), `costs`
-    (members,) in any unit, `weights` (members,) those of the mean. Members are ordered by benefit per cost: each next
-    one lowers the cross-entropy of the running mean most for what it costs. Where nothing can be saved the threshold is
-    one that no mean reaches. Raises EngineError when shapes disagree.
+    (members,) are in any unit, `weights` (members,) are those of the mean. Members are ordered by benefit per cost:
+    each next one reduces the cross-entropy of the running mean most per cost. If nothing can be saved, the threshold
+    is one that no mean reaches. Raises EngineError when shapes disagree.
     """
     _check(members, predictions, labels, costs)
     shares = np.asarray(weights if weights is not None else [1.0] * len(members), np.float64)
     order = _order(predictions, labels, costs, shares)
-    walk = _walk([predictions[i] for i in order], labels, shares[order])
-    paid = _paid([costs[i] for i in order])
-    best, most = DISABLED, walk.effect(DISABLED, paid)
-    tried = np.unique(np.quantile(walk.sure[:-1], np.linspace(0, 1, THRESHOLDS))) if len(order) > 1 else ()
+    means = _running_means([predictions[i] for i in order], labels, shares[order])
+    cost_shares = _cumulative_share([costs[i] for i in order])
+    best, most = DISABLED, means.effect(DISABLED, cost_shares)
+    tried = np.unique(np.quantile(means.sure[:-1], np.linspace(0, 1, THRESHOLDS))) if len(order) > 1 else ()
     for threshold in tried:
-        found = walk.effect(float(threshold), paid)
-        if found.cross_entropy - found.whole_cross_entropy <= tolerance and found.saved > most.saved:
-            best, most = float(threshold), found
+        effect = means.effect(float(threshold), cost_shares)
+        if effect.cross_entropy - effect.whole_cross_entropy <= tolerance and effect.saved > most.saved:
+            best, most = float(threshold), effect
     return Cascade(tuple(members[i] for i in order), best, tolerance, {"valid": most})
 
 
@@ -96,12 +96,12 @@ def judge_cascade(
     costs: Sequence[float],
     weights: Sequence[float] | None = None,
 ) -> CascadeEffect:
-    """What `cascade` does to other samples; arguments and errors are those of `plan_cascade`."""
+    """Return the effect of `cascade` on other samples; arguments and errors are those of `plan_cascade`."""
     _check(members, predictions, labels, costs)
     shares = np.asarray(weights if weights is not None else [1.0] * len(members), np.float64)
     order = [list(members).index(m) for m in cascade.order]
-    walk = _walk([predictions[i] for i in order], labels, shares[order])
-    return walk.effect(cascade.threshold, _paid([costs[i] for i in order]))
+    means = _running_means([predictions[i] for i in order], labels, shares[order])
+    return means.effect(cascade.threshold, _cumulative_share([costs[i] for i in order]))
 
 
 def _check(
@@ -113,14 +113,14 @@ def _check(
     shapes = {np.shape(p) for p in predictions}
     right = len(shapes) == 1 and len(next(iter(shapes))) == 2 and next(iter(shapes))[0] == len(labels)
     if not right or len(predictions) != len(members) or len(costs) != len(members):
-        must = f"({len(members)}, {len(labels)}, classes), with {len(members)} costs"
-        got = f"{len(predictions)} of {', '.join(map(str, sorted(shapes)))}, with {len(costs)} costs"
-        raise EngineError(f"predictions are {got}; they must be {must}")
+        must = f"({len(members)}, {len(labels)}, classes) with {len(members)} costs"
+        got = f"{len(predictions)} x {', '.join(map(str, sorted(shapes)))} with {len(costs)} costs"
+        raise EngineError(f"The predictions are {got}, expected {must}.")
 
 
-def _paid(costs: Sequence[float]) -> NDArray[np.float64]:
-    paid: NDArray[np.float64] = np.cumsum(np.asarray(costs, np.float64)) / np.sum(costs)
-    return paid
+def _cumulative_share(costs: Sequence[float]) -> NDArray[np.float64]:
+    cost_shares: NDArray[np.float64] = np.cumsum(np.asarray(costs, np.float64)) / np.sum(costs)
+    return cost_shares
 
 
 def _order(
@@ -129,14 +129,14 @@ def _order(
     costs: Sequence[float],
     shares: NDArray[np.float64],
 ) -> list[int]:
-    """Greedily: the member next that lowers the cross-entropy most per cost; ties to the cheaper."""
+    """Return a greedy order: next the member that lowers the cross-entropy most per cost; ties to the cheaper."""
     truth = np.stack([np.asarray(p[np.arange(len(labels)), labels], np.float64) for p in predictions])
     rest = list(range(len(truth)))
     order: list[int] = []
     total = np.zeros(len(labels))
     weight, loss = 0.0, float(np.log(predictions[0].shape[1]))
     while rest:
-        # a member without weight changes nothing, and may even be the first
+        # a member with weight 0 changes nothing, and may even be the first
         losses = {m: cross_entropy((total + shares[m] * truth[m]) / max(weight + shares[m], 1e-12)) for m in rest}
         best = max(rest, key=lambda m: ((loss - losses[m]) / costs[m], -costs[m]))
         rest.remove(best)
@@ -146,10 +146,10 @@ def _order(
     return order
 
 
-def _walk(
+def _running_means(
     predictions: Sequence[NDArray[np.floating]], labels: NDArray[np.integer], shares: NDArray[np.float64]
-) -> _Walk:
-    """Running means of `predictions`, one (samples, classes) sum at a time, as a running engine forms them."""
+) -> _RunningMeans:
+    """Return running means of `predictions`, one (samples, classes) sum at a time, as a running engine forms them."""
     total = np.zeros(predictions[0].shape, np.float32)
     rows = np.arange(len(labels))
     weight = 0.0
@@ -160,72 +160,74 @@ def _walk(
         sure.append(total.max(1) / weight)
         truth.append(total[rows, labels] / weight)
         right.append(total.argmax(1) == labels)
-    return _Walk(np.stack(sure).astype(np.float32), np.stack(truth).astype(np.float32), np.stack(right))
+    return _RunningMeans(np.stack(sure).astype(np.float32), np.stack(truth).astype(np.float32), np.stack(right))
 
 
 @dataclass(slots=True)
 class CascadeState:
-    """How far a span is in a cascade."""
+    """Progress of a request slice in a cascade."""
 
     member: int
-    """who is asked now"""
+    """index of the member that runs now"""
     total: Array
     """weighted sum of the probabilities so far, (samples, classes)"""
     weight: Array
     """sum of the weights in it, (samples, 1)"""
     depth: NDArray[np.int32]
-    """members each sample passed"""
+    """number of members that predicted each sample"""
     active: NDArray[np.bool_]
     """samples that are not yet sure"""
     passed: list[int] = field(default_factory=list)
 
     @classmethod
     def begin(cls, member: int, samples: int, classes: int) -> CascadeState:
-        """`member` is asked first, about all samples."""
+        """Start with `member`, on all samples."""
         zeros = np.zeros((samples, classes), np.float32)
         weight = np.zeros((samples, 1), np.float32)
         return cls(member, zeros, weight, np.zeros(samples, np.int32), np.ones(samples, bool))
 
     def part(self, offset: int) -> PartialResult:
-        """The answer as it stands."""
+        """Return the result so far."""
         return PartialResult(offset, self.total / self.weight, tuple(self.passed), depth=self.depth.copy())
 
 
-def check_step(span: RequestSlice, predictions: Array) -> Fault | None:
-    """Return the fault of the member that was asked about a span, unless all its predictions are finite.
+def check_step(request_slice: RequestSlice, predictions: Array) -> Fault | None:
+    """Return the fault of the member that ran on a slice; None if all its predictions are finite.
 
     `predictions` are as in `advance`.
     """
-    progress: CascadeState = span.progress
-    if progress.member in span.unwanted:
+    progress: CascadeState = request_slice.progress
+    if progress.member in request_slice.unwanted:
         return None
-    asked = predictions[progress.member][progress.active]
-    if is_finite(asked) or not len(bad := np.flatnonzero(~np.isfinite(asked).all(axis=1))):
+    own = predictions[progress.member][progress.active]
+    if is_finite(own) or not len(bad := np.flatnonzero(~np.isfinite(own).all(axis=1))):
         return None
-    return Fault(span, progress.member, int(np.flatnonzero(progress.active)[bad[0]]))
+    return Fault(request_slice, progress.member, int(np.flatnonzero(progress.active)[bad[0]]))
 
 
-def advance(span: RequestSlice, plan: ExecutionPlan, predictions: Array, shares: Array) -> list[tuple[int, int, int]]:
-    """The member that was asked has passed the span: who is asked next, for which positions (member, start, stop).
+def advance(
+    request_slice: RequestSlice, plan: ExecutionPlan, predictions: Array, shares: Array
+) -> list[tuple[int, int, int]]:
+    """Record the predictions of the member that ran, and return the next steps (member, start, stop) by position.
 
-    `predictions` (members, samples, classes) are those of the span's slots, `shares` (members,) the weights. Nothing
-    comes back when all samples are sure or no member is left: then the request has its part.
+    `predictions` (members, samples, classes) are those of the slots of the slice, `shares` (members,) the weights. The
+    list is empty when all samples are sure or no member is left: then the request has its partial result.
     """
     assert plan.threshold is not None
-    progress: CascadeState = span.progress
-    if progress.member not in span.unwanted:
+    progress: CascadeState = request_slice.progress
+    if progress.member not in request_slice.unwanted:
         share = shares[progress.member] or np.float32(LEAST)
         progress.total[progress.active] += share * predictions[progress.member][progress.active]
         progress.weight[progress.active] += share
         progress.depth[progress.active] += 1
         progress.passed.append(progress.member)
         progress.active &= progress.total.max(1) < plan.threshold * progress.weight[:, 0]
-    left = [m for m in plan.members if m not in progress.passed and m not in span.unwanted]
+    left = [m for m in plan.members if m not in progress.passed and m not in request_slice.unwanted]
     if not left or not progress.active.any():
         if progress.passed:
-            span.request.parts.append(progress.part(span.offset))
+            request_slice.request.parts.append(progress.part(request_slice.offset))
         return []
     progress.member = left[0]
     edges = np.flatnonzero(np.diff(np.concatenate([[0], progress.active.view(np.int8), [0]])))
-    pairs = edges.reshape(-1, 2) + span.start
+    pairs = edges.reshape(-1, 2) + request_slice.start
     return [(left[0], int(start), int(stop)) for start, stop in pairs]

@@ -1,8 +1,8 @@
-"""The combiner: predictions in the shared memory become parts of answers, as soon as all members have passed a span.
+"""The combiner: predictions in the shared memory become partial results once all members predicted a request slice.
 
-It sums when the last member arrives, not as each arrives: the order of summation is then the members' order, so that a
-request gets the same bytes again, and votes, medians and disagreement cost nothing more. (The paper's running sum saves
-no time here: a sum over four members of 64 x 100 probabilities takes 10 microseconds.)
+It sums when the last member finishes, not after each member. The order of summation is then the members' order, so that
+repeated requests get identical bytes. Votes, medians and disagreement need no additional pass. The paper's running sum
+saves no time here: a sum over four members of 64 x 100 probabilities takes 10 microseconds.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from ripieno.types import Ensemble
 
 Array = NDArray[np.float32]
 SMALL = 1 << 16
-"""Numbers up to which what calls cost outweighs what they compute."""
+"""Largest array, in numbers, for which the call overhead exceeds the computation."""
 BLOCK = 1 << 13
-"""Numbers up to which a product of vectors stays in the thread that asks for it."""
+"""Largest array, in numbers, with a dot product that runs in the calling thread only."""
 
 
 class Fault(NamedTuple):
-    """A member that did not answer a span with finite numbers."""
+    """Predictions of a member for a request slice that are not all finite."""
 
-    span: RequestSlice
+    request_slice: RequestSlice
     member: int
     sample: int
-    """the first such sample, counted from the start of the span"""
+    """the first such sample, counted from the start of the slice"""
 
 
 class Combiner:
-    """Combines what lies in `memory` as `ensemble` says; any thread may call."""
+    """Combiner of the predictions in `memory` by the rule of `ensemble`; thread-safe."""
 
     def __init__(self, ensemble: Ensemble, memory: Memory) -> None:
         self._kind = ensemble.combiner
@@ -46,74 +46,76 @@ class Combiner:
         shares = [1.0] * len(ensemble.members) if ensemble.combiner == "mean" else list(ensemble.weights)
         self._shares = np.asarray(shares, np.float64)
         self._weights: dict[tuple[int, ...], NDArray[np.float32]] = {}
-        """by members; a race only computes one twice"""
+        """by members; in a race an entry is computed twice, without harm"""
 
-    def finish(self, spans: Iterable[RequestSlice]) -> list[Fault]:
-        """Give the requests of finished spans their parts; neighbours are combined together.
+    def finish(self, slices: Iterable[RequestSlice]) -> list[Fault]:
+        """Append partial results to the requests of finished slices; neighbours are combined together.
 
-        Returns the faults of members: a span with a fault gets no part.
+        Returns the faults of members: a slice with a fault gets no partial result.
         """
         faults: list[Fault] = []
-        for plan, run in runs(spans, len(self._memory.samples)):
+        for plan, run in runs(slices, len(self._memory.samples)):
             faults += self.combine(run, plan)
         return faults
 
-    @np.errstate(over="ignore", invalid="ignore")  # what comes of it is looked at
+    @np.errstate(over="ignore", invalid="ignore")  # the results are checked below
     def combine(self, run: Sequence[RequestSlice], plan: ExecutionPlan) -> list[Fault]:
-        """Combine spans that lie in consecutive slots by the members of `plan`. Returns as `finish`."""
+        """Combine slices in consecutive slots with the members of `plan`. Returns as `finish`."""
         memory, members = self._memory.predictions, plan.members
         slot = run[0].start % memory.shape[1]
         stop = slot + run[-1].stop - run[0].start
         predictions = memory[:, slot:stop] if len(members) == len(memory) else memory[list(members), slot:stop]
         weights = self.weights(members)
-        # votes are added in double: shares that were rounded would part classes with equal votes
+        # votes are added in double precision: rounded shares would separate classes with equal votes
         answer = combine(self._kind, predictions, self._exact(members) if self._kind == "vote" else weights)
-        doubt = spread(predictions, answer, weights) if plan.spread else None
-        # a vote or a median can hide what is not finite, a sum cannot
-        sound = is_finite(answer if self._kind in ("mean", "weighted") else predictions)
+        deviation = spread(predictions, answer, weights) if plan.spread else None
+        # a vote or a median can hide numbers that are not finite; a sum cannot
+        finite = is_finite(answer if self._kind in ("mean", "weighted") else predictions)
         each = predictions.copy() if plan.each else None
         first = run[0].start
         faults: list[Fault] = []
-        for span in run:
-            low, high = span.start - first, span.stop - first
-            if not sound and (found := find_fault(predictions[:, low:high], answer[low:high])):
-                faults.append(Fault(span, members[found[0]], found[1]))
+        for request_slice in run:
+            low, high = request_slice.start - first, request_slice.stop - first
+            if not finite and (fault := find_fault(predictions[:, low:high], answer[low:high])):
+                faults.append(Fault(request_slice, members[fault[0]], fault[1]))
                 continue
-            own_doubt = None if doubt is None else doubt[low:high]
+            own_spread = None if deviation is None else deviation[low:high]
             own_each = None if each is None else each[:, low:high]
-            span.request.parts.append(PartialResult(span.offset, answer[low:high], members, own_doubt, own_each))
+            request_slice.request.parts.append(
+                PartialResult(request_slice.offset, answer[low:high], members, own_spread, own_each)
+            )
         return faults
 
     def weights(self, members: Sequence[int]) -> NDArray[np.float32]:
-        """Shares of `members` among themselves; sum 1."""
+        """Return the shares of `members` among themselves; their sum is 1."""
         key = tuple(members)
         if key not in self._weights:
             self._weights[key] = self._exact(members).astype(np.float32)
         return self._weights[key]
 
     def _exact(self, members: Sequence[int]) -> NDArray[np.float64]:
-        """`weights` in double."""
+        """Return `weights` in double precision."""
         shares = self._shares[list(members)]
         total = shares.sum()
         return np.asarray(shares / total if total > 0 else np.full(len(shares), 1 / len(shares)))
 
 
-def runs(spans: Iterable[RequestSlice], capacity: int) -> list[tuple[ExecutionPlan, list[RequestSlice]]]:
-    """Spans grouped so that each group has one plan and lies in consecutive slots."""
+def runs(slices: Iterable[RequestSlice], capacity: int) -> list[tuple[ExecutionPlan, list[RequestSlice]]]:
+    """Group slices so that each group has one plan and consecutive slots."""
     groups: list[tuple[ExecutionPlan, list[RequestSlice]]] = []
     stop, last = -1, None
-    for span in spans:
-        plan = span.request.plan
-        if span.start == stop and plan is last and span.start % capacity:
-            groups[-1][1].append(span)
+    for request_slice in slices:
+        plan = request_slice.request.plan
+        if request_slice.start == stop and plan is last and request_slice.start % capacity:
+            groups[-1][1].append(request_slice)
         else:
-            groups.append((plan, [span]))
-        stop, last = span.stop, plan
+            groups.append((plan, [request_slice]))
+        stop, last = request_slice.stop, plan
     return groups
 
 
 def combine(kind: Kind, predictions: Array, weights: NDArray[Any]) -> Array:
-    """Answer (samples, classes) of `predictions` (members, samples, classes); `weights` (members,) sum to 1.
+    """Return the answer (samples, classes) of `predictions` (members, samples, classes); `weights` (members,) sum to 1.
 
     `mean` and `weighted` are the weighted mean (the mean has equal weights); votes and medians are those of
     `ripieno.tasks.combiners`.
@@ -124,7 +126,7 @@ def combine(kind: Kind, predictions: Array, weights: NDArray[Any]) -> Array:
         return combiners.median(predictions).astype(np.float32, copy=False)
     counts = combiners.whole_weights(weights)
     if predictions.size <= SMALL and predictions.shape[2] > 1:
-        # the same sum in the same order, bit for bit, in two calls: the outermost axis is added row by row
+        # two calls give the same sum in the same order, bit for bit: NumPy adds the outermost axis row by row
         answer: Array = np.add.reduce(predictions * counts[:, None, None], 0)
     else:
         answer = predictions[0] * counts[0]
@@ -135,17 +137,17 @@ def combine(kind: Kind, predictions: Array, weights: NDArray[Any]) -> Array:
 
 
 def is_finite(values: Array) -> bool:
-    """Return whether all of `values` are finite; False also where only the sum of them or of their squares is not."""
+    """Return whether all of `values` are finite; False also if only their sum or the sum of their squares is not."""
     if values.size <= BLOCK:
         return math.isfinite(np.vdot(values, values))  # in half the time of a sum
     return math.isfinite(np.add.reduce(values, axis=None))
 
 
 def find_fault(predictions: Array, answer: Array) -> tuple[int, int] | None:
-    """Return the place of the first member, and its first sample, whose numbers are not finite; None without one.
+    """Return the first member, and its first sample, with numbers that are not finite, by index; None without one.
 
-    `predictions` are (members, samples, classes), `answer` (samples, classes). Where finite numbers add up to what is
-    not, the member with the largest is at fault.
+    `predictions` are (members, samples, classes), `answer` (samples, classes). If finite numbers have a sum that is
+    not finite, the member with the largest number is at fault.
     """
     places = np.argwhere(~np.isfinite(predictions))
     if len(places):
@@ -158,9 +160,12 @@ def find_fault(predictions: Array, answer: Array) -> tuple[int, int] | None:
 
 
 def spread(predictions: Array, answer: Array, weights: Array) -> Array:
-    """How much the members disagree, (samples,): the weighted standard deviation of their probabilities of the class
-    that the ensemble answers. In double: squares of large finite numbers are finite there."""
+    """Return the disagreement of the members (samples,).
+
+    It is the weighted standard deviation of their probabilities of the class that the ensemble predicts. Double
+    precision is used, because squares of large finite numbers are finite in it.
+    """
     label = answer.argmax(1)
     chosen = np.take_along_axis(predictions, label[None, :, None], 2)[:, :, 0].astype(np.float64)
-    away: Array = np.sqrt(weights @ (chosen - weights @ chosen) ** 2).astype(np.float32)
-    return away
+    deviation: Array = np.sqrt(weights @ (chosen - weights @ chosen) ** 2).astype(np.float32)
+    return deviation

@@ -1,4 +1,4 @@
-"""What the engine counts while it works."""
+"""Counters of the engine."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from ripieno.engine.ring_types import BatchAssignment
 
 
 class EngineCounters:
-    """Sums since the start; changed under the dispatcher's lock."""
+    """Sums since the start; changed under the lock of the request table."""
 
-    def __init__(self, members: int, lanes: int) -> None:
+    def __init__(self, members: int, workers: int) -> None:
         self.requests = self.samples = self.partial = self.failed = 0
         self._members = [_Sum() for _ in range(members)]
-        self._lanes = [_Sum() for _ in range(lanes)]
-        self._seats: defaultdict[tuple[int, int], float] = defaultdict(float)
+        self._workers = [_Sum() for _ in range(workers)]
+        self._computing: defaultdict[tuple[int, int], float] = defaultdict(float)
 
-    def count(self, claim: BatchAssignment, seconds: float) -> None:
-        """A claim was predicted in `seconds`."""
-        for work in (self._members[claim.member], self._lanes[claim.lane]):
+    def count(self, assignment: BatchAssignment, seconds: float) -> None:
+        """Count an assignment that was predicted in `seconds`."""
+        for work in (self._members[assignment.member], self._workers[assignment.worker]):
             work.batches += 1
-            work.samples += claim.samples
-            work.waiting += claim.waited
+            work.samples += assignment.samples
+            work.waiting += assignment.waited
             work.computing += seconds
-        self._seats[claim.lane, claim.member] += seconds
+        self._computing[assignment.worker, assignment.member] += seconds
 
-    def combined(self, lane: int, seconds: float) -> None:
-        """What a lane had finished was combined in `seconds`."""
-        self._lanes[lane].combining += seconds
+    def combined(self, worker: int, seconds: float) -> None:
+        """Count the `seconds` in which the finished slices of a worker were combined."""
+        self._workers[worker].combining += seconds
 
     @property
     def combining(self) -> float:
         """Seconds spent combining."""
-        return sum(lane.combining for lane in self._lanes)
+        return sum(worker.combining for worker in self._workers)
 
     def answered(self, request: Request) -> None:
-        """A request has its answer."""
+        """Count an answered request."""
         self.requests += 1
         self.samples += request.samples
         self.partial += request.partial
 
     def member(self, index: int) -> MemberStats:
-        """Work of a member; combining takes as long for every prediction, whoever made it."""
+        """Return the work of a member; combining takes the same time for the predictions of every member."""
         work, samples = self._members[index].work(), sum(member.samples for member in self._members)
         return dataclasses.replace(work, combining=self.combining * work.samples / samples if samples else 0.0)
 
-    def lane(self, index: int) -> MemberStats:
-        """Work of a lane."""
-        return self._lanes[index].work()
+    def worker(self, index: int) -> MemberStats:
+        """Return the work of a worker."""
+        return self._workers[index].work()
 
-    def computing(self, lane: int, member: int) -> float:
-        """Seconds that a lane spent on a member."""
-        return self._seats.get((lane, member), 0.0)
+    def computing(self, worker: int, member: int) -> float:
+        """Return the seconds that a worker computed for a member."""
+        return self._computing.get((worker, member), 0.0)
 
 
 class _Sum:

@@ -1,9 +1,14 @@
-"""The ensemble engine (section 2.4): `Engine(bundle)` answers with every member, over the lanes of its allocation.
+"""The ensemble engine (section 2.4): `Engine(bundle)` predicts with all members, on the workers of its allocation.
 
-The life of a request: `submit` checks it and writes its images once into the ring (`memory`); the ring's bookkeeping
-(`ring`) gives every lane with nothing to do the next batch of one of its members; a lane (`lane`, `crew`, and `worker`
-for its process) predicts it; the last member to pass a run of samples has it combined (`combine`) and its slots freed;
-the last run of a request resolves its future. `dispatch` ties these together, `supervisor` watches over the lanes.
+The life of a request:
+
+1. `submit` checks the images and writes them once into the ring (`memory`).
+2. The ring's bookkeeping (`ring`) gives every idle worker the next batch of one of its members.
+3. A worker (`worker`, `process`, `worker_process`) predicts the batch with its loaded models (`model_runner`).
+4. When the last member has predicted a slice, its predictions are combined (`combiner`) and its slots are freed.
+5. The last slice of a request resolves its future.
+
+`dispatch` connects these parts; `supervisor` and `health` monitor the workers.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from ripieno import backends
 from ripieno.durations import check_duration
 from ripieno.engine.dispatch import Dispatcher
 from ripieno.engine.health import HealthMonitor, RestartPolicy
-from ripieno.engine.inference_result import Answer, Stats, WorkerStats
+from ripieno.engine.inference_result import Answer, InferenceStep, Stats, WorkerStats
 from ripieno.engine.inputs import check_images
 from ripieno.engine.layout import (
     capacity_of,
@@ -46,7 +51,6 @@ from ripieno.engine.process import ProcessWorker
 from ripieno.engine.request import Request
 from ripieno.engine.ring import Ring
 from ripieno.engine.supervisor import Supervisor
-from ripieno.engine.trace import InferenceStep
 from ripieno.engine.worker import ThreadWorker, Worker
 from ripieno.errors import EngineError
 from ripieno.library.bundle import read_bundle
@@ -54,21 +58,22 @@ from ripieno.types import Bundle, Cascade
 
 Isolation = Literal["auto", "thread", "process"]
 AHEAD = {"thread": 0.0002, "process": 0.002}
-"""Seconds of work a lane holds beside its running task, so that short tasks need not wait for a hand-over."""
+"""Seconds of queued work a worker holds in addition to its running task, so that short tasks follow at once."""
 _open: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 class Engine:
-    """A bundle's ensemble, loaded and answering; thread-safe. Use it in a `with` block, or `close` it.
+    """The loaded ensemble of a bundle; thread-safe. Use it in a `with` block, or `close` it.
 
-    `isolation` puts lanes in threads of this process, which need less memory, or in processes of their own, which
-    survive crashes of a backend (`auto`: threads, but processes for several lanes of PyTorch on a processor). The ring
-    holds `capacity` samples; a batch waits at most `max_delay` seconds to fill (0: a lane takes what is there). With
-    `min_members`, requests are answered without members that keep dying, flagged, while so many remain. `cascade` is by
-    default that of the bundle, where it has one; False asks all members. `trusted` names the user's own families
-    (`module:function`) that the PyTorch backend may import.
+    `isolation` runs workers in threads of this process, which need less memory, or in their own processes, which
+    survive crashes of a backend. `auto` uses threads, but processes for several PyTorch workers on a CPU. The ring
+    holds `capacity` samples. A batch waits at most `max_delay` seconds to fill (0: a worker takes the waiting samples).
+    With `min_members`, requests are answered without members that keep dying, and marked as partial, while at least
+    `min_members` remain. `cascade` defaults to that of the bundle, if it has one; False evaluates all members.
+    `trusted` names the user's own families (`module:function`) that the PyTorch backend may import.
 
-    Raises LibraryError when `bundle` is none, EngineError when a member cannot be loaded or the allocation is wrong.
+    Raises LibraryError when `bundle` is not a bundle, EngineError when a member cannot be loaded or the allocation is
+    wrong.
     """
 
     def __init__(
@@ -86,7 +91,7 @@ class Engine:
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         if isolation not in ("auto", "thread", "process"):
-            raise EngineError(f"no isolation {isolation!r}; there are: auto, thread, process")
+            raise EngineError(f"Unknown isolation {isolation!r}. Choose auto, thread or process.")
         max_delay = check_duration(max_delay, "max_delay", zero=True, error=EngineError)
         self.cascade = cascade if isinstance(cascade, Cascade) else self.bundle.cascade if cascade else None
         self._plans = PlanCache(self.bundle, self.cascade)
@@ -94,16 +99,16 @@ class Engine:
         patience = patience or RestartPolicy()
         groups = workers_of(self.bundle)
         self.isolation = isolation if isolation != "auto" else isolation_of(self.bundle, len(groups))
-        orders = [worker_config(self.bundle, group, groups, trusted) for group in groups]
+        configs = [worker_config(self.bundle, group, groups, trusted) for group in groups]
         check_free_memory(self.bundle, self.isolation)
         if self.isolation == "process":
-            load_name(load)  # refuse what cannot be found from another process before anything is opened
-        posts = [[instance_config(self.bundle, p) for p in group] for group in groups]
-        largest = max(post.batch_size for lane in posts for post in lane)
+            load_name(load)  # fail before anything is opened if another process cannot import it
+        instances = [[instance_config(self.bundle, p) for p in group] for group in groups]
+        largest = max(instance.batch_size for worker in instances for instance in worker)
         ring = Ring(
             capacity or capacity_of(self.bundle, largest),
             len(self._indices),
-            posts,
+            instances,
             ahead=AHEAD[self.isolation],
             second=self.isolation == "process",
             max_delay=max_delay,
@@ -118,20 +123,20 @@ class Engine:
         )
         self._ring = ring
         self._supervisor = Supervisor(lambda error: self._dispatcher.fail(error))
-        # a thread's share of this process nobody knows, a GPU's memory its driver watches
-        caps = [o.memory_limit if self.isolation == "process" and o.device.type == "cpu" else 0 for o in orders]
-        self._watch = HealthMonitor(
-            [tuple(post.member for post in lane) for lane in posts], patience, self._supervisor, caps
-        )
+        # the share of one thread cannot be measured; the driver limits the memory of a GPU
+        limited = self.isolation == "process"
+        memory_limits = [c.memory_limit if limited and c.device.type == "cpu" else 0 for c in configs]
+        members = [tuple(instance.member for instance in own) for own in instances]
+        self._health = HealthMonitor(members, patience, self._supervisor, memory_limits)
         self._dispatcher = Dispatcher(
-            self.bundle.ensemble, ring, self._memory, self._supervisor, self._watch, min_members
+            self.bundle.ensemble, ring, self._memory, self._supervisor, self._health, min_members
         )
         self._closed = False
         self._is_foreign = False
-        self._lanes: list[Worker] = [self._lane(index, own, load) for index, own in enumerate(orders)]
+        self._workers: list[Worker] = [self._worker(index, own, load) for index, own in enumerate(configs)]
         self._groups = groups
         self._supervisor.start()
-        self._dispatcher.start(self._lanes)
+        self._dispatcher.start(self._workers)
         _open.add(self)
         try:
             self._dispatcher.settled.wait()
@@ -158,18 +163,21 @@ class Engine:
         steps: list[InferenceStep] | None = None,
         block: bool = True,
     ) -> Future[Answer]:
-        """Ask for the answer to `images` (samples, *input.shape) of the bundle's dtype; returns when they are copied.
+        """Submit `images` (samples, *input.shape) of the bundle's dtype; return once they are copied.
 
-        Whatever `ripieno.data.prediction_inputs.read_inputs` reads (pictures, paths, data sets) is taken, too.
-        `members` asks some only, by id; `spread` and `each` ask for more in the answer. A full ring blocks, at most
-        `timeout` seconds (0: not at all; then the request must fit whole). Requests that wait get room by turns, those
-        with the fewest samples left first, the oldest at least half of it. With `block` False the call returns at once
-        and the request waits by itself: `images` must not change until it is answered. `deadline` seconds from now the
-        future fails with EngineTimeoutError or, with `partial`, is answered by the members that finished. By the
-        engine's cascade, if it has one, members are asked in turn, each only about samples that are not yet sure; not
-        so where `members`, `spread` or `each` want them all, or with `cascade` False. `steps` is a list that takes what
-        each member did about the request (`ripieno.engine.trace.Step`). Callbacks of the future run in a lane's or the
-        engine's thread: keep them short, and do not wait in them.
+        Everything that `ripieno.data.prediction_inputs.read_inputs` reads (pictures, paths, data sets) is accepted.
+        `members` restricts the request to some members, by id; `spread` and `each` add fields to the answer.
+
+        A full ring blocks for at most `timeout` seconds (0: not at all; then the whole request must fit). Waiting
+        requests get room in turn: the one with the fewest samples left first, the oldest at least half of the room.
+        With `block` False the call returns at once and the request waits in a queue: `images` must not change until
+        it is answered. After `deadline` seconds the future fails with EngineTimeoutError or, with `partial`, gets the
+        answer of the members that finished.
+
+        If the engine has a cascade, members run in turn, each only on samples that are not yet sure. The cascade is
+        not used with `members`, `spread` or `each`, which need all members, or with `cascade` False. `steps` is a list
+        to which the engine appends the work of each member (`ripieno.engine.inference_result.InferenceStep`).
+        Callbacks of the future run in a thread of a worker or of the engine: keep them short, and do not wait in them.
 
         Raises EngineError for wrong images, members or times, EngineBusyError when there was no room in time.
         """
@@ -199,54 +207,54 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for room in the ring."""
-        return len(self._dispatcher.desk.queue)
+        """Number of requests that wait for room in the ring."""
+        return len(self._dispatcher.request_table.queue)
 
     def predict(self, images: Any, members: Sequence[str] | None = None) -> NDArray[np.float32]:
-        """Probabilities (samples, classes) of `images`; waits for room and for the answer. Raises as `submit`."""
+        """Return probabilities (samples, classes) of `images`; wait for room and for the answer. Raises as `submit`."""
         return self.submit(images, members).result().probabilities
 
     async def answer(self, images: Any, members: Sequence[str] | None = None, **options: Any) -> Answer:
-        """`submit` for asyncio: waits for room and for the answer in the event loop; cancelling it gives both up."""
+        """Submit from asyncio: await room and the answer in the event loop; cancelling gives up both."""
         return await asyncio.wrap_future(self.submit(images, members, **options, block=False))
 
     # state
 
     @property
     def ready(self) -> bool:
-        """Whether requests are taken and every lane is up."""
-        return not self._closed and not self._dispatcher.desk.closed and self._watch.all_up
+        """True if the engine accepts requests and every worker is up."""
+        return not self._closed and not self._dispatcher.request_table.closed and self._health.all_up
 
     def stats(self) -> Stats:
-        """What was done since the start."""
+        """Return the counters since the start."""
         dispatcher = self._dispatcher
-        lanes = []
-        tally = dispatcher.desk.tally
-        for index, (state, group) in enumerate(zip(self._watch.states, self._groups, strict=True)):
+        workers = []
+        tally = dispatcher.request_table.tally
+        for index, (state, group) in enumerate(zip(self._health.states, self._groups, strict=True)):
             seen = WorkerStats(
-                **dataclasses.asdict(tally.lane(index)),
+                **dataclasses.asdict(tally.worker(index)),
                 device=group[0].device,
                 lane=group[0].lane,
                 up=state.up,
                 restarts=state.restarts,
-                process=self._lanes[index].process,
+                process=self._workers[index].process,
                 seats={p.member: tally.computing(index, self._indices[p.member]) for p in group},
             )
-            lanes.append(seen)
+            workers.append(seen)
         return Stats(
             requests=tally.requests,
             samples=tally.samples,
             partial=tally.partial,
             failed=tally.failed,
-            pending=dispatcher.desk.pending,
+            pending=dispatcher.request_table.pending,
             capacity=self._ring.capacity,
             combining=tally.combining,
             members={member: tally.member(index) for member, index in self._indices.items()},
-            lanes=tuple(lanes),
+            lanes=tuple(workers),
         )
 
     def close(self, drain: bool = True, timeout: float | None = None) -> None:
-        """Stop: with `drain`, after the requests in flight are answered (at most `timeout` seconds). Idempotent."""
+        """Stop the engine; with `drain`, answer requests in flight first (at most `timeout` seconds). Idempotent."""
         if timeout is not None:
             timeout = check_duration(timeout, "timeout", zero=True, error=EngineError)
         if self._closed or self._is_foreign:
@@ -254,11 +262,11 @@ class Engine:
         self._closed = True
         _open.discard(self)
         self._dispatcher.close(drain, timeout)
-        self._supervisor.wait_for(self._close_lanes)
+        self._supervisor.wait_for(self._close_workers)
         until = time.monotonic() + 5.0
-        for lane in self._lanes:
-            lane.join(until)
-        self._supervisor.stop()  # last, because lane processes die with its thread
+        for worker in self._workers:
+            worker.join(until)
+        self._supervisor.stop()  # last, because worker processes die with its thread
         self._memory.close()
 
     def __enter__(self) -> Engine:
@@ -271,37 +279,37 @@ class Engine:
 
     # inner
 
-    def _close_lanes(self) -> None:
-        self._watch.end()
-        for lane in self._lanes:
-            lane.close()
+    def _close_workers(self) -> None:
+        self._health.end()
+        for worker in self._workers:
+            worker.close()
 
-    def _lane(self, index: int, orders: WorkerConfig, load: Load) -> Worker:
+    def _worker(self, index: int, configs: WorkerConfig, load: Load) -> Worker:
         if self.isolation == "thread":
-            return ThreadWorker(index, orders, load, self._memory, self._dispatcher)
+            return ThreadWorker(index, configs, load, self._memory, self._dispatcher)
         return ProcessWorker(
-            index, orders, load, self._memory, self._dispatcher, supervisor=self._supervisor, input=self.bundle.input
+            index, configs, load, self._memory, self._dispatcher, supervisor=self._supervisor, input=self.bundle.input
         )
 
 
-def _disown_all() -> None:
-    """Mark the engines of the parent in a forked child: a fork has no threads, and waiting for them would never end."""
+def _mark_foreign() -> None:
+    """Mark the engines of the parent in a forked child: a fork has no threads, so waiting for them would never end."""
     if not _open:
         return
     for engine in list(_open):
         engine._is_foreign = True
     _open.clear()
-    # a backend's own exit handlers wait for its threads, too: leave without them (on_exit runs the last one first)
-    with contextlib.suppress(AttributeError, OSError):  # another C library has no such call
+    # exit handlers of a backend also wait for its threads: skip them (on_exit runs the last handler first)
+    with contextlib.suppress(AttributeError, OSError):  # other C libraries have no on_exit
         libc = ctypes.CDLL(None)
         libc.on_exit(ctypes.cast(libc._exit, ctypes.c_void_p), None)
 
 
-os.register_at_fork(after_in_child=_disown_all)
+os.register_at_fork(after_in_child=_mark_foreign)
 
 
 @atexit.register
 def _close_all() -> None:
-    """Lanes in threads must not be inside a backend while the interpreter is torn down."""
+    """Close all engines: no worker thread may be in a backend while the interpreter shuts down."""
     for engine in list(_open):
         engine.close(drain=False)

@@ -1,4 +1,4 @@
-"""What the engine gives back, and what it tells about itself."""
+"""Answers and statistics of an engine."""
 
 from __future__ import annotations
 
@@ -11,69 +11,83 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The answer to one request of `samples` samples."""
+    """Answer to one request of `samples` samples."""
 
     probabilities: NDArray[np.float32]
     """(samples, classes)"""
     members: tuple[str, ...]
-    """ids of the members that every sample has passed; of a cascade, those that may be asked, in their order"""
+    """ids of the members that predicted every sample; with a cascade, those that may run, in their order"""
     partial: bool = False
-    """True when members that were asked for are missing; where they had passed some samples before, they are in these
-    samples' `probabilities` and `spread` all the same"""
+    """True if requested members are missing; samples that they predicted before they failed still include them in
+    `probabilities` and `spread`"""
     spread: NDArray[np.float32] | None = None
-    """(samples,), if asked for: standard deviation over the members of the probability of the class answered"""
+    """(samples,), on request: standard deviation over the members of the probability of the predicted class"""
     each: NDArray[np.float32] | None = None
-    """(members, samples, classes), if asked for: the own probabilities of each of `members`"""
+    """(members, samples, classes), on request: the probabilities of each of `members`"""
     depth: NDArray[np.int32] | None = None
-    """(samples,), of a cascade: how many members were asked about each sample"""
+    """(samples,), with a cascade: number of members that predicted each sample"""
 
 
 @dataclass(frozen=True)
 class MemberStats:
-    """What was predicted since the start; times in seconds."""
+    """Work of one member since the start; times in seconds."""
 
     batches: int
     samples: int
     waiting: float
-    """sum over batches of the time their oldest sample waited to be claimed"""
+    """sum over batches of the time for which their oldest sample waited to be assigned"""
     computing: float
-    """sum of the time inside the backend"""
+    """sum of the time in the backend"""
     combining: float = 0.0
-    """sum of the time in which predictions became answers: of a lane, in answers that its batches completed; of a
-    member, its part of them by the samples it predicted"""
+    """sum of the time spent combining. Of a worker: for the answers that its batches completed. Of a member: its share
+    by the samples it predicted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerStats(MemberStats):
-    """What a lane did."""
+    """Work and state of one worker."""
 
     device: str
     lane: int
     up: bool
     restarts: int
     process: int
-    """its process id; that of this process for a thread"""
+    """process id of the worker; for a thread, that of this process"""
     seats: Mapping[str, float] = field(default_factory=dict)
-    """the time inside the backend of each member it holds"""
+    """time in the backend of each member that it holds"""
 
 
 @dataclass(frozen=True)
 class Stats:
-    """What an engine did since its start; times in seconds."""
+    """Work of an engine since its start; times in seconds."""
 
     requests: int
-    """answered"""
+    """answered requests"""
     samples: int
-    """answered"""
+    """answered samples"""
     partial: int
-    """requests answered without all their members"""
+    """requests answered without some of their members"""
     failed: int
     """requests that ended in an error"""
     pending: int
     """samples in the ring now"""
     capacity: int
-    """samples the ring holds"""
+    """samples that the ring can hold"""
     combining: float
-    """time spent combining predictions into answers"""
+    """time spent combining predictions"""
     members: Mapping[str, MemberStats]
     lanes: tuple[WorkerStats, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceStep:
+    """The prediction of one member for some samples of a request; times by `time.monotonic`."""
+
+    member: str
+    lane: int
+    samples: int
+    """of this request; the batch may have held samples of other requests"""
+    arrived: float
+    """when the samples were in the ring; their wait starts here"""
+    began: float
+    ended: float

@@ -1,4 +1,4 @@
-"""What a request may bring."""
+"""Checks of request inputs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ripieno.types import Input
 
 
 def check_images(images: Any, input: Input) -> NDArray[np.generic]:
-    """`images` as an array (samples, *input.shape) of the input's dtype, in the range of the training images.
+    """Return `images` as an array (samples, *input.shape) of the input's dtype, in the range of the training images.
 
-    Arrays are taken as they are; images, paths and data sets are read by
+    Arrays are used directly; images, paths and data sets are read by
     `ripieno.data.prediction_inputs.read_inputs`.
-    Raises EngineError naming what it was and must be.
+    Raises EngineError with the actual and the expected value.
     """
     try:
         if isinstance(images, np.ndarray):

@@ -1,7 +1,7 @@
-"""The buffers that lanes share: samples written once, predictions written in place.
+"""The buffers that workers share: samples are written once, predictions in place.
 
-For lanes in processes they lie in a memfd: anonymous memory with a file descriptor that the lanes inherit. It has no
-name, so it cannot outlive its processes, however they die, and there is nothing to unlink.
+For worker processes they are in a memfd: anonymous memory with a file descriptor that the workers inherit. It has no
+name, so it cannot outlive its processes, even if they are killed, and needs no unlinking.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Slots = Sequence[tuple[int, int]]
 """Pairs (first slot, number of slots)."""
 _ALIGNMENT = 4096
 SMALL = 1 << 16
-"""Bytes up to which a copy is done before another thread can take over: NumPy gives the interpreter's lock away for
-more than 500 numbers, and whoever else runs Python then keeps it from what takes a microsecond."""
+"""Largest copy, in bytes, that keeps the interpreter's lock. NumPy releases the lock for more than 500 numbers; another
+Python thread would then delay a copy that takes a microsecond."""
 
 
 class Memory:
-    """`samples` (capacity, *input.shape) and `predictions` (members, capacity, classes) float32.
+    """Buffers `samples` (capacity, *input.shape) and `predictions` (members, capacity, classes) float32.
 
-    With `shared`, both lie in a memfd whose descriptor is `descriptor`; with a `descriptor` given, they are mapped
-    from it. Untouched pages cost nothing.
+    With `shared`, both are in a new memfd with the descriptor `descriptor`; a given `descriptor` is mapped instead.
+    Untouched pages cost nothing.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Memory:
         self._bytes[at : at + images.nbytes] = images.data.cast("B")
 
     def gather(self, slots: Slots) -> NDArray[np.generic]:
-        """Samples of `slots` as one batch: a view when they are consecutive, else a copy."""
+        """Return the samples of `slots` as one batch: a view when they are consecutive, else a copy."""
         if len(slots) == 1:
             slot, count = slots[0]
             return self.samples[slot : slot + count]
@@ -71,8 +71,8 @@ class Memory:
         samples = sum(count for _, count in slots)
         target = self.predictions[member]
         if probabilities.shape != (samples, target.shape[1]):
-            right = (samples, target.shape[1])
-            raise EngineError(f"a backend answered shape {probabilities.shape} where {right} was due")
+            expected = (samples, target.shape[1])
+            raise EngineError(f"The backend returned shape {probabilities.shape}, expected {expected}.")
         if probabilities.nbytes <= SMALL and probabilities.flags.c_contiguous and probabilities.dtype == np.float32:
             self._scatter_small(member, slots, probabilities.data.cast("B"))
             return
@@ -90,7 +90,7 @@ class Memory:
             done += size
 
     def close(self) -> None:
-        """Let go of the memory; what was handed out of it must not be used after."""
+        """Release the memory; views of it must not be used afterwards."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1

@@ -1,6 +1,6 @@
-"""The members a lane holds, loaded and ready: what runs inside a lane, in a thread or in a process of its own.
+"""The loaded models of a worker, in a thread or in a process.
 
-Imports NumPy and the backend of the members, nothing else.
+Imports only NumPy and the backend of the members.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from ripieno.errors import EngineError, RipienoError
 from ripieno.types import Device, Member
 
 Load = Callable[[str, Path, Member, Device, int], Backend]
-"""The form of `ripieno.backends.load`."""
+"""Signature of `ripieno.backends.load`."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A member of a lane: its index in the ensemble and its file."""
+    """Member of a worker: its index in the ensemble and its file."""
 
     index: int
     member: Member
     path: Path
     backend: str = ""
-    """what it is run by; empty: what its lane says"""
+    """backend of this member; empty: that of the worker"""
     batch_size: int = 1
-    """most samples it is given at once"""
+    """most samples in one batch"""
     stamp: tuple[int, ...] = ()
-    """of its file when the engine was opened, by `stamp_of`"""
+    """fingerprint of its file when the engine was opened, by `stamp_of`"""
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """All a lane must know: who sits in it, with how many threads, on which cores (empty: not pinned)."""
+    """Configuration of a worker: its models, threads and cores (empty: not pinned)."""
 
     backend: str
     device: Device
@@ -55,95 +55,97 @@ class WorkerConfig:
     trusted: tuple[str, ...] = ()
     """the user's own families (`module:function`) that may be imported"""
     memory_limit: int = 0
-    """most bytes it may take; 0: nothing was planned"""
+    """most bytes that it may use; 0: no limit was planned"""
 
 
 def stamp_of(path: Path) -> tuple[int, ...]:
-    """What changes with a file's content: its inode, size and times; empty where there is none."""
+    """Return the inode, size and times of a file, which change with its content; empty if it does not exist."""
     try:
-        seen = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return ()
-    return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def find_load(name: str) -> Load:
-    """The function that `load_name` named. Raises EngineError when it is not there."""
+    """Import the function with the name `load_name` returned. Raises EngineError when it cannot be imported."""
     module, _, function = name.partition(":")
     try:
-        found: Load = getattr(importlib.import_module(module), function)
+        load: Load = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise EngineError(f"a lane process cannot import {name}: put the function in an importable module") from error
-    return found
+        raise EngineError(
+            f"A worker process cannot import {name}. Put the function in an importable module."
+        ) from error
+    return load
 
 
 def load_name(load: Load) -> str:
-    """`module:function`, by which another process finds `load`. Raises EngineError when it has no such name."""
+    """Return `module:function`, by which another process imports `load`. Raises EngineError without such a name."""
     name = f"{getattr(load, '__module__', None)}:{getattr(load, '__qualname__', None)}"
     if "<" in name or "." in name.partition(":")[2] or name.startswith(("None:", "__main__:")):
-        raise EngineError(f"{load!r} must be a function at the top of a module for lanes in processes")
+        raise EngineError(f"{load!r} must be a function at the top level of a module if workers run in processes.")
     return name
 
 
-def import_runtime(orders: WorkerConfig) -> None:
-    """Import what runs a lane's members, so that what it takes is not held against them."""
-    for backend in {seat.backend or orders.backend for seat in orders.models}:
-        with contextlib.suppress(RipienoError, ImportError):  # who needs it will say so
+def import_runtime(config: WorkerConfig) -> None:
+    """Import the runtimes of a worker's members, so that their memory does not count against the members."""
+    for backend in {spec.backend or config.backend for spec in config.models}:
+        with contextlib.suppress(RipienoError, ImportError):  # loading the member reports the error
             runtime(backend)
 
 
 def with_trusted(load: Load, trusted: Sequence[str]) -> Load:
-    """`load` that may import the user's own families `trusted`, if there are any."""
-    wide: Any = load
-    return functools.partial(wide, trusted=tuple(trusted)) if trusted else load
+    """Return `load` with permission to import the user's own families `trusted`, if there are any."""
+    accepts_trusted: Any = load
+    return functools.partial(accepts_trusted, trusted=tuple(trusted)) if trusted else load
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line; an error of ripieno's speaks for itself."""
+    """Return an error in one line, with its class unless it is an error of ripieno."""
     text = " ".join(str(error).split())
     return text if isinstance(error, RipienoError) else f"{type(error).__name__}: {text}"
 
 
 def trim_heap() -> None:
-    """Return to the system what was freed: the files that were read, twice their weights, stay with glibc otherwise."""
-    with contextlib.suppress(AttributeError, OSError):  # another C library has no such call
+    """Return freed memory to the system: otherwise glibc keeps the buffers of model files, twice the weights."""
+    with contextlib.suppress(AttributeError, OSError):  # other C libraries have no malloc_trim
         ctypes.CDLL(None).malloc_trim(0)
 
 
 class ModelRunner:
-    """Loaded members of one lane. Lives in one thread, which it pins to the lane's cores."""
+    """Loaded members of one worker. It runs in one thread, which it pins to the worker's cores."""
 
-    def __init__(self, load: Load, orders: WorkerConfig, memory: Memory) -> None:
+    def __init__(self, load: Load, config: WorkerConfig, memory: Memory) -> None:
         self._memory = memory
         self._backends: dict[int, Backend] = {}
-        self._largest = {seat.index: seat.batch_size for seat in orders.models if orders.device.type == "cuda"}
-        if orders.cores:
-            os.sched_setaffinity(0, orders.cores)
-        load = with_trusted(load, orders.trusted)
+        self._largest = {spec.index: spec.batch_size for spec in config.models if config.device.type == "cuda"}
+        if config.cores:
+            os.sched_setaffinity(0, config.cores)
+        load = with_trusted(load, config.trusted)
         try:
-            for seat in orders.models:
-                if stamp_of(seat.path) != seat.stamp:  # a worker that restarts must answer as those that go on
-                    raise EngineError(f"{seat.path} has changed since the engine was opened: open the engine again")
-                backend = seat.backend or orders.backend
-                self._backends[seat.index] = load(backend, seat.path, seat.member, orders.device, orders.threads)
+            for spec in config.models:
+                if stamp_of(spec.path) != spec.stamp:  # a restarted worker must predict as the running ones
+                    raise EngineError(f"{spec.path} has changed since the engine was opened. Open the engine again.")
+                backend = spec.backend or config.backend
+                self._backends[spec.index] = load(backend, spec.path, spec.member, config.device, config.threads)
         except BaseException:
             self.close()
             raise
 
     def warm_up(self) -> dict[int, float]:
-        """Run every member on one blank sample, twice; seconds of the second run by member index.
+        """Run every member on one blank sample, twice; return the seconds of the second run by member index.
 
-        On a GPU each runs on its largest batch before that: TensorRT builds anew for every batch larger than those
-        before, for a minute or more, which must not be while it serves.
+        On a GPU each first runs on its largest batch: TensorRT rebuilds the engine for every batch that is larger than
+        those before. This takes a minute or more and must not happen while serving.
         """
         blank = np.zeros((1, *self._memory.samples.shape[1:]), self._memory.samples.dtype)
         seconds = {}
         for index, backend in self._backends.items():
             if index in self._largest:
                 backend.infer(np.repeat(blank, self._largest[index], axis=0))
-            shape, wanted = backend.infer(blank).shape, (1, self._memory.predictions.shape[2])
-            if shape != wanted:
-                raise EngineError(f"The prediction for one sample has shape {shape}, expected {wanted}.")
+            shape, expected = backend.infer(blank).shape, (1, self._memory.predictions.shape[2])
+            if shape != expected:
+                raise EngineError(f"The prediction for one sample has shape {shape}, expected {expected}.")
             start = time.perf_counter()
             backend.infer(blank)
             seconds[index] = time.perf_counter() - start
@@ -151,7 +153,7 @@ class ModelRunner:
         return seconds
 
     def run(self, member: int, slots: Slots) -> tuple[NDArray[np.float32], float]:
-        """Probabilities of the samples in `slots` by `member`, and the seconds it took."""
+        """Predict the samples in `slots` with `member`; return the probabilities and the seconds it took."""
         images = self._memory.gather(slots)
         start = time.perf_counter()
         probabilities = self._backends[member].infer(images)

@@ -1,7 +1,7 @@
-"""Latency at a given rate: samples arrive one by one whether or not the earlier ones were answered.
+"""Open-loop latency: samples arrive at a given rate, independent of earlier answers.
 
-A bench that sends the next request when one is answered slows down with the engine and hides what waiting costs. Here
-each sample's time runs from when it was due, even when it could be handed over only later.
+A closed-loop benchmark sends the next request after an answer; it slows down with the engine and hides the waiting
+time. Here the latency of each sample is measured from its due time, even if it was submitted later.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from ripieno.engine.inference_result import Answer
 from ripieno.errors import EngineError
 
 LEAST = 200
-"""Samples of which a p99 means anything."""
+"""Fewest samples for a meaningful p99."""
 PARTS = 4
-"""Equal parts of the samples, from which the spread is computed."""
+"""Number of equal parts of the samples; the spread is computed from them."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """What was measured; times in seconds."""
+    """Measured latency; times in seconds."""
 
     p50: float
     p99: float
     spread: float
     """relative width of plus and minus one standard error of `p99`"""
     rate: float
-    """samples per second that were sent"""
+    """samples sent per second"""
     samples: int
 
 
 def measure_latency(engine: Engine, rate: float, seconds: float = 1.0, seed: int = 0) -> Latency:
-    """Send single samples to `engine`, `rate` a second at random times, for `seconds` and at least `LEAST` of them.
+    """Send single samples to `engine` at random times, `rate` per second, for `seconds` and at least `LEAST` samples.
 
-    Raises EngineError for a `rate` or `seconds` that are no positive number, and when one is not answered.
+    Raises EngineError if `rate` or `seconds` is not a positive number, and if a sample is not answered.
     """
     if not 0 < rate < math.inf:
-        raise EngineError(f"rate {rate:g} must be samples per second, above 0")
+        raise EngineError(f"rate {rate:g} must be a number of samples per second above 0")
     seconds = check_duration(seconds, "seconds", error=EngineError)
     generator = np.random.default_rng(seed)
     count = max(LEAST, round(rate * seconds))
     images = random_images(engine.bundle.input, 8, generator)
-    engine.predict(images)  # what the first request has to set up is no waiting
+    engine.predict(images)  # the setup by the first request does not count as waiting
     due = np.cumsum(generator.exponential(1 / rate, count))
     answers: queue.SimpleQueue[tuple[int, float, Future[Answer]]] = queue.SimpleQueue()
     start = time.perf_counter()
@@ -67,7 +67,7 @@ def measure_latency(engine: Engine, rate: float, seconds: float = 1.0, seed: int
     for _ in range(count):
         number, when, future = answers.get()
         if error := future.exception():
-            raise EngineError(f"a request failed: {error}") from error
+            raise EngineError(f"A request failed: {error}") from error
         answered[number] = when
     waits = answered - start - due
     parts = np.array([np.quantile(part, 0.99) for part in np.array_split(waits, PARTS)])

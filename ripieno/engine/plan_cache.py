@@ -1,4 +1,4 @@
-"""What requests may ask for, checked once and kept: by which members, in turn or all at once, with what beside."""
+"""Checked and cached options of requests: their members, with or without the cascade, and additional outputs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ripieno.types import Bundle, Cascade
 
 
 class PlanCache:
-    """The plans of a bundle's requests; `cascade` is the one they are answered by unless they ask for something else.
+    """Execution plans of a bundle's requests; `cascade` is the default for requests that do not exclude it.
 
-    Raises EngineError when the cascade cannot answer for the bundle.
+    Raises EngineError when the cascade does not fit the bundle.
     """
 
     def __init__(self, bundle: Bundle, cascade: Cascade | None) -> None:
@@ -27,13 +27,13 @@ class PlanCache:
             return
         if bundle.ensemble.combiner not in ("mean", "weighted"):
             raise EngineError(
-                f"a cascade answers with a mean, this ensemble with a {bundle.ensemble.combiner}: drop it"
+                f"A cascade combines by mean, but this ensemble by {bundle.ensemble.combiner}. Remove the cascade."
             )
         if sorted(cascade.order) != sorted(self.indices):
-            raise EngineError("the cascade orders other members than the bundle has: plan it again")
+            raise EngineError("The cascade has other members than the bundle. Plan it again.")
 
     def find(self, members: Sequence[str] | None, spread: bool, each: bool, cascade: bool | None) -> ExecutionPlan:
-        """The plan for a request; see `Engine.submit`, also for what is raised."""
+        """Return the plan for a request; see `Engine.submit` for the arguments and errors."""
         key = (None if members is None else tuple(members), spread, each, cascade)
         plan = self._known.get(key)
         if plan is None:
@@ -41,7 +41,7 @@ class PlanCache:
         return plan
 
     def nothing(self, plan: ExecutionPlan) -> Answer:
-        """The answer to no samples."""
+        """Return the answer to a request without samples."""
         names = tuple(self._bundle.ensemble.members[m] for m in plan.members)
         none = np.empty((0, len(self._bundle.classes)), np.float32)
         each = np.empty((len(names), *none.shape), np.float32) if plan.each else None
@@ -52,16 +52,16 @@ class PlanCache:
         names = tuple(self.indices) if members is None else tuple(members)
         unknown = [m for m in names if m not in self.indices]
         if unknown or not names or len(set(names)) < len(names):
-            wrong = f"no member {unknown[0]!r}" if unknown else "members must be named once each, at least one"
-            raise EngineError(f"{wrong}; there are: {', '.join(self.indices)}")
+            wrong = f"Unknown member {unknown[0]!r}" if unknown else "members must name at least one, each once"
+            raise EngineError(f"{wrong}. The members are: {', '.join(self.indices)}")
         if cascade is None:
-            # whoever names members, or wants to know what each says, wants to hear them all
+            # a request that names members, or asks for the prediction of each, needs all of them
             cascade = self._cascade is not None and members is None and not spread and not each
         if not cascade:
             return ExecutionPlan(tuple(sorted(self.indices[m] for m in names)), spread, each)
         if self._cascade is None:
-            raise EngineError("this engine has no cascade: `ripieno cascade RUN BUNDLE` plans one")
+            raise EngineError("This engine has no cascade. Plan one with `ripieno cascade RUN BUNDLE`.")
         if spread or each:
-            raise EngineError("a cascade answers with a mean alone, without spread or members' answers: ask for less")
+            raise EngineError("A cascade returns the mean only. Request neither spread nor member predictions with it.")
         order = tuple(self.indices[m] for m in self._cascade.order if m in names)
         return ExecutionPlan(order, threshold=self._cascade.threshold)

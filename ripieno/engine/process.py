@@ -1,4 +1,4 @@
-"""A lane in a process of its own, as the engine sees it. Same interface, same results as `lane.ThreadLane`."""
+"""A worker in a process, seen from the engine. Same interface and results as `worker.ThreadWorker`."""
 
 from __future__ import annotations
 
@@ -22,44 +22,44 @@ from ripieno.types import Input
 
 
 class ProcessWorker:
-    """A lane in a process, started with nothing but Python, NumPy and its backend (see `worker`)."""
+    """Worker in a process, which imports only Python, NumPy and its backend (see `worker_process`)."""
 
     def __init__(
         self,
         index: int,
-        orders: WorkerConfig,
+        config: WorkerConfig,
         load: Load,
         memory: Memory,
-        house: WorkerEvents,
+        events: WorkerEvents,
         *,
         supervisor: Supervisor,
         input: Input,
     ) -> None:
-        self._index, self._memory, self._house, self._supervisor = index, memory, house, supervisor
+        self._index, self._memory, self._events, self._supervisor = index, memory, events, supervisor
         members, capacity, classes = memory.predictions.shape
-        # what a backend needs of a member; learning curves and class names would only swell the setup
+        # a backend does not need learning curves, losses and costs; they would only enlarge the setup
         models = tuple(
             dataclasses.replace(s, member=dataclasses.replace(s.member, curve=(), losses={}, costs={}))
-            for s in orders.models
+            for s in config.models
         )
-        orders = dataclasses.replace(orders, models=models)
-        self._setup = WorkerSetup(load_name(load), orders, capacity, members, classes, input)
+        config = dataclasses.replace(config, models=models)
+        self._setup = WorkerSetup(load_name(load), config, capacity, members, classes, input)
         self._process: subprocess.Popen[bytes] | None = None
         self._tasks: socket.socket | None = None
         self._life: socket.socket | None = None
-        self._asked: float | None = None
+        self._pinged_at: float | None = None
         self._cause = ""
-        self._up = self._raised = self._lives = False
+        self._up = self._failed = self._answers_pings = False
 
     @property
     def process(self) -> int:
-        """Process id of the lane, 0 before its start."""
+        """Process id of the worker, 0 before its start."""
         return self._process.pid if self._process else 0
 
     def start(self) -> None:
         """Start a process; it inherits one end of two socket pairs and the shared memory."""
-        self._cause, self._asked = "", None
-        self._up = self._raised = self._lives = False
+        self._cause, self._pinged_at = "", None
+        self._up = self._failed = self._answers_pings = False
         self._tasks, tasks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._life, life = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         setup = os.memfd_create("ripieno-setup", os.MFD_CLOEXEC)
@@ -77,34 +77,34 @@ class ProcessWorker:
             )
         for end in (self._tasks, self._life):
             end.setblocking(False)
-        self._supervisor.watch(self._tasks.fileno(), self._hear)
-        self._supervisor.watch(self._life.fileno(), self._pong)
+        self._supervisor.watch(self._tasks.fileno(), self._read_messages)
+        self._supervisor.watch(self._life.fileno(), self._read_pong)
 
     def send(self, tasks: Sequence[RunBatch]) -> None:
-        """Hand over tasks in one message; a lane that cannot take it is dying, which is heard elsewhere."""
+        """Send tasks in one packet; if that fails, the worker is dying, which its socket reports."""
         end = self._tasks
         if end:
             with contextlib.suppress(OSError):
                 end.send(pack_tasks(tasks))
 
     def kill(self, cause: str) -> None:
-        """SIGKILL; the end of its socket brings the news."""
+        """Send SIGKILL; the end of its socket reports the death."""
         self._cause = self._cause or cause
         if self._process:
             self._process.kill()
 
     def ping(self, now: float) -> float:
-        """Ask over the lifeline unless a question is open; not before it has spoken first."""
-        if self._asked is not None:
-            return now - self._asked
-        if self._life and self._lives:
+        """Send a ping on the lifeline unless one is open; the first only after a message from the process."""
+        if self._pinged_at is not None:
+            return now - self._pinged_at
+        if self._life and self._answers_pings:
             with contextlib.suppress(OSError):
                 self._life.send(b"?")
-                self._asked = now
+                self._pinged_at = now
         return 0.0
 
     def close(self) -> None:
-        """Close both sockets: the process ends itself."""
+        """Close both sockets; the process then ends itself."""
         for end in (self._tasks, self._life):
             if end:
                 self._supervisor.unwatch(end.fileno())
@@ -112,7 +112,7 @@ class ProcessWorker:
         self._tasks = self._life = None
 
     def join(self, until: float) -> None:
-        """Wait for its end; SIGKILL at `until`."""
+        """Wait for the end of the process; send SIGKILL at `until`."""
         if not self._process:
             return
         try:
@@ -121,52 +121,53 @@ class ProcessWorker:
             self._process.kill()
             self._process.wait()
 
-    def _pong(self) -> None:
+    def _read_pong(self) -> None:
         assert self._life
         try:
             if self._life.recv(16):
-                self._lives, self._asked = True, None
+                self._answers_pings, self._pinged_at = True, None
                 return
         except OSError:
             pass
-        self._supervisor.unwatch(self._life.fileno())  # it is dying; its other socket brings the news
+        self._supervisor.unwatch(self._life.fileno())  # it is dying; its other socket reports the death
 
-    def _hear(self) -> None:
-        """Read all news there are."""
+    def _read_messages(self) -> None:
+        """Read all pending messages."""
         assert self._tasks
         reports: list[Report] = []
         gone = False
         while True:
             try:
-                message = self._tasks.recv(LONGEST)
+                packet = self._tasks.recv(LONGEST)
             except BlockingIOError:
                 break
             except OSError:
-                message = b""
-            if not message:
+                packet = b""
+            if not packet:
                 gone = True
                 break
-            for news in unpack_messages(message):
-                if news.kind is MessageKind.DONE:
-                    reports.append((news.claim, news.seconds, None))
-                elif news.kind is MessageKind.READY:
-                    self._house.model_ready(self._index, news.member, news.seconds)
-                elif news.kind is MessageKind.UP:
+            for message in unpack_messages(packet):
+                if message.kind is MessageKind.DONE:
+                    reports.append((message.assignment, message.seconds, None))
+                elif message.kind is MessageKind.READY:
+                    self._events.model_ready(self._index, message.member, message.seconds)
+                elif message.kind is MessageKind.UP:
                     self._up = True
-                    self._house.started(self._index)
+                    self._events.started(self._index)
                 else:
-                    self._cause, self._raised = news.text, True
+                    self._cause, self._failed = message.text, True
         if reports:
-            self._house.completed(self._index, reports)
+            self._events.completed(self._index, reports)
         if gone:
-            self._bury()
+            self._reap()
 
-    def _bury(self) -> None:
-        """The process has closed its end: make sure it is dead, then tell."""
+    def _reap(self) -> None:
+        """Reap the process that has closed its socket, and report its end."""
         assert self._process
         self.close()
         self._process.kill()
         code = self._process.wait()
         if not self._cause:
-            self._cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
-        self._house.stopped(self._index, self._cause, self._raised and not self._up)
+            end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
+            self._cause = f"The worker {end}"
+        self._events.stopped(self._index, self._cause, self._failed and not self._up)

@@ -1,4 +1,4 @@
-"""What one member has yet to predict: ranges of positions, front first. Pure."""
+"""Queue of the position ranges that one member has yet to predict, front first. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections import deque
 from collections.abc import Iterable
 
 MOST_RANGES = 64
-"""Most separate ranges in one claim, so that its token stays small."""
+"""Most separate ranges in one assignment, so that its message stays small."""
 
 
 class RangeQueue:
-    """Ranges [start, stop, tries]; `tries` counts the lanes that died over them. None crosses a multiple of `capacity`,
-    where the buffer ends."""
+    """Ranges [start, stop, tries]; `tries` counts the workers that died on them.
+
+    No range crosses a multiple of `capacity`, where the buffer ends.
+    """
 
     __slots__ = ("_capacity", "_ranges", "rate", "waiting")
 
@@ -21,23 +23,23 @@ class RangeQueue:
         self.waiting = 0
         """samples in all ranges"""
         self.rate = 0.0
-        """seconds per sample that the member took last; 0 while unknown"""
+        """last measured seconds per sample of the member; 0 while unknown"""
 
     def __bool__(self) -> bool:
         return bool(self._ranges)
 
     @property
     def front(self) -> int:
-        """Position of the first sample that waits."""
+        """Position of the first waiting sample."""
         return self._ranges[0][0]
 
     @property
     def suspected(self) -> bool:
-        """Whether a lane died over what is at the front."""
+        """True if a worker died on the range at the front."""
         return self._ranges[0][2] > 0
 
     def append(self, start: int, stop: int) -> None:
-        """Queue positions; they join the last range unless the buffer ends between them."""
+        """Queue positions; they extend the last range unless the buffer ends between them."""
         self.waiting += stop - start
         ranges = self._ranges
         if ranges and ranges[-1][1] == start and ranges[-1][2] == 0 and start % self._capacity:
@@ -46,7 +48,7 @@ class RangeQueue:
             ranges.append([start, stop, 0])
 
     def take(self, limit: int) -> tuple[list[tuple[int, int]], int, int]:
-        """Take at most `limit` samples from the front: ranges, samples, tries. Suspected ranges stay alone."""
+        """Take at most `limit` samples from the front; return ranges, samples, tries. Suspected ranges stay alone."""
         ranges = self._ranges
         tries = ranges[0][2]
         taken: list[tuple[int, int]] = []
@@ -66,7 +68,7 @@ class RangeQueue:
         return taken, samples, tries
 
     def put_back(self, pieces: Iterable[tuple[int, int]], tries: int) -> None:
-        """Return ranges that were taken to the front; unsuspected neighbours are joined again."""
+        """Put taken ranges back to the front; unsuspected neighbours are joined again."""
         back: list[list[int]] = []
         for start, stop in pieces:
             self.waiting += stop - start
@@ -77,7 +79,7 @@ class RangeQueue:
         self._ranges.extendleft(reversed(back))
 
     def cut(self, start: int, stop: int) -> int:
-        """Remove the positions from `start` to `stop`, wherever they wait; how many there were."""
+        """Remove the waiting positions from `start` to `stop`; return their number."""
         kept: deque[list[int]] = deque()
         removed = 0
         for first, last, tries in self._ranges:

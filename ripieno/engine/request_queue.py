@@ -1,8 +1,8 @@
-"""Requests that wait for room, and the order in which they get it. Pure.
+"""Queue of the requests that wait for room, and its order. Pure.
 
-The next is the request with the fewest samples left (shortest remaining first), so that a large one gives way to small
-ones. The oldest goes first once others have been given `share` samples before it: it always gets half of the room, and
-nobody waits for ever.
+The next request is the one with the fewest samples left (shortest remaining first), so that small requests overtake
+large ones. Once later requests have received `share` samples, the oldest goes first: it always gets half of the room,
+and no request waits forever.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ T = TypeVar("T")
 
 
 class RequestQueue(Generic[T]):
-    """Requests, each with the number of samples it has left; `share` is in samples.
+    """Waiting requests, each with its number of samples left; `share` is in samples.
 
-    The methods take time that grows with the logarithm of the length at most, and keep no reference to what has left.
+    Each method takes at most logarithmic time in the length, and keeps no reference to a removed request.
     """
 
     def __init__(self, share: int) -> None:
         self._share = share
         self._passed = 0
-        """samples given to others since the oldest was served"""
+        """samples given to later requests since the oldest was served"""
         self.waiting: dict[T, int] = {}
-        """by request, oldest first: the number under which it is in `_left`; a plain dict, for every request asks"""
+        """by request, oldest first: its key in `_left`; a plain dict, because every request reads it"""
         self._left: dict[int, tuple[T, int]] = {}
         self._shortest: list[tuple[int, int]] = []
-        """heap of (samples left, number); an entry that no longer agrees with `_left` is stale"""
+        """heap of (samples left, number); an entry that differs from `_left` is stale"""
         self._count = itertools.count()
 
     def put(self, request: T, samples: int) -> None:
@@ -40,20 +40,20 @@ class RequestQueue(Generic[T]):
         heapq.heappush(self._shortest, (samples, number))
 
     def next(self) -> T:
-        """Return the request whose turn it is. Raises IndexError when there is none."""
+        """Return the next request. Raises IndexError when there is none."""
         if not self.waiting:
             raise IndexError("no request waits")
         if self._passed >= self._share:
             return self._oldest()
         while True:
             samples, number = self._shortest[0]
-            found = self._left.get(number)
-            if found is not None and found[1] == samples:
-                return found[0]
+            entry = self._left.get(number)
+            if entry is not None and entry[1] == samples:
+                return entry[0]
             heapq.heappop(self._shortest)
 
     def served(self, request: T, samples: int) -> None:
-        """Count `samples` that were given to `request`; it leaves when it has none left."""
+        """Count `samples` that were given to `request`; remove it when it has none left."""
         if request not in self.waiting:
             return
         self._passed = 0 if request is self._oldest() else self._passed + samples
@@ -64,12 +64,14 @@ class RequestQueue(Generic[T]):
             return
         self._left[number] = request, left
         heapq.heappush(self._shortest, (left, number))
-        if len(self._shortest) > 64 + 4 * len(self._left):  # stale entries of large requests sink to the bottom
+        if len(self._shortest) > 64 + 4 * len(
+            self._left
+        ):  # stale entries of large requests stay at the bottom of the heap
             self._shortest = [(left, number) for number, (_, left) in self._left.items()]
             heapq.heapify(self._shortest)
 
     def discard(self, request: T) -> None:
-        """Forget `request`, if it is there."""
+        """Remove `request`, if it is in the queue."""
         number = self.waiting.pop(request, None)
         if number is None:
             return

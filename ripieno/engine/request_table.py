@@ -1,7 +1,7 @@
-"""The desk: which requests are under way, how each ends, and the one lock that guards them and the ring's bookkeeping.
+"""The table of requests in flight, and the one lock that guards it and the ring's bookkeeping.
 
-The lock is never held while images are copied in, members predict, predictions are combined or futures are resolved.
-Methods without "locks" in their docstring are called with it held.
+The lock is never held while images are copied, members predict, predictions are combined or futures are resolved.
+Methods without "takes the lock" in their docstring are called with the lock held.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ripieno.errors import EngineError
 
 
 class RequestTable:
-    """Requests under way over `ring`; `names` are the members' ids."""
+    """Requests in flight on `ring`; `names` are the ids of the members."""
 
     def __init__(self, ring: Ring, names: Sequence[str], min_members: int | None, deaths: int) -> None:
         self.ring, self.names = ring, names
@@ -27,34 +27,34 @@ class RequestTable:
         self.room = threading.Condition(self.lock)
         self.idle = threading.Condition(self.lock)
         self.queue: RequestQueue[Request] = RequestQueue(share=ring.capacity // 4)
-        """requests that are not, or not wholly, in the ring for want of room"""
+        """requests that wait for room, not or only partly in the ring"""
         self.requests: set[Request] = set()
         self.broken: dict[int, str] = {}
-        """members that cannot be loaded for now, and why"""
+        """members that cannot be loaded for now, with the cause"""
         self.closed = ""
-        """why no more requests are taken"""
+        """reason why no more requests are accepted; empty while open"""
         self.drains = False
-        """requests that are in part in the ring may still be written whole"""
-        self.tally = EngineCounters(len(names), len(ring.lanes))
+        """True while requests that are partly in the ring may still be completed"""
+        self.tally = EngineCounters(len(names), len(ring.workers))
 
     @property
     def pending(self) -> int:
-        """Samples in the ring."""
+        """Number of samples in the ring."""
         return self.ring.head - self.ring.tail
 
     @property
     def over(self) -> bool:
-        """Closed, and nothing left to do."""
+        """True if the table is closed and no request is left."""
         return bool(self.closed) and not self.requests
 
     def check_open(self, request: Request) -> None:
-        """Raises EngineError when a request comes too late."""
-        if self.closed and not (self.drains and request.spans):
+        """Raise EngineError if the table accepts the request no more."""
+        if self.closed and not (self.drains and request.slices):
             request.closed = True
             raise EngineError(self.closed)
 
     def check(self, request: Request) -> None:
-        """Raises EngineError when a request cannot be answered any more; makes do without broken members, if it may."""
+        """Drop broken members from a request if allowed. Raise EngineError when it can no longer be answered."""
         if request.closed:
             return
         self.check_open(request)
@@ -64,67 +64,71 @@ class RequestTable:
                 raise EngineError(self.lost(member, self.broken[member]))
 
     def wrote(self, request: Request, samples: int) -> None:
-        """Count samples of a queued request that were written; the last ones end its waiting."""
+        """Count written samples of a queued request; the last ones remove it from the queue."""
         self.queue.served(request, samples)
         if request.written == request.samples:
             self._leave_queue(request)
 
     def refuse_waiting(self, message: str, begun: bool) -> list[Request]:
-        """Drop what waits for room, if `begun` also what is in part in the ring. The caller rejects what comes back."""
-        rest = [request for request in self.queue if begun or not request.spans]
+        """Drop the requests that wait for room, with `begun` also those partly in the ring; the caller rejects them."""
+        rest = [request for request in self.queue if begun or not request.slices]
         for request in rest:
             request.refusal = EngineError(message)
             self.drop(request)
         return rest
 
     def finish(self, request: Request) -> None:
-        """A request has all the parts of its answer."""
+        """Remove a request that has all parts of its answer."""
         self.tally.answered(request)
         self._forget(request)
 
     def drop(self, request: Request) -> None:
-        """Predict no more of a request; its slots come free when lanes have finished what they began."""
+        """Stop predicting a request; its slots are freed when workers have finished the running tasks."""
         self._forget(request)
-        for span in request.spans:
-            if not span.freed and self.ring.cancel(span, range(len(self.names))):
-                self.ring.free(span)
+        for request_slice in request.slices:
+            if not request_slice.freed and self.ring.cancel(request_slice, range(len(self.names))):
+                self.ring.free(request_slice)
         self.say_room()
 
     def lose(self, request: Request, member: int) -> list[RequestSlice]:
-        """A request must do without a member, if it may, else it is dropped. Returns the spans this finishes."""
+        """Remove a member from a request, or drop the request if too few remain. Return the slices this finishes."""
         if request.closed or member not in request.plan.members:
             return []
-        others = tuple(m for m in request.plan.members if m != member)
-        if self._min_members is None or len(others) < max(1, self._min_members):
+        remaining = tuple(m for m in request.plan.members if m != member)
+        if self._min_members is None or len(remaining) < max(1, self._min_members):
             self.drop(request)
             return []
-        request.plan = request.plan._replace(members=others)
+        request.plan = request.plan._replace(members=remaining)
         request.partial = True
-        return [span for span in request.spans if not span.freed and self.ring.cancel(span, [member])]
+        return [
+            request_slice
+            for request_slice in request.slices
+            if not request_slice.freed and self.ring.cancel(request_slice, [member])
+        ]
 
     def lost(self, member: int, cause: str) -> str:
-        """Why a request failed for want of a member."""
-        return f"member {self.names[member]} died {self._deaths} times and cannot answer: {cause}"
+        """Return the error message of a request that failed because it lost a member."""
+        return f"Member {self.names[member]} is unavailable: its worker died {self._deaths} times. Last error: {cause}"
 
     def unsound(self, member: int, sample: int) -> str:
-        """Why a request failed for what a member answered to its `sample`."""
+        """Return the error message of a request that failed because of predictions for its `sample`."""
         return (
-            f"member {self.names[member]} gave predictions that are not finite (NaN or infinite) for sample {sample}: "
-            "check the input, or replace the member"
+            f"Member {self.names[member]} returned predictions that are not finite (NaN or infinite) "
+            f"for sample {sample}. Check the input, or replace the member."
         )
 
     def fail_all(self, message: str) -> None:
-        """Fail every request; locks."""
+        """Fail every request; takes the lock."""
         with self.lock:
             rest = self.refuse_waiting(message, begun=True)
-            others = list(self.requests)
-            for request in others:
+            running = list(self.requests)
+            for request in running:
                 self.drop(request)
-        for request in [*rest, *others]:
+        for request in [*rest, *running]:
             request.reject(EngineError(message))
 
     def say_room(self) -> None:
-        """Slots may have come free."""
+        """Notify waiting requests that slots may be free."""
         if self.queue.waiting:
             self.room.notify_all()
 
@@ -139,7 +143,7 @@ class RequestTable:
             self.idle.notify_all()
 
     def _leave_queue(self, request: Request) -> None:
-        """Let go of the images of a request that waited, and tell its caller."""
+        """Release the images of a request that waited, and notify its caller."""
         if request.images is None:
             return
         self.queue.discard(request)

@@ -1,16 +1,19 @@
-"""The ring's bookkeeping: which lane predicts which samples next, and when a request is answered. Pure.
+"""The ring's bookkeeping: it assigns samples to workers, and detects finished requests. Pure.
 
 Theory of operation. Samples get consecutive *positions*, counted from the engine's start and never reused; sample `p`
-lies in slot `p % capacity` of the shared buffer. A `Span` is a run of one request's samples that lies in consecutive
-slots. Every member keeps a queue (`Todo`) of position ranges it has yet to predict: `publish` appends to it, `claim`
-takes from its front, a dead lane's claims are put back at its front. Replicas of a member are lanes that claim from
-the same queue. A span counts the (sample, member) pairs it still waits for; at zero it is handed out as finished, and
-once the caller has combined its predictions and calls `free`, its slots may be written again. Nothing here knows of
-processes, arrays, locks or clocks: the time is an argument, and whoever calls holds a lock.
+is in slot `p % capacity` of the shared buffer. A `RequestSlice` is a run of samples of one request in consecutive
+slots. Every member has a queue (`RangeQueue`) of the position ranges that it has yet to predict: `enqueue` appends to
+it, `schedule` takes from its front, and `release` puts the assignments of a dead worker back at its front. Replicas of
+a member are workers that take from the same queue.
 
-Which task next: the one whose samples wait at the lowest position (members stay in step, so that answers leave in
-order), among equals the longest. A claim takes what is there up to the placement's batch size, and less when few
-seconds of work are left, so that all lanes end together (guided self-scheduling), never less than the post's `floor`.
+A slice counts the (sample, member) pairs for which it waits; at zero it is returned as finished. Its slots may be
+written again after the caller has combined its predictions and called `free`. This module uses no processes, arrays,
+locks or clocks: the time is an argument, and the caller holds a lock.
+
+The next task is the one with samples at the lowest position, among equals the longest. Members thus stay in step, and
+answers leave in order. An assignment takes the waiting samples up to the batch size of the instance. When little work
+is left it takes fewer, so that all workers end together (guided self-scheduling). It never takes fewer than the
+`floor` of the instance.
 """
 
 from __future__ import annotations
@@ -23,28 +26,29 @@ from typing import Any
 from ripieno.engine.range_queue import RangeQueue
 from ripieno.engine.ring_types import BatchAssignment, InstanceConfig, RequestSlice, WorkerState
 
-WAKING, HANDING = 50e-6, 10e-6
-"""Seconds it takes to wake an idle lane, and to hand one task over: a little work is not spread over more lanes."""
+WAKING, SENDING = 50e-6, 10e-6
+"""Seconds to wake an idle worker, and to send one task; they prevent spreading little work over more workers."""
 SMOOTHING = 0.2
 """Weight of the newest measurement in the running seconds per sample."""
 SHORTEST = 0.001
-"""Seconds below which a task is not cut further: handing it over would cost too much of it."""
-_NOBODY: frozenset[int] = frozenset()
+"""Seconds below which a task is not cut further: sending it would take too large a part of its time."""
+_NO_MEMBERS: frozenset[int] = frozenset()
 
 
 class Ring:
-    """Bookkeeping of `capacity` slots read by `members` members in lanes given by their posts.
+    """Bookkeeping of `capacity` slots, `members` members, and workers given by their instances.
 
-    With `ahead`, a lane gets further claims before it has finished the last: while it holds less than `ahead` seconds
-    of work, or (`second`) one more while so much waits that all lanes can still end together. `max_delay` seconds at
-    most may a sample wait for its batch to fill; a range over which lanes died `deaths` times is given up.
+    With `ahead`, a worker gets further assignments before it has finished the last, while it holds less than `ahead`
+    seconds of work. With `second`, it gets one more while the waiting work still lets all workers end together. A
+    sample waits at most `max_delay` seconds for its batch to fill. A range on which workers died `deaths` times is
+    given up.
     """
 
     def __init__(
         self,
         capacity: int,
         members: int,
-        lanes: Sequence[Sequence[InstanceConfig]],
+        workers: Sequence[Sequence[InstanceConfig]],
         *,
         ahead: float = 0.0,
         second: bool = True,
@@ -56,244 +60,248 @@ class Ring:
         self.capacity, self.ahead, self.max_delay, self.deaths = capacity, ahead, max_delay, deaths
         self._second = second and ahead > 0
         self.head = self.tail = 0
-        self.lanes = [WorkerState({post.member: post for post in posts}) for posts in lanes]
+        self.workers = [WorkerState({instance.member: instance for instance in instances}) for instances in workers]
         self.members = [RangeQueue(capacity) for _ in range(members)]
-        self.claims: dict[int, BatchAssignment] = {}
-        self._spans: deque[RequestSlice] = deque()
+        self.assignments: dict[int, BatchAssignment] = {}
+        self._slices: deque[RequestSlice] = deque()
         self._owner: list[RequestSlice | None] = [None] * capacity
         self._next = 0
         self._work, self._share = -1.0, 0.5
-        """seconds of all that waits, and the part of it that one claim may take; negative until a claim needs them"""
+        """seconds of all waiting work, and the share of it for one assignment; negative until needed"""
         self.idle = 0
-        """lanes that are up and hold no claim"""
+        """number of workers that are up and hold no assignment"""
 
     # writers
 
     def piece(self, samples: int) -> int:
-        """How many of `samples` can be written from `head` on now; they lie in consecutive slots."""
+        """Return how many of `samples` can be written now, from `head` on, into consecutive slots."""
         return min(samples, self.capacity - (self.head - self.tail), self.capacity - self.head % self.capacity)
 
     def enqueue(self, request: Any, offset: int, samples: int, members: Sequence[int], now: float) -> RequestSlice:
-        """Show the `samples` that were written from `head` on to `members`."""
+        """Queue the `samples` that were written from `head` on for `members`."""
         assert 0 < samples <= self.piece(samples)
         start, stop = self.head, self.head + samples
         left = [0] * len(self.members)
-        span = RequestSlice(request, offset, start, stop, now, left, samples * len(members), _NOBODY)
+        request_slice = RequestSlice(request, offset, start, stop, now, left, samples * len(members), _NO_MEMBERS)
         for member in members:
             left[member] = samples
             self.members[member].append(start, stop)
         slot = start % self.capacity
         if samples == 1:
-            self._owner[slot] = span
+            self._owner[slot] = request_slice
         else:
-            self._owner[slot : slot + samples] = [span] * samples
-        self._spans.append(span)
+            self._owner[slot : slot + samples] = [request_slice] * samples
+        self._slices.append(request_slice)
         self.head = stop
-        return span
+        return request_slice
 
-    def extend(self, span: RequestSlice, member: int, start: int, stop: int) -> None:
-        """Show positions of an unfinished or finished, not yet freed, span to one more member."""
-        assert span.start <= start < stop <= span.stop
-        assert not span.freed
-        span.left[member] += stop - start
-        span.remaining += stop - start
+    def extend(self, request_slice: RequestSlice, member: int, start: int, stop: int) -> None:
+        """Queue positions of a slice, finished or not but not yet freed, for one more member."""
+        assert request_slice.start <= start < stop <= request_slice.stop
+        assert not request_slice.freed
+        request_slice.left[member] += stop - start
+        request_slice.remaining += stop - start
         self.members[member].append(start, stop)
 
-    def free(self, span: RequestSlice) -> None:
-        """Give back the slots of a finished span, which lets go of its request."""
-        assert span.remaining == 0
-        span.freed = True
-        span.request = None
-        spans = self._spans
-        while spans and spans[0].freed:
-            self.tail = spans.popleft().stop
+    def free(self, request_slice: RequestSlice) -> None:
+        """Free the slots of a finished slice, and its reference to the request."""
+        assert request_slice.remaining == 0
+        request_slice.freed = True
+        request_slice.request = None
+        slices = self._slices
+        while slices and slices[0].freed:
+            self.tail = slices.popleft().stop
 
-    # readers
+    # workers
 
     def schedule(self, now: float) -> dict[int, list[BatchAssignment]]:
-        """Claims for every lane that can take one now, by lane: always the lane first that would be done first."""
+        """Return assignments for every worker that can take one now; the worker that would finish first goes first."""
         taken: dict[int, list[BatchAssignment]] = {}
         if not self.idle and not self.ahead:
             return taken  # the usual case under load
-        free = [i for i, lane in enumerate(self.lanes) if lane.wants(self.ahead, self._second)]
+        free = [i for i, worker in enumerate(self.workers) if worker.wants(self.ahead, self._second)]
         self._work = -1.0
         while free:
-            index = free[0] if len(free) == 1 else min(free, key=lambda i: self.lanes[i].load)
-            lane = self.lanes[index]
-            claim = self._make_assignment(index, lane, now)
-            if claim:
-                taken.setdefault(index, []).append(claim)
-            if not claim or not lane.wants(self.ahead, self._second):
+            index = free[0] if len(free) == 1 else min(free, key=lambda i: self.workers[i].load)
+            worker = self.workers[index]
+            assignment = self._make_assignment(index, worker, now)
+            if assignment:
+                taken.setdefault(index, []).append(assignment)
+            if not assignment or not worker.wants(self.ahead, self._second):
                 free.remove(index)
         return taken
 
     def next_deadline(self, now: float = -math.inf) -> float | None:
-        """Return when, after `now`, a member's oldest sample will next have waited `max_delay`: claims may be possible.
+        """Return the next time after `now` at which the oldest sample of a member will have waited `max_delay`.
 
-        None: no member waits for time to pass. One that is past it waits for a lane, which asks when it is free.
+        Assignments may be possible then. None if no member waits for a time: a member past it waits for a free
+        worker.
         """
         times = [self._arrival(m) + self.max_delay for m in self.members if m]
         return min((when for when in times if when > now), default=None)
 
-    def complete(self, claim_id: int, seconds: float) -> list[RequestSlice]:
-        """A claim's predictions are written; the spans that were waiting for nothing else. Unknown claims are late."""
-        claim = self.claims.pop(claim_id, None)
-        if claim is None:
+    def complete(self, assignment_id: int, seconds: float) -> list[RequestSlice]:
+        """Complete an assignment with written predictions; return the slices it finished. Ignore unknown ids."""
+        assignment = self.assignments.pop(assignment_id, None)
+        if assignment is None:
             return []
-        lane = self.lanes[claim.lane]
-        del lane.held[claim_id]
-        lane.members[claim.member] -= 1
-        if not lane.members[claim.member]:
-            del lane.members[claim.member]
-        lane.load = lane.load - claim.seconds - HANDING if lane.held else WAKING
-        self.measured(claim.lane, claim.member, seconds / claim.samples)
-        self.idle += lane.up and not lane.held
-        return self._passed(claim.member, claim.ranges)
+        worker = self.workers[assignment.worker]
+        del worker.held[assignment_id]
+        worker.members[assignment.member] -= 1
+        if not worker.members[assignment.member]:
+            del worker.members[assignment.member]
+        worker.load = worker.load - assignment.seconds - SENDING if worker.held else WAKING
+        self.measured(assignment.worker, assignment.member, seconds / assignment.samples)
+        self.idle += worker.up and not worker.held
+        return self._passed(assignment.member, assignment.ranges)
 
-    def measured(self, lane: int, member: int, rate: float) -> None:
-        """Take `rate` seconds per sample of `member` in `lane` into account."""
-        post = self.lanes[lane].instances[member]
-        post.rate = rate if post.rate == 0 else post.rate + SMOOTHING * (rate - post.rate)
-        self.members[member].rate = post.rate
+    def measured(self, worker: int, member: int, rate: float) -> None:
+        """Update the running mean with `rate` seconds per sample of `member` in `worker`."""
+        instance = self.workers[worker].instances[member]
+        instance.rate = rate if instance.rate == 0 else instance.rate + SMOOTHING * (rate - instance.rate)
+        self.members[member].rate = instance.rate
 
-    # what goes wrong
+    # failures
 
-    def worker_up(self, lane: int) -> None:
-        """The lane is ready for claims."""
-        assert not self.lanes[lane].held
-        self.lanes[lane].up = True
-        self.lanes[lane].load = WAKING
+    def worker_up(self, worker: int) -> None:
+        """Mark the worker as ready for assignments."""
+        assert not self.workers[worker].held
+        self.workers[worker].up = True
+        self.workers[worker].load = WAKING
         self.idle += 1
 
-    def release(self, lane: int) -> tuple[list[tuple[RequestSlice, int]], list[RequestSlice]]:
-        """The lane died: its claims go back to the front.
+    def release(self, worker: int) -> tuple[list[tuple[RequestSlice, int]], list[RequestSlice]]:
+        """Put the assignments of a dead worker back to the front.
 
-        Returns the (span, member) pairs that died too often, and the spans that finished because their members had
-        been withdrawn. Only the oldest claim was running and is suspected; it is cut at request boundaries, so that a
-        request that kills lanes dies alone.
+        Returns the (slice, member) pairs on which workers died too often, and the slices that finished because they had
+        been cancelled for the member. Only the oldest assignment was running and is suspected; it is cut at request
+        boundaries, so that a request that kills workers fails alone.
         """
-        dead = self.lanes[lane]
+        dead = self.workers[worker]
         self.idle -= dead.up and not dead.held
         dead.up = False
-        hopeless: list[tuple[RequestSlice, int]] = []
+        abandoned: list[tuple[RequestSlice, int]] = []
         finished: list[RequestSlice] = []
-        for age, claim in reversed(list(enumerate(dead.held.values()))):
-            del self.claims[claim.id]
-            tries = claim.tries + 1 if age == 0 else claim.tries
+        for age, assignment in reversed(list(enumerate(dead.held.values()))):
+            del self.assignments[assignment.id]
+            tries = assignment.tries + 1 if age == 0 else assignment.tries
             back = []
-            for span, start, stop in self.pieces(claim.ranges):
-                if claim.member in span.unwanted:
-                    if self._count(span, claim.member, stop - start):
-                        finished.append(span)
+            for request_slice, start, stop in self.pieces(assignment.ranges):
+                if assignment.member in request_slice.unwanted:
+                    if self._count(request_slice, assignment.member, stop - start):
+                        finished.append(request_slice)
                     continue
                 back.append((start, stop))
                 if tries >= self.deaths:
-                    hopeless.append((span, claim.member))
-            self.members[claim.member].put_back(back, tries)
+                    abandoned.append((request_slice, assignment.member))
+            self.members[assignment.member].put_back(back, tries)
         dead.held.clear()
         dead.members.clear()
-        return hopeless, finished
+        return abandoned, finished
 
-    def cancel(self, span: RequestSlice, members: Iterable[int]) -> bool:
-        """`members` need not predict `span` any more, save what is already claimed. True when it finished by this."""
+    def cancel(self, request_slice: RequestSlice, members: Iterable[int]) -> bool:
+        """Cancel `request_slice` for `members`, except assigned samples; return whether this finishes it."""
         finished = False
-        span.unwanted = span.unwanted.union(members)
+        request_slice.unwanted = request_slice.unwanted.union(members)
         for index in members:
-            if not span.left[index]:
+            if not request_slice.left[index]:
                 continue
-            if count := self.members[index].cut(span.start, span.stop):
-                finished = self._count(span, index, count)
+            if count := self.members[index].cut(request_slice.start, request_slice.stop):
+                finished = self._count(request_slice, index, count)
         return finished
 
     # inner
 
     def pieces(self, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[RequestSlice, int, int]]:
-        """Ranges cut at span boundaries."""
+        """Yield the ranges, cut at the boundaries of slices."""
         for start, stop in ranges:
             while start < stop:
-                span = self._owner[start % self.capacity]
-                assert span is not None
-                end = min(stop, span.stop)
-                yield span, start, end
+                request_slice = self._owner[start % self.capacity]
+                assert request_slice is not None
+                end = min(stop, request_slice.stop)
+                yield request_slice, start, end
                 start = end
 
     def _passed(self, member: int, ranges: Iterable[tuple[int, int]]) -> list[RequestSlice]:
-        """`member` has predicted `ranges`; the spans that need nothing more. The busiest loop there is."""
+        """Count `ranges` that `member` has predicted; return the finished slices. This is the hottest loop."""
         owner, capacity = self._owner, self.capacity
         finished = []
         for start, stop in ranges:
             while start < stop:
-                span = owner[start % capacity]
-                assert span is not None
-                end = span.stop if span.stop < stop else stop
-                span.left[member] -= end - start
-                span.remaining -= end - start
-                if not span.remaining:
-                    finished.append(span)
+                request_slice = owner[start % capacity]
+                assert request_slice is not None
+                end = request_slice.stop if request_slice.stop < stop else stop
+                request_slice.left[member] -= end - start
+                request_slice.remaining -= end - start
+                if not request_slice.remaining:
+                    finished.append(request_slice)
                 start = end
         return finished
 
-    def _count(self, span: RequestSlice, member: int, samples: int) -> bool:
-        """`samples` of `span` need nothing more from `member`. True when the span needs nothing more at all."""
-        span.left[member] -= samples
-        span.remaining -= samples
-        assert span.left[member] >= 0
-        return span.remaining == 0
+    def _count(self, request_slice: RequestSlice, member: int, samples: int) -> bool:
+        """Count `samples` of a slice as finished by `member`; return whether the slice is finished."""
+        request_slice.left[member] -= samples
+        request_slice.remaining -= samples
+        assert request_slice.left[member] >= 0
+        return request_slice.remaining == 0
 
     def _arrival(self, member: RangeQueue) -> float:
-        span = self._owner[member.front % self.capacity]
-        assert span is not None
-        return span.arrival
+        request_slice = self._owner[member.front % self.capacity]
+        assert request_slice is not None
+        return request_slice.arrival
 
-    def _make_assignment(self, index: int, lane: WorkerState, now: float) -> BatchAssignment | None:
-        """The best task for a lane that wants one, taken; None when there is none or it had better wait."""
-        held, members = lane.members, self.members
+    def _make_assignment(self, index: int, worker: WorkerState, now: float) -> BatchAssignment | None:
+        """Take the best task for a worker; return None when there is none, or waiting is better."""
+        held, members = worker.members, self.members
         front, longest, chosen = self.head, -1.0, None
-        for post in lane.instances.values():
-            member = members[post.member]
+        for instance in worker.instances.values():
+            member = members[instance.member]
             waiting = member.waiting
             if not waiting:
                 continue
-            if waiting < post.batch_size:
-                if post.member in held:
-                    continue  # its next samples had better wait for more of them
+            if waiting < instance.batch_size:
+                if instance.member in held:
+                    continue  # a fuller batch later is better
                 if self.max_delay and now < self._arrival(member) + self.max_delay:
                     continue
-                seconds = post.rate * waiting
+                seconds = instance.rate * waiting
             else:
-                seconds = post.rate * post.batch_size
+                seconds = instance.rate * instance.batch_size
             start = member.front
             if start < front or (start == front and seconds > longest):
-                front, longest, chosen = start, seconds, post
+                front, longest, chosen = start, seconds, instance
         if chosen is None:
             return None
         member = members[chosen.member]
         if self._work < 0:
             self._work = sum([member.waiting * member.rate for member in members])
-            self._share = 0.5 / sum([lane.up for lane in self.lanes])
+            self._share = 0.5 / sum([worker.up for worker in self.workers])
         share = self._work * self._share
         size = chosen.batch_size if longest <= SHORTEST else self._size(chosen, share)
         if held and member.suspected:
             return None  # it must be predicted alone
-        if held and lane.load >= self.ahead and chosen.rate * min(size, member.waiting) > share / 2:
-            return None  # what is left must still suffice to let all lanes end together
+        if held and worker.load >= self.ahead and chosen.rate * min(size, member.waiting) > share / 2:
+            return None  # the remaining work must still let all workers end together
         waited = now - self._arrival(member)
         ranges, samples, tries = member.take(size)
         seconds = chosen.rate * samples
-        claim = BatchAssignment(self._next, index, chosen.member, ranges, samples, tries, now, waited, seconds)
+        assignment = BatchAssignment(self._next, index, chosen.member, ranges, samples, tries, now, waited, seconds)
         self._next += 1
         self._work = max(0.0, self._work - member.rate * samples)
         if not held:
             self.idle -= 1
-            lane.load = 0.0
-        lane.load += seconds + HANDING
-        lane.alone = tries > 0
-        self.claims[claim.id] = lane.held[claim.id] = claim
-        held[claim.member] = held.get(claim.member, 0) + 1
-        return claim
+            worker.load = 0.0
+        worker.load += seconds + SENDING
+        worker.alone = tries > 0
+        self.assignments[assignment.id] = worker.held[assignment.id] = assignment
+        held[assignment.member] = held.get(assignment.member, 0) + 1
+        return assignment
 
-    def _size(self, post: InstanceConfig, share: float) -> int:
-        """Most samples the next claim of `post` takes: `share` seconds of work, half of what a lane would do of all."""
-        if post.rate <= 0 or post.floor >= post.batch_size:
-            return post.batch_size
-        return min(post.batch_size, max(post.floor, int(max(share, SHORTEST) / post.rate)))
+    def _size(self, instance: InstanceConfig, share: float) -> int:
+        """Return the most samples of the next assignment of `instance`: `share` seconds of work.
+
+        `share` is half of an even share of all waiting work among the workers.
+        """
+        if instance.rate <= 0 or instance.floor >= instance.batch_size:
+            return instance.batch_size
+        return min(instance.batch_size, max(instance.floor, int(max(share, SHORTEST) / instance.rate)))

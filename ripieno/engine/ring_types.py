@@ -1,4 +1,4 @@
-"""The words of the ring: what is written into it, who reads it, and what was handed out."""
+"""Data types of the ring: request slices, instances, workers and assignments."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_ASSIGNMENTS = 16
-"""Most claims a lane holds, so that their tokens always fit the socket."""
+"""Most assignments of a worker, so that their messages always fit the socket."""
 
 
 @dataclass(slots=True)
 class RequestSlice:
-    """Samples `offset`... of `request` at positions `start` to `stop` (exclusive)."""
+    """Samples of `request` from `offset` on, at positions `start` to `stop` (exclusive)."""
 
     request: Any
     offset: int
@@ -19,38 +19,38 @@ class RequestSlice:
     stop: int
     arrival: float
     left: list[int]
-    """per member, how many of the samples it has yet to predict"""
+    """per member, the number of samples that it has yet to predict"""
     remaining: int
     """sum of `left`"""
     unwanted: frozenset[int]
-    """members withdrawn from it"""
+    """members that need not predict it any more"""
     freed: bool = False
     progress: Any = None
-    """what a cascade knows of it"""
+    """state of the cascade"""
 
 
 @dataclass(slots=True)
 class BatchAssignment:
-    """`lane` predicts the samples of `ranges` (pairs start, stop of positions) with `member`."""
+    """Batch for `worker`: the samples of `ranges` (pairs start, stop of positions), predicted with `member`."""
 
     id: int
-    lane: int
+    worker: int
     member: int
     ranges: list[tuple[int, int]]
     samples: int
     tries: int
-    """how often a lane has died over these samples"""
+    """number of workers that died on these samples"""
     since: float
-    """when it was handed out"""
+    """time of the assignment"""
     waited: float
-    """seconds its oldest sample had waited by then"""
+    """seconds for which its oldest sample had waited by then"""
     seconds: float
     """expected duration"""
 
 
 @dataclass(slots=True)
 class InstanceConfig:
-    """One placement: `member` in a lane, in batches of `batch_size`, cut to no less than `floor` samples."""
+    """Placement of `member` in a worker, in batches of `batch_size`, cut to `floor` samples at least."""
 
     member: int
     batch_size: int
@@ -61,22 +61,22 @@ class InstanceConfig:
 
 @dataclass(slots=True)
 class WorkerState:
-    """A lane as the ring sees it."""
+    """State of a worker in the ring."""
 
     instances: dict[int, InstanceConfig]
     """by member"""
     held: dict[int, BatchAssignment] = field(default_factory=dict)
-    """claims handed out, oldest (the running one) first"""
+    """its assignments, oldest (the running one) first"""
     members: dict[int, int] = field(default_factory=dict)
-    """how many of them are of each member that has any"""
+    """number of assignments of each member that has any"""
     load: float = 0.0
-    """expected seconds until all it holds is done; of an idle lane, what it takes to wake it"""
+    """expected seconds until all its assignments are done; when idle, the seconds it takes to wake it"""
     alone: bool = False
-    """what it holds is suspected of killing lanes, and predicted alone"""
+    """True if its assignment is suspected of killing workers, and runs alone"""
     up: bool = False
 
     def wants(self, ahead: float, second: bool) -> bool:
-        """Whether it may take a claim if there is one; see `Ring` for `ahead` and `second`."""
+        """Return whether it may take an assignment if there is one; see `Ring` for `ahead` and `second`."""
         held = len(self.held)
         if not held or not self.up:
             return self.up

@@ -1,6 +1,6 @@
-"""One thread that waits for everything that happens outside requests: sockets of lanes, and times that come.
+"""One thread with an event loop for all events outside requests: sockets of workers, and timers.
 
-Lane processes are started by this thread and by no other, because their parent-death signal is tied to it.
+Only this thread starts worker processes, because their parent-death signal is tied to the thread that starts them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 
 class Timer:
-    """A callback yet to be run."""
+    """Callback scheduled for a time."""
 
     __slots__ = ("_call", "_cancelled")
 
@@ -26,25 +26,25 @@ class Timer:
 
     @property
     def pending(self) -> bool:
-        """Whether it will still run."""
+        """True while it is scheduled."""
         return self._call is not None
 
     def take(self) -> Callable[[], None] | None:
-        """The callback, once; None when it was taken or cancelled."""
+        """Return the callback once; None after it was taken or cancelled."""
         call, self._call = self._call, None
         return call
 
     def cancel(self) -> None:
-        """Run it no more; what it refers to is let go at once."""
+        """Cancel the callback, and release its references at once."""
         if self.take():
             self._cancelled()
 
 
 class Supervisor:
-    """An event loop of callbacks; they must not block. Times are those of `time.monotonic`."""
+    """Event loop of callbacks, which must not block. Times are those of `time.monotonic`."""
 
-    def __init__(self, panic: Callable[[Exception], None]) -> None:
-        self._panic = panic
+    def __init__(self, on_error: Callable[[Exception], None]) -> None:
+        self._on_error = on_error
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll = select.epoll()
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -57,11 +57,11 @@ class Supervisor:
         self._thread = threading.Thread(target=self._run, name="ripieno-supervisor", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def at(self, when: float, call: Callable[[], None]) -> Timer:
-        """Run `call` in the supervisor's thread at `when` or soon after. Any thread may ask."""
+        """Run `call` in the supervisor's thread at `when` or soon after. Thread-safe."""
         timer = Timer(call, self._forget)
         with self._lock:
             if self._stopping:
@@ -98,12 +98,12 @@ class Supervisor:
         self._epoll.register(descriptor, select.EPOLLIN)
 
     def unwatch(self, descriptor: int) -> None:
-        """Stop watching, before the descriptor is closed. Supervisor's thread only."""
+        """Stop watching a descriptor, before it is closed. Supervisor's thread only."""
         if self._readers.pop(descriptor, None):
             self._epoll.unregister(descriptor)
 
     def stop(self) -> None:
-        """End the thread after the callback it is in."""
+        """Stop the thread after the current callback."""
         with self._lock:
             if self._stopping:
                 return
@@ -121,22 +121,22 @@ class Supervisor:
                     with contextlib.suppress(BlockingIOError):
                         os.eventfd_read(self._wake)
                 elif call := self._readers.get(descriptor):
-                    self._guarded(call)
-            for timer in self._passed():
+                    self._run_guarded(call)
+            for timer in self._take_due():
                 if call := timer.take():
-                    self._guarded(call)
+                    self._run_guarded(call)
         self._epoll.close()
         os.close(self._wake)
 
-    def _guarded(self, call: Callable[[], None]) -> None:
-        """A callback that fails is a bug of ours: say so, and let the engine fail its requests rather than hang."""
+    def _run_guarded(self, call: Callable[[], None]) -> None:
+        """Run a callback. If it fails, which is a bug, report the error, so that requests fail and do not hang."""
         try:
             call()
         except Exception as error:
-            self._panic(error)
+            self._on_error(error)
 
-    def _passed(self) -> list[Timer]:
-        """Timers whose time has come."""
+    def _take_due(self) -> list[Timer]:
+        """Remove and return the timers that are due."""
         timers = []
         now = time.monotonic()
         with self._lock:
@@ -145,7 +145,7 @@ class Supervisor:
         return timers
 
     def _forget(self) -> None:
-        """A timer was cancelled; when half of them are, they are swept out."""
+        """Count a cancelled timer; remove them when half of all timers are cancelled."""
         with self._lock:
             self._cancelled += 1
             if 2 * self._cancelled > len(self._times):

@@ -1,6 +1,6 @@
-"""A lane as the engine sees it, and the one in a thread of this process; `process` has the one in a process of its own.
+"""The interface of workers, and the worker in a thread of this process; `process` has the worker in a process.
 
-A lane is started, given claims, and tells what became of them to its `House`. It decides nothing.
+A worker is started, receives tasks, and reports their results to `WorkerEvents`. It makes no decisions.
 """
 
 from __future__ import annotations
@@ -22,92 +22,91 @@ from ripieno.engine.model_runner import Load, ModelRunner, WorkerConfig, describ
 from ripieno.errors import EngineError
 
 Report = tuple[int, float, "NDArray[np.float32] | None"]
-"""A claim done: its id, the seconds it took, and the predictions unless they are in place already."""
-
+"""Finished assignment: its id, its seconds, and the predictions unless they are already in place."""
 
 _END: Sequence[RunBatch] = ()
-"""No tasks: the thread of a lane ends."""
+"""No tasks: ends the thread of a worker."""
 
 
 class WorkerEvents(Protocol):
-    """Whom lanes tell; any thread may call."""
+    """Callbacks of workers; any thread may call them."""
 
-    def model_ready(self, lane: int, member: int, seconds: float) -> None:
-        """A member takes `seconds` a sample in this lane."""
+    def model_ready(self, worker: int, member: int, seconds: float) -> None:
+        """Report that a member is ready, and takes `seconds` per sample in this worker."""
 
-    def started(self, lane: int) -> None:
-        """All members of the lane are ready."""
+    def started(self, worker: int) -> None:
+        """Report that all members of the worker are ready."""
 
-    def completed(self, lane: int, reports: Sequence[Report]) -> None:
-        """Claims are done."""
+    def completed(self, worker: int, reports: Sequence[Report]) -> None:
+        """Report finished assignments."""
 
-    def stopped(self, lane: int, cause: str, loading: bool) -> None:
-        """The lane is gone and will touch nothing more; `loading`: a member raised while it was loaded."""
+    def stopped(self, worker: int, cause: str, loading: bool) -> None:
+        """Report that the worker has ended and writes nothing more; `loading`: a member raised during its load."""
 
 
 class Worker(Protocol):
-    """One lane."""
+    """One worker on a device."""
 
     @property
     def process(self) -> int:
-        """Id of the process it runs in."""
+        """Id of its process."""
 
     def start(self) -> None:
-        """(Re)start; supervisor's thread."""
+        """Start or restart. Supervisor's thread only."""
 
     def send(self, tasks: Sequence[RunBatch]) -> None:
-        """Hand over tasks; never blocks."""
+        """Send tasks; never blocks."""
 
     def kill(self, cause: str) -> None:
-        """End a lane that hangs; `House.dead` follows. Supervisor's thread."""
+        """Kill a worker that hangs; `WorkerEvents.stopped` follows. Supervisor's thread only."""
 
     def ping(self, now: float) -> float:
-        """Ask for a sign of life; returns how many seconds the last question has been open. Supervisor's thread."""
+        """Send a ping; return for how many seconds the last ping is unanswered. Supervisor's thread only."""
 
     def close(self) -> None:
-        """Begin to end, for good. Supervisor's thread."""
+        """Begin the final end. Supervisor's thread only."""
 
     def join(self, until: float) -> None:
-        """Wait until it has ended, at most until the time `until`, then by force if force there is."""
+        """Wait for the end until the time `until`, then kill it if possible."""
 
 
 class ThreadWorker:
-    """A lane in a thread: loads its members there, so that their thread pools inherit its cores."""
+    """Worker in a thread, which loads its members, so that their thread pools inherit its cores."""
 
-    def __init__(self, index: int, orders: WorkerConfig, load: Load, memory: Memory, house: WorkerEvents) -> None:
-        self._index, self._orders, self._load, self._memory, self._house = index, orders, load, memory, house
+    def __init__(self, index: int, config: WorkerConfig, load: Load, memory: Memory, events: WorkerEvents) -> None:
+        self._index, self._config, self._load, self._memory, self._events = index, config, load, memory, events
         self._inbox: queue.SimpleQueue[Sequence[RunBatch]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     @property
     def process(self) -> int:
-        """This process."""
+        """Id of this process."""
         return os.getpid()
 
     def start(self) -> None:
-        """A new thread with a new inbox; a thread that was given up finds itself without a name and ends."""
+        """Start a new thread with a new inbox; an abandoned thread finds that its inbox was replaced, and ends."""
         self._inbox = queue.SimpleQueue()
         self._thread = threading.Thread(
-            target=self._run, args=(self._inbox,), name=f"ripieno-lane-{self._index}", daemon=True
+            target=self._run, args=(self._inbox,), name=f"ripieno-worker-{self._index}", daemon=True
         )
         self._thread.start()
 
     def send(self, tasks: Sequence[RunBatch]) -> None:
-        """Hand over tasks."""
+        """Queue tasks in the inbox."""
         self._inbox.put(tasks)
 
     def kill(self, cause: str) -> None:
-        """A thread cannot be killed: it is given up, and what it may still bring is refused as late."""
+        """Abandon the thread, which cannot be killed; its later reports are ignored."""
         self._inbox.put(_END)
         self._inbox = queue.SimpleQueue()
-        self._house.stopped(self._index, cause, loading=False)
+        self._events.stopped(self._index, cause, loading=False)
 
     def ping(self, now: float) -> float:  # noqa: ARG002
-        """A thread of this process is alive."""
+        """Return 0: a thread of this process is alive."""
         return 0.0
 
     def close(self) -> None:
-        """End after the running tasks."""
+        """Let the thread end after the running tasks."""
         self._inbox.put(_END)
 
     def join(self, until: float) -> None:
@@ -116,31 +115,31 @@ class ThreadWorker:
             self._thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self, inbox: queue.SimpleQueue[Sequence[RunBatch]]) -> None:
-        house, index = self._house, self._index
-        crew = None
+        events, index = self._events, self._index
+        runner = None
         loading = True
         reports: list[Report] = []
         try:
-            crew = ModelRunner(self._load, self._orders, self._memory)
-            for member, seconds in crew.warm_up().items():
-                house.model_ready(index, member, seconds)
+            runner = ModelRunner(self._load, self._config, self._memory)
+            for member, seconds in runner.warm_up().items():
+                events.model_ready(index, member, seconds)
             if self._inbox is inbox:
-                house.started(index)
+                events.started(index)
             loading = False
             while tasks := inbox.get():
                 for task in tasks:
-                    probabilities, seconds = crew.run(task.member, task.slots)
-                    reports.append((task.claim, seconds, probabilities))
+                    probabilities, seconds = runner.run(task.member, task.slots)
+                    reports.append((task.assignment, seconds, probabilities))
                     if not task.hold:
-                        # let go of first: what is refused must not be brought again below
-                        told, reports = reports, []
-                        house.completed(index, told)
+                        # clear the list first: a report that raises must not be sent again below
+                        finished, reports = reports, []
+                        events.completed(index, finished)
         except Exception as error:
-            with contextlib.suppress(EngineError):  # one of them may be what is wrong: the lane must end all the same
+            with contextlib.suppress(EngineError):  # a report may be the cause of the error: the worker must end anyway
                 if reports:
-                    house.completed(index, reports)
+                    events.completed(index, reports)
             if self._inbox is inbox:
-                house.stopped(index, describe(error), loading)
+                events.stopped(index, describe(error), loading)
         finally:
-            if crew:
-                crew.close()
+            if runner:
+                runner.close()

@@ -17,8 +17,7 @@ from ripieno.server.tracing import steps
 from ripieno.types import Bundle
 
 if TYPE_CHECKING:
-    from ripieno.engine.inference_result import Answer, Stats
-    from ripieno.engine.trace import InferenceStep
+    from ripieno.engine.inference_result import Answer, InferenceStep, Stats
 
 
 class EngineProtocol(Protocol):

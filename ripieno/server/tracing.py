@@ -21,7 +21,7 @@ from ripieno.errors import require
 from ripieno.server.http_errors import HttpError
 
 if TYPE_CHECKING:
-    from ripieno.engine.trace import InferenceStep
+    from ripieno.engine.inference_result import InferenceStep
 
 FLUSH_SECONDS = 5.0
 """A stopping server waits so long for its last spans to be taken."""

@@ -1,4 +1,4 @@
-"""Ensembles of small fake members, for lanes in threads and in processes."""
+"""Ensembles of small fake members, for workers in threads and in processes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-# lane processes import the fake backends by name: they inherit this path
+# worker processes import the fake backends by name: they inherit this path
 sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(params=["thread", "process"])
 def isolation(request: pytest.FixtureRequest) -> str:
-    """Both ways lanes can run; what passes in one must pass in the other."""
+    """Both isolations of workers; a test must pass in both."""
     return str(request.param)

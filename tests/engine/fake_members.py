@@ -1,4 +1,4 @@
-"""Members without networks: exact to predict, slow or broken on demand. Lane processes import `load` by name."""
+"""Members without networks: exact to predict, slow or broken on demand. Worker processes import `load` by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, P
 SHAPE = (2, 2, 1)
 CLASSES = 3
 SHORT, KILL, RAISE, HANG, SPOIL = 250, 251, 252, 253, 254
-"""first pixels at which a member with that habit misbehaves"""
+"""first pixels at which a member with that habit fails"""
 
 
 class FakeBackend:
@@ -82,9 +82,9 @@ def bundle(
     cores: tuple[int, ...] = (),
     spread_out: bool = False,
 ) -> Bundle:
-    """Every member in every lane, or with `spread_out` member i in lane i modulo `lanes` alone."""
-    crew = [member(i) for i in range(members)] if isinstance(members, int) else list(members)
-    ids = tuple(m.id for m in crew)
+    """Bundle with every member in every worker, or with `spread_out` member i only in worker i modulo `lanes`."""
+    chosen = [member(i) for i in range(members)] if isinstance(members, int) else list(members)
+    ids = tuple(m.id for m in chosen)
     shares = tuple(weights or [1 / len(ids)] * len(ids))
     ensemble = Ensemble("test", ids, shares, "hand", {}, {}, {}, combiner)
     places = tuple(
@@ -94,7 +94,7 @@ def bundle(
         if not spread_out or i % lanes == lane
     )
     allocation = Allocation("test", "test", (Device("cpu:0", "cpu", 1 << 30, cores),), places)
-    return Bundle(ensemble, allocation, tuple(crew), crew[0].input, crew[0].classes, "onnx", Path("nowhere"))
+    return Bundle(ensemble, allocation, tuple(chosen), chosen[0].input, chosen[0].classes, "onnx", Path("nowhere"))
 
 
 def images(samples: int, seed: int = 0) -> np.ndarray:
@@ -103,7 +103,7 @@ def images(samples: int, seed: int = 0) -> np.ndarray:
 
 
 def each(of: Bundle, inputs: np.ndarray) -> np.ndarray:
-    """Every member's probabilities, (members, samples, classes), computed without an engine."""
+    """Probabilities (members, samples, classes) of every member, computed without an engine."""
     plain = [
         Member(m.id, m.trial, 1, m.family, {"seed": m.configuration["seed"]}, m.input, m.classes, {}, 0, 0.0)
         for m in of.members

@@ -24,7 +24,7 @@ def test_throughput_is_what_the_slowest_member_allows(isolation):
     assert 0.008 < result.p50 <= result.p99
     assert result.seconds >= 0.3
     assert all(work.batches > 0 and work.computing > 0 for work in result.members.values())
-    assert sum(lane.samples for lane in result.lanes) > 0
+    assert sum(worker.samples for worker in result.lanes) > 0
     assert result.combining > 0
     for parts in (result.members.values(), result.lanes):
         assert sum(work.combining for work in parts) == pytest.approx(result.combining, rel=0.2)
@@ -46,7 +46,7 @@ def test_a_bench_of_nothing_is_refused(wrong):
         bench(fake.bundle(), isolation="thread", load=fake.load, **wrong)
 
 
-def test_how_full_the_batches_of_the_busiest_member_were_is_told():
+def test_how_full_the_batches_of_the_busiest_member_were_is_reported():
     bundle = fake.bundle([fake.member(0, delay=0.001), fake.member(1)], lanes=1, batch_size=8)
     full = bench(bundle, seconds=0.2, batch=8, in_flight=8, isolation="thread", load=fake.load)
     thin = bench(bundle, seconds=0.2, batch=2, in_flight=1, isolation="thread", load=fake.load)
@@ -68,7 +68,7 @@ def test_a_request_that_fails_ends_the_bench_with_its_cause():
         bench(bundle, seconds=0.05, batch=4, images=images, load=fake.load)
 
 
-def test_allocations_are_benched_one_after_the_other_without_loading_members_again():
+def test_allocations_are_benchmarked_one_after_the_other_without_loading_members_again():
     loaded = []
 
     def load(backend, path, member, device, threads):
@@ -87,7 +87,7 @@ def test_allocations_are_benched_one_after_the_other_without_loading_members_aga
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
-def test_a_member_is_lent_again_on_the_cores_it_was_loaded_on_and_on_no_others():
+def test_a_member_is_leased_again_on_the_cores_it_was_loaded_on_and_on_no_others():
     loaded = []
 
     def load(backend, path, member, device, threads):
@@ -103,8 +103,8 @@ def test_a_member_is_lent_again_on_the_cores_it_was_loaded_on_and_on_no_others()
 
     one, other = sorted(os.sched_getaffinity(0))[:2]
     for core in (one, other, one, other):
-        with ThreadPoolExecutor(1) as lane:
-            lane.submit(borrow, core).result()
+        with ThreadPoolExecutor(1) as worker:
+            worker.submit(borrow, core).result()
     assert loaded == [{one}, {other}]
 
 
@@ -122,7 +122,7 @@ def test_each_placement_has_its_share_of_the_time():
     assert slow * result.seconds == pytest.approx(result.members[bundle.ensemble.members[0]].computing)
 
 
-def test_a_bench_keeps_processor_lanes_in_full_batches():
+def test_a_bench_keeps_cpu_workers_in_full_batches():
     slow = fake.member(0, delay=0.01)
     devices = tuple(Device(f"cpu:{n}", "cpu", 1 << 30) for n in range(2))
     placements = tuple(Placement(slow.id, d.name, 32, 0) for d in devices)

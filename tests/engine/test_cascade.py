@@ -12,16 +12,16 @@ from ripieno.errors import EngineError
 
 def validation(members=3, samples=400, classes=4, seed=0):
     """Probabilities of members of growing skill, and labels."""
-    dice = np.random.default_rng(seed)
-    labels = dice.integers(0, classes, samples)
-    logits = dice.normal(size=(members, samples, classes))
-    logits[:, np.arange(samples), labels] += np.linspace(2, 4, members)[:, None] * dice.random(samples)
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, samples)
+    logits = rng.normal(size=(members, samples, classes))
+    logits[:, np.arange(samples), labels] += np.linspace(2, 4, members)[:, None] * rng.random(samples)
     powers = np.exp(logits)
     return powers / powers.sum(2, keepdims=True), labels
 
 
 def stepwise(bundle, images, cascade):
-    """The cascade's answer and depth, one sample at a time."""
+    """Answer and depth of the cascade, computed sample by sample."""
     own = fake.each(bundle, images)
     order = [bundle.ensemble.members.index(m) for m in cascade.order]
     answers, depths = [], []
@@ -78,8 +78,8 @@ def test_a_mean_that_just_reaches_the_threshold_is_sure(threshold, asked):
         assert engine.submit(images).result(timeout=30).depth.tolist() == [1]
 
 
-def test_members_are_asked_in_the_order_of_what_they_gain_for_what_they_cost():
-    # a gains most and costs twenty times as much; c gains next to nothing for nothing
+def test_members_run_in_the_order_of_their_gain_per_cost():
+    # a gains most and costs twenty times as much; c gains almost nothing and costs almost nothing
     labels = np.zeros(50, np.int64)
     truth = [0.9, 0.85, 0.4]
     predictions = np.stack([np.tile([t, 1 - t], (50, 1)) for t in truth])
@@ -102,7 +102,7 @@ def test_the_member_with_the_most_benefit_per_cost_comes_first():
 
 def test_shapes_that_disagree_are_refused():
     predictions, labels = validation()
-    with pytest.raises(EngineError, match="they must be"):
+    with pytest.raises(EngineError, match=", expected "):
         plan_cascade(["a", "b"], predictions, labels, [1.0, 1.0])
 
 
@@ -133,7 +133,7 @@ def test_sure_samples_stop_and_the_others_go_on(isolation):
             assert answer.depth is None
 
 
-def test_a_bundles_cascade_is_used_unless_told_otherwise():
+def test_a_bundles_cascade_is_used_unless_disabled():
     bundle = fake.bundle(lanes=1)
     bundle = dataclasses.replace(bundle, cascade=Cascade(bundle.ensemble.members, 0.0))
     images = fake.images(5)
@@ -172,5 +172,5 @@ def test_what_a_cascade_cannot_give_is_refused():
     with Engine(bundle, load=fake.load) as engine, pytest.raises(EngineError, match="no cascade"):
         engine.submit(fake.images(1), cascade=True)
     cascade = Cascade(bundle.ensemble.members, 0.5)
-    with Engine(bundle, load=fake.load, cascade=cascade) as engine, pytest.raises(EngineError, match="a mean alone"):
+    with Engine(bundle, load=fake.load, cascade=cascade) as engine, pytest.raises(EngineError, match="the mean only"):
         engine.submit(fake.images(1), cascade=True, spread=True)

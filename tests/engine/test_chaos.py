@@ -1,4 +1,4 @@
-"""Everything at once: sizes, deadlines, lanes that die, missing members, cascades, a ring too small, closing."""
+"""Everything at once: sizes, deadlines, workers that die, missing members, cascades, a ring too small, closing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUICK = RestartPolicy(ping=0.8, check=0.05, stall=1.0, back_off=0.01, longest_ba
 
 
 def right(bundle, images, answer):
-    """Whether an answer is the mean of whom it says, or of a cascade a prefix of the order for every sample."""
+    """Return whether an answer is the mean of its members, or with a cascade of a prefix of the order per sample."""
     own, names = fake.each(bundle, images), bundle.ensemble.members
     if answer.depth is None:
         return np.allclose(answer.probabilities, own[[names.index(m) for m in answer.members]].mean(0), atol=1e-5)
@@ -31,10 +31,10 @@ def right(bundle, images, answer):
     return np.allclose(answer.probabilities, means[answer.depth - 1, np.arange(len(images))], atol=1e-5)
 
 
-def test_whatever_is_asked_while_lanes_die_is_answered_right_or_refused(isolation):
+def test_whatever_is_asked_while_workers_die_is_answered_right_or_refused(isolation):
     """Each answer is right for the members it names, and every request ends."""
-    crew = [fake.member(i, delay=0.0003) for i in range(3)]
-    bundle = fake.bundle(crew, lanes=2, batch_size=5)
+    members = [fake.member(i, delay=0.0003) for i in range(3)]
+    bundle = fake.bundle(members, lanes=2, batch_size=5)
     ids = bundle.ensemble.members
     bundle = dataclasses.replace(bundle, cascade=Cascade((ids[2], ids[0], ids[1]), 0.5))
     ends: list[str] = []
@@ -43,17 +43,17 @@ def test_whatever_is_asked_while_lanes_die_is_answered_right_or_refused(isolatio
         stop = threading.Event()
 
         def client(seed):
-            dice = random.Random(seed)
+            rng = random.Random(seed)
             while not stop.is_set():
-                images = fake.images(dice.choice((1, 1, 2, 5, 22, 23, 60)), dice.randrange(1000))
-                more = dice.choice(({}, {"cascade": False}, {"members": ids[:2]}, {"deadline": 0.004, "partial": True}))
-                more = {**more, "timeout": dice.choice((None, 0.0, 0.01))}
+                images = fake.images(rng.choice((1, 1, 2, 5, 22, 23, 60)), rng.randrange(1000))
+                more = rng.choice(({}, {"cascade": False}, {"members": ids[:2]}, {"deadline": 0.004, "partial": True}))
+                more = {**more, "timeout": rng.choice((None, 0.0, 0.01))}
                 try:
                     answer = engine.submit(images, **more).result(timeout=30)
                 except (EngineBusyError, EngineTimeoutError) as error:
                     ends.append(type(error).__name__)
                     continue
-                # what a deadline cuts short holds for every sample the members it names, and more for some
+                # after a deadline every sample has the named members, and some samples have more
                 good = right(bundle, images, answer) or (answer.partial and answer.depth is None)
                 ends.append("right" if good else f"wrong {more}")
 
@@ -77,10 +77,10 @@ def test_whatever_is_asked_while_lanes_die_is_answered_right_or_refused(isolatio
     assert not [end for end in ends if end.startswith("wrong")]
 
 
-def test_a_deadline_with_the_lane_dead_is_kept():
-    """A lane that hangs holds up nobody who has a deadline; who may be answered in part is."""
-    crew = [fake.member(0), fake.member(1, bad=fake.HANG, hang=1.5)]
-    bundle = fake.bundle(crew, lanes=2, spread_out=True)
+def test_a_deadline_with_the_worker_dead_is_kept():
+    """A hanging worker delays no request with a deadline; a request that allows it gets a partial answer."""
+    members = [fake.member(0), fake.member(1, bad=fake.HANG, hang=1.5)]
+    bundle = fake.bundle(members, lanes=2, spread_out=True)
     images = fake.images(3)
     images[0].flat[0] = fake.HANG
     with Engine(bundle, load=fake.load, patience=RestartPolicy(stall=60.0)) as engine:
@@ -99,7 +99,7 @@ def test_a_deadline_with_the_lane_dead_is_kept():
 
 @pytest.mark.parametrize("drain", [True, False])
 def test_closing_with_requests_in_flight_ends_every_one(isolation, drain):
-    """Also those whose writers wait for room, of a cascade or not."""
+    """Also requests that wait for room, with a cascade or without."""
     bundle = fake.bundle([fake.member(i, delay=0.001) for i in range(2)], lanes=1, batch_size=4)
     engine = Engine(
         bundle, isolation=isolation, load=fake.load, capacity=8, cascade=Cascade(bundle.ensemble.members, DISABLED)

@@ -10,14 +10,20 @@ from ripieno.engine.request import ExecutionPlan, Request
 from ripieno.engine.ring_types import RequestSlice
 
 
-def span(start: int, stop: int, plan: ExecutionPlan) -> RequestSlice:
+def request_slice(start: int, stop: int, plan: ExecutionPlan) -> RequestSlice:
     return RequestSlice(Request(stop - start, plan, 0), 0, start, stop, 0.0, [], 0, frozenset())
 
 
 def test_only_neighbours_with_one_plan_that_do_not_meet_at_the_buffers_end_are_combined_together():
     whole, alone = ExecutionPlan((0, 1)), ExecutionPlan((0,))
-    spans = [span(5, 6, whole), span(6, 7, whole), span(7, 8, alone), span(8, 10, alone), span(11, 12, alone)]
-    assert [(plan, [s.start for s in run]) for plan, run in runs(spans, 8)] == [
+    slices = [
+        request_slice(5, 6, whole),
+        request_slice(6, 7, whole),
+        request_slice(7, 8, alone),
+        request_slice(8, 10, alone),
+        request_slice(11, 12, alone),
+    ]
+    assert [(plan, [s.start for s in run]) for plan, run in runs(slices, 8)] == [
         (whole, [5, 6]),
         (alone, [7]),
         (alone, [8]),
@@ -63,7 +69,7 @@ def test_a_median_is_per_class_and_sums_to_one():
     np.testing.assert_allclose(answer, middle / middle.sum(1, keepdims=True), rtol=1e-5)
 
 
-def test_a_median_that_is_nought_everywhere_gives_way_to_the_mean():
+def test_a_median_that_is_zero_everywhere_falls_back_to_the_mean():
     votes = np.eye(3, dtype=np.float32)[:, None, :]
     np.testing.assert_allclose(combine("median", votes, np.full(3, 1 / 3, np.float32)), [[1 / 3] * 3], rtol=1e-6)
 

@@ -17,7 +17,7 @@ def started(bundle, isolation, **options) -> Engine:
 
 
 def check(engine, samples=5):
-    """The engine answers right."""
+    """Check that the engine answers correctly."""
     images = fake.images(samples, seed=99)
     answer = engine.submit(images).result(timeout=30).probabilities
     np.testing.assert_allclose(answer, fake.each(engine.bundle, images).mean(0), atol=1e-6)
@@ -29,7 +29,7 @@ def test_a_deadline_between_the_pieces_of_a_request_keeps_what_all_of_them_have(
     own = fake.each(bundle, second)
     with started(bundle, isolation, capacity=8) as engine:
         before = engine.submit(first, each=True)
-        # it crosses the ring's end: the slow member passes two samples at 0.4 s, the other four at 0.6 s
+        # it crosses the end of the ring: the slow member predicts two samples at 0.4 s, the other four at 0.6 s
         answer = engine.submit(second, spread=True, each=True, deadline=0.5, partial=True).result(timeout=30)
         np.testing.assert_allclose(before.result().each, fake.each(bundle, first), atol=1e-6)
         assert answer.partial
@@ -58,20 +58,20 @@ def test_a_member_that_dies_between_the_pieces_of_a_request_is_in_none_of_each(i
         check(engine)
 
 
-def test_no_request_is_answered_by_nobody_though_none_need_remain(isolation):
+def test_no_request_is_answered_without_members_though_none_need_remain(isolation):
     bundle = fake.bundle([fake.member(0, bad=fake.RAISE)], lanes=1)
     images = fake.images(2)
     images[1].flat[0] = fake.RAISE
     with started(bundle, isolation, min_members=0) as engine:
-        with pytest.raises(EngineError, match="died 3 times and cannot answer"):
+        with pytest.raises(EngineError, match="is unavailable: its worker died 3 times"):
             engine.submit(images).result(timeout=30)
         check(engine)
 
 
-def test_an_answer_that_cannot_be_put_together_fails_its_own_request_alone(isolation, monkeypatch):
+def test_an_answer_that_cannot_be_assembled_fails_its_own_request_alone(isolation, monkeypatch):
     with started(fake.bundle(), isolation) as engine:
         monkeypatch.setattr(Request, "answer", lambda *_: 1 / 0)
-        with pytest.raises(EngineError, match="put together: ZeroDivisionError: division by zero: please report this"):
+        with pytest.raises(EngineError, match=r"assembled: ZeroDivisionError: division by zero\. Please report this"):
             engine.submit(fake.images(3)).result(timeout=30)
         monkeypatch.undo()
         assert engine.ready
@@ -84,7 +84,7 @@ def test_an_engine_that_broke_is_not_ready_and_says_why(isolation):
         engine._supervisor.soon(lambda: 1 / 0)
         engine._supervisor.wait_for(lambda: None)
         assert not engine.ready
-        with pytest.raises(EngineError, match="the engine broke: ZeroDivisionError"):
+        with pytest.raises(EngineError, match="Internal engine error: ZeroDivisionError"):
             engine.predict(fake.images(1))
 
 
@@ -93,7 +93,7 @@ def test_a_member_that_answers_in_a_wrong_shape_fails_the_request_that_it_does_s
     wrong = fake.images(1)
     wrong[0].flat[0] = fake.SHORT
     with started(bundle, isolation) as engine:
-        with pytest.raises(EngineError, match=r"died 3 times .* a backend answered shape \(1, 2\) where \(1, 3\)"):
+        with pytest.raises(EngineError, match=r"died 3 times.* returned shape \(1, 2\), expected \(1, 3\)"):
             engine.submit(wrong).result(timeout=30)
         check(engine)
 
@@ -104,15 +104,15 @@ def test_what_was_right_before_a_wrong_answer_in_the_same_report_is_delivered():
     right = fake.each(bundle, images)[0]
     with started(bundle, "thread") as engine:
         first, second = (engine.submit(images, [member]) for member in bundle.ensemble.members)
-        claims = {claim.member: claim.id for claim in engine._ring.claims.values()}
-        with pytest.raises(EngineError, match="a backend answered shape"):
-            engine._dispatcher.completed(0, [(claims[0], 0.3, right), (claims[1], 0.3, right[:, 1:])])
+        assignments = {assignment.member: assignment.id for assignment in engine._ring.assignments.values()}
+        with pytest.raises(EngineError, match="The backend returned shape"):
+            engine._dispatcher.completed(0, [(assignments[0], 0.3, right), (assignments[1], 0.3, right[:, 1:])])
         assert first.done()
         assert second.result(timeout=30).probabilities.shape == (1, fake.CLASSES)
 
 
-def test_a_lane_reports_a_task_together_with_the_next_only_when_that_one_is_short():
+def test_a_worker_reports_a_task_together_with_the_next_only_when_that_one_is_short():
     with started(fake.bundle(), "thread") as engine:
         seconds = [1.0, 1e-6, 1e-6, 1.0]
-        claims = [BatchAssignment(n, 0, 0, [(n, n + 1)], 1, 0, 0.0, 0.0, each) for n, each in enumerate(seconds)]
-        assert [task.hold for task in engine._dispatcher._tasks(claims)] == [True, True, False, False]
+        assignments = [BatchAssignment(n, 0, 0, [(n, n + 1)], 1, 0, 0.0, 0.0, each) for n, each in enumerate(seconds)]
+        assert [task.hold for task in engine._dispatcher._tasks(assignments)] == [True, True, False, False]

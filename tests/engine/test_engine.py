@@ -62,12 +62,12 @@ def test_the_same_request_gets_the_same_bytes_again(isolation):
         assert all((engine.predict(images) == first).all() for _ in range(5))
 
 
-def test_members_in_lanes_of_their_own_answer_together(isolation):
+def test_members_in_separate_workers_answer_together(isolation):
     bundle = fake.bundle(members=3, lanes=3, spread_out=True)
     images = fake.images(100)
     with started(bundle, isolation) as engine:
         np.testing.assert_allclose(engine.predict(images), mean(bundle, images), atol=1e-6)
-        assert [lane.samples for lane in engine.stats().lanes] == [100, 100, 100]
+        assert [worker.samples for worker in engine.stats().lanes] == [100, 100, 100]
 
 
 def test_weights_count_in_a_weighted_mean(isolation):
@@ -125,7 +125,7 @@ def test_a_full_ring_refuses_what_may_not_wait(isolation):
     bundle = fake.bundle([fake.member(0, delay=0.05)], lanes=1, batch_size=2)
     with started(bundle, isolation, capacity=4) as engine:
         held = engine.submit(fake.images(4))
-        with pytest.raises(EngineBusyError, match="no room for 1 samples: 4 of 4 places are taken"):
+        with pytest.raises(EngineBusyError, match="4 of 4 slots in the queue are taken, cannot accept 1 more"):
             engine.submit(fake.images(1), timeout=0)
         with pytest.raises(EngineBusyError):
             engine.submit(fake.images(4), timeout=0.01)
@@ -159,7 +159,7 @@ def test_a_time_that_is_none_is_refused_and_the_engine_goes_on(value):
         assert engine.stats().failed == 0
 
 
-def test_an_idle_lane_waits_max_delay_and_not_for_a_busy_one():
+def test_an_idle_worker_waits_max_delay_and_not_for_a_busy_one():
     bundle = fake.bundle([fake.member(0, delay=0.2), fake.member(1)], spread_out=True)
     slow, quick = bundle.ensemble.members
     with started(bundle, "thread", max_delay=0.02) as engine:
@@ -247,7 +247,7 @@ def test_closing_answers_what_is_in_flight_first(isolation):
     futures = [engine.submit(fake.images(4, seed=i)) for i in range(5)]
     engine.close()
     assert all(future.done() and not future.exception() for future in futures)
-    with pytest.raises(EngineError, match="the engine is closed"):
+    with pytest.raises(EngineError, match="The engine is closed"):
         engine.predict(fake.images(1))
 
 
@@ -257,11 +257,11 @@ def test_closing_without_draining_fails_what_is_in_flight(isolation):
     future = engine.submit(fake.images(10))
     engine.close(drain=False)
     engine.close()
-    with pytest.raises(EngineError, match="closed before it could answer"):
+    with pytest.raises(EngineError, match="closed before the request was answered"):
         future.result()
 
 
-def test_a_caller_waiting_for_room_hears_of_the_closing(isolation):
+def test_a_caller_waiting_for_room_is_notified_of_the_closing(isolation):
     bundle = fake.bundle([fake.member(0, delay=0.02)], lanes=1, batch_size=1)
     engine = started(bundle, isolation, capacity=4)
     engine.submit(fake.images(4))
@@ -287,7 +287,7 @@ def test_a_member_that_cannot_be_loaded_stops_the_start_with_its_reason(isolatio
         started(bundle, isolation)
 
 
-def test_stats_say_who_did_what(isolation):
+def test_stats_report_the_work_of_members_and_workers(isolation):
     bundle = fake.bundle(members=2, lanes=2)
     with started(bundle, isolation) as engine:
         engine.predict(fake.images(100))
@@ -295,9 +295,9 @@ def test_stats_say_who_did_what(isolation):
     assert stats.requests == 1
     assert stats.samples == 100
     assert [work.samples for work in stats.members.values()] == [100, 100]
-    assert sum(lane.samples for lane in stats.lanes) == 200
-    assert all(lane.computing > 0 for lane in stats.lanes if lane.batches)
-    assert all(lane.up and lane.restarts == 0 for lane in stats.lanes)
+    assert sum(worker.samples for worker in stats.lanes) == 200
+    assert all(worker.computing > 0 for worker in stats.lanes if worker.batches)
+    assert all(worker.up and worker.restarts == 0 for worker in stats.lanes)
     assert stats.combining > 0
 
 
@@ -316,7 +316,7 @@ def test_wrong_images_are_refused_in_one_line(images, message):
         engine.submit(images)
 
 
-def test_the_engine_takes_pictures_and_paths_and_pairs_as_it_takes_arrays(tmp_path):
+def test_the_engine_accepts_pictures_and_paths_and_pairs_like_arrays(tmp_path):
     images = fake.images(3)
     paths = [tmp_path / f"{n}.png" for n in range(3)]
     for path, image in zip(paths, images, strict=True):
@@ -347,7 +347,7 @@ def test_whole_numbers_as_float32_are_taken_for_uint8():
 
 @pytest.mark.parametrize("members", [[], ["nobody"], ["00000-e001", "00000-e001"]])
 def test_wrong_members_are_refused_with_the_names_there_are(members):
-    with started(fake.bundle(), "thread") as engine, pytest.raises(EngineError, match="there are: 00000-e001"):
+    with started(fake.bundle(), "thread") as engine, pytest.raises(EngineError, match="members are: 00000-e001"):
         engine.submit(fake.images(1), members)
 
 
@@ -355,17 +355,17 @@ def test_an_allocation_that_leaves_a_member_out_is_refused():
     bundle = fake.bundle(members=3, lanes=1)
     short = bundle.allocation.placements[:2]
     object.__setattr__(bundle.allocation, "placements", short)
-    with pytest.raises(EngineError, match="member 00002-e001 has no place"):
+    with pytest.raises(EngineError, match="Member 00002-e001 has no placement"):
         started(bundle, "thread")
 
 
-def test_a_processor_lane_is_pinned_to_its_share_of_the_cores(isolation):
+def test_a_cpu_worker_is_pinned_to_its_share_of_the_cores(isolation):
     cores = tuple(sorted(os.sched_getaffinity(0)))
     before = os.sched_getaffinity(0)
     with started(fake.bundle(cores=cores), isolation) as engine:
         engine.predict(fake.images(4))
         if isolation == "process":
-            pinned = [os.sched_getaffinity(lane.process) for lane in engine.stats().lanes]
+            pinned = [os.sched_getaffinity(worker.process) for worker in engine.stats().lanes]
             assert all(len(own) == max(1, len(cores) // 2) for own in pinned)
     assert os.sched_getaffinity(0) == before
 
@@ -393,16 +393,16 @@ def test_an_answered_request_leaves_no_cycle_for_the_collector(isolation):
 def test_a_refused_start_leaves_nothing_open():
     before = set(os.listdir("/proc/self/fd"))
     bundle = fake.bundle()
-    with pytest.raises(EngineError, match="at the top of a module"):
+    with pytest.raises(EngineError, match="at the top level of a module"):
         Engine(bundle, isolation="process", load=lambda *_: fake.load(*_))
     object.__setattr__(bundle.allocation, "devices", ())
-    with pytest.raises(EngineError, match="none of its devices"):
+    with pytest.raises(EngineError, match="not one of its devices"):
         started(bundle, "process")
     assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_tied_votes_of_unequal_weights_are_tied_when_they_are_served():
-    """0.1 + 0.2 against 0.3: shares kept in single precision would part them."""
+    """0.1 + 0.2 against 0.3: shares in single precision would separate them."""
     members = [fake.member(seed, hard=True) for seed in range(30)]
     weights = [0.1, 0.2, 0.3]
     images = fake.images(64, seed=1)

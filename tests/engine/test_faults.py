@@ -27,7 +27,7 @@ def started(bundle, isolation="process", patience=QUICK, **options) -> Engine:
 
 
 def check(engine, samples=20, seed=0):
-    """The engine answers right; returns the seconds it took."""
+    """Check that the engine answers correctly; return the seconds it took."""
     images = fake.images(samples, seed)
     begin = time.monotonic()
     answer = engine.submit(images).result(timeout=30).probabilities
@@ -41,8 +41,8 @@ def spoilt(pixel, samples=1, at=0):
     return images
 
 
-def test_lanes_killed_under_load_cost_no_request_its_right_answer():
-    dice = random.Random(0)
+def test_workers_killed_under_load_cost_no_request_its_right_answer():
+    rng = random.Random(0)
     wrong: list[int] = []
     answered: list[int] = []
     with started(fake.bundle([fake.member(i, delay=0.0005) for i in range(3)]), capacity=64) as engine:
@@ -63,20 +63,20 @@ def test_lanes_killed_under_load_cost_no_request_its_right_answer():
         for thread in clients:
             thread.start()
         for _ in range(5):
-            time.sleep(0.2 + dice.random() * 0.2)
-            with contextlib.suppress(ProcessLookupError):  # on a busy machine it may still be away from the last time
-                os.kill(dice.choice(engine.stats().lanes).process, signal.SIGKILL)
+            time.sleep(0.2 + rng.random() * 0.2)
+            with contextlib.suppress(ProcessLookupError):  # on a busy machine the worker may not have restarted yet
+                os.kill(rng.choice(engine.stats().lanes).process, signal.SIGKILL)
         stop.set()
         for thread in clients:
             thread.join(30)
         stats = engine.stats()
     assert not wrong
-    assert sum(lane.restarts for lane in stats.lanes) >= 3
+    assert sum(worker.restarts for worker in stats.lanes) >= 3
     assert len(answered) > 20
     assert stats.failed == 0
 
 
-def test_a_stopped_lane_is_noticed_by_its_silence_and_replaced():
+def test_a_stopped_worker_is_noticed_by_its_silence_and_replaced():
     with started(fake.bundle(lanes=1)) as engine:
         check(engine)
         before = engine.stats().lanes[0].process
@@ -86,7 +86,7 @@ def test_a_stopped_lane_is_noticed_by_its_silence_and_replaced():
         assert not psutil.pid_exists(before)
 
 
-def test_a_task_without_progress_is_given_to_a_new_lane(isolation, tmp_path):
+def test_a_task_without_progress_is_given_to_a_new_worker(isolation, tmp_path):
     bundle = fake.bundle([fake.member(0, bad=fake.HANG, once=str(tmp_path / "once"))], lanes=1)
     with started(bundle, isolation) as engine:
         images = spoilt(fake.HANG, 3)
@@ -95,7 +95,7 @@ def test_a_task_without_progress_is_given_to_a_new_lane(isolation, tmp_path):
         assert engine.stats().lanes[0].restarts == 1
 
 
-def test_what_a_thread_that_was_given_up_brings_late_is_not_taken():
+def test_what_a_thread_that_was_abandoned_reports_late_is_ignored():
     bundle = fake.bundle([fake.member(0, bad=fake.HANG, hang=1.0)], lanes=1, batch_size=4)
     patience = RestartPolicy(check=0.05, stall=0.2, deaths=2, back_off=0.01)
     with started(bundle, "thread", patience, capacity=4) as engine:
@@ -115,17 +115,18 @@ def test_a_member_that_raises_once_is_loaded_again(isolation, tmp_path):
         np.testing.assert_allclose(answer, fake.each(bundle, images).mean(0), atol=1e-6)
 
 
-def test_a_request_that_kills_its_lanes_fails_alone_with_the_cause(isolation):
+def test_a_request_that_kills_its_workers_fails_alone_with_the_cause(isolation):
     bad = fake.KILL if isolation == "process" else fake.RAISE
     bundle = fake.bundle([fake.member(0, bad=bad, delay=0.001), fake.member(1)], lanes=1, batch_size=16)
     with started(bundle, isolation) as engine:
         good = [fake.images(2, seed=i) for i in range(8)]
         futures = [engine.submit(images) for images in good]
-        poison = engine.submit(spoilt(bad, 2, at=1))
+        fatal = engine.submit(spoilt(bad, 2, at=1))
         futures += [engine.submit(images) for images in good]
-        cause = "killed by SIGKILL" if isolation == "process" else "ValueError: a bad pixel"
-        with pytest.raises(EngineError, match=f"member 00000-e001 died 3 times and cannot answer: {cause}"):
-            poison.result(timeout=30)
+        cause = "The worker was killed by SIGKILL" if isolation == "process" else "ValueError: a bad pixel"
+        unavailable = "Member 00000-e001 is unavailable: its worker died 3 times. Last error"
+        with pytest.raises(EngineError, match=f"{unavailable}: {cause}"):
+            fatal.result(timeout=30)
         for images, future in zip(good * 2, futures, strict=True):
             expected = fake.each(bundle, images).mean(0)
             np.testing.assert_allclose(future.result(timeout=30).probabilities, expected, atol=1e-6)
@@ -134,13 +135,13 @@ def test_a_request_that_kills_its_lanes_fails_alone_with_the_cause(isolation):
         assert engine.stats().pending == 0
 
 
-def test_requests_that_wait_behind_a_poisonous_one_are_still_answered(isolation):
+def test_requests_that_wait_behind_a_fatal_one_are_still_answered(isolation):
     bundle = fake.bundle([fake.member(0, bad=fake.RAISE)], lanes=1, batch_size=1)
     with started(bundle, isolation) as engine:
-        poison = engine.submit(spoilt(fake.RAISE))
+        fatal = engine.submit(spoilt(fake.RAISE))
         others = [engine.submit(fake.images(1, seed=i)) for i in range(4)]
         with pytest.raises(EngineError, match="a bad pixel"):
-            poison.result(timeout=30)
+            fatal.result(timeout=30)
         for i, other in enumerate(others):
             expected = fake.each(bundle, fake.images(1, seed=i))[0]
             np.testing.assert_allclose(other.result(timeout=30).probabilities, expected, atol=1e-6)
@@ -162,7 +163,7 @@ def test_a_member_that_can_no_longer_be_loaded_fails_requests_until_it_can(isola
     bundle = fake.bundle([fake.member(0, bad=fake.RAISE, absent_while=str(marker))], lanes=1)
     with started(bundle, isolation) as engine:
         marker.touch()
-        with pytest.raises(EngineError, match="cannot answer"):
+        with pytest.raises(EngineError, match="is unavailable"):
             engine.submit(spoilt(fake.RAISE)).result(timeout=30)
         with pytest.raises(EngineError, match="its file is gone"):
             submit_until_refused(engine)
@@ -174,7 +175,7 @@ def test_a_member_that_can_no_longer_be_loaded_fails_requests_until_it_can(isola
 
 
 def submit_until_refused(engine):
-    """It may take a moment until nobody believes in the member any more."""
+    """Submit requests until the member is found to be unavailable, which may take a moment."""
     for _ in range(200):
         engine.submit(fake.images(1), deadline=0.05)
         time.sleep(0.05)
@@ -187,7 +188,7 @@ import fake_members as fake
 from ripieno.engine import Engine
 engine = Engine(fake.bundle(lanes=2), isolation="process", load=fake.load)
 engine.predict(fake.images(10))
-print(json.dumps([lane.process for lane in engine.stats().lanes]), flush=True)
+print(json.dumps([worker.process for worker in engine.stats().lanes]), flush=True)
 {then}
 """
 
@@ -207,13 +208,13 @@ def test_nothing_is_left_however_the_parent_ends(then, number):
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     with parent:
         pids = json.loads(parent.stdout.readline())
-        lanes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]  # the parent may have ended already
+        workers = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]  # the parent may have ended already
         if number == signal.SIGKILL:
-            os.kill(lanes[0].pid, signal.SIGSTOP)  # even a lane that cannot notice
+            os.kill(workers[0].pid, signal.SIGSTOP)  # even a worker that cannot notice it
         if number:
             parent.send_signal(number)
         parent.wait(10)
-    _, alive = psutil.wait_procs(lanes, timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive
     assert not {name for name in set(os.listdir("/dev/shm")) - shared_before if "ripieno" in name}
 
@@ -222,14 +223,14 @@ def test_nothing_is_left_after_closing():
     descriptors = set(os.listdir("/proc/self/fd"))
     threads = threading.active_count()
     engine = started(fake.bundle(lanes=2))
-    lanes = [psutil.Process(lane.process) for lane in engine.stats().lanes]
+    workers = [psutil.Process(worker.process) for worker in engine.stats().lanes]
     engine.close()
-    assert not [lane for lane in lanes if lane.is_running()]
+    assert not [worker for worker in workers if worker.is_running()]
     assert threading.active_count() == threads
     assert set(os.listdir("/proc/self/fd")) == descriptors
 
 
-def test_an_interrupt_in_the_terminal_does_not_reach_the_lanes():
+def test_an_interrupt_in_the_terminal_does_not_reach_the_workers():
     with started(fake.bundle(lanes=1)) as engine:
         pid = engine.stats().lanes[0].process
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -238,7 +239,7 @@ def test_an_interrupt_in_the_terminal_does_not_reach_the_lanes():
         assert engine.stats().lanes[0].process == pid
 
 
-def test_a_lane_imports_no_framework_it_does_not_need():
+def test_a_worker_imports_no_framework_it_does_not_need():
     script = (
         "import sys, ripieno.engine.worker_process, ripieno.engine.model_runner, ripieno.engine.memory;"
         "import ripieno.engine.messages;"

@@ -1,4 +1,4 @@
-"""A process that forks while an engine is open: the child ends, and is told that the engine is not its own."""
+"""A process that forks while an engine is open: the child ends, and cannot use the engine of its parent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime")
 
 
 def run_forking(folder: Path, in_child: str) -> tuple[int, str]:
-    """Exit status and output of a child that is forked while an engine with threads is open."""
+    """Return the exit status and output of a process that forks while an engine with threads is open."""
     code = f"""
         import os, sys
         import numpy as np
@@ -47,7 +47,7 @@ def test_a_forked_child_exits_with_its_own_code_and_the_parent_goes_on(tmp_path:
 
 def test_a_forked_child_is_refused_by_the_engine_of_its_parent(tmp_path: Path) -> None:
     bundle = write_small_bundle(tmp_path / "bundle")
-    asked = "\n                ".join(
+    submitting = "\n                ".join(
         ["try: engine.submit(images)", "except EngineError as error: os._exit(9 if 'fork' in str(error) else 1)"]
     )
-    assert run_forking(bundle.path, asked) == (0, "9 1\n")
+    assert run_forking(bundle.path, submitting) == (0, "9 1\n")

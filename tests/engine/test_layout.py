@@ -44,18 +44,18 @@ def test_a_bundle_planned_on_cores_that_are_not_here_is_served_on_those_that_are
     with Engine(bundle, isolation=isolation, load=fake.load) as engine:
         np.testing.assert_allclose(engine.predict(images), fake.each(bundle, images).mean(0), atol=1e-6)
         if isolation == "process":
-            pinned = [os.sched_getaffinity(lane.process) for lane in engine.stats().lanes]
+            pinned = [os.sched_getaffinity(worker.process) for worker in engine.stats().lanes]
             assert all(len(own) == max(1, len(here) // 2) for own in pinned)
             assert set.union(*pinned) <= here
     assert os.sched_getaffinity(0) == here
 
 
-def test_a_lane_knows_the_largest_batch_of_each_of_its_members():
+def test_a_worker_knows_the_largest_batch_of_each_of_its_members():
     bundle = fake.bundle(members=2, lanes=1)
     places = tuple(dataclasses.replace(p, batch_size=2 + i) for i, p in enumerate(bundle.allocation.placements))
     bundle = dataclasses.replace(bundle, allocation=dataclasses.replace(bundle.allocation, placements=places))
-    (lane,) = workers_of(bundle)
-    assert [seat.batch_size for seat in worker_config(bundle, lane, [lane]).models] == [2, 3]
+    (worker,) = workers_of(bundle)
+    assert [spec.batch_size for spec in worker_config(bundle, worker, [worker]).models] == [2, 3]
 
 
 @pytest.mark.parametrize(("largest", "capacity"), [(1, 1024), (8, 1024), (100, 1000), (600, 2400), (5000, 20_000)])

@@ -47,7 +47,7 @@ def test_predictions_go_to_the_slots_of_their_samples_and_nowhere_else():
 @pytest.mark.parametrize("shape", [(1, 3), (2, 4), (2,)])
 def test_predictions_of_a_wrong_shape_are_refused_not_broadcast(shape):
     memory = Memory(8, 1, 3, INPUT)
-    with pytest.raises(EngineError, match=r"where \(2, 3\) was due"):
+    with pytest.raises(EngineError, match=r"expected \(2, 3\)"):
         memory.scatter(0, [(0, 2)], np.zeros(shape, np.float32))
 
 

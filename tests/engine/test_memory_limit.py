@@ -23,7 +23,7 @@ MIB = 1 << 20
 QUICK = RestartPolicy(check=0.05, back_off=0.01, longest_back_off=0.02, deaths=2)
 CPU = Device("cpu:0", "cpu-1-core", 2000 * MIB, (min(os.sched_getaffinity(0)),))
 BATCH = 64
-"""in which the network's maps take 24 MiB"""
+"""batch size at which the network's maps take 24 MiB"""
 
 
 @pytest.fixture(scope="module")
@@ -53,57 +53,57 @@ def planned_bytes(network: tuple[Path, Member]) -> int:
     return found.base + found.points[0].bytes
 
 
-def test_a_lane_that_takes_what_was_measured_runs_within_its_cap(network: tuple[Path, Member]) -> None:
+def test_a_worker_that_takes_what_was_measured_runs_within_its_memory_limit(network: tuple[Path, Member]) -> None:
     planned = planned_bytes(network)
     made = bundle(network, {"cpu:0/0": planned}, planned)
     with Engine(made, isolation="process", patience=QUICK) as engine:
         for _ in range(3):
             assert engine.predict(images(network[1])).shape == (BATCH, 4)
-        lane = engine.stats().lanes[0]
-        assert lane.restarts == 0
-        assert resident(lane.process) <= planned
+        worker = engine.stats().lanes[0]
+        assert worker.restarts == 0
+        assert resident(worker.process) <= planned
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        limit, _ = resource.prlimit(lane.process, resource.RLIMIT_DATA)
+        limit, _ = resource.prlimit(worker.process, resource.RLIMIT_DATA)
         assert limit != hard
         assert limit < planned * 3
 
 
-def test_a_lane_that_needs_more_than_its_cap_fails_with_one_line(network: tuple[Path, Member]) -> None:
-    # enough to load it, and so much too little for the batch, whose maps take 384 MiB, that the kernel refuses them at
-    # the first try: the watch, which looks now and then, is not needed
+def test_a_worker_that_needs_more_than_its_memory_limit_fails_with_one_line(network: tuple[Path, Member]) -> None:
+    # enough to load the network, but far too little for the maps of the batch (384 MiB): the kernel refuses them at the
+    # first attempt, before the periodic check of the health monitor
     small = 150 * MIB
     made = bundle(network, {"cpu:0/0": small}, small)
     many = tuple(dataclasses.replace(p, batch_size=1024) for p in made.allocation.placements)
     made = dataclasses.replace(made, allocation=dataclasses.replace(made.allocation, placements=many))
     with Engine(made, isolation="process", patience=QUICK) as engine:
-        with pytest.raises(EngineError, match=r"memory.* its 150 MiB: measure and allocate again") as failure:
+        with pytest.raises(EngineError, match=r"memory.* its limit of 150 MiB\. Measure and allocate again") as failure:
             engine.predict(np.concatenate([images(network[1])] * 16))
         assert "\n" not in str(failure.value)
         assert engine.stats().lanes[0].restarts >= 1
 
 
-def test_a_cap_below_the_runtimes_own_share_is_refused_at_the_start(network: tuple[Path, Member]) -> None:
-    slow = dataclasses.replace(QUICK, check=10.0)  # or the watch sees it first
-    with pytest.raises(EngineError, match="before it holds a member, of 10 MiB"):
+def test_a_memory_limit_below_the_runtimes_own_share_is_refused_at_the_start(network: tuple[Path, Member]) -> None:
+    slow = dataclasses.replace(QUICK, check=10.0)  # else the health monitor detects it first
+    with pytest.raises(EngineError, match="before it loads a member; its limit is 10 MiB"):
         Engine(bundle(network, {"cpu:0/0": 10 * MIB}, 10 * MIB), isolation="process", patience=slow)
 
 
 def test_a_plan_over_its_devices_memory_is_not_loaded(network: tuple[Path, Member]) -> None:
-    with pytest.raises(EngineError, match="300 MiB are planned on cpu:0, which has 200 MiB: allocate again"):
+    with pytest.raises(EngineError, match=r"cpu:0 needs 300 MiB, but the device has 200 MiB\. Allocate again"):
         Engine(bundle(network, {"cpu:0/0": 300 * MIB}, 200 * MIB))
 
 
 def test_a_plan_over_what_is_free_is_not_loaded(network: tuple[Path, Member]) -> None:
-    with pytest.raises(EngineError, match=r"are planned to take .* MiB are free"):
+    with pytest.raises(EngineError, match=r"The members need .* MiB are free"):
         Engine(bundle(network, {"cpu:0/0": 1 << 50}, 1 << 51), isolation="thread")
 
 
-def test_caps_of_a_devices_lanes_add_up_to_its_memory(network: tuple[Path, Member]) -> None:
+def test_memory_limits_of_a_devices_workers_add_up_to_its_memory(network: tuple[Path, Member]) -> None:
     made = bundle(network, {"cpu:0/0": 100, "cpu:0/1": 300}, 1000)
-    two = tuple(Placement("00000-e001", "cpu:0", 8, lane) for lane in (0, 1))
+    two = tuple(Placement("00000-e001", "cpu:0", 8, worker) for worker in (0, 1))
     made = dataclasses.replace(made, allocation=dataclasses.replace(made.allocation, placements=two))
     device = made.allocation.devices[0]
-    assert [memory_limit_of(made, device, lane) for lane in (0, 1)] == [400, 600]
+    assert [memory_limit_of(made, device, worker) for worker in (0, 1)] == [400, 600]
 
 
 def test_nothing_is_enforced_where_nothing_was_planned(network: tuple[Path, Member]) -> None:
@@ -111,33 +111,33 @@ def test_nothing_is_enforced_where_nothing_was_planned(network: tuple[Path, Memb
     assert memory_limit_of(made, made.allocation.devices[0], 0) == 0
 
 
-def test_a_process_over_its_cap_is_noticed_and_one_below_is_not() -> None:
+def test_a_process_over_its_memory_limit_is_noticed_and_one_below_is_not() -> None:
     call = "import sys; held = bytearray(60 << 20); print(1, flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", call], stdin=-1, stdout=-1) as process:
         assert process.stdout
         process.stdout.readline()
-        assert "over its 50 MiB" in is_exceeded(50 * MIB, process.pid)
+        assert "over its limit of 50 MiB" in is_exceeded(50 * MIB, process.pid)
         assert is_exceeded(500 * MIB, process.pid) == ""
         assert is_exceeded(0, process.pid) == ""
         process.kill()
     assert is_exceeded(MIB, process.pid) == ""
 
 
-def test_the_watch_ends_a_lane_over_its_cap_however_little_the_kernel_refused(network: tuple[Path, Member]) -> None:
+def test_the_health_monitor_ends_a_worker_that_the_kernel_did_not_stop(network: tuple[Path, Member]) -> None:
     small = bundle(network, {"cpu:0/0": 150 * MIB}, 150 * MIB)
     with Engine(small, isolation="process", patience=QUICK) as engine:
         first = engine.stats().lanes[0].process
-        engine._watch._caps = (MIB,)  # as if it had grown
+        engine._health._memory_limits = (MIB,)  # as if it had grown
         for _ in range(1000):
             if engine.stats().lanes[0].restarts:
                 break
             time.sleep(0.02)
         assert engine.stats().lanes[0].restarts >= 1
-        assert is_exceeded(MIB, first) == ""  # it is gone
+        assert is_exceeded(MIB, first) == ""  # the process has ended
 
 
-def test_only_want_of_memory_is_called_so() -> None:
-    assert "more memory than its 1 MiB" in explain_oom(MemoryError(), MIB)
+def test_only_a_lack_of_memory_is_reported_as_one() -> None:
+    assert "more memory than its limit of 1 MiB" in explain_oom(MemoryError(), MIB)
     assert "more memory" in explain_oom(RuntimeError("Failed to allocate memory for requested buffer"), MIB)
     assert explain_oom(ValueError("a bad pixel"), MIB) == ""
     assert explain_oom(MemoryError(), 0) == ""

@@ -33,23 +33,23 @@ def test_tasks_arrive_as_they_were_sent(tasks):
     assert list(unpack_tasks(pack_tasks(tasks))) == tasks
 
 
-news = st.builds(
+messages = st.builds(
     WorkerMessage, st.sampled_from(MessageKind), small, st.integers(0, 2**64 - 1), st.floats(0, 1e9), st.text()
 )
 
 
-@given(st.lists(news, max_size=4))
-def test_news_arrive_as_they_were_sent(many):
+@given(st.lists(messages, max_size=4))
+def test_messages_arrive_as_they_were_sent(many):
     assert list(unpack_messages(pack_messages(many))) == many
 
 
-def test_the_most_a_lane_may_hold_fits_one_message():
+def test_the_most_a_worker_may_hold_fits_one_message():
     worst = [RunBatch(0, 0, ((0, 0),) * MOST_RANGES)] * MAX_ASSIGNMENTS
     assert len(pack_tasks(worst)) < LONGEST
 
 
 def test_a_setup_survives_json():
-    seat = ModelSpec(3, fake.member(3, delay=0.5), Path("a/model.onnx"))
-    orders = WorkerConfig("onnx", Device("cpu:0", "cpu", 1, (0, 1)), 2, (1,), (seat,))
-    setup = WorkerSetup("module:load", orders, 64, 4, 3, Input((2, 2, 1)))
+    spec = ModelSpec(3, fake.member(3, delay=0.5), Path("a/model.onnx"))
+    config = WorkerConfig("onnx", Device("cpu:0", "cpu", 1, (0, 1)), 2, (1,), (spec,))
+    setup = WorkerSetup("module:load", config, 64, 4, 3, Input((2, 2, 1)))
     assert unpack_setup(pack_setup(setup)) == setup

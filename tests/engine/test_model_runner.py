@@ -13,7 +13,7 @@ from ripieno.types import Device, Input
 
 
 @pytest.mark.parametrize(("device", "batches"), [("cpu:0", [1, 1]), ("cuda:0", [8, 1, 1])])
-def test_members_are_rehearsed_on_one_sample_and_on_a_gpu_on_their_largest_batch_before(device, batches):
+def test_members_are_warmed_up_on_one_sample_and_on_a_gpu_on_their_largest_batch_before(device, batches):
     seen = []
 
     class Watched(fake.FakeBackend):
@@ -24,12 +24,12 @@ def test_members_are_rehearsed_on_one_sample_and_on_a_gpu_on_their_largest_batch
     def load(backend, path, member, device, threads):
         return Watched(path, member)
 
-    seat = ModelSpec(0, fake.member(0), Path("nowhere"), batch_size=8)
-    orders = WorkerConfig("onnx", Device(device, "some", 1 << 30), 1, (), (seat,))
-    crew = ModelRunner(load, orders, Memory(8, 1, fake.CLASSES, Input(fake.SHAPE)))
-    assert crew.warm_up().keys() == {0}
+    spec = ModelSpec(0, fake.member(0), Path("nowhere"), batch_size=8)
+    config = WorkerConfig("onnx", Device(device, "some", 1 << 30), 1, (), (spec,))
+    runner = ModelRunner(load, config, Memory(8, 1, fake.CLASSES, Input(fake.SHAPE)))
+    assert runner.warm_up().keys() == {0}
     assert seen == batches
-    crew.close()
+    runner.close()
 
 
 def test_a_member_of_another_width_is_refused_before_it_serves():
@@ -40,26 +40,26 @@ def test_a_member_of_another_width_is_refused_before_it_serves():
     def load(backend, path, member, device, threads):
         return Narrow(path, member)
 
-    orders = WorkerConfig(
+    config = WorkerConfig(
         "onnx", Device("cpu:0", "some", 1 << 30), 1, (), (ModelSpec(0, fake.member(0), Path("nowhere")),)
     )
-    crew = ModelRunner(load, orders, Memory(8, 1, fake.CLASSES, Input(fake.SHAPE)))
+    runner = ModelRunner(load, config, Memory(8, 1, fake.CLASSES, Input(fake.SHAPE)))
     with pytest.raises(EngineError, match=r"shape \(1, 2\), expected \(1, 3\)"):
-        crew.warm_up()
-    crew.close()
+        runner.warm_up()
+    runner.close()
 
 
 @pytest.mark.parametrize("change", ["over", "moved", "gone"])
 def test_a_file_that_changed_since_the_engine_was_opened_is_not_loaded(tmp_path, change):
-    """Whatever way it was written, with its old date and size, too: some workers would answer by it, some not."""
+    """Any change counts, even with the old date and size: otherwise only some workers would use the new file."""
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
     dates = path.stat()
-    seat = ModelSpec(0, fake.member(0), path, stamp=stamp_of(path))
-    orders = WorkerConfig("onnx", Device("cpu:0", "some", 1 << 30), 1, (), (seat,))
+    spec = ModelSpec(0, fake.member(0), path, stamp=stamp_of(path))
+    config = WorkerConfig("onnx", Device("cpu:0", "some", 1 << 30), 1, (), (spec,))
     memory = Memory(8, 1, fake.CLASSES, Input(fake.SHAPE))
     load = lambda backend, path, member, device, threads: fake.FakeBackend(path, member)  # noqa: E731
-    ModelRunner(load, orders, memory).close()
+    ModelRunner(load, config, memory).close()
     if change == "over":
         path.write_bytes(b"new")
         os.utime(path, ns=(dates.st_atime_ns, dates.st_mtime_ns))
@@ -69,4 +69,4 @@ def test_a_file_that_changed_since_the_engine_was_opened_is_not_loaded(tmp_path,
     else:
         path.unlink()
     with pytest.raises(EngineError, match="has changed since the engine was opened"):
-        ModelRunner(load, orders, memory)
+        ModelRunner(load, config, memory)

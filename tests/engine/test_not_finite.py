@@ -19,7 +19,7 @@ NAME = "00001-e001"
 
 
 def spoiling(by: float = float("nan"), combiner: str = "mean", **options):
-    """A bundle of three members, of which the second spoils the images that `images` marks."""
+    """Bundle of three members; the second returns numbers that are not finite for the images that `images` marks."""
     members = [fake.member(0), fake.member(1, bad=fake.SPOIL, by=str(by), **options), fake.member(2)]
     return fake.bundle(members, lanes=1, combiner=combiner)
 
@@ -38,12 +38,12 @@ def test_a_request_with_an_answer_that_is_not_finite_fails_and_names_member_and_
 ) -> None:
     bundle = spoiling(float(by), combiner)
     with Engine(bundle, isolation=isolation, load=fake.load) as engine:
-        with pytest.raises(EngineError, match=f"member {NAME} gave predictions that are not finite.* sample 3"):
+        with pytest.raises(EngineError, match=f"Member {NAME} returned predictions that are not finite.* sample 3"):
             engine.predict(images(5, 3))
         assert np.isfinite(engine.predict(images(5))).all()
         stats = engine.stats()
     assert (stats.requests, stats.failed, stats.pending) == (1, 1, 0)
-    assert sum(lane.restarts for lane in stats.lanes) == 0
+    assert sum(worker.restarts for worker in stats.lanes) == 0
 
 
 def test_requests_in_the_same_batch_are_answered(isolation: str) -> None:
@@ -82,7 +82,7 @@ def test_with_min_members_a_request_is_answered_without_the_member_and_says_so(i
 
 
 def test_what_waited_for_the_member_alone_is_answered_too(isolation: str) -> None:
-    """The member is slow and spoils the first of many pieces; the others have passed them all by then."""
+    """The member is slow and fails on the first of many pieces; the others have predicted all of them by then."""
     members = [fake.member(0), fake.member(1, bad=fake.SPOIL, delay=0.02)]
     bundle = fake.bundle(members, lanes=2, spread_out=True)
     asked = images(60, 0)
@@ -102,24 +102,24 @@ def test_a_cascade_names_the_sample_of_those_that_are_not_yet_sure() -> None:
     cascade = Cascade(bundle.ensemble.members, float(sure[9:11].mean()))
     with Engine(bundle, isolation="thread", load=fake.load, cascade=cascade) as engine:
         error = engine.submit(asked).exception(20)
-    assert f"member {NAME}" in str(error)
+    assert f"Member {NAME}" in str(error)
     assert "sample 10" in str(error)
 
 
-def test_a_span_with_a_fault_gets_no_part() -> None:
+def test_a_slice_with_a_fault_gets_no_part() -> None:
     bundle = fake.bundle(2)
     memory = Memory(8, 2, fake.CLASSES, bundle.input)
     memory.predictions[:] = 1 / fake.CLASSES
     memory.predictions[1, 5, 2] = np.nan
     plan = ExecutionPlan((0, 1))
-    spans = [RequestSlice(Request(4, plan, 4), 0, i, i + 4, 0.0, [0, 0], 0, frozenset()) for i in (0, 4)]
-    (fault,) = Combiner(bundle.ensemble, memory).finish(spans)
-    assert fault.span is spans[1]
+    slices = [RequestSlice(Request(4, plan, 4), 0, i, i + 4, 0.0, [0, 0], 0, frozenset()) for i in (0, 4)]
+    (fault,) = Combiner(bundle.ensemble, memory).finish(slices)
+    assert fault.request_slice is slices[1]
     assert (fault.member, fault.sample) == (1, 1)
-    assert [len(span.request.parts) for span in spans] == [1, 0]
+    assert [len(request_slice.request.parts) for request_slice in slices] == [1, 0]
 
 
-def test_what_members_say_each_is_finite_too(isolation: str) -> None:
+def test_what_members_predict_each_is_finite_too(isolation: str) -> None:
     bundle = spoiling()
     with Engine(bundle, isolation=isolation, load=fake.load, min_members=1) as engine:
         answer = engine.submit(images(6, 2), each=True, spread=True).result(20)
@@ -134,7 +134,7 @@ def test_a_cascade_that_asks_the_member_fails_and_one_that_may_goes_on_without_i
     cascade = Cascade((NAME, bundle.ensemble.members[0], bundle.ensemble.members[2]), 2.0)
     asked = images(10, 6)
     with Engine(bundle, isolation=isolation, load=fake.load, cascade=cascade) as engine:
-        with pytest.raises(EngineError, match=f"member {NAME} .* sample 6"):
+        with pytest.raises(EngineError, match=f"Member {NAME} .* sample 6"):
             engine.predict(asked)
         assert np.isfinite(engine.predict(images(10))).all()
         assert engine.stats().failed == 1
@@ -144,7 +144,7 @@ def test_a_cascade_that_asks_the_member_fails_and_one_that_may_goes_on_without_i
     np.testing.assert_allclose(answer.probabilities, fake.each(bundle, asked)[[0, 2]].mean(0), atol=1e-6)
 
 
-def test_a_late_answer_leaves_out_who_is_not_finite() -> None:
+def test_a_late_answer_leaves_out_the_member_that_is_not_finite() -> None:
     members = [fake.member(0, bad=fake.SPOIL), fake.member(1), fake.member(2, delay=2.0)]
     bundle = fake.bundle(members, lanes=3, spread_out=True)
     with Engine(bundle, isolation="thread", load=fake.load) as engine:

@@ -23,7 +23,7 @@ def test_a_sample_that_comes_alone_waits_for_its_member_only():
 def test_a_wait_is_timed_from_when_its_own_sample_was_due():
     with Engine(fake.bundle([fake.member(0)], lanes=1), load=fake.load) as engine:
         found = measure_latency(engine, 200.0, 0.1)
-    # half of the samples come after half a second
+    # half of the samples are due after half a second
     assert found.p50 < 0.2
 
 
@@ -33,11 +33,11 @@ def test_samples_that_come_faster_than_they_are_answered_wait_ever_longer():
     slow = dataclasses.replace(bundle, allocation=dataclasses.replace(bundle.allocation, placements=single))
     with Engine(slow, load=fake.load) as engine:
         found = measure_latency(engine, 5000.0, 0.01)
-    # the last of 200 comes after 40 ms and is answered after 400
+    # the last of 200 is due after 40 ms and answered after 400 ms
     assert found.p99 > 0.2
 
 
-def test_allocations_are_benched_at_a_rate():
+def test_allocations_are_benchmarked_at_a_rate():
     bundle = fake.bundle(members=2, lanes=1)
     members = {m.id: m for m in bundle.members}
     load = lambda backend, path, member, device, threads: fake.FakeBackend(path, member)  # noqa: E731
@@ -54,7 +54,7 @@ def test_a_request_that_fails_ends_it_with_its_cause():
 
 
 class _Once:
-    """An engine whose first sample has one value everywhere."""
+    """Engine in which the pixels of the first sample are `value`."""
 
     def __init__(self, engine: Engine, value: int) -> None:
         self.engine, self.value, self.bundle = engine, value, engine.bundle

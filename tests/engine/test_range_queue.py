@@ -29,7 +29,7 @@ def test_a_range_ends_where_the_buffer_does():
     assert some.take(8)[0] == [(6, 8), (8, 10)]
 
 
-def test_a_claim_has_no_more_ranges_than_its_token_has_room_for():
+def test_a_assignment_has_no_more_ranges_than_its_message_has_room_for():
     some = todo(*((2 * n, 2 * n + 1) for n in range(MOST_RANGES + 5)), capacity=1024)
     ranges, samples, _ = some.take(1000)
     assert len(ranges) == samples == MOST_RANGES
@@ -72,7 +72,7 @@ def test_what_is_put_back_goes_before_what_waits_and_is_joined_unless_suspected(
     assert some.take(8)[0] == [(0, 2)]
 
 
-def test_a_cut_leaves_what_lies_before_and_after_with_its_tries():
+def test_a_cut_leaves_what_is_before_and_after_with_its_tries():
     some = todo((8, 12))
     some.put_back([(0, 6)], 1)
     assert some.cut(2, 9) == 5

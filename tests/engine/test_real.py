@@ -15,14 +15,14 @@ from tests.onnx_networks import write_network
 
 
 def bundle_of(folder: Path, dtype: str) -> Bundle:
-    """Three networks of different sizes, in two lanes, on disk."""
+    """Three networks of different sizes, in two workers, on disk."""
     ids = [f"{i:05d}-e001" for i in range(3)]
     members = [
         write_network(folder / "members" / m / "model.onnx", name=m, dtype=dtype, filters=4 * i, layers=i, seed=i)
         for i, m in enumerate(ids, 1)
     ]
     ensemble = Ensemble("three", tuple(ids), (0.5, 0.25, 0.25), "hand", {}, {}, {}, "weighted")
-    places = tuple(Placement(m, "cpu:0", 4, lane) for m in ids for lane in range(2))
+    places = tuple(Placement(m, "cpu:0", 4, worker) for m in ids for worker in range(2))
     allocation = Allocation("three", "three", (Device("cpu:0", "cpu", 1 << 30),), places)
     bundle = Bundle(ensemble, allocation, tuple(members), members[0].input, members[0].classes, "onnx")
     files.write_json(folder / "bundle.json", bundle)
@@ -32,16 +32,16 @@ def bundle_of(folder: Path, dtype: str) -> Bundle:
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_an_ensemble_of_real_networks_answers_with_their_weighted_mean(isolation, dtype, tmp_path):
     bundle = bundle_of(tmp_path, dtype)
-    dice = np.random.default_rng(0)
-    images = dice.integers(0, 256, (50, *bundle.input.shape)).astype(dtype)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (50, *bundle.input.shape)).astype(dtype)
     device = bundle.allocation.devices[0]
     alone = [backends.load("onnx", model_path(bundle, m.id), m, device, 1).infer(images) for m in bundle.members]
     with Engine(tmp_path, isolation=isolation) as engine:
         np.testing.assert_allclose(engine.predict(images), np.average(alone, 0, [0.5, 0.25, 0.25]), atol=1e-6)
         np.testing.assert_allclose(engine.predict(images[:3], [bundle.members[1].id]), alone[1][:3], atol=1e-6)
         if isolation == "process":
-            for lane in engine.stats().lanes:
-                maps = Path(f"/proc/{lane.process}/maps").read_text()
+            for worker in engine.stats().lanes:
+                maps = Path(f"/proc/{worker.process}/maps").read_text()
                 assert "onnxruntime" in maps
                 assert "libtorch" not in maps
 

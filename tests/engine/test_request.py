@@ -8,7 +8,7 @@ import numpy as np
 from ripieno.engine.request import AnswerFuture, ExecutionPlan, PartialResult, Request
 
 
-def test_whoever_waits_for_a_future_is_told_of_its_cancelling():
+def test_a_thread_that_waits_for_a_future_is_notified_of_its_cancelling():
     future, dropped = AnswerFuture(), []
     future.dropped = lambda: dropped.append(1)
     waiting = threading.Thread(target=wait, args=([future],), daemon=True)
@@ -31,12 +31,12 @@ def test_a_future_can_be_cancelled_twice_and_resolved_after_it(caplog):
 
 
 def part(offset: int, samples: int, members: tuple[int, ...]) -> PartialResult:
-    """A part whose members' numbers can be told apart by member and sample."""
+    """Part with numbers that differ by member and sample."""
     each = np.add.outer(10 * np.array(members), np.arange(offset, offset + samples)).astype(np.float32)[:, :, None]
     return PartialResult(offset, each.mean(0), members, each=each)
 
 
-def test_an_answer_in_one_part_leaves_out_who_died_after_it_was_combined():
+def test_an_answer_in_one_part_leaves_out_members_that_died_after_it_was_combined():
     request = Request(2, ExecutionPlan((0, 2), each=True), 0, parts=[part(0, 2, (0, 1, 2))], partial=True)
     answer = request.answer((0, 2), ("a", "c"))
     assert answer.each.tolist() == [[[0], [1]], [[20], [21]]]
@@ -50,6 +50,6 @@ def test_parts_of_different_members_are_joined_by_those_they_share():
     assert answer.probabilities.shape == (4, 1)
 
 
-def test_parts_that_share_nobody_have_nothing_of_each():
+def test_parts_that_share_no_member_have_nothing_of_each():
     parts = [part(0, 1, (0,)), part(1, 1, (1,))]
     assert Request(2, ExecutionPlan((0, 1), each=True), 0, parts=parts).answer((), ()).each.shape == (0, 2, 1)

@@ -10,7 +10,7 @@ from ripieno.engine.request_queue import RequestQueue
 
 
 def serve(queue, piece=4):
-    """Give every request all it wants, `piece` samples at a time; the order in which they were served."""
+    """Serve all requests, `piece` samples at a time; return the order in which they were served."""
     order = []
     left = dict(serve.sizes)
     while queue:
@@ -91,11 +91,11 @@ def test_what_has_left_is_never_served_again_and_not_kept():
 
 
 def test_every_request_is_served_whole_whatever_the_order():
-    dice = random.Random(0)
+    rng = random.Random(0)
     for _ in range(50):
-        sizes = {f"r{i}": dice.randint(1, 60) for i in range(dice.randint(1, 12))}
-        queue = filled(dice.randint(1, 20), **sizes)
+        sizes = {f"r{i}": rng.randint(1, 60) for i in range(rng.randint(1, 12))}
+        queue = filled(rng.randint(1, 20), **sizes)
         given = dict.fromkeys(sizes, 0)
-        for request, count in serve(queue, dice.randint(1, 9)):
+        for request, count in serve(queue, rng.randint(1, 9)):
             given[request] += count
         assert given == sizes

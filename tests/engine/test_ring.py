@@ -11,57 +11,57 @@ from ripieno.engine.ring import Ring
 from ripieno.engine.ring_types import InstanceConfig
 
 
-def ring(capacity=16, members=2, lanes=2, batch_size=4, **options) -> Ring:
+def ring(capacity=16, members=2, workers=2, batch_size=4, **options) -> Ring:
     made = Ring(
-        capacity, members, [[InstanceConfig(m, batch_size) for m in range(members)] for _ in range(lanes)], **options
+        capacity, members, [[InstanceConfig(m, batch_size) for m in range(members)] for _ in range(workers)], **options
     )
-    for lane in range(lanes):
-        made.worker_up(lane)
+    for worker in range(workers):
+        made.worker_up(worker)
     return made
 
 
 def flat(taken):
-    return [claim for claims in taken.values() for claim in claims]
+    return [assignment for assignments in taken.values() for assignment in assignments]
 
 
 def finish(some: Ring, now: float = 0.0):
-    """Complete and assign until nothing is left; the spans that finished, in order."""
-    spans = []
-    claims = flat(some.schedule(now)) + list(some.claims.values())
-    while claims:
-        for claim in claims:
-            spans += some.complete(claim.id, 0.001)
-        claims = flat(some.schedule(now))
-    return spans
+    """Complete and schedule until nothing is left; return the finished slices, in order."""
+    slices = []
+    assignments = flat(some.schedule(now)) + list(some.assignments.values())
+    while assignments:
+        for assignment in assignments:
+            slices += some.complete(assignment.id, 0.001)
+        assignments = flat(some.schedule(now))
+    return slices
 
 
-def test_every_member_predicts_every_sample_once_and_then_the_span_is_finished():
+def test_every_member_predicts_every_sample_once_and_then_the_slice_is_finished():
     some = ring()
-    span = some.enqueue("request", 0, 6, [0, 1], 0.0)
+    request_slice = some.enqueue("request", 0, 6, [0, 1], 0.0)
     seen = {0: set(), 1: set()}
-    claims = flat(some.schedule(0.0))
+    assignments = flat(some.schedule(0.0))
     finished = []
-    while claims:
-        for claim in claims:
-            positions = {p for start, stop in claim.ranges for p in range(start, stop)}
-            assert not positions & seen[claim.member]
-            seen[claim.member] |= positions
-            finished += some.complete(claim.id, 0.001)
-        claims = flat(some.schedule(0.0))
+    while assignments:
+        for assignment in assignments:
+            positions = {p for start, stop in assignment.ranges for p in range(start, stop)}
+            assert not positions & seen[assignment.member]
+            seen[assignment.member] |= positions
+            finished += some.complete(assignment.id, 0.001)
+        assignments = flat(some.schedule(0.0))
     assert seen == {0: set(range(6)), 1: set(range(6))}
-    assert finished == [span]
+    assert finished == [request_slice]
 
 
 def test_small_requests_share_a_batch():
-    some = ring(lanes=1, members=1)
+    some = ring(workers=1, members=1)
     for i in range(3):
         some.enqueue(i, 0, 1, [0], 0.0)
-    (claim,) = flat(some.schedule(0.0))
-    assert claim.samples == 3
-    assert [span.request for span in some.complete(claim.id, 0.001)] == [0, 1, 2]
+    (assignment,) = flat(some.schedule(0.0))
+    assert assignment.samples == 3
+    assert [request_slice.request for request_slice in some.complete(assignment.id, 0.001)] == [0, 1, 2]
 
 
-def test_a_full_ring_has_no_room_until_a_span_is_freed():
+def test_a_full_ring_has_no_room_until_a_slice_is_freed():
     some = ring(capacity=8)
     first = some.enqueue("a", 0, 8, [0, 1], 0.0)
     assert some.piece(1) == 0
@@ -83,7 +83,7 @@ def test_slots_are_freed_in_order_so_that_none_is_written_over():
 
 
 def test_the_member_that_is_behind_goes_first_and_among_equals_the_longest():
-    some = ring(lanes=1, members=2)
+    some = ring(workers=1, members=2)
     some.measured(0, 0, 0.001)
     some.measured(0, 1, 0.003)
     some.enqueue("a", 0, 4, [0, 1], 0.0)
@@ -95,10 +95,10 @@ def test_the_member_that_is_behind_goes_first_and_among_equals_the_longest():
     assert behind.member == 0
 
 
-def test_idle_lanes_share_the_last_work_evenly():
-    some = ring(capacity=64, members=1, lanes=2, batch_size=64)
-    for lane in range(2):
-        some.measured(lane, 0, 0.01)
+def test_idle_workers_share_the_last_work_evenly():
+    some = ring(capacity=64, members=1, workers=2, batch_size=64)
+    for worker in range(2):
+        some.measured(worker, 0, 0.01)
     some.enqueue("a", 0, 64, [0], 0.0)
     first, second = flat(some.schedule(0.0))
     assert first.samples == 16
@@ -106,18 +106,18 @@ def test_idle_lanes_share_the_last_work_evenly():
 
 
 def test_the_newest_measurement_counts_a_fifth():
-    some = ring(lanes=1, members=1)
+    some = ring(workers=1, members=1)
     some.measured(0, 0, 1.0)
     some.measured(0, 0, 2.0)
     some.enqueue("a", 0, 4, [0], 0.0)
-    (claim,) = flat(some.schedule(0.0))
-    assert claim.seconds == pytest.approx(4 * 1.2)
-    some.complete(claim.id, 4 * 0.2)
+    (assignment,) = flat(some.schedule(0.0))
+    assert assignment.seconds == pytest.approx(4 * 1.2)
+    some.complete(assignment.id, 4 * 0.2)
     some.enqueue("b", 0, 4, [0], 0.0)
     assert flat(some.schedule(0.0))[0].seconds == pytest.approx(4 * 1.0)
 
 
-def test_the_last_work_is_not_cut_below_the_floor_of_a_post():
+def test_the_last_work_is_not_cut_below_the_floor_of_a_instance():
     for floor, samples in ((8, 8), (2, 5), (12, 10)):
         some = Ring(64, 1, [[InstanceConfig(0, 64, floor)]])
         some.worker_up(0)
@@ -127,7 +127,7 @@ def test_the_last_work_is_not_cut_below_the_floor_of_a_post():
 
 
 def test_a_batch_waits_for_more_until_max_delay():
-    some = ring(lanes=1, members=1, max_delay=0.5)
+    some = ring(workers=1, members=1, max_delay=0.5)
     some.enqueue("a", 0, 1, [0], 10.0)
     assert not some.schedule(10.0)
     assert some.next_deadline() == 10.5
@@ -136,14 +136,14 @@ def test_a_batch_waits_for_more_until_max_delay():
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_what_is_due_first_is_what_waits_longest_whichever_member_it_waits_for(first):
-    some = ring(capacity=64, lanes=1, members=2, max_delay=0.5)
+    some = ring(capacity=64, workers=1, members=2, max_delay=0.5)
     some.enqueue("a", 0, 1, [first], 10.0)
     some.enqueue("b", 0, 1, [1 - first], 10.25)
     assert not some.schedule(10.25)
     assert some.next_deadline() == 10.5
-    (claim,) = flat(some.schedule(10.5))
-    assert claim.member == first
-    some.complete(claim.id, 0.001)
+    (assignment,) = flat(some.schedule(10.5))
+    assert assignment.member == first
+    some.complete(assignment.id, 0.001)
     assert some.next_deadline() == 10.75
 
 
@@ -151,12 +151,12 @@ def test_nothing_is_due_when_nothing_waits():
     assert ring(max_delay=0.5).next_deadline() is None
 
 
-def test_what_is_past_due_behind_a_busy_lane_hides_nothing_that_comes_due_later():
+def test_what_is_past_due_behind_a_busy_worker_hides_nothing_that_comes_due_later():
     some = Ring(64, 2, [[InstanceConfig(0, 4)], [InstanceConfig(1, 4)]], max_delay=0.5)
     some.worker_up(0)
     some.worker_up(1)
     some.enqueue("a", 0, 4, [0], 9.0)
-    assert len(some.schedule(9.0)) == 1  # lane 0 computes
+    assert len(some.schedule(9.0)) == 1  # worker 0 computes
     some.enqueue("b", 0, 1, [0], 9.5)
     some.enqueue("c", 0, 1, [1], 10.25)
     assert not some.schedule(10.25)
@@ -166,77 +166,77 @@ def test_what_is_past_due_behind_a_busy_lane_hides_nothing_that_comes_due_later(
 
 
 def test_a_full_batch_does_not_wait():
-    some = ring(lanes=1, members=1, max_delay=0.5)
+    some = ring(workers=1, members=1, max_delay=0.5)
     some.enqueue("a", 0, 4, [0], 10.0)
     assert flat(some.schedule(10.0))[0].samples == 4
 
 
-def test_work_ahead_goes_to_a_busy_lane_only_up_to_its_seconds():
-    some = ring(capacity=64, lanes=1, members=1, ahead=0.002)
+def test_work_ahead_goes_to_a_busy_worker_only_up_to_its_seconds():
+    some = ring(capacity=64, workers=1, members=1, ahead=0.002)
     some.measured(0, 0, 0.0002)
     some.enqueue("a", 0, 64, [0], 0.0)
     assert len(flat(some.schedule(0.0))) == 3
 
 
-def test_work_shorter_than_a_wake_up_stays_in_one_lane_and_longer_work_is_spread():
-    for rate, lanes in ((1e-7, 1), (1e-3, 2)):
-        some = ring(lanes=2, members=4, ahead=0.0002)
-        for lane, member in itertools.product(range(2), range(4)):
-            some.measured(lane, member, rate)
+def test_work_shorter_than_a_wake_up_stays_in_one_worker_and_longer_work_is_spread():
+    for rate, workers in ((1e-7, 1), (1e-3, 2)):
+        some = ring(workers=2, members=4, ahead=0.0002)
+        for worker, member in itertools.product(range(2), range(4)):
+            some.measured(worker, member, rate)
         some.enqueue("a", 0, 1, range(4), 0.0)
-        assert len(some.schedule(0.0)) == lanes
+        assert len(some.schedule(0.0)) == workers
 
 
-def test_a_lane_takes_nothing_beside_what_is_suspected_of_killing_lanes():
-    some = ring(lanes=1, members=3, ahead=1.0)
+def test_a_worker_takes_nothing_in_addition_to_what_is_suspected_of_killing_workers():
+    some = ring(workers=1, members=3, ahead=1.0)
     some.enqueue("a", 0, 1, range(3), 0.0)
     assert len(flat(some.schedule(0.0))) == 3
     some.release(0)
     some.worker_up(0)
     held = []
-    while claims := flat(some.schedule(0.0)):
-        held.append([claim.tries for claim in claims])
-        for claim in claims:
-            some.complete(claim.id, 0.001)
+    while assignments := flat(some.schedule(0.0)):
+        held.append([assignment.tries for assignment in assignments])
+        for assignment in assignments:
+            some.complete(assignment.id, 0.001)
     assert sorted(held, key=len) == [[1], [0, 0]]
 
 
 def suspect(some: Ring) -> None:
-    """The lane dies over what it has just been given, and is up again."""
+    """Let the worker die on its new assignment, and come up again."""
     some.release(0)
     some.worker_up(0)
 
 
-def test_a_lane_that_is_busy_for_long_takes_no_second_claim_beside_what_is_suspected():
-    some = ring(capacity=64, lanes=1, members=2, ahead=0.001)
+def test_a_worker_that_is_busy_for_long_takes_no_second_assignment_in_addition_to_what_is_suspected():
+    some = ring(capacity=64, workers=1, members=2, ahead=0.001)
     some.measured(0, 0, 1.0)
     some.measured(0, 1, 0.5)
     some.enqueue("a", 0, 4, [0], 0.0)
-    assert [claim.member for claim in flat(some.schedule(0.0))] == [0]
+    assert [assignment.member for assignment in flat(some.schedule(0.0))] == [0]
     suspect(some)
     some.enqueue("b", 0, 40, [1], 0.0)
     (alone,) = flat(some.schedule(0.0))
     assert (alone.member, alone.tries) == (0, 1)
     assert not some.schedule(0.0)
     some.complete(alone.id, 4.0)
-    assert len(flat(some.schedule(0.0))) == 2  # what nothing is wrong with is prepared beside another
+    assert len(flat(some.schedule(0.0))) == 2  # unsuspected work is assigned in addition to the running one
 
 
-def test_what_is_suspected_is_not_given_to_a_lane_that_holds_something():
-    some = ring(capacity=64, lanes=2, members=2, ahead=1.0)
-    for lane, member in itertools.product(range(2), range(2)):
-        some.measured(lane, member, 0.1)
+def test_what_is_suspected_is_not_given_to_a_worker_that_holds_something():
+    some = ring(capacity=64, workers=2, members=2, ahead=1.0)
+    for worker, member in itertools.product(range(2), range(2)):
+        some.measured(worker, member, 0.1)
     some.enqueue("a", 0, 4, [0, 1], 0.0)
-    held, lost = (claims[0] for _, claims in sorted(some.schedule(0.0).items()))
-    some.release(lost.lane)
+    held, lost = (assignments[0] for _, assignments in sorted(some.schedule(0.0).items()))
+    some.release(lost.worker)
     assert not some.schedule(0.0)
     some.complete(held.id, 0.4)
     (alone,) = flat(some.schedule(0.0))
-    assert (alone.lane, alone.member, alone.tries) == (held.lane, lost.member, 1)
+    assert (alone.worker, alone.member, alone.tries) == (held.worker, lost.member, 1)
 
 
 def test_what_is_suspected_is_predicted_request_by_request_without_what_came_later():
-    some = ring(capacity=64, lanes=1, members=1, batch_size=8)
+    some = ring(capacity=64, workers=1, members=1, batch_size=8)
     some.enqueue("a", 0, 2, [0], 0.0)
     assert flat(some.schedule(0.0))[0].ranges == [(0, 2)]
     suspect(some)
@@ -248,42 +248,42 @@ def test_what_is_suspected_is_predicted_request_by_request_without_what_came_lat
     assert (later.ranges, later.tries) == ([(2, 4)], 0)
 
 
-def test_a_busy_lane_gets_a_second_claim_only_while_much_more_waits():
-    some = ring(capacity=256, lanes=2, members=2, batch_size=16, ahead=0.002)
-    for lane in range(2):
+def test_a_busy_worker_gets_a_second_assignment_only_while_much_more_waits():
+    some = ring(capacity=256, workers=2, members=2, batch_size=16, ahead=0.002)
+    for worker in range(2):
         for member in range(2):
-            some.measured(lane, member, 0.01)
+            some.measured(worker, member, 0.01)
     some.enqueue("a", 0, 16, [0, 1], 0.0)
-    assert [len(claims) for claims in some.schedule(0.0).values()] == [1, 1]
+    assert [len(assignments) for assignments in some.schedule(0.0).values()] == [1, 1]
     some.enqueue("b", 0, 200, [0, 1], 0.0)
-    assert [len(claims) for claims in some.schedule(0.0).values()] == [1, 1]
+    assert [len(assignments) for assignments in some.schedule(0.0).values()] == [1, 1]
     assert not some.schedule(0.0)
-    assert [len(lane.held) for lane in some.lanes] == [2, 2]
+    assert [len(worker.held) for worker in some.workers] == [2, 2]
 
 
-def test_the_claims_of_a_dead_lane_are_given_out_again():
-    some = ring(lanes=2, members=1)
-    span = some.enqueue("a", 0, 4, [0], 0.0)
-    (claim,) = flat(some.schedule(0.0))
-    assert some.release(claim.lane) == ([], [])
-    assert some.complete(claim.id, 0.001) == []
+def test_the_assignments_of_a_dead_worker_are_assigned_again():
+    some = ring(workers=2, members=1)
+    request_slice = some.enqueue("a", 0, 4, [0], 0.0)
+    (assignment,) = flat(some.schedule(0.0))
+    assert some.release(assignment.worker) == ([], [])
+    assert some.complete(assignment.id, 0.001) == []
     (again,) = flat(some.schedule(0.0))
-    assert again.lane != claim.lane
-    assert some.complete(again.id, 0.001) == [span]
+    assert again.worker != assignment.worker
+    assert some.complete(again.id, 0.001) == [request_slice]
 
 
-def test_what_a_dead_lane_held_goes_before_what_came_later():
-    some = ring(lanes=1, members=1, batch_size=2)
+def test_what_a_dead_worker_held_goes_before_what_came_later():
+    some = ring(workers=1, members=1, batch_size=2)
     some.enqueue("a", 0, 6, [0], 0.0)
-    (claim,) = flat(some.schedule(0.0))
+    (assignment,) = flat(some.schedule(0.0))
     some.release(0)
     some.worker_up(0)
     (again,) = flat(some.schedule(0.0))
-    assert again.ranges == claim.ranges == [(0, 2)]
+    assert again.ranges == assignment.ranges == [(0, 2)]
 
 
-def test_a_lane_that_holds_a_member_waits_for_its_next_batch_to_fill():
-    some = ring(capacity=64, lanes=1, members=1, ahead=1.0)
+def test_a_worker_that_holds_a_member_waits_for_its_next_batch_to_fill():
+    some = ring(capacity=64, workers=1, members=1, ahead=1.0)
     some.enqueue("a", 0, 1, [0], 0.0)
     assert len(flat(some.schedule(0.0))) == 1
     some.enqueue("b", 0, 3, [0], 0.0)
@@ -292,8 +292,8 @@ def test_a_lane_that_holds_a_member_waits_for_its_next_batch_to_fill():
     assert flat(some.schedule(0.0))[0].samples == 4
 
 
-def test_samples_over_which_lanes_died_are_retried_request_by_request_and_then_given_up():
-    some = ring(lanes=1, members=1, deaths=2)
+def test_samples_over_which_workers_died_are_retried_request_by_request_and_then_given_up():
+    some = ring(workers=1, members=1, deaths=2)
     first, second = (some.enqueue(name, 0, 1, [0], 0.0) for name in "ab")
     assert flat(some.schedule(0.0))[0].samples == 2
     assert some.release(0) == ([], [])
@@ -305,28 +305,28 @@ def test_samples_over_which_lanes_died_are_retried_request_by_request_and_then_g
     assert second.left == [1]
 
 
-def test_claims_behind_the_running_one_are_not_suspected():
-    some = ring(lanes=1, members=2, ahead=1.0, deaths=1)
-    span = some.enqueue("a", 0, 1, [0, 1], 0.0)
+def test_assignments_behind_the_running_one_are_not_suspected():
+    some = ring(workers=1, members=2, ahead=1.0, deaths=1)
+    request_slice = some.enqueue("a", 0, 1, [0, 1], 0.0)
     running, _ = flat(some.schedule(0.0))
     hopeless, _ = some.release(0)
-    assert hopeless == [(span, running.member)]
+    assert hopeless == [(request_slice, running.member)]
 
 
-def test_a_withdrawn_span_finishes_when_its_last_claim_returns():
-    some = ring(capacity=8, lanes=1, members=2)
-    span = some.enqueue("a", 0, 2, [0, 1], 0.0)
-    (claim,) = flat(some.schedule(0.0))
-    assert not some.cancel(span, [0, 1])
-    assert some.complete(claim.id, 0.001) == [span]
+def test_a_withdrawn_slice_finishes_when_its_last_assignment_returns():
+    some = ring(capacity=8, workers=1, members=2)
+    request_slice = some.enqueue("a", 0, 2, [0, 1], 0.0)
+    (assignment,) = flat(some.schedule(0.0))
+    assert not some.cancel(request_slice, [0, 1])
+    assert some.complete(assignment.id, 0.001) == [request_slice]
 
 
-def test_a_withdrawn_span_finishes_when_its_lane_dies():
-    some = ring(capacity=8, lanes=1, members=1)
-    span = some.enqueue("a", 0, 2, [0], 0.0)
+def test_a_withdrawn_slice_finishes_when_its_worker_dies():
+    some = ring(capacity=8, workers=1, members=1)
+    request_slice = some.enqueue("a", 0, 2, [0], 0.0)
     some.schedule(0.0)
-    some.cancel(span, [0])
-    assert some.release(0) == ([], [span])
+    some.cancel(request_slice, [0])
+    assert some.release(0) == ([], [request_slice])
     some.worker_up(0)
     assert not some.schedule(0.0)
 
@@ -336,23 +336,23 @@ def test_a_withdrawn_span_finishes_when_its_lane_dies():
     seed=st.integers(0, 2**32 - 1),
     capacity=st.integers(1, 24),
     members=st.integers(1, 4),
-    lanes=st.integers(1, 4),
+    workers=st.integers(1, 4),
     ahead=st.sampled_from([0.0, 0.004]),
 )
 def test_whatever_happens_every_sample_is_predicted_once_by_every_member_in_its_own_slot(
-    seed, capacity, members, lanes, ahead
+    seed, capacity, members, workers, ahead
 ):
-    dice = random.Random(seed)
-    posts = [
-        [InstanceConfig(m, dice.randint(1, 8)) for m in range(members) if m % lanes == lane or dice.random() < 0.5]
-        for lane in range(lanes)
+    rng = random.Random(seed)
+    instances = [
+        [InstanceConfig(m, rng.randint(1, 8)) for m in range(members) if m % workers == worker or rng.random() < 0.5]
+        for worker in range(workers)
     ]
-    for m in range(members):  # everybody sits somewhere
-        if not any(post.member == m for lane in posts for post in lane):
-            posts[0].append(InstanceConfig(m, 4))
-    some = Ring(capacity, members, posts, ahead=ahead, deaths=10**9)
-    down = set(range(lanes))
-    slots: list[int | None] = [None] * capacity  # the position whose sample lies in a slot
+    for m in range(members):  # every member has an instance
+        if not any(instance.member == m for worker in instances for instance in worker):
+            instances[0].append(InstanceConfig(m, 4))
+    some = Ring(capacity, members, instances, ahead=ahead, deaths=10**9)
+    down = set(range(workers))
+    slots: list[int | None] = [None] * capacity  # position of the sample in each slot
     done: dict[tuple[int, int], int] = {}  # (position, member) -> times
     wanted: dict[int, tuple[int, ...]] = {}
     dropped: list = []
@@ -360,78 +360,78 @@ def test_whatever_happens_every_sample_is_predicted_once_by_every_member_in_its_
     freed = []
 
     def publish():
-        count = some.piece(dice.randint(1, 12))
+        count = some.piece(rng.randint(1, 12))
         if not count:
             return
-        chosen = sorted(dice.sample(range(members), dice.randint(1, members)))
+        chosen = sorted(rng.sample(range(members), rng.randint(1, members)))
         for position in range(some.head, some.head + count):
             assert slots[position % capacity] is None
             slots[position % capacity] = position
             wanted[position] = tuple(chosen)
         live.append(some.enqueue(object(), 0, count, chosen, 0.0))
 
-    def check(claim):
-        post = next(p for p in posts[claim.lane] if p.member == claim.member)
-        assert claim.samples == sum(stop - start for start, stop in claim.ranges) <= post.batch_size
-        for start, stop in claim.ranges:
+    def check(assignment):
+        instance = next(p for p in instances[assignment.worker] if p.member == assignment.member)
+        assert assignment.samples == sum(stop - start for start, stop in assignment.ranges) <= instance.batch_size
+        for start, stop in assignment.ranges:
             assert start % capacity + stop - start <= capacity
             for position in range(start, stop):
                 assert slots[position % capacity] == position
-                assert claim.member in wanted[position]
+                assert assignment.member in wanted[position]
 
-    def settle(spans):
-        for span in spans:
-            if span not in dropped:
-                for position in range(span.start, span.stop):
+    def settle(slices):
+        for request_slice in slices:
+            if request_slice not in dropped:
+                for position in range(request_slice.start, request_slice.stop):
                     assert all(done.get((position, m)) == 1 for m in wanted[position])
-            for position in range(span.start, span.stop):
+            for position in range(request_slice.start, request_slice.stop):
                 slots[position % capacity] = None
-            some.free(span)
-            freed.append(span)
-            live.remove(span)
+            some.free(request_slice)
+            freed.append(request_slice)
+            live.remove(request_slice)
 
     def complete():
-        if some.claims:
-            claim = dice.choice(list(some.claims.values()))
-            for start, stop in claim.ranges:
+        if some.assignments:
+            assignment = rng.choice(list(some.assignments.values()))
+            for start, stop in assignment.ranges:
                 for position in range(start, stop):
-                    done[position, claim.member] = done.get((position, claim.member), 0) + 1
-            settle(some.complete(claim.id, dice.random() * 0.01))
+                    done[position, assignment.member] = done.get((position, assignment.member), 0) + 1
+            settle(some.complete(assignment.id, rng.random() * 0.01))
 
     def die():
-        lane = dice.randrange(lanes)
-        if lane not in down:
-            down.add(lane)
-            settle(some.release(lane)[1])
+        worker = rng.randrange(workers)
+        if worker not in down:
+            down.add(worker)
+            settle(some.release(worker)[1])
 
     def rise():
         if down:
-            lane = dice.choice(sorted(down))
-            down.remove(lane)
-            some.worker_up(lane)
+            worker = rng.choice(sorted(down))
+            down.remove(worker)
+            some.worker_up(worker)
 
     def withdraw():
         if live:
-            span = dice.choice(live)
-            dropped.append(span)
-            if some.cancel(span, range(members)):
-                settle([span])
+            request_slice = rng.choice(live)
+            dropped.append(request_slice)
+            if some.cancel(request_slice, range(members)):
+                settle([request_slice])
 
     acts = [publish] * 4 + [complete] * 4 + [die, rise, rise, withdraw]
     for _ in range(150):
-        dice.choice(acts)()
-        for claim in flat(some.schedule(0.0)):
-            check(claim)
+        rng.choice(acts)()
+        for assignment in flat(some.schedule(0.0)):
+            check(assignment)
         assert 0 <= some.head - some.tail <= capacity
-        assert some.idle == sum(lane.up and not lane.held for lane in some.lanes)
+        assert some.idle == sum(worker.up and not worker.held for worker in some.workers)
     while down:
         rise()
-    for claim in flat(some.schedule(0.0)):
-        check(claim)
-    while some.claims:
+    for assignment in flat(some.schedule(0.0)):
+        check(assignment)
+    while some.assignments:
         complete()
-        for claim in flat(some.schedule(0.0)):
-            check(claim)
+        for assignment in flat(some.schedule(0.0)):
+            check(assignment)
     assert not live
     assert some.head == some.tail
     assert all(not member and member.waiting == 0 for member in some.members)

@@ -33,7 +33,7 @@ def test_calls_run_in_order_of_their_times(supervisor):
 def test_a_call_that_comes_before_all_others_does_not_wait_for_them(supervisor):
     done = threading.Event()
     later = supervisor.at(time.monotonic() + 60, lambda: None)
-    supervisor.wait_for(lambda: None)  # it sleeps until then
+    supervisor.wait_for(lambda: None)  # now it waits
     supervisor.at(time.monotonic() + 0.01, done.set)
     assert done.wait(5)
     later.cancel()
@@ -50,7 +50,7 @@ def test_what_is_asked_after_the_end_is_never_run():
     assert not heard
 
 
-def test_a_cancelled_call_does_not_run_and_lets_go_of_what_it_holds(supervisor):
+def test_a_cancelled_call_does_not_run_and_releases_its_references(supervisor):
     heard: list[int] = []
     later = time.monotonic() + 60
     timers = [supervisor.at(later, lambda: heard.append(1)) for _ in range(100)]
@@ -62,7 +62,7 @@ def test_a_cancelled_call_does_not_run_and_lets_go_of_what_it_holds(supervisor):
     assert not heard
 
 
-def test_a_readable_descriptor_is_heard_until_it_is_no_longer_watched(supervisor):
+def test_a_readable_descriptor_is_read_until_it_is_no_longer_watched(supervisor):
     reading, writing = os.pipe()
     heard = threading.Event()
 

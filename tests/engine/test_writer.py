@@ -13,18 +13,18 @@ from ripieno.engine import Engine, writer
 from ripieno.errors import EngineBusyError, EngineError
 
 
-def test_a_request_refused_for_want_of_room_is_not_held_to_its_deadline(isolation):
+def test_a_request_refused_for_lack_of_room_is_not_held_to_its_deadline(isolation):
     bundle = fake.bundle([fake.member(0, delay=0.05)], lanes=1, batch_size=2)
     with Engine(bundle, isolation=isolation, load=fake.load, capacity=4) as engine:
         held = engine.submit(fake.images(4))
-        with pytest.raises(EngineBusyError):  # it does not fit
+        with pytest.raises(EngineBusyError):  # the request does not fit
             engine.submit(fake.images(1), timeout=0, deadline=0.05)
         patient = threading.Thread(target=engine.predict, args=(fake.images(4),))
         patient.start()
         until = time.monotonic() + 10
         while not engine.waiting and time.monotonic() < until:
             time.sleep(0.001)
-        with pytest.raises(EngineBusyError):  # another waits before it
+        with pytest.raises(EngineBusyError):  # another request waits before it
             engine.submit(fake.images(1), timeout=0, deadline=0.05)
         held.result(timeout=30)
         patient.join(30)
@@ -32,8 +32,8 @@ def test_a_request_refused_for_want_of_room_is_not_held_to_its_deadline(isolatio
         assert (stats.requests, stats.failed) == (2, 0)
 
 
-def test_who_may_not_wait_is_refused_at_once_while_another_waits_for_room(monkeypatch):
-    monkeypatch.setattr(writer, "COPYING", 20.0)  # a copy under way would be waited for
+def test_a_caller_that_may_not_wait_is_refused_at_once_while_another_waits_for_room(monkeypatch):
+    monkeypatch.setattr(writer, "COPYING", 20.0)  # it would wait for a copy in progress
     bundle = fake.bundle([fake.member(0, delay=0.1)], lanes=1, batch_size=1)
     with Engine(bundle, load=fake.load, capacity=4) as engine:
         engine.submit(fake.images(4))
@@ -44,7 +44,7 @@ def test_who_may_not_wait_is_refused_at_once_while_another_waits_for_room(monkey
             time.sleep(0.001)
         with pytest.raises(EngineBusyError):
             engine.submit(fake.images(1), timeout=0)
-        assert engine.waiting  # the other still does
+        assert engine.waiting  # the other request still waits
         patient.join(30)
 
 
@@ -62,7 +62,7 @@ def test_a_small_request_does_not_wait_for_the_whole_of_a_large_one(isolation):
     assert took < 3, "a large request takes 10 s"
 
 
-def test_a_cancelled_request_is_written_no_further_and_its_images_are_let_go(isolation):
+def test_a_cancelled_request_is_written_no_further_and_its_images_are_released(isolation):
     bundle = fake.bundle([fake.member(0, delay=0.005)], lanes=1, batch_size=4)
     with Engine(bundle, isolation=isolation, load=fake.load, capacity=16) as engine:
         images = fake.images(4000)
@@ -81,7 +81,7 @@ def test_a_cancelled_request_is_written_no_further_and_its_images_are_let_go(iso
         assert engine.stats().lanes[0].samples < 200
 
 
-def test_who_does_not_block_has_a_future_at_once_and_the_right_answer_from_it(isolation):
+def test_a_caller_that_does_not_block_gets_a_future_at_once_and_the_right_answer_from_it(isolation):
     bundle = fake.bundle(2, lanes=2, batch_size=4)
     inputs = fake.images(50)
     with Engine(bundle, isolation=isolation, load=fake.load, capacity=8) as engine:
@@ -90,7 +90,7 @@ def test_who_does_not_block_has_a_future_at_once_and_the_right_answer_from_it(is
         np.testing.assert_allclose(answer.probabilities, fake.each(bundle, inputs).mean(0), atol=1e-6)
 
 
-def test_room_that_does_not_come_in_time_fails_the_future_of_who_does_not_block():
+def test_room_that_does_not_come_in_time_fails_the_future_of_a_caller_that_does_not_block():
     bundle = fake.bundle([fake.member(0, delay=0.1)], lanes=1, batch_size=1)
     with Engine(bundle, load=fake.load, capacity=4) as engine:
         engine.submit(fake.images(4))
@@ -127,8 +127,8 @@ def test_an_engine_that_closes_refuses_what_waits_and_ends_what_is_in_the_ring_i
 
 
 def test_a_request_that_breaks_a_member_does_not_take_those_that_wait_for_room_with_it(isolation):
-    crew = [fake.member(0, delay=0.05), fake.member(1, bad=fake.RAISE)]
-    bundle = fake.bundle(crew, lanes=1, batch_size=4)
+    members = [fake.member(0, delay=0.05), fake.member(1, bad=fake.RAISE)]
+    bundle = fake.bundle(members, lanes=1, batch_size=4)
     bad = fake.images(4)
     bad[0].flat[0] = fake.RAISE
     with Engine(bundle, isolation=isolation, load=fake.load, capacity=4) as engine:

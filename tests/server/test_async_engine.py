@@ -117,7 +117,7 @@ def test_the_event_loop_goes_on_while_a_request_waits_for_room(engine: Engine) -
 
 def test_a_failure_of_the_engine_is_500_with_its_words(engine: Engine) -> None:
     engine.close()
-    with pytest.raises(HttpError, match="the engine is closed") as caught:
+    with pytest.raises(HttpError, match="The engine is closed") as caught:
         asyncio.run(AsyncEngine(engine).infer(fake.images(1), None, 1.0))
     assert caught.value.status == 500
 

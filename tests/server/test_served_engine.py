@@ -137,7 +137,7 @@ def test_an_answer_that_is_not_finite_is_an_error_that_names_the_member(
     asked = {"inputs": [tensor], "parameters": parameters}
     reply = httpx.post(spoilt.url + "/v2/models/ensemble/infer", json=asked, trust_env=False)
     assert reply.status_code == 500
-    assert f"member {MEMBERS[1]} gave predictions that are not finite" in reply.json()["error"]
+    assert f"Member {MEMBERS[1]} returned predictions that are not finite" in reply.json()["error"]
     assert "null" not in reply.text
     counted = httpx.get(spoilt.url + "/overview", trust_env=False).json()["models"]["ensemble"]
     assert counted["requests"] == 0

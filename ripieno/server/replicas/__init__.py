@@ -1,9 +1,9 @@
-"""One bundle on every node of a Ray cluster, behind one door: `ripieno deploy`.
+"""One bundle on every node of a Ray cluster, behind one server: `ripieno deploy`.
 
-Theory of operation. Every node runs the engine as a Ray Serve application of its own, one replica that takes all the
-node gives (`replica`, started and ended by `cluster`), with the bundle's members placed on that node's devices
-(`places`). The door and its limits are those of `ripieno serve`; in the place of an engine stands a `Fleet`, which
-keeps the requests and lets the nodes fetch them: two callers a node take whatever waits, their share of it at a time,
-so that quick nodes take more, many small requests travel as one, and nobody has to guess how busy a node is. A request
-stays here until its answer is: when a node dies, what it had goes back to the head of the queue.
+Theory of operation. Every node runs the engine as a separate Ray Serve application (`cluster`): one replica with all
+resources of the node (`replica`). The bundle's members are placed on that node's devices (`replan`). The server and its
+limits are those of `ripieno serve`; a `ReplicaRouter` replaces the engine. It queues the requests, and the nodes pull
+them: two calling threads per node each take their share of the waiting chunks. Fast nodes therefore take more, many
+small requests are sent as one, and the load of a node need not be estimated. A request stays here until it is answered:
+when a node dies, its chunks go back to the head of the queue.
 """

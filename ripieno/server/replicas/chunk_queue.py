@@ -1,4 +1,4 @@
-"""Requests that wait for a node: cut in parts, taken by whoever has time, put back when a node is lost."""
+"""Queue of requests that wait for a node, cut in chunks, which are put back when a node dies."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.engine.inference_result import Answer
+from ripieno.engine.inference_result import Answer, InferenceStep
 from ripieno.engine.request import AnswerFuture
 from ripieno.engine.request_queue import RequestQueue
-from ripieno.engine.trace import InferenceStep
 from ripieno.errors import EngineBusyError, EngineError
 
 CHUNK_SAMPLES = 256
-"""Most samples that travel together: a large request is spread over the nodes, small ones go as one."""
+"""Most samples in one call: a large request is spread over the nodes, small ones are sent together."""
+CLOSED = "The replicas were closed before the request was answered."
 
 
 class RequestOptions(NamedTuple):
-    """What is asked about the samples; only parts that ask the same travel together."""
+    """Options of a request; only chunks with the same options are sent together."""
 
     members: tuple[str, ...] | None
     spread: bool
     each: bool
     until: float | None
-    """when the members that are ready must do (`time.monotonic`)"""
+    """time at which the finished members must suffice (`time.monotonic`)"""
 
 
 class PendingRequest:
-    """One request: its future, and the answers to its parts as they come."""
+    """One request: its future, and the answers to its chunks."""
 
     def __init__(
-        self, images: NDArray[np.generic], plan: RequestOptions, steps: list[InferenceStep] | None = None
+        self, images: NDArray[np.generic], options: RequestOptions, steps: list[InferenceStep] | None = None
     ) -> None:
-        self.options = plan
+        self.options = options
         self.steps = steps
         self.arrived = time.monotonic()
         self.future = AnswerFuture()
-        # an early answer may lack other members in each part: it stays whole
-        size = len(images) if plan.until is not None else CHUNK_SAMPLES
+        # an early answer could lack different members in each chunk: such a request is not cut
+        size = len(images) if options.until is not None else CHUNK_SAMPLES
         starts = range(0, len(images), max(1, size))
         self.chunks = deque(RequestChunk(self, number, images[at : at + size]) for number, at in enumerate(starts))
-        """parts that no node has"""
+        """chunks that are not at a node"""
         self._answers: list[Answer | None] = [None] * len(self.chunks)
         self._lock = threading.Lock()
 
     def answered(self, number: int, answer: Answer) -> None:
-        """The answer to one part; the last one resolves the future. An answer that is not awaited is dropped."""
+        """Record the answer to one chunk; the last one resolves the future. A second answer is ignored."""
         with self._lock:
             if self._answers[number] is not None:
                 return
@@ -63,7 +63,7 @@ class PendingRequest:
         self._resolve(lambda: self.future.set_result(concat_results(known)))
 
     def failed(self, error: EngineError) -> None:
-        """The whole request is without an answer."""
+        """Fail the whole request."""
         with self._lock:
             self._resolve(lambda: self.future.set_exception(error))
 
@@ -74,25 +74,25 @@ class PendingRequest:
 
 
 class RequestChunk:
-    """Samples that one node answers."""
+    """Samples of a request that are sent to one node."""
 
     __slots__ = ("images", "number", "request", "tries")
 
-    def __init__(self, question: PendingRequest, number: int, images: NDArray[np.generic]) -> None:
-        self.request, self.number, self.images = question, number, images
+    def __init__(self, request: PendingRequest, number: int, images: NDArray[np.generic]) -> None:
+        self.request, self.number, self.images = request, number, images
         self.tries = 0
-        """how often it was lost with a node, or failed on one"""
+        """number of nodes that died with it, or failed on it"""
 
 
 class ChunkQueue:
-    """The queue, of about `capacity` samples; thread-safe. Large requests give way to small ones (`RequestQueue`)."""
+    """Queue of about `capacity` samples; thread-safe. Small requests overtake large ones (`RequestQueue`)."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.samples = 0
-        """that wait now"""
-        self._parts = 0
-        """that wait now"""
+        """samples that wait now"""
+        self._chunks = 0
+        """chunks that wait now"""
         self._queue: RequestQueue[PendingRequest] = RequestQueue(share=CHUNK_SAMPLES)
         self._idle = 0
         self._closed = False
@@ -101,110 +101,112 @@ class ChunkQueue:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def put(self, question: PendingRequest, timeout: float | None = None, *, block: bool = True) -> None:
-        """Queue a request, waiting for room at most `timeout` seconds; without `block`, beyond the capacity.
+    def put(self, request: PendingRequest, timeout: float | None = None, *, block: bool = True) -> None:
+        """Queue a request; wait for room at most `timeout` seconds, or without `block` ignore the capacity.
 
-        One that is larger than the queue is taken when nothing else waits. Raises EngineBusyError, EngineError if
-        closed.
+        A request that is larger than the queue is accepted when the queue is empty. Raises EngineBusyError, EngineError
+        if closed.
         """
-        size = sum(len(p.images) for p in question.chunks)
-        question.future.dropped = lambda: self._forget(question)
+        size = sum(len(p.images) for p in request.chunks)
+        request.future.dropped = lambda: self._forget(request)
         with self._changed:
             if block and not self._changed.wait_for(lambda: self._closed or self._room(size), timeout):
-                raise EngineBusyError(f"{self.samples} samples wait for a node: no room for {size} more")
+                raise EngineBusyError(
+                    f"Queue full: {self.samples} samples pending, cannot accept {size} more. Retry later."
+                )
             if self._closed:
-                raise EngineError("the fleet was closed before it could answer")
-            self._count(len(question.chunks), size)
-            self._queue.put(question, size)
+                raise EngineError(CLOSED)
+            self._count(len(request.chunks), size)
+            self._queue.put(request, size)
             self._changed.notify_all()
 
     def _room(self, size: int) -> bool:
         return not self.samples or self.samples + size <= self.capacity
 
     def take(self, timeout: float) -> list[RequestChunk]:
-        """What a caller may take: its share of what waits among those who are idle; none when nothing came in time."""
+        """Take a share of the waiting chunks, divided among the idle callers; none if no chunk came in time."""
         with self._changed:
             self._idle += 1
             try:
                 self._changed.wait_for(lambda: self._closed or self._queue, timeout)
-                most = -(-self._parts // self._idle)
+                most = -(-self._chunks // self._idle)
             finally:
                 self._idle -= 1
             taken: list[RequestChunk] = []
             rows = 0
             while self._queue and len(taken) < most:
-                question = self._queue.next()
-                if question.future.done():  # failed by another of its parts
-                    self._remove(question)
+                request = self._queue.next()
+                if request.future.done():  # another of its chunks failed
+                    self._remove(request)
                     continue
-                part, alone = question.chunks[0], question.options.until is not None
+                chunk, alone = request.chunks[0], request.options.until is not None
                 if taken and (
-                    alone or rows + len(part.images) > CHUNK_SAMPLES or question.options != taken[0].request.options
+                    alone or rows + len(chunk.images) > CHUNK_SAMPLES or request.options != taken[0].request.options
                 ):
                     break
-                taken.append(question.chunks.popleft())
-                self._count(-1, -len(part.images))
-                self._queue.served(question, len(part.images))
-                rows += len(part.images)
+                taken.append(request.chunks.popleft())
+                self._count(-1, -len(chunk.images))
+                self._queue.served(request, len(chunk.images))
+                rows += len(chunk.images)
                 if alone:
                     break
             self._changed.notify_all()
             return taken
 
-    def requeue(self, parts: Sequence[RequestChunk]) -> None:
-        """Put parts whose node was lost at the head of their requests."""
+    def requeue(self, chunks: Sequence[RequestChunk]) -> None:
+        """Put chunks of a failed node back to the head of their requests."""
         with self._changed:
             if not self._closed:
-                for part in reversed(parts):
-                    question = part.request
-                    self._queue.discard(question)
-                    question.chunks.appendleft(part)
-                    self._count(1, len(part.images))
-                    self._queue.put(question, sum(len(p.images) for p in question.chunks))
+                for chunk in reversed(chunks):
+                    request = chunk.request
+                    self._queue.discard(request)
+                    request.chunks.appendleft(chunk)
+                    self._count(1, len(chunk.images))
+                    self._queue.put(request, sum(len(p.images) for p in request.chunks))
                 self._changed.notify_all()
                 return
-        _fail(parts)
+        _fail(chunks)
 
     def close(self) -> None:
-        """Fail what waits."""
+        """Close the queue, and fail the waiting requests."""
         with self._changed:
             self._closed = True
-            parts = [part for question in self._queue for part in question.chunks]
-            for question in list(self._queue):
-                self._remove(question)
+            chunks = [chunk for request in self._queue for chunk in request.chunks]
+            for request in list(self._queue):
+                self._remove(request)
             self._changed.notify_all()
-        _fail(parts)
+        _fail(chunks)
 
-    def _count(self, parts: int, samples: int) -> None:
-        self._parts += parts
+    def _count(self, chunks: int, samples: int) -> None:
+        self._chunks += chunks
         self.samples += samples
 
-    def _remove(self, question: PendingRequest) -> None:
-        """Forget a request's parts that wait."""
-        self._count(-len(question.chunks), -sum(len(p.images) for p in question.chunks))
-        self._queue.discard(question)
-        question.chunks.clear()
+    def _remove(self, request: PendingRequest) -> None:
+        """Remove the waiting chunks of a request."""
+        self._count(-len(request.chunks), -sum(len(p.images) for p in request.chunks))
+        self._queue.discard(request)
+        request.chunks.clear()
 
-    def _forget(self, question: PendingRequest) -> None:
-        """Make room where a request was cancelled."""
+    def _forget(self, request: PendingRequest) -> None:
+        """Remove a cancelled request."""
         with self._changed:
-            if question in self._queue:
-                self._remove(question)
+            if request in self._queue:
+                self._remove(request)
                 self._changed.notify_all()
 
 
-def _fail(parts: Sequence[RequestChunk]) -> None:
-    for part in parts:
-        part.request.failed(EngineError("the fleet was closed before it could answer"))
+def _fail(chunks: Sequence[RequestChunk]) -> None:
+    for chunk in chunks:
+        chunk.request.failed(EngineError(CLOSED))
 
 
-def seconds_left(plan: RequestOptions) -> float | None:
-    """Until an early answer is due; None when none is asked for."""
-    return None if plan.until is None else max(0.001, plan.until - time.monotonic())
+def seconds_left(options: RequestOptions) -> float | None:
+    """Return the seconds until an early answer is due; None when none is requested."""
+    return None if options.until is None else max(0.001, options.until - time.monotonic())
 
 
 def slice_result(answer: Answer, start: int, stop: int) -> Answer:
-    """The answer to samples `start` to `stop` of those it is about."""
+    """Return the answer to samples `start` to `stop` of `answer`."""
     spread = None if answer.spread is None else answer.spread[start:stop]
     each = None if answer.each is None else answer.each[:, start:stop]
     depth = None if answer.depth is None else answer.depth[start:stop]
@@ -212,7 +214,7 @@ def slice_result(answer: Answer, start: int, stop: int) -> Answer:
 
 
 def concat_results(answers: Sequence[Answer]) -> Answer:
-    """One answer of those to the parts of a request, in order."""
+    """Concatenate the answers to the chunks of a request, in order."""
     if len(answers) == 1:
         return answers[0]
     first = answers[0]

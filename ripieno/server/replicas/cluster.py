@@ -17,34 +17,40 @@ from ripieno.errors import RipienoError, require
 from ripieno.server.replicas.replica import BundleFileServer, Replica
 
 HEALTH = 2.0
-"""Seconds between two questions of Ray Serve after a replica's health."""
+"""Seconds between two health checks of a replica by Ray Serve."""
 END_SECONDS = 30.0
 """Longest wait for replicas to end."""
 
 
 @contextmanager
 def joined(address: str) -> Iterator[Any]:
-    """Ray, connected to the cluster at `address` (`auto`: this machine's), with Ray Serve; both are left as found.
+    """Connect Ray to the cluster at `address` (`auto`: that of this machine) with Ray Serve; yield Ray.
+
+    On exit, a Ray connection and a Ray Serve instance that were already running are left unchanged.
 
     Raises MissingExtraError, AllocationError as `ripieno.cluster.nodes.connected`.
     """
     ray = require("ray")
     if address.startswith("ray://"):
-        raise RipienoError(f"{address} is a Ray client's address: deploy from a machine of the cluster, by HOST:PORT")
+        raise RipienoError(
+            f"{address} is the address of a Ray client. Deploy from a machine of the cluster, with HOST:PORT."
+        )
     os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")  # read when Serve is imported
     spec = "ray" if address == "auto" else f"ray:{address.removeprefix('ray:')}"
     with connected(ray, spec):
         try:
             from ray import serve
-        except ImportError as error:  # Ray without what Serve needs
-            raise RipienoError(f"Ray Serve is not installed ({error}): pip install 'ripieno[cluster]'") from error
+        except ImportError as error:  # Ray without the dependencies of Serve
+            raise RipienoError(
+                f"Ray Serve is not installed ({error}). Install it: pip install 'ripieno[cluster]'"
+            ) from error
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
-        ours = not _serving(ray)
-        serve.start(proxy_location="Disabled")  # our door is the only one
+        started = not _serving(ray)
+        serve.start(proxy_location="Disabled")  # only the server of ripieno is used
         try:
             yield ray
         finally:
-            if ours and not _others(serve):
+            if started and not _has_applications(serve):
                 with suppress(Exception):
                     serve.shutdown()  # type: ignore[no-untyped-call,unused-ignore]
 
@@ -57,15 +63,15 @@ def _serving(ray: Any) -> bool:
     return True
 
 
-def _others(serve: Any) -> bool:
+def _has_applications(serve: Any) -> bool:
     try:
         return bool(serve.status().applications)
-    except Exception:  # the cluster is gone: nothing is left to be shut down
+    except Exception:  # the cluster has ended: nothing is left to shut down
         return True
 
 
 class Cluster:
-    """The living nodes of a Ray cluster, as the ground of a fleet; `bundle` is the folder they get."""
+    """Replica backend on the living nodes of a Ray cluster; `bundle` is the folder that they fetch."""
 
     def __init__(self, ray: Any, bundle: Path, isolation: str, trusted: Sequence[str] = ()) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -73,20 +79,20 @@ class Cluster:
         self._ray, self._isolation, self._trusted = ray, isolation, tuple(trusted)
         self.name = f"ripieno-{secrets.token_hex(4)}"
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        shelf = ray.remote(BundleFileServer).options(num_cpus=0, scheduling_strategy=here, max_restarts=0)
-        self._shelf = shelf.remote(str(bundle.resolve()))
-        ray.get(self._shelf.names.remote(), timeout=60)
+        file_server = ray.remote(BundleFileServer).options(num_cpus=0, scheduling_strategy=here, max_restarts=0)
+        self._file_server = file_server.remote(str(bundle.resolve()))
+        ray.get(self._file_server.names.remote(), timeout=60)
         self._resources: dict[str, Mapping[str, float]] = {}
 
     def nodes(self) -> Mapping[str, str]:
-        """Names of the living nodes that offer CPUs or GPUs, by their ids."""
+        """Return the names of the living nodes that offer CPUs or GPUs, by their ids."""
         living = [n for n in self._ray.nodes() if n["Alive"] and _offers(n["Resources"])]
         self._resources.update({n["NodeID"]: n["Resources"] for n in living})
         count = Counter(n["NodeManagerAddress"] for n in living)
         return {n["NodeID"]: _name(n["NodeManagerAddress"], n["NodeID"], count) for n in living}
 
     def place(self, key: str) -> Any:
-        """Begin to run a replica that takes all CPUs and GPUs a node gives to Ray; the handle to it."""
+        """Start a replica with all CPUs and GPUs that a node offers to Ray; return its handle."""
         from ray import serve
 
         resources = self._resources[key]
@@ -108,17 +114,18 @@ class Cluster:
             },
         )
         bound = deployment.bind(  # type: ignore[attr-defined,unused-ignore]
-            self._shelf, application, dict(resources), self._isolation, self._trusted
+            self._file_server, application, dict(resources), self._isolation, self._trusted
         )
-        quiet = {"log_level": "WARNING", "enable_access_log": False}  # a line a call costs more than a small call
+        # a log line per call takes longer than a small call
+        quiet = {"log_level": "WARNING", "enable_access_log": False}
         target = serve.RunTarget(bound, name=application, route_prefix=None, logging_config=quiet)
         return serve.run_many([target], wait_for_applications_running=False)[0]
 
     def remove(self, key: str) -> None:
-        """Have the replica of a node ended, if there is one still."""
+        """Stop the replica of a node, if there is still one."""
         from ray import serve
 
-        with suppress(Exception):  # the node, and what told of it, may be gone
+        with suppress(Exception):  # the node and its status may be lost
             serve.delete(self._application(key), _blocking=False)
 
     def close(self) -> None:
@@ -133,21 +140,21 @@ class Cluster:
                 time.sleep(0.1)
 
     def refusal(self, key: str) -> str | None:
-        """Why the replica of a node cannot start; None when it can, or when nobody knows yet."""
+        """Return the reason why the replica of a node cannot start; None when it can, or when it is not known yet."""
         from ray import serve
 
-        found = serve.status().applications.get(self._application(key))
-        if found is None or found.status != "DEPLOY_FAILED":
+        status = serve.status().applications.get(self._application(key))
+        if status is None or status.status != "DEPLOY_FAILED":
             return None
-        said = [d.message for d in found.deployments.values() if d.message] or [found.message]
-        return _reason(said[0])
+        messages = [d.message for d in status.deployments.values() if d.message] or [status.message]
+        return _reason(messages[0])
 
     def _application(self, key: str) -> str:
         return f"{self.name}-{key[:12]}"
 
 
 def _name(address: str, key: str, count: Mapping[str, int]) -> str:
-    """A node's address, and the beginning of its id where several share one."""
+    """Return the address of a node, with the first digits of its id if several nodes share the address."""
     return address if count[address] == 1 else f"{address}-{key[:6]}"
 
 
@@ -156,7 +163,7 @@ def _offers(resources: Mapping[str, float]) -> bool:
 
 
 def _reason(message: str) -> str:
-    """The error in Ray's account of it: the last line that names one."""
+    """Return the error in a message of Ray: the last line that names one."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     errors = [line for line in lines if line.partition(":")[0].endswith("Error")]
-    return (errors or lines or ["it does not start"])[-1].removeprefix("ripieno.errors.")
+    return (errors or lines or ["The replica does not start"])[-1].removeprefix("ripieno.errors.")

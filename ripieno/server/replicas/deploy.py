@@ -18,12 +18,12 @@ from ripieno.server.signals import signal_handlers
 from ripieno.types import Allocation
 
 SECONDS = 600.0
-"""Within which some node must answer."""
+"""Longest wait until a node is ready."""
 
 
 @dataclass(frozen=True)
 class NodeDeployment:
-    """A node of a deployment: the `allocation` it answers by, or why it cannot."""
+    """Node of a deployment: its `allocation`, or the reason why it cannot run the bundle."""
 
     node: str
     allocation: Allocation | None
@@ -39,28 +39,28 @@ def open_router(
     trusted: Sequence[str] = (),
     progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
 ) -> Iterator[ReplicaRouter]:
-    """A bundle's engines on all nodes of the Ray cluster at `address`, ready; ended with the block.
+    """Start engines of a bundle on all nodes of the Ray cluster at `address`; yield their router; stop them on exit.
 
-    Every node fetches the bundle, and places its members on its own devices. Nodes that join later are taken in, those
-    that die are left out. Raises MissingExtraError without Ray, AllocationError when the cluster cannot be reached,
-    LibraryError when `bundle` is none, EngineError when no node can run it.
+    Every node fetches the bundle, and places its members on its own devices. Nodes that join later are added; nodes
+    that die are removed. Raises MissingExtraError without Ray, AllocationError when the cluster cannot be reached,
+    LibraryError when `bundle` is not a bundle, EngineError when no node can run it.
     """
-    read = read_bundle(bundle)
+    loaded = read_bundle(bundle)
     with joined(address) as ray:
         cluster = Cluster(ray, Path(bundle), isolation, trusted)
-        made = ReplicaRouter(read, cluster)
+        router = ReplicaRouter(loaded, cluster)
         try:
-            made.wait(SECONDS, lambda up, of: progress("deploying to the nodes", up, of))
-            yield made
+            router.wait(SECONDS, lambda up, of: progress("deploying to the nodes", up, of))
+            yield router
         finally:
-            made.close()
+            router.close()
             cluster.close()
 
 
-def deployments(fleet: ReplicaRouter) -> list[NodeDeployment]:
-    """What each node came to."""
-    up = [NodeDeployment(n.name, n.status.allocation if n.status else None) for n in fleet.nodes.values()]
-    return up + [NodeDeployment(name, None, why) for name, why in fleet.refused.values()]
+def deployments(router: ReplicaRouter) -> list[NodeDeployment]:
+    """Return the state of each node."""
+    up = [NodeDeployment(n.name, n.status.allocation if n.status else None) for n in router.nodes.values()]
+    return up + [NodeDeployment(name, None, why) for name, why in router.refused.values()]
 
 
 def deploy(
@@ -78,21 +78,21 @@ def deploy(
     traces: Any = None,
     trusted: Sequence[str] = (),
     progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
-    deployed: Callable[[list[NodeDeployment]], object] = lambda _places: None,
+    deployed: Callable[[list[NodeDeployment]], object] = lambda _nodes: None,
     ready: Callable[[str], None] | None = None,
     grpc_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve `bundle` by all nodes of a Ray cluster until SIGTERM or SIGINT; then drain, end the replicas, return.
+    """Serve `bundle` on all nodes of a Ray cluster until SIGTERM or SIGINT; then drain, stop the replicas, return.
 
-    The door is that of `serve`, on this machine; see it, and `fleet`, for the arguments and for what is raised.
-    `deployed` is told what each node came to, before `ready`.
+    The server is that of `serve`, on this machine; see `serve` and `open_router` for the arguments and errors.
+    `deployed` is called with the state of each node, before `ready`.
     """
-    # SIGTERM while nodes are still being started is Ctrl-C: what was started is ended, too
-    ended = signal_handlers({signal.SIGTERM: _interrupt})
-    with ended, open_router(bundle, address, isolation=isolation, trusted=trusted, progress=progress) as made:
-        deployed(deployments(made))
+    # SIGTERM during the start acts as Ctrl-C: the replicas that were started are stopped, too
+    interruptible = signal_handlers({signal.SIGTERM: _interrupt})
+    with interruptible, open_router(bundle, address, isolation=isolation, trusted=trusted, progress=progress) as router:
+        deployed(deployments(router))
         serve(
-            made,
+            router,
             host,
             port,
             limits=limits,

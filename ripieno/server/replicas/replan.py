@@ -1,4 +1,4 @@
-"""A bundle's members on the devices of the node it has come to."""
+"""Adaptation of a bundle's allocation to the devices of a node."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ripieno.library.bundle import backend_of
 from ripieno.types import Allocation, Bundle, Device, Member, Profile
 
 LANES = 4
-"""Most lanes a CPU is cut in."""
+"""Most workers on one CPU."""
 BATCH_SIZES = (1, 8, 32)
 SECONDS = 2.0
-"""Most that a member is measured for on a kind of device."""
+"""Longest measurement of a member on a kind of device."""
 
 
-def node_devices(resources: Mapping[str, float], there: Sequence[Device]) -> tuple[Device, ...]:
-    """This node's devices as its own engine names them: what is `there`, cut down to the `resources` it gives to Ray.
+def node_devices(resources: Mapping[str, float], devices: Sequence[Device]) -> tuple[Device, ...]:
+    """Return this node's devices as its engine names them: `devices`, limited to the `resources` offered to Ray.
 
     Raises AllocationError as `ripieno.cluster.nodes.offered`.
     """
-    cores = next((d.cores for d in there if d.type == "cpu"), ())
+    cores = next((d.cores for d in devices if d.type == "cpu"), ())
     number: Counter[str] = Counter()
     found = []
-    for device in offered("here", resources, there):
+    for device in offered("here", resources, devices):
         name = f"{device.type}:{number[device.type]}"
         number[device.type] += 1
         found.append(dataclasses.replace(device, name=name, cores=cores[: len(device.cores)]))
@@ -34,10 +34,10 @@ def node_devices(resources: Mapping[str, float], there: Sequence[Device]) -> tup
 
 
 def adapt_allocation(bundle: Bundle, devices: Sequence[Device], trusted: Sequence[str] = ()) -> Bundle:
-    """`bundle` with an allocation for `devices`: its own where it was made for the like, else one planned here.
+    """Return `bundle` with an allocation for `devices`: its own if it was made for similar devices, else a new plan.
 
-    What is planned rests on each member measured for a moment on these very devices. `trusted` names the user's own
-    families that may be imported for it. Raises AllocationError when the members do not fit.
+    A new plan is based on short measurements of each member on these devices. `trusted` names the user's own families
+    that may be imported for it. Raises AllocationError when the members do not fit.
     """
     names = _same(bundle.allocation, devices)
     if names is not None:
@@ -56,16 +56,16 @@ def adapt_allocation(bundle: Bundle, devices: Sequence[Device], trusted: Sequenc
 
 
 def _same(allocation: Allocation, devices: Sequence[Device]) -> dict[str, str] | None:
-    """Which of `devices` stands for which of the allocation's, when they are as many of the same kinds."""
+    """Map the names of the allocation's devices to `devices`; None unless the kinds and numbers are equal."""
     free = list(devices)
     names = {}
     for planned in allocation.devices:
-        # memory is what was free at the time; what was planned must still fit, within a tenth
-        like = next((d for d in free if d.kind == planned.kind and d.memory >= 0.9 * planned.memory), None)
-        if like is None:
+        # memory is what was free at the time; the plan must still fit, within a tenth
+        match = next((d for d in free if d.kind == planned.kind and d.memory >= 0.9 * planned.memory), None)
+        if match is None:
             return None
-        free.remove(like)
-        names[planned.name] = like.name
+        free.remove(match)
+        names[planned.name] = match.name
     return None if free else names
 
 
@@ -82,10 +82,10 @@ def _renamed(bundle: Bundle, devices: Sequence[Device], names: Mapping[str, str]
 
 
 def _backend(bundle: Bundle, member: str, device: Device) -> str:
-    """What runs `member` on `device`: as on a device of its type in the bundle, else as anywhere there."""
+    """Return the backend of `member` on a device of this type in the bundle, else on any device."""
     places = [p.device for p in bundle.allocation.placements if p.member == member]
-    like = [name for name in places if name.partition(":")[0] == device.type] or places
-    return backend_of(bundle, member, like[0])
+    same_type = [name for name in places if name.partition(":")[0] == device.type] or places
+    return backend_of(bundle, member, same_type[0])
 
 
 def _measured(bundle: Bundle, member: Member, device: Device, trusted: Sequence[str]) -> Profile:

@@ -1,4 +1,4 @@
-"""What runs on a node: the bundle's files, fetched from who deploys, and an engine over the node's own devices."""
+"""Replica on a node: an engine on the devices of the node; it fetches the bundle from the deploying program."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 PREFIX = "ripieno-replica-"
 DOWN_SECONDS = 60.0
-"""After which a replica whose lanes do not come back is started again."""
+"""Seconds after which a replica is restarted if its workers stay down."""
 
 
 class BundleFileServer:
-    """The files of a bundle, for the replicas to fetch: an actor that lives as long as the program that deploys."""
+    """Actor that serves the files of a bundle to the replicas; it lives as long as the deploying program."""
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
@@ -45,18 +45,18 @@ class BundleFileServer:
         self._names += [f"members/{m}/{name}" for m in bundle.ensemble.members for name in files_of(bundle, m)]
 
     def names(self) -> list[str]:
-        """What there is to fetch; also the sign of life."""
+        """Return the names of all files; also used as a sign of life."""
         return self._names
 
     def read(self, name: str) -> bytes:
-        """One file."""
+        """Return the content of a file."""
         assert name in self._names
         return (self._folder / name).read_bytes()
 
 
 @dataclass(frozen=True)
 class ReplicaStatus:
-    """How a replica is."""
+    """State of a replica."""
 
     ready: bool
     stats: Stats
@@ -65,12 +65,17 @@ class ReplicaStatus:
 
 
 class Replica:
-    """An engine on this node, for Ray Serve to run. `application` is the name it is deployed by."""
+    """Engine on this node, run by Ray Serve. `application` is the name of its deployment."""
 
     def __init__(
-        self, shelf: Any, application: str, resources: Mapping[str, float], isolation: str, trusted: Sequence[str] = ()
+        self,
+        file_server: Any,
+        application: str,
+        resources: Mapping[str, float],
+        isolation: str,
+        trusted: Sequence[str] = (),
     ) -> None:
-        self._shelf, self._application = shelf, application
+        self._file_server, self._application = file_server, application
         self._down: float | None = None
         sleep_while_waiting()
         _remove_stale()
@@ -86,8 +91,8 @@ class Replica:
     def _fetch(self) -> Bundle:
         import ray
 
-        for name in ray.get(self._shelf.names.remote()):
-            files.write_bytes(self._folder / name, ray.get(self._shelf.read.remote(name)))
+        for name in ray.get(self._file_server.names.remote()):
+            files.write_bytes(self._folder / name, ray.get(self._file_server.read.remote(name)))
         return read_bundle(self._folder)
 
     async def answer(
@@ -98,43 +103,46 @@ class Replica:
         each: bool,
         deadline: float | None,
     ) -> Answer:
-        """As `Engine.answer`; with a `deadline` in seconds, that of the members which finish in time."""
+        """Answer as `Engine.answer`; with a `deadline` in seconds, from the members that finish in time."""
         return await self._engine.answer(
             images, members, spread=spread, each=each, deadline=deadline, partial=deadline is not None
         )
 
     async def status(self) -> ReplicaStatus:
-        """How it is now."""
+        """Return the current state."""
         return ReplicaStatus(self._engine.ready, self._engine.stats(), self._engine.bundle.allocation, os.getpid())
 
     async def check_health(self) -> None:
-        """Asked by Ray Serve: raising has this replica replaced. Without who deployed it, it takes itself away."""
+        """Check the health for Ray Serve, which replaces a replica that raises.
+
+        Without the deploying program, the replica removes itself.
+        """
         from ray.exceptions import ActorDiedError, ActorUnavailableError
 
         try:
-            await self._shelf.names.remote()
+            await self._file_server.names.remote()
         except ActorDiedError:
             from ray import serve
 
             await asyncio.to_thread(serve.delete, self._application, _blocking=False)
             return
         except ActorUnavailableError:
-            pass  # a network that fails for a moment
+            pass  # a short network failure
         now = time.monotonic()
         self._down = None if self._engine.ready else self._down or now
         if self._down is not None and now - self._down > DOWN_SECONDS:
-            raise EngineError(f"lanes have been down for {now - self._down:.0f} s")
+            raise EngineError(f"Workers have been down for {now - self._down:.0f} s")
 
     def __del__(self) -> None:
-        """Ray Serve's word for the end."""
-        with contextlib.suppress(AttributeError):  # the beginning failed
+        """Release the engine and the files; called by Ray Serve at the end."""
+        with contextlib.suppress(AttributeError):  # __init__ failed
             self._engine.close(drain=False)
         with contextlib.suppress(AttributeError):
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _remove_stale() -> None:
-    """Remove what replicas left that were killed on this machine."""
+    """Remove the folders of replicas that were killed on this machine."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         owner = folder.name.removeprefix(PREFIX).partition("-")[0]
         if owner.isdecimal() and not psutil.pid_exists(int(owner)):

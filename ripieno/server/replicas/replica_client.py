@@ -1,4 +1,4 @@
-"""One node of a fleet: its replica, the callers that bring it work, and the watch over it."""
+"""Client of one replica: the threads that send requests to it, and its health check."""
 
 from __future__ import annotations
 
@@ -10,50 +10,49 @@ from typing import Any
 
 import numpy as np
 
-from ripieno.engine.inference_result import Answer
-from ripieno.engine.trace import InferenceStep
+from ripieno.engine.inference_result import Answer, InferenceStep
 from ripieno.errors import EngineError, EngineTimeoutError
 from ripieno.server.replicas.chunk_queue import ChunkQueue, RequestChunk, seconds_left, slice_result
 from ripieno.server.replicas.replica import ReplicaStatus
 
 CALL_THREADS = 2
-"""Calls under way at a node: while one is answered the next is on its way."""
+"""Concurrent calls to a node: while one is answered, the next is sent."""
 TRIES = 4
-"""Nodes that may fail or die over the same samples before they are given up."""
-LOOK = 0.5
-"""Seconds between two looks at whether the node is still there, while an answer is awaited."""
+"""Nodes that may fail or die on the same samples before their request fails."""
+POLL_SECONDS = 0.5
+"""Seconds between two checks of the node while an answer is awaited."""
 PING = 5.0
-"""Seconds within which a replica must say how it is."""
+"""Seconds within which a replica must return its status."""
 
 
 class ReplicaUnavailableError(Exception):
-    """The node, or the way to it, is gone."""
+    """The node, or the connection to it, has failed."""
 
 
 class ReplicaClient:
-    """A node by its `name`; `handle` is Ray Serve's way to its replica. `up` while it is known to answer."""
+    """Client of a node by its `name`; `handle` is Ray Serve's handle to its replica. `up` is set while it answers."""
 
     def __init__(self, name: str, handle: Any, waiting: ChunkQueue) -> None:
         self.name, self.handle, self.queue = name, handle, waiting
         self.up = threading.Event()
         self.status: ReplicaStatus | None = None
-        """as it was last told"""
+        """last known status"""
         self.retried = 0
-        """parts that went back to the queue"""
+        """number of chunks that went back to the queue"""
         self.closed = threading.Event()
         self._went_down = 0.0
-        jobs: list[Callable[[], None]] = [self._watch, *[self._call] * CALL_THREADS]
+        jobs: list[Callable[[], None]] = [self._poll_status, *[self._call] * CALL_THREADS]
         self._threads = [threading.Thread(target=job, name=f"ripieno-{name}", daemon=True) for job in jobs]
         for thread in self._threads:
             thread.start()
 
     def down(self) -> None:
-        """It does not answer: nothing is sent there until it says that it is well."""
+        """Mark the node as down: it gets no requests until it reports that it is ready."""
         self._went_down = time.monotonic()
         self.up.clear()
 
     def leave(self) -> None:
-        """Send nothing more; what is under way goes back to the queue."""
+        """Send nothing more; chunks in flight go back to the queue."""
         self.closed.set()
         self.down()
 
@@ -63,92 +62,94 @@ class ReplicaClient:
         for thread in self._threads:
             thread.join(2 * PING)
 
-    # the callers
+    # calls
 
     def _call(self) -> None:
         while not self.closed.is_set():
-            if not self.up.wait(LOOK):
+            if not self.up.wait(POLL_SECONDS):
                 continue
-            parts = self.queue.take(LOOK)
+            chunks = self.queue.take(POLL_SECONDS)
             if not self.up.is_set():
-                self.queue.requeue(parts)
+                self.queue.requeue(chunks)
                 continue
             try:
                 began = time.monotonic()
-                if parts and (answer := self._infer(parts)) is not None:
-                    self._resolve(parts, answer, began)
-            except EngineTimeoutError as error:  # it was the client's own deadline
-                for part in parts:
-                    part.request.failed(EngineTimeoutError(str(error)))
+                if chunks and (answer := self._infer(chunks)) is not None:
+                    self._resolve(chunks, answer, began)
+            except EngineTimeoutError as error:  # the deadline of the client
+                for chunk in chunks:
+                    chunk.request.failed(EngineTimeoutError(str(error)))
             except EngineError as error:
-                self._retry(parts, _words(error))
+                self._retry(chunks, _message(error))
             except ReplicaUnavailableError as error:
                 self.down()
-                self._retry(parts, str(error))
+                self._retry(chunks, str(error))
 
-    def _infer(self, parts: Sequence[RequestChunk]) -> Answer | None:
-        """The replica's answer, None when nobody waits for it any more.
+    def _infer(self, chunks: Sequence[RequestChunk]) -> Answer | None:
+        """Return the answer of the replica; None when no caller waits for it any more.
 
-        Raises EngineError when its engine fails, LostError when it is not there.
+        Raises EngineError when its engine fails, ReplicaUnavailableError when it cannot be reached.
         """
-        plan = parts[0].request.options
-        images = parts[0].images if len(parts) == 1 else np.concatenate([p.images for p in parts])
+        options = chunks[0].request.options
+        images = chunks[0].images if len(chunks) == 1 else np.concatenate([p.images for p in chunks])
         try:
-            response = self.handle.answer.remote(images, plan.members, plan.spread, plan.each, seconds_left(plan))
+            response = self.handle.answer.remote(
+                images, options.members, options.spread, options.each, seconds_left(options)
+            )
             while True:
                 try:
-                    answer: Answer = response.result(timeout_s=LOOK)
+                    answer: Answer = response.result(timeout_s=POLL_SECONDS)
                     return answer
                 except TimeoutError:
-                    wanted = not all(p.request.future.done() for p in parts)
-                    if wanted and self.up.is_set():
+                    awaited = not all(p.request.future.done() for p in chunks)
+                    if awaited and self.up.is_set():
                         continue
                     with suppress(Exception):
                         response.cancel()
-                    if wanted:
-                        raise ReplicaUnavailableError("it does not answer") from None
+                    if awaited:
+                        raise ReplicaUnavailableError("The replica does not answer") from None
                     return None
         except (EngineError, ReplicaUnavailableError):
             raise
-        except Exception as error:  # whatever Ray makes of a node that dies: there are a dozen words for it
-            raise ReplicaUnavailableError(_words(error)) from error
+        except Exception as error:  # Ray has a dozen exceptions for a node that dies
+            raise ReplicaUnavailableError(_message(error)) from error
 
-    def _resolve(self, parts: Sequence[RequestChunk], answer: Answer, began: float) -> None:
+    def _resolve(self, chunks: Sequence[RequestChunk], answer: Answer, began: float) -> None:
         start, ended = 0, time.monotonic()
-        for part in parts:
-            question, stop = part.request, start + len(part.images)
-            if question.steps is not None:
-                question.steps.append(InferenceStep(self.name, 0, stop - start, question.arrived, began, ended))
-            question.answered(part.number, slice_result(answer, start, stop))
+        for chunk in chunks:
+            request, stop = chunk.request, start + len(chunk.images)
+            if request.steps is not None:
+                request.steps.append(InferenceStep(self.name, 0, stop - start, request.arrived, began, ended))
+            request.answered(chunk.number, slice_result(answer, start, stop))
             start = stop
 
-    def _retry(self, parts: Sequence[RequestChunk], why: str) -> None:
-        """Let another node try, or this one when it is back."""
-        for part in parts:
-            part.tries += 1
-            if part.tries >= TRIES:
-                part.request.failed(EngineError(f"{part.tries} nodes failed over this request, the last: {why}"))
-        kept = [part for part in parts if not part.request.future.done()]
+    def _retry(self, chunks: Sequence[RequestChunk], why: str) -> None:
+        """Put chunks back for another node, or for this one when it is up again."""
+        for chunk in chunks:
+            chunk.tries += 1
+            if chunk.tries >= TRIES:
+                chunk.request.failed(EngineError(f"{chunk.tries} nodes failed on this request. Last error: {why}"))
+        kept = [chunk for chunk in chunks if not chunk.request.future.done()]
         self.retried += len(kept)
         self.queue.requeue(kept)
 
-    # the watch
+    # health
 
-    def _watch(self) -> None:
+    def _poll_status(self) -> None:
         while not self.closed.is_set():
-            asked = time.monotonic()
+            asked_at = time.monotonic()
             try:
-                response = self.handle.about.remote()
+                response = self.handle.status.remote()
                 self.status = response.result(timeout_s=PING)
-                # what was asked before it fell says nothing of it now
-                if self.status.ready and asked > self._went_down and not self.closed.is_set():
+                # a status requested before the node went down is out of date
+                if self.status.ready and asked_at > self._went_down and not self.closed.is_set():
                     self.up.set()
             except Exception:
                 self.down()
-            self.closed.wait(LOOK)
+            self.closed.wait(POLL_SECONDS)
 
 
-def _words(error: Exception) -> str:
-    """The last line of an error, without the class in front that Ray adds."""
+def _message(error: Exception) -> str:
+    """Return the last line of an error, without the class name that Ray puts in front."""
     line = (str(error).strip() or type(error).__name__).splitlines()[-1]
     return line.removeprefix("ripieno.errors.").removeprefix("EngineError: ")

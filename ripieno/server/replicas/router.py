@@ -1,4 +1,4 @@
-"""A fleet of nodes in the place of an engine: what the door asks."""
+"""Router of requests to the replicas of many nodes, with the interface of an engine."""
 
 from __future__ import annotations
 
@@ -13,57 +13,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.durations import check_duration
-from ripieno.engine.inference_result import Answer, MemberStats, Stats, WorkerStats
+from ripieno.engine.inference_result import Answer, InferenceStep, MemberStats, Stats, WorkerStats
 from ripieno.engine.inputs import check_images
-from ripieno.engine.trace import InferenceStep
 from ripieno.errors import EngineError
 from ripieno.server.replicas.chunk_queue import ChunkQueue, PendingRequest, RequestOptions
 from ripieno.server.replicas.replica_client import ReplicaClient
 from ripieno.types import Bundle
 
 CAPACITY = 8192
-"""Samples that wait for a node; who may wait for room waits beyond it."""
-LOOK = 1.0
-"""Seconds between two looks at which nodes there are."""
+"""Most samples in the queue; requests that may block wait for room."""
+POLL_SECONDS = 1.0
+"""Seconds between two checks of the list of nodes."""
 
 
 class ReplicaBackend(Protocol):
-    """Where replicas run; `cluster.Cluster` is the one on Ray."""
+    """Platform on which replicas run; `cluster.Cluster` implements it on Ray."""
 
     def nodes(self) -> Mapping[str, str]:
-        """Names of the living nodes that can hold a replica, by their ids."""
+        """Return the names of the living nodes that can hold a replica, by their ids."""
         ...
 
     def place(self, key: str) -> Any:
-        """Begin to run a replica on a node; the handle to it."""
+        """Start a replica on a node; return its handle."""
         ...
 
     def remove(self, key: str) -> None:
-        """End the replica of a node, if there is one still."""
+        """Stop the replica of a node, if there is still one."""
         ...
 
     def refusal(self, key: str) -> str | None:
-        """Why the replica of a node cannot start, None when it can or nobody knows yet."""
+        """Return the reason why the replica of a node cannot start; None when it can, or when it is not known yet."""
         ...
 
 
 class ReplicaRouter:
-    """Answers as `Engine` does, by the nodes of `ground`, which may come and go. Close it."""
+    """Router with the interface of `Engine`, over the nodes of `backend`, which may join and leave. Close it."""
 
-    def __init__(self, bundle: Bundle, ground: ReplicaBackend) -> None:
-        self.bundle, self.ground = bundle, ground
+    def __init__(self, bundle: Bundle, backend: ReplicaBackend) -> None:
+        self.bundle, self.backend = bundle, backend
         self.nodes: dict[str, ReplicaClient] = {}
         """by the id of the node"""
         self.refused: dict[str, tuple[str, str]] = {}
         """nodes that cannot hold the bundle: name and reason, by the id of the node"""
-        self._gone = 0
+        self._retried_before = 0
         self._waiting = ChunkQueue(CAPACITY)
         self._counts = {"requests": 0, "samples": 0, "partial": 0, "failed": 0}
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._reconcile()
-        self._watch = threading.Thread(target=self._reconcile_periodically, name="ripieno-fleet", daemon=True)
-        self._watch.start()
+        self._thread = threading.Thread(target=self._reconcile_periodically, name="ripieno-router", daemon=True)
+        self._thread.start()
 
     # requests
 
@@ -80,30 +79,32 @@ class ReplicaRouter:
         steps: list[InferenceStep] | None = None,
         block: bool = True,
     ) -> Future[Answer]:
-        """As `Engine.submit`; without `partial` a `deadline` is the caller's to keep. Each node's call is a step."""
+        """Submit as `Engine.submit`; without `partial`, the caller enforces the `deadline`. Each call is a step."""
         if timeout is not None:
             timeout = check_duration(timeout, "timeout", zero=True, error=EngineError)
         if deadline is not None:
             deadline = check_duration(deadline, "deadline", zero=True, error=EngineError)
         array = check_images(images, self.bundle.input)
-        if block:  # it may change once this returns
+        if block:  # the caller may change it once this returns
             array = np.array(array)
         if not len(array):
-            raise EngineError("no images were given: send at least one")
+            raise EngineError("No images to send. Pass at least one.")
         unknown = [m for m in members or () if m not in self.bundle.ensemble.members]
         if unknown:
-            raise EngineError(f"no member {unknown[0]!r}; there are: {', '.join(self.bundle.ensemble.members)}")
+            raise EngineError(
+                f"Unknown member {unknown[0]!r}. The members are: {', '.join(self.bundle.ensemble.members)}"
+            )
         until = time.monotonic() + deadline if partial and deadline is not None else None
-        question = PendingRequest(
+        request = PendingRequest(
             array, RequestOptions(None if members is None else tuple(members), spread, each, until), steps
         )
-        question.future.add_done_callback(lambda future: self._count(future, len(array)))
-        self._waiting.put(question, timeout, block=block)
-        return question.future
+        request.future.add_done_callback(lambda future: self._count(future, len(array)))
+        self._waiting.put(request, timeout, block=block)
+        return request.future
 
     @property
     def waiting(self) -> int:
-        """Requests of which some samples wait for a node."""
+        """Number of requests with samples that wait for a node."""
         return len(self._waiting)
 
     def _count(self, future: Future[Answer], samples: int) -> None:
@@ -119,48 +120,49 @@ class ReplicaRouter:
 
     @property
     def ready(self) -> bool:
-        """Whether some node answers."""
+        """True if at least one node is up."""
         return any(node.up.is_set() for node in self.nodes.values())
 
     def stats(self) -> Stats:
-        """What was done since the start: requests here, lanes and members as the nodes last told (a second ago)."""
-        lanes: list[WorkerStats] = []
+        """Return the counters since the start: requests of this router, workers and members by the last status."""
+        workers: list[WorkerStats] = []
         members: dict[str, MemberStats] = {m: MemberStats(0, 0, 0.0, 0.0) for m in self.bundle.ensemble.members}
         combining = 0.0
         for node in list(self.nodes.values()):
             if node.status is None:
                 continue
-            told = node.status.stats
-            combining += told.combining
+            stats = node.status.stats
+            combining += stats.combining
             up = node.up.is_set()
-            lanes += [
-                dataclasses.replace(lane, device=f"{lane.device}@{node.name}", up=lane.up and up) for lane in told.lanes
+            workers += [
+                dataclasses.replace(worker, device=f"{worker.device}@{node.name}", up=worker.up and up)
+                for worker in stats.lanes
             ]
-            members = {m: _sum(work, told.members.get(m)) for m, work in members.items()}
+            members = {m: _sum(work, stats.members.get(m)) for m, work in members.items()}
         return Stats(
             **self._counts,
             pending=self._waiting.samples,
             capacity=self._waiting.capacity,
             combining=combining,
             members=members,
-            lanes=tuple(lanes),
+            lanes=tuple(workers),
         )
 
     @property
     def retried(self) -> int:
-        """Parts of requests that were asked again because their node died."""
-        return self._gone + sum(node.retried for node in list(self.nodes.values()))
+        """Number of chunks that were sent again because their node died."""
+        return self._retried_before + sum(node.retried for node in list(self.nodes.values()))
 
-    def wait(self, seconds: float, told: Callable[[int, int], None] = lambda _up, _of: None) -> None:
-        """Until every node that is there now answers, or has refused; `told` of how many do.
+    def wait(self, seconds: float, on_progress: Callable[[int, int], None] = lambda _up, _of: None) -> None:
+        """Wait until every current node is up, or cannot start; report (up, all) to `on_progress`.
 
-        Raises EngineError when none does within `seconds`, or all have refused.
+        Raises EngineError when no node is up within `seconds`, or none can start.
         """
         until = time.monotonic() + seconds
         while True:
             nodes = list(self.nodes.values())
             up = sum(node.up.is_set() for node in nodes)
-            told(up, len(nodes) + len(self.refused))
+            on_progress(up, len(nodes) + len(self.refused))
             if nodes and up == len(nodes):
                 return
             if not nodes or time.monotonic() > until:
@@ -168,42 +170,42 @@ class ReplicaRouter:
             time.sleep(0.1)
         if not self.ready:
             why = [f"{name}: {reason}" for name, reason in self.refused.values()]
-            raise EngineError("; ".join(why) or f"no node of the cluster answers within {seconds:g} s")
+            raise EngineError("; ".join(why) or f"No node of the cluster is ready after {seconds:g} s")
 
     def close(self) -> None:
-        """Fail what waits, end the replicas."""
+        """Fail the waiting requests, and stop the replicas."""
         if self._closed.is_set():
             return
         self._closed.set()
-        self._watch.join()
+        self._thread.join()
         for node in self.nodes.values():
             node.leave()
         self._waiting.close()
         for node in self.nodes.values():
             node.join()
         for key in self.nodes:
-            self.ground.remove(key)
+            self.backend.remove(key)
 
-    # the watch
+    # reconciliation
 
     def _reconcile_periodically(self) -> None:
-        while not self._closed.wait(LOOK):
+        while not self._closed.wait(POLL_SECONDS):
             try:
                 self._reconcile()
-            except Exception:  # the cluster is busy with a death of its own: the next look tells
+            except Exception:  # the cluster may be handling a node's death: try again in the next round
                 continue
 
     def _reconcile(self) -> None:
-        living = self.ground.nodes()
+        living = self.backend.nodes()
         for key in [key for key in self.nodes if key not in living]:
             self._end(key)
-        # one that is gone may come back with more room, by another id
-        self.refused = {key: said for key, said in self.refused.items() if key in living}
+        # a node that left may join again with more memory and another id
+        self.refused = {key: reason for key, reason in self.refused.items() if key in living}
         for key, name in living.items():
             if key not in self.nodes and key not in self.refused:
-                self.nodes = {**self.nodes, key: ReplicaClient(name, self.ground.place(key), self._waiting)}
+                self.nodes = {**self.nodes, key: ReplicaClient(name, self.backend.place(key), self._waiting)}
             elif key in self.nodes and not self.nodes[key].up.is_set():
-                why = self.ground.refusal(key)
+                why = self.backend.refusal(key)
                 if why is not None:
                     self.refused = {**self.refused, key: (name, why)}
                     self._end(key)
@@ -211,9 +213,9 @@ class ReplicaRouter:
     def _end(self, key: str) -> None:
         node = self.nodes[key]
         node.leave()
-        self._gone += node.retried
+        self._retried_before += node.retried
         self.nodes = {other: kept for other, kept in self.nodes.items() if other != key}
-        self.ground.remove(key)
+        self.backend.remove(key)
 
 
 def _sum(one: MemberStats, other: MemberStats | None) -> MemberStats:

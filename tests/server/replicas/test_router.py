@@ -1,4 +1,4 @@
-"""A fleet over nodes of this process: what waits, who takes it, and what becomes of it when a node is lost."""
+"""The router over nodes of this process: queueing, distribution, and the loss of a node."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.server.stand_in import SHAPE, StandIn, direct_answers, write_small_bu
 
 
 class Response:
-    """Ray Serve's, over a future."""
+    """Response of Ray Serve, over a future."""
 
     def __init__(self, future: Future[Any]) -> None:
         self.future = future
@@ -36,13 +36,13 @@ class Response:
 
 
 class Handle:
-    """A node's engine, that can be `dead`, `silent` or `broken`."""
+    """Engine of a node that can be `dead`, `silent` or `broken`."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.engine = StandIn(bundle)
         self.dead = self.silent = self.broken = False
         self.calls: list[int] = []
-        self.answer, self.about = Remote(self._answer), Remote(self._about)
+        self.answer, self.status = Remote(self._answer), Remote(self._status)
 
     def _check(self) -> None:
         if self.dead:
@@ -55,7 +55,7 @@ class Handle:
             raise EngineError("member 00000-e003 died three times")
         return Future() if self.silent else self.engine.submit(images, members, spread=spread, each=each)
 
-    def _about(self) -> Future[ReplicaStatus]:
+    def _status(self) -> Future[ReplicaStatus]:
         self._check()
         future: Future[ReplicaStatus] = Future()
         if not self.silent:
@@ -65,18 +65,18 @@ class Handle:
 
 class Remote:
     def __init__(self, call: Any) -> None:
-        self.remote = lambda *words: Response(call(*words))
+        self.remote = lambda *arguments: Response(call(*arguments))
 
 
-class Yard:
-    """A ground whose nodes a test sets."""
+class FakeBackend:
+    """Replica backend with nodes that a test sets."""
 
     def __init__(self, handles: Mapping[str, Handle]) -> None:
         self.handles = dict(handles)
         self.refusals: dict[str, str] = {}
         self.removed: list[str] = []
         self.names: dict[str, str] = {}
-        """names of nodes that are not called by their id"""
+        """names of nodes, where they differ from the id"""
 
     def nodes(self) -> Mapping[str, str]:
         return {key: self.names.get(key, key) for key in self.handles}
@@ -93,7 +93,7 @@ class Yard:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return write_small_bundle(tmp_path_factory.mktemp("fleet"))
+    return write_small_bundle(tmp_path_factory.mktemp("router"))
 
 
 @pytest.fixture(scope="module")
@@ -107,19 +107,19 @@ def images() -> NDArray[np.uint8]:
 
 
 @pytest.fixture
-def yard(bundle: Bundle) -> Yard:
-    return Yard({"a": Handle(bundle), "b": Handle(bundle)})
+def backend(bundle: Bundle) -> FakeBackend:
+    return FakeBackend({"a": Handle(bundle), "b": Handle(bundle)})
 
 
 @pytest.fixture
-def fleet(bundle: Bundle, yard: Yard, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplicaRouter]:
-    monkeypatch.setattr("ripieno.server.replicas.replica_client.LOOK", 0.05)
+def router(bundle: Bundle, backend: FakeBackend, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplicaRouter]:
+    monkeypatch.setattr("ripieno.server.replicas.replica_client.POLL_SECONDS", 0.05)
     monkeypatch.setattr("ripieno.server.replicas.replica_client.PING", 0.2)
-    monkeypatch.setattr("ripieno.server.replicas.router.LOOK", 0.05)
-    made = ReplicaRouter(bundle, yard)
-    made.wait(5)
-    yield made
-    made.close()
+    monkeypatch.setattr("ripieno.server.replicas.router.POLL_SECONDS", 0.05)
+    router = ReplicaRouter(bundle, backend)
+    router.wait(5)
+    yield router
+    router.close()
 
 
 def soon(done: Any) -> None:
@@ -129,140 +129,142 @@ def soon(done: Any) -> None:
         time.sleep(0.01)
 
 
-def test_a_large_request_is_spread_and_put_together_in_order(
-    fleet: ReplicaRouter, yard: Yard, images: NDArray[np.uint8], truth: NDArray[np.float32]
+def test_a_large_request_is_spread_and_assembled_in_order(
+    router: ReplicaRouter, backend: FakeBackend, images: NDArray[np.uint8], truth: NDArray[np.float32]
 ) -> None:
-    answer = fleet.submit(images, spread=True, each=True).result(20)
+    answer = router.submit(images, spread=True, each=True).result(20)
     np.testing.assert_allclose(answer.probabilities, truth.mean(0), atol=1e-6)
     assert answer.each is not None
     np.testing.assert_allclose(answer.each, truth, atol=1e-6)
     assert answer.spread is not None
     assert answer.spread.shape == (len(images),)
-    assert max(max(h.calls, default=0) for h in yard.handles.values()) == CHUNK_SAMPLES
-    assert fleet.stats().samples == len(images)
+    assert max(max(h.calls, default=0) for h in backend.handles.values()) == CHUNK_SAMPLES
+    assert router.stats().samples == len(images)
 
 
-def test_what_a_dead_node_had_is_answered_by_another(
-    fleet: ReplicaRouter, yard: Yard, images: NDArray[np.uint8], truth: NDArray[np.float32]
+def test_chunks_of_a_dead_node_are_answered_by_another(
+    router: ReplicaRouter, backend: FakeBackend, images: NDArray[np.uint8], truth: NDArray[np.float32]
 ) -> None:
-    yard.handles["a"].dead = True
+    backend.handles["a"].dead = True
     for at in range(20):
-        answer = fleet.submit(images[at : at + 2]).result(20)
+        answer = router.submit(images[at : at + 2]).result(20)
         np.testing.assert_allclose(answer.probabilities, truth.mean(0)[at : at + 2], atol=1e-6)
-    assert fleet.ready
-    soon(lambda: not fleet.nodes["a"].up.is_set())
-    yard.handles["a"].dead = False
-    soon(lambda: fleet.nodes["a"].up.is_set())
+    assert router.ready
+    soon(lambda: not router.nodes["a"].up.is_set())
+    backend.handles["a"].dead = False
+    soon(lambda: router.nodes["a"].up.is_set())
 
 
-def test_what_a_silent_node_had_is_answered_by_another(
-    fleet: ReplicaRouter, yard: Yard, images: NDArray[np.uint8], truth: NDArray[np.float32]
+def test_chunks_of_a_silent_node_are_answered_by_another(
+    router: ReplicaRouter, backend: FakeBackend, images: NDArray[np.uint8], truth: NDArray[np.float32]
 ) -> None:
-    for handle in yard.handles.values():
+    for handle in backend.handles.values():
         handle.silent = True
-    futures = [fleet.submit(images[i : i + 1]) for i in range(8)]
-    soon(lambda: not fleet.ready)
-    yard.handles["b"].silent = False
+    futures = [router.submit(images[i : i + 1]) for i in range(8)]
+    soon(lambda: not router.ready)
+    backend.handles["b"].silent = False
     for i, future in enumerate(futures):
         np.testing.assert_allclose(future.result(20).probabilities, truth.mean(0)[i : i + 1], atol=1e-6)
 
 
-def test_what_every_node_fails_over_fails_with_the_reason(
-    fleet: ReplicaRouter, yard: Yard, images: NDArray[np.uint8]
+def test_a_request_that_every_node_fails_on_fails_with_the_reason(
+    router: ReplicaRouter, backend: FakeBackend, images: NDArray[np.uint8]
 ) -> None:
-    for handle in yard.handles.values():
+    for handle in backend.handles.values():
         handle.broken = True
-    with pytest.raises(EngineError, match=f"{TRIES} nodes failed over this request.*died three times"):
-        fleet.submit(images[:1]).result(20)
-    assert fleet.stats().failed == 1
+    with pytest.raises(EngineError, match=f"{TRIES} nodes failed on this request.*died three times"):
+        router.submit(images[:1]).result(20)
+    assert router.stats().failed == 1
 
 
-def test_nodes_join_leave_and_are_refused(fleet: ReplicaRouter, yard: Yard, bundle: Bundle) -> None:
-    yard.handles["c"] = Handle(bundle)
-    soon(lambda: "c" in fleet.nodes and fleet.nodes["c"].up.is_set())
-    del yard.handles["a"]
-    soon(lambda: "a" not in fleet.nodes)
-    assert yard.removed == ["a"]
-    yard.refusals["d"], yard.handles["d"] = "AllocationError: no room", Handle(bundle)
-    yard.handles["d"].dead = True
-    soon(lambda: fleet.refused == {"d": ("d", "AllocationError: no room")})
-    assert fleet.ready
+def test_nodes_join_leave_and_are_refused(router: ReplicaRouter, backend: FakeBackend, bundle: Bundle) -> None:
+    backend.handles["c"] = Handle(bundle)
+    soon(lambda: "c" in router.nodes and router.nodes["c"].up.is_set())
+    del backend.handles["a"]
+    soon(lambda: "a" not in router.nodes)
+    assert backend.removed == ["a"]
+    backend.refusals["d"], backend.handles["d"] = "AllocationError: no room", Handle(bundle)
+    backend.handles["d"].dead = True
+    soon(lambda: router.refused == {"d": ("d", "AllocationError: no room")})
+    assert router.ready
 
 
-def test_a_node_that_refused_is_tried_again_when_it_joins_anew(
-    fleet: ReplicaRouter, yard: Yard, bundle: Bundle
+def test_a_node_that_refused_is_tried_again_when_it_joins_again(
+    router: ReplicaRouter, backend: FakeBackend, bundle: Bundle
 ) -> None:
-    yard.names = {"d1": "d", "d2": "d"}
+    backend.names = {"d1": "d", "d2": "d"}
     small = Handle(bundle)
-    small.dead, yard.refusals["d1"] = True, "AllocationError: no room"
-    yard.handles["d1"] = small
-    soon(lambda: fleet.refused == {"d1": ("d", "AllocationError: no room")})
-    assert [(p.node, p.refusal) for p in deployments(fleet) if p.refusal] == [("d", "AllocationError: no room")]
-    yard.handles["d2"] = Handle(bundle)
-    del yard.handles["d1"]
-    soon(lambda: "d2" in fleet.nodes and fleet.nodes["d2"].up.is_set())
-    soon(lambda: not fleet.refused)
+    small.dead, backend.refusals["d1"] = True, "AllocationError: no room"
+    backend.handles["d1"] = small
+    soon(lambda: router.refused == {"d1": ("d", "AllocationError: no room")})
+    assert [(p.node, p.refusal) for p in deployments(router) if p.refusal] == [("d", "AllocationError: no room")]
+    backend.handles["d2"] = Handle(bundle)
+    del backend.handles["d1"]
+    soon(lambda: "d2" in router.nodes and router.nodes["d2"].up.is_set())
+    soon(lambda: not router.refused)
 
 
-def test_a_cancelled_request_leaves_its_node_up(fleet: ReplicaRouter, yard: Yard, images: NDArray[np.uint8]) -> None:
-    for handle in yard.handles.values():
+def test_a_cancelled_request_leaves_its_node_up(
+    router: ReplicaRouter, backend: FakeBackend, images: NDArray[np.uint8]
+) -> None:
+    for handle in backend.handles.values():
         handle.engine.gate.clear()
-    future = fleet.submit(images[:1])
-    soon(lambda: any(h.calls for h in yard.handles.values()))
+    future = router.submit(images[:1])
+    soon(lambda: any(h.calls for h in backend.handles.values()))
     future.cancel()
     time.sleep(0.2)
-    assert all(node.up.is_set() for node in fleet.nodes.values())
-    for handle in yard.handles.values():
+    assert all(node.up.is_set() for node in router.nodes.values())
+    for handle in backend.handles.values():
         handle.engine.gate.set()
-    assert len(fleet.submit(images[:1]).result(20).probabilities) == 1
+    assert len(router.submit(images[:1]).result(20).probabilities) == 1
 
 
-def test_small_requests_travel_together_and_only_with_their_like(images: NDArray[np.uint8]) -> None:
-    waiting = ChunkQueue(CAPACITY)
+def test_small_requests_are_sent_together_and_only_with_the_same_options(images: NDArray[np.uint8]) -> None:
+    queue = ChunkQueue(CAPACITY)
     plain, spread = RequestOptions(None, False, False, None), RequestOptions(None, True, False, None)
-    for plan in (plain, plain, spread, plain):
-        waiting.put(PendingRequest(images[:2], plan), 0)
-    assert [len(waiting.take(0)) for _ in range(4)] == [2, 1, 1, 0]
-    waiting.put(PendingRequest(images, plain), 0)
-    assert [len(p.images) for p in waiting.take(0)] == [CHUNK_SAMPLES]
+    for options in (plain, plain, spread, plain):
+        queue.put(PendingRequest(images[:2], options), 0)
+    assert [len(queue.take(0)) for _ in range(4)] == [2, 1, 1, 0]
+    queue.put(PendingRequest(images, plain), 0)
+    assert [len(p.images) for p in queue.take(0)] == [CHUNK_SAMPLES]
 
 
-def test_a_full_queue_is_busy_and_a_closed_one_fails_what_waits(images: NDArray[np.uint8]) -> None:
-    waiting = ChunkQueue(4)
-    plan = RequestOptions(None, False, False, None)
-    first = PendingRequest(images[:9], plan)
-    waiting.put(first, 0)  # more than it holds, but nothing else waits
+def test_a_full_queue_is_busy_and_a_closed_one_fails_waiting_requests(images: NDArray[np.uint8]) -> None:
+    queue = ChunkQueue(4)
+    options = RequestOptions(None, False, False, None)
+    first = PendingRequest(images[:9], options)
+    queue.put(first, 0)  # more than the capacity, but the queue is empty
     with pytest.raises(EngineBusyError):
-        waiting.put(PendingRequest(images[:1], plan), 0)
-    taken = waiting.take(0)
-    waiting.close()
-    waiting.requeue(taken)
+        queue.put(PendingRequest(images[:1], options), 0)
+    taken = queue.take(0)
+    queue.close()
+    queue.requeue(taken)
     with pytest.raises(EngineError, match="closed"):
         first.future.result(0)
     with pytest.raises(EngineError, match="closed"):
-        waiting.put(PendingRequest(images[:1], plan), 0)
+        queue.put(PendingRequest(images[:1], options), 0)
 
 
-def test_a_small_request_goes_before_the_parts_of_a_large_one_and_beyond_a_full_queue(
+def test_a_small_request_goes_before_the_chunks_of_a_large_one_and_beyond_a_full_queue(
     images: NDArray[np.uint8],
 ) -> None:
-    waiting, plan = ChunkQueue(4), RequestOptions(None, False, False, None)
-    large = PendingRequest(np.repeat(images[:1], 3 * CHUNK_SAMPLES, axis=0), plan)
-    small = PendingRequest(images[:1], plan)
-    waiting.put(large, 0)
-    waiting.put(small, block=False)
-    taken = waiting.take(0)
+    queue, options = ChunkQueue(4), RequestOptions(None, False, False, None)
+    large = PendingRequest(np.repeat(images[:1], 3 * CHUNK_SAMPLES, axis=0), options)
+    small = PendingRequest(images[:1], options)
+    queue.put(large, 0)
+    queue.put(small, block=False)
+    taken = queue.take(0)
     assert taken[0].request is small
-    assert len(waiting) == 1
+    assert len(queue) == 1
 
 
-def test_a_cancelled_request_waits_for_no_node(images: NDArray[np.uint8]) -> None:
-    waiting = ChunkQueue(4)
-    question = PendingRequest(images[:4], RequestOptions(None, False, False, None))
-    waiting.put(question, 0)
-    question.future.cancel()
-    assert (len(waiting), waiting.samples) == (0, 0)
-    assert waiting.take(0) == []
+def test_a_cancelled_request_leaves_the_queue(images: NDArray[np.uint8]) -> None:
+    queue = ChunkQueue(4)
+    request = PendingRequest(images[:4], RequestOptions(None, False, False, None))
+    queue.put(request, 0)
+    request.future.cancel()
+    assert (len(queue), queue.samples) == (0, 0)
+    assert queue.take(0) == []
 
 
 def test_a_replica_fetches_its_bundle_and_places_it_on_its_own_devices(
@@ -271,18 +273,18 @@ def test_a_replica_fetches_its_bundle_and_places_it_on_its_own_devices(
     from ripieno.server.replicas.replan import adapt_allocation, node_devices
     from ripieno.types import Device
 
-    there = (Device("cpu:0", "cpu", 1 << 30, (4, 5, 6, 7)),)
+    devices = (Device("cpu:0", "cpu", 1 << 30, (4, 5, 6, 7)),)
     (own,) = node_devices({"CPU": 2.0, "memory": 1 << 20}, (Device("cpu:0", "x-4-cores", 1 << 30, (4, 5, 6, 7)),))
     assert own == Device("cpu:0", "x-2-cores", 1 << 20, (4, 5))
-    same = adapt_allocation(bundle, there)
-    assert same.allocation.devices == there
+    same = adapt_allocation(bundle, devices)
+    assert same.allocation.devices == devices
     assert same.allocation.placements == bundle.allocation.placements
 
 
 def test_the_door_serves_a_fleet(
-    fleet: ReplicaRouter, images: NDArray[np.uint8], truth: NDArray[np.float32], bundle: Bundle
+    router: ReplicaRouter, images: NDArray[np.uint8], truth: NDArray[np.float32], bundle: Bundle
 ) -> None:
     from ripieno.server import infer, start_in_thread
 
-    with start_in_thread(fleet) as server:
+    with start_in_thread(router) as server:
         np.testing.assert_allclose(infer(server.url, images, batch=100), truth.mean(0), atol=1e-6)
