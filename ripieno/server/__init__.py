@@ -4,7 +4,7 @@
     with start_in_thread("bundle") as server:          the same in a thread of this process
         probabilities = infer(server.url, images)
 
-Names are looked up on first use: a server's libraries come with the extra `serve`.
+Names are imported on first use, because the server's dependencies come with the extra `serve`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use; a missing extra is one line that says how to install it."""
+    """Import `name` on first use. Raises MissingExtraError with the install command when an extra is missing."""
     if name in _RENAMED:
         warn_renamed(f"ripieno.server.{name}", name := _RENAMED[name])
     if name not in _HOMES:

@@ -1,4 +1,4 @@
-"""Where a server listens: sockets, URLs, certificates."""
+"""Listening sockets, URLs and TLS certificates of a server."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ripieno.errors import RipienoError
 
 @contextmanager
 def bind_socket(host: str, port: int) -> Iterator[socket.socket]:
-    """A listening socket; an IPv6 address may stand in brackets. Raises RipienoError when the address cannot be had."""
+    """Open a listening socket; an IPv6 address may be in brackets. Raises RipienoError when it cannot be bound."""
     host = without_brackets(host)
     if not 0 <= port <= 65535:
-        raise RipienoError(f"port is {port}, must be 1 to 65535, or 0 for a free one")
+        raise RipienoError(f"port is {port}, must be 1 to 65535, or 0 for a free port")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:
-        raise RipienoError(f"{host}:{port} is no address to serve at: {error}") from error
+        raise RipienoError(f"Cannot serve at {host}:{port}: {error}. Pass another address.") from error
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -40,36 +40,34 @@ def bind_socket(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextmanager
 def only_ipv4(host: str, port: int) -> Iterator[None]:
-    """While the block runs, keep `port` of IPv6 taken where `host` is an IPv4 address, as a number.
+    """Occupy `port` on IPv6 while the block runs, if `host` is a numeric IPv4 address.
 
-    gRPC listens on IPv6 too when it is told 0.0.0.0. A bound socket that does not listen keeps it from doing so:
-    clients over IPv6 are then refused, as HTTP refuses them.
+    gRPC listens on IPv6 too when its address is 0.0.0.0. A bound socket that does not listen prevents this: clients
+    over IPv6 are then refused, as over HTTP.
     """
     with contextlib.ExitStack() as stack:
         if ":" not in host and not is_loopback(host):
             with contextlib.suppress(OSError):  # no IPv6 on this machine, or another process listens there
-                taken = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_STREAM))
-                taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                taken.bind(("::", port))
+                blocker = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_STREAM))
+                blocker.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                blocker.bind(("::", port))
         yield
 
 
 def without_brackets(host: str) -> str:
-    """`host` as sockets take it: an IPv6 address may come in brackets, as it stands in a URL."""
+    """Return `host` as sockets expect it: an IPv6 address loses the brackets that it has in a URL."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def cannot_bind(host: str, port: int, error: OSError | None) -> RipienoError:
-    """The error for an address that cannot be listened at; without its reason the port is taken."""
+    """Return the error for an address that cannot be bound; without `error`, the port is in use."""
     if error is None or error.errno == errno.EADDRINUSE:
-        why, mend = "is in use by another process", "choose another port, or 0 for a free one"
-    else:
-        why, mend = f"cannot be served at ({error})", "choose another address"
-    return RipienoError(f"port {port} of {host} {why}: {mend}")
+        return RipienoError(f"Cannot bind {host}:{port}: address in use. Pass another port, or 0 for a free port.")
+    return RipienoError(f"Cannot bind {host}:{port}: {error}. Pass another address.")
 
 
 def listener_url(listener: socket.socket, tls: bool = False) -> str:
-    """The URL a listening socket answers at; an address that means "all" is given as this machine's loopback."""
+    """Return the URL of a listening socket; a wildcard address is replaced by this machine's loopback."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     scheme = "https" if tls else "http"
@@ -77,7 +75,7 @@ def listener_url(listener: socket.socket, tls: bool = False) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
+    """Return whether only this machine can reach `host`."""
     try:
         return ipaddress.ip_address(without_brackets(host)).is_loopback
     except ValueError:
@@ -86,7 +84,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass
 class TlsConfig:
-    """A certificate chain and its private key, in PEM: where they lie, and what was read of them last."""
+    """A certificate chain and its private key, in PEM: their paths and their content at the last reading."""
 
     certificate: Path
     key: Path
@@ -94,9 +92,9 @@ class TlsConfig:
     """the bytes of the key and of the chain, as gRPC takes them"""
 
     def renew(self) -> bool:
-        """Read the files again; False when they are as before.
+        """Read the files again; return False when they are unchanged.
 
-        Raises RipienoError when they cannot be used, or clients would refuse them for their dates.
+        Raises RipienoError when they are invalid, or when clients would refuse the certificate for its dates.
         """
         renewed = TlsConfig.read(self.certificate, self.key)
         assert renewed is not None
@@ -108,19 +106,20 @@ class TlsConfig:
 
     @cached_property
     def context(self) -> ssl.SSLContext:
-        """The context that shows this certificate."""
-        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.load_into(made)
-        return made
+        """The TLS context that presents this certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.load_into(context)
+        return context
 
     def load_into(self, context: ssl.SSLContext) -> None:
-        """Have `context` show this certificate to clients that connect from now on."""
+        """Load this certificate into `context`, for clients that connect from now on."""
         key, chain = self.pair
-        with _as_file(chain) as certificate, _as_file(key) as own:  # what was tried out, not what lies there by now
-            context.load_cert_chain(certificate, own, password=_no_password)
+        # the content that was validated, not the files, which may have changed since
+        with _as_file(chain) as chain_path, _as_file(key) as key_path:
+            context.load_cert_chain(chain_path, key_path, password=_no_password)
 
     def check_dates(self) -> None:
-        """Raise RipienoError when the certificate has expired, or is not valid yet, by this machine's clock."""
+        """Raise RipienoError when the certificate has expired or is not valid yet, by this machine's clock."""
         server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.load_into(server)
         client.check_hostname = False
@@ -128,7 +127,7 @@ class TlsConfig:
         client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         sent, received = ssl.MemoryBIO(), ssl.MemoryBIO()
         ends = [server.wrap_bio(received, sent, server_side=True), client.wrap_bio(sent, received)]
-        for _ in range(2):  # a client's hello, a server's certificate
+        for _ in range(2):  # the client's hello, then the server's certificate
             for end in reversed(ends):
                 try:
                     end.do_handshake()
@@ -139,40 +138,42 @@ class TlsConfig:
                         raise RipienoError(
                             f"{self.certificate}: {error.verify_message}. Renew the certificate."
                         ) from None
-                    return  # clients may trust it all the same
+                    return  # not a matter of dates: clients may still trust it
                 except ssl.SSLError:
                     return
 
     @classmethod
     def read(cls, certificate: str | Path | None, key: str | Path | None) -> TlsConfig | None:
-        """The pair, tried out; None when neither is given. Raises RipienoError when they cannot be used."""
+        """Read and validate both files; return None if neither is given. Raises RipienoError if they are invalid."""
         if certificate is None and key is None:
             return None
         if certificate is None or key is None:
-            raise RipienoError("TLS needs both a certificate and its key: give both, or neither")
+            raise RipienoError("TLS needs both a certificate and its key. Pass both, or neither.")
         for path in (certificate, key):
             if not Path(path).is_file():
-                raise RipienoError(f"{path} is no file: give a PEM file")
+                raise RipienoError(f"{path} is not a file. Pass a PEM file.")
         try:
-            made = cls(Path(certificate), Path(key), (Path(key).read_bytes(), Path(certificate).read_bytes()))
-            made.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+            config = cls(Path(certificate), Path(key), (Path(key).read_bytes(), Path(certificate).read_bytes()))
+            config.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         except (ssl.SSLError, OSError) as error:
-            raise RipienoError(f"{certificate} and {key} are no certificate and its key in PEM: {error}") from error
-        return made
+            raise RipienoError(
+                f"Cannot load {certificate} and {key} ({error}). Pass a certificate and its key, both in PEM."
+            ) from error
+        return config
 
 
 _DATES = (9, 10)
-"""OpenSSL's codes of certificates that are not valid yet, and of those that have expired."""
+"""OpenSSL's error codes of a certificate that is not valid yet and of one that has expired."""
 
 
 @contextmanager
 def _as_file(content: bytes) -> Iterator[str]:
-    """Path of a file in memory, for what reads nothing else."""
+    """Write `content` to a file in memory and yield its path, for APIs that only accept paths."""
     with os.fdopen(os.memfd_create("ripieno-tls", os.MFD_CLOEXEC), "wb", buffering=0) as stream:
         stream.write(content)
         yield f"/proc/self/fd/{stream.fileno()}"
 
 
 def _no_password() -> str:
-    """Keys with a password would make the server wait at a terminal."""
+    """Return an empty password: without this callback, OpenSSL would prompt at a terminal for an encrypted key's."""
     return ""

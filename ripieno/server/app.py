@@ -1,8 +1,8 @@
-"""The door: the Open Inference Protocol v2 over HTTP, as an ASGI application around engines.
+"""ASGI application: the Open Inference Protocol v2 over HTTP, in front of engines.
 
-Life of a request, in steps: (1) the route names a model; (2) admission counts it, or answers 503; (3) the body is read
-within its limits, or 413, 408; (4) the codec makes an array of it, or 400; (5) the engine is asked and awaited, or 504;
-(6) the reply is written; (7) the ticket is given back. Whatever goes wrong is one line of JSON, `{"error": ...}`.
+Steps of a request: (1) the route selects a model; (2) admission counts the request, or answers 503; (3) the body is
+read within its limits, or 413, 408; (4) `oip_decode` converts it to an array, or 400; (5) the engine predicts, or 504;
+(6) the response is written; (7) the permit is released. Every error is one line of JSON, `{"error": ...}`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from starlette.types import Message, Receive, Scope, Send
 from ripieno.server import image_endpoint, oip_decode
 from ripieno.server.auth import is_authorized, validate_token
 from ripieno.server.body import drain_body, read_body
-from ripieno.server.fast_path import CallbackBatcher
 from ripieno.server.http_errors import HttpError
 from ripieno.server.limits import Admission, Limits, OpenConnections, Permit, taking_seconds
+from ripieno.server.loop_callbacks import CallbackBatcher
 from ripieno.server.loop_lag import LoopLag
 from ripieno.server.metrics import CONTENT_TYPE, Metrics
 from ripieno.server.model_repository import ModelRepository, ModelSources
@@ -40,43 +40,43 @@ log = logging.getLogger("ripieno.server")
 JSON = (b"content-type", b"application/json")
 BINARY = (b"content-type", b"application/octet-stream")
 PIECE = 1 << 18
-"""Bytes of an answer that are sent at once."""
+"""Bytes of a response that are sent at once."""
 OPEN = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
-"""What needs no token: probes have none, and the page is empty without answers."""
+"""Paths that need no token: probes have none, and the page shows nothing without predictions."""
 
 
 def build_app(
     engine: ModelSources, limits: Limits | None = None, token: str | None = None, trusted: Sequence[str] = ()
 ) -> InferenceApp:
-    """The ASGI application that answers for an engine (or bundles, which it opens) within `limits`.
+    """Build the ASGI application for an engine, or for bundles, which it opens, within `limits`.
 
-    `trusted` names the user's own families, as of `Engine`.
+    `trusted` names the user's own families, as for `Engine`.
     """
     limits = limits or Limits()
     return InferenceApp(ModelRepository(engine, "auto", limits.samples, trusted), limits, token)
 
 
 class InferenceApp:
-    """The ASGI application. `draining` makes it answer "not ready" while requests under way are finished."""
+    """The ASGI application. With `draining` it reports "not ready" while in-flight requests finish."""
 
     def __init__(
         self,
-        house: ModelRepository,
+        repository: ModelRepository,
         limits: Limits,
         token: str | None = None,
         reload: bool = False,
         traces: Tracer | None = None,
     ) -> None:
-        self.house = house
-        self.models = house.models
+        self.repository = repository
+        self.models = repository.models
         self.limits = limits
         self.token = validate_token(token)
         self.reload = reload
-        """whether the repository's `load` exchanges bundles"""
+        """whether the repository's `load` reloads bundles"""
         self.traces = traces
         self.draining = False
-        self.mailbox: CallbackBatcher | None = None
-        """answers on their way into the event loop, once there is one"""
+        self.callbacks: CallbackBatcher | None = None
+        """callbacks for the event loop from other threads; set once the loop runs"""
         self.admission = Admission(limits)
         self.opened = OpenConnections(limits.connections)
         self.lag = LoopLag()
@@ -85,161 +85,165 @@ class InferenceApp:
         self._series, self._numbers = secrets.token_hex(4), count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; every failure becomes a status and one line."""
+        """Handle one request; every failure becomes a status and one line."""
         if scope["type"] != "http":
             return  # a websocket is not accepted: uvicorn closes its handshake
         scope["app"] = self  # makes the router raise its 404 and 405 instead of answering in plain text
         scope["request_id"] = self.name_of(scope["headers"])
-        send = _named(send, scope["request_id"])
+        send = _with_request_id(send, scope["request_id"])
         try:
             if self.token is not None and scope["path"] not in OPEN:
                 self._check_token(scope)
             model = self.models.by_path.get(scope.get("raw_path", b""))
-            if model is not None and scope["method"] == "POST":  # nearly all requests, which need not try every route
+            if model is not None and scope["method"] == "POST":  # nearly all requests: they skip the route search
                 scope["path_params"] = {"model": model}
                 await self.infer(scope, receive, send)
             else:
                 await self.router(scope, receive, send)
-        except HttpError as refusal:
-            await self._refuse(refusal, scope, receive, send)
+        except HttpError as error:
+            await self._send_error(error, scope, receive, send)
         except HTTPException as error:
             allowed = [(b"allow", v.encode()) for k, v in (error.headers or {}).items() if k.lower() == "allow"]
-            await self._refuse(_unrouted(error, scope), scope, receive, send, *allowed)
+            await self._send_error(_routing_error(error, scope), scope, receive, send, *allowed)
         except (ClientDisconnect, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and "left" not in scope:
+            if isinstance(error, asyncio.CancelledError) and "disconnected" not in scope:
                 raise
-            log.info("the client left", extra={"request": scope["request_id"]})
+            log.info("client disconnected", extra={"request": scope["request_id"]})
         except Exception as error:
-            log.exception("a mistake of ours", extra={"request": scope["request_id"]})
-            ours = HttpError(500, f"a mistake of the server: {type(error).__name__} (request {scope['request_id']})")
-            await self._refuse(ours, scope, receive, send)
+            log.exception("unhandled exception while serving a request", extra={"request": scope["request_id"]})
+            internal = HttpError(
+                500, f"Internal server error: {type(error).__name__} (request id {scope['request_id']})"
+            )
+            await self._send_error(internal, scope, receive, send)
 
     def name_of(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        """The id of a request: the client's `x-request-id` if it is short and plain, so that it can be followed through
-        many servers, else a cheap one."""
+        """Return the client's `x-request-id` if it is short and printable, otherwise a generated id.
+
+        A client's id can be traced across servers.
+        """
         for name, value in headers:
             if name == b"x-request-id" and len(value) <= 128 and value.isascii() and value.decode().isprintable():
                 return value.decode()
         return f"{self._series}-{next(self._numbers)}"
 
     def ready(self) -> bool:
-        """Whether requests are answered."""
+        """Return whether requests are served."""
         return self.models.ready() and not self.draining
 
     def is_ready(self, model: str, version: str = VERSION) -> bool:
-        """Return whether requests to one model are answered. Raises RefusedError (404) for an unknown one."""
+        """Return whether requests to one model are served. Raises HttpError (404) for an unknown model."""
         return self.models.find(model, version).engine.engine.ready and not self.draining
 
     async def infer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """`POST /v2/models/M[/versions/V]/infer`."""
+        """Handle `POST /v2/models/M[/versions/V]/infer`."""
         with http_span(self.traces, scope):
             await self._infer(scope, receive, send)
 
     async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path_params"]
         began = time.perf_counter()
-        with self.admission.enter() as ticket:
-            _cancel_when_left(scope)
-            (content, json_length), model, samples = await self._answered(path, scope, receive, ticket)
-            ticket.settle(len(content))  # held until the client has taken it, as slow as that may be
+        with self.admission.enter() as permit:
+            _cancel_on_disconnect(scope)
+            (content, json_length), model, samples = await self._predict(path, scope, receive, permit)
+            permit.settle(len(content))  # held until the client has read it, however slowly
             await reply(send, 200, content, JSON if json_length is None else BINARY, length=json_length)
         self.note_answer(scope["request_id"], model, samples, began)
 
-    async def _answered(
-        self, path: Mapping[str, str], scope: Scope, receive: Receive, ticket: Permit
+    async def _predict(
+        self, path: Mapping[str, str], scope: Scope, receive: Receive, permit: Permit
     ) -> tuple[tuple[oip_decode.Buffer, int | None], str, int]:
-        """The answer to an inference as `write_response` writes it, the model's name and the number of samples."""
+        """Return the response as `write_response` writes it, the model's name and the number of samples."""
         with self.models.acquire(path["model"], path.get("version", VERSION)) as model:
-            body, header_length = await read_body(scope, receive, ticket, self.limits)
+            body, header_length = await read_body(scope, receive, permit, self.limits)
             request = await run_in_worker(len(body), oip_decode.read_request, body, header_length, model.signature)
-            # images are a view of the body, or made of its JSON
-            ticket.settle(request.images.nbytes if header_length is None else len(body))
+            # images are a view of the body, or converted from its JSON
+            permit.settle(request.images.nbytes if header_length is None else len(body))
             del body
             size = check_size(request, model.signature, self.limits.reply)
-            ticket.expect(size)
+            permit.expect(size)
             answer = await model.answer(request, self.limits.timeout)
             written = await run_in_worker(size, write_response, request, answer, model.signature, VERSION)
         return written, model.signature.name, len(request.images)
 
     async def pictures(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """`POST /v2/models/M/images` and `POST /predict`."""
+        """Handle `POST /v2/models/M/images` and `POST /predict`."""
         name = scope["path_params"].get("model") or next(iter(self.models.engines))
         began = time.perf_counter()
         with (
             http_span(self.traces, scope),
             self.models.acquire(name) as model,
-            self.admission.enter() as ticket,
+            self.admission.enter() as permit,
         ):
-            _cancel_when_left(scope)
-            body, _ = await read_body(scope, receive, ticket, self.limits, json=False)
-            said = await image_endpoint.answer(scope, body, model, self.limits)
-        await reply(send, 200, orjson.dumps(said), JSON)
-        self.note_answer(scope["request_id"], model.signature.name, len(said["predictions"]), began)
+            _cancel_on_disconnect(scope)
+            body, _ = await read_body(scope, receive, permit, self.limits, json=False)
+            document = await image_endpoint.answer(scope, body, model, self.limits)
+        await reply(send, 200, orjson.dumps(document), JSON)
+        self.note_answer(scope["request_id"], model.signature.name, len(document["predictions"]), began)
 
     def note_answer(self, request: str, model: str, samples: int, began: float) -> None:
-        """Log an answered request, by its id; `began` as `time.perf_counter` said it."""
+        """Log a completed request by its id; `began` is its start by `time.perf_counter`."""
         if log.isEnabledFor(logging.INFO):
-            said = {"request": request, "model": model, "samples": samples, "status": 200}
-            log.info("answered", extra={**said, "seconds": time.perf_counter() - began})
+            fields = {"request": request, "model": model, "samples": samples, "status": 200}
+            log.info("answered", extra={**fields, "seconds": time.perf_counter() - began})
 
     async def show_metrics(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """`GET /metrics`."""
+        """Handle `GET /metrics`."""
         await reply(send, 200, self.metrics.text(), (b"content-type", CONTENT_TYPE))
 
     def _check_token(self, scope: Scope) -> None:
         assert self.token is not None
         if not is_authorized(dict(scope["headers"]).get(b"authorization", b""), self.token):
-            raise HttpError(401, "the request must carry the header 'Authorization: Bearer TOKEN'")
+            raise HttpError(401, "Unauthorized: the request needs the header 'Authorization: Bearer TOKEN'.")
 
-    async def _refuse(
-        self, refusal: HttpError, scope: Scope, receive: Receive, send: Send, *headers: tuple[bytes, bytes]
+    async def _send_error(
+        self, error: HttpError, scope: Scope, receive: Receive, send: Send, *more_headers: tuple[bytes, bytes]
     ) -> None:
-        self.admission.refused[refusal.status] += 1
-        # there is no more work to give up: a client that leaves from here on must not cancel its own refusal
-        scope.get("state", {}).pop("leaving", None)
-        level = logging.WARNING if refusal.status >= 500 else logging.INFO
+        self.admission.refused[error.status] += 1
+        # no work is left to cancel: a client that disconnects from here on must not cancel its own error response
+        scope.get("state", {}).pop("on_disconnect", None)
+        level = logging.WARNING if error.status >= 500 else logging.INFO
         if log.isEnabledFor(level):
-            log.log(level, "%s", refusal, extra={"request": scope["request_id"], "status": refusal.status})
-        said = list(headers)
-        if refusal.retry_after is not None:
-            said.append((b"retry-after", str(refusal.retry_after).encode()))
-        if refusal.status == 401:
-            said.append((b"www-authenticate", b"Bearer"))
-        # what is left of a refused body would be read for nothing, or be taken for the next request
+            log.log(level, "%s", error, extra={"request": scope["request_id"], "status": error.status})
+        headers = list(more_headers)
+        if error.retry_after is not None:
+            headers.append((b"retry-after", str(error.retry_after).encode()))
+        if error.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        # the rest of a refused body would be read for nothing, or be parsed as the next request
         unread = scope["method"] in ("POST", "PUT", "PATCH") and "body_read" not in scope
         if unread:
-            said.append((b"connection", b"close"))
-        content = orjson.dumps({"error": str(refusal)})
+            headers.append((b"connection", b"close"))
+        content = orjson.dumps({"error": str(error)})
         try:
-            await reply(send, refusal.status, content, JSON, *said, more=unread)
+            await reply(send, error.status, content, JSON, *headers, more=unread)
             if unread:
                 await asyncio.shield(drain_body(receive))
                 await send({"type": "http.response.body", "body": b""})
         except RuntimeError:
-            log.debug("the answer had already begun")
+            log.debug("the response had already begun")
 
 
-def _named(send: Send, request_id: str) -> Send:
-    """`send` with the request's id among the headers of every response."""
+def _with_request_id(send: Send, request_id: str) -> Send:
+    """Wrap `send` to add the request's id to the headers of every response."""
 
-    async def named(message: Message) -> None:
+    async def wrapped(message: Message) -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
         await send(message)
 
-    return named
+    return wrapped
 
 
-def _cancel_when_left(scope: Scope) -> None:
-    """Work for a client that has closed its connection is given up: `connection.Connection` calls it then."""
+def _cancel_on_disconnect(scope: Scope) -> None:
+    """Register the cancellation of this task, which `connection.Connection` calls when the client disconnects."""
     task = asyncio.current_task()
     assert task is not None
 
-    def leave() -> None:
-        scope["left"] = True
+    def cancel() -> None:
+        scope["disconnected"] = True
         task.cancel()
 
-    scope.setdefault("state", {})["leaving"] = [leave]
+    scope.setdefault("state", {})["on_disconnect"] = [cancel]
 
 
 async def reply(
@@ -250,11 +254,11 @@ async def reply(
     length: int | None = None,
     more: bool = False,
 ) -> None:
-    """Send one response; `length` is that of the JSON when raw tensors follow it."""
-    said = [(b"content-length", str(len(content)).encode()), *headers]
+    """Send one response; `length` is the length of the JSON when raw tensors follow it."""
+    all_headers = [(b"content-length", str(len(content)).encode()), *headers]
     if length is not None:
-        said.append((b"inference-header-content-length", str(length).encode()))
-    start: Message = {"type": "http.response.start", "status": status, "headers": said}
+        all_headers.append((b"inference-header-content-length", str(length).encode()))
+    start: Message = {"type": "http.response.start", "status": status, "headers": all_headers}
     await send(start)
     if len(content) <= PIECE:
         await send({"type": "http.response.body", "body": content, "more_body": more})
@@ -265,12 +269,12 @@ async def reply(
                 last = at + PIECE >= len(content)
                 piece = bytes(content[at : at + PIECE])
                 await send({"type": "http.response.body", "body": piece, "more_body": more or not last})
-                await asyncio.sleep(0)  # a client that takes all at once must not keep others waiting
+                await asyncio.sleep(0)  # a fast client must not delay the other clients
     except TimeoutError:
         raise ClientDisconnect from None
 
 
-def _unrouted(error: HTTPException, scope: Scope) -> HttpError:
+def _routing_error(error: HTTPException, scope: Scope) -> HttpError:
     if error.status_code == 405:
-        return HttpError(405, f"{scope['method']} is not answered at {scope['path'][:80]}")
-    return HttpError(404, f"nothing is at {scope['path'][:80]}: the protocol's routes begin at /v2")
+        return HttpError(405, f"Method not allowed: {scope['method']} at {scope['path'][:80]}.")
+    return HttpError(404, f"Not found: {scope['path'][:80]}. The protocol's routes begin with /v2.")

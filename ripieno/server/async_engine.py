@@ -1,4 +1,4 @@
-"""The way to an engine from the event loop: asked within a time, given up with its caller."""
+"""Asynchronous interface of an engine for the event loop: requests have a timeout and end with their caller."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class EngineProtocol(Protocol):
-    """What the server needs of an engine; `ripieno.engine.Engine` is one."""
+    """Interface of an engine that the server needs; `ripieno.engine.Engine` implements it."""
 
     bundle: Bundle
 
@@ -38,39 +38,39 @@ class EngineProtocol(Protocol):
         steps: list[InferenceStep] | None = None,
         block: bool = True,
     ) -> Future[Answer]:
-        """The answer of the ensemble, or of `members`; `timeout` seconds to wait for room, 0 for not at all.
+        """Submit a request to the ensemble, or to `members`; wait for room for at most `timeout` seconds.
 
-        `steps`, which is given only where a trace is kept, takes what each member did. Without `block` the call returns
-        at once, and the request waits for room by itself until it is cancelled.
+        `steps` is passed only when a trace is kept; the steps of each member are appended to it. Without `block` the
+        call returns at once, and the request waits for room until it is cancelled.
         """
         ...
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for room."""
+        """Number of requests that wait for room."""
         ...
 
     @property
     def ready(self) -> bool:
-        """Whether it answers."""
+        """True while the engine serves requests."""
         ...
 
     def stats(self) -> Stats:
-        """What it did since its start."""
+        """Return the engine's counts since its start."""
         ...
 
     def close(self) -> None:
-        """Answer what is under way, then free everything."""
+        """Finish in-flight requests, then free everything."""
         ...
 
 
 class AsyncEngine:
-    """Requests to one engine; belongs to one event loop."""
+    """Asynchronous requests to one engine, from one event loop."""
 
     def __init__(self, engine: EngineProtocol) -> None:
         self.engine = engine
         self.users = 0
-        """requests under way, from the reading of their bodies on"""
+        """requests in flight, counted from before their bodies are read"""
 
     async def infer(
         self,
@@ -82,18 +82,18 @@ class AsyncEngine:
         each: bool = False,
         partial: bool = False,
     ) -> Answer:
-        """The answer, within `timeout` seconds; with `partial`, that of the members which finished by then.
+        """Return the answer within `timeout` seconds; with `partial`, of the members that have finished by then.
 
-        A caller that is cancelled takes its request back. Raises RefusedError: 504 when it is late or found no room in
-        time, 500 when the engine failed.
+        Cancelling the caller cancels the request. Raises HttpError: 504 when the timeout expires, also while waiting
+        for room; 500 when the engine fails.
         """
         submit = functools.partial(self.engine.submit, images, members, spread=spread, each=each, block=False)
-        if (taken := steps.get()) is not None:
-            submit = functools.partial(submit, steps=taken)
+        if (collected := steps.get()) is not None:
+            submit = functools.partial(submit, steps=collected)
         if partial:
             submit = functools.partial(submit, partial=True, deadline=timeout)
         try:
-            # an early answer needs the engine's own deadline; the wait here is then only a backstop
+            # a partial answer needs the engine's own deadline; this timeout is then only a backstop
             async with asyncio.timeout(timeout + (1.0 if partial else 0.0)):
                 return await asyncio.wrap_future(submit())
         except (TimeoutError, EngineTimeoutError, EngineBusyError):

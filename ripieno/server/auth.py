@@ -1,4 +1,4 @@
-"""The bearer token of a server: what is a token, and whether a request carries it. Pure."""
+"""Validation of the server's bearer token and of the requests that carry it. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ripieno.errors import RipienoError
 
 
 def validate_token(token: str | None) -> str | None:
-    """`token` without surrounding white space; None stays None: no token is required then.
+    """Return `token` without surrounding white space; None stays None, and then no token is required.
 
-    Raises RipienoError for a token that no header could carry: an empty one, or one with blanks, control characters or
-    characters beyond ASCII inside.
+    Raises RipienoError for a token that no header can carry: it is empty, or contains blanks, control characters or
+    characters beyond ASCII.
     """
     if token is None:
         return None
@@ -28,6 +28,6 @@ def validate_token(token: str | None) -> str | None:
 def is_authorized(header: bytes, token: str) -> bool:
     """Return whether the value of an `Authorization` header is `Bearer TOKEN`; the scheme's case does not matter."""
     scheme, *credentials = header.split(None, 1) or (b"",)
-    # both sides are compared whatever the scheme is, so that the time taken says nothing
+    # the token is compared whatever the scheme is, so that the duration reveals nothing
     same = hmac.compare_digest(b"".join(credentials).strip(), token.encode())
     return same and scheme.lower() == b"bearer"

@@ -1,4 +1,4 @@
-"""A small client of any server that speaks the Open Inference Protocol: arrays in, probabilities out."""
+"""Small client for any server of the Open Inference Protocol: arrays in, probabilities out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ripieno.server.auth import validate_token
 from ripieno.server.signature import DATATYPES, ENSEMBLE, INPUT
 
 BYTES = 32 << 20
-"""Most bytes of images in one request: half of what a server takes by default."""
+"""Maximum bytes of images in one request: half of the server's default limit."""
 
 
 class Client:
@@ -31,24 +31,24 @@ class Client:
         self._http = httpx.Client(timeout=timeout, headers=headers, trust_env=False)
 
     def infer(self, images: NDArray[np.generic], batch: int = 256) -> NDArray[np.float32]:
-        """Probabilities (samples, classes) of `images` (samples, *shape), sent as raw tensors.
+        """Return the probabilities (samples, classes) of `images` (samples, *shape), sent as raw tensors.
 
-        At most `batch` are sent at a time, and fewer where these would be more than `BYTES`.
+        A request has at most `batch` samples, and fewer where these would exceed `BYTES`.
 
-        Raises RipienoError with the server's own line when it refuses, or when it cannot be reached.
+        Raises RipienoError with the server's message when it returns an error, or when it cannot be reached.
         """
         images = np.asarray(images)
         if images.ndim == 0 or images.size == 0:
-            raise RipienoError("no images were given: send at least one")
+            raise RipienoError("images is empty. Pass at least one image.")
         batch = max(1, min(batch, BYTES // max(1, images[0].nbytes)))
         return np.concatenate([self._infer(images[i : i + batch]) for i in range(0, len(images), batch)])
 
     def metadata(self) -> dict[str, Any]:
-        """The model's metadata: name, inputs, outputs."""
+        """Return the model's metadata: name, inputs, outputs."""
         return self._checked("GET", self._path).json()  # type: ignore[no-any-return]
 
     def overview(self) -> dict[str, Any]:
-        """What a ripieno server counts: see `routes.overview`."""
+        """Return the counts of a ripieno server; see `routes.overview`."""
         return self._checked("GET", "/overview").json()  # type: ignore[no-any-return]
 
     def _infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -56,7 +56,7 @@ class Client:
 
         kind = str(images.dtype.newbyteorder("="))
         if kind not in DATATYPES:
-            raise RipienoError(f"images are {images.dtype}, must be uint8 or float32")
+            raise RipienoError(f"images have dtype {images.dtype}, must be uint8 or float32")
         raw = np.ascontiguousarray(images, images.dtype.newbyteorder("<")).tobytes()
         tensor = {
             "name": INPUT,
@@ -64,8 +64,8 @@ class Client:
             "datatype": DATATYPES[kind],
             "parameters": {"binary_data_size": len(raw)},
         }
-        wanted = {"name": "probabilities", "parameters": {"binary_data": True}}
-        head = orjson.dumps({"inputs": [tensor], "outputs": [wanted]})
+        output = {"name": "probabilities", "parameters": {"binary_data": True}}
+        head = orjson.dumps({"inputs": [tensor], "outputs": [output]})
         headers = {"inference-header-content-length": str(len(head)), "content-type": "application/octet-stream"}
         response = self._checked("POST", f"{self._path}/infer", content=head + raw, headers=headers)
         length = int(response.headers["inference-header-content-length"])
@@ -77,10 +77,10 @@ class Client:
 
         try:
             response = self._http.request(method, self.url + path, **request)
-        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:  # the last for a client that was closed
-            raise RipienoError(f"no answer from {self.url}: {error}: is a server running there?") from error
+        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:  # RuntimeError: the client is closed
+            raise RipienoError(f"No response from {self.url} ({error}). Check that a server runs there.") from error
         if response.status_code != 200:
-            raise RipienoError(f"{self.url} answered {response.status_code}: {_error_of(response)}")
+            raise RipienoError(f"{self.url} returned {response.status_code}: {_error_of(response)}")
         return response
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class Client:
 
 
 def infer(url: str, images: NDArray[np.generic], batch: int = 256) -> NDArray[np.float32]:
-    """Probabilities (samples, classes) of `images` from the ensemble served at `url`; see `Client.infer`."""
+    """Return the probabilities (samples, classes) of `images` from the ensemble at `url`; see `Client.infer`."""
     with Client(url) as client:
         return client.infer(images, batch)
 

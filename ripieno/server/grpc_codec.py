@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 as gRPC messages: requests inwards, answers and documents outwards. Pure."""
+"""Encoding and decoding of the Open Inference Protocol v2 as gRPC messages. Pure functions."""
 
 from __future__ import annotations
 
@@ -26,61 +26,61 @@ StatisticsResponse = message("ModelStatisticsResponse")
 IndexResponse = message("RepositoryIndexResponse")
 
 CONTENTS = {"UINT8": "uint_contents", "FP32": "fp32_contents"}
-"""Where a message that brings no raw bytes keeps the numbers of each datatype."""
+"""Field of the numbers of each datatype, in a message without raw contents."""
 FIELDS = 256
-"""Most fields of a message: one input, some outputs and parameters."""
+"""Maximum number of fields in a message: one input, some outputs and parameters."""
 RAW = 7
-"""Number of the field `raw_input_contents`: what is in it does not grow when it is parsed."""
+"""Number of the field `raw_input_contents`; its content does not grow when it is parsed."""
 PIECE = 1 << 15
-"""Numbers of a field that are made an array at once."""
+"""Numbers of a field that are converted to an array at once."""
 RAW_OUTPUT = bytes([6 << 3 | 2])
-"""Tag of the field `raw_output_contents`: its number, and that it has a length."""
+"""Tag of the field `raw_output_contents`: its number, and its length-delimited wire type."""
 FIXED = {1: 8, 5: 4}
-"""Bytes of protobuf's types of fixed width."""
+"""Bytes of protobuf's fixed-width wire types."""
 
 
 def parse_message(raw: bytes, kind: Any, most: int) -> Any:
-    """The message of `kind` that `raw` holds.
+    """Parse `raw` as a message of `kind`.
 
-    Raises RefusedError: 400 when it holds none, or one of too many fields; 413 when more than `most` of its bytes are
-    no raw tensors.
+    Raises HttpError: 400 when it is invalid or has too many fields; 413 when more than `most` of its bytes are not
+    raw tensors.
     """
     try:
         _split(raw, most)
         return kind.FromString(raw)
     except HttpError:
         raise
-    except Exception:  # protobuf's DecodeError, whose module differs between its implementations; or ours below
-        raise bad_request(f"the bytes are no {kind.DESCRIPTOR.name}") from None
+    except Exception:  # protobuf's DecodeError (its module depends on the implementation), or an error of `_split`
+        raise bad_request(f"The message is not a valid {kind.DESCRIPTOR.name}.") from None
 
 
 def parse_inference(raw: bytes, most: int) -> tuple[Any, list[memoryview]]:
-    """The `ModelInferRequest` that `raw` holds, without its raw contents, and these as views of `raw`.
+    """Parse a `ModelInferRequest` without its raw contents, and return these as views of `raw`.
 
-    Raises RefusedError as `parsed`.
+    Raises HttpError as `parse_message`.
     """
     try:
         head, contents = _split(raw, most)
         return InferRequest.FromString(head), contents
     except HttpError:
         raise
-    except Exception:  # as in `parsed`
-        raise bad_request("the bytes are no ModelInferRequest") from None
+    except Exception:  # as in `parse_message`
+        raise bad_request("The message is not a valid ModelInferRequest.") from None
 
 
 def _split(raw: bytes, most: int) -> tuple[bytes, list[memoryview]]:
-    """The fields of a message but for its raw contents, and these.
+    """Split a message into its other fields and its raw contents.
 
-    It is judged by its outermost fields before it is parsed and grows: an input of two bytes becomes an object, a
-    number of one byte takes up to eight. Raises RefusedError as `parsed`; IndexError or ValueError where the bytes are
-    no message.
+    The outermost fields are checked before parsing, because parsing expands a message: an input of two bytes becomes an
+    object, a number of one byte takes up to eight. Raises HttpError as `parse_message`; IndexError or ValueError when
+    the bytes are not a message.
     """
     view, head, contents = memoryview(raw), [], []
     at = fields = others = 0
     while at < len(raw):
         fields, begin = fields + 1, at
         if fields > FIELDS:
-            raise bad_request(f"the message has more than {FIELDS} fields: send one input, and what is asked about it")
+            raise bad_request(f"The message has more than {FIELDS} fields. Send one input and the requested outputs.")
         tag, at = _number(raw, at)
         if tag & 7 == 0:
             _, at = _number(raw, at)
@@ -90,115 +90,116 @@ def _split(raw: bytes, most: int) -> tuple[bytes, list[memoryview]]:
         elif tag & 7 in FIXED:
             at += FIXED[tag & 7]
         else:
-            raise ValueError("no type of a field that the protocol has")
+            raise ValueError("unknown wire type")
         if tag >> 3 != RAW or tag & 7 != 2:
             others += at - begin
             head.append(view[begin:at])
         else:
             contents.append(view[at - size : at])
     if at > len(raw):
-        raise ValueError("the last field is cut off")
+        raise ValueError("the last field is truncated")
     if others > most:
         raise HttpError(
-            413, f"{others} bytes of the message are no raw contents, at most {most} are read: send raw_input_contents"
+            413,
+            f"The message has {others} bytes outside raw_input_contents (limit {most}). Send raw_input_contents.",
         )
     return b"".join(head), contents
 
 
 def _number(raw: bytes, at: int) -> tuple[int, int]:
-    """A number of protobuf's wire format that begins at `at`, and where it ends."""
+    """Read the varint of protobuf's wire format at `at`; return it with its end."""
     value = 0
-    for index in range(10):  # the longest there is
+    for index in range(10):  # the maximum length of a varint
         byte = raw[at + index]
         value |= (byte & 127) << 7 * index
         if byte < 128:
             return value, at + index + 1
-    raise ValueError("a number does not end")
+    raise ValueError("a varint has no end")
 
 
-def read_request(asked: Any, raw: Sequence[memoryview | bytes], signature: ModelSignature) -> InferenceRequest:
-    """A request from a `ModelInferRequest` and its raw contents.
+def read_request(received: Any, raw: Sequence[memoryview | bytes], signature: ModelSignature) -> InferenceRequest:
+    """Convert a `ModelInferRequest` and its raw contents to a request.
 
-    Raises RefusedError (400) for what `signature` cannot answer.
+    Raises HttpError (400) for a request that does not match `signature`.
     """
-    if len(asked.inputs) != 1 or asked.inputs[0].name != INPUT:
-        names = ", ".join(repr(t.name[:40]) for t in asked.inputs[:4]) or "none"
-        raise bad_request(f"inputs are {names}, must be the one input {INPUT!r}")
-    tensor = asked.inputs[0]
+    if len(received.inputs) != 1 or received.inputs[0].name != INPUT:
+        names = ", ".join(repr(t.name[:40]) for t in received.inputs[:4]) or "none"
+        raise bad_request(f"inputs are {names}, must be exactly one input {INPUT!r}")
+    tensor = received.inputs[0]
     shape = list(tensor.shape[:16])
     oip_decode.check_shape(shape, tensor.datatype, signature)
     if "shared_memory_region" in tensor.parameters:
-        raise bad_request("shared memory regions are not offered: send the tensor's data in the request")
+        raise bad_request("Shared memory regions are not supported. Send the tensor's data in the request.")
     if len(raw) > 1:
-        raise bad_request(f"{len(raw)} raw contents come with one input")
+        raise bad_request(f"The message has {len(raw)} raw contents for one input. Send one.")
     images = (
         oip_decode.from_bytes(raw[0], shape, tensor.datatype, signature) if raw else _contents(tensor, shape, signature)
     )
-    frame = RequestHeader(
+    header = RequestHeader(
         [Tensor(tensor.name, shape, tensor.datatype)],
-        asked.id,
-        {**parameters(asked.parameters)},
-        [Output(output.name, {**parameters(output.parameters)}) for output in asked.outputs],
+        received.id,
+        {**parameters(received.parameters)},
+        [Output(output.name, {**parameters(output.parameters)}) for output in received.outputs],
     )
-    wanted = oip_decode.requested_outputs(frame, signature)
-    return InferenceRequest(images, wanted, asked.id, oip_decode.timeout_of(frame.parameters), frame.parameters)
+    outputs = oip_decode.requested_outputs(header, signature)
+    return InferenceRequest(images, outputs, received.id, oip_decode.timeout_of(header.parameters), header.parameters)
 
 
 def _contents(tensor: Any, shape: list[int], signature: ModelSignature) -> NDArray[np.generic]:
     numbers = getattr(tensor.contents, CONTENTS[tensor.datatype])
     declared = int(np.prod(shape, dtype=np.int64))
     if len(numbers) != declared:
-        raise bad_request(f"{INPUT!r} holds {len(numbers)} numbers, its shape declares {declared}")
-    # by pieces: an array of a whole field is made without giving way to the event loop
+        raise bad_request(f"{INPUT!r} has {len(numbers)} numbers, its shape requires {declared}")
+    # in pieces, because converting a whole field at once would block the event loop
     pieces = [np.array(numbers[at : at + PIECE]) for at in range(0, declared, PIECE)]
     return oip_decode.to_model_dtype(np.concatenate(pieces), shape, tensor.datatype, signature)
 
 
-def parameters(said: Mapping[str, Any]) -> dict[str, Parameter]:
-    """A message's parameters as plain values; empty ones are left out."""
-    named = ((key, value, value.WhichOneof("parameter_choice")) for key, value in said.items())
+def parameters(messages: Mapping[str, Any]) -> dict[str, Parameter]:
+    """Convert a message's parameters to plain values, without the empty ones."""
+    named = ((key, value, value.WhichOneof("parameter_choice")) for key, value in messages.items())
     return {key: getattr(value, kind) for key, value, kind in named if kind}
 
 
 def write_response(request: InferenceRequest, answer: Answer, signature: ModelSignature) -> bytes:
-    """A `ModelInferResponse` as bytes: raw contents are joined behind the message and never copied into it."""
+    """Write a `ModelInferResponse`; raw contents are appended to the serialized message, not copied into it."""
     contents: list[bytes] = []
     response = InferResponse(model_name=signature.name, model_version=VERSION, id=request.id)
     for name, value in response_parameters(answer).items():
         kind = "bool" if isinstance(value, bool) else "double" if isinstance(value, float) else "string"
         setattr(response.parameters[name], f"{kind}_param", value)
     samples = len(answer.probabilities)
-    for wanted in request.outputs:
-        tensor = output_tensor(wanted, answer, signature)
+    for output in request.outputs:
+        tensor = output_tensor(output, answer, signature)
         shape = list(tensor.shape) if isinstance(tensor, np.ndarray) else [samples]
-        datatype = "BYTES" if wanted.top else datatype_of(wanted.name)
-        response.outputs.add(name=wanted.name, datatype=datatype, shape=[samples, wanted.top] if wanted.top else shape)
+        datatype = "BYTES" if output.top else datatype_of(output.name)
+        response.outputs.add(name=output.name, datatype=datatype, shape=[samples, output.top] if output.top else shape)
         raw = tensor_to_bytes(tensor)
         contents += [RAW_OUTPUT, _varint(len(raw)), raw]
     return b"".join([response.SerializeToString(), *contents])
 
 
 def _varint(value: int) -> bytes:
-    """A number in protobuf's wire format."""
-    said = bytearray()
+    """Encode a number in protobuf's wire format."""
+    encoded = bytearray()
     while value > 127:
-        said.append(value & 127 | 128)
+        encoded.append(value & 127 | 128)
         value >>= 7
-    return bytes([*said, value])
+    return bytes([*encoded, value])
 
 
 def metadata(signature: ModelSignature) -> Any:
-    """A `ModelMetadataResponse`."""
+    """Return a `ModelMetadataResponse`."""
     return MetadataResponse(**model_metadata(signature))
 
 
 def config(signature: ModelSignature) -> Any:
-    """A `ModelConfigResponse`."""
+    """Return a `ModelConfigResponse`."""
     document = model_config(signature)
-    kept = ("name", "platform", "backend", "max_batch_size", "input", "output")
-    return ConfigResponse(config={key: document[key] for key in kept})
+    fields = ("name", "platform", "backend", "max_batch_size", "input", "output")
+    return ConfigResponse(config={key: document[key] for key in fields})
 
 
 def statistics(documents: list[dict[str, Any]]) -> Any:
-    """A `ModelStatisticsResponse`."""
+    """Return a `ModelStatisticsResponse`."""
     return StatisticsResponse(model_stats=[{k: v for k, v in d.items() if k != "batch_stats"} for d in documents])

@@ -1,7 +1,7 @@
-"""The heap of a server: what was freed goes back to the system, what stays is left out of garbage collections.
+"""Heap maintenance of a server: freed memory returns to the system, long-lived objects skip garbage collection.
 
-glibc's heap keeps what a burst of requests once took, for whatever is still in use lies at its end. Released now and
-then, a server that runs for weeks takes what it needs, not the most it ever needed at one moment.
+glibc's heap keeps the memory of a burst of requests, because live objects remain at its end. With periodic trimming, a
+server that runs for weeks uses what it needs, not its past maximum.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import ctypes
 import gc
 
 EVERY = 30.0
-"""Seconds between releases; one takes 10 ms where it gives 100 MB back, and hardly any time where little is free."""
+"""Seconds between trims; one takes 10 ms when it returns 100 MB, and hardly any time when little is free."""
 
 
 def trim() -> bool:
-    """Give free pages of the heap back; whether the C library can."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    """Return free pages of the heap to the system; return whether the C library supports it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only in glibc
     if trim is None:
         return False
     trim(0)
@@ -24,15 +24,15 @@ def trim() -> bool:
 
 
 def freeze() -> None:
-    """Leave what the process holds now out of later garbage collections: each would hold up the event loop for 50 ms.
+    """Exclude all current objects from later garbage collections, which would block the event loop for 50 ms each.
 
-    For a process that does nothing but serve: cycles among what it holds now are never freed.
+    Only for a dedicated server process: cycles among the current objects are never freed.
     """
     gc.collect()
     gc.freeze()
 
 
 async def trim_periodically() -> None:
-    """Do so until cancelled, beside the event loop."""
+    """Trim every `EVERY` seconds until cancelled, in a thread outside the event loop."""
     while await asyncio.to_thread(trim):
         await asyncio.sleep(EVERY)

@@ -1,4 +1,4 @@
-"""Why the server will not answer a request: one line for the client, a status for each protocol."""
+"""Errors of requests: one line for the client, and an HTTP status."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PATH = re.compile(r"(?<![\w\]/.:])/[^\s'\",;:()]+")
 
 
 class HttpError(RipienoError):
-    """A request that gets no answer. `status` is HTTP's; `retry_after` seconds are said where trying again helps."""
+    """An error response with an HTTP `status`; `retry_after` is in seconds, and set where a retry may succeed."""
 
     def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
         super().__init__(sanitize(message))
@@ -20,23 +20,23 @@ class HttpError(RipienoError):
 
 
 def bad_request(message: str) -> HttpError:
-    """The client's mistake: 400."""
+    """Return the error for an invalid request: 400."""
     return HttpError(400, message)
 
 
 def timeout_error(timeout: float) -> HttpError:
-    """No answer within `timeout` seconds: 504."""
-    return HttpError(504, f"no answer within {timeout:g} s: the server is busy or the request too large")
+    """Return the error for a request without an answer after `timeout` seconds: 504."""
+    return HttpError(504, f"Timeout: no answer within {timeout:g} s. Retry later, or send fewer samples.")
 
 
 def without_paths(message: str, bundle: Path) -> str:
-    """`message` without absolute paths of this machine, those of the folder `bundle` among them."""
+    """Return `message` without absolute paths of this machine, such as that of the folder `bundle`."""
     folder = str(bundle.absolute())
     return _PATH.sub("[path]", message.replace(folder, "[bundle]") if folder != "/" else message)
 
 
 def sanitize(message: str, longest: int = 300) -> str:
-    """`message` without line breaks and control characters, cut to `longest` characters."""
+    """Return `message` without line breaks and control characters, cut to `longest` characters."""
     line = " ".join(message.split())
     line = "".join(c if c.isprintable() else "?" for c in line)
     return line if len(line) <= longest else line[: longest - 3] + "..."

@@ -1,4 +1,4 @@
-"""Uploads: the pictures in a body, bare or as multipart form data, asked as one request."""
+"""Image upload endpoint: one picture as the body, or several as multipart form data, predicted as one request."""
 
 from __future__ import annotations
 
@@ -22,61 +22,61 @@ from ripieno.server.oip_decode import InferenceRequest, RequestedOutput
 from ripieno.server.signature import VERSION
 
 PARSED = 1 << 18
-"""Bytes of a form that are parsed before others have their turn."""
+"""Bytes of a form that are parsed at once, before the event loop runs other tasks."""
 DECODERS = ThreadPoolExecutor(2, thread_name_prefix="ripieno-pictures")
-"""Pictures are unpacked two at a time, whoever sends them: each may take some bytes for every pixel that is allowed."""
+"""Decodes two pictures at a time in total, because each may take some bytes for every allowed pixel."""
 
 
 async def answer(scope: Scope, body: bytes | bytearray, model: Model, limits: Limits) -> dict[str, Any]:
-    """The JSON document that answers an upload; `?top=3` names more classes, `?members=true` each member's vote.
+    """Return the JSON response to an upload; `?top=3` adds classes, `?members=true` adds each member's vote.
 
-    Raises RefusedError for what is no picture, for too many, and as the engine does.
+    Raises HttpError for invalid pictures, for too many pictures, and for errors of the engine.
     """
     top, members = _options(scope["query_string"], model)
-    found = await _pictures(dict(scope["headers"]), body, limits)
+    pictures = await _pictures(dict(scope["headers"]), body, limits)
     samples = []
     try:
         async with asyncio.timeout(limits.timeout):
-            for name, data in found:
+            for name, data in pictures:
                 decode = functools.partial(picture_to_sample, data, name, model.signature.input, limits.pixels)
                 samples.append(await asyncio.get_running_loop().run_in_executor(DECODERS, decode))
     except TimeoutError:
-        raise HttpError(504, f"the pictures were not decoded within {limits.timeout:g} s: send fewer") from None
+        raise HttpError(504, f"Timeout: pictures not decoded within {limits.timeout:g} s. Send fewer.") from None
     outputs = ("probabilities", *(("spread", "members") if members else ()))
-    said = await model.answer(
+    prediction = await model.answer(
         InferenceRequest(np.stack(samples), tuple(RequestedOutput(o) for o in outputs)), limits.timeout
     )
     document: dict[str, Any] = {
         "model_name": model.signature.name,
         "model_version": VERSION,
-        "predictions": describe_predictions([name for name, _ in found], said, model.signature, top),
+        "predictions": describe_predictions([name for name, _ in pictures], prediction, model.signature, top),
     }
-    if said.partial:
+    if prediction.partial:
         document["partial"] = True
     return document
 
 
 def _options(query: bytes, model: Model) -> tuple[int, bool]:
-    asked = parse_qs(query.decode("latin-1"), max_num_fields=8) if query.count(b"&") < 8 else {}
-    top = asked.get("top", ["5"])[-1]
-    members = asked.get("members", ["false"])[-1]
+    parameters = parse_qs(query.decode("latin-1"), max_num_fields=8) if query.count(b"&") < 8 else {}
+    top = parameters.get("top", ["5"])[-1]
+    members = parameters.get("members", ["false"])[-1]
     if not top.isdecimal() or len(top) > 6 or int(top) < 1:
         raise bad_request(f"top is {top[:20]!r}, must be a number of classes")
     if members not in ("true", "false"):
         raise bad_request(f"members is {members[:20]!r}, must be true or false")
     if members == "true" and "members" not in model.signature.outputs:
-        raise bad_request(f"{model.signature.name} is one member: ask the ensemble for its members")
+        raise bad_request(f"{model.signature.name} is a single member. Send members=true to the ensemble.")
     return min(int(top), len(model.signature.classes)), members == "true"
 
 
 async def _pictures(
     headers: Mapping[bytes, bytes], body: bytes | bytearray, limits: Limits
 ) -> Sequence[tuple[str, bytes | bytearray]]:
-    """Names and bytes of the pictures in a body."""
+    """Return the names and bytes of the pictures in a body."""
     kind = headers.get(b"content-type", b"")
     if not kind.lower().startswith(b"multipart/form-data"):
         if not body:
-            raise bad_request("the body is empty: send a picture, or pictures as multipart/form-data")
+            raise bad_request("The body is empty. Send a picture, or pictures as multipart/form-data.")
         return [("picture", body)]
 
     async def stream() -> AsyncGenerator[bytes, None]:
@@ -85,14 +85,14 @@ async def _pictures(
             await asyncio.sleep(0)
 
     parser = MultiPartParser(Headers({"content-type": kind.decode("latin-1")}), stream(), max_files=limits.pictures)
-    parser.spool_max_size = limits.body  # the body is in memory already: nothing is written to disk
+    parser.spool_max_size = limits.body  # never spool to disk: the body is in memory already
     try:
         form = await parser.parse()
     except (MultiPartException, UnicodeDecodeError, KeyError) as error:
-        raise bad_request(f"the form cannot be read: {getattr(error, 'message', error)}") from None
+        raise bad_request(f"Cannot parse the form: {getattr(error, 'message', error)}") from None
     files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
     if not files:
-        raise HttpError(400, "the form holds no file: send pictures as files")
-    found = [(file.filename or "picture", await file.read()) for file in files]
+        raise HttpError(400, "The form contains no file. Send pictures as files.")
+    pictures = [(file.filename or "picture", await file.read()) for file in files]
     await form.close()
-    return found
+    return pictures

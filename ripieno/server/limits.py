@@ -1,4 +1,4 @@
-"""How much a server takes on at once, and the counting that holds it to that. Pure: no sockets, no clocks."""
+"""Limits of a server, and the counters that enforce them. Pure: no sockets, no clocks."""
 
 from __future__ import annotations
 
@@ -14,83 +14,83 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of a server; sizes in bytes, times in seconds."""
+    """Limits of a server; sizes in bytes, times in seconds."""
 
     body: int = 64 * MIB
-    """longest body of a request"""
+    """maximum body of a request"""
     json: int = 16 * MIB
-    """longest JSON within it, and over gRPC what is no raw contents: they grow when parsed, raw tensors do not"""
+    """maximum JSON in a body, and over gRPC all but raw contents: JSON grows when parsed, raw tensors do not"""
     headers: int = 64 * 1024
-    """longest headers of a request"""
+    """maximum headers of a request"""
     reply: int = 128 * MIB
-    """longest answer, about: what its outputs take"""
+    """maximum response, approximately: the size of its outputs"""
     samples: int = 65536
-    """samples in one request"""
+    """maximum samples in one request"""
     requests: int = 1024
-    """requests under way at once, waiting ones included; one more is answered 503"""
+    """maximum concurrent requests, including waiting ones; more are answered 503"""
     held: int = 256 * MIB
-    """bytes of bodies under way at once; likewise"""
+    """maximum bytes of concurrent bodies; more are answered 503"""
     connections: int = 1024
-    """open at once; one more is answered 503"""
+    """maximum open connections; more are answered 503"""
     pictures: int = 256
-    """pictures in one upload"""
+    """maximum pictures in one upload"""
     pixels: int = 50_000_000
-    """pixels of one picture: they are unpacked before they are made small"""
+    """maximum pixels of one picture: all are decoded before it is resized"""
     timeout: float = 30.0
-    """longest wait for an answer, then 504; a request may ask for less"""
+    """maximum wait for an answer, then 504; a request may set less"""
     body_timeout: float = 30.0
-    """longest a client may take over sending a body, then 408; who takes in no answer for as long is cut"""
+    """maximum time to send a body, then 408; a client that reads no response for as long is disconnected"""
     header_timeout: float = 10.0
-    """longest a client may take over sending a request's headers, then 408"""
+    """maximum time to send a request's headers, then 408"""
     keep_alive: float = 75.0
-    """longest an idle connection is kept"""
+    """maximum idle time of a connection"""
     grace: float = 30.0
-    """longest a stopping server waits for requests under way"""
+    """maximum wait of a stopping server for requests in flight"""
 
     def __post_init__(self) -> None:
         for name in ("timeout", "body_timeout", "header_timeout", "keep_alive", "grace"):
             check_duration(getattr(self, name), name, zero=name in ("keep_alive", "grace"))
 
     def header_seconds(self, beyond: bool) -> float:
-        """How long a client may take over its headers; one `beyond` the limit of connections has a part of it."""
+        """Return the seconds in which a client must send its headers; fewer for a connection `beyond` the limit."""
         return self.header_timeout * PROBE_SHARE if beyond else self.header_timeout
 
 
 RESERVED = 256
-"""File descriptors that are no client's: workers, files, those of connections that are just being refused."""
+"""File descriptors that are not for clients: workers, files, connections that are being refused."""
 
 
 def within_descriptors(limits: Limits, descriptors: int, protocols: int) -> Limits:
-    """`limits` with as many connections as `descriptors` suffice for; each of `protocols` ports takes so many."""
+    """Return `limits` with at most the connections that `descriptors` allow on each of `protocols` ports."""
     most = max(8, (descriptors - RESERVED) // protocols)
     return limits if limits.connections <= most else dataclasses.replace(limits, connections=most)
 
 
 PROBES = 64
-"""Connections beyond the limit that may ask for the server's health, and nothing else."""
+"""Connections beyond the limit that may query the server's health, and nothing else."""
 PROBE_SHARE = 0.1
-"""Part of the usual time in which they must do so."""
+"""Share of `header_timeout` for these connections."""
 
 
 CROSSING = 0.5
-"""Seconds that a stopping server still answers new requests on its connections: they may have been sent before."""
+"""Seconds for which a stopping server still answers new requests: they may have been sent before it stopped."""
 
 PATIENCE, LEAST_RATE = 30.0, 1 << 18
-"""Seconds, and bytes a second beyond them, in which a client must take in its answer."""
+"""Seconds to read a response, plus its size at this minimum rate in bytes per second."""
 
 
 def taking_seconds(size: int) -> float:
-    """How long a client may take over an answer of `size` bytes: it is held in memory meanwhile."""
+    """Return the seconds in which a client must read a response of `size` bytes, which occupies memory meanwhile."""
     return PATIENCE + size / LEAST_RATE
 
 
 class OpenConnections:
-    """Counts the connections that are open, those in the middle of their TLS handshake included."""
+    """Counter of open connections, including those in their TLS handshake."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.beginning: set[object] = set()
-        """accepted, some in the middle of their handshake"""
+        """accepted, perhaps still in their handshake"""
         self.begun: set[object] = set()
 
     def __len__(self) -> int:
@@ -98,25 +98,25 @@ class OpenConnections:
 
 
 class Admission:
-    """Counts requests under way and the bytes they hold; refuses with 503 what would be too many."""
+    """Counter of requests in flight and their bytes; refuses requests over the limits with 503."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.requests = 0
         self.held = 0
         self.refused: Counter[int] = Counter()
-        """refusals by status"""
+        """error responses by status"""
 
     def enter(self) -> Permit:
-        """Count one more request, for as long as the ticket's `with` block runs."""
+        """Count one more request while the permit's `with` block runs. Raises HttpError (503) over the limit."""
         if self.requests >= self.limits.requests:
-            raise HttpError(503, f"{self.requests} requests are under way, as many as are taken: try again", 1)
+            raise HttpError(503, f"Too many concurrent requests (limit {self.limits.requests}). Retry later.", 1)
         self.requests += 1
         return Permit(self)
 
 
 class Permit:
-    """One request's place among those under way."""
+    """Admission of one request; holds its share of the counters."""
 
     __slots__ = ("admission", "held")
 
@@ -125,36 +125,36 @@ class Permit:
         self.held = 0
 
     def check(self, size: int) -> None:
-        """Raise as `hold` would for `size` bytes, without counting them: what is declared may never come."""
+        """Raise as `hold` would for `size` bytes, without counting them: declared bytes may never arrive."""
         limits = self.admission.limits
         if size > limits.body:
-            raise HttpError(413, f"the body has {size} bytes or more, at most {limits.body} are taken: send less")
+            raise HttpError(413, f"The body has at least {size} bytes (limit {limits.body}). Send fewer samples.")
         self._check_room(size - self.held)
 
     def hold(self, size: int) -> None:
-        """Count `size` bytes in all for this request (not more than were counted before: nothing happens).
+        """Count `size` bytes in total for this request; a smaller size than before changes nothing.
 
-        Raises RefusedError: 413 over the limit of one body, 503 over that of all.
+        Raises HttpError: 413 over the limit of one body, 503 over the limit of all.
         """
         self.check(size)
         if size > self.held:
             self.settle(size)
 
     def expect(self, size: int) -> None:
-        """Count `size` more bytes, those of the answer. Raises RefusedError (503) over the limit of all requests."""
+        """Count `size` more bytes for the response. Raises HttpError (503) over the limit of all requests."""
         self._check_room(size)
         self.settle(self.held + size)
 
     def settle(self, size: int) -> None:
-        """Count `size` bytes instead of what was counted so far."""
+        """Replace the counted bytes of this request by `size`."""
         self.admission.held += size - self.held
         self.held = size
 
     def _check_room(self, more: int) -> None:
-        """Raise RefusedError (503) when `more` bytes are too many; what a request alone holds is not."""
+        """Raise HttpError (503) when `more` bytes exceed the limit, except for a request that is alone."""
         admission = self.admission
         if more > 0 and admission.held + more > admission.limits.held and admission.held > self.held:
-            raise HttpError(503, f"requests under way hold {admission.held} bytes: try again", 1)
+            raise HttpError(503, f"Too many bytes in flight ({admission.held}). Retry later.", 1)
 
     def __enter__(self) -> Permit:
         return self
@@ -163,7 +163,7 @@ class Permit:
         self.leave()
 
     def leave(self) -> None:
-        """Give the place back."""
+        """Release the permit."""
         self.admission.requests -= 1
         self.admission.held -= self.held
         self.held = 0

@@ -1,4 +1,4 @@
-"""The listening socket: connections are counted from the moment they are accepted, TLS handshakes included."""
+"""Listening socket that counts connections from their acceptance on, including TLS handshakes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ripieno.server.limits import PROBES, Limits, OpenConnections
 log = logging.getLogger("ripieno.server")
 
 REFUSING = 32
-"""Connections that are being refused at once; more wait to be accepted."""
+"""Maximum connections that are refused at the same time; more wait to be accepted."""
 PAUSE = 1.0
-"""Seconds without accepting when there are no file descriptors left."""
-GOODBYE = 1.0
-"""Seconds that the end of an encrypted connection may take."""
+"""Seconds without accepting when no file descriptors are left."""
+SHUTDOWN_SECONDS = 1.0
+"""Maximum seconds of the TLS shutdown of a connection."""
 
 
 class Listener:
-    """Accepts connections for protocols that `make` makes, given how many are open; encrypted where `tls` is given."""
+    """Acceptor of connections, with TLS if `tls` is given; `make` creates a protocol from the open connections."""
 
     def __init__(
         self,
@@ -45,14 +45,14 @@ class Listener:
             self._loop.add_reader(self._socket, self._accept)
 
     def _accept(self) -> None:
-        # a refused connection has its descriptor until it is closed
+        # a refused connection keeps its descriptor until it is closed
         while len(self._opened) <= self._opened.most + PROBES + REFUSING:
             try:
                 accepted, _ = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.error("No connection can be accepted: %s", error)
+                log.error("cannot accept connections: %s", error)
                 self._loop.remove_reader(self._socket)
                 self._loop.call_later(PAUSE, self._listen)
                 return
@@ -67,27 +67,27 @@ class Listener:
             task.add_done_callback(self._tasks.discard)
 
     async def _connect(self, accepted: socket.socket, protocol: Connection) -> None:
-        """Hand over a connection; a client that takes long over its handshake is cut."""
+        """Connect the protocol to the socket; a client with a slow handshake is disconnected."""
         more: dict[str, Any] = {}
         if self._tls is not None:
             seconds = self._limits.header_seconds(protocol.beyond)
-            more = {"ssl": self._tls, "ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": GOODBYE}
+            more = {"ssl": self._tls, "ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": SHUTDOWN_SECONDS}
         try:
             await self._loop.connect_accepted_socket(lambda: protocol, accepted, **more)
-        except (OSError, ssl.SSLError) as error:  # it left, or does not speak TLS as we do
-            log.debug("A connection was given up: %s", error)
+        except (OSError, ssl.SSLError) as error:  # it disconnected, or its handshake failed
+            log.debug("connection failed: %s", error)
             accepted.close()
         finally:
             self._opened.beginning.discard(protocol)
 
     def is_serving(self) -> bool:
-        """Whether connections are accepted."""
+        """Return whether connections are accepted."""
         return self._socket.fileno() >= 0
 
     async def finish(self, seconds: float) -> None:
-        """Accept the connections that wait, then close: they would be reset, and the requests they brought lost.
+        """Accept the waiting connections, then close: otherwise they would be reset, and their requests lost.
 
-        Handshakes are waited for as long as `seconds`.
+        Waits at most `seconds` for handshakes.
         """
         self._accept()
         self.close()
@@ -95,10 +95,10 @@ class Listener:
             await asyncio.wait(self._tasks, timeout=seconds)
 
     def close(self) -> None:
-        """Accept no more."""
+        """Stop accepting connections."""
         if self.is_serving():
             self._loop.remove_reader(self._socket)
         self._socket.close()
 
     async def wait_closed(self) -> None:
-        """Return at once: nothing is left to close."""
+        """Return at once: nothing remains to be closed."""

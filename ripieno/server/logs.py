@@ -1,6 +1,6 @@
-"""Structured logs: one JSON object a line, with the fields that a record brought as `extra`.
+"""Structured logs: one JSON object per line, with the fields that a record has as `extra`.
 
-Lines are written by a thread of their own: whoever reads them late, or never, must not hold up the event loop.
+A separate thread writes the lines, so that a slow or absent reader does not block the event loop.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import IO, Any
 import orjson
 
 FIELDS = ("request", "model", "samples", "status", "seconds")
-"""What a request's record brings."""
+"""Extra fields of the record of a request."""
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON: time (Unix seconds), level, logger, message, fields, and a traceback if any."""
+    """Formatter to one line of JSON: time (Unix seconds), level, logger, message, fields, and a traceback if any."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the line of a record."""
         line: dict[str, Any] = {
             "time": round(record.created, 6),
             "level": record.levelname.lower(),
@@ -38,15 +38,15 @@ class JsonFormatter(logging.Formatter):
 
 
 WAITING = 10_000
-"""Records that may wait to be written; more are dropped and counted."""
+"""Maximum unwritten records; more are dropped and counted."""
 PIECE = 4096
-"""Bytes written at once: a pipe that polls as writable has room for so many (PIPE_BUF), and the write never blocks."""
+"""Bytes written at once: a pipe that polls as writable has room for PIPE_BUF bytes, so that the write never blocks."""
 
 
 class BackgroundHandler(logging.handlers.QueueHandler):
-    """A handler whose thread writes to `stream`. It never blocks: with WAITING records unwritten it drops new ones.
+    """A handler with a thread that writes to `stream`. It never blocks: over WAITING unwritten records, it drops new.
 
-    `close` writes what waits, for at most a second.
+    `close` writes the remaining records, for at most one second.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -58,23 +58,23 @@ class BackgroundHandler(logging.handlers.QueueHandler):
         self._thread.start()
 
     def prepare(self, record: logging.LogRecord) -> Any:
-        """The line itself: what a record refers to may have changed when it is written."""
+        """Format the record now: objects that it references may change before it is written."""
         return self.format(record)
 
     def enqueue(self, record: Any) -> None:
-        """Hand over a line, or count it as dropped."""
+        """Queue a line, or count it as dropped."""
         try:
             self._lines.put_nowait(record)
         except queue.Full:
             self._dropped += 1
 
     def flush(self) -> None:
-        """Wait until what was logged is written, for at most a second."""
+        """Wait until all records are written, for at most one second."""
         with self._lines.all_tasks_done:
             self._lines.all_tasks_done.wait_for(lambda: not self._lines.unfinished_tasks, 1.0)
 
     def close(self) -> None:
-        """Write what waits, for at most a second, and end the thread."""
+        """Write the remaining records, for at most one second, and stop the thread."""
         self.flush()
         self.enqueue(None)
         super().close()
@@ -91,7 +91,7 @@ class BackgroundHandler(logging.handlers.QueueHandler):
     def _write(self, line: str) -> None:
         try:
             descriptor = self._stream.fileno()
-        except (OSError, ValueError, AttributeError):  # a stream in memory, or a closed one
+        except (OSError, ValueError, AttributeError):  # an in-memory or closed stream
             with contextlib.suppress(OSError, ValueError):
                 self._stream.write(line + "\n")
                 self._stream.flush()
@@ -100,11 +100,11 @@ class BackgroundHandler(logging.handlers.QueueHandler):
         poll = select.poll()
         poll.register(descriptor, select.POLLOUT)
         while left:
-            # by the descriptor: a thread that is stopped inside the stream's own buffer aborts the interpreter's end
+            # write to the descriptor: a thread stopped inside the stream's buffer aborts the interpreter's shutdown
             poll.poll()
             try:
                 left = left[os.write(descriptor, left[:PIECE]) :]
-            except OSError:  # the reader has left
+            except OSError:  # the reader has closed the pipe
                 return
 
 
@@ -116,7 +116,7 @@ def warn_to(stream: IO[str]) -> None:
 
 
 def log_to(stream: IO[str], level: int | str = logging.INFO) -> logging.Handler:
-    """Write the server's log to `stream` as JSON lines, requests at INFO. Returns the handler, to take it off."""
+    """Write the server's log to `stream` as JSON lines, requests at INFO. Return the handler, for its removal."""
     handler = BackgroundHandler(stream)
     handler.setFormatter(JsonFormatter())
     for name in ("ripieno", "uvicorn", "opentelemetry"):

@@ -1,7 +1,7 @@
-"""The bundles of a server: opened at the start, exchanged while it answers, closed at the end.
+"""Model repository of a server: opens bundles at the start, reloads them while it serves, closes them at the end.
 
-An exchange loads the new engine beside the old one, hands requests to it from then on, and closes the old one when its
-last request is answered: none fails. A bundle that cannot be loaded leaves the old engine where it is.
+A reload loads the new engine while the old one serves, sends new requests to it from then on, and closes the old one
+after its last request: no request fails. When a bundle cannot be loaded, the old engine continues to serve.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("ripieno.server")
 
 ModelSource: TypeAlias = str | Path | Bundle | EngineProtocol
-"""A bundle's folder, a bundle, or an engine, which is then its owner's to close."""
+"""A bundle's folder, a bundle, or an engine, which the caller must close."""
 ModelSources: TypeAlias = ModelSource | Mapping[str, ModelSource]
-"""One bundle, the model `ensemble`, or several by the names of their models."""
+"""One bundle, served as the model `ensemble`, or several by the names of their models."""
 
 WARM_UP_SECONDS = 60.0
-"""Seconds within which an engine must answer one sample before it takes over."""
+"""Seconds within which a new engine must predict one sample before it serves requests."""
 BASE_BYTES = 96 << 20
-"""What an engine takes beside its networks: the runtime and the ring."""
+"""Memory of an engine without its networks: the runtime and the ring."""
 
 
 class ModelRepository:
-    """Opens, exchanges and closes engines; `models` says what they answer."""
+    """Repository that opens, reloads and closes engines; `models` has the models they serve."""
 
     def __init__(self, sources: ModelSources, isolation: str, max_samples: int, trusted: Sequence[str] = ()) -> None:
         self.isolation = isolation
@@ -54,14 +54,14 @@ class ModelRepository:
         self.sources = dict(sources) if isinstance(sources, Mapping) else {ENSEMBLE: sources}
         self._opened: list[EngineProtocol] = []
         self._copies: dict[int, Scratch] = {}
-        """folders with the files that each of our engines began with, by its `id`"""
-        self._turn = asyncio.Lock()
+        """folders with copies of the files of each opened engine, by its `id`"""
+        self._reloading = asyncio.Lock()
         self._waiting: dict[str | None, asyncio.Future[bool]] = {}
-        """exchanges that have not begun, by the model they are for"""
+        """reloads that have not begun, by the name of their model"""
         self._closed = False
         if not self.sources or not all(_is_name(name) for name in self.sources):
             names = ", ".join(map(repr, self.sources)) or "none"
-            raise RipienoError(f"model names are {names}, must be letters, digits, '-' and '_', at least one")
+            raise RipienoError(f"model names are {names}, must be one or more, of letters, digits, '-' and '_'")
         try:
             for name, source in self.sources.items():
                 self.models.register(self._open(source, name), name)
@@ -70,39 +70,39 @@ class ModelRepository:
             raise
 
     def _open(self, source: ModelSource, name: str) -> EngineProtocol:
-        """An engine that answers as the model `name`.
+        """Open the engine of the model `name`.
 
-        Raises RipienoError when it cannot be loaded, would not fit in memory, or has names that are taken.
+        Raises RipienoError when it cannot be loaded, does not fit in memory, or has model names that are in use.
         """
         if not isinstance(source, (str, Path, Bundle)):
             return source
         bundle = source if isinstance(source, Bundle) else read_bundle(os.path.realpath(source))
-        self.models.signatures_of(bundle, name)  # refused before it is loaded
+        self.models.signatures_of(bundle, name)  # raises before the engine is loaded
         check_memory(bundle, free_bytes())
         from ripieno.engine import Engine
 
-        isolation = cast("Isolation", self.isolation)  # the engine says itself what others there are
+        isolation = cast("Isolation", self.isolation)  # the engine validates it
         copy = copy_models(bundle)
         try:
-            own = bundle if copy is None else dataclasses.replace(bundle, path=copy.path)
-            engine = Engine(own, isolation=isolation, trusted=self.trusted)
+            copied = bundle if copy is None else dataclasses.replace(bundle, path=copy.path)
+            engine = Engine(copied, isolation=isolation, trusted=self.trusted)
         except BaseException as error:
             if copy is None:
                 raise
             copy.remove()
-            if isinstance(error, EngineError):  # its user knows the bundle's folder, not that of the copies
+            if isinstance(error, EngineError):  # the user knows the bundle's folder, not the copy's
                 raise EngineError(str(error).replace(str(copy.path), str(bundle.path))) from error
             raise
         self._opened.append(engine)
         if copy is not None:
             self._copies[id(engine)] = copy
-        if self._closed:  # meanwhile
+        if self._closed:  # while the engine was loaded
             self._close(engine)
             raise EngineError("The server stopped while the bundle was loaded.")
         return engine
 
     def _open_and_warm_up(self, source: ModelSource, name: str) -> EngineProtocol:
-        """As `_open`, and the engine has answered once: one that is loaded may yet answer nothing."""
+        """Open an engine and predict once: a loaded engine may still fail to predict. Raises as `_open`."""
         engine = self._open(source, name)
         try:
             warm_up(engine)
@@ -119,10 +119,10 @@ class ModelRepository:
                 copy.remove()
 
     async def reload(self, name: str | None = None) -> bool:
-        """Load the bundles (or the one of the model `name`) again from where they came, and answer with them.
+        """Reload all bundles, or the bundle of the model `name`, from their original locations.
 
-        False when one could not be loaded: the log says why, and the old one goes on. Who asks while another exchange
-        waits for its turn shares that one.
+        Return False when a reload fails: the reason is logged, and the old engine continues to serve. A call while
+        another reload of the same model waits shares that one.
         """
         waiting = self._waiting.get(name)
         if waiting is None:
@@ -130,39 +130,39 @@ class ModelRepository:
         return await asyncio.shield(waiting)
 
     async def _reload_in_turn(self, name: str | None) -> bool:
-        async with self._turn:
-            del self._waiting[name]  # what is written from here on may come too late for this one
-            chosen = [model for model in self.sources if name in (None, model)]
-            return all([await self._reload(model) for model in chosen])
+        async with self._reloading:
+            del self._waiting[name]  # this reload may miss files written from here on
+            models = [model for model in self.sources if name in (None, model)]
+            return all([await self._reload(model) for model in models])
 
     async def _reload(self, model: str) -> bool:
         source = self.sources[model]
         if not isinstance(source, (str, Path, Bundle)):
-            log.warning("%s was given as an engine, which cannot be loaded again", model)
+            log.warning("cannot reload model %s: it was passed as an engine, not as a bundle", model)
             return False
-        given = source.path if isinstance(source, Bundle) else source
+        path = source.path if isinstance(source, Bundle) else source
         try:
-            engine = await in_daemon_thread(self._open_and_warm_up, given, model)
+            engine = await in_daemon_thread(self._open_and_warm_up, path, model)
             before = self.models.register(engine, model)
         except RipienoError as error:
-            log.error("%s was not exchanged, the old bundle goes on: %s", model, error)
+            log.error("reload of model %s failed; still serving the previous version: %s", model, error)
             return False
         except Exception as error:
-            log.exception("%s was not exchanged, the old bundle goes on: %s", model, describe(error))
+            log.exception("reload of model %s failed; still serving the previous version: %s", model, describe(error))
             return False
-        log.info("%s was exchanged for the bundle at %s", model, given)
+        log.info("reloaded model %s from %s", model, path)
         if before is not None:
             await self._unload(before)
         return True
 
-    async def _unload(self, line: AsyncEngine) -> None:
-        """Close an engine that gets no new requests, once its last is answered."""
-        while line.users:
+    async def _unload(self, replaced: AsyncEngine) -> None:
+        """Close an engine that receives no new requests, after its last request."""
+        while replaced.users:
             await asyncio.sleep(0.02)
         try:
-            await asyncio.to_thread(self._close, line.engine)
+            await asyncio.to_thread(self._close, replaced.engine)
         except Exception:
-            log.exception("The engine that was exchanged for another could not be closed.")
+            log.exception("cannot close the replaced engine")
 
     def close(self) -> None:
         """Close the engines that were opened here."""
@@ -176,9 +176,9 @@ def _is_name(name: str) -> bool:
 
 
 def copy_models(bundle: Bundle) -> Scratch | None:
-    """Copy a bundle's networks to a folder of their own; None, with a warning, where there is no room for it.
+    """Copy a bundle's networks to a separate folder; return None, with a warning, if they cannot be copied.
 
-    A worker that starts again must load what its engine began with, whatever is written over the bundle meanwhile.
+    A restarted worker must load the files that its engine started with, even if the bundle was overwritten meanwhile.
     """
     copy = None
     try:
@@ -191,29 +191,29 @@ def copy_models(bundle: Bundle) -> Scratch | None:
         if copy is not None:
             copy.remove()
         log.warning(
-            "A worker that restarts after %s was changed will fail: its files cannot be copied (%s)", bundle.path, error
+            "cannot copy the files of %s (%s); workers that restart after it has changed will fail", bundle.path, error
         )
         return None
     return copy
 
 
 def warm_up(engine: EngineProtocol) -> None:
-    """Ask an engine about one blank sample. Raises EngineError when it does not answer, or not with finite numbers."""
+    """Predict one blank sample. Raises EngineError when the engine does not answer, or not with finite numbers."""
     bundle = engine.bundle
     blank = np.zeros((1, *bundle.input.shape), bundle.input.dtype)
     try:
         engine.submit(blank, timeout=WARM_UP_SECONDS).result(WARM_UP_SECONDS)
     except TimeoutError:
-        raise EngineError(f"it did not answer one sample within {WARM_UP_SECONDS:g} s") from None
+        raise EngineError(f"the engine did not predict one sample within {WARM_UP_SECONDS:g} s") from None
 
 
 def needed_bytes(bundle: Bundle) -> int:
-    """About what a bundle's engine takes: each network's file twice (as read, and as laid out to run), and the base."""
+    """Estimate the memory of a bundle's engine: the base, plus twice each network's file (as read, and as loaded)."""
     return BASE_BYTES + sum(2 * model_path(bundle, m).stat().st_size for m in bundle.ensemble.members)
 
 
 def free_bytes() -> int:
-    """Memory this process can still have: the machine's, or its control group's where that is less."""
+    """Return the memory available to this process: the machine's, or its control group's if that is less."""
     free = int(psutil.virtual_memory().available)
     try:
         group = Path("/sys/fs/cgroup")
@@ -221,15 +221,15 @@ def free_bytes() -> int:
         if most != "max":
             free = min(free, int(most) - int((group / "memory.current").read_text()))
     except (OSError, ValueError):
-        pass  # no control groups of version 2 here
+        pass  # no control groups of version 2 on this machine
     return free
 
 
 def check_memory(bundle: Bundle, free: int) -> None:
-    """Raises RipienoError when a bundle's engine would take more than `free` bytes on the processor's devices."""
+    """Raise RipienoError when a bundle's engine needs more than `free` bytes on the CPU devices."""
     needed = needed_bytes(bundle)
     if needed > free:
         raise RipienoError(
-            f"{bundle.path} needs about {needed >> 20} MiB, {max(free, 0) >> 20} MiB are free: "
-            "serve fewer bundles, or select under a smaller budget"
+            f"{bundle.path} needs about {needed >> 20} MiB, {max(free, 0) >> 20} MiB are free. "
+            "Serve fewer bundles, or select under a smaller budget."
         )

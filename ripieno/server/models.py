@@ -1,4 +1,4 @@
-"""The models a server offers: ensembles, and each of their members alone."""
+"""Models of a server: ensembles, and each of their members alone."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Model:
-    """A model by its name: an ensemble, or one member of it."""
+    """A named model: an ensemble, or one of its members."""
 
     signature: ModelSignature
     engine: AsyncEngine
     member: tuple[str, ...] | None = None
-    """the member asked alone; None for the ensemble"""
+    """the single member; None for the ensemble"""
     stats: ServedModelStats = field(default_factory=ServedModelStats)
 
     async def answer(self, request: InferenceRequest, timeout: float) -> Answer:
-        """Ask the engine for at most `timeout` seconds, or less if the request says so, and count it.
+        """Predict within `timeout` seconds, or within the request's shorter timeout, and count the request.
 
-        Raises RefusedError as `Line.ask`.
+        Raises HttpError as `AsyncEngine.infer`.
         """
         start = time.perf_counter()
         names = {w.name for w in request.outputs}
@@ -55,25 +55,25 @@ class Model:
         return answer
 
     def submit(self, request: InferenceRequest) -> Future[Answer]:
-        """Ask the engine without waiting for room or an answer, and count nothing. Raises as the engine's `submit`."""
+        """Submit to the engine without waiting for room, and count nothing. Raises as the engine's `submit`."""
         names = {w.name for w in request.outputs}
-        asked = self._members(request)
+        members = self._members(request)
         return self.engine.engine.submit(
-            request.images, asked, spread="spread" in names, each="members" in names, block=False
+            request.images, members, spread="spread" in names, each="members" in names, block=False
         )
 
     def _members(self, request: InferenceRequest) -> tuple[str, ...] | None:
-        """Whom a request asks; one that names all members (`cascade: false`) asks them all at once, not in turn."""
+        """Return the members to submit to; `cascade: false` names all members, which disables early exit."""
         whole = self.member is None and request.parameters.get("cascade") is False
         return self.signature.members if whole else self.member
 
     def statistics(self) -> dict[str, object]:
-        """`GET /v2/models/M/stats`."""
+        """Return the document of `GET /v2/models/M/stats`."""
         return self.stats.statistics(self.signature.name, VERSION)
 
 
 class Models:
-    """All models of a server by name. An engine can be exchanged for another while requests are under way."""
+    """All models of a server by name. An engine can be replaced while requests are in flight."""
 
     def __init__(self, max_samples: int) -> None:
         self.max_samples = max_samples
@@ -81,60 +81,61 @@ class Models:
         self.engines: dict[str, AsyncEngine] = {}
         """by the name of the ensemble"""
         self.by_path: dict[bytes, str] = {}
-        """names of models by the path that has them infer"""
+        """names of models by the path of their inference endpoint"""
 
     def register(self, engine: EngineProtocol, name: str = ENSEMBLE) -> AsyncEngine | None:
-        """Offer an engine's ensemble as `name`, from the next request on.
+        """Serve an engine's ensemble as `name`, from the next request on.
 
-        Members are offered by their ids, and as `name.ID` where the ensemble is not the default one. Returns the line
-        that it replaced, which may still hold requests. Raises RipienoError as `offered`.
+        Members are served by their ids, and as `name.ID` if the ensemble is not the default one. Returns the engine
+        that it replaced, which may still have requests. Raises RipienoError as `signatures_of`.
         """
-        made = self.signatures_of(engine.bundle, name)
-        before, line = self.engines.get(name), AsyncEngine(engine)
-        kept = {n: m for n, m in self.by_name.items() if m.engine is not before}
-        for signature in made:
-            tally = self.by_name[signature.name].stats if signature.name in self.by_name else ServedModelStats()
-            kept[signature.name] = Model(signature, line, None if signature.name == name else signature.members, tally)
-        self.by_name, self.engines = kept, {**self.engines, name: line}
-        self.by_path = {f"/v2/models/{one}/infer".encode(): one for one in kept}
-        return before
+        added_signatures = self.signatures_of(engine.bundle, name)
+        replaced, added = self.engines.get(name), AsyncEngine(engine)
+        models = {n: m for n, m in self.by_name.items() if m.engine is not replaced}
+        for signature in added_signatures:
+            stats = self.by_name[signature.name].stats if signature.name in self.by_name else ServedModelStats()
+            member = None if signature.name == name else signature.members
+            models[signature.name] = Model(signature, added, member, stats)
+        self.by_name, self.engines = models, {**self.engines, name: added}
+        self.by_path = {f"/v2/models/{model}/infer".encode(): model for model in models}
+        return replaced
 
     def signatures_of(self, bundle: Bundle, name: str) -> list[ModelSignature]:
-        """What `bundle` would offer as `name`: its ensemble and its members.
+        """Return the signatures that `bundle` would have as `name`: its ensemble and its members.
 
-        Raises RipienoError when two models would have one name: a member's may be that of an ensemble.
+        Raises RipienoError when two models would have the same name: a member may be named like an ensemble.
         """
-        made = signatures(bundle, prefix="" if name == ENSEMBLE else name, max_samples=self.max_samples)
+        added = signatures(bundle, prefix="" if name == ENSEMBLE else name, max_samples=self.max_samples)
         others = [n for n, m in self.by_name.items() if m.engine is not self.engines.get(name)]
-        for again, count in Counter([*others, *(s.name for s in made)]).items():
+        for duplicate, count in Counter([*others, *(s.name for s in added)]).items():
             if count > 1:
                 raise RipienoError(
-                    f"two models would be called {again!r}, one of them of {bundle.path}: "
-                    "serve the bundle as NAME=FOLDER, by another NAME"
+                    f"Duplicate model name {duplicate!r}, from {bundle.path}. Serve the bundle as NAME=FOLDER, "
+                    "with another NAME."
                 )
-        return made
+        return added
 
     def ready(self) -> bool:
-        """Whether every engine answers."""
-        return bool(self.engines) and all(line.engine.ready for line in self.engines.values())
+        """Return whether every engine is ready."""
+        return bool(self.engines) and all(served.engine.ready for served in self.engines.values())
 
     def readiness(self) -> Mapping[str, bool]:
-        """Whether each model is ready."""
+        """Return for each model whether it is ready."""
         return {name: model.engine.engine.ready for name, model in self.by_name.items()}
 
     def find(self, name: str, version: str = VERSION) -> Model:
-        """A model. Raises RefusedError (404) that says which there are."""
+        """Return a model. Raises HttpError (404) that lists the available models."""
         model = self.by_name.get(name)
         if model is None:
             known = ", ".join(list(self.by_name)[:8])
-            raise HttpError(404, f"no model {name[:80]!r}; there are: {known}")
+            raise HttpError(404, f"Not found: model {name[:80]!r}. Available models: {known}.")
         if version not in (VERSION, ""):
-            raise HttpError(404, f"model {name!r} has version {VERSION} only, not {version[:20]!r}")
+            raise HttpError(404, f"Not found: version {version[:20]!r} of model {name!r}. Use version {VERSION}.")
         return model
 
     @contextmanager
     def acquire(self, name: str, version: str = VERSION) -> Iterator[Model]:
-        """A model whose engine stays open while the block runs. Raises RefusedError as `find`."""
+        """Keep the engine of a model open while the block runs; yield the model. Raises HttpError as `find`."""
         model = self.find(name, version)
         model.engine.users += 1
         try:

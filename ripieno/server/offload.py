@@ -1,4 +1,4 @@
-"""Work that would hold up the event loop, done in a thread beside it."""
+"""Threads for work that would block the event loop."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 AT_ONCE = 1 << 17
-"""Bytes that are read or written within the loop itself: some milliseconds of work at most."""
+"""Bytes that are encoded or decoded in the loop itself: some milliseconds of work at most."""
 
 
 WORKER = ThreadPoolExecutor(1, thread_name_prefix="ripieno-codec")
-"""One at a time, whoever asks: each may take some times the memory of what it reads or writes, and two would only pass
-the interpreter's lock to and fro."""
+"""One call at a time in total: each may need a multiple of the memory of its data, and two would only contend for the
+interpreter's lock."""
 
 
 async def run_in_worker(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call `function` in a thread when its work is about `size` bytes and that is long, else here and now.
+    """Call `function` in a thread if its data has more than `AT_ONCE` of about `size` bytes, otherwise directly.
 
-    The function must give way itself: work in C that keeps the interpreter's lock holds up the loop from any thread.
+    The function itself must release the interpreter's lock: C code that keeps it blocks the loop from any thread.
     """
     if size <= AT_ONCE:
         return function(*args, **kwargs)
@@ -35,25 +35,25 @@ async def run_in_worker(size: int, function: Callable[P, T], *args: P.args, **kw
 
 
 async def in_daemon_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call `function` in a thread of its own, for which the end of the process does not wait."""
+    """Call `function` in a separate thread, for which the end of the process does not wait."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def settle(say: Callable[[Any], None], value: Any) -> None:
-        if not future.done():  # who waited may have given up
-            say(value)
+    def settle(setter: Callable[[Any], None], value: Any) -> None:
+        if not future.done():  # the caller may have been cancelled
+            setter(value)
 
-    def tell(say: Callable[[Any], None], value: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, say, value)
+    def settle_soon(setter: Callable[[Any], None], value: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, setter, value)
 
     def run() -> None:
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            tell(future.set_exception, error)
+            settle_soon(future.set_exception, error)
         else:
-            tell(future.set_result, result)
+            settle_soon(future.set_result, result)
 
-    threading.Thread(target=run, name="ripieno-exchange", daemon=True).start()
+    threading.Thread(target=run, name="ripieno-reload", daemon=True).start()
     return await future

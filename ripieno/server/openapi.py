@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: the HTTP interface in OpenAPI 3.1, for those who make clients or test servers by it. Pure."""
+"""`GET /openapi.json`: the HTTP API in OpenAPI 3.1, for client generators and test tools. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from ripieno.server.signature import INPUT, ModelSignature
 
 Document = dict[str, Any]
 
-WORDS = {
-    "400": "No request that this model can answer.",
-    "401": "No token, where one is asked for.",
-    "403": "Bundles are not exchanged over the network here.",
-    "404": "No such model or path.",
-    "405": "The path is there, the method is not.",
-    "408": "The client took too long.",
-    "413": "The body, its JSON or a picture is too large.",
-    "415": "No picture, or an encoding that is not read.",
-    "431": "The headers are too long.",
-    "500": "A mistake of the server, or members that died over this request.",
-    "503": "As many requests are under way as are taken: try again.",
-    "504": "No answer in time.",
+DESCRIPTIONS = {
+    "400": "Bad request: invalid, or does not match the model's inputs and outputs.",
+    "401": "Unauthorized: the token is missing or wrong.",
+    "403": "Forbidden: model reload over HTTP is disabled.",
+    "404": "Not found: no such model or path.",
+    "405": "Method not allowed at this path.",
+    "408": "Request timeout: the client was too slow.",
+    "413": "Content too large: the body, its JSON or a picture.",
+    "415": "Unsupported media type: not a picture, or an unsupported encoding.",
+    "431": "Request header fields too large.",
+    "500": "Internal server error, or the request crashed members.",
+    "503": "Too many concurrent requests. Retry later.",
+    "504": "Timeout: no answer in time.",
 }
 ANY = ("400", "401", "404", "405", "408", "413", "431", "503")
-ASKED = (*ANY, "415", "500", "504")
+PREDICTION_ERRORS = (*ANY, "415", "500", "504")
 _JSON = "application/json"
 _ANYTHING: Document = {"schema": {"type": "string", "format": "binary"}}
 _PARAMETERS: Document = {
@@ -65,38 +65,42 @@ _SCHEMAS: Document = {
 
 
 def openapi(models: Mapping[str, ModelSignature], version: str, token: bool) -> Document:
-    """The document for a server of `models`; with a `token`, requests must carry one."""
+    """Return the document for a server of `models`; with `token`, requests must carry a token."""
     named: Document = {"name": "model", "in": "path", "required": True, "schema": {"enum": list(models)}}
     first = next(iter(models.values()))
     model = "/v2/models/{model}"
     paths: Document = {
-        "/v2": {"get": _get("The server.")},
-        "/v2/health/live": {"get": _get("Whether the server lives.")},
-        "/v2/health/ready": {"get": _get("Whether requests are answered.")},
-        "/v2/models/stats": {"get": _get("What all models did.")},
+        "/v2": {"get": _get("Server metadata.")},
+        "/v2/health/live": {"get": _get("Liveness of the server.")},
+        "/v2/health/ready": {"get": _get("Readiness of the server.")},
+        "/v2/models/stats": {"get": _get("Statistics of all models.")},
         "/v2/repository/index": {"post": _index()},
         "/v2/repository/models/{model}/load": {
             "parameters": [named],
             "post": {
-                **_get("Load a bundle again from where it came."),
+                **_get("Reload a bundle from its folder."),
                 "responses": _responses({}, (*ANY, "403", "500")),
             },
         },
-        model: {"parameters": [named], "get": _get("A model's inputs and outputs.")},
-        f"{model}/ready": {"parameters": [named], "get": _get("Whether a model answers.")},
-        f"{model}/config": {"parameters": [named], "get": _get("As much of Triton's configuration as clients read.")},
-        f"{model}/stats": {"parameters": [named], "get": _get("What a model did.")},
+        model: {"parameters": [named], "get": _get("Inputs and outputs of a model.")},
+        f"{model}/ready": {"parameters": [named], "get": _get("Readiness of a model.")},
+        f"{model}/config": {"parameters": [named], "get": _get("Triton model configuration: the fields clients read.")},
+        f"{model}/stats": {"parameters": [named], "get": _get("Statistics of a model.")},
         f"{model}/infer": {"parameters": [named], "post": _infer(first, models)},
         f"{model}/images": {"parameters": [named], "post": _pictures()},
         "/predict": {"post": _pictures()},
-        "/overview": {"get": _get("What `ripieno top` shows.")},
-        "/metrics": {"get": _get("Counts for Prometheus.", "text/plain")},
+        "/overview": {"get": _get("Data of `ripieno top`.")},
+        "/metrics": {"get": _get("Prometheus metrics.", "text/plain")},
         "/openapi.json": {"get": _get("This document.")},
-        "/": {"get": _get("A page to drop pictures on.", "text/html")},
+        "/": {"get": _get("Demo page for picture uploads.", "text/html")},
     }
     document: Document = {
         "openapi": "3.1.0",
-        "info": {"title": "ripieno", "version": version, "summary": "An ensemble by the Open Inference Protocol v2."},
+        "info": {
+            "title": "ripieno",
+            "version": version,
+            "summary": "Ensemble inference with the Open Inference Protocol v2.",
+        },
         "paths": paths,
         "components": {"schemas": _SCHEMAS},
     }
@@ -127,7 +131,7 @@ def _infer(first: ModelSignature, models: Mapping[str, ModelSignature]) -> Docum
         },
     }
     outputs = list(dict.fromkeys(output for signature in models.values() for output in signature.outputs))
-    wanted: Document = {
+    requested: Document = {
         "type": "object",
         "required": ["name"],
         "properties": {"name": {"enum": outputs}, "parameters": _PARAMETERS},
@@ -138,43 +142,43 @@ def _infer(first: ModelSignature, models: Mapping[str, ModelSignature]) -> Docum
         "properties": {
             "id": {"type": "string"},
             "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": tensor},
-            "outputs": {"type": "array", "items": wanted},
+            "outputs": {"type": "array", "items": requested},
             "parameters": _PARAMETERS,
         },
     }
     length: Document = {
         "name": "Inference-Header-Content-Length",
         "in": "header",
-        "description": "Bytes of the JSON, which raw tensors follow; 0 for a body that is nothing but samples.",
+        "description": "Bytes of the JSON, which raw tensors follow; 0 for a body of samples only.",
         "schema": {"type": "integer", "minimum": 0},
     }
     answer = {_JSON: {"schema": {"$ref": "#/components/schemas/Answer"}}, "application/octet-stream": _ANYTHING}
     return {
-        "summary": "Ask a model.",
+        "summary": "Run inference.",
         "parameters": [length],
         "requestBody": {
             "required": True,
             "content": {_JSON: {"schema": request}, "application/octet-stream": _ANYTHING},
         },
-        "responses": _responses(answer, ASKED),
+        "responses": _responses(answer, PREDICTION_ERRORS),
     }
 
 
 def _pictures() -> Document:
-    said = [
+    query = [
         {"name": "top", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 999999}},
         {"name": "members", "in": "query", "schema": {"enum": ["true", "false"]}},
     ]
     kinds = ("image/jpeg", "image/png", "image/webp")
     form = {"schema": {"type": "object", "properties": {"picture": {"type": "string", "format": "binary"}}}}
     return {
-        "summary": "Ask about pictures: class names with probabilities.",
-        "parameters": said,
+        "summary": "Classify pictures: class names with probabilities.",
+        "parameters": query,
         "requestBody": {
             "required": True,
             "content": {**dict.fromkeys(kinds, _ANYTHING), "multipart/form-data": form},
         },
-        "responses": _responses({_JSON: {"schema": _PREDICTIONS}}, ASKED),
+        "responses": _responses({_JSON: {"schema": _PREDICTIONS}}, PREDICTION_ERRORS),
     }
 
 
@@ -187,10 +191,10 @@ def _index() -> Document:
     fields = ("name", "version", "state", "reason")
     listed = {"type": "object", "required": fields, "properties": {field: {"type": "string"} for field in fields}}
     answer = {_JSON: {"schema": {"type": "array", "items": listed}}}
-    return {"summary": "The models there are.", "responses": _responses(answer, ANY)}
+    return {"summary": "List the models.", "responses": _responses(answer, ANY)}
 
 
-def _responses(content: Document, refusals: Sequence[str]) -> Document:
-    refused = {_JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
-    answered: Document = {"description": "The answer.", **({"content": content} if content else {})}
-    return {"200": answered, **{s: {"description": WORDS[s], "content": refused} for s in sorted(set(refusals))}}
+def _responses(content: Document, errors: Sequence[str]) -> Document:
+    error = {_JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
+    success: Document = {"description": "The response.", **({"content": content} if content else {})}
+    return {"200": success, **{s: {"description": DESCRIPTIONS[s], "content": error} for s in sorted(set(errors))}}

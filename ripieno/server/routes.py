@@ -1,4 +1,4 @@
-"""Which path is answered by what; the documents of the protocol."""
+"""Routes of the HTTP server, and the protocol's documents."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; connect-src 'self'"
 )
-"""The page loads nothing from anywhere, and shows only what was dropped on it."""
+"""Content security policy of the page: it loads nothing, and shows only uploaded pictures."""
 
 
 class _Raw:
-    """An ASGI endpoint for a route: what is not a function Starlette hands the bare request."""
+    """An ASGI endpoint for a route: Starlette passes the ASGI arguments to endpoints that are not functions."""
 
     def __init__(self, answer: Callable[[Scope, Receive, Send], Any]) -> None:
         self.answer = answer
@@ -39,25 +39,25 @@ class _Raw:
         await self.answer(scope, receive, send)
 
 
-def routes(door: InferenceApp) -> list[Route]:
-    """Every path that `door` answers."""
-    models = door.models
+def routes(app: InferenceApp) -> list[Route]:
+    """Return the routes of `app`."""
+    models = app.models
 
     def ready(request: Request) -> Any:
         path = request.path_params
-        up = door.is_ready(path["model"], path.get("version", signature.VERSION)) if "model" in path else door.ready()
+        up = app.is_ready(path["model"], path.get("version", signature.VERSION)) if "model" in path else app.ready()
         if not up:
-            raise HttpError(503, "Not ready: the server is stopping, or a worker is not up.", 1)
+            raise HttpError(503, "Not ready: the server is stopping, or a worker is not running.", 1)
         return {"ready": True}
 
     def of_model(build: Callable[[Model], Any]) -> Callable[[Request], Any]:
-        return lambda request: build(_model(door, request))
+        return lambda request: build(_model(app, request))
 
     per_model = []
     for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         per_model += [
-            Route(f"{model}/infer", _Raw(door.infer), methods=["POST"]),
-            Route(f"{model}/images", _Raw(door.pictures), methods=["POST"]),
+            Route(f"{model}/infer", _Raw(app.infer), methods=["POST"]),
+            Route(f"{model}/images", _Raw(app.pictures), methods=["POST"]),
             _get(f"{model}/ready", ready),
             _get(f"{model}/config", of_model(lambda m: signature.model_config(m.signature))),
             _get(f"{model}/stats", of_model(lambda m: {"model_stats": [m.statistics()]})),
@@ -70,11 +70,11 @@ def routes(door: InferenceApp) -> list[Route]:
         _get("/v2/health/ready", ready),
         _get("/v2", lambda _: signature.server_metadata(__version__)),
         _post("/v2/repository/index", lambda _: signature.repository_index(models.readiness())),
-        Route("/v2/repository/models/{model}/load", _Loading(door), methods=["POST"]),
-        Route("/predict", _Raw(door.pictures), methods=["POST"]),
-        Route("/metrics", _Raw(door.show_metrics), methods=["GET"]),
-        _get("/openapi.json", lambda _: _described(door)),
-        _get("/overview", lambda _: overview(door)),
+        Route("/v2/repository/models/{model}/load", _Loading(app), methods=["POST"]),
+        Route("/predict", _Raw(app.pictures), methods=["POST"]),
+        Route("/metrics", _Raw(app.show_metrics), methods=["GET"]),
+        _get("/openapi.json", lambda _: _openapi(app)),
+        _get("/overview", lambda _: overview(app)),
         Route("/", _page, methods=["GET"]),
     ]
 
@@ -94,52 +94,54 @@ def _post(path: str, build: Callable[[Request], Any]) -> Route:
     return Route(path, _document(build), methods=["POST"])
 
 
-def _model(door: InferenceApp, request: Request) -> Model:
-    return door.models.find(request.path_params["model"], request.path_params.get("version", signature.VERSION))
+def _model(app: InferenceApp, request: Request) -> Model:
+    return app.models.find(request.path_params["model"], request.path_params.get("version", signature.VERSION))
 
 
 class _Loading:
-    """`POST /v2/repository/models/M/load`: the same bundle again, from where it came; nothing else can be named."""
+    """Endpoint of `POST /v2/repository/models/M/load`: reload a bundle from its folder; no other can be given."""
 
-    def __init__(self, door: InferenceApp) -> None:
-        self.door = door
+    def __init__(self, app: InferenceApp) -> None:
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = scope["path_params"]["model"]
-        if not self.door.reload:
-            raise HttpError(403, "bundles are not exchanged over the network here: start the server with reload=True")
-        if name not in self.door.models.engines:
-            raise HttpError(404, f"no bundle {name[:80]!r}; there are: {', '.join(self.door.models.engines)}")
+        if not self.app.reload:
+            raise HttpError(403, "Model reload over HTTP is disabled. Start the server with reload=True.")
+        if name not in self.app.models.engines:
+            known = ", ".join(self.app.models.engines)
+            raise HttpError(404, f"Not found: bundle {name[:80]!r}. Available bundles: {known}.")
         await self._check_body(scope, receive)
-        if not await self.door.house.reload(name):
-            raise HttpError(500, f"{name} could not be loaded again, the old bundle goes on: see the server's log")
+        if not await self.app.repository.reload(name):
+            raise HttpError(500, f"Reload of {name} failed; still serving the previous version. See the server's log.")
         await Response(b"{}", media_type="application/json")(scope, receive, send)
 
     async def _check_body(self, scope: Scope, receive: Receive) -> None:
-        """Refuse parameters (Triton's override of the configuration or of files): what is loaded is the folder."""
-        with self.door.admission.enter() as ticket:
-            body, _ = await read_body(scope, receive, ticket, self.door.limits)
+        """Refuse parameters (Triton's override of the configuration or of files): the bundle's folder is loaded."""
+        with self.app.admission.enter() as permit:
+            body, _ = await read_body(scope, receive, permit, self.app.limits)
         try:
-            said = msgspec.json.decode(body or b"null", type=_LoadRequest | None)
+            request = msgspec.json.decode(body or b"null", type=_LoadRequest | None)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise bad_request(f"The body of a load cannot be read ({error}). Send none, or {{}}.") from None
-        named = [name for name, value in ((said and said.parameters) or {}).items() if value is not None]
-        if named:
-            names = ", ".join(map(repr, named[:4]))
+            raise bad_request(f"Cannot parse the body of the load request ({error}). Send none, or {{}}.") from None
+        parameters = (request and request.parameters) or {}
+        unsupported = [name for name, value in parameters.items() if value is not None]
+        if unsupported:
+            names = ", ".join(map(repr, unsupported[:4]))
             raise bad_request(
-                f"Cannot load with the parameters {names[:120]}: the bundle's own folder is loaded. Send none."
+                f"Unsupported load parameters {names[:120]}: the bundle is loaded from its folder. Send none."
             )
 
 
 class _LoadRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """What a client may say about a load."""
+    """The body of a load request."""
 
     parameters: dict[str, Any] | None = None
 
 
-def _described(door: InferenceApp) -> dict[str, Any]:
-    signatures = {name: model.signature for name, model in door.models.by_name.items()}
-    return openapi(signatures, __version__, door.token is not None)
+def _openapi(app: InferenceApp) -> dict[str, Any]:
+    signatures = {name: model.signature for name, model in app.models.by_name.items()}
+    return openapi(signatures, __version__, app.token is not None)
 
 
 async def _page(_: Request) -> Response:
@@ -148,8 +150,9 @@ async def _page(_: Request) -> Response:
     return Response(page, media_type="text/html", headers=headers)
 
 
-def overview(door: InferenceApp) -> dict[str, Any]:
-    """`GET /overview`: what `ripieno top` shows: per model counts and quantiles, per bundle lanes and members."""
+def overview(app: InferenceApp) -> dict[str, Any]:
+    """Return the data of `GET /overview`, for `ripieno top`: counts and quantiles per model, workers and members per
+    bundle."""
     models = {
         name: {
             "requests": model.stats.requests,
@@ -159,18 +162,18 @@ def overview(door: InferenceApp) -> dict[str, Any]:
             "p50": model.stats.seconds.quantile(0.5),
             "p99": model.stats.seconds.quantile(0.99),
         }
-        for name, model in door.models.by_name.items()
+        for name, model in app.models.by_name.items()
     }
     bundles = {
         name: {
-            "ensemble": line.engine.bundle.ensemble.name,
-            "ready": line.engine.ready,
-            "waiting": line.engine.waiting,
-            "engine": msgspec.to_builtins(line.engine.stats()),
+            "ensemble": served.engine.bundle.ensemble.name,
+            "ready": served.engine.ready,
+            "waiting": served.engine.waiting,
+            "engine": msgspec.to_builtins(served.engine.stats()),
         }
-        for name, line in door.models.engines.items()
+        for name, served in app.models.engines.items()
     }
-    admission = door.admission
+    admission = app.admission
     refused = {str(status): number for status, number in sorted(admission.refused.items())}
     flight = {"requests": admission.requests, "bytes": admission.held, "refused": refused}
-    return {"version": __version__, "ready": door.ready(), "flight": flight, "models": models, "bundles": bundles}
+    return {"version": __version__, "ready": app.ready(), "flight": flight, "models": models, "bundles": bundles}

@@ -1,10 +1,10 @@
-"""Running the server: the sockets, the signals, the drain.
+"""Start, signals and shutdown of the server.
 
-`serve` blocks until SIGTERM or SIGINT; `start` runs the same server in a thread of this process. Order at the start:
-the port is bound (so that a taken one is said at once), the engines are loaded, connections are taken. At the end:
-"not ready", the port is closed, requests under way are finished within the grace period, the engines are closed.
-SIGHUP renews the certificate and exchanges the bundles for what lies in their places now; one that comes while they are
-loaded waits for that.
+`serve` blocks until SIGTERM or SIGINT; `start_in_thread` runs the same server in a thread of this process. At the
+start, the port is bound first (so that a port in use is reported at once), then the engines are loaded, then
+connections are accepted. At the end, the server reports "not ready", the port is closed, requests in flight finish
+within the grace period, and the engines are closed. SIGHUP renews the certificate and reloads the bundles; a SIGHUP
+during the start is handled after it.
 """
 
 from __future__ import annotations
@@ -43,37 +43,37 @@ from ripieno.server.tracing import Tracer
 log = logging.getLogger("ripieno.server")
 
 SWITCH = 0.0005
-"""Seconds that a thread may keep the interpreter while the event loop waits for it, Python's own 0.005 otherwise.
+"""Switch interval in seconds: how long a thread may keep the interpreter's lock while the event loop waits for it.
 
-The loop gives the interpreter up at each system call: with twenty clients sending while long JSON is read in a thread,
-it was held for 200 ms at Python's own interval, for 30 at this one.
+Python's default is 0.005. The loop releases the lock at each system call: with twenty clients sending while a thread
+parsed long JSON, it was blocked for 200 ms at the default interval, and for 30 ms at this one.
 """
 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """How to serve; the defaults are those of a server for this machine alone."""
+    """Configuration of a server; by default, only this machine can connect."""
 
     host: str = "127.0.0.1"
     port: int = 8000
-    """0 takes a free one"""
+    """0 for a free port"""
     isolation: str = "auto"
-    """of the engines' lanes: auto, thread, process"""
+    """of the engines' workers: auto, thread, process"""
     limits: Limits = field(default_factory=Limits)
     grpc_port: int | None = None
-    """serve the protocol over gRPC too, on this port (0: a free one)"""
+    """serve the protocol over gRPC too, on this port (0: a free port)"""
     token: str | None = None
-    """what requests must carry as `Authorization: Bearer TOKEN`"""
+    """required in requests as `Authorization: Bearer TOKEN`"""
     certificate: str | Path | None = None
     """PEM file of the certificate chain: serve over TLS"""
     key: str | Path | None = None
     """PEM file of its private key"""
     reload: bool = False
-    """let the repository's `load` exchange bundles, as SIGHUP does"""
+    """let the repository's `load` reload bundles, as SIGHUP does"""
     traces: Any = None
-    """OpenTelemetry traces: True exports them as the environment says, or a provider of them; see `server.traces`"""
+    """OpenTelemetry traces: True to export them as the environment configures, or a provider; see `server.tracing`"""
     ready: Callable[[str], None] | None = None
-    """called with the URL once the server answers"""
+    """called with the URL once the server accepts requests"""
     grpc_ready: Callable[[str], None] | None = None
     """called with host:port of gRPC, just before `ready`"""
     trusted: Sequence[str] = ()
@@ -99,28 +99,28 @@ def serve(
 ) -> None:
     """Serve a bundle over the Open Inference Protocol until SIGTERM or SIGINT, then drain and return.
 
-    `bundle` is a bundle's folder, a Bundle, an engine (which is then left open), or several of these by the names of
-    their models. The other arguments are those of `Options`. Only this machine can connect unless `host` says
-    otherwise. Raises RipienoError when a port is taken or a certificate unusable, LibraryError or EngineError when a
-    bundle cannot be loaded.
+    `bundle` is a bundle's folder, a Bundle, an engine (which is left open), or several of these by the names of their
+    models. The other arguments are those of `ServerConfig`. By default, only this machine can connect; pass `host` to
+    change that. Raises RipienoError when a port is in use or a certificate is invalid, LibraryError or EngineError when
+    a bundle cannot be loaded.
     """
     limits = limits or Limits()
     options = ServerConfig(
         host, port, isolation, limits, grpc_port, token, certificate, key, reload, traces, ready, grpc_ready, trusted
     )
-    # pictures are judged by their pixels before they are unpacked: Pillow need not warn on our standard error
+    # the server checks the pixels of a picture before it decodes it, so Pillow's warning on standard error is redundant
     warnings.simplefilter("ignore", DecompressionBombWarning)
-    early: list[int] = []
-    keep = signal_handlers({signal.SIGHUP: lambda number, _: early.append(number)})  # it would end the process
-    with keep, _short_turns(), _prepared(bundle, options) as (server, listener):
-        server.pending_signals, server.owns_process = early, True
+    pending: list[int] = []
+    keep = signal_handlers({signal.SIGHUP: lambda number, _: pending.append(number)})  # by default it ends the process
+    with keep, _short_switch_interval(), _prepared(bundle, options) as (server, listener):
+        server.pending_signals, server.owns_process = pending, True
         server.run(sockets=[listener])
         server.check()
 
 
 @contextlib.contextmanager
-def _short_turns() -> Iterator[None]:
-    """Let threads change over after SWITCH seconds."""
+def _short_switch_interval() -> Iterator[None]:
+    """Set the interpreter's switch interval to SWITCH seconds while the block runs."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH)
     try:
@@ -130,16 +130,16 @@ def _short_turns() -> Iterator[None]:
 
 
 class ServerHandle:
-    """A server in a thread of this process; `url` is where it answers. A context manager that stops it."""
+    """A server in a thread of this process, at `url`. As a context manager, it stops the server at the end."""
 
     def __init__(self, bundle: ModelSources, options: ServerConfig) -> None:
         self.url = ""
         self.grpc = ""
-        """host:port of gRPC, where it is served"""
+        """host:port of gRPC, if it is served"""
         self._up = threading.Event()
-        told = dataclasses.replace(options, ready=self._ready, grpc_ready=self._grpc_ready)
+        options = dataclasses.replace(options, ready=self._ready, grpc_ready=self._grpc_ready)
         with contextlib.ExitStack() as stack:
-            self._server, listener = stack.enter_context(_prepared(bundle, told))
+            self._server, listener = stack.enter_context(_prepared(bundle, options))
             self._thread = threading.Thread(target=self._run, args=[listener], name="ripieno-server", daemon=True)
             self._stack = stack.pop_all()
         self._thread.start()
@@ -148,7 +148,7 @@ class ServerHandle:
             self._thread.join()
             self._stack.close()
             self._server.check()
-            raise RipienoError("the server did not start: see the log of ripieno.server")
+            raise RipienoError("The server did not start. See the log of ripieno.server.")
 
     def _run(self, listener: socket.socket) -> None:
         try:
@@ -164,11 +164,11 @@ class ServerHandle:
         self.grpc = address
 
     def reload(self) -> bool:
-        """Load the bundles again from their folders; see `House.exchange`."""
+        """Reload the bundles from their folders; see `ModelRepository.reload`."""
         return self._server.reload().result()
 
     def stop(self) -> None:
-        """Drain, stop and close what was opened; stopping twice is fine."""
+        """Drain, stop and close everything that the server opened; idempotent."""
         self._server.stop()
         self._thread.join()
         self._stack.close()
@@ -197,7 +197,7 @@ def start_in_thread(
     traces: Any = None,
     trusted: Sequence[str] = (),
 ) -> ServerHandle:
-    """Serve in a thread of this process, on a free port by default; returns once it answers. Raises as `serve` does."""
+    """Serve in a thread of this process, on a free port by default; return once it is ready. Raises as `serve`."""
     options = ServerConfig(
         host, port, isolation, limits or Limits(), grpc_port, token, certificate, key, reload, traces, trusted=trusted
     )
@@ -205,27 +205,27 @@ def start_in_thread(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server with signals that end in a return, not in the signal again, and with gRPC beside it."""
+    """uvicorn's server that also serves gRPC, and returns after a signal instead of raising it again."""
 
     def __init__(
-        self, config: uvicorn.Config, door: InferenceApp, options: ServerConfig, tls: TlsConfig | None, url: str
+        self, config: uvicorn.Config, app: InferenceApp, options: ServerConfig, tls: TlsConfig | None, url: str
     ) -> None:
         super().__init__(config)
-        self.door = door
+        self.app = app
         self.options = options
         self.tls = tls
         self.url = url
         self.pending_signals: list[int] = []
-        """signals to exchange the bundles that came before it could be done"""
+        """reload signals that arrived before the server could handle them"""
         self.owns_process = False
-        """whether the process does nothing but serve"""
+        """whether the process only serves"""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: RipienoError | None = None
-        self._releasing: asyncio.Task[None] | None = None
+        self._trimming: asyncio.Task[None] | None = None
         self.servers: list[Any] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take connections, and say so."""
+        """Accept connections, and report that the server is ready."""
         self._loop = asyncio.get_running_loop()
         self._grpc = None
         if self.options.grpc_port is not None:
@@ -234,7 +234,7 @@ class _Server(uvicorn.Server):
                     require(module)
                 from ripieno.server.grpc_server import GrpcServer
 
-                self._grpc = await GrpcServer.open(self.door, self.options.host, self.options.grpc_port, self.tls)
+                self._grpc = await GrpcServer.open(self.app, self.options.host, self.options.grpc_port, self.tls)
             except RipienoError as error:
                 self._failure, self.should_exit = error, True
                 return
@@ -242,82 +242,82 @@ class _Server(uvicorn.Server):
                 self.options.grpc_ready(self._grpc.address)
         tls = None if self.tls is None else self.tls.context
         for listening in sockets or ():
-            self.servers.append(Listener(listening, self._connection, self.door.opened, self.door.limits, tls))
+            self.servers.append(Listener(listening, self._connection, self.app.opened, self.app.limits, tls))
         self.started = True
-        self._releasing = self._loop.create_task(trim_periodically())
+        self._trimming = self._loop.create_task(trim_periodically())
         if self.owns_process:
             freeze()
-        self.door.lag.start(self._loop)
-        log.info("serving %s at %s", ", ".join(self.door.models.engines), self.url)
+        self.app.lag.start(self._loop)
+        log.info("serving %s at %s", ", ".join(self.app.models.engines), self.url)
         if self.options.ready is not None:
             self.options.ready(self.url)
         if self.pending_signals:
             self.reload()
 
     def _connection(self, others: int) -> Connection:
-        make = cast("type[Connection]", self.config.http_protocol_class)
-        made = make(self.config, self.server_state, self.lifespan.state, self._loop)
-        made.others = others
-        return made
+        connection_class = cast("type[Connection]", self.config.http_protocol_class)
+        connection = connection_class(self.config, self.server_state, self.lifespan.state, self._loop)
+        connection.others = others
+        return connection
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what was sent on both protocols, within one grace period, and close the connections."""
-        self.door.draining = True
-        self.door.lag.stop()
-        if self._releasing is not None:
-            self._releasing.cancel()
-        over = [self._shutdown_http(sockets)]
+        """Finish the requests of both protocols within one grace period, and close the connections."""
+        self.app.draining = True
+        self.app.lag.stop()
+        if self._trimming is not None:
+            self._trimming.cancel()
+        shutdowns = [self._shutdown_http(sockets)]
         if self._grpc is not None:
-            over.append(self._grpc.close(self.options.limits.grace))
-        await asyncio.gather(*over)
+            shutdowns.append(self._grpc.close(self.options.limits.grace))
+        await asyncio.gather(*shutdowns)
 
     async def _shutdown_http(self, sockets: list[socket.socket] | None) -> None:
-        """Close the port, then connections: a request that crosses our farewell on its way is answered first."""
+        """Close the port, then the connections, after answering requests that were sent before the closing arrives."""
         await asyncio.gather(*(server.finish(CROSSING) for server in self.servers))
         for connection in self.server_state.connections:
             cast("Connection", connection).finish()
         if self.server_state.connections:
             await asyncio.sleep(CROSSING)
-            for _ in range(2):  # what has come meanwhile is read, however late this is
+            for _ in range(2):  # lets the loop read data that has arrived, even if this task is late
                 await asyncio.sleep(0)
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Handle signals while the server runs, in the main thread; they are not raised again afterwards."""
-        end, exchange = self.handle_exit, self._reload_soon
-        with signal_handlers({signal.SIGINT: end, signal.SIGTERM: end, signal.SIGHUP: exchange}):
+        exit_, reload = self.handle_exit, self._reload_soon
+        with signal_handlers({signal.SIGINT: exit_, signal.SIGTERM: exit_, signal.SIGHUP: reload}):
             yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Drain at the first signal, give up waiting at the second."""
+        """Drain at the first signal, stop waiting at the second."""
         self.force_exit = self.should_exit
         self.stop()
 
     def stop(self) -> None:
-        """Begin to drain."""
-        self.door.draining = True
+        """Start draining."""
+        self.app.draining = True
         self.should_exit = True
 
     def reload(self) -> Future[bool]:
-        """Renew the certificate and exchange the bundles; thread-safe. False when either failed: the log says why."""
+        """Renew the certificate and reload the bundles; thread-safe. False if either failed; the reason is logged."""
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(self._reload(), self._loop)
 
     async def _reload(self) -> bool:
-        done = self._renew_certificate()
-        return await self.door.house.reload() and done
+        renewed = self._renew_certificate()
+        return await self.app.repository.reload() and renewed
 
     def _renew_certificate(self) -> bool:
-        """Show a renewed certificate to clients that connect from now on; a broken one leaves the old one in place."""
+        """Renew the certificate for clients that connect from now on; keep the old one if the new one is invalid."""
         if self.tls is None:
             return True
         try:
             if self.tls.renew():
                 self.tls.load_into(self.tls.context)
-                log.info("The certificate was renewed from %s.", self.tls.certificate)
+                log.info("renewed the certificate from %s", self.tls.certificate)
         except (RipienoError, OSError) as error:
-            log.error("The certificate was not renewed, the old one stays: %s", error)
+            log.error("renewal of the certificate failed; still using the previous one: %s", error)
             return False
         return True
 
@@ -328,13 +328,13 @@ class _Server(uvicorn.Server):
             self.reload()
 
     def check(self) -> None:
-        """Raise what kept the server from starting."""
+        """Raise the error that prevented the start, if any."""
         if self._failure is not None:
             raise self._failure
 
 
 def _descriptors() -> int:
-    """File descriptors that this process may have, after asking for as many as are allowed."""
+    """Raise the limit of file descriptors to the hard limit, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):
@@ -345,34 +345,38 @@ def _descriptors() -> int:
 
 @contextlib.contextmanager
 def _prepared(bundle: ModelSources, options: ServerConfig) -> Iterator[tuple[_Server, socket.socket]]:
-    """A server ready to run, and its listening socket; both closed at the end, with the engines."""
-    # the words of others go to handlers the user set, or nowhere
+    """Build a server and its listening socket; close both and the engines at the end."""
+    # logs of these libraries go to the user's handlers, or nowhere
     for library in ("uvicorn", "python_multipart", "opentelemetry"):
         logging.getLogger(library).addHandler(logging.NullHandler())
     limits = within_descriptors(options.limits, _descriptors(), 1 if options.grpc_port is None else 2)
     if limits != options.limits:
-        asked = options.limits.connections
-        log.warning("%d connections are taken, not %d: raise `ulimit -n` for more", limits.connections, asked)
+        requested = options.limits.connections
+        log.warning(
+            "connection limit lowered from %d to %d by the limit of open files; raise `ulimit -n`",
+            requested,
+            limits.connections,
+        )
     tls = TlsConfig.read(options.certificate, options.key)
     if tls is not None:
         try:
             tls.check_dates()
         except RipienoError as error:
-            log.warning("Clients will refuse the certificate: %s", error)
+            log.warning("clients will refuse the certificate: %s", error)
     if not is_loopback(options.host) and options.token is None:
-        log.warning("%s can be reached from other machines and no token is asked for", options.host)
+        log.warning("%s is reachable from other machines, and no token is required", options.host)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(bind_socket(options.host, options.port))
         traces = None
         if options.traces:
             traces = Tracer(None if options.traces is True else options.traces)
             stack.callback(traces.close)
-        house = ModelRepository(bundle, options.isolation, limits.samples, options.trusted)
-        stack.callback(house.close)
-        door = InferenceApp(house, limits, options.token, options.reload, traces)
+        repository = ModelRepository(bundle, options.isolation, limits.samples, options.trusted)
+        stack.callback(repository.close)
+        app = InferenceApp(repository, limits, options.token, options.reload, traces)
         config = uvicorn.Config(
-            door,
-            http=make_connection_class(limits, door),
+            app,
+            http=make_connection_class(limits, app),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -382,4 +386,4 @@ def _prepared(bundle: ModelSources, options: ServerConfig) -> Iterator[tuple[_Se
             timeout_keep_alive=max(1, round(limits.keep_alive)),
             timeout_graceful_shutdown=max(1, round(limits.grace)),
         )
-        yield _Server(config, door, options, tls, listener_url(listener, tls is not None)), listener
+        yield _Server(config, app, options, tls, listener_url(listener, tls is not None)), listener

@@ -1,7 +1,7 @@
-"""Temporary folders that do not outlive their process for long.
+"""Temporary folders that are removed after their process, even if it was killed.
 
-Each is locked while its process lives. Programs that clear out `/tmp` (systemd-tmpfiles) pass over locked folders, and
-what a process that was killed left behind is known by its missing lock: the next one removes it.
+Each folder is locked while its process lives. Programs that clean `/tmp` (systemd-tmpfiles) skip locked folders. The
+folder of a killed process has no lock: the next process removes it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ PREFIX = "ripieno-scratch-"
 
 
 class Scratch:
-    """A new folder at `path`; `remove` ends it. Raises OSError when there is no place for it."""
+    """A new folder at `path`, deleted by `remove`. Raises OSError when it cannot be created."""
 
     def __init__(self) -> None:
-        _sweep()
+        _remove_stale()
         self._owner = os.getpid()
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
             try:
                 self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-            except FileNotFoundError:  # another process swept it before it was locked
+            except FileNotFoundError:  # another process removed it before it was locked
                 continue
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,15 +37,15 @@ class Scratch:
             os.close(self._lock)
 
     def remove(self) -> None:
-        """Remove the folder; not so in a forked child, for it is the parent's."""
+        """Remove the folder, except in a forked child, because it belongs to the parent."""
         if self._owner == os.getpid() and self._lock >= 0:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock)
             self._lock = -1
 
 
-def _sweep() -> None:
-    """Remove this user's folders whose process is gone."""
+def _remove_stale() -> None:
+    """Remove the folders of this user's processes that have ended."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError), _unlocked(folder):
             shutil.rmtree(folder, ignore_errors=True)
@@ -53,11 +53,11 @@ def _sweep() -> None:
 
 @contextmanager
 def _unlocked(folder: Path) -> Iterator[None]:
-    """Hold the lock on a folder of this user. Raises OSError when another process holds it, or the folder is none."""
+    """Hold the lock of this user's folder. Raises OSError when another process holds it, or `folder` is invalid."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         if os.fstat(descriptor).st_uid != os.getuid():
-            raise PermissionError(f"{folder} is another user's")
+            raise PermissionError(f"{folder} belongs to another user")
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What a model answered so far: counts and histograms cheap enough to keep for every request."""
+"""Statistics of served models: counts and histograms, cheap enough to update at every request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 @dataclass
 class Histogram:
-    """Counts below each of `bounds`, the last one beyond all, and the sum."""
+    """Counts of values up to each of `bounds`, a last count beyond all bounds, and the sum."""
 
     bounds: Sequence[float]
     counts: list[int] = field(default_factory=list)
@@ -31,29 +31,29 @@ class Histogram:
         self.total += value
 
     def quantile(self, q: float) -> float:
-        """The bound below which a share `q` of the values lies; 0 without values, the last bound at most."""
-        wanted, seen = q * sum(self.counts), 0
+        """Return an upper bound of the quantile `q`: 0 without values, at most the last of `bounds`."""
+        target, cumulative = q * sum(self.counts), 0
         for bound, count in zip(self.bounds, self.counts, strict=False):
-            seen += count
-            if seen >= wanted:
-                return bound if seen else 0.0
+            cumulative += count
+            if cumulative >= target:
+                return bound if cumulative else 0.0
         return self.bounds[-1]
 
 
 @dataclass
 class ServedModelStats:
-    """One model's requests; times in seconds."""
+    """Statistics of one model's requests; times in seconds."""
 
     seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS))
-    """of answered requests, from a body read to an answer"""
+    """of answered requests, from the read body to the answer"""
     samples: Histogram = field(default_factory=lambda: Histogram(SAMPLES))
     """per answered request"""
     requests: int = 0
     """answered"""
     partial: int = 0
-    """of them without all members"""
+    """answered without all members"""
     failures: Counter[int] = field(default_factory=Counter)
-    """requests the engine did not answer, by status"""
+    """failed requests, by status"""
     failed_seconds: float = 0.0
     last: float = 0.0
     """Unix seconds of the last request"""
@@ -67,16 +67,16 @@ class ServedModelStats:
         self.samples.add(samples)
 
     def failed(self, status: int, seconds: float) -> None:
-        """Count a request that got `status` instead of an answer."""
+        """Count a request that failed with `status`."""
         self.last = time.time()
         self.failures[status] += 1
         self.failed_seconds += seconds
 
     def statistics(self, name: str, version: str) -> dict[str, object]:
-        """Triton's statistics document of the model `name`.
+        """Return Triton's statistics document of the model `name`.
 
-        All of a request's time is in `compute_infer`; the steps around it took no time of their own, but every request
-        took them: by their counts perf_analyzer sees which model was asked.
+        All of a request's time is in `compute_infer`. The other steps have zero time but count every request:
+        perf_analyzer identifies the requested model by these counts.
         """
         success = {"count": self.requests, "ns": round(self.seconds.total * 1e9)}
         passed, none = {"count": self.requests, "ns": 0}, {"count": 0, "ns": 0}

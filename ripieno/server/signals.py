@@ -1,4 +1,4 @@
-"""Signals, handled for a while."""
+"""Temporary signal handlers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Handler: TypeAlias = Callable[[int, FrameType | None], object]
 
 @contextmanager
 def signal_handlers(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
-    """Handle signals so while the block runs, then as before. Only the main thread can; in others nothing happens."""
+    """Install signal handlers while the block runs, then restore the old ones. Does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,6 +1,6 @@
-"""What a client may ask of a model: its tensors, as the documents of the Open Inference Protocol say them.
+"""Signatures of models: their inputs and outputs, and the documents of the Open Inference Protocol.
 
-Pure: documents are built from a bundle's words, nothing is looked up.
+Pure: documents are built from a bundle, without other sources.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from ripieno.types import Bundle, Input
 
 DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
-"""NumPy's names in the protocol's words, for the types a bundle's samples can have."""
+"""Datatypes of the protocol by NumPy's names, for the types that a bundle's samples can have."""
 
 EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics")
 VERSION = "1"
@@ -23,29 +23,29 @@ ENSEMBLE = "ensemble"
 
 @dataclass(frozen=True)
 class ModelSignature:
-    """A model as clients see it: `images` in, `outputs` out."""
+    """The interface of a model for clients: `images` in, `outputs` out."""
 
     name: str
     input: Input
     classes: tuple[str, ...]
     members: tuple[str, ...]
-    """the members that answer, in the ensemble's order"""
+    """members that predict, in the ensemble's order"""
     outputs: tuple[str, ...] = ("probabilities", "label")
     max_samples: int = 65536
-    """samples one request may hold"""
+    """maximum samples in one request"""
 
     @property
     def datatype(self) -> str:
-        """The protocol's name of the samples' type."""
+        """The protocol's datatype of the samples."""
         return DATATYPES[self.input.dtype]
 
     @property
     def elements(self) -> int:
-        """Numbers in one sample."""
+        """Number of elements in one sample."""
         return math.prod(self.input.shape)
 
     def output_shape(self, output: str) -> list[int]:
-        """Shape of an output, -1 for the samples."""
+        """Return the shape of an output, with -1 for the samples."""
         return {
             "probabilities": [-1, len(self.classes)],
             "label": [-1],
@@ -58,11 +58,14 @@ class ModelSignature:
 def signatures(
     bundle: Bundle, *, prefix: str = "", detailed: bool = True, max_samples: int = 65536
 ) -> list[ModelSignature]:
-    """The ensemble, and each of its members alone. `detailed`: the ensemble also offers `spread` and `members`, and
-    with a cascade `depth`, how many members were asked about each sample."""
+    """Return the signatures of the ensemble and of each of its members.
+
+    With `detailed`, the ensemble also has the outputs `spread` and `members`, and with a cascade `depth`, the number of
+    members evaluated for each sample.
+    """
     members = bundle.ensemble.members
-    more = ("spread", "members", *(("depth",) if bundle.cascade else ())) if detailed else ()
-    outputs = ("probabilities", "label", *more)
+    details = ("spread", "members", *(("depth",) if bundle.cascade else ())) if detailed else ()
+    outputs = ("probabilities", "label", *details)
     ensemble = ModelSignature(prefix or ENSEMBLE, bundle.input, bundle.classes, members, outputs, max_samples)
     start = f"{prefix}." if prefix else ""
     alone = [ModelSignature(start + m, bundle.input, bundle.classes, (m,), max_samples=max_samples) for m in members]
@@ -70,17 +73,17 @@ def signatures(
 
 
 def datatype_of(output: str) -> str:
-    """Datatype of an output."""
+    """Return the datatype of an output."""
     return "BYTES" if output == "label" else "FP32"
 
 
 def server_metadata(version: str) -> dict[str, Any]:
-    """`GET /v2`."""
+    """Return the document of `GET /v2`."""
     return {"name": "ripieno", "version": version, "extensions": list(EXTENSIONS)}
 
 
 def model_metadata(signature: ModelSignature) -> dict[str, Any]:
-    """`GET /v2/models/M`."""
+    """Return the document of `GET /v2/models/M`."""
     images = {"name": INPUT, "datatype": signature.datatype, "shape": [-1, *signature.input.shape]}
     outputs = [
         {"name": output, "datatype": datatype_of(output), "shape": signature.output_shape(output)}
@@ -96,12 +99,12 @@ def model_metadata(signature: ModelSignature) -> dict[str, Any]:
 
 
 def model_config(signature: ModelSignature) -> dict[str, Any]:
-    """`GET /v2/models/M/config`: as much of Triton's model configuration as its clients read."""
+    """Return the document of `GET /v2/models/M/config`: the part of Triton's configuration that its clients read."""
     images = {"name": INPUT, "data_type": f"TYPE_{signature.datatype}", "dims": list(signature.input.shape)}
     outputs = [
         {
             "name": output,
-            # Triton writes the protocol's BYTES as TYPE_STRING here; without the batch axis, [1] stands for a scalar
+            # Triton writes the protocol's BYTES as TYPE_STRING here; without the batch axis, a scalar is [1]
             "data_type": "TYPE_STRING" if output == "label" else "TYPE_FP32",
             "dims": signature.output_shape(output)[1:] or [1],
         }
@@ -122,7 +125,7 @@ def model_config(signature: ModelSignature) -> dict[str, Any]:
 
 
 def repository_index(models: Mapping[str, bool]) -> list[dict[str, str]]:
-    """`POST /v2/repository/index`: `models` says of each name whether it is ready."""
+    """Return the document of `POST /v2/repository/index`; `models` maps each name to its readiness."""
     return [
         {"name": name, "version": VERSION, "state": "READY" if ready else "UNAVAILABLE", "reason": ""}
         for name, ready in models.items()

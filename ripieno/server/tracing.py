@@ -1,8 +1,8 @@
-"""OpenTelemetry traces (extra `otel`): a request, and within it each member's time in the queue and in its backend.
+"""OpenTelemetry traces (extra `otel`): a span per request, with spans of each member's queueing and computing.
 
-Off unless asked for. Where spans go, which are kept and what the service is called say OpenTelemetry's own variables
-(`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_TRACES_SAMPLER`, `OTEL_SERVICE_NAME`, ...). A trace
-that the client began is gone on with: W3C's `traceparent`, as a header or as gRPC's metadata.
+Disabled by default. OpenTelemetry's variables configure the exporter, the sampler and the service name
+(`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_TRACES_SAMPLER`, `OTEL_SERVICE_NAME`, ...). A
+client's trace is continued: W3C's `traceparent`, as a header or as gRPC metadata.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from ripieno.engine.inference_result import InferenceStep
 
 FLUSH_SECONDS = 5.0
-"""A stopping server waits so long for its last spans to be taken."""
+"""Maximum wait of a stopping server for the export of its last spans."""
 steps: ContextVar[list[InferenceStep] | None] = ContextVar("steps", default=None)
-"""Takes what the members do about the request that is being answered, if its trace is kept."""
+"""Collects the members' steps for the current request, if its trace is recorded."""
 
 
 class Tracer:
-    """Makes spans by `provider`, by default one that exports as the environment says.
+    """Creator of spans with `provider`, by default one that exports as the environment configures.
 
     Raises MissingExtraError without OpenTelemetry.
     """
@@ -48,12 +48,12 @@ class Tracer:
 
     @contextmanager
     def request(self, name: str, carrier: Mapping[str, str], attributes: Mapping[str, Any]) -> Iterator[None]:
-        """A span over the block, of the trace that `carrier` names if it does; the members' within it at its end."""
+        """Record a span while the block runs, in the trace of `carrier` if it has one; add the members' at the end."""
         context = self._propagator.extract(dict(carrier), self._api.set_span_in_context(self._api.INVALID_SPAN))
         kind = self._api.SpanKind.SERVER
         span = self._tracer.start_span(name, context, kind=kind, attributes=dict(attributes))
-        taken: list[InferenceStep] = []
-        token = steps.set(taken if span.is_recording() else None)
+        collected: list[InferenceStep] = []
+        token = steps.set(collected if span.is_recording() else None)
         try:
             yield
         except HttpError as refusal:
@@ -68,22 +68,22 @@ class Tracer:
             span.set_attribute("http.response.status_code", 200)
         finally:
             steps.reset(token)
-            if taken:
-                self._members(span, tuple(taken))
+            if collected:
+                self._members(span, tuple(collected))
             span.end()
 
-    def _members(self, parent: Any, taken: tuple[InferenceStep, ...]) -> None:
+    def _members(self, parent: Any, collected: tuple[InferenceStep, ...]) -> None:
         within = self._api.set_span_in_context(parent)
         epoch = time.time() - time.monotonic()
-        for step in taken:
-            said = {"ripieno.member": step.member, "ripieno.lane": step.lane, "ripieno.samples": step.samples}
+        for step in collected:
+            attributes = {"ripieno.member": step.member, "ripieno.lane": step.lane, "ripieno.samples": step.samples}
             for name, start, end in (("queue", step.arrived, step.began), ("compute", step.began, step.ended)):
                 began, ended = (int((epoch + moment) * 1e9) for moment in (start, end))
-                span = self._tracer.start_span(f"{name} {step.member}", within, attributes=said, start_time=began)
+                span = self._tracer.start_span(f"{name} {step.member}", within, attributes=attributes, start_time=began)
                 span.end(ended)
 
     def close(self) -> None:
-        """Send what is left, within a few seconds; a provider that was given goes on."""
+        """Export the remaining spans, for at most FLUSH_SECONDS; the user's own provider stays open."""
         if self._owned:
             sending = threading.Thread(target=self._provider.shutdown, daemon=True)
             sending.start()
@@ -104,21 +104,21 @@ def _exporting() -> Any:
 
 
 def http_span(traces: Tracer | None, scope: Scope) -> AbstractContextManager[None]:
-    """The span of an HTTP request; nothing without `traces`."""
+    """Return the span of an HTTP request; without `traces`, a context without effect."""
     if traces is None:
         return nullcontext()
     route = "/".join("{model}" if i == 3 else part for i, part in enumerate(scope["path"].split("/")))
-    said = {
+    attributes = {
         "http.request.method": scope["method"],
         "url.path": scope["path"],
         "ripieno.request": scope["request_id"],
     }
     carrier = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"] if k in _CARRIED}
-    return traces.request(f"{scope['method']} {route}", carrier, said)
+    return traces.request(f"{scope['method']} {route}", carrier, attributes)
 
 
 def grpc_span(traces: Tracer | None, method: str, metadata: Any) -> AbstractContextManager[None]:
-    """The span of a gRPC call; nothing without `traces`."""
+    """Return the span of a gRPC call; without `traces`, a context without effect."""
     if traces is None:
         return nullcontext()
     carrier = {str(k): v for k, v in metadata or () if str(k).encode() in _CARRIED and isinstance(v, str)}

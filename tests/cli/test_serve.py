@@ -46,7 +46,7 @@ def test_several_bundles_and_a_token(tmp_path: Path) -> None:
             assert client.metadata()["name"] == "right"
         refused = ripieno("top", url, "--once", "--every", "0.1")
         assert refused.returncode == 2
-        assert "answered 401" in refused.stderr
+        assert "returned 401" in refused.stderr
 
 
 def catches(process: subprocess.Popen[str], number: signal.Signals) -> bool:

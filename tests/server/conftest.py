@@ -1,4 +1,4 @@
-"""A real server on a real socket, shared by the tests of a file."""
+"""A real server on a real socket, shared by the tests in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle of real small networks, and an engine that tests can hold up or break."""
+"""A bundle of real small networks, and an engine that tests can block or break."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write_small_bundle(path: Path, dtype: str = "uint8", members: Sequence[str] 
 
 
 def direct_answers(bundle: Bundle, images: NDArray[np.generic]) -> NDArray[np.float32]:
-    """(members, samples, classes) by ONNX Runtime alone: what every server must say."""
+    """Return the expected predictions (members, samples, classes), computed with ONNX Runtime alone."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     answers = []
@@ -54,7 +54,7 @@ def direct_answers(bundle: Bundle, images: NDArray[np.generic]) -> NDArray[np.fl
 
 
 class StandIn:
-    """An engine with a gate: while `gate` is clear nothing is answered; `broken` makes it fail."""
+    """An engine with a gate: it waits while `gate` is clear; `broken` makes it fail."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle

@@ -1,4 +1,4 @@
-"""Requests by hand over a real socket: what is refused, how, and that the server is unharmed."""
+"""Raw requests over a real socket: refusals, their messages, and that the server still serves afterwards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GOOD = {"name": "images", "shape": [1, *SHAPE], "datatype": "UINT8", "data": [7]
 
 
 def one(**changes: Any) -> dict[str, Any]:
-    """A request whose tensor has these fields changed (None: left out)."""
+    """Return a request with these fields of its tensor changed (None: omitted)."""
     tensor = {k: v for k, v in {**GOOD, **changes}.items() if v is not None}
     return {"inputs": [tensor]}
 
@@ -33,7 +33,7 @@ def one(**changes: Any) -> dict[str, Any]:
 def binary(
     tensor: dict[str, Any], raw: bytes, length: int | str | None = None, **frame: Any
 ) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of a request with raw data."""
+    """Return the body and headers of a request with raw data."""
     tensor = {k: v for k, v in {**GOOD, "data": None, **tensor}.items() if v is not None}
     head = json.dumps({"inputs": [tensor], **frame}).encode()
     return head + raw, {"inference-header-content-length": str(len(head) if length is None else length)}
@@ -153,7 +153,7 @@ def test_a_malformed_request_is_refused_with_one_line(http: httpx.Client, case: 
         ("GET", "/nowhere", 404),
         ("GET", "/v2/models/%2e%2e%2f%2e%2e%2fetc%2fpasswd", 404),
         ("GET", "/v2/models/..%2fensemble", 404),
-        ("GET", "/v2/models/nobody", 404),
+        ("GET", "/v2/models/absent", 404),
         ("GET", "/v2/models/ensemble/versions/2", 404),
         ("POST", "/v2/models/" + "x" * 5000 + "/infer", 404),
         ("POST", "/v2/models/a%0Ab/infer", 404),
@@ -234,7 +234,7 @@ def test_a_request_later_than_it_asked_for_is_504(http: httpx.Client, engine: St
 
 @pytest.fixture(scope="module")
 def narrow(bundle: Bundle) -> Iterator[tuple[ServerHandle, StandIn]]:
-    """A server with small limits."""
+    """Start a server with small limits."""
     limits = Limits(body=20_000, json=5_000, samples=8, requests=2, held=30_000, timeout=0.4, body_timeout=0.4)
     engine = StandIn(bundle)
     with start_in_thread(engine, limits=limits) as running:
@@ -260,7 +260,7 @@ def test_a_streamed_body_is_refused_at_the_limit(narrow: tuple[ServerHandle, Sta
 
     response = httpx.post(narrow[0].url + INFER, content=endless(), trust_env=False)
     assert response.status_code == 413
-    assert "at most 20000" in response.json()["error"]
+    assert "limit 20000" in response.json()["error"]
 
 
 def test_a_client_that_sends_all_before_it_reads_gets_its_refusal(narrow: tuple[ServerHandle, StandIn]) -> None:

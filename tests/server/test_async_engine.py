@@ -1,4 +1,4 @@
-"""The way to an engine from the event loop, and unpacking within bounds: no sockets needed."""
+"""Requests to an engine from the event loop, and bounded decompression: no sockets needed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ripieno.server.limits import Admission, Limits
 from tests.engine import fake_members as fake
 
 MEMBER = fake.member(0, delay=0.02)
-"""takes 20 ms a sample"""
+"""needs 20 ms per sample"""
 
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    """Its ring holds four samples, which take 80 ms."""
+    """Open an engine with a ring of four samples, which take 80 ms."""
     with Engine(fake.bundle([MEMBER], lanes=1, batch_size=1), isolation="thread", load=fake.load, capacity=4) as made:
         yield made
 
@@ -37,7 +37,7 @@ def ask(engine: Engine, samples: int = 1, timeout: float = 20.0, **more: bool) -
 
 
 async def settled(engine: Engine) -> None:
-    """Wait until nothing is left of any request."""
+    """Wait until no request is in flight."""
     async with asyncio.timeout(10):
         while engine.waiting or engine.stats().pending:
             await asyncio.sleep(0.005)
@@ -80,7 +80,7 @@ def test_a_request_given_up_takes_its_room_back_at_once(engine: Engine, wait: fl
         await ask(engine)
         return time.monotonic() - began
 
-    assert asyncio.run(run()) < 1.0, "2000 samples that nobody waits for were predicted first"
+    assert asyncio.run(run()) < 1.0, "2000 samples of a cancelled request were predicted first"
 
 
 def test_what_a_request_for_a_partial_answer_waited_for_room_is_taken_off_its_time() -> None:
@@ -99,7 +99,7 @@ def test_what_a_request_for_a_partial_answer_waited_for_room_is_taken_off_its_ti
     with Engine(bundle, isolation="thread", load=fake.load, capacity=4) as engine:
         answer, took = asyncio.run(run(engine))
     assert answer.partial
-    assert 0.5 < took < 0.9, "the deadline began anew when there was room"
+    assert 0.5 < took < 0.9, "the deadline restarted when there was room"
 
 
 def test_the_event_loop_goes_on_while_a_request_waits_for_room(engine: Engine) -> None:
@@ -127,8 +127,8 @@ def test_unpacking_stops_at_the_limit(encoding: bytes, pack: Any) -> None:
     admission = Admission(Limits(body=100_000))
     bomb = pack(bytes(50_000_000))
     tracemalloc.start()
-    with admission.enter() as ticket, pytest.raises(HttpError) as caught:
-        asyncio.run(_decoded(bomb, encoding, ticket))
+    with admission.enter() as permit, pytest.raises(HttpError) as caught:
+        asyncio.run(_decoded(bomb, encoding, permit))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert caught.value.status == 413
@@ -153,8 +153,8 @@ def test_bodies_under_way_are_counted_and_given_back() -> None:
 
 def test_one_body_is_taken_even_where_it_alone_passes_what_all_may_hold() -> None:
     admission = Admission(Limits(body=100, held=50))
-    with admission.enter() as ticket:
-        ticket.hold(90)
+    with admission.enter() as permit:
+        permit.hold(90)
         assert admission.held == 90
 
 

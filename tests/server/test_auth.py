@@ -1,4 +1,4 @@
-"""What is a token, and who carries it."""
+"""Validation of tokens and of the requests that carry them."""
 
 from __future__ import annotations
 

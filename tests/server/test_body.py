@@ -1,4 +1,4 @@
-"""Bodies that never come, and clients that leave while they are refused."""
+"""Bodies that never arrive, and clients that disconnect while they are refused."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_an_endless_trickle_of_a_body_is_408(impatient: ServerHandle) -> None:
         assert said == b"HTTP/1.1 408"
 
 
-def test_a_client_that_leaves_once_it_is_refused_is_no_mistake_of_ours(
+def test_a_client_that_leaves_once_it_is_refused_is_no_server_error(
     impatient: ServerHandle, caplog: pytest.LogCaptureFixture
 ) -> None:
     with connect(impatient) as client:
@@ -85,7 +85,7 @@ INFER = "/v2/models/ensemble/infer"
 
 
 def bare(body: bytes) -> bytes:
-    """Deflated without zlib's frame."""
+    """Deflate without zlib's frame."""
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return packer.compress(body) + packer.flush()
 
@@ -133,7 +133,7 @@ def test_what_follows_a_deflated_body_is_refused(http: httpx.Client) -> None:
 
 @pytest.mark.parametrize(("name", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("deflate", bare)])
 def test_a_body_is_unpacked_whole_whatever_the_size_of_its_pieces(name: str, pack: Callable[[bytes], bytes]) -> None:
-    """The last piece may be full when all that was packed is read."""
+    """The last piece may be full when all input is consumed."""
     for size in (0, 1, 257, 5000):
         for most in (1, 2, 7, 100, 256, 258, 5000, 10_000):
             assert b"".join(_unpacked(pack(bytes(size)), name, most)) == bytes(size)
@@ -142,7 +142,7 @@ def test_a_body_is_unpacked_whole_whatever_the_size_of_its_pieces(name: str, pac
 def test_a_body_that_is_declared_and_does_not_come_keeps_no_memory_from_others(
     http: httpx.Client, server: ServerHandle
 ) -> None:
-    """Four that declare the longest body there may be come to `Limits.held`."""
+    """Four requests that declare a body of the maximum length reach `Limits.held`."""
     head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {64 << 20}\r\n\r\n".encode()
     with contextlib.ExitStack() as clients:
         for _ in range(8):
@@ -153,7 +153,7 @@ def test_a_body_that_is_declared_and_does_not_come_keeps_no_memory_from_others(
 
 
 def test_a_long_body_takes_its_own_memory_once() -> None:
-    """Joined from its pieces it would take it twice, in the event loop."""
+    """Joining its pieces would take twice its memory, in the event loop."""
     pieces = 256
     sent = iter(range(pieces))
 

@@ -1,4 +1,4 @@
-"""Clients that are slow, silent, many, strangers or speak no HTTP; what is seen of the server."""
+"""Slow, silent, numerous, unauthorized and invalid clients; metrics and overview of the server."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_headers_sent_drop_by_drop_are_cut_all_the_same(strict: ServerHandle) ->
     sent = 0
     with connect(strict) as client, contextlib.suppress(OSError):
         client.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n")
-        for sent in range(100):  # noqa: B007 (how far it came is the result)
+        for sent in range(100):  # noqa: B007 (the last value is the result)
             client.sendall(b"X-Drop: 1\r\n")
             time.sleep(0.02)
     assert 10 < sent < 90
@@ -102,7 +102,7 @@ def test_a_client_that_takes_no_answer_is_cut(strict: ServerHandle) -> None:
     client.connect((host, int(port)))
 
     def go_on() -> None:
-        for _ in range(60):  # more than the sockets on both sides hold
+        for _ in range(60):  # more than the buffers of both sockets
             client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
             time.sleep(0.05)
 
@@ -111,11 +111,11 @@ def test_a_client_that_takes_no_answer_is_cut(strict: ServerHandle) -> None:
 
 
 @pytest.mark.parametrize("path", ["GET /v2/health/live", "POST /v2/repository/index"])
-def test_a_body_that_nobody_asked_for_is_not_waited_for(strict: ServerHandle, path: str) -> None:
+def test_an_unneeded_body_is_not_awaited(strict: ServerHandle, path: str) -> None:
     with connect(strict) as client:
         client.sendall(f"{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode())
         began = time.monotonic()
-        with contextlib.suppress(ConnectionError):  # it is cut while it drips
+        with contextlib.suppress(ConnectionError):  # it is cut off while it sends slowly
             while time.monotonic() < began + 5:
                 client.sendall(b"x")
                 time.sleep(0.1)
@@ -128,7 +128,7 @@ def test_a_request_whose_needless_body_comes_is_followed_by_others(strict: Serve
             client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
             time.sleep(0.1)
             client.sendall(b"xxxx")
-            time.sleep(0.5)  # longer than the headers of the next may take
+            time.sleep(0.5)  # longer than the timeout of the next headers
             assert client.recv(65536).startswith(b"HTTP/1.1 200")
 
 
@@ -145,7 +145,7 @@ def test_long_headers_are_431(strict: ServerHandle, where: str) -> None:
     headers = {"one header": {"x": "y" * 3000}, "many headers": {f"x-{i}": "y" * 50 for i in range(60)}}.get(where, {})
     response = httpx.get(strict.url + target, headers=headers, trust_env=False)
     assert response.status_code == 431
-    assert "more than 2000 bytes" in response.json()["error"]
+    assert "limit 2000 bytes" in response.json()["error"]
 
 
 @pytest.mark.parametrize("sent", [b"hello\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"GET\r\n\r\n"])
@@ -234,7 +234,7 @@ def test_tls_serves_both_protocols(engine: StandIn, certificate: tuple[Path, Pat
 
 
 def shown(address: str) -> bytes:
-    """The certificate that a server shows to a client who connects now."""
+    """Return the certificate that a server presents to a new client."""
     host, port = address.removeprefix("https://").rsplit(":", 1)
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
@@ -260,7 +260,7 @@ def test_a_renewed_certificate_is_shown_from_then_on_and_a_broken_one_never(bund
 
 
 def expire(pair: tuple[Path, Path]) -> None:
-    """Replace a certificate by one that was valid until yesterday."""
+    """Replace a certificate by one that expired yesterday."""
     request = pair[0].with_suffix(".csr")
     for words in (
         ["req", "-new", "-key", str(pair[1]), "-subj", "/CN=localhost", "-out", str(request)],
@@ -286,7 +286,7 @@ def test_a_server_that_starts_with_an_expired_certificate_warns(
     expire(pair)
     with start_in_thread(bundle.path, certificate=pair[0], key=pair[1]) as running:
         assert shown(running.url)
-    assert "Clients will refuse the certificate" in caplog.text
+    assert "clients will refuse the certificate" in caplog.text
 
 
 def test_a_key_that_does_not_fit_leaves_the_certificate(bundle: Bundle, tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_a_certificate_that_cannot_be_used_is_one_line(
 def test_serving_other_machines_without_a_token_is_warned_of(engine: StandIn, caplog: pytest.LogCaptureFixture) -> None:
     with start_in_thread(engine, host="0.0.0.0") as running:
         assert running.url.startswith("http://127.0.0.1:")
-    assert "can be reached from other machines" in caplog.text
+    assert "reachable from other machines" in caplog.text
 
 
 def test_metrics_count_what_happened(bundle: Bundle, images: NDArray[np.uint8]) -> None:
@@ -333,9 +333,30 @@ def test_metrics_count_what_happened(bundle: Bundle, images: NDArray[np.uint8]) 
     for member in MEMBERS:
         assert found["ripieno_member_samples_total", "ensemble", member] == 10
         assert found["ripieno_member_compute_seconds_total", "ensemble", member] > 0
-    assert found["ripieno_lane_up", "ensemble", "cpu:0", "0"] == 1
-    assert found["ripieno_lane_restarts_total", "ensemble", "cpu:0", "0"] == 0
+    assert found["ripieno_worker_up", "ensemble", "cpu:0", "0"] == 1
+    assert found["ripieno_worker_restarts_total", "ensemble", "cpu:0", "0"] == 0
     assert found["process_resident_memory_bytes",] > 0
+
+
+def test_metrics_of_workers_keep_their_old_names(bundle: Bundle, images: NDArray[np.uint8]) -> None:
+    with start_in_thread(bundle.path) as running:
+        infer(running.url, images)
+        text = httpx.get(running.url + "/metrics", trust_env=False).text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    old = {name for name in families if name.startswith("ripieno_lane_")}
+    new = {name for name in families if name.startswith("ripieno_worker_")}
+    assert {name.replace("lane", "worker", 1) for name in old} == new
+    assert len(new) == 7
+    for name in old:
+        lane, worker = families[name], families[name.replace("lane", "worker", 1)]
+        assert [(tuple(s.labels.values()), s.value) for s in lane.samples] == [
+            (tuple(s.labels.values()), s.value) for s in worker.samples
+        ]
+        assert set(worker.samples[0].labels) == {"bundle", "device", "worker"}
+        assert set(lane.samples[0].labels) == {"bundle", "device", "lane"}
+        assert lane.type == worker.type
+        assert lane.documentation == f"Deprecated: use {worker.samples[0].name}."
+        assert "Deprecated" not in worker.documentation
 
 
 def test_the_overview_says_what_a_terminal_view_needs(bundle: Bundle, images: NDArray[np.uint8]) -> None:
@@ -355,7 +376,7 @@ def test_a_strange_request_id_is_replaced(engine: StandIn, said: str) -> None:
         assert response.headers["x-request-id"] != said
 
 
-def test_health_is_told_while_silent_connections_take_all_there_are(strict: ServerHandle) -> None:
+def test_health_is_reported_while_silent_connections_take_all_there_are(strict: ServerHandle) -> None:
     time.sleep(0.1)
     opened = [connect(strict) for _ in range(5)]
     try:
@@ -389,7 +410,7 @@ def test_handshakes_that_are_never_finished_are_counted_and_cut(engine: StandIn,
 def test_requests_sent_ahead_are_not_read_before_those_before_them_are_answered(
     engine: StandIn, images: NDArray[np.uint8]
 ) -> None:
-    """Else one client could fill the memory, and hold up all others, with what is only parsed."""
+    """Otherwise one client could fill the memory, and block all other clients, with parsed requests."""
     with start_in_thread(engine) as running:
         ask = b"POST /v2/models/ensemble/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: 0\r\n"
         ask += b"Content-Length: 192\r\n\r\n" + bytes(192)
@@ -405,7 +426,7 @@ def test_requests_sent_ahead_are_not_read_before_those_before_them_are_answered(
 
 
 def test_an_answer_is_counted_until_its_client_has_taken_it(engine: StandIn) -> None:
-    """Answers that nobody takes lie in memory as bodies do."""
+    """Unread responses occupy memory, as bodies do."""
     samples = 65536
     with start_in_thread(engine) as running, connect(running) as client:
         outputs = [{"name": "members"}, {"name": "probabilities"}]
@@ -419,7 +440,7 @@ def test_an_answer_is_counted_until_its_client_has_taken_it(engine: StandIn) -> 
             + head
             + bytes(samples * 192)
         )
-        assert soon(lambda: running._server.door.models.by_name["ensemble"].stats.requests > 0)
+        assert soon(lambda: running._server.app.models.by_name["ensemble"].stats.requests > 0)
         time.sleep(1)
         assert flight(running)["requests"] == 1
         assert flight(running)["bytes"] > 1 << 20

@@ -1,4 +1,4 @@
-"""The client beside a server's limits."""
+"""The client at a server's limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_large_images_are_sent_in_requests_that_a_server_takes(
     monkeypatch.setattr(client, "BYTES", 2000)
     with start_in_thread(engine, limits=Limits(body=4000)) as running:
         np.testing.assert_allclose(infer(running.url, images), direct_answers(bundle, images).mean(axis=0), atol=1e-6)
-        monkeypatch.setattr(client, "BYTES", 1)  # an image that is too large alone is sent all the same
+        monkeypatch.setattr(client, "BYTES", 1)  # a single image over the limit is still sent
         assert infer(running.url, images[:2]).shape == (2, 4)
 
 
@@ -45,7 +45,7 @@ def test_images_are_whatever_becomes_an_array_of_their_type(bundle: Bundle, engi
         with pytest.raises(RipienoError, match="int64, must be uint8"):
             asking.infer(images.astype(np.int64).tolist())
         for nothing in (np.zeros((0, *SHAPE), np.uint8), np.uint8(3)):
-            with pytest.raises(RipienoError, match="no images were given"):
+            with pytest.raises(RipienoError, match="images is empty"):
                 asking.infer(nothing)
 
 
@@ -53,7 +53,7 @@ def test_a_model_of_an_odd_name_is_asked_for_by_that_name(engine: StandIn) -> No
     with (
         start_in_thread(engine) as running,
         Client(running.url, model="../../v2?") as asking,
-        pytest.raises(RipienoError, match="answered 404"),
+        pytest.raises(RipienoError, match="returned 404"),
     ):
         asking.metadata()
 

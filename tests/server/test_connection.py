@@ -1,4 +1,4 @@
-"""Connections that fall silent, or are cut before they bring a request."""
+"""Connections that become idle, or are cut off before their request is complete."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ UPGRADE = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings
 def test_a_request_that_offers_another_protocol_is_answered_whole(
     engine: StandIn, images: NDArray[np.uint8], cut: int | None
 ) -> None:
-    """As every Java client's first request is; wherever its bytes are cut on their way."""
+    """The first request of every Java client has an upgrade; its bytes may be split anywhere."""
     body = images.tobytes()
     head = f"POST /v2/models/ensemble/infer HTTP/1.1\r\nHost: x\r\n{UPGRADE}Inference-Header-Content-Length: 0\r\n"
     sent = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
@@ -88,7 +88,7 @@ def test_a_request_that_offers_another_protocol_is_answered_whole(
             assert chunk, said
             said += chunk
         assert said.startswith(b"HTTP/1.1 200")
-        client.sendall(plain)  # the connection goes on
+        client.sendall(plain)  # the connection stays open
         assert all_of(client).endswith(wanted)
 
 

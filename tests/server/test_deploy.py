@@ -1,4 +1,4 @@
-"""The manifests in `deploy/`: read, and held against what the server really offers."""
+"""The manifests in `deploy/`, compared with the server's real options and paths."""
 
 from __future__ import annotations
 

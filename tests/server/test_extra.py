@@ -1,4 +1,4 @@
-"""What is not installed is said with the line that installs it; importing the door costs nothing."""
+"""Errors for missing extras name the install command; importing the server is cheap."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_missing_part_of_the_client_names_its_extra() -> None:
     assert "pip install 'ripieno[serve]'" in said("httpx", "from ripieno.server import infer")
 
 
-def test_importing_the_door_imports_none_of_its_libraries() -> None:
+def test_importing_the_server_imports_none_of_its_libraries() -> None:
     code = "import ripieno.server, sys; print(sorted({'starlette', 'uvicorn', 'httpx', 'grpc'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,8 +1,7 @@
-"""Plain requests go the short way, and nobody can tell by the answers; all others go the ordinary one."""
+"""Plain requests take the fast path with the same responses; all others take the ASGI path."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import threading
@@ -19,7 +18,6 @@ from ripieno.engine.inference_result import Answer
 from ripieno.server import Limits, ServerHandle, connection, start_in_thread
 from ripieno.server.app import InferenceApp
 from ripieno.server.async_engine import AsyncEngine
-from ripieno.server.fast_path import CallbackBatcher
 from ripieno.types import Bundle
 from tests.server.stand_in import StandIn, direct_answers
 from tests.server.wire import connect, flight, soon
@@ -28,8 +26,8 @@ INFER = "/v2/models/ensemble/infer"
 
 
 @pytest.fixture
-def ordinary(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Paths of requests that went the ordinary way."""
+def asgi_paths(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the URL paths of requests on the ASGI path."""
     paths: list[str] = []
     before = InferenceApp._infer
 
@@ -44,7 +42,7 @@ def ordinary(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def post(
     images: NDArray[np.uint8], path: str = INFER, binary: bool = True, *headers: str, **parameters: object
 ) -> bytes:
-    """A request as it goes over the wire."""
+    """Return the bytes of a request."""
     tensor = {"name": "images", "shape": list(images.shape), "datatype": "UINT8"}
     raw = images.tobytes() if binary else b""
     tensor |= {"parameters": {"binary_data_size": len(raw)}} if binary else {"data": images.reshape(-1).tolist()}
@@ -55,7 +53,7 @@ def post(
 
 
 def answer(client: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of the next answer, and not a byte of the one after."""
+    """Read status, headers and body of the next response, and no byte of the one after."""
     said = b""
     while b"\r\n\r\n" not in said:
         said += client.recv(1)
@@ -74,8 +72,13 @@ def probabilities(body: bytes) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("cut", [None, 60, -3], ids=["whole", "cut in the headers", "cut in the body"])
-def test_a_plain_request_goes_the_short_way(
-    server: ServerHandle, bundle: Bundle, images: NDArray[np.uint8], ordinary: list[str], binary: bool, cut: int | None
+def test_a_plain_request_takes_the_fast_path(
+    server: ServerHandle,
+    bundle: Bundle,
+    images: NDArray[np.uint8],
+    asgi_paths: list[str],
+    binary: bool,
+    cut: int | None,
 ) -> None:
     sent = post(images, INFER, binary, "X-Request-Id: mine")
     with connect(server) as client:
@@ -88,7 +91,7 @@ def test_a_plain_request_goes_the_short_way(
             assert (status, headers["x-request-id"], headers["content-type"]) == (200, "mine", "application/json")
             assert "date" in headers
             np.testing.assert_allclose(probabilities(body), direct_answers(bundle, images).mean(axis=0), atol=1e-6)
-    assert not ordinary
+    assert not asgi_paths
 
 
 @pytest.mark.parametrize(
@@ -103,16 +106,16 @@ def test_a_plain_request_goes_the_short_way(
     ids=["a timeout", "the last", "an encoding", "a version", "a query"],
 )
 def test_what_is_not_plain_is_answered_all_the_same(
-    server: ServerHandle, images: NDArray[np.uint8], ordinary: list[str], sent: Callable[[NDArray[np.uint8]], bytes]
+    server: ServerHandle, images: NDArray[np.uint8], asgi_paths: list[str], sent: Callable[[NDArray[np.uint8]], bytes]
 ) -> None:
     with connect(server) as client:
         client.sendall(sent(images))
         assert answer(client)[0] == 200
-    assert len(ordinary) == 1
+    assert len(asgi_paths) == 1
 
 
-def test_a_body_that_takes_its_time_goes_the_ordinary_way(
-    server: ServerHandle, images: NDArray[np.uint8], ordinary: list[str]
+def test_a_body_that_takes_its_time_takes_the_asgi_path(
+    server: ServerHandle, images: NDArray[np.uint8], asgi_paths: list[str]
 ) -> None:
     sent = post(images)
     with connect(server) as client:
@@ -121,13 +124,13 @@ def test_a_body_that_takes_its_time_goes_the_ordinary_way(
             time.sleep(0.2)
         client.sendall(sent[len(sent) // 2 * 2 :])
         assert answer(client)[0] == 200
-        assert len(ordinary) == 1
+        assert len(asgi_paths) == 1
         client.sendall(sent)
         assert answer(client)[0] == 200
-    assert len(ordinary) == 1
+    assert len(asgi_paths) == 1
 
 
-def test_a_client_that_asks_before_it_sends_is_told_to_go_on_at_once(
+def test_a_client_that_asks_before_it_sends_gets_100_continue_at_once(
     server: ServerHandle, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "SOON", 60.0)
@@ -188,7 +191,7 @@ def test_a_client_that_leaves_takes_its_request_with_it(
 
 @pytest.fixture
 def hasty(bundle: Bundle) -> Iterator[tuple[ServerHandle, StandIn]]:
-    """A server that waits for little, wants a token and takes two requests."""
+    """Start a server with short timeouts, a token and a limit of two requests."""
     engine = StandIn(bundle)
     with start_in_thread(engine, limits=Limits(timeout=0.2, requests=2), token="secret") as running:
         yield running, engine
@@ -196,7 +199,7 @@ def hasty(bundle: Bundle) -> Iterator[tuple[ServerHandle, StandIn]]:
 
 
 def test_an_answer_that_is_late_is_504_and_one_too_many_503(
-    hasty: tuple[ServerHandle, StandIn], images: NDArray[np.uint8], ordinary: list[str]
+    hasty: tuple[ServerHandle, StandIn], images: NDArray[np.uint8], asgi_paths: list[str]
 ) -> None:
     running, engine = hasty
     sent = post(images, INFER, True, "Authorization: Bearer secret")
@@ -209,7 +212,7 @@ def test_an_answer_that_is_late_is_504_and_one_too_many_503(
     assert [status for status, _, _ in said] == [504, 504, 503]
     assert "no answer within 0.2 s" in json.loads(said[0][2])["error"]
     assert said[2][1]["retry-after"] == "1"
-    assert len(ordinary) == 1  # the one refused
+    assert len(asgi_paths) == 1  # the refused one
     engine.gate.set()
     clients[0].sendall(sent)
     assert answer(clients[0])[0] == 200
@@ -225,7 +228,7 @@ def test_the_token_is_asked_for(hasty: tuple[ServerHandle, StandIn], images: NDA
 
 
 def test_an_engine_that_fails_is_500_and_counted(
-    server: ServerHandle, engine: StandIn, images: NDArray[np.uint8], ordinary: list[str]
+    server: ServerHandle, engine: StandIn, images: NDArray[np.uint8], asgi_paths: list[str]
 ) -> None:
     def failures() -> int:
         said: int = httpx.get(server.url + "/overview", trust_env=False).json()["models"]["ensemble"]["failures"]
@@ -242,10 +245,10 @@ def test_an_engine_that_fails_is_500_and_counted(
     assert (status, headers["content-type"]) == (500, "application/json")
     assert json.loads(body)["error"] == "member 00000-e003 died three times: no memory"
     assert failures() == before + 1
-    assert not ordinary
+    assert not asgi_paths
 
 
-def test_a_stopping_server_finishes_what_went_the_short_way(bundle: Bundle, images: NDArray[np.uint8]) -> None:
+def test_a_stopping_server_finishes_requests_on_the_fast_path(bundle: Bundle, images: NDArray[np.uint8]) -> None:
     engine = StandIn(bundle)
     running = start_in_thread(engine)
     engine.gate.clear()
@@ -264,25 +267,11 @@ def test_a_stopping_server_finishes_what_went_the_short_way(bundle: Bundle, imag
     engine.close()
 
 
-def test_an_answer_that_goes_wrong_does_not_keep_the_others_waiting() -> None:
-    came: list[int] = []
-    loop = asyncio.new_event_loop()
-    mailbox = CallbackBatcher(loop)
-    for what in (lambda: came.append(1), lambda: 1 // 0, lambda: came.append(2)):
-        mailbox.put(what)  # type: ignore[arg-type]
-    loop.call_soon(loop.stop)
-    loop.run_forever()
-    loop.close()
-    assert came == [1, 2]
-    mailbox.put(lambda: came.append(3))  # nobody is there any more, and nothing is raised
-    assert came == [1, 2]
+def engine_of(running: ServerHandle) -> AsyncEngine:
+    return running._server.app.models.engines["ensemble"]
 
 
-def line_of(running: ServerHandle) -> AsyncEngine:
-    return running._server.door.models.engines["ensemble"]
-
-
-def test_an_engine_is_let_go_of_and_told_that_nobody_waits(
+def test_a_disconnect_cancels_the_request_in_the_engine(
     server: ServerHandle, engine: StandIn, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Future[Answer]] = []
@@ -294,5 +283,5 @@ def test_an_engine_is_let_go_of_and_told_that_nobody_waits(
     monkeypatch.setattr(engine, "submit", submit)
     with connect(server) as client:
         client.sendall(post(images))
-        assert soon(lambda: line_of(server).users == 1)
-    assert soon(lambda: asked[0].cancelled() and line_of(server).users == 0)
+        assert soon(lambda: engine_of(server).users == 1)
+    assert soon(lambda: asked[0].cancelled() and engine_of(server).users == 0)

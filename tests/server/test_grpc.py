@@ -87,7 +87,7 @@ def test_the_aio_client_is_answered(running: ServerHandle, bundle: Bundle, image
 
 
 def call(running: ServerHandle, **fields: Any) -> Any:
-    """`ModelInfer` with these fields, by our own messages."""
+    """Call `ModelInfer` with these fields, with ripieno's message classes."""
     asked, answered = methods()["ModelInfer"]
     with grpc.insecure_channel(running.grpc) as channel:
         infer = channel.unary_unary(f"/{SERVICE}/ModelInfer", asked.SerializeToString, answered.FromString)
@@ -139,7 +139,7 @@ def test_bytes_that_are_no_message_are_an_invalid_argument(running: ServerHandle
     with grpc.insecure_channel(running.grpc) as channel, pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary(f"/{SERVICE}/ModelInfer")(raw, timeout=10)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert caught.value.details() == "the bytes are no ModelInferRequest"
+    assert caught.value.details() == "The message is not a valid ModelInferRequest."
 
 
 def test_a_small_message_is_read_while_there_is_no_room_for_the_longest(
@@ -177,7 +177,7 @@ def test_messages_together_hold_no_more_than_is_allowed(engine: StandIn) -> None
             with pytest.raises(grpc.RpcError) as caught:
                 infer(sent, timeout=10)
             assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert "requests under way hold" in caught.value.details()
+            assert "Too many bytes in flight" in caught.value.details()
         finally:
             engine.gate.set()
         first.result(10)
@@ -186,8 +186,8 @@ def test_messages_together_hold_no_more_than_is_allowed(engine: StandIn) -> None
 def test_other_refusals_have_their_status(
     running: ServerHandle, client: triton.InferenceServerClient, engine: StandIn, images: NDArray[np.uint8]
 ) -> None:
-    with pytest.raises(InferenceServerException, match="no model 'nobody'") as caught:
-        client.infer("nobody", asked(images))
+    with pytest.raises(InferenceServerException, match="Not found: model 'absent'") as caught:
+        client.infer("absent", asked(images))
     assert caught.value.status() == "StatusCode.NOT_FOUND"
     with pytest.raises(InferenceServerException) as caught:
         client.infer("ensemble", asked(np.zeros((6000, 8, 8, 3), np.uint8)))
@@ -265,7 +265,7 @@ def test_a_server_that_stops_for_a_while_refuses_new_calls_as_unavailable(
 
 def test_a_taken_grpc_port_is_one_line(running: ServerHandle, engine: StandIn) -> None:
     port = int(running.grpc.rpartition(":")[2])
-    with pytest.raises(RipienoError, match=f"port {port} of 127.0.0.1 is in use"):
+    with pytest.raises(RipienoError, match=f"Cannot bind 127.0.0.1:{port}: address in use"):
         start_in_thread(engine, grpc_port=port)
 
 
@@ -286,7 +286,7 @@ def test_the_messages_are_those_that_clients_send() -> None:
 
 
 def resident() -> int:
-    """MiB of memory that this process takes."""
+    """Return the resident memory of this process in MiB."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) >> 10 for line in status.splitlines() if line.startswith("VmRSS"))
 
@@ -310,7 +310,7 @@ print(*sorted({c.code().name for c in calls}))
     ],
 )
 def test_large_messages_without_a_token_take_no_memory(engine: StandIn, path: str, status: str) -> None:
-    """Those about health are read one by one, for they name what is asked about."""
+    """Health checks are read one by one, because they contain the name of a service."""
     with start_in_thread(engine, grpc_port=0, token="secret") as running:
         before = resident()
         arguments = [sys.executable, "-c", SENDER, running.grpc, path]
@@ -324,7 +324,7 @@ def test_large_messages_without_a_token_take_no_memory(engine: StandIn, path: st
 
 
 def begin_calls(slow: socket.socket, count: int) -> None:
-    """Over bare HTTP/2: calls whose messages are begun and never go on."""
+    """Start calls over raw HTTP/2 and never complete their messages."""
     path = b"/inference.GRPCInferenceService/ModelInfer"
     fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x")]
     fields += [(b"content-type", b"application/grpc"), (b"te", b"trailers")]
@@ -377,20 +377,20 @@ def health_of(channel: grpc.Channel, service: str) -> str:
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(status))
 
 
-def test_health_is_told_of_the_server_and_of_each_model_without_a_token(bundle: Bundle) -> None:
+def test_health_is_reported_of_the_server_and_of_each_model_without_a_token(bundle: Bundle) -> None:
     engine = StandIn(bundle)
     with (
         start_in_thread(engine, grpc_port=0, token="secret") as running,
         grpc.insecure_channel(running.grpc) as channel,
     ):
-        asked = ("", SERVICE, "ensemble", MEMBERS[0], "nobody")
+        asked = ("", SERVICE, "ensemble", MEMBERS[0], "absent")
         assert [health_of(channel, name) for name in asked] == [*["SERVING"] * 4, "NOT_FOUND"]
         engine.close()
         assert [health_of(channel, name) for name in asked] == [*["NOT_SERVING"] * 4, "NOT_FOUND"]
 
 
 def test_every_call_has_an_id_in_its_trailing_metadata(engine: StandIn) -> None:
-    """Whatever becomes of it, also where no method is."""
+    """It does so for every outcome, also for unknown methods."""
     paths = {
         f"/{SERVICE}/ServerLive": "OK",
         f"/{SERVICE}/ServerMetadata": "UNAUTHENTICATED",
@@ -411,7 +411,7 @@ def test_every_call_has_an_id_in_its_trailing_metadata(engine: StandIn) -> None:
 
 
 def test_grpc_listens_where_http_does(engine: StandIn) -> None:
-    """A name stands for one address on both: gRPC takes all that it finds."""
+    """A name resolves to one address for both protocols: gRPC would listen on all."""
     with start_in_thread(engine, host="localhost", grpc_port=0) as running:
         port = int(running.grpc.rsplit(":", 1)[1])
         for host in ("127.0.0.1", "::1"):
@@ -422,8 +422,8 @@ def test_grpc_listens_where_http_does(engine: StandIn) -> None:
             assert there[0] == there[1]
 
 
-@pytest.mark.parametrize("service", ["", "nobody"])
-def test_who_watches_health_does_not_hold_up_the_end(bundle: Bundle, service: str) -> None:
+@pytest.mark.parametrize("service", ["", "absent"])
+def test_a_health_watcher_does_not_delay_the_shutdown(bundle: Bundle, service: str) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     with start_in_thread(StandIn(bundle), grpc_port=0) as running, grpc.insecure_channel(running.grpc) as channel:
@@ -446,7 +446,7 @@ def test_health_is_watched_until_the_server_stops(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
-def test_the_services_are_told_to_clients_that_carry_the_token(engine: StandIn, version: str) -> None:
+def test_the_services_are_listed_for_clients_that_carry_the_token(engine: StandIn, version: str) -> None:
     from grpc_reflection.v1alpha import reflection_pb2
 
     def ask(**metadata: str) -> Any:

@@ -1,4 +1,4 @@
-"""Messages judged before protobuf makes objects of them: no sockets needed."""
+"""Checks of messages before protobuf parses them: no sockets needed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_message_of_very_many_fields_is_refused_unparsed(field: bytes) -> None
     began = time.perf_counter()
     assert refusal(field * 1_000_000) == (
         400,
-        f"the message has more than {FIELDS} fields: send one input, and what is asked about it",
+        f"The message has more than {FIELDS} fields. Send one input and the requested outputs.",
     )
     assert time.perf_counter() - began < 0.1
     parse_message(field * FIELDS, InferRequest, MOST)
@@ -42,9 +42,9 @@ def test_a_message_of_very_many_fields_is_refused_unparsed(field: bytes) -> None
 
 def test_numbers_are_bounded_as_json_is_and_raw_contents_are_not() -> None:
     numbers = InferRequest(inputs=[{**TENSOR, "contents": {"uint_contents": [1] * 2000}}])
-    status, said = refusal(numbers.SerializeToString())
+    status, message = refusal(numbers.SerializeToString())
     assert status == 413
-    assert said.endswith(f"at most {MOST} are read: send raw_input_contents")
+    assert message.endswith(f"(limit {MOST}). Send raw_input_contents.")
     parse_message(InferRequest(raw_input_contents=[bytes(2000)]).SerializeToString(), InferRequest, MOST)
 
 
@@ -62,7 +62,7 @@ NONE = {
 
 @pytest.mark.parametrize("raw", NONE.values(), ids=NONE.keys())
 def test_bytes_that_are_no_message_are_refused(raw: bytes) -> None:
-    assert refusal(raw) == (400, "the bytes are no ModelInferRequest")
+    assert refusal(raw) == (400, "The message is not a valid ModelInferRequest.")
 
 
 @given(st.binary(max_size=200))

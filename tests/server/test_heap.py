@@ -1,4 +1,4 @@
-"""What requests took is given back to the system."""
+"""Memory of requests returns to the system."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc
 
 def test_free_pages_between_used_ones_go_back_to_the_system() -> None:
     process = psutil.Process()
-    blocks = [bytes([n % 256]) * 20_000 for n in range(5_000)]  # 100 MB in the heap, not mapped each by itself
+    blocks = [bytes([n % 256]) * 20_000 for n in range(5_000)]  # 100 MB in the heap, not in separate mappings
     full = process.memory_info().rss
     kept = blocks[::50]
     del blocks

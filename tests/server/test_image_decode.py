@@ -1,4 +1,4 @@
-"""Pictures over HTTP: bare and in forms, in words; bombs and broken files are refused."""
+"""Pictures over HTTP: as bodies and in forms; decompression bombs and corrupt files are refused."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def png(image: NDArray[np.uint8], kind: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
-def lying_png(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header says it has `width` x `height` pixels."""
+def png_with_size(width: int, height: int) -> bytes:
+    """Return a PNG of a few bytes with a header of `width` x `height` pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -85,9 +85,9 @@ BAD: dict[str, tuple[str, Any, int]] = {
     "a script": ("", b"<?php system($_GET['x']); ?>", 415),
     "half a picture": ("", png(np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8))[:3000], 400),
     "another format": ("", png(np.zeros((8, 8, 3), np.uint8), "BMP"), 415),
-    "a bomb": ("", lying_png(60_000, 60_000), 413),
-    "a smaller bomb": ("", lying_png(10_000, 10_000), 413),
-    "a lying header": ("", lying_png(1000, 1000), 400),
+    "a bomb": ("", png_with_size(60_000, 60_000), 413),
+    "a smaller bomb": ("", png_with_size(10_000, 10_000), 413),
+    "a wrong header": ("", png_with_size(1000, 1000), 400),
     "top no number": ("?top=many", png(np.zeros((8, 8, 3), np.uint8)), 400),
     "top 0": ("?top=0", png(np.zeros((8, 8, 3), np.uint8)), 400),
     "members no boolean": ("?members=all", png(np.zeros((8, 8, 3), np.uint8)), 400),
@@ -126,7 +126,7 @@ def test_too_many_pictures_are_refused(http: httpx.Client) -> None:
 
 
 def test_models_of_other_tensors_take_no_pictures() -> None:
-    with pytest.raises(HttpError, match="not pictures"):
+    with pytest.raises(HttpError, match="not a picture"):
         picture_to_sample(png(np.zeros((8, 8, 3), np.uint8)), "x", Input((8, 8, 3), "float32"), 10**6)
 
 
@@ -156,7 +156,7 @@ def test_a_picture_is_scaled_to_floats_of_0_to_1_and_refused_where_no_unit_is_kn
 
 
 def scanned(size: int, more: int) -> bytes:
-    """A progressive JPEG with its last scan again `more` times: it is decoded all the same."""
+    """Return a progressive JPEG with its last scan repeated `more` times, which is still valid."""
     stream = io.BytesIO()
     Image.new("L", (size, size), 128).save(stream, "JPEG", progressive=True)
     whole = stream.getvalue()
@@ -177,7 +177,7 @@ def test_a_picture_of_a_thousand_scans_is_refused_at_once() -> None:
 
 
 def test_scans_are_counted_in_a_picture_that_calls_itself_one_of_several() -> None:
-    """A JPEG with an index of further pictures (MPO, as cameras of two lenses write it) is decoded as any other."""
+    """A JPEG with an index of further pictures (MPO, as cameras with two lenses write it) is decoded like others."""
     stream = io.BytesIO()
     Image.new("L", (64, 64)).save(stream, "MPO", save_all=True, append_images=[Image.new("L", (8, 8))])
     several = stream.getvalue()

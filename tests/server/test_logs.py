@@ -1,4 +1,4 @@
-"""What `--log` writes: every request, answered or refused, by every door."""
+"""The log of `--log`: every request, answered or refused, over every protocol."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Find = Callable[[str], dict[str, Any]]
 
 @pytest.fixture
 def line_of() -> Iterator[Find]:
-    """The line of the log about a request, by its id."""
+    """Return the log line of a request, by its id."""
     stream = io.StringIO()
     handler = log_to(stream)
 
@@ -80,9 +80,9 @@ def test_grpc_calls_are_logged(engine: StandIn, images: NDArray[np.uint8], line_
     tensor.set_data_from_numpy(images)
     with start_in_thread(engine, grpc_port=0) as running, triton.InferenceServerClient(running.grpc) as client:
         client.infer("ensemble", [tensor], headers={"x-request-id": "walk-3"})
-        with pytest.raises(InferenceServerException, match="no model 'nobody'"):
-            client.infer("nobody", [tensor], headers={"x-request-id": "walk-4"})
+        with pytest.raises(InferenceServerException, match="Not found: model 'absent'"):
+            client.infer("absent", [tensor], headers={"x-request-id": "walk-4"})
     assert fields(line_of("walk-3")) == ("answered", "ensemble", len(images), 200)
     assert line_of("walk-3")["seconds"] > 0
     assert line_of("walk-4")["status"] == 404
-    assert line_of("walk-4")["message"].startswith("ModelInfer: no model 'nobody'")
+    assert line_of("walk-4")["message"].startswith("ModelInfer: Not found: model 'absent'")

@@ -13,7 +13,7 @@ from tests.server.wire import soon
 
 
 def watched(hold: float) -> LoopLag:
-    """The lag of a loop that is held for `hold` seconds once."""
+    """Return the lag of a loop that is blocked once for `hold` seconds."""
 
     async def run() -> LoopLag:
         lag = LoopLag()
@@ -32,7 +32,7 @@ def test_a_loop_that_was_held_is_seen_and_said(caplog: pytest.LogCaptureFixture)
         lag = watched(0.3)
     assert 0.28 <= lag.longest < 1.0
     assert sum(lag.seconds.counts) >= 3
-    assert [m for m in caplog.messages if "event loop was held" in m]
+    assert [m for m in caplog.messages if "event loop blocked" in m]
 
 
 def test_the_lag_of_a_server_is_among_its_metrics(server: ServerHandle) -> None:

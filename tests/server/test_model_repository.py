@@ -1,4 +1,4 @@
-"""Bundles exchanged under load, several at once, and memory checked before they are loaded."""
+"""Reloads of bundles under load, several bundles, and the memory check before loading."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from tests.server.stand_in import MEMBERS, ROOT, StandIn, direct_answers, write_
 
 @pytest.fixture
 def two(tmp_path: Path) -> tuple[Bundle, Bundle]:
-    """Two bundles of the same members' names and other weights."""
+    """Write two bundles with the same member names and different weights."""
     return write_small_bundle(tmp_path / "one", seed=1), write_small_bundle(tmp_path / "two", seed=50)
 
 
-def test_an_exchange_under_load_fails_no_request(
+def test_a_reload_under_load_fails_no_request(
     two: tuple[Bundle, Bundle], images: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     served = tmp_path / "served"
@@ -72,7 +72,7 @@ def test_an_exchange_under_load_fails_no_request(
         assert stats["inference_count"] == 5 * len(seen), "counts go on over an exchange"
 
 
-def test_a_body_half_sent_at_an_exchange_is_answered(two: tuple[Bundle, Bundle], images: NDArray[np.uint8]) -> None:
+def test_a_body_half_sent_at_a_reload_is_answered(two: tuple[Bundle, Bundle], images: NDArray[np.uint8]) -> None:
     with start_in_thread(two[0].path) as running:
         host, port = running.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as client:
@@ -97,10 +97,10 @@ def test_a_broken_bundle_leaves_the_old_one_in_place(
         (two[0].path / "bundle.json").write_text("{}")
         assert not running.reload()
         np.testing.assert_array_equal(client.infer(images), before)
-    assert "was not exchanged, the old bundle goes on" in caplog.text
+    assert "failed; still serving the previous version" in caplog.text
 
 
-def test_sighup_exchanges_the_bundle(two: tuple[Bundle, Bundle], images: NDArray[np.uint8]) -> None:
+def test_sighup_reloads_the_bundle(two: tuple[Bundle, Bundle], images: NDArray[np.uint8]) -> None:
     code = (
         "import sys; from ripieno.server import serve; serve(sys.argv[1], port=0, ready=lambda u: print(u, flush=True))"
     )
@@ -186,7 +186,7 @@ def test_names_of_models_are_plain(bundle: Bundle, names: list[str]) -> None:
 @pytest.mark.parametrize("names", [("ensemble", MEMBERS[0]), (MEMBERS[0], "ensemble")])
 def test_a_bundle_called_as_a_member_of_another_is_refused(bundle: Bundle, names: tuple[str, str]) -> None:
     engine = StandIn(bundle)
-    with pytest.raises(RipienoError, match=rf"two models would be called '{MEMBERS[0]}', .* by another NAME") as caught:
+    with pytest.raises(RipienoError, match=rf"Duplicate model name '{MEMBERS[0]}', .* with another NAME") as caught:
         start_in_thread(dict.fromkeys(names, engine))
     assert "\n" not in str(caught.value)
     engine.close()
@@ -195,7 +195,7 @@ def test_a_bundle_called_as_a_member_of_another_is_refused(bundle: Bundle, names
 def test_a_member_called_ensemble_is_served_where_the_bundle_has_another_name(bundle: Bundle) -> None:
     members = ("ensemble", MEMBERS[1])
     engine = StandIn(dataclasses.replace(bundle, ensemble=dataclasses.replace(bundle.ensemble, members=members)))
-    with pytest.raises(RipienoError, match="two models would be called 'ensemble'"):
+    with pytest.raises(RipienoError, match="Duplicate model name 'ensemble'"):
         start_in_thread(engine)
     with start_in_thread({"mine": engine}) as running:
         index = httpx.post(running.url + "/v2/repository/index", trust_env=False).json()
@@ -203,7 +203,7 @@ def test_a_member_called_ensemble_is_served_where_the_bundle_has_another_name(bu
     engine.close()
 
 
-def test_an_exchange_that_would_take_the_name_of_another_model_leaves_the_old_bundle_in_place(
+def test_a_reload_that_would_take_the_name_of_another_model_leaves_the_old_bundle_in_place(
     two: tuple[Bundle, Bundle], bundle: Bundle, images: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = StandIn(bundle)
@@ -212,7 +212,7 @@ def test_an_exchange_that_would_take_the_name_of_another_model_leaves_the_old_bu
         write_small_bundle(two[0].path, members=("00007-e001",))
         assert not running.reload()
         np.testing.assert_array_equal(client.infer(images), before)
-    assert "ensemble was not exchanged, the old bundle goes on: two models would be called '00007-e001'" in caplog.text
+    assert "model ensemble failed; still serving the previous version: Duplicate model name '00007-e001'" in caplog.text
     engine.close()
 
 
@@ -240,10 +240,10 @@ def test_a_model_is_ready_whatever_other_bundles_are(two: tuple[Bundle, Bundle])
     up.close()
 
 
-def test_an_exchange_for_what_cannot_answer_leaves_the_old_bundle(
+def test_a_reload_of_a_bundle_that_cannot_predict_leaves_the_old_bundle(
     two: tuple[Bundle, Bundle], images: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A bundle is loaded whose networks have four outputs, for three classes: only an answer shows it."""
+    """The new networks have four outputs for three classes: loading succeeds, only a prediction fails."""
     with start_in_thread(two[0].path) as running, Client(running.url) as client:
         expected = client.infer(images)
         document = json.loads((two[0].path / "bundle.json").read_text())
@@ -252,7 +252,7 @@ def test_an_exchange_for_what_cannot_answer_leaves_the_old_bundle(
             member["classes"] = member["classes"][:3]
         (two[0].path / "bundle.json").write_text(json.dumps(document))
         assert not running.reload()
-        assert "was not exchanged" in caplog.text
+        assert "reload of model ensemble failed" in caplog.text
         np.testing.assert_array_equal(client.infer(images), expected)
         assert httpx.get(running.url + "/v2/health/ready", trust_env=False).status_code == 200
 
@@ -295,17 +295,17 @@ def test_a_server_without_a_place_for_copies_serves_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """As in a container whose root may not be written."""
+    """This happens in a container with a read-only root."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
     with start_in_thread(two[0].path) as running, Client(running.url) as client:
         assert client.infer(images).shape == (len(images), 4)
-    assert "cannot be copied" in caplog.text
+    assert "cannot copy the files" in caplog.text
 
 
-def test_every_failure_of_an_exchange_is_logged(
+def test_every_failure_of_a_reload_is_logged(
     two: tuple[Bundle, Bundle], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also one that nobody foresaw."""
+    """This includes unexpected exceptions."""
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError("unforeseen")
@@ -313,7 +313,7 @@ def test_every_failure_of_an_exchange_is_logged(
     with start_in_thread(two[0].path) as running:
         monkeypatch.setattr("ripieno.server.model_repository.rehearse", fail)
         assert not running.reload()
-        assert "was not exchanged, the old bundle goes on: ZeroDivisionError: unforeseen" in caplog.text
+        assert "failed; still serving the previous version: ZeroDivisionError: unforeseen" in caplog.text
         monkeypatch.undo()
         assert running.reload()
 
@@ -328,10 +328,10 @@ def test_a_failure_names_the_folder_that_was_given(
     assert PREFIX not in caplog.text
 
 
-def test_exchanges_that_are_asked_for_together_are_few(
+def test_reloads_that_are_requested_together_are_few(
     two: tuple[Bundle, Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a storm of signals the first is heeded at once, and all others by one exchange after it."""
+    """The first of many signals starts a reload at once; a single reload after it handles all others."""
     loaded = []
 
     def count(engine: object) -> None:

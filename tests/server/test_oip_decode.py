@@ -1,4 +1,4 @@
-"""The protocol's bytes, without a server: parsing, its bounds, and a fuzz of both."""
+"""Decoding of requests without a server: parsing, its limits, and fuzzing of both."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_fields_that_are_null_are_absent() -> None:
     assert [(o.name, o.binary, o.top) for o in asked] == [("probabilities", False, 0)]
 
 
-def test_data_that_is_null_beside_raw_bytes_is_absent() -> None:
+def test_data_that_is_null_with_raw_bytes_is_absent() -> None:
     tensor = {"name": "images", "shape": [1, 2, 3, 1], "datatype": "UINT8", "data": None}
     head = json.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": 6}}]}).encode()
     assert read_request(head + bytes(6), len(head), BYTES).images.shape == (1, 2, 3, 1)
@@ -220,7 +220,7 @@ def test_long_json_of_anything_but_numbers_is_refused(wrong: str) -> None:
 
 
 def long_frame(**more: Any) -> bytes:
-    """A request whose numbers take far more text than a decoder is given at once."""
+    """Return a request with far more text of numbers than is decoded at once."""
     numbers = [7, 255] * 3 * 16384
     tensor = {"name": "images", "shape": [16384, 2, 3, 1], "datatype": "UINT8", "data": numbers}
     return json.dumps({"id": "x", **more, "inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
@@ -238,11 +238,11 @@ def test_a_long_request_is_read_as_a_short_one() -> None:
     [
         {"outputs": [{"name": "label"}] * 40_000},
         {"parameters_": {f"p{i}": 1 for i in range(40_000)}},
-        {"nobody_reads": [1] * 400_000},
+        {"unused": [1] * 400_000},
     ],
 )
-def test_what_is_long_beside_the_numbers_is_refused_undecoded(more: dict[str, Any]) -> None:
-    with pytest.raises(HttpError, match="beside its numbers"):
+def test_long_json_without_its_numbers_is_refused_undecoded(more: dict[str, Any]) -> None:
+    with pytest.raises(HttpError, match="without its numbers"):
         read_request(long_frame(**more), None, BYTES)
 
 
@@ -262,17 +262,17 @@ def test_long_json_takes_about_its_own_memory_to_read() -> None:
 
 
 def test_a_piece_without_a_number_is_refused() -> None:
-    """A comma is counted, nothing stands before it, and the text between fills a whole piece."""
+    """An empty element is counted by its comma, and the text around it fills a whole piece."""
     many = dataclasses.replace(BYTES, max_samples=1 << 20)
     numbers = "1," * 5 + " " * (LONG - 1) + ",1" * 24
     head = '{"inputs": [{"name": "images", "shape": [5, 2, 3, 1], "datatype": "UINT8", "data": ['
-    with pytest.raises(HttpError, match="29 numbers, its shape declares 30"):
+    with pytest.raises(HttpError, match="29 numbers, its shape requires 30"):
         read_request(f"{head}{numbers}]}}]}}".encode(), None, many)
 
 
 def test_numbers_of_another_list_are_not_taken_for_the_inputs() -> None:
-    """A long list called "data" that nobody reads stands before the input's own."""
+    """A long unused list called "data" precedes the input's data."""
     own = {"name": "images", "shape": [1, 2, 3, 1], "datatype": "UINT8", "data": [0]}
     text = json.dumps({"other": {"data": [7] * LONG}, "inputs": [own]}).encode()
-    with pytest.raises(HttpError, match="1 numbers, its shape declares 6"):
+    with pytest.raises(HttpError, match="1 numbers, its shape requires 6"):
         read_request(text, None, BYTES)

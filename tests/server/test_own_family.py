@@ -1,4 +1,4 @@
-"""A server of a deployment that is built by a user's own code."""
+"""A server of a bundle with a model from the user's own code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
         yield made
 
 
-def test_it_is_served_when_it_is_trusted_and_after_an_exchange_too(own: Own) -> None:
+def test_it_is_served_when_it_is_trusted_and_after_a_reload_too(own: Own) -> None:
     with pytest.raises(RipienoError, match=f"pass --family {FAMILY}"):
         start_in_thread(own.bundle.path)
     with start_in_thread(own.bundle.path, trusted=[FAMILY]) as running:

@@ -1,4 +1,4 @@
-"""The page at `/` in a real browser: a picture is dropped, the answer is shown."""
+"""The page at `/` in a real browser: drop a picture, see the prediction."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_dropped_picture_is_answered_with_classes_votes_and_spread(
 def test_what_is_no_picture_is_said_on_the_page(page: Page) -> None:
     drop(page, b"hello")
     page.until("document.getElementById('error').textContent !== ''")
-    assert "is no picture" in page.run("document.getElementById('error').textContent")
+    assert "is not a picture" in page.run("document.getElementById('error').textContent")
     assert page.run("document.getElementById('answer').hidden")
 
 

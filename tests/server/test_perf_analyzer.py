@@ -1,7 +1,7 @@
-"""Triton's own load generator asks a server, over HTTP and gRPC, in binary, in JSON and with several streams.
+"""Triton's own load generator runs against a server over HTTP and gRPC, in binary, in JSON and with several streams.
 
-Its binary lies in tritonclient's wheels (2.43 to 2.50) and needs libb64 and CUDA's runtime library: it is looked for on
-the PATH, and in PERF_ANALYZER.
+tritonclient's wheels (2.43 to 2.50) contain its binary, which needs libb64 and CUDA's runtime library. The test
+searches the PATH and PERF_ANALYZER.
 """
 
 from __future__ import annotations

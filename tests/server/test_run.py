@@ -1,4 +1,4 @@
-"""The server as a process: ports, signals, draining, and the thread beside a program."""
+"""The server as a process and as a thread of a program: ports, signals, draining."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ engine.close()
 
 @contextmanager
 def child(bundle: Bundle, slow: float = 0.0) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A real process that serves; its requests take `slow` seconds."""
+    """Start a process that serves; its requests take `slow` seconds."""
     command = [sys.executable, "-c", CHILD, str(bundle.path), str(slow)]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
@@ -92,7 +92,7 @@ def test_an_idle_server_ends_at_once_on_sigint(bundle: Bundle) -> None:
 PROBE = b"GET /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n"
 
 
-def test_a_request_that_comes_just_after_sigterm_on_an_open_connection_is_answered_and_told_to_close(
+def test_a_request_that_comes_just_after_sigterm_on_an_open_connection_is_answered_with_connection_close(
     bundle: Bundle,
 ) -> None:
     with start_in_thread(StandIn(bundle)) as running, connect(running) as client:
@@ -111,7 +111,7 @@ def test_connections_that_wait_to_be_accepted_at_sigterm_are_answered(bundle: Bu
         loop = running._server._loop
         assert loop is not None
         loop.call_soon_threadsafe(time.sleep, 0.7)
-        time.sleep(0.1)  # the event loop is held up; the kernel takes connections for it
+        time.sleep(0.1)  # the event loop is blocked; the kernel accepts connections for it
         clients = [connect(running) for _ in range(20)]
         for client in clients:
             client.sendall(PROBE)
@@ -125,7 +125,7 @@ def test_connections_that_wait_to_be_accepted_at_sigterm_are_answered(bundle: Bu
 def test_a_taken_port_is_one_line(bundle: Bundle) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(RipienoError, match=f"port {port} of 127.0.0.1 is in use by another process") as caught:
+        with pytest.raises(RipienoError, match=f"Cannot bind 127.0.0.1:{port}: address in use") as caught:
             serve(StandIn(bundle), port=port)
         assert "\n" not in str(caught.value)
 
@@ -141,7 +141,7 @@ def test_a_server_in_a_thread_answers_and_stops(bundle: Bundle, images: NDArray[
     engine = StandIn(bundle)
     with start_in_thread(engine) as running:
         np.testing.assert_allclose(infer(running.url, images), direct_answers(bundle, images).mean(axis=0), atol=1e-6)
-    with pytest.raises(RipienoError, match="is a server running there"):
+    with pytest.raises(RipienoError, match="Check that a server runs there"):
         infer(running.url, images)
     assert not engine.closed, "an engine that was handed in is the caller's to close"
     running.stop()
@@ -154,8 +154,8 @@ def test_the_client_sends_many_images_in_batches(bundle: Bundle) -> None:
     with start_in_thread(engine) as running, Client(running.url) as client:
         expected = direct_answers(bundle, images).mean(axis=0)
         np.testing.assert_allclose(client.infer(images, batch=8), expected, atol=1e-6)
-        with pytest.raises(RipienoError, match="answered 400: 'images' has shape"):
+        with pytest.raises(RipienoError, match="returned 400: 'images' has shape"):
             client.infer(images[:, :4])
-        with pytest.raises(RipienoError, match="images are int64"):
+        with pytest.raises(RipienoError, match="images have dtype int64"):
             client.infer(images.astype(np.int64))
     engine.close()

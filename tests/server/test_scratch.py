@@ -1,4 +1,4 @@
-"""Temporary folders that do not outlive their process."""
+"""Temporary folders, and their removal after their process."""
 
 from __future__ import annotations
 

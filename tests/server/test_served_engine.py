@@ -1,4 +1,4 @@
-"""The real engine behind the real server: answers equal ONNX Runtime's own, also while everything is asked at once."""
+"""The real engine in the real server: predictions equal ONNX Runtime's, also under concurrent requests of all kinds."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_the_process_leaves_nothing_behind_after_sigterm(bundle: Bundle, isolati
 
 @pytest.fixture(scope="module")
 def spoilt(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHandle]:
-    """A server of which the second member answers with NaN whatever it is shown."""
+    """Start a server with a second member that always predicts NaN."""
     folder = tmp_path_factory.mktemp("spoilt") / "bundle"
     shutil.copytree(bundle.path, folder)
     path = model_path(read_bundle(folder), MEMBERS[1])
@@ -143,7 +143,7 @@ def test_an_answer_that_is_not_finite_is_an_error_that_names_the_member(
     assert counted["requests"] == 0
 
 
-def test_members_beside_one_that_is_not_finite_answer_alone(
+def test_members_other_than_one_that_is_not_finite_answer_alone(
     spoilt: ServerHandle, bundle: Bundle, images: NDArray[np.uint8]
 ) -> None:
     with Client(spoilt.url, model=MEMBERS[0]) as client:

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces of requests, kept in memory. Needs the extra `otel`."""
+"""OpenTelemetry traces of requests, collected in memory. Needs the extra `otel`."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_without_the_extra_traces_are_refused_in_one_line(bundle: Bundle, monkey
         start_in_thread(bundle, traces=True)
 
 
-def test_steps_are_told_to_those_who_ask_only(bundle: Bundle, images: NDArray[np.uint8]) -> None:
+def test_steps_are_collected_on_request_only(bundle: Bundle, images: NDArray[np.uint8]) -> None:
     with Engine(bundle) as engine:
         steps: list[Any] = []
         asked, other = engine.submit(images, steps=steps), engine.submit(images)

@@ -1,4 +1,4 @@
-"""Sockets by hand, for what no client library would send."""
+"""Raw sockets, for requests that client libraries do not send."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def connect(running: ServerHandle) -> socket.socket:
 
 
 def all_of(client: socket.socket) -> bytes:
-    """What comes until the server closes the connection."""
+    """Receive data until the server closes the connection."""
     said = b""
     while chunk := client.recv(65536):
         said += chunk
@@ -25,19 +25,19 @@ def all_of(client: socket.socket) -> bytes:
 
 
 def flight(running: ServerHandle) -> dict[str, float]:
-    """Requests and bytes under way."""
+    """Return the requests and bytes in flight."""
     said: dict[str, float] = httpx.get(running.url + "/overview", trust_env=False).json()["flight"]
     return said
 
 
 def refused(running: ServerHandle) -> dict[str, int]:
-    """Refusals by status."""
+    """Return the error counts by status."""
     said: dict[str, int] = httpx.get(running.url + "/overview", trust_env=False).json()["flight"]["refused"]
     return said
 
 
 def soon(condition: Callable[[], bool]) -> bool:
-    """Whether `condition` comes true within some seconds."""
+    """Return whether `condition` becomes true within some seconds."""
     until = time.monotonic() + 10
     while not condition() and time.monotonic() < until:
         time.sleep(0.01)

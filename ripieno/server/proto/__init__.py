@@ -1,7 +1,7 @@
-"""The protocol's messages for gRPC, as classes made from `oip.desc`, the compiled form of `oip.proto`.
+"""Message classes of the protocol for gRPC, created from `oip.desc`, the compiled form of `oip.proto`.
 
-They live in a pool of their own, so that a client library that registers the same names can be in the same process;
-and no generated code is tied to one version of protobuf.
+They have a separate descriptor pool, so that a client library can register the same names in the same process. There
+is no generated code, which would be tied to one version of protobuf.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _POOL = _pool()
 
 
 def pool() -> Any:
-    """The pool of the protocol's descriptors."""
+    """Return the pool of the protocol's descriptors."""
     return _POOL
 
 
 def message(name: str) -> Any:
-    """The class of the message `inference.<name>`."""
+    """Return the class of the message `inference.<name>`."""
     return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"inference.{name}"))
 
 
 def methods() -> dict[str, tuple[Any, Any]]:
-    """The service's methods: classes of their requests and responses."""
+    """Return the service's methods with the classes of their requests and responses."""
     service = _POOL.FindServiceByName(SERVICE)
     return {
         method.name: (

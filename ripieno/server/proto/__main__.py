@@ -14,7 +14,7 @@ def compile_to(target: Path) -> None:
     """Write the compiled form of `oip.proto` to `target`."""
     arguments = ["protoc", f"--proto_path={HERE}", f"--descriptor_set_out={target}", "oip.proto"]
     if require("grpc_tools.protoc").main(arguments) != 0:
-        sys.exit("oip.proto does not compile")
+        sys.exit("Cannot compile oip.proto.")
 
 
 if __name__ == "__main__":
