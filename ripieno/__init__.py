@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from ripieno.types import Placement as Placement
     from ripieno.types import Profile as Profile
 
-# nvidia-smi, which is asked for the GPUs, numbers them by their place on the bus; CUDA, unless told, the fastest first
+# nvidia-smi, which lists the GPUs, numbers them by bus position; CUDA by default numbers the fastest first
 os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
-"""The words of ripieno: frozen, passive, without input or output.
+"""Data types of ripieno: frozen and passive, without input or output.
 
-Every stage speaks in these and in nothing else; how they lie on disk is said in :mod:`ripieno.files` (JSON) and
-:mod:`ripieno.library` (names). Seconds and bytes are the units throughout; image arrays are NHWC.
+All stages exchange these and nothing else. :mod:`ripieno.files` writes them as JSON, :mod:`ripieno.library` names the
+files. The units are seconds and bytes throughout; image arrays are NHWC.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ COST_SAMPLES = 2000
 
 @dataclass(frozen=True)
 class Input:
-    """What one sample is: `shape` without the batch axis (height, width, channels), `dtype` as NumPy names it."""
+    """Shape and type of one sample: `shape` without the batch axis (height, width, channels), `dtype` as in NumPy."""
 
     shape: tuple[int, ...]
     dtype: str = "uint8"
     range: Range | None = field(default=None, compare=False)
-    """of the training images' pixels; None when it is not known, and for tables, whose columns have no common unit"""
+    """of the training images' pixels; None when unknown, and for tables: their columns have no common unit"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +69,11 @@ class Dataset:
 
     @property
     def input(self) -> Input:
-        """What one sample is."""
+        """Shape and type of one sample."""
         return Input(tuple(int(n) for n in self.images.shape[1:]), str(self.images.dtype), self.range)
 
     def rows(self, split: Split) -> NDArray[np.int64]:
-        """Indices of the samples of `split`, ascending."""
+        """Return the indices of the samples of `split`, ascending."""
         return np.flatnonzero(self.split == SPLITS.index(split))
 
 
@@ -94,7 +94,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a job made no member; `message` is one line, `detail` a traceback or empty, `log` a path or empty."""
+    """Failure of a job; `message` is one line, `detail` a traceback or empty, `log` a path or empty."""
 
     reason: Literal["diverged", "memory", "crash", "error"]
     message: str
@@ -138,7 +138,7 @@ class Member:
     """when it was made, Unix seconds; 0 when unknown"""
     format: Literal["safetensors", "onnx", "predictions"] = "safetensors"
     costs: Mapping[str, float] = field(default_factory=dict)
-    """costs the user brought; measured ones live in profiles"""
+    """costs given at import; measured costs are in profiles"""
 
     @property
     def waited(self) -> float | None:
@@ -149,7 +149,7 @@ class Member:
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a job ended: with a member or a failure, never both; wall-clock times are Unix seconds."""
+    """Result of a job: a member or a failure, never both; wall-clock times are Unix seconds."""
 
     job: Job
     member: Member | None = None
@@ -181,7 +181,7 @@ class Profile:
     idle: bool = True
     """False when other processes kept the machine busy while it was measured"""
     base: int = 0
-    """bytes of a process on the device before it holds any member: a lane's own share, not in the points' bytes"""
+    """bytes of a process on the device before it loads a member: the worker's own share, not in the points' bytes"""
     load: int = 0
     """bytes of the member before its first batch: its weights, the runtime's graph; in the points' too. 0: unknown"""
     tried: tuple[int, ...] = ()
@@ -198,13 +198,13 @@ class Profile:
         return self.best.seconds / self.best.batch_size * COST_SAMPLES
 
     def at(self, batch_size: int) -> BatchProfile:
-        """The measurement at `batch_size`. Raises KeyError when it was not measured."""
+        """Return the measurement at `batch_size`. Raises KeyError when it was not measured."""
         return {point.batch_size: point for point in self.points}[batch_size]
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Members that answer together, chosen under a budget."""
+    """Members whose predictions are combined, selected under a budget."""
 
     name: str
     members: tuple[str, ...]
@@ -222,7 +222,7 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class Front:
-    """The best ensemble for every budget in one kind of cost: the best for a budget is the last that it pays for."""
+    """Pareto front: the best ensemble for every budget in one kind of cost."""
 
     kind: str
     method: str
@@ -230,19 +230,19 @@ class Front:
     """cheapest first; the validation loss falls from each to the next"""
 
     def best(self, budget: float) -> Ensemble | None:
-        """The ensemble for `budget`; None when it pays for none."""
+        """Return the best ensemble within `budget`; None when every ensemble costs more."""
         return next((e for e in reversed(self.ensembles) if e.cost[self.kind] <= budget), None)
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where members run: `cpu:0`, `cuda:1`. `kind` names what profiles can be shared between."""
+    """Device that runs members: `cpu:0`, `cuda:1`. Devices of one `kind` share profiles."""
 
     name: str
     kind: str
     memory: int
     cores: tuple[int, ...] = ()
-    """processor ids its lanes may use; empty: not pinned"""
+    """processor ids that its workers may use; empty: not pinned"""
 
     @property
     def type(self) -> str:
@@ -252,7 +252,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Placement:
-    """This member on this device in batches of this size; `lane` numbers the slot of the device it sits in."""
+    """One member on one device in batches of one size; `lane` is the number of the worker on that device."""
 
     member: str
     device: str
@@ -283,7 +283,7 @@ class Allocation:
     latency: float | None = None
     """seconds within which 99 of 100 samples are answered at `rate`: measured, or by the model without a bench"""
     planned: Mapping[str, int] = field(default_factory=dict)
-    """bytes each lane is planned to take, by `DEVICE/LANE`; empty when nobody planned, then nothing is enforced"""
+    """planned bytes per worker, by `DEVICE/LANE`; empty without a plan: then no limit is enforced"""
     shares: tuple[float, ...] = ()
     """share of its resource's time that each placement computed in the last bench; empty when there was none"""
     errors: tuple[float, ...] = ()
@@ -347,13 +347,13 @@ class Bundle:
     input: Input
     classes: tuple[str, ...]
     backend: str
-    """what members are run by where `chosen` says nothing else: see `ripieno.backends.backend_id`"""
+    """backend of the members that `chosen` does not list: see `ripieno.backends.backend_id`"""
     path: Path = Path()
     """where it was read from; not stored"""
     chosen: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """backend by member and device, where it is not `backend`"""
     cascade: Cascade | None = None
-    """asks members in turn, if the user chose so"""
+    """early exit, if the user chose it"""
 
 
 if not TYPE_CHECKING:  # a type checker would take every name for an attribute of this module

@@ -13,6 +13,6 @@ BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTA
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Called by mkdocs with the HTML of every page."""
+    """Convert the formulas in the HTML of a page; mkdocs calls it for every page."""
     content = INLINE.sub(lambda found: convert(html.unescape(found[1])), content)
     return BLOCK.sub(lambda found: convert(html.unescape(found[1]), display="block"), content)

@@ -21,10 +21,8 @@ def defined(tree: ast.Module) -> Iterator[str]:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         value = getattr(node, "value", None)
         made_by_call = isinstance(value, ast.Call)  # a TypeVar, a logger
-        for target in targets:
-            if isinstance(target, ast.Name) and value is not None and not made_by_call:
-                if target.id[0].isupper() and not target.id.isupper():
-                    yield target.id
+        names = [t.id for t in targets if isinstance(t, ast.Name) and value is not None and not made_by_call]
+        yield from (name for name in names if name[0].isupper() and not name.isupper())
 
 
 def test_no_class_or_type_alias_has_two_definitions() -> None:
@@ -36,5 +34,5 @@ def test_no_class_or_type_alias_has_two_definitions() -> None:
 
 
 def test_both_kinds_of_definition_are_seen() -> None:
-    source = "import typing\nclass A:\n    class B: ...\nC = int | str\nD: typing.TypeAlias = int\nT = typing.TypeVar('T')\nMOST = 3\n"
+    source = "class A:\n    class B: ...\nC = int | str\nD: TypeAlias = int\nT = TypeVar('T')\nMOST = 3\n"
     assert list(defined(ast.parse(source))) == ["A", "B", "C", "D"]

@@ -88,7 +88,7 @@ def test_every_process_that_computes_gets_the_wait_policy(
     from ripieno.engine import Engine
     from ripieno.profiles.profile_process import ProfileRequest
     from ripieno.profiles.profiling import _environment
-    from ripieno.types import Device, Input
+    from ripieno.types import Device
     from tests.engine import fake_members as fake
     from tests.server.wire import soon
 

@@ -5,7 +5,7 @@
 Fashion-MNIST and CIFAR-100, with light augmentation (mirrored, channels shifted) and heavy (zoomed, moved, sheared and
 rotated too), a small and a larger network, trained with real steps by one thread: data prepared by the trainer between
 steps or by a thread; both alternate within a round, medians are given.
-"prepared" is what the preparation alone does, without a trainer. "chosen" marks the choice of `StrategySelector` on a
+"prepared" is the preparation alone, without a trainer. "chosen" marks the choice of `StrategySelector` on a
 machine with cores to spare; where all cores train, the trainer prepares. Writes benchmarks/results/search-feed.{json,txt}.
 """
 

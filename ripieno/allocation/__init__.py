@@ -25,4 +25,6 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker would take every name for an attribute of this module
 
     def __getattr__(name: str) -> Any:
-        return find_renamed(globals(), {"Options": "AllocationOptions", "Costs": "ProfileCosts", "Pin": "PlacementConstraint"}, name)
+        return find_renamed(
+            globals(), {"Options": "AllocationOptions", "Costs": "ProfileCosts", "Pin": "PlacementConstraint"}, name
+        )

@@ -32,8 +32,8 @@ from ripieno.backends.backend_id import file_of
 from ripieno.commands import command
 from ripieno.deprecation import warn_renamed
 from ripieno.errors import LibraryError, error_summary
-from ripieno.library.check import check_indices, check_probabilities
 from ripieno.library.broken import read_or_none, read_sound, warn_broken, write_over
+from ripieno.library.check import check_indices, check_probabilities
 from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Profile, Split
 
 W = TypeVar("W", Ensemble, Allocation)
@@ -41,7 +41,7 @@ W = TypeVar("W", Ensemble, Allocation)
 
 @dataclass(frozen=True)
 class _Items:
-    """What a file of several words holds."""
+    """Content of a file with several items."""
 
     items: list[Any]
 
@@ -96,7 +96,7 @@ class Library:
         return self.member_path(member) / "model.onnx"
 
     def model_path(self, member: str, backend: str) -> Path:
-        """The file of a member that `backend` runs (see `ripieno.backends.backend_id`), present or not."""
+        """Return the path of the model file for `backend` (see `ripieno.backends.backend_id`), present or not."""
         return self.member_path(member) / file_of(backend)
 
     # members
@@ -130,8 +130,8 @@ class Library:
     def members(self) -> list[Member]:
         """All members, sorted by id.
 
-        Those whose `member.json` or validation predictions cannot be read are left out: one `BrokenFileWarning` names
-        them, and nothing of them is changed.
+        Members with an unreadable `member.json` or unreadable validation predictions are skipped: one
+        `BrokenFileWarning` names them, and their files stay as they are.
         """
         return list(self._sound().values())
 
@@ -140,7 +140,7 @@ class Library:
         path = self.path / "library" / "labels-valid.npy"
         try:
             samples = len(files.read_array(path)) if names and path.exists() else None
-        except LibraryError:  # who needs labels says so
+        except LibraryError:  # a reader of the labels reports it
             samples = None
         return read_sound(f"the members of {self.path}", names, lambda name: self._checked(name, samples))
 
@@ -162,7 +162,7 @@ class Library:
         return found
 
     def find_job_member(self, job: Job) -> Member | None:
-        """The member that `job` makes, if it is there; one of that name with another configuration is not it."""
+        """Return the member of `job` if it exists; one of that name with another configuration does not count."""
         found = read_sound(f"the members of {self.path}", [job.member] if job.member in self else [], self._read_member)
         member = found.get(job.member)
         return member if member is not None and member.configuration == dict(job.configuration) else None
@@ -244,11 +244,11 @@ class Library:
         files.write_array(folder / _truth_name(split), truth if half else truth.astype(np.float32))
 
     def has_probabilities(self, member: str, split: Split) -> bool:
-        """Whether predictions on `split` are cached and can be read."""
+        """Return whether predictions on `split` are cached and readable."""
         return self._readable(member, f"{split}.npy")
 
     def has_truth(self, member: str, split: Split = "valid") -> bool:
-        """Whether probabilities of the true class on `split` are cached and can be read."""
+        """Return whether probabilities of the true class on `split` are cached and readable."""
         return self._readable(member, _truth_name(split))
 
     def _readable(self, member: str, name: str) -> bool:
@@ -256,16 +256,16 @@ class Library:
         return path in read_sound(f"predictions in {self.path}", [path] if path.exists() else [], files.read_array)
 
     def probabilities(self, member: str, split: Split = "valid") -> NDArray[Any]:
-        """Cached probabilities (samples, classes), memory-mapped. Raises LibraryError when absent."""
+        """Return cached probabilities (samples, classes), memory-mapped. Raises LibraryError when absent."""
         return files.read_array(self.member_path(member) / f"{split}.npy")
 
     def true_class_probabilities(self, members: Iterable[str], split: Split = "valid") -> NDArray[np.float32]:
-        """Probabilities of the true class, (members, samples): all that the cross-entropy of a mean needs."""
+        """Return probabilities of the true class, (members, samples): all that the cross-entropy of a mean needs."""
         rows = [files.read_array(self.member_path(m) / _truth_name(split), mapped=False) for m in members]
         return np.stack(rows).astype(np.float32, copy=False)
 
     def true_class_mapped(self, members: Iterable[str], split: Split = "valid") -> list[NDArray[Any]]:
-        """The same as a memory-mapped row a member, of the dtype kept: for samples by the million."""
+        """Return one memory-mapped row per member, in the stored dtype: for millions of samples."""
         return [files.read_array(self.member_path(m) / _truth_name(split)) for m in members]
 
     def made(self, job: Job) -> Member | None:
@@ -284,7 +284,7 @@ class Library:
         return self.true_class_mapped(members, split)
 
     def labels(self, split: Split = "valid") -> NDArray[np.int64]:
-        """Labels the cached predictions of `split` answer to. Raises LibraryError when there are none."""
+        """Return the labels of the cached predictions of `split`. Raises LibraryError when there are none."""
         return files.read_array(self.path / "library" / f"labels-{split}.npy", mapped=False)
 
     # profiles
@@ -340,7 +340,7 @@ class Library:
         return self._replace_profiles(device, [merged[key] for key in sorted(merged)])
 
     def forget_profiles(self, member: str) -> None:
-        """Drop what a member was measured to cost, on all devices."""
+        """Delete the profiles of a member, on all devices."""
         for device in self.profile_devices():
             known = self._all_profiles(device)
             kept = [p for p in known if p.member != member]
@@ -349,7 +349,7 @@ class Library:
 
     def _replace_profiles(self, device: str, profiles: list[Profile]) -> Path:
         path = self._named("profiles", device)
-        if self._read_profiles(device)[1]:  # what cannot be read now may be of worth to who can
+        if self._read_profiles(device)[1]:  # a newer version may still read the rest
             files.set_aside(path)
         files.write_json(path, profiles)
         return path
@@ -384,7 +384,7 @@ class Library:
         return path
 
     def front(self) -> Front | None:
-        """The front of all budgets, None when there is none yet."""
+        """Return the front of all budgets, None when there is none yet."""
         return read_or_none(f"the fronts of {self.path}", self.path / "front.json", Front)
 
     def forget_front(self) -> None:
@@ -414,7 +414,7 @@ class Library:
         return self._write("cascades", ensemble, cascade)
 
     def cascade(self, ensemble: str) -> Cascade | None:
-        """The cascade last planned for an ensemble; None when none was."""
+        """Return the cascade last planned for an ensemble; None without one."""
         return read_or_none(f"the cascades of {self.path}", self._named("cascades", ensemble), Cascade)
 
     def forget_cascade(self, ensemble: str) -> None:
@@ -439,7 +439,7 @@ class Library:
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes whenever a file does; None when it is not there."""
+    """Return values that change whenever the file changes; None when it does not exist."""
     try:
         found = path.stat()
     except OSError:
@@ -452,7 +452,7 @@ def _truth_name(split: Split) -> str:
 
 
 def _read_named(path: Path, kind: type[W]) -> W:
-    """An ensemble or an allocation. Raises LibraryError when it is broken or lies under another name than its own."""
+    """Read an ensemble or an allocation. Raises LibraryError when it is broken or its name differs from the file's."""
     word = files.read_json(path, kind)
     if word.name != path.stem:
         raise LibraryError(f"{path} is of {word.name!r}, not of {path.stem!r}")

@@ -1,4 +1,4 @@
-"""Data set -> library: the search, on the pool at hand."""
+"""Search of a data set: makes the library of a run."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def tune(
     Bounded by `hours`, by `trials`, or by both; one hour when neither is given. Called again on the same run it goes on
     where it was stopped, however it was stopped: the run holds its data and its settings, so `data` and all that makes
     the search may be left out, and what is given must be the same (data that were moved or copied are). The bounds may
-    change; without any, those of the last start hold anew. For a new run, what is None is the default of `Settings`
+    change; without any, those of the last start apply again. For a new run, what is None is the default of `Settings`
     (`ripieno.search.settings`) or of `ripieno.data.load_dataset`.
 
     Bounded by trials alone, the result of a search depends on the seed only. The space is by default `resnet` on a GPU,
-    `resnet-small` on a CPU. `family` (`module:function`) is code of yours to be run; one that only a space's file or
-    the run names is refused. `pool`, `device`, `slots` and the four after them say where trials train: see `Places`.
+    `resnet-small` on a CPU. `family` (`module:function`) is your own code, which is run; a family named only by
+    a space's file or by the run is refused. `pool`, `device`, `slots` and the four after them say where trials train: see `Places`.
     Without `slots`, a profile decides how many trials share this machine, when it takes at most 2 % of `hours`: see
     `pipeline.packing`. `notes` gathers what to know of the data and of that, which is logged without it. `metric` is
     the score that is shown; trials are ranked by cross-entropy.
@@ -100,7 +100,7 @@ def tune(
     elif found.family not in FAMILIES:
         own = found.family
         raise SearchError(
-            f"space {space} names the family {own!r}: it must be {' or '.join(FAMILIES)}, or code of yours, which is "
+            f"space {space} names the family {own!r}: it must be {' or '.join(FAMILIES)}, or your own code, which is "
             f"run only when you name it too: --family {own} (family=)"
         )
     if hours is None and trials is None and before is not None:
@@ -140,21 +140,21 @@ def tune(
     with places.open(work, library.logs_path, functools.partial(trial_progress, library)) as workers:
         last = run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch)
     if not library.ids() and last.ended == "trials":  # with the same seed they would all fail again
-        mend = f"see {library.logs_path}, mend the cause and use another folder with --run"
-        raise SearchError(f"no network was trained, all {last.jobs} jobs failed: {mend}")
+        remedy = f"See {library.logs_path}, fix the cause and use another folder with --run."
+        raise SearchError(f"no network was trained, all {last.jobs} jobs failed. {remedy}")
     if not library.ids():
         raise SearchError(f"no network was trained in the time given: see {library.logs_path}, or give more --hours")
     return library
 
 
 def trial_progress(library: Library, job: Job) -> int:
-    """What changes with every epoch that the job's trial has behind it: when its checkpoint was written."""
+    """Return a number that changes with every finished epoch of the job's trial: its checkpoint's time."""
     path = library.checkpoint_path(job.trial)
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def estimate_epoch_cost(family: str, shape: Input, samples: int, configuration: Configuration) -> float:
-    """Rough milliseconds of one epoch: what orders results reproducibly, whatever the real timing.
+    """Estimate the milliseconds of one epoch; results are ordered by it, reproducibly, whatever the real timing.
 
     Only ratios between configurations matter, and only roughly: a wrong guess costs waiting, never a wrong decision.
     """

@@ -1,4 +1,4 @@
-"""The door to a search: its settings, its lock and its journal are seen to here; the loop is the driver's."""
+"""Entry point of a search: settings, lock and journal; the loop is in `driver`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run_search(
     deadline) members and configurations depend on the settings, on `weight` and on what training gives, on nothing
     else. `weight` says what an epoch of a configuration costs, in any unit; by default all cost the same. Near the
     deadline no job starts that, at the pace of those before it, cannot finish. `watch` is called after every event and
-    every second. `clock` tells Unix seconds; it is a simulated pool's own where time is simulated.
+    every second. `clock` returns Unix seconds; it is a simulated pool's own where time is simulated.
 
     Raises SearchError when the settings contradict the run's, when the journal cannot be read or written, or when more
     than half of the first jobs fail; RipienoError when another search holds the run; MissingExtraError when the sampler
@@ -63,9 +63,9 @@ def run_search(
 
 
 def uniform_cost(_configuration: object) -> float:
-    """All epochs cost the same."""
+    """Return the same cost for every configuration."""
     return 1.0
 
 
 def no_callback(_snapshot: Snapshot) -> None:
-    """Nobody watches."""
+    """Do nothing: the default callback."""

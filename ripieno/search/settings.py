@@ -1,4 +1,4 @@
-"""How a search was asked for, kept in the run's `run.json`: a search that goes on must be the same search."""
+"""Settings of a search, stored in the run's `run.json`: a resumed search must have the same settings."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from ripieno.search.result_order import OrderName
 from ripieno.search.space import Space, space_from_plain, space_to_plain
 
 IMMUTABLE = ("space", "algorithm", "epochs", "eta", "seed", "metric")
-"""What must not change when a search goes on; `trials` may."""
+"""Settings that a resumed search must not change; `trials` may."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to search, how, and how much."""
+    """Space, algorithm and bounds of a search."""
 
     space: Space
     algorithm: str = "hyperband"
     trials: int | None = None
-    """how many trials are started at most; None: as many as time allows"""
+    """maximum number of trials; None: as many as time allows"""
     epochs: int = 27
-    """how many epochs a trial is trained at most"""
+    """maximum number of epochs of a trial"""
     eta: int = 3
     seed: int = 0
     metric: str = "valid_cross_entropy"
-    """the loss of members that trials are ranked by, smaller is better"""
+    """loss that ranks trials; smaller is better"""
     order: OrderName | None = None
-    """how results are ordered; None: "virtual" (reproducible), or "arrival" when the search has a deadline"""
+    """order of results; None: "virtual" (reproducible), or "arrival" when the search has a deadline"""
     window: int | None = None
     """workers of the virtual order; None: twice the slots there are at the first start"""
     hours: float | None = None
-    """how long the last start was to search; None: until all trials are done"""
+    """hours given at the last start; None: until all trials are done"""
 
     def __post_init__(self) -> None:
         find_algorithm(self.algorithm)
@@ -49,9 +49,9 @@ class Settings:
 
 
 def resolve_settings(path: Path, asked: Settings, slots: int, deadline: float | None) -> Settings:
-    """The settings of the run whose `run.json` is `path`, written there; a first start fills the gaps of `asked`.
+    """Write the settings of a run to its `run.json` at `path` and return them; a first start completes `asked`.
 
-    Raises SearchError that says what differs when `asked` contradicts an earlier start.
+    Raises SearchError that names the differences when `asked` contradicts an earlier start.
     """
     kept, before = _plain(path), kept_settings(path)
     if before is not None:
@@ -68,7 +68,7 @@ def resolve_settings(path: Path, asked: Settings, slots: int, deadline: float | 
 
 
 def kept_settings(path: Path) -> Settings | None:
-    """The settings of the last start of the run whose `run.json` is `path`; None when it was not started yet.
+    """Return the settings of the last start from the `run.json` at `path`; None before the first start.
 
     Raises SearchError when the record is broken.
     """
@@ -104,17 +104,17 @@ def check_same(run: Path, before: Settings, asked: Settings) -> None:
     if differing:
         had = " and ".join(f"{n} {_short(before, asked, n)}" for n in differing)
         wants = " and ".join(f"{n} {_short(asked, before, n)}" for n in differing)
-        mend = f"ask for the same, leave {' and '.join(differing)} out to go on, or use another folder with --run"
-        raise SearchError(f"{run} holds a search with {had}, asked is {wants}: {mend}")
+        remedy = f"pass the same values, omit {' and '.join(differing)} to resume, or use another folder with --run"
+        raise SearchError(f"{run} contains a search with {had}, requested is {wants}: {remedy}")
 
 
 def _shown(settings: Settings, name: str) -> Any:
-    # the same space may lie in a file of another name
+    # the same space may be in a file of another name
     return {**space_to_plain(settings.space), "name": ""} if name == "space" else getattr(settings, name)
 
 
 def _short(settings: Settings, other: Settings, name: str) -> str:
-    """A setting in words that tell it from the one of `other`."""
+    """Describe a setting so that it differs from that of `other`."""
     if name == "space":
         plain, others = space_to_plain(settings.space), space_to_plain(other.space)
         parts = [f"family {plain['family']}"] if plain["family"] != others["family"] else []
@@ -127,7 +127,7 @@ def _short(settings: Settings, other: Settings, name: str) -> str:
 
 
 def _words(value: Any) -> str:
-    """A range or a fixed value of a space."""
+    """Describe a range or a fixed value of a space."""
     if not isinstance(value, Mapping):
         return "absent" if value is None else str(value)
     if "choices" in value:

@@ -45,7 +45,8 @@ def simulate(
     require("optuna")
     from ripieno.search.driver import Driver
     from ripieno.search.journal import Journal
-    from ripieno.search.run import scheduler_of, uniform_cost
+    from ripieno.search.algorithms import make_scheduler
+    from ripieno.search.run import uniform_cost
 
     outcomes: list[JobResult] = []
 
@@ -56,7 +57,7 @@ def simulate(
     journal = Journal(None, settings.space, find_algorithm(settings.algorithm).sampler, settings.seed)
     pool = SimulatedPool(curve, slots, metric=settings.metric, overhead=overhead, deadline=seconds)
     library = Library("simulated")  # never written: a new search reads no members
-    scheduler = scheduler_of(settings)
+    scheduler = make_scheduler(settings.algorithm, settings.epochs, settings.eta, settings.trials)
     summary = Driver(
         library, settings, scheduler, pool, journal, weight or uniform_cost, seconds, watch, pool.clock
     ).run()

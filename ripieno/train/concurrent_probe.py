@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ripieno import files
 from ripieno.train.config import TrainingConfig
-from ripieno.train.speed import measure_throughput
 from ripieno.train.loading_strategy import INLINE, THREAD
+from ripieno.train.speed import measure_throughput
 from ripieno.types import Job, JobResult
 
 PATIENCE = 30.0

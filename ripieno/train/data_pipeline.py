@@ -1,9 +1,9 @@
-"""Data pipeline of a trial (section 2.2): batches that are ready on its device when the trainer asks for them.
+"""Data pipeline of a trial (section 2.2): batches that are ready on its device when the trainer needs them.
 
 Theory of operation. `EpochBatches` defines the batches, `StrategySelector` decides where they are prepared: by the
-trainer between its steps, or by a thread some blocks ahead, into the next epoch too, so that it works during validation.
+trainer between its steps, or by a thread some blocks ahead, into the next epoch too: it works during validation.
 On a GPU the images are copied there once, as they are (uint8), when they fit in half of its free memory, and "inline"
-means there. Otherwise they stay in the memory map, whose pages all trials of the machine share. Strategies change
+means there. Otherwise they stay in the memory map; all trials of the machine share its pages. Strategies change
 between blocks; on a CPU they change nothing else (on a GPU: the last bits, where augmented).
 """
 

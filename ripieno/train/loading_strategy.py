@@ -1,8 +1,8 @@
 """Choice between preparing a trial's batches in the trainer and in a thread, by measurement.
 
 Theory of operation. Batches are the same either way, so strategies are compared during training, block by block, on the
-network itself: nothing is trained twice. The trainer prepares first. If waiting for data costs no more than the goal, it
-stays; otherwise the thread is measured too, and replaces it when it is faster. The result is kept for networks of the
+network itself: nothing is trained twice. The trainer prepares first. If waiting for data costs no more than the goal,
+it stays; otherwise the thread is measured too, and replaces it when it is faster. The result is kept for networks of the
 same size: see `BatchPipeline`.
 """
 
@@ -22,7 +22,7 @@ SECONDS = 0.3
 
 @dataclass(frozen=True)
 class LoadingStrategy:
-    """Where batches are prepared: in the trainer between steps, or in a thread of its own."""
+    """Place of batch preparation: the trainer, between steps, or a thread of its own."""
 
     name: Literal["inline", "thread"] = "inline"
 

@@ -41,7 +41,9 @@ class NetworkTrainer:
     A given `strategy` prepares the data, instead of the fastest one measured.
     """
 
-    def __init__(self, config: TrainingConfig, job: Job, dataset: Dataset, strategy: LoadingStrategy | None = None) -> None:
+    def __init__(
+        self, config: TrainingConfig, job: Job, dataset: Dataset, strategy: LoadingStrategy | None = None
+    ) -> None:
         check_names(config.family, job.configuration)
         self.config, self.job, self.dataset = config, job, dataset
         self.device = torch.device(config.device)

@@ -1,4 +1,4 @@
-"""Who prepares blocks within the trainer's process: the trainer itself, or a thread beside it."""
+"""Preparation of blocks within the trainer's process: by the trainer itself or by a thread."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from ripieno.types import Dataset
 
 
 class Preparer(Protocol):
-    """Takes blocks, gives their images (samples, height, width, channels) back in the same order."""
+    """Receives blocks and returns their images (samples, height, width, channels) in the same order."""
 
     @property
     def ahead(self) -> int:
-        """How many blocks may be out."""
+        """Number of blocks that may be in preparation."""
         ...
 
     def submit(self, block: Block) -> None:
-        """Let a block be prepared."""
+        """Start the preparation of a block."""
         ...
 
     def take(self) -> Tensor:
-        """The oldest block's images, normalised; they may be overwritten from the next call on."""
+        """Return the oldest block's images, normalised; the next call may overwrite them."""
         ...
 
     def reset(self) -> None:
-        """Forget what is out."""
+        """Discard the blocks in preparation."""
         ...
 
 
 class InlinePreparer:
-    """The trainer prepares, on its device, when it asks. On a GPU the images lie there when there is room."""
+    """Prepares a block on the trainer's device when it is requested. On a GPU the images stay there if they fit."""
 
     def __init__(self, dataset: Dataset, prepare: InputTransform, device: torch.device) -> None:
         self._images, self._prepare, self._device = dataset.images, prepare, device
@@ -67,13 +67,13 @@ class InlinePreparer:
         self._out.clear()
 
     def close(self) -> None:
-        """Let go of what lies on the GPU: the next trial of this process looks for room there."""
+        """Free the images on the GPU: the next trial of this process needs the memory."""
         self._out.clear()
         self._resident = None
 
 
 class ThreadPreparer:
-    """A thread prepares on the CPU; PyTorch gives Python's lock back while it computes."""
+    """Prepares blocks in a thread, on the CPU; PyTorch releases the interpreter's lock while it computes."""
 
     ahead = 2
 
@@ -91,7 +91,7 @@ class ThreadPreparer:
         return self._out.popleft().result()
 
     def reset(self) -> None:
-        """End the thread, and whatever is out."""
+        """End the thread and discard the blocks in preparation."""
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._out.clear()
 
@@ -100,7 +100,7 @@ class ThreadPreparer:
 
 
 def copy_to_device(images: NDArray[Any], device: torch.device) -> Tensor:
-    """A copy of `images` on `device`, made block by block: mapped ones never lie in this machine's memory whole."""
+    """Copy `images` to `device` block by block, so that mapped images are never in memory as a whole."""
     copy = torch.empty(images.shape, dtype=getattr(torch, str(images.dtype)), device=device)
     starts = blocks(images)
     for start in starts:
@@ -109,6 +109,6 @@ def copy_to_device(images: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def free_bytes(device: torch.device) -> int:
-    """What this process may still take of a GPU: what is free there, and what torch keeps of it and does not use."""
+    """Return the bytes that this process may still use on a GPU: free ones, and those cached by torch."""
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + kept

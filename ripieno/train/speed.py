@@ -10,8 +10,8 @@ import torch
 
 from ripieno.data import open_dataset
 from ripieno.train.config import TrainingConfig
-from ripieno.train.network_trainer import NetworkTrainer
 from ripieno.train.loading_strategy import INLINE, LoadingStrategy, StrategyTiming
+from ripieno.train.network_trainer import NetworkTrainer
 from ripieno.types import Configuration, Job
 
 
@@ -25,8 +25,9 @@ def measure_throughput(
 ) -> StrategyTiming:
     """Train a network of `configuration` for `seconds` after its first block, and discard it.
 
-    Returns images per second, and the share of the time without data, with data prepared by `strategy`. A block has at most `batches` batches; fewer suit slow networks. `ready` is called before the clock
-    starts, to wait there for other trials.
+    Returns images per second, and the share of the time without data, with data prepared by `strategy`. A block has at
+    most `batches` batches; fewer suit slow networks. `ready` is called before the clock starts, to wait there for other
+    trials.
     """
     trainer = NetworkTrainer(config, Job(0, configuration, 0, 1 << 20), open_dataset(config.dataset), strategy)
     pipeline = trainer.pipeline

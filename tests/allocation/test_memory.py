@@ -54,7 +54,7 @@ def test_a_device_may_be_filled_to_its_last_byte() -> None:
 
 
 def test_an_unknown_device_is_named() -> None:
-    with pytest.raises(AllocationError, match="no device 'cuda:9'; there are: cpu:0"):
+    with pytest.raises(AllocationError, match="unknown device 'cuda:9': expected one of cpu:0"):
         memory.device_usage((Placement("a", "cuda:9", 1),), [CPU], COSTS)
 
 

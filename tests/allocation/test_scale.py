@@ -59,7 +59,7 @@ def test_a_worse_plan_for_more_devices_gives_way_to_that_for_fewer(monkeypatch: 
         made = plan_with_model(problem, options)
         return dataclasses.replace(made, best=slow) if len(problem.devices) == 3 else made
 
-    monkeypatch.setattr("ripieno.allocation.scale.by_model", poor)
+    monkeypatch.setattr("ripieno.allocation.scale.plan_with_model", poor)
     one_gpu, two = scale(MEMBERS, GPU, [CPU], COSTS, (1, 2), AllocationOptions(lanes=1))
     assert two.planned == one_gpu.planned
 

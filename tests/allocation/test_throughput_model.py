@@ -121,7 +121,7 @@ def test_what_the_engine_adds_to_a_batch_weighs_on_small_ones() -> None:
 
 
 def test_an_unknown_device_is_named() -> None:
-    with pytest.raises(AllocationError, match="no device 'cuda:7'"):
+    with pytest.raises(AllocationError, match="unknown device 'cuda:7'"):
         throughput_model.predict((Placement("a", "cuda:7", 1),), [GPU], COSTS)
 
 

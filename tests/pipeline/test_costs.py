@@ -52,7 +52,7 @@ def test_members_whose_files_cannot_be_run_are_left_out_and_the_others_measured(
     library.onnx_path(no_network).write_bytes(b"nonsense")
     library.onnx_path(no_weights).unlink()
     library.weights_path(no_weights).write_bytes(b"")
-    with pytest.warns(BrokenFileWarning, match="skipped 2 of the members") as told:
+    with pytest.warns(BrokenFileWarning, match="skipped 2 of the members") as warnings:
         assert list(measure(library, [sound, no_network, no_weights])) == [sound]
     assert all(name in str(warnings[0].message) for name in (no_network, no_weights))
     with pytest.raises(LibraryError, match=no_weights):

@@ -30,17 +30,17 @@ def test_free_pages_between_used_ones_go_back_to_the_system() -> None:
     assert [block[0] for block in itertools.islice(kept, 3)] == [0, 50, 100]
 
 
-def test_a_server_releases_until_it_ends(engine: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_trims_its_heap_until_it_ends(engine: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     calls, again = [0], threading.Event()
 
-    def release() -> bool:
+    def trim() -> bool:
         calls[0] += 1
         if calls[0] == 3:
             again.set()
         return True
 
     monkeypatch.setattr(heap, "EVERY", 0.01)
-    monkeypatch.setattr(heap, "release", release)
+    monkeypatch.setattr(heap, "trim", trim)
     with start_in_thread(engine):
         assert again.wait(5)
     ended = calls[0]

@@ -311,7 +311,7 @@ def test_every_failure_of_a_reload_is_logged(
         raise ZeroDivisionError("unforeseen")
 
     with start_in_thread(two[0].path) as running:
-        monkeypatch.setattr("ripieno.server.model_repository.rehearse", fail)
+        monkeypatch.setattr("ripieno.server.model_repository.warm_up", fail)
         assert not running.reload()
         assert "failed; still serving the previous version: ZeroDivisionError: unforeseen" in caplog.text
         monkeypatch.undo()
@@ -338,7 +338,7 @@ def test_reloads_that_are_requested_together_are_few(
         loaded.append(engine)
         time.sleep(0.3)
 
-    monkeypatch.setattr("ripieno.server.model_repository.rehearse", count)
+    monkeypatch.setattr("ripieno.server.model_repository.warm_up", count)
     with start_in_thread(two[0].path) as running:
         asked = [running._server.reload() for _ in range(30)]
         assert all(one.result(timeout=60) for one in asked)
@@ -354,7 +354,7 @@ def test_a_server_that_stops_does_not_wait_for_a_bundle_that_is_loaded(
         loading.set()
         over.wait(30)
 
-    monkeypatch.setattr("ripieno.server.model_repository.rehearse", wait)
+    monkeypatch.setattr("ripieno.server.model_repository.warm_up", wait)
     running = start_in_thread(two[0].path)
     running._server.reload()
     assert loading.wait(20)

@@ -29,7 +29,11 @@ def planned(digits: Dataset, batch_size: int, augment: Augmentation, seed: int =
 
 
 def epoch(
-    digits: Dataset, batch_size: int, seed: int = 0, augment: Augmentation | None = None, strategy: LoadingStrategy = INLINE
+    digits: Dataset,
+    batch_size: int,
+    seed: int = 0,
+    augment: Augmentation | None = None,
+    strategy: LoadingStrategy = INLINE,
 ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     """Images (NHWC, normalised), labels and batch sizes of one epoch."""
     made = planned(digits, batch_size, augment or Augmentation(), seed)

@@ -18,9 +18,7 @@ from ripieno.train.loading_strategy import (
 )
 
 
-def measured(
-    selector: StrategySelector, rates: dict[LoadingStrategy, float], waited: float
-) -> list[LoadingStrategy]:
+def measured(selector: StrategySelector, rates: dict[LoadingStrategy, float], waited: float) -> list[LoadingStrategy]:
     """The strategies measured until one is settled."""
     found = [selector.strategy]
     while not selector.settled:
