@@ -23,7 +23,7 @@ Value = bool | int | float | str
 Configuration = Mapping[str, Value]
 """One value per hyperparameter name."""
 
-Range = tuple[float, float]
+PixelRange = tuple[float, float]
 """Least and largest pixel."""
 
 Metric = Literal["accuracy", "macro-f1"]
@@ -41,7 +41,7 @@ class Input:
 
     shape: tuple[int, ...]
     dtype: str = "uint8"
-    range: Range | None = field(default=None, compare=False)
+    range: PixelRange | None = field(default=None, compare=False)
     """of the training images' pixels; None when unknown, and for tables: their columns have no common unit"""
 
 
@@ -64,7 +64,7 @@ class Dataset:
     """the score that is shown; trials are ranked by cross-entropy, ensembles by the loss asked for"""
     path: Path | None = None
     """the folder it is mapped from; None for arrays in memory"""
-    range: Range | None = None
+    range: PixelRange | None = None
     """of the pixels of the training split: see `Input.range`"""
 
     @property

@@ -29,7 +29,7 @@ from searches import Shelf, arguments, plan, searched
 from table2 import spread
 
 from ripieno.selection import Choice, select_members
-from ripieno.selection.validation import Method
+from ripieno.selection.validation import SelectionMethod
 
 mpl.use("svg")
 import matplotlib.pyplot as plt
@@ -44,7 +44,7 @@ MOMENTS = (0.125, 0.25, 0.5, 0.75, 1.0)
 
 
 def choose(
-    shelf: Shelf, costs: NDArray[np.float64], budget: float, method: Method, among: NDArray[np.bool_] | None = None
+    shelf: Shelf, costs: NDArray[np.float64], budget: float, method: SelectionMethod, among: NDArray[np.bool_] | None = None
 ) -> Choice | None:
     """What `method` picks for `budget` from the members `among`; None when nothing is so cheap."""
     kept = np.flatnonzero(np.ones(len(costs), bool) if among is None else among)
@@ -84,7 +84,7 @@ def rows_of(algorithm: str, shelves: list[Shelf], cost: str) -> list[dict[str, o
 
 
 def chosen(
-    shelves: list[Shelf], cost: str, multiple: float, method: Method, moment: float = 1.0
+    shelves: list[Shelf], cost: str, multiple: float, method: SelectionMethod, moment: float = 1.0
 ) -> list[tuple[Shelf, list[int], Any]]:
     """What `method` picks from each library of what was there after that share of the time, where the budget allows."""
     found = []
@@ -133,7 +133,7 @@ def draw(shelves: dict[str, list[Shelf]], cost: str, target: Path, beside: dict[
             left.axhline(error, linestyle=":", color="gray")
             left.annotate(f"the paper, {hours} GPU-hours", (times[-1] / 60, error), ha="right", fontsize="small")
         # where both choose alike the hollow one stands around the other
-        marks: tuple[tuple[Method, dict[str, Any]], ...] = (
+        marks: tuple[tuple[SelectionMethod, dict[str, Any]], ...] = (
             ("smobf", {"marker": "o"}),
             ("forward", {"marker": "s", "fillstyle": "none", "markersize": 11}),
         )

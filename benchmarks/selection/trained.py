@@ -23,7 +23,7 @@ import ripieno
 from ripieno.library.evaluate import evaluate
 from ripieno.selection import Choice, front, select_members
 from ripieno.selection.combine import combine
-from ripieno.selection.validation import Method
+from ripieno.selection.validation import SelectionMethod
 from ripieno.tasks.metrics import losses
 
 MULTIPLES = (1, 2, 4, 8, 16)
@@ -43,7 +43,7 @@ def table(run: Path) -> list[dict[str, Any]]:
     for multiple in MULTIPLES:
         budget = float(np.median(costs) * multiple)
         found: dict[str, Choice] = {}
-        for method in get_args(Method):
+        for method in get_args(SelectionMethod):
             if method == "exact" and len(ids) > 18:
                 continue
             found[method] = select_members(truth, None, costs, budget, method, prune=1.0)

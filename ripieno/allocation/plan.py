@@ -24,8 +24,8 @@ from ripieno.durations import check_duration
 from ripieno.errors import AllocationError
 from ripieno.types import Allocation, Device, Ensemble, Profile
 
-Method = Literal["model", "algorithm-1", "worst-fit"]
-Progress = Callable[[int, int, float], None]
+AllocationMethod = Literal["model", "algorithm-1", "worst-fit"]
+BenchCallback = Callable[[int, int, float], None]
 NEAR = 0.999
 """Fraction of the bound at which a plan is accepted."""
 SAMPLES = 1000
@@ -40,7 +40,7 @@ SMALL = 64
 class AllocationOptions:
     """Options of the planner; every default is defined only here."""
 
-    method: Method = "model"
+    method: AllocationMethod = "model"
     """`model`: plan by the model, confirm by benchmark; `algorithm-1`: the paper's; `worst-fit`: no refinement"""
     batch_size: int = DEFAULT_BATCH_SIZE
     """batch size of worst-fit"""
@@ -56,8 +56,8 @@ class AllocationOptions:
     """arrival rate in samples per second at which to minimise p99 latency; None: maximise throughput"""
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise AllocationError(f"unknown method {self.method!r}: expected one of {', '.join(get_args(Method))}")
+        if self.method not in get_args(AllocationMethod):
+            raise AllocationError(f"unknown method {self.method!r}: expected one of {', '.join(get_args(AllocationMethod))}")
         if self.rate is not None and not 0 < self.rate < math.inf:
             raise AllocationError(f"rate {self.rate:g} is invalid: expected samples per second above 0")
         check_duration(self.seconds, "seconds", zero=True, error=AllocationError)
@@ -86,7 +86,7 @@ def plan(
     *,
     options: AllocationOptions | None = None,
     name: str = "",
-    progress: Progress | None = None,
+    progress: BenchCallback | None = None,
 ) -> Allocation:
     """Place the members of `ensemble` on `devices` for maximum throughput within memory.
 
@@ -259,7 +259,7 @@ def _measured(
     problem: AllocationProblem,
     bench: CachedBench,
     options: AllocationOptions,
-    progress: Progress | None,
+    progress: BenchCallback | None,
 ) -> Refined:
     start = planned.start or planned.best
     if options.method == "model":

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ripieno.allocation.plan import Method
+from ripieno.allocation.plan import AllocationMethod
 from ripieno.cli import allocation_view, console, parsing, tables
 from ripieno.cli.app import FamilyOpt, RunArg, app
 from ripieno.cli.commands import examples
@@ -89,10 +89,10 @@ def allocate(
     is reported again.
     """
     from ripieno import pipeline
-    from ripieno.library import read_proof
+    from ripieno.library import read_backend_report
     from ripieno.pipeline.offline_plan import is_offline_spec
 
-    known = parsing.parse_choice(Method, "--method", method)
+    known = parsing.parse_choice(AllocationMethod, "--method", method)
     if profiles or members or scale is not None or is_offline_spec(devices):
         if bundle is not None:
             raise RipienoError("--bundle does not apply to an offline plan: pass --output")
@@ -130,7 +130,7 @@ def allocate(
         console.out.print(allocation_view.error(allocation.errors, others=allocation.others, explanation=explanation))
     if allocation.rate is not None:
         console.out.print(allocation_view.latency(allocation))
-    if proof := read_proof(written.path):
+    if proof := read_backend_report(written.path):
         console.out.print(tables.backend_table(proof))
     console.print_result(str(written.path), command("serve", written.path), allocation=allocation, proof=proof)
 
@@ -142,7 +142,7 @@ def _plan_offline(
     profiles: list[str],
     members: str | None,
     scale: int | None,
-    method: Method,
+    method: AllocationMethod,
     pins: list[str],
     replicas: bool,
     rate: float | None,

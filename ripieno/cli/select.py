@@ -10,7 +10,7 @@ from ripieno.cli import console, parsing, tables
 from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, app
 from ripieno.cli.commands import examples
 from ripieno.commands import command
-from ripieno.selection.validation import Loss, Method
+from ripieno.selection.validation import Loss, SelectionMethod
 from ripieno.types import Combiner
 
 MethodOpt = Annotated[
@@ -54,7 +54,7 @@ def select(
         ensembles = pipeline.select(
             run,
             parsing.budgets(budget or (), more or ()),
-            method=parsing.parse_choice(Method, "--method", method),
+            method=parsing.parse_choice(SelectionMethod, "--method", method),
             prune=prune,
             size=size,
             loss=parsing.parse_choice(Loss, "--loss", loss),
@@ -96,7 +96,7 @@ def front(
             run,
             kind=kind,
             points=points,
-            method=parsing.parse_choice(Method, "--method", method),
+            method=parsing.parse_choice(SelectionMethod, "--method", method),
             prune=prune,
             loss=parsing.parse_choice(Loss, "--loss", loss),
             combiner=parsing.parse_choice(Combiner, "--combiner", combiner),

@@ -28,7 +28,7 @@ from ripieno import clock, files
 from ripieno.cluster.bootstrap import bootstrap
 from ripieno.cluster.pool import Function
 from ripieno.cluster.results import Results, must_restart_worker, out_of_memory, seconds_of, timeout_failure, with_slot
-from ripieno.cluster.retries import Progress, RetryPolicy, no_progress
+from ripieno.cluster.retries import JobProgress, RetryPolicy, no_progress
 from ripieno.cluster.slots import SlotEnv, cpu_slots
 from ripieno.cluster.worker import failure, noop, run_job
 from ripieno.durations import check_duration
@@ -58,7 +58,7 @@ class LocalPool:
         *,
         logs: Path | None = None,
         limit: float | None = None,
-        progress: Progress = no_progress,
+        progress: JobProgress = no_progress,
     ) -> None:
         if limit is not None:
             check_duration(limit, "limit", error=SearchError)

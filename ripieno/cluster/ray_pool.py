@@ -26,7 +26,7 @@ from ripieno.cluster.actor import RaySlot, exit_reason, start
 from ripieno.cluster.local import check_importable
 from ripieno.cluster.pool import Function
 from ripieno.cluster.results import Results, must_restart_worker, out_of_memory, seconds_of, timeout_failure, with_slot
-from ripieno.cluster.retries import STARTS, Progress, RetryPolicy, no_progress
+from ripieno.cluster.retries import STARTS, JobProgress, RetryPolicy, no_progress
 from ripieno.cluster.worker import failure
 from ripieno.durations import check_duration
 from ripieno.errors import SearchError, error_summary, require
@@ -63,7 +63,7 @@ class RayPool:
         memory: int | None = None,
         logs: Path | None = None,
         limit: float | None = None,
-        progress: Progress = no_progress,
+        progress: JobProgress = no_progress,
     ) -> None:
         if limit is not None:
             check_duration(limit, "limit", error=SearchError)

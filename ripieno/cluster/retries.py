@@ -16,7 +16,7 @@ RETRIES = 2
 STARTS = 5
 """Number of workers in a row that may die before they start the job; on a cluster, on each of its nodes."""
 
-Progress = Callable[[Job], object]
+JobProgress = Callable[[Job], object]
 """Function of a job with a value that changes with its progress, as after every epoch; runs in the pool owner."""
 
 
@@ -27,7 +27,7 @@ def no_progress(job: Job) -> None:
 class RetryPolicy:
     """Retry policy of one job: counts the deaths of its workers since its last progress."""
 
-    def __init__(self, job: Job, progress: Progress) -> None:
+    def __init__(self, job: Job, progress: JobProgress) -> None:
         self._job = job
         self._progress = progress
         self._mark = progress(job)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.data.samples import blocks
 from ripieno.errors import DataError, LibraryError
-from ripieno.types import SPLITS, Dataset, Metric, Range
+from ripieno.types import SPLITS, Dataset, Metric, PixelRange
 
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -33,7 +33,7 @@ class DatasetMetadata:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     metric: Metric
-    range: Range | None = None
+    range: PixelRange | None = None
     """absent in data sets of older versions"""
 
 

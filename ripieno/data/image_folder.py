@@ -37,7 +37,7 @@ BLOCK = 256
 BLOCK_BYTES = 1 << 28
 """Bytes of pictures decoded between two writes, at most; a single larger picture is allowed."""
 
-Progress = Callable[[int, int], None]
+CountCallback = Callable[[int, int], None]
 """Called with pictures done and pictures in all."""
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def read_folder(
     *,
     size: int | None,
     skip_bad: bool,
-    progress: Progress | None,
+    progress: CountCallback | None,
     notes: list[str],
     target: Path | None,
     apart: Collection[Path] = (),

@@ -14,7 +14,7 @@ from ripieno.data.adapters import ExternalData, is_external_dataset, read_extern
 from ripieno.data.cifar import is_cifar, is_tar, read_cifar
 from ripieno.data.dataset import check_dataset, moments, open_dataset, write_dataset
 from ripieno.data.idx import is_idx, read_idx
-from ripieno.data.image_folder import Progress, read_folder
+from ripieno.data.image_folder import CountCallback, read_folder
 from ripieno.data.image_io import resize
 from ripieno.data.npz import read_npz
 from ripieno.data.pixels import check_size, training_range
@@ -22,7 +22,7 @@ from ripieno.data.samples import UNASSIGNED, Samples, SplitArrays, extremes, joi
 from ripieno.data.splits import balance_notes, check_ratios, duplicate_notes, split_samples
 from ripieno.errors import DataError
 from ripieno.notes import Notes
-from ripieno.types import Dataset, Metric, Range
+from ripieno.types import Dataset, Metric, PixelRange
 
 Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike] | ExternalData
 
@@ -37,7 +37,7 @@ def load_dataset(
     seed: int = 0,
     metric: Metric = "accuracy",
     skip_bad: bool = False,
-    progress: Progress | None = None,
+    progress: CountCallback | None = None,
     notes: list[str] | None = None,
     folder: str | Path | None = None,
 ) -> Dataset:
@@ -106,7 +106,7 @@ def _prepared(source: Source, size: int | None, metric: Metric, notes: list[str]
 
 
 def _read(
-    source: Source, size: int | None, skip_bad: bool, progress: Progress | None, notes: list[str], target: Path | None
+    source: Source, size: int | None, skip_bad: bool, progress: CountCallback | None, notes: list[str], target: Path | None
 ) -> Samples:
     if is_external_dataset(source):
         return read_external(source, size, notes)
@@ -157,7 +157,7 @@ def dataset_of(
     return Dataset(samples.name, images, samples.labels, split, samples.classes, mean, std, metric, range=span)
 
 
-def _range(images: NDArray[Any], split: NDArray[np.uint8], given: Collection[int], notes: list[str]) -> Range | None:
+def _range(images: NDArray[Any], split: NDArray[np.uint8], given: Collection[int], notes: list[str]) -> PixelRange | None:
     """Return the range of the training images' pixels; None for tables (images of one pixel): columns differ."""
     table = images.shape[1:3] == (1, 1)
     return None if table else training_range(extremes(images), split, given, notes)

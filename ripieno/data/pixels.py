@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import DataError
-from ripieno.types import SPLITS, Input, Range
+from ripieno.types import SPLITS, Input, PixelRange
 
-BYTES: Range = (0.0, 255.0)
+BYTES: PixelRange = (0.0, 255.0)
 """Range of uint8 pixels."""
 
 FEW = 4
@@ -85,7 +85,7 @@ def channels_last(images: NDArray[Any], where: str, notes: list[str]) -> NDArray
 # range
 
 
-def differ(given: Range, trained: Range) -> bool:
+def differ(given: PixelRange, trained: PixelRange) -> bool:
     """Return whether pixels that range over `given` have another unit than pixels that range over `trained`.
 
     They do if they are more than `FACTOR` times as large, are within -1 to 1 where the others are that much larger, or
@@ -101,7 +101,7 @@ def differ(given: Range, trained: Range) -> bool:
 
 def training_range(
     extremes: NDArray[np.float64], split: NDArray[np.uint8], given: Collection[int], notes: list[str]
-) -> Range:
+) -> PixelRange:
     """Return the range of the training split of images with `extremes` (samples, 2), least and largest pixel of each.
 
     A note reports images of another unit than the rest. Raises DataError when a split of the source (one of `given`,
@@ -130,11 +130,11 @@ def training_range(
     return float(extremes[split == 0, 0].min()), float(extremes[split == 0, 1].max())
 
 
-def _median(extremes: NDArray[np.float64]) -> Range:
+def _median(extremes: NDArray[np.float64]) -> PixelRange:
     return float(np.median(extremes[:, 0])), float(np.median(extremes[:, 1]))
 
 
-def spoken(span: Range) -> str:
+def spoken(span: PixelRange) -> str:
     """Format a range: "0 to 255"."""
     return f"{span[0]:.6g} to {span[1]:.6g}"
 
@@ -178,7 +178,7 @@ def check_range(array: NDArray[Any], wanted: Input, called: str = "images") -> N
         raise DataError(_other_unit(called, given, wanted.range))
 
 
-def _other_unit(called: str, given: Range, trained: Range) -> str:
+def _other_unit(called: str, given: PixelRange, trained: PixelRange) -> str:
     remedy = "scale them to the same range"
     return f"{called} range over {spoken(given)}, but the network was trained on {spoken(trained)}; {remedy}"
 

@@ -37,7 +37,7 @@ class Fault(NamedTuple):
     """the first such sample, counted from the start of the slice"""
 
 
-class Combiner:
+class EnsembleCombiner:
     """Combiner of the predictions in `memory` by the rule of `ensemble`; thread-safe."""
 
     def __init__(self, ensemble: Ensemble, memory: Memory) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.engine.cascade import CascadeState, advance, check_step
-from ripieno.engine.combiner import Combiner, Fault
+from ripieno.engine.combiner import EnsembleCombiner, Fault
 from ripieno.engine.health import HealthMonitor
 from ripieno.engine.inference_result import InferenceStep
 from ripieno.engine.memory import Memory
@@ -59,7 +59,7 @@ class Dispatcher:
         min_members: int | None = None,
     ) -> None:
         self._ring, self._memory, self._supervisor, self._health = ring, memory, supervisor, health
-        self._combiner = Combiner(ensemble, memory)
+        self._combiner = EnsembleCombiner(ensemble, memory)
         self._workers: Sequence[Worker] = ()
         self.request_table = RequestTable(ring, ensemble.members, min_members, health.patience.deaths)
         # a large request is written in pieces, so that its first slots are freed while its last samples are written

@@ -20,11 +20,11 @@ class Answer:
     partial: bool = False
     """True if requested members are missing; samples that they predicted before they failed still include them in
     `probabilities` and `spread`"""
-    spread: NDArray[np.float32] | None = None
+    std: NDArray[np.float32] | None = None
     """(samples,), on request: standard deviation over the members of the probability of the predicted class"""
-    each: NDArray[np.float32] | None = None
+    member_predictions: NDArray[np.float32] | None = None
     """(members, samples, classes), on request: the probabilities of each of `members`"""
-    depth: NDArray[np.int32] | None = None
+    members_evaluated: NDArray[np.int32] | None = None
     """(samples,), with a cascade: number of members that predicted each sample"""
 
 

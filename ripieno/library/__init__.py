@@ -1,6 +1,6 @@
 """Library of members, and the bundles made from it."""
 
-from ripieno.library.backend_report import BackendChoice, BackendReport, read_proof
+from ripieno.library.backend_report import BackendChoice, BackendReport, read_backend_report
 from ripieno.library.bundle import read_bundle, rewrite_bundle, write_bundle
 from ripieno.library.eviction import enforce_quota
 from ripieno.library.import_predictions import import_predictions
@@ -13,7 +13,7 @@ __all__ = [
     "enforce_quota",
     "import_predictions",
     "read_bundle",
-    "read_proof",
+    "read_backend_report",
     "rewrite_bundle",
     "write_bundle",
 ]

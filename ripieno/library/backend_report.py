@@ -54,6 +54,6 @@ class _Proven:
     proof: BackendReport | None = None
 
 
-def read_proof(bundle: str | Path) -> BackendReport | None:
+def read_backend_report(bundle: str | Path) -> BackendReport | None:
     """Read a bundle's backend report; None when its backends were not chosen by measurement. Raises LibraryError."""
     return files.read_json(Path(bundle) / "bundle.json", _Proven).proof

@@ -15,7 +15,7 @@ from ripieno import files
 from ripieno.backends.backend_id import file_of
 from ripieno.commands import command
 from ripieno.errors import EngineError, LibraryError
-from ripieno.library.backend_report import BackendReport, read_proof
+from ripieno.library.backend_report import BackendReport, read_backend_report
 from ripieno.library.bench_records import register_bundle
 from ripieno.library.library import Library, plain_name
 from ripieno.library.model_card import write_card
@@ -92,7 +92,7 @@ def rewrite_bundle(bundle: Bundle, library: Library, path: Path | None = None) -
 
     In another folder its members are copied, and an existing bundle is replaced. Raises LibraryError as `check_target`.
     """
-    proof = read_proof(bundle.path)
+    proof = read_backend_report(bundle.path)
     path = bundle.path if path is None else path
     if path.resolve() != bundle.path.resolve():
         check_target(path)

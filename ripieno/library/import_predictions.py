@@ -21,7 +21,7 @@ from ripieno.library.table_io import SUFFIXES, numbers_of, read_arrays, read_tab
 from ripieno.tasks.labels import label_text, number_of, shown
 from ripieno.types import Input, Member, Split
 
-Costs = Mapping[str, Mapping[str, float]]
+CostsByName = Mapping[str, Mapping[str, float]]
 RESERVED = ("labels", "costs", "classes")
 """Stems of files in a folder, and names in an .npz, that name no model."""
 NO_TRIAL = -1
@@ -35,7 +35,7 @@ class PredictionSource:
     predictions: dict[str, NDArray[Any]]
     labels: NDArray[Any] | None = None
     classes: tuple[str, ...] | None = None
-    costs: Costs = field(default_factory=dict)
+    costs: CostsByName = field(default_factory=dict)
     left_out: str = ""
     """a note on files of a folder that were not read"""
 
@@ -283,7 +283,7 @@ def _read_labels(source: str | Path | ArrayLike) -> NDArray[Any]:
     return arrays.get("labels", next(iter(arrays.values())))
 
 
-def _costs_of(costs: Any) -> Costs:
+def _costs_of(costs: Any) -> CostsByName:
     """Return costs by model name: of a file, a mapping, or a pandas table with the names in its index or column `name`.
 
     One number per model is of the kind `cost`. Raises LibraryError for any other form.
@@ -306,7 +306,7 @@ def _costs_of(costs: Any) -> Costs:
     return by_name
 
 
-def _read_costs(path: Path) -> Costs:
+def _read_costs(path: Path) -> CostsByName:
     table = read_table(path)
     column = table.names("name") if "name" in table.columns else table.row_names
     kinds = [name for name in table.columns if name != "name"]

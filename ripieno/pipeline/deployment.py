@@ -30,7 +30,7 @@ from ripieno.types import Allocation, Bundle, Device, Ensemble, Placement
 
 if TYPE_CHECKING:
     from ripieno.allocation import Measurement
-    from ripieno.allocation.plan import Method
+    from ripieno.allocation.plan import AllocationMethod
     from ripieno.engine import AllocationBenchmark
 
 LANES = 4
@@ -45,7 +45,7 @@ def allocate(
     bundle: str | Path | None = None,
     backend: str = "onnx",
     precision: str = "fp32",
-    method: Method = "model",
+    method: AllocationMethod = "model",
     max_benches: int = 20,
     pins: Sequence[str] = (),
     replicas: bool = True,

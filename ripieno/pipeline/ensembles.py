@@ -22,14 +22,14 @@ from ripieno.types import Combiner, Ensemble, Front, Split
 
 if TYPE_CHECKING:
     from ripieno.selection import Choice
-    from ripieno.selection.validation import Loss, Method
+    from ripieno.selection.validation import Loss, SelectionMethod
 
 
 def select(
     run: str | Path | Library,
     budgets: Budget | Sequence[Budget] | None = None,
     *,
-    method: Method = "smobf",
+    method: SelectionMethod = "smobf",
     prune: float = 0.2,
     size: int | None = None,
     loss: Loss = "cross-entropy",
@@ -92,7 +92,7 @@ def front(
     *,
     kind: str | None = None,
     points: int = 20,
-    method: Method = "smobf",
+    method: SelectionMethod = "smobf",
     prune: float = 0.2,
     loss: Loss = "cross-entropy",
     combiner: Combiner = "mean",

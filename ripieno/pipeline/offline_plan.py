@@ -20,7 +20,7 @@ from ripieno.types import Allocation, Device, Ensemble
 
 if TYPE_CHECKING:
     from ripieno.allocation.explain import Explanation
-    from ripieno.allocation.plan import Method
+    from ripieno.allocation.plan import AllocationMethod
 
 LANES = 4
 """Most workers that share a CPU."""
@@ -55,7 +55,7 @@ def plan_offline(
     profiles: Sequence[str] = (),
     members: Sequence[str] = (),
     scale: int | None = None,
-    method: Method = "model",
+    method: AllocationMethod = "model",
     pins: Sequence[str] = (),
     replicas: bool = True,
     rate: float | None = None,

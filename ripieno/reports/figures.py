@@ -11,7 +11,7 @@ from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
 from ripieno.selection import Choice, round_budget, select_members
-from ripieno.selection.validation import Method
+from ripieno.selection.validation import SelectionMethod
 from ripieno.tasks.metrics import losses
 from ripieno.types import Member
 
@@ -27,7 +27,7 @@ SIZES = (1, 2, 3, 4, 6, 8, 12)
 class FigurePoint:
     """An ensemble as a point: `label` (`B20` or `#4`), cost in seconds, error on the test split in 0..1."""
 
-    method: Method
+    method: SelectionMethod
     label: str
     cost: float
     members: int
@@ -74,7 +74,7 @@ def figures(
         return 1 - losses(mean, labels, "test")[f"test_{score}"]
 
     def chosen(
-        among: Sequence[int], budget: float | None, method: Method = "smobf", size: int | None = None
+        among: Sequence[int], budget: float | None, method: SelectionMethod = "smobf", size: int | None = None
     ) -> Choice | None:
         """Return the choice among some of the members, as indices into all of them."""
         try:
@@ -94,7 +94,7 @@ def figures(
     progress("choosing for the paper's figures", len(budgets), len(budgets) + 1)
     all_members = range(len(ids))
     points = []
-    requests: list[tuple[Method, str, float | None, int | None]] = [("smobf", f"B{b:g}", b, None) for b in budgets]
+    requests: list[tuple[SelectionMethod, str, float | None, int | None]] = [("smobf", f"B{b:g}", b, None) for b in budgets]
     requests += [("forward", f"#{size}", None, size) for size in SIZES]
     for method, label, limit, size in requests:
         choice = chosen(all_members, limit, method, size)

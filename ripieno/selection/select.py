@@ -20,11 +20,11 @@ from ripieno.selection.out_of_core import BlockPool
 from ripieno.selection.problem import Members, SelectionProblem
 from ripieno.selection.problem_builder import SelectionOptions, build_problem
 from ripieno.selection.smobf import smobf
-from ripieno.selection.validation import Loss, Method, check_points
+from ripieno.selection.validation import Loss, SelectionMethod, check_points
 from ripieno.selection.weight_bound import best_weights
 from ripieno.types import Combiner
 
-METHODS: Mapping[Method, Callable[[SelectionProblem, Floats], list[Members]]] = {
+METHODS: Mapping[SelectionMethod, Callable[[SelectionProblem, Floats], list[Members]]] = {
     "smobf": smobf,
     "forward": forward,
     "replacement": replacement,
@@ -34,7 +34,7 @@ METHODS: Mapping[Method, Callable[[SelectionProblem, Floats], list[Members]]] = 
     "exact": exact,
 }
 """Each returns one or more ensembles within the limits; the caller keeps the best."""
-SIZED: tuple[Method, ...] = ("forward", "top-k")
+SIZED: tuple[SelectionMethod, ...] = ("forward", "top-k")
 """Methods that return exactly `size` members, unless the budget allows fewer only."""
 
 WEIGHTS = (0.1, 0.01, 0.001)
@@ -46,7 +46,7 @@ def select_members(
     labels: ArrayLike | None = None,
     costs: ArrayLike | Mapping[str, ArrayLike] | None = None,
     budget: Budget = None,
-    method: Method = "smobf",
+    method: SelectionMethod = "smobf",
     *,
     loss: Loss = "cross-entropy",
     weights: Sequence[float] = WEIGHTS,
@@ -89,7 +89,7 @@ def front(
     labels: ArrayLike | None = None,
     costs: ArrayLike | Mapping[str, ArrayLike] | None = None,
     budgets: Iterable[float | Mapping[str, float]] | None = None,
-    method: Method = "smobf",
+    method: SelectionMethod = "smobf",
     *,
     points: int = 20,
     loss: Loss = "cross-entropy",
@@ -135,7 +135,7 @@ def front(
     return tuple(_choice(problem, members, limits[-1], resolved, certify) for members in reversed(staircase))
 
 
-def _combiner(method: Method, combiner: Combiner) -> Combiner:
+def _combiner(method: SelectionMethod, combiner: Combiner) -> Combiner:
     return "weighted" if method == "replacement" and combiner == "mean" else combiner
 
 

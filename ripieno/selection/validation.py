@@ -14,7 +14,7 @@ from ripieno.selection.objective import Ints
 from ripieno.types import Combiner
 
 Loss = Literal["cross-entropy", "squared-error", "accuracy", "macro-f1"]
-Method = Literal["smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]
+SelectionMethod = Literal["smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]
 SUM_TOLERANCE = 0.02
 """Maximum deviation from one of a sample's sum of probabilities: the rounding of 100 float16."""
 ONE_AND_A_BIT = 0x3C01
@@ -31,7 +31,7 @@ def one_of(value: object, kind: Any, what: str) -> None:
 
 def check_words(method: str, loss: str, combiner: str) -> None:
     """Raise SelectionError unless method, loss and combiner are valid and compatible."""
-    for word, kind, what in ((method, Method, "method"), (loss, Loss, "loss"), (combiner, Combiner, "combiner")):
+    for word, kind, what in ((method, SelectionMethod, "method"), (loss, Loss, "loss"), (combiner, Combiner, "combiner")):
         one_of(word, kind, what)
     if combiner == "weighted" and method != "replacement":
         raise SelectionError(f"method {method} gives no weights: pass combiner mean or method replacement")

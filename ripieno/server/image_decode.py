@@ -80,15 +80,15 @@ def _describe(name: str, row: int, answer: Answer, signature: ModelSignature, to
         "probability": float(probabilities[best[0]]),
         "classes": {signature.classes[i]: float(probabilities[i]) for i in best},
     }
-    if answer.spread is not None:
-        document["spread"] = float(answer.spread[row])
-    if answer.each is not None:
+    if answer.std is not None:
+        document["spread"] = float(answer.std[row])
+    if answer.member_predictions is not None:
         document["members"] = [
             {
                 "member": member,
                 "label": signature.classes[int(vote[row].argmax())],
                 "probability": float(vote[row].max()),
             }
-            for member, vote in zip(answer.members, answer.each, strict=True)
+            for member, vote in zip(answer.members, answer.member_predictions, strict=True)
         ]
     return document

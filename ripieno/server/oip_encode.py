@@ -34,13 +34,13 @@ def output_tensor(
             classification_strings(answer.probabilities, output.top, signature) if output.top else answer.probabilities
         )
     if output.name == "spread":
-        assert answer.spread is not None
-        return answer.spread
+        assert answer.std is not None
+        return answer.std
     if output.name == "depth":
-        depth = len(answer.members) if answer.depth is None else answer.depth
+        depth = len(answer.members) if answer.members_evaluated is None else answer.members_evaluated
         return np.full(len(answer.probabilities), depth, np.float32)
-    assert answer.each is not None
-    return answer.each.transpose(1, 0, 2)
+    assert answer.member_predictions is not None
+    return answer.member_predictions.transpose(1, 0, 2)
 
 
 def classification_strings(probabilities: NDArray[np.float32], top: int, signature: ModelSignature) -> list[str]:
@@ -100,8 +100,8 @@ def response_parameters(answer: Answer) -> dict[str, bool | float | str]:
     parameters: dict[str, bool | float | str] = {}
     if answer.partial:
         parameters |= {"partial": True, "members": ",".join(answer.members)}
-    if answer.depth is not None and len(answer.depth):
-        parameters["members_asked"] = float(answer.depth.mean())
+    if answer.members_evaluated is not None and len(answer.members_evaluated):
+        parameters["members_asked"] = float(answer.members_evaluated.mean())
     return parameters
 
 

@@ -9,7 +9,7 @@ from ripieno.allocation import AllocationOptions, PlacementConstraint, optimum, 
 from ripieno.allocation.costs import ENGINE_OVERHEAD, ProfileCosts
 from ripieno.allocation.hill_climbing import hill_climb, longest_processing_time_first
 from ripieno.allocation.latency import arrivals, p99
-from ripieno.allocation.plan import Method, plan_with_model
+from ripieno.allocation.plan import AllocationMethod, plan_with_model
 from ripieno.allocation.problem import AllocationProblem
 from ripieno.allocation.refine import Placements
 from ripieno.errors import AllocationError
@@ -59,7 +59,7 @@ def test_a_smaller_batch_is_taken_where_the_default_does_not_fit() -> None:
 
 
 @pytest.mark.parametrize("method", ["model", "algorithm-1", "worst-fit"])
-def test_what_fits_at_no_batch_size_is_refused(method: Method) -> None:
+def test_what_fits_at_no_batch_size_is_refused(method: AllocationMethod) -> None:
     says = "2 members do not fit on cpu:0" if method == "model" else r"b needs .* in batches of 1"
     with pytest.raises(AllocationError, match=says):
         plan(ENSEMBLE, [CPU], profiles(load=600), options=AllocationOptions(method=method))
@@ -101,14 +101,14 @@ def test_a_plan_is_found_where_worst_fit_finds_none() -> None:
 
 
 @pytest.mark.parametrize("method", ["model", "algorithm-1", "worst-fit"])
-def test_pins_hold_by_every_method(method: Method) -> None:
+def test_pins_hold_by_every_method(method: AllocationMethod) -> None:
     options = AllocationOptions(method=method, pins={"a": PlacementConstraint(None, 1)})
     allocation = plan(ENSEMBLE, [CPU], profiles(), bench=larger_is_faster, options=options)
     assert {p.batch_size for p in allocation.placements if p.member == "a"} == {1}
 
 
 @pytest.mark.parametrize("method", ["algorithm-1", "worst-fit"])
-def test_every_method_says_how_far_it_is_from_what_any_plan_could_reach(method: Method) -> None:
+def test_every_method_says_how_far_it_is_from_what_any_plan_could_reach(method: AllocationMethod) -> None:
     kinds = {"gpu": {m: Profile(m, "gpu", "onnx", (BatchProfile(8, 0.01, 0.0, 1),)) for m in "ab"}}
     devices = [Device(f"cuda:{i}", "gpu", 10) for i in range(4)]
     allocation = plan(ENSEMBLE, devices, kinds, options=AllocationOptions(method=method))

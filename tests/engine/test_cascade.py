@@ -75,7 +75,7 @@ def test_a_mean_that_just_reaches_the_threshold_is_sure(threshold, asked):
     images = fake.images(1)
     first = float(fake.each(bundle, images)[0].max())
     with Engine(bundle, load=fake.load, cascade=Cascade(bundle.ensemble.members, first)) as engine:
-        assert engine.submit(images).result(timeout=30).depth.tolist() == [1]
+        assert engine.submit(images).result(timeout=30).members_evaluated.tolist() == [1]
 
 
 def test_members_run_in_the_order_of_their_gain_per_cost():
@@ -118,8 +118,8 @@ def test_sure_samples_stop_and_the_others_go_on(isolation):
             all_depths += depths.tolist()
             answer = engine.submit(images).result(timeout=30)
             np.testing.assert_allclose(answer.probabilities, answers, atol=1e-5)
-            assert answer.depth is not None
-            assert answer.depth.tolist() == depths.tolist()
+            assert answer.members_evaluated is not None
+            assert answer.members_evaluated.tolist() == depths.tolist()
         assert set(all_depths) == {1, 2, 3}
         work = engine.stats().members
         assert [work[m].samples for m in cascade.order] == [sum(d > k for d in all_depths) for k in range(3)]
@@ -130,7 +130,7 @@ def test_sure_samples_stop_and_the_others_go_on(isolation):
             engine.submit(images, ids).result(timeout=30),
         ):
             np.testing.assert_allclose(answer.probabilities, whole, atol=1e-6)
-            assert answer.depth is None
+            assert answer.members_evaluated is None
 
 
 def test_a_bundles_cascade_is_used_unless_disabled():

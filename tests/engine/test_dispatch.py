@@ -31,14 +31,14 @@ def test_a_deadline_between_the_pieces_of_a_request_keeps_what_all_of_them_have(
         before = engine.submit(first, each=True)
         # it crosses the end of the ring: the slow member predicts two samples at 0.4 s, the other four at 0.6 s
         answer = engine.submit(second, spread=True, each=True, deadline=0.5, partial=True).result(timeout=30)
-        np.testing.assert_allclose(before.result().each, fake.each(bundle, first), atol=1e-6)
+        np.testing.assert_allclose(before.result().member_predictions, fake.each(bundle, first), atol=1e-6)
         assert answer.partial
         assert answer.members == bundle.ensemble.members[:1]
-        np.testing.assert_allclose(answer.each, own[:1], atol=1e-6)
+        np.testing.assert_allclose(answer.member_predictions, own[:1], atol=1e-6)
         np.testing.assert_allclose(answer.probabilities[:2], own[:, :2].mean(0), atol=1e-6)
         np.testing.assert_allclose(answer.probabilities[2:], own[0, 2:], atol=1e-6)
-        assert (answer.spread[:2] > 0).all()
-        assert (answer.spread[2:] == 0).all()
+        assert (answer.std[:2] > 0).all()
+        assert (answer.std[2:] == 0).all()
         assert engine.ready
         check(engine)
 
@@ -52,7 +52,7 @@ def test_a_member_that_dies_between_the_pieces_of_a_request_is_in_none_of_each(i
         answer = engine.submit(images, each=True).result(timeout=30)
         assert answer.partial
         assert answer.members == bundle.ensemble.members[1:]
-        np.testing.assert_allclose(answer.each, own[1:], atol=1e-6)
+        np.testing.assert_allclose(answer.member_predictions, own[1:], atol=1e-6)
         np.testing.assert_allclose(answer.probabilities[:8], own[:, :8].mean(0), atol=1e-6)
         np.testing.assert_allclose(answer.probabilities[8:], own[1, 8:], atol=1e-6)
         check(engine)

@@ -101,11 +101,11 @@ def test_spread_and_the_members_own_answers_come_on_request(isolation):
     with started(bundle, isolation, capacity=8) as engine:
         answer = engine.submit(images, spread=True, each=True).result()
         plain = engine.submit(images).result()
-    np.testing.assert_allclose(answer.each, own, atol=1e-6)
+    np.testing.assert_allclose(answer.member_predictions, own, atol=1e-6)
     label = own.mean(0).argmax(1)
-    np.testing.assert_allclose(answer.spread, own[:, np.arange(30), label].std(0), atol=1e-5)
-    assert plain.spread is None
-    assert plain.each is None
+    np.testing.assert_allclose(answer.std, own[:, np.arange(30), label].std(0), atol=1e-5)
+    assert plain.std is None
+    assert plain.member_predictions is None
 
 
 def test_asyncio_callers_wait_without_blocking_their_loop(isolation):
@@ -407,7 +407,7 @@ def test_tied_votes_of_unequal_weights_are_tied_when_they_are_served():
     weights = [0.1, 0.2, 0.3]
     images = fake.images(64, seed=1)
     with Engine(fake.bundle(members[:3]), load=fake.load) as engine:
-        each = engine.submit(images, each=True).result().each
+        each = engine.submit(images, each=True).result().member_predictions
     votes = each.argmax(2)
     tied = np.flatnonzero((votes[0] == votes[1]) & (votes[0] != votes[2]))
     made = fake.bundle(members[:3])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ripieno.engine import Cascade, Engine
-from ripieno.engine.combiner import Combiner, find_fault, is_finite
+from ripieno.engine.combiner import EnsembleCombiner, find_fault, is_finite
 from ripieno.engine.memory import Memory
 from ripieno.engine.request import ExecutionPlan, Request
 from ripieno.engine.ring_types import RequestSlice
@@ -113,7 +113,7 @@ def test_a_slice_with_a_fault_gets_no_part() -> None:
     memory.predictions[1, 5, 2] = np.nan
     plan = ExecutionPlan((0, 1))
     slices = [RequestSlice(Request(4, plan, 4), 0, i, i + 4, 0.0, [0, 0], 0, frozenset()) for i in (0, 4)]
-    (fault,) = Combiner(bundle.ensemble, memory).finish(slices)
+    (fault,) = EnsembleCombiner(bundle.ensemble, memory).finish(slices)
     assert fault.request_slice is slices[1]
     assert (fault.member, fault.sample) == (1, 1)
     assert [len(request_slice.request.parts) for request_slice in slices] == [1, 0]
@@ -123,10 +123,10 @@ def test_what_members_predict_each_is_finite_too(isolation: str) -> None:
     bundle = spoiling()
     with Engine(bundle, isolation=isolation, load=fake.load, min_members=1) as engine:
         answer = engine.submit(images(6, 2), each=True, spread=True).result(20)
-    assert answer.each is not None
-    assert answer.spread is not None
-    assert np.isfinite(answer.each).all()
-    assert np.isfinite(answer.spread).all()
+    assert answer.member_predictions is not None
+    assert answer.std is not None
+    assert np.isfinite(answer.member_predictions).all()
+    assert np.isfinite(answer.std).all()
 
 
 def test_a_cascade_that_asks_the_member_fails_and_one_that_may_goes_on_without_it(isolation: str) -> None:

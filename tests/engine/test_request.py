@@ -39,17 +39,17 @@ def part(offset: int, samples: int, members: tuple[int, ...]) -> PartialResult:
 def test_an_answer_in_one_part_leaves_out_members_that_died_after_it_was_combined():
     request = Request(2, ExecutionPlan((0, 2), each=True), 0, parts=[part(0, 2, (0, 1, 2))], partial=True)
     answer = request.answer((0, 2), ("a", "c"))
-    assert answer.each.tolist() == [[[0], [1]], [[20], [21]]]
+    assert answer.member_predictions.tolist() == [[[0], [1]], [[20], [21]]]
     assert answer.members == ("a", "c")
 
 
 def test_parts_of_different_members_are_joined_by_those_they_share():
     parts = [part(2, 1, (1, 2)), part(0, 2, (0, 1, 2)), part(3, 1, (0, 2))]
     answer = Request(4, ExecutionPlan((0, 1, 2), each=True), 0, parts=parts).answer((2,), ("c",))
-    assert answer.each.tolist() == [[[20], [21], [22], [23]]]
+    assert answer.member_predictions.tolist() == [[[20], [21], [22], [23]]]
     assert answer.probabilities.shape == (4, 1)
 
 
 def test_parts_that_share_no_member_have_nothing_of_each():
     parts = [part(0, 1, (0,)), part(1, 1, (1,))]
-    assert Request(2, ExecutionPlan((0, 1), each=True), 0, parts=parts).answer((), ()).each.shape == (0, 2, 1)
+    assert Request(2, ExecutionPlan((0, 1), each=True), 0, parts=parts).answer((), ()).member_predictions.shape == (0, 2, 1)

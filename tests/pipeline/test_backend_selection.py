@@ -16,7 +16,7 @@ from ripieno import backends
 from ripieno.backends.backend_id import split
 from ripieno.data import open_dataset, write_dataset
 from ripieno.errors import EngineError, LibraryError
-from ripieno.library import read_proof
+from ripieno.library import read_backend_report
 from ripieno.pipeline.backend_selection import BackendSelector, Tolerances, rejection_reason
 from ripieno.tasks.metrics import cross_entropy
 from ripieno.types import Dataset, Device, Ensemble, Input, Member
@@ -152,7 +152,7 @@ def test_a_bundle_of_chosen_backends_answers_by_them_in_both_kinds_of_worker(
     bundle = ripieno.allocate(run, pair, backend="onnx", **kwargs)
     assert {of["cpu:0"] for of in bundle.chosen.values()} == {"onnx:int8"}
     assert sorted(p.name for p in (path / "members").rglob("*.onnx")) == ["model-int8.onnx"] * 2
-    proof = read_proof(path)
+    proof = read_backend_report(path)
     assert proof is not None
     assert {fit.backend for fit in proof.fits} == {"onnx:int8"}
     data = open_dataset(run.dataset_path)
@@ -184,7 +184,7 @@ def _answers_of(run: ripieno.Library, member: str, backend: str, images: np.ndar
 
 def test_fp32_by_name_measures_nothing_and_proves_nothing(run: ripieno.Library, pair: Ensemble, tmp_path: Path) -> None:
     bundle = ripieno.allocate(run, pair, devices=[CPU], bundle=tmp_path / "b", max_benches=0)
-    assert (bundle.backend, bundle.chosen, read_proof(tmp_path / "b")) == ("onnx", {}, None)
+    assert (bundle.backend, bundle.chosen, read_backend_report(tmp_path / "b")) == ("onnx", {}, None)
 
 
 def test_without_validation_images_nothing_can_be_chosen(run: ripieno.Library, pair: Ensemble, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_auto_takes_only_what_is_proven(run: ripieno.Library, pair: Ensemble, tm
     bundle = ripieno.allocate(
         run, one, devices=[CPU], bundle=tmp_path / "b", backend="auto", precision="auto", max_benches=0
     )
-    proof = read_proof(tmp_path / "b")
+    proof = read_backend_report(tmp_path / "b")
     assert proof is not None
     assert {(f.member, f.backend) for f in proof.fits} == {(m, of["cpu:0"]) for m, of in bundle.chosen.items()}
     for fit in proof.fits:

@@ -13,7 +13,7 @@ import ripieno
 from ripieno import backends
 from ripieno.data import open_dataset, write_dataset
 from ripieno.errors import EngineError, LibraryError
-from ripieno.library import read_bundle, read_proof
+from ripieno.library import read_bundle, read_backend_report
 from ripieno.pipeline import cascade
 from ripieno.pipeline.backend_selection import Tolerances
 from ripieno.pipeline.cascading import costs_of, warnings_of
@@ -65,13 +65,13 @@ def test_the_engine_does_what_was_predicted(
         ripieno.allocate(
             library, "three", devices="cpu", max_benches=0, precision=precision, bundle=tmp_path / "bundle"
         )
-    proof = read_proof(tmp_path / "bundle")
+    proof = read_backend_report(tmp_path / "bundle")
     whole = (tmp_path / "bundle" / "bundle.json").read_bytes()
     bundle, planned = cascade(library, tmp_path / "bundle", tolerance=0.05)
     assert bundle.path == tmp_path / "bundle-cascade"
     assert (tmp_path / "bundle" / "bundle.json").read_bytes() == whole, "the bundle given stays as it is"
     assert read_bundle(bundle.path).cascade == bundle.cascade == planned == library.cascade("three")
-    assert read_proof(bundle.path) == proof
+    assert read_backend_report(bundle.path) == proof
     valid, test = planned.effects["valid"], planned.effects["test"]
     assert valid.cross_entropy - valid.whole_cross_entropy <= 0.05
     assert 0 < valid.saved < 1
@@ -81,20 +81,20 @@ def test_the_engine_does_what_was_predicted(
     with ripieno.Engine(bundle.path) as engine:
         answer = engine.submit(images).result()
         work = engine.stats().members
-        each = engine.submit(images, each=True).result().each
-    assert answer.depth is not None
+        each = engine.submit(images, each=True).result().member_predictions
+    assert answer.members_evaluated is not None
     assert each is not None
     # the prediction of each sample is the mean of exactly the members that ran on it
     order = [NAMES.index(m) for m in planned.order]
     weights = np.array([0.5, 0.25, 0.25])[order, None, None]
     means = np.cumsum(weights * each[order], 0) / np.cumsum(weights, 0)
-    np.testing.assert_allclose(answer.probabilities, means[answer.depth - 1, np.arange(len(images))], atol=1e-5)
+    np.testing.assert_allclose(answer.probabilities, means[answer.members_evaluated - 1, np.arange(len(images))], atol=1e-5)
     # and the computed samples, the savings and the loss are those predicted
     costs = dict(zip(NAMES, costs_of(library, bundle), strict=True))
     spent = sum(work[m].samples * costs[m] for m in NAMES)
-    assert sum(w.samples for w in work.values()) == answer.depth.sum()
+    assert sum(w.samples for w in work.values()) == answer.members_evaluated.sum()
     assert 1 - spent / (len(images) * sum(costs.values())) == pytest.approx(test.saved, abs=0.02)
-    assert answer.depth.mean() == pytest.approx(test.asked, abs=0.02)
+    assert answer.members_evaluated.mean() == pytest.approx(test.asked, abs=0.02)
     assert cross_entropy(answer.probabilities, labels) == pytest.approx(test.cross_entropy, abs=0.01)
     assert accuracy(answer.probabilities, labels) == pytest.approx(test.accuracy, abs=0.011)
     assert test.samples == len(images)

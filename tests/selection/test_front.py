@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError
 from ripieno.selection import front, select_members
-from ripieno.selection.validation import Method
+from ripieno.selection.validation import SelectionMethod
 
 
 def library(seed: int, members: int = 12) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -25,7 +25,7 @@ def library(seed: int, members: int = 12) -> tuple[NDArray[np.float64], NDArray[
 )
 @settings(max_examples=60, deadline=None)
 def test_more_budget_never_gives_a_higher_loss_and_never_less_than_one_run(
-    seed: int, method: Method, budgets: list[float]
+    seed: int, method: SelectionMethod, budgets: list[float]
 ) -> None:
     truth, costs = library(seed)
     choices = front(truth, costs=costs, budgets=budgets, method=method)
@@ -58,7 +58,7 @@ def test_a_budget_gets_an_intermediate_ensemble_of_another_budget() -> None:
 
 @pytest.mark.parametrize("method", ["forward", "swap", "exact", "top-k"])
 def test_the_front_of_all_budgets_begins_with_the_cheapest_member_and_ends_where_all_are_paid_for(
-    method: Method,
+    method: SelectionMethod,
 ) -> None:
     truth, costs = 0.9 - 0.6 * np.eye(3), np.array([16.0, 15.0, 1.0])  # every member is needed
     choices = front(truth, costs=costs, method=method)
@@ -101,7 +101,7 @@ def test_a_budget_that_buys_nothing_is_named() -> None:
 
 @pytest.mark.parametrize("method", ["forward", "top-k"])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_size_is_kept_though_fewer_members_have_a_lower_loss(method: Method, seed: int) -> None:
+def test_a_size_is_kept_though_fewer_members_have_a_lower_loss(method: SelectionMethod, seed: int) -> None:
     truth, costs = library(seed)
     for choice in front(truth, costs=costs, budgets=[200.0, 100.0], method=method, size=8):
         assert len(choice.members) == 8

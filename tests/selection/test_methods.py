@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from ripieno.errors import SelectionError
 from ripieno.selection import select_members
 from ripieno.selection.metrics import cross_entropy
-from ripieno.selection.validation import Method
+from ripieno.selection.validation import SelectionMethod
 from ripieno.selection.weight_bound import best_weights
 
-METHODS: list[Method] = ["smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]
+METHODS: list[SelectionMethod] = ["smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]
 
 
 def library(seed: int, members: int = 9, samples: int = 40) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -80,7 +80,7 @@ def test_swap_adds_what_the_price_kept_smobf_from() -> None:
 
 @pytest.mark.parametrize("method", ["smobf", "swap", "exact"])
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_a_size_is_never_passed(method: Method, size: int) -> None:
+def test_a_size_is_never_passed(method: SelectionMethod, size: int) -> None:
     truth, _ = library(8, members=12)
     assert len(select_members(truth, method=method, size=size).members) <= size
 
@@ -149,7 +149,7 @@ def test_exact_refuses_what_would_take_for_ever() -> None:
 
 @given(st.integers(0, 10**6), st.sampled_from(METHODS), st.floats(1, 12), st.booleans())
 @settings(max_examples=100, deadline=None)
-def test_no_method_passes_any_budget(seed: int, method: Method, budget: float, two: bool) -> None:
+def test_no_method_passes_any_budget(seed: int, method: SelectionMethod, budget: float, two: bool) -> None:
     truth, costs = library(seed, members=7, samples=15)
     kinds = {"seconds": costs, "memory": np.random.default_rng(seed).uniform(1, 5, 7)} if two else {"seconds": costs}
     bounds = dict.fromkeys(kinds, budget)
@@ -166,7 +166,7 @@ def test_no_method_passes_any_budget(seed: int, method: Method, budget: float, t
 
 @given(st.integers(0, 10**6), st.sampled_from(METHODS))
 @settings(max_examples=60, deadline=None)
-def test_the_order_of_the_library_does_not_matter(seed: int, method: Method) -> None:
+def test_the_order_of_the_library_does_not_matter(seed: int, method: SelectionMethod) -> None:
     truth, costs = library(seed, members=8, samples=20)
     shuffle = np.random.default_rng(seed).permutation(8)
     plain = select_members(truth, costs=costs, budget=9.0, method=method)
@@ -205,7 +205,7 @@ def test_pruning_never_takes_away_all_that_a_budget_can_buy() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_certificate_bounds_what_any_weights_could_gain(method: Method) -> None:
+def test_the_certificate_bounds_what_any_weights_could_gain(method: SelectionMethod) -> None:
     truth, _ = library(5)
     choice = select_members(truth, method=method, certify=True)
     _, loss, lowest = best_weights(truth, 5000)
@@ -278,7 +278,7 @@ def test_the_best_weights_are_those_of_a_fine_grid() -> None:
 
 @pytest.mark.parametrize("method", ["forward", "top-k"])
 @pytest.mark.parametrize("seed", range(8))
-def test_a_size_is_kept_whenever_the_budget_can_pay_for_it(method: Method, seed: int) -> None:
+def test_a_size_is_kept_whenever_the_budget_can_pay_for_it(method: SelectionMethod, seed: int) -> None:
     """The best members are expensive here: a method that selects one first has too little budget for the rest."""
     rng = np.random.default_rng(seed)
     truth = rng.beta(2, 1, (12, 40))

@@ -207,9 +207,9 @@ def seconds_left(options: RequestOptions) -> float | None:
 
 def slice_result(answer: Answer, start: int, stop: int) -> Answer:
     """Return the answer to samples `start` to `stop` of `answer`."""
-    spread = None if answer.spread is None else answer.spread[start:stop]
-    each = None if answer.each is None else answer.each[:, start:stop]
-    depth = None if answer.depth is None else answer.depth[start:stop]
+    spread = None if answer.std is None else answer.std[start:stop]
+    each = None if answer.member_predictions is None else answer.member_predictions[:, start:stop]
+    depth = None if answer.members_evaluated is None else answer.members_evaluated[start:stop]
     return Answer(answer.probabilities[start:stop], answer.members, answer.partial, spread, each, depth)
 
 
@@ -218,8 +218,8 @@ def concat_results(answers: Sequence[Answer]) -> Answer:
     if len(answers) == 1:
         return answers[0]
     first = answers[0]
-    spread = None if first.spread is None else np.concatenate([a.spread for a in answers if a.spread is not None])
-    each = None if first.each is None else np.concatenate([a.each for a in answers if a.each is not None], axis=1)
-    depth = None if first.depth is None else np.concatenate([a.depth for a in answers if a.depth is not None])
+    spread = None if first.std is None else np.concatenate([a.std for a in answers if a.std is not None])
+    each = None if first.member_predictions is None else np.concatenate([a.member_predictions for a in answers if a.member_predictions is not None], axis=1)
+    depth = None if first.members_evaluated is None else np.concatenate([a.members_evaluated for a in answers if a.members_evaluated is not None])
     probabilities = np.concatenate([a.probabilities for a in answers])
     return Answer(probabilities, first.members, any(a.partial for a in answers), spread, each, depth)

@@ -134,10 +134,10 @@ def test_a_large_request_is_spread_and_assembled_in_order(
 ) -> None:
     answer = router.submit(images, spread=True, each=True).result(20)
     np.testing.assert_allclose(answer.probabilities, truth.mean(0), atol=1e-6)
-    assert answer.each is not None
-    np.testing.assert_allclose(answer.each, truth, atol=1e-6)
-    assert answer.spread is not None
-    assert answer.spread.shape == (len(images),)
+    assert answer.member_predictions is not None
+    np.testing.assert_allclose(answer.member_predictions, truth, atol=1e-6)
+    assert answer.std is not None
+    assert answer.std.shape == (len(images),)
     assert max(max(h.calls, default=0) for h in backend.handles.values()) == CHUNK_SAMPLES
     assert router.stats().samples == len(images)
 
