@@ -359,4 +359,4 @@ class Bundle:
 if not TYPE_CHECKING:  # a type checker would take every name for an attribute of this module
 
     def __getattr__(name: str) -> Any:
-        return find_renamed(globals(), {"Point": "BatchProfile", "Outcome": "JobResult"}, name)
+        return find_renamed(globals(), {"Point": "BatchProfile", "Outcome": "JobResult", "Range": "PixelRange"}, name)

@@ -57,7 +57,9 @@ class AllocationOptions:
 
     def __post_init__(self) -> None:
         if self.method not in get_args(AllocationMethod):
-            raise AllocationError(f"unknown method {self.method!r}: expected one of {', '.join(get_args(AllocationMethod))}")
+            raise AllocationError(
+                f"unknown method {self.method!r}: expected one of {', '.join(get_args(AllocationMethod))}"
+            )
         if self.rate is not None and not 0 < self.rate < math.inf:
             raise AllocationError(f"rate {self.rate:g} is invalid: expected samples per second above 0")
         check_duration(self.seconds, "seconds", zero=True, error=AllocationError)

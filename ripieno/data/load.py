@@ -106,7 +106,12 @@ def _prepared(source: Source, size: int | None, metric: Metric, notes: list[str]
 
 
 def _read(
-    source: Source, size: int | None, skip_bad: bool, progress: CountCallback | None, notes: list[str], target: Path | None
+    source: Source,
+    size: int | None,
+    skip_bad: bool,
+    progress: CountCallback | None,
+    notes: list[str],
+    target: Path | None,
 ) -> Samples:
     if is_external_dataset(source):
         return read_external(source, size, notes)
@@ -157,7 +162,9 @@ def dataset_of(
     return Dataset(samples.name, images, samples.labels, split, samples.classes, mean, std, metric, range=span)
 
 
-def _range(images: NDArray[Any], split: NDArray[np.uint8], given: Collection[int], notes: list[str]) -> PixelRange | None:
+def _range(
+    images: NDArray[Any], split: NDArray[np.uint8], given: Collection[int], notes: list[str]
+) -> PixelRange | None:
     """Return the range of the training images' pixels; None for tables (images of one pixel): columns differ."""
     table = images.shape[1:3] == (1, 1)
     return None if table else training_range(extremes(images), split, given, notes)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.deprecation import warn_renamed
+
 
 @dataclass(frozen=True, eq=False)
 class Answer:
@@ -19,13 +21,31 @@ class Answer:
     """ids of the members that predicted every sample; with a cascade, those that may run, in their order"""
     partial: bool = False
     """True if requested members are missing; samples that they predicted before they failed still include them in
-    `probabilities` and `spread`"""
+    `probabilities` and `std`"""
     std: NDArray[np.float32] | None = None
     """(samples,), on request: standard deviation over the members of the probability of the predicted class"""
     member_predictions: NDArray[np.float32] | None = None
     """(members, samples, classes), on request: the probabilities of each of `members`"""
     members_evaluated: NDArray[np.int32] | None = None
     """(samples,), with a cascade: number of members that predicted each sample"""
+
+    @property
+    def spread(self) -> NDArray[np.float32] | None:
+        """Former name of `std`, for one version."""
+        warn_renamed("Answer.spread", "std")
+        return self.std
+
+    @property
+    def each(self) -> NDArray[np.float32] | None:
+        """Former name of `member_predictions`, for one version."""
+        warn_renamed("Answer.each", "member_predictions")
+        return self.member_predictions
+
+    @property
+    def depth(self) -> NDArray[np.int32] | None:
+        """Former name of `members_evaluated`, for one version."""
+        warn_renamed("Answer.depth", "members_evaluated")
+        return self.members_evaluated
 
 
 @dataclass(frozen=True)

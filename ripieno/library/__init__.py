@@ -1,5 +1,8 @@
 """Library of members, and the bundles made from it."""
 
+from typing import TYPE_CHECKING, Any
+
+from ripieno.deprecation import find_renamed
 from ripieno.library.backend_report import BackendChoice, BackendReport, read_backend_report
 from ripieno.library.bundle import read_bundle, rewrite_bundle, write_bundle
 from ripieno.library.eviction import enforce_quota
@@ -12,8 +15,16 @@ __all__ = [
     "Library",
     "enforce_quota",
     "import_predictions",
-    "read_bundle",
     "read_backend_report",
+    "read_bundle",
     "rewrite_bundle",
     "write_bundle",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker would take every name for an attribute of this module
+
+    def __getattr__(name: str) -> Any:
+        return find_renamed(
+            globals(), {"read_proof": "read_backend_report", "Proof": "BackendReport", "Fit": "BackendChoice"}, name
+        )

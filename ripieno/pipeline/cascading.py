@@ -152,7 +152,9 @@ def _answers(
     with Engine(bundle, cascade=False, trusted=trusted) as engine:
         for at in range(0, len(rows), BATCH):
             progress(f"running all members on the {split} images", at, len(rows))
-            each = engine.submit(np.asarray(dataset.images[rows[at : at + BATCH]]), each=True).result().member_predictions
+            each = (
+                engine.submit(np.asarray(dataset.images[rows[at : at + BATCH]]), each=True).result().member_predictions
+            )
             assert each is not None
             parts.append(each)
         progress(f"running all members on the {split} images", len(rows), len(rows))

@@ -94,7 +94,9 @@ def figures(
     progress("choosing for the paper's figures", len(budgets), len(budgets) + 1)
     all_members = range(len(ids))
     points = []
-    requests: list[tuple[SelectionMethod, str, float | None, int | None]] = [("smobf", f"B{b:g}", b, None) for b in budgets]
+    requests: list[tuple[SelectionMethod, str, float | None, int | None]] = [
+        ("smobf", f"B{b:g}", b, None) for b in budgets
+    ]
     requests += [("forward", f"#{size}", None, size) for size in SIZES]
     for method, label, limit, size in requests:
         choice = chosen(all_members, limit, method, size)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ripieno.commands import shell
+from ripieno.deprecation import find_renamed
 from ripieno.errors import SearchError, require
 from ripieno.search.progress import Snapshot
 from ripieno.types import Epoch, JobResult
@@ -173,3 +174,13 @@ def _epochs(outcome: JobResult) -> list[tuple[Epoch, float]]:
     epochs = [epoch for epoch in outcome.member.curve if epoch.epoch > outcome.job.start]
     after = [sum(later.seconds for later in epochs[n + 1 :]) for n in range(len(epochs))]
     return [(epoch, outcome.finished - rest) for epoch, rest in zip(epochs, after, strict=True)]
+
+
+if not TYPE_CHECKING:  # a type checker would take every name for an attribute of this module
+
+    def __getattr__(name: str) -> Any:
+        return find_renamed(
+            globals(),
+            {"TensorBoard": "TensorBoardCallback", "MLflow": "MLflowCallback", "together": "combine_callbacks"},
+            name,
+        )

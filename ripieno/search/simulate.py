@@ -43,9 +43,9 @@ def simulate(
     Raises SearchError for invalid settings or when more than half of the first jobs fail.
     """
     require("optuna")
+    from ripieno.search.algorithms import make_scheduler
     from ripieno.search.driver import Driver
     from ripieno.search.journal import Journal
-    from ripieno.search.algorithms import make_scheduler
     from ripieno.search.run import uniform_cost
 
     outcomes: list[JobResult] = []

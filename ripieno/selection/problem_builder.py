@@ -20,7 +20,7 @@ from ripieno.selection.problem import SelectionProblem
 from ripieno.selection.squared_error import SquaredError
 from ripieno.selection.torch_device import DeviceCrossEntropy
 from ripieno.selection.tree import Tree
-from ripieno.selection.validation import Loss, SelectionMethod, Predictions
+from ripieno.selection.validation import Loss, Predictions, SelectionMethod
 from ripieno.types import Combiner
 
 IN_MEMORY = 1 << 24
@@ -67,7 +67,9 @@ def build_problem(
     return SelectionProblem(tree, checked, names, tuple(options.weights), options.prune, options.size)
 
 
-def _check_together(arrays: Predictions, labels: ArrayLike | None, method: SelectionMethod, options: SelectionOptions) -> None:
+def _check_together(
+    arrays: Predictions, labels: ArrayLike | None, method: SelectionMethod, options: SelectionOptions
+) -> None:
     """Raise SelectionError for options that contradict the predictions or each other."""
     if options.combiner in ("vote", "median") and arrays[0].ndim == 1:
         raise SelectionError(f"combiner {options.combiner} needs labels and predictions (members, samples, classes)")

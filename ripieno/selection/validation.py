@@ -31,7 +31,11 @@ def one_of(value: object, kind: Any, what: str) -> None:
 
 def check_words(method: str, loss: str, combiner: str) -> None:
     """Raise SelectionError unless method, loss and combiner are valid and compatible."""
-    for word, kind, what in ((method, SelectionMethod, "method"), (loss, Loss, "loss"), (combiner, Combiner, "combiner")):
+    for word, kind, what in (
+        (method, SelectionMethod, "method"),
+        (loss, Loss, "loss"),
+        (combiner, Combiner, "combiner"),
+    ):
         one_of(word, kind, what)
     if combiner == "weighted" and method != "replacement":
         raise SelectionError(f"method {method} gives no weights: pass combiner mean or method replacement")

@@ -29,6 +29,7 @@ from typing import Any, cast
 import uvicorn
 from PIL.Image import DecompressionBombWarning
 
+from ripieno.deprecation import warn_renamed
 from ripieno.errors import RipienoError, require
 from ripieno.server.address import TlsConfig, bind_socket, is_loopback, listener_url
 from ripieno.server.app import InferenceApp
@@ -166,6 +167,11 @@ class ServerHandle:
     def reload(self) -> bool:
         """Reload the bundles from their folders; see `ModelRepository.reload`."""
         return self._server.reload().result()
+
+    def exchange(self) -> bool:
+        """Return `reload()`: the former name, for one version."""
+        warn_renamed("ServerHandle.exchange", "reload")
+        return self.reload()
 
     def stop(self) -> None:
         """Drain, stop and close everything that the server opened; idempotent."""

@@ -52,4 +52,8 @@ def test_parts_of_different_members_are_joined_by_those_they_share():
 
 def test_parts_that_share_no_member_have_nothing_of_each():
     parts = [part(0, 1, (0,)), part(1, 1, (1,))]
-    assert Request(2, ExecutionPlan((0, 1), each=True), 0, parts=parts).answer((), ()).member_predictions.shape == (0, 2, 1)
+    assert Request(2, ExecutionPlan((0, 1), each=True), 0, parts=parts).answer((), ()).member_predictions.shape == (
+        0,
+        2,
+        1,
+    )

@@ -121,7 +121,7 @@ def test_many_broken_members_are_one_warning_that_counts_them(library: Library) 
         assert library.ids() == ["eve"]
     (only,) = caught
     assert "skipped 4 of the members" in str(only.message)
-    assert "; and 1 more: " in str(only.message)
+    assert "; and 1 more; " in str(only.message)
 
 
 def test_a_repaired_member_is_read_again(library: Library) -> None:

@@ -109,7 +109,7 @@ def test_a_bundle_whose_parts_do_not_belong_together_is_refused(
     bundle = write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
     files.write_json(tmp_path / "bundle" / "bundle.json", dataclasses.replace(bundle, path=Path(), **changed))
     with pytest.raises(
-        LibraryError, match=f"bundle.json is inconsistent: .*{reason}.*: copy the bundle again"
+        LibraryError, match=f"bundle.json is inconsistent: .*{reason}.*; copy the whole bundle again"
     ) as caught:
         read_bundle(tmp_path / "bundle")
     assert "\n" not in str(caught.value)

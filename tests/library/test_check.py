@@ -17,7 +17,7 @@ def test_columns_in_another_order_are_named(order: list[int]) -> None:
     labels = np.arange(80) % 4
     note = note_if_worse_than_chance(labels, sure(labels, 4)[:, order], "net", "abcd")
     assert note is not None
-    assert f"100% if its columns are the classes {', '.join('abcd'[i] for i in order)}:" in note
+    assert f"100% if its columns are the classes {', '.join('abcd'[i] for i in order)};" in note
 
 
 def test_two_of_many_columns_exchanged_are_no_chance_and_not_noted_when_they_cost_little() -> None:

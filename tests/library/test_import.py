@@ -262,7 +262,7 @@ def test_a_column_without_a_name_of_its_own_is_no_class(
 def test_a_column_that_holds_no_probabilities_is_named(library: Library, tmp_path: Path) -> None:
     lines = [",".join([str(7 + row), *map(str, values)]) for row, values in enumerate(answers(0).tolist())]
     (tmp_path / "ann.csv").write_text("\n".join(["id,cat,dog,eel", *lines]))
-    with pytest.raises(RipienoError, match=r"column 'id' holds 7.*no class"):
+    with pytest.raises(RipienoError, match=r"column 'id' holds 7.*other columns"):
         import_predictions(library, tmp_path / "ann.csv", LABELS)
 
 

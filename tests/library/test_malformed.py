@@ -45,7 +45,7 @@ ARRAYS: list[tuple[str, Any, dict[str, Any]]] = [
     ("already has a member 'ann'", {"ann": GOOD}, {}),
     ("'../bob' cannot name a member", {"../bob": GOOD}, {}),
     ("'' cannot name a member", {"": GOOD}, {}),
-    ("labels differ from those of .* \\(sample 0 and on\\)", {"bob": GOOD}, {"labels": [1, 1, 2, 1]}),
+    ("labels differ from those of .* \\(from sample 0 on\\)", {"bob": GOOD}, {"labels": [1, 1, 2, 1]}),
     ("labels differ from those of .* \\(number\\)", {"bob": GOOD[:3]}, {"labels": [0, 1, 2]}),
     ("labels have shape \\(4, 1\\)", {"bob": GOOD}, {"labels": LABELS[:, None]}),
     ("labels contain 3: expected 0 to 2", {"bob": GOOD}, {"labels": [0, 1, 2, 3]}),
@@ -59,9 +59,9 @@ ARRAYS: list[tuple[str, Any, dict[str, Any]]] = [
     ("bob has no cost", {"bob": GOOD, "cid": GOOD[::-1]}, {"costs": {"cid": {"seconds": 1}}}),
     ("bob costs nan seconds", {"bob": GOOD}, {"costs": {"bob": {"seconds": float("nan")}}}),
     ("bob costs -1 seconds", {"bob": GOOD}, {"costs": {"bob": {"seconds": -1}}}),
-    ("bob costs 1 seconds: must be a number", {"bob": GOOD}, {"costs": {"bob": {"seconds": "1"}}}),
+    ("bob costs 1 seconds, must be a number", {"bob": GOOD}, {"costs": {"bob": {"seconds": "1"}}}),
     ("cid has costs", {"bob": GOOD, "cid": GOOD[::-1]}, {"costs": {"bob": {"s": 1}, "cid": {"b": 1}}}),
-    ("has no member 'bob': add its validation", {"bob": GOOD}, {"split": "test", "labels": LABELS}),
+    ("has no member 'bob'; add its validation", {"bob": GOOD}, {"split": "test", "labels": LABELS}),
     ("there are no test labels", {"ann": GOOD}, {"split": "test"}),
 ]
 
@@ -86,7 +86,7 @@ def test_malformed_arrays_are_one_line_and_change_nothing(
 
 FILES: list[tuple[str, dict[str, str | bytes]]] = [
     ("does not exist", {}),
-    ("must end in .npy, .npz, .csv, .parquet", {"bob.txt": "hello"}),
+    ("expected .npy, .npz, .csv, .parquet", {"bob.txt": "hello"}),
     ("bob.npy is not a readable .npy file", {"bob.npy": b"nonsense"}),
     ("bob.npz is not a readable .npz file", {"bob.npz": b"nonsense"}),
     ("bob.csv has no rows", {"bob.csv": "cat,dog,eel\n"}),
@@ -113,7 +113,7 @@ def test_malformed_files_are_one_line_and_change_nothing(
 
 FOLDERS: list[tuple[str, dict[str, str]]] = [
     ("holds no predictions", {"labels.csv": "label\n0\n1\n2\n1\n"}),
-    ("two files give a model named 'bob'", {"bob.csv": "cat,dog,eel\n0,0,1\n", "bob.npy": ""}),
+    ("two files contain a model named 'bob'", {"bob.csv": "cat,dog,eel\n0,0,1\n", "bob.npy": ""}),
     ("no column `label`", {"labels.csv": "a,b\n0,1\n"}),
     ("must have a column `name`", {"costs.csv": "seconds\n1\n"}),
     ("two costs of 'bob'", {"costs.csv": "name,seconds\nbob,1\nbob,2\n"}),

@@ -94,7 +94,7 @@ def test_a_network_in_training_mode_is_refused(tmp_path: Path) -> None:
     ones, zeros = np.ones(3, np.float32), np.zeros(3, np.float32)
     nodes = [POOL, HEAD, norm, node("Softmax", "n", "y", axis=1)]
     write(tmp_path / "net.onnx", nodes, scale=ones, shift=zeros, mean=zeros, var=ones)
-    refused(tmp_path, "net answers .* batch.*evaluation mode")
+    refused(tmp_path, "net predicts .* batch.*evaluation mode")
 
 
 def test_what_the_batch_moves_a_little_is_noted(tmp_path: Path) -> None:

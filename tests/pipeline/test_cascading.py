@@ -13,7 +13,7 @@ import ripieno
 from ripieno import backends
 from ripieno.data import open_dataset, write_dataset
 from ripieno.errors import EngineError, LibraryError
-from ripieno.library import read_bundle, read_backend_report
+from ripieno.library import read_backend_report, read_bundle
 from ripieno.pipeline import cascade
 from ripieno.pipeline.backend_selection import Tolerances
 from ripieno.pipeline.cascading import costs_of, warnings_of
@@ -88,7 +88,9 @@ def test_the_engine_does_what_was_predicted(
     order = [NAMES.index(m) for m in planned.order]
     weights = np.array([0.5, 0.25, 0.25])[order, None, None]
     means = np.cumsum(weights * each[order], 0) / np.cumsum(weights, 0)
-    np.testing.assert_allclose(answer.probabilities, means[answer.members_evaluated - 1, np.arange(len(images))], atol=1e-5)
+    np.testing.assert_allclose(
+        answer.probabilities, means[answer.members_evaluated - 1, np.arange(len(images))], atol=1e-5
+    )
     # and the computed samples, the savings and the loss are those predicted
     costs = dict(zip(NAMES, costs_of(library, bundle), strict=True))
     spent = sum(work[m].samples * costs[m] for m in NAMES)

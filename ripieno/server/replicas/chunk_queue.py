@@ -219,7 +219,15 @@ def concat_results(answers: Sequence[Answer]) -> Answer:
         return answers[0]
     first = answers[0]
     spread = None if first.std is None else np.concatenate([a.std for a in answers if a.std is not None])
-    each = None if first.member_predictions is None else np.concatenate([a.member_predictions for a in answers if a.member_predictions is not None], axis=1)
-    depth = None if first.members_evaluated is None else np.concatenate([a.members_evaluated for a in answers if a.members_evaluated is not None])
+    each = (
+        None
+        if first.member_predictions is None
+        else np.concatenate([a.member_predictions for a in answers if a.member_predictions is not None], axis=1)
+    )
+    depth = (
+        None
+        if first.members_evaluated is None
+        else np.concatenate([a.members_evaluated for a in answers if a.members_evaluated is not None])
+    )
     probabilities = np.concatenate([a.probabilities for a in answers])
     return Answer(probabilities, first.members, any(a.partial for a in answers), spread, each, depth)
