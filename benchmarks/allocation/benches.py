@@ -1,14 +1,15 @@
-"""Benches needed: plan by model and confirm, against algorithm 1 from worst-fit, on real networks and real benches.
+"""Benchmarks needed: the model with confirmation, against algorithm 1 from worst-fit, on real networks.
 
     python benchmarks/allocation/benches.py [--quick] [--networks 4 7 12]
 
-Ensembles of 4, 7 and 12 residual networks on this machine's cores, each a device with a memory cap that binds and
-lanes pinned to it. Every method benches by the real engine; what each ends with is measured again, in turns, and
-compared as ratios within a turn (medians and ranges). `batches only` tunes batch sizes from worst-fit and moves nobody:
-the baseline of the follow-up paper. At the end each allocation runs with lanes in processes whose caps are enforced.
+Ensembles of 4, 7 and 12 residual networks run on this machine's cores. Each core is a device with a binding memory cap
+and pinned workers. Every method benchmarks with the real engine. The results are measured again in alternating turns
+and compared as ratios within a turn (medians and ranges). `batches only` tunes the batch sizes of worst-fit and keeps
+every member's device: it is the baseline of the follow-up paper. At the end each allocation runs in process workers
+with enforced caps.
 
-Target: at least algorithm 1's throughput with a tenth of its benches. About ten minutes; each ensemble's rows are kept
-as soon as they are there, and `--networks` runs some and keeps the others'. Writes
+Target: at least algorithm 1's throughput with a tenth of its benchmarks. Takes about ten minutes. The rows of each
+ensemble are saved at once; `--networks` replaces the rows of the given sizes and keeps the rest. Writes
 benchmarks/results/allocation-benches.{json,txt}.
 """
 
@@ -38,11 +39,11 @@ from ripieno.allocation.problem import canonical
 from ripieno.allocation.refine import CachedBench, Refined, refine
 
 SHARE = 10
-"""The model may bench an allocation for every so many of algorithm 1's; where that is but one, it is its own plan."""
+"""Benchmarks of algorithm 1 for each one of the model. With only one benchmark, the model's own plan gets it."""
 
 
 def methods(held: Setting, most: int, seconds: float) -> dict[str, tuple[Refined, float]]:
-    """What each method ends with, and how long it took."""
+    """Return each method's result and the seconds it took."""
     problem, found = held.problem, {}
     planned = plan_with_model(problem, AllocationOptions())
     start = canonical(planned.start or planned.best)
@@ -64,14 +65,14 @@ def methods(held: Setting, most: int, seconds: float) -> dict[str, tuple[Refined
         begin = time.perf_counter()
         result = way()
         found[name] = (result, time.perf_counter() - begin)
-        print(f"{len(held.members)} networks, {name}: {result.benches} benches", file=sys.stderr, flush=True)
+        print(f"{len(held.members)} networks, {name}: {result.benches} benchmarks", file=sys.stderr, flush=True)
     return found
 
 
 def compare(
     held: Setting, found: Mapping[str, tuple[Refined, float]], rounds: int, seconds: float
 ) -> list[dict[str, object]]:
-    """Measure the methods' ends in turns; a row each."""
+    """Measure the methods' results in turns; return one row each."""
     turns = [
         {name: held.bench(r.placements, seconds).throughput for name, (r, _) in found.items()} for _ in range(rounds)
     ]
@@ -98,13 +99,13 @@ def compare(
 
 
 def main() -> None:
-    """Run every method on every ensemble, then measure their ends in turns."""
+    """Run every method on every ensemble, then measure the results in turns."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="4 networks, short benches, no more than 20 of them")
+    parser.add_argument("--quick", action="store_true", help="4 networks, short benchmarks, 20 at most")
     parser.add_argument("--networks", type=int, nargs="+", default=[4, 7, 12], help="sizes of ensembles")
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--seconds", type=float, default=0.2, help="of a method's bench; those of the turns are 0.5")
-    parser.add_argument("--most", type=int, default=300, help="benches of a method")
+    parser.add_argument("--seconds", type=float, default=0.2, help="seconds of a method's benchmark; a turn takes 0.5")
+    parser.add_argument("--most", type=int, default=300, help="benchmarks of a method at most")
     parser.add_argument("--devices", default="cpu:2")
     options = parser.parse_args()
     name, counts, rounds, seconds, last, most = (
@@ -122,7 +123,7 @@ def main() -> None:
 
 
 def kept(name: str, settings: Mapping[str, object]) -> list[dict[str, object]]:
-    """Rows of an earlier run under the same settings."""
+    """Return the rows of an earlier run with the same settings."""
     path = RESULTS / f"{name}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     return found["rows"] if all(found.get(key) == value for key, value in settings.items()) else []

@@ -1,10 +1,10 @@
-"""Seven networks on a GPU and the CPU: what each planner reaches by real benches, and what the model said.
+"""Seven networks on a GPU and the CPU: throughput of each planner's allocation, measured and predicted.
 
     python benchmarks/allocation/gpu.py [--quick] [--backend torch]
 
-Residual networks of 0.1 to 3 billion multiply-adds on 64 x 64 images, with random weights, for their cost is what
-matters. Once with all of the GPU's memory, once with so little that members must overflow to the CPU (section 2.4).
-Needs PyTorch with CUDA (or `--backend onnx` and onnxruntime-gpu), says so in one line where there is none, and needs
+Residual networks of 0.1 to 3 billion multiply-adds on 64 x 64 images, with random weights, because only their cost
+matters. One run uses all of the GPU's memory, one so little that members must overflow to the CPU (section 2.4).
+Needs PyTorch with CUDA (or `--backend onnx` and onnxruntime-gpu) and exits with one message without it. Needs
 neither Ray nor a network connection. Writes benchmarks/results/allocation-gpu.{json,txt}.
 """
 
@@ -34,7 +34,7 @@ from ripieno.types import Allocation, Device, Ensemble, Input, Member, Profile
 
 INPUT = Input((64, 64, 3))
 SHAPES = ((16, 1), (16, 2), (32, 1), (32, 2), (32, 4), (64, 1), (64, 2))
-"""Width and blocks a stage of the seven."""
+"""Width and blocks per stage of the seven networks."""
 METHODS = (
     ("worst-fit", AllocationOptions(method="worst-fit")),
     ("algorithm 1", AllocationOptions(method="algorithm-1")),
@@ -43,7 +43,7 @@ METHODS = (
 
 
 def write_networks(folder: Path, backend: str, count: int) -> tuple[list[Member], dict[str, Path]]:
-    """Members with the files that `backend` runs."""
+    """Write the networks; return the members and the files that `backend` runs."""
     from ripieno.models.build import build
     from ripieno.train.checkpoint import weights_bytes
 
@@ -69,23 +69,25 @@ def write_networks(folder: Path, backend: str, count: int) -> tuple[list[Member]
 
 
 def find_devices(backend: str) -> tuple[Device, ...]:
-    """The first GPU that `backend` can run on, and the CPU; ends with one line where there is none."""
+    """Return the first GPU that `backend` can use, and the CPU. Exit with a message if there is no GPU."""
     try:
         found = local_devices("cuda", backend)
     except (AllocationError, EngineError, ImportError) as error:
-        raise SystemExit(f"no GPU to bench on: {error}") from None
+        raise SystemExit(f"No GPU to benchmark: {error}") from None
     return found[0], *local_devices("cpu")
 
 
 def main() -> None:
-    """Profile, plan by every method, bench the ends in turns."""
+    """Profile, plan by every method, benchmark the results in turns."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="3 networks, short benches")
+    parser.add_argument("--quick", action="store_true", help="3 networks, short benchmarks")
     parser.add_argument("--backend", default="torch", help="torch, torch-graphs, torch:bf16, onnx, ...")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.4, help="of a bench")
-    parser.add_argument("--most", type=int, default=100, help="benches of algorithm 1")
-    parser.add_argument("--cpu-only", action="store_true", help="try the script without a GPU: two halves of the CPU")
+    parser.add_argument("--seconds", type=float, default=0.4, help="seconds of a benchmark")
+    parser.add_argument("--most", type=int, default=100, help="benchmarks of algorithm 1 at most")
+    parser.add_argument(
+        "--cpu-only", action="store_true", help="test the script without a GPU, on two halves of the CPU"
+    )
     options = parser.parse_args()
     count, rounds, seconds, most, sizes = 7, options.rounds, options.seconds, options.most, (1, 8, 32, 128)
     if options.quick:
@@ -121,7 +123,7 @@ def compare(
     most: int,
     room: str,
 ) -> list[dict[str, object]]:
-    """Each method's plan by real benches, then their ends in turns; a row each."""
+    """Plan by each method with real benchmarks, measure the results in turns; return one row each."""
     ids = tuple(m.id for m in members)
     ensemble = Ensemble(f"of-{len(ids)}", ids, (1 / len(ids),) * len(ids), "hand", {}, {}, {})
     costs = ProfileCosts(profiles, ENGINE_OVERHEAD)
@@ -138,14 +140,14 @@ def compare(
             limit = max(1, made["algorithm 1"][0].benches // 10) if how.method == "model" else most
             found = plan(ensemble, devices, profiles, bench=bench, max_benches=limit, options=how)
             made[name] = (found, time.perf_counter() - begin)
-            print(f"{room} memory, {name}: {found.benches} benches", file=sys.stderr, flush=True)
+            print(f"{room} memory, {name}: {found.benches} benchmarks", file=sys.stderr, flush=True)
         turns = [{name: bench(a.placements).throughput for name, (a, _) in made.items()} for _ in range(rounds)]
     rows = []
     for name, (found, took) in made.items():
         speed = float(np.median([turn[name] for turn in turns]))
         predicted = throughput_model.predict(found.placements, devices, costs).throughput
         ratio = np.median([turn[name] / turn["algorithm 1"] for turn in turns])
-        seats = [f"{len({p.member for p in found.placements if p.device == d.name})} on {d.name}" for d in devices]
+        members_of = [f"{len({p.member for p in found.placements if p.device == d.name})} on {d.name}" for d in devices]
         taken = memory.device_usage(found.placements, devices, costs)
         rows.append(
             {
@@ -157,7 +159,7 @@ def compare(
                 "x algorithm 1": f"{ratio:.2f}",
                 "predicted": predicted,
                 "error": f"{predicted / speed - 1:+.0%}",
-                "members": ", ".join(seats),
+                "members": ", ".join(members_of),
                 "planned": ", ".join(memory.format_bytes(taken[d.name]) for d in devices),
             }
         )

@@ -1,14 +1,15 @@
-"""How far the model is off: predicted against measured throughput and memory of random allocations.
+"""Error of the model: predicted against measured throughput and memory of random allocations.
 
     python benchmarks/allocation/model_error.py [--quick]
 
-Random allocations of 4 and 7 residual networks: on the CPU cut in devices of one core (some with replicas), and on the
-CPU as one device of one or more lanes. Throughput is measured by the real engine with lanes in threads, in turns, and
-of an allocation's turns the quickest counts, as in profiles; memory of some with lanes in processes under their caps.
+Random allocations of 4 and 7 residual networks run on the CPU cut into devices of one core (some with replicas), and on
+the CPU as one device of one or more workers. The real engine measures throughput in turns with thread workers; the
+quickest turn of an allocation counts, as in profiles. Memory of some allocations is measured with process workers under
+their caps.
 
-Other programs on the machine slow the benches and not the profiles. How long lanes waited for a core that others held
-is read from the kernel (`lost`); the errors are given as measured, and with the model told what time the lanes had left
-("shared"). On a machine with nothing else to do both are the same. Takes about five minutes; writes
+Other programs on the machine slow the benchmarks but not the profiles. The kernel reports how long workers waited for a
+core that other threads held (`lost`). The errors are given as measured, and with the model given the remaining time of
+each worker ("shared"). On an idle machine both are equal. Takes about five minutes; writes
 benchmarks/results/allocation-model-error.{json,txt}.
 """
 
@@ -31,11 +32,11 @@ from ripieno.allocation.problem import AllocationProblem, Placements, canonical
 from ripieno.types import Placement
 
 REQUEST = 64
-"""Samples a request: the model leaves out what requests cost the threads that are no lanes."""
+"""Samples per request: the model ignores the cost of requests to threads that are no workers."""
 
 
 def random_placements(problem: AllocationProblem, dice: np.random.Generator) -> Placements:
-    """Every member on one to all of the lanes there are, in random batches; lanes are cut at random."""
+    """Place every member on one to all of the workers, with random batch sizes and worker counts."""
     lanes = []
     for device in problem.devices:
         count = int(dice.choice(problem.lane_counts(device)))
@@ -49,7 +50,7 @@ def random_placements(problem: AllocationProblem, dice: np.random.Generator) -> 
 
 
 def measured(held: Setting, chosen: list[Placements], turns: int, seconds: float) -> list[list[dict[str, float]]]:
-    """For each of `chosen` and each turn, what was measured and predicted."""
+    """Return measured and predicted values for each of `chosen` and each turn."""
     found: list[list[dict[str, float]]] = [[] for _ in chosen]
     for _ in range(turns):
         for placements, mine in zip(chosen, found, strict=True):
@@ -68,9 +69,9 @@ def measured(held: Setting, chosen: list[Placements], turns: int, seconds: float
 def main() -> None:
     """Measure, compare, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few allocations, short benches")
-    parser.add_argument("--allocations", type=int, default=15, help="of each ensemble on each kind of devices")
-    parser.add_argument("--seconds", type=float, default=0.5, help="of a bench")
+    parser.add_argument("--quick", action="store_true", help="few allocations, short benchmarks")
+    parser.add_argument("--allocations", type=int, default=15, help="allocations per ensemble and kind of devices")
+    parser.add_argument("--seconds", type=float, default=0.5, help="seconds of a benchmark")
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
     count, seconds, turns, ensembles = options.allocations, options.seconds, options.turns, (4, 7)
@@ -90,8 +91,8 @@ def main() -> None:
             print(rows[-1], file=sys.stderr)
     rows.append({"networks": "all", "devices": "", **_figures(every, shares)})
     note = (
-        "error: predicted / measured - 1, quickest turn; shared: the model told what time others left the lanes; "
-        "lost: median share of time others took; memory: resident bytes of a lane's process / planned, median and most"
+        "error: predicted / measured - 1, quickest turn; shared: the model given the workers' remaining time; "
+        "lost: median share of time that others took; memory: resident bytes of a worker / planned, median and maximum"
     )
     name = "allocation-model-error-quick" if options.quick else "allocation-model-error"
     record(name, {"bench seconds": seconds, "turns": turns, "allocations seen": len(every)}, rows, note)
@@ -100,7 +101,7 @@ def main() -> None:
 def _figures(found: list[list[dict[str, float]]], taken: list[float]) -> dict[str, object]:
     quickest = [max(turns, key=lambda t: t["measured"]) for turns in found]
     signed = np.array([t["predicted"] / t["measured"] - 1 for t in quickest])
-    # each turn has its own losses: the one least disturbed says most of the model
+    # losses differ per turn: the least disturbed turn says most about the model
     calmest = [min(turns, key=lambda t: t["lost"]) for turns in found]
     shared = np.array([t["shared"] / t["measured"] - 1 for t in calmest])
     return {

@@ -1,10 +1,10 @@
-"""How near the best: worst-fit, algorithm 1, matrix greedy and the program against every allocation there is.
+"""Distance to the optimum: worst-fit, algorithm 1, matrix greedy and the program against full enumeration.
 
     python benchmarks/allocation/optimality.py [--quick] [--instances N]
 
-Random problems of up to 4 devices, 5 members and 4 batch sizes, memory tight in most and in a third so tight that
-worst-fit may find no room where there is some, judged by the model of throughput (no network runs). Half of them allow
-replicas. Writes benchmarks/results/allocation-optimality.{json,txt}.
+Random problems have up to 4 devices, 5 members and 4 batch sizes. Memory is tight in most; in a third it is so tight
+that worst-fit may fail where a solution exists. The throughput model evaluates them (no network runs). Half of them
+allow replicas. Writes benchmarks/results/allocation-optimality.{json,txt}.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Solver = Callable[[AllocationProblem], Placements | None]
 
 
 def first_fit(problem: AllocationProblem) -> Placements | None:
-    """Worst-fit in batches of 8, or of the largest smaller size that fits."""
+    """Run worst-fit in batches of 8, or of the largest smaller size that fits."""
     for size in sorted((s for s in problem.batch_sizes if s <= 8), reverse=True):
         try:
             return worst_fit(problem.members, problem.devices, problem.costs, size)
@@ -43,7 +43,7 @@ def first_fit(problem: AllocationProblem) -> Placements | None:
 
 
 def algorithm_1(problem: AllocationProblem) -> Placements | None:
-    """The paper's, from worst-fit, without a bound on benches."""
+    """Run the paper's algorithm 1 from worst-fit, without a limit on benchmarks."""
     start = first_fit(problem)
     if start is None:
         return None
@@ -52,7 +52,7 @@ def algorithm_1(problem: AllocationProblem) -> Placements | None:
 
 
 def matrix_greedy(problem: AllocationProblem) -> Placements | None:
-    """Ascents from worst-fit at each batch size and from longest-first; where none finds room, from the program's."""
+    """Climb from worst-fit at each batch size and from longest-first; if none fits, from the program's result."""
     starts = [longest_processing_time_first(problem)]
     for size in problem.batch_sizes:
         try:
@@ -64,12 +64,12 @@ def matrix_greedy(problem: AllocationProblem) -> Placements | None:
 
 
 def program(problem: AllocationProblem) -> Placements | None:
-    """The mixed-integer program."""
+    """Solve the mixed-integer program."""
     return optimum.solve_optimum(problem, 60).placements
 
 
 TIGHT = (0.95, 1.1, 1.3, 1.6, 2.5, 5.0)
-"""memory of all devices over what the members take in batches of the second size"""
+"""Memory of all devices, over the memory of the members in batches of the second size."""
 
 SOLVERS: dict[str, Solver] = {
     "worst-fit": first_fit,
@@ -80,12 +80,12 @@ SOLVERS: dict[str, Solver] = {
 
 
 def speed(placements: Placements, problem: AllocationProblem) -> float:
-    """Predicted samples per second."""
+    """Return the predicted samples per second."""
     return throughput_model.predict(placements, problem.devices, problem.costs).throughput
 
 
 def draw(seed: int) -> AllocationProblem:
-    """Problem number `seed`: its size, replicas and tightness drawn too."""
+    """Return problem number `seed`, with random size, replicas and memory."""
     dice = np.random.default_rng([seed, 1])
     devices, members, sizes = int(dice.integers(1, 5)), int(dice.integers(1, 6)), int(dice.integers(1, 5))
     return random_problem(seed, devices, members, sizes, seed % 2 == 1, float(dice.choice(TIGHT)))

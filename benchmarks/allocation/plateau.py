@@ -1,10 +1,10 @@
-"""Table 3 on hardware one need not have: throughput of an ensemble on 0 to 64 GPUs and a CPU, and where it ends rising.
+"""Table 3 without the hardware: throughput of an ensemble on 0 to 64 GPUs and a CPU, and where it plateaus.
 
     python benchmarks/allocation/plateau.py [--quick]
 
-Fourteen and seven networks of timm, by the published speeds of an RTX 3090 and of a CPU (../shared/data beside the
-checkout, or --tables FOLDER). Once with each network on one device, as in the paper, once with replicas. Writes
-benchmarks/results/allocation-plateau.{json,txt}.
+Seven and fourteen networks of timm, by the published speeds of an RTX 3090 and of a CPU (default folder:
+../shared/data, next to the checkout; or --tables FOLDER). Each network runs on one device as in the paper, then with
+replicas. Writes benchmarks/results/allocation-plateau.{json,txt}.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--tables", type=Path, default=TABLES)
     options = parser.parse_args()
     if not options.tables.is_dir():
-        sys.exit(f"no tables in {options.tables}: name their folder with --tables")
+        sys.exit(f"No tables in {options.tables}. Pass their folder with --tables.")
     gpu = timm_profiles(options.tables / "benchmark-infer-amp-nchw-pt240-cu124-rtx3090.csv", GPU.kind)
     cpu = timm_profiles(options.tables / "benchmark-infer-fp32-nchw-pt240-cpu-i9_10940x-dynamo.csv", CPU.kind)
     costs = ProfileCosts({GPU.kind: gpu, CPU.kind: cpu})

@@ -1,4 +1,4 @@
-"""What the measured benchmarks share: real ONNX networks, cores of this machine as devices with caps, benches."""
+"""Common parts of the measured benchmarks: real ONNX networks, cores of this machine as devices with memory caps."""
 
 from __future__ import annotations
 
@@ -34,16 +34,18 @@ SIZES = {
     12: tuple(Size(width, blocks) for width in (8, 12, 16) for blocks in (1, 2, 3, 4)),
     14: tuple(Size(width, blocks) for width in (8, 12, 16, 24) for blocks in (1, 2, 3, 4))[:14],
 }
-"""Ensembles of so many networks, 5 to 100 million multiply-adds each."""
+"""Ensembles by number of networks, 5 to 100 million multiply-adds each."""
 BATCH_SIZES = (1, 4, 16, 64)
 REQUEST = 16
-"""Samples a request: a bench lasts for some requests at least, whatever its seconds."""
+"""Samples per request: a benchmark lasts for some requests at least, regardless of its seconds."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A bench: samples a second, its spread, and the share of its time that each lane waited for a core, or was not
-    given one because others held it, by (device, lane)."""
+    """A benchmark: samples per second, its spread, and the lost share of each worker, by (device, lane).
+
+    The lost share is the part of the time that a worker waited for a core, or that other threads held its core.
+    """
 
     throughput: float
     spread: float
@@ -52,7 +54,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Setting:
-    """An ensemble measured on devices, and what benches it."""
+    """An ensemble on devices, with its benchmark."""
 
     ensemble: Ensemble
     members: Sequence[Member]
@@ -61,7 +63,7 @@ class Setting:
     stock: BackendPool
 
     def bundle(self, placements: Placements) -> Bundle:
-        """`placements` as the engine takes them, their memory planned."""
+        """Return `placements` as a bundle for the engine, with planned memory."""
         devices, first = tuple(self.problem.devices), self.members[0]
         planned = memory.worker_usage(placements, devices, self.problem.costs)
         allocation = Allocation("bench", self.ensemble.name, devices, placements, planned=planned)
@@ -70,9 +72,9 @@ class Setting:
         )  # fmt: skip
 
     def see(self, placements: Placements, seconds: float, request: int = REQUEST) -> Seen:
-        """Bench `placements` for `seconds` in requests of `request` samples.
+        """Benchmark `placements` for `seconds` in requests of `request` samples.
 
-        Lanes are threads, whose members stay loaded from bench to bench.
+        Workers are threads; their members stay loaded between benchmarks.
         """
         with Engine(self.bundle(placements), isolation="thread", load=self.stock.load) as engine:
             lanes = [(lane.device, lane.lane) for lane in engine.stats().lanes]
@@ -87,9 +89,9 @@ class Setting:
                 time.process_time() - own,
             )
         used, waited = (np.array(after) - np.array(before)).T
-        # lanes also wait for the engine's own threads, which are no neighbours
+        # workers also wait for the engine's own threads, which do not count as other programs
         ours = max(0.0, own - used.sum()) / len(lanes)
-        # a lane of several threads waits for the one that waits
+        # a worker of several threads waits for its slowest thread
         helpers = waited[len(lanes) :].sum() if len(lanes) == 1 else 0.0
         lost = {
             lane: min(0.99, max(0.0, waited[i] - ours, helpers - ours) / took) for i, lane in enumerate(lanes)
@@ -97,34 +99,34 @@ class Setting:
         return Seen(result.throughput, result.spread, lost)
 
     def bench(self, placements: Placements, seconds: float) -> Measurement:
-        """What a bench reports to a planner."""
+        """Return a benchmark's result as a planner needs it."""
         seen = self.see(placements, seconds)
         return Measurement(seen.throughput, seen.spread)
 
     def predicted(self, placements: Placements, lost: dict[tuple[str, int], float] | None = None) -> float:
-        """Samples a second by the model; of lanes that others leave only a part of their time, with `lost`."""
+        """Return the model's samples per second; `lost` reduces the time of each worker."""
         loads = throughput_model.workload(placements, self.problem.devices, self.problem.costs)
         left = [1 - (lost or {}).get(r, 0.0) for r in loads.resources]
         slower = tuple(s / share for s, share in zip(loads.seconds, left, strict=True))
         return throughput_model.solve(dataclasses.replace(loads, seconds=slower)).throughput
 
     def memory(self, placements: Placements, seconds: float = 0.3) -> list[float]:
-        """Resident bytes of each lane in a process of its own, caps enforced, as a share of what was planned for it."""
+        """Return the resident bytes of each process worker under its cap, as a share of its planned memory."""
         made = self.bundle(placements)
         with Engine(made, isolation="process") as engine:
             bench(made, engine=engine, seconds=seconds, batch=64)
             lanes = engine.stats().lanes
             if any(lane.restarts for lane in lanes):
-                raise SystemExit(f"a lane had to be started again under its cap: {placements}")
+                raise SystemExit(f"A worker restarted under its memory cap: {placements}")
             return [resident(lane.process) / made.allocation.planned[f"{lane.device}/{lane.lane}"] for lane in lanes]
 
 
 @contextlib.contextmanager
 def setting(folder: Path, count: int, devices: str, room: float | None = 1.5, lanes: int = 1) -> Iterator[Setting]:
-    """`count` networks on `devices` of this machine, profiled there and on halves of them.
+    """Profile `count` networks on `devices` of this machine and on halves of them.
 
-    All devices together have `room` times the memory that all members take in batches of 16, shared out equally;
-    no cap when None.
+    All devices together have `room` times the memory that all members take in batches of 16, shared equally;
+    no cap if None.
     """
     members, _ = write_members(folder, SIZES[count])
     paths = {m.id: folder / "members" / m.id / "model.onnx" for m in members}
@@ -147,7 +149,7 @@ _measured: dict[tuple[int, str], dict[str, Profile]] = {}
 
 
 def _profiles(count: int, device: Device, folder: Path) -> dict[str, Profile]:
-    """Profiles of the `count` networks in `folder` on a kind of device, measured once a run."""
+    """Return profiles of the `count` networks in `folder` on a kind of device, measured once per run."""
     key = (count, device.kind)
     if key not in _measured:
         members, _ = write_members(folder, SIZES[count])
@@ -157,13 +159,13 @@ def _profiles(count: int, device: Device, folder: Path) -> dict[str, Profile]:
 
 
 def _times(thread: int) -> tuple[float, float]:
-    """Seconds a thread of this process has run, and has waited for a core."""
+    """Return the seconds a thread of this process has run, and has waited for a core."""
     ran, waited, _ = Path(f"/proc/self/task/{thread}/schedstat").read_text().split()
     return int(ran) / 1e9, int(waited) / 1e9
 
 
 def described(placements: Placements, devices: Sequence[Device], costs: ProfileCosts) -> str:
-    """Memory used per device, in words."""
+    """Return the memory used per device, as text."""
     taken = memory.device_usage(placements, devices, costs)
     return ", ".join(
         f"{d.name} {memory.format_bytes(taken[d.name])} of {memory.format_bytes(d.memory)}" for d in devices

@@ -1,10 +1,10 @@
-"""The backends side by side, by batch size and precision, and whether `auto` finds the best of them.
+"""All backends compared, by batch size and precision, and the choice of `auto` against the best of them.
 
     python benchmarks/engine/backends.py [--quick]
 
-Four networks (32x32x3, 100 classes, 7 to 92 million multiply-adds), one thread on one pinned core, every backend in
-turns. `auto` measures by itself, shortly; then all are measured again, longer, and what it chose is compared with the
-best of that. Target: never more than 5 % slower. Writes benchmarks/results/engine-backends.{json,txt}.
+Four networks (32x32x3, 100 classes, 7 to 92 million multiply-adds) run on one thread and one pinned core, all backends
+in turns. `auto` measures briefly by itself. Then all backends are measured again, longer, and the choice of `auto` is
+compared with the best. Target: at most 5 % slower. Writes benchmarks/results/engine-backends.{json,txt}.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from ripieno.types import Dataset, Device, Ensemble
 
 HAND = ("onnx", "openvino", "torch", "openvino:bf16", "torch:bf16", "onnx:int8", "openvino:int8")
 LOOSE = Tolerances(near=1.0, least=100.0)
-"""For random weights losses mean nothing: every precision is let in, so that speed alone decides."""
+"""Tolerances that accept every precision: losses of random weights mean nothing, so speed alone decides."""
 
 
 def make_library(folder: Path, sizes: list[Size]) -> Library:
-    """A run whose members are generated networks, each as ONNX and as PyTorch weights, judged on noise."""
+    """Write a run of generated networks, each as ONNX and as PyTorch weights, evaluated on noise."""
     library = Library(folder / "run")
     count = 4 * CLASSES
     images = np.random.default_rng(0).integers(0, 256, (count, *SHAPE), np.uint8)
@@ -58,21 +58,21 @@ def make_library(folder: Path, sizes: list[Size]) -> Library:
 def choose(
     library: Library, precision: str, terms: Tolerances, device: Device, batch: int, quick: bool
 ) -> dict[str, str]:
-    """What `auto` takes for each member."""
+    """Return the backend that `auto` selects for each member."""
     names = tuple(library.ids())
     ensemble = Ensemble("all", names, (1 / len(names),) * len(names), "hand", {}, {}, {})
     terms = dataclasses.replace(terms, samples=64, **({"rounds": 3} if quick else {}))
-    fitter = BackendSelector(library, ensemble, "auto", precision, terms=terms)
-    return {name: fitter.select(name, device, 1, batch).backend for name in names}
+    selector = BackendSelector(library, ensemble, "auto", precision, terms=terms)
+    return {name: selector.select(name, device, 1, batch).backend for name in names}
 
 
 def main() -> None:
-    """Let `auto` choose, race by hand, compare."""
+    """Let `auto` choose, measure every backend, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two networks, two batch sizes, short turns")
     parser.add_argument("--core", type=int, default=min(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=0.1, help="of a turn")
+    parser.add_argument("--seconds", type=float, default=0.1, help="seconds of a turn")
     options = parser.parse_args()
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, [options.core])
@@ -95,7 +95,9 @@ def main() -> None:
                 }
                 took = time_alternately(loaded, images[:batch], rounds=rounds, seconds=seconds)
                 answers = {one: runner.infer(images[:8]) for one, runner in loaded.items() if split(one)[1] == "fp32"}
-                assert max(np.abs(a - answers["onnx"]).max() for a in answers.values()) < 1e-3, "not the same network"
+                assert max(np.abs(a - answers["onnx"]).max() for a in answers.values()) < 1e-3, (
+                    "the backends run different networks"
+                )
                 for runner in loaded.values():
                     runner.close()
                 plain = min(s for one, s in took.items() if split(one)[1] == "fp32")

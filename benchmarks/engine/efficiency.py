@@ -1,8 +1,8 @@
-"""How much of what the cores can do reaches the caller: engine against the best hand-tuned loop, A B A B.
+"""Efficiency: throughput of the engine against the best hand-tuned loop, in alternating turns.
 
     python benchmarks/engine/efficiency.py [--quick] [--lane-batch 64]
 
-Four networks (32x32x3, 100 classes, 7 to 92 million multiply-adds), ONNX Runtime, float32. Five minutes; writes
+Four networks (32x32x3, 100 classes, 7 to 92 million multiply-adds), ONNX Runtime, float32. Takes five minutes; writes
 benchmarks/results/engine-efficiency{,-batch-N}.{json,txt}. Targets: 0.98 of the floor on batches of 64 and on single
 samples with 64 in flight; with one batch outstanding at most 1.1 times the ideal split over the cores.
 """
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short windows, few rounds")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=1.5)
-    parser.add_argument("--lane-batch", type=int, default=0, help="largest batch of a lane; 0: the floor's best")
+    parser.add_argument("--lane-batch", type=int, default=0, help="largest batch of a worker; 0: the floor's best")
     options = parser.parse_args()
     rounds, seconds = (3, 0.4) if options.quick else (options.rounds, options.seconds)
     cores = len(os.sched_getaffinity(0))

@@ -1,14 +1,14 @@
-"""Lanes killed and stopped under load: is any answer wrong, lost or doubled, and how long does a lane take to return?
+"""Workers killed and stopped under load: wrong, lost and doubled answers, and the seconds until a worker is up again.
 
     python benchmarks/engine/faults.py [--quick] [--minutes 10]
 
-Real networks in two process lanes, six clients with requests of 1 to 80 images, every answer compared with the
-reference computed beforehand, which tells any two images apart by far more than the comparison allows. One fault in
-eight hits both lanes at once, one in eight kills a lane again while it loads. An answer given twice shows in the
-engine's own count of requests, a prediction taken twice in its count of samples per member: both must be what was
-asked. Each half minute is a round with an engine of its own, kept in a journal beside the results: started again, the
-run goes on after the last whole round. Writes benchmarks/results/engine-faults.{json,txt}. Targets: at least 200
-SIGKILLs in 10 minutes and 50 SIGSTOPs; nothing wrong, lost or doubled.
+Six clients send requests of 1 to 80 images to real networks in two process workers. Every answer is compared with a
+reference computed beforehand; any two images differ in it by far more than the tolerance. One fault in eight hits both
+workers at once, one in eight kills a worker again while it loads. A doubled answer shows in the engine's count of
+requests, a doubled prediction in its count of samples per member: both must equal the clients' counts. Each half minute
+is a round with an engine of its own, kept in a journal next to the results: a restarted run continues after the last
+whole round. Writes benchmarks/results/engine-faults.{json,txt}. Targets: at least 200 SIGKILLs in 10 minutes and
+50 SIGSTOPs; no answer wrong, lost or doubled.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ SIZES = (Size(4, 1), Size(8, 1), Size(8, 2))
 PATIENCE = RestartPolicy(ping=1.0, check=0.2, stall=20.0)
 TOLERANCE = 1e-5
 ROUND = 30.0
-"""Seconds of a round."""
+"""Length of a round in seconds."""
 KILLS, STOPS = 12, 3
-"""Faults of a round; 20 rounds make 240 and 60."""
+"""Faults per round; 20 rounds make 240 and 60."""
 COUNTS = ("requests", "right", "wrong", "lost", "doubled", "predicted twice", "restarts", "processes left")
 
 
 class Clients:
-    """Threads that ask without pause and check every answer."""
+    """Threads that send requests without pause and check every answer."""
 
     def __init__(self, engine: Engine, images: np.ndarray, truth: np.ndarray, count: int, seed: int) -> None:
         self.engine, self.images, self.truth = engine, images, truth
@@ -86,14 +86,14 @@ class Clients:
             self.called_back += 1
 
     def finish(self) -> None:
-        """Ask no more, wait for the rest."""
+        """Stop sending and wait for the open requests."""
         self.stop.set()
         for thread in self.threads:
             thread.join()
 
 
 def strike(engine: Engine, number: int, dice: random.Random) -> list[float]:
-    """Hit a random lane that is up, or both, or one twice; seconds until each is up again."""
+    """Hit a random worker that is up, or both, or one twice; return the seconds until each is up again."""
     before = engine.stats().lanes
     up = [i for i, lane in enumerate(before) if lane.up]
     way = dice.random()
@@ -111,13 +111,13 @@ def strike(engine: Engine, number: int, dice: random.Random) -> list[float]:
             if lane not in times and now.up and now.restarts > before[lane].restarts:
                 times[lane] = time.monotonic() - begin
         if time.monotonic() - begin > 60:
-            raise RuntimeError(f"lanes {struck} did not all return after signal {number}")
+            raise RuntimeError(f"Not all of the workers {struck} restarted within 60 s after signal {number}")
         time.sleep(0.005)
     return list(times.values())
 
 
 def one_round(bundle: Bundle, images: np.ndarray, truth: np.ndarray, seed: int, seconds: float) -> dict[str, object]:
-    """A round of faults: times to recover by signal, and what became of the requests."""
+    """Run a round of faults; return recovery times by signal, and the counts of the requests."""
     dice = random.Random(seed)
     share = seconds / ROUND
     acts = [signal.SIGKILL] * round(KILLS * share) + [signal.SIGSTOP] * round(STOPS * share)
@@ -149,7 +149,7 @@ def one_round(bundle: Bundle, images: np.ndarray, truth: np.ndarray, seed: int, 
 
 
 def unlike_images(count: int, seed: int) -> np.ndarray:
-    """Images that networks of random weights tell apart: each of its own brightness, colour and stripes."""
+    """Return images that random networks can distinguish: each with its own brightness, colour and stripes."""
     dice = np.random.default_rng(seed)
     waves = dice.uniform(0.05, 1.5, (count, 2, 1, 1, 1)) * np.indices(SHAPE[:2])[None, :, :, :, None]
     stripes = np.sin(waves.sum(1) + dice.uniform(0, 6, (count, 1, 1, 3)))
@@ -158,7 +158,7 @@ def unlike_images(count: int, seed: int) -> np.ndarray:
 
 
 def apart(truth: np.ndarray) -> float:
-    """The least by which the answers to any two images differ in some class."""
+    """Return the smallest difference, in any class, between the answers to two images."""
     return min(float(np.abs(truth[i + 1 :] - truth[i]).max(1).min()) for i in range(len(truth) - 1))
 
 
@@ -183,14 +183,14 @@ def main() -> None:
         loaded = [backends.load("onnx", model_path(bundle, m.id), m, device, 1) for m in members]
         truth = np.mean([member.infer(images) for member in loaded], axis=0)
         if (least := apart(truth)) < 10 * TOLERANCE:
-            sys.exit(f"two images differ by {least:.1e} only: a wrong answer might pass for a right one")
+            sys.exit(f"Two images differ by only {least:.1e}: a wrong answer could pass as right. Pass another --seed.")
         for number in range(len(rounds), count):
             done = one_round(bundle, images, truth, options.seed + number, min(ROUND, total))
             rounds.append(done)
             with journal.open("a") as file:
                 file.write(json.dumps(done) + "\n")
-            said = ", ".join(f"{key} {done[key]}" for key in COUNTS)
-            print(f"round {number + 1} of {count}: {said}", flush=True)
+            counts = ", ".join(f"{key} {done[key]}" for key in COUNTS)
+            print(f"round {number + 1} of {count}: {counts}", flush=True)
     rows = []
     for fault in ("SIGKILL", "SIGSTOP"):
         if taken := [seconds for done in rounds for seconds in done["times"][fault]]:

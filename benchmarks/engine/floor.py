@@ -1,7 +1,7 @@
-"""The floor: the best hand-tuned loop around the same backend, which the engine is measured against.
+"""The floor: the best hand-tuned loop around the same backend, the reference for the engine.
 
-One worker per core, pinned, with one thread; each runs the whole ensemble back to back on batches of its own, in the
-best of several batch sizes. No requests, no queues, no copies, no combination: what the cores can do at most.
+One pinned worker per core with one thread runs the whole ensemble back to back on batches of its own, at the
+best of several batch sizes. It has no requests, queues, copies or combination: it is the most the cores can do.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Loop:
         self.images = np.random.default_rng(core).integers(0, 256, (256, *bundle.input.shape), np.uint8)
 
     def run(self, batch: int, seconds: float) -> float:
-        """Samples a second through all members."""
+        """Return samples per second through all members."""
         samples = self.images[:batch]
         begin = time.perf_counter()
         count = 0
@@ -65,7 +65,7 @@ class ThreadFloor:
             thread.join()
 
     def run(self, batch: int, seconds: float) -> float:
-        """Samples a second of all loops together."""
+        """Return samples per second of all loops together."""
         speeds = [0.0] * self.cores
 
         def one(core: int) -> None:
@@ -97,7 +97,7 @@ class ProcessFloor:
             pipe.recv()
 
     def run(self, batch: int, seconds: float) -> float:
-        """Samples a second of all loops together."""
+        """Return samples per second of all loops together."""
         for pipe in self.pipes:
             pipe.send((batch, seconds))
         return sum(pipe.recv() for pipe in self.pipes)
@@ -121,15 +121,15 @@ def _process(bundle: Bundle, core: int, pipe: Connection) -> None:
 
 
 def answers(bundle: Bundle, images: np.ndarray) -> np.ndarray:
-    """What the ensemble must say, (samples, classes): the mean of its members' answers."""
+    """Return the ensemble's expected answer, (samples, classes): the mean of its members' answers."""
     affinity = os.sched_getaffinity(0)
-    said = [member.infer(images) for member in Loop(bundle, min(affinity)).members]
+    parts = [member.infer(images) for member in Loop(bundle, min(affinity)).members]
     os.sched_setaffinity(0, affinity)
-    return np.mean(said, axis=0, dtype=np.float32)
+    return np.mean(parts, axis=0, dtype=np.float32)
 
 
 def cpu_seconds() -> float:
-    """Processor time of this process and its children so far: steadier than the clock on a busy machine."""
+    """Return CPU seconds of this process and its children: steadier than wall-clock time on a busy machine."""
     own = psutil.Process()
     family = [own, *own.children(recursive=True)]
     return sum(sum(p.cpu_times()[:2]) for p in family)

@@ -2,10 +2,10 @@
 
     python benchmarks/engine/memory.py [--quick]
 
-Networks of 0.3 to 10 MiB of weights, every one in both of two lanes, in batches of 64. Each case runs in a fresh
-process; figures are proportional set sizes (PSS: a page shared by n processes counts 1/n in each, so the tree's sum
-counts it once), `own` is the sum of what belongs to one process alone (USS). `x weights` is what was added to the bare
-imports, over the weights. Writes benchmarks/results/engine-memory.{json,txt}.
+Networks of 0.3 to 10 MiB of weights, all in each of two workers, in batches of 64. Each case runs in a fresh
+process. Figures are proportional set sizes (PSS: a page shared by n processes counts 1/n in each, so the tree's sum
+counts it once); `own` is the sum of the unshared memory of each process (USS). `x weights` is the memory added to the
+bare imports, over the weights. Writes benchmarks/results/engine-memory.{json,txt}.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TWELVE = tuple(Size(width, blocks) for blocks in (1, 2, 3, 4) for width in (16, 
 
 
 def held(folder: str, count: int, lanes: int, isolation: str, samples: int) -> dict[str, float]:
-    """MiB of the tree: with nothing but imports, with the engine up, after `samples` samples, and after them again."""
+    """Return MiB of the tree: imports only, engine up, after `samples` samples, and after them again."""
     base = _tree()
     members, _ = write_members(Path(folder), TWELVE[:count])
     bundle = lay_out(Path(folder), members, [range(count)] * lanes, 64, lanes)
@@ -52,10 +52,10 @@ def _tree(kind: str = "pss") -> float:
 
 
 def main() -> None:
-    """All cases."""
+    """Measure all cases."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--case", help="used by itself")
+    parser.add_argument("--case", help="internal: the case a child process measures")
     options = parser.parse_args()
     if options.case:
         print(json.dumps(held(*json.loads(options.case))))
@@ -66,10 +66,10 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 case = json.dumps([folder, count, 2, isolation, 256 if options.quick else 2048])
                 command = [sys.executable, __file__, "--case", case]
-                print(f"{count} members, lanes in {isolation} ...", file=sys.stderr, flush=True)
+                print(f"{count} members, {isolation} workers ...", file=sys.stderr, flush=True)
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300)
                 if done.returncode:
-                    sys.exit(f"{count} members, lanes in {isolation}: ended with {done.returncode}, see above")
+                    sys.exit(f"{count} members, {isolation} workers: exit code {done.returncode}, see above")
                 weights = sum(p.stat().st_size for p in Path(folder).rglob("model.onnx")) / MIB
             figures = json.loads(done.stdout)
             rows.append(

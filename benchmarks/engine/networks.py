@@ -1,6 +1,6 @@
-"""Residual networks of chosen sizes as ONNX files and bundles, with random weights: what they cost is what matters.
+"""Residual networks of chosen sizes as ONNX files and bundles, with random weights: only their cost matters.
 
-python benchmarks/engine/networks.py FOLDER     writes the four networks of the benchmarks and says their sizes
+python benchmarks/engine/networks.py FOLDER     writes the four networks of the benchmarks and prints their sizes
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Graph:
         return output
 
     def conv(self, data: str, size: int, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> str:
-        """A convolution of maps that are `size` wide after it, with bias (batch normalisation folded in)."""
+        """Add a convolution with output maps `size` wide, with bias (batch normalisation folded in)."""
         scale = np.sqrt(2 / (inputs * kernel * kernel))
         weights = self._dice.standard_normal((outputs, inputs, kernel, kernel)) * scale
         self.multiply_adds += outputs * inputs * kernel * kernel * size * size
@@ -62,7 +62,10 @@ class _Graph:
 
 
 def write_network(path: Path, size: Size, index: int) -> tuple[Member, float]:
-    """Write one network; its member and its millions of multiply-adds a sample. Input uint8 NHWC, dynamic batch."""
+    """Write one network; return its member and its million multiply-adds per sample.
+
+    Input is uint8 NHWC with a dynamic batch.
+    """
     graph = _Graph(index)
     data = graph.add("Cast", ["images"], to=TensorProto.FLOAT)
     data = graph.add("Mul", [data, graph.constant(np.array(1 / 255))])
@@ -98,14 +101,14 @@ def write_network(path: Path, size: Size, index: int) -> tuple[Member, float]:
     parameters = sum(int(np.prod(w.dims)) for w in graph.weights)
     classes = tuple(f"class{i}" for i in range(CLASSES))
     name = f"{index:05d}-e001"
-    # a library wants the loss of every member; that of a network that answers at random
+    # a library needs the loss of every member: that of random answers
     losses = {"valid_cross_entropy": float(np.log(CLASSES))}
     member = Member(name, index, 1, "onnx", {}, Input(SHAPE), classes, losses, parameters, 0.0, format="onnx")
     return member, graph.multiply_adds / 1e6
 
 
 def write_members(folder: Path, sizes: Sequence[Size] = FOUR) -> tuple[list[Member], list[float]]:
-    """Write networks as a bundle keeps them; the members and their millions of multiply-adds."""
+    """Write networks as a bundle stores them; return the members and their million multiply-adds."""
     made = [write_network(folder / "members" / f"{i:05d}-e001" / "model.onnx", s, i) for i, s in enumerate(sizes)]
     return [member for member, _ in made], [cost for _, cost in made]
 
@@ -113,7 +116,7 @@ def write_members(folder: Path, sizes: Sequence[Size] = FOUR) -> tuple[list[Memb
 def lay_out(
     folder: Path, members: Sequence[Member], groups: Sequence[Sequence[int]], batch_size: int, cores: int
 ) -> Bundle:
-    """A bundle of `members` with one lane per group of member indices, on `cores` pinned cores."""
+    """Return a bundle of `members` with one worker per group of member indices, on `cores` pinned cores."""
     ids = tuple(member.id for member in members)
     ensemble = Ensemble("bench", ids, (1 / len(ids),) * len(ids), "hand", {}, {}, {})
     places = tuple(Placement(ids[m], "cpu:0", batch_size, lane) for lane, group in enumerate(groups) for m in group)

@@ -1,4 +1,4 @@
-"""Members that compute nothing: what remains is the engine's own time. Lane processes import `load` by name."""
+"""Members that compute nothing: the engine's own time remains. Worker processes import `load` by name."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, P
 
 
 class NullBackend:
-    """Answers every batch with a part of one constant array."""
+    """Backend that answers every batch with a part of one constant array."""
 
     def __init__(self, classes: int) -> None:
         self._answers = np.full((4096, classes), 1 / classes, np.float32)
 
     def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Uniform probabilities."""
+        """Return uniform probabilities."""
         return self._answers[: len(images)]
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""
 
 
 def load(backend: str, path: Path, member: Member, device: Device, threads: int) -> NullBackend:  # noqa: ARG001
-    """In place of `ripieno.backends.load`."""
+    """Replace `ripieno.backends.load`."""
     return NullBackend(len(member.classes))
 
 
 def bundle(members: int = 4, lanes: int = 2, batch_size: int = 64, classes: int = 100) -> Bundle:
-    """Null members, every one in every lane, for images of 32x32x3."""
+    """Return a bundle of null members, all in every worker, for images of 32x32x3."""
     names = tuple(f"c{i}" for i in range(classes))
-    crew = tuple(
+    null_members = tuple(
         Member(f"{i:05d}-e001", i, 1, "onnx", {}, Input((32, 32, 3)), names, {}, 0, 0.0) for i in range(members)
     )
-    ids = tuple(member.id for member in crew)
+    ids = tuple(member.id for member in null_members)
     ensemble = Ensemble("null", ids, (1 / members,) * members, "hand", {}, {}, {})
     places = tuple(Placement(m, "cpu:0", batch_size, lane) for lane in range(lanes) for m in ids)
     allocation = Allocation("null", "null", (Device("cpu:0", "cpu", 1 << 30),), places)
-    return Bundle(ensemble, allocation, crew, crew[0].input, names, "onnx")
+    return Bundle(ensemble, allocation, null_members, null_members[0].input, names, "onnx")

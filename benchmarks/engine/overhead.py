@@ -1,13 +1,13 @@
-"""What the engine itself costs: members that compute nothing, in thread and in process lanes.
+"""Overhead of the engine: members that compute nothing, in thread and in process workers.
 
     python benchmarks/engine/overhead.py [--quick]
 
-An idle request is handed from its caller to a sleeping lane and back: `hand-over` is what this alone takes on this
-machine, by a queue between two threads or a socket between two processes, in turns with the rest. Where cores are put
-to sleep (most virtual machines do) waking them is the larger part.
+An idle request passes from its caller to a sleeping worker and back. `hand-over` is the time of this alone on this
+machine, by a queue between two threads or a socket between two processes, measured in turns with the rest. On machines
+that put cores to sleep (most virtual machines do), waking them is the larger part.
 
 Writes benchmarks/results/engine-overhead.{json,txt}. Targets: an idle single-sample request spends at most 100 us in
-the engine with thread lanes, 200 us with process lanes (p50).
+the engine with thread workers, 200 us with process workers (p50).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LOADS = {"idle, 1 image": (1, 1), "8 x 1 image": (1, 8), "64 x 1 image": (1, 64)
 
 
 def main() -> None:
-    """Rounds in turns over lanes and loads; medians."""
+    """Measure in turns over workers and loads; report medians."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int, default=9)
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def between_threads(seconds: float) -> tuple[float, float, float]:
-    """A word to a sleeping thread and back: a second's worth, p50 and p99 seconds."""
+    """Pass a word to a sleeping thread and back; return passes per second, p50 and p99 seconds."""
     there, back = queue.SimpleQueue[int](), queue.SimpleQueue[int]()
 
     def echo() -> None:
@@ -102,7 +102,7 @@ def between_threads(seconds: float) -> tuple[float, float, float]:
 
 
 def between_processes(seconds: float) -> tuple[float, float, float]:
-    """A byte to a sleeping process and back: as `between_threads`."""
+    """Pass a byte to a sleeping process and back; return the same as `between_threads`."""
     ours, theirs = socket.socketpair()
     process = multiprocessing.get_context("fork").Process(target=_echo, args=(ours, theirs), daemon=True)
     process.start()
@@ -125,13 +125,13 @@ def _echo(ours: socket.socket, theirs: socket.socket) -> None:
 
 
 def alone(engine: Engine, seconds: float) -> tuple[float, float, float]:
-    """One caller that waits for each answer before it asks again: samples a second, p50 and p99 seconds."""
+    """Call from one client, one request at a time; return samples per second, p50 and p99 seconds."""
     image = np.zeros((1, *engine.bundle.input.shape), np.uint8)
     return timed(lambda: engine.predict(image), seconds)
 
 
 def timed(call: Callable[[], object], seconds: float) -> tuple[float, float, float]:
-    """Calls a second, p50 and p99 seconds of `call`, one after the other."""
+    """Repeat `call`; return calls per second, p50 and p99 seconds."""
     for _ in range(50):
         call()
     times = []

@@ -1,12 +1,12 @@
-"""What planning the allocation is worth: the planned one against what one would do without, on the four networks.
+"""Gain of allocation planning: the planned allocation against simple ones, on the four networks.
 
     python benchmarks/engine/pays.py [--quick]
 
-All cores as one device. `one lane each`: a lane for every network, in the usual batches of 8; `batch sizes only`: the
-same lanes, the batch sizes tuned by algorithm 1 on the engine's bench; `all in one lane`: worst-fit, the paper's start;
-`planned`: by the model from profiles, confirmed on the bench. Then all are measured in turns: throughput with enough
-requests of 64 images under way, and the latency of one such request alone; ratios within a turn. Three minutes. Writes
-benchmarks/results/engine-pays.{json,txt}.
+All cores are one device. `one lane each`: one worker per network, in the usual batches of 8. `batch sizes only`: the
+same workers, with batch sizes tuned by algorithm 1 on the engine's benchmark. `all in one lane`: worst-fit, the paper's
+start. `planned`: by the model from profiles, confirmed on the benchmark. Then all are measured in turns: throughput
+with enough requests of 64 images in flight, and the latency of one such request alone; ratios within a turn. Takes
+three minutes. Writes benchmarks/results/engine-pays.{json,txt}.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ Placements = tuple[Placement, ...]
 def main() -> None:
     """Find each allocation, then measure all of them in turns."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="half a minute: short benches, few of them, few turns")
+    parser.add_argument("--quick", action="store_true", help="half a minute: few and short benchmarks, few turns")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=0.8, help="of one measurement at the end")
-    parser.add_argument("--most", type=int, default=60, help="benches of the tuning of batch sizes")
+    parser.add_argument("--seconds", type=float, default=0.8, help="seconds of one measurement at the end")
+    parser.add_argument("--most", type=int, default=60, help="benchmarks of the batch size tuning at most")
     options = parser.parse_args()
     rounds, seconds, most = (3, 0.25, 12) if options.quick else (options.rounds, options.seconds, options.most)
     window = 0.2 if options.quick else 0.4
@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def figures(bundle: Bundle, seconds: float, load: Callable) -> tuple[float, float]:
-    """Samples a second with enough under way, and the median seconds of one request of 64 alone."""
+    """Return samples per second under full load, and the median seconds of one request of 64 alone."""
     with Engine(bundle, isolation="thread", load=load) as engine:
         full = bench(bundle, engine=engine, seconds=seconds)
         alone = bench(bundle, engine=engine, seconds=seconds, in_flight=1)
@@ -123,7 +123,7 @@ def figures(bundle: Bundle, seconds: float, load: Callable) -> tuple[float, floa
 
 
 def other_batches(placements: Placements):
-    """Another batch size for one placement."""
+    """Yield placements with another batch size for one placement."""
     for i, placement in enumerate(placements):
         for size in BATCH_SIZES:
             if size != placement.batch_size:
@@ -131,7 +131,7 @@ def other_batches(placements: Placements):
 
 
 def in_words(placements: Placements) -> str:
-    """Members and batch sizes of each lane."""
+    """Return the members and batch sizes of each worker, as text."""
     lanes = Counter(p.lane for p in placements)
     return "; ".join(" ".join(f"{p.member[:5]}@{p.batch_size}" for p in placements if p.lane == lane) for lane in lanes)
 

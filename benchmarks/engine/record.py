@@ -13,7 +13,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 def machine() -> str:
-    """What it ran on."""
+    """Describe this machine."""
     model = platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -29,11 +29,11 @@ def record(name: str, settings: Mapping[str, object], rows: Sequence[Mapping[str
     widths = [max(len(column), *(len(line[i]) for line in cells)) for i, column in enumerate(columns)]
     pad = [[f"{text:>{width}}" for text, width in zip(line, widths, strict=True)] for line in [columns, *cells]]
     lines = ["  ".join(line) for line in pad]
-    said = ", ".join(f"{key} {value}" for key, value in settings.items())
-    table = "\n".join([f"{name} on {machine()}; {said}", *lines, *([note] if note else [])])
+    described = ", ".join(f"{key} {value}" for key, value in settings.items())
+    table = "\n".join([f"{name} on {machine()}; {described}", *lines, *([note] if note else [])])
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.txt").write_text(table + "\n")
-    # of a path on this machine its name says enough
+    # absolute paths are shortened to their names
     command = " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv)
     result = {"machine": machine(), "command": command, **settings, "rows": list(rows), "note": note}
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2, default=str) + "\n")

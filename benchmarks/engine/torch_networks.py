@@ -35,7 +35,7 @@ class Residual(nn.Module):
         self.head = nn.Linear(inputs, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of normalised NCHW images."""
+        """Return the logits of normalised NCHW images."""
         layers = iter(self.convolutions)
         data = torch.relu(next(layers)(images))
         for _, short in self.strides:
@@ -46,12 +46,12 @@ class Residual(nn.Module):
 
 
 def residual(configuration: dict[str, int], input: object, classes: int) -> Residual:
-    """The family."""
+    """Build the network: the family's function."""
     return Residual(configuration["width"], configuration["blocks"], input.shape[-1], classes)
 
 
 def write_weights(model: Path, target: Path) -> None:
-    """The weights of a generated ONNX file as those of the module, normalised as there."""
+    """Write the weights of a generated ONNX file as the module's weights, normalised as there."""
     from safetensors.torch import save
 
     graph = onnx.load(model).graph

@@ -44,7 +44,11 @@ MOMENTS = (0.125, 0.25, 0.5, 0.75, 1.0)
 
 
 def choose(
-    shelf: Shelf, costs: NDArray[np.float64], budget: float, method: SelectionMethod, among: NDArray[np.bool_] | None = None
+    shelf: Shelf,
+    costs: NDArray[np.float64],
+    budget: float,
+    method: SelectionMethod,
+    among: NDArray[np.bool_] | None = None,
 ) -> Choice | None:
     """What `method` picks for `budget` from the members `among`; None when nothing is so cheap."""
     kept = np.flatnonzero(np.ones(len(costs), bool) if among is None else among)

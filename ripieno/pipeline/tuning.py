@@ -59,11 +59,11 @@ def tune(
     (`ripieno.search.settings`) or of `ripieno.data.load_dataset`.
 
     Bounded by trials alone, the result of a search depends on the seed only. The space is by default `resnet` on a GPU,
-    `resnet-small` on a CPU. `family` (`module:function`) is your own code, which is run; a family named only by
-    a space's file or by the run is refused. `pool`, `device`, `slots` and the four after them say where trials train: see `Places`.
-    Without `slots`, a profile decides how many trials share this machine, when it takes at most 2 % of `hours`: see
-    `pipeline.packing`. `notes` gathers what to know of the data and of that, which is logged without it. `metric` is
-    the score that is shown; trials are ranked by cross-entropy.
+    `resnet-small` on a CPU. `family` (`module:function`) is your own code, which is run; a family named only by a
+    space's file or by the run is refused. `pool`, `device`, `slots` and the next four parameters say where trials
+    train: see `ExecutionConfig`. Without `slots`, a profile decides how many trials share this machine, when it takes
+    at most 2 % of `hours`: see `pipeline.trial_packing`. `notes` receives remarks on the data and on that decision;
+    without it they are logged. `metric` is the score that is shown; trials are ranked by cross-entropy.
 
     Raises DataError for data that cannot be used or are not there, SearchError for settings or data that contradict the
     run's.

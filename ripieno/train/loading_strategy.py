@@ -2,8 +2,8 @@
 
 Theory of operation. Batches are the same either way, so strategies are compared during training, block by block, on the
 network itself: nothing is trained twice. The trainer prepares first. If waiting for data costs no more than the goal,
-it stays; otherwise the thread is measured too, and replaces it when it is faster. The result is kept for networks of the
-same size: see `BatchPipeline`.
+it stays; otherwise the thread is measured too, and replaces it when it is faster. The result is kept for networks of
+the same size: see `BatchPipeline`.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def test_a_journal_that_cannot_be_written_stops_with_one_line_and_goes_on_later(
     _, err = driver.communicate(timeout=60)
     assert driver.returncode == 1
     assert "SearchError: cannot write the journal" in err.strip().splitlines()[-1]
-    assert "goes on" in err.strip().splitlines()[-1]
+    assert "to resume it" in err.strip().splitlines()[-1]
     assert (run / "journal.log").stat().st_size == 12_000  # the last line is torn
     finish(run, 2)
     assert contents(run) == contents(quiet)
