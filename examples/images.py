@@ -1,9 +1,9 @@
-"""Writes an image folder to play with: a folder a class, PNG files in it.
+"""Write an image folder to experiment with: one folder of PNG files per class.
 
-    python examples/images.py images                              1,797 handwritten digits that scikit-learn ships
+    python examples/images.py images                              1,797 handwritten digits included in scikit-learn
     python examples/images.py images --idx ../fashion --count 2000    Fashion-MNIST's or MNIST's idx files
 
-Any other folder of that form will do as well: your own photographs, for example.
+Any other folder of that form works too: your own photographs, for example.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import Image
 
 
 def digits() -> tuple[NDArray[np.uint8], list[str]]:
-    """Images (samples, 8, 8) and the name of each one's class."""
+    """Return images (samples, 8, 8) and the class name of each."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
@@ -26,7 +26,7 @@ def digits() -> tuple[NDArray[np.uint8], list[str]]:
 
 
 def idx(folder: str) -> tuple[NDArray[Any], list[str]]:
-    """Images and class names of the four idx files in `folder`."""
+    """Return images and class names of the four idx files in `folder`."""
     from ripieno.data import load_dataset
 
     dataset = load_dataset(folder)
@@ -34,9 +34,9 @@ def idx(folder: str) -> tuple[NDArray[Any], list[str]]:
 
 
 def write_folder(folder: Path, images: NDArray[Any], names: list[str], count: int | None = None) -> int:
-    """Write `count` of the images, as many of each class as there are; gives how many were written."""
+    """Write `count` random images, in a folder per class; return the number written."""
     if folder.exists():
-        raise SystemExit(f"{folder} exists already: choose another name")
+        raise SystemExit(f"Folder {folder} already exists. Choose another name.")
     order = np.random.default_rng(0).permutation(len(images))[:count]
     for number in order:
         place = folder / names[number].replace("/", "-").replace(" ", "-").lower()
@@ -46,15 +46,15 @@ def write_folder(folder: Path, images: NDArray[Any], names: list[str], count: in
 
 
 def main(words: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--idx", help="folder of idx files; without it digits are written")
-    parser.add_argument("--count", type=int, help="how many images; all by default")
-    said = parser.parse_args(words)
-    images, names = idx(said.idx) if said.idx else digits()
-    written = write_folder(said.folder, images, names, said.count)
-    print(f"wrote {written} images of {len(set(names))} classes to {said.folder}")
+    parser.add_argument("--idx", help="folder of idx files (default: write digits)")
+    parser.add_argument("--count", type=int, help="number of images (default: all)")
+    options = parser.parse_args(words)
+    images, names = idx(options.idx) if options.idx else digits()
+    written = write_folder(options.folder, images, names, options.count)
+    print(f"wrote {written} images of {len(set(names))} classes to {options.folder}")
 
 
 if __name__ == "__main__":

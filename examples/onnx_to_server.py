@@ -1,10 +1,10 @@
-"""From somebody else's ONNX files to a server: nothing is trained, and PyTorch is not needed.
+"""From existing ONNX files to a server: no training, and no PyTorch.
 
     python examples/onnx_to_server.py images a.onnx b.onnx --outputs logits --scale 0.00392
-    python examples/onnx_to_server.py images                      makes three small files itself, to show the form
+    python examples/onnx_to_server.py images                      creates three small files as an example
 
-The files are judged on the validation images, their costs are measured, the ensemble that is best within the budget is
-placed and served. `--layout`, `--scale` and `--outputs` say what the files expect and give, as for `ripieno import`.
+The files are evaluated on the validation images and their costs are measured. The best ensemble within the budget is
+placed and served. `--layout`, `--scale` and `--outputs` describe inputs and outputs, as in `ripieno import`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ripieno.types import Dataset
 
 
 def make_files(dataset: Dataset, folder: Path) -> list[Path]:
-    """Three classifiers on random features, solved in NumPy: NCHW images of 0..1 in, logits out."""
+    """Write three classifiers on random features, solved in NumPy: NCHW images of 0..1 in, logits out."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -35,7 +35,7 @@ def make_files(dataset: Dataset, folder: Path) -> list[Path]:
         generator = np.random.default_rng(features)
         hidden = generator.standard_normal((pixels.shape[1], features)) / np.sqrt(pixels.shape[1] / 8)
         seen = np.maximum(pixels @ hidden, 0)
-        # least squares with a little regularisation; eight times as steep, for a softmax to follow
+        # least squares with a little regularisation, scaled by eight for the softmax
         head = 8 * np.linalg.solve(seen.T @ seen + np.eye(features), seen.T @ wanted)
         weights = [numpy_helper.from_array(w.astype(np.float32), n) for n, w in (("hidden", hidden), ("head", head))]
         nodes = [
@@ -54,9 +54,9 @@ def make_files(dataset: Dataset, folder: Path) -> list[Path]:
 
 
 def main(words: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", help="a folder with a folder of images per class: what to judge by")
+    parser.add_argument("images", help="a folder with a folder of images per class, for the evaluation")
     parser.add_argument("files", nargs="*", type=Path, help="ONNX files")
     parser.add_argument("--run", default="onnx-run")
     parser.add_argument("--outputs", default="logits", choices=["logits", "probabilities"])
@@ -64,27 +64,33 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--scale", type=float, default=1 / 255)
     parser.add_argument("--budget", type=float, default=20.0, help="seconds for 2,000 images, all members together")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--once", action="store_true", help="end after the test images were answered")
-    said = parser.parse_args(words)
+    parser.add_argument("--once", action="store_true", help="exit after the test images are predicted")
+    options = parser.parse_args(words)
 
-    files = said.files or make_files(load_dataset(said.images), Path(said.run) / "made")
+    files = options.files or make_files(load_dataset(options.images), Path(options.run) / "made")
     members = ripieno.import_(
-        said.run, files, data=said.images, outputs=said.outputs, layout=said.layout, scale=said.scale, replace=True
+        options.run,
+        files,
+        data=options.images,
+        outputs=options.outputs,
+        layout=options.layout,
+        scale=options.scale,
+        replace=True,
     )
     for member in members:
-        print(f"{member.id}: {member.losses['valid_accuracy']:.2%} of the validation images right")
+        print(f"{member.id}: {member.losses['valid_accuracy']:.2%} validation accuracy")
 
-    (ensemble,) = ripieno.select(said.run, said.budget)  # measures what was never measured
+    (ensemble,) = ripieno.select(options.run, options.budget)  # measures missing costs
     print(f"{ensemble.name}: {', '.join(ensemble.members)}, {ensemble.cost['seconds']:.3g} s for 2,000 images")
-    bundle = ripieno.allocate(said.run, ensemble, max_benches=4)
+    bundle = ripieno.allocate(options.run, ensemble, max_benches=4)
 
-    with start_in_thread(bundle, port=said.port) as server:
-        dataset = open_dataset(ripieno.Library(said.run).dataset_path)
+    with start_in_thread(bundle, port=options.port) as server:
+        dataset = open_dataset(ripieno.Library(options.run).dataset_path)
         rows = dataset.rows("test")
         answers = infer(server.url, np.ascontiguousarray(dataset.images[rows]))
         right = (answers.argmax(axis=1) == dataset.labels[rows]).mean()
-        print(f"served at {server.url}: {right:.2%} of {len(rows)} test images right over HTTP")
-        if not said.once:
+        print(f"served at {server.url}: {right:.2%} of {len(rows)} test images predicted correctly over HTTP")
+        if not options.once:
             input("serving; Enter stops it ")
 
 

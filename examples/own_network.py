@@ -2,8 +2,8 @@
 
     python examples/own_network.py images --hours 0.05
 
-The family is a function `(configuration, input, classes) -> torch.nn.Module`, here an MLP-Mixer. The sampler is one of
-Optuna's kind, here one that stays near the best configurations seen so far. Neither touches ripieno's own code.
+The family is a function `(configuration, input, classes) -> torch.nn.Module`, here an MLP-Mixer. The sampler is an
+Optuna sampler, here one that stays near the best configurations so far. Neither changes ripieno's own code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 SPACE = {
-    "family": "own_network:mixer",  # module:function, as a worker's process imports it
+    "family": "own_network:mixer",  # module:function, importable by worker processes
     "ranges": {
         "patch": {"kind": "categorical", "choices": [2, 4]},
         "features": {"kind": "integer", "low": 16, "high": 64, "log": True},
@@ -37,11 +37,11 @@ SPACE = {
     },
     "fixed": {"optimizer": "adamw", "schedule": "rung"},
 }
-"""Names of training's own (learning_rate, batch_size, ...) mean what they always do; the others are the family's."""
+"""Training's own names (learning_rate, batch_size, ...) keep their meaning; all others belong to the family."""
 
 
 def mixer(configuration: Configuration, input: Input, classes: int) -> nn.Module:
-    """An MLP-Mixer: patches of the image, mixed over places and over features in turn."""
+    """Return an MLP-Mixer: patches of the image, mixed over positions and over features in turn."""
     import torch
     from torch import nn
 
@@ -75,9 +75,9 @@ def mixer(configuration: Configuration, input: Input, classes: int) -> nn.Module
 
 
 class Near(BaseSampler):
-    """Half of the time a random configuration, else one of the three best so far with one value drawn anew.
+    """Sampler near the best: half random configurations, half one of the three best with one value redrawn.
 
-    ripieno makes a sampler anew for every trial, from that trial's seed: it keeps nothing, and looks at the study.
+    ripieno creates a sampler for every trial, from that trial's seed: it has no state and reads the study.
     """
 
     def __init__(self, seed: int) -> None:
@@ -85,25 +85,25 @@ class Near(BaseSampler):
         self.fresh = RandomSampler(seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
-        """The ranges that are chosen together: all, once three trials have a result."""
+        """Return the jointly sampled ranges: all, once three trials have a result."""
         best = ranked(study)[:3]
         return dict(best[0].distributions) if len(best) == 3 else {}
 
     def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
-        """Values for the ranges; what is left out is asked of `sample_independent`."""
+        """Return values for the ranges; `sample_independent` samples the rest."""
         if not search_space or self.random.random() < 0.5:
             return {}
         parent = ranked(study)[self.random.integers(3)]
-        anew = list(search_space)[self.random.integers(len(search_space))]
-        return {name: value for name, value in parent.params.items() if name != anew}
+        redrawn = list(search_space)[self.random.integers(len(search_space))]
+        return {name: value for name, value in parent.params.items() if name != redrawn}
 
     def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any) -> Any:
-        """A random value."""
+        """Return a random value."""
         return self.fresh.sample_independent(study, trial, param_name, param_distribution)
 
 
 def main(words: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", help="a folder with a folder of images per class")
     parser.add_argument("--run", default="own-run", type=Path)
@@ -111,29 +111,29 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--trials", type=int)
     parser.add_argument("--epochs", type=int, default=27)
     parser.add_argument("--pool", default="local")
-    said = parser.parse_args(words)
+    options = parser.parse_args(words)
 
     SAMPLERS["near"] = Near
-    space = said.run.with_suffix(".json")
+    space = options.run.with_suffix(".json")
     space.write_text(json.dumps(SPACE, indent=2))
     library = ripieno.tune(
-        said.images,
-        said.run,
-        hours=said.hours,
-        trials=said.trials,
-        epochs=said.epochs,
+        options.images,
+        options.run,
+        hours=options.hours,
+        trials=options.trials,
+        epochs=options.epochs,
         space=str(space),
-        family="own_network:mixer",  # your code is run because you say so, not because a file names it
+        family="own_network:mixer",  # code runs only if you name it here, not because a file names it
         algorithm="hyperband+near",
-        pool=said.pool,
+        pool=options.pool,
     )
     best = min(library.members(), key=lambda m: m.losses["valid_cross_entropy"])
-    print(f"{len(library)} networks; {best.id} has {best.losses['valid_accuracy']:.2%} of the validation images right")
+    print(f"{len(library)} networks; {best.id} has {best.losses['valid_accuracy']:.2%} validation accuracy")
     print(f"its configuration: {dict(best.configuration)}")
     ensembles = ripieno.select(library, trusted=["own_network:mixer"])
     for ensemble in ensembles:
         accuracy = ensemble.losses["test_accuracy"]
-        print(f"{ensemble.name}: {len(ensemble.members)} members, {accuracy:.2%} of the test images right")
+        print(f"{ensemble.name}: {len(ensemble.members)} members, {accuracy:.2%} test accuracy")
 
 
 if __name__ == "__main__":

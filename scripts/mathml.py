@@ -1,4 +1,4 @@
-"""Equations of the documentation become MathML while it is built: browsers draw it themselves, without a script."""
+"""Convert equations of the documentation to MathML at build time: browsers render it without a script."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTA
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Convert the formulas in the HTML of a page; mkdocs calls it for every page."""
+    """Convert the equations of a page's HTML; mkdocs calls this for every page."""
     content = INLINE.sub(lambda found: convert(html.unescape(found[1])), content)
     return BLOCK.sub(lambda found: convert(html.unescape(found[1]), display="block"), content)

@@ -60,7 +60,7 @@ class Setting:
     members: Sequence[Member]
     problem: AllocationProblem
     folder: Path
-    stock: BackendPool
+    backend_pool: BackendPool
 
     def bundle(self, placements: Placements) -> Bundle:
         """Return `placements` as a bundle for the engine, with planned memory."""
@@ -76,10 +76,10 @@ class Setting:
 
         Workers are threads; their members stay loaded between benchmarks.
         """
-        with Engine(self.bundle(placements), isolation="thread", load=self.stock.load) as engine:
-            lanes = [(lane.device, lane.lane) for lane in engine.stats().lanes]
+        with Engine(self.bundle(placements), isolation="thread", load=self.backend_pool.load) as engine:
+            workers = [(w.device, w.lane) for w in engine.stats().lanes]
             threads = {t.name: t.native_id for t in threading.enumerate()}
-            ids = [threads[f"ripieno-worker-{i}"] for i in range(len(lanes))]
+            ids = [threads[f"ripieno-worker-{i}"] for i in range(len(workers))]
             pool = [int(t) for t in os.listdir("/proc/self/task") if int(t) not in threads.values()]
             before, began, own = [_times(i) for i in (*ids, *pool)], time.perf_counter(), time.process_time()
             result = bench(self.bundle(placements), seconds=seconds, batch=request, engine=engine)
@@ -90,11 +90,11 @@ class Setting:
             )
         used, waited = (np.array(after) - np.array(before)).T
         # workers also wait for the engine's own threads, which do not count as other programs
-        ours = max(0.0, own - used.sum()) / len(lanes)
+        ours = max(0.0, own - used.sum()) / len(workers)
         # a worker of several threads waits for its slowest thread
-        helpers = waited[len(lanes) :].sum() if len(lanes) == 1 else 0.0
+        helpers = waited[len(workers) :].sum() if len(workers) == 1 else 0.0
         lost = {
-            lane: min(0.99, max(0.0, waited[i] - ours, helpers - ours) / took) for i, lane in enumerate(lanes)
+            worker: min(0.99, max(0.0, waited[i] - ours, helpers - ours) / took) for i, worker in enumerate(workers)
         }  # fmt: skip
         return Seen(result.throughput, result.spread, lost)
 
@@ -115,10 +115,10 @@ class Setting:
         made = self.bundle(placements)
         with Engine(made, isolation="process") as engine:
             bench(made, engine=engine, seconds=seconds, batch=64)
-            lanes = engine.stats().lanes
-            if any(lane.restarts for lane in lanes):
+            workers = engine.stats().lanes
+            if any(w.restarts for w in workers):
                 raise SystemExit(f"A worker restarted under its memory cap: {placements}")
-            return [resident(lane.process) / made.allocation.planned[f"{lane.device}/{lane.lane}"] for lane in lanes]
+            return [resident(w.process) / made.allocation.planned[f"{w.device}/{w.lane}"] for w in workers]
 
 
 @contextlib.contextmanager
@@ -138,11 +138,13 @@ def setting(folder: Path, count: int, devices: str, room: float | None = 1.5, la
         here = tuple(dataclasses.replace(d, memory=int(total / len(here)) + costs.base(d)) for d in here)
     ids = tuple(m.id for m in members)
     ensemble = Ensemble(f"of-{count}", ids, (1 / count,) * count, "hand", {}, {}, {})
-    stock = BackendPool(paths, "model.onnx", load)
+    backend_pool = BackendPool(paths, "model.onnx", load)
     try:
-        yield Setting(ensemble, members, AllocationProblem(ids, here, costs, BATCH_SIZES, lanes=lanes), folder, stock)
+        yield Setting(
+            ensemble, members, AllocationProblem(ids, here, costs, BATCH_SIZES, lanes=lanes), folder, backend_pool
+        )
     finally:
-        stock.close()
+        backend_pool.close()
 
 
 _measured: dict[tuple[int, str], dict[str, Profile]] = {}

@@ -95,21 +95,21 @@ class Clients:
 def strike(engine: Engine, number: int, dice: random.Random) -> list[float]:
     """Hit a random worker that is up, or both, or one twice; return the seconds until each is up again."""
     before = engine.stats().lanes
-    up = [i for i, lane in enumerate(before) if lane.up]
+    up = [i for i, worker in enumerate(before) if worker.up]
     way = dice.random()
     struck = up if way < 1 / 8 else [dice.choice(up)]
-    for lane in struck:
-        os.kill(before[lane].process, number)
+    for worker in struck:
+        os.kill(before[worker].process, number)
     begin, times = time.monotonic(), {}
     again = way > 7 / 8 and number == signal.SIGKILL
     while len(times) < len(struck):
-        for lane in struck:
-            now = engine.stats().lanes[lane]
-            if again and now.process not in (0, before[lane].process) and not now.up:
+        for worker in struck:
+            now = engine.stats().lanes[worker]
+            if again and now.process not in (0, before[worker].process) and not now.up:
                 os.kill(now.process, number)
                 again = False
-            if lane not in times and now.up and now.restarts > before[lane].restarts:
-                times[lane] = time.monotonic() - begin
+            if worker not in times and now.up and now.restarts > before[worker].restarts:
+                times[worker] = time.monotonic() - begin
         if time.monotonic() - begin > 60:
             raise RuntimeError(f"Not all of the workers {struck} restarted within 60 s after signal {number}")
         time.sleep(0.005)
@@ -143,7 +143,7 @@ def one_round(bundle: Bundle, images: np.ndarray, truth: np.ndarray, seed: int, 
         "lost": clients.lost + stats.failed,
         "doubled": abs(stats.requests - clients.asked) + abs(clients.called_back - clients.asked),
         "predicted twice": sum(abs(member.samples - clients.samples) for member in stats.members.values()),
-        "restarts": sum(lane.restarts for lane in stats.lanes),
+        "restarts": sum(worker.restarts for worker in stats.lanes),
         "processes left": len(left),
     }
 

@@ -58,13 +58,13 @@ def main() -> None:
         paths = {m.id: folder / "members" / m.id / "model.onnx" for m in members}
         blank = lay_out(folder, members, [range(len(members))], DEFAULT_BATCH_SIZE, 1)
         devices = local_devices("cpu")
-        stock = BackendPool(paths, "model.onnx", backends.load)
+        backend_pool = BackendPool(paths, "model.onnx", backends.load)
 
         def laid(placements: Placements) -> Bundle:
             return dataclasses.replace(blank, allocation=Allocation("pays", "bench", devices, placements))
 
         def measured(placements: Placements) -> Measurement:
-            result = bench(laid(placements), seconds=window, isolation="thread", load=stock.load)
+            result = bench(laid(placements), seconds=window, isolation="thread", load=backend_pool.load)
             return Measurement(result.throughput, result.spread)
 
         ids, home = blank.ensemble.members, devices[0].name
@@ -85,9 +85,10 @@ def main() -> None:
         found["planned"] = (made.placements, made.benches, time.perf_counter() - begin)
 
         turns = [
-            {name: figures(laid(p), seconds, stock.load) for name, (p, *_) in found.items()} for _ in range(rounds)
+            {name: figures(laid(p), seconds, backend_pool.load) for name, (p, *_) in found.items()}
+            for _ in range(rounds)
         ]
-        stock.close()
+        backend_pool.close()
     rows = []
     for name, (placements, benches, took) in found.items():
         speed = [turn[name][0] / turn[BASE][0] for turn in turns]

@@ -1,10 +1,10 @@
-"""A ten-minute search on real images: is the ensemble at least as accurate as its best member?
+"""A ten-minute search on real images: the ensemble's accuracy against its best member's.
 
     python benchmarks/house/search.py fashion --data ../shared/data --minutes 10
     python benchmarks/house/search.py plankton --data ../shared/data --minutes 10
 
-Fashion-MNIST: 5,000 training images of 28 x 28 pixels, judged by accuracy. Plankton: 6,000 images of the 88 classes
-with at least 50, padded to 32 x 32, judged by macro-F1. Started again on the same folder it goes on. Writes
+Fashion-MNIST: 5,000 training images of 28 x 28 pixels, scored by accuracy. Plankton: 6,000 images of the 88 classes
+with at least 50, padded to 32 x 32, scored by macro-F1. A second start on the same folder resumes. Writes
 benchmarks/results/house-SET.json and prints a table.
 """
 
@@ -30,14 +30,14 @@ METRICS: dict[str, Metric] = {"fashion": "accuracy", "plankton": "macro-f1"}
 
 
 def fashion(data: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The first 5,000 training images and their labels."""
+    """Return the first 5,000 training images and their labels."""
     with lzma.open(data / "fashion_mnist" / "train_images.npy.xz") as packed:
         images = np.load(io.BytesIO(packed.read()))
     return images[:5000, ..., None], np.load(data / "fashion_mnist" / "train_labels.npy")[:5000].astype(np.int64)
 
 
 def plankton(data: Path) -> tuple[np.ndarray, np.ndarray]:
-    """6,000 images drawn evenly from those of classes with at least 50, at 32 x 32 pixels on white."""
+    """Draw 6,000 images from the classes with at least 50, at 32 x 32 pixels on white."""
     with lzma.open(data / "plankton" / "plankton.npz.xz") as packed, np.load(io.BytesIO(packed.read())) as arrays:
         z = {name: arrays[name] for name in arrays.files}
     kept = np.flatnonzero(z["class_ge50"][z["label"]])

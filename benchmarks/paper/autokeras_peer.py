@@ -1,9 +1,9 @@
-"""AutoKeras on arrays, for so many minutes: run by table4.py with the Python of an environment of its own.
+"""AutoKeras on arrays, for MINUTES: table4.py runs it with the Python of a separate environment.
 
     PYTHON autokeras_peer.py ARRAYS.npz MINUTES TRIALS SEED THREADS
 
-Its defaults but for the number of trials, as in the paper; validation is ours, never its own. At the deadline the
-search is stopped at the end of the batch and the best network kept so far predicts. Prints one JSON line.
+All settings but the number of trials are AutoKeras' defaults, as in the paper. It uses our validation split, never its
+own. At the deadline the search stops at the end of the batch and the best saved network predicts. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     import numpy as np
     import tensorflow as tf
 
-    # AutoKeras 3.0 counts classes in NumPy's integers, which newer versions of Keras refuse
+    # AutoKeras 3.0 passes class counts as NumPy integers, which newer versions of Keras reject
     made = keras.layers.Dense.__init__
     keras.layers.Dense.__init__ = lambda self, units, *rest, **more: made(self, int(units), *rest, **more)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -36,7 +36,7 @@ def main() -> None:
     deadline = time.time() + 60 * minutes
 
     class Stop(keras.callbacks.Callback):  # type: ignore[misc]
-        """Ends the whole search at the deadline."""
+        """Callback that ends the whole search at the deadline."""
 
         epochs = 0
 
@@ -45,7 +45,7 @@ def main() -> None:
 
         def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
             if time.time() > deadline:
-                raise keras_tuner.errors.FatalError("the time is up")
+                raise keras_tuner.errors.FatalError("deadline reached")
 
     with tempfile.TemporaryDirectory() as folder:
         count = int(data["train_labels"].max()) + 1
@@ -67,7 +67,7 @@ def main() -> None:
             model = search.tuner.get_best_models(1)[0]
             predicted = np.asarray(model.predict(data["test"], verbose=0)).argmax(1)
             answer["predicted"] = predicted.tolist()
-        except Exception as error:  # whatever it raises, the table says so
+        except Exception as error:  # any error is reported in the table
             answer["error"] = f"{type(error).__name__}: {error}"[:300]
     sys.stdout.write(json.dumps(answer) + "\n")
 

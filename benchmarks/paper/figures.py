@@ -2,11 +2,11 @@
 
     python benchmarks/paper/figures.py [SET] [--quick] [--minutes 20] [--slots N] [--seeds 2] [--cost seconds|flops] ...
 
-The searches are those of searches.py, hyperband and random unless `--algorithms` says otherwise. Per library the
-budgets are eight multiples of the median member's cost; the cost is the paper's, seconds for 2,000 images measured
-alone on this machine, or counted operations. Everything is selected on validation and told on test, median over seeds
-and the range. Writes benchmarks/results/paper-figures-SET.{json,txt,svg}, and what SMOBF differs by from the others
-with its intervals in paper-figures-SET-intervals.{json,txt}.
+The searches are those of searches.py, hyperband and random unless `--algorithms` names others. The budgets of each
+library are eight multiples of its median member's cost. The cost is the paper's, seconds for 2,000 images measured
+alone on this machine, or counted operations. Selection uses the validation split; the errors are on the test split,
+median over seeds and range. Writes benchmarks/results/paper-figures-SET.{json,txt,svg}, and the differences between
+SMOBF and the other methods with their intervals in paper-figures-SET-intervals.{json,txt}.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 from intervals import difference
 from numpy.typing import NDArray
 from record import RESULTS, record
-from searches import Shelf, arguments, plan, searched
+from searches import SearchedLibrary, arguments, plan, searched
 from table2 import spread
 
 from ripieno.selection import Choice, select_members
@@ -34,7 +34,7 @@ from ripieno.selection.validation import SelectionMethod
 mpl.use("svg")
 import matplotlib.pyplot as plt
 
-mpl.rcParams["svg.hashsalt"] = "ripieno"  # the same figure, the same file
+mpl.rcParams["svg.hashsalt"] = "ripieno"  # equal figures give equal files
 
 MULTIPLES = (0.5, 1, 1.5, 2, 3, 4, 8, 16)
 PAPER = {36: 27.61, 144: 22.65, 864: 20.56}
@@ -44,55 +44,60 @@ MOMENTS = (0.125, 0.25, 0.5, 0.75, 1.0)
 
 
 def choose(
-    shelf: Shelf,
+    searched_library: SearchedLibrary,
     costs: NDArray[np.float64],
     budget: float,
     method: SelectionMethod,
     among: NDArray[np.bool_] | None = None,
 ) -> Choice | None:
-    """What `method` picks for `budget` from the members `among`; None when nothing is so cheap."""
+    """Select with `method` for `budget` from the members `among`; return None if all are too expensive."""
     kept = np.flatnonzero(np.ones(len(costs), bool) if among is None else among)
     if not len(kept) or costs[kept].min() > budget:
         return None
-    found = select_members(shelf.truth[kept], None, costs[kept], budget, method, prune=1.0)
+    found = select_members(searched_library.truth[kept], None, costs[kept], budget, method, prune=1.0)
     return Choice(tuple(int(kept[i]) for i in found.members), found.weights, found.loss, found.cost)
 
 
-def best_five(shelf: Shelf) -> list[int]:
-    """The five members with the least validation loss."""
-    return [int(i) for i in np.argsort(-np.log(np.maximum(shelf.truth, 1e-12)).mean(1))[:5]]
+def best_five(searched_library: SearchedLibrary) -> list[int]:
+    """Return the five members with the least validation loss."""
+    return [int(i) for i in np.argsort(-np.log(np.maximum(searched_library.truth, 1e-12)).mean(1))[:5]]
 
 
-def both(judged: list[tuple[Shelf, list[int], Any]]) -> str:
-    """Test error and test cross-entropy, medians and ranges over libraries."""
+def both(judged: list[tuple[SearchedLibrary, list[int], Any]]) -> str:
+    """Return test error and test cross-entropy as text, medians and ranges over libraries."""
     entropies = [s.cross_entropy(m, w) for s, m, w in judged]
     return f"{spread([s.error(m, w) for s, m, w in judged])}; {spread(entropies, 4)}"
 
 
-def rows_of(algorithm: str, shelves: list[Shelf], cost: str) -> list[dict[str, object]]:
-    """A row per budget: errors of SMOBF at each moment, of SMOBF and forward at the end; and what SMOBF chose."""
+def rows_of(algorithm: str, searched_libraries: list[SearchedLibrary], cost: str) -> list[dict[str, object]]:
+    """Return a row per budget: errors of SMOBF at each moment, of SMOBF and forward at the end, SMOBF's size."""
     rows: list[dict[str, object]] = []
-    single, five = both([(s, [s.single()], None) for s in shelves]), both([(s, best_five(s), None) for s in shelves])
+    single, five = (
+        both([(s, [s.single()], None) for s in searched_libraries]),
+        both([(s, best_five(s), None) for s in searched_libraries]),
+    )
     for multiple in MULTIPLES:
         row: dict[str, object] = {"algorithm": algorithm, "budget": f"{multiple:g} x"}
         for moment in MOMENTS[:-1]:
-            errors = [s.error(m, w) for s, m, w in chosen(shelves, cost, multiple, "smobf", moment)]
-            row[f"SMOBF at {moment:.0%} of the time"] = spread(errors) if len(errors) == len(shelves) else "-"
-        ends = {method: chosen(shelves, cost, multiple, method) for method in ("smobf", "forward")}
+            errors = [s.error(m, w) for s, m, w in chosen(searched_libraries, cost, multiple, "smobf", moment)]
+            row[f"SMOBF at {moment:.0%} of the time"] = (
+                spread(errors) if len(errors) == len(searched_libraries) else "-"
+            )
+        ends = {method: chosen(searched_libraries, cost, multiple, method) for method in ("smobf", "forward")}
         sizes = [len(m) for _, m, _ in ends["smobf"]]
-        row["SMOBF at the end"] = both(ends["smobf"]) if len(sizes) == len(shelves) else "-"
+        row["SMOBF at the end"] = both(ends["smobf"]) if len(sizes) == len(searched_libraries) else "-"
         row["networks"] = f"{statistics.median(sizes):g}" if sizes else "-"
-        row["forward"] = both(ends["forward"]) if len(sizes) == len(shelves) else "-"
+        row["forward"] = both(ends["forward"]) if len(sizes) == len(searched_libraries) else "-"
         rows.append(row | {"best single": single, "best five": five})
     return rows
 
 
 def chosen(
-    shelves: list[Shelf], cost: str, multiple: float, method: SelectionMethod, moment: float = 1.0
-) -> list[tuple[Shelf, list[int], Any]]:
-    """What `method` picks from each library of what was there after that share of the time, where the budget allows."""
+    searched_libraries: list[SearchedLibrary], cost: str, multiple: float, method: SelectionMethod, moment: float = 1.0
+) -> list[tuple[SearchedLibrary, list[int], Any]]:
+    """Select with `method` from the members each library had after that share of the time, where affordable."""
     found = []
-    for s in shelves:
+    for s in searched_libraries:
         costs = getattr(s, cost)
         choice = choose(s, costs, multiple * float(np.median(costs)), method, s.at <= moment * s.at.max())
         if choice is not None:
@@ -100,11 +105,11 @@ def chosen(
     return found
 
 
-def differences(shelves: dict[str, list[Shelf]], cost: str) -> list[dict[str, object]]:
-    """SMOBF under the largest budget against what else each library gives, and against the next algorithm's SMOBF."""
+def differences(searched_libraries: dict[str, list[SearchedLibrary]], cost: str) -> list[dict[str, object]]:
+    """Compare SMOBF at the largest budget with each library's other methods and other algorithms' SMOBF."""
     rows: list[dict[str, object]] = []
     best: dict[str, list[NDArray[Any]]] = {}
-    for algorithm, found in shelves.items():
+    for algorithm, found in searched_libraries.items():
         ends = {method: chosen(found, cost, MULTIPLES[-1], method) for method in ("smobf", "forward")}
         for seed, (s, members, weights) in enumerate(ends["smobf"]):
             ours, labels = s.answers(members, weights), s.library.labels("test")
@@ -119,13 +124,17 @@ def differences(shelves: dict[str, list[Shelf]], cost: str) -> list[dict[str, ob
     return rows
 
 
-def draw(shelves: dict[str, list[Shelf]], cost: str, target: Path, beside: dict[int, float]) -> None:
-    """Figures 3 and 4 (left: error against time, a line a budget) and 5 and 6 (right: cost against error).
+def draw(
+    searched_libraries: dict[str, list[SearchedLibrary]], cost: str, target: Path, published: dict[int, float]
+) -> None:
+    """Draw figures 3 and 4 (left: error against time, a curve per budget) and 5 and 6 (right: cost against error).
 
-    `beside` are errors that the paper came to, by its hours.
+    `published` are the paper's errors, by its GPU-hours.
     """
-    figure, axes = plt.subplots(len(shelves), 2, figsize=(11, 4 * len(shelves)), squeeze=False, layout="constrained")
-    for (algorithm, found), (left, right) in zip(shelves.items(), axes, strict=True):
+    figure, axes = plt.subplots(
+        len(searched_libraries), 2, figsize=(11, 4 * len(searched_libraries)), squeeze=False, layout="constrained"
+    )
+    for (algorithm, found), (left, right) in zip(searched_libraries.items(), axes, strict=True):
         s = found[0]
         costs = getattr(s, cost)
         median, times = float(np.median(costs)), np.linspace(0, float(s.at.max()), 13)[1:]
@@ -133,10 +142,10 @@ def draw(shelves: dict[str, list[Shelf]], cost: str, target: Path, beside: dict[
             there = [choose(s, costs, multiple * median, "smobf", s.at <= t) for t in times]
             shown = [(t / 60, s.error(list(c.members), c.weights)) for t, c in zip(times, there, strict=True) if c]
             left.plot(*zip(*shown, strict=True), marker=".", label=f"B = {multiple:g} x median")
-        for hours, error in beside.items():
+        for hours, error in published.items():
             left.axhline(error, linestyle=":", color="gray")
             left.annotate(f"the paper, {hours} GPU-hours", (times[-1] / 60, error), ha="right", fontsize="small")
-        # where both choose alike the hollow one stands around the other
+        # where both choose the same ensemble, the hollow marker surrounds the filled one
         marks: tuple[tuple[SelectionMethod, dict[str, Any]], ...] = (
             ("smobf", {"marker": "o"}),
             ("forward", {"marker": "s", "fillstyle": "none", "markersize": 11}),
@@ -158,28 +167,28 @@ def main() -> None:
     arguments(parser, ("hyperband", "random"), 2, 20)
     parser.add_argument("--cost", choices=("flops", "seconds"), default="seconds")
     given = parser.parse_args()
-    shelves: dict[str, list[Shelf]] = {}
+    searched_libraries: dict[str, list[SearchedLibrary]] = {}
     for algorithm, _, run in searched(given):
-        shelves.setdefault(algorithm, []).append(Shelf(run))
+        searched_libraries.setdefault(algorithm, []).append(SearchedLibrary(run))
     asked = plan(given)
     name = f"paper-figures-{asked.set}" + ("-quick" if given.quick else "")
-    rows = [row for algorithm, found in shelves.items() for row in rows_of(algorithm, found, given.cost)]
+    rows = [row for algorithm, found in searched_libraries.items() for row in rows_of(algorithm, found, given.cost)]
     settings = {k: v for k, v in vars(asked).items() if k != "data"} | {"seeds": given.seeds, "cost": given.cost}
     libraries = "; ".join(
         f"{a} {spread([float(len(s.ids)) for s in found], 0)} networks, the median member's cost"
         f" {spread([float(np.median(getattr(s, given.cost))) for s in found])}"
-        for a, found in shelves.items()
+        for a, found in searched_libraries.items()
     )
     note = (
         f"test errors in %; cross-entropy on test; medians over seeds (range); libraries: {libraries}; budgets are "
-        "multiples of each library's median member. All choose by cross-entropy on validation. The paper's "
+        "multiples of each library's median member. All methods select by cross-entropy on validation. The paper's "
         "figure 3 (CIFAR-100, 144 hours on 6 GPUs): +5 points from one network to two, +1 from B=120 to B=320; its "
         "figures 5 and 6: SMOBF dominates forward or equals it."
     )
     record(name, settings, rows, note)
-    told = f"SMOBF for {MULTIPLES[-1]} x, less the other; 95 % intervals by the paired bootstrap over test images"
-    record(f"{name}-intervals", settings, differences(shelves, given.cost), told)
-    draw(shelves, given.cost, RESULTS / f"{name}.svg", PAPER if asked.set == "cifar100" else {})
+    intervals_note = f"SMOBF at {MULTIPLES[-1]} x minus the other; 95 % intervals, paired bootstrap over test images"
+    record(f"{name}-intervals", settings, differences(searched_libraries, given.cost), intervals_note)
+    draw(searched_libraries, given.cost, RESULTS / f"{name}.svg", PAPER if asked.set == "cifar100" else {})
 
 
 if __name__ == "__main__":

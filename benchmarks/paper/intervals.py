@@ -1,4 +1,4 @@
-"""How sure a difference between two ensembles is: the paired bootstrap over test images."""
+"""Confidence intervals of the difference between two ensembles: the paired bootstrap over test images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DRAWS = 2000
 
 
 def error(answers: NDArray[np.int64], labels: NDArray[np.int64], times: NDArray[Any], metric: str) -> float:
-    """In percent of `metric` (`accuracy`, `macro_f1`), each image counted so many `times`."""
+    """Return the error in percent of `metric` (`accuracy`, `macro_f1`); `times` weights each image."""
     classes = int(max(answers.max(), labels.max())) + 1
     hits = np.bincount(labels, times * (answers == labels), classes)
     if metric == "accuracy":
@@ -21,10 +21,10 @@ def error(answers: NDArray[np.int64], labels: NDArray[np.int64], times: NDArray[
 
 
 def difference(ours: NDArray[Any], other: NDArray[Any], labels: NDArray[np.int64], metric: str) -> tuple[str, str]:
-    """Error (points) and cross-entropy of `ours` less those of `other`, with 95 % intervals.
+    """Return error (points) and cross-entropy of `ours` minus those of `other`, with 95 % intervals.
 
-    Both are probabilities (samples, classes) of the same test images; an interval is of drawing other images, not of
-    searching anew.
+    Both are probabilities (samples, classes) of the same test images. An interval covers the draw of the images, not a
+    repeated search.
     """
     generator, rows = np.random.default_rng(0), np.arange(len(labels))
     entropies = [-np.log(np.maximum(p[rows, labels], 1e-15)) for p in (ours, other)]
@@ -34,12 +34,12 @@ def difference(ours: NDArray[Any], other: NDArray[Any], labels: NDArray[np.int64
         first, second = (error(a, labels, times, metric) for a in answers)
         return first - second, float(times @ apart / times.sum())
 
-    told = of(np.ones(len(labels)))
+    observed = of(np.ones(len(labels)))
     even = np.full(len(labels), 1 / len(labels))
     drawn = np.array([of(generator.multinomial(len(labels), even)) for _ in range(DRAWS)])
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
     points, nats = (
         f"{value:+.{digits}f} ({low[i]:+.{digits}f} to {high[i]:+.{digits}f})"
-        for i, (value, digits) in enumerate(zip(told, (2, 4), strict=True))
+        for i, (value, digits) in enumerate(zip(observed, (2, 4), strict=True))
     )
     return points, nats

@@ -1,13 +1,13 @@
-"""The searches behind the paper's tables and figures, one after the other, each for the same minutes.
+"""Searches behind the paper's tables and figures, one after the other, each for the same minutes.
 
     python benchmarks/paper/searches.py SET [--minutes 20] [--slots N] [--seeds 2] [--algorithms hyperband random]
                                             [--images N] [--space NAME] [--epochs N] [--device cpu|cuda] [--data FOLDER]
 
-Trials at a time: `--slots`, by default one a core; on a GPU as many as a profile says, or `--per-device` of them. SET
-is fashion, fashion14 (half the size), plankton or cifar100. Seed by seed, so that a change of the machine meets all
-algorithms. Every search has its own folder under runs/paper/; one that was cut off goes on for the minutes it has left,
-one that is done is left alone: hours may be spread out over days. The tables and figures call the same and then read
-what is there.
+Concurrent trials: `--slots`, by default one per core; on a GPU as many as a profile says, or `--per-device`. SET
+is fashion, fashion14 (half the size), plankton or cifar100. The order is seed by seed, so that a change of the machine
+affects all algorithms. Every search has its own folder under runs/paper/. An interrupted search resumes for its
+remaining minutes and a finished one is skipped: hours can be spread over days. The tables and figures run the same
+searches and then read the results.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ QUICK = {"minutes": 0.5, "seeds": 1, "space": "resnet-tiny", "epochs": 3, "image
 
 @dataclass(frozen=True)
 class Plan:
-    """What is searched, and how long; the same for every algorithm and seed."""
+    """Data set, duration and settings of a search; equal for every algorithm and seed."""
 
     set: str
     images: int
@@ -54,16 +54,16 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Of all its searches."""
+        """Folder of all its searches."""
         places = f"{self.slots or self.per_device}x{self.device}"
         return RUNS / f"{self.set}-{self.images}-{self.space}-e{self.epochs}-{self.minutes:g}m-{places}"
 
     def run(self, name: str, seed: int) -> Path:
-        """A search's folder."""
+        """Return a search's folder."""
         return self.folder / f"{name}-{seed}"
 
     def search(self, algorithm: str, seed: int, name: str = "", **more: Any) -> Path:
-        """The run's folder; searches for the minutes that are left of it. `more` is for `ripieno.tune`."""
+        """Search for the remaining minutes; return the run's folder. `more` goes to `ripieno.tune`."""
         run = self.run(name or algorithm, seed)
         timeline = run / "timeline.jsonl"
         run.mkdir(parents=True, exist_ok=True)
@@ -102,8 +102,8 @@ class Plan:
         return run
 
 
-class Shelf:
-    """A library that a search filled: what selection and the tables need of it."""
+class SearchedLibrary:
+    """A library that a search filled: the data for selection and the tables."""
 
     def __init__(self, run: Path) -> None:
         self.library = ripieno.Library(run)
@@ -132,29 +132,29 @@ class Shelf:
 
     @cached_property
     def at(self) -> NDArray[np.float64]:
-        """Seconds of search after which each member was there; those of a search cut off in between, at its end."""
+        """Seconds of search at which each member was stored; of an interrupted search, its end."""
         last = max(self._at.values(), default=0.0)
         return np.array([self._at.get(m, last) for m in self.ids])
 
     @cached_property
     def truth(self) -> NDArray[np.float32]:
-        """(members, samples): probability of the true class, validation."""
+        """Probability of the true class on validation, (members, samples)."""
         return self.library.true_class_probabilities(self.ids)
 
     def single(self) -> int:
-        """The member with the least validation loss."""
+        """Return the member with the least validation loss."""
         return int(np.log(np.maximum(self.truth, 1e-12)).mean(1).argmax())
 
     def error(self, members: list[int], weights: Any = None) -> float:
-        """Test error of the mean of `members`, in percent of the data set's own metric."""
+        """Return the test error of the mean of `members`, in percent of the data set's own metric."""
         return 100 * (1 - self._judged(members, weights)[f"test_{self.metric}"])
 
     def cross_entropy(self, members: list[int], weights: Any = None) -> float:
-        """Of the mean of `members` on test: what selection lowers on validation."""
+        """Return the test cross-entropy of the mean of `members`: selection lowers it on validation."""
         return self._judged(members, weights)["test_cross_entropy"]
 
     def answers(self, members: list[int], weights: Any = None) -> NDArray[np.float64]:
-        """(samples, classes): mean of `members` on test."""
+        """Return the mean of `members` on test, (samples, classes)."""
         shares = np.full(len(members), 1 / len(members)) if weights is None else np.asarray(weights)
         parts = [w * self.library.probabilities(self.ids[i], "test") for i, w in zip(members, shares, strict=True)]
         return np.asarray(np.sum(parts, axis=0, dtype=np.float64))
@@ -164,7 +164,7 @@ class Shelf:
 
 
 def arguments(parser: argparse.ArgumentParser, algorithms: tuple[str, ...], seeds: int, minutes: float) -> None:
-    """What every table can be asked for."""
+    """Add the options common to all tables."""
     parser.add_argument("set", choices=SETS, nargs="?", default="fashion")
     parser.add_argument("--minutes", type=float, default=minutes)
     parser.add_argument("--slots", type=int)
@@ -180,7 +180,7 @@ def arguments(parser: argparse.ArgumentParser, algorithms: tuple[str, ...], seed
 
 
 def plan(given: argparse.Namespace) -> Plan:
-    """The plan that the command line asked for; gaps are the data set's own."""
+    """Return the plan of the command line, completed by the data set's defaults."""
     if given.quick:
         vars(given).update({k: v for k, v in QUICK.items() if k in ("minutes", "seeds") or getattr(given, k) is None})
     known = SETS[given.set]
@@ -198,7 +198,7 @@ def plan(given: argparse.Namespace) -> Plan:
 
 
 def searched(given: argparse.Namespace) -> Iterator[tuple[str, int, Path]]:
-    """Algorithm, seed and run of every search, after it."""
+    """Run every search; yield its algorithm, seed and run."""
     asked = plan(given)
     for seed in range(given.seeds):
         for algorithm in given.algorithms:
@@ -208,7 +208,7 @@ def searched(given: argparse.Namespace) -> Iterator[tuple[str, int, Path]]:
 
 
 def main() -> None:
-    """Search only."""
+    """Run the searches only."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments(parser, ("hyperband", "random"), 2, 20)
     for _ in searched(parser.parse_args()):

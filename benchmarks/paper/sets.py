@@ -1,11 +1,11 @@
-"""The data sets of the paper's tables, or what stands in for them, as prepared data set folders under runs/.
+"""Data sets of the paper's tables, or replacements for them, as prepared data set folders under runs/.
 
-So many images to train on (four fifths) and to validate (one fifth), which is what a search pays for; the test images
-are all there are, because they are predicted once, after it: with a thousand of them a standard error is a whole point.
-Fashion-MNIST: the first images of its training set, and its own 10,000 test images. Plankton: images of the 88 classes
-with at least 50, padded to 32 x 32 on white, drawn evenly from those that its split does not keep for the test, and the
-5,900 that it does; judged by macro-F1: for the paper's microfossils (91 classes of 50 to 2,500 images, F1). CIFAR-100:
-the paper's own split, 480/20/100 a class. fashion14 is the first images of the training set alone, 72/8/20.
+The number of images covers training (four fifths) and validation (one fifth), because those determine a search's cost.
+All test images are used, because they are predicted once, after the search: with a thousand of them a standard error
+is a whole point. Fashion-MNIST: the first images of its training set, and its own 10,000 test images. Plankton: images
+of the 88 classes with at least 50, padded to 32 x 32 on white, drawn evenly from those outside its test split, and the
+5,900 of that split; scored by macro-F1. It replaces the paper's microfossils (91 classes of 50 to 2,500 images, F1).
+CIFAR-100: the paper's own split, 480/20/100 per class. fashion14: the first images of the training set alone, 72/8/20.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RUNS = Path("runs") / "paper"
 
 @dataclass(frozen=True)
 class Set:
-    """A data set: how it is read, split and judged, and what a processor searches on it unless told otherwise."""
+    """A data set: its reader, split and metric, and the default search space and epochs."""
 
     read: Callable[[Path, int], Dataset]
     images: int
@@ -46,7 +46,7 @@ def _packed(path: Path) -> NDArray[np.generic] | dict[str, NDArray[np.generic]]:
 
 
 def fashion(data: Path, count: int) -> Dataset:
-    """The first `count` training images, and the test set."""
+    """Return the first `count` training images, and the test set."""
     images, labels = _fashion(data, "train")
     kept, known = _fashion(data, "test")
     split = np.concatenate([_fifth(count), np.full(len(kept), 2, np.uint8)])
@@ -54,7 +54,10 @@ def fashion(data: Path, count: int) -> Dataset:
 
 
 def fashion14(data: Path, count: int) -> Dataset:
-    """The first `count` training images at 14 x 14 pixels: an epoch takes a second, so that minutes make a library."""
+    """Return the first `count` training images at 14 x 14 pixels.
+
+    An epoch takes a second, so that minutes fill a library.
+    """
     images, labels = _fashion(data, "train")
     return load_dataset((images[:count], labels[:count]), size=14)
 
@@ -66,7 +69,7 @@ def _fashion(data: Path, part: str) -> Arrays:
 
 
 def plankton(data: Path, count: int) -> Dataset:
-    """`count` images of the larger classes, and their test images."""
+    """Return `count` images of the larger classes, and their test images."""
     z = _packed(data / "plankton" / "plankton.npz.xz")
     assert isinstance(z, dict)
     label, tested = z["label"].astype(np.int64), z["split"].astype(np.int64) == 2
@@ -81,7 +84,7 @@ def plankton(data: Path, count: int) -> Dataset:
 
 
 def _fifth(count: int) -> NDArray[np.uint8]:
-    """The split of images in no order: the last fifth validates."""
+    """Return the split of images in random order: the last fifth validates."""
     return (np.arange(count) >= count - count // 5).astype(np.uint8)
 
 
@@ -92,7 +95,7 @@ def _dataset(
     split: NDArray[np.uint8],
     metric: Metric = "accuracy",
 ) -> Dataset:
-    """With the training split's mean and standard deviation."""
+    """Return a data set with the training split's mean and standard deviation."""
     seen = images[split == 0].reshape(-1, images.shape[-1])
     mean, std = (tuple(float(v) for v in getattr(seen, f)(0, dtype=np.float64)) for f in ("mean", "std"))
     classes = tuple(str(n) for n in range(int(labels.max()) + 1))
@@ -100,7 +103,7 @@ def _dataset(
 
 
 def cifar100(data: Path, count: int) -> Dataset:
-    """All of it for `count` 60,000; else `count` images drawn evenly from each of the paper's splits."""
+    """Return all images if `count` is 60,000, otherwise `count` images drawn evenly from the paper's splits."""
     folder = data / "cifar100"
     kept = np.load(folder / "labels.npz")
     images = np.concatenate([_sheet(folder / f"{name}.webp") for name in (*(f"train_{k}" for k in range(5)), "test_0")])
@@ -116,7 +119,7 @@ def cifar100(data: Path, count: int) -> Dataset:
 
 
 def _sheet(path: Path) -> NDArray[np.uint8]:
-    """A sheet of 100 images a row, 32 x 32 pixels each."""
+    """Read a sheet of 100 images per row, 32 x 32 pixels each."""
     with Image.open(path) as picture:
         a = np.asarray(picture.convert("RGB"))
     return a.reshape(a.shape[0] // 32, 32, 100, 32, 3).swapaxes(1, 2).reshape(-1, 32, 32, 3)
@@ -131,15 +134,17 @@ SETS = {
 
 
 def prepared(name: str, data: Path, count: int) -> Path:
-    """The folder of a data set, made once."""
+    """Prepare a data set unless its folder exists; return the folder."""
     folder = RUNS / f"{name}-{count}"
     if not (folder / "dataset.json").exists():
         if not data.exists():
-            raise SystemExit(f"{data} is not there: the data sets are not part of the project; name theirs with --data")
+            raise SystemExit(
+                f"Folder {data} does not exist: data sets are not part of the project. Pass their folder with --data."
+            )
         write_dataset(SETS[name].read(data, count), folder)
     return folder
 
 
 def metric(folder: Path) -> Metric:
-    """What a prepared data set is judged by."""
+    """Return the metric of a prepared data set."""
     return open_dataset(folder).metric

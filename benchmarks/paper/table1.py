@@ -1,11 +1,12 @@
-"""Table 1: how long a search bounded by trials takes on more and more workers, and how busy they are.
+"""Table 1: duration and occupancy of a search bounded by trials, by number of workers.
 
     python benchmarks/paper/table1.py [--quick] [--task N] [--seeds N] [--real] [--data FOLDER]
 
 9 trials of at most 100 epochs and 30 trials of at most 30, by random search, hyperband and the genetic algorithm, on 1,
-6 and 24 workers, in virtual time on learning curves of one LCBench task (these have 52 epochs: the hundred are cut to
-that). `--real` adds real ones: Fashion-MNIST, tiny networks, 9 trials of 9 epochs on 1 and 2 slots of this machine.
-The speed-up is against one worker of the same algorithm, as in the paper. Writes benchmarks/results/paper-table1.*.
+6 and 24 workers, in virtual time on the learning curves of one LCBench task. The curves have 52 epochs, which limits
+the hundred. `--real` adds real searches: Fashion-MNIST, tiny networks, 9 trials of 9 epochs on 1 and 2 slots of this
+machine. The speed-up is against one worker of the same algorithm, as in the paper. Writes
+benchmarks/results/paper-table1.{json,txt}.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ PAPER = {
 
 
 def simulated(bench: LCBench, task: str, seeds: int) -> list[dict[str, object]]:
-    """A row per algorithm, size and number of workers; medians over seeds."""
+    """Simulate each algorithm, size and number of workers; return one row each, medians over seeds."""
     rows: list[dict[str, object]] = []
     for trials, epochs in ((9, 100), (30, 30)):
         for algorithm in ALGORITHMS:
@@ -79,7 +80,7 @@ def simulated(bench: LCBench, task: str, seeds: int) -> list[dict[str, object]]:
 
 
 def real(data: Path) -> list[dict[str, object]]:
-    """The same on this machine, on one slot and on two."""
+    """Search on this machine, on one slot and on two; return one row each."""
     rows: list[dict[str, object]] = []
     images = prepared("fashion14", data, 2000)
     for algorithm in ALGORITHMS:
@@ -138,8 +139,8 @@ def main() -> None:
         rows += real(given.data)
     note = (
         "The paper's: duration, speed-up over one GPU, epochs, GPUs busy, on networks of 15 s to 11 min 30.\n"
-        "Searches bounded by trials end with a few on many workers; bounded by time (search/occupancy.py) not.\n"
-        "Our generations are a dozen trials, the paper's a third of all: with nine trials ours is random search."
+        "Searches bounded by trials end with few busy workers; those bounded by time (search/occupancy.py) do not.\n"
+        "A generation here has a dozen trials, the paper's a third of all: nine trials here are a random search."
     )
     record("paper-table1" + ("-quick" if given.quick else ""), {"task": task, "seeds": given.seeds}, rows, note)
 

@@ -2,10 +2,11 @@
 
     python benchmarks/paper/table2.py [SET] [--quick] [--minutes 20] [--slots N] [--seeds 3] [--cost flops|seconds] ...
 
-The searches are those of searches.py, the seven algorithms unless `--algorithms` says otherwise. Budgets are multiples
-of the median member's cost over all libraries; the cost is counted floating point operations of one image, which have
-no noise, or the paper's own: measured seconds for 2,000 images. Selected on validation, told on test: median over seeds
-as in the paper, and the range. Writes benchmarks/results/paper-table2-SET.{json,txt}.
+The searches are those of searches.py, with seven algorithms unless `--algorithms` names others. Budgets are multiples
+of the median member's cost over all libraries. The cost is the counted floating point operations of one image, which
+have no noise, or the paper's own: measured seconds for 2,000 images. Selection uses the validation split; the errors
+are on the test split: median over seeds as in the paper, and range. Writes
+benchmarks/results/paper-table2-SET.{json,txt}.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 sys.path.insert(0, str(Path(__file__).parent))
 from record import record
-from searches import Shelf, arguments, plan, searched
+from searches import SearchedLibrary, arguments, plan, searched
 
 from ripieno.selection import select_members
 
@@ -28,11 +29,11 @@ MULTIPLES = (1, 2, 4, 8)
 PAPER = """the paper's, CIFAR-100, 6 days on 6 GPUs, B=20 / 80 / 320: random 31.26 / 22.69 / 20.64,
 hyperband 27.8 / 21.73 / 20.42, gp 31.58 / 26.2 / 23.76, bohb 29.24 / 22.58 / 21.1, smac 24.44 / 22.17 / 21.87,
 tpe 29.97 / 24.25 / 22.46, genetic 24.61 / 21.07 / 21.91; microfossils, B=125 / 375 / 1000: random 13.45 / 10.84 / 9.69,
-hyperband 11.93 / 9.32 / 8.46. The data, the networks' size and the hours are ours; the procedure is the paper's."""
+hyperband 11.93 / 9.32 / 8.46. Data, network sizes and hours differ here; the procedure is the paper's."""
 
 
 def spread(values: list[float], digits: int = 2) -> str:
-    """Median, and from where to where."""
+    """Return the median and the range, as text."""
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
@@ -44,12 +45,14 @@ def main() -> None:
     given = parser.parse_args()
     if given.quick and given.algorithms == list(SEVEN):
         given.algorithms = ["random", "hyperband"]
-    shelves: dict[str, list[Shelf]] = {}
+    searched_libraries: dict[str, list[SearchedLibrary]] = {}
     for algorithm, _, run in searched(given):
-        shelves.setdefault(algorithm, []).append(Shelf(run))
-    median = statistics.median([float(c) for found in shelves.values() for s in found for c in getattr(s, given.cost)])
+        searched_libraries.setdefault(algorithm, []).append(SearchedLibrary(run))
+    median = statistics.median(
+        [float(c) for found in searched_libraries.values() for s in found for c in getattr(s, given.cost)]
+    )
     rows: list[dict[str, object]] = []
-    for algorithm, found in shelves.items():
+    for algorithm, found in searched_libraries.items():
         row: dict[str, object] = {
             "algorithm": algorithm,
             "members": spread([float(len(s.ids)) for s in found], 0),
@@ -64,7 +67,7 @@ def main() -> None:
                 if costs.min() <= budget:
                     choice = select_members(s.truth, None, costs, budget, prune=1.0)
                     errors.append(s.error(list(choice.members), choice.weights))
-            row[f"SMOBF, {multiple} x"] = spread(errors) if errors else "nothing so cheap"
+            row[f"SMOBF, {multiple} x"] = spread(errors) if errors else "no member within the budget"
         rows.append(row)
     asked = plan(given)
     name = f"paper-table2-{asked.set}" + ("-quick" if given.quick else "")

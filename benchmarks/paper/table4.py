@@ -1,11 +1,11 @@
-"""Table 4: AutoKeras for equal minutes on equal cores and the same data, beside our best network and our ensemble.
+"""Table 4: AutoKeras for equal minutes on equal cores and the same data, against our best network and our ensemble.
 
     python benchmarks/paper/table4.py [SET] --autokeras PYTHON [--quick] [--minutes 20] [--slots N] [--seeds 2] ...
 
-PYTHON is that of an environment with autokeras and a CPU TensorFlow. Both get the same training, validation and test
-images and the same cores, one after the other; AutoKeras runs at most ten trials, as in the paper. Ours are
-hyperband's searches of searches.py: the SMOBF ensemble for a budget of 32 median members, and the best single network
-by validation. Writes benchmarks/results/paper-table4-SET.{json,txt}.
+PYTHON belongs to an environment with autokeras and a CPU TensorFlow. Both get the same training, validation and test
+images and the same cores, one after the other; AutoKeras runs at most ten trials, as in the paper. Our results come
+from the hyperband searches of searches.py: the SMOBF ensemble for a budget of 32 median members, and the best single
+network by validation. Writes benchmarks/results/paper-table4-SET.{json,txt}.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 from record import record
-from searches import Plan, Shelf, arguments, plan, searched
+from searches import Plan, SearchedLibrary, arguments, plan, searched
 from sets import prepared
 from table2 import spread
 
@@ -38,7 +38,7 @@ PAPER = (
 
 
 def peer(python: str, asked: Plan, dataset: Dataset, seed: int) -> dict[str, object]:
-    """What AutoKeras came to, kept beside our searches."""
+    """Run AutoKeras, or read its stored result; the result is stored next to our searches."""
     kept = asked.folder / f"autokeras-{seed}.json"
     if kept.exists():
         return dict(json.loads(kept.read_text()))
@@ -50,7 +50,7 @@ def peer(python: str, asked: Plan, dataset: Dataset, seed: int) -> dict[str, obj
             found |= {split: dataset.images[rows], f"{split}_labels": dataset.labels[rows]}
         np.savez(arrays, **found)
     script = Path(__file__).with_name("autokeras_peer.py")
-    cores = len(os.sched_getaffinity(0))  # what our trials share, however many there are at a time
+    cores = len(os.sched_getaffinity(0))  # the cores that our trials share, for any number of them
     command = [python, str(script), str(arrays), f"{asked.minutes:g}", "10", str(seed), str(cores)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
@@ -60,7 +60,7 @@ def peer(python: str, asked: Plan, dataset: Dataset, seed: int) -> dict[str, obj
 
 
 def error(dataset: Dataset, answer: dict[str, object]) -> float | None:
-    """Test error in percent of the data set's metric, of predicted classes."""
+    """Return the test error of predicted classes, in percent of the data set's metric."""
     if "predicted" not in answer:
         return None
     sure = np.eye(len(dataset.classes))[np.asarray(answer["predicted"])]
@@ -73,13 +73,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments(parser, ("hyperband",), 2, 20)
     parser.add_argument("--cost", choices=("flops", "seconds"), default="flops")
-    parser.add_argument("--autokeras", metavar="PYTHON", help="left out: only ours")
+    parser.add_argument("--autokeras", metavar="PYTHON", help="without it only our rows are written")
     given = parser.parse_args()
     asked = plan(given)
-    shelves = [Shelf(run) for _, _, run in searched(given)]
+    searched_libraries = [SearchedLibrary(run) for _, _, run in searched(given)]
     dataset = open_dataset(prepared(asked.set, asked.data, asked.images))
     singles, together, sizes = [], [], []
-    for s in shelves:
+    for s in searched_libraries:
         costs = getattr(s, given.cost)
         choice = select_members(s.truth, None, costs, 32 * float(np.median(costs)), prune=1.0)
         singles.append(s.error([s.single()]))
@@ -93,7 +93,9 @@ def main() -> None:
     if given.autokeras:
         answers = [peer(given.autokeras, asked, dataset, seed) for seed in range(given.seeds)]
         errors = [e for a in answers if (e := error(dataset, a)) is not None]
-        said = "; ".join(f"{a['trials']} trials, {a['epochs']} epochs, {a.get('error', a['ended'])}" for a in answers)
+        outcomes = "; ".join(
+            f"{a['trials']} trials, {a['epochs']} epochs, {a.get('error', a['ended'])}" for a in answers
+        )
         rows.append(
             {
                 "method": f"AutoKeras {answers[0]['version']}",
@@ -101,7 +103,7 @@ def main() -> None:
                 "test error %": spread(errors) if errors else "no network in time",
             }
         )
-        note = f"AutoKeras: {said}\n{PAPER}"
+        note = f"AutoKeras: {outcomes}\n{PAPER}"
     settings = {k: v for k, v in vars(asked).items() if k != "data"} | {"seeds": given.seeds}
     record(f"paper-table4-{asked.set}" + ("-quick" if given.quick else ""), settings, rows, note)
 

@@ -1,13 +1,13 @@
-"""How fast trials train, and what share of the device's own matrix rate that is.
+"""Training throughput of trials, and its share of the device's own matrix rate.
 
     python benchmarks/paper/trainer.py [SET] [--device cpu|cuda] [--together 1 2 4] [--seconds 5] [--rounds 3] [--quick]
 
 Real steps of real trials: data prepared and augmented (mirrored, zoomed, moved), forward, backward, optimiser. Two
 networks: one like ResNet-18 (64 filters, two blocks in each of four stages) and one of 8 filters with one block; on a
-GPU each also through torch.compile. `--together` trials train at once on the device, in processes of their own: images
-per second of all, and how much more that is than of one alone. A step counts as three forwards, each of two operations
-a multiply-add; the matrix rate is that of products alone, by as many processes: on a GPU square ones in bfloat16, the
-best of three sizes, on a CPU in float32, and a convolution's too. Medians of rounds.
+GPU each also through torch.compile. `--together` trials train concurrently on the device, each in its own process. The
+table gives their total images per second, and the ratio to one trial alone. A step counts as three forwards, each of
+two operations per multiply-add. The matrix rate is that of products alone, by as many processes: on a GPU square ones
+in bfloat16, the best of three sizes; on a CPU in float32, and a convolution's too. Figures are medians of rounds.
 Writes benchmarks/results/paper-trainer-DEVICE.{json,txt}.
 """
 
@@ -47,19 +47,19 @@ SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192, 16384)}
 
 
 def kernels(kind: str) -> Iterator[tuple[Callable[[], object], float]]:
-    """What the device is timed at, and the operations of each."""
+    """Yield the operations to time on the device, with the arithmetic operations of each."""
     for size in SIZES[kind]:
         a, b = (torch.randn(size, size, device=kind) for _ in range(2))
         if kind == "cuda":
             a, b = a.bfloat16(), b.bfloat16()
         yield partial(torch.matmul, a, b), 2 * size**3
-    if kind == "cpu":  # PyTorch's products go another way than its convolutions there, on AMD half as quick
+    if kind == "cpu":  # on CPUs PyTorch's products use other code than its convolutions, half as fast on AMD
         x, w = (torch.randn(*s).to(memory_format=torch.channels_last) for s in ((64, 128, 14, 14), (128, 128, 3, 3)))
         yield partial(torch.conv2d, x, w, padding=1), 2 * 9 * 128**2 * 64 * 14**2
 
 
 def products(device: str, seconds: float, ready: Callable[[], object]) -> float:
-    """Operations a second of large products alone, at the best of several."""
+    """Return operations per second of large products alone, at the best of several sizes."""
     kind, best = device.partition(":")[0], 0.0
     torch.set_num_threads(1)
     for multiply, operations in kernels(kind):
@@ -78,18 +78,18 @@ def products(device: str, seconds: float, ready: Callable[[], object]) -> float:
 
 
 def work(what: tuple[TrainingConfig, Configuration] | str, seconds: float, barrier: Barrier) -> float:
-    """One process' part: images a second of a trial, or operations a second of products on the device named."""
+    """Do one process' part: images per second of a trial, or operations per second of the named device."""
     if isinstance(what, str):
         return products(what, seconds, barrier.wait)
     return measure_throughput(*what, seconds, ready=barrier.wait).rate
 
 
-def _answer(pipe: object, *asked: object) -> None:
-    pipe.send(work(*asked))  # type: ignore[attr-defined, arg-type]
+def _answer(pipe: object, *arguments: object) -> None:
+    pipe.send(work(*arguments))  # type: ignore[attr-defined, arg-type]
 
 
 def together(count: int, what: tuple[TrainingConfig, Configuration] | str, seconds: float) -> float:
-    """The sum of `count` processes that work at once."""
+    """Return the sum over `count` concurrent processes."""
     context = multiprocessing.get_context("spawn")
     barrier, pipes = context.Barrier(count), []
     for _ in range(count):
@@ -107,7 +107,7 @@ def together(count: int, what: tuple[TrainingConfig, Configuration] | str, secon
 def rows_of(
     name: str, task: TrainingConfig, seen: Input, given: argparse.Namespace, rates: dict[int, float]
 ) -> list[dict[str, object]]:
-    """A row for each number of trials at once; the numbers alternate within a round."""
+    """Return a row for each number of concurrent trials; the numbers alternate within a round."""
     configuration = NETWORKS[name] | AUGMENTED | {"batch_size": given.batch or BATCH[given.device]}
     taken = [
         {n: together(n, (task, configuration), given.seconds) for n in given.together} for _ in range(given.rounds)
@@ -147,7 +147,7 @@ def main() -> None:
         given.seconds, given.rounds = 0.5, 1
     dataset = prepared(given.set, given.data, given.images)
     seen = open_dataset(dataset).input
-    print("the device's own rate", file=sys.stderr)
+    print("measuring the device's own rate", file=sys.stderr)
     rates = {count: together(count, given.device, given.seconds) for count in given.together}
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -158,9 +158,9 @@ def main() -> None:
                 )
                 print(f"{name}{', compiled' * compiled}: {given.rounds} rounds", file=sys.stderr)
                 rows += rows_of(name, task, seen, given, rates)
-    told = ", ".join(f"{count}: {rate / 1e12:.3g}" for count, rate in rates.items())
+    rate_text = ", ".join(f"{count}: {rate / 1e12:.3g}" for count, rate in rates.items())
     settings = {"set": given.set, "device": given.device, "torch": torch.__version__, "rounds": given.rounds}
-    note = f"the device's own rate with so many processes, million million operations a second: {told}"
+    note = f"the device's own rate by number of processes, in 10^12 operations per second: {rate_text}"
     record(f"paper-trainer-{given.device}" + "-quick" * given.quick, settings, rows, note)
 
 

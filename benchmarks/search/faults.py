@@ -1,14 +1,13 @@
-"""A real search whose workers and drivers are killed at random, beside the same search left alone.
+"""A real search with workers and drivers killed at random, against the same search undisturbed.
 
     python benchmarks/search/faults.py [--quick] [--data ../shared/data] [--trials N] [--seed N]
 
-Fashion-MNIST, 1,500 images, `ripieno tune` bounded by trials on 2 slots, twice with the same seed. The second time 20
-workers are killed by SIGKILL and the driver 3 times, each as soon as a number of members drawn at random is there and a
-moment drawn at random has passed; a driver killed is started again. Then the two libraries are compared: members lost,
-doubled, with another configuration, and by how much their predictions differ. Fails unless the first three are zero.
-A job killed three times before it ended an epoch is a failure by design, and its member lost: short epochs and many
-trials make that unlikely (with 16 trials on 5,000 images, epochs of 4 s and a kill every 7 s, one or two were).
-Writes benchmarks/results/search-faults.{json,txt}.
+Fashion-MNIST, 1,500 images, `ripieno tune` bounded by trials on 2 slots, twice with the same seed. In the second search
+SIGKILL ends 20 workers and 3 drivers, each after a random number of members and a random delay. A killed driver is
+restarted. Then the two libraries are compared: members lost, doubled, with another configuration, and the differences
+of their predictions. The first three must be zero. A job killed three times before it completed an epoch fails by
+design and loses its member. Short epochs and many trials make that unlikely (with 16 trials on 5,000 images, epochs of
+4 s and a kill every 7 s, one or two failed). Writes benchmarks/results/search-faults.{json,txt}.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ from ripieno.library import Library
 
 ROOT = Path(__file__).parents[2]
 WAIT = 2.0
-"""Most seconds between a kill's turn and the kill: about what a worker needs to start again."""
+"""Maximum delay of a kill in seconds: about the restart time of a worker."""
 
 
 class Search:
-    """`ripieno tune` in a process of its own."""
+    """`ripieno tune` in a separate process."""
 
     def __init__(self, command: Sequence[str], run: Path) -> None:
         self.library = Library(run)
@@ -52,22 +51,22 @@ class Search:
         self.start()
 
     def start(self) -> None:
-        """Start it, or go on."""
+        """Start or resume the search."""
         with open(self._log, "a") as log:
             self.driver = subprocess.Popen(self._command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
 
     def finish(self) -> None:
-        """Wait for its end."""
+        """Wait until the search ends."""
         if self.driver.wait() != 0:
-            raise SystemExit(f"the search ended with {self.driver.returncode}: {self._log.read_text()[-2000:]}")
+            raise SystemExit(f"The search exited with {self.driver.returncode}: {self._log.read_text()[-2000:]}")
 
     def until(self, members: int) -> None:
-        """Wait for so many members."""
+        """Wait until the library has `members` members."""
         while self.driver.poll() is None and len(self.library) < members:
             time.sleep(0.02)
 
     def kill_driver(self) -> bool:
-        """SIGKILL, and start it again; False when there was none."""
+        """Kill the driver by SIGKILL and restart it; return False if it had ended."""
         self.driver.kill()
         killed = self.driver.wait() == -signal.SIGKILL
         if killed:
@@ -75,7 +74,7 @@ class Search:
         return killed
 
     def kill_worker(self, chance: random.Random) -> bool:
-        """SIGKILL to one of the workers, as soon as there is one; False when the search ended before."""
+        """Kill a worker by SIGKILL, as soon as one exists; return False if the search ended before."""
         while self.driver.poll() is None:
             with suppress(psutil.Error):
                 children = psutil.Process(self.driver.pid).children()
@@ -88,7 +87,7 @@ class Search:
 
 
 def disturb(search: Search, members: int, workers: int, drivers: int, seed: int) -> tuple[int, int]:
-    """Kill at random until the search ends with about `members`; how many workers and drivers were killed."""
+    """Kill at random until the search ends with about `members`; return the killed workers and drivers."""
     chance = random.Random(seed)
     plan = [(chance.uniform(0, 0.9 * members), kind) for kind in ["worker"] * workers + ["driver"] * drivers]
     killed = Counter[str]()
@@ -101,7 +100,7 @@ def disturb(search: Search, members: int, workers: int, drivers: int, seed: int)
 
 
 def results(library: Library) -> Counter[tuple[int, int]]:
-    """How often the journal has a result of each job."""
+    """Count the results of each job in the journal."""
     found: Counter[tuple[int, int]] = Counter()
     for line in library.journal_path.read_text().splitlines():
         for event in json.loads(line).get("user_attr", {}).values():
@@ -111,10 +110,10 @@ def results(library: Library) -> Counter[tuple[int, int]]:
 
 
 def row(name: str, library: Library, quiet: Library, seconds: float, killed: tuple[int, int]) -> dict[str, object]:
-    """`library` beside the quiet one."""
+    """Compare `library` with the undisturbed one; return a row."""
     here, there = ({m.id: dict(m.configuration) for m in one.members()} for one in (library, quiet))
     both = sorted(here.keys() & there.keys())
-    # float64: the difference of two half floats is rounded
+    # float64, because the difference of two half floats would be rounded
     gaps = [np.abs(library.probabilities(m).astype(float) - quiet.probabilities(m)).max() for m in both]
     return {
         "search": name,

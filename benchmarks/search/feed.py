@@ -1,12 +1,12 @@
-"""Ways to prepare training data beside the trainer: images per second, and the share of the time waited for data.
+"""Strategies to prepare training data: images per second, and the share of the time spent waiting for data.
 
     python benchmarks/search/feed.py [--quick] [--data ../shared/data] [--seconds 4] [--rounds 3]
 
-Fashion-MNIST and CIFAR-100, with light augmentation (mirrored, channels shifted) and heavy (zoomed, moved, sheared and
-rotated too), a small and a larger network, trained with real steps by one thread: data prepared by the trainer between
-steps or by a thread; both alternate within a round, medians are given.
-"prepared" is the preparation alone, without a trainer. "chosen" marks the choice of `StrategySelector` on a
-machine with cores to spare; where all cores train, the trainer prepares. Writes benchmarks/results/search-feed.{json,txt}.
+Fashion-MNIST and CIFAR-100, with light augmentation (mirrored, channels shifted) and heavy (also zoomed, moved, sheared
+and rotated), a small and a larger network, trained with real steps by one thread. Data is prepared by the trainer
+between steps or by a thread; both alternate within a round, and figures are medians.
+"prepared" is the rate of the preparation alone, without a trainer. "chosen" marks the choice of `StrategySelector` on a
+machine with spare cores; where all cores train, the trainer prepares. Writes benchmarks/results/search-feed.{json,txt}.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ NETWORKS: dict[str, dict[str, Value]] = {
 
 
 def fashion(data: Path) -> tuple[np.ndarray, np.ndarray]:
-    """60,000 images of 28 x 28."""
+    """Return 60,000 images of 28 x 28."""
     with lzma.open(data / "fashion_mnist" / "train_images.npy.xz") as packed:
         images = np.load(io.BytesIO(packed.read()))
     return images[..., None], np.load(data / "fashion_mnist" / "train_labels.npy").astype(np.int64)
 
 
 def cifar(data: Path) -> tuple[np.ndarray, np.ndarray]:
-    """20,000 colour images of 32 x 32, in sheets of 100 x 100."""
+    """Return 20,000 colour images of 32 x 32, read from sheets of 100 x 100."""
     Image.MAX_IMAGE_PIXELS = None
     sheets = []
     for number in range(2):
@@ -63,7 +63,7 @@ def cifar(data: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def prepared(task: TrainingConfig, configuration: Configuration, seconds: float) -> float:
-    """Images per second that one thread prepares."""
+    """Return the images per second that one thread prepares."""
     trainer = NetworkTrainer(task, Job(0, configuration, 0, 1 << 20), open_dataset(task.dataset), INLINE)
     blocks = itertools.chain.from_iterable(trainer.pipeline.batches(epoch) for epoch in itertools.count(1))
     next(blocks)
@@ -104,7 +104,7 @@ def main() -> None:
 def compared(
     task: TrainingConfig, configuration: Configuration, seconds: float, rounds: int, where: tuple[str, str, str]
 ) -> list[dict[str, object]]:
-    """A row for each way."""
+    """Measure all strategies; return one row each."""
     candidates = strategies(1)
     found: dict[LoadingStrategy, list[StrategyTiming]] = {way: [] for way in candidates}
     for _ in range(rounds):

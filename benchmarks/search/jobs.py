@@ -8,7 +8,7 @@ from ripieno.types import Input, Job, JobResult, Member
 
 
 def nothing(job: Job) -> JobResult:
-    """A member at once."""
+    """Return a member at once."""
     losses = {"valid_cross_entropy": 1.0 / (1 + job.trial % 97) / job.stop}
     return JobResult(
         job, Member(job.member, job.trial, job.stop, "none", job.configuration, Input(()), (), losses, 0, 0.0)
@@ -16,6 +16,6 @@ def nothing(job: Job) -> JobResult:
 
 
 def sleep(seconds: float, job: Job) -> JobResult:
-    """The same after `seconds` for each epoch."""
+    """Return a member after `seconds` for each epoch."""
     time.sleep(seconds * (job.stop - job.start))
     return nothing(job)

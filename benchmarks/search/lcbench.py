@@ -15,11 +15,11 @@ from ripieno.types import Configuration
 FOLDER = Path(__file__).resolve().parents[2] / "../shared/data/lcbench"
 EPOCHS = 52
 CONTINUOUS = ("batch_size", "learning_rate", "momentum", "weight_decay", "num_layers", "max_units", "max_dropout")
-TIME, ACCURACY, CROSS_ENTROPY = 0, 1, 2  # columns of what it predicts
+TIME, ACCURACY, CROSS_ENTROPY = 0, 1, 2  # columns of a prediction
 
 
 class LCBench:
-    """The surrogate: one session, whole curves at a time."""
+    """The surrogate: one session, predicts whole curves."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
         import onnxruntime
@@ -34,7 +34,7 @@ class LCBench:
         self.space = Space("lcbench", "lcbench", {name: _range(known[name]) for name in CONTINUOUS})
 
     def curves(self, task: str, configuration: Configuration) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """(epochs, columns) for epochs 1 to 52."""
+        """Return the curve of epochs 1 to 52, (epochs, columns)."""
         values = [float(configuration[name]) for name in CONTINUOUS]
         rows = np.array([[epoch, *values] for epoch in range(1, EPOCHS + 1)], np.float32)
         kinds = np.full((EPOCHS, 1), self._numbers[task], np.int32)
@@ -44,7 +44,7 @@ class LCBench:
         return found
 
     def curve(self, task: str, column: int = CROSS_ENTROPY) -> Callable[[Configuration, int], tuple[float, float]]:
-        """Loss and seconds after so many epochs; accuracy is turned into error, in per cent."""
+        """Return a function for loss and seconds after an epoch; accuracy becomes error, in per cent."""
         kept: dict[tuple[object, ...], tuple[list[float], list[float]]] = {}
 
         def of(configuration: Configuration, epoch: int) -> tuple[float, float]:

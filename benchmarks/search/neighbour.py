@@ -1,13 +1,13 @@
-"""How fast a network trains and predicts beside another busy process, by how OpenMP's threads wait for each other.
+"""Training and prediction speed next to another busy process, by the wait policy of OpenMP's threads.
 
     python benchmarks/search/neighbour.py [--quick] [--seconds 6] [--rounds 3] [--threads N] [--busy 1]
 
-A small and a larger network on images of 32 x 32, trained by real steps with as many threads as there are cores, and
-the small one run by the PyTorch backend in batches of 32. Each way to wait gets a process of its own, for it counts
-only before PyTorch is loaded; ways alternate within a round, quiet and beside `--busy` processes that never wait;
-medians and ranges are given. "kept" is what is left of the quiet speed, "fair" what would be left if all threads had
-their share of the cores. "neighbour" is the share of a core that each busy process got.
-Writes benchmarks/results/search-neighbour.{json,txt}. Nothing else may run on the machine meanwhile.
+A small and a larger network on images of 32 x 32, trained by real steps with one thread per core, and the small one
+run by the PyTorch backend in batches of 32. Each wait policy gets its own process, because it takes effect only before
+PyTorch is loaded. Policies alternate within a round, undisturbed and next to `--busy` processes that never wait;
+figures are medians and ranges. "kept" is the share of the undisturbed speed; "fair" would be that share if all threads
+had an equal part of the cores. "neighbour" is the share of a core that each busy process got.
+Writes benchmarks/results/search-neighbour.{json,txt}. The machine must be idle otherwise.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WAYS: dict[str, dict[str, str]] = {
     "passive": {"OMP_WAIT_POLICY": "passive"},
     "spin 1000": {"GOMP_SPINCOUNT": "1000"},
 }
-"""Environment by way; a spin count is of GNU's OpenMP, which PyTorch's wheels for Linux bring."""
+"""Environment by wait policy; the spin count is for GNU's OpenMP, which PyTorch's wheels for Linux include."""
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 NETWORKS: dict[str, dict[str, int]] = {
     "small": {"stem_filters": 8, "width": 8, "blocks_1": 1, "blocks_2": 1, "blocks_3": 1, "blocks_4": 1},
@@ -94,10 +94,10 @@ def row(
     shares: dict[tuple[str, str], list[float]],
     fair: float,
 ) -> dict[str, object]:
-    """A line of the table."""
-    quiet, beside = found[work, name, False], found[work, name, True]
+    """Return a row of the table."""
+    quiet, busy = found[work, name, False], found[work, name, True]
     usual = statistics.median(found[work, next(iter(WAYS)), False])
-    middle = statistics.median(quiet), statistics.median(beside)
+    middle = statistics.median(quiet), statistics.median(busy)
     return {
         "work": work,
         "threads wait": name,
@@ -105,7 +105,7 @@ def row(
         "range": spread(quiet),
         "x usual": middle[0] / usual,
         "steps/s beside": middle[1],
-        "range beside": spread(beside),
+        "range beside": spread(busy),
         "kept %": 100 * middle[1] / middle[0],
         "fair %": 100 * fair,
         "neighbour %": 100 * statistics.median(shares[work, name]),
@@ -113,13 +113,13 @@ def row(
 
 
 def spread(values: list[float]) -> str:
-    """The least and the most."""
+    """Return the minimum and the maximum, as text."""
     return f"{min(values):.4g}..{max(values):.4g}"
 
 
 @contextmanager
 def neighbours(count: int) -> Iterator[list[psutil.Process]]:
-    """Processes that never wait."""
+    """Run processes that never wait."""
     running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield [psutil.Process(process.pid) for process in running]
@@ -130,12 +130,12 @@ def neighbours(count: int) -> Iterator[list[psutil.Process]]:
 
 
 def cpu_seconds(processes: list[psutil.Process]) -> float:
-    """Seconds that they have computed, all together."""
+    """Return the CPU seconds of all processes together."""
     return sum(process.cpu_times().user + process.cpu_times().system for process in processes)
 
 
 def child(work: str, folder: str, seconds: float, threads: int, environment: dict[str, str]) -> float:
-    """Steps per second of `work` in a process with that environment."""
+    """Return the steps per second of `work` in a process with that environment."""
     usual = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     command = [sys.executable, __file__, "--threads", str(threads), "--child", work, folder, str(seconds)]
     limits = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
@@ -144,7 +144,7 @@ def child(work: str, folder: str, seconds: float, threads: int, environment: dic
 
 
 def prepare(folder: Path) -> None:
-    """A data set of noise: how fast a step is does not depend on what is in it."""
+    """Write a data set of noise: the speed of a step does not depend on the content."""
     import numpy as np
 
     from ripieno.data import load_dataset, write_dataset
@@ -155,7 +155,7 @@ def prepare(folder: Path) -> None:
 
 
 def steps(work: str, folder: Path, seconds: float, threads: int) -> float:
-    """Steps, or batches predicted, per second in this process."""
+    """Return the steps, or predicted batches, per second in this process."""
     kind, _, network = work.partition(" ")
     if kind == "train":
         from ripieno.train import TrainingConfig
@@ -168,7 +168,7 @@ def steps(work: str, folder: Path, seconds: float, threads: int) -> float:
 
 
 def predicted(folder: Path, configuration: dict[str, int], seconds: float, threads: int) -> float:
-    """Batches per second of the PyTorch backend."""
+    """Return batches per second of the PyTorch backend."""
     import numpy as np
     from safetensors.torch import save_file
 

@@ -1,12 +1,12 @@
-"""Share of slot-time spent training: in virtual time from 1 to 1,024 workers, and really on the local pool.
+"""Share of slot time spent training: in virtual time from 1 to 1,024 workers, and in real time on the local pool.
 
     python benchmarks/search/occupancy.py [--quick] [--task N] [--minutes M] [--data ../shared/data]
 
-Simulated on LCBench curves: `occupancy` of hyperband for as long as ten full trainings take, what is left idle before
-the deadline included; `speed-up / workers` with ten trials a worker, while there are trials to start, and `to the very
+Simulated on LCBench curves: `occupancy` of hyperband for the time of ten full trainings, with idle time before the
+deadline included; `speed-up / workers` with ten trials per worker, while trials remain to start; and `to the very
 end`, when the last promotions leave most slots idle. Real: `ripieno tune` with its defaults on 5,000 images of
-Fashion-MNIST, 2 local slots, a time limit; from the call to the deadline, so that preparing the data, starting the
-workers and what no job could use before the deadline count as idle; `members/h` are networks kept. The paper's table 1
+Fashion-MNIST, 2 local slots, a time limit. It counts from the call to the deadline, so that data preparation, worker
+start and slots without a job before the deadline are idle time; `members/h` are stored networks. The paper's table 1
 reports 33 to 62 % for its Hyperband on 6 GPUs and more.
 Writes benchmarks/results/search-occupancy.{json,txt}.
 """
@@ -34,7 +34,7 @@ from ripieno.search import Settings, Snapshot, simulate
 
 
 def real(data: Path, minutes: float) -> dict[str, object]:
-    """Slot-time of a search that trains, from the call to its deadline."""
+    """Measure the slot time of a real search, from the call to its deadline."""
     trained, failures, slots = 0.0, 0, 2
 
     def watch(snapshot: Snapshot) -> None:

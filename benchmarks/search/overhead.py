@@ -1,11 +1,11 @@
-"""What a job costs beside its training: no-op jobs through each pool, alone and under the whole search.
+"""Overhead of a job: no-op jobs through each pool, alone and within the whole search.
 
     python benchmarks/search/overhead.py [--quick] [--jobs N] [--slots N] [--no-ray]
 
-`pool` hands jobs over and takes outcomes; `search` journals them to disk too, with hyperband: a job waits for the disk
-(a row of its own) before it starts. The last row keeps 1,000 simulated workers busy in real time, with epochs
-of 3 s. Beside them Optuna's own `optimize` on its journal file, and Ray Tune's no-op ASHA, with reused actors and
-without, where it is installed (`pip install 'ray[tune]' -c constraints.txt`).
+`pool` submits jobs and takes results. `search` also writes them to the journal, with hyperband: a job waits for the
+disk (a row of its own) before it starts. The last row keeps 1,000 simulated workers busy in real time, with epochs
+of 3 s. For comparison: Optuna's own `optimize` on its journal file, and Ray Tune's no-op ASHA, with reused actors and
+without, if it is installed (`pip install 'ray[tune]' -c constraints.txt`).
 Rounds alternate between the rows. Writes benchmarks/results/search-overhead.{json,txt}.
 """
 
@@ -40,17 +40,19 @@ SPACE = Space("one", "none", {"rate": Continuous(0.0, 1.0)})
 
 
 class TimedPool:
-    """Simulated workers in real time: a job ends when its time has come, whoever looks. No threads: a thousand of them
-    would measure how Python shares one interpreter."""
+    """Simulated workers in real time: a job ends at its time, without a thread.
+
+    A thousand threads would measure how Python shares one interpreter.
+    """
 
     def __init__(self, slots: int, epoch: float) -> None:
         self.slots = slots
         self.spans: list[tuple[float, float]] = []
         self._epoch = epoch
-        self._running: list[tuple[float, int, float, Job]] = []  # a heap by the time they end
+        self._running: list[tuple[float, int, float, Job]] = []  # a heap ordered by end time
 
     def submit(self, job: Job) -> None:
-        """Start `job`: the search in arrival order submits no more than there are slots."""
+        """Start `job`: a search in arrival order submits at most one job per slot."""
         assert len(self._running) < self.slots
         now = time.time()
         end = now + self._epoch * (job.stop - job.start)
@@ -58,7 +60,7 @@ class TimedPool:
         self.spans.append((now, end))
 
     def wait(self, timeout: float | None = None) -> list[JobResult]:
-        """All that have ended, one at least."""
+        """Return all finished jobs, at least one."""
         left = self._running[0][0] - time.time() if self._running else 0.0
         time.sleep(max(0.0, min(left, 60 if timeout is None else timeout)))
         now, ended = time.time(), []
@@ -68,7 +70,7 @@ class TimedPool:
         return ended
 
     def close(self, cancel: bool = False) -> None:  # noqa: ARG002
-        """Forget what runs."""
+        """Discard the running jobs."""
         self._running.clear()
 
     def __enter__(self) -> Self:
@@ -79,7 +81,7 @@ class TimedPool:
 
 
 def alone(pool: Pool, count: int) -> float:
-    """Milliseconds a job, with a queue ahead."""
+    """Return milliseconds per job, with a queue ahead."""
     started, left, next_job = time.perf_counter(), count, 0
     for next_job in range(min(count, 2 * pool.slots)):
         pool.submit(Job(next_job, {"rate": 0.5}, 0, 1))
@@ -93,7 +95,7 @@ def alone(pool: Pool, count: int) -> float:
 
 
 def searched(pool: Pool, count: int, order: str) -> float:
-    """Milliseconds a job of a search of `count` trials."""
+    """Return milliseconds per job of a search of `count` trials."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(SPACE, trials=count, epochs=27, order=order)  # type: ignore[arg-type]
         started = time.perf_counter()
@@ -102,7 +104,10 @@ def searched(pool: Pool, count: int, order: str) -> float:
 
 
 def thousand(seconds: float, epoch: float) -> dict[str, object]:
-    """A thousand workers in real time, whose epochs take `epoch` seconds each; busy in the middle half of the time."""
+    """Run a thousand workers in real time, with `epoch` seconds per epoch.
+
+    `busy` covers the middle half of the time.
+    """
     with tempfile.TemporaryDirectory() as folder, TimedPool(1000, epoch) as pool:
         started = time.time()
         summary = run_search(Library(folder), Settings(SPACE, epochs=9), pool, deadline=started + seconds)
@@ -112,7 +117,7 @@ def thousand(seconds: float, epoch: float) -> dict[str, object]:
 
 
 def disk(count: int) -> float:
-    """Milliseconds until a line of the journal's length is on disk."""
+    """Return the milliseconds to write a journal-sized line to disk."""
     with tempfile.NamedTemporaryFile(buffering=0) as stream:
         started = time.perf_counter()
         for _ in range(count):
@@ -122,7 +127,7 @@ def disk(count: int) -> float:
 
 
 def optuna_itself(count: int) -> float:
-    """Optuna's own loop with its journal file, a trial a report."""
+    """Return milliseconds per trial of Optuna's own loop with its journal file, one report per trial."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -143,7 +148,10 @@ def optuna_itself(count: int) -> float:
 
 
 def tune_itself(count: int, slots: int, reuse: bool) -> float:
-    """Ray Tune's no-op trial under its ASHA, on a cluster of its own: a bare `init` takes any that it finds."""
+    """Return milliseconds per no-op trial of Ray Tune under its ASHA, on its own cluster.
+
+    A bare `init` would connect to any existing cluster.
+    """
     import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
@@ -191,7 +199,7 @@ def main() -> None:
     for _ in range(rounds):
         for name, make in makers.items():
             with make() as pool:
-                alone(pool, 4 * pool.slots)  # let the workers be up
+                alone(pool, 4 * pool.slots)  # start the workers
                 times.setdefault(f"{name}: pool", []).append(alone(pool, count))
                 for order in ("virtual", "arrival"):
                     times.setdefault(f"{name}: search, {order}", []).append(searched(pool, count, order))

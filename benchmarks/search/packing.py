@@ -1,13 +1,12 @@
-"""How many trials share the machine: all packs with real trainings, the profile's choice against the equal split.
+"""Trial packing: all packs with real trainings, the profile's choice against the equal split.
 
     python benchmarks/search/packing.py [--quick] [--data ../shared/data] [--seconds 4] [--turns 7]
 
-Networks of three sizes drawn from `resnet-tiny` and from `resnet-small`, on CIFAR-100 (10,000 images) with the
-augmentation they were drawn with; all trials of a pack train at once, in worker processes. The profile that a search
-makes chooses, as in `ripieno tune`. Then each other pack meets the equal split, in turns of the same workers, first
-one, then the other, then the other way round: told are the median over the turns of the times it was quicker, and the
-least and the most. Noise shows in that range: a pack is slower or quicker when the whole range says so. Writes
-benchmarks/results/search-packing.{json,txt}.
+Networks of three sizes are drawn from `resnet-tiny` and from `resnet-small`, on CIFAR-100 (10,000 images) with their
+own augmentation; all trials of a pack train concurrently, in worker processes. A search's profile chooses, as in
+`ripieno tune`. Then each other pack is compared with the equal split, in turns of the same workers: first one, then the
+other, then in reverse order. The table gives the median ratio over the turns, and the range. Noise shows in that range:
+a pack is slower or quicker only if the whole range says so. Writes benchmarks/results/search-packing.{json,txt}.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ def row(
     chosen: PackingConfig,
     took: float,
 ) -> dict[str, object]:
-    """One pack against the equal split."""
+    """Compare one pack with the equal split; return a row."""
     times = [predicted(pack, turn) / predicted(equal, turn) for turn in turns]
     here, there = (statistics.median(predicted(one, turn) for turn in turns) for one in (pack, equal))
     return {
@@ -100,7 +99,7 @@ def row(
 
 
 def verdict(rows: list[dict[str, object]], space: str) -> str:
-    """What the choice came to, one clause."""
+    """Summarise the choice in one clause."""
     mine = [row for row in rows if row["space"] == space]
     won = next((row for row in mine if row["pack"] == row["chosen"]), None)
     if won is None:

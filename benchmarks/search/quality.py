@@ -1,13 +1,13 @@
-"""Which algorithm fills a library best: simulated searches on the 34 tasks of LCBench, equal virtual time.
+"""Quality of the search algorithms: simulated searches on the 34 tasks of LCBench, equal virtual time.
 
     python benchmarks/search/quality.py [--quick] [--seeds N] [--tasks N] [--workers N] [--hours H] [--algorithms ...]
 
-Per task and seed every algorithm gets the same time on the same number of workers; the time is `--trainings` times a
-median full training of that task for each worker. Reported are the best validation cross-entropy, the mean of the ten
-best trials (each at its best rung: rungs of one trial are no ten networks), trials and members in the library. Each is
-the mean over tasks of its value relative to random search, with a 95 % bootstrap interval over tasks, and Wilcoxon's
-signed-rank test against hyperband over tasks. Simulated time counts training only.
-The algorithms that ask a model are slow (gp, smac): about 100 minutes of a core in all. Writes
+Per task and seed every algorithm gets the same time on the same number of workers: `--trainings` times a median full
+training of that task, for each worker. The table reports the best validation cross-entropy, the mean of the ten
+best trials (each at its best rung: rungs of one trial are not ten networks), trials and members in the library. Each
+is the mean over tasks of its value relative to random search, with a 95 % bootstrap interval over tasks, and
+Wilcoxon's signed-rank test against hyperband over tasks. Simulated time counts training only.
+The model-based algorithms are slow (gp, smac): about 100 minutes of one core in all. Writes
 benchmarks/results/search-quality.{json,txt}.
 """
 
@@ -34,13 +34,13 @@ from scipy.stats import wilcoxon
 from ripieno.search import Settings, simulate
 
 OURS = ("asha", "asha-stopping+random", "hyperband-stopping+random")
-"""Beside the paper's seven: one bracket alone, and what stops for good instead of pausing."""
+"""Algorithms not in the paper: one bracket alone, and those that stop trials for good instead of pausing."""
 PAPER = ("random", "hyperband", "gp", "bohb", "smac", "tpe", "genetic")
 
 
 @dataclass(frozen=True)
 class Found:
-    """One search."""
+    """Result of one search."""
 
     best: float
     top: float
@@ -53,19 +53,19 @@ class Found:
 
 @cache
 def bench() -> LCBench:
-    """One a process."""
+    """Return the surrogate, loaded once per process."""
     return LCBench()
 
 
 @cache
 def full_seconds(task: str) -> float:
-    """A median full training of `task`, over configurations drawn at random."""
+    """Return the seconds of a median full training of `task`, over random configurations."""
     run = simulate(Settings(bench().space, "random", epochs=EPOCHS, trials=31, seed=99), bench().curve(task), 1)
     return statistics.median(o.finished - o.started for o in run.outcomes)
 
 
 def search(case: tuple[str, str, int, int, float]) -> Found:
-    """`algorithm` on `task` with `seed`."""
+    """Search `task` by `algorithm` with `seed`."""
     algorithm, task, seed, workers, trainings = case
     settings = Settings(bench().space, algorithm, epochs=EPOCHS, seed=seed)
     run = simulate(settings, bench().curve(task), workers, seconds=trainings * full_seconds(task))
@@ -81,7 +81,10 @@ Run = tuple[str, str, int]
 
 
 def searched(runs: list[Run], workers: int, trainings: float, processes: int) -> dict[Run, Found]:
-    """What was found in each run; what an earlier call found is read from runs/, so that hours may be cut in pieces."""
+    """Run the searches; return the result of each.
+
+    Results of an earlier call are read from runs/, so that hours can be split.
+    """
     kept = Path(__file__).parents[2] / "runs" / f"search-quality-trials-{workers}-{trainings:g}.jsonl"
     kept.parent.mkdir(exist_ok=True)
     found: dict[Run, Found] = {}
@@ -101,7 +104,7 @@ def searched(runs: list[Run], workers: int, trainings: float, processes: int) ->
 
 
 def interval(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
-    """The mean's 95 % bootstrap interval."""
+    """Return the mean's 95 % bootstrap interval, as text."""
     generator = np.random.default_rng(0)
     means = generator.choice(values, (2000, len(values))).mean(1)
     low, high = np.quantile(means, [0.025, 0.975])
@@ -127,7 +130,7 @@ def main() -> None:
     found = searched(runs, arguments.workers, arguments.trainings, arguments.processes)
 
     def of(algorithm: str, what: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        """Per task, the mean over seeds."""
+        """Return the mean over seeds, per task."""
         seeds = range(arguments.seeds)
         means = [statistics.mean(float(getattr(found[algorithm, t, s], what)) for s in seeds) for t in tasks]
         return np.array(means)

@@ -2,7 +2,7 @@
 
     PYTHON autogluon_peer.py LIBRARY.npz STEPS
 
-Prints a line of JSON: seconds, and the members in the order chosen. `speed.py` says how the environment is made.
+Prints one JSON line: seconds, and the members in the order chosen. `speed.py` describes the environment.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Libraries of predictions to measure on: the 23 real CIFAR-100 networks, and larger ones grown from them."""
+"""Libraries of predictions to measure on: the 23 real CIFAR-100 networks, and larger ones derived from them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Predictions(NamedTuple):
 
 
 def cifar100() -> Predictions:
-    """23 networks on the 10,000 test images. Ends the program with a line when the file is absent."""
+    """Return 23 networks on the 10,000 test images. Exit with a message if the file is absent."""
     if not SHARED.exists():
-        sys.exit(f"this needs {SHARED.name} in ../shared/data/predictions, which is not here")
+        sys.exit(f"File {SHARED.name} is missing. Place it in ../shared/data/predictions.")
     packed = np.load(io.BytesIO(lzma.decompress(SHARED.read_bytes())))
     cube = np.exp(-24 * (packed["q"].astype(np.float32) / 255) ** 2)
     cube /= cube.sum(axis=-1, keepdims=True)
@@ -37,7 +37,7 @@ def cifar100() -> Predictions:
 
 
 def grown(members: int, samples: int = 2000, seed: int = 0) -> Predictions:
-    """`members` networks on `samples` images: each a real one with its own temperature and noise on its logits."""
+    """Return `members` networks on `samples` images: real ones with random temperature and noisy logits."""
     real = cifar100()
     rng = np.random.default_rng(seed)
     cube = np.empty((members, samples, real.cube.shape[2]), dtype=np.float32)
@@ -53,14 +53,14 @@ def grown(members: int, samples: int = 2000, seed: int = 0) -> Predictions:
 
 
 def one_thread() -> None:
-    """Start this program again with one thread for linear algebra, which must be told before NumPy is loaded."""
+    """Restart this program with one thread for linear algebra, because NumPy reads the limit when loaded."""
     wanted = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     if not wanted.items() <= os.environ.items():
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **wanted})
 
 
 def versions() -> dict[str, Any]:
-    """Of the libraries that do the arithmetic."""
+    """Return the versions of NumPy and its BLAS."""
     config: Any = np.show_config(mode="dicts")
     blas = config.get("Build Dependencies", {}).get("blas", {})
     return {"numpy": np.__version__, "blas": f"{blas.get('name', '?')} {blas.get('version', '')}"}

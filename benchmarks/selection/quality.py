@@ -1,9 +1,9 @@
-"""Which method chooses best: 23 real CIFAR-100 networks, choose on 2,000 images, judge on the other 8,000.
+"""Quality of the selection methods: 23 real CIFAR-100 networks, selected on 2,000 images, evaluated on the other 8,000.
 
     python benchmarks/selection/quality.py [--quick]
 
 Test error and cross-entropy against the budget for every method over 20 random splits; SMOBF against forward with the
-same budget, as figure 5 of the paper has it; and the distance to `exact` on random halves of the library. Writes
+same budget, as in figure 5 of the paper; and the distance to `exact` on random halves of the library. Writes
 benchmarks/results/selection-quality{,-pairs,-exact}.{json,txt}.
 """
 
@@ -30,7 +30,7 @@ HALF = 12
 
 
 def random_members(costs: NDArray[np.float64], budget: float, rng: np.random.Generator) -> Choice:
-    """Members in random order while they fit."""
+    """Add members in random order while they fit."""
     members: list[int] = []
     for member in rng.permutation(len(costs)):
         if costs[[*members, int(member)]].sum() <= budget:
@@ -39,7 +39,7 @@ def random_members(costs: NDArray[np.float64], budget: float, rng: np.random.Gen
 
 
 def judge(library: Predictions, choice: Choice, rows: NDArray[np.int64]) -> tuple[float, float]:
-    """Test error in percent and cross-entropy."""
+    """Return test error in percent and cross-entropy."""
     members = list(choice.members)
     mean = np.tensordot(np.array(choice.weights, dtype=np.float32), library.cube[members][:, rows], axes=1)
     error = 100 * float((mean.argmax(axis=1) != library.labels[rows]).mean())
@@ -47,13 +47,13 @@ def judge(library: Predictions, choice: Choice, rows: NDArray[np.int64]) -> tupl
 
 
 def splits(count: int, samples: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Random (selection, test) rows."""
+    """Return random (selection, test) rows."""
     orders = [np.random.default_rng(seed).permutation(samples) for seed in range(count)]
     return [(np.sort(order[:2000]), np.sort(order[2000:])) for order in orders]
 
 
 def against_budget(library: Predictions, count: int) -> dict[tuple[str, float], NDArray[np.float64]]:
-    """(splits, 4) of validation loss, test error, test loss, cost by method and budget."""
+    """Return validation loss, test error, test loss and cost, (splits, 4), by method and budget."""
     truth = true_class(library.cube, library.labels)
     found: dict[tuple[str, float], list[tuple[float, float, float, float]]] = {}
     for seed, (select, test) in enumerate(splits(count, len(library.labels))):
@@ -69,7 +69,7 @@ def against_budget(library: Predictions, count: int) -> dict[tuple[str, float], 
 
 
 def near_exact(library: Predictions, count: int) -> list[dict[str, object]]:
-    """How far each method is from the best of all ensembles, on random halves of the library."""
+    """Measure the gap of each method to the best of all ensembles, on random halves of the library."""
     truth = true_class(library.cube, library.labels)
     rows = []
     gaps: dict[tuple[float, str], list[float]] = {}

@@ -1,10 +1,10 @@
-"""Selection where samples are pixels: 500 images of 256 x 256, 40 networks, greedy until it stops.
+"""Selection with pixels as samples: 500 images of 256 x 256, 40 networks, greedy until it stops.
 
     python benchmarks/selection/segmentation.py [--quick] [--folder DIR] [--device cuda]
 
-The true-class probabilities of 32.8 million pixels lie in one float16 file (2.6 GB), mapped into memory with the page
-cache warm. The floor is reading as many bytes as the search looked at, at the speed of a sum over the same file by as
-many threads. Targets: under 20 s and under 4 GiB resident on 2 cores. Writes
+The true-class probabilities of 32.8 million pixels are one float16 file (2.6 GB), mapped into memory with a warm page
+cache. The floor is the time to read the bytes that the search evaluated, at the speed of a sum over the same file by
+as many threads. Targets: under 20 s and under 4 GiB resident on 2 cores. Writes
 benchmarks/results/selection-segmentation{,-quick,-gpu}.{json,txt}.
 """
 
@@ -32,7 +32,7 @@ MEMBERS = 40
 
 
 def make(path: Path, pixels: int) -> None:
-    """Networks of many qualities: a pixel's difficulty, shared, and each network's own luck."""
+    """Write networks of varied quality: a shared difficulty per pixel, and noise per network."""
     rng = np.random.default_rng(0)
     target = np.lib.format.open_memmap(path, "w+", np.float16, (MEMBERS, pixels))
     block = 1 << 20
@@ -47,7 +47,7 @@ def make(path: Path, pixels: int) -> None:
 
 
 def bandwidth(path: Path) -> float:
-    """Bytes a second of a sum over the whole file, by a thread a core; the better of two passes."""
+    """Return bytes per second of a sum over the whole file, one thread per core; the better of two passes."""
     words = np.memmap(path, np.uint64, "r", offset=128)
     parts = np.array_split(words, 64)
     best = 0.0

@@ -1,9 +1,9 @@
-"""How long it takes to choose, at the paper's size: 2,000 samples x 100 classes, 34 steps with replacement.
+"""Speed of selection at the paper's size: 2,000 samples x 100 classes, 34 steps with replacement.
 
     python benchmarks/selection/speed.py [--quick] [--autogluon PYTHON]
 
 Compares, in turns: ripieno on one thread, from the true-class matrix and from the whole cube; a plain NumPy greedy that
-adds whole probability tables; and reading the true-class matrix once a step, below which no such search can go. With
+adds whole probability tables; and one read of the true-class matrix per step, the lower bound of any such search. With
 `--autogluon`, also AutoGluon's own greedy, which must choose the same members in the same order. Its environment:
 
     python -m venv ag && echo torch==2.13.0 > c.txt && ag/bin/pip install autogluon.core -c c.txt
@@ -37,7 +37,7 @@ STEPS = 34
 
 
 def plain(library: Predictions, steps: int) -> list[int]:
-    """Greedy with replacement over the whole cube, as one writes it down."""
+    """Select greedily with replacement over the whole cube, in plain NumPy."""
     total = np.zeros(library.cube.shape[1:])
     rows = np.arange(len(library.labels))
     picks: list[int] = []
@@ -52,14 +52,14 @@ def plain(library: Predictions, steps: int) -> list[int]:
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """Wall-clock time of one call."""
+    """Return the wall-clock time of one call."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def autogluon(python: str, library: Predictions) -> tuple[float, list[int]]:
-    """Time and picks of the peer."""
+    """Return time and picks of AutoGluon."""
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "library.npz"
         np.savez(saved, cube=library.cube, labels=library.labels)
@@ -70,7 +70,7 @@ def autogluon(python: str, library: Predictions) -> tuple[float, list[int]]:
 
 
 def measure(members: int, rounds: int, peer: str | None) -> dict[str, object]:
-    """One row."""
+    """Measure one library size; return its row."""
     library = grown(members)
     truth = np.ascontiguousarray(true_class(library.cube, library.labels))
     ones = np.ones(truth.shape[1], dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Every method on libraries that ripieno trained itself: selected on the validation split, judged on the test split.
+"""Every method on libraries that ripieno trained: selected on the validation split, evaluated on the test split.
 
     python benchmarks/house/search.py fashion && python benchmarks/house/search.py plankton
     python benchmarks/selection/trained.py runs/house-fashion/run runs/house-plankton/run
@@ -31,7 +31,7 @@ MULTIPLES = (1, 2, 4, 8, 16)
 
 
 def table(run: Path) -> list[dict[str, Any]]:
-    """A row for each budget and method."""
+    """Return a row for each budget and method."""
     library = ripieno.Library(run)
     held = ripieno.show(library)
     ids = sorted(held.costs)
@@ -69,7 +69,7 @@ def table(run: Path) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """A table of all runs."""
+    """Write a table of all runs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+")
     options = parser.parse_args()

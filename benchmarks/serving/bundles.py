@@ -1,4 +1,4 @@
-"""The ensemble of the serving benchmarks as bundles: `onnx`, and `auto` with the backends that `auto` chose here."""
+"""The ensemble of the serving benchmarks as two bundles: `onnx`, and `auto` with the backends chosen here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCH = 32
 
 
 def bundles_under(home: Path, cores: int) -> dict[str, Bundle]:
-    """Both bundles, with every network in a lane on every core; made once under `home`."""
+    """Return both bundles, with every network in a worker on every core; made once under `home`."""
     plain, chosen = home / "onnx", home / f"auto-{cores}"
     members, _ = write_members(plain)
     bundle = lay_out(plain, members, [range(len(members))] * cores, BATCH, cores)
@@ -31,7 +31,7 @@ def bundles_under(home: Path, cores: int) -> dict[str, Bundle]:
 
 
 def choose(bundle: Bundle, run: Path, path: Path) -> None:
-    """The same bundle with the quickest backends that prove near enough, in any precision, on images of noise."""
+    """Write the same bundle with the fastest accurate backends, in any precision, judged on images of noise."""
     library = Library(run)
     count = 4 * CLASSES
     images = np.random.default_rng(0).integers(0, 256, (count, *SHAPE), np.uint8)
@@ -45,7 +45,7 @@ def choose(bundle: Bundle, run: Path, path: Path) -> None:
             answers = np.full((2 * CLASSES, CLASSES), 1 / CLASSES, np.float32)
             network = (bundle.path / "members" / member.id / "model.onnx").read_bytes()
             library.add(member, answers, labels[rows == 1], network)
-    fitter = BackendSelector(library, bundle.ensemble, "auto", "auto")
+    selector = BackendSelector(library, bundle.ensemble, "auto", "auto")
     device = bundle.allocation.devices[0]
-    fits = [fitter.select(member.id, device, 1, BATCH) for member in bundle.members]
-    write_bundle(library, bundle.ensemble, bundle.allocation, "onnx", path, fitter.proof(fits))
+    choices = [selector.select(member.id, device, 1, BATCH) for member in bundle.members]
+    write_bundle(library, bundle.ensemble, bundle.allocation, "onnx", path, selector.proof(choices))

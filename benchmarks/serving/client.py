@@ -1,10 +1,10 @@
-"""The one client of every server measured: by hand over asyncio, so that it takes little of the cores it shares.
+"""The common client of all measured servers: written by hand over asyncio, to use little of the shared cores.
 
-`Client(images, expected)` is a process of its own. Its `ask(server, load, seconds)` keeps `in_flight` requests under
-way on connections of their own, and compares every answer with the expected one: a wrong one ends the benchmark.
+`Client(images, expected)` is a process of its own. Its `ask(server, load, seconds)` keeps `in_flight` requests
+outstanding on separate connections, and compares every answer with the expected one: a wrong one ends the benchmark.
 
-Protocols: `oip` (Open Inference Protocol v2 over HTTP, raw tensors), `raw` (HTTP, samples in and numbers out, nothing
-else), `grpc` (the protocol over gRPC, raw tensors), `grpc-bytes` (the same, each image and its answer an element of
+Protocols: `oip` (Open Inference Protocol v2 over HTTP, raw tensors), `raw` (HTTP, only samples in and numbers out),
+`grpc` (the protocol over gRPC, raw tensors), `grpc-bytes` (the same, with each image and its answer as one element of
 bytes).
 """
 
@@ -23,7 +23,7 @@ import numpy as np
 import uvloop
 
 PATIENCE = 30.0
-"""Seconds beyond its time within which a load must be answered."""
+"""Grace period of a load in seconds: every request must be answered by then."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,17 @@ class Load:
 
     @property
     def name(self) -> str:
-        """For tables."""
+        """Name in tables."""
         return f"{self.samples}-image x {self.in_flight}"
 
 
 LOADS = (Load(1, 1), Load(1, 8), Load(1, 64), Load(64, 4))
-"""Those of the project's figures."""
+"""Loads of the project's figures."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where a server answers, and how far from the expected its answers may be."""
+    """Address of a server, and the tolerance of its answers."""
 
     address: str
     """host:port"""
@@ -56,7 +56,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a client saw: images a second, milliseconds, and the worst difference from the expected."""
+    """Result of a load: images per second, milliseconds, and the largest difference from the expected answer."""
 
     throughput: float
     p50: float
@@ -65,24 +65,24 @@ class Seen:
 
 
 class WrongAnswerError(Exception):
-    """What came is not the expected answer."""
+    """An answer differs from the expected one, or is missing."""
 
 
 @dataclass
 class Judge:
-    """Compares answers with the expected; those seen before are known by their bytes, which costs nearly nothing."""
+    """Comparison of answers with the expected ones; bytes seen before are accepted at almost no cost."""
 
     within: float
     worst: float = 0.0
     known: dict[int, set[bytes]] = field(default_factory=dict)
 
     def check(self, first: int, expected: np.ndarray, raw: bytes) -> None:
-        """`raw` are float32 numbers, the answer to the images from `first` on."""
+        """Check `raw`, float32 numbers: the answer to the images from `first` on."""
         known = self.known.setdefault(first, set())
         if raw in known:
             return
         if len(raw) != expected.nbytes:
-            raise WrongAnswerError(f"{len(raw)} bytes of numbers instead of {expected.nbytes}")
+            raise WrongAnswerError(f"The answer has {len(raw)} bytes of numbers, expected {expected.nbytes}")
         off = float(np.abs(np.frombuffer(raw, "<f4") - expected.reshape(-1)).max())
         if not off <= self.within:
             raise WrongAnswerError(f"an answer is off by {off:.2g}")
@@ -92,12 +92,12 @@ class Judge:
 
 
 def oip_request(host: str, model: str, images: np.ndarray) -> bytes:
-    """A binary request of the Open Inference Protocol v2 for the output `probabilities`."""
+    """Return a binary request of the Open Inference Protocol v2 for the output `probabilities`."""
     return http_request(host, f"/v2/models/{model}/infer", *oip_body(images))
 
 
 def oip_body(images: np.ndarray) -> tuple[bytes, list[str]]:
-    """Body and headers of a binary request."""
+    """Return body and headers of a binary request."""
     datatype = {"uint8": "UINT8", "float32": "FP32"}[str(images.dtype)]
     raw = images.tobytes()
     tensor = {"name": "images", "shape": images.shape, "datatype": datatype}
@@ -108,7 +108,7 @@ def oip_body(images: np.ndarray) -> tuple[bytes, list[str]]:
 
 
 def http_request(host: str, path: str, body: bytes, headers: list[str]) -> bytes:
-    """A POST as it goes over the wire."""
+    """Return a POST request as bytes."""
     lines = [
         f"POST {path} HTTP/1.1",
         f"Host: {host}",
@@ -120,11 +120,11 @@ def http_request(host: str, path: str, body: bytes, headers: list[str]) -> bytes
 
 
 Take = Callable[[bytes, float], bool]
-"""Given an answer and when its request was sent; whether one more is wanted."""
+"""Function of an answer and the time of its request; returns whether to send one more."""
 
 
 class Asker(asyncio.Protocol):
-    """A connection that sends its request again whenever `take` has taken the answer and wants one more."""
+    """A connection that repeats its request for as long as `take` asks for one more."""
 
     def __init__(self, request: bytes, take: Take) -> None:
         self._request, self._take = request, take
@@ -132,7 +132,7 @@ class Asker(asyncio.Protocol):
         self.over = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask."""
+        """Send the request."""
         self._transport = transport
         self._ask()
 
@@ -141,7 +141,7 @@ class Asker(asyncio.Protocol):
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Take a whole answer, then ask again."""
+        """Take a whole answer, then send the request again."""
         came = self._came + data if self._came else data
         if not self._wanted:
             self._start = came.find(b"\r\n\r\n") + 4
@@ -170,8 +170,8 @@ class Asker(asyncio.Protocol):
             self._end(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody answers any more."""
-        self._end(exc or WrongAnswerError("the connection was closed"))
+        """Report the lost connection."""
+        self._end(exc or WrongAnswerError("the server closed the connection"))
 
     def _end(self, error: Exception | None) -> None:
         if not self.over.done():
@@ -180,7 +180,7 @@ class Asker(asyncio.Protocol):
 
 
 async def ask_http(server: Server, requests: list[bytes], takes: list[Take]) -> None:
-    """A connection for each request."""
+    """Send each request on its own connection."""
     host, _, port = server.address.partition(":")
     loop = asyncio.get_running_loop()
     pairs = zip(requests, takes, strict=True)
@@ -189,7 +189,7 @@ async def ask_http(server: Server, requests: list[bytes], takes: list[Take]) -> 
 
 
 async def ask_grpc(server: Server, requests: list[bytes], takes: list[Take]) -> None:
-    """Calls over one channel, of bytes made once."""
+    """Send the requests over one channel, from bytes made once."""
     import grpc.aio
 
     from ripieno.server.proto import SERVICE, message
@@ -202,30 +202,30 @@ async def ask_grpc(server: Server, requests: list[bytes], takes: list[Take]) -> 
             more = True
             while more:
                 sent = time.perf_counter()
-                said = answer.FromString(await infer(request))
-                raw = said.raw_output_contents
-                more = take(raw[0] if raw else b"".join(said.outputs[0].contents.bytes_contents), sent)
+                response = answer.FromString(await infer(request))
+                raw = response.raw_output_contents
+                more = take(raw[0] if raw else b"".join(response.outputs[0].contents.bytes_contents), sent)
 
         await asyncio.gather(*(one(*pair) for pair in zip(requests, takes, strict=True)))
 
 
 def grpc_request(model: str, images: np.ndarray, elements: bool) -> bytes:
-    """A protobuf with the images as raw bytes, or each as one of the `elements` of a tensor of bytes."""
+    """Return a protobuf with the images as raw bytes; with `elements`, one element of bytes per image."""
     from ripieno.server.proto import message
 
-    asked = message("ModelInferRequest")(model_name=model)
-    asked.outputs.add(name="probabilities")
+    request = message("ModelInferRequest")(model_name=model)
+    request.outputs.add(name="probabilities")
     if elements:
-        tensor = asked.inputs.add(name="images", datatype="BYTES", shape=[len(images), 1])
+        tensor = request.inputs.add(name="images", datatype="BYTES", shape=[len(images), 1])
         tensor.contents.bytes_contents.extend(image.tobytes() for image in images)
     else:
-        asked.inputs.add(name="images", datatype="UINT8", shape=images.shape)
-        asked.raw_input_contents.append(images.tobytes())
-    return asked.SerializeToString()
+        request.inputs.add(name="images", datatype="UINT8", shape=images.shape)
+        request.raw_input_contents.append(images.tobytes())
+    return request.SerializeToString()
 
 
 def requests_of(server: Server, batches: list[np.ndarray]) -> list[bytes]:
-    """Each of `batches` as a server wants it."""
+    """Return each of `batches` as a request of the server's protocol."""
     if server.protocol.startswith("grpc"):
         return [grpc_request("ensemble", images, server.protocol == "grpc-bytes") for images in batches]
     made = [oip_body(images) if server.protocol == "oip" else (images.tobytes(), []) for images in batches]
@@ -238,7 +238,7 @@ async def _all(server: Server, load: Load, images: np.ndarray, expected: np.ndar
     requests = requests_of(server, [images[i : i + load.samples] for i in firsts])
 
     def taker(first: int) -> Take:
-        """Notes how long each answer took, and looks at it."""
+        """Return a `Take` that records the latency of each answer and checks it."""
         right = expected[first : first + load.samples]
 
         def take(body: bytes, sent: float) -> bool:
@@ -273,7 +273,7 @@ def _process(pipe: Connection, images: np.ndarray, expected: np.ndarray) -> None
 
 
 class Client:
-    """A process that asks; `expected` (samples, classes) are the right answers to `images`."""
+    """A client process; `expected` (samples, classes) are the right answers to `images`."""
 
     def __init__(self, images: np.ndarray, expected: np.ndarray) -> None:
         context = multiprocessing.get_context("spawn")
@@ -283,12 +283,12 @@ class Client:
         theirs.close()
 
     def ask(self, server: Server, load: Load, seconds: float) -> Seen:
-        """Keep the server busy for about `seconds`. Raises WrongAnswerError on an answer that is none or wrong."""
+        """Keep the server busy for about `seconds`. Raises WrongAnswerError on a missing or wrong answer."""
         self._pipe.send((server, load, seconds))
-        said = self._pipe.recv()
-        if isinstance(said, str):
-            raise WrongAnswerError(said)
-        return said
+        result = self._pipe.recv()
+        if isinstance(result, str):
+            raise WrongAnswerError(result)
+        return result
 
     def close(self) -> None:
         """End the process."""

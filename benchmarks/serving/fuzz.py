@@ -1,9 +1,9 @@
-"""Mutated requests against a real server: none may be answered 5xx (but 503, 504), none may kill it or make it grow.
+"""Mutated requests against a real server: none may cause a 5xx (except 503, 504), a crash or memory growth.
 
     python benchmarks/serving/fuzz.py [--requests 100000] [--seed 0]
 
-Good requests of every kind (JSON, raw tensors, samples alone, pictures, forms, protobufs over gRPC) have bytes changed,
-cut, doubled and exchanged. Writes benchmarks/results/serving-fuzz.{json,txt}: statuses by kind, and resident memory.
+Valid requests of every kind (JSON, raw tensors, samples alone, pictures, forms, protobufs over gRPC) have bytes
+changed, cut, doubled and exchanged. Writes benchmarks/results/serving-fuzz.{json,txt}: statuses by kind, and memory.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ INTERESTING = [b"", b"0", b"-1", b"1e999", b"null", b"[]", b"{}", b'"', b"\0", b
 
 
 def good() -> dict[str, tuple[str, dict[str, str], bytes]]:
-    """A request of each kind: path, headers, body."""
+    """Return a valid request of each kind: path, headers, body."""
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
     infer = "/v2/models/ensemble/infer"
     tensor = {"name": "images", "shape": [2, 8, 8, 3], "datatype": "UINT8"}
@@ -69,16 +69,16 @@ def good() -> dict[str, tuple[str, dict[str, str], bytes]]:
 
 
 def protobuf() -> bytes:
-    """A good gRPC request."""
-    asked = message("ModelInferRequest")(model_name="ensemble", id="x", raw_input_contents=[bytes(384)])
-    asked.inputs.add(name="images", datatype="UINT8", shape=[2, 8, 8, 3])
-    asked.outputs.add(name="probabilities").parameters["classification"].int64_param = 2
-    asked.parameters["timeout"].int64_param = 4_000_000
-    return asked.SerializeToString()
+    """Return a valid gRPC request."""
+    request = message("ModelInferRequest")(model_name="ensemble", id="x", raw_input_contents=[bytes(384)])
+    request.inputs.add(name="images", datatype="UINT8", shape=[2, 8, 8, 3])
+    request.outputs.add(name="probabilities").parameters["classification"].int64_param = 2
+    request.parameters["timeout"].int64_param = 4_000_000
+    return request.SerializeToString()
 
 
 def mutated(body: bytes, dice: random.Random) -> bytes:
-    """`body` with one to four things wrong with it."""
+    """Return `body` with one to four mutations."""
     made = bytearray(body)
     for _ in range(dice.choice((1, 1, 2, 4))):
         at = dice.randrange(len(made) + 1)
@@ -100,14 +100,14 @@ def mutated(body: bytes, dice: random.Random) -> bytes:
 
 
 class Http:
-    """A kept connection that starts anew when the server closes it."""
+    """A persistent connection that reconnects after the server closes it."""
 
     def __init__(self, url: str) -> None:
         self.address = url.removeprefix("http://")
         self.connection = HTTPConnection(self.address, timeout=20)
 
     def status(self, path: str, headers: dict[str, str], body: bytes) -> int:
-        """Status of the answer, which must be one line of JSON when it is a refusal."""
+        """Return the status of the answer; an error must be one line of JSON."""
         try:
             self.connection.request("POST", path, body, headers)
             response = self.connection.getresponse()
@@ -148,9 +148,9 @@ def main() -> None:
                 seen[kind][kinds[kind]()] += 1
                 if number % (options.requests // 10 or 1) == 0:
                     grown.append(psutil.Process(server.pid).memory_info().rss >> 20)
-            assert server.poll() is None, "the server is gone"
+            assert server.poll() is None, "the server process ended"
             path, headers, body = good()["JSON flat"]
-            assert http.status(path, headers, body) == 200, "the server does not answer any more"
+            assert http.status(path, headers, body) == 200, "the server no longer answers"
         finally:
             server.terminate()
             code = server.wait(30)
@@ -159,7 +159,7 @@ def main() -> None:
         s for c in seen.values() for s in c if s in ("INTERNAL", "UNKNOWN", 0) or (isinstance(s, int) and s >= 500)
     }
     wrong = worst - {503, 504} or "none"
-    note = f"resident MiB over the run: {grown}; exit code {code}; statuses that may not be: {wrong}"
+    note = f"resident MiB over the run: {grown}; exit code {code}; forbidden statuses: {wrong}"
     record("serving-fuzz", {"requests": options.requests, "seed": options.seed}, rows, note)
 
 

@@ -1,10 +1,10 @@
-"""Two Ray nodes, one of which dies under load: is an answer of `ripieno deploy` wrong or lost?
+"""Two Ray nodes, one of which is killed under load: wrong and lost answers of `ripieno deploy`.
 
     python benchmarks/serving/nodes.py [--quick] [--kills 5]
 
-Nodes of one core each on this machine, with small object stores. Clients ask without pause over sockets, and check
-every answer against the reference. Again and again the second node and all it runs get SIGKILL under load, and a new
-one joins. At the end SIGTERM: the deployment must exit with 0 and leave no process of Ray Serve behind. Writes
+The nodes have one core each on this machine, and small object stores. Clients send requests without pause over sockets,
+and check every answer against the reference. SIGKILL repeatedly ends the second node and its processes under load, and
+a new node joins. At the end SIGTERM: the deployment must exit with 0 and leave no process of Ray Serve behind. Writes
 benchmarks/results/serving-nodes.{json,txt}. Targets: nothing wrong, nothing lost.
 """
 
@@ -35,11 +35,11 @@ from tests.server.stand_in import direct_answers, write_small_bundle
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
 SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
-"""Ray finds a node dead within about a second; by default it takes some 15."""
+"""Ray detects a dead node within about a second; the default takes about 15."""
 
 
 class Asking(threading.Thread):
-    """Asks without pause and checks."""
+    """A thread that sends requests without pause and checks the answers."""
 
     def __init__(self, url: str, images: np.ndarray, truth: np.ndarray, seed: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Asking(threading.Thread):
         self.seconds: list[tuple[float, float]] = []
 
     def run(self) -> None:
-        """Until `over`."""
+        """Send requests until `over` is set."""
         with Client(self.url) as client:
             while not self.over.is_set():
                 size = int(self.dice.choice((1, 1, 1, 7, 40)))
@@ -67,24 +67,24 @@ class Asking(threading.Thread):
                 self.seconds.append((began, time.monotonic() - began))
 
 
-def lanes(url: str) -> list[dict[str, Any]]:
-    """Lanes of the nodes that are up."""
-    said = json.loads(urllib.request.urlopen(url + "/overview", timeout=30).read())
-    return [lane for lane in said["bundles"]["ensemble"]["engine"]["lanes"] if lane["up"]]
+def workers(url: str) -> list[dict[str, Any]]:
+    """Return the workers that are up, of all nodes."""
+    overview = json.loads(urllib.request.urlopen(url + "/overview", timeout=30).read())
+    return [worker for worker in overview["bundles"]["ensemble"]["engine"]["lanes"] if worker["up"]]
 
 
 def wait_for(url: str, nodes: int) -> float:
-    """Until so many nodes answer; seconds that took."""
+    """Wait until `nodes` nodes answer; return the seconds."""
     began = time.monotonic()
-    while len({lane["device"] for lane in lanes(url)}) != nodes:
+    while len({worker["device"] for worker in workers(url)}) != nodes:
         if time.monotonic() > began + 120:
-            raise RuntimeError(f"not {nodes} nodes within 120 s")
+            raise RuntimeError(f"Expected {nodes} nodes within 120 s")
         time.sleep(0.1)
     return time.monotonic() - began
 
 
 def kill(cluster: Cluster, node: Any) -> None:
-    """SIGKILL for a node and what it runs."""
+    """Kill a node and its processes by SIGKILL."""
     replicas = [p for p in psutil.process_iter(["cmdline"]) if "ray::ServeReplica" in " ".join(p.info["cmdline"] or ())]
     raylet = node.all_processes["raylet"][0].process.pid
     for process in [p for p in replicas if p.ppid() == raylet]:
@@ -93,12 +93,12 @@ def kill(cluster: Cluster, node: Any) -> None:
 
 
 def left() -> int:
-    """Processes of Ray Serve."""
+    """Count the processes of Ray Serve."""
     return sum("ray::Serve" in " ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"]))
 
 
 def main() -> None:
-    """Deploy, ask, kill, judge."""
+    """Deploy, send requests, kill, check."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--clients", type=int, default=4)

@@ -1,19 +1,19 @@
-"""The server against the floor of its backend, or against an older tree of its code, in turns (A B A B) in one run.
+"""The server against the floor of its backend, or against an older tree of its code, in alternating turns in one run.
 
     python benchmarks/serving/ours.py [--quick] [--wider 1.3]
     python benchmarks/serving/ours.py --against TREE [--quick] [--isolation thread]
 
-The engine's four networks (32x32x3, 100 classes), ONNX Runtime, float32, lanes in threads and in processes, in
-batches as large as are best for the floor; the client on the same cores. With `--wider` networks have so many times the
-filters: the same requests cost more computing, and what the server adds weighs less. Writes
+The engine's four networks (32x32x3, 100 classes), ONNX Runtime, float32, thread workers and process workers, at the
+floor's best batch size; the client shares the cores. `--wider` multiplies the filters of the networks: the same
+requests need more computing, and the server's overhead weighs less. Writes
 benchmarks/results/serving-ours{,-wider}.{json,txt}. Targets: 0.97 of the floor with 64 single images in flight and on
 64-image requests, 0.94 with 8 in flight.
 
-`--against TREE` (made by `git worktree add TREE COMMIT`) starts the server of that tree too, with the same Python, and
-puts every load on both in turns over HTTP and gRPC; who comes first alternates, and who is not asked is stopped
-(SIGSTOP). The ratios are of this tree to the other within a round: images a second above 1 and milliseconds below 1 are
-this tree's gain; medians (ranges). What was measured is kept in runs/against.jsonl until the run is whole: one that was
-cut goes on. Seven minutes; writes benchmarks/results/serving-against.{json,txt}.
+`--against TREE` (made by `git worktree add TREE COMMIT`) also starts the server of that tree, with the same Python, and
+puts every load on both in turns over HTTP and gRPC. The order alternates, and the idle server is stopped (SIGSTOP).
+The ratios are of this tree to the other within a round: images per second above 1 and milliseconds below 1 are this
+tree's gain; medians (ranges). Measurements are saved in runs/against.jsonl until the run is complete: an interrupted
+run resumes. Takes seven minutes; writes benchmarks/results/serving-against.{json,txt}.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="short windows, few rounds")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, help="of one measurement; by default 2, against a tree 1")
+    parser.add_argument("--seconds", type=float, help="seconds of one measurement (default: 2; with --against 1)")
     parser.add_argument("--wider", type=float, default=1.0)
     parser.add_argument("--against", type=Path, metavar="TREE", help="an older tree of this project")
     parser.add_argument("--isolation", nargs="+", default=("thread", "process"), choices=("thread", "process"))
@@ -65,23 +65,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sizes = [Size(round(options.wider * size.width), size.blocks) for size in FOUR]
         members, _ = write_members(Path(folder), sizes)
-        seats = [range(len(members))] * cores
-        bundle = lay_out(Path(folder), members, seats, 64, cores)
+        groups = [range(len(members))] * cores
+        bundle = lay_out(Path(folder), members, groups, 64, cores)
         with (
             contextlib.closing(Client(images, answers(bundle, images))) as client,
             contextlib.closing(ProcessFloor(bundle, cores)) as floor,
         ):
             tuned = max((8, 16, 32, 64), key=lambda batch: floor.run(batch, seconds))
             settings["floor batch"] = tuned
-            bundle = lay_out(Path(folder), members, seats, tuned, cores)
+            bundle = lay_out(Path(folder), members, groups, tuned, cores)
             files.write_json(Path(folder) / "bundle.json", bundle)
             if options.against is None:
                 rows = [
-                    row for lanes in options.isolation for row in against_floor(bundle, lanes, client, floor, settings)
+                    row
+                    for isolation in options.isolation
+                    for row in against_floor(bundle, isolation, client, floor, settings)
                 ]
             else:
                 tree = options.against.resolve()
-                # batches differ between runs on a noisy machine: no reason to measure again
+                # on a noisy machine the best batch differs between runs: that alone is no reason to measure again
                 settings = {"against": commit(tree), "this": commit(TREE), **settings}
                 rows = against_tree(bundle, options.isolation, client, tree, settings, options.quick)
     name = "serving-against" if options.against else "serving-ours"
@@ -89,7 +91,7 @@ def main() -> None:
 
 
 def against_floor(bundle: Bundle, isolation: str, client: Client, floor: ProcessFloor, settings: Row) -> list[Row]:
-    """The server beside the raw loops: a row for each load."""
+    """Measure the server against the raw loops; return a row for each load."""
     rounds, seconds, tuned = settings["rounds"], settings["seconds"], settings["floor batch"]
     with ours(bundle.path, isolation) as running:
         running.wait(client)
@@ -111,13 +113,13 @@ def against_floor(bundle: Bundle, isolation: str, client: Client, floor: Process
 
 
 def against_tree(
-    bundle: Bundle, lanes: Sequence[str], client: Client, tree: Path, settings: Row, quick: bool
+    bundle: Bundle, isolations: Sequence[str], client: Client, tree: Path, settings: Row, quick: bool
 ) -> list[Row]:
-    """The server beside that of another tree: a row for each kind of lanes, protocol and load."""
+    """Measure the server against another tree's; return a row for each isolation, protocol and load."""
     key = {"machine": machine(), **{name: value for name, value in settings.items() if name != "floor batch"}}
     known = [json.loads(line) for line in JOURNAL.read_text().splitlines()] if JOURNAL.exists() and not quick else []
     blocks = []
-    for isolation in lanes:
+    for isolation in isolations:
         for protocol in ("http", "grpc"):
             wanted = {"isolation": isolation, "protocol": protocol, **key}
             found = next((one for one in known if all(one.get(name) == wanted[name] for name in wanted)), None)
@@ -135,7 +137,7 @@ def against_tree(
 
 
 def both(bundle: Bundle, isolation: str, grpc: bool, client: Client, tree: Path, settings: Row) -> Row:
-    """Figures of both trees' servers by load and round, in turns, and their memory."""
+    """Measure both trees' servers in turns; return figures by load and round, and memory."""
     with (
         ours(bundle.path, isolation, grpc=grpc) as this,
         ours(bundle.path, isolation, tree=tree, grpc=grpc) as other,
@@ -158,7 +160,7 @@ def both(bundle: Bundle, isolation: str, grpc: bool, client: Client, tree: Path,
 
 
 def compared(block: Row) -> list[Row]:
-    """A row for each load: ratios of this tree to the other within a round."""
+    """Return a row for each load: ratios of this tree to the other within a round."""
     rows = []
     for load, rounds in block["taken"].items():
         row: Row = {"isolation": block["isolation"], "protocol": block["protocol"], "load": load}
@@ -172,9 +174,9 @@ def compared(block: Row) -> list[Row]:
 
 
 def commit(tree: Path) -> str:
-    """The commit of a tree, with a plus where files differ from it."""
-    said = ["git", "-C", str(tree), "describe", "--always", "--dirty=+", "--exclude=*"]
-    return subprocess.run(said, capture_output=True, text=True, check=True).stdout.strip()
+    """Return the commit of a tree, with a plus if its files differ from it."""
+    command = ["git", "-C", str(tree), "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

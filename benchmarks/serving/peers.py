@@ -3,21 +3,21 @@
     python benchmarks/serving/peers.py --install [NAMES]     an environment for each peer, under runs/peers
     python benchmarks/serving/peers.py [--quick] [--peers NAMES] [--again]
 
-Every peer has a file in benchmarks/serving/peers/ with its server and the settings that may be its best: networks at
-once or one after the other with more threads each, with batches or without. First every setting of a peer is asked
-shortly, in turns, at every load; the one of most images a second counts from then on, at each load its own. Then in a
-round each load is put on ours and on the peer in its best setting, one after the other, for `--seconds` each, and the
-floor is run once: raw loops over the same networks, one a core. `auto` is one more peer: our server with the backends
-that `auto` chose (beside its own floor); all others run ONNX Runtime in float32. A server that is not asked is stopped
-(SIGSTOP), so that its idling costs the others nothing.
+Every peer has a file in benchmarks/serving/peers/ with its server and its candidate settings: networks concurrently, or
+one after the other with more threads each, with batches or without. First every setting of a peer is measured briefly,
+in turns, at every load; at each load the setting with the most images per second is used from then on. A round then
+puts each load on our server and on the peer in its best setting, one after the other, for `--seconds` each, and runs
+the floor once: raw loops over the same networks, one per core. `auto` is another peer: our server with the backends
+that `auto` chose (and its own floor); all others run ONNX Runtime in float32. An idle server is stopped
+(SIGSTOP), so that it costs the others nothing.
 
-Shares and ratios are medians (ranges) of ratios within a round; our own figures are those of all rounds beside all
+Shares and ratios are medians (ranges) of ratios within a round; our own figures cover all rounds with all
 peers. Memory is the proportional set of the whole process tree after the last round. An answer that is off by more than
-1e-4 (0.1 for `auto`, which may take a lower precision) ends a setting's turn.
+1e-4 (0.1 for `auto`, which may use a lower precision) ends a setting's turn.
 
-What was measured is kept in runs/peers/measured.jsonl, so that a run that was cut goes on with the next peer; --again
-forgets it, and what `auto` chose. Thirteen minutes on two cores; writes benchmarks/results/serving-peers.{json,txt}
-and prints the table of the docs.
+Measurements are saved in runs/peers/measured.jsonl, so that an interrupted run resumes with the next peer; --again
+deletes them, and the choice of `auto`. Takes thirteen minutes on two cores; writes
+benchmarks/results/serving-peers.{json,txt} and prints the table of the docs.
 """
 
 from __future__ import annotations
@@ -50,22 +50,24 @@ JOURNAL = HOMES / "measured.jsonl"
 Row = dict[str, object]
 AUTO = "auto"
 NEAR = 0.1
-"""How far `auto` may be from fp32: `ripieno.pipeline.backend_selection.Terms.near`."""
+"""Tolerance of `auto` against fp32: `ripieno.pipeline.backend_selection.Tolerances.near`."""
 TRIAL = 0.5
-"""Seconds that a setting is asked, twice at each load, to find the best."""
+"""Seconds of a setting's trial, twice at each load, to find the best."""
 
 
 def main() -> None:
-    """Install, or measure what is missing and report all."""
+    """Install, or measure the missing peers and report all."""
     every = (AUTO, *NAMES)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--install", nargs="*", metavar="NAME", choices=NAMES, help="make environments, then end")
+    parser.add_argument("--install", nargs="*", metavar="NAME", choices=NAMES, help="make environments, then exit")
     parser.add_argument("--peers", nargs="+", metavar="NAME", choices=every, default=every, help=", ".join(every))
-    parser.add_argument("--quick", action="store_true", help="one short round; a result of its own, never resumed")
-    parser.add_argument("--again", action="store_true", help="choose and measure anew what is known")
+    parser.add_argument("--quick", action="store_true", help="one short round; a separate result, never resumed")
+    parser.add_argument("--again", action="store_true", help="discard saved choices and measurements")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.8)
-    parser.add_argument("--isolation", default="auto", choices=("auto", "thread", "process"), help="of our lanes")
+    parser.add_argument(
+        "--isolation", default="auto", choices=("auto", "thread", "process"), help="isolation of our workers"
+    )
     options = parser.parse_args()
     if options.install is not None:
         for name in options.install or NAMES:
@@ -79,11 +81,11 @@ def main() -> None:
     known = {} if options.quick else read_journal(settings)
     missing = [name for name in options.peers if name not in known]
     if missing:
-        with Bench(len(os.sched_getaffinity(0)), rounds, seconds, options.isolation) as bench:
+        with PeerBenchmark(len(os.sched_getaffinity(0)), rounds, seconds, options.isolation) as benchmark:
             for name in missing:
-                known[name] = {"peer": name, "machine": machine(), **settings, **bench.measure(name)}
-                said = known[name].get("why not") or known[name]["best"]
-                print(f"{name}: {said}", file=sys.stderr, flush=True)
+                known[name] = {"peer": name, "machine": machine(), **settings, **benchmark.measure(name)}
+                outcome = known[name].get("why not") or known[name]["best"]
+                print(f"{name}: {outcome}", file=sys.stderr, flush=True)
                 if not options.quick:
                     with JOURNAL.open("a") as journal:
                         journal.write(json.dumps(known[name]) + "\n")
@@ -91,7 +93,10 @@ def main() -> None:
 
 
 def read_journal(settings: Row) -> dict[str, Row]:
-    """The blocks measured here with the same settings, by peer; peers that did not answer are tried again."""
+    """Return the measurements of this machine with the same settings, by peer.
+
+    Peers that did not answer are tried again.
+    """
     lines = JOURNAL.read_text().splitlines() if JOURNAL.exists() else []
     wanted = {"machine": machine(), **settings}
     found = [json.loads(line) for line in lines]
@@ -99,8 +104,8 @@ def read_journal(settings: Row) -> dict[str, Row]:
     return {one["peer"]: one for one in found}
 
 
-class Bench:
-    """Our server, the floor and the client; peers come one by one."""
+class PeerBenchmark:
+    """Our server, the floor and the client; peers are measured one by one."""
 
     def __init__(self, cores: int, rounds: int, seconds: float, isolation: str) -> None:
         self.cores, self.rounds, self.seconds, self.isolation = cores, rounds, seconds, isolation
@@ -114,7 +119,7 @@ class Bench:
         self.ours.wait(self.client)
 
     def measure(self, name: str) -> Row:
-        """Rounds of floor, ours and one peer: by load lists of figures; or why there are none."""
+        """Measure rounds of floor, ours and one peer; return figures by load, or the reason for none."""
         began = time.monotonic()
         if reason := why_not(read_peer(name)) if name != AUTO else "":
             return {"why not": reason}
@@ -145,7 +150,7 @@ class Bench:
             return {"taken": taken, **found, "took": round(time.monotonic() - began)}
 
     def _started(self, name: str, stack: contextlib.ExitStack) -> tuple[dict[str, Running], dict[str, str]]:
-        """Servers of a peer by setting, warm and stopped; and why others did not start."""
+        """Start a peer in every setting; return the warm, paused servers, and the reasons of failures."""
         made: dict[str, Callable[[], Running]]
         if name == AUTO:
             made = {AUTO: lambda: ours(self.bundles[AUTO].path, self.isolation, NEAR)}
@@ -165,7 +170,7 @@ class Bench:
         return running, failed
 
     def _trial(self, running: dict[str, Running]) -> dict[str, dict[str, float]]:
-        """Images a second by setting and load: the better of two turns of all settings."""
+        """Return images per second by setting and load: the better of two turns of all settings."""
         found = {setting: dict.fromkeys((load.name for load in LOADS), 0.0) for setting in running}
         for _ in range(2 if len(running) > 1 else 0):
             for load in LOADS:
@@ -179,7 +184,7 @@ class Bench:
         seen = self.client.ask(running.server, load, self.seconds)
         return [seen.throughput, seen.p50, seen.p99, seen.worst]
 
-    def __enter__(self) -> Bench:
+    def __enter__(self) -> PeerBenchmark:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -189,14 +194,14 @@ class Bench:
 
 
 class Floor:
-    """The raw loops over a bundle's networks, in the best of their batch sizes."""
+    """The raw loops over a bundle's networks, at their best batch size."""
 
     def __init__(self, bundle: Bundle, cores: int, seconds: float) -> None:
         self._loops, self._seconds = ProcessFloor(bundle, cores), seconds
         self.batch = max((8, 16, 32, 64), key=lambda batch: self._loops.run(batch, min(1.0, seconds)))
 
     def run(self) -> float:
-        """Images a second."""
+        """Return images per second."""
         return self._loops.run(self.batch, self._seconds)
 
     def close(self) -> None:
@@ -205,7 +210,7 @@ class Floor:
 
 
 def report(blocks: list[Row], settings: Row, name: str) -> None:
-    """Write and print the table of all blocks, and a note for each setting and each peer that was not measured."""
+    """Write and print the table of all blocks, with a note for each setting and each unmeasured peer."""
     good = [block for block in blocks if "why not" not in block]
     rows = report_rows(good)
     notes = [f"{title(block)}: not measured, {block['why not']}" for block in blocks if "why not" in block]
@@ -222,13 +227,13 @@ def report(blocks: list[Row], settings: Row, name: str) -> None:
 
 
 def report_rows(blocks: Sequence[Row]) -> list[Row]:
-    """A row for each server and load: ours from all blocks, each peer's from its own."""
+    """Return a row for each server and load: ours from all blocks, each peer's from its own."""
     rows = _rows("ripieno", "onnx", blocks) if blocks else []
     return rows + [row for block in blocks for row in _rows(title(block), "peer", [block])]
 
 
 def title(block: Row) -> str:
-    """The name of a block's peer, for tables."""
+    """Return the name of a block's peer, for tables."""
     return "ripieno on `auto`" if block["peer"] == AUTO else read_peer(str(block["peer"])).title
 
 
@@ -237,7 +242,7 @@ def _trial_in_words(trial: dict[str, dict[str, float]]) -> str:
 
 
 def _rows(title: str, who: str, blocks: Sequence[Row]) -> list[Row]:
-    """A server's rows, one a load: medians of its rounds."""
+    """Return a server's rows, one per load: medians of its rounds."""
     rows = []
     for load in (load.name for load in LOADS):
         rounds = [one for block in blocks for one in block["taken"][load]]
@@ -258,26 +263,26 @@ def _rows(title: str, who: str, blocks: Sequence[Row]) -> list[Row]:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Smallest and largest."""
+    """Return minimum and maximum, as text."""
     return f"{min(values):.2f}-{max(values):.2f}"
 
 
 def short(milliseconds: float) -> str:
-    """Two digits, or whole milliseconds."""
+    """Format with two digits, or as whole milliseconds."""
     return f"{milliseconds:,.0f}" if milliseconds >= 10 else f"{milliseconds:.1f}"
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table of docs/benchmarks.md: share of the floor (range); p50, p99 in ms; settings; MiB."""
+    """Return the table of docs/benchmarks.md: share of the floor (range); p50, p99 in ms; settings; MiB."""
     lines = [f"| server | {' | '.join(load.name for load in LOADS)} | settings, by load | MiB |", "|---" * 7 + "|"]
     for title in dict.fromkeys(row["server"] for row in rows):
         own = [row for row in rows if row["server"] == title]
         cells = [f"{r['of floor']:.2f} ({r['range']}); {short(r['p50 ms'])}, {short(r['p99 ms'])}" for r in own]
         settings = [str(row.get("setting", "")) for row in own]
-        said = settings[0] if len(set(settings)) == 1 else " / ".join(settings)
+        text = settings[0] if len(set(settings)) == 1 else " / ".join(settings)
         weights = sorted({round(row["MiB"]) for row in own})
         weight = " to ".join(f"{w:,}" for w in dict.fromkeys((weights[0], weights[-1])))
-        lines.append(f"| {title} | {' | '.join(cells)} | {said} | {weight} |")
+        lines.append(f"| {title} | {' | '.join(cells)} | {text} | {weight} |")
     return "\n".join(lines)
 
 

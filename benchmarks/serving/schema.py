@@ -1,10 +1,10 @@
-"""schemathesis on the HTTP interface, by the document that the server itself gives at `/openapi.json`.
+"""schemathesis on the HTTP interface, by the server's own document at `/openapi.json`.
 
-    python benchmarks/serving/schema.py --install        an environment of its own, under build/
+    python benchmarks/serving/schema.py --install        a separate environment, under build/
     python benchmarks/serving/schema.py [--examples 300] [--quick]
 
-Requests are made after the document and against it, with every method, type and field wrong in turn. None may be
-answered 5xx (but 503, 504), with a status, a content type or a body that the document does not name. Writes
+Requests conform to the document or violate it, with every method, type and field wrong in turn. No answer may have
+a 5xx status (except 503, 504), or a status, content type or body that is not in the document. Writes
 benchmarks/results/serving-schema.{json,txt}.
 """
 
@@ -48,16 +48,16 @@ expected-statuses = ["2xx", "3xx", "4xx", 503, 504]
 
 
 def install() -> None:
-    """Make schemathesis' environment."""
+    """Make the environment of schemathesis."""
     venv.create(HOME, with_pip=True, clear=True)
     subprocess.run([HOME / "bin" / "pip", "install", "-q", REQUIREMENT], check=True)
 
 
 def main() -> None:
-    """Serve, let schemathesis ask, judge."""
+    """Serve, run schemathesis, report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--install", action="store_true")
-    parser.add_argument("--examples", type=int, default=300, help="most requests of each kind for each operation")
+    parser.add_argument("--examples", type=int, default=300, help="requests of each kind per operation at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="15 of each kind")
     options = parser.parse_args()
@@ -65,7 +65,7 @@ def main() -> None:
         install()
         return
     if not (HOME / "bin" / "schemathesis").exists():
-        sys.exit(f"needs schemathesis: python {sys.argv[0]} --install")
+        sys.exit(f"schemathesis is not installed. Run python {sys.argv[0]} --install.")
     examples = 15 if options.quick else options.examples
     with tempfile.TemporaryDirectory() as home:
         write_small_bundle(Path(home) / "bundle")
@@ -75,10 +75,18 @@ def main() -> None:
         try:
             url = server.stdout.readline().strip()
             before = psutil.Process(server.pid).memory_info().rss >> 20
-            asked = [HOME / "bin" / "schemathesis", "--config-file", home + "/schemathesis.toml", "run"]
-            asked += [url + "/openapi.json", "--url", url, "--checks", ",".join(CHECKS), "--seed", str(options.seed)]
-            asked += ["--max-examples", str(examples), "--no-color", "--mode", "all", "--workers", "1"]
-            done = subprocess.run(asked, cwd=home, capture_output=True, text=True, check=False)
+            command_line = [HOME / "bin" / "schemathesis", "--config-file", home + "/schemathesis.toml", "run"]
+            command_line += [
+                url + "/openapi.json",
+                "--url",
+                url,
+                "--checks",
+                ",".join(CHECKS),
+                "--seed",
+                str(options.seed),
+            ]
+            command_line += ["--max-examples", str(examples), "--no-color", "--mode", "all", "--workers", "1"]
+            done = subprocess.run(command_line, cwd=home, capture_output=True, text=True, check=False)
             print(done.stdout)
             after = psutil.Process(server.pid).memory_info().rss >> 20
             lives = urllib.request.urlopen(url + "/v2/health/ready", timeout=10).status == 200
@@ -89,7 +97,7 @@ def main() -> None:
         word: int(n) for n, word in re.findall(r"(\d+) (generated|passed|found|failures|unique failures)", done.stdout)
     }
     row = {"examples": examples, **numbers, "verdict": done.returncode, "MiB before": before, "MiB after": after}
-    note = f"checks: {', '.join(CHECKS)}; the server {'answers' if lives else 'is gone'}, exit code {code}"
+    note = f"checks: {', '.join(CHECKS)}; the server {'answers' if lives else 'does not answer'}, exit code {code}"
     record("serving-schema" + "-quick" * options.quick, {"seed": options.seed}, [row], note)
     sys.exit(done.returncode or code)
 

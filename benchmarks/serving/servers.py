@@ -1,4 +1,4 @@
-"""Servers as processes: started, asked until they answer, paused, weighed, ended with all their children."""
+"""Servers as processes: start, wait until they answer, pause, measure memory, stop with all children."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ bundle, isolation, port, grpc_port = sys.argv[1:]
 serve(bundle, isolation=isolation, port=int(port), grpc_port=int(grpc_port) or None)
 """
 TREE = Path(__file__).parents[2].resolve()
-"""The tree of this project's code."""
+"""Tree of this project's code."""
 PATIENCE = 90.0
-"""Seconds within which a server must give right answers."""
+"""Start timeout in seconds: a server must give right answers by then."""
 WARMING = 0.3
-"""Seconds that each load is put on a server before it is measured."""
+"""Warm-up in seconds at each load, before a server is measured."""
 ENDING = 3.0
-"""Seconds that a server is given to end by itself."""
+"""Stop timeout in seconds, before SIGKILL."""
 SETTLING = 0.2
-"""Seconds a server is given after a pause."""
+"""Recovery time in seconds after a pause."""
 
 
 class CannotStartError(Exception):
-    """A server that does not answer, and why, in one line."""
+    """A server does not answer; the message is one line."""
 
 
 class Running:
-    """A server under way; a context manager that ends it."""
+    """A running server; a context manager that stops it."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Running:
         )
 
     def wait(self, client: Client) -> None:
-        """Until it has answered a little of every load, all right. Raises CannotStartError when it does not in time."""
+        """Wait until it answers some of every load correctly. Raises CannotStartError on a timeout."""
         until = time.monotonic() + PATIENCE
         while True:
             time.sleep(0.25)
@@ -68,17 +68,17 @@ class Running:
                 ended = self._process.poll()
                 if "is off by" in str(error) or ended is not None or time.monotonic() > until:
                     reason = f"{error}" if ended is None else f"ended with status {ended}"
-                    raise CannotStartError(f"{reason}; last words: {self._last_words()}") from None
+                    raise CannotStartError(f"{reason}; last log line: {self._last_line()}") from None
 
     def tree(self) -> list[psutil.Process]:
-        """Its process and all below it."""
+        """Return its process and all below it."""
         with contextlib.suppress(psutil.NoSuchProcess):
             own = psutil.Process(self._process.pid)
             return [own, *own.children(recursive=True)]
         return []
 
     def memory(self) -> float:
-        """MiB of the tree, shared pages counted once."""
+        """Return MiB of the tree, shared pages counted once."""
         total = 0
         for process in self.tree():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -90,12 +90,12 @@ class Running:
         self._signal(signal.SIGSTOP, self.tree())
 
     def resume(self) -> None:
-        """Let them go on, children first, and see to the timers that ran out meanwhile."""
+        """Resume every process, children first, and wait for expired timers."""
         self._signal(signal.SIGCONT, self.tree()[::-1])
         time.sleep(SETTLING)
 
     def stop(self) -> None:
-        """SIGTERM to the server, then SIGKILL to what is left of its tree."""
+        """Send SIGTERM to the server, then SIGKILL to the rest of its tree."""
         self.resume()
         tree = self.tree()
         self._signal(signal.SIGTERM, tree[:1])
@@ -109,7 +109,7 @@ class Running:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         self._log.seek(0)
         lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
         return lines[-1][-160:] if lines else "none"
@@ -123,24 +123,24 @@ class Running:
 
 @contextlib.contextmanager
 def awake(server: Running) -> Iterator[Running]:
-    """Let a stopped server go on for a while."""
+    """Resume a paused server for a while."""
     server.resume()
     yield server
     server.pause()
 
 
 def ours(bundle: Path, isolation: str, within: float = 1e-4, tree: Path = TREE, grpc: bool = False) -> Running:
-    """This project's server, of the code in `tree`: over HTTP or, with `grpc`, over gRPC."""
+    """Start this project's server from the code in `tree`: over HTTP or, with `grpc`, over gRPC."""
     port, grpc_port = free_port(), free_port() if grpc else 0
     server = Server(f"127.0.0.1:{grpc_port}", "grpc") if grpc else Server(f"127.0.0.1:{port}")
     command = [sys.executable, "-c", SERVE, str(bundle.resolve()), isolation, str(port), str(grpc_port)]
-    # the working folder comes first on the path of `python -c`, PYTHONPATH is for the processes of lanes
+    # the working folder comes first on the path of `python -c`; worker processes use PYTHONPATH
     environment = {**os.environ, "PYTHONPATH": f"{tree}:{os.environ.get('PYTHONPATH', '')}"}
     return Running(command, dataclasses.replace(server, within=within), environment, tree)
 
 
 def start(peer: Peer, setting: str, folder: Path, cores: int) -> Running:
-    """A peer's server in one of its settings, in its own environment."""
+    """Start a peer's server in one of its settings, in its own environment."""
     port = free_port()
     path = "/v2/models/ensemble/infer" if peer.protocol == "oip" else "/predict"
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -158,7 +158,7 @@ def start(peer: Peer, setting: str, folder: Path, cores: int) -> Running:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return an unused port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -1,17 +1,17 @@
-"""The server at 80 % of its capacity for long, lanes killed and bundles exchanged under way: is anything wrong or lost?
+"""Soak test: the server at 80 % of its capacity, with workers killed and bundles reloaded; wrong and lost answers.
 
     python benchmarks/serving/soak.py [--minutes 30] [--quick]
-    python benchmarks/serving/soak.py --storm [--minutes 10]     mixed clients and faults by turns, see `storm`
+    python benchmarks/serving/soak.py --storm [--minutes 10]     mixed clients and faults in turns, see `storm`
 
-Requests of 1 to 16 images come at a steady rate, whether the server keeps up or not; those that find the client's
-connections busy wait for one, and their time counts from when they came. A lane process gets SIGKILL every
-20 s; every 2 minutes a link is turned to the other of two bundles and the server gets SIGHUP. Every answer is compared
-with the reference of the bundle that answered while it was under way (both, while they are exchanged), and any two
-images and both bundles differ by far more than the comparison allows. Memory is that of the server and its lanes,
-shared pages counted once, every 5 s when no exchange is under way; its slope is that of a line through all but the
-first quarter, with the upper end of its 95 % interval. A full server may refuse (503): that is counted, and the request
-sent again. Writes benchmarks/results/serving-soak.{json,txt}. Targets: nothing wrong, nothing lost, no growth that
-would be 5 % in the time. A line a minute on standard error says how it stands.
+Requests of 1 to 16 images arrive at a steady rate, even if the server falls behind. A request without a free connection
+of the client waits for one, and its time counts from its arrival. SIGKILL ends a worker process every
+20 s. Every 2 minutes a link switches between two bundles and the server gets SIGHUP. Every answer is compared
+with the reference of the bundle active during the request (both, during a reload); any two
+images and both bundles differ by far more than the tolerance. Memory is that of the server and its workers,
+shared pages counted once, every 5 s outside a reload. Its slope is that of a regression line through all but the
+first quarter, with the upper end of its 95 % interval. A full server may answer 503: that is counted, and the request
+is sent again. Writes benchmarks/results/serving-soak.{json,txt}. Targets: nothing wrong, nothing lost, no growth that
+would be 5 % over the run. Standard error gets a status line every minute.
 """
 
 from __future__ import annotations
@@ -48,16 +48,19 @@ from ripieno.library.bundle import model_path
 
 SIZES = (Size(8, 1), Size(12, 1), Size(16, 2))
 ROWS = (1, 1, 1, 1, 4, 16)
-"""Images of a request, drawn with equal chance."""
+"""Images per request, drawn with equal probability."""
 SHARE = 0.8
-"""Of the capacity."""
+"""Share of the capacity."""
 PATIENCE = 30.0
-"""Seconds after which a request is lost, the wait for a connection included."""
+"""Request timeout in seconds, including the wait for a connection; then the request is lost."""
 CONNECTIONS = 256
-"""Most that the client holds, as clients do: one that opened another for each request that waits would, after any halt
-of the server, spend the cores both share on being refused."""
+"""Connections of the client at most, as usual for clients.
+
+Without the limit, every waiting request would open another connection after a stall, and the refusals would use up the
+cores that client and server share.
+"""
 AGAIN = 1.0
-"""Seconds after which a request that a full server refused (503) is sent again, as its Retry-After says."""
+"""Seconds before a request answered with 503 is sent again, as its Retry-After says."""
 SERVE = (
     "import sys; from ripieno.server import serve;"
     "serve(sys.argv[1], port=0, isolation='process', ready=lambda url: print(url, flush=True))"
@@ -65,7 +68,7 @@ SERVE = (
 
 
 def write_bundles(folder: Path, images: np.ndarray) -> list[np.ndarray]:
-    """Two bundles, `0` and `1`, of like networks with other weights; what each answers."""
+    """Write two bundles, `0` and `1`, with equal networks and different weights; return the answers of each."""
     truths = []
     cores = len(os.sched_getaffinity(0))
     for number in (0, 1):
@@ -83,7 +86,7 @@ def write_bundles(folder: Path, images: np.ndarray) -> list[np.ndarray]:
 
 @dataclass
 class Seen:
-    """What became of the requests."""
+    """Counts, errors and latencies of the requests."""
 
     counts: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
@@ -91,7 +94,7 @@ class Seen:
 
 
 class Client:
-    """Connections that are kept, and every answer checked against the bundles that may give it."""
+    """Persistent connections; every answer is checked against the active bundles."""
 
     def __init__(self, url: str, images: np.ndarray, truths: list[np.ndarray], seed: int) -> None:
         self.host, _, port = url.removeprefix("http://").partition(":")
@@ -105,12 +108,12 @@ class Client:
         self.open = 0
 
     def draw(self) -> tuple[int, int]:
-        """Where a request's images begin, and how many they are."""
+        """Draw the first image and the number of images of a request."""
         size = self.dice.choice(ROWS)
         return self.dice.randrange(len(self.images) - size), size
 
     async def ask(self, at: int, size: int) -> None:
-        """One request, counted as right, wrong or lost."""
+        """Send one request; count it as right, wrong or lost."""
         before, began = self.valid, time.perf_counter()
         self.open += 1
         try:
@@ -132,8 +135,8 @@ class Client:
         self.seen.seconds.append(time.perf_counter() - began)
 
     async def _answer(self, at: int, size: int) -> np.ndarray | None:
-        """What the server says; None when it says that it is full."""
-        while self.idle and self.idle[-1][0].at_eof():  # closed by the server, as too long idle
+        """Send a request; return the answer, or None on 503."""
+        while self.idle and self.idle[-1][0].at_eof():  # the server closed the idle connection
             self.idle.pop()[1].close()
         reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection(self.host, self.port)
         try:
@@ -154,19 +157,19 @@ class Client:
         return np.frombuffer(raw, "<f4").reshape(size, -1)
 
     async def busy(self, seconds: float, in_flight: int = 32) -> float:
-        """Keep so many requests under way; images a second."""
+        """Keep `in_flight` requests outstanding; return images per second."""
         until = time.perf_counter() + seconds
 
-        async def on() -> None:
+        async def repeat() -> None:
             while time.perf_counter() < until:
                 await self.ask(*self.draw())
 
         before = self.seen.counts["images"]
-        await asyncio.gather(*(on() for _ in range(in_flight)))
+        await asyncio.gather(*(repeat() for _ in range(in_flight)))
         return (self.seen.counts["images"] - before) / seconds
 
     async def steady(self, rate: float, seconds: float) -> None:
-        """Send requests at `rate` images a second, whatever becomes of them; wait for the last."""
+        """Send requests at `rate` images per second, regardless of the answers; wait for the last."""
         tasks: set[asyncio.Task[None]] = set()
         due = began = time.perf_counter()
         while due < began + seconds:
@@ -180,7 +183,7 @@ class Client:
 
 
 class Trouble:
-    """Kills lanes, exchanges bundles and watches the memory, while requests come."""
+    """Kills of workers, reloads of bundles and a memory monitor, during the requests."""
 
     def __init__(self, server: int, url: str, folder: Path, client: Client, seed: int) -> None:
         self.server, self.url, self.folder, self.client = psutil.Process(server), url, folder, client
@@ -190,66 +193,66 @@ class Trouble:
         self.memory: list[tuple[float, float]] = []
 
     async def overview(self) -> dict[str, object]:
-        """`GET /overview`."""
+        """Return `GET /overview`."""
         while True:
             try:
                 return json.loads(
                     await asyncio.to_thread(lambda: urllib.request.urlopen(self.url + "/overview").read())
                 )
             except urllib.error.HTTPError as error:
-                if error.code != 503:  # as many connections as are taken
+                if error.code != 503:  # the server is at its connection limit
                     raise
                 await asyncio.sleep(AGAIN)
 
-    async def lanes(self) -> dict[int, bool]:
-        """Processes of the lanes, and whether they are up."""
+    async def workers(self) -> dict[int, bool]:
+        """Return the processes of the workers, and whether they are up."""
         engine = (await self.overview())["bundles"]["ensemble"]["engine"]
-        return {lane["process"]: lane["up"] for lane in engine["lanes"]}
+        return {worker["process"]: worker["up"] for worker in engine["lanes"]}
 
     async def kill(self, every: float) -> None:
-        """SIGKILL a lane that is up, again and again."""
+        """Kill a worker that is up by SIGKILL, repeatedly."""
         while True:
             await asyncio.sleep(every)
             async with self.exchanging:
-                up = [process for process, is_up in (await self.lanes()).items() if is_up and process]
+                up = [process for process, is_up in (await self.workers()).items() if is_up and process]
                 if up:
                     os.kill(self.dice.choice(up), signal.SIGKILL)
                     self.kills += 1
 
     async def swap(self, every: float) -> None:
-        """Exchange the bundle for the other, again and again."""
+        """Exchange the bundle for the other, repeatedly."""
         while True:
             await asyncio.sleep(every)
             async with self.exchanging:
-                old = await self.lanes()
+                old = await self.workers()
                 link(self.folder, 1 - next(iter(self.client.valid)))
                 self.client.valid = frozenset({0, 1})
                 os.kill(self.server.pid, signal.SIGHUP)
                 until = time.monotonic() + 60
-                while set(await self.lanes()) & set(old):
+                while set(await self.workers()) & set(old):
                     if time.monotonic() > until:
-                        raise RuntimeError("the bundle was not exchanged within 60 s")
+                        raise RuntimeError("The server did not reload the bundle within 60 s")
                     await asyncio.sleep(0.1)
-                # what the old engine had is answered, and its processes are gone
+                # the old engine answers its requests before its processes end
                 while any(psutil.pid_exists(process) for process in old if process):
                     await asyncio.sleep(0.1)
                 self.swaps += 1
                 self.client.valid = frozenset({self.swaps % 2})
 
     async def watch(self, every: float) -> None:
-        """Note the memory, but not while there are two engines."""
+        """Record the memory, but not while there are two engines."""
         while True:
             await asyncio.sleep(every)
             async with self.exchanging:
                 self.memory.append((time.monotonic(), await asyncio.to_thread(self._mib)))
 
     async def say(self, every: float) -> None:
-        """A line now and then: how it stands."""
+        """Print a status line at intervals."""
         began = time.monotonic()
         while True:
             await asyncio.sleep(every)
             counts = ", ".join(f"{n} {what}" for what, n in sorted(self.client.seen.counts.items()))
-            line = f"{(time.monotonic() - began) / 60:.0f} min: {counts}; {self.client.open} under way"
+            line = f"{(time.monotonic() - began) / 60:.0f} min: {counts}; {self.client.open} in flight"
             print(f"{line}, {self.kills} kills, {self.swaps} swaps, {self.memory[-1][1]:.0f} MiB", file=sys.stderr)
 
     def _mib(self) -> float:
@@ -257,19 +260,22 @@ class Trouble:
         for process in [self.server, *self.server.children(recursive=True)]:
             try:
                 total += process.memory_full_info().pss
-            except psutil.NoSuchProcess:  # a lane that was killed a moment ago
+            except psutil.NoSuchProcess:  # a worker that was just killed
                 continue
         return total / (1 << 20)
 
 
 def link(folder: Path, number: int) -> None:
-    """Turn the link `bundle` to one of the bundles, at once."""
+    """Switch the link `bundle` to one of the bundles, atomically."""
     (folder / "next").symlink_to(folder / str(number))
     (folder / "next").replace(folder / "bundle")
 
 
 def slope(memory: list[tuple[float, float]]) -> tuple[float, float]:
-    """MiB a minute of a line through all but the first quarter, and the upper end of its 95 % interval."""
+    """Return MiB per minute of a regression line through all but the first quarter.
+
+    The second value is the upper end of its 95 % interval.
+    """
     times, sizes = np.array(memory[len(memory) // 4 :]).T
     minutes = (times - times.mean()) / 60
     rise = float(minutes @ sizes / (minutes @ minutes))
@@ -281,7 +287,7 @@ def slope(memory: list[tuple[float, float]]) -> tuple[float, float]:
 async def soak(
     server: subprocess.Popen[str], url: str, folder: Path, client: Client, options: argparse.Namespace
 ) -> dict:
-    """Measure the capacity, then the soak itself."""
+    """Measure the capacity, then run the soak test."""
     seconds, kill, swap, look = (60, 5, 15, 1) if options.quick else (60 * options.minutes, 20, 120, 5)
     await client.busy(2)
     capacity = await client.busy(4 if options.quick else 15)
@@ -293,7 +299,7 @@ async def soak(
     await client.steady(rate, seconds)
     for task in tasks:
         if task.done():
-            task.result()  # trouble of our own ends the benchmark
+            task.result()  # an error of the benchmark itself ends it
         task.cancel()
     rise, bound = slope(trouble.memory)
     counts, mib = client.seen.counts, [size for _, size in trouble.memory]
@@ -317,12 +323,12 @@ async def soak(
 
 
 def main() -> None:
-    """Serve, ask, trouble, judge."""
+    """Serve, send requests, inject faults, check."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, help="30, of a storm 10")
+    parser.add_argument("--minutes", type=float, help="duration (default: 30; with --storm 10)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="one minute, a kill every 5 s, an exchange every 15 s")
-    parser.add_argument("--storm", action="store_true", help="mixed clients, and every kind of fault by turns")
+    parser.add_argument("--quick", action="store_true", help="one minute, a kill every 5 s, a reload every 15 s")
+    parser.add_argument("--storm", action="store_true", help="mixed clients, and every kind of fault in turns")
     options = parser.parse_args()
     if options.storm:
         import storm
@@ -337,7 +343,7 @@ def main() -> None:
         truths = write_bundles(folder, images)
         least = min(apart(np.concatenate([t[:64] for t in truths])), *(apart(t) for t in truths))
         if least < 10 * TOLERANCE:
-            sys.exit(f"two answers differ by {least:.1e} only: a wrong one might pass for a right one")
+            sys.exit(f"Two answers differ by only {least:.1e}: a wrong one could pass as right. Pass another --seed.")
         link(folder, 0)
         server = subprocess.Popen([sys.executable, "-c", SERVE, home + "/bundle"], stdout=subprocess.PIPE, text=True)
         try:

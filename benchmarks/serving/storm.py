@@ -1,18 +1,18 @@
-"""Mixed traffic, clients that leave, and faults by turns: what does a server lose, leak or answer wrong?
+"""Storm test: mixed traffic, disconnecting clients, and faults in turns; requests lost, leaked or answered wrong.
 
     python benchmarks/serving/soak.py --storm [--minutes 10] [--seed 0]
 
-`ripieno serve` over two lane processes, and the clients of `traffic`: JSON, raw tensors, pictures, forms and gRPC, one
-image to 1,024, some of which leave within the body, after it, within the answer, or cancel their call. Meanwhile, by
-turns: SIGKILL of a lane, of all, of one that is just starting; SIGSTOP of a lane, with SIGCONT soon or never; SIGHUP
-after the bundle's files were written over, in place, by those of another bundle of the same names, or by broken ones.
-Between two turns the server is never given time to recover. Every answer is compared with the answers of the bundles
-that may have given it, and those of the two differ by far more than the comparison allows. At last SIGTERM, just after
-a SIGKILL, with the same traffic under way; clients go on until their connection is closed or the port is.
+`ripieno serve` with two worker processes, and the clients of `traffic`: JSON, raw tensors, pictures, forms and gRPC, of
+1 to 1,024 images. Some disconnect within the body, after it, or within the answer, or cancel their call. The faults, in
+turns: SIGKILL of a worker, of all, of one that is starting; SIGSTOP of a worker, with SIGCONT soon or never; SIGHUP
+after the bundle's files were overwritten in place, by those of another bundle with equal names, or by broken ones.
+The server gets no time to recover between two turns. Every answer is compared with the answers of the bundles
+that may have given it; those of the two differ by far more than the tolerance. At the end SIGTERM, just after
+a SIGKILL, under the same traffic; clients continue until their connection or the port is closed.
 
-Writes benchmarks/results/serving-storm.{json,txt}: what became of the requests by kind, and what must hold, with what
-was seen. Ends with status 1 unless all of it holds: nothing wrong; nothing lost (closed unanswered, answered halfway,
-or unanswered after two minutes), after SIGTERM neither; no refusal but 503 and 504; no SIGHUP without effect or word;
+Writes benchmarks/results/serving-storm.{json,txt}: the outcomes of the requests by kind, and the conditions with the
+observed values. Exits with status 1 unless all conditions hold: nothing wrong; nothing lost (no answer, an incomplete
+one, or none within two minutes), also after SIGTERM; no refusal but 503 and 504; no SIGHUP without effect or log line;
 under 512 MiB of resident memory; as many descriptors as at the start; no process, temporary file or traceback left.
 """
 
@@ -43,16 +43,16 @@ from ripieno.types import Input
 
 MOST_MIB = 512
 MORE_DESCRIPTORS = 8
-"""Descriptors that a server may have more at the end than at the start: gRPC's threads and timers open some late."""
+"""Permitted growth of open descriptors: gRPC's threads and timers open some late."""
 SETTLING = 90.0
-"""Seconds within which a server without clients must be as it was at the start."""
+"""Recovery timeout in seconds: an idle server must be in its initial state by then."""
 LAST = 5.0
 """Seconds of traffic before SIGTERM."""
 ENDING = 120.0
-"""Seconds within which a server must end."""
+"""Stop timeout of the server in seconds."""
 OUTCOMES = ("right", "wrong", "lost", "left", "503", "504", "turned away")
 REFUSED = "reload of model"
-"""What a server's log says of a SIGHUP without effect."""
+"""Log message of a failed reload."""
 TURNS = {
     "kill one": 5,
     "kill all": 2,
@@ -62,22 +62,22 @@ TURNS = {
     "exchange": 3,
     "exchange for broken": 2,
 }
-"""Faults of a round, in an order drawn anew for each."""
+"""Faults per round, in random order."""
 
 
 class Faults:
-    """What is done to the server, by turns."""
+    """Faults of the server, in turns."""
 
     def __init__(self, server: Server, folder: Path, known: Known, seed: int) -> None:
         self.server, self.folder, self.known = server, folder, known
         self.dice = random.Random(seed)
         self.counts: Counter[str] = Counter()
         self.silent = self.broken = 0
-        """SIGHUPs that neither took effect nor were said to have failed, and those that put a broken bundle in place"""
+        """SIGHUPs with neither effect nor log line, and those that activated a broken bundle"""
         self._exchanging: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """One turn after the other, until cancelled."""
+        """Inject one fault after the other, until cancelled."""
         while True:
             round_ = [what for what, times in TURNS.items() for _ in range(times)]
             self.dice.shuffle(round_)
@@ -86,7 +86,7 @@ class Faults:
                 await asyncio.sleep(self.dice.uniform(0.5, 2.0))
 
     async def finish(self) -> None:
-        """Wait for the exchange that is under way."""
+        """Wait for the current reload."""
         if self._exchanging is not None:
             await self._exchanging
 
@@ -97,37 +97,37 @@ class Faults:
             self.counts[number.name] += 1
 
     async def kill_one(self) -> None:
-        """Kill a lane that is up."""
+        """Kill a worker that is up."""
         if up := await self.server.up():
             self.signal(signal.SIGKILL, self.dice.choice(up))
 
     async def kill_all(self) -> None:
-        """Kill all that are up."""
+        """Kill all workers that are up."""
         for process in await self.server.up():
             self.signal(signal.SIGKILL, process)
 
     async def kill_one_that_starts(self) -> None:
-        """Kill a lane, and again what is started in its place."""
-        before = {lane.pid for lane in self.server.lanes()}
+        """Kill a worker, and then its replacement while it starts."""
+        before = {worker.pid for worker in self.server.workers()}
         await self.kill_one()
         until = time.monotonic() + 5
         while time.monotonic() < until:
-            for lane in self.server.lanes():
-                if lane.pid not in before:
-                    self.signal(signal.SIGKILL, lane.pid)
+            for worker in self.server.workers():
+                if worker.pid not in before:
+                    self.signal(signal.SIGKILL, worker.pid)
                     return
             await asyncio.sleep(0.01)
 
     async def pause_one(self) -> None:
-        """Stop a lane for some seconds; it may be one of an engine that is being loaded."""
-        if lanes := self.server.lanes():
-            lane = self.dice.choice(lanes).pid
-            self.signal(signal.SIGSTOP, lane)
+        """Stop a worker for some seconds; it may belong to an engine that is loading."""
+        if workers := self.server.workers():
+            worker = self.dice.choice(workers).pid
+            self.signal(signal.SIGSTOP, worker)
             await asyncio.sleep(self.dice.uniform(0.1, 3))
-            self.signal(signal.SIGCONT, lane)
+            self.signal(signal.SIGCONT, worker)
 
     async def stop_one(self) -> None:
-        """Stop a lane for good: the server has to find out."""
+        """Stop a worker for good: the server must detect it."""
         if up := await self.server.up():
             self.signal(signal.SIGSTOP, self.dice.choice(up))
 
@@ -136,11 +136,11 @@ class Faults:
         await self._deployed(broken=False)
 
     async def exchange_for_broken(self) -> None:
-        """Tell the server of a bundle that cannot answer."""
+        """Reload the server with a bundle that cannot answer."""
         await self._deployed(broken=True)
 
     async def _deployed(self, broken: bool) -> None:
-        """Deploy the other bundle and say so; the next turns come while the exchange is under way."""
+        """Deploy the other bundle and send SIGHUP; the next turns run during the reload."""
         await self.finish()
         now = next(iter(self.known.valid))
         deploy(self.folder / str(1 - now), self.folder / "bundle")
@@ -148,12 +148,12 @@ class Faults:
             damage(self.folder / "bundle", self.dice)
         else:
             self.known.valid = frozenset({0, 1})
-        refusals = self.server.said().count(REFUSED)
+        refusals = self.server.log_text().count(REFUSED)
         self.signal(signal.SIGHUP, self.server.popen.pid)
         self._exchanging = asyncio.create_task(self._settle(now, broken, refusals))
 
     async def _settle(self, before: int, broken: bool, refusals: int) -> None:
-        """Wait until the bundle that answers is known again: the other one, or the one before."""
+        """Wait until the active bundle is known again: the other one, or the one before."""
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             if (await self.server.overview())["bundles"]["ensemble"]["ensemble"] != f"storm{before}":
@@ -161,7 +161,7 @@ class Faults:
                 self.counts["exchanged"] += 1
                 self.known.valid = frozenset({1 - before})
                 return
-            if self.server.said().count(REFUSED) > refusals:
+            if self.server.log_text().count(REFUSED) > refusals:
                 self.counts["refused"] += 1
                 self.known.valid = frozenset({before})
                 return
@@ -170,50 +170,50 @@ class Faults:
 
 
 class Watch:
-    """The most memory the server took."""
+    """Monitor of the server's peak memory."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.most = 0.0
 
     async def run(self, traffic: Traffic, faults: Faults) -> None:
-        """Look again and again, and say how it stands once a minute."""
-        began = said = time.monotonic()
+        """Check repeatedly, and print the status once a minute."""
+        began = reported = time.monotonic()
         while True:
             self.most = max(self.most, self.server.mib())
-            self.server.lanes()
-            if time.monotonic() - said > 60:
-                said = time.monotonic()
+            self.server.workers()
+            if time.monotonic() - reported > 60:
+                reported = time.monotonic()
                 outcomes = ", ".join(f"{traffic.total(o)} {o}" for o in OUTCOMES)
                 struck = ", ".join(f"{n} {what}" for what, n in sorted(faults.counts.items()))
-                print(f"{(said - began) / 60:.0f} min: {outcomes}; {struck}; {self.most:.0f} MiB", file=sys.stderr)
+                print(f"{(reported - began) / 60:.0f} min: {outcomes}; {struck}; {self.most:.0f} MiB", file=sys.stderr)
             await asyncio.sleep(0.25)
 
 
 async def quiet(server: Server, most: int) -> int:
-    """Wait until a server that nobody asks has at most `most` descriptors, and all lanes; how many it has then."""
+    """Wait until an idle server has at most `most` descriptors, and all workers; return its descriptors."""
     until = time.monotonic() + SETTLING
     while time.monotonic() < until and (server.descriptors() > most or len(await server.up()) < 2):
         await asyncio.sleep(0.5)
-    await asyncio.sleep(1.0)  # the look itself was a connection
+    await asyncio.sleep(1.0)  # the check itself used a connection
     return server.descriptors()
 
 
 async def storm(
     server: Server, folder: Path, known: Known, minutes: float, seed: int
 ) -> tuple[Traffic, dict, list[str]]:
-    """The storm itself: its traffic, what was seen, and what does not hold."""
+    """Run the storm; return its traffic, the observations, and the failed conditions."""
     traffic = Traffic(server.url, server.grpc, known, seed)
     faults, watch = Faults(server, folder, known, seed), Watch(server)
     asyncio.get_running_loop().call_later(2.0, traffic.stop)
-    await traffic.run()  # what is opened once is open now
+    await traffic.run()  # opens everything that a server opens once
     start = await quiet(server, 1 << 20)
     watching = asyncio.create_task(watch.run(traffic, faults))
     striking = asyncio.create_task(faults.run())
     clients = asyncio.create_task(traffic.run())
     await asyncio.wait([striking, clients], timeout=60 * minutes, return_when=asyncio.FIRST_COMPLETED)
     if striking.done() or clients.done():
-        await asyncio.gather(striking, clients)  # trouble of our own ends the benchmark
+        await asyncio.gather(striking, clients)  # an error of the benchmark itself ends it
     striking.cancel()
     traffic.stop()
     await clients
@@ -225,7 +225,7 @@ async def storm(
     lag = await server.lag()
     await faults.kill_one()
     watching.cancel()
-    under_way, told = traffic.under_way, time.monotonic()
+    under_way, terminated = traffic.under_way, time.monotonic()
     traffic.ending = True
     server.popen.send_signal(signal.SIGTERM)
     try:
@@ -233,10 +233,10 @@ async def storm(
     except subprocess.TimeoutExpired:
         code = f"none within {ENDING:g} s"
         server.popen.kill()
-    took = time.monotonic() - told
+    took = time.monotonic() - terminated
     traffic.stop()
     await clients
-    left, traces = server.left(), len(re.findall("Traceback|unhandled", server.said()))
+    left, traces = server.left(), len(re.findall("Traceback|unhandled", server.log_text()))
     errors = traffic.server_errors()
     seen = {
         **dict(sorted(faults.counts.items())),
@@ -272,17 +272,17 @@ async def storm(
 
 
 def once(minutes: float, seed: int) -> tuple[Traffic, dict, list[str], float]:
-    """Serve, ask, strike, judge: the traffic, what was seen, what does not hold, and how far answers are apart."""
+    """Run a server and a storm; return traffic, observations, failed conditions, and the answers' distance."""
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
         images = unlike_images(256, seed)
         shown, samples = pictures(images[:8][:, ::-1], Input(SHAPE))
         images = np.concatenate([images, samples])
         truths, members = write_bundles(folder, images)
-        told = [np.concatenate([t[i] for t in truths] + [t.mean(axis=0) for t in truths]) for i in range(len(SIZES))]
-        least = min(apart(t) for t in told)
+        answers = [np.concatenate([t[i] for t in truths] + [t.mean(axis=0) for t in truths]) for i in range(len(SIZES))]
+        least = min(apart(t) for t in answers)
         if least < 10 * TOLERANCE:
-            sys.exit(f"two answers differ by {least:.1e} only: a wrong one might pass for a right one")
+            sys.exit(f"Two answers differ by only {least:.1e}: a wrong one could pass as right. Pass another --seed.")
         deploy(folder / "0", folder / "bundle")
         server = Server(folder)
         try:
@@ -291,20 +291,20 @@ def once(minutes: float, seed: int) -> tuple[Traffic, dict, list[str], float]:
         finally:
             server.popen.kill()
             server.popen.wait()
-            lines = [line for line in server.said().splitlines() if not line.startswith("no answer within")]
-            print("the server's last words:", *lines[-12:], sep="\n  ", file=sys.stderr)
+            lines = [line for line in server.log_text().splitlines() if "no answer within" not in line]
+            print("the server's last log lines:", *lines[-12:], sep="\n  ", file=sys.stderr)
 
 
 def run(minutes: float, seed: int, name: str) -> None:
-    """Write down what a storm of so many minutes did. Exits with status 1 when something does not hold."""
+    """Record a storm of `minutes`. Exits with status 1 if a condition fails."""
     traffic, seen, bad, least = once(minutes, seed)
     rows = []
     for kind, counts in sorted(traffic.counts.items()):
         rows.append({"kind": kind, **{o: counts[o] for o in OUTCOMES}, "longest s": traffic.longest[kind]})
     settings = {"minutes": minutes, "seed": seed, "tolerance": TOLERANCE, "answers apart": f"{least:.1e}"}
     errors = "; ".join(f"{n} x {text}" for text, n in traffic.errors.most_common(8)) or "none"
-    told = ", ".join(f"{what} {value}" for what, value in seen.items())
-    note = f"{told}\nerrors: {errors}\ndoes not hold: {', '.join(bad) or 'nothing, all holds'}"
+    summary = ", ".join(f"{what} {value}" for what, value in seen.items())
+    note = f"{summary}\nerrors: {errors}\nfailed conditions: {', '.join(bad) or 'none'}"
     record(name, settings, rows, note)
     if bad:
         sys.exit(1)

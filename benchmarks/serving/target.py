@@ -27,7 +27,10 @@ SIZES = (Size(8, 1), Size(12, 1), Size(16, 1))
 
 
 def write_bundles(folder: Path, images: np.ndarray) -> tuple[list[np.ndarray], list[str]]:
-    """Two bundles, `0` and `1`, of other weights under the same names; what each member answers, and the members."""
+    """Write two bundles, `0` and `1`, with equal names and different weights.
+
+    Return the answers of each member, and the members.
+    """
     truths = []
     for number in (0, 1):
         home, members = folder / str(number), []
@@ -56,7 +59,7 @@ def deploy(source: Path, target: Path) -> None:
 
 
 def damage(bundle: Path, dice: random.Random) -> None:
-    """Break a bundle's files as they lie."""
+    """Break a bundle's files in place."""
     networks = sorted(bundle.glob("members/*/model.onnx"))
     way = dice.randrange(3)
     if way == 0:
@@ -72,7 +75,7 @@ def damage(bundle: Path, dice: random.Random) -> None:
 
 
 class Server:
-    """`ripieno serve` as a process, and what can be seen of it from outside."""
+    """`ripieno serve` as a process, and its state seen from outside."""
 
     def __init__(self, folder: Path) -> None:
         self.log = folder / "log"
@@ -84,23 +87,23 @@ class Server:
         with self.log.open("wb") as log:
             self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
         assert self.popen.stdout is not None
-        said = ""
-        while not said.rstrip().endswith("}"):
+        output = ""
+        while not output.rstrip().endswith("}"):
             line = self.popen.stdout.readline()
             if not line:
-                sys.exit(f"the server did not start: {self.said()}")
-            said += line
-        ready = json.loads(said[said.index("{") :])
+                sys.exit(f"The server did not start: {self.log_text()}")
+            output += line
+        ready = json.loads(output[output.index("{") :])
         self.url, self.grpc = ready["url"], ready["grpc"]
         self.process = psutil.Process(self.popen.pid)
         self.seen: set[psutil.Process] = set()
 
-    def said(self) -> str:
-        """Its standard error."""
+    def log_text(self) -> str:
+        """Return its standard error."""
         return self.log.read_text(errors="replace")
 
-    def lanes(self) -> list[psutil.Process]:
-        """Processes of the lanes there are, up or not."""
+    def workers(self) -> list[psutil.Process]:
+        """Return the worker processes that exist, up or not."""
         found = []
         for child in self.process.children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -110,15 +113,15 @@ class Server:
         return found
 
     def descriptors(self) -> int:
-        """How many it has open."""
+        """Return the number of its open descriptors."""
         return self.process.num_fds()
 
     def mib(self) -> float:
-        """Its resident memory, without its lanes'."""
+        """Return its resident memory, without its workers'."""
         return self.process.memory_info().rss / (1 << 20)
 
     async def get(self, path: str) -> bytes:
-        """The document at `path`."""
+        """Return the document at `path`."""
 
         def get() -> bytes:
             with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as response:
@@ -127,20 +130,23 @@ class Server:
         return await asyncio.to_thread(get)
 
     async def overview(self) -> dict:
-        """`GET /overview`."""
+        """Return `GET /overview`."""
         return json.loads(await self.get("/overview"))
 
     async def lag(self) -> float:
-        """The longest that its event loop was late by its own watch, the machine's other work included; seconds."""
+        """Return the largest delay of its event loop in seconds, as the server reports it.
+
+        The machine's other work is included.
+        """
         found = re.search(rb"^ripieno_event_loop_lag_max_seconds (\S+)", await self.get("/metrics"), re.MULTILINE)
         return float(found[1]) if found else math.nan
 
     async def up(self) -> list[int]:
-        """Processes of the lanes that are up."""
-        lanes = (await self.overview())["bundles"]["ensemble"]["engine"]["lanes"]
-        return [lane["process"] for lane in lanes if lane["up"]]
+        """Return the processes of the workers that are up."""
+        workers = (await self.overview())["bundles"]["ensemble"]["engine"]["lanes"]
+        return [worker["process"] for worker in workers if worker["up"]]
 
     def left(self) -> list[str]:
-        """What should have gone with it, once it has ended."""
+        """Return what it left behind after its end: processes and temporary files."""
         left = [f"process {p.pid}" for p in self.seen if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
         return left + [str(path) for path in self.temporary.glob("ripieno*")]

@@ -1,7 +1,7 @@
-"""Mixed traffic for a server: clients of every kind, each answer compared with the right one; some leave midway.
+"""Mixed traffic for a server: clients of every kind, each answer compared with the right one; some disconnect midway.
 
-HTTP is spoken by hand, so that a connection that is closed unanswered, or answered halfway, is seen as such. Nothing is
-sent again behind a benchmark's back: a 503 or 504 is counted, and the client goes on with another request.
+HTTP is written by hand, so that a connection closed without an answer, or within it, is detected. Nothing is
+retried implicitly: a 503 or 504 is counted, and the client continues with another request.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from ripieno.server.proto import SERVICE, message
 from ripieno.types import Input
 
 PATIENCE = 120.0
-"""Seconds after which a request counts as lost; the server answers 504 after 30."""
+"""Timeout in seconds, after which a request counts as lost; the server answers 504 after 30."""
 SMALL, LARGE = (1, 1, 2, 4, 16), (64, 256, 1024)
-"""Images of a request."""
+"""Images per request."""
 KINDS = (("PNG", 32, 32), ("JPEG", 300, 200), ("WEBP", 64, 64), ("JPEG", 1600, 1200))
-"""Of pictures: format, width, height."""
+"""Kinds of pictures: format, width, height."""
 INFER = "/v2/models/ensemble/infer"
 GRPC = {"RESOURCE_EXHAUSTED": "503", "DEADLINE_EXCEEDED": "504"}
-"""Statuses by which a server may refuse over gRPC, in HTTP's words."""
+"""gRPC statuses of a permitted refusal, with HTTP's code."""
 
 
 @dataclass
 class Known:
-    """What is asked about, and the right answers."""
+    """Images of the requests, and the right answers."""
 
     images: np.ndarray
     """(images, *shape); the last are those of `pictures`"""
@@ -55,14 +55,14 @@ class Known:
     """bundles that may answer now"""
 
     def right(self, answer: np.ndarray, rows: np.ndarray, bundles: frozenset[int], members: Sequence[str]) -> bool:
-        """Return whether one of `bundles` would give `answer` about the images `rows`, asking `members` of it."""
+        """Return whether `answer` is that of one of `bundles` about the images `rows`, from `members` of it."""
         asked = [self.members.index(member) for member in members]
         truths = [self.truths[b][asked][:, rows].mean(axis=0) for b in bundles]
         return any(answer.shape == t.shape and np.abs(answer - t).max() < TOLERANCE for t in truths)
 
 
 def pictures(shown: np.ndarray, wanted: Input) -> tuple[list[bytes], np.ndarray]:
-    """The images `shown` as files of several kinds and sizes, and each file as a sample of `wanted`."""
+    """Return the images `shown` as files of several kinds and sizes, and each file as a sample of `wanted`."""
     files = []
     for image, (kind, *size) in zip(shown, itertools.cycle(KINDS), strict=False):
         file = io.BytesIO()
@@ -72,7 +72,7 @@ def pictures(shown: np.ndarray, wanted: Input) -> tuple[list[bytes], np.ndarray]
 
 
 class UnansweredError(Exception):
-    """A request that was sent and got no answer, or half of one."""
+    """A sent request got no answer, or an incomplete one."""
 
 
 @dataclass
@@ -85,22 +85,22 @@ class Response:
 
 
 class Connection:
-    """A client's connection over HTTP, kept while the server keeps it."""
+    """A client's HTTP connection, persistent while the server keeps it open."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, request: bytes, part: float = 1.0) -> None:
-        """Send the first `part` of a request. Raises ConnectionError when the server takes no connections."""
-        if self._streams is not None and self._streams[0].at_eof():  # closed while nothing was asked
+        """Send the first `part` of a request. Raises ConnectionError if the server accepts no connections."""
+        if self._streams is not None and self._streams[0].at_eof():  # the server closed the idle connection
             self.close()
         if self._streams is None:
             self._streams = await asyncio.open_connection(self.host, self.port)
         self._streams[1].write(request[: max(1, int(len(request) * part))])
 
     async def answer(self) -> Response:
-        """Take the answer. Raises UnansweredError when the server closes the connection before all of it came."""
+        """Read the answer. Raises UnansweredError if the server closes the connection before its end."""
         assert self._streams is not None
         reader = self._streams[0]
         try:
@@ -116,16 +116,16 @@ class Connection:
         return Response(int(first.split()[1]), headers, body)
 
     async def read(self, size: int) -> None:
-        """Take at most `size` bytes of an answer. Raises UnansweredError when none come."""
+        """Read at most `size` bytes of an answer. Raises UnansweredError if there are none."""
         assert self._streams is not None
         try:
             if not await self._streams[0].read(size):
-                raise UnansweredError("closed without a word")
+                raise UnansweredError("closed without an answer")
         except OSError as error:
             raise UnansweredError(f"{type(error).__name__} before the answer") from None
 
     def close(self, reset: bool = False) -> None:
-        """Leave; with `reset`, without a word of farewell."""
+        """Close the connection; with `reset`, by a TCP reset."""
         if self._streams is not None:
             if reset:
                 linger = struct.pack("ii", 1, 0)
@@ -135,10 +135,10 @@ class Connection:
 
 
 class Traffic:
-    """Clients of every kind, and what became of their requests: `counts[kind][outcome]`.
+    """Clients of every kind, and the outcomes of their requests: `counts[kind][outcome]`.
 
-    Outcomes: `right`, `wrong`, `lost`, `left` (by a client that meant to), `turned away` (sent to a port that was
-    closed), and any status but 200.
+    Outcomes: `right`, `wrong`, `lost`, `left` (the client disconnected on purpose), `turned away` (sent to a closed
+    port), and any status but 200.
     """
 
     def __init__(self, url: str, grpc_address: str, known: Known, seed: int) -> None:
@@ -153,7 +153,7 @@ class Traffic:
         self.under_way = 0
         self._goes_on = True
         self.ending = False
-        """whether the server was told to end"""
+        """whether SIGTERM was sent"""
 
     async def run(self, scale: int = 1) -> None:
         """Send requests until `stop`; wait for the last."""
@@ -169,21 +169,21 @@ class Traffic:
             await asyncio.gather(*(self._client(kind) for kind, count in kinds for _ in range(count * scale)))
 
     def stop(self) -> None:
-        """Let every client finish the request it has under way."""
+        """Let every client finish its current request."""
         self._goes_on = False
 
     def total(self, outcome: str) -> int:
-        """Requests of every kind with this outcome."""
+        """Count the requests of every kind with this outcome."""
         return sum(counts[outcome] for counts in self.counts.values())
 
     def server_errors(self) -> dict[str, int]:
-        """Statuses that no request may have, and how often they came."""
+        """Count the statuses that no request may have."""
         seen: Counter[str] = sum(self.counts.values(), Counter())
         own = ("right", "wrong", "lost", "left", "turned away", "503", "504")
         return {status: count for status, count in seen.items() if status not in own}
 
     async def _client(self, ask: Callable[[Connection], Awaitable[str]]) -> None:
-        """One client: a connection, and one request after the other."""
+        """Run one client: a connection, and one request after the other."""
         connection, kind = Connection(self.host, self.port), ask.__name__.strip("_").replace("_", " ")
         while self._goes_on:
             began = time.monotonic()
@@ -195,7 +195,7 @@ class Traffic:
                 outcome = "lost"
                 self.errors[f"{kind}: {type(error).__name__} {error} after {time.monotonic() - began:.1f} s"] += 1
                 connection.close()
-            except OSError as error:  # no connection was made, and nothing sent
+            except OSError as error:  # there was no connection and nothing was sent
                 outcome = "turned away" if self.ending else "lost"
                 if not self.ending:
                     self.errors[f"{kind}: {error}"] += 1
@@ -213,10 +213,10 @@ class Traffic:
             await asyncio.sleep(self.dice.random() if outcome == "left" else self.dice.choice((0, 0, 0.05)))
         connection.close()
 
-    # what is asked
+    # requests
 
     def _draw(self, sizes: Sequence[int]) -> np.ndarray:
-        """Rows of a request's images; a long request begins again after the last."""
+        """Draw the rows of a request's images; a long request wraps around."""
         size = self.dice.choice(sizes)
         return (self.dice.randrange(len(self.known.images)) + np.arange(size)) % len(self.known.images)
 
@@ -247,8 +247,8 @@ class Traffic:
         head = json.loads(response.body[:length])
         first = head["outputs"][0]
         raw = response.body[length:][: first["parameters"]["binary_data_size"]]
-        said = head.get("parameters", {})
-        members = said["members"].split(",") if said.get("partial") else members
+        parameters = head.get("parameters", {})
+        members = parameters["members"].split(",") if parameters.get("partial") else members
         answer = np.frombuffer(raw, "<f4").reshape(first["shape"])
         return self._judged(rows, bundles, answer, members)
 
@@ -270,7 +270,7 @@ class Traffic:
         return await self._tensor(connection, self._draw(SMALL), f"/v2/models/{member}/infer", [member])
 
     async def _partial(self, connection: Connection) -> str:
-        """Ask for what is there soon, be it of some members only."""
+        """Ask for a quick answer, possibly of some members only."""
         timeout = self.dice.choice((50_000, 500_000, 2_000_000))
         more = {"partial": True, "timeout": timeout}
         return await self._tensor(connection, self._draw(SMALL), INFER, self.known.members, **more)
@@ -317,12 +317,12 @@ class Traffic:
         response = await connection.answer()
         if response.status != 200:
             return self._refused(response)
-        said = [p["classes"] for p in json.loads(response.body)["predictions"]]
-        answer = np.array([[p[f"class{i}"] for i in range(classes)] for p in said])
+        predictions = [p["classes"] for p in json.loads(response.body)["predictions"]]
+        answer = np.array([[p[f"class{i}"] for i in range(classes)] for p in predictions])
         return self._judged(rows, bundles, answer, self.known.members)
 
     async def _probe(self, connection: Connection) -> str:
-        """Ask whether the server lives, which must never be refused."""
+        """Probe the server's liveness, which must never be refused."""
         await asyncio.sleep(0.2)
         request = f"GET /v2/health/live HTTP/1.1\r\nHost: {self.host}\r\n\r\n".encode()
         await connection.send(request)
@@ -352,7 +352,7 @@ class Traffic:
         answer = np.frombuffer(message("ModelInferResponse").FromString(raw).raw_output_contents[0], "<f4")
         return self._judged(rows, bundles, answer.reshape(len(rows), -1), self.known.members)
 
-    # clients that leave
+    # clients that disconnect
 
     async def _grpc_cancelled(self, _: Connection) -> str:
         rows = self._draw(LARGE)

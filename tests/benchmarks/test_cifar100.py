@@ -1,4 +1,4 @@
-"""The command that searches CIFAR-100 on a GPU, run dry on a CPU: a handful of images in the files' own format."""
+"""The command that searches CIFAR-100 on a GPU, run on a CPU with a few images in the files' own format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bootstrap draws images, not answers: each draw is the metric of just these images."""
+"""The bootstrap draws images, not answers: each draw is the metric of exactly these images."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def answers(seed: int) -> np.ndarray:
 def test_the_error_of_drawn_images_is_that_of_the_metric(metric: str) -> None:
     drawn = np.random.default_rng(2).integers(0, 300, 300)
     times = np.bincount(drawn, minlength=300)
-    told = losses(answers(3)[drawn], LABELS[drawn])[f"valid_{metric}"]
-    assert error(answers(3).argmax(1), LABELS, times, metric) == pytest.approx(100 * (1 - told))
+    expected = losses(answers(3)[drawn], LABELS[drawn])[f"valid_{metric}"]
+    assert error(answers(3).argmax(1), LABELS, times, metric) == pytest.approx(100 * (1 - expected))
 
 
 def test_a_difference_stands_within_its_interval_and_is_none_against_itself() -> None:

@@ -1,4 +1,4 @@
-"""The figures of the serving benchmarks: what peers answer with, whose ratio is told, in which setting."""
+"""Figures of the serving benchmarks: the peers' answers, the ratios and the settings in the table."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_ratios_are_of_this_tree_to_the_other_in_one_round() -> None:
     assert (row["p50 x"], row["p99 x"], row["MiB other"]) == (0.375, 1.0, 2.0)
 
 
-def test_a_peer_is_told_in_the_best_setting_of_each_load() -> None:
+def test_a_peer_is_reported_in_the_best_setting_of_each_load() -> None:
     best = {load.name: "quick" if load.samples > 1 else "calm" for load in LOADS}
     one = {"onnx floor": 100.0, "floor": 100.0, "onnx": [80.0, 2.0, 4.0, 0.0], "peer": [40.0, 4.0, 1300.0, 0.0]}
     block = {
@@ -62,11 +62,11 @@ def test_a_peer_is_told_in_the_best_setting_of_each_load() -> None:
         "memory": {"onnx": 10.0, "quick": 30.0, "calm": 20.0},
     }
     rows = report_rows([block])
-    told = {row["load"]: row for row in rows if row["server"] != "ripieno"}
-    assert {name: (row["setting"], row["MiB"]) for name, row in told.items()} == {
+    found = {row["load"]: row for row in rows if row["server"] != "ripieno"}
+    assert {name: (row["setting"], row["MiB"]) for name, row in found.items()} == {
         load.name: ("quick", 30.0) if load.samples > 1 else ("calm", 20.0) for load in LOADS
     }
-    assert {(row["ours x"], row["p50 x"], row["of floor"]) for row in told.values()} == {(2.0, 0.5, 0.4)}
+    assert {(row["ours x"], row["p50 x"], row["of floor"]) for row in found.values()} == {(2.0, 0.5, 0.4)}
     cells = markdown(rows).splitlines()[-1].split(" | ")
     assert cells[1] == "0.40 (0.40-0.40); 4.0, 1,300"
     assert cells[-2:] == ["calm / calm / calm / quick", "20 to 30 |"]

@@ -1,4 +1,4 @@
-"""The storm on a server: it holds for some seconds, and what is wrong or lost would be seen."""
+"""The storm test of a server: it runs for some seconds, and detects wrong and lost answers."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_an_answer_is_right_for_its_images_its_bundle_and_its_members_only(known
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sent",
     [b"", b"HTTP/1.1 200 OK\r\ncontent-le", b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf"],
     ids=["nothing", "half a head", "half a body"],
 )
-def test_a_connection_that_is_closed_before_its_whole_answer_is_unanswered(said: bytes) -> None:
+def test_a_connection_that_is_closed_before_its_whole_answer_is_unanswered(sent: bytes) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(said)
+        writer.write(sent)
         writer.close()
 
     async def ask() -> None:

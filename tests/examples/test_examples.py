@@ -1,4 +1,4 @@
-"""The programs in examples/ run, at a small size, from the folder a reader would be in."""
+"""The programs in examples/ run at a small size, from a reader's working folder."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
-SERVED = re.compile(r"served at http://127\.0\.0\.1:\d+: ([\d.]+)% of (\d+) test images right")
+SERVED = re.compile(r"served at http://127\.0\.0\.1:\d+: ([\d.]+)% of (\d+) test images predicted correctly")
 
 TINY = {
     "family": "resnet",
     "ranges": {"learning_rate": {"kind": "continuous", "low": 1e-3, "high": 1e-2, "log": True}},
     "fixed": {"width": 4, "stem_filters": 4, "blocks_1": 1, "blocks_2": 1, "blocks_3": 1, "batch_size": 64},
 }
-"""A space of networks that train in no time."""
+"""A space of networks that train quickly."""
 
 
 @pytest.fixture
 def here(tmp_path: Path, digit_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with `images` in it; examples can be imported."""
+    """Return the working folder, with `images` in it; examples can be imported."""
     shutil.copytree(digit_folder, tmp_path / "images")
     (tmp_path / "tiny.json").write_text(json.dumps(TINY))
     monkeypatch.chdir(tmp_path)
@@ -63,12 +63,12 @@ def test_onnx_to_server(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_own_network(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from ripieno.search import SAMPLERS
 
-    monkeypatch.setitem(SAMPLERS, "near", None)  # so that it is taken away again
+    monkeypatch.setitem(SAMPLERS, "near", None)  # so that it is removed afterwards
     words = "images --trials 4 --epochs 1 --pool inline"
     importlib.import_module("own_network").main(words.split())
-    said = capsys.readouterr().out
-    assert "'patch'" in said
-    assert "of the test images right" in said
+    printed = capsys.readouterr().out
+    assert "'patch'" in printed
+    assert "test accuracy" in printed
 
 
 def test_the_notebook_front_runs_and_shows_its_objects(here: Path) -> None:
@@ -84,7 +84,7 @@ def test_the_notebook_front_runs_and_shows_its_objects(here: Path) -> None:
 
 
 def _served(capsys: pytest.CaptureFixture[str]) -> tuple[float, int]:
-    """What the example said of its server: percent right, images asked."""
+    """Return the example's accuracy on its server in percent, and the number of images."""
     found = SERVED.search(capsys.readouterr().out)
     assert found
     return float(found[1]), int(found[2])

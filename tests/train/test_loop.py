@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import ripieno
 from ripieno.library import Library
-from ripieno.train import TrainingConfig, batching, crew, loop, train_job, ways
+from ripieno.train import TrainingConfig, batching, loading_strategy, loop, train_job
 from ripieno.train.checkpoint import TrainingState
 from ripieno.train.evaluate import predict, scores
 from ripieno.train.network_trainer import NetworkTrainer
@@ -204,11 +204,10 @@ def test_cores_that_prepare_data_change_nothing_but_time(
     config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(batching.BLOCK_BYTES, "cpu", 24 * 64 * 4)
-    monkeypatch.setattr(ways, "SECONDS", 0.0)
-    monkeypatch.setattr(ways, "GOAL", 0.0)
+    monkeypatch.setattr(loading_strategy, "SECONDS", 0.0)
+    monkeypatch.setattr(loading_strategy, "GOAL", 0.0)
     spared = dataclasses.replace(elsewhere(config), spare=1)
     assert weights(config, train(config, MOVED, 0, 3)) == weights(spared, train(spared, MOVED, 0, 3))
-    crew.dismiss()
 
 
 def test_jobs_of_one_trial_continue_each_other(config: TrainingConfig) -> None:

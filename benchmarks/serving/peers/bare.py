@@ -1,4 +1,4 @@
-"""A bare server: FastAPI on uvicorn, ONNX Runtime in a pool of threads that batch greedily."""
+"""A bare server: FastAPI on uvicorn, ONNX Runtime in a thread pool with greedy batching."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fastapi import FastAPI, Request, Response
 TITLE = "FastAPI + ONNX Runtime + threads"
 PROTOCOL = "raw"
 SETTINGS = {
-    "in turn": "a thread a core, each with a batch of what waits, up to 64; networks one after the other",
-    "at once": "the same, and a thread that is free shares the networks of a batch",
+    "in turn": "a thread per core, each with a batch of waiting samples, up to 64; networks one after the other",
+    "at once": "the same, and an idle thread shares the networks of a batch",
     "at once, 16": "the same in batches up to 16",
-    "threads": "one batch at a time, up to 64; networks one after the other, with a thread a core each",
+    "threads": "one batch at a time, up to 64; networks one after the other, each with a thread per core",
 }
 REQUIREMENTS = ("fastapi==0.165.0", "uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0", "onnxruntime==1.31.1")
 
@@ -29,14 +29,14 @@ app = FastAPI()
 
 @app.post("/predict")
 async def predict(request: Request) -> Response:
-    """Samples in, probabilities out."""
+    """Answer samples with probabilities."""
     future = asyncio.get_running_loop().create_future()
     waiting.put((to_images(await request.body()), future))
     return Response(await future, media_type="application/octet-stream")
 
 
 def work(ensemble: Ensemble, loop: asyncio.AbstractEventLoop, most: int) -> None:
-    """Answer what waits, together."""
+    """Answer waiting requests in batches."""
     while True:
         asked = [waiting.get()]
         rows = len(asked[0][0])
@@ -51,7 +51,7 @@ def work(ensemble: Ensemble, loop: asyncio.AbstractEventLoop, most: int) -> None
 
 
 def deliver(asked: list[Asked], answers: np.ndarray) -> None:
-    """To each its own."""
+    """Deliver each request's part of the answers."""
     at = 0
     for images, future in asked:
         if not future.done():
@@ -67,7 +67,7 @@ async def main() -> None:
     loop, most = asyncio.get_running_loop(), 16 if setting.endswith("16") else 64
     for _ in range(1 if whole else cores):
         threading.Thread(target=work, args=(ensemble, loop, most), daemon=True).start()
-    # uvloop and httptools are the quicker of uvicorn's loops and parsers, access logs off the quicker of its logs
+    # the faster of uvicorn's loops and parsers are uvloop and httptools; without access logs it is faster too
     config = uvicorn.Config(app, port=port, loop="uvloop", http="httptools", access_log=False, log_level="warning")
     await uvicorn.Server(config).serve()
 

@@ -1,5 +1,5 @@
-"""BentoML: a service that takes raw bytes and answers itself, or asks another one that batches."""
-# ruff: noqa: D102 - the methods are those the framework asks for
+"""BentoML: a service that takes raw bytes and answers itself, or calls another service that batches."""
+# ruff: noqa: D102 - the framework defines the methods
 
 import os
 import sys
@@ -13,10 +13,10 @@ from starlette.responses import Response
 TITLE = "BentoML"
 PROTOCOL = "raw"
 SETTINGS = {
-    "batches": "a front of raw bytes, which asks a worker process a core; adaptive batches up to 64; networks at once",
-    "in turn": "a worker process a core takes raw bytes, no batches; networks one after the other",
-    "at once": "the same; networks at once, in a thread a core",
-    "threads": "one worker process, no batches; networks one after the other, with a thread a core each",
+    "batches": "a front for raw bytes with a worker process per core; adaptive batches up to 64; networks at once",
+    "in turn": "a worker process per core takes raw bytes, no batches; networks one after the other",
+    "at once": "the same; networks at once, in a thread per core",
+    "threads": "one worker process, no batches; networks one after the other, each with a thread per core",
 }
 REQUIREMENTS = ("bentoml==1.4.39", "onnxruntime==1.31.1")
 
@@ -27,14 +27,14 @@ SERVICE = {"traffic": {"timeout": 60, "max_concurrency": 1024}, "metrics": {"ena
 
 
 def ensemble() -> Ensemble:
-    """The ensemble of a worker."""
+    """Return the ensemble of a worker."""
     helpers = CORES - 1 if SETTING in ("batches", "at once") else 0
     return Ensemble(Path(os.environ["FOLDER"]), CORES if WHOLE else 1, helpers)
 
 
 @bentoml.service(workers=1 if WHOLE else CORES, **SERVICE)
 class Direct:
-    """The ensemble, without batches: those that BentoML makes need arrays, which only its own client sends as bytes."""
+    """The ensemble without batches: BentoML's batches need arrays, which only its own client sends as bytes."""
 
     def __init__(self) -> None:
         self.ensemble = ensemble()
@@ -58,12 +58,12 @@ class Networks:
 
 @bentoml.service(workers=1, **SERVICE)
 class Front:
-    """The service that clients ask for batches."""
+    """The service for clients, in front of the batches."""
 
     networks = bentoml.depends(Networks)
 
     def __init__(self) -> None:
-        # BentoML's own client is closed and made anew every 100 requests, and requests under way then fail
+        # BentoML recreates its own client every 100 requests, and requests in flight then fail
         inner = self.networks.to_async._session_manager
         inner.max_requests, inner.max_age = 1 << 60, 1e9
 

@@ -1,7 +1,7 @@
-"""The ensemble that every peer serves: its networks in ONNX Runtime, and the mean of their answers.
+"""The ensemble of every peer: its networks in ONNX Runtime, and the mean of their answers.
 
-Runs in the peers' own environments: NumPy and ONNX Runtime are all it needs. ONNX Runtime releases the interpreter's
-lock while it computes and a session may be run from many threads, so that threads of one process suffice.
+Runs in the peers' own environments and needs only NumPy and ONNX Runtime. ONNX Runtime releases the interpreter's
+lock while it computes and a session supports many threads, so that threads of one process suffice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SHAPE = (32, 32, 3)
 
 
 def arguments() -> tuple[Path, int, int, str]:
-    """The folder of the networks, the port, the number of cores, the setting: the arguments of a peer's script."""
+    """Return a peer script's arguments: the networks' folder, the port, the number of cores, the setting."""
     return Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 
 
@@ -31,25 +31,25 @@ class Network:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # with spinning, ONNX Runtime's default, two threads were several times slower beside a client on the same cores
+        # spinning, ONNX Runtime's default, made two threads several times slower when a client shared the cores
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (samples, classes) float32 of uint8 images (samples, 32, 32, 3)."""
+        """Return probabilities (samples, classes) float32 of uint8 images (samples, 32, 32, 3)."""
         return self._session.run(None, {"images": images})[0]
 
 
 def paths(folder: Path | str) -> list[Path]:
-    """The networks' files, in the ensemble's order."""
+    """Return the networks' files, in the ensemble's order."""
     return sorted(Path(folder).glob("members/*/model.onnx"))
 
 
 class Ensemble:
     """All networks; may be called from many threads.
 
-    With `helpers` threads the networks of one batch are asked at once, the costliest first: the caller and every
-    helper that is free take the next network until none is left. A session has `threads` threads.
+    With `helpers` threads the networks of one batch run concurrently, the costliest first: the caller and every
+    idle helper take the next network until none is left. A session has `threads` threads.
     """
 
     def __init__(self, folder: Path | str, threads: int = 1, helpers: int = 0) -> None:
@@ -58,7 +58,7 @@ class Ensemble:
         self._pool = ThreadPoolExecutor(helpers) if helpers else None
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """The mean of the networks' probabilities."""
+        """Return the mean of the networks' probabilities."""
         if self._pool is None:
             return mean([network(images) for network in self._networks])
         left, answers = deque(self._networks), []
@@ -74,14 +74,14 @@ class Ensemble:
         helping = [self._pool.submit(take) for _ in range(self._helpers)]
         take()
         for helper in helping:
-            # a helper that is still busy with another batch has nothing left to do here
+            # cancel a helper that is still busy with another batch: nothing is left to do here
             if not helper.cancel():
                 helper.result()
         return mean(answers)
 
 
 def seconds(network: Network) -> float:
-    """The time of a network on a small batch, the shorter of two."""
+    """Return the time of a network on a small batch, the shorter of two."""
     images, times = np.zeros((8, *SHAPE), np.uint8), []
     for _ in range(2):
         began = time.perf_counter()
@@ -91,17 +91,17 @@ def seconds(network: Network) -> float:
 
 
 def mean(answers: list[np.ndarray]) -> np.ndarray:
-    """The ensemble's answer."""
+    """Return the ensemble's answer."""
     return np.add.reduce(answers, 0) / np.float32(len(answers))
 
 
 def to_images(body: bytes) -> np.ndarray:
-    """Samples as they came over the wire."""
+    """Return the samples of a request's bytes."""
     return np.frombuffer(body, np.uint8).reshape(-1, *SHAPE)
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return an unused port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]

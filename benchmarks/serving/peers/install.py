@@ -1,8 +1,8 @@
 """Descriptions of the peers, and a virtual environment for each, under runs/peers/NAME.
 
-A peer's file begins with literals: TITLE, PROTOCOL, SETTINGS, REQUIREMENTS, and where it needs another Python than this
-one PYTHON, where it uses the environment of another peer SHARES. They are read without running the file, whose imports
-are there in the peer's own environment only.
+A peer's file begins with literals: TITLE, PROTOCOL, SETTINGS, REQUIREMENTS, PYTHON if it needs another Python than this
+one, and SHARES if it uses the environment of another peer. They are read without running the file, because its imports
+exist only in the peer's own environment.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ HERE = Path(__file__).parent
 HOMES = HERE.parents[2] / "runs" / "peers"
 """Environments, journals and logs; ignored by git."""
 MINUTES = 6.0
-"""A download that takes longer is given up."""
+"""Installation timeout in minutes."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A server to be compared with: its script takes the folder of networks, a port, the number of cores, a setting."""
+    """A server for comparison: its script takes the networks' folder, a port, the number of cores, a setting."""
 
     name: str
     title: str
     protocol: str
     """`oip`, `grpc` or `raw`: a key of `client.PROTOCOLS`"""
     settings: dict[str, str]
-    """those that may be its best, by name, in words: which is the best at a load is measured"""
+    """descriptions of the candidate settings, by name; the best at each load is measured"""
     requirements: tuple[str, ...]
     shares: str = ""
-    """the peer whose environment it uses"""
+    """name of the peer with the environment to use"""
     python: str = sys.executable
 
     @property
     def script(self) -> Path:
-        """Its server."""
+        """File of its server."""
         return HERE / f"{self.name}.py"
 
     @property
     def home(self) -> Path:
-        """Its folder."""
+        """Folder of its environment."""
         return HOMES / (self.shares or self.name)
 
     @property
@@ -53,7 +53,7 @@ class Peer:
 
 
 def read_peer(name: str) -> Peer:
-    """A peer from the literals of its file."""
+    """Read a peer from the literals of its file."""
     tree = ast.parse((HERE / f"{name}.py").read_text())
     facts = {
         node.targets[0].id.lower(): ast.literal_eval(node.value)
@@ -68,7 +68,7 @@ NAMES = tuple(sorted(p.stem for p in HERE.glob("*.py") if "\nREQUIREMENTS = " in
 
 
 def install(peer: Peer) -> str:
-    """Make a peer's environment anew; why not, in one line, or nothing."""
+    """Recreate a peer's environment; return the reason of a failure in one line, or an empty string."""
     if Path(peer.python).name == "python3" and not Path(peer.python).exists():
         return f"needs {peer.python}"
     shutil.rmtree(peer.home / "venv", ignore_errors=True)
@@ -80,7 +80,7 @@ def install(peer: Peer) -> str:
         try:
             done = subprocess.run(step, capture_output=True, text=True, timeout=60 * MINUTES, check=False)
         except subprocess.TimeoutExpired:
-            reason = f"installing took more than {MINUTES:g} minutes"
+            reason = f"installation exceeded {MINUTES:g} minutes"
         else:
             if not done.returncode:
                 continue
@@ -93,7 +93,7 @@ def install(peer: Peer) -> str:
 
 
 def why_not(peer: Peer) -> str:
-    """Why a peer cannot be started, or nothing."""
+    """Return the reason why a peer cannot be started, or an empty string."""
     refused = peer.home / "refused.txt"
     if refused.exists():
         return refused.read_text().strip()

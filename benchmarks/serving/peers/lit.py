@@ -1,5 +1,5 @@
 """LitServe: worker processes fed by queues."""
-# ruff: noqa: D102 - the methods are those the framework asks for
+# ruff: noqa: D102 - the framework defines the methods
 
 from typing import Annotated
 
@@ -11,10 +11,10 @@ from fastapi import Body, Response
 TITLE = "LitServe"
 PROTOCOL = "raw"
 SETTINGS = {
-    "in turn": "a worker process a core; batches up to 64 within 1 ms; networks one after the other",
-    "at once": "the same; networks of a batch at once, in a thread a core",
-    "unbatched": "a worker process a core, no batches; networks at once, in a thread a core",
-    "threads": "one worker process, no batches; networks one after the other, with a thread a core each",
+    "in turn": "a worker process per core; batches up to 64 within 1 ms; networks one after the other",
+    "at once": "the same; networks of a batch at once, in a thread per core",
+    "unbatched": "a worker process per core, no batches; networks at once, in a thread per core",
+    "threads": "one worker process, no batches; networks one after the other, each with a thread per core",
 }
 REQUIREMENTS = ("litserve==0.2.19", "onnxruntime==1.31.1")
 
@@ -48,8 +48,8 @@ class Api(litserve.LitAPI):
 
 if __name__ == "__main__":
     _, port, cores, setting = arguments()
-    # a batch waits for the whole timeout, so that requests that come alone are better off without batches; a timeout
-    # of 0 makes idle workers spin. `fast_queue` is its setting for more than 100 requests a second
+    # a batch waits for the whole timeout, so that single requests are faster without batches; a timeout
+    # of 0 makes idle workers spin. `fast_queue` is its setting for more than 100 requests per second
     batches = {"max_batch_size": 64, "batch_timeout": 0.001} if setting in ("in turn", "at once") else {}
     workers = 1 if setting == "threads" else cores
     server = litserve.LitServer(Api(**batches), accelerator="cpu", workers_per_device=workers, fast_queue=True)

@@ -11,9 +11,9 @@ from pytriton.triton import Triton, TritonConfig
 TITLE = "PyTriton"
 PROTOCOL = "oip"
 SETTINGS = {
-    "in turn": "a function a core; dynamic batches up to 64 without delay; networks one after the other",
-    "at once": "the same; a thread that is free shares the networks of a batch",
-    "threads": "one function; dynamic batches; networks one after the other, with a thread a core each",
+    "in turn": "a function per core; dynamic batches up to 64 without delay; networks one after the other",
+    "at once": "the same; an idle thread shares the networks of a batch",
+    "threads": "one function; dynamic batches; networks one after the other, each with a thread per core",
 }
 REQUIREMENTS = ("nvidia-pytriton==0.7.0", "onnxruntime==1.31.1")
 PYTHON = "/usr/bin/python3"

@@ -1,5 +1,5 @@
-"""Ray Serve: a front that batches and a replica a network, or replicas of the whole ensemble; on a Ray of its own."""
-# ruff: noqa: D102 - the methods are those the framework asks for
+"""Ray Serve: a front that batches with a replica per network, or replicas of the whole ensemble; on its own Ray."""
+# ruff: noqa: D102 - the framework defines the methods
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ensemble import Ensemble, Network, arguments, free_port, mean, paths, to_im
 os.environ |= {
     # direct gRPC between replicas, user code in the replica's own event loop, buffered logs
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    # HAProxy, which comes with Ray's wheels, in place of the proxy in Python (it listens on all interfaces)
+    # HAProxy, which Ray's wheels include, in place of the proxy in Python (it listens on all interfaces)
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
     "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
@@ -33,9 +33,9 @@ from starlette.responses import Response
 TITLE = "Ray Serve"
 PROTOCOL = "raw"
 SETTINGS = {
-    "composition": "a front with batches up to 64 without delay, two at once, asks a replica a network, all at once",
-    "at once": "a replica of the ensemble a core, batches up to 64 without delay; networks at once, in a thread a core",
-    "threads": "one replica, batches up to 64; networks one after the other, with a thread a core each",
+    "composition": "a front with batches up to 64 without delay, two at once, calls a replica per network, all at once",
+    "at once": "an ensemble replica per core, batches up to 64 without delay; networks at once, in a thread per core",
+    "threads": "one replica, batches up to 64; networks one after the other, each with a thread per core",
 }
 REQUIREMENTS = ("ray[serve]==2.60.0", "onnxruntime==1.31.1")
 
@@ -43,7 +43,7 @@ REPLICA = {"num_cpus": 0}
 
 
 def joined(bodies: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """The images of many requests, and where the answers to each but the last of them end."""
+    """Join the images of many requests; return them, and the end of each request's answers but the last."""
     images = to_images(b"".join(bodies))
     return images, np.cumsum([len(body) for body in bodies])[:-1] // images[0].nbytes
 
@@ -61,14 +61,14 @@ class Member:
 
 @serve.deployment(ray_actor_options=REPLICA, max_ongoing_requests=512)
 class Front:
-    """Batches requests, asks every network, combines."""
+    """A front that batches requests, calls every network and combines the answers."""
 
     def __init__(self, *members: serve.handle.DeploymentHandle) -> None:
         self.members = members
 
     @serve.batch(max_batch_size=64, batch_wait_timeout_s=0.0, max_concurrent_batches=2)
     async def answer(self, bodies: list[bytes]) -> list[bytes]:
-        """Probabilities for each of many bodies."""
+        """Return the probabilities for each of many bodies."""
         images, ends = joined(bodies)
         answers = mean(await asyncio.gather(*(member.remote(images) for member in self.members)))
         return [part.tobytes() for part in np.split(answers, ends)]
@@ -86,7 +86,7 @@ class Whole:
 
     @serve.batch(max_batch_size=64, batch_wait_timeout_s=0.0)
     async def answer(self, bodies: list[bytes]) -> list[bytes]:
-        """Probabilities for each of many bodies."""
+        """Return the probabilities for each of many bodies."""
         images, ends = joined(bodies)
         answers = await asyncio.to_thread(self.ensemble, images)
         return [part.tobytes() for part in np.split(answers, ends)]
@@ -96,7 +96,7 @@ class Whole:
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until SIGTERM."""
     folder, port, cores, setting = arguments()
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as place:
         ray.init(

@@ -1,5 +1,5 @@
-"""MLServer over gRPC: a runtime of its own in MLServer's process, behind its adaptive batching."""
-# ruff: noqa: D102 - the methods are those the framework asks for
+"""MLServer over gRPC: a custom runtime in MLServer's process, behind its adaptive batching."""
+# ruff: noqa: D102 - the framework defines the methods
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from mlserver.types import InferenceRequest, InferenceResponse, ResponseOutput
 TITLE = "MLServer, gRPC"
 PROTOCOL = "grpc-bytes"
 SETTINGS = {
-    "in turn": "a thread a core; batches up to 32 within 1 ms; networks one after the other",
-    "at once": "the same; a thread that is free shares the networks of a batch",
-    "unbatched": "a thread a core, no batches; a thread that is free shares the networks of a request",
-    "threads": "one thread, no batches; networks one after the other, with a thread a core each",
+    "in turn": "a thread per core; batches up to 32 within 1 ms; networks one after the other",
+    "at once": "the same; an idle thread shares the networks of a batch",
+    "unbatched": "a thread per core, no batches; an idle thread shares the networks of a request",
+    "threads": "one thread, no batches; networks one after the other, each with a thread per core",
 }
 REQUIREMENTS = ("mlserver==1.7.1", "uvloop<0.22", "onnxruntime==1.31.1")
 
 
 class Runtime(MLModel):
-    """Images as elements of bytes, answers too: lists of numbers cost MLServer far more."""
+    """Images and answers as elements of bytes: lists of numbers cost MLServer far more."""
 
     async def load(self) -> bool:
         extra = self.settings.parameters.extra
@@ -43,7 +43,7 @@ class Runtime(MLModel):
         return InferenceResponse(model_name=self.name, outputs=[output])
 
     def answer(self, images: list[bytes]) -> list[bytes]:
-        """Numbers of each image."""
+        """Return the numbers of each image."""
         return [row.tobytes() for row in np.ascontiguousarray(self.ensemble(to_images(b"".join(images))))]
 
 
@@ -61,7 +61,7 @@ def serve() -> None:
             "http_port": free_port(),
             "metrics_port": free_port(),
             "metrics_dir": place,
-            # worker processes are for code that holds the interpreter's lock; ONNX Runtime does not
+            # worker processes help code that holds the interpreter's lock; ONNX Runtime does not
             "parallel_workers": 0,
         }
         model = {
@@ -70,7 +70,7 @@ def serve() -> None:
             "parameters": {"extra": extra},
         }
         if setting in ("in turn", "at once"):
-            # a batch waits for the whole time unless it is full: requests that come alone are better off without
+            # a batch waits for the whole time unless it is full: single requests are faster without
             model |= {"max_batch_size": 32, "max_batch_time": 0.001}
         (Path(place) / "settings.json").write_text(json.dumps(settings))
         (Path(place) / "model-settings.json").write_text(json.dumps(model))

@@ -1,6 +1,6 @@
-"""Triton itself, as PyTriton's wheel brings it: an ensemble of the networks as models, or one model with all of them.
+"""Triton itself, from PyTriton's wheel: an ensemble with the networks as models, or one model with all of them.
 
-The wheel has no ONNX Runtime backend, so each model is one of Triton's Python backend that holds its sessions.
+The wheel has no ONNX Runtime backend, so each model uses Triton's Python backend and holds its sessions.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ensemble import SHAPE, arguments, free_port, paths
 TITLE = "Triton"
 PROTOCOL = "oip"
 SETTINGS = {
-    "ensemble": "an ensemble model, whose scheduler asks all networks at once, an instance each; dynamic batches",
-    "in turn": "one model, an instance a core; dynamic batches up to 64 without delay; networks one after the other",
-    "at once": "the same; networks of a batch at once, in a thread a core",
-    "threads": "one model, one instance; networks one after the other, with a thread a core each",
+    "ensemble": "an ensemble model: its scheduler calls all networks at once, an instance each; dynamic batches",
+    "in turn": "one model, an instance per core; dynamic batches up to 64 without delay; networks one after the other",
+    "at once": "the same; networks of a batch at once, in a thread per core",
+    "threads": "one model, one instance; networks one after the other, each with a thread per core",
 }
 REQUIREMENTS = ("nvidia-pytriton==0.7.0", "onnxruntime==1.31.1")
 SHARES = "nvidia"
@@ -62,15 +62,15 @@ class TritonPythonModel:
     def execute(self, requests):
         answers = []
         for request in requests:
-            said = [utils.get_input_tensor_by_name(request, name).as_numpy() for name in NAMES]
-            mean = np.add.reduce(said, 0) / np.float32(len(said))
+            parts = [utils.get_input_tensor_by_name(request, name).as_numpy() for name in NAMES]
+            mean = np.add.reduce(parts, 0) / np.float32(len(parts))
             answers.append(utils.InferenceResponse([utils.Tensor("probabilities", mean)]))
         return answers
 """
 
 
 def write_model(repository: Path, name: str, config: str, code: str = "") -> None:
-    """One model of the repository."""
+    """Write one model of the repository."""
     (repository / name / "1").mkdir(parents=True)
     (repository / name / "config.pbtxt").write_text(f'name: "{name}"\n{config}')
     if code:
@@ -78,13 +78,13 @@ def write_model(repository: Path, name: str, config: str, code: str = "") -> Non
 
 
 def write_python_model(repository: Path, name: str, model: str, instances: int) -> None:
-    """A model of the Python backend that calls the expression `model`."""
+    """Write a model of the Python backend that calls the expression `model`."""
     code = CODE.format(here=str(Path(__file__).parent), model=model)
     write_model(repository, name, MODEL.format(instances=instances), code)
 
 
 def write_ensemble(repository: Path, networks: list[Path]) -> None:
-    """A model a network, their mean, and the ensemble of these."""
+    """Write a model per network, their mean, and the ensemble of these."""
     names = [f"network{i}" for i in range(len(networks))]
     for name, path in zip(names, networks, strict=True):
         write_python_model(repository, name, f"Network({str(path)!r})", 1)
@@ -103,7 +103,7 @@ def write_ensemble(repository: Path, networks: list[Path]) -> None:
 
 
 def main() -> None:
-    """Lay out server and repository as PyTriton does, then serve."""
+    """Prepare server and repository as PyTriton does, then serve."""
     folder, port, cores, setting = arguments()
     import pytriton
 
