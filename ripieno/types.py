@@ -6,7 +6,7 @@ files. The units are seconds and bytes throughout; image arrays are NHWC.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +18,15 @@ from ripieno.deprecation import find_renamed
 
 type_version = 1
 """Version written into every JSON file; readers refuse what is newer."""
+
+Float32s = NDArray[np.float32]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ProgressFunction = Callable[[str, int, int], None]
+"""Callback with the name of the step, the number of items done and their total."""
+ImageLayout = Literal["auto", "NHWC", "NCHW"]
+ModelOutputs = Literal["probabilities", "logits"]
 
 Value = bool | int | float | str
 Configuration = Mapping[str, Value]
@@ -258,6 +267,9 @@ class Placement:
     device: str
     batch_size: int
     lane: int = 0
+
+
+Placements = tuple[Placement, ...]
 
 
 @dataclass(frozen=True)

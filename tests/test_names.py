@@ -34,5 +34,5 @@ def test_no_class_or_type_alias_has_two_definitions() -> None:
 
 
 def test_both_kinds_of_definition_are_seen() -> None:
-    source = "class A:\n    class B: ...\nC = int | str\nD: TypeAlias = int\nT = TypeVar('T')\nMOST = 3\n"
-    assert list(defined(ast.parse(source))) == ["A", "B", "C", "D"]
+    source = "class A:\n    class B: ...\nCd = int | str\nEf: TypeAlias = int\nT = TypeVar('T')\nMOST = 3\n"
+    assert list(defined(ast.parse(source))) == ["A", "B", "Cd", "Ef"]

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
-Array = NDArray[np.float64]
+from ripieno.types import Floats
+
 _silent = threading.Lock()
 
 
@@ -37,7 +37,7 @@ class CapacityConstraint:
     sizes: Sequence[int]
     bytes: int
 
-    def cover(self, x: Array) -> tuple[list[int], int] | None:
+    def cover(self, x: Floats) -> tuple[list[int], int] | None:
         """Return columns and the maximum number of them to select, if those selected in `x` do not fit; else None."""
         inside = {c: size for c, size in zip(self.columns, self.sizes, strict=True) if x[c] > 0.5}
         if not inside or sum(inside.values()) <= self.bytes:
@@ -71,16 +71,16 @@ class ConstraintRows:
 class Solution:
     """The best `x` found in time, or None; `bound` is a lower bound of the objective."""
 
-    x: Array | None
+    x: Floats | None
     bound: float | None
     infeasible: bool
 
 
 def solve(
-    objective: Array,
-    whole: Array,
-    lower: Array,
-    upper: Array,
+    objective: Floats,
+    whole: Floats,
+    lower: Floats,
+    upper: Floats,
     rows: ConstraintRows,
     rooms: Sequence[CapacityConstraint],
     seconds: float,

@@ -11,8 +11,10 @@ from ripieno.allocation import memory
 from ripieno.allocation.costs import ProfileCosts
 from ripieno.errors import AllocationError
 from ripieno.types import Device, Placement
+from ripieno.types import Placements as Placements
 
-Placements = tuple[Placement, ...]
+Resource = tuple[str, int]
+"""A device and, on a CPU, its worker; 0 on a GPU."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ripieno.errors import RipienoError
-from ripieno.types import Device, Placement
+from ripieno.types import Device, Placement, Placements
 
-Placements = tuple[Placement, ...]
 Neighbours = Callable[[Placements], Iterable[Placements]]
 
 

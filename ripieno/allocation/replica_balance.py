@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linprog
 
-Resource = tuple[str, int]
+from ripieno.allocation.problem import Resource
 
 
 class Balance(NamedTuple):

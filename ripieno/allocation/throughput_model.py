@@ -22,11 +22,9 @@ from dataclasses import dataclass
 
 from ripieno.allocation.costs import ProfileCosts
 from ripieno.allocation.problem import Placements
+from ripieno.allocation.problem import Resource as Resource
 from ripieno.errors import AllocationError
 from ripieno.types import Device
-
-Resource = tuple[str, int]
-"""A device and, on a CPU, its worker; 0 on a GPU."""
 
 
 @dataclass(frozen=True)

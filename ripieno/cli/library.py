@@ -13,11 +13,9 @@ from ripieno.cli.app import RunArg, app
 from ripieno.cli.commands import examples
 from ripieno.commands import command
 from ripieno.notes import Notes
-from ripieno.types import Member
+from ripieno.types import ImageLayout, Member, ModelOutputs
 
 Sort = Literal["loss", "cost", "size", "diversity"]
-Layout = Literal["auto", "NHWC", "NCHW"]
-Outputs = Literal["probabilities", "logits"]
 Splits = Literal["valid", "test"]
 
 
@@ -69,8 +67,8 @@ def import_(
             costs=costs,
             split=parsing.parse_choice(Splits, "--split", split),
             family=family,
-            layout=parsing.parse_choice(Layout, "--layout", layout),
-            outputs=parsing.parse_choice(Outputs, "--outputs", outputs),
+            layout=parsing.parse_choice(ImageLayout, "--layout", layout),
+            outputs=parsing.parse_choice(ModelOutputs, "--outputs", outputs),
             tensor=tensor,
             configuration=parsing.values("--configuration", configuration) or None,
             scale=scale,

@@ -17,9 +17,8 @@ from ripieno.engine.request import ExecutionPlan, PartialResult
 from ripieno.engine.ring_types import RequestSlice
 from ripieno.errors import EngineError
 from ripieno.tasks.metrics import cross_entropy
-from ripieno.types import DISABLED, TOLERANCE, Cascade, CascadeEffect
+from ripieno.types import DISABLED, TOLERANCE, Cascade, CascadeEffect, Float32s
 
-Array = NDArray[np.float32]
 THRESHOLDS = 200
 """Number of thresholds that `plan_cascade` tries."""
 LEAST = 1e-12
@@ -30,9 +29,9 @@ LEAST = 1e-12
 class _RunningMeans:
     """Running means of members in an order, on labelled samples; every array is (members, samples)."""
 
-    sure: Array
+    sure: Float32s
     """largest probability"""
-    truth: Array
+    truth: Float32s
     """probability of the true class"""
     right: NDArray[np.bool_]
     """True where the largest probability is that of the true class"""
@@ -169,9 +168,9 @@ class CascadeState:
 
     member: int
     """index of the member that runs now"""
-    total: Array
+    total: Float32s
     """weighted sum of the probabilities so far, (samples, classes)"""
-    weight: Array
+    weight: Float32s
     """sum of the weights in it, (samples, 1)"""
     depth: NDArray[np.int32]
     """number of members that predicted each sample"""
@@ -191,7 +190,7 @@ class CascadeState:
         return PartialResult(offset, self.total / self.weight, tuple(self.passed), depth=self.depth.copy())
 
 
-def check_step(request_slice: RequestSlice, predictions: Array) -> Fault | None:
+def check_step(request_slice: RequestSlice, predictions: Float32s) -> Fault | None:
     """Return the fault of the member that ran on a slice; None if all its predictions are finite.
 
     `predictions` are as in `advance`.
@@ -206,7 +205,7 @@ def check_step(request_slice: RequestSlice, predictions: Array) -> Fault | None:
 
 
 def advance(
-    request_slice: RequestSlice, plan: ExecutionPlan, predictions: Array, shares: Array
+    request_slice: RequestSlice, plan: ExecutionPlan, predictions: Float32s, shares: Float32s
 ) -> list[tuple[int, int, int]]:
     """Record the predictions of the member that ran, and return the next steps (member, start, stop) by position.
 

@@ -19,9 +19,8 @@ from ripieno.engine.request import ExecutionPlan, PartialResult
 from ripieno.engine.ring_types import RequestSlice
 from ripieno.tasks import combiners
 from ripieno.types import Combiner as Kind
-from ripieno.types import Ensemble
+from ripieno.types import Ensemble, Float32s
 
-Array = NDArray[np.float32]
 SMALL = 1 << 16
 """Largest array, in numbers, for which the call overhead exceeds the computation."""
 BLOCK = 1 << 13
@@ -114,7 +113,7 @@ def runs(slices: Iterable[RequestSlice], capacity: int) -> list[tuple[ExecutionP
     return groups
 
 
-def combine(kind: Kind, predictions: Array, weights: NDArray[Any]) -> Array:
+def combine(kind: Kind, predictions: Float32s, weights: NDArray[Any]) -> Float32s:
     """Return the answer (samples, classes) of `predictions` (members, samples, classes); `weights` (members,) sum to 1.
 
     `mean` and `weighted` are the weighted mean (the mean has equal weights); votes and medians are those of
@@ -127,7 +126,7 @@ def combine(kind: Kind, predictions: Array, weights: NDArray[Any]) -> Array:
     counts = combiners.whole_weights(weights)
     if predictions.size <= SMALL and predictions.shape[2] > 1:
         # two calls give the same sum in the same order, bit for bit: NumPy adds the outermost axis row by row
-        answer: Array = np.add.reduce(predictions * counts[:, None, None], 0)
+        answer: Float32s = np.add.reduce(predictions * counts[:, None, None], 0)
     else:
         answer = predictions[0] * counts[0]
         for index in range(1, len(counts)):
@@ -136,14 +135,14 @@ def combine(kind: Kind, predictions: Array, weights: NDArray[Any]) -> Array:
     return answer
 
 
-def is_finite(values: Array) -> bool:
+def is_finite(values: Float32s) -> bool:
     """Return whether all of `values` are finite; False also if only their sum or the sum of their squares is not."""
     if values.size <= BLOCK:
         return math.isfinite(np.vdot(values, values))  # in half the time of a sum
     return math.isfinite(np.add.reduce(values, axis=None))
 
 
-def find_fault(predictions: Array, answer: Array) -> tuple[int, int] | None:
+def find_fault(predictions: Float32s, answer: Float32s) -> tuple[int, int] | None:
     """Return the first member, and its first sample, with numbers that are not finite, by index; None without one.
 
     `predictions` are (members, samples, classes), `answer` (samples, classes). If finite numbers have a sum that is
@@ -159,7 +158,7 @@ def find_fault(predictions: Array, answer: Array) -> tuple[int, int] | None:
     return int(np.abs(predictions[:, sample]).max(axis=1).argmax()), sample
 
 
-def spread(predictions: Array, answer: Array, weights: Array) -> Array:
+def spread(predictions: Float32s, answer: Float32s, weights: Float32s) -> Float32s:
     """Return the disagreement of the members (samples,).
 
     It is the weighted standard deviation of their probabilities of the class that the ensemble predicts. Double
@@ -167,5 +166,5 @@ def spread(predictions: Array, answer: Array, weights: Array) -> Array:
     """
     label = answer.argmax(1)
     chosen = np.take_along_axis(predictions, label[None, :, None], 2)[:, :, 0].astype(np.float64)
-    deviation: Array = np.sqrt(weights @ (chosen - weights @ chosen) ** 2).astype(np.float32)
+    deviation: Float32s = np.sqrt(weights @ (chosen - weights @ chosen) ** 2).astype(np.float32)
     return deviation

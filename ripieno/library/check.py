@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from ripieno.errors import LibraryError
 from ripieno.tasks.labels import label_indices
 from ripieno.tasks.metrics import cross_entropy, true_class
+from ripieno.types import Ints
 
 if TYPE_CHECKING:
     from ripieno.library.library import Library
 
-Ints = NDArray[np.int64]
 SUM_TOLERANCE = 0.02
 """Largest deviation from 1 of a sample's sum of probabilities: the loss of 100 rounded float16 values."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")

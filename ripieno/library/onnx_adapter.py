@@ -10,20 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import LibraryError, error_summary, require
+from ripieno.types import ImageLayout as ImageLayout
 from ripieno.types import Input
+from ripieno.types import ModelOutputs as ModelOutputs
 
 LARGEST = 2_000_000_000
 """Bytes of an ONNX file at most."""
 INNER = "net/"
 """Prefix of every name in the file's own graph, which keeps it apart from the added names."""
-Layout = Literal["auto", "NHWC", "NCHW"]
-Outputs = Literal["probabilities", "logits"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class OnnxFormat:
     Its input is `(images * scale - mean) / std`, the last two per channel.
     """
 
-    layout: Layout = "auto"
-    outputs: Outputs = "probabilities"
+    layout: ImageLayout = "auto"
+    outputs: ModelOutputs = "probabilities"
     scale: float = 1.0
     mean: Sequence[float] = ()
     std: Sequence[float] = ()
@@ -149,13 +149,13 @@ def count_parameters(model: Any) -> int:
     return of_graph(model.graph) + sum(of_nodes(function.node) for function in model.functions)
 
 
-def _layout(path: Path, graph_input: Any, input: Input, asked: Layout) -> Layout:
+def _layout(path: Path, graph_input: Any, input: Input, asked: ImageLayout) -> ImageLayout:
     """Return the position of the channels: as requested, else by the shape in the file."""
     dims = [d.dim_value or None for d in graph_input.type.tensor_type.shape.dim]
     if len(dims) != 4:
         raise LibraryError(f"{path} takes {graph_input.name} of {len(dims)} axes; images have four, batch first")
     height, width, channels = input.shape
-    shapes: dict[Layout, tuple[int, ...]] = {"NHWC": (height, width, channels), "NCHW": (channels, height, width)}
+    shapes: dict[ImageLayout, tuple[int, ...]] = {"NHWC": (height, width, channels), "NCHW": (channels, height, width)}
     fitting = [k for k, s in shapes.items() if all(d is None or d == n for d, n in zip(dims[1:], s, strict=True))]
     if asked != "auto":
         fitting = [k for k in fitting if k == asked]
@@ -186,7 +186,7 @@ class _NodeChain:
         self.nodes.append(self._onnx.helper.make_node(operator, inputs, [self.now], **attributes))
 
 
-def _before(onnx: Any, graph_input: Any, input: Input, form: OnnxFormat, layout: Layout) -> _NodeChain:
+def _before(onnx: Any, graph_input: Any, input: Input, form: OnnxFormat, layout: ImageLayout) -> _NodeChain:
     """Build the nodes from `images` to the graph's input."""
     kinds, channels = onnx.TensorProto, input.shape[-1]
     kind = graph_input.type.tensor_type.elem_type

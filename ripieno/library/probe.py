@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ripieno.backends.onnx import open_file
 from ripieno.errors import LibraryError, error_summary
 from ripieno.library.check import SUM_TOLERANCE
-from ripieno.library.onnx_adapter import OnnxNetwork, Outputs
+from ripieno.library.onnx_adapter import ModelOutputs, OnnxNetwork
 
 ROUNDING = 1e-3
 """Largest change of a probability with the batch of its image that rounding in kernels explains."""
@@ -29,7 +29,7 @@ def choose_output(
     images: NDArray[np.generic],
     classes: int,
     tensor: str,
-    outputs: Outputs,
+    outputs: ModelOutputs,
     threads: int,
     notes: list[str],
 ) -> str:
@@ -65,7 +65,7 @@ def choose_output(
     return output
 
 
-def check_kind(what: str, values: NDArray[Any], outputs: Outputs) -> None:
+def check_kind(what: str, values: NDArray[Any], outputs: ModelOutputs) -> None:
     """Raise LibraryError when `values` (samples, classes) cannot be of the declared kind `outputs`."""
     rows = values.astype(np.float64)
     if not np.isfinite(rows).all():

@@ -6,10 +6,9 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 from ripieno.errors import SelectionError
+from ripieno.selection.costs import Budget as Budget
 from ripieno.types import Ensemble
 
-Budget = float | Mapping[str, float]
-"""Seconds for 2,000 samples, or a bound for each of several kinds of cost."""
 DEFAULTS = ("smobf", "cross-entropy", "mean")
 """Default method, loss and combiner; an ensemble's name leaves them out."""
 

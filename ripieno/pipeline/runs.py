@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,7 @@ from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.diversity import disagreement
 from ripieno.types import Allocation, Ensemble, Member
-
-ProgressFunction = Callable[[str, int, int], None]
-"""Callback with the name of the step, the number of items done and their total."""
+from ripieno.types import ProgressFunction as ProgressFunction
 
 
 def no_progress(what: str, done: int, total: int) -> None:

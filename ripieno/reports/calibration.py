@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.tasks.metrics import FLOOR
+from ripieno.types import Floats
 
 BINS = 10
 """Number of bins of equal width over confidences 0..1."""
 COLDEST, HOTTEST = 0.05, 20.0
 """Bounds of the temperature."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

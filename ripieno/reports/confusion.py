@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from ripieno.types import Floats, Ints
 
 
 def confusion(labels: Ints, answers: Ints, shown: tuple[int, ...], classes: int) -> tuple[tuple[int, ...], ...]:

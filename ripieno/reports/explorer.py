@@ -7,11 +7,10 @@ only displays them. Everything is limited: spots, faces, classes of a confusion,
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ripieno.library import Library
 from ripieno.reports import calibration
@@ -21,7 +20,7 @@ from ripieno.reports.run_data import RunData, kept_front
 from ripieno.selection import front as sweep
 from ripieno.selection.combine import combine
 from ripieno.tasks.metrics import losses
-from ripieno.types import Ensemble, Split
+from ripieno.types import Ensemble, Floats, Ints, ProgressFunction, Split
 
 POINTS = 32
 """Maximum number of ensembles."""
@@ -37,10 +36,6 @@ HARDEST = 12
 """Number of images per point of each kind: the hardest and the most disputed."""
 MATRIX = 16
 """Maximum number of members compared in pairs at a point."""
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -139,7 +134,7 @@ def thinned(ensembles: Sequence[Ensemble]) -> tuple[Ensemble, ...]:
     return tuple(ensembles[i] for i in keep)
 
 
-def explore(reading: RunData, front: Sequence[Ensemble], progress: Progress) -> Explorer | None:
+def explore(reading: RunData, front: Sequence[Ensemble], progress: ProgressFunction) -> Explorer | None:
     """Return the explorer of the ensembles of `front`; None if there are none."""
     if not front:
         return None

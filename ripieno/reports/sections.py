@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -20,14 +20,12 @@ from ripieno.reports.search import (
     utilisation,
     varying_hyperparameters,
 )
-from ripieno.types import DISABLED, Allocation, describe_effect
+from ripieno.types import DISABLED, Allocation, ProgressFunction, describe_effect
 
 HYPERPARAMETERS = 24
 """Maximum number of plots of hyperparameters: those with the strongest rank correlation with the loss."""
 ALLOCATIONS = 6
 """Maximum number of plots of allocations."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass
@@ -55,7 +53,7 @@ def draw(
     found: Figures | None,
     differ: Mapping[str, float],
     chosen: frozenset[str],
-    progress: Progress,
+    progress: ProgressFunction,
 ) -> Sections:
     """Draw all plots, write all files, and return the sections."""
     tried = trials(reading.members)

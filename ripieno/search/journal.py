@@ -39,7 +39,7 @@ STUDY = "ripieno"
 
 @dataclass(frozen=True)
 class JobSubmitted:
-    """Event: a job was submitted after `told` results had been reported; `cost` is its virtual duration."""
+    """Event: a job was submitted; the last two fields are its virtual duration and the results reported before."""
 
     trial: int
     start: int

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError
 from ripieno.tasks.combiners import mean, median, one_hot, vote, weighted
-from ripieno.types import Combiner
-
-Floats = NDArray[np.float64]
+from ripieno.types import Combiner, Floats
 
 __all__ = ["combine", "mean", "median", "one_hot", "vote", "weighted"]
 

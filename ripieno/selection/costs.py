@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import SelectionError
-from ripieno.selection.objective import Floats, Ints
+from ripieno.types import Floats, Ints
 
-Budget = float | Mapping[str, float] | None
+Budget = float | Mapping[str, float]
+"""Seconds for 2,000 samples, or a bound for each of several kinds of cost."""
 ROUNDING = 1e-9
 """Relative amount by which a sum of costs may exceed its budget: 0.1 + 0.2 + 0.3 fits 0.6."""
 
@@ -24,7 +25,7 @@ class Costs:
     kinds: tuple[str, ...]
     values: Floats
 
-    def limits(self, budget: Budget) -> Floats:
+    def limits(self, budget: Budget | None) -> Floats:
         """Return the bound per kind, infinite if unbounded. Raises SelectionError if the budget is invalid."""
         if budget is None:
             return np.full(len(self.kinds), np.inf)
@@ -86,7 +87,7 @@ def round_budget(cost: float, digits: int = 2) -> float:
     return float(Context(prec=digits, rounding=ROUND_CEILING).create_decimal(repr(float(cost))))
 
 
-def read_costs(costs: ArrayLike | Mapping[str, ArrayLike] | None, budget: Budget, names: Sequence[str]) -> Costs:
+def read_costs(costs: ArrayLike | Mapping[str, ArrayLike] | None, budget: Budget | None, names: Sequence[str]) -> Costs:
     """Read costs (members,), (members, kinds) or a mapping of kinds; None: each member costs 1.
 
     A mapping `budget` names the columns of an array, in its order. Raises SelectionError naming the member with an
@@ -111,7 +112,7 @@ def read_costs(costs: ArrayLike | Mapping[str, ArrayLike] | None, budget: Budget
     return Costs(kinds, values)
 
 
-def _kinds(count: int, budget: Budget, single: str) -> tuple[str, ...]:
+def _kinds(count: int, budget: Budget | None, single: str) -> tuple[str, ...]:
     if isinstance(budget, Mapping):
         if len(budget) != count:
             raise SelectionError(f"{len(budget)} budgets for {count} columns of costs: pass one budget per column")

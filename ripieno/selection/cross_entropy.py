@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.selection.metrics import FLOOR
-from ripieno.selection.objective import Floats, Ints, ParentBounds
+from ripieno.selection.objective import ParentBounds
+from ripieno.types import Floats, Ints
 
 FACTORS = 16
 """Probabilities multiplied before one logarithm is taken: 1e-15 ** 16 is still a normal double."""

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.selection import combine
-from ripieno.selection.objective import Floats, Ints, ParentBounds
+from ripieno.selection.objective import ParentBounds
+from ripieno.types import Floats, Ints
 
 Measure = Callable[[Floats, NDArray[Any]], float]
 """Loss of probabilities (samples, classes) against labels; never negative."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ripieno.selection.objective import Floats
 from ripieno.selection.problem import Members, SelectionProblem
 from ripieno.selection.smobf import greedy, keep_room
+from ripieno.types import Floats
 
 REPEATS = 50
 """Steps of `replacement` when no size is given."""

@@ -9,9 +9,9 @@ import numpy as np
 
 from ripieno.errors import SelectionError
 from ripieno.selection.costs import ROUNDING
-from ripieno.selection.objective import Floats
 from ripieno.selection.problem import Members, SelectionProblem
 from ripieno.selection.smobf import smobf
+from ripieno.types import Floats
 
 MOVES = 100
 """Maximum number of moves."""

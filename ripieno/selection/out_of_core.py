@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from ripieno.files import MapMode, first_map
 from ripieno.resources import usable_cores
 from ripieno.selection.metrics import FLOOR
-from ripieno.selection.objective import Floats, Ints, ParentBounds
+from ripieno.selection.objective import ParentBounds
+from ripieno.types import Floats, Ints
 
 BLOCK = 1 << 16
 """Samples of a block: its sum, a candidate and two products fit in a core's cache."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from ripieno.errors import SelectionError
 from ripieno.selection.costs import ROUNDING, Costs
-from ripieno.selection.objective import Floats, Ints
 from ripieno.selection.tree import Tree
+from ripieno.types import Floats, Ints
 
 PRUNE_LEAST = 20
 """Minimum number of members after pruning: the paper prunes libraries of hundreds; a fifth of 30 would be too few."""

@@ -52,7 +52,7 @@ def build_problem(
     predictions: ArrayLike | Sequence[NDArray[Any]],
     labels: ArrayLike | None,
     costs: ArrayLike | Mapping[str, ArrayLike] | None,
-    budget: Budget,
+    budget: Budget | None,
     method: SelectionMethod,
     options: SelectionOptions,
 ) -> SelectionProblem:

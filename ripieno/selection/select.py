@@ -15,14 +15,13 @@ from ripieno.selection.costs import Budget
 from ripieno.selection.cross_entropy import CrossEntropy
 from ripieno.selection.forward import best_single, forward, replacement, top_k
 from ripieno.selection.local_search import exact, swap
-from ripieno.selection.objective import Floats
 from ripieno.selection.out_of_core import BlockPool
 from ripieno.selection.problem import Members, SelectionProblem
 from ripieno.selection.problem_builder import SelectionOptions, build_problem
 from ripieno.selection.smobf import smobf
 from ripieno.selection.validation import Loss, SelectionMethod, check_points
 from ripieno.selection.weight_bound import best_weights
-from ripieno.types import Combiner
+from ripieno.types import Combiner, Floats
 
 METHODS: Mapping[SelectionMethod, Callable[[SelectionProblem, Floats], list[Members]]] = {
     "smobf": smobf,
@@ -45,7 +44,7 @@ def select_members(
     predictions: ArrayLike | Sequence[NDArray[Any]],
     labels: ArrayLike | None = None,
     costs: ArrayLike | Mapping[str, ArrayLike] | None = None,
-    budget: Budget = None,
+    budget: Budget | None = None,
     method: SelectionMethod = "smobf",
     *,
     loss: Loss = "cross-entropy",

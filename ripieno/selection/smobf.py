@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.selection.objective import Floats, Ints
 from ripieno.selection.problem import Members, SelectionProblem
+from ripieno.types import Floats, Ints
 
 
 def smobf(problem: SelectionProblem, limits: Floats) -> list[Members]:

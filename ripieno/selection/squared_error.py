@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.selection.objective import Floats, Ints, ParentBounds
+from ripieno.selection.objective import ParentBounds
+from ripieno.types import Floats, Ints
 
 BLOCK_BYTES = 32 << 20
 """Bytes of residuals held in double at a time."""

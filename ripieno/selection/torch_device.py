@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError, require
 from ripieno.selection.metrics import FLOOR
-from ripieno.selection.objective import Floats, Ints, ParentBounds
+from ripieno.selection.objective import ParentBounds
 from ripieno.selection.out_of_core import lazy_floors
+from ripieno.types import Floats, Ints
 
 
 class DeviceSum(NamedTuple):

@@ -14,7 +14,8 @@ from typing import Generic
 
 import numpy as np
 
-from ripieno.selection.objective import Floats, Ints, Objective, ParentBounds, S
+from ripieno.selection.objective import Objective, ParentBounds, S
+from ripieno.types import Floats, Ints
 
 CHUNK = 24
 """Children evaluated in the first batch; doubled for each further batch."""

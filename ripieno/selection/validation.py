@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import SelectionError
-from ripieno.selection.objective import Ints
-from ripieno.types import Combiner
+from ripieno.types import Combiner, Ints
 
 Loss = Literal["cross-entropy", "squared-error", "accuracy", "macro-f1"]
 SelectionMethod = Literal["smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]

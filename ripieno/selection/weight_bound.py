@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.selection.metrics import FLOOR
-from ripieno.selection.objective import Floats
+from ripieno.types import Floats
 
 ITERATIONS = 500
 ENOUGH = 1e-6

@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.types import Split
+from ripieno.types import Ints, Split
 
 FLOOR = 1e-15
 """Lower clip of probabilities, so that the loss of one certain mistake is finite."""
-
-Ints = NDArray[np.int64]
 
 
 def true_class(probabilities: NDArray[Any], labels: Ints) -> NDArray[Any]:

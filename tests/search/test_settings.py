@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,3 +79,14 @@ def test_settings_that_no_search_can_have_are_refused() -> None:
         Settings(synthetic.SPACE, algorithm="bohp")
     with pytest.raises(SearchError, match="seed -1"):
         Settings(synthetic.SPACE, seed=-1)
+
+
+def test_a_run_of_the_first_version_that_promoted_for_an_ensemble_is_not_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    resolve_settings(path, ASKED, 2, None)
+    plain = json.loads(path.read_text())
+    path.write_text(json.dumps({**plain, "promote": "loss", "budget": {}}))
+    assert kept_settings(path) is not None
+    path.write_text(json.dumps({**plain, "promote": "ensemble", "budget": {"flops": 4e7}}))
+    with pytest.raises(SearchError, match=r"no longer supported\. Select from its library, or search"):
+        resolve_settings(path, ASKED, 2, None)

@@ -1,0 +1,64 @@
+"""Former public names work for one version and warn with the new name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ripieno.engine import Answer
+from ripieno.library import Library
+from ripieno.types import Job
+
+RENAMED = [
+    ("ripieno.allocation", "Options", "AllocationOptions"),
+    ("ripieno.engine", "AllocationBench", "AllocationBenchmark"),
+    ("ripieno.engine", "Patience", "RestartPolicy"),
+    ("ripieno.library", "read_proof", "read_backend_report"),
+    ("ripieno.pipeline", "foresee", "plan_offline"),
+    ("ripieno.search.callbacks", "MLflow", "MLflowCallback"),
+    ("ripieno.search.callbacks", "TensorBoard", "TensorBoardCallback"),
+    ("ripieno.search.callbacks", "together", "combine_callbacks"),
+    ("ripieno.server", "Running", "ServerHandle"),
+    ("ripieno.server", "start", "start_in_thread"),
+    ("ripieno.types", "Outcome", "JobResult"),
+    ("ripieno.types", "Point", "BatchProfile"),
+    ("ripieno.types", "Range", "PixelRange"),
+]
+
+
+@pytest.mark.parametrize(("module", "old", "new"), RENAMED, ids=lambda value: value.rpartition(".")[2])
+def test_a_former_name_is_the_new_object_and_warns_with_its_name(module: str, old: str, new: str) -> None:
+    home = importlib.import_module(module)
+    with pytest.warns(DeprecationWarning, match=f"{module}.{old} is now {new}"):
+        assert getattr(home, old) is getattr(home, new)
+    with pytest.raises(AttributeError, match="absent"):
+        home.absent  # noqa: B018
+
+
+def test_a_former_module_warns_when_it_is_imported() -> None:
+    sys.modules.pop("ripieno.backends.names", None)
+    with pytest.warns(DeprecationWarning, match=r"ripieno\.backends\.backend_id"):
+        names = importlib.import_module("ripieno.backends.names")
+    assert names.split is importlib.import_module("ripieno.backends.backend_id").split
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("spread", "std"), ("each", "member_predictions"), ("depth", "members_evaluated")]
+)
+def test_former_fields_of_an_answer_are_the_new_ones(old: str, new: str) -> None:
+    array = np.zeros((1, 2), np.float32)
+    answer = Answer(array, ("a",), std=array[0], member_predictions=array[None], members_evaluated=np.ones(1, np.int32))
+    with pytest.warns(DeprecationWarning, match=f"Answer.{old} is now {new}"):
+        assert getattr(answer, old) is getattr(answer, new)
+
+
+def test_former_methods_of_a_library_call_the_new_ones(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    with pytest.warns(DeprecationWarning, match=r"Library\.made is now find_job_member"):
+        assert library.made(Job(0, {}, 0, 1)) is None
+    with pytest.warns(DeprecationWarning, match=r"Library\.mapped_truth is now true_class_mapped"):
+        assert library.mapped_truth([]) == []
