@@ -64,8 +64,8 @@ def allocate(
     Members run with `backend` in `precision`, by default `onnx` in `fp32` (`ripieno.backends.backend_id`). `auto` takes
     for each member and device the fastest backend with the fp32 reference's predictions on validation images. A
     precision other than fp32 is accepted only where the validation loss hardly grows
-    (`pipeline.backend_selection.Tolerances`). `ripieno.library.read_proof` returns the choices and their effect on the
-    ensemble.
+    (`pipeline.backend_selection.Tolerances`). `ripieno.library.read_backend_report` returns the choices
+    and their effect on the ensemble.
 
     Raises AllocationError when the members do not fit, with the smallest change that makes them fit, and for devices
     that are not on this machine: use `pipeline.plan_offline` for these.

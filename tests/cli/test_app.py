@@ -21,7 +21,7 @@ MISTAKES = [
     (["tune", "nowhere", "--run", "new"], "nowhere"),
     (["tune", "nope"], "nope does not exist"),
     (["tune", "--run", "new"], "holds no data: give some"),
-    (["tune", "--epochs", "9"], "epochs 3, asked is epochs 9"),
+    (["tune", "--epochs", "9"], "epochs 3, requested is epochs 9"),
     (["tune", "images", "--size", "16"], "size none, not with size 16"),
     (["tune", "images", "--space", "nonsense"], "nonsense"),
     (["tune", "images", "--algorithm", "magic"], "magic"),

@@ -24,11 +24,11 @@ QUICK = RestartPolicy(ping=0.8, check=0.05, stall=1.0, back_off=0.01, longest_ba
 def right(bundle, images, answer):
     """Return whether an answer is the mean of its members, or with a cascade of a prefix of the order per sample."""
     own, names = fake.each(bundle, images), bundle.ensemble.members
-    if answer.depth is None:
+    if answer.members_evaluated is None:
         return np.allclose(answer.probabilities, own[[names.index(m) for m in answer.members]].mean(0), atol=1e-5)
     order = [names.index(m) for m in bundle.cascade.order]
     means = np.cumsum(own[order], 0) / np.arange(1, len(order) + 1)[:, None, None]
-    return np.allclose(answer.probabilities, means[answer.depth - 1, np.arange(len(images))], atol=1e-5)
+    return np.allclose(answer.probabilities, means[answer.members_evaluated - 1, np.arange(len(images))], atol=1e-5)
 
 
 def test_whatever_is_asked_while_workers_die_is_answered_right_or_refused(isolation):

@@ -70,7 +70,7 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (5, {"prune": 0}, "prune 0"),
     (5, {"prune": 1.5}, "prune 1.5"),
     (5, {"size": 0}, "size 0"),
-    (5, {"size": 4}, "size 4 exceeds the library"),
+    (5, {"size": 4}, "size 4 is larger than the library"),
 ]
 
 

@@ -39,8 +39,8 @@ def test_a_contradiction_says_what_differs_and_what_to_do(tmp_path: Path) -> Non
     with pytest.raises(SearchError) as error:
         resolve_settings(tmp_path / "run.json", replace(ASKED, epochs=27, seed=1), 2, None)
     assert str(error.value) == (
-        f"{tmp_path} holds a search with epochs 9 and seed 0, asked is epochs 27 and seed 1: "
-        "ask for the same, leave epochs and seed out to go on, or use another folder with --run"
+        f"{tmp_path} contains a search with epochs 9 and seed 0, requested is epochs 27 and seed 1: "
+        "pass the same values, omit epochs and seed to resume, or use another folder with --run"
     )
     assert (tmp_path / "run.json").read_bytes() == before
 
@@ -50,7 +50,7 @@ def test_a_space_that_contradicts_shows_what_differs_of_both(tmp_path: Path) -> 
     name = next(iter(ranges))
     spaces = [replace(synthetic.SPACE, ranges={**ranges, name: Integer(1, high)}) for high in (4, 5)]
     resolve_settings(tmp_path / "run.json", replace(ASKED, space=spaces[0]), 2, None)
-    with pytest.raises(SearchError, match=rf"space \({name} 1 to 4\), asked is space \({name} 1 to 5\)"):
+    with pytest.raises(SearchError, match=rf"space \({name} 1 to 4\), requested is space \({name} 1 to 5\)"):
         resolve_settings(tmp_path / "run.json", replace(ASKED, space=spaces[1]), 2, None)
 
 
