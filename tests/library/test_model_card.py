@@ -19,7 +19,7 @@ def test_every_bundle_has_a_card_with_its_figures_members_costs_data_and_making(
     head = yaml.safe_load(text.split("---\n")[1])
     assert head["license"] == "unknown"
     assert head["library_name"] == "ripieno"
-    for title in ("Figures", "Members", "Costs", "Data", "How it was made", "Licence"):
+    for title in ("Scores", "Members", "Costs", "Data", "How it was made", "Licence"):
         assert f"\n## {title}\n" in text
     assert all(m in text for m in bundle.ensemble.members)
     assert f"{bundle.ensemble.losses['test_accuracy']:.4f}" in text
