@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def warn_renamed(old: str, new: str) -> None:
+def warn_renamed(old: str, new: str, level: int = 3) -> None:
     """Issue a DeprecationWarning for the line that used `old`, which is now `new`.
 
-    To be called by the function that this line called.
+    To be called by the function that this line called; one more call between them makes the `level` one higher.
     """
     message = f"{old} is now {new}; the old name goes with the next version."
-    warnings.warn(message, DeprecationWarning, stacklevel=3)
+    warnings.warn(message, DeprecationWarning, stacklevel=level)
 
 
 def find_renamed(namespace: Mapping[str, Any], renamed: Mapping[str, str], name: str) -> Any:
@@ -25,6 +25,5 @@ def find_renamed(namespace: Mapping[str, Any], renamed: Mapping[str, str], name:
     module = namespace["__name__"]
     if name not in renamed:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
-    message = f"{module}.{name} is now {renamed[name]}; the old name goes with the next version."
-    warnings.warn(message, DeprecationWarning, stacklevel=3)
+    warn_renamed(f"{module}.{name}", renamed[name], level=4)
     return namespace[renamed[name]]

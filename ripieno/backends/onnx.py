@@ -29,16 +29,14 @@ class OnnxBackend:
         device: Device,
         threads: int = 1,
         *,
-        spinning: bool = False,
         backend: Literal["onnx", "tensorrt"] = "onnx",
         precision: Precision = "fp32",
     ) -> None:
         """Load `path` on `device` with `threads` threads within an operator and one across operators.
 
-        The file already has its precision, except that TensorRT lowers it itself. `spinning` lets idle threads wait in
-        a busy loop: faster for a session alone on its cores, much slower for sessions that share them. Raises
-        LibraryError when the file is absent or broken, EngineError when this ONNX Runtime has no provider for the
-        device, or one that cannot be loaded.
+        The file already has its precision, except that TensorRT lowers it itself. Raises LibraryError when the file is
+        absent or broken, EngineError when this ONNX Runtime has no provider for the device, or one that cannot be
+        loaded.
         """
         runtime = require("onnxruntime")
         if not path.exists():
@@ -48,7 +46,8 @@ class OnnxBackend:
         options.inter_op_num_threads = 1
         options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3  # errors only
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+        # threads that wait in a busy loop slow down sessions that share their cores
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if _share_arena():
             options.add_session_config_entry("session.use_env_allocators", "1")
         providers = _providers(runtime, device, backend, precision)

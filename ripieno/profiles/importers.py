@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -37,11 +36,6 @@ def import_profiles(
         for of, profiles in _read(Path(path), kind, devices, members).items():
             found.setdefault(of, {}).update(profiles)
     return found
-
-
-def is_cpu(kind: str) -> bool:
-    """Return whether `kind` is a CPU kind, which ends in its number of cores."""
-    return re.search(r"-\d+-cores?$", kind) is not None
 
 
 def _read(path: Path, kind: str, devices: Sequence[Device], members: Collection[str] | None) -> Profiles:

@@ -28,7 +28,6 @@ TEXT = "#1e2329"
 VARIABLES = {INK: "var(--dim)", BLUE: "var(--blue)", ORANGE: "var(--orange)", GREEN: "var(--green)", TEXT: "var(--ink)"}
 WIDE, SMALL = (4.5, 3.1), (2.7, 2.0)
 """Sizes in inches: of a plot in a card, and of one of many. Small, so that the text is legible on a phone."""
-FONTS = ["system-ui", "Helvetica", "Arial", "DejaVu Sans"]
 DPI = 150
 
 
