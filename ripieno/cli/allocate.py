@@ -9,8 +9,7 @@ import typer
 
 from ripieno.allocation.plan import AllocationMethod
 from ripieno.cli import allocation_view, console, parsing, tables
-from ripieno.cli.app import FamilyOpt, RunArg, app
-from ripieno.cli.commands import examples
+from ripieno.cli.app import FamilyOpt, RunArg, app, examples
 from ripieno.commands import command, shell
 from ripieno.errors import RipienoError
 

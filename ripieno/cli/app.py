@@ -1,14 +1,86 @@
-"""The typer application and the option types that several commands share."""
+"""The typer application, and what all commands share: option types, `--json` and `--quiet`, order and examples."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ripieno.cli import console
-from ripieno.cli.commands import CommandGroup
+
+OUTPUT_OPTIONS = {
+    "json": Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one JSON object to standard output, all else to standard error",
+            rich_help_panel="Output",
+        ),
+    ],
+    "quiet": Annotated[
+        bool,
+        typer.Option("--quiet", help="Print only results and errors", rich_help_panel="Output"),
+    ],
+}
+
+
+STAGES = {
+    "Library": ("tune", "import", "measure", "show", "evict"),
+    "Ensemble": ("select", "front"),
+    "Bundle": ("allocate", "explain", "bench", "cascade", "predict", "export"),
+    "Server": ("serve", "deploy", "top"),
+    "Other": ("report", "doctor", "demo"),
+}
+"""The commands in the order of the workflow, by their headings in the help."""
+_ORDER = [name for names in STAGES.values() for name in names]
+
+
+def examples(*lines: str) -> str:
+    """Return the epilog of a command that shows `lines`: commands to copy, or comments that begin with `#`."""
+    return "\n".join(("Examples:" if len(lines) > 1 else "Example:", *lines))
+
+
+class CommandGroup(typer.Typer):
+    """A typer application that sorts its commands by stage and gives each `--json` and `--quiet`."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
+        """Register a command; see typer. The first line of the docstring loses its full stop in the help."""
+
+        def decorate(function: Callable[..., None]) -> Callable[..., None]:
+            command_name = name or function.__name__
+            stage = next(stage for stage, names in STAGES.items() if command_name in names)
+            summary, newline, body = (inspect.getdoc(function) or "").partition("\n")
+            settings.setdefault("help", summary.removesuffix(".") + newline + body)
+            settings.setdefault("rich_help_panel", stage)
+            super(CommandGroup, self).command(command_name, **settings)(_with_output_options(function))
+            self.registered_commands.sort(key=lambda registered: _ORDER.index(registered.name or ""))
+            return function
+
+        return decorate
+
+
+def _with_output_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Return `function` with the options of `OUTPUT_OPTIONS` added."""
+
+    @functools.wraps(function)
+    def wrapper(json: bool, quiet: bool, **options: Any) -> None:
+        console.set_output_mode(json, quiet)
+        function(**options)
+
+    signature = inspect.signature(function, eval_str=True)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in OUTPUT_OPTIONS.items()
+    ]
+    parameters = [*signature.parameters.values(), *added]
+    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {**function.__annotations__, **OUTPUT_OPTIONS}
+    return wrapper
+
 
 SUMMARY = "Search, select, allocate and serve ensembles of deep networks under a budget"
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ripieno.cli import allocation_view, console, parsing, tables
-from ripieno.cli.app import BundleArg, FamilyOpt, IsolationOpt, RunArg, app
-from ripieno.cli.commands import examples
+from ripieno.cli.app import BundleArg, FamilyOpt, IsolationOpt, RunArg, app, examples
 from ripieno.commands import command
 from ripieno.durations import check_duration
 from ripieno.errors import RipienoError

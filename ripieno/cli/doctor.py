@@ -10,8 +10,7 @@ import typer
 from rich.text import Text
 
 from ripieno.cli import console
-from ripieno.cli.app import app
-from ripieno.cli.commands import examples
+from ripieno.cli.app import app, examples
 from ripieno.errors import EXTRAS
 
 

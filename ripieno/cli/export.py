@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from ripieno.cli import console, parsing
-from ripieno.cli.app import BundleArg, FamilyOpt, app
-from ripieno.cli.commands import examples
+from ripieno.cli.app import BundleArg, FamilyOpt, app, examples
 from ripieno.commands import shell
 
 

@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from ripieno.cli import console, parsing, tables
-from ripieno.cli.app import RunArg, app
-from ripieno.cli.commands import examples
+from ripieno.cli.app import RunArg, app, examples
 from ripieno.commands import command
 from ripieno.notes import Notes
 from ripieno.types import ImageLayout, Member, ModelOutputs

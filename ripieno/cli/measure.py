@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from ripieno.cli import console, tables
-from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, app
-from ripieno.cli.commands import examples
+from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, app, examples
 from ripieno.commands import command
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ripieno.cli import console
-from ripieno.cli.app import RunArg, app
-from ripieno.cli.commands import examples
+from ripieno.cli.app import RunArg, app, examples
 from ripieno.commands import shell
 
 

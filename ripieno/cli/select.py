@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from ripieno.cli import console, parsing, tables
-from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, app
-from ripieno.cli.commands import examples
+from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, app, examples
 from ripieno.commands import command
 from ripieno.selection.validation import Loss, SelectionMethod
 from ripieno.types import Combiner

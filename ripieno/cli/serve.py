@@ -17,8 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ripieno.cli import console, parsing
-from ripieno.cli.app import BundleArg, FamilyOpt, IsolationOpt, app
-from ripieno.cli.commands import examples
+from ripieno.cli.app import BundleArg, FamilyOpt, IsolationOpt, app, examples
 from ripieno.commands import command, shell
 from ripieno.durations import check_duration
 from ripieno.errors import RipienoError

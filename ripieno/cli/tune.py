@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from ripieno.cli import console, parsing, tables
-from ripieno.cli.app import app
-from ripieno.cli.commands import examples
+from ripieno.cli.app import app, examples
 from ripieno.commands import command
 from ripieno.notes import Notes
 from ripieno.pipeline.execution import PoolName

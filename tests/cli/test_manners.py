@@ -21,7 +21,7 @@ import typer
 
 from ripieno.__main__ import main
 from ripieno.cli import console
-from ripieno.cli.commands import STAGES
+from ripieno.cli.app import STAGES
 from ripieno.cli.main import COMMAND_MODULES, app
 from ripieno.library import Library
 from tests.cli.test_app import ripieno
