@@ -1,4 +1,4 @@
-"""The commands on the library of a run: import, show and evict."""
+"""The commands on the library of a run: import, measure, show, evict and report."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import typer
 
 from ripieno.cli import console, parsing, tables
-from ripieno.cli.app import RunArg, app, examples
-from ripieno.commands import command
+from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, app, examples
+from ripieno.commands import command, shell
 from ripieno.notes import Notes
 from ripieno.types import ImageLayout, Member, ModelOutputs
 
@@ -87,6 +87,40 @@ def import_(
     console.print_result(run, following, f"{len(added)} members", added=[tables.member_dict(m) for m in ranked])
 
 
+@app.command(epilog=examples("ripieno measure run"))
+def measure(
+    run: RunArg,
+    device: DeviceOpt = "cpu",
+    prune: Annotated[
+        float, typer.Option(help="Measure the members that select and front consider with this share")
+    ] = 0.2,
+    again: Annotated[bool, typer.Option(help="Repeat existing measurements")] = False,
+    family: FamilyOpt = None,
+) -> None:
+    """Measure the cost of each member alone on an idle device."""
+    from ripieno import pipeline
+    from ripieno.selection import round_budget
+
+    with console.progress() as progress:
+        profiles = pipeline.measure(
+            run, device=device, prune=prune, again=again, trusted=family or (), progress=progress
+        )
+    counts = pipeline.static_costs(pipeline.open_run(run), profiles)
+    console.out.print(tables.profiles(list(profiles.values()), counts))
+    busy = sum(not p.idle for p in profiles.values())
+    if busy:
+        console.warn(f"the machine was busy during {busy} measurements: repeat with --again on an idle machine")
+    costs = sorted(p.cost for p in profiles.values())
+    budget = f"{round_budget(4 * costs[len(costs) // 2]):g}"
+    console.print_result(
+        f"{run}/profiles",
+        command("select", run, budget=budget),
+        f"{len(profiles)} members",
+        costs={member: p.cost for member, p in profiles.items()},
+        counts=counts,
+    )
+
+
 @app.command(epilog=examples("ripieno show run --sort cost"))
 def show(
     run: RunArg,
@@ -159,3 +193,13 @@ def evict(
     if left > parsing.parse_quantity("--quota", quota):
         console.warn("the library exceeds the quota: the members left are in an ensemble or not dominated")
     console.print_result("", command("show", run), evicted=evicted, left=left)
+
+
+@app.command(epilog=examples("ripieno report run"))
+def report(run: RunArg) -> None:
+    """Write the report of a run as one HTML file."""
+    from ripieno.reports import report as write
+
+    with console.progress() as progress:
+        path = write(run, progress=progress)
+    console.print_result(path, shell("open", path))

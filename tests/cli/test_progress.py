@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from ripieno.cli import progress_view
+from ripieno.cli import progress
 from ripieno.cli.progress import ProgressCallback, end_of, progress_of, start_of, summary
 from ripieno.search.progress import RunningJob, Snapshot
 from ripieno.types import Failure, Input, Job, JobResult, Member
@@ -48,10 +48,10 @@ def snapshot(running: int = 2, slots: int = 2, **changed: object) -> Snapshot:
 
 
 def drawn(of: Snapshot, width: int = 80, height: int = 24, events: tuple[str, ...] = (), later: float = 0.0) -> str:
-    configs = progress_view.ConfigSummary()
+    configs = progress.ConfigSummary()
     for one in of.running:
         configs.see(one.job.configuration)
-    view = progress_view.SearchView(configs, now=lambda: NOW + later)
+    view = progress.SearchView(configs, now=lambda: NOW + later)
     view.update(of, [Text(event) for event in events])
     console = Console(record=True, width=width, height=height, file=io.StringIO(), force_terminal=True)
     console.print(view)
@@ -102,14 +102,14 @@ def test_the_clock_advances_between_snapshots() -> None:
 
 
 def test_the_nearer_end_is_the_one_shown() -> None:
-    assert progress_view.fraction_done(snapshot(running=0)) == pytest.approx(12 / 30)
-    assert progress_view.fraction_done(snapshot(running=2)) == pytest.approx(11 / 30)  # one of two is new and not done
-    assert progress_view.fraction_done(snapshot(left=250.0)) == pytest.approx(0.5)
-    assert progress_view.fraction_done(snapshot(most_trials=None)) is None
+    assert progress.fraction_done(snapshot(running=0)) == pytest.approx(12 / 30)
+    assert progress.fraction_done(snapshot(running=2)) == pytest.approx(11 / 30)  # one of two is new and not done
+    assert progress.fraction_done(snapshot(left=250.0)) == pytest.approx(0.5)
+    assert progress.fraction_done(snapshot(most_trials=None)) is None
 
 
 def test_a_short_configuration_is_the_values_that_differ() -> None:
-    configs = progress_view.ConfigSummary()
+    configs = progress.ConfigSummary()
     configs.see(job(0).configuration)
     assert configs.describe(job(0).configuration) == "lr 0.001 batch 64 sgd turn 0 width 16"
     configs.see(job(1).configuration)
@@ -129,7 +129,7 @@ def member(of: Job, loss: float) -> Member:
 
 
 def test_every_event_is_one_line() -> None:
-    configs = progress_view.ConfigSummary()
+    configs = progress.ConfigSummary()
     configs.see(job(3).configuration)
     assert start_of(job(3), configs).plain.startswith("started   trial 3, epochs 0 to 3  lr 0.004")
     assert start_of(job(3, 3, 9), configs).plain.startswith("promoted  trial 3, epochs 3 to 9")
@@ -143,7 +143,7 @@ def test_every_event_is_one_line() -> None:
 
 
 def test_the_summary_has_the_results(tmp_path: object) -> None:
-    watch = ProgressCallback(progress_view.SearchView(progress_view.ConfigSummary()), progress_view.ConfigSummary())
+    watch = ProgressCallback(progress.SearchView(progress.ConfigSummary()), progress.ConfigSummary())
     lost = JobResult(job(3), failure=Failure("memory", "out of memory"))
     watch(snapshot(finished=(lost,)))
     watch(snapshot(running=0, ended="deadline"))
