@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from ripieno.cli import allocation_view, console, parsing, tables
 from ripieno.cli.app import FamilyOpt, RunArg, app, examples
 from ripieno.commands import command, shell
 from ripieno.errors import RipienoError
+
+if TYPE_CHECKING:
+    from ripieno.pipeline.offline_plan import OfflinePlan
 
 
 @app.command(
@@ -95,7 +98,21 @@ def allocate(
     if profiles or members or scale is not None or is_offline_spec(devices):
         if bundle is not None:
             raise RipienoError("--bundle does not apply to an offline plan: pass --output")
-        _plan_offline(run, ensemble, devices, profiles or [], members, scale, known, pin or [], replicas, rate, output)
+        with console.status("planning with the model"):
+            plan = pipeline.plan_offline(
+                run,
+                ensemble,
+                devices=devices,
+                profiles=profiles or (),
+                members=[m.strip() for m in members.split(",")] if members else (),
+                scale=scale,
+                method=known,
+                pins=pin or (),
+                replicas=replicas,
+                rate=rate,
+                output=output,
+            )
+        _print_offline(plan)
         return
     if run is None or ensemble is None:
         raise RipienoError(
@@ -134,45 +151,16 @@ def allocate(
     console.print_result(str(written.path), command("serve", written.path), allocation=allocation, proof=proof)
 
 
-def _plan_offline(
-    run: Path | None,
-    ensemble: str | None,
-    devices: str,
-    profiles: list[str],
-    members: str | None,
-    scale: int | None,
-    method: AllocationMethod,
-    pins: list[str],
-    replicas: bool,
-    rate: float | None,
-    output: Path | None,
-) -> None:
-    from ripieno import pipeline
-
-    with console.status("planning with the model"):
-        plan = pipeline.plan_offline(
-            run,
-            ensemble,
-            devices=devices,
-            profiles=profiles,
-            members=[m.strip() for m in members.split(",")] if members else (),
-            scale=scale,
-            method=method,
-            pins=pins,
-            replicas=replicas,
-            rate=rate,
-            output=output,
-        )
+def _print_offline(plan: OfflinePlan) -> None:
     allocation_view.show(plan.explanation, plan.errors, offline=True)
-    if rate is not None:
+    if plan.allocation.rate is not None:
         console.out.print(allocation_view.latency(plan.allocation))
     if plan.scaling is not None:
         columns = "worst-fit", "one device each", "with replicas", "bound"
         table = console.table("images/s predicted, not measured", plan.scaling.gpu, *columns)
         for row in plan.scaling.table():
-            table.add_row(
-                *("does not fit" if v is None else f"{v:,.4g}" if v < 1000 else f"{v:,.0f}" for v in row.values())
-            )
+            cells = ("does not fit" if v is None else f"{v:,.4g}" if v < 1000 else f"{v:,.0f}" for v in row.values())
+            table.add_row(*cells)
         console.out.print(table)
         for sentence in plan.scaling.summary_lines():
             console.out.print(sentence)

@@ -13,21 +13,10 @@ import typer
 from ripieno.cli import console
 
 OUTPUT_OPTIONS = {
-    "json": Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="Print one JSON object to standard output, all else to standard error",
-            rich_help_panel="Output",
-        ),
-    ],
-    "quiet": Annotated[
-        bool,
-        typer.Option("--quiet", help="Print only results and errors", rich_help_panel="Output"),
-    ],
+    "json": "Print one JSON object to standard output, all else to standard error",
+    "quiet": "Print only results and errors",
 }
-
-
+"""The options of every command, with their help."""
 STAGES = {
     "Library": ("tune", "import", "measure", "show", "evict"),
     "Ensemble": ("select", "front"),
@@ -72,13 +61,12 @@ def _with_output_options(function: Callable[..., None]) -> Callable[..., None]:
         function(**options)
 
     signature = inspect.signature(function, eval_str=True)
-    added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
-        for name, annotation in OUTPUT_OPTIONS.items()
-    ]
-    parameters = [*signature.parameters.values(), *added]
+    parameters = list(signature.parameters.values())
+    for name, text in OUTPUT_OPTIONS.items():
+        kind = Annotated[bool, typer.Option(f"--{name}", help=text, rich_help_panel="Output")]
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind))
     wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {**function.__annotations__, **OUTPUT_OPTIONS}
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
 
 

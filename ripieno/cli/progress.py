@@ -94,10 +94,12 @@ def logging_callbacks(names: Sequence[str], run: Path) -> tuple[list[Watcher], l
 def progress_of(snapshot: Snapshot) -> str:
     """Return `4:10  37 %  trial 12 of 30  15 members`."""
     share = fraction_done(snapshot)
-    most = f" of {snapshot.most_trials}" if snapshot.most_trials else ""
     percent = "" if share is None else f"{100 * share:3.0f} %  "
-    elapsed = format_duration(snapshot.seconds)
-    return f"{elapsed:>7}  {percent}trial {snapshot.trials}{most}  {snapshot.members} members"
+    return f"{format_duration(snapshot.seconds):>7}  {percent}{_trials(snapshot)}  {snapshot.members} members"
+
+
+def _trials(snapshot: Snapshot) -> str:
+    return f"trial {snapshot.trials}" + (f" of {snapshot.most_trials}" if snapshot.most_trials else "")
 
 
 def start_of(job: Job, configs: ConfigSummary) -> Text:
@@ -115,7 +117,7 @@ def end_of(outcome: JobResult) -> Text:
         text = f"  trial {job.trial}, epochs {job.start} to {job.stop}  {failure.reason}: {failure.message}{log}"
         return Text.assemble((f"{'failed':8}", "bold red"), text)
     assert member is not None
-    value = loss(member.losses["valid_cross_entropy"])
+    value = _loss(member.losses["valid_cross_entropy"])
     return Text.assemble((f"{'ended':8}", "green"), f"  {member.id}  cross-entropy {value}  {seconds}")
 
 
@@ -128,7 +130,7 @@ def summary(watch: ProgressCallback, run: Path) -> Table:
     grid.add_row("search", f"{ENDINGS[last.ended]} after {format_duration(last.seconds)}")
     grid.add_row(
         "best",
-        f"{last.best or '-'}, cross-entropy {loss(last.best_loss)}; mean of the best ten {loss(last.top_loss)}",
+        f"{last.best or '-'}, cross-entropy {_loss(last.best_loss)}; mean of the best ten {_loss(last.top_loss)}",
     )
     grid.add_row("library", f"{last.members} members of {last.trials} trials")
     grid.add_row("slots", f"{last.slots}, {100 * last.occupancy:.0f} % of their time spent training")
@@ -171,6 +173,10 @@ def _short(value: Value) -> str:
     return f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
+def _loss(value: float | None) -> str:
+    return console.number(value, ".4f")
+
+
 def format_duration(seconds: float) -> str:
     """Return a duration as `4.2 s`, `3:07` or `1:02:45`."""
     if seconds < 10:
@@ -178,11 +184,6 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def loss(value: float | None) -> str:
-    """Return a loss with four decimals, a dash for None."""
-    return "-" if value is None else f"{value:.4f}"
 
 
 class SearchView:
@@ -227,7 +228,7 @@ class SearchView:
                 Text(str(job.trial), style="cyan"),
                 f"{job.start} → {job.stop}",
                 format_duration(snapshot.now + later - entry.since),
-                loss(entry.loss),
+                _loss(entry.loss),
                 Text(self._configs.describe(job.configuration), style="dim"),
             )
         if hidden := running[len(shown) :]:
@@ -256,13 +257,12 @@ def fraction_done(snapshot: Snapshot, later: float = 0.0) -> float | None:
 def _bar(snapshot: Snapshot, later: float, width: int) -> Table:
     """Return the line `trial 12 of 30 ━━━━━──── 4:10, 55:50 left`."""
     share = fraction_done(snapshot, later)
-    most = f" of {snapshot.most_trials}" if snapshot.most_trials else ""
     times = format_duration(snapshot.seconds + later)
     if snapshot.left is not None:
         times += f", {format_duration(max(0.0, snapshot.left - later))} left"
     grid = Table.grid(padding=(0, 2, 0, 0))
     bar = ProgressBar(total=1.0, completed=share or 0.0, pulse=share is None, width=max(10, min(60, width - 44)))
-    grid.add_row(Text(f"trial {snapshot.trials}{most}", style="bold"), bar, times)
+    grid.add_row(Text(_trials(snapshot), style="bold"), bar, times)
     return grid
 
 
@@ -271,8 +271,8 @@ def _figures(snapshot: Snapshot, width: int) -> Table:
     busy = f"{len(snapshot.running)} of {snapshot.slots} ({100 * snapshot.occupancy:.0f} %)"
     figures = (
         ("members", str(snapshot.members), ""),
-        ("best", loss(snapshot.best_loss) + (f" {snapshot.best}" if snapshot.best else ""), "bold green"),
-        ("best ten", loss(snapshot.top_loss), ""),
+        ("best", _loss(snapshot.best_loss) + (f" {snapshot.best}" if snapshot.best else ""), "bold green"),
+        ("best ten", _loss(snapshot.top_loss), ""),
         ("slots busy", busy, ""),
         ("queue", str(snapshot.queued), ""),
         ("failed", str(snapshot.failures), "bold red" if snapshot.failures else ""),

@@ -9,6 +9,7 @@ import typer
 from ripieno.cli import console, parsing, tables
 from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, app, examples
 from ripieno.commands import command
+from ripieno.notes import Notes
 from ripieno.selection.validation import Loss, SelectionMethod
 from ripieno.types import Combiner
 
@@ -28,10 +29,7 @@ def select(
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     budget: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Budgets in seconds per 2,000 images, or one budget of KIND=BOUND pairs",
-            metavar="B...",
-        ),
+        typer.Option(help="Budgets in seconds per 2,000 images, or one budget of KIND=BOUND pairs", metavar="B..."),
     ] = None,
     method: MethodOpt = "smobf",
     prune: PruneOpt = 0.2,
@@ -48,7 +46,6 @@ def select(
     """
     from ripieno import pipeline
 
-    notes: list[str] = []
     with console.progress() as progress:
         ensembles = pipeline.select(
             run,
@@ -61,14 +58,11 @@ def select(
             device=device,
             trusted=family or (),
             progress=progress,
-            notes=notes,
+            notes=Notes(console.warn),
         )
-    for note in notes:
-        console.warn(note)
     console.out.print(tables.ensembles(ensembles, pipeline.metric_of(pipeline.open_run(run))))
-    wrote = [f"{run}/ensembles/{e.name}.json" for e in ensembles]
     following = command("allocate", run, ensembles[-1].name, bundle="bundle")
-    console.print_result(wrote, following, ensembles=ensembles)
+    console.print_result([f"{run}/ensembles/{e.name}.json" for e in ensembles], following, ensembles=ensembles)
 
 
 @app.command(epilog=examples("ripieno front run"))
@@ -89,7 +83,6 @@ def front(
     from ripieno import pipeline
     from ripieno.selection import round_budget
 
-    notes: list[str] = []
     with console.progress() as progress:
         result = pipeline.front(
             run,
@@ -102,10 +95,8 @@ def front(
             device=device,
             trusted=family or (),
             progress=progress,
-            notes=notes,
+            notes=Notes(console.warn),
         )
-    for note in notes:
-        console.warn(note)
     console.out.print(tables.ensembles(result.ensembles, pipeline.metric_of(pipeline.open_run(run)), result.kind))
     middle = result.ensembles[len(result.ensembles) // 2].cost[result.kind]
     bound = f"{round_budget(middle, 3):g}"
