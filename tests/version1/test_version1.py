@@ -1,0 +1,145 @@
+"""A run and a bundle of the first build: today's package reads them and computes the same numbers. See README.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+
+import ripieno
+from ripieno import pipeline
+from ripieno.library import read_bundle
+from ripieno.profiles import local_devices
+from ripieno.server import Client, start_in_thread
+from ripieno.types import Cascade, Ensemble, Front, Member
+
+HERE = Path(__file__).parent
+EXPECTED = json.loads((HERE / "expected.json").read_text())
+IMAGES, WHOLE, EARLY_EXIT = (np.load(HERE / f"{name}.npy") for name in ("inputs", "probabilities", "cascade"))
+CLOSE = {"rtol": 0, "atol": 1e-5}
+"""Tolerance of probabilities: another processor rounds differently."""
+
+
+def digest() -> str:
+    """Return a hash of the names and the bytes of the kept folders."""
+    found = hashlib.sha256()
+    for path in sorted(p for name in ("run", "promoted", "bundle") for p in (HERE / name).rglob("*")):
+        found.update(str(path.relative_to(HERE)).encode() + (path.read_bytes() if path.is_file() else b""))
+    return found.hexdigest()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _unchanged() -> Iterator[None]:
+    before = digest()
+    yield
+    assert digest() == before
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> ripieno.Library:
+    """A copy of the run, with the measured costs as those of this machine: selection must not measure again."""
+    library = ripieno.Library(shutil.copytree(HERE / "run", tmp_path / "run"))
+    here = local_devices("cpu")[0].kind
+    profiles = library.profiles(EXPECTED["device"]).values()
+    library.write_profiles(here, [dataclasses.replace(p, device=here) for p in profiles])
+    return library
+
+
+def same(found: Any, expected: Any, kind: Any) -> None:
+    """Compare with a record of the first build: floats to the last digits, all else exactly."""
+    found, expected = msgspec.to_builtins(found), msgspec.to_builtins(msgspec.convert(expected, kind))
+    compare(found, expected)
+
+
+def compare(found: Any, expected: Any) -> None:
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected:
+            compare(found[key], expected[key])
+    elif isinstance(expected, list | tuple):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            compare(one, other)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    else:
+        assert found == expected
+
+
+def command(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ripieno", *map(str, words)], capture_output=True, text=True, timeout=200, check=False
+    )
+
+
+def test_members_and_what_the_run_keeps_of_them_are_read(run: ripieno.Library) -> None:
+    same({name: run.member(name) for name in run.ids()}, EXPECTED["members"], dict[str, Member])
+    by_name = {e["name"]: e for e in EXPECTED["ensembles"]}
+    same({e.name: e for e in run.ensembles()}, by_name, dict[str, Ensemble])
+    same(run.front(), EXPECTED["front"], Front)
+    same(run.cascade(EXPECTED["ensembles"][-1]["name"]), EXPECTED["cascade"], Cascade)
+    assert [a.ensemble for a in run.allocations()] == [EXPECTED["ensembles"][-1]["name"]]
+    assert "00001-e003" in command("show", run.path).stdout
+
+
+def test_selection_chooses_the_same_members_with_the_same_losses(run: ripieno.Library) -> None:
+    *small, top = EXPECTED["ensembles"]
+    found = ripieno.select(run, [e["budget"]["seconds"] for e in small], prune=1.0)
+    found += ripieno.select(run, [top["budget"]], method="top-k", size=3, prune=1.0)
+    same(found, EXPECTED["ensembles"], list[Ensemble])
+    same(ripieno.front(run, prune=1.0), EXPECTED["front"], Front)
+
+
+def test_an_ensemble_is_placed_as_before(run: ripieno.Library, tmp_path: Path) -> None:
+    plan, profiles = EXPECTED["plan"], f"{run.path}/profiles/{EXPECTED['device']}.json"
+    found = pipeline.plan_offline(
+        run, plan["ensemble"], devices="1x cpu 2 cores", profiles=[f"cpu-2-cores={profiles}"], output=tmp_path / "plan"
+    )
+    same(found.allocation, plan, ripieno.Allocation)
+
+
+def test_a_bundle_written_from_the_run_predicts_the_same(run: ripieno.Library, tmp_path: Path) -> None:
+    bundle = ripieno.allocate(run, EXPECTED["plan"]["ensemble"], devices="cpu", bundle=tmp_path / "new", max_benches=0)
+    with ripieno.Engine(bundle) as engine:
+        np.testing.assert_allclose(engine.predict(IMAGES), WHOLE, **CLOSE)
+
+
+def test_the_bundle_is_served_with_the_same_numbers(tmp_path: Path) -> None:
+    bundle = shutil.copytree(HERE / "bundle", tmp_path / "bundle")
+    same(read_bundle(bundle).cascade, EXPECTED["cascade"], Cascade)
+    with start_in_thread(bundle) as server:
+        with Client(server.url) as client:
+            np.testing.assert_allclose(client.infer(IMAGES), EARLY_EXIT, **CLOSE)
+        tensor = {"name": "images", "shape": IMAGES.shape, "datatype": "UINT8", "data": IMAGES.ravel().tolist()}
+        request = {"inputs": [tensor], "outputs": [{"name": "probabilities"}], "parameters": {"cascade": False}}
+        response = httpx.post(f"{server.url}/v2/models/ensemble/infer", json=request, trust_env=False)
+        found = response.raise_for_status().json()["outputs"][0]["data"]
+    np.testing.assert_allclose(np.reshape(found, WHOLE.shape), WHOLE, **CLOSE)
+
+
+def test_the_search_is_resumed_with_the_same_decisions(run: ripieno.Library) -> None:
+    done = command("tune", "--run", run.path, "--trials", 6, "--pool", "inline")
+    assert done.returncode == 0, done.stderr
+    resumed = {name: dict(run.member(name).configuration) for name in run.ids()}
+    assert len(resumed) > len(EXPECTED["members"])
+    compare(resumed, EXPECTED["resumed"])
+
+
+def test_a_run_promoted_for_an_ensemble_is_selected_from_but_not_resumed(tmp_path: Path) -> None:
+    path = shutil.copytree(HERE / "promoted", tmp_path / "promoted")
+    same(ripieno.select(path, [{"parameters": 4000}], prune=1.0), EXPECTED["promoted"], list[Ensemble])
+    done = command("tune", "--run", path, "--trials", 4, "--pool", "inline")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "no longer supported" in done.stderr
