@@ -1,6 +1,6 @@
 """Efficiency: throughput of the engine against the best hand-tuned loop, in alternating turns.
 
-    python benchmarks/engine/efficiency.py [--quick] [--lane-batch 64]
+    python benchmarks/engine/efficiency.py [--quick] [--worker-batch 64]
 
 Four networks (32x32x3, 100 classes, 7 to 92 million multiply-adds), ONNX Runtime, float32. Takes five minutes; writes
 benchmarks/results/engine-efficiency{,-batch-N}.{json,txt}. Targets: 0.98 of the floor on batches of 64 and on single
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short windows, few rounds")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=1.5)
-    parser.add_argument("--lane-batch", type=int, default=0, help="largest batch of a worker; 0: the floor's best")
+    parser.add_argument("--worker-batch", type=int, default=0, help="largest batch of a worker; 0: the floor's best")
     options = parser.parse_args()
     rounds, seconds = (3, 0.4) if options.quick else (options.rounds, options.seconds)
     cores = len(os.sched_getaffinity(0))
@@ -43,7 +43,7 @@ def main() -> None:
         for isolation, kind in (("thread", ThreadFloor), ("process", ProcessFloor)):
             floor = kind(lay_out(Path(folder), members, groups, 64, cores), cores)
             tuned = max((8, 16, 32, 64), key=lambda batch, floor=floor: floor.run(batch, seconds))
-            bundle = lay_out(Path(folder), members, groups, options.lane_batch or tuned, cores)
+            bundle = lay_out(Path(folder), members, groups, options.worker_batch or tuned, cores)
             with Engine(bundle, isolation=isolation) as engine:
                 ratios: dict[str, list[tuple[float, float, float]]] = {name: [] for name in loads}
                 for _ in range(rounds):
@@ -88,8 +88,8 @@ def main() -> None:
                     }
                 )
             floor.close()
-    settings = {"rounds": rounds, "seconds": seconds, "lane batch": options.lane_batch or "as the floor's"}
-    name = "engine-efficiency" + (f"-batch-{options.lane_batch}" if options.lane_batch else "")
+    settings = {"rounds": rounds, "seconds": seconds, "worker batch": options.worker_batch or "as the floor's"}
+    name = "engine-efficiency" + (f"-batch-{options.worker_batch}" if options.worker_batch else "")
     record(name + "-quick" * options.quick, settings, rows)
 
 
