@@ -22,7 +22,7 @@ from record import record
 
 from ripieno.errors import SelectionError
 from ripieno.selection import Choice, front, select_members
-from ripieno.selection.metrics import true_class
+from ripieno.tasks.metrics import true_class
 
 BUDGETS = (30, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400, 3600, 6000)
 METHODS = ("best", "top-k", "forward", "replacement", "smobf", "swap")

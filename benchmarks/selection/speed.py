@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from record import record
 
 from ripieno.selection import front, select_members
-from ripieno.selection.metrics import true_class
+from ripieno.tasks.metrics import true_class
 
 STEPS = 34
 

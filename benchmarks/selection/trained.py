@@ -22,8 +22,8 @@ from record import record
 import ripieno
 from ripieno.library.evaluate import evaluate
 from ripieno.selection import Choice, front, select_members
-from ripieno.selection.combine import combine
 from ripieno.selection.validation import SelectionMethod
+from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import losses
 
 MULTIPLES = (1, 2, 4, 8, 16)

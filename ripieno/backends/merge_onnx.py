@@ -108,12 +108,13 @@ def combiner_nodes(
     if combiner == "median":
         last = _median(node, constant, answers)
     else:
-        shares = [1 / len(answers)] * len(answers) if combiner == "mean" else [w / sum(weights) for w in weights]
+        given_weights = np.ones(len(answers)) if combiner == "mean" else np.asarray(weights, np.float64)
         if combiner == "vote":
+            shares = given_weights / given_weights.sum()
             depth, values = constant("classes", classes, np.int64), constant("values", [0, 1])
             likeliest = [node("ArgMax", [a], f"class{i}", axis=1, keepdims=0) for i, a in enumerate(answers)]
             answers = [node("OneHot", [c, depth, values], f"vote{i}") for i, c in enumerate(likeliest)]
-            # as `tasks.combiners.vote`: summed in double precision and rounded, so that equal votes are equal
+            # as `tasks.combiners.combine`: summed in double precision and rounded, so that equal votes are equal
             exact = onnx.TensorProto.DOUBLE
             answers = [node("Cast", [a], f"exact{i}", to=exact) for i, a in enumerate(answers)]
             parts = [
@@ -124,7 +125,7 @@ def combiner_nodes(
             rounded = node("Mul", [node("Round", [grains], "whole"), constant("unit", GRAIN, np.float64)], "rounded")
             last = node("Cast", [rounded], "votes", to=onnx.TensorProto.FLOAT)
         else:
-            counts = whole_weights(np.asarray(shares))
+            counts = whole_weights(given_weights)
             parts = [node("Mul", [a, constant(f"weight{i}", counts[i])], f"part{i}") for i, a in enumerate(answers)]
             last = node("Div", [node("Sum", parts, "sum"), constant("weights", counts.sum())], "shares")
     if combiner in ("vote", "median"):

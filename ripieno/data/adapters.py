@@ -22,6 +22,7 @@ from ripieno.data.pixels import channels_first
 from ripieno.data.samples import Samples, SplitArrays, join
 from ripieno.data.splits import splits_of
 from ripieno.errors import DataError, error_summary
+from ripieno.tasks.labels import read_labels
 
 FEW = 32
 """Approximate number of items in the fingerprint of a run's record."""
@@ -106,10 +107,8 @@ def _with_names(part: SplitArrays, classes: Sequence[str]) -> SplitArrays:
     """Replace index labels by the names of their classes. Raises DataError for an index outside `classes`."""
     if part.labels.dtype.kind not in "iu":
         return part
-    wrong = part.labels[(part.labels < 0) | (part.labels >= len(classes))]
-    if len(wrong):
-        raise DataError(f"labels of {part.where} hold {wrong[0]}: they must be 0 to {len(classes) - 1}")
-    return dataclasses.replace(part, labels=np.array(classes)[part.labels])
+    labels = read_labels(part.labels, len(classes), f"labels of {part.where}", DataError)
+    return dataclasses.replace(part, labels=np.array(classes)[labels])
 
 
 def external_fingerprint(source: Any, images: bool = True) -> str:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.data.samples import blocks
 from ripieno.errors import DataError, LibraryError
+from ripieno.tasks.labels import check_classes
 from ripieno.types import SPLITS, Dataset, Metric, PixelRange
 
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
@@ -89,14 +90,13 @@ def check_dataset(dataset: Dataset, where: str | Path) -> None:
         (split.shape == (samples,), f"split has shape {split.shape}, it must be ({samples},) like the images"),
         (labels.dtype == np.int64, f"labels hold {labels.dtype}, they must hold int64"),
         (split.dtype == np.uint8, f"split holds {split.dtype}, it must hold uint8"),
-        (classes >= 2, f"there are {classes} classes, there must be at least 2"),
-        (len(set(dataset.classes)) == classes, "class names repeat, each class must have its own name"),
         (len(dataset.mean) == channels == len(dataset.std), f"mean and std must have {channels} values, one a channel"),
         (samples > 0, "there are no images"),
     )
     for holds, message in rules:
         if not holds:
             raise DataError(f"the data set {where} is inconsistent: {message}; prepare it again")
+    check_classes(dataset.classes, f"the data set {where}", DataError)
     if labels.min() < 0 or labels.max() >= classes:
         span = f"labels run from {labels.min()} to {labels.max()}, they must be 0 to {classes - 1}"
         raise DataError(f"the data set {where} is inconsistent: {span}; prepare it again")

@@ -25,7 +25,7 @@ from ripieno import files
 from ripieno.data.dataset import invalidate
 from ripieno.data.image_io import Header, Kind, read_header, read_pixels, suffixes
 from ripieno.data.samples import Samples, given_of
-from ripieno.data.splits import check_classes, splits_of
+from ripieno.data.splits import check_class_sizes, splits_of
 from ripieno.data.walk import NO_CLASS, NO_IMAGE, OURS, Walk, shown
 from ripieno.errors import DataError
 from ripieno.resources import usable_cores
@@ -82,7 +82,7 @@ def read_folder(
             notes.append(f"{reduced:,} pictures have 16 bits per colour channel; they are read with 8 bits")
         readable = [p for p, _ in headers]
         labels = np.array([index[p.label] for p in readable], np.int64)
-        check_classes(labels, _fixed_splits(readable), names)  # before the long work, not after
+        check_class_sizes(labels, _fixed_splits(readable), names)  # before the long work, not after
         channels = 3 if kind == "colour" else 1
         dtype = np.float32 if kind == "deep" else np.uint8
         _check_disk_space(len(readable), (*side, channels), dtype, target)
@@ -98,7 +98,7 @@ def read_folder(
                 if progress is not None:
                     progress(start + len(block), len(readable))
             labels = np.array([index[p.label] for p in decoded], np.int64)
-            check_classes(labels, _fixed_splits(decoded), names)  # again, while the file can still be discarded
+            check_class_sizes(labels, _fixed_splits(decoded), names)  # again, while the file can still be discarded
     if bad:
         notes.append(f"skipped {len(bad):,} broken image{'s' * (len(bad) > 1)}, the first: {bad[0]}")
     return Samples(shown(Path(folder.resolve().name)), images(), labels, _fixed_splits(decoded), names)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ripieno.data.pixels import channels_last
 from ripieno.errors import DataError
-from ripieno.tasks.labels import label_indices, label_text
+from ripieno.tasks.labels import check_names, label_indices, label_text, read_labels
 from ripieno.types import SPLITS, Split
 
 UNASSIGNED = -1
@@ -187,8 +187,7 @@ def _encode(
         values = np.unique(np.concatenate(labels))
         return [np.searchsorted(values, a).astype(np.int64) for a in labels], tuple(str(v) for v in values)
     names = tuple(str(c) for c in classes)
-    if len(set(names)) != len(names):
-        raise DataError(f"the class names of {parts[0].where} repeat; each class must have its own name")
+    check_names(names, f"classes of {parts[0].where}", DataError)
     find = _by_position if positions else _by_name
     return [find(a, p.where, names) for a, p in zip(labels, parts, strict=True)], names
 
@@ -200,8 +199,4 @@ def _by_name(labels: NDArray[Any], where: str, names: tuple[str, ...]) -> NDArra
 def _by_position(labels: NDArray[Any], where: str, names: tuple[str, ...]) -> NDArray[np.int64]:
     if labels.dtype.kind == "U":
         return _by_name(labels, where, names)
-    outside = labels[(labels < 0) | (labels >= len(names))]
-    if len(outside):
-        expected = f"0 to {len(names) - 1}, one for each of the {len(names)} classes"
-        raise DataError(f"labels of {where} hold {outside[0]}; expected {expected}")
-    return labels
+    return read_labels(labels, len(names), f"labels of {where}", DataError)

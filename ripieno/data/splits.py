@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ripieno.data.samples import UNASSIGNED
 from ripieno.errors import DataError
+from ripieno.tasks.labels import check_classes
 from ripieno.types import SPLITS, Split
 
 SPLIT_WORDS: dict[str, Split] = {
@@ -64,13 +65,12 @@ def check_ratios(ratios: Sequence[float]) -> None:
         )
 
 
-def check_classes(labels: NDArray[np.int64], given: NDArray[np.int8], classes: Sequence[str]) -> None:
+def check_class_sizes(labels: NDArray[np.int64], given: NDArray[np.int8], classes: Sequence[str]) -> None:
     """Raise DataError naming a class with too few samples for one in every split that ripieno makes."""
+    check_classes(classes, "the data", DataError)
     makes = _makes(given)
     counts = np.bincount(labels[given == UNASSIGNED], minlength=len(classes))
     short = np.flatnonzero(counts < len(makes))
-    if len(classes) < 2:
-        raise DataError(f"there is only the class {classes[0]!r}; expected at least two")
     if not len(short):
         return
     others = f" (so do {len(short) - 1} more classes)" if len(short) > 1 else ""
@@ -91,10 +91,10 @@ def split_samples(
     """Assign every sample a split, as an index into `SPLITS`, (samples,).
 
     Appendix A.1 of the paper splits 72/8/20. Each class is shuffled by its own generator, so that the split of a class
-    depends on its samples and `seed` only. Raises DataError as `check_ratios` and `check_classes` do.
+    depends on its samples and `seed` only. Raises DataError as `check_ratios` and `check_class_sizes` do.
     """
     check_ratios(ratios)
-    check_classes(labels, given, classes)
+    check_class_sizes(labels, given, classes)
     makes = _makes(given)
     split = np.where(given == UNASSIGNED, 0, given).astype(np.uint8)
     for label in range(len(classes)):

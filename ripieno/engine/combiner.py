@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,9 @@ from numpy.typing import NDArray
 from ripieno.engine.memory import Memory
 from ripieno.engine.request import ExecutionPlan, PartialResult
 from ripieno.engine.ring_types import RequestSlice
-from ripieno.tasks import combiners
-from ripieno.types import Combiner as Kind
+from ripieno.tasks.combiners import combine
 from ripieno.types import Ensemble, Float32s
 
-SMALL = 1 << 16
-"""Largest array, in numbers, for which the call overhead exceeds the computation."""
 BLOCK = 1 << 13
 """Largest array, in numbers, with a dot product that runs in the calling thread only."""
 
@@ -44,7 +41,7 @@ class EnsembleCombiner:
         self._memory = memory
         shares = [1.0] * len(ensemble.members) if ensemble.combiner == "mean" else list(ensemble.weights)
         self._shares = np.asarray(shares, np.float64)
-        self._weights: dict[tuple[int, ...], NDArray[np.float32]] = {}
+        self._weights: dict[tuple[int, ...], NDArray[np.float64]] = {}
         """by members; in a race an entry is computed twice, without harm"""
 
     def finish(self, slices: Iterable[RequestSlice]) -> list[Fault]:
@@ -65,8 +62,7 @@ class EnsembleCombiner:
         stop = slot + run[-1].stop - run[0].start
         predictions = memory[:, slot:stop] if len(members) == len(memory) else memory[list(members), slot:stop]
         weights = self.weights(members)
-        # votes are added in double precision: rounded shares would separate classes with equal votes
-        answer = combine(self._kind, predictions, self._exact(members) if self._kind == "vote" else weights)
+        answer = combine(predictions, weights, self._kind)
         deviation = spread(predictions, answer, weights) if plan.spread else None
         # a vote or a median can hide numbers that are not finite; a sum cannot
         finite = is_finite(answer if self._kind in ("mean", "weighted") else predictions)
@@ -85,18 +81,14 @@ class EnsembleCombiner:
             )
         return faults
 
-    def weights(self, members: Sequence[int]) -> NDArray[np.float32]:
+    def weights(self, members: Sequence[int]) -> NDArray[np.float64]:
         """Return the shares of `members` among themselves; their sum is 1."""
         key = tuple(members)
         if key not in self._weights:
-            self._weights[key] = self._exact(members).astype(np.float32)
+            shares = self._shares[list(members)]
+            total = shares.sum()
+            self._weights[key] = np.asarray(shares / total if total > 0 else np.full(len(shares), 1 / len(shares)))
         return self._weights[key]
-
-    def _exact(self, members: Sequence[int]) -> NDArray[np.float64]:
-        """Return `weights` in double precision."""
-        shares = self._shares[list(members)]
-        total = shares.sum()
-        return np.asarray(shares / total if total > 0 else np.full(len(shares), 1 / len(shares)))
 
 
 def runs(slices: Iterable[RequestSlice], capacity: int) -> list[tuple[ExecutionPlan, list[RequestSlice]]]:
@@ -111,28 +103,6 @@ def runs(slices: Iterable[RequestSlice], capacity: int) -> list[tuple[ExecutionP
             groups.append((plan, [request_slice]))
         stop, last = request_slice.stop, plan
     return groups
-
-
-def combine(kind: Kind, predictions: Float32s, weights: NDArray[Any]) -> Float32s:
-    """Return the answer (samples, classes) of `predictions` (members, samples, classes); `weights` (members,) sum to 1.
-
-    `mean` and `weighted` are the weighted mean (the mean has equal weights); votes and medians are those of
-    `ripieno.tasks.combiners`.
-    """
-    if kind == "vote":
-        return combiners.vote(predictions, weights).astype(np.float32)
-    if kind == "median":
-        return combiners.median(predictions).astype(np.float32, copy=False)
-    counts = combiners.whole_weights(weights)
-    if predictions.size <= SMALL and predictions.shape[2] > 1:
-        # two calls give the same sum in the same order, bit for bit: NumPy adds the outermost axis row by row
-        answer: Float32s = np.add.reduce(predictions * counts[:, None, None], 0)
-    else:
-        answer = predictions[0] * counts[0]
-        for index in range(1, len(counts)):
-            answer += predictions[index] * counts[index]
-    answer /= counts.sum()
-    return answer
 
 
 def is_finite(values: Float32s) -> bool:
@@ -158,7 +128,7 @@ def find_fault(predictions: Float32s, answer: Float32s) -> tuple[int, int] | Non
     return int(np.abs(predictions[:, sample]).max(axis=1).argmax()), sample
 
 
-def spread(predictions: Float32s, answer: Float32s, weights: Float32s) -> Float32s:
+def spread(predictions: Float32s, answer: Float32s, weights: NDArray[np.floating]) -> Float32s:
     """Return the disagreement of the members (samples,).
 
     It is the weighted standard deviation of their probabilities of the class that the ensemble predicts. Double

@@ -311,9 +311,8 @@ class Dispatcher:
             self._drop_member(fault, loss)
             if request_slice.request.closed:
                 return False
-        steps = advance(
-            request_slice, request_slice.request.plan, predictions, self._combiner.weights(range(len(predictions)))
-        )
+        shares = self._combiner.weights(range(len(predictions))).astype(np.float32)
+        steps = advance(request_slice, request_slice.request.plan, predictions, shares)
         for member, start, stop in steps:
             self._ring.extend(request_slice, member, start, stop)
         if steps:

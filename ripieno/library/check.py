@@ -11,50 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import LibraryError
-from ripieno.tasks.labels import label_indices
+from ripieno.tasks.labels import check_classes, check_names, label_indices
 from ripieno.tasks.metrics import cross_entropy, true_class
+from ripieno.tasks.probabilities import check_probabilities
 from ripieno.types import Ints
 
 if TYPE_CHECKING:
     from ripieno.library.library import Library
 
-SUM_TOLERANCE = 0.02
-"""Largest deviation from 1 of a sample's sum of probabilities: the loss of 100 rounded float16 values."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
-def check_name(name: str) -> None:
+def check_id(name: str) -> None:
     """Raise LibraryError unless `name` can be a member's id, which is a folder's name and typed on command lines."""
     if not NAME.fullmatch(name):
         rule = "letters, digits and . _ + - after a letter or digit, at most 100"
         raise LibraryError(f"{name!r} cannot name a member; expected {rule}")
 
 
-def check_names(names: Sequence[str], library: Library, replace: bool) -> None:
-    """Raise LibraryError for names that repeat, or are in the library unless `replace`."""
-    for place, name in enumerate(names):
-        check_name(name)
-        if name in names[:place]:
-            raise LibraryError(f"two models are named {name!r}; each must have its own name")
+def check_ids(names: Sequence[str], library: Library, replace: bool) -> None:
+    """Raise LibraryError for names that cannot be ids or repeat, or are in the library unless `replace`."""
+    check_names(names, "models", LibraryError)
+    for name in names:
+        check_id(name)
         if not replace and name in library:
             raise LibraryError(f"{library.path} already has a member {name!r}; rename this one, or replace that one")
 
 
-def check_indices(labels: NDArray[Any], classes: int) -> Ints:
-    """Convert `labels` (samples,) to int64. Raises LibraryError unless they are indices into `classes` classes."""
-    labels = np.asarray(labels)
-    if labels.ndim != 1:
-        raise LibraryError(f"labels have shape {labels.shape}, must be (samples,)")
-    whole = labels.dtype.kind in "iu" or (labels.dtype.kind == "f" and bool((labels == np.floor(labels)).all()))
-    if not whole:
-        raise LibraryError(f"labels are of type {labels.dtype}, must be class indices, whole numbers")
-    if len(labels) and (labels.min() < 0 or labels.max() >= classes):
-        wrong = labels.min() if labels.min() < 0 else labels.max()
-        raise LibraryError(f"labels hold {wrong:g}, must be 0 to {classes - 1}, one for each of the {classes} classes")
-    return labels.astype(np.int64, copy=False)
-
-
-def check_probabilities(name: str, values: NDArray[Any], labels: Ints, classes: int) -> NDArray[Any]:
+def read_probabilities(name: str, values: NDArray[Any], labels: Ints, classes: int) -> NDArray[Any]:
     """Return `values` as floats. Raises LibraryError unless they are probabilities (samples, classes) for `labels`."""
     if values.dtype.kind not in "fiub":
         raise LibraryError(f"{name}: predictions are of type {values.dtype}, must be numbers")
@@ -66,18 +50,7 @@ def check_probabilities(name: str, values: NDArray[Any], labels: Ints, classes: 
     if values.shape[1] != classes:
         raise LibraryError(f"{name}: predictions of {values.shape[1]} classes, must be of {classes}")
     values = values if values.dtype.kind == "f" else values.astype(np.float64)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        row = int(np.flatnonzero(bad.any(axis=1))[0])
-        raise LibraryError(f"{name}: {int(bad.sum())} predictions are NaN or infinite, first of sample {row}")
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 1 + SUM_TOLERANCE:
-        value = low if low < 0 else high
-        raise LibraryError(f"{name}: a prediction is {value:g}, probabilities are in 0..1; logits need a softmax first")
-    sums = values.sum(axis=1, dtype=np.float64)
-    row = int(np.abs(sums - 1).argmax())
-    if abs(sums[row] - 1) > SUM_TOLERANCE:
-        raise LibraryError(f"{name}: predictions of sample {row} sum to {sums[row]:.4g}, must sum to 1; rescale it")
+    check_probabilities(name, values, LibraryError)
     return values
 
 
@@ -141,16 +114,13 @@ def read_classes(classes: Sequence[str] | None, count: int, library: Library) ->
     ids = library.ids()
     known = library.member(ids[0]).classes if ids else None
     names = tuple(map(str, classes)) if classes is not None else known or tuple(str(c) for c in range(count))
-    if len(set(names)) != len(names):
-        raise LibraryError("class names repeat; each class must have its own name")
-    if len(names) < 2:
-        raise LibraryError(f"there are {len(names)} classes; expected at least 2")
+    check_classes(names, "the models", LibraryError)
     if known is not None and names != known:
         raise LibraryError(f"the classes differ from those of {library.path} ({', '.join(known[:4])}, ...)")
     return names
 
 
-def read_labels(values: NDArray[Any] | None, classes: tuple[str, ...], library: Library, split: str) -> Ints:
+def match_labels(values: NDArray[Any] | None, classes: tuple[str, ...], library: Library, split: str) -> Ints:
     """Return labels as indices into `classes`, from indices or names; None means those of the library."""
     path = library.path / "library" / f"labels-{split}.npy"
     known = library.labels("test" if split == "test" else "valid") if path.exists() else None

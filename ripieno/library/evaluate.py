@@ -12,7 +12,7 @@ from ripieno.backends import Backend
 from ripieno.data import open_dataset
 from ripieno.errors import EngineError, MissingExtraError, ModelError
 from ripieno.library.broken import read_sound
-from ripieno.library.check import check_probabilities
+from ripieno.library.check import read_probabilities
 from ripieno.library.library import Library
 from ripieno.resources import usable_cores
 from ripieno.types import Device
@@ -63,7 +63,7 @@ def evaluate(
         batches = [runner.infer(np.asarray(dataset.images[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
         runner.close()
         labels = np.asarray(dataset.labels[rows])
-        values = check_probabilities(member, np.concatenate(batches), labels, len(dataset.classes))
+        values = read_probabilities(member, np.concatenate(batches), labels, len(dataset.classes))
         library.write_probabilities(member, "test", values, labels)
         if progress is not None:
             progress("predicting the test images", next(done), len(missing))

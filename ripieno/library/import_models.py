@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from ripieno import backends
 from ripieno.data import open_dataset, write_dataset
 from ripieno.errors import LibraryError, error_summary, require
-from ripieno.library import check, metrics, probe
+from ripieno.library import check, probe
 from ripieno.library.import_predictions import NO_TRIAL, add_all, as_stored
 from ripieno.library.library import Library
 from ripieno.library.onnx_adapter import OnnxFormat, OnnxNetwork
+from ripieno.tasks import metrics
 from ripieno.types import Configuration, Dataset, Device, Member
 
 BATCH = 64
@@ -50,7 +51,7 @@ def import_onnx(
     data = _dataset(library, dataset)
     form, notes = form or OnnxFormat(), [] if notes is None else notes
     names = [Path(path).stem for path in paths]
-    check.check_names(names, library, replace)
+    check.check_ids(names, library, replace)
     with tempfile.TemporaryDirectory() as folder:
         found = []
         for name, path in zip(names, map(Path, paths), strict=True):
@@ -96,7 +97,7 @@ def import_torch(
     notes = [] if notes is None else notes
     paths = [Path(w) for w in ([weights] if isinstance(weights, str | Path) else weights)]
     names = [name or path.stem for path in paths]
-    check.check_names(names, library, replace)
+    check.check_ids(names, library, replace)
     moments = _moments(data, scale, mean, std)
     scaling_given = scale != 1.0 or bool(mean) or bool(std)
     found = []
@@ -192,7 +193,7 @@ def _predict(backend: str, path: Path, member: Member, data: Dataset, threads: i
 
     try:
         batches = [infer(np.asarray(data.images[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
-        values = check.check_probabilities(member.id, np.concatenate(batches), labels, len(data.classes))
+        values = check.read_probabilities(member.id, np.concatenate(batches), labels, len(data.classes))
         several = rows if len(rows) > 1 else np.arange(len(data.images))  # a single row makes no batch
         probe.check_steady(member.id, infer, _spread(data, FEW, several), notes)
     finally:
@@ -267,7 +268,7 @@ def _add(
     labels = data.labels[data.rows("valid")]
     if len(library):
         check.read_classes(data.classes, len(data.classes), library)
-    check.read_labels(np.array(data.classes)[labels], data.classes, library, "valid")
+    check.match_labels(np.array(data.classes)[labels], data.classes, library, "valid")
     check.check_new({member.id: values for member, _, values in found}, labels, library)
     evaluated = [
         (dataclasses.replace(member, losses=metrics.losses(values, labels)), as_stored(values, half), content)

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import LibraryError, RipienoError
-from ripieno.library import check, metrics
+from ripieno.library import check
 from ripieno.library.library import Library
 from ripieno.library.table_io import SUFFIXES, numbers_of, read_arrays, read_table
-from ripieno.tasks.labels import label_text, number_of, shown
+from ripieno.tasks import metrics
+from ripieno.tasks.labels import check_names, label_text, number_of, shown
+from ripieno.tasks.probabilities import SUM_TOLERANCE
 from ripieno.types import Input, Member, Split
 
 CostsByName = Mapping[str, Mapping[str, float]]
@@ -76,16 +78,16 @@ def import_predictions(
         _check_order(content.classes, tuple(map(str, classes)))
     known = check.read_classes(classes if classes is not None else content.classes, min(counts, default=0), library)
     label_values = _read_labels(labels) if labels is not None else content.labels
-    indices = check.read_labels(label_values, known, library, split)
+    indices = check.match_labels(label_values, known, library, split)
     priced = content.costs if costs is None else _costs_of(costs)
     check.check_costs(priced, names)
-    checked = {n: check.check_probabilities(n, v, indices, len(known)) for n, v in content.predictions.items()}
+    checked = {n: check.read_probabilities(n, v, indices, len(known)) for n, v in content.predictions.items()}
     if notes is not None:
         worse = (check.note_if_worse_than_chance(indices, values, n, known) for n, values in checked.items())
         notes += [note for note in (content.left_out, *worse) if note]
     if split != "valid":
         return _add_split(library, checked, indices, split, half)
-    check.check_names(names, library, replace)
+    check.check_ids(names, library, replace)
     check.check_new(checked, indices, library)
     input = library.member(library.ids()[0]).input if len(library) else Input(())
     members = [
@@ -198,9 +200,7 @@ def _split_cube(stem: str, values: NDArray[Any], names: NDArray[Any] | None) -> 
     if names is not None and len(names) != len(values):
         raise LibraryError(f"{stem}: {len(names)} names for {len(values)} models; pass one per model")
     known = [str(n) for n in names] if names is not None else [f"{stem}-{i:03d}" for i in range(len(values))]
-    double = [n for i, n in enumerate(known) if n in known[:i]]
-    if double:
-        raise LibraryError(f"two models are named {double[0]!r}; each must have its own name")
+    check_names(known, "models", LibraryError)
     return dict(zip(known, values, strict=True))
 
 
@@ -212,7 +212,7 @@ def _from_table(path: Path) -> PredictionSource:
     labels = np.asarray(table.names("label")) if "label" in table.columns else None
     values = numbers_of(table, path, classes)
     for name, column in zip(classes, values.T, strict=True):
-        outside = column[(column < 0) | (column > 1 + check.SUM_TOLERANCE)]
+        outside = column[(column < 0) | (column > 1 + SUM_TOLERANCE)]
         if len(outside):
             raise LibraryError(
                 f"{path} column {name!r} holds {outside[0]:g}; class columns must hold probabilities in 0..1. "
@@ -313,8 +313,6 @@ def _read_costs(path: Path) -> CostsByName:
     if column is None or not kinds:
         raise LibraryError(f"{path} must have a column `name` and one for each kind of cost, such as `seconds`")
     names = [label_text(name, row, f"names of {path}", LibraryError) for row, name in enumerate(column)]
-    double = [name for i, name in enumerate(names) if name in names[:i]]
-    if double:
-        raise LibraryError(f"{path} has two costs of {double[0]!r}; pass one per model")
+    check_names(names, f"rows of {path}", LibraryError)
     values = numbers_of(table, path, kinds)
     return {name: dict(zip(kinds, map(float, row), strict=True)) for name, row in zip(names, values, strict=True)}

@@ -33,7 +33,9 @@ from ripieno.commands import command
 from ripieno.deprecation import warn_renamed
 from ripieno.errors import LibraryError, error_summary
 from ripieno.library.broken import read_or_none, read_sound, warn_broken, write_over
-from ripieno.library.check import check_indices, check_probabilities
+from ripieno.library.check import read_probabilities
+from ripieno.tasks.labels import read_labels
+from ripieno.tasks.metrics import true_class
 from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Profile, Split
 
 W = TypeVar("W", Ensemble, Allocation)
@@ -182,8 +184,8 @@ class Library:
         Raises LibraryError when they are no probabilities of the member's classes or the samples do not match those of
         the library; it is then unchanged.
         """
-        labels = check_indices(labels, len(member.classes))
-        valid = check_probabilities(member.id, valid, labels, len(member.classes))
+        labels = read_labels(labels, len(member.classes), "labels", LibraryError)
+        valid = read_probabilities(member.id, valid, labels, len(member.classes))
         folder = self.member_path(member.id)
         self._keep_labels("valid", labels)
         content = {"onnx": "model.onnx"}.get(member.format, "weights.safetensors")
@@ -235,11 +237,11 @@ class Library:
             raise LibraryError(
                 f"predictions of {member} have shape {probabilities.shape}, must be ({len(labels)}, classes)"
             )
-        labels = check_indices(labels, probabilities.shape[1])
+        labels = read_labels(labels, probabilities.shape[1], "labels", LibraryError)
         self._keep_labels(split, labels)
         folder = self.member_path(member)
         files.write_array(folder / f"{split}.npy", np.ascontiguousarray(probabilities))
-        truth = np.asarray(probabilities[np.arange(len(labels)), labels])
+        truth = np.asarray(true_class(probabilities, labels))
         half = truth.dtype == np.float16
         files.write_array(folder / _truth_name(split), truth if half else truth.astype(np.float32))
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ripieno.backends.onnx import open_file
 from ripieno.errors import LibraryError, error_summary
-from ripieno.library.check import SUM_TOLERANCE
 from ripieno.library.onnx_adapter import ModelOutputs, OnnxNetwork
+from ripieno.tasks.probabilities import SUM_TOLERANCE
 
 ROUNDING = 1e-3
 """Largest change of a probability with the batch of its image that rounding in kernels explains."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ripieno import files
 from ripieno.errors import LibraryError, error_summary, require
+from ripieno.tasks.labels import check_names
 
 SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
 
@@ -54,7 +55,7 @@ def read_table(path: Path) -> Table:
     if all(_is_number(name) for name in header) and not all(_is_whole(name) for name in header):
         first = ", ".join(header[:4])
         raise LibraryError(f"{path} begins with the numbers {first}; its first row must be column names")
-    _no_double(header, path)
+    check_names(header, f"columns of {path}", LibraryError)
     for number, line in enumerate(lines[1:], 2):
         if len(line) != len(header):
             raise LibraryError(f"{path} row {number} has {len(line)} values, but the first row has {len(header)}")
@@ -67,12 +68,6 @@ def read_table(path: Path) -> Table:
 def _delimiter(first: str) -> str:
     """Return the separator that gives the most columns in the line `first`: a comma, a semicolon or a tab."""
     return max(",;\t", key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
-
-
-def _no_double(names: list[str], path: Path) -> None:
-    double = [name for i, name in enumerate(names) if name in names[:i]]
-    if double:
-        raise LibraryError(f"{path} has two columns named {double[0]!r}; each must have its own name")
 
 
 def _pop_index(texts: dict[str, Any], path: Path) -> list[str] | None:
@@ -109,7 +104,7 @@ def _read_parquet(path: Path) -> Table:
         raise LibraryError(f"{path} is not readable as Parquet: {line}") from error
     if not table.num_rows or not table.num_columns:
         raise LibraryError(f"{path} has no rows")
-    _no_double(table.column_names, path)
+    check_names(table.column_names, f"columns of {path}", LibraryError)
     columns = {name: np.asarray(table.column(name).to_pylist()) for name in table.column_names}
     missing = [name for name, column in columns.items() if column.dtype.kind == "O"]
     if missing:

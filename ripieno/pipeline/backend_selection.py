@@ -107,7 +107,7 @@ class BackendSelector:
 
     def proof(self, choices: Sequence[BackendChoice]) -> BackendReport:
         """Compute the ensemble's validation figures with `choices`, all made by this selector."""
-        from ripieno.selection.combine import combine
+        from ripieno.tasks.combiners import combine
 
         by_member = {c.member: self._evaluated[c.member, c.device, c.threads, c.batch_size] for c in reversed(choices)}
         evaluated = [by_member[m] for m in self._ensemble.members]

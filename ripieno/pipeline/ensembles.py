@@ -257,7 +257,7 @@ def reevaluate(library: Library, changed: Collection[str], split: Split) -> list
 
 def ensemble_losses(library: Library, ensemble: Ensemble) -> dict[str, float]:
     """Compute cross-entropy, accuracy and macro-F1 of an ensemble on every split that its members have predicted."""
-    from ripieno.selection.combine import combine
+    from ripieno.tasks.combiners import combine
 
     figures: dict[str, float] = {}
     splits: tuple[Split, ...] = ("valid", "test")

@@ -18,7 +18,7 @@ from ripieno.reports.calibration import Bin
 from ripieno.reports.confusion import confusion, most_confused, most_disputed, top_confusions, top_votes
 from ripieno.reports.run_data import RunData, kept_front
 from ripieno.selection import front as sweep
-from ripieno.selection.combine import combine
+from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import losses
 from ripieno.types import Ensemble, Floats, Ints, ProgressFunction, Split
 

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.selection.metrics import FLOOR
 from ripieno.selection.objective import ParentBounds
+from ripieno.tasks.metrics import FLOOR
 from ripieno.types import Floats, Ints
 
 FACTORS = 16

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.selection import combine
 from ripieno.selection.objective import ParentBounds
+from ripieno.tasks.combiners import combine
 from ripieno.types import Floats, Ints
 
-Measure = Callable[[Floats, NDArray[Any]], float]
+Measure = Callable[[NDArray[Any], NDArray[Any]], float]
 """Loss of probabilities (samples, classes) against labels; never negative."""
 
 
@@ -69,7 +69,7 @@ class MedianObjective:
 
     def losses(self, state: tuple[int, ...], candidates: Ints) -> Floats:
         """Return the loss of the median with each candidate."""
-        medians = (combine.median(self._predictions[[*state, c]]) for c in candidates)
+        medians = (combine(self._predictions[[*state, c]], None, "median") for c in candidates)
         return np.array([self._measure(median, self._labels) for median in medians])
 
     def lower_bounds(self, _state: tuple[int, ...], _loss: float, _above: ParentBounds | None) -> Floats:

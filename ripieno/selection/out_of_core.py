@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from ripieno.files import MapMode, first_map
 from ripieno.resources import usable_cores
-from ripieno.selection.metrics import FLOOR
 from ripieno.selection.objective import ParentBounds
+from ripieno.tasks.metrics import FLOOR
 from ripieno.types import Floats, Ints
 
 BLOCK = 1 << 16

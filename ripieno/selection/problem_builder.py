@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import SelectionError
-from ripieno.selection import combine, metrics, validation
+from ripieno.selection import validation
 from ripieno.selection.costs import Budget, read_costs
 from ripieno.selection.cross_entropy import CrossEntropy
 from ripieno.selection.dense import MeanObjective, Measure, MedianObjective
@@ -21,6 +21,8 @@ from ripieno.selection.squared_error import SquaredError
 from ripieno.selection.torch_device import DeviceCrossEntropy
 from ripieno.selection.tree import Tree
 from ripieno.selection.validation import Loss, Predictions, SelectionMethod
+from ripieno.tasks import metrics
+from ripieno.tasks.combiners import one_hot
 from ripieno.types import Combiner
 
 IN_MEMORY = 1 << 24
@@ -61,7 +63,7 @@ def build_problem(
     arrays = validation.read_predictions(predictions, options.loss)
     validation.check_numbers(options.weights, options.prune, options.size)
     _check_together(arrays, labels, method, options)
-    names = validation.check_names(options.names, len(arrays))
+    names = validation.member_names(options.names, len(arrays))
     checked = read_costs(costs, budget, names)
     tree: Tree[Any] = Tree(_objective(arrays, labels, names, options))
     return SelectionProblem(tree, checked, names, tuple(options.weights), options.prune, options.size)
@@ -87,15 +89,15 @@ def _objective(
     if options.loss == "squared-error" and (arrays[0].ndim == 1 or _axes(labels) == 2):
         validation.check_finite(arrays, names)
         return SquaredError(np.asarray(arrays), validation.read_targets(labels, arrays[0].shape))
-    validation.check_probabilities(arrays, names)
-    classes = validation.read_labels(labels, arrays[0].shape, options.loss)
+    validation.check_members(arrays, names)
+    classes = validation.labels_or_none(labels, arrays[0].shape, options.loss)
     if arrays[0].ndim == 1:
         return _cross_entropy(arrays, options)
-    assert classes is not None  # read_labels requires them
+    assert classes is not None  # labels_or_none requires them
     if options.combiner == "median":
         return MedianObjective(np.asarray(arrays), classes, MEASURES[options.loss])
     if options.combiner == "vote":
-        arrays = [combine.one_hot(p) for p in arrays]
+        arrays = [one_hot(p) for p in arrays]
     if options.loss == "cross-entropy":
         return _cross_entropy([metrics.true_class(p, classes) for p in arrays], options)
     if options.loss == "squared-error":

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError, require
-from ripieno.selection.metrics import FLOOR
 from ripieno.selection.objective import ParentBounds
 from ripieno.selection.out_of_core import lazy_floors
+from ripieno.tasks.metrics import FLOOR
 from ripieno.types import Floats, Ints
 
 

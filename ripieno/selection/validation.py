@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import SelectionError
+from ripieno.tasks.labels import check_names, read_labels
+from ripieno.tasks.probabilities import are_in_range, check_probabilities
 from ripieno.types import Combiner, Ints
 
 Loss = Literal["cross-entropy", "squared-error", "accuracy", "macro-f1"]
 SelectionMethod = Literal["smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]
-SUM_TOLERANCE = 0.02
-"""Maximum deviation from one of a sample's sum of probabilities: the rounding of 100 float16."""
-ONE_AND_A_BIT = 0x3C01
-"""Bits of the smallest float16 above one, which rounding may produce."""
 Predictions = Sequence[NDArray[Any]] | NDArray[Any]
 """One array per member, or one array for all."""
 
@@ -96,42 +94,22 @@ def _plain(array: NDArray[Any]) -> bool:
     return array.dtype.isnative and array.dtype.kind == "f"
 
 
-def check_names(names: Sequence[str] | None, count: int) -> Sequence[str]:
+def member_names(names: Sequence[str] | None, count: int) -> Sequence[str]:
     """Return the names for messages; `member 3` etc. if `names` is None."""
     if names is None:
         return [f"member {i}" for i in range(count)]
     if len(names) != count:
         raise SelectionError(f"{len(names)} names for {count} members: expected one per member")
-    if len(set(names)) != count:
-        double = next(n for i, n in enumerate(names) if n in names[:i])
-        raise SelectionError(f"two members are named {double!r}: names must differ")
+    check_names(names, "members", SelectionError)
     return names
 
 
-def check_probabilities(predictions: Predictions, names: Sequence[str]) -> None:
+def check_members(predictions: Predictions, names: Sequence[str]) -> None:
     """Raise SelectionError unless probabilities are finite, in 0..1 and sum to one over the classes of a sample."""
-    if isinstance(predictions, np.ndarray) and predictions.ndim == 2 and _within(predictions):
+    if isinstance(predictions, np.ndarray) and predictions.ndim == 2 and are_in_range(predictions):
         return  # at once: checking each row takes longer than a search
     for name, rows in zip(names, predictions, strict=True):
-        low, high = (0.0, 1.0) if _within(rows) else (float(rows.min()), float(rows.max()))
-        if np.isnan(low) or np.isnan(high):
-            count = int(np.isnan(rows).sum())
-            raise SelectionError(f"{name} predicts NaN for {count} values: remove the member or predict again")
-        if low < 0 or high > 1.001:
-            value = low if low < 0 else high
-            raise SelectionError(f"{name} predicts {value:g}: probabilities must be in 0..1 (softmax the logits)")
-        if rows.ndim == 2:
-            off = np.abs(rows.sum(axis=1, dtype=np.float32) - 1).max()
-            if off > SUM_TOLERANCE:
-                raise SelectionError(f"{name} predicts classes with a sum {off:.3g} off one: divide them by the sum")
-
-
-def _within(values: NDArray[Any]) -> bool:
-    """Return whether all are numbers in 0..1, up to rounding."""
-    if values.dtype == np.float16 and values.flags.c_contiguous:
-        # float16 bits order like integers, which compare many times faster; sign, NaN and infinity are above
-        return bool(values.view(np.uint16).max() <= ONE_AND_A_BIT)
-    return bool(values.min() >= 0 and values.max() <= 1)
+        check_probabilities(name, rows, SelectionError)
 
 
 def check_finite(predictions: Predictions, names: Sequence[str]) -> None:
@@ -141,21 +119,14 @@ def check_finite(predictions: Predictions, names: Sequence[str]) -> None:
             raise SelectionError(f"{name} predicts NaN or infinity: remove the member or predict again")
 
 
-def read_labels(labels: ArrayLike | None, shape: tuple[int, ...], loss: Loss) -> Ints | None:
+def labels_or_none(labels: ArrayLike | None, shape: tuple[int, ...], loss: Loss) -> Ints | None:
     """Return the class of each sample for predictions of `shape`; None is valid for true-class probabilities only."""
     if labels is None:
         if len(shape) == 2 or loss != "cross-entropy":
             raise SelectionError(f"{loss} of predictions {shape} per member needs labels: pass ({shape[0]},) integers")
         return None
-    values = np.asarray(unmasked(labels, "labels"))
-    if values.shape != shape[:1]:
-        raise SelectionError(f"labels have shape {values.shape}: expected ({shape[0]},), one per sample")
-    if values.dtype.kind not in "iu" and not (values.dtype.kind == "f" and (values == np.floor(values)).all()):
-        raise SelectionError(f"labels have type {values.dtype}: expected integers, the indices of the classes")
-    if len(shape) == 2 and not (values.min() >= 0 and values.max() < shape[1]):
-        wrong = values.min() if values.min() < 0 else values.max()
-        raise SelectionError(f"label {wrong} is out of range: expected 0 to {shape[1] - 1} for {shape[1]} classes")
-    return values.astype(np.int64)
+    classes = shape[1] if len(shape) == 2 else None
+    return read_labels(unmasked(labels, "labels"), classes, "labels", SelectionError, shape[0])
 
 
 def read_targets(targets: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.selection.metrics import FLOOR
+from ripieno.tasks.metrics import FLOOR
 from ripieno.types import Floats
 
 ITERATIONS = 500

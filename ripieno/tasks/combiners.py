@@ -1,17 +1,21 @@
 """Combiners of members' predictions: (members, samples, classes) to (samples, classes).
 
-Selection, the engine and the exported graph share this one definition. Medians are computed in the type of the
-predictions, means in double; the engine's predictions are float32. Votes are added in double and rounded to `GRAIN`, so
-that classes with equal votes are equal in any order of the members.
+Selection, reports, the engine and the exported graph share this one definition, so that what is scored is what is
+served: predictions of any type are combined in float32, as the engine has them. Votes are added in double and rounded
+to `GRAIN`, so that classes with equal votes are equal in any order of the members.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ripieno.errors import SelectionError
+from ripieno.types import Combiner, Float32s
 
 GRAIN = 2.0**-30
 """Unit of vote shares: far above the rounding error of the additions, far below any member's weight."""
@@ -19,25 +23,50 @@ MOST = 256
 """Largest sum of integer weights."""
 ROUNDING = 1.2e-7
 """Relative rounding error of a float32 weight."""
+SMALL = 1 << 16
+"""Largest array, in numbers, for which the call overhead exceeds the computation."""
 
 
-def mean(predictions: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the simple average, the paper's rule (section 2.1)."""
-    total: NDArray[np.float64] = np.add.reduce(predictions, axis=0, dtype=np.float64)
-    return total / len(predictions)
+def combine(
+    predictions: NDArray[Any], weights: Sequence[float] | NDArray[Any] | None = None, combiner: Combiner = "mean"
+) -> Float32s:
+    """Combine the members' predictions by the combiner's name into float32 (samples, classes).
+
+    `weights` (members,), not negative, are used by "weighted" and "vote" only, and need not sum to 1; None means equal
+    weights. Raises SelectionError if the combiner is unknown or the weights are invalid.
+    """
+    predictions = np.asarray(predictions, np.float32)
+    if combiner == "median":
+        return _median(predictions)
+    given = (
+        _equal_weights(len(predictions)) if weights is None or combiner == "mean" else np.asarray(weights, np.float64)
+    )
+    counts = whole_weights(given)
+    if len(counts) != len(predictions):
+        raise SelectionError(f"{len(counts)} weights for {len(predictions)} members: expected one for each")
+    if combiner == "vote":
+        return _vote(predictions, given)
+    if combiner not in ("mean", "weighted"):
+        raise SelectionError(f"unknown combiner {combiner!r}: expected mean, weighted, vote or median")
+    if predictions.size <= SMALL and predictions.shape[2] > 1:
+        # two calls give the same sum in the same order, bit for bit: NumPy adds the outermost axis row by row
+        answer: Float32s = np.add.reduce(predictions * counts[:, None, None], 0)
+    else:
+        answer = predictions[0] * counts[0]
+        for index in range(1, len(counts)):
+            answer += predictions[index] * counts[index]
+    answer /= counts.sum()
+    return answer
 
 
-def weighted(predictions: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the average with weights (members,), which need not sum to one."""
-    counts = whole_weights(weights).astype(np.float64)
-    summed = np.tensordot(counts, predictions.astype(np.float64), axes=1)
-    return np.asarray(summed / counts.sum(), dtype=np.float64)
+_equal_weights = functools.lru_cache(np.ones)
 
 
 def whole_weights(weights: NDArray[Any]) -> NDArray[np.float32]:
     """Scale weights (members,) to the smallest integers in their ratio, so that tied certain members stay equal.
 
-    If there are no such integers of sum `MOST` or less, scale the weights to sum 1.
+    If there are no such integers of sum `MOST` or less, scale the weights to sum 1. Raises SelectionError if a weight
+    is negative or not finite, or all are 0.
     """
     return _whole(np.asarray(weights, np.float64).tobytes())
 
@@ -45,6 +74,8 @@ def whole_weights(weights: NDArray[Any]) -> NDArray[np.float32]:
 @functools.lru_cache(maxsize=1024)
 def _whole(content: bytes) -> NDArray[np.float32]:
     weights = np.frombuffer(content, np.float64)
+    if not len(weights) or not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
+        raise SelectionError(f"weights {weights.tolist()} are invalid: expected finite ones, none negative, not all 0")
     shares = weights / weights.sum()
     sums = np.arange(1, MOST + 1)[:, None]
     near = np.rint(shares * sums)
@@ -61,22 +92,21 @@ def one_hot(predictions: NDArray[Any]) -> NDArray[np.float32]:
     return hot
 
 
-def vote(predictions: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float64]:
+def _vote(predictions: Float32s, weights: NDArray[np.float64]) -> Float32s:
     """Return each class's share of the votes; a member votes for its most likely class (ties: the lowest)."""
-    weights = np.asarray(weights, np.float64)
     shares = np.zeros(predictions.shape[1:], np.float64)
     rows = np.arange(len(shares))
     for row, weight in zip(predictions.argmax(axis=2), weights / weights.sum(), strict=True):
         shares[rows, row] += weight
-    return np.round(shares / GRAIN) * GRAIN
+    return (np.round(shares / GRAIN) * GRAIN).astype(np.float32)
 
 
-def median(predictions: NDArray[Any]) -> NDArray[Any]:
+def _median(predictions: Float32s) -> Float32s:
     """Return the median of each class, scaled so that a sample's classes sum to one.
 
     Where all medians are zero (members certain of different classes), return the mean of the members.
     """
-    middle: NDArray[Any] = np.median(predictions, axis=0)
+    middle: Float32s = np.median(predictions, axis=0)
     total = middle.sum(axis=-1, keepdims=True)
-    scaled: NDArray[Any] = np.where(total > 0, middle / np.where(total > 0, total, 1), predictions.mean(axis=0))
+    scaled: Float32s = np.where(total > 0, middle / np.where(total > 0, total, 1), predictions.mean(axis=0))
     return scaled

@@ -1,4 +1,4 @@
-"""Conversion of labels (numbers, names, categories) to class indices.
+"""Labels as class indices, read from numbers, names or categories; and checks of names, those of classes above all.
 
 A label is a class name if there is such a class. A number that is not a name is a position, but only if no class name
 is a number; otherwise the label is ambiguous and rejected.
@@ -10,17 +10,52 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError
+from ripieno.types import Ints
 
 SHOWN = 4
 """Maximum number of names in a message."""
 
 
+def check_names(names: Sequence[str], what: str, error: type[RipienoError]) -> None:
+    """Raise `error` if a name occurs twice; `what` is the plural of the things named."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise error(f"two {what} are named {name!r}; each must have its own name")
+        seen.add(name)
+
+
+def check_classes(names: Sequence[str], where: str, error: type[RipienoError]) -> None:
+    """Raise `error` unless these are names of classes: two or more, all different."""
+    if len(names) < 2:
+        found = f"only the class {names[0]!r}" if names else "no class"
+        raise error(f"{where}: there is {found}; expected at least two")
+    check_names(names, f"classes of {where}", error)
+
+
+def read_labels(
+    labels: Any, classes: int | None, what: str, error: type[RipienoError], samples: int | None = None
+) -> Ints:
+    """Return `labels` (samples,), indices into `classes` classes, as int64.
+
+    Without `classes` any whole number is a class, without `samples` there may be any number of them. Raises `error`.
+    """
+    values = np.asarray(labels)
+    if values.ndim != 1 or samples not in (None, len(values)):
+        expected = "samples" if samples is None else samples
+        raise error(f"{what} have shape {values.shape}, expected ({expected},), one label for each sample")
+    if values.dtype.kind not in "iu" and not (values.dtype.kind == "f" and (values == np.floor(values)).all()):
+        raise error(f"{what} have type {values.dtype}, expected whole numbers, the indices of the classes")
+    if classes is not None and len(outside := values[(values < 0) | (values >= classes)]):
+        raise error(f"{what} contain {outside[0]:g}: expected 0 to {classes - 1} for {classes} classes")
+    return values.astype(np.int64, copy=False)
+
+
 def label_indices(
     values: Any, classes: Sequence[str], what: str = "labels", error: type[RipienoError] = RipienoError
-) -> NDArray[np.int64]:
+) -> Ints:
     """Return the index of each of `values` (samples,) in `classes`.
 
     Values are whole numbers, strings, bytes, booleans or a pandas column of them. `what` names them in messages. Raises

@@ -44,10 +44,17 @@ def macro_f1(probabilities: NDArray[Any], labels: Ints) -> float:
     return float((2.0 * hits[both > 0] / both[both > 0]).mean())
 
 
+def squared_error(predictions: NDArray[Any], targets: NDArray[Any]) -> float:
+    """Return the mean over samples of the squared distance; both are (samples,) or (samples, outputs)."""
+    residuals = predictions.astype(np.float64) - targets
+    return float((residuals * residuals).sum() / len(residuals))
+
+
+def scores(probabilities: NDArray[Any], labels: Ints) -> dict[str, float]:
+    """Return `cross_entropy`, `accuracy` and `macro_f1`."""
+    return {measure.__name__: measure(probabilities, labels) for measure in (cross_entropy, accuracy, macro_f1)}
+
+
 def losses(probabilities: NDArray[Any], labels: Ints, split: Split = "valid") -> dict[str, float]:
     """Return the metrics of a split in a `Member`: `valid_cross_entropy`, `valid_accuracy`, `valid_macro_f1`."""
-    return {
-        f"{split}_cross_entropy": cross_entropy(probabilities, labels),
-        f"{split}_accuracy": accuracy(probabilities, labels),
-        f"{split}_macro_f1": macro_f1(probabilities, labels),
-    }
+    return {f"{split}_{name}": value for name, value in scores(probabilities, labels).items()}

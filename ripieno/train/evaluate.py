@@ -1,4 +1,4 @@
-"""Predictions of a network, and their scores."""
+"""Predictions of a network."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-
-from ripieno.tasks import metrics
 
 PIXELS = 1 << 21
 """Most pixels of a batch without a given batch size: 41 images of 224x224."""
@@ -39,12 +37,3 @@ def predict(
     network.train(was_training)
     probabilities: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
     return probabilities
-
-
-def scores(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-    """Compute `cross_entropy`, `accuracy` and `macro_f1` of probabilities (samples, classes) for labels (samples,)."""
-    return {
-        "cross_entropy": metrics.cross_entropy(probabilities, labels),
-        "accuracy": metrics.accuracy(probabilities, labels),
-        "macro_f1": metrics.macro_f1(probabilities, labels),
-    }

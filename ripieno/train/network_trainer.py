@@ -21,12 +21,13 @@ from ripieno.library import Library
 from ripieno.models import resnet_config
 from ripieno.models.build import FAMILIES, build
 from ripieno.models.resnet_flops import megaflops
+from ripieno.tasks import metrics
 from ripieno.train import optim
 from ripieno.train.batching import EpochBatches
 from ripieno.train.checkpoint import TrainingState, fingerprint
 from ripieno.train.config import TrainingConfig
 from ripieno.train.data_pipeline import BatchPipeline
-from ripieno.train.evaluate import predict, scores
+from ripieno.train.evaluate import predict
 from ripieno.train.loading_strategy import LoadingStrategy
 from ripieno.types import Configuration, Dataset, Epoch, Job, Member
 
@@ -100,7 +101,7 @@ class NetworkTrainer:
             loss = self._train_pass(number)
         waited = self.pipeline.waited()
         answers = self.answers()
-        valid = scores(answers, self.labels)
+        valid = metrics.scores(answers, self.labels)
         if not math.isfinite(valid["cross_entropy"]):
             raise DivergedError(f"the validation loss is not finite after epoch {number}")
         score = valid["macro_f1" if self.dataset.metric == "macro-f1" else "accuracy"]
@@ -149,7 +150,7 @@ class NetworkTrainer:
             configuration=dict(self.job.configuration),
             input=self.dataset.input,
             classes=self.dataset.classes,
-            losses={f"valid_{key}": value for key, value in scores(answers, self.labels).items()},
+            losses=metrics.losses(answers, self.labels),
             parameters=sum(p.numel() for p in self.network.parameters()),
             seconds=progress.seconds,
             created=clock.now(),

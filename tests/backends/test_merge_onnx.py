@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 
 from ripieno.backends.merge_onnx import mean_onnx, merge_onnx
-from ripieno.engine.combiner import combine
 from ripieno.errors import LibraryError
+from ripieno.tasks.combiners import combine
 from ripieno.types import Combiner, Input
 from tests.onnx_networks import write_network
 
@@ -41,8 +41,7 @@ def test_the_file_combines_as_the_engine_does(paths: dict[str, Path], combiner: 
     images = np.random.default_rng(0).integers(0, 256, (100, *SHAPE), np.uint8)
     chosen, weights = dict(list(paths.items())[:count]), np.asarray(WEIGHTS[:count], np.float32)
     each = np.stack([answers(p.read_bytes(), {"images": images}) for p in chosen.values()])
-    even = np.full(count, 1 / count, np.float32)
-    wanted = combine(combiner, each, even if combiner == "mean" else weights / weights.sum())
+    wanted = combine(each, weights, combiner)
     content = merge_onnx(chosen, [float(w) for w in weights], combiner, Input(SHAPE), CLASSES, {})
     onnx.checker.check_model(content, full_check=True)
     assert np.abs(answers(content, {"images": images}) - wanted).max() < 1e-6

@@ -132,7 +132,7 @@ def test_labels_that_are_none_of_the_names_are_told(arrays):
 
 
 def test_class_names_that_repeat_are_told(arrays):
-    with pytest.raises(DataError, match="repeat"):
+    with pytest.raises(DataError, match=r"two classes of x\.npz are named 'cat'"):
         join("x", [SplitArrays(*arrays, "x.npz")], ["cat", "cat", "dog"], [])
 
 

@@ -6,7 +6,7 @@ from hypothesis import given as over
 from hypothesis import strategies as st
 
 from ripieno.data.samples import UNASSIGNED
-from ripieno.data.splits import balance_notes, check_classes, shares, split_samples
+from ripieno.data.splits import balance_notes, check_class_sizes, shares, split_samples
 from ripieno.errors import DataError
 
 RATIOS = (0.72, 0.08, 0.20)
@@ -86,7 +86,7 @@ def test_a_class_that_is_only_in_the_given_test_split_is_told():
 
 def test_a_single_class_is_told():
     with pytest.raises(DataError, match="only the class 'x'"):
-        check_classes(np.zeros(9, np.int64), np.full(9, UNASSIGNED, np.int8), ["x"])
+        check_class_sizes(np.zeros(9, np.int64), np.full(9, UNASSIGNED, np.int8), ["x"])
 
 
 @pytest.mark.parametrize("ratios", [(0.8, 0.2), (0.8, 0.2, 0), (1, 1, -1), (1, 1, float("nan")), (1, 1, float("inf"))])

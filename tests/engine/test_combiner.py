@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripieno.engine.combiner import combine, runs, spread
+from ripieno.engine.combiner import runs, spread
 from ripieno.engine.request import ExecutionPlan, Request
 from ripieno.engine.ring_types import RequestSlice
+from ripieno.tasks.combiners import combine
 
 
 def request_slice(start: int, stop: int, plan: ExecutionPlan) -> RequestSlice:
@@ -39,64 +40,17 @@ def cube(members=4, samples=6, classes=3, seed=0):
 EQUAL = np.full(4, 0.25, np.float32)
 
 
-def test_the_mean_is_the_plain_average():
-    np.testing.assert_allclose(combine("mean", cube(), EQUAL), cube().mean(0), rtol=1e-6)
-
-
-def test_a_weighted_mean_counts_weights():
-    weights = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
-    np.testing.assert_allclose(combine("weighted", cube(), weights), np.average(cube(), 0, weights), rtol=1e-6)
-
-
-@pytest.mark.parametrize(("members", "samples", "classes"), [(4, 1, 100), (12, 1, 2), (40, 3, 10), (12, 16, 100)])
-def test_few_samples_get_the_same_bytes_as_among_many(members, samples, classes):
-    many = cube(members, 4096, classes)
-    weights = np.full(members, 1 / members, np.float32)
-    few = combine("mean", many[:, 7 : 7 + samples], weights)
-    assert few.tobytes() == combine("mean", many, weights)[7 : 7 + samples].tobytes()
-
-
-def test_a_vote_gives_each_class_its_share_of_the_votes():
-    votes = np.zeros((4, 1, 3), np.float32)
-    for member, label in enumerate([2, 0, 2, 1]):
-        votes[member, 0, label] = 1
-    np.testing.assert_allclose(combine("vote", votes, EQUAL), [[0.25, 0.25, 0.5]])
-
-
-def test_a_median_is_per_class_and_sums_to_one():
-    answer = combine("median", cube(), EQUAL)
-    middle = np.median(cube(), axis=0)
-    np.testing.assert_allclose(answer, middle / middle.sum(1, keepdims=True), rtol=1e-5)
-
-
-def test_a_median_that_is_zero_everywhere_falls_back_to_the_mean():
-    votes = np.eye(3, dtype=np.float32)[:, None, :]
-    np.testing.assert_allclose(combine("median", votes, np.full(3, 1 / 3, np.float32)), [[1 / 3] * 3], rtol=1e-6)
-
-
-@pytest.mark.parametrize("kind", ["mean", "weighted", "vote", "median"])
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 1000), members=st.integers(1, 7), classes=st.integers(2, 6))
-def test_every_combiner_answers_with_probabilities_and_leaves_its_input_alone(kind, seed, members, classes):
-    predictions = cube(members, 5, classes, seed)
-    before = predictions.copy()
-    answer = combine(kind, predictions, np.full(members, 1 / members, np.float32))
-    assert answer.dtype == np.float32
-    np.testing.assert_allclose(answer.sum(1), 1, rtol=1e-5)
-    assert (predictions == before).all()
-
-
 def test_the_spread_is_the_deviation_of_the_answered_class():
     predictions = np.array([[[0.9, 0.1]], [[0.5, 0.5]]], np.float32)
     weights = np.array([0.5, 0.5], np.float32)
-    np.testing.assert_allclose(spread(predictions, combine("mean", predictions, weights), weights), [0.2], rtol=1e-5)
+    np.testing.assert_allclose(spread(predictions, combine(predictions), weights), [0.2], rtol=1e-5)
 
 
 def test_the_spread_counts_a_member_by_its_weight():
     # of the answered class 0.9, 0.5 and 0.5 with weights 3, 1, 0: mean 0.8, variance 0.75 * 0.01 + 0.25 * 0.09
     predictions = np.array([[[0.9, 0.1]], [[0.5, 0.5]], [[0.5, 0.5]]], np.float32)
     weights = np.array([0.75, 0.25, 0.0], np.float32)
-    answer = combine("weighted", predictions, weights)
+    answer = combine(predictions, weights, "weighted")
     np.testing.assert_allclose(spread(predictions, answer, weights), [0.03**0.5], rtol=1e-5)
 
 
@@ -105,7 +59,7 @@ def test_the_spread_counts_a_member_by_its_weight():
 def test_the_spread_is_the_square_root_of_the_weighted_variance(seed, members):
     predictions = cube(members, 7, 4, seed)
     weights = np.random.default_rng(seed).dirichlet(np.ones(members)).astype(np.float32)
-    answer = combine("weighted", predictions, weights)
+    answer = combine(predictions, weights, "weighted")
     for sample, found in enumerate(spread(predictions, answer, weights)):
         chosen = predictions[:, sample, answer[sample].argmax()].astype(np.float64)
         variance = np.average((chosen - np.average(chosen, weights=weights)) ** 2, weights=weights)

@@ -247,8 +247,8 @@ def test_what_is_no_probability_is_not_added(tmp_path: Path, wrong: float) -> No
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        ([0, 1, 2, -1], "hold -1"),
-        ([0, 1, 2, 3], "hold 3"),
+        ([0, 1, 2, -1], "contain -1"),
+        ([0, 1, 2, 3], "contain 3"),
         ([0, 1, 2, 0.5], "type float64"),
         ([[0], [1], [2], [0]], "shape"),
     ],

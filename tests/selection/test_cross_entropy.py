@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ripieno.selection.cross_entropy import CrossEntropy
-from ripieno.selection.metrics import cross_entropy
 from ripieno.selection.tree import Tree
+from ripieno.tasks.metrics import cross_entropy
 
 probability = st.one_of(st.just(0.0), st.just(1.0), st.floats(0, 1), st.floats(-20, 0).map(lambda x: float(10.0**x)))
 shapes = st.tuples(st.integers(2, 7), st.integers(1, 40))

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError
 from ripieno.selection import select_members
-from ripieno.selection.metrics import cross_entropy
 from ripieno.selection.validation import SelectionMethod
 from ripieno.selection.weight_bound import best_weights
+from ripieno.tasks.metrics import cross_entropy
 
 METHODS: list[SelectionMethod] = ["smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]
 

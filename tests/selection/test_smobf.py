@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError
 from ripieno.selection import front, select_members
-from ripieno.selection.metrics import cross_entropy
+from ripieno.tasks.metrics import cross_entropy
 
 # members a, b, c on two samples: a and b err on different samples, c is middling on both
 TRUTH = np.array([[0.9, 0.3], [0.3, 0.9], [0.55, 0.55]])

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 import ripieno
 from ripieno.library import Library
+from ripieno.tasks.metrics import scores
 from ripieno.train import TrainingConfig, batching, loading_strategy, loop, train_job
 from ripieno.train.checkpoint import TrainingState
-from ripieno.train.evaluate import predict, scores
+from ripieno.train.evaluate import predict
 from ripieno.train.network_trainer import NetworkTrainer
 from ripieno.types import Configuration, Dataset, Job, Member
 

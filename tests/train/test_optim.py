@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from torch import nn
 
-from ripieno.train.evaluate import scores
+from ripieno.tasks.metrics import scores
 from ripieno.train.optim import OptimizerConfig, learning_rates, make_optimizer
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ripieno.selection import metrics
+from ripieno.tasks import metrics
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.3, 0.4, 0.3], [0.5, 0.4, 0.1], [0.2, 0.2, 0.6]])
 LABELS = np.array([0, 1, 1, 2])

@@ -1,0 +1,76 @@
+"""Check of members' predictions: finite numbers in 0..1 that sum to 1 over the classes of a sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.errors import RipienoError
+
+SUM_TOLERANCE = 0.02
+"""Maximum deviation from 1 of a sample's sum of probabilities: the rounding of 100 float16."""
+HIGHEST = 1.001
+"""Maximum probability: one and the rounding of a float16."""
+ONE_AND_A_BIT = 0x3C01
+"""Bits of the smallest float16 above one, which rounding may produce."""
+BLOCK = 1 << 17
+"""Numbers checked at a time: they stay in a core's cache between the passes."""
+
+
+def check_probabilities(name: str, values: NDArray[Any], error: type[RipienoError]) -> None:
+    """Raise `error`, naming the sample, unless `values` (samples[, classes]) of floats are probabilities.
+
+    Without an axis of classes, they are those of one class, and only their range is checked.
+    """
+    if _are_plausible(values):
+        return
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row = int(np.argwhere(bad)[0, 0])
+        raise error(
+            f"{name}: {int(bad.sum())} predictions are NaN or infinite, first of sample {row}; remove the model or "
+            "predict again"
+        )
+    outside = np.argwhere((values < 0) | (values > HIGHEST))
+    if len(outside):
+        place = tuple(outside[0])
+        raise error(
+            f"{name}: a prediction is {values[place]:g} for sample {place[0]}, expected probabilities in 0..1; "
+            "logits need a softmax first"
+        )
+    if values.ndim > 1:
+        sums = values.sum(axis=1, dtype=np.float64)
+        row = int(np.abs(sums - 1).argmax())
+        if abs(sums[row] - 1) > SUM_TOLERANCE:
+            raise error(f"{name}: predictions of sample {row} sum to {sums[row]:.4g}, expected 1; divide them by it")
+
+
+def _are_plausible(values: NDArray[Any]) -> bool:
+    """Return False if `check_probabilities` could raise; takes as long as reading the values once or twice.
+
+    The sums are products with a vector of ones: a NaN or an infinity makes them so, too. Numbers that are not negative
+    are at most their sum, so a sum of `HIGHEST` or less needs no search for the largest.
+    """
+    if values.ndim == 1:
+        return are_in_range(values)
+    ones = np.ones(values.shape[1], values.dtype)
+    rows = max(1, BLOCK // max(1, values.shape[1]))
+    for start in range(0, len(values), rows):
+        block = values[start : start + rows]
+        half = block.dtype == np.float16  # without a fast product
+        sums = block.sum(axis=1, dtype=np.float32) if half else block @ ones
+        if not (sums.min() >= 1 - SUM_TOLERANCE and (high := sums.max()) <= 1 + SUM_TOLERANCE):
+            return False
+        if not (are_in_range(block) if half or high > HIGHEST else block.min() >= 0):
+            return False
+    return True
+
+
+def are_in_range(values: NDArray[Any]) -> bool:
+    """Return whether all are numbers in 0..1, up to rounding."""
+    if values.dtype == np.float16 and values.flags.c_contiguous:
+        # float16 bits order like integers, which compare many times faster; sign, NaN and infinity are above
+        return bool(values.view(np.uint16).max(initial=0) <= ONE_AND_A_BIT)
+    return bool(values.min(initial=0) >= 0 and values.max(initial=0) <= HIGHEST)
