@@ -38,9 +38,8 @@ def combine(
     predictions = np.asarray(predictions, np.float32)
     if combiner == "median":
         return _median(predictions)
-    given = (
-        _equal_weights(len(predictions)) if weights is None or combiner == "mean" else np.asarray(weights, np.float64)
-    )
+    equal = weights is None or combiner == "mean"
+    given = _equal_weights(len(predictions)) if equal else np.asarray(weights, np.float64)
     counts = whole_weights(given)
     if len(counts) != len(predictions):
         raise SelectionError(f"{len(counts)} weights for {len(predictions)} members: expected one for each")
