@@ -21,7 +21,7 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from ripieno.server import image_endpoint, oip_decode
-from ripieno.server.auth import is_authorized, validate_token
+from ripieno.server.auth import check_token, validate_token
 from ripieno.server.body import drain_body, read_body
 from ripieno.server.http_errors import HttpError
 from ripieno.server.limits import Admission, Limits, OpenConnections, Permit, taking_seconds
@@ -30,7 +30,7 @@ from ripieno.server.loop_lag import LoopLag
 from ripieno.server.metrics import CONTENT_TYPE, Metrics
 from ripieno.server.model_repository import ModelRepository, ModelSources
 from ripieno.server.offload import run_in_worker
-from ripieno.server.oip_encode import check_size, write_response
+from ripieno.server.oip_encode import write_response
 from ripieno.server.routes import routes
 from ripieno.server.signature import VERSION
 from ripieno.server.tracing import Tracer, http_span
@@ -92,8 +92,8 @@ class InferenceApp:
         scope["request_id"] = self.name_of(scope["headers"])
         send = _with_request_id(send, scope["request_id"])
         try:
-            if self.token is not None and scope["path"] not in OPEN:
-                self._check_token(scope)
+            if scope["path"] not in OPEN:
+                check_token(dict(scope["headers"]).get(b"authorization", b""), self.token)
             model = self.models.by_path.get(scope.get("raw_path", b""))
             if model is not None and scope["method"] == "POST":  # nearly all requests: they skip the route search
                 scope["path_params"] = {"model": model}
@@ -153,13 +153,12 @@ class InferenceApp:
         self, path: Mapping[str, str], scope: Scope, receive: Receive, permit: Permit
     ) -> tuple[tuple[oip_decode.Buffer, int | None], str, int]:
         """Return the response as `write_response` writes it, the model's name and the number of samples."""
-        with self.models.acquire(path["model"], path.get("version", VERSION)) as model:
+        with self.models.find(path["model"], path.get("version", VERSION)) as model:
             body, header_length = await read_body(scope, receive, permit, self.limits)
-            request = await run_in_worker(len(body), oip_decode.read_request, body, header_length, model.signature)
+            request, size = await run_in_worker(len(body), model.prepare, body, header_length, self.limits)
             # images are a view of the body, or converted from its JSON
             permit.settle(request.images.nbytes if header_length is None else len(body))
             del body
-            size = check_size(request, model.signature, self.limits.reply)
             permit.expect(size)
             answer = await model.answer(request, self.limits.timeout)
             written = await run_in_worker(size, write_response, request, answer, model.signature, VERSION)
@@ -171,11 +170,11 @@ class InferenceApp:
         began = time.perf_counter()
         with (
             http_span(self.traces, scope),
-            self.models.acquire(name) as model,
+            self.models.find(name) as model,
             self.admission.enter() as permit,
         ):
             _cancel_on_disconnect(scope)
-            body, _ = await read_body(scope, receive, permit, self.limits, json=False)
+            body, _ = await read_body(scope, receive, permit, self.limits)
             document = await image_endpoint.answer(scope, body, model, self.limits)
         await reply(send, 200, orjson.dumps(document), JSON)
         self.note_answer(scope["request_id"], model.signature.name, len(document["predictions"]), began)
@@ -186,24 +185,22 @@ class InferenceApp:
             fields = {"request": request, "model": model, "samples": samples, "status": 200}
             log.info("answered", extra={**fields, "seconds": time.perf_counter() - began})
 
+    def note_error(self, error: HttpError, request: str, prefix: str = "") -> None:
+        """Count and log the error response to the request with this id."""
+        self.admission.refused[error.status] += 1
+        level = logging.WARNING if error.status >= 500 else logging.INFO
+        log.log(level, "%s%s", prefix, error, extra={"request": request, "status": error.status})
+
     async def show_metrics(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Handle `GET /metrics`."""
         await reply(send, 200, self.metrics.text(), (b"content-type", CONTENT_TYPE))
 
-    def _check_token(self, scope: Scope) -> None:
-        assert self.token is not None
-        if not is_authorized(dict(scope["headers"]).get(b"authorization", b""), self.token):
-            raise HttpError(401, "Unauthorized: the request needs the header 'Authorization: Bearer TOKEN'.")
-
     async def _send_error(
         self, error: HttpError, scope: Scope, receive: Receive, send: Send, *more_headers: tuple[bytes, bytes]
     ) -> None:
-        self.admission.refused[error.status] += 1
+        self.note_error(error, scope["request_id"])
         # no work is left to cancel: a client that disconnects from here on must not cancel its own error response
         scope.get("state", {}).pop("on_disconnect", None)
-        level = logging.WARNING if error.status >= 500 else logging.INFO
-        if log.isEnabledFor(level):
-            log.log(level, "%s", error, extra={"request": scope["request_id"], "status": error.status})
         headers = list(more_headers)
         if error.retry_after is not None:
             headers.append((b"retry-after", str(error.retry_after).encode()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 
 from ripieno.errors import RipienoError
+from ripieno.server.http_errors import HttpError
 
 
 def validate_token(token: str | None) -> str | None:
@@ -25,9 +26,17 @@ def validate_token(token: str | None) -> str | None:
     return plain
 
 
-def is_authorized(header: bytes, token: str) -> bool:
-    """Return whether the value of an `Authorization` header is `Bearer TOKEN`; the scheme's case does not matter."""
-    scheme, *credentials = header.split(None, 1) or (b"",)
+def check_token(
+    value: bytes, token: str | None, needed: str = "request needs the header 'Authorization: Bearer TOKEN'"
+) -> None:
+    """Raise HttpError (401) unless `value` is `Bearer TOKEN`, in any case of the scheme, or `token` is None.
+
+    `value` is that of an HTTP request's header or of a gRPC call's metadata, as `needed` says.
+    """
+    if token is None:
+        return
+    scheme, *credentials = value.split(None, 1) or (b"",)
     # the token is compared whatever the scheme is, so that the duration reveals nothing
     same = hmac.compare_digest(b"".join(credentials).strip(), token.encode())
-    return same and scheme.lower() == b"bearer"
+    if not same or scheme.lower() != b"bearer":
+        raise HttpError(401, f"Unauthorized: the {needed}.")

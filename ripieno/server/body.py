@@ -24,11 +24,11 @@ MOST_CODINGS = 3
 
 
 async def read_body(
-    scope: Scope, receive: Receive, permit: Permit, limits: Limits, json: bool = True
+    scope: Scope, receive: Receive, permit: Permit, limits: Limits
 ) -> tuple[bytes | bytearray, int | None]:
     """Read the whole body; return it with the length of its JSON when raw tensors follow (None without that header).
 
-    Sets `scope["body_read"]` once the body has arrived completely. `json` False disables the limit on JSON.
+    Sets `scope["body_read"]` once the body has arrived completely.
 
     Raises HttpError: 413 as soon as the declared or the received length exceeds a limit, 408 on a timeout, 415 or 501
     for an unsupported encoding.
@@ -44,9 +44,6 @@ async def read_body(
     scope["body_read"] = True
     for coding in reversed(codings):
         body = await _decoded(body, coding, permit)
-    json_length = len(body) if header_length is None else min(header_length, len(body))
-    if json and json_length > limits.json:
-        raise HttpError(413, f"The JSON has {json_length} bytes (limit {limits.json}). Send binary tensors.")
     return body, header_length
 
 

@@ -122,14 +122,8 @@ def read_request(received: Any, raw: Sequence[memoryview | bytes], signature: Mo
 
     Raises HttpError (400) for a request that does not match `signature`.
     """
-    if len(received.inputs) != 1 or received.inputs[0].name != INPUT:
-        names = ", ".join(repr(t.name[:40]) for t in received.inputs[:4]) or "none"
-        raise bad_request(f"inputs are {names}, must be exactly one input {INPUT!r}")
-    tensor = received.inputs[0]
-    shape = list(tensor.shape[:16])
-    oip_decode.check_shape(shape, tensor.datatype, signature)
-    if "shared_memory_region" in tensor.parameters:
-        raise bad_request("Shared memory regions are not supported. Send the tensor's data in the request.")
+    tensor = oip_decode.only_input(received.inputs, signature)
+    shape = list(tensor.shape)
     if len(raw) > 1:
         raise bad_request(f"The message has {len(raw)} raw contents for one input. Send one.")
     images = (
@@ -138,8 +132,8 @@ def read_request(received: Any, raw: Sequence[memoryview | bytes], signature: Mo
     header = RequestHeader(
         [Tensor(tensor.name, shape, tensor.datatype)],
         received.id,
-        {**parameters(received.parameters)},
-        [Output(output.name, {**parameters(output.parameters)}) for output in received.outputs],
+        [Output(output.name, received={**parameters(output.parameters)}) for output in received.outputs],
+        received={**parameters(received.parameters)},
     )
     outputs = oip_decode.requested_outputs(header, signature)
     return InferenceRequest(images, outputs, received.id, oip_decode.timeout_of(header.parameters), header.parameters)

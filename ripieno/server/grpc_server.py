@@ -14,7 +14,7 @@ from ripieno import __version__
 from ripieno.errors import require
 from ripieno.server import grpc_codec, signature
 from ripieno.server.address import TlsConfig, bind_socket, cannot_bind, only_ipv4
-from ripieno.server.auth import is_authorized
+from ripieno.server.auth import check_token
 from ripieno.server.grpc_body import MessageReader
 from ripieno.server.grpc_services import abort, services
 from ripieno.server.http_errors import HttpError
@@ -163,9 +163,7 @@ class GrpcServer:
             except Exception as error:
                 log.exception("unhandled exception while serving a request", extra={"request": request})
                 failure = HttpError(500, f"Internal server error: {type(error).__name__} (request id {request})")
-            self.app.admission.refused[failure.status] += 1
-            level = logging.WARNING if failure.status >= 500 else logging.INFO
-            log.log(level, "%s: %s", name, failure, extra={"request": request, "status": failure.status})
+            self.app.note_error(failure, request, f"{name}: ")
             return await abort(context, failure)
 
         return checked
@@ -191,8 +189,7 @@ class GrpcServer:
 
     def _check_token(self, context: Any) -> None:
         value = dict(context.invocation_metadata() or ()).get("authorization", "")
-        if self.app.token is not None and not is_authorized(str(value).encode(), self.app.token):
-            raise HttpError(401, "Unauthorized: the call needs the metadata 'authorization: Bearer TOKEN'.")
+        check_token(str(value).encode(), self.app.token, "call needs the metadata 'authorization: Bearer TOKEN'")
 
     async def _ModelInfer(self, request_id: str, context: Any) -> Any:  # noqa: N802
         began = time.perf_counter()
@@ -203,7 +200,7 @@ class GrpcServer:
             permit = held.enter_context(self.app.admission.enter())
             raw = await self.reader.read(context, permit)
             received, contents = await run_in_worker(len(raw), grpc_codec.parse_inference, raw, self.app.limits.json)
-            with self.app.models.acquire(received.model_name, received.model_version) as model:
+            with self.app.models.find(received.model_name, received.model_version) as model:
                 request = await run_in_worker(len(raw), grpc_codec.read_request, received, contents, model.signature)
                 size = check_size(request, model.signature, self.app.limits.reply)
                 permit.expect(size)

@@ -21,8 +21,7 @@ import psutil
 from ripieno.engine.model_runner import describe
 from ripieno.errors import EngineError, RipienoError
 from ripieno.library.bundle import files_of, model_path, read_bundle
-from ripieno.server.async_engine import AsyncEngine, EngineProtocol
-from ripieno.server.models import Models
+from ripieno.server.models import AnyEngine, Models, ServedEngine
 from ripieno.server.offload import in_daemon_thread
 from ripieno.server.scratch import Scratch
 from ripieno.server.signature import ENSEMBLE
@@ -33,9 +32,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ripieno.server")
 
-ModelSource: TypeAlias = str | Path | Bundle | EngineProtocol
+ModelSource: TypeAlias = "str | Path | Bundle | AnyEngine"
 """A bundle's folder, a bundle, or an engine, which the caller must close."""
-ModelSources: TypeAlias = ModelSource | Mapping[str, ModelSource]
+ModelSources: TypeAlias = "ModelSource | Mapping[str, ModelSource]"
 """One bundle, served as the model `ensemble`, or several by the names of their models."""
 
 WARM_UP_SECONDS = 60.0
@@ -52,7 +51,7 @@ class ModelRepository:
         self.trusted = tuple(trusted)
         self.models = Models(max_samples)
         self.sources = dict(sources) if isinstance(sources, Mapping) else {ENSEMBLE: sources}
-        self._opened: list[EngineProtocol] = []
+        self._opened: list[AnyEngine] = []
         self._copies: dict[int, Scratch] = {}
         """folders with copies of the files of each opened engine, by its `id`"""
         self._reloading = asyncio.Lock()
@@ -69,7 +68,7 @@ class ModelRepository:
             self.close()
             raise
 
-    def _open(self, source: ModelSource, name: str) -> EngineProtocol:
+    def _open(self, source: ModelSource, name: str) -> AnyEngine:
         """Open the engine of the model `name`.
 
         Raises RipienoError when it cannot be loaded, does not fit in memory, or has model names that are in use.
@@ -101,7 +100,7 @@ class ModelRepository:
             raise EngineError("The server stopped while the bundle was loaded.")
         return engine
 
-    def _open_and_warm_up(self, source: ModelSource, name: str) -> EngineProtocol:
+    def _open_and_warm_up(self, source: ModelSource, name: str) -> AnyEngine:
         """Open an engine and predict once: a loaded engine may still fail to predict. Raises as `_open`."""
         engine = self._open(source, name)
         try:
@@ -111,7 +110,7 @@ class ModelRepository:
             raise
         return engine
 
-    def _close(self, engine: EngineProtocol) -> None:
+    def _close(self, engine: AnyEngine) -> None:
         if engine in self._opened:
             self._opened.remove(engine)
             engine.close()
@@ -155,7 +154,7 @@ class ModelRepository:
             await self._unload(before)
         return True
 
-    async def _unload(self, replaced: AsyncEngine) -> None:
+    async def _unload(self, replaced: ServedEngine) -> None:
         """Close an engine that receives no new requests, after its last request."""
         while replaced.users:
             await asyncio.sleep(0.02)
@@ -197,7 +196,7 @@ def copy_models(bundle: Bundle) -> Scratch | None:
     return copy
 
 
-def warm_up(engine: EngineProtocol) -> None:
+def warm_up(engine: AnyEngine) -> None:
     """Predict one blank sample. Raises EngineError when the engine does not answer, or not with finite numbers."""
     bundle = engine.bundle
     blank = np.zeros((1, *bundle.input.shape), bundle.input.dtype)

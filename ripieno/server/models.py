@@ -1,71 +1,120 @@
-"""Models of a server: ensembles, and each of their members alone."""
+"""Models of a server: ensembles, and each of their members alone; the course of a request to one of them."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Mapping
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from ripieno.errors import RipienoError
-from ripieno.server.async_engine import AsyncEngine, EngineProtocol
-from ripieno.server.http_errors import HttpError
-from ripieno.server.oip_decode import InferenceRequest
+from ripieno.errors import EngineBusyError, EngineError, EngineTimeoutError, RipienoError
+from ripieno.server.http_errors import HttpError, timeout_error, without_paths
+from ripieno.server.limits import Limits
+from ripieno.server.oip_decode import Buffer, InferenceRequest, check_json, read_request
+from ripieno.server.oip_encode import check_size
 from ripieno.server.served_model_stats import ServedModelStats
 from ripieno.server.signature import ENSEMBLE, VERSION, ModelSignature, signatures
+from ripieno.server.tracing import steps
 from ripieno.types import Bundle
 
 if TYPE_CHECKING:
+    from ripieno.engine.engine import Engine
     from ripieno.engine.inference_result import Answer
+    from ripieno.server.replicas.router import ReplicaRouter
+
+AnyEngine: TypeAlias = "Engine | ReplicaRouter"
+"""An engine on this machine, or one over the nodes of a cluster."""
+
+
+@dataclass(eq=False)
+class ServedEngine:
+    """An engine, and the number of its requests in flight, counted from before their bodies are read."""
+
+    engine: AnyEngine
+    users: int = 0
 
 
 @dataclass
 class Model:
-    """A named model: an ensemble, or one of its members."""
+    """A named model: an ensemble, or one of its members. As a context manager, it keeps its engine open.
+
+    Both HTTP paths take the steps of a request here: `prepare`, `submit`, and `stats.answered` or `failed`.
+    """
 
     signature: ModelSignature
-    engine: AsyncEngine
+    engine: ServedEngine
     member: tuple[str, ...] | None = None
     """the single member; None for the ensemble"""
     stats: ServedModelStats = field(default_factory=ServedModelStats)
 
+    def __enter__(self) -> Model:
+        self.engine.users += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.engine.users -= 1
+
+    def prepare(self, body: Buffer, header_length: int | None, limits: Limits) -> tuple[InferenceRequest, int]:
+        """Decode a body within `limits`; return the request and the approximate bytes of its response.
+
+        Raises HttpError: 413 for too much JSON or too large a response, 400 for an invalid request.
+        """
+        check_json(len(body), header_length, limits.json)
+        request = read_request(body, header_length, self.signature)
+        return request, check_size(request, self.signature, limits.reply)
+
+    def submit(self, request: InferenceRequest, timeout: float) -> Future[Answer]:
+        """Submit to the engine without waiting for room. Raises as the engine's `submit`.
+
+        With `partial`, the members that have finished within `timeout` seconds suffice.
+        """
+        names = {output.name for output in request.outputs}
+        # `cascade: false` names all members, which disables early exit
+        whole = self.member is None and request.parameters.get("cascade") is False
+        return self.engine.engine.submit(
+            request.images,
+            self.signature.members if whole else self.member,
+            spread="spread" in names,
+            each="members" in names,
+            deadline=timeout if request.partial else None,
+            partial=request.partial,
+            steps=steps.get(),
+            block=False,
+        )
+
     async def answer(self, request: InferenceRequest, timeout: float) -> Answer:
         """Predict within `timeout` seconds, or within the request's shorter timeout, and count the request.
 
-        Raises HttpError as `AsyncEngine.infer`.
+        Cancelling the caller cancels the request. Raises HttpError as `failed`.
         """
         start = time.perf_counter()
-        names = {w.name for w in request.outputs}
+        timeout = min(timeout, request.timeout or timeout)
         try:
-            answer = await self.engine.infer(
-                request.images,
-                self._members(request),
-                min(timeout, request.timeout or timeout),
-                spread="spread" in names,
-                each="members" in names,
-                partial=request.parameters.get("partial") is True,
-            )
-        except HttpError as refusal:
-            self.stats.failed(refusal.status, time.perf_counter() - start)
-            raise
+            # a partial answer needs the engine's own deadline; this timeout is then only a backstop
+            async with asyncio.timeout(timeout + (1.0 if request.partial else 0.0)):
+                answer = await asyncio.wrap_future(self.submit(request, timeout))
+        except (TimeoutError, EngineError) as error:
+            raise self.failed(error, timeout, start) from error
         self.stats.answered(len(request.images), time.perf_counter() - start, answer.partial)
         return answer
 
-    def submit(self, request: InferenceRequest) -> Future[Answer]:
-        """Submit to the engine without waiting for room, and count nothing. Raises as the engine's `submit`."""
-        names = {w.name for w in request.outputs}
-        members = self._members(request)
-        return self.engine.engine.submit(
-            request.images, members, spread="spread" in names, each="members" in names, block=False
-        )
+    def failed(self, error: BaseException, timeout: float, start: float) -> HttpError:
+        """Count a failed request, begun at `start`, and return its error.
 
-    def _members(self, request: InferenceRequest) -> tuple[str, ...] | None:
-        """Return the members to submit to; `cascade: false` names all members, which disables early exit."""
-        whole = self.member is None and request.parameters.get("cascade") is False
-        return self.signature.members if whole else self.member
+        504 when the timeout expired, also while the request waited for room; 500 when the engine failed.
+        """
+        if isinstance(error, (TimeoutError, EngineTimeoutError, EngineBusyError)):
+            refusal = timeout_error(timeout)
+        elif isinstance(error, (EngineError, CancelledError)):
+            message = without_paths(str(error), self.engine.engine.bundle.path)
+            refusal = HttpError(500, message or "The request was cancelled.")
+        else:
+            refusal = HttpError(500, f"Internal server error: {type(error).__name__}")
+        self.stats.failed(refusal.status, time.perf_counter() - start)
+        return refusal
 
     def statistics(self) -> dict[str, object]:
         """Return the document of `GET /v2/models/M/stats`."""
@@ -78,19 +127,19 @@ class Models:
     def __init__(self, max_samples: int) -> None:
         self.max_samples = max_samples
         self.by_name: dict[str, Model] = {}
-        self.engines: dict[str, AsyncEngine] = {}
+        self.engines: dict[str, ServedEngine] = {}
         """by the name of the ensemble"""
         self.by_path: dict[bytes, str] = {}
         """names of models by the path of their inference endpoint"""
 
-    def register(self, engine: EngineProtocol, name: str = ENSEMBLE) -> AsyncEngine | None:
+    def register(self, engine: AnyEngine, name: str = ENSEMBLE) -> ServedEngine | None:
         """Serve an engine's ensemble as `name`, from the next request on.
 
         Members are served by their ids, and as `name.ID` if the ensemble is not the default one. Returns the engine
         that it replaced, which may still have requests. Raises RipienoError as `signatures_of`.
         """
         added_signatures = self.signatures_of(engine.bundle, name)
-        replaced, added = self.engines.get(name), AsyncEngine(engine)
+        replaced, added = self.engines.get(name), ServedEngine(engine)
         models = {n: m for n, m in self.by_name.items() if m.engine is not replaced}
         for signature in added_signatures:
             stats = self.by_name[signature.name].stats if signature.name in self.by_name else ServedModelStats()
@@ -132,13 +181,3 @@ class Models:
         if version not in (VERSION, ""):
             raise HttpError(404, f"Not found: version {version[:20]!r} of model {name!r}. Use version {VERSION}.")
         return model
-
-    @contextmanager
-    def acquire(self, name: str, version: str = VERSION) -> Iterator[Model]:
-        """Keep the engine of a model open while the block runs; yield the model. Raises HttpError as `find`."""
-        model = self.find(name, version)
-        model.engine.users += 1
-        try:
-            yield model
-        finally:
-            model.engine.users -= 1

@@ -51,19 +51,24 @@ Nullable: TypeAlias = dict[str, bool | Whole | float | str | None] | None
 """Parameters as received: many clients send null for unset ones."""
 
 
-class Tensor(msgspec.Struct):
+class Parameterized(msgspec.Struct, kw_only=True):
+    """A part of a request that may have parameters."""
+
+    received: Nullable = msgspec.field(default=None, name="parameters")
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The parameters that are set."""
+        return {n: value for n, value in self.received.items() if value is not None} if self.received else {}
+
+
+class Tensor(Parameterized):
     """An input of a request."""
 
     name: str
     shape: list[Whole]
     datatype: str
-    received: Nullable = msgspec.field(default=None, name="parameters")
     raw: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw, name="data")
-
-    @property
-    def parameters(self) -> dict[str, Parameter]:
-        """The tensor's parameters."""
-        return _without_nulls(self.received)
 
     @property
     def data(self) -> bytes:
@@ -72,34 +77,18 @@ class Tensor(msgspec.Struct):
         return b"" if text == b"null" else text
 
 
-class Output(msgspec.Struct):
+class Output(Parameterized):
     """A requested output, as received."""
 
     name: str
-    received: Nullable = msgspec.field(default=None, name="parameters")
-
-    @property
-    def parameters(self) -> dict[str, Parameter]:
-        """The output's parameters."""
-        return _without_nulls(self.received)
 
 
-class RequestHeader(msgspec.Struct):
+class RequestHeader(Parameterized):
     """A request without its numbers."""
 
     inputs: list[Tensor]
     id: str | None = None
-    received: Nullable = msgspec.field(default=None, name="parameters")
     outputs: list[Output] | None = None
-
-    @property
-    def parameters(self) -> dict[str, Parameter]:
-        """The request's parameters."""
-        return _without_nulls(self.received)
-
-
-def _without_nulls(received: Nullable) -> dict[str, Parameter]:
-    return {name: value for name, value in received.items() if value is not None} if received else {}
 
 
 _decode_header = msgspec.json.Decoder(RequestHeader).decode
@@ -125,6 +114,18 @@ class InferenceRequest:
     timeout: float | None = None
     """seconds for which the client waits"""
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+    @property
+    def partial(self) -> bool:
+        """True if the members that have finished within the timeout suffice."""
+        return self.parameters.get("partial") is True
+
+
+def check_json(size: int, header_length: int | None, most: int) -> None:
+    """Raise HttpError (413) when a body of `size` bytes has more than `most` bytes of JSON."""
+    json_length = size if header_length is None else min(header_length, size)
+    if json_length > most:
+        raise HttpError(413, f"The JSON has {json_length} bytes (limit {most}). Send binary tensors.")
 
 
 def read_request(body: Buffer, header_length: int | None, signature: ModelSignature) -> InferenceRequest:
@@ -189,16 +190,9 @@ def _images(
     inputs: Sequence[Tensor], numbers: memoryview, rest: memoryview, signature: ModelSignature
 ) -> NDArray[np.generic]:
     """Convert the input, from JSON or from the bytes after it; `numbers` were removed from the JSON."""
-    if len(inputs) != 1 or inputs[0].name != INPUT:
-        names = ", ".join(repr(t.name[:40]) for t in inputs[:4]) or "none"
-        raise bad_request(f"inputs are {names}, must be exactly one input {INPUT!r}")
-    tensor = inputs[0]
-    check_shape(tensor.shape, tensor.datatype, signature)
-    parameters = tensor.parameters
-    size = parameters.get("binary_data_size")
+    tensor: Tensor = only_input(inputs, signature)
+    size = tensor.parameters.get("binary_data_size")
     data = numbers if tensor.data == _PLACEHOLDER else tensor.data
-    if "shared_memory_region" in parameters:
-        raise bad_request("Shared memory regions are not supported. Send the tensor's data in the request.")
     if size is None:
         if len(rest):
             raise bad_request(f"{len(rest)} bytes follow the JSON, but {INPUT!r} has no binary_data_size")
@@ -210,6 +204,21 @@ def _images(
     if size != len(rest):
         raise bad_request(f"binary_data_size is {size}, but {len(rest)} bytes follow the JSON")
     return from_bytes(rest, tensor.shape, tensor.datatype, signature)
+
+
+def only_input(inputs: Sequence[Any], signature: ModelSignature) -> Any:
+    """Return the input `images` of a request, of JSON or gRPC. Raises HttpError (400) when it cannot be `signature`'s.
+
+    Its shape and datatype are checked before its data is converted.
+    """
+    if len(inputs) != 1 or inputs[0].name != INPUT:
+        names = ", ".join(repr(t.name[:40]) for t in inputs[:4]) or "none"
+        raise bad_request(f"inputs are {names}, must be exactly one input {INPUT!r}")
+    tensor = inputs[0]
+    check_shape(tensor.shape[:16], tensor.datatype, signature)
+    if "shared_memory_region" in tensor.parameters:
+        raise bad_request("Shared memory regions are not supported. Send the tensor's data in the request.")
+    return tensor
 
 
 def check_shape(shape: Sequence[int], datatype: str, signature: ModelSignature) -> None:

@@ -56,8 +56,11 @@ def classification_strings(probabilities: NDArray[np.float32], top: int, signatu
     return strings
 
 
-def size_of(request: InferenceRequest, signature: ModelSignature) -> int:
-    """Estimate the bytes of the response to `request`, in memory and in transit."""
+def check_size(request: InferenceRequest, signature: ModelSignature, most: int) -> int:
+    """Estimate the bytes of the response to `request`, in memory and in transit.
+
+    Raises HttpError (413) for more than `most`.
+    """
     samples = len(request.images)
     total = 0
     for output in request.outputs:
@@ -66,18 +69,12 @@ def size_of(request: InferenceRequest, signature: ModelSignature) -> int:
         else:
             numbers = math.prod(max(1, n) for n in signature.output_shape(output.name))
             total += samples * numbers * (4 if output.binary else NUMBER)
-    return total
-
-
-def check_size(request: InferenceRequest, signature: ModelSignature, most: int) -> int:
-    """Return `size_of` if it is at most `most` bytes. Raises HttpError (413) otherwise."""
-    size = size_of(request, signature)
-    if size > most:
+    if total > most:
         raise HttpError(
             413,
-            f"The response would have about {size} bytes (limit {most}). Request fewer samples or outputs.",
+            f"The response would have about {total} bytes (limit {most}). Request fewer samples or outputs.",
         )
-    return size
+    return total
 
 
 def strings_to_bytes(strings: Sequence[str]) -> bytes:

@@ -18,6 +18,7 @@ from ripieno.server import signature
 from ripieno.server.body import read_body
 from ripieno.server.http_errors import HttpError, bad_request
 from ripieno.server.models import Model
+from ripieno.server.oip_decode import check_json
 from ripieno.server.openapi import openapi
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ class _Loading:
     async def _check_body(self, scope: Scope, receive: Receive) -> None:
         """Refuse parameters (Triton's override of the configuration or of files): the bundle's folder is loaded."""
         with self.app.admission.enter() as permit:
-            body, _ = await read_body(scope, receive, permit, self.app.limits)
+            body, header_length = await read_body(scope, receive, permit, self.app.limits)
+            check_json(len(body), header_length, self.app.limits.json)
         try:
             request = msgspec.json.decode(body or b"null", type=_LoadRequest | None)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -13,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ripieno import files
-from ripieno.engine.inference_result import Answer, Stats
+from ripieno.engine.inference_result import Answer, InferenceStep, Stats
 from ripieno.errors import EngineError
 from ripieno.library.bundle import model_path
 from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Placement
@@ -73,6 +73,7 @@ class StandIn:
         timeout: float | None = None,
         deadline: float | None = None,
         partial: bool = False,
+        steps: list[InferenceStep] | None = None,
         block: bool = True,
     ) -> Future[Answer]:
         return self._pool.submit(self._answer, np.array(images), members, spread, each)

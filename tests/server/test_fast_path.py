@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ripieno.engine.inference_result import Answer
 from ripieno.server import Limits, ServerHandle, connection, start_in_thread
 from ripieno.server.app import InferenceApp
-from ripieno.server.async_engine import AsyncEngine
+from ripieno.server.models import ServedEngine
 from ripieno.types import Bundle
 from tests.server.stand_in import StandIn, direct_answers
 from tests.server.wire import connect, flight, soon
@@ -267,7 +267,7 @@ def test_a_stopping_server_finishes_requests_on_the_fast_path(bundle: Bundle, im
     engine.close()
 
 
-def engine_of(running: ServerHandle) -> AsyncEngine:
+def engine_of(running: ServerHandle) -> ServedEngine:
     return running._server.app.models.engines["ensemble"]
 
 

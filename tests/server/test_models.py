@@ -1,4 +1,4 @@
-"""Requests to an engine from the event loop, and bounded decompression: no sockets needed."""
+"""Requests to a model from the event loop, and bounded decompression: no sockets needed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ import pytest
 
 from ripieno.engine import Engine
 from ripieno.engine.inference_result import Answer
-from ripieno.server.async_engine import AsyncEngine
 from ripieno.server.body import _decoded
 from ripieno.server.http_errors import HttpError, without_paths
 from ripieno.server.limits import Admission, Limits
+from ripieno.server.models import Model, ServedEngine
+from ripieno.server.oip_decode import InferenceRequest
+from ripieno.server.signature import signatures
 from tests.engine import fake_members as fake
 
 MEMBER = fake.member(0, delay=0.02)
@@ -32,8 +34,13 @@ def engine() -> Iterator[Engine]:
         yield made
 
 
+def model_of(engine: Engine) -> Model:
+    return Model(signatures(engine.bundle)[0], ServedEngine(engine))
+
+
 def ask(engine: Engine, samples: int = 1, timeout: float = 20.0, **more: bool) -> asyncio.Task[Answer]:
-    return asyncio.create_task(AsyncEngine(engine).infer(fake.images(samples), None, timeout, **more))
+    request = InferenceRequest(fake.images(samples), (), parameters=more)
+    return asyncio.create_task(model_of(engine).answer(request, timeout))
 
 
 async def settled(engine: Engine) -> None:
@@ -118,7 +125,7 @@ def test_the_event_loop_goes_on_while_a_request_waits_for_room(engine: Engine) -
 def test_a_failure_of_the_engine_is_500_with_its_words(engine: Engine) -> None:
     engine.close()
     with pytest.raises(HttpError, match="The engine is closed") as caught:
-        asyncio.run(AsyncEngine(engine).infer(fake.images(1), None, 1.0))
+        asyncio.run(model_of(engine).answer(InferenceRequest(fake.images(1), ()), 1.0))
     assert caught.value.status == 500
 
 
