@@ -102,9 +102,15 @@ def require(module: str) -> ModuleType:
         raise
 
 
-def error_summary(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type's name when the message is empty, as of MemoryError."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def error_summary(error: BaseException, *, named: bool = False, line: int = 0) -> str:
+    """Return the first line of an error's message, or its type's name when the message is empty, as of MemoryError.
+
+    With `named`, the type's name precedes it. `line` -1 is the last line, where some libraries put the cause.
+    """
+    name, lines = type(error).__name__, str(error).strip().splitlines()
+    if not lines:
+        return name
+    return f"{name}: {lines[line].strip()}" if named else lines[line].strip()
 
 
 _ACTIONS = {

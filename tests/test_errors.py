@@ -22,6 +22,13 @@ def test_an_error_is_told_in_one_line_even_when_it_says_nothing(error: Exception
     assert error_summary(error) == line
 
 
+def test_a_line_has_the_type_where_it_is_wanted_and_may_be_the_last() -> None:
+    error = RuntimeError("\n no room\nat all\n ")
+    assert error_summary(error, named=True) == "RuntimeError: no room"
+    assert error_summary(error, line=-1) == "at all"
+    assert error_summary(MemoryError(), named=True, line=-1) == "MemoryError"
+
+
 @pytest.mark.parametrize(
     ("number", "action"),
     [

@@ -17,7 +17,7 @@ import numpy as np
 
 from ripieno import files
 from ripieno.backends.torch import load_network
-from ripieno.errors import EngineError, require
+from ripieno.errors import EngineError, error_summary, require
 from ripieno.types import Input, Member
 
 require("torch")  # a serving machine has none: report it in one line, not as a failed import
@@ -62,7 +62,7 @@ def _export(network: nn.Module, member: Member, target: Path) -> float:
                 content = method(network, _random(member.input, 2))
             worst = _difference(content, network, member)
         except Exception as error:  # the network's code may raise any exception
-            reasons.append(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
+            reasons.append(error_summary(error, named=True))
             continue
         if worst <= TOLERANCE:
             files.write_bytes(target, content)

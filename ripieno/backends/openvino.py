@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ripieno.backends.backend_id import Precision
 from ripieno.backends.inputs import validate_input
-from ripieno.errors import EngineError, LibraryError, require
+from ripieno.errors import EngineError, LibraryError, error_summary, require
 from ripieno.types import Device, Member
 
 # an int8 file itself marks its int8 operators; the rest of the network stays in fp32
@@ -53,7 +53,7 @@ class OpenVinoBackend:
             compiled = core.compile_model(core.read_model(str(path)), "CPU", options)
             self._request: Any = compiled.create_infer_request()
         except Exception as error:  # its exceptions have no narrower base class
-            raise LibraryError(f"{path} cannot be run by OpenVINO: {_last_line(error)}") from error
+            raise LibraryError(f"{path} cannot be run by OpenVINO: {error_summary(error, line=-1)[:200]}") from error
         self.member = member
         self._tensor = _runtime().Tensor
 
@@ -107,8 +107,3 @@ def without_telemetry() -> Iterator[None]:
         yield
     finally:
         sys.modules.pop(name, None)
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else type(error).__name__

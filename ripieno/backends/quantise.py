@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import files
-from ripieno.errors import EngineError, require
+from ripieno.errors import EngineError, error_summary, require
 
 BATCH = 32
 """Images per calibration batch."""
@@ -40,8 +40,7 @@ def write_int8(source: Path, target: Path, images: NDArray[np.generic]) -> None:
         try:
             _quantise(source, quantised, images)
         except Exception as error:  # a foreign graph may cause any exception
-            line = (str(error).strip().splitlines() or [""])[0]
-            raise EngineError(f"{source} cannot be quantised: {type(error).__name__}: {line[:200]}") from error
+            raise EngineError(f"{source} cannot be quantised: {error_summary(error, named=True)[:200]}") from error
         files.copy_file(quantised, target)
 
 
@@ -56,8 +55,7 @@ def write_fp16(source: Path, target: Path) -> None:
             convert = require("onnxruntime.transformers.float16").convert_float_to_float16
             model = convert(onnx.load(str(source)), keep_io_types=True)
     except Exception as error:  # as above
-        line = (str(error).strip().splitlines() or [""])[0]
-        raise EngineError(f"{source} cannot be converted to fp16: {type(error).__name__}: {line[:200]}") from error
+        raise EngineError(f"{source} cannot be converted to fp16: {error_summary(error, named=True)[:200]}") from error
     files.write_bytes(target, model.SerializeToString(deterministic=True))
 
 

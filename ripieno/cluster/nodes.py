@@ -107,8 +107,7 @@ def _query_devices(ray: Any) -> tuple[list[Any], list[tuple[Device, ...]]]:
         except ray.exceptions.RayError as error:
             # a node that has just joined accepts no task yet, and a node may leave before it replies
             if attempt == TRIES - 1:
-                line = (str(error).strip() or type(error).__name__).splitlines()[-1]
-                message = f"a node of the Ray cluster does not report its devices ({line})"
+                message = f"a node of the Ray cluster does not report its devices ({error_summary(error, line=-1)})"
                 raise AllocationError(f"{message}: describe them in a file") from error
             time.sleep(1)
     raise AssertionError("the last try returns or raises")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ripieno import clock
 from ripieno.cluster.pool import Function
+from ripieno.errors import error_summary
 from ripieno.types import Failure, Job, JobResult
 
 
@@ -28,6 +29,5 @@ def run_job(function: Function, job: Job) -> JobResult:
 
 def failure(reason: str, error: BaseException) -> Failure:
     """Return `error` as a failure: its first line as the message, its traceback as the detail."""
-    line = (str(error).strip().splitlines() or [""])[0]
-    message = f"{type(error).__name__}: {line}" if line else type(error).__name__
+    message = error_summary(error, named=True)
     return Failure("memory" if reason == "memory" else "error", message, "".join(traceback.format_exception(error)))

@@ -27,7 +27,7 @@ from ripieno.data.image_io import Header, Kind, read_header, read_pixels, suffix
 from ripieno.data.samples import Samples, given_of
 from ripieno.data.splits import check_class_sizes, splits_of
 from ripieno.data.walk import NO_CLASS, NO_IMAGE, OURS, Walk, shown
-from ripieno.errors import DataError
+from ripieno.errors import DataError, error_summary
 from ripieno.resources import usable_cores
 from ripieno.types import Split
 
@@ -244,7 +244,7 @@ def fault(error: Exception, path: Path) -> str:
     """Return the fault of a picture as a predicate for its name."""
     if isinstance(error, DataError):  # its message states the fault
         return str(error).partition("; ")[0]
-    reason = (str(error) or type(error).__name__).replace(str(path), "file").partition("\n")[0]
+    reason = error_summary(error).replace(str(path), "file")
     return f"needs too much memory ({reason})" if isinstance(error, MemoryError) else f"is broken ({reason})"
 
 

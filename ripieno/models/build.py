@@ -15,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ripieno.errors import ModelError, RipienoError
+from ripieno.errors import ModelError, RipienoError, error_summary
 from ripieno.models.resnet import resnet
 from ripieno.models.resnet_config import image_shape
 from ripieno.types import Configuration, Input
@@ -79,7 +79,8 @@ def build(
     except Exception as error:  # a user's function may raise anything, usually for a missing name
         given = ", ".join(f"{name}={value}" for name, value in configuration.items()) or "no values"
         remedy = "name the values that it reads in the space, or with --configuration (configuration=) of import"
-        raise ModelError(f"family {family!r} cannot be built with {given} ({_line(error)}); {remedy}") from error
+        line = error_summary(error, named=True)
+        raise ModelError(f"family {family!r} cannot be built with {given} ({line}); {remedy}") from error
     if not isinstance(body, nn.Module):
         returned = type(body).__name__
         raise ModelError(f"family {family!r} returned a {returned}; its function must return a torch nn.Module")
@@ -102,7 +103,8 @@ def find_family(family: str, trusted: Collection[str] = ()) -> Family:
         module = _import(module_name)
     except Exception as error:  # the import of a user's module may raise anything
         remedy = "it must be importable from the working folder or from PYTHONPATH"
-        raise ModelError(f"family {family!r}: cannot import {module_name} ({_line(error)}); {remedy}") from error
+        line = error_summary(error, named=True)
+        raise ModelError(f"family {family!r}: cannot import {module_name} ({line}); {remedy}") from error
     function = getattr(module, name, None)
     if not callable(function):
         found = f"{module_name} has no {name}" if function is None else f"{module_name}.{name} is not a function"
@@ -127,7 +129,8 @@ def _check(family: str, network: Network, input: Input, classes: int) -> None:
         with torch.no_grad():
             logits = network(torch.zeros((2, *input.shape), dtype=getattr(torch, input.dtype)))
     except Exception as error:  # a user's network may raise anything
-        raise ModelError(f"family {family!r} cannot take images of shape {input.shape}: {_line(error)}") from error
+        line = error_summary(error, named=True)
+        raise ModelError(f"family {family!r} cannot take images of shape {input.shape}: {line}") from error
     finally:
         network.train(was_training)
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -136,9 +139,3 @@ def _check(family: str, network: Network, input: Input, classes: int) -> None:
     if (logits >= 0).all() and torch.allclose(logits.float().sum(1), torch.ones(2), atol=1e-4):
         remedy = "remove its softmax, because ripieno applies one to the logits"
         raise ModelError(f"family {family!r} returned probabilities; expected logits; {remedy}")
-
-
-def _line(error: BaseException) -> str:
-    """Format an error in one line."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.errors import SelectionError, require
+from ripieno.errors import SelectionError, error_summary, require
 from ripieno.selection.objective import ParentBounds
 from ripieno.selection.out_of_core import lazy_floors
 from ripieno.tasks.metrics import FLOOR
@@ -45,7 +45,7 @@ class DeviceCrossEntropy:
             for target, row in zip(self._truth, rows, strict=True):
                 target.copy_(self._torch.from_numpy(np.array(row, dtype=np.float16 if half else np.float32)))
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).partition("\n")[0]
+            reason = error_summary(error)
             raise SelectionError(f"device {device!r} cannot hold the predictions ({reason}): pass cpu") from error
 
     def state(self, members: tuple[int, ...]) -> DeviceSum:

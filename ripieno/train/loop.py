@@ -20,7 +20,7 @@ import torch
 
 from ripieno import clock, files
 from ripieno.data import open_dataset
-from ripieno.errors import RipienoError
+from ripieno.errors import RipienoError, error_summary
 from ripieno.library import Library
 from ripieno.train.checkpoint import read_checkpoint, weights_bytes, write_checkpoint
 from ripieno.train.config import TrainingConfig
@@ -88,8 +88,7 @@ def _train(config: TrainingConfig, job: Job) -> Member:
 def _failure(config: TrainingConfig, job: Job, error: Exception) -> Failure:
     """Convert an error to a failure, and write a log with its traceback."""
     detail = "".join(traceback.format_exception(error))
-    lines = str(error).strip().splitlines() or [""]
-    message = lines[0] if isinstance(error, RipienoError | DivergedError) else f"{type(error).__name__}: {lines[0]}"
+    message = error_summary(error, named=not isinstance(error, RipienoError | DivergedError))
     log = Library(config.run).logs_path / f"{job.member}.log"
     try:
         files.write_bytes(log, f"{job}\n{config}\n\n{detail}".encode())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ripieno.engine.inference_result import Answer, InferenceStep
-from ripieno.errors import EngineError, EngineTimeoutError
+from ripieno.errors import EngineError, EngineTimeoutError, error_summary
 from ripieno.server.replicas.chunk_queue import ChunkQueue, RequestChunk, seconds_left, slice_result
 from ripieno.server.replicas.replica import ReplicaStatus
 
@@ -151,5 +151,4 @@ class ReplicaClient:
 
 def _message(error: Exception) -> str:
     """Return the last line of an error, without the class name that Ray puts in front."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[-1]
-    return line.removeprefix("ripieno.errors.").removeprefix("EngineError: ")
+    return error_summary(error, line=-1).removeprefix("ripieno.errors.").removeprefix("EngineError: ")
