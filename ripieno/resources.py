@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,17 @@ def free_memory(group: Path = GROUP, mount: Path = GROUPS) -> int:
     """Return the bytes this process can still allocate: the machine's free memory or its control groups' remainder."""
     left = [size for folder in _groups("memory", group, mount) for size in _left(folder)]
     return max(0, min([int(psutil.virtual_memory().available), *left]))
+
+
+def trim_heap() -> bool:
+    """Return freed memory of the heap to the system; return whether the C library supports it, as glibc does.
+
+    Otherwise glibc keeps freed memory, such as the buffers of model files or of a burst of requests, for later use.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+    return trim is not None
 
 
 def _groups(controller: str, group: Path, mount: Path) -> Iterator[Path]:

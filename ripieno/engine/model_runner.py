@@ -6,7 +6,6 @@ Imports only NumPy and the backend of the members.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import importlib
 import os
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from ripieno.backends import Backend, runtime
 from ripieno.engine.memory import Memory, Slots
 from ripieno.errors import EngineError, RipienoError
+from ripieno.resources import trim_heap
 from ripieno.types import Device, Member
 
 Load = Callable[[str, Path, Member, Device, int], Backend]
@@ -104,12 +104,6 @@ def describe(error: BaseException) -> str:
     """Return an error in one line, with its class unless it is an error of ripieno."""
     text = " ".join(str(error).split())
     return text if isinstance(error, RipienoError) else f"{type(error).__name__}: {text}"
-
-
-def trim_heap() -> None:
-    """Return freed memory to the system: otherwise glibc keeps the buffers of model files, twice the weights."""
-    with contextlib.suppress(AttributeError, OSError):  # other C libraries have no malloc_trim
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 class ModelRunner:

@@ -23,13 +23,11 @@ from starlette.types import Message, Receive, Scope, Send
 from ripieno.server import image_endpoint, oip_decode
 from ripieno.server.auth import check_token, validate_token
 from ripieno.server.body import drain_body, read_body
+from ripieno.server.event_loop import CallbackBatcher, LoopLag, run_in_worker
 from ripieno.server.http_errors import HttpError
 from ripieno.server.limits import Admission, Limits, OpenConnections, Permit, taking_seconds
-from ripieno.server.loop_callbacks import CallbackBatcher
-from ripieno.server.loop_lag import LoopLag
 from ripieno.server.metrics import CONTENT_TYPE, Metrics
 from ripieno.server.model_repository import ModelRepository, ModelSources
-from ripieno.server.offload import run_in_worker
 from ripieno.server.oip_encode import write_response
 from ripieno.server.routes import routes
 from ripieno.server.signature import VERSION

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from ripieno.server.event_loop import CallbackBatcher
 from ripieno.server.fast_path import FastPathCycle, Headers
 from ripieno.server.limits import PROBES, Limits
-from ripieno.server.loop_callbacks import CallbackBatcher
 
 if TYPE_CHECKING:
     from ripieno.server.app import InferenceApp

@@ -21,9 +21,8 @@ import orjson
 from ripieno.errors import EngineError
 from ripieno.server import oip_decode
 from ripieno.server.auth import check_token
+from ripieno.server.event_loop import AT_ONCE, CallbackBatcher
 from ripieno.server.limits import Permit
-from ripieno.server.loop_callbacks import CallbackBatcher
-from ripieno.server.offload import AT_ONCE
 from ripieno.server.oip_encode import write_response
 from ripieno.server.signature import VERSION
 

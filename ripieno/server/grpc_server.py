@@ -15,11 +15,11 @@ from ripieno.errors import require
 from ripieno.server import grpc_codec, signature
 from ripieno.server.address import TlsConfig, bind_socket, cannot_bind, only_ipv4
 from ripieno.server.auth import check_token
+from ripieno.server.event_loop import run_in_worker
 from ripieno.server.grpc_body import MessageReader
 from ripieno.server.grpc_services import abort, services
 from ripieno.server.http_errors import HttpError
 from ripieno.server.limits import CROSSING, taking_seconds
-from ripieno.server.offload import run_in_worker
 from ripieno.server.oip_encode import check_size
 from ripieno.server.proto import SERVICE, message, methods
 from ripieno.server.tracing import grpc_span

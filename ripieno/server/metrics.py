@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ripieno.server.event_loop import LoopLag
 from ripieno.server.limits import Admission
-from ripieno.server.loop_lag import LoopLag
 from ripieno.server.models import Models
 from ripieno.server.served_model_stats import Histogram
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
-import psutil
 
 from ripieno.engine.model_runner import describe
 from ripieno.errors import EngineError, RipienoError
 from ripieno.library.bundle import files_of, model_path, read_bundle
+from ripieno.resources import free_memory
+from ripieno.server.event_loop import in_daemon_thread
 from ripieno.server.models import AnyEngine, Models, ServedEngine
-from ripieno.server.offload import in_daemon_thread
 from ripieno.server.scratch import Scratch
 from ripieno.server.signature import ENSEMBLE
 from ripieno.types import Bundle
@@ -77,7 +77,7 @@ class ModelRepository:
             return source
         bundle = source if isinstance(source, Bundle) else read_bundle(os.path.realpath(source))
         self.models.signatures_of(bundle, name)  # raises before the engine is loaded
-        check_memory(bundle, free_bytes())
+        check_memory(bundle, free_memory())
         from ripieno.engine import Engine
 
         isolation = cast("Isolation", self.isolation)  # the engine validates it
@@ -211,24 +211,11 @@ def needed_bytes(bundle: Bundle) -> int:
     return BASE_BYTES + sum(2 * model_path(bundle, m).stat().st_size for m in bundle.ensemble.members)
 
 
-def free_bytes() -> int:
-    """Return the memory available to this process: the machine's, or its control group's if that is less."""
-    free = int(psutil.virtual_memory().available)
-    try:
-        group = Path("/sys/fs/cgroup")
-        most = (group / "memory.max").read_text().strip()
-        if most != "max":
-            free = min(free, int(most) - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):
-        pass  # no control groups of version 2 on this machine
-    return free
-
-
 def check_memory(bundle: Bundle, free: int) -> None:
     """Raise RipienoError when a bundle's engine needs more than `free` bytes on the CPU devices."""
     needed = needed_bytes(bundle)
     if needed > free:
         raise RipienoError(
-            f"{bundle.path} needs about {needed >> 20} MiB, {max(free, 0) >> 20} MiB are free. "
+            f"{bundle.path} needs about {needed >> 20} MiB, {free >> 20} MiB are free. "
             "Serve fewer bundles, or select under a smaller budget."
         )

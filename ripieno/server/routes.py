@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from ripieno.server.http_errors import HttpError, bad_request
 from ripieno.server.models import Model
 from ripieno.server.oip_decode import check_json
 from ripieno.server.openapi import openapi
+from ripieno.server.signature import VERSION
 
 if TYPE_CHECKING:
     from ripieno.server.app import InferenceApp
@@ -46,93 +48,76 @@ def routes(app: InferenceApp) -> list[Route]:
 
     def ready(request: Request) -> Any:
         path = request.path_params
-        up = app.is_ready(path["model"], path.get("version", signature.VERSION)) if "model" in path else app.ready()
+        up = app.is_ready(path["model"], path.get("version", VERSION)) if "model" in path else app.ready()
         if not up:
             raise HttpError(503, "Not ready: the server is stopping, or a worker is not running.", 1)
         return {"ready": True}
 
     def of_model(build: Callable[[Model], Any]) -> Callable[[Request], Any]:
-        return lambda request: build(_model(app, request))
+        def document(request: Request) -> Any:
+            return build(models.find(request.path_params["model"], request.path_params.get("version", VERSION)))
+
+        return document
 
     per_model = []
     for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         per_model += [
             Route(f"{model}/infer", _Raw(app.infer), methods=["POST"]),
             Route(f"{model}/images", _Raw(app.pictures), methods=["POST"]),
-            _get(f"{model}/ready", ready),
-            _get(f"{model}/config", of_model(lambda m: signature.model_config(m.signature))),
-            _get(f"{model}/stats", of_model(lambda m: {"model_stats": [m.statistics()]})),
-            _get(model, of_model(lambda m: signature.model_metadata(m.signature))),
+            _json(f"{model}/ready", ready),
+            _json(f"{model}/config", of_model(lambda m: signature.model_config(m.signature))),
+            _json(f"{model}/stats", of_model(lambda m: {"model_stats": [m.statistics()]})),
+            _json(model, of_model(lambda m: signature.model_metadata(m.signature))),
         ]
     return [
-        _get("/v2/models/stats", lambda _: {"model_stats": [m.statistics() for m in models.by_name.values()]}),
+        _json("/v2/models/stats", lambda _: {"model_stats": [m.statistics() for m in models.by_name.values()]}),
         *per_model,
-        _get("/v2/health/live", lambda _: {"live": True}),
-        _get("/v2/health/ready", ready),
-        _get("/v2", lambda _: signature.server_metadata(__version__)),
-        _post("/v2/repository/index", lambda _: signature.repository_index(models.readiness())),
-        Route("/v2/repository/models/{model}/load", _Loading(app), methods=["POST"]),
+        _json("/v2/health/live", lambda _: {"live": True}),
+        _json("/v2/health/ready", ready),
+        _json("/v2", lambda _: signature.server_metadata(__version__)),
+        _json("/v2/repository/index", lambda _: signature.repository_index(models.readiness()), "POST"),
+        Route("/v2/repository/models/{model}/load", _Raw(functools.partial(_load, app)), methods=["POST"]),
         Route("/predict", _Raw(app.pictures), methods=["POST"]),
         Route("/metrics", _Raw(app.show_metrics), methods=["GET"]),
-        _get("/openapi.json", lambda _: _openapi(app)),
-        _get("/overview", lambda _: overview(app)),
+        _json("/openapi.json", lambda _: _openapi(app)),
+        _json("/overview", lambda _: overview(app)),
         Route("/", _page, methods=["GET"]),
     ]
 
 
-def _document(build: Callable[[Request], Any]) -> Callable[[Request], Any]:
+def _json(path: str, build: Callable[[Request], Any], method: str = "GET") -> Route:
+    """Return a route to the JSON document that `build` returns."""
+
     async def answer(request: Request) -> Response:
         return Response(orjson.dumps(build(request)), media_type="application/json")
 
-    return answer
+    return Route(path, answer, methods=[method])
 
 
-def _get(path: str, build: Callable[[Request], Any]) -> Route:
-    return Route(path, _document(build), methods=["GET"])
-
-
-def _post(path: str, build: Callable[[Request], Any]) -> Route:
-    return Route(path, _document(build), methods=["POST"])
-
-
-def _model(app: InferenceApp, request: Request) -> Model:
-    return app.models.find(request.path_params["model"], request.path_params.get("version", signature.VERSION))
-
-
-class _Loading:
-    """Endpoint of `POST /v2/repository/models/M/load`: reload a bundle from its folder; no other can be given."""
-
-    def __init__(self, app: InferenceApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = scope["path_params"]["model"]
-        if not self.app.reload:
-            raise HttpError(403, "Model reload over HTTP is disabled. Start the server with reload=True.")
-        if name not in self.app.models.engines:
-            known = ", ".join(self.app.models.engines)
-            raise HttpError(404, f"Not found: bundle {name[:80]!r}. Available bundles: {known}.")
-        await self._check_body(scope, receive)
-        if not await self.app.repository.reload(name):
-            raise HttpError(500, f"Reload of {name} failed; still serving the previous version. See the server's log.")
-        await Response(b"{}", media_type="application/json")(scope, receive, send)
-
-    async def _check_body(self, scope: Scope, receive: Receive) -> None:
-        """Refuse parameters (Triton's override of the configuration or of files): the bundle's folder is loaded."""
-        with self.app.admission.enter() as permit:
-            body, header_length = await read_body(scope, receive, permit, self.app.limits)
-            check_json(len(body), header_length, self.app.limits.json)
-        try:
-            request = msgspec.json.decode(body or b"null", type=_LoadRequest | None)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise bad_request(f"Cannot parse the body of the load request ({error}). Send none, or {{}}.") from None
-        parameters = (request and request.parameters) or {}
-        unsupported = [name for name, value in parameters.items() if value is not None]
-        if unsupported:
-            names = ", ".join(map(repr, unsupported[:4]))
-            raise bad_request(
-                f"Unsupported load parameters {names[:120]}: the bundle is loaded from its folder. Send none."
-            )
+async def _load(app: InferenceApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Handle `POST /v2/repository/models/M/load`: reload a bundle from its folder."""
+    name = scope["path_params"]["model"]
+    if not app.reload:
+        raise HttpError(403, "Model reload over HTTP is disabled. Start the server with reload=True.")
+    if name not in app.models.engines:
+        known = ", ".join(app.models.engines)
+        raise HttpError(404, f"Not found: bundle {name[:80]!r}. Available bundles: {known}.")
+    with app.admission.enter() as permit:
+        body, header_length = await read_body(scope, receive, permit, app.limits)
+        check_json(len(body), header_length, app.limits.json)
+    try:
+        request = msgspec.json.decode(body or b"null", type=_LoadRequest | None)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise bad_request(f"Cannot parse the body of the load request ({error}). Send none, or {{}}.") from None
+    # Triton's parameters override the configuration or the files
+    parameters = (request and request.parameters) or {}
+    if unsupported := ", ".join(repr(key) for key, value in parameters.items() if value is not None):
+        raise bad_request(
+            f"Unsupported load parameters {unsupported[:120]}: the bundle is loaded from its folder. Send none."
+        )
+    if not await app.repository.reload(name):
+        raise HttpError(500, f"Reload of {name} failed; still serving the previous version. See the server's log.")
+    await Response(b"{}", media_type="application/json")(scope, receive, send)
 
 
 class _LoadRequest(msgspec.Struct, forbid_unknown_fields=True):

@@ -34,9 +34,9 @@ from ripieno.errors import RipienoError, require
 from ripieno.server.address import TlsConfig, bind_socket, is_loopback, listener_url
 from ripieno.server.app import InferenceApp
 from ripieno.server.connection import Connection, make_connection_class
-from ripieno.server.heap import freeze, trim_periodically
 from ripieno.server.limits import CROSSING, Limits, within_descriptors
 from ripieno.server.listener import Listener
+from ripieno.server.memory_maintenance import freeze, trim_periodically
 from ripieno.server.model_repository import ModelRepository, ModelSources
 from ripieno.server.signals import signal_handlers
 from ripieno.server.tracing import Tracer

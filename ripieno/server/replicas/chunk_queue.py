@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import InvalidStateError
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from ripieno.errors import EngineBusyError, EngineError
 
 CHUNK_SAMPLES = 256
 """Most samples in one call: a large request is spread over the nodes, small ones are sent together."""
+SAMPLE_AXES = {"probabilities": 0, "std": 0, "member_predictions": 1, "members_evaluated": 0}
+"""Arrays of an answer, each with the axis of its samples; the answer has those that were requested."""
 CLOSED = "The replicas were closed before the request was answered."
 
 
@@ -60,17 +63,13 @@ class PendingRequest:
             known = [a for a in self._answers if a is not None]
             if len(known) < len(self._answers):
                 return
-        self._resolve(lambda: self.future.set_result(concat_results(known)))
+        with contextlib.suppress(InvalidStateError):  # it was cancelled or has failed
+            self.future.set_result(concat_results(known))
 
     def failed(self, error: EngineError) -> None:
         """Fail the whole request."""
-        with self._lock:
-            self._resolve(lambda: self.future.set_exception(error))
-
-    def _resolve(self, call: Callable[[], None]) -> None:
-        """Resolve the future, unless it was cancelled or has failed."""
-        with contextlib.suppress(InvalidStateError):
-            call()
+        with self._lock, contextlib.suppress(InvalidStateError):  # it was cancelled or has failed
+            self.future.set_exception(error)
 
 
 class RequestChunk:
@@ -207,27 +206,21 @@ def seconds_left(options: RequestOptions) -> float | None:
 
 def slice_result(answer: Answer, start: int, stop: int) -> Answer:
     """Return the answer to samples `start` to `stop` of `answer`."""
-    spread = None if answer.std is None else answer.std[start:stop]
-    each = None if answer.member_predictions is None else answer.member_predictions[:, start:stop]
-    depth = None if answer.members_evaluated is None else answer.members_evaluated[start:stop]
-    return Answer(answer.probabilities[start:stop], answer.members, answer.partial, spread, each, depth)
+    cut: Any = {
+        name: value[:, start:stop] if axis else value[start:stop]
+        for name, axis in SAMPLE_AXES.items()
+        if (value := getattr(answer, name)) is not None
+    }
+    return dataclasses.replace(answer, **cut)
 
 
 def concat_results(answers: Sequence[Answer]) -> Answer:
     """Concatenate the answers to the chunks of a request, in order."""
     if len(answers) == 1:
         return answers[0]
-    first = answers[0]
-    spread = None if first.std is None else np.concatenate([a.std for a in answers if a.std is not None])
-    each = (
-        None
-        if first.member_predictions is None
-        else np.concatenate([a.member_predictions for a in answers if a.member_predictions is not None], axis=1)
-    )
-    depth = (
-        None
-        if first.members_evaluated is None
-        else np.concatenate([a.members_evaluated for a in answers if a.members_evaluated is not None])
-    )
-    probabilities = np.concatenate([a.probabilities for a in answers])
-    return Answer(probabilities, first.members, any(a.partial for a in answers), spread, each, depth)
+    joined: Any = {
+        name: np.concatenate([getattr(answer, name) for answer in answers], axis)
+        for name, axis in SAMPLE_AXES.items()
+        if getattr(answers[0], name) is not None
+    }
+    return dataclasses.replace(answers[0], partial=any(answer.partial for answer in answers), **joined)

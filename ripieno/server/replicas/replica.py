@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from ripieno import files
@@ -24,13 +21,13 @@ from ripieno.library.bundle import files_of, read_bundle
 from ripieno.profiles import local_devices
 from ripieno.resources import sleep_while_waiting
 from ripieno.server.replicas.replan import adapt_allocation, node_devices
+from ripieno.server.scratch import Scratch
 from ripieno.types import Allocation, Bundle
 
 if TYPE_CHECKING:
     from ripieno.engine.engine import Isolation
     from ripieno.engine.inference_result import Answer, Stats
 
-PREFIX = "ripieno-replica-"
 DOWN_SECONDS = 60.0
 """Seconds after which a replica is restarted if its workers stay down."""
 
@@ -78,22 +75,21 @@ class Replica:
         self._file_server, self._application = file_server, application
         self._down: float | None = None
         sleep_while_waiting()
-        _remove_stale()
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+        self._scratch = Scratch()
         try:
             devices = node_devices(resources, local_devices("auto"))
             bundle = adapt_allocation(self._fetch(), devices, trusted)
             self._engine = Engine(bundle, isolation=cast("Isolation", isolation), trusted=trusted)
         except BaseException:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._scratch.remove()
             raise
 
     def _fetch(self) -> Bundle:
         import ray
 
         for name in ray.get(self._file_server.names.remote()):
-            files.write_bytes(self._folder / name, ray.get(self._file_server.read.remote(name)))
-        return read_bundle(self._folder)
+            files.write_bytes(self._scratch.path / name, ray.get(self._file_server.read.remote(name)))
+        return read_bundle(self._scratch.path)
 
     async def answer(
         self,
@@ -138,12 +134,4 @@ class Replica:
         with contextlib.suppress(AttributeError):  # __init__ failed
             self._engine.close(drain=False)
         with contextlib.suppress(AttributeError):
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _remove_stale() -> None:
-    """Remove the folders of replicas that were killed on this machine."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)
+            self._scratch.remove()

@@ -12,7 +12,8 @@ import time
 import psutil
 import pytest
 
-from ripieno.server import heap, start_in_thread
+from ripieno.resources import trim_heap
+from ripieno.server import memory_maintenance, start_in_thread
 from ripieno.types import Bundle
 from tests.server.stand_in import StandIn
 
@@ -25,7 +26,7 @@ def test_free_pages_between_used_ones_go_back_to_the_system() -> None:
     full = process.memory_info().rss
     kept = blocks[::50]
     del blocks
-    assert heap.trim()
+    assert trim_heap()
     assert process.memory_info().rss < full - (60 << 20)
     assert [block[0] for block in itertools.islice(kept, 3)] == [0, 50, 100]
 
@@ -39,8 +40,8 @@ def test_a_server_trims_its_heap_until_it_ends(engine: StandIn, monkeypatch: pyt
             again.set()
         return True
 
-    monkeypatch.setattr(heap, "EVERY", 0.01)
-    monkeypatch.setattr(heap, "trim", trim)
+    monkeypatch.setattr(memory_maintenance, "EVERY", 0.01)
+    monkeypatch.setattr(memory_maintenance, "trim_heap", trim)
     with start_in_thread(engine):
         assert again.wait(5)
     ended = calls[0]
