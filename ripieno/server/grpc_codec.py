@@ -11,19 +11,15 @@ from numpy.typing import NDArray
 from ripieno.server import oip_decode
 from ripieno.server.http_errors import HttpError, bad_request
 from ripieno.server.oip_decode import InferenceRequest, Output, Parameter, RequestHeader, Tensor
-from ripieno.server.oip_encode import output_tensor, response_parameters, tensor_to_bytes
+from ripieno.server.oip_encode import output_tensor, response_parameters, tensor_header, tensor_to_bytes
 from ripieno.server.proto import message
-from ripieno.server.signature import INPUT, VERSION, ModelSignature, datatype_of, model_config, model_metadata
+from ripieno.server.signature import INPUT, VERSION, ModelSignature, model_config
 
 if TYPE_CHECKING:
     from ripieno.engine.inference_result import Answer
 
 InferRequest = message("ModelInferRequest")
 InferResponse = message("ModelInferResponse")
-MetadataResponse = message("ModelMetadataResponse")
-ConfigResponse = message("ModelConfigResponse")
-StatisticsResponse = message("ModelStatisticsResponse")
-IndexResponse = message("RepositoryIndexResponse")
 
 CONTENTS = {"UINT8": "uint_contents", "FP32": "fp32_contents"}
 """Field of the numbers of each datatype, in a message without raw contents."""
@@ -39,33 +35,19 @@ FIXED = {1: 8, 5: 4}
 """Bytes of protobuf's fixed-width wire types."""
 
 
-def parse_message(raw: bytes, kind: Any, most: int) -> Any:
-    """Parse `raw` as a message of `kind`.
+def parse_message(raw: bytes, kind: Any, most: int) -> tuple[Any, list[memoryview]]:
+    """Parse `raw` as a message of `kind` without its raw contents, and return these as views of `raw`.
 
     Raises HttpError: 400 when it is invalid or has too many fields; 413 when more than `most` of its bytes are not
     raw tensors.
     """
     try:
-        _split(raw, most)
-        return kind.FromString(raw)
+        head, contents = _split(raw, most)
+        return kind.FromString(head), contents
     except HttpError:
         raise
     except Exception:  # protobuf's DecodeError (its module depends on the implementation), or an error of `_split`
         raise bad_request(f"The message is not a valid {kind.DESCRIPTOR.name}.") from None
-
-
-def parse_inference(raw: bytes, most: int) -> tuple[Any, list[memoryview]]:
-    """Parse a `ModelInferRequest` without its raw contents, and return these as views of `raw`.
-
-    Raises HttpError as `parse_message`.
-    """
-    try:
-        head, contents = _split(raw, most)
-        return InferRequest.FromString(head), contents
-    except HttpError:
-        raise
-    except Exception:  # as in `parse_message`
-        raise bad_request("The message is not a valid ModelInferRequest.") from None
 
 
 def _split(raw: bytes, most: int) -> tuple[bytes, list[memoryview]]:
@@ -162,12 +144,9 @@ def write_response(request: InferenceRequest, answer: Answer, signature: ModelSi
     for name, value in response_parameters(answer).items():
         kind = "bool" if isinstance(value, bool) else "double" if isinstance(value, float) else "string"
         setattr(response.parameters[name], f"{kind}_param", value)
-    samples = len(answer.probabilities)
     for output in request.outputs:
         tensor = output_tensor(output, answer, signature)
-        shape = list(tensor.shape) if isinstance(tensor, np.ndarray) else [samples]
-        datatype = "BYTES" if output.top else datatype_of(output.name)
-        response.outputs.add(name=output.name, datatype=datatype, shape=[samples, output.top] if output.top else shape)
+        response.outputs.add(**tensor_header(output, tensor))
         raw = tensor_to_bytes(tensor)
         contents += [RAW_OUTPUT, _varint(len(raw)), raw]
     return b"".join([response.SerializeToString(), *contents])
@@ -182,18 +161,8 @@ def _varint(value: int) -> bytes:
     return bytes([*encoded, value])
 
 
-def metadata(signature: ModelSignature) -> Any:
-    """Return a `ModelMetadataResponse`."""
-    return MetadataResponse(**model_metadata(signature))
-
-
 def config(signature: ModelSignature) -> Any:
     """Return a `ModelConfigResponse`."""
     document = model_config(signature)
     fields = ("name", "platform", "backend", "max_batch_size", "input", "output")
-    return ConfigResponse(config={key: document[key] for key in fields})
-
-
-def statistics(documents: list[dict[str, Any]]) -> Any:
-    """Return a `ModelStatisticsResponse`."""
-    return StatisticsResponse(model_stats=[{k: v for k, v in d.items() if k != "batch_stats"} for d in documents])
+    return message("ModelConfigResponse")(config={key: document[key] for key in fields})

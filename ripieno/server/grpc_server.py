@@ -157,7 +157,7 @@ class GrpcServer:
                     return await answer(request, context)
                 with self.app.admission.enter() as permit:
                     raw = await self.reader.read(context, permit)
-                    return await answer(grpc_codec.parse_message(raw, kind, self.app.limits.json), context)
+                    return await answer(grpc_codec.parse_message(raw, kind, self.app.limits.json)[0], context)
             except HttpError as error:
                 failure = error.with_traceback(None)  # its frames reference the message, and this frame the error
             except Exception as error:
@@ -199,7 +199,9 @@ class GrpcServer:
         with span, contextlib.ExitStack() as held:
             permit = held.enter_context(self.app.admission.enter())
             raw = await self.reader.read(context, permit)
-            received, contents = await run_in_worker(len(raw), grpc_codec.parse_inference, raw, self.app.limits.json)
+            received, contents = await run_in_worker(
+                len(raw), grpc_codec.parse_message, raw, grpc_codec.InferRequest, self.app.limits.json
+            )
             with self.app.models.find(received.model_name, received.model_version) as model:
                 request = await run_in_worker(len(raw), grpc_codec.read_request, received, contents, model.signature)
                 size = check_size(request, model.signature, self.app.limits.reply)
@@ -225,7 +227,8 @@ class GrpcServer:
         return message("ServerMetadataResponse")(**signature.server_metadata(__version__))
 
     async def _ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
-        return grpc_codec.metadata(self.app.models.find(request.name, request.version).signature)
+        found = self.app.models.find(request.name, request.version)
+        return message("ModelMetadataResponse")(**signature.model_metadata(found.signature))
 
     async def _ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
         return grpc_codec.config(self.app.models.find(request.name, request.version).signature)
@@ -233,11 +236,13 @@ class GrpcServer:
     async def _ModelStatistics(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
         models = self.app.models
         chosen = [models.find(request.name, request.version)] if request.name else list(models.by_name.values())
-        return grpc_codec.statistics([m.statistics() for m in chosen])
+        documents = [{k: v for k, v in m.statistics().items() if k != "batch_stats"} for m in chosen]
+        return message("ModelStatisticsResponse")(model_stats=documents)
 
     async def _RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
         index = signature.repository_index(self.app.models.readiness())
-        return grpc_codec.IndexResponse(models=[m for m in index if not request.ready or m["state"] == "READY"])
+        models = [m for m in index if not request.ready or m["state"] == "READY"]
+        return message("RepositoryIndexResponse")(models=models)
 
 
 def _release_when_read(context: Any, size: int, held: contextlib.ExitStack) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ripieno.server.grpc_body import MessageReader
 from ripieno.server.http_errors import HttpError, bad_request
 from ripieno.server.limits import Admission, Permit
-from ripieno.server.proto import SERVICE, pool
+from ripieno.server.proto import POOL, SERVICE
 
 if TYPE_CHECKING:
     from ripieno.server.app import InferenceApp
@@ -90,7 +90,7 @@ def services(
                 yield health_pb2.HealthCheckResponse(status=state)
             await asyncio.sleep(0 if last else LOOK)
 
-    servicer = aio.ReflectionServicer((SERVICE, HEALTH, *REFLECTION), _Pools(pool()))
+    servicer = aio.ReflectionServicer((SERVICE, HEALTH, *REFLECTION), _Pools(POOL))
 
     async def requests(context: Any) -> AsyncIterator[Any]:
         with app.admission.enter() as permit:

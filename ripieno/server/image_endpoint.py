@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import io
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Scope
 
+from ripieno.data.prediction_inputs import accepts_images, load_image
+from ripieno.errors import DataError
 from ripieno.server.http_errors import HttpError, bad_request
-from ripieno.server.image_decode import describe_predictions, picture_to_sample
 from ripieno.server.limits import Limits
 from ripieno.server.models import Model
 from ripieno.server.oip_decode import InferenceRequest, RequestedOutput
-from ripieno.server.signature import VERSION
+from ripieno.server.signature import VERSION, ModelSignature
+from ripieno.types import Input
 
+if TYPE_CHECKING:
+    from ripieno.engine.inference_result import Answer
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+"""Supported formats: their headers give the size before any pixel is decoded."""
+SCANS, SCANNED = 100, 12
+"""Maximum scans of a progressive JPEG, and maximum pixels of all its scans as a multiple of the limit of one picture:
+encoders write about ten scans, and each covers every pixel."""
 PARSED = 1 << 18
 """Bytes of a form that are parsed at once, before the event loop runs other tasks."""
 DECODERS = ThreadPoolExecutor(2, thread_name_prefix="ripieno-pictures")
@@ -49,7 +62,9 @@ async def answer(scope: Scope, body: bytes | bytearray, model: Model, limits: Li
     document: dict[str, Any] = {
         "model_name": model.signature.name,
         "model_version": VERSION,
-        "predictions": describe_predictions([name for name, _ in pictures], prediction, model.signature, top),
+        "predictions": [
+            _describe(name, row, prediction, model.signature, top) for row, (name, _) in enumerate(pictures)
+        ],
     }
     if prediction.partial:
         document["partial"] = True
@@ -96,3 +111,59 @@ async def _pictures(
     pictures = [(file.filename or "picture", await file.read()) for file in files]
     await form.close()
     return pictures
+
+
+def picture_to_sample(data: bytes | bytearray, name: str, wanted: Input, most_pixels: int) -> NDArray[np.generic]:
+    """Decode one picture to a sample of `wanted.shape`, resized as training pictures are.
+
+    Raises HttpError: 413 for more than `most_pixels`, 415 for another format or a model without picture input, 400 for
+    a corrupt picture.
+    """
+    if not accepts_images(wanted):
+        raise HttpError(
+            415, f"The model's input is {wanted.dtype} of shape {list(wanted.shape)}, not a picture. Send tensors."
+        )
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            if picture.width * picture.height > most_pixels:
+                size = f"{picture.width} x {picture.height} pixels"
+                raise HttpError(413, f"{name} has {size} (limit {most_pixels}). Send a smaller picture.")
+            # an upper bound of a JPEG's scans: the start markers anywhere; Pillow reports some JPEGs as other formats
+            scans = data.count(b"\xff\xda") if data.startswith(b"\xff\xd8") else 1
+            if scans > SCANS or picture.width * picture.height * scans > SCANNED * most_pixels:
+                raise HttpError(413, f"{name} has too many scans ({scans}). Save it as a baseline JPEG.")
+        return load_image(io.BytesIO(data), wanted)
+    except UnidentifiedImageError:
+        raise HttpError(415, f"{name} is not a picture in a supported format. Send {', '.join(FORMATS)}.") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise HttpError(413, f"{name} has too many pixels (limit {most_pixels}).") from None
+    except HttpError:
+        raise
+    except DataError as error:  # its depth or range differs from the training pictures
+        raise HttpError(415, f"{name}: {error}") from None
+    except Exception as error:  # Pillow's plugins raise many exception types for corrupt files
+        raise bad_request(f"Cannot decode {name}: {error}") from None
+
+
+def _describe(name: str, row: int, answer: Answer, signature: ModelSignature, top: int) -> dict[str, Any]:
+    """Return a picture's label, its `top` classes with probabilities, and the members' votes if known."""
+    probabilities = answer.probabilities[row]
+    best = np.argsort(-probabilities, kind="stable")[:top]
+    document: dict[str, Any] = {
+        "picture": name,
+        "label": signature.classes[best[0]],
+        "probability": float(probabilities[best[0]]),
+        "classes": {signature.classes[i]: float(probabilities[i]) for i in best},
+    }
+    if answer.std is not None:
+        document["spread"] = float(answer.std[row])
+    if answer.member_predictions is not None:
+        document["members"] = [
+            {
+                "member": member,
+                "label": signature.classes[int(vote[row].argmax())],
+                "probability": float(vote[row].max()),
+            }
+            for member, vote in zip(answer.members, answer.member_predictions, strict=True)
+        ]
+    return document

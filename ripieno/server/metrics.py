@@ -19,13 +19,13 @@ from ripieno.server.served_model_stats import Histogram
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 WORK = {
-    "batches": "Predicted batches.",
-    "samples": "Predicted samples.",
-    "queue_seconds": "Time for which the oldest sample of each batch waited.",
-    "compute_seconds": "Time inside the backend.",
-    "combine_seconds": "Time spent combining predictions into answers.",
+    "batches": ("batches", "Predicted batches."),
+    "samples": ("samples", "Predicted samples."),
+    "queue_seconds": ("waiting", "Time for which the oldest sample of each batch waited."),
+    "compute_seconds": ("computing", "Time inside the backend."),
+    "combine_seconds": ("combining", "Time spent combining predictions into answers."),
 }
-"""Counters of each member and of each worker, with their help."""
+"""Counters of each member and of each worker: the attribute of their statistics, and their help."""
 
 
 class Metrics(Collector):
@@ -114,7 +114,7 @@ class Metrics(Collector):
     def _work(self) -> Iterator[Metric]:
         families = {
             ("member", what): CounterMetricFamily(f"ripieno_member_{what}", text, labels=["bundle", "member"])
-            for what, text in WORK.items()
+            for what, (_, text) in WORK.items()
         }
         up, restarts = {}, {}
         for prefix in ("worker", "lane"):
@@ -125,7 +125,7 @@ class Metrics(Collector):
             restarts[prefix] = CounterMetricFamily(
                 f"ripieno_{prefix}_restarts", _help(prefix, "restarts_total", "Crashes of the worker."), labels=labels
             )
-            for what, text in WORK.items():
+            for what, (_, text) in WORK.items():
                 families[prefix, what] = CounterMetricFamily(
                     f"ripieno_{prefix}_{what}", _help(prefix, f"{what}_total", text), labels=labels
                 )
@@ -139,11 +139,8 @@ class Metrics(Collector):
                     up[prefix].add_metric(labels, worker.up)
                     restarts[prefix].add_metric(labels, worker.restarts)
             for prefix, labels, work in rows:
-                families[prefix, "batches"].add_metric(labels, work.batches)
-                families[prefix, "samples"].add_metric(labels, work.samples)
-                families[prefix, "queue_seconds"].add_metric(labels, work.waiting)
-                families[prefix, "compute_seconds"].add_metric(labels, work.computing)
-                families[prefix, "combine_seconds"].add_metric(labels, work.combining)
+                for what, (attribute, _) in WORK.items():
+                    families[prefix, what].add_metric(labels, getattr(work, attribute))
         yield from (*up.values(), *restarts.values(), *families.values())
 
 

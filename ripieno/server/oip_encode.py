@@ -43,6 +43,14 @@ def output_tensor(
     return answer.member_predictions.transpose(1, 0, 2)
 
 
+def tensor_header(output: RequestedOutput, tensor: NDArray[np.float32] | list[str]) -> dict[str, Any]:
+    """Return the name, datatype and shape of an output."""
+    shape = list(tensor.shape) if isinstance(tensor, np.ndarray) else [len(tensor)]
+    if output.top:
+        return {"name": output.name, "datatype": "BYTES", "shape": [len(tensor) // output.top, output.top]}
+    return {"name": output.name, "datatype": datatype_of(output.name), "shape": shape}
+
+
 def classification_strings(probabilities: NDArray[np.float32], top: int, signature: ModelSignature) -> list[str]:
     """Return the `top` classes of each sample as "value:index:name", best first: Triton's classification extension."""
     strings: list[str] = []
@@ -135,7 +143,6 @@ def write_response(
     """Encode the response's body; return it with the length of its JSON (None when no raw tensors follow)."""
     import orjson
 
-    samples = len(answer.probabilities)
     outputs: list[dict[str, Any]] = []
     tail: list[bytes] = []
     long: list[NDArray[np.float32] | list[str]] = []
@@ -145,12 +152,7 @@ def write_response(
         if key not in tensors:
             tensors[key] = output_tensor(output, answer, signature)
         tensor = tensors[key]
-        shape = list(tensor.shape) if isinstance(tensor, np.ndarray) else [samples]
-        document: dict[str, Any] = {
-            "name": output.name,
-            "datatype": "BYTES" if output.top else datatype_of(output.name),
-            "shape": [samples, output.top] if output.top else shape,
-        }
+        document = tensor_header(output, tensor)
         if not output.binary:
             flat = tensor if isinstance(tensor, list) else np.ascontiguousarray(tensor).reshape(-1)
             document["data"] = flat if len(flat) <= LONG else []

@@ -14,7 +14,7 @@ from ripieno.server import ServerHandle
 from ripieno.types import Bundle
 from tests.chromium import COMMAND, Page
 from tests.server.stand_in import CLASSES, MEMBERS, direct_answers
-from tests.server.test_image_decode import png
+from tests.server.test_image_endpoint import png
 
 DROP = """
 (() => {

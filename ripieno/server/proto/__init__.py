@@ -23,22 +23,18 @@ def _pool() -> Any:
     return pool
 
 
-_POOL = _pool()
-
-
-def pool() -> Any:
-    """Return the pool of the protocol's descriptors."""
-    return _POOL
+POOL = _pool()
+"""Pool of the protocol's descriptors."""
 
 
 def message(name: str) -> Any:
     """Return the class of the message `inference.<name>`."""
-    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"inference.{name}"))
+    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(f"inference.{name}"))
 
 
 def methods() -> dict[str, tuple[Any, Any]]:
     """Return the service's methods with the classes of their requests and responses."""
-    service = _POOL.FindServiceByName(SERVICE)
+    service = POOL.FindServiceByName(SERVICE)
     return {
         method.name: (
             message_factory.GetMessageClass(method.input_type),

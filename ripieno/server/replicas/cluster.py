@@ -71,7 +71,7 @@ def _has_applications(serve: Any) -> bool:
 
 
 class Cluster:
-    """Replica backend on the living nodes of a Ray cluster; `bundle` is the folder that they fetch."""
+    """Replicas on the living nodes of a Ray cluster; `bundle` is the folder that they fetch."""
 
     def __init__(self, ray: Any, bundle: Path, isolation: str, trusted: Sequence[str] = ()) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -86,10 +86,17 @@ class Cluster:
 
     def nodes(self) -> Mapping[str, str]:
         """Return the names of the living nodes that offer CPUs or GPUs, by their ids."""
-        living = [n for n in self._ray.nodes() if n["Alive"] and _offers(n["Resources"])]
-        self._resources.update({n["NodeID"]: n["Resources"] for n in living})
-        count = Counter(n["NodeManagerAddress"] for n in living)
-        return {n["NodeID"]: _name(n["NodeManagerAddress"], n["NodeID"], count) for n in living}
+        alive = {n["NodeID"]: n for n in self._ray.nodes() if n["Alive"]}
+        offered = {key: n["Resources"] for key, n in alive.items()}
+        living = {
+            key: alive[key]["NodeManagerAddress"]
+            for key, resources in offered.items()
+            if resources.get("CPU", 0) >= 1 or resources.get("GPU", 0) >= 1
+        }
+        self._resources.update(offered)
+        count = Counter(living.values())
+        # several nodes may share an address
+        return {key: name if count[name] == 1 else f"{name}-{key[:6]}" for key, name in living.items()}
 
     def place(self, key: str) -> Any:
         """Start a replica with all CPUs and GPUs that a node offers to Ray; return its handle."""
@@ -151,15 +158,6 @@ class Cluster:
 
     def _application(self, key: str) -> str:
         return f"{self.name}-{key[:12]}"
-
-
-def _name(address: str, key: str, count: Mapping[str, int]) -> str:
-    """Return the address of a node, with the first digits of its id if several nodes share the address."""
-    return address if count[address] == 1 else f"{address}-{key[:6]}"
-
-
-def _offers(resources: Mapping[str, float]) -> bool:
-    return resources.get("CPU", 0) >= 1 or resources.get("GPU", 0) >= 1
 
 
 def _reason(message: str) -> str:

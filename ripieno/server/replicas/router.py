@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,36 +20,19 @@ from ripieno.server.replicas.chunk_queue import ChunkQueue, PendingRequest, Requ
 from ripieno.server.replicas.replica_client import ReplicaClient
 from ripieno.types import Bundle
 
+if TYPE_CHECKING:
+    from ripieno.server.replicas.cluster import Cluster
+
 CAPACITY = 8192
 """Most samples in the queue; requests that may block wait for room."""
 POLL_SECONDS = 1.0
 """Seconds between two checks of the list of nodes."""
 
 
-class ReplicaBackend(Protocol):
-    """Platform on which replicas run; `cluster.Cluster` implements it on Ray."""
-
-    def nodes(self) -> Mapping[str, str]:
-        """Return the names of the living nodes that can hold a replica, by their ids."""
-        ...
-
-    def place(self, key: str) -> Any:
-        """Start a replica on a node; return its handle."""
-        ...
-
-    def remove(self, key: str) -> None:
-        """Stop the replica of a node, if there is still one."""
-        ...
-
-    def refusal(self, key: str) -> str | None:
-        """Return the reason why the replica of a node cannot start; None when it can, or when it is not known yet."""
-        ...
-
-
 class ReplicaRouter:
     """Router with the interface of `Engine`, over the nodes of `backend`, which may join and leave. Close it."""
 
-    def __init__(self, bundle: Bundle, backend: ReplicaBackend) -> None:
+    def __init__(self, bundle: Bundle, backend: Cluster) -> None:
         self.bundle, self.backend = bundle, backend
         self.nodes: dict[str, ReplicaClient] = {}
         """by the id of the node"""

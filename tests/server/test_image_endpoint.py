@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ripieno.server.http_errors import HttpError
-from ripieno.server.image_decode import picture_to_sample
+from ripieno.server.image_endpoint import picture_to_sample
 from ripieno.types import Bundle, Input
 from tests.server.stand_in import CLASSES, MEMBERS, direct_answers
 
