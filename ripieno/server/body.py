@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
@@ -58,7 +58,9 @@ async def _whole(receive: Receive, permit: Permit, limits: Limits) -> bytes | by
             more = True
             while more:
                 message = await receive()
-                chunk = _chunk(message)
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk: bytes = message.get("body", b"")
                 more = message.get("more_body", False)
                 permit.hold(len(body) + len(chunk))
                 if not more and not body:
@@ -67,14 +69,6 @@ async def _whole(receive: Receive, permit: Permit, limits: Limits) -> bytes | by
     except TimeoutError:
         raise HttpError(408, f"Request timeout: the body did not arrive within {limits.body_timeout:g} s.") from None
     return body
-
-
-def _chunk(message: Mapping[str, object]) -> bytes:
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    chunk = message.get("body", b"")
-    assert isinstance(chunk, bytes)
-    return chunk
 
 
 def _codings(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:

@@ -14,7 +14,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ripieno.server.event_loop import CallbackBatcher
-from ripieno.server.fast_path import FastPathCycle, Headers
+from ripieno.server.fast_path import FastPathCycle
 from ripieno.server.limits import PROBES, Limits
 
 if TYPE_CHECKING:
@@ -304,11 +304,6 @@ class Connection(HttpToolsProtocol):
             self._fallback_timer.cancel()
             self._fallback_timer = None
         return early
-
-    @property
-    def default_headers(self) -> Headers:
-        """Headers of every response."""
-        return self.server_state.default_headers
 
     def answered(self, content: bytes, keep_alive: bool) -> None:
         """Send a complete response; the connection is free for the next request."""

@@ -104,11 +104,6 @@ class LoopLag:
         self._due, self._last_logged = 0.0, -QUIET
         self._next: asyncio.TimerHandle | None = None
 
-    def add(self, late: float) -> None:
-        """Count one measurement."""
-        self.seconds.add(late)
-        self.longest = max(self.longest, late)
-
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Measure until `stop`; log when the loop was blocked for longer than `HELD`."""
         self._loop = loop
@@ -126,7 +121,8 @@ class LoopLag:
     def _measure(self) -> None:
         now = time.perf_counter()
         late = max(0.0, now - self._due)
-        self.add(late)
+        self.seconds.add(late)
+        self.longest = max(self.longest, late)
         if late > HELD and now - self._last_logged >= QUIET:
             self._last_logged = now
             log.info("event loop blocked for %.0f ms", 1000 * late)

@@ -32,20 +32,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ripieno.server")
 
-Headers = list[tuple[bytes, bytes]]
 ORDINARY = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
 """Headers that only the ASGI path handles."""
 PLAIN = frozenset({"binary_data_output"})
 """Parameters that change neither the timing of a request nor the members that predict."""
+_UNUSED_EVENT = asyncio.Event()
+"""Set by uvicorn when data arrives: nothing awaits a cycle without a task."""
 _STATUS = {200: b"HTTP/1.1 200 OK\r\n", 500: b"HTTP/1.1 500 Internal Server Error\r\n",
            504: b"HTTP/1.1 504 Gateway Timeout\r\n"}  # fmt: skip
-
-
-class _NoopEvent:
-    """Event without effect: nothing awaits a cycle without a task."""
-
-    def set(self) -> None:
-        """Do nothing; same signature as `asyncio.Event.set`."""
 
 
 class FastPathCycle:
@@ -60,7 +54,7 @@ class FastPathCycle:
         self.disconnected = False
         self.keep_alive = True
         self.response_complete = False
-        self.message_event = _NoopEvent()
+        self.message_event = _UNUSED_EVENT
         self._permit: Permit | None = None
         """held once the request is submitted"""
 
@@ -137,7 +131,7 @@ class FastPathCycle:
 
     def _send(self, status: int, content: oip_decode.Buffer, kind: bytes, extra: bytes = b"") -> None:
         connection, name = self._connection, self._id.encode()
-        head = [_STATUS[status], *[b"%s: %s\r\n" % pair for pair in connection.default_headers]]
+        head = [_STATUS[status], *[b"%s: %s\r\n" % pair for pair in connection.server_state.default_headers]]
         head.append(b"content-length: %d\r\nx-request-id: %s\r\ncontent-type: %s\r\n" % (len(content), name, kind))
         head.append(extra if self.keep_alive else extra + b"connection: close\r\n")
         connection.answered(b"".join([*head, b"\r\n", content]), self.keep_alive)

@@ -24,11 +24,6 @@ def bad_request(message: str) -> HttpError:
     return HttpError(400, message)
 
 
-def timeout_error(timeout: float) -> HttpError:
-    """Return the error for a request without an answer after `timeout` seconds: 504."""
-    return HttpError(504, f"Timeout: no answer within {timeout:g} s. Retry later, or send fewer samples.")
-
-
 def without_paths(message: str, bundle: Path) -> str:
     """Return `message` without absolute paths of this machine, such as that of the folder `bundle`."""
     folder = str(bundle.absolute())

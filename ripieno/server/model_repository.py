@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ class ModelRepository:
         self._waiting: dict[str | None, asyncio.Future[bool]] = {}
         """reloads that have not begun, by the name of their model"""
         self._closed = False
-        if not self.sources or not all(_is_name(name) for name in self.sources):
+        if not self.sources or not all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in self.sources):
             names = ", ".join(map(repr, self.sources)) or "none"
             raise RipienoError(f"model names are {names}, must be one or more, of letters, digits, '-' and '_'")
         try:
@@ -168,10 +169,6 @@ class ModelRepository:
         self._closed = True
         while self._opened:
             self._close(self._opened[-1])
-
-
-def _is_name(name: str) -> bool:
-    return bool(name) and len(name) <= 64 and all(c.isascii() and (c.isalnum() or c in "-_") for c in name)
 
 
 def copy_models(bundle: Bundle) -> Scratch | None:

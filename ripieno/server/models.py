@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from ripieno.errors import EngineBusyError, EngineError, EngineTimeoutError, RipienoError
-from ripieno.server.http_errors import HttpError, timeout_error, without_paths
+from ripieno.server.http_errors import HttpError, without_paths
 from ripieno.server.limits import Limits
 from ripieno.server.oip_decode import Buffer, InferenceRequest, check_json, read_request
 from ripieno.server.oip_encode import check_size
@@ -107,7 +107,8 @@ class Model:
         504 when the timeout expired, also while the request waited for room; 500 when the engine failed.
         """
         if isinstance(error, (TimeoutError, EngineTimeoutError, EngineBusyError)):
-            refusal = timeout_error(timeout)
+            message = f"Timeout: no answer within {timeout:g} s. Retry later, or send fewer samples."
+            refusal = HttpError(504, message)
         elif isinstance(error, (EngineError, CancelledError)):
             message = without_paths(str(error), self.engine.engine.bundle.path)
             refusal = HttpError(500, message or "The request was cancelled.")

@@ -304,7 +304,9 @@ def _long_numbers(text: memoryview, shape: Sequence[int]) -> NDArray[Any]:
         stop = len(piece) if last else piece.rfind(b",")
         if stop < 0:
             raise bad_request(f"The data of {INPUT!r} has a number of {LONG} digits or more")
-        part = _to_bytes_if_possible(_parse_numbers(b"[" + piece[:stop].translate(None, b"[]") + b"]"))
+        part = _parse_numbers(b"[" + piece[:stop].translate(None, b"[]") + b"]")
+        if part.dtype.kind in "iu" and part.min() >= 0 and part.max() <= 255:
+            part = part.astype(np.uint8)
         if part.dtype != array.dtype:  # a float among bytes converts all to floats
             array = array.astype(np.result_type(array, part), copy=False)
         array[filled : filled + len(part)] = part
@@ -326,12 +328,6 @@ def _check_nesting(text: memoryview, shape: Sequence[int]) -> None:
         at += len(brackets)
     if at != len(expected):
         raise bad_request(f"The data of {INPUT!r} is not a list of numbers, flat or of shape {list(shape)}")
-
-
-def _to_bytes_if_possible(array: NDArray[Any]) -> NDArray[Any]:
-    """Convert to uint8 if all numbers are integers from 0 to 255, otherwise return `array`."""
-    whole = array.dtype.kind in "iu" and array.min() >= 0 and array.max() <= 255
-    return array.astype(np.uint8) if whole else array
 
 
 def _nesting(shape: Sequence[int]) -> bytes:
@@ -368,7 +364,9 @@ def requested_outputs(header: RequestHeader, signature: ModelSignature) -> tuple
 
 
 def _requested_output(output: Output, binary: bool, signature: ModelSignature) -> RequestedOutput:
-    check_output(output.name, signature)
+    if output.name not in signature.outputs:
+        known = ", ".join(signature.outputs)
+        raise bad_request(f"Unknown output {output.name[:40]!r}. {signature.name} has: {known}.")
     parameters = output.parameters
     binary_here = parameters.get("binary_data", binary)
     top = parameters.get("classification", 0)
@@ -381,12 +379,6 @@ def _requested_output(output: Output, binary: bool, signature: ModelSignature) -
     if "shared_memory_region" in parameters:
         raise bad_request("Shared memory regions are not supported. Read the output from the response.")
     return RequestedOutput(output.name, binary_here, min(top, len(signature.classes)))
-
-
-def check_output(name: str, signature: ModelSignature) -> None:
-    """Raise HttpError (400) for an output that the model does not have."""
-    if name not in signature.outputs:
-        raise bad_request(f"Unknown output {name[:40]!r}. {signature.name} has: {', '.join(signature.outputs)}.")
 
 
 def timeout_of(parameters: Mapping[str, Parameter]) -> float | None:

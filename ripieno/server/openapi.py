@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ripieno.server.oip_decode import WIDTHS
@@ -64,10 +64,9 @@ _SCHEMAS: Document = {
 }
 
 
-def openapi(models: Mapping[str, ModelSignature], version: str, token: bool) -> Document:
+def openapi(models: Sequence[ModelSignature], version: str, token: bool) -> Document:
     """Return the document for a server of `models`; with `token`, requests must carry a token."""
-    named: Document = {"name": "model", "in": "path", "required": True, "schema": {"enum": list(models)}}
-    first = next(iter(models.values()))
+    named: Document = {"name": "model", "in": "path", "required": True, "schema": {"enum": [m.name for m in models]}}
     model = "/v2/models/{model}"
     paths: Document = {
         "/v2": {"get": _get("Server metadata.")},
@@ -86,7 +85,7 @@ def openapi(models: Mapping[str, ModelSignature], version: str, token: bool) -> 
         f"{model}/ready": {"parameters": [named], "get": _get("Readiness of a model.")},
         f"{model}/config": {"parameters": [named], "get": _get("Triton model configuration: the fields clients read.")},
         f"{model}/stats": {"parameters": [named], "get": _get("Statistics of a model.")},
-        f"{model}/infer": {"parameters": [named], "post": _infer(first, models)},
+        f"{model}/infer": {"parameters": [named], "post": _infer(models)},
         f"{model}/images": {"parameters": [named], "post": _pictures()},
         "/predict": {"post": _pictures()},
         "/overview": {"get": _get("Data of `ripieno top`.")},
@@ -110,7 +109,8 @@ def openapi(models: Mapping[str, ModelSignature], version: str, token: bool) -> 
     return document
 
 
-def _infer(first: ModelSignature, models: Mapping[str, ModelSignature]) -> Document:
+def _infer(models: Sequence[ModelSignature]) -> Document:
+    first = models[0]
     tensor: Document = {
         "type": "object",
         "required": ["name", "shape", "datatype"],
@@ -130,7 +130,7 @@ def _infer(first: ModelSignature, models: Mapping[str, ModelSignature]) -> Docum
             "data": {"type": "array"},
         },
     }
-    outputs = list(dict.fromkeys(output for signature in models.values() for output in signature.outputs))
+    outputs = list(dict.fromkeys(output for signature in models for output in signature.outputs))
     requested: Document = {
         "type": "object",
         "required": ["name"],

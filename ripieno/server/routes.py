@@ -79,7 +79,10 @@ def routes(app: InferenceApp) -> list[Route]:
         Route("/v2/repository/models/{model}/load", _Raw(functools.partial(_load, app)), methods=["POST"]),
         Route("/predict", _Raw(app.pictures), methods=["POST"]),
         Route("/metrics", _Raw(app.show_metrics), methods=["GET"]),
-        _json("/openapi.json", lambda _: _openapi(app)),
+        _json(
+            "/openapi.json",
+            lambda _: openapi([m.signature for m in models.by_name.values()], __version__, app.token is not None),
+        ),
         _json("/overview", lambda _: overview(app)),
         Route("/", _page, methods=["GET"]),
     ]
@@ -124,11 +127,6 @@ class _LoadRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a load request."""
 
     parameters: dict[str, Any] | None = None
-
-
-def _openapi(app: InferenceApp) -> dict[str, Any]:
-    signatures = {name: model.signature for name, model in app.models.by_name.items()}
-    return openapi(signatures, __version__, app.token is not None)
 
 
 async def _page(_: Request) -> Response:

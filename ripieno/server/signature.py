@@ -55,17 +55,14 @@ class ModelSignature:
         }[output]
 
 
-def signatures(
-    bundle: Bundle, *, prefix: str = "", detailed: bool = True, max_samples: int = 65536
-) -> list[ModelSignature]:
+def signatures(bundle: Bundle, *, prefix: str = "", max_samples: int = 65536) -> list[ModelSignature]:
     """Return the signatures of the ensemble and of each of its members.
 
-    With `detailed`, the ensemble also has the outputs `spread` and `members`, and with a cascade `depth`, the number of
-    members evaluated for each sample.
+    The ensemble also has the outputs `spread` and `members`, and with a cascade `depth`, the number of members
+    evaluated for each sample.
     """
     members = bundle.ensemble.members
-    details = ("spread", "members", *(("depth",) if bundle.cascade else ())) if detailed else ()
-    outputs = ("probabilities", "label", *details)
+    outputs = ("probabilities", "label", "spread", "members", *(("depth",) if bundle.cascade else ()))
     ensemble = ModelSignature(prefix or ENSEMBLE, bundle.input, bundle.classes, members, outputs, max_samples)
     start = f"{prefix}." if prefix else ""
     alone = [ModelSignature(start + m, bundle.input, bundle.classes, (m,), max_samples=max_samples) for m in members]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ripieno.engine.inference_result import Answer
 from ripieno.server import Limits, ServerHandle, connection, start_in_thread
 from ripieno.server.app import InferenceApp
-from ripieno.server.models import ServedEngine
+from ripieno.server.models import Model, ServedEngine
 from ripieno.types import Bundle
 from tests.server.stand_in import StandIn, direct_answers
 from tests.server.wire import connect, flight, soon
@@ -187,6 +187,33 @@ def test_a_client_that_leaves_takes_its_request_with_it(
         assert (flight(server)["requests"], flight(server)["bytes"]) == (0, 0)
     finally:
         engine.gate.set()
+
+
+def test_both_paths_prepare_submit_and_count_a_request_in_the_same_place(
+    server: ServerHandle, images: NDArray[np.uint8], asgi_paths: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    for step in ("prepare", "submit"):
+
+        def noted(self: Model, *rest: object, step: str = step, before: object = getattr(Model, step)) -> object:
+            steps.append(step)
+            return before(self, *rest)  # type: ignore[operator]
+
+        monkeypatch.setattr(Model, step, noted)
+
+    def counts() -> tuple[int, int]:
+        said = httpx.get(server.url + "/v2/models/ensemble/stats", trust_env=False).json()["model_stats"][0]
+        return said["execution_count"], said["inference_count"]
+
+    before, bodies = counts(), []
+    with connect(server) as client:
+        for path in (INFER, "/v2/models/ensemble/versions/1/infer"):
+            client.sendall(post(images, path))
+            bodies.append(answer(client)[2])
+    assert bodies[0] == bodies[1]
+    assert steps == ["prepare", "submit"] * 2
+    assert len(asgi_paths) == 1
+    assert counts() == (before[0] + 2, before[1] + 2 * len(images))
 
 
 @pytest.fixture

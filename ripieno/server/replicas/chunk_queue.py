@@ -109,7 +109,9 @@ class ChunkQueue:
         size = sum(len(p.images) for p in request.chunks)
         request.future.dropped = lambda: self._forget(request)
         with self._changed:
-            if block and not self._changed.wait_for(lambda: self._closed or self._room(size), timeout):
+            if block and not self._changed.wait_for(
+                lambda: self._closed or not self.samples or self.samples + size <= self.capacity, timeout
+            ):
                 raise EngineBusyError(
                     f"Queue full: {self.samples} samples pending, cannot accept {size} more. Retry later."
                 )
@@ -118,9 +120,6 @@ class ChunkQueue:
             self._count(len(request.chunks), size)
             self._queue.put(request, size)
             self._changed.notify_all()
-
-    def _room(self, size: int) -> bool:
-        return not self.samples or self.samples + size <= self.capacity
 
     def take(self, timeout: float) -> list[RequestChunk]:
         """Take a share of the waiting chunks, divided among the idle callers; none if no chunk came in time."""

@@ -37,8 +37,6 @@ class ReplicaClient:
         self.up = threading.Event()
         self.status: ReplicaStatus | None = None
         """last known status"""
-        self.retried = 0
-        """number of chunks that went back to the queue"""
         self.closed = threading.Event()
         self._went_down = 0.0
         jobs: list[Callable[[], None]] = [self._poll_status, *[self._call] * CALL_THREADS]
@@ -129,9 +127,7 @@ class ReplicaClient:
             chunk.tries += 1
             if chunk.tries >= TRIES:
                 chunk.request.failed(EngineError(f"{chunk.tries} nodes failed on this request. Last error: {why}"))
-        kept = [chunk for chunk in chunks if not chunk.request.future.done()]
-        self.retried += len(kept)
-        self.queue.requeue(kept)
+        self.queue.requeue([chunk for chunk in chunks if not chunk.request.future.done()])
 
     # health
 

@@ -38,7 +38,6 @@ class ReplicaRouter:
         """by the id of the node"""
         self.refused: dict[str, tuple[str, str]] = {}
         """nodes that cannot hold the bundle: name and reason, by the id of the node"""
-        self._retried_before = 0
         self._waiting = ChunkQueue(CAPACITY)
         self._counts = {"requests": 0, "samples": 0, "partial": 0, "failed": 0}
         self._lock = threading.Lock()
@@ -131,11 +130,6 @@ class ReplicaRouter:
             lanes=tuple(workers),
         )
 
-    @property
-    def retried(self) -> int:
-        """Number of chunks that were sent again because their node died."""
-        return self._retried_before + sum(node.retried for node in list(self.nodes.values()))
-
     def wait(self, seconds: float, on_progress: Callable[[int, int], None] = lambda _up, _of: None) -> None:
         """Wait until every current node is up, or cannot start; report (up, all) to `on_progress`.
 
@@ -194,9 +188,7 @@ class ReplicaRouter:
                     self._end(key)
 
     def _end(self, key: str) -> None:
-        node = self.nodes[key]
-        node.leave()
-        self._retried_before += node.retried
+        self.nodes[key].leave()
         self.nodes = {other: kept for other, kept in self.nodes.items() if other != key}
         self.backend.remove(key)
 
