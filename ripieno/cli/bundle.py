@@ -41,7 +41,7 @@ def bench(
     from ripieno.data.prediction_inputs import read_inputs
     from ripieno.engine import Engine
     from ripieno.engine import bench as run_bench
-    from ripieno.engine.engine import Isolation
+    from ripieno.engine.config import Isolation
     from ripieno.library import read_bundle
     from ripieno.profiles.timing import CpuInterference
 

@@ -16,11 +16,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ripieno.cli import console, parsing
-from ripieno.cli.app import BundleArg, FamilyOpt, IsolationOpt, app, examples
+from ripieno.cli import console
+from ripieno.cli.app import BundleArg, app, examples
+from ripieno.cli.server_options import with_server_options
 from ripieno.commands import command, shell
 from ripieno.durations import check_duration
 from ripieno.errors import RipienoError
+from ripieno.server.config import ServerConfig
 
 TokenOpt = Annotated[
     str | None,
@@ -28,40 +30,27 @@ TokenOpt = Annotated[
         "--token", envvar="RIPIENO_TOKEN", help="Token that requests must carry; safer in the environment variable"
     ),
 ]
-TracingOpt = Annotated[
-    bool,
-    typer.Option("--traces", help="Send OpenTelemetry traces to the URL in OTEL_EXPORTER_OTLP_ENDPOINT"),
-]
-
-HostOpt = Annotated[str, typer.Option("--host", help="Address to listen on; the default accepts only this machine")]
-PortOpt = Annotated[int, typer.Option("--port", help="Port to listen on; 0 takes a free one")]
-GrpcPortOpt = Annotated[int | None, typer.Option("--grpc-port", help="Port to serve gRPC on; 0 takes a free one")]
-CertificateOpt = Annotated[Path | None, typer.Option("--certificate", help="Certificate chain (PEM) to serve over TLS")]
-KeyOpt = Annotated[Path | None, typer.Option("--key", help="Private key of the certificate (PEM)")]
 LogOpt = Annotated[bool, typer.Option("--log", help="Log requests to standard error, one JSON object per line")]
 
 
-@app.command(epilog=examples("ripieno serve bundle", "ripieno serve birds=bundle-1 cats=bundle-2 --port 9000"))
+@app.command(
+    epilog=examples(
+        "ripieno serve bundle",
+        "ripieno serve birds=bundle-1 cats=bundle-2 --port 9000",
+        "ripieno serve bundle --config server.toml --limits-timeout 5",
+    )
+)
+@with_server_options
 def serve(
     bundle: Annotated[
         list[str], typer.Argument(help="Folder of the bundle; several as NAME=FOLDER", metavar="BUNDLE...")
     ],
-    host: HostOpt = "127.0.0.1",
-    port: PortOpt = 8000,
-    grpc_port: GrpcPortOpt = None,
-    isolation: IsolationOpt = "auto",
-    token: TokenOpt = None,
-    certificate: CertificateOpt = None,
-    key: KeyOpt = None,
+    config: ServerConfig,
     log: LogOpt = False,
-    traces: TracingOpt = False,
-    family: FamilyOpt = None,
 ) -> None:
     """Serve a bundle with the Open Inference Protocol v2."""
-    from ripieno.engine.engine import Isolation
     from ripieno.server import serve as run_server
 
-    known = parsing.parse_choice(Isolation, "--isolation", isolation)
     bundles = _bundles(bundle)
     model = next(iter(bundles)) if isinstance(bundles, dict) else "ensemble"
 
@@ -73,42 +62,20 @@ def serve(
         console.log.print("Ctrl-C finishes running requests and stops", style="dim")
         console.print_result("", shell("curl", f"{url}/v2/models/{model}"), url=url, grpc=grpc.address, bundles=bundle)
 
-    run_server(
-        bundles,
-        host,
-        port,
-        isolation=known,
-        grpc_port=grpc_port,
-        token=token,
-        certificate=certificate,
-        key=key,
-        traces=traces,
-        trusted=family or (),
-        ready=ready,
-        grpc_ready=grpc.ready,
-    )
+    run_server(bundles, config=config, ready=ready, grpc_ready=grpc.ready)
 
 
 @app.command(epilog=examples("ripieno deploy bundle --address 10.0.0.1:6379"))
+@with_server_options
 def deploy(
     bundle: BundleArg,
+    config: ServerConfig,
     address: Annotated[str, typer.Option(help="Ray cluster as HOST:PORT; auto takes the one of this machine")] = "auto",
-    host: HostOpt = "127.0.0.1",
-    port: PortOpt = 8000,
-    grpc_port: GrpcPortOpt = None,
-    isolation: IsolationOpt = "auto",
-    token: TokenOpt = None,
-    certificate: CertificateOpt = None,
-    key: KeyOpt = None,
     log: LogOpt = False,
-    traces: TracingOpt = False,
-    family: FamilyOpt = None,
 ) -> None:
     """Serve a bundle from every node of a Ray cluster."""
-    from ripieno.engine.engine import Isolation
     from ripieno.server import deploy as run_deploy
 
-    known = parsing.parse_choice(Isolation, "--isolation", isolation)
     grpc = _prepare(log)
     nodes: list[Any] = []
 
@@ -135,21 +102,7 @@ def deploy(
     with ExitStack() as bar:
         progress = bar.enter_context(console.progress())
         run_deploy(
-            bundle,
-            address,
-            host,
-            port,
-            isolation=known,
-            grpc_port=grpc_port,
-            token=token,
-            certificate=certificate,
-            key=key,
-            traces=traces,
-            trusted=family or (),
-            progress=progress,
-            deployed=deployed,
-            ready=ready,
-            grpc_ready=grpc.ready,
+            bundle, address, config=config, progress=progress, deployed=deployed, ready=ready, grpc_ready=grpc.ready
         )
 
 

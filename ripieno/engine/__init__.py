@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from ripieno.engine.benchmark import bench as bench
     from ripieno.engine.cascade import judge_cascade as judge_cascade
     from ripieno.engine.cascade import plan_cascade as plan_cascade
+    from ripieno.engine.config import EngineConfig as EngineConfig
+    from ripieno.engine.config import RestartPolicy as RestartPolicy
     from ripieno.engine.engine import Engine as Engine
-    from ripieno.engine.health import RestartPolicy as RestartPolicy
     from ripieno.engine.inference_result import Answer as Answer
     from ripieno.engine.inference_result import Stats as Stats
     from ripieno.types import Cascade as Cascade
@@ -28,7 +29,8 @@ _HOMES = {
     "BenchResult": "benchmark",
     "Cascade": "cascade",
     "Engine": "engine",
-    "RestartPolicy": "health",
+    "EngineConfig": "config",
+    "RestartPolicy": "config",
     "Stats": "inference_result",
     "bench": "benchmark",
     "judge_cascade": "cascade",

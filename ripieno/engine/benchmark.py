@@ -28,7 +28,8 @@ from ripieno.backends import Backend
 from ripieno.backends.backend_id import file_of
 from ripieno.data.pixels import random_images
 from ripieno.durations import check_duration
-from ripieno.engine.engine import Engine, Isolation
+from ripieno.engine.config import Isolation
+from ripieno.engine.engine import Engine
 from ripieno.engine.inference_result import Answer, MemberStats, Stats, WorkerStats
 from ripieno.engine.inputs import check_images
 from ripieno.engine.model_runner import Load, with_trusted

@@ -25,15 +25,17 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import backends
+from ripieno.config import update
 from ripieno.durations import check_duration
+from ripieno.engine.config import EngineConfig
 from ripieno.engine.dispatch import Dispatcher
-from ripieno.engine.health import HealthMonitor, RestartPolicy
+from ripieno.engine.health import HealthMonitor
 from ripieno.engine.inference_result import Answer, InferenceStep, Stats, WorkerStats
 from ripieno.engine.inputs import check_images
 from ripieno.engine.layout import (
@@ -56,7 +58,6 @@ from ripieno.errors import EngineError
 from ripieno.library.bundle import read_bundle
 from ripieno.types import Bundle, Cascade
 
-Isolation = Literal["auto", "thread", "process"]
 AHEAD = {"thread": 0.0002, "process": 0.002}
 """Seconds of queued work a worker holds in addition to its running task, so that short tasks follow at once."""
 _open: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -65,10 +66,10 @@ _open: weakref.WeakSet[Engine] = weakref.WeakSet()
 class Engine:
     """The loaded ensemble of a bundle; thread-safe. Use it in a `with` block, or `close` it.
 
-    `isolation` runs workers in threads of this process, which need less memory, or in their own processes, which
-    survive crashes of a backend. `auto` uses threads, but processes for several PyTorch workers on a CPU. The ring
-    holds `capacity` samples. A batch waits at most `max_delay` seconds to fill (0: a worker takes the waiting samples).
-    With `min_members`, requests are answered without members that keep dying, and marked as partial, while at least
+    `config` is an `EngineConfig`; its fields can also be passed as keywords: `isolation`, `capacity`, `max_delay`,
+    `min_members`, `patience`. Workers in threads of this process need less memory, workers in their own processes
+    survive crashes of a backend. `auto` uses threads, but processes for several PyTorch workers on a CPU. With
+    `min_members`, requests are answered without members that keep dying, and marked as partial, while at least
     `min_members` remain. `cascade` defaults to that of the bundle, if it has one; False evaluates all members.
     `trusted` names the user's own families (`module:function`) that the PyTorch backend may import.
 
@@ -79,26 +80,20 @@ class Engine:
     def __init__(
         self,
         bundle: str | Path | Bundle,
+        config: EngineConfig | None = None,
         *,
-        isolation: Isolation = "auto",
-        capacity: int | None = None,
-        max_delay: float = 0.0,
-        min_members: int | None = None,
         cascade: Cascade | bool = True,
         trusted: Sequence[str] = (),
-        patience: RestartPolicy | None = None,
         load: Load = backends.load,
+        **settings: Any,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
-        if isolation not in ("auto", "thread", "process"):
-            raise EngineError(f"Unknown isolation {isolation!r}. Choose auto, thread or process.")
-        max_delay = check_duration(max_delay, "max_delay", zero=True, error=EngineError)
+        config = update(config or EngineConfig(), settings)
         self.cascade = cascade if isinstance(cascade, Cascade) else self.bundle.cascade if cascade else None
         self._plans = PlanCache(self.bundle, self.cascade)
         self._indices = self._plans.indices
-        patience = patience or RestartPolicy()
         groups = workers_of(self.bundle)
-        self.isolation = isolation if isolation != "auto" else isolation_of(self.bundle, len(groups))
+        self.isolation = config.isolation if config.isolation != "auto" else isolation_of(self.bundle, len(groups))
         configs = [worker_config(self.bundle, group, groups, trusted) for group in groups]
         check_free_memory(self.bundle, self.isolation)
         if self.isolation == "process":
@@ -106,13 +101,13 @@ class Engine:
         instances = [[instance_config(self.bundle, p) for p in group] for group in groups]
         largest = max(instance.batch_size for worker in instances for instance in worker)
         ring = Ring(
-            capacity or capacity_of(self.bundle, largest),
+            config.capacity or capacity_of(self.bundle, largest),
             len(self._indices),
             instances,
             ahead=AHEAD[self.isolation],
             second=self.isolation == "process",
-            max_delay=max_delay,
-            deaths=patience.deaths,
+            max_delay=config.max_delay,
+            deaths=config.patience.deaths,
         )
         self._memory = Memory(
             ring.capacity,
@@ -127,9 +122,9 @@ class Engine:
         limited = self.isolation == "process"
         memory_limits = [c.memory_limit if limited and c.device.type == "cpu" else 0 for c in configs]
         members = [tuple(instance.member for instance in own) for own in instances]
-        self._health = HealthMonitor(members, patience, self._supervisor, memory_limits)
+        self._health = HealthMonitor(members, config.patience, self._supervisor, memory_limits)
         self._dispatcher = Dispatcher(
-            self.bundle.ensemble, ring, self._memory, self._supervisor, self._health, min_members
+            self.bundle.ensemble, ring, self._memory, self._supervisor, self._health, config.min_members
         )
         self._closed = False
         self._is_foreign = False

@@ -6,37 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ripieno.durations import check_duration
+from ripieno.engine.config import RestartPolicy
 from ripieno.engine.memory_limit import is_exceeded
 from ripieno.engine.ring_types import BatchAssignment
 from ripieno.engine.supervisor import Supervisor
 from ripieno.engine.worker import Worker
-from ripieno.errors import EngineError
-
-
-@dataclass(frozen=True)
-class RestartPolicy:
-    """Limits after which workers are killed and restarted; times in seconds."""
-
-    ping: float = 10.0
-    """longest unanswered ping of a worker process"""
-    stall: float = 60.0
-    """longest duration of a task; 20 times its expected duration if that is more"""
-    loading: float = 300.0
-    """longest time in which a worker loads its members"""
-    check: float = 1.0
-    """time between two checks"""
-    deaths: int = 3
-    """deaths of workers on the same samples, or before they are up, after which requests fail"""
-    back_off: float = 0.1
-    """wait before the second restart in a row (the first is immediate); doubles while the worker does not come up"""
-    longest_back_off: float = 5.0
-
-    def __post_init__(self) -> None:
-        for name in ("ping", "stall", "loading", "check", "back_off", "longest_back_off"):
-            check_duration(getattr(self, name), name, zero=name in ("back_off", "longest_back_off"), error=EngineError)
-        if self.deaths < 1:
-            raise EngineError(f"deaths {self.deaths} must be at least 1")
 
 
 @dataclass

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ripieno.server.app import build_app as build_app
     from ripieno.server.client import Client as Client
     from ripieno.server.client import infer as infer
+    from ripieno.server.config import ServerConfig as ServerConfig
     from ripieno.server.limits import Limits as Limits
     from ripieno.server.replicas.deploy import deploy as deploy
     from ripieno.server.replicas.deploy import open_router as open_router
@@ -33,6 +34,7 @@ _HOMES = {
     "deploy": "replicas.deploy",
     "open_router": "replicas.deploy",
     "Limits": "limits",
+    "ServerConfig": "config",
     "ServerHandle": "run",
     "serve": "run",
     "start_in_thread": "run",

@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
+from ripieno.engine.config import EngineConfig
 from ripieno.server import image_endpoint, oip_decode
 from ripieno.server.auth import check_token, validate_token
 from ripieno.server.body import drain_body, read_body
@@ -51,7 +52,7 @@ def build_app(
     `trusted` names the user's own families, as for `Engine`.
     """
     limits = limits or Limits()
-    return InferenceApp(ModelRepository(engine, "auto", limits.samples, trusted), limits, token)
+    return InferenceApp(ModelRepository(engine, EngineConfig(), limits.samples, trusted), limits, token)
 
 
 class InferenceApp:

@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from dataclasses import dataclass
 
-from ripieno.durations import check_duration
+from ripieno.config import Count, CountOrZero, Seconds, SecondsOrZero, check_fields
 from ripieno.server.http_errors import HttpError
 
 MIB = 1 << 20
@@ -14,42 +14,41 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a server; sizes in bytes, times in seconds."""
+    """Limits of a server."""
 
-    body: int = 64 * MIB
-    """maximum body of a request"""
-    json: int = 16 * MIB
-    """maximum JSON in a body, and over gRPC all but raw contents: JSON grows when parsed, raw tensors do not"""
-    headers: int = 64 * 1024
-    """maximum headers of a request"""
-    reply: int = 128 * MIB
-    """maximum response, approximately: the size of its outputs"""
-    samples: int = 65536
+    body: Count = 64 * MIB
+    """maximum body of a request, bytes"""
+    json: Count = 16 * MIB
+    """maximum JSON in a body, bytes (it grows when parsed); gRPC: all but raw contents"""
+    headers: Count = 64 * 1024
+    """maximum headers of a request, bytes"""
+    reply: Count = 128 * MIB
+    """maximum response, approximately: the size of its outputs, bytes"""
+    samples: Count = 65536
     """maximum samples in one request"""
-    requests: int = 1024
+    requests: Count = 1024
     """maximum concurrent requests, including waiting ones; more are answered 503"""
-    held: int = 256 * MIB
-    """maximum bytes of concurrent bodies; more are answered 503"""
-    connections: int = 1024
+    held: CountOrZero = 256 * MIB
+    """maximum size of all concurrent bodies, bytes; more are answered 503"""
+    connections: Count = 1024
     """maximum open connections; more are answered 503"""
-    pictures: int = 256
+    pictures: Count = 256
     """maximum pictures in one upload"""
-    pixels: int = 50_000_000
+    pixels: Count = 50_000_000
     """maximum pixels of one picture: all are decoded before it is resized"""
-    timeout: float = 30.0
-    """maximum wait for an answer, then 504; a request may set less"""
-    body_timeout: float = 30.0
-    """maximum time to send a body, then 408; a client that reads no response for as long is disconnected"""
-    header_timeout: float = 10.0
-    """maximum time to send a request's headers, then 408"""
-    keep_alive: float = 75.0
-    """maximum idle time of a connection"""
-    grace: float = 30.0
-    """maximum wait of a stopping server for requests in flight"""
+    timeout: Seconds = 30.0
+    """maximum wait for an answer, seconds, then 504; a request may set less"""
+    body_timeout: Seconds = 30.0
+    """maximum time to send a body, seconds, then 408; also to read a response"""
+    header_timeout: Seconds = 10.0
+    """maximum time to send the headers of a request, seconds, then 408"""
+    keep_alive: SecondsOrZero = 75.0
+    """maximum idle time of a connection, seconds"""
+    grace: SecondsOrZero = 30.0
+    """maximum wait of a stopping server for requests in flight, seconds"""
 
     def __post_init__(self) -> None:
-        for name in ("timeout", "body_timeout", "header_timeout", "keep_alive", "grace"):
-            check_duration(getattr(self, name), name, zero=name in ("keep_alive", "grace"))
+        check_fields(self)
 
     def header_seconds(self, beyond: bool) -> float:
         """Return the seconds in which a client must send its headers; fewer for a connection `beyond` the limit."""

@@ -14,10 +14,11 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TypeAlias
 
 import numpy as np
 
+from ripieno.engine.config import EngineConfig
 from ripieno.engine.model_runner import describe
 from ripieno.errors import EngineError, RipienoError
 from ripieno.library.bundle import files_of, model_path, read_bundle
@@ -27,9 +28,6 @@ from ripieno.server.models import AnyEngine, Models, ServedEngine
 from ripieno.server.scratch import Scratch
 from ripieno.server.signature import ENSEMBLE
 from ripieno.types import Bundle
-
-if TYPE_CHECKING:
-    from ripieno.engine.engine import Isolation
 
 log = logging.getLogger("ripieno.server")
 
@@ -47,8 +45,10 @@ BASE_BYTES = 96 << 20
 class ModelRepository:
     """Repository that opens, reloads and closes engines; `models` has the models they serve."""
 
-    def __init__(self, sources: ModelSources, isolation: str, max_samples: int, trusted: Sequence[str] = ()) -> None:
-        self.isolation = isolation
+    def __init__(
+        self, sources: ModelSources, config: EngineConfig, max_samples: int, trusted: Sequence[str] = ()
+    ) -> None:
+        self.config = config
         self.trusted = tuple(trusted)
         self.models = Models(max_samples)
         self.sources = dict(sources) if isinstance(sources, Mapping) else {ENSEMBLE: sources}
@@ -81,11 +81,10 @@ class ModelRepository:
         check_memory(bundle, free_memory())
         from ripieno.engine import Engine
 
-        isolation = cast("Isolation", self.isolation)  # the engine validates it
         copy = copy_models(bundle)
         try:
             copied = bundle if copy is None else dataclasses.replace(bundle, path=copy.path)
-            engine = Engine(copied, isolation=isolation, trusted=self.trusted)
+            engine = Engine(copied, self.config, trusted=self.trusted)
         except BaseException as error:
             if copy is None:
                 raise

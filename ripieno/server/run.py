@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import resource
 import signal
@@ -19,10 +18,8 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, cast
 
@@ -33,8 +30,9 @@ from ripieno.deprecation import warn_renamed
 from ripieno.errors import RipienoError, require
 from ripieno.server.address import TlsConfig, bind_socket, is_loopback, listener_url
 from ripieno.server.app import InferenceApp
+from ripieno.server.config import ServerConfig, server_config
 from ripieno.server.connection import Connection, make_connection_class
-from ripieno.server.limits import CROSSING, Limits, within_descriptors
+from ripieno.server.limits import CROSSING, within_descriptors
 from ripieno.server.listener import Listener
 from ripieno.server.memory_maintenance import freeze, trim_periodically
 from ripieno.server.model_repository import ModelRepository, ModelSources
@@ -51,69 +49,33 @@ parsed long JSON, it was blocked for 200 ms at the default interval, and for 30 
 """
 
 
-@dataclass(frozen=True)
-class ServerConfig:
-    """Configuration of a server; by default, only this machine can connect."""
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    """0 for a free port"""
-    isolation: str = "auto"
-    """of the engines' workers: auto, thread, process"""
-    limits: Limits = field(default_factory=Limits)
-    grpc_port: int | None = None
-    """serve the protocol over gRPC too, on this port (0: a free port)"""
-    token: str | None = None
-    """required in requests as `Authorization: Bearer TOKEN`"""
-    certificate: str | Path | None = None
-    """PEM file of the certificate chain: serve over TLS"""
-    key: str | Path | None = None
-    """PEM file of its private key"""
-    reload: bool = False
-    """let the repository's `load` reload bundles, as SIGHUP does"""
-    traces: Any = None
-    """OpenTelemetry traces: True to export them as the environment configures, or a provider; see `server.tracing`"""
-    ready: Callable[[str], None] | None = None
-    """called with the URL once the server accepts requests"""
-    grpc_ready: Callable[[str], None] | None = None
-    """called with host:port of gRPC, just before `ready`"""
-    trusted: Sequence[str] = ()
-    """the user's own families (`module:function`) that engines may import for the PyTorch backend"""
-
-
 def serve(
     bundle: ModelSources,
-    host: str = "127.0.0.1",
-    port: int = 8000,
+    host: str | None = None,
+    port: int | None = None,
     *,
-    isolation: str = "auto",
-    limits: Limits | None = None,
-    grpc_port: int | None = None,
-    token: str | None = None,
-    certificate: str | Path | None = None,
-    key: str | Path | None = None,
-    reload: bool = False,
-    traces: Any = None,
-    trusted: Sequence[str] = (),
+    config: ServerConfig | None = None,
     ready: Callable[[str], None] | None = None,
     grpc_ready: Callable[[str], None] | None = None,
+    **settings: Any,
 ) -> None:
     """Serve a bundle over the Open Inference Protocol until SIGTERM or SIGINT, then drain and return.
 
     `bundle` is a bundle's folder, a Bundle, an engine (which is left open), or several of these by the names of their
-    models. The other arguments are those of `ServerConfig`. By default, only this machine can connect; pass `host` to
-    change that. Raises RipienoError when a port is in use or a certificate is invalid, LibraryError or EngineError when
-    a bundle cannot be loaded.
+    models. `config` is a `ServerConfig`; its fields can also be passed as keywords (`grpc_port`, `token`,
+    `certificate`, `key`, `reload`, `traces`, `trusted`, `engine`, `limits`), and so can the engine's `isolation`. By
+    default, only this machine can connect; pass `host` to change that. `ready` is called with the URL once the server
+    accepts requests, `grpc_ready` with host:port of gRPC just before it.
+
+    Raises RipienoError when a port is in use or a certificate is invalid, LibraryError or EngineError when a bundle
+    cannot be loaded.
     """
-    limits = limits or Limits()
-    options = ServerConfig(
-        host, port, isolation, limits, grpc_port, token, certificate, key, reload, traces, ready, grpc_ready, trusted
-    )
+    config = server_config(config, host, port, settings)
     # the server checks the pixels of a picture before it decodes it, so Pillow's warning on standard error is redundant
     warnings.simplefilter("ignore", DecompressionBombWarning)
     pending: list[int] = []
     keep = signal_handlers({signal.SIGHUP: lambda number, _: pending.append(number)})  # by default it ends the process
-    with keep, _short_switch_interval(), _prepared(bundle, options) as (server, listener):
+    with keep, _short_switch_interval(), _prepared(bundle, config, ready, grpc_ready) as (server, listener):
         server.pending_signals, server.owns_process = pending, True
         server.run(sockets=[listener])
         server.check()
@@ -133,14 +95,13 @@ def _short_switch_interval() -> Iterator[None]:
 class ServerHandle:
     """A server in a thread of this process, at `url`. As a context manager, it stops the server at the end."""
 
-    def __init__(self, bundle: ModelSources, options: ServerConfig) -> None:
+    def __init__(self, bundle: ModelSources, config: ServerConfig) -> None:
         self.url = ""
         self.grpc = ""
         """host:port of gRPC, if it is served"""
         self._up = threading.Event()
-        options = dataclasses.replace(options, ready=self._ready, grpc_ready=self._grpc_ready)
         with contextlib.ExitStack() as stack:
-            self._server, listener = stack.enter_context(_prepared(bundle, options))
+            self._server, listener = stack.enter_context(_prepared(bundle, config, self._ready, self._grpc_ready))
             self._thread = threading.Thread(target=self._run, args=[listener], name="ripieno-server", daemon=True)
             self._stack = stack.pop_all()
         self._thread.start()
@@ -190,37 +151,36 @@ class ServerHandle:
 
 def start_in_thread(
     bundle: ModelSources,
-    host: str = "127.0.0.1",
+    host: str | None = None,
     port: int = 0,
     *,
-    isolation: str = "auto",
-    limits: Limits | None = None,
-    grpc_port: int | None = None,
-    token: str | None = None,
-    certificate: str | Path | None = None,
-    key: str | Path | None = None,
-    reload: bool = False,
-    traces: Any = None,
-    trusted: Sequence[str] = (),
+    config: ServerConfig | None = None,
+    **settings: Any,
 ) -> ServerHandle:
-    """Serve in a thread of this process, on a free port by default; return once it is ready. Raises as `serve`."""
-    options = ServerConfig(
-        host, port, isolation, limits or Limits(), grpc_port, token, certificate, key, reload, traces, trusted=trusted
-    )
-    return ServerHandle(bundle, options)
+    """Serve in a thread of this process, on a free port by default; return once it is ready.
+
+    Arguments and errors are those of `serve`.
+    """
+    return ServerHandle(bundle, server_config(config, host, port, settings))
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server that also serves gRPC, and returns after a signal instead of raising it again."""
 
     def __init__(
-        self, config: uvicorn.Config, app: InferenceApp, options: ServerConfig, tls: TlsConfig | None, url: str
+        self,
+        config: uvicorn.Config,
+        app: InferenceApp,
+        server_config: ServerConfig,
+        tls: TlsConfig | None,
+        url: str,
+        ready: Callable[[str], None] | None,
+        grpc_ready: Callable[[str], None] | None,
     ) -> None:
         super().__init__(config)
-        self.app = app
-        self.options = options
-        self.tls = tls
-        self.url = url
+        self.app, self.tls, self.url = app, tls, url
+        self.server_config = server_config
+        self._ready, self._grpc_ready = ready, grpc_ready
         self.pending_signals: list[int] = []
         """reload signals that arrived before the server could handle them"""
         self.owns_process = False
@@ -234,18 +194,20 @@ class _Server(uvicorn.Server):
         """Accept connections, and report that the server is ready."""
         self._loop = asyncio.get_running_loop()
         self._grpc = None
-        if self.options.grpc_port is not None:
+        if self.server_config.grpc_port is not None:
             try:
                 for module in ("grpc", "grpc_health", "grpc_reflection"):
                     require(module)
                 from ripieno.server.grpc_server import GrpcServer
 
-                self._grpc = await GrpcServer.open(self.app, self.options.host, self.options.grpc_port, self.tls)
+                self._grpc = await GrpcServer.open(
+                    self.app, self.server_config.host, self.server_config.grpc_port, self.tls
+                )
             except RipienoError as error:
                 self._failure, self.should_exit = error, True
                 return
-            if self.options.grpc_ready is not None:
-                self.options.grpc_ready(self._grpc.address)
+            if self._grpc_ready is not None:
+                self._grpc_ready(self._grpc.address)
         tls = None if self.tls is None else self.tls.context
         for listening in sockets or ():
             self.servers.append(Listener(listening, self._connection, self.app.opened, self.app.limits, tls))
@@ -255,8 +217,8 @@ class _Server(uvicorn.Server):
             freeze()
         self.app.lag.start(self._loop)
         log.info("serving %s at %s", ", ".join(self.app.models.engines), self.url)
-        if self.options.ready is not None:
-            self.options.ready(self.url)
+        if self._ready is not None:
+            self._ready(self.url)
         if self.pending_signals:
             self.reload()
 
@@ -274,7 +236,7 @@ class _Server(uvicorn.Server):
             self._trimming.cancel()
         shutdowns = [self._shutdown_http(sockets)]
         if self._grpc is not None:
-            shutdowns.append(self._grpc.close(self.options.limits.grace))
+            shutdowns.append(self._grpc.close(self.server_config.limits.grace))
         await asyncio.gather(*shutdowns)
 
     async def _shutdown_http(self, sockets: list[socket.socket] | None) -> None:
@@ -350,37 +312,42 @@ def _descriptors() -> int:
 
 
 @contextlib.contextmanager
-def _prepared(bundle: ModelSources, options: ServerConfig) -> Iterator[tuple[_Server, socket.socket]]:
+def _prepared(
+    bundle: ModelSources,
+    config: ServerConfig,
+    ready: Callable[[str], None] | None,
+    grpc_ready: Callable[[str], None] | None,
+) -> Iterator[tuple[_Server, socket.socket]]:
     """Build a server and its listening socket; close both and the engines at the end."""
     # logs of these libraries go to the user's handlers, or nowhere
     for library in ("uvicorn", "python_multipart", "opentelemetry"):
         logging.getLogger(library).addHandler(logging.NullHandler())
-    limits = within_descriptors(options.limits, _descriptors(), 1 if options.grpc_port is None else 2)
-    if limits != options.limits:
-        requested = options.limits.connections
+    limits = within_descriptors(config.limits, _descriptors(), 1 if config.grpc_port is None else 2)
+    if limits != config.limits:
+        requested = config.limits.connections
         log.warning(
             "connection limit lowered from %d to %d by the limit of open files; raise `ulimit -n`",
             requested,
             limits.connections,
         )
-    tls = TlsConfig.read(options.certificate, options.key)
+    tls = TlsConfig.read(config.certificate, config.key)
     if tls is not None:
         try:
             tls.check_dates()
         except RipienoError as error:
             log.warning("clients will refuse the certificate: %s", error)
-    if not is_loopback(options.host) and options.token is None:
-        log.warning("%s is reachable from other machines, and no token is required", options.host)
+    if not is_loopback(config.host) and config.token is None:
+        log.warning("%s is reachable from other machines, and no token is required", config.host)
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(bind_socket(options.host, options.port))
+        listener = stack.enter_context(bind_socket(config.host, config.port))
         traces = None
-        if options.traces:
-            traces = Tracer(None if options.traces is True else options.traces)
+        if config.traces:
+            traces = Tracer(None if config.traces is True else config.traces)
             stack.callback(traces.close)
-        repository = ModelRepository(bundle, options.isolation, limits.samples, options.trusted)
+        repository = ModelRepository(bundle, config.engine, limits.samples, config.trusted)
         stack.callback(repository.close)
-        app = InferenceApp(repository, limits, options.token, options.reload, traces)
-        config = uvicorn.Config(
+        app = InferenceApp(repository, limits, config.token, config.reload, traces)
+        uvicorn_config = uvicorn.Config(
             app,
             http=make_connection_class(limits, app),
             ws="none",
@@ -392,4 +359,5 @@ def _prepared(bundle: ModelSources, options: ServerConfig) -> Iterator[tuple[_Se
             timeout_keep_alive=max(1, round(limits.keep_alive)),
             timeout_graceful_shutdown=max(1, round(limits.grace)),
         )
-        yield _Server(config, app, options, tls, listener_url(listener, tls is not None)), listener
+        url = listener_url(listener, tls is not None)
+        yield _Server(uvicorn_config, app, config, tls, url, ready, grpc_ready), listener

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ripieno.cluster.nodes import connected
+from ripieno.engine.config import EngineConfig
 from ripieno.errors import RipienoError, require
 from ripieno.server.replicas.replica import BundleFileServer, Replica
 
@@ -73,10 +74,10 @@ def _has_applications(serve: Any) -> bool:
 class Cluster:
     """Replicas on the living nodes of a Ray cluster; `bundle` is the folder that they fetch."""
 
-    def __init__(self, ray: Any, bundle: Path, isolation: str, trusted: Sequence[str] = ()) -> None:
+    def __init__(self, ray: Any, bundle: Path, config: EngineConfig, trusted: Sequence[str] = ()) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        self._ray, self._isolation, self._trusted = ray, isolation, tuple(trusted)
+        self._ray, self._config, self._trusted = ray, config, tuple(trusted)
         self.name = f"ripieno-{secrets.token_hex(4)}"
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         file_server = ray.remote(BundleFileServer).options(num_cpus=0, scheduling_strategy=here, max_restarts=0)
@@ -121,7 +122,7 @@ class Cluster:
             },
         )
         bound = deployment.bind(  # type: ignore[attr-defined,unused-ignore]
-            self._file_server, application, dict(resources), self._isolation, self._trusted
+            self._file_server, application, dict(resources), self._config, self._trusted
         )
         # a log line per call takes longer than a small call
         quiet = {"log_level": "WARNING", "enable_access_log": False}

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ripieno.config import update
+from ripieno.engine.config import EngineConfig
 from ripieno.library.bundle import read_bundle
-from ripieno.server.limits import Limits
+from ripieno.server.config import ServerConfig, server_config
 from ripieno.server.replicas.cluster import Cluster, joined
 from ripieno.server.replicas.router import ReplicaRouter
 from ripieno.server.run import serve
@@ -35,19 +37,22 @@ def open_router(
     bundle: str | Path,
     address: str = "auto",
     *,
-    isolation: str = "auto",
+    config: EngineConfig | None = None,
     trusted: Sequence[str] = (),
     progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
+    **settings: Any,
 ) -> Iterator[ReplicaRouter]:
     """Start engines of a bundle on all nodes of the Ray cluster at `address`; yield their router; stop them on exit.
 
     Every node fetches the bundle, and places its members on its own devices. Nodes that join later are added; nodes
-    that die are removed. Raises MissingExtraError without Ray, AllocationError when the cluster cannot be reached,
-    LibraryError when `bundle` is not a bundle, EngineError when no node can run it.
+    that die are removed. `config` and the keywords in `settings` are those of `Engine`. Raises MissingExtraError
+    without Ray, AllocationError when the cluster cannot be reached, LibraryError when `bundle` is not a bundle,
+    EngineError when no node can run it.
     """
+    engine = update(config or EngineConfig(), settings)
     loaded = read_bundle(bundle)
     with joined(address) as ray:
-        cluster = Cluster(ray, Path(bundle), isolation, trusted)
+        cluster = Cluster(ray, Path(bundle), engine, trusted)
         router = ReplicaRouter(loaded, cluster)
         try:
             router.wait(SECONDS, lambda up, of: progress("deploying to the nodes", up, of))
@@ -66,44 +71,28 @@ def deployments(router: ReplicaRouter) -> list[NodeDeployment]:
 def deploy(
     bundle: str | Path,
     address: str = "auto",
-    host: str = "127.0.0.1",
-    port: int = 8000,
+    host: str | None = None,
+    port: int | None = None,
     *,
-    isolation: str = "auto",
-    limits: Limits | None = None,
-    grpc_port: int | None = None,
-    token: str | None = None,
-    certificate: str | Path | None = None,
-    key: str | Path | None = None,
-    traces: Any = None,
-    trusted: Sequence[str] = (),
+    config: ServerConfig | None = None,
     progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
     deployed: Callable[[list[NodeDeployment]], object] = lambda _nodes: None,
     ready: Callable[[str], None] | None = None,
     grpc_ready: Callable[[str], None] | None = None,
+    **settings: Any,
 ) -> None:
     """Serve `bundle` on all nodes of a Ray cluster until SIGTERM or SIGINT; then drain, stop the replicas, return.
 
     The server is that of `serve`, on this machine; see `serve` and `open_router` for the arguments and errors.
     `deployed` is called with the state of each node, before `ready`.
     """
+    config = server_config(config, host, port, settings)
     # SIGTERM during the start acts as Ctrl-C: the replicas that were started are stopped, too
     interruptible = signal_handlers({signal.SIGTERM: _interrupt})
-    with interruptible, open_router(bundle, address, isolation=isolation, trusted=trusted, progress=progress) as router:
+    replicas = open_router(bundle, address, config=config.engine, trusted=config.trusted, progress=progress)
+    with interruptible, replicas as router:
         deployed(deployments(router))
-        serve(
-            router,
-            host,
-            port,
-            limits=limits,
-            grpc_port=grpc_port,
-            token=token,
-            certificate=certificate,
-            key=key,
-            traces=traces,
-            ready=ready,
-            grpc_ready=grpc_ready,
-        )
+        serve(router, config=config, ready=ready, grpc_ready=grpc_ready)
 
 
 def _interrupt(*_: object) -> None:

@@ -9,13 +9,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import files
 from ripieno.engine import Engine
+from ripieno.engine.config import EngineConfig
 from ripieno.errors import EngineError
 from ripieno.library.bundle import files_of, read_bundle
 from ripieno.profiles import local_devices
@@ -25,7 +26,6 @@ from ripieno.server.scratch import Scratch
 from ripieno.types import Allocation, Bundle
 
 if TYPE_CHECKING:
-    from ripieno.engine.engine import Isolation
     from ripieno.engine.inference_result import Answer, Stats
 
 DOWN_SECONDS = 60.0
@@ -69,7 +69,7 @@ class Replica:
         file_server: Any,
         application: str,
         resources: Mapping[str, float],
-        isolation: str,
+        config: EngineConfig,
         trusted: Sequence[str] = (),
     ) -> None:
         self._file_server, self._application = file_server, application
@@ -79,7 +79,7 @@ class Replica:
         try:
             devices = node_devices(resources, local_devices("auto"))
             bundle = adapt_allocation(self._fetch(), devices, trusted)
-            self._engine = Engine(bundle, isolation=cast("Isolation", isolation), trusted=trusted)
+            self._engine = Engine(bundle, config, trusted=trusted)
         except BaseException:
             self._scratch.remove()
             raise
