@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_o
 import msgspec
 from msgspec import Meta
 
-from ripieno.durations import LONGEST
+from ripieno.durations import check_duration
 from ripieno.errors import RipienoError, system_error
 
 C = TypeVar("C")
@@ -26,8 +26,8 @@ C = TypeVar("C")
 Count = Annotated[int, Meta(ge=1)]
 CountOrZero = Annotated[int, Meta(ge=0)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
-Seconds = Annotated[float, Meta(gt=0, le=LONGEST)]
-SecondsOrZero = Annotated[float, Meta(ge=0, le=LONGEST)]
+Seconds = Annotated[float, Meta(gt=0)]
+SecondsOrZero = Annotated[float, Meta(ge=0)]
 
 
 def check_fields(config: Any, error: type[RipienoError] = RipienoError) -> None:
@@ -42,8 +42,10 @@ def check_fields(config: Any, error: type[RipienoError] = RipienoError) -> None:
             if dataclasses.is_dataclass(hint) and isinstance(hint, type):
                 if not isinstance(value, hint):
                     raise msgspec.ValidationError(f"Expected a table, or {hint.__name__}(...)")
-            else:
-                object.__setattr__(config, name, msgspec.convert(value, hint, dec_hook=_path))
+                continue
+            if hint in (Seconds, SecondsOrZero):
+                value = check_duration(value, name, zero=hint == SecondsOrZero, error=error)
+            object.__setattr__(config, name, msgspec.convert(value, hint, dec_hook=_path))
         except msgspec.ValidationError as problem:
             choices = f"Expected {', '.join(map(str, get_args(hint)))}" if get_origin(hint) is Literal else str(problem)
             shown = f"{name} {value!r}" if field.repr else name  # a secret is not shown
