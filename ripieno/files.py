@@ -110,6 +110,8 @@ def to_json(word: object, **extra: object) -> bytes:
     fields = msgspec.to_builtins(word, enc_hook=_plain)
     if not isinstance(fields, dict):
         fields = {"items": fields}
+    for name in [f.name for f in getattr(word, "__dataclass_fields__", {}).values() if not f.metadata.get("stored", 1)]:
+        del fields[name]
     encoded = msgspec.json.encode({"version": type_version, **extra, **fields}, enc_hook=_plain)
     return msgspec.json.format(encoded, indent=2) + b"\n"
 

@@ -366,6 +366,8 @@ class Bundle:
     """backend by member and device, where it is not `backend`"""
     cascade: Cascade | None = None
     """early exit, if the user chose it"""
+    trusted: tuple[str, ...] = field(default=(), compare=False, metadata={"stored": False})
+    """the user's model families (`module:function`) that may be imported; not stored"""
 
 
 if not TYPE_CHECKING:  # a type checker would take every name for an attribute of this module

@@ -87,14 +87,14 @@ class Engine:
         load: Load = backends.load,
         **settings: Any,
     ) -> None:
-        self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+        self.bundle = read_bundle(bundle, trusted)
         config = update(config or EngineConfig(), settings)
         self.cascade = cascade if isinstance(cascade, Cascade) else self.bundle.cascade if cascade else None
         self._plans = PlanCache(self.bundle, self.cascade)
         self._indices = self._plans.indices
         groups = workers_of(self.bundle)
         self.isolation = config.isolation if config.isolation != "auto" else isolation_of(self.bundle, len(groups))
-        configs = [worker_config(self.bundle, group, groups, trusted) for group in groups]
+        configs = [worker_config(self.bundle, group, groups) for group in groups]
         check_free_memory(self.bundle, self.isolation)
         if self.isolation == "process":
             load_name(load)  # fail before anything is opened if another process cannot import it

@@ -53,9 +53,7 @@ def instance_config(bundle: Bundle, placement: Placement) -> InstanceConfig:
     return InstanceConfig(member, placement.batch_size, FLOOR if small else placement.batch_size)
 
 
-def worker_config(
-    bundle: Bundle, group: Sequence[Placement], groups: Sequence[Sequence[Placement]], trusted: Sequence[str] = ()
-) -> WorkerConfig:
+def worker_config(bundle: Bundle, group: Sequence[Placement], groups: Sequence[Sequence[Placement]]) -> WorkerConfig:
     """Return the members of a worker and its share of its device: the cores divided by the workers on it."""
     device = _with_local_cores(bundle, _device(bundle, group[0].device))
     lanes = [other[0].lane for other in groups if other[0].device == device.name]
@@ -79,7 +77,7 @@ def worker_config(
     limit = memory_limit_of(bundle, device, group[0].lane)
     if limit and device.type == "cuda":  # without a limit a backend takes all free memory of a GPU
         device = dataclasses.replace(device, memory=limit)
-    return WorkerConfig(bundle.backend, device, threads, cores, specs, tuple(trusted), limit)
+    return WorkerConfig(bundle.backend, device, threads, cores, specs, bundle.trusted, limit)
 
 
 def memory_limit_of(bundle: Bundle, device: Device, lane: int) -> int:

@@ -9,6 +9,7 @@ BUNDLE/members/ID/           files of its backends: weights.safetensors, model.o
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 from ripieno import files
@@ -84,7 +85,7 @@ def write_bundle(
     write_card(bundle, library, path)
     files.write_bytes(path / "bundle.json", files.to_json(bundle, **({"proof": proof} if proof else {})))
     register_bundle(library, path)
-    return dataclasses.replace(bundle, path=path)
+    return dataclasses.replace(bundle, path=path, trusted=library.trusted)
 
 
 def rewrite_bundle(bundle: Bundle, library: Library, path: Path | None = None) -> Bundle:
@@ -107,8 +108,13 @@ def rewrite_bundle(bundle: Bundle, library: Library, path: Path | None = None) -
     return dataclasses.replace(bundle, path=path)
 
 
-def read_bundle(path: str | Path) -> Bundle:
-    """Read a deployment. Raises LibraryError when the folder is no bundle or a member's file is missing."""
+def read_bundle(path: str | Path | Bundle, trusted: Iterable[str] = ()) -> Bundle:
+    """Read a deployment, which then holds the `trusted` families too; a Bundle is not read again.
+
+    Raises LibraryError when the folder is no bundle or a member's file is missing.
+    """
+    if isinstance(path, Bundle):
+        return dataclasses.replace(path, trusted=(*path.trusted, *trusted))
     path = Path(path)
     if not (path / "bundle.json").exists():
         if (path / "library").is_dir():
@@ -117,7 +123,9 @@ def read_bundle(path: str | Path) -> Bundle:
         remedy = f"make one with `{command('allocate', 'RUN', 'ENSEMBLE', bundle=path)}`"
         raise LibraryError(f"{path} is no bundle (it has no bundle.json); {remedy}")
     try:
-        bundle = dataclasses.replace(files.read_json(path / "bundle.json", Bundle), path=path)
+        bundle = dataclasses.replace(
+            files.read_json(path / "bundle.json", Bundle), path=path, trusted=tuple(trusted)
+        )  # what the file trusts does not count
         _check_parts(bundle)
     except LibraryError as error:
         raise LibraryError(f"{error}; copy the whole bundle again, or allocate it again") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -25,15 +25,13 @@ def evaluate(
     members: Sequence[str],
     progress: Callable[[str, int, int], None] | None = None,
     *,
-    trusted: Collection[str] = (),
     notes: list[str] | None = None,
 ) -> None:
     """Predict the test split with members without stored test predictions, by running their networks.
 
-    ONNX Runtime runs members with an ONNX file, PyTorch the remaining ones by their weights; `trusted` names the user's
-    families that may be imported. Members that cannot be run are skipped, and `notes` gets the reason; a member with a
-    broken file, or with predictions that are no probabilities, causes a `BrokenFileWarning`. Without a data set nothing
-    is done.
+    ONNX Runtime runs members with an ONNX file, PyTorch the remaining ones by their weights. Members that cannot be run
+    are skipped, and `notes` gets the reason; a member with a broken file, or with predictions that are no
+    probabilities, causes a `BrokenFileWarning`. Without a data set nothing is done.
     """
     missing = [m for m in members if not library.has_probabilities(m, "test")]
     if not missing or not (library.dataset_path / "dataset.json").exists():
@@ -52,7 +50,7 @@ def evaluate(
         path = library.weights_path(member)
         if not path.exists():
             raise EngineError("it has neither a network to predict the test split nor predictions of it")
-        return backends.load("torch", path, library.member(member), device, threads, trusted)
+        return backends.load("torch", path, library.member(member), device, threads, library.trusted)
 
     def predict(member: str) -> None:
         try:

@@ -51,12 +51,14 @@ class _Items:
 class Library:
     """A folder of members with their predictions, costs, ensembles and allocations; safe for many writers.
 
-    `path` is the run's folder; it need not exist yet. A list leaves broken files out with a `BrokenFileWarning`; a
-    broken file asked for by name raises LibraryError.
+    `path` is the run's folder; it need not exist yet. `trusted` names the user's own model families
+    (`module:function`) that may be imported to run its members. A list leaves broken files out with a
+    `BrokenFileWarning`; a broken file asked for by name raises LibraryError.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, trusted: Iterable[str] = ()) -> None:
         self.path = Path(path)
+        self.trusted = tuple(trusted)
         self._seen: dict[str, tuple[tuple[object, ...], Member]] = {}  # sound ones, and what their files were then
 
     # names

@@ -59,7 +59,6 @@ def profiles_for(
     chosen: BackendByDevice,
     backend: str,
     *,
-    trusted: Sequence[str] = (),
     progress: ProgressFunction = no_progress,
 ) -> dict[str, Profile]:
     """Return profiles of `members` on `device`, by the backend in `chosen` or else `backend`; measure missing ones."""
@@ -68,7 +67,7 @@ def profiles_for(
         groups.setdefault(chosen.get(member, {}).get(device.name, backend), []).append(member)
     profiles: dict[str, Profile] = {}
     for name, group in groups.items():
-        profiles |= profile_members(library, group, device, name, trusted=trusted, progress=progress)
+        profiles |= profile_members(library, group, device, name, progress=progress)
     return profiles
 
 

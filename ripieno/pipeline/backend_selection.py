@@ -80,7 +80,6 @@ class BackendSelector:
         backend: str,
         precision: str,
         *,
-        trusted: Sequence[str] = (),
         terms: Tolerances | None = None,
     ) -> None:
         """Load validation images. `backend` and `precision` are the user's options; either may be `auto`.
@@ -88,7 +87,7 @@ class BackendSelector:
         Raises LibraryError when the library has no validation images to compare predictions on.
         """
         self._library, self._ensemble, self._requested = library, ensemble, (backend, precision)
-        self._trusted, self._terms = trusted, terms or Tolerances()
+        self._terms = terms or Tolerances()
         self._images, self._labels, self._calibration = _validation(library, self._terms)
         self._evaluated: dict[tuple[str, str, int, int], _Evaluated] = {}
         self._answers: dict[tuple[str, str, str], Answers] = {}
@@ -182,7 +181,7 @@ class BackendSelector:
         path = self._library.model_path(name, backend)
         source = self._library.onnx_path(name)
         if file_of(backend) in (MODEL, HALF, QUANTISED):
-            export_members(self._library, [member], self._trusted)
+            export_members(self._library, [member])
         if path not in self._written and path.name in (HALF, QUANTISED):
             from ripieno.backends.quantise import write_fp16, write_int8
 
@@ -191,7 +190,7 @@ class BackendSelector:
             else:
                 write_int8(source, path, self._calibration)
             self._written.add(path)
-        return backends.load(backend, path, member, device, threads, self._trusted)
+        return backends.load(backend, path, member, device, threads, self._library.trusted)
 
 
 class _LoadedBackends:

@@ -51,7 +51,7 @@ def cascade(
     """
     from ripieno.engine.cascade import judge_cascade, plan_cascade
 
-    library, made = open_run(run, writing=True), read_bundle(bundle)
+    library, made = open_run(run, writing=True, trusted=trusted), read_bundle(bundle, trusted)
     names = made.ensemble.members
     if tolerance is None:
         return _write(library, made, Cascade(names, DISABLED), made.path)
@@ -68,11 +68,11 @@ def cascade(
         )
     costs = costs_of(library, made)
     weights = made.ensemble.weights if made.ensemble.combiner == "weighted" else None
-    answers, labels = _answers(library, made, "valid", trusted, progress)
+    answers, labels = _answers(library, made, "valid", progress)
     if not len(labels):
         raise LibraryError(f"{library.path} has no validation predictions: a threshold cannot be set")
     planned = plan_cascade(names, answers, labels, costs, weights, tolerance=tolerance)
-    answers, labels = _answers(library, made, "test", trusted, progress)
+    answers, labels = _answers(library, made, "test", progress)
     if len(labels):
         effect = judge_cascade(planned, names, answers, labels, costs, weights)
         planned = dataclasses.replace(planned, effects={**planned.effects, "test": effect})
@@ -132,7 +132,7 @@ def costs_of(library: Library, bundle: Bundle) -> list[float]:
 
 
 def _answers(
-    library: Library, bundle: Bundle, split: Split, trusted: Sequence[str], progress: ProgressFunction
+    library: Library, bundle: Bundle, split: Split, progress: ProgressFunction
 ) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
     """Return each member's predictions on a split, and its labels; both empty where the run has no such samples."""
     names = bundle.ensemble.members
@@ -149,7 +149,7 @@ def _answers(
     dataset = open_dataset(library.dataset_path)
     rows = dataset.rows(split)
     parts = []
-    with Engine(bundle, cascade=False, trusted=trusted) as engine:
+    with Engine(bundle, cascade=False) as engine:
         for at in range(0, len(rows), BATCH):
             progress(f"running all members on the {split} images", at, len(rows))
             each = (

@@ -149,9 +149,8 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             device=self.device,
             metric=self.metric,
         )
-        trusted = (self.family,) if self.family else ()
-        self.ensemble_ = select(library, self.budget, trusted=trusted)[-1]
-        export_members(library, [library.member(m) for m in self.ensemble_.members], trusted)
+        self.ensemble_ = select(library, self.budget)[-1]
+        export_members(library, [library.member(m) for m in self.ensemble_.members])
         cpu = local_devices("cpu")[0]
         placements = tuple(Placement(m, cpu.name, BATCH) for m in self.ensemble_.members)
         allocation = Allocation(self.ensemble_.name, self.ensemble_.name, (cpu,), placements)

@@ -40,7 +40,7 @@ def measure(
     """
     from ripieno.profiles import local_devices
 
-    library = open_run(run, writing=True)
+    library = open_run(run, writing=True, trusted=trusted)
     if not 0 < prune <= 1:
         raise LibraryError(f"prune {prune:g} is not valid: it must be a share of the library, above 0 and at most 1")
     target = local_devices(device)[0]
@@ -55,9 +55,7 @@ def measure(
         )
     if members is None:
         members = [m.id for m in selection_candidates(library, prune)]
-    return profile_members(
-        library, members, target, backend, again=again, trusted=trusted, progress=progress, skip_broken=True
-    )
+    return profile_members(library, members, target, backend, again=again, progress=progress, skip_broken=True)
 
 
 def ensure_profiles(
@@ -66,7 +64,6 @@ def ensure_profiles(
     share: float,
     device: Device,
     *,
-    trusted: Sequence[str] = (),
     progress: ProgressFunction = no_progress,
 ) -> None:
     """Measure missing costs in `kinds` that a selection among the best `share` of the library needs.
@@ -87,11 +84,11 @@ def ensure_profiles(
         and (file_of(backend) == MODEL or library.model_path(m.id, backend).exists())
     ]
     if lacking:
-        profile_members(library, lacking, device, backend, trusted=trusted, progress=progress, skip_broken=True)
+        profile_members(library, lacking, device, backend, progress=progress, skip_broken=True)
     if "flops" in kinds:  # counted in the ONNX file
         reasons: dict[str, RipienoError] = {}
         uncounted = [m for m in members if "flops" not in m.costs]
-        export_members(library, uncounted, trusted, progress, failed=_collect(reasons))
+        export_members(library, uncounted, progress, failed=_collect(reasons))
         warn_broken(f"the members of {library.path}", [str(e) for e in reasons.values()])
 
 
@@ -113,7 +110,6 @@ def profile_members(
     backend: str,
     *,
     again: bool = False,
-    trusted: Sequence[str] = (),
     progress: ProgressFunction = no_progress,
     skip_broken: bool = False,
 ) -> dict[str, Profile]:
@@ -127,15 +123,13 @@ def profile_members(
     reasons: dict[str, RipienoError] = {}
     failed = _collect(reasons) if skip_broken else None
     if file_of(backend) == MODEL:
-        export_members(library, runnable, trusted, progress, failed)
+        export_members(library, runnable, progress, failed)
 
     def report(_: Profile, done: int, total: int) -> None:
         progress(f"measuring on {device.kind}", done, total)
 
     wanted = [m.id for m in runnable if m.id not in reasons]
-    profiles = measure_library(
-        library, device, wanted, backend, again=again, trusted=trusted, progress=report, failed=failed
-    )
+    profiles = measure_library(library, device, wanted, backend, again=again, progress=report, failed=failed)
     if reasons and not profiles:
         raise next(iter(reasons.values()))
     warn_broken(f"the members of {library.path}", [str(e) for e in reasons.values()])
@@ -156,7 +150,6 @@ def _collect(reasons: dict[str, RipienoError]) -> Callable[[str, RipienoError], 
 def export_members(
     library: Library,
     members: Sequence[Member],
-    trusted: Sequence[str] = (),
     progress: ProgressFunction = no_progress,
     failed: Callable[[str, RipienoError], None] | None = None,
 ) -> None:
@@ -169,7 +162,7 @@ def export_members(
     for done, member in enumerate(missing):
         progress("exporting to ONNX", done, len(missing))
         try:
-            export_onnx(member, library.weights_path(member.id), library.onnx_path(member.id), trusted=trusted)
+            export_onnx(member, library.weights_path(member.id), library.onnx_path(member.id), trusted=library.trusted)
         except RipienoError as error:
             if failed is None:
                 raise

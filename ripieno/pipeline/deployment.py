@@ -74,7 +74,7 @@ def allocate(
     from ripieno.engine import AllocationBenchmark
 
     backend, precision = parse_backend(backend, precision)
-    library = open_run(run, writing=True)
+    library = open_run(run, writing=True, trusted=trusted)
     chosen = library.ensemble(ensemble) if isinstance(ensemble, str) else ensemble
     path = Path(bundle) if bundle is not None else library.path / "bundles" / chosen.name
     check_target(path)  # before minutes of benchmarks, not after them
@@ -103,14 +103,14 @@ def allocate(
 
     def place(by: BackendByDevice) -> Allocation:
         profiles = {
-            kind: profiles_for(library, chosen.members, device, by, default, trusted=trusted, progress=progress)
+            kind: profiles_for(library, chosen.members, device, by, default, progress=progress)
             for kind, device in kinds.items()
         }
         make_plan = functools.partial(plan, chosen, targets, profiles, options=options, name=chosen.name)
         if max_benches > 0 and method != "worst-fit":
             members = {m: library.member(m) for m in chosen.members}
             paths = {m: library.model_path(m, default) for m in chosen.members}
-            with AllocationBenchmark(chosen, members, paths, default, chosen=by, trusted=trusted) as engine:
+            with AllocationBenchmark(chosen, members, paths, default, chosen=by, trusted=library.trusted) as engine:
                 bench = _Benchmark(engine, Allocation(chosen.name, chosen.name, targets, ()), rate)
                 interference = CpuInterference()
                 allocation = make_plan(bench=bench, progress=report)
@@ -119,13 +119,13 @@ def allocate(
         return make_plan()
 
     if backend == "auto" or precision != "fp32":
-        selector = BackendSelector(library, chosen, backend, precision, trusted=trusted)
+        selector = BackendSelector(library, chosen, backend, precision)
         threads = _threads(targets, pieces)
         allocation, choices = allocate_with_backends(selector, place, chosen, targets, threads, progress)
         proof, by = selector.proof(choices), backends_by_device(choices)
         for device in targets:  # the last choice for a worker may differ from the planned one
             placed = sorted({p.member for p in allocation.placements if p.device == device.name})
-            profiles_for(library, placed, device, by, default, trusted=trusted, progress=progress)
+            profiles_for(library, placed, device, by, default, progress=progress)
     else:
         allocation, proof, by = place({}), None, {}
     backends = tuple(by.get(p.member, {}).get(p.device, default) for p in allocation.placements)
@@ -188,8 +188,8 @@ def predict(
     from ripieno.engine import Engine
     from ripieno.library import read_bundle
 
-    bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+    bundle = read_bundle(bundle, trusted)
     if not isinstance(images, np.ndarray):
         images = read_inputs(images, bundle.input, notes, skip_bad=skip_bad)[1]
-    with Engine(bundle, trusted=trusted) as engine:
+    with Engine(bundle) as engine:
         return engine.predict(images)

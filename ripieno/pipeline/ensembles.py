@@ -61,12 +61,12 @@ def select(
     from ripieno.selection import front as sweep
     from ripieno.selection import round_budget
 
-    library = open_run(run, writing=True)
+    library = open_run(run, writing=True, trusted=trusted)
     requested = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
     plain = default_kind(library.members())
     kinds = kinds_of(requested, plain)
     _check(library, kinds, method, loss, combiner, prune, size)
-    pool = _candidates(library, kinds, loss, combiner, device, prune, trusted, progress, notes)
+    pool = _candidates(library, kinds, loss, combiner, device, prune, progress, notes)
     if requested is None:
         best = _best_cost(library, pool, plain)
         requested = [round_budget(k * best) for k in (1, 2, 4, 8)]
@@ -80,7 +80,7 @@ def select(
         _ensemble(pool, choice, method, loss, bound, name_of(budget, method, loss, combiner))
         for choice, bound, budget in zip(choices, bounds, requested, strict=True)
     ]
-    ensembles = _evaluated(library, ensembles, test, progress, trusted, notes)
+    ensembles = _evaluated(library, ensembles, test, progress, notes)
     for ensemble in ensembles:
         library.write_ensemble(ensemble)
     notes += same_ensembles(library.ensembles(), {e.name for e in ensembles})
@@ -110,18 +110,18 @@ def front(
     from ripieno.selection import front as sweep
     from ripieno.selection.validation import check_points
 
-    library = open_run(run, writing=True)
+    library = open_run(run, writing=True, trusted=trusted)
     kind = default_kind(library.members()) if kind is None else kind
     check_points(points)
     _check(library, (kind,), method, loss, combiner, prune)
-    pool = _candidates(library, (kind,), loss, combiner, device, prune, trusted, progress, notes)
+    pool = _candidates(library, (kind,), loss, combiner, device, prune, progress, notes)
     choices = sweep(
         *pool.arrays(), method=method, points=points, prune=pool.share, loss=loss, combiner=combiner, names=pool.ids
     )
     ensembles = [
         _ensemble(pool, c, method, loss, {kind: c.costs[kind]}, f"front-{n:02d}") for n, c in enumerate(choices)
     ]
-    result = Front(kind, method, tuple(_evaluated(library, ensembles, test, progress, trusted, notes)))
+    result = Front(kind, method, tuple(_evaluated(library, ensembles, test, progress, notes)))
     library.write_front(result)
     return result
 
@@ -147,14 +147,13 @@ def _candidates(
     combiner: Combiner,
     device: str,
     prune: float,
-    trusted: Sequence[str],
     progress: ProgressFunction,
     notes: list[str] | None,
 ) -> _Pool:
     from ripieno.profiles import local_devices
 
     target = local_devices(device)[0]
-    ensure_profiles(library, kinds, prune, target, trusted=trusted, progress=progress)
+    ensure_profiles(library, kinds, prune, target, progress=progress)
     table = cost_table(library, kinds, target.kind)
     ids = sorted(table)
     if notes is not None and 0 < prune <= 1:
@@ -226,12 +225,11 @@ def _evaluated(
     ensembles: Sequence[Ensemble],
     test: bool,
     progress: ProgressFunction = no_progress,
-    trusted: Sequence[str] = (),
     notes: list[str] | None = None,
 ) -> list[Ensemble]:
     if test:
         members = sorted({m for e in ensembles for m in e.members})
-        evaluate(library, members, progress, trusted=trusted, notes=notes)
+        evaluate(library, members, progress, notes=notes)
     return [dataclasses.replace(e, losses=ensemble_losses(library, e)) for e in ensembles]
 
 

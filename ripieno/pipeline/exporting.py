@@ -47,7 +47,7 @@ def export(
     from ripieno.backends.merge_onnx import merge_onnx
     from ripieno.pipeline.triton import write_repository, write_single
 
-    deployment = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+    deployment = read_bundle(bundle, trusted)
     if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
         raise RipienoError(f"name {name!r} cannot name a folder: use only letters, digits, - _ and .")
     card = read_or_render_card(deployment, licence)
@@ -55,7 +55,7 @@ def export(
     _check_target(path, form)
     with tempfile.TemporaryDirectory() as converted:
         paths = {
-            m: _onnx_file(deployment, m, Path(converted), trusted, progress, i)
+            m: _onnx_file(deployment, m, Path(converted), progress, i)
             for i, m in enumerate(deployment.ensemble.members)
         }
         if form == "triton":
@@ -91,9 +91,7 @@ def _check_target(path: Path, form: Form) -> None:
     (files.check_file if form == "onnx" else files.check_folder)(path)
 
 
-def _onnx_file(
-    bundle: Bundle, member: str, folder: Path, trusted: Sequence[str], progress: ProgressFunction, number: int
-) -> Path:
+def _onnx_file(bundle: Bundle, member: str, folder: Path, progress: ProgressFunction, number: int) -> Path:
     """Return the ONNX file of a bundle's member, or convert its weights to one in `folder`."""
     path = model_path(bundle, member)
     if path.suffix == ".onnx":
@@ -104,5 +102,5 @@ def _onnx_file(
 
     progress("exporting to ONNX", number, len(bundle.members))
     known = next(m for m in bundle.members if m.id == member)
-    export_onnx(known, path.parent / WEIGHTS, folder / f"{number}.onnx", trusted=trusted)
+    export_onnx(known, path.parent / WEIGHTS, folder / f"{number}.onnx", trusted=bundle.trusted)
     return folder / f"{number}.onnx"

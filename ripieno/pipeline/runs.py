@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,17 @@ def no_progress(what: str, done: int, total: int) -> None:
     """Ignore progress; the default callback."""
 
 
-def open_run(run: str | Path | Library, *, writing: bool = False) -> Library:
-    """Open the library of a run. Raises LibraryError when the folder holds none.
+def open_run(run: str | Path | Library, *, writing: bool = False, trusted: Sequence[str] = ()) -> Library:
+    """Open the library of a run, which then holds the `trusted` families too.
+
+    Raises LibraryError when the folder holds no run.
 
     With `writing`, raises RipienoError when the folder is not writable: before the work, not after it.
     """
     library = run if isinstance(run, Library) else Library(run)
+    if trusted:
+        library = copy.copy(library)  # the caller's own trusts no more than before
+        library.trusted += tuple(trusted)
     if not (library.path / "library").is_dir():
         if (library.path / "bundle.json").exists():
             raise LibraryError(f"{library.path} is a bundle, not a run: give the folder that `ripieno tune` made")

@@ -68,7 +68,7 @@ def tune(
     Raises DataError for data that cannot be used or are not there, SearchError for settings or data that contradict the
     run's.
     """
-    library = Library(run)
+    library = Library(run, (family,) if family else ())
     if (library.path / "lock").exists():
         with files.locked(library.path / "lock", "another search"):
             pass  # refused at once, not when all is loaded

@@ -149,6 +149,8 @@ def _environment(request: ProfileRequest) -> dict[str, str]:
 class ProfileStore(Protocol):
     """Interface of a library for measurements; implemented by `ripieno.library.Library`."""
 
+    trusted: tuple[str, ...]
+
     def ids(self) -> list[str]:
         """Return the ids of all members."""
 
@@ -179,7 +181,6 @@ def measure_library(
     window: float = 0.15,
     spread: float = 0.05,
     max_seconds: float = 8.0,
-    trusted: Collection[str] = (),
     progress: Callable[[Profile, int, int], None] | None = None,
     failed: Callable[[str, RipienoError], None] | None = None,
 ) -> dict[str, Profile]:
@@ -201,7 +202,7 @@ def measure_library(
             if result is None or not set(batch_sizes) <= {p.batch_size for p in result.points} | set(result.tried):
                 member = library.member(name)
                 result = profile(
-                    model_file(library, member, backend, trusted),
+                    model_file(library, member, backend),
                     member,
                     device,
                     backend,
@@ -209,7 +210,7 @@ def measure_library(
                     window=window,
                     spread=spread,
                     max_seconds=max_seconds,
-                    trusted=trusted,
+                    trusted=library.trusted,
                 )
                 library.write_profiles(device.kind, [result])
         except RipienoError as error:
@@ -223,7 +224,7 @@ def measure_library(
     return profiles
 
 
-def model_file(library: ProfileStore, member: Member, backend: str, trusted: Collection[str] = ()) -> Path:
+def model_file(library: ProfileStore, member: Member, backend: str) -> Path:
     """Return the file of `member` that `backend` runs; export a missing ONNX file."""
     name = file_of(backend)
     if name == WEIGHTS:
@@ -234,5 +235,5 @@ def model_file(library: ProfileStore, member: Member, backend: str, trusted: Col
     if not target.exists():
         from ripieno.backends.export import export_onnx
 
-        export_onnx(member, library.weights_path(member.id), target, trusted)
+        export_onnx(member, library.weights_path(member.id), target, library.trusted)
     return target

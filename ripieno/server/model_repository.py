@@ -49,9 +49,10 @@ class ModelRepository:
         self, sources: ModelSources, config: EngineConfig, max_samples: int, trusted: Sequence[str] = ()
     ) -> None:
         self.config = config
-        self.trusted = tuple(trusted)
         self.models = Models(max_samples)
         self.sources = dict(sources) if isinstance(sources, Mapping) else {ENSEMBLE: sources}
+        bundles = [source for source in self.sources.values() if isinstance(source, Bundle)]
+        self.trusted = (*trusted, *(family for bundle in bundles for family in bundle.trusted))
         self._opened: list[AnyEngine] = []
         self._copies: dict[int, Scratch] = {}
         """folders with copies of the files of each opened engine, by its `id`"""
@@ -76,7 +77,7 @@ class ModelRepository:
         """
         if not isinstance(source, (str, Path, Bundle)):
             return source
-        bundle = source if isinstance(source, Bundle) else read_bundle(os.path.realpath(source))
+        bundle = read_bundle(source if isinstance(source, Bundle) else os.path.realpath(source), self.trusted)
         self.models.signatures_of(bundle, name)  # raises before the engine is loaded
         check_memory(bundle, free_memory())
         from ripieno.engine import Engine
@@ -84,7 +85,7 @@ class ModelRepository:
         copy = copy_models(bundle)
         try:
             copied = bundle if copy is None else dataclasses.replace(bundle, path=copy.path)
-            engine = Engine(copied, self.config, trusted=self.trusted)
+            engine = Engine(copied, self.config)
         except BaseException as error:
             if copy is None:
                 raise

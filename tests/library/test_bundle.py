@@ -168,3 +168,19 @@ def test_a_member_that_leads_outside_the_bundle_is_refused(tmp_path: Path) -> No
     (bundle.path / "bundle.json").write_text(document.replace(name, f"../../other/members/{name}"))
     with pytest.raises(LibraryError, match="outside the bundle"):
         read_bundle(bundle.path)
+
+
+def test_a_bundle_trusts_the_families_of_its_library_and_of_its_reader_but_none_that_its_file_names(
+    library: Library, tmp_path: Path
+) -> None:
+    path = tmp_path / "bundle"
+    trusting = Library(library.path, ["theirs:net"])
+    assert write_bundle(trusting, ENSEMBLE, ALLOCATION, "onnx", path).trusted == ("theirs:net",)
+    stored = json.loads((path / "bundle.json").read_text())
+    assert "trusted" not in stored
+    (path / "bundle.json").write_text(json.dumps({**stored, "trusted": ["evil:net"]}))
+    assert read_bundle(path).trusted == ()
+    read = read_bundle(path, ["ours:net"])
+    assert read.trusted == ("ours:net",)
+    assert read_bundle(read, ["more:net"]).trusted == ("ours:net", "more:net")
+    assert read_bundle(read).path == path

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ripieno
-from ripieno.errors import SearchError
+from ripieno.errors import ModelError, SearchError
 
 OWN = """
 from pathlib import Path
@@ -58,3 +58,16 @@ def test_a_classifier_searches_its_own_family_when_it_is_named(space: str, tmp_p
     assert (tmp_path / "sprung").exists()
     assert fitted.predict_proba(IMAGES).shape == (40, 2)
     assert [m.family for m in fitted.bundle_.members] == [NAME]
+
+
+def test_the_library_of_a_search_trusts_its_family_and_one_that_is_opened_anew_does_not(
+    space: str, tmp_path: Path
+) -> None:
+    options = {"trials": 1, "epochs": 1, "space": space, "algorithm": "random", "pool": "inline"}
+    library = ripieno.tune((IMAGES, LABELS), tmp_path / "run", family=NAME, **options)
+    with pytest.raises(ModelError, match="is not trusted"):
+        ripieno.measure(tmp_path / "run")
+    assert ripieno.measure(library)
+    opened = ripieno.Library(tmp_path / "run")
+    ripieno.measure(opened, again=True, trusted=[NAME])
+    assert opened.trusted == ()

@@ -10,6 +10,7 @@ import pytest
 
 from ripieno.engine import bench
 from ripieno.errors import RipienoError
+from ripieno.library import read_bundle
 from ripieno.server import infer, start_in_thread
 from ripieno.server.replicas import replan
 from tests.own_family import FAMILY, MEMBER, Own, own_deployment
@@ -38,6 +39,6 @@ def test_a_node_of_other_devices_may_measure_it(own: Own, monkeypatch: pytest.Mo
     monkeypatch.setattr(replan, "SECONDS", 0.2)
     (device,) = own.bundle.allocation.devices
     other = dataclasses.replace(device, kind="another", memory=8 << 30)
-    found = replan.adapt_allocation(own.bundle, (other,), [FAMILY]).allocation
+    found = replan.adapt_allocation(read_bundle(own.bundle, [FAMILY]), (other,)).allocation
     assert found.devices == (other,)
     assert {p.member for p in found.placements} == {MEMBER}

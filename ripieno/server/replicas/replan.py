@@ -33,11 +33,11 @@ def node_devices(resources: Mapping[str, float], devices: Sequence[Device]) -> t
     return tuple(found)
 
 
-def adapt_allocation(bundle: Bundle, devices: Sequence[Device], trusted: Sequence[str] = ()) -> Bundle:
+def adapt_allocation(bundle: Bundle, devices: Sequence[Device]) -> Bundle:
     """Return `bundle` with an allocation for `devices`: its own if it was made for similar devices, else a new plan.
 
-    A new plan is based on short measurements of each member on these devices. `trusted` names the user's own families
-    that may be imported for it. Raises AllocationError when the members do not fit.
+    A new plan is based on short measurements of each member on these devices. Raises AllocationError when the members
+    do not fit.
     """
     names = _same(bundle.allocation, devices)
     if names is not None:
@@ -46,9 +46,7 @@ def adapt_allocation(bundle: Bundle, devices: Sequence[Device], trusted: Sequenc
     from ripieno.profiles import cpu_partitions
 
     kinds = {device.kind: device for device in (*devices, *cpu_partitions(devices, LANES))}
-    profiles = {
-        kind: {m.id: _measured(bundle, m, device, trusted) for m in bundle.members} for kind, device in kinds.items()
-    }
+    profiles = {kind: {m.id: _measured(bundle, m, device) for m in bundle.members} for kind, device in kinds.items()}
     options = AllocationOptions(max_benches=0, lanes=LANES)
     allocation = plan(bundle.ensemble, devices, profiles, options=options, name=bundle.allocation.name)
     chosen = {m.id: {d.name: _backend(bundle, m.id, d) for d in devices} for m in bundle.members}
@@ -88,11 +86,11 @@ def _backend(bundle: Bundle, member: str, device: Device) -> str:
     return backend_of(bundle, member, same_type[0])
 
 
-def _measured(bundle: Bundle, member: Member, device: Device, trusted: Sequence[str]) -> Profile:
+def _measured(bundle: Bundle, member: Member, device: Device) -> Profile:
     from ripieno.profiles import profile
 
     backend = _backend(bundle, member.id, device)
     path = bundle.path / "members" / member.id / file_of(backend)
     return profile(
-        path, member, device, backend, batch_sizes=BATCH_SIZES, window=0.05, max_seconds=SECONDS, trusted=trusted
+        path, member, device, backend, batch_sizes=BATCH_SIZES, window=0.05, max_seconds=SECONDS, trusted=bundle.trusted
     )

@@ -23,7 +23,7 @@ from ripieno.profiles import local_devices
 from ripieno.resources import sleep_while_waiting
 from ripieno.server.replicas.replan import adapt_allocation, node_devices
 from ripieno.server.scratch import Scratch
-from ripieno.types import Allocation, Bundle
+from ripieno.types import Allocation
 
 if TYPE_CHECKING:
     from ripieno.engine.inference_result import Answer, Stats
@@ -78,18 +78,18 @@ class Replica:
         self._scratch = Scratch()
         try:
             devices = node_devices(resources, local_devices("auto"))
-            bundle = adapt_allocation(self._fetch(), devices, trusted)
-            self._engine = Engine(bundle, config, trusted=trusted)
+            bundle = adapt_allocation(read_bundle(self._fetch(), trusted), devices)
+            self._engine = Engine(bundle, config)
         except BaseException:
             self._scratch.remove()
             raise
 
-    def _fetch(self) -> Bundle:
+    def _fetch(self) -> Path:
         import ray
 
         for name in ray.get(self._file_server.names.remote()):
             files.write_bytes(self._scratch.path / name, ray.get(self._file_server.read.remote(name)))
-        return read_bundle(self._scratch.path)
+        return self._scratch.path
 
     async def answer(
         self,
