@@ -116,7 +116,8 @@ class TlsConfig:
         key, chain = self.pair
         # the content that was validated, not the files, which may have changed since
         with _as_file(chain) as chain_path, _as_file(key) as key_path:
-            context.load_cert_chain(chain_path, key_path, password=_no_password)
+            # without a password, OpenSSL would prompt at a terminal for that of an encrypted key
+            context.load_cert_chain(chain_path, key_path, password=lambda: "")
 
     def check_dates(self) -> None:
         """Raise RipienoError when the certificate has expired or is not valid yet, by this machine's clock."""
@@ -172,8 +173,3 @@ def _as_file(content: bytes) -> Iterator[str]:
     with os.fdopen(os.memfd_create("ripieno-tls", os.MFD_CLOEXEC), "wb", buffering=0) as stream:
         stream.write(content)
         yield f"/proc/self/fd/{stream.fileno()}"
-
-
-def _no_password() -> str:
-    """Return an empty password: without this callback, OpenSSL would prompt at a terminal for an encrypted key's."""
-    return ""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ripieno.server import oip_decode
 from ripieno.server.http_errors import HttpError, bad_request
-from ripieno.server.oip_decode import InferenceRequest, Output, Parameter, RequestHeader, Tensor
+from ripieno.server.oip_decode import InferenceRequest, Output, Parameter, RequestHeader
 from ripieno.server.oip_encode import output_tensor, response_parameters, tensor_header, tensor_to_bytes
 from ripieno.server.proto import message
 from ripieno.server.signature import INPUT, VERSION, ModelSignature, model_config
@@ -112,13 +112,12 @@ def read_request(received: Any, raw: Sequence[memoryview | bytes], signature: Mo
         oip_decode.from_bytes(raw[0], shape, tensor.datatype, signature) if raw else _contents(tensor, shape, signature)
     )
     header = RequestHeader(
-        [Tensor(tensor.name, shape, tensor.datatype)],
+        [],
         received.id,
         [Output(output.name, received={**parameters(output.parameters)}) for output in received.outputs],
         received={**parameters(received.parameters)},
     )
-    outputs = oip_decode.requested_outputs(header, signature)
-    return InferenceRequest(images, outputs, received.id, oip_decode.timeout_of(header.parameters), header.parameters)
+    return oip_decode.complete_request(images, header, signature)
 
 
 def _contents(tensor: Any, shape: list[int], signature: ModelSignature) -> NDArray[np.generic]:

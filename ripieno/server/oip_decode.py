@@ -151,11 +151,7 @@ def read_request(body: Buffer, header_length: int | None, signature: ModelSignat
         header = _decode_header(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad_request(f"Cannot parse the request's JSON: {error}") from None
-    images = _images(header.inputs, numbers, rest, signature)
-    parameters = header.parameters
-    return InferenceRequest(
-        images, requested_outputs(header, signature), header.id or "", timeout_of(parameters), parameters
-    )
+    return complete_request(_images(header.inputs, numbers, rest, signature), header, signature)
 
 
 def _without_numbers(document: Buffer) -> tuple[Buffer, memoryview]:
@@ -351,16 +347,25 @@ def to_model_dtype(
         raise bad_request(str(error)) from None
 
 
-def requested_outputs(header: RequestHeader, signature: ModelSignature) -> tuple[RequestedOutput, ...]:
-    """Return the requested outputs, or the model's first two outputs if the request names none."""
-    binary = header.parameters.get("binary_data_output", False)
+def complete_request(images: NDArray[np.generic], header: RequestHeader, signature: ModelSignature) -> InferenceRequest:
+    """Return the request for `images`, of JSON or gRPC; without names of outputs, for the model's first two.
+
+    Raises HttpError (400) for outputs that the model does not have, and for invalid parameters.
+    """
+    parameters, received = header.parameters, header.outputs or ()
+    binary = parameters.get("binary_data_output", False)
     if not isinstance(binary, bool):
         raise bad_request(f"binary_data_output is {binary!r}, must be true or false")
-    if not header.outputs:
-        return tuple(RequestedOutput(name, binary) for name in signature.outputs[:2])
-    if len(header.outputs) > len(signature.outputs):
-        raise bad_request(f"The request has {len(header.outputs)} outputs, the model has {len(signature.outputs)}")
-    return tuple(_requested_output(output, binary, signature) for output in header.outputs)
+    if len(received) > len(signature.outputs):
+        raise bad_request(f"The request has {len(received)} outputs, the model has {len(signature.outputs)}")
+    outputs = [_requested_output(output, binary, signature) for output in received] or [
+        RequestedOutput(name, binary) for name in signature.outputs[:2]
+    ]
+    try:  # Triton's `timeout` is in microseconds
+        micros = check_duration(parameters.get("timeout", 0), "timeout", zero=True, unit=1e-6)
+    except RipienoError as error:
+        raise bad_request(str(error)) from None
+    return InferenceRequest(images, tuple(outputs), header.id or "", micros / 1e6 if micros else None, parameters)
 
 
 def _requested_output(output: Output, binary: bool, signature: ModelSignature) -> RequestedOutput:
@@ -379,15 +384,6 @@ def _requested_output(output: Output, binary: bool, signature: ModelSignature) -
     if "shared_memory_region" in parameters:
         raise bad_request("Shared memory regions are not supported. Read the output from the response.")
     return RequestedOutput(output.name, binary_here, min(top, len(signature.classes)))
-
-
-def timeout_of(parameters: Mapping[str, Parameter]) -> float | None:
-    """Return the seconds of Triton's `timeout` parameter, which is in microseconds; None for 0."""
-    try:
-        micros = check_duration(parameters.get("timeout", 0), "timeout", zero=True, unit=1e-6)
-    except RipienoError as error:
-        raise bad_request(str(error)) from None
-    return micros / 1e6 if micros else None
 
 
 def read_header_length(value: bytes | None) -> int | None:

@@ -11,8 +11,6 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "ripieno-scratch-"
@@ -47,18 +45,9 @@ class Scratch:
 def _remove_stale() -> None:
     """Remove the folders of this user's processes that have ended."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError), _unlocked(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _unlocked(folder: Path) -> Iterator[None]:
-    """Hold the lock of this user's folder. Raises OSError when another process holds it, or `folder` is invalid."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        if os.fstat(descriptor).st_uid != os.getuid():
-            raise PermissionError(f"{folder} belongs to another user")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            stack.callback(os.close, descriptor)
+            if os.fstat(descriptor).st_uid == os.getuid():
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the process lives
+                shutil.rmtree(folder, ignore_errors=True)
