@@ -34,8 +34,8 @@ from ripieno.pipeline.trial_packing import (
 from ripieno.resources import usable_cores
 from ripieno.search import Space
 from ripieno.train import TrainingConfig
-from ripieno.train.concurrent_probe import PATIENCE, train_concurrently
 from ripieno.train.loading_strategy import StrategyTiming
+from ripieno.train.speed import PATIENCE, train_concurrently
 from ripieno.types import Configuration, Job, JobResult
 
 DRAWN = 48

@@ -2,10 +2,9 @@
 
 from ripieno.search.algorithms import ALGORITHMS, SCHEDULERS, Algorithm
 from ripieno.search.progress import Snapshot, Summary
-from ripieno.search.run import run_search
+from ripieno.search.run import Simulation, run_search, simulate
 from ripieno.search.samplers import SAMPLERS
 from ripieno.search.settings import Settings
-from ripieno.search.simulate import Simulation, simulate
 from ripieno.search.space import SPACES, Categorical, Continuous, Integer, Range, Space, find_space, space_from_json
 
 __all__ = [

@@ -15,38 +15,13 @@ from ripieno.search.scheduler import Scheduler
 MakeScheduler = Callable[[int, int, int | None], Scheduler]
 """Factory of a scheduler; arguments: maximum epochs of a trial, eta, maximum number of trials."""
 
-
-def _full(epochs: int, eta: int, trials: int | None) -> Scheduler:
-    return Asha(((epochs,),), eta, trials)
-
-
-def _asha(epochs: int, eta: int, trials: int | None) -> Scheduler:
-    return Asha((rungs(epochs, eta),), eta, trials)
-
-
-def _hyperband(epochs: int, eta: int, trials: int | None) -> Scheduler:
-    return Asha(hyperband(epochs, eta), eta, trials)
-
-
-def _asha_stopping(epochs: int, eta: int, trials: int | None) -> Scheduler:
-    return Asha((rungs(epochs, eta),), eta, trials, stopping=True)
-
-
-def _hyperband_stopping(epochs: int, eta: int, trials: int | None) -> Scheduler:
-    return Asha(hyperband(epochs, eta), eta, trials, stopping=True)
-
-
-def _generations(epochs: int, eta: int, trials: int | None) -> Scheduler:  # noqa: ARG001
-    return Generations(epochs, trials=trials)
-
-
 SCHEDULERS: dict[str, MakeScheduler] = {
-    "full": _full,
-    "asha": _asha,
-    "hyperband": _hyperband,
-    "asha-stopping": _asha_stopping,
-    "hyperband-stopping": _hyperband_stopping,
-    "generations": _generations,
+    "full": lambda epochs, eta, trials: Asha(((epochs,),), eta, trials),
+    "asha": lambda epochs, eta, trials: Asha((rungs(epochs, eta),), eta, trials),
+    "hyperband": lambda epochs, eta, trials: Asha(hyperband(epochs, eta), eta, trials),
+    "asha-stopping": lambda epochs, eta, trials: Asha((rungs(epochs, eta),), eta, trials, stopping=True),
+    "hyperband-stopping": lambda epochs, eta, trials: Asha(hyperband(epochs, eta), eta, trials, stopping=True),
+    "generations": lambda epochs, _eta, trials: Generations(epochs, trials=trials),
 }
 """Schedulers by name.
 
@@ -97,8 +72,3 @@ def check_algorithm(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna warns that a sampler is experimental
         find_sampler(find_algorithm(name).sampler)(0)
-
-
-def make_scheduler(algorithm: str, epochs: int, eta: int, trials: int | None) -> Scheduler:
-    """Build the scheduler of `algorithm`."""
-    return SCHEDULERS[find_algorithm(algorithm).scheduler](epochs, eta, trials)

@@ -13,17 +13,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ripieno import clock
 from ripieno.cluster.pool import Pool
 from ripieno.errors import SearchError
 from ripieno.library import Library
+from ripieno.search.algorithms import SCHEDULERS, find_algorithm
 from ripieno.search.duration_model import DurationPredictor
 from ripieno.search.failure_policy import FailurePolicy
 from ripieno.search.job_queue import JobQueue
 from ripieno.search.journal import JobFinished, JobSubmitted, Journal
 from ripieno.search.progress import Ending, RunningJob, SearchStats, Snapshot, Summary
 from ripieno.search.result_order import ArrivalOrder, ResultOrder, make_order
-from ripieno.search.scheduler import Decision, Scheduler
+from ripieno.search.scheduler import Decision
 from ripieno.search.settings import Settings
 from ripieno.types import Configuration, Failure, Job, JobResult
 
@@ -43,23 +43,23 @@ class Driver:
         self,
         library: Library,
         settings: Settings,
-        scheduler: Scheduler,
         pool: Pool,
         journal: Journal,
-        weight: Weight,
+        weight: Weight | None,
         deadline: float | None,
-        watch: Callable[[Snapshot], None],
-        clock: Callable[[], float] = clock.now,
+        watch: Callable[[Snapshot], None] | None,
+        clock: Callable[[], float],
     ) -> None:
         self._library = library
         self._settings = settings
         self._pool = pool
         self._journal = journal
-        self._weight = weight
+        self._weight = weight or (lambda _: 1.0)
         self._deadline = deadline
-        self._watch = watch
+        self._watch = watch or (lambda _: None)
         self._clock = clock
-        self._scheduler = scheduler
+        scheduler = SCHEDULERS[find_algorithm(settings.algorithm).scheduler]
+        self._scheduler = scheduler(settings.epochs, settings.eta, settings.trials)
         self._order: ResultOrder = make_order(settings.order or "arrival", settings.window or pool.slots)
         self._weights: dict[int, float] = {}  # cost of an epoch, by trial
         self._jobs: dict[Decision, Job] = {}  # issued, without a result
@@ -217,14 +217,14 @@ class Driver:
         """Journal the result of a job."""
         job, member, failure = outcome.job, outcome.member, outcome.failure
         decision = Decision(job.trial, job.start, job.stop)
-        self._stats.busy += outcome.finished - outcome.started
+        seconds = outcome.finished - outcome.started
+        self._stats.busy += seconds
         if member is not None and member.epoch < job.stop:  # the deadline cut it short: a later start continues it
             self._cut.add(decision)
             self._running.pop(decision, None)
             self._queue.remove(decision, self._pool.slots, self._clock())
             return
         loss = self._loss(outcome)
-        seconds = outcome.finished - outcome.started
         if loss is None and failure is None:
             failure = Failure("diverged", f"{self._settings.metric} of {job.member} is not a finite number")
         self._failures.check_disk(failure)

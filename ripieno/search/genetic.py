@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from optuna import Study
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 
 from ripieno.search.generations import POPULATION
@@ -21,12 +21,12 @@ CROSSOVER = 0.9
 """Share of the children that have two parents."""
 
 
-class GeneticSampler(BaseSampler):
+class GeneticSampler(RandomSampler):
     """Sampler with a random first generation; later trials inherit from the `POPULATION` best trials with a result."""
 
     def __init__(self, seed: int) -> None:
+        super().__init__(seed)
         self._random = np.random.default_rng(seed)
-        self._fresh = RandomSampler(seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return all ranges once there are parents, none before."""
@@ -61,9 +61,3 @@ class GeneticSampler(BaseSampler):
     def _tournament(self, parents: list[FrozenTrial]) -> FrozenTrial:
         """Return the better of two random `parents`, which are ranked."""
         return parents[int(self._random.integers(len(parents), size=2).min())]
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """Return a random value."""
-        return self._fresh.sample_independent(study, trial, param_name, param_distribution)

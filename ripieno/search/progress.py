@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,13 +65,12 @@ class SearchStats:
     """Counts and best losses of a search."""
 
     def __init__(self) -> None:
-        self.jobs = 0
-        self.failures = 0
+        self.jobs = self.members = self.failures = 0
         self.busy = 0.0
-        self._ranking: list[tuple[float, str]] = []
+        self.best: tuple[float, str] | tuple[None, None] = (None, None)
+        """loss and id of the best member"""
         self._losses: dict[int, float] = {}
-        self._lowest: dict[int, float] = {}  # by trial, over its rungs
-        self._trials: list[tuple[float, int]] = []  # the same, ascending
+        self._ten: dict[int, float] = {}  # the ten best trials and their lowest losses
 
     def add(self, job: Job, loss: float | None) -> None:
         """Record the `loss` of `job`; None: it failed."""
@@ -80,31 +78,19 @@ class SearchStats:
         if loss is None:
             self.failures += 1
         else:
-            insort(self._ranking, (loss, job.member))
+            self.members += 1
+            if self.best[0] is None or (loss, job.member) < self.best:
+                self.best = loss, job.member
             self._losses[job.trial] = loss
-            before = self._lowest.get(job.trial)
-            if before is None or loss < before:
-                if before is not None:
-                    del self._trials[bisect_left(self._trials, (before, job.trial))]
-                self._lowest[job.trial] = loss
-                insort(self._trials, (loss, job.trial))
+            self._ten[job.trial] = min(loss, self._ten.get(job.trial, loss))
+            if len(self._ten) > 10:
+                del self._ten[max(self._ten, key=self._ten.__getitem__)]
 
     def loss(self, trial: int) -> float | None:
         """Return the loss of a trial at the last rung it reached; None for a new one."""
         return self._losses.get(trial)
 
     @property
-    def members(self) -> int:
-        """Number of members."""
-        return len(self._ranking)
-
-    @property
-    def best(self) -> tuple[float, str] | tuple[None, None]:
-        """Loss and id of the best member."""
-        return self._ranking[0] if self._ranking else (None, None)
-
-    @property
     def top(self) -> float | None:
         """Mean loss of the ten best trials, each counted once, at its best rung."""
-        ten = [loss for loss, _ in self._trials[:10]]
-        return sum(ten) / len(ten) if ten else None
+        return sum(sorted(self._ten.values())) / len(self._ten) if self._ten else None

@@ -1,23 +1,24 @@
-"""Entry point of a search: settings, lock and journal; the loop is in `driver`."""
+"""Entry points of a search: on a pool of workers, or simulated in virtual time; the loop is in `driver`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ripieno import clock, files
 from ripieno.cluster.pool import Pool
+from ripieno.cluster.simulated import Curve, SimulatedPool
 from ripieno.errors import require
 from ripieno.library import Library
-from ripieno.search.algorithms import find_algorithm, make_scheduler
+from ripieno.search.algorithms import find_algorithm
 from ripieno.search.progress import Snapshot, Summary
 from ripieno.search.samplers import find_sampler
 from ripieno.search.settings import Settings, resolve_settings
+from ripieno.types import JobResult
 
 if TYPE_CHECKING:
     from ripieno.search.driver import Weight
-
-__all__ = ["Settings", "Snapshot", "Summary", "run_search"]
 
 
 def run_search(
@@ -52,20 +53,52 @@ def run_search(
             sampler = find_algorithm(settings.algorithm).sampler
             find_sampler(sampler)(0)  # a missing extra is missed now, not a dozen trials later
             journal = Journal(library.journal_path, settings.space, sampler, settings.seed)
-            scheduler = make_scheduler(settings.algorithm, settings.epochs, settings.eta, settings.trials)
-            watch = watch or no_callback
-            return Driver(
-                library, settings, scheduler, pool, journal, weight or uniform_cost, deadline, watch, clock
-            ).run()
+            return Driver(library, settings, pool, journal, weight, deadline, watch, clock).run()
     except BaseException:
         pool.close(cancel=True)
         raise
 
 
-def uniform_cost(_configuration: object) -> float:
-    """Return the same cost for every configuration."""
-    return 1.0
+@dataclass(frozen=True)
+class Simulation:
+    """Result of a simulated search, in seconds of virtual time."""
+
+    summary: Summary
+    outcomes: tuple[JobResult, ...]
+    """all jobs, in the order in which they ended"""
+    seconds: float
+    """end of the last job"""
 
 
-def no_callback(_snapshot: Snapshot) -> None:
-    """Do nothing: the default callback."""
+def simulate(
+    settings: Settings,
+    curve: Curve,
+    slots: int,
+    *,
+    seconds: float | None = None,
+    overhead: float = 0.0,
+    weight: Weight | None = None,
+) -> Simulation:
+    """Run the search of `settings` on `slots` workers in virtual time, for at most `seconds` of it.
+
+    `curve` returns the loss of a configuration after a number of epochs and the seconds they take; see `SimulatedPool`
+    for `overhead`. `weight` is the search's estimate of an epoch's cost, as in `run_search`. Results are reported in
+    order of arrival unless `settings` give another order. Nothing is written to disk: the journal is in memory.
+
+    Raises SearchError for invalid settings or when more than half of the first jobs fail.
+    """
+    require("optuna")
+    from ripieno.search.driver import Driver
+    from ripieno.search.journal import Journal
+
+    outcomes: list[JobResult] = []
+
+    def watch(snapshot: Snapshot) -> None:
+        outcomes.extend(snapshot.finished)
+
+    settings = replace(settings, order=settings.order or "arrival", window=settings.window or 2 * slots)
+    journal = Journal(None, settings.space, find_algorithm(settings.algorithm).sampler, settings.seed)
+    pool = SimulatedPool(curve, slots, metric=settings.metric, overhead=overhead, deadline=seconds)
+    library = Library("simulated")  # never written: a new search reads no members
+    summary = Driver(library, settings, pool, journal, weight, seconds, watch, pool.clock).run()
+    return Simulation(summary, tuple(outcomes), pool.clock())

@@ -16,24 +16,6 @@ if TYPE_CHECKING:
     from ripieno.search.in_memory_study import InMemoryStudy
 
 
-def _random(seed: int) -> BaseSampler:
-    from optuna.samplers import RandomSampler
-
-    return RandomSampler(seed=seed)
-
-
-def _tpe(seed: int) -> BaseSampler:
-    from optuna.samplers import TPESampler
-
-    return TPESampler(seed=seed, multivariate=False)
-
-
-def _multivariate_tpe(seed: int) -> BaseSampler:
-    from optuna.samplers import TPESampler
-
-    return TPESampler(seed=seed, multivariate=True)
-
-
 def _gp(seed: int) -> BaseSampler:
     require("torch")
     from ripieno.search.gaussian import OneThreadGPSampler
@@ -58,9 +40,9 @@ MakeSampler = Callable[[int], "BaseSampler"]
 """Factory of a sampler from a trial's seed. A sampler may read all trials of its study, but keeps no state."""
 
 SAMPLERS: dict[str, MakeSampler] = {
-    "random": _random,
-    "tpe": _tpe,
-    "multivariate-tpe": _multivariate_tpe,
+    "random": lambda seed: require("optuna.samplers").RandomSampler(seed=seed),
+    "tpe": lambda seed: require("optuna.samplers").TPESampler(seed=seed, multivariate=False),
+    "multivariate-tpe": lambda seed: require("optuna.samplers").TPESampler(seed=seed, multivariate=True),
     "gp": _gp,
     "genetic": _genetic,
     "smac": _smac,

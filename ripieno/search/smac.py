@@ -10,7 +10,7 @@ from typing import Any
 from ConfigSpace import Categorical, Configuration, ConfigurationSpace, Float, Integer
 from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 from smac import HyperparameterOptimizationFacade as Facade
 from smac import Scenario
@@ -24,12 +24,12 @@ STARTUP = 10
 """Number of results from random configurations before SMAC is used, as in Optuna's samplers."""
 
 
-class SmacSampler(BaseSampler):
+class SmacSampler(RandomSampler):
     """SMAC3 sampler without state: every trial replays all results into a new optimiser, about 0.5 s at 200 trials."""
 
     def __init__(self, seed: int) -> None:
+        super().__init__(seed)
         self._seed = seed % 2**31
-        self._fresh = RandomSampler(seed)
 
     def infer_relative_search_space(
         self,
@@ -61,12 +61,6 @@ class SmacSampler(BaseSampler):
                     facade.tell(TrialInfo(_encoded(space, search_space, done), seed=0), value, save=False)
             chosen = dict(facade.ask().config)
         return {name: _decoded(choice, chosen[name]) for name, choice in search_space.items()}
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """Return a random value."""
-        return self._fresh.sample_independent(study, trial, param_name, param_distribution)
 
 
 def _facade(space: ConfigurationSpace, seed: int, folder: str, first: Configuration) -> Facade:

@@ -13,28 +13,26 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ripieno import files
+from ripieno.data.samples import blocks
 from ripieno.errors import RipienoError
 from ripieno.train.batching import Block, EpochBatches, InputTransform, to_device
-from ripieno.train.loading_strategy import (
-    INLINE,
-    THREAD,
-    LoadingStrategy,
-    StrategyRecord,
-    StrategySelector,
-    strategies,
-)
-from ripieno.train.preparers import InlinePreparer, Preparer, ThreadPreparer
+from ripieno.train.loading_strategy import INLINE, THREAD, LoadingStrategy, StrategyRecord, StrategySelector, strategies
 from ripieno.train.stall_timer import StallTimer
 from ripieno.types import Dataset
 
-Batches = list[tuple[Tensor, Tensor]]
+AHEAD = 2
+"""Number of blocks that a thread prepares in advance."""
+_CPU = torch.device("cpu")
 
 
 class BatchPipeline:
@@ -59,23 +57,22 @@ class BatchPipeline:
         self._record = record
         candidates = strategies(spare) if strategy is None else (strategy,)
         self.selector = StrategySelector(candidates, _read_record(record) if len(candidates) > 1 else None)
-        self._inline = InlinePreparer(dataset, self._transform(device), device)
+        mean, std = dataset.mean, [s or 1.0 for s in dataset.std]
+        self._transforms = {
+            where: InputTransform(plan.augment, torch.tensor(mean, device=where), torch.tensor(std, device=where))
+            for where in {device, _CPU}
+        }
+        fits = device.type == "cuda" and dataset.images.nbytes <= free_bytes(device) // 2
+        self._resident = copy_to_device(dataset.images, device) if fits else None
         self._strategy = INLINE
-        self._preparer: Preparer = self._inline
+        self._thread: ThreadPoolExecutor | None = None
         self._blocks: Iterator[Block] = iter(())
-        self._pending: deque[Block] = deque()
+        self._pending: deque[tuple[Block, Future[Tensor] | None]] = deque()
         self._next = 0
         self._stalls = StallTimer(device)
 
-    def _transform(self, device: torch.device) -> InputTransform:
-        mean, std = self.dataset.mean, [s or 1.0 for s in self.dataset.std]
-        return InputTransform(self.plan.augment, torch.tensor(mean, device=device), torch.tensor(std, device=device))
-
-    def batches(self, epoch: int) -> Iterator[Batches]:
-        """Yield the blocks of `epoch`, each a list of batches: normalised images NCHW (channels-last) and labels.
-
-        A block may be overwritten once the next one is requested.
-        """
+    def batches(self, epoch: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
+        """Yield the blocks of `epoch`, each a list of batches: normalised images NCHW (channels-last) and labels."""
         if epoch != self._next:
             self._pending.clear()
             # of the plan alone: blocks that referred to this pipeline would keep it, and its GPU memory, alive
@@ -101,15 +98,15 @@ class BatchPipeline:
         return self._stalls.seconds()
 
     def close(self) -> None:
-        """End the thread and free the memory on the GPU."""
+        """End the thread and free the memory on the GPU: the next trial of this process needs it."""
         self._pending.clear()
         self._blocks = iter(())
         self._use(INLINE)
-        self._inline.close()
+        self._resident = None
 
     def _count(self, images: int, started: float) -> None:
         """Add the block just trained on to the timing of its strategy."""
-        if self.selector.settled or self._strategy != self.selector.strategy:
+        if self.selector.settled:
             return
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
@@ -120,26 +117,53 @@ class BatchPipeline:
     def _take(self) -> tuple[Block, Tensor]:
         """Return the next block, and submit those after it."""
         self._fill()
-        images = self._preparer.take()
-        block = self._pending.popleft()
+        block, future = self._pending.popleft()
+        images = self._prepare(block, self.device) if future is None else future.result()
         self._fill()
         return block, to_device(images, self.device)
 
     def _fill(self) -> None:
-        while len(self._pending) < self._preparer.ahead and (block := next(self._blocks, None)) is not None:
-            self._pending.append(block)
-            self._preparer.submit(block)
+        while len(self._pending) < AHEAD and (block := next(self._blocks, None)) is not None:
+            self._submit(block)
+
+    def _submit(self, block: Block) -> None:
+        future = None if self._thread is None else self._thread.submit(self._prepare, block, _CPU)
+        self._pending.append((block, future))
+
+    def _prepare(self, block: Block, device: torch.device) -> Tensor:
+        """Return the block's images (samples, height, width, channels), normalised, on `device`."""
+        if self._resident is not None and device == self.device:
+            images = self._resident[to_device(torch.from_numpy(block.rows), device)]
+        else:
+            images = to_device(torch.from_numpy(self.dataset.images[block.rows]), device)
+        return self._transforms[device](images, block.draws)
 
     def _use(self, strategy: LoadingStrategy) -> None:
         """Prepare pending and later blocks by `strategy`."""
-        self._preparer.reset()
+        if self._thread is not None:
+            self._thread.shutdown(wait=True, cancel_futures=True)
         self._strategy = strategy
-        if strategy == THREAD:
-            self._preparer = ThreadPreparer(self.dataset, self._transform(torch.device("cpu")))
-        else:
-            self._preparer = self._inline
-        for block in self._pending:
-            self._preparer.submit(block)
+        # PyTorch releases the interpreter's lock while it computes
+        self._thread = ThreadPoolExecutor(1, "loader", torch.set_num_threads, (1,)) if strategy == THREAD else None
+        pending = [block for block, _ in self._pending]
+        self._pending.clear()
+        for block in pending:
+            self._submit(block)
+
+
+def copy_to_device(images: NDArray[Any], device: torch.device) -> Tensor:
+    """Copy `images` to `device` block by block, so that mapped images are never in memory as a whole."""
+    copy = torch.empty(images.shape, dtype=getattr(torch, str(images.dtype)), device=device)
+    starts = blocks(images)
+    for start in starts:
+        copy[start : start + starts.step] = torch.from_numpy(np.array(images[start : start + starts.step]))
+    return copy
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the bytes that this process may still use on a GPU: free ones, and those cached by torch."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def _read_record(record: Path | None) -> LoadingStrategy | None:

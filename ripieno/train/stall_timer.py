@@ -40,7 +40,7 @@ class StallTimer:
     def seconds(self) -> float:
         """Return the seconds of all stalls since the last call; a GPU must have finished its work."""
         stalls, self._stalls = self._stalls, []
-        return sum((self._seconds(start, end) for start, end in stalls), 0.0)
+        return sum((self._seconds(*stall) for stall in stalls), 0.0)
 
     def _record(self) -> Any:
         if self._device.type != "cuda":

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from ripieno.data import samples
 from ripieno.data.augment import Augmentation
 from ripieno.models.build import build
 from ripieno.train import TrainingConfig, batching
-from ripieno.train.batching import EpochBatches
-from ripieno.train.data_pipeline import BatchPipeline
+from ripieno.train.batching import Block, EpochBatches, to_device
+from ripieno.train.data_pipeline import BatchPipeline, copy_to_device
 from ripieno.train.loading_strategy import INLINE, THREAD, LoadingStrategy
-from ripieno.train.preparers import InlinePreparer
 from ripieno.train.speed import measure_throughput
 from ripieno.types import Dataset
 
+CPU = torch.device("cpu")
 MOVED = Augmentation(max_rotation=20, max_zoom=0.2, max_shear=0.1, max_channel_shift=0.1, flip=True)
 
 
@@ -37,7 +38,7 @@ def epoch(
 ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     """Images (NHWC, normalised), labels and batch sizes of one epoch."""
     made = planned(digits, batch_size, augment or Augmentation(), seed)
-    with closing(BatchPipeline(digits, made, torch.device("cpu"), 1, strategy=strategy)) as feed:
+    with closing(BatchPipeline(digits, made, CPU, 1, strategy=strategy)) as feed:
         parts = [(i.clone(), n) for block in feed.batches(1) for i, n in block]
     assert len(parts) == made.steps
     images = torch.cat([i for i, _ in parts]).permute(0, 2, 3, 1)
@@ -94,9 +95,9 @@ def test_epochs_follow_each_other_and_one_left_in_the_middle_starts_again(
     digits: Dataset, strategy: LoadingStrategy, small_blocks: None
 ) -> None:
     made = planned(digits, 24, MOVED)
-    with closing(BatchPipeline(digits, made, torch.device("cpu"), 4, strategy=INLINE)) as whole:
+    with closing(BatchPipeline(digits, made, CPU, 4, strategy=INLINE)) as whole:
         expected = [torch.cat([i for block in whole.batches(e) for i, _ in block]) for e in (2, 3)]
-    with closing(BatchPipeline(digits, made, torch.device("cpu"), 4, strategy=strategy)) as feed:
+    with closing(BatchPipeline(digits, made, CPU, 4, strategy=strategy)) as feed:
         next(feed.batches(2))
         found = [torch.cat([i.clone() for block in feed.batches(e) for i, _ in block]) for e in (2, 3)]
     assert [torch.equal(a, b) for a, b in zip(expected, found, strict=True)] == [True, True]
@@ -105,7 +106,7 @@ def test_epochs_follow_each_other_and_one_left_in_the_middle_starts_again(
 def test_the_strategy_changes_within_an_epoch_without_losing_a_batch(digits: Dataset, small_blocks: None) -> None:
     expected = epoch(digits, 24, augment=MOVED)[0]
     found, gone = [], []
-    with closing(BatchPipeline(digits, planned(digits, 24, MOVED), torch.device("cpu"), 1)) as feed:
+    with closing(BatchPipeline(digits, planned(digits, 24, MOVED), CPU, 1)) as feed:
         for number, block in enumerate(feed.batches(1)):
             found += [i.clone() for i, _ in block]
             gone.append(feed._strategy)
@@ -128,7 +129,7 @@ def test_the_order_and_the_augmentation_follow_the_generators(digits: Dataset) -
 
 
 def test_the_time_waited_is_counted_once(digits: Dataset) -> None:
-    feed = BatchPipeline(digits, planned(digits, 24, MOVED), torch.device("cpu"), 2)
+    feed = BatchPipeline(digits, planned(digits, 24, MOVED), CPU, 2)
     started = time.perf_counter()
     for _ in feed.batches(1):
         pass
@@ -142,15 +143,45 @@ def test_the_first_block_is_no_part_of_a_speed(
 ) -> None:
     assert digits.path is not None
     slow = [0.5]
-    real = InlinePreparer.take
+    real = BatchPipeline._prepare
 
-    def take(self: InlinePreparer) -> torch.Tensor:
+    def prepare(self: BatchPipeline, block: Block, device: torch.device) -> torch.Tensor:
         time.sleep(slow.pop() if slow else 0)
-        return real(self)
+        return real(self, block, device)
 
-    monkeypatch.setattr(InlinePreparer, "take", take)
+    monkeypatch.setattr(BatchPipeline, "_prepare", prepare)
     found = measure_throughput(
         TrainingConfig(tmp_path, digits.path, "resnet", 1, 0), {"width": 2, "batch_size": 24}, 0.05, batches=1
     )
     assert found.rate > 0
     assert found.waited < 1
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_a_copy_made_block_by_block_is_whole(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "BLOCK_BYTES", 700)
+    images = np.random.default_rng(0).integers(0, 256, (23, 5, 4, 3)).astype(dtype)
+    assert len(samples.blocks(images)) > 2
+    copy = copy_to_device(images, CPU)
+    assert np.array_equal(copy.numpy(), images)
+    assert copy.numpy().dtype == images.dtype
+
+
+def test_images_of_the_copy_are_those_of_the_map_and_the_copy_can_be_let_go(digits: Dataset) -> None:
+    block = Block(np.array([7, 0, 7, 250]), MOVED.draw(4, 1, torch.Generator().manual_seed(0)), last=True)
+    feed = BatchPipeline(digits, planned(digits, 24, MOVED), CPU, 1)
+    found = []
+    for copy in (None, copy_to_device(digits.images, CPU), None):  # as on a GPU with room, and after
+        feed.close()
+        feed._resident = copy
+        found.append(feed._prepare(block, CPU))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    feed._resident = copy_to_device(digits.images, CPU)
+    feed.close()
+    assert feed._resident is None
+
+
+def test_what_is_on_its_device_already_is_not_copied() -> None:
+    there = torch.rand(3)
+    assert to_device(there, CPU) is there
