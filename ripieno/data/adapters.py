@@ -64,6 +64,17 @@ def is_pair(source: object) -> bool:
         return False
 
 
+def pair_arrays(source: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the arrays of a pair (images, labels). Raises DataError for any other source."""
+    if not isinstance(source, tuple) or len(source) != 2:
+        expected = "a path, a Dataset, a pair (images, labels), or a Hugging Face or PyTorch data set"
+        raise DataError(f"data is {type(source).__name__}: it must be {expected}")
+    try:
+        return np.asanyarray(source[0]), np.asanyarray(source[1])
+    except ValueError as error:
+        raise DataError(f"images or labels are no arrays: {error}") from error
+
+
 def read_external(source: Any, size: int | None, notes: list[str]) -> Samples:
     """Read the samples of another library's data set; images of different sizes need `size`.
 
@@ -134,8 +145,7 @@ def external_fingerprint(source: Any, images: bool = True) -> str:
         labels = [str(item[1]) if not isinstance(item, Mapping) else "" for item in items]
         text += f", crc32 {crc32(' '.join(labels).encode()):08x} of some labels"
         if images:
-            features = getattr(source, "features", None)
-            columns = _columns(features, "the data") if isinstance(features, Mapping) else None
+            columns = _columns(getattr(source, "features", None), "the data")
             found = _checksum(items, columns)
             again = _checksum([source[i] for i in rows], columns)
             text += f", {found:08x} of some images" if found == again else ""
@@ -152,8 +162,7 @@ def sample(source: Any) -> tuple[str, str]:
     count = len(source) if hasattr(source, "__len__") and hasattr(source, "__getitem__") else 0
     size, rows = f"{count:,} items of {_name(source)}", range(0, count, max(1, count // MANY))
     try:
-        features = getattr(source, "features", None)
-        columns = _columns(features, "the data") if isinstance(features, Mapping) else None
+        columns = _columns(getattr(source, "features", None), "the data")
         found, again = (_checksum((source[i] for i in rows), columns) for _ in range(2))
         if found != again:
             found = _checksum((source[i] for i in rows), columns, images=False)
@@ -166,8 +175,7 @@ def _checksum(items: Iterable[Any], columns: tuple[str, str] | None, images: boo
     """Return the CRC-32 of images and labels, or of labels alone."""
     found = 0
     for item in items:
-        if columns is None and isinstance(item, Mapping):
-            columns = _columns(item, "the data")
+        columns = columns or _columns(item, "the data")
         image, label = (item[columns[0]], item[columns[1]]) if columns else (item[0], item[1])
         pixels = _pixels(image) if images else np.empty(0)
         found = crc32(pixels.tobytes(), crc32(f"{pixels.shape} {pixels.dtype} {_label(label)}".encode(), found))
@@ -177,14 +185,13 @@ def _checksum(items: Iterable[Any], columns: tuple[str, str] | None, images: boo
 def _read(part: Any, where: str, size: int | None) -> tuple[list[NDArray[Any]], list[Any], list[str] | None]:
     """Read images, labels and, where they are known, the names of the classes."""
     features = getattr(part, "features", None)
-    columns = _columns(features, where) if isinstance(features, Mapping) else None
+    columns = _columns(features, where)
     classes = _classes(part, features, columns)
     images: list[NDArray[Any]] = []
     labels: list[Any] = []
     for item in _items(part, where):
         with _item_errors(len(images), where):
-            if columns is None and isinstance(item, Mapping):
-                columns = _columns(item, where)
+            columns = columns or _columns(item, where)
             image, label = (item[columns[0]], item[columns[1]]) if columns else (item[0], item[1])
             pixels = _pixels(image)
             labels.append(_label(label))
@@ -205,12 +212,10 @@ def images_of(source: Any) -> Iterator[tuple[str, Any]]:
             pieces = [("", np.asanyarray(part[0]))] if is_pair(part) else images_of(part)
             yield from ((f"{split}{name}", image) for name, image in pieces)
         return
-    features = getattr(source, "features", None)
-    column = _column_of_images(features, "the data") if isinstance(features, Mapping) else None
+    column = _column_of_images(getattr(source, "features", None))
     for number, item in enumerate(_items(source, "the data")):
         with _item_errors(number, "the data"):
-            if column is None and isinstance(item, Mapping):
-                column = _column_of_images(item, "the data")
+            column = column or _column_of_images(item)
             image = item[column] if column else item[0] if isinstance(item, tuple | list) else item
             image = image if hasattr(image, "convert") else _pixels(image)
         yield f"[{number}]", image
@@ -243,8 +248,10 @@ def _item_errors(number: int, where: str) -> Iterator[None]:
         raise DataError(f"item {number} of {where} cannot be used ({error_summary(error)}): {EXPECTED}") from error
 
 
-def _columns(features: Mapping[str, Any], where: str) -> tuple[str, str]:
-    """Find the image and label columns of a Hugging Face data set: by their types, else by their names."""
+def _columns(features: Any, where: str) -> tuple[str, str] | None:
+    """Find the image and label columns, by their types, else by their names; None when there are no columns."""
+    if not isinstance(features, Mapping):
+        return None
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
     labels = [n for n, kind in kinds.items() if kind == "ClassLabel"]
     labels = [n for n in labels if n.lower() in LABELS] or labels or [n for n in kinds if n.lower() in LABELS]
@@ -256,11 +263,13 @@ def _columns(features: Mapping[str, Any], where: str) -> tuple[str, str]:
     return _images(kinds)[0], labels[0]
 
 
-def _column_of_images(features: Mapping[str, Any], where: str) -> str:
-    """Find the image column."""
+def _column_of_images(features: Any) -> str | None:
+    """Find the image column; None when there are no columns."""
+    if not isinstance(features, Mapping):
+        return None
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
     if len(_images(kinds)) != 1:
-        raise DataError(f"{where} has the columns {', '.join(kinds)}; expected one of images; name it image")
+        raise DataError(f"the data has the columns {', '.join(kinds)}; expected one of images; name it image")
     return _images(kinds)[0]
 
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.adapters import is_external_dataset, sample
+from ripieno.data.adapters import is_external_dataset, pair_arrays, sample
 from ripieno.data.cifar import cifar_files, is_cifar
 from ripieno.data.dataset import open_dataset
 from ripieno.data.idx import idx_files, is_idx
@@ -69,12 +68,7 @@ def fingerprint(
             return known
         size, contents = sample(source)
         return Fingerprint(_digest(contents), size, stamp)
-    if not isinstance(source, tuple) or len(source) != 2:
-        raise DataError(f"data is {type(source).__name__}: it must be a path, a Dataset or a pair (images, labels)")
-    try:
-        images, labels = (np.asanyarray(array) for array in source)
-    except ValueError as error:
-        raise DataError(f"images or labels are no arrays: {error}") from error
+    images, labels = pair_arrays(source)
     return Fingerprint(_digest(*_array(images), *_array(labels)), f"images {images.shape} and labels {labels.shape}")
 
 

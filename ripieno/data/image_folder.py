@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +72,7 @@ def read_folder(
     bad: list[str] = []
     # the pool's threads end with this block, even when it raises
     with ThreadPoolExecutor(min(16, len(usable_cores()))) as pool:
-        headers = _successful(pictures, pool.map(_attempt(lambda p: read_header(p.path)), pictures), skip_bad, bad)
+        headers = _successful(pool, lambda p: read_header(p.path), pictures, skip_bad, bad)
         if not headers:
             raise DataError(f"{folder} holds no readable picture: {bad[0]}")
         kind = _one_kind(headers)
@@ -91,7 +91,7 @@ def read_folder(
         with _image_store(len(readable), (*side, channels), dtype, target) as (append, images):
             for start in range(0, len(readable), step):
                 block = readable[start : start + step]
-                kept = _successful(block, pool.map(_attempt(lambda p: _pixels(p, kind, size)), block), skip_bad, bad)
+                kept = _successful(pool, lambda p: _pixels(p, kind, size), block, skip_bad, bad)
                 if kept:
                     append(np.stack([pixels for _, pixels in kept]))
                 decoded += [p for p, _ in kept]
@@ -125,20 +125,17 @@ def find_pictures(
     pictures: list[Picture] = []
     names: set[str] = set()
     for split, place in places:
-        label, found, ours = _class_name(place), len(pictures), walk.left_out.counts.get(OURS, 0)
-        for path in walk.files(place):
-            if path.suffix.lower() in known:
-                pictures.append(Picture(path, label, split))
-            else:
-                walk.left_out.add(NO_IMAGE, path)
+        label, ours = _class_name(place), walk.skipped[OURS]
+        found = [Picture(path, label, split) for path in walk.pictures(place)]
+        pictures += found
         # an empty folder is a class, so that its lack of images is reported; one with only runs of ripieno is none
-        if len(pictures) > found or walk.left_out.counts.get(OURS, 0) == ours:
+        if found or walk.skipped[OURS] == ours:
             names.add(label)
     for path in strays:
-        walk.left_out.add(NO_CLASS if path.suffix.lower() in known else NO_IMAGE, path)
+        walk.skip(NO_CLASS if path.suffix.lower() in known else NO_IMAGE, path)
     if not pictures:
-        _raise_empty(folder, tops, walk.left_out.counts.get(NO_CLASS, 0))
-    notes += walk.left_out.notes()
+        _raise_empty(folder, tops, walk.skipped[NO_CLASS])
+    notes += walk.notes()
     for split in {split for split, _ in splits} - {picture.split for picture in pictures}:
         notes.append(f"the {split} folder of {shown(folder)} holds no images of a class; other images are split for it")
     if not splits:
@@ -212,31 +209,23 @@ def _pixels(picture: Picture, kind: Kind, size: int | None) -> NDArray[Any]:
     return pixels
 
 
-def _attempt(work: Callable[[Picture], T]) -> Callable[[Picture], T | Exception]:
-    """Wrap `work` to return the exception it raises: Pillow's plugins raise many types for broken files."""
-
-    def attempt(picture: Picture) -> T | Exception:
-        try:
-            return work(picture)
-        except Exception as error:
-            return error
-
-    return attempt
-
-
 def _successful(
-    pictures: Sequence[Picture], results: Iterator[T | Exception], skip_bad: bool, bad: list[str]
+    pool: Executor, work: Callable[[Picture], T], pictures: Sequence[Picture], skip_bad: bool, bad: list[str]
 ) -> list[tuple[Picture, T]]:
-    """Return pictures with their results; append a line per broken picture to `bad`, or raise the line."""
+    """Return pictures with the results of `work`; append a line per broken picture to `bad`, or raise the line."""
+    futures = [pool.submit(work, picture) for picture in pictures]
     kept = []
-    for picture, result in zip(pictures, results, strict=True):
-        if not isinstance(result, Exception):
-            kept.append((picture, result))
-            continue
-        if not skip_bad:
-            remedy = "repair or remove it, or skip all broken pictures with --skip-bad"
-            raise DataError(f"{picture.path} {fault(result, picture.path)}; {remedy}") from result
-        bad.append(f"{picture.path} {fault(result, picture.path)}")
+    for picture, future in zip(pictures, futures, strict=True):
+        try:
+            kept.append((picture, future.result()))
+        except Exception as error:  # Pillow's plugins raise many types for broken files
+            line = f"{picture.path} {fault(error, picture.path)}"
+            if not skip_bad:
+                for other in futures:
+                    other.cancel()
+                remedy = "repair or remove it, or skip all broken pictures with --skip-bad"
+                raise DataError(f"{line}; {remedy}") from error
+            bad.append(line)
     return kept
 
 
@@ -267,15 +256,11 @@ def _one_size(headers: Sequence[tuple[Picture, Header]], size: int | None) -> tu
     """Return the height and width that all pictures will have."""
     if size is not None:
         return size, size
-    first, other = headers[0], next((h for h in headers if _shape(h[1]) != _shape(headers[0][1])), None)
+    first, other = headers[0], next((h for h in headers if h[1].shape != headers[0][1].shape), None)
     if other is None:
-        return _shape(first[1])
-    sizes = " but ".join(f"{p.path} has {h.width} x {h.height} pixels" for p, h in (first, other))
+        return first[1].shape
+    sizes = " but ".join(f"{p.path} has {h.shape[1]} x {h.shape[0]} pixels" for p, h in (first, other))
     raise DataError(f"{sizes}; expected one size; resize all to N x N with --size N")
-
-
-def _shape(header: Header) -> tuple[int, int]:
-    return header.height, header.width
 
 
 def _check_disk_space(rows: int, shape: tuple[int, ...], dtype: type[np.generic], target: Path | None) -> None:

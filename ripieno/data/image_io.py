@@ -48,14 +48,13 @@ _TURNS = {
 
 @dataclass(frozen=True)
 class Header:
-    """Header of a picture file: upright width and height in pixels, kind and depth."""
+    """Header of a picture file: upright height and width in pixels, kind and depth."""
 
-    width: int
-    height: int
+    shape: tuple[int, int]
     kind: Kind
     depth: Depth
     reduced: bool = False
-    """whether the file has more bits of a colour than are read"""
+    """whether the file has 16 bits per colour channel, of which Pillow reads 8"""
 
 
 def suffixes() -> set[str]:
@@ -88,7 +87,9 @@ def read_header(path: Path) -> Header:
         width, height = image.size
         if _orientation(image) >= 5:  # rotated by 90 degrees
             width, height = height, width
-        return Header(width, height, _kind(image), depth_of(image), _reduced(image))
+        depth = depth_of(image)
+        reduced = depth == "8 bits" and any(";16" in mode for mode in _raw_modes(image))
+        return Header((height, width), _kind(image), depth, reduced)
 
 
 def read_pixels(source: Path | IO[bytes] | Image.Image, kind: Kind, size: int | None) -> NDArray[Any]:
@@ -178,11 +179,6 @@ def _orientation(image: Image.Image) -> int:
         return found if found in _TURNS else 1
     except Exception:  # any error of broken EXIF: the picture itself may be valid
         return 1
-
-
-def _reduced(image: Image.Image) -> bool:
-    """Return whether the file has 16 bits per colour channel, of which Pillow reads 8."""
-    return depth_of(image) == "8 bits" and any(";16" in mode for mode in _raw_modes(image))
 
 
 def _raw_modes(image: Image.Image) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ripieno.data.adapters import ExternalData, is_external_dataset, read_external
+from ripieno.data.adapters import ExternalData, is_external_dataset, pair_arrays, read_external
 from ripieno.data.cifar import is_cifar, is_tar, read_cifar
 from ripieno.data.dataset import check_dataset, moments, open_dataset, write_dataset
 from ripieno.data.idx import is_idx, read_idx
@@ -116,7 +116,8 @@ def _read(
     if is_external_dataset(source):
         return read_external(source, size, notes)
     if not isinstance(source, str | Path):
-        return _arrays(source, notes)
+        images, labels = pair_arrays(source)
+        return join("arrays", [SplitArrays(images, labels, "the arrays")], None, notes)
     path = Path(source)
     if not path.exists():
         raise DataError(f"{path} does not exist: it must be {FORMS}")
@@ -128,22 +129,11 @@ def _read(
         raise DataError(f"{path} is a file of no known kind: it must be {FORMS}")
     if is_idx(path):
         return read_idx(path, notes)
-    images = None if target is None else target / "images.npy"
+    file = None if target is None else target / "images.npy"
     apart = [] if target is None else [target]
     if target is not None and (target.parent / "lock").exists():  # a new run inside its own image folder
         apart.append(target.parent)
-    return read_folder(path, size=size, skip_bad=skip_bad, progress=progress, notes=notes, target=images, apart=apart)
-
-
-def _arrays(source: Any, notes: list[str]) -> Samples:
-    if not isinstance(source, tuple) or len(source) != 2:
-        expected = "a path, a Dataset, a pair (images, labels), or a Hugging Face or PyTorch data set"
-        raise DataError(f"data is {type(source).__name__}: it must be {expected}")
-    try:
-        images, labels = (np.asanyarray(a) for a in source)
-    except ValueError as error:
-        raise DataError(f"images or labels are no arrays: {error}") from error
-    return join("arrays", [SplitArrays(images, labels, "the arrays")], None, notes)
+    return read_folder(path, size=size, skip_bad=skip_bad, progress=progress, notes=notes, target=file, apart=apart)
 
 
 def dataset_of(

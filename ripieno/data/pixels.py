@@ -99,6 +99,14 @@ def differ(given: PixelRange, trained: PixelRange) -> bool:
     return trained[0] >= 0 and given[0] < -extent / 4
 
 
+def check_finite(extremes: NDArray[np.float64], where: str = "") -> None:
+    """Raise DataError naming the first image whose least or largest pixel (samples, 2) is NaN or infinite."""
+    finite = np.isfinite(extremes).all(axis=1)
+    if not finite.all():
+        bad = int(np.argmin(finite))
+        raise DataError(f"image {bad}{where} holds NaN or infinity; pixels must be finite numbers; replace them")
+
+
 def training_range(
     extremes: NDArray[np.float64], split: NDArray[np.uint8], given: Collection[int], notes: list[str]
 ) -> PixelRange:
@@ -107,11 +115,7 @@ def training_range(
     A note reports images of another unit than the rest. Raises DataError when a split of the source (one of `given`,
     indices into `SPLITS`) has another unit, judged by the medians of its images, which outliers do not affect.
     """
-    finite = np.isfinite(extremes).all(axis=1)
-    if not finite.all():
-        raise DataError(
-            f"image {int(np.argmin(finite))} holds NaN or infinity; pixels must be finite numbers; replace them"
-        )
+    check_finite(extremes)
     trained = _median(extremes[split == 0])
     for i in given:
         other = _median(extremes[split == i])

@@ -16,10 +16,10 @@ from ripieno.data.cifar import is_cifar, is_tar, read_cifar
 from ripieno.data.dataset import open_dataset
 from ripieno.data.idx import is_idx, read_idx
 from ripieno.data.image_folder import fault
-from ripieno.data.image_io import WHITE, Depth, Kind, depth_of, opened, read_pixels, stretched, suffixes
+from ripieno.data.image_io import WHITE, Depth, Kind, depth_of, opened, read_pixels, stretched
 from ripieno.data.npz import read_images
 from ripieno.data.pixels import check_range, fit_array, spoken, white_of
-from ripieno.data.walk import NO_IMAGE, Walk, shown
+from ripieno.data.walk import Walk, shown
 from ripieno.errors import DataError, error_summary
 from ripieno.notes import Notes
 from ripieno.types import Dataset, Input
@@ -187,14 +187,10 @@ def _folder(folder: Path, name: str, notes: list[str]) -> Iterator[tuple[str, Pa
     elif is_idx(folder):
         yield name, read_idx(folder, notes).images
     else:
-        walk, known, paths = Walk(folder), suffixes(), []
-        for path in walk.files(folder):
-            if path.suffix.lower() in known:
-                paths.append(path)
-            else:
-                walk.left_out.add(NO_IMAGE, path)
-        notes += walk.left_out.notes()
+        walk = Walk(folder)
+        paths = sorted(walk.pictures(folder))
+        notes += walk.notes()
         if not paths:
-            left_out = "".join(f" ({note})" for note in walk.left_out.notes())
-            raise DataError(f"{shown(folder)} holds no images{left_out}; pass {FORMS}")
-        yield from ((shown(path.relative_to(folder)), path) for path in sorted(paths))
+            skipped = "".join(f" ({note})" for note in walk.notes())
+            raise DataError(f"{shown(folder)} holds no images{skipped}; pass {FORMS}")
+        yield from ((shown(path.relative_to(folder)), path) for path in paths)

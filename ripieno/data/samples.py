@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.pixels import channels_last
+from ripieno.data.pixels import channels_last, check_finite
 from ripieno.errors import DataError
 from ripieno.tasks.labels import check_names, label_indices, label_text, read_labels
 from ripieno.types import SPLITS, Split
@@ -86,19 +86,6 @@ def blocks(array: NDArray[Any]) -> range:
     return range(0, len(array), max(1, BLOCK_BYTES // row))
 
 
-def check_finite(images: NDArray[Any], where: str) -> None:
-    """Raise DataError naming the first image that contains NaN or infinity."""
-    starts = blocks(images)
-    for start in starts:
-        block = images[start : start + starts.step]
-        finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
-        if not finite.all():
-            bad = start + int(np.argmin(finite))
-            raise DataError(
-                f"image {bad} of {where} holds NaN or infinity; pixels must be finite numbers; replace them"
-            )
-
-
 def extremes(images: NDArray[Any]) -> NDArray[np.float64]:
     """Return the least and the largest pixel of each image (samples, 2)."""
     found = np.empty((len(images), 2))
@@ -136,7 +123,7 @@ def _one_type(arrays: list[NDArray[Any]], parts: Sequence[SplitArrays]) -> list[
         with np.errstate(over="ignore"):
             arrays = [a.astype(np.float32, copy=False) for a in arrays]
         for array, part in zip(arrays, parts, strict=True):
-            check_finite(array, part.where)
+            check_finite(extremes(array), f" of {part.where}")
         return arrays
     if all(a.dtype.kind == "b" for a in arrays):
         return [a.view(np.uint8) * np.uint8(255) for a in arrays]

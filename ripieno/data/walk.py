@@ -8,10 +8,11 @@ folders that ripieno wrote.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from ripieno.data.image_io import suffixes
 from ripieno.errors import DataError
 
 SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin"}
@@ -30,35 +31,28 @@ NO_FILE = "neither file nor folder"
 OURS = "made by ripieno"
 
 
-@dataclass
-class LeftOut:
-    """Counts, by reason, of the entries below `folder` that were skipped, and the first path of each reason."""
-
-    folder: Path
-    counts: dict[str, int] = field(default_factory=dict)
-    firsts: dict[str, Path] = field(default_factory=dict)
-
-    def add(self, reason: str, path: Path) -> None:
-        """Count `path`."""
-        self.counts[reason] = self.counts.get(reason, 0) + 1
-        self.firsts.setdefault(reason, path)
-
-    def notes(self) -> list[str]:
-        """Return one line that counts all skipped entries; none when there are none."""
-        parts = [
-            f"{count:,} {reason} (first: {shown(self.firsts[reason].relative_to(self.folder))})"
-            for reason, count in self.counts.items()
-        ]
-        return [f"skipped in {shown(self.folder)}: {', '.join(parts)}"] if parts else []
-
-
 class Walk:
-    """Walk below `folder` that also skips the folders in `apart`; `left_out` counts the skipped entries."""
+    """Walk below `folder` that also skips the folders in `apart`, and counts the skipped entries by reason."""
 
     def __init__(self, folder: Path, apart: Collection[Path] = ()) -> None:
-        self.left_out = LeftOut(folder)
+        self.skipped: Counter[str] = Counter()
+        self._folder = folder
+        self._firsts: dict[str, Path] = {}  # by reason
         self._apart = {path.resolve() for path in apart}
         self._identities: dict[Path, tuple[int, int]] = {}
+
+    def skip(self, reason: str, path: Path) -> None:
+        """Count `path` as skipped."""
+        self.skipped[reason] += 1
+        self._firsts.setdefault(reason, path)
+
+    def notes(self) -> list[str]:
+        """Return one line that counts all skipped entries, with the first of each reason; none when there are none."""
+        parts = [
+            f"{count:,} {reason} (first: {shown(self._firsts[reason].relative_to(self._folder))})"
+            for reason, count in self.skipped.items()
+        ]
+        return [f"skipped in {shown(self._folder)}: {', '.join(parts)}"] if parts else []
 
     def entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
         """List subfolders and files directly in `folder`, by name. Raises DataError when it cannot be read."""
@@ -69,14 +63,14 @@ class Walk:
                     path = Path(entry.path)
                     kept = entry if not entry.is_symlink() else None  # a link may form a cycle
                     if entry.name.startswith(".") or entry.name.lower() in SYSTEM:
-                        self.left_out.add(HIDDEN, path)
+                        self.skip(HIDDEN, path)
                     elif kept.is_dir() if kept else os.path.isdir(path):
                         if self._enters(path):
                             folders.append(path)
                     elif kept.is_file() if kept else os.path.isfile(path):
                         plain.append(path)
                     else:
-                        self.left_out.add(NO_FILE if os.path.exists(path) else NOWHERE, path)
+                        self.skip(NO_FILE if os.path.exists(path) else NOWHERE, path)
         except OSError as error:
             raise DataError(f"{shown(folder)} cannot be read ({error.strerror}); check its permissions") from error
         return folders, plain
@@ -88,11 +82,20 @@ class Walk:
         for inner in folders:
             yield from self.files(inner)
 
+    def pictures(self, folder: Path) -> Iterator[Path]:
+        """Yield the files in `folder`, at any depth, whose suffix is that of a picture; skip the others."""
+        known = suffixes()
+        for path in self.files(folder):
+            if path.suffix.lower() in known:
+                yield path
+            else:
+                self.skip(NO_IMAGE, path)
+
     def _enters(self, folder: Path) -> bool:
         if self._identity(folder) in map(self._identity, folder.absolute().parents):
-            self.left_out.add(BACK, folder)
+            self.skip(BACK, folder)
         elif folder.resolve() in self._apart or any((folder / name).exists() for name in MADE):
-            self.left_out.add(OURS, folder)
+            self.skip(OURS, folder)
         else:
             return True
         return False

@@ -53,22 +53,17 @@ def read_devices(path: str | Path) -> tuple[Device, ...]:
     """
     path = Path(path)
     try:
-        text = path.read_text()
-        if path.suffix.lower() in (".toml", ".json", ".yaml", ".yml"):
-            fields = _parsed(text, path.suffix.lower())
-            return _from_tables(_devices_of(fields))
-        return parse_spec(",".join(line.partition("#")[0] for line in text.splitlines()))
-    except (OSError, ValueError, UnicodeDecodeError) as error:
+        text, suffix = path.read_text(), path.suffix.lower()
+        if suffix not in (".toml", ".json", ".yaml", ".yml"):
+            return parse_spec(",".join(line.partition("#")[0] for line in text.splitlines()))
+        fields = _parsed(text, suffix)
+        if isinstance(fields, Mapping) and not set(fields) <= set(KEYS):
+            fields = fields.get("device", fields.get("devices"))
+        return _from_tables([fields] if isinstance(fields, Mapping) else fields)
+    except (OSError, ValueError) as error:
         raise AllocationError(f"cannot read devices from {path}: {error}") from error
     except AllocationError as error:
         raise AllocationError(f"{path}: {error}") from error
-
-
-def _devices_of(fields: Any) -> Any:
-    """Return the device tables of a file: its whole content, or the value of `device` or `devices`."""
-    if isinstance(fields, Mapping) and not set(fields) <= set(KEYS):
-        fields = fields.get("device", fields.get("devices"))
-    return [fields] if isinstance(fields, Mapping) else fields
 
 
 def _parsed(text: str, suffix: str) -> Any:

@@ -144,8 +144,9 @@ def gpus() -> tuple[Device, ...]:
     text, visible = _nvidia_smi(), os.environ.get("CUDA_VISIBLE_DEVICES")
     # nvidia-smi's table does not list parts of a GPU, `MIG-...`
     if text is None or "MIG-" in (visible or ""):
-        driver = text is not None or Path("/proc/driver/nvidia/gpus").is_dir()
-        return _gpus_by_torch() if driver else ()
+        cuda: Any = _torch_cuda() if text is not None or Path("/proc/driver/nvidia/gpus").is_dir() else None
+        count = range(0 if cuda is None else cuda.device_count())
+        return tuple(Device(f"cuda:{i}", slug(cuda.get_device_name(i)), cuda.mem_get_info(i)[0]) for i in count)
     rows = _visible(text, visible)
     return tuple(Device(f"cuda:{i}", slug(row[2]), int(row[4]) << 20) for i, row in enumerate(rows))
 
@@ -188,12 +189,6 @@ def _visible(text: str, visible: str | None) -> list[list[str]]:
             break
         chosen.append(match[0])
     return chosen
-
-
-def _gpus_by_torch() -> tuple[Device, ...]:
-    cuda = _torch_cuda()
-    count = range(0 if cuda is None else cuda.device_count())
-    return tuple(Device(f"cuda:{i}", slug(cuda.get_device_name(i)), cuda.mem_get_info(i)[0]) for i in count)
 
 
 def _torch_cuda() -> Any:

@@ -27,19 +27,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 import numpy as np
 import psutil
-from numpy.typing import NDArray
 
 from ripieno import backends
+from ripieno.data.pixels import random_images
 from ripieno.errors import EngineError, error_summary
 from ripieno.files import read_array
 from ripieno.profiles.devices import used_gpu_memory
 from ripieno.profiles.timing import BUSY, CpuInterference, RunQueueDelay, time_calls
-from ripieno.types import BatchProfile, Device, Input, Member
+from ripieno.types import BatchProfile, Device, Member
 
 
 @dataclass(frozen=True)
@@ -70,65 +69,47 @@ class ProfileReply:
     error: str | None = None
 
 
-def random_samples(kind: Input, count: int) -> NDArray[np.generic]:
-    """Return `count` samples of noise, (count, *kind.shape) of `kind.dtype`; deterministic."""
-    generator = np.random.default_rng(0)
-    if np.issubdtype(np.dtype(kind.dtype), np.integer):
-        return generator.integers(0, 256, (count, *kind.shape)).astype(kind.dtype)
-    return generator.standard_normal((count, *kind.shape), dtype=np.float32).astype(kind.dtype)
-
-
-class HostMemory:
-    """Peak resident bytes of this process."""
-
-    def __init__(self) -> None:
-        with contextlib.suppress(OSError):  # reset the peak of the imports; if this fails the base is higher
-            Path("/proc/self/clear_refs").write_text("5")
-
-    def peak(self) -> int:
-        """Return the peak bytes since this object was created."""
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) << 10
-        return int(psutil.Process().memory_info().rss)
-
-
-class GpuMemory:
-    """Bytes used on a GPU; runtimes keep their allocations, so the current value is the peak."""
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-
-    def peak(self) -> int:
-        """Return the bytes currently used."""
-        return used_gpu_memory(self.device)
+def peak_host_memory() -> int:
+    """Return the peak resident bytes of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    return int(psutil.Process().memory_info().rss)
 
 
 def measure(request: ProfileRequest, reply: Callable[[ProfileReply], None]) -> None:
     """Measure the member and send each value as soon as it is known."""
     backends.runtime(request.backend)
     sizes = sorted(set(request.batch_sizes))
-    images = _images(request, sizes[-1])
+    if request.samples is None:
+        images = random_images(request.member.input, sizes[-1], np.random.default_rng(0))
+    else:
+        samples = read_array(request.samples)
+        images = np.ascontiguousarray(np.resize(samples, (sizes[-1], *samples.shape[1:])))
 
     def load() -> backends.Backend:
         return backends.load(
             request.backend, request.path, request.member, request.device, request.threads, request.trusted
         )
 
-    memory = GpuMemory(request.device.name) if request.device.type == "cuda" else HostMemory()
-    before = memory.peak()
+    on_gpu = request.device.type == "cuda"
+    # GPU runtimes keep their allocations, so the current value is the peak
+    peak = functools.partial(used_gpu_memory, request.device.name) if on_gpu else peak_host_memory
+    with contextlib.suppress(OSError):  # reset the peak of the imports; if this fails the base is higher
+        Path("/proc/self/clear_refs").write_text("5")
+    before = peak()
     backend = load()
-    if isinstance(memory, GpuMemory):
+    if on_gpu:
         backend.infer(images[: sizes[0]])
-        first = memory.peak()
+        first = peak()
         second = load()
         second.infer(images[: sizes[0]])
-        base = max(0, 2 * first - before - memory.peak())
+        base = max(0, 2 * first - before - peak())
         second.close()
         reply(ProfileReply(base=base))
         before += base
     else:
-        reply(ProfileReply(base=before, load=max(0, memory.peak() - before)))
+        reply(ProfileReply(base=before, load=max(0, peak() - before)))
     interference, delay = CpuInterference(), RunQueueDelay()
     finish = time.perf_counter() + request.seconds
     for i, size in enumerate(sizes):
@@ -141,16 +122,9 @@ def measure(request: ProfileRequest, reply: Callable[[ProfileReply], None]) -> N
             raise EngineError("predictions are not finite (NaN or infinite)")
         delay.look()
         seconds, spread = time_calls(infer, request.window, request.spread, share, waited=delay)
-        reply(ProfileReply(point=BatchProfile(size, seconds, spread, max(0, memory.peak() - before))))
+        reply(ProfileReply(point=BatchProfile(size, seconds, spread, max(0, peak() - before))))
     reply(ProfileReply(idle=interference.share() < BUSY))
     backend.close()
-
-
-def _images(request: ProfileRequest, count: int) -> NDArray[np.generic]:
-    if request.samples is None:
-        return random_samples(request.member.input, count)
-    samples = read_array(request.samples)
-    return np.ascontiguousarray(np.resize(samples, (count, *samples.shape[1:])))
 
 
 def main() -> None:
@@ -160,7 +134,12 @@ def main() -> None:
     request = msgspec.json.decode(
         sys.stdin.buffer.readline(), type=ProfileRequest, dec_hook=lambda kind, value: kind(value)
     )
-    threading.Thread(target=_exit_on_close, args=(sys.stdin.buffer,), daemon=True).start()
+
+    def exit_on_close() -> None:  # the parent's end closes when it dies
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=exit_on_close, daemon=True).start()
     if request.device.cores:
         os.sched_setaffinity(0, request.device.cores)
 
@@ -172,12 +151,6 @@ def main() -> None:
         measure(request, reply)
     except Exception as error:  # a runtime may raise anything; the parent adds the member's name
         reply(ProfileReply(error=error_summary(error)))
-
-
-def _exit_on_close(stream: BinaryIO) -> None:
-    """Exit this process when the parent's end of `stream` closes."""
-    stream.read()
-    os._exit(1)
 
 
 if __name__ == "__main__":

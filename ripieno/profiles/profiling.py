@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -22,6 +22,9 @@ from ripieno.files import write_array
 from ripieno.profiles.profile_process import ProfileReply, ProfileRequest
 from ripieno.resources import thread_variables
 from ripieno.types import BatchProfile, Device, Member, Profile
+
+if TYPE_CHECKING:
+    from ripieno.library import Library
 
 BATCH_SIZES = (1, 8, 32, 128)
 """Default batch sizes."""
@@ -60,7 +63,12 @@ def profile(
     base, held, idle, error = 0, 0, True, ""
     with tempfile.TemporaryDirectory(prefix="ripieno-") as folder:
         if samples is not None:
-            write_array(Path(folder) / "samples.npy", _checked(samples, member))
+            got, wanted = (samples.shape[1:], str(samples.dtype)), (member.input.shape, member.input.dtype)
+            if got != wanted or not len(samples):
+                shape = f"(n, {', '.join(map(str, member.input.shape))}) {member.input.dtype}"
+                found = f"samples have shape and type {samples.shape} {samples.dtype}"
+                raise EngineError(f"{found}, but {member.id} needs {shape}: convert them")
+            write_array(Path(folder) / "samples.npy", samples)
         request = ProfileRequest(
             path=Path(path).resolve(),
             member=member,
@@ -88,15 +96,6 @@ def profile(
     return Profile(member.id, device.kind, backend, tuple(points), idle, base, held, sizes)
 
 
-def _checked(samples: NDArray[np.generic], member: Member) -> NDArray[np.generic]:
-    if samples.shape[1:] != member.input.shape or str(samples.dtype) != member.input.dtype or not len(samples):
-        got, wanted = f"{samples.shape} {samples.dtype}", f"(n, {', '.join(map(str, member.input.shape))})"
-        raise EngineError(
-            f"samples have shape and type {got}, but {member.id} needs {wanted} {member.input.dtype}: convert them"
-        )
-    return samples
-
-
 def _replies(request: ProfileRequest) -> Iterator[ProfileReply]:
     """Start the process, send it the request and yield its replies; an unexpected exit yields an error."""
     with tempfile.TemporaryFile() as errors:
@@ -105,7 +104,11 @@ def _replies(request: ProfileRequest) -> Iterator[ProfileReply]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=_environment(request),
+            env={
+                **os.environ,
+                **thread_variables(request.threads),
+                "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),  # for the user's families
+            },
         )
         assert process.stdin is not None
         assert process.stdout is not None
@@ -137,41 +140,8 @@ def _exit_reason(code: int, errors: IO[bytes]) -> str:
     return lines[-1] if lines else f"its process exited with code {code}"
 
 
-def _environment(request: ProfileRequest) -> dict[str, str]:
-    """Return this process's environment plus thread limits and the import path, for the user's families."""
-    return {
-        **os.environ,
-        **thread_variables(request.threads),
-        "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
-    }
-
-
-class ProfileStore(Protocol):
-    """Interface of a library for measurements; implemented by `ripieno.library.Library`."""
-
-    trusted: tuple[str, ...]
-
-    def ids(self) -> list[str]:
-        """Return the ids of all members."""
-
-    def member(self, member: str) -> Member:
-        """Return one member."""
-
-    def weights_path(self, member: str) -> Path:
-        """Return the path of a trained member's weights."""
-
-    def onnx_path(self, member: str) -> Path:
-        """Return the path of a member's ONNX file, which need not exist."""
-
-    def profiles(self, device: str, backend: str | None = None) -> dict[str, Profile]:
-        """Return profiles on a kind of device with a backend, by member."""
-
-    def write_profiles(self, device: str, profiles: Iterable[Profile]) -> Path:
-        """Save profiles on a kind of device."""
-
-
 def measure_library(
-    library: ProfileStore,
+    library: Library,
     device: Device,
     members: Iterable[str] | None = None,
     backend: str = "onnx",
@@ -224,7 +194,7 @@ def measure_library(
     return profiles
 
 
-def model_file(library: ProfileStore, member: Member, backend: str) -> Path:
+def model_file(library: Library, member: Member, backend: str) -> Path:
     """Return the file of `member` that `backend` runs; export a missing ONNX file."""
     name = file_of(backend)
     if name == WEIGHTS:

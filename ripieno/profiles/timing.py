@@ -80,12 +80,6 @@ class RunQueueDelay:
         busiest = max((ran for ran, _ in spent), default=0)
         return max((waited for ran, waited in spent if 2 * ran >= busiest), default=0) / 1e9
 
-    def close(self) -> None:
-        """Close the files of all threads."""
-        for file in self._files.values():
-            os.close(file)
-        self._files.clear()
-
 
 def time_calls(
     call: Callable[[], object],
