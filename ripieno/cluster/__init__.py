@@ -12,17 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ripieno.cluster.inline import InlinePool as InlinePool
     from ripieno.cluster.local import LocalPool as LocalPool
-    from ripieno.cluster.pool import Function as Function
     from ripieno.cluster.pool import Pool as Pool
     from ripieno.cluster.ray_pool import RayPool as RayPool
-    from ripieno.cluster.simulated import Curve as Curve
     from ripieno.cluster.simulated import SimulatedPool as SimulatedPool
     from ripieno.cluster.slots import cpu_slots as cpu_slots
     from ripieno.cluster.slots import gpu_slots as gpu_slots
 
 _MODULES = {
-    "Curve": "simulated",
-    "Function": "pool",
     "InlinePool": "inline",
     "LocalPool": "local",
     "Pool": "pool",

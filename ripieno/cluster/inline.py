@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Self
 
-from ripieno.cluster.pool import Function
-from ripieno.cluster.results import out_of_memory
-from ripieno.cluster.retries import RetryPolicy, no_progress
+from ripieno.cluster.pool import Function, Pool
+from ripieno.cluster.retries import RetryPolicy, no_progress, out_of_memory
 from ripieno.cluster.worker import run_job
 from ripieno.types import Job, JobResult
 
 
-class InlinePool:
+class InlinePool(Pool):
     """Pool with the caller as its one slot: `wait` runs the oldest job to its end and ignores its timeout."""
 
     slots = 1
@@ -38,9 +36,3 @@ class InlinePool:
     def close(self, cancel: bool = False) -> None:  # noqa: ARG002
         """Discard the queued jobs."""
         self._queue.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self.close()

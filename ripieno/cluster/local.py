@@ -18,20 +18,18 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self
+from typing import Any
 
-from ripieno import clock, files
+from ripieno import clock
 from ripieno.cluster.bootstrap import bootstrap
 from ripieno.cluster.pool import Function
-from ripieno.cluster.results import Results, must_restart_worker, out_of_memory, seconds_of, timeout_failure, with_slot
-from ripieno.cluster.retries import JobProgress, RetryPolicy, no_progress
+from ripieno.cluster.retries import JobProgress, RetryPolicy, must_restart_worker, no_progress, out_of_memory
 from ripieno.cluster.slots import SlotEnv, cpu_slots
+from ripieno.cluster.threaded_pool import ThreadedPool, failed, with_slot
 from ripieno.cluster.worker import failure, noop, run_job
-from ripieno.durations import check_duration
 from ripieno.errors import SearchError
 from ripieno.types import Failure, Job, JobResult
 
@@ -41,14 +39,11 @@ WORDS = 8000
 """Maximum bytes of a worker's log in the report of its crash."""
 
 
-class LocalPool:
+class LocalPool(ThreadedPool):
     """Pool with one worker process per slot: a killed worker costs its job's progress, never the pool or another job.
 
-    `slots` is a number of CPU slots, or environments made by `cpu_slots` or `gpu_slots`. `function` must be importable
-    by name (or a `functools.partial` of such a function). With `logs`, the output of workers is written to
-    `logs/slot-0.log` and so on. A job that takes longer than `limit` seconds for each of its epochs, its worker's start
-    not counted, is ended and not retried; one that kills its workers repeatedly without `progress` is a failure.
-    Raises SearchError when `function` is not importable or there is no slot.
+    `slots` is a number of CPU slots, or environments made by `cpu_slots` or `gpu_slots`; the rest is as in
+    `ThreadedPool`. Raises SearchError when there is no slot.
     """
 
     def __init__(
@@ -60,19 +55,11 @@ class LocalPool:
         limit: float | None = None,
         progress: JobProgress = no_progress,
     ) -> None:
-        if limit is not None:
-            check_duration(limit, "limit", error=SearchError)
-        check_importable(function)
+        super().__init__(function, logs, limit, progress)
         environments = cpu_slots(slots) if isinstance(slots, int) else tuple(slots)
         if not environments:
             raise SearchError("the pool has no slots: pass at least one")
-        if logs is not None:
-            files.make_folder(logs)
-        self.slots = len(environments)
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._results = Results()
-        self._limit = limit
-        self._progress = progress
         self._closing = threading.Event()
         self._workers = [
             _Worker(number, function, environment, "" if logs is None else str(logs / f"slot-{number}.log"))
@@ -85,15 +72,16 @@ class LocalPool:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def slots(self) -> int:
+        """Number of worker processes."""
+        return len(self._workers)
+
     def submit(self, job: Job) -> None:
         """Queue `job`."""
         assert not self._closing.is_set(), "submit after close"
-        self._results.expect()
+        self._outstanding += 1
         self._jobs.put(job)
-
-    def wait(self, timeout: float | None = None) -> list[JobResult]:
-        """Return the outcomes of jobs that finished since the last call; see `Pool.wait`."""
-        return self._results.wait(timeout)
 
     def close(self, cancel: bool = False) -> None:
         """Discard the queued jobs and end the workers; see `Pool.close`."""
@@ -105,12 +93,12 @@ class LocalPool:
                 worker.kill()
         for thread in self._threads:
             thread.join()
-        self._results.forget()
+        self._outstanding = 0
 
     def _serve(self, worker: _Worker) -> None:
         """Run jobs on `worker` until the pool closes."""
         while (job := self._jobs.get()) is not None and not self._closing.is_set():
-            self._results.put(self._run(worker, job))
+            self._outcomes.put(self._run(worker, job))
         worker.end()
 
     def _run(self, worker: _Worker, job: Job) -> JobResult:
@@ -118,31 +106,23 @@ class LocalPool:
         log_size = worker.log_size()
         while not self._closing.is_set():
             try:
-                outcome = worker.run(job, seconds_of(job, self._limit))
+                outcome = worker.run(job, self._seconds(job))
                 if must_restart_worker(outcome):
                     worker.stop()
                 if not (out_of_memory(outcome) and retries.should_retry()):
                     return with_slot(outcome, worker.number, worker.log)
             except TimeoutError:
                 worker.stop()
-                failed = timeout_failure(job, self._limit or 0.0, worker.log)
-                return JobResult(job, failure=failed, slot=worker.number, started=started, finished=clock.now())
+                return failed(job, self._timeout(job, worker.log), worker.number, started)
             except BrokenProcessPool:
                 should_retry = retries.should_retry if worker.up else retries.starting
                 reason = worker.clean_up()
                 if not should_retry():
                     break
             except Exception as error:  # the job or its outcome cannot be pickled
-                failed = failure("error", error)
-                return JobResult(job, failure=failed, slot=worker.number, started=started, finished=clock.now())
+                return failed(job, failure("error", error), worker.number, started)
         crash = Failure("crash", f"the worker {reason}, {len(retries)} times", worker.log_tail(log_size), worker.log)
-        return JobResult(job, failure=crash, slot=worker.number, started=started, finished=clock.now())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self.close(cancel=kind is not None)
+        return failed(job, crash, worker.number, started)
 
 
 class _Worker:
@@ -260,16 +240,3 @@ class _Context(SpawnContext):
     def kill(self) -> None:
         if self.process is not None and self.process.pid is not None:
             self.process.kill()
-
-
-def check_importable(function: Function) -> None:
-    """Raise SearchError if workers cannot import `function`, instead of a traceback in the worker later."""
-    inner: Any = function
-    while isinstance(inner, partial):
-        inner = inner.func
-    module, name = getattr(inner, "__module__", None), getattr(inner, "__qualname__", "")
-    if module is None or module == "__main__" or "<" in name:
-        raise SearchError(
-            f"worker processes cannot import {name or inner!r} of {module or 'no module'}: "
-            "it must be a function at the top of a module that can be imported"
-        )

@@ -124,7 +124,9 @@ def connected(ray: Any, spec: str) -> Iterator[None]:
         return
     address = "auto" if spec == "ray" else spec if spec.startswith("ray://") else spec.removeprefix("ray:")
     try:
-        _reach(address)
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if host and port.isdecimal():  # without a listener Ray itself would retry for minutes
+            socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         line = error_summary(error)
@@ -133,10 +135,3 @@ def connected(ray: Any, spec: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def _reach(address: str) -> None:
-    """Raise OSError if no process listens at HOST:PORT: Ray itself would retry for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=5).close()

@@ -19,16 +19,14 @@ import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from ripieno import clock, files
+from ripieno import clock
 from ripieno.cluster.actor import RaySlot, exit_reason, start
-from ripieno.cluster.local import check_importable
 from ripieno.cluster.pool import Function
-from ripieno.cluster.results import Results, must_restart_worker, out_of_memory, seconds_of, timeout_failure, with_slot
-from ripieno.cluster.retries import STARTS, JobProgress, RetryPolicy, no_progress
+from ripieno.cluster.retries import STARTS, JobProgress, RetryPolicy, must_restart_worker, no_progress, out_of_memory
+from ripieno.cluster.threaded_pool import ThreadedPool, failed, with_slot
 from ripieno.cluster.worker import failure
-from ripieno.durations import check_duration
 from ripieno.errors import SearchError, error_summary, require
 from ripieno.types import Failure, Job, JobResult
 
@@ -36,20 +34,17 @@ LOOK_SECONDS = 1.0
 """Interval at which the cluster's nodes are listed."""
 
 
-class RayPool:
+class RayPool(ThreadedPool):
     """Pool that runs jobs on Ray actors, as many as fit on the cluster's nodes at the time.
 
     `address` is "local" (a cluster of this machine, started for the pool and ended with it; `slots` limits it), or that
     of a running cluster, "auto" for the one on this machine; an existing connection of the caller to Ray is used. Each
     slot takes `cpus`, `gpus` and `memory` (bytes) of one node; a fraction of a GPU shares it, by bookkeeping only.
-    `function` must be importable by name on all nodes, and must write to a folder that they share. With `logs`, in
-    that folder too, the output of actors is written to `logs/slot-0.log` and so on. A job that takes longer than
-    `limit` seconds for each of its epochs is ended and not retried; one that kills its workers repeatedly without
-    `progress` is a failure.
+    `function` must be importable by name on all nodes, and must write to a folder that they share, as `logs` must be;
+    the rest is as in `ThreadedPool`.
 
-    Raises MissingExtraError without Ray, SearchError when `function` is not importable, when the cluster cannot be
-    reached, or when no node has room for a slot. `wait` raises SearchError when no worker can start on any node, and
-    when the cluster is lost.
+    Raises MissingExtraError without Ray, SearchError when the cluster cannot be reached, or when no node has room for
+    a slot. `wait` raises SearchError when no worker can start on any node, and when the cluster is lost.
     """
 
     def __init__(
@@ -65,24 +60,16 @@ class RayPool:
         limit: float | None = None,
         progress: JobProgress = no_progress,
     ) -> None:
-        if limit is not None:
-            check_duration(limit, "limit", error=SearchError)
-        check_importable(function)
+        super().__init__(function, logs, limit, progress)
         self._ray = require("ray")
         if cpus <= 0 or gpus < 0:
             raise SearchError(f"slots of {cpus:g} CPUs and {gpus:g} GPUs: CPUs must be more than 0, GPUs not negative")
         self._needs = {"CPU": cpus, "GPU": gpus, "memory": memory or 0}
         self._most = slots
-        self._logs = logs
-        if logs is not None:
-            files.make_folder(logs)
-        self._limit = limit
-        self._progress = progress
         self._owned = not self._ray.is_initialized()
         if self._owned:
             self._connect(address)
         self._function = self._ray.put(function)
-        self._results = Results()
         self._events: queue.SimpleQueue[tuple[str, Any, Any]] = queue.SimpleQueue()
         self._jobs: deque[Job] = deque()
         self._retries: dict[str, RetryPolicy] = {}  # by running job
@@ -110,15 +97,8 @@ class RayPool:
     def submit(self, job: Job) -> None:
         """Queue `job`."""
         assert not self._closing, "submit after close"
-        self._results.expect()
+        self._outstanding += 1
         self._events.put(("job", job, None))
-
-    def wait(self, timeout: float | None = None) -> list[JobResult]:
-        """Return the outcomes of jobs that finished since the last call; see `Pool.wait`.
-
-        Raises SearchError, with a remedy, when no more jobs can finish.
-        """
-        return self._results.wait(timeout)
 
     def close(self, cancel: bool = False) -> None:
         """Discard the queued jobs and end the slots; see `Pool.close`."""
@@ -126,7 +106,7 @@ class RayPool:
         self._events.put(("close", cancel, None))
         self._thread.join()
         self._disconnect()
-        self._results.forget()
+        self._outstanding = 0
 
     # run by the thread
 
@@ -135,11 +115,11 @@ class RayPool:
         try:
             self._handle_events()
         except SearchError as error:
-            self._results.end(str(error))
+            self._end(str(error))
         except Exception as error:  # any error that Ray raises when its head is gone
             line = failure("error", error).message
             remedy = "check that its head runs and can be reached, then start the search again to resume it"
-            self._results.end(f"the Ray cluster is lost ({line}): {remedy}")
+            self._end(f"the Ray cluster is lost ({line}): {remedy}")
         for slot in self._slots:
             with suppress(Exception):  # a lost cluster cannot end its actors
                 self._ray.kill(slot.actor)
@@ -188,7 +168,7 @@ class RayPool:
         elif slot.job is not None and error is None:
             self._on_job_end(slot, slot.job, with_slot(future.result(), slot.number, slot.log))
         elif slot.job is not None and isinstance(error, known.RayTaskError):  # the outcome cannot be pickled
-            self._on_job_end(slot, slot.job, self._failed(slot, slot.job, failure("error", error)))
+            self._on_job_end(slot, slot.job, failed(slot.job, failure("error", error), slot.number, slot.since))
         elif isinstance(error, known.RayError):  # one of many kinds, e.g. Ray killed the actor for lack of memory
             self._on_actor_death(slot, error)
         else:  # an error of the connection, not of an actor, so not the job's fault
@@ -221,27 +201,23 @@ class RayPool:
             self._last_update = 0.0
             message = f"the worker died, {len(retries)} times: {exit_reason(error)}"
             crash = Failure("crash", message, str(error), slot.log)
-            self._finish(job, self._failed(slot, job, crash))
+            self._finish(job, failed(job, crash, slot.number, slot.since))
 
     def _requeue(self, job: Job) -> None:
         """Put `job` at the head of the queue and update the slots at once."""
         self._jobs.appendleft(job)
         self._last_update = 0.0
 
-    def _failed(self, slot: RaySlot, job: Job, failed: Failure) -> JobResult:
-        return JobResult(job, failure=failed, slot=slot.number, started=slot.since, finished=clock.now())
-
     def _finish(self, job: Job, outcome: JobResult) -> None:
         self._retries.pop(job.member, None)
-        self._results.put(outcome)
+        self._outcomes.put(outcome)
 
     def _end_hung(self) -> None:
         for slot in list(self._slots):
-            seconds = None if slot.job is None else seconds_of(slot.job, self._limit)
-            if slot.job is not None and seconds is not None and clock.now() - slot.since > seconds:
-                self._finish(
-                    slot.job, self._failed(slot, slot.job, timeout_failure(slot.job, self._limit or 0.0, slot.log))
-                )
+            if (job := slot.job) is None or (seconds := self._seconds(job)) is None:
+                continue
+            if clock.now() - slot.since > seconds:
+                self._finish(job, failed(job, self._timeout(job, slot.log), slot.number, slot.since))
                 self._drop(slot)
 
     def _drop(self, slot: RaySlot) -> None:
@@ -301,9 +277,3 @@ class RayPool:
         if self._owned:
             self._owned = False
             self._ray.shutdown()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self.close(cancel=kind is not None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 
-from ripieno.types import Job
+from ripieno.types import Job, JobResult
 
 RETRIES = 2
 """Number of retries of a job that killed its worker before it is a failure."""
@@ -50,3 +50,21 @@ class RetryPolicy:
         self._mark = mark
         self._nodes = [n for n in (*before, node) if n in living]
         return len(self._nodes) <= RETRIES
+
+
+def out_of_memory(outcome: JobResult) -> bool:
+    """Return True if a job ran out of memory: other processes may have used it, so the job is retried."""
+    return outcome.failure is not None and outcome.failure.reason == "memory"
+
+
+def must_restart_worker(outcome: JobResult) -> bool:
+    """Return True if the process must not run another job: it may hold the missing memory, or have lost its GPU.
+
+    After most CUDA errors every later CUDA call of the process fails. An ordinary error in user code does no such harm
+    and does not need a new process.
+    """
+    failed = outcome.failure
+    if failed is None:
+        return False
+    text = failed.message + failed.detail
+    return failed.reason == "memory" or any(word in text for word in ("CUDA", "CUDNN", "HIP error"))

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
-from typing import Self
 
+from ripieno.cluster.pool import Pool
 from ripieno.cluster.worker import failure
 from ripieno.errors import SearchError
 from ripieno.types import Configuration, Input, Job, JobResult, Member
@@ -19,7 +19,7 @@ Curve = Callable[[Configuration, int], tuple[float, float]]
 """Function of a configuration and a number of epochs: the loss after them, and their total seconds."""
 
 
-class SimulatedPool:
+class SimulatedPool(Pool):
     """Simulated pool of `slots` slots; `clock` returns the virtual time, which advances in `wait` only.
 
     A member's loss is called `metric`. `overhead` is the seconds per job in addition to its epochs: to load a
@@ -38,7 +38,7 @@ class SimulatedPool:
     ) -> None:
         if slots < 1:
             raise SearchError(f"{slots} simulated slots requested: there must be at least 1")
-        self.slots = slots
+        self._slots = slots
         self._curve = curve
         self._metric = metric
         self._overhead = overhead
@@ -49,6 +49,11 @@ class SimulatedPool:
         heapify(self._free)
         self._running: list[tuple[float, int, JobResult]] = []  # a heap by the time they end
         self._submitted = 0
+
+    @property
+    def slots(self) -> int:
+        """Number of simulated slots."""
+        return self._slots
 
     def clock(self) -> float:
         """Return the virtual seconds since the pool was made."""
@@ -103,9 +108,3 @@ class SimulatedPool:
         if self._curve(job.configuration, job.stop)[1] <= left:
             return job.stop
         return next(e for e in range(job.start + 1, job.stop + 1) if self._curve(job.configuration, e)[1] > left)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self.close()
