@@ -32,7 +32,7 @@ from record import record
 from sets import SETS, prepared
 
 from ripieno.data import open_dataset
-from ripieno.models.resnet_flops import megaflops
+from ripieno.models.resnet_config import megaflops
 from ripieno.train import TrainingConfig
 from ripieno.train.speed import measure_throughput
 from ripieno.types import Configuration, Input

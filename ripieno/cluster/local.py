@@ -42,8 +42,11 @@ WORDS = 8000
 class LocalPool(ThreadedPool):
     """Pool with one worker process per slot: a killed worker costs its job's progress, never the pool or another job.
 
-    `slots` is a number of CPU slots, or environments made by `cpu_slots` or `gpu_slots`; the rest is as in
-    `ThreadedPool`. Raises SearchError when there is no slot.
+    `slots` is a number of CPU slots, or environments made by `cpu_slots` or `gpu_slots`. `function` must be importable
+    by name (or a `functools.partial` of such a function). With `logs`, the output of workers is written to
+    `logs/slot-0.log` and so on. A job that takes longer than `limit` seconds for each of its epochs, its worker's start
+    not counted, is ended and not retried; one that kills its workers repeatedly without `progress` is a failure.
+    Raises SearchError when `function` is not importable or there is no slot.
     """
 
     def __init__(

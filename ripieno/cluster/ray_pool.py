@@ -40,11 +40,12 @@ class RayPool(ThreadedPool):
     `address` is "local" (a cluster of this machine, started for the pool and ended with it; `slots` limits it), or that
     of a running cluster, "auto" for the one on this machine; an existing connection of the caller to Ray is used. Each
     slot takes `cpus`, `gpus` and `memory` (bytes) of one node; a fraction of a GPU shares it, by bookkeeping only.
-    `function` must be importable by name on all nodes, and must write to a folder that they share, as `logs` must be;
-    the rest is as in `ThreadedPool`.
+    `function` must be importable by name on all nodes, and must write to a folder that they share; `logs` must be in
+    that folder. `logs`, `limit` and `progress` are as in `LocalPool`.
 
-    Raises MissingExtraError without Ray, SearchError when the cluster cannot be reached, or when no node has room for
-    a slot. `wait` raises SearchError when no worker can start on any node, and when the cluster is lost.
+    Raises MissingExtraError without Ray, SearchError when `function` is not importable, when the cluster cannot be
+    reached, or when no node has room for a slot. `wait` raises SearchError when no worker can start on any node, and
+    when the cluster is lost.
     """
 
     def __init__(

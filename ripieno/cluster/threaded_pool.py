@@ -17,13 +17,7 @@ from ripieno.types import Failure, Job, JobResult
 
 
 class ThreadedPool(Pool):
-    """Pool whose threads put outcomes, which the owner takes by `wait`.
-
-    With `logs`, the output of workers is written to `logs/slot-0.log` and so on. A job that takes longer than `limit`
-    seconds for each of its epochs, its worker's start not counted, is ended and not retried; one that kills its workers
-    repeatedly without `progress` is a failure. `function` must be importable by name where workers run (or a
-    `functools.partial` of such a function). Raises SearchError when it is not.
-    """
+    """Pool whose threads put outcomes, which the owner takes by `wait`. For the arguments see `LocalPool`."""
 
     def __init__(self, function: Function, logs: Path | None, limit: float | None, progress: JobProgress) -> None:
         if limit is not None:

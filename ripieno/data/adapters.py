@@ -36,7 +36,6 @@ class Items(Protocol):
 
     def __getitem__(self, index: Any, /) -> Any:
         """Return the item, or the column, at `index`."""
-        ...
 
 
 Pair = tuple[ArrayLike, ArrayLike]

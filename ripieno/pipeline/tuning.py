@@ -158,7 +158,7 @@ def estimate_epoch_cost(family: str, shape: Input, samples: int, configuration: 
 
     Only ratios between configurations matter, and only roughly: a wrong guess costs waiting, never a wrong decision.
     """
-    from ripieno.models.resnet_flops import megaflops
+    from ripieno.models.resnet_config import megaflops
 
     steps = samples / float(configuration.get("batch_size", 64))
     work = megaflops(configuration, shape) if family == "resnet" else 0.0

@@ -12,60 +12,53 @@ Pure: it reads no clock.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from heapq import heappop, heappush
-from typing import Literal, Protocol
+from typing import Literal
 
 from ripieno.search.scheduler import Decision
 
 OrderName = Literal["virtual", "arrival"]
 
 
-class ResultOrder(Protocol):
-    """Queue between the results that arrive and the scheduler that gets them."""
+class ResultOrder(ABC):
+    """Queue between the results that arrive and the scheduler that gets them; at most `window` unreported jobs."""
 
-    told: int
-    """number of results returned by `due`"""
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.told = 0
+        """number of results returned by `due`"""
+        self._issued = 0
 
     @property
     def room(self) -> bool:
         """True if another job may be issued now."""
-        ...
+        return self._issued - self.told < self.window
 
-    def issued(self, decision: Decision, cost: float) -> None:
+    def issued(self, decision: Decision, cost: float) -> None:  # noqa: ARG002
         """Record an issued job; `cost` is its duration in virtual time."""
-        ...
+        self._issued += 1
 
+    @abstractmethod
     def arrived(self, decision: Decision) -> None:
         """Record that the result of an issued job arrived."""
-        ...
 
+    @abstractmethod
     def due(self) -> Decision | None:
         """Return, once, the job with the next result to report to the scheduler; None: wait."""
-        ...
 
 
-class ArrivalOrder:
-    """First in, first out, with at most `window` unreported jobs; the number may change.
+class ArrivalOrder(ResultOrder):
+    """First in, first out; the window may change.
 
     A result makes room when it is reported, not before: the job issued next depends on it, and results that arrive
     together then lead to the same jobs as results that arrive one by one.
     """
 
     def __init__(self, window: int) -> None:
-        self.told = 0
-        self.window = window
-        self._unreported = 0
+        super().__init__(window)
         self._arrived: deque[Decision] = deque()
-
-    @property
-    def room(self) -> bool:
-        """See `ResultOrder.room`."""
-        return self._unreported < self.window
-
-    def issued(self, decision: Decision, cost: float) -> None:  # noqa: ARG002
-        """See `ResultOrder.issued`."""
-        self._unreported += 1
 
     def arrived(self, decision: Decision) -> None:
         """See `ResultOrder.arrived`."""
@@ -76,30 +69,22 @@ class ArrivalOrder:
         if not self._arrived:
             return None
         self.told += 1
-        self._unreported -= 1
         return self._arrived.popleft()
 
 
-class VirtualOrder:
-    """Order in which `window` virtual workers would deliver results; at most `window` unreported jobs."""
+class VirtualOrder(ResultOrder):
+    """Order in which `window` virtual workers would deliver results."""
 
     def __init__(self, window: int) -> None:
-        self.told = 0
-        self._window = window
+        super().__init__(window)
         self._clock = 0.0
-        self._issued = 0
         self._running: list[tuple[float, int, Decision]] = []  # a heap by (virtual finish, number of issue)
         self._arrived: set[Decision] = set()
-
-    @property
-    def room(self) -> bool:
-        """See `ResultOrder.room`."""
-        return len(self._running) < self._window
 
     def issued(self, decision: Decision, cost: float) -> None:
         """See `ResultOrder.issued`."""
         heappush(self._running, (self._clock + cost, self._issued, decision))
-        self._issued += 1
+        super().issued(decision, cost)
 
     def arrived(self, decision: Decision) -> None:
         """See `ResultOrder.arrived`."""

@@ -24,12 +24,9 @@ class Scheduler(Protocol):
 
     def options(self) -> Iterator[Decision]:
         """Yield the possible next steps, most urgent first; empty: wait, or the search has ended."""
-        ...
 
     def issue(self, decision: Decision) -> None:
         """Record that `decision`, one of the options, was started."""
-        ...
 
     def tell(self, decision: Decision, loss: float | None) -> None:
         """Record the `loss` of `decision` (smaller is better); None: it failed."""
-        ...

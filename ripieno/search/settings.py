@@ -78,7 +78,14 @@ def kept_settings(path: Path) -> Settings | None:
             f"{path.parent} promoted trials by their worth to an ensemble, which is no longer supported. "
             "Select from its library, or search in another folder with --run."
         )
-    return _from_plain(path, kept) if kept else None
+    if not kept:
+        return None
+    try:
+        # records of older versions do not hold `hours`
+        values = {f.name: kept[f.name] for f in fields(Settings) if f.name != "hours" or f.name in kept}
+        return Settings(**{**values, "space": space_from_plain(values["space"])})
+    except (KeyError, TypeError, SearchError) as error:
+        raise SearchError(f"{path} is not the record of a search ({error}): use another folder") from error
 
 
 def _plain(path: Path) -> dict[str, Any]:
@@ -86,16 +93,6 @@ def _plain(path: Path) -> dict[str, Any]:
         return files.read_json(path, dict[str, Any]) if path.exists() else {}
     except LibraryError as error:
         raise SearchError(f"{error}: restore it from a copy, or use another folder with --run") from error
-
-
-def _from_plain(path: Path, plain: Mapping[str, Any]) -> Settings:
-    try:
-        # records of older versions do not hold the later fields
-        later = ("hours",)
-        values = {f.name: plain[f.name] for f in fields(Settings) if f.name not in later or f.name in plain}
-        return Settings(**{**values, "space": space_from_plain(values["space"])})
-    except (KeyError, TypeError, SearchError) as error:
-        raise SearchError(f"{path} is not the record of a search ({error}): use another folder") from error
 
 
 def check_same(run: Path, before: Settings, asked: Settings) -> None:

@@ -18,9 +18,8 @@ from ripieno import clock
 from ripieno.data.augment import Augmentation
 from ripieno.errors import ModelError
 from ripieno.library import Library
-from ripieno.models import resnet_config
 from ripieno.models.build import FAMILIES, build
-from ripieno.models.resnet_flops import megaflops
+from ripieno.models.resnet_config import NAMES, megaflops
 from ripieno.tasks import metrics
 from ripieno.train import optim
 from ripieno.train.batching import EpochBatches
@@ -194,7 +193,7 @@ def augmentation(configuration: Configuration, dataset: Dataset) -> Augmentation
 
 def check_names(family: str, configuration: Configuration) -> None:
     """Raise ModelError for an unknown hyperparameter; a user's family may have any."""
-    unknown = sorted(set(configuration) - resnet_config.NAMES - optim.NAMES - _AUGMENTATION)
+    unknown = sorted(set(configuration) - NAMES - optim.NAMES - _AUGMENTATION)
     if family in FAMILIES and unknown:
-        known = ", ".join(sorted(resnet_config.NAMES | optim.NAMES | _AUGMENTATION))
+        known = ", ".join(sorted(NAMES | optim.NAMES | _AUGMENTATION))
         raise ModelError(f"{unknown[0]!r} is not a hyperparameter of {family}: it must be one of {known}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -50,25 +51,19 @@ def optimizer_config(configuration: Configuration) -> OptimizerConfig:
         if allowed is not None:
             if value not in allowed:
                 raise ModelError(f"{name} is {value!r}: it must be one of {', '.join(allowed)}")
-        elif isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_valid(name, value):
-            raise ModelError(f"{name} is {value!r}: it must be {_EXPECTED[name]}")
+        else:
+            is_valid, expected = _NUMBERS[name]
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not is_valid(value):
+                raise ModelError(f"{name} is {value!r}: it must be {expected}")
     return OptimizerConfig(**chosen)
 
 
-_EXPECTED = {
-    "learning_rate": "a number above 0",
-    "batch_size": "a whole number of at least 2",
-    "weight_decay": "a number of at least 0",
-    "label_smoothing": "a number of at least 0 and below 1",
+_NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "learning_rate": (lambda value: 0 < value < math.inf, "a number above 0"),
+    "batch_size": (lambda value: isinstance(value, int) and value >= 2, "a whole number of at least 2"),
+    "weight_decay": (lambda value: 0 <= value < math.inf, "a number of at least 0"),
+    "label_smoothing": (lambda value: 0 <= value < 1, "a number of at least 0 and below 1"),
 }
-
-
-def _is_valid(name: str, value: float) -> bool:
-    if name == "batch_size":
-        return isinstance(value, int) and value >= 2
-    if name == "learning_rate":
-        return 0 < value < math.inf
-    return 0 <= value < (1 if name == "label_smoothing" else math.inf)
 
 
 def make_optimizer(chosen: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:

@@ -103,5 +103,5 @@ def test_a_family_in_the_working_folder_is_found(tmp_path: Path) -> None:
 
 
 def test_what_a_configuration_costs_is_asked_without_torch() -> None:
-    code = "import sys, ripieno.models.resnet_flops; sys.exit('torch' in sys.modules)"
+    code = "import sys, ripieno.models.resnet_config; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from ripieno.errors import ModelError
 from ripieno.models.build import build
-from ripieno.models.resnet_config import groups
-from ripieno.models.resnet_flops import megaflops
+from ripieno.models.resnet_config import groups, megaflops
 from ripieno.types import Configuration, Input
 
 TINY = {"stem_filters": 4, "width": 4, "blocks_1": 1, "blocks_2": 2, "blocks_3": 1, "blocks_4": 1}

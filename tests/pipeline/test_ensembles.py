@@ -11,7 +11,7 @@ import pytest
 import ripieno
 from ripieno.backends.flops import onnx_flops
 from ripieno.errors import SelectionError
-from ripieno.models.resnet_flops import megaflops
+from ripieno.models.resnet_config import megaflops
 from ripieno.pipeline import static_costs
 from ripieno.profiles import local_devices
 

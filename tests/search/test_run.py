@@ -27,7 +27,6 @@ from ripieno.cluster import InlinePool
 from ripieno.errors import MissingExtraError, RipienoError, SearchError
 from ripieno.library import Library
 from ripieno.search import Settings, Snapshot, Summary, run_search, samplers
-from ripieno.search.driver import Driver
 from ripieno.search.journal import JobFinished, JobSubmitted, Journal
 from ripieno.search.result_order import OrderName
 from ripieno.types import Failure, Job, JobResult
@@ -430,9 +429,8 @@ def test_setting_the_systems_clock_ends_no_search(tmp_path: Path, monkeypatch: p
     assert all(s.left is not None and 0 < s.left <= 60 and s.seconds < 60 for s in seen)
 
 
-@pytest.mark.parametrize("started", [run_search, Driver])
-def test_a_search_reads_the_clock_that_cannot_be_set(started: Callable[..., object]) -> None:
-    assert signature(started).parameters["clock"].default is unix_now
+def test_a_search_reads_the_clock_that_cannot_be_set() -> None:
+    assert signature(run_search).parameters["clock"].default is unix_now
 
 
 def test_a_job_the_deadline_cut_short_goes_on_in_a_later_start(tmp_path: Path) -> None:
