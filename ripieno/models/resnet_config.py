@@ -139,7 +139,8 @@ def groups(filters: int) -> tuple[int, int]:
 def megaflops(configuration: Configuration, input: Input) -> float:
     """Count the multiply-adds of one sample in millions: all convolutions (the classifier's share is negligible).
 
-    This takes a few microseconds and builds no network. Raises ModelError for a configuration that makes no residual network.
+    This takes a few microseconds and builds no network. Raises ModelError for a configuration that makes no residual
+    network.
     """
     network = architecture(configuration)
     first = stem(input)
