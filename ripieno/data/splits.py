@@ -82,11 +82,7 @@ def check_class_sizes(labels: NDArray[np.int64], given: NDArray[np.int8], classe
 
 
 def split_samples(
-    labels: NDArray[np.int64],
-    given: NDArray[np.int8],
-    classes: Sequence[str],
-    ratios: Sequence[float],
-    seed: int,
+    labels: NDArray[np.int64], given: NDArray[np.int8], classes: Sequence[str], ratios: Sequence[float], seed: int
 ) -> NDArray[np.uint8]:
     """Assign every sample a split, as an index into `SPLITS`, (samples,).
 

@@ -13,11 +13,7 @@ from torch import Tensor, nn
 from ripieno.models.resnet_config import Architecture, Stage, architecture, groups, image_shape, stages, stem
 from ripieno.types import Configuration, Input
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "elu": nn.functional.elu,
-}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu, "elu": nn.functional.elu}
 
 
 def _conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Conv2d:

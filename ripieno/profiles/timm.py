@@ -25,10 +25,7 @@ COLUMNS = ("model", "infer_samples_per_sec", "infer_batch_size", "param_count", 
 
 
 def timm_profiles(
-    path: str | Path,
-    kind: str,
-    names: Collection[str] | None = None,
-    batch_sizes: Collection[int] = (1, 8, 32, 128),
+    path: str | Path, kind: str, names: Collection[str] | None = None, batch_sizes: Collection[int] = (1, 8, 32, 128)
 ) -> dict[str, Profile]:
     """Read profiles on devices of `kind` by network name, of all networks in the table or of `names`.
 

@@ -93,11 +93,7 @@ class Asha:
     """
 
     def __init__(
-        self,
-        brackets: tuple[tuple[int, ...], ...],
-        eta: int = 3,
-        trials: int | None = None,
-        stopping: bool = False,
+        self, brackets: tuple[tuple[int, ...], ...], eta: int = 3, trials: int | None = None, stopping: bool = False
     ) -> None:
         if trials is not None and trials < 1:
             raise SearchError(f"{trials} trials requested: a search needs at least 1")
