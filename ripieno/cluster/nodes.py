@@ -73,14 +73,9 @@ def offered(node: str, resources: Mapping[str, float], local: Sequence[Device]) 
     for cpu in local:
         if cpu.type == "cpu" and cores:
             memory = min(int(resources.get("memory", cpu.memory)), cpu.memory)
-            yield Device(f"cpu:{node}", cpu_kind(_model(cpu), cores), memory, tuple(range(cores)))
-
-
-def _model(cpu: Device) -> str:
-    """Return the kind of `cpu` without its number of cores."""
-    kind = partition_kind(cpu.kind, len(cpu.cores))
-    assert kind is not None
-    return kind.removesuffix("-1-core")
+            core = partition_kind(cpu.kind, len(cpu.cores))
+            assert core is not None
+            yield Device(f"cpu:{node}", cpu_kind(core.removesuffix("-1-core"), cores), memory, tuple(range(cores)))
 
 
 def _names(addresses: Sequence[str]) -> list[str]:

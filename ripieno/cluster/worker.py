@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import replace
+from typing import Literal
 
 from ripieno import clock
 from ripieno.cluster.pool import Function
@@ -27,7 +28,6 @@ def run_job(function: Function, job: Job) -> JobResult:
     return replace(outcome, started=started, finished=clock.now())
 
 
-def failure(reason: str, error: BaseException) -> Failure:
+def failure(reason: Literal["memory", "error"], error: BaseException) -> Failure:
     """Return `error` as a failure: its first line as the message, its traceback as the detail."""
-    message = error_summary(error, named=True)
-    return Failure("memory" if reason == "memory" else "error", message, "".join(traceback.format_exception(error)))
+    return Failure(reason, error_summary(error, named=True), "".join(traceback.format_exception(error)))

@@ -57,16 +57,6 @@ class Augmentation:
         """True when pixels move, which is the most expensive change."""
         return any((self.max_zoom, self.max_translation, self.max_shear, self.max_rotation))
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return changed copies of `images` (samples, channels, height, width), floating point.
-
-        Shape, type and device stay the same. All random numbers come from `generator`, drawn on its device: the same
-        state gives the same batch. Without any change the images themselves are returned.
-        """
-        if self.is_identity or not len(images):
-            return images
-        return self.apply(images, self.draw(len(images), images.shape[1], generator).to(images.device))
-
     def draw(self, samples: int, channels: int, generator: torch.Generator) -> Tensor:
         """Draw the random numbers of `apply`: (samples, 7 + channels) in 0..1, on `generator`'s device.
 
@@ -75,7 +65,10 @@ class Augmentation:
         return torch.rand(samples, 7 + channels, generator=generator, device=generator.device)
 
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Return `images` changed by `draws` of `draw`: each depends on its own row alone. See `__call__`."""
+        """Return `images` (samples, channels, height, width), floating point, changed by `draws` on their device.
+
+        Each depends on its own row of draws alone. Shape, type and device stay the same.
+        """
         assert images.ndim == 4, "images must be NCHW"
         assert images.is_floating_point(), "images must be floating point"
         signed = draws * 2 - 1

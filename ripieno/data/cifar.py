@@ -54,6 +54,7 @@ VERSIONS = (
     ),
     Version("cifar-100", ("train.bin",), ("test.bin",), "fine_label_names.txt", "", 2),
 )
+WANTED = {name for version in VERSIONS for name in (*version.files, version.names)}
 NAME_KEYS = {"labels": "label_names", "fine_labels": "fine_label_names"}
 
 
@@ -69,8 +70,7 @@ def is_cifar(folder: Path) -> bool:
 
 def cifar_files(folder: Path) -> list[Path]:
     """List the files of a CIFAR archive unpacked to `folder`."""
-    wanted = {name for version in VERSIONS for name in (*version.files, version.names)}
-    return [Path(str(file)) for name, file in sorted(_folder_files(folder).items()) if name in wanted]
+    return [file for name, file in sorted(_folder_files(folder).items()) if name in WANTED]
 
 
 def read_cifar(path: Path, notes: list[str]) -> Samples:
@@ -94,20 +94,19 @@ def read_cifar(path: Path, notes: list[str]) -> Samples:
     return join(version.name, parts, _class_names(path, files, version), notes, positions=True)
 
 
-def _folder_files(folder: Path) -> Files:
+def _folder_files(folder: Path) -> dict[str, Path]:
     """Map the names of files in the folder and in the archive's own folder to their paths."""
     inside = [p for p in folder.iterdir() if p.is_dir() and p.name.startswith("cifar-")]
     return {p.name: p for f in (*inside, folder) for p in sorted(f.iterdir()) if p.is_file()}
 
 
 def _tar_files(path: Path) -> Files:
-    wanted = {name for v in VERSIONS for name in (*v.files, v.names)}
-    contents: dict[str, Path | bytes] = {}
+    contents: dict[str, bytes] = {}
     try:
         with tarfile.open(path) as archive:
             for entry in archive:
                 name = PurePosixPath(entry.name).name
-                if entry.isfile() and name in wanted:
+                if entry.isfile() and name in WANTED:
                     stream = archive.extractfile(entry)
                     assert stream is not None
                     contents[name] = stream.read()

@@ -50,7 +50,9 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
     for name, array in arrays.items():
         if not is_mapped(array, folder / f"{name}.npy"):
             invalidate(folder)
-            _write_blocks(folder / f"{name}.npy", array)
+            with files.array_writer(folder / f"{name}.npy", array.shape[1:], array.dtype) as append:
+                for block in blocks(array):
+                    append(array[block])
     metadata = DatasetMetadata(dataset.name, dataset.classes, dataset.mean, dataset.std, dataset.metric, dataset.range)
     files.write_json(folder / "dataset.json", metadata)
     return open_dataset(folder)
@@ -118,9 +120,8 @@ def moments(images: NDArray[Any], rows: NDArray[np.int64]) -> Moments:
     mean, and at most one block is in memory as float64.
     """
     count, mean, squares = 0, np.zeros(images.shape[3]), np.zeros(images.shape[3])
-    starts = blocks(images)
-    for start in range(0, len(rows), starts.step):
-        block = images[rows[start : start + starts.step]].reshape(-1, images.shape[3])
+    for part in blocks(images):
+        block = images[rows[part]].reshape(-1, images.shape[3])
         for channel in range(images.shape[3]):
             values = block[:, channel].astype(np.float64)
             middle = float(values.mean())
@@ -146,10 +147,3 @@ def is_mapped(array: NDArray[Any], path: Path) -> bool:
 def invalidate(folder: Path) -> None:
     """Remove `dataset.json` until it is written again, so that the old one never describes new arrays."""
     (folder / "dataset.json").unlink(missing_ok=True)
-
-
-def _write_blocks(path: Path, array: NDArray[Any]) -> None:
-    starts = blocks(array)
-    with files.array_writer(path, array.shape[1:], array.dtype) as append:
-        for start in starts:
-            append(array[start : start + starts.step])

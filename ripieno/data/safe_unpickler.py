@@ -24,7 +24,6 @@ NAMES = {
 }
 """Names that a file may contain, as genops spells them."""
 
-CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 PUSHES = {"BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"}
 STRINGS = {"BINSTRING", "SHORT_BINSTRING"}
 """Python 2's byte strings: genops decodes them as latin-1; the reader encodes them again to get the bytes."""
@@ -55,7 +54,9 @@ def read_program(data: bytes) -> dict[str, Any]:
         for opcode, argument, _ in pickletools.genops(data):
             if opcode.name == "STOP":
                 break
-            machine.step(opcode.name, argument)
+            if opcode.name not in machine.actions:
+                raise ValueError(f"holds the instruction {opcode.name}, which no CIFAR file has")
+            machine.actions[opcode.name](argument)
         (result,) = machine.stack
     except (IndexError, KeyError, TypeError, AttributeError, OverflowError, UnicodeError) as error:
         raise ValueError(f"malformed ({type(error).__name__})") from error
@@ -73,6 +74,11 @@ class _Machine:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.actions: dict[str, Callable[[Any], None]] = {
+            **dict.fromkeys(PUSHES, self.stack.append),
+            **dict.fromkeys(STRINGS, lambda text: self.stack.append(text.encode("latin-1"))),
+            "NONE": lambda _: self.stack.append(None),
+            "NEWTRUE": lambda _: self.stack.append(True),
+            "NEWFALSE": lambda _: self.stack.append(False),
             "PROTO": lambda _: None,
             "FRAME": lambda _: None,
             "MARK": lambda _: self.stack.append(_MARK),
@@ -96,18 +102,6 @@ class _Machine:
             "REDUCE": lambda _: self.call(),
             "BUILD": lambda _: self.build(),
         }
-
-    def step(self, opcode: str, argument: Any) -> None:
-        if opcode in PUSHES:
-            self.stack.append(argument)
-        elif opcode in STRINGS:
-            self.stack.append(argument.encode("latin-1"))
-        elif opcode in CONSTANTS:
-            self.stack.append(CONSTANTS[opcode])
-        elif opcode in self.actions:
-            self.actions[opcode](argument)
-        else:
-            raise ValueError(f"holds the instruction {opcode}, which no CIFAR file has")
 
     def take(self, count: int) -> tuple[Any, ...]:
         if len(self.stack) < count:

@@ -80,20 +80,18 @@ def given_of(split: Split, samples: int) -> NDArray[np.int8]:
     return np.full(samples, UNASSIGNED if split == "train" else SPLITS.index(split), np.int8)
 
 
-def blocks(array: NDArray[Any]) -> range:
-    """Return the starts of blocks of rows of about `BLOCK_BYTES`; the step is the block's rows."""
-    row = max(1, array.nbytes // max(1, len(array)))
-    return range(0, len(array), max(1, BLOCK_BYTES // row))
+def blocks(array: NDArray[Any]) -> list[slice]:
+    """Return the blocks of an array: consecutive rows of about `BLOCK_BYTES`."""
+    rows = max(1, BLOCK_BYTES // max(1, array.nbytes // max(1, len(array))))
+    return [slice(start, start + rows) for start in range(0, len(array), rows)]
 
 
 def extremes(images: NDArray[Any]) -> NDArray[np.float64]:
     """Return the least and the largest pixel of each image (samples, 2)."""
     found = np.empty((len(images), 2))
-    starts = blocks(images)
-    for start in starts:
-        block = images[start : start + starts.step]
-        rows = block.reshape(len(block), -1)
-        found[start : start + len(block), 0], found[start : start + len(block), 1] = rows.min(axis=1), rows.max(axis=1)
+    for block in blocks(images):
+        rows = images[block].reshape(len(found[block]), -1)
+        found[block, 0], found[block, 1] = rows.min(axis=1), rows.max(axis=1)
     return found
 
 

@@ -100,7 +100,10 @@ def find_family(family: str, trusted: Collection[str] = ()) -> Family:
     if family not in trusted:
         raise ModelError(f"family {family!r} is not trusted; pass --family {family} to allow its import")
     try:
-        module = _import(module_name)
+        here = str(Path.cwd())  # a console script does not search the working folder by default
+        if here not in sys.path and "" not in sys.path:
+            sys.path.append(here)
+        module = importlib.import_module(module_name)
     except Exception as error:  # the import of a user's module may raise anything
         remedy = "it must be importable from the working folder or from PYTHONPATH"
         line = error_summary(error, named=True)
@@ -111,14 +114,6 @@ def find_family(family: str, trusted: Collection[str] = ()) -> Family:
         expected = "expected a function of (configuration, input, classes)"
         raise ModelError(f"family {family!r}: {found}; {expected}")
     return cast(Family, function)
-
-
-def _import(name: str) -> object:
-    """Import a user's module, also from the working folder (a console script does not search there by default)."""
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)
-    return importlib.import_module(name)
 
 
 def _check(family: str, network: Network, input: Input, classes: int) -> None:

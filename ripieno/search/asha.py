@@ -127,10 +127,6 @@ class Asha:
             yield Decision(self.started, 0, turn)
             yield from (Decision(self.started, 0, ladder[0]) for ladder in self._brackets if ladder[0] != turn)
 
-    def ask(self) -> Decision | None:
-        """Return the most urgent option; None: wait for results, or, if none is outstanding, the search has ended."""
-        return next(self.options(), None)
-
     def issue(self, decision: Decision) -> None:
         """Record that `decision`, one of the options, was started."""
         if decision.start == 0:

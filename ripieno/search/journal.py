@@ -21,6 +21,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
@@ -75,7 +76,7 @@ class Journal:
         self._sampler = find_sampler(sampler)
         self._seed = seed
         try:
-            self._log: _Memory | _Log = _Memory() if path is None else _Log(path)
+            self._log = _Log(path)
             self._storage = JournalStorage(self._log)
         except (ValueError, KeyError) as error:
             raise SearchError(f"{path} is broken ({error}): restore it, or use another folder") from error
@@ -96,7 +97,7 @@ class Journal:
         """Return all events in their order."""
         attributes = self._storage.get_study_user_attrs(self._id)
         plain = [attributes[name] for name in sorted(attributes) if name.startswith("event:")]
-        return [_event(**fields) for fields in plain]
+        return [msgspec.convert(fields, _EVENTS[fields["event"]]) for fields in plain]
 
     def append(self, event: Event) -> int:
         """Add an event, which `sync` writes; return its number."""
@@ -157,50 +158,33 @@ class Journal:
                 self._ended.add(trial)
 
 
-def _event(event: str, failure: Mapping[str, Any] | None = None, **fields: Any) -> Event:
-    if failure is not None:
-        fields["failure"] = Failure(**failure)
-    return _EVENTS[event](**fields)
+class _Log(BaseJournalBackend):
+    """Optuna's journal file with one writer: no lock files, read once, written and synced by `sync`.
 
+    Its one reader is its writer, so lines are dropped once read. Without a path it is in memory only.
+    """
 
-class _Memory(BaseJournalBackend):
-    """Journal in memory only. Its one reader is its writer, so lines are dropped once read."""
-
-    def __init__(self) -> None:
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
         self._unread: list[dict[str, Any]] = []
+        self._unwritten: list[dict[str, Any]] = []
+        self._truncated = False
+        if path is not None:
+            with _writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._unread += JournalFileBackend(str(path)).read_logs(0)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         self._unread += logs
+        if self._path is not None:
+            self._unwritten += logs
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # noqa: ARG002
         unread, self._unread = self._unread, []
         return iter(unread)
 
     def sync(self) -> None:
-        pass
-
-    def cut(self, word: bytes) -> None:
-        pass
-
-
-class _Log(_Memory):
-    """Optuna's journal file with one writer: no lock files, read once, written and synced by `sync`."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = path
-        self._unwritten: list[dict[str, Any]] = []
-        self._truncated = False
-        with _writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._unread += JournalFileBackend(str(path)).read_logs(0)
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        super().append_logs(logs)
-        self._unwritten += logs
-
-    def sync(self) -> None:
-        if not self._unwritten:
+        if self._path is None or not self._unwritten:
             return
         data = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in self._unwritten).encode()
         self._unwritten = []  # no retry if this fails: the file may then end in an incomplete line
@@ -216,6 +200,8 @@ class _Log(_Memory):
     def cut(self, word: bytes) -> None:
         """Drop the first line that contains `word` and all lines after it."""
         self.sync()
+        if self._path is None:
+            return
         with _writing(self._path), open(self._path, "r+b") as stream:
             stream.truncate(sum(len(line) for line in takewhile(lambda line: word not in line, stream)))
             files.to_disk(stream.fileno(), _sync)

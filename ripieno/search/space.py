@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ripieno.errors import SearchError
 from ripieno.types import Configuration, Value
 
@@ -119,20 +121,11 @@ def _range(name: str, fields: Any) -> Range:
     kind = fields.get("kind") if isinstance(fields, Mapping) else None
     if kind not in _KINDS:
         raise SearchError(f'{name}: "kind" is {kind!r}, it must be one of {", ".join(_KINDS)}')
-    values = {key: value for key, value in fields.items() if key != "kind"}
-    wanted = {"choices": list, "log": bool, "low": int | float, "high": int | float, "step": int}
-    if kind == "integer":
-        wanted |= {"low": int, "high": int}
-    for key, value in values.items():
-        if key not in wanted or not isinstance(value, wanted[key] if key != "choices" else (list, tuple)):
-            raise SearchError(f"{name}: {key} = {value!r} is not valid in a range of kind {kind}")
-    if "choices" in values:
-        values["choices"] = tuple(values["choices"])
     try:
-        return _KINDS[kind](**values)
-    except TypeError as error:
-        raise SearchError(f"{name}: {str(error).partition(' ')[2]} for a range of kind {kind}") from error
-    except SearchError as error:
+        if unknown := fields.keys() - {"kind", *_KINDS[kind].__dataclass_fields__}:
+            raise SearchError(f"a range of kind {kind} has no {sorted(unknown)[0]!r}")
+        return msgspec.convert(fields, _KINDS[kind])
+    except (SearchError, msgspec.ValidationError) as error:
         raise SearchError(f"{name}: {error}") from error
 
 

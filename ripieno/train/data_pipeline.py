@@ -154,9 +154,8 @@ class BatchPipeline:
 def copy_to_device(images: NDArray[Any], device: torch.device) -> Tensor:
     """Copy `images` to `device` block by block, so that mapped images are never in memory as a whole."""
     copy = torch.empty(images.shape, dtype=getattr(torch, str(images.dtype)), device=device)
-    starts = blocks(images)
-    for start in starts:
-        copy[start : start + starts.step] = torch.from_numpy(np.array(images[start : start + starts.step]))
+    for block in blocks(images):
+        copy[block] = torch.from_numpy(np.array(images[block]))
     return copy
 
 

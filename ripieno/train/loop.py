@@ -88,18 +88,13 @@ def _train(config: TrainingConfig, job: Job) -> Member:
 def _failure(config: TrainingConfig, job: Job, error: Exception) -> Failure:
     """Convert an error to a failure, and write a log with its traceback."""
     detail = "".join(traceback.format_exception(error))
-    message = error_summary(error, named=not isinstance(error, RipienoError | DivergedError))
-    log = Library(config.run).logs_path / f"{job.member}.log"
+    log = str(Library(config.run).logs_path / f"{job.member}.log")
     try:
-        files.write_bytes(log, f"{job}\n{config}\n\n{detail}".encode())
+        files.write_bytes(Path(log), f"{job}\n{config}\n\n{detail}".encode())
     except RipienoError:  # a full disk may be the cause
-        log = Path()
-    log_path = "" if log == Path() else str(log)
+        log = ""
     if isinstance(error, DivergedError):
-        return Failure("diverged", message, "", log_path)
-    return Failure("memory" if _is_memory(error) else "error", message, detail, log_path)
-
-
-def _is_memory(error: Exception) -> bool:
-    """Return whether the machine or the device ran out of memory."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in OUT_OF_MEMORY)
+        return Failure("diverged", str(error), "", log)
+    memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(w in str(error) for w in OUT_OF_MEMORY)
+    message = error_summary(error, named=not isinstance(error, RipienoError))
+    return Failure("memory" if memory else "error", message, detail, log)

@@ -95,25 +95,25 @@ def test_of_brackets_equally_behind_that_with_more_rungs_goes_first() -> None:
 def test_a_trial_is_promoted_when_it_is_in_the_top_third_of_its_rung() -> None:
     asha = Asha((rungs(9),), trials=6)
     start(asha, [0.5, 0.4])
-    assert asha.ask() == Decision(2, 0, 1)  # a third of two results is none
+    assert next(asha.options(), None) == Decision(2, 0, 1)  # a third of two results is none
     start(asha, [0.6])
-    assert asha.ask() == Decision(1, 1, 3)  # the best of three
+    assert next(asha.options(), None) == Decision(1, 1, 3)  # the best of three
     asha.issue(Decision(1, 1, 3))
-    assert asha.ask() == Decision(3, 0, 1)  # promoted once only
+    assert next(asha.options(), None) == Decision(3, 0, 1)  # promoted once only
     start(asha, [0.7])
-    assert asha.ask() == Decision(4, 0, 1)
+    assert next(asha.options(), None) == Decision(4, 0, 1)
     start(asha, [0.3])
-    assert asha.ask() == Decision(4, 1, 3)  # the best of five
+    assert next(asha.options(), None) == Decision(4, 1, 3)  # the best of five
     asha.issue(Decision(4, 1, 3))
     start(asha, [0.8])
-    assert asha.ask() is None  # both of the top two of six are promoted, and all trials are started
+    assert next(asha.options(), None) is None  # both of the top two of six are promoted, and all trials are started
 
 
 def test_the_highest_rung_goes_first_and_the_best_of_it() -> None:
     asha = Asha((rungs(9),), trials=20)
     start(asha, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2])
     for trial, loss in ((0, 0.30), (1, 0.20), (2, 0.25)):
-        assert asha.ask() == Decision(trial, 1, 3)
+        assert next(asha.options(), None) == Decision(trial, 1, 3)
         asha.issue(Decision(trial, 1, 3))
         asha.tell(Decision(trial, 1, 3), loss)
     assert list(asha.options()) == [Decision(1, 3, 9), Decision(3, 1, 3), Decision(12, 0, 1)]
@@ -122,14 +122,14 @@ def test_the_highest_rung_goes_first_and_the_best_of_it() -> None:
 def test_equal_losses_are_ranked_by_trial() -> None:
     asha = Asha((rungs(3),), trials=3)
     start(asha, [0.5, 0.5, 0.5])
-    assert asha.ask() == Decision(0, 1, 3)
+    assert next(asha.options(), None) == Decision(0, 1, 3)
 
 
 @pytest.mark.parametrize("failed", [None, nan, float("inf")])
 def test_a_failed_trial_is_worse_than_all_others_and_never_promoted(failed: float | None) -> None:
     asha = Asha((rungs(9),), trials=9)
     start(asha, [failed, failed, failed])
-    assert asha.ask() == Decision(3, 0, 1)
+    assert next(asha.options(), None) == Decision(3, 0, 1)
     start(asha, [9.0, failed, failed])
     assert [d for d in asha.options() if d.start] == [Decision(3, 1, 3)]
 
@@ -140,9 +140,9 @@ def test_late_results_still_promote_when_all_trials_were_started() -> None:
         asha.issue(Decision(trial, 0, 1))
     asha.tell(Decision(0, 0, 1), 0.5)
     asha.tell(Decision(1, 0, 1), 0.4)
-    assert asha.ask() is None
+    assert next(asha.options(), None) is None
     asha.tell(Decision(2, 0, 1), 0.3)
-    assert asha.ask() == Decision(2, 1, 3)
+    assert next(asha.options(), None) == Decision(2, 1, 3)
 
 
 def test_random_search_trains_every_trial_to_the_end() -> None:
@@ -273,7 +273,7 @@ def test_stopping_trains_a_trial_on_at_once_when_it_is_in_the_top_share_of_those
     went_on = []
     for loss in (0.5, 0.4, 0.6, 0.45, 0.7, 0.3):
         (first,) = start(asha, [loss])
-        decision = asha.ask()
+        decision = next(asha.options(), None)
         assert decision is not None
         if decision.trial == first.trial:
             assert (decision.start, decision.stop) == (1, 3)
@@ -286,7 +286,7 @@ def test_stopping_trains_a_trial_on_at_once_when_it_is_in_the_top_share_of_those
 def test_stopping_never_trains_a_failed_trial_on() -> None:
     asha = Asha((rungs(3),), stopping=True)
     start(asha, [None, nan])
-    decision = asha.ask()
+    decision = next(asha.options(), None)
     assert decision is not None
     assert decision.start == 0
 
@@ -314,7 +314,7 @@ def test_a_loss_that_is_no_number_changes_no_decision_that_a_failure_would_not(s
         rng = np.random.default_rng(0)
         asha = Asha(hyperband(9), trials=60, stopping=stopping)
         searches.append([])
-        while (decision := asha.ask()) is not None:
+        while (decision := next(asha.options(), None)) is not None:
             searches[-1].append(decision)
             asha.issue(decision)
             draw = float(rng.uniform())

@@ -74,7 +74,7 @@ def search(name: OrderName, window: int, slots: int, durations: Random, spread: 
     now = idle = total = 0.0
     while True:
         while True:
-            while order.room and (decision := asha.ask()) is not None:
+            while order.room and (decision := next(asha.options(), None)) is not None:
                 asha.issue(decision)
                 order.issued(decision, cost_of(decision))
                 issued.append(decision)

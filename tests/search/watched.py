@@ -19,7 +19,7 @@ class Watched:
         self.results: dict[Decision, float | None] = {}
 
     def issue(self) -> Decision | None:
-        decision = self.asha.ask()
+        decision = next(self.asha.options(), None)
         if decision is not None:
             assert decision not in self.jobs
             if decision.start:
