@@ -51,10 +51,7 @@ class StrategyRecord:
 
 
 def strategies(spare: int) -> tuple[LoadingStrategy, ...]:
-    """Return the strategies worth measuring with `spare` cores, the simplest first.
-
-    Without a spare core a thread would only take time from the trainer or from another trial.
-    """
+    """Return the strategies worth measuring: without a `spare` core a thread would only take time from a trainer."""
     return (INLINE, THREAD) if spare >= 1 else (INLINE,)
 
 

@@ -36,10 +36,7 @@ class DivergedError(Exception):
 
 
 class NetworkTrainer:
-    """Trainer of the network of `job`, at first untrained.
-
-    A given `strategy` prepares the data, instead of the fastest one measured.
-    """
+    """Trainer of the network of `job`; a given `strategy` prepares the data, instead of the fastest one measured."""
 
     def __init__(
         self, config: TrainingConfig, job: Job, dataset: Dataset, strategy: LoadingStrategy | None = None
