@@ -20,10 +20,7 @@ CHECK_SECONDS = 0.5
 
 
 def bootstrap(environment: Mapping[str, str], parent: int, log: str, origin: float) -> None:
-    """Set environment and clock, ignore SIGINT, redirect output to the file `log` (if not empty), exit with `parent`.
-
-    Only the parent handles Ctrl-C.
-    """
+    """Set environment and clock, append output to `log` (if not empty), leave Ctrl-C to `parent` and exit with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.update(environment)

@@ -25,13 +25,13 @@ class InlinePool(Pool):
 
     def wait(self, timeout: float | None = None) -> list[JobResult]:  # noqa: ARG002
         """Run the oldest job and return its outcome; return an empty list if there is none."""
-        return [self._run(self._queue.popleft())] if self._queue else []
-
-    def _run(self, job: Job) -> JobResult:
+        if not self._queue:
+            return []
+        job = self._queue.popleft()
         outcome, retries = run_job(self._function, job), RetryPolicy(job, no_progress)
         while out_of_memory(outcome) and retries.should_retry():
             outcome = run_job(self._function, job)
-        return outcome
+        return [outcome]
 
     def close(self, cancel: bool = False) -> None:  # noqa: ARG002
         """Discard the queued jobs."""

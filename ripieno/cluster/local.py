@@ -173,7 +173,8 @@ class _Worker:
     def clean_up(self) -> str:
         """Remove a dead process; return how it died."""
         self.end()
-        code = self._context.exit_code()
+        process = self._context.process
+        code = None if process is None else process.exitcode
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
@@ -236,9 +237,6 @@ class _Context(SpawnContext):
     def Process(self, *args: Any, **kwargs: Any) -> _Process:  # type: ignore[override]  # noqa: N802
         self.process = _Process(*args, **kwargs)
         return self.process
-
-    def exit_code(self) -> int | None:
-        return None if self.process is None else self.process.exitcode
 
     def kill(self) -> None:
         if self.process is not None and self.process.pid is not None:

@@ -110,10 +110,7 @@ def _query_devices(ray: Any) -> tuple[list[Any], list[tuple[Device, ...]]]:
 
 @contextmanager
 def connected(ray: Any, spec: str) -> Iterator[None]:
-    """Connect to the cluster that `spec` names (see `cluster_devices`); an existing connection is used and kept.
-
-    Raises AllocationError when the cluster does not reply.
-    """
+    """Connect to the cluster of `spec`, or use and keep a connection. Raises AllocationError without a reply."""
     if ray.is_initialized():
         yield
         return

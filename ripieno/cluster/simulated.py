@@ -38,11 +38,8 @@ class SimulatedPool(Pool):
     ) -> None:
         if slots < 1:
             raise SearchError(f"{slots} simulated slots requested: there must be at least 1")
-        self._slots = slots
-        self._curve = curve
-        self._metric = metric
-        self._overhead = overhead
-        self._deadline = deadline
+        self._slots, self._curve, self._metric = slots, curve, metric
+        self._overhead, self._deadline = overhead, deadline
         self._now = 0.0
         self._queue: deque[Job] = deque()
         self._free = list(range(slots))

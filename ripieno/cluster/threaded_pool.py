@@ -31,10 +31,7 @@ class ThreadedPool(Pool):
         self._message = ""
 
     def wait(self, timeout: float | None = None) -> list[JobResult]:
-        """Return the outcomes of jobs that finished since the last call; see `Pool.wait`.
-
-        Raises SearchError, with a remedy, when no more jobs can finish.
-        """
+        """Return the outcomes since the last call; see `Pool.wait`. Raises SearchError when no more jobs can finish."""
         outcomes: list[JobResult] = []
         try:
             while len(outcomes) < self._outstanding:

@@ -78,10 +78,7 @@ def open_dataset(folder: str | Path) -> Dataset:
 
 
 def check_dataset(dataset: Dataset, where: str | Path) -> None:
-    """Raise DataError, naming `where`, unless arrays, classes, mean and std are consistent.
-
-    Checks labels and splits, not the images' pixels.
-    """
+    """Raise DataError, naming `where`, unless labels, splits and names are consistent; pixels are not checked."""
     images, labels, split = dataset.images, dataset.labels, dataset.split
     classes, samples = len(dataset.classes), len(images)
     channels = images.shape[-1] if images.ndim else 0

@@ -116,10 +116,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def depth_of(image: Image.Image) -> Depth:
-    """Return the depth of the picture's channels, as Pillow reads it.
-
-    Raises DataError for 16 bits of grey with an alpha channel, of which Pillow would read 8.
-    """
+    """Return the depth of an open picture. Raises DataError for 16 bits of grey with alpha: Pillow would read 8."""
     if any(mode.startswith("LA;16") for mode in _raw_modes(image)):
         raise DataError("has 16 bits of grey and an alpha channel, which cannot be read; remove the alpha channel")
     if image.mode == "F":

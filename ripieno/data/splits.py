@@ -131,7 +131,8 @@ def balance_notes(labels: NDArray[np.int64], split: NDArray[np.uint8], classes: 
 
 def duplicate_notes(images: NDArray[Any], split: NDArray[np.uint8]) -> list[str]:
     """Return notes on images with duplicates, pixel by pixel, in an earlier split; most data sets have few."""
-    digests = np.array([int.from_bytes(_digest(image)) for image in images], np.uint64)
+    hashes = (hashlib.blake2b(image.tobytes(), digest_size=8) for image in images)
+    digests = np.array([int.from_bytes(one.digest()) for one in hashes], np.uint64)
     notes = []
     for later, earlier in ((1, "training"), (2, "training or validation")):
         own = digests[split == later]
@@ -140,10 +141,6 @@ def duplicate_notes(images: NDArray[Any], split: NDArray[np.uint8]) -> list[str]
             duplicates = f"{again:,} of {len(own):,} {SPLITS[later]} images are also {earlier} images"
             notes.append(f"{duplicates}; scores on the {SPLITS[later]} split say little about new images")
     return notes
-
-
-def _digest(image: NDArray[Any]) -> bytes:
-    return hashlib.blake2b(image.tobytes(), digest_size=8).digest()
 
 
 def _makes(given: NDArray[np.int8]) -> list[int]:

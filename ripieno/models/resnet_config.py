@@ -107,10 +107,7 @@ def stem(input: Input) -> Stem:
 
 
 def stages(network: Architecture, input: Input) -> Iterator[Stage]:
-    """Yield the four stages with their strides and maps.
-
-    Every kernel is padded by half its size, so that stride 2 gives ceil(side / 2).
-    """
+    """Yield the four stages with their strides and maps; kernels are padded, so that stride 2 gives ceil(side / 2)."""
     height, width, _ = image_shape(input)
     if stem(input).pool:
         height, width = _half(_half(height)), _half(_half(width))

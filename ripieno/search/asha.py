@@ -114,11 +114,12 @@ class Asha:
 
     def options(self) -> Iterator[Decision]:
         """Yield the possible next steps, most urgent first: promotions from the highest rung down, then a new trial."""
-        for start in self._steps:
+        for start, steps in self._steps.items():
+            rungs_below = [(self._rungs[number][start], stop) for number, stop in steps]
             promotions = [
                 (loss, trial, stop)
-                for number, stop in self._steps[start]
-                for loss, trial in self._ready(self._rungs[number][start])
+                for rung, stop in rungs_below
+                for loss, trial in (rung.waiting if self.stopping else rung.promotable(self.eta))
             ]
             yield from (Decision(trial, start, stop) for _, trial, stop in sorted(promotions))
         if self.trials is None or self.started < self.trials:
@@ -147,14 +148,8 @@ class Asha:
         else:
             rung.add(rank, decision.trial)
 
-    def _ready(self, rung: _Rung) -> list[tuple[float, int]]:
-        return rung.waiting if self.stopping else rung.promotable(self.eta)
-
     def _next_bracket(self) -> int:
-        """Return the bracket furthest behind its share; on a tie, the one with the most rungs.
-
-        It does not depend on the total number of trials.
-        """
+        """Return the bracket furthest behind its share, on a tie the longest; the total of trials does not count."""
         total, count = sum(self._shares), self.started + 1
         behind = [share * count - total * dealt for share, dealt in zip(self._shares, self._dealt, strict=True)]
         return max(range(len(behind)), key=lambda number: (behind[number], -number))

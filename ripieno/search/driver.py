@@ -50,14 +50,10 @@ class Driver:
         watch: Callable[[Snapshot], None] | None,
         clock: Callable[[], float],
     ) -> None:
-        self._library = library
-        self._settings = settings
-        self._pool = pool
-        self._journal = journal
+        self._library, self._settings, self._pool, self._journal = library, settings, pool, journal
+        self._deadline, self._clock = deadline, clock
         self._weight = weight or (lambda _: 1.0)
-        self._deadline = deadline
         self._watch = watch or (lambda _: None)
-        self._clock = clock
         scheduler = SCHEDULERS[find_algorithm(settings.algorithm).scheduler]
         self._scheduler = scheduler(settings.epochs, settings.eta, settings.trials)
         self._order: ResultOrder = make_order(settings.order or "arrival", settings.window or pool.slots)
@@ -80,29 +76,26 @@ class Driver:
     def run(self) -> Summary:
         """Run the search to its end and return the last snapshot."""
         try:
-            return self._run()
+            self._replay()
+            self._resubmit_pending()
+            self._queue.started = list(self._queue.running)  # report only the jobs that run again
+            while True:
+                self._decide()
+                if not self._queue:
+                    break
+                self._prefetch_configuration()
+                if self._queue.started:
+                    self._watch(self._snapshot(()))
+                outcomes = self._pool.wait(TICK_SECONDS)
+                for outcome in outcomes:
+                    self._on_outcome(outcome)
+                self._watch(self._snapshot(tuple(outcomes)))
+            self._end_trials()
+            last = self._snapshot((), "deadline" if self._cut or any(self._scheduler.options()) else "trials")
+            self._watch(last)
+            return last
         finally:
             self._journal.sync()
-
-    def _run(self) -> Summary:
-        self._replay()
-        self._resubmit_pending()
-        self._queue.started = list(self._queue.running)  # report only the jobs that run again
-        while True:
-            self._decide()
-            if not self._queue:
-                break
-            self._prefetch_configuration()
-            if self._queue.started:
-                self._watch(self._snapshot(()))
-            outcomes = self._pool.wait(TICK_SECONDS)
-            for outcome in outcomes:
-                self._on_outcome(outcome)
-            self._watch(self._snapshot(tuple(outcomes)))
-        self._end_trials()
-        last = self._snapshot((), "deadline" if self._cut or any(self._scheduler.options()) else "trials")
-        self._watch(last)
-        return last
 
     # replay
 
@@ -136,7 +129,9 @@ class Driver:
         self._held = time.monotonic()
         while True:
             while self._order.room and (decision := self._choose()) is not None:
-                self._new.append(self._issue(decision))
+                cost, told = self._cost(decision), self._order.told
+                self._journal.append(JobSubmitted(decision.trial, decision.start, decision.stop, cost, told))
+                self._new.append(self._apply(decision, cost))
                 if time.monotonic() - self._held > HOLD_SECONDS:  # the sampler is slow: do not let workers wait for it
                     self._submit()
             if (due := self._order.due()) is None:
@@ -187,11 +182,6 @@ class Driver:
         if decision.trial not in self._weights:
             self._weights[decision.trial] = self._weight(self._journal.configuration(decision.trial))
         return (decision.stop - decision.start) * self._weights[decision.trial]
-
-    def _issue(self, decision: Decision) -> Job:
-        cost = self._cost(decision)
-        self._journal.append(JobSubmitted(decision.trial, decision.start, decision.stop, cost, self._order.told))
-        return self._apply(decision, cost)
 
     def _apply(self, decision: Decision, cost: float) -> Job:
         self._scheduler.issue(decision)

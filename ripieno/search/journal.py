@@ -66,10 +66,7 @@ _NAMES = {kind: name for name, kind in _EVENTS.items()}
 
 
 class Journal:
-    """Study of a run at `path`, created when absent; None: in memory only, for simulations.
-
-    Raises SearchError when the file is broken or cannot be written.
-    """
+    """Study of a run at `path`, in memory if None. Raises SearchError when the file is broken or cannot be written."""
 
     def __init__(self, path: Path | None, space: Space, sampler: str, seed: int) -> None:
         self._space = space

@@ -68,10 +68,7 @@ def resolve_settings(path: Path, asked: Settings, slots: int, deadline: float | 
 
 
 def kept_settings(path: Path) -> Settings | None:
-    """Return the settings of the last start from the `run.json` at `path`; None before the first start.
-
-    Raises SearchError when the record is broken.
-    """
+    """Return the settings of the last start from the `run.json` at `path`, if any. Raises SearchError if broken."""
     kept = _plain(path)
     if kept.get("promote") == "ensemble":
         raise SearchError(

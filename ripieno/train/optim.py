@@ -41,10 +41,7 @@ NAMES = frozenset(f.name for f in fields(OptimizerConfig))
 
 
 def optimizer_config(configuration: Configuration) -> OptimizerConfig:
-    """Read the optimiser's hyperparameters from `configuration`; absent names have their defaults.
-
-    Raises ModelError for an invalid value.
-    """
+    """Read the optimiser's part of `configuration`, with defaults for absent names. Raises ModelError for a bad one."""
     chosen: dict[str, Any] = {name: value for name, value in configuration.items() if name in NAMES}
     for name, value in chosen.items():
         allowed = {"optimizer": get_args(Optimizer), "schedule": get_args(Schedule)}.get(name)
