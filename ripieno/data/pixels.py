@@ -241,7 +241,7 @@ def _cast(array: NDArray[Any], wanted: Input, called: str) -> NDArray[Any]:
 
 
 def white_of(wanted: Input) -> float | None:
-    """Return white in the training images: 1 for floats of 0 to 1, else 255 up to 255; None if it is unknown."""
+    """Return white in the training images: 1 for floats of 0 to 1, 255 for others of 0 to 255; None if unknown."""
     if wanted.dtype == "uint8":
         return BYTES[1]
     if wanted.range is None or wanted.range[0] < 0 or wanted.range[1] > BYTES[1]:
