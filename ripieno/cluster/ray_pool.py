@@ -12,26 +12,89 @@ stored once in the object store; all actors of a machine map its contents (also 
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import queue
+import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ripieno import clock
-from ripieno.cluster.actor import RaySlot, exit_reason, start
+from ripieno.cluster.bootstrap import write_to
 from ripieno.cluster.pool import Function
 from ripieno.cluster.retries import STARTS, JobProgress, RetryPolicy, must_restart_worker, no_progress, out_of_memory
 from ripieno.cluster.threaded_pool import ThreadedPool, failed, with_slot
-from ripieno.cluster.worker import failure
+from ripieno.cluster.worker import failure, run_job
 from ripieno.errors import SearchError, error_summary, require
+from ripieno.resources import sleep_while_waiting
 from ripieno.types import Failure, Job, JobResult
 
 LOOK_SECONDS = 1.0
 """Interval at which the cluster's nodes are listed."""
+
+
+class Actor:
+    """Ray actor of one slot: holds the function and runs jobs one by one."""
+
+    def __init__(self, paths: Sequence[str], function: Sequence[Any], log: str) -> None:
+        import ray
+
+        sleep_while_waiting()
+        if log:
+            write_to(log)
+        faulthandler.enable(2)
+        sys.path += [path for path in paths if path not in sys.path]
+        self._function: Function = ray.get(function[0])
+
+    def ready(self) -> bool:
+        """Return True; the reply shows that the slot has started."""
+        return True
+
+    def run(self, job: Job, now: float) -> JobResult:
+        """Run `job`; an exception becomes its failure. `now` is the time of the pool's clock."""
+        clock.follow(now - time.monotonic())
+        return run_job(self._function, job)
+
+
+@dataclass(eq=False)
+class RaySlot:
+    """The pool's record of a slot."""
+
+    number: int
+    node: str
+    actor: Any
+    log: str
+    state: Literal["starting", "idle", "busy", "gone"] = "starting"
+    job: Job | None = None
+    since: float = 0.0
+
+
+def start_actor(ray: Any, node: str, needs: Mapping[str, float], function: Any, log: str) -> Any:
+    """Start an actor on `node` with the resources `needs`; `function` is an object reference to the job function."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    options = {
+        "num_cpus": needs["CPU"],
+        "num_gpus": needs["GPU"],
+        "memory": needs["memory"] or None,
+        "max_restarts": 0,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
+    }
+    return ray.remote(Actor).options(**options).remote(sys.path, [function], log)
+
+
+def exit_reason(error: BaseException) -> str:
+    """Return in one line why an actor died: the error it raised as it started, otherwise how its process ended."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    if getattr(error, "actor_init_failed", False):  # a traceback, which ends in the error
+        return lines[-1]
+    return next((line for line in lines if "exit" in line.lower()), lines[0])
 
 
 class RayPool(ThreadedPool):
@@ -257,7 +320,7 @@ class RayPool(ThreadedPool):
 
     def _start(self, node: str) -> None:
         log = "" if self._logs is None else str(self._logs.resolve() / f"slot-{self._numbers}.log")
-        slot = RaySlot(self._numbers, node, start(self._ray, node, self._needs, self._function, log), log)
+        slot = RaySlot(self._numbers, node, start_actor(self._ray, node, self._needs, self._function, log), log)
         self._numbers += 1
         self._slots.append(slot)
         self._expect(slot, slot.actor.ready.remote())

@@ -15,7 +15,6 @@ RETRIES = 2
 """Number of retries of a job that killed its worker before it is a failure."""
 STARTS = 5
 """Number of workers in a row that may die before they start the job; on a cluster, on each of its nodes."""
-
 JobProgress = Callable[[Job], object]
 """Function of a job with a value that changes with its progress, as after every epoch; runs in the pool owner."""
 

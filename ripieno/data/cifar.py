@@ -21,7 +21,6 @@ from ripieno.types import Split
 
 PIXELS = 3 * 32 * 32
 """Bytes of one image: 1,024 red, 1,024 green, 1,024 blue."""
-
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 Files = Mapping[str, Path | bytes]
 """File name to its path or its contents."""

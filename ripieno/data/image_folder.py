@@ -33,13 +33,10 @@ from ripieno.types import Split
 
 BLOCK = 256
 """Pictures decoded between two writes and between two progress reports, at most."""
-
 BLOCK_BYTES = 1 << 28
 """Bytes of pictures decoded between two writes, at most; a single larger picture is allowed."""
-
 CountCallback = Callable[[int, int], None]
 """Called with pictures done and pictures in all."""
-
 T = TypeVar("T")
 
 

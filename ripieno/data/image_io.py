@@ -21,19 +21,14 @@ from ripieno.errors import DataError
 
 Kind = Literal["grey", "colour", "deep"]
 """One channel of 8 bits, three of 8 bits, or one of 16 bits, 32 bits or floating point."""
-
 MODES: dict[Kind, str] = {"grey": "L", "colour": "RGB", "deep": "F"}
 """Pillow's name of the decoded mode, for each kind."""
-
 Depth = Literal["8 bits", "16 bits", "32 bits", "floats"]
 """The format of a pixel's channel in a picture file."""
-
 WHITE: dict[Depth, float] = {"8 bits": 255.0, "16 bits": 65535.0}
 """The value of white, where the depth determines it."""
-
 _TURNED = {"JPEG", "MPO", "WEBP"}
 """Formats in which cameras note their orientation; Pillow rotates TIFF by itself."""
-
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

@@ -19,13 +19,10 @@ from ripieno.types import SPLITS, Input, PixelRange
 
 BYTES: PixelRange = (0.0, 255.0)
 """Range of uint8 pixels."""
-
 FEW = 4
 """Channels of grey, colour and transparent images, at most."""
-
 FACTOR = 10.0
 """Ratio above which two ranges have different units."""
-
 LARGEST = 4096
 """Pixels per side to which images can be resized, at most."""
 
@@ -36,9 +33,6 @@ def check_size(size: int | None) -> None:
         return
     if isinstance(size, bool) or not isinstance(size, Integral) or not 1 <= size <= LARGEST:
         raise DataError(f"size is {size!r}: it must be a number of pixels, 1 to {LARGEST:,}")
-
-
-# layout
 
 
 def channels_first(shape: Sequence[int], tensor: bool = False) -> tuple[bool, bool]:
@@ -80,9 +74,6 @@ def channels_last(images: NDArray[Any], where: str, notes: list[str]) -> NDArray
         read_as = f"channels last, {images.shape[3]} channels"
         notes.append(f"images of {where} have shape {images.shape}; it is read as {read_as}")
     return images
-
-
-# range
 
 
 def differ(given: PixelRange, trained: PixelRange) -> bool:
@@ -141,9 +132,6 @@ def _median(extremes: NDArray[np.float64]) -> PixelRange:
 def spoken(span: PixelRange) -> str:
     """Format a range: "0 to 255"."""
     return f"{span[0]:.6g} to {span[1]:.6g}"
-
-
-# arrays to predict
 
 
 def fit_array(images: Any, wanted: Input, called: str = "images") -> NDArray[Any]:
@@ -235,9 +223,6 @@ def _cast(array: NDArray[Any], wanted: Input, called: str) -> NDArray[Any]:
         if differ(span, wanted.range or BYTES):
             raise DataError(_other_unit(called, span, wanted.range or BYTES))
     return whole
-
-
-# pictures to predict
 
 
 def white_of(wanted: Input) -> float | None:

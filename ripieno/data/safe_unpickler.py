@@ -23,11 +23,9 @@ NAMES = {
     "numpy dtype": "dtype",
 }
 """Names that a file may contain, as genops spells them."""
-
 PUSHES = {"BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"}
 STRINGS = {"BINSTRING", "SHORT_BINSTRING"}
 """Python 2's byte strings: genops decodes them as latin-1; the reader encodes them again to get the bytes."""
-
 _MARK = object()
 
 

@@ -20,7 +20,6 @@ from ripieno.types import SPLITS, Split
 
 UNASSIGNED = -1
 """Value of `Samples.fixed_split` for a sample without a split."""
-
 BLOCK_BYTES = 1 << 22
 """Approximate bytes of a block in which whole arrays are scanned, so that a mapped array is never in memory at once."""
 

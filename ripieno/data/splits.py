@@ -26,7 +26,6 @@ SPLIT_WORDS: dict[str, Split] = {
     "test": "test", "testing": "test", "eval": "test", "evaluation": "test", "holdout": "test",
 }  # fmt: skip
 """Common names of the splits. `eval` is a test split, because its samples may be reserved for the final evaluation."""
-
 _ABOUT = "(?:set|split|data|images?|imgs?|pictures?|photos?|folder)*"
 _NAME = re.compile(f"{_ABOUT}({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))}){_ABOUT}")
 

@@ -14,10 +14,8 @@ Activation = Literal["tanh", "relu", "elu"]
 
 SMALL = 64
 """Longer side of images with the 3x3 stem of stride 1, at most (appendix A.2: CIFAR's); larger images get 7x7."""
-
 LEAST = 2
 """Shortest side of a map after a stride, in pixels at least, so that every tap of a 3x3 kernel can learn."""
-
 CARDINALITY = 32
 """Groups of a grouped convolution at most, as in ResNeXt 32x4d."""
 

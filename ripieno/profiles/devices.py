@@ -77,9 +77,6 @@ def _runs_on_gpus(backend: str | None) -> bool:
     return name != "openvino" and bool(require("torch").cuda.is_available())
 
 
-# CPU
-
-
 def cpu_kind(model: str, cores: int) -> str:
     """Return the kind of a CPU device, such as `amd-epyc-9r14-2-cores`; a valid file name."""
     return f"{slug(model)}-{cores}-{'core' if cores == 1 else 'cores'}"
@@ -134,9 +131,6 @@ def _cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
             if key.strip() in ("model name", "cpu") and value.strip():
                 return value.strip()
     return os.uname().machine
-
-
-# GPUs
 
 
 def gpus() -> tuple[Device, ...]:

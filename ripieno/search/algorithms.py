@@ -14,7 +14,6 @@ from ripieno.search.scheduler import Scheduler
 
 MakeScheduler = Callable[[int, int, int | None], Scheduler]
 """Factory of a scheduler; arguments: maximum epochs of a trial, eta, maximum number of trials."""
-
 SCHEDULERS: dict[str, MakeScheduler] = {
     "full": lambda epochs, eta, trials: Asha(((epochs,),), eta, trials),
     "asha": lambda epochs, eta, trials: Asha((rungs(epochs, eta),), eta, trials),

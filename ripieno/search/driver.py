@@ -29,7 +29,6 @@ from ripieno.types import Configuration, Failure, Job, JobResult
 
 Weight = Callable[[Configuration], float]
 """Cost of an epoch of a configuration, in any unit; deterministic."""
-
 HOLD_SECONDS = 0.02
 """Longest time that issued jobs are held back to be journalled and submitted together."""
 TICK_SECONDS = 1.0
@@ -97,8 +96,6 @@ class Driver:
         finally:
             self._journal.sync()
 
-    # replay
-
     def _replay(self) -> None:
         """Apply the events of earlier starts."""
         open_jobs: dict[tuple[int, int], Decision] = {}
@@ -119,8 +116,6 @@ class Driver:
                 self._on_outcome(JobResult(job, member))
         self._new = list(self._jobs.values())
         self._submit()
-
-    # decisions
 
     def _decide(self) -> None:
         """Issue jobs and report results until the next step is to wait; submit the issued jobs."""
@@ -201,8 +196,6 @@ class Driver:
         self._last[decision.trial] = result
         self._journal.tell(decision.trial, decision.stop, result.loss, decision.stop == self._settings.epochs)
 
-    # results
-
     def _on_outcome(self, outcome: JobResult) -> None:
         """Journal the result of a job."""
         job, member, failure = outcome.job, outcome.member, outcome.failure
@@ -243,8 +236,6 @@ class Driver:
         self._order.arrived(decision)
         self._stats.add(job, result.loss)
         self._durations.add(decision, self._cost(decision), result.seconds if result.loss is not None else 0.0)
-
-    # snapshots
 
     def _end_trials(self) -> None:
         """Report the final state of the trials to Optuna; trials cut by the deadline stay running."""

@@ -23,7 +23,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 _NAME = "view"
 _EPOCH = datetime(2000, 1, 1)
@@ -66,19 +66,10 @@ class InMemoryStudy(InMemoryStorage):
         frozen.datetime_complete = _EPOCH
 
     def _frozen(self, values: dict[str, Any], ranges: Mapping[str, BaseDistribution]) -> FrozenTrial:
-        return FrozenTrial(
-            number=len(self._trials),
-            trial_id=len(self._trials),
-            state=TrialState.RUNNING,
-            value=None,
-            datetime_start=_EPOCH,
-            datetime_complete=None,
-            params=values,
-            distributions=dict(ranges),
-            user_attrs={},
-            system_attrs={},
-            intermediate_values={},
-        )
+        frozen = create_trial(state=TrialState.RUNNING, params=values, distributions=dict(ranges))
+        frozen.number = frozen._trial_id = len(self._trials)
+        frozen.datetime_start = _EPOCH
+        return frozen
 
     # the storage interface that samplers call
 

@@ -88,8 +88,6 @@ class Journal:
         self._reported = {(t.number, epoch) for t in trials for epoch in t.intermediate_values}
         self._ended = {t.number for t in trials if t.state.is_finished()}
 
-    # events
-
     def events(self) -> list[Event]:
         """Return all events in their order."""
         attributes = self._storage.get_study_user_attrs(self._id)
@@ -114,8 +112,6 @@ class Journal:
     def sync(self) -> None:
         """Write the added lines; return when they are on disk."""
         self._log.sync()
-
-    # trials
 
     def configuration(self, trial: int) -> Configuration:
         """Return the configuration of trial number `trial`; choose it now if it is the next new trial."""

@@ -38,7 +38,6 @@ def _smac(seed: int) -> BaseSampler:
 
 MakeSampler = Callable[[int], "BaseSampler"]
 """Factory of a sampler from a trial's seed. A sampler may read all trials of its study, but keeps no state."""
-
 SAMPLERS: dict[str, MakeSampler] = {
     "random": lambda seed: require("optuna.samplers").RandomSampler(seed=seed),
     "tpe": lambda seed: require("optuna.samplers").TPESampler(seed=seed, multivariate=False),

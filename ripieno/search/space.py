@@ -94,9 +94,6 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
     return {name: of(choice) for name, choice in space.ranges.items()}
 
 
-# on disk
-
-
 def space_to_plain(space: Space) -> dict[str, Any]:
     """Return `space` as plain values for a JSON file."""
     kinds = {kind: name for name, kind in _KINDS.items()}

@@ -20,7 +20,6 @@ from ripieno.types import Dataset
 BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 32 << 20}
 """Most bytes of a float32 block, by type of device. A block is augmented in one call: on tiny images the overhead of a
 call exceeds its work. On a CPU, blocks of 32 MiB exceed the caches, and take two to three times as long."""
-
 Generators = Callable[[int], tuple[np.random.Generator, torch.Generator]]
 """Function of an epoch that returns new generators: for the order of its images, and for their augmentation."""
 

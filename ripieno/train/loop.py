@@ -23,8 +23,7 @@ from ripieno.data import open_dataset
 from ripieno.errors import RipienoError, error_summary
 from ripieno.library import Library
 from ripieno.train.checkpoint import read_checkpoint, weights_bytes, write_checkpoint
-from ripieno.train.config import TrainingConfig
-from ripieno.train.network_trainer import DivergedError, NetworkTrainer
+from ripieno.train.network_trainer import DivergedError, NetworkTrainer, TrainingConfig
 from ripieno.types import Failure, Job, JobResult, Member
 
 OUT_OF_MEMORY = (

@@ -1,4 +1,4 @@
-"""A network in training: its state, and the training of an epoch."""
+"""A network in training: its configuration, its state, and the training of an epoch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,11 +25,34 @@ from ripieno.tasks import metrics
 from ripieno.train import optim
 from ripieno.train.batching import EpochBatches
 from ripieno.train.checkpoint import TrainingState, fingerprint
-from ripieno.train.config import TrainingConfig
 from ripieno.train.data_pipeline import BatchPipeline
 from ripieno.train.evaluate import predict
 from ripieno.train.loading_strategy import LoadingStrategy
 from ripieno.types import Configuration, Dataset, Epoch, Job, Member
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """Training options that all jobs of a search share."""
+
+    run: Path
+    """folder of the library"""
+    dataset: Path
+    """folder of the prepared data set"""
+    family: str
+    """a built-in family or the user's `module:function`, which is trusted because the user gave it"""
+    epochs: int
+    """most epochs of a job"""
+    seed: int
+    threads: int = 1
+    device: str = "cpu"
+    """name in torch: `cpu`, `cuda:0`"""
+    spare: int = 0
+    """cores per trainer for data loading"""
+    compiled: bool = False
+    """train networks with torch.compile: worth its minute on a GPU, for trials of hours"""
+    deadline: float | None = None
+    """time by `ripieno.clock` after which a job stops at the end of its current epoch"""
 
 
 class DivergedError(Exception):

@@ -12,9 +12,8 @@ import torch
 
 from ripieno import files
 from ripieno.data import open_dataset
-from ripieno.train.config import TrainingConfig
 from ripieno.train.loading_strategy import INLINE, THREAD, LoadingStrategy, StrategyTiming
-from ripieno.train.network_trainer import NetworkTrainer
+from ripieno.train.network_trainer import NetworkTrainer, TrainingConfig
 from ripieno.types import Configuration, Job, JobResult
 
 PATIENCE = 30.0
