@@ -117,7 +117,7 @@ def moments(images: NDArray[Any], rows: NDArray[np.int64]) -> Moments:
     mean, and at most one block is in memory as float64.
     """
     count, mean, squares = 0, np.zeros(images.shape[3]), np.zeros(images.shape[3])
-    for part in blocks(images):
+    for part in blocks(images, len(rows)):
         block = images[rows[part]].reshape(-1, images.shape[3])
         for channel in range(images.shape[3]):
             values = block[:, channel].astype(np.float64)

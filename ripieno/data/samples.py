@@ -79,10 +79,10 @@ def given_of(split: Split, samples: int) -> NDArray[np.int8]:
     return np.full(samples, UNASSIGNED if split == "train" else SPLITS.index(split), np.int8)
 
 
-def blocks(array: NDArray[Any]) -> list[slice]:
-    """Return the blocks of an array: consecutive rows of about `BLOCK_BYTES`."""
+def blocks(array: NDArray[Any], length: int | None = None) -> list[slice]:
+    """Return the blocks of an array, or of a selection of `length` of its rows: of about `BLOCK_BYTES` each."""
     rows = max(1, BLOCK_BYTES // max(1, array.nbytes // max(1, len(array))))
-    return [slice(start, start + rows) for start in range(0, len(array), rows)]
+    return [slice(start, start + rows) for start in range(0, len(array) if length is None else length, rows)]
 
 
 def extremes(images: NDArray[Any]) -> NDArray[np.float64]:

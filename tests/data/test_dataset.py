@@ -161,9 +161,10 @@ def test_moments_are_those_of_the_training_rows_only(dtype):
 def test_moments_do_not_depend_on_the_blocks(monkeypatch):
     rng = np.random.default_rng(0)
     images = (rng.random((50, 9, 7, 3)) + 1e4).astype(np.float32)
-    whole = moments(images, np.arange(50))
+    rows = np.arange(0, 50, 2)
+    whole = moments(images, rows)
     monkeypatch.setattr("ripieno.data.samples.BLOCK_BYTES", 4 * 9 * 7 * 3 * 4)
-    assert np.allclose(whole, moments(images, np.arange(50)), rtol=1e-9)
+    assert np.allclose(whole, moments(images, rows), rtol=1e-9)
 
 
 def test_a_black_channel_has_deviation_1():
