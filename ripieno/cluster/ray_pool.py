@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,20 +73,6 @@ class RaySlot:
     state: Literal["starting", "idle", "busy", "gone"] = "starting"
     job: Job | None = None
     since: float = 0.0
-
-
-def start_actor(ray: Any, node: str, needs: Mapping[str, float], function: Any, log: str) -> Any:
-    """Start an actor on `node` with the resources `needs`; `function` is an object reference to the job function."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    options = {
-        "num_cpus": needs["CPU"],
-        "num_gpus": needs["GPU"],
-        "memory": needs["memory"] or None,
-        "max_restarts": 0,
-        "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
-    }
-    return ray.remote(Actor).options(**options).remote(sys.path, [function], log)
 
 
 def exit_reason(error: BaseException) -> str:
@@ -319,8 +305,19 @@ class RayPool(ThreadedPool):
         return {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
 
     def _start(self, node: str) -> None:
+        """Start an actor on `node`; it receives an object reference to the job function."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
         log = "" if self._logs is None else str(self._logs.resolve() / f"slot-{self._numbers}.log")
-        slot = RaySlot(self._numbers, node, start_actor(self._ray, node, self._needs, self._function, log), log)
+        options = {
+            "num_cpus": self._needs["CPU"],
+            "num_gpus": self._needs["GPU"],
+            "memory": self._needs["memory"] or None,
+            "max_restarts": 0,
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
+        }
+        actor = self._ray.remote(Actor).options(**options).remote(sys.path, [self._function], log)
+        slot = RaySlot(self._numbers, node, actor, log)
         self._numbers += 1
         self._slots.append(slot)
         self._expect(slot, slot.actor.ready.remote())

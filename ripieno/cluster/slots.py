@@ -35,10 +35,6 @@ def gpu_slots(devices: Sequence[int | str], per_device: int = 1, threads: int | 
         raise SearchError(f"{per_device} slots on each of {len(devices)} devices: there must be at least 1 of both")
     share = threads or max(1, len(usable_cores()) // (len(devices) * per_device))
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    names = [_global_name(str(device), visible) for device in devices]
+    # the worker's variable replaces this process's: a number among the visible devices becomes that device's name
+    names = [visible[int(d)] if d.isdecimal() and int(d) < len(visible) else d for d in map(str, devices)]
     return tuple({**thread_variables(share), "CUDA_VISIBLE_DEVICES": name} for _ in range(per_device) for name in names)
-
-
-def _global_name(device: str, visible: Sequence[str]) -> str:
-    """Return the name of `device` when all devices are visible: the worker's variable replaces this process's."""
-    return visible[int(device)] if device.isdecimal() and int(device) < len(visible) else device

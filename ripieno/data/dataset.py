@@ -22,8 +22,6 @@ from ripieno.errors import DataError, LibraryError
 from ripieno.tasks.labels import check_classes
 from ripieno.types import SPLITS, Dataset, Metric, PixelRange
 
-Moments = tuple[tuple[float, ...], tuple[float, ...]]
-
 
 @dataclasses.dataclass(frozen=True)
 class DatasetMetadata:
@@ -110,7 +108,7 @@ def check_dataset(dataset: Dataset, where: str | Path) -> None:
             raise DataError(f"the data set {where} has an empty {SPLITS[i]} split: every split must hold images")
 
 
-def moments(images: NDArray[Any], rows: NDArray[np.int64]) -> Moments:
+def moments(images: NDArray[Any], rows: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Compute mean and standard deviation per channel of the images at `rows`, in their unit; 1 for a constant channel.
 
     Blocks are merged by the update of Chan, Golub and LeVeque (1979): pixels are squared only after subtraction of the

@@ -53,7 +53,9 @@ def read_idx(folder: Path, notes: list[str]) -> Samples:
         parts.append(
             SplitArrays(_read(folder, stems[split], "images"), _read(folder, stems[split], "labels"), where, split)
         )
-    return join(folder.resolve().name, parts, _class_names(folder), notes, positions=True)
+    file = folder / "classes.txt"
+    names = [n for n in file.read_text("utf-8").splitlines() if n] if file.is_file() else None
+    return join(folder.resolve().name, parts, names, notes, positions=True)
 
 
 def _stems(folder: Path) -> list[str]:
@@ -90,8 +92,3 @@ def _read(folder: Path, stem: str, kind: str) -> NDArray[np.uint8]:
         must = f"a file of shape {shape} must have {header + math.prod(shape):,}"
         raise DataError(f"{path} has {len(data):,} bytes unpacked, {must}; download it again")
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
-
-
-def _class_names(folder: Path) -> list[str] | None:
-    path = folder / "classes.txt"
-    return [n for n in path.read_text("utf-8").splitlines() if n] if path.is_file() else None

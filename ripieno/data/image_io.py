@@ -95,19 +95,15 @@ def read_pixels(source: Path | IO[bytes] | Image.Image, kind: Kind, size: int | 
     with opened(source) as image:
         if size is not None and image is not source:
             image.draft(None, (size, size))  # lets a JPEG decode at a half, quarter or eighth of its size
-        pixels = _sized(_on_white(upright(image)).convert(MODES[kind]), size)
+        turn = _TURNS.get(_orientation(image))
+        upright = image if turn is None else image.transpose(turn)
+        pixels = _sized(_on_white(upright).convert(MODES[kind]), size)
     return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
 
 def to_pixels(image: Image.Image) -> NDArray[Any]:
     """Return the pixels (height, width, channels) of an open picture, in its own kind, upright, on white."""
     return read_pixels(image, _kind(image), None)
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """Rotate the picture by its EXIF orientation; an invalid orientation is ignored."""
-    turn = _TURNS.get(_orientation(image))
-    return image if turn is None else image.transpose(turn)
 
 
 def depth_of(image: Image.Image) -> Depth:

@@ -30,7 +30,7 @@ EXPECTED = "images and labels, x and y, x_train y_train x_test y_test, or train_
 
 def read_npz(path: Path, notes: list[str]) -> Samples:
     """Read the arrays of an `.npz` file. Raises DataError when names, shapes, types or values cannot be used."""
-    arrays, found = _read(path, _known)
+    arrays, found = _read(path, lambda key: key == "split" or key in CLASSES or read_key(key) is not None)
     if unread := [key for key in found if key not in arrays]:
         notes.append(f"{path}: skipped {', '.join(unread)}, by name neither images nor labels")
     return join(path.stem, _parts(path, arrays, ", ".join(found) or "nothing"), _class_names(arrays), notes)
@@ -83,10 +83,6 @@ def _read(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, NDArray[
         if "allow_pickle" in str(error):
             raise DataError(f"{path} holds Python objects; expected plain arrays; save names as strings") from error
         raise DataError(f"{path} is not a readable .npz file: {error}; save it again") from error
-
-
-def _known(key: str) -> bool:
-    return key == "split" or key in CLASSES or read_key(key) is not None
 
 
 def _parts(path: Path, arrays: Mapping[str, NDArray[Any]], found: str) -> list[SplitArrays]:

@@ -87,11 +87,8 @@ def measure(request: ProfileRequest, reply: Callable[[ProfileReply], None]) -> N
         samples = read_array(request.samples)
         images = np.ascontiguousarray(np.resize(samples, (sizes[-1], *samples.shape[1:])))
 
-    def load() -> backends.Backend:
-        return backends.load(
-            request.backend, request.path, request.member, request.device, request.threads, request.trusted
-        )
-
+    what = request.backend, request.path, request.member, request.device, request.threads, request.trusted
+    load = functools.partial(backends.load, *what)
     on_gpu = request.device.type == "cuda"
     # GPU runtimes keep their allocations, so the current value is the peak
     peak = functools.partial(used_gpu_memory, request.device.name) if on_gpu else peak_host_memory

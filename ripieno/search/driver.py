@@ -259,7 +259,7 @@ class Driver:
         for decision in started:
             if decision in running:
                 self._running[decision] = RunningJob(
-                    self._jobs[decision], running[decision], self._stats.loss(decision.trial)
+                    self._jobs[decision], running[decision], self._stats.losses.get(decision.trial)
                 )
         busy = self._stats.busy + len(running) * now - sum(running.values())
         return Snapshot(

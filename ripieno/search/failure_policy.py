@@ -11,8 +11,6 @@ from ripieno.types import Failure
 
 EARLY = 20
 """Number of first jobs; if more than half of them fail, the search stops."""
-
-
 DISK = {
     errno.ENOSPC: "free the disk",
     errno.EDQUOT: "free the disk",

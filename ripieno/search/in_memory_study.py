@@ -14,7 +14,6 @@ from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy as copy_of
 from datetime import datetime
-from math import inf
 from typing import Any
 
 import optuna
@@ -90,13 +89,8 @@ class InMemoryStudy(InMemoryStorage):
 def ranked(study: Study) -> list[FrozenTrial]:
     """Return the trials of `study` with a result, best first: by the last epoch reached, then by the loss there."""
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    return sorted((t for t in finished if t.intermediate_values), key=_rank)
-
-
-def _rank(trial: FrozenTrial) -> tuple[float, float, int]:
-    epoch = trial.last_step or 0
-    loss = trial.intermediate_values.get(epoch, inf)
-    return -epoch, loss, trial.number
+    last = [(t, *max(t.intermediate_values.items())) for t in finished if t.intermediate_values]
+    return [t for t, _, _ in sorted(last, key=lambda entry: (-entry[1], entry[2], entry[0].number))]
 
 
 @contextmanager

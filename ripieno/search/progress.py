@@ -69,7 +69,8 @@ class SearchStats:
         self.busy = 0.0
         self.best: tuple[float, str] | tuple[None, None] = (None, None)
         """loss and id of the best member"""
-        self._losses: dict[int, float] = {}
+        self.losses: dict[int, float] = {}
+        """loss of each trial at the last rung it reached"""
         self._ten: dict[int, float] = {}  # the ten best trials and their lowest losses
 
     def add(self, job: Job, loss: float | None) -> None:
@@ -81,14 +82,10 @@ class SearchStats:
             self.members += 1
             if self.best[0] is None or (loss, job.member) < self.best:
                 self.best = loss, job.member
-            self._losses[job.trial] = loss
+            self.losses[job.trial] = loss
             self._ten[job.trial] = min(loss, self._ten.get(job.trial, loss))
             if len(self._ten) > 10:
                 del self._ten[max(self._ten, key=self._ten.__getitem__)]
-
-    def loss(self, trial: int) -> float | None:
-        """Return the loss of a trial at the last rung it reached; None for a new one."""
-        return self._losses.get(trial)
 
     @property
     def top(self) -> float | None:
