@@ -73,6 +73,7 @@ def test_a_space_from_a_file_takes_its_name(tmp_path: Path) -> None:
             '{"ranges": {"a": {"kind": "integer", "low": 1, "high": 2.5}}}',
             "a: Expected `int`, got `float`",
         ),
+        ('{"ranges": {"a": {"kind": "categorical", "choices": [1], "log": true}}}', "a: .* categorical has no 'log'"),
         ('{"ranges": {"a": {"kind": "continuous", "low": 0, "high": 1, "log": true}}}', "a: range .* exceed 0"),
         ('{"ranges": {"a": {"kind": "categorical", "choices": []}}}', "a: a categorical range has no choices"),
         ('{"ranges": {"a": {"kind": "integer", "low": 3, "high": 1}}}', "a: range .* must not exceed high"),
