@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import bisect
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from ripieno.errors import AllocationError
 from ripieno.profiles.devices import partition_kind
@@ -30,8 +31,8 @@ class ProfileCosts:
         try:
             return self.profiles[kind][member]
         except KeyError:
-            hint = "run `ripieno measure RUN` on such a device"
-            raise AllocationError(f"{member} has no profile on {kind}: {hint}") from None
+            message = f"{member} has no profile on {kind}: run `ripieno measure RUN` on such a device"
+            raise AllocationError(message) from None
 
     def seconds(self, member: str, device: Device, batch_size: int, lanes: int = 1) -> float:
         """Return the seconds of one batch on a device with `lanes` workers.
@@ -86,7 +87,7 @@ def seconds_at(points: Sequence[BatchProfile], batch_size: int) -> float:
     points = sorted(points, key=lambda p: p.batch_size)
     if batch_size >= points[-1].batch_size:
         return points[-1].seconds * batch_size / points[-1].batch_size
-    return _between([(p.batch_size, p.seconds) for p in points], batch_size)
+    return float(np.interp(batch_size, [p.batch_size for p in points], [p.seconds for p in points]))
 
 
 def bytes_at(points: Sequence[BatchProfile], batch_size: int) -> int:
@@ -94,18 +95,7 @@ def bytes_at(points: Sequence[BatchProfile], batch_size: int) -> int:
     points = sorted(points, key=lambda p: p.batch_size)
     last = points[-1]
     if batch_size <= last.batch_size:
-        return round(_between([(p.batch_size, float(p.bytes)) for p in points], batch_size))
+        return round(float(np.interp(batch_size, [p.batch_size for p in points], [p.bytes for p in points])))
     rises = [(b.bytes - a.bytes) / (b.batch_size - a.batch_size) for a, b in itertools.pairwise(points)]
     slope = max(rises, default=last.bytes / last.batch_size)
     return round(last.bytes + max(0.0, slope) * (batch_size - last.batch_size))
-
-
-def _between(points: Sequence[tuple[int, float]], x: int) -> float:
-    """Interpolate linearly between ascending points at `x`; constant below the first point."""
-    right = bisect.bisect_left(points, (x,))
-    if right == 0:
-        return points[0][1]
-    if right < len(points) and points[right][0] == x:
-        return points[right][1]
-    (x0, y0), (x1, y1) = points[right - 1], points[right]
-    return y0 + (y1 - y0) * (x - x0) / (x1 - x0)

@@ -84,11 +84,7 @@ def _in_best_batches(
 ) -> throughput_model.Workload:
     """Return `loads` with the fastest batch size of each placement."""
     lanes = Counter(device for device, _ in {(p.device, p.lane) for p in placements})
-    seconds = []
-    for p in placements:
-        device = problem.by_name[p.device]
-        times = (problem.costs.seconds(p.member, device, n, lanes[p.device]) / n for n in problem.sizes(p.member))
-        seconds.append(min(times))
+    seconds = (problem.fastest(p.member, problem.by_name[p.device], lanes[p.device]) for p in placements)
     return dataclasses.replace(loads, seconds=tuple(seconds))
 
 
@@ -106,10 +102,7 @@ def longest_processing_time_first(problem: AllocationProblem) -> Placements | No
     """
     placed: Placements = ()
     busy = dict.fromkeys(problem.by_name, 0.0)
-
-    def seconds(member: str, device: Device) -> float:
-        return min(problem.costs.seconds(member, device, size) / size for size in problem.sizes(member))
-
+    seconds = problem.fastest
     for member in sorted(problem.members, key=lambda m: -min(seconds(m, d) for d in problem.allowed_devices(m))):
         for device in sorted(problem.allowed_devices(member), key=lambda d: busy[d.name] + seconds(member, d)):
             trial = (*placed, Placement(member, device.name, min(problem.sizes(member))))

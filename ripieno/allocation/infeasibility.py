@@ -17,9 +17,10 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.allocation.memory import format_bytes, format_rounded_up
+from ripieno.allocation.memory import format_bytes
 from ripieno.allocation.milp import CapacityConstraint, ConstraintRows, solve
 from ripieno.allocation.problem import AllocationProblem
+from ripieno.allocation.worst_fit import smallest_sufficient, suggest_memory
 from ripieno.types import Device
 
 MORE_DEVICES = 64
@@ -32,7 +33,7 @@ CLOSER = 8
 
 def explain_infeasible(problem: AllocationProblem) -> str | None:
     """Explain in one line why the members do not fit and which smallest changes help; None if they fit."""
-    if _all_fit(problem):
+    if not _left_out(problem):
         return None
     names = ", ".join(d.name for d in problem.devices[:6]) + (", ..." if len(problem.devices) > 6 else "")
     size = {m: min(problem.sizes(m)) for m in problem.members}
@@ -52,12 +53,7 @@ def explain_infeasible(problem: AllocationProblem) -> str | None:
 def suggest_changes(problem: AllocationProblem) -> list[str]:
     """Describe the smallest change of each kind that makes the members fit; leaving out members always does."""
     changes = _unpinned(problem)
-    extras = {d: extra for d in _one_of_each(problem) if (extra := _extra(problem, d)) is not None}
-    if extras:
-        device = min(extras, key=lambda d: extras[d])
-        changes.append(
-            f"give {device.name} {format_rounded_up(extras[device])} more memory than its {format_bytes(device.memory)}"
-        )
+    changes += suggest_memory({d: _extra(problem, d) for d in _one_of_each(problem)})
     counts = {d.kind: count for d in _one_of_each(problem) if (count := _more(problem, d)) is not None}
     if counts:
         kind = min(counts, key=lambda k: counts[k])
@@ -72,17 +68,12 @@ def _unpinned(problem: AllocationProblem) -> list[str]:
 
     def enough(*names: str) -> bool:
         pins = {m: pin for m, pin in problem.pins.items() if m not in names}
-        return _all_fit(dataclasses.replace(problem, pins=pins))
+        return not _left_out(dataclasses.replace(problem, pins=pins))
 
     if not problem.pins or not enough(*problem.pins):
         return []
     one = next((m for m in problem.pins if enough(m)), None)
     return [f"remove the pin of {one}" if one is not None else "remove all pins"]
-
-
-def _all_fit(problem: AllocationProblem) -> bool:
-    """Return whether all members fit."""
-    return not _left_out(problem)
 
 
 def _left_out(problem: AllocationProblem) -> list[str]:
@@ -119,18 +110,9 @@ def _more(problem: AllocationProblem, device: Device) -> int | None:
 
     def enough(count: int) -> bool:
         more = [dataclasses.replace(device, name=f"{device.name}+{i}") for i in range(count)]
-        return _all_fit(dataclasses.replace(problem, devices=(*problem.devices, *more)))
+        return not _left_out(dataclasses.replace(problem, devices=(*problem.devices, *more)))
 
-    count = 1
-    while not enough(count):
-        count *= 2
-        if count > MORE_DEVICES:
-            return None
-    low = count // 2
-    while count - low > 1:
-        middle = (low + count) // 2
-        low, count = (low, middle) if enough(middle) else (middle, count)
-    return count
+    return smallest_sufficient(enough, 1, MORE_DEVICES)
 
 
 def _one_of_each(problem: AllocationProblem) -> list[Device]:

@@ -31,7 +31,7 @@ def mcnaughton_wrap(problem: AllocationProblem) -> Placements | None:
     pools: dict[str, list[Device]] = defaultdict(list)
     for device in problem.devices:
         pools[device.kind].append(device)
-    seconds = np.array([[_fastest(problem, m, pool[0]) for pool in pools.values()] for m in problem.members])
+    seconds = np.array([[problem.fastest(m, pool[0]) for pool in pools.values()] for m in problem.members])
     shares = _share(seconds, np.array([len(pool) for pool in pools.values()]))
     placed: list[Placement] = []
     for pool, wanted in zip(pools.values(), shares.T, strict=True):
@@ -49,21 +49,14 @@ def mcnaughton_wrap(problem: AllocationProblem) -> Placements | None:
     return result if problem.allows(result) else None
 
 
-def _fastest(problem: AllocationProblem, member: str, device: Device) -> float:
-    """Return the seconds per sample at the best batch size."""
-    return min(problem.costs.seconds(member, device, size) / size for size in problem.sizes(member))
-
-
 def _share(seconds: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return each member's time of each pool (members, pools), in devices, that maximises the throughput."""
     members, pools = seconds.shape
     scale = float(np.exp(np.log(seconds).mean()))
     matrix = np.zeros((members + pools, 1 + members * pools))
     matrix[:members, 0] = 1.0  # X - sum f / t <= 0
-    for m in range(members):
-        for k in range(pools):
-            matrix[m, 1 + m * pools + k] = -scale / seconds[m, k]
-            matrix[members + k, 1 + m * pools + k] = 1.0  # sum f <= devices
+    matrix[np.repeat(np.arange(members), pools), 1 + np.arange(seconds.size)] = -scale / seconds.ravel()
+    matrix[members:, 1:] = np.tile(np.eye(pools), members)  # sum f <= devices
     objective = np.zeros(matrix.shape[1])
     objective[0] = -1.0
     result = linprog(objective, matrix, np.concatenate([np.zeros(members), counts]), method="highs")

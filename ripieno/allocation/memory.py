@@ -15,13 +15,9 @@ def device_usage(placements: Sequence[Placement], devices: Sequence[Device], cos
 
     Raises AllocationError for a placement on a device that is not among `devices`.
     """
-    by_name = {device.name: device for device in devices}
-    used = dict.fromkeys(by_name, 0)
-    for name, _ in {(p.device, p.lane) for p in placements}:
-        used[name] = used.get(name, 0) + costs.base(_device(by_name, name))
-    for placement in placements:
-        device = _device(by_name, placement.device)
-        used[device.name] += costs.bytes(placement.member, device, placement.batch_size)
+    used = dict.fromkeys((device.name for device in devices), 0)
+    for worker, size in worker_usage(placements, devices, costs).items():
+        used[worker.rpartition("/")[0]] += size
     return used
 
 
@@ -33,7 +29,9 @@ def worker_usage(placements: Sequence[Placement], devices: Sequence[Device], cos
     by_name = {device.name: device for device in devices}
     used: dict[str, int] = {}
     for p in placements:
-        device = _device(by_name, p.device)
+        if p.device not in by_name:
+            raise AllocationError(f"unknown device {p.device!r}: expected one of {', '.join(by_name) or 'none'}")
+        device = by_name[p.device]
         key = f"{p.device}/{p.lane}"
         used[key] = used.get(key, costs.base(device)) + costs.bytes(p.member, device, p.batch_size)
     return used
@@ -58,9 +56,3 @@ def format_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} GiB"
-
-
-def _device(by_name: dict[str, Device], name: str) -> Device:
-    if name not in by_name:
-        raise AllocationError(f"unknown device {name!r}: expected one of {', '.join(by_name) or 'none'}")
-    return by_name[name]

@@ -44,11 +44,6 @@ class Optimum:
     bound: float
     """infinite if no bound was found in time, 0 if nothing fits"""
 
-    @property
-    def feasible(self) -> bool:
-        """True if placements were found."""
-        return self.placements is not None
-
 
 @dataclass(frozen=True)
 class _Instance:

@@ -17,7 +17,7 @@ from ripieno.allocation.confirm import confirm
 from ripieno.allocation.costs import ENGINE_OVERHEAD, ProfileCosts
 from ripieno.allocation.hill_climbing import hill_climb, longest_processing_time_first
 from ripieno.allocation.latency import arrivals, p99
-from ripieno.allocation.problem import AllocationProblem, PlacementConstraint, Placements, canonical
+from ripieno.allocation.problem import AllocationProblem, PlacementConstraint, Placements, canonical, check_pins
 from ripieno.allocation.refine import Bench, CachedBench, Refined, refine
 from ripieno.allocation.worst_fit import DEFAULT_BATCH_SIZE, worst_fit
 from ripieno.durations import check_duration
@@ -149,7 +149,8 @@ def problem_of(
         raise AllocationError("no batch size was measured for all members on all devices: measure the members again")
     replicas = options.replicas and options.method == "model"
     lanes = options.lanes if options.method == "model" else 1
-    return AllocationProblem(members, tuple(devices), costs, sizes, options.pins, replicas, lanes).with_pins()
+    check_pins(options.pins, members, [d.name for d in devices])
+    return AllocationProblem(members, tuple(devices), costs, sizes, options.pins, replicas, lanes)
 
 
 def plan_with_model(problem: AllocationProblem, options: AllocationOptions) -> ModelPlan:
@@ -219,11 +220,8 @@ def _search(problem: AllocationProblem, starts: list[Placements], seconds: float
     from ripieno.allocation import mcnaughton, optimum  # import SciPy, which is slow
 
     bound = _relaxed(problem, seconds)
-    candidates = [
-        p
-        for p in (mcnaughton.mcnaughton_wrap(problem), longest_processing_time_first(problem), *starts)
-        if p is not None
-    ]
+    quick = (mcnaughton.mcnaughton_wrap(problem), longest_processing_time_first(problem))
+    candidates = [*(p for p in quick if p is not None), *starts]
     best = max(candidates, key=speed, default=None)
     if best is not None and speed(best) < bound * NEAR:
         # an ascent over many devices is slow: then only from the best start
@@ -268,23 +266,17 @@ def _measured(
         # a single benchmark measures the model's plan
         starts = list(dict.fromkeys([canonical(start), canonical(planned.best)]))[-1 if bench.max_benches == 1 else 0 :]
         return confirm(starts, problem, bench, progress=progress, score=planned.score)
-    bound = bench.max_benches if options.method == "algorithm-1" else 0
-    bench.max_benches = bound
-    return refine(start, problem.devices, problem.batch_sizes, bench, bound, fits=problem.allows, progress=progress)
+    if options.method != "algorithm-1":
+        bench.max_benches = 0
+    limit = bench.max_benches
+    return refine(start, problem.devices, problem.batch_sizes, bench, limit, fits=problem.allows, progress=progress)
 
 
 def _errors(
     bench: CachedBench, problem: AllocationProblem, score: Callable[[Placements], float] | None
 ) -> tuple[float, ...]:
     """Return the relative error predicted / measured - 1 of each successful benchmark."""
-
-    def expected(placements: Placements) -> float:
-        return (
-            score(placements)
-            if score
-            else throughput_model.predict(placements, problem.devices, problem.costs).throughput
-        )
-
+    expected = score or (lambda p: throughput_model.predict(p, problem.devices, problem.costs).throughput)
     known = ((canonical(key), found.throughput) for key, found in bench.results.items())
     return tuple(expected(placements) / measured - 1 for placements, measured in known if measured > 0)
 

@@ -75,6 +75,10 @@ class AllocationProblem:
         cores = len(device.cores) if device.type == "cpu" else 1
         return [n for n in range(1, max(1, min(self.lanes, cores)) + 1) if n == 1 or cores % n == 0]
 
+    def fastest(self, member: str, device: Device, lanes: int = 1) -> float:
+        """Return the seconds per sample at the best batch size, on a device with `lanes` workers."""
+        return min(self.costs.seconds(member, device, size, lanes) / size for size in self.sizes(member))
+
     def fits(self, placements: Placements) -> bool:
         """Return whether `placements` fit into the memory of every device."""
         return memory.fits(placements, self.devices, self.costs)
@@ -86,11 +90,6 @@ class AllocationProblem:
             and all(self.pin(p.member).allows(p.device, p.batch_size) for p in placements)
             and self.fits(placements)
         )
-
-    def with_pins(self) -> AllocationProblem:
-        """Validate the pins and return this problem. Raises AllocationError for an unknown member or device."""
-        check_pins(self.pins, self.members, tuple(self.by_name))
-        return self
 
 
 def check_pins(pins: Mapping[str, PlacementConstraint], members: Sequence[str], devices: Sequence[str]) -> None:

@@ -20,6 +20,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ripieno.allocation.costs import ProfileCosts
 from ripieno.allocation.problem import Placements
 from ripieno.allocation.problem import Resource as Resource
@@ -92,9 +94,39 @@ def solve(loads: Workload) -> Prediction:
         return Prediction(0.0, (), {}, {})
     if len(set(loads.members)) == len(loads.members):
         return _without_replicas(loads)
-    from ripieno.allocation.replica_balance import balance_replicas  # imports SciPy, which is slow
+    return balance_replicas(loads)
 
-    return Prediction(*balance_replicas(loads.members, loads.resources, loads.seconds))
+
+def balance_replicas(loads: Workload) -> Prediction:
+    """Balance the samples of each member over its replicas by the linear program."""
+    from scipy.optimize import linprog  # slow to import
+
+    member_index = {m: i for i, m in enumerate(dict.fromkeys(loads.members))}
+    resource_index = {r: i for i, r in enumerate(dict.fromkeys(loads.resources))}
+    times = np.array(loads.seconds)
+    scale = float(np.exp(np.log(times).mean()))  # keeps the numbers within the range of the solver's tolerances
+    rows = np.array([member_index[m] for m in loads.members])
+    lanes = np.array([resource_index[r] for r in loads.resources])
+    columns = 1 + np.arange(len(rows))
+    matrix = np.zeros((len(member_index) + len(resource_index), 1 + len(rows)))
+    matrix[: len(member_index), 0] = 1.0  # X - sum x <= 0
+    matrix[rows, columns] = -1.0
+    matrix[len(member_index) + lanes, columns] = times / scale  # sum t x <= 1
+    limits = np.concatenate([np.zeros(len(member_index)), np.ones(len(resource_index))])
+    objective = np.zeros(1 + len(rows))
+    objective[0] = -1.0
+    result = linprog(objective, matrix, limits, method="highs")
+    assert result.status == 0, result.message
+    rates = result.x[1:] / scale
+    busy = np.bincount(lanes, times * rates, minlength=len(resource_index))
+    prices = np.maximum(0.0, -result.ineqlin.marginals[: len(member_index)])
+    prices /= prices.sum()
+    return Prediction(
+        float(-result.fun / scale),
+        tuple(float(r) for r in rates),
+        {r: float(busy[i]) for r, i in resource_index.items()},
+        {m: float(prices[i]) for m, i in member_index.items()},
+    )
 
 
 def _without_replicas(loads: Workload) -> Prediction:

@@ -59,7 +59,9 @@ def _place(
     chosen: dict[str, str] = {}
     size = {m: pins.get(m, FREE).batch_size or batch_size for m in members}
     for member in sorted(members, key=lambda m: -max(costs.bytes(m, d, size[m]) for d in devices)):
-        needs = {d.name: _needs(member, d, costs, size[member], d.name not in chosen.values()) for d in devices}
+        # the first member of a device also takes the worker's base memory
+        base = {d.name: 0 if d.name in chosen.values() else costs.base(d) for d in devices}
+        needs = {d.name: costs.bytes(member, d, size[member]) + base[d.name] for d in devices}
         allowed = [d for d in devices if pins.get(member, FREE).allows(d.name, size[member])]
         fitting = [d for d in allowed if needs[d.name] <= left[d.name]]
         # GPUs first, CPUs for the rest; then most free memory, then the given order
@@ -71,11 +73,6 @@ def _place(
     return tuple(Placement(member, chosen[member], size[member]) for member in members)
 
 
-def _needs(member: str, device: Device, costs: ProfileCosts, batch_size: int, empty: bool) -> int:
-    """Return the bytes `member` adds to `device`; the first member adds the worker's base memory."""
-    return costs.bytes(member, device, batch_size) + (costs.base(device) if empty else 0)
-
-
 def _error_text(
     member: str, place: Place, devices: Sequence[Device], costs: ProfileCosts, batch_size: int, smaller: Sequence[int]
 ) -> str:
@@ -85,12 +82,7 @@ def _error_text(
         if not isinstance(place(devices, size), str):
             changes.append(f"use batch size {size}")
             break
-    extras = {d: extra for d in devices if (extra := _extra(d, place, devices, batch_size)) is not None}
-    if extras:
-        device = min(extras, key=lambda d: extras[d])
-        changes.append(
-            f"give {device.name} {format_rounded_up(extras[device])} more memory than its {format_bytes(device.memory)}"
-        )
+    changes += suggest_memory({d: _extra(d, place, devices, batch_size) for d in devices})
     changes.append("leave members out")
     needs = min(costs.bytes(member, d, batch_size) for d in devices)
     return (
@@ -106,12 +98,30 @@ def _extra(device: Device, place: Place, devices: Sequence[Device], batch_size: 
         grown = [dataclasses.replace(d, memory=d.memory + extra) if d is device else d for d in devices]
         return not isinstance(place(grown, batch_size), str)
 
-    low, high = 0, 1 << 20
+    # no amount suffices for a member that is pinned to another device
+    return smallest_sufficient(enough, 1 << 20, 1 << 50, 1000)
+
+
+def smallest_sufficient(enough: Callable[[int], bool], start: int, most: int, parts: int | None = None) -> int | None:
+    """Return the smallest number that is `enough`, tried from `start` upwards by doubling; None above `most`.
+
+    It is exact, or within a part of its `parts`.
+    """
+    low, high = 0, start
     while not enough(high):
         low, high = high, 2 * high
-        if high > 1 << 50:  # a member is pinned to another device that is too small
+        if high > most:
             return None
-    while high - low > max(1, high // 1000):
+    while high - low > max(1, high // parts if parts else 1):
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
+
+
+def suggest_memory(extras: Mapping[Device, int | None]) -> list[str]:
+    """Suggest the fewest of the extra bytes by device; empty if none suffice."""
+    known = {d: extra for d, extra in extras.items() if extra is not None}
+    if not known:
+        return []
+    device = min(known, key=lambda d: known[d])
+    return [f"give {device.name} {format_rounded_up(known[device])} more memory than its {format_bytes(device.memory)}"]

@@ -19,6 +19,7 @@ from ripieno.errors import EngineError
 from ripieno.tasks.metrics import cross_entropy
 from ripieno.types import DISABLED, TOLERANCE, Cascade, CascadeEffect, Float32s
 
+Predictions = Sequence[NDArray[np.floating]] | NDArray[np.floating]
 THRESHOLDS = 200
 """Number of thresholds that `plan_cascade` tries."""
 LEAST = 1e-12
@@ -27,7 +28,7 @@ LEAST = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class _RunningMeans:
-    """Running means of members in an order, on labelled samples; every array is (members, samples)."""
+    """Running means of members in an order, on labelled samples; arrays are (members, samples) but `cost_shares`."""
 
     sure: Float32s
     """largest probability"""
@@ -35,20 +36,17 @@ class _RunningMeans:
     """probability of the true class"""
     right: NDArray[np.bool_]
     """True where the largest probability is that of the true class"""
+    cost_shares: NDArray[np.float64]
+    """(members,), share of the compute up to each member"""
 
-    def stops(self, threshold: float) -> NDArray[np.intp]:
-        """Return the position in the order at which each sample stops: the first that is sure, else the last."""
+    def effect(self, threshold: float) -> CascadeEffect:
+        """Return the effect of a threshold: a sample stops at the first member that is sure, else at the last."""
         last = np.ones((1, self.sure.shape[1]), np.bool_)
-        first: NDArray[np.intp] = np.vstack([self.sure[:-1] >= threshold, last]).argmax(0)
-        return first
-
-    def effect(self, threshold: float, cost_shares: NDArray[np.float64]) -> CascadeEffect:
-        """Return the effect of a threshold; `cost_shares` (members,) is the share of the compute up to each member."""
-        stops = self.stops(threshold)
+        stops = np.vstack([self.sure[:-1] >= threshold, last]).argmax(0)
         rows = np.arange(len(stops))
         return CascadeEffect(
             samples=len(stops),
-            saved=1.0 - float(cost_shares[stops].mean()),
+            saved=1.0 - float(self.cost_shares[stops].mean()),
             asked=float(stops.mean()) + 1.0,
             cross_entropy=cross_entropy(self.truth[stops, rows]),
             whole_cross_entropy=cross_entropy(self.truth[-1]),
@@ -59,7 +57,7 @@ class _RunningMeans:
 
 def plan_cascade(
     members: Sequence[str],
-    predictions: Sequence[NDArray[np.floating]] | NDArray[np.floating],
+    predictions: Predictions,
     labels: NDArray[np.integer],
     costs: Sequence[float],
     weights: Sequence[float] | None = None,
@@ -73,15 +71,13 @@ def plan_cascade(
     each next one reduces the cross-entropy of the running mean most per cost. If nothing can be saved, the threshold
     is one that no mean reaches. Raises EngineError when shapes disagree.
     """
-    _check(members, predictions, labels, costs)
-    shares = np.asarray(weights if weights is not None else [1.0] * len(members), np.float64)
+    shares = _check(members, predictions, labels, costs, weights)
     order = _order(predictions, labels, costs, shares)
-    means = _running_means([predictions[i] for i in order], labels, shares[order])
-    cost_shares = _cumulative_share([costs[i] for i in order])
-    best, most = DISABLED, means.effect(DISABLED, cost_shares)
+    means = _running_means(order, predictions, labels, costs, shares)
+    best, most = DISABLED, means.effect(DISABLED)
     tried = np.unique(np.quantile(means.sure[:-1], np.linspace(0, 1, THRESHOLDS))) if len(order) > 1 else ()
     for threshold in tried:
-        effect = means.effect(float(threshold), cost_shares)
+        effect = means.effect(float(threshold))
         if effect.cross_entropy - effect.whole_cross_entropy <= tolerance and effect.saved > most.saved:
             best, most = float(threshold), effect
     return Cascade(tuple(members[i] for i in order), best, tolerance, {"valid": most})
@@ -90,40 +86,36 @@ def plan_cascade(
 def judge_cascade(
     cascade: Cascade,
     members: Sequence[str],
-    predictions: Sequence[NDArray[np.floating]] | NDArray[np.floating],
+    predictions: Predictions,
     labels: NDArray[np.integer],
     costs: Sequence[float],
     weights: Sequence[float] | None = None,
 ) -> CascadeEffect:
     """Return the effect of `cascade` on other samples; arguments and errors are those of `plan_cascade`."""
-    _check(members, predictions, labels, costs)
-    shares = np.asarray(weights if weights is not None else [1.0] * len(members), np.float64)
+    shares = _check(members, predictions, labels, costs, weights)
     order = [list(members).index(m) for m in cascade.order]
-    means = _running_means([predictions[i] for i in order], labels, shares[order])
-    return means.effect(cascade.threshold, _cumulative_share([costs[i] for i in order]))
+    return _running_means(order, predictions, labels, costs, shares).effect(cascade.threshold)
 
 
 def _check(
     members: Sequence[str],
-    predictions: Sequence[NDArray[np.floating]] | NDArray[np.floating],
+    predictions: Predictions,
     labels: NDArray[np.integer],
     costs: Sequence[float],
-) -> None:
+    weights: Sequence[float] | None,
+) -> NDArray[np.float64]:
+    """Return the weights, by default equal ones. Raises EngineError when shapes disagree."""
     shapes = {np.shape(p) for p in predictions}
     right = len(shapes) == 1 and len(next(iter(shapes))) == 2 and next(iter(shapes))[0] == len(labels)
     if not right or len(predictions) != len(members) or len(costs) != len(members):
         must = f"({len(members)}, {len(labels)}, classes) with {len(members)} costs"
         got = f"{len(predictions)} x {', '.join(map(str, sorted(shapes)))} with {len(costs)} costs"
         raise EngineError(f"The predictions are {got}, expected {must}.")
-
-
-def _cumulative_share(costs: Sequence[float]) -> NDArray[np.float64]:
-    cost_shares: NDArray[np.float64] = np.cumsum(np.asarray(costs, np.float64)) / np.sum(costs)
-    return cost_shares
+    return np.asarray(weights if weights is not None else [1.0] * len(members), np.float64)
 
 
 def _order(
-    predictions: Sequence[NDArray[np.floating]] | NDArray[np.floating],
+    predictions: Predictions,
     labels: NDArray[np.integer],
     costs: Sequence[float],
     shares: NDArray[np.float64],
@@ -146,20 +138,27 @@ def _order(
 
 
 def _running_means(
-    predictions: Sequence[NDArray[np.floating]], labels: NDArray[np.integer], shares: NDArray[np.float64]
+    order: Sequence[int],
+    predictions: Predictions,
+    labels: NDArray[np.integer],
+    costs: Sequence[float],
+    shares: NDArray[np.float64],
 ) -> _RunningMeans:
-    """Return running means of `predictions`, one (samples, classes) sum at a time, as a running engine forms them."""
+    """Return running means in `order`, one (samples, classes) sum at a time, as a running engine forms them."""
     total = np.zeros(predictions[0].shape, np.float32)
     rows = np.arange(len(labels))
     weight = 0.0
     sure, truth, right = [], [], []
-    for own, share in zip(predictions, shares, strict=True):
-        weight += share or LEAST
-        total += np.float32(share or LEAST) * np.asarray(own, np.float32)
+    for member in order:
+        share = shares[member] or LEAST
+        weight += share
+        total += np.float32(share) * np.asarray(predictions[member], np.float32)
         sure.append(total.max(1) / weight)
         truth.append(total[rows, labels] / weight)
         right.append(total.argmax(1) == labels)
-    return _RunningMeans(np.stack(sure).astype(np.float32), np.stack(truth).astype(np.float32), np.stack(right))
+    spent = np.cumsum(np.asarray([costs[i] for i in order], np.float64))
+    means = np.stack(sure).astype(np.float32), np.stack(truth).astype(np.float32), np.stack(right)
+    return _RunningMeans(*means, spent / spent[-1])
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
+from dataclasses import dataclass
 
 from ripieno.engine.inference_result import MemberStats
 from ripieno.engine.request import Request
@@ -57,12 +58,13 @@ class EngineCounters:
         return self._computing.get((worker, member), 0.0)
 
 
+@dataclass(slots=True)
 class _Sum:
-    __slots__ = ("batches", "combining", "computing", "samples", "waiting")
-
-    def __init__(self) -> None:
-        self.batches = self.samples = 0
-        self.waiting = self.computing = self.combining = 0.0
+    batches: int = 0
+    samples: int = 0
+    waiting: float = 0.0
+    computing: float = 0.0
+    combining: float = 0.0
 
     def work(self) -> MemberStats:
-        return MemberStats(self.batches, self.samples, self.waiting, self.computing, self.combining)
+        return MemberStats(*dataclasses.astuple(self))

@@ -55,7 +55,10 @@ def instance_config(bundle: Bundle, placement: Placement) -> InstanceConfig:
 
 def worker_config(bundle: Bundle, group: Sequence[Placement], groups: Sequence[Sequence[Placement]]) -> WorkerConfig:
     """Return the members of a worker and its share of its device: the cores divided by the workers on it."""
-    device = _with_local_cores(bundle, _device(bundle, group[0].device))
+    device = _device(bundle, group[0].device)
+    if device.type == "cpu":
+        cores = map_cores(device, bundle.allocation.devices, os.sched_getaffinity(0))
+        device = dataclasses.replace(device, cores=cores)
     lanes = [other[0].lane for other in groups if other[0].device == device.name]
     place = lanes.index(group[0].lane)
     number = len(device.cores or usable_cores()) if device.type == "cpu" else 1
@@ -138,14 +141,6 @@ def map_cores(device: Device, devices: Sequence[Device], allowed: Collection[int
         return device.cores
     most = min(len(planned), len(usable))
     return tuple(dict.fromkeys(usable[planned.index(core) * most // len(planned)] for core in device.cores))
-
-
-def _with_local_cores(bundle: Bundle, device: Device) -> Device:
-    """Return `device` with its cores on this machine."""
-    if device.type != "cpu":
-        return device
-    cores = map_cores(device, bundle.allocation.devices, os.sched_getaffinity(0))
-    return dataclasses.replace(device, cores=cores)
 
 
 def _device(bundle: Bundle, name: str) -> Device:

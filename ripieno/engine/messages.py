@@ -1,13 +1,11 @@
 """Messages between the engine and a worker process, and their encoding.
 
-A worker first reads `WorkerSetup` (JSON). After that, each packet of the SOCK_SEQPACKET socket pair holds one or more
-records of a few bytes. Samples and predictions are never sent: they are in the shared memory.
+A worker first reads `WorkerSetup` (JSON). After that, each packet of the SOCK_SEQPACKET socket pair is a list of
+records of a few bytes (MessagePack). Samples and predictions are never sent: they are in the shared memory.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -17,9 +15,6 @@ import msgspec
 from ripieno.engine.model_runner import WorkerConfig
 from ripieno.types import Input
 
-_TASK = struct.Struct("<QHHB")
-_RANGE = struct.Struct("<II")
-_MESSAGE = struct.Struct("<BHQdH")
 LONGEST = 1 << 16
 """Most bytes of a packet."""
 
@@ -37,8 +32,7 @@ class WorkerSetup:
     input: Input
 
 
-@dataclass(frozen=True, slots=True)
-class RunBatch:
+class RunBatch(msgspec.Struct, frozen=True, array_like=True):
     """Task: predict the samples in `slots` with `member`."""
 
     assignment: int
@@ -61,8 +55,7 @@ class MessageKind(IntEnum):
     """the worker ends because of the error `text`"""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerMessage:
+class WorkerMessage(msgspec.Struct, frozen=True, array_like=True):
     """Message from a worker."""
 
     kind: MessageKind
@@ -70,6 +63,12 @@ class WorkerMessage:
     assignment: int = 0
     seconds: float = 0.0
     text: str = ""
+
+
+pack = msgspec.msgpack.encode
+"""Encode a list of tasks, or of messages, as one packet."""
+unpack_tasks = msgspec.msgpack.Decoder(list[RunBatch]).decode
+unpack_messages = msgspec.msgpack.Decoder(list[WorkerMessage]).decode
 
 
 def pack_setup(setup: WorkerSetup) -> bytes:
@@ -80,43 +79,3 @@ def pack_setup(setup: WorkerSetup) -> bytes:
 def unpack_setup(data: bytes) -> WorkerSetup:
     """Decode a setup from JSON."""
     return msgspec.json.decode(data, type=WorkerSetup, dec_hook=lambda _, value: Path(value))
-
-
-def pack_tasks(tasks: Iterable[RunBatch]) -> bytes:
-    """Encode tasks as one packet."""
-    parts = []
-    for task in tasks:
-        parts.append(_TASK.pack(task.assignment, task.member, len(task.slots), task.hold))
-        parts.extend(_RANGE.pack(*pair) for pair in task.slots)
-    return b"".join(parts)
-
-
-def unpack_tasks(data: bytes) -> Iterator[RunBatch]:
-    """Decode the tasks in a packet."""
-    at = 0
-    while at < len(data):
-        assignment, member, count, hold = _TASK.unpack_from(data, at)
-        at += _TASK.size
-        slots = tuple(_RANGE.unpack_from(data, at + i * _RANGE.size) for i in range(count))
-        at += count * _RANGE.size
-        yield RunBatch(assignment, member, slots, bool(hold))
-
-
-def pack_messages(many: Iterable[WorkerMessage]) -> bytes:
-    """Encode messages of a worker as one packet."""
-    parts = []
-    for message in many:
-        text = message.text.encode()[: LONGEST // 4]
-        parts.append(_MESSAGE.pack(message.kind, message.member, message.assignment, message.seconds, len(text)) + text)
-    return b"".join(parts)
-
-
-def unpack_messages(data: bytes) -> Iterator[WorkerMessage]:
-    """Decode the messages of a worker in a packet."""
-    at = 0
-    while at < len(data):
-        kind, member, assignment, seconds, length = _MESSAGE.unpack_from(data, at)
-        at += _MESSAGE.size + length
-        yield WorkerMessage(
-            MessageKind(kind), member, assignment, seconds, data[at - length : at].decode("utf-8", "replace")
-        )

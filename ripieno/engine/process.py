@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from ripieno.engine.memory import Memory
-from ripieno.engine.messages import LONGEST, MessageKind, RunBatch, WorkerSetup, pack_setup, pack_tasks, unpack_messages
+from ripieno.engine.messages import LONGEST, MessageKind, RunBatch, WorkerSetup, pack, pack_setup, unpack_messages
 from ripieno.engine.model_runner import Load, WorkerConfig, load_name
 from ripieno.engine.supervisor import Supervisor
 from ripieno.engine.worker import Report, WorkerEvents
@@ -85,7 +85,7 @@ class ProcessWorker:
         end = self._tasks
         if end:
             with contextlib.suppress(OSError):
-                end.send(pack_tasks(tasks))
+                end.send(pack(tasks))
 
     def kill(self, cause: str) -> None:
         """Send SIGKILL; the end of its socket reports the death."""

@@ -51,7 +51,7 @@ def _serve(descriptor: int, channel: socket.socket) -> None:
     # imported here, so that pings are answered while the modules are read from a cold disk
     from ripieno.engine.memory import Memory
     from ripieno.engine.memory_limit import explain_oom, set_limit
-    from ripieno.engine.messages import LONGEST, MessageKind, WorkerMessage, pack_messages, unpack_setup, unpack_tasks
+    from ripieno.engine.messages import LONGEST, MessageKind, WorkerMessage, pack, unpack_setup, unpack_tasks
     from ripieno.engine.model_runner import ModelRunner, describe, find_load, import_runtime
 
     messages: list[WorkerMessage] = []
@@ -66,23 +66,20 @@ def _serve(descriptor: int, channel: socket.socket) -> None:
             set_limit(limit, len(setup.config.models) * (setup.config.threads - 1))
         runner = ModelRunner(load, setup.config, memory)
         for index, seconds in runner.warm_up().items():
-            channel.send(pack_messages([WorkerMessage(MessageKind.READY, index, 0, seconds)]))
-        channel.send(pack_messages([WorkerMessage(MessageKind.UP)]))
+            channel.send(pack([WorkerMessage(MessageKind.READY, index, 0, seconds)]))
+        channel.send(pack([WorkerMessage(MessageKind.UP)]))
         while message := channel.recv(LONGEST):
             for task in unpack_tasks(message):
                 probabilities, seconds = runner.run(task.member, task.slots)
                 memory.scatter(task.member, task.slots, probabilities)
                 messages.append(WorkerMessage(MessageKind.DONE, task.member, task.assignment, seconds))
                 if not task.hold:
-                    channel.send(pack_messages(messages))
+                    channel.send(pack(messages))
                     messages = []
     except (BrokenPipeError, ConnectionResetError):
         return
     except BaseException as error:
         # after any error a new process is needed: a CUDA error, for example, corrupts the whole context
         with contextlib.suppress(OSError):
-            channel.send(
-                pack_messages(
-                    [*messages, WorkerMessage(MessageKind.FAILED, text=explain_oom(error, limit) or describe(error))]
-                )
-            )
+            text = (explain_oom(error, limit) or describe(error))[: LONGEST // 8]  # up to 4 bytes per character
+            channel.send(pack([*messages, WorkerMessage(MessageKind.FAILED, text=text)]))

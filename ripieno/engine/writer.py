@@ -92,8 +92,10 @@ class Writer:
         if table.queue.waiting or request.samples > ring.capacity or (not block and images.nbytes > AT_ONCE):
             return False
         # other callers hold this lock only to copy, never while they wait for room
-        if not self._write_lock.acquire(False) and not self._wait_for_lock(timeout, block):
-            return False
+        if not self._write_lock.acquire(False):
+            longest = -1 if timeout is None else max(COPYING, timeout)
+            if not block or not self._write_lock.acquire(timeout=longest):
+                return False
         try:
             table.check_open(request)
             if table.queue.waiting or request.samples > ring.capacity - (ring.head - ring.tail):
@@ -103,12 +105,6 @@ class Writer:
             return True
         finally:
             self._write_lock.release()
-
-    def _wait_for_lock(self, timeout: float | None, block: bool) -> bool:
-        """Wait for `_write_lock` while another caller copies, if the caller may wait."""
-        if not block:
-            return False
-        return self._write_lock.acquire(timeout=-1 if timeout is None else max(COPYING, timeout))
 
     def _queue(self, request: Request, images: NDArray[np.generic]) -> threading.Event:
         """Queue a request; return the event that is set when it is written or dropped."""

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from ripieno.allocation import neighbourhood
 from ripieno.allocation.costs import ProfileCosts
-from ripieno.allocation.problem import AllocationProblem, PlacementConstraint, Placements, canonical, parse_pins
+from ripieno.allocation.problem import (
+    AllocationProblem,
+    PlacementConstraint,
+    Placements,
+    canonical,
+    check_pins,
+    parse_pins,
+)
 from ripieno.allocation.worst_fit import worst_fit
 from ripieno.errors import AllocationError
 from ripieno.types import BatchProfile, Device, Placement, Profile
@@ -112,9 +119,9 @@ def test_contradicting_and_unknown_pins_are_refused() -> None:
     with pytest.raises(AllocationError, match="a is pinned twice"):
         parse_pins(["a=cuda:0", "a=cpu:0"])
     with pytest.raises(AllocationError, match="pinned member z is not in the ensemble: pass one of a, b"):
-        dataclasses.replace(PROBLEM, pins={"z": PlacementConstraint("cpu:0")}).with_pins()
+        check_pins({"z": PlacementConstraint("cpu:0")}, PROBLEM.members, list(PROBLEM.by_name))
     with pytest.raises(AllocationError, match="a is pinned to unknown device cuda:9"):
-        dataclasses.replace(PROBLEM, pins={"a": PlacementConstraint("cuda:9")}).with_pins()
+        check_pins({"a": PlacementConstraint("cuda:9")}, PROBLEM.members, list(PROBLEM.by_name))
 
 
 def test_neighbours_obey_pins() -> None:

@@ -214,7 +214,7 @@ def test_one_member_takes_sixteen_devices() -> None:
 def test_what_fits_nowhere_has_no_optimum() -> None:
     costs = ProfileCosts({"gpu": {"a": profile("a", "gpu", 10)}})
     found = optimum.solve_optimum(AllocationProblem(["a"], (Device("cuda:0", "gpu", 9),), costs, (8,)))
-    assert (found.feasible, found.bound) == (False, 0)
+    assert (found.placements, found.bound) == (None, 0)
 
 
 def test_a_plan_is_found_where_worst_fit_fails() -> None:
@@ -223,7 +223,7 @@ def test_a_plan_is_found_where_worst_fit_fails() -> None:
     devices = (Device("cuda:0", "gpu", 9), Device("cuda:1", "gpu", 9))
     with pytest.raises(AllocationError):
         worst_fit(list(sizes), devices, costs)
-    assert optimum.solve_optimum(AllocationProblem(list(sizes), devices, costs, (8,))).feasible
+    assert optimum.solve_optimum(AllocationProblem(list(sizes), devices, costs, (8,))).placements
 
 
 def test_pins_are_obeyed() -> None:

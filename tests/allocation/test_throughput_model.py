@@ -87,10 +87,8 @@ def test_all_members_reach_the_throughput_and_no_resource_is_overused(chosen: li
 def test_the_linear_program_agrees_with_the_formula_where_there_are_no_replicas(
     chosen: list[tuple[str, str, float]],
 ) -> None:
-    from ripieno.allocation.replica_balance import balance_replicas
-
     loads = load(*{member: (member, resource, s) for member, resource, s in chosen}.values())
-    balanced = balance_replicas(loads.members, loads.resources, loads.seconds)
+    balanced = throughput_model.balance_replicas(loads)
     assert balanced.throughput == pytest.approx(throughput_model.solve(loads).throughput, rel=1e-6)
 
 
