@@ -10,7 +10,7 @@ torch-graphs   PyTorch replaying CUDA graphs, one per batch size, on a GPU
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, cast
 
 from ripieno.errors import EngineError
 
@@ -32,13 +32,11 @@ def split(backend: str) -> tuple[Name, Precision]:
     """Return name and precision of `backend`. Raises EngineError, listing the known names, for any other."""
     name, colon, suffix = backend.partition(":")
     precision = suffix if colon else "fp32"
-    for known in get_args(Name):
-        if known == name:
-            for possible in PRECISIONS[known]:
-                if possible == precision:
-                    return known, possible
-            raise EngineError(f"{name} cannot run in {precision!r}; expected one of: {', '.join(PRECISIONS[known])}")
-    raise EngineError(f"unknown backend {name!r}; expected one of: {', '.join(get_args(Name))}")
+    if name not in PRECISIONS:
+        raise EngineError(f"unknown backend {name!r}; expected one of: {', '.join(PRECISIONS)}")
+    if precision not in PRECISIONS[name]:
+        raise EngineError(f"{name} cannot run in {precision!r}; expected one of: {', '.join(PRECISIONS[name])}")
+    return cast(Name, name), precision
 
 
 def join(name: str, precision: str) -> str:

@@ -56,14 +56,11 @@ def candidates(device: Device, backend: str, precision: str) -> tuple[str, ...]:
         name, _ = split(backend)
         known = {join(name, p) for p in (table.get(name) if precision == "auto" else None) or PRECISIONS[name]}
     wanted = get_args(Precision) if precision == "auto" else ("fp32", precision)
-    found = [one for p in dict.fromkeys(wanted) for name in get_args(Name) for one in [_named(name, p)] if one in known]
+    pairs = [(name, p) for p in dict.fromkeys(wanted) for name in get_args(Name) if p in PRECISIONS[name]]
+    found = [one for pair in pairs if (one := join(*pair)) in known]
     if precision != "auto" and not any(split(one)[1] == precision for one in found):
         raise EngineError(f"no installed backend runs in {precision} on {device.name}; use fp32 or auto")
     return tuple(found)
-
-
-def _named(name: str, precision: str) -> str:
-    return name if precision == "fp32" else f"{name}:{precision}"
 
 
 def _runs(name: Name, precision: Precision, device: Device) -> bool:

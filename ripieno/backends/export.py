@@ -6,16 +6,15 @@ The file takes `images` (batch, height, width, channels) in the data set's dtype
 
 from __future__ import annotations
 
-import contextlib
 import io
-import logging
-import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ripieno import files
+from ripieno.backends.quantise import quiet
 from ripieno.backends.torch import load_network
 from ripieno.errors import EngineError, error_summary, require
 from ripieno.types import Input, Member
@@ -50,15 +49,19 @@ def export_onnx(member: Member, weights: Path, target: Path, trusted: Collection
     """
     require("onnxscript")
     network = _Probabilities(load_network(member, weights, trusted)).eval()
-    with _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # for small batches more threads only wait, on a busy machine up to 30 times longer
+    try:
         return _export(network, member, target)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _export(network: nn.Module, member: Member, target: Path) -> float:
     reasons = []
     for method in (_by_trace, _by_export):
         try:
-            with _quiet():
+            with quiet():
                 content = method(network, _random(member.input, 2))
             worst = _difference(content, network, member)
         except Exception as error:  # the network's code may raise any exception
@@ -71,25 +74,19 @@ def _export(network: nn.Module, member: Member, target: Path) -> float:
     raise EngineError(f"{member.id} cannot be exported to ONNX ({'; '.join(reasons)}); use the torch backend")
 
 
+_NAMES: dict[str, Any] = {"input_names": ["images"], "output_names": ["probabilities"]}
+
+
 def _by_trace(network: nn.Module, images: Tensor) -> bytes:
     buffer = io.BytesIO()
     axes = {"images": {0: "batch"}, "probabilities": {0: "batch"}}
-    names = {"input_names": ["images"], "output_names": ["probabilities"]}
-    torch.onnx.export(network, (images,), buffer, dynamo=False, dynamic_axes=axes, **names)  # type: ignore[arg-type]
+    torch.onnx.export(network, (images,), buffer, dynamo=False, dynamic_axes=axes, **_NAMES)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
 def _by_export(network: nn.Module, images: Tensor) -> bytes:
     shapes = {"images": {0: torch.export.Dim("batch")}}
-    names = {"input_names": ["images"], "output_names": ["probabilities"]}
-    program = torch.onnx.export(
-        network,
-        (images,),
-        dynamo=True,
-        verbose=False,
-        dynamic_shapes=shapes,
-        **names,  # type: ignore[arg-type]
-    )
+    program = torch.onnx.export(network, (images,), dynamo=True, verbose=False, dynamic_shapes=shapes, **_NAMES)
     assert program is not None, "torch.onnx.export returned no program"
     content: bytes = program.model_proto.SerializeToString()
     return content
@@ -120,30 +117,3 @@ def _random(input: Input, batch: int) -> Tensor:
     if input.dtype == "uint8":
         return torch.from_numpy(generator.integers(0, 256, (batch, *input.shape), np.uint8))
     return torch.from_numpy(generator.standard_normal((batch, *input.shape), np.float32))
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Use one thread: for a few small batches more threads only wait, on a busy machine up to 30 times longer."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the messages that the exporters print, log and warn."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.backends.backend_id import Precision
-from ripieno.backends.inputs import validate_input
+from ripieno.backends.loaded_member import LoadedMember
 from ripieno.errors import EngineError, LibraryError, error_summary, require
 from ripieno.types import Device, Member
 
 
-class OnnxBackend:
-    """A member's ONNX file run by ONNX Runtime. Not thread-safe: one worker owns it."""
+class OnnxBackend(LoadedMember):
+    """A member's ONNX file run by ONNX Runtime."""
 
     def __init__(
         self,
@@ -55,30 +55,19 @@ class OnnxBackend:
             _load_libraries(runtime)
         try:
             # no fallback: a member runs on its device or not at all
-            self._session: Any = runtime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+            self._network: Any = runtime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
         except Exception as error:  # its exceptions have no narrower base class
-            line = error_summary(error)
-            raise LibraryError(f"{path} cannot be run by ONNX Runtime: {line}") from error
+            raise LibraryError(f"{path} cannot be run by ONNX Runtime: {error_summary(error)}") from error
         if device.type == "cuda":
-            _check_provider(self._session.get_providers()[0], device, backend)
+            _check_provider(self._network.get_providers()[0], device, backend)
         self.member = member
         # ripieno's files use `images` and `probabilities`; an imported network may use other names
-        self._input = self._session.get_inputs()[0].name
-        self._output = self._session.get_outputs()[0].name
+        self._input = self._network.get_inputs()[0].name
+        self._output = self._network.get_outputs()[0].name
 
-    def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Predict probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
-        images = validate_input(images, self.member)
-        if self._session is None:
-            raise EngineError(f"{self.member.id} is closed; load it again")
-        if not len(images):
-            return np.empty((0, len(self.member.classes)), np.float32)
-        probabilities: NDArray[np.float32] = self._session.run([self._output], {self._input: images})[0]
+    def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        probabilities: NDArray[np.float32] = self._network.run([self._output], {self._input: images})[0]
         return probabilities
-
-    def close(self) -> None:
-        """Free the session."""
-        self._session = None
 
 
 def open_file(content: bytes, threads: int = 1) -> Callable[[NDArray[np.generic]], list[Any]]:
@@ -159,11 +148,9 @@ _loading = threading.Lock()
 
 def _load_libraries(runtime: Any) -> None:
     """Load CUDA and cuDNN from pip's folders, if this ONNX Runtime can: it does not search there by default."""
-    load = getattr(runtime, "preload_dlls", None)
     # it prints missing libraries to stdout, the stream of `--json`; worker threads must not redirect it concurrently
     with _loading, contextlib.redirect_stdout(sys.stderr):
-        if load is not None:
-            load()
+        getattr(runtime, "preload_dlls", lambda: None)()
 
 
 def _check_provider(got: str, device: Device, backend: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.backends.backend_id import Precision
-from ripieno.backends.inputs import validate_input
+from ripieno.backends.loaded_member import LoadedMember
 from ripieno.errors import EngineError, LibraryError, error_summary, require
 from ripieno.types import Device, Member
 
@@ -24,8 +24,8 @@ _lock = threading.Lock()
 _cores: list[Any] = []
 
 
-class OpenVinoBackend:
-    """A member's ONNX file run by OpenVINO on a CPU. Not thread-safe: one worker owns it."""
+class OpenVinoBackend(LoadedMember):
+    """A member's ONNX file run by OpenVINO on a CPU."""
 
     def __init__(
         self, path: Path, member: Member, device: Device, threads: int = 1, *, precision: Precision = "fp32"
@@ -51,29 +51,19 @@ class OpenVinoBackend:
         }
         try:
             compiled = core.compile_model(core.read_model(str(path)), "CPU", options)
-            self._request: Any = compiled.create_infer_request()
+            self._network: Any = compiled.create_infer_request()
         except Exception as error:  # its exceptions have no narrower base class
             raise LibraryError(f"{path} cannot be run by OpenVINO: {error_summary(error, line=-1)[:200]}") from error
         self.member = member
         self._tensor = _runtime().Tensor
 
-    def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Predict probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
-        images = validate_input(images, self.member)
-        if self._request is None:
-            raise EngineError(f"{self.member.id} is closed; load it again")
-        if not len(images):
-            return np.empty((0, len(self.member.classes)), np.float32)
+    def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
         # shared memory avoids a copy; a read-only array is copied, because OpenVINO requires a writeable one
         shared = images if images.flags.writeable else images.copy()
-        self._request.set_input_tensor(self._tensor(shared, shared_memory=True))
-        self._request.infer()
+        self._network.set_input_tensor(self._tensor(shared, shared_memory=True))
+        self._network.infer()
         # the next batch overwrites this one's output
-        return np.array(self._request.get_output_tensor(0).data, np.float32)
-
-    def close(self) -> None:
-        """Free the network."""
-        self._request = None
+        return np.array(self._network.get_output_tensor(0).data, np.float32)
 
 
 def can(precision: str) -> bool:

@@ -12,6 +12,7 @@ import contextlib
 import io
 import logging
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def write_int8(source: Path, target: Path, images: NDArray[np.generic]) -> None:
     """
     require("onnx")
     require("onnxruntime")
-    with tempfile.TemporaryDirectory(prefix="ripieno-") as folder, _quiet():
+    with tempfile.TemporaryDirectory(prefix="ripieno-") as folder, quiet():
         quantised = Path(folder) / "quantised.onnx"
         try:
             _quantise(source, quantised, images)
@@ -51,7 +52,7 @@ def write_fp16(source: Path, target: Path) -> None:
     """
     onnx = require("onnx")
     try:
-        with _quiet():
+        with quiet():
             convert = require("onnxruntime.transformers.float16").convert_float_to_float16
             model = convert(onnx.load(str(source)), keep_io_types=True)
     except Exception as error:  # as above
@@ -69,17 +70,13 @@ def _quantise(source: Path, target: Path, images: NDArray[np.generic]) -> None:
     tool.quantize_static(
         str(prepared),
         str(target),
-        _Reader(_input_name(prepared), images),
+        _Reader(require("onnx").load(str(prepared), load_external_data=False).graph.input[0].name, images),
         quant_format=tool.QuantFormat.QDQ,
         activation_type=tool.QuantType.QUInt8,
         weight_type=tool.QuantType.QInt8,
         per_channel=True,
         op_types_to_quantize=list(QUANTISED),
     )
-
-
-def _input_name(path: Path) -> str:
-    return str(require("onnx").load(str(path), load_external_data=False).graph.input[0].name)
 
 
 class _Reader:
@@ -100,13 +97,16 @@ class _Reader:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the messages that the tools log and print, through the root logger."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
+def quiet() -> Iterator[None]:
+    """Suppress the messages that the tools of ONNX log, print and warn."""
+    loggers = [logging.getLogger(name) for name in (None, "torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
             yield
-    finally:
-        root.setLevel(level)
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.backends.backend_id import Precision
-from ripieno.backends.inputs import validate_input
+from ripieno.backends.loaded_member import LoadedMember
 from ripieno.backends.openvino import without_telemetry
 from ripieno.errors import EngineError, LibraryError, error_summary, require
 from ripieno.resources import sleep_while_waiting
@@ -27,8 +27,8 @@ _recording = threading.Lock()
 """Lock for recording: PyTorch records one CUDA graph at a time in a process and must not release memory meanwhile."""
 
 
-class TorchBackend:
-    """A member's weights run by PyTorch. Not thread-safe: one worker owns it."""
+class TorchBackend(LoadedMember):
+    """A member's weights run by PyTorch."""
 
     def __init__(
         self,
@@ -64,14 +64,8 @@ class TorchBackend:
         if backend == "torch-compile":
             self._compile()
 
-    def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Predict probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
+    def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
         torch = self._torch
-        images = validate_input(images, self.member)
-        if self._network is None:
-            raise EngineError(f"{self.member.id} is closed; load it again")
-        if not len(images):
-            return np.empty((0, len(self.member.classes)), np.float32)
         if torch.get_num_threads() != self.threads:  # set for the calling thread, the worker's own
             torch.set_num_threads(self.threads)
         with torch.inference_mode():
@@ -82,7 +76,7 @@ class TorchBackend:
         return probabilities
 
     def close(self) -> None:
-        """Free the network."""
+        """Free the network and its GPU memory."""
         self._network = self._graphs = None
         if self._device != "cpu":
             # PyTorch caches freed GPU memory: the next member or measurement would see it as used
@@ -106,8 +100,8 @@ class TorchBackend:
                 for size in (2, 1):  # a batch of one is compiled separately
                     self.infer(images[:size])
         except Exception as error:  # compilers raise many types of errors
-            line = error_summary(error)
-            raise EngineError(f"{self.member.id} cannot be compiled ({line[:200]}); use the torch backend") from error
+            reason = error_summary(error)[:200]
+            raise EngineError(f"{self.member.id} cannot be compiled ({reason}); use the torch backend") from error
 
     def _replay(self, batch: Any) -> Any:
         """Run the batch by a recorded graph of its size, or of a larger one."""
