@@ -52,38 +52,18 @@ os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Engine": "engine",
-    "EnsembleClassifier": "pipeline.classifier",
-    "bench": "engine",
-    "RipienoError": "errors",
-    "Library": "library",
-    "allocate": "pipeline",
-    "cascade": "pipeline",
-    "doctor": "pipeline",
-    "evict": "pipeline",
-    "export": "pipeline",
-    "front": "pipeline",
-    "import_": "pipeline",
-    "measure": "pipeline",
-    "predict": "pipeline",
-    "select": "pipeline",
-    "show": "pipeline",
-    "tune": "pipeline",
-    "report": "reports",
-    "Choice": "selection",
-    "select_members": "selection",
-    "serve": "server",
-    "Allocation": "types",
-    "Bundle": "types",
-    "Dataset": "types",
-    "Device": "types",
-    "Ensemble": "types",
-    "Front": "types",
-    "Member": "types",
-    "Placement": "types",
-    "Profile": "types",
+_MODULES = {
+    "engine": "Engine bench",
+    "errors": "RipienoError",
+    "library": "Library",
+    "pipeline": "allocate cascade doctor evict export front import_ measure predict select show tune",
+    "pipeline.classifier": "EnsembleClassifier",
+    "reports": "report",
+    "selection": "Choice select_members",
+    "server": "serve",
+    "types": "Allocation Bundle Dataset Device Ensemble Front Member Placement Profile",
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [*_HOMES, "__version__"]
 

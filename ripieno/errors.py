@@ -7,36 +7,23 @@ import importlib
 import os
 from types import ModuleType
 
-EXTRAS = {
-    "torch": "train",
-    "kornia": "train",
-    "safetensors": "train",
-    "optuna": "train",
-    "onnxscript": "train",
-    "onnx": "train",
-    "onnxruntime": "serve",
-    "starlette": "serve",
-    "uvicorn": "serve",
-    "orjson": "serve",
-    "httpx": "serve",
-    "prometheus_client": "serve",
-    "python_multipart": "serve",
-    "grpc": "serve",
-    "grpc_health": "serve",
-    "grpc_reflection": "serve",
+_MODULES = {
+    "train": "torch kornia safetensors optuna onnxscript onnx",
+    "serve": "onnxruntime starlette uvicorn orjson httpx prometheus_client python_multipart grpc grpc_health "
+    "grpc_reflection",
     "openvino": "openvino",
-    "ray": "cluster",
+    "cluster": "ray",
     "smac": "smac",
-    "matplotlib": "report",
-    "pyarrow": "parquet",
+    "report": "matplotlib jinja2",
+    "parquet": "pyarrow",
     "yaml": "yaml",
-    "jinja2": "report",
-    "sklearn": "demo",
-    "optuna_dashboard": "dashboard",
-    "tensorboardX": "tensorboard",
+    "demo": "sklearn",
+    "dashboard": "optuna_dashboard",
+    "tensorboard": "tensorboardX",
     "mlflow": "mlflow",
-    "opentelemetry": "otel",
+    "otel": "opentelemetry",
 }
+EXTRAS = {module: extra for extra, modules in _MODULES.items() for module in modules.split()}
 """The extra that installs each module."""
 
 

@@ -36,20 +36,39 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 
     Raises RipienoError when the disk is full or the folder may not be written.
     """
-    temporary = ""
-    try:
+    with _replacing(path) as stream, _explained(path):
+        stream.write(data)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a temporary file that replaces `path` when the block ends, and is removed when it fails."""
+    with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            to_disk(stream.fileno())
-        _publish(temporary, path)
+            yield stream
+            with _explained(path):
+                stream.flush()
+                to_disk(stream.fileno())
+        with _explained(path):
+            with suppress(OSError):  # readable for all users where the file system has permissions
+                os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+@contextmanager
+def _explained(path: Path, verb: str = "write") -> Iterator[None]:
+    """Convert an OSError into a RipienoError that names the remedy."""
+    try:
+        yield
     except OSError as error:
-        if temporary:
-            with suppress(OSError):
-                os.unlink(temporary)
-        raise RipienoError(system_error(error, "write", path)) from error
+        raise RipienoError(system_error(error, verb, path)) from error
 
 
 def to_disk(descriptor: int, sync: Callable[[int], None] | None = None) -> None:
@@ -59,13 +78,6 @@ def to_disk(descriptor: int, sync: Callable[[int], None] | None = None) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
             raise
-
-
-def _publish(temporary: str, path: Path) -> None:
-    """Rename a complete file to `path`, readable for all users where the file system has permissions."""
-    with suppress(OSError):
-        os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
 
 
 def make_folder(path: Path) -> None:
@@ -185,34 +197,12 @@ def array_writer(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterat
             stream.write(np.ascontiguousarray(block, dtype).data)
         rows += len(block)
 
-    with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            header(stream)
-            yield append
-            with _explained(path):
-                stream.flush()
-                stream.seek(0)
-                header(stream)
-                stream.flush()
-                to_disk(stream.fileno())
+    with _replacing(path) as stream:
+        header(stream)
+        yield append
         with _explained(path):
-            _publish(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Convert an OSError into a RipienoError that names the remedy."""
-    try:
-        yield
-    except OSError as error:
-        raise RipienoError(system_error(error, "write", path)) from error
+            stream.seek(0)
+            header(stream)
 
 
 def read_array(path: Path, mapped: bool = True) -> NDArray[Any]:
@@ -221,9 +211,8 @@ def read_array(path: Path, mapped: bool = True) -> NDArray[Any]:
     Raises LibraryError naming the file.
     """
 
-    def load(mode: MapMode | None) -> NDArray[Any]:
-        array: NDArray[Any] = np.load(path, mmap_mode=mode, allow_pickle=False)
-        return array
+    def load(mode: MapMode | None) -> Any:
+        return np.load(path, mmap_mode=mode, allow_pickle=False)
 
     try:
         return first_map(load) if mapped else load(None)
@@ -276,10 +265,8 @@ def set_aside(path: Path) -> Path:
 
 def remove_file(path: Path) -> None:
     """Remove a file that ripieno wrote; an absent file is accepted. Raises RipienoError when removal fails."""
-    try:
+    with _explained(path, "remove"):
         path.unlink(missing_ok=True)
-    except OSError as error:
-        raise RipienoError(system_error(error, "remove", path)) from error
 
 
 def remove_tree(path: Path) -> None:

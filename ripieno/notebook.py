@@ -27,8 +27,10 @@ UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memor
 
 def ensemble_view(ensemble: Ensemble) -> str:
     """Render an ensemble: its costs and budgets, scores, members and weights."""
-    figures = [f"{_words(n)} {_figure(n, v)}" for n, v in ensemble.losses.items()]
-    costs = [_cost(k, v, ensemble.budget.get(k)) for k, v in ensemble.cost.items()]
+    losses = ensemble.losses.items()
+    figures = [f"{_words(n)} {(_number if n.endswith('cross_entropy') else _percent)(v)}" for n, v in losses]
+    bounds = {kind: f" of {bound:.4g}" for kind, bound in ensemble.budget.items()}
+    costs = [f"{kind} {value:.4g}{bounds.get(kind, '')}" for kind, value in ensemble.cost.items()]
     pairs = list(zip(ensemble.members, ensemble.weights, strict=True))
     rows = [(member, _bar(weight), f"{weight:.3g}") for member, weight in pairs]
     title = f"{ensemble.name}: {len(pairs)} members by {ensemble.method}, combined by their {ensemble.combiner}"
@@ -62,35 +64,24 @@ def allocation_view(allocation: Allocation) -> str:
 
 def library_view(library: Any) -> str:
     """Render a library: its number of members, the best members with their costs, and its ensembles."""
-    members: Sequence[Member] = sorted(
-        library.members(), key=lambda m: (m.losses.get("valid_cross_entropy", math.inf), m.id)
-    )
+    members = sorted(library.members(), key=lambda m: (m.losses.get("valid_cross_entropy", math.inf), m.id))
     device = library.usual_device()
     costs = {m: p.cost for m, p in library.profiles(device).items()} if device else {}
     trials = len({m.trial for m in members})
-    rows = [
-        (
-            m.id,
-            str(m.epoch),
-            _number(m.losses.get("valid_cross_entropy")),
-            _percent(m.losses.get("valid_accuracy")),
-            f"{m.parameters:,}",
-            _number(costs.get(m.id, m.costs.get("seconds")), ".4g"),
-        )
-        for m in members[: ROWS + 1]
-    ]
+
+    def row(m: Member) -> tuple[str, ...]:
+        loss, score = _number(m.losses.get("valid_cross_entropy")), _percent(m.losses.get("valid_accuracy"))
+        cost = _number(costs.get(m.id, m.costs.get("seconds")), ".4g")
+        return m.id, str(m.epoch), loss, score, f"{m.parameters:,}", cost
+
+    rows = [row(m) for m in members[: ROWS + 1]]
     columns = ("member", "epochs", "cross-entropy", "accuracy", "parameters", "seconds")
     facts = [f"{len(members)} members of {trials} trials"] + ([f"measured on {device}"] if device else [])
-    chosen = [
-        (
-            e.name,
-            " ".join(f"{k} {v:.4g}" for k, v in e.cost.items()),
-            str(len(e.members)),
-            _number(e.losses.get("valid_cross_entropy")),
-            _percent(e.losses.get("test_accuracy")),
-        )
-        for e in library.ensembles()
-    ]
+    chosen = []
+    for e in library.ensembles():
+        cost = " ".join(f"{k} {v:.4g}" for k, v in e.cost.items())
+        loss, score = _number(e.losses.get("valid_cross_entropy")), _percent(e.losses.get("test_accuracy"))
+        chosen.append((e.name, cost, str(len(e.members)), loss, score))
     more = _table(("ensemble", "cost", "members", "cross-entropy", "test accuracy"), chosen) if chosen else ""
     return _card(str(library.path), facts, _table(columns, rows, len(members)) if rows else "", more)
 
@@ -220,14 +211,6 @@ def _plain(text: str) -> str:
 
 def _words(name: str) -> str:
     return name.replace("cross_entropy", "cross-entropy").replace("macro_f1", "macro-F1").replace("_", " ")
-
-
-def _figure(name: str, value: float) -> str:
-    return _number(value) if name.endswith("cross_entropy") else _percent(value)
-
-
-def _cost(kind: str, value: float, bound: float | None) -> str:
-    return f"{kind} {value:.4g}" + ("" if bound is None else f" of {bound:.4g}")
 
 
 def _number(value: float | None, form: str = ".4f") -> str:

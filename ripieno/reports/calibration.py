@@ -52,9 +52,9 @@ def calibration_error(bins: tuple[Bin, ...]) -> float:
 
 def apply_temperature(probabilities: NDArray[Any], temperature: float) -> Floats:
     """Return probabilities with their logarithms divided by `temperature`: above 1 less confident, below 1 more."""
-    logits = np.log(np.maximum(probabilities.astype(np.float64), FLOOR)) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    from scipy.special import softmax
+
+    return np.asarray(softmax(np.log(np.maximum(probabilities.astype(np.float64), FLOOR)) / temperature, axis=1))
 
 
 def temperature(probabilities: NDArray[Any], labels: NDArray[np.int64]) -> float:

@@ -7,6 +7,7 @@ only displays them. Everything is limited: spots, faces, classes of a confusion,
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from ripieno.library import Library
 from ripieno.reports import calibration
 from ripieno.reports.calibration import Bin
 from ripieno.reports.confusion import confusion, most_confused, most_disputed, top_confusions, top_votes
-from ripieno.reports.run_data import RunData, kept_front
+from ripieno.reports.run_data import RunData, evenly_spaced, kept_front
 from ripieno.selection import front as sweep
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import losses
@@ -101,7 +102,7 @@ def load_front(reading: RunData) -> tuple[Ensemble, ...]:
     """Return the best ensembles of all budgets, cheapest first: the run's front, or a new one of measured members."""
     kept = kept_front(reading)
     if kept is not None:
-        return thinned(kept.ensembles)
+        return tuple(kept.ensembles[i] for i in evenly_spaced(len(kept.ensembles), POINTS))
     ids = sorted(reading.costs)
     if not ids:
         return ()
@@ -113,7 +114,7 @@ def load_front(reading: RunData) -> tuple[Ensemble, ...]:
         prune=1.0,
         names=ids,
     )
-    return thinned([
+    return tuple(
         Ensemble(
             name=f"front-{number:02d}",
             members=tuple(ids[i] for i in choice.members),
@@ -125,13 +126,7 @@ def load_front(reading: RunData) -> tuple[Ensemble, ...]:
             combiner=choice.combiner,
         )
         for number, choice in enumerate(choices)
-    ])  # fmt: skip
-
-
-def thinned(ensembles: Sequence[Ensemble]) -> tuple[Ensemble, ...]:
-    """Return at most `POINTS` ensembles, evenly spaced, with the first and the last."""
-    keep = np.unique(np.linspace(0, len(ensembles) - 1, min(POINTS, len(ensembles))).round().astype(int))
-    return tuple(ensembles[i] for i in keep)
+    )
 
 
 def explore(reading: RunData, front: Sequence[Ensemble], progress: ProgressFunction) -> Explorer | None:
@@ -142,7 +137,6 @@ def explore(reading: RunData, front: Sequence[Ensemble], progress: ProgressFunct
     ids = tuple(sorted({m for e in front for m in e.members}))
     split = reading.split(ids)
     predictions = _SplitPredictions(library, split, len(reading.classes()))
-    names = _names(reading.ensembles)
     combined = []
     for done, ensemble in enumerate(front):
         progress("explaining the front", done, len(front) + len(ids))
@@ -150,11 +144,12 @@ def explore(reading: RunData, front: Sequence[Ensemble], progress: ProgressFunct
     classes = predictions.classes
     shown = most_confused(predictions.labels, [c.argmax(axis=1) for c in combined], classes, CLASSES)
     spots = tuple(
-        predictions.point(ensemble, names.get(_key(ensemble), ()), probabilities, shown)
+        predictions.point(ensemble, reading.ensembles, probabilities, shown)
         for ensemble, probabilities in zip(front, combined, strict=True)
     )
     faces = {}
-    for done, member in enumerate(_most_used(front, FACES)):
+    uses = Counter(m for e in front for m in e.members)
+    for done, member in enumerate(sorted(uses, key=lambda m: (-uses[m], m))[:FACES]):
         progress("explaining the front", len(front) + done, len(front) + len(ids))
         single = Ensemble(member, (member,), (1.0,), "single", {}, {}, {})
         faces[member] = predictions.evaluate(single, predictions.combined(single), shown)
@@ -180,7 +175,7 @@ class _SplitPredictions:
     def sampled(self, split: Split, most: int = SAMPLES) -> tuple[Ints, Ints]:
         """Return labels and rows of the samples used, evenly spaced, as the split may be sorted by class."""
         labels = self.library.labels(split)
-        rows = np.unique(np.linspace(0, len(labels) - 1, min(most, len(labels))).round().astype(np.int64))
+        rows = evenly_spaced(len(labels), most)
         return labels[rows], rows
 
     def combined(self, ensemble: Ensemble, split: Split | None = None, most: int = SAMPLES) -> Floats:
@@ -223,7 +218,7 @@ class _SplitPredictions:
         )
 
     def point(
-        self, ensemble: Ensemble, names: tuple[str, ...], probabilities: Floats, shown: tuple[int, ...]
+        self, ensemble: Ensemble, named: Sequence[Ensemble], probabilities: Floats, shown: tuple[int, ...]
     ) -> FrontPoint:
         best = probabilities.argmax(axis=1)
         votes = np.stack([self.votes(m) for m in ensemble.members])
@@ -242,7 +237,7 @@ class _SplitPredictions:
 
         return FrontPoint(
             self.with_losses(ensemble, probabilities),
-            names,
+            tuple(e.name for e in named if _key(e) == _key(ensemble)),
             self.evaluate(ensemble, probabilities, shown),
             top_confusions(self.labels, best, self.classes),
             most_disputed(self.labels, doubt, self.classes),
@@ -251,21 +246,5 @@ class _SplitPredictions:
         )
 
 
-def _most_used(front: Sequence[Ensemble], most: int) -> list[str]:
-    """Return the members in the most ensembles."""
-    uses: dict[str, int] = {}
-    for ensemble in front:
-        for member in ensemble.members:
-            uses[member] = uses.get(member, 0) + 1
-    return sorted(uses, key=lambda m: (-uses[m], m))[:most]
-
-
 def _key(ensemble: Ensemble) -> tuple[tuple[str, float], ...]:
     return tuple(sorted((m, round(w, 6)) for m, w in zip(ensemble.members, ensemble.weights, strict=True)))
-
-
-def _names(ensembles: Sequence[Ensemble]) -> dict[tuple[tuple[str, float], ...], tuple[str, ...]]:
-    names: dict[tuple[tuple[str, float], ...], tuple[str, ...]] = {}
-    for ensemble in ensembles:
-        names[_key(ensemble)] = (*names.get(_key(ensemble), ()), ensemble.name)
-    return names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -22,7 +22,7 @@ from ripieno.reports.plot_files import PlotWriter
 from ripieno.reports.run_data import METRICS, RunData, load_run
 from ripieno.reports.search import failures
 from ripieno.reports.thumbnails import pick, thumbnails
-from ripieno.types import Ensemble, Metric
+from ripieno.types import Metric
 
 LISTED = 20
 """Maximum number of members in the table of the best."""
@@ -67,7 +67,10 @@ def _render(reading: RunData, explored: explorer.Explorer | None, parts: section
     )
     dataset = reading.dataset
     failed = failures(reading.library.journal_path)
-    ensembles = listed(reading, explored)
+    # those of the run, and the best of the front if it is not one of them
+    best = explored.spots[-1] if explored else None
+    ensembles = [*reading.ensembles, *([best.ensemble] if best and not best.names else [])]
+    objectives = [e.loss.replace("-", "_") for e in ensembles if e.loss in get_args(Metric)]
     return environment.from_string(_asset("report.html")).render(
         run=figure_style.plain(reading.library.path.resolve().name),
         reading=reading,
@@ -76,7 +79,7 @@ def _render(reading: RunData, explored: explorer.Explorer | None, parts: section
         explored=explored,
         ensembles=ensembles,
         best=min(ensembles, key=lambda e: e.losses.get("valid_cross_entropy", math.inf), default=None),
-        scores=[(score, METRICS.get(score, score)) for score in scores_of(reading, ensembles)],
+        scores=[(score, METRICS.get(score, score)) for score in dict.fromkeys([reading.score, *objectives])],
         command=command,
         parts=parts,
         failed=failed[:FAILED],
@@ -88,18 +91,6 @@ def _render(reading: RunData, explored: explorer.Explorer | None, parts: section
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         data=payload.embedded(_data(reading, explored)) if explored else "",
     )
-
-
-def listed(reading: RunData, explored: explorer.Explorer | None) -> list[Ensemble]:
-    """Return the ensembles of the table: those of the run, and the best of the front if it is not one of them."""
-    best = explored.spots[-1] if explored else None
-    return [*reading.ensembles, *([best.ensemble] if best and not best.names else [])]
-
-
-def scores_of(reading: RunData, ensembles: Sequence[Ensemble]) -> list[str]:
-    """Return the scores of the table: the run's own, and those that an ensemble was selected by."""
-    objectives = [e.loss.replace("-", "_") for e in ensembles if e.loss in get_args(Metric)]
-    return list(dict.fromkeys([reading.score, *objectives]))
 
 
 def _data(reading: RunData, explored: explorer.Explorer) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from ripieno.reports.explorer import Evaluation, Explorer, HardSample
@@ -65,12 +66,7 @@ def wanted_rows(explorer: Explorer) -> list[list[int]]:
     """Return the rows of the split to show as pictures, one list per point: ends and middle of the front first."""
     spots = explorer.spots
     order = sorted(range(len(spots)), key=lambda i: min(i, len(spots) - 1 - i, abs(i - len(spots) // 2)))
-    return [[s.row for pair in zip_long(spots[i].hardest, spots[i].disputed) for s in pair] for i in order]
-
-
-def zip_long(first: Sequence[HardSample], second: Sequence[HardSample]) -> list[tuple[HardSample, ...]]:
-    """Zip both sequences up to the end of the longer one."""
-    return [tuple(side[i] for side in (first, second) if i < len(side)) for i in range(max(len(first), len(second)))]
+    return [[s.row for pair in zip_longest(spots[i].hardest, spots[i].disputed) for s in pair if s] for i in order]
 
 
 def embedded(values: object) -> str:
@@ -107,13 +103,11 @@ def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _sample(sample: HardSample, addresses: Sequence[int]) -> dict[str, Any]:
-    picture = addresses.index(sample.row) if sample.row in addresses else None
-    votes = [list(v) for v in sample.votes]
     return {
         "row": sample.row,
         "truth": sample.truth,
         "answer": sample.answer,
         "p": rounded(sample.probability, 3),
-        "votes": votes,
-        "picture": picture,
+        "votes": [list(v) for v in sample.votes],
+        "picture": addresses.index(sample.row) if sample.row in addresses else None,
     }

@@ -1,4 +1,7 @@
-"""Plots of a search and its library. Each function returns a figure; call it within `figure_style.style()`."""
+"""Plots of a report: of the search, the library, the front, the paper's figures and the allocations.
+
+Each function returns a figure; call it within `figure_style.style()`.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from ripieno.allocation.explain import PlacementReport
 from ripieno.reports import figure_style
-from ripieno.reports.figure_style import BLUE, GREEN, INK, ORANGE
+from ripieno.reports.calibration import Bin
+from ripieno.reports.figure_style import BLUE, GREEN, INK, ORANGE, TEXT
+from ripieno.reports.figures import Figures
+from ripieno.reports.run_data import evenly_spaced
 from ripieno.reports.search import SlotInterval, TrialSummary, busy, numeric
-from ripieno.types import Ensemble, Member
+from ripieno.types import Allocation, Ensemble, Member
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +32,8 @@ DOTS = 300
 """Maximum number of dots of one plot."""
 CHOICES = 8
 """Maximum number of labelled categories on one axis."""
+LANES = 64
+"""Maximum number of workers drawn."""
 
 
 def learning_curves(trials: Sequence[TrialSummary]) -> Figure:
@@ -73,7 +82,7 @@ def slots(intervals: Sequence[SlotInterval]) -> Figure:
     figure, axes = figure_style.axes(f"{unit} since the first job", "slot" if len(intervals) <= BARS else "slots busy")
     if len(intervals) > BARS:
         moments, numbers = busy(intervals)
-        few = np.unique(np.linspace(0, len(moments) - 1, min(600, len(moments))).astype(int))
+        few = evenly_spaced(len(moments), 600)
         times, counts = [moments[i] * scale for i in few], [numbers[i] for i in few]
         axes.fill_between(times, counts, step="post", color=BLUE, alpha=0.4, linewidth=0)
         figure_style.integers(axes.yaxis, [0])
@@ -161,12 +170,148 @@ def diversity(members: Sequence[Member], differ: Mapping[str, float], chosen: fr
     return figure
 
 
+def front(ensembles: Sequence[Ensemble], kind: str, unit: str, score: str, metric: str) -> Figure:
+    """Plot the error of the front's ensembles against their cost, on validation and test samples."""
+    figure, axes = figure_style.axes(f"cost ({unit})", f"error: 100 - {metric} (%)")
+    for split, colour, marker in (("valid", BLUE, "s"), ("test", ORANGE, "o")):
+        key = f"{split}_{score}"
+        points = [(e.cost[kind], 100 - 100 * e.losses[key]) for e in ensembles if key in e.losses]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=split)
+    figure_style.logarithmic(axes.xaxis, [e.cost[kind] for e in ensembles])
+    figure_style.legend(axes)
+    return figure
+
+
+def error_by_time(found: Figures, metric: str) -> Figure:
+    """Plot figures 3 and 4: test error against the training time of the search, a line per budget."""
+    hours = max(found.hours)
+    scale, unit = (60, "minutes") if hours < 2 else (1, "hours")
+    figure, axes = figure_style.axes(f"training {unit}, all slots together", f"test error: 100 - {metric} (%)")
+    shades = np.linspace(0.3, 1.0, len(found.budgets))
+    for budget, shade in zip(found.budgets, shades, strict=True):
+        known = [(h, 100 * e) for h, e in zip(found.hours, found.error_by_time[budget], strict=True) if e is not None]
+        if known:
+            times, errors = zip(*known, strict=True)
+            last = budget == found.budgets[-1]
+            axes.plot(
+                [t * scale for t in times], errors, color=ORANGE if last else BLUE, alpha=1.0 if last else float(shade),
+                marker="o", markersize=3, label=f"B = {budget:g}",
+            )  # fmt: skip
+    figure_style.legend(axes)
+    return figure
+
+
+def smobf_and_forward(found: Figures, metric: str, unit: str) -> Figure:
+    """Plot figures 5 and 6: cost against test error of SMOBF (a point per budget) and forward (a point per size)."""
+    figure, axes = figure_style.axes(f"test error: 100 - {metric} (%)", f"cost ({unit})")
+    for method, colour, marker in (("smobf", BLUE, "o"), ("forward", ORANGE, "s")):
+        points = [p for p in found.points if p.method == method]
+        axes.plot(
+            [100 * p.error for p in points], [p.cost for p in points],
+            color=colour, marker=marker, markersize=4, linewidth=1, label=method,
+        )  # fmt: skip
+        labelled: set[tuple[float, float]] = set()
+        for p in points:
+            position = (round(100 * p.error, 2), round(p.cost, 3))
+            if position not in labelled:  # several budgets may select the same ensemble: label it once
+                axes.annotate(
+                    f"#{p.members}", (100 * p.error, p.cost), (4, 3), textcoords="offset points", color=INK, fontsize=7
+                )
+            labelled.add(position)
+    figure_style.logarithmic(axes.yaxis, [p.cost for p in found.points])
+    figure_style.legend(axes)
+    return figure
+
+
+def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
+    """Plot true class (rows) by predicted class (columns): shares of the row as colour, counts as text."""
+    figure, axes = figure_style.axes("predicted class", "true class", (5.4, 5.0))
+    table = np.array(counts, dtype=float)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.grid(visible=False)
+    labels = [figure_style.short(n, 12) for n in names]
+    axes.set_xticks(range(len(names)), labels, rotation=60, ha="right")
+    axes.set_yticks(range(len(names)), labels)
+    for (row, column), count in np.ndenumerate(table):
+        if count:
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{count:g}", ha="center", va="center", fontsize=7, color=colour)
+    return figure
+
+
+def reliability(bins: Sequence[Bin]) -> Figure:
+    """Plot accuracy against confidence; the diagonal is perfect calibration."""
+    figure, axes = figure_style.axes("confidence", "accuracy", (4.0, 3.6))
+    width = 1 / len(bins)
+    axes.bar(
+        [(i + 0.5) * width for i in range(len(bins))], [b.accuracy for b in bins], width * 0.9, color=BLUE, alpha=0.6
+    )
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    return figure
+
+
+def workers(allocation: Allocation, reports: Sequence[PlacementReport]) -> Figure:
+    """Plot a bar per worker with a segment per placement: its share of the worker's time; equal if unknown."""
+    lanes = sorted({(p.device, p.lane) for p in allocation.placements})[:LANES]
+    figure, axes = figure_style.axes(
+        "share of the worker's time (%)" if reports else "", "", (figure_style.WIDE[0], 0.8 + 0.4 * len(lanes))
+    )
+    share = {(s.member, s.device, s.lane): 100 * s.share for s in reports}
+    colours = (BLUE, GREEN, ORANGE)
+    members = sorted({p.member for p in allocation.placements})
+    for row, worker in enumerate(lanes):
+        placements = [p for p in allocation.placements if (p.device, p.lane) == worker]
+        left = 0.0
+        for p in placements:
+            width = share.get((p.member, *worker), 0.0) if reports else 100 / len(placements)
+            colour = colours[members.index(p.member) % len(colours)]
+            axes.barh([row], [width], left=[left], height=0.72, color=colour, alpha=0.4, edgecolor=INK, linewidth=0.4)
+            separator = " " if width > 26 else "\n"
+            if width > 15:
+                text = f"{figure_style.short(p.member, 12)}{separator}×{p.batch_size}"
+                axes.text(left + width / 2, row, text, ha="center", va="center", fontsize=7, color=TEXT)
+            left += width
+    labels = [f"{figure_style.short(device, 12)} worker {number}" for device, number in lanes]
+    axes.set_yticks(range(len(lanes)), labels)
+    axes.set_xlim(0, 100)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    if not reports:
+        axes.set_xticks([])
+    return figure
+
+
+def throughput(allocations: Sequence[Allocation]) -> Figure:
+    """Plot samples/s of each allocation: at the start, measured, predicted, and the upper bound."""
+    figure, axes = figure_style.axes("images/s", "", (figure_style.WIDE[0], 1.1 + 0.6 * len(allocations)))
+    kinds = (
+        ("start", INK, [a.start_throughput for a in allocations]),
+        ("measured", ORANGE, [a.throughput for a in allocations]),
+        ("predicted", BLUE, [a.predicted for a in allocations]),
+        ("bound", GREEN, [a.bound for a in allocations]),
+    )
+    for index, (label, colour, values) in enumerate(kinds):
+        known = [(row + 0.2 * (index - 1.5), v) for row, v in enumerate(values) if v is not None]
+        if known:
+            rows, lengths = zip(*known, strict=True)
+            axes.barh(rows, lengths, height=0.17, color=colour, alpha=0.8, label=label)
+    axes.set_yticks(range(len(allocations)), [figure_style.short(a.name, 18) for a in allocations])
+    axes.set_ylim(-0.5, len(allocations) - 0.5)  # keeps a single bar as thin as one of four
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    figure_style.legend(axes)
+    return figure
+
+
 def _level(share: float) -> float:
     return 0.25 if share < 0.2 else 0.5 if share < 0.7 else 0.85
 
 
 def _some(items: Sequence[T], most: int, always: T | None) -> list[T]:
     """Return at most about `most` of the items, evenly spaced, and `always`."""
-    indices = np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))
-    selected = [items[i] for i in indices]
+    selected = [items[i] for i in evenly_spaced(len(items), most)]
     return selected if always is None or always in selected else [*selected, always]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from ripieno.commands import command
 from ripieno.data import open_dataset
 from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.bench_records import BenchRecord, benches_of, bundles_of
-from ripieno.types import Allocation, Dataset, Ensemble, Front, Member, Split
+from ripieno.types import Allocation, Dataset, Ensemble, Front, Ints, Member, Split
 
 METRICS = {"macro_f1": "macro-F1"}
 """Display names of scores, where they differ from the keys."""
@@ -90,6 +92,11 @@ def load_run(library: Library) -> RunData:
         tuple(library.allocations()),
         tuple((path.name, bench) for path in bundles_of(library) for bench in benches_of(path)),
     )
+
+
+def evenly_spaced(count: int, most: int) -> Ints:
+    """Return at most `most` of the indices below `count`, evenly spaced, with the first and the last."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
 
 
 def kept_front(reading: RunData) -> Front | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,26 +151,15 @@ def numeric(value: Value) -> bool:
 
 def failures(journal: Path) -> tuple[FailedJob, ...]:
     """Return the failed jobs of the journal; an incomplete last line, which is still being written, is ignored."""
-    if not journal.exists():
-        return ()
     failed = []
-    for line in journal.read_bytes().split(b"\n"):
+    for line in journal.read_bytes().split(b"\n") if journal.exists() else ():
         if b'"failure":{' in line:
-            failed += [_failed(event) for event in _events(line) if event.get("failure")]
+            with contextlib.suppress(ValueError):
+                attributes = json.loads(line).get("user_attr", {})
+                events = [value for name, value in attributes.items() if name.startswith("event:")]
+                failed += [
+                    FailedJob(int(e["trial"]), int(e["stop"]), str(why.get("reason")), str(why.get("message")))
+                    for e in events
+                    if (why := e.get("failure"))
+                ]
     return tuple(failed)
-
-
-def _events(line: bytes) -> list[dict[str, object]]:
-    try:
-        attributes = json.loads(line).get("user_attr", {})
-    except ValueError:
-        return []
-    return [value for name, value in attributes.items() if name.startswith("event:")]
-
-
-def _failed(event: Mapping[str, object]) -> FailedJob:
-    failure = event["failure"]
-    assert isinstance(failure, dict)
-    return FailedJob(
-        int(str(event["trial"])), int(str(event["stop"])), str(failure.get("reason")), str(failure.get("message"))
-    )

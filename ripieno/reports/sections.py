@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
-from ripieno.reports import csv_tables, plots, plots_allocation, plots_front
+from ripieno.allocation.explain import PlacementReport, costs_of, explain
+from ripieno.allocation.memory import format_bytes
+from ripieno.errors import AllocationError
+from ripieno.reports import csv_tables, plots
 from ripieno.reports.explorer import Explorer
 from ripieno.reports.figures import Figures
 from ripieno.reports.plot_files import PlotFile, PlotWriter
 from ripieno.reports.run_data import RunData
 from ripieno.reports.search import (
+    SlotInterval,
     TrialSummary,
     rungs,
     slot_intervals,
@@ -34,7 +39,6 @@ class Sections:
 
     trials: int
     slots: int
-    use: float
     search: list[PlotFile]
     hyperparameters: list[PlotFile]
     library: list[PlotFile]
@@ -70,42 +74,27 @@ def draw(
     csv_tables.write_search(folder, tried, rungs(tried), intervals)
     csv_tables.write_members(folder, reading, differ)
     csv_tables.write_ensembles(folder, "ensembles", reading.ensembles, reading.kind)
-    made = Sections(
-        trials=len(tried),
-        slots=1 + max((s.slot for s in intervals), default=-1),
-        use=utilisation(intervals),
-        search=_search(folder, reading, tried),
-        hyperparameters=[],
-        library=[],
-        front=[],
-        paper=[],
-        allocations=[],
-        serving=[],
-        tables=[],
-    )
+    search = _search(folder, tried, intervals)
+    hyperparameters = []
     for name in names:
         step()
-        made.hyperparameters.append(_hyperparameter(folder, tried, name))
+        hyperparameters.append(_hyperparameter(folder, tried, name))
     step()
-    made.library = _library(folder, reading, explored, differ, chosen)
+    library = _library(folder, reading, explored, differ, chosen)
     step()
-    if explored is not None:
-        csv_tables.write_explorer(folder, reading, explored)
-        made.front = _front(folder, reading, explored)
-    if found is not None:
-        csv_tables.write_figures(folder, found)
-        made.paper = _paper(folder, reading, found)
+    front = _front(folder, reading, explored) if explored else []
+    paper = _paper(folder, reading, found) if found else []
     step()
-    made.allocations = [(a, _allocation(folder, reading, a)) for a in reading.allocations[:ALLOCATIONS]]
+    allocations = [(a, _allocation(folder, reading, a)) for a in reading.allocations[:ALLOCATIONS]]
     timed = [a for a in reading.allocations if a.throughput or a.predicted]
-    if timed:
-        made.serving = [_speed(folder, timed[:ALLOCATIONS])]
-    made.tables = folder.tables()
+    serving = [_speed(folder, timed[:ALLOCATIONS])] if timed else []
     progress("drawing", steps, steps)
-    return made
+    slots = 1 + max((s.slot for s in intervals), default=-1)
+    figures = search, hyperparameters, library, front, paper, allocations, serving
+    return Sections(len(tried), slots, *figures, folder.tables())
 
 
-def _search(folder: PlotWriter, reading: RunData, tried: Sequence[TrialSummary]) -> list[PlotFile]:
+def _search(folder: PlotWriter, tried: Sequence[TrialSummary], jobs: Sequence[SlotInterval]) -> list[PlotFile]:
     if not tried:
         return []
     best = min(tried, key=lambda t: t.loss)
@@ -122,7 +111,6 @@ def _search(folder: PlotWriter, reading: RunData, tried: Sequence[TrialSummary])
             "rungs", "Trials that reached each rung, and those that were promoted from it.",
         ),
     ]  # fmt: skip
-    jobs = slot_intervals(reading.members)
     if jobs and max(s.end for s in jobs) > 0:
         made.append(
             folder.plot(
@@ -174,6 +162,7 @@ def _library(
 
 
 def _front(folder: PlotWriter, reading: RunData, explored: Explorer) -> list[PlotFile]:
+    csv_tables.write_explorer(folder, reading, explored)
     best = explored.spots[-1]
     classes = reading.classes()
     shown = [*(classes[c] for c in explored.shown), *(["others"] if explored.rest else [])]
@@ -181,15 +170,15 @@ def _front(folder: PlotWriter, reading: RunData, explored: Explorer) -> list[Plo
     return [
         folder.plot(
             "front", "Error by budget",
-            plots_front.front(ensembles, reading.kind, reading.unit, reading.score, reading.metric),
+            plots.front(ensembles, reading.kind, reading.unit, reading.score, reading.metric),
             f"{len(ensembles)} ensembles by cost and error.", "front",
         ),
         folder.plot(
-            "confusion", "Confusion of the most expensive", plots_front.confusion(best.judged.confusion, shown),
+            "confusion", "Confusion of the most expensive", plots.confusion(best.judged.confusion, shown),
             "Confusion of the most expensive ensemble.", "confusion",
         ),
         folder.plot(
-            "reliability", "Reliability of the most expensive", plots_front.reliability(best.judged.bins),
+            "reliability", "Reliability of the most expensive", plots.reliability(best.judged.bins),
             f"Reliability of the most expensive ensemble; its expected calibration error is {best.judged.error:.3f}.",
             "reliability",
         ),
@@ -197,16 +186,17 @@ def _front(folder: PlotWriter, reading: RunData, explored: Explorer) -> list[Plo
 
 
 def _paper(folder: PlotWriter, reading: RunData, found: Figures) -> list[PlotFile]:
+    csv_tables.write_figures(folder, found)
     return [
         folder.plot(
             "error-by-time", "Error by search time (figures 3 and 4)",
-            plots_front.error_by_time(found, reading.metric),
+            plots.error_by_time(found, reading.metric),
             "Test error by training time, one line per budget.", "error-by-time",
             "Test error of the ensemble for each budget B, selected from the members trained by that time.",
         ),
         folder.plot(
             "smobf-and-forward", "SMOBF and forward selection (figures 5 and 6)",
-            plots_front.smobf_and_forward(found, reading.metric, reading.unit),
+            plots.smobf_and_forward(found, reading.metric, reading.unit),
             "Cost by test error of SMOBF and of forward selection.", "smobf-and-forward",
             "Each point is an ensemble, labelled with its number of members; bottom left is best.",
         ),
@@ -214,8 +204,13 @@ def _paper(folder: PlotWriter, reading: RunData, found: Figures) -> list[PlotFil
 
 
 def _allocation(folder: PlotWriter, reading: RunData, allocation: Allocation) -> PlotFile:
-    explanation = plots_allocation.explain_or_none(reading.library, allocation)
-    reports = explanation.seats if explanation else ()
+    note = "Members on each worker; their shares of time are unknown without profiles."
+    reports: tuple[PlacementReport, ...] = ()
+    with contextlib.suppress(AllocationError):  # the run lacks profiles that it needs
+        explanation = explain(allocation, costs_of(reading.library, allocation))
+        reports = explanation.seats
+        uses = [f"{d.device} {format_bytes(d.used)} of {format_bytes(d.used + d.left)}" for d in explanation.devices]
+        note = f"{explanation.limits.rstrip('.')}. Memory: {', '.join(uses)}."
     name = f"allocation-{_file(allocation.name)}"
     folder.table(
         name,
@@ -227,13 +222,10 @@ def _allocation(folder: PlotWriter, reading: RunData, allocation: Allocation) ->
     )
     workers = len({(p.device, p.lane) for p in allocation.placements})
     label = f"{len(allocation.placements)} placements on {workers} workers of {len(allocation.devices)} devices."
-    note = "Members on each worker; their shares of time are unknown without profiles."
-    if explanation:
-        note = plots_allocation.in_words(explanation)
     if (cascade := reading.library.cascade(allocation.ensemble)) and cascade.threshold < DISABLED:
         effects = (f"{describe_effect(effect)} ({split})" for split, effect in cascade.effects.items())
         note += f" Early exit {'; '.join(effects)}."
-    return folder.plot(name, allocation.name, plots_allocation.picture(allocation, reports), label, name, note)
+    return folder.plot(name, allocation.name, plots.workers(allocation, reports), label, name, note)
 
 
 def _speed(folder: PlotWriter, allocations: Sequence[Allocation]) -> PlotFile:
@@ -247,7 +239,7 @@ def _speed(folder: PlotWriter, allocations: Sequence[Allocation]) -> PlotFile:
         ],
     )
     label = "; ".join(f"{a.name}: {a.throughput:.0f} images/s measured" for a in allocations if a.throughput)
-    return folder.plot("serving", "Images per second", plots_allocation.speed(allocations), label, "serving")
+    return folder.plot("serving", "Images per second", plots.throughput(allocations), label, "serving")
 
 
 def _file(name: str) -> str:
