@@ -11,29 +11,34 @@ from ripieno.types import Device, Placement
 
 
 def device_usage(placements: Sequence[Placement], devices: Sequence[Device], costs: ProfileCosts) -> dict[str, int]:
-    """Return the bytes used on each device: base memory of every worker, plus every placement at its batch size.
-
-    Raises AllocationError for a placement on a device that is not among `devices`.
-    """
-    used = dict.fromkeys((device.name for device in devices), 0)
-    for worker, size in worker_usage(placements, devices, costs).items():
-        used[worker.rpartition("/")[0]] += size
+    """Return the bytes used on each device by all its workers; see `worker_usage`."""
+    used = {device.name: 0 for device in devices}
+    for (name, _), size in _usage(placements, devices, costs).items():
+        used[name] += size
     return used
 
 
 def worker_usage(placements: Sequence[Placement], devices: Sequence[Device], costs: ProfileCosts) -> dict[str, int]:
-    """Return the bytes used by each worker, by `DEVICE/LANE`: its base memory plus its placements.
+    """Return the bytes used by each worker, by `DEVICE/LANE`: its base memory plus its placements at their batch sizes.
 
     Raises AllocationError for a placement on a device that is not among `devices`.
     """
+    return {f"{name}/{lane}": size for (name, lane), size in _usage(placements, devices, costs).items()}
+
+
+def _usage(
+    placements: Sequence[Placement], devices: Sequence[Device], costs: ProfileCosts
+) -> dict[tuple[str, int], int]:
     by_name = {device.name: device for device in devices}
-    used: dict[str, int] = {}
+    used: dict[tuple[str, int], int] = {}
     for p in placements:
-        if p.device not in by_name:
+        device = by_name.get(p.device)
+        if device is None:
             raise AllocationError(f"unknown device {p.device!r}: expected one of {', '.join(by_name) or 'none'}")
-        device = by_name[p.device]
-        key = f"{p.device}/{p.lane}"
-        used[key] = used.get(key, costs.base(device)) + costs.bytes(p.member, device, p.batch_size)
+        key = (p.device, p.lane)
+        if key not in used:
+            used[key] = costs.base(device)
+        used[key] += costs.bytes(p.member, device, p.batch_size)
     return used
 
 
