@@ -22,10 +22,7 @@ def main() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Open /dev/null for each closed standard stream (`>&-`).
-
-    Python sets such a stream to None, and the next file or socket would take its descriptor.
-    """
+    """Open /dev/null for each closed standard stream (`>&-`); else the next file or socket would take its number."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)

@@ -118,10 +118,7 @@ _ACTIONS = {
 
 
 def system_error(error: OSError, verb: str = "use", path: object = None) -> str:
-    """Return one line on a system call that failed: the action and path, the reason, and the remedy.
-
-    `verb` is the action. Without a `path` the message names those of `error`.
-    """
+    """Return a line on a failed system call: action `verb`, paths (by default those of `error`), reason and remedy."""
     names = [path] if path is not None else [n for n in (error.filename, error.filename2) if n is not None]
     named = " and ".join(os.fsdecode(n) if isinstance(n, bytes) else str(n) for n in names)
     action = f"cannot {verb} {named}" if named else "a system call failed"

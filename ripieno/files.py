@@ -32,10 +32,7 @@ MapMode = Literal["r", "c"]
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Write `data` to `path` atomically; create its folder when absent.
-
-    Raises RipienoError when the disk is full or the folder may not be written.
-    """
+    """Write `data` to `path` atomically, in a new folder if need be. Raises RipienoError when the system refuses it."""
     with _replacing(path) as stream, _explained(path):
         stream.write(data)
 
@@ -134,10 +131,7 @@ def write_json(path: Path, word: object) -> None:
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """Read a value of type `kind` from the JSON file `path`.
-
-    Raises LibraryError naming the file and the field when it is absent, malformed or of a newer version.
-    """
+    """Read a `kind` from JSON. Raises LibraryError naming file and field if it is absent, malformed or newer."""
     try:
         if stat.S_ISFIFO(path.stat().st_mode):  # a read would block until a writer opens it
             raise LibraryError(f"{path} cannot be read: it is a named pipe")
@@ -206,10 +200,7 @@ def array_writer(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterat
 
 
 def read_array(path: Path, mapped: bool = True) -> NDArray[Any]:
-    """Read a .npy file, memory-mapped unless `mapped` is False or the file system supports no mapping.
-
-    Raises LibraryError naming the file.
-    """
+    """Read a .npy file, memory-mapped if `mapped` and supported. Raises LibraryError naming the file."""
 
     def load(mode: MapMode | None) -> Any:
         return np.load(path, mmap_mode=mode, allow_pickle=False)

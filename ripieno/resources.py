@@ -61,10 +61,7 @@ def trim_heap() -> bool:
 
 
 def _groups(controller: str, group: Path, mount: Path) -> Iterator[Path]:
-    """Yield the folders of this process's control groups that may limit `controller`, each followed by its parents.
-
-    Version 2 has one hierarchy for all controllers; version 1 has one mount per controller name.
-    """
+    """Yield the control groups that may limit `controller`, and their parents; version 1 has a mount per controller."""
     for line in group.read_text().splitlines() if group.exists() else ():
         _, controllers, path = line.split(":", 2)
         if not controllers or controller in controllers.split(","):

@@ -82,7 +82,6 @@ def _candidates(
 def _in_best_batches(
     loads: throughput_model.Workload, placements: Placements, problem: AllocationProblem
 ) -> throughput_model.Workload:
-    """Return `loads` with the fastest batch size of each placement."""
     lanes = Counter(device for device, _ in {(p.device, p.lane) for p in placements})
     seconds = (problem.fastest(p.member, problem.by_name[p.device], lanes[p.device]) for p in placements)
     return dataclasses.replace(loads, seconds=tuple(seconds))
@@ -116,10 +115,7 @@ def longest_processing_time_first(problem: AllocationProblem) -> Placements | No
 
 
 def with_best_batch_sizes(placements: Placements, problem: AllocationProblem, names: Iterable[str]) -> Placements:
-    """Return `placements` with new batch sizes on the devices `names`, enlarged greedily by time saved per byte.
-
-    A device on which not even the smallest sizes fit keeps the smallest sizes.
-    """
+    """Enlarge the batches on the devices `names` greedily by time saved per byte, from the smallest, while they fit."""
     result = placements
     for name in names:
         inside = sorted((p for p in result if p.device == name), key=lambda p: (p.lane, p.member))
@@ -134,7 +130,6 @@ def with_best_batch_sizes(placements: Placements, problem: AllocationProblem, na
 
 
 def _best_batch_sizes(inside: list[Placement], device: Device, problem: AllocationProblem) -> tuple[int, ...]:
-    """Return the batch sizes of the placements on `device`."""
     costs = problem.costs
     lanes = len({p.lane for p in inside})
     # (seconds per sample, bytes, batch size) of each, smallest batch first

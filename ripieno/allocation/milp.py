@@ -114,10 +114,7 @@ def solve(
 
 @contextlib.contextmanager
 def silence_solver() -> Iterator[None]:
-    """Discard what HiGHS prints to standard output despite its options, which only disable its log.
-
-    While a program is solved, standard output of other threads is discarded too.
-    """
+    """Discard what HiGHS prints despite its options; meanwhile standard output of other threads is discarded too."""
     if sys.stdout is None:  # there is no standard output
         yield
         return

@@ -200,10 +200,7 @@ def _lowest_latency(
     rate: float,
     bound: float,
 ) -> Placements:
-    """Return the placements of lowest latency that an ascent by the model finds from the best start.
-
-    Raises AllocationError if the rate exceeds the bound of all allocations.
-    """
+    """Ascend by the model to the lowest latency. Raises AllocationError if the rate exceeds the bound of all plans."""
     if rate > bound:
         raise AllocationError(f"rate {rate:g} samples/s exceeds the capacity of the devices ({bound:.4g}): add devices")
     start = max([best, *starts], key=score)
@@ -234,7 +231,6 @@ def _search(problem: AllocationProblem, starts: list[Placements], seconds: float
 
 
 def _relaxed(problem: AllocationProblem, seconds: float) -> float:
-    """Return a quick bound from the relaxed program."""
     from ripieno.allocation import optimum  # imports SciPy, which is slow
 
     return optimum.solve_optimum(problem, max(seconds, 1.0), relaxed=True).bound

@@ -34,10 +34,7 @@ FREE = PlacementConstraint()
 
 @dataclass(frozen=True)
 class AllocationProblem:
-    """Input of the allocation.
-
-    `lanes` is the maximum number of workers per device; `replicas` allows several placements of a member.
-    """
+    """Input of the allocation: at most `lanes` workers per device; `replicas` allows several placements of a member."""
 
     members: Sequence[str]
     devices: Sequence[Device]
@@ -104,10 +101,7 @@ def check_pins(pins: Mapping[str, PlacementConstraint], members: Sequence[str], 
 
 
 def parse_pins(texts: Iterable[str]) -> dict[str, PlacementConstraint]:
-    """Parse pins `MEMBER=DEVICE`, `MEMBER=@BATCH` or `MEMBER=DEVICE@BATCH`.
-
-    Raises AllocationError for any other text, or if a member's device or batch size is pinned twice.
-    """
+    """Parse `MEMBER=DEVICE`, `MEMBER=@BATCH` or `MEMBER=DEVICE@BATCH`. Raises AllocationError for any other text."""
     pins: dict[str, PlacementConstraint] = {}
     for text in texts:
         member, equals, rest = text.partition("=")

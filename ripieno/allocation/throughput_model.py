@@ -63,10 +63,7 @@ class Prediction:
 
 
 def workload(placements: Placements, devices: Sequence[Device], costs: ProfileCosts) -> Workload:
-    """Read the seconds of each placement from the profiles.
-
-    Raises AllocationError for an unknown device or a missing profile.
-    """
+    """Read the seconds of each placement. Raises AllocationError for an unknown device or a missing profile."""
     by_name = {device.name: device for device in devices}
     lanes: dict[str, set[int]] = defaultdict(set)
     for p in placements:

@@ -103,10 +103,7 @@ def _extra(device: Device, place: Place, devices: Sequence[Device], batch_size: 
 
 
 def smallest_sufficient(enough: Callable[[int], bool], start: int, most: int, parts: int | None = None) -> int | None:
-    """Return the smallest number that is `enough`, tried from `start` upwards by doubling; None above `most`.
-
-    It is exact, or within a part of its `parts`.
-    """
+    """Return the smallest number that is `enough`, exactly or to one of its `parts`; None if it is above `most`."""
     low, high = 0, start
     while not enough(high):
         low, high = high, 2 * high

@@ -64,7 +64,6 @@ def candidates(device: Device, backend: str, precision: str) -> tuple[str, ...]:
 
 
 def _runs(name: Name, precision: Precision, device: Device) -> bool:
-    """Return whether the backend is installed and supports the device."""
     module = module_of(name)
     if importlib.util.find_spec(module) is None:
         return False

@@ -104,7 +104,6 @@ class TorchBackend(LoadedMember):
             raise EngineError(f"{self.member.id} cannot be compiled ({reason}); use the torch backend") from error
 
     def _replay(self, batch: Any) -> Any:
-        """Run the batch by a recorded graph of its size, or of a larger one."""
         assert self._graphs is not None
         size = len(batch)
         wide = 1 << (size - 1).bit_length()
@@ -142,10 +141,7 @@ class _Graph:
 
 
 def load_network(member: Member, path: Path, trusted: Collection[str] = ()) -> Any:
-    """Load the member's network in evaluation mode, on the CPU, with the weights at `path`.
-
-    Raises LibraryError when they are absent or do not fit, ModelError for a family not in `trusted`.
-    """
+    """Load the network on the CPU to evaluate. Raises LibraryError for unfit weights, ModelError unless `trusted`."""
     require("torch")
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -53,7 +53,6 @@ class CommandGroup(typer.Typer):
 
 
 def _with_output_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Return `function` with the options of `OUTPUT_OPTIONS` added."""
 
     @functools.wraps(function)
     def wrapper(json: bool, quiet: bool, **options: Any) -> None:

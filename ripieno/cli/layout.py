@@ -38,10 +38,7 @@ class PlainConsole(Console):
 
 
 class FittingTable(Table):
-    """Table without cut cells: a narrow console breaks headers, a narrower one prints each row as lines.
-
-    Cells are not wrapped inside a table, so that an id can be copied.
-    """
+    """Table without cut or wrapped cells: a narrow console breaks headers, a narrower one prints each row as lines."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the widest form that fits."""

@@ -237,7 +237,6 @@ class SearchView:
 
 
 def _count_by_rung(hidden: Sequence[RunningJob]) -> str:
-    """Return the number of jobs without a row, by rung."""
     rungs = sorted(Counter(entry.job.stop for entry in hidden).items())
     return f"{len(hidden)} more: " + ", ".join(f"{count} to epoch {stop}" for stop, count in rungs)
 
@@ -255,7 +254,6 @@ def fraction_done(snapshot: Snapshot, later: float = 0.0) -> float | None:
 
 
 def _bar(snapshot: Snapshot, later: float, width: int) -> Table:
-    """Return the line `trial 12 of 30 ━━━━━──── 4:10, 55:50 left`."""
     share = fraction_done(snapshot, later)
     times = format_duration(snapshot.seconds + later)
     if snapshot.left is not None:

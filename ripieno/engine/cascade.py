@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ripieno.engine.combiner import Fault, is_finite
 from ripieno.engine.request import ExecutionPlan, PartialResult
-from ripieno.engine.ring_types import RequestSlice
+from ripieno.engine.ring import RequestSlice
 from ripieno.errors import EngineError
 from ripieno.tasks.metrics import cross_entropy
 from ripieno.types import DISABLED, TOLERANCE, Cascade, CascadeEffect, Float32s
@@ -190,10 +190,7 @@ class CascadeState:
 
 
 def check_step(request_slice: RequestSlice, predictions: Float32s) -> Fault | None:
-    """Return the fault of the member that ran on a slice; None if all its predictions are finite.
-
-    `predictions` are as in `advance`.
-    """
+    """Return the fault of the member that ran on a slice; None if its `predictions` (see `advance`) are all finite."""
     progress: CascadeState = request_slice.progress
     if progress.member in request_slice.unwanted:
         return None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ripieno.engine.memory import Memory
 from ripieno.engine.request import ExecutionPlan, PartialResult
-from ripieno.engine.ring_types import RequestSlice
+from ripieno.engine.ring import RequestSlice
 from ripieno.tasks.combiners import combine
 from ripieno.types import Ensemble, Float32s
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ripieno.engine.inference_result import MemberStats
 from ripieno.engine.request import Request
-from ripieno.engine.ring_types import BatchAssignment
+from ripieno.engine.ring import BatchAssignment
 
 
 class EngineCounters:

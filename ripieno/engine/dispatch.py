@@ -24,8 +24,7 @@ from ripieno.engine.memory import Memory
 from ripieno.engine.messages import RunBatch
 from ripieno.engine.request import Request
 from ripieno.engine.request_table import RequestTable
-from ripieno.engine.ring import Ring
-from ripieno.engine.ring_types import BatchAssignment, RequestSlice
+from ripieno.engine.ring import BatchAssignment, RequestSlice, Ring
 from ripieno.engine.supervisor import Supervisor
 from ripieno.engine.worker import Report, Worker
 from ripieno.engine.writer import Writer
@@ -219,7 +218,6 @@ class Dispatcher:
         return tuple([(start % capacity, stop - start) for start, stop in assignment.ranges])
 
     def _publish(self, request: Request, offset: int, count: int) -> None:
-        """Enqueue `count` samples that were just written."""
         now = time.monotonic()
         with self.request_table.lock:
             self.request_table.check(request)
@@ -248,7 +246,6 @@ class Dispatcher:
             self._schedule(time.monotonic())
 
     def _trace(self, assignment: BatchAssignment, began: float, ended: float) -> None:
-        """Append the steps of an assignment to the requests that record them."""
         for request_slice, start, stop in self._ring.pieces(assignment.ranges):
             steps = request_slice.request.steps
             if steps is not None:
@@ -332,10 +329,7 @@ class Dispatcher:
         request.resolve(answer)
 
     def _answer_early(self, request: Request) -> tuple[int, ...] | None:
-        """Combine the predictions of the finished members.
-
-        Returns the members that predicted every sample; None if some sample has no prediction.
-        """
+        """Combine the finished members; return those that predicted every sample, None if one has no prediction."""
         if sum(request_slice.stop - request_slice.start for request_slice in request.slices) < request.samples:
             return None
         plan = request.plan

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ripieno.engine.config import RestartPolicy
 from ripieno.engine.memory_limit import is_exceeded
-from ripieno.engine.ring_types import BatchAssignment
+from ripieno.engine.ring import BatchAssignment
 from ripieno.engine.supervisor import Supervisor
 from ripieno.engine.worker import Worker
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ripieno.engine.memory_limit import mib, resident
 from ripieno.engine.model_runner import ModelSpec, WorkerConfig, stamp_of
-from ripieno.engine.ring_types import InstanceConfig
+from ripieno.engine.ring import InstanceConfig
 from ripieno.errors import EngineError
 from ripieno.library.bundle import backend_of, model_path
 from ripieno.resources import free_memory, usable_cores

@@ -32,10 +32,7 @@ def resident(process: int | str = "self") -> int:
 
 
 def set_limit(limit: int, threads: int) -> None:
-    """Limit this process to `limit` bytes in the kernel, with stacks for `threads` further threads; 0: no limit.
-
-    Raises EngineError when the limit leaves no memory for a member.
-    """
+    """Limit this process in the kernel, with stacks for more `threads`; 0: no limit. Raises EngineError if too low."""
     if not limit:
         return
     room = limit - resident()

@@ -1,7 +1,4 @@
-"""The loaded models of a worker, in a thread or in a process.
-
-Imports only NumPy and the backend of the members.
-"""
+"""The loaded models of a worker, in a thread or a process. Imports only NumPy and the backend of the members."""
 
 from __future__ import annotations
 
@@ -143,9 +140,7 @@ class ModelRunner:
             start = time.perf_counter()
             backend.infer(blank)
             seconds[index] = time.perf_counter() - start
-        # return freed memory to the system: otherwise glibc keeps the buffers of model files, twice the weights
-        with contextlib.suppress(AttributeError, OSError):  # other C libraries have no malloc_trim
-            ctypes.CDLL(None).malloc_trim(0)
+        trim_heap()
         return seconds
 
     def run(self, member: int, slots: Slots) -> tuple[NDArray[np.float32], float]:

@@ -13,10 +13,7 @@ from ripieno.types import Bundle, Cascade
 
 
 class PlanCache:
-    """Execution plans of a bundle's requests; `cascade` is the default for requests that do not exclude it.
-
-    Raises EngineError when the cascade does not fit the bundle.
-    """
+    """Execution plans of requests, by default with `cascade`. Raises EngineError when it does not fit the bundle."""
 
     def __init__(self, bundle: Bundle, cascade: Cascade | None) -> None:
         self._bundle, self._cascade = bundle, cascade

@@ -132,7 +132,6 @@ class ProcessWorker:
         self._supervisor.unwatch(self._life.fileno())  # it is dying; its other socket reports the death
 
     def _read_messages(self) -> None:
-        """Read all pending messages."""
         assert self._tasks
         reports: list[Report] = []
         gone = False

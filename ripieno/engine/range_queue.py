@@ -10,10 +10,7 @@ MOST_RANGES = 64
 
 
 class RangeQueue:
-    """Ranges [start, stop, tries]; `tries` counts the workers that died on them.
-
-    No range crosses a multiple of `capacity`, where the buffer ends.
-    """
+    """Ranges [start, stop, workers that died on them]; none crosses a multiple of `capacity`, where the buffer ends."""
 
     __slots__ = ("_capacity", "_ranges", "rate", "waiting")
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.engine.inference_result import Answer, InferenceStep
-from ripieno.engine.ring_types import RequestSlice
+from ripieno.engine.ring import RequestSlice
 from ripieno.engine.supervisor import Timer
 from ripieno.errors import EngineError
 
@@ -132,6 +132,5 @@ class Request:
 
 
 def _join(arrays: Sequence[NDArray[T] | None], axis: int = 0) -> NDArray[T] | None:
-    """Concatenate the parts; None when they are absent."""
     present = [array for array in arrays if array is not None]
     return np.concatenate(present, axis=axis) if present else None

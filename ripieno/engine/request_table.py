@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from ripieno.engine.counters import EngineCounters
 from ripieno.engine.request import Request
 from ripieno.engine.request_queue import RequestQueue
-from ripieno.engine.ring import Ring
-from ripieno.engine.ring_types import RequestSlice
+from ripieno.engine.ring import RequestSlice, Ring
 from ripieno.errors import EngineError
 
 

@@ -21,10 +21,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ripieno.engine.range_queue import RangeQueue
-from ripieno.engine.ring_types import BatchAssignment, InstanceConfig, RequestSlice, WorkerState
 
 WAKING, SENDING = 50e-6, 10e-6
 """Seconds to wake an idle worker, and to send one task; they prevent spreading little work over more workers."""
@@ -32,7 +32,85 @@ SMOOTHING = 0.2
 """Weight of the newest measurement in the running seconds per sample."""
 SHORTEST = 0.001
 """Seconds below which a task is not cut further: sending it would take too large a part of its time."""
+MAX_ASSIGNMENTS = 16
+"""Most assignments of a worker, so that their messages always fit the socket."""
 _NO_MEMBERS: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class RequestSlice:
+    """Samples of `request` from `offset` on, at positions `start` to `stop` (exclusive)."""
+
+    request: Any
+    offset: int
+    start: int
+    stop: int
+    arrival: float
+    left: list[int]
+    """per member, the number of samples that it has yet to predict"""
+    remaining: int
+    """sum of `left`"""
+    unwanted: frozenset[int]
+    """members that need not predict it any more"""
+    freed: bool = False
+    progress: Any = None
+    """state of the cascade"""
+
+
+@dataclass(slots=True)
+class BatchAssignment:
+    """Batch for `worker`: the samples of `ranges` (pairs start, stop of positions), predicted with `member`."""
+
+    id: int
+    worker: int
+    member: int
+    ranges: list[tuple[int, int]]
+    samples: int
+    tries: int
+    """number of workers that died on these samples"""
+    since: float
+    """time of the assignment"""
+    waited: float
+    """seconds for which its oldest sample had waited by then"""
+    seconds: float
+    """expected duration"""
+
+
+@dataclass(slots=True)
+class InstanceConfig:
+    """Placement of `member` in a worker, in batches of `batch_size`, cut to `floor` samples at least."""
+
+    member: int
+    batch_size: int
+    floor: int = 8
+    rate: float = 0.0
+    """measured seconds per sample; 0 while unknown"""
+
+
+@dataclass(slots=True)
+class WorkerState:
+    """State of a worker in the ring."""
+
+    instances: dict[int, InstanceConfig]
+    """by member"""
+    held: dict[int, BatchAssignment] = field(default_factory=dict)
+    """its assignments, oldest (the running one) first"""
+    members: dict[int, int] = field(default_factory=dict)
+    """number of assignments of each member that has any"""
+    load: float = 0.0
+    """expected seconds until all its assignments are done; when idle, the seconds it takes to wake it"""
+    alone: bool = False
+    """True if its assignment is suspected of killing workers, and runs alone"""
+    up: bool = False
+
+    def wants(self, ahead: float, second: bool) -> bool:
+        """Return whether it may take an assignment if there is one; see `Ring` for `ahead` and `second`."""
+        held = len(self.held)
+        if not held or not self.up:
+            return self.up
+        if self.load < ahead:
+            return held < MAX_ASSIGNMENTS and not self.alone
+        return second and held < 2 and not self.alone
 
 
 class Ring:
@@ -298,10 +376,7 @@ class Ring:
         return assignment
 
     def _size(self, instance: InstanceConfig, share: float) -> int:
-        """Return the most samples of the next assignment of `instance`: `share` seconds of work.
-
-        `share` is half of an even share of all waiting work among the workers.
-        """
+        """Return the most samples of the next assignment; `share` is half of an even share of all work, in seconds."""
         if instance.rate <= 0 or instance.floor >= instance.batch_size:
             return instance.batch_size
         return min(instance.batch_size, max(instance.floor, int(max(share, SHORTEST) / instance.rate)))

@@ -136,7 +136,6 @@ class Supervisor:
             self._on_error(error)
 
     def _take_due(self) -> list[Timer]:
-        """Remove and return the timers that are due."""
         timers = []
         now = time.monotonic()
         with self._lock:

@@ -124,7 +124,6 @@ class Writer:
         return request.admitted
 
     def _run(self) -> None:
-        """Write queued requests, piece by piece."""
         while (request := self._next()) is not None:
             try:
                 self._write_next(request)

@@ -1,7 +1,4 @@
-"""SVG diagram of an allocation: for each device a memory bar and time bars, divided by placement.
-
-The output is plain SVG text, in mid-tones that are legible on white and on black.
-"""
+"""SVG diagram of an allocation, bars of memory and time per device, in mid-tones legible on white and on black."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Confusions of classes and disagreement about them: counts over samples, as pure functions.
-
-`labels` and `answers` are arrays of classes (samples,), `classes` is the number of classes.
-"""
+"""Counts of confusions and disagreement of classes, pure: `labels` and `answers` are classes (samples,)."""
 
 from __future__ import annotations
 

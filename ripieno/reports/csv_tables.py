@@ -22,24 +22,16 @@ def write_search(
     intervals: Sequence[SlotInterval],
 ) -> None:
     """Write the tables `curves`, `rungs`, `slots` and `trials`."""
-    folder.table(
-        "curves",
-        ("trial", "epoch", "train_cross_entropy", "valid_cross_entropy", "valid_score", "seconds"),
-        [
-            (t.number, e.epoch, e.train_cross_entropy, e.valid_cross_entropy, e.valid_score, e.seconds)
-            for t in trials
-            for e in t.curve
-        ],
-    )
+    names = ("epoch", "train_cross_entropy", "valid_cross_entropy", "valid_score", "seconds")
+    curves = [(t.number, *(getattr(e, name) for name in names)) for t in trials for e in t.curve]
+    folder.table("curves", ("trial", *names), curves)
     folder.table("rungs", ("epoch", "came", "stopped"), rungs)
     ran = [(s.slot, s.member, s.start, s.end) for s in intervals]
     folder.table("slots", ("slot", "member", "start_hours", "end_hours"), ran)
-    names = sorted({n for t in trials for n in t.configuration})
-    folder.table(
-        "trials",
-        ("trial", "stopped_at_epoch", "valid_cross_entropy", "seconds", *names),
-        [(t.number, t.stopped, t.loss, t.seconds, *(t.configuration.get(n) for n in names)) for t in trials],
-    )
+    varied = sorted({n for t in trials for n in t.configuration})
+    columns = ("trial", "stopped_at_epoch", "valid_cross_entropy", "seconds", *varied)
+    values = [(t.number, t.stopped, t.loss, t.seconds, *(t.configuration.get(n) for n in varied)) for t in trials]
+    folder.table("trials", columns, values)
 
 
 def write_members(folder: PlotWriter, reading: RunData, differ: Mapping[str, float]) -> None:
@@ -91,15 +83,13 @@ def write_explorer(folder: PlotWriter, reading: RunData, explorer: Explorer) -> 
             if count
         ],
     )
-    folder.table(
-        "reliability",
-        ("answered_by", "bin", "samples", "confidence", "accuracy", "ece", "temperature", "ece_with_temperature"),
-        [
-            (name, number, b.count, b.confidence, b.accuracy, e.error, e.temperature, e.cooled)
-            for name, e in evaluations.items()
-            for number, b in enumerate(e.bins)
-        ],
-    )
+    columns = ("answered_by", "bin", "samples", "confidence", "accuracy", "ece", "temperature", "ece_with_temperature")
+    bins = [
+        (name, number, b.count, b.confidence, b.accuracy, e.error, e.temperature, e.cooled)
+        for name, e in evaluations.items()
+        for number, b in enumerate(e.bins)
+    ]
+    folder.table("reliability", columns, bins)
     pairs: list[tuple[Cell, ...]] = [(a, b, share) for (a, b), share in sorted(explorer.disagreement.items())]
     folder.table("disagreement", ("member", "other", "share_of_samples"), pairs)
     folder.table(
@@ -116,20 +106,10 @@ def write_explorer(folder: PlotWriter, reading: RunData, explorer: Explorer) -> 
 
 def write_figures(folder: PlotWriter, found: Figures) -> None:
     """Write the tables `error-by-time` (figures 3 and 4) and `smobf-and-forward` (figures 5 and 6)."""
-    folder.table(
-        "error-by-time",
-        ("budget", "training_hours", "test_error"),
-        [
-            (budget, hour, error)
-            for budget in found.budgets
-            for hour, error in zip(found.hours, found.error_by_time[budget], strict=True)
-        ],
-    )
-    folder.table(
-        "smobf-and-forward",
-        ("method", "asked", "cost", "members", "test_error"),
-        [(p.method, p.label, p.cost, p.members, p.error) for p in found.points],
-    )
+    errors = [(b, *pair) for b in found.budgets for pair in zip(found.hours, found.error_by_time[b], strict=True)]
+    folder.table("error-by-time", ("budget", "training_hours", "test_error"), errors)
+    points = [(p.method, p.label, p.cost, p.members, p.error) for p in found.points]
+    folder.table("smobf-and-forward", ("method", "asked", "cost", "members", "test_error"), points)
 
 
 def write_benches(folder: PlotWriter, benches: Sequence[tuple[str, BenchRecord]]) -> None:

@@ -1,7 +1,4 @@
-"""Plots of a report: of the search, the library, the front, the paper's figures and the allocations.
-
-Each function returns a figure; call it within `figure_style.style()`.
-"""
+"""Plots of a report. Each function returns a figure; call it within `figure_style.style()`."""
 
 from __future__ import annotations
 

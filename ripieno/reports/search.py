@@ -76,10 +76,7 @@ def rungs(trials: Sequence[TrialSummary]) -> tuple[tuple[int, int, int], ...]:
 
 
 def slot_intervals(members: Sequence[Member]) -> tuple[SlotInterval, ...]:
-    """Return the busy times of the slots, from the creation time and the training time of each member.
-
-    The slot numbers are reconstructed: a job takes the lowest free one.
-    """
+    """Return the busy times of slots by the members' creation and training times; a job takes the lowest free slot."""
     known = sorted((m for m in members if m.created and m.curve), key=lambda m: (m.trial, m.epoch))
     jobs = []
     for before, member in zip([None, *known], known, strict=False):
@@ -131,10 +128,7 @@ def varying_hyperparameters(trials: Sequence[TrialSummary]) -> tuple[str, ...]:
 
 
 def trend(trials: Sequence[TrialSummary], name: str) -> float | None:
-    """Return Spearman's rank correlation of a hyperparameter and the lowest loss.
-
-    None for values that are not numbers, and for too few trials.
-    """
+    """Return the rank correlation (Spearman) of a hyperparameter and the lowest loss; None without three numbers."""
     pairs = [(t.configuration[name], t.loss) for t in trials if name in t.configuration]
     if len(pairs) < 3 or not all(numeric(value) for value, _ in pairs):
         return None

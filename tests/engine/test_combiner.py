@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ripieno.engine.combiner import runs, spread
 from ripieno.engine.request import ExecutionPlan, Request
-from ripieno.engine.ring_types import RequestSlice
+from ripieno.engine.ring import RequestSlice
 from ripieno.tasks.combiners import combine
 
 

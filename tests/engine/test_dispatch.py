@@ -6,7 +6,7 @@ import pytest
 
 from ripieno.engine import Engine, RestartPolicy
 from ripieno.engine.request import Request
-from ripieno.engine.ring_types import BatchAssignment
+from ripieno.engine.ring import BatchAssignment
 from ripieno.errors import EngineError
 
 QUICK = RestartPolicy(check=0.05, stall=1.0, back_off=0.01, longest_back_off=0.05)

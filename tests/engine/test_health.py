@@ -7,7 +7,7 @@ import pytest
 
 from ripieno.engine import health
 from ripieno.engine.health import HealthMonitor, RestartPolicy
-from ripieno.engine.ring_types import BatchAssignment
+from ripieno.engine.ring import BatchAssignment
 from ripieno.engine.supervisor import Supervisor
 
 

@@ -20,7 +20,7 @@ from ripieno.engine.messages import (
 )
 from ripieno.engine.model_runner import ModelSpec, WorkerConfig
 from ripieno.engine.range_queue import MOST_RANGES
-from ripieno.engine.ring_types import MAX_ASSIGNMENTS
+from ripieno.engine.ring import MAX_ASSIGNMENTS
 from ripieno.types import Device, Input
 
 small = st.integers(0, 2**16 - 1)

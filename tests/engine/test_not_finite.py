@@ -12,7 +12,7 @@ from ripieno.engine import Cascade, Engine
 from ripieno.engine.combiner import EnsembleCombiner, find_fault, is_finite
 from ripieno.engine.memory import Memory
 from ripieno.engine.request import ExecutionPlan, Request
-from ripieno.engine.ring_types import RequestSlice
+from ripieno.engine.ring import RequestSlice
 from ripieno.errors import EngineError, EngineTimeoutError
 
 NAME = "00001-e001"

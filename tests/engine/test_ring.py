@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripieno.engine.ring import Ring
-from ripieno.engine.ring_types import InstanceConfig
+from ripieno.engine.ring import InstanceConfig, Ring
 
 
 def ring(capacity=16, members=2, workers=2, batch_size=4, **options) -> Ring:
