@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from ripieno.engine.ring_types import RequestSlice
 
 from ripieno.backends.merge_onnx import merge_onnx
 from ripieno.engine.combiner import EnsembleCombiner
 from ripieno.engine.memory import Memory
 from ripieno.engine.request import ExecutionPlan, Request
+from ripieno.engine.ring import RequestSlice
 from ripieno.errors import SelectionError
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import cross_entropy
