@@ -214,10 +214,7 @@ def read_array(path: Path, mapped: bool = True) -> NDArray[Any]:
 
 
 def first_map(load: Callable[[MapMode | None], NDArray[Any]]) -> NDArray[Any]:
-    """Load an array by a shared map, else by a private map, else into memory, as far as the file system supports it.
-
-    `load` takes NumPy's mode: "r", "c", or None to read into memory. The array is read-only in every case.
-    """
+    """Load an array by a shared map, else a private one, else into memory, read-only; `load` takes NumPy's mode."""
     modes: tuple[MapMode | None, ...] = ("r", "c", None)
     for mode in modes:
         try:

@@ -34,10 +34,7 @@ def sleep_while_waiting() -> None:
 
 
 def usable_cores(group: Path = GROUP, mount: Path = GROUPS) -> tuple[int, ...]:
-    """Return the cores this process may use, at most its control groups' CPU quota and at least one.
-
-    A quota gives a number of cores, not their identity; the cores of the lowest numbers are returned.
-    """
+    """Return the usable cores, at most the CPU quota of the control groups: the lowest numbers, at least one."""
     cores = sorted(os.sched_getaffinity(0))
     quotas = [quota for folder in _groups("cpu", group, mount) for quota in _quotas(folder)]
     return tuple(cores[: max(1, min(quotas, default=len(cores)))])

@@ -71,10 +71,7 @@ class OnnxBackend(LoadedMember):
 
 
 def open_file(content: bytes, threads: int = 1) -> Callable[[NDArray[np.generic]], list[Any]]:
-    """Return a function from images to all outputs of an ONNX file with one input, on a CPU.
-
-    Raises LibraryError when ONNX Runtime cannot load it; the function raises the exceptions of ONNX Runtime.
-    """
+    """Return a function from images to all outputs of an ONNX file, on a CPU. Raises LibraryError for a broken file."""
     runtime = require("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads

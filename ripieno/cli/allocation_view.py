@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from ripieno.allocation.explain import DeviceUse, Explanation
+from ripieno.allocation.explain import Explanation
 from ripieno.allocation.memory import format_bytes
 from ripieno.cli.console import number, out, percent, table
 from ripieno.profiles.timing import BUSY
@@ -70,24 +70,16 @@ def devices(explanation: Explanation, letters: dict[str, str]) -> Table:
         parts += [(letters[s.member], colours[s.member], s.bytes / total) for s in on_device]
         text = f"{format_bytes(use.used)} of {format_bytes(total)}, {format_bytes(use.left)} left"
         view.add_row(use.device, use.kind, "memory", bar(parts), text)
-        for row in _time_rows(explanation, use, letters, colours):
-            view.add_row("", "", *row)
+        for lane in sorted({s.lane for s in on_device}):
+            own = [s for s in on_device if s.lane == lane]
+            text = f"{sum(s.share for s in own):.0%} predicted"
+            if any(s.measured is not None for s in own):
+                text += f", {sum(s.measured or 0.0 for s in own):.0%} measured"
+            parts = [(letters[s.member], colours[s.member], s.share) for s in own]
+            view.add_row("", "", f"time, worker {lane}", bar(parts), text)
+        if not on_device:
+            view.add_row("", "", "time", bar([]), "idle")
     return view
-
-
-def _time_rows(
-    explanation: Explanation, use: DeviceUse, letters: dict[str, str], colours: dict[str, str]
-) -> list[tuple[str, Text, str]]:
-    on_device = [s for s in explanation.seats if s.device == use.device]
-    rows = []
-    for lane in sorted({s.lane for s in on_device}):
-        own = [s for s in on_device if s.lane == lane]
-        text = f"{sum(s.share for s in own):.0%} predicted"
-        if any(s.measured is not None for s in own):
-            text += f", {sum(s.measured or 0.0 for s in own):.0%} measured"
-        parts = [(letters[s.member], colours[s.member], s.share) for s in own]
-        rows.append((f"time, worker {lane}", bar(parts), text))
-    return rows or [("time", bar([]), "idle")]
 
 
 def bar(parts: Sequence[tuple[str, str, float]], width: int = WIDTH) -> Text:
@@ -120,10 +112,7 @@ def error(
     others: float | None = None,
     explanation: Explanation | None = None,
 ) -> str:
-    """Return one line: the model error, and its causes when it is large or other processes used CPU time.
-
-    `others` is the share of the CPUs that other processes used, `explanation` that of the last benchmark.
-    """
+    """Return one line: the model error, with its causes if it is large or `others`, a share of the CPUs, was taken."""
     if not errors:
         reason = "this machine does not have the devices" if offline else "no benchmark was run, pass --max-benches 20"
         return f"model error: unknown, {reason}"

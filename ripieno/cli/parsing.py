@@ -67,24 +67,16 @@ def values(option: str, text: str) -> dict[str, bool | int | float | str]:
 
 
 def budgets(first: Sequence[str], more: Sequence[str]) -> list[float | dict[str, float]] | None:
-    """Parse `--budget 5 20 80` (three budgets) or `--budget seconds=20 memory=4GiB` (one with two bounds).
-
-    The values after the first arrive as further arguments, `more`.
-    """
+    """Parse `5 20 80` (three budgets) or `seconds=20 memory=4GiB` (one); `more` are the values after the `first`."""
     if more and not first:
         raise RipienoError(f"unexpected argument {more[0]!r}: budgets follow --budget")
     texts = [*first, *more]
     if not any("=" in text for text in texts):
         return [parse_quantity("--budget", text) for text in texts] or None
-    return [_bounds(texts)]
-
-
-def _bounds(texts: Sequence[str]) -> dict[str, float]:
-    """Parse the bounds of one budget: `seconds=20`, `memory=4GiB`."""
     bounds: dict[str, float] = {}
     for text in texts:
         kind, equals, bound = text.partition("=")
         if not equals or not kind or kind in bounds:
             raise RipienoError(f"--budget {text!r} must be kind=bound, each kind once, such as seconds=20 memory=4GiB")
         bounds[kind] = parse_quantity("--budget", bound)
-    return bounds
+    return [bounds]

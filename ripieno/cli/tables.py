@@ -60,10 +60,7 @@ def stall_line(rows: Sequence[Member]) -> str:
 
 
 def ensembles(rows: Sequence[Ensemble], metric: str, kind: str = "") -> Group:
-    """Return tables of ensembles, one per score, with costs of one `kind`, by default that of the first budget.
-
-    Ensembles selected by a score are shown with it, all others with the run's `metric`.
-    """
+    """Return a table per score (that of the selection, else `metric`), with costs of a `kind`, by default the first."""
     kind = kind or next((k for e in rows for k in e.budget), "seconds")
     shown = [e.loss if e.loss in get_args(Metric) else metric for e in rows]
     return Group(

@@ -12,12 +12,11 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 
 import numpy as np
@@ -109,7 +108,8 @@ def bench(
     for name, value in (("batch", batch), ("in_flight", 1 if in_flight is None else in_flight)):
         if value < 1:
             raise EngineError(f"{name} {value} must be at least 1")
-    with _running(bundle, engine, isolation, trusted, load) as running:
+    own = nullcontext(engine) if engine else Engine(bundle, isolation=isolation, trusted=trusted, load=load)
+    with own as running:
         requests = _make_requests(running, batch, images, seed)
         outstanding = in_flight or _default_in_flight(running, batch)
         done, begin, before, after = _run_load(running, requests, outstanding, seconds)
@@ -180,8 +180,8 @@ class AllocationBenchmark:
             return measure_latency(engine, rate, self._seconds)
 
     def _bundle(self, allocation: Allocation) -> Bundle:
-        bundle = Bundle(self._ensemble, allocation, self._members, self._input, self._classes, self._backend)
-        return dataclasses.replace(bundle, chosen=self._chosen)
+        own = self._ensemble, allocation, self._members, self._input, self._classes, self._backend
+        return Bundle(*own, chosen=self._chosen)
 
     def close(self) -> None:
         """Free all members."""
@@ -190,9 +190,7 @@ class AllocationBenchmark:
     def __enter__(self) -> AllocationBenchmark:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -235,17 +233,6 @@ class _Leased:
     def __init__(self, backend: Backend, give_back: Callable[[], None]) -> None:
         self.infer = backend.infer
         self.close = give_back
-
-
-@contextmanager
-def _running(
-    bundle: str | Path | Bundle, engine: Engine | None, isolation: Isolation, trusted: Sequence[str], load: Load
-) -> Iterator[Engine]:
-    if engine:
-        yield engine
-        return
-    with Engine(bundle, isolation=isolation, trusted=trusted, load=load) as own:
-        yield own
 
 
 def _make_requests(

@@ -24,7 +24,6 @@ import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -135,12 +134,11 @@ class Engine:
         _open.add(self)
         try:
             self._dispatcher.settled.wait()
+            if self._dispatcher.refusal:
+                raise EngineError(self._dispatcher.refusal)
         except BaseException:
             self.close(drain=False)
             raise
-        if self._dispatcher.refusal:
-            self.close(drain=False)
-            raise EngineError(self._dispatcher.refusal)
 
     # requests
 
@@ -223,10 +221,9 @@ class Engine:
     def stats(self) -> Stats:
         """Return the counters since the start."""
         dispatcher = self._dispatcher
-        workers = []
         tally = dispatcher.request_table.tally
-        for index, (state, group) in enumerate(zip(self._health.states, self._groups, strict=True)):
-            seen = WorkerStats(
+        workers = tuple(
+            WorkerStats(
                 **dataclasses.asdict(tally.worker(index)),
                 device=group[0].device,
                 lane=group[0].lane,
@@ -235,7 +232,8 @@ class Engine:
                 process=self._workers[index].process,
                 seats={p.member: tally.computing(index, self._indices[p.member]) for p in group},
             )
-            workers.append(seen)
+            for index, (state, group) in enumerate(zip(self._health.states, self._groups, strict=True))
+        )
         return Stats(
             requests=tally.requests,
             samples=tally.samples,
@@ -245,7 +243,7 @@ class Engine:
             capacity=self._ring.capacity,
             combining=tally.combining,
             members={member: tally.member(index) for member, index in self._indices.items()},
-            lanes=tuple(workers),
+            lanes=workers,
         )
 
     def close(self, drain: bool = True, timeout: float | None = None) -> None:
@@ -267,9 +265,7 @@ class Engine:
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self.close(drain=kind is None)
 
     # inner
