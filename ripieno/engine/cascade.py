@@ -19,7 +19,7 @@ from ripieno.errors import EngineError
 from ripieno.tasks.metrics import cross_entropy
 from ripieno.types import DISABLED, TOLERANCE, Cascade, CascadeEffect, Float32s
 
-Predictions = Sequence[NDArray[np.floating]] | NDArray[np.floating]
+MemberPredictions = Sequence[NDArray[np.floating]] | NDArray[np.floating]
 THRESHOLDS = 200
 """Number of thresholds that `plan_cascade` tries."""
 LEAST = 1e-12
@@ -57,7 +57,7 @@ class _RunningMeans:
 
 def plan_cascade(
     members: Sequence[str],
-    predictions: Predictions,
+    predictions: MemberPredictions,
     labels: NDArray[np.integer],
     costs: Sequence[float],
     weights: Sequence[float] | None = None,
@@ -86,7 +86,7 @@ def plan_cascade(
 def judge_cascade(
     cascade: Cascade,
     members: Sequence[str],
-    predictions: Predictions,
+    predictions: MemberPredictions,
     labels: NDArray[np.integer],
     costs: Sequence[float],
     weights: Sequence[float] | None = None,
@@ -99,7 +99,7 @@ def judge_cascade(
 
 def _check(
     members: Sequence[str],
-    predictions: Predictions,
+    predictions: MemberPredictions,
     labels: NDArray[np.integer],
     costs: Sequence[float],
     weights: Sequence[float] | None,
@@ -115,7 +115,7 @@ def _check(
 
 
 def _order(
-    predictions: Predictions,
+    predictions: MemberPredictions,
     labels: NDArray[np.integer],
     costs: Sequence[float],
     shares: NDArray[np.float64],
@@ -139,7 +139,7 @@ def _order(
 
 def _running_means(
     order: Sequence[int],
-    predictions: Predictions,
+    predictions: MemberPredictions,
     labels: NDArray[np.integer],
     costs: Sequence[float],
     shares: NDArray[np.float64],
