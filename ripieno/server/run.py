@@ -18,10 +18,10 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from types import FrameType, TracebackType
-from typing import Any, cast
+from types import FrameType
+from typing import Any, TypeAlias, cast
 
 import uvicorn
 from PIL.Image import DecompressionBombWarning
@@ -36,11 +36,11 @@ from ripieno.server.limits import CROSSING, within_descriptors
 from ripieno.server.listener import Listener
 from ripieno.server.memory_maintenance import freeze, trim_periodically
 from ripieno.server.model_repository import ModelRepository, ModelSources
-from ripieno.server.signals import signal_handlers
 from ripieno.server.tracing import Tracer
 
 log = logging.getLogger("ripieno.server")
 
+SignalHandler: TypeAlias = Callable[[int, FrameType | None], object]
 SWITCH = 0.0005
 """Switch interval in seconds: how long a thread may keep the interpreter's lock while the event loop waits for it.
 
@@ -79,6 +79,20 @@ def serve(
         server.pending_signals, server.owns_process = pending, True
         server.run(sockets=[listener])
         server.check()
+
+
+@contextlib.contextmanager
+def signal_handlers(handlers: Mapping[signal.Signals, SignalHandler]) -> Iterator[None]:
+    """Install signal handlers while the block runs, then restore the old ones. Does nothing outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -143,9 +157,7 @@ class ServerHandle:
     def __enter__(self) -> ServerHandle:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError
 from ripieno.server import Client, infer, serve, start_in_thread
+from ripieno.server.run import signal_handlers
 from ripieno.types import Bundle
 from tests.server.stand_in import ROOT, StandIn, direct_answers
 from tests.server.wire import all_of, connect, soon
@@ -159,3 +160,26 @@ def test_the_client_sends_many_images_in_batches(bundle: Bundle) -> None:
         with pytest.raises(RipienoError, match="images have dtype int64"):
             client.infer(images.astype(np.int64))
     engine.close()
+
+
+def test_a_signal_is_handled_while_the_block_runs_and_then_as_before() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    came: list[int] = []
+    with signal_handlers({signal.SIGHUP: lambda number, _: came.append(number)}):
+        signal.raise_signal(signal.SIGHUP)
+    assert came == [signal.SIGHUP]
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
+def test_in_another_thread_signals_stay_as_they_are() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    seen: list[object] = []
+
+    def run() -> None:
+        with signal_handlers({signal.SIGHUP: print}):
+            seen.append(signal.getsignal(signal.SIGHUP))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [before]

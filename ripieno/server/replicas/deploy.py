@@ -15,8 +15,7 @@ from ripieno.library.bundle import read_bundle
 from ripieno.server.config import ServerConfig, server_config
 from ripieno.server.replicas.cluster import Cluster, joined
 from ripieno.server.replicas.router import ReplicaRouter
-from ripieno.server.run import serve
-from ripieno.server.signals import signal_handlers
+from ripieno.server.run import serve, signal_handlers
 from ripieno.types import Allocation
 
 SECONDS = 600.0
