@@ -11,7 +11,7 @@ import inspect
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
@@ -75,6 +75,11 @@ def update(config: C, values: Mapping[str, Any], table: str = "") -> C:
         return dataclasses.replace(config, **changes)  # type: ignore[type-var]
     except RipienoError as error:
         raise type(error)(f"{table}{error}") from None
+
+
+def pick(kind: Callable[..., C], values: Mapping[str, Any]) -> C:
+    """Return the configuration `kind` with those of the `values` that have the names of its fields."""
+    return kind(**{f.name: values[f.name] for f in dataclasses.fields(kind) if f.name in values})  # type: ignore[arg-type]
 
 
 def read_config(config: C, path: Path) -> C:

@@ -11,6 +11,7 @@ import typer
 from ripieno.cli import console, parsing, tables
 from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, app, examples
 from ripieno.commands import command, shell
+from ripieno.config import pick
 from ripieno.notes import Notes
 from ripieno.types import ImageLayout, Member, ModelOutputs
 
@@ -54,31 +55,17 @@ def import_(
     size: Annotated[int | None, typer.Option(help="Resize images of --data to this many pixels per side")] = None,
 ) -> None:
     """Import trained models or their predictions into a run."""
-    from ripieno import pipeline
+    given = locals()
+    from ripieno.pipeline.importing import ImportOptions, import_models
 
+    given["split"] = parsing.parse_choice(Splits, "--split", split)
+    given["layout"] = parsing.parse_choice(ImageLayout, "--layout", layout)
+    given["outputs"] = parsing.parse_choice(ModelOutputs, "--outputs", outputs)
+    given["configuration"] = parsing.values("--configuration", configuration) or None
+    given["mean"], given["std"] = parsing.numbers("--mean", mean), parsing.numbers("--std", std)
     notes = Notes(console.warn)
     with console.progress() as progress:
-        added = pipeline.import_(
-            run,
-            sources,
-            data=data,
-            labels=labels,
-            costs=costs,
-            split=parsing.parse_choice(Splits, "--split", split),
-            family=family,
-            layout=parsing.parse_choice(ImageLayout, "--layout", layout),
-            outputs=parsing.parse_choice(ModelOutputs, "--outputs", outputs),
-            tensor=tensor,
-            configuration=parsing.values("--configuration", configuration) or None,
-            scale=scale,
-            mean=parsing.numbers("--mean", mean),
-            std=parsing.numbers("--std", std),
-            half=half,
-            replace=replace,
-            size=size,
-            progress=progress,
-            notes=notes,
-        )
+        added = import_models(run, sources, pick(ImportOptions, given), progress, notes)
     ranked = sorted(added, key=lambda m: (m.losses["valid_cross_entropy"], m.id))
     costs_by_id = {m.id: m.costs["seconds"] for m in ranked if "seconds" in m.costs}
     console.out.print(tables.members(ranked[:10], costs_by_id, {}, "accuracy"))

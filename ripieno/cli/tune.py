@@ -10,8 +10,9 @@ import typer
 from ripieno.cli import console, parsing, tables
 from ripieno.cli.app import app, examples
 from ripieno.commands import command
+from ripieno.config import pick
 from ripieno.notes import Notes
-from ripieno.pipeline.execution import PoolName
+from ripieno.pipeline.execution import ExecutionConfig
 from ripieno.types import Metric
 
 
@@ -44,11 +45,13 @@ def tune(
     slots: Annotated[
         int | None, typer.Option(help="Trials to run at a time", show_default="one per core or GPU")
     ] = None,
-    pool: Annotated[str, typer.Option(help="Pool: local (a process per slot), inline or ray")] = "local",
-    device: Annotated[str, typer.Option(help="Device to train on: auto, cpu or cuda")] = "auto",
-    per_device: Annotated[int, typer.Option(help="Trials that share a GPU")] = 1,
-    address: Annotated[str, typer.Option(help="Address of the Ray cluster; local starts one for the run")] = "local",
-    cpus: Annotated[float, typer.Option(help="Cores per trial on the Ray cluster")] = 1.0,
+    pool: Annotated[str, typer.Option(help="Pool: local (a process per slot), inline or ray")] = ExecutionConfig.pool,
+    device: Annotated[str, typer.Option(help="Device to train on: auto, cpu or cuda")] = ExecutionConfig.device,
+    per_device: Annotated[int, typer.Option(help="Trials that share a GPU")] = ExecutionConfig.per_device,
+    address: Annotated[
+        str, typer.Option(help="Address of the Ray cluster; local starts one for the run")
+    ] = ExecutionConfig.address,
+    cpus: Annotated[float, typer.Option(help="Cores per trial on the Ray cluster")] = ExecutionConfig.cpus,
     limit: Annotated[
         float | None, typer.Option(help="Timeout in seconds per epoch; the trial fails when it is exceeded")
     ] = None,
@@ -79,35 +82,25 @@ def tune(
 
     --log mlflow writes to the server in the variable MLFLOW_TRACKING_URI.
     """
+    given = locals()
+    given["split"] = None if split is None else parsing.parse_ratios("--split", split)
+    given["metric"] = None if metric is None else parsing.parse_choice(Metric, "--metric", metric)
+    given["skip_bad"] = skip_bad or None
     from ripieno import pipeline
     from ripieno.cli.progress import logging_callbacks, progress_callback, summary, to_dict
+    from ripieno.pipeline.preparation import DataOptions
+    from ripieno.pipeline.tuning import SearchOptions, search_library
     from ripieno.search.callbacks import combine_callbacks
 
     notes = Notes(console.warn)  # printed at once: skipped data is reported before the search starts
     loggers, view_commands = logging_callbacks(log or (), run)
     with console.progress() as progress, progress_callback() as watch:
-        library = pipeline.tune(
+        library = search_library(
             data,
             run,
-            hours=hours,
-            trials=trials,
-            epochs=epochs,
-            space=space,
-            algorithm=algorithm,
-            eta=eta,
-            seed=seed,
-            slots=slots,
-            pool=parsing.parse_choice(PoolName, "--pool", pool),
-            device=device,
-            per_device=per_device,
-            address=address,
-            cpus=cpus,
-            limit=limit,
-            family=family,
-            size=size,
-            split=None if split is None else parsing.parse_ratios("--split", split),
-            metric=None if metric is None else parsing.parse_choice(Metric, "--metric", metric),
-            skip_bad=skip_bad or None,
+            search=pick(SearchOptions, given),
+            execution=pick(ExecutionConfig, given),
+            data_options=pick(DataOptions, given),
             progress=progress,
             notes=notes,
             watch=combine_callbacks(watch, *loggers, lost=notes.append),

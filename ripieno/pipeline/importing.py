@@ -5,20 +5,50 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from numpy.typing import ArrayLike
 
 from ripieno import files
 from ripieno.commands import command
+from ripieno.config import pick
 from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.eviction import Eviction
 from ripieno.pipeline.ensembles import reevaluate
-from ripieno.pipeline.preparation import DataSource, prepare
+from ripieno.pipeline.preparation import DataOptions, DataSource, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
-from ripieno.types import Configuration, Member, Split
+from ripieno.types import Configuration, ImageLayout, Member, ModelOutputs, Split
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """Options of an import; see `import_`."""
+
+    data: DataSource | None = None
+    labels: str | Path | ArrayLike | None = None
+    costs: str | Path | Mapping[str, Mapping[str, float]] | None = None
+    classes: Sequence[str] | None = None
+    split: Split = "valid"
+    family: str | None = None
+    configuration: Configuration | None = None
+    layout: ImageLayout = "auto"
+    outputs: ModelOutputs = "probabilities"
+    tensor: str | None = None
+    scale: float = 1.0
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
+    half: bool = False
+    replace: bool = False
+    size: int | None = None
+
+    def given(self) -> list[str]:
+        """Return the names of the options that differ from their defaults."""
+        values = ((f, getattr(self, f.name)) for f in fields(self))
+        return [f.name for f, value in values if (value is not None if f.default is None else value != f.default)]
+
 
 OPTIONS_BY_SOURCE: Mapping[str, tuple[str, ...]] = {
     "predictions": ("labels", "costs", "classes", "split"),
@@ -50,13 +80,13 @@ def import_(
     labels: str | Path | ArrayLike | None = None,
     costs: str | Path | Mapping[str, Mapping[str, float]] | None = None,
     classes: Sequence[str] | None = None,
-    split: Split = "valid",
+    split: Split = ImportOptions.split,
     family: str | None = None,
     configuration: Configuration | None = None,
-    layout: Literal["auto", "NHWC", "NCHW"] = "auto",
-    outputs: Literal["probabilities", "logits"] = "probabilities",
+    layout: ImageLayout = ImportOptions.layout,
+    outputs: ModelOutputs = ImportOptions.outputs,
     tensor: str | None = None,
-    scale: float = 1.0,
+    scale: float = ImportOptions.scale,
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
     half: bool = False,
@@ -82,6 +112,18 @@ def import_(
     An import that fails leaves the run unchanged. Raises LibraryError, with the model and the problem, and for an
     option that is not valid for such sources.
     """
+    given = locals() | {"mean": tuple(mean), "std": tuple(std)}
+    return import_models(run, sources, pick(ImportOptions, given), progress, notes)
+
+
+def import_models(
+    run: str | Path | Library,
+    sources: str | Path | Sequence[str | Path] | Mapping[str, ArrayLike],
+    options: ImportOptions,
+    progress: ProgressFunction = no_progress,
+    notes: list[str] | None = None,
+) -> tuple[Member, ...]:
+    """Add external models to the library of `run` as `import_` describes it; return the members added."""
     from ripieno.library.import_models import import_onnx, import_torch
     from ripieno.library.import_predictions import import_predictions
     from ripieno.library.onnx_adapter import OnnxFormat
@@ -93,66 +135,38 @@ def import_(
     if not isinstance(sources, Mapping):
         paths = [Path(s) for s in ([sources] if isinstance(sources, str | Path) else sources)]
         kind = _kind(paths)
-    given = {
-        "data": data is not None,
-        "size": size is not None,
-        "labels": labels is not None,
-        "costs": costs is not None,
-        "classes": classes is not None,
-        "split": split != "valid",
-        "family": family is not None,
-        "configuration": configuration is not None,
-        "layout": layout != "auto",
-        "outputs": outputs != "probabilities",
-        "tensor": tensor is not None,
-        "scale": scale != 1.0,
-        "mean": len(mean) > 0,
-        "std": len(std) > 0,
-    }
-    invalid = [option for option, is_given in given.items() if is_given and option not in OPTIONS_BY_SOURCE[kind]]
+    accepted = (*OPTIONS_BY_SOURCE[kind], "half", "replace")
+    invalid = [name for name in options.given() if name not in accepted]
     if invalid:
         valid = ", ".join(OPTIONS_BY_SOURCE[kind])
         raise LibraryError(f"{kind} do not take {', '.join(invalid)}: leave that out (they take {valid})")
-    if size is not None and data is None:
-        raise LibraryError(f"size {size} needs data: give data too, or leave size out")
+    scale, family = options.scale, options.family
+    if options.size is not None and options.data is None:
+        raise LibraryError(f"size {options.size} needs data: give data too, or leave size out")
     if not 0 < scale < math.inf:
         raise LibraryError(f"scale {scale:g} is not valid: give a number above 0, such as 0.00392 for pixels of 0 to 1")
     if kind == "weights" and family is None:
         raise LibraryError(f"{paths[0]} holds weights without a network: give --family module:function to build it")
+    common: dict[str, Any] = {"half": options.half, "replace": options.replace, "notes": notes}
     with _rollback_on_error(library):
-        dataset = None if data is None else prepare(data, library, size=size, progress=progress, notes=notes)
+        dataset = None
+        if options.data is not None:
+            dataset = prepare(options.data, library, DataOptions(options.size), progress, notes)
         if kind == "predictions":
-            added = import_predictions(
-                library,
-                sources if isinstance(sources, Mapping) else paths[0],
-                labels,
-                costs,
-                classes=classes,
-                split=split,
-                half=half,
-                replace=replace,
-                notes=notes,
-            )
+            source = sources if isinstance(sources, Mapping) else paths[0]
+            common |= {name: getattr(options, name) for name in ("labels", "costs", "classes", "split")}
+            added = import_predictions(library, source, **common)
         elif kind == "ONNX files":
-            form = OnnxFormat(layout, outputs, scale, tuple(mean), tuple(std), tensor or "")
-            added = import_onnx(library, paths, dataset, form=form, half=half, replace=replace, notes=notes)
+            form = OnnxFormat(
+                options.layout, options.outputs, scale, tuple(options.mean), tuple(options.std), options.tensor or ""
+            )
+            added = import_onnx(library, paths, dataset, form=form, **common)
         else:
             assert family is not None  # checked above
-            added = import_torch(
-                library,
-                paths,
-                family,
-                dataset,
-                configuration=configuration,
-                scale=scale,
-                mean=mean,
-                std=std,
-                half=half,
-                replace=replace,
-                notes=notes,
-            )
-    touched = reevaluate(library, {m.id for m in added}, split)
-    if notes is not None and touched and split == "valid":
+            common |= {name: getattr(options, name) for name in ("configuration", "scale", "mean", "std")}
+            added = import_torch(library, paths, family, dataset, **common)
+    touched = reevaluate(library, {m.id for m in added}, options.split)
+    if notes is not None and touched and options.split == "valid":
         notes.append(
             f"{', '.join(touched)} hold replaced members: their figures were updated, their selection and plans were "
             f"not: `{command('select', library.path)}` selects again"

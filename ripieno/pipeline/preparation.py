@@ -6,6 +6,7 @@ import functools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,31 +31,42 @@ DEFAULTS: dict[str, Any] = {
     "skip_bad": False,
     "metric": "accuracy",
 }
-"""Default options of a data set."""
+"""Default options of a data set: see `DataOptions`."""
 SEEN = 256
 """Most images in the checksum of arrays."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Options of a run's data set. What is None is as in the run, or in `DEFAULTS`."""
+
+    size: int | None = None
+    """pixels per side to which images are resized"""
+    split: Sequence[float] | None = None
+    """shares of train, validation and test"""
+    seed: int | None = None
+    metric: Metric | None = None
+    """score to show; trials are ranked by cross-entropy"""
+    skip_bad: bool | None = None
+    """skip broken images and count them"""
 
 
 def prepare(
     data: DataSource | None,
     library: Library,
-    size: int | None = None,
-    split: Sequence[float] | None = None,
-    seed: int | None = None,
-    metric: Metric | None = None,
-    skip_bad: bool | None = None,
+    wanted: DataOptions | None = None,
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
 ) -> Dataset:
     """Return the run's memory-mapped data set; make it from `data` unless the run has it already.
 
-    An option that is None has the run's value, or the value in `DEFAULTS`. Moved or copied data count as the same data;
-    `data` is not needed once the run has its own copy. Raises SearchError, with both values, when the run was made from
-    other data or with other options; DataError when there are no data; RipienoError when another process is making the
-    data set.
+    Moved or copied data count as the same data; `data` is not needed once the run has its own copy. Raises SearchError,
+    with both values, when the run was made from other data or with other options; DataError when there are no data;
+    RipienoError when another process is making the data set.
     """
-    given = {"size": size, "split": split and list(split), "seed": seed, "skip_bad": skip_bad, "metric": metric}
-    requested: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    requested = {name: value for name, value in vars(wanted or DataOptions()).items() if value is not None}
+    if "split" in requested:
+        requested["split"] = list(requested["split"])
     record = library.dataset_path / "source.json"
     if record.exists():
         stored = files.read_json(record, dict[str, Any])

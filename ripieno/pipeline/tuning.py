@@ -5,22 +5,42 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripieno import clock, files
+from ripieno.config import pick
 from ripieno.durations import check_duration
 from ripieno.errors import SearchError, require
 from ripieno.library import Library
 from ripieno.notes import Notes
 from ripieno.pipeline.execution import ExecutionConfig, PoolName
-from ripieno.pipeline.preparation import DataSource, kept_seed, prepare
+from ripieno.pipeline.preparation import DataOptions, DataSource, kept_seed, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.resources import sleep_while_waiting
 from ripieno.types import Configuration, Input, Job, Metric
 
 if TYPE_CHECKING:
     from ripieno.search.progress import Snapshot
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Options of a search. What is None is as in the run, or the default of `ripieno.search.settings.Settings`."""
+
+    hours: float | None = None
+    """bound of the search; one hour without `trials`"""
+    trials: int | None = None
+    """bound of the number of trials"""
+    epochs: int | None = None
+    space: str = "auto"
+    """name or JSON file; `auto`: that of the run, else `resnet` on a GPU, `resnet-small` on a CPU"""
+    algorithm: str | None = None
+    eta: int | None = None
+    seed: int | None = None
+    family: str | None = None
+    """the user's own model family (`module:function`), whose code is run"""
 
 
 def tune(
@@ -30,16 +50,16 @@ def tune(
     hours: float | None = None,
     trials: int | None = None,
     epochs: int | None = None,
-    space: str = "auto",
+    space: str = SearchOptions.space,
     algorithm: str | None = None,
     eta: int | None = None,
     seed: int | None = None,
     slots: int | None = None,
-    pool: PoolName = "local",
-    device: str = "auto",
-    per_device: int = 1,
-    address: str = "local",
-    cpus: float = 1.0,
+    pool: PoolName = ExecutionConfig.pool,
+    device: str = ExecutionConfig.device,
+    per_device: int = ExecutionConfig.per_device,
+    address: str = ExecutionConfig.address,
+    cpus: float = ExecutionConfig.cpus,
     limit: float | None = None,
     family: str | None = None,
     size: int | None = None,
@@ -68,6 +88,23 @@ def tune(
     Raises DataError for data that cannot be used or are not there, SearchError for settings or data that contradict the
     run's.
     """
+    given = locals()
+    options = pick(SearchOptions, given), pick(ExecutionConfig, given), pick(DataOptions, given)
+    return search_library(data, run, *options, progress, notes, watch)
+
+
+def search_library(
+    data: DataSource | None,
+    run: str | Path,
+    search: SearchOptions,
+    execution: ExecutionConfig,
+    data_options: DataOptions,
+    progress: ProgressFunction = no_progress,
+    notes: list[str] | None = None,
+    watch: Callable[[Snapshot], None] | None = None,
+) -> Library:
+    """Run a search as `tune` describes it and return its library."""
+    space, family, hours, trials = search.space, search.family, search.hours, search.trials
     library = Library(run, (family,) if family else ())
     if (library.path / "lock").exists():
         with files.locked(library.path / "lock", "another search"):
@@ -84,11 +121,10 @@ def tune(
     require("torch")
     from ripieno.models.build import FAMILIES, find_family
 
-    if pool == "ray":
+    if execution.pool == "ray":
         require("ray")
     notes = Notes() if notes is None else notes
-    places = ExecutionConfig(pool, device, slots, per_device, address, cpus, limit)
-    on_gpu = places.on_gpu()
+    on_gpu = execution.on_gpu()
     before = kept_settings(library.path / "run.json")
     if space == "auto" and before is not None:
         space, found = f"of {library.path}", before.space
@@ -109,17 +145,16 @@ def tune(
         hours = 1.0
     if hours is not None:
         hours = check_duration(hours, "hours", unit=3600, error=SearchError)
-    check_arguments(size, split, metric)
-    if seed is None and before is None:
-        seed = kept_seed(library)
-    given = {"algorithm": algorithm, "epochs": epochs, "eta": eta, "seed": seed}
+    check_arguments(data_options.size, data_options.split, data_options.metric)
+    seed = kept_seed(library) if search.seed is None and before is None else search.seed
+    given = {"algorithm": search.algorithm, "epochs": search.epochs, "eta": search.eta, "seed": seed}
     asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     settings = dataclasses.replace(before or Settings(found), space=found, trials=trials, hours=hours, **asked)
     check_algorithm(settings.algorithm)
     if before is not None:
         check_same(library.path, before, settings)
     deadline = None if hours is None else clock.now() + 3600 * hours
-    dataset = prepare(data, library, size, split, settings.seed, metric, skip_bad, progress, notes)
+    dataset = prepare(data, library, dataclasses.replace(data_options, seed=settings.seed), progress, notes)
     task = TrainingConfig(
         run=library.path.resolve(),
         dataset=library.dataset_path.resolve(),
@@ -130,14 +165,14 @@ def tune(
         deadline=deadline,
     )
     weight = functools.partial(estimate_epoch_cost, found.family, dataset.input, len(dataset.rows("train")))
-    if places.auto_packing:
+    if execution.auto_packing:
         seconds = None if hours is None else 3600 * hours
-        if pack := find_packing(task, found, weight, places.gpus(), seconds, progress):
-            places = dataclasses.replace(places, pack=pack[0])
+        if pack := find_packing(task, found, weight, execution.gpus(), seconds, progress):
+            execution = dataclasses.replace(execution, pack=pack[0])
             notes.append(pack[1])
-    task = dataclasses.replace(task, threads=places.threads(), spare=places.spare())
+    task = dataclasses.replace(task, threads=execution.threads(), spare=execution.spare())
     work = functools.partial(train_job, task)
-    with places.open(work, library.logs_path, functools.partial(trial_progress, library)) as workers:
+    with execution.open(work, library.logs_path, functools.partial(trial_progress, library)) as workers:
         last = run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch)
     if not library.ids() and last.ended == "trials":  # with the same seed they would all fail again
         remedy = f"See {library.logs_path}, fix the cause and use another folder with --run."

@@ -20,18 +20,18 @@ from ripieno.data.fingerprint import fingerprint
 from ripieno.errors import DataError, RipienoError, SearchError
 from ripieno.library import Library
 from ripieno.pipeline.execution import ExecutionConfig
-from ripieno.pipeline.tuning import prepare
+from ripieno.pipeline.preparation import DataOptions, prepare
 
 ARRAYS = (np.arange(60 * 4 * 4, dtype=np.uint8).reshape(60, 4, 4, 1), np.arange(60) % 3)
 
 
 def test_a_run_that_goes_on_for_another_metric_is_refused_and_for_any_is_not(tmp_path: Path) -> None:
     run = Library(tmp_path / "run")
-    assert prepare(ARRAYS, run, metric="macro-f1").metric == "macro-f1"
-    assert prepare(ARRAYS, run, metric="macro-f1").metric == "macro-f1"
+    assert prepare(ARRAYS, run, DataOptions(metric="macro-f1")).metric == "macro-f1"
+    assert prepare(ARRAYS, run, DataOptions(metric="macro-f1")).metric == "macro-f1"
     assert prepare(ARRAYS, run).metric == "macro-f1"
     with pytest.raises(SearchError, match="made with metric macro-f1, not with metric accuracy: leave metric out"):
-        prepare(ARRAYS, run, metric="accuracy")
+        prepare(ARRAYS, run, DataOptions(metric="accuracy"))
 
 
 def test_a_record_that_does_not_say_its_metric_is_accepted(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_record_that_does_not_say_its_metric_is_accepted(tmp_path: Path) -> No
     plain = files.read_json(record, dict[str, Any])
     del plain["metric"]
     files.write_json(record, plain)
-    assert prepare(ARRAYS, run, metric="accuracy").metric == "accuracy"
+    assert prepare(ARRAYS, run, DataOptions(metric="accuracy")).metric == "accuracy"
 
 
 def test_other_images_of_the_same_labels_are_refused(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_files_that_were_not_touched_are_not_read_again(tmp_path: Path, monkeypa
 
 def test_a_run_goes_on_without_its_source_and_says_when_it_is_gone(tmp_path: Path) -> None:
     run, root = Library(tmp_path / "run"), pictures(tmp_path / "images")
-    prepare(root, run, size=3, seed=5)
+    prepare(root, run, DataOptions(size=3, seed=5))
     shutil.rmtree(root)
     notes: list[str] = []
     assert prepare(None, run).images.shape == prepare(root, run, notes=notes).images.shape == (8, 3, 3, 1)
@@ -144,11 +144,11 @@ def test_a_run_goes_on_without_its_source_and_says_when_it_is_gone(tmp_path: Pat
 
 def test_a_contradiction_shows_both_values(tmp_path: Path) -> None:
     run = Library(tmp_path / "run")
-    prepare(ARRAYS, run, size=3, split=(0.5, 0.3, 0.2))
+    prepare(ARRAYS, run, DataOptions(size=3, split=(0.5, 0.3, 0.2)))
     with pytest.raises(
         SearchError, match=r"made with size 3 and split 0.5,0.3,0.2, not with size 5 and split 0.6,0.2,0.2"
     ):
-        prepare(ARRAYS, run, size=5, split=(0.6, 0.2, 0.2))
+        prepare(ARRAYS, run, DataOptions(size=5, split=(0.6, 0.2, 0.2)))
 
 
 def test_no_data_for_a_new_run_says_what_to_give(tmp_path: Path) -> None:
