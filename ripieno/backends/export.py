@@ -16,8 +16,9 @@ import numpy as np
 from ripieno import files
 from ripieno.backends.quantise import quiet
 from ripieno.backends.torch import load_network
+from ripieno.data.pixels import random_images
 from ripieno.errors import EngineError, error_summary, require
-from ripieno.types import Input, Member
+from ripieno.types import Member
 
 require("torch")  # a serving machine has none: report it in one line, not as a failed import
 import torch  # noqa: E402
@@ -62,7 +63,7 @@ def _export(network: nn.Module, member: Member, target: Path) -> float:
     for method in (_by_trace, _by_export):
         try:
             with quiet():
-                content = method(network, _random(member.input, 2))
+                content = method(network, torch.from_numpy(random_images(member.input, 2)))
             worst = _difference(content, network, member)
         except Exception as error:  # the network's code may raise any exception
             reasons.append(error_summary(error, named=True))
@@ -101,7 +102,7 @@ def _difference(content: bytes, network: Callable[[Tensor], Tensor], member: Mem
     session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     worst = 0.0
     for batch in (1, 5):
-        images = _random(member.input, batch)
+        images = torch.from_numpy(random_images(member.input, batch))
         with torch.inference_mode():
             expected = network(images).numpy()
         (probabilities,) = session.run(["probabilities"], {"images": images.numpy()})
@@ -109,11 +110,3 @@ def _difference(content: bytes, network: Callable[[Tensor], Tensor], member: Mem
             return float("inf")
         worst = max(worst, float(np.abs(probabilities - expected).max()))
     return worst
-
-
-def _random(input: Input, batch: int) -> Tensor:
-    """Draw random images (batch, *input.shape) of its dtype; the same for each call."""
-    generator = np.random.default_rng(batch)
-    if input.dtype == "uint8":
-        return torch.from_numpy(generator.integers(0, 256, (batch, *input.shape), np.uint8))
-    return torch.from_numpy(generator.standard_normal((batch, *input.shape), np.float32))

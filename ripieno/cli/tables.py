@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ripieno.cli.console import number, percent, table
-from ripieno.library.backend_report import BackendReport
+from ripieno.library.bundle import BackendReport
 from ripieno.types import Allocation, Cascade, Ensemble, Member, Metric, Profile
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import mmap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from ripieno.data.samples import blocks
 from ripieno.errors import DataError, LibraryError
 from ripieno.tasks.labels import check_classes
 from ripieno.types import SPLITS, Dataset, Metric, PixelRange
+
+BATCH = 64
+"""Images that a network predicts at a time, where the user sets no batch size."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +134,17 @@ def moments(images: NDArray[Any], rows: NDArray[np.int64]) -> tuple[tuple[float,
     # a deviation below the resolution of float32 counts as none
     std[std <= 1e-7 * np.abs(mean)] = 1.0
     return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def batches(images: NDArray[Any], rows: NDArray[np.int64], size: int = BATCH) -> Iterator[NDArray[Any]]:
+    """Read the images at `rows`, `size` at a time: a mapped file is read one batch at a time."""
+    for start in range(0, len(rows), size):
+        yield np.asarray(images[rows[start : start + size]])
+
+
+def spread_rows(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Select at most `count` of `rows`, evenly: image folders are sorted by class."""
+    return rows[np.linspace(0, len(rows), min(count, len(rows)), endpoint=False).astype(np.int64)]
 
 
 def is_mapped(array: NDArray[Any], path: Path) -> bool:

@@ -234,8 +234,9 @@ def white_of(wanted: Input) -> float | None:
     return 1.0 if wanted.range[1] <= 1 else BYTES[1]
 
 
-def random_images(wanted: Input, count: int, generator: np.random.Generator) -> NDArray[Any]:
-    """Draw noise (count, *wanted.shape) in the range of the training images, for benchmarks."""
+def random_images(wanted: Input, count: int, seed: int = 0) -> NDArray[Any]:
+    """Draw noise (count, *wanted.shape) in the range of the training images, for benchmarks: the same for a seed."""
+    generator = np.random.default_rng(seed)
     shape = (count, *wanted.shape)
     low, high = wanted.range or BYTES
     if wanted.dtype == "uint8":

@@ -240,7 +240,7 @@ def _make_requests(
 ) -> list[NDArray[np.generic]]:
     """Return a few different requests."""
     if images is None:
-        images = random_images(engine.bundle.input, max(batch, 8), np.random.default_rng(seed))
+        images = random_images(engine.bundle.input, max(batch, 8), seed)
     images = check_images(images, engine.bundle.input)
     if not len(images):
         raise EngineError("No images to send. Pass at least one.")

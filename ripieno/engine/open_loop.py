@@ -49,7 +49,7 @@ def measure_latency(engine: Engine, rate: float, seconds: float = 1.0, seed: int
     seconds = check_duration(seconds, "seconds", error=EngineError)
     generator = np.random.default_rng(seed)
     count = max(LEAST, round(rate * seconds))
-    images = random_images(engine.bundle.input, 8, generator)
+    images = random_images(engine.bundle.input, 8, seed)
     engine.predict(images)  # the setup by the first request does not count as waiting
     due = np.cumsum(generator.exponential(1 / rate, count))
     answers: queue.SimpleQueue[tuple[int, float, Future[Answer]]] = queue.SimpleQueue()

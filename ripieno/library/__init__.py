@@ -3,8 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 from ripieno.deprecation import find_renamed
-from ripieno.library.backend_report import BackendChoice, BackendReport, read_backend_report
-from ripieno.library.bundle import read_bundle, rewrite_bundle, write_bundle
+from ripieno.library.bundle import (
+    BackendChoice,
+    BackendReport,
+    read_backend_report,
+    read_bundle,
+    rewrite_bundle,
+    write_bundle,
+)
 from ripieno.library.eviction import enforce_quota
 from ripieno.library.import_predictions import import_predictions
 from ripieno.library.library import Library

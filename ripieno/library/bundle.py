@@ -8,19 +8,58 @@ BUNDLE/members/ID/           files of its backends: weights.safetensors, model.o
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ripieno import files
 from ripieno.backends.backend_id import file_of
 from ripieno.commands import command
 from ripieno.errors import EngineError, LibraryError
-from ripieno.library.backend_report import BackendReport, read_backend_report
 from ripieno.library.bench_records import register_bundle
 from ripieno.library.library import Library, plain_name
 from ripieno.library.model_card import write_card
 from ripieno.types import Allocation, Bundle, Ensemble
+
+
+@dataclass(frozen=True)
+class BackendChoice:
+    """Backend of a member on a device, and its predictions on validation images compared with the fp32 reference."""
+
+    member: str
+    device: str
+    """name of the device: `cpu:0`"""
+    backend: str
+    """such as `onnx` or `openvino:bf16`: see `ripieno.backends.backend_id`"""
+    reference: str
+    """`onnx`, or `torch` for a member without an ONNX file"""
+    batch_size: int
+    threads: int
+    seconds: float
+    """for a batch of that size with that many threads"""
+    reference_seconds: float
+    difference: float
+    """largest difference of a probability"""
+    loss: float
+    """validation cross-entropy"""
+    reference_loss: float
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """backends that were faster or requested, and the reasons for their rejection"""
+
+
+@dataclass(frozen=True)
+class BackendReport:
+    """Effect of the chosen backends: on each member, and on the ensemble's validation scores."""
+
+    fits: tuple[BackendChoice, ...]
+    samples: int
+    """number of validation images used; none of them calibrated a network"""
+    loss: float
+    """the ensemble's cross-entropy with the chosen backends"""
+    reference_loss: float
+    """its cross-entropy with the reference backends"""
+    accuracy: float
+    reference_accuracy: float
 
 
 def backend_of(bundle: Bundle, member: str, device: str) -> str:
@@ -85,7 +124,7 @@ def write_bundle(
     write_card(bundle, library, path)
     files.write_bytes(path / "bundle.json", files.to_json(bundle, **({"proof": proof} if proof else {})))
     register_bundle(library, path)
-    return dataclasses.replace(bundle, path=path, trusted=library.trusted)
+    return replace(bundle, path=path, trusted=library.trusted)
 
 
 def rewrite_bundle(bundle: Bundle, library: Library, path: Path | None = None) -> Bundle:
@@ -102,10 +141,10 @@ def rewrite_bundle(bundle: Bundle, library: Library, path: Path | None = None) -
                 files.copy_file(bundle.path / "members" / member / name, path / "members" / member / name)
         files.remove_file(path / "bench.json")
     write_card(bundle, library, path)
-    stored = files.to_json(dataclasses.replace(bundle, path=Path()), **({"proof": proof} if proof else {}))
+    stored = files.to_json(replace(bundle, path=Path()), **({"proof": proof} if proof else {}))
     files.write_bytes(path / "bundle.json", stored)
     register_bundle(library, path)
-    return dataclasses.replace(bundle, path=path)
+    return replace(bundle, path=path)
 
 
 def read_bundle(path: str | Path | Bundle, trusted: Iterable[str] = ()) -> Bundle:
@@ -114,7 +153,7 @@ def read_bundle(path: str | Path | Bundle, trusted: Iterable[str] = ()) -> Bundl
     Raises LibraryError when the folder is no bundle or a member's file is missing.
     """
     if isinstance(path, Bundle):
-        return dataclasses.replace(path, trusted=(*path.trusted, *trusted))
+        return replace(path, trusted=(*path.trusted, *trusted))
     path = Path(path)
     if not (path / "bundle.json").exists():
         if (path / "library").is_dir():
@@ -123,7 +162,7 @@ def read_bundle(path: str | Path | Bundle, trusted: Iterable[str] = ()) -> Bundl
         remedy = f"make one with `{command('allocate', 'RUN', 'ENSEMBLE', bundle=path)}`"
         raise LibraryError(f"{path} is no bundle (it has no bundle.json); {remedy}")
     try:
-        bundle = dataclasses.replace(
+        bundle = replace(
             files.read_json(path / "bundle.json", Bundle), path=path, trusted=tuple(trusted)
         )  # what the file trusts does not count
         _check_parts(bundle)
@@ -178,3 +217,13 @@ def _check_parts(bundle: Bundle) -> None:
     for holds, message in rules:
         if not holds:
             raise LibraryError(f"{bundle.path / 'bundle.json'} is inconsistent: {message}")
+
+
+@dataclass(frozen=True)
+class _Proven:
+    proof: BackendReport | None = None
+
+
+def read_backend_report(bundle: str | Path) -> BackendReport | None:
+    """Read a bundle's backend report; None when its backends were not chosen by measurement. Raises LibraryError."""
+    return files.read_json(Path(bundle) / "bundle.json", _Proven).proof

@@ -9,15 +9,13 @@ import numpy as np
 
 from ripieno import backends
 from ripieno.backends import Backend
-from ripieno.data import open_dataset
+from ripieno.data.dataset import batches, open_dataset
 from ripieno.errors import EngineError, MissingExtraError, ModelError
 from ripieno.library.broken import read_sound
 from ripieno.library.check import read_probabilities
 from ripieno.library.library import Library
 from ripieno.resources import usable_cores
 from ripieno.types import Device
-
-BATCH = 256
 
 
 def evaluate(
@@ -58,10 +56,10 @@ def evaluate(
         except (EngineError, ModelError, MissingExtraError) as error:
             reasons[member] = str(error)
             return
-        batches = [runner.infer(np.asarray(dataset.images[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
+        parts = [runner.infer(batch) for batch in batches(dataset.images, rows)]
         runner.close()
         labels = np.asarray(dataset.labels[rows])
-        values = read_probabilities(member, np.concatenate(batches), labels, len(dataset.classes))
+        values = read_probabilities(member, np.concatenate(parts), labels, len(dataset.classes))
         library.write_probabilities(member, "test", values, labels)
         if progress is not None:
             progress("predicting the test images", next(done), len(missing))

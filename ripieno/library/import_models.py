@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import backends
-from ripieno.data import open_dataset, write_dataset
+from ripieno.data.dataset import BATCH, batches, open_dataset, spread_rows, write_dataset
 from ripieno.errors import LibraryError, error_summary, require
 from ripieno.library import check, probe
 from ripieno.library.import_predictions import NO_TRIAL, add_all, as_stored
@@ -24,7 +24,6 @@ from ripieno.library.onnx_adapter import OnnxFormat, OnnxNetwork
 from ripieno.tasks import metrics
 from ripieno.types import Configuration, Dataset, Device, Member
 
-BATCH = 64
 FEW = 8
 """Images for the comparison of single and batched predictions."""
 
@@ -56,7 +55,7 @@ def import_onnx(
         found = []
         for name, path in zip(names, map(Path, paths), strict=True):
             network = OnnxNetwork(path, data.input, form)
-            few, count = _spread(data, BATCH, np.arange(len(data.images))), len(data.classes)
+            few, count = data.images[spread_rows(np.arange(len(data.images)), BATCH)], len(data.classes)
             output = probe.choose_output(network, few, count, form.tensor, form.outputs, threads, notes)
             content = network.adapted(output)
             (Path(folder) / "model.onnx").write_bytes(content)
@@ -192,22 +191,16 @@ def _predict(backend: str, path: Path, member: Member, data: Dataset, threads: i
             raise LibraryError(f"{member.id} cannot predict batches of images: {line[:200]}") from error
 
     try:
-        batches = [infer(np.asarray(data.images[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
-        values = check.read_probabilities(member.id, np.concatenate(batches), labels, len(data.classes))
+        parts = [infer(batch) for batch in batches(data.images, rows)]
+        values = check.read_probabilities(member.id, np.concatenate(parts), labels, len(data.classes))
         several = rows if len(rows) > 1 else np.arange(len(data.images))  # a single row makes no batch
-        probe.check_steady(member.id, infer, _spread(data, FEW, several), notes)
+        probe.check_steady(member.id, infer, np.asarray(data.images[spread_rows(several, FEW)]), notes)
     finally:
         runner.close()
     probe.note_flat(member.id, values, notes)
     if worse := check.note_if_worse_than_chance(labels, values, member.id, data.classes):
         notes.append(worse)
     return values
-
-
-def _spread(data: Dataset, count: int, rows: NDArray[np.int64]) -> NDArray[np.generic]:
-    """Select images evenly over `rows`, at most `count` of them: image folders are sorted by class."""
-    places = np.linspace(0, len(rows), min(count, len(rows)), endpoint=False).astype(np.int64)
-    return np.asarray(data.images[rows[places]])
 
 
 def _whole_weights(

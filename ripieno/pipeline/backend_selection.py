@@ -24,6 +24,7 @@ from ripieno import backends
 from ripieno.backends.backend_id import HALF, MODEL, QUANTISED, file_of, split
 from ripieno.backends.candidates import candidates
 from ripieno.backends.compare import time_alternately
+from ripieno.data.dataset import batches, open_dataset, spread_rows
 from ripieno.errors import EngineError, LibraryError, RipienoError
 from ripieno.library import BackendChoice, BackendReport, Library
 from ripieno.pipeline.costs import export_members
@@ -32,7 +33,6 @@ from ripieno.types import Device, Ensemble
 
 T = TypeVar("T")
 Answers = NDArray[np.float32]
-BATCH = 64
 """Images of a batch during evaluation."""
 CLOSE = 1.2
 """Backends within this factor of the fastest are timed again."""
@@ -158,8 +158,8 @@ class BackendSelector:
         """Predict the evaluation images with a loaded backend, once: predictions do not depend on threads."""
         key = (name, device.name, backend)
         if key not in self._answers:
-            parts = [loaded[backend].infer(self._images[i : i + BATCH]) for i in range(0, len(self._images), BATCH)]
-            self._answers[key] = np.concatenate(parts)
+            images = batches(self._images, np.arange(len(self._images)))
+            self._answers[key] = np.concatenate([loaded[backend].infer(batch) for batch in images])
         return self._answers[key]
 
     def _loss(self, answers: Answers) -> float:
@@ -240,8 +240,6 @@ def rejection_reason(backend: str, difference: float, loss: float, reference_los
 
 def _validation(library: Library, terms: Tolerances) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any]]:
     """Read images and labels to evaluate on, and other images to calibrate on; both spread evenly over the split."""
-    from ripieno.data import open_dataset
-
     exists = (library.dataset_path / "dataset.json").exists()
     dataset = open_dataset(library.dataset_path) if exists else None
     rows = dataset.rows("valid") if dataset is not None else np.empty(0, np.int64)
@@ -249,14 +247,10 @@ def _validation(library: Library, terms: Tolerances) -> tuple[NDArray[Any], NDAr
         advice = "leave out --backend auto and --precision"
         raise LibraryError(f"{library.path} has no validation images to compare backends on: {advice}")
     count = max(1, min(terms.calibration, len(rows) // 4))
-    calibration = _spread(rows, count)
-    evaluated = _spread(np.setdiff1d(rows, calibration), terms.samples)
+    calibration = spread_rows(rows, count)
+    evaluated = spread_rows(np.setdiff1d(rows, calibration), terms.samples)
     images = np.asarray(dataset.images[evaluated])
     return images, np.asarray(dataset.labels[evaluated]), np.asarray(dataset.images[calibration])
-
-
-def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    return rows[np.linspace(0, len(rows), min(count, len(rows)), endpoint=False).astype(np.int64)]
 
 
 def _pinned(cores: Sequence[int], call: Callable[[], T]) -> T:

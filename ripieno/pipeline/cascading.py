@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.backends.backend_id import split as split_id
-from ripieno.data import open_dataset
+from ripieno.data.dataset import batches, open_dataset
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library import Library, read_bundle, rewrite_bundle
 from ripieno.library.bundle import backend_of, check_target
@@ -150,12 +150,12 @@ def _answers(
     rows = dataset.rows(split)
     parts = []
     with Engine(bundle, cascade=False) as engine:
-        for at in range(0, len(rows), BATCH):
-            progress(f"running all members on the {split} images", at, len(rows))
-            each = (
-                engine.submit(np.asarray(dataset.images[rows[at : at + BATCH]]), each=True).result().member_predictions
-            )
+        done = 0
+        for batch in batches(dataset.images, rows, BATCH):
+            progress(f"running all members on the {split} images", done, len(rows))
+            each = engine.submit(batch, each=True).result().member_predictions
             assert each is not None
             parts.append(each)
-        progress(f"running all members on the {split} images", len(rows), len(rows))
+            done += len(batch)
+        progress(f"running all members on the {split} images", done, len(rows))
     return list(np.concatenate(parts, axis=1)) if parts else [], np.asarray(dataset.labels[rows])

@@ -82,7 +82,7 @@ def measure(request: ProfileRequest, reply: Callable[[ProfileReply], None]) -> N
     backends.runtime(request.backend)
     sizes = sorted(set(request.batch_sizes))
     if request.samples is None:
-        images = random_images(request.member.input, sizes[-1], np.random.default_rng(0))
+        images = random_images(request.member.input, sizes[-1])
     else:
         samples = read_array(request.samples)
         images = np.ascontiguousarray(np.resize(samples, (sizes[-1], *samples.shape[1:])))

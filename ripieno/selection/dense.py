@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.selection.objective import ParentBounds
+from ripieno.selection.tree import ParentBounds
 from ripieno.tasks.combiners import combine
 from ripieno.types import Floats, Ints
 
@@ -16,14 +16,20 @@ Measure = Callable[[NDArray[Any], NDArray[Any]], float]
 """Loss of probabilities (samples, classes) against labels; never negative."""
 
 
-class MeanObjective:
-    """Objective over `predictions` (members, samples, classes); `measure` gets sums: it may use their order only."""
-
+class _DenseObjective:
     submodular = False
 
     def __init__(self, predictions: NDArray[Any], labels: NDArray[Any], measure: Measure) -> None:
         self.size = len(predictions)
         self._predictions, self._labels, self._measure = predictions, labels, measure
+
+    def lower_bounds(self, _state: object, _loss: float, _above: ParentBounds | None) -> Floats:
+        """Return zeros: the only bound is that no loss is negative."""
+        return np.zeros(self.size)
+
+
+class MeanObjective(_DenseObjective):
+    """Objective over `predictions` (members, samples, classes); `measure` gets sums: it may use their order only."""
 
     def state(self, members: tuple[int, ...]) -> Floats:
         """Return the sum of `members` in their order."""
@@ -41,23 +47,13 @@ class MeanObjective:
         """Return the loss of the sum with each candidate."""
         return np.array([self._measure(state + self._predictions[c], self._labels) for c in candidates])
 
-    def lower_bounds(self, _state: Floats, _loss: float, _above: ParentBounds | None) -> Floats:
-        """Return zeros: the only bound is that no loss is negative."""
-        return np.zeros(self.size)
-
     def nbytes(self) -> int:
         """Return the bytes of a sum."""
         return int(self._predictions[0].size) * 8
 
 
-class MedianObjective:
+class MedianObjective(_DenseObjective):
     """Objective over `predictions` (members, samples, classes) of members combined by their median."""
-
-    submodular = False
-
-    def __init__(self, predictions: NDArray[Any], labels: NDArray[Any], measure: Measure) -> None:
-        self.size = len(predictions)
-        self._predictions, self._labels, self._measure = predictions, labels, measure
 
     def state(self, members: tuple[int, ...]) -> tuple[int, ...]:
         """Return the members: a median has no running form."""
@@ -71,10 +67,6 @@ class MedianObjective:
         """Return the loss of the median with each candidate."""
         medians = (combine(self._predictions[[*state, c]], None, "median") for c in candidates)
         return np.array([self._measure(median, self._labels) for median in medians])
-
-    def lower_bounds(self, _state: tuple[int, ...], _loss: float, _above: ParentBounds | None) -> Floats:
-        """Return zeros: the only bound is that no loss is negative."""
-        return np.zeros(self.size)
 
     def nbytes(self) -> int:
         """Return the bytes of a state."""

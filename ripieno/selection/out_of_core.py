@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from ripieno.files import MapMode, first_map
 from ripieno.resources import usable_cores
-from ripieno.selection.objective import ParentBounds
+from ripieno.selection.tree import ParentBounds
 from ripieno.tasks.metrics import FLOOR
 from ripieno.types import Floats, Ints
 

@@ -14,12 +14,11 @@ from ripieno.selection import validation
 from ripieno.selection.costs import Budget, read_costs
 from ripieno.selection.cross_entropy import CrossEntropy
 from ripieno.selection.dense import MeanObjective, Measure, MedianObjective
-from ripieno.selection.objective import Objective
 from ripieno.selection.out_of_core import BlockedCrossEntropy, BlockPool
 from ripieno.selection.problem import SelectionProblem
 from ripieno.selection.squared_error import SquaredError
 from ripieno.selection.torch_device import DeviceCrossEntropy
-from ripieno.selection.tree import Tree
+from ripieno.selection.tree import Objective, Tree
 from ripieno.selection.validation import Loss, Predictions, SelectionMethod
 from ripieno.tasks import metrics
 from ripieno.tasks.combiners import one_hot

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import SelectionError
-from ripieno.selection.choice import Choice
 from ripieno.selection.costs import Budget
-from ripieno.selection.cross_entropy import CrossEntropy
+from ripieno.selection.cross_entropy import CrossEntropy, best_weights
 from ripieno.selection.forward import best_single, forward, replacement, top_k
 from ripieno.selection.local_search import exact, swap
 from ripieno.selection.out_of_core import BlockPool
@@ -20,7 +20,6 @@ from ripieno.selection.problem import Members, SelectionProblem
 from ripieno.selection.problem_builder import SelectionOptions, build_problem
 from ripieno.selection.smobf import smobf
 from ripieno.selection.validation import Loss, SelectionMethod, check_points
-from ripieno.selection.weight_bound import best_weights
 from ripieno.types import Combiner, Floats
 
 METHODS: Mapping[SelectionMethod, Callable[[SelectionProblem, Floats], list[Members]]] = {
@@ -38,6 +37,28 @@ SIZED: tuple[SelectionMethod, ...] = ("forward", "top-k")
 
 WEIGHTS = (0.1, 0.01, 0.001)
 """The paper's three w (section 2.1)."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An ensemble, as indices into the arrays that `select_members` was given."""
+
+    members: tuple[int, ...]
+    """in selection order, without repeats"""
+    weights: tuple[float, ...]
+    """in the same order; they sum to 1"""
+    loss: float
+    """on the given samples; 1 - score for accuracy and macro-F1"""
+    cost: float
+    """sum over the members; with several kinds of cost, the largest fraction of a budget"""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """sum over the members, by kind of cost"""
+    combiner: Combiner = "mean"
+    """combiner of the members' predictions; "weighted" where the weights differ"""
+    steps: tuple[int, ...] = ()
+    """all picks in order; method "replacement" may repeat a member"""
+    certificate: float | None = None
+    """if requested: upper bound on the loss reduction of any weighting, hence of any mean, of the candidates"""
 
 
 def select_members(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.selection.objective import ParentBounds
+from ripieno.selection.tree import ParentBounds
 from ripieno.types import Floats, Ints
 
 BLOCK_BYTES = 32 << 20

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError, error_summary, require
-from ripieno.selection.objective import ParentBounds
 from ripieno.selection.out_of_core import lazy_floors
+from ripieno.selection.tree import ParentBounds
 from ripieno.tasks.metrics import FLOOR
 from ripieno.types import Floats, Ints
 

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ripieno.data.dataset import batches
+
 PIXELS = 1 << 21
 """Most pixels of a batch without a given batch size: 41 images of 224x224."""
 
@@ -29,11 +31,9 @@ def predict(
     size = batch_size or max(1, min(256, PIXELS // (images.shape[1] * images.shape[2])))
     was_training = network.training
     network.eval()
-    parts = []
     with torch.inference_mode():
-        for start in range(0, len(rows), size):
-            block = torch.from_numpy(images[rows[start : start + size]]).to(device)
-            parts.append(torch.softmax(network(block).float(), 1))
+        logits = (network(torch.from_numpy(batch).to(device)).float() for batch in batches(images, rows, size))
+        parts = [torch.softmax(part, 1) for part in logits]
     network.train(was_training)
     probabilities: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
     return probabilities

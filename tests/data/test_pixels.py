@@ -218,5 +218,8 @@ def test_a_black_image_is_of_every_range(wanted: Input) -> None:
 
 @pytest.mark.parametrize("wanted", [BYTES, UNIT, DEEP, Input((2, 2, 1), "uint8", (0.0, 16.0)), Input((4, 4, 1))])
 def test_noise_for_benchmarks_is_of_the_range_trained_on(wanted: Input) -> None:
-    noise = random_images(wanted, 9, np.random.default_rng(0))
+    noise = random_images(wanted, 9)
     assert fit_array(noise, wanted) is noise
+    assert (noise.shape, str(noise.dtype)) == ((9, *wanted.shape), wanted.dtype)
+    assert np.array_equal(noise, random_images(wanted, 9))
+    assert not np.array_equal(noise, random_images(wanted, 9, seed=1))

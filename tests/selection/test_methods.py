@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError
 from ripieno.selection import select_members
+from ripieno.selection.cross_entropy import best_weights
 from ripieno.selection.validation import SelectionMethod
-from ripieno.selection.weight_bound import best_weights
 from ripieno.tasks.metrics import cross_entropy
 
 METHODS: list[SelectionMethod] = ["smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError
 from ripieno.selection import out_of_core, problem_builder, select_members
-from ripieno.selection.objective import ParentBounds
 from ripieno.selection.out_of_core import BlockedCrossEntropy, PredictionRow, row_of
 from ripieno.selection.torch_device import DeviceCrossEntropy
-from ripieno.selection.tree import Tree
+from ripieno.selection.tree import ParentBounds, Tree
 from ripieno.tasks.metrics import cross_entropy
 
 SAMPLES = 5001

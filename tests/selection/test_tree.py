@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ripieno.selection.objective import ParentBounds
-from ripieno.selection.tree import CHUNK, Tree
+from ripieno.selection.tree import CHUNK, ParentBounds, Tree
 from ripieno.types import Floats, Ints
 
 
