@@ -16,7 +16,7 @@ from ripieno.engine.combiner import Fault, is_finite
 from ripieno.engine.request import ExecutionPlan, PartialResult
 from ripieno.engine.ring import RequestSlice
 from ripieno.errors import EngineError
-from ripieno.tasks.metrics import cross_entropy
+from ripieno.tasks.metrics import cross_entropy, true_class
 from ripieno.types import DISABLED, TOLERANCE, Cascade, CascadeEffect, Float32s
 
 MemberPredictions = Sequence[NDArray[np.floating]] | NDArray[np.floating]
@@ -121,7 +121,7 @@ def _order(
     shares: NDArray[np.float64],
 ) -> list[int]:
     """Return a greedy order: next the member that lowers the cross-entropy most per cost; ties to the cheaper."""
-    truth = np.stack([np.asarray(p[np.arange(len(labels)), labels], np.float64) for p in predictions])
+    truth = np.stack([true_class(p, labels).astype(np.float64) for p in predictions])
     rest = list(range(len(truth)))
     order: list[int] = []
     total = np.zeros(len(labels))
@@ -146,7 +146,6 @@ def _running_means(
 ) -> _RunningMeans:
     """Return running means in `order`, one (samples, classes) sum at a time, as a running engine forms them."""
     total = np.zeros(predictions[0].shape, np.float32)
-    rows = np.arange(len(labels))
     weight = 0.0
     sure, truth, right = [], [], []
     for member in order:
@@ -154,7 +153,7 @@ def _running_means(
         weight += share
         total += np.float32(share) * np.asarray(predictions[member], np.float32)
         sure.append(total.max(1) / weight)
-        truth.append(total[rows, labels] / weight)
+        truth.append(true_class(total, labels) / weight)
         right.append(total.argmax(1) == labels)
     spent = np.cumsum(np.asarray([costs[i] for i in order], np.float64))
     means = np.stack(sure).astype(np.float32), np.stack(truth).astype(np.float32), np.stack(right)

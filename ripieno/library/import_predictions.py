@@ -20,7 +20,7 @@ from ripieno.library.library import Library
 from ripieno.library.table_io import SUFFIXES, numbers_of, read_arrays, read_table
 from ripieno.tasks import metrics
 from ripieno.tasks.labels import check_names, label_text, number_of, shown
-from ripieno.tasks.probabilities import SUM_TOLERANCE
+from ripieno.tasks.probabilities import HIGHEST
 from ripieno.types import Input, Member, Split
 
 CostsByName = Mapping[str, Mapping[str, float]]
@@ -212,7 +212,7 @@ def _from_table(path: Path) -> PredictionSource:
     labels = np.asarray(table.names("label")) if "label" in table.columns else None
     values = numbers_of(table, path, classes)
     for name, column in zip(classes, values.T, strict=True):
-        outside = column[(column < 0) | (column > 1 + SUM_TOLERANCE)]
+        outside = column[(column < 0) | (column > HIGHEST)]
         if len(outside):
             raise LibraryError(
                 f"{path} column {name!r} holds {outside[0]:g}; class columns must hold probabilities in 0..1. "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ripieno.backends.onnx import open_file
 from ripieno.errors import LibraryError, error_summary
 from ripieno.library.onnx_adapter import ModelOutputs, OnnxNetwork
-from ripieno.tasks.probabilities import SUM_TOLERANCE
+from ripieno.tasks.probabilities import HIGHEST, SUM_TOLERANCE
 
 ROUNDING = 1e-3
 """Largest change of a probability with the batch of its image that rounding in kernels explains."""
@@ -79,7 +79,7 @@ def check_kind(what: str, values: NDArray[Any], outputs: ModelOutputs) -> None:
     if high <= SUM_TOLERANCE and np.abs(np.exp(rows).sum(axis=1) - 1).max() <= SUM_TOLERANCE:
         remedy = "pass --outputs logits (outputs=), for which ripieno applies the softmax"
         raise LibraryError(f"{what} holds logarithms of probabilities; {remedy}")
-    if low < 0 or high > 1 + SUM_TOLERANCE:
+    if low < 0 or high > HIGHEST:
         remedy = "if they are logits, pass --outputs logits (outputs=)"
         raise LibraryError(
             f"{what} holds numbers from {low:.3g} to {high:.3g}, expected probabilities in 0..1; {remedy}"

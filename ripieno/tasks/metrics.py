@@ -16,7 +16,7 @@ FLOOR = 1e-15
 """Lower clip of probabilities, so that the loss of one certain mistake is finite."""
 
 
-def true_class(probabilities: NDArray[Any], labels: Ints) -> NDArray[Any]:
+def true_class(probabilities: NDArray[Any], labels: NDArray[np.integer]) -> NDArray[Any]:
     """Return the probability of the true class: (..., samples, classes) to (..., samples), of the same dtype."""
     return probabilities[..., np.arange(len(labels)), labels]
 

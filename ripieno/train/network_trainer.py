@@ -65,7 +65,7 @@ class NetworkTrainer:
     def __init__(
         self, config: TrainingConfig, job: Job, dataset: Dataset, strategy: LoadingStrategy | None = None
     ) -> None:
-        check_names(config.family, job.configuration)
+        check_hyperparameters(config.family, job.configuration)
         self.config, self.job, self.dataset = config, job, dataset
         self.device = torch.device(config.device)
         self.optimizer_config = optim.optimizer_config(job.configuration)
@@ -212,7 +212,7 @@ def augmentation(configuration: Configuration, dataset: Dataset) -> Augmentation
     return Augmentation(**chosen, value_range=value_range)  # type: ignore[arg-type]
 
 
-def check_names(family: str, configuration: Configuration) -> None:
+def check_hyperparameters(family: str, configuration: Configuration) -> None:
     """Raise ModelError for an unknown hyperparameter; a user's family may have any."""
     unknown = sorted(set(configuration) - NAMES - optim.NAMES - _AUGMENTATION)
     if family in FAMILIES and unknown:

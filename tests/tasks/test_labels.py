@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ripieno.errors import DataError
-from ripieno.tasks.labels import label_indices, number_of
+from ripieno.errors import DataError, LibraryError
+from ripieno.tasks.labels import check_classes, check_names, label_indices, number_of, read_labels
 
 TEXT_SORTED = ("0", "1", "10", "11", "2")
 
@@ -75,3 +75,41 @@ def test_pandas_categories_are_names_whatever_their_codes_are() -> None:
 )
 def test_a_number_is_what_spells_a_whole_one(text: str, number: int | None) -> None:
     assert number_of(text) == number
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float32])
+def test_indices_of_any_whole_type_are_read_as_int64(dtype: type) -> None:
+    found = read_labels(np.array([0, 2, 1], dtype), 3, "labels", DataError, samples=3)
+    assert (found.dtype, found.tolist()) == (np.int64, [0, 2, 1])
+    assert read_labels([], 3, "labels", DataError).tolist() == []
+    assert read_labels([7, -1], None, "labels", DataError).tolist() == [7, -1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "line"),
+    [
+        ([0, 3], "labels of x contain 3: expected 0 to 2 for 3 classes"),
+        ([-1, 0], "labels of x contain -1: expected 0 to 2 for 3 classes"),
+        ([0.5, 1], "labels of x have type float64, expected whole numbers, the indices of the classes"),
+        ([np.nan, 1], "labels of x have type float64, expected whole numbers, the indices of the classes"),
+        (["a", "b"], "labels of x have type <U1, expected whole numbers, the indices of the classes"),
+        ([[0], [1]], "labels of x have shape (2, 1), expected (2,), one label for each sample"),
+        ([0, 1, 1], "labels of x have shape (3,), expected (2,), one label for each sample"),
+    ],
+)
+def test_what_is_no_index_of_a_class_is_one_line(labels: list[Any], line: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read_labels(labels, 3, "labels of x", DataError, samples=2)
+    assert str(caught.value) == line
+
+
+def test_names_must_differ_and_classes_must_be_two() -> None:
+    check_names(["a", "b"], "models", LibraryError)
+    check_classes(["a", "b"], "x", LibraryError)
+    with pytest.raises(LibraryError, match="two models are named 'a'; each must have its own name"):
+        check_names(["b", "a", "c", "a"], "models", LibraryError)
+    with pytest.raises(LibraryError, match="two classes of x are named 'a'"):
+        check_classes(["a", "a"], "x", LibraryError)
+    for names, found in (["a"], "only the class 'a'"), ([], "no class"):
+        with pytest.raises(LibraryError, match=f"x: there is {found}; expected at least two"):
+            check_classes(names, "x", LibraryError)
