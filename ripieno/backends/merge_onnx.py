@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ripieno.errors import EngineError, LibraryError, error_summary, require
-from ripieno.tasks.combiners import GRAIN, whole_weights
+from ripieno.tasks.combiners import whole_weights
 from ripieno.types import Combiner, Input
 
 if TYPE_CHECKING:
@@ -114,16 +114,14 @@ def combiner_nodes(
             depth, values = constant("classes", classes, np.int64), constant("values", [0, 1])
             likeliest = [node("ArgMax", [a], f"class{i}", axis=1, keepdims=0) for i, a in enumerate(answers)]
             answers = [node("OneHot", [c, depth, values], f"vote{i}") for i, c in enumerate(likeliest)]
-            # as `tasks.combiners.combine`: summed in double precision and rounded, so that equal votes are equal
+            # as `tasks.combiners.combine`: summed in double, then rounded to single, so that equal votes are equal
             exact = onnx.TensorProto.DOUBLE
             answers = [node("Cast", [a], f"exact{i}", to=exact) for i, a in enumerate(answers)]
             parts = [
                 node("Mul", [a, constant(f"weight{i}", shares[i], np.float64)], f"part{i}")
                 for i, a in enumerate(answers)
             ]
-            grains = node("Div", [node("Sum", parts, "sum"), constant("grain", GRAIN, np.float64)], "grains")
-            rounded = node("Mul", [node("Round", [grains], "whole"), constant("unit", GRAIN, np.float64)], "rounded")
-            last = node("Cast", [rounded], "votes", to=onnx.TensorProto.FLOAT)
+            last = node("Cast", [node("Sum", parts, "sum")], "votes", to=onnx.TensorProto.FLOAT)
         else:
             counts = whole_weights(given_weights)
             parts = [node("Mul", [a, constant(f"weight{i}", counts[i])], f"part{i}") for i, a in enumerate(answers)]

@@ -1,8 +1,8 @@
 """Combiners of members' predictions: (members, samples, classes) to (samples, classes).
 
 Selection, reports, the engine and the exported graph share this one definition, so that what is scored is what is
-served: predictions of any type are combined in float32, as the engine has them. Votes are added in double and rounded
-to `GRAIN`, so that classes with equal votes are equal in any order of the members.
+served: predictions of any type are combined in float32, as the engine has them. Votes are added in double, whose
+rounding errors single precision drops, so that classes with equal votes are equal in any order of the members.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from ripieno.errors import SelectionError
 from ripieno.types import Combiner, Float32s
 
-GRAIN = 2.0**-30
-"""Unit of vote shares: far above the rounding error of the additions, far below any member's weight."""
 MOST = 256
 """Largest sum of integer weights."""
 ROUNDING = 1.2e-7
@@ -97,7 +95,7 @@ def _vote(predictions: Float32s, weights: NDArray[np.float64]) -> Float32s:
     rows = np.arange(len(shares))
     for row, weight in zip(predictions.argmax(axis=2), weights / weights.sum(), strict=True):
         shares[rows, row] += weight
-    return (np.round(shares / GRAIN) * GRAIN).astype(np.float32)
+    return shares.astype(np.float32)
 
 
 def _median(predictions: Float32s) -> Float32s:
