@@ -15,8 +15,8 @@ HIGHEST = 1.001
 """Maximum probability: one and the rounding of a float16."""
 ONE_AND_A_BIT = 0x3C01
 """Bits of the smallest float16 above one, which rounding may produce."""
-BLOCK = 1 << 17
-"""Numbers checked at a time: they stay in a core's cache between the passes."""
+BLOCK = 1 << 18
+"""Numbers checked at a time: they stay in a core's second cache between the two passes."""
 
 
 def check_probabilities(name: str, values: NDArray[Any], error: type[RipienoError]) -> None:
