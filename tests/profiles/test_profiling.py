@@ -108,10 +108,11 @@ def test_the_process_exits_with_its_parent() -> None:
     assert time.monotonic() - started < 10
 
 
-class MemoryStore:
+class MemoryStore(Library):
     """A library in memory; every member has an ONNX file."""
 
     def __init__(self, folder: Path, count: int) -> None:
+        super().__init__(folder)
         self.folder = folder
         self.all = {
             f"{i:05d}-e001": write_network(self.onnx_path(f"{i:05d}-e001"), name=f"{i:05d}-e001") for i in range(count)
