@@ -24,7 +24,7 @@ _TRIED: dict[str, dict[Name, tuple[Precision, ...]]] = {
 
 
 def parse_backend(backend: str, precision: str = "fp32") -> tuple[str, str]:
-    """Split `openvino:bf16`, or a name and a precision or `auto`. Raises EngineError for unknown or contrary values."""
+    """Split a backend into name and precision, or `auto`. Raises EngineError for unknown or contrary values."""
     if backend != "auto":
         name, own = split(backend)
         if ":" in backend and precision not in ("fp32", own):

@@ -112,7 +112,7 @@ def error(
     others: float | None = None,
     explanation: Explanation | None = None,
 ) -> str:
-    """Return one line: the model error, with its causes if it is large or `others`, a share of the CPUs, was taken."""
+    """Return one line: the model error, and its causes if it is large or other processes took CPU time (`others`)."""
     if not errors:
         reason = "this machine does not have the devices" if offline else "no benchmark was run, pass --max-benches 20"
         return f"model error: unknown, {reason}"

@@ -65,10 +65,8 @@ def run_demo(run: Path, trials: int) -> None:
         ensembles = pipeline.select(library, budgets, prune=0.25, progress=progress)
         baselines = _baselines(library, {m: p.cost for m, p in profiles.items()}, progress)
         middle = ensembles[1]
-        say(
-            ("4. allocate", "bold"),
-            f" {middle.name} to this machine: planned from the profiles, confirmed by benchmarks",
-        )
+        where = f" {middle.name} to this machine: planned from the profiles, confirmed by benchmarks"
+        say(("4. allocate", "bold"), where)
         bundle = pipeline.allocate(library, middle, max_benches=12, progress=progress)
         say(("5. serve", "bold"), " each ensemble on loopback and send it the test images over HTTP")
         rates = {middle.name: _serve_and_measure(bundle, library)}
@@ -77,9 +75,8 @@ def run_demo(run: Path, trials: int) -> None:
             placed = pipeline.allocate(library, other, max_benches=0, progress=progress)
             rates[other.name] = _serve_and_measure(placed, library)
         progress("serving", 5, 5)
-    results = console.table(
-        "on the test images", "", "accuracy", "cross-entropy", "cost (s)", "members", "served images/s"
-    )
+    columns = "accuracy", "cross-entropy", "cost (s)", "members", "served images/s"
+    results = console.table("on the test images", "", *columns)
     for ensemble in (*baselines, *ensembles):
         results.add_row(
             ensemble.name,
@@ -99,9 +96,8 @@ def run_demo(run: Path, trials: int) -> None:
     say("the same step by step:")
     for line in _step_by_step(run, budgets, middle.name):
         say("  ", (line, "bold cyan"))
-    console.print_result(
-        [run, written], shell("open", written), ensembles=[*baselines, *ensembles], images_per_second=rates
-    )
+    shown = [*baselines, *ensembles]
+    console.print_result([run, written], shell("open", written), ensembles=shown, images_per_second=rates)
 
 
 def _step_by_step(run: Path, budgets: list[float], ensemble: str) -> list[str]:

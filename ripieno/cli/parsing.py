@@ -67,7 +67,7 @@ def values(option: str, text: str) -> dict[str, bool | int | float | str]:
 
 
 def budgets(first: Sequence[str], more: Sequence[str]) -> list[float | dict[str, float]] | None:
-    """Parse `5 20 80` (three budgets) or `seconds=20 memory=4GiB` (one); `more` are the values after the `first`."""
+    """Parse `--budget 5 20 80` (three budgets) or `--budget seconds=20 memory=4GiB` (one); `more` follow `first`."""
     if more and not first:
         raise RipienoError(f"unexpected argument {more[0]!r}: budgets follow --budget")
     texts = [*first, *more]

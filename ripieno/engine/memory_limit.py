@@ -32,7 +32,7 @@ def resident(process: int | str = "self") -> int:
 
 
 def set_limit(limit: int, threads: int) -> None:
-    """Limit this process in the kernel, with stacks for more `threads`; 0: no limit. Raises EngineError if too low."""
+    """Limit this process to `limit` bytes plus stacks of `threads`; 0: no limit. Raises EngineError when too low."""
     if not limit:
         return
     room = limit - resident()

@@ -1,4 +1,4 @@
-"""Counts of confusions and disagreement of classes, pure: `labels` and `answers` are classes (samples,)."""
+"""Counts of confusions and disagreement, pure; `labels` and `answers` (samples,) are among `classes`, a number."""
 
 from __future__ import annotations
 

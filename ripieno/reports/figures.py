@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from ripieno.library.evaluate import evaluate
 from ripieno.selection import Choice, round_budget, select_members
 from ripieno.selection.validation import SelectionMethod
 from ripieno.tasks.metrics import losses
-from ripieno.types import Member
+from ripieno.types import Member, ProgressFunction
 
 BUDGETS = 6
 """Number of lines in figures 3 and 4."""
@@ -50,7 +50,7 @@ def figures(
     library: Library,
     costs: Mapping[str, float],
     score: str,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: ProgressFunction = lambda *_: None,
 ) -> Figures | None:
     """Return the numbers; None if fewer than two members have a cost and test predictions.
 
@@ -92,14 +92,13 @@ def figures(
         then = [chosen([i for i, h in enumerate(hours) if h <= moment + 1e-9], budget) for moment in moments]
         lines[budget] = tuple(None if c is None else error(c) for c in then)
     progress("choosing for the paper's figures", len(budgets), len(budgets) + 1)
-    all_members = range(len(ids))
     points = []
     requests: list[tuple[SelectionMethod, str, float | None, int | None]] = [
         ("smobf", f"B{b:g}", b, None) for b in budgets
     ]
     requests += [("forward", f"#{size}", None, size) for size in SIZES]
     for method, label, limit, size in requests:
-        choice = chosen(all_members, limit, method, size)
+        choice = chosen(range(len(ids)), limit, method, size)
         if choice is not None:
             points.append(FigurePoint(method, label, choice.cost, len(choice.members), error(choice)))
     progress("choosing for the paper's figures", len(budgets) + 1, len(budgets) + 1)

@@ -128,7 +128,7 @@ def varying_hyperparameters(trials: Sequence[TrialSummary]) -> tuple[str, ...]:
 
 
 def trend(trials: Sequence[TrialSummary], name: str) -> float | None:
-    """Return the rank correlation (Spearman) of a hyperparameter and the lowest loss; None without three numbers."""
+    """Return Spearman's rank correlation of a hyperparameter and the lowest loss; None for text and below 3 trials."""
     pairs = [(t.configuration[name], t.loss) for t in trials if name in t.configuration]
     if len(pairs) < 3 or not all(numeric(value) for value, _ in pairs):
         return None
