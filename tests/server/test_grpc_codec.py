@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripieno.server.grpc_codec import FIELDS, InferRequest, parse_message
+from ripieno.server.grpc_codec import FIELDS, InferRequest, parse_message, read_request
 from ripieno.server.http_errors import HttpError
+from ripieno.server.signature import ModelSignature
+from ripieno.types import Input
 
 TENSOR = {"name": "images", "datatype": "UINT8", "shape": [1, 8, 8, 3]}
 MOST = 1000
@@ -72,3 +74,13 @@ def test_bytes_that_are_no_message_are_refused(raw: bytes) -> None:
 def test_whatever_the_bytes_are_there_is_a_message_or_a_refusal(raw: bytes) -> None:
     with contextlib.suppress(HttpError):
         parse_message(raw, InferRequest, MOST)
+
+
+def test_a_message_has_its_input_checked_and_its_outputs_chosen_as_json_has() -> None:
+    signature = ModelSignature("ensemble", Input((8, 8, 3)), ("a", "b"), ("m",))
+    asked = InferRequest(id="7", inputs=[TENSOR])
+    request = read_request(asked, [bytes(192)], signature)
+    assert (request.id, [o.name for o in request.outputs], request.timeout) == ("7", ["probabilities", "label"], None)
+    asked.inputs[0].parameters["shared_memory_region"].string_param = "x"
+    with pytest.raises(HttpError, match=r"^Shared memory regions are not supported"):
+        read_request(asked, [bytes(192)], signature)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError
 from ripieno.library.bundle import model_path
-from ripieno.server import Client, start_in_thread
+from ripieno.server import Client, Limits, start_in_thread
 from ripieno.server.model_repository import BASE_BYTES, check_memory, needed_bytes
 from ripieno.server.scratch import PREFIX
 from ripieno.types import Bundle
@@ -163,6 +163,12 @@ def test_the_repository_loads_only_when_allowed_and_only_what_is_served(two: tup
         assert httpx.post(running.url + load.format("..%2f..%2fetc"), trust_env=False).status_code == 404
         (two[0].path / "bundle.json").unlink()
         assert httpx.post(running.url + load.format("ensemble"), trust_env=False).status_code == 500
+
+
+def test_the_json_of_a_load_request_is_bounded_as_that_of_an_inference(engine: StandIn) -> None:
+    with start_in_thread(engine, reload=True, limits=Limits(json=100)) as running:
+        load = running.url + "/v2/repository/models/ensemble/load"
+        assert httpx.post(load, content=b" " * 101, trust_env=False).status_code == 413
 
 
 def test_several_bundles_answer_side_by_side(two: tuple[Bundle, Bundle], images: NDArray[np.uint8]) -> None:

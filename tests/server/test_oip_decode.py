@@ -276,3 +276,12 @@ def test_numbers_of_another_list_are_not_taken_for_the_inputs() -> None:
     text = json.dumps({"other": {"data": [7] * LONG}, "inputs": [own]}).encode()
     with pytest.raises(HttpError, match="1 numbers, its shape requires 6"):
         read_request(text, None, BYTES)
+
+
+def test_a_tensor_in_shared_memory_is_refused_by_name_and_nulls_are_not_set() -> None:
+    tensor: dict[str, Any] = {"name": "images", "shape": [1, 2, 3, 1], "datatype": "UINT8", "data": [0] * 6}
+    tensor["parameters"] = {"shared_memory_region": None, "binary_data_size": None}
+    assert read_request(json.dumps({"inputs": [tensor]}).encode(), None, BYTES).images.shape == (1, 2, 3, 1)
+    tensor["parameters"] = {"shared_memory_region": "x"}
+    with pytest.raises(HttpError, match=r"^Shared memory regions are not supported"):
+        read_request(json.dumps({"inputs": [tensor]}).encode(), None, BYTES)
