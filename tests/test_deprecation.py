@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ripieno.allocation.explain import Explanation
 from ripieno.engine import Answer
-from ripieno.library import Library
+from ripieno.files import to_json
+from ripieno.library import BackendReport, Library
+from ripieno.search import SCHEDULERS, Settings, find_space, simulate
+from ripieno.search.scheduler import TrialStep
 from ripieno.types import Job
 
 RENAMED = [
@@ -22,6 +27,7 @@ RENAMED = [
     ("ripieno.search.callbacks", "MLflow", "MLflowCallback"),
     ("ripieno.search.callbacks", "TensorBoard", "TensorBoardCallback"),
     ("ripieno.search.callbacks", "together", "combine_callbacks"),
+    ("ripieno.search.scheduler", "Decision", "TrialStep"),
     ("ripieno.server", "Running", "ServerHandle"),
     ("ripieno.server", "start", "start_in_thread"),
     ("ripieno.types", "Outcome", "JobResult"),
@@ -62,3 +68,38 @@ def test_former_methods_of_a_library_call_the_new_ones(tmp_path: Path) -> None:
         assert library.made(Job(0, {}, 0, 1)) is None
     with pytest.warns(DeprecationWarning, match=r"Library\.mapped_truth is now true_class_mapped"):
         assert library.mapped_truth([]) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "old", "new"),
+    [
+        (Explanation((), (), 1.0, None, ""), "seats", "placements"),
+        (BackendReport((), 1, 0.5, 0.5, 0.9, 0.9), "fits", "choices"),
+    ],
+    ids=["Explanation", "BackendReport"],
+)
+def test_a_former_field_is_the_new_one_and_stays_the_key_in_json(record: object, old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"{old} is now {new}"):
+        assert getattr(record, old) is getattr(record, new)
+    assert f'"{old}"' in to_json(record).decode()
+
+
+def test_a_scheduler_with_the_former_methods_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Former:
+        started = 0
+
+        def options(self) -> Iterator[TrialStep]:
+            if self.started < 3:
+                yield TrialStep(self.started, 0, 1)
+
+        def issue(self, step: TrialStep) -> None:
+            self.started += 1
+
+        def tell(self, step: TrialStep, loss: float | None) -> None:
+            pass
+
+    monkeypatch.setitem(SCHEDULERS, "former", lambda epochs, eta, trials: Former())
+    settings = Settings(find_space("resnet-tiny"), "former+random", trials=3, epochs=1)
+    with pytest.warns(DeprecationWarning, match=r"Scheduler\.(options is now candidates|issue is now start)"):
+        found = simulate(settings, lambda configuration, epoch: (0.5, 1.0), 1)
+    assert len(found.outcomes) == 3

@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ripieno.allocation import memory, throughput_model
 from ripieno.allocation.costs import ENGINE_OVERHEAD, ProfileCosts
+from ripieno.deprecation import warn_renamed
 from ripieno.profiles.devices import partition_kind
 from ripieno.types import Allocation, Device, Profile
 
@@ -46,11 +49,10 @@ class DeviceUse:
     """bytes of `used` that its workers take without members"""
 
 
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(msgspec.Struct, frozen=True):
     """Explanation of an allocation; `limits` is one line on the throughput bottleneck."""
 
-    seats: tuple[PlacementReport, ...]
+    placements: tuple[PlacementReport, ...] = msgspec.field(name="seats")  # the key in JSON
     devices: tuple[DeviceUse, ...]
     throughput: float
     """predicted, samples per second"""
@@ -63,18 +65,24 @@ class Explanation:
     """mean batch size of the busiest member in the last benchmark, as a fraction 0..1 of the planned one"""
 
     @property
+    def seats(self) -> tuple[PlacementReport, ...]:
+        """Former name of `placements`."""
+        warn_renamed("Explanation.seats", "placements")
+        return self.placements
+
+    @property
     def slower(self) -> float | None:
         """Compute time per sample in the last benchmark, relative to the profiles; None without a benchmark."""
-        if not self.measured or any(s.measured is None for s in self.seats):
+        if not self.measured or any(s.measured is None for s in self.placements):
             return None
-        planned = sum(s.share for s in self.seats) / self.throughput
-        return sum(s.measured or 0.0 for s in self.seats) / self.measured / planned
+        planned = sum(s.share for s in self.placements) / self.throughput
+        return sum(s.measured or 0.0 for s in self.placements) / self.measured / planned
 
     @property
     def busiest(self) -> float | None:
         """Fraction of time the busiest resource computed in the last benchmark; None without a benchmark."""
         total: dict[tuple[str, int], float] = {}
-        for s in self.seats:
+        for s in self.placements:
             if s.measured is None:
                 return None
             lane = s.lane if s.device.startswith("cpu") else 0

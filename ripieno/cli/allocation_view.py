@@ -28,7 +28,7 @@ def show(
     explanation: Explanation, errors: Sequence[float] = (), offline: bool = False, others: float | None = None
 ) -> None:
     """Print the placements, a bar per device, the throughput and its bottleneck."""
-    members = dict.fromkeys(s.member for s in explanation.seats)
+    members = dict.fromkeys(s.member for s in explanation.placements)
     letters = {m: LETTERS[i % len(LETTERS)] for i, m in enumerate(members)}
     out.print(placements(explanation, letters))
     out.print(devices(explanation, letters))
@@ -41,7 +41,7 @@ def placements(explanation: Explanation, letters: dict[str, str]) -> Table:
     """Return the table of placements, a row each."""
     columns = "member", "device", "worker", "batch", "memory", "ms/batch", "images/s", "time predicted", "time measured"
     view = table(f"allocation {explanation.name}", "", *columns)
-    for s in explanation.seats:
+    for s in explanation.placements:
         view.add_row(
             letters[s.member],
             s.member,
@@ -64,19 +64,19 @@ def devices(explanation: Explanation, letters: dict[str, str]) -> Table:
     for column in view.columns:
         column.justify = "left"
     for use in explanation.devices:
-        on_device = [s for s in explanation.seats if s.device == use.device]
+        on_device = [s for s in explanation.placements if s.device == use.device]
         total = max(1, use.used + use.left)
         parts = [("#", "dim", use.base / total)]
         parts += [(letters[s.member], colours[s.member], s.bytes / total) for s in on_device]
         text = f"{format_bytes(use.used)} of {format_bytes(total)}, {format_bytes(use.left)} left"
         view.add_row(use.device, use.kind, "memory", bar(parts), text)
-        for lane in sorted({s.lane for s in on_device}):
-            own = [s for s in on_device if s.lane == lane]
+        for worker in sorted({s.lane for s in on_device}):
+            own = [s for s in on_device if s.lane == worker]
             text = f"{sum(s.share for s in own):.0%} predicted"
             if any(s.measured is not None for s in own):
                 text += f", {sum(s.measured or 0.0 for s in own):.0%} measured"
             parts = [(letters[s.member], colours[s.member], s.share) for s in own]
-            view.add_row("", "", f"time, worker {lane}", bar(parts), text)
+            view.add_row("", "", f"time, worker {worker}", bar(parts), text)
         if not on_device:
             view.add_row("", "", "time", bar([]), "idle")
     return view

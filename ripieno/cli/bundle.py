@@ -86,7 +86,7 @@ def _bench_warnings(result: BenchResult, placements: Sequence[Placement], others
 
     `others` is the share of the CPUs that other processes used, None where it is unknown.
     """
-    busiest = max(lane.computing for lane in result.lanes) / result.seconds
+    busiest = max(worker.computing for worker in result.lanes) / result.seconds
     reasons = allocation_view.reasons(others)
     if result.asked >= len(result.members) and (full := result.filled(placements)) < allocation_view.FULL:
         reasons.append(f"batches were {full:.0%} full: the measured batches are smaller than planned")

@@ -160,7 +160,7 @@ def utilisation_table(result: BenchResult) -> Table:
     columns = "samples/s", "samples/batch", "waiting (ms/batch)", "computing", "combining"
     view = table(f"utilisation during {result.seconds:.3g} s", "member or worker", *columns)
     rows: list[tuple[str, MemberStats]] = list(result.members.items())
-    rows += [(f"{lane.device} worker {lane.lane}", lane) for lane in result.lanes]
+    rows += [(f"{worker.device} worker {worker.lane}", worker) for worker in result.lanes]
     for name, stats in rows:
         view.add_row(
             name,
@@ -180,7 +180,7 @@ def backend_table(report: BackendReport) -> Table:
     title = f"backends (the ensemble on {report.samples} validation images: {figures})"
     columns = "device", "backend", "speed-up", "max probability change", "loss", "loss in fp32", "rejected"
     view = table(title, "member", *columns)
-    for fit in report.fits:
+    for fit in report.choices:
         view.add_row(
             fit.member,
             fit.device,

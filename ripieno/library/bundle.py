@@ -12,9 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
+
 from ripieno import files
 from ripieno.backends.backend_id import file_of
 from ripieno.commands import command
+from ripieno.deprecation import warn_renamed
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library.bench_records import register_bundle
 from ripieno.library.library import Library, plain_name
@@ -47,11 +50,10 @@ class BackendChoice:
     """backends that were faster or requested, and the reasons for their rejection"""
 
 
-@dataclass(frozen=True)
-class BackendReport:
+class BackendReport(msgspec.Struct, frozen=True):
     """Effect of the chosen backends: on each member, and on the ensemble's validation scores."""
 
-    fits: tuple[BackendChoice, ...]
+    choices: tuple[BackendChoice, ...] = msgspec.field(name="fits")  # the key in JSON
     samples: int
     """number of validation images used; none of them calibrated a network"""
     loss: float
@@ -60,6 +62,12 @@ class BackendReport:
     """its cross-entropy with the reference backends"""
     accuracy: float
     reference_accuracy: float
+
+    @property
+    def fits(self) -> tuple[BackendChoice, ...]:
+        """Former name of `choices`."""
+        warn_renamed("BackendReport.fits", "choices")
+        return self.choices
 
 
 def backend_of(bundle: Bundle, member: str, device: str) -> str:
@@ -111,7 +119,7 @@ def write_bundle(
             pair = f"{member.id} and {members[0].id}"
             raise LibraryError(f"{pair} differ in input or classes; they cannot be combined")
     chosen: dict[str, dict[str, str]] = {}
-    for fit in proof.fits if proof else ():
+    for fit in proof.choices if proof else ():
         chosen.setdefault(fit.member, {})[fit.device] = fit.backend
     bundle = Bundle(ensemble, allocation, members, members[0].input, members[0].classes, backend, chosen=chosen)
     wanted = [(one.id, name) for one in members for name in files_of(bundle, one.id)]

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from ripieno.allocation.plan import AllocationMethod
     from ripieno.engine import AllocationBenchmark
 
-LANES = 4
-"""Most workers that share a CPU."""
-
 
 def allocate(
     run: str | Path | Library,
@@ -78,9 +75,7 @@ def allocate(
     chosen = library.ensemble(ensemble) if isinstance(ensemble, str) else ensemble
     path = Path(bundle) if bundle is not None else library.path / "bundles" / chosen.name
     check_target(path)  # before minutes of benchmarks, not after them
-    options = AllocationOptions(
-        method, max_benches=max_benches, pins=parse_pins(pins), replicas=replicas, lanes=LANES, rate=rate
-    )
+    options = AllocationOptions(method, max_benches=max_benches, pins=parse_pins(pins), replicas=replicas, rate=rate)
     bare = [m for m in chosen.members if library.member(m).format == "predictions"]
     if bare:
         raise AllocationError(f"{bare[0]} has predictions only and no network to place: import its ONNX file")
@@ -91,7 +86,7 @@ def allocate(
         raise AllocationError("no devices to place members on: `ripieno doctor` lists those of this machine")
     check_pins(options.pins, chosen.members, [d.name for d in targets])
     # the model considers several workers on a CPU, so members are measured on a part of its cores too
-    pieces = cpu_partitions(targets, LANES) if method == "model" else ()
+    pieces = cpu_partitions(targets, options.lanes) if method == "model" else ()
     kinds = {d.kind: d for d in (*targets, *pieces)}
 
     def report(benches: int, limit: int, best: float) -> None:

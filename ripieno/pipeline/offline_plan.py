@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from ripieno.allocation.explain import Explanation
     from ripieno.allocation.plan import AllocationMethod
 
-LANES = 4
-"""Most workers that share a CPU."""
-
 
 @dataclass(frozen=True)
 class OfflinePlan:
@@ -77,7 +74,7 @@ def plan_offline(
     from ripieno.allocation.explain import explain
     from ripieno.reports.allocation_svg import allocation_svg
 
-    options = AllocationOptions(method, pins=parse_pins(pins), replicas=replicas, lanes=LANES, rate=rate)
+    options = AllocationOptions(method, pins=parse_pins(pins), replicas=replicas, rate=rate)
     if scale is not None and scale < 1:
         raise AllocationError(f"scale {scale} must be a number of GPUs, at least 1")
     if output is not None:

@@ -20,21 +20,20 @@ def allocation_svg(explanation: Explanation) -> str:
 
     Time fractions are the model's; a thin bar below shows those measured by a benchmark, if any.
     """
-    members = list(dict.fromkeys(s.member for s in explanation.seats))
+    members = list(dict.fromkeys(s.member for s in explanation.placements))
     colours = {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(members)}
     parts: list[str] = []
     y = 26
     for use in explanation.devices:
-        placements = [s for s in explanation.seats if s.device == use.device]
+        placements = [s for s in explanation.placements if s.device == use.device]
         parts.append(_text(0, y + 12, f"{use.device}  {use.kind}", bold=True))
         y += BAR + 2
         parts += _memory(use, placements, colours, y)
         y += BAR + GAP
-        for lane in sorted({s.lane for s in placements}):
-            inside = [s for s in placements if s.lane == lane]
-            parts += _time(
-                inside, colours, y, f"time, worker {lane}" if lane or len({s.lane for s in placements}) > 1 else "time"
-            )
+        workers = sorted({s.lane for s in placements})
+        for worker in workers:
+            inside = [s for s in placements if s.lane == worker]
+            parts += _time(inside, colours, y, f"time, worker {worker}" if worker or len(workers) > 1 else "time")
             y += BAR + GAP + (4 if any(s.measured is not None for s in inside) else 0)
         y += GAP
     bound = "" if explanation.bound is None else f", {explanation.gap_to_bound or 0:.1%} below the bound"

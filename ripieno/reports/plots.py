@@ -29,7 +29,7 @@ DOTS = 300
 """Maximum number of dots of one plot."""
 CHOICES = 8
 """Maximum number of labelled categories on one axis."""
-LANES = 64
+MAX_WORKERS = 64
 """Maximum number of workers drawn."""
 
 
@@ -253,14 +253,14 @@ def reliability(bins: Sequence[Bin]) -> Figure:
 
 def workers(allocation: Allocation, reports: Sequence[PlacementReport]) -> Figure:
     """Plot a bar per worker with a segment per placement: its share of the worker's time; equal if unknown."""
-    lanes = sorted({(p.device, p.lane) for p in allocation.placements})[:LANES]
+    workers = sorted({(p.device, p.lane) for p in allocation.placements})[:MAX_WORKERS]
     figure, axes = figure_style.axes(
-        "share of the worker's time (%)" if reports else "", "", (figure_style.WIDE[0], 0.8 + 0.4 * len(lanes))
+        "share of the worker's time (%)" if reports else "", "", (figure_style.WIDE[0], 0.8 + 0.4 * len(workers))
     )
     share = {(s.member, s.device, s.lane): 100 * s.share for s in reports}
     colours = (BLUE, GREEN, ORANGE)
     members = sorted({p.member for p in allocation.placements})
-    for row, worker in enumerate(lanes):
+    for row, worker in enumerate(workers):
         placements = [p for p in allocation.placements if (p.device, p.lane) == worker]
         left = 0.0
         for p in placements:
@@ -272,8 +272,8 @@ def workers(allocation: Allocation, reports: Sequence[PlacementReport]) -> Figur
                 text = f"{figure_style.short(p.member, 12)}{separator}×{p.batch_size}"
                 axes.text(left + width / 2, row, text, ha="center", va="center", fontsize=7, color=TEXT)
             left += width
-    labels = [f"{figure_style.short(device, 12)} worker {number}" for device, number in lanes]
-    axes.set_yticks(range(len(lanes)), labels)
+    labels = [f"{figure_style.short(device, 12)} worker {number}" for device, number in workers]
+    axes.set_yticks(range(len(workers)), labels)
     axes.set_xlim(0, 100)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")

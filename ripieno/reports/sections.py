@@ -208,7 +208,7 @@ def _allocation(folder: PlotWriter, reading: RunData, allocation: Allocation) ->
     reports: tuple[PlacementReport, ...] = ()
     with contextlib.suppress(AllocationError):  # the run lacks profiles that it needs
         explanation = explain(allocation, costs_of(reading.library, allocation))
-        reports = explanation.seats
+        reports = explanation.placements
         uses = [f"{d.device} {format_bytes(d.used)} of {format_bytes(d.used + d.left)}" for d in explanation.devices]
         note = f"{explanation.limits.rstrip('.')}. Memory: {', '.join(uses)}."
     name = f"allocation-{_file(allocation.name)}"

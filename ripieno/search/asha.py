@@ -21,7 +21,7 @@ from itertools import pairwise
 from math import inf, isfinite
 
 from ripieno.errors import SearchError
-from ripieno.search.scheduler import Decision
+from ripieno.search.scheduler import TrialStep
 
 
 def rungs(epochs: int, eta: int = 3, least: int = 1) -> tuple[int, ...]:
@@ -89,7 +89,7 @@ class _Rung:
 class Asha:
     """ASHA or Hyperband as a `Scheduler`. `trials` limits how many are started; None: no limit.
 
-    `options` lists the possible next steps, `issue` records the step taken, `tell` records its result.
+    `candidates` lists the possible next steps, `start` records the step taken, `tell` records its result.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Asha:
         for start, number, stop in sorted(steps, reverse=True):
             self._steps.setdefault(start, []).append((number, stop))
 
-    def options(self) -> Iterator[Decision]:
+    def candidates(self) -> Iterator[TrialStep]:
         """Yield the possible next steps, most urgent first: promotions from the highest rung down, then a new trial."""
         for start, steps in self._steps.items():
             rungs_below = [(self._rungs[number][start], stop) for number, stop in steps]
@@ -121,32 +121,32 @@ class Asha:
                 for rung, stop in rungs_below
                 for loss, trial in (rung.waiting if self.stopping else rung.promotable(self.eta))
             ]
-            yield from (Decision(trial, start, stop) for _, trial, stop in sorted(promotions))
+            yield from (TrialStep(trial, start, stop) for _, trial, stop in sorted(promotions))
         if self.trials is None or self.started < self.trials:
             # first the bracket furthest behind its share; then the other brackets, for when its first rung is too long
             turn = self._brackets[self._next_bracket()][0]
-            yield Decision(self.started, 0, turn)
-            yield from (Decision(self.started, 0, ladder[0]) for ladder in self._brackets if ladder[0] != turn)
+            yield TrialStep(self.started, 0, turn)
+            yield from (TrialStep(self.started, 0, ladder[0]) for ladder in self._brackets if ladder[0] != turn)
 
-    def issue(self, decision: Decision) -> None:
-        """Record that `decision`, one of the options, was started."""
-        if decision.start == 0:
-            assert decision.trial == self.started, f"trial {decision.trial} issued, {self.started} is next"
-            number = next(n for n, ladder in enumerate(self._brackets) if ladder[0] == decision.stop)
+    def start(self, step: TrialStep) -> None:
+        """Record that `step`, one of the candidates, was started."""
+        if step.start == 0:
+            assert step.trial == self.started, f"trial {step.trial} issued, {self.started} is next"
+            number = next(n for n, ladder in enumerate(self._brackets) if ladder[0] == step.stop)
             self.started += 1
             self._dealt[number] += 1
-            self._bracket[decision.trial] = number
+            self._bracket[step.trial] = number
         else:
-            self._rungs[self._bracket[decision.trial]][decision.start].promote(decision.trial)
+            self._rungs[self._bracket[step.trial]][step.start].promote(step.trial)
 
-    def tell(self, decision: Decision, loss: float | None) -> None:
-        """Record the `loss` of `decision`; None, infinite or not a number: it failed and ranks last."""
+    def tell(self, step: TrialStep, loss: float | None) -> None:
+        """Record the `loss` of `step`; None, infinite or not a number: it failed and ranks last."""
         rank = loss if loss is not None and isfinite(loss) else inf
-        rung = self._rungs[self._bracket[decision.trial]][decision.stop]
+        rung = self._rungs[self._bracket[step.trial]][step.stop]
         if self.stopping:
-            rung.admit(rank, decision.trial, self.eta)
+            rung.admit(rank, step.trial, self.eta)
         else:
-            rung.add(rank, decision.trial)
+            rung.add(rank, step.trial)
 
     def _next_bracket(self) -> int:
         """Return the bracket furthest behind its share, on a tie the longest; the total of trials does not count."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from ripieno.cluster.pool import Pool
+from ripieno.deprecation import warn_renamed
 from ripieno.errors import SearchError
 from ripieno.library import Library
 from ripieno.search.algorithms import SCHEDULERS, find_algorithm
@@ -23,7 +24,7 @@ from ripieno.search.job_queue import JobQueue
 from ripieno.search.journal import JobFinished, JobSubmitted, Journal
 from ripieno.search.progress import Ending, RunningJob, SearchStats, Snapshot, Summary
 from ripieno.search.result_order import ArrivalOrder, ResultOrder, make_order
-from ripieno.search.scheduler import Decision
+from ripieno.search.scheduler import TrialStep
 from ripieno.search.settings import Settings
 from ripieno.types import Configuration, Failure, Job, JobResult
 
@@ -55,13 +56,17 @@ class Driver:
         self._watch = watch or (lambda _: None)
         scheduler = SCHEDULERS[find_algorithm(settings.algorithm).scheduler]
         self._scheduler = scheduler(settings.epochs, settings.eta, settings.trials)
+        for old, new in (("options", "candidates"), ("issue", "start")):
+            if not hasattr(self._scheduler, new):  # a user's own scheduler, written for the former names
+                warn_renamed(f"Scheduler.{old}", new)
+                setattr(self._scheduler, new, getattr(self._scheduler, old))
         self._order: ResultOrder = make_order(settings.order or "arrival", settings.window or pool.slots)
         self._weights: dict[int, float] = {}  # cost of an epoch, by trial
-        self._jobs: dict[Decision, Job] = {}  # issued, without a result
-        self._cut: set[Decision] = set()  # jobs of `_jobs` that the deadline stopped
+        self._jobs: dict[TrialStep, Job] = {}  # issued, without a result
+        self._cut: set[TrialStep] = set()  # jobs of `_jobs` that the deadline stopped
         self._queue = JobQueue()  # the other jobs of `_jobs`
-        self._running: dict[Decision, RunningJob] = {}  # jobs of `_queue` that the watcher knows as running
-        self._results: dict[Decision, JobFinished] = {}  # not reported to the scheduler yet
+        self._running: dict[TrialStep, RunningJob] = {}  # jobs of `_queue` that the watcher knows as running
+        self._results: dict[TrialStep, JobFinished] = {}  # not reported to the scheduler yet
         self._last: dict[int, JobFinished] = {}  # last reported result, by trial
         self._stats = SearchStats()
         self._durations = DurationPredictor()
@@ -90,7 +95,7 @@ class Driver:
                     self._on_outcome(outcome)
                 self._watch(self._snapshot(tuple(outcomes)))
             self._end_trials()
-            last = self._snapshot((), "deadline" if self._cut or any(self._scheduler.options()) else "trials")
+            last = self._snapshot((), "deadline" if self._cut or any(self._scheduler.candidates()) else "trials")
             self._watch(last)
             return last
         finally:
@@ -98,14 +103,14 @@ class Driver:
 
     def _replay(self) -> None:
         """Apply the events of earlier starts."""
-        open_jobs: dict[tuple[int, int], Decision] = {}
+        open_jobs: dict[tuple[int, int], TrialStep] = {}
         for event in self._journal.events():
             if isinstance(event, JobSubmitted):
                 while self._order.told < event.told:
                     self._tell(self._order.due())
-                decision = Decision(event.trial, event.start, event.stop)
-                open_jobs[event.trial, event.stop] = decision
-                self._apply(decision, event.cost)
+                step = TrialStep(event.trial, event.start, event.stop)
+                open_jobs[event.trial, event.stop] = step
+                self._apply(step, event.cost)
             else:
                 self._record_result(open_jobs.pop((event.trial, event.stop)), event)
 
@@ -123,10 +128,10 @@ class Driver:
             self._order.window = self._pool.slots
         self._held = time.monotonic()
         while True:
-            while self._order.room and (decision := self._choose()) is not None:
-                cost, told = self._cost(decision), self._order.told
-                self._journal.append(JobSubmitted(decision.trial, decision.start, decision.stop, cost, told))
-                self._new.append(self._apply(decision, cost))
+            while self._order.room and (step := self._choose()) is not None:
+                cost, told = self._cost(step), self._order.told
+                self._journal.append(JobSubmitted(step.trial, step.start, step.stop, cost, told))
+                self._new.append(self._apply(step, cost))
                 if time.monotonic() - self._held > HOLD_SECONDS:  # the sampler is slow: do not let workers wait for it
                     self._submit()
             if (due := self._order.due()) is None:
@@ -143,7 +148,7 @@ class Driver:
         """
         if not isinstance(self._order, ArrivalOrder):
             return
-        new = next((decision for decision in self._scheduler.options() if decision.start == 0), None)
+        new = next((step for step in self._scheduler.candidates() if step.start == 0), None)
         if new is not None and new.trial not in self._weights:
             if self._slow:
                 self._submit()
@@ -159,53 +164,53 @@ class Driver:
         self._new = []
         self._held = time.monotonic()
 
-    def _choose(self) -> Decision | None:
+    def _choose(self) -> TrialStep | None:
         if self._deadline is None:
-            return next(self._scheduler.options(), None)
+            return next(self._scheduler.candidates(), None)
         now, slots = self._clock(), self._pool.slots
         if now >= self._deadline:
             return None
         left = self._deadline - self._queue.free(self._seconds, slots, now)
-        return next((d for d in self._scheduler.options() if self._seconds(d) <= left), None)
+        return next((d for d in self._scheduler.candidates() if self._seconds(d) <= left), None)
 
-    def _seconds(self, decision: Decision) -> float:
+    def _seconds(self, step: TrialStep) -> float:
         """Predict the duration of a job, in seconds."""
-        return self._durations.seconds(decision, self._cost(decision))
+        return self._durations.seconds(step, self._cost(step))
 
-    def _cost(self, decision: Decision) -> float:
+    def _cost(self, step: TrialStep) -> float:
         """Return the virtual duration of a job."""
-        if decision.trial not in self._weights:
-            self._weights[decision.trial] = self._weight(self._journal.configuration(decision.trial))
-        return (decision.stop - decision.start) * self._weights[decision.trial]
+        if step.trial not in self._weights:
+            self._weights[step.trial] = self._weight(self._journal.configuration(step.trial))
+        return (step.stop - step.start) * self._weights[step.trial]
 
-    def _apply(self, decision: Decision, cost: float) -> Job:
-        self._scheduler.issue(decision)
-        self._order.issued(decision, cost)
-        self._queue.add(decision, self._pool.slots, self._clock())
-        self._jobs[decision] = self._job(decision)
-        return self._jobs[decision]
+    def _apply(self, step: TrialStep, cost: float) -> Job:
+        self._scheduler.start(step)
+        self._order.issued(step, cost)
+        self._queue.add(step, self._pool.slots, self._clock())
+        self._jobs[step] = self._job(step)
+        return self._jobs[step]
 
-    def _job(self, decision: Decision) -> Job:
-        configuration = self._journal.configuration(decision.trial)
-        return Job(decision.trial, configuration, decision.start, decision.stop)
+    def _job(self, step: TrialStep) -> Job:
+        configuration = self._journal.configuration(step.trial)
+        return Job(step.trial, configuration, step.start, step.stop)
 
-    def _tell(self, decision: Decision | None) -> None:
-        assert decision is not None, "the journal issues a job before the result it depends on"
-        result = self._results.pop(decision)
-        self._scheduler.tell(decision, result.loss)
-        self._last[decision.trial] = result
-        self._journal.tell(decision.trial, decision.stop, result.loss, decision.stop == self._settings.epochs)
+    def _tell(self, step: TrialStep | None) -> None:
+        assert step is not None, "the journal issues a job before the result it depends on"
+        result = self._results.pop(step)
+        self._scheduler.tell(step, result.loss)
+        self._last[step.trial] = result
+        self._journal.tell(step.trial, step.stop, result.loss, step.stop == self._settings.epochs)
 
     def _on_outcome(self, outcome: JobResult) -> None:
         """Journal the result of a job."""
         job, member, failure = outcome.job, outcome.member, outcome.failure
-        decision = Decision(job.trial, job.start, job.stop)
+        step = TrialStep(job.trial, job.start, job.stop)
         seconds = outcome.finished - outcome.started
         self._stats.busy += seconds
         if member is not None and member.epoch < job.stop:  # the deadline cut it short: a later start continues it
-            self._cut.add(decision)
-            self._running.pop(decision, None)
-            self._queue.remove(decision, self._pool.slots, self._clock())
+            self._cut.add(step)
+            self._running.pop(step, None)
+            self._queue.remove(step, self._pool.slots, self._clock())
             return
         loss = self._loss(outcome)
         if loss is None and failure is None:
@@ -213,7 +218,7 @@ class Driver:
         self._failures.check_disk(failure)
         event = JobFinished(job.trial, job.stop, loss, seconds, failure)
         number = self._journal.append(event)
-        self._record_result(decision, event)
+        self._record_result(step, event)
         if why := self._failures.early(failure, number):
             self._journal.truncate(self._failures.since)  # the failed jobs run again once the cause is fixed
             raise SearchError(why)
@@ -228,18 +233,18 @@ class Driver:
         loss = outcome.member.losses[metric]
         return loss if abs(loss) < float("inf") else None
 
-    def _record_result(self, decision: Decision, result: JobFinished) -> None:
-        job = self._jobs.pop(decision)
-        self._results[decision] = result
-        self._running.pop(decision, None)
-        self._queue.remove(decision, self._pool.slots, self._clock())
-        self._order.arrived(decision)
+    def _record_result(self, step: TrialStep, result: JobFinished) -> None:
+        job = self._jobs.pop(step)
+        self._results[step] = result
+        self._running.pop(step, None)
+        self._queue.remove(step, self._pool.slots, self._clock())
+        self._order.arrived(step)
         self._stats.add(job, result.loss)
-        self._durations.add(decision, self._cost(decision), result.seconds if result.loss is not None else 0.0)
+        self._durations.add(step, self._cost(step), result.seconds if result.loss is not None else 0.0)
 
     def _end_trials(self) -> None:
         """Report the final state of the trials to Optuna; trials cut by the deadline stay running."""
-        cut = {decision.trial for decision in self._cut}
+        cut = {step.trial for step in self._cut}
         self._journal.end(
             {
                 trial: "FAIL" if r.loss is None else "COMPLETE" if r.stop == self._settings.epochs else "PRUNED"
@@ -256,17 +261,15 @@ class Driver:
         loss, best = self._stats.best
         started, self._queue.started = self._queue.started, []
         running = self._queue.running
-        for decision in started:
-            if decision in running:
-                self._running[decision] = RunningJob(
-                    self._jobs[decision], running[decision], self._stats.losses.get(decision.trial)
-                )
+        for step in started:
+            if step in running:
+                self._running[step] = RunningJob(self._jobs[step], running[step], self._stats.losses.get(step.trial))
         busy = self._stats.busy + len(running) * now - sum(running.values())
         return Snapshot(
             running=tuple(self._running.values()),
             queued=len(self._queue.waiting),
             slots=slots,
-            trials=self._scheduler.started - sum(decision.start == 0 for decision in self._queue.waiting),
+            trials=self._scheduler.started - sum(step.start == 0 for step in self._queue.waiting),
             most_trials=self._settings.trials,
             jobs=self._stats.jobs,
             members=self._stats.members,
@@ -278,7 +281,7 @@ class Driver:
             seconds=now - self._started,
             left=None if self._deadline is None else max(0.0, self._deadline - now),
             occupancy=min(1.0, busy / max(1e-9, self._capacity)),
-            started=tuple(self._job(decision) for decision in started),
+            started=tuple(self._job(step) for step in started),
             finished=finished,
             ended=ended,
         )

@@ -6,7 +6,7 @@ from collections import deque
 from math import ceil, log
 from statistics import median
 
-from ripieno.search.scheduler import Decision
+from ripieno.search.scheduler import TrialStep
 
 RECENT = 20
 """Number of recent jobs that count: the load of a machine changes, and workers start up only once."""
@@ -34,31 +34,31 @@ class DurationPredictor:
         self._slowness: dict[int, float] = {}  # by trial
         self._stretch = {new: _Recent() for new in (True, False)}
 
-    def add(self, decision: Decision, cost: float, seconds: float) -> None:
-        """Record that `decision`, of `cost`, took `seconds`; ignored unless both are positive."""
+    def add(self, step: TrialStep, cost: float, seconds: float) -> None:
+        """Record that `step`, of `cost`, took `seconds`; ignored unless both are positive."""
         if seconds <= 0 or cost <= 0:
             return
         if self._all:
-            self._stretch[decision.start == 0].add(seconds / (cost * self._usual(decision)))
+            self._stretch[step.start == 0].add(seconds / (cost * self._usual(step)))
         rate = seconds / cost
         self._all.add(rate)
-        length = self._by_length.setdefault(decision.stop - decision.start, _Recent())
+        length = self._by_length.setdefault(step.stop - step.start, _Recent())
         length.add(rate)
-        self._slowness[decision.trial] = rate / length.median
+        self._slowness[step.trial] = rate / length.median
         self._rates.clear()
 
-    def seconds(self, decision: Decision, cost: float) -> float:
-        """Predict the seconds of `decision`, of `cost`; 0 before the first job."""
+    def seconds(self, step: TrialStep, cost: float) -> float:
+        """Predict the seconds of `step`, of `cost`; 0 before the first job."""
         if not self._all:
             return 0.0
-        return cost * self._usual(decision) * self._stretch[decision.start == 0].high
+        return cost * self._usual(step) * self._stretch[step.start == 0].high
 
-    def _usual(self, decision: Decision) -> float:
+    def _usual(self, step: TrialStep) -> float:
         """Return the usual seconds per unit of cost, without the margin."""
-        epochs = decision.stop - decision.start
+        epochs = step.stop - step.start
         if epochs not in self._rates:
             self._rates[epochs] = self._rate(epochs)
-        return self._rates[epochs] * self._slowness.get(decision.trial, 1.0)
+        return self._rates[epochs] * self._slowness.get(step.trial, 1.0)
 
     def _rate(self, epochs: int) -> float:
         """Return the median seconds per unit of cost of jobs of similar length."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ripieno.errors import SearchError
-from ripieno.search.scheduler import Decision
+from ripieno.search.scheduler import TrialStep
 
 POPULATION = 12
 """Trials of a generation, and number of parents of the next."""
@@ -29,17 +29,17 @@ class Generations:
         self._population = population
         self._finished = 0
 
-    def options(self) -> Iterator[Decision]:
+    def candidates(self) -> Iterator[TrialStep]:
         """Yield a new trial if the previous generation is complete."""
         previous = self.started // self._population * self._population  # trials of the generations before its own
         if self._finished >= previous and (self.trials is None or self.started < self.trials):
-            yield Decision(self.started, 0, self._epochs)
+            yield TrialStep(self.started, 0, self._epochs)
 
-    def issue(self, decision: Decision) -> None:
-        """Record that `decision`, the only option, was started."""
-        assert decision.trial == self.started, f"trial {decision.trial} issued, {self.started} is next"
+    def start(self, step: TrialStep) -> None:
+        """Record that `step`, the only candidate, was started."""
+        assert step.trial == self.started, f"trial {step.trial} issued, {self.started} is next"
         self.started += 1
 
-    def tell(self, decision: Decision, loss: float | None) -> None:  # noqa: ARG002
-        """Record that `decision` ended or failed; only the sampler uses its loss."""
+    def tell(self, step: TrialStep, loss: float | None) -> None:  # noqa: ARG002
+        """Record that `step` ended or failed; only the sampler uses its loss."""
         self._finished += 1

@@ -4,7 +4,7 @@ Theory of operation. An asynchronous search decides by the results it has, so it
 to finish first: on the machine's load, on kills, on the number of slots. `ArrivalOrder` accepts that. `VirtualOrder`
 simulates a fixed number of workers (the window) on which every job takes exactly its cost, which is computed from its
 configuration, and reports results in the order in which *those* workers would deliver them. A result that arrives
-early is kept; while the next one in virtual time has not arrived, no decision is taken. The window is wider than the
+early is kept; while the next one in virtual time has not arrived, no decision is made. The window is wider than the
 number of real slots, so the jobs issued ahead keep the slots busy. The decisions then depend on the results alone.
 
 Pure: it reads no clock.
@@ -17,7 +17,7 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import Literal
 
-from ripieno.search.scheduler import Decision
+from ripieno.search.scheduler import TrialStep
 
 OrderName = Literal["virtual", "arrival"]
 
@@ -36,16 +36,16 @@ class ResultOrder(ABC):
         """True if another job may be issued now."""
         return self._issued - self.told < self.window
 
-    def issued(self, decision: Decision, cost: float) -> None:  # noqa: ARG002
+    def issued(self, step: TrialStep, cost: float) -> None:  # noqa: ARG002
         """Record an issued job; `cost` is its duration in virtual time."""
         self._issued += 1
 
     @abstractmethod
-    def arrived(self, decision: Decision) -> None:
+    def arrived(self, step: TrialStep) -> None:
         """Record that the result of an issued job arrived."""
 
     @abstractmethod
-    def due(self) -> Decision | None:
+    def due(self) -> TrialStep | None:
         """Return, once, the job with the next result to report to the scheduler; None: wait."""
 
 
@@ -58,13 +58,13 @@ class ArrivalOrder(ResultOrder):
 
     def __init__(self, window: int) -> None:
         super().__init__(window)
-        self._arrived: deque[Decision] = deque()
+        self._arrived: deque[TrialStep] = deque()
 
-    def arrived(self, decision: Decision) -> None:
+    def arrived(self, step: TrialStep) -> None:
         """See `ResultOrder.arrived`."""
-        self._arrived.append(decision)
+        self._arrived.append(step)
 
-    def due(self) -> Decision | None:
+    def due(self) -> TrialStep | None:
         """See `ResultOrder.due`."""
         if not self._arrived:
             return None
@@ -78,26 +78,26 @@ class VirtualOrder(ResultOrder):
     def __init__(self, window: int) -> None:
         super().__init__(window)
         self._clock = 0.0
-        self._running: list[tuple[float, int, Decision]] = []  # a heap by (virtual finish, number of issue)
-        self._arrived: set[Decision] = set()
+        self._running: list[tuple[float, int, TrialStep]] = []  # a heap by (virtual finish, number of issue)
+        self._arrived: set[TrialStep] = set()
 
-    def issued(self, decision: Decision, cost: float) -> None:
+    def issued(self, step: TrialStep, cost: float) -> None:
         """See `ResultOrder.issued`."""
-        heappush(self._running, (self._clock + cost, self._issued, decision))
-        super().issued(decision, cost)
+        heappush(self._running, (self._clock + cost, self._issued, step))
+        super().issued(step, cost)
 
-    def arrived(self, decision: Decision) -> None:
+    def arrived(self, step: TrialStep) -> None:
         """See `ResultOrder.arrived`."""
-        self._arrived.add(decision)
+        self._arrived.add(step)
 
-    def due(self) -> Decision | None:
+    def due(self) -> TrialStep | None:
         """See `ResultOrder.due`."""
         if not self._running or self._running[0][2] not in self._arrived:
             return None
-        self._clock, _, decision = heappop(self._running)
-        self._arrived.remove(decision)
+        self._clock, _, step = heappop(self._running)
+        self._arrived.remove(step)
         self.told += 1
-        return decision
+        return step
 
 
 def make_order(name: OrderName, window: int) -> ResultOrder:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ripieno.deprecation import find_renamed
 
 
 @dataclass(frozen=True)
-class Decision:
+class TrialStep:
     """Step that trains `trial` from the end of epoch `start` to the end of epoch `stop`; `start` 0: a new trial."""
 
     trial: int
@@ -22,11 +24,17 @@ class Scheduler(Protocol):
     started: int
     """number of trials issued"""
 
-    def options(self) -> Iterator[Decision]:
+    def candidates(self) -> Iterator[TrialStep]:
         """Yield the possible next steps, most urgent first; empty: wait, or the search has ended."""
 
-    def issue(self, decision: Decision) -> None:
-        """Record that `decision`, one of the options, was started."""
+    def start(self, step: TrialStep) -> None:
+        """Record that `step`, one of the candidates, was started."""
 
-    def tell(self, decision: Decision, loss: float | None) -> None:
-        """Record the `loss` of `decision` (smaller is better); None: it failed."""
+    def tell(self, step: TrialStep, loss: float | None) -> None:
+        """Record the `loss` of `step` (smaller is better); None: it failed."""
+
+
+if not TYPE_CHECKING:  # a type checker would take every name for an attribute of this module
+
+    def __getattr__(name: str) -> Any:
+        return find_renamed(globals(), {"Decision": "TrialStep"}, name)

@@ -126,7 +126,7 @@ class BlockedCrossEntropy:
 
     def lower_bounds(self, state: tuple[int, ...], loss: float, above: ParentBounds | None) -> Floats:
         """Return the bounds from each member's gain in the smaller ensemble."""
-        return lazy_floors(self.size, len(state), loss, above)
+        return lazy_lower_bounds(self.size, len(state), loss, above)
 
     def _sum_range(self, members: tuple[int, ...], candidates: tuple[int, ...], interval: tuple[int, int]) -> Floats:
         before, total = self._sums.get(interval[0], ((), None))
@@ -141,14 +141,14 @@ class BlockedCrossEntropy:
         return 8 * self.size
 
 
-def lazy_floors(size: int, count: int, loss: float, above: ParentBounds | None) -> Floats:
+def lazy_lower_bounds(size: int, count: int, loss: float, above: ParentBounds | None) -> Floats:
     """Return lower bounds of the loss of `count` members plus each of `size` more, from gains in the parent `above`."""
     if above is None:
         return np.full(size, -1e300)
     gains = math.log1p(1 / (count - 1)) + above.loss - above.lower_bounds
     rounding = 2 * (count + 16) * 2.0**-24
-    floors: Floats = loss + math.log1p(1 / count) - gains - rounding
-    return floors
+    bounds: Floats = loss + math.log1p(1 / count) - gains - rounding
+    return bounds
 
 
 def _sum_range(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError, error_summary, require
-from ripieno.selection.out_of_core import lazy_floors
+from ripieno.selection.out_of_core import lazy_lower_bounds
 from ripieno.selection.tree import ParentBounds
 from ripieno.tasks.metrics import FLOOR
 from ripieno.types import Floats, Ints
@@ -70,7 +70,7 @@ class DeviceCrossEntropy:
 
     def lower_bounds(self, state: DeviceSum, loss: float, above: ParentBounds | None) -> Floats:
         """Return the bounds from each member's gain in the smaller ensemble."""
-        return lazy_floors(self.size, state.members, loss, above)
+        return lazy_lower_bounds(self.size, state.members, loss, above)
 
     def nbytes(self) -> int:
         """Return the bytes of a running sum."""

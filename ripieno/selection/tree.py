@@ -69,7 +69,7 @@ class SearchNode(Generic[S]):
     known: Floats
     """loss with each further member; NaN if not evaluated"""
     state: S | None = None
-    floors: Floats | None = None
+    lower_bounds: Floats | None = None
 
 
 class Tree(Generic[S]):
@@ -139,9 +139,9 @@ class Tree(Generic[S]):
     def _lower_bounds(self, node: SearchNode[S]) -> Floats:
         if not self.bounded:
             return np.full(self.objective.size, UNKNOWN)
-        if node.floors is None:
-            node.floors = self.objective.lower_bounds(self._state(node), node.loss, self._parent_bounds(node))
-        return node.floors
+        if node.lower_bounds is None:
+            node.lower_bounds = self.objective.lower_bounds(self._state(node), node.loss, self._parent_bounds(node))
+        return node.lower_bounds
 
     def _parent_bounds(self, node: SearchNode[S]) -> ParentBounds | None:
         parent = self.nodes.get(node.members[:-1])

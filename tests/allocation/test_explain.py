@@ -25,7 +25,7 @@ FOUND = explain(Allocation("x", "B1", DEVICES, PLACEMENTS, bound=200.0), COSTS, 
 
 
 def test_each_placement_has_its_memory_rate_and_share_of_time() -> None:
-    a, b = FOUND.seats
+    a, b = FOUND.placements
     assert (a.member, a.device, a.batch_size, a.bytes, a.seconds) == ("a", "cuda:0", 8, 20, 0.08)
     assert (a.rate, a.share, a.measured) == (pytest.approx(100), pytest.approx(1), 0.9)
     assert (b.rate, b.share, b.measured) == (pytest.approx(100), pytest.approx(0.25), None)
@@ -48,7 +48,7 @@ def test_one_line_says_what_limits_the_throughput() -> None:
 def test_benchmark_results_are_shown_with_the_prediction() -> None:
     benched = Allocation("x", "B1", DEVICES, PLACEMENTS, throughput=90.0, shares=(0.8, 0.2), bound=125.0)
     found = explain(benched, COSTS)
-    assert [s.measured for s in found.seats] == [0.8, 0.2]
+    assert [s.measured for s in found.placements] == [0.8, 0.2]
     assert (found.measured, found.gap_to_bound) == (90.0, pytest.approx(0.2))
 
 
@@ -74,7 +74,7 @@ def test_each_placement_is_explained_by_the_profile_of_what_runs_it(tmp_path: Pa
 
     def seconds_of(placements: tuple[Placement, ...], *backends: str) -> list[float]:
         made = Allocation("x", "B1", (cpu,), placements, backends=backends)
-        return [round(s.seconds - ENGINE_OVERHEAD, 9) for s in pipeline.explain(library, made).seats]
+        return [round(s.seconds - ENGINE_OVERHEAD, 9) for s in pipeline.explain(library, made).placements]
 
     assert seconds_of(whole) == [0.08, 0.08]
     assert seconds_of(whole, "openvino:bf16", "onnx") == [0.04, 0.08]

@@ -154,7 +154,7 @@ def test_a_bundle_of_chosen_backends_answers_by_them_in_both_kinds_of_worker(
     assert sorted(p.name for p in (path / "members").rglob("*.onnx")) == ["model-int8.onnx"] * 2
     proof = read_backend_report(path)
     assert proof is not None
-    assert {fit.backend for fit in proof.fits} == {"onnx:int8"}
+    assert {fit.backend for fit in proof.choices} == {"onnx:int8"}
     data = open_dataset(run.dataset_path)
     images = np.asarray(data.images[data.rows("test")[:20]])
     alone = np.mean([_answers(path, run.member(m), images) for m in pair.members], axis=0)
@@ -218,8 +218,8 @@ def test_auto_takes_only_what_is_proven(run: ripieno.Library, pair: Ensemble, tm
     )
     proof = read_backend_report(tmp_path / "b")
     assert proof is not None
-    assert {(f.member, f.backend) for f in proof.fits} == {(m, of["cpu:0"]) for m, of in bundle.chosen.items()}
-    for fit in proof.fits:
+    assert {(f.member, f.backend) for f in proof.choices} == {(m, of["cpu:0"]) for m, of in bundle.chosen.items()}
+    for fit in proof.choices:
         assert fit.seconds <= fit.reference_seconds
         assert not rejection_reason(fit.backend, fit.difference, fit.loss, fit.reference_loss, Tolerances())
         assert split(fit.backend)[0] in ("onnx", "openvino")

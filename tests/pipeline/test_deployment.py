@@ -56,7 +56,7 @@ def test_benchmarks_give_each_placements_share_and_the_models_error(run: ripieno
     assert len(made.shares) == len(made.placements)
     assert all(0 <= s < 2 for s in made.shares)
     found = explain(run, made.name)
-    assert [s.measured for s in found.seats] == list(made.shares)
+    assert [s.measured for s in found.placements] == list(made.shares)
     assert found.throughput == pytest.approx(made.predicted)
     assert (found.measured, found.bound) == (made.throughput, made.bound)
     assert all(d.left >= 0 for d in found.devices)

@@ -3,19 +3,20 @@ from __future__ import annotations
 import dataclasses
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
 from ripieno.allocation.explain import DeviceUse, Explanation, PlacementReport
 from ripieno.reports.allocation_svg import LEFT, WIDTH, allocation_svg
 
-SEATS = (
+PLACEMENTS = (
     PlacementReport("a<b", "cuda:0", 0, 8, 20, 0.1, 80.0, 0.75),
     PlacementReport("c", "cuda:0", 0, 32, 30, 0.1, 80.0, 0.25),
     PlacementReport("c", "cpu:0", 0, 1, 30, 0.1, 8.0, 0.5),
     PlacementReport("c", "cpu:0", 1, 1, 30, 0.1, 8.0, 0.5),
 )
 DEVICES = (DeviceUse("cuda:0", 60, 40, 1.0, "v100", 10), DeviceUse("cpu:0", 60, 40, 0.5, "cpu-2-cores"))
-FOUND = Explanation(SEATS, DEVICES, 80.0, 100.0, "cuda:0 limits the throughput.", name="B20")
+FOUND = Explanation(PLACEMENTS, DEVICES, 80.0, 100.0, "cuda:0 limits the throughput.", name="B20")
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -44,13 +45,14 @@ def test_each_worker_has_a_bar_of_time_and_the_limit_is_said() -> None:
 
 def test_measured_shares_get_a_bar_of_their_own() -> None:
     assert not any("measured" in tooltip for _, _, tooltip in rectangles(allocation_svg(FOUND)))
-    benched = dataclasses.replace(FOUND, seats=(dataclasses.replace(SEATS[0], measured=0.9), *SEATS[1:]))
+    first = dataclasses.replace(PLACEMENTS[0], measured=0.9)
+    benched = msgspec.structs.replace(FOUND, placements=(first, *PLACEMENTS[1:]))
     thin = [(w, h) for w, h, tooltip in rectangles(allocation_svg(benched)) if tooltip == "a<b: 90.0% measured"]
     assert thin == [(pytest.approx(0.9 * WIDTH), 4)]
 
 
 def test_nothing_is_drawn_past_the_end_of_a_bar() -> None:
-    over = dataclasses.replace(FOUND, seats=tuple(dataclasses.replace(s, share=0.9) for s in SEATS))
+    over = msgspec.structs.replace(FOUND, placements=tuple(dataclasses.replace(s, share=0.9) for s in PLACEMENTS))
     svg = allocation_svg(over)
     assert all(
         float(r.get("x", 0)) + float(r.get("width", 0)) <= LEFT + WIDTH + 0.1

@@ -16,17 +16,17 @@ from watched import walk
 from ripieno.errors import SearchError
 from ripieno.search.algorithms import ALGORITHMS, SCHEDULERS, find_algorithm
 from ripieno.search.asha import Asha, _Rung, hyperband, rungs, shares
-from ripieno.search.scheduler import Decision
+from ripieno.search.scheduler import TrialStep
 
 
-def start(asha: Asha, losses: list[float | None]) -> list[Decision]:
+def start(asha: Asha, losses: list[float | None]) -> list[TrialStep]:
     """Start a trial per loss and report its result."""
     decisions = []
     for loss in losses:
-        decision = next(d for d in asha.options() if d.start == 0)
-        asha.issue(decision)
-        asha.tell(decision, loss)
-        decisions.append(decision)
+        step = next(d for d in asha.candidates() if d.start == 0)
+        asha.start(step)
+        asha.tell(step, loss)
+        decisions.append(step)
     return decisions
 
 
@@ -78,13 +78,13 @@ def test_new_trials_are_dealt_between_brackets_in_their_proportions() -> None:
 def test_when_there_is_no_time_for_the_bracket_whose_turn_it_is_another_may_start_the_trial() -> None:
     asha = Asha(hyperband(9), trials=40)
     start(asha, [None] * 3)
-    turn, *others = [d for d in asha.options() if d.start == 0]
+    turn, *others = [d for d in asha.candidates() if d.start == 0]
     assert {d.stop for d in (turn, *others)} == {1, 3, 9}
     assert {d.trial for d in (turn, *others)} == {3}
     short = min(others, key=lambda d: d.stop)
-    asha.issue(short)
+    asha.start(short)
     asha.tell(short, 0.5)
-    assert next(d for d in asha.options() if d.start == 0).stop == turn.stop  # it is still its turn
+    assert next(d for d in asha.candidates() if d.start == 0).stop == turn.stop  # it is still its turn
 
 
 def test_of_brackets_equally_behind_that_with_more_rungs_goes_first() -> None:
@@ -95,64 +95,64 @@ def test_of_brackets_equally_behind_that_with_more_rungs_goes_first() -> None:
 def test_a_trial_is_promoted_when_it_is_in_the_top_third_of_its_rung() -> None:
     asha = Asha((rungs(9),), trials=6)
     start(asha, [0.5, 0.4])
-    assert next(asha.options(), None) == Decision(2, 0, 1)  # a third of two results is none
+    assert next(asha.candidates(), None) == TrialStep(2, 0, 1)  # a third of two results is none
     start(asha, [0.6])
-    assert next(asha.options(), None) == Decision(1, 1, 3)  # the best of three
-    asha.issue(Decision(1, 1, 3))
-    assert next(asha.options(), None) == Decision(3, 0, 1)  # promoted once only
+    assert next(asha.candidates(), None) == TrialStep(1, 1, 3)  # the best of three
+    asha.start(TrialStep(1, 1, 3))
+    assert next(asha.candidates(), None) == TrialStep(3, 0, 1)  # promoted once only
     start(asha, [0.7])
-    assert next(asha.options(), None) == Decision(4, 0, 1)
+    assert next(asha.candidates(), None) == TrialStep(4, 0, 1)
     start(asha, [0.3])
-    assert next(asha.options(), None) == Decision(4, 1, 3)  # the best of five
-    asha.issue(Decision(4, 1, 3))
+    assert next(asha.candidates(), None) == TrialStep(4, 1, 3)  # the best of five
+    asha.start(TrialStep(4, 1, 3))
     start(asha, [0.8])
-    assert next(asha.options(), None) is None  # both of the top two of six are promoted, and all trials are started
+    assert next(asha.candidates(), None) is None  # both of the top two of six are promoted, and all trials are started
 
 
 def test_the_highest_rung_goes_first_and_the_best_of_it() -> None:
     asha = Asha((rungs(9),), trials=20)
     start(asha, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2])
     for trial, loss in ((0, 0.30), (1, 0.20), (2, 0.25)):
-        assert next(asha.options(), None) == Decision(trial, 1, 3)
-        asha.issue(Decision(trial, 1, 3))
-        asha.tell(Decision(trial, 1, 3), loss)
-    assert list(asha.options()) == [Decision(1, 3, 9), Decision(3, 1, 3), Decision(12, 0, 1)]
+        assert next(asha.candidates(), None) == TrialStep(trial, 1, 3)
+        asha.start(TrialStep(trial, 1, 3))
+        asha.tell(TrialStep(trial, 1, 3), loss)
+    assert list(asha.candidates()) == [TrialStep(1, 3, 9), TrialStep(3, 1, 3), TrialStep(12, 0, 1)]
 
 
 def test_equal_losses_are_ranked_by_trial() -> None:
     asha = Asha((rungs(3),), trials=3)
     start(asha, [0.5, 0.5, 0.5])
-    assert next(asha.options(), None) == Decision(0, 1, 3)
+    assert next(asha.candidates(), None) == TrialStep(0, 1, 3)
 
 
 @pytest.mark.parametrize("failed", [None, nan, float("inf")])
 def test_a_failed_trial_is_worse_than_all_others_and_never_promoted(failed: float | None) -> None:
     asha = Asha((rungs(9),), trials=9)
     start(asha, [failed, failed, failed])
-    assert next(asha.options(), None) == Decision(3, 0, 1)
+    assert next(asha.candidates(), None) == TrialStep(3, 0, 1)
     start(asha, [9.0, failed, failed])
-    assert [d for d in asha.options() if d.start] == [Decision(3, 1, 3)]
+    assert [d for d in asha.candidates() if d.start] == [TrialStep(3, 1, 3)]
 
 
 def test_late_results_still_promote_when_all_trials_were_started() -> None:
     asha = Asha((rungs(3),), trials=3)
     for trial in range(3):
-        asha.issue(Decision(trial, 0, 1))
-    asha.tell(Decision(0, 0, 1), 0.5)
-    asha.tell(Decision(1, 0, 1), 0.4)
-    assert next(asha.options(), None) is None
-    asha.tell(Decision(2, 0, 1), 0.3)
-    assert next(asha.options(), None) == Decision(2, 1, 3)
+        asha.start(TrialStep(trial, 0, 1))
+    asha.tell(TrialStep(0, 0, 1), 0.5)
+    asha.tell(TrialStep(1, 0, 1), 0.4)
+    assert next(asha.candidates(), None) is None
+    asha.tell(TrialStep(2, 0, 1), 0.3)
+    assert next(asha.candidates(), None) == TrialStep(2, 1, 3)
 
 
 def test_random_search_trains_every_trial_to_the_end() -> None:
     scheduler = SCHEDULERS["full"](27, 3, 2)
     for trial in range(2):
-        (decision,) = scheduler.options()
-        assert decision == Decision(trial, 0, 27)
-        scheduler.issue(decision)
-        scheduler.tell(decision, 0.1)
-    assert list(scheduler.options()) == []
+        (step,) = scheduler.candidates()
+        assert step == TrialStep(trial, 0, 27)
+        scheduler.start(step)
+        scheduler.tell(step, 0.1)
+    assert list(scheduler.candidates()) == []
 
 
 def test_every_algorithm_names_a_scheduler_and_unknown_ones_are_refused() -> None:
@@ -235,14 +235,14 @@ def test_a_wrong_rung_is_found_out(method: str, mutant: Callable[..., Any], monk
 
 
 def test_waiting_for_a_full_rung_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Asha.options
+    right = Asha.candidates
 
-    def synchronous(asha: Asha) -> Iterator[Decision]:
+    def synchronous(asha: Asha) -> Iterator[TrialStep]:
         """Start no new trial while fewer than eta of the started trials have a result."""
         results = sum(len(rung.ranking) for ladder in asha._rungs for rung in ladder.values())
         return (d for d in right(asha) if d.start or asha.started < asha.eta or results >= asha.eta)
 
-    monkeypatch.setattr(Asha, "options", synchronous)
+    monkeypatch.setattr(Asha, "candidates", synchronous)
     with pytest.raises(AssertionError):
         walks(100)
 
@@ -273,22 +273,22 @@ def test_stopping_trains_a_trial_on_at_once_when_it_is_in_the_top_share_of_those
     went_on = []
     for loss in (0.5, 0.4, 0.6, 0.45, 0.7, 0.3):
         (first,) = start(asha, [loss])
-        decision = next(asha.options(), None)
-        assert decision is not None
-        if decision.trial == first.trial:
-            assert (decision.start, decision.stop) == (1, 3)
-            asha.issue(decision)
-            asha.tell(decision, loss)
-            went_on.append(decision.trial)
+        step = next(asha.candidates(), None)
+        assert step is not None
+        if step.trial == first.trial:
+            assert (step.start, step.stop) == (1, 3)
+            asha.start(step)
+            asha.tell(step, loss)
+            went_on.append(step.trial)
     assert went_on == [0, 1, 3, 5]
 
 
 def test_stopping_never_trains_a_failed_trial_on() -> None:
     asha = Asha((rungs(3),), stopping=True)
     start(asha, [None, nan])
-    decision = next(asha.options(), None)
-    assert decision is not None
-    assert decision.start == 0
+    step = next(asha.candidates(), None)
+    assert step is not None
+    assert step.start == 0
 
 
 @pytest.mark.parametrize(
@@ -299,12 +299,12 @@ def test_of_one_rung_the_best_is_promoted_first_whichever_bracket_it_is_in(loss:
     # even trials start in the bracket from 1, odd ones in that from 3
     start(asha, [0.7, 0.2, 0.8, 0.4, 0.9, 0.6, 0.9, 0.8])
     for trial, reached in ((0, loss), (2, 0.9)):
-        promotion = Decision(trial, 1, 3)
-        assert promotion in asha.options()
-        asha.issue(promotion)
+        promotion = TrialStep(trial, 1, 3)
+        assert promotion in asha.candidates()
+        asha.start(promotion)
         asha.tell(promotion, reached)
     # the better of two, the better two of four
-    assert [d.trial for d in asha.options() if d.start == 3] == order
+    assert [d.trial for d in asha.candidates() if d.start == 3] == order
 
 
 @pytest.mark.parametrize("stopping", [False, True])
@@ -314,10 +314,10 @@ def test_a_loss_that_is_no_number_changes_no_decision_that_a_failure_would_not(s
         rng = np.random.default_rng(0)
         asha = Asha(hyperband(9), trials=60, stopping=stopping)
         searches.append([])
-        while (decision := next(asha.options(), None)) is not None:
-            searches[-1].append(decision)
-            asha.issue(decision)
+        while (step := next(asha.candidates(), None)) is not None:
+            searches[-1].append(step)
+            asha.start(step)
             draw = float(rng.uniform())
-            asha.tell(decision, failed if draw < 0.3 else draw)
+            asha.tell(step, failed if draw < 0.3 else draw)
     assert searches[1:] == searches[:1] * 3
     assert {d.start for d in searches[0]} == {0, 1, 3}

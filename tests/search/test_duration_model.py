@@ -11,21 +11,21 @@ import synthetic
 from ripieno.search import Settings, Simulation, simulate
 from ripieno.search.duration_model import RECENT, DurationPredictor
 from ripieno.search.job_queue import JobQueue
-from ripieno.search.scheduler import Decision
+from ripieno.search.scheduler import TrialStep
 from ripieno.types import Configuration
 
 SETTINGS = Settings(synthetic.SPACE, "random", epochs=9)
 
 
-def job(trial: int, start: int, stop: int) -> Decision:
-    return Decision(trial, start, stop)
+def job(trial: int, start: int, stop: int) -> TrialStep:
+    return TrialStep(trial, start, stop)
 
 
-def learnt(*jobs: tuple[Decision, float]) -> DurationPredictor:
+def learnt(*jobs: tuple[TrialStep, float]) -> DurationPredictor:
     """Return a predictor after jobs with these durations in seconds, at a cost of 1 per epoch."""
     pace = DurationPredictor()
-    for decision, seconds in jobs:
-        pace.add(decision, decision.stop - decision.start, seconds)
+    for step, seconds in jobs:
+        pace.add(step, step.stop - step.start, seconds)
     return pace
 
 
@@ -88,8 +88,8 @@ def test_two_of_three_jobs_take_no_longer_than_predicted() -> None:
 
 def test_a_job_starts_when_those_before_it_have_left_it_a_slot() -> None:
     queue, seconds = JobQueue(), {job(0, 0, 1): 10.0, job(1, 0, 1): 4.0, job(2, 0, 1): 3.0, job(3, 0, 1): 20.0}
-    for number, decision in enumerate(seconds):
-        queue.add(decision, 2, 100.0 + number)
+    for number, step in enumerate(seconds):
+        queue.add(step, 2, 100.0 + number)
     assert queue.running == {job(0, 0, 1): 100.0, job(1, 0, 1): 101.0}
     assert queue.free(seconds.__getitem__, 2, 103.0) == 110.0  # 1 ends at 105, 2 at 108; 0 ends, at 110; 3 at 128
     assert queue.free(seconds.__getitem__, 2, 120.0) == 123.0  # 0 and 1 are late

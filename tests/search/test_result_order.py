@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from ripieno.search.asha import Asha, hyperband
 from ripieno.search.result_order import ArrivalOrder, OrderName, VirtualOrder, make_order
-from ripieno.search.scheduler import Decision
+from ripieno.search.scheduler import TrialStep
 
 
-def one(trial: int) -> Decision:
-    return Decision(trial, 0, 1)
+def one(trial: int) -> TrialStep:
+    return TrialStep(trial, 0, 1)
 
 
 def test_virtual_order_reports_by_virtual_finish_and_waits_for_the_first() -> None:
@@ -53,32 +53,32 @@ def test_arrival_order_reports_as_they_arrive_and_a_reported_result_makes_room()
     assert order.due() is None
 
 
-def loss_of(decision: Decision) -> float | None:
-    generator = Random(decision.trial)
-    return None if generator.random() < 0.1 else generator.random() + 1 / decision.stop
+def loss_of(step: TrialStep) -> float | None:
+    generator = Random(step.trial)
+    return None if generator.random() < 0.1 else generator.random() + 1 / step.stop
 
 
-def cost_of(decision: Decision) -> float:
-    return (decision.stop - decision.start) * (1.0 + decision.trial % 5)
+def cost_of(step: TrialStep) -> float:
+    return (step.stop - step.start) * (1.0 + step.trial % 5)
 
 
-def search(name: OrderName, window: int, slots: int, durations: Random, spread: float) -> tuple[list[Decision], float]:
+def search(name: OrderName, window: int, slots: int, durations: Random, spread: float) -> tuple[list[TrialStep], float]:
     """Run a search on `slots` simulated workers, where each job takes its cost times a random factor.
 
     Return the jobs in the order issued, and the share of the slots' time that was idle while trials were left.
     """
     asha, order = Asha(hyperband(9), 3, 25), make_order(name, window)
-    issued: list[Decision] = []
-    queue: list[Decision] = []
-    running: list[tuple[float, Decision]] = []
+    issued: list[TrialStep] = []
+    queue: list[TrialStep] = []
+    running: list[tuple[float, TrialStep]] = []
     now = idle = total = 0.0
     while True:
         while True:
-            while order.room and (decision := next(asha.options(), None)) is not None:
-                asha.issue(decision)
-                order.issued(decision, cost_of(decision))
-                issued.append(decision)
-                queue.append(decision)
+            while order.room and (step := next(asha.candidates(), None)) is not None:
+                asha.start(step)
+                order.issued(step, cost_of(step))
+                issued.append(step)
+                queue.append(step)
             if (due := order.due()) is None:
                 break
             asha.tell(due, loss_of(due))

@@ -14,7 +14,7 @@ from ripieno.search.algorithms import ALGORITHMS, SCHEDULERS, find_algorithm
 from ripieno.search.generations import POPULATION, Generations
 from ripieno.search.in_memory_study import InMemoryStudy, ranked
 from ripieno.search.samplers import SAMPLERS, find_sampler, sample, trial_seed
-from ripieno.search.scheduler import Decision
+from ripieno.search.scheduler import TrialStep
 from ripieno.search.space import Categorical, Continuous, Integer, Space, distributions
 
 SPACE = Space(
@@ -193,23 +193,23 @@ def test_the_first_generation_is_drawn_at_random() -> None:
 def test_a_generation_waits_for_all_of_the_one_before() -> None:
     scheduler = Generations(9, population=3, trials=7)
     for trial in range(3):
-        (decision,) = scheduler.options()
-        assert decision == Decision(trial, 0, 9)
-        scheduler.issue(decision)
+        (step,) = scheduler.candidates()
+        assert step == TrialStep(trial, 0, 9)
+        scheduler.start(step)
     for trial in (2, 0):
-        assert list(scheduler.options()) == []
-        scheduler.tell(Decision(trial, 0, 9), 0.5)
-    scheduler.tell(Decision(1, 0, 9), None)  # a failure is a result too
+        assert list(scheduler.candidates()) == []
+        scheduler.tell(TrialStep(trial, 0, 9), 0.5)
+    scheduler.tell(TrialStep(1, 0, 9), None)  # a failure is a result too
     for _ in range(3, 6):
-        (decision,) = scheduler.options()
-        scheduler.issue(decision)
+        (step,) = scheduler.candidates()
+        scheduler.start(step)
     for trial in range(3, 6):
-        assert list(scheduler.options()) == []
-        scheduler.tell(Decision(trial, 0, 9), 0.5)
-    assert list(scheduler.options()) == [Decision(6, 0, 9)]
-    scheduler.issue(Decision(6, 0, 9))
-    scheduler.tell(Decision(6, 0, 9), 0.1)
-    assert list(scheduler.options()) == []
+        assert list(scheduler.candidates()) == []
+        scheduler.tell(TrialStep(trial, 0, 9), 0.5)
+    assert list(scheduler.candidates()) == [TrialStep(6, 0, 9)]
+    scheduler.start(TrialStep(6, 0, 9))
+    scheduler.tell(TrialStep(6, 0, 9), 0.1)
+    assert list(scheduler.candidates()) == []
     with pytest.raises(SearchError, match="at least 1"):
         Generations(9, trials=0)
 

@@ -6,44 +6,44 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from ripieno.search.asha import Asha
-from ripieno.search.scheduler import Decision
+from ripieno.search.scheduler import TrialStep
 
 
 class Watched:
-    """Scheduler that checks every decision against its own rung table."""
+    """Scheduler that checks every step against its own rung table."""
 
     def __init__(self, brackets: tuple[tuple[int, ...], ...], eta: int, trials: int) -> None:
         self.asha = Asha(brackets, eta, trials)
         self.eta = eta
-        self.jobs: list[Decision] = []
-        self.results: dict[Decision, float | None] = {}
+        self.jobs: list[TrialStep] = []
+        self.results: dict[TrialStep, float | None] = {}
 
-    def issue(self) -> Decision | None:
-        decision = next(self.asha.options(), None)
-        if decision is not None:
-            assert decision not in self.jobs
-            if decision.start:
-                self.check_rank(decision)
-            self.asha.issue(decision)
-            self.jobs.append(decision)
-        return decision
+    def start(self) -> TrialStep | None:
+        step = next(self.asha.candidates(), None)
+        if step is not None:
+            assert step not in self.jobs
+            if step.start:
+                self.check_rank(step)
+            self.asha.start(step)
+            self.jobs.append(step)
+        return step
 
-    def check_rank(self, decision: Decision) -> None:
+    def check_rank(self, step: TrialStep) -> None:
         """Check that fewer than 1/eta of the trials that paused in the same rung of the same bracket are better."""
         first = {d.trial: d.stop for d in self.jobs if d.start == 0}
         rung = {
             d.trial: loss
             for d, loss in self.results.items()
-            if d.stop == decision.start and first[d.trial] == first[decision.trial]
+            if d.stop == step.start and first[d.trial] == first[step.trial]
         }
-        mine = rung[decision.trial]
+        mine = rung[step.trial]
         assert mine is not None
         better = sum(loss is not None and loss < mine for loss in rung.values())
         assert better + 1 <= len(rung) / self.eta
 
-    def tell(self, decision: Decision, loss: float | None) -> None:
-        self.results[decision] = loss
-        self.asha.tell(decision, loss)
+    def tell(self, step: TrialStep, loss: float | None) -> None:
+        self.results[step] = loss
+        self.asha.tell(step, loss)
 
     def check_end(self, brackets: tuple[tuple[int, ...], ...]) -> None:
         """Check that every rung but the last of each bracket promoted its top 1/eta, without failed trials."""
@@ -70,10 +70,10 @@ def walk(
 ) -> None:
     """Run a search on `workers`: `which` selects the running job that ends next, `loss` gives its loss."""
     watched = Watched(brackets, eta, trials)
-    running: list[Decision] = []
+    running: list[TrialStep] = []
     while True:
-        while len(running) < workers and (decision := watched.issue()) is not None:
-            running.append(decision)
+        while len(running) < workers and (step := watched.start()) is not None:
+            running.append(step)
         if not running:
             break
         # a worker is idle only when all trials are started

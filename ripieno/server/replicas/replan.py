@@ -11,8 +11,6 @@ from ripieno.cluster.nodes import offered
 from ripieno.library.bundle import backend_of
 from ripieno.types import Allocation, Bundle, Device, Member, Profile
 
-LANES = 4
-"""Most workers on one CPU."""
 BATCH_SIZES = (1, 8, 32)
 SECONDS = 2.0
 """Longest measurement of a member on a kind of device."""
@@ -45,9 +43,9 @@ def adapt_allocation(bundle: Bundle, devices: Sequence[Device]) -> Bundle:
     from ripieno.allocation import AllocationOptions, plan
     from ripieno.profiles import cpu_partitions
 
-    kinds = {device.kind: device for device in (*devices, *cpu_partitions(devices, LANES))}
+    options = AllocationOptions(max_benches=0)
+    kinds = {device.kind: device for device in (*devices, *cpu_partitions(devices, options.lanes))}
     profiles = {kind: {m.id: _measured(bundle, m, device) for m in bundle.members} for kind, device in kinds.items()}
-    options = AllocationOptions(max_benches=0, lanes=LANES)
     allocation = plan(bundle.ensemble, devices, profiles, options=options, name=bundle.allocation.name)
     chosen = {m.id: {d.name: _backend(bundle, m.id, d) for d in devices} for m in bundle.members}
     return dataclasses.replace(bundle, allocation=allocation, chosen=chosen)
@@ -71,8 +69,8 @@ def _renamed(bundle: Bundle, devices: Sequence[Device], names: Mapping[str, str]
     old = bundle.allocation
     placements = tuple(dataclasses.replace(p, device=names[p.device]) for p in old.placements)
     planned = {}
-    for lane, size in old.planned.items():
-        device, _, number = lane.rpartition("/")
+    for worker, size in old.planned.items():
+        device, _, number = worker.rpartition("/")
         planned[f"{names[device]}/{number}"] = size
     allocation = dataclasses.replace(old, devices=tuple(devices), placements=placements, planned=planned)
     chosen = {m: {names[d]: backend for d, backend in by.items() if d in names} for m, by in bundle.chosen.items()}
