@@ -222,7 +222,8 @@ def write_noise(folder: Path, count: int, input: Input = SMALL) -> Path:
 
     if not (folder / "dataset.json").exists():
         labels = np.arange(count) % len(CLASSES)
-        split = (np.arange(count) >= count - len(CLASSES)).astype(np.uint8)
+        # the last 200 images validate and test
+        split = np.clip(np.arange(count) // len(CLASSES) - count // len(CLASSES) + 3, 0, 2).astype(np.uint8)
         mean = (127.5,) * input.shape[-1]
         write_dataset(Dataset("noise", random_images(count, input), labels, split, CLASSES, mean, mean), folder)
     return folder

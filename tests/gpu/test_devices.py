@@ -1,0 +1,71 @@
+"""Discovery of real GPUs, and profiles measured on one."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from ripieno.profiles import devices, local_devices, profile
+from ripieno.profiles.devices import slug
+from ripieno.types import Device
+from tests.backends.made import Made
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def listed() -> list[str]:
+    """UUIDs that nvidia-smi lists."""
+    if devices._nvidia_smi() is None:
+        pytest.skip("needs nvidia-smi")
+    command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_every_gpu_comes_before_the_cpu() -> None:
+    found = local_devices("auto", "torch")
+    count = torch.cuda.device_count()
+    assert [d.name for d in found] == [*(f"cuda:{i}" for i in range(count)), "cpu:0"]
+    assert [d.kind for d in found[:count]] == [slug(torch.cuda.get_device_name(i)) for i in range(count)]
+    assert all(MIB < d.memory <= torch.cuda.get_device_properties(i).total_memory for i, d in enumerate(found[:count]))
+
+
+def test_pytorch_finds_the_gpus_that_nvidia_smi_lists(listed: list[str]) -> None:
+    assert [(d.name, d.kind) for d in devices._gpus_by_torch()] == [(d.name, d.kind) for d in devices.gpus()]
+    assert len(listed) >= len(devices.gpus())
+
+
+def test_a_gpu_may_be_made_visible_by_its_uuid(listed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed[-1])
+    assert [d.name for d in devices.gpus()] == ["cuda:0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert devices.gpus() == ()
+
+
+@pytest.mark.parametrize("query", ["nvidia-smi", "PyTorch"])
+def test_memory_in_use_grows_by_what_is_allocated(
+    device: Device, query: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if query == "PyTorch":
+        monkeypatch.setenv("PATH", str(tmp_path))  # no nvidia-smi there
+    torch.zeros(1, device=device.name)
+    before = devices.used_gpu_memory(device.name)
+    held = torch.empty(256 * MIB, dtype=torch.uint8, device=device.name)
+    assert devices.used_gpu_memory(device.name) - before >= 200 * MIB
+    del held
+    torch.cuda.empty_cache()
+
+
+@pytest.mark.parametrize("backend", ["torch", "torch-graphs"])
+def test_a_profile_separates_the_context_from_the_members_memory(made: Made, device: Device, backend: str) -> None:
+    found = profile(made.path("torch"), made.member, device, backend, batch_sizes=(1, 8, 64), max_seconds=3)
+    assert [p.batch_size for p in found.points] == [1, 8, 64]
+    assert found.device == device.kind
+    assert found.base > 50 * MIB  # a CUDA context
+    sizes = [p.bytes for p in found.points]
+    assert sizes == sorted(sizes)
+    assert all(p.seconds > 0 for p in found.points)
+    assert found.at(64).seconds < 64 * found.at(1).seconds
