@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import statistics
@@ -163,10 +164,11 @@ def median_range(values: Sequence[float]) -> dict[str, float]:
 
 
 def local_device(options: Options) -> Device:
-    """Return the measured device."""
+    """Return the measured device; in a dry run one core, since the CPU may be busy and threads would wait in turn."""
     from ripieno.profiles import local_devices
 
-    return local_devices(options.device)[0]
+    found = local_devices(options.device)[0]
+    return dataclasses.replace(found, cores=found.cores[:1]) if options.dry else found
 
 
 def write_networks(
