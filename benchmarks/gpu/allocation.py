@@ -8,7 +8,6 @@ A dry run uses two halves of the CPU.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from kit import Options, Report, read_options, weights_path, write_networks
 
+from ripieno import files
 from ripieno.allocation import AllocationOptions, Measurement, ProfileCosts, memory, plan, throughput_model
 from ripieno.allocation.costs import ENGINE_OVERHEAD
 from ripieno.allocation.problem import Placements
@@ -39,16 +39,28 @@ def main() -> None:
     folder = options.scratch / "allocation"
     members = write_networks(folder, options.shapes(3 if options.dry else 12), INPUT)
     paths = {m.id: weights_path(folder, m) for m in members}
-    sizes, seconds = ((1, 8), 0.5) if options.dry else ((1, 8, 32, 128), 2.5)
+    sizes, seconds = ((1, 8), 0.5) if options.dry else ((1, 8, 32), 1.5)
     devices = local_devices("cpu:2") if options.dry else (local_devices("cuda:0", BACKEND)[0], *local_devices("cpu"))
     kinds = {d.kind: d for d in (*devices, *cpu_partitions(devices, 2))}
-    measure = functools.partial(profile, backend=BACKEND, batch_sizes=sizes, max_seconds=seconds)
-    profiles = {kind: {m.id: measure(paths[m.id], m, d) for m in members} for kind, d in kinds.items()}
-    print(f"profiled {len(members)} networks on {', '.join(kinds)}", flush=True)
+    profiles: dict[str, dict[str, Profile]] = {}
+    for kind, device in kinds.items():
+        for member in members:
+            # a step that is repeated takes the profiles that it has
+            kept = folder / "profiles" / f"{kind}-{member.id}.json"
+            if not kept.exists():
+                measured = profile(
+                    paths[member.id], member, device, BACKEND, batch_sizes=sizes, window=0.1, max_seconds=seconds
+                )
+                files.write_json(kept, measured)
+            profiles.setdefault(kind, {})[member.id] = files.read_json(kept, Profile)
+        print(f"profiled {len(members)} networks on {kind}, {options.left():.0f} s left", flush=True)
     costs = ProfileCosts(profiles, ENGINE_OVERHEAD)
     first = devices[0]
     half = costs.base(first) + sum(costs.bytes(m.id, first, sizes[-1]) for m in members) // 2
     for room, mine in (("all", first), ("half", dataclasses.replace(first, memory=min(half, first.memory)))):
+        if options.left() < 60 and not options.dry:
+            report.note("The time ended: repeat the step, which keeps its profiles.")
+            return
         with report.case(memory=room):
             compare(options, report, members, paths, (mine, *devices[1:]), profiles, room)
     report.note("images/s: median of turns; error: predicted / measured - 1")
@@ -69,7 +81,7 @@ def compare(
     costs = ProfileCosts(profiles, ENGINE_OVERHEAD)
     made: dict[str, tuple[Allocation, float]] = {}
     by_id, batch = {m.id: m for m in members}, 128 if devices[0].type == "cuda" else 8
-    rounds, seconds, most = (2, 0.1, 3) if options.dry else (5, 0.4, 100)
+    rounds, seconds, most = (2, 0.1, 3) if options.dry else (5, 0.4, 40)
     with AllocationBenchmark(ensemble, by_id, paths, BACKEND, seconds=seconds, batch=batch) as engine:
 
         def bench(placements: Placements) -> Measurement:

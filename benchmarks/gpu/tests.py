@@ -13,17 +13,27 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
-    """Run pytest; add a row for each test."""
+    """Run pytest file by file; add a row for each test."""
     options = read_options()
     report = Report(options)
-    results = options.scratch / "tests.xml"
+    files = sorted((ROOT / "tests" / "gpu").glob("test_*.py"))
+    for path in files[: 1 if options.dry else None]:
+        if options.left() < 20:
+            report.note(f"The time ended before {path.name}.")
+            return
+        with report.case(test=path.name, state="failed"):
+            run_file(report, path, options.scratch / "tests.xml")
+
+
+def run_file(report: Report, path: Path, results: Path) -> None:
+    """Run the tests of one file."""
     results.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "tests/gpu", "-p", "no:cacheprovider", f"--junit-xml={results}"]
+    command = [sys.executable, "-m", "pytest", str(path), "-p", "no:cacheprovider", f"--junit-xml={results}"]
     # the options of the project's own test runs need plugins that may be absent here
     command += ["-o", "addopts=", "-o", "filterwarnings=", "--import-mode=importlib", "-q", "-ra"]
     done = subprocess.run(command, cwd=ROOT, check=False)
     if not results.exists():
-        raise SystemExit(f"pytest ended with exit code {done.returncode} and wrote no results")
+        raise RuntimeError(f"pytest ended with exit code {done.returncode} and wrote no results")
     for case in ElementTree.parse(results).getroot().iter("testcase"):
         name = f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name')}"
         states = {"failure": "failed", "error": "failed", "skipped": "skipped"}

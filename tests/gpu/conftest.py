@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def device() -> Device:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A member of random weights with its files and images."""
-    return make(tmp_path_factory.mktemp("member"), NETWORK, Input((16, 16, 3)))
+    export = importlib.util.find_spec("onnxscript") is not None
+    return make(tmp_path_factory.mktemp("member"), NETWORK, Input((16, 16, 3)), export=export)
 
 
 @pytest.fixture(scope="session")

@@ -120,6 +120,7 @@ def test_onnx_runtime_predicts_on_the_gpu_or_is_refused(
     made: Made, expected: NDArray[np.float32], device: Device, backend: str, provider: str
 ) -> None:
     runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
     if f"{provider}ExecutionProvider" in runtime.get_available_providers():
         one = backends.load(backend, made.path("onnx"), made.member, device, 1)
         for size in (33, 1, 8):
