@@ -93,7 +93,7 @@ def test_a_finished_step_is_not_run_again_unless_asked(tmp_path: Path) -> None:
 
 
 def test_a_step_past_its_limit_is_ended_with_all_its_processes_and_keeps_its_rows(tmp_path: Path) -> None:
-    slow = "import subprocess\nchild = subprocess.Popen(['sleep', '100'])\n"
+    slow = "import subprocess\nchild = subprocess.Popen(['sleep', '1000'])\n"
     slow += "report(rows=[{'child': child.pid}])\nprint('began', flush=True)\ntime.sleep(100)"
     kit = Kit(tmp_path, slow=slow, good="report(rows=[])")
     assert kit.run("--limit", "3").returncode == 1
