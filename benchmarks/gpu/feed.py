@@ -11,7 +11,7 @@ from unittest import mock
 
 from kit import Report, median_range, read_options, sized_configurations, write_noise
 
-from ripieno.train import TrainingConfig, preparers
+from ripieno.train import TrainingConfig, data_pipeline
 from ripieno.train.loading_strategy import INLINE, THREAD
 from ripieno.train.speed import measure_throughput
 
@@ -45,7 +45,7 @@ def main() -> None:
                     spare = 3 if strategy == THREAD else 0
                     config = TrainingConfig(run, noise, "resnet", 1, 0, device=options.device, spare=spare)
                     # a device without free memory keeps no images
-                    full = mock.patch.object(preparers, "free_bytes", return_value=0)
+                    full = mock.patch.object(data_pipeline, "free_bytes", return_value=0)
                     with report.case(network=size, augmentation=augmentation, feed=feed):
                         with contextlib.nullcontext() if resident else full:
                             found = measure_throughput(config, configuration, seconds, strategy)

@@ -239,7 +239,7 @@ def write_noise(folder: Path, count: int, input: Input = SMALL) -> Path:
 
 def sized_configurations(space: str, input: Input = SMALL) -> Mapping[str, Configuration]:
     """Return a small, a middling and a large network of a search space, by multiply-adds."""
-    from ripieno.models.resnet_flops import megaflops
+    from ripieno.models.resnet_config import megaflops
     from ripieno.pipeline.trial_packing import representative_configurations
     from ripieno.pipeline.trial_packing_benchmark import sample_configurations
     from ripieno.search.space import find_space

@@ -23,7 +23,7 @@ import ripieno
 from ripieno import selection
 from ripieno.backends.torch import load_network
 from ripieno.data import open_dataset, write_dataset
-from ripieno.models.resnet_flops import megaflops
+from ripieno.models.resnet_config import megaflops
 from ripieno.tasks.metrics import losses
 from ripieno.train.evaluate import predict
 from ripieno.types import Dataset, Member

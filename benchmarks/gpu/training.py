@@ -27,7 +27,7 @@ from kit import (
 from rates import convolution_rate, set_precision
 
 from ripieno.models.build import build
-from ripieno.models.resnet_flops import megaflops
+from ripieno.models.resnet_config import megaflops
 from ripieno.train import TrainingConfig
 from ripieno.train.optim import make_optimizer, optimizer_config
 from ripieno.train.speed import measure_throughput

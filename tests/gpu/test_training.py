@@ -14,13 +14,12 @@ import torch
 from ripieno.data import open_dataset
 from ripieno.data.augment import Augmentation
 from ripieno.library import Library
-from ripieno.train import TrainingConfig, batching, preparers, train_job
-from ripieno.train.batching import Block, EpochBatches, InputTransform, to_device
+from ripieno.train import TrainingConfig, batching, data_pipeline, train_job
+from ripieno.train.batching import EpochBatches, to_device
 from ripieno.train.checkpoint import TrainingState
 from ripieno.train.data_pipeline import BatchPipeline
 from ripieno.train.loading_strategy import INLINE, THREAD, LoadingStrategy
 from ripieno.train.network_trainer import NetworkTrainer
-from ripieno.train.preparers import InlinePreparer
 from ripieno.train.speed import measure_throughput
 from ripieno.train.stall_timer import StallTimer
 from ripieno.types import Configuration, Dataset, Job
@@ -36,16 +35,24 @@ CONFIGURATION: Configuration = {
 WARPED: Configuration = {**CONFIGURATION, "max_zoom": 0.2, "max_rotation": 10, "flip": True}
 
 
-def epoch(
-    digits: Dataset, augment: Augmentation, strategy: LoadingStrategy, device: torch.device = GPU
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and labels of one epoch, on the CPU."""
+def pipeline_of(
+    digits: Dataset, augment: Augmentation, strategy: LoadingStrategy = INLINE, device: torch.device = GPU
+) -> BatchPipeline:
+    """A pipeline of one epoch."""
 
     def generators(number: int) -> tuple[np.random.Generator, torch.Generator]:
         return np.random.default_rng(number), torch.Generator().manual_seed(number)
 
-    plan = EpochBatches(digits, 24, augment, generators, device.type)
-    with closing(BatchPipeline(digits, plan, device, 1, strategy=strategy)) as pipeline:
+    return BatchPipeline(
+        digits, EpochBatches(digits, 24, augment, generators, device.type), device, 1, strategy=strategy
+    )
+
+
+def epoch(
+    digits: Dataset, augment: Augmentation, strategy: LoadingStrategy, device: torch.device = GPU
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels of one epoch, on the CPU."""
+    with closing(pipeline_of(digits, augment, strategy, device)) as pipeline:
         parts = [(images.cpu(), labels.cpu()) for block in pipeline.batches(1) for images, labels in block]
         assert pipeline.waited() >= 0
     return torch.cat([images for images, _ in parts]), torch.cat([labels for _, labels in parts])
@@ -108,7 +115,7 @@ def test_batches_are_the_same_resident_from_the_host_and_by_a_thread(
     expected, labels = epoch(digits, augment, INLINE, torch.device("cpu"))
     resident = epoch(digits, augment, INLINE)
     by_thread = epoch(digits, augment, THREAD)
-    monkeypatch.setattr(preparers, "free_bytes", lambda _: 0)
+    monkeypatch.setattr(data_pipeline, "free_bytes", lambda _: 0)
     from_host = epoch(digits, augment, INLINE)
     for images, found in (resident, by_thread, from_host):
         assert torch.equal(found, labels)
@@ -116,38 +123,33 @@ def test_batches_are_the_same_resident_from_the_host_and_by_a_thread(
     assert torch.equal(resident[0], from_host[0])
 
 
-def test_images_stay_on_the_gpu_until_the_preparer_is_closed(digits: Dataset) -> None:
-    transform = InputTransform(
-        Augmentation(), torch.tensor(digits.mean, device=GPU), torch.tensor(digits.std, device=GPU)
-    )
+def test_images_stay_on_the_gpu_until_the_pipeline_is_closed(digits: Dataset) -> None:
     before = torch.cuda.memory_allocated()
-    preparer = InlinePreparer(digits, transform, GPU)
+    pipeline = pipeline_of(digits, Augmentation())
     assert torch.cuda.memory_allocated() - before >= digits.images.nbytes
-    preparer.submit(Block(np.array([3, 0]), None, last=True))
-    taken = preparer.take()
-    assert taken.device.type == "cuda"
-    del taken
-    preparer.close()
-    assert torch.cuda.memory_allocated() <= before
+    block = next(pipeline.batches(1))
+    assert {images.device.type for images, _ in block} == {"cuda"}
+    pipeline.close()
+    assert pipeline._resident is None
 
 
 def test_images_that_would_take_half_of_the_free_memory_stay_on_the_host(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    transform = InputTransform(Augmentation(), torch.tensor(digits.mean), torch.tensor(digits.std))
-    monkeypatch.setattr(preparers, "free_bytes", lambda _: 2 * digits.images.nbytes - 1)
-    assert InlinePreparer(digits, transform, GPU)._resident is None
+    monkeypatch.setattr(data_pipeline, "free_bytes", lambda _: 2 * digits.images.nbytes - 1)
+    assert pipeline_of(digits, Augmentation())._resident is None
     monkeypatch.undo()
-    assert preparers.free_bytes(GPU) > 2 * digits.images.nbytes
+    assert data_pipeline.free_bytes(GPU) > 2 * digits.images.nbytes
+    assert pipeline_of(digits, Augmentation())._resident is not None
 
 
 def test_free_memory_counts_what_pytorch_keeps() -> None:
     torch.cuda.empty_cache()
-    before = preparers.free_bytes(GPU)
+    before = data_pipeline.free_bytes(GPU)
     held = torch.empty(64 << 20, dtype=torch.uint8, device=GPU)
-    assert before - preparers.free_bytes(GPU) >= 60 << 20
+    assert before - data_pipeline.free_bytes(GPU) >= 60 << 20
     del held  # PyTorch keeps it, and may use it again
-    assert preparers.free_bytes(GPU) >= before - (8 << 20)
+    assert data_pipeline.free_bytes(GPU) >= before - (8 << 20)
 
 
 def test_copies_to_the_gpu_hold_their_values() -> None:
@@ -160,7 +162,7 @@ def test_copies_to_the_gpu_hold_their_values() -> None:
 def test_the_data_feed_is_chosen_by_measurement_and_recorded(
     config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preparers, "free_bytes", lambda _: 0)
+    monkeypatch.setattr(data_pipeline, "free_bytes", lambda _: 0)
     monkeypatch.setitem(batching.BLOCK_BYTES, "cuda", 24 * 64 * 4)
     outcome = train_job(dataclasses.replace(config, spare=1), Job(0, WARPED, 0, 9))
     assert outcome.failure is None, outcome.failure
