@@ -86,8 +86,8 @@ def test_every_process_that_computes_gets_the_wait_policy(
 ) -> None:
     """Workers, profiles and the command line; trainers: `tests/cluster`."""
     from ripieno.engine import Engine
-    from ripieno.profiles.profile_process import ProfileRequest
-    from ripieno.profiles.profiling import _environment
+    from ripieno.profiles.profiler import _environment
+    from ripieno.profiles.profiler_process import ProfileRequest
     from ripieno.types import Device
     from tests.engine import fake_members as fake
     from tests.server.wire import soon

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from record import record
 
-from ripieno.allocation import optimum, throughput_model
+from ripieno.allocation import placement_milp, throughput_model
 from ripieno.allocation.hill_climbing import hill_climb, longest_processing_time_first
 from ripieno.allocation.problem import AllocationProblem, Placements
 from ripieno.allocation.refine import refine
@@ -65,7 +65,7 @@ def matrix_greedy(problem: AllocationProblem) -> Placements | None:
 
 def program(problem: AllocationProblem) -> Placements | None:
     """Solve the mixed-integer program."""
-    return optimum.solve_optimum(problem, 60).placements
+    return placement_milp.solve_optimum(problem, 60).placements
 
 
 TIGHT = (0.95, 1.1, 1.3, 1.6, 2.5, 5.0)

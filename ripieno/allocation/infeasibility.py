@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.allocation.memory import format_bytes
-from ripieno.allocation.milp import CapacityConstraint, ConstraintRows, solve
+from ripieno.allocation.milp_solver import CapacityConstraint, ConstraintRows, solve
 from ripieno.allocation.problem import AllocationProblem
 from ripieno.allocation.worst_fit import smallest_sufficient, suggest_memory
 from ripieno.types import Device

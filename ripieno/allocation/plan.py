@@ -214,7 +214,7 @@ def _search(problem: AllocationProblem, starts: list[Placements], seconds: float
     def speed(placements: Placements) -> float:
         return throughput_model.predict(placements, problem.devices, problem.costs).throughput
 
-    from ripieno.allocation import mcnaughton, optimum  # import SciPy, which is slow
+    from ripieno.allocation import mcnaughton, placement_milp  # import SciPy, which is slow
 
     bound = _relaxed(problem, seconds)
     quick = (mcnaughton.mcnaughton_wrap(problem), longest_processing_time_first(problem))
@@ -225,15 +225,15 @@ def _search(problem: AllocationProblem, starts: list[Placements], seconds: float
         small = len(problem.devices) * len(problem.members) <= SMALL
         best = max((hill_climb(p, problem) for p in (candidates if small else [best])), key=speed)
     if best is None or (seconds > 0 and speed(best) < bound * NEAR):
-        solved = optimum.solve_optimum(problem, seconds or 1.0, known=best)
+        solved = placement_milp.solve_optimum(problem, seconds or 1.0, known=best)
         best, bound = solved.placements, min(bound, solved.bound)
     return best, bound
 
 
 def _relaxed(problem: AllocationProblem, seconds: float) -> float:
-    from ripieno.allocation import optimum  # imports SciPy, which is slow
+    from ripieno.allocation import placement_milp  # imports SciPy, which is slow
 
-    return optimum.solve_optimum(problem, max(seconds, 1.0), relaxed=True).bound
+    return placement_milp.solve_optimum(problem, max(seconds, 1.0), relaxed=True).bound
 
 
 def _initial_placements(problem: AllocationProblem, batch_size: int) -> tuple[list[Placements], AllocationError]:

@@ -10,8 +10,8 @@ import typer
 from ripieno.allocation.plan import AllocationMethod
 from ripieno.cli import allocation_view, console, parsing, tables
 from ripieno.cli.app import FamilyOpt, RunArg, app, examples
-from ripieno.commands import command, shell
 from ripieno.errors import RipienoError
+from ripieno.shell_command import command, shell
 
 if TYPE_CHECKING:
     from ripieno.pipeline.offline_plan import OfflinePlan

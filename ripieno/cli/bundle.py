@@ -11,10 +11,10 @@ import typer
 
 from ripieno.cli import allocation_view, console, parsing, tables
 from ripieno.cli.app import BundleArg, FamilyOpt, IsolationOpt, RunArg, app, examples
-from ripieno.commands import command, shell
 from ripieno.durations import check_duration
 from ripieno.errors import RipienoError
 from ripieno.notes import Notes
+from ripieno.shell_command import command, shell
 from ripieno.types import TOLERANCE
 
 if TYPE_CHECKING:

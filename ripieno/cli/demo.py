@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from ripieno import pipeline
 from ripieno.cli import console
 from ripieno.cli.progress import progress_callback
-from ripieno.commands import command, shell
 from ripieno.data import open_dataset
 from ripieno.errors import RipienoError, require
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
 from ripieno.selection import round_budget
+from ripieno.shell_command import command, shell
 from ripieno.types import Bundle, Ensemble
 
 EPOCHS = 9

@@ -10,9 +10,9 @@ import typer
 
 from ripieno.cli import console, parsing, tables
 from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, app, examples
-from ripieno.commands import command, shell
 from ripieno.config import pick
 from ripieno.notes import Notes
+from ripieno.shell_command import command, shell
 from ripieno.types import ImageLayout, Member, ModelOutputs
 
 Sort = Literal["loss", "cost", "size", "diversity"]

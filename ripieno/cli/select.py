@@ -8,9 +8,9 @@ import typer
 
 from ripieno.cli import console, parsing, tables
 from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, app, examples
-from ripieno.commands import command
 from ripieno.notes import Notes
 from ripieno.selection.validation import Loss, SelectionMethod
+from ripieno.shell_command import command
 from ripieno.types import Combiner
 
 MethodOpt = Annotated[

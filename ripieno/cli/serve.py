@@ -19,10 +19,10 @@ from rich.text import Text
 from ripieno.cli import console
 from ripieno.cli.app import BundleArg, app, examples
 from ripieno.cli.server_options import with_server_options
-from ripieno.commands import command, shell
 from ripieno.durations import check_duration
 from ripieno.errors import RipienoError
 from ripieno.server.config import ServerConfig
+from ripieno.shell_command import command, shell
 
 TokenOpt = Annotated[
     str | None,

@@ -9,10 +9,10 @@ import typer
 
 from ripieno.cli import console, parsing, tables
 from ripieno.cli.app import app, examples
-from ripieno.commands import command
 from ripieno.config import pick
 from ripieno.notes import Notes
 from ripieno.pipeline.execution import ExecutionConfig
+from ripieno.shell_command import command
 from ripieno.types import Metric
 
 

@@ -10,20 +10,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ripieno.cluster.inline import InlinePool as InlinePool
-    from ripieno.cluster.local import LocalPool as LocalPool
+    from ripieno.cluster.inline_pool import InlinePool as InlinePool
+    from ripieno.cluster.local_pool import LocalPool as LocalPool
     from ripieno.cluster.pool import Pool as Pool
     from ripieno.cluster.ray_pool import RayPool as RayPool
-    from ripieno.cluster.simulated import SimulatedPool as SimulatedPool
+    from ripieno.cluster.simulated_pool import SimulatedPool as SimulatedPool
     from ripieno.cluster.slots import cpu_slots as cpu_slots
     from ripieno.cluster.slots import gpu_slots as gpu_slots
 
 _MODULES = {
-    "InlinePool": "inline",
-    "LocalPool": "local",
+    "InlinePool": "inline_pool",
+    "LocalPool": "local_pool",
     "Pool": "pool",
     "RayPool": "ray_pool",
-    "SimulatedPool": "simulated",
+    "SimulatedPool": "simulated_pool",
     "cpu_slots": "slots",
     "gpu_slots": "slots",
 }

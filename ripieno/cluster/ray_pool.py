@@ -27,10 +27,10 @@ from typing import Any, Literal
 
 from ripieno import clock
 from ripieno.cluster.bootstrap import write_to
+from ripieno.cluster.job_runner import failure, run_job
 from ripieno.cluster.pool import Function
 from ripieno.cluster.retries import STARTS, JobProgress, RetryPolicy, must_restart_worker, no_progress, out_of_memory
 from ripieno.cluster.threaded_pool import ThreadedPool, failed, with_slot
-from ripieno.cluster.worker import failure, run_job
 from ripieno.errors import SearchError, error_summary, require
 from ripieno.resources import sleep_while_waiting
 from ripieno.types import Failure, Job, JobResult

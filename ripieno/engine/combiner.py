@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.engine.memory import Memory
 from ripieno.engine.request import ExecutionPlan, PartialResult
 from ripieno.engine.ring import RequestSlice
+from ripieno.engine.ring_memory import Memory
 from ripieno.tasks.combiners import combine
 from ripieno.types import Ensemble, Float32s
 

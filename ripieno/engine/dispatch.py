@@ -1,7 +1,7 @@
 """The dispatcher: it admits requests, sends tasks to workers, has predictions combined, and resolves answers.
 
 Each thread that changes the ring's bookkeeping also sends the tasks that became possible (`_schedule`). It is a caller
-that writes, a worker that has finished, or the supervisor. No dispatching thread runs between a request and the
+that writes, a worker that has finished, or the event loop. No dispatching thread runs between a request and the
 workers, and nothing polls.
 """
 
@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 
 from ripieno.engine.cascade import CascadeState, advance, check_step
 from ripieno.engine.combiner import EnsembleCombiner, Fault
-from ripieno.engine.health import HealthMonitor
+from ripieno.engine.event_loop import EventLoop
+from ripieno.engine.health_monitor import HealthMonitor
 from ripieno.engine.inference_result import InferenceStep
-from ripieno.engine.memory import Memory
 from ripieno.engine.messages import RunBatch
 from ripieno.engine.request import Request
 from ripieno.engine.request_table import RequestTable
 from ripieno.engine.ring import BatchAssignment, RequestSlice, Ring
-from ripieno.engine.supervisor import Supervisor
+from ripieno.engine.ring_memory import Memory
+from ripieno.engine.ring_writer import RingWriter
 from ripieno.engine.worker import Report, Worker
-from ripieno.engine.writer import Writer
 from ripieno.errors import EngineError, EngineTimeoutError
 from ripieno.types import Ensemble
 
@@ -53,18 +53,18 @@ class Dispatcher:
         ensemble: Ensemble,
         ring: Ring,
         memory: Memory,
-        supervisor: Supervisor,
+        event_loop: EventLoop,
         health: HealthMonitor,
         min_members: int | None = None,
     ) -> None:
-        self._ring, self._memory, self._supervisor, self._health = ring, memory, supervisor, health
+        self._ring, self._memory, self._event_loop, self._health = ring, memory, event_loop, health
         self._combiner = EnsembleCombiner(ensemble, memory)
         self._workers: Sequence[Worker] = ()
         self.request_table = RequestTable(ring, ensemble.members, min_members, health.patience.deaths)
         # a large request is written in pieces, so that its first slots are freed while its last samples are written
         largest = max(instance.batch_size for worker in ring.workers for instance in worker.instances.values())
         piece = max(largest, ring.capacity // 4 // largest * largest)
-        self._writer = Writer(self.request_table, memory, piece, self._publish, self.fail)
+        self._writer = RingWriter(self.request_table, memory, piece, self._publish, self.fail)
         self._names: dict[tuple[int, ...], tuple[str, ...]] = {}
         """ids of the members by their indices"""
         self.settled = threading.Event()
@@ -84,11 +84,11 @@ class Dispatcher:
     # requests
 
     def admit(self, request: Request, images: NDArray[np.generic], timeout: float | None, block: bool) -> None:
-        """Write the images of a request into the ring: see `Writer.write`."""
+        """Write the images of a request into the ring: see `RingWriter.write`."""
         self._writer.write(request, images, timeout, block)
         if not block and timeout is not None and request.images is not None:
             until = time.monotonic() + timeout
-            request.timers += (self._supervisor.at(until, lambda: self._writer.refuse(request)),)
+            request.timers += (self._event_loop.at(until, lambda: self._writer.refuse(request)),)
 
     def drop(self, request: Request) -> None:
         """Drop a request that its caller has cancelled."""
@@ -238,7 +238,7 @@ class Dispatcher:
             self._workers[worker].send(self._tasks(assignments))
         if self._ring.max_delay and (due := self._ring.next_deadline(now)) is not None and due < self._next_schedule:
             self._next_schedule = due
-            self._supervisor.at(due, self._schedule_later)
+            self._event_loop.at(due, self._schedule_later)
 
     def _schedule_later(self) -> None:
         with self.request_table.lock:

@@ -2,13 +2,13 @@
 
 The life of a request:
 
-1. `submit` checks the images and writes them once into the ring (`memory`).
+1. `submit` checks the images and writes them once into the ring (`ring_memory`).
 2. The ring's bookkeeping (`ring`) gives every idle worker the next batch of one of its members.
-3. A worker (`worker`, `process`, `worker_process`) predicts the batch with its loaded models (`model_runner`).
+3. A worker (`worker`, `process_worker`, `worker_main`) predicts the batch with its loaded models (`model_runner`).
 4. When the last member has predicted a slice, its predictions are combined (`combiner`) and its slots are freed.
 5. The last slice of a request resolves its future.
 
-`dispatch` connects these parts; `supervisor` and `health` monitor the workers.
+`dispatch` connects these parts; `event_loop` and `health_monitor` monitor the workers.
 """
 
 from __future__ import annotations
@@ -34,10 +34,18 @@ from ripieno.config import update
 from ripieno.durations import check_duration
 from ripieno.engine.config import EngineConfig
 from ripieno.engine.dispatch import Dispatcher
-from ripieno.engine.health import HealthMonitor
+from ripieno.engine.event_loop import EventLoop
+from ripieno.engine.health_monitor import HealthMonitor
 from ripieno.engine.inference_result import Answer, InferenceStep, Stats, WorkerStats
 from ripieno.engine.inputs import check_images
-from ripieno.engine.layout import (
+from ripieno.engine.model_runner import Load, WorkerConfig, load_name
+from ripieno.engine.plan_cache import PlanCache
+from ripieno.engine.process_worker import ProcessWorker
+from ripieno.engine.request import Request
+from ripieno.engine.ring import Ring
+from ripieno.engine.ring_memory import Memory
+from ripieno.engine.worker import ThreadWorker, Worker
+from ripieno.engine.worker_config import (
     capacity_of,
     check_free_memory,
     instance_config,
@@ -45,14 +53,6 @@ from ripieno.engine.layout import (
     worker_config,
     workers_of,
 )
-from ripieno.engine.memory import Memory
-from ripieno.engine.model_runner import Load, WorkerConfig, load_name
-from ripieno.engine.plan_cache import PlanCache
-from ripieno.engine.process import ProcessWorker
-from ripieno.engine.request import Request
-from ripieno.engine.ring import Ring
-from ripieno.engine.supervisor import Supervisor
-from ripieno.engine.worker import ThreadWorker, Worker
 from ripieno.errors import EngineError
 from ripieno.library.bundle import read_bundle
 from ripieno.types import Bundle, Cascade
@@ -116,20 +116,20 @@ class Engine:
             shared=self.isolation == "process",
         )
         self._ring = ring
-        self._supervisor = Supervisor(lambda error: self._dispatcher.fail(error))
+        self._event_loop = EventLoop(lambda error: self._dispatcher.fail(error))
         # the share of one thread cannot be measured; the driver limits the memory of a GPU
         limited = self.isolation == "process"
         memory_limits = [c.memory_limit if limited and c.device.type == "cpu" else 0 for c in configs]
         members = [tuple(instance.member for instance in own) for own in instances]
-        self._health = HealthMonitor(members, config.patience, self._supervisor, memory_limits)
+        self._health = HealthMonitor(members, config.patience, self._event_loop, memory_limits)
         self._dispatcher = Dispatcher(
-            self.bundle.ensemble, ring, self._memory, self._supervisor, self._health, config.min_members
+            self.bundle.ensemble, ring, self._memory, self._event_loop, self._health, config.min_members
         )
         self._closed = False
         self._is_foreign = False
         self._workers: list[Worker] = [self._worker(index, own, load) for index, own in enumerate(configs)]
         self._groups = groups
-        self._supervisor.start()
+        self._event_loop.start()
         self._dispatcher.start(self._workers)
         _open.add(self)
         try:
@@ -191,7 +191,7 @@ class Engine:
             return request.future
         if deadline is not None:
             late = time.monotonic() + deadline
-            request.timers = (self._supervisor.at(late, lambda: dispatcher.expire(request, partial)),)
+            request.timers = (self._event_loop.at(late, lambda: dispatcher.expire(request, partial)),)
             if block:
                 timeout = deadline if timeout is None else min(timeout, deadline)
         request.future.dropped = lambda: dispatcher.drop(request)
@@ -255,11 +255,11 @@ class Engine:
         self._closed = True
         _open.discard(self)
         self._dispatcher.close(drain, timeout)
-        self._supervisor.wait_for(self._close_workers)
+        self._event_loop.wait_for(self._close_workers)
         until = time.monotonic() + 5.0
         for worker in self._workers:
             worker.join(until)
-        self._supervisor.stop()  # last, because worker processes die with its thread
+        self._event_loop.stop()  # last, because worker processes die with its thread
         self._memory.close()
 
     def __enter__(self) -> Engine:
@@ -279,7 +279,7 @@ class Engine:
         if self.isolation == "thread":
             return ThreadWorker(index, configs, load, self._memory, self._dispatcher)
         return ProcessWorker(
-            index, configs, load, self._memory, self._dispatcher, supervisor=self._supervisor, input=self.bundle.input
+            index, configs, load, self._memory, self._dispatcher, event_loop=self._event_loop, input=self.bundle.input
         )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.backends import Backend, runtime
-from ripieno.engine.memory import Memory, Slots
+from ripieno.engine.ring_memory import Memory, Slots
 from ripieno.errors import EngineError, RipienoError
 from ripieno.resources import trim_heap
 from ripieno.types import Device, Member

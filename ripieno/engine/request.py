@@ -12,9 +12,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.engine.event_loop import Timer
 from ripieno.engine.inference_result import Answer, InferenceStep
 from ripieno.engine.ring import RequestSlice
-from ripieno.engine.supervisor import Timer
 from ripieno.errors import EngineError
 
 T = TypeVar("T", bound=np.generic)

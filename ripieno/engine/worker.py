@@ -1,4 +1,4 @@
-"""The interface of workers, and the worker in a thread of this process; `process` has the worker in a process.
+"""The interface of workers, and the worker in a thread of this process; `process_worker` has the worker in a process.
 
 A worker is started, receives tasks, and reports their results to `WorkerEvents`. It makes no decisions.
 """
@@ -16,9 +16,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.engine.memory import Memory
 from ripieno.engine.messages import RunBatch
 from ripieno.engine.model_runner import Load, ModelRunner, WorkerConfig, describe
+from ripieno.engine.ring_memory import Memory
 from ripieno.errors import EngineError
 
 Report = tuple[int, float, "NDArray[np.float32] | None"]
@@ -52,19 +52,19 @@ class Worker(Protocol):
         """Id of its process."""
 
     def start(self) -> None:
-        """Start or restart. Supervisor's thread only."""
+        """Start or restart. The event loop's thread only."""
 
     def send(self, tasks: Sequence[RunBatch]) -> None:
         """Send tasks; never blocks."""
 
     def kill(self, cause: str) -> None:
-        """Kill a worker that hangs; `WorkerEvents.stopped` follows. Supervisor's thread only."""
+        """Kill a worker that hangs; `WorkerEvents.stopped` follows. The event loop's thread only."""
 
     def ping(self, now: float) -> float:
-        """Send a ping; return for how many seconds the last ping is unanswered. Supervisor's thread only."""
+        """Send a ping; return for how many seconds the last ping is unanswered. The event loop's thread only."""
 
     def close(self) -> None:
-        """Begin the final end. Supervisor's thread only."""
+        """Begin the final end. The event loop's thread only."""
 
     def join(self, until: float) -> None:
         """Wait for the end until the time `until`, then kill it if possible."""

@@ -16,12 +16,12 @@ import msgspec
 
 from ripieno import files
 from ripieno.backends.backend_id import file_of
-from ripieno.commands import command
 from ripieno.deprecation import warn_renamed
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library.bench_records import register_bundle
 from ripieno.library.library import Library, plain_name
 from ripieno.library.model_card import write_card
+from ripieno.shell_command import command
 from ripieno.types import Allocation, Bundle, Ensemble
 
 

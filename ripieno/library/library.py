@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 
 from ripieno import files
 from ripieno.backends.backend_id import file_of
-from ripieno.commands import command
 from ripieno.deprecation import warn_renamed
 from ripieno.errors import LibraryError, error_summary
 from ripieno.library.broken import read_or_none, read_sound, warn_broken, write_over
 from ripieno.library.check import read_probabilities
+from ripieno.shell_command import command
 from ripieno.tasks.labels import read_labels
 from ripieno.tasks.metrics import true_class
 from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Profile, Split

@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from ripieno.backends.backend_id import MODEL, file_of
-from ripieno.commands import command
 from ripieno.errors import EngineError, LibraryError, MissingExtraError, RipienoError, SelectionError
 from ripieno.library import Library
 from ripieno.library.broken import warn_broken
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
+from ripieno.shell_command import command
 from ripieno.types import Device, Member, Profile
 
 MEASURED = ("seconds", "memory", "latency")

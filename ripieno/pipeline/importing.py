@@ -12,14 +12,14 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from ripieno import files
-from ripieno.commands import command
 from ripieno.config import pick
 from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.eviction import Eviction
-from ripieno.pipeline.ensembles import reevaluate
 from ripieno.pipeline.preparation import DataOptions, DataSource, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
+from ripieno.pipeline.selection import reevaluate
+from ripieno.shell_command import command
 from ripieno.types import Configuration, ImageLayout, Member, ModelOutputs, Split
 
 

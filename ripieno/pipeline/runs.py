@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ripieno import files
-from ripieno.commands import command
 from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.diversity import disagreement
+from ripieno.shell_command import command
 from ripieno.types import Allocation, Ensemble, Member
 from ripieno.types import ProgressFunction as ProgressFunction
 

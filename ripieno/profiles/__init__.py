@@ -2,7 +2,7 @@
 
 from ripieno.profiles.device_spec import find_devices
 from ripieno.profiles.devices import cpu_partitions, local_devices
-from ripieno.profiles.profiling import BATCH_SIZES, measure_library, profile
+from ripieno.profiles.profiler import BATCH_SIZES, measure_library, profile
 from ripieno.profiles.timm import timm_profiles
 
 __all__ = [

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from ripieno import files
-from ripieno.commands import command
 from ripieno.errors import LibraryError
 from ripieno.profiles.timm import timm_profiles
+from ripieno.shell_command import command
 from ripieno.types import Device, Profile
 
 Profiles = dict[str, dict[str, Profile]]

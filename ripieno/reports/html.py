@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ripieno import files
-from ripieno.commands import command
 from ripieno.errors import require
 from ripieno.library import Library
 from ripieno.library.diversity import disagreement
@@ -22,6 +21,7 @@ from ripieno.reports.plot_files import PlotWriter
 from ripieno.reports.run_data import METRICS, RunData, load_run
 from ripieno.reports.search import failures
 from ripieno.reports.thumbnails import pick, thumbnails
+from ripieno.shell_command import command
 from ripieno.types import Metric
 
 LISTED = 20

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ripieno.commands import command
 from ripieno.data import open_dataset
 from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.bench_records import BenchRecord, benches_of, bundles_of
+from ripieno.shell_command import command
 from ripieno.types import Allocation, Dataset, Ensemble, Front, Ints, Member, Split
 
 METRICS = {"macro_f1": "macro-F1"}

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ripieno.commands import shell
 from ripieno.deprecation import find_renamed
 from ripieno.errors import SearchError, require
 from ripieno.search.progress import Snapshot
+from ripieno.shell_command import shell
 from ripieno.types import Epoch, JobResult
 
 Watcher = Callable[[Snapshot], None]

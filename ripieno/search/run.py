@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ripieno import clock, files
 from ripieno.cluster.pool import Pool
-from ripieno.cluster.simulated import Curve, SimulatedPool
+from ripieno.cluster.simulated_pool import Curve, SimulatedPool
 from ripieno.errors import require
 from ripieno.library import Library
 from ripieno.search.algorithms import find_algorithm

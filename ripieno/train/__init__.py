@@ -4,7 +4,7 @@ from ripieno.errors import require
 
 require("torch")
 
-from ripieno.train.loop import train_job  # noqa: E402
+from ripieno.train.job import train_job  # noqa: E402
 from ripieno.train.network_trainer import TrainingConfig  # noqa: E402
 
 __all__ = ["TrainingConfig", "train_job"]

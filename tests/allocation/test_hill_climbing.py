@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ripieno.allocation import optimum
+from ripieno.allocation import placement_milp
 from ripieno.allocation.costs import ProfileCosts
 from ripieno.allocation.hill_climbing import with_best_batch_sizes
 from ripieno.allocation.problem import AllocationProblem
@@ -52,7 +52,7 @@ def test_the_optimum_counts_the_base_of_each_worker_to_the_byte(spare: int, lane
     some = AllocationProblem(
         ("a", "b"), (Device("cpu:0", "cpu-2-cores", memory, (0, 1)),), ProfileCosts(profiles), (8,), lanes=2
     )
-    found = optimum.solve_optimum(some)
+    found = placement_milp.solve_optimum(some)
     assert found.placements is not None
     assert some.fits(found.placements)
     assert len({p.lane for p in found.placements}) == lanes

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ripieno.allocation import optimum, throughput_model
+from ripieno.allocation import placement_milp, throughput_model
 from ripieno.allocation.costs import ProfileCosts
 from ripieno.allocation.mcnaughton import mcnaughton_wrap
 from ripieno.allocation.problem import AllocationProblem, PlacementConstraint
@@ -40,7 +40,7 @@ def test_where_memory_is_plenty_nothing_is_lost_against_the_bound(times: list[fl
     assert placements is not None
     assert problem.allows(placements)
     reached = throughput_model.predict(placements, problem.devices, problem.costs).throughput
-    assert reached == pytest.approx(optimum.solve_optimum(problem, relaxed=True).bound, rel=1e-4)
+    assert reached == pytest.approx(placement_milp.solve_optimum(problem, relaxed=True).bound, rel=1e-4)
 
 
 def test_a_device_is_shared_by_neighbours_only() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ripieno import files
-from ripieno.allocation import AllocationOptions, PlacementConstraint, optimum, plan, throughput_model
+from ripieno.allocation import AllocationOptions, PlacementConstraint, placement_milp, plan, throughput_model
 from ripieno.allocation.costs import ENGINE_OVERHEAD, ProfileCosts
 from ripieno.allocation.hill_climbing import hill_climb, longest_processing_time_first
 from ripieno.allocation.latency import arrivals, p99
@@ -193,7 +193,7 @@ def test_where_ascents_end_below_the_optimum_the_optimum_is_planned() -> None:
     below = 0
     for seed in (8, 9, 10, 11):
         problem = random_problem(seed, 3, 3, 3, seed % 2 == 0)
-        best = optimum.solve_optimum(problem).throughput
+        best = placement_milp.solve_optimum(problem).throughput
         tops = [
             hill_climb(p, problem)
             for p in (longest_processing_time_first(problem), plan_with_model(problem, AllocationOptions()).start)

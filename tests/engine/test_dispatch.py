@@ -81,8 +81,8 @@ def test_an_answer_that_cannot_be_assembled_fails_its_own_request_alone(isolatio
 def test_an_engine_that_broke_is_not_ready_and_says_why(isolation):
     with started(fake.bundle(), isolation) as engine:
         assert engine.ready
-        engine._supervisor.soon(lambda: 1 / 0)
-        engine._supervisor.wait_for(lambda: None)
+        engine._event_loop.soon(lambda: 1 / 0)
+        engine._event_loop.wait_for(lambda: None)
         assert not engine.ready
         with pytest.raises(EngineError, match="Internal engine error: ZeroDivisionError"):
             engine.predict(fake.images(1))

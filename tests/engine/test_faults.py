@@ -241,7 +241,7 @@ def test_an_interrupt_in_the_terminal_does_not_reach_the_workers():
 
 def test_a_worker_imports_no_framework_it_does_not_need():
     script = (
-        "import sys, ripieno.engine.worker_process, ripieno.engine.model_runner, ripieno.engine.memory;"
+        "import sys, ripieno.engine.worker_main, ripieno.engine.model_runner, ripieno.engine.ring_memory;"
         "import ripieno.engine.messages;"
         "print(*sorted({m.partition('.')[0] for m in sys.modules}))"
     )

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from ripieno.engine import Engine, RestartPolicy
-from ripieno.engine.layout import memory_limit_of
 from ripieno.engine.memory_limit import explain_oom, is_exceeded, resident
+from ripieno.engine.worker_config import memory_limit_of
 from ripieno.errors import EngineError
 from ripieno.profiles import profile
 from ripieno.types import Allocation, Bundle, Device, Ensemble, Member, Placement

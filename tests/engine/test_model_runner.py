@@ -6,8 +6,8 @@ from pathlib import Path
 import fake_members as fake
 import pytest
 
-from ripieno.engine.memory import Memory
 from ripieno.engine.model_runner import ModelRunner, ModelSpec, WorkerConfig, stamp_of
+from ripieno.engine.ring_memory import Memory
 from ripieno.errors import EngineError
 from ripieno.types import Device, Input
 

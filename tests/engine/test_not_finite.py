@@ -10,9 +10,9 @@ import pytest
 
 from ripieno.engine import Cascade, Engine
 from ripieno.engine.combiner import EnsembleCombiner, find_fault, is_finite
-from ripieno.engine.memory import Memory
 from ripieno.engine.request import ExecutionPlan, Request
 from ripieno.engine.ring import RequestSlice
+from ripieno.engine.ring_memory import Memory
 from ripieno.errors import EngineError, EngineTimeoutError
 
 NAME = "00001-e001"

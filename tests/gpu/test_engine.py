@@ -14,7 +14,7 @@ import pytest
 
 from ripieno import backends, files
 from ripieno.engine import Engine, bench
-from ripieno.engine.layout import worker_config, workers_of
+from ripieno.engine.worker_config import worker_config, workers_of
 from ripieno.types import Allocation, Bundle, Device, Ensemble, Placement
 from tests.backends.made import CPU, Made
 

@@ -103,7 +103,7 @@ ALLOCATE: list[tuple[dict[str, Any], str]] = [
 def test_bad_arguments_of_allocate_are_refused_before_a_member_is_measured(
     run: Path, tmp_path: Path, more: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ripieno.pipeline.deployment.profiles_for", forbidden("it was measured"))
+    monkeypatch.setattr("ripieno.pipeline.allocation.profiles_for", forbidden("it was measured"))
     with pytest.raises(RipienoError, match=message):
         ripieno.allocate(run / "run", **{"ensemble": "one", "devices": "cpu", "bundle": tmp_path / "bundle", **more})
 
@@ -112,7 +112,7 @@ def test_a_target_that_cannot_be_written_is_an_error_before_the_work(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr("ripieno.pipeline.deployment.profiles_for", forbidden("it was measured"))
+    monkeypatch.setattr("ripieno.pipeline.allocation.profiles_for", forbidden("it was measured"))
     monkeypatch.setattr("ripieno.backends.merge_onnx.merge_onnx", forbidden("it was exported"))
     for inside in (tmp_path / "file", tmp_path / "file" / "bundle"):
         with pytest.raises(RipienoError, match="is a file"):

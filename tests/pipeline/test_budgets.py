@@ -78,7 +78,7 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
 def test_bad_arguments_of_select_are_refused_before_costs_are_read(
     run: Path, budgets: Any, more: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ripieno.pipeline.ensembles.ensure_profiles", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("ripieno.pipeline.selection.ensure_profiles", lambda *_, **__: pytest.fail("measured"))
     with pytest.raises(SelectionError, match=message):
         ripieno.select(run, budgets, **more)
 
@@ -91,7 +91,7 @@ def test_bad_arguments_of_select_are_refused_before_costs_are_read(
 def test_bad_arguments_of_front_are_refused_before_costs_are_read(
     run: Path, more: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ripieno.pipeline.ensembles.ensure_profiles", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("ripieno.pipeline.selection.ensure_profiles", lambda *_, **__: pytest.fail("measured"))
     with pytest.raises(SelectionError, match=message):
         ripieno.front(run, **more)
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ripieno.backends.merge_onnx import merge_onnx
 from ripieno.engine.combiner import EnsembleCombiner
-from ripieno.engine.memory import Memory
 from ripieno.engine.request import ExecutionPlan, Request
 from ripieno.engine.ring import RequestSlice
+from ripieno.engine.ring_memory import Memory
 from ripieno.errors import SelectionError
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import cross_entropy

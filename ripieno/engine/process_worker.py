@@ -12,17 +12,17 @@ import sys
 import time
 from collections.abc import Sequence
 
-from ripieno.engine.memory import Memory
+from ripieno.engine.event_loop import EventLoop
 from ripieno.engine.messages import LONGEST, MessageKind, RunBatch, WorkerSetup, pack, pack_setup, unpack_messages
 from ripieno.engine.model_runner import Load, WorkerConfig, load_name
-from ripieno.engine.supervisor import Supervisor
+from ripieno.engine.ring_memory import Memory
 from ripieno.engine.worker import Report, WorkerEvents
 from ripieno.resources import thread_variables
 from ripieno.types import Input
 
 
 class ProcessWorker:
-    """Worker in a process, which imports only Python, NumPy and its backend (see `worker_process`)."""
+    """Worker in a process, which imports only Python, NumPy and its backend (see `worker_main`)."""
 
     def __init__(
         self,
@@ -32,10 +32,10 @@ class ProcessWorker:
         memory: Memory,
         events: WorkerEvents,
         *,
-        supervisor: Supervisor,
+        event_loop: EventLoop,
         input: Input,
     ) -> None:
-        self._index, self._memory, self._events, self._supervisor = index, memory, events, supervisor
+        self._index, self._memory, self._events, self._event_loop = index, memory, events, event_loop
         members, capacity, classes = memory.predictions.shape
         # a backend does not need learning curves, losses and costs; they would only enlarge the setup
         models = tuple(
@@ -67,7 +67,7 @@ class ProcessWorker:
             stdin.write(pack_setup(self._setup))
             stdin.seek(0)
             inherited = (self._memory.descriptor, tasks.fileno(), life.fileno())
-            call = f"from ripieno.engine.worker_process import main; main{(os.getpid(), *inherited)!r}"
+            call = f"from ripieno.engine.worker_main import main; main{(os.getpid(), *inherited)!r}"
             self._process = subprocess.Popen(
                 [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {call}"],
                 stdin=stdin,
@@ -77,8 +77,8 @@ class ProcessWorker:
             )
         for end in (self._tasks, self._life):
             end.setblocking(False)
-        self._supervisor.watch(self._tasks.fileno(), self._read_messages)
-        self._supervisor.watch(self._life.fileno(), self._read_pong)
+        self._event_loop.watch(self._tasks.fileno(), self._read_messages)
+        self._event_loop.watch(self._life.fileno(), self._read_pong)
 
     def send(self, tasks: Sequence[RunBatch]) -> None:
         """Send tasks in one packet; if that fails, the worker is dying, which its socket reports."""
@@ -107,7 +107,7 @@ class ProcessWorker:
         """Close both sockets; the process then ends itself."""
         for end in (self._tasks, self._life):
             if end:
-                self._supervisor.unwatch(end.fileno())
+                self._event_loop.unwatch(end.fileno())
                 end.close()
         self._tasks = self._life = None
 
@@ -129,7 +129,7 @@ class ProcessWorker:
                 return
         except OSError:
             pass
-        self._supervisor.unwatch(self._life.fileno())  # it is dying; its other socket reports the death
+        self._event_loop.unwatch(self._life.fileno())  # it is dying; its other socket reports the death
 
     def _read_messages(self) -> None:
         assert self._tasks

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import ripieno
 from ripieno.library import Library
 from ripieno.tasks.metrics import scores
-from ripieno.train import TrainingConfig, batching, loading_strategy, loop, train_job
+from ripieno.train import TrainingConfig, batching, job, loading_strategy, train_job
 from ripieno.train.checkpoint import TrainingState
 from ripieno.train.evaluate import predict
 from ripieno.train.network_trainer import NetworkTrainer
@@ -74,14 +74,14 @@ def elsewhere(config: TrainingConfig, name: str = "other") -> TrainingConfig:
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     """End training with an exception that nothing catches once the checkpoint of `epoch` is written."""
-    real = loop.write_checkpoint
+    real = job.write_checkpoint
 
     def write(path: Path, progress: TrainingState, *rest: object) -> None:
         real(path, progress, *rest)  # type: ignore[arg-type]
         if progress.epoch == epoch:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "write_checkpoint", write)
+    monkeypatch.setattr(job, "write_checkpoint", write)
 
 
 @pytest.fixture

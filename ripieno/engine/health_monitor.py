@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ripieno.engine.config import RestartPolicy
+from ripieno.engine.event_loop import EventLoop
 from ripieno.engine.memory_limit import is_exceeded
 from ripieno.engine.ring import BatchAssignment
-from ripieno.engine.supervisor import Supervisor
 from ripieno.engine.worker import Worker
 
 
@@ -33,21 +33,21 @@ class WorkerHealth:
 class HealthMonitor:
     """States of all workers.
 
-    They change under the lock of the request table, except in `_check_workers` and `_start`, which the supervisor runs.
+    They change under the lock of the request table, except in `_check_workers` and `_start`, which the event loop runs.
     """
 
     def __init__(
         self,
         members: Sequence[tuple[int, ...]],
         patience: RestartPolicy,
-        supervisor: Supervisor,
+        event_loop: EventLoop,
         memory_limits: Sequence[int] = (),
     ) -> None:
         """Set up the states; `memory_limits` are bytes of each worker's process, 0 for no limit (the default)."""
         self._memory_limits = memory_limits or (0,) * len(members)
         self.states = [WorkerHealth(own) for own in members]
         self.patience = patience
-        self._supervisor = supervisor
+        self._event_loop = event_loop
         self._workers: Sequence[Worker] = ()
         self._running: Callable[[int], BatchAssignment | None]
         self._dead: Callable[[int, str, bool], None]
@@ -62,11 +62,11 @@ class HealthMonitor:
         """Start all workers; `running` returns the oldest assignment of one, `dead` is called if one cannot start."""
         self._workers, self._running, self._dead = workers, running, dead
         for index in range(len(workers)):
-            self._supervisor.soon(lambda index=index: self._start(index))  # type: ignore[misc]
-        self._supervisor.at(time.monotonic() + self.patience.check, self._check_workers)
+            self._event_loop.soon(lambda index=index: self._start(index))  # type: ignore[misc]
+        self._event_loop.at(time.monotonic() + self.patience.check, self._check_workers)
 
     def end(self) -> None:
-        """Stop all restarts; afterwards the workers can be closed. Supervisor's thread only."""
+        """Stop all restarts; afterwards the workers can be closed. The event loop's thread only."""
         self._closed = True
 
     @property
@@ -96,7 +96,7 @@ class HealthMonitor:
         wait = self.patience.back_off if state.consecutive_failures > 1 else 0.0
         if state.failed_starts > 1:
             wait = min(wait * 2 ** (state.failed_starts - 2), self.patience.longest_back_off)
-        self._supervisor.at(now + wait, lambda: self._start(worker))
+        self._event_loop.at(now + wait, lambda: self._start(worker))
         return [member for member in state.members if self._is_failing(member)]
 
     def gives_up(self, worker: int) -> bool:
@@ -123,7 +123,7 @@ class HealthMonitor:
         for index, state in enumerate(self.states):
             if not state.waiting and (cause := self._find_failure(index, state, now)):
                 self._workers[index].kill(cause)
-        self._supervisor.at(now + self.patience.check, self._check_workers)
+        self._event_loop.at(now + self.patience.check, self._check_workers)
 
     def _find_failure(self, index: int, state: WorkerHealth, now: float) -> str:
         """Return the reason to kill a worker; empty if there is none."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ripieno.commands import command
 from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
 from ripieno.pipeline.budgets import Budget, affordable, bounds_of, kinds_of, name_of, same_ensembles
 from ripieno.pipeline.costs import MEASURED, check_kinds, cost_table, ensure_profiles, selection_candidates
 from ripieno.pipeline.runs import ProgressFunction, default_kind, no_progress, open_run
+from ripieno.shell_command import command
 from ripieno.tasks.metrics import losses
 from ripieno.types import Combiner, Ensemble, Front, Split
 

@@ -25,11 +25,11 @@ from typing import Any
 
 from ripieno import clock
 from ripieno.cluster.bootstrap import bootstrap
+from ripieno.cluster.job_runner import failure, noop, run_job
 from ripieno.cluster.pool import Function
 from ripieno.cluster.retries import JobProgress, RetryPolicy, must_restart_worker, no_progress, out_of_memory
 from ripieno.cluster.slots import SlotEnv, cpu_slots
 from ripieno.cluster.threaded_pool import ThreadedPool, failed, with_slot
-from ripieno.cluster.worker import failure, noop, run_job
 from ripieno.errors import SearchError
 from ripieno.types import Failure, Job, JobResult
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ripieno.allocation import optimum, throughput_model
+from ripieno.allocation import placement_milp, throughput_model
 from ripieno.allocation.costs import ProfileCosts
 from ripieno.allocation.hill_climbing import hill_climb, longest_processing_time_first, with_best_batch_sizes
 from ripieno.allocation.problem import AllocationProblem, PlacementConstraint
@@ -29,7 +29,7 @@ def test_the_program_agrees_with_the_search_of_all_allocations(shape: tuple[int,
     for seed in range(INSTANCES):
         problem = random_problem(seed, *shape)
         best, _ = exhaustive(problem)
-        found = optimum.solve_optimum(problem)
+        found = placement_milp.solve_optimum(problem)
         assert found.throughput == pytest.approx(best, rel=1e-5)
         assert best * (1 - 1e-6) <= found.bound <= best * (1 + 1e-4)
         if found.placements:
@@ -44,7 +44,7 @@ def test_the_program_agrees_where_the_cpu_may_be_cut(shape: tuple[int, int, int,
     for seed in range(20):
         problem = with_lanes(random_problem(seed, *shape, tightness=4), seed)
         best, _ = exhaustive(problem)
-        found = optimum.solve_optimum(problem)
+        found = placement_milp.solve_optimum(problem)
         assert found.throughput == pytest.approx(best, rel=1e-5)
         assert best * (1 - 1e-6) <= found.bound <= best * (1 + 1e-4)
         if found.placements:
@@ -77,9 +77,9 @@ def test_the_bound_holds_where_a_cut_was_measured_for_some_members_only(
         whole = with_lanes(random_problem(seed, *shape, tightness=4), seed)
         problem = partly_measured(dataclasses.replace(whole, costs=ProfileCosts(whole.costs.profiles, overhead)), seed)
         best, placements = exhaustive(problem)
-        assert best <= optimum.solve_optimum(problem).bound * (1 + 1e-6)
-        assert best <= optimum.solve_optimum(problem, relaxed=True).bound * (1 + 1e-6)
-        assert optimum.solve_optimum(problem).throughput == pytest.approx(best, rel=1e-5)
+        assert best <= placement_milp.solve_optimum(problem).bound * (1 + 1e-6)
+        assert best <= placement_milp.solve_optimum(problem, relaxed=True).bound * (1 + 1e-6)
+        assert placement_milp.solve_optimum(problem).throughput == pytest.approx(best, rel=1e-5)
         used += any(p.lane for p in placements or ())
     assert used
 
@@ -105,32 +105,31 @@ def test_a_device_smaller_than_the_runtimes_of_its_cuts_is_planned_whole_or_refu
     profiles = {kind: {m: heavy(p) for m, p in of.items()} for kind, of in problem.costs.profiles.items()}
     small = dataclasses.replace(problem.devices[0], memory=(120 * room + 10) << 20)
     tight = dataclasses.replace(problem, devices=(small,), costs=ProfileCosts(profiles))
-    found = optimum.solve_optimum(tight)
+    found = placement_milp.solve_optimum(tight)
     assert found.placements is not None
     assert tight.allows(found.placements)
     assert found.throughput == pytest.approx(exhaustive(tight)[0], rel=1e-5)
     tiny = dataclasses.replace(tight, devices=(dataclasses.replace(small, memory=100 << 20),))
-    assert optimum.solve_optimum(tiny).placements is None
+    assert placement_milp.solve_optimum(tiny).placements is None
 
 
 def test_the_relaxed_program_is_a_bound() -> None:
     for seed in range(10):
         problem = random_problem(seed, 2, 3, 2, True)
-        assert optimum.solve_optimum(problem, relaxed=True).bound >= optimum.solve_optimum(problem).throughput * (
-            1 - 1e-6
-        )
+        throughput = placement_milp.solve_optimum(problem).throughput
+        assert placement_milp.solve_optimum(problem, relaxed=True).bound >= throughput * (1 - 1e-6)
 
 
 def test_known_placements_are_never_lost() -> None:
     problem = random_problem(3, 3, 4, 3, True)
-    whole = optimum.solve_optimum(problem)
+    whole = placement_milp.solve_optimum(problem)
     assert whole.placements is not None
-    again = optimum.solve_optimum(problem, known=whole.placements)
+    again = placement_milp.solve_optimum(problem, known=whole.placements)
     assert again.throughput == pytest.approx(whole.throughput, rel=1e-6)
     assert again.bound == pytest.approx(whole.throughput, rel=1e-4)
     start = worst_fit(problem.members, problem.devices, problem.costs, 1)
     assert speed(start, problem) < 0.9 * whole.throughput
-    assert optimum.solve_optimum(problem, known=start).throughput == pytest.approx(whole.throughput, rel=1e-5)
+    assert placement_milp.solve_optimum(problem, known=start).throughput == pytest.approx(whole.throughput, rel=1e-5)
 
 
 def test_without_replicas_the_relaxed_bound_is_no_more_than_the_slowest_member_alone() -> None:
@@ -138,9 +137,9 @@ def test_without_replicas_the_relaxed_bound_is_no_more_than_the_slowest_member_a
     problem = AllocationProblem(
         ["a", "b"], tuple(Device(f"cuda:{i}", "gpu", 5) for i in range(9)), costs, (8,), replicas=False
     )
-    assert optimum.solve_optimum(problem, relaxed=True).bound == pytest.approx(8 / 0.02)
+    assert placement_milp.solve_optimum(problem, relaxed=True).bound == pytest.approx(8 / 0.02)
     many = dataclasses.replace(problem, replicas=True)
-    assert optimum.solve_optimum(many, relaxed=True).bound == pytest.approx(9 * 8 / 0.03)
+    assert placement_milp.solve_optimum(many, relaxed=True).bound == pytest.approx(9 * 8 / 0.03)
 
 
 def test_an_ascent_crosses_plateaus_where_two_devices_are_equally_slow() -> None:
@@ -168,7 +167,7 @@ def test_greedy_is_near_the_optimum_and_never_below_its_start() -> None:
     ratios = []
     for seed in range(20):
         problem = random_problem(seed, 3, 3, 3, seed % 2 == 0)
-        best = optimum.solve_optimum(problem).throughput
+        best = placement_milp.solve_optimum(problem).throughput
         starts = [longest_processing_time_first(problem)]
         for size in problem.batch_sizes:
             try:
@@ -195,7 +194,7 @@ def test_twelve_heavy_members_fill_four_devices_that_hold_three_each() -> None:
     costs = ProfileCosts({"gpu": {m: profile(m, "gpu", 10) for m in members}})
     devices = tuple(Device(f"cuda:{i}", "gpu", 39) for i in range(4))
     problem = AllocationProblem(members, devices, costs, (8,))
-    found = optimum.solve_optimum(problem)
+    found = placement_milp.solve_optimum(problem)
     assert found.placements is not None
     assert found.throughput == pytest.approx(8 / 0.03)
     assert {d.name: sum(p.device == d.name for p in found.placements) for d in devices} == {
@@ -207,13 +206,13 @@ def test_twelve_heavy_members_fill_four_devices_that_hold_three_each() -> None:
 def test_one_member_takes_sixteen_devices() -> None:
     costs = ProfileCosts({"gpu": {"a": profile("a", "gpu")}})
     problem = AllocationProblem(["a"], tuple(Device(f"cuda:{i}", "gpu", 5) for i in range(16)), costs, (8,))
-    assert optimum.solve_optimum(problem).throughput == pytest.approx(16 * 800)
+    assert placement_milp.solve_optimum(problem).throughput == pytest.approx(16 * 800)
     assert speed(hill_climb((Placement("a", "cuda:0", 8),), problem), problem) == pytest.approx(16 * 800)
 
 
 def test_what_fits_nowhere_has_no_optimum() -> None:
     costs = ProfileCosts({"gpu": {"a": profile("a", "gpu", 10)}})
-    found = optimum.solve_optimum(AllocationProblem(["a"], (Device("cuda:0", "gpu", 9),), costs, (8,)))
+    found = placement_milp.solve_optimum(AllocationProblem(["a"], (Device("cuda:0", "gpu", 9),), costs, (8,)))
     assert (found.placements, found.bound) == (None, 0)
 
 
@@ -223,7 +222,7 @@ def test_a_plan_is_found_where_worst_fit_fails() -> None:
     devices = (Device("cuda:0", "gpu", 9), Device("cuda:1", "gpu", 9))
     with pytest.raises(AllocationError):
         worst_fit(list(sizes), devices, costs)
-    assert optimum.solve_optimum(AllocationProblem(list(sizes), devices, costs, (8,))).placements
+    assert placement_milp.solve_optimum(AllocationProblem(list(sizes), devices, costs, (8,))).placements
 
 
 def test_pins_are_obeyed() -> None:
@@ -231,7 +230,7 @@ def test_pins_are_obeyed() -> None:
     pinned = dataclasses.replace(
         problem, pins={"m0": PlacementConstraint("cpu:0", 1), "m1": PlacementConstraint(None, 8)}
     )
-    found = optimum.solve_optimum(pinned)
+    found = placement_milp.solve_optimum(pinned)
     assert found.placements is not None
     assert [(p.device, p.batch_size) for p in found.placements if p.member == "m0"] == [("cpu:0", 1)]
     assert {p.batch_size for p in found.placements if p.member == "m1"} == {8}
@@ -246,14 +245,14 @@ def test_a_cpu_is_cut_where_its_parts_are_measured_to_be_worth_it() -> None:
     kinds = {"cpu-2-cores": 0.010, "cpu-1-core": 0.012}
     costs = ProfileCosts({kind: {m: profile(m, kind, 1, s) for m in "ab"} for kind, s in kinds.items()})
     problem = AllocationProblem(["a", "b"], (Device("cpu:0", "cpu-2-cores", 100, (0, 1)),), costs, (8,), lanes=2)
-    found = optimum.solve_optimum(problem)
+    found = placement_milp.solve_optimum(problem)
     assert found.placements is not None
     assert {p.lane for p in found.placements} == {0, 1}
     assert found.throughput == pytest.approx(8 / 0.012)
     start = worst_fit(["a", "b"], problem.devices, costs)
     assert speed(hill_climb(start, problem), problem) == pytest.approx(8 / 0.012)
     whole = dataclasses.replace(problem, lanes=1)
-    assert optimum.solve_optimum(whole).throughput == pytest.approx(8 / 0.020)
+    assert placement_milp.solve_optimum(whole).throughput == pytest.approx(8 / 0.020)
 
 
 def test_the_batches_that_save_most_time_per_byte_are_chosen() -> None:
@@ -274,7 +273,7 @@ def test_the_batches_that_save_most_time_per_byte_are_chosen() -> None:
 def test_the_program_agrees_with_tables_over_all_allocations_of_larger_problems() -> None:
     for seed in range(6):
         problem = random_problem(seed, 3, 4, 3, seed % 2 == 0)
-        assert optimum.solve_optimum(problem).throughput == pytest.approx(best_of_all(problem), rel=1e-5)
+        assert placement_milp.solve_optimum(problem).throughput == pytest.approx(best_of_all(problem), rel=1e-5)
 
 
 def test_the_tables_agree_with_the_plain_search() -> None:

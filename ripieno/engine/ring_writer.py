@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.engine.memory import Memory
 from ripieno.engine.request import Request
 from ripieno.engine.request_table import RequestTable
+from ripieno.engine.ring_memory import Memory
 from ripieno.errors import EngineBusyError, EngineError
 
 COPYING = 0.05
@@ -19,8 +19,8 @@ AT_ONCE = 4 << 20
 """Most bytes that a caller that must not block (an event loop) copies itself: about a millisecond."""
 
 
-class Writer:
-    """Writer of requests into `memory`, in pieces of at most `piece` samples; it calls `publish` for each.
+class RingWriter:
+    """RingWriter of requests into `memory`, in pieces of at most `piece` samples; it calls `publish` for each.
 
     If there is room, the caller writes the request. Otherwise the request waits in the queue of the table, from which
     one thread writes piece by piece. It can be dropped at any time, and a large one does not block later ones.

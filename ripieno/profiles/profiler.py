@@ -1,4 +1,4 @@
-"""Profiles: seconds and bytes of a member alone on a device, measured in its own process (`profile_process`)."""
+"""Profiles: seconds and bytes of a member alone on a device, measured in its own process (`profiler_process`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ripieno.backends.backend_id import MODEL, WEIGHTS, file_of
 from ripieno.durations import check_duration
 from ripieno.errors import EngineError, RipienoError
 from ripieno.files import write_array
-from ripieno.profiles.profile_process import ProfileReply, ProfileRequest
+from ripieno.profiles.profiler_process import ProfileReply, ProfileRequest
 from ripieno.resources import thread_variables
 from ripieno.types import BatchProfile, Device, Member, Profile
 
@@ -100,7 +100,7 @@ def _replies(request: ProfileRequest) -> Iterator[ProfileReply]:
     """Start the process, send it the request and yield its replies; an unexpected exit yields an error."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ripieno.profiles.profile_process"],
+            [sys.executable, "-m", "ripieno.profiles.profiler_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

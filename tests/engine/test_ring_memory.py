@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from ripieno.engine.memory import Memory
+from ripieno.engine.ring_memory import Memory
 from ripieno.errors import EngineError
 from ripieno.types import Input
 

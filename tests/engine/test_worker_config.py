@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ripieno.engine import Engine
-from ripieno.engine.layout import RING_BYTES, capacity_of, map_cores, worker_config, workers_of
+from ripieno.engine.worker_config import RING_BYTES, capacity_of, map_cores, worker_config, workers_of
 from ripieno.types import Device
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from ripieno.allocation.milp import CapacityConstraint, ConstraintRows, silence_solver, solve
+from ripieno.allocation.milp_solver import CapacityConstraint, ConstraintRows, silence_solver, solve
 
 
 def most_of(sizes: list[int], room: int) -> tuple[int, bool]:

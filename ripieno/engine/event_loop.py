@@ -40,7 +40,7 @@ class Timer:
             self._cancelled()
 
 
-class Supervisor:
+class EventLoop:
     """Event loop of callbacks, which must not block. Times are those of `time.monotonic`."""
 
     def __init__(self, on_error: Callable[[Exception], None]) -> None:
@@ -54,14 +54,14 @@ class Supervisor:
         self._order = itertools.count()
         self._lock = threading.Lock()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="ripieno-supervisor", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="ripieno-event-loop", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
     def at(self, when: float, call: Callable[[], None]) -> Timer:
-        """Run `call` in the supervisor's thread at `when` or soon after. Thread-safe."""
+        """Run `call` in the event loop's thread at `when` or soon after. Thread-safe."""
         timer = Timer(call, self._forget)
         with self._lock:
             if self._stopping:
@@ -73,11 +73,11 @@ class Supervisor:
         return timer
 
     def soon(self, call: Callable[[], None]) -> None:
-        """Run `call` in the supervisor's thread."""
+        """Run `call` in the event loop's thread."""
         self.at(time.monotonic(), call)
 
     def wait_for(self, call: Callable[[], object]) -> None:
-        """Run `call` in the supervisor's thread, and wait until it has run."""
+        """Run `call` in the event loop's thread, and wait until it has run."""
         if threading.current_thread() is self._thread:
             call()
             return
@@ -93,12 +93,12 @@ class Supervisor:
         done.wait()
 
     def watch(self, descriptor: int, call: Callable[[], None]) -> None:
-        """Run `call` whenever `descriptor` is readable or closed by its peer. Supervisor's thread only."""
+        """Run `call` whenever `descriptor` is readable or closed by its peer. The event loop's thread only."""
         self._readers[descriptor] = call
         self._epoll.register(descriptor, select.EPOLLIN)
 
     def unwatch(self, descriptor: int) -> None:
-        """Stop watching a descriptor, before it is closed. Supervisor's thread only."""
+        """Stop watching a descriptor, before it is closed. The event loop's thread only."""
         if self._readers.pop(descriptor, None):
             self._epoll.unregister(descriptor)
 

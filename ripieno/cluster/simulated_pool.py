@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
+from ripieno.cluster.job_runner import failure
 from ripieno.cluster.pool import Pool
-from ripieno.cluster.worker import failure
 from ripieno.errors import SearchError
 from ripieno.types import Configuration, Input, Job, JobResult, Member
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from ripieno.engine import health
-from ripieno.engine.health import HealthMonitor, RestartPolicy
+from ripieno.engine import health_monitor
+from ripieno.engine.event_loop import EventLoop
+from ripieno.engine.health_monitor import HealthMonitor, RestartPolicy
 from ripieno.engine.ring import BatchAssignment
-from ripieno.engine.supervisor import Supervisor
 
 
 class IdleWorker:
@@ -27,19 +27,19 @@ class IdleWorker:
 
 
 @pytest.fixture
-def supervisor():
+def event_loop():
     failures: list[Exception] = []
-    made = Supervisor(failures.append)
+    made = EventLoop(failures.append)
     made.start()
     yield made
     made.stop()
     assert not failures
 
 
-def monitored(supervisor, workers, members, **patience):
-    monitor = HealthMonitor(members, RestartPolicy(**patience), supervisor)
+def monitored(event_loop, workers, members, **patience):
+    monitor = HealthMonitor(members, RestartPolicy(**patience), event_loop)
     monitor.begin(workers, lambda _: None, lambda *_: None)
-    supervisor.wait_for(lambda: None)
+    event_loop.wait_for(lambda: None)
     return monitor
 
 
@@ -50,18 +50,18 @@ def until(condition):
     assert condition()
 
 
-def test_a_worker_that_died_once_is_restarted_at_once(supervisor):
+def test_a_worker_that_died_once_is_restarted_at_once(event_loop):
     worker = IdleWorker()
-    monitor = monitored(supervisor, [worker], [(0,)], back_off=60.0)
+    monitor = monitored(event_loop, [worker], [(0,)], back_off=60.0)
     monitor.rose(0, 0.0)
     assert monitor.died(0, time.monotonic()) == []
     until(lambda: len(worker.starts) == 2)
     assert monitor.states[0].restarts == 1
 
 
-def test_a_worker_that_does_not_come_up_waits_ever_longer(supervisor):
+def test_a_worker_that_does_not_come_up_waits_ever_longer(event_loop):
     worker = IdleWorker()
-    monitor = monitored(supervisor, [worker], [(0,)], back_off=0.02, deaths=100)
+    monitor = monitored(event_loop, [worker], [(0,)], back_off=0.02, deaths=100)
     for count in range(2, 6):
         monitor.died(0, time.monotonic())
         until(lambda count=count: len(worker.starts) == count)
@@ -69,23 +69,23 @@ def test_a_worker_that_does_not_come_up_waits_ever_longer(supervisor):
     assert gaps[3] > 0.07 > gaps[0]
 
 
-def test_members_are_given_up_when_all_their_workers_died_before_they_came_up(supervisor):
-    monitor = monitored(supervisor, [IdleWorker(), IdleWorker()], [(0, 1), (1, 2)], deaths=2, back_off=0.0)
+def test_members_are_given_up_when_all_their_workers_died_before_they_came_up(event_loop):
+    monitor = monitored(event_loop, [IdleWorker(), IdleWorker()], [(0, 1), (1, 2)], deaths=2, back_off=0.0)
     assert monitor.died(0, 0.0) == []
     assert monitor.died(0, 0.0) == [0]
     assert monitor.died(1, 0.0) == []
     assert monitor.died(1, 0.0) == [1, 2]
 
 
-def test_deaths_at_work_are_not_counted_against_the_members(supervisor):
-    monitor = monitored(supervisor, [IdleWorker()], [(0,)], deaths=1, back_off=0.0)
+def test_deaths_at_work_are_not_counted_against_the_members(event_loop):
+    monitor = monitored(event_loop, [IdleWorker()], [(0,)], deaths=1, back_off=0.0)
     for _ in range(5):
         monitor.rose(0, 0.0)
         assert monitor.died(0, 0.0) == []
 
 
-def test_coming_up_clears_the_deaths_before_it(supervisor):
-    monitor = monitored(supervisor, [IdleWorker()], [(0,)], deaths=3, back_off=0.0)
+def test_coming_up_clears_the_deaths_before_it(event_loop):
+    monitor = monitored(event_loop, [IdleWorker()], [(0,)], deaths=3, back_off=0.0)
     for _ in range(4):
         assert monitor.died(0, 0.0) == []
         assert monitor.died(0, 0.0) == []
@@ -94,18 +94,18 @@ def test_coming_up_clears_the_deaths_before_it(supervisor):
         monitor.rose(0, 0.0)
 
 
-def test_after_the_end_no_worker_is_started(supervisor):
+def test_after_the_end_no_worker_is_started(event_loop):
     worker = IdleWorker()
-    monitor = monitored(supervisor, [worker], [(0,)])
+    monitor = monitored(event_loop, [worker], [(0,)])
     monitor.rose(0, 0.0)
     monitor.end()
     monitor.died(0, time.monotonic())
-    supervisor.wait_for(lambda: None)
+    event_loop.wait_for(lambda: None)
     assert len(worker.starts) == 1
 
 
 class Simulation:
-    """A supervisor, a simulated clock and one worker of member 0."""
+    """An event loop, a simulated clock and one worker of member 0."""
 
     process = 0
 
@@ -121,7 +121,7 @@ class Simulation:
         self.monitor = HealthMonitor([(0,)], RestartPolicy(**patience), self)  # type: ignore[arg-type]
         self.monitor.begin([self], lambda _: self.assignment, lambda *_: None)  # type: ignore[list-item]
 
-    # the supervisor
+    # the event loop
 
     def soon(self, act: Callable[[], None]) -> None:
         self.at(self.now, act)
@@ -165,7 +165,7 @@ class Simulation:
 def simulation(monkeypatch):
     """Simulation that sets the clock of the health monitor."""
     some = Simulation()
-    monkeypatch.setattr(health.time, "monotonic", lambda: some.now)
+    monkeypatch.setattr(health_monitor.time, "monotonic", lambda: some.now)
     return some
 
 

@@ -99,7 +99,7 @@ def test_no_process_is_left_behind(network: tuple[Path, Member]) -> None:
 
 def test_the_process_exits_with_its_parent() -> None:
     child = subprocess.Popen(
-        [sys.executable, "-m", "ripieno.profiles.profile_process"], stdin=subprocess.PIPE, stderr=-3
+        [sys.executable, "-m", "ripieno.profiles.profiler_process"], stdin=subprocess.PIPE, stderr=-3
     )
     assert child.stdin is not None
     child.stdin.close()

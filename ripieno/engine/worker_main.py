@@ -49,10 +49,10 @@ def _answer_pings(life: socket.socket) -> None:
 def _serve(descriptor: int, channel: socket.socket) -> None:
     """Load the members, then run tasks until the engine closes its socket."""
     # imported here, so that pings are answered while the modules are read from a cold disk
-    from ripieno.engine.memory import Memory
     from ripieno.engine.memory_limit import explain_oom, set_limit
     from ripieno.engine.messages import LONGEST, MessageKind, WorkerMessage, pack, unpack_setup, unpack_tasks
     from ripieno.engine.model_runner import ModelRunner, describe, find_load, import_runtime
+    from ripieno.engine.ring_memory import Memory
 
     messages: list[WorkerMessage] = []
     limit = 0

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.allocation import throughput_model
-from ripieno.allocation.milp import CapacityConstraint, ConstraintRows, solve
+from ripieno.allocation.milp_solver import CapacityConstraint, ConstraintRows, solve
 from ripieno.allocation.problem import AllocationProblem, Placements, canonical
 from ripieno.types import Device, Placement
 

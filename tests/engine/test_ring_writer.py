@@ -9,7 +9,7 @@ import fake_members as fake
 import numpy as np
 import pytest
 
-from ripieno.engine import Engine, writer
+from ripieno.engine import Engine, ring_writer
 from ripieno.errors import EngineBusyError, EngineError
 
 
@@ -33,7 +33,7 @@ def test_a_request_refused_for_lack_of_room_is_not_held_to_its_deadline(isolatio
 
 
 def test_a_caller_that_may_not_wait_is_refused_at_once_while_another_waits_for_room(monkeypatch):
-    monkeypatch.setattr(writer, "COPYING", 20.0)  # it would wait for a copy in progress
+    monkeypatch.setattr(ring_writer, "COPYING", 20.0)  # it would wait for a copy in progress
     bundle = fake.bundle([fake.member(0, delay=0.1)], lanes=1, batch_size=1)
     with Engine(bundle, load=fake.load, capacity=4) as engine:
         engine.submit(fake.images(4))

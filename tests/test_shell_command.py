@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ripieno.commands import command, shell
+from ripieno.shell_command import command, shell
 
 NAMES = ["my run", "it's", 'a "b"', "-run", "$HOME", "a;b", "[final]", "zwölf", "a\nb"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 
+from ripieno.cluster.job_runner import run_job
 from ripieno.cluster.pool import Function, Pool
 from ripieno.cluster.retries import RetryPolicy, no_progress, out_of_memory
-from ripieno.cluster.worker import run_job
 from ripieno.types import Job, JobResult
 
 
