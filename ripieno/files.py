@@ -43,17 +43,19 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    stream = os.fdopen(descriptor, "wb")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            yield stream
-            with _explained(path):
-                stream.flush()
-                to_disk(stream.fileno())
+        yield stream
         with _explained(path):
+            stream.flush()
+            to_disk(stream.fileno())
+            stream.close()
             with suppress(OSError):  # readable for all users where the file system has permissions
                 os.chmod(temporary, 0o644)
             os.replace(temporary, path)
     except BaseException:
+        with suppress(OSError):  # closing writes what is left: on a full disk it fails again, without the path
+            stream.close()
         with suppress(OSError):
             os.unlink(temporary)
         raise
