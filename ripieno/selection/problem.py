@@ -30,6 +30,8 @@ class SelectionProblem:
     weights: tuple[float, ...]
     prune: float
     size: int | None
+    starts: int = 8
+    """number of networks with which `smobf-r` also starts"""
 
     def candidates(self, limits: Floats) -> Ints:
         """Return the members to consider, ascending: they fit the budget alone; pruned by own loss (section 3.3.1).

@@ -83,6 +83,8 @@ class Tree(Generic[S]):
         self.bounded = bounded
         self.root: SearchNode[S] = SearchNode((), np.inf, np.full(objective.size, np.nan), objective.state(()))
         self.nodes: dict[tuple[int, ...], SearchNode[S]] = {(): self.root}
+        self._merged: dict[tuple[int, ...], SearchNode[S]] = {}
+        """first node with the same members in any order, by the sorted members"""
         self._cached: list[SearchNode[S]] = []
         self._most = max(2, STATE_BYTES // max(1, objective.nbytes()))
         self.evaluations = 0
@@ -102,6 +104,13 @@ class Tree(Generic[S]):
             self.nodes[members] = SearchNode(members, float(node.known[member]), known)
         return self.nodes[members]
 
+    def merged_child(self, node: SearchNode[S], member: int) -> SearchNode[S]:
+        """Return the ensemble with one more member, in the order of picks in which it was first evaluated."""
+        key = tuple(sorted((*node.members, member)))
+        if key not in self._merged:
+            self._merged[key] = self.child(node, member)
+        return self._merged[key]
+
     def at(self, members: tuple[int, ...]) -> SearchNode[S]:
         """Return the ensemble of `members`, in their order."""
         known = len(members)
@@ -116,6 +125,9 @@ class Tree(Generic[S]):
         """Return the candidate (ascending) of lowest `slope * loss + extra` if below `ceiling`, else None."""
         known = node.known[candidates]
         new = np.isnan(known)
+        if np.count_nonzero(new) <= CHUNK:  # bounds would cost more than the losses
+            self._evaluate(node, candidates[new])
+            known, new = node.known[candidates], np.zeros(len(candidates), dtype=bool)
         low = slope * (np.where(new, self._lower_bounds(node)[candidates], known) if new.any() else known) + extra
         order = np.argsort(low, kind="stable")
         best, winner, start, size = ceiling, -1, 0, CHUNK if self.bounded else len(order)

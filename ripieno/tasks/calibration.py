@@ -1,0 +1,142 @@
+"""Temperatures of probabilities (Guo et al., "On calibration of modern neural networks", 2017, section 4.2).
+
+A temperature T replaces probabilities p by p**(1/T) divided by its sum, after the clip of `metrics.FLOOR`: above 1 they
+become less confident, below 1 more. It is fitted to the summed log-likelihood of labelled samples with a Gaussian prior
+on log T of mean 0, so that a few samples that are nearly all right do not make a network certain.
+
+`probabilities` are (samples, classes), `labels` (samples,).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.tasks.metrics import FLOOR, true_class
+from ripieno.types import Floats, Ints
+
+PRIOR = 0.1
+"""Standard deviation of the prior on the logarithm of a temperature."""
+COLDEST, HOTTEST = 0.05, 20.0
+"""Bounds of the temperature."""
+FOLDS = 5
+"""Number of folds of the cross-validation that decides whether a member keeps its temperature."""
+EVIDENCE = 1.0
+"""Standard errors by which the cross-validated log-likelihood must gain, so that a member keeps its temperature."""
+
+
+class CalibratedRows(NamedTuple):
+    """True-class probabilities of a calibrated member, and how their logarithms change with 1/T; each (samples,).
+
+    With b = 1/T and logits z, `slope` is d log p / db = z_true - E[z], `curvature` is -d2 log p / db2 = Var[z]; the mean
+    and the variance are under the calibrated probabilities.
+    """
+
+    truth: Floats
+    slope: Floats
+    curvature: Floats
+
+
+class MemberCalibration(NamedTuple):
+    """Temperature of a member, exactly 1 where the evidence for another is weak, and its rows at it."""
+
+    temperature: float
+    rows: CalibratedRows
+
+
+def apply_temperature(probabilities: NDArray[Any], temperature: float) -> NDArray[Any]:
+    """Return probabilities (..., classes) at `temperature`, in their floating type, half precision as single.
+
+    A temperature of exactly 1 returns them unchanged.
+    """
+    if temperature == 1.0:
+        return probabilities
+    logits = _logits(probabilities)
+    logits /= logits.dtype.type(temperature)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(axis=-1, keepdims=True)
+    return logits
+
+
+def fit_temperature(probabilities: NDArray[Any], labels: Ints, prior: float = PRIOR) -> float:
+    """Return the temperature of highest posterior density, between `COLDEST` and `HOTTEST`.
+
+    `prior` is the standard deviation of log T in nats; infinite: the temperature of highest likelihood.
+    """
+    from scipy.optimize import minimize_scalar
+
+    logits = _logits(probabilities)
+    true = float(logits[np.arange(len(labels)), labels].sum(dtype=np.float64))
+
+    def negative_log_density(log_temperature: float) -> float:
+        inverse = np.exp(-log_temperature)
+        totals = np.exp(logits * logits.dtype.type(inverse)).sum(axis=1)
+        likelihood = true * inverse - np.log(totals).sum(dtype=np.float64)
+        return float(0.5 * (log_temperature / prior) ** 2 - likelihood)
+
+    bounds = (np.log(COLDEST), np.log(HOTTEST))
+    optimum = minimize_scalar(negative_log_density, bounds=bounds, method="bounded", options={"xatol": 1e-3})
+    return float(np.exp(optimum.x))
+
+
+def calibrated_rows(probabilities: NDArray[Any], labels: Ints, temperature: float) -> CalibratedRows:
+    """Return the true-class probabilities at `temperature` with their derivatives."""
+    logits = _logits(probabilities)
+    shares = np.exp(logits / logits.dtype.type(temperature))
+    shares /= shares.sum(axis=1, keepdims=True)
+    rows = np.arange(len(labels))
+    mean = np.einsum("ij,ij->i", shares, logits)
+    variance = np.einsum("ij,ij,ij->i", shares, logits, logits) - mean * mean
+    return CalibratedRows(shares[rows, labels], logits[rows, labels] - mean, np.maximum(variance, 0.0))
+
+
+def calibrate_member(probabilities: NDArray[Any], labels: Ints) -> MemberCalibration:
+    """Fit the temperature of a member; keep it only if its cross-validated log-likelihood gains by `EVIDENCE`.
+
+    Where temperatures are near 1, fitted ones cost an ensemble more than they gain.
+    """
+    temperature = fit_temperature(probabilities, labels)
+    rows = calibrated_rows(probabilities, labels, temperature)
+    plain = np.maximum(true_class(probabilities, labels).astype(np.float64), FLOOR)
+    gains = np.empty(len(labels))
+    for held in fold_masks(len(labels), FOLDS):
+        gains[held] = np.log(np.maximum(without_fold(rows, temperature, held)[1][held], FLOOR) / plain[held])
+    if gains.sum() > EVIDENCE * gains.std() * len(gains) ** 0.5:
+        return MemberCalibration(temperature, rows)
+    return MemberCalibration(1.0, calibrated_rows(probabilities, labels, 1.0))
+
+
+def fold_masks(samples: int, folds: int) -> list[NDArray[np.bool_]]:
+    """Return the mask (samples,) of each fold: a random partition into parts of equal size, the same at every call."""
+    number = np.random.default_rng(0).permutation(samples) % folds
+    return [number == fold for fold in range(folds)]
+
+
+def without_fold(
+    rows: CalibratedRows, temperature: float, held: NDArray[np.bool_], prior: float = PRIOR
+) -> tuple[float, Floats]:
+    """Return the temperature fitted without the samples `held`, and the true-class probabilities at it.
+
+    One Newton step in log T from the temperature of all samples, and a second-order expansion of the logarithms: a
+    fold moves a temperature by a few percent, so that both are exact to about its cube.
+    """
+    inverse, seen = 1.0 / temperature, ~held
+    slope = float(rows.slope[seen].sum(dtype=np.float64))
+    curvature = float(rows.curvature[seen].sum(dtype=np.float64))
+    gradient = inverse * slope + np.log(temperature) / prior**2
+    hessian = inverse**2 * curvature - inverse * slope + 1 / prior**2
+    moved = temperature * float(np.exp(np.clip(-gradient / hessian, -0.5, 0.5))) if hessian > 0 else temperature
+    moved = min(max(moved, COLDEST), HOTTEST)
+    step = 1.0 / moved - inverse
+    truth = rows.truth * np.exp(step * rows.slope - 0.5 * step**2 * rows.curvature)
+    return moved, np.minimum(truth, 1.0)
+
+
+def _logits(probabilities: NDArray[Any]) -> NDArray[Any]:
+    """Return logarithms after the clip, with a maximum of 0 per sample."""
+    kind = np.float64 if probabilities.dtype == np.float64 else np.float32
+    logits = np.log(np.maximum(probabilities, FLOOR, dtype=kind))
+    logits -= logits.max(axis=-1, keepdims=True)
+    return np.asarray(logits)
