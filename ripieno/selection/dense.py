@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.selection.tree import ParentBounds
+from ripieno.tasks.calibration import calibrated_rows, fit_temperature, moved
 from ripieno.tasks.combiners import combine
+from ripieno.tasks.metrics import cross_entropy
 from ripieno.types import Floats, Ints
 
 Measure = Callable[[NDArray[Any], NDArray[Any]], float]
@@ -71,3 +73,57 @@ class MedianObjective(_DenseObjective):
     def nbytes(self) -> int:
         """Return the bytes of a state."""
         return 8 * self.size
+
+
+class JointSum(NamedTuple):
+    """Sum of the members' predictions (samples, classes), and the temperature of their mean."""
+
+    total: Floats
+    members: int
+    temperature: float
+
+
+class JointObjective:
+    """Cross-entropy of a mean at its own temperature, over `predictions` (members, samples, classes).
+
+    With each candidate the temperature is fitted again, by a Newton step from that of the ensemble.
+    """
+
+    submodular = False
+
+    def __init__(self, predictions: NDArray[Any], labels: NDArray[Any]) -> None:
+        self.size = len(predictions)
+        self._predictions, self._labels = predictions, labels
+
+    def state(self, members: tuple[int, ...]) -> JointSum:
+        """Return the sum of `members` in their order."""
+        state = JointSum(np.zeros(self._predictions.shape[1:]), 0, 1.0)
+        for member in members:
+            state = self.extend(state, member)
+        return state
+
+    def extend(self, state: JointSum, member: int) -> JointSum:
+        """Return the sum with one more member."""
+        count = state.members + 1
+        total = state.total + self._predictions[member]
+        return JointSum(total, count, fit_temperature(total / count, self._labels))
+
+    def losses(self, state: JointSum, candidates: Ints) -> Floats:
+        """Return the cross-entropy of the mean with each candidate."""
+        return np.array([self._loss(state, int(c)) for c in candidates])
+
+    def _loss(self, state: JointSum, candidate: int) -> float:
+        mean = (state.total + self._predictions[candidate]) / (state.members + 1)
+        temperature = state.temperature
+        # the first member may be far from the temperature 1
+        for _ in range(1 if state.members else 3):
+            temperature, truth = moved(calibrated_rows(mean, self._labels, temperature), temperature)
+        return cross_entropy(truth)
+
+    def lower_bounds(self, _state: JointSum, _loss: float, _above: ParentBounds | None) -> Floats:
+        """Return zeros: the only bound is that no loss is negative."""
+        return np.zeros(self.size)
+
+    def nbytes(self) -> int:
+        """Return the bytes of a sum."""
+        return int(self._predictions[0].size) * 8

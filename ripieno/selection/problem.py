@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError
 from ripieno.selection.costs import ROUNDING, Costs
-from ripieno.selection.tree import Tree
+from ripieno.selection.member_data import MemberData
+from ripieno.selection.tree import Objective, Tree
 from ripieno.types import Floats, Ints
 
 PRUNE_LEAST = 20
@@ -30,8 +33,16 @@ class SelectionProblem:
     weights: tuple[float, ...]
     prune: float
     size: int | None
-    starts: int = 8
+    starts: int
     """number of networks with which `smobf-r` also starts"""
+    data: MemberData
+    objective: Callable[[MemberData], Objective[Any]]
+    """builds the objective, for the data without a fold too"""
+
+    def without(self, fold: NDArray[np.bool_]) -> SelectionProblem:
+        """Return the problem without the samples of a `fold`, a mask (samples,)."""
+        data = self.data.without(fold)
+        return replace(self, data=data, tree=Tree(self.objective(data)))
 
     def candidates(self, limits: Floats) -> Ints:
         """Return the members to consider, ascending: they fit the budget alone; pruned by own loss (section 3.3.1).
@@ -65,6 +76,13 @@ class SelectionProblem:
         losses = [self.loss(members) for members in ensembles]
         lowest = min(losses)
         return min((m for m, loss in zip(ensembles, losses, strict=True) if loss == lowest), key=self.sort_key)
+
+    def ranked(self, ensembles: Collection[Members]) -> list[Members]:
+        """Return ensembles in the order of `sort_key`, which is computed for those of equal loss only."""
+        pairs = sorted((self.loss(members), members) for members in ensembles)
+        groups = (list(group) for _, group in itertools.groupby(pairs, key=lambda pair: pair[0]))
+        ordered = (group if len(group) == 1 else sorted(group, key=lambda p: self.sort_key(p[1])) for group in groups)
+        return [members for group in ordered for _, members in group]
 
     def sort_key(self, members: Members) -> tuple[float, ...]:
         """Return the sort key of ensembles: lower loss, then lower costs, then fewer members."""

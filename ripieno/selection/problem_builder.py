@@ -13,19 +13,26 @@ from ripieno.errors import SelectionError
 from ripieno.selection import validation
 from ripieno.selection.costs import Budget, read_costs
 from ripieno.selection.cross_entropy import CrossEntropy
-from ripieno.selection.dense import MeanObjective, Measure, MedianObjective
+from ripieno.selection.dense import JointObjective, MeanObjective, Measure, MedianObjective
+from ripieno.selection.member_data import MemberData, calibrate
 from ripieno.selection.out_of_core import BlockedCrossEntropy, BlockPool
 from ripieno.selection.problem import SelectionProblem
 from ripieno.selection.squared_error import SquaredError
 from ripieno.selection.torch_device import DeviceCrossEntropy
 from ripieno.selection.tree import Objective, Tree
-from ripieno.selection.validation import Loss, Predictions, SelectionMethod
+from ripieno.selection.validation import Calibrate, Loss, Predictions, SelectionMethod
 from ripieno.tasks import metrics
+from ripieno.tasks.calibration import MemberCalibration
 from ripieno.tasks.combiners import one_hot
 from ripieno.types import Combiner
 
 IN_MEMORY = 1 << 24
 """Entries of a true-class matrix above which it is read in blocks; below, three copies fit in 200 MB."""
+
+FOLDS = 5
+"""Folds of the cross-validation where it is on by default."""
+WEIGHTS = (0.1, 0.01, 0.001)
+"""The paper's three w (section 2.1); `smobf-r` also takes 0."""
 
 MEASURES: Mapping[str, Measure] = {
     "cross-entropy": metrics.cross_entropy,
@@ -39,6 +46,7 @@ MEASURES: Mapping[str, Measure] = {
 class SelectionOptions:
     """Options of one call, documented at `select_members`."""
 
+    method: SelectionMethod
     loss: Loss
     weights: Sequence[float]
     prune: float
@@ -47,30 +55,87 @@ class SelectionOptions:
     names: Sequence[str] | None
     pool: BlockPool | None
     device: str
+    starts: int
+    calibrate: Calibrate
+    cv: int
+    """number of folds; 0: no cross-validation"""
+    certify: bool
+
+
+def resolve(
+    predictions: Predictions,
+    labels: ArrayLike | None,
+    method: SelectionMethod | None,
+    weights: Sequence[float] | None,
+    calibrate: Calibrate | None,
+    cv: int | None,
+    **rest: Any,
+) -> SelectionOptions:
+    """Return the options with their defaults, which follow the method, the predictions and the combiner.
+
+    Raises SelectionError for options that contradict each other.
+    """
+    loss, combiner = rest["loss"], rest["combiner"]
+    chosen: SelectionMethod = method or ("smobf" if combiner == "median" else "smobf-r")
+    validation.check_words(chosen, loss, combiner)
+    validation.check_numbers(weights, rest["prune"], rest["size"], rest["starts"], cv)
+    scattered = rest["pool"] is not None or rest["device"] != "cpu"
+    classes = predictions[0].ndim == 2 and _axes(labels) == 1
+    if calibrate is None:
+        calibrate = "members" if method is None and classes and combiner == "mean" and not scattered else "none"
+    validation.one_of(calibrate, Calibrate, "calibration")
+    if calibrate != "none" and not classes:
+        raise SelectionError(f"calibrate {calibrate} needs labels and predictions (members, samples, classes)")
+    if calibrate == "joint" and (loss != "cross-entropy" or combiner not in ("mean", "weighted") or scattered):
+        raise SelectionError("calibrate joint needs the cross-entropy of a mean, without pool and device")
+    if calibrate == "joint" and rest["certify"]:
+        raise SelectionError("certify is unsupported with calibrate joint: pass calibrate members or none")
+    if cv is None:
+        cv = 0 if method is not None or scattered else FOLDS
+    return SelectionOptions(
+        method=chosen,
+        weights=tuple(weights) if weights is not None else (*WEIGHTS, 0.0) if chosen == "smobf-r" else WEIGHTS,
+        calibrate=calibrate,
+        cv=cv,
+        **rest,
+    )
 
 
 def build_problem(
-    predictions: ArrayLike | Sequence[NDArray[Any]],
+    predictions: Predictions,
     labels: ArrayLike | None,
     costs: ArrayLike | Mapping[str, ArrayLike] | None,
     budget: Budget | None,
-    method: SelectionMethod,
     options: SelectionOptions,
+    calibrations: Sequence[MemberCalibration] | None = None,
 ) -> SelectionProblem:
-    """Build the selection problem. Raises SelectionError for the first invalid argument."""
-    validation.check_words(method, options.loss, options.combiner)
-    arrays = validation.read_predictions(predictions, options.loss)
-    validation.check_numbers(options.weights, options.prune, options.size)
-    _check_together(arrays, labels, method, options)
-    names = validation.member_names(options.names, len(arrays))
+    """Build the selection problem of `predictions` that `read_predictions` returned.
+
+    `calibrations` are those of the members, fitted before; their predictions are taken as checked. Raises
+    SelectionError for the first invalid argument.
+    """
+    _check_together(predictions, labels, options)
+    names = validation.member_names(options.names, len(predictions))
     checked = read_costs(costs, budget, names)
-    tree: Tree[Any] = Tree(_objective(arrays, labels, names, options))
-    return SelectionProblem(tree, checked, names, tuple(options.weights), options.prune, options.size)
+    data = _data(predictions, labels, names, options, calibrations)
+
+    def objective(data: MemberData) -> Objective[Any]:
+        return _objective(data, options)
+
+    return SelectionProblem(
+        Tree(objective(data)),
+        checked,
+        names,
+        tuple(options.weights),
+        options.prune,
+        options.size,
+        options.starts,
+        data,
+        objective,
+    )
 
 
-def _check_together(
-    arrays: Predictions, labels: ArrayLike | None, method: SelectionMethod, options: SelectionOptions
-) -> None:
+def _check_together(arrays: Predictions, labels: ArrayLike | None, options: SelectionOptions) -> None:
     """Raise SelectionError for options that contradict the predictions or each other."""
     if options.combiner in ("vote", "median") and arrays[0].ndim == 1:
         raise SelectionError(f"combiner {options.combiner} needs labels and predictions (members, samples, classes)")
@@ -78,30 +143,51 @@ def _check_together(
         raise SelectionError(f"loss {options.loss} needs labels and predictions (members, samples, classes)")
     if options.loss == "squared-error" and options.combiner in ("vote", "median") and _axes(labels) != 1:
         raise SelectionError(f"combiner {options.combiner} does not support regression: pass combiner mean")
-    if options.size is not None and options.size > len(arrays) and method != "replacement":
+    if options.size is not None and options.size > len(arrays) and options.method != "replacement":
         raise SelectionError(f"size {options.size} exceeds the library: pass at most {len(arrays)}")
 
 
-def _objective(
-    arrays: Predictions, labels: ArrayLike | None, names: Sequence[str], options: SelectionOptions
-) -> Objective[Any]:
+def _data(
+    arrays: Predictions,
+    labels: ArrayLike | None,
+    names: Sequence[str],
+    options: SelectionOptions,
+    calibrations: Sequence[MemberCalibration] | None,
+) -> MemberData:
     if options.loss == "squared-error" and (arrays[0].ndim == 1 or _axes(labels) == 2):
         validation.check_finite(arrays, names)
-        return SquaredError(np.asarray(arrays), validation.read_targets(labels, arrays[0].shape))
-    validation.check_members(arrays, names)
+        return MemberData(arrays, validation.read_targets(labels, arrays[0].shape))
+    if calibrations is None:
+        validation.check_members(arrays, names)
     classes = validation.labels_or_none(labels, arrays[0].shape, options.loss)
     if arrays[0].ndim == 1:
-        return _cross_entropy(arrays, options)
+        return MemberData(arrays, None)
     assert classes is not None  # labels_or_none requires them
+    if options.calibrate == "none":
+        return MemberData(arrays, classes)
+    return MemberData(arrays, classes, calibrate(arrays, classes) if calibrations is None else calibrations)
+
+
+def _objective(data: MemberData, options: SelectionOptions) -> Objective[Any]:
+    if data.labels is None:
+        return _cross_entropy(data.truth(), options)
+    labels, members = data.kept(data.labels), range(len(data.predictions))
+    if options.loss == "squared-error" and data.labels.shape == data.predictions[0].shape:
+        return SquaredError(np.stack([data.kept(p) for p in data.predictions]), labels)
+    if options.loss == "cross-entropy" and options.combiner in ("mean", "weighted") and options.calibrate != "joint":
+        return _cross_entropy(data.truth(), options)
+    arrays = [data.kept(data.calibrated(m)) for m in members]
+    if options.calibrate == "joint":
+        return JointObjective(np.stack(arrays), labels)
     if options.combiner == "median":
-        return MedianObjective(np.asarray(arrays), classes, MEASURES[options.loss])
+        return MedianObjective(np.stack(arrays), labels, MEASURES[options.loss])
     if options.combiner == "vote":
         arrays = [one_hot(p) for p in arrays]
     if options.loss == "cross-entropy":
-        return _cross_entropy([metrics.true_class(p, classes) for p in arrays], options)
+        return _cross_entropy([metrics.true_class(p, labels) for p in arrays], options)
     if options.loss == "squared-error":
-        return SquaredError(np.asarray(arrays), _one_hot(arrays[0], classes))
-    return MeanObjective(np.asarray(arrays), classes, MEASURES[options.loss])
+        return SquaredError(np.stack(arrays), _one_hot(arrays[0], labels))
+    return MeanObjective(np.stack(arrays), labels, MEASURES[options.loss])
 
 
 def _cross_entropy(truth: Predictions, options: SelectionOptions) -> Objective[Any]:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import SelectionError
-from ripieno.selection.costs import Budget
+from ripieno.selection import validation
+from ripieno.selection.choice import Choice
+from ripieno.selection.costs import ROUNDING, Budget
 from ripieno.selection.cross_entropy import CrossEntropy, best_weights
+from ripieno.selection.cross_validation import Expected, cross_validate
 from ripieno.selection.forward import best_single, forward, replacement, top_k
 from ripieno.selection.local_search import exact, swap
 from ripieno.selection.out_of_core import BlockPool
 from ripieno.selection.problem import Members, SelectionProblem
-from ripieno.selection.problem_builder import SelectionOptions, build_problem
+from ripieno.selection.problem_builder import MEASURES, SelectionOptions, build_problem, resolve
 from ripieno.selection.smobf import smobf
-from ripieno.selection.validation import Loss, SelectionMethod, check_points
+from ripieno.selection.smobf_r import smobf_r
+from ripieno.selection.validation import REPEATING, Calibrate, Loss, SelectionMethod, check_points
+from ripieno.tasks.calibration import MemberCalibration, apply_temperature
 from ripieno.types import Combiner, Floats
 
 METHODS: Mapping[SelectionMethod, Callable[[SelectionProblem, Floats], list[Members]]] = {
+    "smobf-r": smobf_r,
     "smobf": smobf,
     "forward": forward,
     "replacement": replacement,
@@ -35,41 +42,16 @@ METHODS: Mapping[SelectionMethod, Callable[[SelectionProblem, Floats], list[Memb
 SIZED: tuple[SelectionMethod, ...] = ("forward", "top-k")
 """Methods that return exactly `size` members, unless the budget allows fewer only."""
 
-WEIGHTS = (0.1, 0.01, 0.001)
-"""The paper's three w (section 2.1)."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """An ensemble, as indices into the arrays that `select_members` was given."""
-
-    members: tuple[int, ...]
-    """in selection order, without repeats"""
-    weights: tuple[float, ...]
-    """in the same order; they sum to 1"""
-    loss: float
-    """on the given samples; 1 - score for accuracy and macro-F1"""
-    cost: float
-    """sum over the members; with several kinds of cost, the largest fraction of a budget"""
-    costs: Mapping[str, float] = field(default_factory=dict)
-    """sum over the members, by kind of cost"""
-    combiner: Combiner = "mean"
-    """combiner of the members' predictions; "weighted" where the weights differ"""
-    steps: tuple[int, ...] = ()
-    """all picks in order; method "replacement" may repeat a member"""
-    certificate: float | None = None
-    """if requested: upper bound on the loss reduction of any weighting, hence of any mean, of the candidates"""
-
 
 def select_members(
     predictions: ArrayLike | Sequence[NDArray[Any]],
     labels: ArrayLike | None = None,
     costs: ArrayLike | Mapping[str, ArrayLike] | None = None,
     budget: Budget | None = None,
-    method: SelectionMethod = "smobf",
+    method: SelectionMethod | None = None,
     *,
     loss: Loss = "cross-entropy",
-    weights: Sequence[float] = WEIGHTS,
+    weights: Sequence[float] | None = None,
     prune: float = 0.2,
     size: int | None = None,
     combiner: Combiner = "mean",
@@ -77,6 +59,10 @@ def select_members(
     certify: bool = False,
     pool: BlockPool | None = None,
     device: str = "cpu",
+    starts: int = 8,
+    calibrate: Calibrate | None = None,
+    cv: int | None = None,
+    calibrations: Sequence[MemberCalibration] | None = None,
 ) -> Choice:
     """Select the members that together predict best and cost at most `budget` (sections 2.1 and 2.3).
 
@@ -86,22 +72,46 @@ def select_members(
     (members, kinds) or a mapping of kinds to (members,). `budget` is one number or a mapping of kinds to numbers, in
     the unit of the costs. Without costs each member costs 1. Every kind of cost is summed over the members.
 
-    Methods: "smobf" (equation 2), "swap" (smobf, then exchanges), "forward" (plain greedy), "replacement" (greedy; a
-    member may repeat and then has more weight), "top-k", "best", and "exact" (all ensembles, at most 2**20). All but
-    "best" take `size`: the exact number for "forward", "replacement" (steps) and "top-k", else the maximum. Only
-    members that fit the budget alone are considered, the best by their own loss: a fraction `prune` of the library, at
-    least 20. `weights` are the w of equation 2; `names` are used in messages.
+    Methods: "smobf-r" (equation 2 with replacement; the default, except for a median), "smobf" (equation 2), "swap"
+    (smobf, then exchanges), "forward" (plain greedy), "replacement" (greedy; a member may repeat and then has more
+    weight), "top-k", "best", and "exact" (all ensembles, at most 2**20). All but "best" take `size`: the exact number
+    for "forward", "replacement" (steps) and "top-k", else the maximum of distinct members. Only members that fit the
+    budget alone are considered, the best by their own loss: a fraction `prune` of the library, at least 20. `weights`
+    are the w of equation 2, by default 0.1, 0.01 and 0.001, and 0 for "smobf-r", which also starts from each of the
+    `starts` best affordable members. `names` are used in messages.
 
+    `calibrate` "members" fits a temperature to each member, then one to the ensemble; "joint" fits the ensemble's at
+    every greedy step; "none" fits none. It is "members" by default where `method` is left out, and there are
+    predictions of all classes and a mean. `calibrations` are temperatures of the members fitted before.
+
+    `cv` folds give `Choice.expected_loss`; 0: none. By default 5 where `method`, `pool` and `device` are left out.
     `certify` bounds the gain of any other ensemble, see `Choice.certificate`. Large data is read in blocks: by local
     threads, by the workers of `pool.map`, or from the memory of a torch `device`.
 
     Raises SelectionError if an argument is invalid or nothing fits the budget.
     """
-    options = SelectionOptions(loss, weights, prune, size, combiner, names, pool, device)
-    problem = build_problem(predictions, labels, costs, budget, method, options)
-    limits = problem.costs.limits(budget)
-    chosen = problem.best(METHODS[method](problem, limits))
-    return _choice(problem, chosen, limits, _combiner(method, combiner), certify)
+    arrays = validation.read_predictions(predictions, loss)
+    options = resolve(
+        arrays,
+        labels,
+        method,
+        weights,
+        calibrate,
+        cv,
+        loss=loss,
+        prune=prune,
+        size=size,
+        combiner=combiner,
+        names=names,
+        pool=pool,
+        device=device,
+        starts=starts,
+        certify=certify,
+    )
+    problem = build_problem(arrays, labels, costs, budget, options, calibrations)
+    limits = [problem.costs.limits(budget)]
+    select = partial(_best_alone, options)
+    return _choices(problem, select(problem, limits), limits, options, select)[0]
 
 
 def front(
@@ -109,11 +119,11 @@ def front(
     labels: ArrayLike | None = None,
     costs: ArrayLike | Mapping[str, ArrayLike] | None = None,
     budgets: Iterable[float | Mapping[str, float]] | None = None,
-    method: SelectionMethod = "smobf",
+    method: SelectionMethod | None = None,
     *,
     points: int = 20,
     loss: Loss = "cross-entropy",
-    weights: Sequence[float] = WEIGHTS,
+    weights: Sequence[float] | None = None,
     prune: float = 0.2,
     size: int | None = None,
     combiner: Combiner = "mean",
@@ -121,6 +131,10 @@ def front(
     certify: bool = False,
     pool: BlockPool | None = None,
     device: str = "cpu",
+    starts: int = 8,
+    calibrate: Calibrate | None = None,
+    cv: int | None = None,
+    calibrations: Sequence[MemberCalibration] | None = None,
 ) -> tuple[Choice, ...]:
     """Select for every budget at once; a larger budget never gives a higher loss.
 
@@ -134,29 +148,70 @@ def front(
     wanted = None if budgets is None else list(budgets)
     if wanted is not None and not wanted:
         raise SelectionError("budgets are empty: pass at least one budget, or None for the whole front")
-    options = SelectionOptions(loss, weights, prune, size, combiner, names, pool, device)
-    problem = build_problem(predictions, labels, costs, wanted[0] if wanted else None, method, options)
-    limits = [problem.costs.limits(b) for b in (_budgets(problem, points) if wanted is None else wanted)]
-    ensembles = {members for limit in limits for members in METHODS[method](problem, limit)} - {()}
-    resolved = _combiner(method, combiner)
-    if size is not None and method in SIZED:
-        # intermediate ensembles have fewer members; each budget gets as many members as it allows
-        evaluated = sorted(ensembles, key=lambda members: (-len(members), *problem.sort_key(members)))
-        steps = [members for members in evaluated if len(members) == len(evaluated[0])]
-    else:
-        evaluated = steps = sorted(ensembles.union(problem.tree.nodes) - {()}, key=problem.sort_key)
+    arrays = validation.read_predictions(predictions, loss)
+    options = resolve(
+        arrays,
+        labels,
+        method,
+        weights,
+        calibrate,
+        cv,
+        loss=loss,
+        prune=prune,
+        size=size,
+        combiner=combiner,
+        names=names,
+        pool=pool,
+        device=device,
+        starts=starts,
+        certify=certify,
+    )
+    problem = build_problem(arrays, labels, costs, wanted[0] if wanted else None, options, calibrations)
+    tried = [problem.costs.limits(b) for b in (_budgets(problem, points) if wanted is None else wanted)]
+    select = partial(_best_of_all, options, tried)
     if wanted is not None:
-        best = [next(members for members in evaluated if problem.is_feasible(members, limit)) for limit in limits]
-        return tuple(_choice(problem, m, limit, resolved, certify) for m, limit in zip(best, limits, strict=True))
-    staircase: list[Members] = []
-    for members in steps:
-        if not staircase or problem.costs.total(members)[0] < problem.costs.total(staircase[-1])[0]:
-            staircase.append(members)
-    return tuple(_choice(problem, members, limits[-1], resolved, certify) for members in reversed(staircase))
+        choices = _choices(problem, select(problem, tried), tried, options, select)
+        within = [[c for c in choices if problem.is_feasible(c.steps, limit)] for limit in tried]
+        return tuple(min(fitting, key=lambda c: c.loss) for fitting in within)
+    evaluated = _evaluated(problem, tried, options)
+    if _exact_size(options):
+        evaluated = [members for members in evaluated if len(members) == len(evaluated[0])]
+    steps: list[Members] = []
+    for members in evaluated:
+        if not steps or problem.costs.total(members)[0] < problem.costs.total(steps[-1])[0]:
+            steps.append(members)
+    limits = [problem.costs.total(members) for members in steps[::-1]]
+    choices = _choices(problem, steps[::-1], limits, options, select)
+    # the temperatures of ensembles can reorder losses that are almost equal
+    lowest = list(itertools.accumulate((choice.loss for choice in choices), min))
+    return tuple(c for n, c in enumerate(choices) if n == 0 or c.loss < lowest[n - 1])
 
 
-def _combiner(method: SelectionMethod, combiner: Combiner) -> Combiner:
-    return "weighted" if method == "replacement" and combiner == "mean" else combiner
+def _best_alone(options: SelectionOptions, problem: SelectionProblem, limits: Sequence[Floats]) -> list[Members]:
+    """Select for each of the `limits` by itself."""
+    return [problem.best(METHODS[options.method](problem, limit)) for limit in limits]
+
+
+def _best_of_all(
+    options: SelectionOptions, tried: Sequence[Floats], problem: SelectionProblem, limits: Sequence[Floats]
+) -> list[Members]:
+    """Select for each of the `limits` from all ensembles evaluated for the budgets `tried`."""
+    evaluated = _evaluated(problem, tried, options)
+    costs = np.stack([problem.costs.total(members) for members in evaluated])
+    return [evaluated[int((costs <= limit * (1 + ROUNDING)).all(axis=1).argmax())] for limit in limits]
+
+
+def _evaluated(problem: SelectionProblem, tried: Sequence[Floats], options: SelectionOptions) -> list[Members]:
+    """Return the ensembles evaluated for the budgets `tried`, best first."""
+    ensembles = {members for limit in tried for members in METHODS[options.method](problem, limit)} - {()}
+    if _exact_size(options):
+        # intermediate ensembles have fewer members; each budget gets as many members as it allows
+        return sorted(ensembles, key=lambda members: (-len(members), *problem.sort_key(members)))
+    return problem.ranked(ensembles.union(problem.tree.nodes) - {()})
+
+
+def _exact_size(options: SelectionOptions) -> bool:
+    return options.size is not None and options.method in SIZED
 
 
 def _budgets(problem: SelectionProblem, points: int) -> list[float]:
@@ -171,20 +226,55 @@ def _budgets(problem: SelectionProblem, points: int) -> list[float]:
     return [float(b) for b in np.geomspace(lowest, highest, points)]
 
 
-def _choice(problem: SelectionProblem, members: Members, limits: Floats, resolved: Combiner, certify: bool) -> Choice:
-    counts = Counter(members)
-    total = problem.costs.total(members)
-    loss = problem.loss(members)
-    return Choice(
-        members=tuple(int(m) for m in counts),
-        weights=tuple(count / len(members) for count in counts.values()),
-        loss=loss,
-        cost=float(total[0]) if len(total) == 1 else float((total / limits).max()),
-        costs=problem.costs.named(total),
-        combiner=resolved,
-        steps=tuple(int(m) for m in members),
-        certificate=max(0.0, loss - _lowest(problem, limits)) if certify else None,
-    )
+def _choices(
+    problem: SelectionProblem,
+    found: Sequence[Members],
+    limits: Sequence[Floats],
+    options: SelectionOptions,
+    select: Callable[[SelectionProblem, Sequence[Floats]], list[Members]],
+) -> list[Choice]:
+    """Return the choice of each ensemble `found` for its limits; `select` found them, and finds those of the folds."""
+    combiner: Combiner = "weighted" if options.method in REPEATING and options.combiner == "mean" else options.combiner
+    expected: Sequence[Expected | tuple[None, None]] = [(None, None)] * len(found)
+    if options.cv and problem.data.samples >= options.cv:
+        expected = cross_validate(problem, limits, select, options.cv, options.loss, combiner)
+    finished: dict[Members, tuple[float, float]] = {}
+    choices = []
+    for members, limit, (mean, error) in zip(found, limits, expected, strict=True):
+        if members not in finished:
+            finished[members] = _finish(problem, members, combiner, options)
+        temperature, loss = finished[members]
+        counts = Counter(members)
+        total = problem.costs.total(members)
+        choices.append(
+            Choice(
+                members=tuple(int(m) for m in counts),
+                weights=tuple(count / len(members) for count in counts.values()),
+                loss=loss,
+                cost=float(total[0]) if len(total) == 1 else float((total / limit).max()),
+                costs=problem.costs.named(total),
+                combiner=combiner,
+                steps=tuple(int(m) for m in members),
+                certificate=max(0.0, problem.loss(members) - _lowest(problem, limit)) if options.certify else None,
+                temperatures=tuple(problem.data.temperature(m) for m in counts),
+                temperature=temperature,
+                expected_loss=mean,
+                expected_loss_error=error,
+            )
+        )
+    return choices
+
+
+def _finish(
+    problem: SelectionProblem, members: Members, combiner: Combiner, options: SelectionOptions
+) -> tuple[float, float]:
+    """Return the temperature of an ensemble, and its loss at it."""
+    if options.calibrate == "none":
+        return 1.0, problem.loss(members)
+    combined, labels = problem.data.combined(members, combiner), problem.data.labels
+    assert labels is not None  # calibration requires them
+    temperature = problem.data.ensemble_temperature(combined)
+    return temperature, MEASURES[options.loss](apply_temperature(combined, temperature), labels)
 
 
 def _lowest(problem: SelectionProblem, limits: Floats) -> float:

@@ -9,9 +9,13 @@ from ripieno.types import Floats, Ints
 
 PICKS = 50
 """Maximum number of picks of a run."""
-GAIN = 0.0
 PATIENCE = 8
 """Number of picks without a lower loss after which a run stops: a repeat disturbs equal weights before it helps."""
+GAIN = 1e-9
+"""Nats by which a loss must fall to be lower, so that rounding does not decide."""
+
+State = tuple[float | None, Members]
+"""Weight w, None where it ranks the members alike, and the picks so far."""
 
 
 def smobf_r(problem: SelectionProblem, limits: Floats) -> list[Members]:
@@ -22,8 +26,8 @@ def smobf_r(problem: SelectionProblem, limits: Floats) -> list[Members]:
     """
     candidates = problem.candidates(limits)
     starts: list[Members] = [(), *((int(m),) for m in problem.order(limits)[: problem.starts])]
-    visited: set[tuple[float | None, Members]] = set()
-    runs = (_run(problem, limits, candidates, w, start, visited) for w in problem.weights for start in starts)
+    waited: dict[State, int] = {}
+    runs = (_run(problem, limits, candidates, w, start, waited) for w in problem.weights for start in starts)
     return [best for best in runs if best]
 
 
@@ -33,39 +37,34 @@ def _run(
     candidates: Ints,
     w: float,
     start: Members,
-    visited: set[tuple[float | None, Members]],
+    waited: dict[State, int],
 ) -> Members:
     """Pick the member of lowest score (1 - w) * E + w * C/B, `PICKS` times at most; a repeat adds no cost.
 
-    Return the prefix of lowest loss. The run ends where an earlier one passed: from there both would pick the same.
+    Return the prefix of lowest loss. `waited` are the picks without gain of the runs before; this one ends where one of
+    them passed with no more of them, because it would pick the same members from there.
     """
-    tree = problem.tree
+    tree, costs = problem.tree, problem.costs
     node, chosen = tree.at(start), np.isin(candidates, start)
-    used = problem.costs.total(start)
-    best, waited, mark = node, 0, np.inf
-    nothing = np.zeros(len(candidates))
-    while len(node.members) < PICKS and waited < PATIENCE:
-        affordable = problem.costs.fits(limits, used)[candidates] & ~chosen
+    used = costs.total(start)
+    best, without_gain = node, 0
+    while len(node.members) < PICKS and without_gain < PATIENCE:
+        affordable = costs.fits(limits, used)[candidates] & ~chosen
         if problem.size is not None and np.count_nonzero(chosen) >= problem.size:
             affordable[:] = False
-        # once no new member fits, all weights w rank the members alike
-        state = (w if affordable.any() else None, node.members)
-        if state in visited:
+        free = bool(affordable.any())
+        state = (w if free else None, node.members)
+        if waited.get(state, PATIENCE) <= without_gain:
             break
-        visited.add(state)
+        waited[state] = without_gain
         left = affordable | chosen
-        if state[0] is None:
-            slope, extra = 1.0, nothing
-        else:
-            current = float((used / limits).max())
-            slope, extra = 1 - w, w * np.where(chosen, current, problem.costs.shares(limits, used)[candidates])
+        shares = np.where(chosen, (used / limits).max(), costs.shares(limits, used)[candidates])
+        slope, extra = (1 - w, w * shares) if free else (1.0, np.zeros(len(candidates)))
         member = tree.step(node, candidates[left], slope, extra[left], np.inf)
         assert member is not None  # members of the ensemble always fit
         node = tree.merged_child(node, member)
         position = int(np.searchsorted(candidates, member))
         if not chosen[position]:
-            chosen[position], used = True, used + problem.costs.values[member]
-        waited = 0 if node.loss < mark - GAIN else waited + 1
-        mark = node.loss if waited == 0 else mark
-        best = node if node.loss < best.loss else best
+            chosen[position], used = True, used + costs.values[member]
+        best, without_gain = (node, 0) if node.loss < best.loss - GAIN else (best, without_gain + 1)
     return best.members

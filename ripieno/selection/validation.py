@@ -15,7 +15,10 @@ from ripieno.tasks.probabilities import are_in_range, check_probabilities
 from ripieno.types import Combiner, Ints
 
 Loss = Literal["cross-entropy", "squared-error", "accuracy", "macro-f1"]
-SelectionMethod = Literal["smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]
+SelectionMethod = Literal["smobf-r", "smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]
+Calibrate = Literal["members", "joint", "none"]
+REPEATING: tuple[SelectionMethod, ...] = ("smobf-r", "replacement")
+"""Methods that may pick a member again, and so give weights."""
 Predictions = Sequence[NDArray[Any]] | NDArray[Any]
 """One array per member, or one array for all."""
 
@@ -34,10 +37,10 @@ def check_words(method: str, loss: str, combiner: str) -> None:
         (combiner, Combiner, "combiner"),
     ):
         one_of(word, kind, what)
-    if combiner == "weighted" and method != "replacement":
-        raise SelectionError(f"method {method} gives no weights: pass combiner mean or method replacement")
-    if combiner == "median" and method == "replacement":
-        raise SelectionError("a median has no weights: pass combiner mean or vote, or another method")
+    if combiner == "weighted" and method not in REPEATING:
+        raise SelectionError(f"method {method} gives no weights: pass combiner mean or method {' or '.join(REPEATING)}")
+    if combiner == "median" and method in REPEATING:
+        raise SelectionError(f"a median has no weights, and {method} gives some: pass combiner mean or method smobf")
 
 
 def check_points(points: int) -> None:
@@ -144,9 +147,16 @@ def read_targets(targets: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[n
     return values
 
 
-def check_numbers(weights: Sequence[float], prune: float, size: int | None) -> None:
+def check_numbers(
+    weights: Sequence[float] | None, prune: float, size: int | None, starts: int = 0, cv: int | None = None
+) -> None:
     """Raise SelectionError unless the options of the methods are in their ranges."""
-    if not weights or not all(isinstance(w, int | float) and 0 <= w <= 1 for w in weights):
+    for name, value, what in (("starts", starts, "networks"), ("cv", cv, "folds")):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 0):
+            raise SelectionError(f"{name} {value!r} is invalid: expected a whole number of {what}, at least 0")
+    if cv == 1:
+        raise SelectionError("cv 1 is invalid: expected at least 2 folds, or 0 for no cross-validation")
+    if weights is not None and (not weights or not all(isinstance(w, int | float) and 0 <= w <= 1 for w in weights)):
         raise SelectionError(f"weights {weights!r} are invalid: expected numbers in 0..1, e.g. 0.1, 0.01, 0.001")
     if isinstance(prune, bool) or not isinstance(prune, int | float) or not 0 < prune <= 1:
         raise SelectionError(f"prune {prune!r} is invalid: expected a fraction of the library above 0 and at most 1")

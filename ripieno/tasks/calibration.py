@@ -30,8 +30,8 @@ EVIDENCE = 1.0
 class CalibratedRows(NamedTuple):
     """True-class probabilities of a calibrated member, and how their logarithms change with 1/T; each (samples,).
 
-    With b = 1/T and logits z, `slope` is d log p / db = z_true - E[z], `curvature` is -d2 log p / db2 = Var[z]; the mean
-    and the variance are under the calibrated probabilities.
+    With b = 1/T and logits z, `slope` is d log p / db = z_true - E[z] and `curvature` is -d2 log p / db2 = Var[z]; mean
+    and variance are under the calibrated probabilities.
     """
 
     truth: Floats
@@ -105,7 +105,8 @@ def calibrate_member(probabilities: NDArray[Any], labels: Ints) -> MemberCalibra
         gains[held] = np.log(np.maximum(without_fold(rows, temperature, held)[1][held], FLOOR) / plain[held])
     if gains.sum() > EVIDENCE * gains.std() * len(gains) ** 0.5:
         return MemberCalibration(temperature, rows)
-    return MemberCalibration(1.0, calibrated_rows(probabilities, labels, 1.0))
+    plain_rows = calibrated_rows(probabilities, labels, 1.0)
+    return MemberCalibration(1.0, plain_rows._replace(truth=true_class(probabilities, labels)))
 
 
 def fold_masks(samples: int, folds: int) -> list[NDArray[np.bool_]]:
@@ -114,24 +115,29 @@ def fold_masks(samples: int, folds: int) -> list[NDArray[np.bool_]]:
     return [number == fold for fold in range(folds)]
 
 
-def without_fold(
-    rows: CalibratedRows, temperature: float, held: NDArray[np.bool_], prior: float = PRIOR
-) -> tuple[float, Floats]:
-    """Return the temperature fitted without the samples `held`, and the true-class probabilities at it.
+def without_fold(rows: CalibratedRows, temperature: float, fold: NDArray[np.bool_]) -> tuple[float, Floats]:
+    """Return `moved` for the temperature fitted without the samples of `fold`, a mask (samples,)."""
+    return moved(rows, temperature, ~fold)
 
-    One Newton step in log T from the temperature of all samples, and a second-order expansion of the logarithms: a
-    fold moves a temperature by a few percent, so that both are exact to about its cube.
+
+def moved(
+    rows: CalibratedRows, temperature: float, seen: NDArray[np.bool_] | slice = slice(None)
+) -> tuple[float, Floats]:
+    """Return the temperature fitted to the samples `seen`, and the true-class probabilities of all samples at it.
+
+    One Newton step in log T from `temperature`, at which `rows` are, and a second-order expansion of the logarithms:
+    without a fold a temperature differs by a few percent, so that both are exact to about the cube of that.
     """
-    inverse, seen = 1.0 / temperature, ~held
+    inverse = 1.0 / temperature
     slope = float(rows.slope[seen].sum(dtype=np.float64))
     curvature = float(rows.curvature[seen].sum(dtype=np.float64))
-    gradient = inverse * slope + np.log(temperature) / prior**2
-    hessian = inverse**2 * curvature - inverse * slope + 1 / prior**2
-    moved = temperature * float(np.exp(np.clip(-gradient / hessian, -0.5, 0.5))) if hessian > 0 else temperature
-    moved = min(max(moved, COLDEST), HOTTEST)
-    step = 1.0 / moved - inverse
-    truth = rows.truth * np.exp(step * rows.slope - 0.5 * step**2 * rows.curvature)
-    return moved, np.minimum(truth, 1.0)
+    gradient = inverse * slope + np.log(temperature) / PRIOR**2
+    hessian = inverse**2 * curvature - inverse * slope + 1 / PRIOR**2
+    step = float(np.clip(-gradient / hessian, -0.5, 0.5)) if hessian > 0 else 0.0
+    fitted = min(max(temperature * float(np.exp(step)), COLDEST), HOTTEST)
+    change = 1.0 / fitted - inverse
+    logarithms = change * rows.slope - 0.5 * change**2 * rows.curvature
+    return fitted, np.minimum(rows.truth * np.exp(logarithms, dtype=np.float64), 1.0)
 
 
 def _logits(probabilities: NDArray[Any]) -> NDArray[Any]:

@@ -138,7 +138,7 @@ def test_sums_of_costs_may_pass_their_budget_by_rounding_only() -> None:
 
 def test_masked_arrays_are_refused_where_something_is_masked() -> None:
     plain = np.ma.masked_array(TRUTH, mask=False)
-    assert select_members(plain, costs=[1, 1, 1], budget=3).members
+    assert select_members(plain, costs=[1, 1, 1], budget=3, method="smobf").members
     hole = np.ma.masked_array(TRUTH, mask=np.arange(TRUTH.size).reshape(TRUTH.shape) == 1)
     for words in (
         {"predictions": hole},

@@ -39,20 +39,20 @@ def test_more_budget_never_gives_a_higher_loss_and_never_less_than_one_run(
 @pytest.mark.parametrize("seed", range(5))
 def test_the_front_of_all_budgets_rises_in_cost_and_falls_in_loss(seed: int) -> None:
     truth, costs = library(seed)
-    choices = front(truth, costs=costs)
+    choices = front(truth, costs=costs, method="smobf")
     assert all(a.cost < b.cost and a.loss > b.loss for a, b in pairwise(choices))
     assert choices[0].members == (int(np.argmin(costs)),) or choices[0].cost == pytest.approx(costs.min())
     cheap = [c for c in choices if c.cost <= 20]
-    assert cheap[-1].loss <= select_members(truth, costs=costs, budget=20.0).loss + 0.05
+    assert cheap[-1].loss <= select_members(truth, costs=costs, budget=20.0, method="smobf").loss + 0.05
 
 
 def test_a_budget_gets_an_intermediate_ensemble_of_another_budget() -> None:
     # each member errs on another sample. For 17 the second member costs most of the budget, more than it gains. For
     # 3200 all are cheap, and the pair that 17 can pay for is an intermediate step
     truth, costs = 0.9 - 0.6 * np.eye(3)[::-1], np.array([1.0, 15.0, 16.0])
-    assert select_members(truth, costs=costs, budget=17.0, weights=(0.7,)).members == (0,)
-    assert select_members(truth, costs=costs, budget=3200.0, weights=(0.7,)).members == (0, 1, 2)
-    small, large = front(truth, costs=costs, budgets=[17.0, 3200.0], weights=(0.7,))
+    assert select_members(truth, costs=costs, budget=17.0, weights=(0.7,), method="smobf").members == (0,)
+    assert select_members(truth, costs=costs, budget=3200.0, weights=(0.7,), method="smobf").members == (0, 1, 2)
+    small, large = front(truth, costs=costs, budgets=[17.0, 3200.0], weights=(0.7,), method="smobf")
     assert (small.members, large.members) == ((0, 1), (0, 1, 2))
 
 
@@ -82,21 +82,21 @@ def test_budgets_of_several_kinds_are_kept_at_once() -> None:
     truth, costs = library(1)
     kinds = {"seconds": costs, "memory": costs[::-1].copy()}
     budgets = [{"seconds": 12.0, "memory": 30.0}, {"seconds": 30.0, "memory": 12.0}, {"seconds": 30.0}]
-    for choice, budget in zip(front(truth, costs=kinds, budgets=budgets), budgets, strict=True):
+    for choice, budget in zip(front(truth, costs=kinds, budgets=budgets, method="smobf"), budgets, strict=True):
         assert all(choice.costs[kind] <= bound for kind, bound in budget.items())
 
 
 def test_what_costs_nothing_is_one_ensemble() -> None:
     truth, _ = library(2)
-    choices = front(truth, costs=np.zeros(12))
+    choices = front(truth, costs=np.zeros(12), method="smobf")
     assert len(choices) == 1
-    assert choices[0].loss == pytest.approx(select_members(truth).loss)
+    assert choices[0].loss == pytest.approx(select_members(truth, method="smobf").loss)
 
 
 def test_a_budget_that_buys_nothing_is_named() -> None:
     truth, costs = library(3)
     with pytest.raises(SelectionError, match=r"no member fits a budget of 0\.1"):
-        front(truth, costs=costs, budgets=[20.0, 0.1])
+        front(truth, costs=costs, budgets=[20.0, 0.1], method="smobf")
 
 
 @pytest.mark.parametrize("method", ["forward", "top-k"])

@@ -201,7 +201,7 @@ def test_the_share_that_pruning_keeps_is_one_of_the_whole_library_rounded_up() -
 def test_pruning_never_takes_away_all_that_a_budget_can_buy() -> None:
     truth = np.linspace(0.99, 0.1, 100)[:, None] * np.ones((1, 5))
     costs = np.linspace(100, 1, 100)  # the worse, the cheaper
-    assert select_members(truth, costs=costs, budget=1.5).members == (99,)
+    assert select_members(truth, costs=costs, budget=1.5, method="smobf").members == (99,)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -218,7 +218,7 @@ def test_the_certificate_bounds_what_any_weights_could_gain(method: SelectionMet
 @pytest.mark.parametrize("budget", [2.0, 4.0, 9.0])
 def test_the_certificate_is_no_larger_than_what_the_best_weights_gain(budget: float) -> None:
     truth, costs = library(5)
-    choice = select_members(truth, costs=costs, budget=budget, certify=True)
+    choice = select_members(truth, costs=costs, budget=budget, certify=True, method="smobf")
     affordable = truth[costs <= budget]
     _, loss, _ = best_weights(affordable, 5000)
     assert choice.certificate is not None
@@ -226,7 +226,7 @@ def test_the_certificate_is_no_larger_than_what_the_best_weights_gain(budget: fl
 
 
 def test_an_ensemble_that_nothing_can_better_has_a_certificate_of_zero() -> None:
-    choice = select_members(np.array([[0.9, 0.8], [0.5, 0.5]]), certify=True)
+    choice = select_members(np.array([[0.9, 0.8], [0.5, 0.5]]), certify=True, method="smobf")
     assert choice.members == (0,)
     assert choice.certificate == pytest.approx(0, abs=1e-6)
     assert choice.certificate >= 0

@@ -111,20 +111,20 @@ def test_threads_and_processes_give_the_same_bits(
     np.save(tmp_path / "truth.npy", truth)
     mapped = np.load(tmp_path / "truth.npy", mmap_mode="r")
     costs = np.linspace(1, 3, 12)
-    alone = select_members(truth, costs=costs, budget=9.0)
+    alone = select_members(truth, costs=costs, budget=9.0, method="smobf")
     with ThreadPoolExecutor(3) as threads:
-        assert select_members(mapped, costs=costs, budget=9.0, pool=threads) == alone
+        assert select_members(mapped, costs=costs, budget=9.0, pool=threads, method="smobf") == alone
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
-        assert select_members(list(mapped), costs=costs, budget=9.0, pool=processes) == alone
+        assert select_members(list(mapped), costs=costs, budget=9.0, pool=processes, method="smobf") == alone
 
 
 def test_blocks_choose_what_the_matrix_in_memory_chooses(
     truth: NDArray[np.float16], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     costs = np.linspace(1, 3, 12)
-    memory = select_members(truth, costs=costs, budget=9.0)
+    memory = select_members(truth, costs=costs, budget=9.0, method="smobf")
     monkeypatch.setattr(problem_builder, "IN_MEMORY", 0)
-    blocked = select_members(truth, costs=costs, budget=9.0)
+    blocked = select_members(truth, costs=costs, budget=9.0, method="smobf")
     assert blocked.members == memory.members
     assert blocked.loss == pytest.approx(memory.loss, abs=1e-6)
 
@@ -166,6 +166,6 @@ def test_torch_too_counts_what_is_ruled_out_as_1e_15() -> None:
 def test_an_absent_device_is_one_line(truth: NDArray[np.float16]) -> None:
     pytest.importorskip("torch")
     with pytest.raises(SelectionError, match="cannot hold the predictions"):
-        select_members(truth, device="cuda:97")
+        select_members(truth, device="cuda:97", method="smobf")
     with pytest.raises(SelectionError, match="cannot hold the predictions"):
-        select_members(truth, device="abacus")
+        select_members(truth, device="abacus", method="smobf")

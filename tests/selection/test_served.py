@@ -38,7 +38,7 @@ def test_the_cross_entropy_of_a_choice_is_that_of_its_answers_under_one_clip(see
     predictions = dense_predictions(seed, 6, 60, 3)
     labels: NDArray[Any] = np.random.default_rng(seed).integers(0, 3, 60)
     for members in (predictions, predictions[:1]):
-        choice = select_members(members, labels, budget=3)
+        choice = select_members(members, labels, budget=3, method="smobf")
         answer = combine(members[list(choice.members)], choice.weights, choice.combiner)
         assert choice.loss == pytest.approx(scores(answer, labels)["cross_entropy"], rel=1e-5)
     assert scores(np.array([[1, 0]], np.float32), np.array([1]))["cross_entropy"] == pytest.approx(-np.log(1e-15))

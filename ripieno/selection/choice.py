@@ -1,0 +1,55 @@
+"""Result of a selection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ripieno.selection.member_data import combine_rows
+from ripieno.tasks.calibration import apply_temperature
+from ripieno.types import Combiner
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An ensemble, as indices into the arrays that `select_members` was given."""
+
+    members: tuple[int, ...]
+    """in selection order, without repeats"""
+    weights: tuple[float, ...]
+    """in the same order; they sum to 1"""
+    loss: float
+    """of what `combine` returns for the given samples; 1 - score for accuracy and macro-F1"""
+    cost: float
+    """sum over the members; with several kinds of cost, the largest fraction of a budget"""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """sum over the members, by kind of cost"""
+    combiner: Combiner = "mean"
+    """combiner of the members' predictions; "weighted" where the weights differ"""
+    steps: tuple[int, ...] = ()
+    """all picks in order; methods "smobf-r" and "replacement" may repeat a member"""
+    certificate: float | None = None
+    """if requested: upper bound on the loss reduction of any weighting, hence of any mean, of the candidates"""
+    temperatures: tuple[float, ...] = ()
+    """of the members, in the same order; empty: all are 1"""
+    temperature: float = 1.0
+    """of the combined predictions"""
+    expected_loss: float | None = None
+    """mean loss of samples that the selection has not seen, by cross-validation; None where not computed"""
+    expected_loss_error: float | None = None
+    """its standard error"""
+
+    def combine(self, predictions: ArrayLike | Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return what the ensemble predicts, as served: (samples, classes).
+
+        `predictions` are of all members that the selection was given, (members, samples, classes), of any samples.
+        """
+        temperatures = self.temperatures or (1.0,) * len(self.members)
+        rows: Any = predictions
+        chosen = [apply_temperature(np.asarray(rows[m]), t) for m, t in zip(self.members, temperatures, strict=True)]
+        combined = combine_rows(np.stack(chosen), self.weights, self.combiner)
+        return apply_temperature(combined, self.temperature)

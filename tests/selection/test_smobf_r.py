@@ -1,0 +1,97 @@
+"""Equation 2 with replacement, against a literal implementation and the methods that it extends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ripieno.errors import SelectionError
+from ripieno.selection import front, select_members
+from ripieno.selection.smobf_r import GAIN, PATIENCE, PICKS
+from ripieno.tasks.metrics import cross_entropy
+
+
+def library(seed: int, members: int = 8, samples: int = 40) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return true-class probabilities and costs of members of unequal quality and cost."""
+    rng = np.random.default_rng(seed)
+    truth = rng.beta(rng.uniform(0.8, 4, (members, 1)), 1.0, (members, samples))
+    return truth, rng.lognormal(0, 1, members)
+
+
+def literal(
+    truth: NDArray[np.float64], costs: NDArray[np.float64], budget: float, w: float, start: int | None
+) -> float:
+    """Return the lowest loss on a run, one candidate at a time, without any sharing."""
+    picks = [] if start is None else [start]
+    best = cross_entropy(truth[picks].mean(axis=0)) if picks else np.inf
+    without_gain = 0
+    while len(picks) < PICKS and without_gain < PATIENCE:
+        scores = {}
+        for member in range(len(truth)):
+            total = costs[sorted({*picks, member})].sum()
+            if total <= budget * (1 + 1e-9):
+                loss = cross_entropy(truth[[*picks, member]].mean(axis=0))
+                scores[member] = (1 - w) * loss + w * total / budget
+        picks.append(min(scores, key=lambda m: scores[m]))
+        loss = cross_entropy(truth[picks].mean(axis=0))
+        best, without_gain = (loss, 0) if loss < best - GAIN else (best, without_gain + 1)
+    return best
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("w", [0.1, 0.01, 0.0])
+def test_the_loss_is_that_of_the_best_literal_run(seed: int, w: float) -> None:
+    truth, costs = library(seed)
+    budget = float(costs.mean() * 2)
+    choice = select_members(truth, None, costs, budget, "smobf-r", weights=(w,), starts=3, prune=1.0)
+    alone = [cross_entropy(row) for row in truth]
+    starts = sorted((m for m in range(len(truth)) if costs[m] <= budget), key=lambda m: alone[m])[:3]
+    expected = min(literal(truth, costs, budget, w, start) for start in (None, *starts))
+    assert choice.loss == pytest.approx(expected, abs=1e-12)
+    assert choice.cost <= budget * (1 + 1e-9)
+    assert choice.combiner == "weighted"
+    assert sum(choice.weights) == pytest.approx(1.0)
+
+
+def test_a_member_picked_again_weighs_more_and_costs_nothing_more() -> None:
+    # three times log(.9 w + .1 (1 - w)) and once the reverse: the best w is .8125
+    truth = np.array([[0.9, 0.9, 0.9, 0.1], [0.1, 0.1, 0.1, 0.9]])
+    choice = select_members(truth, None, [1.0, 1.0], 2.0, "smobf-r")
+    assert choice.members == (0, 1)
+    assert choice.weights[0] == pytest.approx(0.8125, abs=0.01)
+    assert choice.cost == 2.0
+
+
+def test_a_start_finds_what_an_expensive_first_pick_forbids() -> None:
+    # c is the best alone and takes the whole budget; a and b complement each other
+    truth = np.array([[0.9, 0.4, 0.9, 0.4], [0.4, 0.9, 0.4, 0.9], [0.62, 0.62, 0.62, 0.62]])
+    costs, budget = [1.0, 1.0, 2.0], 2.0
+    assert select_members(truth, None, costs, budget, "smobf-r", starts=0, weights=(0.0,)).members == (2,)
+    assert set(select_members(truth, None, costs, budget, "smobf-r", weights=(0.0,)).members) == {0, 1}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_size_bounds_the_distinct_members(size: int) -> None:
+    truth, _ = library(1)
+    assert len(select_members(truth, method="smobf-r", size=size).members) <= size
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_larger_budget_never_gives_a_higher_loss(seed: int) -> None:
+    truth, costs = library(seed, members=12)
+    budgets = [float(costs.min() * k) for k in (1, 2, 4, 8, 16, 64)]
+    losses = [choice.loss for choice in front(truth, None, costs, budgets, "smobf-r")]
+    assert losses == sorted(losses, reverse=True)
+    whole = front(truth, None, costs, method="smobf-r")
+    assert [c.cost for c in whole] == sorted(c.cost for c in whole)
+    assert [c.loss for c in whole] == sorted((c.loss for c in whole), reverse=True)
+
+
+def test_it_is_the_default_except_for_a_median_which_has_no_weights() -> None:
+    cube = np.random.default_rng(0).dirichlet(np.ones(3), (5, 30))
+    labels = np.random.default_rng(1).integers(0, 3, 30)
+    assert select_members(cube, labels).combiner == "weighted"
+    assert select_members(cube, labels, combiner="median").combiner == "median"
+    with pytest.raises(SelectionError, match="a median has no weights"):
+        select_members(cube, labels, method="smobf-r", combiner="median")
