@@ -65,7 +65,7 @@ def main() -> None:
             for s in found:
                 costs, budget = getattr(s, given.cost), multiple * median
                 if costs.min() <= budget:
-                    choice = select_members(s.truth, None, costs, budget, prune=1.0)
+                    choice = select_members(s.truth, None, costs, budget, prune=1.0, method="smobf")
                     errors.append(s.error(list(choice.members), choice.weights))
             row[f"SMOBF, {multiple} x"] = spread(errors) if errors else "no member within the budget"
         rows.append(row)

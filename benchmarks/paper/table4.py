@@ -81,7 +81,7 @@ def main() -> None:
     singles, together, sizes = [], [], []
     for s in searched_libraries:
         costs = getattr(s, given.cost)
-        choice = select_members(s.truth, None, costs, 32 * float(np.median(costs)), prune=1.0)
+        choice = select_members(s.truth, None, costs, 32 * float(np.median(costs)), prune=1.0, method="smobf")
         singles.append(s.error([s.single()]))
         together.append(s.error(list(choice.members), choice.weights))
         sizes.append(float(len(choice.members)))

@@ -58,7 +58,7 @@ def against_budget(library: Predictions, count: int) -> dict[tuple[str, float], 
     found: dict[tuple[str, float], list[tuple[float, float, float, float]]] = {}
     for seed, (select, test) in enumerate(splits(count, len(library.labels))):
         rng = np.random.default_rng(seed)
-        on_front = front(truth[:, select], costs=library.costs, budgets=BUDGETS)
+        on_front = front(truth[:, select], costs=library.costs, budgets=BUDGETS, method="smobf")
         for place, budget in enumerate(BUDGETS):
             part, costs = truth[:, select], library.costs
             choices = {m: select_members(part, costs=costs, budget=budget, method=m) for m in METHODS}
@@ -84,7 +84,9 @@ def near_exact(library: Predictions, count: int) -> list[dict[str, object]]:
             for method in ("forward", "smobf", "swap"):
                 loss = select_members(part, costs=costs, budget=budget, method=method).loss
                 gaps.setdefault((budget, method), []).append(loss - best)
-            loss = front(part, costs=costs, budgets=[b for b in BUDGETS if costs.min() <= b <= budget])[-1].loss
+            loss = front(part, costs=costs, budgets=[b for b in BUDGETS if costs.min() <= b <= budget], method="smobf")[
+                -1
+            ].loss
             gaps.setdefault((budget, "front"), []).append(loss - best)
     for (budget, method), values in gaps.items():
         array = np.array(values)

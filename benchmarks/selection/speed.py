@@ -78,8 +78,8 @@ def measure(members: int, rounds: int, peer: str | None) -> dict[str, object]:
     runs: dict[str, Callable[[], object]] = {
         "ours": lambda: select_members(truth, method="replacement", size=STEPS, prune=1.0),
         "floor": lambda: [truth @ ones for _ in range(STEPS)],
-        "front": lambda: front(truth, costs=library.costs, budgets=budgets, prune=1.0),
-        "front pruned": lambda: front(truth, costs=library.costs, budgets=budgets),
+        "front": lambda: front(truth, costs=library.costs, budgets=budgets, prune=1.0, method="smobf"),
+        "front pruned": lambda: front(truth, costs=library.costs, budgets=budgets, method="smobf"),
     }
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):

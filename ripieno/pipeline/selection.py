@@ -188,14 +188,13 @@ def _check(
     size: int | None = None,
 ) -> None:
     """Raise SelectionError for arguments that cannot be used, before anything is measured."""
-    from ripieno.selection.select import WEIGHTS
     from ripieno.selection.validation import check_numbers, check_words
 
     if not len(library):
         tune = command("tune", "DATA", run=library.path)
         raise SelectionError(f"{library.path} has no members to select from: `{tune}` trains some")
     check_words(method, loss, combiner)
-    check_numbers(WEIGHTS, prune, size)
+    check_numbers(None, prune, size)
     check_kinds(library, kinds)
     if size is not None and size > len(library) and method != "replacement":
         raise SelectionError(f"size {size} is larger than the library: it must be at most {len(library)}")

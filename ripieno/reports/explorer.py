@@ -110,6 +110,7 @@ def load_front(reading: RunData) -> tuple[Ensemble, ...]:
         reading.library.true_class_mapped(ids),
         reading.library.labels(),
         {reading.kind: [reading.costs[m] for m in ids]},
+        method="smobf",
         points=20,
         prune=1.0,
         names=ids,

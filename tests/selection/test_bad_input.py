@@ -80,7 +80,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     (r"unknown combiner 'max': expected one of mean", {"combiner": "max"}),
     (r"accuracy needs labels and predictions \(members, samples, classes\)", {"loss": "accuracy", "labels": [0, 1]}),
     (r"combiner vote needs labels and predictions", {"combiner": "vote"}),
-    (r"gives no weights", {"combiner": "weighted"}),
+    (r"gives no weights", {"combiner": "weighted", "method": "smobf"}),
     (r"a median has no weights", {**CUBED, "combiner": "median", "method": "replacement"}),
     (r"size 0", {"size": 0}),
     (r"size 2\.5", {"size": 2.5}),

@@ -16,7 +16,7 @@ from ripieno.selection.cross_entropy import best_weights
 from ripieno.selection.validation import SelectionMethod
 from ripieno.tasks.metrics import cross_entropy
 
-METHODS: list[SelectionMethod] = ["smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]
+METHODS: list[SelectionMethod] = ["smobf-r", "smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]
 
 
 def library(seed: int, members: int = 9, samples: int = 40) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
