@@ -48,8 +48,13 @@ def table(run: Path) -> list[dict[str, Any]]:
                 continue
             found[method] = select_members(truth, None, costs, budget, method, prune=1.0)
         found["front"] = front(
-            truth, None, costs, sorted({max(budget * k, costs.min()) for k in (0.25, 0.5, 0.75, 1)}), prune=1.0
-method="smobf")[-1]
+            truth,
+            None,
+            costs,
+            sorted({max(budget * k, costs.min()) for k in (0.25, 0.5, 0.75, 1)}),
+            prune=1.0,
+            method="smobf",
+        )[-1]
         for method, choice in found.items():
             predictions = np.stack([library.probabilities(ids[i], "test") for i in choice.members])
             judged = losses(combine(predictions, choice.weights, choice.combiner), labels, "test")
