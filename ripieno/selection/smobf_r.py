@@ -9,26 +9,28 @@ from ripieno.types import Floats, Ints
 
 PICKS = 50
 """Maximum number of picks of a run."""
-PATIENCE = 8
-"""Number of picks without a lower loss after which a run stops: a repeat disturbs equal weights before it helps."""
-GAIN = 1e-9
-"""Nats by which a loss must fall to be lower, so that rounding does not decide."""
+PATIENCE = 5
+"""Number of picks without gain after which a run stops: a repeat disturbs equal weights before it helps."""
+GAIN = 1e-4
+"""Fall of the loss, in nats, that counts as a gain: far below the noise of a validation set."""
 
 State = tuple[float | None, Members]
 """Weight w, None where it ranks the members alike, and the picks so far."""
 
 
 def smobf_r(problem: SelectionProblem, limits: Floats) -> list[Members]:
-    """Return the best prefix of each greedy run: one run per weight w and start; the caller keeps the best.
+    """Return the best prefix of each greedy run, and a refinement of the best; the caller keeps the best of all.
 
-    A run starts with no member or with one of the `problem.starts` affordable networks of lowest own loss. Without
-    these starts, an expensive first pick can use up a budget that two cheaper members would use better.
+    There is one run per weight w and start. A run starts with no member or with one of the `problem.starts` affordable
+    networks of lowest own loss. Without these starts, an expensive first pick can use up a budget that two cheaper
+    members would use better. The refinement goes on from the best with w = 0, `PICKS` picks at most.
     """
     candidates = problem.candidates(limits)
     starts: list[Members] = [(), *((int(m),) for m in problem.order(limits)[: problem.starts])]
     waited: dict[State, int] = {}
-    runs = (_run(problem, limits, candidates, w, start, waited) for w in problem.weights for start in starts)
-    return [best for best in runs if best]
+    runs = [_run(problem, limits, candidates, w, start, waited) for w in problem.weights for start in starts]
+    ends = [best for best in runs if best]
+    return [*ends, _run(problem, limits, candidates, 0.0, problem.best(ends), {}, patience=PICKS)]
 
 
 def _run(
@@ -38,6 +40,7 @@ def _run(
     w: float,
     start: Members,
     waited: dict[State, int],
+    patience: int = PATIENCE,
 ) -> Members:
     """Pick the member of lowest score (1 - w) * E + w * C/B, `PICKS` times at most; a repeat adds no cost.
 
@@ -47,14 +50,14 @@ def _run(
     tree, costs = problem.tree, problem.costs
     node, chosen = tree.at(start), np.isin(candidates, start)
     used = costs.total(start)
-    best, without_gain = node, 0
-    while len(node.members) < PICKS and without_gain < PATIENCE:
+    best, mark, without_gain = node, node.loss, 0
+    while len(node.members) < PICKS and without_gain < patience:
         affordable = costs.fits(limits, used)[candidates] & ~chosen
         if problem.size is not None and np.count_nonzero(chosen) >= problem.size:
             affordable[:] = False
         free = bool(affordable.any())
         state = (w if free else None, node.members)
-        if waited.get(state, PATIENCE) <= without_gain:
+        if waited.get(state, patience) <= without_gain:
             break
         waited[state] = without_gain
         left = affordable | chosen
@@ -66,5 +69,7 @@ def _run(
         position = int(np.searchsorted(candidates, member))
         if not chosen[position]:
             chosen[position], used = True, used + costs.values[member]
-        best, without_gain = (node, 0) if node.loss < best.loss - GAIN else (best, without_gain + 1)
+        without_gain = without_gain + 1 if node.loss > mark - GAIN else 0
+        mark = node.loss if without_gain == 0 else mark
+        best = node if node.loss < best.loss else best
     return best.members
