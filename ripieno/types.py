@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from ripieno.deprecation import find_renamed
@@ -39,6 +40,8 @@ Metric = Literal["accuracy", "macro-f1"]
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 Combiner = Literal["mean", "weighted", "vote", "median"]
+Temperature = Annotated[float, Meta(gt=0)]
+"""Temperature of probabilities: see `ripieno.tasks.calibration`."""
 
 COST_SAMPLES = 2000
 """A cost in seconds is the time to predict this many samples (section 2.1: "time to predict 2000 images")."""
@@ -148,6 +151,8 @@ class Member:
     format: Literal["safetensors", "onnx", "predictions"] = "safetensors"
     costs: Mapping[str, float] = field(default_factory=dict)
     """costs given at import; measured costs are in profiles"""
+    temperature: Temperature | None = None
+    """fitted to the validation samples; None: not fitted"""
 
     @property
     def waited(self) -> float | None:
@@ -227,6 +232,16 @@ class Ensemble:
     combiner: Combiner = "mean"
     loss: str = "cross-entropy"
     """what was minimised when it was chosen; see `ripieno.selection.validation.Loss`"""
+    temperatures: tuple[Temperature, ...] = ()
+    """of the members, in the same order; empty: all are 1"""
+    temperature: Temperature = 1.0
+    """of the combined predictions"""
+    calibration: str = "none"
+    """how the temperatures were chosen; see `ripieno.selection.validation.Calibrate`"""
+    expected_loss: float | None = None
+    """mean loss of samples that the selection has not seen, by cross-validation; None where not computed"""
+    expected_loss_error: float | None = None
+    """its standard error"""
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,10 @@ def _check_parts(bundle: Bundle) -> None:
     rules = (
         (len(names) > 0, "its ensemble has no members"),
         (len(bundle.ensemble.weights) == len(names), "its ensemble has a different number of weights than of members"),
+        (
+            len(bundle.ensemble.temperatures) in (0, len(names)),
+            "its ensemble has a different number of temperatures than of members",
+        ),
         (members.keys() >= set(names), "it does not describe all members of its ensemble"),
         (placed >= set(names), "its allocation does not place all members of its ensemble"),
         (

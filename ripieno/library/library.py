@@ -460,8 +460,10 @@ def _read_named(path: Path, kind: type[W]) -> W:
     word = files.read_json(path, kind)
     if word.name != path.stem:
         raise LibraryError(f"{path} is of {word.name!r}, not of {path.stem!r}")
-    if isinstance(word, Ensemble) and len(word.members) != len(word.weights):
-        raise LibraryError(f"{path} has {len(word.members)} members and {len(word.weights)} weights")
+    if isinstance(word, Ensemble):
+        for count, what in ((len(word.weights), "weights"), (len(word.temperatures), "temperatures")):
+            if count != len(word.members) and (count or what == "weights"):
+                raise LibraryError(f"{path} has {len(word.members)} members and {count} {what}")
     return word
 
 

@@ -96,6 +96,7 @@ def test_a_folder_without_a_bundle_says_how_to_make_one(tmp_path: Path) -> None:
     [
         ({"ensemble": dataclasses.replace(ENSEMBLE, members=(), weights=())}, "has no members"),
         ({"ensemble": dataclasses.replace(ENSEMBLE, weights=(1.0,))}, "a different number of weights than of members"),
+        ({"ensemble": dataclasses.replace(ENSEMBLE, temperatures=(1.0,))}, "a different number of temperatures than"),
         ({"members": ()}, "does not describe all members"),
         ({"allocation": dataclasses.replace(ALLOCATION, placements=())}, "does not place all members"),
         ({"allocation": dataclasses.replace(ALLOCATION, devices=())}, "devices that it does not describe"),
@@ -148,6 +149,25 @@ def test_a_bundle_whose_weights_are_no_weights_is_refused(library: Library, tmp_
     path.write_text(json.dumps(document))
     with pytest.raises(LibraryError, match="weights of its ensemble must be"):
         read_bundle(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("bad", ["0", "-1.5", "NaN", "Infinity", "1e999", '"warm"'])
+def test_a_bundle_whose_temperatures_are_no_numbers_above_0_is_refused(
+    library: Library, tmp_path: Path, bad: str
+) -> None:
+    write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
+    path = tmp_path / "bundle" / "bundle.json"
+    text = path.read_text()
+    for key, old, new in (
+        ("temperatures", "[]", f"[{bad}, 1.0]"),
+        ("temperature", "1.0", bad),
+        ("temperature", "null", bad),  # of a member
+    ):
+        assert f'"{key}": {old}' in text
+        path.write_text(text.replace(f'"{key}": {old}', f'"{key}": {new}', 1))
+        with pytest.raises(LibraryError, match=r"bundle\.json cannot be read: .*; copy the whole bundle") as caught:
+            read_bundle(tmp_path / "bundle")
+        assert "\n" not in str(caught.value)
 
 
 def test_a_pipe_in_a_bundle_is_not_waited_for(library: Library, tmp_path: Path) -> None:

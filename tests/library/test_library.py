@@ -206,6 +206,34 @@ def test_a_member_of_a_newer_version_says_upgrade(library: Library) -> None:
         library.member(MEMBER.id)
 
 
+@pytest.mark.parametrize("bad", ["0", "-2", "NaN", "1e999", '"hot"'])
+def test_a_member_whose_temperature_is_no_number_above_0_is_refused(library: Library, bad: str) -> None:
+    path = library.member_path(MEMBER.id) / "member.json"
+    text = path.read_text()
+    assert '"temperature": null' in text
+    path.write_text(text.replace('"temperature": null', f'"temperature": {bad}'))
+    with pytest.raises(LibraryError, match=r"member\.json cannot be read: .*: restore it") as caught:
+        library.member(MEMBER.id)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_member_and_an_ensemble_without_temperatures_have_the_defaults(library: Library) -> None:
+    ensemble = Ensemble("small", (MEMBER.id,), (1.0,), "best", {}, {}, {})
+    library.write_ensemble(ensemble)
+    new = {"temperature", "temperatures", "calibration", "expected_loss", "expected_loss_error"}
+    for path in (library.member_path(MEMBER.id) / "member.json", library.path / "ensembles" / "small.json"):
+        document = json.loads(path.read_text())
+        path.write_text(json.dumps({k: v for k, v in document.items() if k not in new}))
+    assert library.member(MEMBER.id).temperature is None
+    assert library.ensemble("small") == ensemble
+
+
+def test_an_ensemble_with_another_number_of_temperatures_is_refused(library: Library) -> None:
+    library.write_ensemble(Ensemble("small", (MEMBER.id,), (1.0,), "best", {}, {}, {}, temperatures=(1.0, 2.0)))
+    with pytest.raises(LibraryError, match="1 members and 2 temperatures"):
+        library.ensemble("small")
+
+
 def test_broken_predictions_name_their_file(library: Library) -> None:
     (library.member_path(MEMBER.id) / "valid.npy").write_bytes(b"no array")
     with pytest.raises(LibraryError, match=r"valid\.npy is not a readable"):
