@@ -9,9 +9,9 @@ from ripieno.types import Floats, Ints
 
 PICKS = 50
 """Maximum number of picks of a run."""
-PATIENCE = 5
+PATIENCE = 4
 """Number of picks without gain after which a run stops: a repeat disturbs equal weights before it helps."""
-GAIN = 1e-4
+GAIN = 3e-4
 """Fall of the loss, in nats, that counts as a gain: far below the noise of a validation set."""
 
 State = tuple[float | None, Members]
