@@ -5,6 +5,7 @@ RUN/dataset/                       images.npy labels.npy split.npy dataset.json
 RUN/journal.log                    the study (search)
 RUN/library/ID/member.json         written last: a member exists when this does
 RUN/library/ID/weights.safetensors or model.onnx, valid.npy, truth.npy (and test.npy once evaluated)
+RUN/library/ID/calibrated.npy      probabilities of the true class at the member's temperature, once selected from
 RUN/library/labels-valid.npy       labels the cached predictions answer to
 RUN/checkpoints/TRIAL.safetensors  last finished epoch of a trial, with optimiser state
 RUN/profiles/DEVICE.json           measured costs, a profile a member and backend
@@ -16,10 +17,10 @@ RUN/cascades/NAME.json             what asking their members in turn saves and c
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,14 +35,17 @@ from ripieno.errors import LibraryError, error_summary
 from ripieno.library.broken import read_or_none, read_sound, warn_broken, write_over
 from ripieno.library.check import read_probabilities
 from ripieno.shell_command import command
+from ripieno.tasks.calibration import CalibratedRows, MemberCalibration
 from ripieno.tasks.labels import read_labels
 from ripieno.tasks.metrics import true_class
 from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Profile, Split
 
 W = TypeVar("W", Ensemble, Allocation)
+CALIBRATED = "calibrated.npy"
+"""Rows of a calibrated member, (3, samples): see `CalibratedRows`."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _Items:
     """Content of a file with several items."""
 
@@ -242,6 +246,8 @@ class Library:
         labels = read_labels(labels, probabilities.shape[1], "labels", LibraryError)
         self._keep_labels(split, labels)
         folder = self.member_path(member)
+        if split == "valid":
+            self._forget_calibration(member)
         files.write_array(folder / f"{split}.npy", np.ascontiguousarray(probabilities))
         truth = np.asarray(true_class(probabilities, labels))
         half = truth.dtype == np.float16
@@ -286,6 +292,31 @@ class Library:
         """Return `true_class_mapped(members, split)`: the former name, for one version."""
         warn_renamed("Library.mapped_truth", "true_class_mapped")
         return self.true_class_mapped(members, split)
+
+    def calibration(self, member: str) -> MemberCalibration | None:
+        """Return the kept temperature of a member and its rows, memory-mapped; None where there is none to read."""
+        path = self.member_path(member) / CALIBRATED
+        if not path.exists():
+            return None
+        try:
+            temperature, rows = self.member(member).temperature, files.read_array(path)
+        except LibraryError:  # it can be fitted again
+            return None
+        if temperature is None or rows.shape != (3, len(self.labels())):
+            return None
+        return MemberCalibration(temperature, CalibratedRows(*rows))
+
+    def write_calibration(self, member: str, calibration: MemberCalibration) -> None:
+        """Keep the temperature of a member and its rows at it. Raises LibraryError when the member is absent."""
+        path = self.member_path(member) / CALIBRATED
+        files.remove_file(path)  # rows that exist are at the temperature in member.json, even after a crash between
+        self.update(dataclasses.replace(self.member(member), temperature=calibration.temperature))
+        files.write_array(path, np.stack(calibration.rows).astype(np.float32, copy=False))
+
+    def _forget_calibration(self, member: str) -> None:
+        files.remove_file(self.member_path(member) / CALIBRATED)
+        if member in self and self.member(member).temperature is not None:
+            self.update(dataclasses.replace(self.member(member), temperature=None))
 
     def labels(self, split: Split = "valid") -> NDArray[np.int64]:
         """Return the labels of the cached predictions of `split`. Raises LibraryError when there are none."""

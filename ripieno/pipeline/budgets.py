@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 from ripieno.errors import SelectionError
 from ripieno.selection.costs import Budget as Budget
+from ripieno.selection.validation import default_calibration
 from ripieno.types import Ensemble
 
-DEFAULTS = ("smobf", "cross-entropy", "mean")
-"""Default method, loss and combiner; an ensemble's name leaves them out."""
+DEFAULTS = ("cross-entropy", "mean")
+"""Default loss and combiner; an ensemble's name leaves them out."""
 
 
 def bounds_of(budget: Budget, plain: str) -> dict[str, float]:
@@ -42,17 +43,21 @@ def kinds_of(budgets: Sequence[Budget] | None, plain: str) -> tuple[str, ...]:
     return tuple(bounds[0])
 
 
-def name_of(budget: Budget, method: str, loss: str, combiner: str) -> str:
+def name_of(budget: Budget, method: str | None, loss: str, combiner: str, calibrate: str | None = None) -> str:
     """Return the name of an ensemble: its budget, then each option that is not the default.
 
-    For example `B20`, `B20-swap-macro-f1-vote`, and `B-seconds20-memory4.29e+09` for a mapping.
+    For example `B20`, `B20-swap-macro-f1-vote`, and `B-seconds20-memory4.29e+09` for a mapping. A named method is part
+    of it even if it is the default, as it changes the other defaults.
     """
     if isinstance(budget, Mapping):
         parts = ["B", *(f"{kind}{bound:.3g}" for kind, bound in budget.items())]
     else:
         parts = [f"B{budget:g}"]
-    chosen = zip((method, loss, combiner), DEFAULTS, strict=True)
-    return "-".join([*parts, *(word for word, default in chosen if word != default)])
+    parts += [] if method is None else [method]
+    parts += [word for word, default in zip((loss, combiner), DEFAULTS, strict=True) if word != default]
+    if calibrate not in (None, default_calibration(method, combiner)):
+        parts.append("uncalibrated" if calibrate == "none" else calibrate)
+    return "-".join(parts)
 
 
 def affordable(
@@ -92,7 +97,8 @@ def same_ensembles(ensembles: Sequence[Ensemble], among: Collection[str] | None 
     """
     groups: dict[object, list[str]] = {}
     for ensemble in ensembles:
-        weights = frozenset(zip(ensemble.members, ensemble.weights, strict=True))
-        groups.setdefault((weights, ensemble.combiner), []).append(ensemble.name)
+        temperatures = ensemble.temperatures or (1.0,) * len(ensemble.members)
+        members = frozenset(zip(ensemble.members, ensemble.weights, temperatures, strict=True))
+        groups.setdefault((members, ensemble.combiner, ensemble.temperature), []).append(ensemble.name)
     repeated = [names for names in groups.values() if len(names) > 1 and (among is None or set(names) & set(among))]
     return [f"{', '.join(names[:-1])} and {names[-1]} are the same ensemble: the same members" for names in repeated]

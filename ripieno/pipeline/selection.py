@@ -12,28 +12,37 @@ import numpy as np
 
 from ripieno.errors import SelectionError
 from ripieno.library import Library
+from ripieno.library.calibrate import calibrate as calibrate_members
 from ripieno.library.evaluate import evaluate
 from ripieno.pipeline.budgets import Budget, affordable, bounds_of, kinds_of, name_of, same_ensembles
 from ripieno.pipeline.costs import MEASURED, check_kinds, cost_table, ensure_profiles, selection_candidates
 from ripieno.pipeline.runs import ProgressFunction, default_kind, no_progress, open_run
+from ripieno.selection import validation
+from ripieno.selection.validation import Calibrate, Loss, SelectionMethod, default_calibration
 from ripieno.shell_command import command
+from ripieno.tasks.calibration import MemberCalibration, combine_calibrated
 from ripieno.tasks.metrics import losses
-from ripieno.types import Combiner, Ensemble, Front, Split
+from ripieno.types import Combiner, Ensemble, Front, Ints, Split
 
 if TYPE_CHECKING:
     from ripieno.selection import Choice
-    from ripieno.selection.validation import Loss, SelectionMethod
+
+ABSENT = 3
+"""Maximum number of classes named in a note."""
 
 
 def select(
     run: str | Path | Library,
     budgets: Budget | Sequence[Budget] | None = None,
     *,
-    method: SelectionMethod = "smobf",
+    method: SelectionMethod | None = None,
     prune: float = 0.2,
     size: int | None = None,
     loss: Loss = "cross-entropy",
     combiner: Combiner = "mean",
+    starts: int = 8,
+    calibrate: Calibrate | None = None,
+    cv: int | None = None,
     device: str = "cpu",
     test: bool = True,
     trusted: Sequence[str] = (),
@@ -41,6 +50,10 @@ def select(
     notes: list[str] | None = None,
 ) -> list[Ensemble]:
     """Select the most accurate ensemble for each budget (section 2.1, equation 2) and write it to the run.
+
+    Without a `method`, it is "smobf-r" with calibrated members and an expected loss; with one, neither is the default.
+    `method`, `starts`, `calibrate` and `cv` are those of `select_members`. The temperatures of members are fitted once
+    and kept in the run.
 
     A plain budget bounds the seconds that all members together need for 2,000 images on `device`. Where members are
     imported predictions with a single kind of cost, it bounds that kind. A mapping bounds several kinds at once:
@@ -51,9 +64,10 @@ def select(
     call share their results: a larger budget never gives a worse ensemble. With `test`, the ensembles' figures on the
     test split are added; selection never uses them.
 
-    An ensemble's name is `B` and its budget, then the method, the loss and the combiner where these are not the
-    defaults: `B20`, `B20-swap`, `B20-macro-f1`. `notes` collects the number of networks skipped without a cost, the
-    budgets that no member fits (they give no ensemble), and identical ensembles of the run.
+    An ensemble's name is `B` and its budget, then the method if one is named, and the loss, the combiner and the
+    calibration where these are not the defaults: `B20`, `B20-swap`, `B20-macro-f1`, `B20-uncalibrated`. `notes`
+    collects the number of networks skipped without a cost, the budgets that no member fits (they give no ensemble),
+    classes without samples, the reason for a missing expected loss, and identical ensembles of the run.
 
     Raises SelectionError for arguments that cannot be used, before anything is measured, and when no member fits any
     budget.
@@ -65,19 +79,18 @@ def select(
     requested = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
     plain = default_kind(library.members())
     kinds = kinds_of(requested, plain)
-    _check(library, kinds, method, loss, combiner, prune, size)
-    pool = _candidates(library, kinds, loss, combiner, device, prune, progress, notes)
+    options = _Options(method, loss, combiner, prune, starts, calibrate, cv, size)
+    _check(library, kinds, options)
+    notes = [] if notes is None else notes
+    pool = _candidates(library, kinds, options, device, progress, notes)
     if requested is None:
         best = _best_cost(library, pool, plain)
         requested = [round_budget(k * best) for k in (1, 2, 4, 8)]
-    notes = [] if notes is None else notes
     requested = affordable(requested, plain, pool.costs, notes)
     bounds = [bounds_of(budget, plain) for budget in requested]
-    choices = sweep(
-        *pool.arrays(), bounds, method, prune=pool.share, size=size, loss=loss, combiner=combiner, names=pool.ids
-    )
+    choices = sweep(*pool.arrays(), bounds, method, size=size, **pool.keywords(options))
     ensembles = [
-        _ensemble(pool, choice, method, loss, bound, name_of(budget, method, loss, combiner))
+        _ensemble(pool, choice, options, bound, name_of(budget, method, loss, combiner, calibrate))
         for choice, bound, budget in zip(choices, bounds, requested, strict=True)
     ]
     ensembles = _evaluated(library, ensembles, test, progress, notes)
@@ -92,10 +105,13 @@ def front(
     *,
     kind: str | None = None,
     points: int = 20,
-    method: SelectionMethod = "smobf",
+    method: SelectionMethod | None = None,
     prune: float = 0.2,
     loss: Loss = "cross-entropy",
     combiner: Combiner = "mean",
+    starts: int = 8,
+    calibrate: Calibrate | None = None,
+    cv: int | None = None,
     device: str = "cpu",
     test: bool = True,
     trusted: Sequence[str] = (),
@@ -105,69 +121,120 @@ def front(
     """Select the best ensemble for every budget in one sweep; a larger budget never gives a higher validation loss.
 
     The best ensemble for a budget is the last one within it. The default `kind` is that of a plain budget of `select`;
-    `notes` are those of `select`. The front is written to the run as `front.json`.
+    the other arguments and `notes` are those of `select`. The front is written to the run as `front.json`.
     """
     from ripieno.selection import front as sweep
-    from ripieno.selection.validation import check_points
 
     library = open_run(run, writing=True, trusted=trusted)
     kind = default_kind(library.members()) if kind is None else kind
-    check_points(points)
-    _check(library, (kind,), method, loss, combiner, prune)
-    pool = _candidates(library, (kind,), loss, combiner, device, prune, progress, notes)
-    choices = sweep(
-        *pool.arrays(), method=method, points=points, prune=pool.share, loss=loss, combiner=combiner, names=pool.ids
-    )
+    validation.check_points(points)
+    options = _Options(method, loss, combiner, prune, starts, calibrate, cv)
+    _check(library, (kind,), options)
+    pool = _candidates(library, (kind,), options, device, progress, [] if notes is None else notes)
+    choices = sweep(*pool.arrays(), method=method, points=points, **pool.keywords(options))
     ensembles = [
-        _ensemble(pool, c, method, loss, {kind: c.costs[kind]}, f"front-{n:02d}") for n, c in enumerate(choices)
+        _ensemble(pool, choice, options, {kind: choice.costs[kind]}, f"front-{number:02d}")
+        for number, choice in enumerate(choices)
     ]
-    result = Front(kind, method, tuple(_evaluated(library, ensembles, test, progress, notes)))
+    result = Front(kind, options.used_method, tuple(_evaluated(library, ensembles, test, progress, notes)))
     library.write_front(result)
     return result
 
 
+@dataclass(frozen=True)
+class _Options:
+    """Arguments of `select` and `front`."""
+
+    method: SelectionMethod | None
+    loss: Loss
+    combiner: Combiner
+    prune: float
+    starts: int
+    calibrate: Calibrate | None
+    cv: int | None
+    size: int | None = None
+
+    @property
+    def used_method(self) -> SelectionMethod:
+        return validation.default_method(self.combiner) if self.method is None else self.method
+
+    @property
+    def used_calibration(self) -> Calibrate:
+        return default_calibration(self.method, self.combiner) if self.calibrate is None else self.calibrate
+
+
 @dataclass(frozen=True, eq=False)
 class _Pool:
-    """Input of a selection: ids, predictions, labels, costs by kind, and the share of candidates to consider."""
+    """Input of a selection: ids, predictions, labels, costs by kind, temperatures, and the share to consider."""
 
     ids: list[str]
     predictions: Any
     labels: Any
     costs: dict[str, list[float]]
+    calibrations: list[MemberCalibration] | None
     share: float
 
     def arrays(self) -> tuple[Any, Any, dict[str, list[float]]]:
         return self.predictions, self.labels, self.costs
 
+    def keywords(self, options: _Options) -> dict[str, Any]:
+        return {
+            "prune": self.share,
+            "loss": options.loss,
+            "combiner": options.combiner,
+            "names": self.ids,
+            "starts": options.starts,
+            "calibrate": options.used_calibration,
+            "cv": options.cv,
+            "calibrations": self.calibrations,
+        }
+
 
 def _candidates(
     library: Library,
     kinds: Sequence[str],
-    loss: Loss,
-    combiner: Combiner,
+    options: _Options,
     device: str,
-    prune: float,
     progress: ProgressFunction,
-    notes: list[str] | None,
+    notes: list[str],
 ) -> _Pool:
     from ripieno.profiles import local_devices
 
-    target = local_devices(device)[0]
+    target, prune = local_devices(device)[0], options.prune
     ensure_profiles(library, kinds, prune, target, progress=progress)
     table = cost_table(library, kinds, target.kind)
     ids = sorted(table)
-    if notes is not None and 0 < prune <= 1:
+    if 0 < prune <= 1:
         candidates = selection_candidates(library, prune)
         lacking = sum(m.id not in table for m in candidates)
         if lacking:
             notes.append(_skipped_note(library, f"{lacking} of the {len(candidates)} best networks", kinds, device))
+    labels = library.labels()
+    _note_samples(library.member(ids[0]).classes, labels, options, notes)
+    calibrated = options.used_calibration != "none"
     # cross-entropy of a mean needs the true class's probability alone: a matrix, `classes` times smaller than the cube
-    narrow = loss == "cross-entropy" and combiner in ("mean", "weighted")
+    narrow = options.loss == "cross-entropy" and options.combiner in ("mean", "weighted") and not calibrated
     predictions = library.true_class_mapped(ids) if narrow else [library.probabilities(m) for m in ids]
     costs = {k: [table[m][k] for m in ids] for k in kinds}
     # `prune` is a share of the whole library, not of members with a cost; selection rejects an invalid one
     share = min(1.0, prune * len(library) / len(ids)) if 0 < prune <= 1 else prune
-    return _Pool(ids, predictions, library.labels(), costs, share)
+    calibrations = calibrate_members(library, ids, progress) if calibrated else None
+    return _Pool(ids, predictions, labels, costs, calibrations, share)
+
+
+def _note_samples(classes: Sequence[str], labels: Ints, options: _Options, notes: list[str]) -> None:
+    """Note classes without selection samples, and too few samples for an expected loss."""
+    absent = [
+        name for name, count in zip(classes, np.bincount(labels, minlength=len(classes)), strict=True) if not count
+    ]
+    if absent:
+        more = f" and {len(absent) - ABSENT} more" if len(absent) > ABSENT else ""
+        notes.append(
+            f"no validation sample is of class {', '.join(absent[:ABSENT])}{more}: the figures do not cover it"
+        )
+    folds = validation.default_folds(options.method) if options.cv is None else options.cv
+    if len(labels) < folds:
+        notes.append(f"no expected loss: {len(labels)} validation samples are fewer than the {folds} folds of --cv")
 
 
 def _skipped_note(library: Library, networks: str, kinds: Sequence[str], device: str) -> str:
@@ -181,23 +248,18 @@ def _skipped_note(library: Library, networks: str, kinds: Sequence[str], device:
 def _check(
     library: Library,
     kinds: Sequence[str],
-    method: str,
-    loss: str,
-    combiner: str,
-    prune: float,
-    size: int | None = None,
+    options: _Options,
 ) -> None:
     """Raise SelectionError for arguments that cannot be used, before anything is measured."""
-    from ripieno.selection.validation import check_numbers, check_words
-
     if not len(library):
         tune = command("tune", "DATA", run=library.path)
         raise SelectionError(f"{library.path} has no members to select from: `{tune}` trains some")
-    check_words(method, loss, combiner)
-    check_numbers(None, prune, size)
+    validation.check_words(options.used_method, options.loss, options.combiner)
+    validation.check_calibration(options.used_calibration, options.loss, options.combiner)
+    validation.check_numbers(None, options.prune, options.size, options.starts, options.cv)
     check_kinds(library, kinds)
-    if size is not None and size > len(library) and method != "replacement":
-        raise SelectionError(f"size {size} is larger than the library: it must be at most {len(library)}")
+    if options.size is not None and options.size > len(library) and options.method != "replacement":
+        raise SelectionError(f"size {options.size} is larger than the library: it must be at most {len(library)}")
 
 
 def _best_cost(library: Library, pool: _Pool, kind: str) -> float:
@@ -205,17 +267,23 @@ def _best_cost(library: Library, pool: _Pool, kind: str) -> float:
     return pool.costs[kind][pool.ids.index(best)]
 
 
-def _ensemble(pool: _Pool, choice: Choice, method: str, loss: str, budget: dict[str, float], name: str) -> Ensemble:
+def _ensemble(pool: _Pool, choice: Choice, options: _Options, budget: dict[str, float], name: str) -> Ensemble:
+    calibration = options.used_calibration
     return Ensemble(
         name=name,
         members=tuple(pool.ids[i] for i in choice.members),
         weights=choice.weights,
-        method=method,
+        method=options.used_method,
         budget=budget,
         cost=dict(choice.costs),
         losses={},
         combiner=choice.combiner,
-        loss=loss,
+        loss=options.loss,
+        temperatures=() if calibration == "none" else choice.temperatures,
+        temperature=choice.temperature,
+        calibration=calibration,
+        expected_loss=choice.expected_loss,
+        expected_loss_error=choice.expected_loss_error,
     )
 
 
@@ -235,13 +303,15 @@ def _evaluated(
 def reevaluate(library: Library, changed: Collection[str], split: Split) -> list[str]:
     """Evaluate the ensembles with `changed` members again, after new predictions on `split`; return their names.
 
-    New validation predictions invalidate these ensembles' cascades and a front with changed members: both are removed.
+    New validation predictions invalidate these ensembles' cascades and expected losses, and a front with changed
+    members: all are removed.
     """
     touched = [e for e in library.ensembles() if not set(e.members).isdisjoint(changed)]
     for ensemble in _evaluated(library, touched, test=False):
-        library.write_ensemble(ensemble)
         if split == "valid":
             library.forget_cascade(ensemble.name)
+            ensemble = dataclasses.replace(ensemble, expected_loss=None, expected_loss_error=None)
+        library.write_ensemble(ensemble)
     front = library.front()
     if front is not None and any(not set(e.members).isdisjoint(changed) for e in front.ensembles):
         if split == "valid":
@@ -254,13 +324,10 @@ def reevaluate(library: Library, changed: Collection[str], split: Split) -> list
 
 def ensemble_losses(library: Library, ensemble: Ensemble) -> dict[str, float]:
     """Compute cross-entropy, accuracy and macro-F1 of an ensemble on every split that its members have predicted."""
-    from ripieno.tasks.combiners import combine
-
     figures: dict[str, float] = {}
     splits: tuple[Split, ...] = ("valid", "test")
     for split in splits:
         if all(library.has_probabilities(m, split) for m in ensemble.members):
-            predictions = np.stack([library.probabilities(m, split) for m in ensemble.members])
-            combined = combine(predictions, ensemble.weights, ensemble.combiner)
+            combined = combine_calibrated((library.probabilities(m, split) for m in ensemble.members), ensemble)
             figures |= losses(combined, library.labels(split), split)
     return figures

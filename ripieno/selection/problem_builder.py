@@ -29,8 +29,6 @@ from ripieno.types import Combiner
 IN_MEMORY = 1 << 24
 """Entries of a true-class matrix above which it is read in blocks; below, three copies fit in 200 MB."""
 
-FOLDS = 5
-"""Folds of the cross-validation where it is on by default."""
 WEIGHTS = (0.1, 0.01, 0.001)
 """The paper's three w (section 2.1); `smobf-r` also takes 0."""
 
@@ -76,22 +74,20 @@ def resolve(
     Raises SelectionError for options that contradict each other.
     """
     loss, combiner = rest["loss"], rest["combiner"]
-    chosen: SelectionMethod = method or ("smobf" if combiner == "median" else "smobf-r")
+    chosen = method or validation.default_method(combiner)
     validation.check_words(chosen, loss, combiner)
     validation.check_numbers(weights, rest["prune"], rest["size"], rest["starts"], cv)
     scattered = rest["pool"] is not None or rest["device"] != "cpu"
     classes = predictions[0].ndim == 2 and _axes(labels) == 1
     if calibrate is None:
-        calibrate = "members" if method is None and classes and combiner == "mean" and not scattered else "none"
-    validation.one_of(calibrate, Calibrate, "calibration")
+        calibrate = validation.default_calibration(method, combiner) if classes and not scattered else "none"
+    validation.check_calibration(calibrate, loss, combiner, scattered)
     if calibrate != "none" and not classes:
         raise SelectionError(f"calibrate {calibrate} needs labels and predictions (members, samples, classes)")
-    if calibrate == "joint" and (loss != "cross-entropy" or combiner not in ("mean", "weighted") or scattered):
-        raise SelectionError("calibrate joint needs the cross-entropy of a mean, without pool and device")
     if calibrate == "joint" and rest["certify"]:
         raise SelectionError("certify is unsupported with calibrate joint: pass calibrate members or none")
     if cv is None:
-        cv = 0 if method is not None or scattered else FOLDS
+        cv = 0 if scattered else validation.default_folds(method)
     return SelectionOptions(
         method=chosen,
         weights=tuple(weights) if weights is not None else (*WEIGHTS, 0.0) if chosen == "smobf-r" else WEIGHTS,

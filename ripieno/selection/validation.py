@@ -23,6 +23,21 @@ Predictions = Sequence[NDArray[Any]] | NDArray[Any]
 """One array per member, or one array for all."""
 
 
+def default_method(combiner: str) -> SelectionMethod:
+    """Return the method where none is named."""
+    return "smobf" if combiner == "median" else "smobf-r"
+
+
+def default_calibration(method: str | None, combiner: str) -> Calibrate:
+    """Return the calibration where none is named, for predictions of all classes; `method` is the one named."""
+    return "members" if method is None and combiner in ("mean", "weighted") else "none"
+
+
+def default_folds(method: str | None) -> int:
+    """Return the number of folds of the cross-validation where none is given; `method` is the one named."""
+    return 5 if method is None else 0
+
+
 def one_of(value: object, kind: Any, what: str) -> None:
     """Raise SelectionError if `value` is not an option of the literal type `kind`."""
     if value not in get_args(kind):
@@ -41,6 +56,13 @@ def check_words(method: str, loss: str, combiner: str) -> None:
         raise SelectionError(f"method {method} gives no weights: pass combiner mean or method {' or '.join(REPEATING)}")
     if combiner == "median" and method in REPEATING:
         raise SelectionError(f"a median has no weights, and {method} gives some: pass combiner mean or method smobf")
+
+
+def check_calibration(calibrate: str, loss: str, combiner: str, scattered: bool = False) -> None:
+    """Raise SelectionError unless the calibration is known and fits the others; `scattered`: pool or device."""
+    one_of(calibrate, Calibrate, "calibration")
+    if calibrate == "joint" and (loss != "cross-entropy" or combiner not in ("mean", "weighted") or scattered):
+        raise SelectionError("calibrate joint needs the cross-entropy of a mean, without pool and device")
 
 
 def check_points(points: int) -> None:

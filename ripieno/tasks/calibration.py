@@ -9,13 +9,15 @@ on log T of mean 0, so that a few samples that are nearly all right do not make 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import FLOOR, true_class
-from ripieno.types import Floats, Ints
+from ripieno.types import Ensemble, Floats, Ints
 
 PRIOR = 0.1
 """Standard deviation of the prior on the logarithm of a temperature."""
@@ -58,6 +60,13 @@ def apply_temperature(probabilities: NDArray[Any], temperature: float) -> NDArra
     np.exp(logits, out=logits)
     logits /= logits.sum(axis=-1, keepdims=True)
     return logits
+
+
+def combine_calibrated(predictions: Iterable[NDArray[Any]], ensemble: Ensemble) -> NDArray[Any]:
+    """Combine the predictions of the members of `ensemble`, in their order, at all its temperatures: as served."""
+    temperatures = ensemble.temperatures or (1.0,) * len(ensemble.members)
+    calibrated = [apply_temperature(p, t) for p, t in zip(predictions, temperatures, strict=True)]
+    return apply_temperature(combine(np.stack(calibrated), ensemble.weights, ensemble.combiner), ensemble.temperature)
 
 
 def fit_temperature(probabilities: NDArray[Any], labels: Ints, prior: float = PRIOR) -> float:
