@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from ripieno.library import Library
-from ripieno.types import Allocation, Ensemble, Front, Member
+from ripieno.types import Allocation, Ensemble, Front, Member, format_expected
 
 BLUE, ORANGE, GREEN = "#3d85c6", "#e07b39", "#4b9a6b"
 COLOURS = (BLUE, ORANGE, GREEN, "#8e6bbf", "#b0803c", "#3f95a0")
@@ -28,13 +28,14 @@ UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memor
 def ensemble_view(ensemble: Ensemble) -> str:
     """Render an ensemble: its costs and budgets, scores, members and weights."""
     losses = ensemble.losses.items()
+    expected = [f"expected {ensemble.loss} {format_expected(ensemble)}"] if ensemble.expected_loss is not None else []
     figures = [f"{_words(n)} {(_number if n.endswith('cross_entropy') else _percent)(v)}" for n, v in losses]
     bounds = {kind: f" of {bound:.4g}" for kind, bound in ensemble.budget.items()}
     costs = [f"{kind} {value:.4g}{bounds.get(kind, '')}" for kind, value in ensemble.cost.items()]
     pairs = list(zip(ensemble.members, ensemble.weights, strict=True))
     rows = [(member, _bar(weight), f"{weight:.3g}") for member, weight in pairs]
     title = f"{ensemble.name}: {len(pairs)} members by {ensemble.method}, combined by their {ensemble.combiner}"
-    return _card(title, [*costs, *figures], _table(("member", "", "weight"), rows))
+    return _card(title, [*costs, *expected, *figures], _table(("member", "", "weight"), rows))
 
 
 def front_view(front: Front) -> str:
@@ -43,11 +44,12 @@ def front_view(front: Front) -> str:
     for e in front.ensembles:
         cost, loss = e.cost[front.kind], e.losses.get("valid_cross_entropy")
         figures = (e.losses.get(f"{s}_accuracy") for s in ("valid", "test"))
-        rows.append((e.name, f"{cost:.4g}", str(len(e.members)), _number(loss), *map(_percent, figures)))
+        expected = format_expected(e)
+        rows.append((e.name, f"{cost:.4g}", str(len(e.members)), expected, _number(loss), *map(_percent, figures)))
         if loss is not None:
             points.append((cost, loss))
     title = f"{len(front.ensembles)} ensembles by {front.method}, best for each budget"
-    columns = ("name", front.kind, "members", "cross-entropy", "accuracy", "test accuracy")
+    columns = ("name", front.kind, "members", "expected loss", "cross-entropy", "accuracy", "test accuracy")
     return _card(title, [f"cost: {UNITS.get(front.kind, front.kind)}"], _stairs(points), _table(columns, rows))
 
 
@@ -81,8 +83,9 @@ def library_view(library: Any) -> str:
     for e in library.ensembles():
         cost = " ".join(f"{k} {v:.4g}" for k, v in e.cost.items())
         loss, score = _number(e.losses.get("valid_cross_entropy")), _percent(e.losses.get("test_accuracy"))
-        chosen.append((e.name, cost, str(len(e.members)), loss, score))
-    more = _table(("ensemble", "cost", "members", "cross-entropy", "test accuracy"), chosen) if chosen else ""
+        chosen.append((e.name, cost, str(len(e.members)), format_expected(e), loss, score))
+    columns = ("ensemble", "cost", "members", "expected loss", "cross-entropy", "test accuracy")
+    more = _table(columns, chosen) if chosen else ""
     return _card(str(library.path), facts, _table(columns, rows, len(members)) if rows else "", more)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 from msgspec import Meta
@@ -242,6 +242,16 @@ class Ensemble:
     """mean loss of samples that the selection has not seen, by cross-validation; None where not computed"""
     expected_loss_error: float | None = None
     """its standard error"""
+
+
+def format_expected(ensemble: Ensemble) -> str:
+    """Return the expected loss with its standard error, as a score in percent where that was selected by; `-`: none."""
+    loss, error = ensemble.expected_loss, ensemble.expected_loss_error
+    if loss is None or error is None:
+        return "-"
+    if ensemble.loss in get_args(Metric):
+        return f"{100 * (1 - loss):.2f} ± {100 * error:.2f} %"
+    return f"{loss:.4f} ± {error:.4f}"
 
 
 @dataclass(frozen=True)

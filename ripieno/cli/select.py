@@ -9,12 +9,21 @@ import typer
 from ripieno.cli import console, parsing, tables
 from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, app, examples
 from ripieno.notes import Notes
-from ripieno.selection.validation import Loss, SelectionMethod
+from ripieno.selection.validation import Calibrate, Loss, SelectionMethod
 from ripieno.shell_command import command
 from ripieno.types import Combiner
 
 MethodOpt = Annotated[
-    str, typer.Option("--method", help="Method: smobf, swap, forward, replacement, top-k, best or exact")
+    str | None,
+    typer.Option("--method", help="smobf-r (default), smobf, swap, forward, replacement, top-k, best, exact"),
+]
+StartsOpt = Annotated[int, typer.Option("--starts", help="Number of best single networks that smobf-r starts from")]
+CalibrateOpt = Annotated[
+    str | None,
+    typer.Option("--calibrate", help="members (default), joint or none (default with --method)"),
+]
+CvOpt = Annotated[
+    int | None, typer.Option("--cv", help="Folds of the expected loss; 0: none. Default 5, with --method 0")
 ]
 PruneOpt = Annotated[
     float, typer.Option("--prune", help="Share of the library to consider, best first; at least 20 members")
@@ -31,11 +40,14 @@ def select(
         list[str] | None,
         typer.Option(help="Budgets in seconds per 2,000 images, or one budget of KIND=BOUND pairs", metavar="B..."),
     ] = None,
-    method: MethodOpt = "smobf",
+    method: MethodOpt = None,
     prune: PruneOpt = 0.2,
     size: Annotated[int | None, typer.Option(help="Number of members")] = None,
     loss: LossOpt = "cross-entropy",
     combiner: CombinerOpt = "mean",
+    starts: StartsOpt = 8,
+    calibrate: CalibrateOpt = None,
+    cv: CvOpt = None,
     device: DeviceOpt = "cpu",
     family: FamilyOpt = None,
 ) -> None:
@@ -50,11 +62,14 @@ def select(
         ensembles = pipeline.select(
             run,
             parsing.budgets(budget or (), more or ()),
-            method=parsing.parse_choice(SelectionMethod, "--method", method),
+            method=None if method is None else parsing.parse_choice(SelectionMethod, "--method", method),
             prune=prune,
             size=size,
             loss=parsing.parse_choice(Loss, "--loss", loss),
             combiner=parsing.parse_choice(Combiner, "--combiner", combiner),
+            starts=starts,
+            calibrate=None if calibrate is None else parsing.parse_choice(Calibrate, "--calibrate", calibrate),
+            cv=cv,
             device=device,
             trusted=family or (),
             progress=progress,
@@ -72,10 +87,13 @@ def front(
         str | None, typer.Option(help="Kind of cost: seconds, memory, latency, parameters or flops")
     ] = None,
     points: Annotated[int, typer.Option(help="Number of budgets to try")] = 20,
-    method: MethodOpt = "smobf",
+    method: MethodOpt = None,
     prune: PruneOpt = 0.2,
     loss: LossOpt = "cross-entropy",
     combiner: CombinerOpt = "mean",
+    starts: StartsOpt = 8,
+    calibrate: CalibrateOpt = None,
+    cv: CvOpt = None,
     device: DeviceOpt = "cpu",
     family: FamilyOpt = None,
 ) -> None:
@@ -88,10 +106,13 @@ def front(
             run,
             kind=kind,
             points=points,
-            method=parsing.parse_choice(SelectionMethod, "--method", method),
+            method=None if method is None else parsing.parse_choice(SelectionMethod, "--method", method),
             prune=prune,
             loss=parsing.parse_choice(Loss, "--loss", loss),
             combiner=parsing.parse_choice(Combiner, "--combiner", combiner),
+            starts=starts,
+            calibrate=None if calibrate is None else parsing.parse_choice(Calibrate, "--calibrate", calibrate),
+            cv=cv,
             device=device,
             trusted=family or (),
             progress=progress,

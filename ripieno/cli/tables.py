@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ripieno.cli.console import number, percent, table
 from ripieno.library.bundle import BackendReport
-from ripieno.types import Allocation, Cascade, Ensemble, Member, Metric, Profile
+from ripieno.types import Allocation, Cascade, Ensemble, Member, Metric, Profile, format_expected
 
 if TYPE_CHECKING:
     from ripieno.engine.benchmark import BenchResult
@@ -73,9 +73,14 @@ def ensembles(rows: Sequence[Ensemble], metric: str, kind: str = "") -> Group:
 
 def _ensembles(rows: Sequence[Ensemble], score: str, kind: str) -> Table:
     key, name = score.replace("-", "_"), score_name(score)
-    columns = "budget", "cost", "members", "cross-entropy", name, f"test {name}"
+    expected = any(e.expected_loss is not None for e in rows)
+    losses = {e.loss for e in rows}
+    columns = ["budget", "cost", "members", "cross-entropy", name, f"test {name}"]
+    if expected:
+        columns.insert(3, f"expected {score_name(losses.pop()) if len(losses) == 1 else 'loss'}")
     aimed = all(e.loss == score for e in rows)
-    title = f"ensembles{f' selected by {name}' if aimed else ''} (costs in {kind}; on validation samples)"
+    title = f"ensembles{f' selected by {name}' if aimed else ''} (costs in {kind}; on validation samples"
+    title += "; expected: cross-validated)" if expected else ")"
     view = table(title, "name", *columns)
     for e in rows:
         view.add_row(
@@ -83,6 +88,7 @@ def _ensembles(rows: Sequence[Ensemble], score: str, kind: str) -> Table:
             _bounds(e.budget, kind),
             _bounds(e.cost, kind),
             str(len(e.members)),
+            *([format_expected(e)] if expected else []),
             number(e.losses.get("valid_cross_entropy"), ".4f"),
             percent(e.losses.get(f"valid_{key}")),
             percent(e.losses.get(f"test_{key}")),

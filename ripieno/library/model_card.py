@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripieno import files
 from ripieno.errors import LibraryError, RipienoError
+from ripieno.types import format_expected
 
 if TYPE_CHECKING:
     from ripieno.library.library import Library
@@ -123,24 +124,38 @@ def _head(data: Dataset | None, licence: str) -> list[str]:
 
 def _figures(ensemble: Ensemble) -> list[str]:
     rows = []
+    names = ("cross_entropy", "accuracy", "macro_f1")
     for split, words in (("valid", "validation (used for selection)"), ("test", "test (not used for selection)")):
-        names = ("cross_entropy", "accuracy", "macro_f1")
         values = [ensemble.losses.get(f"{split}_{name}") for name in names]
         if any(v is not None for v in values):
             rows.append((words, *("-" if v is None else f"{v:.4f}" for v in values)))
     if not rows:
         return ["Not known."]
+    if ensemble.expected_loss is not None:
+        known = {ensemble.loss.replace("-", "_"): format_expected(ensemble)}
+        rows.append(("expected (cross-validated, ± standard error)", *(known.get(name, "-") for name in names)))
     return _table(("split", "cross-entropy", "accuracy", "macro-F1"), rows)
 
 
 def _members(ensemble: Ensemble, members: Sequence[Member]) -> list[str]:
-    columns = ("member", "weight", "family", "epochs", "parameters", "valid cross-entropy", "valid accuracy")
+    columns = (
+        "member",
+        "weight",
+        "temperature",
+        "family",
+        "epochs",
+        "parameters",
+        "valid cross-entropy",
+        "valid accuracy",
+    )
     weights = dict(zip(ensemble.members, ensemble.weights, strict=True))
+    temperatures = dict(zip(ensemble.members, ensemble.temperatures, strict=False))
     rows = []
     for m in members:
         losses = [m.losses.get(f"valid_{name}") for name in ("cross_entropy", "accuracy")]
         figures = ["-" if v is None else f"{v:.4f}" for v in losses]
-        rows.append((m.id, f"{weights[m.id]:.3f}", m.family, str(m.epoch), f"{m.parameters:,}", *figures))
+        own = (f"{weights[m.id]:.3f}", f"{temperatures.get(m.id, 1.0):.3f}")
+        rows.append((m.id, *own, m.family, str(m.epoch), f"{m.parameters:,}", *figures))
     return _table(columns, rows)
 
 
@@ -213,7 +228,18 @@ def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, 
         lines.append(f"The members' own training took {spent:,.0f} s.")
     lines.append(f"Members: chosen by {_text(ensemble.method)} on validation samples, combined by their "
                  f"{ensemble.combiner}.")  # fmt: skip
+    lines.append(_calibration(ensemble))
     return [" ".join(lines)]
+
+
+def _calibration(ensemble: Ensemble) -> str:
+    """Describe the temperatures."""
+    if ensemble.calibration == "none":
+        return "Probabilities are not calibrated."
+    return (
+        f"Calibration: {_text(ensemble.calibration)}; each member at its temperature, and their {ensemble.combiner} at "
+        f"{ensemble.temperature:.3f}."
+    )
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

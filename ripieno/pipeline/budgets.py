@@ -97,8 +97,9 @@ def same_ensembles(ensembles: Sequence[Ensemble], among: Collection[str] | None 
     """
     groups: dict[object, list[str]] = {}
     for ensemble in ensembles:
-        temperatures = ensemble.temperatures or (1.0,) * len(ensemble.members)
-        members = frozenset(zip(ensemble.members, ensemble.weights, temperatures, strict=True))
-        groups.setdefault((members, ensemble.combiner, ensemble.temperature), []).append(ensemble.name)
+        weights = frozenset(zip(ensemble.members, ensemble.weights, strict=True))
+        temperatures = frozenset(zip(ensemble.members, ensemble.temperatures, strict=False))
+        key = (weights, ensemble.combiner, temperatures, ensemble.temperature)
+        groups.setdefault(key, []).append(ensemble.name)
     repeated = [names for names in groups.values() if len(names) > 1 and (among is None or set(names) & set(among))]
     return [f"{', '.join(names[:-1])} and {names[-1]} are the same ensemble: the same members" for names in repeated]

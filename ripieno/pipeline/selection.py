@@ -268,23 +268,7 @@ def _best_cost(library: Library, pool: _Pool, kind: str) -> float:
 
 
 def _ensemble(pool: _Pool, choice: Choice, options: _Options, budget: dict[str, float], name: str) -> Ensemble:
-    calibration = options.used_calibration
-    return Ensemble(
-        name=name,
-        members=tuple(pool.ids[i] for i in choice.members),
-        weights=choice.weights,
-        method=options.used_method,
-        budget=budget,
-        cost=dict(choice.costs),
-        losses={},
-        combiner=choice.combiner,
-        loss=options.loss,
-        temperatures=() if calibration == "none" else choice.temperatures,
-        temperature=choice.temperature,
-        calibration=calibration,
-        expected_loss=choice.expected_loss,
-        expected_loss_error=choice.expected_loss_error,
-    )
+    return choice.ensemble(name, pool.ids, budget, options.used_method, options.loss, options.used_calibration)
 
 
 def _evaluated(
@@ -328,6 +312,6 @@ def ensemble_losses(library: Library, ensemble: Ensemble) -> dict[str, float]:
     splits: tuple[Split, ...] = ("valid", "test")
     for split in splits:
         if all(library.has_probabilities(m, split) for m in ensemble.members):
-            combined = combine_calibrated((library.probabilities(m, split) for m in ensemble.members), ensemble)
+            combined = combine_calibrated([library.probabilities(m, split) for m in ensemble.members], ensemble)
             figures |= losses(combined, library.labels(split), split)
     return figures

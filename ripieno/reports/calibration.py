@@ -1,7 +1,7 @@
-"""Calibration of probabilities: reliability, expected calibration error, temperature. Pure functions.
+"""Calibration of probabilities: reliability and expected calibration error. Pure functions.
 
 `probabilities` are (samples, classes), `labels` (samples,). Guo et al., "On calibration of modern neural networks",
-2017, sections 2 and 4.2.
+2017, section 2.
 """
 
 from __future__ import annotations
@@ -12,13 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.tasks.metrics import FLOOR
-from ripieno.types import Floats
-
 BINS = 10
 """Number of bins of equal width over confidences 0..1."""
-COLDEST, HOTTEST = 0.05, 20.0
-"""Bounds of the temperature."""
 
 
 @dataclass(frozen=True)
@@ -48,27 +43,3 @@ def calibration_error(bins: tuple[Bin, ...]) -> float:
     """Return the mean distance of confidence and accuracy, weighted by samples (equation 3 there); 0 without any."""
     samples = sum(b.count for b in bins)
     return sum(b.count * abs(b.confidence - b.accuracy) for b in bins) / samples if samples else 0.0
-
-
-def apply_temperature(probabilities: NDArray[Any], temperature: float) -> Floats:
-    """Return probabilities with their logarithms divided by `temperature`: above 1 less confident, below 1 more."""
-    from scipy.special import softmax
-
-    return np.asarray(softmax(np.log(np.maximum(probabilities.astype(np.float64), FLOOR)) / temperature, axis=1))
-
-
-def temperature(probabilities: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    """Return the temperature with the lowest cross-entropy on these samples, between `COLDEST` and `HOTTEST`."""
-    from scipy.optimize import minimize_scalar
-
-    logs = np.log(np.maximum(probabilities.astype(np.float64), FLOOR))
-    logs -= logs.max(axis=1, keepdims=True)
-    true = logs[np.arange(len(labels)), labels].mean()
-
-    def loss(log_temperature: float) -> float:
-        inverse = np.exp(-log_temperature)
-        return float(np.log(np.exp(logs * inverse).sum(axis=1)).mean() - true * inverse)
-
-    bounds = (np.log(COLDEST), np.log(HOTTEST))
-    optimum = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
-    return float(np.exp(optimum.x))

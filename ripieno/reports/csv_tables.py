@@ -54,12 +54,17 @@ def write_ensembles(folder: PlotWriter, name: str, ensembles: Sequence[Ensemble]
     """Write the table `name` of ensembles with their members and metrics."""
     folder.table(
         name,
-        ("ensemble", f"budget_{kind}", f"cost_{kind}", "method", "members", "weights", *LOSSES),
+        (
+            "ensemble", f"budget_{kind}", f"cost_{kind}", "method", "members", "weights", *LOSSES,
+            "selected_by", "expected_loss", "expected_loss_error", "calibration", "temperatures", "temperature",
+        ),
         [
             (
                 e.name, e.budget[kind], e.cost[kind], e.method,
                 " ".join(e.members), " ".join(f"{w:g}" for w in e.weights),
                 *(e.losses.get(n) for n in LOSSES),
+                e.loss, e.expected_loss, e.expected_loss_error,
+                e.calibration, " ".join(f"{t:g}" for t in e.temperatures), e.temperature,
             )
             for e in ensembles
         ],

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ripieno.library import Library
+from ripieno.library.calibrate import calibrate
 from ripieno.reports import calibration
 from ripieno.reports.calibration import Bin
 from ripieno.reports.confusion import confusion, most_confused, most_disputed, top_confusions, top_votes
 from ripieno.reports.run_data import RunData, evenly_spaced, kept_front
 from ripieno.selection import front as sweep
-from ripieno.tasks.combiners import combine
+from ripieno.selection.validation import default_calibration, default_method
+from ripieno.tasks.calibration import apply_temperature, combine_calibrated, fit_temperature
 from ripieno.tasks.metrics import losses
 from ripieno.types import Ensemble, Floats, Ints, ProgressFunction, Split
 
@@ -98,7 +100,7 @@ class Explorer:
     disagreement: dict[tuple[str, str], float]
 
 
-def load_front(reading: RunData) -> tuple[Ensemble, ...]:
+def load_front(reading: RunData, progress: ProgressFunction) -> tuple[Ensemble, ...]:
     """Return the best ensembles of all budgets, cheapest first: the run's front, or a new one of measured members."""
     kept = kept_front(reading)
     if kept is not None:
@@ -106,28 +108,22 @@ def load_front(reading: RunData) -> tuple[Ensemble, ...]:
     ids = sorted(reading.costs)
     if not ids:
         return ()
+    library, kind = reading.library, reading.kind
     choices = sweep(
-        reading.library.true_class_mapped(ids),
-        reading.library.labels(),
-        {reading.kind: [reading.costs[m] for m in ids]},
-        method="smobf",
-        points=20,
+        [library.probabilities(m) for m in ids],
+        library.labels(),
+        {kind: [reading.costs[m] for m in ids]},
         prune=1.0,
         names=ids,
+        calibrations=calibrate(library, ids, progress),
     )
     return tuple(
-        Ensemble(
-            name=f"front-{number:02d}",
-            members=tuple(ids[i] for i in choice.members),
-            weights=choice.weights,
-            method="smobf",
-            budget={reading.kind: choice.costs[reading.kind]},
-            cost=dict(choice.costs),
-            losses={},
-            combiner=choice.combiner,
+        choice.ensemble(
+            f"front-{number:02d}", ids, {kind: choice.costs[kind]}, default_method("mean"),
+            calibration=default_calibration(None, "mean"),
         )
         for number, choice in enumerate(choices)
-    )
+    )  # fmt: skip
 
 
 def explore(reading: RunData, front: Sequence[Ensemble], progress: ProgressFunction) -> Explorer | None:
@@ -185,7 +181,7 @@ class _SplitPredictions:
         rows = self.sampled(split, most)[1]
         tables = [self.library.probabilities(m, split) for m in ensemble.members]
         parts = [
-            combine(np.stack([table[rows[i : i + 1024]] for table in tables]), ensemble.weights, ensemble.combiner)
+            combine_calibrated([table[rows[i : i + 1024]] for table in tables], ensemble)
             for i in range(0, len(rows), 1024)
         ]
         return np.concatenate(parts)
@@ -207,9 +203,9 @@ class _SplitPredictions:
 
     def evaluate(self, ensemble: Ensemble, probabilities: Floats, shown: tuple[int, ...]) -> Evaluation:
         valid = self.combined(ensemble, "valid", FITTED)
-        fitted = calibration.temperature(valid, self.sampled("valid", FITTED)[0])
+        fitted = fit_temperature(valid, self.sampled("valid", FITTED)[0])
         bins = calibration.reliability(probabilities, self.labels)
-        calibrated = calibration.reliability(calibration.apply_temperature(probabilities, fitted), self.labels)
+        calibrated = calibration.reliability(apply_temperature(probabilities, fitted), self.labels)
         return Evaluation(
             confusion(self.labels, probabilities.argmax(axis=1), shown, self.classes),
             bins,
@@ -247,5 +243,7 @@ class _SplitPredictions:
         )
 
 
-def _key(ensemble: Ensemble) -> tuple[tuple[str, float], ...]:
-    return tuple(sorted((m, round(w, 6)) for m, w in zip(ensemble.members, ensemble.weights, strict=True)))
+def _key(ensemble: Ensemble) -> tuple[tuple[tuple[str, float, float], ...], float]:
+    temperatures = ensemble.temperatures or (1.0,) * len(ensemble.members)
+    members = zip(ensemble.members, ensemble.weights, temperatures, strict=True)
+    return tuple(sorted((m, round(w, 6), round(t, 6)) for m, w, t in members)), round(ensemble.temperature, 6)

@@ -22,7 +22,7 @@ from ripieno.reports.run_data import METRICS, RunData, load_run
 from ripieno.reports.search import failures
 from ripieno.reports.thumbnails import pick, thumbnails
 from ripieno.shell_command import command
-from ripieno.types import Metric
+from ripieno.types import Metric, format_expected
 
 LISTED = 20
 """Maximum number of members in the table of the best."""
@@ -43,7 +43,7 @@ def report(
     library = run if isinstance(run, Library) else Library(run)
     files.check_writable(library.path)
     reading = load_run(library)
-    front = explorer.load_front(reading)
+    front = explorer.load_front(reading, progress)
     evaluate(library, sorted({m for e in front for m in e.members}), progress)
     explored = explorer.explore(reading, front, progress)
     found = figures(library, reading.costs, reading.score, progress) if reading.kind == "seconds" else None
@@ -81,6 +81,7 @@ def _render(reading: RunData, explored: explorer.Explorer | None, parts: section
         best=min(ensembles, key=lambda e: e.losses.get("valid_cross_entropy", math.inf), default=None),
         scores=[(score, METRICS.get(score, score)) for score in dict.fromkeys([reading.score, *objectives])],
         command=command,
+        expected=format_expected,
         parts=parts,
         failed=failed[:FAILED],
         failures=len(failed),

@@ -9,7 +9,7 @@ from typing import Any
 
 from ripieno.reports.explorer import Evaluation, Explorer, HardSample
 from ripieno.reports.run_data import RunData
-from ripieno.types import Dataset, Member
+from ripieno.types import Dataset, Member, format_expected
 
 DOTS = 1500
 """Maximum number of members in the chart, the best."""
@@ -40,6 +40,9 @@ def payload(reading: RunData, explorer: Explorer, pictures: Mapping[int, str]) -
                 "cost": rounded(s.ensemble.cost[reading.kind]),
                 "members": [index[m] for m in s.ensemble.members],
                 "weights": [rounded(w) for w in s.ensemble.weights],
+                "expected": [f"expected {s.ensemble.loss}", format_expected(s.ensemble)]
+                if s.ensemble.expected_loss is not None
+                else None,
                 "figures": {name: rounded(value, 5) for name, value in s.ensemble.losses.items()},
                 **_evaluation(s.judged),
                 "confused": [list(c) for c in s.confused],

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ripieno.selection.member_data import combine_rows
 from ripieno.tasks.calibration import apply_temperature
-from ripieno.types import Combiner
+from ripieno.types import Combiner, Ensemble
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,33 @@ class Choice:
     """mean loss of samples that the selection has not seen, by cross-validation; None where not computed"""
     expected_loss_error: float | None = None
     """its standard error"""
+
+    def ensemble(
+        self,
+        name: str,
+        ids: Sequence[str],
+        budget: Mapping[str, float],
+        method: str,
+        loss: str = "cross-entropy",
+        calibration: str = "none",
+    ) -> Ensemble:
+        """Return the choice as an ensemble without losses; `ids` are of all members that the selection was given."""
+        return Ensemble(
+            name=name,
+            members=tuple(ids[i] for i in self.members),
+            weights=self.weights,
+            method=method,
+            budget=budget,
+            cost=dict(self.costs),
+            losses={},
+            combiner=self.combiner,
+            loss=loss,
+            temperatures=() if calibration == "none" else self.temperatures,
+            temperature=self.temperature,
+            calibration=calibration,
+            expected_loss=self.expected_loss,
+            expected_loss_error=self.expected_loss_error,
+        )
 
     def combine(self, predictions: ArrayLike | Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Return what the ensemble predicts, as served: (samples, classes).

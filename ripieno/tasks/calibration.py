@@ -9,7 +9,7 @@ on log T of mean 0, so that a few samples that are nearly all right do not make 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import FLOOR, true_class
-from ripieno.types import Ensemble, Floats, Ints
+from ripieno.types import Ensemble, Float32s, Floats, Ints
 
 PRIOR = 0.1
 """Standard deviation of the prior on the logarithm of a temperature."""
@@ -36,9 +36,9 @@ class CalibratedRows(NamedTuple):
     and variance are under the calibrated probabilities.
     """
 
-    truth: Floats
-    slope: Floats
-    curvature: Floats
+    truth: NDArray[Any]
+    slope: NDArray[Any]
+    curvature: NDArray[Any]
 
 
 class MemberCalibration(NamedTuple):
@@ -62,11 +62,12 @@ def apply_temperature(probabilities: NDArray[Any], temperature: float) -> NDArra
     return logits
 
 
-def combine_calibrated(predictions: Iterable[NDArray[Any]], ensemble: Ensemble) -> NDArray[Any]:
-    """Combine the predictions of the members of `ensemble`, in their order, at all its temperatures: as served."""
+def combine_calibrated(predictions: Sequence[NDArray[Any]] | NDArray[Any], ensemble: Ensemble) -> Float32s:
+    """Return what `ensemble` predicts, as served, from the predictions (members, samples, classes) of its members."""
     temperatures = ensemble.temperatures or (1.0,) * len(ensemble.members)
-    calibrated = [apply_temperature(p, t) for p, t in zip(predictions, temperatures, strict=True)]
-    return apply_temperature(combine(np.stack(calibrated), ensemble.weights, ensemble.combiner), ensemble.temperature)
+    calibrated = [apply_temperature(np.asarray(p), t) for p, t in zip(predictions, temperatures, strict=True)]
+    combined = combine(np.stack(calibrated), ensemble.weights, ensemble.combiner)
+    return apply_temperature(combined, ensemble.temperature)
 
 
 def fit_temperature(probabilities: NDArray[Any], labels: Ints, prior: float = PRIOR) -> float:

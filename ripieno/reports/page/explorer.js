@@ -114,6 +114,7 @@
   function figures(point) {
     const score = data.metric === "macro-F1" ? "macro_f1" : "accuracy";
     const known = [["cost", cost(point.cost)], ["members", String(point.members.length)]];
+    if (point.expected) known.push(point.expected);
     for (const [split, name] of [["valid", "validation"], ["test", "test"]]) {
       if (!(`${split}_${score}` in point.figures)) continue;
       known.push([`${name} ${data.metric}`, percent(point.figures[`${split}_${score}`], 2)]);
