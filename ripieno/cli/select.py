@@ -15,15 +15,15 @@ from ripieno.types import Combiner
 
 MethodOpt = Annotated[
     str | None,
-    typer.Option("--method", help="smobf-r (default), smobf, swap, forward, replacement, top-k, best, exact"),
+    typer.Option("--method", help="Method: smobf-r (default), smobf, swap, forward, replacement, top-k, best, exact"),
 ]
 StartsOpt = Annotated[int, typer.Option("--starts", help="Number of best single networks that smobf-r starts from")]
 CalibrateOpt = Annotated[
     str | None,
-    typer.Option("--calibrate", help="members (default), joint or none (default with --method)"),
+    typer.Option("--calibrate", help="Calibration: members (default), joint or none (default with --method)"),
 ]
 CvOpt = Annotated[
-    int | None, typer.Option("--cv", help="Folds of the expected loss; 0: none. Default 5, with --method 0")
+    int | None, typer.Option("--cv", help="Folds of the expected loss, 0 for none; by default 5, with --method 0")
 ]
 PruneOpt = Annotated[
     float, typer.Option("--prune", help="Share of the library to consider, best first; at least 20 members")

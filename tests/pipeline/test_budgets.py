@@ -65,8 +65,13 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (5, {"method": "best-of"}, "unknown method 'best-of'"),
     (5, {"loss": "hinge"}, "unknown loss 'hinge'"),
     (5, {"combiner": "max"}, "unknown combiner 'max'"),
-    (5, {"combiner": "weighted"}, "gives no weights"),
+    (5, {"combiner": "weighted", "method": "smobf"}, "gives no weights"),
     (5, {"combiner": "median", "method": "replacement"}, "a median has no weights"),
+    (5, {"combiner": "median", "method": "smobf-r"}, "a median has no weights, and smobf-r gives some"),
+    (5, {"calibrate": "all"}, "unknown calibration 'all'"),
+    (5, {"calibrate": "joint", "combiner": "vote"}, "calibrate joint needs the cross-entropy of a mean"),
+    (5, {"starts": -1}, "starts -1"),
+    (5, {"cv": 1}, "cv 1 is invalid"),
     (5, {"prune": 0}, "prune 0"),
     (5, {"prune": 1.5}, "prune 1.5"),
     (5, {"size": 0}, "size 0"),
@@ -86,7 +91,8 @@ def test_bad_arguments_of_select_are_refused_before_costs_are_read(
 @pytest.mark.parametrize(
     ("more", "message"),
     [({"points": 0}, "points 0"), ({"kind": "dollars"}, "no cost of kind"), ({"kind": ""}, "no cost of kind"),
-     ({"prune": -1}, "prune -1"), ({"method": "x"}, "unknown method")],
+     ({"prune": -1}, "prune -1"), ({"method": "x"}, "unknown method"), ({"calibrate": "x"}, "unknown calibration"),
+     ({"starts": 1.5}, "starts 1.5"), ({"cv": -1}, "cv -1")],
 )  # fmt: skip
 def test_bad_arguments_of_front_are_refused_before_costs_are_read(
     run: Path, more: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
@@ -97,9 +103,24 @@ def test_bad_arguments_of_front_are_refused_before_costs_are_read(
 
 
 def test_what_is_not_the_default_is_part_of_the_name() -> None:
-    assert name_of(20, "smobf", "cross-entropy", "mean") == "B20"
+    assert name_of(20, None, "cross-entropy", "mean") == "B20"
+    assert name_of(20, "smobf", "cross-entropy", "mean") == "B20-smobf"
+    assert name_of(20, "smobf-r", "cross-entropy", "mean") == "B20-smobf-r", "members keep their probabilities"
     assert name_of(20, "swap", "macro-f1", "vote") == "B20-swap-macro-f1-vote"
-    assert name_of({"seconds": 20.0}, "smobf", "accuracy", "mean") == "B-seconds20-accuracy"
+    assert name_of({"seconds": 20.0}, None, "accuracy", "mean") == "B-seconds20-accuracy"
+
+
+def test_a_calibration_that_is_not_the_default_is_part_of_the_name() -> None:
+    names = {
+        (method, calibrate): name_of(20, method, "cross-entropy", "mean", calibrate)
+        for method in (None, "smobf")
+        for calibrate in (None, "members", "joint", "none")
+    }
+    assert names[None, None] == names[None, "members"] == "B20"
+    assert names["smobf", None] == names["smobf", "none"] == "B20-smobf"
+    assert names[None, "none"] == "B20-uncalibrated"
+    assert (names[None, "joint"], names["smobf", "members"]) == ("B20-joint", "B20-smobf-members")
+    assert name_of(20, None, "cross-entropy", "vote", "none") == "B20-vote"
 
 
 def test_ensembles_of_other_options_have_other_names(run: Path) -> None:
@@ -107,9 +128,13 @@ def test_ensembles_of_other_options_have_other_names(run: Path) -> None:
     ripieno.select(run, [4], loss="macro-f1")
     ripieno.select(run, [4], combiner="vote")
     ripieno.select(run, [4], method="best")
+    ripieno.select(run, [4], method="smobf")
+    ripieno.select(run, [4], calibrate="none")
     library = ripieno.Library(run)
     names = {e.name: e for e in library.ensembles()}
-    assert {"B4", "B4-macro-f1", "B4-vote", "B4-best"} <= set(names)
+    assert {"B4", "B4-macro-f1", "B4-vote", "B4-best", "B4-smobf", "B4-uncalibrated"} <= set(names)
+    assert (names["B4"].method, names["B4"].calibration) == ("smobf-r", "members")
+    assert (names["B4-smobf"].method, names["B4-smobf"].calibration) == ("smobf", "none")
     assert names["B4-macro-f1"].loss == "macro-f1"
     assert names["B4"].loss == "cross-entropy"
 

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import ripieno
 from ripieno.backends.flops import onnx_flops
 from ripieno.errors import SelectionError
 from ripieno.models.resnet_config import megaflops
 from ripieno.pipeline import static_costs
+from ripieno.pipeline.costs import cost_table
 from ripieno.profiles import local_devices
+from ripieno.selection import front
+from ripieno.tasks.metrics import FLOOR, cross_entropy
+from ripieno.types import Ensemble, Split
 
 
 @pytest.fixture
@@ -22,8 +27,73 @@ def run(finished_run: Path, tmp_path: Path) -> ripieno.Library:
     return ripieno.Library(tmp_path / "run")
 
 
-def test_an_ensemble_keeps_its_budget_and_its_figures_are_those_of_the_mean(run: ripieno.Library) -> None:
-    ensemble = ripieno.select(run, 5.0)[0]
+def served(run: ripieno.Library, ensemble: Ensemble, split: Split = "valid") -> NDArray[np.float64]:
+    """Return the ensemble's probabilities by their definition: powers of the temperatures, and a weighted mean."""
+
+    def heated(values: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+        powers = np.maximum(values, FLOOR) ** (1 / temperature)
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+    parts = zip(ensemble.members, ensemble.weights, ensemble.temperatures, strict=True)
+    mean = sum(w * heated(run.probabilities(m, split).astype(np.float64), t) for m, w, t in parts)
+    return heated(np.asarray(mean), ensemble.temperature)
+
+
+def test_the_figures_of_an_ensemble_are_those_of_its_weights_and_temperatures(run: ripieno.Library) -> None:
+    (ensemble,) = ripieno.select(run, 1e9, prune=1.0)
+    assert (ensemble.name, ensemble.method, ensemble.calibration) == ("B1e+09", "smobf-r", "members")
+    assert ensemble.combiner == "weighted"
+    assert len(ensemble.temperatures) == len(ensemble.members) > 1
+    assert ensemble.temperatures == tuple(run.member(m).temperature for m in ensemble.members)
+    for split in ("valid", "test"):
+        combined, labels = served(run, ensemble, split), run.labels(split)
+        truth = combined[np.arange(len(combined)), labels]
+        assert ensemble.losses[f"{split}_cross_entropy"] == pytest.approx(-np.log(truth).mean(), abs=1e-5)
+        assert ensemble.losses[f"{split}_accuracy"] == pytest.approx((combined.argmax(1) == labels).mean())
+    assert run.ensemble(ensemble.name) == ensemble
+
+
+def test_the_expected_loss_is_kept_and_is_not_the_one_that_chose(run: ripieno.Library) -> None:
+    (ensemble,) = ripieno.select(run, 1e9, prune=1.0)
+    assert ensemble.expected_loss is not None
+    assert ensemble.expected_loss_error is not None
+    assert ensemble.expected_loss > ensemble.losses["valid_cross_entropy"]
+    assert 0 < ensemble.expected_loss_error < 0.5 * ensemble.expected_loss + 0.1
+    (without,) = ripieno.select(run, 1e9, prune=1.0, cv=0)
+    assert (without.expected_loss, without.expected_loss_error) == (None, None)
+    (named,) = ripieno.select(run, 1e9, prune=1.0, method="smobf", calibrate="members", cv=3)
+    assert named.name == "B1e+09-smobf-members"
+    assert named.expected_loss is not None
+    assert len(named.temperatures) == len(named.members)
+
+
+def test_the_arguments_reach_the_selection(run: ripieno.Library) -> None:
+    """The same call for arrays gives the same ensemble."""
+    ids = run.ids()
+    table = cost_table(run, ["seconds"], local_devices("cpu")[0].kind)
+    ids = [m for m in ids if m in table]
+    cube = [run.probabilities(m) for m in ids]
+    costs = [table[m]["seconds"] for m in ids]
+    budget = sum(costs) / 3
+    for options in ({}, {"starts": 0}, {"calibrate": "none"}, {"calibrate": "joint"}, {"cv": 4}, {"loss": "accuracy"}):
+        (ensemble,) = ripieno.select(run, budget, prune=1.0, **options)
+        choice = front(cube, run.labels(), costs, [budget], prune=1.0, **options)[0]
+        assert ensemble.members == tuple(ids[m] for m in choice.members), options
+        assert ensemble.weights == pytest.approx(choice.weights)
+        assert ensemble.temperatures == pytest.approx(
+            () if "none" in options.values() else choice.temperatures, rel=1e-6
+        )
+        assert ensemble.temperature == pytest.approx(choice.temperature, rel=1e-5)
+        assert ensemble.expected_loss == pytest.approx(choice.expected_loss, rel=1e-4)
+
+
+def test_a_named_method_takes_probabilities_as_they_are(run: ripieno.Library) -> None:
+    for path in run.path.glob("library/*/calibrated.npy"):  # of selections before
+        path.unlink()
+    (ensemble,) = ripieno.select(run, 5.0, method="smobf")
+    assert (ensemble.temperatures, ensemble.temperature, ensemble.calibration) == ((), 1.0, "none")
+    assert ensemble.expected_loss is None
+    assert not list(run.path.glob("library/*/calibrated.npy"))
     assert ensemble.cost["seconds"] <= 5.0
     mean = np.mean([run.probabilities(m) for m in ensemble.members], axis=0)
     truth = mean[np.arange(len(mean)), run.labels()]
@@ -81,6 +151,8 @@ def test_an_unknown_cost_lists_the_known_ones(run: ripieno.Library) -> None:
 def test_the_best_of_a_front_is_the_last_one_within_the_budget(run: ripieno.Library) -> None:
     found = ripieno.front(run, prune=1.0)
     assert run.front() == found
+    assert found.method == "smobf-r"
+    assert all(e.expected_loss is not None and len(e.temperatures) == len(e.members) for e in found.ensembles)
     first, last = found.ensembles[0], found.ensembles[-1]
     assert found.best(first.cost["seconds"] * 0.99) is None
     assert found.best(last.cost["seconds"] * 2) == last
@@ -134,6 +206,41 @@ def test_the_best_networks_without_a_cost_are_measured_before_any_is_chosen(run:
     measured = [of for what, of in steps if what.startswith("measuring")]
     assert measured == [1], "the others were measured before"
     assert not any("cost" in note for note in notes)
+
+
+def test_few_samples_and_absent_classes_are_noted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    models = {"a": rng.dirichlet(np.ones(3), 4), "b": rng.dirichlet(np.ones(3), 4)}
+    costs = {"a": {"seconds": 1.0}, "b": {"seconds": 1.0}}
+    ripieno.import_(tmp_path / "run", models, labels=np.array([0, 2, 2, 0]), costs=costs)
+    notes: list[str] = []
+    (ensemble,) = ripieno.select(tmp_path / "run", 3.0, notes=notes)
+    assert ensemble.expected_loss is None
+    assert len([n for n in notes if "4 validation samples are fewer than the 5 folds" in n]) == 1
+    (absent,) = [n for n in notes if "no validation sample is of class" in n]
+    assert absent.startswith("no validation sample is of class 1:")
+    notes.clear()
+    (ensemble,) = ripieno.select(tmp_path / "run", 3.0, notes=notes, cv=4)
+    assert ensemble.expected_loss is not None
+    assert not [n for n in notes if "folds" in n]
+    ripieno.front(tmp_path / "run", notes=notes)
+    assert len([n for n in notes if "fewer than the 5 folds" in n]) == 1
+
+
+def test_new_validation_predictions_take_the_expected_loss_with_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, 60)
+    costs = {"a": {"seconds": 1.0}}
+    for replace in (False, True):
+        models = {"a": np.eye(3)[labels] * 0.5 + rng.dirichlet(np.ones(3), 60) * 0.5}
+        ripieno.import_(tmp_path / "run", models, labels=labels, costs=costs, replace=replace)
+        if not replace:
+            assert ripieno.select(tmp_path / "run", 1.0)[0].expected_loss is not None
+    library = ripieno.Library(tmp_path / "run")
+    kept = library.ensemble("B1")
+    assert (kept.expected_loss, kept.expected_loss_error) == (None, None)
+    assert library.calibration("a") is None
+    assert kept.losses["valid_cross_entropy"] == pytest.approx(cross_entropy(served(library, kept), labels), abs=1e-5)
 
 
 def test_flops_are_counted_without_measuring(run: ripieno.Library) -> None:

@@ -103,10 +103,20 @@ def test_members_and_what_the_run_keeps_of_them_are_read(run: ripieno.Library) -
 
 def test_selection_chooses_the_same_members_with_the_same_losses(run: ripieno.Library) -> None:
     *small, top = EXPECTED["ensembles"]
-    found = ripieno.select(run, [e["budget"]["seconds"] for e in small], prune=1.0)
+    found = ripieno.select(run, [e["budget"]["seconds"] for e in small], method="smobf", prune=1.0)
+    found = [dataclasses.replace(e, name=e.name.removesuffix("-smobf")) for e in found]  # its name was the default's
     found += ripieno.select(run, [top["budget"]], method="top-k", size=3, prune=1.0)
     same(found, EXPECTED["ensembles"], list[Ensemble])
-    same(ripieno.front(run, prune=1.0), EXPECTED["front"], Front)
+    same(ripieno.front(run, method="smobf", prune=1.0), EXPECTED["front"], Front)
+
+
+def test_the_default_replaces_an_ensemble_of_the_former_one(run: ripieno.Library) -> None:
+    former = {e.name for e in run.ensembles()}
+    (found,) = ripieno.select(run, EXPECTED["ensembles"][0]["budget"]["seconds"], prune=1.0)
+    assert found.name in former
+    assert {e.name for e in run.ensembles()} == former
+    assert (run.ensemble(found.name).method, run.ensemble(found.name).calibration) == ("smobf-r", "members")
+    assert all(run.member(m).temperature is not None for m in found.members)
 
 
 def test_an_ensemble_is_placed_as_before(run: ripieno.Library, tmp_path: Path) -> None:
@@ -146,7 +156,8 @@ def test_the_search_is_resumed_with_the_same_decisions(run: ripieno.Library) -> 
 
 def test_a_run_promoted_for_an_ensemble_is_selected_from_but_not_resumed(tmp_path: Path) -> None:
     path = shutil.copytree(HERE / "promoted", tmp_path / "promoted")
-    same(ripieno.select(path, [{"parameters": 4000}], prune=1.0), EXPECTED["promoted"], list[Ensemble])
+    (found,) = ripieno.select(path, [{"parameters": 4000}], method="smobf", prune=1.0)
+    same([dataclasses.replace(found, name=found.name.removesuffix("-smobf"))], EXPECTED["promoted"], list[Ensemble])
     done = command("tune", "--run", path, "--trials", 4, "--pool", "inline")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
