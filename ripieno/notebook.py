@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from ripieno.library import Library
-from ripieno.types import Allocation, Ensemble, Front, Member, format_expected
+from ripieno.types import Allocation, Ensemble, Front, Member, combiner_name, format_expected
 
 BLUE, ORANGE, GREEN = "#3d85c6", "#e07b39", "#4b9a6b"
 COLOURS = (BLUE, ORANGE, GREEN, "#8e6bbf", "#b0803c", "#3f95a0")
@@ -34,7 +34,8 @@ def ensemble_view(ensemble: Ensemble) -> str:
     costs = [f"{kind} {value:.4g}{bounds.get(kind, '')}" for kind, value in ensemble.cost.items()]
     pairs = list(zip(ensemble.members, ensemble.weights, strict=True))
     rows = [(member, _bar(weight), f"{weight:.3g}") for member, weight in pairs]
-    title = f"{ensemble.name}: {len(pairs)} members by {ensemble.method}, combined by their {ensemble.combiner}"
+    combined = combiner_name(ensemble.combiner)
+    title = f"{ensemble.name}: {len(pairs)} members by {ensemble.method}, combined by their {combined}"
     return _card(title, [*costs, *expected, *figures], _table(("member", "", "weight"), rows))
 
 

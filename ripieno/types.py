@@ -244,6 +244,11 @@ class Ensemble:
     """its standard error"""
 
 
+def combiner_name(combiner: Combiner) -> str:
+    """Return the display name of a combiner."""
+    return "weighted mean" if combiner == "weighted" else combiner
+
+
 def format_expected(ensemble: Ensemble) -> str:
     """Return the expected loss with its standard error, as a score in percent where that was selected by; `-`: none."""
     loss, error = ensemble.expected_loss, ensemble.expected_loss_error

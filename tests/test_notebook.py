@@ -73,6 +73,19 @@ def test_an_ensemble_shows_its_figures_and_members() -> None:
         assert text in page
 
 
+def test_the_expected_loss_is_shown_where_there_is_one(tmp_path: Path) -> None:
+    known = dataclasses.replace(ENSEMBLE, expected_loss=0.6123, expected_loss_error=0.0321)
+    score = dataclasses.replace(known, name="B5", loss="accuracy", expected_loss=0.1)
+    assert "expected cross-entropy 0.6123 ± 0.0321 · valid cross-entropy 0.5000" in shown(known)
+    assert "expected accuracy 90.00 ± 3.21 %" in shown(score)
+    assert "expected" not in shown(ENSEMBLE)
+    page = shown(Front("seconds", "smobf-r", (known, score, ENSEMBLE)))
+    assert re.findall(r">(\S+ ± .*?|-)<", page)[:2] == ["0.6123 ± 0.0321", "90.00 ± 3.21 %"]
+    library = make_run(tmp_path / "run", ("a", "b"), members=3)
+    library.write_ensemble(score)
+    assert "90.00 ± 3.21 %" in shown(library)
+
+
 def test_a_front_shows_its_stairs_and_ensembles() -> None:
     page = shown(FRONT)
     assert page.count("<circle") == 2

@@ -118,6 +118,6 @@ def test_the_demo_runs_and_checks_itself(tmp_path: Path) -> None:
     began = time.monotonic()
     done = subprocess.run([*ripieno_command(), "demo", "--run", str(tmp_path / "demo")], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "served predictions equal the engine's and the plain average" in done.stdout
+    assert "served predictions equal the engine's and the members', combined" in done.stdout
     assert time.monotonic() - began < 300
     assert len(list((tmp_path / "demo" / "library").glob("*/member.json"))) >= 30

@@ -19,6 +19,7 @@ from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
 from ripieno.selection import round_budget
 from ripieno.shell_command import command, shell
+from ripieno.tasks.calibration import combine_calibrated
 from ripieno.types import Bundle, Ensemble
 
 EPOCHS = 9
@@ -61,7 +62,7 @@ def run_demo(run: Path, trials: int) -> None:
         say(f"   {len(costs)} costs between {costs[0]:.3g} and {costs[-1]:.3g} s")
         median = costs[len(costs) // 2]
         budgets = [round_budget(k * median) for k in (1, 3, 9)]
-        say(("3. select", "bold"), f" the best ensembles for budgets of {', '.join(map(str, budgets))} s (SMOBF)")
+        say(("3. select", "bold"), f" the best ensembles for budgets of {', '.join(map(str, budgets))} s")
         ensembles = pipeline.select(library, budgets, prune=0.25, progress=progress)
         baselines = _baselines(library, {m: p.cost for m, p in profiles.items()}, progress)
         middle = ensembles[1]
@@ -92,7 +93,9 @@ def run_demo(run: Path, trials: int) -> None:
         written = report(library, progress=progress)
     say()
     console.out.print(results)
-    say(f"served predictions equal the engine's and the plain average; {time.monotonic() - began:.0f} s in total\n")
+    say(
+        f"served predictions equal the engine's and the members', combined; {time.monotonic() - began:.0f} s in total\n"
+    )
     say("the same step by step:")
     for line in _step_by_step(run, budgets, middle.name):
         say("  ", (line, "bold cyan"))
@@ -127,19 +130,20 @@ def _baselines(library: Library, costs: dict[str, float], progress: pipeline.Pro
 
 
 def _serve_and_measure(bundle: Bundle, library: Library) -> float:
-    """Return images per second over HTTP, after checks against the engine and the plain average of the members."""
+    """Return images per second over HTTP, after checks against the engine and the members' predictions combined."""
     from ripieno.server import start_in_thread
     from ripieno.server.client import infer
 
     dataset = open_dataset(library.dataset_path)
     rows = dataset.rows("test")
     images = np.ascontiguousarray(dataset.images[rows])
-    average = np.mean([library.probabilities(m, "test") for m in bundle.ensemble.members], axis=0)
+    members = [library.probabilities(m, "test") for m in bundle.ensemble.members]
+    combined = combine_calibrated(members, bundle.ensemble)
     engine = pipeline.predict(bundle, images)
     with start_in_thread(bundle) as server:
         served = infer(server.url, images)
         _check_equal(bundle, "those of the engine", served, engine)
-        _check_equal(bundle, "the plain average", served, average)
+        _check_equal(bundle, "those of the members, combined", served, combined)
         count, began = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - began) < SERVED_SECONDS:
             count += len(infer(server.url, images))

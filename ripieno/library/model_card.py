@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ripieno import files
 from ripieno.errors import LibraryError, RipienoError
-from ripieno.types import format_expected
+from ripieno.types import combiner_name, format_expected
 
 if TYPE_CHECKING:
     from ripieno.library.library import Library
@@ -46,7 +46,7 @@ def render_card(
             "",
             f"It takes `images` (batch, {shape.replace(' × ', ', ')}) of {bundle.input.dtype}{_range(bundle.input)}, "
             f"not normalised: normalisation is included. It gives `probabilities` (batch, {len(bundle.classes)}) of "
-            f"float32, the {ensemble.combiner} of its members' probabilities.",
+            f"float32, the {combiner_name(ensemble.combiner)} of its members' probabilities.",
             "",
             f"Classes, in order: {classes}{f' and {rest} more' if rest > 0 else ''}.",
             "",
@@ -227,7 +227,7 @@ def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, 
     if spent:
         lines.append(f"The members' own training took {spent:,.0f} s.")
     lines.append(f"Members: chosen by {_text(ensemble.method)} on validation samples, combined by their "
-                 f"{ensemble.combiner}.")  # fmt: skip
+                 f"{combiner_name(ensemble.combiner)}.")  # fmt: skip
     lines.append(_calibration(ensemble))
     return [" ".join(lines)]
 
@@ -237,8 +237,8 @@ def _calibration(ensemble: Ensemble) -> str:
     if ensemble.calibration == "none":
         return "Probabilities are not calibrated."
     return (
-        f"Calibration: {_text(ensemble.calibration)}; each member at its temperature, and their {ensemble.combiner} at "
-        f"{ensemble.temperature:.3f}."
+        f"Calibration: {_text(ensemble.calibration)}; each member at its temperature, and their "
+        f"{combiner_name(ensemble.combiner)} at {ensemble.temperature:.3f}."
     )
 
 

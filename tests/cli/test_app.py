@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +55,10 @@ MISTAKES = [
     (["select", "run", "--budget", "1e-9"], "cheapest"),
     (["select", "run", "--method", "magic"], "magic"),
     (["select", "run", "--prune", "7"], "prune"),
+    (["select", "run", "--calibrate", "magic"], "--calibrate 'magic' must be one of members, joint, none"),
+    (["select", "run", "--calibrate", "joint", "--combiner", "vote"], "cross-entropy of a mean"),
+    (["select", "run", "--starts", "-1"], "starts -1 is invalid"),
+    (["front", "run", "--cv", "1"], "cv 1 is invalid: expected at least 2 folds"),
     (["allocate", "run", "B404"], "B404"),
     (["allocate", "run", "../escape"], "name"),
     (["bench", "nowhere"], "nowhere is no bundle"),
@@ -172,6 +178,19 @@ def test_predictions_are_imported_selected_and_listed(tmp_path: Path) -> None:
     listed = ripieno("show", "run", "--sort", "cost", cwd=tmp_path).stdout
     assert listed.index("net-0") < listed.index("net-3")
     assert "B3" in listed
+    assert "expected" in chosen.stdout
+    assert re.search(r"0\.\d{4} ± 0\.\d{4}", chosen.stdout)
+    options = ["--method", "smobf-r", "--starts", "0", "--calibrate", "members", "--cv", "3", "--json"]
+    (found,) = json.loads(ripieno("select", "run", "--budget", "3", *options, cwd=tmp_path).stdout)["ensembles"]
+    assert (found["name"], found["calibration"]) == ("B3-smobf-r-members", "members")
+    assert found["expected_loss_error"] > 0
+    assert len(found["temperatures"]) == len(found["members"])
+    front = json.loads(ripieno("front", "run", "--cv", "0", "--calibrate", "none", "--json", cwd=tmp_path).stdout)[
+        "front"
+    ]
+    assert front["method"] == "smobf-r"
+    assert [e["calibration"] for e in front["ensembles"]] == ["none"] * len(front["ensembles"])
+    assert all(e["expected_loss"] is None for e in front["ensembles"])
 
 
 def test_the_front_rises_in_cost_and_falls_in_loss(finished_run: Path, tmp_path: Path) -> None:

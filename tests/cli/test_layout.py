@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import re
 
 import pytest
 from rich.table import Table
@@ -77,6 +79,28 @@ def test_every_table_of_long_names_shows_them_whole_in_80_columns() -> None:
         assert LONG in shown.replace("\n", "")
         assert "…" not in shown
         assert all(len(line.rstrip()) <= 80 for line in shown.splitlines())
+
+
+def test_the_expected_loss_is_shown_with_its_error_before_the_one_that_chose() -> None:
+    losses = {"valid_cross_entropy": 0.5, "valid_accuracy": 0.91}
+    bounds = {"seconds": 1.0}
+    one = Ensemble(
+        "one", ("a",), (1.0,), "smobf-r", bounds, bounds, losses, expected_loss=0.61, expected_loss_error=0.03
+    )
+    two = dataclasses.replace(one, name="two", expected_loss=None, expected_loss_error=None)
+    shown = printed(tables.ensembles([one, two], "accuracy"), 200)
+    assert re.search(r"members +expected cross-entropy +cross-entropy +accuracy", shown)
+    assert "expected: cross-validated" in shown
+    assert re.search(r"one .* 0\.6100 ± 0\.0300 +0\.5000 +91\.00 %", shown)
+    assert re.search(r"two .* 1 +- +0\.5000", shown)
+    assert "expected" not in printed(tables.ensembles([two], "accuracy"), 200)
+    score = dataclasses.replace(one, loss="accuracy", expected_loss=0.12)
+    shown = printed(tables.ensembles([score], "accuracy"), 200)
+    assert "expected accuracy" in shown
+    assert "88.00 ± 3.00 %" in shown
+    assert "expected loss" in printed(
+        tables.ensembles([one, dataclasses.replace(one, loss="squared-error")], "accuracy"), 200
+    )
 
 
 def test_ensembles_selected_by_a_score_are_shown_with_it() -> None:

@@ -74,9 +74,9 @@ def test_unreadable_rows_are_fitted_again(run: Library, content: bytes) -> None:
 
 def test_new_validation_predictions_end_a_calibration(run: Library) -> None:
     steps(run)
-    first, second, _ = run.ids()
-    run.write_probabilities(first, "test", run.probabilities(first, "test"), run.labels("test"))
-    assert run.calibration(first) is not None, "test predictions do not matter"
+    first, second, third = run.ids()
+    run.write_probabilities(third, "test", run.probabilities(third, "test"), run.labels("test"))
+    assert run.calibration(third) is not None, "test predictions do not matter"
     run.write_probabilities(first, "valid", np.full((400, 3), 1 / 3, np.float32), run.labels())
     assert run.calibration(first) is None
     assert run.member(first).temperature is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,26 @@ def test_every_bundle_has_a_card_with_its_figures_members_costs_data_and_making(
     assert "360 images" in text
     assert "resnet-tiny" in text
     assert read_or_render_card(bundle) == text
+
+
+def test_a_card_names_method_calibration_and_expected_loss(finished_bundle: Path) -> None:
+    bundle = read_bundle(finished_bundle)
+    ensemble = bundle.ensemble
+    assert (ensemble.method, ensemble.calibration) == ("smobf-r", "members")
+    text = render_card(bundle)
+    assert "chosen by smobf-r on validation samples" in text
+    assert (
+        f"Calibration: members; each member at its temperature, and their weighted mean at {ensemble.temperature:.3f}."
+        in text
+    )
+    for member, temperature in zip(ensemble.members, ensemble.temperatures, strict=True):
+        assert re.search(rf"^\| {member} \| \d\.\d+ \| {temperature:.3f} \|", text, re.MULTILINE)
+    expected = f"{ensemble.expected_loss:.4f} ± {ensemble.expected_loss_error:.4f}"
+    assert f"| expected (cross-validated, ± standard error) | {expected} | - | - |" in text
+    plain = dataclasses.replace(ensemble, calibration="none", temperatures=(), temperature=1.0, expected_loss=None)
+    text = render_card(dataclasses.replace(bundle, ensemble=plain))
+    assert "Probabilities are not calibrated." in text
+    assert "expected (" not in text
 
 
 def test_a_licence_is_stated_in_the_head_and_at_the_end(finished_bundle: Path) -> None:

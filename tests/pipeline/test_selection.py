@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import ripieno
 from ripieno.backends.flops import onnx_flops
@@ -17,8 +16,9 @@ from ripieno.pipeline import static_costs
 from ripieno.pipeline.costs import cost_table
 from ripieno.profiles import local_devices
 from ripieno.selection import front
-from ripieno.tasks.metrics import FLOOR, cross_entropy
-from ripieno.types import Ensemble, Split
+from ripieno.tasks.metrics import cross_entropy
+from ripieno.types import Split
+from tests.reports.made_run import served
 
 
 @pytest.fixture
@@ -27,25 +27,14 @@ def run(finished_run: Path, tmp_path: Path) -> ripieno.Library:
     return ripieno.Library(tmp_path / "run")
 
 
-def served(run: ripieno.Library, ensemble: Ensemble, split: Split = "valid") -> NDArray[np.float64]:
-    """Return the ensemble's probabilities by their definition: powers of the temperatures, and a weighted mean."""
-
-    def heated(values: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-        powers = np.maximum(values, FLOOR) ** (1 / temperature)
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-    parts = zip(ensemble.members, ensemble.weights, ensemble.temperatures, strict=True)
-    mean = sum(w * heated(run.probabilities(m, split).astype(np.float64), t) for m, w, t in parts)
-    return heated(np.asarray(mean), ensemble.temperature)
-
-
 def test_the_figures_of_an_ensemble_are_those_of_its_weights_and_temperatures(run: ripieno.Library) -> None:
     (ensemble,) = ripieno.select(run, 1e9, prune=1.0)
     assert (ensemble.name, ensemble.method, ensemble.calibration) == ("B1e+09", "smobf-r", "members")
     assert ensemble.combiner == "weighted"
     assert len(ensemble.temperatures) == len(ensemble.members) > 1
     assert ensemble.temperatures == tuple(run.member(m).temperature for m in ensemble.members)
-    for split in ("valid", "test"):
+    splits: tuple[Split, ...] = ("valid", "test")
+    for split in splits:
         combined, labels = served(run, ensemble, split), run.labels(split)
         truth = combined[np.arange(len(combined)), labels]
         assert ensemble.losses[f"{split}_cross_entropy"] == pytest.approx(-np.log(truth).mean(), abs=1e-5)

@@ -10,8 +10,20 @@ from numpy.typing import NDArray
 
 from ripieno.data import write_dataset
 from ripieno.library import Library
-from ripieno.tasks.metrics import losses
-from ripieno.types import Allocation, BatchProfile, Dataset, Device, Epoch, Input, Member, Placement, Profile
+from ripieno.tasks.metrics import FLOOR, losses
+from ripieno.types import (
+    Allocation,
+    BatchProfile,
+    Dataset,
+    Device,
+    Ensemble,
+    Epoch,
+    Input,
+    Member,
+    Placement,
+    Profile,
+    Split,
+)
 
 KIND = "made-cpu"
 RUNGS = (1, 3, 9)
@@ -83,6 +95,18 @@ def make_member(
         name, trial, RUNGS[rung], "resnet", configuration, Input(shape), dataset.classes, found,
         parameters=1000 + trial, seconds=seconds, curve=curve, created=BEGAN + 10 * (trial // 2) + seconds,
     )  # fmt: skip
+
+
+def served(library: Library, ensemble: Ensemble, split: Split = "valid") -> NDArray[np.float64]:
+    """Return the ensemble's probabilities by their definition: powers of the temperatures, and a weighted mean."""
+
+    def heated(values: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+        powers = np.maximum(values, FLOOR) ** (1 / temperature)
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+    parts = zip(ensemble.members, ensemble.weights, ensemble.temperatures, strict=True)
+    mean = sum(w * heated(library.probabilities(m, split).astype(np.float64), t) for m, w, t in parts)
+    return heated(np.asarray(mean), ensemble.temperature)
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ripieno import pipeline
+from ripieno.library import Library
+from ripieno.profiles import local_devices
 from ripieno.reports import explorer
 from ripieno.reports.explorer import Explorer, explore, load_front
 from ripieno.reports.run_data import RunData, load_run
 from ripieno.tasks.metrics import losses
 from ripieno.types import Ensemble, Front
-from tests.reports.made_run import make_run
+from tests.reports.made_run import make_run, served
 
 CLASSES = tuple(f"class {i}" for i in range(20))
 
@@ -30,7 +35,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> RunData:
 
 @pytest.fixture(scope="module")
 def explored(reading: RunData) -> Explorer:
-    found = explore(reading, load_front(reading), silent)
+    found = explore(reading, load_front(reading, silent), silent)
     assert found is not None
     return found
 
@@ -42,18 +47,30 @@ def test_more_budget_never_gives_a_higher_validation_loss(explored: Explorer) ->
         assert cheap.losses["valid_cross_entropy"] > dear.losses["valid_cross_entropy"]
 
 
-def test_the_figures_are_those_of_the_members_mean(explored: Explorer, reading: RunData) -> None:
+def test_the_figures_are_those_of_what_is_served(explored: Explorer, reading: RunData) -> None:
     library = reading.library
     for spot in explored.spots:
-        mean = np.mean([library.probabilities(m, "test").astype(float) for m in spot.ensemble.members], axis=0)
-        expected = losses(mean, library.labels("test"), "test")
-        assert {k: spot.ensemble.losses[k] for k in expected} == pytest.approx(expected)
+        expected = losses(served(library, spot.ensemble, "test"), library.labels("test"), "test")
+        assert {k: spot.ensemble.losses[k] for k in expected} == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_front_is_that_of_the_command_without_options(reading: RunData, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(reading.library.path, run)
+    library = Library(run)
+    kind = local_devices("cpu")[0].kind
+    profiles = (library.path / "profiles" / "made-cpu.json").read_text()
+    (library.path / "profiles" / f"{kind}.json").write_text(profiles.replace("made-cpu", kind))
+    kept = pipeline.front(library, prune=1.0, test=False)
+    shown = load_front(reading, silent)
+    assert [dataclasses.replace(e, losses={}) for e in kept.ensembles] == list(shown)
+    assert all(e.expected_loss is not None and e.calibration == "members" for e in shown)
 
 
 def test_the_hardest_images_have_the_least_probability_of_the_truth(explored: Explorer, reading: RunData) -> None:
     library, spot = reading.library, explored.spots[-1]
     labels = library.labels("test")
-    mean = np.mean([library.probabilities(m, "test").astype(float) for m in spot.ensemble.members], axis=0)
+    mean = served(library, spot.ensemble, "test")
     truth = mean[np.arange(len(labels)), labels]
     assert [s.row for s in spot.hardest] == list(np.argsort(truth, kind="stable")[: len(spot.hardest)])
     for sample in spot.hardest:
@@ -88,9 +105,9 @@ def test_a_front_that_the_run_keeps_is_the_one_shown(reading: RunData, tmp_path:
     ids = tuple(sorted(kept.costs))
     chosen = Ensemble("front-00", ids[:2], (0.5, 0.5), "smobf", {"seconds": 9.0}, {"seconds": 9.0}, {})
     kept.library.write_front(Front("seconds", "smobf", (chosen,)))
-    assert load_front(kept) == (chosen,)
+    assert load_front(kept, silent) == (chosen,)
     kept.library.remove(ids[0])
-    assert chosen not in load_front(load_run(kept.library)), "one of its members is gone"
+    assert chosen not in load_front(load_run(kept.library), silent), "one of its members is gone"
 
 
 def test_the_validation_samples_are_shown_without_test_predictions(tmp_path: Path) -> None:
@@ -98,7 +115,7 @@ def test_the_validation_samples_are_shown_without_test_predictions(tmp_path: Pat
     for member in library.ids():
         (library.member_path(member) / "test.npy").unlink()
     reading = load_run(library)
-    found = explore(reading, load_front(reading), silent)
+    found = explore(reading, load_front(reading, silent), silent)
     assert found is not None
     assert (found.split, found.samples) == ("valid", 80)
 
@@ -106,7 +123,7 @@ def test_the_validation_samples_are_shown_without_test_predictions(tmp_path: Pat
 def test_imported_costs_are_explored_in_their_own_unit(tmp_path: Path, imported: Callable[[Path], RunData]) -> None:
     reading = imported(tmp_path / "run")
     assert (reading.kind, reading.unit) == ("euros", "euros")
-    front = load_front(reading)
+    front = load_front(reading, silent)
     assert front
     assert all(set(e.cost) == {"euros"} for e in front)
 
@@ -114,8 +131,6 @@ def test_imported_costs_are_explored_in_their_own_unit(tmp_path: Path, imported:
 @pytest.fixture
 def imported() -> Callable[[Path], RunData]:
     """Return a function that makes a library of predictions with a cost in euros only."""
-    import dataclasses
-
     from ripieno.files import remove_tree
 
     def make(path: Path) -> RunData:
