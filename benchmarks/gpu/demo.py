@@ -12,6 +12,7 @@ from kit import Options, Report, read_options
 
 import ripieno
 from ripieno.data import open_dataset
+from ripieno.tasks.calibration import combine_calibrated
 
 BACKENDS = ("torch", "torch-graphs", "auto")
 SHORT = """import ripieno.cli.demo, ripieno.__main__
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 def use_library(options: Options, report: Report, library: ripieno.Library) -> None:
-    """Measure, select, allocate, predict, and compare with the predictions of the plain average on the CPU."""
+    """Measure, select, allocate, predict, and compare with the members' combined predictions on the CPU."""
     with report.case(what="measure"):
         began = time.monotonic()
         profiles = ripieno.measure(library, device=options.device, prune=0.25, backend="torch")
@@ -53,7 +54,7 @@ def use_library(options: Options, report: Report, library: ripieno.Library) -> N
     ensemble = library.ensembles()[-1]
     dataset = open_dataset(library.dataset_path)
     images = np.ascontiguousarray(dataset.images[dataset.rows("test")])
-    average = np.mean([library.probabilities(m, "test") for m in ensemble.members], axis=0)
+    combined = combine_calibrated([library.probabilities(m, "test") for m in ensemble.members], ensemble)
     for backend in BACKENDS[: 1 if options.dry else None]:
         if options.left() < 120 and backend == "auto":  # it compiles every member
             report.note("No time was left for the backend auto.")
@@ -69,9 +70,9 @@ def use_library(options: Options, report: Report, library: ripieno.Library) -> N
                 bundle=options.scratch / f"bundle-{backend}",
             )
             report.add(what=f"allocate, {backend}", seconds=time.monotonic() - began)
-            worst = float(np.abs(ripieno.predict(bundle, images) - average).max())
+            worst = float(np.abs(ripieno.predict(bundle, images) - combined).max())
             row = {"error": "larger than 1e-4"} if worst > 1e-4 else {}
-            report.add(what=f"difference from the average on the CPU, {backend}", value=worst, **row)
+            report.add(what=f"difference from the members on the CPU, combined, {backend}", value=worst, **row)
             speed = ripieno.bench(bundle, seconds=0.2 if options.dry else 2.0).throughput
             report.add(what=f"images/s, {backend}", value=speed, remark=f"{len(ensemble.members)} members")
 

@@ -13,6 +13,7 @@ from ripieno.engine import Engine
 from ripieno.pipeline.execution import ExecutionConfig
 from ripieno.pipeline.trial_packing import gpu_packs
 from ripieno.pipeline.trial_packing_benchmark import profile
+from ripieno.tasks.calibration import combine_calibrated
 from ripieno.train import TrainingConfig
 from ripieno.types import Dataset
 
@@ -38,7 +39,7 @@ def test_trials_of_a_search_share_the_gpu(run: ripieno.Library) -> None:
     assert all(np.isfinite(m.losses["valid_cross_entropy"]) for m in members)
 
 
-def test_an_ensemble_selected_and_placed_on_the_gpu_predicts_the_mean_of_its_members(
+def test_an_ensemble_selected_and_placed_on_the_gpu_predicts_what_its_members_do_combined(
     run: ripieno.Library, tmp_path: Path
 ) -> None:
     profiles = ripieno.measure(run, device="cuda:0", backend="torch")
@@ -50,10 +51,10 @@ def test_an_ensemble_selected_and_placed_on_the_gpu_predicts_the_mean_of_its_mem
     assert bundle.allocation.throughput is not None
     dataset = open_dataset(run.dataset_path)
     images = np.ascontiguousarray(dataset.images[dataset.rows("test")])
-    average = np.mean([run.probabilities(m, "test") for m in ensemble.members], axis=0)
+    combined = combine_calibrated([run.probabilities(m, "test") for m in ensemble.members], ensemble)
     for isolation in ("thread", "process"):
         with Engine(bundle, isolation=isolation) as engine:
-            np.testing.assert_allclose(engine.predict(images), average, atol=1e-4)
+            np.testing.assert_allclose(engine.predict(images), combined, atol=1e-4)
 
 
 def test_auto_chooses_a_backend_and_a_precision_for_the_gpu(run: ripieno.Library, tmp_path: Path) -> None:
