@@ -113,7 +113,7 @@ def load_front(reading: RunData, progress: ProgressFunction) -> tuple[Ensemble, 
         [library.probabilities(m) for m in ids],
         library.labels(),
         {kind: [reading.costs[m] for m in ids]},
-        prune=1.0,
+        prune=min(1.0, 0.2 * len(reading.members) / len(ids)),  # of the whole library, as `ripieno.front` does
         names=ids,
         calibrations=calibrate(library, ids, progress),
     )

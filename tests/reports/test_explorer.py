@@ -61,7 +61,7 @@ def test_the_front_is_that_of_the_command_without_options(reading: RunData, tmp_
     kind = local_devices("cpu")[0].kind
     profiles = (library.path / "profiles" / "made-cpu.json").read_text()
     (library.path / "profiles" / f"{kind}.json").write_text(profiles.replace("made-cpu", kind))
-    kept = pipeline.front(library, prune=1.0, test=False)
+    kept = pipeline.front(library, test=False)
     shown = load_front(reading, silent)
     assert [dataclasses.replace(e, losses={}) for e in kept.ensembles] == list(shown)
     assert all(e.expected_loss is not None and e.calibration == "members" for e in shown)

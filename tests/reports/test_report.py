@@ -150,7 +150,7 @@ def test_progress_is_reported(tmp_path: Path) -> None:
     library = make_run(tmp_path / "run", ("a", "b"), members=6)
     report(library, progress=lambda what, done, total: calls.append((what, done, total)))
     stages = list(dict.fromkeys(what for what, *_ in calls))
-    assert stages == ["explaining the front", "choosing for the paper's figures", "drawing"]
+    assert stages == ["calibrating members", "explaining the front", "choosing for the paper's figures", "drawing"]
     for stage in stages:
         steps = [(done, total) for what, done, total in calls if what == stage]
         assert steps == sorted(steps)
@@ -225,3 +225,26 @@ def test_the_headline_is_the_best_of_the_table_of_ensembles(tmp_path: Path) -> N
     assert min(shown) == 0.0123
     assert "valid macro-F1" in table, "one was chosen by it"
     assert "87.65 %" in table
+
+
+def test_the_expected_loss_is_the_headline_and_stands_beside_the_one_that_chose(tmp_path: Path) -> None:
+    library = make_run(tmp_path / "run", ("a", "b", "c"), members=6)
+    best = ripieno.Ensemble(
+        "B9", tuple(library.ids()[:2]), (0.75, 0.25), "smobf-r", {"seconds": 9.0}, {"seconds": 1.0},
+        {"valid_cross_entropy": 0.0123}, "weighted", temperatures=(1.5, 0.8), temperature=0.9, calibration="members",
+        expected_loss=0.0234, expected_loss_error=0.0056,
+    )  # fmt: skip
+    library.write_ensemble(best)
+    score = dataclasses.replace(best, name="B9-accuracy", loss="accuracy", losses={}, expected_loss=0.03)
+    library.write_ensemble(score)
+    page = report(library).read_text()
+    assert "<b>0.0234 ± 0.0056</b> best ensemble (B9), expected cross-entropy" in page
+    assert "<b>0.0123</b> its validation cross-entropy" in page
+    table = page.partition('aria-label="Ensembles"')[2].partition("</table>")[0]
+    assert "<td>0.0234 ± 0.0056</td>" in table
+    assert "<td>97.00 ± 0.56 %</td>" in table
+    assert '"expected":["expected cross-entropy","' in page, "of the front"
+    with open(library.path / "report" / "ensembles.csv", newline="") as stream:
+        row = {row["ensemble"]: row for row in csv.DictReader(stream)}["B9"]
+    assert (row["selected_by"], float(row["expected_loss"])) == ("cross-entropy", 0.0234)
+    assert (row["calibration"], row["temperatures"], float(row["temperature"])) == ("members", "1.5 0.8", 0.9)
