@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError
 from ripieno.library import Library
@@ -113,10 +113,11 @@ def test_a_run_that_is_not_writable_stays_as_it_is(run: Library) -> None:
     assert not list(run.path.glob("library/*/calibrated.npy"))
 
 
-def test_predictions_of_half_precision(run: Library) -> None:
+@pytest.mark.parametrize("precision", [np.float16, np.float64])
+def test_rows_are_single_whatever_the_predictions_are(run: Library, precision: type[np.floating[Any]]) -> None:
     member = run.members()[0]
-    half: NDArray[np.float16] = run.probabilities(member.id).astype(np.float16)
-    run.add(member, half, run.labels())
-    (first,) = calibrate(run, [member.id], lambda *_: None)
-    assert first.rows.truth.dtype == np.float32
+    run.add(member, run.probabilities(member.id).astype(precision), run.labels())
+    (first,), (again,) = (calibrate(run, [member.id], lambda *_: None) for _ in range(2))
     assert first.temperature > 1.2
+    assert all(row.dtype == np.float32 for row in first.rows)
+    assert all(np.array_equal(a, b) for a, b in zip(first.rows, again.rows, strict=True))
