@@ -13,6 +13,7 @@ import numpy as np
 
 from ripieno.errors import EngineError, LibraryError, error_summary, require
 from ripieno.tasks.combiners import whole_weights
+from ripieno.tasks.metrics import FLOOR
 from ripieno.types import Combiner, Input
 
 if TYPE_CHECKING:
@@ -33,11 +34,14 @@ def merge_onnx(
     input: Input,
     classes: Sequence[str],
     facts: Mapping[str, str],
+    temperatures: Sequence[float] = (),
+    temperature: float = 1.0,
 ) -> bytes:
     """Merge the members' ONNX files `paths`, by name, into one, weighted by `weights` in that order.
 
     It takes `images` (batch, *input.shape) of `input.dtype` and gives `probabilities` (batch, classes) float32; the
-    batch is dynamic. `facts` become its metadata.
+    batch is dynamic. `facts` become its metadata. The members are at their `temperatures` (empty: 1), their combination
+    at `temperature`.
 
     Raises LibraryError naming the file that cannot be read or joined, EngineError when they exceed `MOST` bytes.
     """
@@ -60,17 +64,27 @@ def merge_onnx(
         merged.graph.sparse_initializer.extend(part.graph.sparse_initializer)
         merged.functions.extend(part.functions)
         answers.append(answer)
-    nodes, constants = combiner_nodes(answers, weights, combiner, len(classes))
+    nodes, constants = combiner_nodes(answers, weights, combiner, len(classes), temperatures, temperature)
     merged.graph.node.extend(nodes)
     merged.graph.initializer.extend(constants)
     return _finished(merged, parts, {IMAGES: (_element(input.dtype), input.shape)}, len(classes), facts)
 
 
-def mean_onnx(members: Sequence[str], weights: Sequence[float], combiner: Combiner, classes: int) -> bytes:
-    """Build an ONNX file that combines members' probabilities: inputs (batch, classes) float32 named as `members`."""
+def mean_onnx(
+    members: Sequence[str],
+    weights: Sequence[float],
+    combiner: Combiner,
+    classes: int,
+    temperatures: Sequence[float] = (),
+    temperature: float = 1.0,
+) -> bytes:
+    """Build an ONNX file that combines members' probabilities: inputs (batch, classes) float32 named as `members`.
+
+    The temperatures are as in `merge_onnx`: the inputs are the members' own probabilities, before any.
+    """
     onnx = require("onnx")
     merged = onnx.ModelProto()
-    nodes, constants = combiner_nodes(members, weights, combiner, classes)
+    nodes, constants = combiner_nodes(members, weights, combiner, classes, temperatures, temperature)
     merged.graph.node.extend(nodes)
     merged.graph.initializer.extend(constants)
     given = dict.fromkeys(members, (_element("float32"), (classes,)))
@@ -84,7 +98,12 @@ def signature(path: Path) -> tuple[str, str]:
 
 
 def combiner_nodes(
-    answers: Sequence[str], weights: Sequence[float], combiner: Combiner, classes: int
+    answers: Sequence[str],
+    weights: Sequence[float],
+    combiner: Combiner,
+    classes: int,
+    temperatures: Sequence[float] = (),
+    temperature: float = 1.0,
 ) -> tuple[list[NodeProto], list[TensorProto]]:
     """Build the nodes that combine tensors (batch, classes) into `probabilities` like the engine, and their constants.
 
@@ -105,6 +124,17 @@ def combiner_nodes(
         nodes.append(onnx.helper.make_node(kind, inputs, made, f"combine/{name}", **attributes))
         return made[0]
 
+    def calibrate(probabilities: str, temperature: float, name: str) -> str:
+        """Add the nodes of `tasks.calibration.apply_temperature`."""
+        if temperature == 1.0:
+            return probabilities
+        logits = node("Log", [node("Clip", [probabilities, constant(f"{name}-floor", FLOOR)], f"{name}-clip")], name)
+        scaled = node("Mul", [logits, constant(f"{name}-inverse", 1 / temperature)], f"{name}-scaled")
+        return node("Softmax", [scaled], f"{name}-calibrated", axis=1)
+
+    if combiner != "vote":  # a temperature leaves a member's most likely class as it is
+        own = temperatures or (1.0,) * len(answers)
+        answers = [calibrate(a, t, f"logits{i}") for i, (a, t) in enumerate(zip(answers, own, strict=True))]
     if combiner == "median":
         last = _median(node, constant, answers)
     else:
@@ -126,7 +156,8 @@ def combiner_nodes(
             counts = whole_weights(given_weights)
             parts = [node("Mul", [a, constant(f"weight{i}", counts[i])], f"part{i}") for i, a in enumerate(answers)]
             last = node("Div", [node("Sum", parts, "sum"), constant("weights", counts.sum())], "shares")
-    if combiner in ("vote", "median"):
+    last = calibrate(last, temperature, "logits")
+    if combiner in ("vote", "median") or temperature != 1.0 or any(t != 1.0 for t in temperatures):
         last = node("Sum", [last, *_not_finite(node, constant, given)], "checked")
     nodes.append(onnx.helper.make_node("Identity", [last], [PROBABILITIES], "combine/probabilities"))
     return nodes, constants
@@ -135,7 +166,7 @@ def combiner_nodes(
 def _not_finite(node: Any, constant: Any, answers: Sequence[str]) -> list[str]:
     """Return a tensor (batch, 1) for each member: NaN for samples with a number that is not finite, else 0.
 
-    A mean passes on numbers that are not finite; a vote would count them for the first class.
+    A mean passes on numbers that are not finite; a vote would count them for the first class, a clip would hide them.
     """
     axis = constant("finite-axis", [1], np.int64)
     zeros = [node("Sub", [a, a], f"nought{i}") for i, a in enumerate(answers)]

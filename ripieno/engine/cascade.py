@@ -16,6 +16,7 @@ from ripieno.engine.combiner import Fault, is_finite
 from ripieno.engine.request import ExecutionPlan, PartialResult
 from ripieno.engine.ring import RequestSlice
 from ripieno.errors import EngineError
+from ripieno.tasks.calibration import apply_temperature
 from ripieno.tasks.metrics import cross_entropy, true_class
 from ripieno.types import DISABLED, TOLERANCE, Cascade, CascadeEffect, Float32s
 
@@ -28,7 +29,10 @@ LEAST = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class _RunningMeans:
-    """Running means of members in an order, on labelled samples; arrays are (members, samples) but `cost_shares`."""
+    """Running means of members in an order, on labelled samples; arrays are (members, samples) but `cost_shares`.
+
+    They are at the temperature of the ensemble.
+    """
 
     sure: Float32s
     """largest probability"""
@@ -63,17 +67,19 @@ def plan_cascade(
     weights: Sequence[float] | None = None,
     *,
     tolerance: float = TOLERANCE,
+    temperature: float = 1.0,
 ) -> Cascade:
     """Return the cascade that saves most compute while the cross-entropy grows by at most `tolerance`.
 
     `predictions` (members, samples, classes) are probabilities on validation samples with `labels` (samples,), `costs`
     (members,) are in any unit, `weights` (members,) are those of the mean. Members are ordered by benefit per cost:
-    each next one reduces the cross-entropy of the running mean most per cost. If nothing can be saved, the threshold
-    is one that no mean reaches. Raises EngineError when shapes disagree.
+    each next one reduces the cross-entropy of the running mean most per cost. Each running mean is brought to the
+    `temperature` of the ensemble, before which the members are ordered. If nothing can be saved, the threshold is one
+    that no mean reaches. Raises EngineError when shapes disagree.
     """
     shares = _check(members, predictions, labels, costs, weights)
     order = _order(predictions, labels, costs, shares)
-    means = _running_means(order, predictions, labels, costs, shares)
+    means = _running_means(order, predictions, labels, costs, shares, temperature)
     best, most = DISABLED, means.effect(DISABLED)
     tried = np.unique(np.quantile(means.sure[:-1], np.linspace(0, 1, THRESHOLDS))) if len(order) > 1 else ()
     for threshold in tried:
@@ -90,11 +96,13 @@ def judge_cascade(
     labels: NDArray[np.integer],
     costs: Sequence[float],
     weights: Sequence[float] | None = None,
+    *,
+    temperature: float = 1.0,
 ) -> CascadeEffect:
     """Return the effect of `cascade` on other samples; arguments and errors are those of `plan_cascade`."""
     shares = _check(members, predictions, labels, costs, weights)
     order = [list(members).index(m) for m in cascade.order]
-    return _running_means(order, predictions, labels, costs, shares).effect(cascade.threshold)
+    return _running_means(order, predictions, labels, costs, shares, temperature).effect(cascade.threshold)
 
 
 def _check(
@@ -143,6 +151,7 @@ def _running_means(
     labels: NDArray[np.integer],
     costs: Sequence[float],
     shares: NDArray[np.float64],
+    temperature: float,
 ) -> _RunningMeans:
     """Return running means in `order`, one (samples, classes) sum at a time, as a running engine forms them."""
     total = np.zeros(predictions[0].shape, np.float32)
@@ -152,9 +161,10 @@ def _running_means(
         share = shares[member] or LEAST
         weight += share
         total += np.float32(share) * np.asarray(predictions[member], np.float32)
-        sure.append(total.max(1) / weight)
-        truth.append(true_class(total, labels) / weight)
-        right.append(total.argmax(1) == labels)
+        mean = apply_temperature(total / weight, temperature)
+        sure.append(mean.max(1))
+        truth.append(true_class(mean, labels))
+        right.append(mean.argmax(1) == labels)
     spent = np.cumsum(np.asarray([costs[i] for i in order], np.float64))
     means = np.stack(sure).astype(np.float32), np.stack(truth).astype(np.float32), np.stack(right)
     return _RunningMeans(*means, spent / spent[-1])
@@ -174,18 +184,30 @@ class CascadeState:
     """number of members that predicted each sample"""
     active: NDArray[np.bool_]
     """samples that are not yet sure"""
+    temperature: float
+    """of the running means"""
     passed: list[int] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, member: int, samples: int, classes: int) -> CascadeState:
+    def begin(cls, member: int, samples: int, classes: int, temperature: float) -> CascadeState:
         """Start with `member`, on all samples."""
         zeros = np.zeros((samples, classes), np.float32)
         weight = np.zeros((samples, 1), np.float32)
-        return cls(member, zeros, weight, np.zeros(samples, np.int32), np.ones(samples, bool))
+        return cls(member, zeros, weight, np.zeros(samples, np.int32), np.ones(samples, bool), temperature)
+
+    def stop_sure(self, threshold: float) -> None:
+        """End the samples whose running mean reaches `threshold`."""
+        if self.temperature == 1.0:
+            self.active &= self.total.max(1) < threshold * self.weight[:, 0]
+        else:
+            self.active[self.active] = self._means(self.active).max(1) < threshold
 
     def part(self, offset: int) -> PartialResult:
         """Return the result so far."""
-        return PartialResult(offset, self.total / self.weight, tuple(self.passed), depth=self.depth.copy())
+        return PartialResult(offset, self._means(slice(None)), tuple(self.passed), depth=self.depth.copy())
+
+    def _means(self, rows: NDArray[np.bool_] | slice) -> Float32s:
+        return apply_temperature(self.total[rows] / self.weight[rows], self.temperature)
 
 
 def check_step(request_slice: RequestSlice, predictions: Float32s) -> Fault | None:
@@ -215,7 +237,7 @@ def advance(
         progress.weight[progress.active] += share
         progress.depth[progress.active] += 1
         progress.passed.append(progress.member)
-        progress.active &= progress.total.max(1) < plan.threshold * progress.weight[:, 0]
+        progress.stop_sure(plan.threshold)
     left = [m for m in plan.members if m not in progress.passed and m not in request_slice.unwanted]
     if not left or not progress.active.any():
         if progress.passed:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ripieno.engine.request import ExecutionPlan, PartialResult
 from ripieno.engine.ring import RequestSlice
 from ripieno.engine.ring_memory import Memory
+from ripieno.tasks.calibration import apply_temperature
 from ripieno.tasks.combiners import combine
 from ripieno.types import Ensemble, Float32s
 
@@ -67,6 +68,7 @@ class EnsembleCombiner:
         # a vote or a median can hide numbers that are not finite; a sum cannot
         finite = is_finite(answer if self._kind in ("mean", "weighted") else predictions)
         each = predictions.copy() if plan.each else None
+        calibrated = apply_temperature(answer, plan.temperature)
         first = run[0].start
         faults: list[Fault] = []
         for request_slice in run:
@@ -77,7 +79,7 @@ class EnsembleCombiner:
             own_spread = None if deviation is None else deviation[low:high]
             own_each = None if each is None else each[:, low:high]
             request_slice.request.parts.append(
-                PartialResult(request_slice.offset, answer[low:high], members, own_spread, own_each)
+                PartialResult(request_slice.offset, calibrated[low:high], members, own_spread, own_each)
             )
         return faults
 

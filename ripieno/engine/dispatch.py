@@ -227,7 +227,8 @@ class Dispatcher:
             members = plan.members if plan.threshold is None else plan.members[:1]
             request_slice = self._ring.enqueue(request, offset, count, members, now)
             if plan.threshold is not None:
-                request_slice.progress = CascadeState.begin(members[0], count, self._memory.predictions.shape[2])
+                classes = self._memory.predictions.shape[2]
+                request_slice.progress = CascadeState.begin(members[0], count, classes, plan.temperature)
             request.slices.append(request_slice)
             self.request_table.requests.add(request)
             self._schedule(now)

@@ -19,6 +19,7 @@ from ripieno.backends import Backend, runtime
 from ripieno.engine.ring_memory import Memory, Slots
 from ripieno.errors import EngineError, RipienoError
 from ripieno.resources import trim_heap
+from ripieno.tasks.calibration import apply_temperature
 from ripieno.types import Device, Member
 
 Load = Callable[[str, Path, Member, Device, int], Backend]
@@ -38,6 +39,8 @@ class ModelSpec:
     """most samples in one batch"""
     stamp: tuple[int, ...] = ()
     """fingerprint of its file when the engine was opened, by `stamp_of`"""
+    temperature: float = 1.0
+    """of its predictions"""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class ModelRunner:
     def __init__(self, load: Load, config: WorkerConfig, memory: Memory) -> None:
         self._memory = memory
         self._backends: dict[int, Backend] = {}
+        self._temperatures = {spec.index: spec.temperature for spec in config.models}
         self._largest = {spec.index: spec.batch_size for spec in config.models if config.device.type == "cuda"}
         if config.cores:
             os.sched_setaffinity(0, config.cores)
@@ -144,10 +148,16 @@ class ModelRunner:
         return seconds
 
     def run(self, member: int, slots: Slots) -> tuple[NDArray[np.float32], float]:
-        """Predict the samples in `slots` with `member`; return the probabilities and the seconds it took."""
+        """Predict the samples in `slots` with `member`; return the probabilities at its temperature, and the seconds.
+
+        Probabilities that are not all finite are returned as they are: the clip would hide negative infinity.
+        """
         images = self._memory.gather(slots)
         start = time.perf_counter()
         probabilities = self._backends[member].infer(images)
+        temperature = self._temperatures[member]
+        if temperature != 1.0 and np.isfinite(probabilities).all():
+            probabilities = apply_temperature(probabilities, temperature)
         return probabilities, time.perf_counter() - start
 
     def close(self) -> None:

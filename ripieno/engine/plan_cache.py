@@ -54,11 +54,14 @@ class PlanCache:
         if cascade is None:
             # a request that names members, or asks for the prediction of each, needs all of them
             cascade = self._cascade is not None and members is None and not spread and not each
+        # a member alone is no ensemble: its predictions are at its own temperature only
+        alone = len(names) == 1 < len(self.indices)
+        temperature = 1.0 if alone else self._bundle.ensemble.temperature
         if not cascade:
-            return ExecutionPlan(tuple(sorted(self.indices[m] for m in names)), spread, each)
+            return ExecutionPlan(tuple(sorted(self.indices[m] for m in names)), spread, each, None, temperature)
         if self._cascade is None:
             raise EngineError("This engine has no cascade. Plan one with `ripieno cascade RUN BUNDLE`.")
         if spread or each:
             raise EngineError("A cascade returns the mean only. Request neither spread nor member predictions with it.")
         order = tuple(self.indices[m] for m in self._cascade.order if m in names)
-        return ExecutionPlan(order, threshold=self._cascade.threshold)
+        return ExecutionPlan(order, threshold=self._cascade.threshold, temperature=temperature)

@@ -29,6 +29,8 @@ class ExecutionPlan(NamedTuple):
     each: bool = False
     threshold: float | None = None
     """with a cascade: members run in turn, on samples that are not yet sure"""
+    temperature: float = 1.0
+    """of the combined predictions"""
 
 
 class PartialResult(NamedTuple):

@@ -65,6 +65,7 @@ def worker_config(bundle: Bundle, group: Sequence[Placement], groups: Sequence[S
     threads = max(1, number // len(lanes))
     repeated = device.cores * (threads * len(lanes))
     members = {member.id: member for member in bundle.members}
+    temperatures = dict(zip(bundle.ensemble.members, bundle.ensemble.temperatures, strict=False))  # none: all are 1
     specs = tuple(
         ModelSpec(
             bundle.ensemble.members.index(p.member),
@@ -73,6 +74,7 @@ def worker_config(bundle: Bundle, group: Sequence[Placement], groups: Sequence[S
             backend_of(bundle, p.member, p.device),
             p.batch_size,
             stamp_of(model_path(bundle, p.member, p.device)),
+            temperatures.get(p.member, 1.0),
         )
         for p in group
     )

@@ -106,13 +106,13 @@ class BackendSelector:
 
     def proof(self, choices: Sequence[BackendChoice]) -> BackendReport:
         """Compute the ensemble's validation figures with `choices`, all made by this selector."""
-        from ripieno.tasks.combiners import combine
+        from ripieno.tasks.calibration import combine_calibrated
 
         by_member = {c.member: self._evaluated[c.member, c.device, c.threads, c.batch_size] for c in reversed(choices)}
         evaluated = [by_member[m] for m in self._ensemble.members]
 
         def figures(answers: Sequence[Answers]) -> tuple[float, float]:
-            combined = combine(np.stack(answers), self._ensemble.weights, self._ensemble.combiner)
+            combined = combine_calibrated(answers, self._ensemble)
             return cross_entropy(combined, self._labels), accuracy(combined, self._labels)
 
         now, before = figures([e.answers for e in evaluated]), figures([e.reference for e in evaluated])

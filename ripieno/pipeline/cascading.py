@@ -18,6 +18,7 @@ from ripieno.library import Library, read_bundle, rewrite_bundle
 from ripieno.library.bundle import backend_of, check_target
 from ripieno.library.evaluate import evaluate
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
+from ripieno.tasks.calibration import apply_temperature
 from ripieno.types import DISABLED, TOLERANCE, Bundle, Cascade, Split
 
 BATCH = 256
@@ -71,10 +72,11 @@ def cascade(
     answers, labels = _answers(library, made, "valid", progress)
     if not len(labels):
         raise LibraryError(f"{library.path} has no validation predictions: a threshold cannot be set")
-    planned = plan_cascade(names, answers, labels, costs, weights, tolerance=tolerance)
+    temperature = made.ensemble.temperature
+    planned = plan_cascade(names, answers, labels, costs, weights, tolerance=tolerance, temperature=temperature)
     answers, labels = _answers(library, made, "test", progress)
     if len(labels):
-        effect = judge_cascade(planned, names, answers, labels, costs, weights)
+        effect = judge_cascade(planned, names, answers, labels, costs, weights, temperature=temperature)
         planned = dataclasses.replace(planned, effects={**planned.effects, "test": effect})
     if notes is not None:
         notes += warnings_of(planned)
@@ -134,13 +136,18 @@ def costs_of(library: Library, bundle: Bundle) -> list[float]:
 def _answers(
     library: Library, bundle: Bundle, split: Split, progress: ProgressFunction
 ) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
-    """Return each member's predictions on a split, and its labels; both empty where the run has no such samples."""
+    """Return each member's predictions on a split at its temperature, and its labels.
+
+    Both are empty where the run has no such samples.
+    """
     names = bundle.ensemble.members
     exact = all(split_id(backend_of(bundle, p.member, p.device))[1] == "fp32" for p in bundle.allocation.placements)
     if exact and split == "test":
         evaluate(library, names, progress)
     if exact and all(library.has_probabilities(m, split) for m in names):
-        return [library.probabilities(m, split) for m in names], library.labels(split)
+        temperatures = bundle.ensemble.temperatures or (1.0,) * len(names)
+        pairs = zip(names, temperatures, strict=True)
+        return [apply_temperature(library.probabilities(m, split), t) for m, t in pairs], library.labels(split)
     if not (library.dataset_path / "dataset.json").exists():
         return [], np.empty(0, np.int64)
     # a lower precision differs from the stored predictions, so the bundle itself predicts

@@ -66,10 +66,13 @@ def export(
                 "ensemble": ensemble.name,
                 "members": json.dumps(ensemble.members),
                 "weights": json.dumps(ensemble.weights),
+                "temperatures": json.dumps(ensemble.temperatures),
+                "temperature": json.dumps(ensemble.temperature),
                 "classes": json.dumps(deployment.classes),
             }
             shape = (deployment.input, deployment.classes)
-            content = merge_onnx(paths, ensemble.weights, ensemble.combiner, *shape, facts)
+            calibration = (ensemble.temperatures, ensemble.temperature)
+            content = merge_onnx(paths, ensemble.weights, ensemble.combiner, *shape, facts, *calibration)
             if form == "onnx":
                 files.write_bytes(path, content)
             else:

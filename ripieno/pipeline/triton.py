@@ -30,7 +30,8 @@ Names = Mapping[str, str]
 def write_repository(bundle: Bundle, paths: Mapping[str, Path], path: Path, name: str) -> None:
     """Write the repository of `bundle`, with the members' ONNX files at `paths`, to the folder `path`.
 
-    The ensemble is served as the model `name`. A model's config is written after its other files.
+    The ensemble is served as the model `name`; the temperatures are in the model that combines. A model's config is
+    written after its other files.
     """
     members = bundle.ensemble.members
     numbers = {m: f"member{i}" for i, m in enumerate(members)}
@@ -52,7 +53,9 @@ def write_repository(bundle: Bundle, paths: Mapping[str, Path], path: Path, name
         _write(path / model / "config.pbtxt", parts)
         steps.append(_step(model, {input_name: IMAGES}, {output_name: numbers[member]}))
     combine = f"{name}-combine"
-    content = mean_onnx(list(numbers.values()), bundle.ensemble.weights, bundle.ensemble.combiner, classes)
+    ensemble = bundle.ensemble
+    temperatures = (ensemble.temperatures, ensemble.temperature)
+    content = mean_onnx(list(numbers.values()), ensemble.weights, ensemble.combiner, classes, *temperatures)
     files.write_bytes(path / combine / "1" / "model.onnx", content)
     inputs = [_tensor(number, "float32", (classes,)) for number in numbers.values()]
     output = _listed("output", [_tensor(PROBABILITIES, "float32", (classes,))])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -69,9 +69,9 @@ def figures(
     )
 
     def error(choice: Choice) -> float:
-        weights = zip(choice.members, choice.weights, strict=True)
-        mean = np.sum([w * library.probabilities(ids[i], "test").astype(np.float64) for i, w in weights], axis=0)
-        return 1 - losses(mean, labels, "test")[f"test_{score}"]
+        predictions = [library.probabilities(ids[i], "test") for i in choice.members]
+        combined = replace(choice, members=tuple(range(len(predictions)))).combine(predictions)
+        return 1 - losses(combined, labels, "test")[f"test_{score}"]
 
     def chosen(
         among: Sequence[int], budget: float | None, method: SelectionMethod = "smobf", size: int | None = None
@@ -81,7 +81,7 @@ def figures(
             choice = select_members(truth[list(among)], None, seconds[list(among)], budget, method, size=size)
         except SelectionError:
             return None  # no ensemble fits the budget, or there are fewer members than `size`
-        return Choice(tuple(among[i] for i in choice.members), choice.weights, choice.loss, choice.cost)
+        return replace(choice, members=tuple(among[i] for i in choice.members))
 
     at = _training_hours(library.members())
     hours = [at[m] for m in ids]
