@@ -73,9 +73,9 @@ def plan_cascade(
 
     `predictions` (members, samples, classes) are probabilities on validation samples with `labels` (samples,), `costs`
     (members,) are in any unit, `weights` (members,) are those of the mean. Members are ordered by benefit per cost:
-    each next one reduces the cross-entropy of the running mean most per cost. Each running mean is brought to the
-    `temperature` of the ensemble, before which the members are ordered. If nothing can be saved, the threshold is one
-    that no mean reaches. Raises EngineError when shapes disagree.
+    each next one reduces the cross-entropy of the running mean most per cost. `predictions` are at the temperatures of
+    the members; the `temperature` of the ensemble is applied to each running mean, but not for the order. If nothing
+    can be saved, the threshold is one that no mean reaches. Raises EngineError when shapes disagree.
     """
     shares = _check(members, predictions, labels, costs, weights)
     order = _order(predictions, labels, costs, shares)

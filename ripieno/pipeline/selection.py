@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.calibrate import calibrate as calibrate_members

@@ -52,12 +52,15 @@ def test_the_file_combines_as_the_engine_does(paths: dict[str, Path], combiner: 
 
 @pytest.mark.parametrize("combiner", get_args(Combiner))
 @pytest.mark.parametrize("spoilt", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_not_hidden(combiner: Combiner, spoilt: float) -> None:
+@pytest.mark.parametrize("temperatures", [((), 1.0), ((1.0, 1.5, 1.0), 1.0), ((), 0.7)])
+def test_what_is_not_finite_is_not_hidden(
+    combiner: Combiner, spoilt: float, temperatures: tuple[tuple[float, ...], float]
+) -> None:
     each = np.random.default_rng(0).dirichlet([1, 1, 1], (3, 4)).astype(np.float32)
     names = ("a", "b", "c")
-    sound = answers(mean_onnx(names, WEIGHTS, combiner, 3), dict(zip(names, each, strict=True)))
+    sound = answers(mean_onnx(names, WEIGHTS, combiner, 3, *temperatures), dict(zip(names, each, strict=True)))
     each[1, 2, 0] = spoilt
-    found = answers(mean_onnx(names, WEIGHTS, combiner, 3), dict(zip(names, each, strict=True)))
+    found = answers(mean_onnx(names, WEIGHTS, combiner, 3, *temperatures), dict(zip(names, each, strict=True)))
     assert not np.isfinite(found[2]).all()
     np.testing.assert_array_equal(np.delete(found, 2, axis=0), np.delete(sound, 2, axis=0))
 

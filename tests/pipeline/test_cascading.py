@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ripieno.library import read_backend_report, read_bundle
 from ripieno.pipeline import cascade
 from ripieno.pipeline.backend_selection import Tolerances
 from ripieno.pipeline.cascading import costs_of, warnings_of
+from ripieno.tasks.calibration import apply_temperature
 from ripieno.tasks.metrics import accuracy, cross_entropy
 from ripieno.types import Cascade, CascadeEffect, Dataset, Device, Ensemble
 from tests.onnx_networks import write_network
@@ -51,9 +53,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(("temperatures", "temperature"), [([], 1.0), ([1.5, 0.7, 1.0], 0.8)])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_engine_does_what_was_predicted(
-    made: Path, tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
+    made: Path,
+    tmp_path: Path,
+    precision: str,
+    temperatures: list[float],
+    temperature: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shutil.copytree(made / "bundle", tmp_path / "bundle")
     library = ripieno.Library(made / "run")
@@ -65,6 +73,9 @@ def test_the_engine_does_what_was_predicted(
         ripieno.allocate(
             library, "three", devices="cpu", max_benches=0, precision=precision, bundle=tmp_path / "bundle"
         )
+    document = json.loads((tmp_path / "bundle" / "bundle.json").read_bytes())
+    document["ensemble"] |= {"temperatures": temperatures, "temperature": temperature}
+    (tmp_path / "bundle" / "bundle.json").write_text(json.dumps(document))
     proof = read_backend_report(tmp_path / "bundle")
     whole = (tmp_path / "bundle" / "bundle.json").read_bytes()
     bundle, planned = cascade(library, tmp_path / "bundle", tolerance=0.05)
@@ -87,7 +98,7 @@ def test_the_engine_does_what_was_predicted(
     # the prediction of each sample is the mean of exactly the members that ran on it
     order = [NAMES.index(m) for m in planned.order]
     weights = np.array([0.5, 0.25, 0.25])[order, None, None]
-    means = np.cumsum(weights * each[order], 0) / np.cumsum(weights, 0)
+    means = apply_temperature(np.cumsum(weights * each[order], 0) / np.cumsum(weights, 0), temperature)
     np.testing.assert_allclose(
         answer.probabilities, means[answer.members_evaluated - 1, np.arange(len(images))], atol=1e-5
     )

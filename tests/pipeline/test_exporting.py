@@ -19,9 +19,14 @@ from ripieno.library import read_bundle
 from ripieno.types import Bundle
 
 
-@pytest.fixture(scope="module")
-def bundle(finished_bundle: Path) -> Bundle:
-    return read_bundle(finished_bundle)
+@pytest.fixture(scope="module", params=["plain", "calibrated"])
+def bundle(finished_bundle: Path, request: pytest.FixtureRequest) -> Bundle:
+    bundle = read_bundle(finished_bundle)
+    if request.param == "plain":
+        return bundle
+    temperatures = tuple(0.5 + 0.4 * i for i in range(len(bundle.members)))
+    ensemble = dataclasses.replace(bundle.ensemble, temperatures=temperatures, temperature=1.3)
+    return dataclasses.replace(bundle, ensemble=ensemble)
 
 
 @pytest.fixture(scope="module")

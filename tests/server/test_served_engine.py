@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -17,9 +18,11 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+from ripieno.files import write_json
 from ripieno.library import read_bundle
 from ripieno.library.bundle import model_path
 from ripieno.server import Client, ServerHandle, infer, start_in_thread
+from ripieno.tasks.calibration import apply_temperature, combine_calibrated
 from ripieno.types import Bundle, Cascade
 from tests.server.stand_in import MEMBERS, ROOT, direct_answers
 
@@ -38,6 +41,25 @@ def test_the_served_ensemble_equals_the_mean_of_its_members(served: ServerHandle
 def test_a_member_served_alone_equals_itself(served: ServerHandle, bundle: Bundle, images: NDArray[np.uint8]) -> None:
     with Client(served.url, model=MEMBERS[1]) as client:
         np.testing.assert_allclose(client.infer(images), direct_answers(bundle, images)[1], atol=1e-5)
+
+
+def test_an_ensemble_with_temperatures_is_served_as_it_is_scored(
+    tmp_path: Path, bundle: Bundle, images: NDArray[np.uint8]
+) -> None:
+    shutil.copytree(bundle.path, tmp_path / "bundle")
+    ensemble = dataclasses.replace(bundle.ensemble, temperatures=(1.6, 0.7), temperature=0.8)
+    cascade = Cascade(MEMBERS, 2.0)
+    write_json(
+        tmp_path / "bundle" / "bundle.json",
+        dataclasses.replace(bundle, ensemble=ensemble, path=Path(), cascade=cascade),
+    )
+    own = direct_answers(bundle, images)
+    with start_in_thread(tmp_path / "bundle") as served:
+        found = infer(served.url, images)
+        with Client(served.url, model=MEMBERS[1]) as client:
+            alone = client.infer(images)
+    np.testing.assert_allclose(found, combine_calibrated(own, ensemble), atol=1e-6)
+    np.testing.assert_allclose(alone, apply_temperature(own[1], 0.7), atol=1e-6)
 
 
 def test_each_of_many_clients_gets_its_own_answer(served: ServerHandle, bundle: Bundle) -> None:

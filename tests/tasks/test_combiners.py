@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,13 +17,18 @@ from numpy.typing import NDArray
 
 from ripieno.backends.merge_onnx import merge_onnx
 from ripieno.engine.combiner import EnsembleCombiner
-from ripieno.engine.request import ExecutionPlan, Request
+from ripieno.engine.model_runner import ModelRunner
+from ripieno.engine.plan_cache import PlanCache
+from ripieno.engine.request import Request
 from ripieno.engine.ring import RequestSlice
 from ripieno.engine.ring_memory import Memory
+from ripieno.engine.worker_config import worker_config
 from ripieno.errors import SelectionError
+from ripieno.selection import Choice
+from ripieno.tasks.calibration import combine_calibrated
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import cross_entropy
-from ripieno.types import Combiner, Ensemble, Float32s, Input
+from ripieno.types import Allocation, Bundle, Combiner, Device, Ensemble, Float32s, Input, Member, Placement
 
 # three members, one sample, three classes
 MEMBERS = np.array([[[0.6, 0.4, 0.0]], [[0.1, 0.8, 0.1]], [[0.6, 0.1, 0.3]]])
@@ -96,20 +103,48 @@ def test_every_combiner_returns_probabilities_and_leaves_its_input_alone(
     assert (predictions == before).all()
 
 
-def of_engine(predictions: NDArray[Any], weights: NDArray[Any], combiner: Combiner) -> Float32s:
-    """Return the engine's answer to a request, with `predictions` in its memory."""
+class Table:
+    """A backend that predicts `rows`."""
+
+    def __init__(self, rows: NDArray[Any]) -> None:
+        self.rows = rows
+
+    def infer(self, images: NDArray[Any]) -> NDArray[Any]:
+        return self.rows[: len(images)]
+
+    def close(self) -> None:
+        pass
+
+
+def ensemble_of(
+    weights: NDArray[Any], combiner: Combiner, temperatures: Sequence[float] = (), temperature: float = 1.0
+) -> Ensemble:
+    names = tuple(f"m{i}" for i in range(len(weights)))
+    given = (names, tuple(weights.tolist()), "smobf", {}, {}, {}, combiner)
+    return Ensemble("e", *given, temperatures=tuple(temperatures), temperature=temperature)
+
+
+def of_engine(predictions: NDArray[Any], ensemble: Ensemble) -> Float32s:
+    """Return the engine's answer to a request, with members that predict `predictions`."""
     members, samples, classes = predictions.shape
-    memory = Memory(samples, members, classes, Input((1, 1, 1)))
-    memory.predictions[:] = predictions
-    names = tuple(f"m{i}" for i in range(members))
-    ensemble = Ensemble("e", names, tuple(weights.tolist()), "smobf", {}, {}, {}, combiner)
-    request = Request(samples, ExecutionPlan(tuple(range(members))), 0)
+    input, labels = Input((1, 1, 1)), tuple(map(str, range(classes)))
+    made = tuple(Member(m, 0, 1, "onnx", {}, input, labels, {}, 0, 0.0) for m in ensemble.members)
+    placements = tuple(Placement(m, "cpu:0", samples) for m in ensemble.members)
+    allocation = Allocation("e", "e", (Device("cpu:0", "cpu", 1 << 30),), placements)
+    bundle = Bundle(ensemble, allocation, made, input, labels, "onnx", Path("nowhere"))
+    memory = Memory(samples, members, classes, input)
+    tables = dict(zip(ensemble.members, predictions.astype(np.float32), strict=True))
+    config = dataclasses.replace(worker_config(bundle, placements, [placements]), cores=())
+    runner = ModelRunner(lambda _backend, _path, member, *_: Table(tables[member.id]), config, memory)
+    for member in range(members):
+        memory.scatter(member, [(0, samples)], runner.run(member, [(0, samples)])[0])
+    request = Request(samples, PlanCache(bundle, None).find(None, False, False, None), 0)
     whole = RequestSlice(request, 0, 0, samples, 0.0, [], 0, frozenset())
     assert EnsembleCombiner(ensemble, memory).finish([whole]) == []
     return request.parts[0].probabilities
 
 
-def of_file(folder: Path, predictions: NDArray[Any], weights: NDArray[Any], combiner: Combiner) -> Float32s:
+def of_file(folder: Path, predictions: NDArray[Any], ensemble: Ensemble) -> Float32s:
     """Return the answer of the merged file of members that predict row i of `predictions` for the i-th unit vector."""
     _, samples, classes = predictions.shape
     paths = {}
@@ -129,7 +164,16 @@ def of_file(folder: Path, predictions: NDArray[Any], weights: NDArray[Any], comb
         paths[f"m{number}"] = folder / f"{number}.onnx"
         onnx.save(model, str(paths[f"m{number}"]))
     classes_named = [str(c) for c in range(classes)]
-    content = merge_onnx(paths, weights.tolist(), combiner, Input((samples, 1, 1), "float32"), classes_named, {})
+    content = merge_onnx(
+        paths,
+        ensemble.weights,
+        ensemble.combiner,
+        Input((samples, 1, 1), "float32"),
+        classes_named,
+        {},
+        ensemble.temperatures,
+        ensemble.temperature,
+    )
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     images = np.eye(samples, dtype=np.float32)[:, :, None, None]
     return np.asarray(session.run(["probabilities"], {"images": images})[0])
@@ -154,11 +198,14 @@ def test_what_is_scored_is_what_is_served_and_exported(
     if members > 1 and data.draw(st.booleans()):
         weights[0], weights[1:] = 0.0, weights[1:] / weights[1:].sum()
 
-    scored = combine(predictions, weights, combiner)
+    ensemble = ensemble_of(weights, combiner)
+    scored = combine_calibrated(predictions, ensemble)
+    assert scored.tobytes() == combine(predictions, weights, combiner).tobytes()
+    assert scored.tobytes() == of_engine(predictions, ensemble).tobytes()
     labels = rng.integers(0, classes, samples)
     for answer in (
-        of_engine(predictions, weights, combiner),
-        of_file(tmp_path_factory.mktemp("file"), predictions, weights, combiner),
+        of_engine(predictions, ensemble),
+        of_file(tmp_path_factory.mktemp("file"), predictions, ensemble),
     ):
         assert answer.dtype == np.float32
         np.testing.assert_allclose(answer, scored, atol=1e-6)
@@ -171,6 +218,42 @@ def test_what_is_scored_is_what_is_served_and_exported(
         if true.any():
             loss = cross_entropy(scored[true], labels[true])
             assert cross_entropy(answer[true], labels[true]) == pytest.approx(loss, abs=1e-3)
+
+
+@pytest.mark.parametrize("combiner", get_args(Combiner))
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_what_is_scored_with_temperatures_is_what_is_served_and_exported(
+    combiner: Combiner, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    members, samples, classes = data.draw(st.tuples(*[st.integers(1, 6)] * 2, st.integers(2, 5)))
+    rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    predictions = rng.dirichlet(np.full(classes, 0.3), (members, samples)).astype(np.float32)
+    hard = rng.random((members, samples)) < 0.2  # certain of one class
+    predictions[hard] = np.eye(classes, dtype=np.float32)[predictions[hard].argmax(axis=-1)]
+    any_temperature = st.sampled_from([1.0, 0.3, 0.9, 1.04, 3.0]) | st.floats(0.2, 8.0)
+    temperatures = data.draw(st.lists(any_temperature, min_size=members, max_size=members) | st.just([]))
+    temperature = data.draw(any_temperature)
+    weights = rng.dirichlet(np.ones(members))
+    ensemble = ensemble_of(weights, combiner, temperatures, temperature)
+
+    scored = combine_calibrated(predictions, ensemble)
+    calibration = {"temperatures": ensemble.temperatures, "temperature": temperature}
+    choice = Choice(tuple(range(members)), ensemble.weights, 0.0, 0.0, combiner=combiner, **calibration)
+
+    def by_definition(probabilities: NDArray[Any], temperature: float) -> NDArray[Any]:
+        powers = np.maximum(probabilities.astype(np.float64), 1e-15) ** (1 / temperature)
+        return probabilities if temperature == 1.0 else powers / powers.sum(axis=-1, keepdims=True)
+
+    own = temperatures or [1.0] * members
+    combined = combine(np.stack([by_definition(*p) for p in zip(predictions, own, strict=True)]), weights, combiner)
+    for answer in (
+        choice.combine(predictions),
+        of_engine(predictions, ensemble),
+        of_file(tmp_path_factory.mktemp("file"), predictions, ensemble),
+        by_definition(combined, temperature),
+    ):
+        np.testing.assert_allclose(answer, scored, atol=1e-6)
 
 
 def test_equal_votes_are_equal_in_whatever_order_they_come() -> None:
