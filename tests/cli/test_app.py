@@ -198,7 +198,8 @@ def test_the_front_rises_in_cost_and_falls_in_loss(finished_run: Path, tmp_path:
     done = ripieno("front", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith("front-")]
-    costs, losses = [float(r[2]) for r in rows], [float(r[4]) for r in rows]
+    assert [r[5] for r in rows] == ["±"] * len(rows), "the expected loss and its standard error come before"
+    costs, losses = [float(r[2]) for r in rows], [float(r[7]) for r in rows]
     assert costs == sorted(costs)
     assert losses == sorted(losses, reverse=True)
     (following,) = (line.split("ripieno ", 1)[1] for line in done.stdout.splitlines() if "ripieno select" in line)
