@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from ripieno.pipeline.costs import cost_table
 from ripieno.profiles import local_devices
 from ripieno.selection import front
 from ripieno.tasks.metrics import cross_entropy
-from ripieno.types import Split
+from ripieno.types import Ensemble, Split
 from tests.reports.made_run import served
 
 
@@ -170,6 +171,25 @@ def test_predictions_alone_become_an_ensemble(tmp_path: Path) -> None:
     costs = {"good": {"seconds": 2.0}, "other": {"seconds": 1.0}}
     ripieno.import_(tmp_path / "run", models, labels=labels, costs=costs)
     assert ripieno.select(tmp_path / "run", 2.5)[0].members == ("good",)
+
+
+def test_starts_calibration_and_folds_change_what_they_name(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    labels = rng.integers(0, 3, 60)
+    truth = np.eye(3)[labels]
+    cube = [rng.dirichlet(np.ones(3), 60) * 0.6 + truth * 0.4 * rng.uniform(0.5, 1.0, (60, 1)) for _ in range(12)]
+    models = {f"m{i:02d}": rows / rows.sum(axis=1, keepdims=True) for i, rows in enumerate(cube)}
+    costs = dict(zip(models, ({"seconds": c} for c in rng.lognormal(0, 1, 12)), strict=True))
+    ripieno.import_(tmp_path / "run", models, labels=labels, costs=costs)
+
+    def chosen(**options: Any) -> Ensemble:
+        return ripieno.select(tmp_path / "run", 2.0, **options)[0]
+
+    assert chosen().members != ("m01",)
+    assert chosen(starts=0).members == ("m01",), "it takes the whole budget"
+    assert ripieno.front(tmp_path / "run", starts=0).ensembles != ripieno.front(tmp_path / "run").ensembles
+    assert chosen(calibrate="none").losses["valid_cross_entropy"] != chosen().losses["valid_cross_entropy"]
+    assert chosen(cv=3).expected_loss != chosen().expected_loss
 
 
 def test_budgets_by_default_fit_the_best_network_whatever_it_costs(tmp_path: Path) -> None:
