@@ -93,10 +93,7 @@ def check_kind(what: str, values: NDArray[Any], outputs: ModelOutputs) -> None:
 
 
 def check_steady(
-    name: str,
-    infer: Callable[[NDArray[np.generic]], NDArray[Any]],
-    images: NDArray[np.generic],
-    notes: list[str],
+    name: str, infer: Callable[[NDArray[np.generic]], NDArray[Any]], images: NDArray[np.generic], notes: list[str]
 ) -> None:
     """Check that a network predicts the same for an image alone and in a batch of `images`, and in two runs.
 

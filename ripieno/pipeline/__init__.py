@@ -7,11 +7,10 @@ folder and returns the types of :mod:`ripieno.types`.
 from typing import TYPE_CHECKING, Any
 
 from ripieno.deprecation import find_renamed
-from ripieno.pipeline.allocation import allocate, predict
+from ripieno.pipeline.allocation import allocate, explain, predict
 from ripieno.pipeline.cascading import cascade
 from ripieno.pipeline.costs import measure, static_costs
 from ripieno.pipeline.diagnostics import Diagnostics, doctor
-from ripieno.pipeline.explanation import explain
 from ripieno.pipeline.exporting import export
 from ripieno.pipeline.importing import evict, import_
 from ripieno.pipeline.offline_plan import OfflinePlan, plan_offline

@@ -1,4 +1,4 @@
-"""Ensemble -> bundle -> predictions."""
+"""Ensemble -> bundle -> predictions; and the explanation of an allocation by the profiles of its run."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from ripieno.types import Allocation, Bundle, Device, Ensemble, Placement
 
 if TYPE_CHECKING:
     from ripieno.allocation import Measurement
+    from ripieno.allocation.explain import Explanation
     from ripieno.allocation.plan import AllocationMethod
     from ripieno.engine import AllocationBenchmark
 
@@ -162,6 +163,20 @@ class _Benchmark:
 def _threads(devices: Sequence[Device], pieces: Sequence[Device]) -> dict[str, int]:
     """Return the threads that a worker of each device most likely has: those of its smallest part."""
     return {d.name: max(1, min(len(p.cores) for p in (d, *pieces) if p.name == d.name)) for d in devices}
+
+
+def explain(run: str | Path | Library, allocation: str | Allocation) -> Explanation:
+    """Explain an allocation: placements, memory used and free, shares of time, and the throughput bottleneck.
+
+    `allocation` is an allocation of the run or its name. Raises LibraryError for an unknown name, AllocationError when
+    a profile that the plan used no longer exists.
+    """
+    from ripieno.allocation.explain import costs_of
+    from ripieno.allocation.explain import explain as explain_by
+
+    library = open_run(run)
+    chosen = library.allocation(allocation) if isinstance(allocation, str) else allocation
+    return explain_by(chosen, costs_of(library, chosen))
 
 
 def predict(

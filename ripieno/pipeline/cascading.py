@@ -150,12 +150,10 @@ def _answers(
     rows = dataset.rows(split)
     parts = []
     with Engine(bundle, cascade=False) as engine:
-        done = 0
-        for batch in batches(dataset.images, rows, BATCH):
-            progress(f"running all members on the {split} images", done, len(rows))
+        for number, batch in enumerate(batches(dataset.images, rows, BATCH)):
+            progress(f"running all members on the {split} images", number * BATCH, len(rows))
             each = engine.submit(batch, each=True).result().member_predictions
             assert each is not None
             parts.append(each)
-            done += len(batch)
-        progress(f"running all members on the {split} images", done, len(rows))
+        progress(f"running all members on the {split} images", len(rows), len(rows))
     return list(np.concatenate(parts, axis=1)) if parts else [], np.asarray(dataset.labels[rows])
