@@ -67,11 +67,11 @@ def render_card(
 
 def write_card(bundle: Bundle, library: Library, path: Path) -> None:
     """Write the card of `bundle` into the folder `path`, with what the run of `library` records about its data."""
-    from ripieno.data import open_dataset
+    from ripieno.data.dataset import find_dataset
 
     record = library.path / "run.json"
     try:
-        data = open_dataset(library.dataset_path) if (library.dataset_path / "dataset.json").exists() else None
+        data = find_dataset(library.dataset_path)
         search = files.read_json(record, dict[str, Any]) if record.exists() else None
     except RipienoError:  # the card has less content, but the deployment succeeds
         data, search = None, None

@@ -25,7 +25,7 @@ from ripieno import backends
 from ripieno.backends.backend_id import HALF, MODEL, QUANTISED, file_of, split
 from ripieno.backends.candidates import candidates
 from ripieno.backends.compare import time_alternately
-from ripieno.data.dataset import batches, open_dataset, spread_rows
+from ripieno.data.dataset import batches, find_dataset, spread_rows
 from ripieno.errors import EngineError, LibraryError, RipienoError
 from ripieno.library import BackendChoice, BackendReport, Library
 from ripieno.pipeline.costs import export_members
@@ -227,8 +227,7 @@ def rejection_reason(backend: str, difference: float, loss: float, reference_los
 
 def _validation(library: Library, terms: Tolerances) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any]]:
     """Read images and labels to evaluate on, and other images to calibrate on; both spread evenly over the split."""
-    exists = (library.dataset_path / "dataset.json").exists()
-    dataset = open_dataset(library.dataset_path) if exists else None
+    dataset = find_dataset(library.dataset_path)
     rows = dataset.rows("valid") if dataset is not None else np.empty(0, np.int64)
     if dataset is None or len(rows) < 2:
         advice = "leave out --backend auto and --precision"

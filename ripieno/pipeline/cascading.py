@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.backends.backend_id import split as split_id
-from ripieno.data.dataset import batches, open_dataset
+from ripieno.data.dataset import batches, find_dataset
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library import Library, read_bundle, rewrite_bundle
 from ripieno.library.bundle import backend_of, check_target
@@ -141,12 +141,12 @@ def _answers(
         evaluate(library, names, progress)
     if exact and all(library.has_probabilities(m, split) for m in names):
         return [library.probabilities(m, split) for m in names], library.labels(split)
-    if not (library.dataset_path / "dataset.json").exists():
+    dataset = find_dataset(library.dataset_path)
+    if dataset is None:
         return [], np.empty(0, np.int64)
     # a lower precision differs from the stored predictions, so the bundle itself predicts
     from ripieno.engine import Engine
 
-    dataset = open_dataset(library.dataset_path)
     rows = dataset.rows(split)
     parts = []
     with Engine(bundle, cascade=False) as engine:
