@@ -12,9 +12,9 @@ from ripieno.allocation.explain import Explanation
 from ripieno.allocation.memory import format_bytes
 from ripieno.cli.console import number, out, percent, table
 from ripieno.profiles.timing import BUSY
+from ripieno.reports.allocation_rows import bar_lengths, memory_text, rows_by_worker, time_text
 from ripieno.types import Allocation
 
-COLOURS = ("blue", "dark_orange", "green", "magenta", "yellow", "cyan", "medium_purple", "red")
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LARGE = 0.25
 """A model error above this is printed with its causes."""
@@ -60,24 +60,20 @@ def placements(explanation: Explanation, letters: dict[str, str]) -> Table:
 def devices(explanation: Explanation, letters: dict[str, str]) -> Table:
     """Return the table of devices: a bar of memory and a bar of time per worker, drawn in the members' letters."""
     view = table("devices (letters stand for members, # for the runtime)", "device", "kind", "", "", "")
-    colours = {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(letters)}
     for column in view.columns:
         column.justify = "left"
+    bars = rows_by_worker(explanation)
     for use in explanation.devices:
-        on_device = [s for s in explanation.placements if s.device == use.device]
+        workers = {worker: rows for (device, worker), rows in bars.items() if device == use.device}
         total = max(1, use.used + use.left)
         parts = [("#", "dim", use.base / total)]
-        parts += [(letters[s.member], colours[s.member], s.bytes / total) for s in on_device]
-        text = f"{format_bytes(use.used)} of {format_bytes(total)}, {format_bytes(use.left)} left"
-        view.add_row(use.device, use.kind, "memory", bar(parts), text)
-        for worker in sorted({s.lane for s in on_device}):
-            own = [s for s in on_device if s.lane == worker]
-            text = f"{sum(s.share for s in own):.0%} predicted"
-            if any(s.measured is not None for s in own):
-                text += f", {sum(s.measured or 0.0 for s in own):.0%} measured"
-            parts = [(letters[s.member], colours[s.member], s.share) for s in own]
-            view.add_row("", "", f"time, worker {worker}", bar(parts), text)
-        if not on_device:
+        parts += [(letters[r.member], r.colour, (r.bytes or 0) / total) for rows in workers.values() for r in rows]
+        view.add_row(use.device, use.kind, "memory", bar(parts), memory_text(use))
+        for worker, rows in workers.items():
+            lengths = zip(rows, bar_lengths(rows), strict=True)
+            parts = [(letters[r.member], r.colour, length) for r, length in lengths]
+            view.add_row("", "", f"time, worker {worker}", bar(parts), time_text(rows))
+        if not workers:
             view.add_row("", "", "time", bar([]), "idle")
     return view
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ripieno.allocation.explain import PlacementReport
+from ripieno.allocation.explain import Explanation
 from ripieno.reports import figure_style
+from ripieno.reports.allocation_rows import bar_lengths, rows_by_worker, time_text
 from ripieno.reports.calibration import Bin
 from ripieno.reports.figure_style import BLUE, GREEN, INK, ORANGE, TEXT
 from ripieno.reports.figures import Figures
@@ -251,33 +253,28 @@ def reliability(bins: Sequence[Bin]) -> Figure:
     return figure
 
 
-def workers(allocation: Allocation, reports: Sequence[PlacementReport]) -> Figure:
+def workers(source: Explanation | Allocation) -> Figure:
     """Plot a bar per worker with a segment per placement: its share of the worker's time; equal if unknown."""
-    workers = sorted({(p.device, p.lane) for p in allocation.placements})[:MAX_WORKERS]
-    figure, axes = figure_style.axes(
-        "share of the worker's time (%)" if reports else "", "", (figure_style.WIDE[0], 0.8 + 0.4 * len(workers))
-    )
-    share = {(s.member, s.device, s.lane): 100 * s.share for s in reports}
-    colours = (BLUE, GREEN, ORANGE)
-    members = sorted({p.member for p in allocation.placements})
-    for row, worker in enumerate(workers):
-        placements = [p for p in allocation.placements if (p.device, p.lane) == worker]
+    bars = dict(islice(rows_by_worker(source).items(), MAX_WORKERS))
+    known = any(time_text(rows) for rows in bars.values())
+    size = figure_style.WIDE[0], 0.8 + 0.4 * len(bars)
+    figure, axes = figure_style.axes("share of the worker's time (%)" if known else "", "", size)
+    for position, rows in enumerate(bars.values()):
         left = 0.0
-        for p in placements:
-            width = share.get((p.member, *worker), 0.0) if reports else 100 / len(placements)
-            colour = colours[members.index(p.member) % len(colours)]
-            axes.barh([row], [width], left=[left], height=0.72, color=colour, alpha=0.4, edgecolor=INK, linewidth=0.4)
+        for row, length in zip(rows, bar_lengths(rows), strict=True):
+            width = 100 * length
+            look: dict[str, Any] = {"color": row.colour, "alpha": 0.4, "edgecolor": INK, "linewidth": 0.4}
+            axes.barh([position], [width], left=[left], height=0.72, **look)
             separator = " " if width > 26 else "\n"
             if width > 15:
-                text = f"{figure_style.short(p.member, 12)}{separator}×{p.batch_size}"
-                axes.text(left + width / 2, row, text, ha="center", va="center", fontsize=7, color=TEXT)
+                text = f"{figure_style.short(row.member, 12)}{separator}×{row.batch}"
+                axes.text(left + width / 2, position, text, ha="center", va="center", fontsize=7, color=TEXT)
             left += width
-    labels = [f"{figure_style.short(device, 12)} worker {number}" for device, number in workers]
-    axes.set_yticks(range(len(workers)), labels)
+    axes.set_yticks(range(len(bars)), [f"{figure_style.short(device, 12)} worker {number}" for device, number in bars])
     axes.set_xlim(0, 100)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    if not reports:
+    if not known:
         axes.set_xticks([])
     return figure
 
