@@ -63,8 +63,7 @@ def allocate(
         bool, typer.Option("--explain", help="Show memory, time and the throughput bottleneck")
     ] = False,
     profiles: Annotated[
-        list[str] | None,
-        typer.Option(help="Further profiles: file, run or timm table; KIND=PATH sets the device kind"),
+        list[str] | None, typer.Option(help="Further profiles: file, run or timm table; KIND=PATH sets the device kind")
     ] = None,
     members: Annotated[
         str | None, typer.Option(help="Members to plan for without an ensemble, separated by commas")

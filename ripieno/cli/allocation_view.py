@@ -103,10 +103,7 @@ def throughput(explanation: Explanation, offline: bool = False) -> str:
 
 
 def error(
-    errors: Sequence[float],
-    offline: bool = False,
-    others: float | None = None,
-    explanation: Explanation | None = None,
+    errors: Sequence[float], offline: bool = False, others: float | None = None, explanation: Explanation | None = None
 ) -> str:
     """Return one line: the model error, and its causes if it is large or other processes took CPU time (`others`)."""
     if not errors:

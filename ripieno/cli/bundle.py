@@ -29,8 +29,7 @@ def bench(
     batch: Annotated[int, typer.Option(help="Images per request")] = 64,
     isolation: IsolationOpt = "auto",
     images: Annotated[
-        Path | None,
-        typer.Option(help="Images to send: a folder or a .npy array", show_default="random images"),
+        Path | None, typer.Option(help="Images to send: a folder or a .npy array", show_default="random images")
     ] = None,
     cascade: Annotated[
         bool, typer.Option(help="Use the cascade of the bundle; --no-cascade evaluates all members")
@@ -171,10 +170,7 @@ def predict(
         Path | None, typer.Option(help="File for the probabilities: a .csv table or a .npy array")
     ] = None,
     top: Annotated[int, typer.Option(help="Number of images to list")] = 20,
-    skip_bad: Annotated[
-        bool,
-        typer.Option("--skip-bad", help="Skip and name images that cannot be used"),
-    ] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip and name images that cannot be used")] = False,
     family: FamilyOpt = None,
 ) -> None:
     """Predict the classes of images without a server."""
@@ -206,16 +202,14 @@ def predict(
 
 @app.command(
     epilog=examples(
-        "ripieno export bundle --licence apache-2.0",
-        "ripieno export bundle --form triton --output models --name birds",
+        "ripieno export bundle --licence apache-2.0", "ripieno export bundle --form triton --output models --name birds"
     )
 )
 def export(
     bundle: BundleArg,
     form: Annotated[str, typer.Option(help="Form of the export: onnx, triton or triton-single")] = "onnx",
     output: Annotated[
-        Path | None,
-        typer.Option(help="File or folder to write", show_default="BUNDLE/ensemble.onnx or BUNDLE/triton"),
+        Path | None, typer.Option(help="File or folder to write", show_default="BUNDLE/ensemble.onnx or BUNDLE/triton")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the model in Triton")] = "ensemble",
     licence: Annotated[str | None, typer.Option(help="Licence to state in the model card")] = None,

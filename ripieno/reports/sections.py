@@ -132,11 +132,7 @@ def _hyperparameter(folder: PlotWriter, tried: Sequence[TrialSummary], name: str
 
 
 def _library(
-    folder: PlotWriter,
-    reading: RunData,
-    explored: Explorer | None,
-    differ: Mapping[str, float],
-    chosen: frozenset[str],
+    folder: PlotWriter, reading: RunData, explored: Explorer | None, differ: Mapping[str, float], chosen: frozenset[str]
 ) -> list[PlotFile]:
     made = []
     ensembles = [s.ensemble for s in explored.spots] if explored else []

@@ -28,10 +28,7 @@ ANY = ("400", "401", "404", "405", "408", "413", "431", "503")
 PREDICTION_ERRORS = (*ANY, "415", "500", "504")
 _JSON = "application/json"
 _ANYTHING: Document = {"schema": {"type": "string", "format": "binary"}}
-_PARAMETERS: Document = {
-    "type": "object",
-    "additionalProperties": {"type": ["boolean", "integer", "number", "string"]},
-}
+_PARAMETERS: Document = {"type": "object", "additionalProperties": {"type": ["boolean", "integer", "number", "string"]}}
 _PREDICTIONS: Document = {
     "type": "object",
     "required": ["model_name", "model_version", "predictions"],
@@ -76,10 +73,7 @@ def openapi(models: Sequence[ModelSignature], version: str, token: bool) -> Docu
         "/v2/repository/index": {"post": _index()},
         "/v2/repository/models/{model}/load": {
             "parameters": [named],
-            "post": {
-                **_get("Reload a bundle from its folder."),
-                "responses": _responses({}, (*ANY, "403", "500")),
-            },
+            "post": {**_get("Reload a bundle from its folder."), "responses": _responses({}, (*ANY, "403", "500"))},
         },
         model: {"parameters": [named], "get": _get("Inputs and outputs of a model.")},
         f"{model}/ready": {"parameters": [named], "get": _get("Readiness of a model.")},
@@ -174,10 +168,7 @@ def _pictures() -> Document:
     return {
         "summary": "Classify pictures: class names with probabilities.",
         "parameters": query,
-        "requestBody": {
-            "required": True,
-            "content": {**dict.fromkeys(kinds, _ANYTHING), "multipart/form-data": form},
-        },
+        "requestBody": {"required": True, "content": {**dict.fromkeys(kinds, _ANYTHING), "multipart/form-data": form}},
         "responses": _responses({_JSON: {"schema": _PREDICTIONS}}, PREDICTION_ERRORS),
     }
 
