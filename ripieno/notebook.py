@@ -13,9 +13,9 @@ from typing import Any
 
 from ripieno.library import Library
 from ripieno.reports.allocation_svg import workers_svg
+from ripieno.reports.figure_style import BLUE, ORANGE, plain
 from ripieno.types import Allocation, Ensemble, Front, Member
 
-BLUE, ORANGE = "#3d85c6", "#e07b39"
 ROWS = 12
 """Rows of a table at most."""
 WIDTH = 420
@@ -132,9 +132,9 @@ def _stairs(points: Sequence[tuple[float, float]]) -> str:
 
 
 def _card(title: str, facts: Iterable[str], *parts: str) -> str:
-    text = " · ".join(escape(_plain(f)) for f in facts if f)
+    text = " · ".join(escape(plain(f)) for f in facts if f)
     line = f'<div style="opacity:.75">{text}</div>' if text else ""
-    return f'<div style="overflow-x:auto"><div><b>{escape(_plain(title))}</b></div>{line}{"".join(parts)}</div>'
+    return f'<div style="overflow-x:auto"><div><b>{escape(plain(title))}</b></div>{line}{"".join(parts)}</div>'
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], count: int | None = None) -> str:
@@ -142,7 +142,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], count: int | N
     edge = "border-bottom:1px solid rgba(128,128,128,.35);padding:.15em .7em .15em 0"
 
     def cell(tag: str, text: str, number: int) -> str:
-        body = text if isinstance(text, _Markup) else escape(_plain(text))
+        body = text if isinstance(text, _Markup) else escape(plain(text))
         return f'<{tag} style="text-align:{"right" if number else "left"};{edge}">{body}</{tag}>'
 
     head = "".join(cell("th", name, i) for i, name in enumerate(columns))
@@ -164,10 +164,6 @@ def _bar(share: float) -> str:
     return _Markup(
         f'<svg width="60" height="8" aria-hidden="true"><rect width="{width:.1f}" height="8" fill="{BLUE}"/></svg>'
     )
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _words(name: str) -> str:

@@ -60,21 +60,16 @@ def merge_onnx(
         merged.graph.sparse_initializer.extend(part.graph.sparse_initializer)
         merged.functions.extend(part.functions)
         answers.append(answer)
-    nodes, constants = combiner_nodes(answers, weights, combiner, len(classes))
-    merged.graph.node.extend(nodes)
-    merged.graph.initializer.extend(constants)
-    return _finished(merged, parts, {IMAGES: (_element(input.dtype), input.shape)}, len(classes), facts)
+    combination = combiner_nodes(answers, weights, combiner, len(classes))
+    given = {IMAGES: (_element(input.dtype), input.shape)}
+    return _finished(merged, parts, combination, given, len(classes), facts)
 
 
 def mean_onnx(members: Sequence[str], weights: Sequence[float], combiner: Combiner, classes: int) -> bytes:
     """Build an ONNX file that combines members' probabilities: inputs (batch, classes) float32 named as `members`."""
-    onnx = require("onnx")
-    merged = onnx.ModelProto()
-    nodes, constants = combiner_nodes(members, weights, combiner, classes)
-    merged.graph.node.extend(nodes)
-    merged.graph.initializer.extend(constants)
+    combination = combiner_nodes(members, weights, combiner, classes)
     given = dict.fromkeys(members, (_element("float32"), (classes,)))
-    return _finished(merged, {}, given, classes, {})
+    return _finished(require("onnx").ModelProto(), {}, combination, given, classes, {})
 
 
 def signature(path: Path) -> tuple[str, str]:
@@ -205,12 +200,15 @@ def _element(dtype: str) -> int:
 def _finished(
     merged: ModelProto,
     parts: Mapping[str, ModelProto],
+    combination: tuple[list[NodeProto], list[TensorProto]],
     given: Mapping[str, tuple[int, tuple[int, ...]]],
     classes: int,
     facts: Mapping[str, str],
 ) -> bytes:
-    """Complete the graph with its inputs, output, versions and metadata, and return the file."""
+    """Complete the graph with its combination, inputs, output, versions and metadata, and return the file."""
     onnx = require("onnx")
+    merged.graph.node.extend(combination[0])
+    merged.graph.initializer.extend(combination[1])
     opsets: dict[str, int] = {"": OPSET}
     for part in parts.values():
         for domain, version in _opsets(part).items():
