@@ -138,22 +138,20 @@ def allocate(
     allocation = written.allocation
     explanation = pipeline.explain(run, allocation)
     if explain_it:
-        allocation_view.show(explanation, allocation.errors, others=allocation.others)
+        allocation_view.show(explanation, allocation, allocation.errors)
     else:
         console.out.print(tables.allocation(allocation))
         console.out.print(tables.speed(allocation))
         console.out.print(allocation_view.error(allocation.errors, others=allocation.others, explanation=explanation))
-    if allocation.rate is not None:
-        console.out.print(allocation_view.latency(allocation))
+        if allocation.rate is not None:
+            console.out.print(allocation_view.latency(allocation))
     if proof := read_backend_report(written.path):
         console.out.print(tables.backend_table(proof))
     console.print_result(str(written.path), command("serve", written.path), allocation=allocation, proof=proof)
 
 
 def _print_offline(plan: OfflinePlan) -> None:
-    allocation_view.show(plan.explanation, plan.errors, offline=True)
-    if plan.allocation.rate is not None:
-        console.out.print(allocation_view.latency(plan.allocation))
+    allocation_view.show(plan.explanation, plan.allocation, plan.errors, offline=True)
     if plan.scaling is not None:
         columns = "worst-fit", "one device each", "with replicas", "bound"
         table = console.table("images/s predicted, not measured", plan.scaling.gpu, *columns)
@@ -184,8 +182,6 @@ def explain(
     path = output or run / "allocations" / f"{name}.svg"
     files.check_file(path)
     explanation = pipeline.explain(run, allocation)
-    allocation_view.show(explanation, allocation.errors, others=allocation.others)
-    if allocation.rate is not None:
-        console.out.print(allocation_view.latency(allocation))
+    allocation_view.show(explanation, allocation, allocation.errors)
     files.write_bytes(path, allocation_svg(explanation).encode())
     console.print_result(str(path), command("report", run), explanation=explanation)

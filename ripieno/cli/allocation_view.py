@@ -24,17 +24,17 @@ WIDTH = 40
 """Characters of a bar."""
 
 
-def show(
-    explanation: Explanation, errors: Sequence[float] = (), offline: bool = False, others: float | None = None
-) -> None:
-    """Print the placements, a bar per device, the throughput and its bottleneck."""
+def show(explanation: Explanation, allocation: Allocation, errors: Sequence[float], offline: bool = False) -> None:
+    """Print the placements, a bar per device, the throughput and its bottleneck, and the latency at a rate."""
     members = dict.fromkeys(s.member for s in explanation.placements)
     letters = {m: LETTERS[i % len(LETTERS)] for i, m in enumerate(members)}
     out.print(placements(explanation, letters))
     out.print(devices(explanation, letters))
     out.print(explanation.limits)
     out.print(throughput(explanation, offline))
-    out.print(error(errors, offline, others, explanation))
+    out.print(error(errors, offline, allocation.others, explanation))
+    if allocation.rate is not None:
+        out.print(latency(allocation))
 
 
 def placements(explanation: Explanation, letters: dict[str, str]) -> Table:
@@ -150,9 +150,7 @@ def reasons(others: float | None = None, explanation: Explanation | None = None)
 
 
 def latency(allocation: Allocation) -> str:
-    """Return one line: the p99 latency at the requested rate; empty for a plan for throughput."""
-    if allocation.rate is None:
-        return ""
+    """Return one line: the p99 latency at the requested rate."""
     source = "measured" if allocation.benches else "predicted"
     value = number(1000 * allocation.latency if allocation.latency else None, ".3g")
     return f"p99 {value} ms at {allocation.rate:g} images/s, {source}"
