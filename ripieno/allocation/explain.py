@@ -111,7 +111,7 @@ def costs_of(library: Library, allocation: Allocation) -> ProfileCosts:
 
 
 def explain(allocation: Allocation, costs: ProfileCosts) -> Explanation:
-    """Explain `allocation` by its profiles in `costs` and its last benchmark. Raises AllocationError without a profile."""
+    """Explain `allocation` by `costs` and its last benchmark. Raises AllocationError for a missing profile."""
     placements, devices = allocation.placements, allocation.devices
     loads = throughput_model.workload(placements, devices, costs)
     prediction = throughput_model.solve(loads)
