@@ -25,7 +25,6 @@ def confirm(
     problem: AllocationProblem,
     bench: CachedBench,
     patience: int = PATIENCE,
-    progress: Callable[[int, int, float], None] | None = None,
     score: Score | None = None,
 ) -> Refined:
     """Search from the best of `starts` and return the best measured allocation; report the first of `starts` as start.
@@ -33,21 +32,14 @@ def confirm(
     `score` predicts the value that `bench` reports; None: the throughput. The result is at least as good as every
     measured start. At most `bench.max_benches` allocations are measured, but always the first start.
     """
-
-    def report() -> None:
-        if progress is not None:
-            progress(bench.benches, bench.max_benches, now.throughput)
-
-    current, now = starts[0], bench(starts[0])
-    start = now
-    report()
+    now = start = bench(starts[0])
+    current = starts[0]
     for other in starts[1:]:
         if other not in bench and bench.spent:
             break
         measured = bench(other)
         if measured.throughput > now.throughput:
             current, now = other, measured
-        report()
     failures = 0
     while failures < patience and not bench.spent:
         failures = 0
@@ -55,7 +47,6 @@ def confirm(
             if candidate in bench:
                 continue
             measured = bench(candidate)
-            report()
             failures += 1
             if measured.beats(now):
                 current, now, failures = candidate, measured, 0
