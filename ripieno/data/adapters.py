@@ -79,7 +79,7 @@ def read_external(source: Any, size: int | None, notes: list[str]) -> Samples:
     DataError naming the unusable item and its split, and the expectation.
     """
     if isinstance(source, Mapping):
-        named = splits_of(map(str, source))
+        named, given = splits_of(map(str, source)), ", ".join(map(str, source))
         unknown = [name for name, split in named.items() if split is None]
         if unknown:
             raise DataError(
@@ -87,9 +87,7 @@ def read_external(source: Any, size: int | None, notes: list[str]) -> Samples:
             )
         splits = {split: part for split, part in zip(named.values(), source.values(), strict=True) if split}
         if len(splits) < len(source) or "train" not in splits:
-            raise DataError(
-                f"data has the splits {', '.join(map(str, source))}; expected train, and each split at most once"
-            )
+            raise DataError(f"data has the splits {given}; expected train, and each split at most once")
     else:
         splits = {"train": source}
     parts: list[SplitArrays] = []

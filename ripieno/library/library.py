@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,13 +38,6 @@ from ripieno.tasks.metrics import true_class
 from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Profile, Split
 
 W = TypeVar("W", Ensemble, Allocation)
-
-
-@dataclass(frozen=True)
-class _Items:
-    """Content of a file with several items."""
-
-    items: list[Any]
 
 
 class Library:
@@ -311,7 +303,7 @@ class Library:
         if not path.exists():
             return [], []
         try:
-            items = files.read_json(path, _Items).items
+            items = files.read_json(path, list[Any])
         except LibraryError as error:
             return [], [str(error)]
         found, reasons = [], []
