@@ -21,11 +21,7 @@ SLACK = 0.2
 
 
 def confirm(
-    starts: Sequence[Placements],
-    problem: AllocationProblem,
-    bench: CachedBench,
-    patience: int = PATIENCE,
-    score: Score | None = None,
+    starts: Sequence[Placements], problem: AllocationProblem, bench: CachedBench, score: Score | None = None
 ) -> Refined:
     """Search from the best of `starts` and return the best measured allocation; report the first of `starts` as start.
 
@@ -41,7 +37,7 @@ def confirm(
         if measured.throughput > now.throughput:
             current, now = other, measured
     failures = 0
-    while failures < patience and not bench.spent:
+    while failures < PATIENCE and not bench.spent:
         failures = 0
         for candidate in ranked_neighbours(current, problem, score):
             if candidate in bench:
@@ -51,7 +47,7 @@ def confirm(
             if measured.beats(now):
                 current, now, failures = candidate, measured, 0
                 break
-            if failures >= patience or bench.spent:
+            if failures >= PATIENCE or bench.spent:
                 break
         else:  # all neighbours were measured
             break
