@@ -85,10 +85,9 @@ def _add_requests(add: Callable[..., None], labels: Mapping[str, str], stats: Se
     add(CounterMetricFamily, "ripieno_inference_samples", "Samples answered.", labels, stats.samples.total)
     add(CounterMetricFamily, "ripieno_partial_answers", "Answers without all members.", labels, stats.partial)
     for name, text, values in (
-        ("duration_seconds", "Time from the read body to the answer.", stats.seconds),
-        ("samples", "Samples per request.", stats.samples),
+        ("ripieno_inference_request_duration_seconds", "Time from the read body to the answer.", stats.seconds),
+        ("ripieno_inference_request_samples", "Samples per request.", stats.samples),
     ):
-        name = f"ripieno_inference_request_{name}"
         add(HistogramMetricFamily, name, text, labels, _buckets(values), values.total)
 
 
@@ -104,13 +103,13 @@ def _add_engine(add: Callable[..., None], labels: Mapping[str, str], engine: Any
     for prefix in ("worker", "lane"):
         rows += [(prefix, {**labels, "device": w.device, prefix: str(w.lane)}, w) for w in stats.lanes]
     for prefix, own, work in rows:
-        counters = WORK
         if isinstance(work, WorkerStats):
             add(
                 GaugeMetricFamily, f"ripieno_{prefix}_up", _help(prefix, "up", "1 while the worker runs."), own, work.up
             )
-            counters = {**WORK, "restarts": ("restarts", "Crashes of the worker.")}
-        for name, (attribute, text) in counters.items():
+            text = _help(prefix, "restarts_total", "Crashes of the worker.")
+            add(CounterMetricFamily, f"ripieno_{prefix}_restarts", text, own, work.restarts)
+        for name, (attribute, text) in WORK.items():
             text = _help(prefix, f"{name}_total", text)
             add(CounterMetricFamily, f"ripieno_{prefix}_{name}", text, own, getattr(work, attribute))
 
