@@ -43,7 +43,7 @@ class AllocationOptions:
     """`model`: plan by the model, confirm by benchmark; `algorithm-1`: the paper's; `worst-fit`: no refinement"""
     batch_size: int = DEFAULT_BATCH_SIZE
     """batch size of worst-fit"""
-    max_benches: int = 100
+    max_benches: int = 20
     pins: Mapping[str, PlacementConstraint] = field(default_factory=dict)
     replicas: bool = True
     """whether a member may run on several devices"""

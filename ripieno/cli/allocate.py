@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ripieno.allocation.plan import AllocationMethod
+from ripieno.allocation.plan import AllocationMethod, AllocationOptions
 from ripieno.cli import allocation_view, console, parsing, tables
 from ripieno.cli.app import FamilyOpt, RunArg, app, examples
 from ripieno.errors import RipienoError
@@ -43,7 +43,9 @@ def allocate(
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of the bundle", show_default="RUN/bundles/ENSEMBLE")
     ] = None,
-    max_benches: Annotated[int, typer.Option(help="Maximum number of benchmarks; 0 plans with the model only")] = 20,
+    max_benches: Annotated[
+        int, typer.Option(help="Maximum number of benchmarks; 0 plans with the model only")
+    ] = AllocationOptions.max_benches,
     backend: Annotated[
         str, typer.Option(help="Backend: auto, onnx, openvino, torch, torch-compile, tensorrt, torch-graphs")
     ] = "onnx",
