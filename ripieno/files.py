@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Any, Literal, TypeVar, get_origin
 
 import msgspec
 import numpy as np
@@ -145,7 +145,7 @@ def read_json(path: Path, kind: type[T]) -> T:
             raise LibraryError(
                 f"{path} has version {version}, above {type_version}, the latest that ripieno knows; upgrade it"
             )
-        return convert(fields, kind)
+        return convert(fields.get("items") if get_origin(kind) is list else fields, kind)  # as `to_json` writes a list
     except FileNotFoundError as error:
         raise LibraryError(f"{path} does not exist") from error
     except OSError as error:

@@ -12,16 +12,14 @@ from html import escape
 from typing import Any
 
 from ripieno.library import Library
+from ripieno.reports.allocation_svg import workers_svg
+from ripieno.reports.figure_style import BLUE, ORANGE, plain
 from ripieno.types import Allocation, Ensemble, Front, Member, combiner_name, format_expected
 
-BLUE, ORANGE, GREEN = "#3d85c6", "#e07b39", "#4b9a6b"
-COLOURS = (BLUE, ORANGE, GREEN, "#8e6bbf", "#b0803c", "#3f95a0")
 ROWS = 12
 """Rows of a table at most."""
-WORKERS = 24
-"""Workers drawn at most."""
-WIDTH, BAR = 420, 20
-"""Pixels: width of a picture, height of a worker's bar in it."""
+WIDTH = 420
+"""Pixels: width of the plot of a front."""
 UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memory": "bytes", "flops": "operations"}
 
 
@@ -62,7 +60,7 @@ def allocation_view(allocation: Allocation) -> str:
         facts.append(f"99 of 100 within {1000 * allocation.latency:.3g} ms at {allocation.rate:g} samples/s")
     devices = ", ".join(f"{d.name} ({d.kind})" for d in allocation.devices)
     title = f"{allocation.name}: {len(allocation.placements)} placements of {allocation.ensemble} on {devices}"
-    return _card(title, facts, _workers_svg(allocation))
+    return _card(title, facts, workers_svg(allocation))
 
 
 def library_view(library: Any) -> str:
@@ -130,54 +128,17 @@ def _stairs(points: Sequence[tuple[float, float]]) -> str:
         f'<text x="{WIDTH / 2}" y="{height + 14}" text-anchor="middle">cost; loss {most:.4f} to {least:.4f}</text>'
     )
     steps = f'<path d="{path}" fill="none" stroke="{BLUE}" stroke-width="2"/>'
-    return _svg(height + 20, "Validation loss by cost", steps + dots + words)
-
-
-def _workers_svg(allocation: Allocation) -> str:
-    workers = sorted({(p.device, p.lane) for p in allocation.placements})
-    members = list(dict.fromkeys(p.member for p in allocation.placements))
-    known = len(allocation.shares) == len(allocation.placements)
-    shares = dict(zip(allocation.placements, allocation.shares, strict=True)) if known else {}
-    parts, left = [], 110
-    for row, worker in enumerate(workers[:WORKERS]):
-        y = row * (BAR + 6) + 2
-        parts.append(f'<text x="0" y="{y + 14}">{escape(f"{worker[0]} worker {worker[1]}"[:18])}</text>')
-        own = [p for p in allocation.placements if (p.device, p.lane) == worker]
-        x, room = float(left), WIDTH - left
-        # workers that share cores may sum to more than 1
-        total = max(1.0, sum(shares[p] for p in own)) if shares else float(len(own))
-        for p in own:
-            width = room * (shares[p] if shares else 1.0) / total
-            width = max(0.0, min(width, WIDTH - x))
-            label = f"{p.member} ×{p.batch_size}"
-            share = f", {shares[p]:.0%} of the time" if shares else ""
-            colour = COLOURS[members.index(p.member) % len(COLOURS)]
-            parts.append(
-                f'<g><title>{escape(label + share)}</title><rect x="{x:.1f}" y="{y}" width="{width:.1f}" '
-                f'height="{BAR}" fill="{colour}" fill-opacity="0.45" stroke="{colour}"/>'
-                + (f'<text x="{x + 4:.1f}" y="{y + 14}">{escape(label)}</text>' if width > 7 * len(label) else "")
-                + "</g>"
-            )
-            x += width
-    rest = len(workers) - WORKERS
-    if rest > 0:
-        parts.append(f'<text x="0" y="{WORKERS * (BAR + 6) + 14}">and {rest} more workers</text>')
-    height = min(len(workers), WORKERS) * (BAR + 6) + (20 if rest > 0 else 4)
-    return _svg(height, "Members by worker", "".join(parts)) if workers else ""
-
-
-def _svg(height: float, label: str, body: str) -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" role="img" '
-        f'aria-label="{escape(label)}" style="max-width:{WIDTH}px;width:100%;display:block;margin:.4em 0" '
-        f'font-family="inherit" font-size="12" fill="currentColor">{body}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height + 20}" role="img" '
+        f'aria-label="Validation loss by cost" style="max-width:{WIDTH}px;width:100%;display:block;margin:.4em 0" '
+        f'font-family="inherit" font-size="12" fill="currentColor">{steps}{dots}{words}</svg>'
     )
 
 
 def _card(title: str, facts: Iterable[str], *parts: str) -> str:
-    text = " · ".join(escape(_plain(f)) for f in facts if f)
+    text = " · ".join(escape(plain(f)) for f in facts if f)
     line = f'<div style="opacity:.75">{text}</div>' if text else ""
-    return f'<div style="overflow-x:auto"><div><b>{escape(_plain(title))}</b></div>{line}{"".join(parts)}</div>'
+    return f'<div style="overflow-x:auto"><div><b>{escape(plain(title))}</b></div>{line}{"".join(parts)}</div>'
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], count: int | None = None) -> str:
@@ -185,7 +146,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], count: int | N
     edge = "border-bottom:1px solid rgba(128,128,128,.35);padding:.15em .7em .15em 0"
 
     def cell(tag: str, text: str, number: int) -> str:
-        body = text if isinstance(text, _Markup) else escape(_plain(text))
+        body = text if isinstance(text, _Markup) else escape(plain(text))
         return f'<{tag} style="text-align:{"right" if number else "left"};{edge}">{body}</{tag}>'
 
     head = "".join(cell("th", name, i) for i, name in enumerate(columns))
@@ -207,10 +168,6 @@ def _bar(share: float) -> str:
     return _Markup(
         f'<svg width="60" height="8" aria-hidden="true"><rect width="{width:.1f}" height="8" fill="{BLUE}"/></svg>'
     )
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _words(name: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,7 +88,7 @@ def test_every_process_that_computes_gets_the_wait_policy(
 ) -> None:
     """Workers, profiles and the command line; trainers: `tests/cluster`."""
     from ripieno.engine import Engine
-    from ripieno.profiles.profiler import _environment
+    from ripieno.profiles import profiler
     from ripieno.profiles.profiler_process import ProfileRequest
     from ripieno.types import Device
     from tests.engine import fake_members as fake
@@ -107,4 +109,13 @@ def test_every_process_that_computes_gets_the_wait_policy(
     request = ProfileRequest(
         tmp_path, bundle.members[0], Device("cpu:0", "cpu", 1), "torch", 1, (1,), None, 0.1, 0.1, 1.0
     )
-    assert _environment(request)["OMP_WAIT_POLICY"] == (chosen or "passive")
+    given: list[dict[str, str]] = []
+
+    class Recorded(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, env: dict[str, str], **options: Any) -> None:
+            given.append(env)
+            super().__init__(*arguments, env=env, **options)
+
+    monkeypatch.setattr(profiler.subprocess, "Popen", Recorded)
+    assert list(profiler._replies(request))[-1].error, "there is no file to measure"
+    assert [env["OMP_WAIT_POLICY"] for env in given] == [chosen or "passive"]

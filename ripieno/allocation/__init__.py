@@ -2,25 +2,17 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ripieno.allocation.costs import ProfileCosts
-from ripieno.allocation.plan import AllocationOptions, plan
-from ripieno.allocation.problem import PlacementConstraint, check_pins, parse_pins
-from ripieno.allocation.refine import Measurement, Refined, refine
-from ripieno.allocation.worst_fit import worst_fit
+from ripieno.allocation.costs import ProfileCosts as ProfileCosts
+from ripieno.allocation.plan import AllocationOptions as AllocationOptions
+from ripieno.allocation.plan import plan as plan
+from ripieno.allocation.problem import PlacementConstraint as PlacementConstraint
+from ripieno.allocation.problem import check_pins as check_pins
+from ripieno.allocation.problem import parse_pins as parse_pins
+from ripieno.allocation.refine import Measurement as Measurement
+from ripieno.allocation.refine import Refined as Refined
+from ripieno.allocation.refine import refine as refine
+from ripieno.allocation.worst_fit import worst_fit as worst_fit
 from ripieno.deprecation import find_renamed
-
-__all__ = [
-    "AllocationOptions",
-    "Measurement",
-    "PlacementConstraint",
-    "ProfileCosts",
-    "Refined",
-    "check_pins",
-    "parse_pins",
-    "plan",
-    "refine",
-    "worst_fit",
-]
 
 if not TYPE_CHECKING:  # a type checker would take every name for an attribute of this module
 

@@ -21,46 +21,33 @@ SLACK = 0.2
 
 
 def confirm(
-    starts: Sequence[Placements],
-    problem: AllocationProblem,
-    bench: CachedBench,
-    patience: int = PATIENCE,
-    progress: Callable[[int, int, float], None] | None = None,
-    score: Score | None = None,
+    starts: Sequence[Placements], problem: AllocationProblem, bench: CachedBench, score: Score | None = None
 ) -> Refined:
     """Search from the best of `starts` and return the best measured allocation; report the first of `starts` as start.
 
     `score` predicts the value that `bench` reports; None: the throughput. The result is at least as good as every
     measured start. At most `bench.max_benches` allocations are measured, but always the first start.
     """
-
-    def report() -> None:
-        if progress is not None:
-            progress(bench.benches, bench.max_benches, now.throughput)
-
-    current, now = starts[0], bench(starts[0])
-    start = now
-    report()
+    now = start = bench(starts[0])
+    current = starts[0]
     for other in starts[1:]:
         if other not in bench and bench.spent:
             break
         measured = bench(other)
         if measured.throughput > now.throughput:
             current, now = other, measured
-        report()
     failures = 0
-    while failures < patience and not bench.spent:
+    while failures < PATIENCE and not bench.spent:
         failures = 0
         for candidate in ranked_neighbours(current, problem, score):
             if candidate in bench:
                 continue
             measured = bench(candidate)
-            report()
             failures += 1
             if measured.beats(now):
                 current, now, failures = candidate, measured, 0
                 break
-            if failures >= patience or bench.spent:
+            if failures >= PATIENCE or bench.spent:
                 break
         else:  # all neighbours were measured
             break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -110,22 +110,14 @@ def costs_of(library: Library, allocation: Allocation) -> ProfileCosts:
     return ProfileCosts(profiles, ENGINE_OVERHEAD)
 
 
-def explain(
-    allocation: Allocation, costs: ProfileCosts, measured: Mapping[tuple[str, str, int], float] | None = None
-) -> Explanation:
-    """Explain `allocation` by the profiles in `costs`.
-
-    `measured` maps placements (member, device, lane) to the measured fractions of time they computed; by default those
-    of the allocation's last benchmark. Raises AllocationError for a missing profile.
-    """
+def explain(allocation: Allocation, costs: ProfileCosts) -> Explanation:
+    """Explain `allocation` by `costs` and its last benchmark. Raises AllocationError for a missing profile."""
     placements, devices = allocation.placements, allocation.devices
     loads = throughput_model.workload(placements, devices, costs)
     prediction = throughput_model.solve(loads)
     by_name = {d.name: d for d in devices}
     lanes = {d.name: len({p.lane for p in placements if p.device == d.name}) for d in devices}
-    if measured is None and len(allocation.shares) == len(placements):
-        keys = [(p.member, p.device, p.lane) for p in placements]
-        measured = dict(zip(keys, allocation.shares, strict=True))
+    shares = allocation.shares if len(allocation.shares) == len(placements) else (None,) * len(placements)
     reports = tuple(
         PlacementReport(
             p.member,
@@ -136,9 +128,9 @@ def explain(
             costs.seconds(p.member, by_name[p.device], p.batch_size, lanes[p.device]),
             rate,
             rate * seconds,
-            (measured or {}).get((p.member, p.device, p.lane)),
+            measured,
         )
-        for p, rate, seconds in zip(placements, prediction.rates, loads.seconds, strict=True)
+        for p, rate, seconds, measured in zip(placements, prediction.rates, loads.seconds, shares, strict=True)
     )
     used = memory.device_usage(placements, devices, costs)
     uses = tuple(

@@ -26,11 +26,11 @@ NOISE = 1e-9
 """Throughputs that differ by less, relatively, are equal."""
 
 
-def hill_climb(placements: Placements, problem: AllocationProblem, steps: int = STEPS) -> Placements:
+def hill_climb(placements: Placements, problem: AllocationProblem) -> Placements:
     """Run steepest ascent by the model from `placements`, which must fit."""
     current = canonical(placements)
     now = throughput_model.predict(current, problem.devices, problem.costs)
-    for _ in range(steps):
+    for _ in range(STEPS):
         better = _best(current, now, problem, level=False) or _best(current, now, problem, level=True)
         if better is None:
             break

@@ -18,14 +18,13 @@ from ripieno.allocation.costs import ENGINE_OVERHEAD, ProfileCosts
 from ripieno.allocation.hill_climbing import hill_climb, longest_processing_time_first
 from ripieno.allocation.latency import arrivals, p99
 from ripieno.allocation.problem import AllocationProblem, PlacementConstraint, Placements, canonical, check_pins
-from ripieno.allocation.refine import Bench, CachedBench, Refined, refine
+from ripieno.allocation.refine import Bench, BenchCallback, CachedBench, Refined, refine
 from ripieno.allocation.worst_fit import DEFAULT_BATCH_SIZE, worst_fit
 from ripieno.durations import check_duration
 from ripieno.errors import AllocationError
 from ripieno.types import Allocation, Device, Ensemble, Profile
 
 AllocationMethod = Literal["model", "algorithm-1", "worst-fit"]
-BenchCallback = Callable[[int, int, float], None]
 NEAR = 0.999
 """Fraction of the bound at which a plan is accepted."""
 SAMPLES = 1000
@@ -44,7 +43,7 @@ class AllocationOptions:
     """`model`: plan by the model, confirm by benchmark; `algorithm-1`: the paper's; `worst-fit`: no refinement"""
     batch_size: int = DEFAULT_BATCH_SIZE
     """batch size of worst-fit"""
-    max_benches: int = 100
+    max_benches: int = 20
     pins: Mapping[str, PlacementConstraint] = field(default_factory=dict)
     replicas: bool = True
     """whether a member may run on several devices"""
@@ -109,8 +108,8 @@ def plan(
     found: Refined | None = None
     errors: tuple[float, ...] = ()
     if bench is not None:
-        cached = CachedBench(bench, options.max_benches if max_benches is None else max_benches)
-        found = _measured(planned, problem, cached, options, progress)
+        cached = CachedBench(bench, options.max_benches if max_benches is None else max_benches, progress)
+        found = _measured(planned, problem, cached, options)
         errors = _errors(cached, problem, planned.score)
     placements = found.placements if found else planned.best
     placements = tuple(sorted(placements, key=lambda p: (ensemble.members.index(p.member), p.device, p.lane)))
@@ -251,21 +250,16 @@ def _initial_placements(problem: AllocationProblem, batch_size: int) -> tuple[li
 
 
 def _measured(
-    planned: ModelPlan,
-    problem: AllocationProblem,
-    bench: CachedBench,
-    options: AllocationOptions,
-    progress: BenchCallback | None,
+    planned: ModelPlan, problem: AllocationProblem, bench: CachedBench, options: AllocationOptions
 ) -> Refined:
     start = planned.start or planned.best
     if options.method == "model":
         # a single benchmark measures the model's plan
         starts = list(dict.fromkeys([canonical(start), canonical(planned.best)]))[-1 if bench.max_benches == 1 else 0 :]
-        return confirm(starts, problem, bench, progress=progress, score=planned.score)
+        return confirm(starts, problem, bench, score=planned.score)
     if options.method != "algorithm-1":
         bench.max_benches = 0
-    limit = bench.max_benches
-    return refine(start, problem.devices, problem.batch_sizes, bench, limit, fits=problem.allows, progress=progress)
+    return refine(start, problem.devices, problem.batch_sizes, bench, bench.max_benches, fits=problem.allows)
 
 
 def _errors(

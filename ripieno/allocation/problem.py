@@ -54,18 +54,14 @@ class AllocationProblem:
         """Devices by name."""
         return {device.name: device for device in self.devices}
 
-    def pin(self, member: str) -> PlacementConstraint:
-        """Return the pin of `member`."""
-        return self.pins.get(member, FREE)
-
     def sizes(self, member: str) -> Sequence[int]:
         """Return the batch sizes allowed for `member`."""
-        size = self.pin(member).batch_size
+        size = self.pins.get(member, FREE).batch_size
         return self.batch_sizes if size is None else (size,)
 
     def allowed_devices(self, member: str) -> list[Device]:
         """Return the devices allowed for `member`."""
-        return [d for d in self.devices if self.pin(member).device in (None, d.name)]
+        return [d for d in self.devices if self.pins.get(member, FREE).device in (None, d.name)]
 
     def lane_counts(self, device: Device) -> list[int]:
         """Return the possible numbers of equal workers on `device`: divisors of its cores; one for a GPU."""
@@ -84,7 +80,7 @@ class AllocationProblem:
         """Return whether `placements` satisfy the pins, include every member and fit."""
         return (
             {p.member for p in placements} == set(self.members)
-            and all(self.pin(p.member).allows(p.device, p.batch_size) for p in placements)
+            and all(self.pins.get(p.member, FREE).allows(p.device, p.batch_size) for p in placements)
             and self.fits(placements)
         )
 

@@ -29,6 +29,8 @@ class Measurement:
 
 
 Bench = Callable[[Placements], Measurement | float]
+BenchCallback = Callable[[int, int, float], None]
+"""Function called after each benchmark with the number of runs, the limit and the best value so far."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,14 @@ class Refined:
 
 
 class CachedBench:
-    """Cached benchmark with a limit: measures the same placements once and counts its runs.
+    """Cached benchmark with a limit: measures the same placements once, counts its runs and reports `progress`.
 
     An allocation that the engine rejects (`RipienoError`) measures 0, unless it is the first: then there is nothing to
     refine and the error is raised.
     """
 
-    def __init__(self, bench: Bench, max_benches: int) -> None:
-        self.bench = bench
-        self.max_benches = max_benches
+    def __init__(self, bench: Bench, max_benches: int, progress: BenchCallback | None = None) -> None:
+        self.bench, self.max_benches, self.progress = bench, max_benches, progress
         self.results: dict[frozenset[Placement], Measurement] = {}
 
     @property
@@ -72,6 +73,9 @@ class CachedBench:
                     raise
                 result = Measurement(0.0)
             self.results[key] = result if isinstance(result, Measurement) else Measurement(float(result))
+            if self.progress is not None:
+                best = max(measured.throughput for measured in self.results.values())
+                self.progress(self.benches, self.max_benches, best)
         return self.results[key]
 
     @property
@@ -89,21 +93,18 @@ def refine(
     *,
     fits: Callable[[Placements], bool] = lambda _: True,
     neighbours: Neighbours | None = None,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: BenchCallback | None = None,
 ) -> Refined:
     """Move from `placements` to the best neighbour until none is better or `max_benches` benchmarks were run.
 
     `bench` measures placements (samples per second); an improvement must exceed the reported noise, so the result never
     measured worse than the start. Neighbours for which `fits` is false are skipped. `neighbours` defaults to those of
-    algorithm 1. `progress` is called after each benchmark with the number of runs, the limit and the best throughput.
-    The start is always measured, even if `max_benches` is 0.
+    algorithm 1. The start is always measured, even if `max_benches` is 0.
     """
-    cached = bench if isinstance(bench, CachedBench) else CachedBench(bench, max_benches)
+    cached = bench if isinstance(bench, CachedBench) else CachedBench(bench, max_benches, progress)
     around = neighbours or (lambda current: algorithm_1_neighbours(current, devices, batch_sizes))
     current, score = placements, cached(placements)  # line 5
     start = score
-    if progress is not None:
-        progress(cached.benches, cached.max_benches, score.throughput)
     improved = True
     while improved and not cached.spent:  # line 6
         better: list[tuple[Measurement, Placements]] = []  # lines 7 and 8
@@ -115,9 +116,6 @@ def refine(
             measured = cached(candidate)  # line 12
             if measured.beats(score):  # line 13
                 better.append((measured, candidate))  # lines 14 and 15
-            if progress is not None:
-                best = max([score.throughput, *(m.throughput for m, _ in better)])
-                progress(cached.benches, cached.max_benches, best)
         improved = bool(better)
         if improved:  # lines 23 to 26
             score, current = max(better, key=lambda pair: pair[0].throughput)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ripieno import files
+from ripieno.backends.onnx import open_file
 from ripieno.backends.quantise import quiet
 from ripieno.backends.torch import load_network
 from ripieno.data.pixels import random_images
@@ -95,17 +96,13 @@ def _by_export(network: nn.Module, images: Tensor) -> bytes:
 
 def _difference(content: bytes, network: Callable[[Tensor], Tensor], member: Member) -> float:
     """Return the largest difference of a probability, in batches of 1 and of 5."""
-    runtime = require("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    run = open_file(content)
     worst = 0.0
     for batch in (1, 5):
         images = torch.from_numpy(random_images(member.input, batch))
         with torch.inference_mode():
             expected = network(images).numpy()
-        (probabilities,) = session.run(["probabilities"], {"images": images.numpy()})
+        (probabilities,) = run(images.numpy())
         if probabilities.shape != expected.shape or not np.isfinite(probabilities).all():
             return float("inf")
         worst = max(worst, float(np.abs(probabilities - expected).max()))

@@ -64,10 +64,9 @@ def merge_onnx(
         merged.graph.sparse_initializer.extend(part.graph.sparse_initializer)
         merged.functions.extend(part.functions)
         answers.append(answer)
-    nodes, constants = combiner_nodes(answers, weights, combiner, len(classes), temperatures, temperature)
-    merged.graph.node.extend(nodes)
-    merged.graph.initializer.extend(constants)
-    return _finished(merged, parts, {IMAGES: (_element(input.dtype), input.shape)}, len(classes), facts)
+    combination = combiner_nodes(answers, weights, combiner, len(classes), temperatures, temperature)
+    given = {IMAGES: (_element(input.dtype), input.shape)}
+    return _finished(merged, parts, combination, given, len(classes), facts)
 
 
 def mean_onnx(
@@ -82,13 +81,9 @@ def mean_onnx(
 
     The temperatures are as in `merge_onnx`: the inputs are the members' own probabilities, before any.
     """
-    onnx = require("onnx")
-    merged = onnx.ModelProto()
-    nodes, constants = combiner_nodes(members, weights, combiner, classes, temperatures, temperature)
-    merged.graph.node.extend(nodes)
-    merged.graph.initializer.extend(constants)
+    combination = combiner_nodes(members, weights, combiner, classes, temperatures, temperature)
     given = dict.fromkeys(members, (_element("float32"), (classes,)))
-    return _finished(merged, {}, given, classes, {})
+    return _finished(require("onnx").ModelProto(), {}, combination, given, classes, {})
 
 
 def signature(path: Path) -> tuple[str, str]:
@@ -236,12 +231,15 @@ def _element(dtype: str) -> int:
 def _finished(
     merged: ModelProto,
     parts: Mapping[str, ModelProto],
+    combination: tuple[list[NodeProto], list[TensorProto]],
     given: Mapping[str, tuple[int, tuple[int, ...]]],
     classes: int,
     facts: Mapping[str, str],
 ) -> bytes:
-    """Complete the graph with its inputs, output, versions and metadata, and return the file."""
+    """Complete the graph with its combination, inputs, output, versions and metadata, and return the file."""
     onnx = require("onnx")
+    merged.graph.node.extend(combination[0])
+    merged.graph.initializer.extend(combination[1])
     opsets: dict[str, int] = {"": OPSET}
     for part in parts.values():
         for domain, version in _opsets(part).items():

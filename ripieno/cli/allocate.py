@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ripieno.allocation.plan import AllocationMethod
+from ripieno.allocation.plan import AllocationMethod, AllocationOptions
 from ripieno.cli import allocation_view, console, parsing, tables
 from ripieno.cli.app import FamilyOpt, RunArg, app, examples
 from ripieno.errors import RipienoError
@@ -43,7 +43,9 @@ def allocate(
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of the bundle", show_default="RUN/bundles/ENSEMBLE")
     ] = None,
-    max_benches: Annotated[int, typer.Option(help="Maximum number of benchmarks; 0 plans with the model only")] = 20,
+    max_benches: Annotated[
+        int, typer.Option(help="Maximum number of benchmarks; 0 plans with the model only")
+    ] = AllocationOptions.max_benches,
     backend: Annotated[
         str, typer.Option(help="Backend: auto, onnx, openvino, torch, torch-compile, tensorrt, torch-graphs")
     ] = "onnx",
@@ -63,8 +65,7 @@ def allocate(
         bool, typer.Option("--explain", help="Show memory, time and the throughput bottleneck")
     ] = False,
     profiles: Annotated[
-        list[str] | None,
-        typer.Option(help="Further profiles: file, run or timm table; KIND=PATH sets the device kind"),
+        list[str] | None, typer.Option(help="Further profiles: file, run or timm table; KIND=PATH sets the device kind")
     ] = None,
     members: Annotated[
         str | None, typer.Option(help="Members to plan for without an ensemble, separated by commas")
@@ -139,22 +140,20 @@ def allocate(
     allocation = written.allocation
     explanation = pipeline.explain(run, allocation)
     if explain_it:
-        allocation_view.show(explanation, allocation.errors, others=allocation.others)
+        allocation_view.show(explanation, allocation, allocation.errors)
     else:
         console.out.print(tables.allocation(allocation))
         console.out.print(tables.speed(allocation))
         console.out.print(allocation_view.error(allocation.errors, others=allocation.others, explanation=explanation))
-    if allocation.rate is not None:
-        console.out.print(allocation_view.latency(allocation))
+        if allocation.rate is not None:
+            console.out.print(allocation_view.latency(allocation))
     if proof := read_backend_report(written.path):
         console.out.print(tables.backend_table(proof))
     console.print_result(str(written.path), command("serve", written.path), allocation=allocation, proof=proof)
 
 
 def _print_offline(plan: OfflinePlan) -> None:
-    allocation_view.show(plan.explanation, plan.errors, offline=True)
-    if plan.allocation.rate is not None:
-        console.out.print(allocation_view.latency(plan.allocation))
+    allocation_view.show(plan.explanation, plan.allocation, plan.errors, offline=True)
     if plan.scaling is not None:
         columns = "worst-fit", "one device each", "with replicas", "bound"
         table = console.table("images/s predicted, not measured", plan.scaling.gpu, *columns)
@@ -185,8 +184,6 @@ def explain(
     path = output or run / "allocations" / f"{name}.svg"
     files.check_file(path)
     explanation = pipeline.explain(run, allocation)
-    allocation_view.show(explanation, allocation.errors, others=allocation.others)
-    if allocation.rate is not None:
-        console.out.print(allocation_view.latency(allocation))
+    allocation_view.show(explanation, allocation, allocation.errors)
     files.write_bytes(path, allocation_svg(explanation).encode())
     console.print_result(str(path), command("report", run), explanation=explanation)

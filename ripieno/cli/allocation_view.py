@@ -12,9 +12,9 @@ from ripieno.allocation.explain import Explanation
 from ripieno.allocation.memory import format_bytes
 from ripieno.cli.console import number, out, percent, table
 from ripieno.profiles.timing import BUSY
+from ripieno.reports.allocation_rows import bar_lengths, memory_text, rows_by_worker, time_text
 from ripieno.types import Allocation
 
-COLOURS = ("blue", "dark_orange", "green", "magenta", "yellow", "cyan", "medium_purple", "red")
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LARGE = 0.25
 """A model error above this is printed with its causes."""
@@ -24,17 +24,17 @@ WIDTH = 40
 """Characters of a bar."""
 
 
-def show(
-    explanation: Explanation, errors: Sequence[float] = (), offline: bool = False, others: float | None = None
-) -> None:
-    """Print the placements, a bar per device, the throughput and its bottleneck."""
+def show(explanation: Explanation, allocation: Allocation, errors: Sequence[float], offline: bool = False) -> None:
+    """Print the placements, a bar per device, the throughput and its bottleneck, and the latency at a rate."""
     members = dict.fromkeys(s.member for s in explanation.placements)
     letters = {m: LETTERS[i % len(LETTERS)] for i, m in enumerate(members)}
     out.print(placements(explanation, letters))
     out.print(devices(explanation, letters))
     out.print(explanation.limits)
     out.print(throughput(explanation, offline))
-    out.print(error(errors, offline, others, explanation))
+    out.print(error(errors, offline, allocation.others, explanation))
+    if allocation.rate is not None:
+        out.print(latency(allocation))
 
 
 def placements(explanation: Explanation, letters: dict[str, str]) -> Table:
@@ -60,24 +60,20 @@ def placements(explanation: Explanation, letters: dict[str, str]) -> Table:
 def devices(explanation: Explanation, letters: dict[str, str]) -> Table:
     """Return the table of devices: a bar of memory and a bar of time per worker, drawn in the members' letters."""
     view = table("devices (letters stand for members, # for the runtime)", "device", "kind", "", "", "")
-    colours = {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(letters)}
     for column in view.columns:
         column.justify = "left"
+    bars = rows_by_worker(explanation)
     for use in explanation.devices:
-        on_device = [s for s in explanation.placements if s.device == use.device]
+        workers = {worker: rows for (device, worker), rows in bars.items() if device == use.device}
         total = max(1, use.used + use.left)
         parts = [("#", "dim", use.base / total)]
-        parts += [(letters[s.member], colours[s.member], s.bytes / total) for s in on_device]
-        text = f"{format_bytes(use.used)} of {format_bytes(total)}, {format_bytes(use.left)} left"
-        view.add_row(use.device, use.kind, "memory", bar(parts), text)
-        for worker in sorted({s.lane for s in on_device}):
-            own = [s for s in on_device if s.lane == worker]
-            text = f"{sum(s.share for s in own):.0%} predicted"
-            if any(s.measured is not None for s in own):
-                text += f", {sum(s.measured or 0.0 for s in own):.0%} measured"
-            parts = [(letters[s.member], colours[s.member], s.share) for s in own]
-            view.add_row("", "", f"time, worker {worker}", bar(parts), text)
-        if not on_device:
+        parts += [(letters[r.member], r.colour, (r.bytes or 0) / total) for rows in workers.values() for r in rows]
+        view.add_row(use.device, use.kind, "memory", bar(parts), memory_text(use))
+        for worker, rows in workers.items():
+            lengths = zip(rows, bar_lengths(rows), strict=True)
+            parts = [(letters[r.member], r.colour, length) for r, length in lengths]
+            view.add_row("", "", f"time, worker {worker}", bar(parts), time_text(rows))
+        if not workers:
             view.add_row("", "", "time", bar([]), "idle")
     return view
 
@@ -107,10 +103,7 @@ def throughput(explanation: Explanation, offline: bool = False) -> str:
 
 
 def error(
-    errors: Sequence[float],
-    offline: bool = False,
-    others: float | None = None,
-    explanation: Explanation | None = None,
+    errors: Sequence[float], offline: bool = False, others: float | None = None, explanation: Explanation | None = None
 ) -> str:
     """Return one line: the model error, and its causes if it is large or other processes took CPU time (`others`)."""
     if not errors:
@@ -157,9 +150,7 @@ def reasons(others: float | None = None, explanation: Explanation | None = None)
 
 
 def latency(allocation: Allocation) -> str:
-    """Return one line: the p99 latency at the requested rate; empty for a plan for throughput."""
-    if allocation.rate is None:
-        return ""
+    """Return one line: the p99 latency at the requested rate."""
     source = "measured" if allocation.benches else "predicted"
     value = number(1000 * allocation.latency if allocation.latency else None, ".3g")
     return f"p99 {value} ms at {allocation.rate:g} images/s, {source}"

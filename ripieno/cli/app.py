@@ -72,11 +72,7 @@ def _with_output_options(function: Callable[..., None]) -> Callable[..., None]:
 SUMMARY = "Search, select, allocate and serve ensembles of deep networks under a budget"
 
 app = CommandGroup(
-    help=SUMMARY,
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    help=SUMMARY, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
 
 RunArg = Annotated[Path, typer.Argument(help="Folder of the run", metavar="RUN")]
@@ -85,8 +81,7 @@ DeviceOpt = Annotated[
     str, typer.Option("--device", help="Devices: auto, cpu, cpu:2 (the CPU split in two) or cuda:0,cpu")
 ]
 FamilyOpt = Annotated[
-    list[str] | None,
-    typer.Option("--family", help="Model factory (module:function) that may be imported; repeatable"),
+    list[str] | None, typer.Option("--family", help="Model factory (module:function) that may be imported; repeatable")
 ]
 IsolationOpt = Annotated[
     str, typer.Option("--isolation", help="Run workers in threads or processes: auto, thread or process")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +20,14 @@ from ripieno.shell_command import command, shell
 from ripieno.types import TOLERANCE
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ripieno.engine.benchmark import BenchResult
     from ripieno.types import Bundle, Placement
+
+SUFFIXES = (".npy", ".csv")
+"""Forms of a file of predictions: an array of probabilities, or a table with a row per image."""
 
 
 @app.command(epilog=examples("ripieno bench bundle", "ripieno bench bundle --images photos --no-cascade"))
@@ -29,8 +37,7 @@ def bench(
     batch: Annotated[int, typer.Option(help="Images per request")] = 64,
     isolation: IsolationOpt = "auto",
     images: Annotated[
-        Path | None,
-        typer.Option(help="Images to send: a folder or a .npy array", show_default="random images"),
+        Path | None, typer.Option(help="Images to send: a folder or a .npy array", show_default="random images")
     ] = None,
     cascade: Annotated[
         bool, typer.Option(help="Use the cascade of the bundle; --no-cascade evaluates all members")
@@ -171,20 +178,16 @@ def predict(
         Path | None, typer.Option(help="File for the probabilities: a .csv table or a .npy array")
     ] = None,
     top: Annotated[int, typer.Option(help="Number of images to list")] = 20,
-    skip_bad: Annotated[
-        bool,
-        typer.Option("--skip-bad", help="Skip and name images that cannot be used"),
-    ] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip and name images that cannot be used")] = False,
     family: FamilyOpt = None,
 ) -> None:
     """Predict the classes of images without a server."""
     from ripieno import files, pipeline
-    from ripieno.cli.predictions import check_output, write_predictions
     from ripieno.data.prediction_inputs import read_inputs
     from ripieno.library import read_bundle
 
     parsing.at_least("--top", top)
-    check_output(output)
+    _check_output(output)
     if output is not None:
         files.check_file(output)
     deployment = read_bundle(bundle)
@@ -196,7 +199,7 @@ def predict(
         table.add_row(name, deployment.classes[int(row.argmax())], f"{row.max():.4f}")
     console.out.print(table)
     if output is not None:
-        write_predictions(output, names, deployment.classes, probabilities)
+        _write_predictions(output, names, deployment.classes, probabilities)
     predictions = [
         {"image": name, "class": deployment.classes[int(row.argmax())], "probability": float(row.max())}
         for name, row in zip(names, probabilities, strict=True)
@@ -204,18 +207,46 @@ def predict(
     console.print_result(output or "", command("serve", bundle), predictions=predictions)
 
 
+def _check_output(path: Path | None) -> None:
+    """Raise RipienoError unless `path` is None or a file name with one of `SUFFIXES`."""
+    if path is not None and path.suffix.lower() not in SUFFIXES:
+        raise RipienoError(f"cannot write predictions to {path}: its name must end in {' or '.join(SUFFIXES)}")
+    if path is not None and path.is_dir():
+        raise RipienoError(f"cannot write predictions to {path}: it is a folder, give a file")
+
+
+def _write_predictions(
+    path: Path, names: Sequence[str], classes: Sequence[str], probabilities: NDArray[np.float32]
+) -> None:
+    """Write probabilities (samples, classes) to `path`, which has passed `_check_output`.
+
+    A `.csv` has the columns `file`, `prediction`, `probability` and one per class with its name. Raises
+    RipienoError when the file cannot be written.
+    """
+    from ripieno import files
+
+    if path.suffix.lower() == ".npy":
+        files.write_array(path, probabilities)
+        return
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["file", "prediction", "probability", *classes])
+    for name, row in zip(names, probabilities, strict=True):
+        best = int(row.argmax())
+        table.writerow([name, classes[best], str(row[best]), *map(str, row)])
+    files.write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))
+
+
 @app.command(
     epilog=examples(
-        "ripieno export bundle --licence apache-2.0",
-        "ripieno export bundle --form triton --output models --name birds",
+        "ripieno export bundle --licence apache-2.0", "ripieno export bundle --form triton --output models --name birds"
     )
 )
 def export(
     bundle: BundleArg,
     form: Annotated[str, typer.Option(help="Form of the export: onnx, triton or triton-single")] = "onnx",
     output: Annotated[
-        Path | None,
-        typer.Option(help="File or folder to write", show_default="BUNDLE/ensemble.onnx or BUNDLE/triton"),
+        Path | None, typer.Option(help="File or folder to write", show_default="BUNDLE/ensemble.onnx or BUNDLE/triton")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the model in Triton")] = "ensemble",
     licence: Annotated[str | None, typer.Option(help="Licence to state in the model card")] = None,

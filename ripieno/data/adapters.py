@@ -24,8 +24,6 @@ from ripieno.data.splits import splits_of
 from ripieno.errors import DataError, error_summary
 from ripieno.tasks.labels import read_labels
 
-FEW = 32
-"""Approximate number of items in the fingerprint of a run's record."""
 MANY = 4096
 """Approximate number of items in a checksum that distinguishes data sets."""
 EXPECTED = "it must give (image, label) items, or rows with an image and a label column"
@@ -81,7 +79,7 @@ def read_external(source: Any, size: int | None, notes: list[str]) -> Samples:
     DataError naming the unusable item and its split, and the expectation.
     """
     if isinstance(source, Mapping):
-        named = splits_of(map(str, source))
+        named, given = splits_of(map(str, source)), ", ".join(map(str, source))
         unknown = [name for name, split in named.items() if split is None]
         if unknown:
             raise DataError(
@@ -89,9 +87,7 @@ def read_external(source: Any, size: int | None, notes: list[str]) -> Samples:
             )
         splits = {split: part for split, part in zip(named.values(), source.values(), strict=True) if split}
         if len(splits) < len(source) or "train" not in splits:
-            raise DataError(
-                f"data has the splits {', '.join(map(str, source))}; expected train, and each split at most once"
-            )
+            raise DataError(f"data has the splits {given}; expected train, and each split at most once")
     else:
         splits = {"train": source}
     parts: list[SplitArrays] = []
@@ -119,38 +115,6 @@ def _with_names(part: SplitArrays, classes: Sequence[str]) -> SplitArrays:
         return part
     labels = read_labels(part.labels, len(classes), f"labels of {part.where}", DataError)
     return dataclasses.replace(part, labels=np.array(classes)[labels])
-
-
-def external_fingerprint(source: Any, images: bool = True) -> str:
-    """Return the fingerprint of an external data set for a run's record, from a few of its items; stable across runs.
-
-    Images that random augmentation changes on every access are not hashed. Without `images` the fingerprint has the
-    form of older versions, which hashed the labels only.
-    """
-    if isinstance(source, Mapping):
-        return "; ".join(f"{name}: {external_fingerprint(part, images)}" for name, part in source.items())
-    if is_pair(source):
-        pixels, codes = source
-        few = [(np.asarray(pixels[i]), str(codes[i])) for i in range(0, len(pixels), max(1, len(pixels) // FEW))]
-        arrays = f"{len(pixels)} samples in arrays, labels' crc32 {crc32(np.asarray(codes).tobytes()):08x}"
-        return f"{arrays}, some images' {_checksum(few, None):08x}" if images else arrays
-    if fingerprint := getattr(source, "_fingerprint", None):  # Hugging Face's hash of all processing steps
-        return f"{_name(source)} {fingerprint}"
-    count = len(source) if hasattr(source, "__len__") else 0
-    rows = range(0, count, max(1, count // FEW))
-    text = f"{_name(source)} of {count} items"
-    try:
-        items = [source[i] for i in rows]
-        labels = [str(item[1]) if not isinstance(item, Mapping) else "" for item in items]
-        text += f", crc32 {crc32(' '.join(labels).encode()):08x} of some labels"
-        if images:
-            columns = _columns(getattr(source, "features", None), "the data")
-            found = _checksum(items, columns)
-            again = _checksum([source[i] for i in rows], columns)
-            text += f", {found:08x} of some images" if found == again else ""
-    except Exception:  # any error of the user's data set: the full read reports which item
-        return text
-    return text
 
 
 def sample(source: Any) -> tuple[str, str]:

@@ -79,6 +79,11 @@ def open_dataset(folder: str | Path) -> Dataset:
     return dataset
 
 
+def find_dataset(folder: Path) -> Dataset | None:
+    """Map the data set in `folder`; None where it holds none. Raises DataError as `open_dataset`."""
+    return open_dataset(folder) if (folder / "dataset.json").exists() else None
+
+
 def check_dataset(dataset: Dataset, where: str | Path) -> None:
     """Raise DataError, naming `where`, unless labels, splits and names are consistent; pixels are not checked."""
     images, labels, split = dataset.images, dataset.labels, dataset.split

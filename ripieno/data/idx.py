@@ -49,10 +49,8 @@ def read_idx(folder: Path, notes: list[str]) -> Samples:
         raise DataError(f"{folder} has no train-images-idx3-ubyte; a training set is required")
     parts = []
     for split in (s for s in SPLITS if s in stems):
-        where = f"{folder} ({stems[split]}-*)"
-        parts.append(
-            SplitArrays(_read(folder, stems[split], "images"), _read(folder, stems[split], "labels"), where, split)
-        )
+        images, labels = (_read(folder, stems[split], kind) for kind in ("images", "labels"))
+        parts.append(SplitArrays(images, labels, f"{folder} ({stems[split]}-*)", split))
     file = folder / "classes.txt"
     names = [n for n in file.read_text("utf-8").splitlines() if n] if file.is_file() else None
     return join(folder.resolve().name, parts, names, notes, positions=True)

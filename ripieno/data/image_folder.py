@@ -122,7 +122,9 @@ def find_pictures(
     pictures: list[Picture] = []
     names: set[str] = set()
     for split, place in places:
-        label, ours = _class_name(place), walk.skipped[OURS]
+        label, ours = place.name, walk.skipped[OURS]
+        if shown(Path(label)) != label:
+            raise DataError(f"the folder {shown(place)} has a name that is not UTF-8; rename it, as it names the class")
         found = [Picture(path, label, split) for path in walk.pictures(place)]
         pictures += found
         # an empty folder is a class, so that its lack of images is reported; one with only runs of ripieno is none
@@ -159,12 +161,6 @@ def _splits(folder: Path, tops: Sequence[Path]) -> list[tuple[Split, Path]]:
         remedy = f"move {other} elsewhere; or, if all of them are classes, rename {names}"
         raise DataError(f"{folder} has split folders ({names}) and the folder {other}, which is no split; {remedy}")
     return []
-
-
-def _class_name(folder: Path) -> str:
-    if shown(Path(folder.name)) != folder.name:
-        raise DataError(f"the folder {shown(folder)} has a name that is not UTF-8; rename it, as it names the class")
-    return folder.name
 
 
 def _raise_empty(folder: Path, tops: Sequence[Path], strays: int) -> None:

@@ -151,11 +151,9 @@ def fit_array(images: Any, wanted: Input, called: str = "images") -> NDArray[Any
     if found is None:
         expected = ", ".join(["samples", *map(str, wanted.shape)])
         raise DataError(f"{called} have shape {array.shape}, must be ({expected}) {wanted.dtype}")
-    array = found
-    if array.dtype != wanted.dtype:
-        array = _cast(array, wanted, called)
-    check_range(array, wanted, called)
-    return array
+    fitted = found if found.dtype == wanted.dtype else _cast(found, wanted, called)
+    check_range(fitted, wanted, called)
+    return fitted
 
 
 def check_range(array: NDArray[Any], wanted: Input, called: str = "images") -> None:

@@ -172,15 +172,10 @@ def _encode(
         return [np.searchsorted(values, a).astype(np.int64) for a in labels], tuple(str(v) for v in values)
     names = tuple(str(c) for c in classes)
     check_names(names, f"classes of {parts[0].where}", DataError)
-    find = _by_position if positions else _by_name
-    return [find(a, p.where, names) for a, p in zip(labels, parts, strict=True)], names
 
+    def encode(labels: NDArray[Any], where: str) -> NDArray[np.int64]:
+        if positions and labels.dtype.kind != "U":
+            return read_labels(labels, len(names), where, DataError)
+        return label_indices(labels, names, where, DataError)
 
-def _by_name(labels: NDArray[Any], where: str, names: tuple[str, ...]) -> NDArray[np.int64]:
-    return label_indices(labels, names, f"labels of {where}", DataError)
-
-
-def _by_position(labels: NDArray[Any], where: str, names: tuple[str, ...]) -> NDArray[np.int64]:
-    if labels.dtype.kind == "U":
-        return _by_name(labels, where, names)
-    return read_labels(labels, len(names), f"labels of {where}", DataError)
+    return [encode(a, f"labels of {p.where}") for a, p in zip(labels, parts, strict=True)], names

@@ -35,6 +35,7 @@ class Walk:
     def __init__(self, folder: Path, apart: Collection[Path] = ()) -> None:
         self.skipped: Counter[str] = Counter()
         self._folder = folder
+        self._suffixes = suffixes()
         self._firsts: dict[str, Path] = {}  # by reason
         self._apart = {path.resolve() for path in apart}
         self._identities: dict[Path, tuple[int, int]] = {}
@@ -73,21 +74,16 @@ class Walk:
             raise DataError(f"{shown(folder)} cannot be read ({error.strerror}); check its permissions") from error
         return folders, plain
 
-    def files(self, folder: Path) -> Iterator[Path]:
-        """Yield the files in `folder`, at any depth, by name."""
-        folders, plain = self.entries(folder)
-        yield from plain
-        for inner in folders:
-            yield from self.files(inner)
-
     def pictures(self, folder: Path) -> Iterator[Path]:
-        """Yield the files in `folder`, at any depth, whose suffix is that of a picture; skip the others."""
-        known = suffixes()
-        for path in self.files(folder):
-            if path.suffix.lower() in known:
+        """Yield the files in `folder`, at any depth and by name, whose suffix is that of a picture; skip the others."""
+        folders, plain = self.entries(folder)
+        for path in plain:
+            if path.suffix.lower() in self._suffixes:
                 yield path
             else:
                 self.skip(NO_IMAGE, path)
+        for inner in folders:
+            yield from self.pictures(inner)
 
     def _enters(self, folder: Path) -> bool:
         if self._identity(folder) in map(self._identity, folder.absolute().parents):

@@ -167,11 +167,7 @@ class AllocationBenchmark:
     def measure(self, allocation: Allocation) -> BenchResult:
         """Return the complete result. Raises EngineError when a member cannot be loaded."""
         return bench(
-            self._bundle(allocation),
-            seconds=self._seconds,
-            batch=self._batch,
-            isolation="thread",
-            load=self._pool.load,
+            self._bundle(allocation), seconds=self._seconds, batch=self._batch, isolation="thread", load=self._pool.load
         )
 
     def latency(self, allocation: Allocation, rate: float) -> Latency:

@@ -123,10 +123,7 @@ def _check(
 
 
 def _order(
-    predictions: MemberPredictions,
-    labels: NDArray[np.integer],
-    costs: Sequence[float],
-    shares: NDArray[np.float64],
+    predictions: MemberPredictions, labels: NDArray[np.integer], costs: Sequence[float], shares: NDArray[np.float64]
 ) -> list[int]:
     """Return a greedy order: next the member that lowers the cross-entropy most per cost; ties to the cheaper."""
     truth = np.stack([true_class(p, labels).astype(np.float64) for p in predictions])

@@ -37,31 +37,16 @@ class BenchRecord:
     p99: float
 
 
-@dataclass(frozen=True)
-class _Benches:
-    """Content of `bench.json`."""
-
-    items: list[BenchRecord]
-
-
-@dataclass(frozen=True)
-class _Bundles:
-    """Content of `bundles.json`."""
-
-    items: list[str]
-
-
 def keep_bench(bundle: Path, bench: BenchRecord) -> Path:
     """Add a benchmark result to a deployment, for the report. Raises RipienoError when it cannot be written."""
     path = bundle / "bench.json"
-    write_over(path, [*benches_of(bundle), bench][-KEPT:], _Benches)
+    write_over(path, [*benches_of(bundle), bench][-KEPT:], list[BenchRecord])
     return path
 
 
 def benches_of(bundle: Path) -> list[BenchRecord]:
     """Return a deployment's benchmark results, the newest last; empty for none or, with a warning, a broken file."""
-    stored = read_or_none(f"the benchmarks of {bundle}", bundle / "bench.json", _Benches)
-    return stored.items if stored is not None else []
+    return read_or_none(f"the benchmarks of {bundle}", bundle / "bench.json", list[BenchRecord]) or []
 
 
 def register_bundle(library: Library, bundle: Path) -> None:
@@ -70,7 +55,7 @@ def register_bundle(library: Library, bundle: Path) -> None:
     if path.parent == inside:
         return
     known = [p for p in _registered(library) if p != str(path)]
-    write_over(library.path / "bundles.json", [*known, str(path)][-KEPT:], _Bundles)
+    write_over(library.path / "bundles.json", [*known, str(path)][-KEPT:], list[str])
 
 
 def bundles_of(library: Library) -> list[Path]:
@@ -80,5 +65,4 @@ def bundles_of(library: Library) -> list[Path]:
 
 
 def _registered(library: Library) -> list[str]:
-    stored = read_or_none(f"the bundles of {library.path}", library.path / "bundles.json", _Bundles)
-    return stored.items if stored is not None else []
+    return read_or_none(f"the bundles of {library.path}", library.path / "bundles.json", list[str]) or []

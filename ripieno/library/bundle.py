@@ -195,36 +195,26 @@ def read_bundle(path: str | Path | Bundle, trusted: Iterable[str] = ()) -> Bundl
 
 def _check_parts(bundle: Bundle) -> None:
     """Raise LibraryError unless the parts of a `bundle.json` are consistent."""
-    names, members = bundle.ensemble.members, {m.id: m for m in bundle.members}
+    names, weights = bundle.ensemble.members, bundle.ensemble.weights
     placed = {p.member for p in bundle.allocation.placements}
-    devices = {d.name for d in bundle.allocation.devices}
+    devices, used = {d.name for d in bundle.allocation.devices}, {p.device for p in bundle.allocation.placements}
+    alike = all((m.input, m.classes) == (bundle.input, bundle.classes) for m in bundle.members)
+    shape, dtype = bundle.input.shape, bundle.input.dtype
     rules = (
         (len(names) > 0, "its ensemble has no members"),
-        (len(bundle.ensemble.weights) == len(names), "its ensemble has a different number of weights than of members"),
+        (len(weights) == len(names), "its ensemble has a different number of weights than of members"),
         (
             len(bundle.ensemble.temperatures) in (0, len(names)),
             "its ensemble has a different number of temperatures than of members",
         ),
-        (members.keys() >= set(names), "it does not describe all members of its ensemble"),
+        ({m.id for m in bundle.members} >= set(names), "it does not describe all members of its ensemble"),
         (placed >= set(names), "its allocation does not place all members of its ensemble"),
-        (
-            devices >= {p.device for p in bundle.allocation.placements},
-            "its allocation places members on devices that it does not describe",
-        ),
-        (
-            all((m.input, m.classes) == (bundle.input, bundle.classes) for m in members.values()),
-            "its members have another input or other classes than the bundle",
-        ),
-        (bundle.input.dtype in ("uint8", "float32"), f"its input is of {bundle.input.dtype!r}, not uint8 or float32"),
-        (
-            len(bundle.input.shape) > 0 and min(bundle.input.shape) > 0,
-            f"its input has shape {list(bundle.input.shape)}, which holds no sample",
-        ),
+        (devices >= used, "its allocation places members on devices that it does not describe"),
+        (alike, "its members have another input or other classes than the bundle"),
+        (dtype in ("uint8", "float32"), f"its input is of {dtype!r}, not uint8 or float32"),
+        (len(shape) > 0 and min(shape) > 0, f"its input has shape {list(shape)}, which holds no sample"),
         (len(bundle.classes) > 0, "it has no classes"),
-        (
-            min(bundle.ensemble.weights, default=0) >= 0 < sum(bundle.ensemble.weights),
-            "the weights of its ensemble must be 0 or more, and not all 0",
-        ),
+        (min(weights, default=0) >= 0 < sum(weights), "the weights of its ensemble must be 0 or more, and not all 0"),
     )
     for holds, message in rules:
         if not holds:

@@ -22,18 +22,13 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
-def check_id(name: str) -> None:
-    """Raise LibraryError unless `name` can be a member's id, which is a folder's name and typed on command lines."""
-    if not NAME.fullmatch(name):
-        rule = "letters, digits and . _ + - after a letter or digit, at most 100"
-        raise LibraryError(f"{name!r} cannot name a member; expected {rule}")
-
-
 def check_ids(names: Sequence[str], library: Library, replace: bool) -> None:
     """Raise LibraryError for names that cannot be ids or repeat, or are in the library unless `replace`."""
     check_names(names, "models", LibraryError)
     for name in names:
-        check_id(name)
+        if not NAME.fullmatch(name):  # an id is a folder's name and typed on command lines
+            rule = "letters, digits and . _ + - after a letter or digit, at most 100"
+            raise LibraryError(f"{name!r} cannot name a member; expected {rule}")
         if not replace and name in library:
             raise LibraryError(f"{library.path} already has a member {name!r}; rename this one, or replace that one")
 
@@ -61,11 +56,14 @@ def note_if_worse_than_chance(
 
     `what` names the predictions, `classes` are names in the order of the columns. None when there is no finding.
     """
+    from scipy.optimize import linear_sum_assignment
+
     samples, count = probabilities.shape
     names = classes or [str(i) for i in range(count)]
     hits = np.zeros((count, count), np.int64)
     np.add.at(hits, (probabilities.argmax(axis=1), labels), 1)
-    own, order = int(hits.trace()), _best_order(hits)
+    # assign each column the class for which most samples are right
+    own, order = int(hits.trace()), linear_sum_assignment(hits, maximize=True)[1]
     best = int(hits[np.arange(count), order].sum())
     # an order chosen by chance gains about the square root
     if best >= 0.6 * samples and best - own >= max(3 * math.sqrt(samples), samples / 5):
@@ -82,14 +80,6 @@ def note_if_worse_than_chance(
             "compare the order of its classes and the scaling of its images with the data set's"
         )
     return None
-
-
-def _best_order(hits: Ints) -> NDArray[np.intp]:
-    """Assign each column the class for which most samples are right; `hits` (columns, classes) counts samples."""
-    from scipy.optimize import linear_sum_assignment
-
-    order: NDArray[np.intp] = linear_sum_assignment(hits, maximize=True)[1]
-    return order
 
 
 def check_new(members: Mapping[str, NDArray[Any]], labels: Ints, library: Library) -> None:

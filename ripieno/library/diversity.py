@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.library.library import Library
-from ripieno.types import Split
 
 
-def disagreement(library: Library, members: Sequence[str] | None = None, split: Split = "valid") -> dict[str, float]:
-    """Return each member's mean share of samples on which its class differs from another of `members` (default: all).
+def disagreement(library: Library) -> dict[str, float]:
+    """Return each member's mean share of validation samples on which its class differs from another member's.
 
     This is Kuncheva and Whitaker's disagreement measure, averaged over pairs. It is computed from the votes for each
     class on each sample, thus in time linear in the members; one member's predictions are read at a time. 0 for a
     single member. Raises LibraryError when one has no predictions.
     """
-    names = list(members) if members is not None else library.ids()
+    names = library.ids()
     if len(names) < 2:
         return dict.fromkeys(names, 0.0)
-    predicted: list[NDArray[np.int64]] = [library.probabilities(name, split).argmax(axis=1) for name in names]
+    predicted: list[NDArray[np.int64]] = [library.probabilities(name).argmax(axis=1) for name in names]
     samples = np.arange(len(predicted[0]))
     votes = np.zeros((len(samples), 1 + max(int(own.max()) for own in predicted)), dtype=np.int64)
     for own in predicted:

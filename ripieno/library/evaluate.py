@@ -9,7 +9,7 @@ import numpy as np
 
 from ripieno import backends
 from ripieno.backends import Backend
-from ripieno.data.dataset import batches, open_dataset
+from ripieno.data.dataset import batches, find_dataset
 from ripieno.errors import EngineError, MissingExtraError, ModelError
 from ripieno.library.broken import read_sound
 from ripieno.library.check import read_probabilities
@@ -32,11 +32,8 @@ def evaluate(
     probabilities, causes a `BrokenFileWarning`. Without a data set nothing is done.
     """
     missing = [m for m in members if not library.has_probabilities(m, "test")]
-    if not missing or not (library.dataset_path / "dataset.json").exists():
-        return
-    dataset = open_dataset(library.dataset_path)
-    rows = dataset.rows("test")
-    if not len(rows):
+    dataset = find_dataset(library.dataset_path) if missing else None
+    if dataset is None or not len(rows := dataset.rows("test")):
         return
     threads = len(usable_cores())
     device, done = Device("cpu:0", "cpu", 0), itertools.count(1)

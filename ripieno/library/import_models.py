@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import backends
-from ripieno.data.dataset import BATCH, batches, open_dataset, spread_rows, write_dataset
+from ripieno.data.dataset import BATCH, batches, find_dataset, spread_rows, write_dataset
 from ripieno.errors import LibraryError, error_summary, require
 from ripieno.library import check, probe
 from ripieno.library.import_predictions import NO_TRIAL, add_all, as_stored
@@ -36,7 +36,6 @@ def import_onnx(
     form: OnnxFormat | None = None,
     half: bool = False,
     replace: bool = False,
-    threads: int = 1,
     notes: list[str] | None = None,
 ) -> tuple[Member, ...]:
     """Add ONNX files as members named by their stems; return the members added.
@@ -56,11 +55,11 @@ def import_onnx(
         for name, path in zip(names, map(Path, paths), strict=True):
             network = OnnxNetwork(path, data.input, form)
             few, count = data.images[spread_rows(np.arange(len(data.images)), BATCH)], len(data.classes)
-            output = probe.choose_output(network, few, count, form.tensor, form.outputs, threads, notes)
+            output = probe.choose_output(network, few, count, form.tensor, form.outputs, notes)
             content = network.adapted(output)
             (Path(folder) / "model.onnx").write_bytes(content)
             member = _member(name, "onnx", {}, data, network.parameters, "onnx")
-            values = _predict("onnx", Path(folder) / "model.onnx", member, data, threads, notes)
+            values = _predict("onnx", Path(folder) / "model.onnx", member, data, notes)
             found.append((member, content, values))
     return _add(library, found, data, half)
 
@@ -78,7 +77,6 @@ def import_torch(
     std: Sequence[float] | None = None,
     half: bool = False,
     replace: bool = False,
-    threads: int = 1,
     notes: list[str] | None = None,
 ) -> tuple[Member, ...]:
     """Add the network that `family` (your own `module:function`, or `resnet`) builds, with weights from .safetensors.
@@ -107,7 +105,7 @@ def import_torch(
             content = _whole_weights(path, body, *moments, scaling_given)
             member = _member(own, family, configuration or {}, data, parameters, "safetensors")
             file.write_bytes(content)
-            found.append((member, content, _predict("torch", file, member, data, threads, notes)))
+            found.append((member, content, _predict("torch", file, member, data, notes)))
     return _add(library, found, data, half)
 
 
@@ -137,12 +135,11 @@ def _moments(
 
 
 def _dataset(library: Library, given: Dataset | None) -> Dataset:
-    stored = (library.dataset_path / "dataset.json").exists()
-    if given is None and not stored:
+    stored = find_dataset(library.dataset_path)
+    data = given if stored is None else stored
+    if data is None:
         raise LibraryError(f"{library.path} has no data set to run networks on; pass one")
-    data = open_dataset(library.dataset_path) if stored else given
-    assert data is not None
-    if stored and given is not None and not _same(data, given):
+    if given is not None and not _same(data, given):
         raise LibraryError(f"{library.path} has another data set; import into a separate run")
     if not len(data.rows("valid")):
         raise LibraryError(f"{data.name} has no validation samples; split it")
@@ -177,11 +174,11 @@ def _member(
     )
 
 
-def _predict(backend: str, path: Path, member: Member, data: Dataset, threads: int, notes: list[str]) -> NDArray[Any]:
+def _predict(backend: str, path: Path, member: Member, data: Dataset, notes: list[str]) -> NDArray[Any]:
     """Predict and check the probabilities of the validation images."""
     rows = data.rows("valid")
     labels = np.asarray(data.labels[rows])
-    runner = backends.load(backend, path, member, Device("cpu:0", "cpu", 0), threads, trusted=(member.family,))
+    runner = backends.load(backend, path, member, Device("cpu:0", "cpu", 0), 1, trusted=(member.family,))
 
     def infer(images: NDArray[np.generic]) -> NDArray[np.float32]:
         try:

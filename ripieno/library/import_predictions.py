@@ -248,12 +248,8 @@ def _from_folder(path: Path) -> PredictionSource:
             raise LibraryError(f"{path}: {next(iter(part.predictions))} has other labels than the models before it")
     named = {part.classes for part in parts if part.classes is not None}
     if "classes" in special:
-        named.add(
-            tuple(
-                label_text(c, i, "classes", LibraryError)
-                for i, c in enumerate(_read_labels(special["classes"]).tolist())
-            )
-        )
+        stated = enumerate(_read_labels(special["classes"]).tolist())
+        named.add(tuple(label_text(name, place, "classes", LibraryError) for place, name in stated))
     if len(named) > 1:
         raise LibraryError(f"{path}: the files name different classes, or in a different order; make them agree")
     costs = _read_costs(special["costs"]) if "costs" in special else {}

@@ -45,13 +45,6 @@ CALIBRATED = "calibrated.npy"
 """Rows of a calibrated member, (3, samples): see `CalibratedRows`."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Items:
-    """Content of a file with several items."""
-
-    items: list[Any]
-
-
 class Library:
     """A folder of members with their predictions, costs, ensembles and allocations; safe for many writers.
 
@@ -176,11 +169,7 @@ class Library:
         return member if member is not None and member.configuration == dict(job.configuration) else None
 
     def add(
-        self,
-        member: Member,
-        valid: NDArray[Any],
-        labels: NDArray[np.int64],
-        weights: bytes | memoryview | None = None,
+        self, member: Member, valid: NDArray[Any], labels: NDArray[np.int64], weights: bytes | memoryview | None = None
     ) -> None:
         """Add a trained or imported member with its validation probabilities.
 
@@ -346,7 +335,7 @@ class Library:
         if not path.exists():
             return [], []
         try:
-            items = files.read_json(path, _Items).items
+            items = files.read_json(path, list[Any])
         except LibraryError as error:
             return [], [str(error)]
         found, reasons = [], []
@@ -397,16 +386,7 @@ class Library:
 
     def ensemble(self, name: str) -> Ensemble:
         """One ensemble by name. Raises LibraryError that lists the names there are."""
-        path = self._named("ensembles", name)
-        if not path.exists():
-            known = (
-                ", ".join(e.name for e in self.ensembles()) or f"none yet: `{command('select', self.path, budget='B')}`"
-            )
-            raise LibraryError(f"no ensemble {name!r} in {self.path}; there are: {known}")
-        try:
-            return _read_named(path, Ensemble)
-        except LibraryError as error:
-            raise LibraryError(f"{error}: restore it from a copy, or select the ensemble again") from error
+        return self._kept("ensembles", name, Ensemble, command("select", self.path, budget="B"), "select")
 
     def ensembles(self) -> list[Ensemble]:
         """All ensembles, cheapest budget first."""
@@ -432,17 +412,7 @@ class Library:
 
     def allocation(self, name: str) -> Allocation:
         """One allocation by name. Raises LibraryError that lists the names there are."""
-        path = self._named("allocations", name)
-        if not path.exists():
-            known = (
-                ", ".join(a.name for a in self.allocations())
-                or f"none yet: `{command('allocate', self.path, 'ENSEMBLE')}`"
-            )
-            raise LibraryError(f"no allocation {name!r} in {self.path}; there are: {known}")
-        try:
-            return _read_named(path, Allocation)
-        except LibraryError as error:
-            raise LibraryError(f"{error}: restore it from a copy, or allocate the ensemble again") from error
+        return self._kept("allocations", name, Allocation, command("allocate", self.path, "ENSEMBLE"), "allocate")
 
     def write_cascade(self, ensemble: str, cascade: Cascade) -> Path:
         """Keep what a cascade of an ensemble saves and costs."""
@@ -459,6 +429,18 @@ class Library:
     def allocations(self) -> list[Allocation]:
         """All allocations, by name."""
         return self._all("allocations", Allocation)
+
+    def _kept(self, folder: str, name: str, kind: type[W], make: str, verb: str) -> W:
+        """Read a file by name; `make` is the command for the first one, `verb` the remedy of a broken one."""
+        path, noun = self._named(folder, name), folder.removesuffix("s")
+        if not path.exists():
+            kept = self.ensembles() if kind is Ensemble else self.allocations()
+            known = ", ".join(one.name for one in kept) or f"none yet: `{make}`"
+            raise LibraryError(f"no {noun} {name!r} in {self.path}; there are: {known}")
+        try:
+            return _read_named(path, kind)
+        except LibraryError as error:
+            raise LibraryError(f"{error}: restore it from a copy, or {verb} the ensemble again") from error
 
     def _all(self, folder: str, kind: type[W]) -> list[W]:
         paths = sorted((self.path / folder).glob("[!.]*.json"))

@@ -36,61 +36,47 @@ def render_card(
     they are not known. The same bundle gives the same bytes.
     """
     ensemble, members = bundle.ensemble, bundle.members
-    shape = " × ".join(map(str, bundle.input.shape))
+    shape = ", ".join(map(str, bundle.input.shape))
     classes = ", ".join(map(_text, bundle.classes[:CLASSES]))
     rest = len(bundle.classes) - CLASSES
-    return "\n".join(
-        [
-            *_head(data, licence),
-            f"# {_text(ensemble.name)}: an ensemble of {len(members)} networks",
-            "",
-            f"It takes `images` (batch, {shape.replace(' × ', ', ')}) of {bundle.input.dtype}{_range(bundle.input)}, "
-            f"not normalised: normalisation is included. It gives `probabilities` (batch, {len(bundle.classes)}) of "
-            f"float32, the {combiner_name(ensemble.combiner)} of its members' probabilities.",
-            "",
-            f"Classes, in order: {classes}{f' and {rest} more' if rest > 0 else ''}.",
-            "",
-            "## Scores",
-            "",
-            *_figures(ensemble),
-            "",
-            "## Members",
-            "",
-            *_members(ensemble, members),
-            "",
-            "## Costs",
-            "",
-            *_costs(ensemble, bundle.allocation),
-            "",
-            *_cascade(bundle),
-            "## Data",
-            "",
-            *_data(data),
-            "",
-            "## How it was made",
-            "",
-            *_making(ensemble, members, search),
-            "",
-            LICENCE,
-            "",
-            f"{licence}." if licence != UNKNOWN else "Not stated. To publish this, state it in the head of this file, "
-            "and respect the licences of the data and of imported networks.",
-            "",
-        ]
-    )  # fmt: skip
+    sections = [
+        _head(data, licence),
+        f"# {_text(ensemble.name)}: an ensemble of {len(members)} networks",
+        f"It takes `images` (batch, {shape}) of {bundle.input.dtype}{_range(bundle.input)}, not normalised: "
+        f"normalisation is included. It gives `probabilities` (batch, {len(bundle.classes)}) of float32, the "
+        f"{combiner_name(ensemble.combiner)} of its members' probabilities.",
+        f"Classes, in order: {classes}{f' and {rest} more' if rest > 0 else ''}.",
+        "## Scores",
+        _figures(ensemble),
+        "## Members",
+        _members(ensemble, members),
+        "## Costs",
+        *_costs(ensemble, bundle.allocation),
+        *_cascade(bundle),
+        "## Data",
+        _data(data),
+        "## How it was made",
+        _making(ensemble, members, search),
+        LICENCE,
+        f"{licence}."
+        if licence != UNKNOWN
+        else "Not stated. To publish this, state it in the head of this file, and respect the licences of the data and "
+        "of imported networks.",
+    ]
+    return "\n\n".join(sections) + "\n"
 
 
-def write_card(bundle: Bundle, library: Library, path: Path, licence: str = UNKNOWN) -> None:
+def write_card(bundle: Bundle, library: Library, path: Path) -> None:
     """Write the card of `bundle` into the folder `path`, with what the run of `library` records about its data."""
-    from ripieno.data import open_dataset
+    from ripieno.data.dataset import find_dataset
 
     record = library.path / "run.json"
     try:
-        data = open_dataset(library.dataset_path) if (library.dataset_path / "dataset.json").exists() else None
+        data = find_dataset(library.dataset_path)
         search = files.read_json(record, dict[str, Any]) if record.exists() else None
     except RipienoError:  # the card has less content, but the deployment succeeds
         data, search = None, None
-    files.write_bytes(path / CARD, render_card(bundle, data, search, licence).encode("utf-8", "replace"))
+    files.write_bytes(path / CARD, render_card(bundle, data, search).encode("utf-8", "replace"))
 
 
 def read_or_render_card(bundle: Bundle, licence: str | None = None) -> str:
@@ -116,13 +102,13 @@ def _range(input: Input) -> str:
     return "" if input.range is None else " from {:g} to {:g}".format(*input.range)
 
 
-def _head(data: Dataset | None, licence: str) -> list[str]:
+def _head(data: Dataset | None, licence: str) -> str:
     name = [f"model_name: {json.dumps(f'ensemble on {data.name}')}"] if data else []
     tags = ["library_name: ripieno", "pipeline_tag: image-classification", "tags: [ensemble, ripieno]"]
-    return ["---", f"license: {licence}", *tags, *name, "---", ""]
+    return "\n".join(["---", f"license: {licence}", *tags, *name, "---"])
 
 
-def _figures(ensemble: Ensemble) -> list[str]:
+def _figures(ensemble: Ensemble) -> str:
     rows = []
     names = ("cross_entropy", "accuracy", "macro_f1")
     for split, words in (("valid", "validation (used for selection)"), ("test", "test (not used for selection)")):
@@ -130,14 +116,14 @@ def _figures(ensemble: Ensemble) -> list[str]:
         if any(v is not None for v in values):
             rows.append((words, *("-" if v is None else f"{v:.4f}" for v in values)))
     if not rows:
-        return ["Not known."]
+        return "Not known."
     if ensemble.expected_loss is not None:
         known = {ensemble.loss.replace("-", "_"): format_expected(ensemble)}
         rows.append(("expected (cross-validated, ± standard error)", *(known.get(name, "-") for name in names)))
     return _table(("split", "cross-entropy", "accuracy", "macro-F1"), rows)
 
 
-def _members(ensemble: Ensemble, members: Sequence[Member]) -> list[str]:
+def _members(ensemble: Ensemble, members: Sequence[Member]) -> str:
     columns = (
         "member",
         "weight",
@@ -164,13 +150,13 @@ def _costs(ensemble: Ensemble, allocation: Allocation) -> list[str]:
         (kind, f"{value:.4g}", f"{ensemble.budget[kind]:.4g}" if kind in ensemble.budget else "-", UNITS.get(kind, ""))
         for kind, value in ensemble.cost.items()
     ]
-    lines = _table(("cost", "of all members", "budget", "unit"), rows) if rows else ["Not known."]
+    costs = _table(("cost", "of all members", "budget", "unit"), rows) if rows else "Not known."
     placed = f"Placed on {', '.join(f'{d.name} ({d.kind})' for d in allocation.devices)}"
     if allocation.throughput:
         placed += f": {allocation.throughput:.0f} samples per second, measured"
     elif allocation.predicted:
         placed += f": {allocation.predicted:.0f} samples per second, predicted by the model"
-    return [*lines, "", f"{_text(placed)}."]
+    return [costs, f"{_text(placed)}."]
 
 
 def _cascade(bundle: Bundle) -> list[str]:
@@ -190,28 +176,25 @@ def _cascade(bundle: Bundle) -> list[str]:
     ]
     return [
         "## Cascade",
-        "",
         f"Members are run in turn ({', '.join(map(_text, turns.order))}); a sample stops when its running mean gives "
         f"a class at least {turns.threshold:.4f}. The validation cross-entropy was allowed to grow by "
         f"{turns.tolerance:g} (tolerance). The scores above are of all members.",
-        "",
-        *_table(("split", "compute saved", "members run", "cross-entropy", "accuracy"), rows),
-        "",
+        _table(("split", "compute saved", "members run", "cross-entropy", "accuracy"), rows),
     ]
 
 
-def _data(data: Dataset | None) -> list[str]:
+def _data(data: Dataset | None) -> str:
     if data is None:
-        return ["Not known: these networks were imported, or the bundle was made without its run."]
+        return "Not known: these networks were imported, or the bundle was made without its run."
     counts = {split: len(data.rows(split)) for split in ("train", "valid", "test")}
     shares = ", ".join(f"{count:,} {split}" for split, count in counts.items())
-    return [
+    return (
         f"{_text(data.name)}: {len(data.labels):,} images of {' × '.join(map(str, data.images.shape[1:]))} "
-        f"({data.images.dtype}) in {len(data.classes)} classes; {shares}.",
-    ]
+        f"({data.images.dtype}) in {len(data.classes)} classes; {shares}."
+    )
 
 
-def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, Any] | None) -> list[str]:
+def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, Any] | None) -> str:
     from ripieno import __version__
 
     lines = [f"By ripieno {__version__}."]
@@ -226,10 +209,11 @@ def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, 
     spent = sum({m.trial: m.seconds for m in sorted(members, key=lambda m: m.epoch)}.values())
     if spent:
         lines.append(f"The members' own training took {spent:,.0f} s.")
-    lines.append(f"Members: chosen by {_text(ensemble.method)} on validation samples, combined by their "
-                 f"{combiner_name(ensemble.combiner)}.")  # fmt: skip
-    lines.append(_calibration(ensemble))
-    return [" ".join(lines)]
+    chosen = (
+        f"Members: chosen by {_text(ensemble.method)} on validation samples, combined by their "
+        f"{combiner_name(ensemble.combiner)}."
+    )
+    return " ".join([*lines, chosen, _calibration(ensemble)])
 
 
 def _calibration(ensemble: Ensemble) -> str:
@@ -242,9 +226,9 @@ def _calibration(ensemble: Ensemble) -> str:
     )
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    return lines + [f"| {' | '.join(map(_text, row))} |" for row in rows]
+    return "\n".join(lines + [f"| {' | '.join(map(_text, row))} |" for row in rows])
 
 
 def _text(text: str) -> str:

@@ -30,7 +30,6 @@ def choose_output(
     classes: int,
     tensor: str,
     outputs: ModelOutputs,
-    threads: int,
     notes: list[str],
 ) -> str:
     """Return the name of the output with the predictions, (batch, classes), of the kind `outputs`; `tensor` names one.
@@ -42,7 +41,7 @@ def choose_output(
     if tensor and tensor not in names:
         raise LibraryError(f"{path} has no output {tensor!r}; its outputs are {', '.join(names)}")
     try:
-        run = open_file(network.fed(), threads)
+        run = open_file(network.fed())
     except LibraryError as error:
         raise LibraryError(f"{path} {error}") from error
     alone = dict(zip(names, _run(network, run, images[:1]), strict=True))
@@ -93,10 +92,7 @@ def check_kind(what: str, values: NDArray[Any], outputs: ModelOutputs) -> None:
 
 
 def check_steady(
-    name: str,
-    infer: Callable[[NDArray[np.generic]], NDArray[Any]],
-    images: NDArray[np.generic],
-    notes: list[str],
+    name: str, infer: Callable[[NDArray[np.generic]], NDArray[Any]], images: NDArray[np.generic], notes: list[str]
 ) -> None:
     """Check that a network predicts the same for an image alone and in a batch of `images`, and in two runs.
 

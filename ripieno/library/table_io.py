@@ -29,11 +29,6 @@ class Table(NamedTuple):
         """Return a column that may hold names: as text of the file, where that is known."""
         return self.texts.get(column, self.columns[column])
 
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return len(next(iter(self.columns.values())))
-
 
 def read_table(path: Path) -> Table:
     """Read a .csv or .parquet file with column names. Raises LibraryError naming the file and the row."""
@@ -44,7 +39,9 @@ def read_table(path: Path) -> Table:
         raise LibraryError(f"{path} is no table; expected .csv or .parquet")
     try:
         with open(path, newline="", encoding="utf-8-sig") as stream:
-            mark = _delimiter(stream.readline())
+            first = stream.readline()
+            # a comma, a semicolon or a tab, whichever gives the most columns
+            mark = max(",;\t", key=lambda sign: len(next(csv.reader([first], delimiter=sign), [])))
             stream.seek(0)
             lines = [line for line in csv.reader(stream, delimiter=mark) if line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -52,9 +49,9 @@ def read_table(path: Path) -> Table:
     if len(lines) < 2:
         raise LibraryError(f"{path} has no rows; expected a line of column names and at least one more")
     header = [name.strip() for name in lines[0]]
-    if all(_is_number(name) for name in header) and not all(_is_whole(name) for name in header):
-        first = ", ".join(header[:4])
-        raise LibraryError(f"{path} begins with the numbers {first}; its first row must be column names")
+    if all(_is_number(name) for name in header) and not all(name.lstrip("+-").isdecimal() for name in header):
+        few = ", ".join(header[:4])
+        raise LibraryError(f"{path} begins with the numbers {few}; its first row must be column names")
     check_names(header, f"columns of {path}", LibraryError)
     for number, line in enumerate(lines[1:], 2):
         if len(line) != len(header):
@@ -63,11 +60,6 @@ def read_table(path: Path) -> Table:
     index = _pop_index(texts, path)
     # with semicolons between columns, a comma is the decimal point
     return Table({name: _column(values, mark != ",") for name, values in texts.items()}, texts, index)
-
-
-def _delimiter(first: str) -> str:
-    """Return the separator that gives the most columns in the line `first`: a comma, a semicolon or a tab."""
-    return max(",;\t", key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
 
 
 def _pop_index(texts: dict[str, Any], path: Path) -> list[str] | None:
@@ -82,10 +74,6 @@ def _is_index(name: str, values: list[str]) -> bool:
     """Return whether a column labels the rows: it has no name, or is named index and counts from 0."""
     unnamed = not name or name.startswith(("Unnamed:", "__index_level_"))
     return unnamed or (name == "index" and values == [str(row) for row in range(len(values))])
-
-
-def _is_whole(text: str) -> bool:
-    return text.strip().lstrip("+-").isdecimal()
 
 
 def _column(values: list[str], decimal_comma: bool) -> NDArray[Any]:

@@ -7,42 +7,28 @@ folder and returns the types of :mod:`ripieno.types`.
 from typing import TYPE_CHECKING, Any
 
 from ripieno.deprecation import find_renamed
-from ripieno.pipeline.allocation import allocate, predict
-from ripieno.pipeline.cascading import cascade
-from ripieno.pipeline.costs import measure, static_costs
-from ripieno.pipeline.diagnostics import Diagnostics, doctor
-from ripieno.pipeline.explanation import explain
-from ripieno.pipeline.exporting import export
-from ripieno.pipeline.importing import evict, import_
-from ripieno.pipeline.offline_plan import OfflinePlan, plan_offline
-from ripieno.pipeline.runs import ProgressFunction, RunSummary, metric_of, open_run, show
-from ripieno.pipeline.selection import ensemble_losses, front, select
-from ripieno.pipeline.tuning import tune
-
-__all__ = [
-    "Diagnostics",
-    "OfflinePlan",
-    "ProgressFunction",
-    "RunSummary",
-    "allocate",
-    "cascade",
-    "doctor",
-    "ensemble_losses",
-    "evict",
-    "explain",
-    "export",
-    "front",
-    "import_",
-    "measure",
-    "metric_of",
-    "open_run",
-    "plan_offline",
-    "predict",
-    "select",
-    "show",
-    "static_costs",
-    "tune",
-]
+from ripieno.pipeline.allocation import allocate as allocate
+from ripieno.pipeline.allocation import explain as explain
+from ripieno.pipeline.allocation import predict as predict
+from ripieno.pipeline.cascading import cascade as cascade
+from ripieno.pipeline.costs import measure as measure
+from ripieno.pipeline.costs import static_costs as static_costs
+from ripieno.pipeline.diagnostics import Diagnostics as Diagnostics
+from ripieno.pipeline.diagnostics import doctor as doctor
+from ripieno.pipeline.exporting import export as export
+from ripieno.pipeline.importing import evict as evict
+from ripieno.pipeline.importing import import_ as import_
+from ripieno.pipeline.offline_plan import OfflinePlan as OfflinePlan
+from ripieno.pipeline.offline_plan import plan_offline as plan_offline
+from ripieno.pipeline.runs import ProgressFunction as ProgressFunction
+from ripieno.pipeline.runs import RunSummary as RunSummary
+from ripieno.pipeline.runs import metric_of as metric_of
+from ripieno.pipeline.runs import open_run as open_run
+from ripieno.pipeline.runs import show as show
+from ripieno.pipeline.selection import ensemble_losses as ensemble_losses
+from ripieno.pipeline.selection import front as front
+from ripieno.pipeline.selection import select as select
+from ripieno.pipeline.tuning import tune as tune
 
 if not TYPE_CHECKING:  # a type checker would take every name for an attribute of this module
 

@@ -1,4 +1,4 @@
-"""Ensemble -> bundle -> predictions."""
+"""Ensemble -> bundle -> predictions; and the explanation of an allocation by the profiles of its run."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ from ripieno.types import Allocation, Bundle, Device, Ensemble, Placement
 
 if TYPE_CHECKING:
     from ripieno.allocation import Measurement
+    from ripieno.allocation.explain import Explanation
     from ripieno.allocation.plan import AllocationMethod
-    from ripieno.engine import AllocationBenchmark
+    from ripieno.engine import AllocationBenchmark, BenchResult
 
 
 def allocate(
@@ -109,13 +110,14 @@ def allocate(
                 bench = _Benchmark(engine, Allocation(chosen.name, chosen.name, targets, ()), rate)
                 interference = CpuInterference()
                 allocation = make_plan(bench=bench, progress=report)
-                shares, filled = bench.shares(allocation.placements), bench.filled(allocation.placements)
+                shares, filled = bench.figures(allocation.placements)
                 return dataclasses.replace(allocation, shares=shares, filled=filled, others=interference.share())
         return make_plan()
 
     if backend == "auto" or precision != "fp32":
         selector = BackendSelector(library, chosen, backend, precision)
-        threads = _threads(targets, pieces)
+        # those that a worker of each device most likely has: of its smallest part
+        threads = {d.name: max(1, min(len(p.cores) for p in (d, *pieces) if p.name == d.name)) for d in targets}
         allocation, choices = allocate_with_backends(selector, place, chosen, targets, threads, progress)
         proof, by = selector.proof(choices), backends_by_device(choices)
         for device in targets:  # the last choice for a worker may differ from the planned one
@@ -130,12 +132,11 @@ def allocate(
 
 
 class _Benchmark:
-    """The planner's measurement: throughput, or 1 / p99 at a rate; it keeps each placement's share of the time."""
+    """The planner's measurement: throughput, or 1 / p99 at a rate; it keeps the results of all throughputs."""
 
     def __init__(self, engine: AllocationBenchmark, template: Allocation, rate: float | None) -> None:
         self._engine, self._template, self._rate = engine, template, rate
-        self._shares: dict[frozenset[Placement], dict[Placement, float]] = {}
-        self._filled: dict[frozenset[Placement], float] = {}
+        self._results: dict[frozenset[Placement], BenchResult] = {}
 
     def __call__(self, placements: tuple[Placement, ...]) -> Measurement:
         from ripieno.allocation import Measurement
@@ -145,23 +146,30 @@ class _Benchmark:
             latency = self._engine.latency(candidate, self._rate)
             return Measurement(1 / latency.p99, latency.spread)
         result = self._engine.measure(candidate)
-        self._shares[frozenset(placements)] = dict(zip(placements, result.shares(placements), strict=True))
-        self._filled[frozenset(placements)] = result.filled(placements)
+        self._results[frozenset(placements)] = result
         return Measurement(result.throughput, result.spread)
 
-    def shares(self, placements: tuple[Placement, ...]) -> tuple[float, ...]:
-        """Return shares of time in the order of `placements`; empty when their throughput was not measured."""
-        known = self._shares.get(frozenset(placements), {})
-        return tuple(known[p] for p in placements) if known else ()
+    def figures(self, placements: tuple[Placement, ...]) -> tuple[tuple[float, ...], float | None]:
+        """Return shares of time in the order of `placements`, and the fill of the busiest member's batches.
 
-    def filled(self, placements: tuple[Placement, ...]) -> float | None:
-        """Return the fill of the busiest member's batches; None when their throughput was not measured."""
-        return self._filled.get(frozenset(placements))
+        No shares and None when their throughput was not measured.
+        """
+        result = self._results.get(frozenset(placements))
+        return (result.shares(placements), result.filled(placements)) if result is not None else ((), None)
 
 
-def _threads(devices: Sequence[Device], pieces: Sequence[Device]) -> dict[str, int]:
-    """Return the threads that a worker of each device most likely has: those of its smallest part."""
-    return {d.name: max(1, min(len(p.cores) for p in (d, *pieces) if p.name == d.name)) for d in devices}
+def explain(run: str | Path | Library, allocation: str | Allocation) -> Explanation:
+    """Explain an allocation: placements, memory used and free, shares of time, and the throughput bottleneck.
+
+    `allocation` is an allocation of the run or its name. Raises LibraryError for an unknown name, AllocationError when
+    a profile that the plan used no longer exists.
+    """
+    from ripieno.allocation.explain import costs_of
+    from ripieno.allocation.explain import explain as explain_by
+
+    library = open_run(run)
+    chosen = library.allocation(allocation) if isinstance(allocation, str) else allocation
+    return explain_by(chosen, costs_of(library, chosen))
 
 
 def predict(

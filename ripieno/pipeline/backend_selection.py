@@ -13,6 +13,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ from ripieno import backends
 from ripieno.backends.backend_id import HALF, MODEL, QUANTISED, file_of, split
 from ripieno.backends.candidates import candidates
 from ripieno.backends.compare import time_alternately
-from ripieno.data.dataset import batches, open_dataset, spread_rows
+from ripieno.data.dataset import batches, find_dataset, spread_rows
 from ripieno.errors import EngineError, LibraryError, RipienoError
 from ripieno.library import BackendChoice, BackendReport, Library
 from ripieno.pipeline.costs import export_members
@@ -33,7 +34,7 @@ from ripieno.types import Device, Ensemble
 
 T = TypeVar("T")
 Answers = NDArray[np.float32]
-"""Images of a batch during evaluation."""
+"""Predictions (samples, classes) of the evaluation images."""
 CLOSE = 1.2
 """Backends within this factor of the fastest are timed again."""
 
@@ -74,13 +75,7 @@ class BackendSelector:
     """Selector of backends for the members of an ensemble; it keeps its measurements between calls."""
 
     def __init__(
-        self,
-        library: Library,
-        ensemble: Ensemble,
-        backend: str,
-        precision: str,
-        *,
-        terms: Tolerances | None = None,
+        self, library: Library, ensemble: Ensemble, backend: str, precision: str, *, terms: Tolerances | None = None
     ) -> None:
         """Load validation images. `backend` and `precision` are the user's options; either may be `auto`.
 
@@ -138,10 +133,8 @@ class BackendSelector:
                     rejected[backend] = reason
                     continue
                 times = (seconds[backend], seconds[reference])
-                choice = BackendChoice(
-                    name, device.name, backend, reference, batch_size, threads, *times, *figures, rejected
-                )
-                return _Evaluated(choice, answers, expected)
+                known = (name, device.name, backend, reference, batch_size, threads)
+                return _Evaluated(BackendChoice(*known, *times, *figures, rejected), answers, expected)
         reasons = "; ".join(f"{backend}: {reason}" for backend, reason in rejected.items())
         raise EngineError(f"no requested backend can run {name} ({reasons}): use --backend onnx")
 
@@ -193,10 +186,11 @@ class BackendSelector:
         return backends.load(backend, path, member, device, threads, self._library.trusted)
 
 
-class _LoadedBackends:
+class _LoadedBackends(ExitStack):
     """Loaded backends of one member; a context manager that closes them."""
 
     def __init__(self, load: Callable[[str], backends.Backend]) -> None:
+        super().__init__()
         self._load = load
         self.loaded: dict[str, backends.Backend] = {}
 
@@ -204,7 +198,7 @@ class _LoadedBackends:
         """Load `backend` unless it is loaded; on an error record the reason, or raise it with `must`."""
         if backend not in self.loaded:
             try:
-                self.loaded[backend] = self._load(backend)
+                self.loaded[backend] = self.enter_context(closing(self._load(backend)))
             except RipienoError as error:
                 if must:
                     raise
@@ -217,13 +211,6 @@ class _LoadedBackends:
             if self.open(name, rejected):
                 return name
         raise EngineError(f"cannot load the fp32 reference: {'; '.join(rejected.values())}")
-
-    def __enter__(self) -> _LoadedBackends:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for runner in self.loaded.values():
-            runner.close()
 
 
 def rejection_reason(backend: str, difference: float, loss: float, reference_loss: float, terms: Tolerances) -> str:
@@ -240,8 +227,7 @@ def rejection_reason(backend: str, difference: float, loss: float, reference_los
 
 def _validation(library: Library, terms: Tolerances) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any]]:
     """Read images and labels to evaluate on, and other images to calibrate on; both spread evenly over the split."""
-    exists = (library.dataset_path / "dataset.json").exists()
-    dataset = open_dataset(library.dataset_path) if exists else None
+    dataset = find_dataset(library.dataset_path)
     rows = dataset.rows("valid") if dataset is not None else np.empty(0, np.int64)
     if dataset is None or len(rows) < 2:
         advice = "leave out --backend auto and --precision"

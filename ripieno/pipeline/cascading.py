@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.backends.backend_id import split as split_id
-from ripieno.data.dataset import batches, open_dataset
+from ripieno.data.dataset import batches, find_dataset
 from ripieno.errors import EngineError, LibraryError
 from ripieno.library import Library, read_bundle, rewrite_bundle
 from ripieno.library.bundle import backend_of, check_target
@@ -148,21 +148,19 @@ def _answers(
         temperatures = bundle.ensemble.temperatures or (1.0,) * len(names)
         pairs = zip(names, temperatures, strict=True)
         return [apply_temperature(library.probabilities(m, split), t) for m, t in pairs], library.labels(split)
-    if not (library.dataset_path / "dataset.json").exists():
+    dataset = find_dataset(library.dataset_path)
+    if dataset is None:
         return [], np.empty(0, np.int64)
     # a lower precision differs from the stored predictions, so the bundle itself predicts
     from ripieno.engine import Engine
 
-    dataset = open_dataset(library.dataset_path)
     rows = dataset.rows(split)
     parts = []
     with Engine(bundle, cascade=False) as engine:
-        done = 0
-        for batch in batches(dataset.images, rows, BATCH):
-            progress(f"running all members on the {split} images", done, len(rows))
+        for number, batch in enumerate(batches(dataset.images, rows, BATCH)):
+            progress(f"running all members on the {split} images", number * BATCH, len(rows))
             each = engine.submit(batch, each=True).result().member_predictions
             assert each is not None
             parts.append(each)
-            done += len(batch)
-        progress(f"running all members on the {split} images", done, len(rows))
+        progress(f"running all members on the {split} images", len(rows), len(rows))
     return list(np.concatenate(parts, axis=1)) if parts else [], np.asarray(dataset.labels[rows])

@@ -97,10 +97,9 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> EnsembleClassifier:  # noqa: N803
         """Search, select an ensemble under the budget and write its bundle; `y` (samples,) holds numbers or names."""
-        samples = self._samples(X, fitting=True, y=y)
         seed = int(self.random_state or 0)
         try:
-            dataset = dataset_of(samples, self.size, self.split, seed, self.metric, Notes())
+            dataset = dataset_of(self._samples(X, y), self.size, self.split, seed, self.metric, Notes())
         except DataError as error:
             raise ValueError(str(error)) from error
         self._search(dataset, self._own_folder() if self.run is None else Path(self.run), seed)
@@ -109,7 +108,7 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:  # noqa: N803
         """Return probabilities (samples, classes), in the order of `classes_`."""
         check_is_fitted(self)
-        images = self._samples(X, fitting=False).images
+        images = self._images(X)
         if self.size is not None and images.shape[1:3] != (self.size, self.size):
             from ripieno.data.image_io import resize
 
@@ -159,11 +158,9 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     # samples
 
-    def _samples(self, X: ArrayLike, fitting: bool, y: ArrayLike | None = None) -> Samples:  # noqa: N803
-        """Return the samples as images; for prediction (not `fitting`) every label is 0."""
+    def _samples(self, X: ArrayLike, y: ArrayLike) -> Samples:  # noqa: N803
+        """Return the samples to fit as images, and keep their classes and shape."""
         are_images = getattr(X, "ndim", 2) > 2
-        if not fitting:
-            return self._prediction_samples(X, are_images)
         if are_images:
             rows, labels = np.asarray(X), column_or_1d(y, warn=True)
         else:
@@ -178,7 +175,7 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"y holds only the class {classes[0]!r}: there must be two classes or more")
         names = [str(c) for c in classes]
         if are_images:
-            samples = _join(rows, codes, names)
+            samples = join("X", [SplitArrays(rows, codes, "X")], names, Notes(), positions=True)
             self.n_features_in_ = int(np.prod(samples.images.shape[1:]))
         else:
             samples = Samples("X", rows, codes.astype(np.int64), given_of("train", len(rows)), tuple(names))
@@ -186,20 +183,19 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.sample_shape_ = tuple(int(n) for n in (samples.images.shape[1:] if are_images else rows.shape[-1:]))
         return samples
 
-    def _prediction_samples(self, X: ArrayLike, are_images: bool) -> Samples:  # noqa: N803
-        fitted_on_images = len(self.sample_shape_) > 1
-        if not fitted_on_images and not are_images:
-            rows = validate_data(self, X, dtype=np.float32, reset=False)
-            labels = np.zeros(len(rows), np.int64)
-            return Samples("X", rows[:, None, None, :], labels, given_of("test", len(rows)), ("0", "1"))
-        shape = np.shape(X)[1:]
-        if fitted_on_images and are_images and laid_out(np.asarray(X), self.sample_shape_) is not None:
+    def _images(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
+        """Return the samples to predict as images."""
+        are_images, fitted_on_images = getattr(X, "ndim", 2) > 2, len(self.sample_shape_) > 1
+        if not are_images and not fitted_on_images:
+            rows: NDArray[Any] = validate_data(self, X, dtype=np.float32, reset=False)
+            return rows[:, None, None, :]
+        if are_images and fitted_on_images and laid_out(np.asarray(X), self.sample_shape_) is not None:
             fitted = self.bundle_.input
             try:
-                images = fit_array(X, Input(self.sample_shape_, fitted.dtype, fitted.range))
+                return fit_array(X, Input(self.sample_shape_, fitted.dtype, fitted.range))
             except DataError as error:
                 raise ValueError(f"X: {error}") from error
-            return Samples("X", images, np.zeros(len(images), np.int64), given_of("test", len(images)), ("0", "1"))
+        shape = np.shape(X)[1:]
         raise ValueError(
             f"X has samples of shape {shape}, the classifier was fitted on {self.sample_shape_}: reshape X"
         )
@@ -229,11 +225,3 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
-
-
-def _join(images: NDArray[Any], codes: NDArray[Any], names: list[str]) -> Samples:
-    """Convert images of any layout that `ripieno.tune` accepts to samples."""
-    try:
-        return join("X", [SplitArrays(images, codes, "X")], names, Notes(), positions=True)
-    except DataError as error:
-        raise ValueError(str(error)) from error

@@ -59,12 +59,7 @@ def measure(
 
 
 def ensure_profiles(
-    library: Library,
-    kinds: Collection[str],
-    share: float,
-    device: Device,
-    *,
-    progress: ProgressFunction = no_progress,
+    library: Library, kinds: Collection[str], share: float, device: Device, *, progress: ProgressFunction = no_progress
 ) -> None:
     """Measure missing costs in `kinds` that a selection among the best `share` of the library needs.
 

@@ -88,7 +88,9 @@ def plan_offline(
         chosen = library.ensemble(ensemble)
     names = chosen.members if chosen else tuple(members)
     known = _profiles(library, profiles, targets, names)
-    chosen = chosen or _equal_ensemble(names or _common(known, targets))
+    if not names:  # all members with a profile on every kind of device
+        names = tuple(sorted(set.intersection(*(set(known.get(device.kind, {})) for device in targets))))
+    chosen = chosen or _equal_ensemble(names)
     _check(known, chosen.members, targets)
     check_pins(options.pins, chosen.members, [d.name for d in targets])
     costs = ProfileCosts(
@@ -127,12 +129,6 @@ def _profiles(
     if not known:
         raise AllocationError("no profiles to plan with: give a measured RUN, or --profiles FILE")
     return known
-
-
-def _common(profiles: Profiles, devices: Sequence[Device]) -> tuple[str, ...]:
-    """Return the members that have a profile on every kind of device."""
-    kinds = {d.kind for d in devices}
-    return tuple(sorted(set.intersection(*(set(profiles.get(kind, {})) for kind in kinds))))
 
 
 def _equal_ensemble(members: Sequence[str]) -> Ensemble:

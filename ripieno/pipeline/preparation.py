@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import functools
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import files
 from ripieno.data import load_dataset, open_dataset
-from ripieno.data.adapters import ExternalData, external_fingerprint, is_external_dataset
+from ripieno.data.adapters import ExternalData
 from ripieno.data.fingerprint import Fingerprint, fingerprint
 from ripieno.data.walk import shown
 from ripieno.errors import DataError, SearchError
@@ -32,8 +30,6 @@ DEFAULTS: dict[str, Any] = {
     "metric": "accuracy",
 }
 """Default options of a data set: see `DataOptions`."""
-SEEN = 256
-"""Most images in the checksum of arrays."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,8 @@ def prepare(
         report = functools.partial(progress, "reading images")
         dataset = load_dataset(data, **options, progress=report, notes=notes, folder=library.dataset_path)
         digest = fingerprint(data, progress=functools.partial(progress, "computing the data's fingerprint"))
-        files.write_json(record, {"source": _source_fingerprint(data), **options, "fingerprint": digest})
+        source = shown(Path(data).resolve()) if isinstance(data, str | Path) else digest.size
+        files.write_json(record, {"source": source, **options, "fingerprint": digest})
     return dataset
 
 
@@ -111,32 +108,29 @@ def _check_source(
 ) -> None:
     """Raise SearchError unless the run's data set was made from `data`, at any path."""
     source, advice = stored.get("source"), f"leave the data out to use the run's own copy (--run {library.path})"
+    label, moved = f"the {type(data).__name__} given", ""
     if isinstance(data, str | Path):
-        path = Path(data)
+        path, label = Path(data), shown(Path(data))
+        moved = "" if shown(path.resolve()) == source else f" of {source}"
         if path.resolve() in (library.path.resolve(), library.dataset_path.resolve()):
             return  # the run's own
-        if not path.exists() and _source_fingerprint(data) == source:
-            if notes is not None:
-                notes.append(f"{shown(path)} no longer exists: the search uses the run's own copy of the data")
-            return
+        if not path.exists() and moved:
+            raise DataError(f"{label} does not exist, and {library.path} was made from {source}: {advice}")
         if not path.exists():
-            raise DataError(f"{shown(path)} does not exist, and {library.path} was made from {source}: {advice}")
+            if notes is not None:
+                notes.append(f"{label} no longer exists: the search uses the run's own copy of the data")
+            return
     elif isinstance(data, Dataset) and data.path is not None and data.path.resolve() == library.dataset_path.resolve():
         return
-    if "fingerprint" not in stored:  # records of older versions; the oldest did not hash the images
-        if source not in (_source_fingerprint(data), _source_fingerprint(data, images=False)):
-            raise SearchError(f"{library.path} was made from {source}, not from {_source_fingerprint(data)}: {advice}")
-        return
+    if "fingerprint" not in stored:  # a record from before the first version holds at most a path
+        if isinstance(data, str | Path) and not moved:
+            return
+        raise SearchError(f"{library.path} has no fingerprint of {source} to compare {label} with: {advice}")
     before = Fingerprint(**stored["fingerprint"])
     now = fingerprint(data, before, progress)
     if now.digest != before.digest:
-        moved = "" if _source_fingerprint(data) == source or not isinstance(data, str | Path) else f" of {source}"
-        problem = f"{_label(data)} holds other data ({now}) than {library.path} was made from ({before}{moved})"
+        problem = f"{label} holds other data ({now}) than {library.path} was made from ({before}{moved})"
         raise SearchError(f"{problem}: {advice}, or use another folder for another run")
-
-
-def _label(data: DataSource) -> str:
-    return shown(Path(data)) if isinstance(data, str | Path) else f"the {type(data).__name__} given"
 
 
 def _short(value: Any) -> str:
@@ -157,31 +151,3 @@ def _dataset_lock(library: Library) -> Iterator[None]:
             lock.unlink()
             library.path.rmdir()
         raise
-
-
-def _source_fingerprint(data: DataSource, images: bool = True) -> str:
-    """Return the label of a source in the run's record: its path, or checksums of arrays.
-
-    Without `images`, the format of older versions, with the checksum of the labels only.
-    """
-    if isinstance(data, str | Path):
-        return shown(Path(data).resolve())
-    if isinstance(data, Mapping) and not is_external_dataset(data):
-        return "; ".join(f"{name}: {_source_fingerprint(part, images)}" for name, part in data.items())
-    if is_external_dataset(data):
-        return external_fingerprint(data, images)
-    arrays: Any = (data.images, data.labels) if isinstance(data, Dataset) else data
-    try:
-        pixels, labels = arrays
-        label = f"{len(labels)} samples in arrays, labels' crc32 {zlib.crc32(np.asarray(labels).tobytes()):08x}"
-        split = data.split if isinstance(data, Dataset) else None
-        return f"{label}, images' {_checksum(np.asarray(pixels), split):08x}" if images else label
-    except (TypeError, ValueError):  # not data: its reader raises the better error
-        return type(data).__name__
-
-
-def _checksum(images: NDArray[Any], split: NDArray[Any] | None) -> int:
-    """Compute the checksum of the array's shape and dtype, of evenly spread images, and of the split if any."""
-    form = zlib.crc32(f"{images.shape} {images.dtype}".encode())
-    rows = np.linspace(0, len(images), min(len(images), SEEN), endpoint=False).astype(np.int64)
-    return zlib.crc32(b"" if split is None else split.tobytes(), zlib.crc32(images[rows].tobytes(), form))

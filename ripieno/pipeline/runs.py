@@ -92,7 +92,7 @@ def show(run: str | Path | Library) -> RunSummary:
 
 def metric_of(library: Library) -> str:
     """Return the displayed score of a run: its data set's metric, accuracy when it has no data set."""
-    from ripieno.data import open_dataset
+    from ripieno.data.dataset import find_dataset
 
-    exists = (library.dataset_path / "dataset.json").exists()
-    return open_dataset(library.dataset_path).metric if exists else "accuracy"
+    dataset = find_dataset(library.dataset_path)
+    return dataset.metric if dataset is not None else "accuracy"

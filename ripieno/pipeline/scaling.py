@@ -40,19 +40,16 @@ class Scaling:
 
     def table(self) -> list[dict[str, float | None]]:
         """Return one row per number of GPUs: samples per second; None where the members do not fit."""
-        rows = []
-        for i, row in enumerate(self.each):
-            replicas = self.replicas[i] if self.replicas else None
-            rows.append(
-                {
-                    "gpus": row.gpus,
-                    "worst_fit": row.worst_fit,
-                    "one_device_each": row.planned,
-                    "replicas": replicas.planned if replicas else None,
-                    "bound": replicas.bound if replicas else row.bound,
-                }
-            )
-        return rows
+        return [
+            {
+                "gpus": row.gpus,
+                "worst_fit": row.worst_fit,
+                "one_device_each": row.planned,
+                "replicas": replicas.planned if replicas else None,
+                "bound": (replicas or row).bound,
+            }
+            for row, replicas in zip(self.each, self.replicas or [None] * len(self.each), strict=True)
+        ]
 
     def summary_lines(self) -> list[str]:
         """Return a line on the plateau of each placement policy."""

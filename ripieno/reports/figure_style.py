@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ripieno.errors import require
 
@@ -48,7 +48,7 @@ def style() -> Iterator[None]:
         yield
 
 
-def axes(x: str = "", y: str = "", size: tuple[float, float] = WIDE) -> tuple[Figure, Axes]:
+def axes(x: str = "", y: str = "", size: tuple[float, float] = WIDE) -> Axes:
     """Return an empty, transparent plot with a faint grid and only the left and bottom axes."""
     from matplotlib.figure import Figure
 
@@ -66,7 +66,7 @@ def axes(x: str = "", y: str = "", size: tuple[float, float] = WIDE) -> tuple[Fi
     made.tick_params(which="minor", length=0)
     made.xaxis.label.set_color(INK)
     made.yaxis.label.set_color(INK)
-    return figure, made
+    return made
 
 
 def logarithmic(axis: Axis, values: Sequence[float], most: int = 8) -> None:
@@ -104,11 +104,12 @@ def integers(axis: Axis, values: Sequence[float]) -> None:
         axis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
 
 
-def legend(axes: Axes) -> None:
-    """Add a legend without a frame above the plot, where it covers no data, if there are labels."""
+def finish(axes: Axes) -> Figure:
+    """Add a legend without a frame above the plot, where it covers no data, if there are labels; return the figure."""
     if axes.get_legend_handles_labels()[0]:
         layout: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 4, "columnspacing": 1.0}
         axes.legend(frameon=False, labelcolor=INK, fontsize=8.5, handlelength=1.4, **layout)
+    return cast("Figure", axes.figure)
 
 
 def plain(text: str) -> str:

@@ -47,10 +47,7 @@ class Figures:
 
 
 def figures(
-    library: Library,
-    costs: Mapping[str, float],
-    score: str,
-    progress: ProgressFunction = lambda *_: None,
+    library: Library, costs: Mapping[str, float], score: str, progress: ProgressFunction = lambda *_: None
 ) -> Figures | None:
     """Return the numbers; None if fewer than two members have a cost and test predictions.
 

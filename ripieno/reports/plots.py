@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ripieno.allocation.explain import PlacementReport
+from ripieno.allocation.explain import Explanation
 from ripieno.reports import figure_style
+from ripieno.reports.allocation_rows import bar_lengths, rows_by_worker, time_text
 from ripieno.reports.calibration import Bin
 from ripieno.reports.figure_style import BLUE, GREEN, INK, ORANGE, TEXT
 from ripieno.reports.figures import Figures
@@ -35,7 +37,7 @@ MAX_WORKERS = 64
 
 def learning_curves(trials: Sequence[TrialSummary]) -> Figure:
     """Plot validation cross-entropy against epochs, a line per trial with a dot at its end; highlight the best."""
-    figure, axes = figure_style.axes("epoch", "validation cross-entropy")
+    axes = figure_style.axes("epoch", "validation cross-entropy")
     best = min(trials, key=lambda t: t.loss, default=None)
     stops = sorted({t.stopped for t in trials})
     drawn = _some(trials, CURVES, best)
@@ -52,13 +54,12 @@ def learning_curves(trials: Sequence[TrialSummary]) -> Figure:
         axes.plot(*zip(*ends, strict=True), "o", color=BLUE, markersize=2.5, alpha=0.8, label="stopped here")
     figure_style.logarithmic(axes.yaxis, [e.valid_cross_entropy for t in drawn for e in t.curve])
     figure_style.logarithmic(axes.xaxis, [e.epoch for t in drawn for e in t.curve])
-    figure_style.legend(axes)
-    return figure
+    return figure_style.finish(axes)
 
 
 def halving(rungs: Sequence[tuple[int, int, int]]) -> Figure:
     """Plot the number of trials that reached each rung, and that of trials promoted from it."""
-    figure, axes = figure_style.axes("epochs trained", "trials")
+    axes = figure_style.axes("epochs trained", "trials")
     positions = range(len(rungs))
     promoted = [reached - stopped for _, reached, stopped in rungs]
     axes.bar(positions, [reached for _, reached, _ in rungs], color=BLUE, alpha=0.35, width=0.62, label="stopped")
@@ -68,22 +69,21 @@ def halving(rungs: Sequence[tuple[int, int, int]]) -> Figure:
     axes.set_xticks(list(positions), [str(epoch) for epoch, *_ in rungs])
     axes.margins(y=0.12)
     figure_style.integers(axes.yaxis, [0])
-    figure_style.legend(axes)
-    return figure
+    return figure_style.finish(axes)
 
 
 def slots(intervals: Sequence[SlotInterval]) -> Figure:
     """Plot the jobs of each slot over time; with many jobs, the number of busy slots."""
     hours = max(s.end for s in intervals)
     scale, unit = (60, "minutes") if hours < 2 else (1, "hours")
-    figure, axes = figure_style.axes(f"{unit} since the first job", "slot" if len(intervals) <= BARS else "slots busy")
+    axes = figure_style.axes(f"{unit} since the first job", "slot" if len(intervals) <= BARS else "slots busy")
     if len(intervals) > BARS:
         moments, numbers = busy(intervals)
         few = evenly_spaced(len(moments), 600)
         times, counts = [moments[i] * scale for i in few], [numbers[i] for i in few]
         axes.fill_between(times, counts, step="post", color=BLUE, alpha=0.4, linewidth=0)
         figure_style.integers(axes.yaxis, [0])
-        return figure
+        return figure_style.finish(axes)
     epochs = sorted({s.epoch for s in intervals})
     for epoch in epochs:
         far = (1 + epochs.index(epoch)) / len(epochs)
@@ -96,13 +96,12 @@ def slots(intervals: Sequence[SlotInterval]) -> Figure:
         )  # fmt: skip
     axes.set_yticks(range(1 + max(s.slot for s in intervals)))
     axes.grid(visible=False, axis="y")
-    figure_style.legend(axes)
-    return figure
+    return figure_style.finish(axes)
 
 
 def hyperparameter(trials: Sequence[TrialSummary], name: str) -> Figure:
     """Plot the lowest validation cross-entropy against a hyperparameter, a dot per trial, darker if trained longer."""
-    figure, axes = figure_style.axes("", "", figure_style.SMALL)
+    axes = figure_style.axes("", "", figure_style.SMALL)
     best = min(trials, key=lambda t: t.loss)
     known = [t for t in _some(trials, DOTS, best) if name in t.configuration]
     values = [t.configuration[name] for t in known]
@@ -128,14 +127,14 @@ def hyperparameter(trials: Sequence[TrialSummary], name: str) -> Figure:
         index = known.index(best)
         axes.plot([xs[index]], [losses[index]], "o", color=ORANGE, markersize=5)
     figure_style.logarithmic(axes.yaxis, losses, 5)
-    return figure
+    return figure_style.finish(axes)
 
 
 def library(
     members: Sequence[Member], costs: Mapping[str, float], ensembles: Sequence[Ensemble], kind: str, unit: str
 ) -> Figure:
     """Plot validation cross-entropy against cost: every measured network, and the ensembles."""
-    figure, axes = figure_style.axes(f"cost ({unit})", "validation cross-entropy")
+    axes = figure_style.axes(f"cost ({unit})", "validation cross-entropy")
     measured = _some([m for m in members if m.id in costs], DOTS * 3, None)
     xs = [costs[m.id] for m in measured]
     ys = [m.losses["valid_cross_entropy"] for m in measured]
@@ -147,13 +146,12 @@ def library(
         xs, ys = xs + [x for x, _ in points], ys + [y for _, y in points]
     figure_style.logarithmic(axes.xaxis, xs)
     figure_style.logarithmic(axes.yaxis, ys)
-    figure_style.legend(axes)
-    return figure
+    return figure_style.finish(axes)
 
 
 def diversity(members: Sequence[Member], differ: Mapping[str, float], chosen: frozenset[str]) -> Figure:
     """Plot validation cross-entropy against disagreement with the other members; highlight those of the front."""
-    figure, axes = figure_style.axes("disagreement with another member (%)", "validation cross-entropy")
+    axes = figure_style.axes("disagreement with another member (%)", "validation cross-entropy")
     drawn = _some(members, DOTS * 3, None)
     groups = (("members", BLUE, 0.55, False), ("in an ensemble of the front", GREEN, 0.95, True))
     for label, colour, alpha, inside in groups:
@@ -163,28 +161,26 @@ def diversity(members: Sequence[Member], differ: Mapping[str, float], chosen: fr
             ys = [m.losses["valid_cross_entropy"] for m in group]
             axes.plot(xs, ys, "o", color=colour, alpha=alpha, markersize=3.5, label=label)
     figure_style.logarithmic(axes.yaxis, [m.losses["valid_cross_entropy"] for m in drawn])
-    figure_style.legend(axes)
-    return figure
+    return figure_style.finish(axes)
 
 
 def front(ensembles: Sequence[Ensemble], kind: str, unit: str, score: str, metric: str) -> Figure:
     """Plot the error of the front's ensembles against their cost, on validation and test samples."""
-    figure, axes = figure_style.axes(f"cost ({unit})", f"error: 100 - {metric} (%)")
+    axes = figure_style.axes(f"cost ({unit})", f"error: 100 - {metric} (%)")
     for split, colour, marker in (("valid", BLUE, "s"), ("test", ORANGE, "o")):
         key = f"{split}_{score}"
         points = [(e.cost[kind], 100 - 100 * e.losses[key]) for e in ensembles if key in e.losses]
         if points:
             axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=split)
     figure_style.logarithmic(axes.xaxis, [e.cost[kind] for e in ensembles])
-    figure_style.legend(axes)
-    return figure
+    return figure_style.finish(axes)
 
 
 def error_by_time(found: Figures, metric: str) -> Figure:
     """Plot figures 3 and 4: test error against the training time of the search, a line per budget."""
     hours = max(found.hours)
     scale, unit = (60, "minutes") if hours < 2 else (1, "hours")
-    figure, axes = figure_style.axes(f"training {unit}, all slots together", f"test error: 100 - {metric} (%)")
+    axes = figure_style.axes(f"training {unit}, all slots together", f"test error: 100 - {metric} (%)")
     shades = np.linspace(0.3, 1.0, len(found.budgets))
     for budget, shade in zip(found.budgets, shades, strict=True):
         known = [(h, 100 * e) for h, e in zip(found.hours, found.error_by_time[budget], strict=True) if e is not None]
@@ -195,13 +191,12 @@ def error_by_time(found: Figures, metric: str) -> Figure:
                 [t * scale for t in times], errors, color=ORANGE if last else BLUE, alpha=1.0 if last else float(shade),
                 marker="o", markersize=3, label=f"B = {budget:g}",
             )  # fmt: skip
-    figure_style.legend(axes)
-    return figure
+    return figure_style.finish(axes)
 
 
 def smobf_and_forward(found: Figures, metric: str, unit: str) -> Figure:
     """Plot figures 5 and 6: cost against test error of SMOBF (a point per budget) and forward (a point per size)."""
-    figure, axes = figure_style.axes(f"test error: 100 - {metric} (%)", f"cost ({unit})")
+    axes = figure_style.axes(f"test error: 100 - {metric} (%)", f"cost ({unit})")
     for method, colour, marker in (("smobf", BLUE, "o"), ("forward", ORANGE, "s")):
         points = [p for p in found.points if p.method == method]
         axes.plot(
@@ -217,13 +212,12 @@ def smobf_and_forward(found: Figures, metric: str, unit: str) -> Figure:
                 )
             labelled.add(position)
     figure_style.logarithmic(axes.yaxis, [p.cost for p in found.points])
-    figure_style.legend(axes)
-    return figure
+    return figure_style.finish(axes)
 
 
 def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
     """Plot true class (rows) by predicted class (columns): shares of the row as colour, counts as text."""
-    figure, axes = figure_style.axes("predicted class", "true class", (5.4, 5.0))
+    axes = figure_style.axes("predicted class", "true class", (5.4, 5.0))
     table = np.array(counts, dtype=float)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -235,12 +229,12 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
         if count:
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{count:g}", ha="center", va="center", fontsize=7, color=colour)
-    return figure
+    return figure_style.finish(axes)
 
 
 def reliability(bins: Sequence[Bin]) -> Figure:
     """Plot accuracy against confidence; the diagonal is perfect calibration."""
-    figure, axes = figure_style.axes("confidence", "accuracy", (4.0, 3.6))
+    axes = figure_style.axes("confidence", "accuracy", (4.0, 3.6))
     width = 1 / len(bins)
     axes.bar(
         [(i + 0.5) * width for i in range(len(bins))], [b.accuracy for b in bins], width * 0.9, color=BLUE, alpha=0.6
@@ -248,43 +242,38 @@ def reliability(bins: Sequence[Bin]) -> Figure:
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    return figure
+    return figure_style.finish(axes)
 
 
-def workers(allocation: Allocation, reports: Sequence[PlacementReport]) -> Figure:
+def workers(source: Explanation | Allocation) -> Figure:
     """Plot a bar per worker with a segment per placement: its share of the worker's time; equal if unknown."""
-    workers = sorted({(p.device, p.lane) for p in allocation.placements})[:MAX_WORKERS]
-    figure, axes = figure_style.axes(
-        "share of the worker's time (%)" if reports else "", "", (figure_style.WIDE[0], 0.8 + 0.4 * len(workers))
-    )
-    share = {(s.member, s.device, s.lane): 100 * s.share for s in reports}
-    colours = (BLUE, GREEN, ORANGE)
-    members = sorted({p.member for p in allocation.placements})
-    for row, worker in enumerate(workers):
-        placements = [p for p in allocation.placements if (p.device, p.lane) == worker]
+    bars = dict(islice(rows_by_worker(source).items(), MAX_WORKERS))
+    known = any(time_text(rows) for rows in bars.values())
+    size = figure_style.WIDE[0], 0.8 + 0.4 * len(bars)
+    axes = figure_style.axes("share of the worker's time (%)" if known else "", "", size)
+    for position, rows in enumerate(bars.values()):
         left = 0.0
-        for p in placements:
-            width = share.get((p.member, *worker), 0.0) if reports else 100 / len(placements)
-            colour = colours[members.index(p.member) % len(colours)]
-            axes.barh([row], [width], left=[left], height=0.72, color=colour, alpha=0.4, edgecolor=INK, linewidth=0.4)
+        for row, length in zip(rows, bar_lengths(rows), strict=True):
+            width = 100 * length
+            look: dict[str, Any] = {"color": row.colour, "alpha": 0.4, "edgecolor": INK, "linewidth": 0.4}
+            axes.barh([position], [width], left=[left], height=0.72, **look)
             separator = " " if width > 26 else "\n"
             if width > 15:
-                text = f"{figure_style.short(p.member, 12)}{separator}×{p.batch_size}"
-                axes.text(left + width / 2, row, text, ha="center", va="center", fontsize=7, color=TEXT)
+                text = f"{figure_style.short(row.member, 12)}{separator}×{row.batch}"
+                axes.text(left + width / 2, position, text, ha="center", va="center", fontsize=7, color=TEXT)
             left += width
-    labels = [f"{figure_style.short(device, 12)} worker {number}" for device, number in workers]
-    axes.set_yticks(range(len(workers)), labels)
+    axes.set_yticks(range(len(bars)), [f"{figure_style.short(device, 12)} worker {number}" for device, number in bars])
     axes.set_xlim(0, 100)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    if not reports:
+    if not known:
         axes.set_xticks([])
-    return figure
+    return figure_style.finish(axes)
 
 
 def throughput(allocations: Sequence[Allocation]) -> Figure:
     """Plot samples/s of each allocation: at the start, measured, predicted, and the upper bound."""
-    figure, axes = figure_style.axes("images/s", "", (figure_style.WIDE[0], 1.1 + 0.6 * len(allocations)))
+    axes = figure_style.axes("images/s", "", (figure_style.WIDE[0], 1.1 + 0.6 * len(allocations)))
     kinds = (
         ("start", INK, [a.start_throughput for a in allocations]),
         ("measured", ORANGE, [a.throughput for a in allocations]),
@@ -300,8 +289,7 @@ def throughput(allocations: Sequence[Allocation]) -> Figure:
     axes.set_ylim(-0.5, len(allocations) - 0.5)  # keeps a single bar as thin as one of four
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    figure_style.legend(axes)
-    return figure
+    return figure_style.finish(axes)
 
 
 def _level(share: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
-from ripieno.allocation.explain import PlacementReport, costs_of, explain
+from ripieno.allocation.explain import Explanation, costs_of, explain
 from ripieno.allocation.memory import format_bytes
 from ripieno.errors import AllocationError
 from ripieno.reports import csv_tables, plots
@@ -132,11 +132,7 @@ def _hyperparameter(folder: PlotWriter, tried: Sequence[TrialSummary], name: str
 
 
 def _library(
-    folder: PlotWriter,
-    reading: RunData,
-    explored: Explorer | None,
-    differ: Mapping[str, float],
-    chosen: frozenset[str],
+    folder: PlotWriter, reading: RunData, explored: Explorer | None, differ: Mapping[str, float], chosen: frozenset[str]
 ) -> list[PlotFile]:
     made = []
     ensembles = [s.ensemble for s in explored.spots] if explored else []
@@ -205,10 +201,9 @@ def _paper(folder: PlotWriter, reading: RunData, found: Figures) -> list[PlotFil
 
 def _allocation(folder: PlotWriter, reading: RunData, allocation: Allocation) -> PlotFile:
     note = "Members on each worker; their shares of time are unknown without profiles."
-    reports: tuple[PlacementReport, ...] = ()
+    source: Explanation | Allocation = allocation
     with contextlib.suppress(AllocationError):  # the run lacks profiles that it needs
-        explanation = explain(allocation, costs_of(reading.library, allocation))
-        reports = explanation.placements
+        source = explanation = explain(allocation, costs_of(reading.library, allocation))
         uses = [f"{d.device} {format_bytes(d.used)} of {format_bytes(d.used + d.left)}" for d in explanation.devices]
         note = f"{explanation.limits.rstrip('.')}. Memory: {', '.join(uses)}."
     name = f"allocation-{_file(allocation.name)}"
@@ -216,8 +211,8 @@ def _allocation(folder: PlotWriter, reading: RunData, allocation: Allocation) ->
         name,
         ("member", "device", "lane", "batch_size", "share_of_time", "images_per_second"),
         [
-            (p.member, p.device, p.lane, p.batch_size, *((s.share, s.rate) if s else (None, None)))
-            for p, s in zip(allocation.placements, reports or [None] * len(allocation.placements), strict=True)
+            (p.member, p.device, p.lane, p.batch_size, getattr(p, "share", None), getattr(p, "rate", None))
+            for p in source.placements
         ],
     )
     workers = len({(p.device, p.lane) for p in allocation.placements})
@@ -225,7 +220,7 @@ def _allocation(folder: PlotWriter, reading: RunData, allocation: Allocation) ->
     if (cascade := reading.library.cascade(allocation.ensemble)) and cascade.threshold < DISABLED:
         effects = (f"{describe_effect(effect)} ({split})" for split, effect in cascade.effects.items())
         note += f" Early exit {'; '.join(effects)}."
-    return folder.plot(name, allocation.name, plots.workers(allocation, reports), label, name, note)
+    return folder.plot(name, allocation.name, plots.workers(source), label, name, note)
 
 
 def _speed(folder: PlotWriter, allocations: Sequence[Allocation]) -> PlotFile:

@@ -167,11 +167,7 @@ class InferenceApp:
         """Handle `POST /v2/models/M/images` and `POST /predict`."""
         name = scope["path_params"].get("model") or next(iter(self.models.engines))
         began = time.perf_counter()
-        with (
-            http_span(self.traces, scope),
-            self.models.find(name) as model,
-            self.admission.enter() as permit,
-        ):
+        with http_span(self.traces, scope), self.models.find(name) as model, self.admission.enter() as permit:
             _cancel_on_disconnect(scope)
             body, _ = await read_body(scope, receive, permit, self.limits)
             document = await image_endpoint.answer(scope, body, model, self.limits)

@@ -82,8 +82,7 @@ def _split(raw: bytes, most: int) -> tuple[bytes, list[memoryview]]:
         raise ValueError("the last field is truncated")
     if others > most:
         raise HttpError(
-            413,
-            f"The message has {others} bytes outside raw_input_contents (limit {most}). Send raw_input_contents.",
+            413, f"The message has {others} bytes outside raw_input_contents (limit {most}). Send raw_input_contents."
         )
     return b"".join(head), contents
 

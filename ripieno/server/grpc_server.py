@@ -70,7 +70,7 @@ class GrpcServer:
         handlers = {
             # declared as a stream: the same on the wire, but the message can be read later, or not at all
             name: self.grpc.stream_unary_rpc_method_handler(
-                self._checked(name, request_type, getattr(self, f"_{name}")),
+                self._checked(name, request_type),
                 response_serializer=lambda answer: answer if isinstance(answer, bytes) else answer.SerializeToString(),
             )
             for name, (request_type, _) in methods().items()
@@ -131,10 +131,8 @@ class GrpcServer:
         await self.server.stop(max(0.0, until - now))
         self._open.close()
 
-    def _checked(
-        self, name: str, kind: Any, answer: Callable[[Any, Any], Awaitable[Any]]
-    ) -> Callable[[Any, Any], Awaitable[Any]]:
-        """Wrap `answer` for messages of `kind`: check the token before reading, convert errors to statuses."""
+    def _checked(self, name: str, kind: Any) -> Callable[[Any, Any], Awaitable[Any]]:
+        """Return the handler of a method with messages of `kind`: check the token first, convert errors to statuses."""
 
         async def checked(_: Any, context: Any) -> Any:
             if time.monotonic() > self._closed:
@@ -151,13 +149,13 @@ class GrpcServer:
             request = self._name_of(context)
             try:
                 if name in PROBES:  # their messages are empty
-                    return await answer(None, context)
+                    return self._document(name, None)
                 self._check_token(context)
                 if name == INFER:
-                    return await answer(request, context)
+                    return await self._infer(request, context)
                 with self.app.admission.enter() as permit:
                     raw = await self.reader.read(context, permit)
-                    return await answer(grpc_codec.parse_message(raw, kind, self.app.limits.json)[0], context)
+                    return self._document(name, grpc_codec.parse_message(raw, kind, self.app.limits.json)[0])
             except HttpError as error:
                 failure = error.with_traceback(None)  # its frames reference the message, and this frame the error
             except Exception as error:
@@ -191,7 +189,7 @@ class GrpcServer:
         value = dict(context.invocation_metadata() or ()).get("authorization", "")
         check_token(str(value).encode(), self.app.token, "call needs the metadata 'authorization: Bearer TOKEN'")
 
-    async def _ModelInfer(self, request_id: str, context: Any) -> Any:  # noqa: N802
+    async def _infer(self, request_id: str, context: Any) -> Any:
         began = time.perf_counter()
         left = context.time_remaining()
         timeout = self.app.limits.timeout if left is None else min(self.app.limits.timeout, max(0.001, left))
@@ -214,35 +212,30 @@ class GrpcServer:
         self.app.note_answer(request_id, model.signature.name, len(request.images), began)
         return response
 
-    async def _ServerLive(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
-        return message("ServerLiveResponse")(live=True)
+    def _document(self, name: str, request: Any) -> Any:
+        """Return the answer of a method that only reports state."""
+        app = self.app
+        if name == "ModelConfig":
+            return grpc_codec.config(app.models.find(request.name, request.version).signature)
+        documents: dict[str, Callable[[], dict[str, Any]]] = {
+            "ServerLive": lambda: {"live": True},
+            "ServerReady": lambda: {"ready": app.ready()},
+            "ModelReady": lambda: {"ready": app.is_ready(request.name, request.version)},
+            "ServerMetadata": lambda: signature.server_metadata(__version__),
+            "ModelMetadata": lambda: signature.model_metadata(app.models.find(request.name, request.version).signature),
+            "ModelStatistics": lambda: {"model_stats": self._statistics(request)},
+            "RepositoryIndex": lambda: {"models": self._index(request)},
+        }
+        return message(f"{name}Response")(**documents[name]())
 
-    async def _ServerReady(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
-        return message("ServerReadyResponse")(ready=self.app.ready())
-
-    async def _ModelReady(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
-        return message("ModelReadyResponse")(ready=self.app.is_ready(request.name, request.version))
-
-    async def _ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
-        return message("ServerMetadataResponse")(**signature.server_metadata(__version__))
-
-    async def _ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
-        found = self.app.models.find(request.name, request.version)
-        return message("ModelMetadataResponse")(**signature.model_metadata(found.signature))
-
-    async def _ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
-        return grpc_codec.config(self.app.models.find(request.name, request.version).signature)
-
-    async def _ModelStatistics(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
+    def _statistics(self, request: Any) -> list[dict[str, object]]:
         models = self.app.models
         chosen = [models.find(request.name, request.version)] if request.name else list(models.by_name.values())
-        documents = [{k: v for k, v in m.statistics().items() if k != "batch_stats"} for m in chosen]
-        return message("ModelStatisticsResponse")(model_stats=documents)
+        return [{k: v for k, v in m.statistics().items() if k != "batch_stats"} for m in chosen]
 
-    async def _RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
+    def _index(self, request: Any) -> list[dict[str, str]]:
         index = signature.repository_index(self.app.models.readiness())
-        models = [m for m in index if not request.ready or m["state"] == "READY"]
-        return message("RepositoryIndexResponse")(models=models)
+        return [m for m in index if not request.ready or m["state"] == "READY"]
 
 
 def _release_when_read(context: Any, size: int, held: contextlib.ExitStack) -> None:

@@ -5,17 +5,19 @@ Nothing is stored twice: the counts are read from `served_model_stats` and `Engi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ripieno.engine.inference_result import MemberStats, WorkerStats
 from ripieno.server.event_loop import LoopLag
 from ripieno.server.limits import Admission
-from ripieno.server.models import Models
-from ripieno.server.served_model_stats import Histogram
+from ripieno.server.models import AnyEngine, Models
+from ripieno.server.served_model_stats import Histogram, ServedModelStats
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 WORK = {
@@ -50,98 +52,66 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric with its current values."""
-        yield from self._server()
-        yield from self._requests()
-        yield from self._engines()
-        yield from self._work()
-
-    def _server(self) -> Iterator[Metric]:
         admission = self.admission
-        yield GaugeMetricFamily("ripieno_requests_in_flight", "Requests in flight.", admission.requests)
-        yield GaugeMetricFamily("ripieno_body_bytes_in_flight", "Bytes of bodies in flight.", admission.held)
         refused = CounterMetricFamily("ripieno_refused", "Refused requests, by HTTP status.", labels=["status"])
         for status, count in sorted(admission.refused.items()):
             refused.add_metric([str(status)], count)
-        yield refused
-        lag = HistogramMetricFamily(
-            "ripieno_event_loop_lag_seconds",
-            "Lag of the event loop, measured by a timer that is due every 10 ms.",
-            labels=[],
-        )
-        lag.add_metric([], _buckets(self.lag.seconds), self.lag.seconds.total)
-        yield lag
-        yield GaugeMetricFamily("ripieno_event_loop_lag_max_seconds", "Maximum lag so far.", self.lag.longest)
+        families: dict[str, Any] = {"ripieno_refused": refused}
 
-    def _requests(self) -> Iterator[Metric]:
-        answered = CounterMetricFamily(
-            "ripieno_inference_requests", "Requests by outcome.", labels=["model", "outcome"]
-        )
-        samples = CounterMetricFamily("ripieno_inference_samples", "Samples answered.", labels=["model"])
-        partial = CounterMetricFamily("ripieno_partial_answers", "Answers without all members.", labels=["model"])
-        seconds = HistogramMetricFamily(
-            "ripieno_inference_request_duration_seconds", "Time from the read body to the answer.", labels=["model"]
-        )
-        sizes = HistogramMetricFamily("ripieno_inference_request_samples", "Samples per request.", labels=["model"])
+        def add(kind: Any, name: str, text: str, labels: Mapping[str, str], *values: Any) -> None:
+            if name not in families:
+                families[name] = kind(name, text, labels=list(labels))
+            families[name].add_metric(list(labels.values()), *values)
+
+        add(GaugeMetricFamily, "ripieno_requests_in_flight", "Requests in flight.", {}, admission.requests)
+        add(GaugeMetricFamily, "ripieno_body_bytes_in_flight", "Bytes of bodies in flight.", {}, admission.held)
+        text = "Lag of the event loop, measured by a timer that is due every 10 ms."
+        lag = _buckets(self.lag.seconds), self.lag.seconds.total
+        add(HistogramMetricFamily, "ripieno_event_loop_lag_seconds", text, {}, *lag)
+        add(GaugeMetricFamily, "ripieno_event_loop_lag_max_seconds", "Maximum lag so far.", {}, self.lag.longest)
         for name, model in self.models.by_name.items():
-            stats = model.stats
-            late = stats.failures[504]
-            counts = {"success": stats.requests, "late": late, "error": stats.failures.total() - late}
-            for outcome, count in counts.items():
-                answered.add_metric([name, outcome], count)
-            samples.add_metric([name], stats.samples.total)
-            partial.add_metric([name], stats.partial)
-            seconds.add_metric([name], _buckets(stats.seconds), stats.seconds.total)
-            sizes.add_metric([name], _buckets(stats.samples), stats.samples.total)
-        yield from (answered, samples, partial, seconds, sizes)
-
-    def _engines(self) -> Iterator[Metric]:
-        gauges = {
-            "ready": GaugeMetricFamily("ripieno_ready", "1 while every worker is up.", labels=["bundle"]),
-            "waiting": GaugeMetricFamily("ripieno_waiting_requests", "Requests waiting for room.", labels=["bundle"]),
-            "pending": GaugeMetricFamily("ripieno_pending_samples", "Samples in the ring.", labels=["bundle"]),
-            "capacity": GaugeMetricFamily("ripieno_capacity_samples", "Capacity of the ring.", labels=["bundle"]),
-        }
-        combining = CounterMetricFamily("ripieno_combining_seconds", "Time spent combining.", labels=["bundle"])
+            _add_requests(add, {"model": name}, model.stats)
         for name, served in self.models.engines.items():
-            stats = served.engine.stats()
-            gauges["ready"].add_metric([name], served.engine.ready)
-            gauges["waiting"].add_metric([name], served.engine.waiting)
-            gauges["pending"].add_metric([name], stats.pending)
-            gauges["capacity"].add_metric([name], stats.capacity)
-            combining.add_metric([name], stats.combining)
-        yield from (*gauges.values(), combining)
+            _add_engine(add, {"bundle": name}, served.engine)
+        yield from families.values()
 
-    def _work(self) -> Iterator[Metric]:
-        families = {
-            ("member", what): CounterMetricFamily(f"ripieno_member_{what}", text, labels=["bundle", "member"])
-            for what, (_, text) in WORK.items()
-        }
-        up, restarts = {}, {}
-        for prefix in ("worker", "lane"):
-            labels = ["bundle", "device", prefix]
-            up[prefix] = GaugeMetricFamily(
-                f"ripieno_{prefix}_up", _help(prefix, "up", "1 while the worker runs."), labels=labels
+
+def _add_requests(add: Callable[..., None], labels: Mapping[str, str], stats: ServedModelStats) -> None:
+    late = stats.failures[504]
+    counts = {"success": stats.requests, "late": late, "error": stats.failures.total() - late}
+    for outcome, count in counts.items():
+        by_outcome = {**labels, "outcome": outcome}
+        add(CounterMetricFamily, "ripieno_inference_requests", "Requests by outcome.", by_outcome, count)
+    add(CounterMetricFamily, "ripieno_inference_samples", "Samples answered.", labels, stats.samples.total)
+    add(CounterMetricFamily, "ripieno_partial_answers", "Answers without all members.", labels, stats.partial)
+    for name, text, values in (
+        ("ripieno_inference_request_duration_seconds", "Time from the read body to the answer.", stats.seconds),
+        ("ripieno_inference_request_samples", "Samples per request.", stats.samples),
+    ):
+        add(HistogramMetricFamily, name, text, labels, _buckets(values), values.total)
+
+
+def _add_engine(add: Callable[..., None], labels: Mapping[str, str], engine: AnyEngine) -> None:
+    stats = engine.stats()
+    add(GaugeMetricFamily, "ripieno_ready", "1 while every worker is up.", labels, engine.ready)
+    add(GaugeMetricFamily, "ripieno_waiting_requests", "Requests waiting for room.", labels, engine.waiting)
+    add(GaugeMetricFamily, "ripieno_pending_samples", "Samples in the ring.", labels, stats.pending)
+    add(GaugeMetricFamily, "ripieno_capacity_samples", "Capacity of the ring.", labels, stats.capacity)
+    add(CounterMetricFamily, "ripieno_combining_seconds", "Time spent combining.", labels, stats.combining)
+    rows: list[tuple[str, Mapping[str, str], MemberStats | WorkerStats]]
+    rows = [("member", {**labels, "member": member}, work) for member, work in stats.members.items()]
+    for prefix in ("worker", "lane"):
+        rows += [(prefix, {**labels, "device": w.device, prefix: str(w.lane)}, w) for w in stats.lanes]
+    for prefix, own, work in rows:
+        if isinstance(work, WorkerStats):
+            add(
+                GaugeMetricFamily, f"ripieno_{prefix}_up", _help(prefix, "up", "1 while the worker runs."), own, work.up
             )
-            restarts[prefix] = CounterMetricFamily(
-                f"ripieno_{prefix}_restarts", _help(prefix, "restarts_total", "Crashes of the worker."), labels=labels
-            )
-            for what, (_, text) in WORK.items():
-                families[prefix, what] = CounterMetricFamily(
-                    f"ripieno_{prefix}_{what}", _help(prefix, f"{what}_total", text), labels=labels
-                )
-        for name, served in self.models.engines.items():
-            stats = served.engine.stats()
-            rows = [("member", [name, m], work) for m, work in stats.members.items()]
-            for prefix in ("worker", "lane"):
-                for worker in stats.lanes:
-                    labels = [name, worker.device, str(worker.lane)]
-                    rows.append((prefix, labels, worker))
-                    up[prefix].add_metric(labels, worker.up)
-                    restarts[prefix].add_metric(labels, worker.restarts)
-            for prefix, labels, work in rows:
-                for what, (attribute, _) in WORK.items():
-                    families[prefix, what].add_metric(labels, getattr(work, attribute))
-        yield from (*up.values(), *restarts.values(), *families.values())
+            text = _help(prefix, "restarts_total", "Crashes of the worker.")
+            add(CounterMetricFamily, f"ripieno_{prefix}_restarts", text, own, work.restarts)
+        for name, (attribute, text) in WORK.items():
+            text = _help(prefix, f"{name}_total", text)
+            add(CounterMetricFamily, f"ripieno_{prefix}_{name}", text, own, getattr(work, attribute))
 
 
 def _help(prefix: str, name: str, text: str) -> str:

@@ -79,8 +79,7 @@ def check_size(request: InferenceRequest, signature: ModelSignature, most: int) 
             total += samples * numbers * (4 if output.binary else NUMBER)
     if total > most:
         raise HttpError(
-            413,
-            f"The response would have about {total} bytes (limit {most}). Request fewer samples or outputs.",
+            413, f"The response would have about {total} bytes (limit {most}). Request fewer samples or outputs."
         )
     return total
 

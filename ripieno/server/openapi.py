@@ -24,43 +24,38 @@ DESCRIPTIONS = {
     "503": "Too many concurrent requests. Retry later.",
     "504": "Timeout: no answer in time.",
 }
+SUMMARY = "Ensemble inference with the Open Inference Protocol v2."
 ANY = ("400", "401", "404", "405", "408", "413", "431", "503")
 PREDICTION_ERRORS = (*ANY, "415", "500", "504")
 _JSON = "application/json"
 _ANYTHING: Document = {"schema": {"type": "string", "format": "binary"}}
-_PARAMETERS: Document = {
-    "type": "object",
-    "additionalProperties": {"type": ["boolean", "integer", "number", "string"]},
-}
-_PREDICTIONS: Document = {
-    "type": "object",
-    "required": ["model_name", "model_version", "predictions"],
-    "properties": {"predictions": {"type": "array", "minItems": 1, "items": {"type": "object"}}},
-}
-_SCHEMAS: Document = {
-    "Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
-    "Output": {
-        "type": "object",
-        "required": ["name", "shape", "datatype"],
-        "properties": {
-            "name": {"type": "string"},
-            "shape": {"type": "array", "items": {"type": "integer"}},
-            "datatype": {"enum": ["FP32", "BYTES"]},
-            "data": {"type": "array", "items": {"type": ["number", "string"]}},
-            "parameters": _PARAMETERS,
-        },
-    },
-    "Answer": {
-        "type": "object",
-        "required": ["model_name", "model_version", "outputs"],
-        "properties": {
-            "model_name": {"type": "string"},
-            "model_version": {"type": "string"},
-            "id": {"type": "string"},
-            "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/Output"}},
-            "parameters": _PARAMETERS,
-        },
-    },
+_PARAMETERS: Document = {"type": "object", "additionalProperties": {"type": ["boolean", "integer", "number", "string"]}}
+
+
+def _object(required: Sequence[str], **properties: Any) -> Document:
+    return {"type": "object", "required": list(required), "properties": properties}
+
+
+_PREDICTIONS = _object(
+    ("model_name", "model_version", "predictions"),
+    predictions={"type": "array", "minItems": 1, "items": {"type": "object"}},
+)
+_SCHEMAS = {
+    "Error": _object(["error"], error={"type": "string"}),
+    "Output": _object(
+        ("name", "shape", "datatype"),
+        name={"type": "string"},
+        shape={"type": "array", "items": {"type": "integer"}},
+        datatype={"enum": ["FP32", "BYTES"]},
+        data={"type": "array", "items": {"type": ["number", "string"]}},
+        parameters=_PARAMETERS,
+    ),
+    "Answer": _object(
+        ("model_name", "model_version", "outputs"),
+        **{key: {"type": "string"} for key in ("model_name", "model_version", "id")},
+        outputs={"type": "array", "items": {"$ref": "#/components/schemas/Output"}},
+        parameters=_PARAMETERS,
+    ),
 }
 
 
@@ -76,10 +71,7 @@ def openapi(models: Sequence[ModelSignature], version: str, token: bool) -> Docu
         "/v2/repository/index": {"post": _index()},
         "/v2/repository/models/{model}/load": {
             "parameters": [named],
-            "post": {
-                **_get("Reload a bundle from its folder."),
-                "responses": _responses({}, (*ANY, "403", "500")),
-            },
+            "post": {**_get("Reload a bundle from its folder."), "responses": _responses({}, (*ANY, "403", "500"))},
         },
         model: {"parameters": [named], "get": _get("Inputs and outputs of a model.")},
         f"{model}/ready": {"parameters": [named], "get": _get("Readiness of a model.")},
@@ -95,11 +87,7 @@ def openapi(models: Sequence[ModelSignature], version: str, token: bool) -> Docu
     }
     document: Document = {
         "openapi": "3.1.0",
-        "info": {
-            "title": "ripieno",
-            "version": version,
-            "summary": "Ensemble inference with the Open Inference Protocol v2.",
-        },
+        "info": {"title": "ripieno", "version": version, "summary": SUMMARY},
         "paths": paths,
         "components": {"schemas": _SCHEMAS},
     }
@@ -111,41 +99,30 @@ def openapi(models: Sequence[ModelSignature], version: str, token: bool) -> Docu
 
 def _infer(models: Sequence[ModelSignature]) -> Document:
     first = models[0]
-    tensor: Document = {
-        "type": "object",
-        "required": ["name", "shape", "datatype"],
-        "properties": {
-            "name": {"const": INPUT},
-            "shape": {
-                "type": "array",
-                "prefixItems": [
-                    {"type": "integer", "minimum": 1, "maximum": first.max_samples},
-                    *({"const": n} for n in first.input.shape),
-                ],
-                "items": False,
-                "minItems": 1 + len(first.input.shape),
-            },
-            "datatype": {"enum": [d for d in WIDTHS if d in (first.datatype, "FP32")]},
-            "parameters": _PARAMETERS,
-            "data": {"type": "array"},
-        },
+    sizes: list[Document] = [{"const": n} for n in first.input.shape]
+    shape = {
+        "type": "array",
+        "prefixItems": [{"type": "integer", "minimum": 1, "maximum": first.max_samples}, *sizes],
+        "items": False,
+        "minItems": 1 + len(sizes),
     }
+    tensor = _object(
+        ("name", "shape", "datatype"),
+        name={"const": INPUT},
+        shape=shape,
+        datatype={"enum": [d for d in WIDTHS if d in (first.datatype, "FP32")]},
+        parameters=_PARAMETERS,
+        data={"type": "array"},
+    )
     outputs = list(dict.fromkeys(output for signature in models for output in signature.outputs))
-    requested: Document = {
-        "type": "object",
-        "required": ["name"],
-        "properties": {"name": {"enum": outputs}, "parameters": _PARAMETERS},
-    }
-    request: Document = {
-        "type": "object",
-        "required": ["inputs"],
-        "properties": {
-            "id": {"type": "string"},
-            "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": tensor},
-            "outputs": {"type": "array", "items": requested},
-            "parameters": _PARAMETERS,
-        },
-    }
+    requested = _object(["name"], name={"enum": outputs}, parameters=_PARAMETERS)
+    request = _object(
+        ["inputs"],
+        id={"type": "string"},
+        inputs={"type": "array", "minItems": 1, "maxItems": 1, "items": tensor},
+        outputs={"type": "array", "items": requested},
+        parameters=_PARAMETERS,
+    )
     length: Document = {
         "name": "Inference-Header-Content-Length",
         "in": "header",
@@ -156,10 +133,7 @@ def _infer(models: Sequence[ModelSignature]) -> Document:
     return {
         "summary": "Run inference.",
         "parameters": [length],
-        "requestBody": {
-            "required": True,
-            "content": {_JSON: {"schema": request}, "application/octet-stream": _ANYTHING},
-        },
+        "requestBody": {"required": True, "content": {**answer, _JSON: {"schema": request}}},
         "responses": _responses(answer, PREDICTION_ERRORS),
     }
 
@@ -174,10 +148,7 @@ def _pictures() -> Document:
     return {
         "summary": "Classify pictures: class names with probabilities.",
         "parameters": query,
-        "requestBody": {
-            "required": True,
-            "content": {**dict.fromkeys(kinds, _ANYTHING), "multipart/form-data": form},
-        },
+        "requestBody": {"required": True, "content": {**dict.fromkeys(kinds, _ANYTHING), "multipart/form-data": form}},
         "responses": _responses({_JSON: {"schema": _PREDICTIONS}}, PREDICTION_ERRORS),
     }
 
@@ -189,7 +160,7 @@ def _get(summary: str, kind: str = _JSON) -> Document:
 
 def _index() -> Document:
     fields = ("name", "version", "state", "reason")
-    listed = {"type": "object", "required": fields, "properties": {field: {"type": "string"} for field in fields}}
+    listed = _object(fields, **{key: {"type": "string"} for key in fields})
     answer = {_JSON: {"schema": {"type": "array", "items": listed}}}
     return {"summary": "List the models.", "responses": _responses(answer, ANY)}
 

@@ -162,12 +162,7 @@ class ServerHandle:
 
 
 def start_in_thread(
-    bundle: ModelSources,
-    host: str | None = None,
-    port: int = 0,
-    *,
-    config: ServerConfig | None = None,
-    **settings: Any,
+    bundle: ModelSources, host: str | None = None, port: int = 0, *, config: ServerConfig | None = None, **settings: Any
 ) -> ServerHandle:
     """Serve in a thread of this process, on a free port by default; return once it is ready.
 

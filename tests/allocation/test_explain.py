@@ -21,14 +21,14 @@ COSTS = ProfileCosts(
     }
 )
 PLACEMENTS = (Placement("a", "cuda:0", 8), Placement("b", "cuda:1", 8))
-FOUND = explain(Allocation("x", "B1", DEVICES, PLACEMENTS, bound=200.0), COSTS, {("a", "cuda:0", 0): 0.9})
+FOUND = explain(Allocation("x", "B1", DEVICES, PLACEMENTS, bound=200.0, shares=(0.9, 0.2)), COSTS)
 
 
 def test_each_placement_has_its_memory_rate_and_share_of_time() -> None:
     a, b = FOUND.placements
     assert (a.member, a.device, a.batch_size, a.bytes, a.seconds) == ("a", "cuda:0", 8, 20, 0.08)
     assert (a.rate, a.share, a.measured) == (pytest.approx(100), pytest.approx(1), 0.9)
-    assert (b.rate, b.share, b.measured) == (pytest.approx(100), pytest.approx(0.25), None)
+    assert (b.rate, b.share, b.measured) == (pytest.approx(100), pytest.approx(0.25), 0.2)
 
 
 def test_each_device_has_what_is_used_and_left() -> None:

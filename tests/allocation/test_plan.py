@@ -29,7 +29,7 @@ def larger_is_faster(placements: Placements) -> float:
     return float(sum(p.batch_size for p in placements))
 
 
-PAPER = AllocationOptions(method="algorithm-1")
+PAPER = AllocationOptions(method="algorithm-1", max_benches=100)
 
 
 def test_without_a_bench_worst_fit_says_nothing_of_measured_speed() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from PIL import Image
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 import ripieno
-from ripieno import files
 from ripieno.data import load_dataset
 from ripieno.errors import DataError, SearchError
 from ripieno.pipeline.tuning import prepare
@@ -130,19 +128,6 @@ def test_images_drawn_again_each_time_do_not_make_another_source(tmp_path: Path)
     first = prepare(Drawers(transform=augmented), library)
     again = prepare(Drawers(transform=augmented), library)
     assert (first.images == again.images).all()
-
-
-def test_a_record_of_a_version_that_looked_at_labels_only_is_gone_on_with(tmp_path: Path) -> None:
-    library = ripieno.Library(tmp_path / "run")
-    prepare(Drawers(), library)
-    record = library.dataset_path / "source.json"
-    plain = files.read_json(record, dict[str, Any])
-    del plain["fingerprint"]
-    labels = crc32(" ".join(map(str, CODES)).encode())
-    files.write_json(record, {**plain, "source": f"Drawers of 24 items, crc32 {labels:08x} of some labels"})
-    prepare(Drawers(), library)
-    with pytest.raises(SearchError, match=r"holds other data|not from"):
-        prepare(Drawers(PIXELS[:12]), library)
 
 
 def test_rows_of_a_hugging_face_data_set_are_read_by_their_features(tmp_path: Path) -> None:

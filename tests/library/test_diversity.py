@@ -16,5 +16,7 @@ def test_disagreement_is_the_mean_over_the_others(tmp_path: Path) -> None:
     answers = {name: np.stack([np.array(p), 1 - np.array(p)], axis=1) for name, p in rows.items()}
     import_predictions(library, answers, np.array([0, 0, 1]))
     assert disagreement(library) == pytest.approx({"a": 1 / 3, "b": 1 / 3, "c": 2 / 3})
-    assert disagreement(library, ["c"]) == {"c": 0.0}
+    single = Library(tmp_path / "single")
+    import_predictions(single, {"c": answers["c"]}, np.array([0, 0, 1]))
+    assert disagreement(single) == {"c": 0.0}
     assert disagreement(Library(tmp_path / "empty")) == {}

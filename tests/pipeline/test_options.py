@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import ripieno
+from ripieno.allocation import AllocationOptions
+from ripieno.pipeline import plan_offline
 from ripieno.pipeline.execution import ExecutionConfig
 from ripieno.pipeline.importing import ImportOptions
 from ripieno.pipeline.preparation import DataOptions
@@ -20,6 +22,8 @@ FORMS: list[tuple[Callable[..., Any], type, set[str]]] = [
     (ripieno.tune, ExecutionConfig, {"pack"}),  # chosen by a profile
     (ripieno.tune, DataOptions, set()),
     (ripieno.import_, ImportOptions, set()),
+    (ripieno.allocate, AllocationOptions, {"pins", "batch_size", "lanes", "seconds"}),  # pins are text there
+    (plan_offline, AllocationOptions, {"pins", "batch_size", "lanes", "seconds", "max_benches"}),
 ]
 
 

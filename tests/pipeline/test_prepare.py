@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,18 +164,18 @@ def test_a_data_set_split_otherwise_is_refused(tmp_path: Path) -> None:
         prepare(dataclasses.replace(dataset, split=dataset.split[::-1].copy()), run)
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_a_record_that_says_only_the_labels_is_accepted(tmp_path: Path, whole: bool) -> None:
-    run, data = Library(tmp_path / "run"), load_dataset(ARRAYS) if whole else ARRAYS
-    prepare(data, run)
+def test_a_record_without_a_fingerprint_holds_the_run_s_own_copy_alone(tmp_path: Path) -> None:
+    run = Library(tmp_path / "run")
+    prepare(ARRAYS, run)
     record = run.dataset_path / "source.json"
     plain = files.read_json(record, dict[str, Any])
     del plain["fingerprint"]
-    old = f"60 samples in arrays, labels' crc32 {zlib.crc32(ARRAYS[1].tobytes()):08x}"
-    files.write_json(record, {**plain, "source": old})
-    assert (prepare(data, run).labels == ARRAYS[1]).all()
-    with pytest.raises(SearchError, match="was made from 60 samples in arrays"):
-        prepare((ARRAYS[0], ARRAYS[1][::-1].copy()), run)
+    files.write_json(record, plain)
+    assert (prepare(None, run).labels == ARRAYS[1]).all()
+    with pytest.raises(SearchError, match=r"no fingerprint of images \(60, .* leave the data out to use the run's own"):
+        prepare(ARRAYS, run)
+    files.write_json(record, {**plain, "source": str(pictures(tmp_path / "pictures").resolve())})
+    assert (prepare(tmp_path / "pictures", run).labels == ARRAYS[1]).all()
 
 
 @pytest.mark.parametrize(
