@@ -22,10 +22,9 @@ from ripieno.types import Bundle
 @pytest.fixture(scope="module", params=["plain", "calibrated"])
 def bundle(finished_bundle: Path, request: pytest.FixtureRequest) -> Bundle:
     bundle = read_bundle(finished_bundle)
-    if request.param == "plain":
-        return bundle
-    temperatures = tuple(0.5 + 0.4 * i for i in range(len(bundle.members)))
-    ensemble = dataclasses.replace(bundle.ensemble, temperatures=temperatures, temperature=1.3)
+    calibrated = request.param == "calibrated"
+    temperatures = tuple(0.5 + 0.4 * i for i in range(len(bundle.members))) if calibrated else ()
+    ensemble = dataclasses.replace(bundle.ensemble, temperatures=temperatures, temperature=1.3 if calibrated else 1.0)
     return dataclasses.replace(bundle, ensemble=ensemble)
 
 
