@@ -6,6 +6,9 @@ import errno
 import importlib
 import os
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ripieno.deprecation import find_renamed
 
 _MODULES = {
     "train": "torch kornia safetensors optuna onnxscript onnx",
@@ -124,3 +127,9 @@ def system_error(error: OSError, verb: str = "use", path: object = None) -> str:
     action = f"cannot {verb} {named}" if named else "a system call failed"
     remedy = _ACTIONS.get(error.errno or 0, "choose another folder")
     return f"{action}: {error.strerror or error_summary(error)}; {remedy}"
+
+
+if not TYPE_CHECKING:  # a type checker would take every name for an attribute of this module
+
+    def __getattr__(name: str) -> Any:
+        return find_renamed(globals(), {"first_line": "error_summary", "need": "require"}, name)

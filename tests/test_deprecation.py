@@ -22,6 +22,8 @@ RENAMED = [
     ("ripieno.allocation", "Options", "AllocationOptions"),
     ("ripieno.engine", "AllocationBench", "AllocationBenchmark"),
     ("ripieno.engine", "Patience", "RestartPolicy"),
+    ("ripieno.errors", "first_line", "error_summary"),
+    ("ripieno.errors", "need", "require"),
     ("ripieno.library", "read_proof", "read_backend_report"),
     ("ripieno.pipeline", "foresee", "plan_offline"),
     ("ripieno.search.callbacks", "MLflow", "MLflowCallback"),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ripieno.deprecation import find_renamed
 from ripieno.pipeline.allocation import allocate as allocate
 from ripieno.pipeline.allocation import explain as explain
-from ripieno.pipeline.allocation import predict as predict
 from ripieno.pipeline.cascading import cascade as cascade
 from ripieno.pipeline.costs import measure as measure
 from ripieno.pipeline.costs import static_costs as static_costs
@@ -20,6 +19,7 @@ from ripieno.pipeline.importing import evict as evict
 from ripieno.pipeline.importing import import_ as import_
 from ripieno.pipeline.offline_plan import OfflinePlan as OfflinePlan
 from ripieno.pipeline.offline_plan import plan_offline as plan_offline
+from ripieno.pipeline.prediction import predict as predict
 from ripieno.pipeline.runs import ProgressFunction as ProgressFunction
 from ripieno.pipeline.runs import RunSummary as RunSummary
 from ripieno.pipeline.runs import metric_of as metric_of

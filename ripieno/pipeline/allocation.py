@@ -1,4 +1,4 @@
-"""Ensemble -> bundle -> predictions; and the explanation of an allocation by the profiles of its run."""
+"""Ensemble -> bundle, and the explanation of an allocation by the profiles of its run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from ripieno.backends.candidates import parse_backend
 from ripieno.errors import AllocationError
@@ -170,29 +167,3 @@ def explain(run: str | Path | Library, allocation: str | Allocation) -> Explanat
     library = open_run(run)
     chosen = library.allocation(allocation) if isinstance(allocation, str) else allocation
     return explain_by(chosen, costs_of(library, chosen))
-
-
-def predict(
-    bundle: str | Path | Bundle,
-    images: Any,
-    trusted: Sequence[str] = (),
-    *,
-    skip_bad: bool = False,
-    notes: list[str] | None = None,
-) -> NDArray[np.float32]:
-    """Predict probabilities (samples, classes) of `images` with a bundle, without a server.
-
-    `images` is an array (samples, height, width, channels), a picture, the path of a picture, folder or file of arrays,
-    a list of these, or a data set as for `tune`. See `ripieno.data.prediction_inputs.read_inputs`. With `skip_bad`
-    pictures that cannot be read are skipped, each with a line in `notes`. `trusted` names the user's families that may
-    be imported, as for `Engine`. Raises EngineError or DataError for images that cannot be used.
-    """
-    from ripieno.data.prediction_inputs import read_inputs
-    from ripieno.engine import Engine
-    from ripieno.library import read_bundle
-
-    bundle = read_bundle(bundle, trusted)
-    if not isinstance(images, np.ndarray):
-        images = read_inputs(images, bundle.input, notes, skip_bad=skip_bad)[1]
-    with Engine(bundle) as engine:
-        return engine.predict(images)

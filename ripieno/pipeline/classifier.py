@@ -22,9 +22,9 @@ from ripieno.data.samples import Samples, SplitArrays, given_of, join
 from ripieno.errors import DataError, require
 from ripieno.library import read_bundle, write_bundle
 from ripieno.notes import Notes
-from ripieno.pipeline.allocation import predict
 from ripieno.pipeline.costs import export_members
 from ripieno.pipeline.execution import PoolName
+from ripieno.pipeline.prediction import predict
 from ripieno.pipeline.selection import select
 from ripieno.pipeline.tuning import tune
 from ripieno.types import Allocation, Dataset, Input, Metric, Placement

@@ -4,19 +4,7 @@ import os
 import threading
 import time
 
-import pytest
-
 from ripieno.engine.event_loop import EventLoop
-
-
-@pytest.fixture
-def event_loop():
-    failures: list[Exception] = []
-    made = EventLoop(failures.append)
-    made.start()
-    yield made
-    made.stop()
-    assert not failures
 
 
 def test_calls_run_in_order_of_their_times(event_loop):

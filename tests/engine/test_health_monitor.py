@@ -6,7 +6,6 @@ from collections.abc import Callable
 import pytest
 
 from ripieno.engine import health_monitor
-from ripieno.engine.event_loop import EventLoop
 from ripieno.engine.health_monitor import HealthMonitor, RestartPolicy
 from ripieno.engine.ring import BatchAssignment
 
@@ -24,16 +23,6 @@ class IdleWorker:
 
     def ping(self, now):
         return 0.0
-
-
-@pytest.fixture
-def event_loop():
-    failures: list[Exception] = []
-    made = EventLoop(failures.append)
-    made.start()
-    yield made
-    made.stop()
-    assert not failures
 
 
 def monitored(event_loop, workers, members, **patience):
