@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ripieno.selection.costs import ROUNDING
 from ripieno.selection.problem import Members, SelectionProblem
 from ripieno.types import Floats, Ints
 
@@ -48,27 +49,31 @@ def _run(
     them passed with no more of them, because it would pick the same members from there.
     """
     tree, costs = problem.tree, problem.costs
+    values, bounds = costs.values[candidates], limits * (1 + ROUNDING)
     node, chosen = tree.at(start), np.isin(candidates, start)
-    used = costs.total(start)
+    used, distinct = costs.total(start), len(start)
     best, mark, without_gain = node, node.loss, 0
     while len(node.members) < PICKS and without_gain < patience:
-        affordable = costs.fits(limits, used)[candidates] & ~chosen
-        if problem.size is not None and np.count_nonzero(chosen) >= problem.size:
-            affordable[:] = False
-        free = bool(affordable.any())
+        with_each = used + values
+        affordable = (with_each <= bounds).all(axis=1)
+        affordable &= ~chosen
+        free = (problem.size is None or distinct < problem.size) and bool(affordable.any())
         state = (w if free else None, node.members)
         if waited.get(state, patience) <= without_gain:
             break
         waited[state] = without_gain
-        left = affordable | chosen
-        shares = np.where(chosen, (used / limits).max(), costs.shares(limits, used)[candidates])
-        slope, extra = (1 - w, w * shares) if free else (1.0, np.zeros(len(candidates)))
-        member = tree.step(node, candidates[left], slope, extra[left], np.inf)
+        if free:
+            left = np.flatnonzero(affordable | chosen)
+            shares = np.where(chosen, (used / limits).max(), (with_each / limits).max(axis=1))[left]
+            member = tree.step(node, candidates[left], 1 - w, w * shares, np.inf)
+        else:
+            left = np.flatnonzero(chosen)
+            member = tree.step(node, candidates[left], 1.0, np.zeros(len(left)), np.inf)
         assert member is not None  # members of the ensemble always fit
         node = tree.merged_child(node, member)
-        position = int(np.searchsorted(candidates, member))
+        position = int(candidates.searchsorted(member))
         if not chosen[position]:
-            chosen[position], used = True, used + costs.values[member]
+            chosen[position], used, distinct = True, used + costs.values[member], distinct + 1
         without_gain = without_gain + 1 if node.loss > mark - GAIN else 0
         mark = node.loss if without_gain == 0 else mark
         best = node if node.loss < best.loss else best

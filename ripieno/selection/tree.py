@@ -19,6 +19,8 @@ from ripieno.types import Floats, Ints
 S = TypeVar("S")
 CHUNK = 24
 """Children evaluated in the first batch; doubled for each further batch."""
+FEW = 2 * CHUNK
+"""Children evaluated at once, because bounds would cost more than their losses in memory."""
 UNKNOWN = -1e300
 """A lower bound without information: finite, so that its product with a slope of zero is zero."""
 STATE_BYTES = 256 << 20
@@ -86,6 +88,7 @@ class Tree(Generic[S]):
         self._merged: dict[tuple[int, ...], SearchNode[S]] = {}
         """first node with the same members in any order, by the sorted members"""
         self._cached: list[SearchNode[S]] = []
+        self._few = CHUNK if objective.submodular else FEW
         self._most = max(2, STATE_BYTES // max(1, objective.nbytes()))
         self.evaluations = 0
 
@@ -123,12 +126,19 @@ class Tree(Generic[S]):
 
     def step(self, node: SearchNode[S], candidates: Ints, slope: float, extra: Floats, ceiling: float) -> int | None:
         """Return the candidate (ascending) of lowest `slope * loss + extra` if below `ceiling`, else None."""
+        if not len(candidates):
+            return None
         known = node.known[candidates]
         new = np.isnan(known)
-        if np.count_nonzero(new) <= CHUNK:  # bounds would cost more than the losses
+        unknown = np.count_nonzero(new)
+        if 0 < unknown <= self._few:
             self._evaluate(node, candidates[new])
-            known, new = node.known[candidates], np.zeros(len(candidates), dtype=bool)
-        low = slope * (np.where(new, self._lower_bounds(node)[candidates], known) if new.any() else known) + extra
+            known, unknown = node.known[candidates], 0
+        if not unknown:
+            scores = slope * known + extra
+            first = int(scores.argmin())
+            return int(candidates[first]) if scores[first] < ceiling else None
+        low = slope * np.where(new, self._lower_bounds(node)[candidates], known) + extra
         order = np.argsort(low, kind="stable")
         best, winner, start, size = ceiling, -1, 0, CHUNK if self.bounded else len(order)
         while start < len(order) and low[order[start]] <= best:

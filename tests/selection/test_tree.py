@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ripieno.selection.tree import CHUNK, ParentBounds, Tree
+from ripieno.selection.tree import CHUNK, FEW, ParentBounds, Tree
 from ripieno.types import Floats, Ints
 
 
@@ -43,7 +43,7 @@ def step(losses: Floats, bounds: Floats, ceiling: float = np.inf) -> tuple[int |
 
 @pytest.mark.parametrize("lowest", [0, 1, 40])
 def test_of_equal_losses_the_lowest_index_is_taken_though_it_is_evaluated_last(lowest: int) -> None:
-    members = 3 * CHUNK
+    members = 3 * FEW
     losses, bounds = np.full(members, 2.0), np.full(members, 0.5)
     losses[[lowest, members - 1]] = 1.0
     bounds[[lowest, members - 1]] = 0.9, 0.0
