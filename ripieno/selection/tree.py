@@ -130,7 +130,7 @@ class Tree(Generic[S]):
             return None
         known = node.known[candidates]
         new = np.isnan(known)
-        unknown = np.count_nonzero(new)
+        unknown = int(np.count_nonzero(new))
         if 0 < unknown <= self._few:
             self._evaluate(node, candidates[new])
             known, unknown = node.known[candidates], 0
