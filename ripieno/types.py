@@ -40,8 +40,8 @@ Metric = Literal["accuracy", "macro-f1"]
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 Combiner = Literal["mean", "weighted", "vote", "median"]
-Temperature = Annotated[float, Meta(gt=0)]
-"""Temperature of probabilities: see `ripieno.tasks.calibration`."""
+Temperature = Annotated[float, Meta(ge=1e-6, le=1e6)]
+"""Temperature of probabilities: see `ripieno.tasks.calibration`. The bounds keep single precision finite."""
 
 COST_SAMPLES = 2000
 """A cost in seconds is the time to predict this many samples (section 2.1: "time to predict 2000 images")."""

@@ -151,7 +151,7 @@ def test_a_bundle_whose_weights_are_no_weights_is_refused(library: Library, tmp_
         read_bundle(tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("bad", ["0", "-1.5", "NaN", "Infinity", "1e999", '"warm"'])
+@pytest.mark.parametrize("bad", ["0", "-1.5", "1e-300", "NaN", "Infinity", "1e999", '"warm"'])
 def test_a_bundle_whose_temperatures_are_no_numbers_above_0_is_refused(
     library: Library, tmp_path: Path, bad: str
 ) -> None:

@@ -206,7 +206,7 @@ def test_a_member_of_a_newer_version_says_upgrade(library: Library) -> None:
         library.member(MEMBER.id)
 
 
-@pytest.mark.parametrize("bad", ["0", "-2", "NaN", "1e999", '"hot"'])
+@pytest.mark.parametrize("bad", ["0", "-2", "1e-300", "NaN", "1e999", '"hot"'])
 def test_a_member_whose_temperature_is_no_number_above_0_is_refused(library: Library, bad: str) -> None:
     path = library.member_path(MEMBER.id) / "member.json"
     text = path.read_text()
