@@ -61,8 +61,8 @@ def main(words: list[str] | None = None) -> None:
     with start_in_thread(bundle, port=options.port) as server:
         dataset = open_dataset(library.dataset_path)
         rows = dataset.rows("test")
-        answers = infer(server.url, np.ascontiguousarray(dataset.images[rows]))
-        right = (answers.argmax(axis=1) == dataset.labels[rows]).mean()
+        answers = infer(server.url, np.ascontiguousarray(dataset.inputs[rows]))
+        right = (answers.argmax(axis=1) == dataset.targets[rows]).mean()
         print(f"served at {server.url}: {right:.2%} of {len(rows)} test images predicted correctly over HTTP")
         if not options.once:
             input("serving; Enter stops it ")

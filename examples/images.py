@@ -30,7 +30,7 @@ def idx(folder: str) -> tuple[NDArray[Any], list[str]]:
     from ripieno.data import load_dataset
 
     dataset = load_dataset(folder)
-    return dataset.images[..., 0], [dataset.classes[label] for label in dataset.labels]
+    return dataset.inputs[..., 0], [dataset.classes[label] for label in dataset.targets]
 
 
 def write_folder(folder: Path, images: NDArray[Any], names: list[str], count: int | None = None) -> int:

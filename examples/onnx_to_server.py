@@ -28,8 +28,8 @@ def make_files(dataset: Dataset, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     rows = dataset.rows("train")
     height, width, channels = dataset.input.shape
-    pixels = dataset.images[rows].transpose(0, 3, 1, 2).reshape(len(rows), -1) / np.float32(255)
-    wanted = np.eye(len(dataset.classes))[dataset.labels[rows]]
+    pixels = dataset.inputs[rows].transpose(0, 3, 1, 2).reshape(len(rows), -1) / np.float32(255)
+    wanted = np.eye(len(dataset.classes))[dataset.targets[rows]]
     paths = []
     for features in (64, 256, 512):
         generator = np.random.default_rng(features)
@@ -87,8 +87,8 @@ def main(words: list[str] | None = None) -> None:
     with start_in_thread(bundle, port=options.port) as server:
         dataset = open_dataset(ripieno.Library(options.run).dataset_path)
         rows = dataset.rows("test")
-        answers = infer(server.url, np.ascontiguousarray(dataset.images[rows]))
-        right = (answers.argmax(axis=1) == dataset.labels[rows]).mean()
+        answers = infer(server.url, np.ascontiguousarray(dataset.inputs[rows]))
+        right = (answers.argmax(axis=1) == dataset.targets[rows]).mean()
         print(f"served at {server.url}: {right:.2%} of {len(rows)} test images predicted correctly over HTTP")
         if not options.once:
             input("serving; Enter stops it ")

@@ -127,7 +127,7 @@ def main(words: list[str] | None = None) -> None:
         algorithm="hyperband+near",
         pool=options.pool,
     )
-    best = min(library.members(), key=lambda m: m.losses["valid_cross_entropy"])
+    best = min(library.members(), key=lambda m: m.loss)
     print(f"{len(library)} networks; {best.id} has {best.losses['valid_accuracy']:.2%} validation accuracy")
     print(f"its configuration: {dict(best.configuration)}")
     ensembles = ripieno.select(library, trusted=["own_network:mixer"])

@@ -26,6 +26,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ripieno.errors import LibraryError, RipienoError, error_summary, system_error
 from ripieno.types import type_version
+from ripieno.version1 import upgrade
 
 T = TypeVar("T")
 MapMode = Literal["r", "c"]
@@ -145,6 +146,7 @@ def read_json(path: Path, kind: type[T]) -> T:
             raise LibraryError(
                 f"{path} has version {version}, above {type_version}, the latest that ripieno knows; upgrade it"
             )
+        fields = upgrade(fields) if version == 1 else fields
         return convert(fields.get("items") if get_origin(kind) is list else fields, kind)  # as `to_json` writes a list
     except FileNotFoundError as error:
         raise LibraryError(f"{path} does not exist") from error

@@ -14,7 +14,7 @@ from typing import Any
 from ripieno.library import Library
 from ripieno.reports.allocation_svg import workers_svg
 from ripieno.reports.figure_style import BLUE, ORANGE, plain
-from ripieno.types import Allocation, Ensemble, Front, Member, combiner_name, format_expected
+from ripieno.types import Allocation, Ensemble, Front, Member, combiner_name, format_expected, ranking_loss
 
 ROWS = 12
 """Rows of a table at most."""
@@ -41,7 +41,7 @@ def front_view(front: Front) -> str:
     """Render a Pareto front: the step plot of loss by cost, and the ensembles."""
     rows, points = [], []
     for e in front.ensembles:
-        cost, loss = e.cost[front.kind], e.losses.get("valid_cross_entropy")
+        cost, loss = e.cost[front.kind], ranking_loss(e.losses)
         figures = (e.losses.get(f"{s}_accuracy") for s in ("valid", "test"))
         expected = format_expected(e)
         rows.append((e.name, f"{cost:.4g}", str(len(e.members)), expected, _number(loss), *map(_percent, figures)))
@@ -65,13 +65,13 @@ def allocation_view(allocation: Allocation) -> str:
 
 def library_view(library: Any) -> str:
     """Render a library: its number of members, the best members with their costs, and its ensembles."""
-    members = sorted(library.members(), key=lambda m: (m.losses.get("valid_cross_entropy", math.inf), m.id))
+    members = sorted(library.members(), key=lambda m: (m.loss, m.id))
     device = library.usual_device()
     costs = {m: p.cost for m, p in library.profiles(device).items()} if device else {}
     trials = len({m.trial for m in members})
 
     def row(m: Member) -> tuple[str, ...]:
-        loss, score = _number(m.losses.get("valid_cross_entropy")), _percent(m.losses.get("valid_accuracy"))
+        loss, score = _number(m.loss), _percent(m.losses.get("valid_accuracy"))
         cost = _number(costs.get(m.id, m.costs.get("seconds")), ".4g")
         return m.id, str(m.epoch), loss, score, f"{m.parameters:,}", cost
 
@@ -81,7 +81,7 @@ def library_view(library: Any) -> str:
     chosen = []
     for e in library.ensembles():
         cost = " ".join(f"{k} {v:.4g}" for k, v in e.cost.items())
-        loss, score = _number(e.losses.get("valid_cross_entropy")), _percent(e.losses.get("test_accuracy"))
+        loss, score = _number(ranking_loss(e.losses)), _percent(e.losses.get("test_accuracy"))
         chosen.append((e.name, cost, str(len(e.members)), format_expected(e), loss, score))
     columns = ("ensemble", "cost", "members", "expected loss", "cross-entropy", "test accuracy")
     more = _table(columns, chosen) if chosen else ""

@@ -6,7 +6,7 @@ files. The units are seconds and bytes throughout; image arrays are NHWC.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -15,10 +15,10 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from ripieno.deprecation import find_renamed
+from ripieno.deprecation import find_renamed, warn_renamed
 
-type_version = 1
-"""Version written into every JSON file; readers refuse what is newer."""
+type_version = 2
+"""Version written into every JSON file; readers refuse what is newer, and :mod:`ripieno.version1` reads version 1."""
 
 Float32s = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -37,6 +37,8 @@ PixelRange = tuple[float, float]
 """Least and largest pixel."""
 
 Metric = Literal["accuracy", "macro-f1"]
+DataKind = Literal["image", "series", "table"]
+"""Form of the inputs: (height, width, channels), (length, channels) or (columns,)."""
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 Combiner = Literal["mean", "weighted", "vote", "median"]
@@ -57,32 +59,93 @@ class Input:
     """of the training images' pixels; None when unknown, and for tables: their columns have no common unit"""
 
 
+RANKING_METRICS: Mapping[str, str] = {
+    "classification": "cross_entropy",
+    "multilabel": "binary_cross_entropy",
+    "regression": "squared_error",
+}
+"""Metric by which members are ranked and trials compared, by kind of task; lower is better."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is predicted; :mod:`ripieno.tasks` says how it is judged."""
+
+    kind: str
+    """key of `ripieno.tasks.TASKS`"""
+    output: tuple[int, ...]
+    """shape of one prediction: (classes,), (labels,) or (targets,)"""
+    names: tuple[str, ...]
+    """of the last axis: classes, labels or targets"""
+    metric: str = field(default="", compare=False)
+    """shown score; empty: the first of the kind's own"""
+
+
+def classification(classes: Sequence[str], metric: Metric = "accuracy") -> Task:
+    """Return the task of predicting one of `classes`."""
+    return Task("classification", (len(classes),), tuple(classes), metric)
+
+
+def loss_key(task: Task, split: Split = "valid") -> str:
+    """Return the name of the ranking metric of `split` among the `losses` of a member or an ensemble."""
+    return f"{split}_{RANKING_METRICS[task.kind]}"
+
+
+def ranking_loss(losses: Mapping[str, float], split: Split = "valid") -> float | None:
+    """Return the ranking loss of `split` among the `losses` of a member or an ensemble of any task; None: none."""
+    names = (f"{split}_{metric}" for metric in RANKING_METRICS.values())
+    return next((losses[name] for name in names if name in losses), None)
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images with labels in three splits, usually memory-mapped."""
+    """Inputs with targets in three splits, usually memory-mapped."""
 
     name: str
-    images: NDArray[np.generic]
-    """(samples, height, width, channels), uint8 or float32"""
-    labels: NDArray[np.int64]
-    """(samples,), an index into `classes`"""
+    inputs: NDArray[np.generic]
+    """(samples, *shape), uint8 or float32, channels last: images (samples, height, width, channels)"""
+    targets: NDArray[Any]
+    """classification: (samples,) int64, an index into `task.names`; else (samples, *task.output): 0 and 1 as uint8 for
+    several labels, float32 for a regression"""
     split: NDArray[np.uint8]
     """(samples,), an index into `SPLITS`"""
-    classes: tuple[str, ...]
+    task: Task
     mean: tuple[float, ...]
-    """per channel over the training split, in the unit of `images`"""
+    """per channel over the training split, in the unit of `inputs`"""
     std: tuple[float, ...]
-    metric: Metric = "accuracy"
-    """the score that is shown; trials are ranked by cross-entropy, ensembles by the loss asked for"""
+    kind: DataKind = "image"
     path: Path | None = None
     """the folder it is mapped from; None for arrays in memory"""
     range: PixelRange | None = None
     """of the pixels of the training split: see `Input.range`"""
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the last axis of predictions."""
+        return self.task.names
+
+    @property
+    def images(self) -> NDArray[np.generic]:
+        """Return `inputs`: the former name, for one version."""
+        warn_renamed("Dataset.images", "inputs")
+        return self.inputs
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """Return `targets`: the former name, for one version."""
+        warn_renamed("Dataset.labels", "targets")
+        return self.targets
+
+    @property
+    def metric(self) -> str:
+        """Return `task.metric`: the former name, for one version."""
+        warn_renamed("Dataset.metric", "task.metric")
+        return self.task.metric
+
+    @property
     def input(self) -> Input:
         """Shape and type of one sample."""
-        return Input(tuple(int(n) for n in self.images.shape[1:]), str(self.images.dtype), self.range)
+        return Input(tuple(int(n) for n in self.inputs.shape[1:]), str(self.inputs.dtype), self.range)
 
     def rows(self, split: Split) -> NDArray[np.int64]:
         """Return the indices of the samples of `split`, ascending."""
@@ -119,10 +182,11 @@ class Epoch:
     """One epoch of a learning curve; `seconds` is its duration."""
 
     epoch: int
-    train_cross_entropy: float
-    valid_cross_entropy: float
+    train_loss: float
+    valid_loss: float
+    """the metric of `RANKING_METRICS` on the validation split"""
     valid_score: float
-    """the data set's metric on the validation split, in 0..1, larger is better"""
+    """the task's metric on the validation split"""
     seconds: float
     waited: float = 0.0
     """seconds of these in which the trainer had no batch to train on"""
@@ -139,9 +203,9 @@ class Member:
     """a built-in family, `module:function`, or `onnx` / `predictions` for imported ones"""
     configuration: Configuration
     input: Input
-    classes: tuple[str, ...]
+    task: Task
     losses: Mapping[str, float]
-    """`valid_cross_entropy`, `valid_accuracy`, `valid_macro_f1`; the same with `test_` once evaluated"""
+    """the task's metrics, e.g. `valid_cross_entropy`, `valid_accuracy`; the same with `test_` once evaluated"""
     parameters: int
     seconds: float
     """training time of the trial so far"""
@@ -153,6 +217,16 @@ class Member:
     """costs given at import; measured costs are in profiles"""
     temperature: Temperature | None = None
     """fitted to the validation samples; None: not fitted"""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the last axis of its predictions."""
+        return self.task.names
+
+    @property
+    def loss(self) -> float:
+        """Loss on the validation split, by which members are ranked."""
+        return self.losses[loss_key(self.task)]
 
     @property
     def waited(self) -> float | None:
@@ -387,7 +461,7 @@ class Bundle:
     allocation: Allocation
     members: tuple[Member, ...]
     input: Input
-    classes: tuple[str, ...]
+    task: Task
     backend: str
     """backend of the members that `chosen` does not list: see `ripieno.backends.backend_id`"""
     path: Path = Path()
@@ -398,6 +472,11 @@ class Bundle:
     """early exit, if the user chose it"""
     trusted: tuple[str, ...] = field(default=(), compare=False, metadata={"stored": False})
     """the user's model families (`module:function`) that may be imported; not stored"""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the last axis of predictions."""
+        return self.task.names
 
 
 if not TYPE_CHECKING:  # a type checker would take every name for an attribute of this module

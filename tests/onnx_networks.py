@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ripieno.types import Input, Member
+from ripieno.types import Input, Member, classification
 
 
 def write_network(
@@ -73,7 +73,7 @@ def write_network(
         family="onnx",
         configuration={},
         input=Input(shape, dtype),
-        classes=tuple(f"class{i}" for i in range(classes)),
+        task=classification([f"class{i}" for i in range(classes)]),
         losses={},
         parameters=sum(int(np.prod(w.dims)) for w in weights),
         seconds=0.0,

@@ -47,7 +47,7 @@ def own_deployment(folder: Path) -> Iterator[Own]:
         made = make(path / "members" / MEMBER, {}, Input((8, 8, 3)), FAMILY, export=False)
         ensemble = Ensemble("B1", (MEMBER,), (1.0,), "smobf", {"seconds": 1.0}, {"seconds": 0.5}, {})
         allocation = Allocation("own", "B1", (CPU,), (Placement(MEMBER, CPU.name, 8),))
-        bundle = Bundle(ensemble, allocation, (made.member,), made.member.input, made.member.classes, "torch")
+        bundle = Bundle(ensemble, allocation, (made.member,), made.member.input, made.member.task, "torch")
         files.write_json(path / "bundle.json", bundle)
         truth = backends.load("torch", made.path("torch"), made.member, CPU, 1, [FAMILY]).infer(made.images)
         yield Own(dataclasses.replace(bundle, path=path), made.images, truth, folder)

@@ -68,7 +68,7 @@ class Setting:
         planned = memory.worker_usage(placements, devices, self.problem.costs)
         allocation = Allocation("bench", self.ensemble.name, devices, placements, planned=planned)
         return Bundle(
-            self.ensemble, allocation, tuple(self.members), first.input, first.classes, "onnx", self.folder
+            self.ensemble, allocation, tuple(self.members), first.input, first.task, "onnx", self.folder
         )  # fmt: skip
 
     def see(self, placements: Placements, seconds: float, request: int = REQUEST) -> Seen:

@@ -30,7 +30,7 @@ from ripieno.backends.compare import time_alternately
 from ripieno.data import write_dataset
 from ripieno.library import Library
 from ripieno.pipeline.backend_selection import BackendSelector, Tolerances
-from ripieno.types import Dataset, Device, Ensemble
+from ripieno.types import Dataset, Device, Ensemble, classification
 
 HAND = ("onnx", "openvino", "torch", "openvino:bf16", "torch:bf16", "onnx:int8", "openvino:int8")
 LOOSE = Tolerances(near=1.0, least=100.0)
@@ -45,7 +45,9 @@ def make_library(folder: Path, sizes: list[Size]) -> Library:
     labels = np.arange(count) % CLASSES
     rows = np.repeat(np.arange(3, dtype=np.uint8), (CLASSES, 2 * CLASSES, CLASSES))
     classes = tuple(f"class{i}" for i in range(CLASSES))
-    write_dataset(Dataset("noise", images, labels, rows, classes, (0.0,) * 3, (255.0,) * 3), library.dataset_path)
+    write_dataset(
+        Dataset("noise", images, labels, rows, classification(classes), (0.0,) * 3, (255.0,) * 3), library.dataset_path
+    )
     for index, size in enumerate(sizes):
         member, _ = write_network(folder / f"{index}.onnx", size, index)
         member = dataclasses.replace(member, family=FAMILY, configuration=dataclasses.asdict(size))

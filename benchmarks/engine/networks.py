@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, Placement
+from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, Placement, classification
 
 SHAPE = (32, 32, 3)
 CLASSES = 100
@@ -99,11 +99,11 @@ def write_network(path: Path, size: Size, index: int) -> tuple[Member, float]:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(model.SerializeToString())
     parameters = sum(int(np.prod(w.dims)) for w in graph.weights)
-    classes = tuple(f"class{i}" for i in range(CLASSES))
+    task = classification([f"class{i}" for i in range(CLASSES)])
     name = f"{index:05d}-e001"
     # a library needs the loss of every member: that of random answers
     losses = {"valid_cross_entropy": float(np.log(CLASSES))}
-    member = Member(name, index, 1, "onnx", {}, Input(SHAPE), classes, losses, parameters, 0.0, format="onnx")
+    member = Member(name, index, 1, "onnx", {}, Input(SHAPE), task, losses, parameters, 0.0, format="onnx")
     return member, graph.multiply_adds / 1e6
 
 
@@ -122,7 +122,7 @@ def lay_out(
     places = tuple(Placement(ids[m], "cpu:0", batch_size, lane) for lane, group in enumerate(groups) for m in group)
     device = Device("cpu:0", "cpu", 1 << 33, tuple(range(cores)))
     allocation = Allocation("bench", "bench", (device,), places)
-    return Bundle(ensemble, allocation, tuple(members), members[0].input, members[0].classes, "onnx", folder)
+    return Bundle(ensemble, allocation, tuple(members), members[0].input, members[0].task, "onnx", folder)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, Placement
+from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, Placement, classification
 
 
 class NullBackend:
@@ -31,12 +31,12 @@ def load(backend: str, path: Path, member: Member, device: Device, threads: int)
 
 def bundle(members: int = 4, lanes: int = 2, batch_size: int = 64, classes: int = 100) -> Bundle:
     """Return a bundle of null members, all in every worker, for images of 32x32x3."""
-    names = tuple(f"c{i}" for i in range(classes))
+    task = classification([f"c{i}" for i in range(classes)])
     null_members = tuple(
-        Member(f"{i:05d}-e001", i, 1, "onnx", {}, Input((32, 32, 3)), names, {}, 0, 0.0) for i in range(members)
+        Member(f"{i:05d}-e001", i, 1, "onnx", {}, Input((32, 32, 3)), task, {}, 0, 0.0) for i in range(members)
     )
     ids = tuple(member.id for member in null_members)
     ensemble = Ensemble("null", ids, (1 / members,) * members, "hand", {}, {}, {})
     places = tuple(Placement(m, "cpu:0", batch_size, lane) for lane in range(lanes) for m in ids)
     allocation = Allocation("null", "null", (Device("cpu:0", "cpu", 1 << 30),), places)
-    return Bundle(ensemble, allocation, null_members, null_members[0].input, names, "onnx")
+    return Bundle(ensemble, allocation, null_members, null_members[0].input, task, "onnx")

@@ -53,8 +53,8 @@ def use_library(options: Options, report: Report, library: ripieno.Library) -> N
         report.add(what="cost of a member", value=costs[len(costs) // 2], remark="seconds for 2,000 images, median")
     ensemble = library.ensembles()[-1]
     dataset = open_dataset(library.dataset_path)
-    images = np.ascontiguousarray(dataset.images[dataset.rows("test")])
-    combined = combine_calibrated([library.probabilities(m, "test") for m in ensemble.members], ensemble)
+    images = np.ascontiguousarray(dataset.inputs[dataset.rows("test")])
+    combined = combine_calibrated([library.predictions(m, "test") for m in ensemble.members], ensemble)
     for backend in BACKENDS[: 1 if options.dry else None]:
         if options.left() < 120 and backend == "auto":  # it compiles every member
             report.note("No time was left for the backend auto.")

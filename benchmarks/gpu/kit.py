@@ -18,7 +18,18 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ripieno.types import Allocation, Bundle, Configuration, Dataset, Device, Ensemble, Input, Member, Placement
+from ripieno.types import (
+    Allocation,
+    Bundle,
+    Configuration,
+    Dataset,
+    Device,
+    Ensemble,
+    Input,
+    Member,
+    Placement,
+    classification,
+)
 
 CLASSES = tuple(f"class{i}" for i in range(100))
 SMALL = Input((32, 32, 3))
@@ -198,7 +209,7 @@ def write_networks(
                 module.weight.data.mul_(100)  # answers far from uniform: a wrong one is noticed
         size = sum(p.numel() for p in network.parameters())
         name = f"{index:05d}-e001"
-        members.append(Member(name, index, 1, "resnet", configuration, input, tuple(classes), {}, size, 0.0))
+        members.append(Member(name, index, 1, "resnet", configuration, input, classification(classes), {}, size, 0.0))
         files.write_bytes(folder / "members" / name / "weights.safetensors", weights_bytes(network))
     return members
 
@@ -216,7 +227,7 @@ def make_bundle(
     ensemble = Ensemble(f"of-{len(ids)}", ids, (1 / len(ids),) * len(ids), "hand", {}, {}, {})
     places = tuple(Placement(name, device.name, batch, index % lanes) for index, name in enumerate(ids))
     allocation = Allocation("kit", ensemble.name, (device,), places)
-    return Bundle(ensemble, allocation, tuple(members), members[0].input, members[0].classes, backend, folder)
+    return Bundle(ensemble, allocation, tuple(members), members[0].input, members[0].task, backend, folder)
 
 
 def random_images(count: int, input: Input = SMALL) -> np.ndarray:
@@ -233,7 +244,9 @@ def write_noise(folder: Path, count: int, input: Input = SMALL) -> Path:
         # the last 200 images validate and test
         split = np.clip(np.arange(count) // len(CLASSES) - count // len(CLASSES) + 3, 0, 2).astype(np.uint8)
         mean = (127.5,) * input.shape[-1]
-        write_dataset(Dataset("noise", random_images(count, input), labels, split, CLASSES, mean, mean), folder)
+        write_dataset(
+            Dataset("noise", random_images(count, input), labels, split, classification(CLASSES), mean, mean), folder
+        )
     return folder
 
 

@@ -67,8 +67,8 @@ def restate_losses(options: Options, report: Report) -> None:
     library = digit_library(options)
     dataset = open_dataset(library.dataset_path)
     rows = dataset.rows("valid")
-    images, labels = np.ascontiguousarray(dataset.images[rows]), dataset.labels[rows]
-    ranked = sorted(library.members(), key=lambda m: m.losses["valid_cross_entropy"])
+    images, labels = np.ascontiguousarray(dataset.inputs[rows]), dataset.targets[rows]
+    ranked = sorted(library.members(), key=lambda m: m.loss)
     cpu, device = Device("cpu:0", "cpu", 1 << 33), local_device(options)
     for member in ranked[: 2 if options.dry else 6]:
         path = library.weights_path(member.id)

@@ -26,7 +26,7 @@ from ripieno.data import open_dataset, write_dataset
 from ripieno.models.resnet_config import megaflops
 from ripieno.tasks.metrics import losses
 from ripieno.train.evaluate import predict
-from ripieno.types import Dataset, Member
+from ripieno.types import Dataset, Member, classification
 
 SPACES = {"search-resnet": "resnet", "search-recipe": str(Path(__file__).with_name("recipe.json"))}
 EPOCHS = {"search-resnet": 27, "search-recipe": 81}
@@ -79,7 +79,7 @@ def dry_dataset(options: Options) -> Path:
         labels = np.arange(120) % 4
         split = np.repeat(np.arange(3, dtype=np.uint8), 40)
         mean = (127.5,) * 3
-        write_dataset(Dataset("dry", random_images(120), labels, split, tuple("abcd"), mean, mean), folder)
+        write_dataset(Dataset("dry", random_images(120), labels, split, classification("abcd"), mean, mean), folder)
     return folder
 
 
@@ -90,7 +90,7 @@ def test(options: Options, report: Report, library: ripieno.Library) -> None:
     ids = list(members)
     costs = np.array([megaflops(m.configuration, SMALL) for m in members.values()])
     truth = library.true_class_probabilities(ids)
-    best = min(ids, key=lambda name: members[name].losses["valid_cross_entropy"])
+    best = min(ids, key=lambda name: members[name].loss)
     own = costs[ids.index(best)]
     known: dict[str, np.ndarray] = {}
     rows = dataset.rows("test")
@@ -98,12 +98,12 @@ def test(options: Options, report: Report, library: ripieno.Library) -> None:
     def answers(member: Member) -> np.ndarray:
         if member.id not in known:
             network = load_network(member, library.weights_path(member.id)).to(options.device)
-            known[member.id] = predict(network, dataset.images, device=options.device, rows=rows)
+            known[member.id] = predict(network, dataset.inputs, device=options.device, rows=rows)
         return known[member.id]
 
     def add(name: str, chosen: list[str], weights: np.ndarray) -> None:
         mean = np.sum([w * answers(members[m]) for m, w in zip(chosen, weights, strict=True)], axis=0)
-        found = losses(mean.astype(np.float32), dataset.labels[rows], "test")
+        found = losses(mean.astype(np.float32), dataset.targets[rows], "test")
         cost = float(sum(costs[ids.index(m)] for m in chosen))
         report.add(slice=options.slice, what=name, members=len(chosen), million_multiply_adds=cost,
                    test_accuracy=found["test_accuracy"], test_cross_entropy=found["test_cross_entropy"])  # fmt: skip

@@ -80,7 +80,7 @@ def main() -> None:
     ensembles = ripieno.select(run, budgets)
     rows = [(e.name, len(e.members), e.cost["seconds"], e.losses) for e in ensembles]
     library = ripieno.Library(run)
-    single = min(library.members(), key=lambda m: m.losses["valid_cross_entropy"])
+    single = min(library.members(), key=lambda m: m.loss)
     alone = ripieno.select(run, [profiles[single.id].cost], method="best")[0]
     rows.insert(0, (f"best single {single.id}", 1, profiles[single.id].cost, alone.losses))
     result = {

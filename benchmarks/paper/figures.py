@@ -112,7 +112,7 @@ def differences(searched_libraries: dict[str, list[SearchedLibrary]], cost: str)
     for algorithm, found in searched_libraries.items():
         ends = {method: chosen(found, cost, MULTIPLES[-1], method) for method in ("smobf", "forward")}
         for seed, (s, members, weights) in enumerate(ends["smobf"]):
-            ours, labels = s.answers(members, weights), s.library.labels("test")
+            ours, labels = s.answers(members, weights), s.library.targets("test")
             best.setdefault(algorithm, []).append(ours)
             others = {"best single": s.answers([s.single()]), "best five": s.answers(best_five(s))}
             others["forward"] = s.answers(*ends["forward"][seed][1:])

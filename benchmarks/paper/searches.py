@@ -156,11 +156,11 @@ class SearchedLibrary:
     def answers(self, members: list[int], weights: Any = None) -> NDArray[np.float64]:
         """Return the mean of `members` on test, (samples, classes)."""
         shares = np.full(len(members), 1 / len(members)) if weights is None else np.asarray(weights)
-        parts = [w * self.library.probabilities(self.ids[i], "test") for i, w in zip(members, shares, strict=True)]
+        parts = [w * self.library.predictions(self.ids[i], "test") for i, w in zip(members, shares, strict=True)]
         return np.asarray(np.sum(parts, axis=0, dtype=np.float64))
 
     def _judged(self, members: list[int], weights: Any) -> dict[str, float]:
-        return losses(self.answers(members, weights), self.library.labels("test"), "test")
+        return losses(self.answers(members, weights), self.library.targets("test"), "test")
 
 
 def arguments(parser: argparse.ArgumentParser, algorithms: tuple[str, ...], seeds: int, minutes: float) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ripieno.data import load_dataset, open_dataset, write_dataset
-from ripieno.types import Dataset, Metric
+from ripieno.types import Dataset, Metric, classification
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 RUNS = Path("runs") / "paper"
@@ -99,7 +99,7 @@ def _dataset(
     seen = images[split == 0].reshape(-1, images.shape[-1])
     mean, std = (tuple(float(v) for v in getattr(seen, f)(0, dtype=np.float64)) for f in ("mean", "std"))
     classes = tuple(str(n) for n in range(int(labels.max()) + 1))
-    return Dataset(name, images, labels.astype(np.int64), split, classes, mean, std, metric)
+    return Dataset(name, images, labels.astype(np.int64), split, classification(classes, metric), mean, std)
 
 
 def cifar100(data: Path, count: int) -> Dataset:
@@ -147,4 +147,4 @@ def prepared(name: str, data: Path, count: int) -> Path:
 
 def metric(folder: Path) -> Metric:
     """Return the metric of a prepared data set."""
-    return open_dataset(folder).metric
+    return open_dataset(folder).task.metric

@@ -105,7 +105,7 @@ def real(data: Path) -> list[dict[str, object]]:
                     watch=watch,
                 )
                 seconds = time.time() - started
-                loss = min(m.losses["valid_cross_entropy"] for m in library.members())
+                loss = min(m.loss for m in library.members())
             one = one or seconds
             rows.append(
                 {

@@ -47,7 +47,7 @@ def peer(python: str, asked: Plan, dataset: Dataset, seed: int) -> dict[str, obj
         found: dict[str, np.ndarray] = {}
         for split in ("train", "valid", "test"):
             rows = dataset.rows(split)
-            found |= {split: dataset.images[rows], f"{split}_labels": dataset.labels[rows]}
+            found |= {split: dataset.inputs[rows], f"{split}_labels": dataset.targets[rows]}
         np.savez(arrays, **found)
     script = Path(__file__).with_name("autokeras_peer.py")
     cores = len(os.sched_getaffinity(0))  # the cores that our trials share, for any number of them
@@ -64,8 +64,8 @@ def error(dataset: Dataset, answer: dict[str, object]) -> float | None:
     if "predicted" not in answer:
         return None
     sure = np.eye(len(dataset.classes))[np.asarray(answer["predicted"])]
-    found = losses(np.clip(sure, 1e-7, 1), dataset.labels[dataset.rows("test")], "test")
-    return 100 * (1 - found[f"test_{dataset.metric.replace('-', '_')}"])
+    found = losses(np.clip(sure, 1e-7, 1), dataset.targets[dataset.rows("test")], "test")
+    return 100 * (1 - found[f"test_{dataset.task.metric.replace('-', '_')}"])
 
 
 def main() -> None:

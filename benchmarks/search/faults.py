@@ -114,7 +114,7 @@ def row(name: str, library: Library, quiet: Library, seconds: float, killed: tup
     here, there = ({m.id: dict(m.configuration) for m in one.members()} for one in (library, quiet))
     both = sorted(here.keys() & there.keys())
     # float64, because the difference of two half floats would be rounded
-    gaps = [np.abs(library.probabilities(m).astype(float) - quiet.probabilities(m)).max() for m in both]
+    gaps = [np.abs(library.predictions(m).astype(float) - quiet.predictions(m)).max() for m in both]
     return {
         "search": name,
         "seconds": seconds,

@@ -1,5 +1,6 @@
 """Training and prediction speed next to another busy process, by the wait policy of OpenMP's threads.
 
+from ripieno.types import classification
     python benchmarks/search/neighbour.py [--quick] [--seconds 6] [--rounds 3] [--threads N] [--busy 1]
 
 A small and a larger network on images of 32 x 32, trained by real steps with one thread per core, and the small one
@@ -174,13 +175,13 @@ def predicted(folder: Path, configuration: dict[str, int], seconds: float, threa
 
     from ripieno.backends.torch import TorchBackend
     from ripieno.models.build import build
-    from ripieno.types import Device, Input, Member
+    from ripieno.types import Device, Input, Member, classification
 
-    input, classes = Input((32, 32, 3)), tuple(map(str, range(10)))
-    member = Member("net", 0, 1, "resnet", configuration, input, classes, {}, 0, 0.0)
+    input, task = Input((32, 32, 3)), classification(list(map(str, range(10))))
+    member = Member("net", 0, 1, "resnet", configuration, input, task, {}, 0, 0.0)
     path = folder / "weights.safetensors"
     if not path.exists():
-        tensors = build("resnet", configuration, input, len(classes)).state_dict()
+        tensors = build("resnet", configuration, input, len(task.names)).state_dict()
         save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, path)
     backend = TorchBackend(path, member, Device("cpu:0", "cpu", 1 << 30), threads)
     images = np.random.default_rng(0).integers(0, 256, (BATCH["predict"], *input.shape), dtype=np.uint8)

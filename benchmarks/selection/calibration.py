@@ -41,8 +41,8 @@ def of_run(path: Path) -> Predictions:
     costs = ripieno.show(library).costs
     ids = sorted(costs)
     evaluate(library, ids)
-    cube = np.stack([np.concatenate([library.probabilities(m, s) for s in ("valid", "test")]) for m in ids])
-    labels = np.concatenate([library.labels("valid"), library.labels("test")])
+    cube = np.stack([np.concatenate([library.predictions(m, s) for s in ("valid", "test")]) for m in ids])
+    labels = np.concatenate([library.targets("valid"), library.targets("test")])
     return Predictions(cube.astype(np.float32), labels, np.array([costs[m] for m in ids]), ids)
 
 

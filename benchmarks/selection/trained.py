@@ -36,7 +36,7 @@ def table(run: Path) -> list[dict[str, Any]]:
     held = ripieno.show(library)
     ids = sorted(held.costs)
     evaluate(library, ids)
-    truth, labels = library.true_class_probabilities(ids), library.labels("test")
+    truth, labels = library.true_class_probabilities(ids), library.targets("test")
     costs = np.array([held.costs[m] for m in ids])
     score = held.metric.replace("-", "_")
     rows = []
@@ -56,7 +56,7 @@ def table(run: Path) -> list[dict[str, Any]]:
             method="smobf",
         )[-1]
         for method, choice in found.items():
-            predictions = np.stack([library.probabilities(ids[i], "test") for i in choice.members])
+            predictions = np.stack([library.predictions(ids[i], "test") for i in choice.members])
             judged = losses(combine(predictions, choice.weights, choice.combiner), labels, "test")
             rows.append(
                 {

@@ -37,7 +37,7 @@ def choose(bundle: Bundle, run: Path, path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (count, *SHAPE), np.uint8)
     labels = np.arange(count) % CLASSES
     rows = np.repeat(np.arange(3, dtype=np.uint8), (CLASSES, 2 * CLASSES, CLASSES))
-    noise = Dataset("noise", images, labels, rows, bundle.classes, (0.0,) * 3, (255.0,) * 3)
+    noise = Dataset("noise", images, labels, rows, bundle.task, (0.0,) * 3, (255.0,) * 3)
     if not (library.dataset_path / "dataset.json").exists():
         write_dataset(noise, library.dataset_path)
     for member in bundle.members:

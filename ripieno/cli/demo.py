@@ -119,7 +119,7 @@ def _step_by_step(run: Path, budgets: list[float], ensemble: str) -> list[str]:
 
 def _baselines(library: Library, costs: dict[str, float], progress: pipeline.ProgressFunction) -> list[Ensemble]:
     """Return the best single network and the plain mean of the five best, of those measured."""
-    ranked = sorted(costs, key=lambda m: (library.member(m).losses["valid_cross_entropy"], m))
+    ranked = sorted(costs, key=lambda m: (library.member(m).loss, m))
     baselines = []
     for name, members in (("best-single", ranked[:1]), ("top-5-mean", ranked[:5])):
         cost = {"seconds": sum(costs[m] for m in members)}
@@ -136,8 +136,8 @@ def _serve_and_measure(bundle: Bundle, library: Library) -> float:
 
     dataset = open_dataset(library.dataset_path)
     rows = dataset.rows("test")
-    images = np.ascontiguousarray(dataset.images[rows])
-    members = [library.probabilities(m, "test") for m in bundle.ensemble.members]
+    images = np.ascontiguousarray(dataset.inputs[rows])
+    members = [library.predictions(m, "test") for m in bundle.ensemble.members]
     combined = combine_calibrated(members, bundle.ensemble)
     engine = pipeline.predict(bundle, images)
     with start_in_thread(bundle) as server:

@@ -66,7 +66,7 @@ def import_(
     notes = Notes(console.warn)
     with console.progress() as progress:
         added = import_models(run, sources, pick(ImportOptions, given), progress, notes)
-    ranked = sorted(added, key=lambda m: (m.losses["valid_cross_entropy"], m.id))
+    ranked = sorted(added, key=lambda m: (m.loss, m.id))
     costs_by_id = {m.id: m.costs["seconds"] for m in ranked if "seconds" in m.costs}
     console.out.print(tables.members(ranked[:10], costs_by_id, {}, "accuracy"))
     runnable = any(m.format != "predictions" for m in added)
@@ -123,7 +123,7 @@ def show(
     summary = pipeline.show(run)
     infinite = float("inf")
     keys: dict[str, Callable[[Member], float]] = {
-        "loss": lambda m: m.losses["valid_cross_entropy"],
+        "loss": lambda m: m.loss,
         "cost": lambda m: summary.costs.get(m.id, infinite),
         "size": lambda m: m.parameters,
         "diversity": lambda m: -summary.diversity[m.id],

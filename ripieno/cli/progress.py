@@ -117,7 +117,7 @@ def end_of(outcome: JobResult) -> Text:
         text = f"  trial {job.trial}, epochs {job.start} to {job.stop}  {failure.reason}: {failure.message}{log}"
         return Text.assemble((f"{'failed':8}", "bold red"), text)
     assert member is not None
-    value = _loss(member.losses["valid_cross_entropy"])
+    value = _loss(member.loss)
     return Text.assemble((f"{'ended':8}", "green"), f"  {member.id}  cross-entropy {value}  {seconds}")
 
 

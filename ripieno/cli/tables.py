@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ripieno.cli.console import number, percent, table
 from ripieno.library.bundle import BackendReport
-from ripieno.types import Allocation, Cascade, Ensemble, Member, Metric, Profile, format_expected
+from ripieno.types import Allocation, Cascade, Ensemble, Member, Metric, Profile, format_expected, ranking_loss
 
 if TYPE_CHECKING:
     from ripieno.engine.benchmark import BenchResult
@@ -34,7 +34,7 @@ def members(
     name = score_name(score)
     view = table("members (on validation samples)", "id", "epochs", "cross-entropy", name, "parameters", *more)
     for m in rows:
-        loss, valid = m.losses["valid_cross_entropy"], m.losses.get(f"valid_{score.replace('-', '_')}")
+        loss, valid = m.loss, m.losses.get(f"valid_{score.replace('-', '_')}")
         cells = [str(m.epoch), f"{loss:.4f}", percent(valid), f"{m.parameters:,}"]
         cells += [number(costs.get(m.id))] if costs else []
         cells += [percent(diversity.get(m.id))] if diversity else []
@@ -89,7 +89,7 @@ def _ensembles(rows: Sequence[Ensemble], score: str, kind: str) -> Table:
             _bounds(e.cost, kind),
             str(len(e.members)),
             *([format_expected(e)] if expected else []),
-            number(e.losses.get("valid_cross_entropy"), ".4f"),
+            number(ranking_loss(e.losses), ".4f"),
             percent(e.losses.get(f"valid_{key}")),
             percent(e.losses.get(f"test_{key}")),
         )

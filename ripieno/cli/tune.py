@@ -105,7 +105,7 @@ def tune(
             notes=notes,
             watch=combine_callbacks(watch, *loggers, lost=notes.append),
         )
-    ranked = sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))
+    ranked = sorted(library.members(), key=lambda m: (m.loss, m.id))
     console.out.print(summary(watch, run))
     console.out.print(tables.members(ranked[:5], {}, {}, pipeline.metric_of(library)))
     console.out.print(tables.stall_line(ranked))

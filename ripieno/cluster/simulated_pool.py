@@ -13,7 +13,7 @@ from heapq import heapify, heappop, heappush
 from ripieno.cluster.job_runner import failure
 from ripieno.cluster.pool import Pool
 from ripieno.errors import SearchError
-from ripieno.types import Configuration, Input, Job, JobResult, Member
+from ripieno.types import Configuration, Input, Job, JobResult, Member, classification
 
 Curve = Callable[[Configuration, int], tuple[float, float]]
 """Function of a configuration and a number of epochs: the loss after them, and their total seconds."""
@@ -92,8 +92,8 @@ class SimulatedPool(Pool):
         except Exception as error:
             return JobResult(job, failure=failure("error", error), slot=slot, started=self._now, finished=self._now)
         name = f"{job.trial:05d}-e{epoch:03d}"
-        losses, values = {self._metric: float(loss)}, job.configuration
-        member = Member(name, job.trial, epoch, "simulated", values, Input(()), (), losses, 0, float(seconds))
+        task, losses, values = classification(()), {self._metric: float(loss)}, job.configuration
+        member = Member(name, job.trial, epoch, "simulated", values, Input(()), task, losses, 0, float(seconds))
         end = self._now + self._overhead + max(0.0, float(seconds) - before)
         return JobResult(job, member, slot=slot, started=self._now, finished=end)
 

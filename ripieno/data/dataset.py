@@ -1,16 +1,16 @@
 """Prepared data set: a folder of arrays that every trial maps and none copies.
 
-FOLDER/images.npy     (samples, height, width, channels) uint8 or float32
-FOLDER/labels.npy     (samples,) int64
+FOLDER/inputs.npy     (samples, *shape) uint8 or float32; `images.npy` in version 1
+FOLDER/targets.npy    (samples,) int64, or (samples, *task.output); `labels.npy` in version 1
 FOLDER/split.npy      (samples,) uint8
-FOLDER/dataset.json   names, mean, std, metric, range; written last: its presence marks a complete data set
+FOLDER/dataset.json   task, kind, mean, std, range; written last: its presence marks a complete data set
 """
 
 from __future__ import annotations
 
 import dataclasses
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.data.samples import blocks
 from ripieno.errors import DataError, LibraryError
-from ripieno.tasks.labels import check_classes
-from ripieno.types import SPLITS, Dataset, Metric, PixelRange
+from ripieno.tasks.registry import kind_of
+from ripieno.types import SPLITS, DataKind, Dataset, PixelRange, Task
 
 BATCH = 64
 """Images that a network predicts at a time, where the user sets no batch size."""
@@ -32,10 +32,10 @@ class DatasetMetadata:
     """Content of `dataset.json`."""
 
     name: str
-    classes: tuple[str, ...]
+    task: Task
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    metric: Metric
+    kind: DataKind = "image"
     range: PixelRange | None = None
     """absent in data sets of older versions"""
 
@@ -48,14 +48,14 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
     """
     folder = Path(folder)
     check_dataset(dataset, dataset.path or dataset.name)
-    arrays = {"images": dataset.images, "labels": dataset.labels, "split": dataset.split}
+    arrays = {"inputs": dataset.inputs, "targets": dataset.targets, "split": dataset.split}
     for name, array in arrays.items():
-        if not is_mapped(array, folder / f"{name}.npy"):
+        if not is_mapped(array, _array_path(folder, name)):
             invalidate(folder)
             with files.array_writer(folder / f"{name}.npy", array.shape[1:], array.dtype) as append:
                 for block in blocks(array):
                     append(array[block])
-    metadata = DatasetMetadata(dataset.name, dataset.classes, dataset.mean, dataset.std, dataset.metric, dataset.range)
+    metadata = DatasetMetadata(dataset.name, dataset.task, dataset.mean, dataset.std, dataset.kind, dataset.range)
     files.write_json(folder / "dataset.json", metadata)
     return open_dataset(folder)
 
@@ -70,11 +70,11 @@ def open_dataset(folder: str | Path) -> Dataset:
         raise DataError(f"{folder} holds no data set (it has no dataset.json); prepare it again from its source")
     try:
         metadata = files.read_json(folder / "dataset.json", DatasetMetadata)
-        images, labels, split = (files.read_array(folder / f"{name}.npy") for name in ("images", "labels", "split"))
+        inputs, targets, split = (files.read_array(_array_path(folder, n)) for n in ("inputs", "targets", "split"))
     except LibraryError as error:
         raise DataError(f"{error}; prepare the data set again from its source") from error
-    fields = (metadata.classes, metadata.mean, metadata.std, metadata.metric)
-    dataset = Dataset(metadata.name, images, labels, split, *fields, path=folder, range=metadata.range)
+    fields = (metadata.task, metadata.mean, metadata.std, metadata.kind)
+    dataset = Dataset(metadata.name, inputs, targets, split, *fields, path=folder, range=metadata.range)
     check_dataset(dataset, folder)
     return dataset
 
@@ -84,37 +84,47 @@ def find_dataset(folder: Path) -> Dataset | None:
     return open_dataset(folder) if (folder / "dataset.json").exists() else None
 
 
+def _array_path(folder: Path, name: str) -> Path:
+    """Return the path of an array, under its name of version 1 where only that file exists."""
+    former = folder / {"inputs": "images.npy", "targets": "labels.npy"}.get(name, f"{name}.npy")
+    path = folder / f"{name}.npy"
+    return former if former.exists() and not path.exists() else path
+
+
+AXES: Mapping[DataKind, str] = {
+    "image": "(samples, height, width, channels)",
+    "series": "(samples, length, channels)",
+    "table": "(samples, columns)",
+}
+"""Shape of the inputs, by data kind."""
+
+
 def check_dataset(dataset: Dataset, where: str | Path) -> None:
-    """Raise DataError, naming `where`, unless labels, splits and names are consistent; pixels are not checked."""
-    images, labels, split = dataset.images, dataset.labels, dataset.split
-    classes, samples = len(dataset.classes), len(images)
-    channels = images.shape[-1] if images.ndim else 0
+    """Raise DataError, naming `where`, unless targets, splits and names are consistent; inputs are not checked."""
+    inputs, targets, split, kind = dataset.inputs, dataset.targets, dataset.split, kind_of(dataset.task)
+    samples, axes = len(inputs), AXES.get(dataset.kind)
+    channels = inputs.shape[-1] if inputs.ndim else 0
     rules = (
-        (images.ndim == 4, f"images have shape {images.shape}, they must be (samples, height, width, channels)"),
-        (images.dtype in (np.uint8, np.float32), f"images hold {images.dtype}, they must hold uint8 or float32"),
-        (labels.shape == (samples,), f"labels have shape {labels.shape}, they must be ({samples},) like the images"),
-        (split.shape == (samples,), f"split has shape {split.shape}, it must be ({samples},) like the images"),
-        (labels.dtype == np.int64, f"labels hold {labels.dtype}, they must hold int64"),
+        (axes is not None, f"its kind is {dataset.kind!r}, it must be {', '.join(AXES)}"),
+        (inputs.ndim == 1 + str(axes).count(","), f"inputs have shape {inputs.shape}, they must be {axes}"),
+        (inputs.dtype in (np.uint8, np.float32), f"inputs hold {inputs.dtype}, they must hold uint8 or float32"),
+        (targets.shape[:1] == (samples,), f"there are targets of shape {targets.shape} for {samples} samples"),
+        (split.shape == (samples,), f"split has shape {split.shape}, it must be ({samples},) like the inputs"),
         (split.dtype == np.uint8, f"split holds {split.dtype}, it must hold uint8"),
         (len(dataset.mean) == channels == len(dataset.std), f"mean and std must have {channels} values, one a channel"),
-        (samples > 0, "there are no images"),
+        (samples > 0, "there are no samples"),
     )
     for holds, message in rules:
         if not holds:
             raise DataError(f"the data set {where} is inconsistent: {message}; prepare it again")
-    check_classes(dataset.classes, f"the data set {where}", DataError)
-    if labels.min() < 0 or labels.max() >= classes:
-        span = f"labels run from {labels.min()} to {labels.max()}, they must be 0 to {classes - 1}"
-        raise DataError(f"the data set {where} is inconsistent: {span}; prepare it again")
+    kind.check_task(dataset.task, f"the data set {where}", DataError)
+    kind.check_targets(targets, dataset.task, f"the data set {where} is inconsistent", DataError)
     if split.max() >= len(SPLITS):
         raise DataError(f"the data set {where} is inconsistent: split holds {split.max()}, it must hold 0, 1 and 2")
-    absent = np.flatnonzero(np.bincount(labels[split == 0], minlength=classes) == 0)
-    if len(absent):
-        name = dataset.classes[absent[0]]
-        raise DataError(f"the data set {where} has no training image of class {name!r}; add some or leave it out")
+    kind.check_training(targets[split == 0], dataset.task, f"the data set {where}", DataError)
     for i in (1, 2):
         if not (split == i).any():
-            raise DataError(f"the data set {where} has an empty {SPLITS[i]} split: every split must hold images")
+            raise DataError(f"the data set {where} has an empty {SPLITS[i]} split: every split must hold samples")
 
 
 def moments(images: NDArray[Any], rows: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -123,10 +133,11 @@ def moments(images: NDArray[Any], rows: NDArray[np.int64]) -> tuple[tuple[float,
     Blocks are merged by the update of Chan, Golub and LeVeque (1979): pixels are squared only after subtraction of the
     mean, and at most one block is in memory as float64.
     """
-    count, mean, squares = 0, np.zeros(images.shape[3]), np.zeros(images.shape[3])
+    count, channels = 0, images.shape[-1]
+    mean, squares = np.zeros(channels), np.zeros(channels)
     for part in blocks(images, len(rows)):
-        block = images[rows[part]].reshape(-1, images.shape[3])
-        for channel in range(images.shape[3]):
+        block = images[rows[part]].reshape(-1, channels)
+        for channel in range(channels):
             values = block[:, channel].astype(np.float64)
             middle = float(values.mean())
             values -= middle

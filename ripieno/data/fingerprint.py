@@ -114,8 +114,8 @@ def _contents(file: Path) -> bytes:
 
 
 def _of_dataset(dataset: Dataset) -> Fingerprint:
-    arrays = [part for array in (dataset.images, dataset.labels, dataset.split) for part in _array(array)]
-    return Fingerprint(_digest(*arrays, *dataset.classes), f"{len(dataset.labels):,} samples in a data set")
+    arrays = [part for array in (dataset.inputs, dataset.targets, dataset.split) for part in _array(array)]
+    return Fingerprint(_digest(*arrays, *dataset.classes), f"{len(dataset.targets):,} samples in a data set")
 
 
 def _array(array: NDArray[Any]) -> list[str | bytes]:

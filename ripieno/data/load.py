@@ -22,7 +22,7 @@ from ripieno.data.samples import UNASSIGNED, Samples, SplitArrays, extremes, joi
 from ripieno.data.splits import balance_notes, check_ratios, duplicate_notes, split_samples
 from ripieno.errors import DataError
 from ripieno.notes import Notes
-from ripieno.types import Dataset, Metric, PixelRange
+from ripieno.types import Dataset, Metric, PixelRange, classification
 
 Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike] | ExternalData
 
@@ -71,7 +71,7 @@ def load_dataset(
             dataset = dataset_of(samples, size, split, seed, metric, notes)
     except PermissionError as error:
         raise DataError(f"{error.filename} may not be read; change its permissions") from error
-    notes += duplicate_notes(dataset.images, dataset.split)
+    notes += duplicate_notes(dataset.inputs, dataset.split)
     return dataset if target is None else write_dataset(dataset, target)
 
 
@@ -93,15 +93,15 @@ def _prepared(source: Source, size: int | None, metric: Metric, notes: list[str]
     if not isinstance(source, Dataset):
         return None
     check_dataset(source, source.path or source.name)
-    if size is not None and source.images.shape[1:3] != (size, size):
-        images = resize(source.images, size)
+    if size is not None and source.inputs.shape[1:3] != (size, size):
+        images = resize(source.inputs, size)
         mean, std = moments(images, source.rows("train"))
-        source = dataclasses.replace(source, images=images, mean=mean, std=std, path=None)
+        source = dataclasses.replace(source, inputs=images, mean=mean, std=std, path=None)
     if source.range is None:  # from an older version, or made by hand
         splits = [i for i in (1, 2) if (source.split == i).any()]
-        source = dataclasses.replace(source, range=_range(source.images, source.split, splits, notes))
-    if metric not in ("accuracy", source.metric):
-        source = dataclasses.replace(source, metric=metric)
+        source = dataclasses.replace(source, range=_range(source.inputs, source.split, splits, notes))
+    if metric not in ("accuracy", source.task.metric):
+        source = dataclasses.replace(source, task=dataclasses.replace(source.task, metric=metric))
     return source
 
 
@@ -129,7 +129,7 @@ def _read(
         raise DataError(f"{path} is a file of no known kind: it must be {FORMS}")
     if is_idx(path):
         return read_idx(path, notes)
-    file = None if target is None else target / "images.npy"
+    file = None if target is None else target / "inputs.npy"
     apart = [] if target is None else [target]
     if target is not None and (target.parent / "lock").exists():  # a new run inside its own image folder
         apart.append(target.parent)
@@ -149,7 +149,8 @@ def dataset_of(
     mean, std = moments(images, np.flatnonzero(split == 0))
     from_source = sorted({int(i) for i in np.unique(samples.fixed_split)} - {UNASSIGNED, 0})
     span = _range(images, split, from_source, notes)
-    return Dataset(samples.name, images, samples.labels, split, samples.classes, mean, std, metric, range=span)
+    task = classification(samples.classes, metric)
+    return Dataset(samples.name, images, samples.labels, split, task, mean, std, range=span)
 
 
 def _range(

@@ -127,7 +127,7 @@ def _images(source: Any, notes: list[str]) -> Iterator[tuple[str, Path | Image.I
     elif isinstance(source, Image.Image):
         yield str(getattr(source, "filename", "") or "image"), source
     elif isinstance(source, Dataset):
-        yield "images", source.images
+        yield "images", source.inputs
     elif is_pair(source):
         yield from _images(source[0], notes)
     elif hasattr(source, "__array__") or not (is_external_dataset(source) or isinstance(source, Sequence)):
@@ -181,7 +181,7 @@ def _files(path: Path, notes: list[str]) -> Iterator[tuple[str, Path | NDArray[A
 def _folder(folder: Path, name: str, notes: list[str]) -> Iterator[tuple[str, Path | NDArray[Any]]]:
     """Yield the images of a folder: a prepared data set, a published one, or pictures at any depth."""
     if (folder / "dataset.json").is_file():
-        yield name, open_dataset(folder).images
+        yield name, open_dataset(folder).inputs
     elif is_cifar(folder):
         yield name, read_cifar(folder, notes).images
     elif is_idx(folder):

@@ -157,7 +157,7 @@ class AllocationBenchmark:
         self._ensemble, self._backend, self._seconds, self._batch = ensemble, backend, seconds, batch
         self._chosen = chosen or {}
         self._input: Input = first.input
-        self._classes = first.classes
+        self._task = first.task
         self._pool = BackendPool(paths, file_of(backend), with_trusted(load, trusted))
 
     def __call__(self, allocation: Allocation) -> float:
@@ -176,7 +176,7 @@ class AllocationBenchmark:
             return measure_latency(engine, rate, self._seconds)
 
     def _bundle(self, allocation: Allocation) -> Bundle:
-        own = self._ensemble, allocation, self._members, self._input, self._classes, self._backend
+        own = self._ensemble, allocation, self._members, self._input, self._task, self._backend
         return Bundle(*own, chosen=self._chosen)
 
     def close(self) -> None:

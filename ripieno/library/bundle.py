@@ -110,18 +110,18 @@ def write_bundle(
 
     Members are run by `backend`, or as in `proof`. An existing bundle is replaced, and its benchmark results are
     removed. Raises LibraryError as `check_target`, when a member has no file for its backend, or the members differ in
-    input or classes.
+    input or task.
     """
     check_target(path)
     members = tuple(library.member(m) for m in ensemble.members)
     for member in members:
-        if (member.input, member.classes) != (members[0].input, members[0].classes):
+        if (member.input, member.task) != (members[0].input, members[0].task):
             pair = f"{member.id} and {members[0].id}"
-            raise LibraryError(f"{pair} differ in input or classes; they cannot be combined")
+            raise LibraryError(f"{pair} differ in input or task; they cannot be combined")
     chosen: dict[str, dict[str, str]] = {}
     for fit in proof.choices if proof else ():
         chosen.setdefault(fit.member, {})[fit.device] = fit.backend
-    bundle = Bundle(ensemble, allocation, members, members[0].input, members[0].classes, backend, chosen=chosen)
+    bundle = Bundle(ensemble, allocation, members, members[0].input, members[0].task, backend, chosen=chosen)
     wanted = [(one.id, name) for one in members for name in files_of(bundle, one.id)]
     for owner, name in wanted:
         if not (library.member_path(owner) / name).exists():
@@ -198,7 +198,7 @@ def _check_parts(bundle: Bundle) -> None:
     names, weights = bundle.ensemble.members, bundle.ensemble.weights
     placed = {p.member for p in bundle.allocation.placements}
     devices, used = {d.name for d in bundle.allocation.devices}, {p.device for p in bundle.allocation.placements}
-    alike = all((m.input, m.classes) == (bundle.input, bundle.classes) for m in bundle.members)
+    alike = all((m.input, m.task) == (bundle.input, bundle.task) for m in bundle.members)
     shape, dtype = bundle.input.shape, bundle.input.dtype
     rules = (
         (len(names) > 0, "its ensemble has no members"),
@@ -210,10 +210,10 @@ def _check_parts(bundle: Bundle) -> None:
         ({m.id for m in bundle.members} >= set(names), "it does not describe all members of its ensemble"),
         (placed >= set(names), "its allocation does not place all members of its ensemble"),
         (devices >= used, "its allocation places members on devices that it does not describe"),
-        (alike, "its members have another input or other classes than the bundle"),
+        (alike, "its members have another input or another task than the bundle"),
         (dtype in ("uint8", "float32"), f"its input is of {dtype!r}, not uint8 or float32"),
         (len(shape) > 0 and min(shape) > 0, f"its input has shape {list(shape)}, which holds no sample"),
-        (len(bundle.classes) > 0, "it has no classes"),
+        (len(bundle.task.names) > 0, "its task has no names"),
         (min(weights, default=0) >= 0 < sum(weights), "the weights of its ensemble must be 0 or more, and not all 0"),
     )
     for holds, message in rules:

@@ -19,11 +19,11 @@ def calibrate(library: Library, members: Sequence[str], progress: ProgressFuncti
     """
     kept = {member: library.calibration(member) for member in members}
     lacking = [member for member, calibration in kept.items() if calibration is None]
-    labels = library.labels() if lacking else None
+    labels = library.targets() if lacking else None
     for done, member in enumerate(lacking):
         progress("calibrating members", done, len(lacking))
         assert labels is not None
-        temperature, rows = calibrate_member(library.probabilities(member), labels)
+        temperature, rows = calibrate_member(library.predictions(member), labels)
         # as they are kept, so that a later selection sees the same numbers
         single = MemberCalibration(temperature, CalibratedRows(*(row.astype(np.float32) for row in rows)))
         kept[member] = single

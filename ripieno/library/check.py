@@ -92,7 +92,7 @@ def check_new(members: Mapping[str, NDArray[Any]], labels: Ints, library: Librar
         truth = true_class(values, labels).astype(np.float32).tobytes()
         for other in seen.setdefault(truth, []):
             known = members.get(other)
-            theirs = library.probabilities(other) if known is None else known
+            theirs = library.predictions(other) if known is None else known
             # models that err on different classes may have equal true-class probabilities, e.g. only 0 and 1
             if np.array_equal(theirs, values.astype(theirs.dtype)):
                 raise LibraryError(f"{name} has exactly the predictions of {other}; leave one of them out")
@@ -113,7 +113,7 @@ def read_classes(classes: Sequence[str] | None, count: int, library: Library) ->
 def match_labels(values: NDArray[Any] | None, classes: tuple[str, ...], library: Library, split: str) -> Ints:
     """Return labels as indices into `classes`, from indices or names; None means those of the library."""
     path = library.path / "library" / f"labels-{split}.npy"
-    known = library.labels("test" if split == "test" else "valid") if path.exists() else None
+    known = library.targets("test" if split == "test" else "valid") if path.exists() else None
     if values is None:
         if known is None:
             raise LibraryError(f"there are no {split} labels; pass them as a file or an array")

@@ -18,7 +18,7 @@ def disagreement(library: Library) -> dict[str, float]:
     names = library.ids()
     if len(names) < 2:
         return dict.fromkeys(names, 0.0)
-    predicted: list[NDArray[np.int64]] = [library.probabilities(name).argmax(axis=1) for name in names]
+    predicted: list[NDArray[np.int64]] = [library.predictions(name).argmax(axis=1) for name in names]
     samples = np.arange(len(predicted[0]))
     votes = np.zeros((len(samples), 1 + max(int(own.max()) for own in predicted)), dtype=np.int64)
     for own in predicted:

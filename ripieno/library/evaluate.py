@@ -31,7 +31,7 @@ def evaluate(
     are skipped, and `notes` gets the reason; a member with a broken file, or with predictions that are no
     probabilities, causes a `BrokenFileWarning`. Without a data set nothing is done.
     """
-    missing = [m for m in members if not library.has_probabilities(m, "test")]
+    missing = [m for m in members if not library.has_predictions(m, "test")]
     dataset = find_dataset(library.dataset_path) if missing else None
     if dataset is None or not len(rows := dataset.rows("test")):
         return
@@ -53,11 +53,11 @@ def evaluate(
         except (EngineError, ModelError, MissingExtraError) as error:
             reasons[member] = str(error)
             return
-        parts = [runner.infer(batch) for batch in batches(dataset.images, rows)]
+        parts = [runner.infer(batch) for batch in batches(dataset.inputs, rows)]
         runner.close()
-        labels = np.asarray(dataset.labels[rows])
+        labels = np.asarray(dataset.targets[rows])
         values = read_probabilities(member, np.concatenate(parts), labels, len(dataset.classes))
-        library.write_probabilities(member, "test", values, labels)
+        library.write_predictions(member, "test", values, labels)
         if progress is not None:
             progress("predicting the test images", next(done), len(missing))
 

@@ -58,7 +58,7 @@ def dominated(library: Library, costs: Mapping[str, float] | None = None) -> dic
     members = library.members()
     if costs is None:
         costs = common_costs(library)
-    points = {m.id: (m.losses["valid_cross_entropy"], costs[m.id]) for m in members if m.id in costs}
+    points = {m.id: (m.loss, costs[m.id]) for m in members if m.id in costs}
     ranked = sorted(points, key=lambda i: (*points[i], i))
     found = {}
     for place, name in enumerate(ranked):
@@ -91,7 +91,7 @@ def enforce_quota(
             raise LibraryError(f"cannot determine the members in use: {error}") from error
     used = {member for ensemble in kept for member in ensemble.members}
     losers = dominated(library, costs) if left > quota else {}
-    order = sorted(losers, key=lambda i: library.member(i).losses["valid_cross_entropy"], reverse=True)
+    order = sorted(losers, key=lambda i: library.member(i).loss, reverse=True)
     evictions = []
     for member in order:
         if left <= quota:

@@ -54,7 +54,7 @@ def import_onnx(
         found = []
         for name, path in zip(names, map(Path, paths), strict=True):
             network = OnnxNetwork(path, data.input, form)
-            few, count = data.images[spread_rows(np.arange(len(data.images)), BATCH)], len(data.classes)
+            few, count = data.inputs[spread_rows(np.arange(len(data.inputs)), BATCH)], len(data.classes)
             output = probe.choose_output(network, few, count, form.tensor, form.outputs, notes)
             content = network.adapted(output)
             (Path(folder) / "model.onnx").write_bytes(content)
@@ -147,8 +147,8 @@ def _dataset(library: Library, given: Dataset | None) -> Dataset:
 
 
 def _same(one: Dataset, other: Dataset) -> bool:
-    same_form = (one.classes, one.input) == (other.classes, other.input)
-    return same_form and np.array_equal(one.labels, other.labels) and np.array_equal(one.split, other.split)
+    same_form = (one.task, one.input) == (other.task, other.input)
+    return same_form and np.array_equal(one.targets, other.targets) and np.array_equal(one.split, other.split)
 
 
 def _member(
@@ -166,7 +166,7 @@ def _member(
         family=family,
         configuration=dict(configuration),
         input=data.input,
-        classes=data.classes,
+        task=data.task,
         losses={},
         parameters=parameters,
         seconds=0.0,
@@ -177,7 +177,7 @@ def _member(
 def _predict(backend: str, path: Path, member: Member, data: Dataset, notes: list[str]) -> NDArray[Any]:
     """Predict and check the probabilities of the validation images."""
     rows = data.rows("valid")
-    labels = np.asarray(data.labels[rows])
+    labels = np.asarray(data.targets[rows])
     runner = backends.load(backend, path, member, Device("cpu:0", "cpu", 0), 1, trusted=(member.family,))
 
     def infer(images: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -188,10 +188,10 @@ def _predict(backend: str, path: Path, member: Member, data: Dataset, notes: lis
             raise LibraryError(f"{member.id} cannot predict batches of images: {line[:200]}") from error
 
     try:
-        parts = [infer(batch) for batch in batches(data.images, rows)]
+        parts = [infer(batch) for batch in batches(data.inputs, rows)]
         values = check.read_probabilities(member.id, np.concatenate(parts), labels, len(data.classes))
-        several = rows if len(rows) > 1 else np.arange(len(data.images))  # a single row makes no batch
-        probe.check_steady(member.id, infer, np.asarray(data.images[spread_rows(several, FEW)]), notes)
+        several = rows if len(rows) > 1 else np.arange(len(data.inputs))  # a single row makes no batch
+        probe.check_steady(member.id, infer, np.asarray(data.inputs[spread_rows(several, FEW)]), notes)
     finally:
         runner.close()
     probe.note_flat(member.id, values, notes)
@@ -255,7 +255,7 @@ def _fit(path: Path, tensors: Mapping[str, Any], body: Mapping[str, tuple[int, .
 def _add(
     library: Library, found: Sequence[tuple[Member, bytes, NDArray[Any]]], data: Dataset, half: bool
 ) -> tuple[Member, ...]:
-    labels = data.labels[data.rows("valid")]
+    labels = data.targets[data.rows("valid")]
     if len(library):
         check.read_classes(data.classes, len(data.classes), library)
     check.match_labels(np.array(data.classes)[labels], data.classes, library, "valid")

@@ -21,7 +21,7 @@ from ripieno.library.table_io import SUFFIXES, numbers_of, read_arrays, read_tab
 from ripieno.tasks import metrics
 from ripieno.tasks.labels import check_names, label_text, number_of, shown
 from ripieno.tasks.probabilities import HIGHEST
-from ripieno.types import Input, Member, Split
+from ripieno.types import Input, Member, Split, classification
 
 CostsByName = Mapping[str, Mapping[str, float]]
 RESERVED = ("labels", "costs", "classes")
@@ -98,7 +98,7 @@ def import_predictions(
             family="predictions",
             configuration={},
             input=input,
-            classes=known,
+            task=classification(known),
             losses=metrics.losses(values, indices),
             parameters=0,
             seconds=0.0,
@@ -142,7 +142,7 @@ def _add_split(
     members = []
     for name, values in checked.items():
         member = library.member(name)
-        library.write_probabilities(name, split, as_stored(values, half), labels)
+        library.write_predictions(name, split, as_stored(values, half), labels)
         losses = {**member.losses, **metrics.losses(values, labels, split)}
         members.append(dataclasses.replace(member, losses=losses))
         library.update(members[-1])

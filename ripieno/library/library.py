@@ -38,7 +38,7 @@ from ripieno.shell_command import command
 from ripieno.tasks.calibration import CalibratedRows, MemberCalibration
 from ripieno.tasks.labels import read_labels
 from ripieno.tasks.metrics import true_class
-from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Profile, Split
+from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Profile, Split, loss_key
 
 W = TypeVar("W", Ensemble, Allocation)
 CALIBRATED = "calibrated.npy"
@@ -157,8 +157,8 @@ class Library:
             if len(held) != len(shape) or any(n not in (None, m) for n, m in zip(shape, held, strict=True)):
                 due = ", ".join("samples" if n is None else str(n) for n in shape)
                 raise LibraryError(f"{folder / name} has shape {held}, not ({due}{',' * (len(shape) == 1)})")
-        if "valid_cross_entropy" not in found.losses:
-            raise LibraryError(f"{folder / 'member.json'} has no valid_cross_entropy among its losses")
+        if (key := loss_key(found.task)) not in found.losses:
+            raise LibraryError(f"{folder / 'member.json'} has no {key} among its losses")
         self._seen[member] = stamp, found
         return found
 
@@ -187,7 +187,7 @@ class Library:
         self._clear_member(member.id, {"valid.npy", _truth_name("valid"), *([content] if weights is not None else [])})
         if weights is not None:
             files.write_bytes(folder / content, weights)
-        self.write_probabilities(member.id, "valid", valid, labels)
+        self.write_predictions(member.id, "valid", valid, labels)
         files.write_json(folder / "member.json", member)
 
     def _clear_member(self, member: str, written: Collection[str] = ()) -> None:
@@ -221,7 +221,7 @@ class Library:
 
     # predictions
 
-    def write_probabilities(
+    def write_predictions(
         self, member: str, split: Split, probabilities: NDArray[Any], labels: NDArray[np.int64]
     ) -> None:
         """Cache probabilities (samples, classes) of a member, and on "valid" those of the true class (`truth.npy`).
@@ -242,7 +242,7 @@ class Library:
         half = truth.dtype == np.float16
         files.write_array(folder / _truth_name(split), truth if half else truth.astype(np.float32))
 
-    def has_probabilities(self, member: str, split: Split) -> bool:
+    def has_predictions(self, member: str, split: Split) -> bool:
         """Return whether predictions on `split` are cached and readable."""
         return self._readable(member, f"{split}.npy")
 
@@ -254,7 +254,7 @@ class Library:
         path = self.member_path(member) / name
         return path in read_sound(f"predictions in {self.path}", [path] if path.exists() else [], files.read_array)
 
-    def probabilities(self, member: str, split: Split = "valid") -> NDArray[Any]:
+    def predictions(self, member: str, split: Split = "valid") -> NDArray[Any]:
         """Return cached probabilities (samples, classes), memory-mapped. Raises LibraryError when absent."""
         return files.read_array(self.member_path(member) / f"{split}.npy")
 
@@ -266,6 +266,16 @@ class Library:
     def true_class_mapped(self, members: Iterable[str], split: Split = "valid") -> list[NDArray[Any]]:
         """Return one memory-mapped row per member, in the stored dtype: for millions of samples."""
         return [files.read_array(self.member_path(m) / _truth_name(split)) for m in members]
+
+    def probabilities(self, member: str, split: Split = "valid") -> NDArray[Any]:
+        """Return `predictions(member, split)`: the former name, for one version."""
+        warn_renamed("Library.probabilities", "predictions")
+        return self.predictions(member, split)
+
+    def labels(self, split: Split = "valid") -> NDArray[Any]:
+        """Return `targets(split)`: the former name, for one version."""
+        warn_renamed("Library.labels", "targets")
+        return self.targets(split)
 
     def made(self, job: Job) -> Member | None:
         """Return `find_job_member(job)`: the former name, for one version."""
@@ -291,7 +301,7 @@ class Library:
             temperature, rows = self.member(member).temperature, files.read_array(path)
         except LibraryError:  # it can be fitted again
             return None
-        if temperature is None or rows.shape != (3, len(self.labels())):
+        if temperature is None or rows.shape != (3, len(self.targets())):
             return None
         return MemberCalibration(temperature, CalibratedRows(*rows))
 
@@ -307,7 +317,7 @@ class Library:
         if member in self and self.member(member).temperature is not None:
             self.update(dataclasses.replace(self.member(member), temperature=None))
 
-    def labels(self, split: Split = "valid") -> NDArray[np.int64]:
+    def targets(self, split: Split = "valid") -> NDArray[np.int64]:
         """Return the labels of the cached predictions of `split`. Raises LibraryError when there are none."""
         return files.read_array(self.path / "library" / f"labels-{split}.npy", mapped=False)
 

@@ -189,8 +189,8 @@ def _data(data: Dataset | None) -> str:
     counts = {split: len(data.rows(split)) for split in ("train", "valid", "test")}
     shares = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     return (
-        f"{_text(data.name)}: {len(data.labels):,} images of {' × '.join(map(str, data.images.shape[1:]))} "
-        f"({data.images.dtype}) in {len(data.classes)} classes; {shares}."
+        f"{_text(data.name)}: {len(data.targets):,} images of {' × '.join(map(str, data.inputs.shape[1:]))} "
+        f"({data.inputs.dtype}) in {len(data.classes)} classes; {shares}."
     )
 
 

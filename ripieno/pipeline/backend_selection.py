@@ -235,8 +235,8 @@ def _validation(library: Library, terms: Tolerances) -> tuple[NDArray[Any], NDAr
     count = max(1, min(terms.calibration, len(rows) // 4))
     calibration = spread_rows(rows, count)
     evaluated = spread_rows(np.setdiff1d(rows, calibration), terms.samples)
-    images = np.asarray(dataset.images[evaluated])
-    return images, np.asarray(dataset.labels[evaluated]), np.asarray(dataset.images[calibration])
+    images = np.asarray(dataset.inputs[evaluated])
+    return images, np.asarray(dataset.targets[evaluated]), np.asarray(dataset.inputs[calibration])
 
 
 def _pinned(cores: Sequence[int], call: Callable[[], T]) -> T:

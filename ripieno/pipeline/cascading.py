@@ -144,10 +144,10 @@ def _answers(
     exact = all(split_id(backend_of(bundle, p.member, p.device))[1] == "fp32" for p in bundle.allocation.placements)
     if exact and split == "test":
         evaluate(library, names, progress)
-    if exact and all(library.has_probabilities(m, split) for m in names):
+    if exact and all(library.has_predictions(m, split) for m in names):
         temperatures = bundle.ensemble.temperatures or (1.0,) * len(names)
         pairs = zip(names, temperatures, strict=True)
-        return [apply_temperature(library.probabilities(m, split), t) for m, t in pairs], library.labels(split)
+        return [apply_temperature(library.predictions(m, split), t) for m, t in pairs], library.targets(split)
     dataset = find_dataset(library.dataset_path)
     if dataset is None:
         return [], np.empty(0, np.int64)
@@ -157,10 +157,10 @@ def _answers(
     rows = dataset.rows(split)
     parts = []
     with Engine(bundle, cascade=False) as engine:
-        for number, batch in enumerate(batches(dataset.images, rows, BATCH)):
+        for number, batch in enumerate(batches(dataset.inputs, rows, BATCH)):
             progress(f"running all members on the {split} images", number * BATCH, len(rows))
             each = engine.submit(batch, each=True).result().member_predictions
             assert each is not None
             parts.append(each)
         progress(f"running all members on the {split} images", len(rows), len(rows))
-    return list(np.concatenate(parts, axis=1)) if parts else [], np.asarray(dataset.labels[rows])
+    return list(np.concatenate(parts, axis=1)) if parts else [], np.asarray(dataset.targets[rows])

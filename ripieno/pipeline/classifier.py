@@ -132,7 +132,7 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _search(self, dataset: Dataset, folder: Path, seed: int) -> None:
         from ripieno.profiles import local_devices
 
-        table = dataset.images.shape[1:3] == (1, 1)
+        table = dataset.inputs.shape[1:3] == (1, 1)
         library = tune(
             dataset,
             folder,

@@ -94,7 +94,7 @@ def selection_candidates(library: Library, share: float) -> list[Member]:
     """
     from ripieno.selection.problem import PRUNE_LEAST
 
-    ranked = sorted(library.members(), key=lambda m: (m.losses["valid_cross_entropy"], m.id))
+    ranked = sorted(library.members(), key=lambda m: (m.loss, m.id))
     return ranked[: max(PRUNE_LEAST, math.ceil(2 * share * len(ranked)))]
 
 

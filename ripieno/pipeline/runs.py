@@ -80,7 +80,7 @@ def show(run: str | Path | Library) -> RunSummary:
     return RunSummary(
         path=library.path,
         metric=metric_of(library),
-        members=tuple(sorted(members, key=lambda m: (m.losses["valid_cross_entropy"], m.id))),
+        members=tuple(sorted(members, key=lambda m: (m.loss, m.id))),
         cost_kind=kind,
         costs=costs,
         device=device,
@@ -95,4 +95,4 @@ def metric_of(library: Library) -> str:
     from ripieno.data.dataset import find_dataset
 
     dataset = find_dataset(library.dataset_path)
-    return dataset.metric if dataset is not None else "accuracy"
+    return dataset.task.metric if dataset is not None else "accuracy"

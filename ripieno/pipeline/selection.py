@@ -209,12 +209,12 @@ def _candidates(
         lacking = sum(m.id not in table for m in candidates)
         if lacking:
             notes.append(_skipped_note(library, f"{lacking} of the {len(candidates)} best networks", kinds, device))
-    labels = library.labels()
+    labels = library.targets()
     _note_samples(library.member(ids[0]).classes, labels, options, notes)
     calibrated = options.used_calibration != "none"
     # cross-entropy of a mean needs the true class's probability alone: a matrix, `classes` times smaller than the cube
     narrow = options.loss == "cross-entropy" and options.combiner in ("mean", "weighted") and not calibrated
-    predictions = library.true_class_mapped(ids) if narrow else [library.probabilities(m) for m in ids]
+    predictions = library.true_class_mapped(ids) if narrow else [library.predictions(m) for m in ids]
     costs = {k: [table[m][k] for m in ids] for k in kinds}
     # `prune` is a share of the whole library, not of members with a cost; selection rejects an invalid one
     share = min(1.0, prune * len(library) / len(ids)) if 0 < prune <= 1 else prune
@@ -263,7 +263,7 @@ def _check(
 
 
 def _best_cost(library: Library, pool: _Pool, kind: str) -> float:
-    best = min(pool.ids, key=lambda m: (library.member(m).losses["valid_cross_entropy"], m))
+    best = min(pool.ids, key=lambda m: (library.member(m).loss, m))
     return pool.costs[kind][pool.ids.index(best)]
 
 
@@ -311,7 +311,7 @@ def ensemble_losses(library: Library, ensemble: Ensemble) -> dict[str, float]:
     figures: dict[str, float] = {}
     splits: tuple[Split, ...] = ("valid", "test")
     for split in splits:
-        if all(library.has_probabilities(m, split) for m in ensemble.members):
-            combined = combine_calibrated([library.probabilities(m, split) for m in ensemble.members], ensemble)
-            figures |= losses(combined, library.labels(split), split)
+        if all(library.has_predictions(m, split) for m in ensemble.members):
+            combined = combine_calibrated([library.predictions(m, split) for m in ensemble.members], ensemble)
+            figures |= losses(combined, library.targets(split), split)
     return figures

@@ -22,14 +22,14 @@ def write_search(
     intervals: Sequence[SlotInterval],
 ) -> None:
     """Write the tables `curves`, `rungs`, `slots` and `trials`."""
-    names = ("epoch", "train_cross_entropy", "valid_cross_entropy", "valid_score", "seconds")
+    names = ("epoch", "train_loss", "valid_loss", "valid_score", "seconds")
     curves = [(t.number, *(getattr(e, name) for name in names)) for t in trials for e in t.curve]
     folder.table("curves", ("trial", *names), curves)
     folder.table("rungs", ("epoch", "came", "stopped"), rungs)
     ran = [(s.slot, s.member, s.start, s.end) for s in intervals]
     folder.table("slots", ("slot", "member", "start_hours", "end_hours"), ran)
     varied = sorted({n for t in trials for n in t.configuration})
-    columns = ("trial", "stopped_at_epoch", "valid_cross_entropy", "seconds", *varied)
+    columns = ("trial", "stopped_at_epoch", "valid_loss", "seconds", *varied)
     values = [(t.number, t.stopped, t.loss, t.seconds, *(t.configuration.get(n) for n in varied)) for t in trials]
     folder.table("trials", columns, values)
 

@@ -110,8 +110,8 @@ def load_front(reading: RunData, progress: ProgressFunction) -> tuple[Ensemble, 
         return ()
     library, kind = reading.library, reading.kind
     choices = sweep(
-        [library.probabilities(m) for m in ids],
-        library.labels(),
+        [library.predictions(m) for m in ids],
+        library.targets(),
         {kind: [reading.costs[m] for m in ids]},
         prune=min(1.0, 0.2 * len(reading.members) / len(ids)),  # of the whole library, as `ripieno.front` does
         names=ids,
@@ -171,7 +171,7 @@ class _SplitPredictions:
 
     def sampled(self, split: Split, most: int = SAMPLES) -> tuple[Ints, Ints]:
         """Return labels and rows of the samples used, evenly spaced, as the split may be sorted by class."""
-        labels = self.library.labels(split)
+        labels = self.library.targets(split)
         rows = evenly_spaced(len(labels), most)
         return labels[rows], rows
 
@@ -179,7 +179,7 @@ class _SplitPredictions:
         """Return the ensemble's probabilities (samples, classes) on the samples used."""
         split = split or self.split
         rows = self.sampled(split, most)[1]
-        tables = [self.library.probabilities(m, split) for m in ensemble.members]
+        tables = [self.library.predictions(m, split) for m in ensemble.members]
         parts = [
             combine_calibrated([table[rows[i : i + 1024]] for table in tables], ensemble)
             for i in range(0, len(rows), 1024)
@@ -198,7 +198,7 @@ class _SplitPredictions:
     def votes(self, member: str) -> Ints:
         """Return the class that a member predicts for each sample."""
         if member not in self._votes:
-            self._votes[member] = self.library.probabilities(member, self.split)[self.rows].argmax(axis=1)
+            self._votes[member] = self.library.predictions(member, self.split)[self.rows].argmax(axis=1)
         return self._votes[member]
 
     def evaluate(self, ensemble: Ensemble, probabilities: Floats, shown: tuple[int, ...]) -> Evaluation:

@@ -56,17 +56,17 @@ def figures(
     """
     priced = sorted(m for m in library.ids() if m in costs)
     evaluate(library, priced, progress)
-    ids = [m for m in priced if library.has_probabilities(m, "test")]
+    ids = [m for m in priced if library.has_predictions(m, "test")]
     if len(ids) < 2:
         return None
-    truth, labels = library.true_class_probabilities(ids), library.labels("test")
+    truth, labels = library.true_class_probabilities(ids), library.targets("test")
     seconds = np.array([costs[m] for m in ids])
     budgets = tuple(
         round_budget(b) for b in np.geomspace(np.median(seconds), min(seconds.sum(), 32 * np.median(seconds)), BUDGETS)
     )
 
     def error(choice: Choice) -> float:
-        predictions = [library.probabilities(ids[i], "test") for i in choice.members]
+        predictions = [library.predictions(ids[i], "test") for i in choice.members]
         combined = replace(choice, members=tuple(range(len(predictions)))).combine(predictions)
         return 1 - losses(combined, labels, "test")[f"test_{score}"]
 

@@ -22,7 +22,7 @@ from ripieno.reports.run_data import METRICS, RunData, load_run
 from ripieno.reports.search import failures
 from ripieno.reports.thumbnails import pick, thumbnails
 from ripieno.shell_command import command
-from ripieno.types import Metric, format_expected
+from ripieno.types import Metric, format_expected, ranking_loss
 
 LISTED = 20
 """Maximum number of members in the table of the best."""
@@ -78,7 +78,7 @@ def _render(reading: RunData, explored: explorer.Explorer | None, parts: section
         samples={s: len(dataset.rows(s)) for s in ("train", "valid", "test")} if dataset else {},
         explored=explored,
         ensembles=ensembles,
-        best=min(ensembles, key=lambda e: e.losses.get("valid_cross_entropy", math.inf), default=None),
+        best=min(ensembles, key=lambda e: math.inf if (loss := ranking_loss(e.losses)) is None else loss, default=None),
         scores=[(score, METRICS.get(score, score)) for score in dict.fromkeys([reading.score, *objectives])],
         command=command,
         expected=format_expected,

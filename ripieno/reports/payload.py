@@ -31,7 +31,7 @@ def payload(reading: RunData, explorer: Explorer, pictures: Mapping[int, str]) -
         "shown": list(explorer.shown),
         "rest": explorer.rest,
         "members": [_member(by_id[m], reading, explorer.faces.get(m)) for m in used],
-        "dots": [[rounded(reading.costs[m.id]), rounded(m.losses["valid_cross_entropy"])] for m in drawn],
+        "dots": [[rounded(reading.costs[m.id]), rounded(m.loss)] for m in drawn],
         "pairs": [[index[a], index[b], rounded(share, 3)] for (a, b), share in explorer.disagreement.items()],
         "pictures": [pictures[row] for row in addresses],
         "points": [
@@ -60,7 +60,7 @@ def places(explorer: Explorer, dataset: Dataset) -> dict[int, int]:
     rows = dataset.rows(explorer.split)
     wanted = {s.row: s.truth for spot in explorer.spots for s in (*spot.hardest, *spot.disputed)}
     # imported predictions may be of other samples than the data set's: then there are no pictures
-    if any(row >= len(rows) or dataset.labels[rows[row]] != truth for row, truth in wanted.items()):
+    if any(row >= len(rows) or dataset.targets[rows[row]] != truth for row, truth in wanted.items()):
         return {}
     return {row: int(rows[row]) for row in wanted}
 
@@ -87,7 +87,7 @@ def _member(member: Member, reading: RunData, evaluation: Evaluation | None) -> 
     return {
         "id": member.id,
         "cost": rounded(reading.costs[member.id]) if member.id in reading.costs else None,
-        "loss": rounded(member.losses["valid_cross_entropy"]),
+        "loss": rounded(member.loss),
         "score": rounded(member.losses.get(f"valid_{reading.score}", 0.0)),
         "parameters": member.parameters,
         "epoch": member.epoch,

@@ -16,7 +16,7 @@ from ripieno.reports.figure_style import BLUE, GREEN, INK, ORANGE, TEXT
 from ripieno.reports.figures import Figures
 from ripieno.reports.run_data import evenly_spaced
 from ripieno.reports.search import SlotInterval, TrialSummary, busy, numeric
-from ripieno.types import Allocation, Ensemble, Member
+from ripieno.types import Allocation, Ensemble, Member, ranking_loss
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,16 +43,16 @@ def learning_curves(trials: Sequence[TrialSummary]) -> Figure:
     drawn = _some(trials, CURVES, best)
     for trial in drawn:
         epochs = [e.epoch for e in trial.curve]
-        losses = [e.valid_cross_entropy for e in trial.curve]
+        losses = [e.valid_loss for e in trial.curve]
         far = (1 + stops.index(trial.stopped)) / len(stops)
         look: dict[str, Any] = {"color": BLUE, "alpha": round(0.15 + 0.5 * far, 2), "linewidth": 0.6 + 0.8 * far}
         if trial is best:
             look = {"color": ORANGE, "linewidth": 2.2, "zorder": 4, "label": f"best: trial {trial.number}"}
         axes.plot(epochs, losses, **look)
-    ends = [(t.curve[-1].epoch, t.curve[-1].valid_cross_entropy) for t in drawn]
+    ends = [(t.curve[-1].epoch, t.curve[-1].valid_loss) for t in drawn]
     if ends:
         axes.plot(*zip(*ends, strict=True), "o", color=BLUE, markersize=2.5, alpha=0.8, label="stopped here")
-    figure_style.logarithmic(axes.yaxis, [e.valid_cross_entropy for t in drawn for e in t.curve])
+    figure_style.logarithmic(axes.yaxis, [e.valid_loss for t in drawn for e in t.curve])
     figure_style.logarithmic(axes.xaxis, [e.epoch for t in drawn for e in t.curve])
     return figure_style.finish(axes)
 
@@ -137,11 +137,10 @@ def library(
     axes = figure_style.axes(f"cost ({unit})", "validation cross-entropy")
     measured = _some([m for m in members if m.id in costs], DOTS * 3, None)
     xs = [costs[m.id] for m in measured]
-    ys = [m.losses["valid_cross_entropy"] for m in measured]
+    ys = [m.loss for m in measured]
     axes.plot(xs, ys, "o", markersize=3.5, color=BLUE, alpha=0.55, label="networks")
-    shown = [e for e in ensembles if "valid_cross_entropy" in e.losses]
-    if shown:
-        points = [(e.cost[kind], e.losses["valid_cross_entropy"]) for e in shown]
+    points = [(e.cost[kind], loss) for e in ensembles if (loss := ranking_loss(e.losses)) is not None]
+    if points:
         axes.plot(*zip(*points, strict=True), color=ORANGE, marker="o", markersize=4, linewidth=1.4, label="ensembles")
         xs, ys = xs + [x for x, _ in points], ys + [y for _, y in points]
     figure_style.logarithmic(axes.xaxis, xs)
@@ -158,9 +157,9 @@ def diversity(members: Sequence[Member], differ: Mapping[str, float], chosen: fr
         group = [m for m in drawn if (m.id in chosen) == inside]
         if group:
             xs = [100 * differ[m.id] for m in group]
-            ys = [m.losses["valid_cross_entropy"] for m in group]
+            ys = [m.loss for m in group]
             axes.plot(xs, ys, "o", color=colour, alpha=alpha, markersize=3.5, label=label)
-    figure_style.logarithmic(axes.yaxis, [m.losses["valid_cross_entropy"] for m in drawn])
+    figure_style.logarithmic(axes.yaxis, [m.loss for m in drawn])
     return figure_style.finish(axes)
 
 

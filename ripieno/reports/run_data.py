@@ -61,7 +61,7 @@ class RunData:
 
     def split(self, ids: tuple[str, ...]) -> Split:
         """Return the split to show these members on: the test split if all have predictions for it."""
-        return "test" if all(self.library.has_probabilities(m, "test") for m in ids) else "valid"
+        return "test" if all(self.library.has_predictions(m, "test") for m in ids) else "valid"
 
 
 def load_run(library: Library) -> RunData:
@@ -82,9 +82,9 @@ def load_run(library: Library) -> RunData:
         costs = {i: p.cost for i, p in library.profiles(device).items() if i in known} | costs
     return RunData(
         library,
-        tuple(sorted(members, key=lambda m: (m.losses["valid_cross_entropy"], m.id))),
+        tuple(sorted(members, key=lambda m: (m.loss, m.id))),
         dataset,
-        (dataset.metric if dataset else "accuracy").replace("-", "_"),
+        (dataset.task.metric if dataset else "accuracy").replace("-", "_"),
         kind,
         device,
         costs,

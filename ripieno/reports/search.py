@@ -61,7 +61,7 @@ def trials(members: Sequence[Member]) -> tuple[TrialSummary, ...]:
     for number, of_trial in sorted(by_number.items()):
         of_trial.sort(key=lambda m: m.epoch)
         last = of_trial[-1]
-        best = min(m.losses["valid_cross_entropy"] for m in of_trial)
+        best = min(m.loss for m in of_trial)
         stops = tuple(m.epoch for m in of_trial)
         summaries.append(TrialSummary(number, last.configuration, last.epoch, stops, best, last.seconds, last.curve))
     return tuple(summaries)

@@ -36,7 +36,7 @@ def thumbnails(dataset: Dataset, rows: Sequence[int], most: int = BYTES) -> dict
     addresses: dict[int, str] = {}
     left = most
     for row in rows:
-        address = _address(_colours(np.asarray(dataset.images[row]), dataset))
+        address = _address(_colours(np.asarray(dataset.inputs[row]), dataset))
         left -= len(address)
         if left < 0:
             break

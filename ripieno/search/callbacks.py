@@ -161,8 +161,8 @@ def _figures(snapshot: Snapshot) -> dict[str, float]:
 
 def _curve(epoch: Epoch) -> dict[str, float]:
     return {
-        "cross-entropy/train": epoch.train_cross_entropy,
-        "cross-entropy/valid": epoch.valid_cross_entropy,
+        "cross-entropy/train": epoch.train_loss,
+        "cross-entropy/valid": epoch.valid_loss,
         "score/valid": epoch.valid_score,
     }
 

@@ -1,1 +1,1 @@
-"""Labels, metrics and combiners of predictions. Depends on NumPy only; every other package may import it."""
+"""Tasks: targets, predictions, metrics and combiners. Depends on NumPy only; every other package may import it."""

@@ -44,12 +44,12 @@ class EpochBatches:
     ) -> None:
         self.augment, self.batch_size = augment, batch_size
         self.rows = dataset.rows("train")
-        self.channels = dataset.images.shape[-1]
+        self.channels = dataset.inputs.shape[-1]
         self._generators = generators
         # drop a last batch of one sample, on which a batch norm may fail (another sample in each epoch)
         samples = len(self.rows)
         self.samples = samples - 1 if samples % batch_size == 1 and samples > 1 else samples
-        bytes_a_batch = dataset.images[0].size * 4 * batch_size
+        bytes_a_batch = dataset.inputs[0].size * 4 * batch_size
         self.block = max(1, BLOCK_BYTES[device] // bytes_a_batch) * batch_size
 
     @property

@@ -31,7 +31,7 @@ class TrainingState:
 
 def fingerprint(seed: int, trial: int, family: str, configuration: Configuration, dataset: Dataset) -> str:
     """Hash everything that determines a trial's weights."""
-    data = [dataset.name, dataset.images.shape, str(dataset.images.dtype), dataset.classes, dataset.mean, dataset.std]
+    data = [dataset.name, dataset.inputs.shape, str(dataset.inputs.dtype), dataset.classes, dataset.mean, dataset.std]
     content = files.to_json([seed, trial, family, dict(sorted(configuration.items())), data])
     return hashlib.sha256(content).hexdigest()
 

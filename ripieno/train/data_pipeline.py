@@ -53,7 +53,7 @@ class BatchPipeline:
         strategy: LoadingStrategy | None = None,
     ) -> None:
         self.dataset, self.plan, self.device, self.last = dataset, plan, device, last
-        self._labels = torch.from_numpy(np.array(dataset.labels))
+        self._labels = torch.from_numpy(np.array(dataset.targets))
         self._record = record
         candidates = strategies(spare) if strategy is None else (strategy,)
         self.selector = StrategySelector(candidates, _read_record(record) if len(candidates) > 1 else None)
@@ -62,8 +62,8 @@ class BatchPipeline:
             where: InputTransform(plan.augment, torch.tensor(mean, device=where), torch.tensor(std, device=where))
             for where in {device, _CPU}
         }
-        fits = device.type == "cuda" and dataset.images.nbytes <= free_bytes(device) // 2
-        self._resident = copy_to_device(dataset.images, device) if fits else None
+        fits = device.type == "cuda" and dataset.inputs.nbytes <= free_bytes(device) // 2
+        self._resident = copy_to_device(dataset.inputs, device) if fits else None
         self._strategy = INLINE
         self._thread: ThreadPoolExecutor | None = None
         self._blocks: Iterator[Block] = iter(())
@@ -135,7 +135,7 @@ class BatchPipeline:
         if self._resident is not None and device == self.device:
             images = self._resident[to_device(torch.from_numpy(block.rows), device)]
         else:
-            images = to_device(torch.from_numpy(self.dataset.images[block.rows]), device)
+            images = to_device(torch.from_numpy(self.dataset.inputs[block.rows]), device)
         return self._transforms[device](images, block.draws)
 
     def _use(self, strategy: LoadingStrategy) -> None:

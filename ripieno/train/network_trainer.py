@@ -93,7 +93,7 @@ class NetworkTrainer:
         record = Library(config.run).path / "feeds" / f"{self._kind()}.json"
         self.pipeline = BatchPipeline(dataset, batches, self.device, job.stop, config.spare, record, strategy)
         self.rows = dataset.rows("valid")
-        self.labels: NDArray[np.int64] = dataset.labels[self.rows]
+        self.labels: NDArray[np.int64] = dataset.targets[self.rows]
 
     def _kind(self) -> str:
         """Return the name of a class of trials for which the same way of preparing data is fastest."""
@@ -124,7 +124,7 @@ class NetworkTrainer:
         valid = metrics.scores(answers, self.labels)
         if not math.isfinite(valid["cross_entropy"]):
             raise DivergedError(f"the validation loss is not finite after epoch {number}")
-        score = valid["macro_f1" if self.dataset.metric == "macro-f1" else "accuracy"]
+        score = valid["macro_f1" if self.dataset.task.metric == "macro-f1" else "accuracy"]
         seconds = time.perf_counter() - started
         curve = (*progress.curve, Epoch(number, loss, valid["cross_entropy"], score, seconds, waited))
         return TrainingState(self.fingerprint, number, progress.seconds + seconds, curve), answers
@@ -158,7 +158,7 @@ class NetworkTrainer:
 
     def answers(self) -> NDArray[np.float32]:
         """Predict probabilities (samples, classes) of the validation split."""
-        return predict(self.network, self.dataset.images, device=self.device, rows=self.rows)
+        return predict(self.network, self.dataset.inputs, device=self.device, rows=self.rows)
 
     def member(self, name: str, progress: TrainingState, answers: NDArray[np.float32]) -> Member:
         """Describe the current network as a member."""
@@ -169,7 +169,7 @@ class NetworkTrainer:
             family=self.config.family,
             configuration=dict(self.job.configuration),
             input=self.dataset.input,
-            classes=self.dataset.classes,
+            task=self.dataset.task,
             losses=metrics.losses(answers, self.labels),
             parameters=sum(p.numel() for p in self.network.parameters()),
             seconds=progress.seconds,
@@ -208,7 +208,7 @@ def augmentation(configuration: Configuration, dataset: Dataset) -> Augmentation
     Channel shifts are a share of the value range, which is taken as four standard deviations for float images.
     """
     chosen = {name: value for name, value in configuration.items() if name in _AUGMENTATION}
-    value_range = 255.0 if dataset.images.dtype == np.uint8 else 4 * float(np.mean(dataset.std))
+    value_range = 255.0 if dataset.inputs.dtype == np.uint8 else 4 * float(np.mean(dataset.std))
     return Augmentation(**chosen, value_range=value_range)  # type: ignore[arg-type]
 
 

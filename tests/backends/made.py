@@ -15,7 +15,7 @@ from ripieno.backends.export import export_onnx
 from ripieno.backends.quantise import write_fp16, write_int8
 from ripieno.models.build import build
 from ripieno.train.checkpoint import weights_bytes
-from ripieno.types import Configuration, Device, Input, Member
+from ripieno.types import Configuration, Device, Input, Member, classification
 
 CPU = Device("cpu:0", "cpu", 1 << 30)
 TINY = {"stem_filters": 4, "width": 4, "blocks_1": 1, "blocks_2": 1, "blocks_3": 1, "blocks_4": 1}
@@ -63,7 +63,7 @@ def make(folder: Path, configuration: Configuration, input: Input, family: str =
         family=family,
         configuration=configuration,
         input=input,
-        classes=tuple("abcde"),
+        task=classification("abcde"),
         losses={},
         parameters=1,
         seconds=1.0,

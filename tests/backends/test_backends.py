@@ -235,7 +235,7 @@ import pathlib, sys
 import numpy as np, psutil
 from ripieno import backends
 from ripieno.types import Device, Input, Member
-member = Member("a", 1, 1, "resnet", {{}}, Input((8, 8, 1)), tuple("abcde"), {{}}, 1, 1.0)
+member = Member("a", 1, 1, "resnet", {{}}, Input((8, 8, 1)), classification(tuple("abcde")), {{}}, 1, 1.0)
 loaded = backends.load("{backend}", pathlib.Path({str(digit.path(backend))!r}), member, Device("cpu:0", "cpu", 1), 1)
 loaded.infer(np.zeros((64, 8, 8, 1), np.uint8))
 assert "torch" not in sys.modules
@@ -259,7 +259,7 @@ from pathlib import Path
 from ripieno.profiles import profile
 from tests.backends.made import CPU
 from ripieno.types import Input, Member
-member = Member("a", 1, 1, "resnet", {{}}, Input((8, 8, 1)), tuple("abcde"), {{}}, 1, 1.0)
+member = Member("a", 1, 1, "resnet", {{}}, Input((8, 8, 1)), classification(tuple("abcde")), {{}}, 1, 1.0)
 profile(Path({str(digit.path("openvino"))!r}), member, CPU, "openvino", batch_sizes=(1,), window=0.01, max_seconds=0.1)
 """
     subprocess.run([sys.executable, "-c", child], check=True, env=home, cwd=Path(__file__).parents[2])

@@ -12,7 +12,7 @@ from rich.text import Text
 from ripieno.cli import progress
 from ripieno.cli.progress import ProgressCallback, end_of, progress_of, start_of, summary
 from ripieno.search.progress import RunningJob, Snapshot
-from ripieno.types import Failure, Input, Job, JobResult, Member
+from ripieno.types import Failure, Input, Job, JobResult, Member, classification
 
 NOW = 1000.0
 
@@ -124,7 +124,16 @@ def test_markup_in_values_is_text() -> None:
 def member(of: Job, loss: float) -> Member:
     losses = {"valid_cross_entropy": loss}
     return Member(
-        of.member, of.trial, of.stop, "resnet", of.configuration, Input((8, 8, 1)), ("a", "b"), losses, 10, 1.0
+        of.member,
+        of.trial,
+        of.stop,
+        "resnet",
+        of.configuration,
+        Input((8, 8, 1)),
+        classification(("a", "b")),
+        losses,
+        10,
+        1.0,
     )
 
 

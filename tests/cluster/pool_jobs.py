@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from ripieno.types import Failure, Input, Job, JobResult, Member
+from ripieno.types import Failure, Input, Job, JobResult, Member, classification
 
 
 def job(number: int, do: str = "work", **values: str | float) -> Job:
@@ -49,7 +49,9 @@ def work(folder: str, job: Job) -> JobResult:
         note(folder, " ".join(repr(os.environ.get(name)) for name in names))
     if do == "speak":
         os.write(2, b"a word from the worker\n")
-    member = Member(job.member, job.trial, 1, "none", job.configuration, Input((1,)), ("a", "b"), {}, 0, 0.0)
+    member = Member(
+        job.member, job.trial, 1, "none", job.configuration, Input((1,)), classification(("a", "b")), {}, 0, 0.0
+    )
     return JobResult(job, member)
 
 

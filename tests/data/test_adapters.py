@@ -37,8 +37,8 @@ class Drawers(Dataset[Any]):
 
 
 def in_order(dataset: ripieno.Dataset) -> None:
-    assert (dataset.images == PIXELS).all()
-    assert (dataset.labels == CODES).all()
+    assert (dataset.inputs == PIXELS).all()
+    assert (dataset.targets == CODES).all()
 
 
 def test_a_pytorch_data_set_of_pictures_keeps_its_names_and_pixels() -> None:
@@ -97,7 +97,7 @@ def test_a_run_knows_its_data_again(tmp_path: Path) -> None:
     library = ripieno.Library(tmp_path / "run")
     first = prepare(Drawers(), library)
     again = prepare(Drawers(), library)
-    assert (first.images == again.images).all()
+    assert (first.images == again.inputs).all()
     with pytest.raises(SearchError, match=r"holds other data|not from"):
         prepare(Drawers(PIXELS[:12]), library)
 
@@ -127,7 +127,7 @@ def test_images_drawn_again_each_time_do_not_make_another_source(tmp_path: Path)
     library = ripieno.Library(tmp_path / "run")
     first = prepare(Drawers(transform=augmented), library)
     again = prepare(Drawers(transform=augmented), library)
-    assert (first.images == again.images).all()
+    assert (first.images == again.inputs).all()
 
 
 def test_rows_of_a_hugging_face_data_set_are_read_by_their_features(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_columns_are_told_by_their_names_too() -> None:
 def test_a_mapping_may_hold_pairs_of_arrays() -> None:
     dataset = load_dataset({"train": (PIXELS, CODES), "test": (PIXELS[:9].tolist(), CODES[:9].tolist())})
     assert [len(dataset.rows(s)) for s in SPLITS][2] == 9
-    assert np.array_equal(dataset.images[:24], PIXELS)
+    assert np.array_equal(dataset.inputs[:24], PIXELS)
     assert len(load_dataset({"train": Drawers(), "test": (PIXELS, CODES)}).rows("test")) == 24
 
 
@@ -185,7 +185,7 @@ def test_a_run_knows_pairs_of_arrays_again(tmp_path: Path) -> None:
 def test_tensors_with_any_number_of_channels_are_channels_first(channels: int) -> None:
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (24, channels, 12, 12), np.uint8))
     dataset = load_dataset(TensorDataset(images, torch.tensor(CODES)))
-    assert np.array_equal(dataset.images, images.numpy().transpose(0, 2, 3, 1))
+    assert np.array_equal(dataset.inputs, images.numpy().transpose(0, 2, 3, 1))
 
 
 def test_items_of_two_types_are_refused() -> None:
@@ -199,7 +199,7 @@ def test_items_of_two_types_are_refused() -> None:
 def test_whole_numbers_of_any_type_are_resized() -> None:
     wide = load_dataset(Drawers(transform=lambda p: p.astype(np.int64)), size=4)
     assert wide.images.dtype == np.uint8
-    assert abs(wide.images.astype(int) - load_dataset(Drawers(), size=4).images).max() <= 1
+    assert abs(wide.images.astype(int) - load_dataset(Drawers(), size=4).inputs).max() <= 1
 
 
 def test_splits_that_number_the_same_classes_in_other_ways_meet_by_name() -> None:
@@ -211,10 +211,10 @@ def test_splits_that_number_the_same_classes_in_other_ways_meet_by_name() -> Non
 
     dataset = load_dataset({"train": Drawers(), "test": FewerDrawers(255 - PIXELS)})
     assert dataset.classes == ("cat", "dog", "owl")
-    assert set(dataset.labels[dataset.rows("test")]) == {0, 2}
+    assert set(dataset.targets[dataset.rows("test")]) == {0, 2}
 
 
 def test_a_tensor_whose_shape_leaves_a_doubt_has_its_channels_first() -> None:
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (24, 8, 8, 8), np.uint8))
     dataset = load_dataset(TensorDataset(images, torch.tensor(CODES)))
-    assert np.array_equal(dataset.images, images.numpy().transpose(0, 2, 3, 1))
+    assert np.array_equal(dataset.inputs, images.numpy().transpose(0, 2, 3, 1))

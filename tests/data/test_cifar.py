@@ -40,8 +40,8 @@ def refused(source) -> str:
 
 
 def check(dataset, cifar):
-    assert np.array_equal(dataset.images, cifar.images)
-    assert np.array_equal(dataset.labels, cifar.labels)
+    assert np.array_equal(dataset.inputs, cifar.images)
+    assert np.array_equal(dataset.targets, cifar.labels)
     assert dataset.classes == tuple(cifar.names)
     per_batch = len(cifar.images) // (cifar.batches + 1)
     assert dataset.rows("test").tolist() == list(range(len(cifar.images) - per_batch, len(cifar.images)))

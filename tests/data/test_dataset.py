@@ -9,7 +9,7 @@ import pytest
 from ripieno.data import load_dataset, open_dataset, write_dataset
 from ripieno.data.dataset import moments
 from ripieno.errors import DataError, RipienoError
-from ripieno.types import Dataset
+from ripieno.types import Dataset, classification
 
 
 @pytest.fixture
@@ -45,13 +45,13 @@ def test_what_is_written_is_opened_again(dataset, folder):
 
 def test_an_opened_data_set_is_mapped_and_read_only(folder):
     opened = open_dataset(folder)
-    assert all(isinstance(a, np.memmap) for a in (opened.images, opened.labels, opened.split))
+    assert all(isinstance(a, np.memmap) for a in (opened.inputs, opened.targets, opened.split))
     with pytest.raises(ValueError, match="read-only"):
-        opened.images[0] = 0
+        opened.inputs[0] = 0
 
 
 def test_a_block_of_rows_of_a_mapped_data_set_is_no_copy(folder):
-    images = open_dataset(folder).images
+    images = open_dataset(folder).inputs
     assert np.shares_memory(images[10:20], images)
 
 
@@ -59,19 +59,19 @@ def test_writing_a_mapped_data_set_to_its_own_folder_leaves_its_arrays(folder):
     before = (folder / "images.npy").stat().st_ino
     write_dataset(dataclasses.replace(open_dataset(folder), metric="accuracy"), folder)
     assert (folder / "images.npy").stat().st_ino == before
-    assert open_dataset(folder).metric == "accuracy"
+    assert open_dataset(folder).task.metric == "accuracy"
 
 
 def test_a_part_of_a_mapped_data_set_is_written_as_that_part(folder):
     whole = open_dataset(folder)
-    part = dataclasses.replace(whole, images=whole.images[:45], labels=whole.labels[:45], split=whole.split[:45])
-    assert len(write_dataset(part, folder).images) == 45
+    part = dataclasses.replace(whole, inputs=whole.inputs[:45], targets=whole.targets[:45], split=whole.split[:45])
+    assert len(write_dataset(part, folder).inputs) == 45
 
 
 def test_a_mapped_data_set_is_copied_to_another_folder(folder, tmp_path):
     copied = write_dataset(open_dataset(folder), tmp_path / "other")
     assert copied.path == tmp_path / "other"
-    assert np.array_equal(copied.images, open_dataset(folder).images)
+    assert np.array_equal(copied.images, open_dataset(folder).inputs)
 
 
 def test_writing_twice_gives_the_same_bytes(dataset, folder, tmp_path):
@@ -144,7 +144,7 @@ def test_a_write_that_fails_half_way_leaves_no_data_set_rather_than_a_mixed_one(
 
 def test_a_data_set_that_is_not_consistent_is_not_written(dataset, tmp_path):
     with pytest.raises(DataError, match=r"two classes of the data set .* are named 'a'"):
-        write_dataset(dataclasses.replace(dataset, classes=("a", "a", "b")), tmp_path / "x")
+        write_dataset(dataclasses.replace(dataset, task=classification(("a", "a", "b"))), tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 

@@ -34,8 +34,8 @@ def refused(folder) -> str:
 
 def test_packed_files_keep_their_test_split_and_get_a_validation_split(folder, grey):
     dataset = load_dataset(folder)
-    assert np.array_equal(dataset.images[..., 0], grey[0])
-    assert np.array_equal(dataset.labels, grey[1])
+    assert np.array_equal(dataset.inputs[..., 0], grey[0])
+    assert np.array_equal(dataset.targets, grey[1])
     assert dataset.rows("test").tolist() == list(range(80, 100))
     assert len(dataset.rows("valid")) == 8
     assert dataset.classes == ("0", "1", "2", "3")
@@ -47,7 +47,7 @@ def test_unpacked_files_are_read_under_both_spellings(tmp_path, make, grey, mark
     for path in list(tmp_path.iterdir()):
         path.rename(tmp_path / path.name.replace("-idx", f"{mark}idx"))
     dataset = load_dataset(tmp_path)
-    assert np.array_equal(dataset.images[..., 0], grey[0])
+    assert np.array_equal(dataset.inputs[..., 0], grey[0])
     assert [len(dataset.rows(s)) for s in ("train", "valid", "test")] == [72, 8, 20]
 
 
@@ -106,7 +106,7 @@ def test_fashion_mnist_loads_whole_in_a_couple_of_seconds(shared_data, tmp_path,
     dataset = load_dataset(tmp_path / "fashion")
     seconds = time.monotonic() - started
     assert [len(dataset.rows(s)) for s in ("train", "valid", "test")] == [54000, 6000, 10000]
-    assert dataset.images.shape == (70000, 28, 28, 1)
+    assert dataset.inputs.shape == (70000, 28, 28, 1)
     # the published mean and deviation of the 60,000 are 0.2860 and 0.3530
     assert dataset.mean[0] / 255 == pytest.approx(0.2860, abs=1e-3)
     assert dataset.std[0] / 255 == pytest.approx(0.3530, abs=1e-3)

@@ -28,38 +28,38 @@ def error_of(source, **options) -> str:
 def test_folders_are_classes_and_rows_are_in_order_of_class_and_file(image_folder):
     dataset = load_dataset(image_folder(count=10))
     assert dataset.classes == ("a", "b")
-    assert dataset.labels.tolist() == [0] * 10 + [1] * 10
-    assert dataset.images.shape == (20, 8, 8, 3)
+    assert dataset.targets.tolist() == [0] * 10 + [1] * 10
+    assert dataset.inputs.shape == (20, 8, 8, 3)
     assert dataset.name == "images"
 
 
 def test_pixels_are_those_of_the_file(image_folder):
     folder = image_folder()
     dataset = load_dataset(folder)
-    assert np.array_equal(dataset.images[3], np.asarray(Image.open(folder / "a" / "a003.png")))
+    assert np.array_equal(dataset.inputs[3], np.asarray(Image.open(folder / "a" / "a003.png")))
 
 
 def test_more_pictures_than_a_block_keep_their_order(image_folder):
     folder = image_folder(count=150, size=(2, 2))
     dataset = load_dataset(folder)
-    assert np.array_equal(dataset.images[299], np.asarray(Image.open(folder / "b" / "b149.png")))
-    assert len(dataset.images) == 300
+    assert np.array_equal(dataset.inputs[299], np.asarray(Image.open(folder / "b" / "b149.png")))
+    assert len(dataset.inputs) == 300
 
 
 def test_grey_pictures_keep_one_channel(image_folder):
-    assert load_dataset(image_folder(mode="L")).images.shape == (20, 8, 8, 1)
+    assert load_dataset(image_folder(mode="L")).inputs.shape == (20, 8, 8, 1)
 
 
 def test_one_colour_picture_among_grey_makes_all_rgb(image_folder, make):
     folder = image_folder(mode="L")
     make.picture(folder / "b" / "b000.png", mode="RGB")
-    assert load_dataset(folder).images.shape == (20, 8, 8, 3)
+    assert load_dataset(folder).inputs.shape == (20, 8, 8, 3)
 
 
 def test_a_grey_palette_is_grey(image_folder):
     folder = image_folder(mode="L")
     Image.open(folder / "a" / "a000.png").convert("P").save(folder / "a" / "a000.png")
-    assert load_dataset(folder).images.shape[3] == 1
+    assert load_dataset(folder).inputs.shape[3] == 1
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "tif", "webp", "ppm"])
@@ -69,13 +69,13 @@ def test_every_format_of_pillow_is_read(image_folder, suffix):
         Image.open(path).save(path.with_suffix(f".{suffix}"))
         if suffix != "png":
             path.unlink()
-    assert np.abs(load_dataset(folder).images.astype(int) - 200).max() <= 2
+    assert np.abs(load_dataset(folder).inputs.astype(int) - 200).max() <= 2
 
 
 def test_transparent_pictures_are_laid_on_white(image_folder):
     folder = image_folder(value=0)
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(folder / "a" / "a000.png")
-    assert (load_dataset(folder).images[0] == 255).all()
+    assert (load_dataset(folder).inputs[0] == 255).all()
 
 
 def test_pictures_of_16_bits_become_float32_in_their_own_unit(image_folder):
@@ -83,8 +83,8 @@ def test_pictures_of_16_bits_become_float32_in_their_own_unit(image_folder):
     for i, path in enumerate(sorted(folder.rglob("*.png"))):
         Image.fromarray(np.full((8, 8), 1000 * i, np.uint16)).save(path)
     dataset = load_dataset(folder)
-    assert dataset.images.dtype == np.float32
-    assert dataset.images[:, 0, 0, 0].tolist() == [1000 * i for i in range(20)]
+    assert dataset.inputs.dtype == np.float32
+    assert dataset.inputs[:, 0, 0, 0].tolist() == [1000 * i for i in range(20)]
 
 
 def test_16_and_8_bits_together_are_refused(image_folder):
@@ -112,7 +112,7 @@ def test_photographs_are_turned_upright(image_folder):
     exif[0x0112] = 6  # rotated: its left is its top
     Image.fromarray(pixels).save(folder / "a" / "a000.jpg", exif=exif, quality=100)
     (folder / "a" / "a000.png").unlink()
-    upright = load_dataset(folder).images[0]
+    upright = load_dataset(folder).inputs[0]
     assert upright.shape == (8, 4, 3)
     assert upright[:4].min() > 200
     assert upright[4:].max() < 50
@@ -130,7 +130,7 @@ def test_mixed_sizes_name_two_files_and_say_size(image_folder, make):
 def test_size_brings_mixed_sizes_to_one(image_folder, make):
     folder = image_folder()
     make.picture(folder / "b" / "b005.png", size=(30, 20))
-    assert load_dataset(folder, size=16).images.shape == (20, 16, 16, 3)
+    assert load_dataset(folder, size=16).inputs.shape == (20, 16, 16, 3)
 
 
 def test_size_keeps_the_aspect_ratio_and_repeats_the_border(image_folder, make):
@@ -138,7 +138,7 @@ def test_size_keeps_the_aspect_ratio_and_repeats_the_border(image_folder, make):
     pixels = np.zeros((4, 8), np.uint8)
     pixels[0], pixels[-1] = 10, 20
     Image.fromarray(pixels).convert("RGB").save(folder / "a" / "a000.png")
-    image = load_dataset(folder, size=8).images[0, :, :, 0]
+    image = load_dataset(folder, size=8).inputs[0, :, :, 0]
     assert image[:, 0].tolist() == [10, 10, 10, 0, 0, 20, 20, 20]
 
 
@@ -190,7 +190,7 @@ def test_a_class_may_be_called_as_a_split_where_there_are_no_splits(image_folder
 def test_pictures_deeper_down_belong_to_the_class_above(image_folder, make):
     folder = image_folder()
     make.picture(folder / "a" / "monday" / "x.png")
-    assert np.bincount(load_dataset(folder).labels).tolist() == [11, 10]
+    assert np.bincount(load_dataset(folder).targets).tolist() == [11, 10]
 
 
 def test_an_empty_folder_says_what_it_must_hold(tmp_path):
@@ -244,8 +244,8 @@ def test_skip_bad_leaves_broken_pictures_out_and_counts_them(image_folder):
     path.write_bytes(path.read_bytes()[:-60])
     notes = []
     dataset = load_dataset(folder, skip_bad=True, notes=notes)
-    assert np.bincount(dataset.labels).tolist() == [9, 9]
-    assert np.array_equal(dataset.images[9 + 4], np.asarray(Image.open(folder / "b" / "b005.png")))
+    assert np.bincount(dataset.targets).tolist() == [9, 9]
+    assert np.array_equal(dataset.inputs[9 + 4], np.asarray(Image.open(folder / "b" / "b005.png")))
     assert "skipped 2 broken images, the first" in notes[0]
     assert "a000.png" in notes[0]
 
@@ -272,7 +272,7 @@ def test_one_note_counts_all_that_is_left_out_with_the_first_of_each(image_folde
     (folder / ".cache").mkdir()
     make.picture(folder / "cover.png")
     notes = []
-    assert len(load_dataset(folder, notes=notes).images) == 20
+    assert len(load_dataset(folder, notes=notes).inputs) == 20
     assert notes == [
         f"skipped in {folder}: 2 hidden or system (first: .cache), 2 not an image by name (first: a/README.txt), "
         "1 outside a class folder (first: cover.png)"
@@ -286,7 +286,7 @@ def test_pictures_in_hidden_and_system_folders_inside_a_class_are_not_trained_on
     make.picture(folder / "a" / "._x.png")
     make.picture(folder / place / "b" / "y.png")
     notes = []
-    assert len(load_dataset(folder, notes=notes).images) == 20
+    assert len(load_dataset(folder, notes=notes).inputs) == 20
     assert "3 hidden or system" in notes[0]
 
 
@@ -311,7 +311,7 @@ def test_pictures_straight_in_the_folder_of_a_split_are_told(image_folder, make)
     root = image_folder(top="images/train").parent
     make.picture(root / "test" / "1.png")
     notes = []
-    assert len(load_dataset(root, notes=notes).images) == 20
+    assert len(load_dataset(root, notes=notes).inputs) == 20
     assert "1 outside a class folder (first: test/1.png)" in notes[0]
     assert notes[1] == f"the test folder of {root} holds no images of a class; other images are split for it"
 
@@ -344,7 +344,7 @@ def test_linked_folders_are_read_and_circles_and_broken_links_are_counted(image_
     (folder / "b" / "circle").symlink_to(folder / "b" / "circle")
     (folder / "b" / "root").symlink_to("/")
     notes = []
-    assert np.bincount(load_dataset(folder, notes=notes).labels).tolist() == [11, 10]
+    assert np.bincount(load_dataset(folder, notes=notes).targets).tolist() == [11, 10]
     assert "2 linking nowhere (first: a/gone.png)" in notes[0]
     assert "2 linking back to a folder above" in notes[0]
 
@@ -354,7 +354,7 @@ def test_what_is_neither_file_nor_folder_is_left_out(image_folder, tmp_path):
     os.mkfifo(folder / "a" / "pipe.png")
     (folder / "b" / "null.png").symlink_to(os.devnull)
     notes = []
-    assert len(load_dataset(folder, notes=notes).images) == 20
+    assert len(load_dataset(folder, notes=notes).inputs) == 20
     assert "2 neither file nor folder (first: a/pipe.png)" in notes[0]
 
 
@@ -391,8 +391,8 @@ def test_a_folder_is_decoded_straight_into_the_data_sets_file(image_folder, tmp_
     source = image_folder()
     (source / "a" / "a005.png").write_bytes(b"")
     dataset = load_dataset(source, skip_bad=True, folder=tmp_path / "prepared")
-    assert isinstance(dataset.images, np.memmap)
-    assert np.array_equal(dataset.images, load_dataset(source, skip_bad=True).images)
+    assert isinstance(dataset.inputs, np.memmap)
+    assert np.array_equal(dataset.inputs, load_dataset(source, skip_bad=True).inputs)
     assert sorted(os.listdir(tmp_path / "prepared")) == ["dataset.json", "images.npy", "labels.npy", "split.npy"]
 
 
@@ -427,7 +427,7 @@ def test_real_plankton_of_mixed_sizes_loads(shared_data: Path, tmp_path: Path):
             path.write_bytes(jpeg[offset[i] : offset[i + 1]].tobytes())
     assert "--size N" in error_of(tmp_path / "plankton")
     dataset = load_dataset(tmp_path / "plankton", size=32)
-    assert dataset.images.shape == (75, 32, 32, 1)
+    assert dataset.inputs.shape == (75, 32, 32, 1)
     assert dataset.mean[0] > 200  # the background is white, and so must be the padding
     assert [len(dataset.rows(s)) for s in ("train", "valid", "test")] == [54, 6, 15]
 
@@ -448,7 +448,7 @@ def test_an_orientation_that_is_text_breaks_no_picture(tmp_path, orientation):
             tmp_path / suffix,
             lambda p, x, i, s=suffix: Image.fromarray(x).save(f"{p}.{s}", exif=exif if i == 2 else b""),
         )
-        assert load_dataset(folder).images.shape[:3] == (10, 6, 9)
+        assert load_dataset(folder).inputs.shape[:3] == (10, 6, 9)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
@@ -456,7 +456,7 @@ def test_exif_that_is_broken_breaks_no_picture(tmp_path):
     folder = written(
         tmp_path / "images", lambda p, x, i: Image.fromarray(x).save(f"{p}.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     )
-    assert len(load_dataset(folder).images) == 10
+    assert len(load_dataset(folder).inputs) == 10
 
 
 def test_a_picture_whose_exif_cannot_be_read_is_upright(tmp_path, monkeypatch):
@@ -466,7 +466,7 @@ def test_a_picture_whose_exif_cannot_be_read_is_upright(tmp_path, monkeypatch):
         raise SyntaxError("not a TIFF file")
 
     monkeypatch.setattr(Image.Image, "getexif", broken)
-    assert load_dataset(folder).images.shape[:3] == (10, 6, 9)
+    assert load_dataset(folder).inputs.shape[:3] == (10, 6, 9)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -479,7 +479,7 @@ def test_a_picture_is_turned_upright_in_training_as_in_predicting(tmp_path, orie
     turned = ImageOps.exif_transpose(held)
     folder = written(tmp_path / "x", lambda p, x, i: turned.save(f"{p}.webp", lossless=True, exif=exif))
     dataset = load_dataset(folder)
-    assert np.array_equal(dataset.images[0], upright)
+    assert np.array_equal(dataset.inputs[0], upright)
     assert np.array_equal(read_inputs(folder / "a" / "0.webp", dataset.input)[1][0], upright)
 
 
@@ -489,7 +489,7 @@ def test_a_picture_with_too_many_pixels_is_too_large_and_not_broken(tmp_path, mo
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
     with pytest.raises(DataError, match=r"slide\.png has more than 0 megapixels, which is too large"):
         load_dataset(folder, size=6)
-    assert len(load_dataset(folder, size=6, skip_bad=True).images) == 10
+    assert len(load_dataset(folder, size=6, skip_bad=True).inputs) == 10
 
 
 def test_one_transparent_grey_keeps_16_bits(tmp_path):
@@ -499,9 +499,9 @@ def test_one_transparent_grey_keeps_16_bits(tmp_path):
         Image.fromarray(deep).save(f"{path}.png", transparency=1000)
 
     dataset = load_dataset(written(tmp_path / "x", save))
-    assert dataset.images.dtype == np.float32
-    assert set(dataset.images[:, 0, 0, 0]) == {65535}  # on a white background
-    assert dataset.images[:, 1:].max() == 161 * 300
+    assert dataset.inputs.dtype == np.float32
+    assert set(dataset.inputs[:, 0, 0, 0]) == {65535}  # on a white background
+    assert dataset.inputs[:, 1:].max() == 161 * 300
 
 
 def test_floats_beside_16_bits_are_refused(tmp_path):
@@ -530,7 +530,7 @@ def test_colour_of_16_bits_is_noted(tmp_path):
 
     notes = []
     dataset = load_dataset(written(tmp_path / "x", save), notes=notes)
-    assert dataset.images.max() == 161
+    assert dataset.inputs.max() == 161
     assert "10 pictures have 16 bits per colour channel; they are read with 8 bits" in notes
 
 

@@ -14,7 +14,7 @@ from ripieno.errors import DataError
 def test_a_pair_of_arrays_is_split_72_8_20_and_described(arrays):
     dataset = load_dataset(arrays)
     assert [len(dataset.rows(s)) for s in ("train", "valid", "test")] == [42, 6, 12]
-    train = dataset.images[dataset.rows("train")]
+    train = dataset.inputs[dataset.rows("train")]
     assert dataset.mean == pytest.approx(train.mean(axis=(0, 1, 2)))
     assert dataset.input.shape == (6, 5, 3)
     assert dataset.input.dtype == "uint8"
@@ -39,36 +39,36 @@ def test_a_data_set_is_given_back_as_it_is(arrays):
 def test_a_prepared_folder_is_mapped_with_its_splits(arrays, tmp_path):
     written = write_dataset(load_dataset(arrays, seed=3), tmp_path / "x")
     opened = load_dataset(tmp_path / "x", seed=9)
-    assert isinstance(opened.images, np.memmap)
+    assert isinstance(opened.inputs, np.memmap)
     assert np.array_equal(opened.split, written.split)
 
 
 def test_a_prepared_folder_keeps_its_metric_unless_another_is_asked_for(arrays, tmp_path):
     write_dataset(load_dataset(arrays, metric="macro-f1"), tmp_path / "f1")
     write_dataset(load_dataset(arrays), tmp_path / "accuracy")
-    assert load_dataset(tmp_path / "f1").metric == "macro-f1"
-    assert load_dataset(tmp_path / "accuracy", metric="macro-f1").metric == "macro-f1"
+    assert load_dataset(tmp_path / "f1").task.metric == "macro-f1"
+    assert load_dataset(tmp_path / "accuracy", metric="macro-f1").task.metric == "macro-f1"
 
 
 def test_a_folder_given_is_where_the_data_set_is_mapped_from(arrays, tmp_path):
     dataset = load_dataset(arrays, folder=tmp_path / "x")
     assert dataset.path == tmp_path / "x"
-    assert np.array_equal(open_dataset(tmp_path / "x").images, arrays[0])
+    assert np.array_equal(open_dataset(tmp_path / "x").inputs, arrays[0])
 
 
 @pytest.mark.parametrize("scale", [1, 1 / 255])
 def test_size_applies_to_arrays_too(arrays, scale):
     images = arrays[0] if scale == 1 else arrays[0].astype(np.float32) * np.float32(scale)
     dataset = load_dataset((images, arrays[1]), size=12)
-    assert dataset.images.shape == (60, 12, 12, 3)
-    assert dataset.images.dtype == images.dtype
-    assert dataset.images.mean() == pytest.approx(images.mean(), rel=0.05)
+    assert dataset.inputs.shape == (60, 12, 12, 3)
+    assert dataset.inputs.dtype == images.dtype
+    assert dataset.inputs.mean() == pytest.approx(images.mean(), rel=0.05)
 
 
 def test_a_data_set_of_another_size_is_described_again(arrays):
     dataset = load_dataset(load_dataset(arrays), size=3)
-    assert dataset.images.shape == (60, 3, 3, 3)
-    assert dataset.std[0] == pytest.approx(dataset.images[dataset.rows("train")][..., 0].std())
+    assert dataset.inputs.shape == (60, 3, 3, 3)
+    assert dataset.std[0] == pytest.approx(dataset.inputs[dataset.rows("train")][..., 0].std())
 
 
 def test_imbalance_is_noted(arrays):
@@ -88,9 +88,9 @@ def test_a_split_that_repeats_another_is_told(arrays, tmp_path):
 @pytest.mark.parametrize("as_path", [False, True])
 def test_a_data_set_whose_test_images_are_training_images_is_told(arrays, tmp_path, as_path):
     dataset = load_dataset(arrays)
-    twice = dataset.images.copy()
+    twice = dataset.inputs.copy()
     twice[dataset.rows("test")] = twice[dataset.rows("train")[:12]]
-    repeated = dataclasses.replace(dataset, images=twice)
+    repeated = dataclasses.replace(dataset, inputs=twice)
     if as_path:
         write_dataset(repeated, tmp_path / "x")
     notes = []

@@ -52,8 +52,8 @@ def test_names_of_arrays_say_kind_and_split(key, role):
 @pytest.mark.parametrize(("x", "y"), [("images", "labels"), ("x", "y"), ("X", "Y"), ("data", "target")])
 def test_whole_arrays_are_split_by_us(load, arrays, x, y):
     dataset = load(**{x: arrays[0], y: arrays[1]})
-    assert np.array_equal(dataset.images, arrays[0])
-    assert np.array_equal(dataset.labels, arrays[1])
+    assert np.array_equal(dataset.inputs, arrays[0])
+    assert np.array_equal(dataset.targets, arrays[1])
     assert dataset.name == "some"
 
 
@@ -82,7 +82,7 @@ def test_a_split_array_is_kept(load, arrays):
     split = np.arange(60) // 3 % 3
     dataset = load(images=arrays[0], labels=arrays[1], split=split)
     order = np.argsort(split, kind="stable")
-    assert np.array_equal(dataset.images, arrays[0][order])
+    assert np.array_equal(dataset.inputs, arrays[0][order])
     assert np.array_equal(dataset.split, split[order])
 
 

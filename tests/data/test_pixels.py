@@ -38,7 +38,7 @@ def test_arrays_with_channels_first_are_read_so_and_noted(channels: int) -> None
     images = np.random.default_rng(0).integers(0, 256, (40, channels, 16, 16), np.uint8)
     notes: list[str] = []
     dataset = load_dataset((images, CODES), notes=notes)
-    assert np.array_equal(dataset.images, images.transpose(0, 2, 3, 1))
+    assert np.array_equal(dataset.inputs, images.transpose(0, 2, 3, 1))
     assert any("channels first" in note for note in notes)
 
 

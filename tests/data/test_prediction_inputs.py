@@ -23,7 +23,7 @@ def test_pictures_to_predict_are_sized_as_those_trained_on(tmp_path: Path) -> No
     trained = load_dataset(tmp_path / "images", size=16, split=(0.5, 0.25, 0.25))
     names, images = read_inputs(tmp_path / "images", Input((16, 16, 3)))
     assert names[0] == "a/0.png"
-    assert {i.tobytes() for i in images} == {i.tobytes() for i in np.asarray(trained.images)}
+    assert {i.tobytes() for i in images} == {i.tobytes() for i in np.asarray(trained.inputs)}
 
 
 def test_a_folder_is_searched_as_for_training(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_training_images_are_the_same_when_they_are_predicted(tmp_path: Path) ->
     for size in (None, 6):
         trained = load_dataset(tmp_path / "images", size=size, split=(0.5, 0.25, 0.25))
         _, images = read_inputs(tmp_path / "images", trained.input)
-        assert {i.tobytes() for i in images} == {i.tobytes() for i in np.asarray(trained.images)}
+        assert {i.tobytes() for i in images} == {i.tobytes() for i in np.asarray(trained.inputs)}
 
 
 # sources

@@ -16,45 +16,45 @@ def refused(images, labels) -> str:
 
 
 def test_arrays_of_the_right_form_are_not_copied(arrays):
-    assert np.shares_memory(load_dataset(arrays).images, arrays[0])
+    assert np.shares_memory(load_dataset(arrays).inputs, arrays[0])
 
 
 def test_a_mapped_array_stays_mapped(arrays, tmp_path):
     np.save(tmp_path / "x.npy", arrays[0])
     dataset = load_dataset((np.load(tmp_path / "x.npy", mmap_mode="r"), arrays[1]))
-    assert isinstance(dataset.images, np.memmap)
+    assert isinstance(dataset.inputs, np.memmap)
 
 
 def test_images_without_channels_get_one(arrays):
-    assert load_dataset((arrays[0][..., 0], arrays[1])).images.shape == (60, 6, 5, 1)
+    assert load_dataset((arrays[0][..., 0], arrays[1])).inputs.shape == (60, 6, 5, 1)
 
 
 def test_channels_first_are_turned_and_noted(arrays):
     notes = []
     dataset = load_dataset((arrays[0].transpose(0, 3, 1, 2), arrays[1]), notes=notes)
-    assert np.array_equal(dataset.images, arrays[0])
+    assert np.array_equal(dataset.inputs, arrays[0])
     assert "read as channels first" in notes[0]
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint16])
 def test_whole_numbers_up_to_255_become_uint8(arrays, dtype):
     dataset = load_dataset((arrays[0].astype(dtype), arrays[1]))
-    assert dataset.images.dtype == np.uint8
-    assert np.array_equal(dataset.images, arrays[0])
+    assert dataset.inputs.dtype == np.uint8
+    assert np.array_equal(dataset.inputs, arrays[0])
 
 
 def test_larger_whole_numbers_become_float32(arrays):
     dataset = load_dataset((arrays[0].astype(np.uint16) * 100, arrays[1]))
-    assert dataset.images.dtype == np.float32
-    assert dataset.images.max() > 255
+    assert dataset.inputs.dtype == np.float32
+    assert dataset.inputs.max() > 255
 
 
 def test_float64_becomes_float32(arrays):
-    assert load_dataset((arrays[0] / 255, arrays[1])).images.dtype == np.float32
+    assert load_dataset((arrays[0] / 255, arrays[1])).inputs.dtype == np.float32
 
 
 def test_booleans_become_0_and_255(arrays):
-    assert set(np.unique(load_dataset((arrays[0] > 100, arrays[1])).images)) == {0, 255}
+    assert set(np.unique(load_dataset((arrays[0] > 100, arrays[1])).inputs)) == {0, 255}
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
@@ -102,21 +102,21 @@ def test_labels_with_fractions_are_told(arrays):
 )
 def test_labels_in_many_forms_mean_the_same(arrays, form):
     dataset = load_dataset((arrays[0], form(arrays[1])))
-    assert np.array_equal(dataset.labels, arrays[1])
+    assert np.array_equal(dataset.targets, arrays[1])
     assert dataset.classes == ("0", "1", "2")
 
 
 def test_labels_that_are_not_0_to_n_name_their_classes(arrays):
     dataset = load_dataset((arrays[0], arrays[1] * 10 - 5))
     assert dataset.classes == ("-5", "5", "15")
-    assert np.array_equal(dataset.labels, arrays[1])
+    assert np.array_equal(dataset.targets, arrays[1])
 
 
 @pytest.mark.parametrize("kind", ["U", "S"])
 def test_labels_that_are_names_name_their_classes(arrays, kind):
     dataset = load_dataset((arrays[0], np.array(["fox", "cat", "dog"]).astype(kind)[arrays[1]]))
     assert dataset.classes == ("cat", "dog", "fox")
-    assert dataset.labels[:3].tolist() == [2, 0, 1]
+    assert dataset.targets[:3].tolist() == [2, 0, 1]
 
 
 def test_labels_beyond_the_class_names_are_told(arrays):

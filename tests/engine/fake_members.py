@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, Placement
+from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Member, Placement, classification
 
 SHAPE = (2, 2, 1)
 CLASSES = 3
@@ -69,8 +69,8 @@ def load(backend: str, path: Path, member: Member, device: Device, threads: int)
 
 
 def member(index: int, **habits: bool | int | float | str) -> Member:
-    classes = tuple(f"c{i}" for i in range(CLASSES))
-    return Member(f"{index:05d}-e001", index, 1, "onnx", {"seed": index, **habits}, Input(SHAPE), classes, {}, 0, 0.0)
+    task = classification([f"c{i}" for i in range(CLASSES)])
+    return Member(f"{index:05d}-e001", index, 1, "onnx", {"seed": index, **habits}, Input(SHAPE), task, {}, 0, 0.0)
 
 
 def bundle(
@@ -94,7 +94,7 @@ def bundle(
         if not spread_out or i % lanes == lane
     )
     allocation = Allocation("test", "test", (Device("cpu:0", "cpu", 1 << 30, cores),), places)
-    return Bundle(ensemble, allocation, tuple(chosen), chosen[0].input, chosen[0].classes, "onnx", Path("nowhere"))
+    return Bundle(ensemble, allocation, tuple(chosen), chosen[0].input, chosen[0].task, "onnx", Path("nowhere"))
 
 
 def images(samples: int, seed: int = 0) -> np.ndarray:
@@ -105,7 +105,7 @@ def images(samples: int, seed: int = 0) -> np.ndarray:
 def each(of: Bundle, inputs: np.ndarray) -> np.ndarray:
     """Probabilities (members, samples, classes) of every member, computed without an engine."""
     plain = [
-        Member(m.id, m.trial, 1, m.family, {"seed": m.configuration["seed"]}, m.input, m.classes, {}, 0, 0.0)
+        Member(m.id, m.trial, 1, m.family, {"seed": m.configuration["seed"]}, m.input, m.task, {}, 0, 0.0)
         for m in of.members
     ]
     return np.stack([FakeBackend(Path(), m).infer(inputs) for m in plain])

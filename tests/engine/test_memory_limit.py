@@ -39,7 +39,7 @@ def bundle(network: tuple[Path, Member], planned: dict[str, int], memory: int) -
     ensemble = Ensemble("one", (member.id,), (1.0,), "hand", {}, {}, {})
     device = dataclasses.replace(CPU, memory=memory)
     allocation = Allocation("one", "one", (device,), (Placement(member.id, "cpu:0", BATCH),), planned=planned)
-    return Bundle(ensemble, allocation, (member,), member.input, member.classes, "onnx", folder)
+    return Bundle(ensemble, allocation, (member,), member.input, member.task, "onnx", folder)
 
 
 def images(member: Member) -> np.ndarray:

@@ -24,7 +24,7 @@ def bundle_of(folder: Path, dtype: str) -> Bundle:
     ensemble = Ensemble("three", tuple(ids), (0.5, 0.25, 0.25), "hand", {}, {}, {}, "weighted")
     places = tuple(Placement(m, "cpu:0", 4, worker) for m in ids for worker in range(2))
     allocation = Allocation("three", "three", (Device("cpu:0", "cpu", 1 << 30),), places)
-    bundle = Bundle(ensemble, allocation, tuple(members), members[0].input, members[0].classes, "onnx")
+    bundle = Bundle(ensemble, allocation, tuple(members), members[0].input, members[0].task, "onnx")
     files.write_json(folder / "bundle.json", bundle)
     return read_bundle(folder)
 

@@ -31,7 +31,7 @@ def bundle_of(made: Made, folder: Path, device: Device, backend: str = "torch", 
     places = tuple(Placement(name, device.name, 8, i % lanes) for i, name in enumerate(ids))
     ensemble = Ensemble("two", ids, (0.5, 0.5), "hand", {}, {}, {})
     allocation = Allocation("here", "two", (device,), places)
-    return Bundle(ensemble, allocation, members, made.member.input, made.member.classes, backend, folder)
+    return Bundle(ensemble, allocation, members, made.member.input, made.member.task, backend, folder)
 
 
 def expected_of(made: Made) -> np.ndarray:

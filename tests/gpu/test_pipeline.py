@@ -50,8 +50,8 @@ def test_an_ensemble_selected_and_placed_on_the_gpu_predicts_what_its_members_do
     assert any(p.device == "cuda:0" for p in bundle.allocation.placements)
     assert bundle.allocation.throughput is not None
     dataset = open_dataset(run.dataset_path)
-    images = np.ascontiguousarray(dataset.images[dataset.rows("test")])
-    combined = combine_calibrated([run.probabilities(m, "test") for m in ensemble.members], ensemble)
+    images = np.ascontiguousarray(dataset.inputs[dataset.rows("test")])
+    combined = combine_calibrated([run.predictions(m, "test") for m in ensemble.members], ensemble)
     for isolation in ("thread", "process"):
         with Engine(bundle, isolation=isolation) as engine:
             np.testing.assert_allclose(engine.predict(images), combined, atol=1e-4)
@@ -63,8 +63,8 @@ def test_auto_chooses_a_backend_and_a_precision_for_the_gpu(run: ripieno.Library
     options = {"devices": "cuda:0", "backend": "auto", "precision": "auto", "max_benches": 0}
     bundle = ripieno.allocate(run, ensemble, bundle=tmp_path / "bundle", **options)
     dataset = open_dataset(run.dataset_path)
-    images = np.ascontiguousarray(dataset.images[dataset.rows("valid")])
-    np.testing.assert_allclose(ripieno.predict(bundle, images), run.probabilities(best, "valid"), atol=0.05)
+    images = np.ascontiguousarray(dataset.inputs[dataset.rows("valid")])
+    np.testing.assert_allclose(ripieno.predict(bundle, images), run.predictions(best, "valid"), atol=0.05)
 
 
 def test_packs_of_trials_are_measured_on_the_gpu(digits: Dataset, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_job_continues_from_the_checkpoint_of_the_one_before(config: TrainingC
     assert second is not None
     assert [e.epoch for e in second.curve] == [1, 2, 3, 4]
     assert second.curve[:2] == first.curve
-    assert second.curve[3].train_cross_entropy < first.curve[0].train_cross_entropy
+    assert second.curve[3].train_loss < first.curve[0].train_loss
 
 
 def test_training_leaves_the_generators_of_the_gpu_alone(config: TrainingConfig) -> None:
@@ -126,7 +126,7 @@ def test_batches_are_the_same_resident_from_the_host_and_by_a_thread(
 def test_images_stay_on_the_gpu_until_the_pipeline_is_closed(digits: Dataset) -> None:
     before = torch.cuda.memory_allocated()
     pipeline = pipeline_of(digits, Augmentation())
-    assert torch.cuda.memory_allocated() - before >= digits.images.nbytes
+    assert torch.cuda.memory_allocated() - before >= digits.inputs.nbytes
     block = next(pipeline.batches(1))
     assert {images.device.type for images, _ in block} == {"cuda"}
     pipeline.close()
@@ -136,10 +136,10 @@ def test_images_stay_on_the_gpu_until_the_pipeline_is_closed(digits: Dataset) ->
 def test_images_that_would_take_half_of_the_free_memory_stay_on_the_host(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_pipeline, "free_bytes", lambda _: 2 * digits.images.nbytes - 1)
+    monkeypatch.setattr(data_pipeline, "free_bytes", lambda _: 2 * digits.inputs.nbytes - 1)
     assert pipeline_of(digits, Augmentation())._resident is None
     monkeypatch.undo()
-    assert data_pipeline.free_bytes(GPU) > 2 * digits.images.nbytes
+    assert data_pipeline.free_bytes(GPU) > 2 * digits.inputs.nbytes
     assert pipeline_of(digits, Augmentation())._resident is not None
 
 
@@ -214,4 +214,4 @@ def test_a_data_set_of_floats_trains_on_the_gpu(tmp_path: Path) -> None:
     config = TrainingConfig(tmp_path / "run", written.path, "resnet", 1, 0, device="cuda")
     outcome = train_job(config, Job(0, {**CONFIGURATION, "max_channel_shift": 0.1}, 0, 1))
     assert outcome.failure is None, outcome.failure
-    assert open_dataset(written.path).images.dtype == np.float32
+    assert open_dataset(written.path).inputs.dtype == np.float32

@@ -29,11 +29,23 @@ from ripieno.types import (
     Member,
     Placement,
     Profile,
+    classification,
 )
 
 LABELS = np.array([0, 1, 1, 0])
 NAMES = ("ann", "bob", "cid", "dan", "eve")
-MEMBER = Member("bob", 1, 3, "resnet", {"width": 8}, Input((8, 8, 3)), ("a", "b"), {"valid_cross_entropy": 0.7}, 9, 2.5)
+MEMBER = Member(
+    "bob",
+    1,
+    3,
+    "resnet",
+    {"width": 8},
+    Input((8, 8, 3)),
+    classification(("a", "b")),
+    {"valid_cross_entropy": 0.7},
+    9,
+    2.5,
+)
 
 
 @pytest.fixture
@@ -284,8 +296,8 @@ def test_nothing_is_evicted_while_nobody_knows_what_is_in_use(kept: Library, nam
 
 
 def test_broken_test_predictions_are_as_none(library: Library) -> None:
-    library.write_probabilities("bob", "test", np.full((4, 2), 0.5, np.float32), LABELS)
-    assert library.has_probabilities("bob", "test")
+    library.write_predictions("bob", "test", np.full((4, 2), 0.5, np.float32), LABELS)
+    assert library.has_predictions("bob", "test")
     (library.path / "library" / "bob" / "test.npy").write_bytes(b"")
     with pytest.warns(BrokenFileWarning, match=r"test\.npy"):
-        assert not library.has_probabilities("bob", "test")
+        assert not library.has_predictions("bob", "test")

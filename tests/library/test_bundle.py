@@ -15,7 +15,7 @@ from ripieno.errors import LibraryError
 from ripieno.library import Library, read_bundle, write_bundle
 from ripieno.library.bench_records import BenchRecord, benches_of, keep_bench
 from ripieno.library.bundle import model_path
-from ripieno.types import Allocation, Device, Ensemble, Input, Member, Placement
+from ripieno.types import Allocation, Device, Ensemble, Input, Member, Placement, classification
 from tests.server.stand_in import write_small_bundle
 
 LABELS = np.array([0, 1, 1])
@@ -29,7 +29,17 @@ def library(tmp_path: Path) -> Library:
     library = Library(tmp_path / "run")
     for name in ("m0", "m1"):
         member = Member(
-            name, 0, 1, "onnx", {}, Input((8, 8, 3)), ("a", "b"), {"valid_cross_entropy": 0.7}, 1, 0.0, format="onnx"
+            name,
+            0,
+            1,
+            "onnx",
+            {},
+            Input((8, 8, 3)),
+            classification(("a", "b")),
+            {"valid_cross_entropy": 0.7},
+            1,
+            0.0,
+            format="onnx",
         )
         library.add(member, np.full((3, 2), 0.5, np.float32), LABELS, name.encode())
     return library

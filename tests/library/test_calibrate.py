@@ -27,8 +27,8 @@ def run(tmp_path: Path) -> Library:
 def sharpened(library: Library) -> Library:
     """Make the first member twice too certain, so that it keeps a temperature above 1."""
     member = library.members()[0]
-    powers = library.probabilities(member.id).astype(np.float64) ** 2
-    library.add(member, (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32), library.labels())
+    powers = library.predictions(member.id).astype(np.float64) ** 2
+    library.add(member, (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32), library.targets())
     return library
 
 
@@ -41,7 +41,7 @@ def steps(library: Library) -> list[int]:
 
 def test_what_is_fitted_is_kept_and_read_again(run: Library) -> None:
     found = calibrate(run, run.ids(), lambda *_: None)
-    fitted = [calibrate_member(run.probabilities(m), run.labels()) for m in run.ids()]
+    fitted = [calibrate_member(run.predictions(m), run.targets()) for m in run.ids()]
     assert [c.temperature for c in found] == [c.temperature for c in fitted]
     assert found[0].temperature > 1.2
     again = [Library(run.path).calibration(m) for m in run.ids()]
@@ -75,12 +75,12 @@ def test_unreadable_rows_are_fitted_again(run: Library, content: bytes) -> None:
 def test_new_validation_predictions_end_a_calibration(run: Library) -> None:
     steps(run)
     first, second, third = run.ids()
-    run.write_probabilities(third, "test", run.probabilities(third, "test"), run.labels("test"))
+    run.write_predictions(third, "test", run.predictions(third, "test"), run.targets("test"))
     assert run.calibration(third) is not None, "test predictions do not matter"
-    run.write_probabilities(first, "valid", np.full((400, 3), 1 / 3, np.float32), run.labels())
+    run.write_predictions(first, "valid", np.full((400, 3), 1 / 3, np.float32), run.targets())
     assert run.calibration(first) is None
     assert run.member(first).temperature is None
-    run.add(dataclasses.replace(run.member(second), temperature=None), run.probabilities(second), run.labels())
+    run.add(dataclasses.replace(run.member(second), temperature=None), run.predictions(second), run.targets())
     assert run.calibration(second) is None
     assert set(steps(run)) == {2}
 
@@ -116,7 +116,7 @@ def test_a_run_that_is_not_writable_stays_as_it_is(run: Library) -> None:
 @pytest.mark.parametrize("precision", [np.float16, np.float64])
 def test_rows_are_single_whatever_the_predictions_are(run: Library, precision: type[np.floating[Any]]) -> None:
     member = run.members()[0]
-    run.add(member, run.probabilities(member.id).astype(precision), run.labels())
+    run.add(member, run.predictions(member.id).astype(precision), run.targets())
     (first,), (again,) = (calibrate(run, [member.id], lambda *_: None) for _ in range(2))
     assert first.temperature > 1.2
     assert all(row.dtype == np.float32 for row in first.rows)

@@ -9,7 +9,7 @@ from ripieno.errors import LibraryError
 from ripieno.library import Library, enforce_quota, import_predictions
 from ripieno.library.eviction import bytes_of, dominated
 from ripieno.pipeline import evict
-from ripieno.types import BatchProfile, Ensemble, Front, Input, Member, Profile
+from ripieno.types import BatchProfile, Ensemble, Front, Input, Member, Profile, classification
 
 LABELS = np.zeros(50, dtype=np.int64)
 
@@ -84,7 +84,11 @@ def add_trained(library: Library, name: str, truth: float, parameters: int) -> N
     rows = np.full((50, 1), truth) + np.random.default_rng(parameters).uniform(0, 0.01, (50, 1))
     answers = np.hstack([rows, 1 - rows])
     losses = {"valid_cross_entropy": -float(np.log(rows).mean())}
-    library.add(Member(name, 0, 1, "resnet", {}, Input(()), ("0", "1"), losses, parameters, 0.0), answers, LABELS)
+    library.add(
+        Member(name, 0, 1, "resnet", {}, Input(()), classification(("0", "1")), losses, parameters, 0.0),
+        answers,
+        LABELS,
+    )
 
 
 def test_when_only_the_best_are_measured_parameters_are_compared_and_the_worst_goes_first(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_mapping_of_arrays_becomes_members_with_losses_and_costs(library: Libr
     assert library.member("ann").classes == ("0", "1", "2")
     truth = answers(0)[np.arange(4), LABELS]
     assert library.member("ann").losses["valid_cross_entropy"] == pytest.approx(-np.log(truth).mean())
-    assert library.probabilities("ann").dtype == np.float32
+    assert library.predictions("ann").dtype == np.float32
 
 
 def test_a_cube_in_npy_becomes_one_member_a_model(library: Library, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_cube_in_npy_becomes_one_member_a_model(library: Library, tmp_path: Pa
     np.save(tmp_path / "labels.npy", LABELS)
     import_predictions(library, tmp_path / "zoo.npy", tmp_path / "labels.npy", half=True)
     assert library.ids() == ["zoo-000", "zoo-001"]
-    assert library.probabilities("zoo-000").dtype == np.float16
+    assert library.predictions("zoo-000").dtype == np.float16
 
 
 def test_an_npz_brings_names_labels_classes_and_costs(library: Library, tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_a_csv_names_classes_and_labels(library: Library, tmp_path: Path) -> Non
     write_csv(tmp_path / "ann.csv", answers(0), labels=True)
     import_predictions(library, tmp_path / "ann.csv")
     assert library.member("ann").classes == ("cat", "dog", "eel")
-    assert library.labels().tolist() == LABELS.tolist()
-    assert library.probabilities("ann") == pytest.approx(answers(0), abs=1e-7)
+    assert library.targets().tolist() == LABELS.tolist()
+    assert library.predictions("ann") == pytest.approx(answers(0), abs=1e-7)
 
 
 def test_parquet_is_read_like_csv(library: Library, tmp_path: Path) -> None:
@@ -78,8 +78,8 @@ def test_parquet_is_read_like_csv(library: Library, tmp_path: Path) -> None:
     table = arrow.table({**columns, "label": ["cat", "dog", "eel", "dog"]})
     parquet.write_table(table, tmp_path / "ann.parquet")
     import_predictions(library, tmp_path / "ann.parquet")
-    assert library.labels().tolist() == LABELS.tolist()
-    assert library.probabilities("ann") == pytest.approx(answers(0), abs=1e-7)
+    assert library.targets().tolist() == LABELS.tolist()
+    assert library.predictions("ann") == pytest.approx(answers(0), abs=1e-7)
 
 
 def test_a_folder_brings_a_model_a_file_with_labels_and_costs(library: Library, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_folder_brings_a_model_a_file_with_labels_and_costs(library: Library, 
     (folder / "costs.csv").write_text("name,seconds,bytes\nann,1.5,10\nbob,2,20\n")
     import_predictions(library, folder)
     assert library.ids() == ["ann", "bob"]
-    assert library.labels().tolist() == LABELS.tolist()
+    assert library.targets().tolist() == LABELS.tolist()
     assert library.member("ann").costs == {"seconds": 1.5, "bytes": 10.0}
 
 
@@ -112,7 +112,7 @@ def test_test_predictions_are_added_to_members_that_are_there(library: Library) 
 def test_a_member_is_replaced_only_when_asked(library: Library) -> None:
     import_predictions(library, {"ann": answers(0)}, LABELS)
     import_predictions(library, {"ann": answers(1)}, LABELS, replace=True)
-    assert library.probabilities("ann") == pytest.approx(answers(1), abs=1e-7)
+    assert library.predictions("ann") == pytest.approx(answers(1), abs=1e-7)
 
 
 def test_what_is_imported_can_be_selected_from(library: Library) -> None:
@@ -256,7 +256,7 @@ def test_a_column_without_a_name_of_its_own_is_no_class(
     (tmp_path / "ann.csv").write_text("\n".join([f"{first},cat,dog,eel", *lines]))
     import_predictions(library, tmp_path / "ann.csv", LABELS)
     assert library.member("ann").classes == ("cat", "dog", "eel")
-    assert library.probabilities("ann") == pytest.approx(answers(0), abs=1e-6)
+    assert library.predictions("ann") == pytest.approx(answers(0), abs=1e-6)
 
 
 def test_a_column_that_holds_no_probabilities_is_named(library: Library, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_semicolons_part_columns_and_commas_are_decimal_points(library: Library,
     (tmp_path / "ann.csv").write_text("\n".join(['"cat, big";dog;eel', *lines]))
     import_predictions(library, tmp_path / "ann.csv", LABELS)
     assert library.member("ann").classes == ("cat, big", "dog", "eel")
-    assert library.probabilities("ann") == pytest.approx(answers(0), abs=1e-5)
+    assert library.predictions("ann") == pytest.approx(answers(0), abs=1e-5)
 
 
 def test_the_columns_of_a_data_frame_name_the_classes(library: Library) -> None:
@@ -280,7 +280,7 @@ def test_the_columns_of_a_data_frame_name_the_classes(library: Library) -> None:
     labels = pandas.Series(pandas.Categorical(np.array(WORDS)[LABELS]))
     import_predictions(library, {"ann": frame}, labels)
     assert library.member("ann").classes == ("cat", "dog", "eel")
-    assert library.labels().tolist() == LABELS.tolist()
+    assert library.targets().tolist() == LABELS.tolist()
 
 
 def test_columns_in_another_order_than_the_classes_are_refused(library: Library) -> None:

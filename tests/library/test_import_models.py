@@ -15,7 +15,7 @@ from ripieno.errors import LibraryError, ModelError, RipienoError
 from ripieno.library import Library
 from ripieno.library.import_models import import_onnx, import_torch
 from ripieno.library.onnx_adapter import OnnxFormat
-from ripieno.types import Dataset, Device
+from ripieno.types import Dataset, Device, classification
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -31,7 +31,7 @@ def data(samples: int = 30) -> Dataset:
     images = rng.integers(0, 256, (samples, *SHAPE), dtype=np.uint8)
     labels = rng.integers(0, 3, samples)
     split = (np.arange(samples) % 3).astype(np.uint8)
-    return Dataset("toy", images, labels, split, CLASSES, MEAN, STD)
+    return Dataset("toy", images, labels, split, classification(CLASSES), MEAN, STD)
 
 
 WEIGHTS = np.random.default_rng(1).normal(size=(90, 3)).astype(np.float32) / 9
@@ -92,12 +92,12 @@ def test_an_onnx_file_of_any_form_answers_as_it_did_at_home(
     dataset = data()
     (member,) = import_onnx(library, [path], dataset, form=form)
     rows = dataset.rows("valid")
-    fed = (dataset.images[rows] / 255 - np.array(mean or 0.0)) / np.array(std or 1.0)
-    assert library.probabilities("theirs") == pytest.approx(expected(fed), abs=1e-5)
+    fed = (dataset.inputs[rows] / 255 - np.array(mean or 0.0)) / np.array(std or 1.0)
+    assert library.predictions("theirs") == pytest.approx(expected(fed), abs=1e-5)
     assert member.losses["valid_cross_entropy"] > 0
     assert member.parameters == 270
     runner = backends.load("onnx", library.onnx_path("theirs"), member, Device("cpu:0", "cpu", 0), 1)
-    assert runner.infer(dataset.images[rows][:2]) == pytest.approx(expected(fed[:2]), abs=1e-5)
+    assert runner.infer(dataset.inputs[rows][:2]) == pytest.approx(expected(fed[:2]), abs=1e-5)
     runner.close()
 
 
@@ -106,15 +106,15 @@ def test_a_network_of_a_data_set_whose_classes_are_numbers_is_judged_by_their_or
 ) -> None:
     numbered = dataclasses.replace(data(), classes=("1", "2", "3"))
     import_onnx(library, [write_onnx(tmp_path / "theirs.onnx")], numbered)
-    assert library.labels().tolist() == numbered.labels[numbered.rows("valid")].tolist()
+    assert library.targets().tolist() == numbered.targets[numbered.rows("valid")].tolist()
 
 
 def test_a_file_that_takes_bytes_is_fed_bytes(library: Library, tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "theirs.onnx", kind=onnx.TensorProto.UINT8)
     dataset = data()
     import_onnx(library, [path], dataset)
-    fed = dataset.images[dataset.rows("valid")].astype(np.float64)
-    assert library.probabilities("theirs") == pytest.approx(expected(fed), abs=1e-4)
+    fed = dataset.inputs[dataset.rows("valid")].astype(np.float64)
+    assert library.predictions("theirs") == pytest.approx(expected(fed), abs=1e-4)
 
 
 def test_a_library_keeps_the_data_set_it_was_given_and_uses_it_again(library: Library, tmp_path: Path) -> None:
@@ -245,8 +245,8 @@ def test_names_of_weights_may_stand_behind_one_prefix(
 ) -> None:
     import_torch(library, write_weights(tmp_path / "plain.safetensors"), family, data())
     import_torch(library, write_weights(tmp_path / "b.safetensors", prefix), family, replace=True, name="plain")
-    fed = (data().images[data().rows("valid")] - np.array(MEAN)) / np.array(STD)
-    assert library.probabilities("plain") == pytest.approx(expected(fed), abs=1e-5)
+    fed = (data().inputs[data().rows("valid")] - np.array(MEAN)) / np.array(STD)
+    assert library.predictions("plain") == pytest.approx(expected(fed), abs=1e-5)
 
 
 def test_a_prefix_that_not_all_names_have_is_none(library: Library, tmp_path: Path, family: str) -> None:
@@ -272,12 +272,12 @@ def test_statistics_of_normalisation_are_no_parameters(library: Library, tmp_pat
 def test_torch_weights_answer_as_they_did_at_home(library: Library, tmp_path: Path, family: str) -> None:
     dataset = data()
     (member,) = import_torch(library, write_weights(tmp_path / "theirs.safetensors"), family, dataset)
-    fed = (dataset.images[dataset.rows("valid")] - np.array(MEAN)) / np.array(STD)
-    assert library.probabilities("theirs") == pytest.approx(expected(fed), abs=1e-5)
+    fed = (dataset.inputs[dataset.rows("valid")] - np.array(MEAN)) / np.array(STD)
+    assert library.predictions("theirs") == pytest.approx(expected(fed), abs=1e-5)
     assert member.parameters == 273
     device = Device("cpu:0", "cpu", 0)
     runner = backends.load("torch", library.weights_path("theirs"), member, device, 1, trusted=(family,))
-    assert runner.infer(dataset.images[dataset.rows("valid")][:2]) == pytest.approx(expected(fed[:2]), abs=1e-5)
+    assert runner.infer(dataset.inputs[dataset.rows("valid")][:2]) == pytest.approx(expected(fed[:2]), abs=1e-5)
     runner.close()
 
 
@@ -285,14 +285,14 @@ def test_torch_weights_are_fed_scaled_images_as_they_were_at_home(
     library: Library, tmp_path: Path, family: str
 ) -> None:
     dataset = data()
-    images = dataset.images[dataset.rows("valid")] / 255
+    images = dataset.inputs[dataset.rows("valid")] / 255
     mean, std = (0.4, 0.5, 0.3), (0.2, 0.3, 0.1)
     import_torch(library, write_weights(tmp_path / "bare.safetensors"), family, dataset, scale=1 / 255)
-    assert library.probabilities("bare") == pytest.approx(expected(images), abs=1e-5)
+    assert library.predictions("bare") == pytest.approx(expected(images), abs=1e-5)
     path = write_weights(tmp_path / "whole.safetensors")
     import_torch(library, path, family, scale=1 / 255, mean=mean, std=std)
     fed = (images - np.array(mean)) / np.array(std)
-    assert library.probabilities("whole") == pytest.approx(expected(fed), abs=1e-5)
+    assert library.predictions("whole") == pytest.approx(expected(fed), abs=1e-5)
     with pytest.raises(LibraryError, match="mean and std have 1 and 3 values"):
         import_torch(library, write_weights(tmp_path / "c.safetensors"), family, mean=(0.4,))
 
@@ -303,8 +303,8 @@ def test_a_part_that_is_called_body_makes_nobodys_network_one_of_ours(
     dataset = data()
     path = write_weights(tmp_path / "theirs.safetensors", "body.")
     import_torch(library, path, "theirfamily:bodied", dataset)
-    fed = (dataset.images[dataset.rows("valid")] - np.array(MEAN)) / np.array(STD)
-    assert library.probabilities("theirs") == pytest.approx(expected(fed), abs=1e-5)
+    fed = (dataset.inputs[dataset.rows("valid")] - np.array(MEAN)) / np.array(STD)
+    assert library.predictions("theirs") == pytest.approx(expected(fed), abs=1e-5)
 
 
 def test_a_family_that_ends_in_a_softmax_is_refused(library: Library, tmp_path: Path, family: str) -> None:
@@ -325,7 +325,7 @@ def test_weights_of_a_member_of_ours_bring_their_normalisation(library: Library,
     import_torch(first, write_weights(tmp_path / "theirs.safetensors"), family, data(), scale=1 / 255)
     kept = first.weights_path("theirs")
     import_torch(library, kept, family, data(), name="again")
-    assert (library.probabilities("again") == first.probabilities("theirs")).all()
+    assert (library.predictions("again") == first.predictions("theirs")).all()
     with pytest.raises(LibraryError, match="its own normalisation; leave out scale, mean and std"):
         import_torch(library, kept, family, name="other", scale=1 / 255)
 

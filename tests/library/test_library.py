@@ -15,11 +15,24 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.errors import LibraryError
 from ripieno.library import Library
-from ripieno.types import Allocation, BatchProfile, Device, Ensemble, Input, Job, Member, Placement, Profile
+from ripieno.types import (
+    Allocation,
+    BatchProfile,
+    Device,
+    Ensemble,
+    Input,
+    Job,
+    Member,
+    Placement,
+    Profile,
+    classification,
+)
 
 LABELS = np.array([0, 1, 1])
 LOSSES = {"valid_cross_entropy": 0.7}
-MEMBER = Member("00001-e003", 1, 3, "resnet", {"width": 8}, Input((8, 8, 3)), ("a", "b"), LOSSES, 100, 2.5)
+MEMBER = Member(
+    "00001-e003", 1, 3, "resnet", {"width": 8}, Input((8, 8, 3)), classification(("a", "b")), LOSSES, 100, 2.5
+)
 
 
 def answers(seed: int = 0) -> NDArray[np.float32]:
@@ -37,8 +50,8 @@ def test_a_member_is_read_back_as_it_was_written(library: Library) -> None:
     assert library.member(MEMBER.id) == MEMBER
     assert library.members() == [MEMBER]
     assert library.weights_path(MEMBER.id).read_bytes() == b"weights"
-    assert (library.probabilities(MEMBER.id) == answers()).all()
-    assert (library.labels() == LABELS).all()
+    assert (library.predictions(MEMBER.id) == answers()).all()
+    assert (library.targets() == LABELS).all()
 
 
 def test_the_true_class_is_kept_beside_the_predictions(library: Library) -> None:
@@ -51,7 +64,7 @@ def test_the_true_class_is_kept_beside_the_predictions(library: Library) -> None
 def test_half_precision_stays_half_on_disk(library: Library) -> None:
     half = answers(1).astype(np.float16)
     library.add(dataclasses.replace(MEMBER, id="half"), half, LABELS)
-    assert library.probabilities("half").dtype == np.float16
+    assert library.predictions("half").dtype == np.float16
     assert library.true_class_mapped(["half"])[0].dtype == np.float16
     assert library.true_class_probabilities(["half", MEMBER.id]).dtype == np.float32
 
@@ -75,11 +88,11 @@ def test_adding_a_member_again_replaces_it(library: Library) -> None:
     library.add(dataclasses.replace(MEMBER, seconds=9.0), answers(2), LABELS)
     assert len(library) == 1
     assert library.member(MEMBER.id).seconds == 9.0
-    assert (library.probabilities(MEMBER.id) == answers(2)).all()
+    assert (library.predictions(MEMBER.id) == answers(2)).all()
 
 
 def test_a_replaced_member_keeps_nothing_of_the_network_before(library: Library) -> None:
-    library.write_probabilities(MEMBER.id, "test", answers(3), LABELS)
+    library.write_predictions(MEMBER.id, "test", answers(3), LABELS)
     for name in ("model.onnx", "model-fp16.onnx", "model-int8.onnx"):
         (library.member_path(MEMBER.id) / name).write_bytes(b"made of the old weights")
     point = BatchProfile(1, 0.1, 0.0, 10)
@@ -118,7 +131,7 @@ def test_other_labels_are_refused_and_nothing_is_added(library: Library) -> None
 
 def test_predictions_of_another_shape_are_refused(library: Library) -> None:
     with pytest.raises(LibraryError, match=r"shape \(2, 2\), must be \(3, classes\)"):
-        library.write_probabilities(MEMBER.id, "test", answers()[:2], LABELS)
+        library.write_predictions(MEMBER.id, "test", answers()[:2], LABELS)
 
 
 def test_a_member_can_be_updated_only_when_it_is_there(library: Library) -> None:
@@ -237,9 +250,9 @@ def test_an_ensemble_with_another_number_of_temperatures_is_refused(library: Lib
 def test_broken_predictions_name_their_file(library: Library) -> None:
     (library.member_path(MEMBER.id) / "valid.npy").write_bytes(b"no array")
     with pytest.raises(LibraryError, match=r"valid\.npy is not a readable"):
-        library.probabilities(MEMBER.id)
+        library.predictions(MEMBER.id)
     with pytest.raises(LibraryError, match=r"test\.npy does not exist"):
-        library.probabilities(MEMBER.id, "test")
+        library.predictions(MEMBER.id, "test")
 
 
 def test_many_writers_add_members_at_once(tmp_path: Path) -> None:
@@ -265,7 +278,7 @@ def test_costs_come_from_the_device_that_most_members_were_measured_on(tmp_path:
 
 @pytest.mark.parametrize("wrong", [np.nan, -0.5, 3.0])
 def test_what_is_no_probability_is_not_added(tmp_path: Path, wrong: float) -> None:
-    member = Member("x", 0, 1, "resnet", {}, Input((2, 2, 1)), ("a", "b"), LOSSES, 1, 0.0)
+    member = Member("x", 0, 1, "resnet", {}, Input((2, 2, 1)), classification(("a", "b")), LOSSES, 1, 0.0)
     values = np.array([[0.5, 0.5], [wrong, 0.5]])
     with pytest.raises(LibraryError, match="x"):
         Library(tmp_path).add(member, values, np.array([0, 1]))
@@ -289,7 +302,7 @@ def test_wrong_labels_leave_the_member_that_is_there(tmp_path: Path, labels: lis
     with pytest.raises(LibraryError, match=said):
         library.add(dataclasses.replace(MEMBER, id="m", classes=("a", "b", "c")), rows, np.array(labels))
     with pytest.raises(LibraryError, match=said):
-        library.write_probabilities("m", "valid", rows, np.array(labels))
+        library.write_predictions("m", "valid", rows, np.array(labels))
     assert {path: path.read_bytes() for path in library.path.rglob("*") if path.is_file()} == before
     library.add(dataclasses.replace(MEMBER, id="m", classes=("a", "b", "c")), rows, np.array([0.0, 1.0, 2.0, 0.0]))
-    assert library.labels().tolist() == [0, 1, 2, 0]
+    assert library.targets().tolist() == [0, 1, 2, 0]

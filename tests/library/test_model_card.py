@@ -12,6 +12,7 @@ import yaml
 from ripieno.errors import LibraryError
 from ripieno.library import read_bundle
 from ripieno.library.model_card import CARD, read_or_render_card, render_card
+from ripieno.types import classification
 
 
 def test_every_bundle_has_a_card_with_its_figures_members_costs_data_and_making(finished_bundle: Path) -> None:
@@ -60,7 +61,7 @@ def test_a_licence_is_stated_in_the_head_and_at_the_end(finished_bundle: Path) -
 def test_a_name_in_a_card_is_no_markup(finished_bundle: Path) -> None:
     bundle = read_bundle(finished_bundle)
     evil = ("<img src=x>", "a|b\nc", "[x](http://y)")
-    text = render_card(dataclasses.replace(bundle, classes=(*evil, *bundle.classes[3:])))
+    text = render_card(dataclasses.replace(bundle, task=classification((*evil, *bundle.classes[3:]))))
     assert "\n<img" not in text
     assert "\\<img src=x\\>" in text
     assert "a\\|b c" in text

@@ -13,7 +13,7 @@ from ripieno.library import Library
 from ripieno.library.evaluate import evaluate
 from ripieno.library.import_models import import_onnx
 from ripieno.library.onnx_adapter import OnnxFormat, OnnxNetwork
-from ripieno.types import Dataset, Member
+from ripieno.types import Dataset, Member, classification
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -33,7 +33,7 @@ def data(samples: int = 60) -> Dataset:
     images = generator.integers(0, 90, (samples, 4, 4, 3), np.uint8)
     images[np.arange(samples), :, :, labels] += 100
     split = (np.arange(samples) % 3).astype(np.uint8)
-    return Dataset("toy", images, labels, split, CLASSES, (90.0,) * 3, (50.0,) * 3)
+    return Dataset("toy", images, labels, split, classification(CLASSES), (90.0,) * 3, (50.0,) * 3)
 
 
 def node(kind: str, given: str, made: str, **attributes: Any) -> Any:
@@ -228,7 +228,7 @@ def test_an_answer_that_is_not_finite_is_refused_with_its_sample(tmp_path: Path)
     """The graph divides by zero for one validation image, the fourth."""
     only = data()
     dark = np.flatnonzero(only.split == 1)[3]
-    only.images[dark] = 0
+    only.inputs[dark] = 0
     shifted = [POOL, HEAD, node("ReduceMax", "z", "most", axes=[1], keepdims=1), node("Div", "z most", "r")]
     write(tmp_path / "net.onnx", [*shifted, node("Softmax", "r", "y", axis=1)])
     with pytest.raises(LibraryError, match="net: 3 predictions are NaN or infinite, first of sample 3"):
@@ -237,14 +237,14 @@ def test_an_answer_that_is_not_finite_is_refused_with_its_sample(tmp_path: Path)
 
 def test_test_predictions_that_are_not_finite_are_left_out_with_a_warning(tmp_path: Path) -> None:
     only = data()
-    only.images[np.flatnonzero(only.split == 2)[5]] = 0
+    only.inputs[np.flatnonzero(only.split == 2)[5]] = 0
     shifted = [POOL, HEAD, node("ReduceMax", "z", "most", axes=[1], keepdims=1), node("Div", "z most", "r")]
     write(tmp_path / "net.onnx", [*shifted, node("Softmax", "r", "y", axis=1)])
     library = Library(tmp_path / "run")
     import_onnx(library, [tmp_path / "net.onnx"], only)
     with pytest.warns(BrokenFileWarning, match="net: 3 predictions are NaN or infinite, first of sample 5"):
         evaluate(library, ["net"])
-    assert not library.has_probabilities("net", "test")
+    assert not library.has_predictions("net", "test")
 
 
 def test_classes_in_another_order_are_said_with_the_order(tmp_path: Path) -> None:

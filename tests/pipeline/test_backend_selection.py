@@ -19,7 +19,7 @@ from ripieno.errors import EngineError, LibraryError
 from ripieno.library import read_backend_report
 from ripieno.pipeline.backend_selection import BackendSelector, Tolerances, rejection_reason
 from ripieno.tasks.metrics import cross_entropy
-from ripieno.types import Dataset, Device, Ensemble, Input, Member
+from ripieno.types import Dataset, Device, Ensemble, Input, Member, classification
 from tests.backends.made import TINY, make
 
 QUICK = Tolerances(rounds=1, turn=0.002, samples=150)
@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> ripieno.Library:
     labels[:5] = range(5)  # each class needs a training sample
     split_of = np.repeat(np.arange(3, dtype=np.uint8), (100, 200, 100))
     library = ripieno.Library(folder / "run")
-    data = Dataset("noise", images, labels, split_of, tuple("abcde"), (0.5,), (0.5,))
+    data = Dataset("noise", images, labels, split_of, classification("abcde"), (0.5,), (0.5,))
     data = write_dataset(data, library.dataset_path)
     rows = data.rows("valid")
     for index, one in enumerate(made):

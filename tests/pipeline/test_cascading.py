@@ -44,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels[:4] = range(4)
     split = np.repeat(np.arange(3, dtype=np.uint8), (100, 300, 200))
     library = ripieno.Library(folder / "run")
-    data = Dataset("colours", images, labels, split, members[0].classes, (0.5,) * 3, (0.5,) * 3)
+    data = Dataset("colours", images, labels, split, members[0].task, (0.5,) * 3, (0.5,) * 3)
     rows = write_dataset(data, library.dataset_path).rows("valid")
     for member, own in zip(members, answers, strict=True):
         library.add(member, own[rows], labels[rows], (folder / f"{member.id}.onnx").read_bytes())

@@ -68,7 +68,7 @@ def test_test_predictions_are_made_of_the_members_that_can_be_run(finished_run: 
     library.onnx_path(members[0]).write_bytes(b"nonsense")
     with pytest.warns(BrokenFileWarning, match=members[0]):
         evaluate(library, members)
-    assert [library.has_probabilities(m, "test") for m in members] == [False, True]
+    assert [library.has_predictions(m, "test") for m in members] == [False, True]
 
 
 def test_what_cannot_be_measured_is_not_sent_to_measuring(tmp_path: Path) -> None:

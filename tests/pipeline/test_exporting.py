@@ -33,7 +33,7 @@ def images(finished_run: Path) -> NDArray[np.generic]:
     from ripieno.data import open_dataset
 
     dataset = open_dataset(finished_run / "dataset")
-    tests = dataset.images[dataset.rows("test")]
+    tests = dataset.inputs[dataset.rows("test")]
     return np.concatenate([tests, tests])[:100]
 
 

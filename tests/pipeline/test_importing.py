@@ -70,9 +70,9 @@ def test_weights_are_scaled_and_all_files_of_them_become_members(
     added = ripieno.import_(run, paths, data=(images, labels), family="their_scaled:net", scale=1 / 255)
     assert [m.id for m in added] == run.ids() == ["net-0", "net-1"]
     dataset = open_dataset(run.dataset_path)
-    logits = dataset.images[dataset.rows("valid")].reshape(-1, 12) / 255 @ weights[1].T
+    logits = dataset.inputs[dataset.rows("valid")].reshape(-1, 12) / 255 @ weights[1].T
     powers = np.exp(logits)
-    assert run.probabilities("net-1") == pytest.approx(powers / powers.sum(axis=1, keepdims=True), abs=1e-5)
+    assert run.predictions("net-1") == pytest.approx(powers / powers.sum(axis=1, keepdims=True), abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_an_import_that_is_refused_keeps_the_data_set_that_was_there(tmp_path: P
     with pytest.raises(LibraryError, match="takes images"):
         ripieno.import_(tmp_path / "run", write_linear(tmp_path / "small.onnx", 4), data=dark_and_bright(8))
     assert ripieno.Library(tmp_path / "run").ids() == ["net"]
-    assert len(open_dataset(tmp_path / "run" / "dataset").images) == 40
+    assert len(open_dataset(tmp_path / "run" / "dataset").inputs) == 40
 
 
 def test_the_output_that_is_named_is_the_one_that_is_served(tmp_path: Path) -> None:

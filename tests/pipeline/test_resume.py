@@ -51,7 +51,7 @@ def test_a_killed_search_ends_with_the_library_of_an_uninterrupted_one(digit_fol
     assert len(quiet) >= 6
     assert killed == quiet
     for member in quiet:
-        same = [Library(tmp_path / run).probabilities(member) for run in ("quiet", "killed")]
+        same = [Library(tmp_path / run).predictions(member) for run in ("quiet", "killed")]
         assert np.allclose(*same, atol=1e-5), member
 
 

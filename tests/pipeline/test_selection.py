@@ -36,7 +36,7 @@ def test_the_figures_of_an_ensemble_are_those_of_its_weights_and_temperatures(ru
     assert ensemble.temperatures == tuple(run.member(m).temperature for m in ensemble.members)
     splits: tuple[Split, ...] = ("valid", "test")
     for split in splits:
-        combined, labels = served(run, ensemble, split), run.labels(split)
+        combined, labels = served(run, ensemble, split), run.targets(split)
         truth = combined[np.arange(len(combined)), labels]
         assert ensemble.losses[f"{split}_cross_entropy"] == pytest.approx(-np.log(truth).mean(), abs=1e-5)
         assert ensemble.losses[f"{split}_accuracy"] == pytest.approx((combined.argmax(1) == labels).mean())
@@ -62,12 +62,12 @@ def test_the_arguments_reach_the_selection(run: ripieno.Library) -> None:
     ids = run.ids()
     table = cost_table(run, ["seconds"], local_devices("cpu")[0].kind)
     ids = [m for m in ids if m in table]
-    cube = [run.probabilities(m) for m in ids]
+    cube = [run.predictions(m) for m in ids]
     costs = [table[m]["seconds"] for m in ids]
     budget = sum(costs) / 3
     for options in ({}, {"starts": 0}, {"calibrate": "none"}, {"calibrate": "joint"}, {"cv": 4}, {"loss": "accuracy"}):
         (ensemble,) = ripieno.select(run, budget, prune=1.0, **options)
-        choice = front(cube, run.labels(), costs, [budget], prune=1.0, **options)[0]
+        choice = front(cube, run.targets(), costs, [budget], prune=1.0, **options)[0]
         assert ensemble.members == tuple(ids[m] for m in choice.members), options
         assert ensemble.weights == pytest.approx(choice.weights)
         assert ensemble.temperatures == pytest.approx(
@@ -85,8 +85,8 @@ def test_a_named_method_takes_probabilities_as_they_are(run: ripieno.Library) ->
     assert ensemble.expected_loss is None
     assert not list(run.path.glob("library/*/calibrated.npy"))
     assert ensemble.cost["seconds"] <= 5.0
-    mean = np.mean([run.probabilities(m) for m in ensemble.members], axis=0)
-    truth = mean[np.arange(len(mean)), run.labels()]
+    mean = np.mean([run.predictions(m) for m in ensemble.members], axis=0)
+    truth = mean[np.arange(len(mean)), run.targets()]
     assert ensemble.losses["valid_cross_entropy"] == pytest.approx(-np.log(truth).mean(), abs=1e-6)
     assert 0 <= ensemble.losses["test_accuracy"] <= 1
 

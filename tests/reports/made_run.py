@@ -23,6 +23,7 @@ from ripieno.types import (
     Placement,
     Profile,
     Split,
+    classification,
 )
 
 KIND = "made-cpu"
@@ -46,15 +47,15 @@ def make_run(
     for number in range(members):
         trial, rung = divmod(number, len(RUNGS))
         skill = rng.uniform(0.3, 0.8) + 0.25 * rung
-        taste = rng.normal(0, 1.2, (len(dataset.labels), len(classes)))
-        answers = softmax(taste + skill * np.eye(len(classes))[dataset.labels] * 2)
+        taste = rng.normal(0, 1.2, (len(dataset.targets), len(classes)))
+        answers = softmax(taste + skill * np.eye(len(classes))[dataset.targets] * 2)
         member = make_member(f"{prefix}{trial:05d}-e{RUNGS[rung]:03d}", trial, rung, dataset, answers, rng)
         for split in ("valid", "test"):
             rows = dataset.rows(split)
             if split == "valid":
-                library.add(member, answers[rows].astype(np.float32), dataset.labels[rows])
+                library.add(member, answers[rows].astype(np.float32), dataset.targets[rows])
             else:
-                library.write_probabilities(member.id, split, answers[rows].astype(np.float32), dataset.labels[rows])
+                library.write_predictions(member.id, split, answers[rows].astype(np.float32), dataset.targets[rows])
         made.append(member)
     costs = rng.uniform(0.05, 0.4, members) * 2
     points = [tuple(BatchProfile(b, c * b / 2000, 0.02, 1 << 20) for b in (1, 8)) for c in costs]
@@ -74,17 +75,19 @@ def make_dataset(
     images = rng.integers(0, 255, (total, 12, 16, 3), dtype=np.uint8)
     split = np.repeat(np.arange(3, dtype=np.uint8), samples)
     moments = ((127.0,) * 3, (60.0,) * 3)
-    return write_dataset(Dataset("made", images, labels.astype(np.int64), split, tuple(classes), *moments), path)
+    return write_dataset(
+        Dataset("made", images, labels.astype(np.int64), split, classification(classes), *moments), path
+    )
 
 
 def make_member(
     name: str, trial: int, rung: int, dataset: Dataset, answers: NDArray[np.float64], rng: np.random.Generator
 ) -> Member:
     rows = dataset.rows("valid")
-    found = losses(answers[rows], dataset.labels[rows], "valid")
+    found = losses(answers[rows], dataset.targets[rows], "valid")
     loss = found["valid_cross_entropy"]
     curve = tuple(Epoch(e, loss, loss * (1 + 2 / e), found["valid_accuracy"], 2.0) for e in range(1, RUNGS[rung] + 1))
-    shape = tuple(int(n) for n in dataset.images.shape[1:])
+    shape = tuple(int(n) for n in dataset.inputs.shape[1:])
     configuration = {
         "learning_rate": float(10 ** np.random.default_rng(trial).uniform(-4, -1)),
         "width": 4 + trial % 5,
@@ -92,7 +95,7 @@ def make_member(
     }
     seconds = 2.0 * RUNGS[rung]
     return Member(
-        name, trial, RUNGS[rung], "resnet", configuration, Input(shape), dataset.classes, found,
+        name, trial, RUNGS[rung], "resnet", configuration, Input(shape), dataset.task, found,
         parameters=1000 + trial, seconds=seconds, curve=curve, created=BEGAN + 10 * (trial // 2) + seconds,
     )  # fmt: skip
 
@@ -105,7 +108,7 @@ def served(library: Library, ensemble: Ensemble, split: Split = "valid") -> NDAr
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
     parts = zip(ensemble.members, ensemble.weights, ensemble.temperatures, strict=True)
-    mean = sum(w * heated(library.probabilities(m, split).astype(np.float64), t) for m, w, t in parts)
+    mean = sum(w * heated(library.predictions(m, split).astype(np.float64), t) for m, w, t in parts)
     return heated(np.asarray(mean), ensemble.temperature)
 
 

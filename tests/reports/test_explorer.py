@@ -50,7 +50,7 @@ def test_more_budget_never_gives_a_higher_validation_loss(explored: Explorer) ->
 def test_the_figures_are_those_of_what_is_served(explored: Explorer, reading: RunData) -> None:
     library = reading.library
     for spot in explored.spots:
-        expected = losses(served(library, spot.ensemble, "test"), library.labels("test"), "test")
+        expected = losses(served(library, spot.ensemble, "test"), library.targets("test"), "test")
         assert {k: spot.ensemble.losses[k] for k in expected} == pytest.approx(expected, rel=1e-5)
 
 
@@ -69,7 +69,7 @@ def test_the_front_is_that_of_the_command_without_options(reading: RunData, tmp_
 
 def test_the_hardest_images_have_the_least_probability_of_the_truth(explored: Explorer, reading: RunData) -> None:
     library, spot = reading.library, explored.spots[-1]
-    labels = library.labels("test")
+    labels = library.targets("test")
     mean = served(library, spot.ensemble, "test")
     truth = mean[np.arange(len(labels)), labels]
     assert [s.row for s in spot.hardest] == list(np.argsort(truth, kind="stable")[: len(spot.hardest)])
@@ -88,7 +88,7 @@ def test_disputed_images_are_those_that_members_answer_differently(explored: Exp
 
 def test_disagreement_is_the_share_of_differing_answers(explored: Explorer, reading: RunData) -> None:
     (one, other), share = next(iter(explored.disagreement.items()))
-    votes = [reading.library.probabilities(m, "test").argmax(axis=1) for m in (one, other)]
+    votes = [reading.library.predictions(m, "test").argmax(axis=1) for m in (one, other)]
     assert share == pytest.approx((votes[0] != votes[1]).mean())
 
 

@@ -18,7 +18,7 @@ from ripieno.reports.search import (
     utilisation,
     varying_hyperparameters,
 )
-from ripieno.types import Epoch, Input, Member, Value
+from ripieno.types import Epoch, Input, Member, Value, classification
 
 
 def member(trial: int, epoch: int, *, end: float, trained: float, loss: float = 1.0, **configuration: Value) -> Member:
@@ -26,7 +26,18 @@ def member(trial: int, epoch: int, *, end: float, trained: float, loss: float = 
     losses = {"valid_cross_entropy": loss}
     name = f"{trial:05d}-e{epoch:03d}"
     return Member(
-        name, trial, epoch, "resnet", configuration, Input((1, 1, 1)), ("a", "b"), losses, 1, trained, curve, end
+        name,
+        trial,
+        epoch,
+        "resnet",
+        configuration,
+        Input((1, 1, 1)),
+        classification(("a", "b")),
+        losses,
+        1,
+        trained,
+        curve,
+        end,
     )
 
 

@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from ripieno.reports.thumbnails import pick, thumbnails
-from ripieno.types import Dataset
+from ripieno.types import Dataset, classification
 
 
 def dataset(images: np.ndarray) -> Dataset:
     channels = images.shape[-1]
     zeros = np.zeros(len(images), dtype=np.int64)
     mean, std = (float(images.mean()),) * channels, (float(images.std()) + 1e-9,) * channels
-    return Dataset("x", images, zeros, zeros.astype(np.uint8), ("a", "b"), mean, std, path=Path())
+    return Dataset("x", images, zeros, zeros.astype(np.uint8), classification(("a", "b")), mean, std, path=Path())
 
 
 def opened(address: str) -> Image.Image:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ripieno.library import Library
 from ripieno.search import Categorical, Continuous, Integer, Space
-from ripieno.types import Configuration, Failure, Input, Job, JobResult, Member
+from ripieno.types import Configuration, Failure, Input, Job, JobResult, Member, classification
 
 SPACE = Space(
     "synthetic",
@@ -37,7 +37,9 @@ def member_of(job: Job, epoch: int | None = None) -> Member:
     epoch = epoch or job.stop
     loss = {"valid_cross_entropy": loss_of(job.configuration, epoch)}
     name = f"{job.trial:05d}-e{epoch:03d}"
-    return Member(name, job.trial, epoch, "none", job.configuration, Input((1,)), ("a", "b"), loss, 1, 0.1)
+    return Member(
+        name, job.trial, epoch, "none", job.configuration, Input((1,)), classification(("a", "b")), loss, 1, 0.1
+    )
 
 
 def work(run: str, seconds: float, job: Job) -> JobResult:

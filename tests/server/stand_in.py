@@ -16,7 +16,7 @@ from ripieno import files
 from ripieno.engine.inference_result import Answer, InferenceStep, Stats
 from ripieno.errors import EngineError
 from ripieno.library.bundle import model_path
-from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Placement
+from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Placement, classification
 from tests.onnx_networks import write_network
 
 MEMBERS = ("00000-e003", "00001-e009")
@@ -31,13 +31,13 @@ def write_small_bundle(path: Path, dtype: str = "uint8", members: Sequence[str] 
     for number, name in enumerate(members):
         file = path / "members" / name / "model.onnx"
         member = write_network(file, name=name, shape=SHAPE, dtype=dtype, seed=seed + number)
-        made.append(dataclasses.replace(member, classes=CLASSES))
+        made.append(dataclasses.replace(member, task=classification(CLASSES)))
     weights = (1 / len(members),) * len(members)
     ensemble = Ensemble("B1", tuple(members), weights, "smobf", {"seconds": 1.0}, {"seconds": 0.5}, {})
     device = Device("cpu:0", "cpu", 1 << 30)
     placements = tuple(Placement(m, "cpu:0", 8, lane=0) for m in members)
     allocation = Allocation("small", "B1", (device,), placements)
-    bundle = Bundle(ensemble, allocation, tuple(made), Input(SHAPE, dtype), CLASSES, "onnx")
+    bundle = Bundle(ensemble, allocation, tuple(made), Input(SHAPE, dtype), classification(CLASSES), "onnx")
     files.write_json(path / "bundle.json", bundle)
     return dataclasses.replace(bundle, path=path)
 

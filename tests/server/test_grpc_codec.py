@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ripieno.server.grpc_codec import FIELDS, InferRequest, parse_message, read_request
 from ripieno.server.http_errors import HttpError
 from ripieno.server.signature import ModelSignature
-from ripieno.types import Input
+from ripieno.types import Input, classification
 
 TENSOR = {"name": "images", "datatype": "UINT8", "shape": [1, 8, 8, 3]}
 MOST = 1000
@@ -77,7 +77,7 @@ def test_whatever_the_bytes_are_there_is_a_message_or_a_refusal(raw: bytes) -> N
 
 
 def test_a_message_has_its_input_checked_and_its_outputs_chosen_as_json_has() -> None:
-    signature = ModelSignature("ensemble", Input((8, 8, 3)), ("a", "b"), ("m",))
+    signature = ModelSignature("ensemble", Input((8, 8, 3)), classification(("a", "b")), ("m",))
     asked = InferRequest(id="7", inputs=[TENSOR])
     request = read_request(asked, [bytes(192)], signature)
     assert (request.id, [o.name for o in request.outputs], request.timeout) == ("7", ["probabilities", "label"], None)

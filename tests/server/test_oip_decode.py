@@ -16,10 +16,14 @@ from ripieno.server.http_errors import HttpError, sanitize
 from ripieno.server.oip_decode import LONG, _numbers, read_request
 from ripieno.server.oip_encode import strings_to_bytes
 from ripieno.server.signature import ModelSignature
-from ripieno.types import Input
+from ripieno.types import Input, classification
 
 BYTES = ModelSignature(
-    "ensemble", Input((2, 3, 1)), ("a", "b"), ("m", "n"), ("probabilities", "label", "spread", "members")
+    "ensemble",
+    Input((2, 3, 1)),
+    classification(("a", "b")),
+    ("m", "n"),
+    ("probabilities", "label", "spread", "members"),
 )
 FLOATS = ModelSignature("ensemble", Input((2, 3, 1), "float32"), ("a", "b"), ("m",))
 

@@ -28,7 +28,18 @@ from ripieno.selection import Choice
 from ripieno.tasks.calibration import combine_calibrated
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import cross_entropy
-from ripieno.types import Allocation, Bundle, Combiner, Device, Ensemble, Float32s, Input, Member, Placement
+from ripieno.types import (
+    Allocation,
+    Bundle,
+    Combiner,
+    Device,
+    Ensemble,
+    Float32s,
+    Input,
+    Member,
+    Placement,
+    classification,
+)
 
 # three members, one sample, three classes
 MEMBERS = np.array([[[0.6, 0.4, 0.0]], [[0.1, 0.8, 0.1]], [[0.6, 0.1, 0.3]]])
@@ -127,11 +138,11 @@ def ensemble_of(
 def of_engine(predictions: NDArray[Any], ensemble: Ensemble) -> Float32s:
     """Return the engine's answer to a request, with members that predict `predictions`."""
     members, samples, classes = predictions.shape
-    input, labels = Input((1, 1, 1)), tuple(map(str, range(classes)))
-    made = tuple(Member(m, 0, 1, "onnx", {}, input, labels, {}, 0, 0.0) for m in ensemble.members)
+    input, task = Input((1, 1, 1)), classification(tuple(map(str, range(classes))))
+    made = tuple(Member(m, 0, 1, "onnx", {}, input, task, {}, 0, 0.0) for m in ensemble.members)
     placements = tuple(Placement(m, "cpu:0", samples) for m in ensemble.members)
     allocation = Allocation("e", "e", (Device("cpu:0", "cpu", 1 << 30),), placements)
-    bundle = Bundle(ensemble, allocation, made, input, labels, "onnx", Path("nowhere"))
+    bundle = Bundle(ensemble, allocation, made, input, task, "onnx", Path("nowhere"))
     memory = Memory(samples, members, classes, input)
     tables = dict(zip(ensemble.members, predictions.astype(np.float32), strict=True))
     config = dataclasses.replace(worker_config(bundle, placements, [placements]), cores=())

@@ -59,7 +59,7 @@ def test_every_training_sample_comes_once_with_its_label(
     images, labels, sizes = epoch(digits, 10)
     images = (images * torch.tensor(digits.std) + torch.tensor(digits.mean)).round()
     rows = digits.rows("train")
-    expected = {digits.images[r].tobytes() + bytes([digits.labels[r]]) for r in rows}
+    expected = {digits.inputs[r].tobytes() + bytes([digits.targets[r]]) for r in rows}
     seen = [i.numpy().astype(np.uint8).tobytes() + bytes([int(n)]) for i, n in zip(images, labels, strict=True)]
     assert set(seen) == expected
     assert len(seen) == len(rows)
@@ -70,7 +70,7 @@ def test_images_come_as_the_network_normalises_them(digits: Dataset) -> None:
     network = build("resnet", {"width": 2}, digits.input, 10, digits.mean, digits.std)
     images = epoch(digits, 216)[0]
     order = digits.rows("train")[np.random.default_rng((0, 1)).permutation(216)]
-    expected = network.normalise(torch.from_numpy(digits.images[order]))
+    expected = network.normalise(torch.from_numpy(digits.inputs[order]))
     assert torch.equal(images.permute(0, 3, 1, 2), expected)
 
 
@@ -171,13 +171,13 @@ def test_images_of_the_copy_are_those_of_the_map_and_the_copy_can_be_let_go(digi
     block = Block(np.array([7, 0, 7, 250]), MOVED.draw(4, 1, torch.Generator().manual_seed(0)), last=True)
     feed = BatchPipeline(digits, planned(digits, 24, MOVED), CPU, 1)
     found = []
-    for copy in (None, copy_to_device(digits.images, CPU), None):  # as on a GPU with room, and after
+    for copy in (None, copy_to_device(digits.inputs, CPU), None):  # as on a GPU with room, and after
         feed.close()
         feed._resident = copy
         found.append(feed._prepare(block, CPU))
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
-    feed._resident = copy_to_device(digits.images, CPU)
+    feed._resident = copy_to_device(digits.inputs, CPU)
     feed.close()
     assert feed._resident is None
 

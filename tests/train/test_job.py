@@ -97,9 +97,9 @@ def test_a_job_makes_a_member_with_its_curve_and_its_predictions(config: Trainin
     assert [e.epoch for e in member.curve] == [1, 2]
     assert member.seconds == pytest.approx(sum(e.seconds for e in member.curve))
     assert member.losses.keys() == {"valid_cross_entropy", "valid_accuracy", "valid_macro_f1"}
-    assert member.losses["valid_cross_entropy"] == member.curve[-1].valid_cross_entropy
+    assert member.losses["valid_cross_entropy"] == member.curve[-1].valid_loss
     assert member.losses["valid_accuracy"] == member.curve[-1].valid_score
-    cached = library.probabilities(member.id)
+    cached = library.predictions(member.id)
     assert (cached.shape, cached.dtype) == ((len(digits.rows("valid")), 10), np.float32)
     assert np.allclose(cached.sum(1), 1, atol=1e-5)
 
@@ -123,7 +123,7 @@ def test_a_steps_loss_is_the_cross_entropy_with_labels_smoothed(
 def test_training_learns_the_digits(config: TrainingConfig) -> None:
     member = train(config, {**TINY, "width": 8, "learning_rate": 0.01}, 0, 6)
     assert member.losses["valid_accuracy"] > 0.8
-    assert member.curve[-1].train_cross_entropy < member.curve[0].train_cross_entropy / 2
+    assert member.curve[-1].train_loss < member.curve[0].train_loss / 2
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
@@ -139,7 +139,7 @@ def test_a_trial_killed_between_epochs_ends_with_the_same_weights(
             train_job(config, Job(3, configuration, 0, 3))
     resumed = train(config, configuration, 0, 3)
     assert weights(config, resumed) == weights(elsewhere(config), whole)
-    assert [e.valid_cross_entropy for e in resumed.curve] == [e.valid_cross_entropy for e in whole.curve]
+    assert [e.valid_loss for e in resumed.curve] == [e.valid_loss for e in whole.curve]
 
 
 def test_dropout_of_a_users_network_resumes_to_the_same_weights(
@@ -168,11 +168,11 @@ def test_a_network_that_uses_a_module_twice_is_stored_resumed_and_read_back(
             train_job(config, Job(3, {}, 0, 2))
     member = train(config, {}, 0, 2)
     assert weights(config, member) == weights(elsewhere(config), whole)
-    assert [e.valid_cross_entropy for e in member.curve] == [e.valid_cross_entropy for e in whole.curve]
+    assert [e.valid_loss for e in member.curve] == [e.valid_loss for e in whole.curve]
     network = load_network(member, Library(config.run).weights_path(member.id), trusted=(config.family,))
     assert network.body[1] is network.body[2]
-    answers = predict(network, digits.images[digits.rows("valid")])
-    assert np.allclose(answers, Library(config.run).probabilities(member.id), atol=1e-5)
+    answers = predict(network, digits.inputs[digits.rows("valid")])
+    assert np.allclose(answers, Library(config.run).predictions(member.id), atol=1e-5)
 
 
 def test_a_process_killed_at_any_moment_loses_at_most_an_epoch(config: TrainingConfig) -> None:
@@ -381,7 +381,9 @@ def test_macro_f1_is_the_score_if_it_is_the_metric_of_the_data_set(config: Train
     from ripieno.data import write_dataset
 
     folder = config.run.with_name("f1")
-    write_dataset(dataclasses.replace(digits, metric="macro-f1", path=None), folder)
+    write_dataset(
+        dataclasses.replace(digits, task=dataclasses.replace(digits.task, metric="macro-f1"), path=None), folder
+    )
     member = train(dataclasses.replace(config, dataset=folder), TINY, 0, 1)
     assert member.curve[0].valid_score == member.losses["valid_macro_f1"]
 
@@ -389,9 +391,9 @@ def test_macro_f1_is_the_score_if_it_is_the_metric_of_the_data_set(config: Train
 def test_float_images_train_too(config: TrainingConfig, digits: Dataset) -> None:
     from ripieno.data import load_dataset, write_dataset
 
-    images: NDArray[np.float32] = digits.images.astype(np.float32) / 255
+    images: NDArray[np.float32] = digits.inputs.astype(np.float32) / 255
     folder = config.run.with_name("floats")
-    write_dataset(load_dataset((images, digits.labels)), folder)
+    write_dataset(load_dataset((images, digits.targets)), folder)
     member = train(dataclasses.replace(config, dataset=folder), MOVED, 0, 1)
     assert member.input.dtype == "float32"
 
@@ -401,7 +403,7 @@ def test_cached_predictions_are_those_of_the_weights_kept(config: TrainingConfig
 
     member = train(config, TINY, 0, 1)
     network = load_network(member, Library(config.run).weights_path(member.id))
-    answers = predict(network, digits.images[digits.rows("valid")], batch_size=7)
-    assert np.allclose(answers, Library(config.run).probabilities(member.id), atol=1e-5)
-    found = scores(answers, digits.labels[digits.rows("valid")])
+    answers = predict(network, digits.inputs[digits.rows("valid")], batch_size=7)
+    assert np.allclose(answers, Library(config.run).predictions(member.id), atol=1e-5)
+    found = scores(answers, digits.targets[digits.rows("valid")])
     assert found["cross_entropy"] == pytest.approx(member.losses["valid_cross_entropy"], abs=1e-4)

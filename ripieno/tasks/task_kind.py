@@ -1,0 +1,47 @@
+"""What every kind of task says: how targets are checked, and how predictions are checked, judged and combined."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Protocol
+
+from numpy.typing import NDArray
+
+from ripieno.errors import RipienoError
+from ripieno.types import Combiner, Ints, Task
+
+Activation = Literal["softmax", "sigmoid", "identity"]
+
+
+class TaskKind(Protocol):
+    """One kind of task. `targets` are as in `Dataset`, `predictions` (samples, *task.output), activated."""
+
+    name: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]
+    """keys of `metrics.METRICS`: the ranking metric first, then the scores"""
+    activation: ClassVar[Activation]
+    """from a network's outputs to predictions"""
+    combiners: ClassVar[tuple[Combiner, ...]]
+
+    def check_task(self, task: Task, where: str, error: type[RipienoError]) -> None:
+        """Raise `error`, naming `where`, unless names and shape of the output fit the kind."""
+        ...
+
+    def check_targets(self, targets: NDArray[Any], task: Task, where: str, error: type[RipienoError]) -> None:
+        """Raise `error`, naming `where`, unless `targets` have type, shape and values of the task."""
+        ...
+
+    def check_training(self, targets: NDArray[Any], task: Task, where: str, error: type[RipienoError]) -> None:
+        """Raise `error` unless a model can be trained on `targets`, those of the training split."""
+        ...
+
+    def strata(self, targets: NDArray[Any]) -> Ints | None:
+        """Return a stratum (samples,) for each sample, by which splits are stratified; None: splits are random."""
+        ...
+
+    def read_predictions(self, name: str, values: NDArray[Any], task: Task, error: type[RipienoError]) -> NDArray[Any]:
+        """Return `values` as floats. Raises `error` unless they are predictions of the task."""
+        ...
+
+    def likelihood(self, predictions: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any] | None:
+        """Return the row of likelihoods that the loss of a mean needs; None where it needs the predictions."""
+        ...
