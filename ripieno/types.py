@@ -69,7 +69,7 @@ RANKING_METRICS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Task:
-    """What is predicted; :mod:`ripieno.tasks` says how it is judged."""
+    """Prediction task: its kind and the form of its predictions; :mod:`ripieno.tasks` defines its metrics."""
 
     kind: str
     """key of `ripieno.tasks.TASKS`"""

@@ -11,7 +11,7 @@ from ripieno.errors import RipienoError
 from ripieno.tasks.labels import check_classes
 from ripieno.tasks.metrics import true_class
 from ripieno.tasks.probabilities import check_probabilities
-from ripieno.tasks.task_kind import Activation
+from ripieno.tasks.task_kind import OutputActivation
 from ripieno.types import Combiner, Ints, Task
 
 
@@ -21,7 +21,7 @@ class Classification:
 
     name: ClassVar[str] = "classification"
     metrics: ClassVar[tuple[str, ...]] = ("cross_entropy", "accuracy", "macro_f1")
-    activation: ClassVar[Activation] = "softmax"
+    activation: ClassVar[OutputActivation] = "softmax"
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "vote", "median")
 
     def check_task(self, task: Task, where: str, error: type[RipienoError]) -> None:

@@ -1,4 +1,4 @@
-"""What every kind of task says: how targets are checked, and how predictions are checked, judged and combined."""
+"""Interface of a kind of task: checks of targets, checks and metrics of predictions, combiners."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ripieno.errors import RipienoError
 from ripieno.types import Combiner, Ints, Task
 
-Activation = Literal["softmax", "sigmoid", "identity"]
+OutputActivation = Literal["softmax", "sigmoid", "identity"]
 
 
 class TaskKind(Protocol):
@@ -18,7 +18,7 @@ class TaskKind(Protocol):
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     """keys of `metrics.METRICS`: the ranking metric first, then the scores"""
-    activation: ClassVar[Activation]
+    activation: ClassVar[OutputActivation]
     """from a network's outputs to predictions"""
     combiners: ClassVar[tuple[Combiner, ...]]
 
