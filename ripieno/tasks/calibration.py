@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import FLOOR, true_class
+from ripieno.tasks.task_kind import OutputActivation
 from ripieno.types import Ensemble, Float32s, Floats, Ints
 
 PRIOR = 0.1
@@ -62,11 +63,16 @@ def apply_temperature(probabilities: NDArray[Any], temperature: float) -> NDArra
     return logits
 
 
-def combine_calibrated(predictions: Sequence[NDArray[Any]] | NDArray[Any], ensemble: Ensemble) -> Float32s:
-    """Return what `ensemble` predicts, as served, from the predictions (members, samples, classes) of its members."""
+def combine_calibrated(
+    predictions: Sequence[NDArray[Any]] | NDArray[Any], ensemble: Ensemble, activation: OutputActivation = "softmax"
+) -> Float32s:
+    """Return what `ensemble` predicts, as served, from the predictions (members, samples, outputs) of its members.
+
+    `activation` is that of the kind of task.
+    """
     temperatures = ensemble.temperatures or (1.0,) * len(ensemble.members)
     calibrated = [apply_temperature(np.asarray(p), t) for p, t in zip(predictions, temperatures, strict=True)]
-    combined = combine(np.stack(calibrated), ensemble.weights, ensemble.combiner)
+    combined = combine(np.stack(calibrated), ensemble.weights, ensemble.combiner, activation)
     return apply_temperature(combined, ensemble.temperature)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -11,8 +12,9 @@ from ripieno.errors import RipienoError
 from ripieno.tasks.labels import check_classes
 from ripieno.tasks.metrics import true_class
 from ripieno.tasks.probabilities import check_probabilities
+from ripieno.tasks.spread import deviation
 from ripieno.tasks.task_kind import OutputActivation
-from ripieno.types import Combiner, Ints, Task
+from ripieno.types import Combiner, Float32s, Floats, Ints, Task
 
 
 @final
@@ -23,6 +25,7 @@ class Classification:
     metrics: ClassVar[tuple[str, ...]] = ("cross_entropy", "accuracy", "macro_f1")
     activation: ClassVar[OutputActivation] = "softmax"
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "vote", "median")
+    outputs: ClassVar[tuple[str, ...]] = ("probabilities", "label")
 
     def check_task(self, task: Task, where: str, error: type[RipienoError]) -> None:
         """Raise `error` unless there are two or more classes, all different."""
@@ -66,3 +69,21 @@ class Classification:
     def likelihood(self, predictions: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any] | None:
         """Return the probabilities of the true class (samples,)."""
         return true_class(predictions, targets)
+
+    def confidence(self, mean: NDArray[Any]) -> NDArray[Any] | None:
+        """Return the largest probability of each sample."""
+        return np.asarray(mean.max(axis=1))
+
+    def spread(self, predictions: NDArray[Any], mean: NDArray[Any], weights: Floats) -> Float32s:
+        """Return the standard deviation of the probability of the class that `mean` predicts, (samples,)."""
+        predicted = mean.argmax(axis=1)[None, :, None]
+        return deviation(np.take_along_axis(predictions, predicted, 2)[:, :, 0], weights)
+
+    def labels(
+        self,
+        predictions: NDArray[Any],
+        task: Task,
+        thresholds: Sequence[float] = (),  # noqa: ARG002
+    ) -> list[str] | None:
+        """Return the name of the most likely class of each sample (ties: the first)."""
+        return [task.names[i] for i in predictions.argmax(axis=1)]

@@ -1,4 +1,4 @@
-"""Combiners of members' predictions: (members, samples, classes) to (samples, classes).
+"""Combiners of members' predictions: (members, samples, outputs) to (samples, outputs).
 
 Selection, reports, the engine and the exported graph share this one definition, so that what is scored is what is
 served: predictions of any type are combined in float32, as the engine has them. Votes are added in double, whose
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError
+from ripieno.tasks.task_kind import OutputActivation
 from ripieno.types import Combiner, Float32s
 
 MOST = 256
@@ -26,16 +27,20 @@ SMALL = 1 << 16
 
 
 def combine(
-    predictions: NDArray[Any], weights: Sequence[float] | NDArray[Any] | None = None, combiner: Combiner = "mean"
+    predictions: NDArray[Any],
+    weights: Sequence[float] | NDArray[Any] | None = None,
+    combiner: Combiner = "mean",
+    activation: OutputActivation = "softmax",
 ) -> Float32s:
-    """Combine the members' predictions by the combiner's name into float32 (samples, classes).
+    """Combine the members' predictions (members, samples, outputs) by the combiner's name into float32.
 
     `weights` (members,), not negative, are used by "weighted" and "vote" only, and need not sum to 1; None means equal
-    weights. Raises SelectionError if the combiner is unknown or the weights are invalid.
+    weights. With the `activation` "softmax" the medians of a sample are scaled to sum 1. Raises SelectionError if the
+    combiner is unknown or the weights are invalid.
     """
     predictions = np.asarray(predictions, np.float32)
     if combiner == "median":
-        return _median(predictions)
+        return _scaled_median(predictions) if activation == "softmax" else np.median(predictions, axis=0)
     equal = weights is None or combiner == "mean"
     given = _equal_weights(len(predictions)) if equal else np.asarray(weights, np.float64)
     counts = whole_weights(given)
@@ -98,7 +103,7 @@ def _vote(predictions: Float32s, weights: NDArray[np.float64]) -> Float32s:
     return shares.astype(np.float32)
 
 
-def _median(predictions: Float32s) -> Float32s:
+def _scaled_median(predictions: Float32s) -> Float32s:
     """Return the median of each class, scaled so that a sample's classes sum to one.
 
     Where all medians are zero (members certain of different classes), return the mean of the members.

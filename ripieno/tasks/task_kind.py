@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError
-from ripieno.types import Combiner, Ints, Task
+from ripieno.types import Combiner, Float32s, Floats, Ints, Task
 
 OutputActivation = Literal["softmax", "sigmoid", "identity"]
 
@@ -21,6 +22,8 @@ class TaskKind(Protocol):
     activation: ClassVar[OutputActivation]
     """from a network's outputs to predictions"""
     combiners: ClassVar[tuple[Combiner, ...]]
+    outputs: ClassVar[tuple[str, ...]]
+    """names of a server's output tensors: the predictions, then the labels where the kind has any"""
 
     def check_task(self, task: Task, where: str, error: type[RipienoError]) -> None:
         """Raise `error`, naming `where`, unless names and shape of the output fit the kind."""
@@ -44,4 +47,19 @@ class TaskKind(Protocol):
 
     def likelihood(self, predictions: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any] | None:
         """Return the row of likelihoods that the loss of a mean needs; None where it needs the predictions."""
+        ...
+
+    def confidence(self, mean: NDArray[Any]) -> NDArray[Any] | None:
+        """Return how certain the combined predictions `mean` are (samples,), 0..1; None where that is unknown."""
+        ...
+
+    def spread(self, predictions: NDArray[Any], mean: NDArray[Any], weights: Floats) -> Float32s:
+        """Return the disagreement of the members, (samples,) or (samples, *task.output), as a standard deviation.
+
+        `predictions` are (members, samples, *task.output), `mean` their combination, `weights` (members,) of sum 1.
+        """
+        ...
+
+    def labels(self, predictions: NDArray[Any], task: Task, thresholds: Sequence[float] = ()) -> list[str] | None:
+        """Return the label of each sample as text; None for values. `thresholds`: as in `Ensemble`."""
         ...
