@@ -138,7 +138,17 @@ def read_json(path: Path, kind: type[T]) -> T:
     try:
         if stat.S_ISFIFO(path.stat().st_mode):  # a read would block until a writer opens it
             raise LibraryError(f"{path} cannot be read: it is a named pipe")
-        fields = msgspec.json.decode(path.read_bytes())
+        return from_json(path.read_bytes(), kind, path)
+    except FileNotFoundError as error:
+        raise LibraryError(f"{path} does not exist") from error
+    except OSError as error:
+        raise LibraryError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def from_json(data: bytes | str, kind: type[T], path: Path) -> T:
+    """Decode a `kind` that `to_json` encoded, now or in version 1. Raises LibraryError naming `path`, its file."""
+    try:
+        fields = msgspec.json.decode(data)
         version = fields.pop("version", None) if isinstance(fields, dict) else None
         if not isinstance(version, int):
             raise LibraryError(f'{path} has no "version"; expected a JSON file written by ripieno')
@@ -148,10 +158,6 @@ def read_json(path: Path, kind: type[T]) -> T:
             )
         fields = upgrade(fields) if version == 1 else fields
         return convert(fields.get("items") if get_origin(kind) is list else fields, kind)  # as `to_json` writes a list
-    except FileNotFoundError as error:
-        raise LibraryError(f"{path} does not exist") from error
-    except OSError as error:
-        raise LibraryError(f"{path} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, RecursionError) as error:
         raise LibraryError(f"{path} cannot be read: {error_summary(error)}") from error
 

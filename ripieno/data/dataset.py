@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ripieno import files
 from ripieno.data.samples import blocks
 from ripieno.errors import DataError, LibraryError
-from ripieno.tasks.registry import kind_of
+from ripieno.tasks.registry import check_task, kind_of
 from ripieno.types import SPLITS, DataKind, Dataset, PixelRange, Task
 
 BATCH = 64
@@ -50,11 +50,14 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Dataset:
     check_dataset(dataset, dataset.path or dataset.name)
     arrays = {"inputs": dataset.inputs, "targets": dataset.targets, "split": dataset.split}
     for name, array in arrays.items():
-        if not is_mapped(array, _array_path(folder, name)):
+        if not is_mapped(array, former := _array_path(folder, name)):
             invalidate(folder)
-            with files.array_writer(folder / f"{name}.npy", array.shape[1:], array.dtype) as append:
+            path = folder / f"{name}.npy"
+            with files.array_writer(path, array.shape[1:], array.dtype) as append:
                 for block in blocks(array):
                     append(array[block])
+            if former != path:  # of version 1
+                files.remove_file(former)
     metadata = DatasetMetadata(dataset.name, dataset.task, dataset.mean, dataset.std, dataset.kind, dataset.range)
     files.write_json(folder / "dataset.json", metadata)
     return open_dataset(folder)
@@ -101,6 +104,7 @@ AXES: Mapping[DataKind, str] = {
 
 def check_dataset(dataset: Dataset, where: str | Path) -> None:
     """Raise DataError, naming `where`, unless targets, splits and names are consistent; inputs are not checked."""
+    check_task(dataset.task, f"the data set {where}", DataError)
     inputs, targets, split, kind = dataset.inputs, dataset.targets, dataset.split, kind_of(dataset.task)
     samples, axes = len(inputs), AXES.get(dataset.kind)
     channels = inputs.shape[-1] if inputs.ndim else 0
@@ -108,7 +112,7 @@ def check_dataset(dataset: Dataset, where: str | Path) -> None:
         (axes is not None, f"its kind is {dataset.kind!r}, it must be {', '.join(AXES)}"),
         (inputs.ndim == 1 + str(axes).count(","), f"inputs have shape {inputs.shape}, they must be {axes}"),
         (inputs.dtype in (np.uint8, np.float32), f"inputs hold {inputs.dtype}, they must hold uint8 or float32"),
-        (targets.shape[:1] == (samples,), f"there are targets of shape {targets.shape} for {samples} samples"),
+        (targets.shape[:1] == (samples,), f"targets have shape {targets.shape}, expected {samples} like the inputs"),
         (split.shape == (samples,), f"split has shape {split.shape}, it must be ({samples},) like the inputs"),
         (split.dtype == np.uint8, f"split holds {split.dtype}, it must hold uint8"),
         (len(dataset.mean) == channels == len(dataset.std), f"mean and std must have {channels} values, one a channel"),
@@ -117,7 +121,6 @@ def check_dataset(dataset: Dataset, where: str | Path) -> None:
     for holds, message in rules:
         if not holds:
             raise DataError(f"the data set {where} is inconsistent: {message}; prepare it again")
-    kind.check_task(dataset.task, f"the data set {where}", DataError)
     kind.check_targets(targets, dataset.task, f"the data set {where} is inconsistent", DataError)
     if split.max() >= len(SPLITS):
         raise DataError(f"the data set {where} is inconsistent: split holds {split.max()}, it must hold 0, 1 and 2")

@@ -22,6 +22,7 @@ from ripieno.library.bench_records import register_bundle
 from ripieno.library.library import Library, plain_name
 from ripieno.library.model_card import write_card
 from ripieno.shell_command import command
+from ripieno.tasks.registry import check_task
 from ripieno.types import Allocation, Bundle, Ensemble
 
 
@@ -213,12 +214,12 @@ def _check_parts(bundle: Bundle) -> None:
         (alike, "its members have another input or another task than the bundle"),
         (dtype in ("uint8", "float32"), f"its input is of {dtype!r}, not uint8 or float32"),
         (len(shape) > 0 and min(shape) > 0, f"its input has shape {list(shape)}, which holds no sample"),
-        (len(bundle.task.names) > 0, "its task has no names"),
         (min(weights, default=0) >= 0 < sum(weights), "the weights of its ensemble must be 0 or more, and not all 0"),
     )
     for holds, message in rules:
         if not holds:
             raise LibraryError(f"{bundle.path / 'bundle.json'} is inconsistent: {message}")
+    check_task(bundle.task, f"{bundle.path / 'bundle.json'} is inconsistent", LibraryError)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ripieno.errors import LibraryError
 from ripieno.tasks.labels import check_classes, check_names, label_indices
 from ripieno.tasks.metrics import cross_entropy, true_class
 from ripieno.tasks.probabilities import check_probabilities
-from ripieno.types import Ints
+from ripieno.types import Ints, Split
 
 if TYPE_CHECKING:
     from ripieno.library.library import Library
@@ -110,10 +110,9 @@ def read_classes(classes: Sequence[str] | None, count: int, library: Library) ->
     return names
 
 
-def match_labels(values: NDArray[Any] | None, classes: tuple[str, ...], library: Library, split: str) -> Ints:
+def match_labels(values: NDArray[Any] | None, classes: tuple[str, ...], library: Library, split: Split) -> Ints:
     """Return labels as indices into `classes`, from indices or names; None means those of the library."""
-    path = library.path / "library" / f"labels-{split}.npy"
-    known = library.targets("test" if split == "test" else "valid") if path.exists() else None
+    known = library.targets(split) if library.targets_path(split).exists() else None
     if values is None:
         if known is None:
             raise LibraryError(f"there are no {split} labels; pass them as a file or an array")

@@ -1,12 +1,12 @@
 """Library: the folder of a run, and the one class that knows the names of its files.
 
 RUN/run.json                       how the search was asked for
-RUN/dataset/                       images.npy labels.npy split.npy dataset.json
+RUN/dataset/                       inputs.npy targets.npy split.npy dataset.json
 RUN/journal.log                    the study (search)
 RUN/library/ID/member.json         written last: a member exists when this does
 RUN/library/ID/weights.safetensors or model.onnx, valid.npy, truth.npy (and test.npy once evaluated)
 RUN/library/ID/calibrated.npy      probabilities of the true class at the member's temperature, once selected from
-RUN/library/labels-valid.npy       labels the cached predictions answer to
+RUN/library/targets-valid.npy      targets of the cached predictions; `labels-valid.npy` in version 1
 RUN/checkpoints/TRIAL.safetensors  last finished epoch of a trial, with optimiser state
 RUN/profiles/DEVICE.json           measured costs, a profile a member and backend
 RUN/ensembles/B80.json             selected ensembles
@@ -38,6 +38,7 @@ from ripieno.shell_command import command
 from ripieno.tasks.calibration import CalibratedRows, MemberCalibration
 from ripieno.tasks.labels import read_labels
 from ripieno.tasks.metrics import true_class
+from ripieno.tasks.registry import check_task
 from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Profile, Split, loss_key
 
 W = TypeVar("W", Ensemble, Allocation)
@@ -100,6 +101,11 @@ class Library:
         """Return the path of the model file for `backend` (see `ripieno.backends.backend_id`), present or not."""
         return self.member_path(member) / file_of(backend)
 
+    def targets_path(self, split: Split) -> Path:
+        """Return the path of the targets of the cached predictions of `split`, present or not."""
+        former = self.path / "library" / f"labels-{split}.npy"  # of version 1
+        return former if former.exists() else self.path / "library" / f"targets-{split}.npy"
+
     # members
 
     def ids(self) -> list[str]:
@@ -126,6 +132,7 @@ class Library:
         found = files.read_json(path, Member)
         if found.id != member:
             raise LibraryError(f"{path} is of member {found.id!r}, not of {member!r}")
+        check_task(found.task, str(path), LibraryError)
         return found
 
     def members(self) -> list[Member]:
@@ -138,7 +145,7 @@ class Library:
 
     def _sound(self) -> dict[str, Member]:
         names = sorted(p.parent.name for p in (self.path / "library").glob("[!.]*/member.json"))
-        path = self.path / "library" / "labels-valid.npy"
+        path = self.targets_path("valid")
         try:
             samples = len(files.read_array(path)) if names and path.exists() else None
         except LibraryError:  # a reader of the labels reports it
@@ -210,7 +217,7 @@ class Library:
         files.remove_tree(self.member_path(member))
 
     def _keep_labels(self, split: Split, labels: NDArray[np.int64]) -> None:
-        path = self.path / "library" / f"labels-{split}.npy"
+        path = self.targets_path(split)
         if not path.exists():
             files.write_array(path, np.asarray(labels, dtype=np.int64))
         elif not np.array_equal(files.read_array(path), labels):
@@ -319,7 +326,7 @@ class Library:
 
     def targets(self, split: Split = "valid") -> NDArray[np.int64]:
         """Return the labels of the cached predictions of `split`. Raises LibraryError when there are none."""
-        return files.read_array(self.path / "library" / f"labels-{split}.npy", mapped=False)
+        return files.read_array(self.targets_path(split), mapped=False)
 
     # profiles
 

@@ -17,3 +17,10 @@ def kind_of(task: Task) -> TaskKind:
     if task.kind not in TASKS:
         raise RipienoError(f"task {task.kind!r} is unknown: expected {', '.join(TASKS)}")
     return TASKS[task.kind]
+
+
+def check_task(task: Task, where: str, error: type[RipienoError]) -> None:
+    """Raise `error`, naming `where`, unless the kind of `task` is known, and its names and output fit the kind."""
+    if task.kind not in TASKS:
+        raise error(f"{where}: task {task.kind!r} is unknown: expected {', '.join(TASKS)}")
+    TASKS[task.kind].check_task(task, where, error)

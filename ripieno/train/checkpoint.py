@@ -6,13 +6,13 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from ripieno import files
+from ripieno.errors import LibraryError
 from ripieno.types import Configuration, Dataset, Epoch
 
 _WEIGHTS, _STATE = "weights.", "optimizer."
@@ -32,7 +32,10 @@ class TrainingState:
 def fingerprint(seed: int, trial: int, family: str, configuration: Configuration, dataset: Dataset) -> str:
     """Hash everything that determines a trial's weights."""
     data = [dataset.name, dataset.inputs.shape, str(dataset.inputs.dtype), dataset.classes, dataset.mean, dataset.std]
-    content = files.to_json([seed, trial, family, dict(sorted(configuration.items())), data])
+    if dataset.task.kind != "classification":
+        data.append(dataset.task.kind)
+    # the version is a part of the hash: it stays 1, so that checkpoints of version 1 are resumed
+    content = files.to_json([seed, trial, family, dict(sorted(configuration.items())), data], version=1)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -60,12 +63,12 @@ def read_checkpoint(
     initial = TrainingState(trial)
     try:
         with safe_open(path, framework="pt") as stream:
-            progress = msgspec.json.decode((stream.metadata() or {})[_KEY], type=TrainingState)
+            progress = files.from_json((stream.metadata() or {})[_KEY], TrainingState, path)
             if progress.trial != trial or progress.epoch > last:
                 return initial
             # safetensors' stubs have no type here
             tensors: dict[str, Tensor] = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except (OSError, KeyError, SafetensorError, msgspec.DecodeError):
+    except (OSError, KeyError, SafetensorError, LibraryError):
         return initial
     weights = {name.removeprefix(_WEIGHTS): t for name, t in tensors.items() if name.startswith(_WEIGHTS)}
     current = network.state_dict()

@@ -52,7 +52,7 @@ def test_tensors_are_channels_first_as_torchvision_makes_them() -> None:
     in_order(load_dataset(Drawers(transform=lambda p: torch.from_numpy(p).permute(2, 0, 1))))
     unit = load_dataset(TensorDataset(torch.from_numpy(PIXELS / 255).float().permute(0, 3, 1, 2), torch.tensor(CODES)))
     assert unit.input == ripieno.types.Input((6, 5, 3), "float32")
-    assert np.allclose(unit.images, PIXELS / 255, atol=1e-6)
+    assert np.allclose(unit.inputs, PIXELS / 255, atol=1e-6)
 
 
 def test_a_mapping_names_its_splits() -> None:
@@ -97,7 +97,7 @@ def test_a_run_knows_its_data_again(tmp_path: Path) -> None:
     library = ripieno.Library(tmp_path / "run")
     first = prepare(Drawers(), library)
     again = prepare(Drawers(), library)
-    assert (first.images == again.inputs).all()
+    assert (first.inputs == again.inputs).all()
     with pytest.raises(SearchError, match=r"holds other data|not from"):
         prepare(Drawers(PIXELS[:12]), library)
 
@@ -127,7 +127,7 @@ def test_images_drawn_again_each_time_do_not_make_another_source(tmp_path: Path)
     library = ripieno.Library(tmp_path / "run")
     first = prepare(Drawers(transform=augmented), library)
     again = prepare(Drawers(transform=augmented), library)
-    assert (first.images == again.inputs).all()
+    assert (first.inputs == again.inputs).all()
 
 
 def test_rows_of_a_hugging_face_data_set_are_read_by_their_features(tmp_path: Path) -> None:
@@ -198,8 +198,8 @@ def test_items_of_two_types_are_refused() -> None:
 
 def test_whole_numbers_of_any_type_are_resized() -> None:
     wide = load_dataset(Drawers(transform=lambda p: p.astype(np.int64)), size=4)
-    assert wide.images.dtype == np.uint8
-    assert abs(wide.images.astype(int) - load_dataset(Drawers(), size=4).inputs).max() <= 1
+    assert wide.inputs.dtype == np.uint8
+    assert abs(wide.inputs.astype(int) - load_dataset(Drawers(), size=4).inputs).max() <= 1
 
 
 def test_splits_that_number_the_same_classes_in_other_ways_meet_by_name() -> None:

@@ -56,9 +56,10 @@ def test_a_block_of_rows_of_a_mapped_data_set_is_no_copy(folder):
 
 
 def test_writing_a_mapped_data_set_to_its_own_folder_leaves_its_arrays(folder):
-    before = (folder / "images.npy").stat().st_ino
-    write_dataset(dataclasses.replace(open_dataset(folder), metric="accuracy"), folder)
-    assert (folder / "images.npy").stat().st_ino == before
+    before = (folder / "inputs.npy").stat().st_ino
+    opened = open_dataset(folder)
+    write_dataset(dataclasses.replace(opened, task=dataclasses.replace(opened.task, metric="accuracy")), folder)
+    assert (folder / "inputs.npy").stat().st_ino == before
     assert open_dataset(folder).task.metric == "accuracy"
 
 
@@ -71,7 +72,7 @@ def test_a_part_of_a_mapped_data_set_is_written_as_that_part(folder):
 def test_a_mapped_data_set_is_copied_to_another_folder(folder, tmp_path):
     copied = write_dataset(open_dataset(folder), tmp_path / "other")
     assert copied.path == tmp_path / "other"
-    assert np.array_equal(copied.images, open_dataset(folder).inputs)
+    assert np.array_equal(copied.inputs, open_dataset(folder).inputs)
 
 
 def test_writing_twice_gives_the_same_bytes(dataset, folder, tmp_path):
@@ -81,7 +82,7 @@ def test_writing_twice_gives_the_same_bytes(dataset, folder, tmp_path):
 
 
 def test_nothing_but_the_data_set_is_left_in_the_folder(folder):
-    assert sorted(os.listdir(folder)) == ["dataset.json", "images.npy", "labels.npy", "split.npy"]
+    assert sorted(os.listdir(folder)) == ["dataset.json", "inputs.npy", "split.npy", "targets.npy"]
 
 
 def test_a_folder_without_dataset_json_holds_none(folder):
@@ -95,9 +96,9 @@ def test_a_missing_array_is_named(folder):
 
 
 def test_a_cut_array_is_named(folder):
-    data = (folder / "images.npy").read_bytes()
-    (folder / "images.npy").write_bytes(data[:-1])
-    assert "images.npy is not a readable .npy file" in refused(folder)
+    data = (folder / "inputs.npy").read_bytes()
+    (folder / "inputs.npy").write_bytes(data[:-1])
+    assert "inputs.npy is not a readable .npy file" in refused(folder)
 
 
 def test_a_sheet_that_is_no_json_is_named(folder):
@@ -107,26 +108,26 @@ def test_a_sheet_that_is_no_json_is_named(folder):
 
 def test_a_newer_version_is_told(folder):
     text = (folder / "dataset.json").read_text()
-    (folder / "dataset.json").write_text(text.replace('"version": 1', '"version": 99'))
+    (folder / "dataset.json").write_text(text.replace('"version": 2', '"version": 99'))
     assert "has version 99" in refused(folder)
 
 
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("labels", lambda a: a[:-1], "labels have shape (59,)"),
+        ("targets", lambda a: a[:-1], "targets have shape (59,)"),
         ("split", lambda a: a[:-1], "split has shape (59,)"),
-        ("labels", lambda a: a + 1, "labels run from 1 to 3, they must be 0 to 2"),
-        ("labels", lambda a: a - 1, "labels run from -1 to 1"),
+        ("targets", lambda a: a + 1, "labels run from 1 to 3, expected 0 to 2"),
+        ("targets", lambda a: a - 1, "labels run from -1 to 1"),
         ("split", lambda a: a + np.uint8(1), "split holds 3"),
-        ("labels", lambda a: a.astype(np.int32), "labels hold int32"),
+        ("targets", lambda a: a.astype(np.int32), "labels hold int32"),
         ("split", lambda a: a.astype(np.int64), "split holds int64"),
-        ("images", lambda a: a.astype(np.float64), "images hold float64"),
-        ("images", lambda a: a[..., 0], "images have shape (60, 6, 5)"),
-        ("images", lambda a: a[..., :2], "mean and std must have 2 values"),
+        ("inputs", lambda a: a.astype(np.float64), "inputs hold float64"),
+        ("inputs", lambda a: a[..., 0], "inputs have shape (60, 6, 5)"),
+        ("inputs", lambda a: a[..., :2], "mean and std must have 2 values"),
         ("split", lambda a: np.where(a == 1, 0, a).astype(np.uint8), "empty valid split"),
         ("split", lambda a: np.where(a == 2, 0, a).astype(np.uint8), "empty test split"),
-        ("labels", lambda a: np.minimum(a, 1), "no training image of class '2'"),
+        ("targets", lambda a: np.minimum(a, 1), "no training image of class '2'"),
     ],
 )
 def test_files_that_do_not_belong_together_are_told(folder, name, change, message):

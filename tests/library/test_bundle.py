@@ -78,8 +78,8 @@ def test_a_bundle_over_another_has_none_of_its_benches(library: Library, tmp_pat
 
 
 def test_members_that_cannot_answer_together_are_refused(library: Library, tmp_path: Path) -> None:
-    library.update(dataclasses.replace(library.member("m1"), classes=("a", "c")))
-    with pytest.raises(LibraryError, match="m1 and m0 differ in input or classes"):
+    library.update(dataclasses.replace(library.member("m1"), task=classification(("a", "c"))))
+    with pytest.raises(LibraryError, match="m1 and m0 differ in input or task"):
         write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
@@ -110,8 +110,8 @@ def test_a_folder_without_a_bundle_says_how_to_make_one(tmp_path: Path) -> None:
         ({"members": ()}, "does not describe all members"),
         ({"allocation": dataclasses.replace(ALLOCATION, placements=())}, "does not place all members"),
         ({"allocation": dataclasses.replace(ALLOCATION, devices=())}, "devices that it does not describe"),
-        ({"classes": ("a", "b", "c")}, "another input or other classes"),
-        ({"input": Input((8, 8, 1))}, "another input or other classes"),
+        ({"task": classification(("a", "b", "c"))}, "another input or another task"),
+        ({"input": Input((8, 8, 1))}, "another input or another task"),
     ],
 )
 def test_a_bundle_whose_parts_do_not_belong_together_is_refused(
@@ -133,7 +133,9 @@ def test_a_bundle_whose_parts_do_not_belong_together_is_refused(
         ({"input": {"dtype": "object"}}, "its input is of 'object'"),
         ({"input": {"shape": [-1, 8, 8]}}, "which holds no sample"),
         ({"input": {"shape": []}}, "which holds no sample"),
-        ({"classes": []}, "it has no classes"),
+        ({"task": {"names": [], "output": [0]}}, "there is no class; expected at least two"),
+        ({"task": {"output": [3]}}, r"predictions of shape \(3,\) do not fit 2 classes"),
+        ({"task": {"kind": "magic"}}, "task 'magic' is unknown: expected classification"),
     ],
 )
 def test_a_bundle_that_no_sample_fits_is_refused(

@@ -104,7 +104,7 @@ def test_an_onnx_file_of_any_form_answers_as_it_did_at_home(
 def test_a_network_of_a_data_set_whose_classes_are_numbers_is_judged_by_their_order(
     library: Library, tmp_path: Path
 ) -> None:
-    numbered = dataclasses.replace(data(), classes=("1", "2", "3"))
+    numbered = dataclasses.replace(data(), task=classification(("1", "2", "3")))
     import_onnx(library, [write_onnx(tmp_path / "theirs.onnx")], numbered)
     assert library.targets().tolist() == numbered.targets[numbered.rows("valid")].tolist()
 

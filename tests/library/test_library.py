@@ -297,12 +297,14 @@ def test_what_is_no_probability_is_not_added(tmp_path: Path, wrong: float) -> No
 def test_wrong_labels_leave_the_member_that_is_there(tmp_path: Path, labels: list[Any], said: str) -> None:
     library = Library(tmp_path / "run")
     rows = np.full((4, 3), 1 / 3, np.float32)
-    library.add(dataclasses.replace(MEMBER, id="m", classes=("a", "b", "c")), rows, np.array([0, 1, 2, 0]))
+    library.add(dataclasses.replace(MEMBER, id="m", task=classification(("a", "b", "c"))), rows, np.array([0, 1, 2, 0]))
     before = {path: path.read_bytes() for path in library.path.rglob("*") if path.is_file()}
     with pytest.raises(LibraryError, match=said):
-        library.add(dataclasses.replace(MEMBER, id="m", classes=("a", "b", "c")), rows, np.array(labels))
+        library.add(dataclasses.replace(MEMBER, id="m", task=classification(("a", "b", "c"))), rows, np.array(labels))
     with pytest.raises(LibraryError, match=said):
         library.write_predictions("m", "valid", rows, np.array(labels))
     assert {path: path.read_bytes() for path in library.path.rglob("*") if path.is_file()} == before
-    library.add(dataclasses.replace(MEMBER, id="m", classes=("a", "b", "c")), rows, np.array([0.0, 1.0, 2.0, 0.0]))
+    library.add(
+        dataclasses.replace(MEMBER, id="m", task=classification(("a", "b", "c"))), rows, np.array([0.0, 1.0, 2.0, 0.0])
+    )
     assert library.targets().tolist() == [0, 1, 2, 0]

@@ -16,13 +16,18 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 import ripieno
 from ripieno import pipeline
+from ripieno.data import open_dataset, write_dataset
+from ripieno.data.fingerprint import fingerprint as data_fingerprint
 from ripieno.library import read_bundle
 from ripieno.profiles import local_devices
 from ripieno.server import Client, start_in_thread
-from ripieno.types import Cascade, Ensemble, Front, Member
+from ripieno.train.checkpoint import fingerprint as trial_fingerprint
+from ripieno.types import Cascade, Ensemble, Front, Member, classification
+from ripieno.version1 import upgrade
 
 HERE = Path(__file__).parent
 EXPECTED = json.loads((HERE / "expected.json").read_text())
@@ -58,7 +63,8 @@ def run(tmp_path: Path) -> ripieno.Library:
 
 def same(found: Any, expected: Any, kind: Any) -> None:
     """Compare with a record of the first build: floats to the last digits, all else exactly."""
-    compare(plain(found), plain(msgspec.convert(expected, kind)))
+    upgraded = {name: upgrade(fields) for name, fields in expected.items()} if kind == dict[str, Member] else expected
+    compare(plain(found), plain(msgspec.convert(upgraded, kind)))
 
 
 def plain(value: Any) -> Any:
@@ -99,6 +105,30 @@ def test_members_and_what_the_run_keeps_of_them_are_read(run: ripieno.Library) -
     same(run.cascade(EXPECTED["ensembles"][-1]["name"]), EXPECTED["cascade"], Cascade)
     assert [a.ensemble for a in run.allocations()] == [EXPECTED["ensembles"][-1]["name"]]
     assert "00001-e003" in command("show", run.path).stdout
+
+
+def test_the_data_set_is_mapped_under_its_former_names(run: ripieno.Library) -> None:
+    before = sorted(run.dataset_path.iterdir())
+    dataset = open_dataset(run.dataset_path)
+    found = [Path(str(a.filename)).name for a in (dataset.inputs, dataset.targets) if isinstance(a, np.memmap)]
+    assert found == ["images.npy", "labels.npy"]
+    assert (dataset.kind, dataset.task) == ("image", classification(("0", "1", "2")))
+    assert dataset.task.metric == "accuracy"
+    write_dataset(dataset, run.dataset_path)
+    assert sorted(run.dataset_path.iterdir()) == before
+    other = dataclasses.replace(dataset, inputs=255 - dataset.inputs)
+    assert np.array_equal(write_dataset(other, run.dataset_path).inputs, other.inputs)
+    assert not (run.dataset_path / "images.npy").exists()
+
+
+def test_data_and_trials_have_the_same_fingerprints(run: ripieno.Library) -> None:
+    dataset = open_dataset(run.dataset_path)
+    stored = json.loads((run.dataset_path / "source.json").read_text())["fingerprint"]
+    assert data_fingerprint((dataset.inputs, dataset.targets)).digest == stored["digest"]
+    for member in run.members():
+        with safe_open(run.checkpoint_path(member.trial), framework="np") as stream:
+            progress = json.loads(stream.metadata()["ripieno"])
+        assert trial_fingerprint(4, member.trial, "resnet", member.configuration, dataset) == progress["trial"]
 
 
 def test_selection_chooses_the_same_members_with_the_same_losses(run: ripieno.Library) -> None:
@@ -152,6 +182,10 @@ def test_the_search_is_resumed_with_the_same_decisions(run: ripieno.Library) -> 
     resumed = {name: dict(run.member(name).configuration) for name in run.ids()}
     assert len(resumed) > len(EXPECTED["members"])
     compare(resumed, EXPECTED["resumed"])
+    before, after = run.member("00000-e001").curve, run.member("00000-e003").curve
+    assert after[:1] == before, "the trial was trained again from its start, not from its checkpoint"
+    assert not (run.dataset_path / "inputs.npy").exists()
+    assert not list((run.path / "library").glob("targets-*.npy"))
 
 
 def test_a_run_promoted_for_an_ensemble_is_selected_from_but_not_resumed(tmp_path: Path) -> None:
