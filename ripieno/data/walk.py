@@ -18,8 +18,15 @@ from ripieno.errors import DataError
 SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin"}
 SYSTEM |= {"system volume information", "lost+found", "__pycache__"}
 """Lower-case names of files and folders that operating systems, storage devices and Python create by themselves."""
-MADE = ("run.json", "journal.log", "bundle.json", "dataset/dataset.json", "library/targets-valid.npy", "split.npy")
-MADE = (*MADE, "library/labels-valid.npy")  # in version 1
+MADE = (
+    "run.json",
+    "journal.log",
+    "bundle.json",
+    "dataset/dataset.json",
+    "library/targets-valid.npy",
+    "library/labels-valid.npy",  # in version 1
+    "split.npy",
+)
 """Files that identify a folder written by ripieno: a run, a deployment or a prepared data set."""
 HIDDEN = "hidden or system"
 NO_IMAGE = "not an image by name"
