@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ripieno.pipeline import allocate as allocate
     from ripieno.pipeline import cascade as cascade
     from ripieno.pipeline import doctor as doctor
+    from ripieno.pipeline import evaluate as evaluate
     from ripieno.pipeline import evict as evict
     from ripieno.pipeline import export as export
     from ripieno.pipeline import front as front
@@ -56,7 +57,7 @@ _MODULES = {
     "engine": "Engine bench",
     "errors": "RipienoError",
     "library": "Library",
-    "pipeline": "allocate cascade doctor evict export front import_ measure predict select show tune",
+    "pipeline": "allocate cascade doctor evaluate evict export front import_ measure predict select show tune",
     "pipeline.classifier": "EnsembleClassifier",
     "reports": "report",
     "selection": "Choice select_members",

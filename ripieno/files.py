@@ -34,13 +34,16 @@ MapMode = Literal["r", "c"]
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write `data` to `path` atomically, in a new folder if need be. Raises RipienoError when the system refuses it."""
-    with _replacing(path) as stream, _explained(path):
+    with file_writer(path) as stream, _explained(path):
         stream.write(data)
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a temporary file that replaces `path` when the block ends, and is removed when it fails."""
+def file_writer(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a temporary file that replaces `path` when the block ends, and is removed when it fails.
+
+    Raises RipienoError when the file cannot be made, or not moved to `path`.
+    """
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -201,7 +204,7 @@ def array_writer(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Iterat
             stream.write(np.ascontiguousarray(block, dtype).data)
         rows += len(block)
 
-    with _replacing(path) as stream:
+    with file_writer(path) as stream:
         header(stream)
         yield append
         with _explained(path):

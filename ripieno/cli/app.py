@@ -20,7 +20,7 @@ OUTPUT_OPTIONS = {
 STAGES = {
     "Library": ("tune", "import", "measure", "show", "evict"),
     "Ensemble": ("select", "front"),
-    "Bundle": ("allocate", "explain", "bench", "cascade", "predict", "export"),
+    "Bundle": ("allocate", "explain", "bench", "cascade", "evaluate", "predict", "export"),
     "Server": ("serve", "deploy", "top"),
     "Other": ("report", "doctor", "demo"),
 }

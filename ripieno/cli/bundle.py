@@ -1,9 +1,7 @@
-"""The commands on a bundle: bench, cascade, predict and export."""
+"""The commands on a bundle: bench, cascade and export."""
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,14 +18,8 @@ from ripieno.shell_command import command, shell
 from ripieno.types import TOLERANCE
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from ripieno.engine.benchmark import BenchResult
     from ripieno.types import Bundle, Placement
-
-SUFFIXES = (".npy", ".csv")
-"""Forms of a file of predictions: an array of probabilities, or a table with a row per image."""
 
 
 @app.command(epilog=examples("ripieno bench bundle", "ripieno bench bundle --images photos --no-cascade"))
@@ -163,78 +155,6 @@ def cascade(
         console.warn(f"no cascade saves compute within the tolerance {tolerance:g}: all members evaluate every image")
     wrote = "" if written.cascade is None and not off else written.path
     console.print_result(wrote, command("bench", written.path), cascade=plan)
-
-
-@app.command(
-    epilog=examples("ripieno predict bundle cat.jpg", "ripieno predict bundle photos --output predictions.csv")
-)
-def predict(
-    bundle: BundleArg,
-    images: Annotated[
-        list[Path],
-        typer.Argument(help="Images, folders of images, .npy or .npz arrays, or data sets", metavar="INPUT..."),
-    ],
-    output: Annotated[
-        Path | None, typer.Option(help="File for the probabilities: a .csv table or a .npy array")
-    ] = None,
-    top: Annotated[int, typer.Option(help="Number of images to list")] = 20,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip and name images that cannot be used")] = False,
-    family: FamilyOpt = None,
-) -> None:
-    """Predict the classes of images without a server."""
-    from ripieno import files, pipeline
-    from ripieno.data.prediction_inputs import read_inputs
-    from ripieno.library import read_bundle
-
-    parsing.at_least("--top", top)
-    _check_output(output)
-    if output is not None:
-        files.check_file(output)
-    deployment = read_bundle(bundle)
-    source = images[0] if len(images) == 1 else images
-    names, array = read_inputs(source, deployment.input, Notes(console.warn), skip_bad=skip_bad)
-    probabilities = pipeline.predict(deployment, array, trusted=family or ())
-    table = console.table(f"{len(names)} images", "image", "class", "probability")
-    for name, row in list(zip(names, probabilities, strict=True))[:top]:
-        table.add_row(name, deployment.classes[int(row.argmax())], f"{row.max():.4f}")
-    console.out.print(table)
-    if output is not None:
-        _write_predictions(output, names, deployment.classes, probabilities)
-    predictions = [
-        {"image": name, "class": deployment.classes[int(row.argmax())], "probability": float(row.max())}
-        for name, row in zip(names, probabilities, strict=True)
-    ]
-    console.print_result(output or "", command("serve", bundle), predictions=predictions)
-
-
-def _check_output(path: Path | None) -> None:
-    """Raise RipienoError unless `path` is None or a file name with one of `SUFFIXES`."""
-    if path is not None and path.suffix.lower() not in SUFFIXES:
-        raise RipienoError(f"cannot write predictions to {path}: its name must end in {' or '.join(SUFFIXES)}")
-    if path is not None and path.is_dir():
-        raise RipienoError(f"cannot write predictions to {path}: it is a folder, give a file")
-
-
-def _write_predictions(
-    path: Path, names: Sequence[str], classes: Sequence[str], probabilities: NDArray[np.float32]
-) -> None:
-    """Write probabilities (samples, classes) to `path`, which has passed `_check_output`.
-
-    A `.csv` has the columns `file`, `prediction`, `probability` and one per class with its name. Raises
-    RipienoError when the file cannot be written.
-    """
-    from ripieno import files
-
-    if path.suffix.lower() == ".npy":
-        files.write_array(path, probabilities)
-        return
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["file", "prediction", "probability", *classes])
-    for name, row in zip(names, probabilities, strict=True):
-        best = int(row.argmax())
-        table.writerow([name, classes[best], str(row[best]), *map(str, row)])
-    files.write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
 
 @app.command(

@@ -136,6 +136,11 @@ def _read(
     return read_folder(path, size=size, skip_bad=skip_bad, progress=progress, notes=notes, target=file, apart=apart)
 
 
+def read_samples(source: Source, size: int | None, notes: list[str]) -> Samples:
+    """Read images and labels of a source other than a `Dataset`, without a split of its samples. Raises DataError."""
+    return _read(source, size, False, None, notes, None)
+
+
 def dataset_of(
     samples: Samples, size: int | None, ratios: Sequence[float], seed: int, metric: Metric, notes: list[str]
 ) -> Dataset:

@@ -16,7 +16,7 @@ from ripieno.data.cifar import is_cifar, is_tar, read_cifar
 from ripieno.data.dataset import open_dataset
 from ripieno.data.idx import is_idx, read_idx
 from ripieno.data.image_folder import fault
-from ripieno.data.image_io import WHITE, Depth, Kind, depth_of, opened, read_pixels, stretched
+from ripieno.data.image_io import WHITE, Depth, Kind, depth_of, opened, read_pixels, stretched, suffixes
 from ripieno.data.npz import read_images
 from ripieno.data.pixels import check_range, fit_array, spoken, white_of
 from ripieno.data.walk import Walk, shown
@@ -24,6 +24,8 @@ from ripieno.errors import DataError, error_summary
 from ripieno.notes import Notes
 from ripieno.types import Dataset, Input
 
+BATCH = 256
+"""Default number of samples in a batch of a stream."""
 FORMS = "an image, a folder of images, an .npy or .npz file, or a data set as for training"
 
 
@@ -81,27 +83,75 @@ def read_inputs(
     With `skip_bad` unusable pictures are skipped, each named in a line of `notes`, which are logged where None is
     given. Raises DataError naming the unusable image and the reason.
     """
-    notes = Notes() if notes is None else notes
     names: list[str] = []
     parts: list[NDArray[Any]] = []
-    bad: list[str] = []
+    for name, part, numbered in _parts(source, wanted, notes, skip_bad):
+        names += [f"{name}[{i}]" for i in range(len(part))] if numbered else [name]
+        parts.append(part)
+    return names, parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def stream_inputs(
+    source: Any, wanted: Input, notes: list[str] | None = None, *, skip_bad: bool = False, size: int = BATCH
+) -> Iterator[tuple[list[str], NDArray[Any]]]:
+    """Yield names and images of `source` in batches of at most `size`; see `read_inputs` for arguments and errors.
+
+    Pictures of one batch are in memory at a time; a mapped array is read one batch at a time.
+    """
+    names: list[str] = []
+    images: list[NDArray[Any]] = []
+    for name, part, numbered in _parts(source, wanted, notes, skip_bad):
+        if not numbered:
+            names.append(name)
+            images.append(part)
+        if images and (numbered or len(images) == size):
+            yield names, np.concatenate(images)
+            names, images = [], []
+        if numbered:
+            for start in range(0, len(part), size):
+                block = part[start : start + size]
+                yield [f"{name}[{i}]" for i in range(start, start + len(block))], block
+    if images:
+        yield names, np.concatenate(images)
+
+
+def count_inputs(source: Any) -> int | None:
+    """Return the number of samples that `stream_inputs` reads at most; None where only reading shows it."""
+    if isinstance(source, list | tuple) and any(isinstance(part, str | Path) for part in source):
+        counts = [count_inputs(part) for part in source]
+        return None if None in counts else sum(count or 0 for count in counts)
+    if not isinstance(source, str | Path):
+        return len(source) if isinstance(source, np.ndarray) else None
+    path = Path(source)
+    if path.is_dir():
+        walked = not ((path / "dataset.json").is_file() or is_cifar(path) or is_idx(path))
+        return sum(1 for _ in Walk(path).pictures(path)) if walked else None
+    if path.suffix.lower() == ".npy" and path.is_file():
+        return len(files.read_array(path))
+    return 1 if path.suffix.lower() in suffixes() else None
+
+
+def _parts(
+    source: Any, wanted: Input, notes: list[str] | None, skip_bad: bool
+) -> Iterator[tuple[str, NDArray[Any], bool]]:
+    """Yield the name and samples of each picture or array, and whether the samples are numbered in their names."""
+    notes = Notes() if notes is None else notes
+    bad, used, first = 0, 0, ""
     for name, found in _images(source, notes):
         try:
             part = _fitted(name, found, wanted)
         except DataError as error:
             if not (skip_bad and isinstance(found, Path | Image.Image) and accepts_images(wanted)):
                 raise
-            bad.append(str(error))
+            bad, first = bad + 1, first or str(error)
+            notes += [f"skipped: {error}"]
             continue
-        whole = len(part) == 1 and not (isinstance(found, np.ndarray) and found.ndim > len(wanted.shape))
-        names += [name] if whole else [f"{name}[{i}]" for i in range(len(part))]
-        parts.append(part)
-    if bad and not parts:
-        raise DataError(f"none of {len(bad):,} pictures can be used; the first: {bad[0]}")
-    notes += [f"skipped: {line}" for line in bad]
-    if not parts:
+        used += 1
+        yield name, part, len(part) != 1 or (isinstance(found, np.ndarray) and found.ndim > len(wanted.shape))
+    if bad and not used:
+        raise DataError(f"none of {bad:,} pictures can be used; the first: {first}")
+    if not used:
         raise DataError(f"there are no images; pass {FORMS}")
-    return names, parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _fitted(name: str, found: Path | Image.Image | NDArray[Any], wanted: Input) -> NDArray[Any]:
@@ -188,9 +238,9 @@ def _folder(folder: Path, name: str, notes: list[str]) -> Iterator[tuple[str, Pa
         yield name, read_idx(folder, notes).images
     else:
         walk = Walk(folder)
-        paths = sorted(walk.pictures(folder))
+        found = sum(1 for _ in walk.pictures(folder))  # the whole walk, for its notes
         notes += walk.notes()
-        if not paths:
+        if not found:
             skipped = "".join(f" ({note})" for note in walk.notes())
             raise DataError(f"{shown(folder)} holds no images{skipped}; pass {FORMS}")
-        yield from ((shown(path.relative_to(folder)), path) for path in paths)
+        yield from ((shown(path.relative_to(folder)), path) for path in Walk(folder).pictures(folder))

@@ -63,44 +63,58 @@ class Walk:
 
     def entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
         """List subfolders and files directly in `folder`, by name. Raises DataError when it cannot be read."""
-        folders, plain = [], []
-        try:
-            with os.scandir(folder) as found:
-                for entry in sorted(found, key=lambda e: e.name):
-                    path = Path(entry.path)
-                    kept = entry if not entry.is_symlink() else None  # a link may form a cycle
-                    if entry.name.startswith(".") or entry.name.lower() in SYSTEM:
-                        self.skip(HIDDEN, path)
-                    elif kept.is_dir() if kept else os.path.isdir(path):
-                        if self._enters(path):
-                            folders.append(path)
-                    elif kept.is_file() if kept else os.path.isfile(path):
-                        plain.append(path)
-                    else:
-                        self.skip(NO_FILE if os.path.exists(path) else NOWHERE, path)
-        except OSError as error:
-            raise DataError(f"{shown(folder)} cannot be read ({error.strerror}); check its permissions") from error
-        return folders, plain
+        names, folders = self._scan(folder)
+        return [folder / n for n in names if n in folders], [folder / n for n in names if n not in folders]
 
     def pictures(self, folder: Path) -> Iterator[Path]:
-        """Yield the files in `folder`, at any depth and by name, whose suffix is that of a picture; skip the others."""
-        folders, plain = self.entries(folder)
-        for path in plain:
-            if path.suffix.lower() in self._suffixes:
+        """Yield the files in `folder`, at any depth and by name, whose suffix is that of a picture; skip the others.
+
+        Only the names of one folder, and of those above it, are in memory.
+        """
+        names, folders = self._scan(folder)
+        for name in names:
+            path = folder / name
+            if name in folders:
+                yield from self.pictures(path)
+            elif path.suffix.lower() in self._suffixes:
                 yield path
             else:
                 self.skip(NO_IMAGE, path)
-        for inner in folders:
-            yield from self.pictures(inner)
 
-    def _enters(self, folder: Path) -> bool:
+    def _scan(self, folder: Path) -> tuple[list[str], set[str]]:
+        """Return the names of subfolders and files directly in `folder`, sorted, and those of the subfolders."""
+        names: list[str] = []
+        folders: set[str] = set()
+        skipped: list[tuple[str, str]] = []
+        try:
+            with os.scandir(folder) as found:
+                for entry in found:
+                    kept = entry if not entry.is_symlink() else None  # a link may form a cycle
+                    reason = None
+                    if entry.name.startswith(".") or entry.name.lower() in SYSTEM:
+                        reason = HIDDEN
+                    elif kept.is_dir() if kept else os.path.isdir(entry.path):
+                        reason = self._reason_to_skip(Path(entry.path))
+                        if reason is None:
+                            folders.add(entry.name)
+                    elif not (kept.is_file() if kept else os.path.isfile(entry.path)):
+                        reason = NO_FILE if os.path.exists(entry.path) else NOWHERE
+                    if reason is None:
+                        names.append(entry.name)
+                    else:
+                        skipped.append((entry.name, reason))
+        except OSError as error:
+            raise DataError(f"{shown(folder)} cannot be read ({error.strerror}); check its permissions") from error
+        for name, reason in sorted(skipped):
+            self.skip(reason, folder / name)
+        names.sort()
+        return names, folders
+
+    def _reason_to_skip(self, folder: Path) -> str | None:
         if self._identity(folder) in map(self._identity, folder.absolute().parents):
-            self.skip(BACK, folder)
-        elif folder.resolve() in self._apart or any((folder / name).exists() for name in MADE):
-            self.skip(OURS, folder)
-        else:
-            return True
-        return False
+            return BACK
+        made_by_ripieno = folder.resolve() in self._apart or any((folder / name).exists() for name in MADE)
+        return OURS if made_by_ripieno else None
 
     def _identity(self, folder: Path) -> tuple[int, int]:
         """Return the device and inode of `folder`, which are the same through any link."""

@@ -14,6 +14,8 @@ from ripieno.pipeline.costs import measure as measure
 from ripieno.pipeline.costs import static_costs as static_costs
 from ripieno.pipeline.diagnostics import Diagnostics as Diagnostics
 from ripieno.pipeline.diagnostics import doctor as doctor
+from ripieno.pipeline.evaluation import BundleEvaluation as BundleEvaluation
+from ripieno.pipeline.evaluation import evaluate as evaluate
 from ripieno.pipeline.exporting import export as export
 from ripieno.pipeline.importing import evict as evict
 from ripieno.pipeline.importing import import_ as import_

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.prediction_inputs import read_inputs
+from ripieno.data.prediction_inputs import count_inputs, read_inputs, stream_inputs
 from ripieno.library import read_bundle
-from ripieno.types import Bundle
+from ripieno.types import Bundle, ProgressFunction
+
+if TYPE_CHECKING:
+    from ripieno.engine.inference_result import Answer
+
+AHEAD = 2
+"""Batches in the engine while the next one is read."""
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionBatch:
+    """Predictions of some samples."""
+
+    names: list[str]
+    predictions: NDArray[np.float32]
+    """(samples, *task.output)"""
+    spread: NDArray[np.float32] | None
+    """(samples,) or, for a regression, (samples, targets): disagreement of the members; None with a cascade"""
 
 
 def predict(
@@ -22,7 +42,7 @@ def predict(
     skip_bad: bool = False,
     notes: list[str] | None = None,
 ) -> NDArray[np.float32]:
-    """Predict probabilities (samples, classes) of `images` with a bundle, without a server.
+    """Predict `images` with a bundle, without a server: float32 (samples, *task.output), e.g. probabilities.
 
     `images` is an array (samples, height, width, channels), a picture, the path of a picture, folder or file of arrays,
     a list of these, or a data set as for `tune`. See `ripieno.data.prediction_inputs.read_inputs`. With `skip_bad`
@@ -36,3 +56,50 @@ def predict(
         images = read_inputs(images, bundle.input, notes, skip_bad=skip_bad)[1]
     with Engine(bundle) as engine:
         return engine.predict(images)
+
+
+def stream_predictions(
+    bundle: Bundle,
+    source: Any,
+    *,
+    skip_bad: bool = False,
+    notes: list[str] | None = None,
+    progress: ProgressFunction = lambda *_: None,
+) -> Iterator[PredictionBatch]:
+    """Predict the samples of `source` in batches; arguments and errors are those of `predict`.
+
+    Memory is bounded: a few batches are read and predicted at a time. Read the bundle with the families it may import.
+    """
+    stream = stream_inputs(source, bundle.input, notes, skip_bad=skip_bad)
+    yield from predict_batches(bundle, stream, count_inputs(source), progress)
+
+
+def predict_batches(
+    bundle: Bundle,
+    stream: Iterator[tuple[list[str], NDArray[Any]]],
+    total: int | None,
+    progress: ProgressFunction = lambda *_: None,
+) -> Iterator[PredictionBatch]:
+    """Predict batches of names and inputs while the next are read; `total` is their number of samples, if known."""
+    from ripieno.engine import Engine
+
+    done = 0
+    waiting: deque[tuple[list[str], Future[Answer]]] = deque()
+
+    def first() -> PredictionBatch:
+        nonlocal done
+        names, future = waiting.popleft()
+        answer = future.result()
+        done += len(names)
+        if total is not None:
+            progress("predicting", min(done, total), total)
+        return PredictionBatch(names, answer.probabilities, answer.std)
+
+    with Engine(bundle) as engine:
+        for names, images in stream:
+            waiting.append((names, engine.submit(images, spread=engine.cascade is None)))
+            if len(waiting) > AHEAD:
+                yield first()
+        while waiting:
+            yield first()
+    progress("predicting", done, done)

@@ -70,8 +70,8 @@ MISTAKES = [
     (["predict", "bundle", "nowhere.png"], "nowhere.png"),
     (["predict", "bundle", "broken.png"], "broken.png"),
     (["predict", "bundle", "wrong.npy"], "wrong.npy"),
-    (["predict", "bundle", "images", "--output", "predictions.txt"], "must end in .npy or .csv"),
-    (["predict", "bundle", "images", "--output", "images"], "must end in .npy or .csv"),
+    (["predict", "bundle", "images", "--output", "predictions.txt"], "must end in .csv, .parquet, .npy"),
+    (["predict", "bundle", "images", "--output", "images"], "must end in .csv, .parquet, .npy"),
     (["predict", "bundle", "images", "broken.png"], "broken.png"),
     (["predict", "bundle", "broken.png", "--skip-bad"], "broken.png"),
     (["tune", "images", "--run", "new", "--size", "99999"], "size is 99999"),
@@ -158,7 +158,7 @@ def test_predictions_of_a_folder_with_a_broken_picture_are_a_table_of_the_others
         rows = list(csv.DictReader(stream))
     assert [row["file"] for row in rows] == ["1.png", odd, str(sound)]
     classes = [f"digit-{n}" for n in range(10)]
-    assert list(rows[0]) == ["file", "prediction", "probability", *classes]
+    assert list(rows[0]) == ["file", "prediction", "probability", "spread", *classes]
     for row in rows:
         values = [float(row[name]) for name in classes]
         assert sum(values) == pytest.approx(1, abs=1e-5)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ripieno.data import load_dataset
-from ripieno.data.prediction_inputs import read_inputs
+from ripieno.data.prediction_inputs import count_inputs, read_inputs, stream_inputs
 from ripieno.errors import DataError
 from ripieno.types import Input
 
@@ -253,3 +253,20 @@ def test_pictures_that_cannot_be_used_are_left_out_by_name_when_asked(tmp_path: 
 def test_arrays_that_do_not_fit_are_never_left_out() -> None:
     with pytest.raises(DataError, match="must be"):
         read_inputs([np.zeros((5, 5, 3), np.uint8), Image.fromarray(COLOURS[0])], COLOURED, skip_bad=True)
+
+
+def test_a_stream_yields_what_is_read_at_once_in_batches(tmp_path: Path) -> None:
+    for name in ("b.png", "a/2.png", "a/1.png", "c/d/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4), ord(name[0]), np.uint8)).save(tmp_path / name)
+    np.save(tmp_path / "more.npy", np.arange(5 * 16, dtype=np.uint8).reshape(5, 4, 4, 1))
+    source, wanted = [tmp_path, tmp_path / "more.npy"], Input((4, 4, 1))
+    names, images = read_inputs(source, wanted)
+    parts = list(stream_inputs(source, wanted, size=3))
+    assert [len(part) for part, _ in parts] == [3, 1, 3, 2]
+    assert [name for part, _ in parts for name in part] == names
+    assert [name.removeprefix(f"{tmp_path}/") for name in names[:5]] == [
+        "a/1.png", "a/2.png", "b.png", "c/d/1.png", "more.npy[0]",
+    ]  # fmt: skip
+    assert np.array_equal(np.concatenate([block for _, block in parts]), images)
+    assert count_inputs(source) == len(names)

@@ -1,0 +1,120 @@
+"""The command evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from ripieno.cli import console, parsing
+from ripieno.cli.app import BundleArg, FamilyOpt, app, examples
+from ripieno.notes import Notes
+from ripieno.shell_command import command
+from ripieno.tasks.registry import kind_of
+
+if TYPE_CHECKING:
+    from ripieno.pipeline.evaluation import BundleEvaluation
+
+MOST_CLASSES = 20
+"""Classes of the confusion matrix at most, however wide the terminal."""
+GAP = 2
+"""Blanks between columns."""
+OTHERS = "others"
+"""Name of the classes that do not fit, in the confusion matrix."""
+
+
+@app.command(epilog=examples("ripieno evaluate bundle photos", "ripieno evaluate bundle run/dataset --split test"))
+def evaluate(
+    bundle: BundleArg,
+    data: Annotated[
+        Path,
+        typer.Argument(help="Data with targets, as for tune: a folder of class folders, a data set", metavar="DATA"),
+    ],
+    split: Annotated[
+        str, typer.Option(help="Samples: train, valid, test or all; auto: test where there is one, else all")
+    ] = "auto",
+    family: FamilyOpt = None,
+) -> None:
+    """Compare a bundle's predictions with the targets of a data set.
+
+    Scores have 95 % intervals from 1,000 bootstrap resamples of the samples. The
+    confusion matrix shows as many classes as fit, those most often confused.
+    """
+    from ripieno import pipeline
+    from ripieno.data.evaluation_data import EvaluationSplit
+
+    known = parsing.parse_choice(EvaluationSplit, "--split", split)
+    with console.progress() as progress:
+        found = pipeline.evaluate(
+            bundle, data, split=known, trusted=family or (), notes=Notes(console.warn), progress=progress
+        )
+    console.out.print(_scores(found))
+    console.out.print(_rows(found))
+    matrix = confusion_table(found, console.out.width)
+    if matrix is not None:
+        console.out.print(matrix)
+    console.print_result(
+        "",
+        command("predict", bundle, data),
+        split=found.split,
+        samples=found.samples,
+        resamples=found.resamples,
+        scores=found.scores,
+        rows=list(found.rows),
+        **({} if matrix is None else {"confusion": _all_counts(found)}),
+    )
+
+
+def _scores(found: BundleEvaluation) -> Table:
+    view = console.table(f"scores on {found.samples:,} samples ({found.split})", "score", "value", "95 % interval")
+    for name, score in found.scores.items():
+        low, high = (_figure(name, end) for end in (score.low, score.high))
+        view.add_row(name, _figure(name, score.value), f"{low} to {high}")
+    return view
+
+
+def _figure(name: str, value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _rows(found: BundleEvaluation) -> Table:
+    view = console.table("by " + next(iter(found.rows[0])), *found.rows[0])
+    for row in found.rows:
+        view.add_row(
+            *(f"{v:.4f}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else v for v in row.values())
+        )
+    return view
+
+
+def _all_counts(found: BundleEvaluation) -> tuple[tuple[int, ...], ...]:
+    """Return the counts of all classes, true class by predicted class."""
+    from ripieno.reports.confusion import confusion
+
+    classes = len(found.task.names)
+    return confusion(found.targets, found.predictions.argmax(axis=1), tuple(range(classes)), classes)
+
+
+def confusion_table(found: BundleEvaluation, width: int) -> Table | None:
+    """Return the confusion matrix with as many classes as fit `width` columns; None unless classes exclude each other.
+
+    The classes shown are those most often confused, at least two; the rest are merged.
+    """
+    from ripieno.reports.confusion import confusion, most_confused
+
+    if kind_of(found.task).activation != "softmax":
+        return None
+    names, answers = found.task.names, found.predictions.argmax(axis=1)
+    digits = len(f"{found.samples:,}")
+    for count in range(min(MOST_CLASSES, len(names)), 1, -1):
+        shown = most_confused(found.targets, [answers], len(names), count)
+        columns = [names[c] for c in shown] + [OTHERS] * (count < len(names))
+        if max(map(len, columns)) + sum(GAP + max(len(name), digits) for name in columns) <= width:
+            break
+    counts = confusion(found.targets, answers, shown, len(names))
+    more = f"; the {len(shown)} of {len(names)} classes most often confused" if len(shown) < len(names) else ""
+    view = console.table(f"confusion (a row per true class, a column per predicted class{more})", "", *columns)
+    for name, row in zip(columns, counts, strict=True):
+        view.add_row(name, *(f"{count:,}" for count in row))
+    return view

@@ -1,0 +1,111 @@
+"""Bundle + data set with targets -> scores with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ripieno.data.evaluation_data import EvaluationSplit, read_evaluation_data
+from ripieno.library import read_bundle
+from ripieno.pipeline.prediction import predict_batches
+from ripieno.reports.task_tables import ROWS, Row
+from ripieno.tasks.metrics import scores
+from ripieno.types import Bundle, ProgressFunction, Task
+
+RESAMPLES = 1000
+"""Resamples of the bootstrap."""
+FEWEST = 200
+"""Resamples of the bootstrap where there are many predictions."""
+RESAMPLED = 10**9
+"""Values in all resamples together, above which there are fewer of them."""
+COVERED = 0.95
+"""Share of the resamples within an interval."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score on all samples, and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class BundleEvaluation:
+    """Quality of a bundle's predictions on samples with targets."""
+
+    task: Task
+    split: str
+    """`train`, `valid`, `test` or `all`"""
+    samples: int
+    scores: Mapping[str, Score]
+    """by metric, as in `losses` without a split"""
+    resamples: int
+    """of the bootstrap: an interval holds the middle 95 % of the scores of that many resamples of the samples"""
+    rows: Sequence[Row]
+    """one per class, label or target"""
+    predictions: NDArray[np.float32]
+    """(samples, *task.output)"""
+    targets: NDArray[Any]
+    """as in `Dataset.targets`"""
+
+
+def evaluate(
+    bundle: str | Path | Bundle,
+    data: Any,
+    *,
+    split: EvaluationSplit = "auto",
+    trusted: Sequence[str] = (),
+    notes: list[str] | None = None,
+    progress: ProgressFunction = lambda *_: None,
+) -> BundleEvaluation:
+    """Predict the samples of `data` with a bundle, and compare the predictions with its targets.
+
+    `data` is what `ripieno.tune` takes: a folder of class folders, a prepared data set, arrays, ... `split` is `train`,
+    `valid`, `test`, `all`, or `auto`: the test split where the data has one, else all samples. Intervals are those of a
+    percentile bootstrap over the samples (95 %, 1,000 resamples, seed 0). `trusted` names the user's families that may
+    be imported. Raises DataError for data of other classes or of another shape, LibraryError when `bundle` is none.
+    """
+    bundle = read_bundle(bundle, trusted)
+    found = read_evaluation_data(data, bundle.input, bundle.task, split, notes)
+    stream = predict_batches(bundle, found.batches(bundle.input), len(found.rows), progress)
+    predictions = np.concatenate([batch.predictions for batch in stream])
+    thresholds = getattr(bundle.ensemble, "thresholds", ())
+    resamples = max(FEWEST, min(RESAMPLES, RESAMPLED // max(1, predictions.size)))
+    measured = bootstrap(
+        lambda rows: scores(predictions[rows], found.targets[rows]), len(predictions), resamples, progress
+    )
+    rows = ROWS[bundle.task.kind](predictions, found.targets, bundle.task, thresholds)
+    return BundleEvaluation(
+        bundle.task, found.split, len(predictions), measured, resamples, rows, predictions, found.targets
+    )
+
+
+def bootstrap(
+    measure: Callable[[NDArray[np.int64]], Mapping[str, float]],
+    samples: int,
+    resamples: int = RESAMPLES,
+    progress: ProgressFunction = lambda *_: None,
+    seed: int = 0,
+) -> dict[str, Score]:
+    """Return the scores that `measure` gives for all rows, with percentile intervals over resamples of the rows.
+
+    `measure` takes rows (samples,), which may repeat. Efron and Tibshirani, "An introduction to the bootstrap", 1993.
+    """
+    generator = np.random.default_rng(seed)
+    whole = measure(np.arange(samples))
+    drawn: dict[str, list[float]] = {name: [] for name in whole}
+    for done in range(resamples):
+        if done % 100 == 0:
+            progress("resampling", done, resamples)
+        for name, value in measure(generator.integers(0, samples, samples)).items():
+            drawn[name].append(value)
+    progress("resampling", resamples, resamples)
+    ends = {name: np.nanquantile(values, ((1 - COVERED) / 2, (1 + COVERED) / 2)) for name, values in drawn.items()}
+    return {name: Score(value, float(ends[name][0]), float(ends[name][1])) for name, value in whole.items()}

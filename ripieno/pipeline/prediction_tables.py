@@ -1,0 +1,104 @@
+"""Tables of predictions, by kind of task: columns of a file, records of a listing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, final
+
+import numpy as np
+
+from ripieno.pipeline.prediction import PredictionBatch
+from ripieno.types import Bundle
+
+Column = tuple[str, Any]
+"""Name of a column, and a text, a number or None for each sample."""
+JOINT = "|"
+"""Separator of several labels in one cell."""
+
+
+class PredictionTable(Protocol):
+    """Forms in which predictions of one kind of task are written and listed."""
+
+    def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[Column]:
+        """Return the columns of a file of predictions, the names of the samples first."""
+        ...
+
+    def records(self, batch: PredictionBatch, bundle: Bundle) -> list[dict[str, Any]]:
+        """Return a short record of each sample, for `--json` and the terminal."""
+        ...
+
+
+@final
+class ClassTable:
+    """Of a classification: the most probable class, its probability and its spread, the probability of each class."""
+
+    def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[Column]:
+        """Return `file`, `prediction`, `probability`, `spread` and a column per class."""
+        best = batch.predictions.argmax(axis=1)
+        names = bundle.task.names
+        return [
+            ("file", batch.names),
+            ("prediction", [names[i] for i in best]),
+            ("probability", batch.predictions[np.arange(len(best)), best]),
+            ("spread", _known(batch.spread, len(best))),
+            *zip(names, batch.predictions.T, strict=True),
+        ]
+
+    def records(self, batch: PredictionBatch, bundle: Bundle) -> list[dict[str, Any]]:
+        """Return `image`, `class` and `probability`."""
+        return [
+            {"image": name, "class": bundle.task.names[int(row.argmax())], "probability": float(row.max())}
+            for name, row in zip(batch.names, batch.predictions, strict=True)
+        ]
+
+
+@final
+class LabelTable:
+    """Of several labels: those whose probability reaches their threshold, and the probability of each."""
+
+    def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[Column]:
+        """Return `file`, `prediction` and a column per label."""
+        labels = [JOINT.join(record["labels"]) for record in self.records(batch, bundle)]
+        probabilities = zip(bundle.task.names, batch.predictions.T, strict=True)
+        return [("file", batch.names), ("prediction", labels), *probabilities]
+
+    def records(self, batch: PredictionBatch, bundle: Bundle) -> list[dict[str, Any]]:
+        """Return `image` and `labels`."""
+        thresholds = np.array(getattr(bundle.ensemble, "thresholds", ()) or (0.5,) * len(bundle.task.names), np.float32)
+        names = np.array(bundle.task.names, object)
+        chosen = batch.predictions >= thresholds
+        return [{"image": name, "labels": list(names[row])} for name, row in zip(batch.names, chosen, strict=True)]
+
+
+@final
+class ValueTable:
+    """Of a regression: the value and the spread of each target."""
+
+    def columns(self, batch: PredictionBatch, bundle: Bundle) -> list[Column]:
+        """Return `file`, and a column and `NAME_spread` per target."""
+        spread = batch.spread if batch.spread is None else batch.spread.reshape(batch.predictions.shape)
+        columns: list[Column] = [("file", batch.names)]
+        for index, name in enumerate(bundle.task.names):
+            columns.append((name, batch.predictions[:, index]))
+            columns.append((f"{name}_spread", _known(None if spread is None else spread[:, index], len(batch.names))))
+        return columns
+
+    def records(self, batch: PredictionBatch, bundle: Bundle) -> list[dict[str, Any]]:
+        """Return `image` and the value of each target."""
+        return [
+            {"image": name, "values": dict(zip(bundle.task.names, map(float, row), strict=True))}
+            for name, row in zip(batch.names, batch.predictions, strict=True)
+        ]
+
+
+def _known(values: Any, count: int) -> Any:
+    """Return `values`, `count` times None where there are none."""
+    return [None] * count if values is None else values
+
+
+TABLES: Mapping[str, PredictionTable] = {
+    "classification": ClassTable(),
+    "multilabel": LabelTable(),
+    "regression": ValueTable(),
+}
+"""Form of predictions, by kind of task."""
