@@ -63,20 +63,15 @@ def evaluate(
         resamples=found.resamples,
         scores=found.scores,
         rows=list(found.rows),
-        **({} if matrix is None else {"confusion": _all_counts(found)}),
+        confusion=None if matrix is None else _all_counts(found),
     )
 
 
 def _scores(found: BundleEvaluation) -> Table:
     view = console.table(f"scores on {found.samples:,} samples ({found.split})", "score", "value", "95 % interval")
     for name, score in found.scores.items():
-        low, high = (_figure(name, end) for end in (score.low, score.high))
-        view.add_row(name, _figure(name, score.value), f"{low} to {high}")
+        view.add_row(name, f"{score.value:.4f}", f"{score.low:.4f} to {score.high:.4f}")
     return view
-
-
-def _figure(name: str, value: float) -> str:
-    return f"{value:.4f}"
 
 
 def _rows(found: BundleEvaluation) -> Table:
@@ -113,8 +108,8 @@ def confusion_table(found: BundleEvaluation, width: int) -> Table | None:
         if max(map(len, columns)) + sum(GAP + max(len(name), digits) for name in columns) <= width:
             break
     counts = confusion(found.targets, answers, shown, len(names))
-    more = f"; the {len(shown)} of {len(names)} classes most often confused" if len(shown) < len(names) else ""
-    view = console.table(f"confusion (a row per true class, a column per predicted class{more})", "", *columns)
+    most = f", the {len(shown)} of {len(names)} most often confused" if len(shown) < len(names) else ""
+    view = console.table(f"confusion of classes (rows: true{most})", "", *columns)
     for name, row in zip(columns, counts, strict=True):
         view.add_row(name, *(f"{count:,}" for count in row))
     return view

@@ -17,7 +17,7 @@ Row = dict[str, str | int | float]
 """One class, label or target: its name, and its figures by name."""
 
 
-def class_rows(predictions: NDArray[Any], labels: Ints, task: Task, thresholds: Sequence[float] = ()) -> list[Row]:
+def class_rows(predictions: NDArray[Any], labels: Ints, task: Task) -> list[Row]:
     """Return samples, precision, recall and F1 of each class; precision is 0 for a class that is never predicted."""
     classes, predicted = len(task.names), predictions.argmax(axis=1)
     counts = np.bincount(labels, minlength=classes)
@@ -37,5 +37,7 @@ def class_rows(predictions: NDArray[Any], labels: Ints, task: Task, thresholds: 
 
 RowsFunction = Callable[[NDArray[Any], NDArray[Any], Task, Sequence[float]], list[Row]]
 
-ROWS: Mapping[str, RowsFunction] = {"classification": class_rows}
+ROWS: Mapping[str, RowsFunction] = {
+    "classification": lambda predictions, targets, task, _: class_rows(predictions, targets, task)
+}
 """Function of the rows, by kind of task; its last argument are the thresholds of labels, see `Ensemble`."""

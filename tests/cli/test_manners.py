@@ -126,6 +126,7 @@ JSON_KEYS = {
     "import": (["import", "predictions.npz", "--run", "imported"], {"added"}),
     "report": (["report", "run"], set()),
     "predict": (["predict", "bundle", "images/digit-3"], {"predictions"}),
+    "evaluate": (["evaluate", "bundle", "images"], {"scores", "rows", "confusion", "split", "samples"}),
     "export": (["export", "bundle"], {"form", "card"}),
     "doctor": (["doctor"], {"devices", "parts", "missing"}),
     "evict": (["evict", "run", "--quota", "1GiB"], {"evicted", "left"}),

@@ -1,0 +1,40 @@
+"""The confusion matrix of `ripieno evaluate` fits the terminal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ripieno.cli.console import PlainConsole
+from ripieno.cli.evaluate import confusion_table
+from ripieno.pipeline.evaluation import BundleEvaluation
+from ripieno.types import classification
+
+
+def evaluation(classes: int) -> BundleEvaluation:
+    targets = np.arange(600) % classes
+    answers = np.where(np.arange(600) % 7 == 0, (targets + 1) % classes, targets)
+    task = classification([f"class {i}" for i in range(classes)])
+    return BundleEvaluation(task, "test", 600, {}, 0, [], np.eye(classes, dtype=np.float32)[answers], targets)
+
+
+@pytest.mark.parametrize(("width", "shown"), [(1000, 20), (100, 8), (60, 4), (20, 2)])
+def test_as_many_classes_are_shown_as_fit(width: int, shown: int) -> None:
+    found = evaluation(40)
+    table = confusion_table(found, width)
+    assert table is not None
+    assert len(table.columns) == shown + 2, "a column of names, and one of the other classes"
+    cells = [[int(str(cell).replace(",", "")) for cell in column.cells] for column in table.columns[1:]]
+    assert np.sum(cells) == 600, "every sample is counted"
+    console = PlainConsole(width=max(width, 60))
+    with console.capture() as capture:
+        console.print(table)
+    if width >= 60:
+        rows = [line for line in capture.get().splitlines() if line.startswith(("class", "others"))]
+        assert len(rows) == shown + 1, "a line per row"
+
+
+def test_all_classes_need_no_others() -> None:
+    table = confusion_table(evaluation(3), 80)
+    assert table is not None
+    assert [str(column.header) for column in table.columns] == ["", "class 0", "class 1", "class 2"]
