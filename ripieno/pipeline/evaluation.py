@@ -28,7 +28,7 @@ COVERED = 0.95
 
 
 @dataclass(frozen=True)
-class Score:
+class ScoreInterval:
     """A score on all samples, and its interval."""
 
     value: float
@@ -44,7 +44,7 @@ class BundleEvaluation:
     split: str
     """`train`, `valid`, `test` or `all`"""
     samples: int
-    scores: Mapping[str, Score]
+    scores: Mapping[str, ScoreInterval]
     """by metric, as in `losses` without a split"""
     resamples: int
     """of the bootstrap: an interval holds the middle 95 % of the scores of that many resamples of the samples"""
@@ -93,7 +93,7 @@ def bootstrap(
     resamples: int = RESAMPLES,
     progress: ProgressFunction = lambda *_: None,
     seed: int = 0,
-) -> dict[str, Score]:
+) -> dict[str, ScoreInterval]:
     """Return the scores that `measure` gives for all rows, with percentile intervals over resamples of the rows.
 
     `measure` takes rows (samples,), which may repeat. Efron and Tibshirani, "An introduction to the bootstrap", 1993.
@@ -108,4 +108,4 @@ def bootstrap(
             drawn[name].append(value)
     progress("resampling", resamples, resamples)
     ends = {name: np.nanquantile(values, ((1 - COVERED) / 2, (1 + COVERED) / 2)) for name, values in drawn.items()}
-    return {name: Score(value, float(ends[name][0]), float(ends[name][1])) for name, value in whole.items()}
+    return {name: ScoreInterval(value, float(ends[name][0]), float(ends[name][1])) for name, value in whole.items()}
