@@ -14,7 +14,8 @@ from typing import Any
 from ripieno.library import Library
 from ripieno.reports.allocation_svg import workers_svg
 from ripieno.reports.figure_style import BLUE, ORANGE, plain
-from ripieno.types import Allocation, Ensemble, Front, Member, combiner_name, format_expected, ranking_loss
+from ripieno.tasks.metrics import format_expected
+from ripieno.types import Allocation, Ensemble, Front, Member, combiner_name, ranking_loss
 
 ROWS = 12
 """Rows of a table at most."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from msgspec import Meta
@@ -42,6 +42,8 @@ DataKind = Literal["image", "series", "table"]
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 Combiner = Literal["mean", "weighted", "vote", "median"]
+OutputActivation = Literal["softmax", "sigmoid", "identity"]
+"""From a network's outputs to its predictions."""
 Temperature = Annotated[float, Meta(ge=1e-6, le=1e6)]
 """Temperature of probabilities: see `ripieno.tasks.calibration`. The bounds keep single precision finite."""
 
@@ -316,21 +318,14 @@ class Ensemble:
     """mean loss of samples that the selection has not seen, by cross-validation; None where not computed"""
     expected_loss_error: float | None = None
     """its standard error"""
+    thresholds: tuple[float, ...] = ()
+    """probability from which each label is predicted, fitted to the validation samples; empty: 0.5 for each, and for
+    tasks without labels"""
 
 
 def combiner_name(combiner: Combiner) -> str:
     """Return the display name of a combiner."""
     return "weighted mean" if combiner == "weighted" else combiner
-
-
-def format_expected(ensemble: Ensemble) -> str:
-    """Return the expected loss with its standard error, as a score in percent where that was selected by; `-`: none."""
-    loss, error = ensemble.expected_loss, ensemble.expected_loss_error
-    if loss is None or error is None:
-        return "-"
-    if ensemble.loss in get_args(Metric):
-        return f"{100 * (1 - loss):.2f} ± {100 * error:.2f} %"
-    return f"{loss:.4f} ± {error:.4f}"
 
 
 @dataclass(frozen=True)

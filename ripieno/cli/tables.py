@@ -10,7 +10,8 @@ from rich.table import Table
 
 from ripieno.cli.console import number, percent, table
 from ripieno.library.bundle import BackendReport
-from ripieno.types import Allocation, Cascade, Ensemble, Member, Metric, Profile, format_expected, ranking_loss
+from ripieno.tasks.metrics import format_expected
+from ripieno.types import Allocation, Cascade, Ensemble, Member, Metric, Profile, ranking_loss
 
 if TYPE_CHECKING:
     from ripieno.engine.benchmark import BenchResult

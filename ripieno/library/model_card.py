@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ripieno import files
 from ripieno.errors import LibraryError, RipienoError
-from ripieno.types import combiner_name, format_expected
+from ripieno.tasks.metrics import format_expected
+from ripieno.types import combiner_name
 
 if TYPE_CHECKING:
     from ripieno.library.library import Library

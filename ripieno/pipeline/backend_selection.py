@@ -102,12 +102,14 @@ class BackendSelector:
     def proof(self, choices: Sequence[BackendChoice]) -> BackendReport:
         """Compute the ensemble's validation figures with `choices`, all made by this selector."""
         from ripieno.tasks.calibration import combine_calibrated
+        from ripieno.tasks.registry import kind_of
 
         by_member = {c.member: self._evaluated[c.member, c.device, c.threads, c.batch_size] for c in reversed(choices)}
         evaluated = [by_member[m] for m in self._ensemble.members]
+        activation = kind_of(self._library.member(self._ensemble.members[0]).task).activation
 
         def figures(answers: Sequence[Answers]) -> tuple[float, float]:
-            combined = combine_calibrated(answers, self._ensemble)
+            combined = combine_calibrated(answers, self._ensemble, activation)
             return cross_entropy(combined, self._labels), accuracy(combined, self._labels)
 
         now, before = figures([e.answers for e in evaluated]), figures([e.reference for e in evaluated])

@@ -21,7 +21,7 @@ from ripieno.selection import validation
 from ripieno.selection.validation import Calibrate, Loss, SelectionMethod, default_calibration
 from ripieno.shell_command import command
 from ripieno.tasks.calibration import MemberCalibration, combine_calibrated
-from ripieno.tasks.metrics import losses
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Combiner, Ensemble, Front, Ints, Split
 
 if TYPE_CHECKING:
@@ -307,11 +307,15 @@ def reevaluate(library: Library, changed: Collection[str], split: Split) -> list
 
 
 def ensemble_losses(library: Library, ensemble: Ensemble) -> dict[str, float]:
-    """Compute cross-entropy, accuracy and macro-F1 of an ensemble on every split that its members have predicted."""
+    """Compute the metrics of an ensemble on every split that its members have predicted, at its thresholds."""
     figures: dict[str, float] = {}
+    task = library.member(ensemble.members[0]).task
+    kind = kind_of(task)
     splits: tuple[Split, ...] = ("valid", "test")
     for split in splits:
         if all(library.has_predictions(m, split) for m in ensemble.members):
-            combined = combine_calibrated([library.predictions(m, split) for m in ensemble.members], ensemble)
-            figures |= losses(combined, library.targets(split), split)
+            combined = combine_calibrated(
+                [library.predictions(m, split) for m in ensemble.members], ensemble, kind.activation
+            )
+            figures |= kind.losses(combined, library.targets(split), task, split, ensemble.thresholds)
     return figures

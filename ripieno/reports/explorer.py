@@ -23,6 +23,7 @@ from ripieno.selection import front as sweep
 from ripieno.selection.validation import default_calibration, default_method
 from ripieno.tasks.calibration import apply_temperature, combine_calibrated, fit_temperature
 from ripieno.tasks.metrics import losses
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Ensemble, Floats, Ints, ProgressFunction, Split
 
 POINTS = 32
@@ -180,8 +181,9 @@ class _SplitPredictions:
         split = split or self.split
         rows = self.sampled(split, most)[1]
         tables = [self.library.predictions(m, split) for m in ensemble.members]
+        activation = kind_of(self.library.member(ensemble.members[0]).task).activation
         parts = [
-            combine_calibrated([table[rows[i : i + 1024]] for table in tables], ensemble)
+            combine_calibrated([table[rows[i : i + 1024]] for table in tables], ensemble, activation)
             for i in range(0, len(rows), 1024)
         ]
         return np.concatenate(parts)

@@ -22,7 +22,8 @@ from ripieno.reports.run_data import METRICS, RunData, load_run
 from ripieno.reports.search import failures
 from ripieno.reports.thumbnails import pick, thumbnails
 from ripieno.shell_command import command
-from ripieno.types import Metric, format_expected, ranking_loss
+from ripieno.tasks.metrics import format_expected
+from ripieno.types import Metric, ranking_loss
 
 LISTED = 20
 """Maximum number of members in the table of the best."""

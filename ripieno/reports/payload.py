@@ -9,7 +9,8 @@ from typing import Any
 
 from ripieno.reports.explorer import Evaluation, Explorer, HardSample
 from ripieno.reports.run_data import RunData
-from ripieno.types import Dataset, Member, format_expected
+from ripieno.tasks.metrics import format_expected
+from ripieno.types import Dataset, Member
 
 DOTS = 1500
 """Maximum number of members in the chart, the best."""

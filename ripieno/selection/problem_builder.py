@@ -36,7 +36,7 @@ MEASURES: Mapping[str, Measure] = {
     "cross-entropy": metrics.cross_entropy,
     "accuracy": lambda probabilities, labels: 1.0 - metrics.accuracy(probabilities, labels),
     "macro-f1": lambda probabilities, labels: 1.0 - metrics.macro_f1(probabilities, labels),
-    "squared-error": lambda rows, labels: metrics.squared_error(rows, _one_hot(rows, labels)),
+    "squared-error": lambda rows, labels: metrics.squared_distance(rows, _one_hot(rows, labels)),
 }
 
 

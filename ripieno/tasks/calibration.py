@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import FLOOR, true_class
-from ripieno.tasks.task_kind import OutputActivation
-from ripieno.types import Ensemble, Float32s, Floats, Ints
+from ripieno.types import Ensemble, Float32s, Floats, Ints, OutputActivation
 
 PRIOR = 0.1
 """Standard deviation of the prior on the logarithm of a temperature."""
@@ -66,7 +65,7 @@ def apply_temperature(probabilities: NDArray[Any], temperature: float) -> NDArra
 def combine_calibrated(
     predictions: Sequence[NDArray[Any]] | NDArray[Any], ensemble: Ensemble, activation: OutputActivation = "softmax"
 ) -> Float32s:
-    """Return what `ensemble` predicts, as served, from the predictions (members, samples, outputs) of its members.
+    """Return what `ensemble` predicts, as served, from the predictions (members, samples, *output) of its members.
 
     `activation` is that of the kind of task.
     """

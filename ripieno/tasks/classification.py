@@ -9,29 +9,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError
-from ripieno.tasks.labels import check_classes
+from ripieno.tasks.labels import check_classes, label_indices
 from ripieno.tasks.metrics import true_class
 from ripieno.tasks.probabilities import check_probabilities
 from ripieno.tasks.spread import deviation
-from ripieno.tasks.task_kind import OutputActivation
-from ripieno.types import Combiner, Float32s, Floats, Ints, Task
+from ripieno.tasks.task_kind import TaskKind
+from ripieno.types import Combiner, Float32s, Floats, Ints, OutputActivation, Task
 
 
 @final
-class Classification:
+class Classification(TaskKind):
     """See `TaskKind`. Targets are indices of classes, (samples,) int64; predictions are probabilities."""
 
     name: ClassVar[str] = "classification"
     metrics: ClassVar[tuple[str, ...]] = ("cross_entropy", "accuracy", "macro_f1")
+    default_metric: ClassVar[str] = "accuracy"
     activation: ClassVar[OutputActivation] = "softmax"
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "vote", "median")
     outputs: ClassVar[tuple[str, ...]] = ("probabilities", "label")
+    calibrates: ClassVar[bool] = True
+    likelihood_per_sample: ClassVar[bool] = True
+    diversity_title: ClassVar[str] = "share of samples with another class"
 
     def check_task(self, task: Task, where: str, error: type[RipienoError]) -> None:
         """Raise `error` unless there are two or more classes, all different."""
         check_classes(task.names, where, error)
         if task.output != (len(task.names),):
             raise error(f"{where}: predictions of shape {task.output} do not fit {len(task.names)} classes")
+
+    def read_targets(self, values: Any, task: Task, where: str, error: type[RipienoError]) -> Ints:
+        """Return indices of classes, from names or indices."""
+        array = np.asarray(values)
+        if array.ndim != 1 or not len(array):
+            raise error(f"{where} have shape {array.shape}, must be (samples,) with at least one sample")
+        return label_indices(array, task.names, where, error)
 
     def check_targets(self, targets: NDArray[Any], task: Task, where: str, error: type[RipienoError]) -> None:
         """Raise `error` unless these are indices of classes."""
@@ -71,19 +82,28 @@ class Classification:
         return true_class(predictions, targets)
 
     def confidence(self, mean: NDArray[Any]) -> NDArray[Any] | None:
-        """Return the largest probability of each sample."""
-        return np.asarray(mean.max(axis=1))
+        """Return the largest probability."""
+        return np.asarray(mean.max(axis=-1))
 
     def spread(self, predictions: NDArray[Any], mean: NDArray[Any], weights: Floats) -> Float32s:
-        """Return the standard deviation of the probability of the class that `mean` predicts, (samples,)."""
-        predicted = mean.argmax(axis=1)[None, :, None]
-        return deviation(np.take_along_axis(predictions, predicted, 2)[:, :, 0], weights)
+        """Return the deviation of the probabilities of the class that is predicted, (samples,)."""
+        predicted = mean.argmax(axis=1)
+        return deviation(np.take_along_axis(predictions, predicted[None, :, None], 2)[:, :, 0], weights)
 
-    def labels(
-        self,
-        predictions: NDArray[Any],
-        task: Task,
-        thresholds: Sequence[float] = (),  # noqa: ARG002
-    ) -> list[str] | None:
+    def labels(self, predictions: NDArray[Any], task: Task, thresholds: Sequence[float] = ()) -> list[str] | None:
         """Return the name of the most likely class of each sample (ties: the first)."""
         return [task.names[i] for i in predictions.argmax(axis=1)]
+
+    def disagreement(self, predictions: Sequence[NDArray[Any]], targets: NDArray[Any]) -> list[float]:
+        """Return the mean share of samples on which a member's class differs from another's.
+
+        This is Kuncheva and Whitaker's disagreement measure, averaged over pairs. It is computed from the votes for
+        each class on each sample.
+        """
+        predicted = [p.argmax(axis=1) for p in predictions]
+        samples = np.arange(len(predicted[0]))
+        votes = np.zeros((len(samples), 1 + max(int(own.max()) for own in predicted)), dtype=np.int64)
+        for own in predicted:
+            votes[samples, own] += 1
+        others = len(predicted) - 1
+        return [1.0 - float((votes[samples, own] - 1).mean()) / others for own in predicted]

@@ -1,4 +1,4 @@
-"""Combiners of members' predictions: (members, samples, outputs) to (samples, outputs).
+"""Combiners of members' predictions: (members, samples, *output) to (samples, *output).
 
 Selection, reports, the engine and the exported graph share this one definition, so that what is scored is what is
 served: predictions of any type are combined in float32, as the engine has them. Votes are added in double, whose
@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError
-from ripieno.tasks.task_kind import OutputActivation
-from ripieno.types import Combiner, Float32s
+from ripieno.types import Combiner, Float32s, OutputActivation
 
 MOST = 256
 """Largest sum of integer weights."""
@@ -32,7 +31,7 @@ def combine(
     combiner: Combiner = "mean",
     activation: OutputActivation = "softmax",
 ) -> Float32s:
-    """Combine the members' predictions (members, samples, outputs) by the combiner's name into float32.
+    """Combine the members' predictions (members, samples, *output) by the combiner's name into float32.
 
     `weights` (members,), not negative, are used by "weighted" and "vote" only, and need not sum to 1; None means equal
     weights. With the `activation` "softmax" the medians of a sample are scaled to sum 1. Raises SelectionError if the
@@ -50,9 +49,9 @@ def combine(
         return _vote(predictions, given)
     if combiner not in ("mean", "weighted"):
         raise SelectionError(f"unknown combiner {combiner!r}: expected mean, weighted, vote or median")
-    if predictions.size <= SMALL and predictions.shape[2] > 1:
+    if predictions.size <= SMALL and predictions.ndim > 2 and predictions.shape[2] > 1:
         # two calls give the same sum in the same order, bit for bit: NumPy adds the outermost axis row by row
-        answer: Float32s = np.add.reduce(predictions * counts[:, None, None], 0)
+        answer: Float32s = np.add.reduce(predictions * counts.reshape(-1, *[1] * (predictions.ndim - 1)), 0)
     else:
         answer = predictions[0] * counts[0]
         for index in range(1, len(counts)):

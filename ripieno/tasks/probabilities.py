@@ -1,4 +1,4 @@
-"""Check of members' predictions: finite numbers in 0..1 that sum to 1 over the classes of a sample."""
+"""Check of members' predictions: finite numbers in 0..1; over the classes of a sample they sum to 1."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ BLOCK = 1 << 18
 """Numbers checked at a time: they stay in a core's second cache between the two passes."""
 
 
-def check_probabilities(name: str, values: NDArray[Any], error: type[RipienoError]) -> None:
+def check_probabilities(name: str, values: NDArray[Any], error: type[RipienoError], normalised: bool = True) -> None:
     """Raise `error`, naming the sample, unless `values` (samples[, classes]) of floats are probabilities.
 
-    Without an axis of classes, they are those of one class, and only their range is checked.
+    Only their range is checked without an axis of classes, or with `normalised` False: then the last axis is of labels.
     """
-    if _are_plausible(values):
+    if _are_plausible(values) if normalised else are_in_range(values):
         return
     bad = ~np.isfinite(values)
     if bad.any():
@@ -38,9 +38,9 @@ def check_probabilities(name: str, values: NDArray[Any], error: type[RipienoErro
         place = tuple(outside[0])
         raise error(
             f"{name}: a prediction is {values[place]:g} for sample {place[0]}, expected probabilities in 0..1; "
-            "logits need a softmax first"
+            f"logits need a {'softmax' if normalised else 'sigmoid'} first"
         )
-    if values.ndim > 1:
+    if values.ndim > 1 and normalised:
         sums = values.sum(axis=1, dtype=np.float64)
         row = int(np.abs(sums - 1).argmax())
         if abs(sums[row] - 1) > SUM_TOLERANCE:

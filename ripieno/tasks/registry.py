@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 from ripieno.errors import RipienoError
 from ripieno.tasks.classification import Classification
+from ripieno.tasks.multilabel import Multilabel
+from ripieno.tasks.regression import Regression
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Task
 
-TASKS: Mapping[str, TaskKind] = {kind.name: kind for kind in (Classification(),)}
+TASKS: Mapping[str, TaskKind] = {kind.name: kind for kind in (Classification(), Multilabel(), Regression())}
 
 
 def kind_of(task: Task) -> TaskKind:

@@ -1,65 +1,129 @@
-"""Interface of a kind of task: checks of targets, checks and metrics of predictions, combiners."""
+"""Base of the kinds of tasks: checks of targets, checks and metrics of predictions, combiners."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from ripieno.errors import RipienoError
-from ripieno.types import Combiner, Float32s, Floats, Ints, Task
+from ripieno.errors import RipienoError, SelectionError
+from ripieno.tasks.combiners import combine
+from ripieno.tasks.metrics import METRICS
+from ripieno.types import Combiner, Float32s, Floats, Ints, OutputActivation, Split, Task
 
-OutputActivation = Literal["softmax", "sigmoid", "identity"]
 
-
-class TaskKind(Protocol):
+class TaskKind(ABC):
     """One kind of task. `targets` are as in `Dataset`, `predictions` (samples, *task.output), activated."""
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     """keys of `metrics.METRICS`: the ranking metric first, then the scores"""
+    default_metric: ClassVar[str]
+    """key of the score that is shown where `Task.metric` is empty"""
     activation: ClassVar[OutputActivation]
     """from a network's outputs to predictions"""
     combiners: ClassVar[tuple[Combiner, ...]]
     outputs: ClassVar[tuple[str, ...]]
     """names of a server's output tensors: the predictions, then the labels where the kind has any"""
+    calibrates: ClassVar[bool]
+    """whether temperatures can be fitted to its predictions"""
+    likelihood_per_sample: ClassVar[bool]
+    """whether `likelihood` gives one number a sample, which is kept on disk because it is smaller than predictions"""
+    diversity_title: ClassVar[str]
+    """name of `disagreement`"""
 
+    @abstractmethod
     def check_task(self, task: Task, where: str, error: type[RipienoError]) -> None:
         """Raise `error`, naming `where`, unless names and shape of the output fit the kind."""
-        ...
 
+    @abstractmethod
+    def read_targets(self, values: Any, task: Task, where: str, error: type[RipienoError]) -> NDArray[Any]:
+        """Return `values`, an array of anything, as targets. Raises `error`, naming `where`, unless they are some."""
+
+    @abstractmethod
     def check_targets(self, targets: NDArray[Any], task: Task, where: str, error: type[RipienoError]) -> None:
         """Raise `error`, naming `where`, unless `targets` have type, shape and values of the task."""
-        ...
 
+    @abstractmethod
     def check_training(self, targets: NDArray[Any], task: Task, where: str, error: type[RipienoError]) -> None:
         """Raise `error` unless a model can be trained on `targets`, those of the training split."""
-        ...
 
+    @abstractmethod
     def strata(self, targets: NDArray[Any]) -> Ints | None:
         """Return a stratum (samples,) for each sample, by which splits are stratified; None: splits are random."""
-        ...
 
+    @abstractmethod
     def read_predictions(self, name: str, values: NDArray[Any], task: Task, error: type[RipienoError]) -> NDArray[Any]:
         """Return `values` as floats. Raises `error` unless they are predictions of the task."""
-        ...
 
+    @abstractmethod
     def likelihood(self, predictions: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any] | None:
         """Return the row of likelihoods that the loss of a mean needs; None where it needs the predictions."""
-        ...
 
+    @abstractmethod
     def confidence(self, mean: NDArray[Any]) -> NDArray[Any] | None:
         """Return how certain the combined predictions `mean` are (samples,), 0..1; None where that is unknown."""
-        ...
 
+    @abstractmethod
     def spread(self, predictions: NDArray[Any], mean: NDArray[Any], weights: Floats) -> Float32s:
         """Return the disagreement of the members, (samples,) or (samples, *task.output), as a standard deviation.
 
         `predictions` are (members, samples, *task.output), `mean` their combination, `weights` (members,) of sum 1.
         """
-        ...
 
+    @abstractmethod
     def labels(self, predictions: NDArray[Any], task: Task, thresholds: Sequence[float] = ()) -> list[str] | None:
         """Return the label of each sample as text; None for values. `thresholds`: as in `Ensemble`."""
-        ...
+
+    @abstractmethod
+    def disagreement(self, predictions: Sequence[NDArray[Any]], targets: NDArray[Any]) -> list[float]:
+        """Return for each member the mean difference of its predictions from those of another member.
+
+        The time is linear in the members, or nearly.
+        """
+
+    def scores(
+        self, predictions: NDArray[Any], targets: NDArray[Any], task: Task, thresholds: Sequence[float] = ()
+    ) -> dict[str, float]:
+        """Return the metrics by name; `thresholds` are those of `Ensemble`, used by several labels only."""
+        return {name: METRICS[name].function(predictions, targets) for name in self.metrics}
+
+    def losses(
+        self,
+        predictions: NDArray[Any],
+        targets: NDArray[Any],
+        task: Task,
+        split: Split = "valid",
+        thresholds: Sequence[float] = (),
+    ) -> dict[str, float]:
+        """Return the `scores` of a split by their names in `Member.losses`: `valid_accuracy`."""
+        return {f"{split}_{k}": v for k, v in self.scores(predictions, targets, task, thresholds).items()}
+
+    def fit_thresholds(self, predictions: NDArray[Any], targets: NDArray[Any]) -> tuple[float, ...]:
+        """Return a threshold for each label, fitted to `predictions`; empty where the kind has none."""
+        return ()
+
+    def combine(
+        self,
+        predictions: NDArray[Any],
+        weights: Sequence[float] | NDArray[Any] | None = None,
+        combiner: Combiner = "mean",
+    ) -> Float32s:
+        """Combine predictions (members, samples, *output) of members, as served; see `combiners.combine`.
+
+        Raises SelectionError for a combiner that the kind does not have.
+        """
+        self.check_combiner(combiner)
+        return combine(predictions, weights, combiner, self.activation)
+
+    def check_combiner(self, combiner: str) -> None:
+        """Raise SelectionError for a combiner that the kind does not have."""
+        if combiner not in self.combiners:
+            known = ", ".join(self.combiners)
+            raise SelectionError(f"combiner {combiner!r} does not fit task {self.name}: expected one of {known}")
+
+    def metric_of(self, task: Task) -> str:
+        """Return the key of the score that is shown: that of `task`, or the default."""
+        return task.metric.replace("-", "_") or self.default_metric

@@ -28,7 +28,7 @@ LOSSES: dict[Loss, Callable[[NDArray[np.float64], NDArray[np.int64]], float]] = 
     "cross-entropy": metrics.cross_entropy,
     "accuracy": lambda p, y: 1 - metrics.accuracy(p, y),
     "macro-f1": lambda p, y: 1 - metrics.macro_f1(p, y),
-    "squared-error": lambda p, y: metrics.squared_error(p, np.eye(4)[y]),
+    "squared-error": lambda p, y: metrics.squared_distance(p, np.eye(4)[y]),
 }
 
 
@@ -60,7 +60,7 @@ def test_squared_error_of_a_regression_is_that_of_the_mean(outputs: tuple[int, .
     predictions = targets + rng.normal(size=(6, 50, *outputs))
     choice = select_members(predictions, targets, loss="squared-error", method="exact")
     every = [list(s) for k in range(1, 7) for s in combinations(range(6), k)]
-    losses = [metrics.squared_error(predictions[s].mean(axis=0), targets) for s in every]
+    losses = [metrics.squared_distance(predictions[s].mean(axis=0), targets) for s in every]
     assert choice.loss == pytest.approx(min(losses))
     assert sorted(choice.members) == every[int(np.argmin(losses))]
 

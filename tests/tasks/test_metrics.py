@@ -38,6 +38,6 @@ def test_macro_f1_leaves_out_classes_that_nobody_names() -> None:
     assert metrics.macro_f1(wider, LABELS) == metrics.macro_f1(PROBABILITIES, LABELS)
 
 
-def test_squared_error_sums_over_outputs_and_averages_over_samples() -> None:
-    assert metrics.squared_error(np.array([1.0, 3.0]), np.array([0.0, 1.0])) == 2.5
-    assert metrics.squared_error(np.array([[1.0, 1.0], [0.0, 0.0]]), np.zeros((2, 2))) == 1.0
+def test_squared_distance_sums_over_outputs_and_averages_over_samples() -> None:
+    assert metrics.squared_distance(np.array([1.0, 3.0]), np.array([0.0, 1.0])) == 2.5
+    assert metrics.squared_distance(np.array([[1.0, 1.0], [0.0, 0.0]]), np.zeros((2, 2))) == 1.0
