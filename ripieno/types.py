@@ -162,6 +162,8 @@ class Job:
     configuration: Configuration
     start: int
     stop: int
+    seed: int = 0
+    """of the trial's randomness, below 2**32, as a trainer gets it"""
 
     @property
     def member(self) -> str:
@@ -184,7 +186,8 @@ class Epoch:
     """One epoch of a learning curve; `seconds` is its duration."""
 
     epoch: int
-    train_loss: float
+    train_loss: float | None
+    """None where the trainer reports none"""
     valid_loss: float
     """the metric of `RANKING_METRICS` on the validation split"""
     valid_score: float

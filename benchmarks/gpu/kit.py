@@ -203,7 +203,7 @@ def write_networks(
     for index, (width, blocks) in enumerate(shapes):
         stages = {f"blocks_{stage}": blocks for stage in (1, 2, 3, 4)}
         configuration = {"width": width, "stem_filters": width, **stages}
-        network = build("resnet", configuration, input, len(classes), (0.0,) * 3, (255.0,) * 3)
+        network = build("resnet", configuration, input, classification(classes), (0.0,) * 3, (255.0,) * 3)
         for module in network.modules():
             if isinstance(module, torch.nn.Linear):
                 module.weight.data.mul_(100)  # answers far from uniform: a wrong one is noticed

@@ -31,7 +31,7 @@ from ripieno.models.resnet_config import megaflops
 from ripieno.train import TrainingConfig
 from ripieno.train.optim import make_optimizer, optimizer_config
 from ripieno.train.speed import measure_throughput
-from ripieno.types import Configuration
+from ripieno.types import Configuration, classification
 
 LARGE_BATCH = 512
 LIGHT = {"flip": True, "max_zoom": 0.1, "max_translation": 0.1, "max_shear": 0.0, "max_channel_shift": 0.0}
@@ -139,7 +139,9 @@ def step_of(device: str, configuration: Configuration, variant: Variant) -> Call
     set_precision(variant.precision)
     torch.manual_seed(0)
     layout = torch.channels_last if variant.channels_last else torch.contiguous_format
-    body = build("resnet", configuration, SMALL, len(CLASSES)).body.to(device).to(memory_format=layout).train()
+    body = (
+        build("resnet", configuration, SMALL, classification(CLASSES)).body.to(device).to(memory_format=layout).train()
+    )
     optimizer = make_optimizer(optimizer_config(configuration), body)
     if variant.compiled:
         body = torch.compile(body)

@@ -64,7 +64,8 @@ def cifar(data: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def prepared(task: TrainingConfig, configuration: Configuration, seconds: float) -> float:
     """Return the images per second that one thread prepares."""
-    trainer = NetworkTrainer(task, Job(0, configuration, 0, 1 << 20), open_dataset(task.dataset), INLINE)
+    trainer = NetworkTrainer(task, INLINE)
+    trainer.start(Job(0, configuration, 0, 1 << 20), open_dataset(task.dataset))
     blocks = itertools.chain.from_iterable(trainer.pipeline.batches(epoch) for epoch in itertools.count(1))
     next(blocks)
     started, images = time.perf_counter(), 0

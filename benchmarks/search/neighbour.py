@@ -181,7 +181,7 @@ def predicted(folder: Path, configuration: dict[str, int], seconds: float, threa
     member = Member("net", 0, 1, "resnet", configuration, input, task, {}, 0, 0.0)
     path = folder / "weights.safetensors"
     if not path.exists():
-        tensors = build("resnet", configuration, input, len(task.names)).state_dict()
+        tensors = build("resnet", configuration, input, task).state_dict()
         save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, path)
     backend = TorchBackend(path, member, Device("cpu:0", "cpu", 1 << 30), threads)
     images = np.random.default_rng(0).integers(0, 256, (BATCH["predict"], *input.shape), dtype=np.uint8)

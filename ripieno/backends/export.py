@@ -29,15 +29,16 @@ TOLERANCE = 1e-4
 """Largest allowed difference of a probability of the exported network."""
 
 
-class _Probabilities(nn.Module):
-    """A network with the softmax."""
+class _Predictions(nn.Module):
+    """A network with the activation of its task."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.softmax(self.network(images).float(), 1)
+        predictions: Tensor = self.network.predict(images)  # type: ignore[operator]
+        return predictions
 
 
 def export_onnx(member: Member, weights: Path, target: Path, trusted: Collection[str] = ()) -> float:
@@ -50,7 +51,7 @@ def export_onnx(member: Member, weights: Path, target: Path, trusted: Collection
     Raises EngineError when both fail, LibraryError for unfit weights, ModelError for a family not in `trusted`.
     """
     require("onnxscript")
-    network = _Probabilities(load_network(member, weights, trusted)).eval()
+    network = _Predictions(load_network(member, weights, trusted)).eval()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # for small batches more threads only wait, on a busy machine up to 30 times longer
     try:

@@ -17,6 +17,7 @@ from ripieno.backends.loaded_member import LoadedMember
 from ripieno.backends.openvino import without_telemetry
 from ripieno.errors import EngineError, LibraryError, error_summary, require
 from ripieno.resources import sleep_while_waiting
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Device, Member
 
 GRAPHS = 8
@@ -84,10 +85,12 @@ class TorchBackend(LoadedMember):
                 self._torch.cuda.empty_cache()
 
     def _probabilities(self, batch: Any) -> Any:
+        from ripieno.models.activations import ACTIVATIONS
+
         torch = self._torch
         kind = self._device.partition(":")[0]
         with torch.autocast(kind, self._lowered, enabled=self._lowered is not None):
-            return torch.softmax(self._network(batch).float(), 1)
+            return ACTIVATIONS[kind_of(self.member.task).activation](self._network(batch).float())
 
     def _compile(self) -> None:
         """Compile for any batch now, so that a missing compiler is found before a worker's first request."""
@@ -148,7 +151,7 @@ def load_network(member: Member, path: Path, trusted: Collection[str] = ()) -> A
 
     from ripieno.models.build import build
 
-    network = build(member.family, member.configuration, member.input, len(member.classes), trusted=trusted)
+    network = build(member.family, member.configuration, member.input, member.task, trusted=trusted)
     try:
         network.load_state_dict(load_file(path))
     except FileNotFoundError as error:

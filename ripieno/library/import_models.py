@@ -114,7 +114,7 @@ def _build(family: str, configuration: Configuration, data: Dataset) -> tuple[di
     require("torch")
     from ripieno.models.build import build
 
-    body = build(family, configuration, data.input, len(data.classes), trusted=(family,)).body
+    body = build(family, configuration, data.input, data.task, trusted=(family,)).body
     shapes = {name: tuple(tensor.shape) for name, tensor in body.state_dict().items()}
     return shapes, sum(p.numel() for p in body.parameters())
 

@@ -1,24 +1,25 @@
 """Construction of networks by family: `resnet`, or a user's own `module:function`.
 
-A family's function takes (configuration, input, classes) and returns a module from normalised float32 images NCHW to
-logits. `build` wraps it into `Network`, which takes images in the data set's form.
+A family's function takes (configuration, input, outputs) and returns a module from normalised float32 inputs, channels
+first (images NCHW), to (batch, outputs): logits of classes or labels, or standardised values. `build`
+wraps it into `Network`, which takes inputs in the data set's form and gives outputs in the task's.
 """
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
+from math import prod
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ripieno.errors import ModelError, RipienoError, error_summary
+from ripieno.models.activations import ACTIVATIONS
 from ripieno.models.resnet import resnet
-from ripieno.models.resnet_config import image_shape
-from ripieno.types import Configuration, Input
+from ripieno.models.user_code import import_named, is_user_code
+from ripieno.tasks.registry import kind_of
+from ripieno.types import Configuration, Input, Task
 
 Family = Callable[[Configuration, Input, int], nn.Module]
 FAMILIES: dict[str, Family] = {"resnet": resnet}
@@ -26,42 +27,66 @@ FAMILIES: dict[str, Family] = {"resnet": resnet}
 
 
 class Network(nn.Module):
-    """A family's module with the data set's input form: images NHWC, uint8 or float32, to logits (batch, classes).
+    """A family's module in the form of a data set: inputs (batch, *shape), channels last, to outputs (batch, *output).
 
-    `mean` and `std` (channels,), in the unit of the images, are buffers: they are saved with the weights.
+    `mean` and `std` (channels,), in the unit of the inputs, are buffers: they are saved with the weights. So are those
+    of the targets, `target_mean` and `target_std`, where outputs are values in the targets' unit: the module itself
+    then gives standardised values. Other outputs are logits, which `activation` turns into probabilities.
     """
 
     mean: Tensor
     std: Tensor
+    target_mean: Tensor
+    target_std: Tensor
 
-    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, body: nn.Module, task: Task, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.body = body
+        self.output = task.output
+        self.activation = kind_of(task).activation
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         # a constant channel would divide by zero
         self.register_buffer("std", torch.tensor([s or 1.0 for s in std], dtype=torch.float32))
+        if self.activation == "identity":
+            self.register_buffer("target_mean", torch.zeros(task.output))
+            self.register_buffer("target_std", torch.ones(task.output))
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """Normalise `images` (batch, height, width, channels) into float32 (batch, channels, height, width)."""
-        # NHWC viewed as NCHW is channels-last: no copy
-        return ((images.to(torch.float32) - self.mean) / self.std).permute(0, 3, 1, 2)
+    def normalise(self, inputs: Tensor) -> Tensor:
+        """Normalise `inputs` (batch, *shape) into float32 with the channels first: images (batch, channels, ...)."""
+        return channels_first((inputs.to(torch.float32) - self.mean) / self.std)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Compute logits (batch, classes) of `images` (batch, height, width, channels)."""
-        logits: Tensor = self.body(self.normalise(images))
-        return logits
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Compute the outputs (batch, *output) of `inputs` (batch, *shape): logits, or values in the targets' unit."""
+        outputs: Tensor = self.body(self.normalise(inputs))
+        if len(self.output) > 1:
+            outputs = outputs.reshape(-1, *self.output)
+        if self.activation == "identity":
+            outputs = outputs * self.target_std + self.target_mean
+        return outputs
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """Compute the predictions (batch, *output), float32, of `inputs` (batch, *shape)."""
+        return ACTIVATIONS[self.activation](self(inputs).float())
+
+
+def channels_first(inputs: Tensor) -> Tensor:
+    """Return `inputs` (batch, ..., channels) with the channels after the batch, as a view; tables stay as they are.
+
+    A view of NHWC as NCHW is channels-last: no copy.
+    """
+    return inputs.movedim(-1, 1)
 
 
 def build(
     family: str,
     configuration: Configuration,
     input: Input,
-    classes: int,
+    task: Task,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     trusted: Collection[str] = (),
 ) -> Network:
-    """Build the network of `configuration`: images (batch, *input.shape) of `input.dtype` to logits (batch, classes).
+    """Build the network of `configuration` for `task`, from inputs (batch, *input.shape) of `input.dtype`.
 
     `family` is `resnet` or `module:function`; the latter is imported only when it is in `trusted`, the names that the
     user allows: a name read from a file is data, and importing it would run its code. `mean` and `std` are the data
@@ -71,9 +96,9 @@ def build(
     Raises ModelError for an unknown family or one that returns no such network, and for a bad configuration.
     """
     function = find_family(family, trusted)
-    _, _, channels = image_shape(input)
+    channels, outputs = input.shape[-1], prod(task.output)
     try:
-        body = function(configuration, input, classes)
+        body = function(configuration, input, outputs)
     except RipienoError:
         raise
     except Exception as error:  # a user's function may raise anything, usually for a missing name
@@ -84,9 +109,9 @@ def build(
     if not isinstance(body, nn.Module):
         returned = type(body).__name__
         raise ModelError(f"family {family!r} returned a {returned}; its function must return a torch nn.Module")
-    network = Network(body, mean or (0.0,) * channels, std or (1.0,) * channels)
+    network = Network(body, task, mean or (0.0,) * channels, std or (1.0,) * channels)
     if family not in FAMILIES:
-        _check(family, network, input, classes)
+        _check(family, network, input, outputs)
     return network
 
 
@@ -94,43 +119,34 @@ def find_family(family: str, trusted: Collection[str] = ()) -> Family:
     """Return the function of a family. Raises ModelError when there is none, or it is not trusted."""
     if family in FAMILIES:
         return FAMILIES[family]
-    module_name, colon, name = family.partition(":")
-    if not (module_name and colon and name):
+    if not is_user_code(family):
         raise ModelError(f"unknown family {family!r}; expected {' or '.join(FAMILIES)}, or your own as module:function")
-    if family not in trusted:
-        raise ModelError(f"family {family!r} is not trusted; pass --family {family} to allow its import")
-    try:
-        here = str(Path.cwd())  # a console script does not search the working folder by default
-        if here not in sys.path and "" not in sys.path:
-            sys.path.append(here)
-        module = importlib.import_module(module_name)
-    except Exception as error:  # the import of a user's module may raise anything
-        remedy = "it must be importable from the working folder or from PYTHONPATH"
-        line = error_summary(error, named=True)
-        raise ModelError(f"family {family!r}: cannot import {module_name} ({line}); {remedy}") from error
-    function = getattr(module, name, None)
+    expected = "a function of (configuration, input, outputs)"
+    function = import_named("family", family, trusted, expected)
     if not callable(function):
-        found = f"{module_name} has no {name}" if function is None else f"{module_name}.{name} is not a function"
-        expected = "expected a function of (configuration, input, classes)"
-        raise ModelError(f"family {family!r}: {found}; {expected}")
+        module_name, _, name = family.partition(":")
+        raise ModelError(f"family {family!r}: {module_name}.{name} is not a function; expected {expected}")
     return cast(Family, function)
 
 
-def _check(family: str, network: Network, input: Input, classes: int) -> None:
-    """Run two blank images through a user's network, so that a wrong shape is reported here and not in training."""
+def _check(family: str, network: Network, input: Input, outputs: int) -> None:
+    """Run two blank samples through a user's network, so that a wrong shape is reported here and not in training."""
     was_training = network.training
     network.eval()
     try:
         with torch.no_grad():
-            logits = network(torch.zeros((2, *input.shape), dtype=getattr(torch, input.dtype)))
+            blank = torch.zeros((2, *input.shape), dtype=getattr(torch, input.dtype))
+            found = network.body(network.normalise(blank))
     except Exception as error:  # a user's network may raise anything
         line = error_summary(error, named=True)
-        raise ModelError(f"family {family!r} cannot take images of shape {input.shape}: {line}") from error
+        raise ModelError(f"family {family!r} cannot take inputs of shape {input.shape}: {line}") from error
     finally:
         network.train(was_training)
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if shape != (2, classes):
-        raise ModelError(f"family {family!r} returned {shape} for 2 images; expected logits of shape (2, {classes})")
-    if (logits >= 0).all() and torch.allclose(logits.float().sum(1), torch.ones(2), atol=1e-4):
+    shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if shape != (2, outputs):
+        raise ModelError(f"family {family!r} returned {shape} for 2 samples; expected outputs of shape (2, {outputs})")
+    if network.activation != "softmax":
+        return
+    if (found >= 0).all() and torch.allclose(found.float().sum(1), torch.ones(2), atol=1e-4):
         remedy = "remove its softmax, because ripieno applies one to the logits"
         raise ModelError(f"family {family!r} returned probabilities; expected logits; {remedy}")

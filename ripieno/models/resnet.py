@@ -1,6 +1,6 @@
 """Residual networks: post-activation (v1), pre-activation (v2, He et al. 2016) and grouped (next, Xie et al. 2017).
 
-Input is float NCHW, normalised; output are logits (batch, classes). The family of the paper's table 5.
+Input is float NCHW, normalised; outputs are (batch, outputs). The family of the paper's table 5.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ _BLOCKS: dict[str, Callable[[Architecture, Stage, int, int], _Block]] = {
 class ResNet(nn.Module):
     """Stem, four stages, mean over the map, classifier."""
 
-    def __init__(self, network: Architecture, input: Input, classes: int) -> None:
+    def __init__(self, network: Architecture, input: Input, outputs: int) -> None:
         super().__init__()
         first = stem(input)
         pre = network.convolution == "v2"
@@ -130,13 +130,13 @@ class ResNet(nn.Module):
                 blocks.append(_BLOCKS[network.convolution](network, stage, c_in, stride))
         self.blocks = nn.Sequential(*blocks)
         self.last_norm = nn.BatchNorm2d(stage.channels_out) if pre else None
-        self.classifier = nn.Linear(stage.channels_out, classes)
+        self.classifier = nn.Linear(stage.channels_out, outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute logits (batch, classes) of normalised images (batch, channels, height, width)."""
+        """Compute outputs (batch, outputs) of normalised images (batch, channels, height, width)."""
         x = self.conv(x)
         if self.norm is not None:
             x = self.act(self.norm(x))
@@ -145,10 +145,10 @@ class ResNet(nn.Module):
         x = self.blocks(x)
         if self.last_norm is not None:
             x = self.act(self.last_norm(x))
-        logits: Tensor = self.classifier(x.mean((2, 3)))
-        return logits
+        outputs: Tensor = self.classifier(x.mean((2, 3)))
+        return outputs
 
 
-def resnet(configuration: Configuration, input: Input, classes: int) -> nn.Module:
+def resnet(configuration: Configuration, input: Input, outputs: int) -> nn.Module:
     """Create the residual network of `configuration`. Raises ModelError naming a bad value."""
-    return ResNet(architecture(configuration), input, classes)
+    return ResNet(architecture(configuration), input, outputs)

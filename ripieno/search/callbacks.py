@@ -160,11 +160,8 @@ def _figures(snapshot: Snapshot) -> dict[str, float]:
 
 
 def _curve(epoch: Epoch) -> dict[str, float]:
-    return {
-        "cross-entropy/train": epoch.train_loss,
-        "cross-entropy/valid": epoch.valid_loss,
-        "score/valid": epoch.valid_score,
-    }
+    curve = {"cross-entropy/valid": epoch.valid_loss, "score/valid": epoch.valid_score}
+    return curve if epoch.train_loss is None else {"cross-entropy/train": epoch.train_loss, **curve}
 
 
 def _epochs(outcome: JobResult) -> list[tuple[Epoch, float]]:

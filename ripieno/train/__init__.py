@@ -5,6 +5,6 @@ from ripieno.errors import require
 require("torch")
 
 from ripieno.train.job import train_job  # noqa: E402
-from ripieno.train.network_trainer import TrainingConfig  # noqa: E402
+from ripieno.train.training_config import TrainingConfig  # noqa: E402
 
 __all__ = ["TrainingConfig", "train_job"]

@@ -1,13 +1,17 @@
-"""Checkpoint of a trial's last finished epoch: weights, optimiser state and curve, in one safetensors file."""
+"""Checkpoint of a trial's last finished epoch: tensors of the trainer and the curve, in one safetensors file."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, numpy, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -15,7 +19,6 @@ from ripieno import files
 from ripieno.errors import LibraryError
 from ripieno.types import Configuration, Dataset, Epoch
 
-_WEIGHTS, _STATE = "weights.", "optimizer."
 _KEY = "ripieno"
 
 
@@ -44,52 +47,30 @@ def weights_bytes(network: nn.Module) -> bytes:
     return save(_to_serialisable(network.state_dict()))
 
 
-def write_checkpoint(path: Path, progress: TrainingState, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Write a checkpoint atomically."""
-    tensors = {_WEIGHTS + name: tensor for name, tensor in network.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"{_STATE}{index}.{name}": t for name, t in state.items() if isinstance(t, Tensor)}
-    files.write_bytes(path, save(_to_serialisable(tensors), {_KEY: files.to_json(progress).decode()}))
+def write_checkpoint(path: Path, progress: TrainingState, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Write a checkpoint atomically; `tensors` are the trainer's."""
+    contiguous = {name: np.require(array, requirements="C") for name, array in tensors.items()}
+    files.write_bytes(path, numpy.save(contiguous, {_KEY: files.to_json(progress).decode()}))
 
 
-def read_checkpoint(
-    path: Path, trial: str, last: int, network: nn.Module, optimizer: torch.optim.Optimizer
-) -> TrainingState:
-    """Restore `network` and `optimizer` from a checkpoint of `trial` at epoch `last` or before; return its progress.
+def read_checkpoint(path: Path, trial: str, last: int) -> tuple[TrainingState, dict[str, NDArray[Any]]] | None:
+    """Read the progress and the tensors of a checkpoint of `trial` at epoch `last` or before.
 
-    A checkpoint that is absent, broken, of another trial, or of a later epoch is ignored: both stay unchanged, and the
-    progress is that of epoch 0.
+    Returns None for a checkpoint that is absent, broken, of another trial, or of a later epoch.
     """
-    initial = TrainingState(trial)
     try:
-        with safe_open(path, framework="pt") as stream:
-            progress = files.from_json((stream.metadata() or {})[_KEY], TrainingState, path)
+        with safe_open(path, framework="np") as stream:
+            header = (stream.metadata() or {})[_KEY]
+            progress = files.from_json(header, TrainingState, path)
             if progress.trial != trial or progress.epoch > last:
-                return initial
+                return None
             # safetensors' stubs have no type here
-            tensors: dict[str, Tensor] = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except (OSError, KeyError, SafetensorError, LibraryError):
-        return initial
-    weights = {name.removeprefix(_WEIGHTS): t for name, t in tensors.items() if name.startswith(_WEIGHTS)}
-    current = network.state_dict()
-    if {n: t.shape for n, t in weights.items()} != {n: t.shape for n, t in current.items()}:
-        return initial
-    network.load_state_dict(weights)
-    _restore(optimizer, {n.removeprefix(_STATE): t for n, t in tensors.items() if n.startswith(_STATE)})
-    return progress
-
-
-def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        index, _, name = key.partition(".")
-        parameter = parameters[int(index)]
-        if tensor.shape == parameter.shape:
-            # fused kernels iterate over memory: a state must have its parameter's memory format (channels-last or not)
-            tensor = torch.empty_like(parameter).copy_(tensor)
-        state.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    except (OSError, KeyError, TypeError, SafetensorError, LibraryError):
+        return None
+    if msgspec.json.decode(header)["version"] == 1:  # the tensors had no epoch
+        tensors["epoch"] = np.array(progress.epoch)
+    return progress, tensors
 
 
 def _to_serialisable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from torch import Tensor
 from ripieno import files
 from ripieno.data.samples import blocks
 from ripieno.errors import RipienoError
+from ripieno.models.build import channels_first
 from ripieno.train.batching import Block, EpochBatches, InputTransform, to_device
 from ripieno.train.loading_strategy import INLINE, THREAD, LoadingStrategy, StrategyRecord, StrategySelector, strategies
 from ripieno.train.stall_timer import StallTimer
@@ -53,7 +54,7 @@ class BatchPipeline:
         strategy: LoadingStrategy | None = None,
     ) -> None:
         self.dataset, self.plan, self.device, self.last = dataset, plan, device, last
-        self._labels = torch.from_numpy(np.array(dataset.targets))
+        self._targets = torch.from_numpy(np.array(dataset.targets))
         self._record = record
         candidates = strategies(spare) if strategy is None else (strategy,)
         self.selector = StrategySelector(candidates, _read_record(record) if len(candidates) > 1 else None)
@@ -72,7 +73,7 @@ class BatchPipeline:
         self._stalls = StallTimer(device)
 
     def batches(self, epoch: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
-        """Yield the blocks of `epoch`, each a list of batches: normalised images NCHW (channels-last) and labels."""
+        """Yield the blocks of `epoch`, each a list of batches: normalised inputs, channels first, and targets."""
         if epoch != self._next:
             self._pending.clear()
             # of the plan alone: blocks that referred to this pipeline would keep it, and its GPU memory, alive
@@ -85,8 +86,8 @@ class BatchPipeline:
             if self._strategy != self.selector.strategy:
                 self._use(self.selector.strategy)
             block, images = self._take()
-            labels = to_device(self._labels[torch.from_numpy(block.rows)], self.device)
-            batches = (torch.split(t, self.plan.batch_size) for t in (images.permute(0, 3, 1, 2), labels))
+            targets = to_device(self._targets[torch.from_numpy(block.rows)], self.device)
+            batches = (torch.split(t, self.plan.batch_size) for t in (channels_first(images), targets))
             self._stalls.end()
             last = block.last
             self._next = epoch + 1 if last else 0  # an epoch left in the middle starts again

@@ -1,39 +1,83 @@
-"""Predictions of a network."""
+"""Predictions of trainers and of networks, with their losses."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from ripieno.data.dataset import batches
+from ripieno.errors import ModelError
+from ripieno.models.build import Network
+from ripieno.tasks import metrics
+from ripieno.tasks.registry import kind_of
+from ripieno.train.trainer import Trainer
+from ripieno.types import Dataset, Task
 
-PIXELS = 1 << 21
-"""Most pixels of a batch without a given batch size: 41 images of 224x224."""
+Predictions = NDArray[np.float32]
+"""(samples, *task.output), activated."""
+BLOCK_BYTES = 64 << 20
+"""Most bytes of the inputs that a trainer gets to predict at a time."""
+POSITIONS = 1 << 21
+"""Most pixels, or steps of a series, of a batch without a given batch size: 41 images of 224x224."""
+
+
+class DivergedError(Exception):
+    """The loss is no finite number."""
 
 
 def predict(
-    network: nn.Module,
-    images: NDArray[Any],
+    network: Network,
+    inputs: NDArray[Any],
     batch_size: int | None = None,
     device: str | torch.device = "cpu",
     rows: NDArray[np.int64] | None = None,
-) -> NDArray[np.float32]:
-    """Predict probabilities (samples, classes), float32, of `images` (samples, height, width, channels).
+) -> Predictions:
+    """Return the predictions (samples, *output), float32, of `inputs` (samples, *shape).
 
-    The network runs in evaluation mode. With `rows`, only the images at these rows are predicted, in their order.
-    Memory-mapped images are read one batch at a time.
+    The network runs in evaluation mode. With `rows`, only the inputs at these rows are predicted, in their order.
+    Memory-mapped inputs are read one batch at a time.
     """
-    rows = np.arange(len(images)) if rows is None else rows
-    size = batch_size or max(1, min(256, PIXELS // (images.shape[1] * images.shape[2])))
+    rows = np.arange(len(inputs)) if rows is None else rows
+    size = batch_size or max(1, min(256, POSITIONS // max(1, prod(inputs.shape[1:-1]))))
     was_training = network.training
     network.eval()
     with torch.inference_mode():
-        logits = (network(torch.from_numpy(batch).to(device)).float() for batch in batches(images, rows, size))
-        parts = [torch.softmax(part, 1) for part in logits]
+        parts = [network.predict(torch.from_numpy(batch).to(device)) for batch in batches(inputs, rows, size)]
     network.train(was_training)
-    probabilities: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
-    return probabilities
+    predictions: Predictions = torch.cat(parts).cpu().numpy()
+    return predictions
+
+
+def predict_rows(trainer: Trainer, dataset: Dataset, rows: NDArray[np.int64]) -> Predictions:
+    """Predict the samples at `rows`, block by block: mapped inputs are never in memory as a whole.
+
+    Raises ModelError when the predictions have the wrong form, DivergedError when they are not finite.
+    """
+    size = max(1, BLOCK_BYTES // max(1, dataset.inputs[:1].nbytes))
+    parts = []
+    for block in batches(dataset.inputs, rows, size):
+        part = np.asarray(trainer.predict(block))
+        if part.shape != (expected := (len(block), *dataset.task.output)):
+            raise ModelError(f"the trainer predicted shape {part.shape} for {len(block)} samples; expected {expected}")
+        if part.dtype.kind != "f":
+            raise ModelError(f"the trainer predicted {part.dtype}; expected float32 of shape {expected}")
+        parts.append(part.astype(np.float32, copy=False))
+    predictions = np.concatenate(parts)
+    if not np.isfinite(predictions).all():
+        raise DivergedError("the predictions are not finite")
+    kind_of(dataset.task).read_predictions("the trainer", predictions, dataset.task, ModelError)
+    return predictions
+
+
+def losses_of(predictions: Predictions, dataset: Dataset, rows: NDArray[np.int64]) -> dict[str, float]:
+    """Return the metrics of validation predictions, of the samples at `rows`, by their names in a `Member`."""
+    return metrics.losses(predictions, np.asarray(dataset.targets[rows]))
+
+
+def score_of(task: Task) -> str:
+    """Return the key of the score that is shown for a task."""
+    return "macro_f1" if task.metric == "macro-f1" else "accuracy"

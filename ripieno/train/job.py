@@ -1,30 +1,38 @@
 """The training loop: a job becomes a member, or a failure with its reason.
 
-Theory of operation. The state of a trial is its checkpoint. A job restores it, then trains epoch after epoch. Each
-epoch ends with a validation and a new checkpoint; the job ends with the member of its last epoch. All randomness of an
-epoch comes from (seed, trial, epoch), and the learning rate from (start, stop, epoch). A trial killed at any point
-therefore resumes from its last finished epoch to bit-equal weights (same machine, same threads, on a CPU). They do not
-depend on the preparation of batches: see `BatchPipeline`. Losses are summed on the device and read once per epoch from
-a GPU, and batches are copied there from pinned memory. The loop waits for a GPU only for geometric augmentation, since
-kornia checks that its matrices are invertible, and during the measurement of data loading.
+Theory of operation. The state of a trial is its checkpoint: the tensors of its trainer, and its curve. A job restores
+it, then trains epoch after epoch. Each epoch ends with a validation and a new checkpoint; the job ends with the member
+of its last epoch. A trainer without tensors has no checkpoint, and trains again from its seed.
+
+Networks: all randomness of an epoch comes from (seed, trial, epoch), and the learning rate from (start, stop, epoch). A
+trial killed at any point therefore resumes from its last finished epoch to bit-equal weights (same machine, same
+threads, on a CPU). They do not depend on the preparation of batches: see `BatchPipeline`. Losses are summed on the
+device and read once per epoch from a GPU, and batches are copied there from pinned memory. The loop waits for a GPU
+only for geometric augmentation, since kornia checks that its matrices are invertible, and during the measurement of
+data loading.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 import traceback
-from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ripieno import clock, files
 from ripieno.data import open_dataset
 from ripieno.errors import RipienoError, error_summary
 from ripieno.library import Library
-from ripieno.train.checkpoint import read_checkpoint, weights_bytes, write_checkpoint
-from ripieno.train.network_trainer import DivergedError, NetworkTrainer, TrainingConfig
-from ripieno.types import Failure, Job, JobResult, Member
+from ripieno.train.checkpoint import TrainingState, fingerprint, read_checkpoint, write_checkpoint
+from ripieno.train.evaluate import DivergedError, Predictions, losses_of, predict_rows, score_of
+from ripieno.train.member_writer import add_member
+from ripieno.train.trainer import Trainer, close, make_trainer, tensors_of
+from ripieno.train.training_config import TrainingConfig
+from ripieno.types import Dataset, Epoch, Failure, Job, JobResult, Member, loss_key
 
 OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
@@ -64,24 +72,90 @@ def _train(config: TrainingConfig, job: Job) -> Member:
     if (existing := library.find_job_member(job)) is not None:
         return existing
     dataset = open_dataset(config.dataset)
-    trainer = NetworkTrainer(config, job, dataset)
     path = library.checkpoint_path(job.trial)
-    progress = read_checkpoint(path, trainer.fingerprint, job.stop, trainer.network, trainer.optimizer)
-    answers = None
-    with closing(trainer.pipeline):
+    trainer, progress = _start(config, job, dataset, path)
+    predictions = None
+    try:
         while progress.epoch < job.stop:
             if progress.epoch and config.deadline is not None and clock.now() >= config.deadline:
                 break
-            progress, answers = trainer.epoch(progress)
-            write_checkpoint(path, progress, trainer.network, trainer.optimizer)
-    ended = dataclasses.replace(job, stop=progress.epoch)
-    if (existing := library.find_job_member(ended)) is not None:
-        return existing
-    if answers is None:  # a checkpoint without its member
-        answers = trainer.answers()
-    member = trainer.member(ended.member, progress, answers)
-    library.add(member, answers, trainer.labels, weights_bytes(trainer.network))
-    return member
+            progress, predictions = _train_epoch(trainer, progress, dataset)
+            if (tensors := tensors_of(trainer)) is not None:
+                write_checkpoint(path, progress, tensors)
+        ended = dataclasses.replace(job, stop=progress.epoch)
+        if (existing := library.find_job_member(ended)) is not None:
+            return existing
+        if predictions is None:  # a checkpoint without its member
+            predictions = predict_rows(trainer, dataset, dataset.rows("valid"))
+        return add_member(library, trainer, _describe(config, ended, dataset, progress), dataset, predictions)
+    finally:
+        close(trainer)
+
+
+def _start(config: TrainingConfig, job: Job, dataset: Dataset, path: Path) -> tuple[Trainer, TrainingState]:
+    """Start the trainer of `job`, from its checkpoint at `path` if there is one that can be used."""
+    seeded = dataclasses.replace(job, seed=trial_seed(config.seed, job.trial))
+    trial = fingerprint(config.seed, job.trial, config.family, job.configuration, dataset)
+    trainer = make_trainer(config)
+    trainer.start(seeded, dataset)
+    found = read_checkpoint(path, trial, job.stop)
+    if found is None:
+        return trainer, TrainingState(trial)
+    progress, tensors = found
+    try:
+        trainer.load(tensors)
+        return trainer, progress
+    except Exception:  # of a user's trainer that has changed since: it may be half loaded
+        close(trainer)
+        trainer = make_trainer(config)
+        trainer.start(seeded, dataset)
+        return trainer, TrainingState(trial)
+
+
+def _train_epoch(trainer: Trainer, progress: TrainingState, dataset: Dataset) -> tuple[TrainingState, Predictions]:
+    """Train one epoch and validate; return the new progress and the validation predictions."""
+    started = time.perf_counter()
+    number = progress.epoch + 1
+    loss = trainer.epoch()
+    if loss is not None and not math.isfinite(loss):
+        raise DivergedError(f"the training loss is not finite in epoch {number}")
+    waited = trainer.waited() if hasattr(trainer, "waited") else 0.0
+    rows = dataset.rows("valid")
+    predictions = predict_rows(trainer, dataset, rows)
+    losses = losses_of(predictions, dataset, rows)
+    valid_loss = losses[loss_key(dataset.task)]
+    if not math.isfinite(valid_loss):
+        raise DivergedError(f"the validation loss is not finite after epoch {number}")
+    seconds = time.perf_counter() - started
+    loss = None if loss is None else float(loss)
+    epoch = Epoch(number, loss, valid_loss, losses[f"valid_{score_of(dataset.task)}"], seconds, waited)
+    state = dataclasses.replace(
+        progress, epoch=number, seconds=progress.seconds + seconds, curve=(*progress.curve, epoch)
+    )
+    return state, predictions
+
+
+def _describe(config: TrainingConfig, job: Job, dataset: Dataset, progress: TrainingState) -> Member:
+    """Describe the member of `job`, without what is known of its model only: see `add_member`."""
+    return Member(
+        id=job.member,
+        trial=job.trial,
+        epoch=progress.epoch,
+        family=config.family,
+        configuration=dict(job.configuration),
+        input=dataset.input,
+        task=dataset.task,
+        losses={},
+        parameters=0,
+        seconds=progress.seconds,
+        created=clock.now(),
+        curve=progress.curve,
+    )
+
+
+def trial_seed(seed: int, trial: int) -> int:
+    """Return the seed of a trial, below 2**32, from that of the search."""
+    return int(np.random.SeedSequence((seed, trial)).generate_state(1, np.uint32)[0])
 
 
 def _failure(config: TrainingConfig, job: Job, error: Exception) -> Failure:

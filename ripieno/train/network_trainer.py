@@ -1,85 +1,58 @@
-"""A network in training: its configuration, its state, and the training of an epoch."""
+"""Trainer of networks: their state, and the training of an epoch."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ripieno import clock
 from ripieno.data.augment import Augmentation
 from ripieno.errors import ModelError
 from ripieno.library import Library
 from ripieno.models.build import FAMILIES, build
 from ripieno.models.resnet_config import NAMES, megaflops
-from ripieno.tasks import metrics
 from ripieno.train import optim
 from ripieno.train.batching import EpochBatches
-from ripieno.train.checkpoint import TrainingState, fingerprint
+from ripieno.train.checkpoint import weights_bytes
 from ripieno.train.data_pipeline import BatchPipeline
-from ripieno.train.evaluate import predict
+from ripieno.train.evaluate import DivergedError, predict
 from ripieno.train.loading_strategy import LoadingStrategy
-from ripieno.types import Configuration, Dataset, Epoch, Job, Member
+from ripieno.train.training_config import TrainingConfig
+from ripieno.types import Configuration, Dataset, Job
 
-
-@dataclasses.dataclass(frozen=True)
-class TrainingConfig:
-    """Training options that all jobs of a search share."""
-
-    run: Path
-    """folder of the library"""
-    dataset: Path
-    """folder of the prepared data set"""
-    family: str
-    """a built-in family or the user's `module:function`, which is trusted because the user gave it"""
-    epochs: int
-    """most epochs of a job"""
-    seed: int
-    threads: int = 1
-    device: str = "cpu"
-    """name in torch: `cpu`, `cuda:0`"""
-    spare: int = 0
-    """cores per trainer for data loading"""
-    compiled: bool = False
-    """train networks with torch.compile: worth its minute on a GPU, for trials of hours"""
-    deadline: float | None = None
-    """time by `ripieno.clock` after which a job stops at the end of its current epoch"""
-
-
-class DivergedError(Exception):
-    """The loss is no finite number."""
+_WEIGHTS, _STATE, _EPOCH = "weights.", "optimizer.", "epoch"
+"""Names and prefixes of names of a checkpoint's tensors."""
 
 
 class NetworkTrainer:
-    """Trainer of the network of `job`; a given `strategy` prepares the data, instead of the fastest one measured."""
+    """Trainer of networks; a given `strategy` prepares the data, instead of the fastest one measured."""
 
-    def __init__(
-        self, config: TrainingConfig, job: Job, dataset: Dataset, strategy: LoadingStrategy | None = None
-    ) -> None:
+    unit = "epochs"
+
+    def __init__(self, config: TrainingConfig | None = None, strategy: LoadingStrategy | None = None) -> None:
+        self.config = config or TrainingConfig()
+        self._strategy = strategy
+
+    def start(self, job: Job, data: Dataset) -> None:
+        """Build the network of `job` and its optimiser. Raises ModelError for a bad configuration."""
+        config = self.config
         check_hyperparameters(config.family, job.configuration)
-        self.config, self.job, self.dataset = config, job, dataset
+        self.job, self.dataset, self.finished = job, data, 0
         self.device = torch.device(config.device)
         self.optimizer_config = optim.optimizer_config(job.configuration)
-        self.augment = augmentation(job.configuration, dataset)
-        self.fingerprint = fingerprint(config.seed, job.trial, config.family, job.configuration, dataset)
+        self.augment = augmentation(job.configuration, data)
+        trusted = (config.family,)
         with self.seeded(0):
             self.network = build(
-                config.family,
-                job.configuration,
-                dataset.input,
-                len(dataset.classes),
-                dataset.mean,
-                dataset.std,
-                trusted=(config.family,),
+                config.family, job.configuration, data.input, data.task, data.mean, data.std, trusted=trusted
             )
         # channels-last: the layout of the images, and faster than NCHW on CPUs (1.1 to 1.9 times) and on GPUs
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -89,11 +62,9 @@ class NetworkTrainer:
         self.half = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         # not a method: it would keep the trainer, and its memory on the GPU, alive until garbage collection
         drawn = partial(generators, config.seed, job.trial)
-        batches = EpochBatches(dataset, self.optimizer_config.batch_size, self.augment, drawn, self.device.type)
+        batches = EpochBatches(data, self.optimizer_config.batch_size, self.augment, drawn, self.device.type)
         record = Library(config.run).path / "feeds" / f"{self._kind()}.json"
-        self.pipeline = BatchPipeline(dataset, batches, self.device, job.stop, config.spare, record, strategy)
-        self.rows = dataset.rows("valid")
-        self.labels: NDArray[np.int64] = dataset.targets[self.rows]
+        self.pipeline = BatchPipeline(data, batches, self.device, job.stop, config.spare, record, self._strategy)
 
     def _kind(self) -> str:
         """Return the name of a class of trials for which the same way of preparing data is fastest."""
@@ -113,21 +84,13 @@ class NetworkTrainer:
             torch.manual_seed(seeds(self.config.seed, self.job.trial, epoch)[2])
             yield
 
-    def epoch(self, progress: TrainingState) -> tuple[TrainingState, NDArray[np.float32]]:
-        """Train one epoch and validate; return the new progress and the validation probabilities."""
-        started = time.perf_counter()
-        number = progress.epoch + 1
+    def epoch(self) -> float:
+        """Train one epoch; return the mean loss, with label smoothing and augmentation."""
+        number = self.finished + 1
         with self.seeded(number):
             loss = self._train_pass(number)
-        waited = self.pipeline.waited()
-        answers = self.answers()
-        valid = metrics.scores(answers, self.labels)
-        if not math.isfinite(valid["cross_entropy"]):
-            raise DivergedError(f"the validation loss is not finite after epoch {number}")
-        score = valid["macro_f1" if self.dataset.task.metric == "macro-f1" else "accuracy"]
-        seconds = time.perf_counter() - started
-        curve = (*progress.curve, Epoch(number, loss, valid["cross_entropy"], score, seconds, waited))
-        return TrainingState(self.fingerprint, number, progress.seconds + seconds, curve), answers
+        self.finished = number
+        return loss
 
     def _train_pass(self, epoch: int) -> float:
         """Train on the training split once; return the mean loss, with label smoothing and augmentation."""
@@ -156,26 +119,65 @@ class NetworkTrainer:
         self.optimizer.step()
         return loss.detach()
 
-    def answers(self) -> NDArray[np.float32]:
-        """Predict probabilities (samples, classes) of the validation split."""
-        return predict(self.network, self.dataset.inputs, device=self.device, rows=self.rows)
+    def predict(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Predict `inputs` (samples, *shape): float32 (samples, *task.output), activated."""
+        return predict(self.network, inputs, device=self.device)
 
-    def member(self, name: str, progress: TrainingState, answers: NDArray[np.float32]) -> Member:
-        """Describe the current network as a member."""
-        return Member(
-            id=name,
-            trial=self.job.trial,
-            epoch=progress.epoch,
-            family=self.config.family,
-            configuration=dict(self.job.configuration),
-            input=self.dataset.input,
-            task=self.dataset.task,
-            losses=metrics.losses(answers, self.labels),
-            parameters=sum(p.numel() for p in self.network.parameters()),
-            seconds=progress.seconds,
-            created=clock.now(),
-            curve=progress.curve,
-        )
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the number of finished epochs, the weights and the state of the optimiser."""
+        tensors = {_WEIGHTS + name: tensor for name, tensor in self.network.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"{_STATE}{index}.{name}": t for name, t in state.items() if isinstance(t, Tensor)}
+        arrays = {name: _to_array(tensor) for name, tensor in tensors.items()}
+        return {_EPOCH: np.array(self.finished), **arrays}
+
+    def load(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Continue from `tensors`. Raises ModelError when they are of another network; nothing has then changed."""
+        arrays = {name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}
+        weights = {name.removeprefix(_WEIGHTS): t for name, t in arrays.items() if name.startswith(_WEIGHTS)}
+        current = self.network.state_dict()
+        if {n: t.shape for n, t in weights.items()} != {n: t.shape for n, t in current.items()}:
+            raise ModelError("the checkpoint holds the weights of another network")
+        self.network.load_state_dict(weights)
+        self._load_optimizer({n.removeprefix(_STATE): t for n, t in arrays.items() if n.startswith(_STATE)})
+        self.finished = int(tensors[_EPOCH])
+
+    def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            index, _, name = key.partition(".")
+            parameter = parameters[int(index)]
+            if tensor.shape == parameter.shape:
+                # fused kernels iterate over memory: a state must have its parameter's memory format
+                tensor = torch.empty_like(parameter).copy_(tensor)
+            state.setdefault(int(index), {})[name] = tensor
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+    def weights(self) -> bytes:
+        """Return the weights and buffers of the network as the content of a safetensors file."""
+        return weights_bytes(self.network)
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained numbers in the network."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    def waited(self) -> float:
+        """Return the seconds since the last call in which there was no batch to train on."""
+        return self.pipeline.waited()
+
+    def close(self) -> None:
+        """End the preparation of data and free its memory on the GPU."""
+        self.pipeline.close()
+
+
+def _to_array(tensor: Tensor) -> NDArray[Any]:
+    """Convert a tensor to an array that does not change with it."""
+    on_cpu = tensor.detach().to("cpu")
+    # NumPy has no bfloat16; float32 holds its values
+    on_cpu = on_cpu.float() if on_cpu.dtype == torch.bfloat16 else on_cpu
+    return np.array(on_cpu.numpy(), order="C")
 
 
 def seeds(seed: int, trial: int, epoch: int) -> tuple[int, int, int]:

@@ -13,7 +13,8 @@ import torch
 from ripieno import files
 from ripieno.data import open_dataset
 from ripieno.train.loading_strategy import INLINE, THREAD, LoadingStrategy, StrategyTiming
-from ripieno.train.network_trainer import NetworkTrainer, TrainingConfig
+from ripieno.train.network_trainer import NetworkTrainer
+from ripieno.train.training_config import TrainingConfig
 from ripieno.types import Configuration, Job, JobResult
 
 PATIENCE = 30.0
@@ -34,7 +35,8 @@ def measure_throughput(
     most `batches` batches; fewer suit slow networks. `ready` is called before the clock starts, to wait there for other
     trials.
     """
-    trainer = NetworkTrainer(config, Job(0, configuration, 0, 1 << 20), open_dataset(config.dataset), strategy)
+    trainer = NetworkTrainer(config, strategy)
+    trainer.start(Job(0, configuration, 0, 1 << 20), open_dataset(config.dataset))
     pipeline = trainer.pipeline
     plan = pipeline.plan
     plan.block = min(plan.block, (batches or plan.steps) * plan.batch_size)

@@ -48,7 +48,9 @@ def make(folder: Path, configuration: Configuration, input: Input, family: str =
     channels = input.shape[-1]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = build(family, configuration, input, 5, (0.4,) * channels, (0.7,) * channels, [family])
+        network = build(
+            family, configuration, input, classification("abcde"), (0.4,) * channels, (0.7,) * channels, [family]
+        )
         with torch.no_grad():
             for module in network.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):

@@ -234,7 +234,7 @@ def test_a_process_that_serves_imports_no_torch_and_stays_small(digit: Made, bac
 import pathlib, sys
 import numpy as np, psutil
 from ripieno import backends
-from ripieno.types import Device, Input, Member
+from ripieno.types import Device, Input, Member, classification
 member = Member("a", 1, 1, "resnet", {{}}, Input((8, 8, 1)), classification(tuple("abcde")), {{}}, 1, 1.0)
 loaded = backends.load("{backend}", pathlib.Path({str(digit.path(backend))!r}), member, Device("cpu:0", "cpu", 1), 1)
 loaded.infer(np.zeros((64, 8, 8, 1), np.uint8))
@@ -258,7 +258,7 @@ def test_no_way_in_lets_openvino_report_to_its_maker(digit: Made, tmp_path: Path
 from pathlib import Path
 from ripieno.profiles import profile
 from tests.backends.made import CPU
-from ripieno.types import Input, Member
+from ripieno.types import Input, Member, classification
 member = Member("a", 1, 1, "resnet", {{}}, Input((8, 8, 1)), classification(tuple("abcde")), {{}}, 1, 1.0)
 profile(Path({str(digit.path("openvino"))!r}), member, CPU, "openvino", batch_sizes=(1,), window=0.01, max_seconds=0.1)
 """

@@ -91,7 +91,8 @@ def test_steps_use_bfloat16_only_where_the_gpu_computes_in_it(
     if half and not torch.cuda.is_bf16_supported(including_emulation=False):
         pytest.skip("needs a GPU that computes in bfloat16")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: half)
-    trainer = NetworkTrainer(config, Job(0, CONFIGURATION, 0, 1), digits, INLINE)
+    trainer = NetworkTrainer(config, INLINE)
+    trainer.start(Job(0, CONFIGURATION, 0, 1), digits)
     kinds = []
     trainer.network.body.register_forward_hook(lambda _module, _inputs, output: kinds.append(output.dtype))
     with closing(trainer.pipeline):

@@ -10,7 +10,7 @@ import torch
 import ripieno
 from ripieno.errors import ModelError
 from ripieno.models.build import build
-from ripieno.types import Input
+from ripieno.types import Input, classification
 
 DIGITS = Input((8, 8, 1))
 OWN = """
@@ -43,26 +43,34 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_images_are_normalised_inside_by_mean_and_std(own: None) -> None:
-    network = build("own_networks:good", {}, Input((2, 2, 2)), 3, (10.0, 20.0), (2.0, 4.0), ["own_networks:good"])
+    network = build(
+        "own_networks:good",
+        {},
+        Input((2, 2, 2)),
+        classification("abc"),
+        (10.0, 20.0),
+        (2.0, 4.0),
+        ["own_networks:good"],
+    )
     images = torch.tensor([12, 16], dtype=torch.uint8).expand(1, 2, 2, 2)
     assert network.normalise(images).flatten(2)[0].tolist() == [[1.0] * 4, [-1.0] * 4]
     assert torch.equal(network(images), network(images.float()))
 
 
 def test_a_channel_that_never_varies_does_not_divide_by_zero() -> None:
-    assert build("resnet", {"width": 2}, DIGITS, 2, (5.0,), (0.0,)).std.tolist() == [1.0]
+    assert build("resnet", {"width": 2}, DIGITS, classification("ab"), (5.0,), (0.0,)).std.tolist() == [1.0]
 
 
 def test_mean_and_std_travel_with_the_weights() -> None:
-    network = build("resnet", {"width": 2}, DIGITS, 2, (5.0,), (3.0,))
-    other = build("resnet", {"width": 2}, DIGITS, 2)
+    network = build("resnet", {"width": 2}, DIGITS, classification("ab"), (5.0,), (3.0,))
+    other = build("resnet", {"width": 2}, DIGITS, classification("ab"))
     other.load_state_dict(network.state_dict())
     assert (other.mean.item(), other.std.item()) == (5.0, 3.0)
 
 
 def test_a_familys_own_name_in_a_file_is_not_imported(own: None, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="pass --family own_trap:good"):
-        build("own_trap:good", {}, DIGITS, 2)
+        build("own_trap:good", {}, DIGITS, classification("ab"))
     assert not (tmp_path / "sprung").exists()
 
 
@@ -76,16 +84,16 @@ def test_a_familys_own_name_in_a_file_is_not_imported(own: None, tmp_path: Path)
         ("own_networks:absent", "has no absent"),
         ("own_networks:number", "is not a function"),
         ("own_networks:nothing", "returned a NoneType"),
-        ("own_networks:wide", r"expected logits of shape \(2, 3\)"),
-        ("own_networks:picture", r"expected logits of shape \(2, 3\)"),
-        ("own_networks:flat", "cannot take images"),
+        ("own_networks:wide", r"expected outputs of shape \(2, 3\)"),
+        ("own_networks:picture", r"expected outputs of shape \(2, 3\)"),
+        ("own_networks:flat", "cannot take inputs"),
         ("own_networks:needy", r"cannot be built with no values \(KeyError: 'depth'\)"),
         ("own_networks:softened", "returned probabilities; expected logits"),
     ],
 )
 def test_a_family_that_gives_no_network_is_told_in_one_line(own: None, family: str, word: str) -> None:
     with pytest.raises(ModelError, match=word) as caught:
-        build(family, {}, DIGITS, 3, trusted=[family])
+        build(family, {}, DIGITS, classification("abc"), trusted=[family])
     assert "\n" not in str(caught.value)
 
 
@@ -93,7 +101,7 @@ def test_a_family_in_the_working_folder_is_found(tmp_path: Path) -> None:
     (tmp_path / "here.py").write_text(OWN)
     code = "import ripieno.models.build as b, ripieno.types as t\n"
     code += "import sys; sys.path = [p for p in sys.path if p]\n"
-    code += "b.build('here:good', {}, t.Input((8, 8, 1)), 3, trusted=['here:good'])"
+    code += "b.build('here:good', {}, t.Input((8, 8, 1)), t.classification('abc'), trusted=['here:good'])"
     subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ripieno.errors import ModelError
 from ripieno.models.build import build
 from ripieno.models.resnet_config import groups, megaflops
-from ripieno.types import Configuration, Input
+from ripieno.types import Configuration, Input, classification
 
 TINY = {"stem_filters": 4, "width": 4, "blocks_1": 1, "blocks_2": 2, "blocks_3": 1, "blocks_4": 1}
 
@@ -38,7 +38,7 @@ def counted(network: nn.Module, input: Input) -> int:
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (64, 33, 3), (65, 40, 3), (2, 2, 1), (1, 1, 2), (5, 64, 1)])
 def test_the_closed_form_cost_equals_a_count_on_the_real_network(convolution: str, shape: tuple[int, ...]) -> None:
     configuration = {**TINY, "convolution": convolution}
-    network = build("resnet", configuration, Input(shape), 3)
+    network = build("resnet", configuration, Input(shape), classification("abc"))
     assert megaflops(configuration, Input(shape)) == counted(network, Input(shape)) / 1e6
 
 
@@ -55,7 +55,7 @@ def test_any_architecture_builds_and_costs_what_it_says(
 ) -> None:
     configuration: dict[str, int | str] = {"convolution": convolution, "width": width, "stem_filters": stem_filters}
     configuration |= {f"blocks_{i}": n for i, n in enumerate(blocks, 1)}
-    network = build("resnet", configuration, Input((side, side, 1)), 3)
+    network = build("resnet", configuration, Input((side, side, 1)), classification("abc"))
     assert megaflops(configuration, Input((side, side, 1))) == counted(network, Input((side, side, 1))) / 1e6
 
 
@@ -65,7 +65,7 @@ def test_any_architecture_builds_and_costs_what_it_says(
 def test_every_kind_gives_logits_and_gradients_to_all_its_weights(convolution: str, activation: str) -> None:
     configuration = {**TINY, "convolution": convolution, "activation": activation}
     torch.manual_seed(0)
-    network = build("resnet", configuration, Input((8, 8, 1)), 5)
+    network = build("resnet", configuration, Input((8, 8, 1)), classification("abcde"))
     for module in network.modules():  # residual branches start at zero, which stops the gradient of their inside
         if isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
@@ -77,7 +77,7 @@ def test_every_kind_gives_logits_and_gradients_to_all_its_weights(convolution: s
 
 def test_small_images_get_a_3x3_stem_and_large_ones_7x7_of_stride_2() -> None:
     def stem(side: int) -> nn.Conv2d:
-        convolution = build("resnet", TINY, Input((side, side, 1)), 2).body.conv
+        convolution = build("resnet", TINY, Input((side, side, 1)), classification("ab")).body.conv
         assert isinstance(convolution, nn.Conv2d)
         return convolution
 
@@ -87,7 +87,7 @@ def test_small_images_get_a_3x3_stem_and_large_ones_7x7_of_stride_2() -> None:
 
 @pytest.mark.parametrize("convolution", ["v1", "v2", "next"])
 def test_no_map_of_8x8_digits_falls_below_two_pixels(convolution: str) -> None:
-    network = build("resnet", {**TINY, "convolution": convolution}, Input((8, 8, 1)), 2).eval()
+    network = build("resnet", {**TINY, "convolution": convolution}, Input((8, 8, 1)), classification("ab")).eval()
     sides = []
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -112,7 +112,7 @@ def test_groups_have_at_least_four_channels_and_keep_narrow_stages_grouped() -> 
 )
 def test_a_bad_hyperparameter_is_named_in_one_line(configuration: Configuration, word: str) -> None:
     with pytest.raises(ModelError, match=f"{next(iter(configuration))}.*{word}"):
-        build("resnet", configuration, Input((8, 8, 1)), 2)
+        build("resnet", configuration, Input((8, 8, 1)), classification("ab"))
 
 
 def test_samples_that_are_no_images_are_refused() -> None:

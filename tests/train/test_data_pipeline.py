@@ -67,7 +67,7 @@ def test_every_training_sample_comes_once_with_its_label(
 
 
 def test_images_come_as_the_network_normalises_them(digits: Dataset) -> None:
-    network = build("resnet", {"width": 2}, digits.input, 10, digits.mean, digits.std)
+    network = build("resnet", {"width": 2}, digits.input, digits.task, digits.mean, digits.std)
     images = epoch(digits, 216)[0]
     order = digits.rows("train")[np.random.default_rng((0, 1)).permutation(216)]
     expected = network.normalise(torch.from_numpy(digits.inputs[order]))

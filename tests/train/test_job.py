@@ -63,6 +63,12 @@ def train(config: TrainingConfig, configuration: Configuration, start: int, stop
     return outcome.member
 
 
+def started(config: TrainingConfig, configuration: Configuration, stop: int, digits: Dataset) -> NetworkTrainer:
+    trainer = NetworkTrainer(config)
+    trainer.start(Job(3, configuration, 0, stop), digits)
+    return trainer
+
+
 def weights(config: TrainingConfig, member: Member) -> bytes:
     return Library(config.run).weights_path(member.id).read_bytes()
 
@@ -108,7 +114,7 @@ def test_a_job_makes_a_member_with_its_curve_and_its_predictions(config: Trainin
 def test_a_steps_loss_is_the_cross_entropy_with_labels_smoothed(
     config: TrainingConfig, digits: Dataset, smoothing: float
 ) -> None:
-    trainer = NetworkTrainer(config, Job(3, {**TINY, "label_smoothing": smoothing}, 0, 1), digits)
+    trainer = started(config, {**TINY, "label_smoothing": smoothing}, 1, digits)
     with closing(trainer.pipeline):
         images, labels = next(iter(next(iter(trainer.pipeline.batches(1)))))
     trainer.network.train()
@@ -123,7 +129,7 @@ def test_a_steps_loss_is_the_cross_entropy_with_labels_smoothed(
 def test_training_learns_the_digits(config: TrainingConfig) -> None:
     member = train(config, {**TINY, "width": 8, "learning_rate": 0.01}, 0, 6)
     assert member.losses["valid_accuracy"] > 0.8
-    assert member.curve[-1].train_loss < member.curve[0].train_loss / 2
+    assert (member.curve[-1].train_loss or 9) < (member.curve[0].train_loss or 0) / 2
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
@@ -273,7 +279,7 @@ def test_seed_and_trial_change_the_weights_and_nothing_else_does(config: Trainin
 
 
 def test_every_epoch_has_an_order_and_an_augmentation_of_its_own(config: TrainingConfig, digits: Dataset) -> None:
-    trainer = NetworkTrainer(config, Job(3, TINY, 0, 3), digits)
+    trainer = started(config, TINY, 3, digits)
     drawn = set()
     for number in (1, 2, 3):
         order, draws = trainer.pipeline.plan._generators(number)
@@ -285,9 +291,9 @@ def test_a_trainer_is_freed_with_its_last_reference(config: TrainingConfig, digi
     gc.collect()
     gc.disable()  # a trainer that waits for garbage collection keeps a second network on the GPU
     try:
-        trainer = NetworkTrainer(config, Job(3, MOVED, 0, 3), digits)
+        trainer = started(config, MOVED, 3, digits)
         with closing(trainer.pipeline):
-            trainer.epoch(TrainingState(trainer.fingerprint))  # more epochs could follow
+            trainer.epoch()  # more epochs could follow
         held = [weakref.ref(o) for o in (trainer, trainer.pipeline, trainer.network)]
         del trainer
         assert [ref() for ref in held] == [None] * 3

@@ -1,0 +1,107 @@
+"""Members from trainers: the model that is kept of each, and its predictions."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ripieno.backends.onnx import open_file
+from ripieno.data.dataset import spread_rows
+from ripieno.errors import LibraryError, ModelError, RipienoError, error_summary, require
+from ripieno.library import Library
+from ripieno.train.evaluate import Predictions, losses_of, predict_rows
+from ripieno.train.network_trainer import NetworkTrainer
+from ripieno.train.trainer import Trainer
+from ripieno.types import COST_SAMPLES, Dataset, Member
+
+COMPARED = 64
+"""Samples by which an exported model is compared with its trainer."""
+TIMED = 256
+"""Samples by which the seconds of a member without a model are measured."""
+TOLERANCE = 1e-4
+"""Largest difference of a prediction of an exported model; of values, relative to the largest."""
+
+
+def add_member(
+    library: Library, trainer: Trainer, member: Member, dataset: Dataset, predictions: Predictions
+) -> Member:
+    """Add `member` to the library with its losses and the trainer's model; `predictions` are of the validation split.
+
+    A trainer of networks gives the weights, one with `export` an ONNX file. The model of another trainer cannot be
+    kept: its predictions of the test split are, and the seconds that it takes to predict. Raises ModelError when an
+    exported model does not predict as its trainer does.
+    """
+    rows = dataset.rows("valid")
+    targets = np.asarray(dataset.targets[rows])
+    member = dataclasses.replace(
+        member, losses=losses_of(predictions, dataset, rows), parameters=int(getattr(trainer, "parameters", 0))
+    )
+    if isinstance(trainer, NetworkTrainer):
+        library.add(member, predictions, targets, trainer.weights())
+    elif hasattr(trainer, "export"):
+        content = export_model(trainer, dataset, predictions)
+        member = dataclasses.replace(member, format="onnx", parameters=member.parameters or _count_numbers(content))
+        library.add(member, predictions, targets, content)
+    else:
+        member = dataclasses.replace(member, format="predictions", costs={"seconds": _seconds(trainer, dataset)})
+        library.add(member, predictions, targets)
+        if len(test := dataset.rows("test")):
+            answers = predict_rows(trainer, dataset, test)
+            library.write_predictions(member.id, "test", answers, np.asarray(dataset.targets[test]))
+    return member
+
+
+def export_model(trainer: Trainer, dataset: Dataset, predictions: Predictions) -> bytes:
+    """Return the ONNX file of a trainer's model, compared with its `predictions` of the validation split.
+
+    Raises ModelError, in one line, when there is no such file, when it does not take the inputs of the data set, or
+    when its predictions differ.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        try:
+            trainer.export(path)  # type: ignore[attr-defined]
+        except RipienoError:
+            raise
+        except Exception as error:  # a user's trainer may raise anything
+            raise ModelError(f"export() of the trainer failed ({error_summary(error, named=True)})") from error
+        if not path.is_file():
+            raise ModelError("export(path) of the trainer wrote no file; expected an ONNX file at path")
+        content = path.read_bytes()
+    chosen = spread_rows(np.arange(len(predictions)), COMPARED)
+    inputs, expected = np.asarray(dataset.inputs[dataset.rows("valid")[chosen]]), predictions[chosen]
+    try:
+        found = open_file(content)(inputs)[0]
+    except LibraryError as error:
+        raise ModelError(f"the model exported by the trainer {error}") from error
+    except Exception as error:  # a foreign graph may cause any exception
+        form = f"{inputs.dtype} of shape (batch, {', '.join(map(str, inputs.shape[1:]))})"
+        raise ModelError(f"the exported model cannot predict {form}: {error_summary(error)[:200]}") from error
+    if not isinstance(found, np.ndarray) or found.shape != expected.shape:
+        shape = found.shape if isinstance(found, np.ndarray) else type(found).__name__
+        raise ModelError(f"the exported model returned {shape} for {len(inputs)} samples; expected {expected.shape}")
+    worst = float(np.abs(found - expected).max(initial=0))
+    if not worst <= TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0))):
+        raise ModelError(f"predictions of the exported model differ from the trainer's by {worst:.2g}")
+    return content
+
+
+def _count_numbers(content: bytes) -> int:
+    """Count the numbers in an ONNX file: its weights, or thresholds and values of its trees."""
+    graph = require("onnx").load_from_string(content).graph
+    count = sum(math.prod(tensor.dims) for tensor in graph.initializer)
+    attributes = [attribute for node in graph.node for attribute in node.attribute]
+    return int(count + sum(len(a.floats) + math.prod(a.t.dims or [0]) for a in attributes))
+
+
+def _seconds(trainer: Trainer, dataset: Dataset) -> float:
+    """Measure the seconds to predict `COST_SAMPLES` samples."""
+    rows = np.resize(dataset.rows("valid"), TIMED)
+    started = time.perf_counter()
+    predict_rows(trainer, dataset, rows)
+    return (time.perf_counter() - started) / TIMED * COST_SAMPLES

@@ -1,0 +1,33 @@
+"""Options of the training jobs of a search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Training options that all jobs of a search share."""
+
+    run: Path = Path("run")
+    """folder of the library"""
+    dataset: Path = Path("run/dataset")
+    """folder of the prepared data set"""
+    family: str = "resnet"
+    """a built-in family or the user's `module:function`, which is trusted because the user gave it; of another trainer
+    than `network`, its name"""
+    epochs: int = 27
+    """most epochs of a job"""
+    seed: int = 0
+    threads: int = 1
+    device: str = "cpu"
+    """name in torch: `cpu`, `cuda:0`"""
+    spare: int = 0
+    """cores per trainer for data loading"""
+    compiled: bool = False
+    """train networks with torch.compile: worth its minute on a GPU, for trials of hours"""
+    deadline: float | None = None
+    """time by `ripieno.clock` after which a job stops at the end of its current epoch"""
+    trainer: str = "network"
+    """a built-in trainer or the user's `module:Class`, which is trusted because the user gave it"""
