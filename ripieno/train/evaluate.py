@@ -15,10 +15,8 @@ from ripieno.models.build import Network
 from ripieno.tasks import metrics
 from ripieno.tasks.registry import kind_of
 from ripieno.train.trainer import Trainer
-from ripieno.types import Dataset, Task
+from ripieno.types import Dataset, Float32s, Task
 
-Predictions = NDArray[np.float32]
-"""(samples, *task.output), activated."""
 BLOCK_BYTES = 64 << 20
 """Most bytes of the inputs that a trainer gets to predict at a time."""
 POSITIONS = 1 << 21
@@ -35,7 +33,7 @@ def predict(
     batch_size: int | None = None,
     device: str | torch.device = "cpu",
     rows: NDArray[np.int64] | None = None,
-) -> Predictions:
+) -> Float32s:
     """Return the predictions (samples, *output), float32, of `inputs` (samples, *shape).
 
     The network runs in evaluation mode. With `rows`, only the inputs at these rows are predicted, in their order.
@@ -48,11 +46,11 @@ def predict(
     with torch.inference_mode():
         parts = [network.predict(torch.from_numpy(batch).to(device)) for batch in batches(inputs, rows, size)]
     network.train(was_training)
-    predictions: Predictions = torch.cat(parts).cpu().numpy()
+    predictions: Float32s = torch.cat(parts).cpu().numpy()
     return predictions
 
 
-def predict_rows(trainer: Trainer, dataset: Dataset, rows: NDArray[np.int64]) -> Predictions:
+def predict_rows(trainer: Trainer, dataset: Dataset, rows: NDArray[np.int64]) -> Float32s:
     """Predict the samples at `rows`, block by block: mapped inputs are never in memory as a whole.
 
     Raises ModelError when the predictions have the wrong form, DivergedError when they are not finite.
@@ -73,7 +71,7 @@ def predict_rows(trainer: Trainer, dataset: Dataset, rows: NDArray[np.int64]) ->
     return predictions
 
 
-def losses_of(predictions: Predictions, dataset: Dataset, rows: NDArray[np.int64]) -> dict[str, float]:
+def losses_of(predictions: Float32s, dataset: Dataset, rows: NDArray[np.int64]) -> dict[str, float]:
     """Return the metrics of validation predictions, of the samples at `rows`, by their names in a `Member`."""
     return metrics.losses(predictions, np.asarray(dataset.targets[rows]))
 

@@ -28,11 +28,11 @@ from ripieno.data import open_dataset
 from ripieno.errors import RipienoError, error_summary
 from ripieno.library import Library
 from ripieno.train.checkpoint import TrainingState, fingerprint, read_checkpoint, write_checkpoint
-from ripieno.train.evaluate import DivergedError, Predictions, losses_of, predict_rows, score_of
+from ripieno.train.evaluate import DivergedError, losses_of, predict_rows, score_of
 from ripieno.train.member_writer import add_member
 from ripieno.train.trainer import Trainer, close, make_trainer, tensors_of
 from ripieno.train.training_config import TrainingConfig
-from ripieno.types import Dataset, Epoch, Failure, Job, JobResult, Member, loss_key
+from ripieno.types import Dataset, Epoch, Failure, Float32s, Job, JobResult, Member, loss_key
 
 OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
@@ -112,7 +112,7 @@ def _start(config: TrainingConfig, job: Job, dataset: Dataset, path: Path) -> tu
         return trainer, TrainingState(trial)
 
 
-def _train_epoch(trainer: Trainer, progress: TrainingState, dataset: Dataset) -> tuple[TrainingState, Predictions]:
+def _train_epoch(trainer: Trainer, progress: TrainingState, dataset: Dataset) -> tuple[TrainingState, Float32s]:
     """Train one epoch and validate; return the new progress and the validation predictions."""
     started = time.perf_counter()
     number = progress.epoch + 1

@@ -14,10 +14,10 @@ from ripieno.backends.onnx import open_file
 from ripieno.data.dataset import spread_rows
 from ripieno.errors import LibraryError, ModelError, RipienoError, error_summary, require
 from ripieno.library import Library
-from ripieno.train.evaluate import Predictions, losses_of, predict_rows
+from ripieno.train.evaluate import losses_of, predict_rows
 from ripieno.train.network_trainer import NetworkTrainer
 from ripieno.train.trainer import Trainer
-from ripieno.types import COST_SAMPLES, Dataset, Member
+from ripieno.types import COST_SAMPLES, Dataset, Float32s, Member
 
 COMPARED = 64
 """Samples by which an exported model is compared with its trainer."""
@@ -27,9 +27,7 @@ TOLERANCE = 1e-4
 """Largest difference of a prediction of an exported model; of values, relative to the largest."""
 
 
-def add_member(
-    library: Library, trainer: Trainer, member: Member, dataset: Dataset, predictions: Predictions
-) -> Member:
+def add_member(library: Library, trainer: Trainer, member: Member, dataset: Dataset, predictions: Float32s) -> Member:
     """Add `member` to the library with its losses and the trainer's model; `predictions` are of the validation split.
 
     A trainer of networks gives the weights, one with `export` an ONNX file. The model of another trainer cannot be
@@ -56,7 +54,7 @@ def add_member(
     return member
 
 
-def export_model(trainer: Trainer, dataset: Dataset, predictions: Predictions) -> bytes:
+def export_model(trainer: Trainer, dataset: Dataset, predictions: Float32s) -> bytes:
     """Return the ONNX file of a trainer's model, compared with its `predictions` of the validation split.
 
     Raises ModelError, in one line, when there is no such file, when it does not take the inputs of the data set, or
