@@ -30,7 +30,8 @@ from ripieno.library import Library
 from ripieno.train.checkpoint import TrainingState, fingerprint, read_checkpoint, write_checkpoint
 from ripieno.train.evaluate import DivergedError, losses_of, predict_rows, score_of
 from ripieno.train.member_writer import add_member
-from ripieno.train.trainer import Trainer, close, make_trainer, tensors_of
+from ripieno.train.registry import make_trainer
+from ripieno.train.trainer import Trainer, close, tensors_of
 from ripieno.train.training_config import TrainingConfig
 from ripieno.types import Dataset, Epoch, Failure, Float32s, Job, JobResult, Member, loss_key
 

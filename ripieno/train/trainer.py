@@ -1,4 +1,4 @@
-"""Interface of trainers, and the trainers by name.
+"""Interface of trainers.
 
 A trainer trains one trial at a time. A class that has the methods of `Trainer` is one; it need not inherit from it.
 The class may have more, each of which is optional:
@@ -13,15 +13,13 @@ The class may have more, each of which is optional:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.errors import ModelError, error_summary
-from ripieno.models.user_code import import_named, is_user_code
-from ripieno.train.training_config import TrainingConfig
+from ripieno.errors import ModelError
 from ripieno.types import Dataset, Job
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -58,34 +56,6 @@ class Trainer(Protocol):
         ...
 
 
-def find_trainer(name: str, trusted: Collection[str] = ()) -> Callable[[], Trainer]:
-    """Return the user's trainer class `name` (`module:Class`), imported only when it is in `trusted`.
-
-    Raises ModelError when there is none, when it is not trusted, or when it lacks a method.
-    """
-    if not is_user_code(name):
-        known = ", ".join(TRAINERS)
-        raise ModelError(f"unknown trainer {name!r}; expected one of {known}, or your own as module:Class")
-    found = import_named("trainer", name, trusted, "a class")
-    if not isinstance(found, type):
-        raise ModelError(f"trainer {name!r} is not a class; expected a class with {', '.join(METHODS)}")
-    if lacking := [method for method in METHODS if not callable(getattr(found, method, None))]:
-        raise ModelError(f"trainer {name!r} has no method {lacking[0]}; expected {', '.join(METHODS)}")
-    return cast(Callable[[], Trainer], found)
-
-
-def make_trainer(config: TrainingConfig) -> Trainer:
-    """Make a trainer for a job of `config`. Raises ModelError where there is none."""
-    if config.trainer in TRAINERS:
-        return TRAINERS[config.trainer](config)
-    make = find_trainer(config.trainer, (config.trainer,))
-    try:
-        return make()
-    except Exception as error:  # a user's class may raise anything
-        line = error_summary(error, named=True)
-        raise ModelError(f"trainer {config.trainer!r} cannot be made without arguments ({line})") from error
-
-
 def tensors_of(trainer: Trainer) -> Tensors | None:
     """Return the state of a trainer; None for one that keeps none. Raises ModelError when it is no dict of arrays."""
     tensors = trainer.tensors() if hasattr(trainer, "tensors") and hasattr(trainer, "load") else None
@@ -110,13 +80,3 @@ def close(trainer: Trainer) -> None:
 def unit_of(trainer: object) -> str:
     """Return what one call of `epoch` trains."""
     return str(getattr(trainer, "unit", "epochs"))
-
-
-def _network(config: TrainingConfig) -> Trainer:
-    from ripieno.train.network_trainer import NetworkTrainer
-
-    return NetworkTrainer(config)
-
-
-TRAINERS: Mapping[str, Callable[[TrainingConfig], Trainer]] = {"network": _network}
-"""The built-in trainers."""
