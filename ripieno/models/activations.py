@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ripieno.tasks.task_kind import OutputActivation
+from ripieno.types import OutputActivation
 
 ACTIVATIONS: Mapping[OutputActivation, Callable[[Tensor], Tensor]] = {
     "softmax": lambda outputs: torch.softmax(outputs, -1),

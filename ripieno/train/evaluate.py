@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from ripieno.data.dataset import batches
 from ripieno.errors import ModelError
 from ripieno.models.build import Network
-from ripieno.tasks import metrics
 from ripieno.tasks.registry import kind_of
 from ripieno.train.trainer import Trainer
-from ripieno.types import Dataset, Float32s, Task
+from ripieno.types import Dataset, Float32s
 
 BLOCK_BYTES = 64 << 20
 """Most bytes of the inputs that a trainer gets to predict at a time."""
@@ -73,9 +72,4 @@ def predict_rows(trainer: Trainer, dataset: Dataset, rows: NDArray[np.int64]) ->
 
 def losses_of(predictions: Float32s, dataset: Dataset, rows: NDArray[np.int64]) -> dict[str, float]:
     """Return the metrics of validation predictions, of the samples at `rows`, by their names in a `Member`."""
-    return metrics.losses(predictions, np.asarray(dataset.targets[rows]))
-
-
-def score_of(task: Task) -> str:
-    """Return the key of the score that is shown for a task."""
-    return "macro_f1" if task.metric == "macro-f1" else "accuracy"
+    return kind_of(dataset.task).losses(predictions, np.asarray(dataset.targets[rows]), dataset.task)

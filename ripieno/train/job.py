@@ -27,8 +27,9 @@ from ripieno import clock, files
 from ripieno.data import open_dataset
 from ripieno.errors import RipienoError, error_summary
 from ripieno.library import Library
+from ripieno.tasks.registry import kind_of
 from ripieno.train.checkpoint import TrainingState, fingerprint, read_checkpoint, write_checkpoint
-from ripieno.train.evaluate import DivergedError, losses_of, predict_rows, score_of
+from ripieno.train.evaluate import DivergedError, losses_of, predict_rows
 from ripieno.train.member_writer import add_member
 from ripieno.train.registry import make_trainer
 from ripieno.train.trainer import Trainer, close, tensors_of
@@ -129,7 +130,9 @@ def _train_epoch(trainer: Trainer, progress: TrainingState, dataset: Dataset) ->
         raise DivergedError(f"the validation loss is not finite after epoch {number}")
     seconds = time.perf_counter() - started
     loss = None if loss is None else float(loss)
-    epoch = Epoch(number, loss, valid_loss, losses[f"valid_{score_of(dataset.task)}"], seconds, waited)
+    epoch = Epoch(
+        number, loss, valid_loss, losses[f"valid_{kind_of(dataset.task).metric_of(dataset.task)}"], seconds, waited
+    )
     state = dataclasses.replace(
         progress, epoch=number, seconds=progress.seconds + seconds, curve=(*progress.curve, epoch)
     )
