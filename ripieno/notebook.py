@@ -42,15 +42,15 @@ def front_view(front: Front) -> str:
     """Render a Pareto front: the step plot of loss by cost, and the ensembles."""
     rows, points = [], []
     for e in front.ensembles:
-        cost, loss = e.cost[front.kind], ranking_loss(e.losses)
+        cost, loss = e.cost[front.cost], ranking_loss(e.losses)
         figures = (e.losses.get(f"{s}_accuracy") for s in ("valid", "test"))
         expected = format_expected(e)
         rows.append((e.name, f"{cost:.4g}", str(len(e.members)), expected, _number(loss), *map(_percent, figures)))
         if loss is not None:
             points.append((cost, loss))
     title = f"{len(front.ensembles)} ensembles by {front.method}, best for each budget"
-    columns = ("name", front.kind, "members", "expected loss", "cross-entropy", "accuracy", "test accuracy")
-    return _card(title, [f"cost: {UNITS.get(front.kind, front.kind)}"], _stairs(points), _table(columns, rows))
+    columns = ("name", front.cost, "members", "expected loss", "cross-entropy", "accuracy", "test accuracy")
+    return _card(title, [f"cost: {UNITS.get(front.cost, front.cost)}"], _stairs(points), _table(columns, rows))
 
 
 def allocation_view(allocation: Allocation) -> str:

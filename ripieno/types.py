@@ -335,14 +335,21 @@ def combiner_name(combiner: Combiner) -> str:
 class Front:
     """Pareto front: the best ensemble for every budget in one kind of cost."""
 
-    kind: str
+    cost: str
+    """kind of the cost, as in the `cost` of its ensembles"""
     method: str
     ensembles: tuple[Ensemble, ...]
     """cheapest first; the validation loss falls from each to the next"""
 
     def best(self, budget: float) -> Ensemble | None:
         """Return the best ensemble within `budget`; None when every ensemble costs more."""
-        return next((e for e in reversed(self.ensembles) if e.cost[self.kind] <= budget), None)
+        return next((e for e in reversed(self.ensembles) if e.cost[self.cost] <= budget), None)
+
+    @property
+    def kind(self) -> str:
+        """Return `cost`: the former name, for one version."""
+        warn_renamed("Front.kind", "cost")
+        return self.cost
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 def upgrade(fields: Any) -> Any:
     """Convert the decoded JSON of a file of version 1.
 
-    Members, bundles, data sets and the progress in checkpoints change; anything else is returned as it is. What is not
-    of the expected type stays, and is reported by the reader.
+    Members, bundles, data sets, fronts and the progress in checkpoints change; anything else is returned as it is. What
+    is not of the expected type stays, and is reported by the reader.
     """
     if not isinstance(fields, dict):
         return fields
@@ -18,6 +18,8 @@ def upgrade(fields: Any) -> Any:
         _add_task(fields)
     if isinstance(fields.get("members"), list) and "allocation" in fields:
         fields["members"] = [upgrade(member) for member in fields["members"]]
+    if "kind" in fields and "ensembles" in fields:  # a front
+        fields["cost"] = fields.pop("kind")
     if isinstance(fields.get("curve"), list):
         fields["curve"] = [_rename_losses(epoch) for epoch in fields["curve"]]
     return fields

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ripieno
 from ripieno.allocation.explain import Explanation
 from ripieno.engine import Answer
 from ripieno.files import to_json
 from ripieno.library import BackendReport, Library
 from ripieno.search import SCHEDULERS, Settings, find_space, simulate
 from ripieno.search.scheduler import TrialStep
-from ripieno.types import Job
+from ripieno.types import Dataset, Job, classification
 
 RENAMED = [
     ("ripieno.allocation", "Options", "AllocationOptions"),
@@ -70,6 +72,47 @@ def test_former_methods_of_a_library_call_the_new_ones(tmp_path: Path) -> None:
         assert library.made(Job(0, {}, 0, 1)) is None
     with pytest.warns(DeprecationWarning, match=r"Library\.mapped_truth is now true_class_mapped"):
         assert library.mapped_truth([]) == []
+    rows, targets = np.full((2, 3), 1 / 3, np.float32), np.array([0, 2])
+    ripieno.import_(library, {"a": rows}, targets=targets)
+    with pytest.warns(DeprecationWarning, match=r"Library\.probabilities is now predictions"):
+        assert np.array_equal(library.probabilities("a"), rows)
+    with pytest.warns(DeprecationWarning, match=r"Library\.write_probabilities is now write_predictions"):
+        library.write_probabilities("a", "test", rows, targets)
+    with pytest.warns(DeprecationWarning, match=r"Library\.has_probabilities is now has_predictions"):
+        assert library.has_probabilities("a", "test")
+    with pytest.warns(DeprecationWarning, match=r"Library\.labels is now targets"):
+        assert np.array_equal(library.labels(), targets)
+
+
+def test_former_fields_of_a_data_set_are_the_new_ones() -> None:
+    task = classification(("a", "b"), "macro-f1")
+    dataset = Dataset("d", np.zeros((3, 2)), np.zeros(3), np.zeros(3, np.uint8), task, (0.0,), (1.0,))
+    with pytest.warns(DeprecationWarning, match=r"Dataset\.images is now inputs"):
+        assert dataset.images is dataset.inputs
+    with pytest.warns(DeprecationWarning, match=r"Dataset\.labels is now targets"):
+        assert dataset.labels is dataset.targets
+    with pytest.warns(DeprecationWarning, match=r"Dataset\.metric is now task\.metric"):
+        assert dataset.metric == "macro-f1"
+
+
+def test_the_former_name_of_a_kind_of_cost_is_the_new_one(tmp_path: Path) -> None:
+    rows = {name: np.full((20, 2), 0.5, np.float32) + shift for name, shift in (("a", 0.0), ("b", [0.1, -0.1]))}
+    costs = {"a": {"euros": 1.0}, "b": {"euros": 2.0}}
+    ripieno.import_(tmp_path, rows, targets=np.zeros(20, np.int64), costs=costs)
+    with pytest.warns(DeprecationWarning, match=r"front\(kind=\) is now cost"):
+        front = ripieno.front(tmp_path, kind="euros", cv=0)
+    assert front.cost == "euros"
+    with pytest.warns(DeprecationWarning, match=r"Front\.kind is now cost"):
+        assert front.kind == "euros"
+    done = subprocess.run(
+        [sys.executable, "-m", "ripieno", "front", str(tmp_path), "--kind", "euros", "--cv", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr.count("note: --kind is now --cost; the old name goes with the next version.") == 1
+    assert Library(tmp_path).front() == front
 
 
 @pytest.mark.parametrize(

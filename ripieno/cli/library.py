@@ -35,7 +35,9 @@ def import_(
     ],
     run: Annotated[Path, typer.Option(help="Folder of the run; created when it does not exist")] = Path("run"),
     data: Annotated[str | None, typer.Option(help="Images to evaluate networks on, as for tune")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Labels of predictions: .npy, .csv or .parquet")] = None,
+    targets: Annotated[
+        Path | None, typer.Option("--targets", "--labels", help="Targets of predictions: .npy, .csv or .parquet")
+    ] = None,
     costs: Annotated[
         Path | None, typer.Option(help="Table of costs with a column 'name' and one column per kind")
     ] = None,

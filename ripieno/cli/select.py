@@ -83,7 +83,7 @@ def select(
 @app.command(epilog=examples("ripieno front run"))
 def front(
     run: RunArg,
-    kind: Annotated[
+    cost: Annotated[
         str | None, typer.Option(help="Kind of cost: seconds, memory, latency, parameters or flops")
     ] = None,
     points: Annotated[int, typer.Option(help="Number of budgets to try")] = 20,
@@ -96,15 +96,19 @@ def front(
     cv: CvOpt = None,
     device: DeviceOpt = "cpu",
     family: FamilyOpt = None,
+    kind: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Find the best ensemble for every budget in one sweep."""
     from ripieno import pipeline
     from ripieno.selection import round_budget
 
+    if kind is not None:
+        console.warn("--kind is now --cost; the old name goes with the next version.")
+        cost = kind
     with console.progress() as progress:
         result = pipeline.front(
             run,
-            kind=kind,
+            cost=cost,
             points=points,
             method=None if method is None else parsing.parse_choice(SelectionMethod, "--method", method),
             prune=prune,
@@ -118,8 +122,8 @@ def front(
             progress=progress,
             notes=Notes(console.warn),
         )
-    console.out.print(tables.ensembles(result.ensembles, pipeline.metric_of(pipeline.open_run(run)), result.kind))
-    middle = result.ensembles[len(result.ensembles) // 2].cost[result.kind]
+    console.out.print(tables.ensembles(result.ensembles, pipeline.metric_of(pipeline.open_run(run)), result.cost))
+    middle = result.ensembles[len(result.ensembles) // 2].cost[result.cost]
     bound = f"{round_budget(middle, 3):g}"
-    bound = bound if result.kind == "seconds" else f"{result.kind}={bound}"
+    bound = bound if result.cost == "seconds" else f"{result.cost}={bound}"
     console.print_result(f"{run}/front.json", command("select", run, budget=bound), front=result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from ripieno.types import Ints, Split
 if TYPE_CHECKING:
     from ripieno.library.library import Library
 
+T = TypeVar("T")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -108,6 +109,13 @@ def read_classes(classes: Sequence[str] | None, count: int, library: Library) ->
     if known is not None and names != known:
         raise LibraryError(f"the classes differ from those of {library.path} ({', '.join(known[:4])}, ...)")
     return names
+
+
+def one_of(targets: T | None, labels: T | None) -> T | None:
+    """Return `targets`, or `labels`, its other name. Raises LibraryError when both are given."""
+    if targets is not None and labels is not None:
+        raise LibraryError("targets and labels are two names of one option: pass targets alone")
+    return labels if targets is None else targets
 
 
 def match_labels(values: NDArray[Any] | None, classes: tuple[str, ...], library: Library, split: Split) -> Ints:

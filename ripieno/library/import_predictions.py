@@ -24,7 +24,7 @@ from ripieno.tasks.probabilities import HIGHEST
 from ripieno.types import Input, Member, Split, classification
 
 CostsByName = Mapping[str, Mapping[str, float]]
-RESERVED = ("labels", "costs", "classes")
+RESERVED = ("targets", "labels", "costs", "classes")
 """Stems of files in a folder, and names in an .npz, that name no model."""
 NO_TRIAL = -1
 """The trial of an imported member."""
@@ -45,7 +45,7 @@ class PredictionSource:
 def import_predictions(
     library: Library,
     source: str | Path | Mapping[str, ArrayLike],
-    labels: str | Path | ArrayLike | None = None,
+    targets: str | Path | ArrayLike | None = None,
     costs: str | Path | Mapping[Any, Any] | None = None,
     *,
     classes: Sequence[str] | None = None,
@@ -53,17 +53,18 @@ def import_predictions(
     half: bool = False,
     replace: bool = False,
     notes: list[str] | None = None,
+    labels: str | Path | ArrayLike | None = None,
 ) -> tuple[Member, ...]:
     """Add models known only by their predictions; return the members added.
 
     `source` is a mapping from name to (samples, classes), or a file: .npy (samples, classes) or (models, samples,
     classes); .npz of one array per model or with `predictions` (models, samples, classes) and `names`, and optionally
-    `labels`, `classes`, `costs` (models,); .csv or .parquet of one model, one column per class, and optionally `label`;
-    or a folder of such files, with `labels` and `costs` files. `labels` are class indices or names; None: those of the
-    source, else those of the library. `costs` is a mapping from name to kinds or to one number, a pandas table, or a
-    file of a table with a column `name` and one for each kind (`seconds`, `bytes`, ...). `half` stores float16. With
-    `split` "test" the predictions are added to existing members. `notes` gets models that are worse than guessing, and
-    files of a folder that were not read.
+    `targets`, `classes`, `costs` (models,); .csv or .parquet of one model, one column per class, and optionally
+    `label`; or a folder of such files, with `targets` and `costs` files. `targets` are class indices or names; None:
+    those of the source, else those of the library. `labels` is another name of `targets`, also in files. `costs` is a
+    mapping from name to kinds or to one number, a pandas table, or a file of a table with a column `name` and one for
+    each kind (`seconds`, `bytes`, ...). `half` stores float16. With `split` "test" the predictions are added to
+    existing members. `notes` gets models that are worse than guessing, and files of a folder that were not read.
 
     Raises LibraryError naming the model and its fault; the library is then unchanged.
     """
@@ -77,7 +78,8 @@ def import_predictions(
     if classes is not None and content.classes is not None:
         _check_order(content.classes, tuple(map(str, classes)))
     known = check.read_classes(classes if classes is not None else content.classes, min(counts, default=0), library)
-    label_values = _read_labels(labels) if labels is not None else content.labels
+    given = check.one_of(targets, labels)
+    label_values = content.labels if given is None else _read_labels(given)
     indices = check.match_labels(label_values, known, library, split)
     priced = content.costs if costs is None else _costs_of(costs)
     check.check_costs(priced, names)
@@ -184,7 +186,9 @@ def _from_path(path: Path) -> PredictionSource:
     arrays = read_arrays(path)
     if path.suffix.lower() == ".npy":
         return PredictionSource(_split_cube(path.stem, arrays[path.stem], None))
-    labels, classes = arrays.pop("labels", None), arrays.pop("classes", None)
+    if {"targets", "labels"} <= arrays.keys():
+        raise LibraryError(f"{path} holds targets and labels; leave one out")
+    labels, classes = arrays.pop("targets", arrays.pop("labels", None)), arrays.pop("classes", None)
     names, costs = arrays.pop("names", None), arrays.pop("costs", None)
     if "predictions" in arrays:
         arrays = _split_cube(path.stem, arrays["predictions"], names)
@@ -226,7 +230,7 @@ def _from_folder(path: Path) -> PredictionSource:
     sources = [p for p in seen if p.suffix.lower() in SUFFIXES and p.is_file()]
     special: dict[str, Path] = {}
     for file in sources:
-        stem = file.stem.lower()
+        stem = {"labels": "targets"}.get(file.stem.lower(), file.stem.lower())
         if stem in RESERVED and stem in special:
             raise LibraryError(f"{path} holds {special[stem].name} and {file.name}; leave one out")
         if stem in RESERVED:
@@ -240,7 +244,7 @@ def _from_folder(path: Path) -> PredictionSource:
             if name in predictions:
                 raise LibraryError(f"{path}: two files contain a model named {name!r}; rename one")
         predictions |= part.predictions
-    labels = _read_labels(special["labels"]) if "labels" in special else None
+    labels = _read_labels(special["targets"]) if "targets" in special else None
     for part in parts:
         if labels is None:
             labels = part.labels
@@ -274,9 +278,9 @@ def _read_labels(source: str | Path | ArrayLike) -> NDArray[Any]:
             raise LibraryError(f"{path} begins with {name}; its first row must be a column name, such as `label`")
         return np.asarray(table.names(name))
     arrays = read_arrays(path)
-    if "labels" not in arrays and len(arrays) != 1:
-        raise LibraryError(f"{path} has no array `labels`")
-    return arrays.get("labels", next(iter(arrays.values())))
+    if not {"targets", "labels"} & arrays.keys() and len(arrays) != 1:
+        raise LibraryError(f"{path} has no array `targets` or `labels`")
+    return arrays.get("targets", arrays.get("labels", next(iter(arrays.values()))))
 
 
 def _costs_of(costs: Any) -> CostsByName:

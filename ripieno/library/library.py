@@ -279,6 +279,18 @@ class Library:
         warn_renamed("Library.probabilities", "predictions")
         return self.predictions(member, split)
 
+    def has_probabilities(self, member: str, split: Split) -> bool:
+        """Return `has_predictions(member, split)`: the former name, for one version."""
+        warn_renamed("Library.has_probabilities", "has_predictions")
+        return self.has_predictions(member, split)
+
+    def write_probabilities(
+        self, member: str, split: Split, probabilities: NDArray[Any], labels: NDArray[np.int64]
+    ) -> None:
+        """Call `write_predictions(member, split, probabilities, labels)`: the former name, for one version."""
+        warn_renamed("Library.write_probabilities", "write_predictions")
+        self.write_predictions(member, split, probabilities, labels)
+
     def labels(self, split: Split = "valid") -> NDArray[Any]:
         """Return `targets(split)`: the former name, for one version."""
         warn_renamed("Library.labels", "targets")

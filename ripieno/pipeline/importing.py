@@ -15,6 +15,7 @@ from ripieno import files
 from ripieno.config import pick
 from ripieno.errors import LibraryError
 from ripieno.library import Library
+from ripieno.library.check import one_of
 from ripieno.library.eviction import Eviction
 from ripieno.pipeline.preparation import DataOptions, DataSource, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
@@ -28,7 +29,7 @@ class ImportOptions:
     """Options of an import; see `import_`."""
 
     data: DataSource | None = None
-    labels: str | Path | ArrayLike | None = None
+    targets: str | Path | ArrayLike | None = None
     costs: str | Path | Mapping[str, Mapping[str, float]] | None = None
     classes: Sequence[str] | None = None
     split: Split = "valid"
@@ -51,7 +52,7 @@ class ImportOptions:
 
 
 OPTIONS_BY_SOURCE: Mapping[str, tuple[str, ...]] = {
-    "predictions": ("labels", "costs", "classes", "split"),
+    "predictions": ("targets", "costs", "classes", "split"),
     "ONNX files": ("data", "size", "layout", "outputs", "tensor", "scale", "mean", "std"),
     "weights": ("data", "size", "family", "configuration", "scale", "mean", "std"),
 }
@@ -77,7 +78,7 @@ def import_(
     sources: str | Path | Sequence[str | Path] | Mapping[str, ArrayLike],
     *,
     data: DataSource | None = None,
-    labels: str | Path | ArrayLike | None = None,
+    targets: str | Path | ArrayLike | None = None,
     costs: str | Path | Mapping[str, Mapping[str, float]] | None = None,
     classes: Sequence[str] | None = None,
     split: Split = ImportOptions.split,
@@ -92,6 +93,7 @@ def import_(
     half: bool = False,
     replace: bool = False,
     size: int | None = None,
+    labels: str | Path | ArrayLike | None = None,
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
 ) -> tuple[Member, ...]:
@@ -104,15 +106,15 @@ def import_(
     are used. `tensor` names the output with the predictions where an ONNX file has several.
 
     `ripieno.library.probe` describes the checks of a network's predictions, with their errors and `notes`. Predictions
-    need `labels`. `costs` are by name and kind. See `ripieno.library.import_predictions` for the file formats.
-    Ensembles with a replaced member, or with one that got new predictions, are evaluated again. When validation
-    predictions are replaced, the front and the ensembles' cascades are removed; `notes` names the ensembles selected
-    with the old ones.
+    need `targets`; `labels` is another name of them. `costs` are by name and kind. See
+    `ripieno.library.import_predictions` for the file formats. Ensembles with a replaced member, or with one that got
+    new predictions, are evaluated again. When validation predictions are replaced, the front and the ensembles'
+    cascades are removed; `notes` names the ensembles selected with the old ones.
 
     An import that fails leaves the run unchanged. Raises LibraryError, with the model and the problem, and for an
     option that is not valid for such sources.
     """
-    given = locals() | {"mean": tuple(mean), "std": tuple(std)}
+    given = locals() | {"targets": one_of(targets, labels), "mean": tuple(mean), "std": tuple(std)}
     return import_models(run, sources, pick(ImportOptions, given), progress, notes)
 
 
@@ -154,7 +156,7 @@ def import_models(
             dataset = prepare(options.data, library, DataOptions(options.size), progress, notes)
         if kind == "predictions":
             source = sources if isinstance(sources, Mapping) else paths[0]
-            common |= {name: getattr(options, name) for name in ("labels", "costs", "classes", "split")}
+            common |= {name: getattr(options, name) for name in ("targets", "costs", "classes", "split")}
             added = import_predictions(library, source, **common)
         elif kind == "ONNX files":
             form = OnnxFormat(

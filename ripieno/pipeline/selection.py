@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ripieno.deprecation import warn_renamed
 from ripieno.errors import SelectionError
 from ripieno.library import Library
 from ripieno.library.calibrate import calibrate as calibrate_members
@@ -103,7 +104,7 @@ def select(
 def front(
     run: str | Path | Library,
     *,
-    kind: str | None = None,
+    cost: str | None = None,
     points: int = 20,
     method: SelectionMethod | None = None,
     prune: float = 0.2,
@@ -117,26 +118,31 @@ def front(
     trusted: Sequence[str] = (),
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
+    kind: str | None = None,
 ) -> Front:
     """Select the best ensemble for every budget in one sweep; a larger budget never gives a higher validation loss.
 
-    The best ensemble for a budget is the last one within it. The default `kind` is that of a plain budget of `select`;
-    the other arguments and `notes` are those of `select`. The front is written to the run as `front.json`.
+    The best ensemble for a budget is the last one within it. The default kind of `cost` is that of a plain budget of
+    `select`; the other arguments and `notes` are those of `select`. The front is written to the run as `front.json`.
+    `kind` is the former name of `cost`, for one version.
     """
     from ripieno.selection import front as sweep
 
+    if kind is not None:
+        warn_renamed("front(kind=)", "cost")
+        cost = kind
     library = open_run(run, writing=True, trusted=trusted)
-    kind = default_kind(library.members()) if kind is None else kind
+    cost = default_kind(library.members()) if cost is None else cost
     validation.check_points(points)
     options = _Options(method, loss, combiner, prune, starts, calibrate, cv)
-    _check(library, (kind,), options)
-    pool = _candidates(library, (kind,), options, device, progress, [] if notes is None else notes)
+    _check(library, (cost,), options)
+    pool = _candidates(library, (cost,), options, device, progress, [] if notes is None else notes)
     choices = sweep(*pool.arrays(), method=method, points=points, **pool.keywords(options))
     ensembles = [
-        _ensemble(pool, choice, options, {kind: choice.costs[kind]}, f"front-{number:02d}")
+        _ensemble(pool, choice, options, {cost: choice.costs[cost]}, f"front-{number:02d}")
         for number, choice in enumerate(choices)
     ]
-    result = Front(kind, options.used_method, tuple(_evaluated(library, ensembles, test, progress, notes)))
+    result = Front(cost, options.used_method, tuple(_evaluated(library, ensembles, test, progress, notes)))
     library.write_front(result)
     return result
 

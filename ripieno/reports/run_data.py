@@ -102,7 +102,7 @@ def evenly_spaced(count: int, most: int) -> Ints:
 def kept_front(reading: RunData) -> Front | None:
     """Return the run's own front if it is of the report's kind of cost and all its members still exist."""
     front = reading.library.front()
-    if front is None or front.kind != reading.kind or not front.ensembles:
+    if front is None or front.cost != reading.kind or not front.ensembles:
         return None
     known = {m.id for m in reading.members}
     return front if all(known.issuperset(e.members) for e in front.ensembles) else None

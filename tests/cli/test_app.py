@@ -80,7 +80,7 @@ MISTAKES = [
     (["evaluate", "bundle", "run"], "run"),
     (["tune", "images", "--run", "new", "--size", "99999"], "size is 99999"),
     (["report", "nowhere"], "nowhere"),
-    (["front", "run", "--kind", "watts"], "watts"),
+    (["front", "run", "--cost", "watts"], "watts"),
     (["select", "run", "--budget", "seconds=5", "20"], "kind=bound"),
     (["select", "run", "5"], "budgets follow --budget"),
     (["show", "run", "--sort", "luck"], "--sort"),

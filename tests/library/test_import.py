@@ -53,6 +53,28 @@ def test_a_cube_in_npy_becomes_one_member_a_model(library: Library, tmp_path: Pa
     assert library.predictions("zoo-000").dtype == np.float16
 
 
+@pytest.mark.parametrize("name", ["labels", "targets"])
+def test_targets_have_two_names_in_files_and_arguments(library: Library, tmp_path: Path, name: str) -> None:
+    np.savez(tmp_path / "one.npz", ann=answers(0), **{name: LABELS})
+    (tmp_path / "zoo").mkdir()
+    np.save(tmp_path / "zoo" / "bob.npy", answers(1))
+    np.save(tmp_path / "zoo" / f"{name}.npy", LABELS)
+    import_predictions(library, tmp_path / "one.npz")
+    import_predictions(library, tmp_path / "zoo")
+    import_predictions(library, {"cid": answers(2)}, **{name: LABELS})
+    assert library.ids() == ["ann", "bob", "cid"]
+    assert library.targets().tolist() == LABELS.tolist()
+
+
+def test_targets_and_labels_are_not_taken_together(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(LibraryError, match="two names of one option: pass targets alone"):
+        import_predictions(library, {"ann": answers(0)}, LABELS, labels=LABELS)
+    np.savez(tmp_path / "one.npz", ann=answers(0), labels=LABELS, targets=LABELS)
+    with pytest.raises(LibraryError, match="holds targets and labels; leave one out"):
+        import_predictions(library, tmp_path / "one.npz")
+    assert not library.path.exists()
+
+
 def test_an_npz_brings_names_labels_classes_and_costs(library: Library, tmp_path: Path) -> None:
     cube = np.stack([answers(0), answers(1)])
     beside = {"names": np.array(["ann", "bob"]), "labels": LABELS, "classes": np.array(["cat", "dog", "eel"])}

@@ -37,7 +37,7 @@ def test_a_graph_that_cannot_be_counted_is_left_out_of_that_count_alone(library:
 
 def test_a_budget_of_flops_skips_uncountable_networks_with_a_note(library: ripieno.Library) -> None:
     notes: list[str] = []
-    found = ripieno.front(library, kind="flops", notes=notes)
+    found = ripieno.front(library, cost="flops", notes=notes)
     assert [e.members for e in found.ensembles] == [("00000-e001",)]
     assert notes[0].startswith("1 of the 2 best networks have no cost in flops and were skipped")
 

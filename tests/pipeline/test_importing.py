@@ -16,7 +16,7 @@ from ripieno.types import Cascade
 
 PREDICTIONS = {"net": np.full((3, 2), 0.5)}
 INVALID: list[tuple[Any, dict[str, Any], str]] = [
-    ("a.onnx", {"labels": [0, 1, 1]}, "ONNX files do not take labels"),
+    ("a.onnx", {"targets": [0, 1, 1]}, "ONNX files do not take targets"),
     ("a.onnx", {"costs": {"a": {"euros": 1.0}}}, "ONNX files do not take costs"),
     ("a.onnx", {"classes": ["x", "y"], "split": "test"}, "ONNX files do not take classes, split: leave that out"),
     ("a.onnx", {"family": "mine:net"}, "ONNX files do not take family"),
@@ -27,7 +27,7 @@ INVALID: list[tuple[Any, dict[str, Any], str]] = [
     ("a.onnx", {"scale": 0.0}, "scale 0 is not valid: give a number above 0"),
     ("a.onnx", {"scale": float("nan")}, "scale nan"),
     ("a.safetensors", {"layout": "NCHW", "outputs": "logits"}, "weights do not take layout, outputs"),
-    ("a.safetensors", {"labels": [0, 1, 1], "family": "mine:net"}, "weights do not take labels"),
+    ("a.safetensors", {"labels": [0, 1, 1], "family": "mine:net"}, "weights do not take targets"),
     ("a.safetensors", {}, "holds weights without a network: give --family"),
     (PREDICTIONS, {"data": "images", "labels": [0, 1, 1]}, "predictions do not take data"),
     (PREDICTIONS, {"family": "mine:net"}, "predictions do not take family"),

@@ -93,7 +93,7 @@ def test_a_named_method_takes_probabilities_as_they_are(run: ripieno.Library) ->
 
 @pytest.mark.parametrize("kind", ["seconds", "memory", "latency", "parameters", "flops"])
 def test_every_kind_of_cost_can_bound_a_budget(run: ripieno.Library, kind: str) -> None:
-    found = ripieno.front(run, kind=kind, prune=1.0)
+    found = ripieno.front(run, cost=kind, prune=1.0)
     costs = [e.cost[kind] for e in found.ensembles]
     losses = [e.losses["valid_cross_entropy"] for e in found.ensembles]
     assert costs == sorted(costs)
@@ -254,7 +254,7 @@ def test_new_validation_predictions_take_the_expected_loss_with_them(tmp_path: P
 
 def test_flops_are_counted_without_measuring(run: ripieno.Library) -> None:
     shutil.rmtree(run.path / "profiles")
-    ripieno.front(run, kind="flops")
+    ripieno.front(run, cost="flops")
     assert run.profile_devices() == []
 
 

@@ -63,7 +63,7 @@ def run(tmp_path: Path) -> ripieno.Library:
 
 def same(found: Any, expected: Any, kind: Any) -> None:
     """Compare with a record of the first build: floats to the last digits, all else exactly."""
-    upgraded = {name: upgrade(fields) for name, fields in expected.items()} if kind == dict[str, Member] else expected
+    upgraded = {n: upgrade(v) for n, v in expected.items()} if kind == dict[str, Member] else upgrade(expected)
     compare(plain(found), plain(msgspec.convert(upgraded, kind)))
 
 
