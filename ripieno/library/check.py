@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import LibraryError
 from ripieno.tasks.labels import check_classes, check_names, label_indices
@@ -19,7 +20,7 @@ from ripieno.types import Ints, Split
 if TYPE_CHECKING:
     from ripieno.library.library import Library
 
-T = TypeVar("T")
+TargetSource = str | Path | ArrayLike
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -111,7 +112,7 @@ def read_classes(classes: Sequence[str] | None, count: int, library: Library) ->
     return names
 
 
-def one_of(targets: T | None, labels: T | None) -> T | None:
+def one_of(targets: TargetSource | None, labels: TargetSource | None) -> TargetSource | None:
     """Return `targets`, or `labels`, its other name. Raises LibraryError when both are given."""
     if targets is not None and labels is not None:
         raise LibraryError("targets and labels are two names of one option: pass targets alone")
