@@ -9,7 +9,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ripieno.types import Input, Member, classification
+from ripieno.types import Input, Member, Task
+
+OUTPUTS = {
+    "classification": ("Softmax", "class", "probabilities"),
+    "multilabel": ("Sigmoid", "label", "probabilities"),
+    "regression": ("Identity", "target", "values"),
+}
+"""By kind of task: the operator that gives the predictions, the beginning of their names, and the output's name."""
 
 
 def write_network(
@@ -19,14 +26,17 @@ def write_network(
     shape: tuple[int, int, int] = (8, 8, 3),
     dtype: str = "uint8",
     classes: int = 4,
+    kind: str = "classification",
     filters: int = 8,
     layers: int = 1,
     seed: int = 0,
 ) -> Member:
     """Write a network of `layers` 3x3 convolutions of `filters` to `path` and return its member.
 
-    Input `images` (batch, *shape) of `dtype`, output `probabilities` (batch, classes) float32; the batch is dynamic.
+    Input `images` (batch, *shape) of `dtype`, output `probabilities` or `values` (batch, classes) float32; the batch is
+    dynamic. `kind` is that of the task.
     """
+    activation, prefix, output = OUTPUTS[kind]
     generator = np.random.default_rng(seed)
     weights: list[onnx.TensorProto] = []
 
@@ -52,14 +62,14 @@ def write_network(
         helper.make_node("GlobalAveragePool", [f"map{layers}"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["features"]),
         helper.make_node("Gemm", ["features", head, bias], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        helper.make_node(activation, ["logits"], [output]),
     ]
     element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     graph = helper.make_graph(
         nodes,
         "network",
         [helper.make_tensor_value_info("images", element, ["batch", *shape])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", classes])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", classes])],
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
@@ -73,7 +83,7 @@ def write_network(
         family="onnx",
         configuration={},
         input=Input(shape, dtype),
-        task=classification([f"class{i}" for i in range(classes)]),
+        task=Task(kind, (classes,), tuple(f"{prefix}{i}" for i in range(classes))),
         losses={},
         parameters=sum(int(np.prod(w.dims)) for w in weights),
         seconds=0.0,

@@ -57,7 +57,13 @@ def test_a_former_module_warns_when_it_is_imported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("spread", "std"), ("each", "member_predictions"), ("depth", "members_evaluated")]
+    ("old", "new"),
+    [
+        ("probabilities", "predictions"),
+        ("spread", "std"),
+        ("each", "member_predictions"),
+        ("depth", "members_evaluated"),
+    ],
 )
 def test_former_fields_of_an_answer_are_the_new_ones(old: str, new: str) -> None:
     array = np.zeros((1, 2), np.float32)

@@ -70,8 +70,8 @@ class Clients:
                 future = self.engine.submit(self.images[at : at + size])
                 future.add_done_callback(self._called)
                 answer = future.result(timeout=120)
-                good = not answer.partial and answer.probabilities.shape == self.truth[at : at + size].shape
-                good = good and bool(np.abs(answer.probabilities - self.truth[at : at + size]).max() < TOLERANCE)
+                good = not answer.partial and answer.predictions.shape == self.truth[at : at + size].shape
+                good = good and bool(np.abs(answer.predictions - self.truth[at : at + size]).max() < TOLERANCE)
             except Exception as error:
                 with self.lock:
                     self.lost += 1

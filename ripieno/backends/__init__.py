@@ -19,7 +19,7 @@ class Backend(Protocol):
     """A loaded member. Not thread-safe: one worker owns it."""
 
     def infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Predict probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype."""
+        """Return predictions (batch, *member.task.output) of `images` (batch, *member.input.shape), of its dtype."""
         ...
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ class LoadedMember(ABC):
     """the network of the library, None once closed"""
 
     def infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Predict probabilities (batch, classes) of `images` (batch, *member.input.shape), of the member's dtype.
+        """Return predictions (batch, *member.task.output) of `images` (batch, *member.input.shape), of its dtype.
 
         Raises EngineError for other images, and once it is closed.
         """
@@ -32,7 +32,7 @@ class LoadedMember(ABC):
         if self._network is None:
             raise EngineError(f"{member.id} is closed; load it again")
         if not len(images):
-            return np.empty((0, len(member.classes)), np.float32)
+            return np.empty((0, *member.task.output), np.float32)
         return self._run(np.ascontiguousarray(images))
 
     def close(self) -> None:

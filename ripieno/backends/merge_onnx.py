@@ -14,13 +14,14 @@ import numpy as np
 from ripieno.errors import EngineError, LibraryError, error_summary, require
 from ripieno.tasks.combiners import whole_weights
 from ripieno.tasks.metrics import FLOOR
-from ripieno.types import Combiner, Input
+from ripieno.tasks.registry import kind_of
+from ripieno.types import Combiner, Input, Task
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
 
-IMAGES, PROBABILITIES = "images", "probabilities"
-"""Names of the file's input and output, the same as of a member's own file."""
+IMAGES = "images"
+"""Name of the file's input; that of its output is the first of the kind's `outputs`, both as in a member's own file."""
 OPSET = 17
 """The oldest operator set for the combination; a newer set of the members is used instead."""
 MOST = 2**31 - 1
@@ -32,16 +33,16 @@ def merge_onnx(
     weights: Sequence[float],
     combiner: Combiner,
     input: Input,
-    classes: Sequence[str],
+    task: Task,
     facts: Mapping[str, str],
     temperatures: Sequence[float] = (),
     temperature: float = 1.0,
 ) -> bytes:
     """Merge the members' ONNX files `paths`, by name, into one, weighted by `weights` in that order.
 
-    It takes `images` (batch, *input.shape) of `input.dtype` and gives `probabilities` (batch, classes) float32; the
-    batch is dynamic. `facts` become its metadata. The members are at their `temperatures` (empty: 1), their combination
-    at `temperature`.
+    It takes `images` (batch, *input.shape) of `input.dtype` and gives `probabilities` or `values` (batch, *task.output)
+    float32; the batch is dynamic. `facts` become its metadata. The members are at their `temperatures` (empty: 1),
+    their combination at `temperature`.
 
     Raises LibraryError naming the file that cannot be read or joined, EngineError when they exceed `MOST` bytes.
     """
@@ -64,26 +65,26 @@ def merge_onnx(
         merged.graph.sparse_initializer.extend(part.graph.sparse_initializer)
         merged.functions.extend(part.functions)
         answers.append(answer)
-    combination = combiner_nodes(answers, weights, combiner, len(classes), temperatures, temperature)
+    combination = combiner_nodes(answers, weights, combiner, task, temperatures, temperature)
     given = {IMAGES: (_element(input.dtype), input.shape)}
-    return _finished(merged, parts, combination, given, len(classes), facts)
+    return _finished(merged, parts, combination, given, task, facts)
 
 
 def mean_onnx(
     members: Sequence[str],
     weights: Sequence[float],
     combiner: Combiner,
-    classes: int,
+    task: Task,
     temperatures: Sequence[float] = (),
     temperature: float = 1.0,
 ) -> bytes:
-    """Build an ONNX file that combines members' probabilities: inputs (batch, classes) float32 named as `members`.
+    """Build an ONNX file that combines members' predictions: inputs (batch, *task.output) float32 named as `members`.
 
-    The temperatures are as in `merge_onnx`: the inputs are the members' own probabilities, before any.
+    The temperatures are as in `merge_onnx`: the inputs are the members' own predictions, before any.
     """
-    combination = combiner_nodes(members, weights, combiner, classes, temperatures, temperature)
-    given = dict.fromkeys(members, (_element("float32"), (classes,)))
-    return _finished(require("onnx").ModelProto(), {}, combination, given, classes, {})
+    combination = combiner_nodes(members, weights, combiner, task, temperatures, temperature)
+    given = dict.fromkeys(members, (_element("float32"), task.output))
+    return _finished(require("onnx").ModelProto(), {}, combination, given, task, {})
 
 
 def signature(path: Path) -> tuple[str, str]:
@@ -96,16 +97,17 @@ def combiner_nodes(
     answers: Sequence[str],
     weights: Sequence[float],
     combiner: Combiner,
-    classes: int,
+    task: Task,
     temperatures: Sequence[float] = (),
     temperature: float = 1.0,
 ) -> tuple[list[NodeProto], list[TensorProto]]:
-    """Build the nodes that combine tensors (batch, classes) into `probabilities` like the engine, and their constants.
+    """Build the nodes that combine tensors (batch, *task.output) like the engine, and their constants.
 
     Numbers of a member that are not finite make the result not finite: a graph cannot fail as the engine does. The
     names of the nodes begin with `combine/`.
     """
     onnx = require("onnx")
+    kind = kind_of(task)
     constants: list[TensorProto] = []
     nodes: list[NodeProto] = []
     given = answers
@@ -131,12 +133,12 @@ def combiner_nodes(
         own = temperatures or (1.0,) * len(answers)
         answers = [calibrate(a, t, f"logits{i}") for i, (a, t) in enumerate(zip(answers, own, strict=True))]
     if combiner == "median":
-        last = _median(node, constant, answers)
+        last = _median(node, constant, answers, scaled=kind.activation == "softmax")
     else:
         given_weights = np.ones(len(answers)) if combiner == "mean" else np.asarray(weights, np.float64)
         if combiner == "vote":
             shares = given_weights / given_weights.sum()
-            depth, values = constant("classes", classes, np.int64), constant("values", [0, 1])
+            depth, values = constant("classes", len(task.names), np.int64), constant("values", [0, 1])
             likeliest = [node("ArgMax", [a], f"class{i}", axis=1, keepdims=0) for i, a in enumerate(answers)]
             answers = [node("OneHot", [c, depth, values], f"vote{i}") for i, c in enumerate(likeliest)]
             # as `tasks.combiners.combine`: summed in double, then rounded to single, so that equal votes are equal
@@ -154,7 +156,7 @@ def combiner_nodes(
     last = calibrate(last, temperature, "logits")
     if combiner in ("vote", "median") or temperature != 1.0 or any(t != 1.0 for t in temperatures):
         last = node("Sum", [last, *_not_finite(node, constant, given)], "checked")
-    nodes.append(onnx.helper.make_node("Identity", [last], [PROBABILITIES], "combine/probabilities"))
+    nodes.append(onnx.helper.make_node("Identity", [last], [kind.outputs[0]], f"combine/{kind.outputs[0]}"))
     return nodes, constants
 
 
@@ -168,8 +170,8 @@ def _not_finite(node: Any, constant: Any, answers: Sequence[str]) -> list[str]:
     return [node("ReduceSum", [n, axis], f"finite{i}", keepdims=1) for i, n in enumerate(zeros)]
 
 
-def _median(node: Any, constant: Any, answers: Sequence[str]) -> str:
-    """Add the median of each class, scaled to sum 1; the mean where all medians are 0."""
+def _median(node: Any, constant: Any, answers: Sequence[str], scaled: bool) -> str:
+    """Add the median of each output; with `scaled`, scaled to sum 1, and the mean where all medians are 0."""
     count, first = len(answers), constant("axis", [0], np.int64)
     rows = [node("Unsqueeze", [a, first], f"row{i}") for i, a in enumerate(answers)]
     stacked = node("Concat", rows, "stacked", axis=0)
@@ -179,11 +181,13 @@ def _median(node: Any, constant: Any, answers: Sequence[str]) -> str:
         for i, place in enumerate(sorted({(count - 1) // 2, count // 2}))
     ]
     middle = node("Mean", middles, "middle")
+    if not scaled:
+        return str(middle)
     total = node("ReduceSum", [middle, constant("classes-axis", [1], np.int64)], "total", keepdims=1)
     some = node("Greater", [total, constant("zero", 0.0)], "some")
     divisor = node("Where", [some, total, constant("one", 1.0)], "divisor")
-    scaled = node("Div", [middle, divisor], "scaled")
-    return str(node("Where", [some, scaled, node("Mean", answers, "mean")], "chosen"))
+    shares = node("Div", [middle, divisor], "scaled")
+    return str(node("Where", [some, shares, node("Mean", answers, "mean")], "chosen"))
 
 
 def _read(path: Path) -> ModelProto:
@@ -233,7 +237,7 @@ def _finished(
     parts: Mapping[str, ModelProto],
     combination: tuple[list[NodeProto], list[TensorProto]],
     given: Mapping[str, tuple[int, tuple[int, ...]]],
-    classes: int,
+    task: Task,
     facts: Mapping[str, str],
 ) -> bytes:
     """Complete the graph with its combination, inputs, output, versions and metadata, and return the file."""
@@ -250,7 +254,7 @@ def _finished(
     merged.producer_name = "ripieno"
     value = onnx.helper.make_tensor_value_info
     merged.graph.input.extend(value(name, kind, ["batch", *shape]) for name, (kind, shape) in given.items())
-    merged.graph.output.append(value(PROBABILITIES, onnx.TensorProto.FLOAT, ["batch", classes]))
+    merged.graph.output.append(value(kind_of(task).outputs[0], onnx.TensorProto.FLOAT, ["batch", *task.output]))
     for key, fact in facts.items():
         merged.metadata_props.add(key=key, value=fact)
     content: bytes = merged.SerializeToString()

@@ -61,13 +61,13 @@ class OnnxBackend(LoadedMember):
         if device.type == "cuda":
             _check_provider(self._network.get_providers()[0], device, backend)
         self.member = member
-        # ripieno's files use `images` and `probabilities`; an imported network may use other names
+        # ripieno's files use `images` and the kind's first output; an imported network may use other names
         self._input = self._network.get_inputs()[0].name
         self._output = self._network.get_outputs()[0].name
 
     def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        probabilities: NDArray[np.float32] = self._network.run([self._output], {self._input: images})[0]
-        return probabilities
+        predictions: NDArray[np.float32] = self._network.run([self._output], {self._input: images})[0]
+        return predictions
 
 
 def open_file(content: bytes, threads: int = 1) -> Callable[[NDArray[np.generic]], list[Any]]:

@@ -2,8 +2,8 @@
 
 Static quantisation, QDQ form: every convolution and matrix product is wrapped in pairs of QuantizeLinear and
 DequantizeLinear that the runtimes fold into int8 kernels. Weights are signed, one scale per filter; activations are
-unsigned, with the range of the calibration images. The input images and the softmax are unchanged. The same file and
-images give the same bytes.
+unsigned, with the range of the calibration images. The inputs, and the operator that
+gives the predictions, are unchanged. The same file and images give the same bytes.
 """
 
 from __future__ import annotations
@@ -67,15 +67,19 @@ def _quantise(source: Path, target: Path, images: NDArray[np.generic]) -> None:
     require("onnxruntime.quantization.shape_inference").quant_pre_process(
         str(source), str(prepared), skip_symbolic_shape=True
     )
+    graph = require("onnx").load(str(prepared), load_external_data=False).graph
+    predictions = {output.name for output in graph.output}
+    last = [node.name for node in graph.node if node.name and predictions.intersection(node.output)]
     tool.quantize_static(
         str(prepared),
         str(target),
-        _Reader(require("onnx").load(str(prepared), load_external_data=False).graph.input[0].name, images),
+        _Reader(graph.input[0].name, images),
         quant_format=tool.QuantFormat.QDQ,
         activation_type=tool.QuantType.QUInt8,
         weight_type=tool.QuantType.QInt8,
         per_channel=True,
         op_types_to_quantize=list(QUANTISED),
+        nodes_to_exclude=last,  # values would have 256 steps
     )
 
 

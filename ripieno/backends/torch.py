@@ -50,6 +50,8 @@ class TorchBackend(LoadedMember):
         """
         sleep_while_waiting()
         torch = self._torch = require("torch")
+        from ripieno.models.activations import ACTIVATIONS
+
         self.member, self.threads = member, threads
         if device.type == "cuda" and not torch.cuda.is_available():
             raise EngineError(f"{device.name} is not available: this PyTorch sees no CUDA device; use cpu:0")
@@ -61,6 +63,7 @@ class TorchBackend(LoadedMember):
         self._lowered = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         network = load_network(member, path, trusted)
         self._network: Any = network.to(self._device, memory_format=torch.channels_last)
+        self._activate = ACTIVATIONS[kind_of(member.task).activation]
         self._graphs: dict[int, _Graph] | None = {} if backend == "torch-graphs" else None
         if backend == "torch-compile":
             self._compile()
@@ -72,9 +75,9 @@ class TorchBackend(LoadedMember):
         with torch.inference_mode():
             # torch cannot wrap read-only memory
             batch = torch.from_numpy(images if images.flags.writeable else images.copy())
-            run = self._probabilities if self._graphs is None else self._replay
-            probabilities: NDArray[np.float32] = run(batch.to(self._device)).cpu().numpy()
-        return probabilities
+            run = self._predict if self._graphs is None else self._replay
+            predictions: NDArray[np.float32] = run(batch.to(self._device)).cpu().numpy()
+        return predictions
 
     def close(self) -> None:
         """Free the network and its GPU memory."""
@@ -84,13 +87,11 @@ class TorchBackend(LoadedMember):
             with _recording, contextlib.suppress(RuntimeError):  # a failed GPU has no memory to release
                 self._torch.cuda.empty_cache()
 
-    def _probabilities(self, batch: Any) -> Any:
-        from ripieno.models.activations import ACTIVATIONS
-
+    def _predict(self, batch: Any) -> Any:
         torch = self._torch
         kind = self._device.partition(":")[0]
         with torch.autocast(kind, self._lowered, enabled=self._lowered is not None):
-            return ACTIVATIONS[kind_of(self.member.task).activation](self._network(batch).float())
+            return self._activate(self._network(batch).float())
 
     def _compile(self) -> None:
         """Compile for any batch now, so that a missing compiler is found before a worker's first request."""
@@ -112,8 +113,8 @@ class TorchBackend(LoadedMember):
         wide = 1 << (size - 1).bit_length()
         if wide not in self._graphs:
             if len(self._graphs) == GRAPHS:
-                return self._probabilities(batch)
-            self._graphs[wide] = _Graph(self._torch, self._probabilities, batch, wide)
+                return self._predict(batch)
+            self._graphs[wide] = _Graph(self._torch, self._predict, batch, wide)
         return self._graphs[wide].run(batch)
 
 

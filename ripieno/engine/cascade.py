@@ -18,6 +18,7 @@ from ripieno.engine.ring import RequestSlice
 from ripieno.errors import EngineError
 from ripieno.tasks.calibration import apply_temperature
 from ripieno.tasks.metrics import cross_entropy, true_class
+from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import DISABLED, TOLERANCE, Cascade, CascadeEffect, Float32s
 
 MemberPredictions = Sequence[NDArray[np.floating]] | NDArray[np.floating]
@@ -174,7 +175,7 @@ class CascadeState:
     member: int
     """index of the member that runs now"""
     total: Float32s
-    """weighted sum of the probabilities so far, (samples, classes)"""
+    """weighted sum of the predictions so far, (samples, outputs)"""
     weight: Float32s
     """sum of the weights in it, (samples, 1)"""
     depth: NDArray[np.int32]
@@ -186,18 +187,17 @@ class CascadeState:
     passed: list[int] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, member: int, samples: int, classes: int, temperature: float) -> CascadeState:
+    def begin(cls, member: int, samples: int, output: tuple[int, ...], temperature: float) -> CascadeState:
         """Start with `member`, on all samples."""
-        zeros = np.zeros((samples, classes), np.float32)
+        zeros = np.zeros((samples, *output), np.float32)
         weight = np.zeros((samples, 1), np.float32)
         return cls(member, zeros, weight, np.zeros(samples, np.int32), np.ones(samples, bool), temperature)
 
-    def stop_sure(self, threshold: float) -> None:
-        """End the samples whose running mean reaches `threshold`."""
-        if self.temperature == 1.0:
-            self.active &= self.total.max(1) < threshold * self.weight[:, 0]
-        else:
-            self.active[self.active] = self._means(self.active).max(1) < threshold
+    def stop_sure(self, threshold: float, kind: TaskKind) -> None:
+        """End the samples whose running mean has a confidence of at least `threshold`."""
+        confidence = kind.confidence(self._means(self.active))
+        assert confidence is not None
+        self.active[self.active] = confidence < threshold
 
     def part(self, offset: int) -> PartialResult:
         """Return the result so far."""
@@ -219,12 +219,13 @@ def check_step(request_slice: RequestSlice, predictions: Float32s) -> Fault | No
 
 
 def advance(
-    request_slice: RequestSlice, plan: ExecutionPlan, predictions: Float32s, shares: Float32s
+    request_slice: RequestSlice, plan: ExecutionPlan, predictions: Float32s, shares: Float32s, kind: TaskKind
 ) -> list[tuple[int, int, int]]:
     """Record the predictions of the member that ran, and return the next steps (member, start, stop) by position.
 
-    `predictions` (members, samples, classes) are those of the slots of the slice, `shares` (members,) the weights. The
-    list is empty when all samples are sure or no member is left: then the request has its partial result.
+    `predictions` (members, samples, outputs) are those of the slots of the slice, `shares` (members,) the weights,
+    `kind` that of the task. The list is empty when all samples are sure or no member is left: then the request has its
+    partial result.
     """
     assert plan.threshold is not None
     progress: CascadeState = request_slice.progress
@@ -234,7 +235,7 @@ def advance(
         progress.weight[progress.active] += share
         progress.depth[progress.active] += 1
         progress.passed.append(progress.member)
-        progress.stop_sure(plan.threshold)
+        progress.stop_sure(plan.threshold, kind)
     left = [m for m in plan.members if m not in progress.passed and m not in request_slice.unwanted]
     if not left or not progress.active.any():
         if progress.passed:

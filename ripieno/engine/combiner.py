@@ -2,7 +2,7 @@
 
 It sums when the last member finishes, not after each member. The order of summation is then the members' order, so that
 repeated requests get identical bytes. Votes, medians and disagreement need no additional pass. The paper's running sum
-saves no time here: a sum over four members of 64 x 100 probabilities takes 10 microseconds.
+saves no time here: a sum over four members of 64 x 100 numbers takes 10 microseconds.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ripieno.engine.ring import RequestSlice
 from ripieno.engine.ring_memory import Memory
 from ripieno.tasks.calibration import apply_temperature
 from ripieno.tasks.combiners import combine
+from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Ensemble, Float32s
 
 BLOCK = 1 << 13
@@ -35,10 +36,10 @@ class Fault(NamedTuple):
 
 
 class EnsembleCombiner:
-    """Combiner of the predictions in `memory` by the rule of `ensemble`; thread-safe."""
+    """Combiner of the predictions in `memory`, of a task of `kind`, by the rule of `ensemble`; thread-safe."""
 
-    def __init__(self, ensemble: Ensemble, memory: Memory) -> None:
-        self._kind = ensemble.combiner
+    def __init__(self, ensemble: Ensemble, memory: Memory, kind: TaskKind) -> None:
+        self._combiner, self._kind = ensemble.combiner, kind
         self._memory = memory
         shares = [1.0] * len(ensemble.members) if ensemble.combiner == "mean" else list(ensemble.weights)
         self._shares = np.asarray(shares, np.float64)
@@ -63,10 +64,10 @@ class EnsembleCombiner:
         stop = slot + run[-1].stop - run[0].start
         predictions = memory[:, slot:stop] if len(members) == len(memory) else memory[list(members), slot:stop]
         weights = self.weights(members)
-        answer = combine(predictions, weights, self._kind)
-        deviation = spread(predictions, answer, weights) if plan.spread else None
+        answer = combine(predictions, weights, self._combiner, self._kind.activation)
+        deviation = self._kind.spread(predictions, answer, weights) if plan.spread else None
         # a vote or a median can hide numbers that are not finite; a sum cannot
-        finite = is_finite(answer if self._kind in ("mean", "weighted") else predictions)
+        finite = is_finite(answer if self._combiner in ("mean", "weighted") else predictions)
         each = predictions.copy() if plan.each else None
         calibrated = apply_temperature(answer, plan.temperature)
         first = run[0].start
@@ -117,7 +118,7 @@ def is_finite(values: Float32s) -> bool:
 def find_fault(predictions: Float32s, answer: Float32s) -> tuple[int, int] | None:
     """Return the first member, and its first sample, with numbers that are not finite, by index; None without one.
 
-    `predictions` are (members, samples, classes), `answer` (samples, classes). If finite numbers have a sum that is
+    `predictions` are (members, samples, outputs), `answer` (samples, outputs). If finite numbers have a sum that is
     not finite, the member with the largest number is at fault.
     """
     places = np.argwhere(~np.isfinite(predictions))
@@ -128,15 +129,3 @@ def find_fault(predictions: Float32s, answer: Float32s) -> tuple[int, int] | Non
         return None
     sample = int(rows[0, 0])
     return int(np.abs(predictions[:, sample]).max(axis=1).argmax()), sample
-
-
-def spread(predictions: Float32s, answer: Float32s, weights: NDArray[np.floating]) -> Float32s:
-    """Return the disagreement of the members (samples,).
-
-    It is the weighted standard deviation of their probabilities of the class that the ensemble predicts. Double
-    precision is used, because squares of large finite numbers are finite in it.
-    """
-    label = answer.argmax(1)
-    chosen = np.take_along_axis(predictions, label[None, :, None], 2)[:, :, 0].astype(np.float64)
-    deviation: Float32s = np.sqrt(weights @ (chosen - weights @ chosen) ** 2).astype(np.float32)
-    return deviation

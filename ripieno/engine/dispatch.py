@@ -29,7 +29,8 @@ from ripieno.engine.ring_memory import Memory
 from ripieno.engine.ring_writer import RingWriter
 from ripieno.engine.worker import Report, Worker
 from ripieno.errors import EngineError, EngineTimeoutError
-from ripieno.types import Ensemble
+from ripieno.tasks.registry import kind_of
+from ripieno.types import Bundle
 
 SHORT = 50e-6
 """Seconds below which a task is short: it takes less time than waking the thread that waits for it."""
@@ -50,7 +51,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        ensemble: Ensemble,
+        bundle: Bundle,
         ring: Ring,
         memory: Memory,
         event_loop: EventLoop,
@@ -58,9 +59,10 @@ class Dispatcher:
         min_members: int | None = None,
     ) -> None:
         self._ring, self._memory, self._event_loop, self._health = ring, memory, event_loop, health
-        self._combiner = EnsembleCombiner(ensemble, memory)
+        self._kind = kind_of(bundle.task)
+        self._combiner = EnsembleCombiner(bundle.ensemble, memory, self._kind)
         self._workers: Sequence[Worker] = ()
-        self.request_table = RequestTable(ring, ensemble.members, min_members, health.patience.deaths)
+        self.request_table = RequestTable(ring, bundle.ensemble.members, min_members, health.patience.deaths)
         # a large request is written in pieces, so that its first slots are freed while its last samples are written
         largest = max(instance.batch_size for worker in ring.workers for instance in worker.instances.values())
         piece = max(largest, ring.capacity // 4 // largest * largest)
@@ -158,12 +160,12 @@ class Dispatcher:
         worked = False
         try:
             with self.request_table.lock:
-                for assignment_id, seconds, probabilities in reports:
+                for assignment_id, seconds, predictions in reports:
                     assignment = self._ring.assignments.get(assignment_id)
                     if assignment is None:
                         continue
-                    if probabilities is not None:
-                        self._memory.scatter(assignment.member, self._slots(assignment), probabilities)
+                    if predictions is not None:
+                        self._memory.scatter(assignment.member, self._slots(assignment), predictions)
                     self.request_table.tally.count(assignment, seconds)
                     if self.traced:
                         self._trace(assignment, now - seconds, now)
@@ -227,8 +229,8 @@ class Dispatcher:
             members = plan.members if plan.threshold is None else plan.members[:1]
             request_slice = self._ring.enqueue(request, offset, count, members, now)
             if plan.threshold is not None:
-                classes = self._memory.predictions.shape[2]
-                request_slice.progress = CascadeState.begin(members[0], count, classes, plan.temperature)
+                output = self._memory.predictions.shape[2:]
+                request_slice.progress = CascadeState.begin(members[0], count, output, plan.temperature)
             request.slices.append(request_slice)
             self.request_table.requests.add(request)
             self._schedule(now)
@@ -310,7 +312,7 @@ class Dispatcher:
             if request_slice.request.closed:
                 return False
         shares = self._combiner.weights(range(len(predictions))).astype(np.float32)
-        steps = advance(request_slice, request_slice.request.plan, predictions, shares)
+        steps = advance(request_slice, request_slice.request.plan, predictions, shares, self._kind)
         for member, start, stop in steps:
             self._ring.extend(request_slice, member, start, stop)
         if steps:

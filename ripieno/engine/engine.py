@@ -111,7 +111,7 @@ class Engine:
         self._memory = Memory(
             ring.capacity,
             len(self._indices),
-            len(self.bundle.classes),
+            self.bundle.task.output,
             self.bundle.input,
             shared=self.isolation == "process",
         )
@@ -123,7 +123,7 @@ class Engine:
         members = [tuple(instance.member for instance in own) for own in instances]
         self._health = HealthMonitor(members, config.patience, self._event_loop, memory_limits)
         self._dispatcher = Dispatcher(
-            self.bundle.ensemble, ring, self._memory, self._event_loop, self._health, config.min_members
+            self.bundle, ring, self._memory, self._event_loop, self._health, config.min_members
         )
         self._closed = False
         self._is_foreign = False
@@ -204,8 +204,8 @@ class Engine:
         return len(self._dispatcher.request_table.queue)
 
     def predict(self, images: Any, members: Sequence[str] | None = None) -> NDArray[np.float32]:
-        """Return probabilities (samples, classes) of `images`; wait for room and for the answer. Raises as `submit`."""
-        return self.submit(images, members).result().probabilities
+        """Return predictions (samples, *task.output) of `images`; wait for room and the answer. Raises as `submit`."""
+        return self.submit(images, members).result().predictions
 
     async def answer(self, images: Any, members: Sequence[str] | None = None, **options: Any) -> Answer:
         """Submit from asyncio: await room and the answer in the event loop; cancelling gives up both."""

@@ -15,19 +15,26 @@ from ripieno.deprecation import warn_renamed
 class Answer:
     """Answer to one request of `samples` samples."""
 
-    probabilities: NDArray[np.float32]
-    """(samples, classes)"""
+    predictions: NDArray[np.float32]
+    """(samples, *task.output): probabilities, or values in the unit of the targets"""
     members: tuple[str, ...]
     """ids of the members that predicted every sample; with a cascade, those that may run, in their order"""
     partial: bool = False
     """True if requested members are missing; samples that they predicted before they failed still include them in
-    `probabilities` and `std`"""
+    `predictions` and `std`"""
     std: NDArray[np.float32] | None = None
-    """(samples,), on request: standard deviation over the members of the probability of the predicted class"""
+    """on request: standard deviation over the members; (samples,) of the probability of the predicted class, for other
+    tasks than a classification (samples, *task.output)"""
     member_predictions: NDArray[np.float32] | None = None
-    """(members, samples, classes), on request: the probabilities of each of `members`"""
+    """(members, samples, *task.output), on request: the predictions of each of `members`"""
     members_evaluated: NDArray[np.int32] | None = None
     """(samples,), with a cascade: number of members that predicted each sample"""
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """Former name of `predictions`, for one version."""
+        warn_renamed("Answer.probabilities", "predictions")
+        return self.predictions
 
     @property
     def spread(self) -> NDArray[np.float32] | None:

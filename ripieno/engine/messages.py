@@ -28,7 +28,8 @@ class WorkerSetup:
     config: WorkerConfig
     capacity: int
     members: int
-    classes: int
+    output: tuple[int, ...]
+    """shape of one prediction"""
     input: Input
 
 

@@ -138,7 +138,7 @@ class ModelRunner:
         for index, backend in self._backends.items():
             if index in self._largest:
                 backend.infer(np.repeat(blank, self._largest[index], axis=0))
-            shape, expected = backend.infer(blank).shape, (1, self._memory.predictions.shape[2])
+            shape, expected = backend.infer(blank).shape, (1, *self._memory.predictions.shape[2:])
             if shape != expected:
                 raise EngineError(f"The prediction for one sample has shape {shape}, expected {expected}.")
             start = time.perf_counter()
@@ -148,17 +148,17 @@ class ModelRunner:
         return seconds
 
     def run(self, member: int, slots: Slots) -> tuple[NDArray[np.float32], float]:
-        """Predict the samples in `slots` with `member`; return the probabilities at its temperature, and the seconds.
+        """Predict the samples in `slots` with `member`; return the predictions at its temperature, and the seconds.
 
-        Probabilities that are not all finite are returned as they are: the clip would hide negative infinity.
+        Predictions that are not all finite are returned as they are: the clip would hide negative infinity.
         """
         images = self._memory.gather(slots)
         start = time.perf_counter()
-        probabilities = self._backends[member].infer(images)
+        predictions = self._backends[member].infer(images)
         temperature = self._temperatures[member]
-        if temperature != 1.0 and np.isfinite(probabilities).all():
-            probabilities = apply_temperature(probabilities, temperature)
-        return probabilities, time.perf_counter() - start
+        if temperature != 1.0 and np.isfinite(predictions).all():
+            predictions = apply_temperature(predictions, temperature)
+        return predictions, time.perf_counter() - start
 
     def close(self) -> None:
         """Free the members."""

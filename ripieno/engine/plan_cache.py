@@ -9,6 +9,7 @@ import numpy as np
 from ripieno.engine.inference_result import Answer
 from ripieno.engine.request import ExecutionPlan
 from ripieno.errors import EngineError
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Bundle, Cascade
 
 
@@ -26,6 +27,10 @@ class PlanCache:
             raise EngineError(
                 f"A cascade combines by mean, but this ensemble by {bundle.ensemble.combiner}. Remove the cascade."
             )
+        if kind_of(bundle.task).confidence(np.ones((1, *bundle.task.output), np.float32)) is None:
+            raise EngineError(
+                f"A cascade needs a confidence, which predictions of a {bundle.task.kind} lack. Remove the cascade."
+            )
         if sorted(cascade.order) != sorted(self.indices):
             raise EngineError("The cascade has other members than the bundle. Plan it again.")
 
@@ -40,10 +45,10 @@ class PlanCache:
     def nothing(self, plan: ExecutionPlan) -> Answer:
         """Return the answer to a request without samples."""
         names = tuple(self._bundle.ensemble.members[m] for m in plan.members)
-        none = np.empty((0, len(self._bundle.classes)), np.float32)
-        each = np.empty((len(names), *none.shape), np.float32) if plan.each else None
+        each = np.empty((len(names), 0, *self._bundle.task.output), np.float32)
         depth = None if plan.threshold is None else np.empty(0, np.int32)
-        return Answer(none, names, False, none[:, 0] if plan.spread else None, each, depth)
+        spread = kind_of(self._bundle.task).spread(each, each[0], np.ones(len(names))) if plan.spread else None
+        return Answer(each[0], names, False, spread, each if plan.each else None, depth)
 
     def _make(self, members: Sequence[str] | None, spread: bool, each: bool, cascade: bool | None) -> ExecutionPlan:
         names = tuple(self.indices) if members is None else tuple(members)

@@ -36,14 +36,14 @@ class ProcessWorker:
         input: Input,
     ) -> None:
         self._index, self._memory, self._events, self._event_loop = index, memory, events, event_loop
-        members, capacity, classes = memory.predictions.shape
+        members, capacity, *output = memory.predictions.shape
         # a backend does not need learning curves, losses and costs; they would only enlarge the setup
         models = tuple(
             dataclasses.replace(s, member=dataclasses.replace(s.member, curve=(), losses={}, costs={}))
             for s in config.models
         )
         config = dataclasses.replace(config, models=models)
-        self._setup = WorkerSetup(load_name(load), config, capacity, members, classes, input)
+        self._setup = WorkerSetup(load_name(load), config, capacity, members, tuple(output), input)
         self._process: subprocess.Popen[bytes] | None = None
         self._tasks: socket.socket | None = None
         self._life: socket.socket | None = None

@@ -37,12 +37,12 @@ class PartialResult(NamedTuple):
     """Predictions for consecutive samples of a request, from sample `offset` on."""
 
     offset: int
-    probabilities: NDArray[np.float32]
+    predictions: NDArray[np.float32]
     members: tuple[int, ...]
     """members in the result; parts of one request may differ after a deadline or the death of a member"""
     spread: NDArray[np.float32] | None = None
     each: NDArray[np.float32] | None = None
-    """(members, samples, classes)"""
+    """(members, samples, *task.output)"""
     depth: NDArray[np.int32] | None = None
 
     def each_of(self, members: tuple[int, ...]) -> NDArray[np.float32] | None:
@@ -108,11 +108,11 @@ class Request:
         if len(self.parts) == 1:
             part = self.parts[0]
             each = part.each_of(members)
-            return Answer(part.probabilities, names, self.partial, part.spread, each, part.depth)
+            return Answer(part.predictions, names, self.partial, part.spread, each, part.depth)
         unique = {part.offset: part for part in self.parts}  # at a deadline the same slice may be combined twice
         parts = [unique[offset] for offset in sorted(unique)]
         return Answer(
-            np.concatenate([part.probabilities for part in parts]),
+            np.concatenate([part.predictions for part in parts]),
             names,
             self.partial,
             _join([part.spread for part in parts]),

@@ -6,6 +6,7 @@ name, so it cannot outlive its processes, even if they are killed, and needs no 
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 from collections.abc import Sequence
@@ -25,31 +26,40 @@ Python thread would then delay a copy that takes a microsecond."""
 
 
 class Memory:
-    """Buffers `samples` (capacity, *input.shape) and `predictions` (members, capacity, classes) float32.
+    """Buffers `samples` (capacity, *input.shape) and `predictions` (members, capacity, *output) float32.
 
     With `shared`, both are in a new memfd with the descriptor `descriptor`; a given `descriptor` is mapped instead.
     Untouched pages cost nothing.
     """
 
     def __init__(
-        self, capacity: int, members: int, classes: int, input: Input, *, shared: bool = False, descriptor: int = -1
+        self,
+        capacity: int,
+        members: int,
+        output: tuple[int, ...],
+        input: Input,
+        *,
+        shared: bool = False,
+        descriptor: int = -1,
     ) -> None:
         dtype = np.dtype(input.dtype)
         row = int(np.prod(input.shape)) * dtype.itemsize
         edge = -(-capacity * row // _ALIGNMENT) * _ALIGNMENT
-        size = edge + members * capacity * classes * 4
+        numbers = members * capacity * math.prod(output)
+        size = edge + 4 * numbers
         self.descriptor = descriptor
         if shared:
             self.descriptor = os.memfd_create("ripieno-ring", os.MFD_CLOEXEC)
             os.ftruncate(self.descriptor, size)
         buffer = mmap.mmap(self.descriptor, size)
         self._bytes, self._edge, self._row = memoryview(buffer), edge, row
+        self._output, self._output_bytes = output, 4 * math.prod(output)
         self.samples: NDArray[np.generic] = np.frombuffer(buffer, dtype, capacity * row // dtype.itemsize).reshape(
             capacity, *input.shape
         )
-        self.predictions: NDArray[np.float32] = np.frombuffer(
-            buffer, np.float32, members * capacity * classes, edge
-        ).reshape(members, capacity, classes)
+        self.predictions: NDArray[np.float32] = np.frombuffer(buffer, np.float32, numbers, edge).reshape(
+            members, capacity, *output
+        )
 
     def write(self, slot: int, images: NDArray[np.generic]) -> None:
         """Copy the samples `images` to the slots from `slot` on."""
@@ -66,24 +76,23 @@ class Memory:
             return self.samples[slot : slot + count]
         return np.concatenate([self.samples[slot : slot + count] for slot, count in slots])
 
-    def scatter(self, member: int, slots: Slots, probabilities: NDArray[np.float32]) -> None:
+    def scatter(self, member: int, slots: Slots, predictions: NDArray[np.float32]) -> None:
         """Write the predictions of one batch. Raises EngineError when their shape is wrong."""
         samples = sum(count for _, count in slots)
-        target = self.predictions[member]
-        if probabilities.shape != (samples, target.shape[1]):
-            expected = (samples, target.shape[1])
-            raise EngineError(f"The backend returned shape {probabilities.shape}, expected {expected}.")
-        if probabilities.nbytes <= SMALL and probabilities.flags.c_contiguous and probabilities.dtype == np.float32:
-            self._scatter_small(member, slots, probabilities.data.cast("B"))
+        expected = (samples, *self._output)
+        if predictions.shape != expected:
+            raise EngineError(f"The backend returned shape {predictions.shape}, expected {expected}.")
+        if predictions.nbytes <= SMALL and predictions.flags.c_contiguous and predictions.dtype == np.float32:
+            self._scatter_small(member, slots, predictions.data.cast("B"))
             return
-        done = 0
+        target, done = self.predictions[member], 0
         for slot, count in slots:
-            target[slot : slot + count] = probabilities[done : done + count]
+            target[slot : slot + count] = predictions[done : done + count]
             done += count
 
     def _scatter_small(self, member: int, slots: Slots, source: memoryview) -> None:
-        _, capacity, classes = self.predictions.shape
-        done, row, base = 0, 4 * classes, self._edge + 4 * classes * member * capacity
+        done, row = 0, self._output_bytes
+        base = self._edge + row * member * self.predictions.shape[1]
         for slot, count in slots:
             at, size = base + slot * row, count * row
             self._bytes[at : at + size] = source[done : done + size]

@@ -128,8 +128,8 @@ class ThreadWorker:
             loading = False
             while tasks := inbox.get():
                 for task in tasks:
-                    probabilities, seconds = runner.run(task.member, task.slots)
-                    reports.append((task.assignment, seconds, probabilities))
+                    predictions, seconds = runner.run(task.member, task.slots)
+                    reports.append((task.assignment, seconds, predictions))
                     if not task.hold:
                         # clear the list first: a report that raises must not be sent again below
                         finished, reports = reports, []

@@ -6,6 +6,7 @@ Thread pools are always explicit: default pools of several workers on the same c
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Collection, Sequence
 from typing import Literal
@@ -127,7 +128,7 @@ def isolation_of(bundle: Bundle, workers: int) -> Literal["thread", "process"]:
 def capacity_of(bundle: Bundle, largest: int) -> int:
     """Return the capacity of the ring in samples: whole batches of the `largest` size."""
     row = int(np.prod(bundle.input.shape)) * np.dtype(bundle.input.dtype).itemsize
-    row += 4 * len(bundle.ensemble.members) * len(bundle.classes)
+    row += 4 * len(bundle.ensemble.members) * math.prod(bundle.task.output)
     return max(min(RING_SAMPLES, RING_BYTES // row) // largest * largest, 4 * largest)
 
 

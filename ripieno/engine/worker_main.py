@@ -58,7 +58,7 @@ def _serve(descriptor: int, channel: socket.socket) -> None:
     limit = 0
     try:
         setup = unpack_setup(sys.stdin.buffer.read())
-        memory = Memory(setup.capacity, setup.members, setup.classes, setup.input, descriptor=descriptor)
+        memory = Memory(setup.capacity, setup.members, setup.output, setup.input, descriptor=descriptor)
         load = find_load(setup.load)
         if setup.config.memory_limit and setup.config.device.type == "cpu":
             import_runtime(setup.config)
@@ -70,8 +70,8 @@ def _serve(descriptor: int, channel: socket.socket) -> None:
         channel.send(pack([WorkerMessage(MessageKind.UP)]))
         while message := channel.recv(LONGEST):
             for task in unpack_tasks(message):
-                probabilities, seconds = runner.run(task.member, task.slots)
-                memory.scatter(task.member, task.slots, probabilities)
+                predictions, seconds = runner.run(task.member, task.slots)
+                memory.scatter(task.member, task.slots, predictions)
                 messages.append(WorkerMessage(MessageKind.DONE, task.member, task.assignment, seconds))
                 if not task.hold:
                     channel.send(pack(messages))

@@ -33,10 +33,11 @@ def export(
     """Write a bundle in a format for other servers; return the path written.
 
     `onnx`: one file, `BUNDLE/ensemble.onnx` by default. Its graph holds the members and their combination: `images`
-    (batch, height, width, channels) in the data set's dtype, `probabilities` (batch, classes) float32. `triton`: a
-    model repository (folder, `BUNDLE/triton` by default) with one model per member, one that combines, and the ensemble
-    `name`. `triton-single`: a repository with that one file as its only model. The model card is written next to the
-    file as `ensemble.md`, or into the repository as `README.md`; it includes `licence`.
+    (batch, *input.shape) in the data set's dtype, `probabilities` or `values` (batch, *task.output) float32; its
+    metadata has the task, and the thresholds of its labels. `triton`: a model repository (folder, `BUNDLE/triton` by
+    default) with one model per member, one that combines, and the ensemble `name`. `triton-single`: a repository with
+    that one file as its only model. The model card is written next to the file as `ensemble.md`, or into the repository
+    as `README.md`; it includes `licence`.
 
     ONNX files of the bundle are copied; members that run with PyTorch are converted, with their `trusted` families. The
     bundle's cascade is left out: other servers run all members.
@@ -68,9 +69,11 @@ def export(
                 "weights": json.dumps(ensemble.weights),
                 "temperatures": json.dumps(ensemble.temperatures),
                 "temperature": json.dumps(ensemble.temperature),
-                "classes": json.dumps(deployment.classes),
+                "classes": json.dumps(deployment.task.names),
+                "task": deployment.task.kind,
+                "thresholds": json.dumps(ensemble.thresholds),
             }
-            shape = (deployment.input, deployment.classes)
+            shape = (deployment.input, deployment.task)
             calibration = (ensemble.temperatures, ensemble.temperature)
             content = merge_onnx(paths, ensemble.weights, ensemble.combiner, *shape, facts, *calibration)
             if form == "onnx":

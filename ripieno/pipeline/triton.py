@@ -1,7 +1,7 @@
 """An ensemble as a Triton model repository: one model per member, one that combines them, and the ensemble model.
 
 REPO/README.md                     the model card; Triton reads folders only
-REPO/NAME/config.pbtxt             the ensemble: platform "ensemble", its steps; labels.txt: the classes
+REPO/NAME/config.pbtxt             the ensemble: platform "ensemble", its steps; labels.txt: the names
 REPO/NAME/1/                       no model, but Triton requires the folder
 REPO/NAME-MEMBER/config.pbtxt      a member: ONNX Runtime, instances and batch size of its allocation
 REPO/NAME-MEMBER/1/model.onnx
@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ripieno import files
-from ripieno.backends.merge_onnx import IMAGES, PROBABILITIES, mean_onnx, signature
+from ripieno.backends.merge_onnx import IMAGES, mean_onnx, signature
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Bundle, Device, Placement
 
 BATCH = 256
@@ -36,7 +37,8 @@ def write_repository(bundle: Bundle, paths: Mapping[str, Path], path: Path, name
     members = bundle.ensemble.members
     numbers = {m: f"member{i}" for i, m in enumerate(members)}
     largest = max([BATCH, *(p.batch_size for p in bundle.allocation.placements)])
-    images, classes = _tensor(IMAGES, bundle.input.dtype, bundle.input.shape), len(bundle.classes)
+    images, outputs = _tensor(IMAGES, bundle.input.dtype, bundle.input.shape), bundle.task.output
+    predictions = kind_of(bundle.task).outputs[0]
     steps = []
     for member in members:
         model = f"{name}-{member}"
@@ -46,7 +48,7 @@ def write_repository(bundle: Bundle, paths: Mapping[str, Path], path: Path, name
         parts = [
             *_model(model, largest),
             *_listed("input", [_tensor(input_name, bundle.input.dtype, bundle.input.shape)]),
-            *_listed("output", [_tensor(output_name, "float32", (classes,))]),
+            *_listed("output", [_tensor(output_name, "float32", outputs)]),
             *_instances(placements, bundle.allocation.devices),
             *_batching(placements),
         ]
@@ -55,18 +57,19 @@ def write_repository(bundle: Bundle, paths: Mapping[str, Path], path: Path, name
     combine = f"{name}-combine"
     ensemble = bundle.ensemble
     temperatures = (ensemble.temperatures, ensemble.temperature)
-    content = mean_onnx(list(numbers.values()), ensemble.weights, ensemble.combiner, classes, *temperatures)
+    content = mean_onnx(list(numbers.values()), ensemble.weights, ensemble.combiner, bundle.task, *temperatures)
     files.write_bytes(path / combine / "1" / "model.onnx", content)
-    inputs = [_tensor(number, "float32", (classes,)) for number in numbers.values()]
-    output = _listed("output", [_tensor(PROBABILITIES, "float32", (classes,))])
+    inputs = [_tensor(number, "float32", outputs) for number in numbers.values()]
+    output = _listed("output", [_tensor(predictions, "float32", outputs)])
     cpu = ["instance_group [ { kind: KIND_CPU count: 1 } ]"]
     _write(path / combine / "config.pbtxt", [*_model(combine, largest), *_listed("input", inputs), *output, *cpu])
-    steps.append(_step(combine, {n: n for n in numbers.values()}, {PROBABILITIES: PROBABILITIES}))
+    steps.append(_step(combine, {n: n for n in numbers.values()}, {predictions: predictions}))
     write_labels(bundle, path / name)
     files.write_bytes(path / name / "1" / ".keep", b"")  # Triton requires the folder, git and object stores a file
     scheduling = ["ensemble_scheduling {", *(f"  {line}" for line in _listed("step", steps)), "}"]
     head = [f"name: {_quoted(name)}", 'platform: "ensemble"', f"max_batch_size: {largest}"]
-    _write(path / name / "config.pbtxt", [*head, *_listed("input", [images]), *_output(classes), *scheduling])
+    parts = [*head, *_listed("input", [images]), *_output(bundle), *scheduling, *_thresholds(bundle)]
+    _write(path / name / "config.pbtxt", parts)
 
 
 def write_single(bundle: Bundle, content: bytes, path: Path, name: str) -> None:
@@ -75,12 +78,13 @@ def write_single(bundle: Bundle, content: bytes, path: Path, name: str) -> None:
     files.write_bytes(path / name / "1" / "model.onnx", content)
     write_labels(bundle, path / name)
     images = _tensor(IMAGES, bundle.input.dtype, bundle.input.shape)
-    parts = [*_model(name, largest), *_listed("input", [images]), *_output(len(bundle.classes)), *_batching(())]
+    head = _model(name, largest)
+    parts = [*head, *_listed("input", [images]), *_output(bundle), *_batching(()), *_thresholds(bundle)]
     _write(path / name / "config.pbtxt", parts)
 
 
 def write_labels(bundle: Bundle, path: Path) -> None:
-    """Write the classes, one per line, as Triton's classification extension reads them."""
+    """Write the names of the classes, labels or targets, one per line, as Triton reads them."""
     lines = ["".join(c if c.isprintable() else " " for c in name) for name in bundle.classes]
     files.write_bytes(path / LABELS, ("\n".join(lines) + "\n").encode("utf-8", "replace"))
 
@@ -94,8 +98,17 @@ def _tensor(name: str, dtype: str, shape: Sequence[int]) -> str:
     return f"name: {_quoted(name)} data_type: {TYPES[dtype]} dims: [ {', '.join(map(str, shape))} ]"
 
 
-def _output(classes: int) -> list[str]:
-    return _listed("output", [f"{_tensor(PROBABILITIES, 'float32', (classes,))} label_filename: {_quoted(LABELS)}"])
+def _output(bundle: Bundle) -> list[str]:
+    tensor = _tensor(kind_of(bundle.task).outputs[0], "float32", bundle.task.output)
+    return _listed("output", [f"{tensor} label_filename: {_quoted(LABELS)}"])
+
+
+def _thresholds(bundle: Bundle) -> list[str]:
+    """Format the thresholds of the labels, which a client applies, as a parameter of the model."""
+    if not bundle.ensemble.thresholds:
+        return []
+    value = ", ".join(map(repr, bundle.ensemble.thresholds))
+    return [f'parameters {{ key: "thresholds" value: {{ string_value: "[{value}]" }} }}']
 
 
 def _step(model: str, inputs: Names, outputs: Names) -> str:

@@ -147,7 +147,7 @@ def picture_to_sample(data: bytes | bytearray, name: str, wanted: Input, most_pi
 
 def _describe(name: str, row: int, answer: Answer, signature: ModelSignature, top: int) -> dict[str, Any]:
     """Return a picture's label, its `top` classes with probabilities, and the members' votes if known."""
-    probabilities = answer.probabilities[row]
+    probabilities = answer.predictions[row]
     best = np.argsort(-probabilities, kind="stable")[:top]
     document: dict[str, Any] = {
         "picture": name,

@@ -28,17 +28,15 @@ def output_tensor(
 ) -> NDArray[np.float32] | list[str]:
     """Return the numbers of a FP32 output, or the strings of a BYTES output, samples first."""
     if output.name == "label":
-        return [signature.classes[i] for i in answer.probabilities.argmax(axis=1)]
+        return [signature.classes[i] for i in answer.predictions.argmax(axis=1)]
     if output.name == "probabilities":
-        return (
-            classification_strings(answer.probabilities, output.top, signature) if output.top else answer.probabilities
-        )
+        return classification_strings(answer.predictions, output.top, signature) if output.top else answer.predictions
     if output.name == "spread":
         assert answer.std is not None
         return answer.std
     if output.name == "depth":
         depth = len(answer.members) if answer.members_evaluated is None else answer.members_evaluated
-        return np.full(len(answer.probabilities), depth, np.float32)
+        return np.full(len(answer.predictions), depth, np.float32)
     assert answer.member_predictions is not None
     return answer.member_predictions.transpose(1, 0, 2)
 

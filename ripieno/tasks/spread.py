@@ -15,6 +15,6 @@ def deviation(predictions: NDArray[Any], weights: Floats) -> Float32s:
 
     Double precision is used, because squares of large finite numbers are finite in it.
     """
-    exact = predictions.astype(np.float64)
-    mean = np.tensordot(weights, exact, 1)
-    return np.sqrt(np.tensordot(weights, (exact - mean) ** 2, 1)).astype(np.float32)
+    flat = predictions.reshape(len(predictions), -1).astype(np.float64)
+    deviations: Float32s = np.sqrt(weights @ (flat - weights @ flat) ** 2).astype(np.float32)
+    return deviations.reshape(predictions.shape[1:])

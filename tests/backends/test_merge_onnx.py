@@ -13,11 +13,11 @@ import pytest
 from ripieno.backends.merge_onnx import mean_onnx, merge_onnx
 from ripieno.errors import LibraryError
 from ripieno.tasks.combiners import combine
-from ripieno.types import Combiner, Input
+from ripieno.types import Combiner, Input, classification
 from tests.onnx_networks import write_network
 
 SHAPE = (8, 8, 3)
-CLASSES = ("a", "b", "c", "d")
+TASK = classification(("a", "b", "c", "d"))
 WEIGHTS = (0.5, 0.3, 0.2)
 
 
@@ -42,10 +42,10 @@ def test_the_file_combines_as_the_engine_does(paths: dict[str, Path], combiner: 
     chosen, weights = dict(list(paths.items())[:count]), np.asarray(WEIGHTS[:count], np.float32)
     each = np.stack([answers(p.read_bytes(), {"images": images}) for p in chosen.values()])
     wanted = combine(each, weights, combiner)
-    content = merge_onnx(chosen, [float(w) for w in weights], combiner, Input(SHAPE), CLASSES, {})
+    content = merge_onnx(chosen, [float(w) for w in weights], combiner, Input(SHAPE), TASK, {})
     onnx.checker.check_model(content, full_check=True)
     assert np.abs(answers(content, {"images": images}) - wanted).max() < 1e-6
-    apart = mean_onnx(list(chosen), [float(w) for w in weights], combiner, len(CLASSES))
+    apart = mean_onnx(list(chosen), [float(w) for w in weights], combiner, TASK)
     onnx.checker.check_model(apart, full_check=True)
     assert np.abs(answers(apart, dict(zip(chosen, each, strict=True))) - wanted).max() < 1e-6
 
@@ -58,9 +58,9 @@ def test_what_is_not_finite_is_not_hidden(
 ) -> None:
     each = np.random.default_rng(0).dirichlet([1, 1, 1], (3, 4)).astype(np.float32)
     names = ("a", "b", "c")
-    sound = answers(mean_onnx(names, WEIGHTS, combiner, 3, *temperatures), dict(zip(names, each, strict=True)))
+    sound = answers(mean_onnx(names, WEIGHTS, combiner, classification(names), *temperatures), dict(zip(names, each, strict=True)))
     each[1, 2, 0] = spoilt
-    found = answers(mean_onnx(names, WEIGHTS, combiner, 3, *temperatures), dict(zip(names, each, strict=True)))
+    found = answers(mean_onnx(names, WEIGHTS, combiner, classification(names), *temperatures), dict(zip(names, each, strict=True)))
     assert not np.isfinite(found[2]).all()
     np.testing.assert_array_equal(np.delete(found, 2, axis=0), np.delete(sound, 2, axis=0))
 
@@ -69,7 +69,7 @@ def test_members_of_two_operator_sets_are_joined(paths: dict[str, Path], tmp_pat
     newer = onnx.version_converter.convert_version(onnx.load(str(paths["m1"])), 20)
     onnx.save(newer, str(tmp_path / "newer.onnx"))
     mixed = {"m0": paths["m0"], "m1": tmp_path / "newer.onnx"}
-    content = merge_onnx(mixed, (0.5, 0.5), "mean", Input(SHAPE), CLASSES, {"classes": "[]"})
+    content = merge_onnx(mixed, (0.5, 0.5), "mean", Input(SHAPE), TASK, {"classes": "[]"})
     model = onnx.load_from_string(content)
     assert [o.version for o in model.opset_import] == [20]
     assert {p.key: p.value for p in model.metadata_props} == {"classes": "[]"}
@@ -82,12 +82,12 @@ def test_a_broken_file_is_named(paths: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"nonsense")
     broken = {"m0": paths["m0"], "m1": tmp_path / "broken.onnx"}
     with pytest.raises(LibraryError, match=r"broken.onnx cannot be read as ONNX"):
-        merge_onnx(broken, (0.5, 0.5), "mean", Input(SHAPE), CLASSES, {})
+        merge_onnx(broken, (0.5, 0.5), "mean", Input(SHAPE), TASK, {})
 
 
 def test_tied_votes_of_unequal_weights_are_tied_in_the_file(tmp_path: Path) -> None:
     """On a tie of 0.1 + 0.2 with 0.3 the lowest class wins, as in the engine and in selection."""
-    input, classes = Input((2, 2, 1), "float32"), ("a", "b")
+    input, task = Input((2, 2, 1), "float32"), classification(("a", "b"))
     paths = {}
     for name, best in (("m0", 1), ("m1", 1), ("m2", 0)):
         made = onnx.helper.make_graph(
@@ -108,7 +108,7 @@ def test_tied_votes_of_unequal_weights_are_tied_in_the_file(tmp_path: Path) -> N
         model.ir_version = 8
         paths[name] = tmp_path / f"{name}.onnx"
         onnx.save(model, str(paths[name]))
-    content = merge_onnx(paths, (0.1, 0.2, 0.3), "vote", input, classes, {})
+    content = merge_onnx(paths, (0.1, 0.2, 0.3), "vote", input, task, {})
     session = onnxruntime.InferenceSession(content)
     (answer,) = session.run(None, {"images": np.zeros((3, 2, 2, 1), np.float32)})
     assert (answer[:, 0] == answer[:, 1]).all()

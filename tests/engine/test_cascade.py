@@ -117,7 +117,7 @@ def test_sure_samples_stop_and_the_others_go_on(isolation):
             answers, depths = stepwise(bundle, images, cascade)
             all_depths += depths.tolist()
             answer = engine.submit(images).result(timeout=30)
-            np.testing.assert_allclose(answer.probabilities, answers, atol=1e-5)
+            np.testing.assert_allclose(answer.predictions, answers, atol=1e-5)
             assert answer.members_evaluated is not None
             assert answer.members_evaluated.tolist() == depths.tolist()
         assert set(all_depths) == {1, 2, 3}
@@ -129,7 +129,7 @@ def test_sure_samples_stop_and_the_others_go_on(isolation):
             engine.submit(images, spread=True).result(timeout=30),
             engine.submit(images, ids).result(timeout=30),
         ):
-            np.testing.assert_allclose(answer.probabilities, whole, atol=1e-6)
+            np.testing.assert_allclose(answer.predictions, whole, atol=1e-6)
             assert answer.members_evaluated is None
 
 
@@ -155,7 +155,7 @@ def test_a_cascade_goes_on_without_a_member_that_dies_if_it_may():
         answer = engine.submit(images).result(timeout=30)
     assert answer.partial
     assert answer.members == bundle.ensemble.members[1:]
-    np.testing.assert_allclose(answer.probabilities, fake.each(bundle, images)[1:].mean(0), atol=1e-5)
+    np.testing.assert_allclose(answer.predictions, fake.each(bundle, images)[1:].mean(0), atol=1e-5)
 
 
 def test_a_late_cascade_answers_with_the_members_that_finished():
@@ -164,7 +164,7 @@ def test_a_late_cascade_answers_with_the_members_that_finished():
     with Engine(bundle, load=fake.load, cascade=Cascade(bundle.ensemble.members, 2.0)) as engine:
         answer = engine.submit(images, cascade=True, deadline=0.15, partial=True).result(timeout=30)
     assert answer.partial
-    np.testing.assert_allclose(answer.probabilities, fake.each(bundle, images)[0], atol=1e-5)
+    np.testing.assert_allclose(answer.predictions, fake.each(bundle, images)[0], atol=1e-5)
 
 
 def test_what_a_cascade_cannot_give_is_refused():

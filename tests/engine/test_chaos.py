@@ -25,10 +25,10 @@ def right(bundle, images, answer):
     """Return whether an answer is the mean of its members, or with a cascade of a prefix of the order per sample."""
     own, names = fake.each(bundle, images), bundle.ensemble.members
     if answer.members_evaluated is None:
-        return np.allclose(answer.probabilities, own[[names.index(m) for m in answer.members]].mean(0), atol=1e-5)
+        return np.allclose(answer.predictions, own[[names.index(m) for m in answer.members]].mean(0), atol=1e-5)
     order = [names.index(m) for m in bundle.cascade.order]
     means = np.cumsum(own[order], 0) / np.arange(1, len(order) + 1)[:, None, None]
-    return np.allclose(answer.probabilities, means[answer.members_evaluated - 1, np.arange(len(images))], atol=1e-5)
+    return np.allclose(answer.predictions, means[answer.members_evaluated - 1, np.arange(len(images))], atol=1e-5)
 
 
 def test_whatever_is_asked_while_workers_die_is_answered_right_or_refused(isolation):
@@ -93,7 +93,7 @@ def test_a_deadline_with_the_worker_dead_is_kept():
         assert time.monotonic() - begin < 1.0
         assert answer.partial
         assert answer.members == bundle.ensemble.members[:1]
-        np.testing.assert_allclose(answer.probabilities, fake.each(bundle, images)[0], atol=1e-6)
+        np.testing.assert_allclose(answer.predictions, fake.each(bundle, images)[0], atol=1e-6)
         engine.close(drain=False, timeout=0.1)
 
 
@@ -111,7 +111,7 @@ def test_closing_with_requests_in_flight_ends_every_one(isolation, drain):
         try:
             answer = engine.submit(images).result(timeout=20)
             ends.append(
-                "right" if np.allclose(answer.probabilities, fake.each(bundle, images).mean(0), atol=1e-5) else "wrong"
+                "right" if np.allclose(answer.predictions, fake.each(bundle, images).mean(0), atol=1e-5) else "wrong"
             )
         except EngineError as error:
             ends.append("closed" if "closed" in str(error) else str(error))

@@ -19,7 +19,7 @@ def started(bundle, isolation, **options) -> Engine:
 def check(engine, samples=5):
     """Check that the engine answers correctly."""
     images = fake.images(samples, seed=99)
-    answer = engine.submit(images).result(timeout=30).probabilities
+    answer = engine.submit(images).result(timeout=30).predictions
     np.testing.assert_allclose(answer, fake.each(engine.bundle, images).mean(0), atol=1e-6)
 
 
@@ -35,8 +35,8 @@ def test_a_deadline_between_the_pieces_of_a_request_keeps_what_all_of_them_have(
         assert answer.partial
         assert answer.members == bundle.ensemble.members[:1]
         np.testing.assert_allclose(answer.member_predictions, own[:1], atol=1e-6)
-        np.testing.assert_allclose(answer.probabilities[:2], own[:, :2].mean(0), atol=1e-6)
-        np.testing.assert_allclose(answer.probabilities[2:], own[0, 2:], atol=1e-6)
+        np.testing.assert_allclose(answer.predictions[:2], own[:, :2].mean(0), atol=1e-6)
+        np.testing.assert_allclose(answer.predictions[2:], own[0, 2:], atol=1e-6)
         assert (answer.std[:2] > 0).all()
         assert (answer.std[2:] == 0).all()
         assert engine.ready
@@ -53,8 +53,8 @@ def test_a_member_that_dies_between_the_pieces_of_a_request_is_in_none_of_each(i
         assert answer.partial
         assert answer.members == bundle.ensemble.members[1:]
         np.testing.assert_allclose(answer.member_predictions, own[1:], atol=1e-6)
-        np.testing.assert_allclose(answer.probabilities[:8], own[:, :8].mean(0), atol=1e-6)
-        np.testing.assert_allclose(answer.probabilities[8:], own[1, 8:], atol=1e-6)
+        np.testing.assert_allclose(answer.predictions[:8], own[:, :8].mean(0), atol=1e-6)
+        np.testing.assert_allclose(answer.predictions[8:], own[1, 8:], atol=1e-6)
         check(engine)
 
 
@@ -108,7 +108,7 @@ def test_what_was_right_before_a_wrong_answer_in_the_same_report_is_delivered():
         with pytest.raises(EngineError, match="The backend returned shape"):
             engine._dispatcher.completed(0, [(assignments[0], 0.3, right), (assignments[1], 0.3, right[:, 1:])])
         assert first.done()
-        assert second.result(timeout=30).probabilities.shape == (1, fake.CLASSES)
+        assert second.result(timeout=30).predictions.shape == (1, fake.CLASSES)
 
 
 def test_a_worker_reports_a_task_together_with_the_next_only_when_that_one_is_short():

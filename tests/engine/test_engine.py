@@ -91,7 +91,7 @@ def test_some_members_can_be_asked_alone_while_others_are_asked_together(isolati
     for answer, expected in zip(answers, [own[1], own.mean(0), own[[0, 2]].mean(0)] * 3, strict=False):
         del expected
         chosen = [ids.index(m) for m in answer.members]
-        np.testing.assert_allclose(answer.probabilities, own[chosen].mean(0), atol=1e-6)
+        np.testing.assert_allclose(answer.predictions, own[chosen].mean(0), atol=1e-6)
 
 
 def test_spread_and_the_members_own_answers_come_on_request(isolation):
@@ -115,7 +115,7 @@ def test_asyncio_callers_wait_without_blocking_their_loop(isolation):
         batches = [fake.images(5, seed=i) for i in range(20)]
         answers = await asyncio.gather(*(engine.answer(images) for images in batches))
         for images, answer in zip(batches, answers, strict=True):
-            np.testing.assert_allclose(answer.probabilities, mean(bundle, images), atol=1e-6)
+            np.testing.assert_allclose(answer.predictions, mean(bundle, images), atol=1e-6)
 
     with started(bundle, isolation, capacity=16) as engine:
         asyncio.run(ask(engine))
@@ -129,7 +129,7 @@ def test_a_full_ring_refuses_what_may_not_wait(isolation):
             engine.submit(fake.images(1), timeout=0)
         with pytest.raises(EngineBusyError):
             engine.submit(fake.images(4), timeout=0.01)
-        assert held.result().probabilities.shape == (4, fake.CLASSES)
+        assert held.result().predictions.shape == (4, fake.CLASSES)
         assert engine.predict(fake.images(1)).shape == (1, fake.CLASSES)
 
 
@@ -139,7 +139,7 @@ def test_a_full_ring_makes_a_patient_caller_wait_and_never_grows(isolation):
         futures = [engine.submit(fake.images(3, seed=i)) for i in range(10)]
         assert engine.stats().pending <= 4
         for i, future in enumerate(futures):
-            np.testing.assert_allclose(future.result().probabilities, mean(bundle, fake.images(3, seed=i)), atol=1e-6)
+            np.testing.assert_allclose(future.result().predictions, mean(bundle, fake.images(3, seed=i)), atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 1e10, "1", True])
@@ -155,7 +155,7 @@ def test_a_time_that_is_none_is_refused_and_the_engine_goes_on(value):
                 engine.submit(fake.images(1), **{name: value})
         with pytest.raises(EngineError, match="timeout"):
             engine.close(timeout=value)
-        assert engine.submit(fake.images(1), deadline=1e8).result(5).probabilities.shape == (1, 3)
+        assert engine.submit(fake.images(1), deadline=1e8).result(5).predictions.shape == (1, 3)
         assert engine.stats().failed == 0
 
 
@@ -200,7 +200,7 @@ def test_a_late_request_may_be_answered_by_the_members_that_finished(isolation):
         answer = engine.submit(images, deadline=0.2, partial=True).result()
         assert answer.partial
         assert answer.members == bundle.ensemble.members[:1]
-        np.testing.assert_allclose(answer.probabilities, fake.each(bundle, images)[0], atol=1e-6)
+        np.testing.assert_allclose(answer.predictions, fake.each(bundle, images)[0], atol=1e-6)
         stats = engine.stats()
         assert (stats.requests, stats.partial, stats.failed) == (1, 1, 0)
 
@@ -233,7 +233,7 @@ def test_a_batch_may_wait_to_fill(isolation):
 def test_a_batch_waits_no_longer_than_max_delay(isolation):
     bundle = fake.bundle(members=2, lanes=1, batch_size=4)
     with started(bundle, isolation, max_delay=0.02) as engine:
-        assert engine.submit(fake.images(1)).result(timeout=10).probabilities.shape == (1, fake.CLASSES)
+        assert engine.submit(fake.images(1)).result(timeout=10).predictions.shape == (1, fake.CLASSES)
 
 
 def test_no_samples_are_answered_with_none(isolation):

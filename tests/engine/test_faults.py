@@ -30,7 +30,7 @@ def check(engine, samples=20, seed=0):
     """Check that the engine answers correctly; return the seconds it took."""
     images = fake.images(samples, seed)
     begin = time.monotonic()
-    answer = engine.submit(images).result(timeout=30).probabilities
+    answer = engine.submit(images).result(timeout=30).predictions
     np.testing.assert_allclose(answer, fake.each(engine.bundle, images).mean(0), atol=1e-6)
     return time.monotonic() - begin
 
@@ -90,7 +90,7 @@ def test_a_task_without_progress_is_given_to_a_new_worker(isolation, tmp_path):
     bundle = fake.bundle([fake.member(0, bad=fake.HANG, once=str(tmp_path / "once"))], lanes=1)
     with started(bundle, isolation) as engine:
         images = spoilt(fake.HANG, 3)
-        answer = engine.submit(images).result(timeout=30).probabilities
+        answer = engine.submit(images).result(timeout=30).predictions
         np.testing.assert_allclose(answer, fake.each(bundle, images)[0], atol=1e-6)
         assert engine.stats().lanes[0].restarts == 1
 
@@ -111,7 +111,7 @@ def test_a_member_that_raises_once_is_loaded_again(isolation, tmp_path):
     bundle = fake.bundle([fake.member(0, bad=fake.RAISE, once=str(tmp_path / "once")), fake.member(1)], lanes=1)
     with started(bundle, isolation) as engine:
         images = spoilt(fake.RAISE, 5, at=3)
-        answer = engine.submit(images).result(timeout=30).probabilities
+        answer = engine.submit(images).result(timeout=30).predictions
         np.testing.assert_allclose(answer, fake.each(bundle, images).mean(0), atol=1e-6)
 
 
@@ -129,7 +129,7 @@ def test_a_request_that_kills_its_workers_fails_alone_with_the_cause(isolation):
             fatal.result(timeout=30)
         for images, future in zip(good * 2, futures, strict=True):
             expected = fake.each(bundle, images).mean(0)
-            np.testing.assert_allclose(future.result(timeout=30).probabilities, expected, atol=1e-6)
+            np.testing.assert_allclose(future.result(timeout=30).predictions, expected, atol=1e-6)
         check(engine)
         assert engine.stats().failed == 1
         assert engine.stats().pending == 0
@@ -144,7 +144,7 @@ def test_requests_that_wait_behind_a_fatal_one_are_still_answered(isolation):
             fatal.result(timeout=30)
         for i, other in enumerate(others):
             expected = fake.each(bundle, fake.images(1, seed=i))[0]
-            np.testing.assert_allclose(other.result(timeout=30).probabilities, expected, atol=1e-6)
+            np.testing.assert_allclose(other.result(timeout=30).predictions, expected, atol=1e-6)
 
 
 def test_with_min_members_a_request_is_answered_without_the_member_that_dies_and_says_so(isolation):
@@ -154,7 +154,7 @@ def test_with_min_members_a_request_is_answered_without_the_member_that_dies_and
         answer = engine.submit(images).result(timeout=30)
         assert answer.partial
         assert answer.members == bundle.ensemble.members[1:]
-        np.testing.assert_allclose(answer.probabilities, fake.each(bundle, images)[1:].mean(0), atol=1e-6)
+        np.testing.assert_allclose(answer.predictions, fake.each(bundle, images)[1:].mean(0), atol=1e-6)
         check(engine)
 
 

@@ -14,6 +14,7 @@ from ripieno.engine.request import ExecutionPlan, Request
 from ripieno.engine.ring import RequestSlice
 from ripieno.engine.ring_memory import Memory
 from ripieno.errors import EngineError, EngineTimeoutError
+from ripieno.tasks.registry import TASKS
 
 NAME = "00001-e001"
 
@@ -56,7 +57,7 @@ def test_requests_in_the_same_batch_are_answered(isolation: str) -> None:
             bad.result(20)
         for i, future in enumerate(sound):
             expected = fake.each(bundle, images(2, seed=i)).mean(0)
-            np.testing.assert_allclose(future.result(20).probabilities, expected, atol=1e-6)
+            np.testing.assert_allclose(future.result(20).predictions, expected, atol=1e-6)
 
 
 def test_a_large_request_fails_once_and_leaves_the_ring_empty(isolation: str) -> None:
@@ -75,9 +76,9 @@ def test_with_min_members_a_request_is_answered_without_the_member_and_says_so(i
         answer = engine.submit(asked).result(20)
         assert answer.partial
         assert answer.members == (bundle.ensemble.members[0], bundle.ensemble.members[2])
-        assert np.isfinite(answer.probabilities).all()
+        assert np.isfinite(answer.predictions).all()
         rest = fake.each(bundle, asked)[[0, 2]].mean(0)
-        np.testing.assert_allclose(answer.probabilities[[4, 11]], rest[[4, 11]], atol=1e-6)
+        np.testing.assert_allclose(answer.predictions[[4, 11]], rest[[4, 11]], atol=1e-6)
         assert engine.stats().failed == 0
 
 
@@ -90,7 +91,7 @@ def test_what_waited_for_the_member_alone_is_answered_too(isolation: str) -> Non
         answer = engine.submit(asked).result(20)
         assert engine.stats().pending == 0
     assert answer.partial
-    np.testing.assert_allclose(answer.probabilities[-1], fake.each(bundle, asked)[0, -1], atol=1e-6)
+    np.testing.assert_allclose(answer.predictions[-1], fake.each(bundle, asked)[0, -1], atol=1e-6)
 
 
 def test_a_cascade_names_the_sample_of_those_that_are_not_yet_sure() -> None:
@@ -108,12 +109,12 @@ def test_a_cascade_names_the_sample_of_those_that_are_not_yet_sure() -> None:
 
 def test_a_slice_with_a_fault_gets_no_part() -> None:
     bundle = fake.bundle(2)
-    memory = Memory(8, 2, fake.CLASSES, bundle.input)
+    memory = Memory(8, 2, (fake.CLASSES,), bundle.input)
     memory.predictions[:] = 1 / fake.CLASSES
     memory.predictions[1, 5, 2] = np.nan
     plan = ExecutionPlan((0, 1))
     slices = [RequestSlice(Request(4, plan, 4), 0, i, i + 4, 0.0, [0, 0], 0, frozenset()) for i in (0, 4)]
-    (fault,) = EnsembleCombiner(bundle.ensemble, memory).finish(slices)
+    (fault,) = EnsembleCombiner(bundle.ensemble, memory, TASKS["classification"]).finish(slices)
     assert fault.request_slice is slices[1]
     assert (fault.member, fault.sample) == (1, 1)
     assert [len(request_slice.request.parts) for request_slice in slices] == [1, 0]
@@ -141,7 +142,7 @@ def test_a_cascade_that_asks_the_member_fails_and_one_that_may_goes_on_without_i
     with Engine(bundle, isolation=isolation, load=fake.load, cascade=cascade, min_members=2) as engine:
         answer = engine.submit(asked).result(20)
     assert answer.partial
-    np.testing.assert_allclose(answer.probabilities, fake.each(bundle, asked)[[0, 2]].mean(0), atol=1e-6)
+    np.testing.assert_allclose(answer.predictions, fake.each(bundle, asked)[[0, 2]].mean(0), atol=1e-6)
 
 
 def test_a_late_answer_leaves_out_the_member_that_is_not_finite() -> None:
@@ -150,7 +151,7 @@ def test_a_late_answer_leaves_out_the_member_that_is_not_finite() -> None:
     with Engine(bundle, isolation="thread", load=fake.load) as engine:
         answer = engine.submit(images(1, 0), deadline=0.5, partial=True).result(20)
         assert answer.members == ("00001-e001",)
-        assert np.isfinite(answer.probabilities).all()
+        assert np.isfinite(answer.predictions).all()
         alone = [fake.member(0, bad=fake.SPOIL), fake.member(2, delay=2.0)]
     with Engine(fake.bundle(alone, lanes=2, spread_out=True), isolation="thread", load=fake.load) as engine:
         future = engine.submit(images(1, 0), deadline=0.5, partial=True)

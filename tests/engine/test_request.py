@@ -47,7 +47,7 @@ def test_parts_of_different_members_are_joined_by_those_they_share():
     parts = [part(2, 1, (1, 2)), part(0, 2, (0, 1, 2)), part(3, 1, (0, 2))]
     answer = Request(4, ExecutionPlan((0, 1, 2), each=True), 0, parts=parts).answer((2,), ("c",))
     assert answer.member_predictions.tolist() == [[[20], [21], [22], [23]]]
-    assert answer.probabilities.shape == (4, 1)
+    assert answer.predictions.shape == (4, 1)
 
 
 def test_parts_that_share_no_member_have_nothing_of_each():

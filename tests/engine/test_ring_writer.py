@@ -87,7 +87,7 @@ def test_a_caller_that_does_not_block_gets_a_future_at_once_and_the_right_answer
     with Engine(bundle, isolation=isolation, load=fake.load, capacity=8) as engine:
         answers = [future.result(30) for future in [engine.submit(inputs, block=False) for _ in range(4)]]
     for answer in answers:
-        np.testing.assert_allclose(answer.probabilities, fake.each(bundle, inputs).mean(0), atol=1e-6)
+        np.testing.assert_allclose(answer.predictions, fake.each(bundle, inputs).mean(0), atol=1e-6)
 
 
 def test_room_that_does_not_come_in_time_fails_the_future_of_a_caller_that_does_not_block():
@@ -120,7 +120,7 @@ def test_an_engine_that_closes_refuses_what_waits_and_ends_what_is_in_the_ring_i
         time.sleep(0.001)
     engine.close()
     thread.join(10)
-    assert len(begun.result(0).probabilities) == 20
+    assert len(begun.result(0).predictions) == 20
     with pytest.raises(EngineError, match="closed"):
         waiting.result(0)
     assert [type(error) for error in refused] == [EngineError]
@@ -135,4 +135,4 @@ def test_a_request_that_breaks_a_member_does_not_take_those_that_wait_for_room_w
         asked = [engine.submit(images, block=False) for images in (bad, fake.images(4))]
         with pytest.raises(EngineError, match="died"):
             asked[0].result(30)
-        assert len(asked[1].result(30).probabilities) == 4
+        assert len(asked[1].result(30).predictions) == 4

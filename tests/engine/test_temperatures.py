@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from ripieno.engine import Cascade, Engine, RestartPolicy, judge_cascade, plan_cascade
-from ripieno.engine.combiner import spread
 from ripieno.errors import EngineError
 from ripieno.tasks.calibration import apply_temperature, combine_calibrated
+from ripieno.tasks.registry import TASKS
 from ripieno.types import Bundle
 
 TEMPERATURES, TEMPERATURE = (1.7, 0.4, 1.0), 0.6
@@ -39,10 +39,10 @@ def test_the_engine_answers_what_is_computed_offline(isolation: str, combiner: s
     first, second, third = bundle.ensemble.members
     with Engine(bundle, isolation=isolation, load=fake.load) as engine:
         answer = engine.submit(images, spread=True, each=True).result(timeout=30)
-        np.testing.assert_allclose(answer.probabilities, scored, atol=1e-6)
+        np.testing.assert_allclose(answer.predictions, scored, atol=1e-6)
         np.testing.assert_allclose(answer.member_predictions, own, atol=1e-6)
         weights = np.full(3, 1 / 3) if combiner == "mean" else np.array(bundle.ensemble.weights)
-        np.testing.assert_allclose(answer.std, spread(own, scored, weights), atol=1e-6)
+        np.testing.assert_allclose(answer.std, TASKS["classification"].spread(own, scored, weights), atol=1e-6)
         np.testing.assert_allclose(engine.predict(images), scored, atol=1e-6)
         if combiner != "vote":
             np.testing.assert_allclose(engine.predict(images, [second]), own[1], atol=1e-6)
@@ -62,7 +62,7 @@ def test_a_partial_answer_is_at_the_temperature_of_the_ensemble() -> None:
         answer = engine.submit(images).result(timeout=30)
     assert answer.partial
     expected = apply_temperature(at_own(bundle, images)[1:].mean(0), TEMPERATURE)
-    np.testing.assert_allclose(answer.probabilities, expected, atol=1e-6)
+    np.testing.assert_allclose(answer.predictions, expected, atol=1e-6)
 
 
 def test_a_late_answer_by_one_member_is_at_the_temperature_of_the_ensemble() -> None:
@@ -73,7 +73,7 @@ def test_a_late_answer_by_one_member_is_at_the_temperature_of_the_ensemble() -> 
         with Engine(bundle, load=fake.load, cascade=cascade) as engine:
             answer = engine.submit(images, deadline=0.15, partial=True).result(timeout=30)
         assert answer.partial
-        np.testing.assert_allclose(answer.probabilities, expected, atol=1e-6)
+        np.testing.assert_allclose(answer.predictions, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("by", ["nan", "inf", "-inf"])
@@ -111,10 +111,10 @@ def test_a_cascade_stops_by_the_running_mean_at_the_temperature_of_the_ensemble(
     assert effect.whole_cross_entropy == pytest.approx(-np.log(scored[np.arange(60), labels]).mean(), abs=1e-6)
     with Engine(bundle, isolation=isolation, load=fake.load, cascade=cascade) as engine:
         answer = engine.submit(images).result(timeout=30)
-        np.testing.assert_allclose(answer.probabilities, answers, atol=1e-6)
+        np.testing.assert_allclose(answer.predictions, answers, atol=1e-6)
         assert answer.members_evaluated is not None
         assert answer.members_evaluated.tolist() == depths
-        np.testing.assert_allclose(engine.submit(images, cascade=False).result(30).probabilities, scored, atol=1e-6)
+        np.testing.assert_allclose(engine.submit(images, cascade=False).result(30).predictions, scored, atol=1e-6)
 
 
 def test_the_threshold_is_planned_at_the_temperature_of_the_ensemble() -> None:

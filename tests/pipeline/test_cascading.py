@@ -100,7 +100,7 @@ def test_the_engine_does_what_was_predicted(
     weights = np.array([0.5, 0.25, 0.25])[order, None, None]
     means = apply_temperature(np.cumsum(weights * each[order], 0) / np.cumsum(weights, 0), temperature)
     np.testing.assert_allclose(
-        answer.probabilities, means[answer.members_evaluated - 1, np.arange(len(images))], atol=1e-5
+        answer.predictions, means[answer.members_evaluated - 1, np.arange(len(images))], atol=1e-5
     )
     # and the computed samples, the savings and the loss are those predicted
     costs = dict(zip(NAMES, costs_of(library, bundle), strict=True))
@@ -108,8 +108,8 @@ def test_the_engine_does_what_was_predicted(
     assert sum(w.samples for w in work.values()) == answer.members_evaluated.sum()
     assert 1 - spent / (len(images) * sum(costs.values())) == pytest.approx(test.saved, abs=0.02)
     assert answer.members_evaluated.mean() == pytest.approx(test.asked, abs=0.02)
-    assert cross_entropy(answer.probabilities, labels) == pytest.approx(test.cross_entropy, abs=0.01)
-    assert accuracy(answer.probabilities, labels) == pytest.approx(test.accuracy, abs=0.011)
+    assert cross_entropy(answer.predictions, labels) == pytest.approx(test.cross_entropy, abs=0.01)
+    assert accuracy(answer.predictions, labels) == pytest.approx(test.accuracy, abs=0.011)
     assert test.samples == len(images)
 
 

@@ -55,7 +55,7 @@ def test_a_request_waits_for_room_and_is_answered(engine: Engine) -> None:
         asked = [ask(engine, 4) for _ in range(3)]
         await asyncio.sleep(0.01)
         assert engine.waiting == 2
-        return [len((await one).probabilities) for one in asked]
+        return [len((await one).predictions) for one in asked]
 
     assert asyncio.run(run()) == [4, 4, 4]
     assert engine.waiting == 0

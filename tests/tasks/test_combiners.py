@@ -28,6 +28,7 @@ from ripieno.selection import Choice
 from ripieno.tasks.calibration import combine_calibrated
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import cross_entropy
+from ripieno.tasks.registry import TASKS
 from ripieno.types import (
     Allocation,
     Bundle,
@@ -143,7 +144,7 @@ def of_engine(predictions: NDArray[Any], ensemble: Ensemble) -> Float32s:
     placements = tuple(Placement(m, "cpu:0", samples) for m in ensemble.members)
     allocation = Allocation("e", "e", (Device("cpu:0", "cpu", 1 << 30),), placements)
     bundle = Bundle(ensemble, allocation, made, input, task, "onnx", Path("nowhere"))
-    memory = Memory(samples, members, classes, input)
+    memory = Memory(samples, members, (classes,), input)
     tables = dict(zip(ensemble.members, predictions.astype(np.float32), strict=True))
     config = dataclasses.replace(worker_config(bundle, placements, [placements]), cores=())
     runner = ModelRunner(lambda _backend, _path, member, *_: Table(tables[member.id]), config, memory)
@@ -151,8 +152,8 @@ def of_engine(predictions: NDArray[Any], ensemble: Ensemble) -> Float32s:
         memory.scatter(member, [(0, samples)], runner.run(member, [(0, samples)])[0])
     request = Request(samples, PlanCache(bundle, None).find(None, False, False, None), 0)
     whole = RequestSlice(request, 0, 0, samples, 0.0, [], 0, frozenset())
-    assert EnsembleCombiner(ensemble, memory).finish([whole]) == []
-    return request.parts[0].probabilities
+    assert EnsembleCombiner(ensemble, memory, TASKS["classification"]).finish([whole]) == []
+    return request.parts[0].predictions
 
 
 def of_file(folder: Path, predictions: NDArray[Any], ensemble: Ensemble) -> Float32s:
@@ -174,13 +175,13 @@ def of_file(folder: Path, predictions: NDArray[Any], ensemble: Ensemble) -> Floa
         model.ir_version = 8
         paths[f"m{number}"] = folder / f"{number}.onnx"
         onnx.save(model, str(paths[f"m{number}"]))
-    classes_named = [str(c) for c in range(classes)]
+    task = classification(tuple(map(str, range(classes))))
     content = merge_onnx(
         paths,
         ensemble.weights,
         ensemble.combiner,
         Input((samples, 1, 1), "float32"),
-        classes_named,
+        task,
         {},
         ensemble.temperatures,
         ensemble.temperature,

@@ -133,7 +133,7 @@ def test_a_large_request_is_spread_and_assembled_in_order(
     router: ReplicaRouter, backend: FakeBackend, images: NDArray[np.uint8], truth: NDArray[np.float32]
 ) -> None:
     answer = router.submit(images, spread=True, each=True).result(20)
-    np.testing.assert_allclose(answer.probabilities, truth.mean(0), atol=1e-6)
+    np.testing.assert_allclose(answer.predictions, truth.mean(0), atol=1e-6)
     assert answer.member_predictions is not None
     np.testing.assert_allclose(answer.member_predictions, truth, atol=1e-6)
     assert answer.std is not None
@@ -148,7 +148,7 @@ def test_chunks_of_a_dead_node_are_answered_by_another(
     backend.handles["a"].dead = True
     for at in range(20):
         answer = router.submit(images[at : at + 2]).result(20)
-        np.testing.assert_allclose(answer.probabilities, truth.mean(0)[at : at + 2], atol=1e-6)
+        np.testing.assert_allclose(answer.predictions, truth.mean(0)[at : at + 2], atol=1e-6)
     assert router.ready
     soon(lambda: not router.nodes["a"].up.is_set())
     backend.handles["a"].dead = False
@@ -164,7 +164,7 @@ def test_chunks_of_a_silent_node_are_answered_by_another(
     soon(lambda: not router.ready)
     backend.handles["b"].silent = False
     for i, future in enumerate(futures):
-        np.testing.assert_allclose(future.result(20).probabilities, truth.mean(0)[i : i + 1], atol=1e-6)
+        np.testing.assert_allclose(future.result(20).predictions, truth.mean(0)[i : i + 1], atol=1e-6)
 
 
 def test_a_request_that_every_node_fails_on_fails_with_the_reason(
@@ -216,7 +216,7 @@ def test_a_cancelled_request_leaves_its_node_up(
     assert all(node.up.is_set() for node in router.nodes.values())
     for handle in backend.handles.values():
         handle.engine.gate.set()
-    assert len(router.submit(images[:1]).result(20).probabilities) == 1
+    assert len(router.submit(images[:1]).result(20).predictions) == 1
 
 
 def test_small_requests_are_sent_together_and_only_with_the_same_options(images: NDArray[np.uint8]) -> None:
