@@ -1,7 +1,8 @@
-"""Small client for any server of the Open Inference Protocol: arrays in, probabilities out."""
+"""Small client for any server of the Open Inference Protocol: arrays in, predictions out."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
@@ -30,9 +31,10 @@ class Client:
         self._http = httpx.Client(timeout=timeout, headers=headers, trust_env=False)
 
     def infer(self, images: NDArray[np.generic], batch: int = 256) -> NDArray[np.float32]:
-        """Return the probabilities (samples, classes) of `images` (samples, *shape), sent as raw tensors.
+        """Return the predictions (samples, *output) of `images` (samples, *shape), sent as raw tensors.
 
-        A request has at most `batch` samples, and fewer where these would exceed `BYTES`.
+        They are the model's first output: `probabilities` or `values`. A request has at most `batch` samples, and fewer
+        where these would exceed `BYTES`.
 
         Raises RipienoError with the server's message when it returns an error, or when it cannot be reached.
         """
@@ -50,6 +52,10 @@ class Client:
         """Return the counts of a ripieno server; see `routes.overview`."""
         return self._checked("GET", "/overview").json()  # type: ignore[no-any-return]
 
+    @cached_property
+    def _output(self) -> str:
+        return str(self.metadata()["outputs"][0]["name"])
+
     def _infer(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
         import orjson
 
@@ -63,7 +69,7 @@ class Client:
             "datatype": DATATYPES[kind],
             "parameters": {"binary_data_size": len(raw)},
         }
-        output = {"name": "probabilities", "parameters": {"binary_data": True}}
+        output = {"name": self._output, "parameters": {"binary_data": True}}
         head = orjson.dumps({"inputs": [tensor], "outputs": [output]})
         headers = {"inference-header-content-length": str(len(head)), "content-type": "application/octet-stream"}
         response = self._checked("POST", f"{self._path}/infer", content=head + raw, headers=headers)
@@ -94,7 +100,7 @@ class Client:
 
 
 def infer(url: str, images: NDArray[np.generic], batch: int = 256) -> NDArray[np.float32]:
-    """Return the probabilities (samples, classes) of `images` from the ensemble at `url`; see `Client.infer`."""
+    """Return the predictions (samples, *output) of `images` by the ensemble at `url`; see `Client.infer`."""
     with Client(url) as client:
         return client.infer(images, batch)
 

@@ -41,7 +41,7 @@ DECODERS = ThreadPoolExecutor(2, thread_name_prefix="ripieno-pictures")
 
 
 async def answer(scope: Scope, body: bytes | bytearray, model: Model, limits: Limits) -> dict[str, Any]:
-    """Return the JSON response to an upload; `?top=3` adds classes, `?members=true` adds each member's vote.
+    """Return the JSON response to an upload; `?top=3` limits the classes, `?members=true` adds those of members.
 
     Raises HttpError for invalid pictures, for too many pictures, and for errors of the engine.
     """
@@ -55,7 +55,7 @@ async def answer(scope: Scope, body: bytes | bytearray, model: Model, limits: Li
                 samples.append(await asyncio.get_running_loop().run_in_executor(DECODERS, decode))
     except TimeoutError:
         raise HttpError(504, f"Timeout: pictures not decoded within {limits.timeout:g} s. Send fewer.") from None
-    outputs = ("probabilities", *(("spread", "members") if members else ()))
+    outputs = (model.signature.predictions, *(("spread", "members") if members else ()))
     prediction = await model.answer(
         InferenceRequest(np.stack(samples), tuple(RequestedOutput(o) for o in outputs)), limits.timeout
     )
@@ -81,7 +81,7 @@ def _options(query: bytes, model: Model) -> tuple[int, bool]:
         raise bad_request(f"members is {members[:20]!r}, must be true or false")
     if members == "true" and "members" not in model.signature.outputs:
         raise bad_request(f"{model.signature.name} is a single member. Send members=true to the ensemble.")
-    return min(int(top), len(model.signature.classes)), members == "true"
+    return min(int(top), len(model.signature.task.names)), members == "true"
 
 
 async def _pictures(
@@ -146,24 +146,35 @@ def picture_to_sample(data: bytes | bytearray, name: str, wanted: Input, most_pi
 
 
 def _describe(name: str, row: int, answer: Answer, signature: ModelSignature, top: int) -> dict[str, Any]:
-    """Return a picture's label, its `top` classes with probabilities, and the members' votes if known."""
-    probabilities = answer.predictions[row]
-    best = np.argsort(-probabilities, kind="stable")[:top]
-    document: dict[str, Any] = {
-        "picture": name,
-        "label": signature.classes[best[0]],
-        "probability": float(probabilities[best[0]]),
-        "classes": {signature.classes[i]: float(probabilities[i]) for i in best},
-    }
+    """Return the prediction for a picture, with spread and predictions of the members if known."""
+    document = {"picture": name, **_prediction(answer.predictions[row], signature, top)}
     if answer.std is not None:
-        document["spread"] = float(answer.std[row])
+        spread = answer.std[row]
+        document["spread"] = _by_name(spread, signature) if spread.ndim else float(spread)
     if answer.member_predictions is not None:
         document["members"] = [
-            {
-                "member": member,
-                "label": signature.classes[int(vote[row].argmax())],
-                "probability": float(vote[row].max()),
-            }
-            for member, vote in zip(answer.members, answer.member_predictions, strict=True)
+            {"member": member, **_prediction(own[row], signature, 0)}
+            for member, own in zip(answer.members, answer.member_predictions, strict=True)
         ]
     return document
+
+
+def _prediction(numbers: NDArray[np.float32], signature: ModelSignature, top: int) -> dict[str, Any]:
+    """Return a class with its probability and the `top` classes; of other tasks the labels and all numbers by name."""
+    labels = signature.kind.labels(numbers[None], signature.task, signature.thresholds)
+    document: dict[str, Any] = {} if labels is None else {signature.kind.outputs[1]: labels[0]}
+    if not signature.ranks:
+        return {**document, signature.predictions: _by_name(numbers, signature)}
+    document["probability"] = float(numbers.max())
+    if top:
+        best = np.argsort(-numbers, kind="stable")[:top]
+        document["classes"] = _by_name(numbers, signature, best.tolist())
+    return document
+
+
+def _by_name(
+    numbers: NDArray[np.float32], signature: ModelSignature, chosen: Sequence[int] | None = None
+) -> dict[str, float]:
+    """Return numbers by the names of the task's outputs; those `chosen`, by default all."""
+    names = signature.task.names
+    return {names[i]: float(numbers[i]) for i in (range(len(names)) if chosen is None else chosen)}

@@ -348,7 +348,7 @@ def to_model_dtype(
 
 
 def complete_request(images: NDArray[np.generic], header: RequestHeader, signature: ModelSignature) -> InferenceRequest:
-    """Return the request for `images`, of JSON or gRPC; without names of outputs, for the model's first two.
+    """Return the request for `images`, of JSON or gRPC; without names of outputs, for those of its task.
 
     Raises HttpError (400) for outputs that the model does not have, and for invalid parameters.
     """
@@ -359,7 +359,7 @@ def complete_request(images: NDArray[np.generic], header: RequestHeader, signatu
     if len(received) > len(signature.outputs):
         raise bad_request(f"The request has {len(received)} outputs, the model has {len(signature.outputs)}")
     outputs = [_requested_output(output, binary, signature) for output in received] or [
-        RequestedOutput(name, binary) for name in signature.outputs[:2]
+        RequestedOutput(name, binary) for name in signature.kind.outputs
     ]
     try:  # Triton's `timeout` is in microseconds
         micros = check_duration(parameters.get("timeout", 0), "timeout", zero=True, unit=1e-6)
@@ -379,11 +379,15 @@ def _requested_output(output: Output, binary: bool, signature: ModelSignature) -
         raise bad_request(f"binary_data of output {output.name!r} is {binary_here!r}, must be true or false")
     if isinstance(top, bool) or not isinstance(top, int) or top < 0:
         raise bad_request(f"classification of output {output.name!r} is {top!r}, must be a number of classes")
-    if top and output.name != "probabilities":
-        raise bad_request(f"classification is set for output {output.name!r}, must be for output 'probabilities'")
+    if top and not signature.ranks:
+        raise bad_request(f"classification is set for {signature.name}, which predicts no classes. Leave it out.")
+    if top and output.name != signature.predictions:
+        raise bad_request(
+            f"classification is set for output {output.name!r}, must be for output {signature.predictions!r}"
+        )
     if "shared_memory_region" in parameters:
         raise bad_request("Shared memory regions are not supported. Read the output from the response.")
-    return RequestedOutput(output.name, binary_here, min(top, len(signature.classes)))
+    return RequestedOutput(output.name, binary_here, min(top, len(signature.task.names)))
 
 
 def read_header_length(value: bytes | None) -> int | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ripieno.server.http_errors import HttpError
 from ripieno.server.oip_decode import InferenceRequest, RequestedOutput
-from ripieno.server.signature import ModelSignature, datatype_of
+from ripieno.server.signature import ModelSignature
 
 if TYPE_CHECKING:
     from ripieno.engine.inference_result import Answer
@@ -27,10 +27,12 @@ def output_tensor(
     output: RequestedOutput, answer: Answer, signature: ModelSignature
 ) -> NDArray[np.float32] | list[str]:
     """Return the numbers of a FP32 output, or the strings of a BYTES output, samples first."""
-    if output.name == "label":
-        return [signature.classes[i] for i in answer.predictions.argmax(axis=1)]
-    if output.name == "probabilities":
+    if output.name == signature.predictions:
         return classification_strings(answer.predictions, output.top, signature) if output.top else answer.predictions
+    if output.name in signature.kind.outputs:
+        labels = signature.kind.labels(answer.predictions, signature.task, signature.thresholds)
+        assert labels is not None
+        return labels
     if output.name == "spread":
         assert answer.std is not None
         return answer.std
@@ -38,7 +40,7 @@ def output_tensor(
         depth = len(answer.members) if answer.members_evaluated is None else answer.members_evaluated
         return np.full(len(answer.predictions), depth, np.float32)
     assert answer.member_predictions is not None
-    return answer.member_predictions.transpose(1, 0, 2)
+    return answer.member_predictions.swapaxes(0, 1)
 
 
 def tensor_header(output: RequestedOutput, tensor: NDArray[np.float32] | list[str]) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def tensor_header(output: RequestedOutput, tensor: NDArray[np.float32] | list[st
     shape = list(tensor.shape) if isinstance(tensor, np.ndarray) else [len(tensor)]
     if output.top:
         return {"name": output.name, "datatype": "BYTES", "shape": [len(tensor) // output.top, output.top]}
-    return {"name": output.name, "datatype": datatype_of(output.name), "shape": shape}
+    return {"name": output.name, "datatype": "FP32" if isinstance(tensor, np.ndarray) else "BYTES", "shape": shape}
 
 
 def classification_strings(probabilities: NDArray[np.float32], top: int, signature: ModelSignature) -> list[str]:
@@ -58,7 +60,7 @@ def classification_strings(probabilities: NDArray[np.float32], top: int, signatu
         order = np.argsort(-piece, axis=1, kind="stable")[:, :top]
         values = np.take_along_axis(piece, order, axis=1)
         pairs = zip(values.ravel().tolist(), order.ravel().tolist(), strict=True)
-        strings += [f"{value:f}:{i}:{signature.classes[i]}" for value, i in pairs]
+        strings += [f"{value:f}:{i}:{signature.task.names[i]}" for value, i in pairs]
     return strings
 
 
@@ -70,8 +72,8 @@ def check_size(request: InferenceRequest, signature: ModelSignature, most: int) 
     samples = len(request.images)
     total = 0
     for output in request.outputs:
-        if output.name == "label" or output.top:
-            total += samples * max(1, output.top) * STRING
+        if signature.datatype_of(output.name) == "BYTES" or output.top:
+            total += samples * (output.top or signature.labels_per_sample) * STRING
         else:
             numbers = math.prod(max(1, n) for n in signature.output_shape(output.name))
             total += samples * numbers * (4 if output.binary else NUMBER)

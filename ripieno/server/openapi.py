@@ -146,7 +146,7 @@ def _pictures() -> Document:
     kinds = ("image/jpeg", "image/png", "image/webp")
     form = {"schema": {"type": "object", "properties": {"picture": {"type": "string", "format": "binary"}}}}
     return {
-        "summary": "Classify pictures: class names with probabilities.",
+        "summary": "Predict pictures: classes or labels with probabilities, or values.",
         "parameters": query,
         "requestBody": {"required": True, "content": {**dict.fromkeys(kinds, _ANYTHING), "multipart/form-data": form}},
         "responses": _responses({_JSON: {"schema": _PREDICTIONS}}, PREDICTION_ERRORS),

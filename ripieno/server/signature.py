@@ -5,12 +5,18 @@ Pure: documents are built from a bundle, without other sources.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from ripieno.types import Bundle, Input
+import numpy as np
+
+from ripieno.tasks.registry import kind_of
+from ripieno.tasks.task_kind import TaskKind
+from ripieno.types import Bundle, Input, Task
 
 DATATYPES = {"uint8": "UINT8", "float32": "FP32"}
 """Datatypes of the protocol by NumPy's names, for the types that a bundle's samples can have."""
@@ -27,12 +33,35 @@ class ModelSignature:
 
     name: str
     input: Input
-    classes: tuple[str, ...]
+    task: Task
     members: tuple[str, ...]
     """members that predict, in the ensemble's order"""
-    outputs: tuple[str, ...] = ("probabilities", "label")
+    extras: tuple[str, ...] = ()
+    """outputs that a request must name"""
     max_samples: int = 65536
     """maximum samples in one request"""
+    thresholds: tuple[float, ...] = ()
+    """see `Ensemble.thresholds`"""
+
+    @cached_property
+    def kind(self) -> TaskKind:
+        """Kind of the task."""
+        return kind_of(self.task)
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of all outputs: the predictions, their labels where the task has any, the extras."""
+        return (*self.kind.outputs, *self.extras)
+
+    @property
+    def predictions(self) -> str:
+        """Name of the output with the predictions."""
+        return self.kind.outputs[0]
+
+    @property
+    def ranks(self) -> bool:
+        """True if the predictions of a sample can be ranked: its best classes."""
+        return self.kind.activation == "softmax"
 
     @property
     def datatype(self) -> str:
@@ -44,15 +73,30 @@ class ModelSignature:
         """Number of elements in one sample."""
         return math.prod(self.input.shape)
 
+    @property
+    def labels_per_sample(self) -> int:
+        """Largest number of names in the label of a sample."""
+        return 1 if self.ranks else len(self.task.names)
+
     def output_shape(self, output: str) -> list[int]:
         """Return the shape of an output, with -1 for the samples."""
+        return self._output_shapes[output]
+
+    @cached_property
+    def _output_shapes(self) -> dict[str, list[int]]:
+        members = np.zeros((1, 0, *self.task.output), np.float32)
+        spread = self.kind.spread(members, members[0], np.ones(1))
         return {
-            "probabilities": [-1, len(self.classes)],
-            "label": [-1],
-            "spread": [-1],
+            **{output: [-1] for output in self.kind.outputs},
+            self.predictions: [-1, *self.task.output],
+            "spread": [-1, *spread.shape[1:]],
             "depth": [-1],
-            "members": [-1, len(self.members), len(self.classes)],
-        }[output]
+            "members": [-1, len(self.members), *self.task.output],
+        }
+
+    def datatype_of(self, output: str) -> str:
+        """Return the datatype of an output."""
+        return "BYTES" if output in self.kind.outputs[1:] else "FP32"
 
 
 def signatures(bundle: Bundle, *, prefix: str = "", max_samples: int = 65536) -> list[ModelSignature]:
@@ -62,16 +106,15 @@ def signatures(bundle: Bundle, *, prefix: str = "", max_samples: int = 65536) ->
     evaluated for each sample.
     """
     members = bundle.ensemble.members
-    outputs = ("probabilities", "label", "spread", "members", *(("depth",) if bundle.cascade else ()))
-    ensemble = ModelSignature(prefix or ENSEMBLE, bundle.input, bundle.classes, members, outputs, max_samples)
+    extras = ("spread", "members", *(("depth",) if bundle.cascade else ()))
+    ensemble = ModelSignature(
+        prefix or ENSEMBLE, bundle.input, bundle.task, members, extras, max_samples, bundle.ensemble.thresholds
+    )
     start = f"{prefix}." if prefix else ""
-    alone = [ModelSignature(start + m, bundle.input, bundle.classes, (m,), max_samples=max_samples) for m in members]
-    return [ensemble, *alone]
-
-
-def datatype_of(output: str) -> str:
-    """Return the datatype of an output."""
-    return "BYTES" if output == "label" else "FP32"
+    return [
+        ensemble,
+        *(dataclasses.replace(ensemble, name=start + member, members=(member,), extras=()) for member in members),
+    ]
 
 
 def server_metadata(version: str) -> dict[str, Any]:
@@ -83,7 +126,7 @@ def model_metadata(signature: ModelSignature) -> dict[str, Any]:
     """Return the document of `GET /v2/models/M`."""
     images = {"name": INPUT, "datatype": signature.datatype, "shape": [-1, *signature.input.shape]}
     outputs = [
-        {"name": output, "datatype": datatype_of(output), "shape": signature.output_shape(output)}
+        {"name": output, "datatype": signature.datatype_of(output), "shape": signature.output_shape(output)}
         for output in signature.outputs
     ]
     return {
@@ -102,7 +145,7 @@ def model_config(signature: ModelSignature) -> dict[str, Any]:
         {
             "name": output,
             # Triton writes the protocol's BYTES as TYPE_STRING here; without the batch axis, a scalar is [1]
-            "data_type": "TYPE_STRING" if output == "label" else "TYPE_FP32",
+            "data_type": "TYPE_STRING" if signature.datatype_of(output) == "BYTES" else "TYPE_FP32",
             "dims": signature.output_shape(output)[1:] or [1],
         }
         for output in signature.outputs

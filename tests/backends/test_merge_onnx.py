@@ -58,9 +58,10 @@ def test_what_is_not_finite_is_not_hidden(
 ) -> None:
     each = np.random.default_rng(0).dirichlet([1, 1, 1], (3, 4)).astype(np.float32)
     names = ("a", "b", "c")
-    sound = answers(mean_onnx(names, WEIGHTS, combiner, classification(names), *temperatures), dict(zip(names, each, strict=True)))
+    task = classification(names)
+    sound = answers(mean_onnx(names, WEIGHTS, combiner, task, *temperatures), dict(zip(names, each, strict=True)))
     each[1, 2, 0] = spoilt
-    found = answers(mean_onnx(names, WEIGHTS, combiner, classification(names), *temperatures), dict(zip(names, each, strict=True)))
+    found = answers(mean_onnx(names, WEIGHTS, combiner, task, *temperatures), dict(zip(names, each, strict=True)))
     assert not np.isfinite(found[2]).all()
     np.testing.assert_array_equal(np.delete(found, 2, axis=0), np.delete(sound, 2, axis=0))
 

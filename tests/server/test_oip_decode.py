@@ -23,9 +23,9 @@ BYTES = ModelSignature(
     Input((2, 3, 1)),
     classification(("a", "b")),
     ("m", "n"),
-    ("probabilities", "label", "spread", "members"),
+    ("spread", "members"),
 )
-FLOATS = ModelSignature("ensemble", Input((2, 3, 1), "float32"), ("a", "b"), ("m",))
+FLOATS = ModelSignature("ensemble", Input((2, 3, 1), "float32"), classification(("a", "b")), ("m",))
 
 
 def body(shape: list[int], datatype: str, raw: bytes) -> tuple[bytes, int]:
@@ -70,7 +70,7 @@ def test_floats_become_bytes_exactly_when_they_are_whole_and_in_range(numbers: l
 
 @pytest.mark.parametrize("form", ["raw", "json"])
 def test_floats_of_another_range_than_that_trained_on_are_refused(form: str) -> None:
-    trained = ModelSignature("ensemble", Input((2, 3, 1), "float32", (0.0, 1.0)), ("a", "b"), ("m",))
+    trained = ModelSignature("ensemble", Input((2, 3, 1), "float32", (0.0, 1.0)), classification(("a", "b")), ("m",))
     for factor, says in ((1, None), (255, "the network was trained on 0 to 1")):
         images = np.linspace(0, factor, 6, dtype=np.float32)
         whole, length = body([1, 2, 3, 1], "FP32", images.tobytes())
@@ -87,7 +87,7 @@ def test_floats_of_another_range_than_that_trained_on_are_refused(form: str) -> 
 
 def test_whole_numbers_of_json_are_floats_where_the_datatype_says_so() -> None:
     tensor = {"name": "images", "shape": [1, 2, 3, 1], "datatype": "FP32", "data": [0, 1, 0, 1, 1, 1]}
-    trained = ModelSignature("ensemble", Input((2, 3, 1), "float32", (0.0, 1.0)), ("a", "b"), ("m",))
+    trained = ModelSignature("ensemble", Input((2, 3, 1), "float32", (0.0, 1.0)), classification(("a", "b")), ("m",))
     for signature in (trained, FLOATS):
         found = read_request(json.dumps({"inputs": [tensor]}).encode(), None, signature)
         assert found.images.dtype == np.float32
