@@ -16,7 +16,7 @@ from ripieno import files
 from ripieno.engine.inference_result import Answer, InferenceStep, Stats
 from ripieno.errors import EngineError
 from ripieno.library.bundle import model_path
-from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Placement, classification
+from ripieno.types import Allocation, Bundle, Device, Ensemble, Input, Placement, Task
 from tests.onnx_networks import write_network
 
 MEMBERS = ("00000-e003", "00001-e009")
@@ -25,19 +25,29 @@ SHAPE = (8, 8, 3)
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def write_small_bundle(path: Path, dtype: str = "uint8", members: Sequence[str] = MEMBERS, seed: int = 0) -> Bundle:
-    """Write a bundle of real ONNX networks of 8x8x3 images and four classes."""
+def write_small_bundle(
+    path: Path,
+    dtype: str = "uint8",
+    members: Sequence[str] = MEMBERS,
+    seed: int = 0,
+    kind: str = "classification",
+    thresholds: tuple[float, ...] = (),
+) -> Bundle:
+    """Write a bundle of real ONNX networks of 8x8x3 images and four classes, or labels, or targets."""
     made = []
+    task = Task(kind, (len(CLASSES),), CLASSES)
     for number, name in enumerate(members):
         file = path / "members" / name / "model.onnx"
-        member = write_network(file, name=name, shape=SHAPE, dtype=dtype, seed=seed + number)
-        made.append(dataclasses.replace(member, task=classification(CLASSES)))
+        member = write_network(file, name=name, shape=SHAPE, dtype=dtype, kind=kind, seed=seed + number)
+        made.append(dataclasses.replace(member, task=task))
     weights = (1 / len(members),) * len(members)
-    ensemble = Ensemble("B1", tuple(members), weights, "smobf", {"seconds": 1.0}, {"seconds": 0.5}, {})
+    ensemble = Ensemble(
+        "B1", tuple(members), weights, "smobf", {"seconds": 1.0}, {"seconds": 0.5}, {}, thresholds=thresholds
+    )
     device = Device("cpu:0", "cpu", 1 << 30)
     placements = tuple(Placement(m, "cpu:0", 8, lane=0) for m in members)
     allocation = Allocation("small", "B1", (device,), placements)
-    bundle = Bundle(ensemble, allocation, tuple(made), Input(SHAPE, dtype), classification(CLASSES), "onnx")
+    bundle = Bundle(ensemble, allocation, tuple(made), Input(SHAPE, dtype), task, "onnx")
     files.write_json(path / "bundle.json", bundle)
     return dataclasses.replace(bundle, path=path)
 

@@ -27,7 +27,7 @@ from ripieno.server import Client, Limits, start_in_thread
 from ripieno.server.model_repository import BASE_BYTES, check_memory, needed_bytes
 from ripieno.server.scratch import PREFIX
 from ripieno.types import Bundle
-from tests.server.stand_in import MEMBERS, ROOT, StandIn, direct_answers, write_small_bundle
+from tests.server.stand_in import CLASSES, MEMBERS, ROOT, StandIn, direct_answers, write_small_bundle
 
 
 @pytest.fixture
@@ -253,9 +253,8 @@ def test_a_reload_of_a_bundle_that_cannot_predict_leaves_the_old_bundle(
     with start_in_thread(two[0].path) as running, Client(running.url) as client:
         expected = client.infer(images)
         document = json.loads((two[0].path / "bundle.json").read_text())
-        document["classes"] = document["classes"][:3]
-        for member in document["members"]:
-            member["classes"] = member["classes"][:3]
+        for part in (document, *document["members"]):
+            part["task"] |= {"output": [3], "names": list(CLASSES[:3])}
         (two[0].path / "bundle.json").write_text(json.dumps(document))
         assert not running.reload()
         assert "reload of model ensemble failed" in caplog.text
