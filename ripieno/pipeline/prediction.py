@@ -93,7 +93,7 @@ def predict_batches(
         done += len(names)
         if total is not None:
             progress("predicting", min(done, total), total)
-        return PredictionBatch(names, answer.probabilities, answer.std)
+        return PredictionBatch(names, answer.predictions, answer.std)
 
     with Engine(bundle) as engine:
         for names, images in stream:
