@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.tasks.task_kind import OutputActivation
+from ripieno.types import OutputActivation
 
 
 def largest_difference(predictions: NDArray[Any], expected: NDArray[Any], activation: OutputActivation) -> float:

@@ -18,7 +18,6 @@ from ripieno.engine.request import ExecutionPlan, PartialResult
 from ripieno.engine.ring import RequestSlice
 from ripieno.engine.ring_memory import Memory
 from ripieno.tasks.calibration import apply_temperature
-from ripieno.tasks.combiners import combine
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Ensemble, Float32s
 
@@ -64,7 +63,7 @@ class EnsembleCombiner:
         stop = slot + run[-1].stop - run[0].start
         predictions = memory[:, slot:stop] if len(members) == len(memory) else memory[list(members), slot:stop]
         weights = self.weights(members)
-        answer = combine(predictions, weights, self._combiner, self._kind.activation)
+        answer = self._kind.combine(predictions, weights, self._combiner)
         deviation = self._kind.spread(predictions, answer, weights) if plan.spread else None
         # a vote or a median can hide numbers that are not finite; a sum cannot
         finite = is_finite(answer if self._combiner in ("mean", "weighted") else predictions)

@@ -37,7 +37,7 @@ class Served(NamedTuple):
         return self.members.mean(axis=0)
 
 
-@pytest.fixture(scope="module", params=[kind for kind in PREDICTIONS if kind in TASKS])
+@pytest.fixture(scope="module", params=list(TASKS))
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, images: NDArray[np.uint8]
 ) -> Iterator[Served]:
