@@ -260,8 +260,9 @@ def _check(
     if not len(library):
         tune = command("tune", "DATA", run=library.path)
         raise SelectionError(f"{library.path} has no members to select from: `{tune}` trains some")
-    validation.check_words(options.used_method, options.loss, options.combiner)
-    validation.check_calibration(options.used_calibration, options.loss, options.combiner)
+    kind = kind_of(library.members()[0].task)
+    validation.check_words(options.used_method, options.loss, options.combiner, kind)
+    validation.check_calibration(options.used_calibration, options.loss, options.combiner, kind)
     validation.check_numbers(None, options.prune, options.size, options.starts, options.cv)
     check_kinds(library, kinds)
     if options.size is not None and options.size > len(library) and options.method != "replacement":

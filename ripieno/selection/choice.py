@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ripieno.selection.member_data import combine_rows
 from ripieno.tasks.calibration import apply_temperature
+from ripieno.tasks.registry import TASKS
 from ripieno.types import Combiner, Ensemble
 
 
@@ -23,7 +24,7 @@ class Choice:
     weights: tuple[float, ...]
     """in the same order; they sum to 1"""
     loss: float
-    """of what `combine` returns for the given samples; 1 - score for accuracy and macro-F1"""
+    """of what `combine` returns for the given samples; 1 - score where higher is better, as for accuracy"""
     cost: float
     """sum over the members; with several kinds of cost, the largest fraction of a budget"""
     costs: Mapping[str, float] = field(default_factory=dict)
@@ -42,6 +43,8 @@ class Choice:
     """mean loss of samples that the selection has not seen, by cross-validation; None where not computed"""
     expected_loss_error: float | None = None
     """its standard error"""
+    task: str = "classification"
+    """kind of task of the predictions"""
 
     def ensemble(
         self,
@@ -71,12 +74,12 @@ class Choice:
         )
 
     def combine(self, predictions: ArrayLike | Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """Return what the ensemble predicts, as served: (samples, classes).
+        """Return what the ensemble predicts, as served: (samples, *output), such as (samples, classes).
 
-        `predictions` are of all members that the selection was given, (members, samples, classes), of any samples.
+        `predictions` are of all members that the selection was given, (members, samples, *output), of any samples.
         """
         temperatures = self.temperatures or (1.0,) * len(self.members)
         rows: Any = predictions
         chosen = [apply_temperature(np.asarray(rows[m]), t) for m, t in zip(self.members, temperatures, strict=True)]
-        combined = combine_rows(np.stack(chosen), self.weights, self.combiner)
+        combined = combine_rows(np.stack(chosen), self.weights, self.combiner, TASKS[self.task])
         return apply_temperature(combined, self.temperature)

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ripieno.selection.member_data import sample_losses
+from ripieno.selection.losses import MEASURES, sample_losses
 from ripieno.selection.problem import Members, SelectionProblem
 from ripieno.selection.validation import Loss
-from ripieno.tasks import metrics
 from ripieno.tasks.calibration import apply_temperature, fold_masks
 from ripieno.types import Combiner, Floats
 
@@ -28,11 +27,11 @@ def cross_validate(
     """Return the expected loss for each of `budgets`, limits as `Costs.limits` returns them.
 
     In each fold, temperatures, members and weights are those that `select` finds without its samples. The standard
-    error is that of the mean over samples; for macro-F1, which is no mean, it is that over folds.
+    error is that of the mean over samples; for a loss that is no such mean, as macro-F1, it is that over folds.
     """
     data = problem.data
     losses = np.empty((len(budgets), data.samples))
-    scores = np.empty((len(budgets), folds))
+    scores = np.full((len(budgets), folds), np.nan)
     for number, held in enumerate(fold_masks(data.samples, folds)):
         fold = problem.without(held)
         known: dict[Members, Floats | float] = {}
@@ -40,15 +39,16 @@ def cross_validate(
             if members not in known:
                 combined = fold.data.combined(members, combiner)
                 combined = apply_temperature(combined, fold.data.ensemble_temperature(combined))[held]
-                labels = None if data.labels is None else data.labels[held]
-                if loss == "macro-f1":
-                    assert labels is not None
-                    known[members] = 1.0 - metrics.macro_f1(combined, labels)
+                targets = None if data.targets is None else data.targets[held]
+                own = sample_losses(loss, combined, targets)
+                if own is not None:
+                    known[members] = own
                 else:
-                    known[members] = sample_losses(loss, combined, labels)
-            if loss == "macro-f1":
+                    assert targets is not None  # only the cross-entropy needs none
+                    known[members] = MEASURES[loss](combined, targets)
+            if isinstance(known[members], float):
                 scores[row, number] = known[members]
             else:
                 losses[row, held] = known[members]
-    table = scores if loss == "macro-f1" else losses
+    table = losses if np.isnan(scores).any() else scores
     return [(float(row.mean()), float(row.std(ddof=1) / len(row) ** 0.5)) for row in table]

@@ -1,29 +1,33 @@
-"""Objectives over the probabilities of all classes: accuracy, macro-F1, and every loss of a median."""
+"""Objectives over the predictions themselves: scores such as accuracy and macro-F1, and every loss of a median."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.selection.losses import Measure
 from ripieno.selection.tree import ParentBounds
 from ripieno.tasks.calibration import calibrated_rows, fit_temperature, moved
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import cross_entropy
-from ripieno.types import Floats, Ints
+from ripieno.types import Floats, Ints, OutputActivation
 
-Measure = Callable[[NDArray[Any], NDArray[Any]], float]
-"""Loss of probabilities (samples, classes) against labels; never negative."""
+
+class DenseSum(NamedTuple):
+    """Sum of the predictions (samples, ...) of `members` members."""
+
+    total: Floats
+    members: int
 
 
 class _DenseObjective:
     submodular = False
 
-    def __init__(self, predictions: NDArray[Any], labels: NDArray[Any], measure: Measure) -> None:
+    def __init__(self, predictions: NDArray[Any], targets: NDArray[Any], measure: Measure) -> None:
         self.size = len(predictions)
-        self._predictions, self._labels, self._measure = predictions, labels, measure
+        self._predictions, self._targets, self._measure = predictions, targets, measure
 
     def lower_bounds(self, _state: object, _loss: float, _above: ParentBounds | None) -> Floats:
         """Return zeros: the only bound is that no loss is negative."""
@@ -31,23 +35,31 @@ class _DenseObjective:
 
 
 class MeanObjective(_DenseObjective):
-    """Objective over `predictions` (members, samples, classes); `measure` gets sums: it may use their order only."""
+    """Objective over `predictions` (members, samples, ...) of members combined by their mean.
 
-    def state(self, members: tuple[int, ...]) -> Floats:
+    With `order_only` the `measure` uses the order of a sample's numbers only, and gets sums, which saves a division.
+    """
+
+    def __init__(self, predictions: NDArray[Any], targets: NDArray[Any], measure: Measure, order_only: bool) -> None:
+        super().__init__(predictions, targets, measure)
+        self._order_only = order_only
+
+    def state(self, members: tuple[int, ...]) -> DenseSum:
         """Return the sum of `members` in their order."""
         total = np.zeros(self._predictions.shape[1:])
         for member in members:
             total += self._predictions[member]
-        return total
+        return DenseSum(total, len(members))
 
-    def extend(self, state: Floats, member: int) -> Floats:
+    def extend(self, state: DenseSum, member: int) -> DenseSum:
         """Return the sum with one more member."""
-        total: Floats = state + self._predictions[member]
-        return total
+        return DenseSum(state.total + self._predictions[member], state.members + 1)
 
-    def losses(self, state: Floats, candidates: Ints) -> Floats:
-        """Return the loss of the sum with each candidate."""
-        return np.array([self._measure(state + self._predictions[c], self._labels) for c in candidates])
+    def losses(self, state: DenseSum, candidates: Ints) -> Floats:
+        """Return the loss of the mean with each candidate."""
+        count = 1 if self._order_only else state.members + 1
+        sums = (state.total + self._predictions[c] for c in candidates)
+        return np.array([self._measure(s if count == 1 else s / count, self._targets) for s in sums])
 
     def nbytes(self) -> int:
         """Return the bytes of a sum."""
@@ -55,7 +67,13 @@ class MeanObjective(_DenseObjective):
 
 
 class MedianObjective(_DenseObjective):
-    """Objective over `predictions` (members, samples, classes) of members combined by their median."""
+    """Objective over `predictions` (members, samples, ...) of members combined by their median, after `activation`."""
+
+    def __init__(
+        self, predictions: NDArray[Any], targets: NDArray[Any], measure: Measure, activation: OutputActivation
+    ) -> None:
+        super().__init__(predictions, targets, measure)
+        self._activation = activation
 
     def state(self, members: tuple[int, ...]) -> tuple[int, ...]:
         """Return the members: a median has no running form."""
@@ -67,8 +85,8 @@ class MedianObjective(_DenseObjective):
 
     def losses(self, state: tuple[int, ...], candidates: Ints) -> Floats:
         """Return the loss of the median with each candidate."""
-        medians = (combine(self._predictions[[*state, c]], None, "median") for c in candidates)
-        return np.array([self._measure(median, self._labels) for median in medians])
+        medians = (combine(self._predictions[[*state, c]], None, "median", self._activation) for c in candidates)
+        return np.array([self._measure(median, self._targets) for median in medians])
 
     def nbytes(self) -> int:
         """Return the bytes of a state."""

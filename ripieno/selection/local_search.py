@@ -16,7 +16,7 @@ from ripieno.types import Floats
 MOVES = 100
 """Maximum number of moves."""
 GAIN = 1e-12
-"""Minimum gain of a move, so that rounding cannot cause cycles."""
+"""Minimum gain of a move, in units of `SelectionProblem.unit`, so that rounding cannot cause cycles."""
 ENSEMBLES = 1 << 20
 """Maximum number of ensembles that `exact` evaluates."""
 
@@ -26,7 +26,7 @@ def swap(problem: SelectionProblem, limits: Floats) -> list[Members]:
     current = min(smobf(problem, limits), key=problem.sort_key)
     for _ in range(MOVES):
         moves = _moves(problem, limits, current)
-        if not moves or problem.loss(min(moves, key=problem.sort_key)) >= problem.loss(current) - GAIN:
+        if not moves or problem.loss(min(moves, key=problem.sort_key)) >= problem.loss(current) - GAIN * problem.unit:
             break
         current = min(moves, key=problem.sort_key)
     return [current]

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.selection.validation import Loss, Predictions
-from ripieno.tasks import metrics
+from ripieno.selection.validation import Predictions
 from ripieno.tasks.calibration import (
     MemberCalibration,
     apply_temperature,
@@ -19,24 +18,26 @@ from ripieno.tasks.calibration import (
     fit_temperature,
     without_fold,
 )
-from ripieno.tasks.combiners import combine
-from ripieno.types import Combiner, Floats
+from ripieno.tasks.registry import TASKS
+from ripieno.tasks.task_kind import TaskKind
+from ripieno.types import Combiner
 
 
 @dataclass(frozen=True, eq=False)
 class MemberData:
-    """Checked predictions and labels of all selection samples, and the temperatures of the members.
+    """Checked predictions and targets of all selection samples, and the temperatures of the members.
 
     Without `calibrations` all temperatures are 1. With a `fold`, a mask of held samples, the temperatures are those of
     the remaining samples, which are the ones to select from.
     """
 
     predictions: Predictions
-    """one array per member: true-class (samples,), (samples, classes), or of a regression (samples[, outputs])"""
-    labels: NDArray[Any] | None
-    """classes or targets (samples, ...); None with predictions of the true class"""
+    """one array per member: true-class (samples,), (samples, classes), or of another task (samples[, outputs])"""
+    targets: NDArray[Any] | None
+    """(samples, ...); None with predictions of the true class"""
     calibrations: Sequence[MemberCalibration] | None = None
     fold: NDArray[np.bool_] | None = None
+    kind: TaskKind = TASKS["classification"]
 
     @property
     def samples(self) -> int:
@@ -64,13 +65,14 @@ class MemberData:
         return 1.0 if self.calibrations is None else self.calibrations[member].temperature
 
     def truth(self) -> Predictions:
-        """Return the true-class probabilities to select from, one array (samples,) per member."""
+        """Return the likelihoods to select from, one row per member: (samples,) probabilities of the true class."""
         if self.calibrations is not None:
             return [self.kept(calibration.rows.truth) for calibration in self.calibrations]
-        if self.labels is None:
+        if self.targets is None:
             return self.predictions if self.fold is None else [self.kept(row) for row in self.predictions]
-        labels = self.kept(self.labels)
-        return [metrics.true_class(self.kept(p), labels) for p in self.predictions]
+        targets = self.kept(self.targets)
+        rows = (self.kind.likelihood(self.kept(p), targets) for p in self.predictions)
+        return [row for row in rows if row is not None]
 
     def calibrated(self, member: int) -> NDArray[Any]:
         """Return the predictions of a member at its temperature, for all samples."""
@@ -80,35 +82,24 @@ class MemberData:
         """Return what the ensemble of `members`, which may repeat, predicts for all samples, at the temperature 1."""
         counts = Counter(members)
         predictions = np.stack([self.calibrated(member) for member in counts])
-        return combine_rows(predictions, list(counts.values()), combiner)
+        return combine_rows(predictions, list(counts.values()), combiner, self.kind)
 
     def ensemble_temperature(self, combined: NDArray[Any]) -> float:
         """Return the temperature of an ensemble with `combined` predictions; 1 without calibration."""
-        if self.calibrations is None or self.labels is None:
+        if self.calibrations is None or self.targets is None:
             return 1.0
-        return fit_temperature(self.kept(combined), self.kept(self.labels))
+        return fit_temperature(self.kept(combined), self.kept(self.targets))
 
 
-def combine_rows(predictions: NDArray[Any], weights: Sequence[float], combiner: Combiner) -> NDArray[Any]:
-    """Combine `predictions` (members, samples[, classes]) as served; rows (members, samples) have a weighted mean."""
-    if predictions.ndim == 3:
-        return combine(predictions, weights, combiner)
+def combine_rows(
+    predictions: NDArray[Any], weights: Sequence[float], combiner: Combiner, kind: TaskKind
+) -> NDArray[Any]:
+    """Combine `predictions` (members, samples[, outputs]) as served; rows of the true class have a weighted mean."""
+    if predictions.ndim == 3 or kind.activation != "softmax":
+        return kind.combine(predictions, weights, combiner)
     return np.asarray(np.average(predictions, axis=0, weights=weights))
 
 
 def calibrate(predictions: Predictions, labels: NDArray[np.int64]) -> list[MemberCalibration]:
     """Fit a temperature to each member's `predictions` (samples, classes)."""
     return [calibrate_member(np.asarray(p), labels) for p in predictions]
-
-
-def sample_losses(loss: Loss, predictions: NDArray[Any], labels: NDArray[Any] | None) -> Floats:
-    """Return the loss of each sample, whose mean is the loss; macro-F1 has none, and is refused by the caller."""
-    if loss == "cross-entropy":
-        truth = predictions if labels is None else metrics.true_class(predictions, labels)
-        return np.asarray(-np.log(np.maximum(truth.astype(np.float64), metrics.FLOOR)))
-    assert labels is not None  # only the cross-entropy takes rows of the true class
-    if loss == "accuracy":
-        return np.asarray(predictions.argmax(axis=1) != labels, dtype=np.float64)
-    targets = labels if labels.shape == predictions.shape else np.eye(predictions.shape[-1])[labels]
-    residuals = predictions.astype(np.float64) - targets
-    return np.asarray((residuals * residuals).reshape(len(residuals), -1).sum(axis=1))

@@ -38,6 +38,8 @@ class SelectionProblem:
     data: MemberData
     objective: Callable[[MemberData], Objective[Any]]
     """builds the objective, for the data without a fold too"""
+    unit: float = 1.0
+    """loss that counts like one nat: of a regression, that of a constant prediction"""
 
     def without(self, fold: NDArray[np.bool_]) -> SelectionProblem:
         """Return the problem without the samples of a `fold`, a mask (samples,)."""

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ripieno.errors import SelectionError
 from ripieno.selection import validation
 from ripieno.selection.costs import Budget, read_costs
 from ripieno.selection.cross_entropy import CrossEntropy
-from ripieno.selection.dense import JointObjective, MeanObjective, Measure, MedianObjective
+from ripieno.selection.dense import JointObjective, MeanObjective, MedianObjective
+from ripieno.selection.losses import MEASURES, constant_loss, losses_of, one_hot_targets, target_scale
 from ripieno.selection.member_data import MemberData, calibrate
 from ripieno.selection.out_of_core import BlockedCrossEntropy, BlockPool
 from ripieno.selection.problem import SelectionProblem
@@ -24,7 +25,8 @@ from ripieno.selection.validation import Calibrate, Loss, Predictions, Selection
 from ripieno.tasks import metrics
 from ripieno.tasks.calibration import MemberCalibration
 from ripieno.tasks.combiners import one_hot
-from ripieno.types import Combiner
+from ripieno.tasks.task_kind import TaskKind
+from ripieno.types import Combiner, Task
 
 IN_MEMORY = 1 << 24
 """Entries of a true-class matrix above which it is read in blocks; below, three copies fit in 200 MB."""
@@ -32,18 +34,12 @@ IN_MEMORY = 1 << 24
 WEIGHTS = (0.1, 0.01, 0.001)
 """The paper's three w (section 2.1); `smobf-r` also takes 0."""
 
-MEASURES: Mapping[str, Measure] = {
-    "cross-entropy": metrics.cross_entropy,
-    "accuracy": lambda probabilities, labels: 1.0 - metrics.accuracy(probabilities, labels),
-    "macro-f1": lambda probabilities, labels: 1.0 - metrics.macro_f1(probabilities, labels),
-    "squared-error": lambda rows, labels: metrics.squared_distance(rows, _one_hot(rows, labels)),
-}
-
 
 @dataclass(frozen=True)
 class SelectionOptions:
     """Options of one call, documented at `select_members`."""
 
+    task: str | Task
     method: SelectionMethod
     loss: Loss
     weights: Sequence[float]
@@ -59,10 +55,16 @@ class SelectionOptions:
     """number of folds; 0: no cross-validation"""
     certify: bool
 
+    @property
+    def kind(self) -> TaskKind:
+        """Kind of the task."""
+        return validation.read_kind(self.task)
+
 
 def resolve(
     predictions: Predictions,
-    labels: ArrayLike | None,
+    targets: ArrayLike | None,
+    task: str | Task,
     method: SelectionMethod | None,
     weights: Sequence[float] | None,
     calibrate: Calibrate | None,
@@ -73,15 +75,16 @@ def resolve(
 
     Raises SelectionError for options that contradict each other.
     """
-    loss, combiner = rest["loss"], rest["combiner"]
+    kind, combiner = validation.read_kind(task), rest["combiner"]
+    loss: Any = rest.pop("loss") or losses_of(kind)[0]
     chosen = method or validation.default_method(combiner)
-    validation.check_words(chosen, loss, combiner)
+    validation.check_words(chosen, loss, combiner, kind)
     validation.check_numbers(weights, rest["prune"], rest["size"], rest["starts"], cv)
     scattered = rest["pool"] is not None or rest["device"] != "cpu"
-    classes = predictions[0].ndim == 2 and _axes(labels) == 1
+    classes = predictions[0].ndim == 2 and _axes(targets) == 1
     if calibrate is None:
-        calibrate = validation.default_calibration(method, combiner) if classes and not scattered else "none"
-    validation.check_calibration(calibrate, loss, combiner, scattered)
+        calibrate = validation.default_calibration(method, combiner, kind) if classes and not scattered else "none"
+    validation.check_calibration(calibrate, loss, combiner, kind, scattered)
     if calibrate != "none" and not classes:
         raise SelectionError(f"calibrate {calibrate} needs labels and predictions (members, samples, classes)")
     if calibrate == "joint" and rest["certify"]:
@@ -89,7 +92,9 @@ def resolve(
     if cv is None:
         cv = 0 if scattered else validation.default_folds(method)
     return SelectionOptions(
+        task=task,
         method=chosen,
+        loss=loss,
         weights=tuple(weights) if weights is not None else (*WEIGHTS, 0.0) if chosen == "smobf-r" else WEIGHTS,
         calibrate=calibrate,
         cv=cv,
@@ -99,7 +104,7 @@ def resolve(
 
 def build_problem(
     predictions: Predictions,
-    labels: ArrayLike | None,
+    targets: ArrayLike | None,
     costs: ArrayLike | Mapping[str, ArrayLike] | None,
     budget: Budget | None,
     options: SelectionOptions,
@@ -110,10 +115,10 @@ def build_problem(
     `calibrations` are those of the members, fitted before; their predictions are taken as checked. Raises
     SelectionError for the first invalid argument.
     """
-    _check_together(predictions, labels, options)
+    _check_together(predictions, targets, options)
     names = validation.member_names(options.names, len(predictions))
     checked = read_costs(costs, budget, names)
-    data = _data(predictions, labels, names, options, calibrations)
+    data = _data(predictions, targets, names, options, calibrations)
 
     def objective(data: MemberData) -> Objective[Any]:
         return _objective(data, options)
@@ -128,16 +133,26 @@ def build_problem(
         options.starts,
         data,
         objective,
+        _unit(data, options),
     )
 
 
-def _check_together(arrays: Predictions, labels: ArrayLike | None, options: SelectionOptions) -> None:
+def _unit(data: MemberData, options: SelectionOptions) -> float:
+    """Return the loss that counts like one nat; see `SelectionProblem.unit`."""
+    if data.targets is None or options.kind.activation != "identity":
+        return 1.0
+    return constant_loss(options.loss, data.targets)
+
+
+def _check_together(arrays: Predictions, targets: ArrayLike | None, options: SelectionOptions) -> None:
     """Raise SelectionError for options that contradict the predictions or each other."""
-    if options.combiner in ("vote", "median") and arrays[0].ndim == 1:
+    classes = options.kind.activation == "softmax"
+    if classes and options.combiner in ("vote", "median") and arrays[0].ndim == 1:
         raise SelectionError(f"combiner {options.combiner} needs labels and predictions (members, samples, classes)")
-    if options.loss in ("accuracy", "macro-f1") and arrays[0].ndim == 1:
+    if classes and options.loss in ("accuracy", "macro-f1") and arrays[0].ndim == 1:
         raise SelectionError(f"loss {options.loss} needs labels and predictions (members, samples, classes)")
-    if options.loss == "squared-error" and options.combiner in ("vote", "median") and _axes(labels) != 1:
+    no_classes = options.loss == "squared-error" and _axes(targets) != 1
+    if classes and no_classes and options.combiner in ("vote", "median"):
         raise SelectionError(f"combiner {options.combiner} does not support regression: pass combiner mean")
     if options.size is not None and options.size > len(arrays) and options.method != "replacement":
         raise SelectionError(f"size {options.size} exceeds the library: pass at most {len(arrays)}")
@@ -145,17 +160,20 @@ def _check_together(arrays: Predictions, labels: ArrayLike | None, options: Sele
 
 def _data(
     arrays: Predictions,
-    labels: ArrayLike | None,
+    targets: ArrayLike | None,
     names: Sequence[str],
     options: SelectionOptions,
     calibrations: Sequence[MemberCalibration] | None,
 ) -> MemberData:
-    if options.loss == "squared-error" and (arrays[0].ndim == 1 or _axes(labels) == 2):
+    kind = options.kind
+    if kind.activation != "softmax":
+        return _task_data(arrays, targets, names, kind, options)
+    if options.loss == "squared-error" and (arrays[0].ndim == 1 or _axes(targets) == 2):
         validation.check_finite(arrays, names)
-        return MemberData(arrays, validation.read_targets(labels, arrays[0].shape))
+        return MemberData(arrays, validation.read_targets(targets, arrays[0].shape))
     if calibrations is None:
         validation.check_members(arrays, names)
-    classes = validation.labels_or_none(labels, arrays[0].shape, options.loss)
+    classes = validation.labels_or_none(targets, arrays[0].shape, options.loss)
     if arrays[0].ndim == 1:
         return MemberData(arrays, None)
     assert classes is not None  # labels_or_none requires them
@@ -164,26 +182,46 @@ def _data(
     return MemberData(arrays, classes, calibrate(arrays, classes) if calibrations is None else calibrations)
 
 
+def _task_data(
+    arrays: Predictions, targets: ArrayLike | None, names: Sequence[str], kind: TaskKind, options: SelectionOptions
+) -> MemberData:
+    """Check the predictions and targets of several labels or of a regression."""
+    shape = arrays[0].shape
+    values = validation.task_targets(targets, shape, kind, options.task)
+    if kind.activation == "sigmoid":
+        validation.check_members(arrays, names, normalised=False)
+    else:
+        validation.check_finite(arrays, names)
+    if options.loss == "squared-error" and values[0].size > 1:
+        scale = target_scale(values)
+        arrays = [(p / scale).astype(np.result_type(p.dtype, np.float32), copy=False) for p in arrays]
+        values = values / scale
+    return MemberData(arrays, values, kind=kind)
+
+
 def _objective(data: MemberData, options: SelectionOptions) -> Objective[Any]:
-    if data.labels is None:
+    if data.targets is None:
         return _cross_entropy(data.truth(), options)
-    labels, members = data.kept(data.labels), range(len(data.predictions))
-    if options.loss == "squared-error" and data.labels.shape == data.predictions[0].shape:
+    labels, members = data.kept(data.targets), range(len(data.predictions))
+    likelihoods = options.loss in ("cross-entropy", "binary-cross-entropy")
+    means = options.combiner in ("mean", "weighted")
+    if options.loss == "squared-error" and means and data.targets.shape == data.predictions[0].shape:
         return SquaredError(np.stack([data.kept(p) for p in data.predictions]), labels)
-    if options.loss == "cross-entropy" and options.combiner in ("mean", "weighted") and options.calibrate != "joint":
+    if likelihoods and means and options.calibrate != "joint":
         return _cross_entropy(data.truth(), options)
     arrays = [data.kept(data.calibrated(m)) for m in members]
     if options.calibrate == "joint":
         return JointObjective(np.stack(arrays), labels)
     if options.combiner == "median":
-        return MedianObjective(np.stack(arrays), labels, MEASURES[options.loss])
+        return MedianObjective(np.stack(arrays), labels, MEASURES[options.loss], data.kind.activation)
     if options.combiner == "vote":
         arrays = [one_hot(p) for p in arrays]
     if options.loss == "cross-entropy":
         return _cross_entropy([metrics.true_class(p, labels) for p in arrays], options)
     if options.loss == "squared-error":
-        return SquaredError(np.stack(arrays), _one_hot(arrays[0], labels))
-    return MeanObjective(np.stack(arrays), labels, MEASURES[options.loss])
+        return SquaredError(np.stack(arrays), one_hot_targets(labels, arrays[0].shape[-1]))
+    order_only = data.kind.activation == "softmax"
+    return MeanObjective(np.stack(arrays), labels, MEASURES[options.loss], order_only)
 
 
 def _cross_entropy(truth: Predictions, options: SelectionOptions) -> Objective[Any]:
@@ -194,9 +232,5 @@ def _cross_entropy(truth: Predictions, options: SelectionOptions) -> Objective[A
     return BlockedCrossEntropy(list(truth), options.pool)
 
 
-def _one_hot(probabilities: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray(np.eye(probabilities.shape[-1])[labels])
-
-
-def _axes(labels: ArrayLike | None) -> int:
-    return 0 if labels is None else np.asarray(labels).ndim
+def _axes(targets: ArrayLike | None) -> int:
+    return 0 if targets is None else np.asarray(targets).ndim

@@ -19,14 +19,15 @@ from ripieno.selection.cross_entropy import CrossEntropy, best_weights
 from ripieno.selection.cross_validation import Expected, cross_validate
 from ripieno.selection.forward import best_single, forward, replacement, top_k
 from ripieno.selection.local_search import exact, swap
+from ripieno.selection.losses import MEASURES
 from ripieno.selection.out_of_core import BlockPool
 from ripieno.selection.problem import Members, SelectionProblem
-from ripieno.selection.problem_builder import MEASURES, SelectionOptions, build_problem, resolve
+from ripieno.selection.problem_builder import SelectionOptions, build_problem, resolve
 from ripieno.selection.smobf import smobf
 from ripieno.selection.smobf_r import smobf_r
 from ripieno.selection.validation import REPEATING, Calibrate, Loss, SelectionMethod, check_points
 from ripieno.tasks.calibration import MemberCalibration, apply_temperature
-from ripieno.types import Combiner, Floats
+from ripieno.types import Combiner, Floats, Task
 
 METHODS: Mapping[SelectionMethod, Callable[[SelectionProblem, Floats], list[Members]]] = {
     "smobf-r": smobf_r,
@@ -45,12 +46,13 @@ SIZED: tuple[SelectionMethod, ...] = ("forward", "top-k")
 
 def select_members(
     predictions: ArrayLike | Sequence[NDArray[Any]],
-    labels: ArrayLike | None = None,
+    targets: ArrayLike | None = None,
     costs: ArrayLike | Mapping[str, ArrayLike] | None = None,
     budget: Budget | None = None,
     method: SelectionMethod | None = None,
     *,
-    loss: Loss = "cross-entropy",
+    task: str | Task = "classification",
+    loss: Loss | None = None,
     weights: Sequence[float] | None = None,
     prune: float = 0.2,
     size: int | None = None,
@@ -63,14 +65,24 @@ def select_members(
     calibrate: Calibrate | None = None,
     cv: int | None = None,
     calibrations: Sequence[MemberCalibration] | None = None,
+    labels: ArrayLike | None = None,
 ) -> Choice:
     """Select the members that together predict best and cost at most `budget` (sections 2.1 and 2.3).
 
-    `predictions` is (members, samples), probabilities of the true class, or (members, samples, classes), which needs
-    `labels` (samples,). A list with one array per member is accepted; the arrays may be memory-mapped. For regression
-    (`loss` "squared-error") they are (members, samples[, outputs]) and `labels` are the targets. `costs` is (members,),
-    (members, kinds) or a mapping of kinds to (members,). `budget` is one number or a mapping of kinds to numbers, in
-    the unit of the costs. Without costs each member costs 1. Every kind of cost is summed over the members.
+    `predictions` depend on the `task`, a kind or the `Task` of a data set. A list with one array per member is
+    accepted; the arrays may be memory-mapped. "classification": (members, samples), probabilities of the true class, or
+    (members, samples, classes), which needs `targets` (samples,). "multilabel": probabilities (members, samples,
+    labels) and `targets` (samples, labels) of 0 and 1. "regression": values (members, samples[, targets]) and `targets`
+    (samples[, targets]). `labels` is another name of `targets`.
+
+    `loss` is by default the task's own. Classification: "cross-entropy", "accuracy", "macro-f1", or "squared-error" of
+    probabilities, and with targets (samples[, outputs]) of values. Multilabel: "binary-cross-entropy", "macro-f1" with
+    labels predicted from 0.5 on, "mean-average-precision". Regression: "squared-error", the mean over the raw targets,
+    several of them each divided by its variance over these samples; "rmse", "mae", "r2".
+
+    `costs` is (members,), (members, kinds) or a mapping of kinds to (members,). `budget` is one number or a mapping of
+    kinds to numbers, in the unit of the costs. Without costs each member costs 1. Every kind of cost is summed over the
+    members.
 
     Methods: "smobf-r" (equation 2 with replacement; the default, except for a median), "smobf" (equation 2), "swap"
     (smobf, then exchanges), "forward" (plain greedy), "replacement" (greedy; a member may repeat and then has more
@@ -82,7 +94,8 @@ def select_members(
 
     `calibrate` "members" fits a temperature to each member, then one to the ensemble; "joint" fits the ensemble's at
     every greedy step; "none" fits none. It is "members" by default where `method` is left out, and there are
-    predictions of all classes and a mean. `calibrations` are temperatures of the members fitted before.
+    predictions of all classes and a mean; other tasks have "none" only. `calibrations` are temperatures of the members
+    fitted before.
 
     `cv` folds give `Choice.expected_loss`; 0: none. By default 5 where `method`, `pool` and `device` are left out.
     `certify` bounds the gain of any other ensemble, see `Choice.certificate`. Large data is read in blocks: by local
@@ -90,10 +103,12 @@ def select_members(
 
     Raises SelectionError if an argument is invalid or nothing fits the budget.
     """
-    arrays = validation.read_predictions(predictions, loss)
+    targets = validation.targets_of(targets, labels)
+    arrays = validation.read_predictions(predictions, loss, validation.read_kind(task))
     options = resolve(
         arrays,
-        labels,
+        targets,
+        task,
         method,
         weights,
         calibrate,
@@ -108,7 +123,7 @@ def select_members(
         starts=starts,
         certify=certify,
     )
-    problem = build_problem(arrays, labels, costs, budget, options, calibrations)
+    problem = build_problem(arrays, targets, costs, budget, options, calibrations)
     limits = [problem.costs.limits(budget)]
     select = partial(_best_alone, options)
     return _choices(problem, select(problem, limits), limits, options, select)[0]
@@ -116,13 +131,14 @@ def select_members(
 
 def front(
     predictions: ArrayLike | Sequence[NDArray[Any]],
-    labels: ArrayLike | None = None,
+    targets: ArrayLike | None = None,
     costs: ArrayLike | Mapping[str, ArrayLike] | None = None,
     budgets: Iterable[float | Mapping[str, float]] | None = None,
     method: SelectionMethod | None = None,
     *,
     points: int = 20,
-    loss: Loss = "cross-entropy",
+    task: str | Task = "classification",
+    loss: Loss | None = None,
     weights: Sequence[float] | None = None,
     prune: float = 0.2,
     size: int | None = None,
@@ -135,6 +151,7 @@ def front(
     calibrate: Calibrate | None = None,
     cv: int | None = None,
     calibrations: Sequence[MemberCalibration] | None = None,
+    labels: ArrayLike | None = None,
 ) -> tuple[Choice, ...]:
     """Select for every budget at once; a larger budget never gives a higher loss.
 
@@ -148,10 +165,12 @@ def front(
     wanted = None if budgets is None else list(budgets)
     if wanted is not None and not wanted:
         raise SelectionError("budgets are empty: pass at least one budget, or None for the whole front")
-    arrays = validation.read_predictions(predictions, loss)
+    targets = validation.targets_of(targets, labels)
+    arrays = validation.read_predictions(predictions, loss, validation.read_kind(task))
     options = resolve(
         arrays,
-        labels,
+        targets,
+        task,
         method,
         weights,
         calibrate,
@@ -166,7 +185,7 @@ def front(
         starts=starts,
         certify=certify,
     )
-    problem = build_problem(arrays, labels, costs, wanted[0] if wanted else None, options, calibrations)
+    problem = build_problem(arrays, targets, costs, wanted[0] if wanted else None, options, calibrations)
     tried = [problem.costs.limits(b) for b in (_budgets(problem, points) if wanted is None else wanted)]
     select = partial(_best_of_all, options, tried)
     if wanted is not None:
@@ -260,6 +279,7 @@ def _choices(
                 temperature=temperature,
                 expected_loss=mean,
                 expected_loss_error=error,
+                task=options.kind.name,
             )
         )
     return choices
@@ -271,10 +291,10 @@ def _finish(
     """Return the temperature of an ensemble, and its loss at it."""
     if options.calibrate == "none":
         return 1.0, problem.loss(members)
-    combined, labels = problem.data.combined(members, combiner), problem.data.labels
-    assert labels is not None  # calibration requires them
+    combined, targets = problem.data.combined(members, combiner), problem.data.targets
+    assert targets is not None  # calibration requires them
     temperature = problem.data.ensemble_temperature(combined)
-    return temperature, MEASURES[options.loss](apply_temperature(combined, temperature), labels)
+    return temperature, MEASURES[options.loss](apply_temperature(combined, temperature), targets)
 
 
 def _lowest(problem: SelectionProblem, limits: Floats) -> float:

@@ -13,7 +13,7 @@ PICKS = 50
 PATIENCE = 4
 """Number of picks without gain after which a run stops: a repeat disturbs equal weights before it helps."""
 GAIN = 3e-4
-"""Fall of the loss, in nats, that counts as a gain: far below the noise of a validation set."""
+"""Fall of the loss, in `SelectionProblem.unit`, that counts as a gain: far below the noise of a validation set."""
 
 State = tuple[float | None, Members]
 """Weight w, None where it ranks the members alike, and the picks so far."""
@@ -52,7 +52,7 @@ def _run(
     values, bounds = costs.values[candidates], limits * (1 + ROUNDING)
     node, chosen = tree.at(start), np.isin(candidates, start)
     used, distinct = costs.total(start), len(start)
-    best, mark, without_gain = node, node.loss, 0
+    best, mark, without_gain, gain = node, node.loss, 0, GAIN * problem.unit
     while len(node.members) < PICKS and without_gain < patience:
         with_each = used + values
         affordable = (with_each <= bounds).all(axis=1)
@@ -74,7 +74,7 @@ def _run(
         position = int(candidates.searchsorted(member))
         if not chosen[position]:
             chosen[position], used, distinct = True, used + costs.values[member], distinct + 1
-        without_gain = without_gain + 1 if node.loss > mark - GAIN else 0
+        without_gain = without_gain + 1 if node.loss > mark - gain else 0
         mark = node.loss if without_gain == 0 else mark
         best = node if node.loss < best.loss else best
     return best.members

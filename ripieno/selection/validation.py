@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any, Literal, get_args
 
@@ -10,13 +10,33 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import SelectionError
+from ripieno.selection.losses import losses_of
 from ripieno.tasks.labels import check_names, read_labels
 from ripieno.tasks.probabilities import are_in_range, check_probabilities
-from ripieno.types import Combiner, Ints
+from ripieno.tasks.registry import TASKS
+from ripieno.tasks.task_kind import TaskKind
+from ripieno.types import Combiner, Ints, Task
 
-Loss = Literal["cross-entropy", "squared-error", "accuracy", "macro-f1"]
+Loss = Literal[
+    "cross-entropy",
+    "accuracy",
+    "macro-f1",
+    "squared-error",
+    "binary-cross-entropy",
+    "mean-average-precision",
+    "rmse",
+    "mae",
+    "r2",
+]
+"""Of all kinds of tasks; `losses_of` returns those of one."""
 SelectionMethod = Literal["smobf-r", "smobf", "forward", "replacement", "top-k", "best", "swap", "exact"]
 Calibrate = Literal["members", "joint", "none"]
+FORMS: Mapping[str, tuple[str, tuple[int, ...]]] = {
+    "classification": ("(members, samples[, classes])", (2, 3)),
+    "multilabel": ("(members, samples, labels)", (3,)),
+    "regression": ("(members, samples[, targets])", (2, 3)),
+}
+"""Shape of all predictions, and its numbers of axes, by kind of task."""
 REPEATING: tuple[SelectionMethod, ...] = ("smobf-r", "replacement")
 """Methods that may pick a member again, and so give weights."""
 Predictions = Sequence[NDArray[Any]] | NDArray[Any]
@@ -28,9 +48,9 @@ def default_method(combiner: str) -> SelectionMethod:
     return "smobf" if combiner == "median" else "smobf-r"
 
 
-def default_calibration(method: str | None, combiner: str) -> Calibrate:
+def default_calibration(method: str | None, combiner: str, kind: TaskKind = TASKS["classification"]) -> Calibrate:
     """Return the calibration where none is named, for predictions of all classes; `method` is the one named."""
-    return "members" if method is None and combiner in ("mean", "weighted") else "none"
+    return "members" if kind.calibrates and method is None and combiner in ("mean", "weighted") else "none"
 
 
 def default_folds(method: str | None) -> int:
@@ -44,23 +64,28 @@ def one_of(value: object, kind: Any, what: str) -> None:
         raise SelectionError(f"unknown {what} {value!r}: expected one of {', '.join(get_args(kind))}")
 
 
-def check_words(method: str, loss: str, combiner: str) -> None:
-    """Raise SelectionError unless method, loss and combiner are valid and compatible."""
-    for word, kind, what in (
+def check_words(method: str, loss: str, combiner: str, kind: TaskKind) -> None:
+    """Raise SelectionError unless method, loss and combiner are valid and compatible with a kind of task."""
+    for word, words, what in (
         (method, SelectionMethod, "method"),
         (loss, Loss, "loss"),
         (combiner, Combiner, "combiner"),
     ):
-        one_of(word, kind, what)
+        one_of(word, words, what)
+    if loss not in losses_of(kind):
+        raise SelectionError(f"loss {loss} does not fit task {kind.name}: expected one of {', '.join(losses_of(kind))}")
+    kind.check_combiner(combiner)
     if combiner == "weighted" and method not in REPEATING:
         raise SelectionError(f"method {method} gives no weights: pass combiner mean or method {' or '.join(REPEATING)}")
     if combiner == "median" and method in REPEATING:
         raise SelectionError(f"a median has no weights, and {method} gives some: pass combiner mean or method smobf")
 
 
-def check_calibration(calibrate: str, loss: str, combiner: str, scattered: bool = False) -> None:
+def check_calibration(calibrate: str, loss: str, combiner: str, kind: TaskKind, scattered: bool = False) -> None:
     """Raise SelectionError unless the calibration is known and fits the others; `scattered`: pool or device."""
     one_of(calibrate, Calibrate, "calibration")
+    if calibrate != "none" and not kind.calibrates:
+        raise SelectionError(f"calibrate {calibrate} does not fit task {kind.name}: pass calibrate none")
     if calibrate == "joint" and (loss != "cross-entropy" or combiner not in ("mean", "weighted") or scattered):
         raise SelectionError("calibrate joint needs the cross-entropy of a mean, without pool and device")
 
@@ -71,8 +96,21 @@ def check_points(points: int) -> None:
         raise SelectionError(f"points {points!r} is invalid: expected a whole number of budgets, at least 1")
 
 
-def read_predictions(predictions: ArrayLike | Sequence[NDArray[Any]], loss: Loss) -> Predictions:
-    """Return one float array (samples[, classes]) per member, all of one shape; mapped arrays stay mapped."""
+def read_kind(task: str | Task) -> TaskKind:
+    """Return the kind of a task, given or named. Raises SelectionError for an unknown one."""
+    name = task.kind if isinstance(task, Task) else task
+    if name not in TASKS:
+        raise SelectionError(f"unknown task {name!r}: expected one of {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def read_predictions(
+    predictions: ArrayLike | Sequence[NDArray[Any]],
+    loss: Loss | None,
+    kind: TaskKind,
+) -> Predictions:
+    """Return one float array (samples[, outputs]) per member, all of one shape; mapped arrays stay mapped."""
+    form, axes = FORMS[kind.name]
     predictions = unmasked(predictions, "predictions")
     if isinstance(predictions, list | tuple) and all(isinstance(p, np.ndarray) for p in predictions):
         shapes = sorted({p.shape for p in predictions})
@@ -86,15 +124,15 @@ def read_predictions(predictions: ArrayLike | Sequence[NDArray[Any]], loss: Loss
             raise SelectionError("predictions of members differ in shape: all must be of the same samples") from error
         arrays = list(array) if array.ndim > 1 else [array]
         if array.ndim < 2:
-            raise SelectionError(f"predictions have shape {array.shape}: expected (members, samples[, classes])")
+            raise SelectionError(f"predictions have shape {array.shape}: expected {form}")
     if not arrays:
         raise SelectionError("predictions are empty: expected at least one member")
     shape = (len(arrays), *arrays[0].shape)
-    if len(shape) not in (2, 3):
-        raise SelectionError(f"predictions have shape {shape}: expected (members, samples[, classes])")
+    if len(shape) not in axes:
+        raise SelectionError(f"predictions have shape {shape}: expected {form}")
     if 0 in shape:
         raise SelectionError(f"predictions have shape {shape}: every axis must have at least one entry")
-    if len(shape) == 3 and shape[2] < 2 and loss != "squared-error":
+    if len(shape) == 3 and shape[2] < 2 and loss != "squared-error" and kind.activation == "softmax":
         raise SelectionError(f"predictions have shape {shape}: expected at least two classes")
     wrong = [p.dtype for p in arrays if p.dtype.kind not in "fiu"]
     if wrong:
@@ -129,12 +167,12 @@ def member_names(names: Sequence[str] | None, count: int) -> Sequence[str]:
     return names
 
 
-def check_members(predictions: Predictions, names: Sequence[str]) -> None:
-    """Raise SelectionError unless probabilities are finite, in 0..1 and sum to one over the classes of a sample."""
+def check_members(predictions: Predictions, names: Sequence[str], normalised: bool = True) -> None:
+    """Raise SelectionError unless probabilities are finite, in 0..1, and where `normalised` of sum 1 over classes."""
     if isinstance(predictions, np.ndarray) and predictions.ndim == 2 and are_in_range(predictions):
         return  # at once: checking each row takes longer than a search
     for name, rows in zip(names, predictions, strict=True):
-        check_probabilities(name, rows, SelectionError)
+        check_probabilities(name, rows, SelectionError, normalised)
 
 
 def check_finite(predictions: Predictions, names: Sequence[str]) -> None:
@@ -167,6 +205,35 @@ def read_targets(targets: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[n
     if not np.isfinite(values).all():
         raise SelectionError("targets contain NaN or infinity: remove these samples")
     return values
+
+
+def targets_of(targets: ArrayLike | None, labels: ArrayLike | None) -> ArrayLike | None:
+    """Return the targets, given by either name."""
+    if targets is not None and labels is not None:
+        raise SelectionError("targets and labels are two names of one argument: pass targets only")
+    return labels if targets is None else targets
+
+
+def task_targets(targets: Any, shape: tuple[int, ...], kind: TaskKind, task: str | Task) -> NDArray[Any]:
+    """Return the targets of several labels or of a regression, in the `shape` of one member's predictions.
+
+    Those of a regression stay in double. A `Task` is that of a data set, whose targets were checked; otherwise targets
+    that are all alike are refused.
+    """
+    if targets is None:
+        raise SelectionError(f"task {kind.name} needs targets: pass an array {shape}")
+    full = task
+    if not isinstance(full, Task):
+        names = tuple(map(str, range(shape[1]))) if len(shape) > 1 else ("0",)
+        full = Task(kind.name, (len(names),), names)
+    given = unmasked(targets, "targets")
+    read = kind.read_targets(given, full, "targets", SelectionError)
+    if len(read) != shape[0]:
+        raise SelectionError(f"targets are of {len(read)} samples, predictions of {shape[0]}: pass one for each")
+    if full is not task:
+        kind.check_training(read, full, "targets", SelectionError)
+    exact = np.asarray(given, np.float64) if read.dtype.kind == "f" else read
+    return exact.reshape(shape)
 
 
 def check_numbers(
