@@ -13,7 +13,7 @@ from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, app, examples
 from ripieno.config import pick
 from ripieno.notes import Notes
 from ripieno.shell_command import command, shell
-from ripieno.types import ImageLayout, Member, ModelOutputs
+from ripieno.types import DataKind, ImageLayout, Member, ModelOutputs
 
 Sort = Literal["loss", "cost", "size", "diversity"]
 Splits = Literal["valid", "test"]
@@ -55,12 +55,17 @@ def import_(
     half: Annotated[bool, typer.Option(help="Store predictions as float16")] = False,
     replace: Annotated[bool, typer.Option(help="Replace members of the same name")] = False,
     size: Annotated[int | None, typer.Option(help="Resize images of --data to this many pixels per side")] = None,
+    task: Annotated[str | None, typer.Option(help="Task of --data: classification, multilabel or regression")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Column of targets of --data; repeatable")] = None,
+    kind: Annotated[str | None, typer.Option(help="Kind of --data: image, series or table")] = None,
 ) -> None:
     """Import trained models or their predictions into a run."""
     given = locals()
     from ripieno.pipeline.importing import ImportOptions, import_models
 
     given["split"] = parsing.parse_choice(Splits, "--split", split)
+    given["kind"] = None if kind is None else parsing.parse_choice(DataKind, "--kind", kind)
+    given["target"] = target or None
     given["layout"] = parsing.parse_choice(ImageLayout, "--layout", layout)
     given["outputs"] = parsing.parse_choice(ModelOutputs, "--outputs", outputs)
     given["configuration"] = parsing.values("--configuration", configuration) or None

@@ -13,13 +13,22 @@ from ripieno.config import pick
 from ripieno.notes import Notes
 from ripieno.pipeline.execution import ExecutionConfig
 from ripieno.shell_command import command
-from ripieno.types import Metric
+from ripieno.types import DataKind
 
 
-@app.command(epilog=examples("ripieno tune images/ --run run --hours 1", "ripieno tune --run run"))
+@app.command(
+    epilog=examples(
+        "ripieno tune images/ --run run --hours 1",
+        "ripieno tune faces.csv --target age --run run",
+        "ripieno tune --run run",
+    )
+)
 def tune(
     data: Annotated[
-        str | None, typer.Argument(help="Image folder, .npz, CIFAR archive, idx folder or prepared data set")
+        str | None,
+        typer.Argument(
+            help="Image folder, .csv or .parquet of image paths, .npz, CIFAR archive, idx folder or prepared data"
+        ),
     ] = None,
     run: Annotated[Path, typer.Option(help="Folder of the run; a run that exists is resumed")] = Path("run"),
     hours: Annotated[
@@ -64,9 +73,20 @@ def tune(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="Score to show, accuracy or macro-f1; cross-entropy ranks the trials",
-            show_default="accuracy, or the run's",
+            help="Score to show, such as accuracy, macro-f1 or rmse; the task's loss ranks the trials",
+            show_default="the task's first, or the run's",
         ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Task: classification, multilabel or regression", show_default="inferred, or the run's"),
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Column of targets; repeatable", show_default="all but file and split")
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Kind of data: image, series or table", show_default="by the axes, or the run's"),
     ] = None,
     skip_bad: Annotated[bool, typer.Option(help="Skip broken images and count them")] = False,
     log: Annotated[
@@ -84,7 +104,8 @@ def tune(
     """
     given = locals()
     given["split"] = None if split is None else parsing.parse_ratios("--split", split)
-    given["metric"] = None if metric is None else parsing.parse_choice(Metric, "--metric", metric)
+    given["kind"] = None if kind is None else parsing.parse_choice(DataKind, "--kind", kind)
+    given["target"] = target or None
     given["skip_bad"] = skip_bad or None
     from ripieno import pipeline
     from ripieno.cli.progress import logging_callbacks, progress_callback, summary, to_dict

@@ -1,8 +1,8 @@
 """Adapters for other libraries' data sets: Hugging Face `datasets`, PyTorch `Dataset`, and mappings of splits to them.
 
-A split may also be a pair of arrays (images, labels). The other libraries are not imported: a data set is recognised by
-its interface. A Hugging Face data set has `features` and rows that are mappings; a PyTorch one has items (image, label,
-...). Both are read once, item by item.
+A split may also be a pair of arrays (inputs, targets). The other libraries are not imported: a data set is recognised
+by its interface. A Hugging Face data set has `features` and rows that are mappings; a PyTorch one has items (image,
+target, ...). Both are read once, item by item. A target is a number, a name, a list of labels or an array of numbers.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ripieno.data.image_io import resize, to_pixels
 from ripieno.data.npz import IMAGES, LABELS
+from ripieno.data.pictures import propose_size
 from ripieno.data.pixels import channels_first
+from ripieno.data.raw_targets import as_array
 from ripieno.data.samples import Samples, SplitArrays, join
 from ripieno.data.splits import splits_of
 from ripieno.errors import DataError, error_summary
 from ripieno.tasks.labels import read_labels
+from ripieno.types import DataKind, Split
 
 MANY = 4096
 """Approximate number of items in a checksum that distinguishes data sets."""
@@ -36,12 +39,14 @@ class Items(Protocol):
         """Return the item, or the column, at `index`."""
 
 
-Pair = tuple[ArrayLike, ArrayLike]
+Pair = tuple[ArrayLike, Any]
 ExternalData = Items | Mapping[str, Items | Pair]
+Columns = tuple[str, tuple[str, ...]]
+"""Names of the column of images, and of those of targets."""
 
 
 def is_external_dataset(source: object) -> bool:
-    """Return whether `source` is another library's data set, or a mapping of splits to such or to (images, labels)."""
+    """Return whether `source` is another library's data set, or a mapping of splits to such or to (inputs, targets)."""
     if isinstance(source, Mapping):
         return bool(source) and all(is_external_dataset(part) or is_pair(part) for part in source.values())
     if isinstance(source, str | bytes | tuple | list | np.ndarray):
@@ -50,34 +55,44 @@ def is_external_dataset(source: object) -> bool:
 
 
 def is_pair(source: object) -> bool:
-    """Return whether `source` is (images, labels): the labels have one axis, or two as one-hot rows or a column."""
+    """Return whether `source` is (inputs, targets): as many of both, and targets of one or two axes, or lists."""
     if not isinstance(source, tuple) or len(source) != 2:
         return False
     try:
         counts = [len(part) for part in source]
-        axes = np.ndim(source[1])
-        return counts[0] == counts[1] and (axes == 1 or (axes == 2 and np.ndim(source[0]) > 2))
-    except (TypeError, ValueError):
+        inputs, targets = np.ndim(source[0]), as_array(source[1], "a pair").ndim
+        both_arrays = isinstance(source[0], np.ndarray) and isinstance(source[1], np.ndarray)
+        return counts[0] == counts[1] and (targets == 1 or (targets == 2 and (inputs > 2 or both_arrays)))
+    except (TypeError, ValueError, DataError):
         return False
 
 
 def pair_arrays(source: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the arrays of a pair (images, labels). Raises DataError for any other source."""
+    """Return the arrays of a pair (inputs, targets). Raises DataError for any other source."""
     if not isinstance(source, tuple) or len(source) != 2:
-        expected = "a path, a Dataset, a pair (images, labels), or a Hugging Face or PyTorch data set"
+        expected = "a path, a Dataset, a pair (inputs, targets), or a Hugging Face or PyTorch data set"
         raise DataError(f"data is {type(source).__name__}: it must be {expected}")
     try:
-        return np.asanyarray(source[0]), np.asanyarray(source[1])
+        return np.asanyarray(source[0]), as_array(source[1], "the arrays")
     except ValueError as error:
-        raise DataError(f"images or labels are no arrays: {error}") from error
+        raise DataError(f"inputs are no array: {error}") from error
 
 
-def read_external(source: Any, size: int | None, notes: list[str]) -> Samples:
-    """Read the samples of another library's data set; images of different sizes need `size`.
+def read_external(
+    source: Any,
+    size: int | None,
+    notes: list[str],
+    task: str | None = None,
+    target: Sequence[str] = (),
+    kind: DataKind | None = None,
+) -> Samples:
+    """Read the samples of another library's data set; without `size`, images of several sizes get one.
 
-    A mapping names its splits: train, valid (validation, val, dev), test; each may also be (images, labels). Raises
-    DataError naming the unusable item and its split, and the expectation.
+    A mapping names its splits: train, valid (validation, val, dev), test; each may also be (inputs, targets). `task`,
+    `target` and `kind` are those of `load_dataset`. Raises DataError naming the unusable item and its split, and the
+    expectation.
     """
+    splits: dict[Split, Any] = {"train": source}
     if isinstance(source, Mapping):
         named, given = splits_of(map(str, source)), ", ".join(map(str, source))
         unknown = [name for name, split in named.items() if split is None]
@@ -88,36 +103,64 @@ def read_external(source: Any, size: int | None, notes: list[str]) -> Samples:
         splits = {split: part for split, part in zip(named.values(), source.values(), strict=True) if split}
         if len(splits) < len(source) or "train" not in splits:
             raise DataError(f"data has the splits {given}; expected train, and each split at most once")
-    else:
-        splits = {"train": source}
+    wheres = {split: f"the {split} split" if len(splits) > 1 else "the data" for split in splits}
+    items = {s: _read(part, wheres[s], size, target) for s, part in splits.items() if not is_pair(part)}
+    if not items and target:
+        raise DataError(f"target {target[0]!r} names a column, but arrays have none; leave target out")
+    if size is None:
+        _make_one_size([image for images, _, _ in items.values() for image in images], items, notes)
     parts: list[SplitArrays] = []
     names: list[str] | None = None
     own: dict[int, list[str]] = {}
     for split, part in splits.items():
-        where = f"the {split} split" if len(splits) > 1 else "the data"
+        where = wheres[split]
         if is_pair(part):
-            parts.append(SplitArrays(np.asanyarray(part[0]), np.asarray(part[1]), where, split))
+            parts.append(SplitArrays(np.asanyarray(part[0]), as_array(part[1], where), where, split))
             continue
-        items, labels, classes = _read(part, where, size)
+        images, targets, classes = items[split]
         names = names or classes
         if classes is not None:
             own[len(parts)] = classes
-        parts.append(SplitArrays(_stacked(items, where), np.asarray(labels), where, split, channels_last=True))
+        array = _stacked(images, where)
+        parts.append(SplitArrays(array, _target_array(targets, where), where, split, channels_last=True))
     if any(classes != names and not set(classes).isdisjoint(names or []) for classes in own.values()):
         # the splits number the same classes differently, so their labels are joined by name
         parts = [_with_names(part, own.get(place, names or [])) for place, part in enumerate(parts)]
-    return join(_name(source), parts, names, notes, positions=True)
+    form: dict[str, Any] = {"task": task, "kind": "image" if items else kind, "columns": target}
+    return join(_name(source), parts, names, notes, positions=True, **form)
+
+
+def _make_one_size(
+    images: Sequence[NDArray[Any]], items: Mapping[Split, tuple[list[NDArray[Any]], Any, Any]], notes: list[str]
+) -> None:
+    """Resize all images of `items` to one proposed size, in place, where they have several."""
+    shapes = [(image.shape[0], image.shape[1]) for image in images]
+    if len(set(shapes)) > 1:
+        size = propose_size(shapes, notes)
+        for pictures, _, _ in items.values():
+            pictures[:] = [_resized(image, size) for image in pictures]
+
+
+def _target_array(targets: list[Any], where: str) -> NDArray[Any]:
+    """Return the targets of items as one array. Raises DataError for arrays of several lengths."""
+    if any(isinstance(target, np.ndarray) for target in targets):
+        shapes = {np.shape(target) for target in targets}
+        if len(shapes) > 1:
+            few = " and ".join(map(str, sorted(shapes)[:2]))
+            raise DataError(f"targets of {where} have shapes {few}; expected one shape, or lists of labels")
+        return np.stack(targets)
+    return as_array(targets, where)
 
 
 def _with_names(part: SplitArrays, classes: Sequence[str]) -> SplitArrays:
     """Replace index labels by the names of their classes. Raises DataError for an index outside `classes`."""
-    if part.labels.dtype.kind not in "iu":
+    if part.targets.dtype.kind not in "iu" or part.targets.ndim != 1:
         return part
-    labels = read_labels(part.labels, len(classes), f"labels of {part.where}", DataError)
-    return dataclasses.replace(part, labels=np.array(classes)[labels])
+    labels = read_labels(part.targets, len(classes), f"labels of {part.where}", DataError)
+    return dataclasses.replace(part, targets=np.array(classes)[labels])
 
 
-def sample(source: Any) -> tuple[str, str]:
+def sample(source: Any, target: Sequence[str] = ()) -> tuple[str, str]:
     """Return the size of another library's data set as text, and a checksum of its items, at most some thousand.
 
     Images that random augmentation changes on every access are not hashed; their labels are.
@@ -125,7 +168,7 @@ def sample(source: Any) -> tuple[str, str]:
     count = len(source) if hasattr(source, "__len__") and hasattr(source, "__getitem__") else 0
     size, rows = f"{count:,} items of {_name(source)}", range(0, count, max(1, count // MANY))
     try:
-        columns = _columns(getattr(source, "features", None), "the data")
+        columns = _columns(getattr(source, "features", None), "the data", target)
         found, again = (_checksum((source[i] for i in rows), columns) for _ in range(2))
         if found != again:
             found = _checksum((source[i] for i in rows), columns, images=False)
@@ -134,34 +177,51 @@ def sample(source: Any) -> tuple[str, str]:
     return size, f"{size}, {found:08x}"
 
 
-def _checksum(items: Iterable[Any], columns: tuple[str, str] | None, images: bool = True) -> int:
-    """Return the CRC-32 of images and labels, or of labels alone."""
+def _checksum(items: Iterable[Any], columns: Columns | None, images: bool = True) -> int:
+    """Return the CRC-32 of images and targets, or of targets alone."""
     found = 0
     for item in items:
-        columns = columns or _columns(item, "the data")
-        image, label = (item[columns[0]], item[columns[1]]) if columns else (item[0], item[1])
+        columns = columns or _columns(item, "the data", ())
+        image, target = _image_and_target(item, columns)
         pixels = _pixels(image) if images else np.empty(0)
-        found = crc32(pixels.tobytes(), crc32(f"{pixels.shape} {pixels.dtype} {_label(label)}".encode(), found))
+        found = crc32(pixels.tobytes(), crc32(f"{pixels.shape} {pixels.dtype} {_target(target)}".encode(), found))
     return found
 
 
-def _read(part: Any, where: str, size: int | None) -> tuple[list[NDArray[Any]], list[Any], list[str] | None]:
-    """Read images, labels and, where they are known, the names of the classes."""
+def _read(
+    part: Any, where: str, size: int | None, target: Sequence[str]
+) -> tuple[list[NDArray[Any]], list[Any], list[str] | None]:
+    """Read images, targets and, where they are known, the names of the classes."""
     features = getattr(part, "features", None)
-    columns = _columns(features, where)
+    columns = _columns(features, where, target)
     classes = _classes(part, features, columns)
     images: list[NDArray[Any]] = []
-    labels: list[Any] = []
+    targets: list[Any] = []
     for item in _items(part, where):
         with _item_errors(len(images), where):
-            columns = columns or _columns(item, where)
-            image, label = (item[columns[0]], item[columns[1]]) if columns else (item[0], item[1])
+            columns = columns or _columns(item, where, target)
+            image, one = _image_and_target(item, columns)
             pixels = _pixels(image)
-            labels.append(_label(label))
+            targets.append(_target(one))
             images.append(pixels if size is None else _resized(pixels, size))
     if not images:
         raise DataError(f"{where} holds no items: {EXPECTED}")
-    return images, labels, classes
+    if target and columns is None:
+        raise DataError(f"target {target[0]!r} names a column, but items of {where} have none; leave target out")
+    return images, targets, classes
+
+
+def _image_and_target(item: Any, columns: Columns | None) -> tuple[Any, Any]:
+    """Return the image and the target of an item; several columns of targets are an array of numbers."""
+    if columns is None:
+        return item[0], item[1]
+    image, targets = columns
+    if len(targets) == 1:
+        return item[image], item[targets[0]]
+    missing = [name for name in targets if item[name] is None]
+    if missing:
+        raise ValueError(f"it has no {missing[0]}")
+    return item[image], np.array([item[name] for name in targets])
 
 
 def images_of(source: Any) -> Iterator[tuple[str, Any]]:
@@ -211,19 +271,38 @@ def _item_errors(number: int, where: str) -> Iterator[None]:
         raise DataError(f"item {number} of {where} cannot be used ({error_summary(error)}): {EXPECTED}") from error
 
 
-def _columns(features: Any, where: str) -> tuple[str, str] | None:
-    """Find the image and label columns, by their types, else by their names; None when there are no columns."""
+def _columns(features: Any, where: str, target: Sequence[str]) -> Columns | None:
+    """Find the column of images and those of targets, by types, else by names; None when there are no columns.
+
+    `target` names the columns of targets; without it a data set with one column besides the images needs no names.
+    """
     if not isinstance(features, Mapping):
         return None
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
-    labels = [n for n, kind in kinds.items() if kind == "ClassLabel"]
-    labels = [n for n in labels if n.lower() in LABELS] or labels or [n for n in kinds if n.lower() in LABELS]
-    if len(_images(kinds)) != 1 or len(labels) != 1:
+    images = [name for name in _images(kinds) if name not in target]
+    if target:
+        unknown = next((name for name in target if name not in kinds), None)
+        if unknown is not None:
+            raise DataError(f"{where} has no target {unknown!r}; expected one of {', '.join(kinds)}")
+        labels = list(target)
+    else:
+        labels = [n for n, feature in features.items() if _class_names(feature) is not None]
+        labels = [n for n in labels if n.lower() in LABELS] or labels or [n for n in kinds if n.lower() in LABELS]
+        labels = labels or [n for n in kinds if n not in images][: len(kinds) - 1 if len(kinds) == 2 else 0]
+    if len(images) != 1 or (len(labels) != 1 and not target):
         raise DataError(
             f"{where} has the columns {', '.join(kinds)}; expected one of images and one of labels; "
-            "choose two with select_columns, rename them image and label with rename_column"
+            "choose two with select_columns, rename them image and label with rename_column, or name the target "
+            "with --target"
         )
-    return _images(kinds)[0], labels[0]
+    return images[0], tuple(labels)
+
+
+def _class_names(feature: Any) -> list[str] | None:
+    """Return the names of a ClassLabel column, or of a column of lists of such; None for any other."""
+    inner = feature[0] if isinstance(feature, list) and len(feature) == 1 else getattr(feature, "feature", feature)
+    names = getattr(inner, "names", None) if type(inner).__name__ == "ClassLabel" else None
+    return None if names is None else [str(name) for name in names]
 
 
 def _column_of_images(features: Any) -> str | None:
@@ -242,10 +321,12 @@ def _images(kinds: Mapping[str, str]) -> list[str]:
     return typed or [n for n in kinds if n.lower() in IMAGES]
 
 
-def _classes(part: Any, features: Any, columns: tuple[str, str] | None) -> list[str] | None:
+def _classes(part: Any, features: Any, columns: Columns | None) -> list[str] | None:
     """Return the class names: of a ClassLabel column, or torchvision's `classes` (a subset's in its whole data set)."""
-    names = getattr(features[columns[1]], "names", None) if columns else getattr(part, "classes", None)
-    if names is None and columns is None and hasattr(part, "dataset"):
+    if columns is not None:
+        return _class_names(features[columns[1][0]]) if len(columns[1]) == 1 else None
+    names = getattr(part, "classes", None)
+    if names is None and hasattr(part, "dataset"):
         return _classes(part.dataset, None, None)
     if not isinstance(names, Sequence) or isinstance(names, str) or len(names) < 2:
         return None
@@ -274,11 +355,17 @@ def _resized(pixels: NDArray[Any], size: int) -> NDArray[Any]:
     return np.asarray(resize(pixels[None].astype(np.float32), size)[0].round().astype(pixels.dtype))
 
 
-def _label(label: Any) -> Any:
-    """Convert a label to a plain number or name."""
-    plain = label.item() if hasattr(label, "item") else label
+def _target(target: Any) -> Any:
+    """Convert a target to a plain number or name, a tuple of labels, or an array of numbers."""
+    if hasattr(target, "detach"):
+        target = target.detach().cpu().numpy()
+    if isinstance(target, np.ndarray) and target.ndim == 1:
+        return target
+    if isinstance(target, list | tuple | set | frozenset):
+        return tuple(_target(label) for label in target)
+    plain = target.item() if hasattr(target, "item") else target
     if not isinstance(plain, int | float | str) or plain is None:
-        raise ValueError(f"a label is {type(label).__name__}")
+        raise ValueError(f"a target is {type(target).__name__}")
     return plain
 
 

@@ -72,7 +72,7 @@ def cifar_files(folder: Path) -> list[Path]:
     return [file for name, file in sorted(_folder_files(folder).items()) if name in WANTED]
 
 
-def read_cifar(path: Path, notes: list[str]) -> Samples:
+def read_cifar(path: Path, notes: list[str], task: str | None = None) -> Samples:
     """Read images, fine labels and class names of a CIFAR archive; keep its test split.
 
     Raises DataError when files are missing or broken, or have contents that the published files do not have.
@@ -90,7 +90,7 @@ def read_cifar(path: Path, notes: list[str]) -> Samples:
         for split, names in splits
         for name in names
     ]
-    return join(version.name, parts, _class_names(path, files, version), notes, positions=True)
+    return join(version.name, parts, _class_names(path, files, version), notes, positions=True, task=task, kind="image")
 
 
 def _folder_files(folder: Path) -> dict[str, Path]:

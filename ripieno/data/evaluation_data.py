@@ -14,13 +14,15 @@ from ripieno.data.cifar import is_cifar
 from ripieno.data.dataset import batches, open_dataset
 from ripieno.data.idx import is_idx
 from ripieno.data.image_folder import find_pictures
+from ripieno.data.image_table import TableTargets, read_table_targets, table_path
 from ripieno.data.load import read_samples
 from ripieno.data.pixels import fit_array
 from ripieno.data.prediction_inputs import BATCH, stream_inputs
 from ripieno.data.samples import UNASSIGNED
+from ripieno.data.table_file import read_columns
+from ripieno.data.targets import match_targets
 from ripieno.errors import DataError
-from ripieno.tasks.labels import label_indices
-from ripieno.types import SPLITS, Dataset, Input, Task
+from ripieno.types import SPLITS, Dataset, Input, Task, classification
 
 EvaluationSplit = Literal["auto", "train", "valid", "test", "all"]
 """Samples to evaluate on; `auto`: the test split where the data has one, else all samples."""
@@ -60,22 +62,32 @@ def read_evaluation_data(
     if split not in get_args(EvaluationSplit):
         raise DataError(f"split {split!r} is unknown: expected {', '.join(get_args(EvaluationSplit))}")
     notes = [] if notes is None else notes
-    if isinstance(source, str | Path) and _is_picture_folder(Path(source)):
-        pictures, _ = find_pictures(Path(source), notes)
-        inputs: Sequence[Path] | NDArray[Any] = [picture.path for picture in pictures]
+    table = table_path(Path(source)) if isinstance(source, str | Path) else None
+    inputs: Sequence[Path] | NDArray[Any]
+    if table is not None:
+        inputs, targets, given, found = _read_table(table, task, notes)
+    elif isinstance(source, str | Path) and _is_picture_folder(Path(source)):
+        pictures, classes = find_pictures(Path(source), notes)
+        inputs = [picture.path for picture in pictures]
         given = np.array([-1 if p.split == "train" else SPLITS.index(p.split) for p in pictures])
-        names, targets = None, np.array([picture.label for picture in pictures])
+        found, targets = classification(classes), np.array([classes.index(picture.label) for picture in pictures])
     elif isinstance(source, Dataset) or (isinstance(source, str | Path) and (Path(source) / "dataset.json").is_file()):
         dataset = source if isinstance(source, Dataset) else open_dataset(source)
-        inputs, given, names, targets = dataset.inputs, dataset.split, dataset.task.names, dataset.targets
+        inputs, given, found, targets = dataset.inputs, dataset.split, dataset.task, dataset.targets
     else:
-        samples = read_samples(source, wanted.shape[0] if len(wanted.shape) == 3 else None, notes)
-        inputs, given, names, targets = samples.images, samples.fixed_split, samples.classes, samples.labels
+        samples = read_samples(source, wanted.shape[0] if len(wanted.shape) == 3 else None, notes, task.kind)
+        inputs, given, found, targets = samples.inputs, samples.fixed_split, samples.task, samples.targets
     if isinstance(inputs, np.ndarray):
         fit_array(np.asarray(inputs[:1]), wanted, "inputs")
     chosen, rows = _rows(given, split)
-    found = targets[rows] if names is None else np.array(names)[targets[rows]]
-    return EvaluationData(chosen, inputs, rows, label_indices(found, task.names, "the data's labels", DataError))
+    return EvaluationData(chosen, inputs, rows, match_targets(targets[rows], found, task))
+
+
+def _read_table(table: Path, task: Task, notes: list[str]) -> TableTargets:
+    """Read a table of image files; its targets are the columns with the names of the task's, where it has them all."""
+    columns = read_columns(table, DataError).columns
+    target = task.names if all(name in columns for name in task.names) else ()
+    return read_table_targets(table, task.kind, target, notes)
 
 
 def _is_picture_folder(path: Path) -> bool:

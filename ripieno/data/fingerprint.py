@@ -21,6 +21,7 @@ from ripieno.data.cifar import cifar_files, is_cifar
 from ripieno.data.dataset import open_dataset
 from ripieno.data.idx import idx_files, is_idx
 from ripieno.data.image_folder import find_pictures
+from ripieno.data.image_table import listed_files, table_path
 from ripieno.data.samples import blocks
 from ripieno.data.walk import shown
 from ripieno.errors import DataError
@@ -68,12 +69,15 @@ def fingerprint(
             return known
         size, contents = sample(source)
         return Fingerprint(_digest(contents), size, stamp)
-    images, labels = pair_arrays(source)
-    return Fingerprint(_digest(*_array(images), *_array(labels)), f"images {images.shape} and labels {labels.shape}")
+    inputs, targets = pair_arrays(source)
+    size = f"images {inputs.shape} and labels {targets.shape}"
+    return Fingerprint(_digest(*_array(inputs), *_array(targets)), size)
 
 
 def source_files(path: Path) -> list[Path]:
     """List the files that `load_dataset` reads of the file or folder `path`."""
+    if (table := table_path(path)) is not None:
+        return [table, *dict.fromkeys(file for file in listed_files(table) if file.is_file())]
     if not path.is_dir():
         return [path]
     if is_cifar(path):
@@ -87,7 +91,7 @@ def _of_files(
     path: Path, files: Sequence[Path], known: Fingerprint | None, progress: Callable[[int, int], None] | None
 ) -> Fingerprint:
     try:
-        names = [os.fsencode(file.relative_to(path)) for file in files]
+        names = [os.fsencode(os.path.relpath(file, path)) for file in files]
         found = [os.stat(file) for file in files]
         stamp = _digest(
             *(f"{n!r} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for n, s in zip(names, found, strict=True))

@@ -34,7 +34,7 @@ def idx_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if known.fullmatch(path.name) and path.is_file())
 
 
-def read_idx(folder: Path, notes: list[str]) -> Samples:
+def read_idx(folder: Path, notes: list[str], task: str | None = None) -> Samples:
     """Read images and labels of a folder's idx files; `t10k` or `test` is the test split.
 
     Raises DataError when a file is broken, its labels are missing or two sets have the same split.
@@ -53,7 +53,7 @@ def read_idx(folder: Path, notes: list[str]) -> Samples:
         parts.append(SplitArrays(images, labels, f"{folder} ({stems[split]}-*)", split))
     file = folder / "classes.txt"
     names = [n for n in file.read_text("utf-8").splitlines() if n] if file.is_file() else None
-    return join(folder.resolve().name, parts, names, notes, positions=True)
+    return join(folder.resolve().name, parts, names, notes, positions=True, task=task, kind="image")
 
 
 def _stems(folder: Path) -> list[str]:

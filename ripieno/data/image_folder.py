@@ -3,41 +3,25 @@
     images/cat/1.jpg  images/dog/2.png                     split by ripieno
     images/train/cat/1.jpg  images/test/cat/7.jpg  ...     the source's own test split is kept
 
-First all headers are read for sizes and colours. Then threads decode all pictures (Pillow releases Python's lock),
-block by block, into memory or, for folders larger than memory, into the data set's file.
+All pictures of a folder are decoded by `ripieno.data.pictures`.
 """
 
 from __future__ import annotations
 
-import math
-import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno import files
-from ripieno.data.dataset import invalidate
-from ripieno.data.image_io import Header, Kind, read_header, read_pixels, suffixes
+from ripieno.data.image_io import suffixes
+from ripieno.data.pictures import CountCallback, read_pictures
 from ripieno.data.samples import Samples, given_of
 from ripieno.data.splits import check_class_sizes, splits_of
 from ripieno.data.walk import NO_CLASS, NO_IMAGE, OURS, Walk, shown
-from ripieno.errors import DataError, error_summary
-from ripieno.resources import usable_cores
-from ripieno.types import Split
-
-BLOCK = 256
-"""Pictures decoded between two writes and between two progress reports, at most."""
-BLOCK_BYTES = 1 << 28
-"""Bytes of pictures decoded between two writes, at most; a single larger picture is allowed."""
-CountCallback = Callable[[int, int], None]
-"""Called with pictures done and pictures in all."""
-T = TypeVar("T")
+from ripieno.errors import DataError
+from ripieno.types import Split, classification
 
 
 @dataclass(frozen=True)
@@ -61,44 +45,25 @@ def read_folder(
 ) -> Samples:
     """Decode all pictures below `folder` except in `apart`; write to the .npy file `target` and map it, when given.
 
-    Pictures get one channel if all are grey, else RGB. Raises DataError (one line) for a folder without classes or
-    pictures, a broken picture unless `skip_bad`, different sizes without `size`, and classes with too few pictures.
+    Raises DataError (one line) as `read_pictures`, for a folder without classes or pictures, and for classes with too
+    few pictures.
     """
     pictures, names = find_pictures(folder, notes, apart)
     index = {name: i for i, name in enumerate(names)}
-    bad: list[str] = []
-    # the pool's threads end with this block, even when it raises
-    with ThreadPoolExecutor(min(16, len(usable_cores()))) as pool:
-        headers = _successful(pool, lambda p: read_header(p.path), pictures, skip_bad, bad)
-        if not headers:
-            raise DataError(f"{folder} holds no readable picture: {bad[0]}")
-        kind = _one_kind(headers)
-        side = _one_size(headers, size)
-        reduced = sum(header.reduced for _, header in headers)
-        if reduced:
-            notes.append(f"{reduced:,} pictures have 16 bits per colour channel; they are read with 8 bits")
-        readable = [p for p, _ in headers]
-        labels = np.array([index[p.label] for p in readable], np.int64)
-        check_class_sizes(labels, _fixed_splits(readable), names)  # before the long work, not after
-        channels = 3 if kind == "colour" else 1
-        dtype = np.float32 if kind == "deep" else np.uint8
-        _check_disk_space(len(readable), (*side, channels), dtype, target)
-        step = max(1, min(BLOCK, BLOCK_BYTES // (math.prod(side) * channels * np.dtype(dtype).itemsize)))
-        decoded: list[Picture] = []
-        with _image_store(len(readable), (*side, channels), dtype, target) as (append, images):
-            for start in range(0, len(readable), step):
-                block = readable[start : start + step]
-                kept = _successful(pool, lambda p: _pixels(p, kind, size), block, skip_bad, bad)
-                if kept:
-                    append(np.stack([pixels for _, pixels in kept]))
-                decoded += [p for p, _ in kept]
-                if progress is not None:
-                    progress(start + len(block), len(readable))
-            labels = np.array([index[p.label] for p in decoded], np.int64)
-            check_class_sizes(labels, _fixed_splits(decoded), names)  # again, while the file can still be discarded
-    if bad:
-        notes.append(f"skipped {len(bad):,} broken image{'s' * (len(bad) > 1)}, the first: {bad[0]}")
-    return Samples(shown(Path(folder.resolve().name)), images(), labels, _fixed_splits(decoded), names)
+    labels = np.array([index[picture.label] for picture in pictures], np.int64)
+    given = _fixed_splits(pictures)
+    images, rows = read_pictures(
+        [picture.path for picture in pictures],
+        str(folder),
+        size=size,
+        skip_bad=skip_bad,
+        progress=progress,
+        notes=notes,
+        target=target,
+        check=lambda rows: check_class_sizes(labels[rows], given[rows], names),
+    )
+    name = shown(Path(folder.resolve().name))
+    return Samples(name, images, labels[rows], given[rows], classification(names), "image")
 
 
 def find_pictures(
@@ -193,95 +158,3 @@ def _check_nested(folder: Path, pictures: Sequence[Picture], notes: list[str]) -
 
 def _fixed_splits(pictures: Sequence[Picture]) -> NDArray[np.int8]:
     return np.concatenate([given_of(p.split, 1) for p in pictures] or [np.empty(0, np.int8)])
-
-
-def _pixels(picture: Picture, kind: Kind, size: int | None) -> NDArray[Any]:
-    pixels = read_pixels(picture.path, kind, size)
-    if kind == "deep" and not np.isfinite(pixels).all():
-        raise ValueError("holds NaN or infinity")
-    return pixels
-
-
-def _successful(
-    pool: Executor, work: Callable[[Picture], T], pictures: Sequence[Picture], skip_bad: bool, bad: list[str]
-) -> list[tuple[Picture, T]]:
-    """Return pictures with the results of `work`; append a line per broken picture to `bad`, or raise the line."""
-    futures = [pool.submit(work, picture) for picture in pictures]
-    kept = []
-    for picture, future in zip(pictures, futures, strict=True):
-        try:
-            kept.append((picture, future.result()))
-        except Exception as error:  # Pillow's plugins raise many types for broken files
-            line = f"{picture.path} {fault(error, picture.path)}"
-            if not skip_bad:
-                for other in futures:
-                    other.cancel()
-                remedy = "repair or remove it, or skip all broken pictures with --skip-bad"
-                raise DataError(f"{line}; {remedy}") from error
-            bad.append(line)
-    return kept
-
-
-def fault(error: Exception, path: Path) -> str:
-    """Return the fault of a picture as a predicate for its name."""
-    if isinstance(error, DataError):  # its message states the fault
-        return str(error).partition("; ")[0]
-    reason = error_summary(error).replace(str(path), "file")
-    return f"needs too much memory ({reason})" if isinstance(error, MemoryError) else f"is broken ({reason})"
-
-
-def _one_kind(headers: Sequence[tuple[Picture, Header]]) -> Kind:
-    kinds: dict[Kind, Path] = {}
-    for picture, header in headers:
-        kinds.setdefault(header.kind, picture.path)
-    if "deep" in kinds and len(kinds) > 1:
-        shallow = next(path for kind, path in kinds.items() if kind != "deep")
-        expected = "expected the same depth for all; convert them"
-        raise DataError(f"{kinds['deep']} has more than 8 bits a sample and {shallow} has 8; {expected}")
-    depths = {header.depth: picture.path for picture, header in headers}
-    if "floats" in depths and len(depths) > 1:
-        depth = next(depth for depth in depths if depth != "floats")
-        raise DataError(f"{depths['floats']} holds floats and {depths[depth]} {depth}; convert them to one type")
-    return next(iter(kinds)) if len(kinds) == 1 else "colour"
-
-
-def _one_size(headers: Sequence[tuple[Picture, Header]], size: int | None) -> tuple[int, int]:
-    """Return the height and width that all pictures will have."""
-    if size is not None:
-        return size, size
-    first, other = headers[0], next((h for h in headers if h[1].shape != headers[0][1].shape), None)
-    if other is None:
-        return first[1].shape
-    sizes = " but ".join(f"{p.path} has {h.shape[1]} x {h.shape[0]} pixels" for p, h in (first, other))
-    raise DataError(f"{sizes}; expected one size; resize all to N x N with --size N")
-
-
-def _check_disk_space(rows: int, shape: tuple[int, ...], dtype: type[np.generic], target: Path | None) -> None:
-    """Raise DataError when the disk of `target` has too little free space for the decoded images."""
-    if target is None:
-        return
-    there = next(p for p in target.absolute().parents if p.exists())
-    needed, free = rows * math.prod(shape) * np.dtype(dtype).itemsize, shutil.disk_usage(there).free
-    if needed > free:
-        sizes = f"{rows:,} images of {shape[0]} x {shape[1]} pixels take {needed / 1e9:.1f} GB, {there} has"
-        raise DataError(f"{sizes} {free / 1e9:.1f} GB free; choose a smaller --size or another folder")
-
-
-@contextmanager
-def _image_store(
-    rows: int, shape: tuple[int, ...], dtype: type[np.generic], target: Path | None
-) -> Iterator[tuple[Callable[[NDArray[Any]], None], Callable[[], NDArray[Any]]]]:
-    """Provide a store for at most `rows` images: a function to append a block, and one to get all after the block."""
-    if target is not None:
-        with files.array_writer(target, shape, dtype) as append:
-            yield append, lambda: files.read_array(target)
-            invalidate(target.parent)
-        return
-    images, filled = np.empty((rows, *shape), dtype), 0
-
-    def fill(block: NDArray[Any]) -> None:
-        nonlocal filled
-        images[filled : filled + len(block)] = block
-        filled += len(block)
-
-    yield fill, lambda: images[:filled]

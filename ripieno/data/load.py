@@ -11,80 +11,135 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno.data.adapters import ExternalData, is_external_dataset, pair_arrays, read_external
+from ripieno.data.balance import balance_notes, check_sizes
 from ripieno.data.cifar import is_cifar, is_tar, read_cifar
 from ripieno.data.dataset import check_dataset, moments, open_dataset, write_dataset
 from ripieno.data.idx import is_idx, read_idx
-from ripieno.data.image_folder import CountCallback, read_folder
+from ripieno.data.image_folder import read_folder
 from ripieno.data.image_io import resize
+from ripieno.data.image_table import read_image_table, table_path
 from ripieno.data.npz import read_npz
+from ripieno.data.pictures import CountCallback
 from ripieno.data.pixels import check_size, training_range
 from ripieno.data.samples import UNASSIGNED, Samples, SplitArrays, extremes, join
-from ripieno.data.splits import balance_notes, check_ratios, duplicate_notes, split_samples
+from ripieno.data.splits import check_ratios, duplicate_notes, split_samples
+from ripieno.data.targets import check_kind
 from ripieno.errors import DataError
 from ripieno.notes import Notes
-from ripieno.types import Dataset, Metric, PixelRange, classification
+from ripieno.tasks.registry import TASKS, kind_of
+from ripieno.types import DataKind, Dataset, PixelRange, Task
 
 Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike] | ExternalData
 
-FORMS = "an image folder, an .npz file, a CIFAR archive (.tar.gz or folder) or a folder of idx files"
+FORMS = (
+    "an image folder, a .csv or .parquet file of image paths, an .npz file, a CIFAR archive (.tar.gz or folder) or a "
+    "folder of idx files"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadOptions:
+    """How a source is read: see `load_dataset`."""
+
+    size: int | None = None
+    skip_bad: bool = False
+    task: str | None = None
+    target: tuple[str, ...] = ()
+    kind: DataKind | None = None
 
 
 def load_dataset(
     source: Source,
     *,
+    task: str | None = None,
+    target: str | Sequence[str] = (),
+    kind: DataKind | None = None,
     size: int | None = None,
-    split: Sequence[float] = (0.72, 0.08, 0.20),
+    split: Sequence[float] | None = None,
     seed: int = 0,
-    metric: Metric = "accuracy",
+    metric: str | None = None,
     skip_bad: bool = False,
     progress: CountCallback | None = None,
     notes: list[str] | None = None,
     folder: str | Path | None = None,
 ) -> Dataset:
-    """Read images and labels, and split them into train, valid and test.
+    """Read inputs and targets, and split them into train, valid and test.
 
-    `source` is the path of an image folder, an `.npz` file, a CIFAR-10 or -100 archive (python or binary, packed or
-    not), a folder of idx files or a data set prepared before; or a pair of arrays (images, labels); or a `Dataset`; or
-    a Hugging Face or PyTorch data set, or a mapping of splits to such (`ripieno.data.adapters`).
+    `source` is the path of an image folder (a folder per class, or with a `labels.csv`), a `.csv` or `.parquet` file of
+    image paths, an `.npz` file, a CIFAR-10 or -100 archive (python or binary, packed or not), a folder of idx files or
+    a data set prepared before; or a pair of arrays (inputs, targets); or a `Dataset`; or a Hugging Face or PyTorch data
+    set, or a mapping of splits to such or to pairs (`ripieno.data.adapters`).
 
+    - `task`: classification, multilabel or regression; None: inferred from the targets, see `ripieno.data.targets`.
+    - `target`: the columns with the targets, in a table or a Hugging Face data set; none: all but file and split.
+    - `kind`: image, series or table; None: by the axes of arrays, see `ripieno.data.samples.join`.
     - `size`: every image becomes `size` x `size` pixels, at most 4,096; its aspect ratio is kept, its border repeated.
-    - `split`: shares of train, valid and test (appendix A.1: 72/8/20), stratified by class and seeded by `seed`.
+      Without it, image files of several sizes get one from the median.
+    - `split`: shares of train, valid and test, stratified as the task says and seeded by `seed`. None: 72/8/20
+      (appendix A.1), and at least 20 images in validation of a class with 80 or more.
       A test or validation split of the source is kept, and the other shares apply to the rest.
       A prepared data set keeps its splits.
-    - `metric`: the score shown for trials and ensembles; trials are always ranked by cross-entropy. A prepared data
-      set keeps its own unless this differs from the default.
-    - `skip_bad`: skip broken image files instead of raising.
-    - `progress`: called with the images done and the number of images while an image folder is decoded.
+    - `metric`: the score shown for trials and ensembles, one of the task's; trials are always ranked by its loss. A
+      prepared data set keeps its own when None.
+    - `skip_bad`: skip broken and missing image files instead of raising.
+    - `progress`: called with the images done and the number of images while image files are decoded.
     - `notes`: warnings for the user are appended: images skipped, imbalance, ...; without it they are logged.
-    - `folder`: also write the data set there and return it memory-mapped; an image folder is then decoded directly
-      into its file, so that it may be larger than memory.
+    - `folder`: also write the data set there and return it memory-mapped; image files are then decoded directly
+      into its file, so that they may be larger than memory.
 
     Raises DataError, in one line, for a source that cannot be used.
     """
     notes = Notes() if notes is None else notes
-    check_arguments(size, split, metric)
-    target = None if folder is None else Path(folder)
+    check_arguments(size, split, metric, task, kind)
+    options = ReadOptions(size, skip_bad, task, (target,) if isinstance(target, str) else tuple(target), kind)
+    place = None if folder is None else Path(folder)
     try:
-        dataset = _prepared(source, size, metric, notes)
+        dataset = _prepared(source, options, metric, notes)
         if dataset is None:
-            samples = _read(source, size, skip_bad, progress, notes, target)
+            samples = _read(source, options, progress, notes, place)
             dataset = dataset_of(samples, size, split, seed, metric, notes)
     except PermissionError as error:
         raise DataError(f"{error.filename} may not be read; change its permissions") from error
     notes += duplicate_notes(dataset.inputs, dataset.split)
-    return dataset if target is None else write_dataset(dataset, target)
+    return dataset if place is None else write_dataset(dataset, place)
 
 
-def check_arguments(size: int | None, split: Sequence[float] | None, metric: str | None) -> None:
+def check_arguments(
+    size: int | None,
+    split: Sequence[float] | None,
+    metric: str | None,
+    task: str | None = None,
+    kind: DataKind | None = None,
+) -> None:
     """Raise DataError for unusable arguments, before any data is read; None is the default of each."""
     if split is not None:
         check_ratios(split)
     check_size(size)
-    if metric is not None and metric not in get_args(Metric):
-        raise DataError(f"metric is {metric!r}: it must be {' or '.join(get_args(Metric))}")
+    check_kind(task)
+    if kind is not None and kind not in get_args(DataKind):
+        raise DataError(f"kind is {kind!r}: it must be {', '.join(get_args(DataKind))}")
+    kinds = [TASKS[task]] if task is not None else list(TASKS.values())
+    scores = list(dict.fromkeys(spoken_metric(name) for one in kinds for name in one.metrics[1:]))
+    if metric is not None and metric not in scores:
+        raise DataError(f"metric is {metric!r}: it must be {', '.join(scores[:-1])} or {scores[-1]}")
 
 
-def _prepared(source: Source, size: int | None, metric: Metric, notes: list[str]) -> Dataset | None:
+def spoken_metric(name: str) -> str:
+    """Return the name of a metric as it is given: "macro-f1"."""
+    return name.replace("_", "-")
+
+
+def _with_metric(task: Task, metric: str | None) -> Task:
+    """Return `task` with the score to show. Raises DataError for a metric of another kind of task."""
+    scores = [spoken_metric(name) for name in kind_of(task).metrics[1:]]
+    if metric is None:
+        return task if task.metric else dataclasses.replace(task, metric=scores[0])
+    if metric not in scores:
+        raise DataError(f"metric is {metric!r}: a {task.kind} has {', '.join(scores)}")
+    return dataclasses.replace(task, metric=metric)
+
+
+def _prepared(source: Source, options: ReadOptions, metric: str | None, notes: list[str]) -> Dataset | None:
     """Return a source that is already a data set; None when it is not."""
     if isinstance(source, str | Path):
         if not (Path(source) / "dataset.json").is_file():
@@ -93,74 +148,118 @@ def _prepared(source: Source, size: int | None, metric: Metric, notes: list[str]
     if not isinstance(source, Dataset):
         return None
     check_dataset(source, source.path or source.name)
+    for name, asked, own in (("task", options.task, source.task.kind), ("kind", options.kind, source.kind)):
+        if asked not in (None, own):
+            raise DataError(
+                f"the data set was prepared with {name} {own}, not {asked}; prepare it again from its source"
+            )
+    if options.target and options.target != source.task.names:
+        names = ", ".join(source.task.names)
+        raise DataError(f"the data set was prepared for {names}; prepare it again from its source, or leave target out")
+    size = _image_size(options.size, source.kind)
     if size is not None and source.inputs.shape[1:3] != (size, size):
         images = resize(source.inputs, size)
         mean, std = moments(images, source.rows("train"))
         source = dataclasses.replace(source, inputs=images, mean=mean, std=std, path=None)
     if source.range is None:  # from an older version, or made by hand
         splits = [i for i in (1, 2) if (source.split == i).any()]
-        source = dataclasses.replace(source, range=_range(source.inputs, source.split, splits, notes))
-    if metric not in ("accuracy", source.task.metric):
-        source = dataclasses.replace(source, task=dataclasses.replace(source.task, metric=metric))
-    return source
+        source = dataclasses.replace(source, range=_range(source.inputs, source.kind, source.split, splits, notes))
+    task = _with_metric(source.task, metric)
+    return source if task.metric == source.task.metric else dataclasses.replace(source, task=task)
+
+
+def _image_size(size: int | None, kind: DataKind) -> int | None:
+    """Return `size`. Raises DataError where one is given and the data are no images."""
+    if size is not None and kind != "image":
+        raise DataError(f"size {size} applies to images, but the data are {kind}; leave size out")
+    return size
 
 
 def _read(
-    source: Source,
-    size: int | None,
-    skip_bad: bool,
-    progress: CountCallback | None,
-    notes: list[str],
-    target: Path | None,
+    source: Source, options: ReadOptions, progress: CountCallback | None, notes: list[str], place: Path | None
 ) -> Samples:
+    """Read a source that is no data set yet."""
     if is_external_dataset(source):
-        return read_external(source, size, notes)
+        return read_external(source, options.size, notes, options.task, options.target, options.kind)
     if not isinstance(source, str | Path):
-        images, labels = pair_arrays(source)
-        return join("arrays", [SplitArrays(images, labels, "the arrays")], None, notes)
+        _check_no_target(options, "arrays")
+        parts = [SplitArrays(*pair_arrays(source), "the arrays")]
+        return join("arrays", parts, None, notes, task=options.task, kind=options.kind)
     path = Path(source)
     if not path.exists():
         raise DataError(f"{path} does not exist: it must be {FORMS}")
+    file = None if place is None else place / "inputs.npy"
+    if (table := table_path(path)) is not None:
+        _check_images(options, path)
+        return read_image_table(
+            table,
+            task=options.task,
+            target=options.target,
+            size=options.size,
+            skip_bad=options.skip_bad,
+            progress=progress,
+            notes=notes,
+            place=file,
+        )
+    _check_no_target(options, str(path))
     if path.is_file() and path.suffix.lower() == ".npz":
-        return read_npz(path, notes)
+        return read_npz(path, notes, options.task, options.kind)
+    _check_images(options, path)
     if (path.is_file() and is_tar(path)) or (path.is_dir() and is_cifar(path)):
-        return read_cifar(path, notes)
+        return read_cifar(path, notes, options.task)
     if not path.is_dir():
         raise DataError(f"{path} is a file of no known kind: it must be {FORMS}")
     if is_idx(path):
-        return read_idx(path, notes)
-    file = None if target is None else target / "inputs.npy"
-    apart = [] if target is None else [target]
-    if target is not None and (target.parent / "lock").exists():  # a new run inside its own image folder
-        apart.append(target.parent)
-    return read_folder(path, size=size, skip_bad=skip_bad, progress=progress, notes=notes, target=file, apart=apart)
+        return read_idx(path, notes, options.task)
+    if options.task not in (None, "classification"):
+        raise DataError(f"{path} is an image folder of classes; for a {options.task}, list its files in a labels.csv")
+    apart = [] if place is None else [place]
+    if place is not None and (place.parent / "lock").exists():  # a new run inside its own image folder
+        apart.append(place.parent)
+    return read_folder(
+        path, size=options.size, skip_bad=options.skip_bad, progress=progress, notes=notes, target=file, apart=apart
+    )
 
 
-def read_samples(source: Source, size: int | None, notes: list[str]) -> Samples:
-    """Read images and labels of a source other than a `Dataset`, without a split of its samples. Raises DataError."""
-    return _read(source, size, False, None, notes, None)
+def _check_no_target(options: ReadOptions, where: str) -> None:
+    if options.target:
+        raise DataError(f"target {options.target[0]!r} names a column, but {where} have none; leave target out")
+
+
+def _check_images(options: ReadOptions, path: Path) -> None:
+    if options.kind not in (None, "image"):
+        raise DataError(f"{path} holds images, not {options.kind}; leave kind out")
+
+
+def read_samples(source: Source, size: int | None, notes: list[str], task: str | None = None) -> Samples:
+    """Read inputs and targets of a source other than a `Dataset`, without a split of its samples. Raises DataError."""
+    return _read(source, ReadOptions(size, task=task), None, notes, None)
 
 
 def dataset_of(
-    samples: Samples, size: int | None, ratios: Sequence[float], seed: int, metric: Metric, notes: list[str]
+    samples: Samples, size: int | None, ratios: Sequence[float] | None, seed: int, metric: str | None, notes: list[str]
 ) -> Dataset:
     """Split `samples` into a data set; arguments and errors are those of `load_dataset`."""
     check_arguments(size, ratios, metric)
-    images = samples.images
-    if size is not None and images.shape[1:3] != (size, size):
-        images = resize(images, size)
-    split = split_samples(samples.labels, samples.fixed_split, samples.classes, ratios, seed)
-    notes += balance_notes(samples.labels, split, samples.classes)
-    mean, std = moments(images, np.flatnonzero(split == 0))
+    inputs, targets, task = samples.inputs, samples.targets, _with_metric(samples.task, metric)
+    check_sizes(targets, samples.fixed_split, task)
+    size = _image_size(size, samples.kind)
+    if size is not None and inputs.shape[1:3] != (size, size):
+        inputs = resize(inputs, size)
+    split = split_samples(kind_of(task).strata(targets), samples.fixed_split, ratios, seed)
+    notes += balance_notes(targets, split, task)
+    mean, std = moments(inputs, np.flatnonzero(split == 0))
     from_source = sorted({int(i) for i in np.unique(samples.fixed_split)} - {UNASSIGNED, 0})
-    span = _range(images, split, from_source, notes)
-    task = classification(samples.classes, metric)
-    return Dataset(samples.name, images, samples.labels, split, task, mean, std, range=span)
+    span = _range(inputs, samples.kind, split, from_source, notes)
+    return Dataset(samples.name, inputs, targets, split, task, mean, std, samples.kind, range=span)
 
 
 def _range(
-    images: NDArray[Any], split: NDArray[np.uint8], given: Collection[int], notes: list[str]
+    inputs: NDArray[Any], kind: DataKind, split: NDArray[np.uint8], given: Collection[int], notes: list[str]
 ) -> PixelRange | None:
-    """Return the range of the training images' pixels; None for tables (images of one pixel): columns differ."""
-    table = images.shape[1:3] == (1, 1)
-    return None if table else training_range(extremes(images), split, given, notes)
+    """Return the range of the training images' pixels; None for other kinds of data: their channels differ in unit.
+
+    Images of one pixel are tables of version 1.
+    """
+    is_image = kind == "image" and inputs.shape[1:3] != (1, 1)
+    return training_range(extremes(inputs), split, given, notes) if is_image else None

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ripieno.data.samples import Samples, SplitArrays, join
 from ripieno.data.splits import SPLIT_WORDS
 from ripieno.errors import DataError
-from ripieno.types import SPLITS, Split
+from ripieno.types import SPLITS, DataKind, Split
 
 IMAGES = {"images", "image", "imgs", "img", "x", "data", "inputs", "input", "features"}
 LABELS = {"labels", "label", "y", "targets", "target"}
@@ -28,12 +28,13 @@ CLASSES = ("classes", "class_names", "label_names", "names")
 EXPECTED = "images and labels, x and y, x_train y_train x_test y_test, or train_images train_labels test_images ..."
 
 
-def read_npz(path: Path, notes: list[str]) -> Samples:
+def read_npz(path: Path, notes: list[str], task: str | None = None, kind: DataKind | None = None) -> Samples:
     """Read the arrays of an `.npz` file. Raises DataError when names, shapes, types or values cannot be used."""
     arrays, found = _read(path, lambda key: key == "split" or key in CLASSES or read_key(key) is not None)
     if unread := [key for key in found if key not in arrays]:
         notes.append(f"{path}: skipped {', '.join(unread)}, by name neither images nor labels")
-    return join(path.stem, _parts(path, arrays, ", ".join(found) or "nothing"), _class_names(arrays), notes)
+    parts = _parts(path, arrays, ", ".join(found) or "nothing")
+    return join(path.stem, parts, _class_names(arrays), notes, task=task, kind=kind)
 
 
 def read_images(path: Path) -> dict[str, NDArray[Any]]:

@@ -15,9 +15,9 @@ from ripieno.data.adapters import images_of, is_external_dataset, is_pair
 from ripieno.data.cifar import is_cifar, is_tar, read_cifar
 from ripieno.data.dataset import open_dataset
 from ripieno.data.idx import is_idx, read_idx
-from ripieno.data.image_folder import fault
 from ripieno.data.image_io import WHITE, Depth, Kind, depth_of, opened, read_pixels, stretched, suffixes
 from ripieno.data.npz import read_images
+from ripieno.data.pictures import fault
 from ripieno.data.pixels import check_range, fit_array, spoken, white_of
 from ripieno.data.walk import Walk, shown
 from ripieno.errors import DataError, error_summary
@@ -223,7 +223,7 @@ def _files(path: Path, notes: list[str]) -> Iterator[tuple[str, Path | NDArray[A
     elif suffix == ".npz":
         yield from ((f"{name}:{key}", array) for key, array in read_images(path).items())
     elif is_tar(path):
-        yield name, read_cifar(path, notes).images
+        yield name, read_cifar(path, notes).inputs
     else:
         yield name, path
 
@@ -233,9 +233,9 @@ def _folder(folder: Path, name: str, notes: list[str]) -> Iterator[tuple[str, Pa
     if (folder / "dataset.json").is_file():
         yield name, open_dataset(folder).inputs
     elif is_cifar(folder):
-        yield name, read_cifar(folder, notes).images
+        yield name, read_cifar(folder, notes).inputs
     elif is_idx(folder):
-        yield name, read_idx(folder, notes).images
+        yield name, read_idx(folder, notes).inputs
     else:
         walk = Walk(folder)
         found = sum(1 for _ in walk.pictures(folder))  # the whole walk, for its notes

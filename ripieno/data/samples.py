@@ -1,4 +1,4 @@
-"""Arrays of images and labels from readers, converted to one form: NHWC uint8 or float32, labels from 0.
+"""Arrays of inputs and targets from readers, converted to one form: channels last, uint8 or float32; targets of a task.
 
 A reader returns one `SplitArrays` per split; `join` checks them and makes one `Samples`. Arrays that have the form
 already are never copied.
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.data.pixels import channels_last, check_finite
+from ripieno.data.raw_targets import RawTargets, as_array
+from ripieno.data.targets import read_targets
 from ripieno.errors import DataError
-from ripieno.tasks.labels import check_names, label_indices, label_text, read_labels
-from ripieno.types import SPLITS, Split
+from ripieno.types import SPLITS, DataKind, Split, Task
 
 UNASSIGNED = -1
 """Value of `Samples.fixed_split` for a sample without a split."""
@@ -26,14 +27,15 @@ BLOCK_BYTES = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class SplitArrays:
-    """Images (samples, height, width[, channels]) and labels of one split, as read.
+    """Inputs and targets of one split, as read: images (samples, height, width[, channels]), series or rows.
 
     The split "train" is divided further when the source has no validation or test split. `where` names the arrays in
     messages.
     """
 
-    images: NDArray[Any]
-    labels: NDArray[Any]
+    inputs: NDArray[Any]
+    targets: Any
+    """array (samples,) or (samples, columns), or lists of labels"""
     where: str
     split: Split = "train"
     channels_last: bool = False
@@ -42,36 +44,49 @@ class SplitArrays:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Content of a source: images NHWC (uint8 or float32), labels (samples,) as indices into `classes`.
+    """Content of a source: inputs (uint8 or float32, channels last) and targets as in `Dataset`.
 
     `fixed_split` (samples,) is an index into `SPLITS` where the source names valid or test, else `UNASSIGNED`.
     """
 
     name: str
-    images: NDArray[Any]
-    labels: NDArray[np.int64]
+    inputs: NDArray[Any]
+    targets: NDArray[Any]
     fixed_split: NDArray[np.int8]
-    classes: tuple[str, ...]
+    task: Task
+    kind: DataKind = "image"
 
 
 def join(
-    name: str, parts: Sequence[SplitArrays], classes: Sequence[str] | None, notes: list[str], positions: bool = False
+    name: str,
+    parts: Sequence[SplitArrays],
+    names: Sequence[str] | None,
+    notes: list[str],
+    positions: bool = False,
+    task: str | None = None,
+    kind: DataKind | None = None,
+    columns: Sequence[str] = (),
 ) -> Samples:
-    """Join all parts into one `Samples`; without `classes` the label values become the class names.
+    """Join all parts into one `Samples`; `names` are those of classes or labels, `columns` those of columns of targets.
 
-    With `positions`, numbers are indices into `classes` by the definition of the source; without, they are first
-    matched as names, see `ripieno.tasks.labels`.
+    With `positions`, numbers are indices into `names` by the definition of the source; without, they are first
+    matched as names, see `ripieno.tasks.labels`. The kind of `task` and the `kind` of data are inferred when not given.
 
-    Raises DataError (one line) for shapes, types, values or labels that cannot be used.
+    Raises DataError (one line) for shapes, types, values or targets that cannot be used.
     """
-    images = _one_type([_laid_out(p, notes) for p in parts], parts)
-    labels, names = _encode(
-        [_flat_labels(p, len(i)) for p, i in zip(parts, images, strict=True)], parts, classes, positions
-    )
-    given = [given_of(p.split, len(i)) for p, i in zip(parts, images, strict=True)]
+    raw = [np.asanyarray(part.inputs) for part in parts]
+    kind = kind or _infer_kind(raw[0], parts[0].where, notes)
+    inputs = _one_type([_laid_out(array, part, kind, notes) for array, part in zip(raw, parts, strict=True)], parts)
+    read = [RawTargets(as_array(part.targets, part.where), part.where) for part in parts]
+    for array, part in zip(inputs, read, strict=True):
+        if len(part.values) != len(array):
+            counts = f"{len(array):,} images but {len(part.values):,} labels"
+            raise DataError(f"{part.where}: {counts}; expected one label per image")
+    targets, made = read_targets(read, names, notes, task=task, positions=positions, columns=columns)
+    given = [given_of(part.split, len(array)) for part, array in zip(parts, inputs, strict=True)]
     if len(parts) == 1:
-        return Samples(name, images[0], labels[0], given[0], names)
-    return Samples(name, np.concatenate(images), np.concatenate(labels), np.concatenate(given), names)
+        return Samples(name, inputs[0], targets[0], given[0], made, kind)
+    return Samples(name, np.concatenate(inputs), np.concatenate(targets), np.concatenate(given), made, kind)
 
 
 def given_of(split: Split, samples: int) -> NDArray[np.int8]:
@@ -94,11 +109,32 @@ def extremes(images: NDArray[Any]) -> NDArray[np.float64]:
     return found
 
 
-def _laid_out(part: SplitArrays, notes: list[str]) -> NDArray[Any]:
-    """Return the images of a part as NHWC; a layout known to the reader is not guessed from the shape."""
-    images = np.asanyarray(part.images)
-    known = part.channels_last and images.ndim == 4 and 0 not in images.shape
-    return images if known else channels_last(images, part.where, notes)
+def _infer_kind(inputs: NDArray[Any], where: str, notes: list[str]) -> DataKind:
+    """Return the kind of data: by the number of axes, and of three by the type and the shape."""
+    if inputs.ndim == 2:
+        return "table"
+    if inputs.ndim == 3 and inputs.dtype not in (np.uint8, np.bool_) and inputs.shape[1] != inputs.shape[2]:
+        shape = f"inputs of {where} have shape {inputs.shape}"
+        notes.append(f"{shape}: they are read as series (samples, length, channels); --kind image reads grey images")
+        return "series"
+    return "image"
+
+
+def _laid_out(inputs: NDArray[Any], part: SplitArrays, kind: DataKind, notes: list[str]) -> NDArray[Any]:
+    """Return the inputs of a part with channels last; a layout known to the reader is not guessed from the shape."""
+    if kind == "image":
+        known = part.channels_last and inputs.ndim == 4 and 0 not in inputs.shape
+        return inputs if known else channels_last(inputs, part.where, notes)
+    if kind == "series" and inputs.ndim == 2:
+        inputs = inputs[..., np.newaxis]
+    axes = {"series": "(samples, length[, channels])", "table": "(samples, columns)"}[kind]
+    if inputs.ndim != 1 + axes.count(",") or 0 in inputs.shape:
+        raise DataError(f"inputs of {part.where} have shape {inputs.shape}; a {kind} must be {axes}, none of them 0")
+    if isinstance(inputs, np.ma.MaskedArray):
+        if np.ma.is_masked(inputs):
+            raise DataError(f"inputs of {part.where} have masked values; fill them, for example with inputs.filled(0)")
+        return inputs.data
+    return inputs
 
 
 def _one_type(arrays: list[NDArray[Any]], parts: Sequence[SplitArrays]) -> list[NDArray[Any]]:
@@ -126,56 +162,3 @@ def _one_type(arrays: list[NDArray[Any]], parts: Sequence[SplitArrays]) -> list[
         return [a.view(np.uint8) * np.uint8(255) for a in arrays]
     bytes_only = all(int(a.min()) >= 0 and int(a.max()) <= 255 for a in arrays)
     return [a.astype(np.uint8 if bytes_only else np.float32) for a in arrays]
-
-
-def _flat_labels(part: SplitArrays, samples: int) -> NDArray[Any]:
-    """Return labels (samples,) of integers or strings; a column or one-hot rows are flattened."""
-    labels, where = np.asarray(part.labels), part.where
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    elif labels.ndim == 2 and _one_hot(labels):
-        labels = labels.argmax(axis=1)
-    if labels.ndim != 1:
-        raise DataError(f"labels of {where} have shape {labels.shape}; expected one label per image")
-    if len(labels) != samples:
-        raise DataError(f"{where}: {samples:,} images but {len(labels):,} labels; expected one label per image")
-    if labels.dtype.kind == "S":
-        return np.char.decode(labels, "utf-8")
-    if labels.dtype.kind == "U":
-        return labels
-    if labels.dtype.kind == "O":  # from pandas: names, categories, numbers with gaps
-        texts = np.array([label_text(v, i, f"labels of {where}", DataError) for i, v in enumerate(labels.tolist())])
-        named = any(isinstance(value, str | bytes) for value in labels.tolist())
-        return texts if named else texts.astype(np.int64)
-    if labels.dtype.kind == "f" and (labels == np.floor(labels)).all() and np.isfinite(labels).all():
-        return labels.astype(np.int64)
-    if labels.dtype.kind not in "biu":
-        raise DataError(f"labels of {where} hold {labels.dtype}; expected whole numbers or names; convert them")
-    return labels.astype(np.int64)
-
-
-def _one_hot(labels: NDArray[Any]) -> bool:
-    if labels.dtype.kind not in "biuf":
-        return False
-    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all())
-
-
-def _encode(
-    labels: list[NDArray[Any]], parts: Sequence[SplitArrays], classes: Sequence[str] | None, positions: bool
-) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
-    """Encode labels as indices into the names of the classes, and return both."""
-    if len({a.dtype.kind for a in labels}) > 1:
-        wheres = " and ".join(p.where for p in parts)
-        raise DataError(f"labels of {wheres} are numbers in one and names in the other; expected the same kind")
-    if classes is None:
-        values = np.unique(np.concatenate(labels))
-        return [np.searchsorted(values, a).astype(np.int64) for a in labels], tuple(str(v) for v in values)
-    names = tuple(str(c) for c in classes)
-    check_names(names, f"classes of {parts[0].where}", DataError)
-
-    def encode(labels: NDArray[Any], where: str) -> NDArray[np.int64]:
-        if positions and labels.dtype.kind != "U":
-            return read_labels(labels, len(names), where, DataError)
-        return label_indices(labels, names, where, DataError)
-
-    return [encode(a, f"labels of {p.where}") for a, p in zip(labels, parts, strict=True)], names

@@ -1,4 +1,4 @@
-"""Assignment of samples to train, valid and test: stratified, seeded, and with every class in every split.
+"""Assignment of samples to train, valid and test: seeded, and stratified as the task says, such as by class.
 
 A validation or test split of the source is kept. The other samples are divided among the remaining splits by their
 ratios: usually all three, train and valid for a source with a test split.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ripieno.data.samples import UNASSIGNED
 from ripieno.errors import DataError
 from ripieno.tasks.labels import check_classes
-from ripieno.types import SPLITS, Split
+from ripieno.types import SPLITS, Ints, Split
 
 SPLIT_WORDS: dict[str, Split] = {
     "train": "train", "training": "train",
@@ -29,6 +29,12 @@ SPLIT_WORDS: dict[str, Split] = {
 _ABOUT = "(?:set|split|data|images?|imgs?|pictures?|photos?|folder)*"
 _NAME = re.compile(f"{_ABOUT}({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))}){_ABOUT}")
 
+RATIOS = (0.72, 0.08, 0.20)
+"""Shares of train, valid and test where none are given: those of appendix A.1 of the paper."""
+FEWEST = 20
+"""Images of a stratum, such as a class, that validation gets at least, where none of the shares are given."""
+ENOUGH = 4
+"""`FEWEST` is a share of a stratum at most as large as one of this number."""
 TWICE = 0.05
 """Share of a split's images above which a note reports duplicates in another split."""
 
@@ -80,23 +86,47 @@ def check_class_sizes(labels: NDArray[np.int64], given: NDArray[np.int8], classe
     )
 
 
+def check_count(given: NDArray[np.int8]) -> None:
+    """Raise DataError for too few samples for one in every split that ripieno makes."""
+    makes, count = _makes(given), int((given == UNASSIGNED).sum())
+    if count < len(makes):
+        names = ", ".join(SPLITS[s] for s in makes)
+        raise DataError(f"there are {count} samples for {names}; expected at least {len(makes)}; add some")
+
+
 def split_samples(
-    labels: NDArray[np.int64], given: NDArray[np.int8], classes: Sequence[str], ratios: Sequence[float], seed: int
+    strata: Ints | None, given: NDArray[np.int8], ratios: Sequence[float] | None, seed: int
 ) -> NDArray[np.uint8]:
     """Assign every sample a split, as an index into `SPLITS`, (samples,).
 
-    Appendix A.1 of the paper splits 72/8/20. Each class is shuffled by its own generator, so that the split of a class
-    depends on its samples and `seed` only. Raises DataError as `check_ratios` and `check_class_sizes` do.
+    `strata` (samples,) are divided each by itself, with at least one sample in each split where there are enough; None:
+    all samples together. Each stratum is shuffled by its own generator, so that its split depends on its samples and
+    `seed` only. Without `ratios` they are `RATIOS`, but validation gets at least `FEWEST` samples of a stratum with
+    `ENOUGH` times as many. Raises DataError as `check_ratios` and `check_count`.
     """
-    check_ratios(ratios)
-    check_class_sizes(labels, given, classes)
+    check_ratios(RATIOS if ratios is None else ratios)
+    check_count(given)
     makes = _makes(given)
     split = np.where(given == UNASSIGNED, 0, given).astype(np.uint8)
-    for label in range(len(classes)):
-        rows = np.flatnonzero((labels == label) & (given == UNASSIGNED))
-        shuffled = np.random.default_rng([seed, label]).permutation(rows)
-        split[shuffled] = np.repeat(np.array(makes, np.uint8), shares(len(rows), [ratios[s] for s in makes]))
+    strata = np.zeros(len(given), np.int64) if strata is None else strata
+    free = given == UNASSIGNED
+    for stratum in np.unique(strata[free]):
+        rows = np.flatnonzero((strata == stratum) & free)
+        shuffled = np.random.default_rng([seed, int(stratum)]).permutation(rows)
+        split[shuffled] = np.repeat(np.array(makes, np.uint8), _counts(len(rows), makes, ratios))
     return split
+
+
+def _counts(samples: int, makes: Sequence[int], ratios: Sequence[float] | None) -> list[int]:
+    """Return the number of samples of a stratum for each of the splits `makes`; few samples go to the first splits."""
+    if samples < len(makes):
+        return [int(i < samples) for i in range(len(makes))]
+    counts = shares(samples, [(ratios or RATIOS)[s] for s in makes])
+    if ratios is not None or 1 not in makes or samples < ENOUGH * FEWEST or counts[makes.index(1)] >= FEWEST:
+        return counts
+    others = [s for s in makes if s != 1]
+    rest = dict(zip(others, shares(samples - FEWEST, [RATIOS[s] for s in others]), strict=True))
+    return [FEWEST if s == 1 else rest[s] for s in makes]
 
 
 def shares(samples: int, ratios: Sequence[float]) -> list[int]:
@@ -111,21 +141,6 @@ def shares(samples: int, ratios: Sequence[float]) -> list[int]:
         counts[counts.index(max(counts))] -= 1
         counts[counts.index(0)] += 1
     return counts
-
-
-def balance_notes(labels: NDArray[np.int64], split: NDArray[np.uint8], classes: Sequence[str]) -> list[str]:
-    """Return notes on the classes: imbalance, and classes that a split of the source lacks."""
-    notes = []
-    counts = np.bincount(labels, minlength=len(classes))
-    if counts.max() >= 3 * counts.min():
-        advice = "consider select --loss macro-f1, which weights all classes equally"
-        notes.append(f"classes hold {counts.min():,} to {counts.max():,} images; {advice}")
-    for i, name in enumerate(SPLITS[1:], start=1):
-        absent = np.flatnonzero(np.bincount(labels[split == i], minlength=len(classes)) == 0)
-        if len(absent):
-            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-            notes.append(f"the source's {name} split has no image of class {classes[absent[0]]!r}{more}")
-    return notes
 
 
 def duplicate_notes(images: NDArray[Any], split: NDArray[np.uint8]) -> list[str]:

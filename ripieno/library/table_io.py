@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno import files
-from ripieno.errors import LibraryError, error_summary, require
-from ripieno.tasks.labels import check_names
+from ripieno.data.table_file import TABLES, is_number, read_columns
+from ripieno.errors import LibraryError
 
 SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
 
@@ -33,33 +32,14 @@ class Table(NamedTuple):
 def read_table(path: Path) -> Table:
     """Read a .csv or .parquet file with column names. Raises LibraryError naming the file and the row."""
     _exists(path)
-    if path.suffix.lower() == ".parquet":
-        return _read_parquet(path)
-    if path.suffix.lower() != ".csv":
+    if path.suffix.lower() not in TABLES:
         raise LibraryError(f"{path} is no table; expected .csv or .parquet")
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            first = stream.readline()
-            # a comma, a semicolon or a tab, whichever gives the most columns
-            mark = max(",;\t", key=lambda sign: len(next(csv.reader([first], delimiter=sign), [])))
-            stream.seek(0)
-            lines = [line for line in csv.reader(stream, delimiter=mark) if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LibraryError(f"{path} is not readable as CSV: {error}") from error
-    if len(lines) < 2:
-        raise LibraryError(f"{path} has no rows; expected a line of column names and at least one more")
-    header = [name.strip() for name in lines[0]]
-    if all(_is_number(name) for name in header) and not all(name.lstrip("+-").isdecimal() for name in header):
-        few = ", ".join(header[:4])
-        raise LibraryError(f"{path} begins with the numbers {few}; its first row must be column names")
-    check_names(header, f"columns of {path}", LibraryError)
-    for number, line in enumerate(lines[1:], 2):
-        if len(line) != len(header):
-            raise LibraryError(f"{path} row {number} has {len(line)} values, but the first row has {len(header)}")
-    texts = {name: [line[i].strip() for line in lines[1:]] for i, name in enumerate(header)}
-    index = _pop_index(texts, path)
-    # with semicolons between columns, a comma is the decimal point
-    return Table({name: _column(values, mark != ",") for name, values in texts.items()}, texts, index)
+    found = read_columns(path, LibraryError)
+    if path.suffix.lower() == ".parquet":
+        return _of_values(path, found.columns)
+    index = _pop_index(found.columns, path)
+    numbers = {name: _column(values, found.decimal_comma) for name, values in found.columns.items()}
+    return Table(numbers, found.columns, index)
 
 
 def _pop_index(texts: dict[str, Any], path: Path) -> list[str] | None:
@@ -83,17 +63,12 @@ def _column(values: list[str], decimal_comma: bool) -> NDArray[Any]:
         return np.array(values)
 
 
-def _read_parquet(path: Path) -> Table:
-    parquet = require("pyarrow.parquet")
+def _of_values(path: Path, values: dict[str, list[Any]]) -> Table:
+    """Return the table of a Parquet file's values. Raises LibraryError for a column with gaps or of several types."""
     try:
-        table = parquet.read_table(path)
-    except Exception as error:  # pyarrow's errors have no narrower base class
-        line = error_summary(error)
-        raise LibraryError(f"{path} is not readable as Parquet: {line}") from error
-    if not table.num_rows or not table.num_columns:
-        raise LibraryError(f"{path} has no rows")
-    check_names(table.column_names, f"columns of {path}", LibraryError)
-    columns = {name: np.asarray(table.column(name).to_pylist()) for name in table.column_names}
+        columns: dict[str, NDArray[Any]] = {name: np.asarray(column) for name, column in values.items()}
+    except ValueError as error:
+        raise LibraryError(f"{path} has a column of lists of unequal lengths; expected numbers or names") from error
     missing = [name for name, column in columns.items() if column.dtype.kind == "O"]
     if missing:
         raise LibraryError(f"{path} column {missing[0]!r} has empty rows, or values of several types; fill them")
@@ -117,17 +92,9 @@ def numbers_of(table: Table, path: Path, columns: list[str]) -> NDArray[np.float
     """Return columns (rows, columns) as numbers. Raises LibraryError for other content."""
     for name in columns:
         if table.columns[name].dtype.kind not in "fiub":
-            text = next((v for v in table.columns[name] if not _is_number(v)), "")
+            text = next((v for v in table.columns[name] if not is_number(v)), "")
             raise LibraryError(f"{path} column {name!r} holds {str(text)!r}; expected numbers")
     return np.stack([table.columns[name].astype(np.float64) for name in columns], axis=1)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _exists(path: Path) -> None:

@@ -27,7 +27,7 @@ from ripieno.pipeline.execution import PoolName
 from ripieno.pipeline.prediction import predict
 from ripieno.pipeline.selection import select
 from ripieno.pipeline.tuning import tune
-from ripieno.types import Allocation, Dataset, Input, Metric, Placement
+from ripieno.types import Allocation, Dataset, Input, Metric, Placement, classification
 
 require("sklearn")
 from sklearn.base import BaseEstimator, ClassifierMixin  # noqa: E402
@@ -175,12 +175,12 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"y holds only the class {classes[0]!r}: there must be two classes or more")
         names = [str(c) for c in classes]
         if are_images:
-            samples = join("X", [SplitArrays(rows, codes, "X")], names, Notes(), positions=True)
-            self.n_features_in_ = int(np.prod(samples.images.shape[1:]))
+            samples = join("X", [SplitArrays(rows, codes, "X")], names, Notes(), positions=True, kind="image")
+            self.n_features_in_ = int(np.prod(samples.inputs.shape[1:]))
         else:
-            samples = Samples("X", rows, codes.astype(np.int64), given_of("train", len(rows)), tuple(names))
+            samples = Samples("X", rows, codes.astype(np.int64), given_of("train", len(rows)), classification(names))
         self.classes_ = classes
-        self.sample_shape_ = tuple(int(n) for n in (samples.images.shape[1:] if are_images else rows.shape[-1:]))
+        self.sample_shape_ = tuple(int(n) for n in (samples.inputs.shape[1:] if are_images else rows.shape[-1:]))
         return samples
 
     def _images(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803

@@ -21,7 +21,7 @@ from ripieno.pipeline.preparation import DataOptions, DataSource, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
 from ripieno.pipeline.selection import reevaluate
 from ripieno.shell_command import command
-from ripieno.types import Configuration, ImageLayout, Member, ModelOutputs, Split
+from ripieno.types import Configuration, DataKind, ImageLayout, Member, ModelOutputs, Split
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,9 @@ class ImportOptions:
     half: bool = False
     replace: bool = False
     size: int | None = None
+    task: str | None = None
+    target: str | Sequence[str] | None = None
+    kind: DataKind | None = None
 
     def given(self) -> list[str]:
         """Return the names of the options that differ from their defaults."""
@@ -53,8 +56,8 @@ class ImportOptions:
 
 OPTIONS_BY_SOURCE: Mapping[str, tuple[str, ...]] = {
     "predictions": ("targets", "costs", "classes", "split"),
-    "ONNX files": ("data", "size", "layout", "outputs", "tensor", "scale", "mean", "std"),
-    "weights": ("data", "size", "family", "configuration", "scale", "mean", "std"),
+    "ONNX files": ("data", "size", "task", "target", "kind", "layout", "outputs", "tensor", "scale", "mean", "std"),
+    "weights": ("data", "size", "task", "target", "kind", "family", "configuration", "scale", "mean", "std"),
 }
 """Valid options of each kind of source; `half` and `replace` are valid for all."""
 READ = (".onnx", ".safetensors", ".npy", ".npz", ".csv", ".parquet")
@@ -93,6 +96,9 @@ def import_(
     half: bool = False,
     replace: bool = False,
     size: int | None = None,
+    task: str | None = None,
+    target: str | Sequence[str] | None = None,
+    kind: DataKind | None = None,
     labels: str | Path | ArrayLike | None = None,
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
@@ -143,8 +149,9 @@ def import_models(
         valid = ", ".join(OPTIONS_BY_SOURCE[kind])
         raise LibraryError(f"{kind} do not take {', '.join(invalid)}: leave that out (they take {valid})")
     scale, family = options.scale, options.family
-    if options.size is not None and options.data is None:
-        raise LibraryError(f"size {options.size} needs data: give data too, or leave size out")
+    for name, value in vars(_data_options(options)).items():
+        if value is not None and options.data is None and kind != "predictions":
+            raise LibraryError(f"{name} {value} needs data: give data too, or leave {name} out")
     if not 0 < scale < math.inf:
         raise LibraryError(f"scale {scale:g} is not valid: give a number above 0, such as 0.00392 for pixels of 0 to 1")
     if kind == "weights" and family is None:
@@ -153,7 +160,7 @@ def import_models(
     with _rollback_on_error(library):
         dataset = None
         if options.data is not None:
-            dataset = prepare(options.data, library, DataOptions(options.size), progress, notes)
+            dataset = prepare(options.data, library, _data_options(options), progress, notes)
         if kind == "predictions":
             source = sources if isinstance(sources, Mapping) else paths[0]
             common |= {name: getattr(options, name) for name in ("targets", "costs", "classes", "split")}
@@ -174,6 +181,10 @@ def import_models(
             f"not: `{command('select', library.path)}` selects again"
         )
     return added
+
+
+def _data_options(options: ImportOptions) -> DataOptions:
+    return DataOptions(options.size, task=options.task, target=options.target, kind=options.kind)
 
 
 @contextmanager

@@ -19,17 +19,22 @@ from ripieno.data.walk import shown
 from ripieno.errors import DataError, SearchError
 from ripieno.library import Library
 from ripieno.pipeline.runs import ProgressFunction, no_progress
-from ripieno.types import Dataset, Metric
+from ripieno.types import SPLITS, DataKind, Dataset
 
 DataSource = str | Path | Dataset | tuple[NDArray[Any], NDArray[Any]] | ExternalData
 DEFAULTS: dict[str, Any] = {
     "size": None,
-    "split": [0.72, 0.08, 0.20],
+    "split": None,
     "seed": 0,
     "skip_bad": False,
-    "metric": "accuracy",
+    "metric": None,
+    "task": None,
+    "target": [],
+    "kind": None,
 }
 """Default options of a data set: see `DataOptions`."""
+BEFORE = {"metric": "accuracy", "task": "classification", "kind": "image"}
+"""What the record of a run of version 1 does not say, where it is not the default of today."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,16 @@ class DataOptions:
     split: Sequence[float] | None = None
     """shares of train, validation and test"""
     seed: int | None = None
-    metric: Metric | None = None
-    """score to show; trials are ranked by cross-entropy"""
+    metric: str | None = None
+    """score to show, one of the task's; trials are ranked by its loss"""
     skip_bad: bool | None = None
-    """skip broken images and count them"""
+    """skip broken and missing images and count them"""
+    task: str | None = None
+    """kind of task; None: inferred from the targets"""
+    target: str | Sequence[str] | None = None
+    """columns of targets; None: all"""
+    kind: DataKind | None = None
+    """kind of data; None: by the axes of the inputs"""
 
 
 def prepare(
@@ -63,10 +74,13 @@ def prepare(
     requested = {name: value for name, value in vars(wanted or DataOptions()).items() if value is not None}
     if "split" in requested:
         requested["split"] = list(requested["split"])
+    if "target" in requested:
+        target = requested["target"]
+        requested["target"] = [target] if isinstance(target, str) else list(target)
     record = library.dataset_path / "source.json"
     if record.exists():
         stored = files.read_json(record, dict[str, Any])
-        _check_options(library, DEFAULTS | stored, requested)
+        _check_options(library, DEFAULTS | BEFORE | stored, requested)
         if data is not None:
             report = functools.partial(progress, "comparing the data with the run's")
             _check_source(library, data, stored, report, notes)
@@ -81,8 +95,22 @@ def prepare(
         dataset = load_dataset(data, **options, progress=report, notes=notes, folder=library.dataset_path)
         digest = fingerprint(data, progress=functools.partial(progress, "computing the data's fingerprint"))
         source = shown(Path(data).resolve()) if isinstance(data, str | Path) else digest.size
+        # as inferred, so that the same may be given later
+        options |= {"metric": dataset.task.metric, "task": dataset.task.kind, "kind": dataset.kind}
+        if notes is not None:
+            notes.append(describe(dataset))
         files.write_json(record, {"source": source, **options, "fingerprint": digest})
     return dataset
+
+
+def describe(dataset: Dataset) -> str:
+    """Return one line on a data set: its kind, its task and the samples of each split."""
+    task, noun = dataset.task, {"image": "images", "series": "series", "table": "rows"}[dataset.kind]
+    counts = ", ".join(f"{len(dataset.rows(split)):,} {split}" for split in SPLITS)
+    shape = " x ".join(map(str, dataset.input.shape))
+    names = {"classification": "classes", "multilabel": "labels", "regression": "targets"}[task.kind]
+    of = f"{len(task.names)} {names}" if len(task.names) > 1 else task.names[0]
+    return f"{dataset.name}: {len(dataset.inputs):,} {noun} of {shape}, {task.kind} of {of}; {counts}"
 
 
 def kept_seed(library: Library) -> int | None:

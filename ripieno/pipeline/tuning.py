@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from ripieno.pipeline.execution import ExecutionConfig, PoolName
 from ripieno.pipeline.preparation import DataOptions, DataSource, kept_seed, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.resources import sleep_while_waiting
-from ripieno.types import Configuration, Input, Job, Metric
+from ripieno.types import Configuration, DataKind, Input, Job
 
 if TYPE_CHECKING:
     from ripieno.search.progress import Snapshot
@@ -64,8 +64,11 @@ def tune(
     family: str | None = None,
     size: int | None = None,
     split: tuple[float, float, float] | None = None,
-    metric: Metric | None = None,
+    metric: str | None = None,
     skip_bad: bool | None = None,
+    task: str | None = None,
+    target: str | Sequence[str] | None = None,
+    kind: DataKind | None = None,
     progress: ProgressFunction = no_progress,
     notes: list[str] | None = None,
     watch: Callable[[Snapshot], None] | None = None,
@@ -83,7 +86,9 @@ def tune(
     space's file or by the run is refused. `pool`, `device`, `slots` and the next four parameters say where trials
     train: see `ExecutionConfig`. Without `slots`, a profile decides how many trials share this machine, when it takes
     at most 2 % of `hours`: see `pipeline.trial_packing`. `notes` receives remarks on the data and on that decision;
-    without it they are logged. `metric` is the score that is shown; trials are ranked by cross-entropy.
+    without it they are logged. `task` (classification, multilabel or regression) and `kind` (image, series or table)
+    are inferred when None; `target` names the columns of targets. `metric` is the score that is shown; trials are
+    ranked by the loss of the task.
 
     Raises DataError for data that cannot be used or are not there, SearchError for settings or data that contradict the
     run's.
@@ -145,7 +150,7 @@ def search_library(
         hours = 1.0
     if hours is not None:
         hours = check_duration(hours, "hours", unit=3600, error=SearchError)
-    check_arguments(data_options.size, data_options.split, data_options.metric)
+    check_arguments(*(getattr(data_options, name) for name in ("size", "split", "metric", "task", "kind")))
     seed = kept_seed(library) if search.seed is None and before is None else search.seed
     given = {"algorithm": search.algorithm, "epochs": search.epochs, "eta": search.eta, "seed": seed}
     asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
