@@ -75,7 +75,7 @@ def pair_arrays(source: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     try:
         return np.asanyarray(source[0]), as_array(source[1], "the arrays")
     except ValueError as error:
-        raise DataError(f"inputs are no array: {error}") from error
+        raise DataError(f"inputs are no arrays: {error}") from error
 
 
 def read_external(

@@ -32,8 +32,8 @@ from ripieno.types import DataKind, Dataset, PixelRange, Task
 Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike] | ExternalData
 
 FORMS = (
-    "an image folder, a .csv or .parquet file of image paths, an .npz file, a CIFAR archive (.tar.gz or folder) or a "
-    "folder of idx files"
+    "an image folder, an .npz file, a CIFAR archive (.tar.gz or folder), a folder of idx files, or a .csv or .parquet "
+    "file of image paths"
 )
 
 
@@ -131,9 +131,10 @@ def spoken_metric(name: str) -> str:
 
 def _with_metric(task: Task, metric: str | None) -> Task:
     """Return `task` with the score to show. Raises DataError for a metric of another kind of task."""
-    scores = [spoken_metric(name) for name in kind_of(task).metrics[1:]]
+    kind = kind_of(task)
+    scores = [spoken_metric(name) for name in kind.metrics[1:]]
     if metric is None:
-        return task if task.metric else dataclasses.replace(task, metric=scores[0])
+        return task if task.metric else dataclasses.replace(task, metric=spoken_metric(kind.default_metric))
     if metric not in scores:
         raise DataError(f"metric is {metric!r}: a {task.kind} has {', '.join(scores)}")
     return dataclasses.replace(task, metric=metric)

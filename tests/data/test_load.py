@@ -119,8 +119,13 @@ def test_notes_that_nobody_gathers_are_logged(arrays, caplog):
     ("options", "message"),
     [
         ({"size": 0}, "size is 0"),
-        ({"metric": "f1"}, "metric is 'f1': it must be accuracy or macro-f1"),
+        ({"metric": "f1"}, "metric is 'f1': it must be accuracy, macro-f1"),
         ({"split": (0.5, 0.5)}, "three positive numbers"),
+        ({"task": "sorting"}, "task is 'sorting': it must be classification, multilabel, regression"),
+        ({"task": "regression", "metric": "accuracy"}, "metric is 'accuracy': it must be rmse, mae or r2"),
+        ({"metric": "rmse"}, "metric is 'rmse': a classification has accuracy, macro-f1"),
+        ({"kind": "sound"}, "kind is 'sound': it must be image, series, table"),
+        ({"target": "age"}, "target 'age' names a column, but arrays have none"),
     ],
 )
 def test_arguments_out_of_range_are_told(arrays, options, message):
@@ -140,9 +145,9 @@ def test_a_path_that_does_not_exist_says_what_it_must_be(tmp_path):
 
 
 def test_a_file_of_another_kind_says_what_it_must_be(tmp_path):
-    (tmp_path / "x.csv").touch()
+    (tmp_path / "x.txt").touch()
     with pytest.raises(DataError, match="is a file of no known kind: it must be an image folder"):
-        load_dataset(tmp_path / "x.csv")
+        load_dataset(tmp_path / "x.txt")
 
 
 def test_the_package_imports_neither_torch_nor_kornia():

@@ -6,7 +6,7 @@ from hypothesis import given as over
 from hypothesis import strategies as st
 
 from ripieno.data.samples import UNASSIGNED
-from ripieno.data.splits import balance_notes, check_class_sizes, shares, split_samples
+from ripieno.data.splits import check_class_sizes, shares, split_samples
 from ripieno.errors import DataError
 
 RATIOS = (0.72, 0.08, 0.20)
@@ -15,8 +15,8 @@ RATIOS = (0.72, 0.08, 0.20)
 def split(labels, given=None, ratios=RATIOS, seed=0):
     labels = np.asarray(labels)
     given = np.full(len(labels), UNASSIGNED, np.int8) if given is None else np.asarray(given, np.int8)
-    names = [f"c{i}" for i in range(labels.max() + 1)]
-    return split_samples(labels, given, names, ratios, seed)
+    check_class_sizes(labels, given, [f"c{i}" for i in range(labels.max() + 1)])
+    return split_samples(labels, given, ratios, seed)
 
 
 def counts(labels, split):
@@ -128,26 +128,29 @@ def test_classes_are_shuffled_apart_from_each_other():
     assert len({tuple(part) for part in result.reshape(3, 100)}) == 3
 
 
-@pytest.mark.parametrize(("many", "noted"), [(29, False), (30, True)])
-def test_three_times_as_many_images_are_an_imbalance(many, noted):
-    labels = np.repeat([0, 1], [10, many])
-    assert bool(balance_notes(labels, split(labels), ["a", "b"])) is noted
+def test_validation_gets_20_images_of_a_class_that_has_80():
+    labels = np.repeat([0, 1, 2], [79, 80, 1000])
+    assert counts(labels, split(labels, ratios=None)) == [[57, 47, 720], [6, 20, 80], [16, 13, 200]]
 
 
-def test_imbalance_is_noted_with_advice():
-    labels = np.repeat([0, 1], [9, 1979])
-    names = ["a", "b"]
-    notes = balance_notes(labels, split(labels), names)
-    advice = "consider select --loss macro-f1, which weights all classes equally"
-    assert notes == [f"classes hold 9 to 1,979 images; {advice}"]
+def test_validation_beside_a_given_test_split_gets_20_images_too():
+    labels = np.tile([0, 1], 120)
+    given = np.where(np.arange(240) < 40, 2, UNASSIGNED)
+    assert counts(labels, split(labels, given, ratios=None))[:2] == [[80, 80], [20, 20]]
 
 
-def test_balanced_classes_need_no_note():
-    labels = np.arange(60) % 2
-    assert balance_notes(labels, split(labels), ["a", "b"]) == []
+def test_small_strata_are_in_train_first_and_then_in_valid():
+    strata = np.repeat([0, 1, 2], [30, 1, 2])
+    result = split_samples(strata, np.full(33, UNASSIGNED, np.int8), RATIOS, 0)
+    assert result[30] == 0
+    assert sorted(result[31:]) == [0, 1]
 
 
-def test_a_class_that_the_sources_test_split_lacks_is_noted():
-    labels = np.array([0, 1] * 20 + [0] * 5)
-    result = split(labels, [UNASSIGNED] * 40 + [2] * 5)
-    assert balance_notes(labels, result, ["a", "b"]) == ["the source's test split has no image of class 'b'"]
+def test_without_strata_the_split_is_random_and_keeps_the_shares():
+    result = split_samples(None, np.full(100, UNASSIGNED, np.int8), RATIOS, 0)
+    assert np.bincount(result).tolist() == [72, 8, 20]
+
+
+def test_too_few_samples_are_told():
+    with pytest.raises(DataError, match="there are 2 samples for train, valid, test; expected at least 3"):
+        split_samples(None, np.full(2, UNASSIGNED, np.int8), RATIOS, 0)
