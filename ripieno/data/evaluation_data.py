@@ -64,6 +64,7 @@ def read_evaluation_data(
     notes = [] if notes is None else notes
     table = table_path(Path(source)) if isinstance(source, str | Path) else None
     inputs: Sequence[Path] | NDArray[Any]
+    given: NDArray[Any]
     if table is not None:
         inputs, targets, given, found = _read_table(table, task, notes)
     elif isinstance(source, str | Path) and _is_picture_folder(Path(source)):

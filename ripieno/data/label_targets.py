@@ -61,6 +61,7 @@ def _labels_of(part: RawTargets, row: int) -> list[str]:
     value, what = part.values[row], f"labels of {part.where}"
     value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     if isinstance(value, str):
+        value = str(value)
         found = [label.strip() for label in value.split(SEPARATOR)]
         if value.strip() and not any(found):
             return []  # the separator alone

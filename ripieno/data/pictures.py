@@ -157,7 +157,9 @@ def propose_size(shapes: Sequence[tuple[int, int]], notes: list[str]) -> int:
     """Return the median of the longer sides of pictures of `shapes` (height, width), at most `PROPOSED`; note it."""
     median = sorted(max(shape) for shape in shapes)[len(shapes) // 2]
     size = min(median, PROPOSED)
-    few = " to ".join(f"{width} x {height}" for height, width in (min(shapes, key=max), max(shapes, key=max)))
+    few = " to ".join(
+        f"{width} x {height}" for height, width in (min(shapes, key=math.prod), max(shapes, key=math.prod))
+    )
     taken = f"the median of their longer sides{'' if size == median else f' is {median}, at most {PROPOSED} is used'}"
     notes.append(
         f"images have {len(set(shapes)):,} sizes, {few} pixels: they are resized to {size} x {size} ({taken}) and "

@@ -120,15 +120,15 @@ def test_photographs_are_turned_upright(image_folder):
 
 def test_mixed_sizes_get_the_median_of_their_longer_sides_and_keep_their_aspect_ratio(image_folder, make):
     folder = image_folder(size=(12, 8))
-    wide = np.full((2, 24, 3), 200, np.uint8)
-    wide[0] = 10
+    wide = np.full((8, 24, 3), 200, np.uint8)
+    wide[:4] = 10
     Image.fromarray(wide).save(folder / "b" / "b005.png")
     notes = []
     dataset = load_dataset(folder, notes=notes)
     assert dataset.inputs.shape == (20, 12, 12, 3)
     assert set(dataset.inputs[15, :5, 0, 0]) == {10}  # the upper border, repeated
     assert notes[0] == (
-        "images have 2 sizes, 12 x 8 to 24 x 2 pixels: they are resized to 12 x 12 (the median of their longer sides) "
+        "images have 2 sizes, 12 x 8 to 24 x 8 pixels: they are resized to 12 x 12 (the median of their longer sides) "
         "and padded to keep their aspect ratio; --size N sets another size"
     )
 

@@ -61,7 +61,7 @@ def test_lists_of_labels_are_several_labels():
 
 
 def test_lists_of_numbers_are_sorted_as_numbers():
-    assert load([[10, 2] if code else [2, 1] for code in CODES], task="multilabel").task.names == ("1", "2", "10")
+    assert load([[10, 2] if code else [1] for code in CODES], task="multilabel").task.names == ("1", "2", "10")
 
 
 @pytest.mark.parametrize("flags", [FLAGS.tolist(), [tuple(row) for row in FLAGS.tolist()]])
@@ -120,8 +120,11 @@ def test_parts_of_a_mapping_have_one_task():
 
 
 def test_labels_of_all_parts_are_joined():
-    dataset = load_dataset({"train": (PIXELS, [["a"], ["b", "c"]] * 30), "test": (PIXELS, [["d"], ["a"]] * 30)})
-    assert dataset.task.names == ("a", "b", "c", "d")
+    dataset = load_dataset({"train": (PIXELS, [["a"], ["c", "b"]] * 30), "test": (PIXELS, [["b"], ["a"]] * 30)})
+    assert dataset.task.names == ("a", "b", "c")
+    assert dataset.targets[60:62].tolist() == [[0, 1, 0], [1, 0, 0]]
+    with pytest.raises(DataError, match="label 'd' is 0 in all 60 samples"):
+        load_dataset({"train": (PIXELS, [["a"], ["b", "c"]] * 30), "test": (PIXELS, [["d"], ["a"]] * 30)})
 
 
 class Rows:

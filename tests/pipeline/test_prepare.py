@@ -26,9 +26,9 @@ ARRAYS = (np.arange(60 * 4 * 4, dtype=np.uint8).reshape(60, 4, 4, 1), np.arange(
 
 def test_a_run_that_goes_on_for_another_metric_is_refused_and_for_any_is_not(tmp_path: Path) -> None:
     run = Library(tmp_path / "run")
-    assert prepare(ARRAYS, run, DataOptions(metric="macro-f1")).metric == "macro-f1"
-    assert prepare(ARRAYS, run, DataOptions(metric="macro-f1")).metric == "macro-f1"
-    assert prepare(ARRAYS, run).metric == "macro-f1"
+    assert prepare(ARRAYS, run, DataOptions(metric="macro-f1")).task.metric == "macro-f1"
+    assert prepare(ARRAYS, run, DataOptions(metric="macro-f1")).task.metric == "macro-f1"
+    assert prepare(ARRAYS, run).task.metric == "macro-f1"
     with pytest.raises(SearchError, match="made with metric macro-f1, not with metric accuracy: leave metric out"):
         prepare(ARRAYS, run, DataOptions(metric="accuracy"))
 
@@ -40,7 +40,7 @@ def test_a_record_that_does_not_say_its_metric_is_accepted(tmp_path: Path) -> No
     plain = files.read_json(record, dict[str, Any])
     del plain["metric"]
     files.write_json(record, plain)
-    assert prepare(ARRAYS, run, DataOptions(metric="accuracy")).metric == "accuracy"
+    assert prepare(ARRAYS, run, DataOptions(metric="accuracy")).task.metric == "accuracy"
 
 
 def test_other_images_of_the_same_labels_are_refused(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_pictures_changed_in_place_are_refused_with_both_values(tmp_path: Path, 
     changes(root)[change]()
     with pytest.raises(SearchError, match=r"files? of .* bytes, digest .*than .* was made from \(8 files of .* bytes"):
         prepare(root, run)
-    assert len(prepare(None, run).images) == 8
+    assert len(prepare(None, run).inputs) == 8
 
 
 def test_pictures_moved_copied_or_linked_are_the_same_data(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_run_goes_on_without_its_source_and_says_when_it_is_gone(tmp_path: Pat
     prepare(root, run, DataOptions(size=3, seed=5))
     shutil.rmtree(root)
     notes: list[str] = []
-    assert prepare(None, run).images.shape == prepare(root, run, notes=notes).images.shape == (8, 3, 3, 1)
+    assert prepare(None, run).inputs.shape == prepare(root, run, notes=notes).inputs.shape == (8, 3, 3, 1)
     assert notes == [f"{root} no longer exists: the search uses the run's own copy of the data"]
     with pytest.raises(
         DataError, match=f"other does not exist, and {run.path} was made from {root}: leave the data out"
@@ -171,11 +171,11 @@ def test_a_record_without_a_fingerprint_holds_the_run_s_own_copy_alone(tmp_path:
     plain = files.read_json(record, dict[str, Any])
     del plain["fingerprint"]
     files.write_json(record, plain)
-    assert (prepare(None, run).labels == ARRAYS[1]).all()
+    assert (prepare(None, run).targets == ARRAYS[1]).all()
     with pytest.raises(SearchError, match=r"no fingerprint of images \(60, .* leave the data out to use the run's own"):
         prepare(ARRAYS, run)
     files.write_json(record, {**plain, "source": str(pictures(tmp_path / "pictures").resolve())})
-    assert (prepare(tmp_path / "pictures", run).labels == ARRAYS[1]).all()
+    assert (prepare(tmp_path / "pictures", run).targets == ARRAYS[1]).all()
 
 
 @pytest.mark.parametrize(
