@@ -67,7 +67,7 @@ def _of_labels(targets: NDArray[Any], split: NDArray[np.uint8], labels: Sequence
 
 
 def _of_numbers(targets: NDArray[Any], split: NDArray[np.uint8], names: Sequence[str]) -> list[str]:
-    """Return notes on targets of the other splits that lie far beyond those of the training split."""
+    """Return notes on targets of the other splits that are beyond the range of the training split."""
     notes = []
     train = targets[split == 0]
     low, high = train.min(axis=0), train.max(axis=0)
@@ -77,7 +77,7 @@ def _of_numbers(targets: NDArray[Any], split: NDArray[np.uint8], names: Sequence
         if shares.max() > 0.1:
             worst = int(shares.argmax())
             span = f"{low[worst]:g} to {high[worst]:g}, the range of the training samples"
-            notes.append(f"{shares[worst]:.0%} of {names[worst]!r} in the {name} split lie outside {span}")
+            notes.append(f"{shares[worst]:.0%} of {names[worst]!r} in the {name} split are outside {span}")
     return notes
 
 

@@ -39,7 +39,7 @@ FORMS = (
 
 @dataclasses.dataclass(frozen=True)
 class ReadOptions:
-    """How a source is read: see `load_dataset`."""
+    """Arguments of `load_dataset` on reading a source."""
 
     size: int | None = None
     skip_bad: bool = False
