@@ -115,7 +115,7 @@ def cifar100(data: Path, count: int) -> Dataset:
         rows = np.sort(np.random.default_rng(0).permutation(len(labels))[:count])
         images, labels, split = images[rows], labels[rows], split[rows]
     classes = tuple(json.loads((folder / "classes.json").read_text())["fine"])
-    return replace(_dataset("cifar100", images, labels, split), classes=classes)
+    return replace(_dataset("cifar100", images, labels, split), task=classification(classes))
 
 
 def _sheet(path: Path) -> NDArray[np.uint8]:

@@ -156,7 +156,7 @@ def test_a_bundle_of_chosen_backends_answers_by_them_in_both_kinds_of_worker(
     assert proof is not None
     assert {fit.backend for fit in proof.choices} == {"onnx:int8"}
     data = open_dataset(run.dataset_path)
-    images = np.asarray(data.images[data.rows("test")[:20]])
+    images = np.asarray(data.inputs[data.rows("test")[:20]])
     alone = np.mean([_answers(path, run.member(m), images) for m in pair.members], axis=0)
     for isolation in ("thread", "process"):
         with ripieno.Engine(path, isolation=isolation) as engine:

@@ -87,7 +87,7 @@ def test_the_engine_does_what_was_predicted(
     assert valid.cross_entropy - valid.whole_cross_entropy <= 0.05
     assert 0 < valid.saved < 1
     data = open_dataset(library.dataset_path)
-    images, labels = data.images[data.rows("test")], data.labels[data.rows("test")]
+    images, labels = data.inputs[data.rows("test")], data.targets[data.rows("test")]
     shutil.rmtree(tmp_path / "bundle")  # the new bundle does not need it
     with ripieno.Engine(bundle.path) as engine:
         answer = engine.submit(images).result()
