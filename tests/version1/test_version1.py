@@ -131,6 +131,18 @@ def test_data_and_trials_have_the_same_fingerprints(run: ripieno.Library) -> Non
         assert trial_fingerprint(4, member.trial, "resnet", member.configuration, dataset) == progress["trial"]
 
 
+def test_calibrated_rows_are_read(run: ripieno.Library) -> None:
+    path = run.member_path("00001-e003")
+    text = (path / "member.json").read_text()
+    (path / "member.json").write_text(text.replace('"format"', '"temperature": 1.5, "format"'))
+    rows = np.random.default_rng(0).random((3, len(run.targets()))).astype(np.float32)
+    np.save(path / "calibrated.npy", rows)
+    found = run.calibration("00001-e003")
+    assert found is not None
+    assert found.temperature == 1.5
+    np.testing.assert_array_equal(np.stack(found.rows), rows)
+
+
 def test_selection_chooses_the_same_members_with_the_same_losses(run: ripieno.Library) -> None:
     *small, top = EXPECTED["ensembles"]
     found = ripieno.select(run, [e["budget"]["seconds"] for e in small], method="smobf", prune=1.0)
