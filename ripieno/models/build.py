@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from math import prod
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from ripieno.models.activations import ACTIVATIONS
 from ripieno.models.resnet import resnet
 from ripieno.models.user_code import import_named, is_user_code
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Configuration, Input, Task
+from ripieno.types import Configuration, Float32s, Input, Task
 
 Family = Callable[[Configuration, Input, int], nn.Module]
 FAMILIES: dict[str, Family] = {"resnet": resnet}
@@ -47,9 +48,16 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         # a constant channel would divide by zero
         self.register_buffer("std", torch.tensor([s or 1.0 for s in std], dtype=torch.float32))
-        if self.activation == "identity":
+        self.standardised = self.activation == "identity"
+        if self.standardised:
             self.register_buffer("target_mean", torch.zeros(task.output))
             self.register_buffer("target_std", torch.ones(task.output))
+
+    def set_target_moments(self, mean: Float32s | None, std: Float32s | None) -> None:
+        """Set the moments (*output) of the training split's targets; only where outputs are values in their unit."""
+        if self.standardised:
+            self.target_mean.copy_(torch.from_numpy(np.asarray(mean)))
+            self.target_std.copy_(torch.from_numpy(np.asarray(std)))
 
     def normalise(self, inputs: Tensor) -> Tensor:
         """Normalise `inputs` (batch, *shape) into float32 with the channels first: images (batch, channels, ...)."""
@@ -60,7 +68,7 @@ class Network(nn.Module):
         outputs: Tensor = self.body(self.normalise(inputs))
         if len(self.output) > 1:
             outputs = outputs.reshape(-1, *self.output)
-        if self.activation == "identity":
+        if self.standardised:
             outputs = outputs * self.target_std + self.target_mean
         return outputs
 

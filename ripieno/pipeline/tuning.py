@@ -19,7 +19,7 @@ from ripieno.pipeline.execution import ExecutionConfig, PoolName
 from ripieno.pipeline.preparation import DataOptions, DataSource, kept_seed, prepare
 from ripieno.pipeline.runs import ProgressFunction, no_progress
 from ripieno.resources import sleep_while_waiting
-from ripieno.types import Configuration, DataKind, Input, Job
+from ripieno.types import Configuration, DataKind, Input, Job, loss_key
 
 if TYPE_CHECKING:
     from ripieno.search.progress import Snapshot
@@ -115,12 +115,13 @@ def search_library(
         with files.locked(library.path / "lock", "another search"):
             pass  # refused at once, not when all is loaded
     sleep_while_waiting()  # before PyTorch is loaded
+    from ripieno.data.dataset import find_dataset
     from ripieno.data.load import check_arguments
     from ripieno.pipeline.trial_packing_benchmark import find_packing
     from ripieno.search import run_search
     from ripieno.search.algorithms import check_algorithm
     from ripieno.search.settings import Settings, check_same, kept_settings
-    from ripieno.search.space import find_space
+    from ripieno.search.space import find_space, fit_space
     from ripieno.train import TrainingConfig, train_job
 
     require("torch")
@@ -144,6 +145,8 @@ def search_library(
             f"space {space} names the family {own!r}: it must be {' or '.join(FAMILIES)}, or your own code, which is "
             f"run only when you name it too: --family {own} (family=)"
         )
+    if (kept := find_dataset(library.dataset_path)) is not None:
+        found = fit_space(found, kept.kind, kept.task)
     if hours is None and trials is None and before is not None:
         hours, trials = before.hours, before.trials
     if hours is None and trials is None:
@@ -160,6 +163,8 @@ def search_library(
         check_same(library.path, before, settings)
     deadline = None if hours is None else clock.now() + 3600 * hours
     dataset = prepare(data, library, dataclasses.replace(data_options, seed=settings.seed), progress, notes)
+    found = fit_space(found, dataset.kind, dataset.task)
+    settings = dataclasses.replace(settings, space=found, metric=loss_key(dataset.task))
     task = TrainingConfig(
         run=library.path.resolve(),
         dataset=library.dataset_path.resolve(),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ripieno.errors import SearchError
-from ripieno.types import Configuration, Value
+from ripieno.tasks.registry import kind_of
+from ripieno.tasks.task_kind import TRAINING_OPTIONS
+from ripieno.types import Configuration, DataKind, Task, Value
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -55,6 +57,8 @@ class Categorical:
             raise SearchError("a categorical range has no choices: it needs at least one")
 
 
+_AUGMENTATION = ("max_zoom", "max_translation", "max_shear", "max_channel_shift", "max_rotation", "flip")
+"""Hyperparameters of images only."""
 Range = Continuous | Integer | Categorical
 _KINDS: dict[str, type[Range]] = {"continuous": Continuous, "integer": Integer, "categorical": Categorical}
 
@@ -92,6 +96,24 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
         return CategoricalDistribution(choice.choices)
 
     return {name: of(choice) for name, choice in space.ranges.items()}
+
+
+def fit_space(space: Space, kind: DataKind, task: Task) -> Space:
+    """Return `space` without the hyperparameters that do not fit inputs of `kind` or the `task`.
+
+    Built-in spaces leave them out. Raises SearchError when another space has one.
+    """
+    unfit = {name: f"task {task.kind}" for name in TRAINING_OPTIONS if name not in kind_of(task).training_options}
+    if kind != "image":
+        unfit |= dict.fromkeys(_AUGMENTATION, f"inputs of kind {kind}")
+    ranges = {name: choice for name, choice in space.ranges.items() if name not in unfit}
+    fixed = {name: value for name, value in space.fixed.items() if name not in unfit}
+    built_in = SPACES.get(space.name)
+    if built_in is None or built_in.ranges != space.ranges:
+        if wrong := [name for name in space.ranges if name in unfit]:
+            raise SearchError(f"space {space.name}: {wrong[0]} does not fit {unfit[wrong[0]]}: leave it out")
+        return space
+    return replace(space, ranges=ranges, fixed=fixed)
 
 
 def space_to_plain(space: Space) -> dict[str, Any]:

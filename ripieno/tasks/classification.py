@@ -25,6 +25,8 @@ class Classification(TaskKind):
     metrics: ClassVar[tuple[str, ...]] = ("cross_entropy", "accuracy", "macro_f1")
     default_metric: ClassVar[str] = "accuracy"
     activation: ClassVar[OutputActivation] = "softmax"
+    training_losses: ClassVar[tuple[str, ...]] = ("cross-entropy",)
+    training_options: ClassVar[tuple[str, ...]] = ("label_smoothing", "class_weights", "sampling")
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "vote", "median")
     outputs: ClassVar[tuple[str, ...]] = ("probabilities", "label")
     calibrates: ClassVar[bool] = True

@@ -26,6 +26,8 @@ class Multilabel(TaskKind):
     metrics: ClassVar[tuple[str, ...]] = ("binary_cross_entropy", "macro_f1", "mean_average_precision")
     default_metric: ClassVar[str] = "macro_f1"
     activation: ClassVar[OutputActivation] = "sigmoid"
+    training_losses: ClassVar[tuple[str, ...]] = ("binary-cross-entropy",)
+    training_options: ClassVar[tuple[str, ...]] = ("class_weights",)
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "median")
     outputs: ClassVar[tuple[str, ...]] = ("probabilities", "labels")
     calibrates: ClassVar[bool] = False

@@ -29,6 +29,8 @@ class Regression(TaskKind):
     metrics: ClassVar[tuple[str, ...]] = ("squared_error", "rmse", "mae", "r2")
     default_metric: ClassVar[str] = "rmse"
     activation: ClassVar[OutputActivation] = "identity"
+    training_losses: ClassVar[tuple[str, ...]] = ("squared-error", "huber")
+    training_options: ClassVar[tuple[str, ...]] = ()
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "median")
     outputs: ClassVar[tuple[str, ...]] = ("values",)
     calibrates: ClassVar[bool] = False

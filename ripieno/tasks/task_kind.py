@@ -13,6 +13,9 @@ from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import METRICS
 from ripieno.types import Combiner, Float32s, Floats, Ints, OutputActivation, Split, Task
 
+TRAINING_OPTIONS = ("label_smoothing", "class_weights", "sampling")
+"""Hyperparameters of a training loss that fit some kinds of tasks only."""
+
 
 class TaskKind(ABC):
     """One kind of task. `targets` are as in `Dataset`, `predictions` (samples, *task.output), activated."""
@@ -24,6 +27,10 @@ class TaskKind(ABC):
     """key of the score that is shown where `Task.metric` is empty"""
     activation: ClassVar[OutputActivation]
     """from a network's outputs to predictions"""
+    training_losses: ClassVar[tuple[str, ...]]
+    """keys of `ripieno.train.losses.LOSSES` that fit, the default first"""
+    training_options: ClassVar[tuple[str, ...]]
+    """those of `TRAINING_OPTIONS` that fit"""
     combiners: ClassVar[tuple[Combiner, ...]]
     outputs: ClassVar[tuple[str, ...]]
     """names of a server's output tensors: the predictions, then the labels where the kind has any"""

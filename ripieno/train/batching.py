@@ -40,12 +40,22 @@ class EpochBatches:
     """The training split of `dataset` in batches of `batch_size`, epoch after epoch."""
 
     def __init__(
-        self, dataset: Dataset, batch_size: int, augment: Augmentation, generators: Generators, device: str = "cpu"
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        augment: Augmentation,
+        generators: Generators,
+        device: str = "cpu",
+        shares: NDArray[np.float64] | None = None,
     ) -> None:
+        """Define the batches; with `shares`, the probability of each training sample, they are drawn with replacement.
+
+        Without it each sample occurs once in an epoch.
+        """
         self.augment, self.batch_size = augment, batch_size
         self.rows = dataset.rows("train")
         self.channels = dataset.inputs.shape[-1]
-        self._generators = generators
+        self._generators, self._shares = generators, shares
         # drop a last batch of one sample, on which a batch norm may fail (another sample in each epoch)
         samples = len(self.rows)
         self.samples = samples - 1 if samples % batch_size == 1 and samples > 1 else samples
@@ -60,7 +70,10 @@ class EpochBatches:
     def blocks(self, epoch: int) -> Iterator[Block]:
         """Yield the blocks of `epoch`, in order."""
         shuffle, draws = self._generators(epoch)
-        order = self.rows[shuffle.permutation(len(self.rows))[: self.samples]]
+        if self._shares is None:
+            order = self.rows[shuffle.permutation(len(self.rows))[: self.samples]]
+        else:
+            order = shuffle.choice(self.rows, self.samples, p=self._shares)
         for start in range(0, len(order), self.block):
             rows = order[start : start + self.block]
             drawn = None if self.augment.is_identity else self.augment.draw(len(rows), self.channels, draws)

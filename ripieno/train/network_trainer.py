@@ -19,7 +19,7 @@ from ripieno.errors import ModelError
 from ripieno.library import Library
 from ripieno.models.build import FAMILIES, build
 from ripieno.models.resnet_config import NAMES, megaflops
-from ripieno.train import optim
+from ripieno.train import losses, optim
 from ripieno.train.batching import EpochBatches
 from ripieno.train.checkpoint import weights_bytes
 from ripieno.train.data_pipeline import BatchPipeline
@@ -49,11 +49,15 @@ class NetworkTrainer:
         self.device = torch.device(config.device)
         self.optimizer_config = optim.optimizer_config(job.configuration)
         self.augment = augmentation(job.configuration, data)
+        self.loss_config = losses.loss_config(job.configuration, data.task)
+        trained = np.asarray(data.targets[data.rows("train")])
+        self.loss = losses.TrainingLoss(self.loss_config, data.task, trained, self.device)
         trusted = (config.family,)
         with self.seeded(0):
             self.network = build(
                 config.family, job.configuration, data.input, data.task, data.mean, data.std, trusted=trusted
             )
+        self.network.set_target_moments(self.loss.mean, self.loss.std)
         # channels-last: the layout of the images, and faster than NCHW on CPUs (1.1 to 1.9 times) and on GPUs
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = optim.make_optimizer(self.optimizer_config, self.network)
@@ -62,9 +66,13 @@ class NetworkTrainer:
         self.half = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         # not a method: it would keep the trainer, and its memory on the GPU, alive until garbage collection
         drawn = partial(generators, config.seed, job.trial)
-        batches = EpochBatches(data, self.optimizer_config.batch_size, self.augment, drawn, self.device.type)
+        size, shares = self.optimizer_config.batch_size, None
+        if self.loss_config.sampling == "balanced":
+            shares = losses.balanced_shares(trained)
+        batches = EpochBatches(data, size, self.augment, drawn, self.device.type, shares)
+        encoded = dataclasses.replace(data, targets=self.loss.encode(np.asarray(data.targets)))
         record = Library(config.run).path / "feeds" / f"{self._kind()}.json"
-        self.pipeline = BatchPipeline(data, batches, self.device, job.stop, config.spare, record, self._strategy)
+        self.pipeline = BatchPipeline(encoded, batches, self.device, job.stop, config.spare, record, self._strategy)
 
     def _kind(self) -> str:
         """Return the name of a class of trials for which the same way of preparing data is fastest."""
@@ -99,21 +107,20 @@ class NetworkTrainer:
         total, on_cpu = torch.zeros((), device=self.device), self.device.type == "cpu"
         self.network.train()
         for block in self.pipeline.batches(epoch):
-            for images, labels in block:
-                total += self.step(images, labels, next(rates)) * len(labels)
+            for inputs, targets in block:
+                total += self.step(inputs, targets, next(rates)) * len(targets)
             if on_cpu:  # on a GPU this check would wait for the device
                 _check_loss(total, epoch)
         return _check_loss(total, epoch) / batches.samples
 
-    def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
+    def step(self, inputs: Tensor, targets: Tensor, rate: float) -> Tensor:
         """Train one step on a batch of the pipeline; return its loss, on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # the loss stays float32
         with torch.autocast("cuda", torch.bfloat16, enabled=self.half):
-            logits = self.body(images)
-        smoothing = self.optimizer_config.label_smoothing
-        loss = torch.nn.functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+            outputs = self.body(inputs)
+        loss = self.loss(outputs, targets)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -205,18 +212,23 @@ _AUGMENTATION = frozenset(f.name for f in dataclasses.fields(Augmentation)) - {"
 
 
 def augmentation(configuration: Configuration, dataset: Dataset) -> Augmentation:
-    """Return the augmentation in `configuration`; absent names add none. Raises DataError for a value out of range.
+    """Return the augmentation in `configuration`; absent names add none.
 
-    Channel shifts are a share of the value range, which is taken as four standard deviations for float images.
+    Raises DataError for a value out of range, ModelError for any augmentation of inputs that are not images. Channel
+    shifts are a share of the value range, which is taken as four standard deviations for float images.
     """
     chosen = {name: value for name, value in configuration.items() if name in _AUGMENTATION}
     value_range = 255.0 if dataset.inputs.dtype == np.uint8 else 4 * float(np.mean(dataset.std))
-    return Augmentation(**chosen, value_range=value_range)  # type: ignore[arg-type]
+    augment = Augmentation(**chosen, value_range=value_range)  # type: ignore[arg-type]
+    if dataset.kind != "image" and not augment.is_identity:
+        name = next(n for n, value in chosen.items() if value)
+        raise ModelError(f"{name} augments images, but the inputs are of kind {dataset.kind}: leave it out")
+    return augment
 
 
 def check_hyperparameters(family: str, configuration: Configuration) -> None:
     """Raise ModelError for an unknown hyperparameter; a user's family may have any."""
-    unknown = sorted(set(configuration) - NAMES - optim.NAMES - _AUGMENTATION)
+    unknown = sorted(set(configuration) - NAMES - optim.NAMES - losses.NAMES - _AUGMENTATION)
     if family in FAMILIES and unknown:
-        known = ", ".join(sorted(NAMES | optim.NAMES | _AUGMENTATION))
+        known = ", ".join(sorted(NAMES | optim.NAMES | losses.NAMES | _AUGMENTATION))
         raise ModelError(f"{unknown[0]!r} is not a hyperparameter of {family}: it must be one of {known}")

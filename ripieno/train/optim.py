@@ -34,7 +34,6 @@ class OptimizerConfig:
     """`sgd` has Nesterov momentum 0.9"""
     schedule: Schedule = "rung"
     """`rung` rises briefly and falls to zero by a cosine within each job, so that every stopped member is annealed"""
-    label_smoothing: float = 0.0
 
 
 NAMES = frozenset(f.name for f in fields(OptimizerConfig))
@@ -59,7 +58,6 @@ _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "learning_rate": (lambda value: 0 < value < math.inf, "a number above 0"),
     "batch_size": (lambda value: isinstance(value, int) and value >= 2, "a whole number of at least 2"),
     "weight_decay": (lambda value: 0 <= value < math.inf, "a number of at least 0"),
-    "label_smoothing": (lambda value: 0 <= value < 1, "a number of at least 0 and below 1"),
 }
 
 
