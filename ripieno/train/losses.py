@@ -69,7 +69,10 @@ class TrainingLoss:
         if config.class_weights == "balanced":
             self._weights = torch.from_numpy(balanced_weights(targets, task)).to(device)
         self._standardised = kind_of(task).activation == "identity"
-        self.mean, self.std = target_moments(targets) if self._standardised else (None, None)
+        self.mean: Float32s | None = None
+        self.std: Float32s | None = None
+        if self._standardised:
+            self.mean, self.std = target_moments(targets)
 
     def encode(self, targets: NDArray[Any]) -> NDArray[Any]:
         """Return `targets` in the form that the loss takes: values are standardised, labels become float32."""
@@ -122,7 +125,7 @@ def balanced_weights(targets: NDArray[Any], task: Task) -> Float32s:
         counts = np.maximum(np.bincount(targets, minlength=len(task.names)), 1)
         return (len(targets) / (len(counts) * counts)).astype(np.float32)
     ones = np.maximum(targets.sum(axis=0, dtype=np.int64), 1)
-    return (np.maximum(len(targets) - ones, 1) / ones).astype(np.float32)
+    return np.asarray(np.maximum(len(targets) - ones, 1) / ones, np.float32)
 
 
 def balanced_shares(targets: NDArray[Any]) -> NDArray[np.float64]:
