@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Sequence
 from math import prod
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -53,11 +52,10 @@ class Network(nn.Module):
             self.register_buffer("target_mean", torch.zeros(task.output))
             self.register_buffer("target_std", torch.ones(task.output))
 
-    def set_target_moments(self, mean: Float32s | None, std: Float32s | None) -> None:
-        """Set the moments (*output) of the training split's targets; only where outputs are values in their unit."""
-        if self.standardised:
-            self.target_mean.copy_(torch.from_numpy(np.asarray(mean)))
-            self.target_std.copy_(torch.from_numpy(np.asarray(std)))
+    def set_target_moments(self, mean: Float32s, std: Float32s) -> None:
+        """Set the moments (*output) of the training split's targets, where outputs are values in their unit."""
+        self.target_mean.copy_(torch.from_numpy(mean))
+        self.target_std.copy_(torch.from_numpy(std))
 
     def normalise(self, inputs: Tensor) -> Tensor:
         """Normalise `inputs` (batch, *shape) into float32 with the channels first: images (batch, channels, ...)."""

@@ -68,16 +68,13 @@ class TrainingLoss:
         self._weights: Tensor | None = None
         if config.class_weights == "balanced":
             self._weights = torch.from_numpy(balanced_weights(targets, task)).to(device)
-        self._standardised = kind_of(task).activation == "identity"
-        self.mean: Float32s | None = None
-        self.std: Float32s | None = None
-        if self._standardised:
-            self.mean, self.std = target_moments(targets)
+        self.moments = target_moments(targets) if kind_of(task).activation == "identity" else None
 
     def encode(self, targets: NDArray[Any]) -> NDArray[Any]:
         """Return `targets` in the form that the loss takes: values are standardised, labels become float32."""
-        if self._standardised:
-            targets = (targets - self.mean) / self.std
+        if self.moments is not None:
+            mean, std = self.moments
+            targets = (targets - mean) / std
         return targets if targets.ndim == 1 else targets.reshape(len(targets), -1).astype(np.float32)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:

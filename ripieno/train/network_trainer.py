@@ -57,7 +57,8 @@ class NetworkTrainer:
             self.network = build(
                 config.family, job.configuration, data.input, data.task, data.mean, data.std, trusted=trusted
             )
-        self.network.set_target_moments(self.loss.mean, self.loss.std)
+        if self.loss.moments is not None:
+            self.network.set_target_moments(*self.loss.moments)
         # channels-last: the layout of the images, and faster than NCHW on CPUs (1.1 to 1.9 times) and on GPUs
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = optim.make_optimizer(self.optimizer_config, self.network)
