@@ -28,7 +28,10 @@ def ensemble_view(ensemble: Ensemble) -> str:
     """Render an ensemble: its costs and budgets, scores, members and weights."""
     losses = ensemble.losses.items()
     expected = [f"expected {ensemble.loss} {format_expected(ensemble)}"] if ensemble.expected_loss is not None else []
-    figures = [f"{_words(n)} {(_number if n.endswith('cross_entropy') else _percent)(v)}" for n, v in losses]
+    figures = [
+        f"{split} {METRICS[name].title} {METRICS[name].format(value)}"
+        for split, name, value in ((*key.split("_", 1), value) for key, value in losses)
+    ]
     bounds = {kind: f" of {bound:.4g}" for kind, bound in ensemble.budget.items()}
     costs = [f"{kind} {value:.4g}{bounds.get(kind, '')}" for kind, value in ensemble.cost.items()]
     pairs = list(zip(ensemble.members, ensemble.weights, strict=True))
@@ -41,15 +44,17 @@ def ensemble_view(ensemble: Ensemble) -> str:
 def front_view(front: Front) -> str:
     """Render a Pareto front: the step plot of loss by cost, and the ensembles."""
     rows, points = [], []
+    ranking, score, *_ = metric_names(e.losses for e in front.ensembles)
     for e in front.ensembles:
         cost, loss = e.cost[front.cost], ranking_loss(e.losses)
-        figures = (e.losses.get(f"{s}_accuracy") for s in ("valid", "test"))
+        figures = (format_metric(score, e.losses.get(f"{s}_{score}")) for s in ("valid", "test"))
         expected = format_expected(e)
-        rows.append((e.name, f"{cost:.4g}", str(len(e.members)), expected, _number(loss), *map(_percent, figures)))
+        rows.append((e.name, f"{cost:.4g}", str(len(e.members)), expected, _number(loss), *figures))
         if loss is not None:
             points.append((cost, loss))
     title = f"{len(front.ensembles)} ensembles by {front.method}, best for each budget"
-    columns = ("name", front.cost, "members", "expected loss", "cross-entropy", "accuracy", "test accuracy")
+    columns = ("name", front.cost, "members", "expected loss", METRICS[ranking].title, METRICS[score].title)
+    columns += (f"test {METRICS[score].title}",)
     return _card(title, [f"cost: {UNITS.get(front.cost, front.cost)}"], _stairs(points), _table(columns, rows))
 
 
@@ -70,23 +75,27 @@ def library_view(library: Any) -> str:
     device = library.usual_device()
     costs = {m: p.cost for m, p in library.profiles(device).items()} if device else {}
     trials = len({m.trial for m in members})
+    task = members[0].task if members else None
+    score = METRICS[score_of(task)]
+    ranking = "loss" if task is None else loss_title(task)
 
     def row(m: Member) -> tuple[str, ...]:
-        loss, score = _number(m.loss), _percent(m.losses.get("valid_accuracy"))
+        loss, shown = _number(m.loss), format_metric(score_of(task), m.losses.get(f"valid_{score_of(task)}"))
         cost = _number(costs.get(m.id, m.costs.get("seconds")), ".4g")
-        return m.id, str(m.epoch), loss, score, f"{m.parameters:,}", cost
+        return m.id, str(m.epoch), loss, shown, f"{m.parameters:,}", cost
 
     rows = [row(m) for m in members[: ROWS + 1]]
-    columns = ("member", "epochs", "cross-entropy", "accuracy", "parameters", "seconds")
+    best = _table(("member", "epochs", ranking, score.title, "parameters", "seconds"), rows, len(members)) if rows else ""
     facts = [f"{len(members)} members of {trials} trials"] + ([f"measured on {device}"] if device else [])
     chosen = []
     for e in library.ensembles():
         cost = " ".join(f"{k} {v:.4g}" for k, v in e.cost.items())
-        loss, score = _number(ranking_loss(e.losses)), _percent(e.losses.get("test_accuracy"))
-        chosen.append((e.name, cost, str(len(e.members)), format_expected(e), loss, score))
-    columns = ("ensemble", "cost", "members", "expected loss", "cross-entropy", "test accuracy")
+        loss = _number(ranking_loss(e.losses))
+        test = format_metric(score_of(task), e.losses.get(f"test_{score_of(task)}"))
+        chosen.append((e.name, cost, str(len(e.members)), format_expected(e), loss, test))
+    columns = ("ensemble", "cost", "members", "expected loss", ranking, f"test {score.title}")
     more = _table(columns, chosen) if chosen else ""
-    return _card(str(library.path), facts, _table(columns, rows, len(members)) if rows else "", more)
+    return _card(str(library.path), facts, best, more)
 
 
 VIEWS: Mapping[type, Callable[[Any], str]] = {
@@ -171,13 +180,6 @@ def _bar(share: float) -> str:
     )
 
 
-def _words(name: str) -> str:
-    return name.replace("cross_entropy", "cross-entropy").replace("macro_f1", "macro-F1").replace("_", " ")
-
-
 def _number(value: float | None, form: str = ".4f") -> str:
     return "-" if value is None else format(value, form)
 
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f} %"

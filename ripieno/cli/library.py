@@ -75,7 +75,7 @@ def import_(
         added = import_models(run, sources, pick(ImportOptions, given), progress, notes)
     ranked = sorted(added, key=lambda m: (m.loss, m.id))
     costs_by_id = {m.id: m.costs["seconds"] for m in ranked if "seconds" in m.costs}
-    console.out.print(tables.members(ranked[:10], costs_by_id, {}, "accuracy"))
+    console.out.print(tables.members(ranked[:10], costs_by_id, {}, score_of(ranked[0].task if ranked else None)))
     runnable = any(m.format != "predictions" for m in added)
     following = command("measure", run) if runnable else command("select", run, budget="B")
     console.print_result(run, following, f"{len(added)} members", added=[tables.member_dict(m) for m in ranked])

@@ -21,6 +21,7 @@ from ripieno.cli import console
 from ripieno.clock import now as unix_now
 from ripieno.search.callbacks import Watcher, logger
 from ripieno.search.progress import RunningJob, Snapshot
+from ripieno.tasks.display import loss_title
 from ripieno.types import Configuration, Failure, Job, JobResult, Value
 
 ENDINGS = {"": "stopped", "trials": "all trials are done", "deadline": "the time is up"}
@@ -56,6 +57,8 @@ class ProgressCallback:
         self.last: Snapshot | None = None
         self.failures: list[Failure] = []
         """failures since this process started the search"""
+        self.loss_title = "loss"
+        """title of the loss by which members are ranked, once there is one"""
         self._view = view
         self._configs = configs
 
@@ -63,6 +66,9 @@ class ProgressCallback:
         """Show a snapshot."""
         self.last = snapshot
         self.failures += [outcome.failure for outcome in snapshot.finished if outcome.failure is not None]
+        for outcome in snapshot.finished:
+            if outcome.member is not None:
+                self.loss_title = loss_title(outcome.member.task)
         for job in snapshot.started:
             self._configs.see(job.configuration)
         ended = [end_of(outcome) for outcome in snapshot.finished]
@@ -117,8 +123,8 @@ def end_of(outcome: JobResult) -> Text:
         text = f"  trial {job.trial}, epochs {job.start} to {job.stop}  {failure.reason}: {failure.message}{log}"
         return Text.assemble((f"{'failed':8}", "bold red"), text)
     assert member is not None
-    value = _loss(member.loss)
-    return Text.assemble((f"{'ended':8}", "green"), f"  {member.id}  cross-entropy {value}  {seconds}")
+    value = f"{loss_title(member.task)} {_loss(member.loss)}"
+    return Text.assemble((f"{'ended':8}", "green"), f"  {member.id}  {value}  {seconds}")
 
 
 def summary(watch: ProgressCallback, run: Path) -> Table:
@@ -130,7 +136,7 @@ def summary(watch: ProgressCallback, run: Path) -> Table:
     grid.add_row("search", f"{ENDINGS[last.ended]} after {format_duration(last.seconds)}")
     grid.add_row(
         "best",
-        f"{last.best or '-'}, cross-entropy {_loss(last.best_loss)}; mean of the best ten {_loss(last.top_loss)}",
+        f"{last.best or '-'}, {watch.loss_title} {_loss(last.best_loss)}; mean of the best ten {_loss(last.top_loss)}",
     )
     grid.add_row("library", f"{last.members} members of {last.trials} trials")
     grid.add_row("slots", f"{last.slots}, {100 * last.occupancy:.0f} % of their time spent training")

@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from ripieno.engine.inference_result import MemberStats
 
 
-def score_name(score: str) -> str:
-    """Return the display name of a score."""
-    return {"macro-f1": "macro-F1"}.get(score, score)
-
-
 def members(
     rows: Sequence[Member],
     costs: Mapping[str, float],
@@ -32,11 +27,12 @@ def members(
 ) -> Table:
     """Return a table of members in the given order; columns without values are left out."""
     more = ([kind] if costs else []) + (["diversity"] if diversity else [])
-    name = score_name(score)
-    view = table("members (on validation samples)", "id", "epochs", "cross-entropy", name, "parameters", *more)
+    key = metric_key(score)
+    loss = METRICS[metric_names(m.losses for m in rows)[0]].title
+    view = table("members (on validation samples)", "id", "epochs", loss, METRICS[key].title, "parameters", *more)
     for m in rows:
-        loss, valid = m.loss, m.losses.get(f"valid_{score.replace('-', '_')}")
-        cells = [str(m.epoch), f"{loss:.4f}", percent(valid), f"{m.parameters:,}"]
+        valid = format_metric(key, m.losses.get(f"valid_{key}"))
+        cells = [str(m.epoch), number(m.loss, ".4f"), valid, f"{m.parameters:,}"]
         cells += [number(costs.get(m.id))] if costs else []
         cells += [percent(diversity.get(m.id))] if diversity else []
         view.add_row(m.id, *cells)
@@ -63,7 +59,8 @@ def stall_line(rows: Sequence[Member]) -> str:
 def ensembles(rows: Sequence[Ensemble], metric: str, kind: str = "") -> Group:
     """Return a table per score (that of the selection, else `metric`), with costs of a `kind`, by default the first."""
     kind = kind or next((k for e in rows for k in e.budget), "seconds")
-    shown = [e.loss if e.loss in get_args(Metric) else metric for e in rows]
+    metric = metric.replace("_", "-")
+    shown = [e.loss if METRICS[metric_key(e.loss)].higher_is_better else metric for e in rows]
     return Group(
         *(
             _ensembles([e for e, own in zip(rows, shown, strict=True) if own == score], score, kind)
@@ -73,12 +70,13 @@ def ensembles(rows: Sequence[Ensemble], metric: str, kind: str = "") -> Group:
 
 
 def _ensembles(rows: Sequence[Ensemble], score: str, kind: str) -> Table:
-    key, name = score.replace("-", "_"), score_name(score)
+    key, name = metric_key(score), METRICS[metric_key(score)].title
     expected = any(e.expected_loss is not None for e in rows)
     losses = {e.loss for e in rows}
-    columns = ["budget", "cost", "members", "cross-entropy", name, f"test {name}"]
+    ranking = METRICS[metric_names(e.losses for e in rows)[0]].title
+    columns = ["budget", "cost", "members", ranking, name, f"test {name}"]
     if expected:
-        columns.insert(3, f"expected {score_name(losses.pop()) if len(losses) == 1 else 'loss'}")
+        columns.insert(3, f"expected {METRICS[metric_key(losses.pop())].title if len(losses) == 1 else 'loss'}")
     aimed = all(e.loss == score for e in rows)
     title = f"ensembles{f' selected by {name}' if aimed else ''} (costs in {kind}; on validation samples"
     title += "; expected: cross-validated)" if expected else ")"
@@ -91,8 +89,7 @@ def _ensembles(rows: Sequence[Ensemble], score: str, kind: str) -> Table:
             str(len(e.members)),
             *([format_expected(e)] if expected else []),
             number(ranking_loss(e.losses), ".4f"),
-            percent(e.losses.get(f"valid_{key}")),
-            percent(e.losses.get(f"test_{key}")),
+            *(format_metric(key, e.losses.get(f"{split}_{key}")) for split in ("valid", "test")),
         )
     return view
 

@@ -111,7 +111,7 @@ def _head(data: Dataset | None, licence: str) -> str:
 
 def _figures(ensemble: Ensemble) -> str:
     rows = []
-    names = ("cross_entropy", "accuracy", "macro_f1")
+    names = metric_names([ensemble.losses])
     for split, words in (("valid", "validation (used for selection)"), ("test", "test (not used for selection)")):
         values = [ensemble.losses.get(f"{split}_{name}") for name in names]
         if any(v is not None for v in values):
@@ -119,27 +119,20 @@ def _figures(ensemble: Ensemble) -> str:
     if not rows:
         return "Not known."
     if ensemble.expected_loss is not None:
-        known = {ensemble.loss.replace("-", "_"): format_expected(ensemble)}
+        known = {metric_key(ensemble.loss): format_expected(ensemble)}
         rows.append(("expected (cross-validated, ± standard error)", *(known.get(name, "-") for name in names)))
-    return _table(("split", "cross-entropy", "accuracy", "macro-F1"), rows)
+    return _table(("split", *(METRICS[name].title for name in names)), rows)
 
 
 def _members(ensemble: Ensemble, members: Sequence[Member]) -> str:
-    columns = (
-        "member",
-        "weight",
-        "temperature",
-        "family",
-        "epochs",
-        "parameters",
-        "valid cross-entropy",
-        "valid accuracy",
-    )
+    names = metric_names(m.losses for m in members)[:2]
+    columns = ("member", "weight", "temperature", "family", "epochs", "parameters")
+    columns += tuple(f"valid {METRICS[name].title}" for name in names)
     weights = dict(zip(ensemble.members, ensemble.weights, strict=True))
     temperatures = dict(zip(ensemble.members, ensemble.temperatures, strict=False))
     rows = []
     for m in members:
-        losses = [m.losses.get(f"valid_{name}") for name in ("cross_entropy", "accuracy")]
+        losses = [m.losses.get(f"valid_{name}") for name in names]
         figures = ["-" if v is None else f"{v:.4f}" for v in losses]
         own = (f"{weights[m.id]:.3f}", f"{temperatures.get(m.id, 1.0):.3f}")
         rows.append((m.id, *own, m.family, str(m.epoch), f"{m.parameters:,}", *figures))

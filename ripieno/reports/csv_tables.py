@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ripieno.library.bench_records import BenchRecord
-from ripieno.reports.explorer import Explorer
+from ripieno.reports.explorer import Evaluation, Explorer
 from ripieno.reports.figures import Figures
 from ripieno.reports.plot_files import Cell, PlotWriter
 from ripieno.reports.run_data import RunData
 from ripieno.reports.search import SlotInterval, TrialSummary
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Ensemble
-
-LOSSES = tuple(f"{s}_{n}" for s in ("valid", "test") for n in ("cross_entropy", "accuracy", "macro_f1"))
 
 
 def write_search(
@@ -50,19 +49,21 @@ def write_members(folder: PlotWriter, reading: RunData, differ: Mapping[str, flo
     )  # fmt: skip
 
 
-def write_ensembles(folder: PlotWriter, name: str, ensembles: Sequence[Ensemble], kind: str) -> None:
-    """Write the table `name` of ensembles with their members and metrics."""
+def write_ensembles(folder: PlotWriter, name: str, ensembles: Sequence[Ensemble], reading: RunData) -> None:
+    """Write the table `name` of ensembles with their members and the metrics of the task."""
+    kind = reading.kind
+    metrics = tuple(f"{split}_{name}" for split in ("valid", "test") for name in kind_of(reading.task).metrics)
     folder.table(
         name,
         (
-            "ensemble", f"budget_{kind}", f"cost_{kind}", "method", "members", "weights", *LOSSES,
+            "ensemble", f"budget_{kind}", f"cost_{kind}", "method", "members", "weights", *metrics,
             "selected_by", "expected_loss", "expected_loss_error", "calibration", "temperatures", "temperature",
         ),
         [
             (
                 e.name, e.budget[kind], e.cost[kind], e.method,
                 " ".join(e.members), " ".join(f"{w:g}" for w in e.weights),
-                *(e.losses.get(n) for n in LOSSES),
+                *(e.losses.get(n) for n in metrics),
                 e.loss, e.expected_loss, e.expected_loss_error,
                 e.calibration, " ".join(f"{t:g}" for t in e.temperatures), e.temperature,
             )
@@ -72,11 +73,38 @@ def write_ensembles(folder: PlotWriter, name: str, ensembles: Sequence[Ensemble]
 
 
 def write_explorer(folder: PlotWriter, reading: RunData, explorer: Explorer) -> None:
-    """Write the explorer's tables: `front`, `confusion`, `reliability`, `disagreement` and `images`."""
+    """Write the explorer's tables: `front`, `disagreement` and `images`, of classes `confusion` and `reliability`."""
+    write_ensembles(folder, "front", [s.ensemble for s in explorer.spots], reading)
+    evaluations = {s.ensemble.name: s.judged for s in explorer.spots if s.judged is not None} | explorer.faces
+    if evaluations:
+        _write_evaluations(folder, reading, explorer, evaluations)
+    pairs: list[tuple[Cell, ...]] = [(a, b, share) for (a, b), share in sorted(explorer.disagreement.items())]
+    folder.table("disagreement", ("member", "other", "share_of_samples" if evaluations else "difference"), pairs)
+    own = "class" if evaluations else "target"
+    folder.table(
+        "images",
+        ("ensemble", "why", "row_of_split", f"true_{own}", "answer", "probability_of_true_class" if evaluations else "loss"),
+        [
+            (
+                s.ensemble.name, reason, sample.row,
+                _name_of(sample.truth, reading), _name_of(sample.answer, reading), sample.probability,
+            )
+            for s in explorer.spots
+            for reason, samples in (("hardest", s.hardest), ("disputed", s.disputed))
+            for sample in samples
+        ],
+    )  # fmt: skip
+
+
+def _name_of(answer: int | str, reading: RunData) -> str:
+    return reading.classes()[answer] if isinstance(answer, int) else answer
+
+
+def _write_evaluations(
+    folder: PlotWriter, reading: RunData, explorer: Explorer, evaluations: Mapping[str, Evaluation]
+) -> None:
     classes = reading.classes()
     shown = [*(classes[c] for c in explorer.shown), *(["(other classes)"] if explorer.rest else [])]
-    write_ensembles(folder, "front", [s.ensemble for s in explorer.spots], reading.kind)
-    evaluations = {**{s.ensemble.name: s.judged for s in explorer.spots}, **explorer.faces}
     folder.table(
         "confusion",
         ("answered_by", "true_class", "answer", "samples"),
@@ -95,18 +123,6 @@ def write_explorer(folder: PlotWriter, reading: RunData, explorer: Explorer) -> 
         for number, b in enumerate(e.bins)
     ]
     folder.table("reliability", columns, bins)
-    pairs: list[tuple[Cell, ...]] = [(a, b, share) for (a, b), share in sorted(explorer.disagreement.items())]
-    folder.table("disagreement", ("member", "other", "share_of_samples"), pairs)
-    folder.table(
-        "images",
-        ("ensemble", "why", "row_of_split", "true_class", "answer", "probability_of_true_class"),
-        [
-            (s.ensemble.name, reason, sample.row, classes[sample.truth], classes[sample.answer], sample.probability)
-            for s in explorer.spots
-            for reason, samples in (("hardest", s.hardest), ("disputed", s.disputed))
-            for sample in samples
-        ],
-    )
 
 
 def write_figures(folder: PlotWriter, found: Figures) -> None:

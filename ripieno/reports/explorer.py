@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ripieno.library import Library
 from ripieno.library.calibrate import calibrate
@@ -59,13 +61,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class HardSample:
-    """An image at a point: its row in the split, true class, predicted class and probability."""
+    """An image at a point: its row in the split, what is true and what is predicted."""
 
     row: int
-    truth: int
-    answer: int
+    truth: int | str
+    """index of the class, else labels or values as text"""
+    answer: int | str
     probability: float
-    """probability of the true class"""
+    """probability of the true class; of other tasks the loss of the sample"""
     votes: tuple[tuple[int, int], ...]
     """classes and their numbers of votes by members, most first"""
 
@@ -77,7 +80,8 @@ class FrontPoint:
     ensemble: Ensemble
     names: tuple[str, ...]
     """names of equal ensembles of the run"""
-    judged: Evaluation
+    judged: Evaluation | None
+    """None for a task without classes"""
     confused: tuple[tuple[int, int, int], ...]
     """the most frequent confusions: true class, predicted class, count"""
     doubted: tuple[tuple[int, float], ...]
@@ -88,7 +92,10 @@ class FrontPoint:
 
 @dataclass(frozen=True)
 class Explorer:
-    """All data of the explorer; `disagreement[i, j]`: share of samples that members i and j classify differently."""
+    """All data of the explorer; `disagreement[i, j]`: share of samples that members i and j classify differently.
+
+    For a task without classes it is the difference that the kind of task defines, and what is of classes is empty.
+    """
 
     split: Split
     samples: int
@@ -99,6 +106,10 @@ class Explorer:
     spots: tuple[FrontPoint, ...]
     faces: dict[str, Evaluation]
     disagreement: dict[tuple[str, str], float]
+    predictions: NDArray[Any] = field(compare=False)
+    """of the last spot, (samples, *task.output)"""
+    targets: NDArray[Any] = field(compare=False)
+    """as in `Dataset`, of the same samples"""
 
 
 def load_front(reading: RunData, progress: ProgressFunction) -> tuple[Ensemble, ...]:
@@ -134,50 +145,58 @@ def explore(reading: RunData, front: Sequence[Ensemble], progress: ProgressFunct
     library = reading.library
     ids = tuple(sorted({m for e in front for m in e.members}))
     split = reading.split(ids)
-    predictions = _SplitPredictions(library, split, len(reading.classes()))
+    own = _ClassPredictions if has_classes(reading.task) else _SplitPredictions
+    predictions = own(library, split, reading.task)
     combined = []
     for done, ensemble in enumerate(front):
         progress("explaining the front", done, len(front) + len(ids))
         combined.append(predictions.combined(ensemble))
-    classes = predictions.classes
-    shown = most_confused(predictions.labels, [c.argmax(axis=1) for c in combined], classes, CLASSES)
+    shown = predictions.confused_classes(combined)
     spots = tuple(
-        predictions.point(ensemble, reading.ensembles, probabilities, shown)
-        for ensemble, probabilities in zip(front, combined, strict=True)
+        predictions.point(ensemble, reading.ensembles, values, shown)
+        for ensemble, values in zip(front, combined, strict=True)
     )
     faces = {}
     uses = Counter(m for e in front for m in e.members)
     for done, member in enumerate(sorted(uses, key=lambda m: (-uses[m], m))[:FACES]):
         progress("explaining the front", len(front) + done, len(front) + len(ids))
         single = Ensemble(member, (member,), (1.0,), "single", {}, {}, {})
-        faces[member] = predictions.evaluate(single, predictions.combined(single), shown)
+        evaluation = predictions.evaluate(single, predictions.combined(single), shown)
+        if evaluation is not None:
+            faces[member] = evaluation
     progress("explaining the front", len(front) + len(ids), len(front) + len(ids))
     pairs = {
-        (a, b): float((predictions.votes(a) != predictions.votes(b)).mean())
+        (a, b): predictions.difference(a, b)
         for e in front
         for a in e.members[:MATRIX]
         for b in e.members[:MATRIX]
         if a < b
     }
-    return Explorer(split, len(predictions.labels), shown, len(shown) < classes, spots, faces, pairs)
+    rest = 0 < len(shown) < len(reading.classes())
+    targets = predictions.labels
+    return Explorer(split, len(targets), shown, rest, spots, faces, pairs, combined[-1], targets)
+
+
+def has_classes(task: Task) -> bool:
+    """Return whether classes exclude each other, so that there are confusions and votes."""
+    return kind_of(task).activation == "softmax"
 
 
 class _SplitPredictions:
-    """Predictions on the samples used of a split."""
+    """Predictions of any task on the samples used of a split."""
 
-    def __init__(self, library: Library, split: Split, classes: int) -> None:
-        self.library, self.split, self.classes = library, split, classes
+    def __init__(self, library: Library, split: Split, task: Task) -> None:
+        self.library, self.split, self.task = library, split, task
         self.labels, self.rows = self.sampled(split)
-        self._votes: dict[str, Ints] = {}
 
-    def sampled(self, split: Split, most: int = SAMPLES) -> tuple[Ints, Ints]:
-        """Return labels and rows of the samples used, evenly spaced, as the split may be sorted by class."""
+    def sampled(self, split: Split, most: int = SAMPLES) -> tuple[NDArray[Any], Ints]:
+        """Return targets and rows of the samples used, evenly spaced, as the split may be sorted by class."""
         labels = self.library.targets(split)
         rows = evenly_spaced(len(labels), most)
         return labels[rows], rows
 
     def combined(self, ensemble: Ensemble, split: Split | None = None, most: int = SAMPLES) -> Floats:
-        """Return the ensemble's probabilities (samples, classes) on the samples used."""
+        """Return the ensemble's predictions (samples, *task.output) on the samples used."""
         split = split or self.split
         rows = self.sampled(split, most)[1]
         tables = [self.library.predictions(m, split) for m in ensemble.members]
@@ -192,18 +211,73 @@ class _SplitPredictions:
         """Return the ensemble with its losses, computed here if it has none."""
         if ensemble.losses:
             return ensemble
-        computed = losses(self.combined(ensemble, "valid"), self.sampled("valid")[0], "valid")
+        kind, limits = kind_of(self.task), ensemble.thresholds
+        computed = kind.losses(
+            self.combined(ensemble, "valid"), self.sampled("valid")[0], self.task, "valid", limits
+        )
         if self.split == "test":
-            computed |= losses(probabilities, self.labels, "test")
+            computed |= kind.losses(probabilities, self.labels, self.task, "test", limits)
         return dataclasses.replace(ensemble, losses=computed)
+
+    def values(self, member: str) -> NDArray[Any]:
+        """Return the predictions of a member on the samples used."""
+        return self.library.predictions(member, self.split)[self.rows]
+
+    def difference(self, one: str, other: str) -> float:
+        """Return how much two members differ."""
+        return kind_of(self.task).disagreement([self.values(one), self.values(other)], self.labels)[0]
+
+    def confused_classes(self, combined: Sequence[NDArray[Any]]) -> tuple[int, ...]:
+        """Return the classes to show in confusions."""
+        return ()
+
+    def evaluate(self, ensemble: Ensemble, probabilities: NDArray[Any], shown: tuple[int, ...]) -> Evaluation | None:
+        """Return confusion and calibration; None without classes."""
+        return None
+
+    def point(
+        self, ensemble: Ensemble, named: Sequence[Ensemble], probabilities: NDArray[Any], shown: tuple[int, ...]
+    ) -> FrontPoint:
+        """Return the figures of an ensemble, and the samples of highest loss."""
+        lost = SAMPLE_LOSSES[self.task.kind](probabilities, self.labels)
+        answers = probabilities
+        if kind_of(self.task).activation == "sigmoid":
+            answers = predicted_labels(probabilities, ensemble.thresholds)
+        hardest = tuple(
+            HardSample(
+                int(self.rows[i]), describe_target(self.labels[i], self.task), describe_target(answers[i], self.task),
+                float(lost[i]), (),
+            )
+            for i in np.argsort(-lost, kind="stable")[:HARDEST]
+        )  # fmt: skip
+        names = tuple(e.name for e in named if _key(e) == _key(ensemble))
+        return FrontPoint(self.with_losses(ensemble, probabilities), names, None, (), (), hardest, ())
+
+
+class _ClassPredictions(_SplitPredictions):
+    """Predictions of classes."""
+
+    def __init__(self, library: Library, split: Split, task: Task) -> None:
+        super().__init__(library, split, task)
+        self.classes = len(task.names)
+        self._votes: dict[str, Ints] = {}
+
+    def difference(self, one: str, other: str) -> float:
+        """Return the share of samples that two members classify differently."""
+        return float((self.votes(one) != self.votes(other)).mean())
+
+    def confused_classes(self, combined: Sequence[NDArray[Any]]) -> tuple[int, ...]:
+        """Return the classes most often confused."""
+        return most_confused(self.labels, [c.argmax(axis=1) for c in combined], self.classes, CLASSES)
 
     def votes(self, member: str) -> Ints:
         """Return the class that a member predicts for each sample."""
         if member not in self._votes:
-            self._votes[member] = self.library.predictions(member, self.split)[self.rows].argmax(axis=1)
+            self._votes[member] = self.values(member).argmax(axis=1)
         return self._votes[member]
 
-    def evaluate(self, ensemble: Ensemble, probabilities: Floats, shown: tuple[int, ...]) -> Evaluation:
+    def evaluate(self, ensemble: Ensemble, probabilities: NDArray[Any], shown: tuple[int, ...]) -> Evaluation:
+        """Return confusion and calibration."""
         valid = self.combined(ensemble, "valid", FITTED)
         fitted = fit_temperature(valid, self.sampled("valid", FITTED)[0])
         bins = calibration.reliability(probabilities, self.labels)
@@ -217,8 +291,9 @@ class _SplitPredictions:
         )
 
     def point(
-        self, ensemble: Ensemble, named: Sequence[Ensemble], probabilities: Floats, shown: tuple[int, ...]
+        self, ensemble: Ensemble, named: Sequence[Ensemble], probabilities: NDArray[Any], shown: tuple[int, ...]
     ) -> FrontPoint:
+        """Return the figures of an ensemble, its confusions, and the hardest and most disputed samples."""
         best = probabilities.argmax(axis=1)
         votes = np.stack([self.votes(m) for m in ensemble.members])
         truth = probabilities[np.arange(len(best)), self.labels]

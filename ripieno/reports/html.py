@@ -18,7 +18,7 @@ from ripieno.library.evaluate import evaluate
 from ripieno.reports import csv_tables, explorer, figure_style, payload, sections
 from ripieno.reports.figures import figures
 from ripieno.reports.plot_files import PlotWriter
-from ripieno.reports.run_data import METRICS, RunData, load_run
+from ripieno.reports.run_data import RunData, load_run
 from ripieno.reports.search import failures
 from ripieno.reports.thumbnails import pick, thumbnails
 from ripieno.shell_command import command
@@ -47,7 +47,8 @@ def report(
     front = explorer.load_front(reading, progress)
     evaluate(library, sorted({m for e in front for m in e.members}), progress)
     explored = explorer.explore(reading, front, progress)
-    found = figures(library, reading.costs, reading.score, progress) if reading.kind == "seconds" else None
+    papers = reading.kind == "seconds" and explorer.has_classes(reading.task)
+    found = figures(library, reading.costs, reading.score, progress) if papers else None
     folder = PlotWriter(library.path / library.report_path.stem)
     chosen = frozenset(m for e in front for m in e.members)
     csv_tables.write_benches(folder, reading.benches)
@@ -71,16 +72,19 @@ def _render(reading: RunData, explored: explorer.Explorer | None, parts: section
     # those of the run, and the best of the front if it is not one of them
     best = explored.spots[-1] if explored else None
     ensembles = [*reading.ensembles, *([best.ensemble] if best and not best.names else [])]
-    objectives = [e.loss.replace("-", "_") for e in ensembles if e.loss in get_args(Metric)]
+    objectives = [metric_key(e.loss) for e in ensembles if METRICS[metric_key(e.loss)].higher_is_better]
     return environment.from_string(_asset("report.html")).render(
         run=figure_style.plain(reading.library.path.resolve().name),
         reading=reading,
         dataset=dataset,
         samples={s: len(dataset.rows(s)) for s in ("train", "valid", "test")} if dataset else {},
         explored=explored,
+        classes=explorer.has_classes(reading.task),
         ensembles=ensembles,
         best=min(ensembles, key=lambda e: math.inf if (loss := ranking_loss(e.losses)) is None else loss, default=None),
-        scores=[(score, METRICS.get(score, score)) for score in dict.fromkeys([reading.score, *objectives])],
+        scores=[(score, METRICS[score].title) for score in dict.fromkeys([reading.score, *objectives])],
+        names=NAMES[reading.task.kind],
+        format_metric=format_metric,
         command=command,
         expected=format_expected,
         parts=parts,

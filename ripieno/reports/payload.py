@@ -9,7 +9,8 @@ from typing import Any
 
 from ripieno.reports.explorer import Evaluation, Explorer, HardSample
 from ripieno.reports.run_data import RunData
-from ripieno.tasks.metrics import format_expected
+from ripieno.tasks.metrics import METRICS, format_expected
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Dataset, Member
 
 DOTS = 1500
@@ -27,6 +28,11 @@ def payload(reading: RunData, explorer: Explorer, pictures: Mapping[int, str]) -
         "unit": reading.unit,
         "kind": reading.kind,
         "metric": reading.metric,
+        "score": reading.score,
+        "percent": METRICS[reading.score].in_percent,
+        "ranking": reading.ranking,
+        "loss": reading.loss,
+        "difference": kind_of(reading.task).diversity_title,
         "split": explorer.split,
         "classes": list(reading.classes()),
         "shown": list(explorer.shown),
@@ -45,7 +51,7 @@ def payload(reading: RunData, explorer: Explorer, pictures: Mapping[int, str]) -
                 if s.ensemble.expected_loss is not None
                 else None,
                 "figures": {name: rounded(value, 5) for name, value in s.ensemble.losses.items()},
-                **_evaluation(s.judged),
+                **({} if s.judged is None else _evaluation(s.judged)),
                 "confused": [list(c) for c in s.confused],
                 "doubted": [[c, rounded(share, 3)] for c, share in s.doubted],
                 "hardest": [_sample(sample, addresses) for sample in s.hardest],
@@ -61,7 +67,10 @@ def places(explorer: Explorer, dataset: Dataset) -> dict[int, int]:
     rows = dataset.rows(explorer.split)
     wanted = {s.row: s.truth for spot in explorer.spots for s in (*spot.hardest, *spot.disputed)}
     # imported predictions may be of other samples than the data set's: then there are no pictures
-    if any(row >= len(rows) or dataset.targets[rows[row]] != truth for row, truth in wanted.items()):
+    if dataset.kind != "image" or any(
+        row >= len(rows) or (isinstance(truth, int) and dataset.targets[rows[row]] != truth)
+        for row, truth in wanted.items()
+    ):
         return {}
     return {row: int(rows[row]) for row in wanted}
 

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ripieno.allocation.explain import Explanation
 from ripieno.reports import figure_style
@@ -16,6 +17,7 @@ from ripieno.reports.figure_style import BLUE, GREEN, INK, ORANGE, TEXT
 from ripieno.reports.figures import Figures
 from ripieno.reports.run_data import evenly_spaced
 from ripieno.reports.search import SlotInterval, TrialSummary, busy, numeric
+from ripieno.tasks.metrics import METRICS
 from ripieno.types import Allocation, Ensemble, Member, ranking_loss
 
 if TYPE_CHECKING:
@@ -31,13 +33,15 @@ DOTS = 300
 """Maximum number of dots of one plot."""
 CHOICES = 8
 """Maximum number of labelled categories on one axis."""
+RESIDUALS = 2000
+"""Maximum number of samples in a plot of residuals."""
 MAX_WORKERS = 64
 """Maximum number of workers drawn."""
 
 
-def learning_curves(trials: Sequence[TrialSummary]) -> Figure:
-    """Plot validation cross-entropy against epochs, a line per trial with a dot at its end; highlight the best."""
-    axes = figure_style.axes("epoch", "validation cross-entropy")
+def learning_curves(trials: Sequence[TrialSummary], loss: str) -> Figure:
+    """Plot the validation loss against epochs, a line per trial with a dot at its end; highlight the best."""
+    axes = figure_style.axes("epoch", f"validation {loss}")
     best = min(trials, key=lambda t: t.loss, default=None)
     stops = sorted({t.stopped for t in trials})
     drawn = _some(trials, CURVES, best)
@@ -100,7 +104,7 @@ def slots(intervals: Sequence[SlotInterval]) -> Figure:
 
 
 def hyperparameter(trials: Sequence[TrialSummary], name: str) -> Figure:
-    """Plot the lowest validation cross-entropy against a hyperparameter, a dot per trial, darker if trained longer."""
+    """Plot the lowest validation loss against a hyperparameter, a dot per trial, darker if trained longer."""
     axes = figure_style.axes("", "", figure_style.SMALL)
     best = min(trials, key=lambda t: t.loss)
     known = [t for t in _some(trials, DOTS, best) if name in t.configuration]
@@ -131,15 +135,15 @@ def hyperparameter(trials: Sequence[TrialSummary], name: str) -> Figure:
 
 
 def library(
-    members: Sequence[Member], costs: Mapping[str, float], ensembles: Sequence[Ensemble], kind: str, unit: str
+    members: Sequence[Member], costs: Mapping[str, float], ensembles: Sequence[Ensemble], kind: str, unit: str, loss: str
 ) -> Figure:
-    """Plot validation cross-entropy against cost: every measured network, and the ensembles."""
-    axes = figure_style.axes(f"cost ({unit})", "validation cross-entropy")
+    """Plot the validation loss against cost: every measured network, and the ensembles."""
+    axes = figure_style.axes(f"cost ({unit})", f"validation {loss}")
     measured = _some([m for m in members if m.id in costs], DOTS * 3, None)
     xs = [costs[m.id] for m in measured]
     ys = [m.loss for m in measured]
     axes.plot(xs, ys, "o", markersize=3.5, color=BLUE, alpha=0.55, label="networks")
-    points = [(e.cost[kind], loss) for e in ensembles if (loss := ranking_loss(e.losses)) is not None]
+    points = [(e.cost[kind], value) for e in ensembles if (value := ranking_loss(e.losses)) is not None]
     if points:
         axes.plot(*zip(*points, strict=True), color=ORANGE, marker="o", markersize=4, linewidth=1.4, label="ensembles")
         xs, ys = xs + [x for x, _ in points], ys + [y for _, y in points]
@@ -148,9 +152,11 @@ def library(
     return figure_style.finish(axes)
 
 
-def diversity(members: Sequence[Member], differ: Mapping[str, float], chosen: frozenset[str]) -> Figure:
-    """Plot validation cross-entropy against disagreement with the other members; highlight those of the front."""
-    axes = figure_style.axes("disagreement with another member (%)", "validation cross-entropy")
+def diversity(
+    members: Sequence[Member], differ: Mapping[str, float], chosen: frozenset[str], difference: str, loss: str
+) -> Figure:
+    """Plot the validation loss against `difference`, that of the other members; highlight members of the front."""
+    axes = figure_style.axes(f"{difference} (%)", f"validation {loss}")
     drawn = _some(members, DOTS * 3, None)
     groups = (("members", BLUE, 0.55, False), ("in an ensemble of the front", GREEN, 0.95, True))
     for label, colour, alpha, inside in groups:
@@ -164,11 +170,17 @@ def diversity(members: Sequence[Member], differ: Mapping[str, float], chosen: fr
 
 
 def front(ensembles: Sequence[Ensemble], kind: str, unit: str, score: str, metric: str) -> Figure:
-    """Plot the error of the front's ensembles against their cost, on validation and test samples."""
-    axes = figure_style.axes(f"cost ({unit})", f"error: 100 - {metric} (%)")
+    """Plot the error of the front's ensembles against their cost, on validation and test samples.
+
+    The error is 100 less a score in percent, else the score itself.
+    """
+    shares = METRICS[score].in_percent
+    axes = figure_style.axes(f"cost ({unit})", f"error: 100 - {metric} (%)" if shares else metric)
     for split, colour, marker in (("valid", BLUE, "s"), ("test", ORANGE, "o")):
         key = f"{split}_{score}"
-        points = [(e.cost[kind], 100 - 100 * e.losses[key]) for e in ensembles if key in e.losses]
+        points = [
+            (e.cost[kind], 100 - 100 * e.losses[key] if shares else e.losses[key]) for e in ensembles if key in e.losses
+        ]
         if points:
             axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=split)
     figure_style.logarithmic(axes.xaxis, [e.cost[kind] for e in ensembles])
@@ -241,6 +253,36 @@ def reliability(bins: Sequence[Bin]) -> Figure:
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
+    return figure_style.finish(axes)
+
+
+def residuals(predictions: NDArray[Any], targets: NDArray[Any], name: str) -> Figure:
+    """Plot predicted minus true value against the true value of one target, (samples,), a dot per sample."""
+    axes = figure_style.axes(f"true {name}", "predicted - true")
+    rows = evenly_spaced(len(targets), RESIDUALS)
+    axes.plot(targets[rows], (predictions - targets)[rows], "o", color=BLUE, markersize=2.5, alpha=0.5)
+    axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    return figure_style.finish(axes)
+
+
+def error_by_decile(rows: Sequence[tuple[float, float, int, float, float]], name: str) -> Figure:
+    """Plot the RMSE and the mean residual of each decile of a target; rows as of `task_tables.error_by_decile`."""
+    axes = figure_style.axes(f"decile of {name}", f"error of {name}")
+    places = range(1, len(rows) + 1)
+    axes.bar(places, [row[3] for row in rows], color=BLUE, alpha=0.5, width=0.7, label="RMSE")
+    axes.plot(places, [row[4] for row in rows], "o", color=ORANGE, markersize=4, label="mean of predicted - true")
+    axes.set_xticks(list(places))
+    return figure_style.finish(axes)
+
+
+def figures_by_name(names: Sequence[str], values: Sequence[float], title: str) -> Figure:
+    """Plot one figure of 0..1 per name, as bars."""
+    axes = figure_style.axes(title, "", (figure_style.WIDE[0], 0.8 + 0.24 * len(names)))
+    axes.barh(range(len(names)), values, height=0.7, color=BLUE, alpha=0.6)
+    axes.set_yticks(range(len(names)), [figure_style.short(name, 18) for name in names])
+    axes.set_xlim(0, 1)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
     return figure_style.finish(axes)
 
 

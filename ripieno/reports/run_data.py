@@ -12,10 +12,10 @@ from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.bench_records import BenchRecord, benches_of, bundles_of
 from ripieno.shell_command import command
-from ripieno.types import Allocation, Dataset, Ensemble, Front, Ints, Member, Split
+from ripieno.tasks.display import score_of
+from ripieno.tasks.metrics import METRICS
+from ripieno.types import RANKING_METRICS, Allocation, Dataset, Ensemble, Front, Ints, Member, Split, Task
 
-METRICS = {"macro_f1": "macro-F1"}
-"""Display names of scores, where they differ from the keys."""
 UNITS = {
     "seconds": "seconds for 2,000 images",
     "memory": "bytes",
@@ -30,10 +30,10 @@ class RunData:
 
     library: Library
     members: tuple[Member, ...]
-    """sorted by validation cross-entropy, the best first"""
+    """sorted by loss, the best first"""
     dataset: Dataset | None
     score: str
-    """`accuracy` or `macro_f1`"""
+    """the score shown, a name in `METRICS`"""
     kind: str
     """the kind of cost that the report uses"""
     device: str
@@ -53,10 +53,25 @@ class RunData:
     @property
     def metric(self) -> str:
         """Display name of the score."""
-        return METRICS.get(self.score, self.score)
+        return METRICS[self.score].title
+
+    @property
+    def task(self) -> Task:
+        """The task of the members."""
+        return self.members[0].task
+
+    @property
+    def ranking(self) -> str:
+        """Name in `METRICS` of the loss by which members are ranked."""
+        return RANKING_METRICS[self.task.kind]
+
+    @property
+    def loss(self) -> str:
+        """Display name of the loss by which members are ranked."""
+        return METRICS[self.ranking].title
 
     def classes(self) -> tuple[str, ...]:
-        """Return the names of the classes."""
+        """Return the names of the classes, labels or targets."""
         return self.members[0].classes
 
     def split(self, ids: tuple[str, ...]) -> Split:
@@ -84,7 +99,7 @@ def load_run(library: Library) -> RunData:
         library,
         tuple(sorted(members, key=lambda m: (m.loss, m.id))),
         dataset,
-        (dataset.task.metric if dataset else "accuracy").replace("-", "_"),
+        score_of(dataset.task if dataset else members[0].task),
         kind,
         device,
         costs,

@@ -25,7 +25,7 @@ class TrialSummary:
     stops: tuple[int, ...]
     """all epochs with a member"""
     loss: float
-    """its lowest validation cross-entropy"""
+    """its lowest validation loss"""
     seconds: float
     curve: tuple[Epoch, ...]
 

@@ -11,7 +11,7 @@ from ripieno.allocation.explain import Explanation, costs_of, explain
 from ripieno.allocation.memory import format_bytes
 from ripieno.errors import AllocationError
 from ripieno.reports import csv_tables, plots
-from ripieno.reports.explorer import Explorer
+from ripieno.reports.explorer import Explorer, has_classes
 from ripieno.reports.figures import Figures
 from ripieno.reports.plot_files import PlotFile, PlotWriter
 from ripieno.reports.run_data import RunData
@@ -25,10 +25,14 @@ from ripieno.reports.search import (
     utilisation,
     varying_hyperparameters,
 )
+from ripieno.reports.task_tables import ROWS, Row, error_by_decile
+from ripieno.tasks.registry import kind_of
 from ripieno.types import DISABLED, Allocation, ProgressFunction, describe_effect
 
 HYPERPARAMETERS = 24
 """Maximum number of plots of hyperparameters: those with the strongest rank correlation with the loss."""
+NAMES_SHOWN = 24
+"""Maximum number of labels or targets that are drawn."""
 ALLOCATIONS = 6
 """Maximum number of plots of allocations."""
 
@@ -43,6 +47,10 @@ class Sections:
     hyperparameters: list[PlotFile]
     library: list[PlotFile]
     front: list[PlotFile]
+    task: list[PlotFile]
+    """of a task without classes: residuals and errors by decile, or scores by label"""
+    task_rows: list[Row]
+    """figures of each label or target; empty for classes"""
     paper: list[PlotFile]
     allocations: list[tuple[Allocation, PlotFile]]
     serving: list[PlotFile]
@@ -73,8 +81,8 @@ def draw(
     intervals = slot_intervals(reading.members)
     csv_tables.write_search(folder, tried, rungs(tried), intervals)
     csv_tables.write_members(folder, reading, differ)
-    csv_tables.write_ensembles(folder, "ensembles", reading.ensembles, reading.kind)
-    search = _search(folder, tried, intervals)
+    csv_tables.write_ensembles(folder, "ensembles", reading.ensembles, reading)
+    search = _search(folder, tried, intervals, reading.loss)
     hyperparameters = []
     for name in names:
         step()
@@ -83,6 +91,7 @@ def draw(
     library = _library(folder, reading, explored, differ, chosen)
     step()
     front = _front(folder, reading, explored) if explored else []
+    task_plots, task_rows = _task(folder, reading, explored) if explored else ([], [])
     paper = _paper(folder, reading, found) if found else []
     step()
     allocations = [(a, _allocation(folder, reading, a)) for a in reading.allocations[:ALLOCATIONS]]
@@ -90,17 +99,19 @@ def draw(
     serving = [_speed(folder, timed[:ALLOCATIONS])] if timed else []
     progress("drawing", steps, steps)
     slots = 1 + max((s.slot for s in intervals), default=-1)
-    figures = search, hyperparameters, library, front, paper, allocations, serving
+    figures = search, hyperparameters, library, front, task_plots, task_rows, paper, allocations, serving
     return Sections(len(tried), slots, *figures, folder.tables())
 
 
-def _search(folder: PlotWriter, tried: Sequence[TrialSummary], jobs: Sequence[SlotInterval]) -> list[PlotFile]:
+def _search(
+    folder: PlotWriter, tried: Sequence[TrialSummary], jobs: Sequence[SlotInterval], loss: str
+) -> list[PlotFile]:
     if not tried:
         return []
     best = min(tried, key=lambda t: t.loss)
     made = [
         folder.plot(
-            "learning-curves", "Loss by epoch", plots.learning_curves(tried),
+            "learning-curves", "Loss by epoch", plots.learning_curves(tried, loss),
             f"Learning curves of {len(tried)} trials; the best, trial {best.number}, ends at {best.loss:.4f}.",
             "curves", "One line per trial; it ends with a dot at the rung where the trial stopped."
             + (f" {plots.CURVES} of {len(tried)} are drawn." if len(tried) > plots.CURVES else ""),
@@ -141,7 +152,7 @@ def _library(
         made.append(
             folder.plot(
                 "library", "Loss against cost",
-                plots.library(reading.members, reading.costs, ensembles, reading.kind, reading.unit),
+                plots.library(reading.members, reading.costs, ensembles, reading.kind, reading.unit, reading.loss),
                 f"{len(reading.costs)} networks by cost and loss, and the line of the best ensembles.",
                 "members", f"{len(reading.costs)} of {len(reading.members)} networks have a cost{on}.",
             )
@@ -149,8 +160,9 @@ def _library(
     if len(differ) > 1:
         made.append(
             folder.plot(
-                "diversity", "Loss against diversity", plots.diversity(reading.members, differ, chosen),
-                "Each member's loss by the share of samples that it classifies differently from another member.",
+                "diversity", "Loss against diversity",
+                plots.diversity(reading.members, differ, chosen, kind_of(reading.task).diversity_title, reading.loss),
+                f"Each member's loss by its {kind_of(reading.task).diversity_title}, the mean over the others.",
                 "members", "Members that help an ensemble have a low loss (bottom) and high disagreement (right).",
             )
         )  # fmt: skip
@@ -159,26 +171,60 @@ def _library(
 
 def _front(folder: PlotWriter, reading: RunData, explored: Explorer) -> list[PlotFile]:
     csv_tables.write_explorer(folder, reading, explored)
-    best = explored.spots[-1]
+    judged = explored.spots[-1].judged
+    ensembles = [s.ensemble for s in explored.spots]
+    front = folder.plot(
+        "front", "Error by budget", plots.front(ensembles, reading.kind, reading.unit, reading.score, reading.metric),
+        f"{len(ensembles)} ensembles by cost and error.", "front",
+    )  # fmt: skip
+    if judged is None:
+        return [front]
     classes = reading.classes()
     shown = [*(classes[c] for c in explored.shown), *(["others"] if explored.rest else [])]
-    ensembles = [s.ensemble for s in explored.spots]
     return [
+        front,
         folder.plot(
-            "front", "Error by budget",
-            plots.front(ensembles, reading.kind, reading.unit, reading.score, reading.metric),
-            f"{len(ensembles)} ensembles by cost and error.", "front",
-        ),
-        folder.plot(
-            "confusion", "Confusion of the most expensive", plots.confusion(best.judged.confusion, shown),
+            "confusion", "Confusion of the most expensive", plots.confusion(judged.confusion, shown),
             "Confusion of the most expensive ensemble.", "confusion",
         ),
         folder.plot(
-            "reliability", "Reliability of the most expensive", plots.reliability(best.judged.bins),
-            f"Reliability of the most expensive ensemble; its expected calibration error is {best.judged.error:.3f}.",
+            "reliability", "Reliability of the most expensive", plots.reliability(judged.bins),
+            f"Reliability of the most expensive ensemble; its expected calibration error is {judged.error:.3f}.",
             "reliability",
         ),
     ]  # fmt: skip
+
+
+def _task(folder: PlotWriter, reading: RunData, explored: Explorer) -> tuple[list[PlotFile], list[Row]]:
+    """Draw the most expensive ensemble by label or target; nothing for classes, which the explorer shows."""
+    if has_classes(reading.task):
+        return [], []
+    predictions, targets = explored.predictions, explored.targets
+    rows = ROWS[reading.task.kind](predictions, targets, reading.task, explored.spots[-1].ensemble.thresholds)
+    folder.table("by-name", tuple(rows[0]), [tuple(row.values()) for row in rows])
+    if kind_of(reading.task).activation == "sigmoid":
+        shown = rows[:NAMES_SHOWN]
+        bars = plots.figures_by_name([str(r["label"]) for r in shown], [float(r["F1"]) for r in shown], "F1")
+        return [folder.plot("labels", "F1 by label", bars, "F1 of each label.", "by-name")], rows
+    made = []
+    for number, name in enumerate(reading.task.names[:NAMES_SHOWN]):
+        own, true = predictions[:, number], targets[:, number]
+        deciles = error_by_decile(own, true)
+        columns = ("decile", "least", "largest", "samples", "rmse", "mean_residual")
+        folder.table(f"deciles-{number}", columns, [(i, *row) for i, row in enumerate(deciles, 1)])
+        drawn = plots.residuals(own, true, name)
+        made += [
+            folder.plot(
+                f"residuals-{number}", f"Residuals of {name}", drawn, f"Predicted minus true {name} by the true value.",
+                note=f"{plots.RESIDUALS:,} of {len(true):,} samples are drawn." if len(true) > plots.RESIDUALS else "",
+            ),
+            folder.plot(
+                f"deciles-{number}", f"Error of {name} by decile", plots.error_by_decile(deciles, name),
+                f"RMSE and mean residual of {name} in each tenth of the samples, by the true value.",
+                f"deciles-{number}",
+            ),
+        ]  # fmt: skip
+    return made, rows
 
 
 def _paper(folder: PlotWriter, reading: RunData, found: Figures) -> list[PlotFile]:

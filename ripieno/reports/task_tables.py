@@ -1,4 +1,4 @@
-"""Quality of predictions by class, label or target. Pure functions of arrays.
+"""Quality of predictions by class, label or target, and by sample. Pure functions of arrays.
 
 `predictions` are (samples, *task.output), `targets` as in `Dataset`.
 """
@@ -11,33 +11,129 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.types import Ints, Task
+from ripieno.tasks.metrics import (
+    FLOOR,
+    THRESHOLD,
+    mae,
+    mean_average_precision,
+    predicted_labels,
+    r2,
+    rmse,
+    target_variances,
+    true_class,
+    true_labels,
+)
+from ripieno.types import Floats, Ints, Task
 
 Row = dict[str, str | int | float]
 """One class, label or target: its name, and its figures by name."""
+RowsFunction = Callable[[NDArray[Any], NDArray[Any], Task, Sequence[float]], list[Row]]
+DECILES = 10
 
 
-def class_rows(predictions: NDArray[Any], labels: Ints, task: Task) -> list[Row]:
-    """Return samples, precision, recall and F1 of each class; precision is 0 for a class that is never predicted."""
+def class_rows(
+    predictions: NDArray[Any], labels: Ints, task: Task, _thresholds: Sequence[float] = ()
+) -> list[Row]:
+    """Return samples, precision, recall and F1 of each class."""
     classes, predicted = len(task.names), predictions.argmax(axis=1)
     counts = np.bincount(labels, minlength=classes)
     answers = np.bincount(predicted, minlength=classes)
     hits = np.bincount(labels[predicted == labels], minlength=classes)
     return [
+        {"class": name, "samples": int(counts[i]), **_f1(hits[i], answers[i], counts[i])}
+        for i, name in enumerate(task.names)
+    ]
+
+
+def label_rows(
+    predictions: NDArray[Any], targets: NDArray[Any], task: Task, thresholds: Sequence[float] = ()
+) -> list[Row]:
+    """Return samples, threshold, precision, recall, F1 and average precision of each label."""
+    predicted = predicted_labels(predictions, thresholds)
+    counts, answers = targets.sum(axis=0, dtype=np.int64), predicted.sum(axis=0, dtype=np.int64)
+    hits = (predicted & targets).sum(axis=0, dtype=np.int64)
+    return [
         {
-            "class": name,
+            "label": name,
             "samples": int(counts[i]),
-            "precision": float(hits[i] / max(1, answers[i])),
-            "recall": float(hits[i] / max(1, counts[i])),
-            "F1": float(2 * hits[i] / max(1, answers[i] + counts[i])),
+            "threshold": float(thresholds[i] if len(thresholds) else THRESHOLD),
+            **_f1(hits[i], answers[i], counts[i]),
+            "average precision": mean_average_precision(predictions[:, [i]], targets[:, [i]]),
         }
         for i, name in enumerate(task.names)
     ]
 
 
-RowsFunction = Callable[[NDArray[Any], NDArray[Any], Task, Sequence[float]], list[Row]]
+def target_rows(
+    predictions: NDArray[Any], targets: NDArray[Any], task: Task, _thresholds: Sequence[float] = ()
+) -> list[Row]:
+    """Return RMSE, MAE and R2 of each target."""
+    columns = [(predictions[:, [i]], targets[:, [i]]) for i in range(len(task.names))]
+    return [
+        {"target": name, "RMSE": rmse(*pair), "MAE": mae(*pair), "R2": r2(*pair)}
+        for name, pair in zip(task.names, columns, strict=True)
+    ]
+
+
+def _f1(hits: int, predicted: int, true: int) -> Row:
+    """Return precision, recall and F1; 0 where there is no sample to divide by."""
+    return {
+        "precision": float(hits / max(1, predicted)),
+        "recall": float(hits / max(1, true)),
+        "F1": float(2 * hits / max(1, predicted + true)),
+    }
+
 
 ROWS: Mapping[str, RowsFunction] = {
-    "classification": lambda predictions, targets, task, _: class_rows(predictions, targets, task)
+    "classification": class_rows,
+    "multilabel": label_rows,
+    "regression": target_rows,
 }
 """Function of the rows, by kind of task; its last argument are the thresholds of labels, see `Ensemble`."""
+
+
+def error_by_decile(predictions: NDArray[Any], targets: NDArray[Any]) -> list[tuple[float, float, int, float, float]]:
+    """Return for each decile of one target, (samples,): least and largest value, samples, RMSE and mean residual.
+
+    A residual is the predicted value minus the true one. There are fewer deciles where there are fewer samples.
+    """
+    order = np.argsort(targets, kind="stable")
+    parts = [part for part in np.array_split(order, DECILES) if len(part)]
+    residuals = predictions.astype(np.float64) - targets
+    return [
+        (
+            float(targets[part[0]]),
+            float(targets[part[-1]]),
+            len(part),
+            float(np.sqrt((residuals[part] ** 2).mean())),
+            float(residuals[part].mean()),
+        )
+        for part in parts
+    ]
+
+
+def _class_losses(predictions: NDArray[Any], targets: NDArray[Any]) -> Floats:
+    return -np.log(np.maximum(true_class(predictions, targets).astype(np.float64), FLOOR))
+
+
+def _label_losses(predictions: NDArray[Any], targets: NDArray[Any]) -> Floats:
+    return -np.log(np.maximum(true_labels(predictions, targets).astype(np.float64), FLOOR)).mean(axis=1)
+
+
+def _target_losses(predictions: NDArray[Any], targets: NDArray[Any]) -> Floats:
+    return ((predictions.astype(np.float64) - targets) ** 2 / target_variances(targets)).mean(axis=1)
+
+
+SAMPLE_LOSSES: Mapping[str, Callable[[NDArray[Any], NDArray[Any]], Floats]] = {
+    "classification": _class_losses,
+    "multilabel": _label_losses,
+    "regression": _target_losses,
+}
+"""Loss of each sample, (samples,), by kind of task: the ranking metric is its mean."""
+
+
+def describe_target(target: Any, task: Task) -> str:
+    """Return the target of a sample, or its predicted labels or values, (*task.output,), as a short text."""
+    if target.dtype.kind == "f":
+        return ", ".join(f"{value:.4g}" for value in target)
+    return ", ".join(name for name, present in zip(task.names, target, strict=True) if present) or "no label"

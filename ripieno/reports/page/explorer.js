@@ -8,7 +8,10 @@
   const short = (text, length = 14) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
   const number = (value) => Number(value.toPrecision(3)).toLocaleString("en", { maximumFractionDigits: 6 });
   const cost = (value) => (value === null ? "–" : data.kind === "seconds" ? `${number(value)}\u00a0s` : number(value));
-  const className = (index) => data.classes[index];
+  const className = (answer) => (typeof answer === "number" ? data.classes[answer] : answer);
+  const hasClasses = data.shown.length > 0;
+  const figure = (value) => Math.abs(value) < 1000 ? value.toFixed(4) : String(Number(value.toPrecision(6)));
+  const score = (value) => (value === undefined ? "–" : data.percent ? percent(value, 2) : figure(value));
 
   function htmlNode(tag, attributes = {}, ...children) {
     const element = document.createElement(tag);
@@ -76,7 +79,7 @@
 
   // chart of networks and ensembles
 
-  const loss = (point) => point.figures.valid_cross_entropy;
+  const loss = (point) => point.figures[`valid_${data.ranking}`];
   const marker = svgNode("g", {});
   let box, x, y;
 
@@ -85,7 +88,7 @@
     box = resize(svg, 680, 0.64);
     x = scale([...data.dots.map((d) => d[0]), ...data.points.map((p) => p.cost)], box.left, box.right);
     y = scale([...data.dots.map((d) => d[1]), ...data.points.map(loss)], box.bottom, box.top);
-    axes(svg, x, y, box, `cost (${data.unit})`, "validation cross-entropy");
+    axes(svg, x, y, box, `cost (${data.unit})`, `validation ${data.loss}`);
     for (const [seconds, value] of data.dots)
       svg.append(svgNode("circle", { class: "dot", cx: x.at(seconds), cy: y.at(value), r: 3.5 }));
     const steps = data.points.map((p, i) => `${i ? `H${x.at(p.cost)}V` : `M${x.at(p.cost)} `}${y.at(loss(p))}`);
@@ -112,15 +115,14 @@
   // metrics and members
 
   function figures(point) {
-    const score = data.metric === "macro-F1" ? "macro_f1" : "accuracy";
     const known = [["cost", cost(point.cost)], ["members", String(point.members.length)]];
     if (point.expected) known.push(point.expected);
     for (const [split, name] of [["valid", "validation"], ["test", "test"]]) {
-      if (!(`${split}_${score}` in point.figures)) continue;
-      known.push([`${name} ${data.metric}`, percent(point.figures[`${split}_${score}`], 2)]);
-      known.push([`${name} cross-entropy`, point.figures[`${split}_cross_entropy`].toFixed(4)]);
+      if (!(`${split}_${data.score}` in point.figures)) continue;
+      known.push([`${name} ${data.metric}`, score(point.figures[`${split}_${data.score}`])]);
+      known.push([`${name} ${data.loss}`, figure(point.figures[`${split}_${data.ranking}`])]);
     }
-    known.push(["calibration error", percent(point.error)], ["temperature", point.temperature.toFixed(2)]);
+    if (hasClasses) known.push(["calibration error", percent(point.error)], ["temperature", point.temperature.toFixed(2)]);
     $("figures").replaceChildren(
       ...known.map(([name, value]) => htmlNode("div", { class: "figure" }, htmlNode("b", {}, value), name)),
     );
@@ -132,8 +134,8 @@
     $("members").replaceChildren(
       ...point.members.map((index, place) => {
         const member = data.members[index];
-        const cells = [percent(point.weights[place]), cost(member.cost), member.loss.toFixed(4), percent(member.score, 2),
-          "error" in member ? percent(member.error) : "–", member.parameters.toLocaleString("en"), String(member.epoch)];
+        const cells = [percent(point.weights[place]), cost(member.cost), figure(member.loss), score(member.score),
+          ...(hasClasses ? ["error" in member ? percent(member.error) : "–"] : []), member.parameters.toLocaleString("en"), String(member.epoch)];
         return htmlNode("tr", {}, htmlNode("th", { scope: "row" }, member.id), ...cells.map((cell) => htmlNode("td", {}, cell)));
       }),
     );
@@ -235,7 +237,9 @@
     }
     const known = own.flatMap((a, i) => own.slice(i + 1).map((b) => shares.get(`${a} ${b}`) ?? 0));
     const mean = known.reduce((a, b) => a + b, 0) / known.length, top = Math.max(...known) || 1;
-    $("agreement").textContent = `Percentage of samples that two members classify differently; mean: ${percent(mean)}.`;
+    $("agreement").textContent = hasClasses
+      ? `Percentage of samples that two members classify differently; mean: ${percent(mean)}.`
+      : `Of two members, in percent: ${data.difference}; mean: ${percent(mean)}.`;
     heat($("pairs"), own.map((index) => data.members[index].id), (row, column) => {
       if (row === column) return htmlNode("td", {}, "·");
       const share = shares.get(`${own[row]} ${own[column]}`) ?? 0;
@@ -255,11 +259,11 @@
     const items = samples.map((sample) => {
       const item = htmlNode("li");
       const truth = className(sample.truth), answer = className(sample.answer);
-      const text = `sample ${sample.row}: ${truth}, classified as ${answer}`;
+      const text = `sample ${sample.row}: ${truth}, ${hasClasses ? "classified as" : "predicted"} ${answer}`;
       if (sample.picture !== null) item.append(htmlNode("img", { src: data.pictures[sample.picture], alt: text, loading: "lazy" }));
       const right = sample.truth === sample.answer;
-      item.append(htmlNode("div", { class: "truth" }, truth), htmlNode("div", { class: right ? "good" : "answer" }, right ? "correct" : `classified as ${answer}`));
-      item.append(htmlNode("div", { class: "dim" }, votes ? sample.votes.map(([index, count]) => `${count}×\u00a0${className(index)}`).join(", ") : `true class ${percent(sample.p)}`));
+      item.append(htmlNode("div", { class: "truth" }, truth), htmlNode("div", { class: right ? "good" : "answer" }, right ? "correct" : `${hasClasses ? "classified as" : "predicted"} ${answer}`));
+      item.append(htmlNode("div", { class: "dim" }, votes ? sample.votes.map(([index, count]) => `${count}×\u00a0${className(index)}`).join(", ") : hasClasses ? `true class ${percent(sample.p)}` : `${data.loss} ${figure(sample.p)}`));
       return item;
     });
     list.replaceChildren(...(items.length ? items : [htmlNode("li", { class: "dim" }, "None.")]));
@@ -269,20 +273,20 @@
 
   function show() {
     const point = data.points[$("budget").value];
-    const score = data.metric === "macro-F1" ? "macro_f1" : "accuracy";
-    const split = `test_${score}` in point.figures ? "test" : "valid";
+    const split = `test_${data.score}` in point.figures ? "test" : "valid";
     const size = point.members.length === 1 ? "1 member" : `${point.members.length} members`;
-    const text = `${cost(point.cost)}: ${size}, ${split} ${data.metric} ${percent(point.figures[`${split}_${score}`], 2)}`;
+    const text = `${cost(point.cost)}: ${size}, ${split} ${data.metric} ${score(point.figures[`${split}_${data.score}`])}`;
     $("budget-text").textContent = text;
     $("budget").setAttribute("aria-valuetext", text);
     mark(point);
     figures(point);
     members(point);
+    pairs(point);
+    images($("hardest"), point.hardest, false);
+    if (!hasClasses) return;
     updateChoices(point);
     showDetails();
-    pairs(point);
     doubted(point);
-    images($("hardest"), point.hardest, false);
     images($("disputed"), point.disputed, true);
   }
 
@@ -292,11 +296,11 @@
     width = document.documentElement.clientWidth;
     chart();
     mark(data.points[$("budget").value]);
-    showDetails();
+    if (hasClasses) showDetails();
   }).observe(document.documentElement);
 
   chart();
   $("budget").addEventListener("input", show);
-  $("predictor").addEventListener("change", showDetails);
+  if (hasClasses) $("predictor").addEventListener("change", showDetails);
   show();
 })();
