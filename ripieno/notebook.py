@@ -14,7 +14,8 @@ from typing import Any
 from ripieno.library import Library
 from ripieno.reports.allocation_svg import workers_svg
 from ripieno.reports.figure_style import BLUE, ORANGE, plain
-from ripieno.tasks.metrics import format_expected
+from ripieno.tasks.display import format_metric, loss_title, metric_names, score_of
+from ripieno.tasks.metrics import METRICS, format_expected
 from ripieno.types import Allocation, Ensemble, Front, Member, combiner_name, ranking_loss
 
 ROWS = 12
@@ -26,12 +27,8 @@ UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memor
 
 def ensemble_view(ensemble: Ensemble) -> str:
     """Render an ensemble: its costs and budgets, scores, members and weights."""
-    losses = ensemble.losses.items()
     expected = [f"expected {ensemble.loss} {format_expected(ensemble)}"] if ensemble.expected_loss is not None else []
-    figures = [
-        f"{split} {METRICS[name].title} {METRICS[name].format(value)}"
-        for split, name, value in ((*key.split("_", 1), value) for key, value in losses)
-    ]
+    figures = [_figure(key, value) for key, value in ensemble.losses.items()]
     bounds = {kind: f" of {bound:.4g}" for kind, bound in ensemble.budget.items()}
     costs = [f"{kind} {value:.4g}{bounds.get(kind, '')}" for kind, value in ensemble.cost.items()]
     pairs = list(zip(ensemble.members, ensemble.weights, strict=True))
@@ -53,8 +50,8 @@ def front_view(front: Front) -> str:
         if loss is not None:
             points.append((cost, loss))
     title = f"{len(front.ensembles)} ensembles by {front.method}, best for each budget"
-    columns = ("name", front.cost, "members", "expected loss", METRICS[ranking].title, METRICS[score].title)
-    columns += (f"test {METRICS[score].title}",)
+    titles = (METRICS[ranking].title, METRICS[score].title, f"test {METRICS[score].title}")
+    columns = ("name", front.cost, "members", "expected loss", *titles)
     return _card(title, [f"cost: {UNITS.get(front.cost, front.cost)}"], _stairs(points), _table(columns, rows))
 
 
@@ -85,7 +82,9 @@ def library_view(library: Any) -> str:
         return m.id, str(m.epoch), loss, shown, f"{m.parameters:,}", cost
 
     rows = [row(m) for m in members[: ROWS + 1]]
-    best = _table(("member", "epochs", ranking, score.title, "parameters", "seconds"), rows, len(members)) if rows else ""
+    best = (
+        _table(("member", "epochs", ranking, score.title, "parameters", "seconds"), rows, len(members)) if rows else ""
+    )
     facts = [f"{len(members)} members of {trials} trials"] + ([f"measured on {device}"] if device else [])
     chosen = []
     for e in library.ensembles():
@@ -180,6 +179,11 @@ def _bar(share: float) -> str:
     )
 
 
+def _figure(key: str, value: float) -> str:
+    """Return a loss or score with its name: `valid accuracy 91.20 %`."""
+    split, _, name = key.partition("_")
+    return f"{split} {METRICS[name].title} {METRICS[name].format(value)}"
+
+
 def _number(value: float | None, form: str = ".4f") -> str:
     return "-" if value is None else format(value, form)
-

@@ -13,6 +13,7 @@ from ripieno.cli.app import DeviceOpt, FamilyOpt, RunArg, app, examples
 from ripieno.config import pick
 from ripieno.notes import Notes
 from ripieno.shell_command import command, shell
+from ripieno.tasks.display import score_of
 from ripieno.types import DataKind, ImageLayout, Member, ModelOutputs
 
 Sort = Literal["loss", "cost", "size", "diversity"]

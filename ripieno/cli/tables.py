@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.table import Table
 
 from ripieno.cli.console import number, percent, table
 from ripieno.library.bundle import BackendReport
-from ripieno.tasks.metrics import format_expected
-from ripieno.types import Allocation, Cascade, Ensemble, Member, Metric, Profile, ranking_loss
+from ripieno.tasks.display import format_metric, metric_names
+from ripieno.tasks.metrics import METRICS, format_expected, metric_key
+from ripieno.types import Allocation, Cascade, Ensemble, Member, Profile, ranking_loss
 
 if TYPE_CHECKING:
     from ripieno.engine.benchmark import BenchResult

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ripieno import files
 from ripieno.errors import LibraryError, RipienoError
-from ripieno.tasks.metrics import format_expected
+from ripieno.tasks.display import metric_names
+from ripieno.tasks.metrics import METRICS, format_expected, metric_key
 from ripieno.types import combiner_name
 
 if TYPE_CHECKING:
@@ -126,8 +127,8 @@ def _figures(ensemble: Ensemble) -> str:
 
 def _members(ensemble: Ensemble, members: Sequence[Member]) -> str:
     names = metric_names(m.losses for m in members)[:2]
-    columns = ("member", "weight", "temperature", "family", "epochs", "parameters")
-    columns += tuple(f"valid {METRICS[name].title}" for name in names)
+    titles = (f"valid {METRICS[name].title}" for name in names)
+    columns = ("member", "weight", "temperature", "family", "epochs", "parameters", *titles)
     weights = dict(zip(ensemble.members, ensemble.weights, strict=True))
     temperatures = dict(zip(ensemble.members, ensemble.temperatures, strict=False))
     rows = []

@@ -14,7 +14,7 @@ from ripieno.data.evaluation_data import EvaluationSplit, read_evaluation_data
 from ripieno.library import read_bundle
 from ripieno.pipeline.prediction import predict_batches
 from ripieno.reports.task_tables import ROWS, Row
-from ripieno.tasks.metrics import scores
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Bundle, ProgressFunction, Task
 
 RESAMPLES = 1000
@@ -76,11 +76,13 @@ def evaluate(
     found = read_evaluation_data(data, bundle.input, bundle.task, split, notes)
     stream = predict_batches(bundle, found.batches(bundle.input), len(found.rows), progress)
     predictions = np.concatenate([batch.predictions for batch in stream])
-    thresholds = getattr(bundle.ensemble, "thresholds", ())
+    kind, thresholds = kind_of(bundle.task), bundle.ensemble.thresholds
+
+    def measure(rows: NDArray[np.int64]) -> Mapping[str, float]:
+        return kind.scores(predictions[rows], found.targets[rows], bundle.task, thresholds)
+
     resamples = max(FEWEST, min(RESAMPLES, RESAMPLED // max(1, predictions.size)))
-    measured = bootstrap(
-        lambda rows: scores(predictions[rows], found.targets[rows]), len(predictions), resamples, progress
-    )
+    measured = bootstrap(measure, len(predictions), resamples, progress)
     rows = ROWS[bundle.task.kind](predictions, found.targets, bundle.task, thresholds)
     return BundleEvaluation(
         bundle.task, found.split, len(predictions), measured, resamples, rows, predictions, found.targets

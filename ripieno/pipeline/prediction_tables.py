@@ -64,7 +64,7 @@ class LabelTable:
 
     def records(self, batch: PredictionBatch, bundle: Bundle) -> list[dict[str, Any]]:
         """Return `image` and `labels`."""
-        thresholds = np.array(getattr(bundle.ensemble, "thresholds", ()) or (0.5,) * len(bundle.task.names), np.float32)
+        thresholds = np.array(bundle.ensemble.thresholds or (0.5,) * len(bundle.task.names), np.float32)
         names = np.array(bundle.task.names, object)
         chosen = batch.predictions >= thresholds
         return [{"image": name, "labels": list(names[row])} for name, row in zip(batch.names, chosen, strict=True)]

@@ -80,10 +80,10 @@ def write_explorer(folder: PlotWriter, reading: RunData, explorer: Explorer) -> 
         _write_evaluations(folder, reading, explorer, evaluations)
     pairs: list[tuple[Cell, ...]] = [(a, b, share) for (a, b), share in sorted(explorer.disagreement.items())]
     folder.table("disagreement", ("member", "other", "share_of_samples" if evaluations else "difference"), pairs)
-    own = "class" if evaluations else "target"
+    own, figure = ("class", "probability_of_true_class") if evaluations else ("target", "loss")
     folder.table(
         "images",
-        ("ensemble", "why", "row_of_split", f"true_{own}", "answer", "probability_of_true_class" if evaluations else "loss"),
+        ("ensemble", "why", "row_of_split", f"true_{own}", "answer", figure),
         [
             (
                 s.ensemble.name, reason, sample.row,

@@ -21,12 +21,13 @@ from ripieno.reports import calibration
 from ripieno.reports.calibration import Bin
 from ripieno.reports.confusion import confusion, most_confused, most_disputed, top_confusions, top_votes
 from ripieno.reports.run_data import RunData, evenly_spaced, kept_front
+from ripieno.reports.task_tables import SAMPLE_LOSSES, describe_target
 from ripieno.selection import front as sweep
 from ripieno.selection.validation import default_calibration, default_method
 from ripieno.tasks.calibration import apply_temperature, combine_calibrated, fit_temperature
-from ripieno.tasks.metrics import losses
+from ripieno.tasks.metrics import predicted_labels
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Ensemble, Floats, Ints, ProgressFunction, Split
+from ripieno.types import Ensemble, Floats, Ints, ProgressFunction, Split, Task
 
 POINTS = 32
 """Maximum number of ensembles."""
@@ -145,33 +146,28 @@ def explore(reading: RunData, front: Sequence[Ensemble], progress: ProgressFunct
     library = reading.library
     ids = tuple(sorted({m for e in front for m in e.members}))
     split = reading.split(ids)
-    own = _ClassPredictions if has_classes(reading.task) else _SplitPredictions
-    predictions = own(library, split, reading.task)
+    predictions = (_ClassPredictions if has_classes(reading.task) else _SplitPredictions)(library, split, reading.task)
     combined = []
     for done, ensemble in enumerate(front):
         progress("explaining the front", done, len(front) + len(ids))
         combined.append(predictions.combined(ensemble))
-    shown = predictions.confused_classes(combined)
+    if isinstance(predictions, _ClassPredictions):
+        classes = [values.argmax(axis=1) for values in combined]
+        predictions.shown = most_confused(predictions.labels, classes, predictions.classes, CLASSES)
     spots = tuple(
-        predictions.point(ensemble, reading.ensembles, values, shown)
-        for ensemble, values in zip(front, combined, strict=True)
+        predictions.point(ensemble, reading.ensembles, values) for ensemble, values in zip(front, combined, strict=True)
     )
-    faces = {}
+    faces: dict[str, Evaluation] = {}
     uses = Counter(m for e in front for m in e.members)
     for done, member in enumerate(sorted(uses, key=lambda m: (-uses[m], m))[:FACES]):
         progress("explaining the front", len(front) + done, len(front) + len(ids))
-        single = Ensemble(member, (member,), (1.0,), "single", {}, {}, {})
-        evaluation = predictions.evaluate(single, predictions.combined(single), shown)
-        if evaluation is not None:
-            faces[member] = evaluation
+        if isinstance(predictions, _ClassPredictions):
+            single = Ensemble(member, (member,), (1.0,), "single", {}, {}, {})
+            faces[member] = predictions.evaluate(single, predictions.combined(single))
     progress("explaining the front", len(front) + len(ids), len(front) + len(ids))
-    pairs = {
-        (a, b): predictions.difference(a, b)
-        for e in front
-        for a in e.members[:MATRIX]
-        for b in e.members[:MATRIX]
-        if a < b
-    }
+    compared = dict.fromkeys((a, b) for e in front for a in e.members[:MATRIX] for b in e.members[:MATRIX] if a < b)
+    pairs = {(a, b): predictions.difference(a, b) for a, b in compared}
+    shown = predictions.shown if isinstance(predictions, _ClassPredictions) else ()
     rest = 0 < len(shown) < len(reading.classes())
     targets = predictions.labels
     return Explorer(split, len(targets), shown, rest, spots, faces, pairs, combined[-1], targets)
@@ -212,9 +208,7 @@ class _SplitPredictions:
         if ensemble.losses:
             return ensemble
         kind, limits = kind_of(self.task), ensemble.thresholds
-        computed = kind.losses(
-            self.combined(ensemble, "valid"), self.sampled("valid")[0], self.task, "valid", limits
-        )
+        computed = kind.losses(self.combined(ensemble, "valid"), self.sampled("valid")[0], self.task, "valid", limits)
         if self.split == "test":
             computed |= kind.losses(probabilities, self.labels, self.task, "test", limits)
         return dataclasses.replace(ensemble, losses=computed)
@@ -227,17 +221,7 @@ class _SplitPredictions:
         """Return how much two members differ."""
         return kind_of(self.task).disagreement([self.values(one), self.values(other)], self.labels)[0]
 
-    def confused_classes(self, combined: Sequence[NDArray[Any]]) -> tuple[int, ...]:
-        """Return the classes to show in confusions."""
-        return ()
-
-    def evaluate(self, ensemble: Ensemble, probabilities: NDArray[Any], shown: tuple[int, ...]) -> Evaluation | None:
-        """Return confusion and calibration; None without classes."""
-        return None
-
-    def point(
-        self, ensemble: Ensemble, named: Sequence[Ensemble], probabilities: NDArray[Any], shown: tuple[int, ...]
-    ) -> FrontPoint:
+    def point(self, ensemble: Ensemble, named: Sequence[Ensemble], probabilities: NDArray[Any]) -> FrontPoint:
         """Return the figures of an ensemble, and the samples of highest loss."""
         lost = SAMPLE_LOSSES[self.task.kind](probabilities, self.labels)
         answers = probabilities
@@ -260,15 +244,13 @@ class _ClassPredictions(_SplitPredictions):
     def __init__(self, library: Library, split: Split, task: Task) -> None:
         super().__init__(library, split, task)
         self.classes = len(task.names)
+        self.shown: tuple[int, ...] = ()
+        """classes of the confusions"""
         self._votes: dict[str, Ints] = {}
 
     def difference(self, one: str, other: str) -> float:
         """Return the share of samples that two members classify differently."""
         return float((self.votes(one) != self.votes(other)).mean())
-
-    def confused_classes(self, combined: Sequence[NDArray[Any]]) -> tuple[int, ...]:
-        """Return the classes most often confused."""
-        return most_confused(self.labels, [c.argmax(axis=1) for c in combined], self.classes, CLASSES)
 
     def votes(self, member: str) -> Ints:
         """Return the class that a member predicts for each sample."""
@@ -276,23 +258,21 @@ class _ClassPredictions(_SplitPredictions):
             self._votes[member] = self.values(member).argmax(axis=1)
         return self._votes[member]
 
-    def evaluate(self, ensemble: Ensemble, probabilities: NDArray[Any], shown: tuple[int, ...]) -> Evaluation:
+    def evaluate(self, ensemble: Ensemble, probabilities: NDArray[Any]) -> Evaluation:
         """Return confusion and calibration."""
         valid = self.combined(ensemble, "valid", FITTED)
         fitted = fit_temperature(valid, self.sampled("valid", FITTED)[0])
         bins = calibration.reliability(probabilities, self.labels)
         calibrated = calibration.reliability(apply_temperature(probabilities, fitted), self.labels)
         return Evaluation(
-            confusion(self.labels, probabilities.argmax(axis=1), shown, self.classes),
+            confusion(self.labels, probabilities.argmax(axis=1), self.shown, self.classes),
             bins,
             calibration.calibration_error(bins),
             fitted,
             calibration.calibration_error(calibrated),
         )
 
-    def point(
-        self, ensemble: Ensemble, named: Sequence[Ensemble], probabilities: NDArray[Any], shown: tuple[int, ...]
-    ) -> FrontPoint:
+    def point(self, ensemble: Ensemble, named: Sequence[Ensemble], probabilities: NDArray[Any]) -> FrontPoint:
         """Return the figures of an ensemble, its confusions, and the hardest and most disputed samples."""
         best = probabilities.argmax(axis=1)
         votes = np.stack([self.votes(m) for m in ensemble.members])
@@ -312,7 +292,7 @@ class _ClassPredictions(_SplitPredictions):
         return FrontPoint(
             self.with_losses(ensemble, probabilities),
             tuple(e.name for e in named if _key(e) == _key(ensemble)),
-            self.evaluate(ensemble, probabilities, shown),
+            self.evaluate(ensemble, probabilities),
             top_confusions(self.labels, best, self.classes),
             most_disputed(self.labels, doubt, self.classes),
             samples(np.argsort(truth, kind="stable")[:HARDEST]),

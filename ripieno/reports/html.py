@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from ripieno import files
 from ripieno.errors import require
@@ -22,8 +22,9 @@ from ripieno.reports.run_data import RunData, load_run
 from ripieno.reports.search import failures
 from ripieno.reports.thumbnails import pick, thumbnails
 from ripieno.shell_command import command
-from ripieno.tasks.metrics import format_expected
-from ripieno.types import Metric, ranking_loss
+from ripieno.tasks.display import NAMES, format_metric
+from ripieno.tasks.metrics import METRICS, format_expected, metric_key
+from ripieno.types import ranking_loss
 
 LISTED = 20
 """Maximum number of members in the table of the best."""

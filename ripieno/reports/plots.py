@@ -135,7 +135,12 @@ def hyperparameter(trials: Sequence[TrialSummary], name: str) -> Figure:
 
 
 def library(
-    members: Sequence[Member], costs: Mapping[str, float], ensembles: Sequence[Ensemble], kind: str, unit: str, loss: str
+    members: Sequence[Member],
+    costs: Mapping[str, float],
+    ensembles: Sequence[Ensemble],
+    kind: str,
+    unit: str,
+    loss: str,
 ) -> Figure:
     """Plot the validation loss against cost: every measured network, and the ensembles."""
     axes = figure_style.axes(f"cost ({unit})", f"validation {loss}")

@@ -31,9 +31,7 @@ RowsFunction = Callable[[NDArray[Any], NDArray[Any], Task, Sequence[float]], lis
 DECILES = 10
 
 
-def class_rows(
-    predictions: NDArray[Any], labels: Ints, task: Task, _thresholds: Sequence[float] = ()
-) -> list[Row]:
+def class_rows(predictions: NDArray[Any], labels: Ints, task: Task, _thresholds: Sequence[float] = ()) -> list[Row]:
     """Return samples, precision, recall and F1 of each class."""
     classes, predicted = len(task.names), predictions.argmax(axis=1)
     counts = np.bincount(labels, minlength=classes)
@@ -117,11 +115,13 @@ def _class_losses(predictions: NDArray[Any], targets: NDArray[Any]) -> Floats:
 
 
 def _label_losses(predictions: NDArray[Any], targets: NDArray[Any]) -> Floats:
-    return -np.log(np.maximum(true_labels(predictions, targets).astype(np.float64), FLOOR)).mean(axis=1)
+    losses: Floats = -np.log(np.maximum(true_labels(predictions, targets).astype(np.float64), FLOOR))
+    return np.asarray(losses.mean(axis=1))
 
 
 def _target_losses(predictions: NDArray[Any], targets: NDArray[Any]) -> Floats:
-    return ((predictions.astype(np.float64) - targets) ** 2 / target_variances(targets)).mean(axis=1)
+    losses = (predictions.astype(np.float64) - targets) ** 2 / target_variances(targets)
+    return np.asarray(losses.mean(axis=1))
 
 
 SAMPLE_LOSSES: Mapping[str, Callable[[NDArray[Any], NDArray[Any]], Floats]] = {
