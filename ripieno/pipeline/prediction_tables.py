@@ -8,6 +8,7 @@ from typing import Any, Protocol, final
 import numpy as np
 
 from ripieno.pipeline.prediction import PredictionBatch
+from ripieno.tasks.metrics import predicted_labels
 from ripieno.types import Bundle
 
 Column = tuple[str, Any]
@@ -64,9 +65,8 @@ class LabelTable:
 
     def records(self, batch: PredictionBatch, bundle: Bundle) -> list[dict[str, Any]]:
         """Return `image` and `labels`."""
-        thresholds = np.array(bundle.ensemble.thresholds or (0.5,) * len(bundle.task.names), np.float32)
         names = np.array(bundle.task.names, object)
-        chosen = batch.predictions >= thresholds
+        chosen = predicted_labels(batch.predictions, bundle.ensemble.thresholds) > 0
         return [{"image": name, "labels": list(names[row])} for name, row in zip(batch.names, chosen, strict=True)]
 
 
