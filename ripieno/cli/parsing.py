@@ -77,6 +77,6 @@ def budgets(first: Sequence[str], more: Sequence[str]) -> list[float | dict[str,
     for text in texts:
         kind, equals, bound = text.partition("=")
         if not equals or not kind or kind in bounds:
-            raise RipienoError(f"--budget {text!r} must be kind=bound, each kind once, such as seconds=20 memory=4GiB")
+            raise RipienoError(f"--budget {text!r} must be cost=bound, each cost once, such as seconds=20 memory=4GiB")
         bounds[kind] = parse_quantity("--budget", bound)
     return [bounds]

@@ -38,7 +38,7 @@ def select(
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     budget: Annotated[
         list[str] | None,
-        typer.Option(help="Budgets in seconds per 2,000 images, or one budget of KIND=BOUND pairs", metavar="B..."),
+        typer.Option(help="Budgets in seconds per 2,000 images, or one budget of COST=BOUND pairs", metavar="B..."),
     ] = None,
     method: MethodOpt = None,
     prune: PruneOpt = 0.2,

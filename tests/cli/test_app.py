@@ -81,7 +81,7 @@ MISTAKES = [
     (["tune", "images", "--run", "new", "--size", "99999"], "size is 99999"),
     (["report", "nowhere"], "nowhere"),
     (["front", "run", "--cost", "watts"], "watts"),
-    (["select", "run", "--budget", "seconds=5", "20"], "kind=bound"),
+    (["select", "run", "--budget", "seconds=5", "20"], "cost=bound"),
     (["select", "run", "5"], "budgets follow --budget"),
     (["show", "run", "--sort", "luck"], "--sort"),
     (["evict", "run", "--quota", "lots"], "lots"),

@@ -90,7 +90,7 @@ def test_bad_arguments_of_select_are_refused_before_costs_are_read(
 
 @pytest.mark.parametrize(
     ("more", "message"),
-    [({"points": 0}, "points 0"), ({"kind": "dollars"}, "no cost of kind"), ({"kind": ""}, "no cost of kind"),
+    [({"points": 0}, "points 0"), ({"cost": "dollars"}, "no cost of kind"), ({"cost": ""}, "no cost of kind"),
      ({"prune": -1}, "prune -1"), ({"method": "x"}, "unknown method"), ({"calibrate": "x"}, "unknown calibration"),
      ({"starts": 1.5}, "starts 1.5"), ({"cv": -1}, "cv -1")],
 )  # fmt: skip
