@@ -163,6 +163,11 @@ def search_library(
         check_same(library.path, before, settings)
     deadline = None if hours is None else clock.now() + 3600 * hours
     dataset = prepare(data, library, dataclasses.replace(data_options, seed=settings.seed), progress, notes)
+    if dataset.kind != "image" and found.family in FAMILIES:
+        raise SearchError(
+            f"family {found.family} takes images, but the data are {dataset.kind}: train a family of your own with "
+            "--family (family=), or read the data as images in another run with --kind image"
+        )
     found = fit_space(found, dataset.kind, dataset.task)
     settings = dataclasses.replace(settings, space=found, metric=loss_key(dataset.task))
     task = TrainingConfig(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from ripieno.data.samples import UNASSIGNED
 from ripieno.data.splits import check_class_sizes, shares, split_samples
 from ripieno.errors import DataError
+from ripieno.tasks.registry import TASKS
 
 RATIOS = (0.72, 0.08, 0.20)
 
@@ -154,3 +155,16 @@ def test_without_strata_the_split_is_random_and_keeps_the_shares():
 def test_too_few_samples_are_told():
     with pytest.raises(DataError, match="there are 2 samples for train, valid, test; expected at least 3"):
         split_samples(None, np.full(2, UNASSIGNED, np.int8), RATIOS, 0)
+
+
+def test_every_label_is_in_train_and_valid_where_it_has_two_samples():
+    rng = np.random.default_rng(0)
+    targets = (rng.random((200, 12)) < 0.3).astype(np.uint8)
+    targets[:, 6:] = 0
+    for label in range(6, 12):
+        targets[rng.choice(200, 2, replace=False), label] = 1
+    for seed in range(5):
+        found = split_samples(TASKS["multilabel"].strata(targets), np.full(200, UNASSIGNED, np.int8), None, seed)
+        assert targets[found == 0].any(axis=0).all()
+        assert targets[found == 1].any(axis=0).all()
+        assert np.bincount(found)[0] > 120

@@ -289,9 +289,13 @@ def test_disagreement_is_the_mean_over_pairs(example: Example) -> None:
     assert kind.disagreement([members[0]] * 3, example.targets) == pytest.approx([0, 0, 0], abs=1e-9)
 
 
+def test_the_stratum_of_several_labels_is_the_rarest() -> None:
+    targets = np.array([[1, 1, 0], [1, 0, 1], [1, 0, 1], [0, 0, 0], [1, 0, 0]], np.uint8)
+    assert TASKS["multilabel"].strata(targets).tolist() == [1, 2, 2, 3, 0]
+
+
 def test_strata_are_classes_or_quantiles_of_a_single_target() -> None:
     assert EXAMPLES["classification"].kind.strata(EXAMPLES["classification"].targets) is not None
-    assert EXAMPLES["multilabel"].kind.strata(EXAMPLES["multilabel"].targets) is None
     assert EXAMPLES["several targets"].kind.strata(EXAMPLES["several targets"].targets) is None
     targets = EXAMPLES["regression"].targets
     strata = EXAMPLES["regression"].kind.strata(targets)
