@@ -68,7 +68,10 @@ def tune(
     size: Annotated[int | None, typer.Option(help="Resize images to this many pixels per side")] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Shares of train, validation and test", show_default="0.72,0.08,0.20, or the run's"),
+        typer.Option(
+            help="Shares of train, validation and test",
+            show_default="0.72,0.08,0.20 with 20 validation images a class, or the run's",
+        ),
     ] = None,
     metric: Annotated[
         str | None,
@@ -88,7 +91,7 @@ def tune(
         str | None,
         typer.Option(help="Kind of data: image, series or table", show_default="by the axes, or the run's"),
     ] = None,
-    skip_bad: Annotated[bool, typer.Option(help="Skip broken images and count them")] = False,
+    skip_bad: Annotated[bool, typer.Option(help="Skip broken and missing images and count them")] = False,
     log: Annotated[
         list[str] | None, typer.Option(help="Log trials to tensorboard (RUN/tensorboard) or mlflow; repeatable")
     ] = None,
