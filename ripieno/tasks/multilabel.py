@@ -65,7 +65,8 @@ class Multilabel(TaskKind):
     def strata(self, targets: NDArray[Any]) -> Ints | None:
         """Return the rarest label of each sample, by index; the number of labels for a sample without any."""
         counts = np.where(targets > 0, targets.sum(axis=0, dtype=np.int64), len(targets) + 1)
-        return np.where(targets.any(axis=1), counts.argmin(axis=1), targets.shape[1]).astype(np.int64)
+        rarest: Ints = np.where(targets.any(axis=1), counts.argmin(axis=1), targets.shape[1])
+        return rarest
 
     def read_predictions(self, name: str, values: NDArray[Any], task: Task, error: type[RipienoError]) -> NDArray[Any]:
         """Return `values` as floats. Raises `error` unless they are probabilities (samples, labels)."""
