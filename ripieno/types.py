@@ -418,9 +418,9 @@ class Allocation:
 
 
 TOLERANCE = 0.002
-"""Default growth of the validation cross-entropy that a cascade may cause, nats."""
+"""Default growth of the validation loss that a cascade may cause, nats."""
 DISABLED = 2.0
-"""Threshold that disables a cascade: no probability reaches it."""
+"""Threshold that disables a cascade: no confidence reaches it."""
 
 
 @dataclass(frozen=True)
@@ -432,11 +432,37 @@ class CascadeEffect:
     """share of the compute"""
     asked: float
     """mean number of members run on a sample"""
-    cross_entropy: float
-    whole_cross_entropy: float
+    loss: float
+    """the metric of `RANKING_METRICS`"""
+    whole_loss: float
     """of the mean of all members"""
-    accuracy: float
-    whole_accuracy: float
+    score: float
+    """the default metric of the kind of task"""
+    whole_score: float
+
+    @property
+    def cross_entropy(self) -> float:
+        """Former name of `loss`, for one version."""
+        warn_renamed("CascadeEffect.cross_entropy", "loss")
+        return self.loss
+
+    @property
+    def whole_cross_entropy(self) -> float:
+        """Former name of `whole_loss`, for one version."""
+        warn_renamed("CascadeEffect.whole_cross_entropy", "whole_loss")
+        return self.whole_loss
+
+    @property
+    def accuracy(self) -> float:
+        """Former name of `score`, for one version."""
+        warn_renamed("CascadeEffect.accuracy", "score")
+        return self.score
+
+    @property
+    def whole_accuracy(self) -> float:
+        """Former name of `whole_score`, for one version."""
+        warn_renamed("CascadeEffect.whole_accuracy", "whole_score")
+        return self.whole_score
 
 
 @dataclass(frozen=True)
@@ -445,17 +471,12 @@ class Cascade:
 
     order: tuple[str, ...]
     threshold: float
-    """largest probability of the running mean at which a sample stops"""
+    """confidence of the running mean at which a sample stops: the largest probability of a class, or, for several
+    labels, the probability of the likelier value of the least certain label"""
     tolerance: float = 0.0
-    """growth of the validation cross-entropy that was allowed, nats"""
+    """growth of the validation loss that was allowed, nats"""
     effects: Mapping[str, CascadeEffect] = field(default_factory=dict)
     """by split: planned on `valid`, measured on `test`"""
-
-
-def describe_effect(effect: CascadeEffect) -> str:
-    """Return a clause: the compute saved and its cost in cross-entropy and accuracy."""
-    loss, hits = effect.cross_entropy - effect.whole_cross_entropy, effect.accuracy - effect.whole_accuracy
-    return f"saves {effect.saved:.1%} of the compute for {loss:+.4f} of cross-entropy and {hits:+.2%} of accuracy"
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def allocate(
         if allocation.rate is not None:
             console.out.print(allocation_view.latency(allocation))
     if proof := read_backend_report(written.path):
-        console.out.print(tables.backend_table(proof))
+        console.out.print(tables.backend_table(proof, written.task))
     console.print_result(str(written.path), command("serve", written.path), allocation=allocation, proof=proof)
 
 

@@ -119,9 +119,7 @@ def _store_bench(bundle: Bundle, isolation: str, result: BenchResult) -> str:
 def cascade(
     run: RunArg,
     bundle: BundleArg,
-    tolerance: Annotated[
-        float, typer.Option(help="Allowed increase of the validation cross-entropy, in nats")
-    ] = TOLERANCE,
+    tolerance: Annotated[float, typer.Option(help="Allowed increase of the validation loss, in nats")] = TOLERANCE,
     output: Annotated[Path | None, typer.Option(help="Folder of the new bundle", show_default="BUNDLE-cascade")] = None,
     off: Annotated[bool, typer.Option("--off", help="Remove the cascade: evaluate all members on every image")] = False,
     family: FamilyOpt = None,
@@ -149,7 +147,7 @@ def cascade(
     for note in notes:
         console.warn(note)
     if written.cascade is not None:
-        console.out.print(tables.cascade(plan))
+        console.out.print(tables.cascade(plan, written.task))
         console.out.print(f"order: {', '.join(plan.order)}", soft_wrap=True)
     elif not off:
         console.warn(f"no cascade saves compute within the tolerance {tolerance:g}: all members evaluate every image")

@@ -12,7 +12,8 @@ from ripieno.cli.console import number, percent, table
 from ripieno.library.bundle import BackendReport
 from ripieno.tasks.display import format_metric, metric_names
 from ripieno.tasks.metrics import METRICS, format_expected, metric_key
-from ripieno.types import Allocation, Cascade, Ensemble, Member, Profile, ranking_loss
+from ripieno.tasks.registry import kind_of
+from ripieno.types import Allocation, Cascade, Ensemble, Member, Profile, Task, ranking_loss
 
 if TYPE_CHECKING:
     from ripieno.engine.benchmark import BenchResult
@@ -142,9 +143,11 @@ def allocation(placed: Allocation) -> Table:
     return view
 
 
-def cascade(plan: Cascade) -> Table:
+def cascade(plan: Cascade, task: Task) -> Table:
     """Return a table of the compute that a cascade saves and of its scores, by split."""
-    columns = "samples", "members run", "compute saved", "cross-entropy", "without", "accuracy", "without"
+    kind = kind_of(task)
+    loss, score = METRICS[kind.metrics[0]].title, METRICS[kind.default_metric].title
+    columns = "samples", "members run", "compute saved", loss, "without", score, "without"
     view = table(f"cascade (exit when the mean is {plan.threshold:.4f} confident)", "split", *columns)
     for split, effect in plan.effects.items():
         view.add_row(
@@ -152,10 +155,10 @@ def cascade(plan: Cascade) -> Table:
             f"{effect.samples:,}",
             f"{effect.asked:.2f} of {len(plan.order)}",
             percent(effect.saved),
-            f"{effect.cross_entropy:.4f}",
-            f"{effect.whole_cross_entropy:.4f}",
-            percent(effect.accuracy),
-            percent(effect.whole_accuracy),
+            f"{effect.loss:.4f}",
+            f"{effect.whole_loss:.4f}",
+            percent(effect.score),
+            percent(effect.whole_score),
         )
     return view
 
@@ -178,12 +181,15 @@ def utilisation_table(result: BenchResult) -> Table:
     return view
 
 
-def backend_table(report: BackendReport) -> Table:
+def backend_table(report: BackendReport, task: Task) -> Table:
     """Return a table of each member's backend and its effect on the outputs and on the ensemble."""
-    figures = f"cross-entropy {report.reference_loss:.4f} in fp32, {report.loss:.4f} now"
-    figures += f"; accuracy {percent(report.reference_accuracy)}, {percent(report.accuracy)} now"
+    kind = kind_of(task)
+    loss, score = METRICS[kind.metrics[0]], METRICS[kind.default_metric]
+    shown = percent if score.in_percent else "{:.4g}".format
+    figures = f"{loss.title} {report.reference_loss:.4f} in fp32, {report.loss:.4f} now"
+    figures += f"; {score.title} {shown(report.reference_score)}, {shown(report.score)} now"
     title = f"backends (the ensemble on {report.samples} validation images: {figures})"
-    columns = "device", "backend", "speed-up", "max probability change", "loss", "loss in fp32", "rejected"
+    columns = "device", "backend", "speed-up", "max change", "loss", "loss in fp32", "rejected"
     view = table(title, "member", *columns)
     for fit in report.choices:
         view.add_row(

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +19,10 @@ from ripieno.engine.request import ExecutionPlan, PartialResult
 from ripieno.engine.ring import RequestSlice
 from ripieno.errors import EngineError
 from ripieno.tasks.calibration import apply_temperature
-from ripieno.tasks.metrics import cross_entropy, true_class
+from ripieno.tasks.metrics import cross_entropy
+from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import DISABLED, TOLERANCE, Cascade, CascadeEffect, Float32s
+from ripieno.types import DISABLED, TOLERANCE, Cascade, CascadeEffect, Float32s, Task, classification
 
 MemberPredictions = Sequence[NDArray[np.floating]] | NDArray[np.floating]
 THRESHOLDS = 200
@@ -28,144 +31,208 @@ LEAST = 1e-12
 """Weight of a member with weight 0: if it runs first, its prediction is the only one."""
 
 
-@dataclass(frozen=True, eq=False)
 class _RunningMeans:
-    """Running means of members in an order, on labelled samples; arrays are (members, samples) but `cost_shares`.
+    """Running means of members in an order, on samples with targets, at the temperature of the ensemble."""
 
-    They are at the temperature of the ensemble.
-    """
+    def __init__(
+        self,
+        order: Sequence[int],
+        samples: _Samples,
+        costs: Sequence[float],
+        shares: NDArray[np.float64],
+        temperature: float,
+    ) -> None:
+        """Compute confidences and likelihoods; the means are recomputed when needed, to hold one at a time."""
+        self._order, self._samples, self._shares, self._temperature = order, samples, shares, temperature
+        confidences, likelihoods = [], []
+        for mean in self._means():
+            confidences.append(samples.confidence(mean))
+            likelihoods.append(samples.likelihood(mean))
+        self.confidence: Float32s = np.stack(confidences).astype(np.float32)
+        """(members, samples)"""
+        self._likelihoods = np.stack(likelihoods).astype(np.float32)
+        """(members, samples[, labels])"""
+        spent = np.cumsum(np.asarray([costs[i] for i in order], np.float64))
+        self._cost_shares = spent / spent[-1]
+        """(members,), share of the compute up to each member"""
 
-    sure: Float32s
-    """largest probability"""
-    truth: Float32s
-    """probability of the true class"""
-    right: NDArray[np.bool_]
-    """True where the largest probability is that of the true class"""
-    cost_shares: NDArray[np.float64]
-    """(members,), share of the compute up to each member"""
+    @property
+    def whole_loss(self) -> float:
+        """Loss of the mean of all members."""
+        return cross_entropy(self._likelihoods[-1])
+
+    def stops(self, threshold: float) -> NDArray[np.intp]:
+        """Return the position (samples,) of the member at which each sample stops: the first sure one, or the last."""
+        last = np.ones((1, self.confidence.shape[1]), np.bool_)
+        return np.asarray(np.vstack([self.confidence[:-1] >= threshold, last]).argmax(0))
+
+    def saved(self, stops: NDArray[np.intp]) -> float:
+        """Return the share of the compute that is saved."""
+        return 1.0 - float(self._cost_shares[stops].mean())
+
+    def loss(self, stops: NDArray[np.intp]) -> float:
+        """Return the loss of the samples that stop at `stops`."""
+        return cross_entropy(self._likelihoods[stops, np.arange(len(stops))])
 
     def effect(self, threshold: float) -> CascadeEffect:
-        """Return the effect of a threshold: a sample stops at the first member that is sure, else at the last."""
-        last = np.ones((1, self.sure.shape[1]), np.bool_)
-        stops = np.vstack([self.sure[:-1] >= threshold, last]).argmax(0)
-        rows = np.arange(len(stops))
+        """Return the effect of a threshold."""
+        stops = self.stops(threshold)
+        stopped = mean = np.empty(0, np.float32)
+        for position, mean in enumerate(self._means()):
+            stopped = mean.copy() if not position else stopped
+            stopped[stops >= position] = mean[stops >= position]
         return CascadeEffect(
             samples=len(stops),
-            saved=1.0 - float(self.cost_shares[stops].mean()),
+            saved=self.saved(stops),
             asked=float(stops.mean()) + 1.0,
-            cross_entropy=cross_entropy(self.truth[stops, rows]),
-            whole_cross_entropy=cross_entropy(self.truth[-1]),
-            accuracy=float(self.right[stops, rows].mean()),
-            whole_accuracy=float(self.right[-1].mean()),
+            loss=self.loss(stops),
+            whole_loss=self.whole_loss,
+            score=self._samples.score(stopped),
+            whole_score=self._samples.score(mean),
         )
+
+    def _means(self) -> Iterator[Float32s]:
+        """Yield the running means (samples, outputs), as a running engine forms them."""
+        predictions = self._samples.predictions
+        total = np.zeros(predictions[0].shape, np.float32)
+        weight = 0.0
+        for member in self._order:
+            share = self._shares[member] or LEAST
+            weight += share
+            total += np.float32(share) * np.asarray(predictions[member], np.float32)
+            yield apply_temperature(total / weight, self._temperature)
+
+
+def check_confidence(task: Task) -> None:
+    """Raise EngineError for a task whose predictions have no confidence."""
+    if kind_of(task).confidence(np.ones((1, *task.output), np.float32)) is None:
+        raise EngineError(f"A cascade needs a confidence, which a {task.kind} does not have. Run all members.")
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """Samples with their targets and the predictions of each member."""
+
+    predictions: MemberPredictions
+    targets: NDArray[Any]
+    task: Task
+    thresholds: Sequence[float]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def kind(self) -> TaskKind:
+        return kind_of(self.task)
+
+    def confidence(self, mean: NDArray[Any]) -> NDArray[Any]:
+        """Return the confidence of each sample."""
+        confidence = self.kind.confidence(mean)
+        assert confidence is not None
+        return confidence
+
+    def likelihood(self, predictions: NDArray[Any]) -> NDArray[Any]:
+        """Return the likelihoods of the targets, (samples[, labels])."""
+        likelihood = self.kind.likelihood(predictions, self.targets)
+        assert likelihood is not None
+        return likelihood.reshape(self.targets.shape)
+
+    def score(self, predictions: NDArray[Any]) -> float:
+        """Return the default metric of the kind."""
+        return self.kind.scores(predictions, self.targets, self.task, self.thresholds)[self.kind.default_metric]
 
 
 def plan_cascade(
     members: Sequence[str],
     predictions: MemberPredictions,
-    labels: NDArray[np.integer],
+    targets: NDArray[Any],
     costs: Sequence[float],
     weights: Sequence[float] | None = None,
     *,
     tolerance: float = TOLERANCE,
     temperature: float = 1.0,
+    task: Task | None = None,
+    thresholds: Sequence[float] = (),
 ) -> Cascade:
-    """Return the cascade that saves most compute while the cross-entropy grows by at most `tolerance`.
+    """Return the cascade that saves most compute while the loss grows by at most `tolerance`.
 
-    `predictions` (members, samples, classes) are probabilities on validation samples with `labels` (samples,), `costs`
-    (members,) are in any unit, `weights` (members,) are those of the mean. Members are ordered by benefit per cost:
-    each next one reduces the cross-entropy of the running mean most per cost. `predictions` are at the temperatures of
-    the members; the `temperature` of the ensemble is applied to each running mean, but not for the order. If nothing
-    can be saved, the threshold is one that no mean reaches. Raises EngineError when shapes disagree.
+    `predictions` (members, samples, outputs) are probabilities on validation samples with `targets`, `costs` (members,)
+    are in any unit, `weights` (members,) are those of the mean. Members are ordered by benefit per cost: each next one
+    reduces the loss of the running mean most per cost. `predictions` are at the temperatures of the members; the
+    `temperature` of the ensemble is applied to each running mean, but not for the order. `task` is a classification by
+    default; `thresholds` are those of `Ensemble`. If nothing can be saved, the threshold is one that no mean reaches.
+    Raises EngineError when shapes disagree, and for a task whose predictions have no confidence.
     """
-    shares = _check(members, predictions, labels, costs, weights)
-    order = _order(predictions, labels, costs, shares)
-    means = _running_means(order, predictions, labels, costs, shares, temperature)
-    best, most = DISABLED, means.effect(DISABLED)
-    tried = np.unique(np.quantile(means.sure[:-1], np.linspace(0, 1, THRESHOLDS))) if len(order) > 1 else ()
+    shares, samples = _check(members, predictions, targets, costs, weights, task, thresholds)
+    order = _order(samples, costs, shares)
+    means = _RunningMeans(order, samples, costs, shares, temperature)
+    best, most = DISABLED, means.saved(means.stops(DISABLED))
+    tried = np.unique(np.quantile(means.confidence[:-1], np.linspace(0, 1, THRESHOLDS))) if len(order) > 1 else ()
     for threshold in tried:
-        effect = means.effect(float(threshold))
-        if effect.cross_entropy - effect.whole_cross_entropy <= tolerance and effect.saved > most.saved:
-            best, most = float(threshold), effect
-    return Cascade(tuple(members[i] for i in order), best, tolerance, {"valid": most})
+        stops = means.stops(float(threshold))
+        if means.loss(stops) - means.whole_loss <= tolerance and means.saved(stops) > most:
+            best, most = float(threshold), means.saved(stops)
+    return Cascade(tuple(members[i] for i in order), best, tolerance, {"valid": means.effect(best)})
 
 
 def judge_cascade(
     cascade: Cascade,
     members: Sequence[str],
     predictions: MemberPredictions,
-    labels: NDArray[np.integer],
+    targets: NDArray[Any],
     costs: Sequence[float],
     weights: Sequence[float] | None = None,
     *,
     temperature: float = 1.0,
+    task: Task | None = None,
+    thresholds: Sequence[float] = (),
 ) -> CascadeEffect:
     """Return the effect of `cascade` on other samples; arguments and errors are those of `plan_cascade`."""
-    shares = _check(members, predictions, labels, costs, weights)
+    shares, samples = _check(members, predictions, targets, costs, weights, task, thresholds)
     order = [list(members).index(m) for m in cascade.order]
-    return _running_means(order, predictions, labels, costs, shares, temperature).effect(cascade.threshold)
+    return _RunningMeans(order, samples, costs, shares, temperature).effect(cascade.threshold)
 
 
 def _check(
     members: Sequence[str],
     predictions: MemberPredictions,
-    labels: NDArray[np.integer],
+    targets: NDArray[Any],
     costs: Sequence[float],
     weights: Sequence[float] | None,
-) -> NDArray[np.float64]:
-    """Return the weights, by default equal ones. Raises EngineError when shapes disagree."""
+    task: Task | None,
+    thresholds: Sequence[float],
+) -> tuple[NDArray[np.float64], _Samples]:
+    """Return the weights, by default equal ones, and the samples. Raises EngineError when shapes disagree."""
     shapes = {np.shape(p) for p in predictions}
-    right = len(shapes) == 1 and len(next(iter(shapes))) == 2 and next(iter(shapes))[0] == len(labels)
+    right = len(shapes) == 1 and len(next(iter(shapes))) == 2 and next(iter(shapes))[0] == len(targets)
     if not right or len(predictions) != len(members) or len(costs) != len(members):
-        must = f"({len(members)}, {len(labels)}, classes) with {len(members)} costs"
+        must = f"({len(members)}, {len(targets)}, outputs) with {len(members)} costs"
         got = f"{len(predictions)} x {', '.join(map(str, sorted(shapes)))} with {len(costs)} costs"
         raise EngineError(f"The predictions are {got}, expected {must}.")
-    return np.asarray(weights if weights is not None else [1.0] * len(members), np.float64)
+    if task is None:
+        task = classification([str(i) for i in range(predictions[0].shape[1])])
+    check_confidence(task)
+    shares = np.asarray(weights if weights is not None else [1.0] * len(members), np.float64)
+    return shares, _Samples(predictions, targets, task, thresholds)
 
 
-def _order(
-    predictions: MemberPredictions, labels: NDArray[np.integer], costs: Sequence[float], shares: NDArray[np.float64]
-) -> list[int]:
-    """Return a greedy order: next the member that lowers the cross-entropy most per cost; ties to the cheaper."""
-    truth = np.stack([true_class(p, labels).astype(np.float64) for p in predictions])
-    rest = list(range(len(truth)))
+def _order(samples: _Samples, costs: Sequence[float], shares: NDArray[np.float64]) -> list[int]:
+    """Return a greedy order: next the member that lowers the loss most per cost; ties to the cheaper."""
+    likelihoods = [samples.likelihood(p).astype(np.float64) for p in samples.predictions]
+    rest = list(range(len(likelihoods)))
     order: list[int] = []
-    total = np.zeros(len(labels))
-    weight, loss = 0.0, float(np.log(predictions[0].shape[1]))
+    total = np.zeros_like(likelihoods[0])
+    chance = 1 / samples.task.output[-1] if samples.kind.activation == "softmax" else 0.5
+    weight, loss = 0.0, -math.log(chance)
     while rest:
         # a member with weight 0 changes nothing, and may even be the first
-        losses = {m: cross_entropy((total + shares[m] * truth[m]) / max(weight + shares[m], 1e-12)) for m in rest}
+        losses = {m: cross_entropy((total + shares[m] * likelihoods[m]) / max(weight + shares[m], 1e-12)) for m in rest}
         best = max(rest, key=lambda m: ((loss - losses[m]) / costs[m], -costs[m]))
         rest.remove(best)
         order.append(best)
-        total += shares[best] * truth[best]
+        total += shares[best] * likelihoods[best]
         weight, loss = weight + shares[best], losses[best]
     return order
-
-
-def _running_means(
-    order: Sequence[int],
-    predictions: MemberPredictions,
-    labels: NDArray[np.integer],
-    costs: Sequence[float],
-    shares: NDArray[np.float64],
-    temperature: float,
-) -> _RunningMeans:
-    """Return running means in `order`, one (samples, classes) sum at a time, as a running engine forms them."""
-    total = np.zeros(predictions[0].shape, np.float32)
-    weight = 0.0
-    sure, truth, right = [], [], []
-    for member in order:
-        share = shares[member] or LEAST
-        weight += share
-        total += np.float32(share) * np.asarray(predictions[member], np.float32)
-        mean = apply_temperature(total / weight, temperature)
-        sure.append(mean.max(1))
-        truth.append(true_class(mean, labels))
-        right.append(mean.argmax(1) == labels)
-    spent = np.cumsum(np.asarray([costs[i] for i in order], np.float64))
-    means = np.stack(sure).astype(np.float32), np.stack(truth).astype(np.float32), np.stack(right)
-    return _RunningMeans(*means, spent / spent[-1])
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ripieno.engine.cascade import check_confidence
 from ripieno.engine.inference_result import Answer
 from ripieno.engine.request import ExecutionPlan
 from ripieno.errors import EngineError
@@ -27,10 +28,7 @@ class PlanCache:
             raise EngineError(
                 f"A cascade combines by mean, but this ensemble by {bundle.ensemble.combiner}. Remove the cascade."
             )
-        if kind_of(bundle.task).confidence(np.ones((1, *bundle.task.output), np.float32)) is None:
-            raise EngineError(
-                f"A cascade needs a confidence, which predictions of a {bundle.task.kind} lack. Remove the cascade."
-            )
+        check_confidence(bundle.task)
         if sorted(cascade.order) != sorted(self.indices):
             raise EngineError("The cascade has other members than the bundle. Plan it again.")
 

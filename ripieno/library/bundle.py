@@ -1,6 +1,6 @@
 """A deployment (bundle): a self-contained folder that can be copied.
 
-BUNDLE/bundle.json           the ensemble, its allocation, input, class names, members, backends and their report
+BUNDLE/bundle.json           the ensemble, its allocation, input, task, members, backends and their report
 BUNDLE/bench.json            its benchmark results
 BUNDLE/README.md             the model card: scores, members, costs, data, how it was made, licence
 BUNDLE/members/ID/           files of its backends: weights.safetensors, model.onnx, model-fp16.onnx, model-int8.onnx
@@ -22,8 +22,8 @@ from ripieno.library.bench_records import register_bundle
 from ripieno.library.library import Library, plain_name
 from ripieno.library.model_card import write_card
 from ripieno.shell_command import command
-from ripieno.tasks.registry import check_task
-from ripieno.types import Allocation, Bundle, Ensemble
+from ripieno.tasks.registry import check_task, kind_of
+from ripieno.types import Allocation, Bundle, Ensemble, Task
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class BackendChoice:
     """for a batch of that size with that many threads"""
     reference_seconds: float
     difference: float
-    """largest difference of a probability"""
+    """largest difference of a prediction: see `ripieno.backends.difference`"""
     loss: float
-    """validation cross-entropy"""
+    """the ranking loss on validation samples"""
     reference_loss: float
     refused: Mapping[str, str] = field(default_factory=dict)
     """backends that were faster or requested, and the reasons for their rejection"""
@@ -58,11 +58,24 @@ class BackendReport(msgspec.Struct, frozen=True):
     samples: int
     """number of validation images used; none of them calibrated a network"""
     loss: float
-    """the ensemble's cross-entropy with the chosen backends"""
+    """the ensemble's ranking loss with the chosen backends"""
     reference_loss: float
-    """its cross-entropy with the reference backends"""
-    accuracy: float
-    reference_accuracy: float
+    """its loss with the reference backends"""
+    score: float
+    """the default metric of the kind of task"""
+    reference_score: float
+
+    @property
+    def accuracy(self) -> float:
+        """Former name of `score`."""
+        warn_renamed("BackendReport.accuracy", "score")
+        return self.score
+
+    @property
+    def reference_accuracy(self) -> float:
+        """Former name of `reference_score`."""
+        warn_renamed("BackendReport.reference_accuracy", "reference_score")
+        return self.reference_score
 
     @property
     def fits(self) -> tuple[BackendChoice, ...]:
@@ -219,7 +232,22 @@ def _check_parts(bundle: Bundle) -> None:
     for holds, message in rules:
         if not holds:
             raise LibraryError(f"{bundle.path / 'bundle.json'} is inconsistent: {message}")
-    check_task(bundle.task, f"{bundle.path / 'bundle.json'} is inconsistent", LibraryError)
+    where = f"{bundle.path / 'bundle.json'} is inconsistent"
+    check_task(bundle.task, where, LibraryError)
+    _check_ensemble(bundle.ensemble, bundle.task, where)
+
+
+def _check_ensemble(ensemble: Ensemble, task: Task, where: str) -> None:
+    """Raise LibraryError, naming `where`, unless combiner, temperatures and thresholds fit the task."""
+    kind = kind_of(task)
+    if ensemble.combiner not in kind.combiners:
+        raise LibraryError(f"{where}: its combiner is {ensemble.combiner!r}, must be {' or '.join(kind.combiners)}")
+    if not kind.calibrates and {*ensemble.temperatures, ensemble.temperature} != {1.0}:
+        raise LibraryError(f"{where}: its ensemble has temperatures, which a {task.kind} does not have")
+    if len(ensemble.thresholds) not in (0, len(task.names)):
+        raise LibraryError(
+            f"{where}: its ensemble has {len(ensemble.thresholds)} thresholds, must be none or {len(task.names)}"
+        )
 
 
 @dataclass(frozen=True)

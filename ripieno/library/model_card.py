@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from ripieno import files
 from ripieno.errors import LibraryError, RipienoError
-from ripieno.tasks.display import metric_names
 from ripieno.tasks.metrics import METRICS, format_expected, metric_key
+from ripieno.tasks.registry import kind_of
 from ripieno.types import combiner_name
 
 if TYPE_CHECKING:
     from ripieno.library.library import Library
-    from ripieno.types import Allocation, Bundle, Dataset, Ensemble, Input, Member
+    from ripieno.types import Allocation, Bundle, Dataset, Ensemble, Input, Member, Task
 
 CARD = "README.md"
 """File name that hubs expect."""
 UNKNOWN, LICENCE = "unknown", "## Licence"
 CLASSES = 50
-"""Classes listed at most."""
+"""Names listed at most."""
+PIPELINE_TAGS = "image-classification", "tabular-classification", "tabular-regression"
+"""The hubs' names of tasks; others have none."""
 UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memory": "bytes", "flops": "operations"}
 
 
@@ -39,26 +41,29 @@ def render_card(
     """
     ensemble, members = bundle.ensemble, bundle.members
     shape = ", ".join(map(str, bundle.input.shape))
-    classes = ", ".join(map(_text, bundle.classes[:CLASSES]))
-    rest = len(bundle.classes) - CLASSES
+    kind, task = kind_of(bundle.task), bundle.task
+    names = ", ".join(map(_text, task.names[:CLASSES]))
+    rest = len(task.names) - CLASSES
+    outputs = ", ".join(map(str, task.output))
     sections = [
-        _head(data, licence),
+        _head(task, data, licence),
         f"# {_text(ensemble.name)}: an ensemble of {len(members)} networks",
         f"It takes `images` (batch, {shape}) of {bundle.input.dtype}{_range(bundle.input)}, not normalised: "
-        f"normalisation is included. It gives `probabilities` (batch, {len(bundle.classes)}) of float32, the "
-        f"{combiner_name(ensemble.combiner)} of its members' probabilities.",
-        f"Classes, in order: {classes}{f' and {rest} more' if rest > 0 else ''}.",
+        f"normalisation is included. It gives `{kind.outputs[0]}` (batch, {outputs}) of float32, the "
+        f"{combiner_name(ensemble.combiner)} of its members' {kind.outputs[0]}.",
+        f"{kind.names_title.capitalize()}, in order: {names}{f' and {rest} more' if rest > 0 else ''}.",
+        *_thresholds(ensemble, task),
         "## Scores",
-        _figures(ensemble),
+        _figures(ensemble, task),
         "## Members",
-        _members(ensemble, members),
+        _members(ensemble, members, task),
         "## Costs",
         *_costs(ensemble, bundle.allocation),
         *_cascade(bundle),
         "## Data",
         _data(data),
         "## How it was made",
-        _making(ensemble, members, search),
+        _making(ensemble, members, search, task),
         LICENCE,
         f"{licence}."
         if licence != UNKNOWN
@@ -104,15 +109,28 @@ def _range(input: Input) -> str:
     return "" if input.range is None else " from {:g} to {:g}".format(*input.range)
 
 
-def _head(data: Dataset | None, licence: str) -> str:
+def _thresholds(ensemble: Ensemble, task: Task) -> list[str]:
+    """List the thresholds of the labels, where there are any."""
+    if not ensemble.thresholds:
+        return []
+    pairs = list(zip(task.names, ensemble.thresholds, strict=True))
+    listed = ", ".join(f"{_text(name)} {threshold:.3f}" for name, threshold in pairs[:CLASSES])
+    rest = f" and {len(pairs) - CLASSES} more" if len(pairs) > CLASSES else ""
+    return [f"A sample has a label from this probability on, fitted on the validation samples: {listed}{rest}."]
+
+
+def _head(task: Task, data: Dataset | None, licence: str) -> str:
     name = [f"model_name: {json.dumps(f'ensemble on {data.name}')}"] if data else []
-    tags = ["library_name: ripieno", "pipeline_tag: image-classification", "tags: [ensemble, ripieno]"]
-    return "\n".join(["---", f"license: {licence}", *tags, *name, "---"])
+    form = "tabular" if data and data.kind == "table" else data.kind if data else "image"
+    tag = f"{form}-{'regression' if kind_of(task).activation == 'identity' else 'classification'}"
+    tags = [f"pipeline_tag: {tag}"] if tag in PIPELINE_TAGS else []
+    lines = ["library_name: ripieno", *tags, "tags: [ensemble, ripieno]", *name]
+    return "\n".join(["---", f"license: {licence}", *lines, "---"])
 
 
-def _figures(ensemble: Ensemble) -> str:
+def _figures(ensemble: Ensemble, task: Task) -> str:
     rows = []
-    names = metric_names([ensemble.losses])
+    names = kind_of(task).metrics
     for split, words in (("valid", "validation (used for selection)"), ("test", "test (not used for selection)")):
         values = [ensemble.losses.get(f"{split}_{name}") for name in names]
         if any(v is not None for v in values):
@@ -125,18 +143,20 @@ def _figures(ensemble: Ensemble) -> str:
     return _table(("split", *(METRICS[name].title for name in names)), rows)
 
 
-def _members(ensemble: Ensemble, members: Sequence[Member]) -> str:
-    names = metric_names(m.losses for m in members)[:2]
+def _members(ensemble: Ensemble, members: Sequence[Member], task: Task) -> str:
+    kind = kind_of(task)
+    names = (kind.metrics[0], kind.default_metric)
     titles = (f"valid {METRICS[name].title}" for name in names)
-    columns = ("member", "weight", "temperature", "family", "epochs", "parameters", *titles)
+    temperature = ["temperature"] if kind.calibrates else []
+    columns = ("member", "weight", *temperature, "family", "epochs", "parameters", *titles)
     weights = dict(zip(ensemble.members, ensemble.weights, strict=True))
     temperatures = dict(zip(ensemble.members, ensemble.temperatures, strict=False))
     rows = []
     for m in members:
         losses = [m.losses.get(f"valid_{name}") for name in names]
         figures = ["-" if v is None else f"{v:.4f}" for v in losses]
-        own = (f"{weights[m.id]:.3f}", f"{temperatures.get(m.id, 1.0):.3f}")
-        rows.append((m.id, *own, m.family, str(m.epoch), f"{m.parameters:,}", *figures))
+        own = [f"{temperatures.get(m.id, 1.0):.3f}"] if kind.calibrates else []
+        rows.append((m.id, f"{weights[m.id]:.3f}", *own, m.family, str(m.epoch), f"{m.parameters:,}", *figures))
     return _table(columns, rows)
 
 
@@ -158,23 +178,24 @@ def _cascade(bundle: Bundle) -> list[str]:
     """Describe the order of the cascade, its savings and its scores; nothing without a cascade."""
     if bundle.cascade is None:
         return []
-    turns = bundle.cascade
+    turns, kind = bundle.cascade, kind_of(bundle.task)
+    loss, score = METRICS[kind.metrics[0]].title, METRICS[kind.default_metric].title
     rows = [
         (
             {"valid": "validation (the threshold was set on it)"}.get(split, split),
             f"{100 * e.saved:.1f} %",
             f"{e.asked:.2f} of {len(turns.order)}",
-            f"{e.cross_entropy:.4f} (all: {e.whole_cross_entropy:.4f})",
-            f"{e.accuracy:.4f} (all: {e.whole_accuracy:.4f})",
+            f"{e.loss:.4f} (all: {e.whole_loss:.4f})",
+            f"{e.score:.4f} (all: {e.whole_score:.4f})",
         )
         for split, e in turns.effects.items()
     ]
     return [
         "## Cascade",
-        f"Members are run in turn ({', '.join(map(_text, turns.order))}); a sample stops when its running mean gives "
-        f"a class at least {turns.threshold:.4f}. The validation cross-entropy was allowed to grow by "
+        f"Members are run in turn ({', '.join(map(_text, turns.order))}); a sample stops when the confidence of its "
+        f"running mean is at least {turns.threshold:.4f}. The validation loss was allowed to grow by "
         f"{turns.tolerance:g} (tolerance). The scores above are of all members.",
-        _table(("split", "compute saved", "members run", "cross-entropy", "accuracy"), rows),
+        _table(("split", "compute saved", "members run", loss, score), rows),
     ]
 
 
@@ -185,11 +206,11 @@ def _data(data: Dataset | None) -> str:
     shares = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     return (
         f"{_text(data.name)}: {len(data.targets):,} images of {' × '.join(map(str, data.inputs.shape[1:]))} "
-        f"({data.inputs.dtype}) in {len(data.classes)} classes; {shares}."
+        f"({data.inputs.dtype}) in {len(data.classes)} {kind_of(data.task).names_title}; {shares}."
     )
 
 
-def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, Any] | None) -> str:
+def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, Any] | None, task: Task) -> str:
     from ripieno import __version__
 
     lines = [f"By ripieno {__version__}."]
@@ -208,7 +229,8 @@ def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, 
         f"Members: chosen by {_text(ensemble.method)} on validation samples, combined by their "
         f"{combiner_name(ensemble.combiner)}."
     )
-    return " ".join([*lines, chosen, _calibration(ensemble)])
+    calibration = [_calibration(ensemble)] if kind_of(task).calibrates else []
+    return " ".join([*lines, chosen, *calibration])
 
 
 def _calibration(ensemble: Ensemble) -> str:

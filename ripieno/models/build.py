@@ -78,9 +78,10 @@ class Network(nn.Module):
 def channels_first(inputs: Tensor) -> Tensor:
     """Return `inputs` (batch, ..., channels) with the channels after the batch, as a view; tables stay as they are.
 
-    A view of NHWC as NCHW is channels-last: no copy.
+    A view of NHWC as NCHW is channels-last: no copy. `movedim` is not used, because its trace is no valid ONNX graph.
     """
-    return inputs.movedim(-1, 1)
+    last = inputs.ndim - 1
+    return inputs.permute(0, last, *range(1, last))
 
 
 def build(

@@ -10,6 +10,7 @@ quantised on other images than those they are evaluated on.
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,16 +26,18 @@ from ripieno import backends
 from ripieno.backends.backend_id import HALF, MODEL, QUANTISED, file_of, split
 from ripieno.backends.candidates import candidates
 from ripieno.backends.compare import time_alternately
+from ripieno.backends.difference import largest_difference
 from ripieno.data.dataset import batches, find_dataset, spread_rows
 from ripieno.errors import EngineError, LibraryError, RipienoError
 from ripieno.library import BackendChoice, BackendReport, Library
 from ripieno.pipeline.costs import export_members
-from ripieno.tasks.metrics import accuracy, cross_entropy
-from ripieno.types import Device, Ensemble
+from ripieno.tasks.metrics import METRICS
+from ripieno.tasks.registry import kind_of
+from ripieno.types import Device, Ensemble, OutputActivation
 
 T = TypeVar("T")
 Answers = NDArray[np.float32]
-"""Predictions (samples, classes) of the evaluation images."""
+"""Predictions (samples, *task.output) of the evaluation inputs."""
 CLOSE = 1.2
 """Backends within this factor of the fastest are timed again."""
 
@@ -44,13 +47,13 @@ class Tolerances:
     """Conditions on which a backend is accepted for a member, and the amount of measurement."""
 
     exact: float = 1e-4
-    """largest difference of a probability in fp32"""
+    """largest difference of a prediction in fp32; see `largest_difference`"""
     near: float = 0.1
     """the same in bf16 and fp16; int8 is limited by its loss only"""
     loss: float = 0.01
-    """share of a member's validation cross-entropy that a lower precision may cost"""
+    """share of a member's validation loss that a lower precision may cost"""
     least: float = 0.001
-    """nats that it may always cost, however low the loss is"""
+    """nats that it may always cost, however low the loss is; of a loss in the unit of targets nothing"""
     gain: float = 0.02
     """share of time that a backend other than the reference must save, and a lower precision once more"""
     samples: int = 1000
@@ -83,7 +86,9 @@ class BackendSelector:
         """
         self._library, self._ensemble, self._requested = library, ensemble, (backend, precision)
         self._terms = terms or Tolerances()
-        self._images, self._labels, self._calibration = _validation(library, self._terms)
+        self._images, self._targets, self._calibration = _validation(library, self._terms)
+        self._task = library.member(ensemble.members[0]).task
+        self._kind = kind_of(self._task)
         self._evaluated: dict[tuple[str, str, int, int], _Evaluated] = {}
         self._answers: dict[tuple[str, str, str], Answers] = {}
         self._written: set[Path] = set()
@@ -102,18 +107,17 @@ class BackendSelector:
     def proof(self, choices: Sequence[BackendChoice]) -> BackendReport:
         """Compute the ensemble's validation figures with `choices`, all made by this selector."""
         from ripieno.tasks.calibration import combine_calibrated
-        from ripieno.tasks.registry import kind_of
 
         by_member = {c.member: self._evaluated[c.member, c.device, c.threads, c.batch_size] for c in reversed(choices)}
         evaluated = [by_member[m] for m in self._ensemble.members]
-        activation = kind_of(self._library.member(self._ensemble.members[0]).task).activation
 
         def figures(answers: Sequence[Answers]) -> tuple[float, float]:
-            combined = combine_calibrated(answers, self._ensemble, activation)
-            return cross_entropy(combined, self._labels), accuracy(combined, self._labels)
+            combined = combine_calibrated(answers, self._ensemble, self._kind.activation)
+            scores = self._kind.scores(combined, self._targets, self._task, self._ensemble.thresholds)
+            return scores[self._kind.metrics[0]], scores[self._kind.default_metric]
 
         now, before = figures([e.answers for e in evaluated]), figures([e.reference for e in evaluated])
-        return BackendReport(tuple(choices), len(self._labels), now[0], before[0], now[1], before[1])
+        return BackendReport(tuple(choices), len(self._targets), now[0], before[0], now[1], before[1])
 
     def _choose(self, name: str, device: Device, threads: int, batch_size: int) -> _Evaluated:
         rejected: dict[str, str] = {}
@@ -129,8 +133,9 @@ class BackendSelector:
             expected = predict(reference)
             for backend in self._order([b for b in tried if b in seconds], seconds, reference):
                 answers = predict(backend)
-                figures = (float(np.abs(answers - expected).max()), self._loss(answers), self._loss(expected))
-                reason = rejection_reason(backend, *figures, self._terms)
+                difference = largest_difference(answers, expected, self._kind.activation)
+                figures = (difference, self._loss(answers), self._loss(expected))
+                reason = rejection_reason(backend, *figures, self._terms, self._kind.activation)
                 if reason and backend != reference:
                     rejected[backend] = reason
                     continue
@@ -158,7 +163,7 @@ class BackendSelector:
         return self._answers[key]
 
     def _loss(self, answers: Answers) -> float:
-        return cross_entropy(answers, self._labels)
+        return METRICS[self._kind.metrics[0]].function(answers, self._targets)
 
     def _order(self, tried: Sequence[str], seconds: Mapping[str, float], reference: str) -> list[str]:
         """Sort `tried` by preference: the requested precision first, then the fastest."""
@@ -215,20 +220,31 @@ class _LoadedBackends(ExitStack):
         raise EngineError(f"cannot load the fp32 reference: {'; '.join(rejected.values())}")
 
 
-def rejection_reason(backend: str, difference: float, loss: float, reference_loss: float, terms: Tolerances) -> str:
-    """Return the reason why `backend` cannot replace its reference; empty when it can."""
+def rejection_reason(
+    backend: str,
+    difference: float,
+    loss: float,
+    reference_loss: float,
+    terms: Tolerances,
+    activation: OutputActivation = "softmax",
+) -> str:
+    """Return the reason why `backend` cannot replace its reference; empty when it can.
+
+    `activation` is that of the predictions: differences of values are relative, and so is what their loss may grow.
+    """
     precision = split(backend)[1]
-    most = {"fp32": terms.exact, "int8": 1.0}.get(precision, terms.near)
+    most = {"fp32": terms.exact, "int8": math.inf}.get(precision, terms.near)
     if not difference <= most:  # `not <=` rejects NaN too
-        return f"a probability differs by {difference:.2g}, the limit is {most:g}"
-    allowed = max(terms.least, terms.loss * reference_loss)
+        what = "a value, relative to the largest," if activation == "identity" else "a probability"
+        return f"{what} differs by {difference:.2g}, the limit is {most:g}"
+    allowed = max(0.0 if activation == "identity" else terms.least, terms.loss * reference_loss)
     if not loss - reference_loss <= allowed:
         return f"validation loss {loss:.4f} instead of {reference_loss:.4f}, the limit is {allowed:.2g} more"
     return ""
 
 
-def _validation(library: Library, terms: Tolerances) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any]]:
-    """Read images and labels to evaluate on, and other images to calibrate on; both spread evenly over the split."""
+def _validation(library: Library, terms: Tolerances) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Read inputs and targets to evaluate on, and other inputs to calibrate on; both spread evenly over the split."""
     dataset = find_dataset(library.dataset_path)
     rows = dataset.rows("valid") if dataset is not None else np.empty(0, np.int64)
     if dataset is None or len(rows) < 2:

@@ -19,11 +19,13 @@ from ripieno.library.bundle import backend_of, check_target
 from ripieno.library.evaluate import evaluate
 from ripieno.pipeline.runs import ProgressFunction, no_progress, open_run
 from ripieno.tasks.calibration import apply_temperature
-from ripieno.types import DISABLED, TOLERANCE, Bundle, Cascade, Split
+from ripieno.tasks.metrics import METRICS
+from ripieno.tasks.registry import kind_of
+from ripieno.types import DISABLED, TOLERANCE, Bundle, Cascade, Split, Task
 
 BATCH = 256
 LARGE = 0.1
-"""Share of an ensemble's own cross-entropy; a larger tolerance gives a warning."""
+"""Share of an ensemble's own loss; a larger tolerance gives a warning."""
 
 
 def cascade(
@@ -38,26 +40,27 @@ def cascade(
 ) -> tuple[Bundle, Cascade]:
     """Add early exit to a bundle of `run`: members run one after another, each on the samples still undecided.
 
-    Members are ordered by their benefit per measured cost. A sample stops when its running mean gives a class more than
-    a threshold. The threshold is the one that saves most compute while the validation cross-entropy grows by at most
-    `tolerance` nats. Returns the new bundle and the cascade, with its savings and its loss on validation samples and,
-    where the run has any, on test samples; `notes` collects warnings about them.
+    Members are ordered by their benefit per measured cost. A sample stops when its running mean is more certain than a
+    threshold: of a class, or of every label. The threshold is the one that saves most compute while the validation loss
+    grows by at most `tolerance` nats. Returns the new bundle and the cascade, with its savings and its loss on
+    validation samples and, where the run has any, on test samples; `notes` collects warnings about them.
 
     The new bundle is written to the folder `output`, by default `BUNDLE-cascade`. `bundle` itself is not changed,
     unless it has a cascade, which is then replaced. Where nothing can be saved, or with `tolerance` None, all members
     run on all samples: `bundle` is returned, and a cascade that it has is removed.
 
     Raises LibraryError for a bundle of another run and for members of unknown cost; EngineError when the ensemble does
-    not combine by a mean or the tolerance is no number.
+    not combine by a mean, the tolerance is no number, or predictions of the task have no confidence.
     """
-    from ripieno.engine.cascade import judge_cascade, plan_cascade
+    from ripieno.engine.cascade import check_confidence, judge_cascade, plan_cascade
 
     library, made = open_run(run, writing=True, trusted=trusted), read_bundle(bundle, trusted)
     names = made.ensemble.members
     if tolerance is None:
         return _write(library, made, Cascade(names, DISABLED), made.path)
     if not 0 <= tolerance < math.inf:
-        raise EngineError(f"tolerance {tolerance:g} must be nats of cross-entropy, at least 0")
+        raise EngineError(f"tolerance {tolerance:g} must be nats of the loss, at least 0")
+    check_confidence(made.task)
     default = made.path if made.cascade is not None else made.path.with_name(f"{made.path.resolve().name}-cascade")
     target = default if output is None else Path(output)
     check_target(target)
@@ -69,17 +72,22 @@ def cascade(
         )
     costs = costs_of(library, made)
     weights = made.ensemble.weights if made.ensemble.combiner == "weighted" else None
-    answers, labels = _answers(library, made, "valid", progress)
-    if not len(labels):
+    answers, targets = _answers(library, made, "valid", progress)
+    if not len(targets):
         raise LibraryError(f"{library.path} has no validation predictions: a threshold cannot be set")
-    temperature = made.ensemble.temperature
-    planned = plan_cascade(names, answers, labels, costs, weights, tolerance=tolerance, temperature=temperature)
-    answers, labels = _answers(library, made, "test", progress)
-    if len(labels):
-        effect = judge_cascade(planned, names, answers, labels, costs, weights, temperature=temperature)
+    ensemble = made.ensemble
+    options: dict[str, Any] = {
+        "temperature": ensemble.temperature,
+        "task": made.task,
+        "thresholds": ensemble.thresholds,
+    }
+    planned = plan_cascade(names, answers, targets, costs, weights, tolerance=tolerance, **options)
+    answers, targets = _answers(library, made, "test", progress)
+    if len(targets):
+        effect = judge_cascade(planned, names, answers, targets, costs, weights, **options)
         planned = dataclasses.replace(planned, effects={**planned.effects, "test": effect})
     if notes is not None:
-        notes += warnings_of(planned)
+        notes += warnings_of(planned, made.task)
     return _write(library, made, planned, target)
 
 
@@ -93,24 +101,26 @@ def _write(library: Library, bundle: Bundle, cascade: Cascade, target: Path) -> 
     return bundle, cascade
 
 
-def warnings_of(cascade: Cascade) -> list[str]:
-    """Return warnings about a cascade: a large tolerance, a loss beyond the tolerance, and lost accuracy."""
+def warnings_of(cascade: Cascade, task: Task) -> list[str]:
+    """Return warnings about a cascade: a large tolerance, a loss beyond the tolerance, and a lower score."""
     if cascade.threshold >= DISABLED:
         return []
-    whole = cascade.effects["valid"].whole_cross_entropy
+    kind = kind_of(task)
+    loss, score = METRICS[kind.metrics[0]].title, METRICS[kind.default_metric].title
+    whole = cascade.effects["valid"].whole_loss
     warnings = []
     if cascade.tolerance > LARGE * whole:
         warnings.append(
-            f"a tolerance of {cascade.tolerance:g} lets the validation cross-entropy grow from {whole:.4f} to "
+            f"a tolerance of {cascade.tolerance:g} lets the validation {loss} grow from {whole:.4f} to "
             f"{whole + cascade.tolerance:.4f}: give a smaller one if the loss below is too high"
         )
     for split, effect in cascade.effects.items():
         name = {"valid": "validation"}.get(split, split)
-        grown, lost = effect.cross_entropy - effect.whole_cross_entropy, effect.whole_accuracy - effect.accuracy
+        grown, lost = effect.loss - effect.whole_loss, effect.whole_score - effect.score
         if grown > cascade.tolerance:
-            warnings.append(f"on {name} samples the cross-entropy grows by {grown:.4f}, more than the tolerance")
+            warnings.append(f"on {name} samples the {loss} grows by {grown:.4f}, more than the tolerance")
         if lost > 0:
-            warnings.append(f"on {name} samples the cascade costs {100 * lost:.2f} points of accuracy")
+            warnings.append(f"on {name} samples the cascade costs {100 * lost:.2f} points of {score}")
     return warnings
 
 
@@ -135,8 +145,8 @@ def costs_of(library: Library, bundle: Bundle) -> list[float]:
 
 def _answers(
     library: Library, bundle: Bundle, split: Split, progress: ProgressFunction
-) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
-    """Return each member's predictions on a split at its temperature, and its labels.
+) -> tuple[list[NDArray[Any]], NDArray[Any]]:
+    """Return each member's predictions on a split at its temperature, and its targets.
 
     Both are empty where the run has no such samples.
     """

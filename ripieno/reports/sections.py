@@ -26,8 +26,9 @@ from ripieno.reports.search import (
     varying_hyperparameters,
 )
 from ripieno.reports.task_tables import ROWS, Row, error_by_decile
+from ripieno.tasks.cascade_effect import describe_effect
 from ripieno.tasks.registry import kind_of
-from ripieno.types import DISABLED, Allocation, ProgressFunction, describe_effect
+from ripieno.types import DISABLED, Allocation, ProgressFunction
 
 HYPERPARAMETERS = 24
 """Maximum number of plots of hyperparameters: those with the strongest rank correlation with the loss."""
@@ -264,7 +265,8 @@ def _allocation(folder: PlotWriter, reading: RunData, allocation: Allocation) ->
     workers = len({(p.device, p.lane) for p in allocation.placements})
     label = f"{len(allocation.placements)} placements on {workers} workers of {len(allocation.devices)} devices."
     if (cascade := reading.library.cascade(allocation.ensemble)) and cascade.threshold < DISABLED:
-        effects = (f"{describe_effect(effect)} ({split})" for split, effect in cascade.effects.items())
+        task = reading.library.member(cascade.order[0]).task
+        effects = (f"{describe_effect(effect, task)} ({split})" for split, effect in cascade.effects.items())
         note += f" Early exit {'; '.join(effects)}."
     return folder.plot(name, allocation.name, plots.workers(source), label, name, note)
 

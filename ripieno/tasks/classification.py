@@ -29,6 +29,7 @@ class Classification(TaskKind):
     training_options: ClassVar[tuple[str, ...]] = ("label_smoothing", "class_weights", "sampling")
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "vote", "median")
     outputs: ClassVar[tuple[str, ...]] = ("probabilities", "label")
+    names_title: ClassVar[str] = "classes"
     calibrates: ClassVar[bool] = True
     likelihood_per_sample: ClassVar[bool] = True
     diversity_title: ClassVar[str] = "share of samples with another class"

@@ -30,6 +30,7 @@ class Multilabel(TaskKind):
     training_options: ClassVar[tuple[str, ...]] = ("class_weights",)
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "median")
     outputs: ClassVar[tuple[str, ...]] = ("probabilities", "labels")
+    names_title: ClassVar[str] = "labels"
     calibrates: ClassVar[bool] = False
     likelihood_per_sample: ClassVar[bool] = False
     diversity_title: ClassVar[str] = "share of labels that differ"

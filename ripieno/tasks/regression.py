@@ -33,6 +33,7 @@ class Regression(TaskKind):
     training_options: ClassVar[tuple[str, ...]] = ()
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "median")
     outputs: ClassVar[tuple[str, ...]] = ("values",)
+    names_title: ClassVar[str] = "targets"
     calibrates: ClassVar[bool] = False
     likelihood_per_sample: ClassVar[bool] = False
     diversity_title: ClassVar[str] = "mean difference in standard deviations of the target"

@@ -34,6 +34,8 @@ class TaskKind(ABC):
     combiners: ClassVar[tuple[Combiner, ...]]
     outputs: ClassVar[tuple[str, ...]]
     """names of a server's output tensors: the predictions, then the labels where the kind has any"""
+    names_title: ClassVar[str]
+    """what the names of a task are: `classes`"""
     calibrates: ClassVar[bool]
     """whether temperatures can be fitted to its predictions"""
     likelihood_per_sample: ClassVar[bool]

@@ -13,6 +13,7 @@ import pytest
 from ripieno.backends.merge_onnx import mean_onnx, merge_onnx
 from ripieno.errors import LibraryError
 from ripieno.tasks.combiners import combine
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Combiner, Input, classification
 from tests.onnx_networks import write_network
 
@@ -21,9 +22,9 @@ TASK = classification(("a", "b", "c", "d"))
 WEIGHTS = (0.5, 0.3, 0.2)
 
 
-def answers(content: bytes, given: dict[str, np.ndarray]) -> np.ndarray:
+def answers(content: bytes, given: dict[str, np.ndarray], output: str = "probabilities") -> np.ndarray:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(["probabilities"], given)[0])
+    return np.asarray(session.run([output], given)[0])
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,23 @@ def test_the_file_combines_as_the_engine_does(paths: dict[str, Path], combiner: 
     apart = mean_onnx(list(chosen), [float(w) for w in weights], combiner, TASK)
     onnx.checker.check_model(apart, full_check=True)
     assert np.abs(answers(apart, dict(zip(chosen, each, strict=True))) - wanted).max() < 1e-6
+
+
+@pytest.mark.parametrize(("kind", "output"), [("multilabel", "probabilities"), ("regression", "values")])
+@pytest.mark.parametrize("combiner", ["mean", "weighted", "median"])
+def test_the_file_combines_predictions_of_any_task(tmp_path: Path, kind: str, output: str, combiner: Combiner) -> None:
+    paths = {f"m{i}": tmp_path / f"m{i}.onnx" for i in range(3)}
+    for i, path in enumerate(paths.values()):
+        task = write_network(path, layers=1 + i, seed=i, kind=kind).task
+    images = np.random.default_rng(0).integers(0, 256, (20, *SHAPE), np.uint8)
+    each = np.stack([answers(p.read_bytes(), {"images": images}, output) for p in paths.values()])
+    wanted = kind_of(task).combine(each, WEIGHTS, combiner)
+    for content, given in (
+        (merge_onnx(paths, WEIGHTS, combiner, Input(SHAPE), task, {}), {"images": images}),
+        (mean_onnx(list(paths), WEIGHTS, combiner, task), dict(zip(paths, each, strict=True))),
+    ):
+        onnx.checker.check_model(content, full_check=True)
+        np.testing.assert_allclose(answers(content, given, output), wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("combiner", get_args(Combiner))

@@ -40,11 +40,11 @@ def test_a_cascade_stays_within_its_tolerance_and_says_what_it_saves_and_costs()
     cascade = plan_cascade(["a", "b", "c"], predictions, labels, [1.0, 2.0, 4.0], tolerance=0.05)
     assert sorted(cascade.order) == ["a", "b", "c"]
     effect = cascade.effects["valid"]
-    assert effect.cross_entropy - effect.whole_cross_entropy <= 0.05
+    assert effect.loss - effect.whole_loss <= 0.05
     assert 0 < effect.saved < 1
-    assert effect.whole_accuracy == (predictions.mean(0).argmax(1) == labels).mean()
+    assert effect.whole_score == (predictions.mean(0).argmax(1) == labels).mean()
     whole = -np.log(predictions.mean(0)[np.arange(len(labels)), labels]).mean()
-    assert effect.whole_cross_entropy == pytest.approx(whole, abs=1e-5)
+    assert effect.whole_loss == pytest.approx(whole, abs=1e-5)
 
 
 def test_what_is_saved_and_lost_is_counted_sample_by_sample():

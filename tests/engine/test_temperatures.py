@@ -108,7 +108,7 @@ def test_a_cascade_stops_by_the_running_mean_at_the_temperature_of_the_ensemble(
     effect = judge_cascade(cascade, ids, own, labels, [1.0] * 3, weights, temperature=TEMPERATURE)
     assert effect.asked == pytest.approx(np.mean(depths))
     scored = combine_calibrated(fake.each(bundle, images), bundle.ensemble)
-    assert effect.whole_cross_entropy == pytest.approx(-np.log(scored[np.arange(60), labels]).mean(), abs=1e-6)
+    assert effect.whole_loss == pytest.approx(-np.log(scored[np.arange(60), labels]).mean(), abs=1e-6)
     with Engine(bundle, isolation=isolation, load=fake.load, cascade=cascade) as engine:
         answer = engine.submit(images).result(timeout=30)
         np.testing.assert_allclose(answer.predictions, answers, atol=1e-6)
@@ -129,4 +129,4 @@ def test_the_threshold_is_planned_at_the_temperature_of_the_ensemble() -> None:
     assert cold.threshold > plain.threshold
     effect = judge_cascade(cold, ["a", "b", "c"], predictions, labels, [1.0] * 3, temperature=0.5)
     assert effect == cold.effects["valid"]
-    assert effect.cross_entropy - effect.whole_cross_entropy <= 0.05
+    assert effect.loss - effect.whole_loss <= 0.05

@@ -20,11 +20,12 @@ from ripieno.pipeline.backend_selection import Tolerances
 from ripieno.pipeline.cascading import costs_of, warnings_of
 from ripieno.tasks.calibration import apply_temperature
 from ripieno.tasks.metrics import accuracy, cross_entropy
-from ripieno.types import Cascade, CascadeEffect, Dataset, Device, Ensemble
+from ripieno.types import Cascade, CascadeEffect, Dataset, Device, Ensemble, classification
 from tests.onnx_networks import write_network
 
 NAMES = ("00000-e001", "00001-e001", "00002-e001")
 CPU = Device("cpu:0", "cpu", 1 << 30)
+TASK = classification(("a", "b"))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_the_engine_does_what_was_predicted(
     assert read_bundle(bundle.path).cascade == bundle.cascade == planned == library.cascade("three")
     assert read_backend_report(bundle.path) == proof
     valid, test = planned.effects["valid"], planned.effects["test"]
-    assert valid.cross_entropy - valid.whole_cross_entropy <= 0.05
+    assert valid.loss - valid.whole_loss <= 0.05
     assert 0 < valid.saved < 1
     data = open_dataset(library.dataset_path)
     images, labels = data.inputs[data.rows("test")], data.targets[data.rows("test")]
@@ -108,8 +109,8 @@ def test_the_engine_does_what_was_predicted(
     assert sum(w.samples for w in work.values()) == answer.members_evaluated.sum()
     assert 1 - spent / (len(images) * sum(costs.values())) == pytest.approx(test.saved, abs=0.02)
     assert answer.members_evaluated.mean() == pytest.approx(test.asked, abs=0.02)
-    assert cross_entropy(answer.predictions, labels) == pytest.approx(test.cross_entropy, abs=0.01)
-    assert accuracy(answer.predictions, labels) == pytest.approx(test.accuracy, abs=0.011)
+    assert cross_entropy(answer.predictions, labels) == pytest.approx(test.loss, abs=0.01)
+    assert accuracy(answer.predictions, labels) == pytest.approx(test.score, abs=0.011)
     assert test.samples == len(images)
 
 
@@ -138,8 +139,8 @@ def test_what_a_cascade_costs_is_noted_and_stands_in_the_card(made: Path, tmp_pa
     assert "## Cascade" in card
     assert "by 2 (tolerance)" in card
     for effect in planned.effects.values():
-        assert f"{effect.cross_entropy:.4f} (all: {effect.whole_cross_entropy:.4f})" in card
-        assert f"{effect.accuracy:.4f} (all: {effect.whole_accuracy:.4f})" in card
+        assert f"{effect.loss:.4f} (all: {effect.whole_loss:.4f})" in card
+        assert f"{effect.score:.4f} (all: {effect.whole_score:.4f})" in card
     assert "## Cascade" not in (tmp_path / "bundle" / "README.md").read_text()
     whole, _ = cascade(made / "run", bundle.path, tolerance=None)
     assert "## Cascade" not in (whole.path / "README.md").read_text()
@@ -148,15 +149,15 @@ def test_what_a_cascade_costs_is_noted_and_stands_in_the_card(made: Path, tmp_pa
 def test_warnings_say_what_is_large_what_is_lost_and_what_is_broken() -> None:
     good = CascadeEffect(100, 0.5, 1.5, 0.301, 0.3, 0.9, 0.9)
     worse = CascadeEffect(100, 0.5, 1.5, 0.32, 0.3, 0.87, 0.9)
-    assert warnings_of(Cascade(("a", "b"), 0.9, 0.002, {"valid": good, "test": good})) == []
+    assert warnings_of(Cascade(("a", "b"), 0.9, 0.002, {"valid": good, "test": good}), TASK) == []
     large, grown, lost = (
-        warnings_of(Cascade(("a", "b"), 0.9, 0.04, {"valid": good, "test": worse}))
-        + warnings_of(Cascade(("a", "b"), 0.9, 0.002, {"valid": good, "test": worse}))[:1]
+        warnings_of(Cascade(("a", "b"), 0.9, 0.04, {"valid": good, "test": worse}), TASK)
+        + warnings_of(Cascade(("a", "b"), 0.9, 0.002, {"valid": good, "test": worse}), TASK)[:1]
     )
     assert "from 0.3000 to 0.3400" in large
     assert "3.00 points of accuracy" in grown
     assert "grows by 0.0200, more than the tolerance" in lost
-    assert warnings_of(Cascade(("a", "b"), 2.0, 9.0, {"valid": worse})) == [], "it stops no sample"
+    assert warnings_of(Cascade(("a", "b"), 2.0, 9.0, {"valid": worse}), TASK) == [], "it stops no sample"
 
 
 def test_what_can_have_no_cascade_is_refused(made: Path, tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""The engine answers predictions of any task, in threads and in processes, as they are computed offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ripieno.engine import Cascade, Engine, plan_cascade
+from ripieno.errors import EngineError
+from ripieno.tasks.registry import kind_of
+from ripieno.types import Bundle, Combiner
+from tests.server.stand_in import MEMBERS, SHAPE, direct_answers, write_small_bundle
+
+KINDS = ("multilabel", "regression")
+
+
+@pytest.fixture(params=KINDS)
+def bundle(request: pytest.FixtureRequest, tmp_path: Path) -> Bundle:
+    return write_small_bundle(tmp_path, kind=request.param)
+
+
+def pictures(samples: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (samples, *SHAPE), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_predictions_members_and_spread_are_those_computed_offline(bundle: Bundle, isolation: str) -> None:
+    images = pictures(20)
+    own = direct_answers(bundle, images)
+    with Engine(bundle, isolation=isolation) as engine:
+        answer = engine.submit(images, spread=True, each=True).result(30)
+        nothing = engine.submit(images[:0], spread=True, each=True).result(30)
+        alone = engine.predict(images, [MEMBERS[1]])
+    np.testing.assert_allclose(answer.predictions, own.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(answer.member_predictions, own, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(answer.std, own.std(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(alone, own[1], rtol=1e-5, atol=1e-6)
+    assert answer.std is not None
+    assert answer.std.shape == answer.predictions.shape
+    assert (nothing.predictions.shape, nothing.std.shape) == ((0, 4), (0, 4))  # type: ignore[union-attr]
+    assert nothing.member_predictions.shape == (2, 0, 4)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("combiner", ["median", "weighted"])
+def test_what_is_scored_is_what_is_served(bundle: Bundle, combiner: Combiner) -> None:
+    import dataclasses
+
+    ensemble = dataclasses.replace(bundle.ensemble, combiner=combiner, weights=(0.25, 0.75))
+    images = pictures(7)
+    with Engine(dataclasses.replace(bundle, ensemble=ensemble)) as engine:
+        served = engine.predict(images)
+    scored = kind_of(bundle.task).combine(direct_answers(bundle, images), ensemble.weights, combiner)
+    np.testing.assert_allclose(served, scored, rtol=1e-5, atol=1e-6)
+
+
+def test_values_beyond_the_root_of_the_largest_number_are_answered(tmp_path: Path) -> None:
+    """Their squares are infinite in single precision: they must not be taken for a fault of the member."""
+    from ripieno.engine.combiner import find_fault, is_finite
+
+    values = np.full((2, 3, 1), 1e25, np.float32)
+    assert not is_finite(values[0])
+    assert find_fault(values, values[0]) is None
+
+
+def test_several_labels_have_a_cascade(tmp_path: Path) -> None:
+    bundle = write_small_bundle(tmp_path, kind="multilabel")
+    images = pictures(60)
+    own = direct_answers(bundle, images)
+    targets = (np.random.default_rng(1).random(own[0].shape) < own.mean(0)).astype(np.uint8)
+    planned = plan_cascade(MEMBERS, own, targets, [1.0, 3.0], tolerance=0.5, task=bundle.task)
+    effect = planned.effects["valid"]
+    assert effect.saved > 0
+    scores = kind_of(bundle.task).scores(own.mean(0), targets, bundle.task)
+    assert effect.whole_loss == pytest.approx(scores["binary_cross_entropy"], abs=1e-5)
+    assert effect.whole_score == pytest.approx(scores["macro_f1"])
+    with Engine(bundle, cascade=planned) as engine:
+        answer = engine.submit(images).result(30)
+    assert answer.members_evaluated is not None
+    assert answer.members_evaluated.mean() == pytest.approx(effect.asked)
+    order = [MEMBERS.index(m) for m in planned.order]
+    means = np.stack([own[order[0]], own.mean(0)])
+    stopped = means[answer.members_evaluated - 1, np.arange(len(images))]
+    np.testing.assert_allclose(answer.predictions, stopped, atol=1e-5)
+    assert kind_of(bundle.task).scores(stopped, targets, bundle.task)["macro_f1"] == pytest.approx(effect.score)
+
+
+def test_a_cascade_of_values_is_refused_in_one_line(tmp_path: Path) -> None:
+    bundle = write_small_bundle(tmp_path, kind="regression")
+    with pytest.raises(EngineError, match=r"^A cascade needs a confidence, which a regression does not have\."):
+        Engine(bundle, cascade=Cascade(MEMBERS, 0.9))
