@@ -63,7 +63,7 @@ def test_what_is_saved_and_lost_is_counted_sample_by_sample():
     assert set(asked) == {1, 2, 3}
     assert effect.asked == pytest.approx(np.mean(asked))
     assert effect.saved == pytest.approx(1 - np.mean(paid))
-    assert effect.cross_entropy == pytest.approx(np.mean(losses), abs=1e-5)
+    assert effect.loss == pytest.approx(np.mean(losses), abs=1e-5)
 
 
 @pytest.mark.parametrize(("threshold", "asked"), [(0.75, 1.0), (0.7500001, 2.0)])
