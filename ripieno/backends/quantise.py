@@ -2,8 +2,8 @@
 
 Static quantisation, QDQ form: every convolution and matrix product is wrapped in pairs of QuantizeLinear and
 DequantizeLinear that the runtimes fold into int8 kernels. Weights are signed, one scale per filter; activations are
-unsigned, with the range of the calibration images. The inputs, and the operator that
-gives the predictions, are unchanged. The same file and images give the same bytes.
+unsigned, with the range of the calibration images. The inputs, the activation and the
+operators that scale values are unchanged. The same file and images give the same bytes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ BATCH = 32
 """Images per calibration batch."""
 QUANTISED = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat")
 """Operators with int8 kernels; between them values need not be converted to fp32."""
+PRODUCTS = ("Gemm", "MatMul")
+SCALING = ("Identity", "Cast", "Add", "Sub", "Mul", "Div", "Reshape", "Squeeze")
+"""Operators after the last product by which a network scales its values."""
 
 
 def write_int8(source: Path, target: Path, images: NDArray[np.generic]) -> None:
@@ -68,8 +71,6 @@ def _quantise(source: Path, target: Path, images: NDArray[np.generic]) -> None:
         str(source), str(prepared), skip_symbolic_shape=True
     )
     graph = require("onnx").load(str(prepared), load_external_data=False).graph
-    predictions = {output.name for output in graph.output}
-    last = [node.name for node in graph.node if node.name and predictions.intersection(node.output)]
     tool.quantize_static(
         str(prepared),
         str(target),
@@ -79,8 +80,23 @@ def _quantise(source: Path, target: Path, images: NDArray[np.generic]) -> None:
         weight_type=tool.QuantType.QInt8,
         per_channel=True,
         op_types_to_quantize=list(QUANTISED),
-        nodes_to_exclude=last,  # values would have 256 steps
+        nodes_to_exclude=_value_operators(graph),
     )
+
+
+def _value_operators(graph: Any) -> list[str]:
+    """Return the names of the operators from the last product of weights to the output, if it has values.
+
+    Quantised values would have 256 steps. After a softmax or a sigmoid there are none.
+    """
+    producers = {name: node for node in graph.node for name in node.output}
+    names: list[str] = []
+    node = producers.get(graph.output[0].name)
+    while node is not None and node.op_type in (*SCALING, *PRODUCTS):
+        names += [node.name] if node.name else []
+        inputs = [producers[name] for name in node.input if name in producers]
+        node = inputs[0] if inputs and node.op_type in SCALING else None
+    return names
 
 
 class _Reader:

@@ -15,7 +15,7 @@ from ripieno.backends.export import export_onnx
 from ripieno.backends.quantise import write_fp16, write_int8
 from ripieno.models.build import build
 from ripieno.train.checkpoint import weights_bytes
-from ripieno.types import Configuration, Device, Input, Member, classification
+from ripieno.types import Configuration, Device, Input, Member, Task, classification
 
 CPU = Device("cpu:0", "cpu", 1 << 30)
 TINY = {"stem_filters": 4, "width": 4, "blocks_1": 1, "blocks_2": 1, "blocks_3": 1, "blocks_4": 1}
@@ -39,8 +39,16 @@ class Made:
         return path
 
 
-def make(folder: Path, configuration: Configuration, input: Input, family: str = "resnet", export: bool = True) -> Made:
-    """Make a member of random weights with its files under `folder`."""
+def make(
+    folder: Path,
+    configuration: Configuration,
+    input: Input,
+    family: str = "resnet",
+    export: bool = True,
+    task: Task | None = None,
+) -> Made:
+    """Make a member of random weights with its files under `folder`; values are of thousands."""
+    task = task or classification("abcde")
     generator = np.random.default_rng(0)
     images: NDArray[np.generic] = generator.integers(0, 256, (33, *input.shape), np.uint8)
     if input.dtype == "float32":
@@ -48,15 +56,16 @@ def make(folder: Path, configuration: Configuration, input: Input, family: str =
     channels = input.shape[-1]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = build(
-            family, configuration, input, classification("abcde"), (0.4,) * channels, (0.7,) * channels, [family]
-        )
+        network = build(family, configuration, input, task, (0.4,) * channels, (0.7,) * channels, [family])
         with torch.no_grad():
             for module in network.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.weight.uniform_(0.5, 1.5)
                 elif isinstance(module, torch.nn.Linear):
                     module.weight.mul_(5)  # predictions far from uniform
+            if task.kind == "regression":
+                network.target_mean.fill_(4000)
+                network.target_std.fill_(30)
             network(torch.from_numpy(images))
     member = Member(
         id="00001-e001",
@@ -65,7 +74,7 @@ def make(folder: Path, configuration: Configuration, input: Input, family: str =
         family=family,
         configuration=configuration,
         input=input,
-        task=classification("abcde"),
+        task=task,
         losses={},
         parameters=1,
         seconds=1.0,

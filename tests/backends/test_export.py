@@ -12,7 +12,7 @@ import torch
 from ripieno import backends
 from ripieno.backends import export
 from ripieno.errors import EngineError, ModelError
-from ripieno.types import Input
+from ripieno.types import Input, Task
 from tests.backends.made import CPU, TINY, Made, make
 
 OWN = """
@@ -63,6 +63,29 @@ def test_the_graph_takes_images_and_gives_probabilities_of_any_batch(digit: Made
     kind = images.type.tensor_type
     assert kind.elem_type == onnx.TensorProto.UINT8
     assert [d.dim_param or d.dim_value for d in kind.shape.dim] == ["batch", 8, 8, 1]
+
+
+@pytest.mark.parametrize(("kind", "output"), [("multilabel", "probabilities"), ("regression", "values")])
+def test_every_backend_and_precision_predicts_the_task(tmp_path: Path, kind: str, output: str) -> None:
+    made = make(tmp_path, TINY, Input((8, 8, 1)), task=Task(kind, (3,), ("a", "b", "c")))
+    assert [o.name for o in onnx.load(made.path("onnx")).graph.output] == [output]
+    reference = backends.load("torch", made.path("torch"), made.member, CPU, 1).infer(made.images)
+    assert reference.shape == (33, 3)
+    if kind == "multilabel":
+        assert (reference >= 0).all()
+        assert (reference <= 1).all()
+        assert np.abs(reference.sum(axis=1) - 1).max() > 0.1, "no softmax"
+    else:
+        assert abs(reference.mean() - 4000) < 500
+    scale = 1.0 if kind == "multilabel" else reference.std()
+    for backend, most in (("onnx", 1e-4), ("openvino", 1e-3), ("onnx:int8", 0.2)):
+        loaded = backends.load(backend, made.path(backend), made.member, CPU, 1)
+        predictions = loaded.infer(made.images)
+        assert np.abs(predictions - reference).max() < most * scale, backend
+        assert loaded.infer(made.images[:0]).shape == (0, 3)
+        loaded.close()
+    if kind == "regression":  # 256 steps over three targets and 33 images would give equal values
+        assert len(np.unique(predictions)) == predictions.size
 
 
 def test_exporting_is_silent(digit: Made, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -143,6 +143,22 @@ def test_what_is_allowed_depends_on_the_precision(backend: str, difference: floa
     assert bool(word) == bool(found)
 
 
+@pytest.mark.parametrize(
+    ("backend", "difference", "loss", "word"),
+    [
+        ("onnx", 2e-4, 4e6, "a value, relative to the largest, differs"),
+        ("onnx:int8", 3.0, 4.01e6, ""),
+        ("onnx:int8", 0.01, 4.05e6, "loss"),
+        ("openvino:bf16", 0.05, 4.01e6, ""),
+    ],
+)
+def test_values_are_compared_relative_to_their_unit(backend: str, difference: float, loss: float, word: str) -> None:
+    for unit in (1.0, 1e-12):  # an absolute allowance would accept any precision in a small unit
+        found = rejection_reason(backend, difference, loss * unit, 4e6 * unit, Tolerances(), "identity")
+        assert word in found
+        assert bool(word) == bool(found)
+
+
 def test_a_bundle_of_chosen_backends_answers_by_them_in_both_kinds_of_worker(
     run: ripieno.Library, pair: Ensemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ripieno.errors import LibraryError, RipienoError
 from ripieno.files import copy_file, write_json
 from ripieno.library import read_bundle
 from ripieno.types import Bundle
+from tests.server.stand_in import write_small_bundle
 
 
 @pytest.fixture(scope="module", params=["plain", "calibrated"])
@@ -88,6 +90,30 @@ def test_a_triton_repository_is_valid_and_answers_as_the_engine(
         tensors |= dict(zip(step.output_map.values(), session.run(names, given), strict=True))
     answer = tensors[whole.output[0].name]
     assert np.abs(answer - ripieno.predict(bundle, images)).max() < 1e-6
+
+
+@pytest.mark.parametrize(("kind", "output"), [("multilabel", "probabilities"), ("regression", "values")])
+def test_exports_have_the_tensors_of_the_task(tmp_path: Path, kind: str, output: str) -> None:
+    thresholds = (0.1, 0.9, 0.5, 0.25) if kind == "multilabel" else ()
+    bundle = write_small_bundle(tmp_path / "bundle", kind=kind, thresholds=thresholds)
+    images = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8)
+    expected = ripieno.predict(bundle, images)
+    path = ripieno.export(bundle, tmp_path / "one.onnx")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run([output], {"images": images})[0], expected, rtol=1e-5, atol=1e-6)
+    facts = session.get_modelmeta().custom_metadata_map
+    assert (facts["task"], json.loads(facts["thresholds"])) == (kind, list(thresholds))
+    card = (tmp_path / "one.md").read_text()
+    assert f"It gives `{output}` (batch, 4) of float32" in card
+    assert ("fitted on the validation samples: cat 0.100, dog 0.900" in card) == bool(thresholds)
+    assert ("pipeline_tag: image-classification" in card) == (kind == "multilabel")
+    for form in ("triton", "triton-single"):
+        ripieno.export(bundle, tmp_path / form, form=form)
+        config = read_configs(tmp_path / form)["ensemble"]
+        assert [(o.name, list(o.dims)) for o in config.output] == [(output, [4])]
+        assert json.loads(config.parameters["thresholds"].string_value or "[]") == list(thresholds)
+    combine = tmp_path / "triton" / "ensemble-combine" / "1" / "model.onnx"
+    assert [o.name for o in onnxruntime.InferenceSession(combine).get_outputs()] == [output]
 
 
 def test_instances_and_batches_are_those_of_the_allocation(bundle: Bundle, tmp_path: Path) -> None:
