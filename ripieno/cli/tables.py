@@ -185,9 +185,8 @@ def backend_table(report: BackendReport, task: Task) -> Table:
     """Return a table of each member's backend and its effect on the outputs and on the ensemble."""
     kind = kind_of(task)
     loss, score = METRICS[kind.metrics[0]], METRICS[kind.default_metric]
-    shown = percent if score.in_percent else "{:.4g}".format
-    figures = f"{loss.title} {report.reference_loss:.4f} in fp32, {report.loss:.4f} now"
-    figures += f"; {score.title} {shown(report.reference_score)}, {shown(report.score)} now"
+    figures = f"{loss.title} {loss.format(report.reference_loss)} in fp32, {loss.format(report.loss)} now"
+    figures += f"; {score.title} {score.format(report.reference_score)}, {score.format(report.score)} now"
     title = f"backends (the ensemble on {report.samples} validation images: {figures})"
     columns = "device", "backend", "speed-up", "max change", "loss", "loss in fp32", "rejected"
     view = table(title, "member", *columns)

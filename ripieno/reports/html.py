@@ -22,8 +22,9 @@ from ripieno.reports.run_data import RunData, load_run
 from ripieno.reports.search import failures
 from ripieno.reports.thumbnails import pick, thumbnails
 from ripieno.shell_command import command
-from ripieno.tasks.display import NAMES, format_metric
+from ripieno.tasks.display import format_metric
 from ripieno.tasks.metrics import METRICS, format_expected, metric_key
+from ripieno.tasks.registry import kind_of
 from ripieno.types import ranking_loss
 
 LISTED = 20
@@ -84,7 +85,7 @@ def _render(reading: RunData, explored: explorer.Explorer | None, parts: section
         ensembles=ensembles,
         best=min(ensembles, key=lambda e: math.inf if (loss := ranking_loss(e.losses)) is None else loss, default=None),
         scores=[(score, METRICS[score].title) for score in dict.fromkeys([reading.score, *objectives])],
-        names=NAMES[reading.task.kind],
+        names=kind_of(reading.task).names_title,
         format_metric=format_metric,
         command=command,
         expected=format_expected,

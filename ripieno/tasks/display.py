@@ -32,7 +32,3 @@ def metric_names(losses: Iterable[Mapping[str, float]]) -> tuple[str, ...]:
 def format_metric(name: str, value: float | None) -> str:
     """Return the value of a metric as text, in percent where it is shown so; a dash for None."""
     return "-" if value is None else METRICS[name].format(value)
-
-
-NAMES: Mapping[str, str] = {"classification": "classes", "multilabel": "labels", "regression": "targets"}
-"""Plural of the names of a task, by its kind."""
