@@ -188,9 +188,9 @@ def test_the_proof_restates_the_ensembles_loss(run: ripieno.Library, pair: Ensem
     made = selector(run, pair, "onnx", "int8", loss=9.0)
     proof = made.proof([made.select(m, CPU, 1, 8) for m in pair.members])
     answers = [_answers_of(run, m, "onnx:int8", made._images) for m in pair.members]
-    assert proof.loss == pytest.approx(cross_entropy(np.mean(answers, axis=0), made._labels), abs=1e-6)
+    assert proof.loss == pytest.approx(cross_entropy(np.mean(answers, axis=0), made._targets), abs=1e-6)
     answers = [_answers_of(run, m, "onnx", made._images) for m in pair.members]
-    assert proof.reference_loss == pytest.approx(cross_entropy(np.mean(answers, axis=0), made._labels), abs=1e-6)
+    assert proof.reference_loss == pytest.approx(cross_entropy(np.mean(answers, axis=0), made._targets), abs=1e-6)
     assert proof.loss != proof.reference_loss
 
 
