@@ -12,15 +12,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import LibraryError
-from ripieno.tasks.labels import check_classes, check_names, label_indices
-from ripieno.tasks.metrics import cross_entropy, true_class
-from ripieno.tasks.probabilities import check_probabilities
-from ripieno.types import Ints, Split
+from ripieno.tasks.labels import check_names
+from ripieno.tasks.metrics import METRICS, cross_entropy
+from ripieno.tasks.registry import TASKS, kind_of
+from ripieno.tasks.task_kind import TaskKind
+from ripieno.types import Ints, Split, Task
 
 if TYPE_CHECKING:
     from ripieno.library.library import Library
 
 TargetSource = str | Path | ArrayLike
+COMPARED = 64
+"""Samples by which predictions are first compared."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -35,20 +38,36 @@ def check_ids(names: Sequence[str], library: Library, replace: bool) -> None:
             raise LibraryError(f"{library.path} already has a member {name!r}; rename this one, or replace that one")
 
 
-def read_probabilities(name: str, values: NDArray[Any], labels: Ints, classes: int) -> NDArray[Any]:
-    """Return `values` as floats. Raises LibraryError unless they are probabilities (samples, classes) for `labels`."""
-    if values.dtype.kind not in "fiub":
-        raise LibraryError(f"{name}: predictions are of type {values.dtype}, must be numbers")
-    if values.ndim != 2:
-        raise LibraryError(f"{name}: predictions have shape {values.shape}, must be (samples, classes)")
-    if len(values) != len(labels):
-        hint = "; does the label file begin with a column name?" if len(values) == len(labels) + 1 else ""
-        raise LibraryError(f"{name}: predictions of {len(values)} samples, but there are {len(labels)} labels{hint}")
-    if values.shape[1] != classes:
-        raise LibraryError(f"{name}: predictions of {values.shape[1]} classes, must be of {classes}")
-    values = values if values.dtype.kind == "f" else values.astype(np.float64)
-    check_probabilities(name, values, LibraryError)
-    return values
+def read_predictions(name: str, values: NDArray[Any], targets: NDArray[Any], task: Task) -> NDArray[Any]:
+    """Return `values` as floats (samples, *task.output).
+
+    Raises LibraryError unless they are predictions of `task`, of as many samples as `targets`.
+    """
+    kind = kind_of(task)
+    read = kind.read_predictions(name, values, task, LibraryError)
+    if len(read) != len(targets):
+        hint = "; does the label file begin with a column name?" if len(read) == len(targets) + 1 else ""
+        known = f"{len(targets)} {kind.targets_name}"
+        raise LibraryError(f"{name}: predictions of {len(read)} samples, but there are {known}{hint}")
+    return read
+
+
+def note_if_poor(targets: NDArray[Any], predictions: NDArray[Any], what: str, task: Task) -> str | None:
+    """Return a note on predictions worse than guessing, or right in another order of classes; None without one.
+
+    `what` names the predictions. Classes are compared with chance, other targets with the mean of each.
+    """
+    if targets.ndim == 1:
+        return note_if_worse_than_chance(targets, predictions, what, task.names)
+    loss = METRICS[kind_of(task).metrics[0]]
+    mean = np.broadcast_to(targets.mean(axis=0), targets.shape)
+    own, constant = loss.function(predictions, targets), loss.function(mean, targets)
+    if own <= constant:
+        return None
+    return (
+        f"{what} has a {loss.title} of {loss.format(own)} on {len(targets)} samples, the mean of the targets "
+        f"{loss.format(constant)}; compare the order and the units of its columns with the targets'"
+    )
 
 
 def note_if_worse_than_chance(
@@ -84,32 +103,57 @@ def note_if_worse_than_chance(
     return None
 
 
-def check_new(members: Mapping[str, NDArray[Any]], labels: Ints, library: Library) -> None:
+def check_new(members: Mapping[str, NDArray[Any]], library: Library) -> None:
     """Raise LibraryError when two models predict exactly the same: one would be a copy under another name."""
     seen: dict[bytes, list[str]] = {}
     for name in library.ids():
-        if name not in members and library.has_truth(name):
-            seen.setdefault(library.true_class_probabilities([name]).tobytes(), []).append(name)
+        if name not in members and library.has_predictions(name, "valid"):
+            seen.setdefault(_first_rows(library.predictions(name)), []).append(name)
     for name, values in members.items():
-        truth = true_class(values, labels).astype(np.float32).tobytes()
-        for other in seen.setdefault(truth, []):
+        key = _first_rows(values)
+        for other in seen.setdefault(key, []):
             known = members.get(other)
             theirs = library.predictions(other) if known is None else known
-            # models that err on different classes may have equal true-class probabilities, e.g. only 0 and 1
             if np.array_equal(theirs, values.astype(theirs.dtype)):
                 raise LibraryError(f"{name} has exactly the predictions of {other}; leave one of them out")
-        seen[truth].append(name)
+        seen[key].append(name)
 
 
-def read_classes(classes: Sequence[str] | None, count: int, library: Library) -> tuple[str, ...]:
-    """Return the class names: the given ones, else the library's, else numbers."""
+def _first_rows(values: NDArray[Any]) -> bytes:
+    """Return the first predictions as bytes, equal for equal predictions in any precision."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values[:COMPARED], np.float16).tobytes()
+
+
+def match_kind(task: str | None, library: Library) -> TaskKind:
+    """Return the kind `task` of models to import, by default that of the library, in an empty one classification.
+
+    Raises LibraryError for an unknown kind, and for one that differs from the library's.
+    """
     ids = library.ids()
-    known = library.member(ids[0]).classes if ids else None
-    names = tuple(map(str, classes)) if classes is not None else known or tuple(str(c) for c in range(count))
-    check_classes(names, "the models", LibraryError)
-    if known is not None and names != known:
-        raise LibraryError(f"the classes differ from those of {library.path} ({', '.join(known[:4])}, ...)")
-    return names
+    known = library.member(ids[0]).task.kind if ids else None
+    if task is not None and task not in TASKS:
+        raise LibraryError(f"task {task!r} is unknown: expected one of {', '.join(TASKS)}")
+    if known is not None and task not in (None, known):
+        raise LibraryError(f"{library.path} is a run of task {known}, not {task}; import into another run")
+    return TASKS[task or known or "classification"]
+
+
+def match_task(kind: TaskKind, names: Sequence[str] | None, count: int, library: Library) -> Task:
+    """Return the task of models to import, with `names` of `count` outputs; None: those of the library, or numbers.
+
+    Raises LibraryError where they differ from the library's.
+    """
+    ids = library.ids()
+    known = library.member(ids[0]).task if ids else None
+    if names is None:
+        names = known.names if known is not None else tuple(map(str, range(count)))
+    found = Task(kind.name, (len(names),), tuple(map(str, names)), kind.default_metric.replace("_", "-"))
+    kind.check_task(found, "the models", LibraryError)
+    if known is not None and found != known:
+        what = "classes" if known.kind == "classification" else "names of the targets"
+        raise LibraryError(f"the {what} differ from those of {library.path} ({', '.join(known.names[:4])}, ...)")
+    return found if known is None else known
 
 
 def one_of(targets: TargetSource | None, labels: TargetSource | None) -> TargetSource | None:
@@ -119,22 +163,30 @@ def one_of(targets: TargetSource | None, labels: TargetSource | None) -> TargetS
     return labels if targets is None else targets
 
 
-def match_labels(values: NDArray[Any] | None, classes: tuple[str, ...], library: Library, split: Split) -> Ints:
-    """Return labels as indices into `classes`, from indices or names; None means those of the library."""
+def match_targets(values: Any, task: Task, library: Library, split: Split) -> NDArray[Any]:
+    """Return targets of `task` (classes: from indices or names); None means those of the library."""
+    kind = kind_of(task)
     known = library.targets(split) if library.targets_path(split).exists() else None
     if values is None:
         if known is None:
-            raise LibraryError(f"there are no {split} labels; pass them as a file or an array")
+            raise LibraryError(f"there are no {split} {kind.targets_name}; pass them as a file or an array")
         return known
-    if values.ndim != 1 or not len(values):
-        raise LibraryError(f"labels have shape {values.shape}, must be (samples,) with at least one sample")
-    labels = label_indices(values, classes, "labels", LibraryError)
-    if known is not None and not np.array_equal(known, labels):
-        where = "number" if len(known) != len(labels) else f"from sample {int(np.flatnonzero(known != labels)[0])} on"
+    targets = kind.read_targets(values, task, kind.targets_name, LibraryError)
+    check_known_targets(targets, task, library, split)
+    return targets
+
+
+def check_known_targets(targets: NDArray[Any], task: Task, library: Library, split: Split) -> None:
+    """Raise LibraryError when the library has other targets of `split`."""
+    kind = kind_of(task)
+    known = library.targets(split) if library.targets_path(split).exists() else None
+    if known is not None and not np.array_equal(known, targets):
+        alike = known.shape == targets.shape
+        where = f"from sample {int(np.argwhere(known != targets)[0, 0])} on" if alike else "number"
         raise LibraryError(
-            f"the labels differ from those of {library.path} ({where}); all members must predict the same samples"
+            f"the {kind.targets_name} differ from those of {library.path} ({where}); all members must predict the same "
+            "samples"
         )
-    return labels
 
 
 def check_costs(costs: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> None:

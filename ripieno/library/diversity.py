@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ripieno.library.library import Library
+from ripieno.tasks.registry import kind_of
 
 
 def disagreement(library: Library) -> dict[str, float]:
-    """Return each member's mean share of validation samples on which its class differs from another member's.
+    """Return the mean difference of each member's validation predictions from those of another member.
 
-    This is Kuncheva and Whitaker's disagreement measure, averaged over pairs. It is computed from the votes for each
-    class on each sample, thus in time linear in the members; one member's predictions are read at a time. 0 for a
-    single member. Raises LibraryError when one has no predictions.
+    Of classes and labels it is the share that differs, of values the mean absolute difference in standard deviations of
+    the target; see `TaskKind.disagreement`. 0 for a single member. Raises LibraryError when one has no predictions.
     """
     names = library.ids()
     if len(names) < 2:
         return dict.fromkeys(names, 0.0)
-    predicted: list[NDArray[np.int64]] = [library.predictions(name).argmax(axis=1) for name in names]
-    samples = np.arange(len(predicted[0]))
-    votes = np.zeros((len(samples), 1 + max(int(own.max()) for own in predicted)), dtype=np.int64)
-    for own in predicted:
-        votes[samples, own] += 1
-    others = len(names) - 1
-    return {
-        name: 1.0 - float((votes[samples, own] - 1).mean()) / others for name, own in zip(names, predicted, strict=True)
-    }
+    kind = kind_of(library.member(names[0]).task)
+    differences = kind.disagreement([library.predictions(name) for name in names], library.targets())
+    return dict(zip(names, differences, strict=True))

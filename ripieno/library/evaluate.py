@@ -12,7 +12,7 @@ from ripieno.backends import Backend
 from ripieno.data.dataset import batches, find_dataset
 from ripieno.errors import EngineError, MissingExtraError, ModelError
 from ripieno.library.broken import read_sound
-from ripieno.library.check import read_probabilities
+from ripieno.library.check import read_predictions
 from ripieno.library.library import Library
 from ripieno.resources import usable_cores
 from ripieno.types import Device
@@ -28,8 +28,8 @@ def evaluate(
     """Predict the test split with members without stored test predictions, by running their networks.
 
     ONNX Runtime runs members with an ONNX file, PyTorch the remaining ones by their weights. Members that cannot be run
-    are skipped, and `notes` gets the reason; a member with a broken file, or with predictions that are no
-    probabilities, causes a `BrokenFileWarning`. Without a data set nothing is done.
+    are skipped, and `notes` gets the reason; a member with a broken file, or with predictions that are
+    none of the task, causes a `BrokenFileWarning`. Without a data set nothing is done.
     """
     missing = [m for m in members if not library.has_predictions(m, "test")]
     dataset = find_dataset(library.dataset_path) if missing else None
@@ -55,9 +55,9 @@ def evaluate(
             return
         parts = [runner.infer(batch) for batch in batches(dataset.inputs, rows)]
         runner.close()
-        labels = np.asarray(dataset.targets[rows])
-        values = read_probabilities(member, np.concatenate(parts), labels, len(dataset.classes))
-        library.write_predictions(member, "test", values, labels)
+        targets = np.asarray(dataset.targets[rows])
+        values = read_predictions(member, np.concatenate(parts), targets, dataset.task)
+        library.write_predictions(member, "test", values, targets)
         if progress is not None:
             progress("predicting the test images", next(done), len(missing))
 

@@ -21,7 +21,7 @@ from ripieno.library import check, probe
 from ripieno.library.import_predictions import NO_TRIAL, add_all, as_stored
 from ripieno.library.library import Library
 from ripieno.library.onnx_adapter import OnnxFormat, OnnxNetwork
-from ripieno.tasks import metrics
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Configuration, Dataset, Device, Member
 
 FEW = 8
@@ -177,7 +177,7 @@ def _member(
 def _predict(backend: str, path: Path, member: Member, data: Dataset, notes: list[str]) -> NDArray[Any]:
     """Predict and check the probabilities of the validation images."""
     rows = data.rows("valid")
-    labels = np.asarray(data.targets[rows])
+    targets = np.asarray(data.targets[rows])
     runner = backends.load(backend, path, member, Device("cpu:0", "cpu", 0), 1, trusted=(member.family,))
 
     def infer(images: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -189,13 +189,13 @@ def _predict(backend: str, path: Path, member: Member, data: Dataset, notes: lis
 
     try:
         parts = [infer(batch) for batch in batches(data.inputs, rows)]
-        values = check.read_probabilities(member.id, np.concatenate(parts), labels, len(data.classes))
+        values = check.read_predictions(member.id, np.concatenate(parts), targets, data.task)
         several = rows if len(rows) > 1 else np.arange(len(data.inputs))  # a single row makes no batch
         probe.check_steady(member.id, infer, np.asarray(data.inputs[spread_rows(several, FEW)]), notes)
     finally:
         runner.close()
     probe.note_flat(member.id, values, notes)
-    if worse := check.note_if_worse_than_chance(labels, values, member.id, data.classes):
+    if worse := check.note_if_poor(targets, values, member.id, data.task):
         notes.append(worse)
     return values
 
@@ -255,16 +255,21 @@ def _fit(path: Path, tensors: Mapping[str, Any], body: Mapping[str, tuple[int, .
 def _add(
     library: Library, found: Sequence[tuple[Member, bytes, NDArray[Any]]], data: Dataset, half: bool
 ) -> tuple[Member, ...]:
-    labels = data.targets[data.rows("valid")]
+    targets = data.targets[data.rows("valid")]
     if len(library):
-        check.read_classes(data.classes, len(data.classes), library)
-    check.match_labels(np.array(data.classes)[labels], data.classes, library, "valid")
-    check.check_new({member.id: values for member, _, values in found}, labels, library)
+        check.match_task(check.match_kind(data.task.kind, library), data.task.names, len(data.task.names), library)
+    check.check_known_targets(targets, data.task, library, "valid")
+    check.check_new({member.id: values for member, _, values in found}, library)
+    kind = kind_of(data.task)
     evaluated = [
-        (dataclasses.replace(member, losses=metrics.losses(values, labels)), as_stored(values, half), content)
+        (
+            dataclasses.replace(member, losses=kind.losses(values, targets, data.task)),
+            as_stored(values, half),
+            content,
+        )
         for member, content, values in found
     ]
     if not (library.dataset_path / "dataset.json").exists():
         write_dataset(data, library.dataset_path)
-    add_all(library, evaluated, labels)
+    add_all(library, evaluated, targets)
     return tuple(member for member, _, _ in evaluated)

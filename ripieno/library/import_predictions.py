@@ -18,10 +18,11 @@ from ripieno.errors import LibraryError, RipienoError
 from ripieno.library import check
 from ripieno.library.library import Library
 from ripieno.library.table_io import SUFFIXES, numbers_of, read_arrays, read_table
-from ripieno.tasks import metrics
 from ripieno.tasks.labels import check_names, label_text, number_of, shown
 from ripieno.tasks.probabilities import HIGHEST
-from ripieno.types import Input, Member, Split, classification
+from ripieno.tasks.registry import kind_of
+from ripieno.tasks.task_kind import TaskKind
+from ripieno.types import Input, Member, Split
 
 CostsByName = Mapping[str, Mapping[str, float]]
 RESERVED = ("targets", "labels", "costs", "classes")
@@ -49,6 +50,7 @@ def import_predictions(
     costs: str | Path | Mapping[Any, Any] | None = None,
     *,
     classes: Sequence[str] | None = None,
+    task: str | None = None,
     split: Split = "valid",
     half: bool = False,
     replace: bool = False,
@@ -66,31 +68,36 @@ def import_predictions(
     each kind (`seconds`, `bytes`, ...). `half` stores float16. With `split` "test" the predictions are added to
     existing members. `notes` gets models that are worse than guessing, and files of a folder that were not read.
 
+    `task` is "classification", "multilabel" or "regression"; None: that of the library, in an empty one classification.
+    Several labels and regressions have one column for each label or target, named by `classes`, and targets (samples,
+    labels) of 0 and 1 or (samples[, targets]): arrays, or tables of such columns.
+
     Raises LibraryError naming the model and its fault; the library is then unchanged.
     """
     if costs is not None and split != "valid":
         raise LibraryError(f"costs belong to the validation predictions; leave them out with split {split}")
-    content = _from_mapping(source) if isinstance(source, Mapping) else _from_path(Path(source))
+    kind = check.match_kind(task, library)
+    content = _from_mapping(source) if isinstance(source, Mapping) else _from_path(Path(source), kind)
     names = list(content.predictions)
     if not names:
         raise LibraryError("there are no models; pass at least one")
-    counts = {v.shape[-1] for v in content.predictions.values() if v.ndim == 2}
+    counts = {v.shape[-1] if v.ndim == 2 else 1 for v in content.predictions.values()}
     if classes is not None and content.classes is not None:
         _check_order(content.classes, tuple(map(str, classes)))
-    known = check.read_classes(classes if classes is not None else content.classes, min(counts, default=0), library)
+    known = check.match_task(kind, content.classes if classes is None else classes, min(counts), library)
     given = check.one_of(targets, labels)
-    label_values = content.labels if given is None else _read_labels(given)
-    indices = check.match_labels(label_values, known, library, split)
+    label_values = content.labels if given is None else _read_labels(given, kind)
+    matched = check.match_targets(label_values, known, library, split)
     priced = content.costs if costs is None else _costs_of(costs)
     check.check_costs(priced, names)
-    checked = {n: check.read_probabilities(n, v, indices, len(known)) for n, v in content.predictions.items()}
+    checked = {n: check.read_predictions(n, v, matched, known) for n, v in content.predictions.items()}
     if notes is not None:
-        worse = (check.note_if_worse_than_chance(indices, values, n, known) for n, values in checked.items())
+        worse = (check.note_if_poor(matched, values, n, known) for n, values in checked.items())
         notes += [note for note in (content.left_out, *worse) if note]
     if split != "valid":
-        return _add_split(library, checked, indices, split, half)
+        return _add_split(library, checked, matched, split, half)
     check.check_ids(names, library, replace)
-    check.check_new(checked, indices, library)
+    check.check_new(checked, library)
     input = library.member(library.ids()[0]).input if len(library) else Input(())
     members = [
         Member(
@@ -100,8 +107,8 @@ def import_predictions(
             family="predictions",
             configuration={},
             input=input,
-            task=classification(known),
-            losses=metrics.losses(values, indices),
+            task=known,
+            losses=kind_of(known).losses(values, matched, known),
             parameters=0,
             seconds=0.0,
             format="predictions",
@@ -109,12 +116,12 @@ def import_predictions(
         )
         for name, values in checked.items()
     ]
-    add_all(library, [(member, as_stored(checked[member.id], half), None) for member in members], indices)
+    add_all(library, [(member, as_stored(checked[member.id], half), None) for member in members], matched)
     return tuple(members)
 
 
 def add_all(
-    library: Library, members: Sequence[tuple[Member, NDArray[Any], bytes | None]], labels: NDArray[np.int64]
+    library: Library, members: Sequence[tuple[Member, NDArray[Any], bytes | None]], targets: NDArray[Any]
 ) -> None:
     """Add all of `members` with their predictions and weights, or none when one cannot be written."""
     added: list[str] = []
@@ -123,7 +130,7 @@ def add_all(
             new = member.id not in library
             if new:
                 added.append(member.id)
-            library.add(member, values, labels, weights)
+            library.add(member, values, targets, weights)
     except RipienoError:
         for name in added:
             library.remove(name)
@@ -136,7 +143,7 @@ def as_stored(values: NDArray[Any], half: bool) -> NDArray[Any]:
 
 
 def _add_split(
-    library: Library, checked: Mapping[str, NDArray[Any]], labels: NDArray[np.int64], split: Split, half: bool
+    library: Library, checked: Mapping[str, NDArray[Any]], targets: NDArray[Any], split: Split, half: bool
 ) -> tuple[Member, ...]:
     for name in checked:
         if name not in library:
@@ -144,8 +151,8 @@ def _add_split(
     members = []
     for name, values in checked.items():
         member = library.member(name)
-        library.write_predictions(name, split, as_stored(values, half), labels)
-        losses = {**member.losses, **metrics.losses(values, labels, split)}
+        library.write_predictions(name, split, as_stored(values, half), targets)
+        losses = {**member.losses, **kind_of(member.task).losses(values, targets, member.task, split)}
         members.append(dataclasses.replace(member, losses=losses))
         library.update(members[-1])
     return tuple(members)
@@ -178,11 +185,12 @@ def _check_order(columns: tuple[str, ...], classes: tuple[str, ...]) -> None:
         )
 
 
-def _from_path(path: Path) -> PredictionSource:
+def _from_path(path: Path, kind: TaskKind) -> PredictionSource:
+    """Read a file or a folder; of predictions of a `kind` of task."""
     if path.is_dir():
-        return _from_folder(path)
+        return _from_folder(path, kind)
     if path.suffix.lower() in (".csv", ".parquet"):
-        return _from_table(path)
+        return _from_table(path, kind)
     arrays = read_arrays(path)
     if path.suffix.lower() == ".npy":
         return PredictionSource(_split_cube(path.stem, arrays[path.stem], None))
@@ -208,14 +216,14 @@ def _split_cube(stem: str, values: NDArray[Any], names: NDArray[Any] | None) -> 
     return dict(zip(known, values, strict=True))
 
 
-def _from_table(path: Path) -> PredictionSource:
+def _from_table(path: Path, kind: TaskKind) -> PredictionSource:
     table = read_table(path)
     classes = [name for name in table.columns if name != "label"]
     if not classes:
         raise LibraryError(f"{path} has no columns of classes")
     labels = np.asarray(table.names("label")) if "label" in table.columns else None
     values = numbers_of(table, path, classes)
-    for name, column in zip(classes, values.T, strict=True):
+    for name, column in zip(classes, values.T, strict=True) if kind.activation != "identity" else ():
         outside = column[(column < 0) | (column > HIGHEST)]
         if len(outside):
             raise LibraryError(
@@ -225,7 +233,7 @@ def _from_table(path: Path) -> PredictionSource:
     return PredictionSource({path.stem: values}, labels, tuple(classes))
 
 
-def _from_folder(path: Path) -> PredictionSource:
+def _from_folder(path: Path, kind: TaskKind) -> PredictionSource:
     seen = sorted(p for p in path.iterdir() if not p.name.startswith("."))
     sources = [p for p in seen if p.suffix.lower() in SUFFIXES and p.is_file()]
     special: dict[str, Path] = {}
@@ -235,7 +243,7 @@ def _from_folder(path: Path) -> PredictionSource:
             raise LibraryError(f"{path} holds {special[stem].name} and {file.name}; leave one out")
         if stem in RESERVED:
             special[stem] = file
-    parts = [_from_path(p) for p in sources if p not in special.values()]
+    parts = [_from_path(p, kind) for p in sources if p not in special.values()]
     if not parts:
         raise LibraryError(f"{path} holds no predictions; put one .npy, .csv or .parquet file per model there")
     predictions: dict[str, NDArray[Any]] = {}
@@ -244,7 +252,7 @@ def _from_folder(path: Path) -> PredictionSource:
             if name in predictions:
                 raise LibraryError(f"{path}: two files contain a model named {name!r}; rename one")
         predictions |= part.predictions
-    labels = _read_labels(special["targets"]) if "targets" in special else None
+    labels = _read_labels(special["targets"], kind) if "targets" in special else None
     for part in parts:
         if labels is None:
             labels = part.labels
@@ -252,7 +260,7 @@ def _from_folder(path: Path) -> PredictionSource:
             raise LibraryError(f"{path}: {next(iter(part.predictions))} has other labels than the models before it")
     named = {part.classes for part in parts if part.classes is not None}
     if "classes" in special:
-        stated = enumerate(_read_labels(special["classes"]).tolist())
+        stated = enumerate(_read_labels(special["classes"], None).tolist())
         named.add(tuple(label_text(name, place, "classes", LibraryError) for place, name in stated))
     if len(named) > 1:
         raise LibraryError(f"{path}: the files name different classes, or in a different order; make them agree")
@@ -262,7 +270,8 @@ def _from_folder(path: Path) -> PredictionSource:
     return PredictionSource(predictions, labels, next(iter(named), None), costs, left_out)
 
 
-def _read_labels(source: str | Path | ArrayLike) -> NDArray[Any]:
+def _read_labels(source: str | Path | ArrayLike, kind: TaskKind | None) -> NDArray[Any]:
+    """Read targets of a `kind` of task, or names of classes; those of several labels and values are all columns."""
     if not isinstance(source, str | Path):
         if np.ma.is_masked(source):
             raise LibraryError("some labels are masked; leave those samples out")
@@ -271,6 +280,8 @@ def _read_labels(source: str | Path | ArrayLike) -> NDArray[Any]:
     path = Path(source)
     if path.suffix.lower() in (".csv", ".parquet"):
         table = read_table(path)
+        if kind is not None and kind.activation != "softmax":
+            return numbers_of(table, path, list(table.columns))
         if "label" not in table.columns and len(table.columns) != 1:
             raise LibraryError(f"{path} has no column `label`; expected that column or a single one")
         name = "label" if "label" in table.columns else next(iter(table.columns))

@@ -33,13 +33,11 @@ from ripieno.backends.backend_id import file_of
 from ripieno.deprecation import warn_renamed
 from ripieno.errors import LibraryError, error_summary
 from ripieno.library.broken import read_or_none, read_sound, warn_broken, write_over
-from ripieno.library.check import read_probabilities
+from ripieno.library.check import read_predictions
 from ripieno.shell_command import command
 from ripieno.tasks.calibration import CalibratedRows, MemberCalibration
-from ripieno.tasks.labels import read_labels
-from ripieno.tasks.metrics import true_class
-from ripieno.tasks.registry import check_task
-from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Profile, Split, loss_key
+from ripieno.tasks.registry import check_task, kind_of
+from ripieno.types import Allocation, Cascade, Ensemble, Front, Job, Member, Profile, Split, Task, loss_key
 
 W = TypeVar("W", Ensemble, Allocation)
 CALIBRATED = "calibrated.npy"
@@ -159,7 +157,10 @@ class Library:
         if member in self._seen and self._seen[member][0] == stamp:
             return self._seen[member][1]
         found = self._read_member(member)
-        for name, shape in ("valid.npy", (samples, len(found.classes))), (_truth_name("valid"), (samples,)):
+        shapes: dict[str, tuple[int | None, ...]] = {"valid.npy": (samples, *found.task.output)}
+        if kind_of(found.task).likelihood_per_sample:
+            shapes[_truth_name("valid")] = (samples,)
+        for name, shape in shapes.items():
             held = files.read_array(folder / name).shape
             if len(held) != len(shape) or any(n not in (None, m) for n, m in zip(shape, held, strict=True)):
                 due = ", ".join("samples" if n is None else str(n) for n in shape)
@@ -176,25 +177,25 @@ class Library:
         return member if member is not None and member.configuration == dict(job.configuration) else None
 
     def add(
-        self, member: Member, valid: NDArray[Any], labels: NDArray[np.int64], weights: bytes | memoryview | None = None
+        self, member: Member, valid: NDArray[Any], targets: NDArray[Any], weights: bytes | memoryview | None = None
     ) -> None:
-        """Add a trained or imported member with its validation probabilities.
+        """Add a trained or imported member with its validation predictions.
 
-        `valid` is (samples, classes), rows summing to one; `labels` (samples,). `weights` is the content of
-        `weights.safetensors` or of `model.onnx` after `member.format`, None for a member known by predictions only.
-        Adding a member again replaces it, and all that was made of the old one goes: files, predictions, profiles.
-        Raises LibraryError when they are no probabilities of the member's classes or the samples do not match those of
-        the library; it is then unchanged.
+        `valid` is (samples, *task.output), of classes rows that sum to one; `targets` are as in `Dataset`. `weights` is
+        the content of `weights.safetensors` or of `model.onnx` after `member.format`, None for a member known by
+        predictions only. Adding a member again replaces it, and all that was made of the old one goes: files,
+        predictions, profiles. Raises LibraryError when they are no predictions and targets of the member's task or the
+        samples do not match those of the library; it is then unchanged.
         """
-        labels = read_labels(labels, len(member.classes), "labels", LibraryError)
-        valid = read_probabilities(member.id, valid, labels, len(member.classes))
+        targets = _as_targets(targets, member.task)
+        valid = read_predictions(member.id, valid, targets, member.task)
         folder = self.member_path(member.id)
-        self._keep_labels("valid", labels)
+        self._keep_targets("valid", targets)
         content = {"onnx": "model.onnx"}.get(member.format, "weights.safetensors")
         self._clear_member(member.id, {"valid.npy", _truth_name("valid"), *([content] if weights is not None else [])})
         if weights is not None:
             files.write_bytes(folder / content, weights)
-        self.write_predictions(member.id, "valid", valid, labels)
+        self._write_predictions(member, "valid", valid, targets)
         files.write_json(folder / "member.json", member)
 
     def _clear_member(self, member: str, written: Collection[str] = ()) -> None:
@@ -216,38 +217,43 @@ class Library:
         self._clear_member(member)
         files.remove_tree(self.member_path(member))
 
-    def _keep_labels(self, split: Split, labels: NDArray[np.int64]) -> None:
+    def _keep_targets(self, split: Split, targets: NDArray[Any]) -> None:
         path = self.targets_path(split)
         if not path.exists():
-            files.write_array(path, np.asarray(labels, dtype=np.int64))
-        elif not np.array_equal(files.read_array(path), labels):
+            files.write_array(path, targets)
+        elif not np.array_equal(files.read_array(path), targets):
             raise LibraryError(
-                f"these {len(labels)} {split} labels differ from those of {self.path}: "
+                f"these {len(targets)} {split} targets or labels differ from those of {self.path}: "
                 "all members of a library must be judged on the same samples in the same order"
             )
 
     # predictions
 
-    def write_predictions(
-        self, member: str, split: Split, probabilities: NDArray[Any], labels: NDArray[np.int64]
-    ) -> None:
-        """Cache probabilities (samples, classes) of a member, and on "valid" those of the true class (`truth.npy`).
+    def write_predictions(self, member: str, split: Split, predictions: NDArray[Any], targets: NDArray[Any]) -> None:
+        """Cache predictions (samples, *task.output) of a member; of classes also those of the true one (`truth.npy`).
 
-        Raises LibraryError when the labels are no indices of classes, or the samples are not those of the library.
+        Raises LibraryError when the member is absent, the targets are none of its task, or the samples are not those of
+        the library.
         """
-        if probabilities.ndim != 2 or len(probabilities) != len(labels):
-            raise LibraryError(
-                f"predictions of {member} have shape {probabilities.shape}, must be ({len(labels)}, classes)"
-            )
-        labels = read_labels(labels, probabilities.shape[1], "labels", LibraryError)
-        self._keep_labels(split, labels)
-        folder = self.member_path(member)
+        self._write_predictions(self.member(member), split, predictions, targets)
+
+    def _write_predictions(
+        self, member: Member, split: Split, predictions: NDArray[Any], targets: NDArray[Any]
+    ) -> None:
+        task, kind = member.task, kind_of(member.task)
+        if predictions.shape != (len(targets), *task.output):
+            due = ", ".join(map(str, (len(targets), *task.output)))
+            raise LibraryError(f"predictions of {member.id} have shape {predictions.shape}, must be ({due})")
+        targets = _as_targets(targets, task)
+        self._keep_targets(split, targets)
+        folder = self.member_path(member.id)
         if split == "valid":
-            self._forget_calibration(member)
-        files.write_array(folder / f"{split}.npy", np.ascontiguousarray(probabilities))
-        truth = np.asarray(true_class(probabilities, labels))
-        half = truth.dtype == np.float16
-        files.write_array(folder / _truth_name(split), truth if half else truth.astype(np.float32))
+            self._forget_calibration(member.id)
+        files.write_array(folder / f"{split}.npy", np.ascontiguousarray(predictions))
+        truth = kind.likelihood(predictions, targets) if kind.likelihood_per_sample else None
+        if truth is not None:
+            half = truth.dtype == np.float16
+            files.write_array(folder / _truth_name(split), truth if half else truth.astype(np.float32))
 
     def has_predictions(self, member: str, split: Split) -> bool:
         """Return whether predictions on `split` are cached and readable."""
@@ -262,7 +268,7 @@ class Library:
         return path in read_sound(f"predictions in {self.path}", [path] if path.exists() else [], files.read_array)
 
     def predictions(self, member: str, split: Split = "valid") -> NDArray[Any]:
-        """Return cached probabilities (samples, classes), memory-mapped. Raises LibraryError when absent."""
+        """Return cached predictions (samples, *task.output), memory-mapped. Raises LibraryError when absent."""
         return files.read_array(self.member_path(member) / f"{split}.npy")
 
     def true_class_probabilities(self, members: Iterable[str], split: Split = "valid") -> NDArray[np.float32]:
@@ -336,8 +342,8 @@ class Library:
         if member in self and self.member(member).temperature is not None:
             self.update(dataclasses.replace(self.member(member), temperature=None))
 
-    def targets(self, split: Split = "valid") -> NDArray[np.int64]:
-        """Return the labels of the cached predictions of `split`. Raises LibraryError when there are none."""
+    def targets(self, split: Split = "valid") -> NDArray[Any]:
+        """Return the targets of the cached predictions of `split`. Raises LibraryError when there are none."""
         return files.read_array(self.targets_path(split), mapped=False)
 
     # profiles
@@ -491,6 +497,11 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _as_targets(targets: NDArray[Any], task: Task) -> NDArray[Any]:
+    """Return targets in the type in which they are kept. Raises LibraryError unless they are those of `task`."""
+    return kind_of(task).as_targets(targets, task, kind_of(task).targets_name, LibraryError)
 
 
 def _truth_name(split: Split) -> str:

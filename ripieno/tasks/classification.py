@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError
-from ripieno.tasks.labels import check_classes, label_indices
+from ripieno.tasks.labels import check_classes, label_indices, read_labels
 from ripieno.tasks.metrics import true_class
 from ripieno.tasks.probabilities import check_probabilities
 from ripieno.tasks.spread import deviation
@@ -28,6 +28,7 @@ class Classification(TaskKind):
     training_losses: ClassVar[tuple[str, ...]] = ("cross-entropy",)
     training_options: ClassVar[tuple[str, ...]] = ("label_smoothing", "class_weights", "sampling")
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "vote", "median")
+    targets_name: ClassVar[str] = "labels"
     outputs: ClassVar[tuple[str, ...]] = ("probabilities", "label")
     names_title: ClassVar[str] = "classes"
     calibrates: ClassVar[bool] = True
@@ -46,6 +47,10 @@ class Classification(TaskKind):
         if array.ndim != 1 or not len(array):
             raise error(f"{where} have shape {array.shape}, must be (samples,) with at least one sample")
         return label_indices(array, task.names, where, error)
+
+    def as_targets(self, values: Any, task: Task, where: str, error: type[RipienoError]) -> Ints:
+        """Return indices of classes, from whole numbers of any type."""
+        return read_labels(values, len(task.names), where, error)
 
     def check_targets(self, targets: NDArray[Any], task: Task, where: str, error: type[RipienoError]) -> None:
         """Raise `error` unless these are indices of classes."""

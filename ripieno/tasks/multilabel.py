@@ -29,6 +29,7 @@ class Multilabel(TaskKind):
     training_losses: ClassVar[tuple[str, ...]] = ("binary-cross-entropy",)
     training_options: ClassVar[tuple[str, ...]] = ("class_weights",)
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "median")
+    targets_name: ClassVar[str] = "targets"
     outputs: ClassVar[tuple[str, ...]] = ("probabilities", "labels")
     names_title: ClassVar[str] = "labels"
     calibrates: ClassVar[bool] = False

@@ -32,6 +32,7 @@ class Regression(TaskKind):
     training_losses: ClassVar[tuple[str, ...]] = ("squared-error", "huber")
     training_options: ClassVar[tuple[str, ...]] = ()
     combiners: ClassVar[tuple[Combiner, ...]] = ("mean", "weighted", "median")
+    targets_name: ClassVar[str] = "targets"
     outputs: ClassVar[tuple[str, ...]] = ("values",)
     names_title: ClassVar[str] = "targets"
     calibrates: ClassVar[bool] = False

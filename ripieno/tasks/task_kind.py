@@ -32,6 +32,8 @@ class TaskKind(ABC):
     training_options: ClassVar[tuple[str, ...]]
     """those of `TRAINING_OPTIONS` that fit"""
     combiners: ClassVar[tuple[Combiner, ...]]
+    targets_name: ClassVar[str]
+    """name of targets in messages"""
     outputs: ClassVar[tuple[str, ...]]
     """names of a server's output tensors: the predictions, then the labels where the kind has any"""
     names_title: ClassVar[str]
@@ -50,6 +52,10 @@ class TaskKind(ABC):
     @abstractmethod
     def read_targets(self, values: Any, task: Task, where: str, error: type[RipienoError]) -> NDArray[Any]:
         """Return `values`, an array of anything, as targets. Raises `error`, naming `where`, unless they are some."""
+
+    def as_targets(self, values: Any, task: Task, where: str, error: type[RipienoError]) -> NDArray[Any]:
+        """Return `values`, targets in any numeric type, in the type of the kind. Raises `error` as `read_targets`."""
+        return self.read_targets(values, task, where, error)
 
     @abstractmethod
     def check_targets(self, targets: NDArray[Any], task: Task, where: str, error: type[RipienoError]) -> None:
