@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -28,7 +28,7 @@ CvOpt = Annotated[
 PruneOpt = Annotated[
     float, typer.Option("--prune", help="Share of the library to consider, best first; at least 20 members")
 ]
-LossOpt = Annotated[str, typer.Option("--loss", help="Loss to minimise: cross-entropy, accuracy or macro-f1")]
+LossOpt = Annotated[str | None, typer.Option("--loss", help="Loss to minimise, of the run's task; by default its own")]
 CombinerOpt = Annotated[str, typer.Option("--combiner", help="Combiner: mean, vote or median")]
 
 
@@ -43,7 +43,7 @@ def select(
     method: MethodOpt = None,
     prune: PruneOpt = 0.2,
     size: Annotated[int | None, typer.Option(help="Number of members")] = None,
-    loss: LossOpt = "cross-entropy",
+    loss: LossOpt = None,
     combiner: CombinerOpt = "mean",
     starts: StartsOpt = 8,
     calibrate: CalibrateOpt = None,
@@ -65,7 +65,7 @@ def select(
             method=None if method is None else parsing.parse_choice(SelectionMethod, "--method", method),
             prune=prune,
             size=size,
-            loss=parsing.parse_choice(Loss, "--loss", loss),
+            loss=cast(Loss | None, loss),  # checked there, by the task of the run
             combiner=parsing.parse_choice(Combiner, "--combiner", combiner),
             starts=starts,
             calibrate=None if calibrate is None else parsing.parse_choice(Calibrate, "--calibrate", calibrate),
@@ -89,7 +89,7 @@ def front(
     points: Annotated[int, typer.Option(help="Number of budgets to try")] = 20,
     method: MethodOpt = None,
     prune: PruneOpt = 0.2,
-    loss: LossOpt = "cross-entropy",
+    loss: LossOpt = None,
     combiner: CombinerOpt = "mean",
     starts: StartsOpt = 8,
     calibrate: CalibrateOpt = None,
@@ -112,7 +112,7 @@ def front(
             points=points,
             method=None if method is None else parsing.parse_choice(SelectionMethod, "--method", method),
             prune=prune,
-            loss=parsing.parse_choice(Loss, "--loss", loss),
+            loss=cast(Loss | None, loss),  # checked there, by the task of the run
             combiner=parsing.parse_choice(Combiner, "--combiner", combiner),
             starts=starts,
             calibrate=None if calibrate is None else parsing.parse_choice(Calibrate, "--calibrate", calibrate),

@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 from ripieno.errors import SelectionError
 from ripieno.selection.costs import Budget as Budget
+from ripieno.selection.losses import losses_of
 from ripieno.selection.validation import default_calibration
+from ripieno.tasks.registry import TASKS
+from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Ensemble
-
-DEFAULTS = ("cross-entropy", "mean")
-"""Default loss and combiner; an ensemble's name leaves them out."""
 
 
 def bounds_of(budget: Budget, plain: str) -> dict[str, float]:
@@ -43,7 +43,14 @@ def kinds_of(budgets: Sequence[Budget] | None, plain: str) -> tuple[str, ...]:
     return tuple(bounds[0])
 
 
-def name_of(budget: Budget, method: str | None, loss: str, combiner: str, calibrate: str | None = None) -> str:
+def name_of(
+    budget: Budget,
+    method: str | None,
+    loss: str,
+    combiner: str,
+    calibrate: str | None = None,
+    kind: TaskKind = TASKS["classification"],
+) -> str:
     """Return the name of an ensemble: its budget, then each option that is not the default.
 
     For example `B20`, `B20-swap-macro-f1-vote`, and `B-seconds20-memory4.29e+09` for a mapping. A named method is part
@@ -54,8 +61,8 @@ def name_of(budget: Budget, method: str | None, loss: str, combiner: str, calibr
     else:
         parts = [f"B{budget:g}"]
     parts += [] if method is None else [method]
-    parts += [word for word, default in zip((loss, combiner), DEFAULTS, strict=True) if word != default]
-    if calibrate not in (None, default_calibration(method, combiner)):
+    parts += [word for word, default in ((loss, losses_of(kind)[0]), (combiner, "mean")) if word != default]
+    if calibrate not in (None, default_calibration(method, combiner, kind)):
         parts.append("uncalibrated" if calibrate == "none" else calibrate)
     return "-".join(parts)
 

@@ -55,7 +55,7 @@ class ImportOptions:
 
 
 OPTIONS_BY_SOURCE: Mapping[str, tuple[str, ...]] = {
-    "predictions": ("targets", "costs", "classes", "split"),
+    "predictions": ("targets", "costs", "classes", "split", "task"),
     "ONNX files": ("data", "size", "task", "target", "kind", "layout", "outputs", "tensor", "scale", "mean", "std"),
     "weights": ("data", "size", "task", "target", "kind", "family", "configuration", "scale", "mean", "std"),
 }
@@ -163,7 +163,7 @@ def import_models(
             dataset = prepare(options.data, library, _data_options(options), progress, notes)
         if kind == "predictions":
             source = sources if isinstance(sources, Mapping) else paths[0]
-            common |= {name: getattr(options, name) for name in ("targets", "costs", "classes", "split")}
+            common |= {name: getattr(options, name) for name in ("targets", "costs", "classes", "split", "task")}
             added = import_predictions(library, source, **common)
         elif kind == "ONNX files":
             form = OnnxFormat(

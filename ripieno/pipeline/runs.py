@@ -12,6 +12,7 @@ from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.diversity import disagreement
 from ripieno.shell_command import command
+from ripieno.tasks.registry import kind_of
 from ripieno.types import Allocation, Ensemble, Member
 from ripieno.types import ProgressFunction as ProgressFunction
 
@@ -91,8 +92,9 @@ def show(run: str | Path | Library) -> RunSummary:
 
 
 def metric_of(library: Library) -> str:
-    """Return the displayed score of a run: its data set's metric, accuracy when it has no data set."""
+    """Return the displayed score of a run: that of its data set's task, without one of its members' task."""
     from ripieno.data.dataset import find_dataset
 
     dataset = find_dataset(library.dataset_path)
-    return dataset.task.metric if dataset is not None else "accuracy"
+    tasks = [dataset.task] if dataset is not None else [member.task for member in library.members()[:1]]
+    return next((kind_of(task).metric_of(task).replace("_", "-") for task in tasks), "accuracy")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from ripieno.deprecation import warn_renamed
 from ripieno.errors import SelectionError
@@ -19,11 +19,13 @@ from ripieno.pipeline.budgets import Budget, affordable, bounds_of, kinds_of, na
 from ripieno.pipeline.costs import MEASURED, check_kinds, cost_table, ensure_profiles, selection_candidates
 from ripieno.pipeline.runs import ProgressFunction, default_kind, no_progress, open_run
 from ripieno.selection import validation
+from ripieno.selection.losses import losses_of
 from ripieno.selection.validation import Calibrate, Loss, SelectionMethod, default_calibration
 from ripieno.shell_command import command
 from ripieno.tasks.calibration import MemberCalibration, combine_calibrated
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Combiner, Ensemble, Front, Ints, Split
+from ripieno.tasks.task_kind import TaskKind
+from ripieno.types import Combiner, Ensemble, Front, Split, Task
 
 if TYPE_CHECKING:
     from ripieno.selection import Choice
@@ -39,7 +41,7 @@ def select(
     method: SelectionMethod | None = None,
     prune: float = 0.2,
     size: int | None = None,
-    loss: Loss = "cross-entropy",
+    loss: Loss | None = None,
     combiner: Combiner = "mean",
     starts: int = 8,
     calibrate: Calibrate | None = None,
@@ -54,7 +56,8 @@ def select(
 
     Without a `method`, it is "smobf-r" with calibrated members and an expected loss; with one, neither is the default.
     `method`, `starts`, `calibrate` and `cv` are those of `select_members`. The temperatures of members are fitted once
-    and kept in the run.
+    and kept in the run. `loss` is one of the run's task; None: that by which its members are ranked. Of several labels,
+    the threshold of each is fitted to the ensemble's validation predictions: see `Ensemble.thresholds`.
 
     A plain budget bounds the seconds that all members together need for 2,000 images on `device`. Where members are
     imported predictions with a single kind of cost, it bounds that kind. A mapping bounds several kinds at once:
@@ -80,7 +83,7 @@ def select(
     requested = [budgets] if isinstance(budgets, int | float | Mapping) else budgets
     plain = default_kind(library.members())
     kinds = kinds_of(requested, plain)
-    options = _Options(method, loss, combiner, prune, starts, calibrate, cv, size)
+    options = _Options(_task_of(library), method, loss, combiner, prune, starts, calibrate, cv, size)
     _check(library, kinds, options)
     notes = [] if notes is None else notes
     pool = _candidates(library, kinds, options, device, progress, notes)
@@ -89,9 +92,10 @@ def select(
         requested = [round_budget(k * best) for k in (1, 2, 4, 8)]
     requested = affordable(requested, plain, pool.costs, notes)
     bounds = [bounds_of(budget, plain) for budget in requested]
+    kind = options.kind
     choices = sweep(*pool.arrays(), bounds, method, size=size, **pool.keywords(options))
     ensembles = [
-        _ensemble(pool, choice, options, bound, name_of(budget, method, loss, combiner, calibrate))
+        _ensemble(pool, choice, options, bound, name_of(budget, method, options.used_loss, combiner, calibrate, kind))
         for choice, bound, budget in zip(choices, bounds, requested, strict=True)
     ]
     ensembles = _evaluated(library, ensembles, test, progress, notes)
@@ -108,7 +112,7 @@ def front(
     points: int = 20,
     method: SelectionMethod | None = None,
     prune: float = 0.2,
-    loss: Loss = "cross-entropy",
+    loss: Loss | None = None,
     combiner: Combiner = "mean",
     starts: int = 8,
     calibrate: Calibrate | None = None,
@@ -134,7 +138,7 @@ def front(
     library = open_run(run, writing=True, trusted=trusted)
     cost = default_kind(library.members()) if cost is None else cost
     validation.check_points(points)
-    options = _Options(method, loss, combiner, prune, starts, calibrate, cv)
+    options = _Options(_task_of(library), method, loss, combiner, prune, starts, calibrate, cv)
     _check(library, (cost,), options)
     pool = _candidates(library, (cost,), options, device, progress, [] if notes is None else notes)
     choices = sweep(*pool.arrays(), method=method, points=points, **pool.keywords(options))
@@ -149,10 +153,11 @@ def front(
 
 @dataclass(frozen=True)
 class _Options:
-    """Arguments of `select` and `front`."""
+    """Arguments of `select` and `front`, for a run of `task`."""
 
+    task: Task
     method: SelectionMethod | None
-    loss: Loss
+    loss: Loss | None
     combiner: Combiner
     prune: float
     starts: int
@@ -161,32 +166,43 @@ class _Options:
     size: int | None = None
 
     @property
+    def kind(self) -> TaskKind:
+        return kind_of(self.task)
+
+    @property
+    def used_loss(self) -> str:
+        return self.loss or losses_of(self.kind)[0]
+
+    @property
     def used_method(self) -> SelectionMethod:
         return validation.default_method(self.combiner) if self.method is None else self.method
 
     @property
     def used_calibration(self) -> Calibrate:
-        return default_calibration(self.method, self.combiner) if self.calibrate is None else self.calibrate
+        if self.calibrate is not None:
+            return self.calibrate
+        return default_calibration(self.method, self.combiner, self.kind)
 
 
 @dataclass(frozen=True, eq=False)
 class _Pool:
-    """Input of a selection: ids, predictions, labels, costs by kind, temperatures, and the share to consider."""
+    """Input of a selection: ids, predictions, targets, costs by kind, temperatures, and the share to consider."""
 
     ids: list[str]
     predictions: Any
-    labels: Any
+    targets: Any
     costs: dict[str, list[float]]
     calibrations: list[MemberCalibration] | None
     share: float
 
     def arrays(self) -> tuple[Any, Any, dict[str, list[float]]]:
-        return self.predictions, self.labels, self.costs
+        return self.predictions, self.targets, self.costs
 
     def keywords(self, options: _Options) -> dict[str, Any]:
         return {
             "prune": self.share,
-            "loss": options.loss,
+            "task": options.task,
+            "loss": options.used_loss,
             "combiner": options.combiner,
             "names": self.ids,
             "starts": options.starts,
@@ -215,32 +231,32 @@ def _candidates(
         lacking = sum(m.id not in table for m in candidates)
         if lacking:
             notes.append(_skipped_note(library, f"{lacking} of the {len(candidates)} best networks", kinds, device))
-    labels = library.targets()
-    _note_samples(library.member(ids[0]).classes, labels, options, notes)
+    targets = library.targets()
+    _note_samples(targets, options, notes)
     calibrated = options.used_calibration != "none"
     # cross-entropy of a mean needs the true class's probability alone: a matrix, `classes` times smaller than the cube
-    narrow = options.loss == "cross-entropy" and options.combiner in ("mean", "weighted") and not calibrated
+    narrow = options.kind.likelihood_per_sample and options.used_loss == losses_of(options.kind)[0]
+    narrow = narrow and options.combiner in ("mean", "weighted") and not calibrated
     predictions = library.true_class_mapped(ids) if narrow else [library.predictions(m) for m in ids]
     costs = {k: [table[m][k] for m in ids] for k in kinds}
     # `prune` is a share of the whole library, not of members with a cost; selection rejects an invalid one
     share = min(1.0, prune * len(library) / len(ids)) if 0 < prune <= 1 else prune
     calibrations = calibrate_members(library, ids, progress) if calibrated else None
-    return _Pool(ids, predictions, labels, costs, calibrations, share)
+    return _Pool(ids, predictions, targets, costs, calibrations, share)
 
 
-def _note_samples(classes: Sequence[str], labels: Ints, options: _Options, notes: list[str]) -> None:
-    """Note classes without selection samples, and too few samples for an expected loss."""
-    absent = [
-        name for name, count in zip(classes, np.bincount(labels, minlength=len(classes)), strict=True) if not count
-    ]
+def _note_samples(targets: NDArray[Any], options: _Options, notes: list[str]) -> None:
+    """Note classes and labels without selection samples, and too few samples for an expected loss."""
+    absent = options.kind.absent(targets, options.task)
     if absent:
         more = f" and {len(absent) - ABSENT} more" if len(absent) > ABSENT else ""
+        name = "class" if targets.ndim == 1 else "label"
         notes.append(
-            f"no validation sample is of class {', '.join(absent[:ABSENT])}{more}: the figures do not cover it"
+            f"no validation sample is of {name} {', '.join(absent[:ABSENT])}{more}: the figures do not cover it"
         )
     folds = validation.default_folds(options.method) if options.cv is None else options.cv
-    if len(labels) < folds:
-        notes.append(f"no expected loss: {len(labels)} validation samples are fewer than the {folds} folds of --cv")
+    if len(targets) < folds:
+        notes.append(f"no expected loss: {len(targets)} validation samples are fewer than the {folds} folds of --cv")
 
 
 def _skipped_note(library: Library, networks: str, kinds: Sequence[str], device: str) -> str:
@@ -251,18 +267,23 @@ def _skipped_note(library: Library, networks: str, kinds: Sequence[str], device:
     return note + (advice if any(kind in (*MEASURED, "flops") for kind in kinds) else "")
 
 
+def _task_of(library: Library) -> Task:
+    """Return the task of the members of a library. Raises SelectionError when it has none."""
+    members = library.members()
+    if not members:
+        tune = command("tune", "DATA", run=library.path)
+        raise SelectionError(f"{library.path} has no members to select from: `{tune}` trains some")
+    return members[0].task
+
+
 def _check(
     library: Library,
     kinds: Sequence[str],
     options: _Options,
 ) -> None:
     """Raise SelectionError for arguments that cannot be used, before anything is measured."""
-    if not len(library):
-        tune = command("tune", "DATA", run=library.path)
-        raise SelectionError(f"{library.path} has no members to select from: `{tune}` trains some")
-    kind = kind_of(library.members()[0].task)
-    validation.check_words(options.used_method, options.loss, options.combiner, kind)
-    validation.check_calibration(options.used_calibration, options.loss, options.combiner, kind)
+    validation.check_words(options.used_method, options.used_loss, options.combiner, options.kind)
+    validation.check_calibration(options.used_calibration, options.used_loss, options.combiner, options.kind)
     validation.check_numbers(None, options.prune, options.size, options.starts, options.cv)
     check_kinds(library, kinds)
     if options.size is not None and options.size > len(library) and options.method != "replacement":
@@ -275,7 +296,7 @@ def _best_cost(library: Library, pool: _Pool, kind: str) -> float:
 
 
 def _ensemble(pool: _Pool, choice: Choice, options: _Options, budget: dict[str, float], name: str) -> Ensemble:
-    return choice.ensemble(name, pool.ids, budget, options.used_method, options.loss, options.used_calibration)
+    return choice.ensemble(name, pool.ids, budget, options.used_method, options.used_loss, options.used_calibration)
 
 
 def _evaluated(
@@ -288,7 +309,8 @@ def _evaluated(
     if test:
         members = sorted({m for e in ensembles for m in e.members})
         evaluate(library, members, progress, notes=notes)
-    return [dataclasses.replace(e, losses=ensemble_losses(library, e)) for e in ensembles]
+    fitted = [dataclasses.replace(e, thresholds=_thresholds(library, e)) for e in ensembles]
+    return [dataclasses.replace(e, losses=ensemble_losses(library, e)) for e in fitted]
 
 
 def reevaluate(library: Library, changed: Collection[str], split: Split) -> list[str]:
@@ -311,6 +333,15 @@ def reevaluate(library: Library, changed: Collection[str], split: Split) -> list
             evaluated = _evaluated(library, front.ensembles, test=False)
             library.write_front(dataclasses.replace(front, ensembles=tuple(evaluated)))
     return [e.name for e in touched]
+
+
+def _thresholds(library: Library, ensemble: Ensemble) -> tuple[float, ...]:
+    """Return the thresholds of labels, fitted to the ensemble's validation predictions; empty without labels."""
+    kind = kind_of(library.member(ensemble.members[0]).task)
+    if not kind.has_thresholds or not all(library.has_predictions(m, "valid") for m in ensemble.members):
+        return ()
+    predictions = [library.predictions(m) for m in ensemble.members]
+    return kind.fit_thresholds(combine_calibrated(predictions, ensemble, kind.activation), library.targets())
 
 
 def ensemble_losses(library: Library, ensemble: Ensemble) -> dict[str, float]:

@@ -68,12 +68,13 @@ def check_words(method: str, loss: str, combiner: str, kind: TaskKind) -> None:
     """Raise SelectionError unless method, loss and combiner are valid and compatible with a kind of task."""
     for word, words, what in (
         (method, SelectionMethod, "method"),
-        (loss, Loss, "loss"),
         (combiner, Combiner, "combiner"),
     ):
         one_of(word, words, what)
     if loss not in losses_of(kind):
-        raise SelectionError(f"loss {loss} does not fit task {kind.name}: expected one of {', '.join(losses_of(kind))}")
+        known = ", ".join(losses_of(kind))
+        what = f"loss {loss} does not fit task {kind.name}" if loss in get_args(Loss) else f"unknown loss {loss!r}"
+        raise SelectionError(f"{what}: expected one of {known}")
     kind.check_combiner(combiner)
     if combiner == "weighted" and method not in REPEATING:
         raise SelectionError(f"method {method} gives no weights: pass combiner mean or method {' or '.join(REPEATING)}")

@@ -65,9 +65,13 @@ class Classification(TaskKind):
 
     def check_training(self, targets: NDArray[Any], task: Task, where: str, error: type[RipienoError]) -> None:
         """Raise `error` unless every class has a sample."""
-        absent = np.flatnonzero(np.bincount(targets, minlength=len(task.names)) == 0)
-        if len(absent):
-            raise error(f"{where} has no training image of class {task.names[absent[0]]!r}; add some or leave it out")
+        absent = self.absent(targets, task)
+        if absent:
+            raise error(f"{where} has no training image of class {absent[0]!r}; add some or leave it out")
+
+    def absent(self, targets: NDArray[Any], task: Task) -> list[str]:
+        """Return the classes that no sample has."""
+        return [task.names[i] for i in np.flatnonzero(np.bincount(targets, minlength=len(task.names)) == 0)]
 
     def strata(self, targets: NDArray[Any]) -> Ints | None:
         """Return the classes."""

@@ -34,6 +34,7 @@ class Multilabel(TaskKind):
     names_title: ClassVar[str] = "labels"
     calibrates: ClassVar[bool] = False
     likelihood_per_sample: ClassVar[bool] = False
+    has_thresholds: ClassVar[bool] = True
     diversity_title: ClassVar[str] = "share of labels that differ"
 
     def check_task(self, task: Task, where: str, error: type[RipienoError]) -> None:
@@ -63,6 +64,10 @@ class Multilabel(TaskKind):
             value = targets[0, same[0]] if len(targets) else "absent"
             name = task.names[same[0]]
             raise error(f"{where}: label {name!r} is {value} in all {len(targets)} samples; add others or leave it out")
+
+    def absent(self, targets: NDArray[Any], task: Task) -> list[str]:
+        """Return the labels that no sample has."""
+        return [task.names[i] for i in np.flatnonzero(~targets.any(axis=0))]
 
     def strata(self, targets: NDArray[Any]) -> Ints | None:
         """Return the rarest label of each sample, by index; the number of labels for a sample without any."""

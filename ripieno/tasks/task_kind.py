@@ -42,6 +42,8 @@ class TaskKind(ABC):
     """whether temperatures can be fitted to its predictions"""
     likelihood_per_sample: ClassVar[bool]
     """whether `likelihood` gives one number a sample, which is kept on disk because it is smaller than predictions"""
+    has_thresholds: ClassVar[bool] = False
+    """whether a threshold is fitted for each label"""
     diversity_title: ClassVar[str]
     """name of `disagreement`"""
 
@@ -64,6 +66,10 @@ class TaskKind(ABC):
     @abstractmethod
     def check_training(self, targets: NDArray[Any], task: Task, where: str, error: type[RipienoError]) -> None:
         """Raise `error` unless a model can be trained on `targets`, those of the training split."""
+
+    def absent(self, targets: NDArray[Any], task: Task) -> list[str]:
+        """Return the names of the classes or labels that no sample has."""
+        return []
 
     @abstractmethod
     def strata(self, targets: NDArray[Any]) -> Ints | None:
