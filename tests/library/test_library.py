@@ -130,7 +130,7 @@ def test_other_labels_are_refused_and_nothing_is_added(library: Library) -> None
 
 
 def test_predictions_of_another_shape_are_refused(library: Library) -> None:
-    with pytest.raises(LibraryError, match=r"shape \(2, 2\), must be \(3, classes\)"):
+    with pytest.raises(LibraryError, match=r"shape \(2, 2\), must be \(3, 2\)"):
         library.write_predictions(MEMBER.id, "test", answers()[:2], LABELS)
 
 
