@@ -20,6 +20,7 @@ _MODULES = {
     "report": "matplotlib jinja2",
     "parquet": "pyarrow",
     "yaml": "yaml",
+    "trees": "lightgbm skl2onnx onnxmltools",
     "demo": "sklearn",
     "dashboard": "optuna_dashboard",
     "tensorboard": "tensorboardX",

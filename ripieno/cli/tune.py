@@ -65,6 +65,13 @@ def tune(
         float | None, typer.Option(help="Timeout in seconds per epoch; the trial fails when it is exceeded")
     ] = None,
     family: Annotated[str | None, typer.Option(help="Model factory of your own networks (module:function)")] = None,
+    trainer: Annotated[
+        str | None,
+        typer.Option(
+            help="Trainer: network, trees:lightgbm, trees:random-forest, trees:extra-trees or your own (module:Class)",
+            show_default="network, or the space's",
+        ),
+    ] = None,
     size: Annotated[int | None, typer.Option(help="Resize images to this many pixels per side")] = None,
     split: Annotated[
         str | None,
@@ -100,8 +107,9 @@ def tune(
 
     A run that exists is resumed with its data and settings; it needs no DATA.
 
-    Search spaces are resnet, resnet-small, resnet-tiny, resnet-table and
-    resnet-paper; auto takes the run's, or one that suits the device.
+    Search spaces are resnet, resnet-small, resnet-tiny, resnet-table,
+    resnet-paper, lightgbm, random-forest and extra-trees; auto takes the
+    run's, or one that suits the trainer and the device.
 
     --log mlflow writes to the server in the variable MLFLOW_TRACKING_URI.
     """

@@ -23,6 +23,7 @@ from ripieno.types import Configuration, DataKind, Input, Job, loss_key
 
 if TYPE_CHECKING:
     from ripieno.search.progress import Snapshot
+    from ripieno.search.space import Space
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class SearchOptions:
     seed: int | None = None
     family: str | None = None
     """the user's own model family (`module:function`), whose code is run"""
+    trainer: str | None = None
+    """`network`, `trees:lightgbm`, `trees:random-forest`, `trees:extra-trees`, or the user's own (`module:Class`),
+    whose code is run"""
 
 
 def tune(
@@ -62,6 +66,7 @@ def tune(
     cpus: float = ExecutionConfig.cpus,
     limit: float | None = None,
     family: str | None = None,
+    trainer: str | None = None,
     size: int | None = None,
     split: tuple[float, float, float] | None = None,
     metric: str | None = None,
@@ -83,7 +88,9 @@ def tune(
 
     Bounded by trials alone, the result of a search depends on the seed only. The space is by default `resnet` on a GPU,
     `resnet-small` on a CPU. `family` (`module:function`) is your own code, which is run; a family named only by a
-    space's file or by the run is refused. `pool`, `device`, `slots` and the next four parameters say where trials
+    space's file or by the run is refused. So is `trainer` (`module:Class`), a class with the methods of
+    `ripieno.train.trainer.Trainer`; built-in ones are `network`, `trees:lightgbm`, `trees:random-forest` and
+    `trees:extra-trees`. `pool`, `device`, `slots` and the next four parameters say where trials
     train: see `ExecutionConfig`. Without `slots`, a profile decides how many trials share this machine, when it takes
     at most 2 % of `hours`: see `pipeline.trial_packing`. `notes` receives remarks on the data and on that decision;
     without it they are logged. `task` (classification, multilabel or regression) and `kind` (image, series or table)
@@ -117,7 +124,8 @@ def search_library(
     sleep_while_waiting()  # before PyTorch is loaded
     from ripieno.data.dataset import find_dataset
     from ripieno.data.load import check_arguments
-    from ripieno.pipeline.trial_packing_benchmark import find_packing
+    from ripieno.pipeline.trainer_check import check_trainer
+    from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
     from ripieno.search import run_search
     from ripieno.search.algorithms import check_algorithm
     from ripieno.search.settings import Settings, check_same, kept_settings
@@ -126,26 +134,39 @@ def search_library(
 
     require("torch")
     from ripieno.models.build import FAMILIES, find_family
+    from ripieno.train.registry import TRAINERS, find_trainer
 
     if execution.pool == "ray":
         require("ray")
     notes = Notes() if notes is None else notes
     on_gpu = execution.on_gpu()
     before = kept_settings(library.path / "run.json")
+    trainer = search.trainer
     if space == "auto" and before is not None:
         space, found = f"of {library.path}", before.space
+    elif space == "auto":
+        found = default_space(trainer, on_gpu)
     else:
-        found = find_space({True: "resnet", False: "resnet-small"}[on_gpu] if space == "auto" else space)
+        found = find_space(space)
+    if family and trainer not in (None, "network"):
+        raise SearchError(f"family {family} is of networks, not of trainer {trainer}: leave one of them out")
     if family:
         find_family(family, (family,))
         found = dataclasses.replace(found, family=family)
+    elif trainer not in (None, "network"):
+        if trainer not in TRAINERS:
+            find_trainer(trainer, (trainer,))
+        found = dataclasses.replace(found, family=trainer)
+    elif found.family in TRAINERS:
+        trainer = found.family
     elif found.family not in FAMILIES:
         own = found.family
         raise SearchError(
             f"space {space} names the family {own!r}: it must be {' or '.join(FAMILIES)}, or your own code, which is "
-            f"run only when you name it too: --family {own} (family=)"
+            f"run only when you name it too: --family {own} (family=), or --trainer {own} (trainer=)"
         )
-    if (kept := find_dataset(library.dataset_path)) is not None:
+    trainer = trainer or "network"
+    if trainer == "network" and (kept := find_dataset(library.dataset_path)) is not None:
         found = fit_space(found, kept.kind, kept.task)
     if hours is None and trials is None and before is not None:
         hours, trials = before.hours, before.trials
@@ -166,9 +187,10 @@ def search_library(
     if dataset.kind != "image" and found.family in FAMILIES:
         raise SearchError(
             f"family {found.family} takes images, but the data are {dataset.kind}: train a family of your own with "
-            "--family (family=), or read the data as images in another run with --kind image"
+            "--family (family=), or trees with --trainer, or read the data as images in another run with --kind image"
         )
-    found = fit_space(found, dataset.kind, dataset.task)
+    if trainer == "network":
+        found = fit_space(found, dataset.kind, dataset.task)
     settings = dataclasses.replace(settings, space=found, metric=loss_key(dataset.task))
     task = TrainingConfig(
         run=library.path.resolve(),
@@ -178,9 +200,12 @@ def search_library(
         seed=settings.seed,
         device="cuda" if on_gpu else "cpu",
         deadline=deadline,
+        trainer=trainer,
     )
+    if trainer != "network":
+        notes.extend(check_trainer(task, sample_configurations(found, settings.seed, 1)[0], dataset))
     weight = functools.partial(estimate_epoch_cost, found.family, dataset.input, len(dataset.rows("train")))
-    if execution.auto_packing:
+    if execution.auto_packing and trainer == "network":
         seconds = None if hours is None else 3600 * hours
         if pack := find_packing(task, found, weight, execution.gpus(), seconds, progress):
             execution = dataclasses.replace(execution, pack=pack[0])
@@ -195,6 +220,18 @@ def search_library(
     if not library.ids():
         raise SearchError(f"no network was trained in the time given: see {library.logs_path}, or give more --hours")
     return library
+
+
+def default_space(trainer: str | None, on_gpu: bool) -> Space:
+    """Return the built-in space of a built-in trainer. Raises SearchError for a trainer of the user's."""
+    from ripieno.search.space import SPACES, find_space
+
+    if trainer in (None, "network"):
+        return find_space("resnet" if on_gpu else "resnet-small")
+    found = next((space for space in SPACES.values() if space.family == trainer), None)
+    if found is None:
+        raise SearchError(f"trainer {trainer} has no space of its own: pass its hyperparameters with --space FILE.json")
+    return found
 
 
 def trial_progress(library: Library, job: Job) -> int:

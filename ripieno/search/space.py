@@ -276,5 +276,25 @@ _TABLE = Space(
 )
 """For tables: images of one pixel with one channel per feature, without augmentation."""
 
-SPACES: dict[str, Space] = {space.name: space for space in (_TINY, _SMALL, _RESNET, _PAPER, _TABLE)}
+_LIGHTGBM = Space(
+    "lightgbm",
+    "trees:lightgbm",
+    {
+        "learning_rate": Continuous(0.02, 0.3, log=True),
+        "num_leaves": Integer(4, 63, log=True),
+        "min_child_samples": Integer(5, 50, log=True),
+        "feature_fraction": Continuous(0.3, 1.0),
+        "bagging_fraction": Continuous(0.5, 1.0),
+        "lambda_l2": Continuous(1e-3, 10.0, log=True),
+    },
+    {"rounds": 10},
+)
+"""An epoch is ten rounds: 27 epochs are 270."""
+
+_FOREST = {"max_features": Continuous(0.02, 0.6, log=True), "min_samples_leaf": Integer(1, 10, log=True)}
+_RANDOM_FOREST = Space("random-forest", "trees:random-forest", _FOREST, {"trees": 10})
+_EXTRA_TREES = Space("extra-trees", "trees:extra-trees", _FOREST, {"trees": 10})
+
+_BUILT_IN = (_TINY, _SMALL, _RESNET, _PAPER, _TABLE, _LIGHTGBM, _RANDOM_FOREST, _EXTRA_TREES)
+SPACES: dict[str, Space] = {space.name: space for space in _BUILT_IN}
 """The built-in spaces by name."""

@@ -10,8 +10,14 @@ from ripieno.models.user_code import import_named, is_user_code
 from ripieno.train.network_trainer import NetworkTrainer
 from ripieno.train.trainer import METHODS, Trainer
 from ripieno.train.training_config import TrainingConfig
+from ripieno.train.trees import ExtraTreesTrainer, LightGBMTrainer, RandomForestTrainer
 
-TRAINERS: Mapping[str, Callable[[TrainingConfig], Trainer]] = {"network": NetworkTrainer}
+TRAINERS: Mapping[str, Callable[[TrainingConfig], Trainer]] = {
+    "network": NetworkTrainer,
+    "trees:lightgbm": LightGBMTrainer,
+    "trees:random-forest": RandomForestTrainer,
+    "trees:extra-trees": ExtraTreesTrainer,
+}
 """The built-in trainers."""
 
 

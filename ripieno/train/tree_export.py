@@ -1,0 +1,59 @@
+"""ONNX graphs of trees in a data set's own form: inputs are flattened and cast, predictions stand side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ripieno.errors import require
+from ripieno.types import Input
+
+
+@dataclass(frozen=True)
+class TreeModel:
+    """A converted model from `features` (batch, features), float32."""
+
+    model: Any
+    """an `onnx.ModelProto`"""
+    output: int
+    """position of the output with the predictions, (batch, columns)"""
+    column: int | None
+    """its one column that counts; None: all"""
+
+
+def tree_graph(models: list[TreeModel], input: Input) -> bytes:
+    """Return an ONNX file from `images` (batch, *input.shape) of `input.dtype` to the predictions of all `models`."""
+    onnx = require("onnx")
+    compose, helper, types = require("onnx.compose"), onnx.helper, onnx.TensorProto
+    dtype = types.UINT8 if input.dtype == "uint8" else types.FLOAT
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"], axis=1),
+        helper.make_node("Cast", ["flat"], ["features"], to=types.FLOAT),
+    ]
+    constants, parts, opsets = [], [], {"": 13}
+    for index, part in enumerate(models):
+        graph = compose.add_prefix(part.model, f"model{index}/").graph
+        nodes.append(helper.make_node("Identity", ["features"], [graph.input[0].name]))
+        nodes += graph.node
+        constants += graph.initializer
+        name = graph.output[part.output].name
+        if part.column is not None:
+            constants.append(helper.make_tensor(f"column{index}", types.INT64, [1], [part.column]))
+            nodes.append(helper.make_node("Gather", [name, f"column{index}"], [f"part{index}"], axis=1))
+            name = f"part{index}"
+        parts.append(name)
+        for opset in part.model.opset_import:
+            opsets[opset.domain] = max(opset.version, opsets.get(opset.domain, 1))
+    nodes.append(helper.make_node("Concat", parts, ["predictions"], axis=1))
+    shape = ["batch", *input.shape]
+    graph = helper.make_graph(
+        nodes,
+        "trees",
+        [helper.make_tensor_value_info("images", dtype, shape)],
+        [helper.make_tensor_value_info("predictions", types.FLOAT, ["batch", "outputs"])],
+        constants,
+    )
+    imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=models[0].model.ir_version)
+    content: bytes = model.SerializeToString()
+    return content

@@ -1,0 +1,115 @@
+"""A user's own trainer through a search: checkpointed, resumed, promoted, exported, refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+import ripieno
+from ripieno.data.load import load_dataset
+from ripieno.errors import ModelError, RipienoError, SearchError
+from ripieno.library import Library
+from ripieno.train import TrainingConfig, train_job
+from ripieno.types import Dataset, Job
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> str:
+    path = tmp_path / "space.json"
+    path.write_text(json.dumps({"ranges": {"rate": {"kind": "continuous", "low": 0.05, "high": 0.5, "log": True}}}))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    source = load_digits()
+    images = (source.images[:300, :, :, None] * 15).astype(np.uint8)
+    return load_dataset((images, source.target[:300]))
+
+
+def search(data: Dataset | None, run: Path, space: str, trainer: str, notes: list[str] | None = None) -> Library:
+    return ripieno.tune(data, run, trials=5, epochs=3, seed=1, space=space, trainer=trainer, pool="inline", notes=notes)
+
+
+def losses(library: Library) -> dict[str, float]:
+    return {member.id: member.loss for member in library.members() if member.trial >= 0}
+
+
+def test_a_users_trainer_is_promoted_exported_measured_and_served(digits: Dataset, tmp_path: Path, space: str) -> None:
+    notes: list[str] = []
+    library = search(digits, tmp_path / "run", space, "tests.own_trainer:Linear", notes)
+    members = [m for m in library.members() if m.trial >= 0]
+    assert {m.family for m in members} == {"tests.own_trainer:Linear"}
+    assert {m.format for m in members} == {"onnx"}
+    assert {m.epoch for m in members} == {1, 3}  # some were promoted, from their checkpoints
+    assert all(0 < m.parameters < 700 for m in members)
+    assert not [note for note in notes if "trainer" in note]
+    profiles = ripieno.measure(library)
+    (ensemble,) = ripieno.select(library, [4 * max(p.cost for p in profiles.values())], prune=1.0)
+    assert ensemble.losses["test_accuracy"] > 0.5
+
+
+def test_a_search_of_a_users_trainer_resumes_to_the_same_members(digits: Dataset, tmp_path: Path, space: str) -> None:
+    whole = search(digits, tmp_path / "run", space, "tests.own_trainer:Linear")
+    config = TrainingConfig(
+        tmp_path / "jobs", whole.dataset_path, "tests.own_trainer:Linear", 3, 1, trainer="tests.own_trainer:Linear"
+    )
+    member = max((m for m in whole.members() if m.trial >= 0), key=lambda m: m.epoch)
+    for start, stop in ((0, 1), (1, 3)):
+        outcome = train_job(config, Job(member.trial, member.configuration, start, stop))
+        assert outcome.failure is None
+    again = Library(config.run).member(member.id)
+    assert again.loss == member.loss
+    assert len(again.curve) == 3
+
+
+def test_a_trainer_without_tensors_and_export_trains_again_and_is_selected(
+    digits: Dataset, tmp_path: Path, space: str
+) -> None:
+    notes: list[str] = []
+    library = search(digits, tmp_path / "run", space, "tests.own_trainer:Forgetful", notes)
+    kept = search(digits, tmp_path / "kept", space, "tests.own_trainer:Linear")
+    assert losses(library) == losses(kept)  # promoted trials trained again from their seed
+    assert [note for note in notes if "no export" in note]
+    assert [note for note in notes if "no tensors" in note]
+    assert not library.checkpoint_path(0).exists()
+    trained = [m for m in library.members() if m.trial >= 0]
+    assert {m.format for m in trained} == {"predictions"}
+    assert all(m.costs["seconds"] > 0 and library.has_predictions(m.id, "test") for m in trained)
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("Flat", r"predicted shape \(24,\) for 22 samples; expected \(24, 10\)"),
+        ("Logits", "expected probabilities|sum to"),
+        ("Objects", "returned a list at 'weights'; expected NumPy arrays"),
+        ("Other", "differ from the trainer's"),
+        ("Broken", r"failed on \d+ samples \(ZeroDivisionError: no\)"),
+        ("Nothing", "has no method predict"),
+        ("number", "is not a class"),
+        ("absent", "has no absent"),
+    ],
+)
+def test_a_trainer_that_does_not_fit_is_refused_before_the_search(
+    name: str, word: str, digits: Dataset, tmp_path: Path, space: str
+) -> None:
+    with pytest.raises(RipienoError, match=word) as caught:
+        search(digits, tmp_path / "run", space, f"tests.own_trainer:{name}")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_users_trainer_needs_a_space_and_its_name(digits: Dataset, tmp_path: Path, space: str) -> None:
+    with pytest.raises(SearchError, match="pass its hyperparameters with --space"):
+        search(digits, tmp_path / "run", "auto", "tests.own_trainer:Linear")
+    with pytest.raises(ModelError, match="unknown trainer 'forest'; expected one of network"):
+        search(digits, tmp_path / "run", space, "forest")
+    search(digits, tmp_path / "run", space, "tests.own_trainer:Linear")
+    with pytest.raises(SearchError, match=r"--trainer tests\.own_trainer:Linear"):
+        ripieno.tune(run=tmp_path / "run", trials=5)
+    assert len(losses(search(None, tmp_path / "run", "auto", "tests.own_trainer:Linear"))) >= 5
