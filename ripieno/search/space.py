@@ -291,7 +291,10 @@ _LIGHTGBM = Space(
 )
 """An epoch is ten rounds: 27 epochs are 270."""
 
-_FOREST = {"max_features": Continuous(0.02, 0.6, log=True), "min_samples_leaf": Integer(1, 10, log=True)}
+_FOREST: dict[str, Range] = {
+    "max_features": Continuous(0.02, 0.6, log=True),
+    "min_samples_leaf": Integer(1, 10, log=True),
+}
 _RANDOM_FOREST = Space("random-forest", "trees:random-forest", _FOREST, {"trees": 10})
 _EXTRA_TREES = Space("extra-trees", "trees:extra-trees", _FOREST, {"trees": 10})
 

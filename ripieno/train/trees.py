@@ -72,6 +72,14 @@ class TreeTrainer(ABC):
     def predict(self, inputs: NDArray[Any]) -> Float32s:
         """Predict `inputs` (samples, *shape): float32 (samples, *task.output)."""
 
+    def tensors(self) -> Mapping[str, NDArray[Any]] | None:
+        """Return the state; None where there is none to keep."""
+        return None
+
+    def load(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Continue from `tensors`. Raises ModelError where no state is kept."""
+        raise ModelError("a forest keeps no state: it trains again from its seed")
+
     @abstractmethod
     def models(self) -> list[TreeModel]:
         """Return the models whose predictions, side by side, are those of the trainer."""

@@ -85,7 +85,7 @@ def test_a_trainer_without_tensors_and_export_trains_again_and_is_selected(
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("Flat", r"predicted shape \(24,\) for 22 samples; expected \(24, 10\)"),
+        ("Flat", r"predicted shape \(24,\) for 24 samples; expected \(24, 10\)"),
         ("Logits", "expected probabilities|sum to"),
         ("Objects", "returned a list at 'weights'; expected NumPy arrays"),
         ("Other", "differ from the trainer's"),
