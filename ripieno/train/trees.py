@@ -76,7 +76,7 @@ class TreeTrainer(ABC):
         """Return the state; None where there is none to keep."""
         return None
 
-    def load(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+    def load(self, tensors: Mapping[str, NDArray[Any]]) -> None:  # noqa: ARG002
         """Continue from `tensors`. Raises ModelError where no state is kept."""
         raise ModelError("a forest keeps no state: it trains again from its seed")
 
