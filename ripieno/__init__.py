@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ripieno.pipeline import show as show
     from ripieno.pipeline import tune as tune
     from ripieno.pipeline.classifier import EnsembleClassifier as EnsembleClassifier
+    from ripieno.pipeline.regressor import EnsembleRegressor as EnsembleRegressor
     from ripieno.reports import report as report
     from ripieno.selection import Choice as Choice
     from ripieno.selection import select_members as select_members
@@ -59,6 +60,7 @@ _MODULES = {
     "library": "Library",
     "pipeline": "allocate cascade doctor evaluate evict export front import_ measure predict select show tune",
     "pipeline.classifier": "EnsembleClassifier",
+    "pipeline.regressor": "EnsembleRegressor",
     "reports": "report",
     "selection": "Choice select_members",
     "server": "serve",

@@ -1,0 +1,225 @@
+"""The pipeline as scikit-learn estimators: `fit` searches, selects and writes a bundle, `predict` runs the ensemble.
+
+A fitted estimator holds a bundle in a folder: the user's `run`, or a temporary one that is removed with the estimator.
+Copies and pickles hold the bundle's bytes, so that a fitted estimator needs no other files.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ripieno import files
+from ripieno.data.load import dataset_of
+from ripieno.data.pixels import fit_array, laid_out
+from ripieno.data.samples import Samples, SplitArrays, given_of, join
+from ripieno.errors import DataError, require
+from ripieno.library import read_bundle, write_bundle
+from ripieno.notes import Notes
+from ripieno.pipeline.costs import export_members
+from ripieno.pipeline.execution import PoolName
+from ripieno.pipeline.prediction import predict
+from ripieno.pipeline.selection import select
+from ripieno.pipeline.tuning import tune
+from ripieno.tasks.display import loss_title
+from ripieno.tasks.registry import kind_of
+from ripieno.types import Allocation, Dataset, Input, Placement, Task
+
+if TYPE_CHECKING:
+    from ripieno.search.progress import Snapshot
+
+require("sklearn")
+from sklearn.base import BaseEstimator  # noqa: E402
+from sklearn.utils.validation import check_is_fitted, validate_data  # noqa: E402
+
+BATCH = 64
+"""Samples of a batch when predicting."""
+BUNDLE = "estimator"
+"""Folder of the bundle within the run."""
+MINUTES = 5.0
+"""Length of a search without `hours` and `trials`."""
+
+
+class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
+    """Base of `EnsembleClassifier` and `EnsembleRegressor`: parameters, search, samples and copies."""
+
+    def __init__(
+        self,
+        budget: float | Mapping[str, float] | None = None,
+        hours: float | None = None,
+        *,
+        trials: int | None = None,
+        epochs: int = 27,
+        space: str = "auto",
+        family: str | None = None,
+        algorithm: str = "hyperband",
+        metric: str | None = None,
+        size: int | None = None,
+        split: tuple[float, float, float] = (0.80, 0.15, 0.05),
+        slots: int | None = None,
+        pool: PoolName = "local",
+        device: str = "auto",
+        run: str | Path | None = None,
+        random_state: int | None = 0,
+        verbose: int = 0,
+    ) -> None:
+        self.budget = budget
+        self.hours = hours
+        self.trials = trials
+        self.epochs = epochs
+        self.space = space
+        self.family = family
+        self.algorithm = algorithm
+        self.metric = metric
+        self.size = size
+        self.split = split
+        self.slots = slots
+        self.pool = pool
+        self.device = device
+        self.run = run
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
+        """Search, select an ensemble under the budget and write its bundle; the class describes `X` and `y`."""
+        seed = int(self.random_state or 0)
+        notes = Notes(self._say) if self.verbose else Notes()
+        try:
+            dataset = dataset_of(self._samples(X, y), self.size, self.split, seed, self.metric, notes)
+            kind_of(dataset.task).check_training(dataset.targets[dataset.rows("train")], dataset.task, "y", DataError)
+        except DataError as error:
+            raise ValueError(str(error)) from error
+        self._search(dataset, self._own_folder() if self.run is None else Path(self.run), seed)
+        return self
+
+    @abstractmethod
+    def _read_targets(self, y: Any) -> tuple[NDArray[Any], Task]:
+        """Return checked targets as in `Dataset`, with their task; keep what `predict` needs. Raises ValueError."""
+
+    def _outputs(self, X: ArrayLike) -> NDArray[np.float32]:  # noqa: N803
+        """Return predictions (samples, *task.output)."""
+        check_is_fitted(self)
+        images = self._images(X)
+        if self.size is not None and images.shape[1:3] != (self.size, self.size):
+            from ripieno.data.image_io import resize
+
+            images = resize(images, self.size)
+        return predict(self.bundle_, images)
+
+    def _say(self, text: str) -> None:
+        print(f"[{type(self).__name__}] {text}", flush=True)  # noqa: T201
+
+    def _own_folder(self) -> Path:
+        """Make a temporary folder; it is removed with this estimator, or when `fit` is called again."""
+        if remove := getattr(self, "_remove_folder", None):
+            remove()
+        folder = Path(tempfile.mkdtemp(prefix="ripieno-"))
+        self._remove_folder = weakref.finalize(self, files.remove_tree, folder)
+        return folder
+
+    def _search(self, dataset: Dataset, folder: Path, seed: int) -> None:
+        from ripieno.profiles import local_devices
+
+        def watch(snapshot: Snapshot) -> None:
+            if snapshot.finished and snapshot.best_loss is not None:
+                best = f"best {loss_title(dataset.task)} {snapshot.best_loss:.4g}"
+                self._say(f"{snapshot.seconds:.0f} s: {snapshot.trials} trials, {snapshot.members} members, {best}")
+
+        table = dataset.inputs.shape[1:3] == (1, 1)
+        hours = MINUTES / 60 if self.hours is None and self.trials is None else self.hours
+        library = tune(
+            dataset,
+            folder,
+            hours=hours,
+            trials=self.trials,
+            epochs=self.epochs,
+            space="resnet-table" if table and self.space == "auto" else self.space,
+            family=self.family,
+            algorithm=self.algorithm,
+            seed=seed,
+            slots=self.slots,
+            pool=self.pool,
+            device=self.device,
+            metric=self.metric,
+            watch=watch if self.verbose else None,
+        )
+        self.ensemble_ = select(library, self.budget)[-1]
+        export_members(library, [library.member(m) for m in self.ensemble_.members])
+        cpu = local_devices("cpu")[0]
+        placements = tuple(Placement(m, cpu.name, BATCH) for m in self.ensemble_.members)
+        allocation = Allocation(self.ensemble_.name, self.ensemble_.name, (cpu,), placements)
+        self.run_ = folder
+        self.bundle_ = write_bundle(library, self.ensemble_, allocation, "onnx", folder / BUNDLE)
+        if self.verbose:
+            self._say(f"{len(self.ensemble_.members)} of {len(library.ids())} members are in the ensemble")
+
+    # samples
+
+    def _samples(self, X: ArrayLike, y: ArrayLike) -> Samples:  # noqa: N803
+        """Return the samples to fit as images, and keep their shape."""
+        are_images = getattr(X, "ndim", 2) > 2
+        if are_images:
+            rows, values = np.asarray(X), np.asarray(y)
+        else:
+            # float32 here, so that this check rejects values that overflow it as infinite
+            rows, values = validate_data(self, X, y, dtype=np.float32, multi_output=True)
+            rows = rows[:, None, None, :]
+        if len(rows) < 2:
+            raise ValueError(f"n_samples={len(rows)} is too few: give at least two samples")
+        targets, task = self._read_targets(values)
+        self.sample_shape_: tuple[int, ...] = (int(rows.shape[-1]),)
+        if not are_images:
+            return Samples("X", rows, targets, given_of("train", len(rows)), task)
+        part = SplitArrays(rows, targets, "X")
+        samples = join("X", [part], list(task.names), Notes(), positions=True, task=task.kind, kind="image")
+        self.n_features_in_ = int(np.prod(samples.inputs.shape[1:]))
+        self.sample_shape_ = tuple(int(n) for n in samples.inputs.shape[1:])
+        return samples
+
+    def _images(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
+        """Return the samples to predict as images."""
+        are_images, fitted_on_images = getattr(X, "ndim", 2) > 2, len(self.sample_shape_) > 1
+        if not are_images and not fitted_on_images:
+            rows: NDArray[Any] = validate_data(self, X, dtype=np.float32, reset=False)
+            return rows[:, None, None, :]
+        if are_images and fitted_on_images and laid_out(np.asarray(X), self.sample_shape_) is not None:
+            fitted = self.bundle_.input
+            try:
+                return fit_array(X, Input(self.sample_shape_, fitted.dtype, fitted.range))
+            except DataError as error:
+                raise ValueError(f"X: {error}") from error
+        shape = np.shape(X)[1:]
+        raise ValueError(f"X has samples of shape {shape}, the estimator was fitted on {self.sample_shape_}: reshape X")
+
+    # copies
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = dict(super().__getstate__())
+        state.pop("_remove_folder", None)
+        if "bundle_" in state:
+            root = self.bundle_.path
+            paths = [p for p in sorted(root.rglob("*")) if p.is_file()]
+            state["_bytes"] = {str(p.relative_to(root)): p.read_bytes() for p in paths}
+        return state
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        kept = dict(state)
+        content: dict[str, bytes] = kept.pop("_bytes", {})
+        super().__setstate__(kept)
+        if content:
+            self.run_ = self._own_folder()
+            for name, data in content.items():
+                files.write_bytes(self.run_ / BUNDLE / name, data)
+            self.bundle_ = read_bundle(self.run_ / BUNDLE)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags

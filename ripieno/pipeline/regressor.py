@@ -1,0 +1,57 @@
+"""The pipeline as a scikit-learn regressor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ripieno.errors import require
+from ripieno.pipeline.estimator import EnsembleEstimator
+from ripieno.types import Task
+
+require("sklearn")
+from sklearn.base import RegressorMixin  # noqa: E402
+from sklearn.utils.validation import check_array  # noqa: E402
+
+
+class EnsembleRegressor(RegressorMixin, EnsembleEstimator):  # type: ignore[misc]
+    """A scikit-learn regressor: an ensemble of networks under a budget.
+
+    Samples are images (samples, height, width[, channels]), uint8 or float, or rows of a table (samples, features). A
+    row becomes an image of one pixel with one channel per feature. `y` is (samples,) or, with several targets,
+    (samples, targets).
+
+    - `budget`: bound of the cost of all members together: seconds for 2,000 samples, or a mapping of kinds of cost to
+      bounds, see `ripieno.select`. None: eight times the cost of the best network.
+    - `hours`, `trials`: length of the search; five minutes when both are None. With `trials` alone, and a budget that
+      is counted (`{"parameters": 1e6}`) and not measured, the same data and `random_state` give the same estimator.
+    - `epochs`, `space`, `family`, `algorithm`, `metric`, `size`, `slots`, `pool`, `device`: those of `ripieno.tune`;
+      `space` is by default `resnet-table` for tables.
+    - `split`: shares of the samples for training, validation (choice of members) and test.
+    - `run`: folder of the run, which is kept and resumed; None: a temporary one.
+    - `verbose`: above 0, notes on the data and the progress of the search are printed.
+
+    Attributes after `fit`: `n_features_in_` (values of a sample), `sample_shape_`, `ensemble_`, `bundle_` (for serving,
+    benchmarks and export), `run_` (the run's folder).
+
+    Raises ValueError, in one line, for samples or targets that cannot be used; RipienoError as `ripieno.tune`.
+    """
+
+    def predict(self, X: ArrayLike) -> NDArray[np.float32]:  # noqa: N803
+        """Return the values in the unit of `y`, of its shape: (samples,) or (samples, targets)."""
+        values = self._outputs(X)
+        return values if self.several_targets_ else values[:, 0]
+
+    def _read_targets(self, y: Any) -> tuple[NDArray[Any], Task]:
+        values = check_array(y, ensure_2d=False, dtype=np.float32, input_name="y")
+        self.several_targets_ = values.ndim > 1
+        values = values.reshape(len(values), -1)
+        names = ("y",) if values.shape[1] == 1 else tuple(f"y{i}" for i in range(values.shape[1]))
+        return values, Task("regression", (len(names),), names)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
