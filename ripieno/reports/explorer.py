@@ -121,19 +121,20 @@ def load_front(reading: RunData, progress: ProgressFunction) -> tuple[Ensemble, 
     ids = sorted(reading.costs)
     if not ids:
         return ()
-    library, kind = reading.library, reading.kind
+    library, kind, task = reading.library, reading.kind, kind_of(reading.task)
     choices = sweep(
         [library.predictions(m) for m in ids],
         library.targets(),
         {kind: [reading.costs[m] for m in ids]},
         prune=min(1.0, 0.2 * len(reading.members) / len(ids)),  # of the whole library, as `ripieno.front` does
         names=ids,
-        calibrations=calibrate(library, ids, progress),
+        task=reading.task,
+        calibrations=calibrate(library, ids, progress) if task.calibrates else None,
     )
     return tuple(
         choice.ensemble(
             f"front-{number:02d}", ids, {kind: choice.costs[kind]}, default_method("mean"),
-            calibration=default_calibration(None, "mean"),
+            loss=reading.ranking.replace("_", "-"), calibration=default_calibration(None, "mean", task),
         )
         for number, choice in enumerate(choices)
     )  # fmt: skip
@@ -147,6 +148,7 @@ def explore(reading: RunData, front: Sequence[Ensemble], progress: ProgressFunct
     ids = tuple(sorted({m for e in front for m in e.members}))
     split = reading.split(ids)
     predictions = (_ClassPredictions if has_classes(reading.task) else _SplitPredictions)(library, split, reading.task)
+    front = [predictions.with_thresholds(ensemble) for ensemble in front]
     combined = []
     for done, ensemble in enumerate(front):
         progress("explaining the front", done, len(front) + len(ids))
@@ -208,10 +210,18 @@ class _SplitPredictions:
         if ensemble.losses:
             return ensemble
         kind, limits = kind_of(self.task), ensemble.thresholds
-        computed = kind.losses(self.combined(ensemble, "valid"), self.sampled("valid")[0], self.task, "valid", limits)
+        valid, targets = self.combined(ensemble, "valid"), self.sampled("valid")[0]
+        computed = kind.losses(valid, targets, self.task, "valid", limits)
         if self.split == "test":
             computed |= kind.losses(probabilities, self.labels, self.task, "test", limits)
         return dataclasses.replace(ensemble, losses=computed)
+
+    def with_thresholds(self, ensemble: Ensemble) -> Ensemble:
+        """Return an ensemble of the front with thresholds fitted to validation samples, where the task has any."""
+        if ensemble.losses or kind_of(self.task).activation != "sigmoid":
+            return ensemble
+        valid, targets = self.combined(ensemble, "valid"), self.sampled("valid")[0]
+        return dataclasses.replace(ensemble, thresholds=kind_of(self.task).fit_thresholds(valid, targets))
 
     def values(self, member: str) -> NDArray[Any]:
         """Return the predictions of a member on the samples used."""
