@@ -16,10 +16,12 @@ from ripieno.deprecation import find_renamed
 from ripieno.errors import SearchError, require
 from ripieno.search.progress import Snapshot
 from ripieno.shell_command import shell
-from ripieno.types import Epoch, JobResult
+from ripieno.types import RANKING_METRICS, Epoch, JobResult
 
 Watcher = Callable[[Snapshot], None]
 LoggerName = Literal["tensorboard", "mlflow"]
+DEFAULT_LOSS = "cross-entropy"
+"""Name of the loss in logs before a member has shown its task."""
 
 
 class TensorBoardCallback:
@@ -33,15 +35,17 @@ class TensorBoardCallback:
         self._writer = require("tensorboardX").SummaryWriter
         self._hparams = require("tensorboardX.summary").hparams
         self._search: Any = None
+        self._loss = DEFAULT_LOSS
 
     def __call__(self, snapshot: Snapshot) -> None:
         """Write the jobs that ended since the last snapshot."""
+        self._loss = _loss_name(snapshot, self._loss)
         for outcome in snapshot.finished:
             self._trial(outcome)
         if snapshot.finished:
             if self._search is None:  # the process id keeps starts apart: file names have a resolution of one second
                 self._search = self._writer(str(self.folder / "search"), filename_suffix=f".{os.getpid()}")
-            for name, value in _figures(snapshot).items():
+            for name, value in _figures(snapshot, self._loss).items():
                 self._search.add_scalar(f"search/{name}", value, snapshot.jobs)
             self._search.flush()
         if snapshot.ended and self._search is not None:
@@ -53,11 +57,11 @@ class TensorBoardCallback:
         folder = self.folder / f"trial-{job.trial:05d}"
         with self._writer(str(folder), filename_suffix=f".e{job.stop:03d}") as writer:
             for epoch, when in _epochs(outcome):
-                for name, value in _curve(epoch).items():
+                for name, value in _curve(epoch, self._loss).items():
                     writer.add_scalar(name, value, epoch.epoch, when)
             if outcome.failure is not None:
                 writer.add_text("failure", f"{outcome.failure.reason}: {outcome.failure.message}", job.stop)
-            for summary in self._hparams(dict(job.configuration), {"cross-entropy/valid": None}):
+            for summary in self._hparams(dict(job.configuration), {f"{self._loss}/valid": None}):
                 writer.file_writer.add_summary(summary)
 
 
@@ -78,14 +82,18 @@ class MLflowCallback:
         self._experiment = existing.experiment_id if existing else self._client.create_experiment(experiment)
         self._search = self._run({"ripieno.search": name}, name)
         self._trials: dict[int, str] = {}
+        self._loss = DEFAULT_LOSS
 
     def __call__(self, snapshot: Snapshot) -> None:
         """Log the jobs that ended since the last snapshot."""
+        self._loss = _loss_name(snapshot, self._loss)
         for outcome in snapshot.finished:
             self._trial(outcome)
         if snapshot.finished:
             now = int(1000 * snapshot.now)
-            metrics = [self._entities.Metric(k, v, now, snapshot.jobs) for k, v in _figures(snapshot).items()]
+            metrics = [
+                self._entities.Metric(k, v, now, snapshot.jobs) for k, v in _figures(snapshot, self._loss).items()
+            ]
             self._client.log_batch(self._search, metrics=metrics)
         if snapshot.ended:
             self._client.set_terminated(self._search)
@@ -99,7 +107,7 @@ class MLflowCallback:
         metrics = [
             self._entities.Metric(name, value, int(1000 * when), epoch.epoch)
             for epoch, when in _epochs(outcome)
-            for name, value in _curve(epoch).items()
+            for name, value in _curve(epoch, self._loss).items()
         ]
         params = [self._entities.Param(name, str(value)) for name, value in job.configuration.items()]
         self._client.log_batch(run, metrics=metrics, params=params)
@@ -146,22 +154,28 @@ def combine_callbacks(*watchers: Watcher, lost: Callable[[str], None]) -> Watche
     return watch
 
 
-def _figures(snapshot: Snapshot) -> dict[str, float]:
+def _loss_name(snapshot: Snapshot, known: str) -> str:
+    """Return the name of the loss of the members that ended, for logs: `squared-error`; `known` without any."""
+    tasks = [outcome.member.task for outcome in snapshot.finished if outcome.member is not None]
+    return RANKING_METRICS[tasks[0].kind].replace("_", "-") if tasks else known
+
+
+def _figures(snapshot: Snapshot, loss: str) -> dict[str, float]:
     """Return the search's metrics that have a value."""
     figures = {
         "trials": snapshot.trials,
         "members": snapshot.members,
         "failures": snapshot.failures,
-        "best cross-entropy": snapshot.best_loss,
-        "best ten cross-entropy": snapshot.top_loss,
+        f"best {loss}": snapshot.best_loss,
+        f"best ten {loss}": snapshot.top_loss,
         "occupancy": snapshot.occupancy,
     }
     return {name.replace(" ", "-"): float(value) for name, value in figures.items() if value is not None}
 
 
-def _curve(epoch: Epoch) -> dict[str, float]:
-    curve = {"cross-entropy/valid": epoch.valid_loss, "score/valid": epoch.valid_score}
-    return curve if epoch.train_loss is None else {"cross-entropy/train": epoch.train_loss, **curve}
+def _curve(epoch: Epoch, loss: str) -> dict[str, float]:
+    curve = {f"{loss}/valid": epoch.valid_loss, "score/valid": epoch.valid_score}
+    return curve if epoch.train_loss is None else {f"{loss}/train": epoch.train_loss, **curve}
 
 
 def _epochs(outcome: JobResult) -> list[tuple[Epoch, float]]:
