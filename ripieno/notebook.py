@@ -15,7 +15,7 @@ from ripieno.library import Library
 from ripieno.reports.allocation_svg import workers_svg
 from ripieno.reports.figure_style import BLUE, ORANGE, plain
 from ripieno.tasks.display import format_metric, loss_title, metric_names, score_of
-from ripieno.tasks.metrics import METRICS, format_expected
+from ripieno.tasks.metrics import METRICS, format_expected, metric_key
 from ripieno.types import Allocation, Ensemble, Front, Member, combiner_name, ranking_loss
 
 ROWS = 12
@@ -27,7 +27,11 @@ UNITS = {"seconds": "s for 2,000 samples", "latency": "s for one sample", "memor
 
 def ensemble_view(ensemble: Ensemble) -> str:
     """Render an ensemble: its costs and budgets, scores, members and weights."""
-    expected = [f"expected {ensemble.loss} {format_expected(ensemble)}"] if ensemble.expected_loss is not None else []
+    expected = (
+        [f"expected {METRICS[metric_key(ensemble.loss)].title} {format_expected(ensemble)}"]
+        if ensemble.expected_loss is not None
+        else []
+    )
     figures = [_figure(key, value) for key, value in ensemble.losses.items()]
     bounds = {kind: f" of {bound:.4g}" for kind, bound in ensemble.budget.items()}
     costs = [f"{kind} {value:.4g}{bounds.get(kind, '')}" for kind, value in ensemble.cost.items()]

@@ -87,6 +87,7 @@ def _render(reading: RunData, explored: explorer.Explorer | None, parts: section
         scores=[(score, METRICS[score].title) for score in dict.fromkeys([reading.score, *objectives])],
         names=kind_of(reading.task).names_title,
         format_metric=format_metric,
+        loss_title=lambda ensemble: METRICS[metric_key(ensemble.loss)].title,
         command=command,
         expected=format_expected,
         parts=parts,

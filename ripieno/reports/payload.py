@@ -9,7 +9,7 @@ from typing import Any
 
 from ripieno.reports.explorer import Evaluation, Explorer, HardSample
 from ripieno.reports.run_data import RunData
-from ripieno.tasks.metrics import METRICS, format_expected
+from ripieno.tasks.metrics import METRICS, format_expected, metric_key
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Dataset, Member
 
@@ -47,7 +47,7 @@ def payload(reading: RunData, explorer: Explorer, pictures: Mapping[int, str]) -
                 "cost": rounded(s.ensemble.cost[reading.kind]),
                 "members": [index[m] for m in s.ensemble.members],
                 "weights": [rounded(w) for w in s.ensemble.weights],
-                "expected": [f"expected {s.ensemble.loss}", format_expected(s.ensemble)]
+                "expected": [f"expected {METRICS[metric_key(s.ensemble.loss)].title}", format_expected(s.ensemble)]
                 if s.ensemble.expected_loss is not None
                 else None,
                 "figures": {name: rounded(value, 5) for name, value in s.ensemble.losses.items()},
