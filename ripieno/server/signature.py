@@ -6,6 +6,7 @@ Pure: documents are built from a bundle, without other sources.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -139,7 +140,10 @@ def model_metadata(signature: ModelSignature) -> dict[str, Any]:
 
 
 def model_config(signature: ModelSignature) -> dict[str, Any]:
-    """Return the document of `GET /v2/models/M/config`: the part of Triton's configuration that its clients read."""
+    """Return the document of `GET /v2/models/M/config`: the part of Triton's configuration that its clients read.
+
+    Its parameters are the kind of the task, the names of its outputs and, of labels, their thresholds, as JSON.
+    """
     images = {"name": INPUT, "data_type": f"TYPE_{signature.datatype}", "dims": list(signature.input.shape)}
     outputs = [
         {
@@ -150,6 +154,9 @@ def model_config(signature: ModelSignature) -> dict[str, Any]:
         }
         for output in signature.outputs
     ]
+    parameters = {"task": signature.task.kind, "names": json.dumps(signature.task.names)}
+    if signature.thresholds:
+        parameters["thresholds"] = json.dumps(signature.thresholds)
     return {
         "name": signature.name,
         "platform": model_metadata(signature)["platform"],
@@ -160,7 +167,7 @@ def model_config(signature: ModelSignature) -> dict[str, Any]:
         "output": outputs,
         "dynamic_batching": {},
         "instance_group": [],
-        "parameters": {},
+        "parameters": {key: {"string_value": value} for key, value in parameters.items()},
     }
 
 

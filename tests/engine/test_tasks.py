@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ripieno.engine import Cascade, Engine, plan_cascade
+from ripieno.engine import Cascade, Engine, judge_cascade, plan_cascade
 from ripieno.errors import EngineError
+from ripieno.tasks.calibration import combine_calibrated
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Bundle, Combiner
 from tests.server.stand_in import MEMBERS, SHAPE, direct_answers, write_small_bundle
@@ -46,14 +48,14 @@ def test_predictions_members_and_spread_are_those_computed_offline(bundle: Bundl
 
 @pytest.mark.parametrize("combiner", ["median", "weighted"])
 def test_what_is_scored_is_what_is_served(bundle: Bundle, combiner: Combiner) -> None:
-    import dataclasses
-
     ensemble = dataclasses.replace(bundle.ensemble, combiner=combiner, weights=(0.25, 0.75))
     images = pictures(7)
     with Engine(dataclasses.replace(bundle, ensemble=ensemble)) as engine:
         served = engine.predict(images)
-    scored = kind_of(bundle.task).combine(direct_answers(bundle, images), ensemble.weights, combiner)
-    np.testing.assert_allclose(served, scored, rtol=1e-5, atol=1e-6)
+    own = direct_answers(bundle, images)
+    expected = np.median(own, axis=0) if combiner == "median" else np.average(own, axis=0, weights=ensemble.weights)
+    np.testing.assert_allclose(served, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(combine_calibrated(own, ensemble, kind_of(bundle.task).activation), served)
 
 
 def test_values_beyond_the_root_of_the_largest_number_are_answered(tmp_path: Path) -> None:
@@ -65,26 +67,34 @@ def test_values_beyond_the_root_of_the_largest_number_are_answered(tmp_path: Pat
     assert find_fault(values, values[0]) is None
 
 
-def test_several_labels_have_a_cascade(tmp_path: Path) -> None:
+def test_several_labels_stop_once_the_least_certain_one_is_certain(tmp_path: Path) -> None:
     bundle = write_small_bundle(tmp_path, kind="multilabel")
     images = pictures(60)
     own = direct_answers(bundle, images)
     targets = (np.random.default_rng(1).random(own[0].shape) < own.mean(0)).astype(np.uint8)
-    planned = plan_cascade(MEMBERS, own, targets, [1.0, 3.0], tolerance=0.5, task=bundle.task)
-    effect = planned.effects["valid"]
-    assert effect.saved > 0
-    scores = kind_of(bundle.task).scores(own.mean(0), targets, bundle.task)
-    assert effect.whole_loss == pytest.approx(scores["binary_cross_entropy"], abs=1e-5)
-    assert effect.whole_score == pytest.approx(scores["macro_f1"])
-    with Engine(bundle, cascade=planned) as engine:
+    confidence = np.maximum(own[0], 1 - own[0]).min(axis=1)
+    cascade = Cascade(MEMBERS, float(np.median(confidence)))
+    depth = np.where(confidence >= cascade.threshold, 1, 2)
+    stopped = np.where(depth[:, None] == 1, own[0], own.mean(0))
+    with Engine(bundle, cascade=cascade) as engine:
         answer = engine.submit(images).result(30)
-    assert answer.members_evaluated is not None
-    assert answer.members_evaluated.mean() == pytest.approx(effect.asked)
-    order = [MEMBERS.index(m) for m in planned.order]
-    means = np.stack([own[order[0]], own.mean(0)])
-    stopped = means[answer.members_evaluated - 1, np.arange(len(images))]
+    np.testing.assert_array_equal(answer.members_evaluated, depth)
     np.testing.assert_allclose(answer.predictions, stopped, atol=1e-5)
-    assert kind_of(bundle.task).scores(stopped, targets, bundle.task)["macro_f1"] == pytest.approx(effect.score)
+    effect = judge_cascade(cascade, MEMBERS, own, targets, [1.0, 3.0], task=bundle.task)
+    scores, whole = (kind_of(bundle.task).scores(p, targets, bundle.task) for p in (stopped, own.mean(0)))
+    assert effect.asked == depth.mean() != 1
+    assert effect.loss == pytest.approx(scores["binary_cross_entropy"], abs=1e-5)
+    assert effect.whole_loss == pytest.approx(whole["binary_cross_entropy"], abs=1e-5)
+    assert (effect.score, effect.whole_score) == pytest.approx((scores["macro_f1"], whole["macro_f1"]))
+
+
+def test_a_planned_cascade_of_several_labels_stays_within_its_tolerance(tmp_path: Path) -> None:
+    bundle = write_small_bundle(tmp_path, kind="multilabel")
+    own = direct_answers(bundle, pictures(60))
+    targets = (np.random.default_rng(1).random(own[0].shape) < own.mean(0)).astype(np.uint8)
+    effect = plan_cascade(MEMBERS, own, targets, [1.0, 3.0], tolerance=0.05, task=bundle.task).effects["valid"]
+    assert effect.saved > 0
+    assert effect.loss - effect.whole_loss <= 0.05
 
 
 def test_a_cascade_of_values_is_refused_in_one_line(tmp_path: Path) -> None:

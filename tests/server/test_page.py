@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ripieno.server import ServerHandle
+from ripieno.server import ServerHandle, start_in_thread
 from ripieno.types import Bundle
 from tests.chromium import COMMAND, Page
-from tests.server.stand_in import CLASSES, MEMBERS, direct_answers
+from tests.server.stand_in import CLASSES, MEMBERS, direct_answers, write_small_bundle
 from tests.server.test_image_endpoint import png
 
 DROP = """
@@ -59,6 +59,20 @@ def test_a_dropped_picture_is_answered_with_classes_votes_and_spread(
         assert rows(page, "members") == votes
         assert 0 <= float(page.run("document.getElementById('spread').textContent")) <= 1
         page.until("document.getElementById('shown').naturalWidth === 8")
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "regression"])
+def test_the_page_shows_labels_and_values(kind: str, images: NDArray[np.uint8], tmp_path: Path) -> None:
+    if COMMAND is None:
+        pytest.skip("needs Chromium, which is not installed")
+    bundle = write_small_bundle(tmp_path / "bundle", kind=kind, thresholds=(0.0, 0.0, 1.0, 1.0))
+    with start_in_thread(bundle) as running, Page(running.url + "/", tmp_path / "chromium") as page:
+        drop(page, png(images[0]))
+        page.until("!document.getElementById('answer').hidden")
+        shown = page.run("document.getElementById('label').textContent")
+        assert rows(page, "classes") == list(CLASSES)
+        assert len(rows(page, "members")) == len(MEMBERS)
+    assert shown == "cat|dog" if kind == "multilabel" else shown.startswith("cat ")
 
 
 def test_what_is_no_picture_is_said_on_the_page(page: Page) -> None:

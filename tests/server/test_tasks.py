@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -79,7 +80,12 @@ def test_the_metadata_list_the_tensors_of_the_task(served: Served, client: trito
     members = {"name": "members", "datatype": "FP32", "shape": [-1, 2, 4]}
     assert client.get_model_metadata("ensemble")["outputs"] == [numbers, *labels, spread, members]
     assert client.get_model_metadata(MEMBERS[0])["outputs"] == [numbers, *labels]
-    config = {o["name"]: o["data_type"] for o in client.get_model_config("ensemble")["output"]}
+    document = client.get_model_config("ensemble")
+    parameters = {key: value["string_value"] for key, value in document["parameters"].items()}
+    thresholds = json.loads(parameters.pop("thresholds", "[]"))
+    assert parameters == {"task": served.kind, "names": json.dumps(CLASSES)}
+    assert tuple(thresholds) == (THRESHOLDS if served.kind == "multilabel" else ())
+    config = {o["name"]: o["data_type"] for o in document["output"]}
     assert config[PREDICTIONS[served.kind]] == "TYPE_FP32"
     assert all(config[output["name"]] == "TYPE_STRING" for output in labels)
 
