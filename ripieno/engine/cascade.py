@@ -106,7 +106,7 @@ class _RunningMeans:
 def check_confidence(task: Task) -> None:
     """Raise EngineError for a task whose predictions have no confidence."""
     if kind_of(task).confidence(np.ones((1, *task.output), np.float32)) is None:
-        raise EngineError(f"A cascade needs a confidence, which a {task.kind} does not have. Run all members.")
+        raise EngineError(f"A cascade needs a confidence, which a {task.kind} task does not have. Run all members.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -243,11 +243,13 @@ def _check_ensemble(ensemble: Ensemble, task: Task, where: str) -> None:
     if ensemble.combiner not in kind.combiners:
         raise LibraryError(f"{where}: its combiner is {ensemble.combiner!r}, must be {' or '.join(kind.combiners)}")
     if not kind.calibrates and {*ensemble.temperatures, ensemble.temperature} != {1.0}:
-        raise LibraryError(f"{where}: its ensemble has temperatures, which a {task.kind} does not have")
+        raise LibraryError(f"{where}: its ensemble has temperatures, which a {task.kind} task does not have")
     if len(ensemble.thresholds) not in (0, len(task.names)):
         raise LibraryError(
             f"{where}: its ensemble has {len(ensemble.thresholds)} thresholds, must be none or {len(task.names)}"
         )
+    if not all(0 <= threshold <= 1 for threshold in ensemble.thresholds):
+        raise LibraryError(f"{where}: its thresholds are {list(ensemble.thresholds)}, must be 0 to 1")
 
 
 @dataclass(frozen=True)

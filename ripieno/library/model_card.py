@@ -204,9 +204,11 @@ def _data(data: Dataset | None) -> str:
         return "Not known: these networks were imported, or the bundle was made without its run."
     counts = {split: len(data.rows(split)) for split in ("train", "valid", "test")}
     shares = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    names = kind_of(data.task).names_title
+    outputs = f"{len(data.classes)} {names}" if len(data.classes) != 1 else f"1 {names.removesuffix('s')}"
     return (
         f"{_text(data.name)}: {len(data.targets):,} images of {' × '.join(map(str, data.inputs.shape[1:]))} "
-        f"({data.inputs.dtype}) in {len(data.classes)} {kind_of(data.task).names_title}; {shares}."
+        f"({data.inputs.dtype}) in {outputs}; {shares}."
     )
 
 

@@ -99,5 +99,5 @@ def test_a_planned_cascade_of_several_labels_stays_within_its_tolerance(tmp_path
 
 def test_a_cascade_of_values_is_refused_in_one_line(tmp_path: Path) -> None:
     bundle = write_small_bundle(tmp_path, kind="regression")
-    with pytest.raises(EngineError, match=r"^A cascade needs a confidence, which a regression does not have\."):
+    with pytest.raises(EngineError, match=r"^A cascade needs a confidence, which a regression task does not have\."):
         Engine(bundle, cascade=Cascade(MEMBERS, 0.9))

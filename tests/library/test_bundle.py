@@ -152,6 +152,28 @@ def test_a_bundle_that_no_sample_fits_is_refused(
         read_bundle(tmp_path / "bundle")
 
 
+@pytest.mark.parametrize(
+    ("kind", "changed", "reason"),
+    [
+        ("multilabel", {"combiner": "vote"}, "its combiner is 'vote', must be mean or weighted or median"),
+        ("multilabel", {"temperature": 2.0}, "has temperatures, which a multilabel task does not have"),
+        ("regression", {"temperatures": [1.5, 1.0]}, "has temperatures, which a regression task does not have"),
+        ("multilabel", {"thresholds": [0.5, 0.5]}, "has 2 thresholds, must be none or 4"),
+        ("multilabel", {"thresholds": [0.5, 0.5, 0.5, 1.5]}, "1.5], must be 0 to 1"),
+    ],
+)
+def test_an_ensemble_that_does_not_fit_the_task_is_refused(
+    tmp_path: Path, kind: str, changed: dict[str, Any], reason: str
+) -> None:
+    write_small_bundle(tmp_path, kind=kind)
+    document = json.loads((tmp_path / "bundle.json").read_text())
+    document["ensemble"] |= changed
+    (tmp_path / "bundle.json").write_text(json.dumps(document))
+    with pytest.raises(LibraryError, match=f"is inconsistent: .*{reason}.*; copy the whole bundle again") as caught:
+        read_bundle(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("first", [0.0, -1.0])
 def test_a_bundle_whose_weights_are_no_weights_is_refused(library: Library, tmp_path: Path, first: float) -> None:
     write_bundle(library, ENSEMBLE, ALLOCATION, "onnx", tmp_path / "bundle")

@@ -22,6 +22,7 @@ from ripieno.tasks.calibration import apply_temperature
 from ripieno.tasks.metrics import accuracy, cross_entropy
 from ripieno.types import Cascade, CascadeEffect, Dataset, Device, Ensemble, classification
 from tests.onnx_networks import write_network
+from tests.server.stand_in import write_small_bundle
 
 NAMES = ("00000-e001", "00001-e001", "00002-e001")
 CPU = Device("cpu:0", "cpu", 1 << 30)
@@ -158,6 +159,13 @@ def test_warnings_say_what_is_large_what_is_lost_and_what_is_broken() -> None:
     assert "3.00 points of accuracy" in grown
     assert "grows by 0.0200, more than the tolerance" in lost
     assert warnings_of(Cascade(("a", "b"), 2.0, 9.0, {"valid": worse}), TASK) == [], "it stops no sample"
+
+
+def test_values_have_no_cascade(made: Path, tmp_path: Path) -> None:
+    write_small_bundle(tmp_path / "bundle", kind="regression")
+    with pytest.raises(EngineError, match=r"^A cascade needs a confidence, which a regression task does not have\. Run all"):
+        cascade(made / "run", tmp_path / "bundle", output=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_what_can_have_no_cascade_is_refused(made: Path, tmp_path: Path) -> None:
