@@ -163,7 +163,9 @@ def test_warnings_say_what_is_large_what_is_lost_and_what_is_broken() -> None:
 
 def test_values_have_no_cascade(made: Path, tmp_path: Path) -> None:
     write_small_bundle(tmp_path / "bundle", kind="regression")
-    with pytest.raises(EngineError, match=r"^A cascade needs a confidence, which a regression task does not have\. Run all"):
+    with pytest.raises(
+        EngineError, match=r"^A cascade needs a confidence, which a regression task does not have\. Run all"
+    ):
         cascade(made / "run", tmp_path / "bundle", output=tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
