@@ -56,7 +56,9 @@ def import_(
     half: Annotated[bool, typer.Option(help="Store predictions as float16")] = False,
     replace: Annotated[bool, typer.Option(help="Replace members of the same name")] = False,
     size: Annotated[int | None, typer.Option(help="Resize images of --data to this many pixels per side")] = None,
-    task: Annotated[str | None, typer.Option(help="Task of --data: classification, multilabel or regression")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Task of --data or of predictions: classification, multilabel or regression")
+    ] = None,
     target: Annotated[list[str] | None, typer.Option(help="Column of targets of --data; repeatable")] = None,
     kind: Annotated[str | None, typer.Option(help="Kind of --data: image, series or table")] = None,
 ) -> None:

@@ -112,7 +112,7 @@ def import_(
     are used. `tensor` names the output with the predictions where an ONNX file has several.
 
     `ripieno.library.probe` describes the checks of a network's predictions, with their errors and `notes`. Predictions
-    need `targets`; `labels` is another name of them. `costs` are by name and kind. See
+    need `targets`; `labels` is another name of them, and `task` is their kind. `costs` are by name and kind. See
     `ripieno.library.import_predictions` for the file formats. Ensembles with a replaced member, or with one that got
     new predictions, are evaluated again. When validation predictions are replaced, the front and the ensembles'
     cascades are removed; `notes` names the ensembles selected with the old ones.
