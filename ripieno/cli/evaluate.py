@@ -12,6 +12,7 @@ from ripieno.cli import console, parsing
 from ripieno.cli.app import BundleArg, FamilyOpt, app, examples
 from ripieno.notes import Notes
 from ripieno.shell_command import command
+from ripieno.tasks.metrics import METRICS
 from ripieno.tasks.registry import kind_of
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def evaluate(
 def _scores(found: BundleEvaluation) -> Table:
     view = console.table(f"scores on {found.samples:,} samples ({found.split})", "score", "value", "95 % interval")
     for name, score in found.scores.items():
-        view.add_row(name, f"{score.value:.4f}", f"{score.low:.4f} to {score.high:.4f}")
+        value, low, high = map(METRICS[name].format, (score.value, score.low, score.high))
+        view.add_row(METRICS[name].title, value, f"{low} to {high}")
     return view
 
 

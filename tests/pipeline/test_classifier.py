@@ -113,8 +113,8 @@ def test_images_and_names_of_classes(drawers: tuple[EnsembleClassifier, np.ndarr
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda x: x[:, :4], r"samples of shape \(4, 6, 3\), the classifier was fitted on \(8, 6, 3\)"),
-        (lambda x: x.reshape(len(x), -1), r"samples of shape \(144,\), the classifier was fitted on \(8, 6, 3\)"),
+        (lambda x: x[:, :4], r"samples of shape \(4, 6, 3\), the estimator was fitted on \(8, 6, 3\)"),
+        (lambda x: x.reshape(len(x), -1), r"samples of shape \(144,\), the estimator was fitted on \(8, 6, 3\)"),
         (lambda x: x / 255, "other values than the whole numbers 0 to 255"),
         (lambda x: np.full(x.shape, np.nan), "NaN"),
     ],
