@@ -26,9 +26,7 @@ from ripieno.types import DataKind
 def tune(
     data: Annotated[
         str | None,
-        typer.Argument(
-            help="Image folder, .csv or .parquet of image paths, .npz, CIFAR archive, idx folder or prepared data"
-        ),
+        typer.Argument(help="Images, table of image paths, .npz, CIFAR archive, idx folder or prepared data"),
     ] = None,
     run: Annotated[Path, typer.Option(help="Folder of the run; a run that exists is resumed")] = Path("run"),
     hours: Annotated[
@@ -68,7 +66,7 @@ def tune(
     trainer: Annotated[
         str | None,
         typer.Option(
-            help="Trainer: network, trees:lightgbm, trees:random-forest, trees:extra-trees or your own (module:Class)",
+            help="Trainer: network, trees:lightgbm (or another trees:NAME), or your module:Class",
             show_default="network, or the space's",
         ),
     ] = None,

@@ -28,7 +28,7 @@ MISTAKES = [
     (["tune", "images", "--space", "nonsense"], "nonsense"),
     (["tune", "images", "--algorithm", "magic"], "magic"),
     (["tune", "images", "--split", "0.5,0.5"], "--split"),
-    (["tune", "images", "--metric", "luck"], "--metric"),
+    (["tune", "images", "--metric", "luck"], "metric is 'luck'"),
     (["tune", "images", "--epochs", "0"], "epochs 0"),
     (["tune", "images", "--trials", "0"], "trials 0"),
     (["tune", "images", "--hours", "-1"], "hours"),
