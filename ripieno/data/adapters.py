@@ -92,21 +92,13 @@ def read_external(
     `target` and `kind` are those of `load_dataset`. Raises DataError naming the unusable item and its split, and the
     expectation.
     """
-    splits: dict[Split, Any] = {"train": source}
-    if isinstance(source, Mapping):
-        named, given = splits_of(map(str, source)), ", ".join(map(str, source))
-        unknown = [name for name, split in named.items() if split is None]
-        if unknown:
-            raise DataError(
-                f"data has a split {unknown[0]!r}; expected train, valid and test; leave it out or rename it"
-            )
-        splits = {split: part for split, part in zip(named.values(), source.values(), strict=True) if split}
-        if len(splits) < len(source) or "train" not in splits:
-            raise DataError(f"data has the splits {given}; expected train, and each split at most once")
+    splits = _splits(source)
     wheres = {split: f"the {split} split" if len(splits) > 1 else "the data" for split in splits}
     items = {s: _read(part, wheres[s], size, target) for s, part in splits.items() if not is_pair(part)}
     if not items and target:
         raise DataError(f"target {target[0]!r} names a column, but arrays have none; leave target out")
+    if items and kind not in (None, "image"):
+        raise DataError(f"items are read as images, not as {kind}; pass arrays for {kind}, or leave kind out")
     if size is None:
         _make_one_size([image for images, _, _ in items.values() for image in images], items, notes)
     parts: list[SplitArrays] = []
@@ -128,6 +120,20 @@ def read_external(
         parts = [_with_names(part, own.get(place, names or [])) for place, part in enumerate(parts)]
     form: dict[str, Any] = {"task": task, "kind": "image" if items else kind, "columns": target}
     return join(_name(source), parts, names, notes, positions=True, **form)
+
+
+def _splits(source: Any) -> dict[Split, Any]:
+    """Return the parts of a source by their splits. Raises DataError for names that are no splits, or without train."""
+    if not isinstance(source, Mapping):
+        return {"train": source}
+    named, given = splits_of(map(str, source)), ", ".join(map(str, source))
+    unknown = [name for name, split in named.items() if split is None]
+    if unknown:
+        raise DataError(f"data has a split {unknown[0]!r}; expected train, valid and test; leave it out or rename it")
+    splits = {split: part for split, part in zip(named.values(), source.values(), strict=True) if split}
+    if len(splits) < len(source) or "train" not in splits:
+        raise DataError(f"data has the splits {given}; expected train, and each split at most once")
+    return splits
 
 
 def _make_one_size(

@@ -1,0 +1,70 @@
+"""Targets of an evaluation in the order of a bundle's task, from tables and arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ripieno.data.evaluation_data import read_evaluation_data
+from ripieno.data.targets import match_targets
+from ripieno.errors import DataError
+from ripieno.types import Input, Task, classification
+
+WANTED = Input((8, 8, 1), "uint8")
+PETS = classification(["owl", "cat", "dog"])
+TAGS = Task("multilabel", (3,), ("dog", "cat", "owl"))
+SIZES = Task("regression", (2,), ("height", "age"))
+
+
+def table(folder: Path, make: Any, header: str, rows: list[str]) -> Path:
+    for i, _ in enumerate(rows):
+        make.picture(folder / f"{i}.png", mode="L")
+    path = folder / "mine.csv"
+    path.write_text("\n".join([f"file,{header}", *(f"{i}.png,{row}" for i, row in enumerate(rows))]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("task", "header", "rows", "targets"),
+    [
+        (PETS, "label", ["cat", "cat"], [1, 1]),
+        (TAGS, "tags", ["cat|dog", "cat", "|"], [[1, 1, 0], [0, 1, 0], [0, 0, 0]]),
+        (TAGS, "owl,dog,cat,id", ["1,0,0,7", "0,1,1,9"], [[0, 0, 1], [1, 1, 0]]),
+        (SIZES, "id,age,height", ["5,1.5,2", "6,3,4"], [[2, 1.5], [4, 3]]),
+    ],
+)
+def test_a_table_is_matched_by_name_and_its_images_are_read_in_batches(
+    task: Task, header: str, rows: list[str], targets: Any, tmp_path: Path, make: Any
+) -> None:
+    found = read_evaluation_data(table(tmp_path, make, header, rows), WANTED, task)
+    assert found.targets.tolist() == targets
+    ((names, inputs),) = found.batches(WANTED)
+    assert (len(names), inputs.shape) == (len(rows), (len(rows), 8, 8, 1))
+
+
+def test_a_split_of_a_table_is_chosen(tmp_path: Path, make: Any) -> None:
+    path = table(tmp_path, make, "label,split", ["cat,train", "dog,test", "owl,train"])
+    assert read_evaluation_data(path, WANTED, PETS).targets.tolist() == [2]
+    assert read_evaluation_data(path, WANTED, PETS, "train").targets.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(("task", "targets"), [(TAGS, np.eye(3, dtype=int)[[0, 1, 1]]), (SIZES, np.ones((3, 2)))])
+def test_columns_of_arrays_are_matched_by_their_order(task: Task, targets: Any) -> None:
+    found = read_evaluation_data((np.zeros((3, 8, 8), np.uint8), targets), WANTED, task)
+    assert np.array_equal(found.targets, targets)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "message"),
+    [
+        (TAGS, SIZES, "the data are a multilabel; expected a regression"),
+        (Task("multilabel", (2,), ("cat", "cow")), TAGS, "targets are cat, cow; expected dog, cat, owl"),
+        (Task("regression", (1,), ("age",)), SIZES, "targets are age; expected height, age"),
+    ],
+)
+def test_other_targets_are_told(found: Task, wanted: Task, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        match_targets(np.zeros((4, len(found.names))), found, wanted)
