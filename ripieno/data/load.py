@@ -121,7 +121,7 @@ def check_arguments(
     kinds = [TASKS[task]] if task is not None else list(TASKS.values())
     scores = list(dict.fromkeys(spoken_metric(name) for one in kinds for name in one.metrics[1:]))
     if metric is not None and metric not in scores:
-        raise DataError(f"metric is {metric!r}: it must be {', '.join(scores[:-1])} or {scores[-1]}")
+        raise DataError(f"metric is {metric!r}: it must be {', '.join(scores[:-1])} or {scores[-1]} (--metric)")
 
 
 def spoken_metric(name: str) -> str:

@@ -78,7 +78,7 @@ def read_targets(
 def check_kind(task: str | None) -> None:
     """Raise DataError unless `task` is None or a kind of task."""
     if task is not None and task not in READERS.keys() & TASKS.keys():
-        raise DataError(f"task is {task!r}: it must be {', '.join(name for name in READERS if name in TASKS)}")
+        raise DataError(f"task is {task!r}: it must be {', '.join(name for name in READERS if name in TASKS)} (--task)")
 
 
 def infer_task(parts: Sequence[RawTargets], has_names: bool = False) -> str:
