@@ -18,7 +18,7 @@ from ripieno.files import to_json
 from ripieno.library import BackendReport, Library
 from ripieno.search import SCHEDULERS, Settings, find_space, simulate
 from ripieno.search.scheduler import TrialStep
-from ripieno.types import Dataset, Job, classification
+from ripieno.types import CascadeEffect, Dataset, Job, classification
 
 RENAMED = [
     ("ripieno.allocation", "Options", "AllocationOptions"),
@@ -133,6 +133,22 @@ def test_a_former_field_is_the_new_one_and_stays_the_key_in_json(record: object,
     with pytest.warns(DeprecationWarning, match=f"{old} is now {new}"):
         assert getattr(record, old) is getattr(record, new)
     assert f'"{old}"' in to_json(record).decode()
+
+
+@pytest.mark.parametrize(
+    ("record", "old", "new"),
+    [
+        (CascadeEffect(9, 0.5, 1.5, 0.1, 0.2, 0.3, 0.4), "cross_entropy", "loss"),
+        (CascadeEffect(9, 0.5, 1.5, 0.1, 0.2, 0.3, 0.4), "whole_cross_entropy", "whole_loss"),
+        (CascadeEffect(9, 0.5, 1.5, 0.1, 0.2, 0.3, 0.4), "accuracy", "score"),
+        (CascadeEffect(9, 0.5, 1.5, 0.1, 0.2, 0.3, 0.4), "whole_accuracy", "whole_score"),
+        (BackendReport((), 1, 0.5, 0.6, 0.8, 0.9), "accuracy", "score"),
+        (BackendReport((), 1, 0.5, 0.6, 0.8, 0.9), "reference_accuracy", "reference_score"),
+    ],
+)
+def test_former_figures_are_the_new_ones(record: object, old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"{old} is now {new}"):
+        assert getattr(record, old) == getattr(record, new)
 
 
 def test_a_scheduler_with_the_former_methods_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

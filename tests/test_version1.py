@@ -10,8 +10,9 @@ import pytest
 from ripieno.data.dataset import DatasetMetadata
 from ripieno.errors import LibraryError
 from ripieno.files import from_json, to_json
+from ripieno.library.bundle import BackendReport, read_backend_report
 from ripieno.train.checkpoint import TrainingState
-from ripieno.types import Epoch, Front, Member, classification
+from ripieno.types import Cascade, CascadeEffect, Epoch, Front, Member, classification
 from ripieno.version1 import upgrade
 
 MEMBER: dict[str, Any] = {
@@ -54,6 +55,20 @@ def test_the_progress_in_a_checkpoint_keeps_its_curve() -> None:
 
 def test_a_front_is_of_a_cost() -> None:
     assert read({"kind": "flops", "method": "smobf", "ensembles": []}, Front) == Front("flops", "smobf", ())
+
+
+EFFECT = {"samples": 9, "saved": 0.5, "asked": 1.5, "cross_entropy": 0.4, "whole_cross_entropy": 0.3}
+EFFECT |= {"accuracy": 0.8, "whole_accuracy": 0.9}
+REPORT = {"fits": [], "samples": 9, "loss": 0.4, "reference_loss": 0.3, "accuracy": 0.8, "reference_accuracy": 0.9}
+
+
+def test_effects_of_cascades_and_reports_of_backends_have_a_loss_and_a_score(tmp_path: Path) -> None:
+    plan = {"order": ["a", "b"], "threshold": 0.9, "effects": {"valid": EFFECT}}
+    expected = Cascade(("a", "b"), 0.9, 0.0, {"valid": CascadeEffect(9, 0.5, 1.5, 0.4, 0.3, 0.8, 0.9)})
+    assert read(plan, Cascade) == expected
+    assert upgrade({"allocation": {}, "cascade": plan})["cascade"] == upgrade(plan), "that of a bundle"
+    (tmp_path / "bundle.json").write_bytes(to_json({"proof": REPORT}, version=1))
+    assert read_backend_report(tmp_path) == BackendReport((), 9, 0.4, 0.3, 0.8, 0.9)
 
 
 @pytest.mark.parametrize("broken", [{"classes": 3}, {"classes": None}, {"classes": [1]}, {"curve": [3]}, {"curve": 3}])
