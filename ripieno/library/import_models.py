@@ -40,7 +40,7 @@ def import_onnx(
 ) -> tuple[Member, ...]:
     """Add ONNX files as members named by their stems; return the members added.
 
-    Each file takes a batch of images of any size and gives (batch, classes); `form` supplies what the files do not
+    Each file takes a batch of images of any size and gives (batch, *task.output); `form` supplies what the files do not
     state. They are run on the validation images of the library's data set, or of `dataset`, which a library without
     one stores. `notes` gets warnings: see `ripieno.library.probe`.
 
@@ -54,9 +54,9 @@ def import_onnx(
         found = []
         for name, path in zip(names, map(Path, paths), strict=True):
             network = OnnxNetwork(path, data.input, form)
-            few, count = data.inputs[spread_rows(np.arange(len(data.inputs)), BATCH)], len(data.classes)
-            output = probe.choose_output(network, few, count, form.tensor, form.outputs, notes)
-            content = network.adapted(output)
+            few = data.inputs[spread_rows(np.arange(len(data.inputs)), BATCH)]
+            output = probe.choose_output(network, few, data.task, form.tensor, form.outputs, notes)
+            content = network.adapted(output, kind_of(data.task))
             (Path(folder) / "model.onnx").write_bytes(content)
             member = _member(name, "onnx", {}, data, network.parameters, "onnx")
             values = _predict("onnx", Path(folder) / "model.onnx", member, data, notes)
@@ -175,8 +175,8 @@ def _member(
 
 
 def _predict(backend: str, path: Path, member: Member, data: Dataset, notes: list[str]) -> NDArray[Any]:
-    """Predict and check the probabilities of the validation images."""
-    rows = data.rows("valid")
+    """Predict and check the validation images."""
+    rows, activation = data.rows("valid"), kind_of(data.task).activation
     targets = np.asarray(data.targets[rows])
     runner = backends.load(backend, path, member, Device("cpu:0", "cpu", 0), 1, trusted=(member.family,))
 
@@ -191,10 +191,13 @@ def _predict(backend: str, path: Path, member: Member, data: Dataset, notes: lis
         parts = [infer(batch) for batch in batches(data.inputs, rows)]
         values = check.read_predictions(member.id, np.concatenate(parts), targets, data.task)
         several = rows if len(rows) > 1 else np.arange(len(data.inputs))  # a single row makes no batch
-        probe.check_steady(member.id, infer, np.asarray(data.inputs[spread_rows(several, FEW)]), notes)
+        # values have the target's unit, probabilities none
+        unit = float(targets.std()) or 1.0 if activation == "identity" else 1.0
+        probe.check_steady(member.id, infer, np.asarray(data.inputs[spread_rows(several, FEW)]), notes, unit)
     finally:
         runner.close()
-    probe.note_flat(member.id, values, notes)
+    if activation == "softmax":
+        probe.note_flat(member.id, values, notes)
     if worse := check.note_if_poor(targets, values, member.id, data.task):
         notes.append(worse)
     return values

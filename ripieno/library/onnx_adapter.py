@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import LibraryError, error_summary, require
+from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import ImageLayout as ImageLayout
 from ripieno.types import Input
 from ripieno.types import ModelOutputs as ModelOutputs
@@ -84,17 +85,18 @@ class OnnxNetwork:
                 output.type.tensor_type.ClearField("shape")  # the batch size in it may be wrong
         return self._wrap(inner, [], inner.graph.output)
 
-    def adapted(self, output: str) -> bytes:
-        """Return the file in ripieno's form, with `probabilities` made from its tensor `output`."""
+    def adapted(self, output: str, kind: TaskKind) -> bytes:
+        """Return the file in ripieno's form, with predictions of a `kind` of task made from its tensor `output`."""
         onnx = self._onnx
         after = _NodeChain(onnx, INNER + output, "after")
         after.then("Cast", to=onnx.TensorProto.FLOAT)
-        if self._form.outputs == "logits":
-            after.then("Softmax", axis=1, out="probabilities")
+        name = kind.outputs[0]
+        if self._form.outputs == "logits" and kind.activation == "softmax":
+            after.then("Softmax", axis=1, out=name)
         else:
-            after.then("Identity", out="probabilities")
-        probabilities = onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["batch", None])
-        return self._wrap(onnx.compose.add_prefix(self._model, INNER), after.nodes, [probabilities])
+            after.then("Sigmoid" if self._form.outputs == "logits" else "Identity", out=name)
+        predictions = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", None])
+        return self._wrap(onnx.compose.add_prefix(self._model, INNER), after.nodes, [predictions])
 
     def _wrap(self, inner: Any, after: Sequence[Any], outputs: Sequence[Any]) -> bytes:
         """Wrap the graph `inner` in the missing nodes, and return the bytes of the file."""

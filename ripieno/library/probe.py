@@ -5,7 +5,7 @@ Each raises LibraryError for an impossible value, and appends a warning to `note
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,13 @@ from ripieno.backends.onnx import open_file
 from ripieno.errors import LibraryError, error_summary
 from ripieno.library.onnx_adapter import ModelOutputs, OnnxNetwork
 from ripieno.tasks.probabilities import HIGHEST, SUM_TOLERANCE
+from ripieno.tasks.registry import kind_of
+from ripieno.types import OutputActivation, Task
 
 ROUNDING = 1e-3
 """Largest change of a probability with the batch of its image that rounding in kernels explains."""
+NOUNS: Mapping[OutputActivation, str] = {"softmax": "class", "sigmoid": "label", "identity": "target"}
+"""Names of an output in messages, by activation."""
 BROKEN = 0.05
 """Change above which the batch is the cause, not rounding or quantisation."""
 FLAT = (0.9, 1.001)
@@ -27,7 +31,7 @@ FLAT = (0.9, 1.001)
 def choose_output(
     network: OnnxNetwork,
     images: NDArray[np.generic],
-    classes: int,
+    task: Task,
     tensor: str,
     outputs: ModelOutputs,
     notes: list[str],
@@ -38,6 +42,7 @@ def choose_output(
     network does not accept batches of any size, and when its numbers are of another kind.
     """
     path, names = network.path, network.outputs
+    kind, classes = kind_of(task), len(task.names)
     if tensor and tensor not in names:
         raise LibraryError(f"{path} has no output {tensor!r}; its outputs are {', '.join(names)}")
     try:
@@ -49,7 +54,10 @@ def choose_output(
     fitting = [name for name in considered if not _misfit(alone[name], classes)]
     if not fitting:
         actual = ", ".join(f"{name} is {_misfit(alone[name], classes)}" for name in considered)
-        raise LibraryError(f"{path}: {actual}; an output must be numbers (batch, {classes}), one per class of the data")
+        raise LibraryError(
+            f"{path}: {actual}; an output must be numbers (batch, {classes}), one per {NOUNS[kind.activation]} of the "
+            "data"
+        )
     if len(fitting) > 1:
         several = f"{len(fitting)} possible outputs for its predictions ({', '.join(fitting)})"
         raise LibraryError(f"{path} has {several}; name the right one with --tensor (tensor=)")
@@ -60,22 +68,30 @@ def choose_output(
     together = _run(network, run, images)[names.index(output)]
     if together.shape != (len(images), classes):
         raise _bad_batch(network, len(images), f"{output} has the shape {together.shape}")
-    check_kind(f"{path}: {output}", together, outputs)
+    check_kind(f"{path}: {output}", together, outputs, kind.activation)
     return output
 
 
-def check_kind(what: str, values: NDArray[Any], outputs: ModelOutputs) -> None:
-    """Raise LibraryError when `values` (samples, classes) cannot be of the declared kind `outputs`."""
+def check_kind(what: str, values: NDArray[Any], outputs: ModelOutputs, activation: OutputActivation) -> None:
+    """Raise LibraryError when `values` (samples, outputs) cannot be of the declared kind `outputs`.
+
+    `activation` is that of the task. Values of a regression have no logits.
+    """
+    if activation == "identity":
+        if outputs == "logits":
+            raise LibraryError(f"{what} holds values of a regression; leave out --outputs logits (outputs=)")
+        return
     rows = values.astype(np.float64)
     if not np.isfinite(rows).all():
         return  # reported later, with the sample's position
     low, high, sums = float(rows.min()), float(rows.max()), rows.sum(axis=1)
-    sum_to_one = bool(np.abs(sums - 1).max() <= SUM_TOLERANCE)
+    classes = activation == "softmax"
+    sum_to_one = classes and bool(np.abs(sums - 1).max() <= SUM_TOLERANCE)
     if outputs == "logits":
         if low >= 0 and sum_to_one:
             raise LibraryError(f"{what} holds probabilities, not logits; leave out --outputs logits (outputs=)")
         return
-    if high <= SUM_TOLERANCE and np.abs(np.exp(rows).sum(axis=1) - 1).max() <= SUM_TOLERANCE:
+    if classes and high <= SUM_TOLERANCE and np.abs(np.exp(rows).sum(axis=1) - 1).max() <= SUM_TOLERANCE:
         remedy = "pass --outputs logits (outputs=), for which ripieno applies the softmax"
         raise LibraryError(f"{what} holds logarithms of probabilities; {remedy}")
     if low < 0 or high > HIGHEST:
@@ -83,7 +99,7 @@ def check_kind(what: str, values: NDArray[Any], outputs: ModelOutputs) -> None:
         raise LibraryError(
             f"{what} holds numbers from {low:.3g} to {high:.3g}, expected probabilities in 0..1; {remedy}"
         )
-    if not sum_to_one:
+    if classes and not sum_to_one:
         remedy = "if they come from a sigmoid for each class, export the network with a softmax"
         raise LibraryError(
             f"{what} holds numbers that sum to {sums.min():.3g} to {sums.max():.3g} for an image, "
@@ -92,16 +108,21 @@ def check_kind(what: str, values: NDArray[Any], outputs: ModelOutputs) -> None:
 
 
 def check_steady(
-    name: str, infer: Callable[[NDArray[np.generic]], NDArray[Any]], images: NDArray[np.generic], notes: list[str]
+    name: str,
+    infer: Callable[[NDArray[np.generic]], NDArray[Any]],
+    images: NDArray[np.generic],
+    notes: list[str],
+    unit: float = 1.0,
 ) -> None:
     """Check that a network predicts the same for an image alone and in a batch of `images`, and in two runs.
 
-    Raises LibraryError when a probability changes by more than `BROKEN`; above `ROUNDING` a note is added.
+    Raises LibraryError when a probability, or a value in `unit`, changes by more than `BROKEN`; above `ROUNDING` a note
+    is added.
     """
     remedy = "export it in evaluation mode (model.eval())"
     together = infer(images)
     alone = np.concatenate([infer(images[i : i + 1]) for i in range(len(images))])
-    again, apart = (float(np.abs(other - together).max()) for other in (infer(images), alone))
+    again, apart = (float(np.abs(other - together).max()) / unit for other in (infer(images), alone))
     finding = "predicts an image differently with other images in its batch"
     if again > ROUNDING:
         finding = "predicts the same batch differently each time"
