@@ -17,7 +17,7 @@ import pytest
 
 from ripieno import files
 from ripieno.errors import LibraryError, RipienoError
-from ripieno.types import Allocation, Device, Ensemble, Placement
+from ripieno.types import Allocation, Device, Ensemble, Placement, type_version
 
 ENSEMBLE = Ensemble("B5", ("a", "b"), (0.5, 0.5), "smobf", {"seconds": 5.0}, {"seconds": 4.5}, {"valid_accuracy": 0.9})
 
@@ -35,7 +35,7 @@ def test_nested_words_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_the_same_word_gives_the_same_bytes() -> None:
     assert files.to_json(ENSEMBLE) == files.to_json(ENSEMBLE)
-    assert json.loads(files.to_json(ENSEMBLE))["version"] == 1
+    assert json.loads(files.to_json(ENSEMBLE))["version"] == type_version
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def tune(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="Score to show, such as accuracy, macro-f1 or rmse; the task's loss ranks the trials",
+            help="Score to show, such as accuracy, macro-f1 or rmse; trials are ranked by loss",
             show_default="the task's first, or the run's",
         ),
     ] = None,
