@@ -80,7 +80,7 @@ def finished_run(digit_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     import ripieno
 
     path = tmp_path_factory.mktemp("runs") / "run"
-    run = ripieno.tune(digit_folder, path, trials=4, epochs=3, space="resnet-tiny", pool="inline", seed=1)
+    run = ripieno.tune(digit_folder, path, trials=4, epochs=3, space="resnet-tiny", pool="inline", seed=1, free="off")
     profiles = ripieno.measure(run)
     dearest = max(p.cost for p in profiles.values())
     ensembles = ripieno.select(run, [dearest, 4 * dearest], prune=1.0)

@@ -70,6 +70,9 @@ def tune(
             show_default="network, or the space's",
         ),
     ] = None,
+    free: Annotated[
+        str, typer.Option(help="Begin a search of small inputs with trees, which take seconds: on or off")
+    ] = "on",
     size: Annotated[int | None, typer.Option(help="Resize images to this many pixels per side")] = None,
     split: Annotated[
         str | None,

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ripieno import clock, files
 from ripieno.config import pick
@@ -24,6 +24,8 @@ from ripieno.types import Configuration, DataKind, Input, Job, loss_key
 if TYPE_CHECKING:
     from ripieno.search.progress import Snapshot
     from ripieno.search.space import Space
+
+FreeMembers = Literal["on", "off"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class SearchOptions:
     trainer: str | None = None
     """`network`, `trees:lightgbm`, `trees:random-forest`, `trees:extra-trees`, or the user's own (`module:Class`),
     whose code is run"""
+    free: FreeMembers = "on"
+    """`on`: a new search begins with free members, trees that take seconds; see `ripieno.pipeline.free_members`"""
 
 
 def tune(
@@ -67,6 +71,7 @@ def tune(
     limit: float | None = None,
     family: str | None = None,
     trainer: str | None = None,
+    free: FreeMembers = SearchOptions.free,
     size: int | None = None,
     split: tuple[float, float, float] | None = None,
     metric: str | None = None,
@@ -90,7 +95,8 @@ def tune(
     `resnet-small` on a CPU. `family` (`module:function`) is your own code, which is run; a family named only by a
     space's file or by the run is refused. So is `trainer` (`module:Class`), a class with the methods of
     `ripieno.train.trainer.Trainer`; built-in ones are `network`, `trees:lightgbm`, `trees:random-forest` and
-    `trees:extra-trees`. `pool`, `device`, `slots` and the next four parameters say where trials
+    `trees:extra-trees`. A search of small inputs begins with some trees, which are members of no trial; `free` ("off")
+    leaves them out. `pool`, `device`, `slots` and the next four parameters say where trials
     train: see `ExecutionConfig`. Without `slots`, a profile decides how many trials share this machine, when it takes
     at most 2 % of `hours`: see `pipeline.trial_packing`. `notes` receives remarks on the data and on that decision;
     without it they are logged. `task` (classification, multilabel or regression) and `kind` (image, series or table)
@@ -124,6 +130,7 @@ def search_library(
     sleep_while_waiting()  # before PyTorch is loaded
     from ripieno.data.dataset import find_dataset
     from ripieno.data.load import check_arguments
+    from ripieno.pipeline.free_members import add_free_members
     from ripieno.pipeline.trainer_check import check_trainer
     from ripieno.pipeline.trial_packing_benchmark import find_packing, sample_configurations
     from ripieno.search import run_search
@@ -141,6 +148,8 @@ def search_library(
     notes = Notes() if notes is None else notes
     on_gpu = execution.on_gpu()
     before = kept_settings(library.path / "run.json")
+    if search.free not in get_args(FreeMembers):
+        raise SearchError(f"free is {search.free!r}: it must be {' or '.join(get_args(FreeMembers))}")
     trainer = search.trainer
     if space == "auto" and before is not None:
         space, found = f"of {library.path}", before.space
@@ -210,14 +219,17 @@ def search_library(
         if pack := find_packing(task, found, weight, execution.gpus(), seconds, progress):
             execution = dataclasses.replace(execution, pack=pack[0])
             notes.append(pack[1])
+    if search.free == "on":
+        add_free_members(library, task, dataset, None if hours is None else 3600 * hours, progress, notes)
     task = dataclasses.replace(task, threads=execution.threads(), spare=execution.spare())
     work = functools.partial(train_job, task)
     with execution.open(work, library.logs_path, functools.partial(trial_progress, library)) as workers:
         last = run_search(library, settings, workers, weight=weight, deadline=deadline, watch=watch)
-    if not library.ids() and last.ended == "trials":  # with the same seed they would all fail again
+    trained = any(member.trial >= 0 for member in library.members())
+    if not trained and last.ended == "trials":  # with the same seed they would all fail again
         remedy = f"See {library.logs_path}, fix the cause and use another folder with --run."
         raise SearchError(f"no network was trained, all {last.jobs} jobs failed. {remedy}")
-    if not library.ids():
+    if not trained:
         raise SearchError(f"no network was trained in the time given: see {library.logs_path}, or give more --hours")
     return library
 

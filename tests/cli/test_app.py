@@ -213,7 +213,20 @@ def test_the_front_rises_in_cost_and_falls_in_loss(finished_run: Path, tmp_path:
 
 def test_a_search_runs_on_a_ray_cluster_of_its_own(digit_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs the extra `cluster`")
-    words = ["--pool", "ray", "--trials", "2", "--epochs", "1", "--space", "resnet-tiny", "--algorithm", "random"]
+    words = [
+        "--pool",
+        "ray",
+        "--trials",
+        "2",
+        "--epochs",
+        "1",
+        "--space",
+        "resnet-tiny",
+        "--free",
+        "off",
+        "--algorithm",
+        "random",
+    ]
     done = ripieno("tune", digit_folder, "--run", "run", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "run" / "library").glob("*/member.json"))) == 2

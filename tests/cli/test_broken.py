@@ -13,7 +13,7 @@ from ripieno.__main__ import main
 from ripieno.cli import console
 from ripieno.library import Library
 
-TUNE = ["--trials", "4", "--epochs", "3", "--space", "resnet-tiny", "--pool", "inline", "--seed", "1"]
+TUNE = ["--trials", "4", "--epochs", "3", "--space", "resnet-tiny", "--free", "off", "--pool", "inline", "--seed", "1"]
 
 
 @pytest.fixture(scope="module")

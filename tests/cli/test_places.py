@@ -34,7 +34,7 @@ for words in json.load(sys.stdin):
     except SystemExit as ended:
         print("end of", words[0], ended.code, file=sys.stderr, flush=True)
 """
-QUICK = ["--trials", "9", "--epochs", "3", "--space", "resnet-tiny", "--seed", "1"]
+QUICK = ["--trials", "9", "--epochs", "3", "--space", "resnet-tiny", "--free", "off", "--seed", "1"]
 WRITING = [
     ["tune", "images", "--run", "disk/run", *QUICK],
     ["tune", "images", "--run", "disk/run", *QUICK, "--pool", "inline"],

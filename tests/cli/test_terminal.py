@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.terminal import ESCAPES, in_terminal
 
-SMALL = ["--epochs", "3", "--space", "resnet-tiny", "--pool", "inline"]
+SMALL = ["--epochs", "3", "--space", "resnet-tiny", "--free", "off", "--pool", "inline"]
 
 
 def test_a_search_is_shown_and_summarised(digit_folder: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from ripieno.types import Dataset
 def run(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> ripieno.Library:
     """A library that two concurrent trials trained on the GPU."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    options = {"trials": 4, "epochs": 3, "space": "resnet-tiny", "device": "cuda", "per_device": 2}
+    options = {"trials": 4, "epochs": 3, "space": "resnet-tiny", "free": "off", "device": "cuda", "per_device": 2}
     return ripieno.tune(digits.path, folder, **options)
 
 

@@ -42,6 +42,14 @@ def test_a_worker_that_lost_its_gpu_is_replaced_before_the_next_job(tmp_path: Pa
 
 def test_a_ray_cluster_gives_each_trial_its_share_of_the_gpu(digits: Dataset, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs Ray: pip install 'ripieno[cluster]'")
-    options = {"trials": 2, "epochs": 1, "space": "resnet-tiny", "pool": "ray", "device": "cuda", "per_device": 2}
+    options = {
+        "trials": 2,
+        "epochs": 1,
+        "space": "resnet-tiny",
+        "free": "off",
+        "pool": "ray",
+        "device": "cuda",
+        "per_device": 2,
+    }
     library = ripieno.tune(digits.path, tmp_path / "run", **options)
     assert {m.trial for m in library.members()} == {0, 1}

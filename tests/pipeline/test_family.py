@@ -44,7 +44,7 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_family_that_only_a_spaces_file_names_is_refused_and_not_imported(space: str, tmp_path: Path) -> None:
     with pytest.raises(SearchError, match=f"only when you name it too: --family {NAME}"):
-        ripieno.tune((IMAGES, LABELS), tmp_path / "run", trials=1, epochs=1, space=space, pool="inline")
+        ripieno.tune((IMAGES, LABELS), tmp_path / "run", trials=1, epochs=1, space=space, pool="inline", free="off")
     assert not (tmp_path / "sprung").exists()
     assert not (tmp_path / "run").exists()
 
@@ -54,7 +54,7 @@ def test_a_classifier_searches_its_own_family_when_it_is_named(space: str, tmp_p
     with pytest.raises(SearchError, match="--family"):
         ripieno.EnsembleClassifier({"parameters": 1e9}, **options).fit(IMAGES, LABELS)
     assert not (tmp_path / "sprung").exists()
-    fitted = ripieno.EnsembleClassifier({"parameters": 1e9}, family=NAME, **options).fit(IMAGES, LABELS)
+    fitted = ripieno.EnsembleClassifier({"parameters": 1e9}, family=NAME, free="off", **options).fit(IMAGES, LABELS)
     assert (tmp_path / "sprung").exists()
     assert fitted.predict_proba(IMAGES).shape == (40, 2)
     assert [m.family for m in fitted.bundle_.members] == [NAME]
@@ -64,7 +64,7 @@ def test_the_library_of_a_search_trusts_its_family_and_one_that_is_opened_anew_d
     space: str, tmp_path: Path
 ) -> None:
     options = {"trials": 1, "epochs": 1, "space": space, "algorithm": "random", "pool": "inline"}
-    library = ripieno.tune((IMAGES, LABELS), tmp_path / "run", family=NAME, **options)
+    library = ripieno.tune((IMAGES, LABELS), tmp_path / "run", family=NAME, free="off", **options)
     with pytest.raises(ModelError, match="is not trusted"):
         ripieno.measure(tmp_path / "run")
     assert ripieno.measure(library)

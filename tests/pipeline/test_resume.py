@@ -19,7 +19,7 @@ from ripieno import Library
 from ripieno.errors import SearchError
 from ripieno.search.progress import Snapshot
 
-TUNE = ["--trials", "5", "--epochs", "3", "--space", "resnet-tiny", "--seed", "3", "--slots", "2"]
+TUNE = ["--trials", "5", "--epochs", "3", "--space", "resnet-tiny", "--free", "off", "--seed", "3", "--slots", "2"]
 
 
 def tune(images: Path, run: Path) -> subprocess.Popen[bytes]:
@@ -61,10 +61,10 @@ def test_a_run_goes_on_with_its_own_data_and_settings(finished_run: Path, tmp_pa
     before = json.loads((run / "run.json").read_text())
     seen: list[Snapshot] = []
     # the four requested trials are done
-    ripieno.tune(run=run, pool="inline", watch=seen.append)
+    ripieno.tune(run=run, pool="inline", free="off", watch=seen.append)
     assert contents(run) == contents(finished_run)
     assert seen[-1].ended == "trials"
-    more = ripieno.tune(run=run, trials=5, pool="inline", slots=1)
+    more = ripieno.tune(run=run, trials=5, pool="inline", slots=1, free="off")
     assert {m.trial for m in more.members()} == {0, 1, 2, 3, 4}
     after = json.loads((run / "run.json").read_text())
     assert {**after, "trials": 4} == before
@@ -80,7 +80,14 @@ def test_skipped_files_of_the_data_are_noted_before_the_search(digit_folder: Pat
         seen.append(len(notes))
         raise KeyboardInterrupt
 
-    options: dict[str, Any] = {"trials": 1, "epochs": 1, "space": "resnet-tiny", "pool": "inline", "slots": 1}
+    options: dict[str, Any] = {
+        "trials": 1,
+        "epochs": 1,
+        "space": "resnet-tiny",
+        "pool": "inline",
+        "slots": 1,
+        "free": "off",
+    }
     with pytest.raises(KeyboardInterrupt):
         ripieno.tune(tmp_path / "copy", tmp_path / "run", notes=notes, watch=watch, **options)
     assert seen[0]

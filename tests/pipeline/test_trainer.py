@@ -32,7 +32,9 @@ def digits() -> Dataset:
 
 
 def search(data: Dataset | None, run: Path, space: str, trainer: str, notes: list[str] | None = None) -> Library:
-    return ripieno.tune(data, run, trials=5, epochs=3, seed=1, space=space, trainer=trainer, pool="inline", notes=notes)
+    return ripieno.tune(
+        data, run, trials=5, epochs=3, seed=1, space=space, trainer=trainer, pool="inline", free="off", notes=notes
+    )
 
 
 def losses(library: Library) -> dict[str, float]:

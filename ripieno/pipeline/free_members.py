@@ -1,0 +1,130 @@
+"""Free members: trees on the flattened inputs, with which a search begins; they take seconds.
+
+A library wants members that differ, and trees differ from networks. They are ordinary members of the library, of no
+trial: the search does not know them, and its trials are the same with and without them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from math import prod
+
+import numpy as np
+
+from ripieno import clock, files
+from ripieno.data.dataset import spread_rows
+from ripieno.errors import MissingExtraError, require
+from ripieno.library import Library
+from ripieno.library.import_predictions import NO_TRIAL
+from ripieno.pipeline.runs import ProgressFunction, no_progress
+from ripieno.train import TrainingConfig
+from ripieno.train.evaluate import predict_rows
+from ripieno.train.job import trial_seed
+from ripieno.train.member_writer import add_member
+from ripieno.train.registry import make_trainer
+from ripieno.types import SPLITS, Configuration, Dataset, Job, Member
+
+MODELS: Mapping[str, tuple[str, Configuration]] = {
+    "trees-random-forest": ("trees:random-forest", {"trees": 100, "min_samples_leaf": 2}),
+    "trees-extra-trees": ("trees:extra-trees", {"trees": 100, "min_samples_leaf": 2}),
+    "trees-lightgbm": ("trees:lightgbm", {"rounds": 60, "feature_fraction": 0.3, "bagging_fraction": 0.8}),
+    "trees-lightgbm-small": (
+        "trees:lightgbm",
+        {"rounds": 60, "num_leaves": 8, "learning_rate": 0.2, "feature_fraction": 0.3, "bagging_fraction": 0.8},
+    ),
+}
+"""Trainer and configuration of each free member, by id."""
+SIDE = 32
+"""Longest side in pixels of the images that are flattened."""
+FEATURES = 4096
+"""Most numbers of a flattened sample."""
+NUMBERS = 4_000_000
+"""Numbers of the training samples that are used, at most: those of 5,100 images of 28 x 28."""
+TREES = 600
+"""Most trees of a boosted model: with many classes or labels it gets fewer rounds."""
+SHARE = 0.05
+"""Share of a search's time after which no other free member is begun."""
+_MODULES = ("sklearn", "skl2onnx", "lightgbm", "onnxmltools", "onnxruntime")
+_FIRST_SEED = 1_000_000_000
+"""Number from which seeds of free members are drawn, beyond those of trials."""
+
+
+def add_free_members(
+    library: Library,
+    config: TrainingConfig,
+    dataset: Dataset,
+    seconds: float | None = None,
+    progress: ProgressFunction = no_progress,
+    notes: list[str] | None = None,
+) -> None:
+    """Train the free members that the library lacks, unless its search has begun or the inputs are large.
+
+    `seconds` is the time of the search, which bounds theirs. `notes` gets a remark where the extra `trees` is absent.
+    """
+    if library.journal_path.exists() or not _is_small(dataset):
+        return
+    missing = [name for name in MODELS if name not in library]
+    try:
+        for module in _MODULES if missing else ():
+            require(module)
+    except MissingExtraError as error:
+        if notes is not None:
+            notes.append(f"the search begins without free members (trees): {error}")
+        return
+    # one thread: the same trees on every machine, and no threads of OpenMP that slow down trials of this process
+    config = dataclasses.replace(config, threads=1)
+    few, started = _bounded(dataset), time.monotonic()
+    with files.locked(library.path / "lock", "another search"):
+        for done, name in enumerate(missing):
+            if seconds is not None and time.monotonic() - started > SHARE * seconds:
+                break
+            progress("training free members", done, len(missing))
+            _add(library, config, few, dataset, name)
+        progress("training free members", len(missing), len(missing))
+
+
+def _add(library: Library, config: TrainingConfig, few: Dataset, dataset: Dataset, name: str) -> None:
+    trainer_name, configuration = MODELS[name]
+    if "rounds" in configuration:
+        rounds = max(5, min(int(configuration["rounds"]), TREES // prod(dataset.task.output)))
+        configuration = {**configuration, "rounds": rounds}
+    started = time.perf_counter()
+    trainer = make_trainer(dataclasses.replace(config, family=trainer_name, trainer=trainer_name))
+    seed = trial_seed(config.seed, _FIRST_SEED + list(MODELS).index(name))
+    trainer.start(Job(0, configuration, 0, 1, seed), few)
+    trainer.epoch()
+    predictions = predict_rows(trainer, dataset, dataset.rows("valid"))
+    member = Member(
+        id=name,
+        trial=NO_TRIAL,
+        epoch=0,
+        family=trainer_name,
+        configuration=configuration,
+        input=dataset.input,
+        task=dataset.task,
+        losses={},
+        parameters=0,
+        seconds=time.perf_counter() - started,
+        created=clock.now(),
+    )
+    add_member(library, trainer, member, dataset, predictions)
+
+
+def _is_small(dataset: Dataset) -> bool:
+    shape = dataset.input.shape
+    return prod(shape) <= FEATURES and (dataset.kind != "image" or max(shape[:2]) <= SIDE)
+
+
+def _bounded(dataset: Dataset) -> Dataset:
+    """Return the data set with as many training samples as `NUMBERS` allows; each class keeps one at least."""
+    train, most = dataset.rows("train"), max(1, NUMBERS // prod(dataset.input.shape))
+    if len(train) <= most:
+        return dataset
+    chosen = spread_rows(train, most)
+    if dataset.targets.ndim == 1:
+        chosen = np.union1d(chosen, train[np.unique(np.asarray(dataset.targets[train]), return_index=True)[1]])
+    split = np.full(len(dataset.split), len(SPLITS), np.uint8)  # of no split
+    split[chosen] = SPLITS.index("train")
+    return dataclasses.replace(dataset, split=split)

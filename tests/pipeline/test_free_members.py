@@ -1,0 +1,111 @@
+"""Free members: trees with which a search begins, and which change nothing of the search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+pytest.importorskip("lightgbm")
+pytest.importorskip("skl2onnx")
+pytest.importorskip("onnxmltools")
+
+import ripieno
+from ripieno.data.load import load_dataset
+from ripieno.errors import SearchError
+from ripieno.library import Library
+from ripieno.pipeline import free_members
+from ripieno.pipeline.free_members import MODELS
+from ripieno.types import Dataset
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    source = load_digits()
+    images = (source.images[:300, :, :, None] * 15).astype(np.uint8)
+    return load_dataset((images, source.target[:300]))
+
+
+def search(data: Dataset | None, run: Path, free: str, trials: int = 3, notes: list[str] | None = None) -> Library:
+    return ripieno.tune(
+        data,
+        run,
+        trials=trials,
+        epochs=3,
+        seed=2,
+        space="resnet-tiny",
+        pool="inline",
+        free=free,
+        notes=notes,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Library, Library]:
+    folder = tmp_path_factory.mktemp("runs")
+    return search(digits, folder / "with", "on"), search(digits, folder / "without", "off")
+
+
+def weights(library: Library) -> dict[str, bytes]:
+    return {m.id: library.weights_path(m.id).read_bytes() for m in library.members() if m.trial >= 0}
+
+
+def test_the_search_is_the_same_with_and_without_them(runs: tuple[Library, Library]) -> None:
+    with_trees, without = runs
+    assert weights(with_trees) == weights(without) != {}
+    assert set(with_trees.ids()) - set(without.ids()) == set(MODELS)
+
+
+def test_a_search_that_goes_on_trains_no_others(runs: tuple[Library, Library]) -> None:
+    with_trees, without = runs
+    made = {m.id: m.created for m in with_trees.members() if m.id in MODELS}
+    with_trees.remove("trees-lightgbm")
+    search(None, with_trees.path, "on", trials=4)
+    search(None, without.path, "on", trials=4)
+    assert weights(with_trees) == weights(without)
+    assert not [name for name in without.ids() if name in MODELS]
+    left = {m.id: m.created for m in with_trees.members() if m.id in MODELS}
+    assert left == {name: time for name, time in made.items() if name != "trees-lightgbm"}
+
+
+def test_they_are_measured_selected_and_evaluated_like_others(runs: tuple[Library, Library]) -> None:
+    library = runs[0]
+    member = library.member("trees-extra-trees")
+    assert (member.trial, member.format, member.family) == (-1, "onnx", "trees:extra-trees")
+    profiles = ripieno.measure(library)
+    assert member.id in profiles
+    (ensemble,) = ripieno.select(library, [2 * max(p.cost for p in profiles.values())], prune=1.0)
+    assert set(ensemble.members) & set(MODELS)
+    assert ensemble.losses["test_accuracy"] > 0.7
+    bundle = library.path.parent / "bundle"
+    ripieno.allocate(library, ensemble, devices="cpu", bundle=bundle, max_benches=1)
+    dataset = load_digits().images[:5, :, :, None] * 15
+    with ripieno.Engine(bundle) as engine:
+        answer = engine.predict(dataset.astype(np.uint8))
+    assert answer.predictions.shape == (5, 10)
+
+
+def test_large_images_and_a_missing_extra_leave_them_out(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(free_members, "SIDE", 7)
+    assert not [name for name in search(digits, tmp_path / "large", "on", 1).ids() if name in MODELS]
+    monkeypatch.setattr(free_members, "SIDE", 8)
+    monkeypatch.setattr(free_members, "_MODULES", ("lightgbm_absent",))
+    notes: list[str] = []
+    assert not [name for name in search(digits, tmp_path / "missing", "on", 1, notes).ids() if name in MODELS]
+    assert len([note for note in notes if "without free members" in note]) == 1
+
+
+def test_large_training_splits_are_sampled_with_every_class(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(free_members, "NUMBERS", 64 * 20)
+    rows = free_members._bounded(digits).rows("train")
+    assert 20 <= len(rows) <= 30
+    assert set(digits.targets[rows]) == set(range(10))
+
+
+def test_a_wrong_word_is_refused(digits: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match="free is 'no': it must be on or off"):
+        search(digits, tmp_path / "run", "no")
