@@ -35,8 +35,8 @@ def as_array(targets: Any, where: str) -> NDArray[Any]:
     if values and all(isinstance(v, list | tuple | set | frozenset) for v in values):
         if len({len(v) for v in values}) == 1 and all(isinstance(n, int | float) for v in values for n in v):
             rows = np.array([list(v) for v in values])
-            # a list of indices of labels names none twice
-            if rows.dtype.kind == "f" or (np.isin(rows, (0, 1)).all() and rows.shape[1] != 1 and _repeats(rows)):
+            # a list of indices of labels has any length, and would not be all 0 and 1
+            if rows.dtype.kind == "f" or rows.shape[1] == 1 or np.isin(rows, (0, 1)).all():
                 return rows
         objects = np.empty(len(values), object)
         objects[:] = [tuple(v) for v in values]
@@ -48,12 +48,6 @@ def as_array(targets: Any, where: str) -> NDArray[Any]:
     if array.dtype == object and array.ndim == 1 and all(type(v) in (int, float) for v in array.tolist()):
         return array.astype(np.float64)
     return array
-
-
-def _repeats(rows: NDArray[Any]) -> bool:
-    """Return whether a row holds a value twice."""
-    ordered = np.sort(rows, axis=1)
-    return bool((ordered[:, 1:] == ordered[:, :-1]).any())
 
 
 def squeezed(values: NDArray[Any]) -> NDArray[Any]:

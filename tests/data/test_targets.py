@@ -69,6 +69,11 @@ def test_rows_of_0_and_1_in_lists_are_no_lists_of_labels(flags: Any):
     assert np.array_equal(load(flags).targets, FLAGS)
 
 
+@pytest.mark.parametrize("labels", [CODES[:, None], np.eye(2, dtype=int)[CODES % 2], np.eye(3)[CODES]])
+def test_columns_and_one_hot_rows_in_lists_stay_classes(labels: Any):
+    assert load(labels.tolist()).task.kind == "classification"
+
+
 def test_whole_numbers_stay_classes_unless_a_task_is_given():
     assert load(np.arange(60) // 3).task.kind == "classification"
     dataset = load(np.arange(60), task="regression")
