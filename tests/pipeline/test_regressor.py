@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -125,4 +126,6 @@ def test_a_classifier_of_columns_of_0_and_1_predicts_several_labels(
     thresholds = fitted.ensemble_.thresholds
     assert len(thresholds) == 2
     assert np.array_equal(predicted, probabilities >= np.array(thresholds))
+    fitted.ensemble_ = replace(fitted.ensemble_, thresholds=(0.0, 1.0))
+    assert fitted.predict(images).mean(axis=0).tolist() == [1.0, 0.0]
     assert "1 members, best binary cross-entropy" in capsys.readouterr().out
