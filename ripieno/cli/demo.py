@@ -137,8 +137,8 @@ def _step_by_step(run: Path, trials: int, budgets: list[float], ensemble: str) -
     return [
         f"{command('tune', run / 'dataset', run='my-run')} {options}",
         command("show", run),
-        command("measure", run),
-        command("select", run, budget=f"{budgets[0]:g}") + "".join(f" {b:g}" for b in budgets[1:]),
+        command("measure", run, prune=PRUNE),
+        command("select", run, prune=PRUNE, budget=f"{budgets[0]:g}") + "".join(f" {b:g}" for b in budgets[1:]),
         command("allocate", run, ensemble, devices="cpu", bundle="my-bundle"),
         command("bench", run / "bundles" / ensemble),
         command("serve", run / "bundles" / ensemble),
