@@ -146,7 +146,9 @@ def _step_by_step(run: Path, trials: int, budgets: list[float], ensemble: str) -
     ]
 
 
-def baselines(library: Library, costs: dict[str, float], progress: pipeline.ProgressFunction) -> list[Ensemble]:
+def baselines(
+    library: Library, costs: dict[str, float], progress: pipeline.ProgressFunction | None = None
+) -> list[Ensemble]:
     """Return the best single network and the plain mean of the five best, of those measured."""
     ranked = sorted(costs, key=lambda m: (library.member(m).losses["valid_cross_entropy"], m))
     found = []
