@@ -37,7 +37,7 @@ def test_every_option_is_a_keyword_with_the_default_of_its_field(
 
 
 def test_no_keyword_is_lost() -> None:
-    passed = {"data", "run", "sources", "progress", "notes", "watch"}
+    passed = {"data", "run", "sources", "progress", "notes", "watch", "labels"}  # the last: another name of targets
     for function in (ripieno.tune, ripieno.import_):
         known = {f.name for form, kind, _ in FORMS if form is function for f in dataclasses.fields(kind)}
         assert set(inspect.signature(function).parameters) <= known | passed
