@@ -84,7 +84,7 @@ def test_they_are_measured_selected_and_evaluated_like_others(runs: tuple[Librar
     dataset = load_digits().images[:5, :, :, None] * 15
     with ripieno.Engine(bundle) as engine:
         answer = engine.predict(dataset.astype(np.uint8))
-    assert answer.predictions.shape == (5, 10)
+    assert answer.shape == (5, 10)
 
 
 def test_large_images_and_a_missing_extra_leave_them_out(
