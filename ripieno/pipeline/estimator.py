@@ -27,7 +27,7 @@ from ripieno.pipeline.costs import export_members
 from ripieno.pipeline.execution import PoolName
 from ripieno.pipeline.prediction import predict
 from ripieno.pipeline.selection import select
-from ripieno.pipeline.tuning import tune
+from ripieno.pipeline.tuning import FreeMembers, SearchOptions, tune
 from ripieno.tasks.display import loss_title
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Allocation, Dataset, Input, Placement, Task
@@ -60,6 +60,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         space: str = "auto",
         family: str | None = None,
         algorithm: str = "hyperband",
+        free: FreeMembers = SearchOptions.free,
         metric: str | None = None,
         size: int | None = None,
         split: tuple[float, float, float] = (0.80, 0.15, 0.05),
@@ -77,6 +78,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
         self.space = space
         self.family = family
         self.algorithm = algorithm
+        self.free = free
         self.metric = metric
         self.size = size
         self.split = split
@@ -143,6 +145,7 @@ class EnsembleEstimator(BaseEstimator):  # type: ignore[misc]
             space="resnet-table" if table and self.space == "auto" else self.space,
             family=self.family,
             algorithm=self.algorithm,
+            free=self.free,
             seed=seed,
             slots=self.slots,
             pool=self.pool,
