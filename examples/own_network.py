@@ -126,6 +126,7 @@ def main(words: list[str] | None = None) -> None:
         family="own_network:mixer",  # code runs only if you name it here, not because a file names it
         algorithm="hyperband+near",
         pool=options.pool,
+        free="off",  # members of this family only, no trees
     )
     best = min(library.members(), key=lambda m: m.loss)
     print(f"{len(library)} networks; {best.id} has {best.losses['valid_accuracy']:.2%} validation accuracy")

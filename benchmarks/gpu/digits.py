@@ -16,6 +16,7 @@ def digit_library(options: Options) -> ripieno.Library:
         trials=2 if options.dry else 12,
         epochs=1 if options.dry else 9,
         space="resnet-tiny",
+        free="off",
         split=(0.6, 0.2, 0.2),
         pool="inline" if options.dry else "local",
         device=options.device.partition(":")[0],

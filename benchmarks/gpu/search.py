@@ -52,6 +52,7 @@ def main() -> None:
         run,
         hours=max(10.0, options.left() - TESTING) / 3600,
         seed=0,
+        free="off",
         device=options.device.partition(":")[0],
         **settings,
     )

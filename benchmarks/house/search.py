@@ -71,6 +71,7 @@ def main() -> None:
             run,
             hours=options.minutes / 60,
             seed=options.seed,
+            free="off",
             split=SPLITS[options.set],
             metric=METRICS[options.set],
         )

@@ -91,6 +91,7 @@ class Plan:
                     epochs=self.epochs,
                     algorithm=algorithm,
                     seed=seed,
+                    free="off",
                     slots=self.slots,
                     device=self.device,
                     per_device=self.per_device,

@@ -100,6 +100,7 @@ def real(data: Path) -> list[dict[str, object]]:
                     trials=9,
                     epochs=9,
                     space="resnet-tiny",
+                    free="off",
                     algorithm=algorithm,
                     slots=slots,
                     watch=watch,

@@ -145,6 +145,7 @@ def main() -> None:
         np.savez(folder / "fashion.npz", images=x[:images], labels=y[:images])
         command = [sys.executable, "-m", "ripieno", "tune", str(folder / "fashion.npz"), "--space", "resnet-tiny"]
         command += ["--slots", "2", "--seed", str(options.seed), "--trials", str(trials), "--epochs", str(epochs)]
+        command += ["--free", "off"]
         started = time.time()
         alone = Search(command, folder / "quiet")
         alone.finish()

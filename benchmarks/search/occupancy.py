@@ -45,7 +45,7 @@ def real(data: Path, minutes: float) -> dict[str, object]:
     x, y = fashion(data)
     with tempfile.TemporaryDirectory() as folder:
         started = time.time()
-        library = ripieno.tune((x, y), Path(folder) / "run", hours=minutes / 60, slots=slots, watch=watch)
+        library = ripieno.tune((x, y), Path(folder) / "run", hours=minutes / 60, slots=slots, free="off", watch=watch)
         took = time.time() - started
         stops = [m.epoch for m in library.members()]
     return {

@@ -152,6 +152,8 @@ def load_network(member: Member, path: Path, trusted: Collection[str] = ()) -> A
 
     from ripieno.models.build import build
 
+    if member.format == "onnx":
+        raise LibraryError(f"{member.id} is an ONNX file without weights, which torch cannot run; use another backend")
     network = build(member.family, member.configuration, member.input, member.task, trusted=trusted)
     try:
         network.load_state_dict(load_file(path))

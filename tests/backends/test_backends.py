@@ -264,3 +264,9 @@ profile(Path({str(digit.path("openvino"))!r}), member, CPU, "openvino", batch_si
 """
     subprocess.run([sys.executable, "-c", child], check=True, env=home, cwd=Path(__file__).parents[2])
     assert not list(tmp_path.iterdir()), "importing its telemetry leaves an identity in the home folder"
+
+
+def test_a_member_without_weights_is_refused_by_torch(digit: Made) -> None:
+    member = dataclasses.replace(digit.member, format="onnx", family="trees:lightgbm")
+    with pytest.raises(LibraryError, match="is an ONNX file without weights, which torch cannot run"):
+        load_network(member, digit.path("torch"))
