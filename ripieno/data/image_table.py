@@ -165,7 +165,7 @@ def _paths(table: Path, names: Sequence[Any], skip_bad: bool, notes: list[str]) 
     absent = np.flatnonzero(~present)
     if len(absent):
         first = f"the first: {shown(paths[absent[0]])} (row {absent[0] + 2})"
-        line = f"{shown(table)} names {len(absent):,} file{'s' * (len(absent) > 1)} that do not exist, {first}"
+        line = f"{shown(table)} names {_missing_files(len(absent))}, {first}"
         if not skip_bad or not present.any():
             raise DataError(f"{line}; paths are relative to {shown(table.parent)}; skip these rows with --skip-bad")
         notes.append(f"{line}; skipped")
@@ -243,3 +243,7 @@ def _given(table: Path, columns: dict[str, list[Any]]) -> NDArray[np.int8]:
         raise DataError(f"{shown(table)} has no row of the split train; training images are required")
     codes = {w: UNASSIGNED if split in (None, "train") else SPLITS.index(split) for w, split in words.items()}
     return np.array([codes[str(value)] for value in columns[name]], np.int8)
+
+
+def _missing_files(count: int) -> str:
+    return "1 file that does not exist" if count == 1 else f"{count:,} files that do not exist"

@@ -116,7 +116,7 @@ def infer_from_numbers(values: NDArray[np.floating[Any]], what: str) -> str:
     if (distinct := len(np.unique(values))) <= FEW:
         return "classification"
     raise DataError(
-        f"{what} hold {distinct:,} distinct whole numbers, which may be classes or numbers; say which, with "
+        f"{distinct:,} distinct whole numbers in {what} may be classes or numbers; say which, with "
         "--task classification or --task regression"
     )
 

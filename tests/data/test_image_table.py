@@ -178,7 +178,7 @@ def test_parquet_is_read(table: Table, tmp_path: Path) -> None:
         ({"label": NAMES}, {"target": "age"}, "has no target 'age'; expected label"),
         ({}, {}, "has no column of targets"),
         ({"label": NAMES}, {"kind": "table"}, "holds images, not table"),
-        ({"label": NAMES, "file": ["gone.png", *["all/000.png"] * 29]}, {}, "1 file that do not exist, the first:"),
+        ({"label": NAMES, "file": ["gone.png", *["all/000.png"] * 29]}, {}, "1 file that does not exist, the first:"),
         ({"label": NAMES, "file": ["", *["all/000.png"] * 29]}, {}, "row 2 names no file"),
     ],
     ids=range(15),
@@ -206,7 +206,7 @@ def test_missing_and_broken_images_are_skipped_when_asked(table: Table) -> None:
     notes: list[str] = []
     dataset = load_dataset(path, skip_bad=True, notes=notes)
     assert dataset.targets.tolist() == [i % 3 for i in range(30) if i not in (4, 7)]
-    assert "names 1 file that do not exist" in notes[0]
+    assert "names 1 file that does not exist" in notes[0]
     assert any(note.startswith("skipped 1 broken image") for note in notes)
 
 
