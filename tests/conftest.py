@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Remember what a whole run skipped."""
     part = config.getoption("--only-skipped") or config.option.keyword or config.args_source.name == "ARGS"
-    if not part:
+    if not part and config.pluginmanager.has_plugin("cacheprovider"):
         config.cache.set(SKIPPED, sorted({r.nodeid for r in terminalreporter.stats.get("skipped", [])}))
 
 

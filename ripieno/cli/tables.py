@@ -11,7 +11,7 @@ from rich.table import Table
 from ripieno.cli.console import number, percent, table
 from ripieno.library.bundle import BackendReport
 from ripieno.tasks.display import format_metric, metric_names
-from ripieno.tasks.metrics import METRICS, format_expected, metric_key
+from ripieno.tasks.metrics import METRICS, dashed_name, format_expected, metric_key
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Allocation, Cascade, Ensemble, Member, Profile, Task, ranking_loss
 
@@ -61,7 +61,7 @@ def stall_line(rows: Sequence[Member]) -> str:
 def ensembles(rows: Sequence[Ensemble], metric: str, kind: str = "") -> Group:
     """Return a table per score (that of the selection, else `metric`), with costs of a `kind`, by default the first."""
     kind = kind or next((k for e in rows for k in e.budget), "seconds")
-    metric = metric.replace("_", "-")
+    metric = dashed_name(metric)
     shown = [e.loss if METRICS[metric_key(e.loss)].higher_is_better else metric for e in rows]
     return Group(
         *(

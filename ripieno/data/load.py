@@ -26,6 +26,7 @@ from ripieno.data.splits import check_ratios, duplicate_notes, split_samples
 from ripieno.data.targets import check_kind
 from ripieno.errors import DataError
 from ripieno.notes import Notes
+from ripieno.tasks.metrics import dashed_name
 from ripieno.tasks.registry import TASKS, kind_of
 from ripieno.types import DataKind, Dataset, PixelRange, Task
 
@@ -119,22 +120,17 @@ def check_arguments(
     if kind is not None and kind not in get_args(DataKind):
         raise DataError(f"kind is {kind!r}: it must be {', '.join(get_args(DataKind))}")
     kinds = [TASKS[task]] if task is not None else list(TASKS.values())
-    scores = list(dict.fromkeys(spoken_metric(name) for one in kinds for name in one.metrics[1:]))
+    scores = list(dict.fromkeys(dashed_name(name) for one in kinds for name in one.metrics[1:]))
     if metric is not None and metric not in scores:
         raise DataError(f"metric is {metric!r}: it must be {', '.join(scores[:-1])} or {scores[-1]} (--metric)")
-
-
-def spoken_metric(name: str) -> str:
-    """Return the name of a metric as it is given: "macro-f1"."""
-    return name.replace("_", "-")
 
 
 def _with_metric(task: Task, metric: str | None) -> Task:
     """Return `task` with the score to show. Raises DataError for a metric of another kind of task."""
     kind = kind_of(task)
-    scores = [spoken_metric(name) for name in kind.metrics[1:]]
+    scores = [dashed_name(name) for name in kind.metrics[1:]]
     if metric is None:
-        return task if task.metric else dataclasses.replace(task, metric=spoken_metric(kind.default_metric))
+        return task if task.metric else dataclasses.replace(task, metric=dashed_name(kind.default_metric))
     if metric not in scores:
         raise DataError(f"metric is {metric!r}: a {task.kind} has {', '.join(scores)}")
     return dataclasses.replace(task, metric=metric)

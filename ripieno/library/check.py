@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import LibraryError
 from ripieno.tasks.labels import check_names
-from ripieno.tasks.metrics import METRICS, cross_entropy
+from ripieno.tasks.metrics import METRICS, cross_entropy, dashed_name
 from ripieno.tasks.registry import TASKS, kind_of
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Ints, Split, Task
@@ -148,7 +148,7 @@ def match_task(kind: TaskKind, names: Sequence[str] | None, count: int, library:
     known = library.member(ids[0]).task if ids else None
     if names is None:
         names = known.names if known is not None else tuple(map(str, range(count)))
-    found = Task(kind.name, (len(names),), tuple(map(str, names)), kind.default_metric.replace("_", "-"))
+    found = Task(kind.name, (len(names),), tuple(map(str, names)), dashed_name(kind.default_metric))
     kind.check_task(found, "the models", LibraryError)
     if known is not None and found != known:
         what = "classes" if known.kind == "classification" else "names of the targets"

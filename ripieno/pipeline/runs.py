@@ -12,6 +12,7 @@ from ripieno.errors import LibraryError
 from ripieno.library import Library
 from ripieno.library.diversity import disagreement
 from ripieno.shell_command import command
+from ripieno.tasks.metrics import dashed_name
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Allocation, Ensemble, Member
 from ripieno.types import ProgressFunction as ProgressFunction
@@ -97,4 +98,4 @@ def metric_of(library: Library) -> str:
 
     dataset = find_dataset(library.dataset_path)
     tasks = [dataset.task] if dataset is not None else [member.task for member in library.members()[:1]]
-    return next((kind_of(task).metric_of(task).replace("_", "-") for task in tasks), "accuracy")
+    return next((dashed_name(kind_of(task).metric_of(task)) for task in tasks), "accuracy")

@@ -25,7 +25,7 @@ from ripieno.reports.task_tables import SAMPLE_LOSSES, describe_target
 from ripieno.selection import front as sweep
 from ripieno.selection.validation import default_calibration, default_method
 from ripieno.tasks.calibration import apply_temperature, combine_calibrated, fit_temperature
-from ripieno.tasks.metrics import predicted_labels
+from ripieno.tasks.metrics import dashed_name, predicted_labels
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Ensemble, Floats, Ints, ProgressFunction, Split, Task
 
@@ -134,7 +134,7 @@ def load_front(reading: RunData, progress: ProgressFunction) -> tuple[Ensemble, 
     return tuple(
         choice.ensemble(
             f"front-{number:02d}", ids, {kind: choice.costs[kind]}, default_method("mean"),
-            loss=reading.ranking.replace("_", "-"), calibration=default_calibration(None, "mean", task),
+            loss=dashed_name(reading.ranking), calibration=default_calibration(None, "mean", task),
         )
         for number, choice in enumerate(choices)
     )  # fmt: skip

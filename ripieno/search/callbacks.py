@@ -16,6 +16,7 @@ from ripieno.deprecation import find_renamed
 from ripieno.errors import SearchError, require
 from ripieno.search.progress import Snapshot
 from ripieno.shell_command import shell
+from ripieno.tasks.metrics import dashed_name
 from ripieno.types import RANKING_METRICS, Epoch, JobResult
 
 Watcher = Callable[[Snapshot], None]
@@ -157,7 +158,7 @@ def combine_callbacks(*watchers: Watcher, lost: Callable[[str], None]) -> Watche
 def _loss_name(snapshot: Snapshot, known: str) -> str:
     """Return the name of the loss of the members that ended, for logs: `squared-error`; `known` without any."""
     tasks = [outcome.member.task for outcome in snapshot.finished if outcome.member is not None]
-    return RANKING_METRICS[tasks[0].kind].replace("_", "-") if tasks else known
+    return dashed_name(RANKING_METRICS[tasks[0].kind]) if tasks else known
 
 
 def _figures(snapshot: Snapshot, loss: str) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.tasks import metrics
-from ripieno.tasks.metrics import METRICS, metric_key
+from ripieno.tasks.metrics import METRICS, dashed_name, metric_key
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Floats
 
@@ -19,7 +19,7 @@ Measure = Callable[[NDArray[Any], NDArray[Any]], float]
 
 def losses_of(kind: TaskKind) -> tuple[str, ...]:
     """Return the names of the losses for a kind of task, its own first; a classification also takes squared errors."""
-    own = tuple(name.replace("_", "-") for name in kind.metrics)
+    own = tuple(dashed_name(name) for name in kind.metrics)
     return own if "squared-error" in own or kind.activation != "softmax" else (*own, "squared-error")
 
 
@@ -33,7 +33,7 @@ def _squared_distance(predictions: NDArray[Any], targets: NDArray[Any]) -> float
 
 
 MEASURES: Mapping[str, Measure] = {
-    **{name.replace("_", "-"): _measure(name) for name in METRICS},
+    **{dashed_name(name): _measure(name) for name in METRICS},
     "cross-entropy": metrics.cross_entropy,
     "squared-error": _squared_distance,
 }

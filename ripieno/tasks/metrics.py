@@ -182,6 +182,11 @@ def metric_key(name: str) -> str:
     return name.replace("-", "_")
 
 
+def dashed_name(key: str) -> str:
+    """Return the name with dashes of a key in `METRICS`: `macro_f1` is `macro-f1`."""
+    return key.replace("_", "-")
+
+
 def format_expected(ensemble: Ensemble) -> str:
     """Return the expected loss with its standard error, as a score where that was selected by; `-`: none."""
     loss, error = ensemble.expected_loss, ensemble.expected_loss_error

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError, SelectionError
 from ripieno.tasks.combiners import combine
-from ripieno.tasks.metrics import METRICS
+from ripieno.tasks.metrics import METRICS, metric_key
 from ripieno.types import Combiner, Float32s, Floats, Ints, OutputActivation, Split, Task
 
 TRAINING_OPTIONS = ("label_smoothing", "class_weights", "sampling")
@@ -147,4 +147,4 @@ class TaskKind(ABC):
 
     def metric_of(self, task: Task) -> str:
         """Return the key of the score that is shown: that of `task`, or the default."""
-        return task.metric.replace("-", "_") or self.default_metric
+        return metric_key(task.metric) or self.default_metric

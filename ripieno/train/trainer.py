@@ -75,8 +75,3 @@ def close(trainer: Trainer) -> None:
     """Free what a trainer holds."""
     if hasattr(trainer, "close"):
         trainer.close()
-
-
-def unit_of(trainer: object) -> str:
-    """Return what one call of `epoch` trains."""
-    return str(getattr(trainer, "unit", "epochs"))
