@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,40 @@ class Forgetful(Linear):
         if name == "export":
             raise AttributeError(name)
         return super().__getattribute__(name)
+
+
+class Killed(Linear):
+    """Notes its calls in the folder `OWN_TRAINER`, and kills its processes in the third epoch of a trial, once."""
+
+    def _note(self, call):
+        with (Path(os.environ["OWN_TRAINER"]) / str(self.trial)).open("a") as file:
+            file.write(call + "\n")
+
+    def start(self, job, data):
+        super().start(job, data)
+        self.trial = job.trial
+        self._note("start")
+
+    def load(self, tensors):
+        super().load(tensors)
+        self._note("load")
+
+    def epoch(self):
+        self._note(f"epoch {self.done + 1}")
+        victim = Path(os.environ["OWN_TRAINER"]) / "victim"
+        if self.done == 2 and not victim.exists():
+            victim.write_text(str(self.trial))
+            if os.environ["OWN_TRAINER_KILLS"] == "worker":
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.killpg(0, signal.SIGKILL)
+        return super().epoch()
+
+
+class KilledForgetful(Killed):
+    """`Killed`, without tensors."""
+
+    def tensors(self):
+        return None
 
 
 class Flat(Linear):
