@@ -1,0 +1,158 @@
+"""Single members, means and selected ensembles of every task, with and without free members (trees).
+
+    python benchmarks/tasks/ensembles.py [SET ...] [--seeds 0 1 2] [--data ../shared/data] [--search-only]
+
+A search of TRIALS trials by the default algorithm, bounded by trials, so that it may run beside other work. A search
+that was interrupted resumes, and finished ones are read. Costs are then measured, which needs the machine alone. The
+library without free members is the same one less its trees. Budgets are multiples of the median network's cost, the
+same for both. Means over seeds have 95 % intervals by Student's t.
+Writes benchmarks/results/tasks-ensembles.{json,txt}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "selection"))
+import numpy as np
+from libraries import one_thread, versions
+from record import record
+from scipy.stats import t as student
+from sets import ROOT, RUNS, SETS, prepared
+
+import ripieno
+from ripieno.cli import demo
+from ripieno.library import Library
+from ripieno.tasks.metrics import METRICS
+from ripieno.types import Ensemble, loss_key
+
+TRIALS, EPOCHS, SPACE = 24, 27, "resnet-tiny"
+BUDGETS = (1, 2, 4)
+"""Budgets, in costs of the median network."""
+TREES = "trees"
+"""First letters of the ids of free members."""
+
+
+def search(name: str, seed: int, data: Path) -> Library:
+    """Return the finished library of a set and a seed."""
+    run = RUNS / "search" / f"{name}-{seed}"
+    source = prepared(name, seed, data)
+    bounds = {"trials": TRIALS, "epochs": EPOCHS, "space": SPACE, "seed": seed}
+    return ripieno.tune(source, run, slots=2, **bounds)
+
+
+def without_trees(library: Library) -> Library:
+    """Return a copy of the library less its free members."""
+    copy = RUNS / "without" / library.path.name
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(library.path, copy, copy_function=os.link)
+    for member in (copy / "library").glob(f"{TREES}-*"):
+        shutil.rmtree(member)
+    return Library(copy)
+
+
+def ensembles(library: Library, budgets: list[float], costs: dict[str, float]) -> dict[str, Ensemble]:
+    """Return the best single member, the mean of the five best, and the selected ensemble of each budget."""
+    selected = ripieno.select(library, budgets, prune=1.0)
+    single, top = demo.baselines(library, costs)
+    return {"best single": single, "mean of five": top} | {
+        f"SMOBF {k} x": e for k, e in zip(BUDGETS, selected, strict=True)
+    }
+
+
+def rows(name: str, seed: int, data: Path) -> list[dict[str, Any]]:
+    """Return a row for each library and ensemble."""
+    library = search(name, seed, data)
+    ripieno.measure(library)
+    held = ripieno.show(library)
+    networks = {m: c for m, c in held.costs.items() if not m.startswith(TREES)}
+    budgets = [float(np.median(list(networks.values())) * k) for k in BUDGETS]
+    found = []
+    for label, lib, costs in (("with", library, held.costs), ("without", without_trees(library), networks)):
+        for ensemble, e in ensembles(lib, budgets, costs).items():
+            trees = sum(m.startswith(TREES) for m in e.members)
+            scores = {k.removeprefix("test_"): v for k, v in e.losses.items() if k.startswith("test_")}
+            found.append(
+                {"set": name, "seed": seed, "trees": label, "ensemble": ensemble, "members": len(e.members)}
+                | {"free members": trees, "cost s": e.cost["seconds"], "loss": e.losses[loss_key(library.task, "test")]}
+                | scores
+            )
+    return found
+
+
+def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the mean over seeds of each row, with the half-width of its 95 % interval."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in found:
+        groups.setdefault((row["set"], row["ensemble"], row["trees"]), []).append(row)
+    lines = []
+    for (name, ensemble, trees), group in groups.items():
+        line = {"set": name, "ensemble": ensemble, "trees": trees, "seeds": len(group)}
+        for key in ("members", "free members", "cost s"):
+            line[key] = round(float(np.mean([r[key] for r in group])), 3)
+        for key in (k for k in group[0] if k in METRICS):
+            line[METRICS[key].title] = interval([r[key] for r in group], 100 if METRICS[key].in_percent else 1)
+        lines.append(line)
+    for name in dict.fromkeys(r["set"] for r in found):
+        lines += gains(name, [r for r in found if r["set"] == name])
+    return lines
+
+
+def gains(name: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the paired differences, seed by seed, of the libraries with and without free members."""
+    lines = []
+    for ensemble in dict.fromkeys(r["ensemble"] for r in found):
+        pairs = [{r["trees"]: r for r in found if (r["ensemble"], r["seed"]) == (ensemble, s)} for s in seeds_of(found)]
+        line = {"set": name, "ensemble": ensemble, "trees": "with - without", "seeds": len(pairs)}
+        for key in (k for k in found[0] if k in METRICS):
+            scale = 100 if METRICS[key].in_percent else 1
+            line[METRICS[key].title] = interval([p["with"][key] - p["without"][key] for p in pairs], scale)
+        lines.append(line)
+    return lines
+
+
+def seeds_of(found: list[dict[str, Any]]) -> list[int]:
+    """Return the seeds of rows."""
+    return list(dict.fromkeys(r["seed"] for r in found))
+
+
+def interval(values: list[float], scale: float) -> str:
+    """Return the mean of values, and the half-width of its 95 % interval where there are two or more."""
+    scaled = scale * np.asarray(values)
+    digits = 2 if scale == 100 else 4
+    if len(scaled) < 2:
+        return f"{scaled.mean():.{digits}f}"
+    half = student.ppf(0.975, len(scaled) - 1) * scaled.std(ddof=1) / np.sqrt(len(scaled))
+    return f"{scaled.mean():.{digits}f} ± {half:.{digits}f}"
+
+
+def main() -> None:
+    """Search all sets and seeds, then write the table."""
+    one_thread()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="*", default=list(SETS), metavar="SET")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--search-only", action="store_true")
+    options = parser.parse_args()
+    if unknown := sorted(set(options.sets) - set(SETS)):
+        parser.error(f"unknown set {unknown[0]!r}; expected {', '.join(SETS)}")
+    runs = [(name, seed) for seed in options.seeds for name in options.sets]
+    for name, seed in runs:
+        library = search(name, seed, options.data)
+        print(f"{name}, seed {seed}: {len(library)} members", flush=True)
+    if options.search_only:
+        return
+    found = [row for name, seed in runs for row in rows(name, seed, options.data)]
+    settings = {"trials": TRIALS, "epochs": EPOCHS, "space": SPACE, **versions()}
+    record("tasks-ensembles", settings | {"by_seed": found}, summary(found), "budgets: in costs of the median network")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Data sets of the benchmarks on tasks, made from real images. A seed draws the images and the split.
+
+fashion14: Fashion-MNIST at 14 x 14 pixels, 10 classes; 4,000 training, 2,000 validation, 4,000 test images.
+cifar20: CIFAR-100 at 16 x 16 pixels by its 20 superclasses; 6,000, 2,000, 4,000 images.
+plankton20: the 20 most frequent classes of the plankton, padded to 24 x 24 pixels; 3,000, 1,500, 4,000 images.
+words: the plankton, 24 x 24 pixels; several labels an image, the words of its class's name that at least 1,000 images
+have. A class such as "copepod_calanoid_eggs" has three.
+sizes: the plankton, padded to 24 x 24 pixels; two values an image, the base-2 logarithms of the height and width in
+pixels that it had. The aspect shows in the padding; the scale only in the sharpness and the look of what is pictured.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from ripieno.data import load_dataset, write_dataset
+from ripieno.types import Dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNS = ROOT / "runs" / "tasks"
+WORDS = 1000
+"""Least number of images with a word."""
+LARGE = 32
+
+
+def read_packed(path: Path) -> Any:
+    """Return the array or the mapping of arrays in a file of NumPy packed with xz."""
+    with lzma.open(path) as file:
+        found = np.load(io.BytesIO(file.read()))
+    return found if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+
+
+def parts(inputs: NDArray[Any], targets: NDArray[Any], counts: tuple[int, int, int], seed: int) -> dict[str, Any]:
+    """Return pairs by split, drawn from the samples."""
+    rows = np.random.default_rng(seed).permutation(len(inputs))[: sum(counts)]
+    train, valid, test = np.split(rows, np.cumsum(counts)[:-1])
+    return {n: (inputs[r], targets[r]) for n, r in (("train", train), ("valid", valid), ("test", test))}
+
+
+def fashion14(data: Path, seed: int) -> Dataset:
+    """Return Fashion-MNIST at 14 x 14 pixels."""
+    folder = data / "fashion_mnist"
+    images = read_packed(folder / "train_images.npy.xz").astype(np.uint8)[..., None]
+    labels = np.load(folder / "train_labels.npy").astype(np.int64)
+    return load_dataset(parts(images, labels, (4000, 2000, 4000), seed), size=14)
+
+
+def cifar20(data: Path, seed: int) -> Dataset:
+    """Return CIFAR-100 at 16 x 16 pixels by its superclasses."""
+    folder, sheets = data / "cifar100", []
+    for number in range(5):
+        with Image.open(folder / f"train_{number}.webp") as picture:
+            sheet = np.asarray(picture.convert("RGB"))
+        sheets.append(sheet.reshape(100, LARGE, 100, LARGE, 3).swapaxes(1, 2).reshape(-1, LARGE, LARGE, 3))
+    labels = np.load(folder / "labels.npz")["train_coarse"].astype(np.int64)
+    return load_dataset(parts(np.concatenate(sheets), labels, (6000, 2000, 4000), seed), size=16)
+
+
+def _plankton(rows: NDArray[np.int64], packed: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
+    """Return the images at `rows`, padded with white to 24 x 24 pixels."""
+    images = np.empty((len(rows), 24, 24, 1), np.uint8)
+    jpeg, offset = packed["jpeg"], packed["offset"]
+    for place, row in enumerate(rows):
+        with Image.open(io.BytesIO(jpeg[offset[row] : offset[row + 1]].tobytes())) as picture:
+            images[place, ..., 0] = np.asarray(ImageOps.pad(picture, (24, 24), color=255))
+    return images
+
+
+def plankton20(data: Path, seed: int) -> Dataset:
+    """Return the 20 most frequent classes of the plankton."""
+    packed = read_packed(data / "plankton" / "plankton.npz.xz")
+    frequent = [label for label, _ in Counter(packed["label"].tolist()).most_common(20)]
+    rows = np.flatnonzero(np.isin(packed["label"], frequent))
+    rows = np.random.default_rng(seed).permutation(rows)[:8500]
+    labels = np.array([frequent.index(n) for n in packed["label"][rows].tolist()], np.int64)
+    return load_dataset(parts(_plankton(rows, packed), labels, (3000, 1500, 4000), seed))
+
+
+def words(data: Path, seed: int) -> Dataset:
+    """Return the plankton with the words of their classes' names."""
+    packed = read_packed(data / "plankton" / "plankton.npz.xz")
+    classes = json.loads((data / "plankton" / "classes.json").read_text())["classes"]
+    of_class = [set(name.replace("-", "_").split("_")) for name in classes]
+    counts = Counter(word for label in packed["label"] for word in of_class[label])
+    names = sorted(word for word, count in counts.items() if count >= WORDS)
+    rows = np.random.default_rng(seed).permutation(len(packed["label"]))[:9000]
+    targets = np.array([[w in of_class[packed["label"][r]] for w in names] for r in rows], np.uint8)
+    pairs = parts(_plankton(rows, packed), targets, (4000, 2000, 3000), seed)
+    return load_dataset(pairs, task="multilabel")
+
+
+def sizes(data: Path, seed: int) -> Dataset:
+    """Return the plankton with the logarithms of their heights and widths."""
+    packed = read_packed(data / "plankton" / "plankton.npz.xz")
+    rows = np.random.default_rng(seed).permutation(len(packed["label"]))[:9000]
+    targets = np.log2(packed["shape"][rows].astype(np.float32))
+    pairs = parts(_plankton(rows, packed), targets, (4000, 2000, 3000), seed)
+    return load_dataset(pairs, task="regression")
+
+
+SETS: dict[str, Callable[[Path, int], Dataset]] = {
+    f.__name__: f for f in (fashion14, cifar20, plankton20, words, sizes)
+}
+
+
+def prepared(name: str, seed: int, data: Path) -> Path:
+    """Prepare a data set unless its folder exists; return the folder."""
+    folder = RUNS / "data" / f"{name}-{seed}"
+    if not (folder / "dataset.json").exists():
+        if not data.exists():
+            raise SystemExit(f"Folder {data.name} does not exist: pass the folder of the data sets with --data.")
+        write_dataset(SETS[name](data, seed), folder)
+    return folder
