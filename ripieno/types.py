@@ -222,6 +222,9 @@ class Member:
     """costs given at import; measured costs are in profiles"""
     temperature: Temperature | None = None
     """fitted to the validation samples; None: not fitted"""
+    backbone: str = ""
+    """id of the frozen pretrained backbone that it shares with other members: see `ripieno.models.backbone_id`; its
+    weights are then those of the other layers. Empty: none"""
 
     @property
     def classes(self) -> tuple[str, ...]:

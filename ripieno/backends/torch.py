@@ -16,6 +16,7 @@ from ripieno.backends.backend_id import Precision
 from ripieno.backends.loaded_member import LoadedMember
 from ripieno.backends.openvino import without_telemetry
 from ripieno.errors import EngineError, LibraryError, error_summary, require
+from ripieno.models.backbone_id import backbone_path
 from ripieno.resources import sleep_while_waiting
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Device, Member
@@ -145,18 +146,30 @@ class _Graph:
 
 
 def load_network(member: Member, path: Path, trusted: Collection[str] = ()) -> Any:
-    """Load the network on the CPU to evaluate. Raises LibraryError for unfit weights, ModelError unless `trusted`."""
+    """Load the network on the CPU to evaluate; a shared backbone's weights are read from their own file.
+
+    Raises LibraryError for unfit weights, ModelError unless `trusted`.
+    """
     require("torch")
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+    from torch.nn import Module
 
+    from ripieno.models.backbone_weights import PREFIX, load_backbone
     from ripieno.models.build import build
 
     if member.format == "onnx":
         raise LibraryError(f"{member.id} is an ONNX file without weights, which torch cannot run; use another backend")
     network = build(member.family, member.configuration, member.input, member.task, trusted=trusted)
     try:
-        network.load_state_dict(load_file(path))
+        tensors = load_file(path)
+        if member.backbone:
+            backbone = getattr(network.body, "backbone", None)
+            if not isinstance(backbone, Module):
+                raise LibraryError(f"{member.id} names a backbone, which {member.family} has not; train it again")
+            load_backbone(backbone, backbone_path(member.backbone, path))
+            tensors |= {name: t for name, t in network.state_dict().items() if name.startswith(PREFIX)}
+        network.load_state_dict(tensors)
     except FileNotFoundError as error:
         raise LibraryError(f"{path} does not exist; {member.id} has no weights") from error
     except (OSError, SafetensorError) as error:

@@ -8,6 +8,8 @@ RUN/library/ID/weights.safetensors or model.onnx, valid.npy, truth.npy (and test
 RUN/library/ID/calibrated.npy      probabilities of the true class at the member's temperature, once selected from
 RUN/library/targets-valid.npy      targets of the cached predictions; `labels-valid.npy` in version 1
 RUN/checkpoints/TRIAL.safetensors  last finished epoch of a trial, with optimiser state
+RUN/backbones/                     weights of pretrained backbones: see `ripieno.library.backbones`
+RUN/features/BACKBONE.npy          features of the data set's samples by a frozen backbone: see `ripieno.train.features`
 RUN/profiles/DEVICE.json           measured costs, a profile a member and backend
 RUN/ensembles/B80.json             selected ensembles
 RUN/front.json                     the best ensemble for every budget
@@ -78,6 +80,10 @@ class Library:
     def logs_path(self) -> Path:
         """Folder of logs of workers."""
         return self.path / "logs"
+
+    def features_path(self, backbone: str) -> Path:
+        """Features of the samples by a frozen backbone (its id), present or not."""
+        return self.path / "features" / f"{plain_name(backbone)}.npy"
 
     def member_path(self, member: str) -> Path:
         """Folder of a member, present or not."""

@@ -1,0 +1,74 @@
+"""Pretrained backbones of a run or a bundle: their files, and where the weights are from.
+
+RUN/backbones/NAME-DIGEST.safetensors   weights by timm's names, without classifier; DIGEST: see `BackboneId`
+RUN/backbones/NAME-DIGEST.json          a `BackboneRecord`, written last: a backbone exists when it does
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ripieno import files
+from ripieno.errors import LibraryError
+from ripieno.library.broken import read_sound
+from ripieno.models.backbone_id import BACKBONES, DIGEST, parse_backbone_id
+
+TIMM = "timm:"
+"""Start of the family of a network of timm."""
+
+
+@dataclass(frozen=True)
+class BackboneRecord:
+    """Pretrained weights of a backbone, and their origin."""
+
+    name: str
+    """of the network in timm"""
+    source: str
+    """name of the file they were read from, or their address"""
+    licence: str
+    """as timm states it; empty: not known"""
+    sha256: str
+    """of the file in the run"""
+
+    @property
+    def stem(self) -> str:
+        """Name of the file of weights, without suffix: `NAME-DIGEST`."""
+        return f"{self.name}-{self.sha256[:DIGEST]}"
+
+
+def backbones_folder(folder: Path) -> Path:
+    """Return the folder of backbones of a run or a bundle, present or not."""
+    return folder / BACKBONES
+
+
+def weights_file(folder: Path, stem: str) -> Path:
+    """Return the path of the weights of the backbone `stem` (`NAME-DIGEST`) in the run or bundle `folder`."""
+    return folder / BACKBONES / f"{stem}.safetensors"
+
+
+def read_backbones(folder: Path) -> dict[str, BackboneRecord]:
+    """Read what the run or bundle `folder` knows of its backbones, by `NAME-DIGEST`, sorted; broken files are noted."""
+    paths = {path.stem: path for path in sorted((folder / BACKBONES).glob("[!.]*.json"))}
+    return read_sound(f"the backbones of {folder}", list(paths), lambda stem: _read_record(paths[stem]))
+
+
+def _read_record(path: Path) -> BackboneRecord:
+    record = files.read_json(path, BackboneRecord)
+    if record.stem != path.stem:
+        raise LibraryError(f"{path} is of {record.stem!r}, not of {path.stem!r}")
+    return record
+
+
+def copy_backbones(source: Path, target: Path, backbones: Iterable[str]) -> None:
+    """Copy the files of `backbones`, ids as of `Member.backbone`, from the run or bundle `source` to `target`.
+
+    Raises LibraryError for a text that is no id, RipienoError when a file cannot be copied.
+    """
+    for stem in sorted({parse_backbone_id(backbone).stem for backbone in backbones if backbone}):
+        for name in (f"{stem}.safetensors", f"{stem}.json"):
+            try:
+                files.copy_file(source / BACKBONES / name, target / BACKBONES / name)
+            except FileNotFoundError as error:
+                raise LibraryError(f"{source / BACKBONES / name} does not exist; restore it from a copy") from error

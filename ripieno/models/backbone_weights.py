@@ -1,0 +1,57 @@
+"""Weights of pretrained backbones: reading, and loading into a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ripieno.errors import LibraryError, require
+
+PREFIX = "body.backbone."
+"""Start of the names of a backbone's tensors in a `Network`."""
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a file of tensors. Raises LibraryError when it is absent or no safetensors file."""
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise LibraryError(f"{path} does not exist; restore it from a copy") from error
+    except (OSError, SafetensorError) as error:
+        raise LibraryError(f"{path} is no readable safetensors file: {error}") from error
+
+
+def load_backbone(backbone: nn.Module, path: Path) -> None:
+    """Load the weights at `path`, of three channels, into a timm model without its classifier.
+
+    A model of other channels gets the first convolution adapted by timm, and one of another resolution its position
+    embedding. Raises LibraryError when the file is absent, broken or of another network.
+    """
+    tensors = read_tensors(path)
+    current = backbone.state_dict()
+    for name in [name for name, tensor in tensors.items() if name in current and tensor.shape != current[name].shape]:
+        tensors[name] = _adapt(backbone, name, tensors[name], current[name])
+    if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in current.items()}:
+        raise LibraryError(f"{path} holds the weights of another backbone; use another folder with --run")
+    with torch.no_grad():
+        backbone.load_state_dict(tensors)
+
+
+def _adapt(backbone: Any, name: str, tensor: Tensor, current: Tensor) -> Tensor:
+    """Return a tensor adapted to the channels or the resolution of `backbone`, or as it is where that is not known."""
+    convolutions = backbone.pretrained_cfg.get("first_conv") or ()
+    convolutions = (convolutions,) if isinstance(convolutions, str) else convolutions
+    if name.removesuffix(".weight") in convolutions and tensor.ndim == current.ndim == 4:
+        adapted: Tensor = require("timm.models").adapt_input_conv(current.shape[1], tensor)
+        return adapted
+    if name == "pos_embed" and hasattr(backbone, "patch_embed"):
+        resampled: Tensor = require("timm.layers").resample_abs_pos_embed(
+            tensor, backbone.patch_embed.grid_size, num_prefix_tokens=backbone.num_prefix_tokens
+        )
+        return resampled
+    return tensor
