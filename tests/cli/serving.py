@@ -1,4 +1,4 @@
-"""Helpers that run `ripieno serve` and other commands as processes."""
+"""Helpers that run `ripieno serve` as a process."""
 
 from __future__ import annotations
 
@@ -47,8 +47,3 @@ def serving(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Po
 
 def url_in(lines: list[str]) -> str:
     return next(word for line in lines for word in line.split() if word.startswith("http")).removesuffix("/v2")
-
-
-def ripieno(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ripieno", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ripieno import Library, files
 from ripieno.types import Allocation, BatchProfile, Device, Placement, Profile
-
-
-def ripieno(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ripieno", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=250)
+from tests.command_line import ripieno
 
 
 @pytest.fixture

@@ -6,18 +6,12 @@ import csv
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-
-def ripieno(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ripieno", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
-
+from tests.command_line import ripieno, ripieno_process
 
 MISTAKES = [
     (["tune", "nowhere", "--run", "new"], "nowhere"),
@@ -116,15 +110,20 @@ def test_a_mistake_gets_one_line_and_exit_code_2(folder: Path, words: list[str],
     before = {p: p.stat().st_mtime_ns for p in (folder / "run").rglob("*.json")}
     done = ripieno(*words, cwd=folder)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1, done.stderr
     assert says in errors[0]
     assert before == {p: p.stat().st_mtime_ns for p in (folder / "run").rglob("*.json")}
 
 
+@pytest.mark.parametrize("words", [["show", "nowhere"], ["sellect", "run"], ["tune", "nope"]])
+def test_a_process_ends_with_the_same_line_and_exit_code(folder: Path, words: list[str]) -> None:
+    expected, done = ripieno(*words, cwd=folder), ripieno_process(*words, cwd=folder)
+    assert (done.returncode, done.stdout, done.stderr) == (2, expected.stdout, expected.stderr)
+
+
 def test_without_a_command_the_help_is_shown() -> None:
-    assert "tune" in ripieno("--help").stdout
+    assert "tune" in ripieno_process("--help").stdout
 
 
 def test_select_twice_writes_the_same_bytes(finished_run: Path, tmp_path: Path) -> None:
@@ -227,6 +226,6 @@ def test_a_search_runs_on_a_ray_cluster_of_its_own(digit_folder: Path, tmp_path:
         "--algorithm",
         "random",
     ]
-    done = ripieno("tune", digit_folder, "--run", "run", *words, cwd=tmp_path)
+    done = ripieno_process("tune", digit_folder, "--run", "run", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "run" / "library").glob("*/member.json"))) == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import ripieno
-from tests.cli.serving import ripieno as command
+from tests.command_line import ripieno as command
 
 
 def test_show_of_predictions_without_costs_suggests_import_and_not_measure(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from ripieno.cli import console
 from ripieno.cli.app import STAGES
 from ripieno.cli.main import COMMAND_MODULES, app
 from ripieno.library import Library
-from tests.cli.test_app import ripieno
+from tests.command_line import ripieno_process
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUP: Any = typer.main.get_command(app)
@@ -190,7 +190,7 @@ def test_select_notes_the_networks_without_a_cost(run_command: Run) -> None:
 
 
 def test_without_a_terminal_no_line_is_cut_and_nothing_is_coloured(folder: Path) -> None:
-    done = ripieno("show", "run", cwd=folder)
+    done = ripieno_process("show", "run", cwd=folder)
     assert "\x1b" not in done.stdout + done.stderr
     assert "…" not in done.stdout
 

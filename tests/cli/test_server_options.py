@@ -13,7 +13,8 @@ from ripieno.cli.server_options import SETTINGS
 from ripieno.engine import EngineConfig, RestartPolicy
 from ripieno.errors import RipienoError
 from ripieno.server import Client, Limits, ServerConfig
-from tests.cli.serving import begun, ripieno, serving, url_in
+from tests.cli.serving import serving, url_in
+from tests.command_line import ripieno
 from tests.server.stand_in import ROOT, write_small_bundle
 
 FILE = """
@@ -85,12 +86,11 @@ REFUSED = [
 def test_a_wrong_file_is_one_line_and_exit_code_2(tmp_path: Path, name: str, text: str | None, message: str) -> None:
     if text is not None:
         (tmp_path / name).write_text(text)
-    with begun("absent", "--config", str(tmp_path / name)) as process:
-        out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (2, "")
-    assert message in " ".join(err.split())
-    assert err.startswith("error: ")
-    assert str(tmp_path / name) in err.replace("\n", "")
+    done = ripieno("serve", "absent", "--config", tmp_path / name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in " ".join(done.stderr.split())
+    assert done.stderr.startswith("error: ")
+    assert str(tmp_path / name) in done.stderr.replace("\n", "")
 
 
 @pytest.mark.parametrize(
