@@ -14,13 +14,15 @@ from ripieno.tasks.labels import check_names, label_indices, label_text, read_la
 
 
 def read_classes(
-    parts: Sequence[RawTargets], names: Sequence[str] | None, positions: bool
+    parts: Sequence[RawTargets], names: Sequence[str] | None, columns: Sequence[str], positions: bool
 ) -> tuple[list[NDArray[Any]], tuple[str, ...]]:
     """Read labels as int64 (samples,), see `TargetReader`; without `names` the values become the class names."""
-    labels = [_flat_labels(part) for part in parts]
+    labels = [_flat_labels(part, columns) for part in parts]
     if len({array.dtype.kind for array in labels}) > 1:
         wheres = " and ".join(part.where for part in parts)
         raise DataError(f"labels of {wheres} are numbers in one and names in the other; expected the same kind")
+    if names is None and all(part.values.ndim == len(columns) == 2 for part in parts):
+        names = columns  # of one-hot rows
     if names is None:
         values = np.unique(np.concatenate(labels))
         return [np.searchsorted(values, a).astype(np.int64) for a in labels], tuple(str(v) for v in values)
@@ -42,7 +44,7 @@ def is_one_hot(labels: NDArray[Any]) -> bool:
     return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all())
 
 
-def _flat_labels(part: RawTargets) -> NDArray[Any]:
+def _flat_labels(part: RawTargets, columns: Sequence[str]) -> NDArray[Any]:
     """Return labels (samples,) of integers or strings; a column or one-hot rows are flattened."""
     labels, where = part.values, part.where
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -50,9 +52,10 @@ def _flat_labels(part: RawTargets) -> NDArray[Any]:
     elif labels.ndim == 2 and is_one_hot(labels):
         labels = labels.argmax(axis=1)
     if labels.ndim != 1:
-        raise DataError(f"labels of {where} have shape {labels.shape}; expected one label per image")
+        held = f"are in the columns {', '.join(columns)}" if len(columns) > 1 else f"have shape {labels.shape}"
+        raise DataError(f"labels of {where} {held}; expected one label a sample; name one column with --target")
     if holds_sequences(labels):
-        raise DataError(f"labels of {where} are lists; expected one label per image, or --task multilabel")
+        raise DataError(f"labels of {where} are lists; expected one label a sample, or --task multilabel")
     if labels.dtype.kind == "S":
         return np.char.decode(labels, "utf-8")
     if labels.dtype.kind == "U":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ripieno import files
 from ripieno.data.samples import blocks
+from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError, LibraryError
 from ripieno.tasks.registry import check_task, kind_of
 from ripieno.types import SPLITS, DataKind, Dataset, PixelRange, Task
@@ -94,23 +95,15 @@ def _array_path(folder: Path, name: str) -> Path:
     return former if former.exists() and not path.exists() else path
 
 
-AXES: Mapping[DataKind, str] = {
-    "image": "(samples, height, width, channels)",
-    "series": "(samples, length, channels)",
-    "table": "(samples, columns)",
-}
-"""Shape of the inputs, by data kind."""
-
-
 def check_dataset(dataset: Dataset, where: str | Path) -> None:
     """Raise DataError, naming `where`, unless targets, splits and names are consistent; inputs are not checked."""
     check_task(dataset.task, f"the data set {where}", DataError)
     inputs, targets, split, kind = dataset.inputs, dataset.targets, dataset.split, kind_of(dataset.task)
-    samples, axes = len(inputs), AXES.get(dataset.kind)
-    channels = inputs.shape[-1] if inputs.ndim else 0
+    samples, traits = len(inputs), DATA_KINDS.get(dataset.kind)
+    channels, form = inputs.shape[-1] if inputs.ndim else 0, traits.shape if traits else ""
     rules = (
-        (axes is not None, f"its kind is {dataset.kind!r}, it must be {', '.join(AXES)}"),
-        (inputs.ndim == 1 + str(axes).count(","), f"inputs have shape {inputs.shape}, they must be {axes}"),
+        (traits is not None, f"its kind is {dataset.kind!r}, it must be {', '.join(DATA_KINDS)}"),
+        (not traits or inputs.ndim == 1 + len(traits.axes), f"inputs have shape {inputs.shape}, they must be {form}"),
         (inputs.dtype in (np.uint8, np.float32), f"inputs hold {inputs.dtype}, they must hold uint8 or float32"),
         (targets.shape[:1] == (samples,), f"targets have shape {targets.shape}, expected {samples} like the inputs"),
         (split.shape == (samples,), f"split has shape {split.shape}, it must be ({samples},) like the inputs"),

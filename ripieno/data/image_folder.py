@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ripieno.data.image_io import suffixes
 from ripieno.data.pictures import CountCallback, read_pictures
 from ripieno.data.samples import Samples, given_of
-from ripieno.data.splits import check_class_sizes, splits_of
+from ripieno.data.splits import check_sizes, splits_of
 from ripieno.data.walk import NO_CLASS, NO_IMAGE, OURS, Walk, shown
 from ripieno.errors import DataError
 from ripieno.types import Split, classification
@@ -52,6 +52,7 @@ def read_folder(
     index = {name: i for i, name in enumerate(names)}
     labels = np.array([index[picture.label] for picture in pictures], np.int64)
     given = _fixed_splits(pictures)
+    task = classification(names)
     images, rows = read_pictures(
         [picture.path for picture in pictures],
         str(folder),
@@ -60,10 +61,10 @@ def read_folder(
         progress=progress,
         notes=notes,
         target=target,
-        check=lambda rows: check_class_sizes(labels[rows], given[rows], names),
+        check=lambda rows: check_sizes(labels[rows], given[rows], task),
     )
     name = shown(Path(folder.resolve().name))
-    return Samples(name, images, labels[rows], given[rows], classification(names), "image")
+    return Samples(name, images, labels[rows], given[rows], task, "image")
 
 
 def find_pictures(

@@ -16,16 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.data.balance import check_sizes
 from ripieno.data.label_targets import SEPARATOR
 from ripieno.data.pictures import CountCallback, read_pictures
 from ripieno.data.raw_targets import RawTargets, holds_sequences
 from ripieno.data.samples import UNASSIGNED, Samples
-from ripieno.data.splits import splits_of
+from ripieno.data.splits import check_sizes, splits_of
 from ripieno.data.table_file import TABLES, FileColumns, is_number, read_columns
 from ripieno.data.targets import infer_from_numbers, read_targets
 from ripieno.data.walk import shown
 from ripieno.errors import DataError
+from ripieno.tasks.registry import TASKS
 from ripieno.types import SPLITS, Ints, Task
 
 INSIDE = ("labels.csv", "labels.parquet")
@@ -122,7 +122,7 @@ def read_table_targets(
     if task is None:
         held = f"column {chosen[0]!r}" if len(chosen) == 1 else f"columns {', '.join(map(repr, chosen))}"
         notes.append(f"{held} of {where}: read as {kind}; --task sets another kind")
-    raw = RawTargets(_stacked(values, kind, chosen, where), where, names)
+    raw = RawTargets(_stacked(values, kind), where, names)
     (targets,), made = read_targets([raw], None, notes, task=kind, columns=chosen)
     return TableTargets([paths[row] for row in present], targets[present], _given(table, columns)[present], made)
 
@@ -211,16 +211,11 @@ def _infer(where: str, names: Sequence[str], columns: Sequence[NDArray[Any]], ro
     )
 
 
-def _stacked(columns: Sequence[NDArray[Any]], kind: str, names: Sequence[str], where: str) -> NDArray[Any]:
-    """Return the columns as one array. Raises DataError for several columns of a classification."""
-    if len(columns) > 1 and kind == "classification":
-        raise DataError(f"{where} has the columns {', '.join(names)}; a classification has one: name it with --target")
+def _stacked(columns: Sequence[NDArray[Any]], kind: str) -> NDArray[Any]:
+    """Return the columns as one array; a single one of 0 and 1 stays a column, where labels have each its own."""
     if len(columns) == 1:
-        is_flag = columns[0].dtype.kind == "f" and np.isin(columns[0], (0, 1)).all()
-        if kind == "multilabel" and is_flag:
-            return columns[0][:, np.newaxis]
-        whole = columns[0].dtype.kind == "f" and (columns[0] == np.floor(columns[0])).all()
-        return columns[0].astype(np.int64) if whole and kind != "regression" else columns[0]
+        is_flag = TASKS[kind].has_thresholds and columns[0].dtype.kind == "f" and np.isin(columns[0], (0, 1)).all()
+        return columns[0][:, np.newaxis] if is_flag else columns[0]
     if any(column.dtype.kind != "f" for column in columns):
         objects = np.empty((len(columns[0]), len(columns)), object)
         for i, column in enumerate(columns):

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno.data.adapters import ExternalData, is_external_dataset, pair_arrays, read_external
-from ripieno.data.balance import balance_notes, check_sizes
 from ripieno.data.cifar import is_cifar, is_tar, read_cifar
 from ripieno.data.dataset import check_dataset, moments, open_dataset, write_dataset
 from ripieno.data.idx import is_idx, read_idx
@@ -22,12 +21,13 @@ from ripieno.data.npz import read_npz
 from ripieno.data.pictures import CountCallback
 from ripieno.data.pixels import check_size, training_range
 from ripieno.data.samples import UNASSIGNED, Samples, SplitArrays, extremes, join
-from ripieno.data.splits import check_ratios, duplicate_notes, split_samples
+from ripieno.data.splits import check_ratios, check_sizes, duplicate_notes, split_samples
 from ripieno.data.targets import check_kind
+from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError
 from ripieno.notes import Notes
 from ripieno.tasks.metrics import dashed_name
-from ripieno.tasks.registry import TASKS, kind_of
+from ripieno.tasks.registry import DEFAULT_TASK, TASKS, kind_of
 from ripieno.types import DataKind, Dataset, PixelRange, Task
 
 Source = str | Path | Dataset | tuple[ArrayLike, ArrayLike] | ExternalData
@@ -167,8 +167,8 @@ def _prepared(source: Source, options: ReadOptions, metric: str | None, notes: l
 
 def _image_size(size: int | None, kind: DataKind) -> int | None:
     """Return `size`. Raises DataError where one is given and the data are no images."""
-    if size is not None and kind != "image":
-        raise DataError(f"size {size} applies to images, but the data are {kind}; leave size out")
+    if size is not None and not DATA_KINDS[kind].is_picture:
+        raise DataError(f"size {size} applies to images, but the data are of kind {kind}; leave size out")
     return size
 
 
@@ -208,8 +208,8 @@ def _read(
         raise DataError(f"{path} is a file of no known kind: it must be {FORMS}")
     if is_idx(path):
         return read_idx(path, notes, options.task)
-    if options.task not in (None, "classification"):
-        raise DataError(f"{path} is an image folder of classes; for a {options.task}, list its files in a labels.csv")
+    if options.task not in (None, DEFAULT_TASK):
+        raise DataError(f"{path} is an image folder of classes; for {options.task}, list its files in a labels.csv")
     apart = [] if place is None else [place]
     if place is not None and (place.parent / "lock").exists():  # a new run inside its own image folder
         apart.append(place.parent)
@@ -243,8 +243,9 @@ def dataset_of(
     size = _image_size(size, samples.kind)
     if size is not None and inputs.shape[1:3] != (size, size):
         inputs = resize(inputs, size)
-    split = split_samples(kind_of(task).strata(targets), samples.fixed_split, ratios, seed)
-    notes += balance_notes(targets, split, task)
+    kind = kind_of(task)
+    split = split_samples(kind.strata(targets), samples.fixed_split, ratios, seed)
+    notes += kind.balance_notes(targets, split, task)
     mean, std = moments(inputs, np.flatnonzero(split == 0))
     from_source = sorted({int(i) for i in np.unique(samples.fixed_split)} - {UNASSIGNED, 0})
     span = _range(inputs, samples.kind, split, from_source, notes)
@@ -258,5 +259,5 @@ def _range(
 
     Images of one pixel are tables of version 1.
     """
-    is_image = kind == "image" and inputs.shape[1:3] != (1, 1)
+    is_image = DATA_KINDS[kind].is_picture and inputs.shape[1:3] != (1, 1)
     return training_range(extremes(inputs), split, given, notes) if is_image else None

@@ -15,16 +15,18 @@ from ripieno.errors import DataError
 def read_numbers(
     parts: Sequence[RawTargets],
     names: Sequence[str] | None,
+    columns: Sequence[str],
     positions: bool,  # noqa: ARG001  numbers have no positions
 ) -> tuple[list[NDArray[Any]], tuple[str, ...]]:
     """Read numbers as float32 (samples, targets), see `TargetReader`."""
     targets = [_numbers(part) for part in parts]
-    columns = targets[0].shape[1]
+    count = targets[0].shape[1]
     for one, part in zip(targets, parts, strict=True):
-        if one.shape[1] != columns:
-            raise DataError(f"targets of {part.where} have {one.shape[1]} columns; expected {columns}")
-    if names is None or len(names) != columns:
-        names = ["target"] if columns == 1 else [f"target{i + 1}" for i in range(columns)]
+        if one.shape[1] != count:
+            raise DataError(f"targets of {part.where} have {one.shape[1]} columns; expected {count}")
+    names = names or columns
+    if len(names) != count:
+        names = ["target"] if count == 1 else [f"target{i + 1}" for i in range(count)]
     return [_finite(one, part, names) for one, part in zip(targets, parts, strict=True)], tuple(map(str, names))
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ripieno.data.pixels import channels_last, check_finite
 from ripieno.data.raw_targets import RawTargets, as_array
 from ripieno.data.targets import read_targets
+from ripieno.data_kinds import DATA_KINDS, infer_data_kind
 from ripieno.errors import DataError
 from ripieno.types import SPLITS, DataKind, Split, Task
 
@@ -110,26 +111,25 @@ def extremes(images: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _infer_kind(inputs: NDArray[Any], where: str, notes: list[str]) -> DataKind:
-    """Return the kind of data: by the number of axes, and of three by the type and the shape."""
-    if inputs.ndim == 2:
-        return "table"
-    if inputs.ndim == 3 and inputs.dtype not in (np.uint8, np.bool_) and inputs.shape[1] != inputs.shape[2]:
+    """Return the kind of data, see `infer_data_kind`; that three axes are a series is noted."""
+    kind = infer_data_kind(inputs.shape[1:], inputs.dtype)
+    if kind == "series":
         shape = f"inputs of {where} have shape {inputs.shape}"
-        notes.append(f"{shape}: they are read as series (samples, length, channels); --kind image reads grey images")
-        return "series"
-    return "image"
+        notes.append(f"{shape}: they are read as series {DATA_KINDS[kind].shape}; --kind image reads grey images")
+    return kind
 
 
 def _laid_out(inputs: NDArray[Any], part: SplitArrays, kind: DataKind, notes: list[str]) -> NDArray[Any]:
     """Return the inputs of a part with channels last; a layout known to the reader is not guessed from the shape."""
-    if kind == "image":
+    traits = DATA_KINDS[kind]
+    if traits.is_picture:
         known = part.channels_last and inputs.ndim == 4 and 0 not in inputs.shape
         return inputs if known else channels_last(inputs, part.where, notes)
-    if kind == "series" and inputs.ndim == 2:
+    if inputs.ndim == len(traits.axes) and traits.axes[-1] == "channels":
         inputs = inputs[..., np.newaxis]
-    axes = {"series": "(samples, length[, channels])", "table": "(samples, columns)"}[kind]
-    if inputs.ndim != 1 + axes.count(",") or 0 in inputs.shape:
-        raise DataError(f"inputs of {part.where} have shape {inputs.shape}; a {kind} must be {axes}, none of them 0")
+    if inputs.ndim != 1 + len(traits.axes) or 0 in inputs.shape:
+        held = f"inputs of {part.where} have shape {inputs.shape}"
+        raise DataError(f"{held}; {kind} data must be {traits.shape}, none of them 0")
     if isinstance(inputs, np.ma.MaskedArray):
         if np.ma.is_masked(inputs):
             raise DataError(f"inputs of {part.where} have masked values; fill them, for example with inputs.filled(0)")

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from ripieno.data.samples import UNASSIGNED
 from ripieno.errors import DataError
-from ripieno.tasks.labels import check_classes
-from ripieno.types import SPLITS, Ints, Split
+from ripieno.tasks.registry import kind_of
+from ripieno.types import SPLITS, Ints, Split, Task
 
 SPLIT_WORDS: dict[str, Split] = {
     "train": "train", "training": "train",
@@ -70,27 +70,22 @@ def check_ratios(ratios: Sequence[float]) -> None:
         )
 
 
-def check_class_sizes(labels: NDArray[np.int64], given: NDArray[np.int8], classes: Sequence[str]) -> None:
-    """Raise DataError naming a class with too few samples for one in every split that ripieno makes."""
-    check_classes(classes, "the data", DataError)
-    makes = _makes(given)
-    counts = np.bincount(labels[given == UNASSIGNED], minlength=len(classes))
-    short = np.flatnonzero(counts < len(makes))
-    if not len(short):
-        return
-    others = f" (so do {len(short) - 1} more classes)" if len(short) > 1 else ""
-    names = ", ".join(SPLITS[s] for s in makes)
-    raise DataError(
-        f"class {classes[short[0]]!r} has {_images(int(counts[short[0]]))} for {names}{others}; "
-        f"expected at least {len(makes)}; add some or leave the class out"
-    )
+def check_sizes(targets: NDArray[Any], given: NDArray[np.int8], task: Task) -> None:
+    """Raise DataError unless there are targets to train on, and enough for every split that ripieno makes.
+
+    `given` is as in `Samples.fixed_split`. To be called before long work: the splits are checked again when made.
+    """
+    kind, free = kind_of(task), targets[given == UNASSIGNED]
+    kind.check_sizes(free, task, _names(_makes(given)), DataError)
+    kind.check_task(task, "the data", DataError)
+    kind.check_training(free, task, "the data", DataError)
 
 
 def check_count(given: NDArray[np.int8]) -> None:
     """Raise DataError for too few samples for one in every split that ripieno makes."""
     makes, count = _makes(given), int((given == UNASSIGNED).sum())
     if count < len(makes):
-        names = ", ".join(SPLITS[s] for s in makes)
+        names = ", ".join(_names(makes))
         raise DataError(f"there are {count} samples for {names}; expected at least {len(makes)}; add some")
 
 
@@ -163,5 +158,5 @@ def _makes(given: NDArray[np.int8]) -> list[int]:
     return [0, *(i for i in range(1, len(SPLITS)) if i not in fixed)]
 
 
-def _images(count: int) -> str:
-    return {0: "no image", 1: "1 image"}.get(count, f"{count:,} images")
+def _names(splits: Sequence[int]) -> list[Split]:
+    return [SPLITS[i] for i in splits]

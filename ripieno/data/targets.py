@@ -19,12 +19,9 @@ from ripieno.data.label_targets import read_label_sets
 from ripieno.data.number_targets import read_numbers
 from ripieno.data.raw_targets import RawTargets, holds_sequences, squeezed
 from ripieno.errors import DataError
-from ripieno.tasks.labels import label_indices
-from ripieno.tasks.registry import TASKS
+from ripieno.tasks.registry import DEFAULT_TASK, TASKS, kind_of
 from ripieno.types import Task
 
-UNNAMED = (("{}", 0), ("target{}", 1))
-"""Names that columns of arrays get, and the number of the first: labels from 0, targets from 1."""
 FEW = 20
 """Distinct whole numbers of a column that are read as classes, at most."""
 
@@ -32,12 +29,13 @@ FEW = 20
 class TargetReader(Protocol):
     """Read targets of one kind of task; return them as in `Dataset`, with the names of the last axis.
 
-    `names` are those of the classes, labels or targets where the source has them. With `positions`, whole numbers are
-    indices into them. Raises DataError, in one line that names the sample, for what cannot be read.
+    `names` are those of the classes, labels or targets where the source has them, `columns` those of the columns that
+    hold the targets. With `positions`, whole numbers are indices into `names`. Raises DataError, in one line that names
+    the sample, for what cannot be read.
     """
 
     def __call__(
-        self, parts: Sequence[RawTargets], names: Sequence[str] | None, positions: bool
+        self, parts: Sequence[RawTargets], names: Sequence[str] | None, columns: Sequence[str], positions: bool
     ) -> tuple[list[NDArray[Any]], tuple[str, ...]]:
         """Read the targets of all parts of a source."""
         ...
@@ -67,11 +65,9 @@ def read_targets(
     cannot be used.
     """
     check_kind(kind := infer_task(parts, names is not None) if task is None else task)
-    if task is None and kind != "classification":
-        notes.append(f"targets of {parts[0].where} are read as those of a {kind}; --task sets another kind")
-    if names is None and columns and (kind == "regression" or parts[0].values.ndim == 2):
-        names = columns
-    targets, found = READERS[kind](parts, names, positions)
+    if task is None and kind != DEFAULT_TASK:
+        notes.append(f"targets of {parts[0].where}: read as {kind}; --task sets another kind")
+    targets, found = READERS[kind](parts, names, columns, positions)
     return targets, Task(kind, (len(found),), found)
 
 
@@ -124,22 +120,10 @@ def infer_from_numbers(values: NDArray[np.floating[Any]], what: str) -> str:
 def match_targets(targets: NDArray[Any], found: Task, wanted: Task) -> NDArray[Any]:
     """Return targets of the task `found` in the order of the names of `wanted`.
 
-    Names that are positions, as those of arrays, are matched by their order. Raises DataError for another kind of task
-    and for other names.
+    Raises DataError for another kind of task and for other names.
     """
     if found.kind != wanted.kind:
-        raise DataError(f"the data are a {found.kind}; expected a {wanted.kind}, the task of the bundle")
+        raise DataError(f"the task of the data is {found.kind}; expected {wanted.kind}, the task of the bundle")
     if found.names == wanted.names:
         return targets
-    if found.kind == "classification":
-        return label_indices(np.array(found.names)[targets], wanted.names, "the data's labels", DataError)
-    numbered = [tuple(form.format(i + start) for i in range(len(wanted.names))) for form, start in UNNAMED]
-    if found.names in numbered or (found.kind == "regression" and len(found.names) == len(wanted.names) == 1):
-        return targets
-    unknown = next((name for name in found.names if name not in wanted.names), None)
-    if unknown is not None or (found.kind == "regression" and len(found.names) < len(wanted.names)):
-        have = f"the data's targets are {', '.join(found.names[:FEW])}"
-        raise DataError(f"{have}; expected {', '.join(wanted.names[:FEW])}, in any order")
-    matched = np.zeros((len(targets), len(wanted.names)), targets.dtype)
-    matched[:, [wanted.names.index(name) for name in found.names]] = targets
-    return matched
+    return kind_of(wanted).match_targets(targets, found.names, wanted, DataError)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import LibraryError
-from ripieno.tasks.labels import check_names
+from ripieno.tasks.labels import check_names, shown
 from ripieno.tasks.metrics import METRICS, cross_entropy, dashed_name
-from ripieno.tasks.registry import TASKS, kind_of
+from ripieno.tasks.registry import DEFAULT_TASK, TASKS, kind_of
 from ripieno.tasks.task_kind import TaskKind
 from ripieno.types import Ints, Split, Task
 
@@ -136,7 +136,7 @@ def match_kind(task: str | None, library: Library) -> TaskKind:
         raise LibraryError(f"task {task!r} is unknown: expected one of {', '.join(TASKS)}")
     if known is not None and task not in (None, known):
         raise LibraryError(f"{library.path} is a run of task {known}, not {task}; import into another run")
-    return TASKS[task or known or "classification"]
+    return TASKS[task or known or DEFAULT_TASK]
 
 
 def match_task(kind: TaskKind, names: Sequence[str] | None, count: int, library: Library) -> Task:
@@ -151,8 +151,8 @@ def match_task(kind: TaskKind, names: Sequence[str] | None, count: int, library:
     found = Task(kind.name, (len(names),), tuple(map(str, names)), dashed_name(kind.default_metric))
     kind.check_task(found, "the models", LibraryError)
     if known is not None and found != known:
-        what = "classes" if known.kind == "classification" else "names of the targets"
-        raise LibraryError(f"the {what} differ from those of {library.path} ({', '.join(known.names[:4])}, ...)")
+        theirs = f"those of {library.path} ({shown(known.names)})"
+        raise LibraryError(f"the names of the {kind.names_title} differ from {theirs}")
     return found if known is None else known
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ripieno import files
+from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import LibraryError, RipienoError
 from ripieno.tasks.metrics import METRICS, format_expected, metric_key
 from ripieno.tasks.registry import kind_of
@@ -121,7 +122,7 @@ def _thresholds(ensemble: Ensemble, task: Task) -> list[str]:
 
 def _head(task: Task, data: Dataset | None, licence: str) -> str:
     name = [f"model_name: {json.dumps(f'ensemble on {data.name}')}"] if data else []
-    form = "tabular" if data and data.kind == "table" else data.kind if data else "image"
+    form = DATA_KINDS[data.kind if data else "image"].card_form
     tag = f"{form}-{'regression' if kind_of(task).activation == 'identity' else 'classification'}"
     tags = [f"pipeline_tag: {tag}"] if tag in PIPELINE_TAGS else []
     lines = ["library_name: ripieno", *tags, "tags: [ensemble, ripieno]", *name]

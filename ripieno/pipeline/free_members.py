@@ -15,6 +15,7 @@ import numpy as np
 
 from ripieno import clock, files
 from ripieno.data.dataset import spread_rows
+from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import MissingExtraError, require
 from ripieno.library import Library
 from ripieno.library.import_predictions import NO_TRIAL
@@ -114,7 +115,7 @@ def _add(library: Library, config: TrainingConfig, few: Dataset, dataset: Datase
 
 def _is_small(dataset: Dataset) -> bool:
     shape = dataset.input.shape
-    return prod(shape) <= FEATURES and (dataset.kind != "image" or max(shape[:2]) <= SIDE)
+    return prod(shape) <= FEATURES and (not DATA_KINDS[dataset.kind].is_picture or max(shape[:2]) <= SIDE)
 
 
 def _bounded(dataset: Dataset) -> Dataset:

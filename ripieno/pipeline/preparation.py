@@ -16,9 +16,11 @@ from ripieno.data import load_dataset, open_dataset
 from ripieno.data.adapters import ExternalData
 from ripieno.data.fingerprint import Fingerprint, fingerprint
 from ripieno.data.walk import shown
+from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import DataError, SearchError
 from ripieno.library import Library
 from ripieno.pipeline.runs import ProgressFunction, no_progress
+from ripieno.tasks.registry import kind_of
 from ripieno.types import SPLITS, DataKind, Dataset
 
 DataSource = str | Path | Dataset | tuple[NDArray[Any], NDArray[Any]] | ExternalData
@@ -105,11 +107,10 @@ def prepare(
 
 def describe(dataset: Dataset) -> str:
     """Return one line on a data set: its kind, its task and the samples of each split."""
-    task, noun = dataset.task, {"image": "images", "series": "series", "table": "rows"}[dataset.kind]
+    task, noun = dataset.task, DATA_KINDS[dataset.kind].noun
     counts = ", ".join(f"{len(dataset.rows(split)):,} {split}" for split in SPLITS)
     shape = " x ".join(map(str, dataset.input.shape))
-    names = {"classification": "classes", "multilabel": "labels", "regression": "targets"}[task.kind]
-    of = f"{len(task.names)} {names}" if len(task.names) > 1 else task.names[0]
+    of = f"{len(task.names)} {kind_of(task).names_title}" if len(task.names) > 1 else task.names[0]
     return f"{dataset.name}: {len(dataset.inputs):,} {noun} of {shape}, {task.kind} of {of}; {counts}"
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ripieno import clock, files
 from ripieno.config import pick
+from ripieno.data_kinds import DATA_KINDS
 from ripieno.durations import check_duration
 from ripieno.errors import SearchError, require
 from ripieno.library import Library
@@ -193,9 +194,9 @@ def search_library(
         check_same(library.path, before, settings)
     deadline = None if hours is None else clock.now() + 3600 * hours
     dataset = prepare(data, library, dataclasses.replace(data_options, seed=settings.seed), progress, notes)
-    if dataset.kind != "image" and found.family in FAMILIES:
+    if found.family in FAMILIES and found.family not in DATA_KINDS[dataset.kind].families:
         raise SearchError(
-            f"family {found.family} takes images, but the data are {dataset.kind}: train a family of your own with "
+            f"the data are of kind {dataset.kind}, which family {found.family} does not take: train your own with "
             "--family (family=), or trees with --trainer, or read the data as images in another run with --kind image"
         )
     if trainer == "network":

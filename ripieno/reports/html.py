@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ripieno import files
+from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import require
 from ripieno.library import Library
 from ripieno.library.diversity import disagreement
@@ -86,6 +87,7 @@ def _render(reading: RunData, explored: explorer.Explorer | None, parts: section
         best=min(ensembles, key=lambda e: math.inf if (loss := ranking_loss(e.losses)) is None else loss, default=None),
         scores=[(score, METRICS[score].title) for score in dict.fromkeys([reading.score, *objectives])],
         names=kind_of(reading.task).names_title,
+        noun=DATA_KINDS[dataset.kind].noun if dataset else "samples",
         format_metric=format_metric,
         loss_title=lambda ensemble: METRICS[metric_key(ensemble.loss)].title,
         command=command,

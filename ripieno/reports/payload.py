@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from ripieno.data_kinds import DATA_KINDS
 from ripieno.reports.explorer import Evaluation, Explorer, HardSample
 from ripieno.reports.run_data import RunData
 from ripieno.tasks.metrics import METRICS, format_expected, metric_key
@@ -67,7 +68,7 @@ def places(explorer: Explorer, dataset: Dataset) -> dict[int, int]:
     rows = dataset.rows(explorer.split)
     wanted = {s.row: s.truth for spot in explorer.spots for s in (*spot.hardest, *spot.disputed)}
     # imported predictions may be of other samples than the data set's: then there are no pictures
-    if dataset.kind != "image" or any(
+    if not DATA_KINDS[dataset.kind].is_picture or any(
         row >= len(rows) or (isinstance(truth, int) and dataset.targets[rows[row]] != truth)
         for row, truth in wanted.items()
     ):

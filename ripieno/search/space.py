@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import SearchError
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TRAINING_OPTIONS
@@ -104,7 +105,7 @@ def fit_space(space: Space, kind: DataKind, task: Task) -> Space:
     Built-in spaces leave them out. Raises SearchError when another space has one.
     """
     unfit = {name: f"task {task.kind}" for name in TRAINING_OPTIONS if name not in kind_of(task).training_options}
-    if kind != "image":
+    if not DATA_KINDS[kind].is_picture:
         unfit |= dict.fromkeys(_AUGMENTATION, f"inputs of kind {kind}")
     ranges = {name: choice for name, choice in space.ranges.items() if name not in unfit}
     fixed = {name: value for name, value in space.fixed.items() if name not in unfit}

@@ -14,7 +14,7 @@ from ripieno.tasks.metrics import true_class
 from ripieno.tasks.probabilities import check_probabilities
 from ripieno.tasks.spread import deviation
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import Combiner, Float32s, Floats, Ints, OutputActivation, Task
+from ripieno.types import SPLITS, Combiner, Float32s, Floats, Ints, OutputActivation, Split, Task
 
 
 @final
@@ -67,11 +67,48 @@ class Classification(TaskKind):
         """Raise `error` unless every class has a sample."""
         absent = self.absent(targets, task)
         if absent:
-            raise error(f"{where} has no training image of class {absent[0]!r}; add some or leave it out")
+            raise error(f"{where} has no training sample of class {absent[0]!r}; add some or leave it out")
 
     def absent(self, targets: NDArray[Any], task: Task) -> list[str]:
         """Return the classes that no sample has."""
         return [task.names[i] for i in np.flatnonzero(np.bincount(targets, minlength=len(task.names)) == 0)]
+
+    def check_sizes(
+        self, targets: NDArray[Any], task: Task, splits: Sequence[Split], error: type[RipienoError]
+    ) -> None:
+        """Raise `error`, naming a class, unless each has enough samples for one in each of `splits`."""
+        check_classes(task.names, "the data", error)
+        counts = np.bincount(targets, minlength=len(task.names))
+        short = np.flatnonzero(counts < len(splits))
+        if not len(short):
+            return
+        others = f" (so do {len(short) - 1} more classes)" if len(short) > 1 else ""
+        count = int(counts[short[0]])
+        samples = {0: "no sample", 1: "1 sample"}.get(count, f"{count:,} samples")
+        raise error(
+            f"class {task.names[short[0]]!r} has {samples} for {', '.join(splits)}{others}; "
+            f"expected at least {len(splits)}; add some or leave the class out"
+        )
+
+    def balance_notes(self, targets: NDArray[Any], split: NDArray[np.uint8], task: Task) -> list[str]:
+        """Return notes on imbalance, and on classes that a split of the source lacks."""
+        notes = []
+        counts = np.bincount(targets, minlength=len(task.names))
+        if counts.max() >= 3 * counts.min():
+            advice = "consider select --loss macro-f1, which weights all classes equally"
+            notes.append(f"classes hold {counts.min():,} to {counts.max():,} samples; {advice}")
+        for i, name in enumerate(SPLITS[1:], start=1):
+            absent = self.absent(targets[split == i], task)
+            if absent:
+                more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+                notes.append(f"the source's {name} split has no sample of class {absent[0]!r}{more}")
+        return notes
+
+    def match_targets(
+        self, targets: NDArray[Any], names: Sequence[str], task: Task, error: type[RipienoError]
+    ) -> NDArray[Any]:
+        """Return indices of the classes of `task`, matched by name."""
+        return label_indices(np.array(names)[targets], task.names, "the data's labels", error)
 
     def strata(self, targets: NDArray[Any]) -> Ints | None:
         """Return the classes."""

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from ripieno.errors import RipienoError
 from ripieno.tasks.labels import check_names
 from ripieno.tasks.metrics import METRICS, THRESHOLD, macro_f1, predicted_labels, true_labels
-from ripieno.tasks.numbers import check_form, read_numbers
+from ripieno.tasks.numbers import check_form, match_columns, read_numbers
 from ripieno.tasks.probabilities import check_probabilities
 from ripieno.tasks.spread import deviation
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import Combiner, Float32s, Floats, Ints, OutputActivation, Task
+from ripieno.types import SPLITS, Combiner, Float32s, Floats, Ints, OutputActivation, Task
+
+RARE = 10
+"""Samples of a label below which a note reports it."""
 
 
 @final
@@ -68,6 +71,29 @@ class Multilabel(TaskKind):
     def absent(self, targets: NDArray[Any], task: Task) -> list[str]:
         """Return the labels that no sample has."""
         return [task.names[i] for i in np.flatnonzero(~targets.any(axis=0))]
+
+    def balance_notes(self, targets: NDArray[Any], split: NDArray[np.uint8], task: Task) -> list[str]:
+        """Return notes on rare labels, and on labels that the validation or test split lacks."""
+        notes = []
+        counts = targets.sum(axis=0)
+        rare = np.flatnonzero(counts < RARE)
+        if len(rare):
+            more = f" (so do {len(rare) - 1} more labels)" if len(rare) > 1 else ""
+            notes.append(
+                f"label {task.names[rare[0]]!r} has {counts[rare[0]]:,} samples{more}; scores of it say little"
+            )
+        for i, name in enumerate(SPLITS[1:], start=1):
+            absent = self.absent(targets[split == i], task)
+            if absent:
+                more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+                notes.append(f"the {name} split has no sample of label {absent[0]!r}{more}")
+        return notes
+
+    def match_targets(
+        self, targets: NDArray[Any], names: Sequence[str], task: Task, error: type[RipienoError]
+    ) -> NDArray[Any]:
+        """Return the labels of `task`, matched by name; labels without a column of `targets` are 0."""
+        return match_columns(targets, names, task, [str(i) for i in range(len(names))], error, fill=True)
 
     def strata(self, targets: NDArray[Any]) -> Ints | None:
         """Return the rarest label of each sample, by index; the number of labels for a sample without any."""

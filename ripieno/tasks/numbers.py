@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError
+from ripieno.tasks.labels import shown
 from ripieno.types import Floats, Task
 
 
@@ -40,6 +42,29 @@ def read_numbers(values: Any, output: tuple[int, ...], where: str, error: type[R
     numbers = array.astype(np.float64)
     check_finite(numbers, where, error)
     return numbers
+
+
+def match_columns(
+    targets: NDArray[Any],
+    names: Sequence[str],
+    task: Task,
+    positions: Sequence[str],
+    error: type[RipienoError],
+    *,
+    fill: bool = False,
+) -> NDArray[Any]:
+    """Return columns of targets (samples, names) in the order of the names of `task`.
+
+    They are in this order already where `names` are `positions`, the names that columns of arrays get. Columns that are
+    absent are 0 with `fill`. Raises `error` for names that `task` does not have, and without `fill` for absent ones.
+    """
+    if len(names) == len(task.names) and list(names) == list(positions):
+        return targets
+    if not set(names) <= set(task.names) or (not fill and len(names) < len(task.names)):
+        raise error(f"the data's targets are {shown(names)}; expected {shown(task.names)}, in any order")
+    matched = np.zeros((len(targets), len(task.names)), targets.dtype)
+    matched[:, [task.names.index(name) for name in names]] = targets
+    return matched
 
 
 def _from_objects(array: NDArray[Any], where: str, error: type[RipienoError]) -> NDArray[Any]:

@@ -13,6 +13,9 @@ from ripieno.types import Task
 
 TASKS: Mapping[str, TaskKind] = {kind.name: kind for kind in (Classification(), Multilabel(), Regression())}
 
+DEFAULT_TASK = Classification.name
+"""Kind of task where none is given, and that of version 1."""
+
 
 def kind_of(task: Task) -> TaskKind:
     """Return the kind of `task`. Raises RipienoError for a kind that ripieno does not know."""

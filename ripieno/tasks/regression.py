@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError
 from ripieno.tasks.labels import check_names
-from ripieno.tasks.numbers import check_finite, check_form, read_numbers
+from ripieno.tasks.numbers import check_finite, check_form, match_columns, read_numbers
 from ripieno.tasks.spread import deviation
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import Combiner, Float32s, Floats, Ints, OutputActivation, Task
+from ripieno.types import SPLITS, Combiner, Float32s, Floats, Ints, OutputActivation, Task
 
 STRATA = 10
 """Largest number of quantiles by which splits are stratified."""
 SAMPLES_PER_STRATUM = 20
 """Smallest number of samples of a quantile."""
+BEYOND = 0.1
+"""Share of a split's targets outside the range of the training split above which a note reports them."""
 
 
 @final
@@ -68,6 +70,28 @@ class Regression(TaskKind):
             value = f"{rows[0, same[0]]:g}" if len(rows) else "absent"
             name = task.names[same[0]]
             raise error(f"{where}: target {name!r} is {value} in all {len(rows)} samples; leave it out")
+
+    def balance_notes(self, targets: NDArray[Any], split: NDArray[np.uint8], task: Task) -> list[str]:
+        """Return notes on targets of the other splits that are beyond the range of the training split."""
+        notes = []
+        train = targets[split == 0]
+        low, high = train.min(axis=0), train.max(axis=0)
+        for i, name in enumerate(SPLITS[1:], start=1):
+            beyond = (targets[split == i] < low) | (targets[split == i] > high)
+            shares = beyond.mean(axis=0) if len(beyond) else np.zeros(len(task.names))
+            if shares.max() > BEYOND:
+                worst = int(shares.argmax())
+                span = f"{low[worst]:g} to {high[worst]:g}, the range of the training samples"
+                notes.append(f"{shares[worst]:.0%} of {task.names[worst]!r} in the {name} split are outside {span}")
+        return notes
+
+    def match_targets(
+        self, targets: NDArray[Any], names: Sequence[str], task: Task, error: type[RipienoError]
+    ) -> NDArray[Any]:
+        """Return the targets of `task`, matched by name; a single one may have any name."""
+        if len(names) == len(task.names) == 1:
+            return targets
+        return match_columns(targets, names, task, [f"target{i + 1}" for i in range(len(names))], error)
 
     def strata(self, targets: NDArray[Any]) -> Ints | None:
         """Return the quantile of a single target; None for several, and for too few samples."""

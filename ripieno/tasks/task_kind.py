@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import RipienoError, SelectionError
@@ -63,6 +64,14 @@ class TaskKind(ABC):
     def check_targets(self, targets: NDArray[Any], task: Task, where: str, error: type[RipienoError]) -> None:
         """Raise `error`, naming `where`, unless `targets` have type, shape and values of the task."""
 
+    def check_sizes(
+        self, targets: NDArray[Any], task: Task, splits: Sequence[Split], error: type[RipienoError]
+    ) -> None:
+        """Raise `error` unless there are enough samples with these targets for one in each of `splits`."""
+        if len(targets) < len(splits):
+            names = ", ".join(splits)
+            raise error(f"there are {len(targets)} samples for {names}; expected at least {len(splits)}; add some")
+
     @abstractmethod
     def check_training(self, targets: NDArray[Any], task: Task, where: str, error: type[RipienoError]) -> None:
         """Raise `error` unless a model can be trained on `targets`, those of the training split."""
@@ -70,6 +79,19 @@ class TaskKind(ABC):
     def absent(self, targets: NDArray[Any], task: Task) -> list[str]:
         """Return the names of the classes or labels that no sample has."""
         return []
+
+    @abstractmethod
+    def balance_notes(self, targets: NDArray[Any], split: NDArray[np.uint8], task: Task) -> list[str]:
+        """Return notes on the balance of the targets of all samples and of each split; `split` is as in `Dataset`."""
+
+    @abstractmethod
+    def match_targets(
+        self, targets: NDArray[Any], names: Sequence[str], task: Task, error: type[RipienoError]
+    ) -> NDArray[Any]:
+        """Return targets of a task with other `names` in the order of those of `task`.
+
+        Names that are positions, as those of arrays, are matched by their order. Raises `error` for other names.
+        """
 
     @abstractmethod
     def strata(self, targets: NDArray[Any]) -> Ints | None:

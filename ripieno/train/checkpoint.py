@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ripieno import files
 from ripieno.errors import LibraryError
+from ripieno.tasks.registry import DEFAULT_TASK
 from ripieno.types import Configuration, Dataset, Epoch
 
 _KEY = "ripieno"
@@ -35,7 +36,7 @@ class TrainingState:
 def fingerprint(seed: int, trial: int, family: str, configuration: Configuration, dataset: Dataset) -> str:
     """Hash everything that determines a trial's weights."""
     data = [dataset.name, dataset.inputs.shape, str(dataset.inputs.dtype), dataset.classes, dataset.mean, dataset.std]
-    if dataset.task.kind != "classification":
+    if dataset.task.kind != DEFAULT_TASK:  # the hash of version 1, which had no other
         data.append(dataset.task.kind)
     # the version is a part of the hash: it stays 1, so that checkpoints of version 1 are resumed
     content = files.to_json([seed, trial, family, dict(sorted(configuration.items())), data], version=1)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ripieno.data.augment import Augmentation
+from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import ModelError
 from ripieno.library import Library
 from ripieno.models.build import FAMILIES, build
@@ -221,7 +222,7 @@ def augmentation(configuration: Configuration, dataset: Dataset) -> Augmentation
     chosen = {name: value for name, value in configuration.items() if name in _AUGMENTATION}
     value_range = 255.0 if dataset.inputs.dtype == np.uint8 else 4 * float(np.mean(dataset.std))
     augment = Augmentation(**chosen, value_range=value_range)  # type: ignore[arg-type]
-    if dataset.kind != "image" and not augment.is_identity:
+    if not DATA_KINDS[dataset.kind].is_picture and not augment.is_identity:
         name = next(n for n, value in chosen.items() if value)
         raise ModelError(f"{name} augments images, but the inputs are of kind {dataset.kind}: leave it out")
     return augment

@@ -129,5 +129,5 @@ def test_data_of_another_task_is_refused_in_a_line(folder: Path, tmp_path: Path)
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / name / "1.png")
-    with pytest.raises(ripieno.RipienoError, match="the data are a classification; expected a regression"):
+    with pytest.raises(ripieno.RipienoError, match="the task of the data is classification; expected regression"):
         ripieno.evaluate(folder / "values-run" / "estimator", tmp_path)

@@ -66,9 +66,9 @@ def test_a_prepared_data_set_keeps_its_kind(tmp_path: Any):
 @pytest.mark.parametrize(
     ("inputs", "options", "message"),
     [
-        (values(6, 5, 3), {"kind": "table"}, r"a table must be \(samples, columns\)"),
+        (values(6, 5, 3), {"kind": "table"}, r"table data must be \(samples, columns\)"),
         (values(7), {"kind": "image"}, r"have shape \(60, 7\)"),
-        (values(7), {"size": 8}, "size 8 applies to images, but the data are table"),
+        (values(7), {"size": 8}, "size 8 applies to images, but the data are of kind table"),
         (np.ma.masked_equal(values(7), 3), {}, "have masked values"),
         (np.where(values(7) == 3, np.nan, values(7)), {}, "NaN"),
     ],

@@ -60,7 +60,7 @@ def test_columns_of_arrays_are_matched_by_their_order(task: Task, targets: Any) 
 @pytest.mark.parametrize(
     ("found", "wanted", "message"),
     [
-        (TAGS, SIZES, "the data are a multilabel; expected a regression"),
+        (TAGS, SIZES, "the task of the data is multilabel; expected regression"),
         (Task("multilabel", (2,), ("cat", "cow")), TAGS, "targets are cat, cow; expected dog, cat, owl"),
         (Task("regression", (1,), ("age",)), SIZES, "targets are age; expected height, age"),
     ],

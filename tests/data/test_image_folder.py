@@ -173,7 +173,7 @@ def test_folders_for_train_and_test_only_get_a_validation_split(image_folder):
 
 def test_a_class_only_in_test_is_named(image_folder):
     image_folder(count=5, top="images/train")
-    assert "class 'c' has no image for train" in error_of(image_folder("abc", top="images/test").parent)
+    assert "class 'c' has no sample for train" in error_of(image_folder("abc", top="images/test").parent)
 
 
 def test_folders_without_train_are_refused(image_folder):
@@ -229,7 +229,7 @@ def test_a_single_class_is_refused(image_folder):
 def test_an_empty_class_folder_is_named(image_folder):
     folder = image_folder()
     (folder / "c").mkdir()
-    assert "class 'c' has no image for train, valid, test; expected at least 3" in error_of(folder)
+    assert "class 'c' has no sample for train, valid, test; expected at least 3" in error_of(folder)
 
 
 def test_a_class_with_too_few_images_is_named_before_anything_is_decoded(image_folder, make):
@@ -237,7 +237,7 @@ def test_a_class_with_too_few_images_is_named_before_anything_is_decoded(image_f
     make.picture(folder / "c" / "c0.png")
     done = []
     message = error_of(folder, progress=lambda *p: done.append(p))
-    assert "class 'c' has 1 image" in message
+    assert "class 'c' has 1 sample" in message
     assert not done
 
 
@@ -268,7 +268,7 @@ def test_a_class_left_with_too_few_images_by_skip_bad_is_named(image_folder):
     folder = image_folder(count=3)
     path = folder / "b" / "b001.png"
     path.write_bytes(path.read_bytes()[:-60])
-    assert "class 'b' has 2 images" in error_of(folder, skip_bad=True)
+    assert "class 'b' has 2 samples" in error_of(folder, skip_bad=True)
 
 
 def test_only_broken_pictures_say_so_even_when_skipped(image_folder):

@@ -124,7 +124,7 @@ def test_several_columns_of_other_values_need_a_choice(table: Table) -> None:
     assert form(load_dataset(path, target="age")) == ("regression", ("age",))
     assert load_dataset(path, target=["pet"]).task.names == ("cat", "dog", "owl")
     assert form(load_dataset(path, target=["id", "age"], task="regression")) == ("regression", ("id", "age"))
-    assert "a classification has one: name it with --target" in error_of(path, task="classification")
+    assert "expected one label a sample; name one column with --target" in error_of(path, task="classification")
 
 
 def test_a_task_overrules_the_values(table: Table) -> None:

@@ -74,7 +74,9 @@ def test_a_data_set_of_another_size_is_described_again(arrays):
 def test_imbalance_is_noted(arrays):
     notes = []
     load_dataset((arrays[0], np.repeat([0, 1], [50, 10])), notes=notes)
-    assert notes == ["classes hold 10 to 50 images; consider select --loss macro-f1, which weights all classes equally"]
+    assert notes == [
+        "classes hold 10 to 50 samples; consider select --loss macro-f1, which weights all classes equally"
+    ]
 
 
 def test_a_split_that_repeats_another_is_told(arrays, tmp_path):
@@ -112,7 +114,7 @@ def test_one_image_of_many_in_two_splits_is_not_told():
 
 def test_notes_that_nobody_gathers_are_logged(arrays, caplog):
     load_dataset((arrays[0], np.repeat([0, 1], [50, 10])))
-    assert "classes hold 10 to 50 images" in caplog.text
+    assert "classes hold 10 to 50 samples" in caplog.text
 
 
 @pytest.mark.parametrize(

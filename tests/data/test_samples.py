@@ -134,7 +134,7 @@ def test_class_names_that_repeat_are_told(arrays):
 
 def test_a_class_name_without_images_is_told(arrays, tmp_path):
     np.savez(tmp_path / "x.npz", x=arrays[0], y=arrays[1], classes=list("abcd"))
-    with pytest.raises(DataError, match="class 'd' has no image"):
+    with pytest.raises(DataError, match="class 'd' has no sample"):
         load_dataset(tmp_path / "x.npz")
 
 

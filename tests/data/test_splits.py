@@ -6,9 +6,10 @@ from hypothesis import given as over
 from hypothesis import strategies as st
 
 from ripieno.data.samples import UNASSIGNED
-from ripieno.data.splits import check_class_sizes, shares, split_samples
+from ripieno.data.splits import check_sizes, shares, split_samples
 from ripieno.errors import DataError
 from ripieno.tasks.registry import TASKS
+from ripieno.types import classification
 
 RATIOS = (0.72, 0.08, 0.20)
 
@@ -16,7 +17,7 @@ RATIOS = (0.72, 0.08, 0.20)
 def split(labels, given=None, ratios=RATIOS, seed=0):
     labels = np.asarray(labels)
     given = np.full(len(labels), UNASSIGNED, np.int8) if given is None else np.asarray(given, np.int8)
-    check_class_sizes(labels, given, [f"c{i}" for i in range(labels.max() + 1)])
+    check_sizes(labels, given, classification([f"c{i}" for i in range(labels.max() + 1)]))
     return split_samples(labels, given, ratios, seed)
 
 
@@ -55,7 +56,7 @@ def test_a_class_of_two_is_one_clear_line():
     with pytest.raises(DataError) as caught:
         split(np.repeat([0, 1, 2], [100, 2, 1]))
     assert str(caught.value) == (
-        "class 'c1' has 2 images for train, valid, test (so do 1 more classes); "
+        "class 'c1' has 2 samples for train, valid, test (so do 1 more classes); "
         "expected at least 3; add some or leave the class out"
     )
 
@@ -81,13 +82,13 @@ def test_all_given_is_kept():
 
 
 def test_a_class_that_is_only_in_the_given_test_split_is_told():
-    with pytest.raises(DataError, match="class 'c2' has no image for train, valid"):
+    with pytest.raises(DataError, match="class 'c2' has no sample for train, valid"):
         split([0, 0, 0, 1, 1, 1, 2], [UNASSIGNED] * 6 + [2])
 
 
 def test_a_single_class_is_told():
     with pytest.raises(DataError, match="only the class 'x'"):
-        check_class_sizes(np.zeros(9, np.int64), np.full(9, UNASSIGNED, np.int8), ["x"])
+        check_sizes(np.zeros(9, np.int64), np.full(9, UNASSIGNED, np.int8), classification(["x"]))
 
 
 @pytest.mark.parametrize("ratios", [(0.8, 0.2), (0.8, 0.2, 0), (1, 1, -1), (1, 1, float("nan")), (1, 1, float("inf"))])

@@ -37,7 +37,7 @@ def test_fractions_are_a_regression_and_it_is_said():
     assert dataset.task.metric == "rmse"
     assert dataset.targets.dtype == np.float32
     assert np.allclose(dataset.targets[:, 0], AGES)
-    assert notes[0] == "targets of the arrays are read as those of a regression; --task sets another kind"
+    assert notes[0] == "targets of the arrays: read as regression; --task sets another kind"
 
 
 def test_several_columns_of_fractions_are_several_targets():

@@ -52,7 +52,7 @@ ARRAYS: list[tuple[str, Any, dict[str, Any]]] = [
     ("labels contain -1: expected 0 to 2", {"bob": GOOD}, {"labels": [0, 1, 2, -1]}),
     ("labels contain 'yak', which is not one of the 3 class", {"bob": GOOD}, {"labels": ["cat", "dog", "eel", "yak"]}),
     ("labels contain 0.5 for sample 3", {"bob": GOOD}, {"labels": [0, 1, 2, 0.5]}),
-    ("the classes differ from those of", {"bob": GOOD}, {"classes": ["cat", "dog", "yak"]}),
+    ("the names of the classes differ from those of", {"bob": GOOD}, {"classes": ["cat", "dog", "yak"]}),
     ("two classes of the models are named 'dog'", {"bob": GOOD}, {"classes": ["cat", "dog", "dog"]}),
     ("there is only the class 'cat'", {"bob": GOOD[:, :1]}, {"classes": ["cat"]}),
     ("there is a cost of 'cid', but no such model", {"bob": GOOD}, {"costs": {"cid": {"seconds": 1}}}),
@@ -95,7 +95,7 @@ FILES: list[tuple[str, dict[str, str | bytes]]] = [
     ("bob.csv column 'dog' holds 'x'", {"bob.csv": "cat,dog,eel\n0,x,1\n"}),
     ("bob.csv is not readable as CSV", {"bob.csv": b"\xff\xfe\x00"}),
     ("bob.csv has no columns of classes", {"bob.csv": "label\n0\n"}),
-    ("the classes differ", {"bob.csv": "cat,eel,dog\n0,0,1\n0,0,1\n0,0,1\n0,0,1\n"}),
+    ("the names of the classes differ", {"bob.csv": "cat,eel,dog\n0,0,1\n0,0,1\n0,0,1\n0,0,1\n"}),
 ]
 
 

@@ -201,7 +201,7 @@ def test_commands_import_select_and_show_any_task(tmp_path: Path, kind: str) -> 
     [
         ({"task": "ranking"}, "task 'ranking' is unknown: expected one of classification, multilabel, regression"),
         ({"task": "classification"}, "is a run of task .*, not classification; import into another run"),
-        ({"classes": ("a", "b", "c", "d")}, "the names of the targets differ from those of"),
+        ({"classes": ("a", "b", "c", "d")}, "the names of the (targets|labels) differ from those of"),
         ({"targets": "NaN"}, "targets contain NaN|targets differ"),
         ({"targets": "text"}, "targets contain 'x' for sample 0: expected a number"),
         ({"targets": "short"}, r"the targets differ from those of .* \(number\)"),

@@ -1,0 +1,50 @@
+"""Kinds of data, one record each: the form of the inputs, and what applies to them. The task is another axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ripieno.types import DataKind
+
+
+@dataclass(frozen=True)
+class DataKindTraits:
+    """Properties of inputs of one kind."""
+
+    axes: tuple[str, ...]
+    """of one sample, channels last"""
+    noun: str
+    """plural name of the samples in messages"""
+    is_picture: bool
+    """whether a sample can be resized, augmented and shown; its values have one unit, so that their range is kept"""
+    families: tuple[str, ...]
+    """built-in families of networks that take such inputs"""
+    card_form: str
+    """first word of the pipeline tags of model cards"""
+
+    @property
+    def shape(self) -> str:
+        """Shape of an array of samples: "(samples, length, channels)"."""
+        return f"({', '.join(('samples', *self.axes))})"
+
+
+DATA_KINDS: Mapping[DataKind, DataKindTraits] = {
+    "image": DataKindTraits(("height", "width", "channels"), "images", True, ("resnet",), "image"),
+    "series": DataKindTraits(("length", "channels"), "series", False, (), "time-series"),
+    "table": DataKindTraits(("columns",), "rows", False, (), "tabular"),
+}
+
+
+def infer_data_kind(shape: tuple[int, ...], dtype: DTypeLike) -> DataKind:
+    """Return the kind of samples of `shape`: by their axes, and of two by type and shape.
+
+    Two axes are a grey image where the values are bytes or the sample is square, else a series.
+    """
+    if len(shape) == 1:
+        return "table"
+    is_series = len(shape) == 2 and np.dtype(dtype) not in (np.uint8, np.bool_) and shape[0] != shape[1]
+    return "series" if is_series else "image"
