@@ -45,7 +45,8 @@ BRIEF = {
     "max_translation": "shift",
     "max_shear": "shear",
     "max_rotation": "turn",
-    "max_channel_shift": "colour",
+    "max_channel_shift": "channels",
+    "min_crop": "crop",
 }
 """Short names of hyperparameters, the most informative first; empty if the value needs no name."""
 

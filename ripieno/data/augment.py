@@ -1,4 +1,4 @@
-"""Augmentation of table 5, for a whole batch at once on the training device.
+"""Augmentation of images, for a whole batch at once on the training device: that of table 5, crops and colours.
 
 Each `max_` has the meaning of Keras' `ImageDataGenerator`, which the paper used. Where its versions differ, the meaning
 is the one that suits table 5's ranges. Every sample draws its own values, uniformly:
@@ -9,27 +9,49 @@ is the one that suits table 5's ranges. Every sample draws its own values, unifo
     channel      -c to c of the value range, added to each channel on its own; not clipped
     rotation     -r to r degrees
 
+Those of pretrained networks and their fine-tuning (Szegedy et al. 2015, as in torchvision and timm):
+
+    crop         a window of a share of m to 1 of the area fills the image; its width is 3/4 to 4/3 of its height, in
+                 units of the image's own sides, and it lies anywhere within the image
+    colour       brightness, contrast and saturation are each multiplied by 1 - c to 1 + c, in this order; a value of 0
+                 is black, contrast is that to the mean brightness of the image; not clipped; saturation is changed
+                 where there are three channels
+
+Everything that moves pixels is one map with one bilinear resampling: the crop first, then the changes of table 5.
 Pixels from outside the image repeat its border.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from ripieno.errors import DataError, require
 
-_LIMITS = {"max_zoom": 1.0, "max_translation": 1.0, "max_shear": 1.57, "max_channel_shift": 1.0, "max_rotation": 180.0}
+_LIMITS = {
+    "max_zoom": 1.0,
+    "max_translation": 1.0,
+    "max_shear": 1.57,
+    "max_channel_shift": 1.0,
+    "max_rotation": 180.0,
+    "colour": 1.0,
+}
 """Exclusive upper limit of each maximum; rotation may equal it."""
+ASPECT = 4 / 3
+"""Largest ratio of the sides of a crop, in units of the image's sides."""
+GREY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the brightness of a pixel (ITU-R BT.601)."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes to images; all zero, the default, changes nothing.
+    """Random changes to images; the defaults change nothing.
 
-    `value_range` is the span of the images' values: 255 for uint8 data. Raises DataError for a maximum out of range.
+    `value_range` is the span of the images' values: 255 for uint8 data. Raises DataError for a value out of range.
     """
 
     max_zoom: float = 0.0
@@ -39,30 +61,40 @@ class Augmentation:
     max_rotation: float = 0.0
     flip: bool = False
     """mirror left and right, every second image"""
+    min_crop: float = 1.0
+    """least share of the area that a crop keeps; 1: no crop"""
+    colour: float = 0.0
+    """largest change of brightness, contrast and saturation; 0: none"""
     value_range: float = 255.0
 
     def __post_init__(self) -> None:
         for name, limit in _LIMITS.items():
             value = getattr(self, name)
-            if not (0 <= value < limit or (name == "max_rotation" and value == limit)):
-                raise DataError(f"{name} is {value}: it must be at least 0 and below {limit:g}")
+            if not (_is_number(value) and (0 <= value < limit or (name == "max_rotation" and value == limit))):
+                raise DataError(f"{name} is {value!r}: it must be a number of at least 0 and below {limit:g}")
+        if not (_is_number(self.min_crop) and 0 < self.min_crop <= 1):
+            raise DataError(
+                f"min_crop is {self.min_crop!r}: it must be a number above 0 and at most 1, which crops nothing"
+            )
 
     @property
     def is_identity(self) -> bool:
         """True when nothing changes, so that no random number is drawn."""
-        return not (self.warps or self.flip or self.max_channel_shift)
+        return not (self.warps or self.flip or self.max_channel_shift or self.colour)
 
     @property
     def warps(self) -> bool:
         """True when pixels move, which is the most expensive change."""
-        return any((self.max_zoom, self.max_translation, self.max_shear, self.max_rotation))
+        return self.min_crop < 1 or any((self.max_zoom, self.max_translation, self.max_shear, self.max_rotation))
 
     def draw(self, samples: int, channels: int, generator: torch.Generator) -> Tensor:
         """Draw the random numbers of `apply`: (samples, 7 + channels) in 0..1, on `generator`'s device.
 
-        The draw has the same size for all settings, so that one maximum does not affect another's values.
+        The draw has the same size whatever the maxima, so that one does not affect another's values. Crops and colours
+        add 7 columns only where one of them is chosen: trials without them keep the numbers of earlier versions.
         """
-        return torch.rand(samples, 7 + channels, generator=generator, device=generator.device)
+        added = 7 if self.min_crop < 1 or self.colour else 0
+        return torch.rand(samples, 7 + channels + added, generator=generator, device=generator.device)
 
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
         """Return `images` (samples, channels, height, width), floating point, changed by `draws` on their device.
@@ -72,6 +104,7 @@ class Augmentation:
         assert images.ndim == 4, "images must be NCHW"
         assert images.is_floating_point(), "images must be floating point"
         signed = draws * 2 - 1
+        end = 7 + images.shape[1]
         if self.warps:
             images = warp(
                 images,
@@ -79,21 +112,69 @@ class Augmentation:
                 translation=self.max_translation * signed[:, 2:4],
                 shear=self.max_shear * signed[:, 4],
                 rotation=self.max_rotation * signed[:, 5],
+                window=crop_windows(draws[:, end : end + 4], self.min_crop) if self.min_crop < 1 else None,
             )
         if self.flip:
             images = torch.where(draws[:, 6, None, None, None] < 0.5, images.flip(3), images)
+        if self.colour:
+            images = recolour(images, 1 + self.colour * signed[:, end + 4 : end + 7])
         if self.max_channel_shift:
-            shift = self.max_channel_shift * self.value_range * signed[:, 7:, None, None]
+            shift = self.max_channel_shift * self.value_range * signed[:, 7:end, None, None]
             images = images + shift.to(images.dtype)
         return images
 
 
-def warp(images: Tensor, zoom: Tensor, translation: Tensor, shear: Tensor, rotation: Tensor) -> Tensor:
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def crop_windows(draws: Tensor, least: float) -> Tensor:
+    """Return windows (samples, 4), float32: left, top, width and height as shares of the image's sides.
+
+    `draws` (samples, 4) in 0..1 give the area, uniform from `least` to 1; the logarithm of the ratio of the sides,
+    uniform in the range in which the window fits into the image; and the place, uniform from left and from top.
+    """
+    # float64, so that vectorised and scalar functions round to the same float32
+    area, ratio, across, down = draws.double().unbind(1)
+    area = least + (1 - least) * area
+    widest = area.log().neg().clamp(max=math.log(ASPECT))
+    ratio = (widest * (2 * ratio - 1)).exp()
+    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    return torch.stack([across * (1 - width), down * (1 - height), width, height], 1).float()
+
+
+def recolour(images: Tensor, factors: Tensor) -> Tensor:
+    """Multiply brightness, contrast and saturation of `images` (samples, channels, height, width) by `factors`.
+
+    `factors` are (samples, 3). Images without three channels have no saturation.
+    """
+    brightness, contrast, saturation = factors.to(images.dtype)[:, :, None, None, None].unbind(1)
+    images = images * brightness
+    mean = _brightness(images).flatten(1).mean(1)[:, None, None, None]
+    images = (images - mean) * contrast + mean
+    if images.shape[1] == len(GREY):
+        grey = _brightness(images)[:, None]
+        images = (images - grey) * saturation + grey
+    return images
+
+
+def _brightness(images: Tensor) -> Tensor:
+    """Return the brightness of each pixel (samples, height, width): without three channels, their mean."""
+    channels = images.shape[1]
+    weights = GREY if channels == len(GREY) else (1 / channels,) * channels
+    # channel by channel: the order of a sum must not depend on the number of samples
+    return reduce(torch.add, [weight * one for weight, one in zip(weights, images.unbind(1), strict=True)])
+
+
+def warp(
+    images: Tensor, zoom: Tensor, translation: Tensor, shear: Tensor, rotation: Tensor, window: Tensor | None = None
+) -> Tensor:
     """Apply to each image (samples, channels, height, width) its own affine map about its centre, bilinear.
 
     `zoom` (samples, 2) is the visible window's width and height relative to the image's (below 1 enlarges),
     `translation` (samples, 2) is right and down as fractions of width and height, `shear` (samples,) is in radians,
-    `rotation` (samples,) in degrees counter-clockwise. All float32 on the images' device.
+    `rotation` (samples,) in degrees counter-clockwise. All float32 on the images' device. The map is applied to what a
+    `window` shows, as returned by `crop_windows`, where there is one.
     """
     transform = require("kornia.geometry.transform")
     samples, _, height, width = images.shape
@@ -105,9 +186,20 @@ def warp(images: Tensor, zoom: Tensor, translation: Tensor, shear: Tensor, rotat
         angle=-rotation,  # kornia turns clockwise
         sx=shear,
     )
+    if window is not None:
+        matrices = matrices @ _window_matrices(window, extent)
     # coordinates need more than the 8 or 11 bits of half precision
     pixels = images if images.dtype == torch.float64 else images.float()
     warped: Tensor = transform.warp_affine(
         pixels, matrices[:, :2], (height, width), mode="bilinear", padding_mode="border", align_corners=True
     )
     return warped.to(images.dtype)
+
+
+def _window_matrices(window: Tensor, extent: Tensor) -> Tensor:
+    """Return the maps (samples, 3, 3) of pixels' centres that stretch each window to the whole image of `extent`."""
+    scale = 1 / window[:, 2:]
+    matrices = torch.diag_embed(torch.cat([scale, torch.ones_like(scale[:, :1])], 1))
+    # a pixel's centre is half a pixel inside its edge
+    matrices[:, :2, 2] = (0.5 - window[:, :2] * extent) * scale - 0.5
+    return matrices

@@ -58,7 +58,10 @@ class Categorical:
             raise SearchError("a categorical range has no choices: it needs at least one")
 
 
-_AUGMENTATION = ("max_zoom", "max_translation", "max_shear", "max_channel_shift", "max_rotation", "flip")
+_AUGMENTATION = (
+    *("max_zoom", "max_translation", "max_shear", "max_channel_shift", "max_rotation"),
+    *("flip", "min_crop", "colour", "cutmix"),
+)
 """Hyperparameters of images only."""
 Range = Continuous | Integer | Categorical
 _KINDS: dict[str, type[Range]] = {"continuous": Continuous, "integer": Integer, "categorical": Categorical}

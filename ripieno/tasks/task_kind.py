@@ -14,8 +14,8 @@ from ripieno.tasks.combiners import combine
 from ripieno.tasks.metrics import METRICS, metric_key
 from ripieno.types import Combiner, Float32s, Floats, Ints, OutputActivation, Split, Task
 
-TRAINING_OPTIONS = ("label_smoothing", "class_weights", "sampling")
-"""Hyperparameters of a training loss that fit some kinds of tasks only."""
+TRAINING_OPTIONS = ("label_smoothing", "class_weights", "sampling", "mixup", "cutmix")
+"""Hyperparameters of training that fit some kinds of tasks only."""
 
 
 class TaskKind(ABC):

@@ -20,12 +20,13 @@ from ripieno.errors import ModelError
 from ripieno.library import Library
 from ripieno.models.build import FAMILIES, build
 from ripieno.models.resnet_config import NAMES, megaflops
-from ripieno.train import losses, optim
+from ripieno.train import losses, mixing, optim
 from ripieno.train.batching import EpochBatches
 from ripieno.train.checkpoint import weights_bytes
 from ripieno.train.data_pipeline import BatchPipeline
 from ripieno.train.evaluate import DivergedError, predict
 from ripieno.train.loading_strategy import LoadingStrategy
+from ripieno.train.mixing import Mixture, draw_mixture
 from ripieno.train.training_config import TrainingConfig
 from ripieno.types import Configuration, Dataset, Job
 
@@ -50,6 +51,7 @@ class NetworkTrainer:
         self.device = torch.device(config.device)
         self.optimizer_config = optim.optimizer_config(job.configuration)
         self.augment = augmentation(job.configuration, data)
+        self.mixing_config = mixing.mixing_config(job.configuration, data.task, data.kind)
         self.loss_config = losses.loss_config(job.configuration, data.task)
         trained = np.asarray(data.targets[data.rows("train")])
         self.loss = losses.TrainingLoss(self.loss_config, data.task, trained, self.device)
@@ -95,7 +97,7 @@ class NetworkTrainer:
             yield
 
     def epoch(self) -> float:
-        """Train one epoch; return the mean loss, with label smoothing and augmentation."""
+        """Train one epoch; return the mean loss, with label smoothing, augmentation and mixing."""
         number = self.finished + 1
         with self.seeded(number):
             loss = self._train_pass(number)
@@ -103,26 +105,28 @@ class NetworkTrainer:
         return loss
 
     def _train_pass(self, epoch: int) -> float:
-        """Train on the training split once; return the mean loss, with label smoothing and augmentation."""
+        """Train on the training split once; return the mean loss, with label smoothing, augmentation and mixing."""
         batches = self.pipeline.plan
         rates = iter(optim.learning_rates(self.optimizer_config, self.job.start, self.job.stop, epoch, batches.steps))
+        draws = np.random.default_rng(seeds(self.config.seed, self.job.trial, epoch)[3])
         total, on_cpu = torch.zeros((), device=self.device), self.device.type == "cpu"
         self.network.train()
         for block in self.pipeline.batches(epoch):
             for inputs, targets in block:
-                total += self.step(inputs, targets, next(rates)) * len(targets)
+                mixture = draw_mixture(self.mixing_config, inputs, draws)
+                total += self.step(inputs, targets, next(rates), mixture) * len(targets)
             if on_cpu:  # on a GPU this check would wait for the device
                 _check_loss(total, epoch)
         return _check_loss(total, epoch) / batches.samples
 
-    def step(self, inputs: Tensor, targets: Tensor, rate: float) -> Tensor:
-        """Train one step on a batch of the pipeline; return its loss, on the device."""
+    def step(self, inputs: Tensor, targets: Tensor, rate: float, mixture: Mixture | None = None) -> Tensor:
+        """Train one step on a batch of the pipeline, mixed by `mixture`; return its loss, on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # the loss stays float32
         with torch.autocast("cuda", torch.bfloat16, enabled=self.half):
-            outputs = self.body(inputs)
-        loss = self.loss(outputs, targets)
+            outputs = self.body(inputs if mixture is None else mixture.inputs(inputs))
+        loss = self.loss(outputs, targets) if mixture is None else mixture.loss(self.loss, outputs, targets)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -189,16 +193,19 @@ def _to_array(tensor: Tensor) -> NDArray[Any]:
     return np.array(on_cpu.numpy(), order="C")
 
 
-def seeds(seed: int, trial: int, epoch: int) -> tuple[int, int, int]:
-    """Return the seeds of an epoch: for the order, for augmentation, for the layers."""
+def seeds(seed: int, trial: int, epoch: int) -> tuple[int, int, int, int]:
+    """Return the seeds of an epoch: for the order, for augmentation, for the layers, for mixing.
+
+    More seeds leave those before them as they are.
+    """
     sequence = np.random.SeedSequence((seed, trial, epoch))
-    order, draws, layers = (int(n) >> 1 for n in sequence.generate_state(3, np.uint64))
-    return order, draws, layers
+    order, draws, layers, mixtures = (int(n) >> 1 for n in sequence.generate_state(4, np.uint64))
+    return order, draws, layers, mixtures
 
 
 def generators(seed: int, trial: int, epoch: int) -> tuple[np.random.Generator, torch.Generator]:
     """Return the generators of an epoch: for the order and for augmentation."""
-    order, draws, _ = seeds(seed, trial, epoch)
+    order, draws, *_ = seeds(seed, trial, epoch)
     return np.random.default_rng(order), torch.Generator().manual_seed(draws)
 
 
@@ -223,14 +230,15 @@ def augmentation(configuration: Configuration, dataset: Dataset) -> Augmentation
     value_range = 255.0 if dataset.inputs.dtype == np.uint8 else 4 * float(np.mean(dataset.std))
     augment = Augmentation(**chosen, value_range=value_range)  # type: ignore[arg-type]
     if not DATA_KINDS[dataset.kind].is_picture and not augment.is_identity:
-        name = next(n for n, value in chosen.items() if value)
+        name = next(n for n, value in chosen.items() if value != getattr(Augmentation, n))
         raise ModelError(f"{name} augments images, but the inputs are of kind {dataset.kind}: leave it out")
     return augment
 
 
 def check_hyperparameters(family: str, configuration: Configuration) -> None:
     """Raise ModelError for an unknown hyperparameter; a user's family may have any."""
-    unknown = sorted(set(configuration) - NAMES - optim.NAMES - losses.NAMES - _AUGMENTATION)
+    names = NAMES | optim.NAMES | losses.NAMES | mixing.NAMES | _AUGMENTATION
+    unknown = sorted(set(configuration) - names)
     if family in FAMILIES and unknown:
-        known = ", ".join(sorted(NAMES | optim.NAMES | losses.NAMES | _AUGMENTATION))
+        known = ", ".join(sorted(names))
         raise ModelError(f"{unknown[0]!r} is not a hyperparameter of {family}: it must be one of {known}")

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from ripieno.data import augment  # noqa: E402
-from ripieno.data.augment import warp  # noqa: E402
+from ripieno.data.augment import crop_windows, recolour, warp  # noqa: E402
 from ripieno.errors import DataError  # noqa: E402
 
 
@@ -205,3 +205,127 @@ def test_maxima_out_of_range_are_told(name, value):
 
 def test_a_half_turn_is_allowed():
     assert Augmentation(max_rotation=180).max_rotation == 180
+
+
+def test_draws_and_pixels_without_crops_and_colours_are_those_of_earlier_versions():
+    augment = Augmentation(max_zoom=0.2, max_rotation=10, max_channel_shift=0.1, flip=True)
+    generator = torch.Generator().manual_seed(8533553168153521416)
+    draws = augment.draw(2, 1, generator)
+    before = [0.31053275, 0.06937438, 0.41872734, 0.31733632, 0.16186374, 0.06005049, 0.74337101, 0.97346866]
+    before += [0.80447972, 0.95145017, 0.54464853, 0.21098733, 0.23708749, 0.09952569, 0.83778572, 0.75772166]
+    assert draws.flatten().tolist() == pytest.approx(before, abs=1e-8)
+    found = augment.apply(torch.arange(18.0).reshape(2, 1, 3, 3) * 10, draws)
+    first = [
+        [33.4052505, 38.1929092, 43.5276833],
+        [58.8121262, 64.146904, 69.4816742],
+        [84.7661209, 90.1008987, 94.8885574],
+    ]
+    assert found[0, 0].tolist() == [pytest.approx(row, abs=1e-3) for row in first]
+
+
+@pytest.mark.parametrize("choice", [{"min_crop": 0.5}, {"colour": 0.2}])
+def test_crops_and_colours_draw_numbers_of_their_own_after_the_others(choice):
+    draws = Augmentation(flip=True, **choice).draw(4, 3, seeded())
+    assert draws.shape == (4, 17)
+    assert torch.equal(draws[0, :10], Augmentation(flip=True).draw(1, 3, seeded())[0])
+
+
+def crops(samples: int, least: float) -> torch.Tensor:
+    return crop_windows(torch.rand(samples, 4, generator=seeded()), least)
+
+
+def test_crops_keep_at_least_their_share_lie_within_the_image_and_are_no_longer_than_four_thirds():
+    left, top, width, height = crops(2000, 0.3).double().unbind(1)
+    area = width * height
+    assert 0.3 - 1e-6 < area.min() < 0.32
+    assert 0.98 < area.max() <= 1
+    assert area.mean() == pytest.approx(0.65, abs=0.02)  # uniform
+    assert min(left.min(), top.min()) >= 0
+    assert max((left + width).max(), (top + height).max()) <= 1 + 1e-6
+    assert 3 / 4 - 1e-6 < (width / height).min() < 0.76
+    assert 1.32 < (width / height).max() < 4 / 3 + 1e-6
+
+
+def test_a_crop_of_everything_is_the_image(images):
+    window = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(5, 4)
+    assert torch.allclose(warp(images, **still(5), window=window), images, atol=1e-2)
+
+
+def test_a_crop_shows_its_window_with_the_edges_of_its_pixels_at_the_edges_of_the_image():
+    across = torch.arange(8.0).expand(1, 1, 8, 8)
+    window = torch.tensor([[0.25, 0.5, 0.5, 0.25]])  # columns 2 to 5, rows 4 and 5
+    seen = warp(across, **still(1), window=window)
+    assert seen[0, 0, 0].tolist() == pytest.approx([1.75 + i / 2 for i in range(8)], abs=1e-4)
+    seen = warp(across.transpose(2, 3), **still(1), window=window)
+    assert seen[0, 0, :, 0].tolist() == pytest.approx([3.625 + i / 4 for i in range(8)], abs=1e-4)
+
+
+def test_a_crop_comes_before_the_other_changes_in_one_map():
+    smooth = torch.nn.functional.interpolate(torch.rand(1, 1, 4, 4, generator=seeded(3)), 64, mode="bicubic")
+    window = torch.tensor([[0.2, 0.1, 0.6, 0.7]])
+    moves = {"zoom": torch.tensor([[0.8, 0.9]]), "translation": torch.tensor([[0.1, 0.0]])}
+    moves |= {"shear": torch.tensor([0.1]), "rotation": torch.tensor([20.0])}
+    twice = warp(warp(smooth, **still(1), window=window), **moves)
+    inner = slice(16, 48)
+    once = warp(smooth, **moves, window=window)
+    assert torch.allclose(once[..., inner, inner], twice[..., inner, inner], atol=0.02)
+    assert not torch.allclose(once, warp(warp(smooth, **moves), **still(1), window=window), atol=0.02)
+
+
+@pytest.mark.parametrize(("column", "inside"), [(0, 0), (1, 1), (2, 2), (3, 3)])
+def test_each_number_of_a_crop_has_a_column(images, column, inside):
+    base = torch.full((1, 17), MIDDLE)
+    moved = base.clone()
+    moved[0, 10 + column] = 0.0
+    window = torch.full((1, 4), MIDDLE)
+    window[0, inside] = 0.0
+    augment = Augmentation(min_crop=0.3)
+    expected = warp(images[:1], **still(1), window=crop_windows(window, 0.3))
+    assert torch.allclose(augment.apply(images[:1], moved), expected, atol=1e-3)
+    assert not torch.allclose(augment.apply(images[:1], base), expected, atol=1.0)
+
+
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_each_factor_of_a_colour_has_a_column(images, column):
+    draws = torch.full((1, 17), MIDDLE)
+    draws[0, 14 + column] = 1.0
+    factors = torch.ones(1, 3)
+    factors[0, column] = 1.4
+    found = Augmentation(colour=0.4).apply(images[:1], draws)
+    assert torch.allclose(found, recolour(images[:1], factors), atol=1e-4)
+    assert not torch.allclose(found, images[:1], atol=1.0)
+
+
+def test_brightness_contrast_and_saturation_are_those_of_torchvision(images):
+    grey = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    bright = images * 0.8
+    mean = (bright * grey).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    contrasted = 1.3 * bright + (1 - 1.3) * mean
+    saturated = 0.5 * contrasted + 0.5 * (contrasted * grey).sum(1, keepdim=True)
+    found = recolour(images, torch.tensor([[0.8, 1.3, 0.5]]).expand(5, 3))
+    assert torch.allclose(found, saturated, atol=1e-3)
+
+
+def test_grey_images_have_no_saturation(images):
+    grey = images[:, :1]
+    assert torch.allclose(recolour(grey, torch.tensor([[1.0, 1.0, 0.2]]).expand(5, 3)), grey, atol=1e-4)
+
+
+def test_images_alone_are_changed_as_in_a_batch():
+    many = torch.rand(37, 3, 11, 9, generator=seeded(9)) * 255
+    augment = dataclasses.replace(EVERY, min_crop=0.2, colour=0.4)
+    draws = augment.draw(37, 3, seeded())
+    alone = torch.cat([augment.apply(many[i : i + 1], draws[i : i + 1]) for i in range(37)])
+    assert torch.equal(augment.apply(many, draws), alone)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 1.5, -0.2, float("nan"), "half"])
+def test_a_crop_of_no_share_is_told(value):
+    with pytest.raises(DataError, match=f"min_crop is {value!r}: it must be a number above 0 and at most 1"):
+        Augmentation(min_crop=value)
+
+
+@pytest.mark.parametrize("value", [1.0, -0.1, float("nan"), "much"])
+def test_a_colour_out_of_range_is_told(value):
+    with pytest.raises(DataError, match=f"colour is {value!r}: it must be a number of at least 0 and below 1"):
+        Augmentation(colour=value)

@@ -9,7 +9,8 @@ import pytest
 
 from ripieno.errors import SearchError
 from ripieno.search import SPACES, Categorical, Continuous, Integer, Space, find_space, space_from_json
-from ripieno.search.space import distributions, space_from_plain, space_to_plain
+from ripieno.search.space import distributions, fit_space, space_from_plain, space_to_plain
+from ripieno.types import DataKind, Task, classification
 
 
 def test_resnet_paper_is_table_5() -> None:
@@ -94,3 +95,30 @@ def test_an_unknown_space_lists_those_there_are() -> None:
         find_space("resnet50")
     with pytest.raises(SearchError, match="cannot be read"):
         find_space("absent.json")
+
+
+MIXED = {"mixup": Continuous(0.1, 0.4), "cutmix": Continuous(0.5, 1.0), "min_crop": Continuous(0.3, 1.0)}
+MIXED |= {"colour": Continuous(0.0, 0.4), "width": Integer(4, 8)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "left"),
+    [
+        ("image", classification("ab"), ["mixup", "cutmix", "min_crop", "colour", "width"]),
+        ("image", Task("multilabel", (1,), ("a",)), ["mixup", "cutmix", "min_crop", "colour", "width"]),
+        ("image", Task("regression", (1,), ("a",)), ["mixup", "min_crop", "colour", "width"]),
+        ("series", classification("ab"), ["mixup", "width"]),
+        ("table", Task("regression", (1,), ("a",)), ["mixup", "width"]),
+    ],
+)
+def test_mixing_and_augmentation_are_left_out_where_they_do_not_apply(
+    kind: DataKind, task: Task, left: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = Space("mixed", "resnet", MIXED)
+    monkeypatch.setitem(SPACES, "mixed", space)
+    assert list(fit_space(space, kind, task).ranges) == left
+
+
+def test_a_space_of_ones_own_with_cutmix_of_numbers_is_refused() -> None:
+    with pytest.raises(SearchError, match="space own: cutmix does not fit task regression: leave it out"):
+        fit_space(Space("own", "resnet", MIXED), "image", Task("regression", (1,), ("a",)))
