@@ -12,7 +12,7 @@ is the one that suits table 5's ranges. Every sample draws its own values, unifo
 Those of pretrained networks and their fine-tuning (Szegedy et al. 2015, as in torchvision and timm):
 
     crop         a window of a share of m to 1 of the area fills the image; its width is 3/4 to 4/3 of its height, in
-                 units of the image's own sides, and it lies anywhere within the image
+                 units of the sides of the image; its place within the image is uniform
     colour       brightness, contrast and saturation are each multiplied by 1 - c to 1 + c, in this order; a value of 0
                  is black, contrast is that to the mean brightness of the image; not clipped; saturation is changed
                  where there are three channels
