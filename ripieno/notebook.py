@@ -16,7 +16,7 @@ from ripieno.reports.allocation_svg import workers_svg
 from ripieno.reports.figure_style import BLUE, ORANGE, plain
 from ripieno.tasks.display import format_metric, loss_title, metric_names, score_of
 from ripieno.tasks.metrics import METRICS, format_expected, metric_key
-from ripieno.types import Allocation, Ensemble, Front, Member, combiner_name, ranking_loss
+from ripieno.types import Allocation, Ensemble, Front, Member, combiner_name, ranking_loss, training_unit
 
 ROWS = 12
 """Rows of a table at most."""
@@ -75,7 +75,7 @@ def library_view(library: Any) -> str:
     members = sorted(library.members(), key=lambda m: (m.loss, m.id))
     device = library.usual_device()
     costs = {m: p.cost for m, p in library.profiles(device).items()} if device else {}
-    trials = len({m.trial for m in members})
+    trials = len({m.trial for m in members if m.trial >= 0})
     task = members[0].task if members else None
     score = METRICS[score_of(task)]
     ranking = "loss" if task is None else loss_title(task)
@@ -87,7 +87,9 @@ def library_view(library: Any) -> str:
 
     rows = [row(m) for m in members[: ROWS + 1]]
     best = (
-        _table(("member", "epochs", ranking, score.title, "parameters", "seconds"), rows, len(members)) if rows else ""
+        _table(("member", training_unit(members), ranking, score.title, "parameters", "seconds"), rows, len(members))
+        if rows
+        else ""
     )
     facts = [f"{len(members)} members of {trials} trials"] + ([f"measured on {device}"] if device else [])
     chosen = []

@@ -6,7 +6,7 @@ files. The units are seconds and bytes throughout; image arrays are NHWC.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -37,6 +37,8 @@ PixelRange = tuple[float, float]
 """Least and largest pixel."""
 
 Metric = Literal["accuracy", "macro-f1"]
+TrainingUnit = Literal["epochs", "steps", "rounds"]
+"""What a trainer counts as an epoch."""
 DataKind = Literal["image", "series", "table"]
 """Form of the inputs: (height, width, channels), (length, channels) or (columns,)."""
 Split = Literal["train", "valid", "test"]
@@ -164,6 +166,8 @@ class Job:
     stop: int
     seed: int = 0
     """of the trial's randomness, below 2**32, as a trainer gets it"""
+    unit: TrainingUnit = "epochs"
+    """of `start` and `stop`, as its trainer counts"""
 
     @property
     def member(self) -> str:
@@ -225,6 +229,8 @@ class Member:
     backbone: str = ""
     """id of the frozen pretrained backbone that it shares with other members: see `ripieno.models.backbone_id`; its
     weights are then those of the other layers. Empty: none"""
+    unit: TrainingUnit = "epochs"
+    """of `epoch`, as its trainer counts"""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -241,6 +247,11 @@ class Member:
         """Share of its training time in which it waited for data; None when that is not known."""
         seconds = sum(e.seconds for e in self.curve)
         return sum(e.waited for e in self.curve) / seconds if seconds else None
+
+
+def training_unit(members: Iterable[Member]) -> TrainingUnit:
+    """Return the unit of the `epoch` of `members`, which a search trained: it has one trainer."""
+    return next((m.unit for m in members if m.epoch), "epochs")
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,10 @@ class Other(Linear):
         super().export(path)
 
 
+class Passes(Linear):
+    unit = "passes"
+
+
 class Broken(Linear):
     def epoch(self):
         raise ZeroDivisionError("no\nluck")

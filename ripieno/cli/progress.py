@@ -112,7 +112,9 @@ def _trials(snapshot: Snapshot) -> str:
 def start_of(job: Job, configs: ConfigSummary) -> Text:
     """Return one line for a trial that started or was promoted."""
     line = Text.assemble((f"{'promoted' if job.start else 'started':8}", "cyan"))
-    return line.append(f"  trial {job.trial}, epochs {job.start} to {job.stop}  {configs.describe(job.configuration)}")
+    return line.append(
+        f"  trial {job.trial}, {job.unit} {job.start} to {job.stop}  {configs.describe(job.configuration)}"
+    )
 
 
 def end_of(outcome: JobResult) -> Text:
@@ -121,7 +123,7 @@ def end_of(outcome: JobResult) -> Text:
     seconds = format_duration(outcome.finished - outcome.started)
     if failure is not None:
         log = f" (see {failure.log})" if failure.log else ""
-        text = f"  trial {job.trial}, epochs {job.start} to {job.stop}  {failure.reason}: {failure.message}{log}"
+        text = f"  trial {job.trial}, {job.unit} {job.start} to {job.stop}  {failure.reason}: {failure.message}{log}"
         return Text.assemble((f"{'failed':8}", "bold red"), text)
     assert member is not None
     value = f"{loss_title(member.task)} {_loss(member.loss)}"
@@ -224,7 +226,8 @@ class SearchView:
 
     def _running(self, snapshot: Snapshot, later: float, rows: int) -> Table:
         table = Table(box=None, pad_edge=False, expand=True, header_style="dim", padding=(0, 2, 0, 0))
-        for name in ("trial", "epochs", "runs", "loss"):
+        unit = next((entry.job.unit for entry in snapshot.running), "epochs")
+        for name in ("trial", unit, "runs", "loss"):
             table.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
         table.add_column("configuration", ratio=1, no_wrap=True, overflow="ellipsis")
         running = snapshot.running
@@ -245,7 +248,8 @@ class SearchView:
 
 def _count_by_rung(hidden: Sequence[RunningJob]) -> str:
     rungs = sorted(Counter(entry.job.stop for entry in hidden).items())
-    return f"{len(hidden)} more: " + ", ".join(f"{count} to epoch {stop}" for stop, count in rungs)
+    unit = hidden[0].job.unit.removesuffix("s")
+    return f"{len(hidden)} more: " + ", ".join(f"{count} to {unit} {stop}" for stop, count in rungs)
 
 
 def fraction_done(snapshot: Snapshot, later: float = 0.0) -> float | None:

@@ -13,7 +13,7 @@ from ripieno.library.bundle import BackendReport
 from ripieno.tasks.display import format_metric, metric_names
 from ripieno.tasks.metrics import METRICS, dashed_name, format_expected, metric_key
 from ripieno.tasks.registry import kind_of
-from ripieno.types import Allocation, Cascade, Ensemble, Member, Profile, Task, ranking_loss
+from ripieno.types import Allocation, Cascade, Ensemble, Member, Profile, Task, ranking_loss, training_unit
 
 if TYPE_CHECKING:
     from ripieno.engine.benchmark import BenchResult
@@ -31,7 +31,9 @@ def members(
     more = ([kind] if costs else []) + (["diversity"] if diversity else [])
     key = metric_key(score)
     loss = METRICS[metric_names(m.losses for m in rows)[0]].title
-    view = table("members (on validation samples)", "id", "epochs", loss, METRICS[key].title, "parameters", *more)
+    view = table(
+        "members (on validation samples)", "id", training_unit(rows), loss, METRICS[key].title, "parameters", *more
+    )
     for m in rows:
         valid = format_metric(key, m.losses.get(f"valid_{key}"))
         cells = [str(m.epoch), number(m.loss, ".4f"), valid, f"{m.parameters:,}"]

@@ -34,7 +34,11 @@ def tune(
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Number of trials to start")] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Maximum number of epochs of a trial", show_default="27, or the run's")
+        int | None,
+        typer.Option(
+            help="Maximum number of epochs (or the trainer's steps or rounds) of a trial",
+            show_default="27, or the run's",
+        ),
     ] = None,
     space: Annotated[str, typer.Option(help="Search space: auto, a name or a JSON file")] = "auto",
     algorithm: Annotated[

@@ -58,8 +58,10 @@ class ThreadedPool(Pool):
 
     def _timeout(self, job: Job, log: str) -> Failure:
         """Return the failure of a job that exceeded its limit."""
-        epochs, limit = job.stop - job.start, self._limit or 0.0
-        message = f"timed out after {limit * epochs:g} s (limit: {limit:g} s per epoch, epochs: {epochs})"
+        epochs, limit, unit = job.stop - job.start, self._limit or 0.0, job.unit
+        message = (
+            f"timed out after {limit * epochs:g} s (limit: {limit:g} s per {unit.removesuffix('s')}, {unit}: {epochs})"
+        )
         return Failure("crash", message, log=log)
 
 

@@ -16,7 +16,7 @@ from ripieno.data_kinds import DATA_KINDS
 from ripieno.errors import LibraryError, RipienoError
 from ripieno.tasks.metrics import METRICS, format_expected, metric_key
 from ripieno.tasks.registry import kind_of
-from ripieno.types import combiner_name
+from ripieno.types import combiner_name, training_unit
 
 if TYPE_CHECKING:
     from ripieno.library.library import Library
@@ -149,7 +149,7 @@ def _members(ensemble: Ensemble, members: Sequence[Member], task: Task) -> str:
     names = (kind.metrics[0], kind.default_metric)
     titles = (f"valid {METRICS[name].title}" for name in names)
     temperature = ["temperature"] if kind.calibrates else []
-    columns = ("member", "weight", *temperature, "family", "epochs", "parameters", *titles)
+    columns = ("member", "weight", *temperature, "family", training_unit(members), "parameters", *titles)
     weights = dict(zip(ensemble.members, ensemble.weights, strict=True))
     temperatures = dict(zip(ensemble.members, ensemble.temperatures, strict=False))
     rows = []
@@ -223,7 +223,7 @@ def _making(ensemble: Ensemble, members: Sequence[Member], search: Mapping[str, 
         bound = f", {search['trials']} trials" if search.get("trials") else ""
         lines.append(
             f"Networks: searched by {_text(str(search.get('algorithm', '')))} in the space {_text(str(space))}, at "
-            f"most {search.get('epochs')} epochs per trial, seed {search.get('seed')}{bound}."
+            f"most {search.get('epochs')} {search.get('unit', 'epochs')} per trial, seed {search.get('seed')}{bound}."
         )
     spent = sum({m.trial: m.seconds for m in sorted(members, key=lambda m: m.epoch)}.values())
     if spent:

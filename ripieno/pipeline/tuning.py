@@ -142,7 +142,7 @@ def search_library(
 
     require("torch")
     from ripieno.models.build import FAMILIES, find_family
-    from ripieno.train.registry import TRAINERS, find_trainer
+    from ripieno.train.registry import TRAINERS, find_trainer, find_unit
 
     if execution.pool == "ray":
         require("ray")
@@ -213,6 +213,7 @@ def search_library(
         trainer=trainer,
     )
     if trainer != "network":
+        settings = dataclasses.replace(settings, unit=find_unit(task))
         notes.extend(check_trainer(task, sample_configurations(found, settings.seed, 1)[0], dataset))
     weight = functools.partial(estimate_epoch_cost, found.family, dataset.input, len(dataset.rows("train")))
     if execution.auto_packing and trainer == "network":

@@ -26,7 +26,7 @@ from ripieno.shell_command import command
 from ripieno.tasks.display import format_metric
 from ripieno.tasks.metrics import METRICS, format_expected, metric_key
 from ripieno.tasks.registry import kind_of
-from ripieno.types import ranking_loss
+from ripieno.types import ranking_loss, training_unit
 
 LISTED = 20
 """Maximum number of members in the table of the best."""
@@ -88,6 +88,7 @@ def _render(reading: RunData, explored: explorer.Explorer | None, parts: section
         scores=[(score, METRICS[score].title) for score in dict.fromkeys([reading.score, *objectives])],
         names=kind_of(reading.task).names_title,
         noun=DATA_KINDS[dataset.kind].noun if dataset else "samples",
+        training_unit=training_unit(reading.members),
         format_metric=format_metric,
         loss_title=lambda ensemble: METRICS[metric_key(ensemble.loss)].title,
         command=command,

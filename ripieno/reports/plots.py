@@ -18,7 +18,7 @@ from ripieno.reports.figures import Figures
 from ripieno.reports.run_data import evenly_spaced
 from ripieno.reports.search import SlotInterval, TrialSummary, busy, numeric
 from ripieno.tasks.metrics import METRICS
-from ripieno.types import Allocation, Ensemble, Member, ranking_loss
+from ripieno.types import Allocation, Ensemble, Member, TrainingUnit, ranking_loss
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,9 +39,9 @@ MAX_WORKERS = 64
 """Maximum number of workers drawn."""
 
 
-def learning_curves(trials: Sequence[TrialSummary], loss: str) -> Figure:
-    """Plot the validation loss against epochs, a line per trial with a dot at its end; highlight the best."""
-    axes = figure_style.axes("epoch", f"validation {loss}")
+def learning_curves(trials: Sequence[TrialSummary], loss: str, unit: TrainingUnit = "epochs") -> Figure:
+    """Plot the validation loss against `unit`, a line per trial with a dot at its end; highlight the best."""
+    axes = figure_style.axes(unit.removesuffix("s"), f"validation {loss}")
     best = min(trials, key=lambda t: t.loss, default=None)
     stops = sorted({t.stopped for t in trials})
     drawn = _some(trials, CURVES, best)
@@ -61,9 +61,9 @@ def learning_curves(trials: Sequence[TrialSummary], loss: str) -> Figure:
     return figure_style.finish(axes)
 
 
-def halving(rungs: Sequence[tuple[int, int, int]]) -> Figure:
+def halving(rungs: Sequence[tuple[int, int, int]], unit: TrainingUnit = "epochs") -> Figure:
     """Plot the number of trials that reached each rung, and that of trials promoted from it."""
-    axes = figure_style.axes("epochs trained", "trials")
+    axes = figure_style.axes(f"{unit} trained", "trials")
     positions = range(len(rungs))
     promoted = [reached - stopped for _, reached, stopped in rungs]
     axes.bar(positions, [reached for _, reached, _ in rungs], color=BLUE, alpha=0.35, width=0.62, label="stopped")
@@ -76,11 +76,11 @@ def halving(rungs: Sequence[tuple[int, int, int]]) -> Figure:
     return figure_style.finish(axes)
 
 
-def slots(intervals: Sequence[SlotInterval]) -> Figure:
+def slots(intervals: Sequence[SlotInterval], unit: TrainingUnit = "epochs") -> Figure:
     """Plot the jobs of each slot over time; with many jobs, the number of busy slots."""
     hours = max(s.end for s in intervals)
-    scale, unit = (60, "minutes") if hours < 2 else (1, "hours")
-    axes = figure_style.axes(f"{unit} since the first job", "slot" if len(intervals) <= BARS else "slots busy")
+    scale, time = (60, "minutes") if hours < 2 else (1, "hours")
+    axes = figure_style.axes(f"{time} since the first job", "slot" if len(intervals) <= BARS else "slots busy")
     if len(intervals) > BARS:
         moments, numbers = busy(intervals)
         few = evenly_spaced(len(moments), 600)
@@ -95,8 +95,8 @@ def slots(intervals: Sequence[SlotInterval]) -> Figure:
         lengths = [(s.end - s.start) * scale for s in jobs]
         axes.barh(
             [s.slot for s in jobs], lengths, left=[s.start * scale for s in jobs], height=0.7,
-            color=BLUE, alpha=round(0.2 + 0.7 * far, 2), label=f"to epoch {epoch}" if len(epochs) <= 6 else None,
-            linewidth=0,
+            color=BLUE, alpha=round(0.2 + 0.7 * far, 2), linewidth=0,
+            label=f"to {unit.removesuffix('s')} {epoch}" if len(epochs) <= 6 else None,
         )  # fmt: skip
     axes.set_yticks(range(1 + max(s.slot for s in intervals)))
     axes.grid(visible=False, axis="y")

@@ -28,7 +28,7 @@ from ripieno.reports.search import (
 from ripieno.reports.task_tables import ROWS, Row, error_by_decile
 from ripieno.tasks.cascade_effect import describe_effect
 from ripieno.tasks.registry import kind_of
-from ripieno.types import DISABLED, Allocation, ProgressFunction
+from ripieno.types import DISABLED, Allocation, ProgressFunction, TrainingUnit, training_unit
 
 HYPERPARAMETERS = 24
 """Maximum number of plots of hyperparameters: those with the strongest rank correlation with the loss."""
@@ -83,7 +83,7 @@ def draw(
     csv_tables.write_search(folder, tried, rungs(tried), intervals)
     csv_tables.write_members(folder, reading, differ)
     csv_tables.write_ensembles(folder, "ensembles", reading.ensembles, reading)
-    search = _search(folder, tried, intervals, reading.loss)
+    search = _search(folder, tried, intervals, reading.loss, training_unit(reading.members))
     hyperparameters = []
     for name in names:
         step()
@@ -105,30 +105,30 @@ def draw(
 
 
 def _search(
-    folder: PlotWriter, tried: Sequence[TrialSummary], jobs: Sequence[SlotInterval], loss: str
+    folder: PlotWriter, tried: Sequence[TrialSummary], jobs: Sequence[SlotInterval], loss: str, unit: TrainingUnit
 ) -> list[PlotFile]:
     if not tried:
         return []
-    best = min(tried, key=lambda t: t.loss)
+    best, one = min(tried, key=lambda t: t.loss), unit.removesuffix("s")
     made = [
         folder.plot(
-            "learning-curves", "Loss by epoch", plots.learning_curves(tried, loss),
+            "learning-curves", f"Loss by {one}", plots.learning_curves(tried, loss, unit),
             f"Learning curves of {len(tried)} trials; the best, trial {best.number}, ends at {best.loss:.4f}.",
             "curves", "One line per trial; it ends with a dot at the rung where the trial stopped."
             + (f" {plots.CURVES} of {len(tried)} are drawn." if len(tried) > plots.CURVES else ""),
         ),
         folder.plot(
-            "rungs", "Trials by rung", plots.halving(rungs(tried)),
-            "; ".join(f"{n} trials reached epoch {epoch}, {stopped} stopped" for epoch, n, stopped in rungs(tried)),
+            "rungs", "Trials by rung", plots.halving(rungs(tried), unit),
+            "; ".join(f"{n} trials reached {one} {epoch}, {stopped} stopped" for epoch, n, stopped in rungs(tried)),
             "rungs", "Trials that reached each rung, and those that were promoted from it.",
         ),
     ]  # fmt: skip
     if jobs and max(s.end for s in jobs) > 0:
         made.append(
             folder.plot(
-                "slots", "Busy slots over time", plots.slots(jobs),
+                "slots", "Busy slots over time", plots.slots(jobs, unit),
                 f"{len(jobs)} jobs in {1 + max(s.slot for s in jobs)} slots, busy {utilisation(jobs):.0%} of the time.",
-                "slots", f"Busy {utilisation(jobs):.0%} of the time. One bar per job, darker with more epochs."
+                "slots", f"Busy {utilisation(jobs):.0%} of the time. One bar per job, darker with more {unit}."
                 if len(jobs) <= plots.BARS else f"Busy {utilisation(jobs):.0%} of the time.",
             )
         )  # fmt: skip

@@ -192,7 +192,7 @@ class Driver:
 
     def _job(self, step: TrialStep) -> Job:
         configuration = self._journal.configuration(step.trial)
-        return Job(step.trial, configuration, step.start, step.stop)
+        return Job(step.trial, configuration, step.start, step.stop, unit=self._settings.unit)
 
     def _tell(self, step: TrialStep | None) -> None:
         assert step is not None, "the journal issues a job before the result it depends on"

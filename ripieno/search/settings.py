@@ -12,6 +12,7 @@ from ripieno.errors import LibraryError, SearchError
 from ripieno.search.algorithms import find_algorithm
 from ripieno.search.result_order import OrderName
 from ripieno.search.space import Space, space_from_plain, space_to_plain
+from ripieno.types import TrainingUnit
 
 IMMUTABLE = ("space", "algorithm", "epochs", "eta", "seed", "metric")
 """Settings that a resumed search must not change; `trials` may."""
@@ -37,6 +38,8 @@ class Settings:
     """workers of the virtual order; None: twice the slots there are at the first start"""
     hours: float | None = None
     """hours given at the last start; None: until all trials are done"""
+    unit: TrainingUnit = "epochs"
+    """what the trainer counts as an epoch"""
 
     def __post_init__(self) -> None:
         find_algorithm(self.algorithm)
@@ -78,8 +81,8 @@ def kept_settings(path: Path) -> Settings | None:
     if not kept:
         return None
     try:
-        # records of older versions do not hold `hours`
-        values = {f.name: kept[f.name] for f in fields(Settings) if f.name != "hours" or f.name in kept}
+        # records of older versions do not hold these
+        values = {f.name: kept[f.name] for f in fields(Settings) if f.name not in ("hours", "unit") or f.name in kept}
         return Settings(**{**values, "space": space_from_plain(values["space"])})
     except (KeyError, TypeError, SearchError) as error:
         raise SearchError(f"{path} is not the record of a search ({error}): use another folder") from error

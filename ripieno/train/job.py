@@ -32,7 +32,7 @@ from ripieno.train.checkpoint import TrainingState, fingerprint, read_checkpoint
 from ripieno.train.evaluate import DivergedError, losses_of, predict_rows
 from ripieno.train.member_writer import add_member
 from ripieno.train.registry import make_trainer
-from ripieno.train.trainer import Trainer, close, tensors_of
+from ripieno.train.trainer import Trainer, close, tensors_of, unit_of
 from ripieno.train.training_config import TrainingConfig
 from ripieno.types import Dataset, Epoch, Failure, Float32s, Job, JobResult, Member, loss_key
 
@@ -89,7 +89,8 @@ def _train(config: TrainingConfig, job: Job) -> Member:
             return existing
         if predictions is None:  # a checkpoint without its member
             predictions = predict_rows(trainer, dataset, dataset.rows("valid"))
-        return add_member(library, trainer, _describe(config, ended, dataset, progress), dataset, predictions)
+        member = dataclasses.replace(_describe(config, ended, dataset, progress), unit=unit_of(trainer))
+        return add_member(library, trainer, member, dataset, predictions)
     finally:
         close(trainer)
 
@@ -117,17 +118,17 @@ def _start(config: TrainingConfig, job: Job, dataset: Dataset, path: Path) -> tu
 def _train_epoch(trainer: Trainer, progress: TrainingState, dataset: Dataset) -> tuple[TrainingState, Float32s]:
     """Train one epoch and validate; return the new progress and the validation predictions."""
     started = time.perf_counter()
-    number = progress.epoch + 1
+    number, unit = progress.epoch + 1, unit_of(trainer).removesuffix("s")
     loss = trainer.epoch()
     if loss is not None and not math.isfinite(loss):
-        raise DivergedError(f"the training loss is not finite in epoch {number}")
+        raise DivergedError(f"the training loss is not finite in {unit} {number}")
     waited = trainer.waited() if hasattr(trainer, "waited") else 0.0
     rows = dataset.rows("valid")
     predictions = predict_rows(trainer, dataset, rows)
     losses = losses_of(predictions, dataset, rows)
     valid_loss = losses[loss_key(dataset.task)]
     if not math.isfinite(valid_loss):
-        raise DivergedError(f"the validation loss is not finite after epoch {number}")
+        raise DivergedError(f"the validation loss is not finite after {unit} {number}")
     seconds = time.perf_counter() - started
     loss = None if loss is None else float(loss)
     epoch = Epoch(

@@ -8,9 +8,10 @@ from typing import cast
 from ripieno.errors import ModelError, error_summary
 from ripieno.models.user_code import import_named, is_user_code
 from ripieno.train.network_trainer import NetworkTrainer
-from ripieno.train.trainer import METHODS, Trainer
+from ripieno.train.trainer import METHODS, Trainer, close, unit_of
 from ripieno.train.training_config import TrainingConfig
 from ripieno.train.trees import ExtraTreesTrainer, LightGBMTrainer, RandomForestTrainer
+from ripieno.types import TrainingUnit
 
 TRAINERS: Mapping[str, Callable[[TrainingConfig], Trainer]] = {
     "network": NetworkTrainer,
@@ -35,6 +36,17 @@ def find_trainer(name: str, trusted: Collection[str] = ()) -> Callable[[], Train
     if lacking := [method for method in METHODS if not callable(getattr(found, method, None))]:
         raise ModelError(f"trainer {name!r} has no method {lacking[0]}; expected {', '.join(METHODS)}")
     return cast(Callable[[], Trainer], found)
+
+
+def find_unit(config: TrainingConfig) -> TrainingUnit:
+    """Return what the trainer of `config` counts. Raises ModelError where there is no trainer, or for another word."""
+    trainer = make_trainer(config)
+    try:
+        return unit_of(trainer)
+    except ModelError as error:
+        raise ModelError(f"trainer {config.trainer!r}: {error}") from error
+    finally:
+        close(trainer)
 
 
 def make_trainer(config: TrainingConfig) -> Trainer:

@@ -3,7 +3,7 @@
 A trainer trains one trial at a time. A class that has the methods of `Trainer` is one; it need not inherit from it.
 The class may have more, each of which is optional:
 
-    unit              what one call of `epoch` trains: `epochs` (the default), `steps`, `rounds`
+    unit              what one call of `epoch` trains: `epochs` (the default), `steps` or `rounds`; shown instead of it
     tensors, load     its state as arrays, for checkpoints; without them a trial that is resumed trains from its seed
     export(path)      write the model as ONNX; without it the member can be selected, but not served
     parameters        number of its parameters
@@ -14,13 +14,13 @@ The class may have more, each of which is optional:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import ModelError
-from ripieno.types import Dataset, Job
+from ripieno.types import Dataset, Job, TrainingUnit
 
 Tensors = Mapping[str, NDArray[Any]]
 """State of a trainer: an array by name."""
@@ -69,6 +69,14 @@ def tensors_of(trainer: Trainer) -> Tensors | None:
                 f"tensors() of the trainer returned a {type(array).__name__}{where}; expected NumPy arrays"
             )
     return tensors
+
+
+def unit_of(trainer: Trainer) -> TrainingUnit:
+    """Return what a trainer counts; `epochs` where it does not say. Raises ModelError for another word."""
+    unit: TrainingUnit = getattr(trainer, "unit", "epochs")
+    if unit not in get_args(TrainingUnit):
+        raise ModelError(f"unit of the trainer is {unit!r}; expected one of {', '.join(get_args(TrainingUnit))}")
+    return unit
 
 
 def close(trainer: Trainer) -> None:

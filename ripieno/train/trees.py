@@ -16,7 +16,7 @@ from ripieno.errors import ModelError, require
 from ripieno.tasks.registry import kind_of
 from ripieno.train.training_config import TrainingConfig
 from ripieno.train.tree_export import TreeModel, tree_graph
-from ripieno.types import Configuration, Dataset, Float32s, Job
+from ripieno.types import Configuration, Dataset, Float32s, Job, TrainingUnit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ForestConfig:
 class TreeTrainer(ABC):
     """Base of the trainers of trees: see `ripieno.train.trainer`."""
 
-    unit: ClassVar[str]
+    unit: ClassVar[TrainingUnit] = "epochs"
 
     def __init__(self, config: TrainingConfig | None = None) -> None:
         self.threads = (config or TrainingConfig()).threads
@@ -95,8 +95,6 @@ class LightGBMTrainer(TreeTrainer):
 
     Each epoch continues from the text of the models, so that a trial that was resumed ends with the same trees.
     """
-
-    unit = "rounds"
 
     def _prepare(self, configuration: Configuration) -> None:
         lightgbm = require("lightgbm")
@@ -168,7 +166,6 @@ class ForestTrainer(TreeTrainer):
     Labels are regressed: the mean of 0 and 1 in a leaf is a probability. It keeps no tensors, and trains again.
     """
 
-    unit = "rounds"
     classifier: ClassVar[str]
     regressor: ClassVar[str]
 

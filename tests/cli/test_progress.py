@@ -142,6 +142,7 @@ def test_every_event_is_one_line() -> None:
     configs.see(job(3).configuration)
     assert start_of(job(3), configs).plain.startswith("started   trial 3, epochs 0 to 3  lr 0.004")
     assert start_of(job(3, 3, 9), configs).plain.startswith("promoted  trial 3, epochs 3 to 9")
+    assert start_of(replace(job(3, 3, 9), unit="rounds"), configs).plain.startswith("promoted  trial 3, rounds 3 to 9")
     ended = end_of(JobResult(job(3), member(job(3), 0.25), started=10.0, finished=14.2)).plain
     assert ended == "ended     00003-e003  cross-entropy 0.2500  4.2 s"
     failed = end_of(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from typer.testing import CliRunner
 
 import ripieno
+from ripieno.cli.main import app
 from ripieno.data.load import load_dataset
 from ripieno.errors import ModelError, RipienoError, SearchError
 from ripieno.library import Library
@@ -53,6 +56,16 @@ def test_a_users_trainer_is_promoted_exported_measured_and_served(digits: Datase
     profiles = ripieno.measure(library)
     (ensemble,) = ripieno.select(library, [4 * max(p.cost for p in profiles.values())], prune=1.0)
     assert ensemble.losses["test_accuracy"] > 0.5
+    # where a person reads of its training, it says what the trainer counts
+    assert {m.unit for m in members} == {"steps"}
+    assert re.search(r"id +steps +", CliRunner().invoke(app, ["show", str(library.path)]).output)
+    page = ripieno.report(library).read_text()
+    assert "Loss by step" in page
+    assert '<th scope="col">steps</th>' in page
+    assert not re.search(r"[> ]epochs?\b", page.partition("<script")[0])
+    card = (ripieno.allocate(library, ensemble, devices="cpu", max_benches=0).path / "README.md").read_text()
+    assert "at most 3 steps per trial" in card
+    assert "| steps |" in card
 
 
 def test_a_search_of_a_users_trainer_resumes_to_the_same_members(digits: Dataset, tmp_path: Path, space: str) -> None:
@@ -91,6 +104,7 @@ def test_a_trainer_without_tensors_and_export_trains_again_and_is_selected(
         ("Logits", "expected probabilities|sum to"),
         ("Objects", "returned a list at 'weights'; expected NumPy arrays"),
         ("Other", "differ from the trainer's"),
+        ("Passes", "unit of the trainer is 'passes'; expected one of epochs, steps, rounds"),
         ("Broken", r"failed on \d+ samples \(ZeroDivisionError: no\)"),
         ("Nothing", "has no method predict"),
         ("number", "is not a class"),
