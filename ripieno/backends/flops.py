@@ -8,16 +8,28 @@ from typing import Any
 
 from ripieno.errors import LibraryError, error_summary, require
 
+UNCOUNTED = frozenset(
+    (
+        *("Attention", "ConvInteger", "ConvTranspose", "DeformConv", "Einsum", "GRU", "If", "Loop", "LSTM"),
+        *("MatMulInteger", "QLinearConv", "QLinearMatMul", "RNN", "Scan"),
+    )
+)
+"""Standard operators with multiply-adds that are not counted."""
+
 
 def onnx_flops(path: Path) -> float:
     """Count the floating-point operations of one sample: twice the multiply-adds of convolutions and matrix products.
 
     Other operations (normalisation, activations, pooling) are not counted, as is usual in published tables.
-    Raises LibraryError when the graph's shapes cannot be inferred.
+    Raises LibraryError when the graph's shapes cannot be inferred, and when it has operators whose operations are
+    unknown: trees, which compare instead of multiplying, and those of `UNCOUNTED`.
     """
     onnx = require("onnx")
     try:
         model = onnx.load(str(path))
+        foreign = [n.op_type for n in model.graph.node if n.domain not in ("", "ai.onnx") or n.op_type in UNCOUNTED]
+        if foreign:
+            raise LibraryError(f"{path}: the operations of {foreign[0]} cannot be counted")
         weights = {w.name: list(w.dims) for w in model.graph.initializer}
         for given in model.graph.input:
             if given.name not in weights:  # older files list their weights among the inputs
@@ -26,6 +38,8 @@ def onnx_flops(path: Path) -> float:
         values = (*graph.input, *graph.value_info, *graph.output)
         shapes = {v.name: _dims(v) for v in values if v.type.tensor_type.HasField("shape")} | weights
         return 2.0 * sum(_multiply_adds(node, shapes) for node in graph.node)
+    except LibraryError:
+        raise
     except KeyError as error:
         raise LibraryError(f"{path}: the shape of {error} in this ONNX file cannot be inferred") from error
     except Exception as error:  # the errors of shape inference have no common base class

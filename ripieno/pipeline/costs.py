@@ -19,6 +19,8 @@ MEASURED = ("seconds", "memory", "latency")
 """Kinds of cost in a profile: seconds for 2,000 samples, bytes, seconds of one sample."""
 COUNTED = ("parameters", "flops")
 """Kinds that are counted in the network: its parameters, and its operations for one sample."""
+UNCOUNTABLE = "the operations in their models, such as those of trees, cannot be counted"
+"""Reason for missing FLOPs."""
 
 
 def measure(
@@ -201,10 +203,19 @@ def cost_table(library: Library, kinds: Collection[str], device: str) -> dict[st
                 f"Import them again with your own costs (--costs costs.csv --replace){other}"
             )
         known = ", ".join(_known_kinds(library))
+        if cannot_count(library, library.members(), kinds):
+            raise SelectionError(f"{problem}: {UNCOUNTABLE}; a budget may bound {known}")
         raise SelectionError(
             f"{problem} on {device}: `{command('measure', library.path)}` measures them; a budget may bound {known}"
         )
     return table
+
+
+def cannot_count(library: Library, members: Iterable[Member], kinds: Collection[str]) -> bool:
+    """Return whether `members` have models, but FLOPs, one of `kinds`, cannot be counted in any of them."""
+    return "flops" in kinds and all(
+        library.onnx_path(m.id).exists() and _cost(library, m, None, "flops") is None for m in members
+    )
 
 
 def static_costs(library: Library, members: Iterable[str]) -> dict[str, dict[str, float]]:
@@ -233,6 +244,6 @@ def _cost(library: Library, member: Member, profile: Profile | None, kind: str) 
 
         try:
             return onnx_flops(library.onnx_path(member.id))
-        except LibraryError:  # an imported graph with unknown shapes
+        except LibraryError:  # a graph with unknown shapes or operations
             return None
     return None

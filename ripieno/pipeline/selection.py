@@ -16,7 +16,15 @@ from ripieno.library import Library
 from ripieno.library.calibrate import calibrate as calibrate_members
 from ripieno.library.evaluate import evaluate
 from ripieno.pipeline.budgets import Budget, affordable, bounds_of, kinds_of, name_of, same_ensembles
-from ripieno.pipeline.costs import MEASURED, check_kinds, cost_table, ensure_profiles, selection_candidates
+from ripieno.pipeline.costs import (
+    MEASURED,
+    UNCOUNTABLE,
+    cannot_count,
+    check_kinds,
+    cost_table,
+    ensure_profiles,
+    selection_candidates,
+)
 from ripieno.pipeline.runs import ProgressFunction, default_kind, no_progress, open_run
 from ripieno.selection import validation
 from ripieno.selection.losses import losses_of
@@ -25,7 +33,7 @@ from ripieno.shell_command import command
 from ripieno.tasks.calibration import MemberCalibration, combine_calibrated
 from ripieno.tasks.registry import kind_of
 from ripieno.tasks.task_kind import TaskKind
-from ripieno.types import Combiner, Ensemble, Front, Split, Task
+from ripieno.types import Combiner, Ensemble, Front, Member, Split, Task
 
 if TYPE_CHECKING:
     from ripieno.selection import Choice
@@ -228,9 +236,9 @@ def _candidates(
     ids = sorted(table)
     if 0 < prune <= 1:
         candidates = selection_candidates(library, prune)
-        lacking = sum(m.id not in table for m in candidates)
+        lacking = [m for m in candidates if m.id not in table]
         if lacking:
-            notes.append(_skipped_note(library, f"{lacking} of the {len(candidates)} best networks", kinds, device))
+            notes.append(_skipped_note(library, lacking, len(candidates), kinds, device))
     targets = library.targets()
     _note_samples(targets, options, notes)
     calibrated = options.used_calibration != "none"
@@ -259,9 +267,13 @@ def _note_samples(targets: NDArray[Any], options: _Options, notes: list[str]) ->
         notes.append(f"no expected loss: {len(targets)} validation samples are fewer than the {folds} folds of --cv")
 
 
-def _skipped_note(library: Library, networks: str, kinds: Sequence[str], device: str) -> str:
-    """Return the note that `networks` were skipped for a missing cost, with the command that measures it."""
-    note = f"{networks} have no cost in {' and '.join(kinds)} and were skipped"
+def _skipped_note(
+    library: Library, lacking: Sequence[Member], candidates: int, kinds: Sequence[str], device: str
+) -> str:
+    """Return the note that members of the best were skipped for a missing cost, with the command that measures it."""
+    note = f"{len(lacking)} of the {candidates} best networks have no cost in {' and '.join(kinds)} and were skipped"
+    if cannot_count(library, lacking, kinds):
+        return f"{note}: {UNCOUNTABLE}"
     measure = command("measure", library.path, prune=1, device=None if device == "cpu" else device)
     advice = f": `{measure}` measures all that can be run"
     return note + (advice if any(kind in (*MEASURED, "flops") for kind in kinds) else "")

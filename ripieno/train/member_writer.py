@@ -90,11 +90,22 @@ def export_model(trainer: Trainer, dataset: Dataset, predictions: Float32s) -> b
 
 
 def _count_numbers(content: bytes) -> int:
-    """Count the numbers in an ONNX file: its weights, or thresholds and values of its trees."""
-    graph = require("onnx").load_from_string(content).graph
-    count = sum(math.prod(tensor.dims) for tensor in graph.initializer)
-    attributes = [attribute for node in graph.node for attribute in node.attribute]
-    return int(count + sum(len(a.floats) + math.prod(a.t.dims or [0]) for a in attributes))
+    """Count the numbers that were trained in an ONNX file: its weights, or thresholds and values of its trees.
+
+    Of trees, each split has a threshold, and each leaf a value for each class or target. Integers are shapes and
+    indices, and single numbers constants of the graph.
+    """
+    onnx = require("onnx")
+    graph = onnx.load_from_string(content).graph
+    tensors = [*graph.initializer, *(a.t for node in graph.node for a in node.attribute if a.HasField("t"))]
+    whole = {onnx.TensorProto.INT64, onnx.TensorProto.INT32}
+    count = sum(math.prod(tensor.dims) for tensor in tensors if tensor.dims and tensor.data_type not in whole)
+    for node in graph.node:
+        attributes = {a.name: a for a in node.attribute}
+        if "nodes_values" in attributes:  # leaves have thresholds without a meaning
+            count += sum(mode != b"LEAF" for mode in attributes["nodes_modes"].strings)
+        count += sum(len(a.floats) for name, a in attributes.items() if not name.startswith("nodes_"))
+    return int(count)
 
 
 def _seconds(trainer: Trainer, dataset: Dataset) -> float:

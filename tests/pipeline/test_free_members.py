@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ pytest.importorskip("onnxmltools")
 
 import ripieno
 from ripieno.data.load import load_dataset
-from ripieno.errors import SearchError
+from ripieno.errors import SearchError, SelectionError
 from ripieno.library import Library
 from ripieno.pipeline import free_members
 from ripieno.pipeline.free_members import MODELS
@@ -78,6 +79,7 @@ def test_they_are_measured_selected_and_evaluated_like_others(runs: tuple[Librar
     assert member.id in profiles
     (ensemble,) = ripieno.select(library, [2 * max(p.cost for p in profiles.values())], prune=1.0)
     assert set(ensemble.members) & set(MODELS)
+
     assert ensemble.losses["test_accuracy"] > 0.7
     bundle = library.path.parent / "bundle"
     ripieno.allocate(library, ensemble, devices="cpu", bundle=bundle, max_benches=1)
@@ -85,6 +87,24 @@ def test_they_are_measured_selected_and_evaluated_like_others(runs: tuple[Librar
     with ripieno.Engine(bundle) as engine:
         answer = engine.predict(dataset.astype(np.uint8))
     assert answer.shape == (5, 10)
+
+
+def test_a_budget_of_operations_leaves_trees_out_and_says_so(runs: tuple[Library, Library], tmp_path: Path) -> None:
+    library, notes = runs[0], list[str]()
+    front = ripieno.front(library, cost="flops", prune=1.0, notes=notes)
+    assert front.ensembles
+    assert not {m for e in front.ensembles for m in e.members} & set(MODELS)
+    (note,) = [n for n in notes if "flops" in n]
+    assert note.startswith(f"{len(set(library.ids()) & set(MODELS))} of the ")
+    assert note.endswith("were skipped: the operations in their models, such as those of trees, cannot be counted")
+    front = ripieno.front(library, cost="parameters", prune=1.0)
+    assert {m for e in front.ensembles for m in e.members}
+    shutil.copytree(library.path, tmp_path / "trees")
+    trees = Library(tmp_path / "trees")
+    for name in set(trees.ids()) - set(MODELS):
+        trees.remove(name)
+    with pytest.raises(SelectionError, match=r"no member of .* has costs in flops: .* cannot be counted; a budget may"):
+        ripieno.select(trees, {"flops": 1e9})
 
 
 def test_large_images_and_a_missing_extra_leave_them_out(

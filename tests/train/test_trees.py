@@ -12,14 +12,16 @@ pytest.importorskip("lightgbm")
 pytest.importorskip("skl2onnx")
 pytest.importorskip("onnxmltools")
 
+from ripieno.backends.flops import onnx_flops
 from ripieno.backends.onnx import open_file
-from ripieno.errors import ModelError
+from ripieno.errors import LibraryError, ModelError
 from ripieno.library import Library
 from ripieno.tasks.registry import kind_of
 from ripieno.train import TrainingConfig, train_job
+from ripieno.train.job import trial_seed
 from ripieno.train.registry import TRAINERS
 from ripieno.train.trees import ExtraTreesTrainer, LightGBMTrainer, RandomForestTrainer, TreeTrainer
-from ripieno.types import Configuration, Dataset, Job, Task
+from ripieno.types import Configuration, Dataset, Job, Member, Task
 
 KINDS = ("classification", "multilabel", "regression")
 SMALL: dict[type[TreeTrainer], Configuration] = {
@@ -112,6 +114,20 @@ def test_a_wrong_configuration_is_refused(
         make().start(Job(3, configuration, 0, 1), digits)
 
 
+def parameters(config: TrainingConfig, name: str, member: Member, digits: Dataset) -> int:
+    """Count a threshold for each split, and for each leaf a value: of its class, or of all classes of a forest."""
+    trainer = TRAINERS[name](config)
+    trainer.start(Job(3, member.configuration, 0, 3, trial_seed(7, 3)), digits)
+    for _ in range(3):
+        trainer.epoch()
+    if isinstance(trainer, LightGBMTrainer):
+        lines = trainer._texts[0].splitlines()
+        leaves = [int(line.partition("=")[2]) for line in lines if line.startswith("num_leaves=")]
+        return sum(2 * number - 1 for number in leaves)
+    trees = [tree.tree_ for tree in trainer._forest.estimators_]  # type: ignore[attr-defined]
+    return sum(tree.node_count - tree.n_leaves + 10 * tree.n_leaves for tree in trees)
+
+
 @pytest.mark.parametrize("name", ["trees:lightgbm", "trees:random-forest"])
 def test_a_job_of_trees_makes_an_onnx_member(name: str, config: TrainingConfig, digits: Dataset) -> None:
     config = dataclasses.replace(config, family=name, trainer=name)
@@ -123,7 +139,9 @@ def test_a_job_of_trees_makes_an_onnx_member(name: str, config: TrainingConfig, 
     member = library.member("00003-e003")
     assert (member.format, member.family, member.epoch) == ("onnx", name, 3)
     assert [epoch.train_loss for epoch in member.curve] == [None] * 3
-    assert member.parameters > 100
+    assert member.parameters == parameters(config, name, member, digits)
+    with pytest.raises(LibraryError, match="TreeEnsembleClassifier cannot be counted"):
+        onnx_flops(library.onnx_path(member.id))
     rows = digits.rows("valid")
     found = open_file(library.onnx_path(member.id).read_bytes())(digits.inputs[rows])[0]
     assert np.abs(found - library.predictions(member.id)).max() < 1e-5
