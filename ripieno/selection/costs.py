@@ -3,27 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, Context
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ripieno.errors import SelectionError
+from ripieno.selection.least_costs import least_totals, least_totals_with_each
 from ripieno.types import Floats, Ints
 
 Budget = float | Mapping[str, float]
 """Seconds for 2,000 samples, or a bound for each of several kinds of cost."""
+SharedCosts = Mapping[str, float | Mapping[str, float]]
+"""Cost of each shared part by its name; a mapping of kinds where there are several."""
 ROUNDING = 1e-9
 """Relative amount by which a sum of costs may exceed its budget: 0.1 + 0.2 + 0.3 fits 0.6."""
 
 
+class CostSum(NamedTuple):
+    """Cost of an ensemble."""
+
+    total: Floats
+    """(kinds,)"""
+    paid: NDArray[np.bool_] | None = None
+    """(members,), True for members whose shared part is in the total; None: no member shares a part"""
+
+
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """Costs `values` (members, kinds) of `kinds`; an ensemble's cost of a kind is the sum of its members'."""
+    """Costs of members, and of parts that several members share, as heads share a backbone.
+
+    An ensemble costs the sum of `values` over its distinct members and of `shared` over their distinct groups. So a
+    member costs its shared part too unless the ensemble already has a member of its group.
+    """
 
     kinds: tuple[str, ...]
     values: Floats
+    """(members, kinds), without shared parts"""
+    groups: Ints | None = None
+    """(members,), row of `shared` by member; -1: it shares no part. None: no member shares one"""
+    shared: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    """(groups, kinds)"""
+
+    @cached_property
+    def alone(self) -> Floats:
+        """Costs (members, kinds) of each member alone, with its shared part."""
+        if self.groups is None:
+            return self.values
+        nothing = np.zeros((1, len(self.kinds)))  # row -1
+        return self.values + np.concatenate([self.shared, nothing])[self.groups]
 
     def limits(self, budget: Budget | None) -> Floats:
         """Return the bound per kind, infinite if unbounded. Raises SelectionError if the budget is invalid."""
@@ -44,38 +75,67 @@ class Costs:
                 raise SelectionError(f"budget {bound!r} {kind} is invalid: expected a number above 0")
         return np.array(bounds, dtype=np.float64)
 
-    def fits(self, limits: Floats, used: Floats | None = None) -> NDArray[np.bool_]:
-        """Return a mask of the members that fit into `limits` after `used` (kinds,)."""
-        values = self.values if used is None else self.values + used
-        return np.asarray((values <= limits * (1 + ROUNDING)).all(axis=1))
+    def take(self, members: Ints) -> Costs:
+        """Return the costs of `members` alone, in their order."""
+        groups = None if self.groups is None else self.groups[members]
+        return replace(self, values=self.values[members], groups=groups)
+
+    def total(self, members: Iterable[int]) -> Floats:
+        """Return the cost (kinds,) of the distinct `members` together."""
+        distinct = list(dict.fromkeys(members))
+        total: Floats = self.values[distinct].sum(axis=0)
+        if self.groups is not None:
+            groups = sorted(set(self.groups[distinct].tolist()) - {-1})
+            total = total + self.shared[groups].sum(axis=0)
+        return total
+
+    def sum_of(self, members: Iterable[int]) -> CostSum:
+        """Return the cost of the distinct `members` together, to extend."""
+        chosen = list(members)
+        paid = None if self.groups is None else np.isin(self.groups, self.groups[chosen])
+        return CostSum(self.total(chosen), paid)
+
+    def extend(self, used: CostSum, member: int) -> CostSum:
+        """Return the cost with one more member."""
+        if used.paid is None or self.groups is None:
+            return CostSum(used.total + self.values[member])
+        own = self.values if used.paid[member] else self.alone
+        return CostSum(used.total + own[member], used.paid | (self.groups == self.groups[member]))
+
+    def with_each(self, used: CostSum, members: slice = slice(None)) -> Floats:
+        """Return the cost (members, kinds) with each of `members` added."""
+        own = self.values if used.paid is None else np.where(used.paid[:, None], self.values, self.alone)
+        return own[members] + used.total
+
+    def fits(self, limits: Floats, used: CostSum | None = None) -> NDArray[np.bool_]:
+        """Return a mask of the members that fit into `limits`, after `used` if given."""
+        costs = self.alone if used is None else self.with_each(used)
+        return np.asarray((costs <= limits * (1 + ROUNDING)).all(axis=1))
+
+    def shares(self, limits: Floats, used: CostSum) -> Floats:
+        """Return r = C/B with each member added (equation 2): the largest fraction of a budget, 0 if unbounded."""
+        return np.asarray((self.with_each(used) / limits).max(axis=1), dtype=np.float64)
 
     def affordable(self, limits: Floats, members: Ints, most: int) -> int:
         """Return how many of `members` (at most `most`) fit `limits` if each kind counts its cheapest members."""
-        totals = np.cumsum(np.sort(self.values[members], axis=0), axis=0)[:most]
+        totals = least_totals(self.values[members], self._groups(members), self.shared, most)[1:]
         return int((totals <= limits * (1 + ROUNDING)).all(axis=1).sum())
 
-    def leaves_room(self, limits: Floats, used: Floats, members: Ints, more: int) -> NDArray[np.bool_]:
+    def leaves_room(self, limits: Floats, used: CostSum, members: Ints, more: int) -> NDArray[np.bool_]:
         """Return a mask of the `members` that fit after `used` together with the `more` cheapest remaining members.
 
         With several kinds of cost the cheapest of each kind are counted, which need not be the same members.
         """
-        values = self.values[members]
-        cheapest = np.sort(values, axis=0)
-        rest = cheapest[:more].sum(axis=0)
-        # a member that is itself among the cheapest is replaced there by the next cheapest
-        beyond = rest + cheapest[min(more, len(cheapest) - 1)]
-        needs = used + np.maximum(values + rest, beyond if more < len(cheapest) else np.inf)
+        groups = self._groups(members, used)
+        needs = used.total + least_totals_with_each(self.values[members], groups, self.shared, more)
         return np.asarray((needs <= limits * (1 + ROUNDING)).all(axis=1))
 
-    def shares(self, limits: Floats, used: Floats) -> Floats:
-        """Return r = C/B with each member added (equation 2): the largest fraction of a budget, 0 if unbounded."""
-        return np.asarray(((self.values + used) / limits).max(axis=1), dtype=np.float64)
-
-    def total(self, members: Iterable[int]) -> Floats:
-        """Return the sum (kinds,) over the distinct `members`."""
-        distinct = list(dict.fromkeys(members))
-        total: Floats = self.values[distinct].sum(axis=0)
-        return total
+    def _groups(self, members: Ints, used: CostSum | None = None) -> Ints:
+        """Return the groups of `members`, -1 where no shared part is left to pay."""
+        if self.groups is None:
+            return np.full(len(members), -1)
+        paid = False if used is None or used.paid is None else used.paid
+        return np.where(paid, -1, self.groups)[members]
 
     def named(self, total: Floats) -> dict[str, float]:
         """Return `total` as a mapping by kind."""
@@ -87,11 +147,18 @@ def round_budget(cost: float, digits: int = 2) -> float:
     return float(Context(prec=digits, rounding=ROUND_CEILING).create_decimal(repr(float(cost))))
 
 
-def read_costs(costs: ArrayLike | Mapping[str, ArrayLike] | None, budget: Budget | None, names: Sequence[str]) -> Costs:
+def read_costs(
+    costs: ArrayLike | Mapping[str, ArrayLike] | None,
+    budget: Budget | None,
+    names: Sequence[str],
+    shared: Sequence[str] | None = None,
+    shared_costs: SharedCosts | None = None,
+) -> Costs:
     """Read costs (members,), (members, kinds) or a mapping of kinds; None: each member costs 1.
 
-    A mapping `budget` names the columns of an array, in its order. Raises SelectionError naming the member with an
-    invalid cost.
+    A mapping `budget` names the columns of an array, in its order. `shared` names the part that each member shares with
+    others, "" none, and `shared_costs` gives the cost of each part. Raises SelectionError naming the member or the
+    part with an invalid cost.
     """
     if isinstance(costs, Mapping):
         kinds = tuple(str(kind) for kind in costs)
@@ -109,7 +176,59 @@ def read_costs(costs: ArrayLike | Mapping[str, ArrayLike] | None, budget: Budget
     if len(wrong):
         shown = ", ".join(f"{v:g}" for v in values[wrong[0]])
         raise SelectionError(f"{names[wrong[0]]} costs {shown}: costs must be finite and not negative")
-    return Costs(kinds, values)
+    if shared is None and shared_costs is None:
+        return Costs(kinds, values)
+    if costs is None:
+        raise SelectionError("shared parts need costs of the members without these parts: pass costs")
+    parts = _parts(shared, names)
+    rows = _shared_costs(shared_costs or {}, [part for part in dict.fromkeys(parts) if part], kinds)
+    if not rows:
+        return Costs(kinds, values)
+    numbers = {part: number for number, part in enumerate(rows)}
+    groups = np.array([numbers.get(part, -1) for part in parts])
+    return Costs(kinds, values, groups, np.stack(list(rows.values())))
+
+
+def _parts(shared: Sequence[str] | None, names: Sequence[str]) -> list[str]:
+    """Return the name of the part that each member shares. Raises SelectionError if `shared` is no list of names."""
+    if shared is None:
+        raise SelectionError("shared_costs without shared: pass the name of the part that each member shares")
+    if isinstance(shared, str) or len(shared) != len(names):
+        given = repr(shared) if isinstance(shared, str) else f"{len(shared)} names"
+        raise SelectionError(f"shared is {given}: expected {len(names)} names, one per member, '' for none")
+    wrong = [(name, part) for name, part in zip(names, shared, strict=True) if not isinstance(part, str)]
+    if wrong:
+        raise SelectionError(f"{wrong[0][0]} shares {wrong[0][1]!r}: expected the name of a part, '' for none")
+    return list(shared)
+
+
+def _shared_costs(shared_costs: SharedCosts, parts: Sequence[str], kinds: Sequence[str]) -> dict[str, Floats]:
+    """Return the costs (kinds,) of each of `parts`. Raises SelectionError for a missing or an invalid cost."""
+    if not isinstance(shared_costs, Mapping):
+        raise SelectionError(f"shared_costs is {shared_costs!r}: expected a mapping of the names of shared parts")
+    unknown = [part for part in shared_costs if part not in parts]
+    if unknown:
+        known = f"expected one of {', '.join(parts)}" if parts else "no member shares any part"
+        raise SelectionError(f"shared_costs has the unknown part {unknown[0]!r}: {known}")
+    rows = {}
+    for part in parts:
+        if part not in shared_costs:
+            raise SelectionError(f"shared part {part!r} has no cost: add it to shared_costs")
+        cost = shared_costs[part]
+        if not isinstance(cost, Mapping) and len(kinds) > 1:
+            kinds_ = ", ".join(kinds)
+            raise SelectionError(f"shared part {part!r} has one cost for several kinds ({kinds_}): pass a mapping")
+        by_kind = cost if isinstance(cost, Mapping) else {kinds[0]: cost}
+        if set(by_kind) != set(kinds):
+            raise SelectionError(
+                f"shared part {part!r} has costs in {', '.join(map(str, by_kind)) or 'nothing'}: "
+                f"expected {' and '.join(kinds)}, as of the members"
+            )
+        row = _numbers([by_kind[kind] for kind in kinds], f"costs of shared part {part!r}")
+        if row.shape != (len(kinds),) or not (np.isfinite(row) & (row >= 0)).all():
+            raise SelectionError(f"shared part {part!r} costs {cost!r}: costs must be finite and not negative")
+        rows[part] = row
+    return rows
 
 
 def _kinds(count: int, budget: Budget | None, single: str) -> tuple[str, ...]:

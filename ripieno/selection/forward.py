@@ -27,7 +27,7 @@ def replacement(problem: SelectionProblem, limits: Floats) -> list[Members]:
     A repeated member costs once. Every prefix is an ensemble; the caller keeps the best.
     """
     candidates = problem.candidates(limits)
-    node, used = problem.tree.root, np.zeros(len(limits))
+    node, used = problem.tree.root, problem.costs.sum_of(())
     chosen = np.zeros(len(problem.names), dtype=bool)
     nothing = np.zeros(len(problem.names))
     prefixes = []
@@ -38,7 +38,7 @@ def replacement(problem: SelectionProblem, limits: Floats) -> list[Members]:
         assert member is not None  # chosen members always fit
         node = problem.tree.child(node, member)
         if not chosen[member]:
-            used, chosen[member] = used + problem.costs.values[member], True
+            used, chosen[member] = problem.costs.extend(used, member), True
         prefixes.append(node.members)
     return prefixes
 
@@ -48,11 +48,11 @@ def top_k(problem: SelectionProblem, limits: Floats) -> list[Members]:
     order = problem.order(limits)
     taken: Members = ()
     prefixes = []
-    used = np.zeros(len(limits))
+    used = problem.costs.sum_of(())
     if problem.size is None:
         for member in order:
             if problem.costs.fits(limits, used)[member]:
-                taken, used = (*taken, int(member)), used + problem.costs.values[member]
+                taken, used = (*taken, int(member)), problem.costs.extend(used, member)
                 prefixes.append(taken)
         return prefixes
     most = max(1, problem.costs.affordable(limits, order, min(problem.size, len(order))))
@@ -62,7 +62,7 @@ def top_k(problem: SelectionProblem, limits: Floats) -> list[Members]:
         if not fits.any():
             break
         member = int(left[fits.argmax()])
-        taken, used = (*taken, member), used + problem.costs.values[member]
+        taken, used = (*taken, member), problem.costs.extend(used, member)
     return [taken]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ripieno.errors import SelectionError
-from ripieno.selection.costs import ROUNDING
+from ripieno.selection.costs import ROUNDING, CostSum
 from ripieno.selection.problem import Members, SelectionProblem
 from ripieno.selection.smobf import smobf
 from ripieno.types import Floats
@@ -43,7 +43,7 @@ def _moves(problem: SelectionProblem, limits: Floats, current: Members) -> list[
         if kept and problem.loss(kept) < ceiling:
             moves.append(kept)
         if len(kept) < most:
-            fits = problem.costs.fits(limits, problem.costs.total(kept))
+            fits = problem.costs.fits(limits, problem.costs.sum_of(kept))
             fits[list(current)] = False
             others = candidates[fits[candidates]]
             member = problem.tree.step(problem.tree.at(kept), others, 1.0, np.zeros(len(others)), ceiling)
@@ -62,20 +62,21 @@ def exact(problem: SelectionProblem, limits: Floats) -> list[Members]:
             f"method exact would evaluate {count} ensembles of {len(candidates)} candidates, but at most {ENSEMBLES} "
             "are allowed: pass a size, a smaller library or method swap"
         )
-    objective, costs = problem.tree.objective, problem.costs.values
+    objective, costs = problem.tree.objective, problem.costs.take(candidates)
     best: tuple[float, Floats, Members] = (np.inf, np.zeros(len(limits)), ())
-    stack: list[tuple[Members, Any, Floats, int]] = [((), objective.state(()), np.zeros(len(limits)), 0)]
+    stack: list[tuple[Members, Any, CostSum, int]] = [((), objective.state(()), costs.sum_of(()), 0)]
     while stack:
         members, state, used, start = stack.pop()
-        rest = candidates[start:]
-        fits = ((costs[rest] + used) <= limits * (1 + ROUNDING)).all(axis=1)
+        rest, totals = candidates[start:], costs.with_each(used, slice(start, None))
+        fits = (totals <= limits * (1 + ROUNDING)).all(axis=1)
         if not fits.any():
             continue
         losses = objective.losses(state, rest[fits])
         for position, loss in zip(np.flatnonzero(fits), losses, strict=True):
-            larger, total = (*members, int(rest[position])), used + costs[rest[position]]
+            larger, total, following = (*members, int(rest[position])), totals[position], start + int(position) + 1
             if (loss, *total, len(larger)) < (best[0], *best[1], len(best[2])):
                 best = (float(loss), total, larger)
-            if len(larger) < most and start + position + 1 < len(candidates):
-                stack.append((larger, objective.extend(state, larger[-1]), total, start + int(position) + 1))
+            if len(larger) < most and following < len(candidates):
+                extended = objective.extend(state, larger[-1])
+                stack.append((larger, extended, costs.extend(used, following - 1), following))
     return [best[2]]

@@ -62,7 +62,7 @@ class SelectionProblem:
     def order(self, limits: Floats) -> Ints:
         """Return `candidates`, lowest own loss first (ties: the cheaper, then the lowest index)."""
         candidates = self.candidates(limits)
-        shares = self.costs.shares(limits, np.zeros(len(limits)))[candidates]
+        shares = self.costs.shares(limits, self.costs.sum_of(()))[candidates]
         return candidates[np.lexsort((candidates, shares, self.tree.singles()[candidates]))]
 
     def loss(self, members: Members) -> float:
@@ -92,11 +92,11 @@ class SelectionProblem:
 
     def _nothing_fits(self, limits: Floats) -> str:
         if len(limits) == 1:
-            cheapest = int(self.costs.values[:, 0].argmin())
-            cost = self.costs.values[cheapest, 0]
+            cheapest = int(self.costs.alone[:, 0].argmin())
+            cost = self.costs.alone[cheapest, 0]
             return f"no member fits a budget of {limits[0]:g}: the cheapest, {self.names[cheapest]}, costs {cost:g}"
-        shares = self.costs.shares(limits, np.zeros(len(limits)))
+        shares = self.costs.shares(limits, self.costs.sum_of(()))
         cheapest = int(shares.argmin())
-        costs = zip(self.costs.kinds, self.costs.values[cheapest], limits, strict=True)
+        costs = zip(self.costs.kinds, self.costs.alone[cheapest], limits, strict=True)
         shown = ", ".join(f"{cost:g} of {limit:g} {kind}" for kind, cost, limit in costs)
         return f"no member fits the budgets: the cheapest, {self.names[cheapest]}, costs {shown}"

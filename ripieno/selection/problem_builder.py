@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from ripieno.errors import SelectionError
 from ripieno.selection import validation
-from ripieno.selection.costs import Budget, read_costs
+from ripieno.selection.costs import Budget, SharedCosts, read_costs
 from ripieno.selection.cross_entropy import CrossEntropy
 from ripieno.selection.dense import JointObjective, MeanObjective, MedianObjective
 from ripieno.selection.losses import MEASURES, constant_loss, losses_of, one_hot_targets, target_scale
@@ -54,6 +54,8 @@ class SelectionOptions:
     cv: int
     """number of folds; 0: no cross-validation"""
     certify: bool
+    shared: Sequence[str] | None
+    shared_costs: SharedCosts | None
 
     @property
     def kind(self) -> TaskKind:
@@ -117,7 +119,7 @@ def build_problem(
     """
     _check_together(predictions, targets, options)
     names = validation.member_names(options.names, len(predictions))
-    checked = read_costs(costs, budget, names)
+    checked = read_costs(costs, budget, names, options.shared, options.shared_costs)
     data = _data(predictions, targets, names, options, calibrations)
 
     def objective(data: MemberData) -> Objective[Any]:

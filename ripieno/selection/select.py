@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ripieno.errors import SelectionError
 from ripieno.selection import validation
 from ripieno.selection.choice import Choice
-from ripieno.selection.costs import ROUNDING, Budget
+from ripieno.selection.costs import ROUNDING, Budget, SharedCosts
 from ripieno.selection.cross_entropy import CrossEntropy, best_weights
 from ripieno.selection.cross_validation import Expected, cross_validate
 from ripieno.selection.forward import best_single, forward, replacement, top_k
@@ -66,6 +66,8 @@ def select_members(
     cv: int | None = None,
     calibrations: Sequence[MemberCalibration] | None = None,
     labels: ArrayLike | None = None,
+    shared: Sequence[str] | None = None,
+    shared_costs: SharedCosts | None = None,
 ) -> Choice:
     """Select the members that together predict best and cost at most `budget` (sections 2.1 and 2.3).
 
@@ -82,7 +84,9 @@ def select_members(
 
     `costs` is (members,), (members, kinds) or a mapping of kinds to (members,). `budget` is one number or a mapping of
     kinds to numbers, in the unit of the costs. Without costs each member costs 1. Every kind of cost is summed over the
-    members.
+    members. Members may share parts, as heads share a backbone: `shared` names the part of each member ("": none),
+    `shared_costs` maps each name to its cost, a number or a mapping of kinds. `costs` are then without these parts, and
+    an ensemble pays each part once.
 
     Methods: "smobf-r" (equation 2 with replacement; the default, except for a median), "smobf" (equation 2), "swap"
     (smobf, then exchanges), "forward" (plain greedy), "replacement" (greedy; a member may repeat and then has more
@@ -122,6 +126,8 @@ def select_members(
         device=device,
         starts=starts,
         certify=certify,
+        shared=shared,
+        shared_costs=shared_costs,
     )
     problem = build_problem(arrays, targets, costs, budget, options, calibrations)
     limits = [problem.costs.limits(budget)]
@@ -152,6 +158,8 @@ def front(
     cv: int | None = None,
     calibrations: Sequence[MemberCalibration] | None = None,
     labels: ArrayLike | None = None,
+    shared: Sequence[str] | None = None,
+    shared_costs: SharedCosts | None = None,
 ) -> tuple[Choice, ...]:
     """Select for every budget at once; a larger budget never gives a higher loss.
 
@@ -184,6 +192,8 @@ def front(
         device=device,
         starts=starts,
         certify=certify,
+        shared=shared,
+        shared_costs=shared_costs,
     )
     problem = build_problem(arrays, targets, costs, wanted[0] if wanted else None, options, calibrations)
     tried = [problem.costs.limits(b) for b in (_budgets(problem, points) if wanted is None else wanted)]
@@ -237,11 +247,10 @@ def _budgets(problem: SelectionProblem, points: int) -> list[float]:
     if len(problem.costs.kinds) > 1:
         raise SelectionError(f"costs have {len(problem.costs.kinds)} kinds: pass budgets as mappings of kinds")
     check_points(points)
-    costs = problem.costs.values[:, 0]
-    highest = float(costs.sum())
+    highest = float(problem.costs.total(range(len(problem.names)))[0])
     if highest == 0:
         return [1.0]
-    lowest = max(float(costs.min()), highest * 1e-6)
+    lowest = max(float(problem.costs.alone.min()), highest * 1e-6)
     return [float(b) for b in np.geomspace(lowest, highest, points)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ripieno.selection.costs import CostSum
 from ripieno.selection.problem import Members, SelectionProblem
 from ripieno.types import Floats, Ints
 
@@ -25,7 +26,7 @@ def greedy(problem: SelectionProblem, limits: Floats, candidates: Ints, w: float
     most = min(problem.size or len(candidates), len(candidates))
     if to_size:
         most = max(1, problem.costs.affordable(limits, candidates, most))
-    node, score, used = problem.tree.root, np.inf, np.zeros(len(limits))
+    node, score, used = problem.tree.root, np.inf, problem.costs.sum_of(())
     free = np.ones(len(problem.names), dtype=bool)
     while len(node.members) < most:
         left = candidates[free[candidates]]
@@ -39,11 +40,11 @@ def greedy(problem: SelectionProblem, limits: Floats, candidates: Ints, w: float
             break
         node = problem.tree.child(node, member)
         score = (1 - w) * node.loss + w * shares[member]
-        used, free[member] = used + problem.costs.values[member], False
+        used, free[member] = problem.costs.extend(used, member), False
     return node.members
 
 
-def keep_room(problem: SelectionProblem, limits: Floats, used: Floats, left: Ints, more: int) -> NDArray[np.bool_]:
+def keep_room(problem: SelectionProblem, limits: Floats, used: CostSum, left: Ints, more: int) -> NDArray[np.bool_]:
     """Return a mask of the `left` members that leave budget for `more` members, or for as many as possible."""
     while more > 0:
         fits = problem.costs.leaves_room(limits, used, left, more)

@@ -48,13 +48,12 @@ def _run(
     Return the prefix of lowest loss. `waited` are the picks without gain of the runs before; this one ends where one of
     them passed with no more of them, because it would pick the same members from there.
     """
-    tree, costs = problem.tree, problem.costs
-    values, bounds = costs.values[candidates], limits * (1 + ROUNDING)
+    tree, costs, bounds = problem.tree, problem.costs.take(candidates), limits * (1 + ROUNDING)
     node, chosen = tree.at(start), np.isin(candidates, start)
-    used, distinct = costs.total(start), len(start)
+    used, distinct = costs.sum_of(int(candidates.searchsorted(member)) for member in start), len(start)
     best, mark, without_gain, gain = node, node.loss, 0, GAIN * problem.unit
     while len(node.members) < PICKS and without_gain < patience:
-        with_each = used + values
+        with_each = costs.with_each(used)
         affordable = (with_each <= bounds).all(axis=1)
         affordable &= ~chosen
         free = (problem.size is None or distinct < problem.size) and bool(affordable.any())
@@ -64,7 +63,7 @@ def _run(
         waited[state] = without_gain
         if free:
             left = np.flatnonzero(affordable | chosen)
-            shares = np.where(chosen, (used / limits).max(), (with_each / limits).max(axis=1))[left]
+            shares = np.where(chosen, (used.total / limits).max(), (with_each / limits).max(axis=1))[left]
             member = tree.step(node, candidates[left], 1 - w, w * shares, np.inf)
         else:
             left = np.flatnonzero(chosen)
@@ -73,7 +72,7 @@ def _run(
         node = tree.merged_child(node, member)
         position = int(candidates.searchsorted(member))
         if not chosen[position]:
-            chosen[position], used, distinct = True, used + costs.values[member], distinct + 1
+            chosen[position], used, distinct = True, costs.extend(used, position), distinct + 1
         without_gain = without_gain + 1 if node.loss > mark - gain else 0
         mark = node.loss if without_gain == 0 else mark
         best = node if node.loss < best.loss else best
