@@ -54,7 +54,8 @@ class Costs:
         if self.groups is None:
             return self.values
         nothing = np.zeros((1, len(self.kinds)))  # row -1
-        return self.values + np.concatenate([self.shared, nothing])[self.groups]
+        shared: Floats = np.concatenate([self.shared, nothing])[self.groups]
+        return self.values + shared
 
     def limits(self, budget: Budget | None) -> Floats:
         """Return the bound per kind, infinite if unbounded. Raises SelectionError if the budget is invalid."""
@@ -107,19 +108,10 @@ class Costs:
         own = self.values if used.paid is None else np.where(used.paid[:, None], self.values, self.alone)
         return own[members] + used.total
 
-    def fits(self, limits: Floats, used: CostSum | None = None) -> NDArray[np.bool_]:
-        """Return a mask of the members that fit into `limits`, after `used` if given."""
-        costs = self.alone if used is None else self.with_each(used)
-        return np.asarray((costs <= limits * (1 + ROUNDING)).all(axis=1))
-
-    def shares(self, limits: Floats, used: CostSum) -> Floats:
-        """Return r = C/B with each member added (equation 2): the largest fraction of a budget, 0 if unbounded."""
-        return np.asarray((self.with_each(used) / limits).max(axis=1), dtype=np.float64)
-
     def affordable(self, limits: Floats, members: Ints, most: int) -> int:
         """Return how many of `members` (at most `most`) fit `limits` if each kind counts its cheapest members."""
         totals = least_totals(self.values[members], self._groups(members), self.shared, most)[1:]
-        return int((totals <= limits * (1 + ROUNDING)).all(axis=1).sum())
+        return int(fits(totals, limits).sum())
 
     def leaves_room(self, limits: Floats, used: CostSum, members: Ints, more: int) -> NDArray[np.bool_]:
         """Return a mask of the `members` that fit after `used` together with the `more` cheapest remaining members.
@@ -127,19 +119,28 @@ class Costs:
         With several kinds of cost the cheapest of each kind are counted, which need not be the same members.
         """
         groups = self._groups(members, used)
-        needs = used.total + least_totals_with_each(self.values[members], groups, self.shared, more)
-        return np.asarray((needs <= limits * (1 + ROUNDING)).all(axis=1))
+        return fits(used.total + least_totals_with_each(self.values[members], groups, self.shared, more), limits)
 
-    def _groups(self, members: Ints, used: CostSum | None = None) -> Ints:
+    def _groups(self, members: Ints, used: CostSum | None = None) -> Ints | None:
         """Return the groups of `members`, -1 where no shared part is left to pay."""
         if self.groups is None:
-            return np.full(len(members), -1)
+            return None
         paid = False if used is None or used.paid is None else used.paid
         return np.where(paid, -1, self.groups)[members]
 
     def named(self, total: Floats) -> dict[str, float]:
         """Return `total` as a mapping by kind."""
         return {kind: float(value) for kind, value in zip(self.kinds, total, strict=True)}
+
+
+def fits(totals: Floats, limits: Floats) -> NDArray[np.bool_]:
+    """Return a mask of the `totals` (..., kinds) within `limits` (kinds,)."""
+    return np.asarray((totals <= limits * (1 + ROUNDING)).all(axis=-1))
+
+
+def budget_shares(totals: Floats, limits: Floats) -> Floats:
+    """Return r = C/B of equation 2 for costs `totals` (..., kinds): the largest fraction of a budget."""
+    return np.asarray((totals / limits).max(axis=-1), dtype=np.float64)
 
 
 def round_budget(cost: float, digits: int = 2) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ripieno.selection.costs import fits
 from ripieno.selection.problem import Members, SelectionProblem
 from ripieno.selection.smobf import greedy, keep_room
 from ripieno.types import Floats
@@ -33,7 +34,7 @@ def replacement(problem: SelectionProblem, limits: Floats) -> list[Members]:
     prefixes = []
     bounded = np.isfinite(limits).any()
     for _ in range(problem.size or REPEATS):
-        left = candidates[(chosen | problem.costs.fits(limits, used))[candidates]] if bounded else candidates
+        left = candidates[(chosen | fits(problem.costs.with_each(used), limits))[candidates]] if bounded else candidates
         member = problem.tree.step(node, left, 1.0, nothing[left], np.inf)
         assert member is not None  # chosen members always fit
         node = problem.tree.child(node, member)
@@ -51,17 +52,17 @@ def top_k(problem: SelectionProblem, limits: Floats) -> list[Members]:
     used = problem.costs.sum_of(())
     if problem.size is None:
         for member in order:
-            if problem.costs.fits(limits, used)[member]:
+            if fits(problem.costs.with_each(used), limits)[member]:
                 taken, used = (*taken, int(member)), problem.costs.extend(used, member)
                 prefixes.append(taken)
         return prefixes
     most = max(1, problem.costs.affordable(limits, order, min(problem.size, len(order))))
     while len(taken) < most:
         left = order[~np.isin(order, taken)]
-        fits = keep_room(problem, limits, used, left, most - len(taken) - 1)
-        if not fits.any():
+        room = keep_room(problem, limits, used, left, most - len(taken) - 1)
+        if not room.any():
             break
-        member = int(left[fits.argmax()])
+        member = int(left[room.argmax()])
         taken, used = (*taken, member), problem.costs.extend(used, member)
     return [taken]
 

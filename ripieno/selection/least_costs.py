@@ -13,12 +13,14 @@ import numpy as np
 from ripieno.types import Floats, Ints
 
 
-def least_totals(own: Floats, groups: Ints, shared: Floats, most: int) -> Floats:
+def least_totals(own: Floats, groups: Ints | None, shared: Floats, most: int) -> Floats:
     """Return the least cost (count + 1, kinds) of 0, 1, ... members; count is the smaller of `most` and all.
 
     `own` (members, kinds) are costs without shared parts, `groups` (members,) are rows of `shared` (groups, kinds), -1
-    for members that share no part.
+    for members that share no part; None: no member shares one.
     """
+    if groups is None:
+        return _least_sums(own, most)
     totals = _least_sums(own[groups < 0], most)
     for group in np.unique(groups[groups >= 0]):
         sums = _least_sums(own[groups == group], most)
@@ -27,8 +29,10 @@ def least_totals(own: Floats, groups: Ints, shared: Floats, most: int) -> Floats
     return totals
 
 
-def least_totals_with_each(own: Floats, groups: Ints, shared: Floats, more: int) -> Floats:
+def least_totals_with_each(own: Floats, groups: Ints | None, shared: Floats, more: int) -> Floats:
     """Return the least cost (members, kinds) of each member with `more` others; infinite where they are too few."""
+    if groups is None:
+        return _with_cheapest(own, _least_sums(own, more + 1), more)
     least = np.full_like(own, np.inf)
     for group in np.unique(groups):
         here = groups == group
@@ -37,12 +41,7 @@ def least_totals_with_each(own: Floats, groups: Ints, shared: Floats, more: int)
         others = least_totals(own[~free], groups[~free], shared, more)
         sums = _least_sums(own[free], more + 1)
         for count, rest in enumerate(others):
-            taken = more - count
-            if taken + 1 >= len(sums):
-                continue
-            # a member that is itself among the cheapest is replaced there by the next cheapest
-            within = np.maximum(own[here] + sums[taken], sums[taken + 1])
-            least[here] = np.minimum(least[here], within + rest)
+            least[here] = np.minimum(least[here], _with_cheapest(own[here], sums, more - count) + rest)
         if group >= 0:
             least[here] += shared[group]
     return least
@@ -52,6 +51,15 @@ def _least_sums(own: Floats, most: int) -> Floats:
     """Return the sums (count + 1, kinds) of the 0, 1, ..., `most` cheapest, for each kind."""
     sums = np.cumsum(np.sort(own, axis=0), axis=0)[:most]
     return np.concatenate([np.zeros((1, own.shape[1])), sums])
+
+
+def _with_cheapest(own: Floats, sums: Floats, more: int) -> Floats:
+    """Return the cost of each member with the `more` cheapest others, from the `sums` of all."""
+    if more + 1 >= len(sums):
+        return np.full_like(own, np.inf)
+    # a member that is itself among the cheapest is replaced there by the next cheapest
+    costs: Floats = np.maximum(own + sums[more], sums[more + 1])
+    return costs
 
 
 def _join(first: Floats, second: Floats, most: int) -> Floats:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ripieno.errors import SelectionError
-from ripieno.selection.costs import ROUNDING, CostSum
+from ripieno.selection.costs import CostSum, fits
 from ripieno.selection.problem import Members, SelectionProblem
 from ripieno.selection.smobf import smobf
 from ripieno.types import Floats
@@ -43,9 +43,9 @@ def _moves(problem: SelectionProblem, limits: Floats, current: Members) -> list[
         if kept and problem.loss(kept) < ceiling:
             moves.append(kept)
         if len(kept) < most:
-            fits = problem.costs.fits(limits, problem.costs.sum_of(kept))
-            fits[list(current)] = False
-            others = candidates[fits[candidates]]
+            within = fits(problem.costs.with_each(problem.costs.sum_of(kept)), limits)
+            within[list(current)] = False
+            others = candidates[within[candidates]]
             member = problem.tree.step(problem.tree.at(kept), others, 1.0, np.zeros(len(others)), ceiling)
             if member is not None:
                 moves.append((*kept, member))
@@ -68,11 +68,11 @@ def exact(problem: SelectionProblem, limits: Floats) -> list[Members]:
     while stack:
         members, state, used, start = stack.pop()
         rest, totals = candidates[start:], costs.with_each(used, slice(start, None))
-        fits = (totals <= limits * (1 + ROUNDING)).all(axis=1)
-        if not fits.any():
+        within = fits(totals, limits)
+        if not within.any():
             continue
-        losses = objective.losses(state, rest[fits])
-        for position, loss in zip(np.flatnonzero(fits), losses, strict=True):
+        losses = objective.losses(state, rest[within])
+        for position, loss in zip(np.flatnonzero(within), losses, strict=True):
             larger, total, following = (*members, int(rest[position])), totals[position], start + int(position) + 1
             if (loss, *total, len(larger)) < (best[0], *best[1], len(best[2])):
                 best = (float(loss), total, larger)

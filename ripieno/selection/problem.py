@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ripieno.errors import SelectionError
-from ripieno.selection.costs import ROUNDING, Costs
+from ripieno.selection.costs import Costs, budget_shares, fits
 from ripieno.selection.member_data import MemberData
 from ripieno.selection.tree import Objective, Tree
 from ripieno.types import Floats, Ints
@@ -52,7 +52,7 @@ class SelectionProblem:
         `prune` of the whole library remain, but at least `PRUNE_LEAST`. Members that are too expensive alone are
         removed first, so that pruning never removes all affordable members. Raises SelectionError if nothing fits.
         """
-        fitting = np.flatnonzero(self.costs.fits(limits))
+        fitting = np.flatnonzero(fits(self.costs.alone, limits))
         if not len(fitting):
             raise SelectionError(self._nothing_fits(limits))
         keep = max(math.ceil(self.prune * len(self.names)), PRUNE_LEAST)
@@ -62,7 +62,7 @@ class SelectionProblem:
     def order(self, limits: Floats) -> Ints:
         """Return `candidates`, lowest own loss first (ties: the cheaper, then the lowest index)."""
         candidates = self.candidates(limits)
-        shares = self.costs.shares(limits, self.costs.sum_of(()))[candidates]
+        shares = budget_shares(self.costs.alone, limits)[candidates]
         return candidates[np.lexsort((candidates, shares, self.tree.singles()[candidates]))]
 
     def loss(self, members: Members) -> float:
@@ -71,7 +71,7 @@ class SelectionProblem:
 
     def is_feasible(self, members: Members, limits: Floats) -> bool:
         """Return whether the distinct members are within the budget."""
-        return bool((self.costs.total(members) <= limits * (1 + ROUNDING)).all())
+        return bool(fits(self.costs.total(members), limits))
 
     def best(self, ensembles: Sequence[Members]) -> Members:
         """Return the best of several ensembles; costs are summed only for those of the lowest loss."""
@@ -95,7 +95,7 @@ class SelectionProblem:
             cheapest = int(self.costs.alone[:, 0].argmin())
             cost = self.costs.alone[cheapest, 0]
             return f"no member fits a budget of {limits[0]:g}: the cheapest, {self.names[cheapest]}, costs {cost:g}"
-        shares = self.costs.shares(limits, self.costs.sum_of(()))
+        shares = budget_shares(self.costs.alone, limits)
         cheapest = int(shares.argmin())
         costs = zip(self.costs.kinds, self.costs.alone[cheapest], limits, strict=True)
         shown = ", ".join(f"{cost:g} of {limit:g} {kind}" for kind, cost, limit in costs)

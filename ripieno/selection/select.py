@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ripieno.errors import SelectionError
 from ripieno.selection import validation
 from ripieno.selection.choice import Choice
-from ripieno.selection.costs import ROUNDING, Budget, SharedCosts
+from ripieno.selection.costs import Budget, SharedCosts, fits
 from ripieno.selection.cross_entropy import CrossEntropy, best_weights
 from ripieno.selection.cross_validation import Expected, cross_validate
 from ripieno.selection.forward import best_single, forward, replacement, top_k
@@ -227,7 +227,7 @@ def _best_of_all(
     """Select for each of the `limits` from all ensembles evaluated for the budgets `tried`."""
     evaluated = _evaluated(problem, tried, options)
     costs = np.stack([problem.costs.total(members) for members in evaluated])
-    return [evaluated[int((costs <= limit * (1 + ROUNDING)).all(axis=1).argmax())] for limit in limits]
+    return [evaluated[int(fits(costs, limit).argmax())] for limit in limits]
 
 
 def _evaluated(problem: SelectionProblem, tried: Sequence[Floats], options: SelectionOptions) -> list[Members]:

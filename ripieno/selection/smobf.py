@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ripieno.selection.costs import CostSum
+from ripieno.selection.costs import CostSum, budget_shares, fits
 from ripieno.selection.problem import Members, SelectionProblem
 from ripieno.types import Floats, Ints
 
@@ -30,11 +30,12 @@ def greedy(problem: SelectionProblem, limits: Floats, candidates: Ints, w: float
     free = np.ones(len(problem.names), dtype=bool)
     while len(node.members) < most:
         left = candidates[free[candidates]]
-        fits = problem.costs.fits(limits, used)[left]
+        totals = problem.costs.with_each(used)
         if to_size:
-            fits = keep_room(problem, limits, used, left, most - len(node.members) - 1)
-        left = left[fits]
-        shares = problem.costs.shares(limits, used)
+            left = left[keep_room(problem, limits, used, left, most - len(node.members) - 1)]
+        else:
+            left = left[fits(totals, limits)[left]]
+        shares = budget_shares(totals, limits)
         member = problem.tree.step(node, left, 1 - w, w * shares[left], np.inf if to_size else score)
         if member is None:
             break
@@ -47,8 +48,8 @@ def greedy(problem: SelectionProblem, limits: Floats, candidates: Ints, w: float
 def keep_room(problem: SelectionProblem, limits: Floats, used: CostSum, left: Ints, more: int) -> NDArray[np.bool_]:
     """Return a mask of the `left` members that leave budget for `more` members, or for as many as possible."""
     while more > 0:
-        fits = problem.costs.leaves_room(limits, used, left, more)
-        if fits.any():
-            return fits
+        room = problem.costs.leaves_room(limits, used, left, more)
+        if room.any():
+            return room
         more -= 1
-    return problem.costs.fits(limits, used)[left]
+    return fits(problem.costs.with_each(used), limits)[left]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ripieno.selection.costs import ROUNDING
+from ripieno.selection.costs import budget_shares, fits
 from ripieno.selection.problem import Members, SelectionProblem
 from ripieno.types import Floats, Ints
 
@@ -48,14 +48,13 @@ def _run(
     Return the prefix of lowest loss. `waited` are the picks without gain of the runs before; this one ends where one of
     them passed with no more of them, because it would pick the same members from there.
     """
-    tree, costs, bounds = problem.tree, problem.costs.take(candidates), limits * (1 + ROUNDING)
+    tree, costs = problem.tree, problem.costs.take(candidates)
     node, chosen = tree.at(start), np.isin(candidates, start)
     used, distinct = costs.sum_of(int(candidates.searchsorted(member)) for member in start), len(start)
     best, mark, without_gain, gain = node, node.loss, 0, GAIN * problem.unit
     while len(node.members) < PICKS and without_gain < patience:
         with_each = costs.with_each(used)
-        affordable = (with_each <= bounds).all(axis=1)
-        affordable &= ~chosen
+        affordable = fits(with_each, limits) & ~chosen
         free = (problem.size is None or distinct < problem.size) and bool(affordable.any())
         state = (w if free else None, node.members)
         if waited.get(state, patience) <= without_gain:
@@ -63,7 +62,7 @@ def _run(
         waited[state] = without_gain
         if free:
             left = np.flatnonzero(affordable | chosen)
-            shares = np.where(chosen, (used.total / limits).max(), (with_each / limits).max(axis=1))[left]
+            shares = np.where(chosen, budget_shares(used.total, limits), budget_shares(with_each, limits))[left]
             member = tree.step(node, candidates[left], 1 - w, w * shares, np.inf)
         else:
             left = np.flatnonzero(chosen)
