@@ -36,10 +36,9 @@ def least_totals_with_each(own: Floats, groups: Ints | None, shared: Floats, mor
     least = np.full_like(own, np.inf)
     for group in np.unique(groups):
         here = groups == group
-        # with one member of the group its part is paid, so the other members cost their own part only
-        free = here | (groups < 0)
-        others = least_totals(own[~free], groups[~free], shared, more)
-        sums = _least_sums(own[free], more + 1)
+        # with one member of the group its part is paid, so the others of the group cost their own part only
+        others = least_totals(own[~here], groups[~here], shared, more)
+        sums = _least_sums(own[here], more + 1)
         for count, rest in enumerate(others):
             least[here] = np.minimum(least[here], _with_cheapest(own[here], sums, more - count) + rest)
         if group >= 0:

@@ -204,11 +204,12 @@ def test_the_second_head_on_a_paid_backbone_costs_a_head() -> None:
 
 
 def test_dropping_the_last_head_of_a_backbone_frees_the_cost_of_the_backbone() -> None:
-    # greedy takes the head 0, the best alone, and then the network 2; the networks 1 and 2 cost as much and are better
-    truth = np.array([[0.9, 0.5], [0.99, 0.42], [0.5, 0.85]])
+    # greedy takes the head 0, the best alone, and then the network 2; the networks 1 and 2 cost as much and are better.
+    # the head 3 is better still, but with 2 and the backbone it costs 13
+    truth = np.array([[0.9, 0.5], [0.99, 0.42], [0.5, 0.85], [0.97, 0.45]])
     arguments: dict[str, Any] = {
-        "costs": [1.0, 6.0, 5.0],
-        "shared": ["body", "", ""],
+        "costs": [1.0, 6.0, 5.0, 3.0],
+        "shared": ["body", "", "", "body"],
         "shared_costs": {"body": 5.0},
         "weights": (0.0,),
     }

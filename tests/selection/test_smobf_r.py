@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -21,7 +24,7 @@ def library(seed: int, members: int = 8, samples: int = 40) -> tuple[NDArray[np.
 
 def literal(
     truth: NDArray[np.float64],
-    costs: NDArray[np.float64],
+    cost: Callable[[Iterable[int]], float],
     budget: float,
     w: float,
     start: list[int],
@@ -34,7 +37,7 @@ def literal(
     while len(picks) < PICKS and without_gain < patience:
         scores = {}
         for member in range(len(truth)):
-            total = costs[sorted({*picks, member})].sum()
+            total = cost({*picks, member})
             if total <= budget * (1 + 1e-9):
                 loss = cross_entropy(truth[[*picks, member]].mean(axis=0))
                 scores[member] = (1 - w) * loss + w * total / budget
@@ -47,14 +50,22 @@ def literal(
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("w", [0.1, 0.01, 0.0])
-def test_the_loss_is_that_of_the_best_literal_run(seed: int, w: float) -> None:
+@pytest.mark.parametrize("backbone", [None, 2.0])
+def test_the_loss_is_that_of_the_best_literal_run(seed: int, w: float, backbone: float | None) -> None:
     truth, costs = library(seed)
-    budget = float(costs.mean() * 2)
-    choice = select_members(truth, None, costs, budget, "smobf-r", weights=(w,), starts=3, prune=1.0)
+    budget = float(costs.mean() * 2) + (backbone or 0.0)
+    shared = ["" if backbone is None or m % 3 == 0 else "backbone" for m in range(len(truth))]
+
+    def cost(members: Iterable[int]) -> float:
+        distinct = sorted(set(members))
+        return float(costs[distinct].sum()) + (backbone or 0.0) * any(shared[m] for m in distinct)
+
+    parts: dict[str, Any] = {} if backbone is None else {"shared": shared, "shared_costs": {"backbone": backbone}}
+    choice = select_members(truth, None, costs, budget, "smobf-r", weights=(w,), starts=3, prune=1.0, **parts)
     alone = [cross_entropy(row) for row in truth]
-    starts = sorted((m for m in range(len(truth)) if costs[m] <= budget), key=lambda m: alone[m])[:3]
-    loss, picks = min(literal(truth, costs, budget, w, start) for start in ([], *([m] for m in starts)))
-    refined = literal(truth, costs, budget, 0.0, picks, patience=PICKS)[0]
+    starts = sorted((m for m in range(len(truth)) if cost([m]) <= budget), key=lambda m: alone[m])[:3]
+    loss, picks = min(literal(truth, cost, budget, w, start) for start in ([], *([m] for m in starts)))
+    refined = literal(truth, cost, budget, 0.0, picks, patience=PICKS)[0]
     assert choice.loss == pytest.approx(min(loss, refined), abs=1e-9)
     assert choice.cost <= budget * (1 + 1e-9)
     assert choice.combiner == "weighted"
