@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -48,7 +53,60 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         config.cache.set(SKIPPED, sorted({r.nodeid for r in terminalreporter.stats.get("skipped", [])}))
 
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[1]
+GATE, TURN = ROOT / "scripts" / "test", ROOT / "tests" / "conftest.py"
+"""Files that the workers of `scripts/test` lock; their content does not matter."""
+
+
+@contextmanager
+def locked(path: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Hold a lock on a file."""
+    with open(path) as file:
+        fcntl.flock(file, mode)
+        try:
+            yield
+        finally:  # a forked child may still have the file open
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test that is marked `alone` while no other worker runs one."""
+    alone = item.get_closest_marker("alone") is not None
+    with ExitStack() as stack:
+        with locked(GATE):  # kept while an `alone` test waits: no other test begins before it
+            stack.enter_context(locked(TURN, fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
+        return (yield)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_measurements() -> Iterator[None]:
+    """Measure a member for at most a second, not eight; tests of what is measured set their own times."""
+    from ripieno.profiles import measure_library
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, seconds in (("window", 0.02), ("max_seconds", 1.0)):
+            patch.setitem(measure_library.__kwdefaults__, name, seconds)
+        yield
+
+
+def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """Return a folder that `build` fills, the same one in every worker."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    path, built = root / name, root / f"{name}.built"
+    (root / f"{name}.lock").touch()
+    with locked(root / f"{name}.lock"):
+        if not built.exists():
+            shutil.rmtree(path, ignore_errors=True)  # of a worker that failed
+            path.mkdir()
+            build(path)
+            built.touch()
+    return path
+
+
+SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -62,32 +120,34 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def digit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image folder: 360 of scikit-learn's handwritten digits as PNG files, a folder a class."""
-    from PIL import Image
-    from sklearn.datasets import load_digits
 
-    root = tmp_path_factory.mktemp("digits") / "images"
-    digits = load_digits()
-    for number in range(360):
-        folder = root / f"digit-{digits.target[number]}"
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((digits.images[number] * 15).astype("uint8")).save(folder / f"{number:04d}.png")
-    return root
+    def build(path: Path) -> None:
+        from PIL import Image
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        for number in range(360):
+            folder = path / "images" / f"digit-{digits.target[number]}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((digits.images[number] * 15).astype("uint8")).save(folder / f"{number:04d}.png")
+
+    return built_once(tmp_path_factory, "digits", build) / "images"
 
 
 @pytest.fixture(scope="session")
 def finished_run(digit_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a real small library, two ensembles and a bundle; tests that write copy it first."""
-    import ripieno
-    from ripieno.profiles import local_devices, measure_library
 
-    path = tmp_path_factory.mktemp("runs") / "run"
-    run = ripieno.tune(digit_folder, path, trials=4, epochs=3, space="resnet-tiny", pool="inline", seed=1, free="off")
-    # what `ripieno.measure` does, for a shorter time: these costs need not be exact
-    profiles = measure_library(run, local_devices("cpu")[0], window=0.02, max_seconds=0.5)
-    dearest = max(p.cost for p in profiles.values())
-    ensembles = ripieno.select(run, [dearest, 4 * dearest], prune=1.0)
-    ripieno.allocate(run, ensembles[-1], devices="cpu", bundle=path.parent / "bundle", max_benches=2)
-    return path
+    def build(path: Path) -> None:
+        import ripieno
+
+        size: dict[str, Any] = {"trials": 4, "epochs": 3, "space": "resnet-tiny", "free": "off"}
+        run = ripieno.tune(digit_folder, path / "run", **size, pool="inline", seed=1)
+        dearest = max(p.cost for p in ripieno.measure(run).values())
+        ensembles = ripieno.select(run, [dearest, 4 * dearest], prune=1.0)
+        ripieno.allocate(run, ensembles[-1], devices="cpu", bundle=path / "bundle", max_benches=2)
+
+    return built_once(tmp_path_factory, "finished", build) / "run"
 
 
 @pytest.fixture(scope="session")
