@@ -12,7 +12,7 @@ test: .venv/.test
 	scripts/test
 
 test-all: test .venv/.all
-	scripts/test --only-skipped
+	scripts/test --only-skipped --numprocesses 0  # one Ray cluster at a time
 
 check: .venv/.test
 	scripts/check

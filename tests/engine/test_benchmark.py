@@ -16,6 +16,7 @@ from ripieno.errors import EngineError
 from ripieno.types import Allocation, Device, Placement
 
 
+@pytest.mark.alone
 def test_throughput_is_what_the_slowest_member_allows(isolation):
     bundle = fake.bundle([fake.member(0, delay=0.002), fake.member(1)], lanes=2, spread_out=True)
     result = bench(bundle, seconds=0.3, batch=4, isolation=isolation, load=fake.load)
@@ -31,6 +32,7 @@ def test_throughput_is_what_the_slowest_member_allows(isolation):
     assert result.asked == pytest.approx(2, abs=0.5)
 
 
+@pytest.mark.alone
 def test_few_slow_answers_are_waited_for():
     bundle = fake.bundle([fake.member(0, delay=0.01)], lanes=1)
     result = bench(bundle, seconds=0.01, batch=2, in_flight=2, load=fake.load)

@@ -159,6 +159,7 @@ def test_a_time_that_is_none_is_refused_and_the_engine_goes_on(value):
         assert engine.stats().failed == 0
 
 
+@pytest.mark.alone
 def test_an_idle_worker_waits_max_delay_and_not_for_a_busy_one():
     bundle = fake.bundle([fake.member(0, delay=0.2), fake.member(1)], spread_out=True)
     slow, quick = bundle.ensemble.members
@@ -174,6 +175,7 @@ def test_an_idle_worker_waits_max_delay_and_not_for_a_busy_one():
         behind.result(5)
 
 
+@pytest.mark.alone
 def test_a_cancelled_request_makes_room(isolation):
     bundle = fake.bundle([fake.member(0, delay=0.02)], lanes=1, batch_size=1)
     with started(bundle, isolation, capacity=8) as engine:

@@ -193,6 +193,7 @@ print(json.dumps([worker.process for worker in engine.stats().lanes]), flush=Tru
 """
 
 
+@pytest.mark.alone  # it looks at the shared memory of all processes
 @pytest.mark.parametrize(
     ("then", "number"),
     [

@@ -146,15 +146,15 @@ def test_a_cascade_that_asks_the_member_fails_and_one_that_may_goes_on_without_i
 
 
 def test_a_late_answer_leaves_out_the_member_that_is_not_finite() -> None:
-    members = [fake.member(0, bad=fake.SPOIL), fake.member(1), fake.member(2, delay=2.0)]
+    members = [fake.member(0, bad=fake.SPOIL), fake.member(1), fake.member(2, delay=0.7)]
     bundle = fake.bundle(members, lanes=3, spread_out=True)
     with Engine(bundle, isolation="thread", load=fake.load) as engine:
-        answer = engine.submit(images(1, 0), deadline=0.5, partial=True).result(20)
+        answer = engine.submit(images(1, 0), deadline=0.3, partial=True).result(20)
         assert answer.members == ("00001-e001",)
         assert np.isfinite(answer.predictions).all()
-        alone = [fake.member(0, bad=fake.SPOIL), fake.member(2, delay=2.0)]
+        alone = [fake.member(0, bad=fake.SPOIL), fake.member(2, delay=0.7)]
     with Engine(fake.bundle(alone, lanes=2, spread_out=True), isolation="thread", load=fake.load) as engine:
-        future = engine.submit(images(1, 0), deadline=0.5, partial=True)
+        future = engine.submit(images(1, 0), deadline=0.3, partial=True)
         with pytest.raises(EngineTimeoutError):
             future.result(20)
 

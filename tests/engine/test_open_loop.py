@@ -20,6 +20,7 @@ def test_a_sample_that_comes_alone_waits_for_its_member_only():
     assert found.spread >= 0
 
 
+@pytest.mark.alone
 def test_a_wait_is_timed_from_when_its_own_sample_was_due():
     with Engine(fake.bundle([fake.member(0)], lanes=1), load=fake.load) as engine:
         found = measure_latency(engine, 200.0, 0.1)

@@ -63,6 +63,7 @@ def test_benchmarks_give_each_placements_share_and_the_models_error(run: ripieno
     assert "the throughput" in found.limits
 
 
+@pytest.mark.alone
 def test_the_cpu_share_of_other_programs_during_benchmarks_is_kept(run: ripieno.Library) -> None:
     endless = [sys.executable, "-c", "while True: pass"]
     others = [subprocess.Popen(endless) for _ in range(2 * (os.cpu_count() or 1))]

@@ -34,6 +34,7 @@ def test_every_batch_size_is_measured_once_ascending(network: tuple[Path, Member
     assert all(p.seconds > 0 for p in found.points)
 
 
+@pytest.mark.alone
 def test_a_larger_batch_of_a_larger_network_takes_longer_and_more(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     member = write_network(path, shape=(32, 32, 3), filters=64, layers=4)

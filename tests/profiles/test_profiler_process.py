@@ -98,6 +98,7 @@ def test_threads_that_compute_little_may_wait_for_as_long_as_they_like(tmp_path:
     assert waits() == pytest.approx(1.0)
 
 
+@pytest.mark.alone
 def test_a_core_shared_with_a_neighbour_is_noticed() -> None:
     core = min(os.sched_getaffinity(0))
     spin = [sys.executable, "-c", f"import os; os.sched_setaffinity(0, [{core}])\nwhile True: pass"]

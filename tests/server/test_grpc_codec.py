@@ -34,6 +34,7 @@ def test_a_message_is_what_its_client_wrote() -> None:
     assert parsed == asked
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("field", [b"\x2a\x00", b"\x32\x00", b"\x3a\x00", b"\x22\x00", b"\xf8\x3f\x01"])
 def test_a_message_of_very_many_fields_is_refused_unparsed(field: bytes) -> None:
     began = time.perf_counter()

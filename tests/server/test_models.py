@@ -90,6 +90,7 @@ def test_a_request_given_up_takes_its_room_back_at_once(engine: Engine, wait: fl
     assert asyncio.run(run()) < 1.0, "2000 samples of a cancelled request were predicted first"
 
 
+@pytest.mark.alone
 def test_what_a_request_for_a_partial_answer_waited_for_room_is_taken_off_its_time() -> None:
     crew = [fake.member(0), fake.member(1, delay=0.1)]
     bundle = fake.bundle(crew, lanes=2, batch_size=1, spread_out=True)
