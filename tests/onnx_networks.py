@@ -91,6 +91,33 @@ def write_network(
     )
 
 
+def write_trees(path: Path, *, name: str = "00002-e001", shape: tuple[int, int, int] = (8, 8, 3)) -> Member:
+    """Write a stump with an operator of trees, which splits by the first number of a sample, to `path`.
+
+    Input and output are those of a classification of four by `write_network`, whose member it returns under `name`.
+    """
+    member = write_network(path, name=name, shape=shape)
+    leaves = [0.1, 0.2, 0.3, 2.0, 1.0, 0.5, 0.25, 0.0]
+    stump = helper.make_node(
+        "TreeEnsembleRegressor", ["features"], ["scores"], domain="ai.onnx.ml", n_targets=4,
+        nodes_treeids=[0, 0, 0], nodes_nodeids=[0, 1, 2], nodes_featureids=[0, 0, 0],
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"], nodes_values=[127.5, 0.0, 0.0],
+        nodes_truenodeids=[1, 0, 0], nodes_falsenodeids=[2, 0, 0],
+        target_treeids=[0] * 8, target_nodeids=[1] * 4 + [2] * 4, target_ids=[0, 1, 2, 3] * 2, target_weights=leaves,
+    )  # fmt: skip
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("Cast", ["flat"], ["features"], to=TensorProto.FLOAT),
+        stump,
+        helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),
+    ]
+    before = onnx.load(str(path)).graph
+    graph = helper.make_graph(nodes, "stump", before.input, before.output)
+    opsets = [helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 1)]
+    path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+    return member
+
+
 def write_foreign(path: Path, **options: Any) -> Member:
     """The same as `write_network`, with an operator in the middle that nobody here knows: its shapes cannot be told."""
     member = write_network(path, **options)

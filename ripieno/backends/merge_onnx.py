@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ripieno.backends.support import ML_DOMAIN, ml_operators
 from ripieno.errors import EngineError, LibraryError, error_summary, require
 from ripieno.tasks.combiners import whole_weights
 from ripieno.tasks.metrics import FLOOR
@@ -24,6 +25,8 @@ IMAGES = "images"
 """Name of the file's input; that of its output is the first of the kind's `outputs`, both as in a member's own file."""
 OPSET = 17
 """The oldest operator set for the combination; a newer set of the members is used instead."""
+ML_TREES = 5
+"""Operator set of `ai.onnx.ml` without the trees of older sets."""
 MOST = 2**31 - 1
 """Bytes of an ONNX file at most: the limit of the format."""
 
@@ -219,7 +222,19 @@ def _of_one_opset(models: dict[str, ModelProto], paths: Mapping[str, Path]) -> d
         except Exception as error:  # the converter's errors have no narrower base class
             line = error_summary(error)
             raise LibraryError(f"{paths[name]} cannot be converted to operator set {newest}: {line}") from error
+    _check_ml_opsets(found, paths)
     return found
+
+
+def _check_ml_opsets(models: Mapping[str, ModelProto], paths: Mapping[str, Path]) -> None:
+    """Raise LibraryError when models need sets of the operators of trees that one file cannot have."""
+    versions = {name: opset for name, m in models.items() if ml_operators(m) and (opset := _opsets(m).get(ML_DOMAIN))}
+    old, new = ([n for n, v in versions.items() if (v >= ML_TREES) == later] for later in (False, True))
+    if old and new:
+        raise LibraryError(
+            f"{paths[old[0]]} and {paths[new[0]]} have operator sets {versions[old[0]]} and {versions[new[0]]} of "
+            f"{ML_DOMAIN}, which one file cannot hold: export for triton"
+        )
 
 
 def _opsets(model: ModelProto) -> dict[str, int]:

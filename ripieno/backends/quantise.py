@@ -43,6 +43,8 @@ def write_int8(source: Path, target: Path, images: NDArray[np.generic]) -> None:
         quantised = Path(folder) / "quantised.onnx"
         try:
             _quantise(source, quantised, images)
+        except EngineError:
+            raise
         except Exception as error:  # a foreign graph may cause any exception
             raise EngineError(f"{source} cannot be quantised: {error_summary(error, named=True)[:200]}") from error
         files.copy_file(quantised, target)
@@ -57,7 +59,11 @@ def write_fp16(source: Path, target: Path) -> None:
     try:
         with quiet():
             convert = require("onnxruntime.transformers.float16").convert_float_to_float16
-            model = convert(onnx.load(str(source)), keep_io_types=True)
+            loaded = onnx.load(str(source))
+            _check_products(loaded.graph, source)
+            model = convert(loaded, keep_io_types=True)
+    except EngineError:
+        raise
     except Exception as error:  # as above
         raise EngineError(f"{source} cannot be converted to fp16: {error_summary(error, named=True)[:200]}") from error
     files.write_bytes(target, model.SerializeToString(deterministic=True))
@@ -71,6 +77,7 @@ def _quantise(source: Path, target: Path, images: NDArray[np.generic]) -> None:
         str(source), str(prepared), skip_symbolic_shape=True
     )
     graph = require("onnx").load(str(prepared), load_external_data=False).graph
+    _check_products(graph, source)
     tool.quantize_static(
         str(prepared),
         str(target),
@@ -82,6 +89,12 @@ def _quantise(source: Path, target: Path, images: NDArray[np.generic]) -> None:
         op_types_to_quantize=list(QUANTISED),
         nodes_to_exclude=_value_operators(graph),
     )
+
+
+def _check_products(graph: Any, source: Path) -> None:
+    """Raise EngineError for a graph without convolutions and matrix products, such as trees: it would stay in fp32."""
+    if not any(node.op_type in ("Conv", *PRODUCTS) for node in graph.node):
+        raise EngineError(f"{source} has no convolutions or matrix products: it would stay in fp32")
 
 
 def _value_operators(graph: Any) -> list[str]:

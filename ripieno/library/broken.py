@@ -48,11 +48,11 @@ def write_over(path: Path, word: object, kind: type) -> None:
     files.write_json(path, word)
 
 
-def warn_broken(what: str, reasons: Sequence[str]) -> None:
-    """Warn once about the unreadable files of `what`: their number and the reasons."""
+def warn_broken(what: str, reasons: Sequence[str], remedy: str = "; restore them from a copy, or remove them") -> None:
+    """Warn once about the unusable files of `what`: their number and the reasons."""
     if not reasons:
         return
     more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
     named = "; ".join(reasons[:NAMED]) + more
-    line = f"skipped {len(reasons)} of {what}: {named}; restore them from a copy, or remove them"
+    line = f"skipped {len(reasons)} of {what}: {named}{remedy}"
     warnings.warn(line, BrokenFileWarning, stacklevel=4)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ripieno.backends.candidates import parse_backend
+from ripieno.backends.support import check_support
 from ripieno.errors import AllocationError
 from ripieno.library import Library, write_bundle
 from ripieno.library.bundle import check_target
@@ -77,6 +78,8 @@ def allocate(
     bare = [m for m in chosen.members if library.member(m).format == "predictions"]
     if bare:
         raise AllocationError(f"{bare[0]} has predictions only and no network to place: import its ONNX file")
+    for member in map(library.member, chosen.members if backend != "auto" else ()):
+        check_support(backend, member, library.onnx_path(member.id))
     if isinstance(devices, str) and is_offline_spec(devices):
         raise AllocationError(f"devices {devices!r} are not on this machine: plan offline, or use auto or cpu")
     targets = local_devices(devices, backend) if isinstance(devices, str) else tuple(devices)

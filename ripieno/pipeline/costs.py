@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ripieno.backends.backend_id import MODEL, file_of
+from ripieno.backends.support import check_support
 from ripieno.errors import EngineError, LibraryError, MissingExtraError, RipienoError, SelectionError
 from ripieno.library import Library
 from ripieno.library.broken import warn_broken
@@ -112,11 +113,22 @@ def profile_members(
 ) -> dict[str, Profile]:
     """Return profiles of `members` on `device` by member; measure missing ones, one at a time.
 
-    Raises LibraryError or EngineError for a member with broken files; with `skip_broken` only when all are broken.
+    Raises LibraryError or EngineError for a member with broken files, or that the backend cannot run; with
+    `skip_broken` only when that holds for all.
     """
     from ripieno.profiles import measure_library
 
     runnable = [m for m in map(library.member, members) if m.format != "predictions"]
+    unsupported: dict[str, RipienoError] = {}
+    for member in runnable:
+        try:
+            check_support(backend, member, library.onnx_path(member.id))
+        except EngineError as error:
+            unsupported[member.id] = error
+    if unsupported and (not skip_broken or len(unsupported) == len(runnable)):
+        raise next(iter(unsupported.values()))
+    warn_broken(f"the members of {library.path}", [str(e) for e in unsupported.values()], "")
+    runnable = [m for m in runnable if m.id not in unsupported]
     reasons: dict[str, RipienoError] = {}
     failed = _collect(reasons) if skip_broken else None
     if file_of(backend) == MODEL:

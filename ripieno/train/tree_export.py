@@ -21,8 +21,11 @@ class TreeModel:
     """its one column that counts; None: all"""
 
 
-def tree_graph(models: list[TreeModel], input: Input) -> bytes:
-    """Return an ONNX file from `images` (batch, *input.shape) of `input.dtype` to the predictions of all `models`."""
+def tree_graph(models: list[TreeModel], input: Input, outputs: int) -> bytes:
+    """Return an ONNX file from `images` (batch, *input.shape) of `input.dtype` to the predictions of all `models`.
+
+    These are (batch, outputs) float32.
+    """
     onnx = require("onnx")
     compose, helper, types = require("onnx.compose"), onnx.helper, onnx.TensorProto
     dtype = types.UINT8 if input.dtype == "uint8" else types.FLOAT
@@ -50,7 +53,7 @@ def tree_graph(models: list[TreeModel], input: Input) -> bytes:
         nodes,
         "trees",
         [helper.make_tensor_value_info("images", dtype, shape)],
-        [helper.make_tensor_value_info("predictions", types.FLOAT, ["batch", "outputs"])],
+        [helper.make_tensor_value_info("predictions", types.FLOAT, ["batch", outputs])],
         constants,
     )
     imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]

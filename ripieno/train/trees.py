@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -86,7 +87,7 @@ class TreeTrainer(ABC):
 
     def export(self, path: Path) -> None:
         """Write the model as ONNX; it takes inputs in the data set's form and flattens them."""
-        files.write_bytes(path, tree_graph(self.models(), self.input))
+        files.write_bytes(path, tree_graph(self.models(), self.input, prod(self.task.output)))
 
 
 @final

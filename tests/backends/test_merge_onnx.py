@@ -15,7 +15,7 @@ from ripieno.errors import LibraryError
 from ripieno.tasks.combiners import combine
 from ripieno.tasks.registry import kind_of
 from ripieno.types import Combiner, Input, classification
-from tests.onnx_networks import write_network
+from tests.onnx_networks import write_network, write_trees
 
 SHAPE = (8, 8, 3)
 TASK = classification(("a", "b", "c", "d"))
@@ -49,6 +49,23 @@ def test_the_file_combines_as_the_engine_does(paths: dict[str, Path], combiner: 
     apart = mean_onnx(list(chosen), [float(w) for w in weights], combiner, TASK)
     onnx.checker.check_model(apart, full_check=True)
     assert np.abs(answers(apart, dict(zip(chosen, each, strict=True))) - wanted).max() < 1e-6
+
+
+def test_trees_and_networks_become_one_file_unless_their_operator_sets_differ(
+    paths: dict[str, Path], tmp_path: Path
+) -> None:
+    mixed = {**paths, "trees": tmp_path / "trees.onnx", "later": tmp_path / "later.onnx"}
+    write_trees(mixed["trees"])
+    images = np.random.default_rng(0).integers(0, 256, (20, *SHAPE), np.uint8)
+    both = {name: mixed[name] for name in ("m1", "trees")}
+    each = np.stack([answers(p.read_bytes(), {"images": images}) for p in both.values()])
+    content = merge_onnx(both, (0.5, 0.5), "mean", Input(SHAPE), TASK, {})
+    assert np.abs(answers(content, {"images": images}) - each.mean(0)).max() < 1e-6
+    model = onnx.load(str(mixed["trees"]))
+    model.opset_import[1].version = 5  # without the operators of older sets
+    mixed["later"].write_bytes(model.SerializeToString())
+    with pytest.raises(LibraryError, match=r"trees.onnx and .*later.onnx have operator sets 1 and 5 of ai.onnx.ml, .*"):
+        merge_onnx(mixed, (0.2,) * 5, "mean", Input(SHAPE), TASK, {})
 
 
 @pytest.mark.parametrize(("kind", "output"), [("multilabel", "probabilities"), ("regression", "values")])

@@ -9,6 +9,7 @@ import pytest
 from ripieno.backends.quantise import write_fp16, write_int8
 from ripieno.errors import EngineError
 from tests.backends.made import Made
+from tests.onnx_networks import write_trees
 
 
 def test_quantising_twice_gives_the_same_bytes(coloured: Made, tmp_path: Path) -> None:
@@ -46,6 +47,14 @@ def test_a_file_that_cannot_be_converted_is_named_and_nothing_written(write, dig
     with pytest.raises(EngineError, match=r"broken\.onnx cannot be") as caught:
         write(tmp_path / "broken.onnx", tmp_path / "made.onnx", digit.images)
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "made.onnx").exists()
+
+
+@pytest.mark.parametrize("write", [lambda a, b, images: write_int8(a, b, images), lambda a, b, _: write_fp16(a, b)])
+def test_trees_are_not_called_int8_or_fp16(write, digit: Made, tmp_path: Path) -> None:
+    write_trees(tmp_path / "trees.onnx")
+    with pytest.raises(EngineError, match=r"trees\.onnx has no convolutions or matrix products"):
+        write(tmp_path / "trees.onnx", tmp_path / "made.onnx", np.zeros((9, 8, 8, 3), np.uint8))
     assert not (tmp_path / "made.onnx").exists()
 
 

@@ -17,7 +17,9 @@ from ripieno.backends.backend_id import MODEL, WEIGHTS
 from ripieno.errors import LibraryError, RipienoError
 from ripieno.files import copy_file, write_json
 from ripieno.library import read_bundle
+from ripieno.library.bundle import model_path
 from ripieno.types import Bundle
+from tests.onnx_networks import write_trees
 from tests.server.stand_in import write_small_bundle
 
 
@@ -114,6 +116,20 @@ def test_exports_have_the_tensors_of_the_task(tmp_path: Path, kind: str, output:
         assert json.loads(config.parameters["thresholds"].string_value or "[]") == list(thresholds)
     combine = tmp_path / "triton" / "ensemble-combine" / "1" / "model.onnx"
     assert [o.name for o in onnxruntime.InferenceSession(combine).get_outputs()] == [output]
+
+
+def test_trees_are_exported_with_networks(tmp_path: Path) -> None:
+    bundle = write_small_bundle(tmp_path / "bundle")
+    write_trees(model_path(bundle, bundle.ensemble.members[0]))
+    images = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8)
+    expected = ripieno.predict(bundle, images)
+    path = ripieno.export(bundle, tmp_path / "one.onnx")
+    assert np.abs(run(path, {"images": images}) - expected).max() < 1e-6
+    models = ripieno.export(bundle, tmp_path / "models", form="triton")
+    given = {}
+    for number, member in enumerate(bundle.ensemble.members):
+        given[f"member{number}"] = run(models / f"ensemble-{member}" / "1" / "model.onnx", {"images": images})
+    assert np.abs(run(models / "ensemble-combine" / "1" / "model.onnx", given) - expected).max() < 1e-6
 
 
 def test_instances_and_batches_are_those_of_the_allocation(bundle: Bundle, tmp_path: Path) -> None:
