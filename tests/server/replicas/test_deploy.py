@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,14 +10,17 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from ripieno.server import infer
-from tests.server.stand_in import ROOT, direct_answers, write_small_bundle
+from ripieno.server import infer, start_in_thread
+from ripieno.server.replicas.cluster import joined
+from ripieno.server.replicas.deploy import open_router
+from tests.server.stand_in import CLASSES, ROOT, direct_answers, write_small_bundle
 
 REASON = "needs Ray Serve: pip install 'ripieno[cluster]'"
 
@@ -58,6 +62,38 @@ def test_a_bundle_is_deployed_queried_and_removed_again(address: str, tmp_path: 
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
     assert count_serve_processes() == before
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_replicas_serve_the_tensors_of_the_task(address: str, tmp_path: Path) -> None:
+    with joined(address):  # Ray Serve starts once
+        for kind, names in (("regression", ["values"]), ("multilabel", ["probabilities", "labels"])):
+            check_tensors(address, tmp_path / kind, kind, names)
+
+
+def check_tensors(address: str, path: Path, kind: str, names: list[str]) -> None:
+    """Check that replicas of a bundle of `kind` answer the tensors `names` as the members predict."""
+    triton = pytest.importorskip("tritonclient.http")
+    thresholds = (0.1, 0.9, 0.5, 0.5)
+    bundle = write_small_bundle(path, kind=kind, thresholds=thresholds if kind == "multilabel" else ())
+    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+    members = direct_answers(bundle, images)
+    given = triton.InferInput("images", list(images.shape), "UINT8")
+    given.set_data_from_numpy(images)
+    asked = [triton.InferRequestedOutput(name) for name in (*names, "spread")]
+    with (
+        open_router(bundle.path, address) as router,
+        start_in_thread(router) as server,
+        contextlib.closing(triton.InferenceServerClient(server.url.removeprefix("http://"))) as client,
+    ):
+        plain = client.infer("ensemble", [given]).get_response()["outputs"]
+        result = client.infer("ensemble", [given], outputs=asked)
+    assert [o["name"] for o in plain] == names
+    np.testing.assert_allclose(result.as_numpy(names[0]), members.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(result.as_numpy("spread"), members.std(0), rtol=1e-4, atol=1e-6)
+    if kind == "multilabel":
+        rows = ["|".join(compress(CLASSES, row >= thresholds)) for row in members.mean(0)]
+        assert [word.decode() for word in result.as_numpy("labels")] == rows
 
 
 def test_an_absent_cluster_is_an_error_of_one_line(tmp_path: Path) -> None:
