@@ -16,7 +16,7 @@ import numpy as np
 from ripieno import clock, files
 from ripieno.data.dataset import spread_rows
 from ripieno.data_kinds import DATA_KINDS
-from ripieno.errors import MissingExtraError, require
+from ripieno.errors import MissingExtraError, ModelError, require
 from ripieno.library import Library
 from ripieno.library.import_predictions import NO_TRIAL
 from ripieno.pipeline.runs import ProgressFunction, no_progress
@@ -82,7 +82,11 @@ def add_free_members(
             if seconds is not None and time.monotonic() - started > SHARE * seconds:
                 break
             progress("training free members", done, len(missing))
-            _add(library, config, few, dataset, name)
+            try:
+                _add(library, config, few, dataset, name)
+            except ModelError as error:  # a free member must not end a search
+                if notes is not None:
+                    notes.append(f"free member {name} was left out: {error}")
         progress("training free members", len(missing), len(missing))
 
 

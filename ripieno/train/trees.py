@@ -156,7 +156,8 @@ class LightGBMTrainer(TreeTrainer):
         found = []
         for text in self._texts:
             form = [("features", types.FloatTensorType([None, self.features.shape[1]]))]
-            model = convert(lightgbm.Booster(model_str=text), initial_types=form, zipmap=False, target_opset=15)
+            booster = lightgbm.Booster(model_str=single_thresholds(text))
+            model = convert(booster, initial_types=form, zipmap=False, target_opset=15)
             found.append(TreeModel(model, -1, 1 if self.activation == "sigmoid" else None))
         return found
 
@@ -228,6 +229,25 @@ class ExtraTreesTrainer(ForestTrainer):
 
     classifier = "ExtraTreesClassifier"
     regressor = "ExtraTreesRegressor"
+
+
+def single_thresholds(text: str) -> str:
+    """Return a model's text of LightGBM with thresholds in single precision, as ONNX keeps them.
+
+    Each is rounded down, so that every number in single precision takes the same branch as before.
+    """
+    lines = []
+    for line in text.splitlines():
+        name, _, values = line.partition("=")
+        if name == "tree_sizes":  # in bytes, and optional
+            continue
+        if name == "threshold":
+            exact = np.array(values.split(), np.float64)
+            single = exact.astype(np.float32)
+            single = np.where(single > exact, np.nextafter(single, np.float32(-np.inf)), single)
+            line = f"threshold={' '.join(repr(float(value)) for value in single)}"
+        lines.append(line)
+    return "\n".join(lines) + "\n"
 
 
 def flatten(inputs: NDArray[Any]) -> Float32s:

@@ -14,6 +14,7 @@ pytest.importorskip("onnxmltools")
 
 from ripieno.backends.flops import onnx_flops
 from ripieno.backends.onnx import open_file
+from ripieno.data.load import load_dataset
 from ripieno.errors import LibraryError, ModelError
 from ripieno.library import Library
 from ripieno.tasks.registry import kind_of
@@ -112,6 +113,19 @@ def test_a_wrong_configuration_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match=word):
         make().start(Job(3, configuration, 0, 1), digits)
+
+
+def test_thresholds_between_neighbouring_numbers_are_exported_exactly(tmp_path: Path) -> None:
+    low = np.random.default_rng(0).normal(size=300).astype(np.float32)
+    inputs = np.stack([low, np.nextafter(low, np.float32(9))], 1).reshape(-1, 1)  # no number stands between the two
+    targets = (100 * (np.arange(len(inputs)) % 2) + inputs[:, 0]).astype(np.float32)
+    data = load_dataset((inputs, targets), task="regression")
+    trainer = LightGBMTrainer()
+    trainer.start(Job(0, {"rounds": 20, "num_leaves": 200, "min_child_samples": 1}, 0, 1), data)
+    trainer.epoch()
+    trainer.export(tmp_path / "model.onnx")
+    found = open_file((tmp_path / "model.onnx").read_bytes())(inputs)[0]
+    assert np.abs(found - trainer.predict(inputs)).max() < 0.01
 
 
 def parameters(config: TrainingConfig, name: str, member: Member, digits: Dataset) -> int:
