@@ -1,11 +1,29 @@
 """Interface of trainers.
 
-A trainer trains one trial at a time. A class that has the methods of `Trainer` is one; it need not inherit from it.
-The class may have more, each of which is optional:
+A trainer trains one trial. A class with `start`, `epoch` and `predict` of `Trainer` is one; it need not inherit from
+it. For each job an instance is made without arguments. The calls are, in this order:
+
+    start(job, data)                       once
+    load(tensors)                          where the trial has a checkpoint
+    epoch(), predict(validation inputs), tensors()      until the trial has been trained to `job.stop`
+    export(path)                           once
+    close()                                once, even after an error
+
+What the methods read:
+
+    job.configuration      a value by name of the hyperparameters of the space, such as {"C": 3.2}
+    job.seed               seed of the trial, the only source of randomness
+    data.rows("train")     indices of the training samples, (samples,) int64
+    data.inputs[rows]      (samples, *shape) uint8 or float32, channels last, not normalised
+    data.targets[rows]     classes: (samples,) int64; labels: (samples, labels) 0 and 1; values: (samples, targets)
+    data.task              its `kind`, `output` (the shape of one prediction) and `names`
+
+These are optional:
 
     unit              what one call of `epoch` trains: `epochs` (the default), `steps` or `rounds`; shown instead of it
     tensors, load     its state as arrays, for checkpoints; without them a trial that is resumed trains from its seed
-    export(path)      write the model as ONNX; without it the member can be selected, but not served
+    export(path)      write the model as ONNX; without it the member can be selected, but not served. The file has one
+                      input, (batch, *shape) of the data's dtype, and its first output is that of `predict`
     parameters        number of its parameters
     waited()          seconds since the last call in which it waited for data
     close()           free what it holds; nothing is called after it
@@ -36,7 +54,7 @@ class Trainer(Protocol):
     """
 
     def start(self, job: Job, data: Dataset) -> None:
-        """Prepare to train `job.configuration` on `data`, from the beginning."""
+        """Prepare to train `job.configuration` on the training split of `data`, from the beginning."""
         ...
 
     def epoch(self) -> float | None:
@@ -44,11 +62,18 @@ class Trainer(Protocol):
         ...
 
     def predict(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """Predict `inputs` (samples, *shape): float32 (samples, *task.output), activated."""
+        """Predict `inputs` (samples, *shape): float32 (samples, *task.output).
+
+        Probabilities of a class sum to 1; those of labels are each from 0 to 1; values have the target's unit. A single
+        target is a column, too: (samples, 1).
+        """
         ...
 
     def tensors(self) -> Tensors | None:
-        """Return the whole state after an epoch, or None where it cannot be kept."""
+        """Return the whole state after an epoch, arrays by name, or None where it cannot be kept.
+
+        With None, a trial that is promoted or resumed trains again from `job.seed`.
+        """
         ...
 
     def load(self, tensors: Tensors) -> None:
